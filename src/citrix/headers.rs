@@ -1,0 +1,118 @@
+//! Header names of Citrix Cloud (contract 3).
+
+use http::{HeaderMap, HeaderName};
+
+use crate::wire::hop_by_hop;
+
+/// The customer a request is about; every service of the API gateway wants it.
+pub const CITRIX_CUSTOMER_ID: HeaderName = HeaderName::from_static("citrix-customerid");
+/// The site of a CVAD (DaaS) request.
+pub const CITRIX_INSTANCE_ID: HeaderName = HeaderName::from_static("citrix-instanceid");
+/// The old name of [`CITRIX_CUSTOMER_ID`], from the OData endpoints retired in 2023.
+pub const CUSTOMER: HeaderName = HeaderName::from_static("customer");
+/// Transaction id, both directions; the newer services' spelling.
+pub const CITRIX_TRANSACTION_ID: HeaderName = HeaderName::from_static("citrix-transactionid");
+/// Transaction id of the trust service and the classic hosts.
+pub const X_CWS_TRANSACTION_ID: HeaderName = HeaderName::from_static("x-cws-transactionid");
+/// Transaction id of System Log and Licensing.
+pub const CC_TRANSACTION_ID: HeaderName = HeaderName::from_static("cc-transactionid");
+
+/// Every name under which Citrix sends a transaction id.
+pub const TRANSACTION_IDS: [HeaderName; 3] = [CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID, CC_TRANSACTION_ID];
+
+/// Whether a caller's field stays here instead of going on to Citrix (design 4.1): what admits a caller, what
+/// a proxy adds, and the fields by which frameworks let a request claim another method or path.
+pub fn stays_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "customer"
+            | "expect"
+            | "forwarded"
+            | "via"
+            | "x-api-key"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-rewrite-url"
+    ) || name.as_str().starts_with("x-forwarded-")
+}
+
+/// Takes out of a caller's trailers whatever could not have come as a header: fields that stay here, those of
+/// one connection, those that frame a message, and those the proxy sets itself (RFC 9110 section 6.5.1).
+pub fn keep_passable(trailers: &mut HeaderMap) {
+    let set_by_us = [CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID];
+    let unfit: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| {
+            stays_here(name)
+                || hop_by_hop::is_hop_by_hop(name)
+                || set_by_us.contains(name)
+                || matches!(
+                    name.as_str(),
+                    "content-length" | "content-type" | "content-encoding" | "host" | "cookie"
+                )
+        })
+        .cloned()
+        .collect();
+    for name in unfit {
+        trailers.remove(name);
+    }
+}
+
+/// The customer that a path of the API gateway names, for the services that have it there (contract 4).
+pub fn customer_in_path(path: &str) -> Option<&str> {
+    let mut segments = path.split('/').skip(1);
+    let service = segments.next()?;
+    let names_it = ["catalogservice", "quickcreateservice", "resourceprovider"]
+        .iter()
+        .any(|name| service.eq_ignore_ascii_case(name));
+    segments.next().filter(|customer| names_it && !customer.is_empty())
+}
+
+/// Whether the service behind a path wants `Citrix-InstanceId`: CVAD's management API, but for the calls that
+/// find the site in the first place (contract 3).
+pub fn wants_instance_id(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/cvad/manage/") else { return false };
+    let first = rest.split('/').next().unwrap_or_default();
+    !["me", "sites", "about"].iter().any(|name| first.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_their_customer_where_the_service_has_it_there() {
+        let cases = [
+            ("/catalogservice/acme/site/x", Some("acme")),
+            ("/CatalogService/acme", Some("acme")),
+            ("/quickcreateservice/contoso/tasks", Some("contoso")),
+            ("/resourceprovider/acme/site/activation", Some("acme")),
+            ("/resourceprovider//x", None),
+            ("/catalogservice", None),
+            ("/cvad/manage/me", None),
+            ("/acme/catalogservice/x", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(customer_in_path(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_site_id_is_for_cvad_but_not_for_the_calls_that_find_it() {
+        for path in ["/cvad/manage/Machines", "/cvad/manage/Machines/1/$reboot", "/cvad/manage/meh"] {
+            assert!(wants_instance_id(path), "{path}");
+        }
+        for path in [
+            "/cvad/manage/me",
+            "/cvad/manage/Me",
+            "/cvad/manage/Sites/1",
+            "/cvad/manage",
+            "/systemlog/records",
+        ] {
+            assert!(!wants_instance_id(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! An authenticating reverse proxy for the Citrix Cloud REST APIs.
+
+pub mod citrix;
+pub mod clock;
+pub mod idle;
+pub mod wire;

@@ -1,0 +1,108 @@
+//! Header fields that belong to one connection and not to the message (RFC 9110 section 7.6.1).
+
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderName};
+
+/// Whether a field concerns one connection only, whatever `Connection` says.
+///
+/// The list is RFC 9110's with the older names that are still sent: `Keep-Alive`, `Proxy-Connection`,
+/// `HTTP2-Settings` (Java's client offers an upgrade with every request) and the proxy's own credentials.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+    )
+}
+
+/// Takes out the fields that `Connection` nominates and the fixed ones.
+///
+/// To be called *before* fields of our own go in: `Connection: authorization` would take ours along.
+pub fn remove(headers: &mut HeaderMap) {
+    remove_and(headers, |_| false);
+}
+
+/// The same, and in the same pass the fields that are `unwanted` for another reason.
+pub fn remove_and(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    // Most messages have none, and then nothing is allocated.
+    let mut found: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name) || unwanted(name)).cloned().collect();
+    if found.contains(&CONNECTION) {
+        found.extend(nominated(headers));
+    }
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// The names listed in `Connection`, but for its own options `close` and `keep-alive`.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        })
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn rfc9110_7_6_1_nominated_and_fixed_fields_are_removed() {
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
+            (&[("accept", "a")], &["accept"]),
+            (&[("connection", "close"), ("accept", "a")], &["accept"]),
+            (&[("connection", "TE, close"), ("te", "trailers"), ("accept", "a")], &["accept"]),
+            (
+                &[("connection", "x-one ,X-Two,,"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
+                &["x-three"],
+            ),
+            (&[("connection", "x-one"), ("connection", "x-two"), ("x-one", "1"), ("x-two", "2")], &[]),
+            (&[("connection", "authorization"), ("authorization", "stale")], &[]),
+            (&[("connection", "not a name"), ("accept", "a")], &["accept"]),
+            (
+                &[
+                    ("connection", "Upgrade, HTTP2-Settings"),
+                    ("upgrade", "h2c"),
+                    ("http2-settings", "AAEAAEAAAAIAAAAA"),
+                    ("keep-alive", "timeout=5"),
+                    ("proxy-connection", "keep-alive"),
+                    ("proxy-authorization", "Basic eA=="),
+                    ("trailer", "x"),
+                    ("transfer-encoding", "chunked"),
+                    ("user-agent", "Java"),
+                ],
+                &["user-agent"],
+            ),
+        ];
+        for (given, left) in cases {
+            let mut map = headers(given);
+            remove(&mut map);
+            let names: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
+            assert_eq!(&names, left, "given {given:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which host a request names (RFC 9110 section 7.2, RFC 9112 section 3.2).
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use http::{HeaderMap, Uri, Version, header};
+
+/// Why a request names no usable host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// HTTP/1.1 without `Host`.
+    #[error("the request has no Host header")]
+    Missing,
+    /// More than one `Host`.
+    #[error("the request has more than one Host header")]
+    Several,
+    /// Not a host with an optional port.
+    #[error("the Host header is not a host name with an optional port")]
+    Invalid,
+}
+
+/// A host with an optional port (`uri-host [ ":" port ]` of RFC 9110), as a request names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authority<'a> {
+    text: &'a str,
+    host: &'a str,
+}
+
+impl<'a> Authority<'a> {
+    /// Reads one. It borrows, as every request is asked for its host.
+    ///
+    /// # Errors
+    /// When it is anything else, such as one with user information.
+    pub fn parse(text: &'a str) -> Result<Self, HostError> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (inner, port) = rest.split_once(']').ok_or(HostError::Invalid)?;
+                inner.parse::<Ipv6Addr>().map_err(|_| HostError::Invalid)?;
+                (&text[..inner.len() + 2], port)
+            }
+            None => {
+                let host = text.split(':').next().unwrap_or_default();
+                (host, &text[host.len()..])
+            }
+        };
+        let port_ok = match port.strip_prefix(':') {
+            None => port.is_empty(),
+            Some("") => true,
+            Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+        };
+        let name_ok = host.starts_with('[') || (!host.is_empty() && host.bytes().all(is_reg_name));
+        if name_ok && port_ok { Ok(Self { text, host }) } else { Err(HostError::Invalid) }
+    }
+
+    /// Host and port, as they were sent.
+    pub fn as_str(&self) -> &'a str {
+        self.text
+    }
+
+    /// The host alone; an IPv6 address in its brackets.
+    pub fn host(&self) -> &'a str {
+        self.host
+    }
+
+    /// Whether it can only be this machine's or was typed as an address, so that no web page can have made it
+    /// point here (DNS rebinding needs a name).
+    pub fn is_address_or_localhost(&self) -> bool {
+        // What begins with a bracket was parsed as an address.
+        self.host.starts_with('[')
+            || self.host.parse::<Ipv4Addr>().is_ok()
+            || self.host.eq_ignore_ascii_case("localhost")
+    }
+}
+
+/// RFC 3986's unreserved and sub-delims, and the percent sign of escapes.
+fn is_reg_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
+}
+
+/// The authority a request is for: that of an absolute target or `:authority`, else the `Host` field's.
+/// `None` for HTTP/1.0 without either.
+///
+/// # Errors
+/// When `Host` is missing on HTTP/1.1, there twice, or not an authority.
+pub fn authority<'a>(
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Result<Option<Authority<'a>>, HostError> {
+    let mut fields = headers.get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(HostError::Several);
+    }
+    let from_field = match field {
+        Some(value) => Some(Authority::parse(value.to_str().map_err(|_| HostError::Invalid)?)?),
+        None if uri.authority().is_none() && version == Version::HTTP_11 => return Err(HostError::Missing),
+        None => None,
+    };
+    match uri.authority() {
+        Some(authority) => Authority::parse(authority.as_str()).map(Some),
+        None => Ok(from_field),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(version: Version, target: &str, hosts: &[&str]) -> Result<Option<String>, HostError> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(header::HOST, host.parse().unwrap());
+        }
+        let uri = target.parse().unwrap();
+        authority(version, &uri, &headers).map(|found| found.map(|a| a.as_str().to_owned()))
+    }
+
+    #[test]
+    fn rfc9112_3_2_one_valid_host_is_required() {
+        let ok = |text: &str| Ok(Some(text.to_owned()));
+        let cases = [
+            (Version::HTTP_11, "/", vec!["localhost:8080"], ok("localhost:8080")),
+            (Version::HTTP_11, "/", vec!["[::1]:80"], ok("[::1]:80")),
+            (Version::HTTP_11, "/", vec!["my_host."], ok("my_host.")),
+            (Version::HTTP_11, "/", vec!["host:"], ok("host:")),
+            (Version::HTTP_11, "/", vec![], Err(HostError::Missing)),
+            (Version::HTTP_11, "/", vec!["a", "a"], Err(HostError::Several)),
+            (Version::HTTP_11, "/", vec!["a b"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec![""], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec![":80"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["user@host"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["host:http"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["host:99999"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["host:+80"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["host:80:80"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["host/path"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["[::1"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["[localhost]"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["[::1]x"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "/", vec!["::1"], Err(HostError::Invalid)),
+            (Version::HTTP_11, "http://real/x", vec!["other"], ok("real")),
+            (Version::HTTP_11, "http://real/x", vec!["a", "b"], Err(HostError::Several)),
+            (Version::HTTP_10, "/", vec![], Ok(None)),
+            (Version::HTTP_2, "http://real/x", vec![], ok("real")),
+        ];
+        for (version, target, hosts, expected) in cases {
+            assert_eq!(check(version, target, &hosts), expected, "{version:?} {target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_localhost_are_told_from_names() {
+        let is = |text| Authority::parse(text).unwrap().is_address_or_localhost();
+        for host in ["127.0.0.1", "10.1.2.3:80", "[::1]", "[::1]:8080", "localhost", "LOCALHOST:80"] {
+            assert!(is(host), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "0x7f.1", "2130706433"] {
+            assert!(!is(host), "{host}");
+        }
+    }
+}

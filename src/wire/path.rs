@@ -1,0 +1,61 @@
+//! Paths, compared and joined byte for byte: Citrix's own are full of `$`, `%2F`, blanks and backslashes
+//! (contract 5), and nothing of them may change on the way.
+
+use http::uri::{InvalidUri, PathAndQuery};
+
+/// Whether `path` lies at or below `prefix`, on whole segments: `/a` covers `/a`, `/a/` and `/a/b`, not `/ab`.
+/// The empty prefix covers everything.
+pub fn covers(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The target that leaves: `base` in front of `target`, from which `prefix` was taken off.
+///
+/// # Errors
+/// When what comes out is no path (which a checked `base` and a parsed `target` cannot give).
+pub fn rebase(target: &PathAndQuery, prefix: &str, base: &str) -> Result<PathAndQuery, InvalidUri> {
+    if prefix.is_empty() && base.is_empty() {
+        return Ok(target.clone());
+    }
+    let rest = target.as_str().strip_prefix(prefix).unwrap_or_else(|| target.as_str());
+    let slash = if rest.starts_with('/') { "" } else { "/" };
+    PathAndQuery::try_from(format!("{base}{slash}{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_covers_whole_segments() {
+        let cases = [
+            ("", "/anything", true),
+            ("/a", "/a", true),
+            ("/a", "/a/", true),
+            ("/a", "/a/b", true),
+            ("/a", "/ab", false),
+            ("/a", "/A", false),
+            ("/a/b", "/a", false),
+        ];
+        for (prefix, path, expected) in cases {
+            assert_eq!(covers(prefix, path), expected, "{prefix} {path}");
+        }
+    }
+
+    #[test]
+    fn rebasing_changes_nothing_but_the_prefix() {
+        let cases = [
+            ("/x?y=%27a%27+b~", "", "", "/x?y=%27a%27+b~"),
+            ("/reports/a%2Fb?c", "/reports", "", "/a%2Fb?c"),
+            ("/reports", "/reports", "", "/"),
+            ("/reports?q", "/reports", "/api", "/api/?q"),
+            ("/reports/$x\\y", "/reports", "/api", "/api/$x\\y"),
+            ("/plain", "", "/api", "/api/plain"),
+        ];
+        for (target, prefix, base, expected) in cases {
+            let target = PathAndQuery::try_from(target).unwrap();
+            assert_eq!(rebase(&target, prefix, base).unwrap().as_str(), expected);
+        }
+    }
+}
