@@ -2,5 +2,6 @@
 
 pub mod citrix;
 pub mod clock;
+pub mod config;
 pub mod idle;
 pub mod wire;

@@ -1,0 +1,116 @@
+//! From what was written to a [`Config`]: the only way there.
+//!
+//! Each section has a function that takes what was written and gives what it means. A mistake is put on the
+//! report and the default stands in for it, so that one run finds all of them.
+
+mod admin;
+mod citrix;
+mod limits;
+mod listen;
+mod process;
+mod route;
+mod secret;
+mod token;
+mod upstream;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::environment::{self, Environment};
+use super::file::{self, Field as _, File};
+use super::report::{Problem, Report};
+use super::{Boot, Config, Live, syntax};
+
+/// What a timeout may be: not zero, which would let nothing pass, and not so long that it is none.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
+/// What a wait may be: none at all, too.
+const WAIT: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+const DAY: Duration = Duration::from_hours(24);
+/// What a count may be. The end is what every counter and semaphore can hold.
+const COUNT: RangeInclusive<usize> = 1..=u32::MAX as usize;
+
+/// Reads a configuration from a file, if one is given, and the environment, which wins over it. Reads every
+/// secret and looks for every file once, so that what is missing is told at start.
+///
+/// # Errors
+/// Every problem there is, at once, in no particular order; never none.
+pub fn load(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, Vec<Problem>> {
+    let Some(path) = file else { return from_toml("", env) };
+    let unreadable =
+        |what: String| vec![Problem { key: path.display().to_string(), variable: None, what, example: None }];
+    let bytes = std::fs::read(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8 text".to_owned()))?;
+    from_toml(&text, env)
+}
+
+/// As [`load`], with the file's text.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_toml(
+    text: &str,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, Vec<Problem>> {
+    let environment = Environment::new(env);
+    let mut report = Report::new(&environment);
+    let mut table = syntax::parse(text, &mut report);
+    environment::overlay(&mut table, &mut report);
+    let file = File::read(Some(Value::Table(table)), "", &mut report);
+    let config = check_file(&file, &mut report);
+    report.finish(config).map(|((boot, live), warnings)| Config { boot, live: Arc::new(live), warnings })
+}
+
+/// The whole configuration; `None` when there is no credential, which is on the report then.
+fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
+    let citrix = citrix::check(&file.citrix, report);
+    refuse_blocks(file, report);
+    let listen = listen::check(&file.listen, report);
+    let admin = admin::check(&file.admin, &listen.listeners, report);
+    let log = process::check_log(&file.log, report);
+    let upstream = upstream::check(&file.upstream, report);
+    let token = token::check(&file.token, report);
+    let limits = limits::check(&file.limits, report);
+    let routes = route::check(&file.route, citrix.api, report);
+    let drain_timeout = process::check_lifecycle(&file.lifecycle, report);
+    let access_log = report.switch(&file.log.access, true);
+    process::check_insecure(&file.insecure, report);
+    let boot = Boot {
+        listeners: listen.listeners,
+        certificate: listen.certificate,
+        unix_mode: listen.unix_mode,
+        workers: listen.workers,
+        admin,
+        log,
+    };
+    let credentials = vec![citrix.credential?];
+    let hosts = listen.hosts;
+    Some((boot, Live { credentials, routes, hosts, upstream, token, limits, access_log, drain_timeout }))
+}
+
+/// Blocks and tables that are known and do nothing yet.
+fn refuse_blocks(file: &File, report: &mut Report<'_>) {
+    if !file.customer.is_empty() {
+        report.not_built("customer", "leave the blocks out and write the one customer into [citrix]");
+    }
+    if !file.caller.is_empty() {
+        let instead = "leave the blocks out; no caller would have to show who it is, and none be refused";
+        report.not_built("caller", instead);
+    }
+    if file.login.is_some() {
+        report.not_built(
+            "login",
+            "leave the table out; callers need not log in, whatever they send is dropped",
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! `[citrix]`: the customer, its login, and the API gateway.
+
+use http::{HeaderValue, Uri};
+use uuid::Uuid;
+
+use super::{Report, file, secret, url};
+use crate::citrix::clouds::Cloud;
+use crate::citrix::{AuthorizationScheme, TokenDialect};
+use crate::config::value::{Checked, Leaf};
+use crate::config::{Credential, InstanceId, Route, SecretSource, UpstreamUrl};
+
+/// What `authorization` may be.
+pub(super) const SCHEMES: [(&str, AuthorizationScheme); 2] =
+    [("cws", AuthorizationScheme::Cws), ("bearer", AuthorizationScheme::Bearer)];
+
+const DIALECTS: [(&str, TokenDialect); 2] =
+    [("oauth2", TokenDialect::Oauth2), ("trust", TokenDialect::Trust)];
+
+/// What `[citrix]` means.
+pub(super) struct Citrix {
+    /// `None` when a part of it is missing or wrong.
+    pub(super) credential: Option<Credential>,
+    /// The route `/`, to the API gateway.
+    pub(super) api: Route,
+}
+
+pub(super) fn check(citrix: &file::Citrix, report: &mut Report<'_>) -> Citrix {
+    let cloud = report.choice(&citrix.cloud, &Cloud::ALL).unwrap_or(Cloud::Commercial);
+    let api = check_api(citrix, cloud, report);
+    let customer_id = check_customer_id(&citrix.customer_id, report);
+    let client_id = check_client_id(&citrix.client_id, report);
+    let (client_secret, client_secret_next) = check_secrets(citrix, report);
+    let instance_id = check_instance_id(&citrix.instance_id, report);
+    let token_dialect = report.choice(&citrix.token_dialect, &DIALECTS).unwrap_or(cloud.token_dialect());
+    let token_url = check_token_url(citrix, report).or_else(|| {
+        let origin = format!("{}://{}", api.upstream.scheme, api.upstream.authority);
+        let customer = customer_id.as_ref()?.to_str().ok()?;
+        default_token_url(&citrix.customer_id, &cloud.token_url(&origin, customer, token_dialect), report)
+    });
+    let credential = (|| {
+        Some(Credential {
+            customer_id: customer_id?,
+            client_id: client_id?,
+            client_secret: client_secret?,
+            client_secret_next,
+            instance_id,
+            token_url: token_url?,
+            token_dialect,
+        })
+    })();
+    Citrix { credential, api }
+}
+
+fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Route {
+    let example = format!("{:?}", cloud.api_url());
+    let written = report.read(&citrix.api_url, &example, |leaf| url::upstream(leaf.text()?));
+    let authorization = report.choice(&citrix.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
+    let upstream = written.unwrap_or_else(|| preset(cloud));
+    Route { prefix: String::new(), strip_prefix: false, upstream, authorization }
+}
+
+/// The gateway of a cloud. A table of ours that is not a URL would be a bug, which a test looks for.
+fn preset(cloud: Cloud) -> UpstreamUrl {
+    url::upstream(cloud.api_url()).unwrap_or_else(|_| UpstreamUrl {
+        scheme: http::uri::Scheme::HTTPS,
+        authority: http::uri::Authority::from_static("api.cloud.com"),
+        base_path: String::new(),
+    })
+}
+
+fn check_customer_id(leaf: &Leaf, report: &mut Report<'_>) -> Option<HeaderValue> {
+    const EXAMPLE: &str = "\"acme\" (or CITRIX_CUSTOMER_ID=acme)";
+    if leaf.value.is_none() {
+        report.missing(leaf, "missing: the customer id that Citrix Cloud shows for its API clients", EXAMPLE);
+    }
+    report.read(leaf, EXAMPLE, customer_id)
+}
+
+fn customer_id(leaf: &Leaf) -> Checked<HeaderValue> {
+    let text = leaf.text()?;
+    // It becomes a header and a segment of the token URL's path.
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '%');
+    if text.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if !text.chars().all(fits) || matches!(text, "." | "..") {
+        let rule = "only visible ASCII characters other than / ? # % may be in it";
+        return Err(format!("{} is not a customer id: {rule}", leaf.shown()));
+    }
+    HeaderValue::from_str(text).map_err(|_| format!("{} cannot be sent in a header", leaf.shown()))
+}
+
+fn check_client_id(leaf: &Leaf, report: &mut Report<'_>) -> Option<String> {
+    const EXAMPLE: &str = "\"6e4f0b2a-…\" (or CITRIX_CLIENT_ID=6e4f0b2a-…)";
+    if leaf.value.is_none() {
+        report.missing(leaf, "missing: the id of an API client of Citrix Cloud", EXAMPLE);
+    }
+    let text = |leaf: &Leaf| {
+        // Not repeated: id and secret are easily mixed up.
+        let text = leaf.text().map_err(|_| "must be a string in quotes".to_owned())?;
+        let printable = !text.is_empty() && !text.chars().any(char::is_control);
+        printable
+            .then(|| text.to_owned())
+            .ok_or_else(|| "is empty or has a control character in it".to_owned())
+    };
+    report.read(leaf, EXAMPLE, text)
+}
+
+fn check_secrets(
+    citrix: &file::Citrix,
+    report: &mut Report<'_>,
+) -> (Option<SecretSource>, Option<SecretSource>) {
+    let now = secret::check_secret(&citrix.client_secret, "client_secret", report);
+    if now.is_none() && citrix.client_secret.value.is_none() {
+        const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\" } (or CITRIX_CLIENT_SECRET=…)";
+        report.missing(&citrix.client_secret, "missing: the API client's secret", EXAMPLE);
+    }
+    let next = secret::check_secret(&citrix.client_secret_next, "client_secret_next", report);
+    (now, next)
+}
+
+fn check_instance_id(leaf: &Leaf, report: &mut Report<'_>) -> InstanceId {
+    let parse = |leaf: &Leaf| match leaf.text()? {
+        "auto" => Ok(InstanceId::Auto),
+        "" => Ok(InstanceId::None),
+        text => guid(text)
+            .map(InstanceId::Fixed)
+            .ok_or_else(|| format!("{} is neither \"auto\", nor empty, nor a GUID", leaf.shown())),
+    };
+    report.read(leaf, "\"auto\"", parse).unwrap_or(InstanceId::Auto)
+}
+
+fn guid(text: &str) -> Option<HeaderValue> {
+    const LENGTH: usize = 36; // with hyphens; the parser knows forms that Citrix does not
+    (text.len() == LENGTH && Uuid::try_parse(text).is_ok()).then(|| HeaderValue::from_str(text).ok())?
+}
+
+fn check_token_url(citrix: &file::Citrix, report: &mut Report<'_>) -> Option<Uri> {
+    const EXAMPLE: &str = "\"https://api.cloud.com/cctrustoauth2/acme/tokens/clients\"";
+    report.read(&citrix.token_url, EXAMPLE, |leaf| url::checked(leaf.text()?))
+}
+
+/// The default, which a strange customer id can make unfit.
+fn default_token_url(customer_id: &Leaf, written: &str, report: &mut Report<'_>) -> Option<Uri> {
+    let wrong = |_| format!("{} does not fit into a URL", customer_id.shown());
+    url::checked(written).map_err(|what| report.wrong(customer_id, wrong(what), "\"acme\"")).ok()
+}

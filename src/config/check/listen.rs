@@ -1,0 +1,182 @@
+//! `[listen]`: where callers are served, and who may be.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use super::{Report, file};
+use crate::config::value::{Checked, Leaf, shown};
+use crate::config::{AllowedHosts, BindAddress, CertificateFiles, Listener};
+
+/// What a unix socket's path may be long, less the zero behind it.
+const LONGEST_SOCKET_PATH: usize = 107;
+const EXAMPLE: &str = "\"127.0.0.1:8080\"";
+const DEFAULT_PORT: u16 = 8080;
+
+/// What `[listen]` means.
+pub(super) struct Listen {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) certificate: Option<CertificateFiles>,
+    pub(super) unix_mode: u32,
+    pub(super) workers: NonZeroUsize,
+    pub(super) hosts: AllowedHosts,
+}
+
+pub(super) fn check(listen: &file::Listen, report: &mut Report<'_>) -> Listen {
+    let plain = listen.tls.as_ref().is_none_or(|tls| tls.address.value.is_some());
+    let mut listeners = check_addresses(&listen.address, !plain, report);
+    let certificate = listen.tls.as_ref().and_then(|tls| {
+        if let Some(address) = report.read(&tls.address, "\"127.0.0.1:8443\"", |leaf| bind(leaf.text()?)) {
+            add(&tls.address, &mut listeners, Listener { address, tls: true }, report);
+        }
+        check_certificate(tls, report)
+    });
+    report.refuse(&listen.public_url, "leave it out; links keep pointing where Citrix has them point");
+    refuse_networks(
+        &listen.proxy_protocol,
+        "leave it out; addresses told by a load balancer are not read",
+        report,
+    );
+    refuse_networks(&listen.trusted_forwarders, "leave it out; Forwarded is believed from nobody", report);
+    Listen {
+        listeners,
+        certificate,
+        unix_mode: report.read(&listen.unix_mode, "\"0660\"", mode).unwrap_or(0o660),
+        workers: check_workers(&listen.workers, report),
+        hosts: check_hosts(&listen.hosts, report),
+    }
+}
+
+fn check_addresses(leaf: &Leaf, tls: bool, report: &mut Report<'_>) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    let Some(texts) = report.read(leaf, EXAMPLE, Leaf::text_or_texts) else {
+        let address = BindAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
+        return vec![Listener { address, tls }];
+    };
+    if texts.is_empty() {
+        report.wrong(leaf, "names no address, so nobody would be served", EXAMPLE);
+    }
+    for text in texts {
+        match bind(&text) {
+            Ok(address) => add(leaf, &mut listeners, Listener { address, tls }, report),
+            Err(what) => report.wrong(leaf, what, EXAMPLE),
+        }
+    }
+    listeners
+}
+
+/// Adds a listener, if nobody can come in there who should not, and it is not there yet.
+fn add(leaf: &Leaf, listeners: &mut Vec<Listener>, new: Listener, report: &mut Report<'_>) {
+    if let BindAddress::Tcp(address) = &new.address
+        && !address.ip().to_canonical().is_loopback()
+    {
+        let what = format!(
+            "{address} can be reached from other machines, and whoever reaches it acts with this API client's \
+             rights, since callers cannot be configured yet; listen on loopback or a unix socket until then"
+        );
+        report.wrong(leaf, what, EXAMPLE);
+    }
+    let anew = |address: &BindAddress| matches!(address, BindAddress::Tcp(address) if address.port() == 0);
+    if listeners.iter().any(|listener| listener.address == new.address) && !anew(&new.address) {
+        report.wrong(leaf, format!("{} is listened on twice", new.address), EXAMPLE);
+    }
+    listeners.push(new);
+}
+
+/// `host:port` or `unix:/path`.
+fn bind(text: &str) -> Checked<BindAddress> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket_path(path).map(BindAddress::Unix);
+    }
+    tcp(text).map(BindAddress::Tcp)
+}
+
+/// `host:port`, where a host is an IP address or `localhost`: what other names resolve to may change, and with
+/// it who can connect.
+pub(super) fn tcp(text: &str) -> Checked<SocketAddr> {
+    let literal = match text.strip_prefix("localhost:") {
+        Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
+        None => text.to_owned(),
+    };
+    literal.parse().map_err(|_| format!("{} is not an IP address with a port", shown(text)))
+}
+
+fn socket_path(path: &str) -> Checked<PathBuf> {
+    if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
+        return Err(format!("{} is not an absolute path of a socket", shown(path)));
+    }
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(format!(
+            "{} is longer than the {LONGEST_SOCKET_PATH} bytes of a socket's path",
+            shown(path)
+        ));
+    }
+    Ok(path.into())
+}
+
+fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<CertificateFiles> {
+    report.refuse(&tls.client_ca, "leave it out; no client certificate would be asked for");
+    report.refuse(&tls.client_auth, "leave it out; no client certificate would be asked for");
+    let parts = [
+        (&tls.certificate, "\"/etc/citrix-auth-proxy/tls.crt\""),
+        (&tls.key, "\"/etc/citrix-auth-proxy/tls.key\""),
+    ];
+    let [certificate, key] = parts.map(|(leaf, example)| {
+        if leaf.value.is_none() {
+            report.missing(leaf, "missing: TLS needs a certificate and its key", example);
+        }
+        report.file(leaf, example)
+    });
+    Some(CertificateFiles { certificate: certificate?, key: key? })
+}
+
+/// `proxy_protocol` and `trusted_forwarders`: an empty list is what they do now.
+fn refuse_networks(leaf: &Leaf, instead: &str, report: &mut Report<'_>) {
+    let networks = report.read(leaf, "[]", Leaf::texts);
+    if networks.is_some_and(|networks| !networks.is_empty()) {
+        report.refuse(leaf, instead);
+    }
+}
+
+fn mode(leaf: &Leaf) -> Checked<u32> {
+    const MOST: u32 = 0o777;
+    let wrong = || format!("{} is not a file mode, which is up to four octal digits in quotes", leaf.shown());
+    let text = leaf.text().map_err(|_| wrong())?;
+    let octal = (1..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| octal && *mode <= MOST);
+    mode.ok_or_else(wrong)
+}
+
+fn check_workers(leaf: &Leaf, report: &mut Report<'_>) -> NonZeroUsize {
+    const MOST: usize = 1024;
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    NonZeroUsize::new(report.whole(leaf, 0, 0..=MOST)).unwrap_or_else(cores)
+}
+
+fn check_hosts(leaf: &Leaf, report: &mut Report<'_>) -> AllowedHosts {
+    const EXAMPLE: &str = "[\"citrix-gw.example.net\"]";
+    let names = report.read(leaf, EXAMPLE, Leaf::texts).unwrap_or_default();
+    if names == ["*"] {
+        report.warn(format!(
+            "{} = [\"*\"]: every Host is answered, so a web page can reach the gateway by a name of its own, \
+             while nobody has to show who he is",
+            leaf.path
+        ));
+        return AllowedHosts::Any;
+    }
+    for name in names.iter().filter(|name| !is_host_name(name)) {
+        let what = match name.as_str() {
+            "*" => "\"*\" stands for every name, so it must stand alone".to_owned(),
+            _ => format!("{} is not a host name without scheme and port", shown(name)),
+        };
+        report.wrong(leaf, what, EXAMPLE);
+    }
+    AllowedHosts::Only(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+}
+
+fn is_host_name(name: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    name.split('.').all(label)
+}

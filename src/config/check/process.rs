@@ -1,0 +1,41 @@
+//! `[log]`, `[lifecycle]` and `[insecure]`: the process as a whole.
+
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::{Report, TIMEOUT, WAIT, file};
+use crate::config::{Log, LogFormat};
+
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("info", LevelFilter::INFO),
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+pub(super) fn check_log(log: &file::Log, report: &mut Report<'_>) -> Log {
+    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    Log {
+        format: report.choice(&log.format, &formats).unwrap_or(LogFormat::Json),
+        level: report.choice(&log.level, &LEVELS).unwrap_or(LevelFilter::INFO),
+    }
+}
+
+/// The time to drain.
+pub(super) fn check_lifecycle(lifecycle: &file::Lifecycle, report: &mut Report<'_>) -> Duration {
+    if !report.duration(&lifecycle.drain_delay, Duration::ZERO, WAIT).is_zero() {
+        let instead = "leave it out or set \"0s\"; draining begins at once";
+        report.not_built(&lifecycle.drain_delay.path, instead);
+    }
+    report.duration(&lifecycle.drain_timeout, Duration::from_secs(30), TIMEOUT)
+}
+
+pub(super) fn check_insecure(insecure: &file::Insecure, report: &mut Report<'_>) {
+    if report.switch(&insecure.allow_anonymous, false) {
+        let instead = "leave it out and listen on loopback or a unix socket";
+        report.not_built(&insecure.allow_anonymous.path, instead);
+    }
+}

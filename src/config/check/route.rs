@@ -1,0 +1,74 @@
+//! `[[route]]`: path prefixes and where they lead.
+
+use super::citrix::SCHEMES;
+use super::{Report, file, url};
+use crate::citrix::AuthorizationScheme;
+use crate::config::Route;
+use crate::config::value::{Checked, Leaf};
+
+/// The whole table, longest prefix first: the configured routes and `api`, unless one of them replaces it.
+pub(super) fn check(written: &[file::Route], api: Route, report: &mut Report<'_>) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for route in written {
+        let Some(read) = check_route(route, report) else { continue };
+        if routes.iter().any(|other| other.prefix == read.prefix) {
+            let what = format!("{} has a route already", route.prefix.shown());
+            report.wrong(&route.prefix, what, "\"/reports\"");
+        } else {
+            routes.push(read);
+        }
+    }
+    if routes.iter().all(|route| !route.prefix.is_empty()) {
+        routes.push(api);
+    }
+    routes.sort_by(|a, b| b.prefix.len().cmp(&a.prefix.len()).then_with(|| a.prefix.cmp(&b.prefix)));
+    routes
+}
+
+fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
+    const PREFIX: &str = "\"/reports\"";
+    const UPSTREAM: &str = "\"https://reports.example.cloud.com/api\"";
+    let instead = "leave it out; each request goes to Citrix at once";
+    report.refuse(&route.max_concurrent, instead);
+    report.refuse(&route.queue_timeout, instead);
+    if report.switch(&route.rewrite_links, false) {
+        report.not_built(&route.rewrite_links.path, "leave it out; bodies pass as they are");
+    }
+    for (leaf, what, example) in [
+        (&route.prefix, "missing: the beginning of the paths this route is for", PREFIX),
+        (&route.upstream, "missing: where the requests go", UPSTREAM),
+    ] {
+        if leaf.value.is_none() {
+            report.missing(leaf, what, example);
+        }
+    }
+    let prefix = report.read(&route.prefix, PREFIX, prefix);
+    let upstream = report.read(&route.upstream, UPSTREAM, |leaf| url::upstream(leaf.text()?));
+    let strip_prefix = report.switch(&route.strip_prefix, true);
+    let authorization = report.choice(&route.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
+    let prefix = prefix?;
+    let strip_prefix = strip_prefix && !prefix.is_empty();
+    Some(Route { prefix, strip_prefix, upstream: upstream?, authorization })
+}
+
+/// A prefix that a request's path can be compared with byte for byte.
+fn prefix(leaf: &Leaf) -> Checked<String> {
+    let text = leaf.text()?;
+    let wrong = |why: &str| Err(format!("{} is not a path prefix: {why}", leaf.shown()));
+    if text == "/" {
+        return Ok(String::new());
+    }
+    if !text.starts_with('/') {
+        return wrong("it must begin with a slash");
+    }
+    if text.ends_with('/') {
+        return wrong("it must not end with a slash");
+    }
+    if !text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '%' | '\\')) {
+        return wrong("only visible ASCII characters other than ? # % \\ may be in it");
+    }
+    if text.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return wrong("it must not have empty or dot segments");
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,125 @@
+//! `config.toml.example` is the reference of the settings, so it must be true.
+
+use std::collections::BTreeSet;
+
+use toml::Table;
+
+use super::*;
+use crate::config::file;
+
+const EXAMPLE: &str = include_str!("../../../../config.toml.example");
+const MARK: &str = "# not built yet: ";
+
+/// A line with a setting: its table's header, itself, and whether it is marked as not built.
+struct Setting {
+    header: String,
+    line: String,
+    built: bool,
+}
+
+/// Every setting, commented out or not.
+fn settings() -> Vec<Setting> {
+    let mut found = Vec::new();
+    let (mut header, mut built) = (String::new(), true);
+    for line in EXAMPLE.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let is_key =
+            |key: &str| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if bare.starts_with('[') && bare.ends_with(']') && !bare.contains(' ') {
+            header = bare.to_owned();
+        } else if bare.split_once(" = ").is_some_and(|(key, _)| is_key(key)) {
+            found.push(Setting { header: header.clone(), line: bare.to_owned(), built });
+        }
+        built = !line.starts_with(MARK);
+    }
+    found
+}
+
+fn uncommented() -> String {
+    let mut text = String::new();
+    let mut header = String::new();
+    for setting in settings() {
+        if setting.header != header {
+            text += &format!("{}\n", setting.header);
+            header = setting.header;
+        }
+        text += &format!("{}\n", setting.line);
+    }
+    text
+}
+
+fn paths(table: &Table, known: &BTreeSet<String>, path: &str, found: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let at = file::below(path, key);
+        match value {
+            Value::Table(table) if !known.contains(&at) => paths(table, known, &at, found),
+            Value::Array(blocks) if !known.contains(&at) => {
+                blocks.iter().filter_map(Value::as_table).for_each(|block| paths(block, known, &at, found));
+            }
+            _ => assert!(found.insert(at.clone()), "{at} twice"),
+        }
+    }
+}
+
+#[test]
+fn the_example_is_a_configuration_as_it_stands() {
+    let config = from_toml(EXAMPLE, pairs(&[LOGIN[2]])).unwrap_or_else(|found| panic!("{}", printed(&found)));
+    assert_eq!(config.live.credentials[0].customer(), "acme");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_example_has_every_key_there_is_and_no_other() {
+    let known: BTreeSet<String> = file::leaves().into_iter().collect();
+    let text = uncommented();
+    let mut found = BTreeSet::new();
+    paths(&toml::from_str(&text).unwrap(), &known, "", &mut found);
+    let missing: Vec<_> = known.difference(&found).collect();
+    let unknown: Vec<_> = found.difference(&known).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "missing: {missing:?}, unknown: {unknown:?}");
+}
+
+#[test]
+fn the_example_marks_what_is_not_built_and_nothing_else() {
+    for Setting { header, line, built } in settings() {
+        let required = if header == "[[route]]" { "prefix = '/a'\nupstream = 'https://a'\n" } else { "" };
+        let key = line.split(' ').next().unwrap();
+        let required: String =
+            required.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        let text = format!("{header}\n{required}\n{line}\n");
+        let problems = read(&text).err().unwrap_or_default();
+        let refused = problems.iter().any(|problem| problem.what.starts_with("not built yet"));
+        // What is marked is refused, or off.
+        assert!(
+            !(refused && built) && (built || refused || problems.is_empty()),
+            "{text}{}",
+            printed(&problems)
+        );
+        let known = !printed(&problems).contains("unknown key");
+        assert!(known, "{text}{}", printed(&problems));
+    }
+}
+
+#[test]
+fn the_defaults_in_the_example_are_the_defaults() {
+    let plain = |line: &str| {
+        let example =
+            ["customer_id", "client_id", "client_secret", "hosts", "secret_sha256", "ca_file", "token_url"];
+        !example.contains(&line.split(' ').next().unwrap())
+    };
+    let mut text = String::new();
+    let mut header = String::new();
+    for setting in settings() {
+        let off_by_default = ["[[route]]", "[listen.tls]"].contains(&setting.header.as_str());
+        if !setting.built || off_by_default || !plain(&setting.line) || setting.line.contains("file =") {
+            continue;
+        }
+        if setting.header != header {
+            text += &format!("{}\n", setting.header);
+            header = setting.header;
+        }
+        text += &format!("{}\n", setting.line);
+    }
+    assert!(text.lines().count() > 30, "{text}");
+    assert_eq!(format!("{:?}", good(&text)), format!("{:?}", good("")));
+}

@@ -1,0 +1,207 @@
+//! Section by section: what is accepted, and what is refused and why.
+
+use super::*;
+
+#[test]
+fn the_customer_and_its_login() {
+    for (text, why) in [
+        ("customer_id = 12", "12 is not a string in quotes"),
+        ("customer_id = ''", "customer_id: is empty"),
+        ("customer_id = 'a/b'", "is not a customer id"),
+        ("customer_id = 'a b'", "is not a customer id"),
+        ("customer_id = 'a%62'", "is not a customer id"),
+        ("customer_id = 'käse'", "is not a customer id"),
+        ("customer_id = '..'", "is not a customer id"),
+        ("client_id = 12", "must be a string in quotes"),
+        ("client_id = ''", "is empty"),
+        ("client_id = \"a\\n\"", "control character"),
+        ("cloud = 'staging'", "is none of commercial, us, eu, ap-s, japan, gov"),
+        ("instance_id = 'site'", "neither \"auto\", nor empty, nor a GUID"),
+        ("instance_id = '{61603f15-cdf9-4c7f-99ff-91636601a795}'", "nor a GUID"),
+        ("instance_id = '61603f15cdf94c7f99ff91636601a795'", "nor a GUID"),
+        ("token_dialect = 'saml'", "is none of oauth2, trust"),
+        ("authorization = 'Bearer'", "is none of cws, bearer"),
+        ("api_url = 'http://api.cloud.com'", "in clear"),
+        ("token_url = 'https://a/b?c'", "query"),
+    ] {
+        // Without what the environment says of the same key, which would win.
+        let key = text.split(' ').next().unwrap();
+        let env = LOGIN.into_iter().filter(|(name, _)| !name.to_lowercase().ends_with(key));
+        let problems = from_toml(&format!("[citrix]\n{text}"), pairs(&env.collect::<Vec<_>>())).unwrap_err();
+        assert!(
+            problems.len() == 1 && problems[0].to_string().contains(why),
+            "{text}\n{}",
+            printed(&problems)
+        );
+    }
+    let credential = |text: &str| good(&format!("[citrix]\n{text}")).live.credentials[0].clone();
+    assert_eq!(credential("instance_id = ''").instance_id, InstanceId::None);
+    for (text, url) in [
+        ("cloud = 'gov'", "https://trust.citrixworkspacesapi.us/root/tokens/clients"),
+        ("cloud = 'japan'", "https://api.citrixcloud.jp/cctrustoauth2/acme/tokens/clients"),
+        ("token_dialect = 'trust'", "https://trust.citrixworkspacesapi.net/root/tokens/clients"),
+        ("api_url = 'http://[::1]:7/x'", "http://[::1]:7/cctrustoauth2/acme/tokens/clients"),
+    ] {
+        assert_eq!(credential(text).token_url, url, "{text}");
+    }
+    for (name, _) in crate::citrix::clouds::Cloud::ALL {
+        let api = good(&format!("[citrix]\ncloud = '{name}'")).live.routes[0].upstream.clone();
+        assert_eq!(api.authority == "api.cloud.com", name == "commercial", "{name}");
+    }
+}
+
+#[test]
+fn callers_are_served_on_this_machine_only() {
+    for (text, why) in [
+        ("address = ':8080'", "\":8080\" is not an IP address with a port"),
+        ("address = '127.0.0.1'", "is not an IP address with a port"),
+        ("address = 'gateway.example.net:80'", "is not an IP address with a port"),
+        ("address = 8080", "8080 is neither a string nor a list"),
+        ("address = [8080]", "this list is not a list of strings"),
+        ("address = []", "names no address"),
+        ("address = '10.1.2.3:80'", "rights"),
+        ("address = '[::]:80'", "rights"),
+        ("address = ['127.0.0.1:1', '127.0.0.1:1']", "127.0.0.1:1 is listened on twice"),
+        ("address = ['unix:/a', 'unix:/a']", "unix:/a is listened on twice"),
+        ("address = 'unix:a'", "\"a\" is not an absolute path"),
+        ("address = '127.0.0.1:9090'", "admin.address: 127.0.0.1:9090 is listened on for callers already"),
+        ("unix_mode = 660", "660 is not a file mode"),
+        ("unix_mode = '0o660'", "is not a file mode"),
+        ("unix_mode = '0888'", "is not a file mode"),
+        ("unix_mode = '1777'", "is not a file mode"),
+        ("unix_mode = '+660'", "is not a file mode"),
+        ("workers = 2000", "is not between 0 and 1024"),
+        ("hosts = 'a'", "is not a list of strings"),
+        ("hosts = ['*', 'a']", "must stand alone"),
+        ("hosts = ['a:80']", "\"a:80\" is not a host name without scheme and port"),
+        ("hosts = ['https://a']", "is not a host name"),
+        ("hosts = ['*.example.net']", "is not a host name"),
+        ("hosts = ['']", "is not a host name"),
+    ] {
+        refused_since(&format!("[listen]\n{text}"), why);
+    }
+    refused_since(&format!("[listen]\naddress = 'unix:/{}'", "x".repeat(107)), "longer than");
+    good("[listen]\naddress = ['127.0.0.1:0', '127.0.0.1:0', '127.9.9.9:80', '[::ffff:127.0.0.1]:80']");
+    good("[listen]\naddress = '127.0.0.1:0'\n[admin]\naddress = '127.0.0.1:0'");
+
+    let any = good("[listen]\nhosts = ['*']");
+    assert_eq!(any.live.hosts, AllowedHosts::Any);
+    assert!(any.warnings[0].contains("every Host is answered"), "{:?}", any.warnings);
+}
+
+#[test]
+fn tls_takes_the_addresses_or_one_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "").unwrap();
+        path.display().to_string()
+    };
+    let (certificate, key) = (file("tls.crt"), file("tls.key"));
+    let listen = |tls: &str| format!("[listen]\naddress = ['127.0.0.1:1', 'unix:/s']\ntls = {{ {tls} }}");
+    let files = format!("certificate = '{certificate}', key = '{key}'");
+    let listeners = |tls: &str| {
+        let boot = good(&listen(tls)).boot;
+        assert_eq!(boot.certificate.unwrap().key.display().to_string(), key);
+        let listeners = boot.listeners.into_iter();
+        listeners.map(|listener| (listener.address.to_string(), listener.tls)).collect::<Vec<_>>()
+    };
+    let named = |address: &str, tls: bool| (address.to_owned(), tls);
+    assert_eq!(listeners(&files), [named("127.0.0.1:1", true), named("unix:/s", true)]);
+    assert_eq!(
+        listeners(&format!("{files}, address = '127.0.0.1:2'")),
+        [named("127.0.0.1:1", false), named("unix:/s", false), named("127.0.0.1:2", true)]
+    );
+    for (tls, why) in [
+        (format!("certificate = '{certificate}'"), "listen.tls.key: missing"),
+        (format!("key = '{key}'"), "listen.tls.certificate: missing"),
+        (
+            format!("certificate = '{certificate}', key = '/nowhere'"),
+            "listen.tls.key: \"/nowhere\" cannot be read",
+        ),
+        (format!("{files}, address = '127.0.0.1:1'"), "listen.tls.address: 127.0.0.1:1 is listened on twice"),
+        (format!("{files}, address = '0.0.0.0:2'"), "listen.tls.address: 0.0.0.0:2 can be reached"),
+        (format!("{files}, client_ca = '{key}'"), "listen.tls.client_ca: not built yet"),
+        (format!("{files}, client_auth = 'required'"), "listen.tls.client_auth: not built yet"),
+    ] {
+        refused_since(&listen(&tls), why);
+    }
+}
+
+#[test]
+fn the_admin_listener_asks_for_a_secret_off_loopback() {
+    let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677B2";
+    let config = good(&format!("[admin]\naddress = '0.0.0.0:1'\nsecret_sha256 = '{hash}'"));
+    assert!(config.boot.admin.secret_sha256.is_some());
+    for (text, why) in [
+        ("address = '0.0.0.0:1'", "admin.secret_sha256: missing: 0.0.0.0:1 can be reached"),
+        ("address = 'unix:/admin'", "is not an IP address"),
+        ("secret_sha256 = ''", "must be 64 hex digits"),
+        ("secret_sha256 = 'é'", "must be 64 hex digits"),
+        (&format!("secret_sha256 = '{hash}0'"), "must be 64 hex digits"),
+        (&format!("secret_sha256 = '{}x'", &hash[1..]), "must be 64 hex digits"),
+    ] {
+        refused_since(&format!("[admin]\n{text}"), why);
+    }
+}
+
+#[test]
+fn routes_are_prefixes_that_can_be_compared_byte_for_byte() {
+    for prefix in
+        ["", "a", "/a/", "//", "/a//b", "/.", "/a/../b", "/a?b", "/a#b", "/a%20b", "/a b", "/ä", "/a\\b"]
+    {
+        let text = format!("[[route]]\nprefix = '{prefix}'\nupstream = 'https://a'");
+        refused_since(&text, "route[0].prefix: ");
+    }
+    let twice = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n".repeat(2);
+    refused(&twice, "route[1].prefix: \"/a\" has a route already; for example: prefix = \"/reports\"");
+    refused_since("[[route]]\nprefix = '/a'", "route[0].upstream: missing");
+    refused_since("[[route]]\nupstream = 'https://a'", "route[0].prefix: missing");
+    refused_since("[[route]]\nprefix = '/a'\nupstream = 'a'", "route[0].upstream: \"a\" is not");
+
+    let all =
+        good("[[route]]\nprefix = '/'\nupstream = 'https://a.example.com'\nauthorization = 'bearer'").live;
+    assert_eq!(all.routes.len(), 1);
+    assert_eq!((all.routes[0].prefix.as_str(), all.routes[0].strip_prefix), ("", false));
+    assert_eq!(all.routes[0].upstream.authority, "a.example.com");
+    assert_eq!(all.routes[0].authorization, AuthorizationScheme::Bearer);
+}
+
+#[test]
+fn what_is_not_built_is_refused_unless_it_is_off() {
+    const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
+    for off in [
+        "[insecure]\nallow_anonymous = false",
+        "[limits]\nmax_connections_per_address = 0",
+        "[lifecycle]\ndrain_delay = '0s'",
+        "[upstream]\nretry_budget = '0s'",
+        "[listen]\nproxy_protocol = []\ntrusted_forwarders = []",
+        &format!("{ROUTE}rewrite_links = false"),
+    ] {
+        good(off);
+    }
+    for (on, key) in [
+        ("[insecure]\nallow_anonymous = true", "insecure.allow_anonymous"),
+        ("[limits]\nmax_connections_per_address = 1", "limits.max_connections_per_address"),
+        ("[limits]\nmax_queued = 1000", "limits.max_queued"),
+        ("[limits]\nreplay_buffer_bytes = '64KiB'", "limits.replay_buffer_bytes"),
+        ("[lifecycle]\ndrain_delay = '1s'", "lifecycle.drain_delay"),
+        ("[upstream]\nretry_budget = '10s'", "upstream.retry_budget"),
+        ("[upstream]\nproxy_url = 'http://p'", "upstream.proxy_url"),
+        ("[listen]\nproxy_protocol = ['10.0.0.0/8']", "listen.proxy_protocol"),
+        ("[listen]\ntrusted_forwarders = ['10.0.0.0/8']", "listen.trusted_forwarders"),
+        ("[listen]\npublic_url = 'https://a'", "listen.public_url"),
+        ("[token]\ncache_file = '/a'", "token.cache_file"),
+        ("[token]\ncache_key = { file = '/a' }", "token.cache_key"),
+        ("[[customer]]\ncustomer_id = 'a'\n[[customer]]", "customer"),
+        ("[[caller]]\nname = 'a'", "caller"),
+        ("[login]", "login"),
+        (&format!("{ROUTE}rewrite_links = true"), "route[0].rewrite_links"),
+        (&format!("{ROUTE}max_concurrent = 1"), "route[0].max_concurrent"),
+        (&format!("{ROUTE}queue_timeout = '1s'"), "route[0].queue_timeout"),
+    ] {
+        refused_since(on, &format!("{key}: not built yet: leave "));
+    }
+    refused_since("[insecure]\nallow_anonymous = 1", "1 is neither true nor false");
+    refused_since("[limits]\nmax_connections_per_address = 'many'", "is not a whole number");
+}

@@ -1,0 +1,24 @@
+//! `[upstream]`: connections to Citrix.
+
+use std::time::Duration;
+
+use super::{Report, TIMEOUT, WAIT, file};
+use crate::config::{Http2, Upstream};
+
+pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> Upstream {
+    report.refuse(&upstream.proxy_url, "leave it out; Citrix is connected to directly");
+    if !report.duration(&upstream.retry_budget, Duration::ZERO, WAIT).is_zero() {
+        let instead = "leave it out or set \"0s\"; 429 and 503 are handed to the caller with their hint";
+        report.not_built(&upstream.retry_budget.path, instead);
+    }
+    let modes = [("auto", Http2::Auto), ("never", Http2::Never)];
+    Upstream {
+        ca_file: report.file(&upstream.ca_file, "\"/etc/citrix-auth-proxy/ca.pem\""),
+        http2: report.choice(&upstream.http2, &modes).unwrap_or(Http2::Auto),
+        connect_timeout: report.duration(&upstream.connect_timeout, Duration::from_secs(5), TIMEOUT),
+        response_timeout: report.duration(&upstream.response_timeout, Duration::from_secs(100), TIMEOUT),
+        idle_timeout: report.duration(&upstream.idle_timeout, Duration::from_secs(60), TIMEOUT),
+        pool_idle_timeout: report.duration(&upstream.pool_idle_timeout, Duration::from_secs(60), TIMEOUT),
+        max_connection_age: report.duration(&upstream.max_connection_age, Duration::from_mins(10), TIMEOUT),
+    }
+}
