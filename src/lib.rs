@@ -4,4 +4,5 @@ pub mod citrix;
 pub mod clock;
 pub mod config;
 pub mod idle;
+pub mod token;
 pub mod wire;

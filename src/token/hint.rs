@@ -1,0 +1,128 @@
+//! How long a 429 asks one to wait. Pure.
+//!
+//! Citrix says so in several ways: `Retry-After` as seconds, as an HTTP date or as an RFC 3339 date, or only
+//! in the body, as parameter `retryDelay` or in a sentence of the API gateway (contract 4, "Limits").
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+use serde_json::Value;
+
+/// The wait that an answer asks for, if it asks for one. `now` is the answerer's own time, as far as it is
+/// known, because dates are of its clock.
+pub fn wait(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
+    headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| of_header(text.trim(), now))
+        .or_else(|| of_body(body))
+}
+
+fn of_header(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Some(seconds) = seconds(text) {
+        return Some(seconds);
+    }
+    let date = httpdate::parse_http_date(text).or_else(|_| humantime::parse_rfc3339(text)).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+fn of_body(body: &[u8]) -> Option<Duration> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    of_parameters(answer.get("parameters")).or_else(|| of_sentence(answer.get("message")?.as_str()?))
+}
+
+/// `parameters` is a list of name and value, or sometimes an object.
+fn of_parameters(parameters: Option<&Value>) -> Option<Duration> {
+    let delay = match parameters? {
+        Value::Array(list) => list
+            .iter()
+            .find(|parameter| {
+                parameter
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .is_some_and(|name| name.eq_ignore_ascii_case("retryDelay"))
+            })
+            .and_then(|parameter| parameter.get("value")),
+        Value::Object(map) => map.get("retryDelay"),
+        _ => None,
+    };
+    match delay? {
+        Value::String(text) => seconds(text.trim()),
+        Value::Number(number) => number.as_f64().and_then(|secs| Duration::try_from_secs_f64(secs).ok()),
+        _ => None,
+    }
+}
+
+/// "Rate limit is exceeded. Try again in 42 seconds."
+fn of_sentence(message: &str) -> Option<Duration> {
+    let (_, rest) = message.split_once("Try again in ")?;
+    let (number, unit) = rest.split_once(' ')?;
+    if unit.starts_with("second") { seconds(number) } else { None }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let digits = text.starts_with(|first: char| first.is_ascii_digit());
+    if !digits || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn check(header: Option<&'static str>, body: &str, expected: Option<u64>) {
+        // 2026-01-01T00:00:00Z
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let mut headers = HeaderMap::new();
+        if let Some(header) = header {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(header));
+        }
+        assert_eq!(
+            wait(&headers, body.as_bytes(), now),
+            expected.map(Duration::from_secs),
+            "{header:?} {body}"
+        );
+    }
+
+    #[test]
+    fn every_spelling_of_a_hint_is_understood() {
+        check(Some("7"), "", Some(7));
+        check(Some(" 7 "), "", Some(7));
+        check(Some("Thu, 01 Jan 2026 00:00:30 GMT"), "", Some(30));
+        check(Some("2026-01-01T00:00:45Z"), "", Some(45));
+        check(Some("Thu, 01 Jan 2025 00:00:30 GMT"), "", None);
+        check(Some("2025-01-01T00:00:45Z"), "", Some(0));
+        check(
+            None,
+            r#"{"type":"x","parameters":[{"name":"a","value":"1"},{"name":"retryDelay","value":"12"}]}"#,
+            Some(12),
+        );
+        check(None, r#"{"parameters":{"retryDelay":13}}"#, Some(13));
+        check(
+            None,
+            r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 42 seconds."}"#,
+            Some(42),
+        );
+        check(Some("7"), r#"{"parameters":{"retryDelay":13}}"#, Some(7));
+        check(Some("soon"), r#"{"parameters":{"retryDelay":13}}"#, Some(13));
+    }
+
+    #[test]
+    fn what_is_no_hint_is_none() {
+        for header in ["", "-1", "soon", "1e3", "inf", "NaN", "1.2.3"] {
+            check(Some(header), "", None);
+        }
+        for body in
+            ["", "<html>", "[]", "null", r#"{"parameters":[1]}"#, r#"{"parameters":{"retryDelay":-1}}"#]
+        {
+            check(None, body, None);
+        }
+        check(None, r#"{"message":"Try again in a moment."}"#, None);
+        check(None, r#"{"parameters":{"retryDelay":1e300}}"#, None);
+    }
+}

@@ -1,0 +1,246 @@
+//! Asks Citrix for a token (contract 1).
+
+mod classify;
+
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+use http::header::{ACCEPT, CONTENT_TYPE, DATE};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use reqwest::{Client, RequestBuilder, Response, redirect};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::answer::{self, Grant};
+use super::hint;
+use super::outcome::Outcome;
+use super::status::Skew;
+use crate::citrix::TokenDialect;
+use crate::citrix::headers::{CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID};
+use crate::clock::Clock;
+
+/// The largest answer that is read. A token answer is about 2 kB (contract 1.1).
+const LARGEST_ANSWER: usize = 256 * 1024;
+
+/// A transaction id is about 36 bytes; what is much longer is none, and does not belong into a log line.
+const LONGEST_TRANSACTION_ID: usize = 128;
+
+/// One login to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// The token endpoint.
+    pub url: &'a Uri,
+    /// What it speaks.
+    pub dialect: TokenDialect,
+    /// The API client's id.
+    pub client_id: &'a str,
+    /// The API client's secret.
+    pub client_secret: &'a SecretString,
+}
+
+/// What a login that worked brings.
+#[derive(Debug)]
+pub struct Issued {
+    /// The token and its life.
+    pub grant: Grant,
+    /// Citrix's transaction id.
+    pub transaction_id: Option<HeaderValue>,
+    /// Our clock against Citrix's, if the answer had a `Date`.
+    pub skew: Option<Skew>,
+}
+
+/// A login that did not work.
+#[derive(Debug)]
+pub struct Failure {
+    /// How; its advice is [`Outcome::advice`].
+    pub outcome: Outcome,
+    /// Citrix's transaction id, if it answered.
+    pub transaction_id: Option<HeaderValue>,
+    /// How long a 429 asks to wait.
+    pub retry_after: Option<Duration>,
+    /// Our clock against Citrix's, if the answer had a `Date`.
+    pub skew: Option<Skew>,
+    /// For the log: the status, or what the operating system or TLS said. Nothing of the answer's body.
+    pub cause: Option<String>,
+}
+
+impl Failure {
+    /// A failure without an answer.
+    pub const fn new(outcome: Outcome, cause: Option<String>) -> Self {
+        Self { outcome, transaction_id: None, retry_after: None, skew: None, cause }
+    }
+}
+
+/// Who issues tokens: Citrix, or the script of a test.
+pub trait Issuer: Send + Sync {
+    /// Makes one login; no retries in here.
+    fn log_in(&self, login: Login<'_>) -> impl Future<Output = Result<Issued, Failure>> + Send;
+}
+
+/// [`Issuer`] over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpIssuer {
+    client: Client,
+    clock: Clock,
+}
+
+/// The HTTP client for token requests could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client for token requests could not be set up")]
+pub struct SetupError(#[source] reqwest::Error);
+
+impl HttpIssuer {
+    /// An issuer that trusts what `tls` trusts and speaks what its ALPN list offers, and that gives a login `request_timeout`, connecting included.
+    ///
+    /// # Errors
+    /// When the HTTP client refuses the configuration.
+    pub fn new(
+        tls: rustls::ClientConfig,
+        request_timeout: Duration,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            // The next login is most of an hour away: a kept connection would be dead by then, and a fresh
+            // one follows DNS.
+            .pool_max_idle_per_host(0)
+            // A redirect would carry the secret to a host that nobody configured.
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .timeout(request_timeout)
+            .user_agent(concat!("citrix-auth-proxy/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(SetupError)?;
+        Ok(Self { client, clock })
+    }
+
+    fn request(&self, login: Login<'_>) -> Result<RequestBuilder, Failure> {
+        let id = login.client_id;
+        let secret = login.client_secret.expose_secret();
+        let request = self
+            .client
+            .post(login.url.to_string())
+            .header(ACCEPT, HeaderValue::from_static("application/json"));
+        match login.dialect {
+            // The form's Content-Type has no charset: Citrix refuses one (contract 1.1).
+            TokenDialect::Oauth2 => Ok(request.form(&[
+                ("grant_type", "client_credentials"),
+                ("client_id", id),
+                ("client_secret", secret),
+            ])),
+            TokenDialect::Trust => {
+                let body = serde_json::to_vec(&TrustRequest { client_id: id, client_secret: secret })
+                    .map_err(|_| Failure::new(Outcome::Malformed, None))?;
+                Ok(request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body))
+            }
+        }
+    }
+}
+
+/// The trust service's login (contract 1.1).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TrustRequest<'a> {
+    client_id: &'a str,
+    client_secret: &'a str,
+}
+
+impl Issuer for HttpIssuer {
+    async fn log_in(&self, login: Login<'_>) -> Result<Issued, Failure> {
+        let request = self.request(login)?;
+        let (sent, sent_instant) = (self.clock.now(), Instant::now());
+        let response = request.send().await.map_err(|error| classify::no_answer(&error))?;
+        let answered = Answered::new(&response, sent, sent_instant.elapsed());
+        let status = response.status();
+        let headers = response.headers().clone();
+        let body = read(response).await;
+        if status != StatusCode::OK {
+            // A body that cannot be read still has its status.
+            let body = body.unwrap_or_default();
+            return Err(answered.refused(status, &headers, &body, self.clock.now()));
+        }
+        let grant = body
+            .and_then(|body| answer::parse(login.dialect, &body))
+            .map_err(|outcome| answered.failure(outcome, status))?;
+        Ok(Issued { grant, transaction_id: answered.transaction_id, skew: answered.skew })
+    }
+}
+
+/// What every answer tells, whether a token came or not.
+struct Answered {
+    transaction_id: Option<HeaderValue>,
+    date: Option<SystemTime>,
+    skew: Option<Skew>,
+}
+
+impl Answered {
+    fn new(response: &Response, sent: SystemTime, round_trip: Duration) -> Self {
+        let date = response
+            .headers()
+            .get(DATE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| httpdate::parse_http_date(text).ok());
+        Self {
+            transaction_id: transaction_id(response.headers()),
+            date,
+            skew: date.map(|theirs| Skew::measure(theirs, sent, round_trip)),
+        }
+    }
+
+    fn failure(&self, outcome: Outcome, status: StatusCode) -> Failure {
+        Failure {
+            outcome,
+            transaction_id: self.transaction_id.clone(),
+            retry_after: None,
+            skew: self.skew,
+            cause: Some(format!("status {}", status.as_u16())),
+        }
+    }
+
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
+        let outcome = match Outcome::of_status(status) {
+            Outcome::Http4xx | Outcome::Unauthorized if answer::is_invalid_client(body) => {
+                Outcome::InvalidClient
+            }
+            outcome => outcome,
+        };
+        let retry_after = match outcome {
+            Outcome::RateLimited => hint::wait(headers, body, self.date.unwrap_or(now)),
+            _ => None,
+        };
+        Failure { retry_after, ..self.failure(outcome, status) }
+    }
+}
+
+/// Citrix's name for the exchange. The token endpoints use the first of these (contract 1.1).
+fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    [X_CWS_TRANSACTION_ID, CITRIX_TRANSACTION_ID, CC_TRANSACTION_ID]
+        .iter()
+        .filter_map(|name| headers.get(name))
+        .find(|value| {
+            (1..=LONGEST_TRANSACTION_ID).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        })
+        .cloned()
+}
+
+/// The body, up to a bound; its memory is wiped, for it holds a token.
+async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, Outcome> {
+    if response.content_length().is_some_and(|length| length > LARGEST_ANSWER as u64) {
+        return Err(Outcome::TooLarge);
+    }
+    // Room for a usual answer, so that growing leaves no unwiped copies behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(16 * 1024));
+    while let Some(piece) = response.chunk().await.map_err(|error| classify::cut_off(&error))? {
+        if body.len() + piece.len() > LARGEST_ANSWER {
+            return Err(Outcome::TooLarge);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The keeper against a scripted issuer, on a clock that stands still unless a test sleeps.
+
+mod forced;
+mod life;
+mod rotation;
+mod secrecy_kept;
+
+use std::cell::Cell;
+use std::sync::Mutex;
+
+use prometheus::{Registry, TextEncoder};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::*;
+use crate::citrix::{AuthorizationScheme, TokenDialect};
+use crate::config::{InstanceId, SecretSource};
+use crate::token::answer::{Grant, Lifetime};
+use crate::token::signals::Signals;
+
+/// 2026-01-01T00:00:00Z
+const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+
+thread_local! {
+    /// The runtime's time at the start, and by how many seconds the wall clock was set since.
+    static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };
+    static SET_BY: Cell<i64> = const { Cell::new(0) };
+}
+
+/// A wall clock that goes with the runtime's time. Each test has its thread, so its own clock.
+fn clock() -> Clock {
+    STARTED.set(Some(Instant::now()));
+    SET_BY.set(0);
+    Clock::custom(|| {
+        let elapsed = STARTED.get().expect("a test begins with clock()").elapsed();
+        let at = SystemTime::UNIX_EPOCH + EPOCH + elapsed;
+        let by = Duration::from_secs(SET_BY.get().unsigned_abs());
+        if SET_BY.get() < 0 { at - by } else { at + by }
+    })
+}
+
+/// Moves the wall clock alone, as a suspended machine or a person does.
+fn set_clock_by(seconds: i64) {
+    SET_BY.set(SET_BY.get() + seconds);
+}
+
+async fn seconds(seconds: f64) {
+    // Under a paused clock sleeping is what moves the time; no test waits here.
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+}
+
+/// The one place that knows how a secret source is made.
+fn secret(text: &str) -> SecretSource {
+    SecretSource::Plain(text.into())
+}
+
+fn secret_file(path: &std::path::Path) -> SecretSource {
+    SecretSource::File(path.to_owned())
+}
+
+/// A login as the issuer saw it.
+#[derive(Clone, Debug)]
+struct Call {
+    /// Counted from 1.
+    number: u32,
+    at: Duration,
+    secret: String,
+}
+
+type Script = Box<dyn FnMut(&Call) -> Result<Issued, Failure> + Send>;
+
+/// An issuer whose answers a closure makes.
+#[derive(Clone)]
+struct Scripted {
+    script: Arc<Mutex<Script>>,
+    calls: Arc<Mutex<Vec<Call>>>,
+    latency: Duration,
+    started: Instant,
+}
+
+impl Issuer for Scripted {
+    async fn log_in(&self, login: Login<'_>) -> Result<Issued, Failure> {
+        let call = {
+            let mut calls = self.calls.lock().unwrap();
+            let number = u32::try_from(calls.len()).unwrap() + 1;
+            calls.push(Call {
+                number,
+                at: self.started.elapsed(),
+                secret: login.client_secret.expose_secret().to_owned(),
+            });
+            calls.last().unwrap().clone()
+        };
+        tokio::time::sleep(self.latency).await;
+        (self.script.lock().unwrap())(&call)
+    }
+}
+
+fn granted(lifetime: u64) -> Result<Issued, Failure> {
+    issued("token-text", Lifetime::FromRequest(Duration::from_secs(lifetime)))
+}
+
+fn issued(token: &str, lifetime: Lifetime) -> Result<Issued, Failure> {
+    Ok(Issued {
+        grant: Grant { token: SecretString::from(token), lifetime },
+        transaction_id: Some(HeaderValue::from_static("11111111-good")),
+        skew: None,
+    })
+}
+
+fn refused(outcome: Outcome) -> Result<Issued, Failure> {
+    let transaction_id = Some(HeaderValue::from_static("22222222-bad"));
+    Err(Failure { transaction_id, ..Failure::new(outcome, None) })
+}
+
+/// A keeper at work.
+struct Kept {
+    slot: Arc<Slot>,
+    clock: Clock,
+    registry: Registry,
+    calls: Arc<Mutex<Vec<Call>>>,
+    task: tokio::task::JoinHandle<Infallible>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Kept {
+    fn start(script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static) -> Self {
+        Self::with(secret("secret-1"), None, Duration::ZERO, script)
+    }
+
+    fn with(
+        current: SecretSource,
+        next: Option<SecretSource>,
+        latency: Duration,
+        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+    ) -> Self {
+        let clock = clock();
+        let registry = Registry::new();
+        let signals = Signals::register(&registry).unwrap().customer("acme");
+        let slot = Arc::new(Slot::new());
+        let calls = Arc::default();
+        let issuer = Scripted {
+            script: Arc::new(Mutex::new(Box::new(script))),
+            calls: Arc::clone(&calls),
+            latency,
+            started: Instant::now(),
+        };
+        let keeper =
+            Keeper::new(credential(current, next), settings(), Arc::clone(&slot), issuer, clock, signals);
+        Self { slot, clock, registry, calls, task: tokio::spawn(keeper.keep()) }
+    }
+
+    /// The generation of the token that could be sent now; 0 for none.
+    fn usable(&self) -> u64 {
+        self.slot.usable(self.clock.now()).map_or(0, |token| token.generation())
+    }
+
+    fn logins(&self) -> usize {
+        self.calls.lock().unwrap().len()
+    }
+
+    fn secrets_tried(&self) -> Vec<String> {
+        self.calls.lock().unwrap().iter().map(|call| call.secret.clone()).collect()
+    }
+
+    /// Seconds between one login and the next.
+    fn gaps(&self) -> Vec<f64> {
+        self.calls.lock().unwrap().windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f64()).collect()
+    }
+
+    fn metric(&self, series: &str) -> String {
+        let page = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        let prefix = format!("citrix_auth_proxy_{series} ");
+        page.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("no such series").to_owned()
+    }
+
+    fn state(&self) -> crate::token::State {
+        self.slot.status().state(self.clock.now())
+    }
+}
+
+fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSource>) -> Credential {
+    Credential {
+        customer_id: HeaderValue::from_static("acme"),
+        client_id: "client-id".to_owned(),
+        client_secret,
+        client_secret_next,
+        instance_id: InstanceId::None,
+        token_url: "https://api.example/cctrustoauth2/acme/tokens/clients".parse().unwrap(),
+        token_dialect: TokenDialect::Oauth2,
+    }
+}
+
+fn settings() -> config::Token {
+    config::Token {
+        refresh_at: 0.75,
+        startup_wait: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(15),
+        min_forced_interval: Duration::from_secs(10),
+    }
+}

@@ -1,0 +1,228 @@
+//! Metrics of the token's life (design 5).
+
+use std::time::{Duration, SystemTime};
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use super::outcome::Outcome;
+use super::status::Skew;
+
+/// The families, one set in a process.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    expiry: GaugeVec,
+    next_refresh: GaugeVec,
+    refreshes: IntCounterVec,
+    duration: Histogram,
+    consecutive_failures: IntGaugeVec,
+    generation: IntGaugeVec,
+    clock_skew: GaugeVec,
+}
+
+/// A login takes a round trip and a half at best and `token.request_timeout` at worst.
+const DURATION_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
+
+impl Signals {
+    /// Makes the families and puts them into the registry.
+    ///
+    /// # Errors
+    /// When the registry has one of these names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let customer = &["customer"];
+        let signals = Self {
+            expiry: GaugeVec::new(
+                opts(
+                    "token_expiry_timestamp_seconds",
+                    "When the token dies, in Unix time; 0 before the first.",
+                ),
+                customer,
+            )?,
+            next_refresh: GaugeVec::new(
+                opts("token_next_refresh_timestamp_seconds", "When the next login is planned, in Unix time."),
+                customer,
+            )?,
+            refreshes: IntCounterVec::new(
+                opts("token_refreshes_total", "Token requests by how they ended."),
+                &["customer", "outcome"],
+            )?,
+            duration: Histogram::with_opts(
+                HistogramOpts::from(opts("token_refresh_duration_seconds", "How long token requests took."))
+                    .buckets(DURATION_BUCKETS.to_vec()),
+            )?,
+            consecutive_failures: IntGaugeVec::new(
+                opts("token_consecutive_failures", "Failed logins since the last that worked."),
+                customer,
+            )?,
+            generation: IntGaugeVec::new(
+                opts("token_generation", "The newest token's number, counted from 1."),
+                customer,
+            )?,
+            clock_skew: GaugeVec::new(
+                opts("token_clock_skew_seconds", "Our clock less Citrix's, as the last login told."),
+                customer,
+            )?,
+        };
+        registry.register(Box::new(signals.expiry.clone()))?;
+        registry.register(Box::new(signals.next_refresh.clone()))?;
+        registry.register(Box::new(signals.refreshes.clone()))?;
+        registry.register(Box::new(signals.duration.clone()))?;
+        registry.register(Box::new(signals.consecutive_failures.clone()))?;
+        registry.register(Box::new(signals.generation.clone()))?;
+        registry.register(Box::new(signals.clock_skew.clone()))?;
+        Ok(signals)
+    }
+
+    /// One customer's handles. All its series exist from here on, at 0.
+    pub fn customer(&self, customer: &str) -> CustomerSignals {
+        let label = &[customer];
+        CustomerSignals {
+            expiry: self.expiry.with_label_values(label),
+            next_refresh: self.next_refresh.with_label_values(label),
+            refreshes: Outcome::ALL
+                .map(|outcome| (outcome, self.refreshes.with_label_values(&[customer, outcome.label()]))),
+            duration: self.duration.clone(),
+            consecutive_failures: self.consecutive_failures.with_label_values(label),
+            generation: self.generation.with_label_values(label),
+            clock_skew: self.clock_skew.with_label_values(label),
+        }
+    }
+
+    /// Drops the series of a customer that a reload took away, so that no alert fires for it for ever.
+    pub fn forget(&self, customer: &str) {
+        let label = &[customer];
+        // An error means that the series is not there, which is what is wanted.
+        let _ = self.expiry.remove_label_values(label);
+        let _ = self.next_refresh.remove_label_values(label);
+        let _ = self.consecutive_failures.remove_label_values(label);
+        let _ = self.generation.remove_label_values(label);
+        let _ = self.clock_skew.remove_label_values(label);
+        for outcome in Outcome::ALL {
+            let _ = self.refreshes.remove_label_values(&[customer, outcome.label()]);
+        }
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("citrix_auth_proxy_{name}"), help)
+}
+
+/// One customer's handles, resolved ahead.
+#[derive(Clone, Debug)]
+pub struct CustomerSignals {
+    expiry: Gauge,
+    next_refresh: Gauge,
+    refreshes: [(Outcome, IntCounter); Outcome::ALL.len()],
+    duration: Histogram,
+    consecutive_failures: IntGauge,
+    generation: IntGauge,
+    clock_skew: Gauge,
+}
+
+impl CustomerSignals {
+    /// A login ended; `took` is `None` when nothing was sent.
+    pub(super) fn ended(&self, outcome: Outcome, took: Option<Duration>) {
+        if let Some((_, counter)) = self.refreshes.iter().find(|(which, _)| *which == outcome) {
+            counter.inc();
+        }
+        if let Some(took) = took {
+            self.duration.observe(took.as_secs_f64());
+        }
+    }
+
+    /// There is a new token.
+    pub(super) fn published(&self, generation: u64, expires_at: SystemTime) {
+        self.generation.set(generation.try_into().unwrap_or(i64::MAX));
+        self.expiry.set(unix(expires_at));
+    }
+
+    /// The next login is planned, after so many that failed.
+    pub(super) fn planned(&self, next: SystemTime, consecutive_failures: u32) {
+        self.next_refresh.set(unix(next));
+        self.consecutive_failures.set(consecutive_failures.into());
+    }
+
+    /// An answer told Citrix's time.
+    pub(super) fn skewed(&self, skew: Skew) {
+        self.clock_skew.set(skew.seconds());
+    }
+}
+
+fn unix(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    fn text(registry: &Registry) -> String {
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    #[test]
+    fn every_series_exists_from_the_start_and_can_be_forgotten() {
+        let registry = Registry::new();
+        let signals = Signals::register(&registry).unwrap();
+        let _acme = signals.customer("acme");
+        let page = text(&registry);
+        for outcome in Outcome::ALL {
+            let line = format!(
+                "citrix_auth_proxy_token_refreshes_total{{customer=\"acme\",outcome=\"{}\"}} 0\n",
+                outcome.label()
+            );
+            assert!(page.contains(&line), "{line}");
+        }
+        for name in [
+            "expiry_timestamp_seconds",
+            "next_refresh_timestamp_seconds",
+            "consecutive_failures",
+            "generation",
+            "clock_skew_seconds",
+        ] {
+            assert!(
+                page.contains(&format!("citrix_auth_proxy_token_{name}{{customer=\"acme\"}} 0\n")),
+                "{name}"
+            );
+        }
+        assert!(page.contains("citrix_auth_proxy_token_refresh_duration_seconds_count 0\n"));
+        signals.forget("acme");
+        assert!(!text(&registry).contains("acme"));
+    }
+
+    #[test]
+    fn what_happens_is_seen() {
+        let registry = Registry::new();
+        let acme = Signals::register(&registry).unwrap().customer("acme");
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        acme.ended(Outcome::Tls, Some(Duration::from_millis(300)));
+        acme.ended(Outcome::SecretUnreadable, None);
+        acme.published(7, at(3600));
+        acme.planned(at(2700), 2);
+        acme.skewed(Skew::measure(at(60), at(0), Duration::ZERO));
+        let page = text(&registry);
+        for line in [
+            "token_refreshes_total{customer=\"acme\",outcome=\"tls\"} 1",
+            "token_refreshes_total{customer=\"acme\",outcome=\"secret_unreadable\"} 1",
+            "token_refresh_duration_seconds_count 1",
+            "token_generation{customer=\"acme\"} 7",
+            "token_expiry_timestamp_seconds{customer=\"acme\"} 3600",
+            "token_next_refresh_timestamp_seconds{customer=\"acme\"} 2700",
+            "token_consecutive_failures{customer=\"acme\"} 2",
+            "token_clock_skew_seconds{customer=\"acme\"} -60",
+        ] {
+            assert!(page.contains(&format!("citrix_auth_proxy_{line}\n")), "{line}");
+        }
+    }
+
+    #[test]
+    fn registering_twice_is_refused() {
+        let registry = Registry::new();
+        assert!(Signals::register(&registry).is_ok());
+        assert!(Signals::register(&registry).is_err());
+    }
+}

@@ -1,0 +1,295 @@
+//! Where the data path finds the token.
+//!
+//! Reading it is one atomic load. Everything else here is for the rare moments without a token that may be
+//! sent: waiting for one, telling the keeper that Citrix refused one, and saying why there is none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::{ArcSwapOption, Guard};
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::outcome::Outcome;
+use super::status::Status;
+use crate::citrix::AuthorizationScheme;
+use crate::clock::Clock;
+
+/// A token as it is sent: ready-made header values, marked sensitive so that nothing prints or indexes them.
+#[derive(Debug)]
+pub struct Token {
+    generation: u64,
+    cws: HeaderValue,
+    bearer: HeaderValue,
+    usable_until: SystemTime,
+}
+
+impl Token {
+    /// Writes a token out in both schemes.
+    ///
+    /// # Errors
+    /// When it holds a byte that no header may carry.
+    pub fn new(
+        generation: u64,
+        token: &SecretString,
+        usable_until: SystemTime,
+    ) -> Result<Self, InvalidHeaderValue> {
+        Ok(Self {
+            generation,
+            cws: AuthorizationScheme::Cws.header_value(token.expose_secret())?,
+            bearer: AuthorizationScheme::Bearer.header_value(token.expose_secret())?,
+            usable_until,
+        })
+    }
+
+    /// The token's number, counted from 1; what [`Slot::refused`] wants back.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The value of `Authorization` (contract 2).
+    pub const fn authorization(&self, scheme: AuthorizationScheme) -> &HeaderValue {
+        match scheme {
+            AuthorizationScheme::Cws => &self.cws,
+            AuthorizationScheme::Bearer => &self.bearer,
+        }
+    }
+
+    /// Whether a header value holds the token, in whatever scheme.
+    pub fn is_in(&self, value: &[u8]) -> bool {
+        let bearer = self.bearer.as_bytes();
+        let token = bearer.strip_prefix(b"Bearer ").unwrap_or(bearer);
+        // Tokens are far longer than nearly all header values.
+        value.len() >= token.len() && value.windows(token.len()).any(|part| part == token)
+    }
+
+    /// Until when it may be sent: a little before it dies at Citrix.
+    pub const fn usable_until(&self) -> SystemTime {
+        self.usable_until
+    }
+
+    /// Whether it may be sent at `now`.
+    pub fn is_usable(&self, now: SystemTime) -> bool {
+        now < self.usable_until
+    }
+}
+
+/// Why there is no token to send, for a 503 that says when to come back.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unavailable {
+    /// When the next login is due, from now on; at least a second.
+    pub retry_after: Duration,
+    /// The transaction id of the failed login, to be shown to Citrix's support.
+    pub transaction_id: Option<HeaderValue>,
+    /// How the last login failed; `None` while the first is being made.
+    pub outcome: Option<Outcome>,
+    /// One sentence for the caller. It holds nothing secret and nothing that the token endpoint wrote.
+    pub reason: String,
+}
+
+/// What comes of a token that Citrix refused with a 401.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is a newer token by now.
+    Replaced,
+    /// A login is being made or about to begin: [`Slot::wait_newer`] waits for it.
+    Refreshing,
+    /// A login will be made, but only after this time, for the last one that a 401 asked for is too recent or
+    /// the token endpoint is being left alone. Hand the 401 on.
+    Deferred(Duration),
+}
+
+/// One credential's token. The keeper writes, everybody else reads, on whatever thread and runtime.
+#[derive(Debug, Default)]
+pub struct Slot {
+    token: ArcSwapOption<Token>,
+    /// Changes after the token did, so that who sees the change sees the token.
+    status: watch::Sender<Status>,
+    /// The newest generation that Citrix answered 401 to; 0 for none.
+    refused: AtomicU64,
+    refusal: Notify,
+}
+
+impl Slot {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One that holds a token from the start: a warm restart, or a test.
+    pub fn holding(token: Token) -> Self {
+        let slot = Self::new();
+        let (generation, usable_until) = (token.generation, token.usable_until);
+        slot.publish(token, |status| {
+            status.generation = generation;
+            status.usable_until = Some(usable_until);
+        });
+        slot
+    }
+
+    /// The token, usable or not: one atomic load and no reference counted. To keep it, clone the `Arc`.
+    pub fn current(&self) -> Guard<Option<Arc<Token>>> {
+        self.token.load()
+    }
+
+    /// The token, if there is one that may be sent at `now`. This is the call of the data path: one atomic load
+    /// and a comparison, and never a token beyond its life.
+    pub fn usable(&self, now: SystemTime) -> Option<Arc<Token>> {
+        self.token.load_full().filter(|token| token.is_usable(now))
+    }
+
+    /// A snapshot of what is known.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// The token, waiting up to `timeout` for one that may be sent. A login that fails meanwhile does not end the
+    /// wait, for the next may come in time.
+    ///
+    /// # Errors
+    /// When there was none in all that time.
+    pub async fn wait_usable(&self, clock: Clock, timeout: Duration) -> Result<Arc<Token>, Unavailable> {
+        // Without a timer where there is nothing to wait for.
+        if let Some(token) = self.usable(clock.now()) {
+            return Ok(token);
+        }
+        self.wait(timeout, || self.usable(clock.now()), |_| false).await
+    }
+
+    /// The token that replaces `generation`, waiting up to `timeout` for the login that [`Slot::refused`] asked
+    /// for.
+    ///
+    /// # Errors
+    /// As soon as that login failed, and when it was not done in time.
+    pub async fn wait_newer(
+        &self,
+        generation: u64,
+        clock: Clock,
+        timeout: Duration,
+    ) -> Result<Arc<Token>, Unavailable> {
+        let newer = || self.usable(clock.now()).filter(|token| token.generation > generation);
+        self.wait(timeout, newer, |status| {
+            status.consecutive_failures > 0 && !status.in_progress && deferral(status).is_some()
+        })
+        .await
+    }
+
+    async fn wait(
+        &self,
+        timeout: Duration,
+        ready: impl Fn() -> Option<Arc<Token>>,
+        hopeless: impl Fn(&Status) -> bool,
+    ) -> Result<Arc<Token>, Unavailable> {
+        let mut changes = self.status.subscribe();
+        let arrival = async {
+            loop {
+                let given_up = hopeless(&changes.borrow_and_update());
+                if let Some(token) = ready() {
+                    return Some(token);
+                }
+                // The sender lives as long as `self`, so an error cannot come; it would be hopeless too.
+                if given_up || changes.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, arrival).await {
+            Ok(Some(token)) => Ok(token),
+            Ok(None) | Err(_) => Err(self.unavailable()),
+        }
+    }
+
+    /// Tells that Citrix answered 401 to this generation, and asks for one login, however many requests met it.
+    pub fn refused(&self, generation: u64) -> Refusal {
+        let newest = self.generation();
+        if newest > generation {
+            return Refusal::Replaced;
+        }
+        // A number that was never given out must not condemn the tokens to come.
+        let generation = generation.min(newest);
+        // Told once; the keeper is not woken by each of a thousand requests.
+        if self.refused.fetch_max(generation, Ordering::AcqRel) < generation {
+            self.refusal.notify_one();
+        }
+        let status = self.status.borrow();
+        match deferral(&status) {
+            _ if status.generation > generation => Refusal::Replaced,
+            Some(after) if !status.in_progress => Refusal::Deferred(after),
+            _ => Refusal::Refreshing,
+        }
+    }
+
+    /// Why there is no token, as things stand.
+    pub fn unavailable(&self) -> Unavailable {
+        let status = self.status.borrow();
+        let now = Instant::now();
+        let wait = status.due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+        let failure = status.current_failure();
+        Unavailable {
+            retry_after: wait.max(Duration::from_secs(1)),
+            transaction_id: failure.and_then(|failure| failure.transaction_id.clone()),
+            outcome: failure.map(|failure| failure.outcome),
+            reason: match failure {
+                Some(failure) => {
+                    format!("There is no usable Citrix token: the last login failed ({}).", failure.outcome)
+                }
+                None => "There is no usable Citrix token yet: the login is not finished.".to_owned(),
+            },
+        }
+    }
+
+    /// The newest token's number; 0 before the first.
+    pub(super) fn generation(&self) -> u64 {
+        self.token.load().as_ref().map_or(0, |token| token.generation)
+    }
+
+    /// Whether Citrix refused the newest token.
+    pub(super) fn is_refused(&self) -> bool {
+        let generation = self.generation();
+        generation > 0 && self.refused.load(Ordering::Acquire) >= generation
+    }
+
+    /// Comes back when a token is refused, at once if that happened since the last call.
+    pub(super) async fn refusal(&self) {
+        self.refusal.notified().await;
+    }
+
+    /// Puts a new token in place and tells everybody.
+    pub(super) fn publish(&self, token: Token, describe: impl FnOnce(&mut Status)) {
+        self.token.store(Some(Arc::new(token)));
+        self.update(describe);
+    }
+
+    /// Changes what is known.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+
+    /// Makes the present token unusable, whatever its date says. For a clock that was set back: the date lies ahead
+    /// again, but the life is over.
+    pub(super) fn retire(&self, now: SystemTime) {
+        if let Some(token) = self.token.load_full() {
+            self.token.store(Some(Arc::new(Token {
+                generation: token.generation,
+                cws: token.cws.clone(),
+                bearer: token.bearer.clone(),
+                usable_until: SystemTime::UNIX_EPOCH,
+            })));
+            self.update(|status| status.usable_until = Some(now));
+        }
+    }
+}
+
+/// How long it takes until a 401 may lead to a login; `None` if it may already.
+fn deferral(status: &Status) -> Option<Duration> {
+    let left = status.forced_not_before?.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then_some(left)
+}
+
+#[cfg(test)]
+mod tests;

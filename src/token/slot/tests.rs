@@ -1,0 +1,134 @@
+//! Handing out and waiting.
+
+use super::*;
+use crate::token::status::FailedLogin;
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// A wall clock that shows 100 s.
+const CLOCK: Clock = Clock::custom(|| SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+const WAIT: Duration = Duration::from_secs(5);
+
+fn token(generation: u64, usable_until: u64) -> Token {
+    Token::new(generation, &SecretString::from("t"), at(usable_until)).unwrap()
+}
+
+fn put(slot: &Slot, generation: u64, usable_until: u64) {
+    slot.publish(token(generation, usable_until), |status| {
+        status.generation = generation;
+        status.usable_until = Some(at(usable_until));
+    });
+}
+
+fn fail(slot: &Slot, pause: f64) {
+    slot.update(|status| {
+        status.consecutive_failures += 1;
+        status.due = Some(Instant::now() + Duration::from_secs_f64(pause));
+        status.last_failure = Some(FailedLogin {
+            outcome: Outcome::Http5xx,
+            transaction_id: Some(HeaderValue::from_static("id-1")),
+            at: CLOCK.now(),
+        });
+    });
+}
+
+#[test]
+fn a_token_is_handed_out_until_its_end_and_not_at_it() {
+    let slot = Slot::new();
+    assert!(slot.usable(at(0)).is_none());
+    put(&slot, 1, 100);
+    assert!(slot.usable(at(99)).is_some());
+    assert!(slot.usable(at(100)).is_none());
+    assert!(slot.usable(at(101)).is_none());
+}
+
+#[test]
+fn a_token_no_header_may_carry_is_refused() {
+    assert!(Token::new(1, &SecretString::from("a\r\nb"), at(1)).is_err());
+}
+
+#[test]
+fn a_retired_token_does_not_come_back() {
+    let slot = Slot::holding(token(1, 1000));
+    assert!(slot.usable(at(400)).is_some());
+    slot.retire(at(500));
+    assert!(slot.usable(at(400)).is_none());
+    assert_eq!(slot.generation(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_takes_no_time_when_there_is_a_token() {
+    let slot = Slot::new();
+    put(&slot, 1, 200);
+    let before = Instant::now();
+    assert!(slot.wait_usable(CLOCK, Duration::ZERO).await.is_ok());
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiters_wake_when_the_token_comes_and_failures_do_not_end_the_wait() {
+    let slot = Arc::new(Slot::new());
+    let waiters: Vec<_> = (0..20)
+        .map(|_| {
+            let slot = Arc::clone(&slot);
+            tokio::spawn(async move {
+                let before = Instant::now();
+                slot.wait_usable(CLOCK, WAIT).await.map(|token| (token.generation(), before.elapsed()))
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fail(&slot, 1.0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    put(&slot, 1, 200);
+    for waiter in waiters {
+        let (generation, waited) = waiter.await.unwrap().unwrap();
+        assert_eq!((generation, waited.as_secs()), (1, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_vain_says_when_to_come_back() {
+    let slot = Slot::new();
+    let before = Instant::now();
+    let unavailable = slot.wait_usable(CLOCK, WAIT).await.unwrap_err();
+    assert!((5000..5010).contains(&before.elapsed().as_millis()), "{:?}", before.elapsed());
+    assert_eq!(unavailable.retry_after, Duration::from_secs(1));
+    assert_eq!((unavailable.transaction_id.as_ref(), unavailable.outcome), (None, None));
+
+    put(&slot, 1, 50);
+    fail(&slot, 12.0);
+    let unavailable = slot.wait_usable(CLOCK, WAIT).await.unwrap_err();
+    assert!((6.9..=7.0).contains(&unavailable.retry_after.as_secs_f64()), "{:?}", unavailable.retry_after);
+    assert_eq!(unavailable.transaction_id.unwrap(), "id-1");
+    assert_eq!(unavailable.reason, "There is no usable Citrix token: the last login failed (http_5xx).");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_token_is_not_a_newer_one() {
+    let slot = Slot::new();
+    put(&slot, 3, 200);
+    assert!(slot.wait_newer(3, CLOCK, WAIT).await.is_err());
+    assert_eq!(slot.wait_newer(2, CLOCK, WAIT).await.unwrap().generation(), 3);
+}
+
+#[tokio::test]
+async fn a_waiter_on_another_runtime_wakes() {
+    let slot = Arc::new(Slot::new());
+    let (ready, began) = tokio::sync::oneshot::channel();
+    let waiter = {
+        let slot = Arc::clone(&slot);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                ready.send(()).unwrap();
+                slot.wait_usable(CLOCK, Duration::from_secs(60)).await.is_ok()
+            })
+        })
+    };
+    began.await.unwrap();
+    put(&slot, 1, 200);
+    assert!(waiter.join().unwrap());
+}

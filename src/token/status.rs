@@ -1,0 +1,150 @@
+//! What is known about a credential's token, for readiness, metrics, pages and answers to callers.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::outcome::Outcome;
+
+/// How far our clock is from Citrix's: ours less theirs, so positive when ours is ahead.
+///
+/// A `Date` header names whole seconds, so the measure is good to about one second.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Skew(f64);
+
+impl Skew {
+    /// Compares an answer's `Date` with our clock at half the round trip.
+    pub fn measure(theirs: SystemTime, sent: SystemTime, round_trip: Duration) -> Self {
+        let ours = sent + round_trip / 2;
+        Self(match ours.duration_since(theirs) {
+            Ok(ahead) => ahead.as_secs_f64(),
+            Err(behind) => -behind.duration().as_secs_f64(),
+        })
+    }
+
+    /// In seconds.
+    pub const fn seconds(self) -> f64 {
+        self.0
+    }
+
+    /// What our clock shows when theirs shows `theirs`; `None` beyond what a clock can show.
+    pub fn to_ours(self, theirs: SystemTime) -> Option<SystemTime> {
+        let by = Duration::try_from_secs_f64(self.0.abs()).ok()?;
+        if self.0 < 0.0 { theirs.checked_sub(by) } else { theirs.checked_add(by) }
+    }
+}
+
+/// A login that begins this much after its time is not late.
+const TIMER_SLACK: Duration = Duration::from_secs(1);
+
+/// Whether requests can be sent, and for how long that is likely to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A usable token, and its renewal goes as planned.
+    Fresh,
+    /// A usable token whose renewal fails or is late.
+    Stale,
+    /// No token that may be sent.
+    Unusable,
+}
+
+impl State {
+    /// The name in pages and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
+/// A login that failed.
+#[derive(Clone, Debug)]
+pub struct FailedLogin {
+    /// How; its advice is [`Outcome::advice`].
+    pub outcome: Outcome,
+    /// Citrix's transaction id of the failed login, if it answered at all.
+    pub transaction_id: Option<HeaderValue>,
+    /// When, by our clock.
+    pub at: SystemTime,
+}
+
+/// A snapshot of what is known about one credential's token. All times are of our clock.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// The newest token's number, counted from 1; 0 before the first.
+    pub generation: u64,
+    /// When the newest token was asked for.
+    pub obtained_at: Option<SystemTime>,
+    /// Until when the newest token is sent.
+    pub usable_until: Option<SystemTime>,
+    /// When the newest token dies at Citrix.
+    pub expires_at: Option<SystemTime>,
+    /// When the next login is planned; in the past while one is being made.
+    pub next_attempt: Option<SystemTime>,
+    /// Whether a login is being made at this moment.
+    pub in_progress: bool,
+    /// Failed logins since the last that worked.
+    pub consecutive_failures: u32,
+    /// The last login that failed, also after others worked.
+    pub last_failure: Option<FailedLogin>,
+    /// Our clock against Citrix's, once an answer told.
+    pub skew: Option<Skew>,
+    /// [`Status::next_attempt`] on the clock that no one sets.
+    pub(super) due: Option<Instant>,
+    /// Before this a 401 does not lead to a login.
+    pub(super) forced_not_before: Option<Instant>,
+}
+
+impl Status {
+    /// The state at `now`.
+    pub fn state(&self, now: SystemTime) -> State {
+        if self.usable_until.is_none_or(|until| now >= until) {
+            return State::Unusable;
+        }
+        let late = !self.in_progress && self.next_attempt.is_some_and(|at| at + TIMER_SLACK < now);
+        if late || self.consecutive_failures > 0 { State::Stale } else { State::Fresh }
+    }
+
+    /// The failure that is behind the present lack of a token, if there is one.
+    pub fn current_failure(&self) -> Option<&FailedLogin> {
+        self.last_failure.as_ref().filter(|_| self.consecutive_failures > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn skew_is_ours_less_theirs_at_half_the_round_trip() {
+        let ahead = Skew::measure(at(1000), at(1059), Duration::from_secs(2));
+        assert_eq!(ahead.seconds(), 60.0);
+        assert_eq!(ahead.to_ours(at(2000)), Some(at(2060)));
+        let behind = Skew::measure(at(1060), at(999), Duration::from_secs(2));
+        assert_eq!(behind.seconds(), -60.0);
+        assert_eq!(behind.to_ours(at(2000)), Some(at(1940)));
+    }
+
+    #[test]
+    fn the_state_follows_the_clock_and_the_failures() {
+        let status = Status {
+            usable_until: Some(at(100)),
+            next_attempt: Some(at(75)),
+            generation: 1,
+            ..Status::default()
+        };
+        assert_eq!(Status::default().state(at(0)), State::Unusable);
+        assert_eq!(status.state(at(76)), State::Fresh);
+        assert_eq!(status.state(at(77)), State::Stale, "the renewal is late");
+        assert_eq!(status.state(at(100)), State::Unusable);
+        assert_eq!(Status { in_progress: true, ..status.clone() }.state(at(77)), State::Fresh);
+        assert_eq!(Status { consecutive_failures: 1, ..status }.state(at(10)), State::Stale);
+    }
+}
