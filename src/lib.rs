@@ -3,6 +3,7 @@
 pub mod citrix;
 pub mod clock;
 pub mod config;
+pub mod emulator;
 pub mod idle;
 pub mod token;
 pub mod wire;

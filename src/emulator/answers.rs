@@ -1,0 +1,190 @@
+//! Bodies, and the shapes in which Citrix says no (contract 3, "Error bodies").
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Any answer's body.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// Any answer.
+pub(super) type Response = http::Response<Body>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+/// A status and nothing else; says `content-length: 0` where a body could be.
+pub(super) fn empty(status: StatusCode) -> Response {
+    respond(status, Empty::new().boxed_unsync())
+}
+
+/// Any body.
+pub(super) fn respond(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// JSON. Shapes whose order of keys is known are structs, the others `json!` (which sorts them).
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => full(status, JSON, bytes),
+        // Maps with odd keys are the only cause, and we have none.
+        Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+/// JSON with status 200.
+pub(super) fn ok(value: &Value) -> Response {
+    json(StatusCode::OK, value)
+}
+
+/// Plain text, as Monitor OData writes its errors.
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    full(status, TEXT, text)
+}
+
+/// A web page.
+pub(super) fn html(status: StatusCode, page: &'static str) -> Response {
+    full(status, HTML, page)
+}
+
+fn full(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response {
+    let response = respond(status, Full::new(bytes.into()).boxed_unsync());
+    with(response, CONTENT_TYPE, content_type)
+}
+
+/// The same answer with one more header.
+pub(super) fn with(mut response: Response, name: HeaderName, value: impl Into<HeaderValue>) -> Response {
+    response.headers_mut().insert(name, value.into());
+    response
+}
+
+/// The same answer with a header whose value is made at run time; left out should it not be a legal one.
+pub(super) fn with_text(response: Response, name: HeaderName, value: &str) -> Response {
+    match HeaderValue::from_str(value) {
+        Ok(value) => with(response, name, value),
+        Err(_) => response,
+    }
+}
+
+/// The standard error body, shape (a).
+#[derive(Serialize)]
+struct StandardError<'a> {
+    r#type: String,
+    detail: &'a str,
+    parameters: Value,
+}
+
+/// The standard error body; `kind` is `{service|common}/{name}`.
+pub(super) fn standard_error(status: StatusCode, kind: &str, detail: &str, parameters: Value) -> Response {
+    let r#type = format!("https://errors-api.cloud.com/{kind}");
+    json(status, &StandardError { r#type, detail, parameters })
+}
+
+/// CVAD's classic error body, shape (b).
+pub(super) fn cws_auth_exception(message: &str) -> Response {
+    let body = serde_json::json!({ "Error": { "Message": message, "Type": "CWSAuthException" } });
+    json(StatusCode::UNAUTHORIZED, &body)
+}
+
+/// CVAD's own error body, shape (c).
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorData<'a> {
+    error_message: &'a str,
+    sdk_error_id: &'a str,
+    error_type: &'a str,
+    error_details: Option<&'a str>,
+}
+
+/// CVAD's own error body.
+pub(super) fn error_data(status: StatusCode, message: &str) -> Response {
+    let error_type = status.canonical_reason().unwrap_or_default();
+    json(status, &ErrorData { error_message: message, sdk_error_id: "", error_type, error_details: None })
+}
+
+/// The API gateway's error body, shape (d).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApimError<'a> {
+    status_code: u16,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity_id: Option<String>,
+}
+
+/// What the API gateway in front of the services says when it breaks.
+pub(super) fn apim_error(status: StatusCode, message: &str) -> Response {
+    let activity_id = Some(Uuid::new_v4().to_string());
+    json(status, &ApimError { status_code: status.as_u16(), message, activity_id })
+}
+
+/// What it says to one who is too fast.
+pub(super) fn apim_rate_limited(seconds: u16) -> Response {
+    let message = format!("Rate limit is exceeded. Try again in {seconds} seconds.");
+    let body = ApimError { status_code: 429, message: &message, activity_id: None };
+    with(json(StatusCode::TOO_MANY_REQUESTS, &body), RETRY_AFTER, seconds)
+}
+
+/// The id of a made-up object: the same at every start, and not to be mistaken for a random one.
+pub(super) fn synthetic_id(collection: u16, index: usize) -> String {
+    format!("c170{collection:04x}-0000-4000-8000-{index:012x}")
+}
+
+/// 404 in the standard shape.
+pub(super) fn not_found() -> Response {
+    let detail = "The requested resource was not found.";
+    standard_error(StatusCode::NOT_FOUND, "common/notFound", detail, Value::Array(Vec::new()))
+}
+
+/// 405 with the methods that would do.
+pub(super) fn method_not_allowed(allow: &'static str) -> Response {
+    let detail = "The method is not allowed for the requested resource.";
+    let kind = "common/methodNotAllowed";
+    let response = standard_error(StatusCode::METHOD_NOT_ALLOWED, kind, detail, Value::Array(Vec::new()));
+    with(response, ALLOW, HeaderValue::from_static(allow))
+}
+
+/// A body that holds something (a slot, a permit) until its last frame is handed over.
+///
+/// Until then and not until the body is dropped: over HTTP/2 the caller may have the end of the stream, and
+/// send its next request, before the server gets round to dropping the body.
+pub(super) struct Holding<T> {
+    pub(super) body: Body,
+    pub(super) held: Option<T>,
+}
+
+impl<T: Unpin> http_body::Body for Holding<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if self.body.is_end_stream() {
+            self.held = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

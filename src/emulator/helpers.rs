@@ -1,0 +1,153 @@
+//! `/echo`, `/upload`, `/download`, `/status`: nothing of Citrix's, but what tests of a proxy need.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::access::field_standing;
+use super::answers::{self, Response};
+use super::routes::Call;
+use super::state::State;
+
+/// How much of a body `/echo` shows.
+const SHOWN: usize = 1024;
+
+const PIECE_LENGTH: usize = 64 * 1024;
+/// What `/download` repeats.
+static PIECE: [u8; PIECE_LENGTH] = piece();
+
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is below 251")]
+const fn piece() -> [u8; PIECE_LENGTH] {
+    let mut piece = [0; PIECE_LENGTH];
+    let mut index = 0;
+    while index < PIECE_LENGTH {
+        // A prime period, so that a shifted or repeated read shows.
+        piece[index] = (index % 251) as u8;
+        index += 1;
+    }
+    piece
+}
+
+/// The request as it arrived, without its tokens.
+pub(super) async fn echo(mut call: Call<'_>) -> Response {
+    let (length, shown, trailers) = read(&mut call.body).await;
+    let uri = &call.parts.uri;
+    let headers = |headers| show(call.state, headers);
+    answers::ok(&json!({
+        "method": call.parts.method.as_str(),
+        "path": uri.path_and_query().map_or("", |path| path.as_str()),
+        "authority": uri.authority().map(|authority| authority.as_str()),
+        "version": format!("{:?}", call.parts.version),
+        "headers": headers(&call.parts.headers),
+        "trailers": headers(&trailers),
+        "body_length": length,
+        "body": String::from_utf8_lossy(&shown),
+    }))
+}
+
+fn show(state: &State, headers: &HeaderMap) -> Value {
+    let show = |(name, value): (&http::HeaderName, &HeaderValue)| {
+        if [AUTHORIZATION, PROXY_AUTHORIZATION].contains(name) {
+            json!([name.as_str(), field_standing(state, value, true).label()])
+        } else {
+            json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])
+        }
+    };
+    headers.iter().map(show).collect()
+}
+
+/// Length, beginning and trailers of a body.
+async fn read(body: &mut Incoming) -> (u64, Vec<u8>, HeaderMap) {
+    let (mut length, mut shown, mut trailers) = (0, Vec::new(), HeaderMap::new());
+    while let Some(Ok(frame)) = body.frame().await {
+        match frame.into_data() {
+            Ok(data) => {
+                length += data.len() as u64;
+                let room = SHOWN - shown.len();
+                shown.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+        }
+    }
+    (length, shown, trailers)
+}
+
+/// Counts a body of any size.
+pub(super) async fn upload(mut call: Call<'_>) -> Response {
+    let mut bytes = 0;
+    while let Some(frame) = call.body.frame().await {
+        match frame {
+            Ok(frame) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            // Cut off: nobody is left to read an answer that says otherwise.
+            Err(_) => return answers::empty(StatusCode::BAD_REQUEST),
+        }
+    }
+    answers::ok(&json!({ "bytes": bytes }))
+}
+
+/// `?bytes=N`: that many, in pieces of 64 KiB; `&chunked=1`: without saying so in advance.
+pub(super) fn download(call: &Call<'_>) -> Response {
+    let query = call.query();
+    let Ok(Some(remaining)) = query.number("bytes") else {
+        return answers::text(StatusCode::BAD_REQUEST, "Say how many: ?bytes=N");
+    };
+    let chunked = query.get("chunked").is_some_and(|value| value == "1");
+    let response = answers::respond(StatusCode::OK, Pieces { remaining, chunked }.boxed_unsync());
+    let response =
+        answers::with(response, CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if chunked { response } else { answers::with(response, CONTENT_LENGTH, remaining) }
+}
+
+/// `/status/{code}`: an answer with that status; one that can have a body has the standard one.
+pub(super) fn status(call: &Call<'_>) -> Response {
+    let code = match call.rest[..] {
+        [code] => code.parse().ok().filter(|code| *code >= 200),
+        _ => None,
+    };
+    match code.and_then(|code| StatusCode::from_u16(code).ok()) {
+        None => answers::text(StatusCode::BAD_REQUEST, "A status from 200 to 999: /status/503"),
+        Some(status @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)) => {
+            answers::empty(status)
+        }
+        Some(status) => answers::standard_error(status, "common/status", "As you asked.", json!([])),
+    }
+}
+
+/// A body of repeated pieces.
+struct Pieces {
+    remaining: u64,
+    chunked: bool,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.remaining == 0 {
+            return Poll::Ready(None);
+        }
+        let length = usize::try_from(self.remaining).map_or(PIECE_LENGTH, |left| left.min(PIECE_LENGTH));
+        self.remaining -= length as u64;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE[..length])))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.chunked { SizeHint::default() } else { SizeHint::with_exact(self.remaining) }
+    }
+}

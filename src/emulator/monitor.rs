@@ -1,0 +1,114 @@
+//! Monitor OData: one query at a time, absolute links, errors as text (contract 3 and 4).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Map, Value, json};
+
+use super::answers::{self, Holding, Response};
+use super::query::{Query, is_named};
+use super::routes::Call;
+use super::stats::{Counters, count};
+
+const ROWS: usize = 2500;
+const PAGE: usize = 1000;
+/// Whole collections: `Machines`, and a few more that are made of the same rows.
+const ENTITIES: [&str; 6] = ["Machines", "Sessions", "Connections", "Users", "DesktopGroups", "Applications"];
+
+/// `GET {Entity}?$top=…&$skip=…`.
+pub(super) async fn answer(call: &Call<'_>) -> Response {
+    let Some(slot) = Slot::take(&call.state.counters) else {
+        return answers::apim_rate_limited(1);
+    };
+    call.state.latency().await;
+    page(call).map(|body| Holding { body, held: Some(slot) }.boxed_unsync())
+}
+
+fn page(call: &Call<'_>) -> Response {
+    if !call.is_get() {
+        return answers::text(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed.");
+    }
+    let [entity] = call.rest[..] else { return no_resource() };
+    let Some(entity) = ENTITIES.iter().find(|name| name.eq_ignore_ascii_case(entity)) else {
+        return no_resource();
+    };
+    let query = call.query();
+    let (Ok(top), Ok(skip)) = (query.number("$top"), query.number("$skip")) else {
+        let error = json!({ "error": { "code": "BadRequest", "message": "The query is not valid." } });
+        return answers::text(StatusCode::BAD_REQUEST, error.to_string());
+    };
+    let first = skip.unwrap_or(0).min(ROWS);
+    // $top bounds the whole result, a page bounds one answer.
+    let wanted = top.unwrap_or(ROWS).min(ROWS - first);
+    let rows = wanted.min(PAGE);
+
+    let base = format!("{}/monitorodata", call.state.base_url);
+    let mut body = Map::new();
+    body.insert("@odata.context".to_owned(), json!(format!("{base}/$metadata#{entity}")));
+    if query.get("$count").is_some_and(|value| value == "true") {
+        body.insert("@odata.count".to_owned(), json!(ROWS));
+    }
+    body.insert("value".to_owned(), (first..first + rows).map(|index| row(entity, index)).collect());
+    if wanted > rows {
+        let link = next_link(&base, entity, query, top.map(|top| top - rows), first + rows);
+        body.insert("@odata.nextLink".to_owned(), json!(link));
+    }
+    odata(&Value::Object(body))
+}
+
+fn odata(body: &Value) -> Response {
+    let response = answers::ok(body);
+    let media = HeaderValue::from_static("application/json; odata.metadata=minimal");
+    let response = answers::with(response, CONTENT_TYPE, media);
+    answers::with(response, HeaderName::from_static("odata-version"), HeaderValue::from_static("4.0"))
+}
+
+fn no_resource() -> Response {
+    answers::text(StatusCode::NOT_FOUND, "No HTTP resource was found that matches the request.")
+}
+
+/// The rest of the result: the same query with `$top` and `$skip` moved on.
+fn next_link(base: &str, entity: &str, query: Query<'_>, top: Option<usize>, skip: usize) -> String {
+    let moved = |pair: &&str| is_named(pair, "$top") || is_named(pair, "$skip");
+    let mut pairs: Vec<_> = query.pairs().filter(|pair| !moved(pair)).map(str::to_owned).collect();
+    pairs.extend(top.map(|top| format!("$top={top}")));
+    pairs.push(format!("$skip={skip}"));
+    format!("{base}/{entity}?{}", pairs.join("&"))
+}
+
+fn row(entity: &str, index: usize) -> Value {
+    json!({
+        "Id": answers::synthetic_id(3, index),
+        "Name": format!("ACME\\{entity}-{index:04}"),
+        "DnsName": format!("vda-{index:04}.acme.example"),
+        "CurrentRegistrationState": 1,
+        "LifecycleState": 0,
+        "CreatedDate": "2025-01-15T08:30:00Z",
+        "ModifiedDate": "2025-01-15T08:30:00Z",
+    })
+}
+
+/// The tenant's one slot; there is one tenant.
+struct Slot(Arc<Counters>);
+
+impl Slot {
+    fn take(counters: &Arc<Counters>) -> Option<Self> {
+        let before = counters.monitor_in_flight.fetch_add(1, Relaxed);
+        counters.monitor_concurrency_peak.fetch_max(before + 1, Relaxed);
+        let slot = Self(Arc::clone(counters));
+        if before > 0 {
+            count(&counters.monitor_rate_limited);
+            return None;
+        }
+        Some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.monitor_in_flight.fetch_sub(1, Relaxed);
+    }
+}

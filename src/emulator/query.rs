@@ -1,0 +1,118 @@
+//! Reading a query string, and the continuation tokens that travel in it.
+
+/// A query string as it came.
+#[derive(Clone, Copy)]
+pub(super) struct Query<'a>(&'a str);
+
+impl<'a> Query<'a> {
+    pub(super) fn new(uri: &'a http::Uri) -> Self {
+        Self(uri.query().unwrap_or_default())
+    }
+
+    /// The raw pairs, `name=value` or `name`, without empty ones.
+    pub(super) fn pairs(self) -> impl Iterator<Item = &'a str> {
+        self.0.split('&').filter(|pair| !pair.is_empty())
+    }
+
+    /// The decoded value of the first parameter called `name`, in any letter case.
+    pub(super) fn get(self, name: &str) -> Option<String> {
+        self.pairs().find(|pair| is_named(pair, name)).map(|pair| {
+            let (_, value) = pair.split_once('=').unwrap_or((pair, ""));
+            decode(value)
+        })
+    }
+
+    /// The parameter as a number: `Ok(None)` when absent, `Err` when it is not one.
+    pub(super) fn number<T: std::str::FromStr>(self, name: &str) -> Result<Option<T>, T::Err> {
+        self.get(name).map(|value| value.parse()).transpose()
+    }
+}
+
+/// Whether a raw pair is the parameter called `name`.
+pub(super) fn is_named(pair: &str, name: &str) -> bool {
+    let raw = pair.split_once('=').map_or(pair, |(raw, _)| raw);
+    decode(raw).eq_ignore_ascii_case(name)
+}
+
+/// Undoes form encoding: `+` is a blank, `%XX` a byte; what is no escape stays as it is.
+pub(super) fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        bytes.push(match (first, tail) {
+            (b'+', _) => b' ',
+            (b'%', [high, low, tail @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    rest = tail;
+                    high << 4 | low
+                }
+                _ => b'%',
+            },
+            (byte, _) => *byte,
+        });
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// A token in the shape of the production ones: every character that a careless proxy decodes, encodes or cuts
+/// at (contract 4: `+ # : ~ / =`).
+pub(super) fn continuation_token(collection: &str, offset: usize) -> String {
+    format!("+RID:~{collection}/AJVtAA==#RT:1#TRC:{offset}#FPC:AgH/f+8=")
+}
+
+/// The offset inside a token of ours; none when a single byte of it has changed on the way.
+pub(super) fn continuation_offset(collection: &str, token: &str) -> Option<usize> {
+    let (_, from_offset) = token.split_once("#TRC:")?;
+    let offset = from_offset.split_once('#')?.0.parse().ok()?;
+    (token == continuation_token(collection, offset)).then_some(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_is_that_of_forms() {
+        for (raw, text) in [
+            ("a%2Bb+c", "a+b c"),
+            ("%2f%3D%23", "/=#"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+            ("%C3%A9", "é"),
+        ] {
+            assert_eq!(decode(raw), text);
+        }
+    }
+
+    #[test]
+    fn a_continuation_token_must_come_back_unchanged() {
+        let token = continuation_token("machines", 250);
+        assert!("+#:~/=".chars().all(|awkward| token.contains(awkward)));
+        assert_eq!(continuation_offset("machines", &token), Some(250));
+        for spoilt in [token.replacen('+', " ", 1), token.replace('~', "%7E"), token[..30].to_owned()] {
+            assert_eq!(continuation_offset("machines", &spoilt), None, "{spoilt}");
+        }
+        assert_eq!(continuation_offset("records", &token), None);
+    }
+
+    #[test]
+    fn parameters_are_found_in_any_letter_case_and_escaped() {
+        let uri: http::Uri = "/x?&%24Top=5&LIMIT=7&flag".parse().unwrap();
+        let query = Query::new(&uri);
+        assert_eq!(query.number("$top"), Ok(Some(5)));
+        assert_eq!(query.number("limit"), Ok(Some(7)));
+        assert_eq!(query.get("flag").as_deref(), Some(""));
+        assert_eq!(query.get("absent"), None);
+        assert!(query.number::<u32>("flag").is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! The two token endpoints (contract 1).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::answers::{self, Response};
+use super::faults::TokenFault;
+use super::query::decode;
+use super::routes::Call;
+use super::state::State;
+use super::stats::count;
+
+/// More than any credentials.
+const BODY_LIMIT: usize = 64 * 1024;
+/// Longer than the fifteen seconds that a caller should give a token request.
+const SLOW: Duration = Duration::from_secs(20);
+const INVALID_CLIENT: &str = "Invalid client id or client secret.";
+
+/// Which of the two is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Oauth2,
+    Trust,
+}
+
+/// `POST /cctrustoauth2/{root|customer}/tokens/clients`, a form.
+pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
+    let state = call.state;
+    if let Some(response) = without_looking(&call, Endpoint::Oauth2).await {
+        return response;
+    }
+    // The exact type; a charset is refused (contract 1.3).
+    if call.parts.headers.get(CONTENT_TYPE).is_none_or(|value| value != "application/x-www-form-urlencoded") {
+        let detail = "Content-Type must be set to application/x-www-form-urlencoded";
+        return oauth2_error("invalid_request", detail);
+    }
+    let body = read(&mut call.body).await.unwrap_or_default();
+    let form = parse_form(&body);
+    let field = |name| form.get(name).map(String::as_str);
+    if field("grant_type") != Some("client_credentials") {
+        return oauth2_error("unsupported_grant_type", "The grant type must be client_credentials.");
+    }
+    if !is_client(&call, field("client_id"), field("client_secret")) {
+        return oauth2_error("invalid_client", INVALID_CLIENT);
+    }
+    oauth2_success(&oauth2_body(state))
+}
+
+/// `POST /{root|customer}/tokens/clients`, JSON.
+pub(super) async fn trust(mut call: Call<'_>) -> Response {
+    let state = call.state;
+    if let Some(response) = without_looking(&call, Endpoint::Trust).await {
+        return response;
+    }
+    if !is_json(&call.parts.headers) {
+        let message = "The request entity's media type is not supported for this resource.";
+        return answers::json(StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!({ "message": message }));
+    }
+    let body = read(&mut call.body).await.unwrap_or_default();
+    let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
+        let state = json!({ "credentials": ["An error has occurred."] });
+        let body = json!({ "message": "The request is invalid.", "modelState": state });
+        return answers::json(StatusCode::BAD_REQUEST, &body);
+    };
+    // Keys come in two spellings in Citrix's own samples (contract 1.1).
+    let field = |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_str();
+    if !is_client(&call, field("clientId"), field("clientSecret")) {
+        // Not documented; assumed (contract 10, 4).
+        return answers::json(StatusCode::UNAUTHORIZED, &json!({ "message": INVALID_CLIENT }));
+    }
+    trust_success(&trust_body(state))
+}
+
+/// The answer that needs no look at the body: wrong place, wrong method, a fault.
+async fn without_looking(call: &Call<'_>, endpoint: Endpoint) -> Option<Response> {
+    if !call.rest.is_empty() {
+        return Some(answers::not_found());
+    }
+    if !call.is_post() {
+        return Some(answers::method_not_allowed("POST"));
+    }
+    count(&call.state.counters.token_requests);
+    let fault = call.state.token_fault()?;
+    if fault == TokenFault::Slow {
+        tokio::time::sleep(SLOW).await;
+    }
+    faulty(call.state, fault, endpoint)
+}
+
+/// The answer that a fault gives in place of every other.
+fn faulty(state: &State, fault: TokenFault, endpoint: Endpoint) -> Option<Response> {
+    let success = |body: &str| match endpoint {
+        Endpoint::Oauth2 => oauth2_success(body),
+        Endpoint::Trust => trust_success(body),
+    };
+    let kind = "common/rateLimitExceeded";
+    Some(match fault {
+        TokenFault::RateLimited => answers::apim_rate_limited(1),
+        TokenFault::RateLimitedBody => answers::standard_error(
+            StatusCode::TOO_MANY_REQUESTS,
+            kind,
+            "Too many requests.",
+            json!([{ "name": "retryDelay", "value": "1" }]),
+        ),
+        TokenFault::ServerError => {
+            answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+        }
+        TokenFault::Html => answers::html(
+            StatusCode::OK,
+            "<!DOCTYPE html><html><body>Please sign in to the network.</body></html>",
+        ),
+        TokenFault::Empty => success(""),
+        TokenFault::Truncated => {
+            let body = match endpoint {
+                Endpoint::Oauth2 => oauth2_body(state),
+                Endpoint::Trust => trust_body(state),
+            };
+            success(&body[..body.len() / 2])
+        }
+        TokenFault::ErrorIn200 => success(&error_body("server_error", "The token could not be issued.")),
+        TokenFault::Slow
+        | TokenFault::ExpiresInNumber
+        | TokenFault::ExpiresInMissing
+        | TokenFault::ExpiresInZero => return None,
+    })
+}
+
+/// Indented, with blanks around it: a template's output, as production sends it (contract 1.1).
+fn oauth2_body(state: &State) -> String {
+    let token = issue(state);
+    let seconds = state.tokens.lifetime().as_secs();
+    let expires_in = match state.token_fault() {
+        Some(TokenFault::ExpiresInMissing) => String::new(),
+        Some(TokenFault::ExpiresInNumber) => format!(",\n  \"expires_in\": {seconds}"),
+        Some(TokenFault::ExpiresInZero) => ",\n  \"expires_in\": \"0\"".to_owned(),
+        _ => format!(",\n  \"expires_in\": \"{seconds}\""),
+    };
+    format!("\n{{\n  \"token_type\": \"bearer\",\n  \"access_token\": \"{token}\"{expires_in}\n}}\n  ")
+}
+
+/// In the order of Citrix's sample.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TrustToken<'a> {
+    principal: &'a str,
+    subject: &'a str,
+    token: String,
+    open_id_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in: Option<Value>,
+}
+
+fn trust_body(state: &State) -> String {
+    let seconds = state.tokens.lifetime().as_secs();
+    let expires_in = match state.token_fault() {
+        Some(TokenFault::ExpiresInMissing) => None,
+        Some(TokenFault::ExpiresInNumber) => Some(json!(seconds.to_string())),
+        Some(TokenFault::ExpiresInZero) => Some(json!(0)),
+        _ => Some(json!(seconds)),
+    };
+    let token = issue(state);
+    // An id token is for the caller to read; no service takes it.
+    let open_id_token = token.split('.').take(2).collect::<Vec<_>>().join(".") + ".aWQ";
+    let body = TrustToken {
+        principal: &state.client_id,
+        subject: &state.client_id,
+        token,
+        open_id_token,
+        expires_in,
+    };
+    // Strings and numbers always serialize.
+    serde_json::to_string(&body).unwrap_or_default()
+}
+
+fn issue(state: &State) -> String {
+    count(&state.counters.tokens_issued);
+    state.tokens.issue(&state.client_id, &state.customer_id)
+}
+
+fn oauth2_success(body: &str) -> Response {
+    let mut response = answers::text(StatusCode::OK, Bytes::copy_from_slice(body.as_bytes()));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+        (PRAGMA, "no-cache"),
+        (ACCESS_CONTROL_EXPOSE_HEADERS, "X-Cws-TransactionId"),
+        (HeaderName::from_static("x-cc-localgeo"), "US"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn trust_success(body: &str) -> Response {
+    let mut response = answers::text(StatusCode::OK, Bytes::copy_from_slice(body.as_bytes()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn error_body(error: &str, description: &str) -> String {
+    json!({ "error": error, "error_description": description }).to_string()
+}
+
+/// 400 with the reason phrase that Citrix writes over HTTP/1.1 (contract 1.3).
+fn oauth2_error(error: &str, description: &str) -> Response {
+    let mut response = oauth2_success(&error_body(error, description));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.extensions_mut().insert(ReasonPhrase::from_static(b"Invalid request"));
+    response
+}
+
+/// Whether the credentials are right, and the customer in the path is the client's or `root`. What a foreign
+/// customer gets is not documented; assumed to be what wrong credentials get.
+fn is_client(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> bool {
+    let state = call.state;
+    let customers = ["root", &state.customer_id];
+    let at_home =
+        call.customer.is_some_and(|asked| customers.iter().any(|name| name.eq_ignore_ascii_case(asked)));
+    at_home && id == Some(&state.client_id) && secret == Some(&state.client_secret)
+}
+
+/// Whether the body is said to be JSON, whatever its charset.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+}
+
+async fn read(body: &mut Incoming) -> Option<Bytes> {
+    Limited::new(body, BODY_LIMIT).collect().await.ok().map(http_body_util::Collected::to_bytes)
+}
+
+fn parse_form(body: &[u8]) -> HashMap<String, String> {
+    let body = String::from_utf8_lossy(body);
+    let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+}
