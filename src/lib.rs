@@ -1,9 +1,39 @@
 //! An authenticating reverse proxy for the Citrix Cloud REST APIs.
+//!
+//! A request takes seven steps, each a file in `proxy/`, in alphabetical order:
+//!
+//! ```text
+//! accept      a connection comes in, TLS or not, HTTP/1 or HTTP/2            inbound/
+//! admit       may this request come in, and for which customer?
+//! pick_route  which upstream does its path lead to?                          snapshot
+//! prepare     what leaves: our headers in, the caller's connection's out     wire/, citrix/
+//! queue       a place among the requests in flight
+//! send        the token goes in, the request out, on a pooled connection     token/slot, upstream/
+//! translate   the answer as the caller may see it                            exchange
+//! ```
+//!
+//! Off the path, one task a credential keeps the token fresh ([`token`]), the admin listener answers probes and
+//! scrapes ([`admin`]), and [`app`] puts it all together. ARCHITECTURE.md tells the rest.
 
+pub mod admin;
+pub mod app;
+pub mod browser_guard;
 pub mod citrix;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod emulator;
+pub mod error;
+pub mod exchange;
 pub mod idle;
+pub mod inbound;
+pub mod lifecycle;
+pub mod metrics;
+pub mod proxy;
+pub mod snapshot;
+pub mod telemetry;
+pub mod tls;
 pub mod token;
+pub mod upstream;
 pub mod wire;
+pub mod worker;

@@ -1,5 +1,28 @@
-//! The integration tests, one binary.
+//! The integration tests, one binary: a module per step of the path.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` tells a helper's users from its insides"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics, in its helpers as well"
+)]
 
+mod accept;
+mod admin;
+mod admit;
+mod adversarial;
+mod drain_race;
 mod emulator;
+mod harness;
+mod pick_route;
+mod prepare;
+mod queue;
+mod regressions;
+mod secrets;
+mod send;
+mod token_life;
+mod transaction_ids;
+mod translate;

@@ -1,0 +1,215 @@
+//! The admin listener: probes and metrics. It never proxies, and it runs on the control side, so that a scrape
+//! delays no request.
+//!
+//! - `/livez`: the process answers. Never depends on Citrix: restarting us would not mend the cloud.
+//! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says what is missing.
+//! - `/metrics`: Prometheus text.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::browser_guard;
+use crate::config::{self, AllowedHosts, Credential};
+use crate::error::{Failure, Reason};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::proxy::Shared;
+use crate::token::slot::Slot;
+use crate::token::status::State;
+use crate::wire::{host, transaction_id};
+
+/// Connections at a time; probes and scrapers need a handful.
+const MAX_CONNECTIONS: usize = 64;
+/// For a request's head, and between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What the admin side answers from.
+pub struct Admin {
+    /// Snapshot, metrics, clock.
+    pub shared: Arc<Shared>,
+    /// The phase the program is in.
+    pub lifecycle: Lifecycle,
+    /// Who may see more than probes and metrics.
+    pub settings: config::Admin,
+    /// Lines the log lost; none when the process does not log by itself.
+    pub lost_log_lines: Option<ErrorCounter>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves until `stop`.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => return,
+            accepted = listener.accept() => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        let (Ok((socket, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
+            // Out of descriptors or of places: a probe comes again.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let admin = Arc::clone(&admin);
+        connections.spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let answer = admin.answer(request.map(drop));
+                async { Ok::<_, Infallible>(answer) }
+            });
+            let served = Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "an admin connection ended badly");
+            }
+            drop(place);
+        });
+    }
+}
+
+impl Admin {
+    /// Answers one request.
+    pub fn answer(&self, request: Request<()>) -> Answer {
+        let live = &self.shared.published.load().live;
+        let authority = match host::authority(request.version(), request.uri(), request.headers()) {
+            Ok(authority) => authority,
+            Err(error) => return failed(Failure::new(Reason::BadRequest, error.to_string())),
+        };
+        // `*` is for callers, who may have to show who they are; nobody does here.
+        let no_names = AllowedHosts::Only(Vec::new());
+        let hosts = if live.hosts == AllowedHosts::Any { &no_names } else { &live.hosts };
+        if let Err(failure) = browser_guard::check(hosts, authority.as_ref(), request.headers()) {
+            return failed(failure);
+        }
+        let open = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/livez") => Some(text(StatusCode::OK, "alive\n")),
+            (&Method::GET | &Method::HEAD, "/readyz") => Some(self.readyz()),
+            (&Method::GET | &Method::HEAD, "/metrics") => Some(self.metrics()),
+            (_, "/livez" | "/readyz" | "/metrics") => {
+                Some(text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n"))
+            }
+            _ => None,
+        };
+        match open {
+            Some(answer) => answer,
+            None if !self.knows(request.headers()) => ask_for_the_secret(),
+            None => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n"),
+        }
+    }
+
+    fn readyz(&self) -> Answer {
+        let published = self.shared.published.load();
+        let credentials = published.live.credentials.iter().zip(&published.slots);
+        let mut missing: Vec<String> =
+            credentials.filter_map(|(one, slot)| self.missing(one, slot)).collect();
+        if self.lifecycle.phase() != Phase::Running {
+            missing.push("the gateway is draining".to_owned());
+        }
+        if missing.is_empty() {
+            return text(StatusCode::OK, "ready\n");
+        }
+        text(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
+    }
+
+    fn missing(&self, credential: &Credential, slot: &Slot) -> Option<String> {
+        let unusable = slot.status().state(self.shared.clock.now()) == State::Unusable;
+        let customer = credential.customer();
+        unusable.then(|| {
+            let why = slot.unavailable();
+            format!(
+                "customer {customer}: {} The next login is due in {} s.",
+                why.reason,
+                why.retry_after.as_secs()
+            )
+        })
+    }
+
+    fn metrics(&self) -> Answer {
+        let metrics = &self.shared.metrics;
+        metrics.in_flight.set(i64::try_from(self.shared.in_flight.count()).unwrap_or(i64::MAX));
+        metrics.connections.set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
+        if let Some(lost) = &self.lost_log_lines {
+            let new = (lost.dropped_lines() as u64).saturating_sub(metrics.log_lines_lost.get());
+            metrics.log_lines_lost.inc_by(new);
+        }
+        match metrics.render() {
+            Ok(body) => {
+                let mut answer = Response::new(Full::from(body));
+                let prometheus_text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                answer.headers_mut().insert(CONTENT_TYPE, prometheus_text);
+                answer
+            }
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be rendered");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n")
+            }
+        }
+    }
+
+    /// Whether the request shows the admin secret, where one is configured.
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let Some(expected) = &self.settings.secret_sha256 else { return true };
+        let shown =
+            headers.get(X_API_KEY).map(|key| key.as_bytes().to_vec()).or_else(|| basic_password(headers));
+        shown.is_some_and(|secret| {
+            verify_slices_are_equal(digest(&SHA256, &secret).as_ref(), expected).is_ok()
+        })
+    }
+}
+
+/// The password of HTTP Basic (RFC 7617); the name is free.
+fn basic_password(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = STANDARD.decode(credentials.trim()).ok()?;
+    let colon = pair.iter().position(|&byte| byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
+}
+
+fn ask_for_the_secret() -> Answer {
+    let mut answer = text(StatusCode::UNAUTHORIZED, "the admin secret is needed\n");
+    let challenge = HeaderValue::from_static("Basic realm=\"citrix-auth-proxy admin\", charset=\"UTF-8\"");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn failed(failure: Failure) -> Answer {
+    failure.into_response(&transaction_id::fresh()).map(Full::new)
+}

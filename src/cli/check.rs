@@ -1,0 +1,136 @@
+//! `check`: is the configuration right, and does Citrix accept the credential?
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use http::HeaderValue;
+
+use super::run::on_a_runtime;
+use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
+use crate::clock::Clock;
+use crate::config::{self, Config, Credential, SecretSource};
+use crate::tls;
+use crate::token::issuer::{HttpIssuer, Issuer, Login};
+
+/// Checks the configuration, every problem at once.
+pub fn check(args: &CheckArgs) -> ExitCode {
+    let config = match config::load(args.config.as_deref(), config::process_environment()) {
+        Ok(config) => config,
+        Err(problems) => {
+            for problem in &problems {
+                complain(&problem.to_string());
+            }
+            let plural = if problems.len() == 1 { "problem" } else { "problems" };
+            complain(&format!("{} {plural} found", problems.len()));
+            return ExitCode::from(USAGE);
+        }
+    };
+    for warning in &config.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    // What only a look into the files tells.
+    let files = config.boot.certificate.as_ref().map(tls::server_config).transpose();
+    let upstream = tls::upstream_config(&config.live.upstream);
+    let tls = match (files, upstream) {
+        (Ok(_), Ok(tls)) => tls,
+        (files, upstream) => {
+            for error in [files.err(), upstream.err()].into_iter().flatten() {
+                complain(&error.to_string());
+            }
+            return ExitCode::from(USAGE);
+        }
+    };
+    let said = say(summary(&config).as_bytes());
+    if !args.online {
+        return said;
+    }
+    ExitCode::from(on_a_runtime(log_in(&config, (*tls).clone())))
+}
+
+fn summary(config: &Config) -> String {
+    let mut text = String::from("the configuration is right\n");
+    for listener in &config.boot.listeners {
+        let scheme = if listener.tls { "https" } else { "http" };
+        let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
+    }
+    let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
+    for credential in &config.live.credentials {
+        let _ = writeln!(text, "customer   {} logs in at {}", credential.customer(), credential.token_url);
+    }
+    for route in &config.live.routes {
+        let url = &route.upstream;
+        let _ = writeln!(
+            text,
+            "route      {} -> {}://{}{}",
+            route.name(),
+            url.scheme,
+            url.authority,
+            url.base_path
+        );
+    }
+    text
+}
+
+async fn log_in(config: &Config, tls: rustls::ClientConfig) -> u8 {
+    let issuer = match HttpIssuer::new(tls, config.live.token.request_timeout, Clock::SYSTEM) {
+        Ok(issuer) => issuer,
+        Err(error) => {
+            complain(&error.to_string());
+            return FAILED;
+        }
+    };
+    let mut code = DONE;
+    for credential in &config.live.credentials {
+        let secrets = [
+            ("client_secret", Some(&credential.client_secret)),
+            ("client_secret_next", credential.client_secret_next.as_ref()),
+        ];
+        for (name, secret) in secrets {
+            match secret.map(|secret| log_in_once(&issuer, credential, name, secret)) {
+                None => {}
+                Some(login) => match login.await {
+                    Ok(line) => drop(say(line.as_bytes())),
+                    Err(line) => {
+                        complain(&line);
+                        code = FAILED;
+                    }
+                },
+            }
+        }
+    }
+    code
+}
+
+/// One login with one secret, each of a rotation by itself: both shall work before one is taken away.
+async fn log_in_once(
+    issuer: &HttpIssuer,
+    credential: &Credential,
+    name: &str,
+    secret: &SecretSource,
+) -> Result<String, String> {
+    let customer = credential.customer();
+    let secret = secret.read().map_err(|error| format!("login      {customer}, {name}: {error}"))?;
+    let login = Login {
+        url: &credential.token_url,
+        dialect: credential.token_dialect,
+        client_id: &credential.client_id,
+        client_secret: &secret,
+    };
+    let id = |id: Option<&HeaderValue>| {
+        id.and_then(|id| id.to_str().ok()).map(|id| format!(" (transaction {id})")).unwrap_or_default()
+    };
+    match issuer.log_in(login).await {
+        Ok(issued) => {
+            let skew = issued.skew.map(|skew| format!(", our clock is {:+.1} s off", skew.seconds()));
+            let skew = skew.unwrap_or_default();
+            Ok(format!(
+                "login      {customer}, {name}: Citrix gave a token{skew}{}\n",
+                id(issued.transaction_id.as_ref())
+            ))
+        }
+        Err(failure) => {
+            let advice = failure.outcome.advice();
+            Err(format!("login      {customer}, {name}: {advice}{}", id(failure.transaction_id.as_ref())))
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The record of one exchange: begun when a request's head is complete, closed exactly once, when the answer's
+//! body ends or is given up.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
+use crate::error::{Failure, Reason};
+use crate::inbound::body::BodyProgress;
+use crate::inbound::connection::Connection;
+use crate::metrics::{ANONYMOUS, NONE, RouteMetrics};
+use crate::proxy::queue::Place;
+use crate::snapshot::Snapshot;
+use crate::upstream::body::{ResponseBody, ResponseBodyError};
+use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
+
+/// What nginx logs when a caller leaves before he is answered.
+const CALLER_LEFT: u16 = 499;
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The answer's last byte went out.
+    Complete,
+    /// The caller left or stopped reading.
+    CallerLeft,
+    /// The upstream's answer broke off, and so did ours.
+    CutOff,
+}
+
+/// What is known of an exchange.
+pub struct Exchange {
+    snapshot: Rc<Snapshot>,
+    connection: Rc<Connection>,
+    peer: Option<SocketAddr>,
+    began: Instant,
+    method: Method,
+    target: Option<PathAndQuery>,
+    version: Version,
+    /// On every answer, and in the log.
+    request_id: HeaderValue,
+    /// Sent to Citrix: the caller's, else a fresh one.
+    pub transaction_id: HeaderValue,
+    /// The index of the route, once one is picked.
+    pub route: Option<usize>,
+    /// The request's body, once it is bound.
+    pub upload: Option<Rc<BodyProgress>>,
+    /// The place among the requests in flight, once there is one.
+    pub place: Option<Place>,
+    /// Waiting that is nobody's work: for a token, for a place.
+    pub waited: Duration,
+    /// From sending to the head of Citrix's answer, over all attempts.
+    pub upstream_time: Duration,
+    /// How often the request was sent.
+    pub attempts: u32,
+    status: Option<StatusCode>,
+    reason: Option<Reason>,
+    cause: String,
+    citrix_ids: [Option<HeaderValue>; 3],
+    answered_after: Duration,
+    answer_bytes: u64,
+    closed: bool,
+}
+
+impl Exchange {
+    /// Begins the record of a request.
+    pub fn begin<B>(
+        snapshot: Rc<Snapshot>,
+        connection: Rc<Connection>,
+        peer: Option<SocketAddr>,
+        request: &http::Request<B>,
+    ) -> Box<Self> {
+        connection.exchange_began();
+        // One id for both where the caller brought none: whichever of them somebody quotes, it is found.
+        let request_id = transaction_id::fresh();
+        Box::new(Self {
+            connection,
+            peer,
+            began: Instant::now(),
+            method: request.method().clone(),
+            target: if snapshot.live.access_log { request.uri().path_and_query().cloned() } else { None },
+            version: request.version(),
+            transaction_id: transaction_id::of_caller(request.headers())
+                .unwrap_or_else(|| request_id.clone()),
+            request_id,
+            route: None,
+            upload: None,
+            place: None,
+            waited: Duration::ZERO,
+            upstream_time: Duration::ZERO,
+            attempts: 0,
+            status: None,
+            reason: None,
+            cause: String::new(),
+            citrix_ids: [None, None, None],
+            answered_after: Duration::ZERO,
+            answer_bytes: 0,
+            closed: false,
+            snapshot,
+        })
+    }
+
+    /// The answer Citrix gave, with our ids on it.
+    pub fn answered(mut self: Box<Self>, mut response: Response<ResponseBody>) -> Response<AnswerBody> {
+        let headers = response.headers();
+        if self.snapshot.live.access_log {
+            self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
+        }
+        if !TRANSACTION_IDS.iter().any(|name| headers.contains_key(name)) {
+            response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
+        }
+        self.finish_head(response.status(), response.headers_mut());
+        let ours = self.answered_after.saturating_sub(self.upstream_time).saturating_sub(self.waited);
+        self.snapshot.metrics.overhead.observe(ours.as_secs_f64());
+        self.route_metrics().upstream.observe(self.upstream_time.as_secs_f64());
+        response.map(|body| AnswerBody::new(Source::Citrix(body), self))
+    }
+
+    /// The answer we give ourselves.
+    pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
+        self.reason = Some(failure.reason());
+        self.cause = failure.cause_chain();
+        self.snapshot.metrics.error(failure.reason());
+        let mut response = failure.into_response(&self.transaction_id);
+        if self.snapshot.live.access_log {
+            self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
+        }
+        response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
+        self.finish_head(response.status(), response.headers_mut());
+        if self.method == Method::HEAD {
+            // No body follows; the length stays what GET's would be.
+            let length = response.body().len().into();
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+            return response.map(|_| AnswerBody::new(Source::Own(None), self));
+        }
+        response.map(|body| AnswerBody::new(Source::Own(Some(body)), self))
+    }
+
+    fn finish_head(&mut self, status: StatusCode, headers: &mut HeaderMap) {
+        headers.insert(X_PROXY_REQUEST_ID, self.request_id.clone());
+        self.status = Some(status);
+        self.answered_after = self.began.elapsed();
+    }
+
+    fn route_metrics(&self) -> &RouteMetrics {
+        self.route
+            .and_then(|index| self.snapshot.routes.get(index))
+            .map_or(&self.snapshot.unrouted, |route| &route.metrics)
+    }
+
+    /// Counts, logs, and gives up the place. Only the first call does anything.
+    fn close(&mut self, end: End) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let took = self.began.elapsed();
+        let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or_default();
+        let status = self.status.unwrap_or_else(left);
+        let metrics = self.route_metrics();
+        metrics.count(&self.method, status);
+        metrics.duration.observe(took.as_secs_f64());
+        if self.snapshot.live.access_log {
+            self.log(end, status, took);
+        }
+        self.place = None;
+        self.connection.exchange_ended();
+    }
+
+    fn log(&self, end: End, status: StatusCode, took: Duration) {
+        let route = self.route.and_then(|index| self.snapshot.routes.get(index));
+        let milliseconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        let text =
+            |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let ours = self.answered_after.saturating_sub(self.upstream_time).saturating_sub(self.waited);
+        let [citrix_id, cws_id, cc_id] = &self.citrix_ids;
+        tracing::info!(
+            target: "access",
+            caller = if route.is_some() { ANONYMOUS } else { NONE },
+            peer = self.peer.map(tracing::field::display),
+            method = self.method.as_str(),
+            path = self.target.as_ref().map_or("", PathAndQuery::path),
+            version = ?self.version,
+            route = route.map_or(NONE, |route| route.config.name()),
+            status = status.as_u16(),
+            reason = self.reason.map(Reason::as_str),
+            cause = (!self.cause.is_empty()).then_some(self.cause.as_str()),
+            end = match end {
+                End::Complete => "complete",
+                End::CallerLeft => "caller_left",
+                End::CutOff => "cut_off",
+            },
+            request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
+            answer_bytes = self.answer_bytes,
+            total_ms = milliseconds(took),
+            upstream_ms = milliseconds(self.upstream_time),
+            waited_ms = milliseconds(self.waited),
+            ours_ms = milliseconds(ours),
+            attempts = self.attempts,
+            request_id = self.request_id.to_str().unwrap_or_default(),
+            transaction_id = self.transaction_id.to_str().unwrap_or_default(),
+            citrix_transaction_id = text(citrix_id),
+            x_cws_transaction_id = text(cws_id),
+            cc_transaction_id = text(cc_id),
+        );
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.close(End::CallerLeft);
+    }
+}
+
+/// The body of an answer; it closes the record when it ends.
+pub struct AnswerBody {
+    source: Source,
+    exchange: Box<Exchange>,
+}
+
+enum Source {
+    Citrix(ResponseBody),
+    Own(Option<Bytes>),
+    /// What broke Citrix's answer off, until the caller is told.
+    Broken(Option<ResponseBodyError>),
+}
+
+impl AnswerBody {
+    fn new(source: Source, exchange: Box<Exchange>) -> Self {
+        let mut body = Self { source, exchange };
+        // Nobody polls a body that has nothing to give.
+        body.close_at_end();
+        body
+    }
+
+    /// The record closes before the last byte is handed over, so that a scrape after it sees the count.
+    fn close_at_end(&mut self) {
+        if self.is_end_stream() {
+            self.exchange.close(End::Complete);
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = ResponseBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.source {
+            Source::Citrix(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Source::Own(body) => body.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Broken(error) => error.take().map(Err),
+        };
+        if let (Source::Citrix(_), Some(Err(_))) = (&this.source, &polled) {
+            // hyper throws away what it has not flushed when a body fails. What came before the cut is the
+            // caller's: hand it out first, then fail.
+            this.source = Source::Broken(polled.and_then(Result::err));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match &polled {
+            Some(Ok(frame)) => {
+                this.exchange.answer_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.close_at_end();
+            }
+            Some(Err(error)) => {
+                this.exchange.cause = error.to_string();
+                this.exchange.close(End::CutOff);
+            }
+            None => this.exchange.close(End::Complete),
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Citrix(body) => body.is_end_stream(),
+            Source::Own(body) => body.is_none(),
+            Source::Broken(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Citrix(body) => body.size_hint(),
+            Source::Own(body) => SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Broken(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Connections of callers, below HTTP's meaning: sockets, TLS, which version of HTTP is spoken, timers, bodies.
+
+pub mod body;
+pub mod connection;
+pub mod http1;
+pub mod http2;
+pub mod listener;
+pub mod stream;

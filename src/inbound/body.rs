@@ -1,0 +1,233 @@
+//! A caller's request body on its way to the upstream: streamed, counted, bounded in size and in idle time.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::http2::StreamBody;
+use crate::idle::IdleTimer;
+
+/// What went wrong with a request body on the caller's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// Larger than `limits.max_body_bytes`.
+    #[error("the request body is larger than limits.max_body_bytes")]
+    TooLarge,
+    /// Nothing came for `limits.body_idle_timeout`.
+    #[error("the request body stalled for limits.body_idle_timeout")]
+    Stalled,
+    /// The caller went away or framed it wrongly.
+    #[error("the caller broke the request body off")]
+    Broken,
+}
+
+/// What the rest of an exchange may know of a body that is somewhere in hyper's hands.
+#[derive(Debug)]
+pub struct BodyProgress {
+    /// Why it ended early.
+    pub fault: Cell<Option<BodyFault>>,
+    /// Bytes that came.
+    pub bytes: Cell<u64>,
+    /// When it last moved, or ended.
+    pub moved: Cell<Instant>,
+    /// Whether nothing more of it will be sent: it is through, broken, or given up.
+    pub ended: Cell<bool>,
+}
+
+/// A request body. Most requests have none, so what a body needs is boxed.
+pub struct CallerBody(Option<Box<Arriving>>);
+
+/// A body that has bytes to come.
+struct Arriving {
+    source: Source,
+    /// What was read ahead, when the caller had to be told to go on.
+    ahead: Option<Option<Result<Frame<Bytes>, BodyFault>>>,
+    left: u64,
+    idle: IdleTimer,
+    progress: Rc<BodyProgress>,
+}
+
+enum Source {
+    Http1(Incoming),
+    Http2(StreamBody),
+}
+
+impl CallerBody {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self(None)
+    }
+
+    /// A body hyper reads.
+    pub fn http1(body: Incoming) -> Self {
+        if body.is_end_stream() { Self(None) } else { Self::arriving(Source::Http1(body)) }
+    }
+
+    /// The body of an HTTP/2 stream.
+    pub fn http2(body: StreamBody) -> Self {
+        if body.is_end_stream() { Self(None) } else { Self::arriving(Source::Http2(body)) }
+    }
+
+    fn arriving(source: Source) -> Self {
+        let progress = BodyProgress {
+            fault: Cell::new(None),
+            bytes: Cell::new(0),
+            moved: Cell::new(Instant::now()),
+            ended: Cell::new(false),
+        };
+        Self(Some(Box::new(Arriving {
+            source,
+            ahead: None,
+            left: 0,
+            idle: IdleTimer::new(Duration::ZERO),
+            progress: Rc::new(progress),
+        })))
+    }
+
+    /// Sets the bounds. To be called once, before anything is read.
+    pub fn bound(&mut self, max_bytes: u64, idle: Duration) {
+        if let Some(arriving) = &mut self.0 {
+            arriving.left = max_bytes;
+            arriving.idle = IdleTimer::new(idle);
+        }
+    }
+
+    /// How the body is getting on; `None` when there is none.
+    pub fn progress(&self) -> Option<Rc<BodyProgress>> {
+        self.0.as_ref().map(|arriving| Rc::clone(&arriving.progress))
+    }
+
+    /// Asks for the first piece, which sends `100 Continue` where the caller waits for one.
+    pub fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Some(arriving) = &mut self.0
+            && arriving.ahead.is_none()
+            && let Poll::Ready(first) = arriving.poll_source(cx)
+        {
+            arriving.ahead = Some(first);
+        }
+    }
+}
+
+impl fmt::Debug for CallerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerBody").field("size", &self.size_hint()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.progress.ended.set(true);
+    }
+}
+
+impl Arriving {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let polled = match &mut self.source {
+            Source::Http1(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyFault::Broken),
+            Source::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
+        };
+        match polled {
+            Poll::Pending if self.idle.poll_expired(cx).is_ready() => {
+                Poll::Ready(Some(Err(self.fail(BodyFault::Stalled))))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => Poll::Ready(self.account(frame)),
+        }
+    }
+
+    fn account(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, BodyFault>>,
+    ) -> Option<Result<Frame<Bytes>, BodyFault>> {
+        self.idle.progress();
+        self.progress.moved.set(Instant::now());
+        let frame = match frame? {
+            Ok(frame) => frame,
+            Err(fault) => return Some(Err(self.fail(fault))),
+        };
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.progress.bytes.set(self.progress.bytes.get() + length);
+        let Some(left) = self.left.checked_sub(length) else {
+            return Some(Err(self.fail(BodyFault::TooLarge)));
+        };
+        self.left = left;
+        Some(Ok(match frame.into_trailers() {
+            Ok(trailers) => Frame::trailers(passable(trailers)),
+            Err(frame) => frame,
+        }))
+    }
+
+    fn fail(&self, fault: BodyFault) -> BodyFault {
+        self.progress.fault.set(Some(fault));
+        fault
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source_ended = match &self.source {
+            Source::Http1(body) => body.is_end_stream(),
+            Source::Http2(body) => body.is_end_stream(),
+        };
+        source_ended && !matches!(self.ahead, Some(Some(_)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = match &self.source {
+            Source::Http1(body) => body.size_hint(),
+            Source::Http2(body) => body.size_hint(),
+        };
+        match &self.ahead {
+            Some(Some(Ok(first))) => larger(&rest, first.data_ref().map_or(0, |data| data.len() as u64)),
+            _ => rest,
+        }
+    }
+}
+
+/// A caller's trailers leave only under the rules for header fields, so that none smuggles in what a header
+/// could not say.
+fn passable(mut trailers: HeaderMap) -> HeaderMap {
+    crate::citrix::headers::keep_passable(&mut trailers);
+    trailers
+}
+
+impl Body for CallerBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let Some(arriving) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        match arriving.ahead.take() {
+            Some(first) => Poll::Ready(first),
+            None => arriving.poll_source(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|arriving| arriving.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |arriving| arriving.size_hint())
+    }
+}
+
+/// The hint with the bytes that were read ahead put back in.
+fn larger(hint: &SizeHint, by: u64) -> SizeHint {
+    let mut sum = SizeHint::new();
+    sum.set_lower(hint.lower() + by);
+    if let Some(upper) = hint.upper() {
+        sum.set_upper(upper + by);
+    }
+    sum
+}

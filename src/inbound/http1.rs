@@ -1,0 +1,139 @@
+//! HTTP/1.0 and HTTP/1.1 from callers: hyper's server, with our clocks around it.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::body::CallerBody;
+use super::connection::{Connection, Order};
+use super::stream::Stream;
+use crate::citrix::headers::CITRIX_TRANSACTION_ID;
+use crate::config::Limits;
+use crate::error::{Failure, Reason};
+use crate::wire::transaction_id;
+
+/// hyper reads at most this much of a body ahead of who takes it.
+const READ_BUFFER: usize = 64 * 1024;
+/// How long the rest of a request nobody wants is read.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With its last exchange, or for being idle.
+    Served,
+    /// With a 408 for a request head that stalled.
+    HeadStalled,
+}
+
+/// Serves one connection until it ends.
+pub async fn serve<H, F, B>(stream: Stream, connection: Rc<Connection>, limits: &Limits, handle: H) -> Ended
+where
+    H: Fn(Request<CallerBody>) -> F,
+    F: Future<Output = Response<B>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        // Boxed: hyper would keep room for it as long as the connection lives, and move it about.
+        let answer = Box::pin(handle(request.map(CallerBody::http1)));
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut server = Builder::new()
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(READ_BUFFER.max(limits.max_header_bytes))
+        .serve_connection(TokioIo::new(stream), service);
+    loop {
+        // The server first: a request that has arrived already is answered whatever the order says.
+        let event = poll_fn(|cx| match Pin::new(&mut server).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Ok(ended)),
+            Poll::Pending => connection.poll_order(cx).map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
+        });
+        match event.await {
+            Ok(Ok(())) => {
+                Box::pin(linger(server.into_parts().io.into_inner(), &connection)).await;
+                return Ended::Served;
+            }
+            Err(Order::Abort) => return Ended::Served,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a caller's connection ended badly");
+                return Ended::Served;
+            }
+            Err(Order::Finish) => Pin::new(&mut server).graceful_shutdown(),
+            Err(Order::HeadStalled) => {
+                let mut stream = server.into_parts().io.into_inner();
+                let failure = Failure::new(Reason::RequestTimeout, "the request head stalled");
+                // The caller may be gone; there is nobody else to tell.
+                let _ = write_failure(&mut stream, failure).await;
+                return Ended::HeadStalled;
+            }
+        }
+    }
+}
+
+/// Reads on for a while after an answer that did not wait for the request's end.
+///
+/// To close a socket with bytes unread resets the connection, and the reset may take the answer away from a
+/// caller that is still sending (RFC 9112 section 9.6). hyper has shut our side down already.
+async fn linger(mut stream: Stream, connection: &Connection) {
+    // Seldom is anything left, and then no buffer is needed.
+    let mut probe = [0; 1];
+    if !matches!(stream.read(&mut probe).now_or_never(), Some(Ok(1))) {
+        return;
+    }
+    let drained = async {
+        let mut scratch = vec![0; READ_BUFFER];
+        while !matches!(stream.read(&mut scratch).await, Ok(0) | Err(_)) {}
+    };
+    let mut drained = pin!(timeout(LINGER, drained));
+    poll_fn(|cx| match connection.poll_order(cx) {
+        Some(_) => Poll::Ready(()),
+        None => drained.as_mut().poll(cx).map(drop),
+    })
+    .await;
+}
+
+/// Writes a failure to a connection on which hyper has no request to answer, and closes it.
+///
+/// # Errors
+/// Those of writing.
+pub async fn write_failure<W: AsyncWrite + Unpin>(to: &mut W, failure: Failure) -> std::io::Result<()> {
+    let id = transaction_id::fresh();
+    let reason = failure.reason().as_str();
+    let mut response = failure.into_response(&id);
+    tracing::info!(target: "access", status = response.status().as_u16(), reason, request_id = ?id, "refused unread");
+    response.headers_mut().insert(CITRIX_TRANSACTION_ID, id.clone());
+    response.headers_mut().insert(transaction_id::X_PROXY_REQUEST_ID, id);
+    to.write_all(&head_and_body(&response)).await?;
+    to.shutdown().await
+}
+
+fn head_and_body(response: &Response<Bytes>) -> Vec<u8> {
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut out = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in response.headers() {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(
+        format!("content-length: {}\r\nconnection: close\r\n\r\n", response.body().len()).as_bytes(),
+    );
+    out.extend_from_slice(response.body());
+    out
+}

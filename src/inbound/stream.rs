@@ -1,0 +1,195 @@
+//! The byte stream of a caller's connection, whatever carries it.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use super::connection::Connection;
+
+/// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A socket as it was accepted.
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+/// A socket, with TLS on it or without.
+pub enum Transport {
+    /// In clear.
+    Plain(Socket),
+    /// Boxed: a TLS session is far larger than a socket.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// The version of HTTP a caller speaks, known from ALPN or from his first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2, negotiated or with prior knowledge.
+    Http2,
+}
+
+/// A transport that tells its [`Connection`] when bytes come and when writing stalls, and that hands out first
+/// what was read to find out the version of HTTP.
+pub struct Stream {
+    transport: Transport,
+    ahead: [u8; PREFACE.len()],
+    /// The part of `ahead` that is still to be handed out.
+    ahead_range: std::ops::Range<u8>,
+    connection: Rc<Connection>,
+}
+
+impl Stream {
+    /// Wraps a transport.
+    pub fn new(transport: Transport, connection: Rc<Connection>) -> Self {
+        Self { transport, ahead: [0; PREFACE.len()], ahead_range: 0..0, connection }
+    }
+
+    /// Reads until it is clear whether the caller speaks HTTP/2 with prior knowledge.
+    ///
+    /// # Errors
+    /// Those of reading. An end of the stream is HTTP/1's matter.
+    pub async fn sniff(&mut self) -> io::Result<Spoken> {
+        let mut length = 0;
+        while length < PREFACE.len() {
+            let read = self.transport.read(&mut self.ahead[length..]).await?;
+            if read > 0 {
+                self.connection.bytes_arrived();
+            }
+            length += read;
+            self.ahead_range = 0..u8::try_from(length).unwrap_or_default();
+            if read == 0 || self.ahead[..length] != PREFACE[..length] {
+                return Ok(Spoken::Http1);
+            }
+        }
+        Ok(Spoken::Http2)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.ahead_range.is_empty() {
+            let (start, end) = (usize::from(this.ahead_range.start), usize::from(this.ahead_range.end));
+            let part = &this.ahead[start..end];
+            let part = &part[..part.len().min(buf.remaining())];
+            buf.put_slice(part);
+            // At most 24, so it always fits.
+            this.ahead_range.start += u8::try_from(part.len()).unwrap_or(this.ahead_range.end);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.transport).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.connection.bytes_arrived();
+        }
+        polled
+    }
+}
+
+impl Stream {
+    fn note_write<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.connection.write_blocked(polled.is_pending());
+        polled
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.transport).poll_write(cx, buf);
+        self.note_write(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.transport).poll_write_vectored(cx, bufs);
+        self.note_write(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.transport).poll_flush(cx);
+        if polled.is_ready() {
+            self.connection.flushed();
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+/// Passes the calls of tokio's traits on to the variants of an enum.
+macro_rules! delegate {
+    ($name:ident: $($variant:ident),+) => {
+        impl AsyncRead for $name {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $(Self::$variant(inner) => Pin::new(inner).poll_read(cx, buf),)+
+                }
+            }
+        }
+
+        impl AsyncWrite for $name {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $(Self::$variant(inner) => Pin::new(inner).poll_write(cx, buf),)+
+                }
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $(Self::$variant(inner) => Pin::new(inner).poll_write_vectored(cx, bufs),)+
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    $(Self::$variant(inner) => inner.is_write_vectored(),)+
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $(Self::$variant(inner) => Pin::new(inner).poll_flush(cx),)+
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $(Self::$variant(inner) => Pin::new(inner).poll_shutdown(cx),)+
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use delegate;
+
+delegate!(Socket: Tcp, Unix);
+delegate!(Transport: Plain, Tls);

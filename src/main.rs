@@ -1,0 +1,24 @@
+//! The program: argv → configuration → telemetry → gateway → exit code. The library does the rest.
+
+use std::process::ExitCode;
+
+use citrix_auth_proxy::cli::{self, Cli, Command};
+
+/// 6 % less processor time a request than with glibc's (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_argv() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
+    match cli.command() {
+        Command::Run(args) => cli::run::run(&args),
+        Command::Check(args) => cli::check::check(&args),
+        Command::Demo(args) => cli::demo::demo(&args),
+        Command::Emulator(args) => cli::emulator::emulator(*args),
+        Command::Healthcheck(args) => cli::healthcheck::healthcheck(&args),
+        Command::Completions(args) => cli::completions(args),
+    }
+}

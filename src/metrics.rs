@@ -1,0 +1,251 @@
+//! What Prometheus scrapes. Handles are resolved ahead of the request path; label values come from closed sets.
+
+mod summed;
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::error::Reason;
+use summed::Summed;
+
+const PREFIX: &str = "citrix_auth_proxy";
+
+/// Seconds a whole exchange takes: Citrix is slow, some calls run for minutes.
+const EXCHANGE_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 100.0, 300.0];
+/// Seconds of our own work on an exchange: tens of microseconds when all is well.
+const OVERHEAD_BUCKETS: &[f64] =
+    &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25];
+
+/// The value of the label `caller` for who needs to show nothing.
+pub const ANONYMOUS: &str = "anonymous";
+/// The value of a label that was not determined: no route was picked, nobody was admitted.
+pub const NONE: &str = "none";
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    workers: Vec<WorkerMetrics>,
+    /// Requests being answered.
+    pub in_flight: IntGauge,
+    /// Connections of callers.
+    pub connections: IntGauge,
+    /// Connections refused because of `limits.max_connections`.
+    pub connections_refused: IntCounter,
+    /// Lines the log lost because its writer could not follow.
+    pub log_lines_lost: IntCounter,
+    /// Times that accepting a connection failed (file descriptors, usually).
+    pub accept_errors: IntCounter,
+}
+
+/// The metrics that one worker counts for itself.
+#[derive(Clone)]
+pub struct WorkerMetrics {
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    upstream_duration: HistogramVec,
+    errors: Vec<IntCounter>,
+    /// Time of ours alone, for exchanges that Citrix answered.
+    pub overhead: Histogram,
+    /// Connections to upstreams in use by a request.
+    pub upstream_active: IntGauge,
+    /// Connections to upstreams waiting for a request.
+    pub upstream_idle: IntGauge,
+}
+
+impl Metrics {
+    /// Registers everything in a registry of its own, for `workers` workers.
+    ///
+    /// # Errors
+    /// When two metrics have one name: a mistake of ours that any test finds.
+    pub fn new(workers: usize) -> Result<Arc<Self>, Error> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| registered(&registry, IntGauge::with_opts(opts(name, help))?);
+        let counter =
+            |name: &str, help: &str| registered(&registry, IntCounter::with_opts(opts(name, help))?);
+        let labels = ["version", "commit"];
+        let build = IntGaugeVec::new(opts("build_info", "Always 1; the labels tell the build."), &labels)?;
+        registered(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION"), commit()]).set(1);
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Arc::new(Self {
+            workers: WorkerMetrics::register(&registry, workers)?,
+            in_flight: gauge("in_flight_requests", "Requests being answered.")?,
+            connections: gauge("connections", "Connections of callers.")?,
+            connections_refused: counter(
+                "connections_refused_total",
+                "Connections refused because of limits.max_connections.",
+            )?,
+            log_lines_lost: counter(
+                "log_lines_lost_total",
+                "Log lines lost because the writer could not follow.",
+            )?,
+            accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
+            registry,
+        }))
+    }
+
+    /// The registry, for modules that bring metrics of their own.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// One worker's metrics.
+    pub fn worker(&self, index: usize) -> WorkerMetrics {
+        self.workers[index % self.workers.len()].clone()
+    }
+
+    /// The text that Prometheus reads (text format 0.0.4).
+    ///
+    /// # Errors
+    /// When a collector yields an inconsistent family.
+    pub fn render(&self) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl WorkerMetrics {
+    fn register(registry: &Registry, workers: usize) -> Result<Vec<Self>, Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            Summed::register(registry, workers, || IntCounterVec::new(opts(name, help), labels))
+        };
+        let histograms = |name: &str, help: &str| {
+            let options = || HistogramOpts::from(opts(name, help)).buckets(EXCHANGE_BUCKETS.to_vec());
+            Summed::register(registry, workers, || HistogramVec::new(options(), &["route"]))
+        };
+        let requests = counters(
+            "requests_total",
+            "Requests, counted when their answer ends.",
+            &["route", "method", "code", "caller"],
+        )?;
+        let request_duration =
+            histograms("request_duration_seconds", "From the request's head to the answer's last byte.")?;
+        let upstream_duration = histograms(
+            "upstream_duration_seconds",
+            "From sending a request to the head of Citrix's answer.",
+        )?;
+        let errors = counters("errors_total", "Answers the proxy made itself.", &["reason"])?;
+        let overhead = Summed::register(registry, workers, || {
+            let help = "Time of the proxy alone, on exchanges that Citrix answered.";
+            let options = HistogramOpts::from(opts("overhead_seconds", help));
+            Histogram::with_opts(options.buckets(OVERHEAD_BUCKETS.to_vec()))
+        })?;
+        let connections = Summed::register(registry, workers, || {
+            IntGaugeVec::new(opts("upstream_connections", "Connections to Citrix."), &["state"])
+        })?;
+        Ok((0..requests.len())
+            .map(|worker| Self {
+                requests: requests[worker].clone(),
+                request_duration: request_duration[worker].clone(),
+                upstream_duration: upstream_duration[worker].clone(),
+                errors: Reason::ALL.map(|each| errors[worker].with_label_values(&[each.as_str()])).to_vec(),
+                overhead: overhead[worker].clone(),
+                upstream_active: connections[worker].with_label_values(&["active"]),
+                upstream_idle: connections[worker].with_label_values(&["idle"]),
+            })
+            .collect())
+    }
+
+    /// Counts an answer of our own making.
+    pub fn error(&self, reason: Reason) {
+        let index = Reason::ALL.iter().position(|&each| each == reason);
+        if let Some(counter) = index.and_then(|index| self.errors.get(index)) {
+            counter.inc();
+        }
+    }
+
+    /// The handles of one route and caller.
+    pub fn route(&self, route: &str, caller: &str) -> RouteMetrics {
+        RouteMetrics {
+            duration: self.request_duration.with_label_values(&[route]),
+            upstream: self.upstream_duration.with_label_values(&[route]),
+            requests: self.requests.clone(),
+            labels: [route.to_owned(), caller.to_owned()],
+            by_method: std::array::from_fn(|_| OnceCell::new()),
+        }
+    }
+}
+
+/// A worker's handles of one route and one caller.
+pub struct RouteMetrics {
+    /// Whole exchanges.
+    pub duration: Histogram,
+    /// Citrix's part of them.
+    pub upstream: Histogram,
+    requests: IntCounterVec,
+    labels: [String; 2],
+    /// By method, then by status; filled when first used.
+    by_method: [OnceCell<Box<[OnceCell<IntCounter>]>>; METHODS.len()],
+}
+
+impl RouteMetrics {
+    /// Counts one answer.
+    pub fn count(&self, method: &Method, status: StatusCode) {
+        let index = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let by_status = self.by_method[index]
+            .get_or_init(|| std::iter::repeat_with(OnceCell::new).take(STATUSES).collect());
+        let slot = usize::from(status.as_u16().saturating_sub(100)).min(STATUSES - 1);
+        by_status[slot].get_or_init(|| self.counter(METHODS[index], status)).inc();
+    }
+
+    fn counter(&self, method: &str, status: StatusCode) -> IntCounter {
+        let [route, caller] = &self.labels;
+        self.requests.with_label_values(&[route.as_str(), method, status.as_str(), caller.as_str()])
+    }
+}
+
+/// The values of the label `method`.
+const METHODS: [&str; 10] =
+    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "OTHER"];
+/// Statuses 100 to 599, and one place for what lies beyond.
+const STATUSES: usize = 501;
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("{PREFIX}_{name}"), help)
+}
+
+fn registered<C>(registry: &Registry, collector: C) -> Result<C, Error>
+where
+    C: prometheus::core::Collector + Clone + 'static,
+{
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// The commit the build was made from, when the build said so.
+fn commit() -> &'static str {
+    option_env!("CITRIX_AUTH_PROXY_COMMIT").unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_told_apart_by_route_method_and_code_and_odd_methods_are_other() {
+        let metrics = Metrics::new(2).unwrap();
+        let worker = metrics.worker(1);
+        let route = worker.route("/", ANONYMOUS);
+        route.count(&Method::GET, StatusCode::OK);
+        route.count(&Method::GET, StatusCode::OK);
+        route.count(&Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(530).unwrap());
+        route.count(&Method::GET, StatusCode::from_u16(999).unwrap());
+        worker.error(Reason::Overloaded);
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let line =
+            r#"citrix_auth_proxy_requests_total{caller="anonymous",code="200",method="GET",route="/"} 2"#;
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains(r#"code="530",method="OTHER""#), "{text}");
+        assert!(text.contains(r#"citrix_auth_proxy_errors_total{reason="overloaded"} 1"#), "{text}");
+        assert!(text.contains(r#"citrix_auth_proxy_errors_total{reason="no_route"} 0"#), "{text}");
+        assert!(text.contains("citrix_auth_proxy_build_info{"), "{text}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The path of a request: seven steps, each a file, in alphabetical order.
+//!
+//! `accept → admit → pick_route → prepare → queue → send → translate`
+//!
+//! A [`Proxy`] belongs to one worker; what workers share is in [`Shared`].
+
+pub mod accept;
+pub mod admit;
+pub mod pick_route;
+pub mod prepare;
+pub mod queue;
+pub mod send;
+pub mod translate;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+
+use crate::clock::Clock;
+use crate::error::Failure;
+use crate::exchange::{AnswerBody, Exchange};
+use crate::inbound::body::CallerBody;
+use crate::inbound::connection::Connection;
+use crate::metrics::{Metrics, WorkerMetrics};
+use crate::snapshot::{Published, Snapshot};
+use crate::upstream::body::ResponseBody;
+use crate::upstream::pool::Pool;
+use accept::ConnectionCount;
+use queue::InFlight;
+
+/// What all workers share: atomics and what is published, no lock.
+pub struct Shared {
+    /// What requests look up.
+    pub published: ArcSwap<Published>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Requests being answered.
+    pub in_flight: Arc<InFlight>,
+    /// Connections of callers.
+    pub connections: Arc<ConnectionCount>,
+    /// Whether tokens have expired.
+    pub clock: Clock,
+}
+
+/// One worker's end of the path.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    pool: Rc<Pool>,
+    metrics: WorkerMetrics,
+    snapshot: RefCell<Rc<Snapshot>>,
+}
+
+impl Proxy {
+    /// A path over this worker's connections.
+    pub fn new(shared: Arc<Shared>, pool: Rc<Pool>, metrics: WorkerMetrics) -> Rc<Self> {
+        let snapshot = RefCell::new(Snapshot::new(shared.published.load_full(), metrics.clone()));
+        Rc::new(Self { shared, pool, metrics, snapshot })
+    }
+
+    /// The worker's view of what is published now.
+    fn snapshot(&self) -> Rc<Snapshot> {
+        let published = self.shared.published.load();
+        let mut snapshot = self.snapshot.borrow_mut();
+        if !snapshot.is_of(&published) {
+            *snapshot = Snapshot::new(Arc::clone(&published), self.metrics.clone());
+        }
+        Rc::clone(&snapshot)
+    }
+
+    /// Answers a request, whatever happens.
+    pub async fn serve(
+        self: Rc<Self>,
+        request: Request<CallerBody>,
+        connection: Rc<Connection>,
+        peer: Option<SocketAddr>,
+    ) -> Response<AnswerBody> {
+        let snapshot = self.snapshot();
+        let mut exchange = Exchange::begin(Rc::clone(&snapshot), connection, peer, &request);
+        match self.exchange(&snapshot, request, &mut exchange).await {
+            Ok(response) => exchange.answered(response),
+            Err(failure) => exchange.failed(failure),
+        }
+    }
+
+    /// The steps from a request's head to an answer's.
+    async fn exchange(
+        &self,
+        snapshot: &Snapshot,
+        request: Request<CallerBody>,
+        exchange: &mut Exchange,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let admitted = admit::admit(snapshot, request)?;
+        let route = pick_route::pick_route(snapshot, &admitted, exchange)?;
+        let mut prepared = prepare::prepare(admitted, route, exchange)?;
+        queue::queue(&mut prepared, &self.shared.in_flight, &snapshot.live.limits, exchange).await?;
+        let upstream =
+            send::Upstream { route, pool: &self.pool, clock: self.shared.clock, live: &snapshot.live };
+        let sent = upstream.send(prepared, exchange).await?;
+        translate::translate(sent)
+    }
+}

@@ -1,0 +1,112 @@
+//! Step 2: may this request come in?
+//!
+//! Everything that can be refused by looking at the request's head alone is refused here, before anything is
+//! spent on it.
+
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+
+use crate::browser_guard;
+use crate::citrix::headers::{CITRIX_CUSTOMER_ID, customer_in_path};
+use crate::config::Live;
+use crate::error::{Failure, Reason};
+use crate::inbound::body::CallerBody;
+use crate::snapshot::{Customer, Snapshot};
+use crate::wire::host;
+
+/// A request that may be forwarded, and for whom.
+pub struct Admitted<'s> {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) body: CallerBody,
+    pub(super) customer: &'s Customer,
+    /// Whether the caller waits for `100 Continue` before it sends its body.
+    pub(super) expects_continue: bool,
+}
+
+/// Checks a request's head against the rules of the front door.
+///
+/// # Errors
+/// With the reason and what to change.
+pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitted<'_>, Failure> {
+    let live = &snapshot.live;
+    let (head, mut body) = request.into_parts();
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        let detail = format!("{} is not forwarded", head.method);
+        return Err(Failure::new(Reason::BadRequest, detail));
+    }
+    let authority = host::authority(head.version, &head.uri, &head.headers)
+        .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    browser_guard::check(&live.hosts, authority.as_ref(), &head.headers)?;
+    let target = match head.uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('/') => target.clone(),
+        // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1).
+        query if head.uri.authority().is_some() => {
+            let query = query.map_or("", PathAndQuery::as_str);
+            PathAndQuery::try_from(format!("/{query}")).map_err(|error| {
+                Failure::new(Reason::BadRequest, "the request target is not a path").because(error)
+            })?
+        }
+        _ => return Err(Failure::new(Reason::BadRequest, "the request target is not a path")),
+    };
+    refuse_codings(&head.headers)?;
+    let customer = pick_customer(snapshot, &head.headers, target.path())?;
+    refuse_too_large(live, &head.headers)?;
+    body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
+    let expects_continue = head.version >= Version::HTTP_11
+        && head
+            .headers
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    Ok(Admitted { method: head.method, target, headers: head.headers, body, customer, expects_continue })
+}
+
+/// The customer a request is about: what `Citrix-CustomerId` or the path says, else the default. The old
+/// `Customer` header is dropped unread so far.
+fn pick_customer<'s>(
+    snapshot: &'s Snapshot,
+    headers: &HeaderMap,
+    path: &str,
+) -> Result<&'s Customer, Failure> {
+    let in_headers = headers.get_all(CITRIX_CUSTOMER_ID).iter().map(HeaderValue::as_bytes);
+    let mut named = in_headers.chain(customer_in_path(path).map(str::as_bytes));
+    let Some(first) = named.next() else {
+        return snapshot.customers.first().ok_or_else(|| {
+            Failure::new(Reason::BadRequest, "the request names no customer; send Citrix-CustomerId")
+        });
+    };
+    if named.any(|other| !other.eq_ignore_ascii_case(first)) {
+        return Err(Failure::new(Reason::CustomerForbidden, "the request names two customers"));
+    }
+    let matches = |customer: &&Customer| customer.id.as_bytes().eq_ignore_ascii_case(first);
+    snapshot.customers.iter().find(matches).ok_or_else(|| {
+        Failure::new(
+            Reason::CustomerForbidden,
+            "the gateway has no credential for the customer that is named",
+        )
+    })
+}
+
+/// A body in another transfer coding than `chunked` cannot be forwarded: hyper takes the chunks off and leaves the
+/// rest, and the field that would tell of it belongs to the caller's connection (RFC 9112 section 6.1).
+fn refuse_codings(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
+        let detail = "of the transfer codings only chunked is understood";
+        return Err(Failure::new(Reason::BadRequest, detail));
+    }
+    Ok(())
+}
+
+fn refuse_too_large(live: &Live, headers: &HeaderMap) -> Result<(), Failure> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let limit = live.limits.max_body_bytes;
+    if declared.is_some_and(|length| length > limit) {
+        let detail = format!("the request body may have {limit} bytes at most (limits.max_body_bytes)");
+        return Err(Failure::new(Reason::BodyTooLarge, detail));
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Step 4: the request as it will leave, but for the token and what depends on the connection.
+//!
+//! Only this step makes an [`UpstreamRequest`], so nothing leaves that did not pass its rules.
+
+use std::rc::Rc;
+
+use http::header::{ACCEPT, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
+use http_body::Body;
+
+use super::admit::Admitted;
+use crate::citrix::headers::{
+    CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_path, stays_here,
+    wants_instance_id,
+};
+use crate::error::{Failure, Reason};
+use crate::exchange::Exchange;
+use crate::inbound::body::{BodyProgress, CallerBody};
+use crate::snapshot::{Customer, Route};
+use crate::wire::{hop_by_hop, path};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A request that obeys every rule of design 4.1 but has no token yet.
+pub struct UpstreamRequest<'s> {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) body: CallerBody,
+    pub(super) upload: Option<Rc<BodyProgress>>,
+    pub(super) customer: &'s Customer,
+    pub(super) expects_continue: bool,
+}
+
+/// Applies the rules for what leaves.
+///
+/// # Errors
+/// When the path with the route's prefix exchanged is no path any more, or names another customer.
+pub fn prepare<'s>(
+    admitted: Admitted<'s>,
+    route: &Route,
+    exchange: &mut Exchange,
+) -> Result<UpstreamRequest<'s>, Failure> {
+    let Admitted { method, target, mut headers, body, customer, expects_continue } = admitted;
+    take_out(&mut headers);
+    join_cookies(&mut headers);
+    if wants_instance_id(target.path())
+        && let Some(site) = &customer.instance_id
+    {
+        headers.entry(CITRIX_INSTANCE_ID).or_insert_with(|| site.clone());
+    }
+    headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
+    headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
+    accept_json(&mut headers);
+    frame(&method, &mut headers, &body);
+
+    let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
+    let target = path::rebase(&target, prefix, &route.config.upstream.base_path)
+        .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
+    refuse_other_customer(&customer.id, target.path())?;
+    let upload = body.progress();
+    exchange.upload.clone_from(&upload);
+    Ok(UpstreamRequest { method, target, headers, body, upload, customer, expects_continue })
+}
+
+/// A route may put a customer's segment where the caller's path had none; what leaves is what counts.
+fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
+    match customer_in_path(path) {
+        Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
+            Err(Failure::new(Reason::CustomerForbidden, "the path names another customer than the request"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What belongs to the caller's connection, and what is for us alone.
+fn take_out(headers: &mut HeaderMap) {
+    hop_by_hop::remove_and(headers, stays_here);
+}
+
+/// HTTP/2 lets cookies come in pieces; HTTP/1.1 wants one field (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut fields = headers.get_all(COOKIE).iter();
+    if let (Some(_), Some(_)) = (fields.next(), fields.next()) {
+        let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+/// Citrix answers 406 to anything but `application/json`; a caller that asked for something else meant it.
+fn accept_json(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(ACCEPT).iter();
+    let anything = match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().trim_ascii() == b"*/*",
+        _ => false,
+    };
+    if anything {
+        headers.insert(ACCEPT, JSON);
+    }
+}
+
+/// Our own framing: the caller's was read by hyper and ends here.
+fn frame(method: &Method, headers: &mut HeaderMap, body: &CallerBody) {
+    headers.remove(CONTENT_LENGTH);
+    let may_have_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    if body.is_end_stream() {
+        if may_have_body {
+            // Citrix answers 411 without it.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if let Some(length) = body.size_hint().exact() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    } else if !may_have_body {
+        // hyper sends no body of unknown length with GET or DELETE unless it is told to.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}

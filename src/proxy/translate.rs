@@ -1,0 +1,49 @@
+//! Step 7: Citrix's answer as the caller may see it.
+
+use http::header::{ALT_SVC, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Response};
+
+use super::send::Sent;
+use crate::error::{Failure, Reason};
+use crate::snapshot::HeldToken;
+use crate::upstream::body::ResponseBody;
+use crate::wire::hop_by_hop;
+
+/// Takes out what is not for the caller. Everything else passes as it came.
+///
+/// # Errors
+/// When the upstream switched protocols, which nobody asked it to, or used a transfer coding we do not know.
+pub fn translate(sent: Sent) -> Result<Response<ResponseBody>, Failure> {
+    let Sent { mut response, token } = sent;
+    if response.status().is_informational() {
+        let detail = format!("the upstream answered {} without being asked to", response.status());
+        return Err(Failure::new(Reason::UpstreamBroken, detail));
+    }
+    let headers = response.headers_mut();
+    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            // hyper takes chunked off; another coding would reach the caller unnamed.
+            let detail = "the upstream's answer has a transfer coding other than chunked";
+            return Err(Failure::new(Reason::UpstreamBroken, detail));
+        }
+        // It overrides a length, which is then not to be passed on (RFC 9112 section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
+    hop_by_hop::remove(headers);
+    // It would send the caller past the gateway, and without a token.
+    headers.remove(ALT_SVC);
+    remove_echoed_token(headers, &token);
+    Ok(response)
+}
+
+/// An upstream that echoes request headers must not hand the token to the caller.
+fn remove_echoed_token(headers: &mut HeaderMap, token: &HeldToken) {
+    let echoes: Vec<HeaderName> = headers
+        .iter()
+        .filter(|(_, value)| token.is_in(value.as_bytes()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in echoes {
+        headers.remove(&name);
+    }
+}

@@ -1,0 +1,188 @@
+//! A response's body on its way to the caller.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::http1::Http1;
+use super::pool::Pool;
+use crate::idle::IdleTimer;
+use crate::inbound::body::BodyProgress;
+use crate::wire::hop_by_hop;
+
+/// Why a response ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseBodyError {
+    /// The upstream broke off.
+    #[error("the upstream broke its answer off")]
+    Broken(#[source] hyper::Error),
+    /// Nothing came for `upstream.idle_timeout`.
+    #[error("the upstream's answer stalled for upstream.idle_timeout ({})", humantime::format_duration(*.0))]
+    Stalled(Duration),
+}
+
+/// A response's body. At its end it gives the connection back; dropped early it closes it (HTTP/1.1) or resets
+/// the stream (HTTP/2).
+pub struct ResponseBody {
+    /// `None` once it was given up.
+    inner: Option<Incoming>,
+    /// The connection that must be polled for more, when it is HTTP/1.1.
+    connection: Option<Box<Http1>>,
+    /// The request's body, which may still be on its way when the response is whole.
+    upload: Option<Rc<BodyProgress>>,
+    /// What the response's length says is still to come.
+    announced: Option<u64>,
+    home: Option<Home>,
+    idle: IdleTimer,
+    idle_limit: Duration,
+}
+
+/// Where a connection goes back to. While it lives, the connection counts as active.
+pub(super) struct Home {
+    pub(super) pool: Rc<Pool>,
+    pub(super) origin: usize,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.pool.ended();
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn new(
+        inner: Incoming,
+        connection: Option<Box<Http1>>,
+        upload: Option<Rc<BodyProgress>>,
+        home: Home,
+    ) -> Self {
+        let idle_limit = home.pool.idle_timeout();
+        let mut body = Self {
+            announced: inner.size_hint().exact(),
+            inner: Some(inner),
+            connection,
+            upload,
+            home: Some(home),
+            idle: IdleTimer::new(idle_limit),
+            idle_limit,
+        };
+        if body.is_end_stream() {
+            body.release();
+        }
+        body
+    }
+
+    /// Gives an HTTP/1.1 connection back, or lets go of an HTTP/2 stream.
+    fn release(&mut self) {
+        let Some(home) = self.home.take() else { return };
+        match (self.connection.take(), self.inner.take()) {
+            (Some(connection), _) => match self.upload.take().filter(|upload| !upload.ended.get()) {
+                None => home.pool.put_back(home.origin, connection),
+                Some(upload) => drop(tokio::task::spawn_local(finish_upload(connection, upload, home))),
+            },
+            // All bytes came, but not yet the empty frame that ends the stream: to drop it now would reset it.
+            (None, Some(inner)) if !inner.is_end_stream() => {
+                drop(tokio::task::spawn_local(read_end(inner, self.idle_limit, home)));
+            }
+            _ => {}
+        }
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *inner).poll_frame(cx);
+        match (&mut self.connection, polled) {
+            (Some(connection), Poll::Pending) => {
+                connection.drive(cx);
+                Pin::new(inner).poll_frame(cx)
+            }
+            (_, polled) => polled,
+        }
+    }
+}
+
+/// Sends the rest of an upload that was answered before its end, and gives the connection back then. The
+/// caller's body has its own deadline; an upstream that does not read gets as long as one that does not write.
+async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, home: Home) {
+    let mut idle = IdleTimer::new(home.pool.idle_timeout());
+    let mut seen = upload.bytes.get();
+    let usable = poll_fn(|cx| {
+        connection.drive(cx);
+        if upload.ended.get() {
+            return Poll::Ready(connection.is_usable(cx));
+        }
+        if upload.bytes.get() != seen {
+            seen = upload.bytes.get();
+            idle.progress();
+        }
+        if connection.is_gone() { Poll::Ready(false) } else { idle.poll_expired(cx).map(|()| false) }
+    });
+    if usable.await {
+        home.pool.put_back(home.origin, connection);
+    }
+}
+
+/// Waits for the end of an HTTP/2 stream whose bytes have all come.
+async fn read_end(mut inner: Incoming, limit: Duration, home: Home) {
+    let end = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx).map(drop));
+    // Too late or broken, it is reset after all; the caller has his answer.
+    let _ = timeout(limit, end).await;
+    drop(home);
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = ResponseBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        let this = self.get_mut();
+        let Poll::Ready(frame) = this.poll_inner(cx) else {
+            let expired = this.idle.poll_expired(cx);
+            return expired.map(|()| Some(Err(ResponseBodyError::Stalled(this.idle_limit))));
+        };
+        this.idle.progress();
+        let frame = match frame {
+            None => {
+                this.release();
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => {
+                (this.connection, this.home) = (None, None);
+                return Poll::Ready(Some(Err(ResponseBodyError::Broken(error))));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        if let (Some(left), Some(data)) = (&mut this.announced, frame.data_ref()) {
+            *left = left.saturating_sub(data.len() as u64);
+        }
+        if this.is_end_stream() {
+            this.release();
+        }
+        Poll::Ready(Some(Ok(match frame.into_trailers() {
+            Ok(mut trailers) => {
+                hop_by_hop::remove(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        })))
+    }
+
+    /// A length that has come in full is the end, whatever frames the upstream sends behind it.
+    fn is_end_stream(&self) -> bool {
+        self.announced == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

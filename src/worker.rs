@@ -1,0 +1,162 @@
+//! A worker: one thread, one single-threaded runtime, its own connections on both sides.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::runtime::{self, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_rustls::TlsAcceptor;
+
+use crate::inbound::connection::{Connections, sweep_interval};
+use crate::inbound::listener::Handle;
+use crate::lifecycle::{Phase, PhaseWatch};
+use crate::metrics::WorkerMetrics;
+use crate::proxy::accept::{Acceptor, HandedOver};
+use crate::proxy::{Proxy, Shared};
+use crate::upstream::pool::Pool;
+
+/// How often the pool of upstream connections is looked through.
+const TEND_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a drain looks whether the last connection is gone.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a worker's end may wait for threads that resolve names.
+const SHUTDOWN: Duration = Duration::from_millis(100);
+
+/// What a worker is given.
+pub struct Work {
+    /// Its number.
+    pub index: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Its handles of the listening sockets, and whether callers speak TLS there.
+    pub listeners: Vec<(Handle, Option<TlsAcceptor>)>,
+    /// TLS towards upstreams.
+    pub tls: Arc<ClientConfig>,
+    /// When to stop.
+    pub phases: PhaseWatch,
+    /// Connections that others hand over.
+    pub inbox: mpsc::Receiver<HandedOver>,
+    /// Where to hand connections to.
+    pub colleagues: Arc<[mpsc::Sender<HandedOver>]>,
+}
+
+/// A worker's thread, seen from outside.
+pub struct WorkerThread {
+    /// Resolves when the worker is done, with the number of connections it had to cut; fails when it panicked.
+    pub done: oneshot::Receiver<usize>,
+}
+
+impl Work {
+    /// Starts the worker's thread.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be made.
+    pub async fn start(self) -> io::Result<WorkerThread> {
+        let (started, starting) = oneshot::channel();
+        let (finished, done) = oneshot::channel();
+        thread::Builder::new().name(format!("worker-{}", self.index)).spawn(move || {
+            let runtime =
+                runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(()));
+                    let cut = runtime.block_on(self.run());
+                    // Ends what is left, so that its records are written, but waits for no slow resolver.
+                    runtime.shutdown_timeout(SHUTDOWN);
+                    // Nobody listens any more when the program was told to leave at once.
+                    let _ = finished.send(cut);
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })?;
+        starting.await.unwrap_or_else(|_| Err(io::Error::other("a worker ended as it began")))?;
+        Ok(WorkerThread { done })
+    }
+
+    /// Serves until the program stops; returns how many connections had to be cut.
+    async fn run(self) -> usize {
+        let Self { index, shared, listeners, tls, mut phases, mut inbox, colleagues } = self;
+        let connections = Rc::new(Connections::default());
+        let pool = Pool::new(shared.published.load().live.upstream.clone(), tls);
+        let metrics = shared.metrics.worker(index);
+        let proxy = Proxy::new(Arc::clone(&shared), Rc::clone(&pool), metrics.clone());
+        let acceptor =
+            Rc::new(Acceptor { proxy, connections: Rc::clone(&connections), worker: index, colleagues });
+        let mut tasks = JoinSet::new();
+        for (handle, tls) in listeners {
+            let (acceptor, mut phases) = (Rc::clone(&acceptor), phases.clone());
+            match handle.listen() {
+                Ok(listener) => {
+                    tasks.spawn_local(async move {
+                        acceptor.accept(listener, tls, phases.reached(Phase::Draining)).await;
+                    });
+                }
+                Err(error) => tracing::error!(%error, "a worker cannot watch its listening socket"),
+            }
+        }
+        tokio::task::spawn_local(async move {
+            while let Some(handed) = inbox.recv().await {
+                acceptor.receive(handed);
+            }
+        });
+        tokio::task::spawn_local(keep_house(Rc::clone(&connections), pool, shared, metrics));
+
+        phases.reached(Phase::Draining).await;
+        // Whoever the kernel let in is let in; then nobody is left at the door.
+        tasks.join_all().await;
+        drain(&connections, &mut phases).await
+    }
+}
+
+/// Lets connections finish; cuts those that are left when the program stops.
+async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
+    let all_gone = async {
+        loop {
+            // First, so that requests that were sent before the drain arrive before their connections are told
+            // to finish; again each time, as some may still come in from another worker.
+            sleep(DRAIN_INTERVAL).await;
+            if connections.is_empty() {
+                return;
+            }
+            connections.finish_all();
+        }
+    };
+    tokio::select! {
+        () = all_gone => 0,
+        () = phases.reached(Phase::Stopping) => {
+            let cut = connections.busy();
+            connections.abort_all();
+            cut
+        }
+    }
+}
+
+/// Ends connections that waited too long, on both sides, and tells the gauges what is there.
+async fn keep_house(
+    connections: Rc<Connections>,
+    pool: Rc<Pool>,
+    shared: Arc<Shared>,
+    metrics: WorkerMetrics,
+) {
+    let mut sweep = interval(sweep_interval(&shared.published.load().live.limits));
+    let mut tend = interval(TEND_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => connections.sweep(&shared.published.load().live.limits),
+            _ = tend.tick() => {
+                pool.tend();
+                let (active, idle) = pool.counts();
+                metrics.upstream_active.set(active);
+                metrics.upstream_idle.set(idle);
+            }
+        }
+    }
+}

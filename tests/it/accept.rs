@@ -1,0 +1,171 @@
+//! Connections of callers: clocks, bounds, sockets, versions of HTTP (design 3.1 `[listen]` and `[limits]`).
+
+mod go_on;
+mod listeners;
+
+use crate::harness::{Gateway, OK, Upstream, eventually, get};
+
+const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[tokio::test]
+async fn rfc9110_15_5_9_a_head_that_stalls_is_told_so() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[limits]\nheader_read_timeout = \"50ms\"").start().await;
+    for beginning in ["G", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "] {
+        let mut caller = gateway.connect().await;
+        caller.write(beginning).await;
+        let answer = caller.answer().await;
+        answer.problem(408, "request_timeout");
+        assert_eq!(answer.field("connection").as_deref(), Some("close"));
+        caller.closed().await;
+    }
+    // On a connection that has served a request, too.
+    let mut caller = gateway.connect().await;
+    caller.write(SIMPLE).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    caller.write("GET / HT").await;
+    caller.answer().await.problem(408, "request_timeout");
+    caller.closed().await;
+}
+
+#[tokio::test]
+async fn the_clock_of_heads_does_not_run_between_requests() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nheader_read_timeout = \"50ms\"\nkeep_alive_timeout = \"10m\"")
+        .start()
+        .await;
+    let mut caller = gateway.connect().await;
+    caller.write(SIMPLE).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    let mut other = gateway.connect().await;
+    other.write("G").await;
+    // Once the other's head has timed out, ours would have as well.
+    assert_eq!(other.answer().await.status(), 408);
+    caller.write(SIMPLE).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_without_a_word() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[limits]\nkeep_alive_timeout = \"300ms\"").start().await;
+    let mut caller = gateway.connect().await;
+    caller.write(SIMPLE).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    caller.closed().await;
+    // One that never said anything, too.
+    gateway.connect().await.closed().await;
+    let http2 = gateway.http2().await;
+    eventually("the HTTP/2 connection closes", || {
+        let http2 = http2.clone();
+        async move { http2.ready().await.is_err() }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rfc9110_15_5_9_a_body_that_stalls_is_told_so() {
+    let upstream = Upstream::by_hand().await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"50ms\"").start().await;
+    let mut caller = gateway.connect().await;
+    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello").await;
+    let mut wire = upstream.connection().await;
+    assert_eq!(wire.head().await.field("content-length").as_deref(), Some("10"));
+    caller.answer().await.problem(408, "request_timeout");
+    caller.closed().await;
+    // The upstream sees the end of the connection, not of the request.
+    assert_eq!(wire.rest().await, b"hello");
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_room_comes_back() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_connections = 1").start().await;
+    let mut first = gateway.connect().await;
+    first.write(SIMPLE).await;
+    assert_eq!(first.answer().await.status(), 200);
+    let mut second = gateway.connect().await;
+    let answer = second.answer().await;
+    answer.problem(503, "overloaded");
+    assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
+    second.closed().await;
+    drop(first);
+    eventually("the place is free again", || async {
+        // A refused connection may be closed before it takes the request.
+        let mut wire = gateway.connect().await;
+        wire.write(get("/")).await;
+        wire.rest().await.starts_with(b"HTTP/1.1 200 ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rfc6585_5_a_head_that_is_too_large_is_refused() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_header_bytes = \"8KiB\"").start().await;
+    let head = |bytes| format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Big: {}\r\n\r\n", "x".repeat(bytes));
+    assert_eq!(gateway.raw(head(7000)).await.status(), 200);
+    let mut caller = gateway.connect().await;
+    caller.write(head(9000)).await;
+    assert_eq!(caller.answer().await.status(), 431);
+    upstream.request().await;
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_and_harms_nobody() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..],
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nthis is no frame of HTTP/2 at all",
+    ] {
+        let mut caller = gateway.connect().await;
+        caller.write(garbage).await;
+        let said = caller.rest().await;
+        assert!(!said.starts_with(b"HTTP/1.1 2"), "{garbage:?}");
+    }
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    upstream.request().await;
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_order() {
+    let upstream = Upstream::scripted(|number| {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}").into_bytes()
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    caller.write(SIMPLE.repeat(3)).await;
+    for expected in ["1", "2", "3"] {
+        assert_eq!(caller.answer().await.text(), expected);
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn connections_are_spread_over_the_workers() {
+    const MANY: usize = 12;
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3").start().await;
+    let mut callers = Vec::new();
+    for _ in 0..MANY {
+        let mut caller = gateway.connect().await;
+        caller.write(SIMPLE).await;
+        assert_eq!(caller.answer().await.status(), 200);
+        callers.push(caller);
+    }
+    // Each worker has its own pool, and one caller after the other needs one connection of it.
+    assert_eq!(upstream.connections(), 3);
+}

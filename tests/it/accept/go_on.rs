@@ -1,0 +1,80 @@
+//! `Expect: 100-continue` is answered by the gateway (RFC 9110 section 10.1.1, design 4.1).
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use http::Request;
+
+use crate::harness::{Gateway, Logins, OK, Upstream, soon};
+
+const EXPECTING: &str =
+    "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+
+#[tokio::test]
+async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for expecting in [EXPECTING.to_owned(), EXPECTING.replace("100-continue", "100-Continue")] {
+        let mut caller = gateway.connect().await;
+        caller.write(expecting).await;
+        assert_eq!(caller.head().await.line(), "HTTP/1.1 100 Continue");
+        caller.write("hello").await;
+        assert_eq!(caller.answer().await.status(), 200);
+        let request = upstream.request().await;
+        assert!(!request.has("expect"));
+        assert_eq!(
+            (request.field("content-length").as_deref(), request.text().as_str()),
+            (Some("5"), "hello")
+        );
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_10_1_1_going_on_does_not_wait_for_a_token() {
+    let upstream = Upstream::answering(OK).await;
+    let logins = Logins::held_back().await;
+    let gateway = Gateway::in_front_of(&upstream).logging_in_at(logins).start().await;
+    let mut caller = gateway.connect().await;
+    caller.write(EXPECTING).await;
+    assert_eq!(caller.head().await.status(), 100);
+    gateway.logins.give();
+    caller.write("hello").await;
+    assert_eq!(caller.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn rfc9110_10_1_1_a_refused_caller_is_not_told_to_go_on() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    caller.write(EXPECTING.replace("localhost", "rebound.example")).await;
+    caller.answer().await.problem(421, "foreign_host");
+    caller.closed().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_wait_is_not_told_to_go_on() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let request = EXPECTING.replace("Expect: 100-continue\r\n", "");
+    assert_eq!(gateway.raw(request + "hello").await.status(), 200);
+    // HTTP/1.0 knows no interim answers.
+    let old = EXPECTING.replace("HTTP/1.1", "HTTP/1.0");
+    assert_eq!(gateway.raw(old + "hello").await.status(), 200);
+}
+
+#[tokio::test]
+async fn rfc9113_8_1_over_http2_a_caller_that_waits_is_told_to_go_on_as_well() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    let request = Request::post(gateway.url("/")).header("expect", "100-continue");
+    let (mut response, mut body) = http2.send_request(request.body(()).unwrap(), false).unwrap();
+    let interim = soon(poll_fn(|cx| response.poll_informational(cx))).await.unwrap().unwrap();
+    assert_eq!(interim.status(), 100);
+    body.send_data(Bytes::from_static(b"hello"), true).unwrap();
+    assert_eq!(soon(response).await.unwrap().status(), 200);
+    let request = upstream.request().await;
+    assert!(!request.has("expect"));
+    assert_eq!(request.text(), "hello");
+}

@@ -1,0 +1,154 @@
+//! The kinds of sockets and what is spoken on them.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use citrix_auth_proxy::app::App;
+use citrix_auth_proxy::clock::Clock;
+use citrix_auth_proxy::config::{self, BindAddress};
+use http::Request;
+
+use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, soon, tls_client};
+
+#[tokio::test]
+async fn a_unix_socket_is_served_with_its_mode_and_taken_away_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.sock");
+    let upstream = Upstream::answering(OK).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).on_socket(&path).with("[listen]\nunix_mode = \"0600\"").start().await;
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    gateway.into_app().drain(Duration::from_secs(10)).await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_socket_file_that_nobody_listens_on_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).on_socket(&path).start().await;
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_somebody_listens_on_or_what_is_no_socket_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (live, file) = (folder.path().join("live.sock"), folder.path().join("file"));
+    let _listener = UnixListener::bind(&live).unwrap();
+    std::fs::write(&file, "precious").unwrap();
+    assert!(cannot_start_on(&live).await.contains("live.sock"));
+    assert!(cannot_start_on(&file).await.contains("no socket"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+async fn cannot_start_on(path: &Path) -> String {
+    let text = format!(
+        "[citrix]\ncustomer_id = \"acme\"\nclient_id = \"id\"\napi_url = \"http://127.0.0.1:9\"\n\
+         [listen]\naddress = \"unix:{}\"\n[admin]\naddress = \"127.0.0.1:0\"\n",
+        path.display()
+    );
+    let secret = [("CITRIX_CLIENT_SECRET".to_owned(), "secret".to_owned())];
+    let config = config::check::from_toml(&text, secret).unwrap();
+    App::start(config, Clock::SYSTEM, None).await.err().unwrap().to_string()
+}
+
+/// A gateway on TLS, and the certificate that must be trusted.
+async fn on_tls(upstream: &Upstream) -> (Gateway, String) {
+    on_tls_with(upstream, "").await
+}
+
+async fn on_tls_with(upstream: &Upstream, more: &str) -> (Gateway, String) {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    std::fs::write(&certificate, issued.cert.pem()).unwrap();
+    std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+    let toml = format!("[listen]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}");
+    let gateway = Gateway::in_front_of(upstream).with(&toml).with(more).start().await;
+    (gateway, issued.cert.pem())
+}
+
+#[tokio::test]
+async fn tls_speaks_http1_to_those_who_ask_for_it_or_for_nothing() {
+    let upstream = Upstream::answering(OK).await;
+    let (gateway, ca) = on_tls(&upstream).await;
+    for (offered, chosen) in [(&["http/1.1"][..], Some("http/1.1")), (&[], None)] {
+        let (mut caller, agreed) = gateway.connect_tls(&ca, offered).await;
+        assert_eq!(agreed.as_deref(), chosen);
+        caller.write(get("/")).await;
+        assert_eq!(caller.answer().await.status(), 200);
+        assert!(upstream.request().await.has("authorization"));
+    }
+}
+
+#[tokio::test]
+async fn tls_speaks_http2_to_those_who_offer_it() {
+    let upstream = Upstream::answering(OK).await;
+    let (gateway, ca) = on_tls(&upstream).await;
+    let connector =
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls_client(Some(&ca), &["http/1.1", "h2"])));
+    let socket = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let stream = soon(connector.connect(name, socket)).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut http2 = http2_over(stream).await;
+    let request = Request::get("https://localhost/over-http2").body(()).unwrap();
+    let (response, _) = http2.send_request(request, true).unwrap();
+    assert_eq!(soon(response).await.unwrap().status(), 200);
+    assert_eq!(upstream.request().await.line(), "GET /over-http2 HTTP/1.1");
+}
+
+#[tokio::test]
+async fn plain_http_on_a_tls_listener_is_not_served() {
+    let upstream = Upstream::answering(OK).await;
+    let (gateway, _ca) = on_tls(&upstream).await;
+    let mut caller = gateway.connect().await;
+    caller.write(get("/")).await;
+    assert!(!caller.rest().await.starts_with(b"HTTP/1.1 2"));
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_given_up() {
+    let upstream = Upstream::answering(OK).await;
+    let (gateway, ca) = on_tls_with(&upstream, "[limits]\nheader_read_timeout = \"300ms\"").await;
+    for beginning in ["", "\x16\x03"] {
+        let mut caller = gateway.connect().await;
+        caller.write(beginning).await;
+        caller.closed().await;
+    }
+    let (mut caller, _) = gateway.connect_tls(&ca, &[]).await;
+    caller.write("GET / HT").await;
+    caller.answer().await.problem(408, "request_timeout");
+}
+
+#[tokio::test]
+async fn several_addresses_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.sock");
+    let upstream = Upstream::answering(OK).await;
+    let addresses =
+        format!("[listen]\naddress = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"unix:{}\"]", path.display());
+    let gateway = Gateway::in_front_of(&upstream)
+        .without("CITRIX_AUTH_PROXY_LISTEN__ADDRESS")
+        .with(&addresses)
+        .start()
+        .await;
+    let bound = gateway.app().addresses().listeners.clone();
+    assert_eq!(bound.len(), 3);
+    for (address, _) in bound {
+        let mut wire = match address {
+            BindAddress::Tcp(address) => Wire::new(tokio::net::TcpStream::connect(address).await.unwrap()),
+            BindAddress::Unix(path) => Wire::new(tokio::net::UnixStream::connect(path).await.unwrap()),
+        };
+        wire.write(get("/")).await;
+        assert_eq!(wire.answer().await.status(), 200);
+    }
+}

@@ -1,0 +1,226 @@
+//! The admin listener (design 5).
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use citrix_auth_proxy::lifecycle::Phase;
+
+use crate::harness::{Gateway, Logins, OK, Upstream, eventually, get, get_with};
+
+/// What `printf %s CANARY-admin | sha256sum` prints.
+const SECRET_SHA256: &str = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
+const SECRET: &str = "CANARY-admin";
+
+async fn gateway() -> (Gateway, Upstream) {
+    let upstream = Upstream::answering(OK).await;
+    (Gateway::in_front_of(&upstream).start().await, upstream)
+}
+
+async fn ready(gateway: &Gateway) {
+    eventually("the gateway is ready", || async { gateway.admin(get("/readyz")).await.status() == 200 })
+        .await;
+}
+
+#[tokio::test]
+async fn livez_answers_whatever_the_cloud_does() {
+    let upstream = Upstream::refusing();
+    let gateway = Gateway::in_front_of(&upstream).logging_in_at(Logins::refused().await).start().await;
+    gateway.logins.reach(1).await;
+    assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn readyz_says_what_is_missing_and_then_that_nothing_is() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).logging_in_at(Logins::held_back().await).start().await;
+    let answer = gateway.admin(get("/readyz")).await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().contains("customer acme"), "{}", answer.text());
+    gateway.logins.refuse();
+    eventually("the failed login is told", || async {
+        gateway.admin(get("/readyz")).await.text().contains("invalid_client")
+    })
+    .await;
+    gateway.logins.give();
+    ready(&gateway).await;
+}
+
+#[tokio::test]
+async fn readyz_is_taken_away_first_when_draining() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    ready(&gateway).await;
+    let mut caller = gateway.connect().await;
+    caller.write(get("/")).await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    gateway.app().lifecycle().advance(Phase::Draining);
+    let answer = gateway.admin(get("/readyz")).await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().contains("draining"), "{}", answer.text());
+    assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
+    // What is in flight is finished.
+    wire.write(OK).await;
+    assert_eq!(caller.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn probes_answer_get_and_head_and_nothing_is_proxied() {
+    let (gateway, upstream) = gateway().await;
+    ready(&gateway).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut wire =
+            crate::harness::Wire::new(tokio::net::TcpStream::connect(gateway.admin_address()).await.unwrap());
+        wire.write(head).await;
+        assert_eq!(wire.head().await.status(), 200, "{path}");
+        wire.closed().await;
+        let post = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(gateway.admin(post).await.status(), 405, "{path}");
+    }
+    for path in ["/cvad/manage/me", "/", "/livez/x"] {
+        assert_eq!(gateway.admin(get(path)).await.status(), 404, "{path}");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_foreign_name_or_page_is_kept_out_of_the_admin_side_too() {
+    let (gateway, _upstream) = gateway().await;
+    for path in ["/metrics", "/readyz", "/livez", "/"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
+        let answer = gateway.admin(request).await;
+        assert_eq!((answer.status(), answer.field("x-proxy-error").as_deref()), (421, Some("foreign_host")));
+        let answer = gateway.admin(get_with(path, "Sec-Fetch-Site: cross-site\r\n")).await;
+        assert_eq!(
+            (answer.status(), answer.field("x-proxy-error").as_deref()),
+            (403, Some("caller_forbidden"))
+        );
+    }
+    assert_eq!(gateway.admin("GET /livez HTTP/1.1\r\n\r\n").await.status(), 400);
+    // Old load balancers probe without a name, which no web page can.
+    assert_eq!(gateway.admin("GET /livez HTTP/1.0\r\n\r\n").await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
+        .start()
+        .await;
+    ready(&gateway).await;
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(gateway.admin(get(path)).await.status(), 200, "{path}");
+    }
+    let answer = gateway.admin(get("/status.json")).await;
+    assert_eq!(answer.status(), 401);
+    assert!(answer.field("www-authenticate").unwrap().starts_with("Basic "));
+    let basic = |pair: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(pair));
+    for fields in [
+        "X-Api-Key: wrong\r\n".to_owned(),
+        basic("admin:wrong"),
+        basic(SECRET),
+        format!("Authorization: Bearer {SECRET}\r\n"),
+        format!("X-Api-Key: wrong\r\n{}", basic(&format!("admin:{SECRET}"))),
+    ] {
+        assert_eq!(gateway.admin(get_with("/no/such/page", &fields)).await.status(), 401, "{fields}");
+    }
+    for fields in
+        [format!("X-Api-Key: {SECRET}\r\n"), basic(&format!("admin:{SECRET}")), basic(&format!(":{SECRET}"))]
+    {
+        assert_eq!(gateway.admin(get_with("/no/such/page", &fields)).await.status(), 404, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_of_the_documented_names() {
+    let (gateway, _upstream) = gateway().await;
+    gateway.raw(get("/")).await;
+    let answer = gateway.admin(get("/metrics")).await;
+    assert!(answer.field("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    let metrics = answer.text();
+    for name in [
+        "requests_total",
+        "request_duration_seconds",
+        "upstream_duration_seconds",
+        "overhead_seconds",
+        "in_flight_requests",
+        "errors_total",
+        "upstream_connections",
+        "connections",
+        "token_expiry_timestamp_seconds",
+        "token_next_refresh_timestamp_seconds",
+        "token_refreshes_total",
+        "token_refresh_duration_seconds",
+        "token_consecutive_failures",
+        "build_info",
+    ] {
+        assert!(
+            metrics.contains(&format!("\n# TYPE citrix_auth_proxy_{name} "))
+                || metrics.starts_with(&format!("# HELP citrix_auth_proxy_{name} ")),
+            "{name}"
+        );
+    }
+    assert!(metrics.contains("process_resident_memory_bytes"), "the process collector");
+}
+
+#[tokio::test]
+async fn a_count_is_there_when_the_answers_last_byte_is() {
+    let (gateway, _upstream) = gateway().await;
+    for count in 1..=20 {
+        gateway.raw(get("/")).await;
+        let line = format!(
+            "citrix_auth_proxy_requests_total{{caller=\"anonymous\",code=\"200\",method=\"GET\",route=\"/\"}} {count}\n"
+        );
+        assert!(gateway.metrics().await.contains(&line), "{count}");
+    }
+}
+
+#[tokio::test]
+async fn labels_come_from_closed_sets() {
+    let (gateway, _upstream) = gateway().await;
+    ready(&gateway).await;
+    let series = |text: &str| -> BTreeSet<String> {
+        text.lines()
+            .filter(|line| !line.starts_with('#') && !line.contains("_bucket{"))
+            .filter_map(|line| line.rsplit_once(' ').map(|(name, _)| name.to_owned()))
+            .collect()
+    };
+    let odd = |method: &str, number: usize| {
+        format!(
+            "{method} /c4nary-path-{number}?c4nary-query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             User-Agent: c4nary-agent-{number}\r\nReferer: http://c4nary.example/\r\n\
+             Citrix-TransactionId: c4nary-id-{number}\r\n\r\n"
+        )
+    };
+    gateway.raw(odd("BREW", 0)).await;
+    gateway.raw(odd("GET", 0)).await;
+    let before = series(&gateway.metrics().await);
+    for number in 1..20 {
+        gateway.raw(odd(&format!("BREW-{number}"), number)).await;
+        gateway.raw(odd("GET", number)).await;
+    }
+    let metrics = gateway.metrics().await;
+    assert_eq!(series(&metrics), before);
+    assert!(!metrics.contains("c4nary"), "{metrics}");
+    assert!(!metrics.contains("BREW"), "{metrics}");
+    let line = "citrix_auth_proxy_requests_total{caller=\"anonymous\",code=\"200\",method=\"OTHER\",route=\"/\"} 20\n";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test]
+async fn answers_of_our_own_are_counted_by_reason() {
+    let (gateway, _upstream) = gateway().await;
+    gateway.raw(get_with("/", "Citrix-CustomerId: other\r\n")).await.problem(403, "customer_forbidden");
+    gateway.raw(get("http://rebound.example/")).await.problem(421, "foreign_host");
+    let metrics = gateway.metrics().await;
+    for (reason, count) in [("customer_forbidden", 1), ("foreign_host", 1), ("upstream_broken", 0)] {
+        let line = format!("citrix_auth_proxy_errors_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+    let line =
+        "citrix_auth_proxy_requests_total{caller=\"none\",code=\"421\",method=\"GET\",route=\"none\"} 1\n";
+    assert!(metrics.contains(line), "{metrics}");
+}

@@ -1,0 +1,166 @@
+//! Who and what may come in (design 4.1).
+
+use http::Request;
+
+use crate::harness::{Gateway, OK, Upstream, get, get_with, soon};
+
+async fn gateway_and_upstream(toml: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::answering(OK).await;
+    (Gateway::in_front_of(&upstream).with(toml).start().await, upstream)
+}
+
+#[tokio::test]
+async fn rfc9112_3_2_exactly_one_valid_host_is_needed() {
+    let (gateway, upstream) = gateway_and_upstream("").await;
+    for hosts in [
+        "",
+        "Host: localhost\r\nHost: localhost\r\n",
+        "Host: localhost\r\nHost: other\r\n",
+        "Host:\r\n",
+        "Host: user@localhost\r\n",
+        "Host: localhost/path\r\n",
+        "Host: localhost:http\r\n",
+        "Host: local host\r\n",
+    ] {
+        let answer = gateway.raw(format!("GET / HTTP/1.1\r\n{hosts}\r\n")).await;
+        answer.problem(400, "bad_request");
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn rfc9110_9_3_6_connect_and_trace_and_asterisk_are_not_forwarded() {
+    let (gateway, upstream) = gateway_and_upstream("").await;
+    for line in ["CONNECT localhost:443", "TRACE /", "OPTIONS *"] {
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost:443\r\nConnection: close\r\n\r\n");
+        gateway.raw(request).await.problem(400, "bad_request");
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn rfc9110_7_4_a_foreign_name_is_misdirected() {
+    let (gateway, upstream) = gateway_and_upstream("[listen]\nhosts = [\"gw.example.net\"]").await;
+    for (host, status) in [
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:80", 200),
+        ("10.1.2.3", 200),
+        ("GW.Example.Net:443", 200),
+        ("rebound.example", 421),
+        ("gw.example.net.evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.nip.io", 421),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = gateway.raw(request).await;
+        if status == 421 {
+            answer.problem(421, "foreign_host");
+        } else {
+            assert_eq!(answer.status(), 200, "{host}");
+            upstream.request().await;
+        }
+    }
+    // The target wins over the field (RFC 9112 section 3.2.2).
+    gateway.raw(get("http://rebound.example/")).await.problem(421, "foreign_host");
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_foreign_authority_over_http2_is_misdirected() {
+    let (gateway, upstream) = gateway_and_upstream("").await;
+    let mut http2 = gateway.http2().await;
+    let request = Request::get("http://rebound.example/").body(()).unwrap();
+    let (response, _) = http2.send_request(request, true).unwrap();
+    let answer = soon(response).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-proxy-error"]),
+        (421, &"foreign_host".parse().unwrap())
+    );
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn any_name_is_answered_where_the_configuration_says_so() {
+    let (gateway, _upstream) = gateway_and_upstream("[listen]\nhosts = [\"*\"]").await;
+    let request = "GET / HTTP/1.1\r\nHost: anything.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(gateway.raw(request).await.status(), 200);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_are_kept_out() {
+    let (gateway, upstream) = gateway_and_upstream("").await;
+    for (fields, allowed) in [
+        ("Sec-Fetch-Site: cross-site\r\n", false),
+        ("Sec-Fetch-Site: same-site\r\n", false),
+        ("Origin: http://localhost:3000\r\n", false),
+        ("Origin: https://evil.example\r\n", false),
+        ("Origin: null\r\n", false),
+        ("Sec-Fetch-Site: none\r\n", true),
+        ("Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost\r\n", true),
+        // Node's fetch sends it.
+        ("Sec-Fetch-Mode: cors\r\n", true),
+    ] {
+        let answer = gateway.raw(get_with("/", fields)).await;
+        if allowed {
+            assert_eq!(answer.status(), 200, "{fields}");
+            upstream.request().await;
+        } else {
+            answer.problem(403, "caller_forbidden");
+        }
+        assert!(!answer.names().iter().any(|name| name.starts_with("access-control")), "{fields}");
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_customer_without_a_credential_is_forbidden() {
+    let (gateway, upstream) = gateway_and_upstream("").await;
+    for fields in ["Citrix-CustomerId: other\r\n", "Citrix-CustomerId: acme\r\nCitrix-CustomerId: other\r\n"]
+    {
+        gateway.raw(get_with("/", fields)).await.problem(403, "customer_forbidden");
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn rfc9110_15_5_14_a_body_that_says_it_is_too_large_is_refused_unread() {
+    let (gateway, upstream) = gateway_and_upstream("[limits]\nmax_body_bytes = 1000").await;
+    let mut caller = gateway.connect().await;
+    // The answer comes though not a byte of the body is sent, nor asked for.
+    caller
+        .write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    caller.answer().await.problem(413, "body_too_large");
+    caller.closed().await;
+    let allowed =
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1000));
+    assert_eq!(gateway.raw(allowed).await.status(), 200);
+    assert_eq!(upstream.request().await.body.len(), 1000);
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn rfc9110_15_5_14_a_body_that_grows_too_large_is_refused_on_the_way() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = 1000").start().await;
+    let mut caller = gateway.connect().await;
+    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    caller.write(format!("258\r\n{}\r\n", "x".repeat(600))).await;
+    let mut wire = upstream.connection().await;
+    wire.head().await;
+    caller.write(format!("258\r\n{}\r\n", "x".repeat(600))).await;
+    caller.answer().await.problem(413, "body_too_large");
+    // The upstream must not take the part for the whole.
+    assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_head_request_has_no_body() {
+    let (gateway, _upstream) = gateway_and_upstream("").await;
+    let request = "HEAD / HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n";
+    let (answer, rest) = gateway.raw_head(request).await;
+    assert_eq!((answer.status(), rest.len()), (421, 0));
+    assert_eq!(answer.field("x-proxy-error").as_deref(), Some("foreign_host"));
+    assert!(answer.field("content-length").unwrap().parse::<usize>().unwrap() > 100);
+}

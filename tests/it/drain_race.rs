@@ -1,0 +1,50 @@
+//! A drain that begins the moment a request was sent: whoever the kernel let in is answered.
+
+use std::time::Duration;
+
+use crate::harness::{Gateway, OK, Upstream, soon};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// Twenty gateways are drained while a fresh request is on its way; how many of those got no answer. A worker
+/// that has `served` before is awake when the drain begins, one that has not is only just starting.
+async fn unanswered(workers: &str, served: usize) -> usize {
+    let upstream = Upstream::answering(OK).await;
+    let mut unanswered = 0;
+    for _ in 0..20 {
+        let gateway =
+            Gateway::in_front_of(&upstream).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", workers).start().await;
+        for _ in 0..served {
+            let mut earlier = gateway.connect().await;
+            earlier.write(GET).await;
+            assert_eq!(earlier.answer().await.status(), 200);
+        }
+        let mut caller = gateway.connect().await;
+        caller.write(GET).await;
+        let drain = gateway.into_app().drain(Duration::from_secs(10));
+        let (said, drained) = soon(async { tokio::join!(caller.rest(), drain) }).await;
+        assert_eq!(drained.cut, 0);
+        unanswered += usize::from(!said.starts_with(b"HTTP/1.1 200 "));
+    }
+    unanswered
+}
+
+#[tokio::test]
+async fn a_worker_that_has_just_started_answers_who_was_let_in() {
+    assert_eq!(unanswered("1", 0).await, 0);
+}
+
+#[tokio::test]
+async fn workers_that_have_just_started_answer_who_was_let_in() {
+    assert_eq!(unanswered("3", 0).await, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_has_served_before_answers_who_was_let_in() {
+    assert_eq!(unanswered("1", 6).await, 0);
+}
+
+#[tokio::test]
+async fn workers_that_have_served_before_answer_who_was_let_in() {
+    assert_eq!(unanswered("3", 6).await, 0);
+}

@@ -1,0 +1,253 @@
+//! A gateway between a test's caller and a test's upstream, all on loopback, each on a port of its own.
+
+pub mod logins;
+pub mod upstream;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use citrix_auth_proxy::app::App;
+use citrix_auth_proxy::clock::Clock;
+use citrix_auth_proxy::config::{self, BindAddress};
+use citrix_auth_proxy::emulator::{self, Emulator, Options, Tls};
+use h2::client::SendRequest;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::NamedTempFile;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+pub use logins::{Logins, REFUSED_ID, TOKEN};
+pub use upstream::{OK, Upstream};
+pub use wire::{Message, Wire, eventually, soon};
+
+/// The API client's secret of every gateway here.
+pub const SECRET: &str = "c4nary-client-secret==";
+/// The site id that tests configure.
+pub const SITE: &str = "61603f15-cdf9-4c7f-99ff-91636601a795";
+
+/// A request that ends its connection, to `path`.
+pub fn get(path: &str) -> String {
+    get_with(path, "")
+}
+
+/// The same with more header lines, each with its line end.
+pub fn get_with(path: &str, fields: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n")
+}
+
+/// A running gateway.
+pub struct Gateway {
+    app: App,
+    /// Where its tokens come from, unless an emulator gives them.
+    pub logins: Logins,
+}
+
+/// What a gateway will be.
+pub struct Plan {
+    settings: BTreeMap<String, String>,
+    toml: String,
+    logins: Option<Logins>,
+}
+
+impl Gateway {
+    /// A gateway whose `api_url` is that of `upstream`.
+    pub fn in_front_of(upstream: &Upstream) -> Plan {
+        Plan::new([("CITRIX_AUTH_PROXY_CITRIX__API_URL", upstream.url())])
+    }
+
+    /// A gateway for the emulator's customer.
+    pub fn in_front_of_cloud(cloud: &Cloud) -> Plan {
+        let emulator = &cloud.emulator;
+        Plan::new([
+            ("CITRIX_AUTH_PROXY_CITRIX__API_URL", emulator.base_url()),
+            ("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", emulator.token_url(emulator.customer_id())),
+            ("CITRIX_CLIENT_ID", emulator.client_id().to_owned()),
+            ("CITRIX_CLIENT_SECRET", emulator.client_secret().to_owned()),
+            ("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", cloud.ca.path().display().to_string()),
+        ])
+    }
+
+    /// Where callers connect to.
+    pub fn address(&self) -> String {
+        self.app.addresses().listeners[0].0.to_string()
+    }
+
+    /// Where operators connect to.
+    pub fn admin_address(&self) -> String {
+        self.app.addresses().admin.to_string()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    /// A caller's connection.
+    pub async fn connect(&self) -> Wire {
+        match &self.app.addresses().listeners[0].0 {
+            BindAddress::Tcp(address) => Wire::new(soon(TcpStream::connect(address)).await.unwrap()),
+            BindAddress::Unix(path) => Wire::new(soon(UnixStream::connect(path)).await.unwrap()),
+        }
+    }
+
+    /// Sends bytes on a connection of their own; the answer to them.
+    pub async fn raw(&self, request: impl AsRef<[u8]>) -> Message {
+        let mut wire = self.connect().await;
+        wire.write(request).await;
+        wire.answer().await
+    }
+
+    /// The same, and everything that comes after the answer's head until the connection closes.
+    pub async fn raw_head(&self, request: impl AsRef<[u8]>) -> (Message, Vec<u8>) {
+        let mut wire = self.connect().await;
+        wire.write(request).await;
+        (wire.head().await, wire.rest().await)
+    }
+
+    /// The admin listener's answer to `bytes`.
+    pub async fn admin(&self, request: impl AsRef<[u8]>) -> Message {
+        let mut wire = Wire::new(TcpStream::connect(self.app.addresses().admin).await.unwrap());
+        wire.write(request).await;
+        wire.answer().await
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        self.admin(get("/metrics")).await.text()
+    }
+
+    /// An HTTP/2 connection with prior knowledge.
+    pub async fn http2(&self) -> SendRequest<Bytes> {
+        http2_over(TcpStream::connect(self.address()).await.unwrap()).await
+    }
+
+    /// A caller's connection with TLS, and what ALPN agreed on.
+    pub async fn connect_tls(&self, ca: &str, alpn: &[&str]) -> (Wire, Option<String>) {
+        let connector = TlsConnector::from(Arc::new(tls_client(Some(ca), alpn)));
+        let socket = TcpStream::connect(self.address()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = soon(connector.connect(name, socket)).await.unwrap();
+        let agreed =
+            stream.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+        (Wire::new(stream), agreed)
+    }
+
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    pub fn into_app(self) -> App {
+        self.app
+    }
+}
+
+impl Plan {
+    fn new(settings: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let mut plan = Self { settings: BTreeMap::new(), toml: String::new(), logins: None };
+        for (name, value) in [
+            ("CITRIX_CUSTOMER_ID", "acme"),
+            ("CITRIX_CLIENT_ID", "client"),
+            ("CITRIX_CLIENT_SECRET", SECRET),
+            ("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "127.0.0.1:0"),
+            // One worker has one pool, so that a test knows which connection comes next.
+            ("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "1"),
+            ("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", "127.0.0.1:0"),
+        ] {
+            plan.settings.insert(name.to_owned(), value.to_owned());
+        }
+        plan.settings.extend(settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        plan
+    }
+
+    /// Adds TOML.
+    pub fn with(mut self, toml: &str) -> Self {
+        writeln!(self.toml, "{toml}").unwrap();
+        self
+    }
+
+    /// Sets a key by its variable.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Leaves a key that is set here to the TOML.
+    pub fn without(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// Listens on a unix socket instead.
+    pub fn on_socket(self, path: &Path) -> Self {
+        self.set("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", &format!("unix:{}", path.display()))
+    }
+
+    /// Logs in elsewhere than at an endpoint that always gives a token.
+    pub fn logging_in_at(mut self, logins: Logins) -> Self {
+        self.logins = Some(logins);
+        self
+    }
+
+    pub async fn start(mut self) -> Gateway {
+        let logins = match self.logins {
+            Some(logins) => logins,
+            None => Logins::given().await,
+        };
+        let token_url = "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL".to_owned();
+        self.settings.entry(token_url).or_insert_with(|| logins.url());
+        let config = config::check::from_toml(&self.toml, self.settings).unwrap();
+        let app = App::start(config, Clock::SYSTEM, None).await.unwrap();
+        Gateway { app, logins }
+    }
+}
+
+/// The emulator on TLS, with its CA in a file.
+pub struct Cloud {
+    pub emulator: Emulator,
+    ca: NamedTempFile,
+}
+
+impl Cloud {
+    pub async fn start() -> Self {
+        let emulator = emulator::start(Options { tls: Tls::SelfSigned, ..Options::default() }).await.unwrap();
+        let ca = NamedTempFile::new().unwrap();
+        std::fs::write(ca.path(), emulator.ca_pem().unwrap()).unwrap();
+        Self { emulator, ca }
+    }
+}
+
+/// HTTP/2 over a byte stream; its connection runs in the background.
+pub async fn http2_over(
+    io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+) -> SendRequest<Bytes> {
+    let (sender, connection) = soon(h2::client::handshake(io)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// TLS that trusts `ca` and nobody else.
+pub fn tls_client(ca: Option<&str>, alpn: &[&str]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = ca {
+        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    tls
+}
+
+/// A client for ordinary requests that follows nothing by itself.
+pub fn client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls_client(None, &[]));
+    builder.redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
+}

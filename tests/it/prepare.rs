@@ -1,0 +1,283 @@
+//! What leaves for Citrix, byte for byte (design 4.1).
+
+use bytes::Bytes;
+use http::Request;
+
+use crate::harness::{Gateway, Message, OK, SITE, TOKEN, Upstream, get, get_with, soon};
+
+/// What reaches the upstream when a caller sends `request`.
+async fn leaves(request: impl AsRef<[u8]>) -> Message {
+    leaves_from(request, "").await
+}
+
+async fn leaves_from(request: impl AsRef<[u8]>, toml: &str) -> Message {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with(toml).start().await;
+    let answer = gateway.raw(request).await;
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
+    let request = upstream.request().await;
+    assert_eq!(request.field("host"), Some(upstream.host()));
+    assert_eq!(request.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    request
+}
+
+/// What the gateway adds to every request.
+const ADDED: [&str; 5] = ["accept", "authorization", "citrix-customerid", "citrix-transactionid", "host"];
+
+fn names_with<'a>(more: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<_> = ADDED.into_iter().chain(more).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn a_bare_request_leaves_with_exactly_what_citrix_wants() {
+    let request = leaves(get("/cvad/manage/me")).await;
+    assert_eq!(request.line(), "GET /cvad/manage/me HTTP/1.1");
+    assert_eq!(request.names(), ADDED);
+    assert_eq!(request.field("accept").as_deref(), Some("application/json"));
+    assert_eq!(request.field("citrix-customerid").as_deref(), Some("acme"));
+}
+
+#[tokio::test]
+async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_leave() {
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close, X-One ,x-two,,\r\n\
+        Connection: Upgrade, HTTP2-Settings, TE\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\nTE: trailers\r\n\
+        Trailer: x-sum\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nKeep-Alive: timeout=5\r\n\
+        Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nUser-Agent: Java\r\n\r\n";
+    assert_eq!(leaves(request).await.names(), names_with(["user-agent", "x-three"]));
+}
+
+#[tokio::test]
+async fn rfc9110_7_6_1_nominating_our_own_fields_does_not_take_them_away() {
+    let nominated = "Connection: authorization, citrix-customerid, citrix-transactionid, host, accept\r\n";
+    let request = leaves(get_with("/", &format!("{nominated}Citrix-TransactionId: theirs\r\n"))).await;
+    assert_eq!(request.names(), ADDED);
+    assert_eq!(request.field("citrix-transactionid").as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
+async fn rfc9110_7_6_1_nominating_the_content_length_does_not_take_the_framing_away() {
+    let request = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close, content-length\r\n\
+        Content-Length: 5\r\n\r\nhello";
+    let request = leaves(request).await;
+    assert_eq!(request.field("content-length").as_deref(), Some("5"));
+    assert_eq!(request.text(), "hello");
+}
+
+#[tokio::test]
+async fn what_admits_a_caller_what_a_proxy_adds_and_overrides_do_not_leave() {
+    let request = leaves(get_with(
+        "/",
+        "Authorization: Bearer stale\r\nAuthorization: Basic dHdv\r\nX-Api-Key: key\r\nCustomer: acme\r\n\
+         X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Anything: x\r\nForwarded: for=10.0.0.1\r\nVia: 1.1 other\r\n\
+         X-HTTP-Method-Override: DELETE\r\nX-HTTP-Method: DELETE\r\nX-Method-Override: DELETE\r\n\
+         X-Original-URL: /other\r\nX-Rewrite-URL: /other\r\nX-Kept: yes\r\nReferer: http://localhost/\r\n",
+    ))
+    .await;
+    assert_eq!(request.names(), names_with(["referer", "x-kept"]));
+}
+
+#[tokio::test]
+async fn traceparent_leaves_only_when_the_caller_sent_one() {
+    let field = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    assert!(leaves(get_with("/", field)).await.has("traceparent"));
+    assert!(!leaves(get("/")).await.has("traceparent"));
+}
+
+#[tokio::test]
+async fn rfc9110_12_5_1_accept_is_filled_in_only_where_anything_goes() {
+    for (given, leaving) in [
+        ("", &["application/json"][..]),
+        ("Accept: */*\r\n", &["application/json"]),
+        ("Accept: text/csv\r\n", &["text/csv"]),
+        ("Accept: application/json, text/plain, */*\r\n", &["application/json, text/plain, */*"]),
+        ("Accept: text/csv\r\nAccept: */*\r\n", &["text/csv", "*/*"]),
+    ] {
+        assert_eq!(leaves(get_with("/", given)).await.fields("accept"), leaving, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn the_customer_is_added_or_kept_in_our_spelling() {
+    for given in ["", "Citrix-Customerid: acme\r\n", "CITRIX-CUSTOMERID: ACME\r\n"] {
+        let request = leaves(get_with("/", given)).await;
+        assert_eq!(request.field("citrix-customerid").as_deref(), Some("acme"), "{given}");
+    }
+}
+
+#[tokio::test]
+async fn a_configured_site_goes_only_where_cvad_wants_it() {
+    let fixed = format!("[citrix]\ninstance_id = \"{SITE}\"");
+    for (path, wanted) in [
+        ("/cvad/manage/Machines?limit=2", true),
+        ("/cvad/manage/$batch?async=true", true),
+        ("/cvad/manage/me", false),
+        ("/cvad/manage/Sites/x", false),
+        ("/cvad/manage/About", false),
+        ("/systemlog/records", false),
+        ("/cvad/managed", false),
+    ] {
+        let request = leaves_from(get(path), &fixed).await;
+        let site = wanted.then(|| SITE.to_owned());
+        assert_eq!(request.field("citrix-instanceid"), site, "{path}");
+    }
+    let theirs = get_with("/cvad/manage/Machines", "Citrix-InstanceId: theirs\r\n");
+    let request = leaves_from(theirs, &fixed).await;
+    assert_eq!(request.field("citrix-instanceid").as_deref(), Some("theirs"));
+    let none = leaves_from(get("/cvad/manage/Machines"), "[citrix]\ninstance_id = \"\"").await;
+    assert!(!none.has("citrix-instanceid"));
+}
+
+#[tokio::test]
+async fn path_and_query_leave_byte_for_byte() {
+    for target in [
+        "/",
+        "/?",
+        "/a%2Fb/%2e%2E/c//d/./e;v=1",
+        "/monitorodata/Machines?$filter=Name%20eq%20%27a%27+and+b&$top=2",
+        "/a%2fb/$x\\y?q=%27+~'&z=é&w=[1]{2}|3^`",
+        "/records?continuationToken=v1+%C3%A9%2B%2FNjA%3D&limit=60",
+        "/emoji/☃?snow=☃",
+    ] {
+        let request = leaves(get(target)).await;
+        let line = format!("GET {target} HTTP/1.1");
+        assert_eq!(request.line(), line);
+    }
+}
+
+#[tokio::test]
+async fn rfc9112_3_2_2_an_absolute_target_leaves_as_a_path() {
+    for (target, leaving) in [
+        ("http://localhost:1/a?b", "/a?b"),
+        ("http://127.0.0.1", "/"),
+        ("http://127.0.0.1?q", "/?q"),
+        ("HTTPS://LocalHost/x", "/x"),
+    ] {
+        assert_eq!(leaves(get(target)).await.line(), format!("GET {leaving} HTTP/1.1"), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn any_method_leaves_as_it_is() {
+    for method in ["OPTIONS", "DELETE", "PATCH", "PROPFIND", "patch", "M-SEARCH"] {
+        let request = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        assert_eq!(leaves(request).await.line(), format!("{method} /x HTTP/1.1"));
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_8_6_an_empty_post_put_or_patch_leaves_with_a_length_of_zero() {
+    for (method, fields, length) in [
+        ("POST", "", Some("0")),
+        ("PUT", "", Some("0")),
+        ("PATCH", "Content-Length: 0\r\n", Some("0")),
+        ("POST", "Content-Length: 0\r\n", Some("0")),
+        ("GET", "Content-Length: 0\r\n", None),
+        ("DELETE", "", None),
+    ] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+        let request = leaves(request).await;
+        assert_eq!(request.field("content-length").as_deref(), length, "{method} {fields}");
+        assert!(!request.has("transfer-encoding"), "{method} {fields}");
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_8_6_an_empty_post_over_http2_leaves_with_a_length_of_zero() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    for method in ["POST", "PUT", "PATCH"] {
+        let request = Request::builder().method(method).uri(gateway.url("/x")).body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        assert_eq!(soon(response).await.unwrap().status(), 200);
+        let request = upstream.request().await;
+        assert_eq!(request.line(), format!("{method} /x HTTP/1.1"));
+        assert_eq!(request.field("content-length").as_deref(), Some("0"));
+    }
+}
+
+#[tokio::test]
+async fn rfc9113_8_2_3_cookies_in_pieces_leave_as_one_field() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    let request = Request::get(gateway.url("/")).header("cookie", "a=1").header("cookie", "b=2; c=3");
+    let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+    soon(response).await.unwrap();
+    let request = upstream.request().await;
+    assert_eq!(request.field("cookie").as_deref(), Some("a=1; b=2; c=3"));
+    assert_eq!(request.names(), names_with(["cookie"]));
+}
+
+#[tokio::test]
+async fn bodies_leave_framed_as_they_came() {
+    for method in ["POST", "PUT", "GET", "DELETE", "OPTIONS"] {
+        let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        let told = leaves(format!("{head}Content-Length: 5\r\n\r\nhello")).await;
+        assert_eq!(told.field("content-length").as_deref(), Some("5"), "{method}");
+        assert!(!told.has("transfer-encoding"), "{method}");
+        assert_eq!(told.text(), "hello");
+
+        let chunks = "4;ext=1\r\nhell\r\n1\r\no\r\n0\r\n\r\n";
+        let chunked = leaves(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}")).await;
+        assert_eq!(chunked.field("transfer-encoding").as_deref(), Some("chunked"), "{method}");
+        assert!(!chunked.has("content-length"), "{method}");
+        assert_eq!(chunked.text(), "hello");
+    }
+}
+
+#[tokio::test]
+async fn rfc9112_6_3_a_request_with_both_framings_leaves_with_ours_and_ends_the_connection() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    caller
+        .write(format!(
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\nhello\r\n0\r\n\r\n{smuggled}"
+        ))
+        .await;
+    assert_eq!(caller.answer().await.status(), 200);
+    caller.closed().await;
+    let request = upstream.request().await;
+    assert_eq!(request.fields("transfer-encoding"), ["chunked"]);
+    assert!(!request.has("content-length"));
+    assert_eq!(request.text(), "hello");
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn rfc9110_6_5_1_only_harmless_trailers_leave() {
+    let request = leaves(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTrailer: x-sum\r\n\
+         Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nAuthorization: Bearer stale\r\n\
+         Citrix-CustomerId: other\r\nX-Forwarded-For: 10.0.0.1\r\nConnection: x\r\nHost: other\r\n\r\n",
+    )
+    .await;
+    assert_eq!(request.text(), "hello");
+    let framed = String::from_utf8(request.framed.clone()).unwrap().to_ascii_lowercase();
+    let trailers = framed.rsplit_once("0\r\n").unwrap().1;
+    assert!(trailers == "\r\n" || trailers == "x-sum: 1\r\n\r\n", "{trailers:?}");
+}
+
+#[tokio::test]
+async fn http2_bodies_leave_framed_as_they_were_announced() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    for (length, framing) in [(Some(5), "content-length"), (None, "transfer-encoding")] {
+        let mut request = Request::post(gateway.url("/"));
+        if let Some(length) = length {
+            request = request.header("content-length", length);
+        }
+        let (response, mut body) = http2.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from_static(b"hello"), true).unwrap();
+        assert_eq!(soon(response).await.unwrap().status(), 200);
+        let request = upstream.request().await;
+        assert!(request.has(framing), "{:?}", request.names());
+        assert_eq!(request.text(), "hello");
+    }
+}

@@ -1,0 +1,275 @@
+//! What once went wrong, so that it does not again.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::SendStream;
+use tokio::sync::mpsc;
+
+use crate::adversarial::Http2Upstream;
+use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, get_with, soon};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[tokio::test]
+async fn a_408_is_never_written_into_the_middle_of_an_answer() {
+    // The socket's buffer takes a part, the gateway's own the rest: some of these sizes end in between.
+    const SIZES: usize = 14;
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::scripted(|number| {
+        let length = 144 * 1024 + number * 24 * 1024;
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + length, b'x');
+        answer
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .on_socket(&folder.path().join("gateway.sock"))
+        .with("[limits]\nheader_read_timeout = \"200ms\"\nbody_idle_timeout = \"60s\"")
+        .start()
+        .await;
+    let mut callers = Vec::new();
+    for _ in 0..SIZES {
+        let mut caller = gateway.connect().await;
+        caller.write(GET).await;
+        upstream.request().await;
+        callers.push(caller);
+    }
+    eventually("the gateway is done with some answers that nobody has read", || async {
+        let metrics = gateway.metrics().await;
+        let waiting =
+            |some: usize| metrics.contains(&format!("citrix_auth_proxy_in_flight_requests {some}\n"));
+        (1..SIZES).any(waiting)
+    })
+    .await;
+    // The gateway has no signal for what it does in its own time: it fills the buffers, and then the timeout of
+    // a head that stalls has to pass.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for caller in &mut callers {
+        caller.write("G").await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for (at, mut caller) in callers.into_iter().enumerate() {
+        let answer = caller.answer().await;
+        assert!(answer.whole, "{at}: only {} bytes", answer.body.len());
+        let alien = answer.body.iter().position(|byte| *byte != b'x');
+        assert_eq!(
+            alien,
+            None,
+            "{at}: {:?}",
+            alien.map(|from| String::from_utf8_lossy(&answer.body[from..]))
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_answered_early_reaches_the_upstream_whole() {
+    const PIECE: usize = 64 * 1024;
+    const PIECES: usize = 32;
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", PIECE * PIECES);
+    caller.write(head).await;
+    let mut wire = upstream.connection().await;
+    wire.head().await;
+    for number in 0..PIECES {
+        let piece = vec![b'a' + u8::try_from(number % 26).unwrap(); PIECE];
+        caller.write(&piece).await;
+        assert!(wire.bytes(PIECE).await == piece, "piece {number}");
+        if number == 2 {
+            wire.write(OK).await;
+            assert_eq!(caller.answer().await.status(), 200);
+        }
+    }
+    eventually("the connection is back in the pool", || async {
+        let metrics = gateway.metrics().await;
+        metrics.lines().any(|line| line.contains("upstream") && line.contains("idle") && line.ends_with(" 1"))
+    })
+    .await;
+    caller.write(GET).await;
+    assert_eq!(wire.request().await.line(), "GET / HTTP/1.1");
+    wire.write(OK).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_path_that_names_another_customer_is_refused() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for (path, field) in [
+        ("/catalogservice/other/x", ""),
+        ("/resourceprovider/other/site/activation", ""),
+        ("/quickcreateservice/other/x", ""),
+        ("/CatalogService/other", ""),
+        ("/catalogservice/other/x", "Citrix-CustomerId: acme\r\n"),
+        ("/catalogservice/acme/x", "Citrix-CustomerId: other\r\n"),
+        ("/catalogservice/other/x", "Citrix-CustomerId: other\r\n"),
+    ] {
+        gateway.raw(get_with(path, field)).await.problem(403, "customer_forbidden");
+    }
+    upstream.got_nothing().await;
+    for path in
+        ["/catalogservice/acme/x", "/resourceprovider/ACME/site/activation", "/QuickCreateService/Acme/x"]
+    {
+        assert_eq!(gateway.raw(get(path)).await.status(), 200, "{path}");
+        let sent = upstream.request().await;
+        assert_eq!(sent.line(), format!("GET {path} HTTP/1.1"));
+        assert_eq!(sent.field("citrix-customerid").as_deref(), Some("acme"));
+    }
+}
+
+/// A connection that speaks HTTP/2 as far as its first frames and is silent from then on.
+async fn silent_http2(gateway: &Gateway) -> Wire {
+    let mut wire = gateway.connect().await;
+    wire.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    wire.write(b"\0\0\0\x04\0\0\0\0\0").await;
+    // The gateway's first frame is its SETTINGS: the connection is open.
+    let head = wire.bytes(9).await;
+    assert_eq!(head[3], 4, "{head:?}");
+    let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+    wire.bytes(length).await;
+    wire
+}
+
+#[tokio::test]
+async fn a_silent_http2_connection_without_a_request_is_not_counted_as_cut() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut silent = silent_http2(&gateway).await;
+    let drained = soon(gateway.into_app().drain(Duration::from_millis(300))).await;
+    assert_eq!(drained.cut, 0);
+    silent.rest().await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_that_answers_no_ping_is_closed() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nkeep_alive_timeout = \"200ms\"\nheader_read_timeout = \"200ms\"")
+        .start()
+        .await;
+    let mut silent = silent_http2(&gateway).await;
+    silent.rest().await;
+    // The gateway itself is still there: it was not its end that closed the connection.
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_for_a_login_that_comes_too_late_for_it() {
+    let upstream = Upstream::answering(OK).await;
+    let refusal = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
+    let logins = Upstream::answering(refusal).await;
+    let token_url = format!("{}/cctrustoauth2/acme/tokens/clients", logins.url());
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &token_url)
+        .with("[token]\nstartup_wait = \"30s\"")
+        .start()
+        .await;
+    eventually("the login has failed", || async {
+        let metrics = gateway.metrics().await;
+        metrics.lines().any(|line| line.contains("token_consecutive_failures{") && line.ends_with(" 1"))
+    })
+    .await;
+    for _ in 0..3 {
+        let request = tokio::time::timeout(Duration::from_secs(10), gateway.raw(get("/")));
+        let answer = request.await.expect("an answer long before startup_wait");
+        answer.problem(503, "token_unavailable");
+        let retry_after: u64 = answer.field("retry-after").unwrap().parse().unwrap();
+        assert!((31..=66).contains(&retry_after), "{retry_after}");
+    }
+    logins.request().await;
+    logins.got_nothing().await;
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_get_that_goes_out_again_takes_a_new_connection_even_if_another_is_at_hand() {
+    for new_one_breaks in [false, true] {
+        let upstream = Upstream::by_hand().await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
+        first.write(GET).await;
+        let mut other = upstream.connection().await;
+        other.request().await;
+        second.write(GET).await;
+        let mut youngest = upstream.connection().await;
+        youngest.request().await;
+        // The pool lends first what came back last.
+        other.write(OK).await;
+        assert_eq!(first.answer().await.status(), 200);
+        youngest.write(OK).await;
+        assert_eq!(second.answer().await.status(), 200);
+
+        first.write(GET).await;
+        let sent = youngest.request().await;
+        drop(youngest);
+        let mut new = upstream.connection().await;
+        assert_eq!(new.request().await.head, sent.head);
+        if new_one_breaks {
+            drop(new);
+            first.answer().await.problem(502, "upstream_broken");
+        } else {
+            new.write(OK).await;
+            assert_eq!(first.answer().await.status(), 200);
+        }
+        // The other is as it was: nothing was sent on it until the gateway ends.
+        soon(gateway.into_app().drain(Duration::from_secs(10))).await;
+        other.closed().await;
+        assert_eq!(upstream.connections(), 3);
+    }
+}
+
+#[tokio::test]
+async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() {
+    let (told, mut streams) = mpsc::unbounded_channel();
+    let upstream = Http2Upstream::start(told).await;
+    let gateway = Gateway::in_front_of(&Upstream::refusing())
+        .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &upstream.url)
+        .with(&format!("[upstream]\nca_file = {:?}", upstream.ca.path()))
+        .start()
+        .await;
+    let mut caller = gateway.connect().await;
+    let mut unended: Vec<SendStream<Bytes>> = Vec::new();
+    for _ in 0..3 {
+        caller.write(GET).await;
+        let mut respond = soon(streams.recv()).await.unwrap();
+        // What the gateway had to say of the streams before it has come before this request.
+        for earlier in &mut unended {
+            let reset = poll_fn(|cx| Poll::Ready(earlier.poll_reset(cx))).await;
+            assert!(reset.is_pending(), "{reset:?}");
+        }
+        let head = http::Response::builder().header("content-length", 5).body(()).unwrap();
+        let mut stream = respond.send_response(head, false).unwrap();
+        stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+        let answer = caller.answer().await;
+        assert_eq!((answer.text().as_str(), answer.whole), ("hello", true));
+        unended.push(stream);
+    }
+    let active = |count: usize| {
+        let line = format!("citrix_auth_proxy_upstream_connections{{state=\"active\"}} {count}\n");
+        let gateway = &gateway;
+        async move { gateway.metrics().await.contains(&line) }
+    };
+    // The callers have their answers, and the streams are still open.
+    eventually("three streams are waited for", || active(3)).await;
+    for mut stream in unended {
+        stream.send_data(Bytes::new(), true).unwrap();
+    }
+    eventually("all three streams are over", || active(0)).await;
+    assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_customer_behind_a_prefix_that_is_stripped_is_refused_too() {
+    let upstream = Upstream::answering(OK).await;
+    let route =
+        format!("[[route]]\nprefix = \"/citrix\"\nstrip_prefix = true\nupstream = \"{}\"", upstream.url());
+    let gateway = Gateway::in_front_of(&Upstream::refusing()).with(&route).start().await;
+    gateway.raw(get("/citrix/catalogservice/other/x")).await.problem(403, "customer_forbidden");
+    upstream.got_nothing().await;
+}

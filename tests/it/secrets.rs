@@ -1,0 +1,83 @@
+//! No secret leaves but where it must: canaries in everything an outsider can read. The log and the command line
+//! of the real binary are looked at in the process tests.
+
+use crate::harness::{Gateway, Logins, Message, OK, SECRET, TOKEN, Upstream, eventually, get_with};
+
+/// Secrets that a caller may send along.
+const FIELDS: &str = "Authorization: Bearer c4nary-caller\r\nX-Api-Key: c4nary-key\r\n\
+    X-AdminCredential: c4nary-admin-credential\r\nCookie: session=c4nary-cookie\r\n";
+
+fn holds_none(said: &str) {
+    for secret in ["c4nary", "4nary-client", SECRET, TOKEN] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+}
+
+fn said(answer: &Message) -> String {
+    String::from_utf8_lossy(&answer.head).into_owned() + &String::from_utf8_lossy(&answer.body)
+}
+
+#[tokio::test]
+async fn answers_of_our_own_hold_no_secret() {
+    let upstream = Upstream::refusing();
+    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = 1").start().await;
+    for (fields, status) in [
+        ("", 502),
+        ("Citrix-CustomerId: other\r\n", 403),
+        ("Origin: https://evil.example\r\n", 403),
+        ("Content-Length: 7\r\n", 413),
+    ] {
+        let answer = gateway.raw(get_with("/", &format!("{FIELDS}{fields}"))).await;
+        assert_eq!(answer.status(), status);
+        holds_none(&said(&answer));
+    }
+    holds_none(&gateway.metrics().await);
+}
+
+#[tokio::test]
+async fn a_failed_login_tells_no_secret() {
+    let upstream = Upstream::refusing();
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(Logins::refused().await)
+        .with("[token]\nstartup_wait = \"20ms\"")
+        .start()
+        .await;
+    eventually("the failed login is told", || async {
+        let answer = gateway.raw(get_with("/", FIELDS)).await;
+        answer.problem(503, "token_unavailable");
+        holds_none(&said(&answer));
+        answer.has("x-cws-transactionid")
+    })
+    .await;
+    for path in ["/readyz", "/metrics", "/livez", "/"] {
+        holds_none(&said(&gateway.admin(get_with(path, FIELDS)).await));
+    }
+}
+
+#[tokio::test]
+async fn the_token_goes_upstream_and_nowhere_else() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let answer = gateway.raw(get_with("/", FIELDS)).await;
+    assert_eq!(answer.status(), 200);
+    holds_none(&said(&answer));
+    for path in ["/readyz", "/metrics", "/livez", "/"] {
+        holds_none(&said(&gateway.admin(get_with(path, FIELDS)).await));
+    }
+    let sent = upstream.request().await;
+    assert_eq!(sent.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    let head = String::from_utf8(sent.head.clone()).unwrap();
+    assert!(
+        !head.contains(SECRET) && !head.contains("c4nary-caller") && !head.contains("c4nary-key"),
+        "{head}"
+    );
+    // Citrix wants this one, so it goes through.
+    assert_eq!(sent.field("x-admincredential").as_deref(), Some("c4nary-admin-credential"));
+}
+
+#[tokio::test]
+async fn a_debug_print_of_the_whole_configuration_holds_no_secret() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    holds_none(&format!("{:?}", gateway.app().shared().published.load().live));
+}

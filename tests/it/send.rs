@@ -1,0 +1,280 @@
+//! The exchange with the upstream: its failures, its deadlines, its versions of HTTP (design 4.2).
+
+mod cloud;
+mod cut_off;
+
+use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
+
+/// A request that keeps its connection.
+fn staying(method: &str) -> String {
+    format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_connections_is_named() {
+    let upstream = Upstream::refusing();
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let problem = gateway.raw(get("/")).await.problem(502, "upstream_connect");
+    assert!(problem["detail"].as_str().unwrap().contains(&upstream.host()), "{problem}");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_told_apart() {
+    let upstream = Upstream::refusing();
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[[route]]\nprefix = \"/gone\"\nupstream = \"https://host.invalid\"")
+        .start()
+        .await;
+    let problem = gateway.raw(get("/gone")).await.problem(502, "upstream_connect");
+    assert!(problem["detail"].as_str().unwrap().contains("resolve"), "{problem}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_before_its_head_is_broken() {
+    let upstream = Upstream::scripted(|_| Vec::new()).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for method in ["GET", "POST", "DELETE"] {
+        gateway.raw(staying(method)).await.problem(502, "upstream_broken");
+        upstream.request().await;
+    }
+    // On a connection that was new nothing is tried twice.
+    upstream.got_nothing().await;
+    assert_eq!(upstream.connections(), 3);
+}
+
+#[tokio::test]
+async fn what_is_no_http_from_upstream_is_broken() {
+    for garbage in [
+        "SSH-2.0-OpenSSH_9.6\r\n",
+        "HTTP/1.1 2OO OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        "HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Len",
+    ] {
+        let upstream = Upstream::by_hand().await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let mut caller = gateway.connect().await;
+        caller.write(get("/")).await;
+        let mut wire = upstream.connection().await;
+        wire.request().await;
+        wire.write(garbage).await;
+        drop(wire);
+        let problem = caller.answer().await.problem(502, "upstream_broken");
+        assert!(!problem.to_string().contains("SSH"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_switches_protocols_unasked_is_broken() {
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let upstream = Upstream::answering(answer).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    gateway.raw(get("/")).await.problem(502, "upstream_broken");
+}
+
+#[tokio::test]
+async fn rfc9110_15_2_interim_answers_of_the_upstream_are_passed_over() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    let upstream = Upstream::answering(format!("{interim}{OK}")).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn connections_to_the_upstream_are_reused() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for _ in 0..5 {
+        assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_after_its_answer_is_dialled_again() {
+    let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    let upstream = Upstream::answering(close).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for _ in 0..3 {
+        assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    }
+    assert_eq!(upstream.connections(), 3);
+}
+
+#[tokio::test]
+async fn rfc9110_9_2_2_a_get_on_a_reused_connection_that_breaks_goes_out_once_more() {
+    // The second request meets the end of the connection after it was written.
+    let upstream = Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    for method in ["GET", "GET"] {
+        caller.write(staying(method)).await;
+        assert_eq!(caller.answer().await.status(), 200);
+    }
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        sent.push(upstream.request().await);
+    }
+    assert_eq!(sent[1].head, sent[2].head);
+    upstream.got_nothing().await;
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn rfc9110_9_2_2_a_post_on_a_reused_connection_that_breaks_is_not_repeated() {
+    for (method, body) in [("POST", ""), ("PATCH", ""), ("PUT", "x"), ("DELETE", "x")] {
+        let upstream = Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        assert_eq!(gateway.raw(get("/")).await.status(), 200);
+        let length = body.len();
+        let request =
+            format!("{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+        gateway.raw(request).await.problem(502, "upstream_broken");
+        upstream.request().await;
+        upstream.request().await;
+        upstream.got_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_closed_while_idle_costs_nobody_an_answer() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    caller.write(staying("POST")).await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    wire.write(OK).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    drop(wire);
+    // Whether the gateway has seen the end or not, the request goes out on a connection that lives.
+    caller.write(staying("POST")).await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    wire.write(OK).await;
+    assert_eq!(caller.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn bytes_that_nobody_asked_for_spoil_a_connection() {
+    let upstream = Upstream::scripted(|number| match number {
+        1 => format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").into(),
+        _ => OK.into(),
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for _ in 0..2 {
+        assert_eq!(gateway.raw(get("/")).await.text(), "{}");
+    }
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_is_given_up() {
+    let upstream = Upstream::by_hand().await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[upstream]\nresponse_timeout = \"50ms\"").start().await;
+    for method in ["GET", "POST"] {
+        let mut caller = gateway.connect().await;
+        caller.write(staying(method)).await;
+        let mut wire = upstream.connection().await;
+        wire.request().await;
+        let problem = caller.answer().await.problem(504, "upstream_timeout");
+        assert!(problem["detail"].as_str().unwrap().contains("50ms"), "{problem}");
+        wire.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_for_the_answer_does_not_run_while_the_upload_moves() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).with("[upstream]\nresponse_timeout = \"1s\"").start().await;
+    let mut caller = gateway.connect().await;
+    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n").await;
+    let mut wire = upstream.connection().await;
+    wire.head().await;
+    for _ in 0..8 {
+        // Eight pieces take longer than the deadline, no one pause does.
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        caller.write("x").await;
+        assert_eq!(wire.bytes(1).await, b"x");
+    }
+    wire.write(OK).await;
+    assert_eq!(caller.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_given_up() {
+    // It takes the connection and never says a word of TLS.
+    let silent = Upstream::by_hand().await;
+    let route = format!("[[route]]\nprefix = \"/tls\"\nupstream = \"https://{}\"", silent.host());
+    let gateway = Gateway::in_front_of(&silent)
+        .with(&route)
+        .with("[upstream]\nconnect_timeout = \"50ms\"")
+        .start()
+        .await;
+    let problem = gateway.raw(get("/tls")).await.problem(502, "upstream_connect");
+    assert!(problem["detail"].as_str().unwrap().contains("upstream.connect_timeout"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_connection_that_grew_too_old_is_replaced() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[upstream]\nmax_connection_age = \"50ms\"").start().await;
+    eventually("a second connection is dialled", || async {
+        assert_eq!(gateway.raw(get("/")).await.status(), 200);
+        upstream.connections() >= 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_amid_its_answer_ends_it_upstream_too() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    caller.write(get("/")).await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbeginning").await;
+    caller.head().await;
+    drop(caller);
+    wire.closed().await;
+}
+
+#[tokio::test]
+async fn bodies_stream_in_both_directions() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    let mut wire = upstream.connection().await;
+    wire.head().await;
+    caller.write("5\r\nfirst\r\n").await;
+    assert_eq!(wire.bytes(10).await, b"5\r\nfirst\r\n");
+    // The answer begins before the upload ends, and each piece passes before the next is sent.
+    wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await;
+    assert_eq!(caller.head().await.status(), 200);
+    assert_eq!(caller.bytes(8).await, b"3\r\none\r\n");
+    caller.write("4\r\nlast\r\n0\r\n\r\n").await;
+    assert_eq!(wire.bytes(14).await, b"4\r\nlast\r\n0\r\n\r\n");
+    wire.write("3\r\ntwo\r\n0\r\n\r\n").await;
+    assert_eq!(caller.bytes(13).await, b"3\r\ntwo\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn a_caller_that_breaks_its_upload_off_leaves_no_whole_request_upstream() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for (framing, body) in [("Content-Length: 10", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n")]
+    {
+        let mut caller = gateway.connect().await;
+        caller.write(format!("POST / HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{body}")).await;
+        let mut wire = upstream.connection().await;
+        wire.head().await;
+        assert_eq!(wire.bytes(body.len()).await, body.as_bytes());
+        drop(caller);
+        soon(wire.closed()).await;
+    }
+}

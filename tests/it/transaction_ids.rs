@@ -1,0 +1,84 @@
+//! Ids by which one exchange is found again, at Citrix and here (design 4.2).
+
+use uuid::Uuid;
+
+use crate::harness::{Gateway, OK, Upstream, get, get_with};
+
+const NAMES: [&str; 3] = ["citrix-transactionid", "x-cws-transactionid", "cc-transactionid"];
+
+#[tokio::test]
+async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_told() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let answer = gateway.raw(get("/")).await;
+        let id = upstream.request().await.field("citrix-transactionid").unwrap();
+        Uuid::parse_str(&id).unwrap();
+        assert_eq!(answer.field("citrix-transactionid"), Some(id.clone()));
+        assert!(!seen.contains(&id));
+        seen.push(id);
+    }
+}
+
+#[tokio::test]
+async fn a_callers_id_leaves_and_comes_back_where_citrix_gives_none() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let answer = gateway.raw(get_with("/", "Citrix-TransactionId: Theirs-1\r\n")).await;
+    assert_eq!(upstream.request().await.field("citrix-transactionid").as_deref(), Some("Theirs-1"));
+    assert_eq!(answer.field("citrix-transactionid").as_deref(), Some("Theirs-1"));
+}
+
+#[tokio::test]
+async fn an_id_that_cannot_be_sent_on_is_replaced() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for fields in ["Citrix-TransactionId: a\r\nCitrix-TransactionId: b\r\n", "Citrix-TransactionId: a b\r\n"]
+    {
+        gateway.raw(get_with("/", fields)).await;
+        let id = upstream.request().await.field("citrix-transactionid").unwrap();
+        Uuid::parse_str(&id).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_id_of_citrix_passes_unchanged() {
+    for given in NAMES {
+        let ok = OK.replace("Content-Type", &format!("{given}: of-{given}\r\nContent-Type"));
+        let upstream = Upstream::answering(ok).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let answer = gateway.raw(get_with("/", "Citrix-TransactionId: theirs\r\n")).await;
+        for name in NAMES {
+            let expected = (name == given).then(|| format!("of-{given}"));
+            assert_eq!(answer.field(name), expected, "{name} when {given} was given");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_a_request_id_of_its_own() {
+    let upstream =
+        Upstream::answering(OK.replace("Content-Type", "X-Proxy-Request-Id: forged\r\nContent-Type")).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut seen = Vec::new();
+    for request in [get("/"), get("/"), get_with("/", "Origin: null\r\n")] {
+        let answer = gateway.raw(get_with("/", "X-Proxy-Request-Id: forged\r\n")).await;
+        assert_eq!(answer.fields("x-proxy-request-id").len(), 1);
+        let id = gateway.raw(request).await.field("x-proxy-request-id").unwrap();
+        Uuid::parse_str(&id).unwrap();
+        assert!(!seen.contains(&id));
+        seen.push(id);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_ours_has_the_id_in_its_header_and_its_body() {
+    let upstream = Upstream::refusing();
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let theirs = get_with("/", "Citrix-TransactionId: theirs-2\r\n");
+    let problem = gateway.raw(theirs).await.problem(502, "upstream_connect");
+    assert_eq!(problem["parameters"][0]["value"], "theirs-2");
+    let problem = gateway.raw(get("/")).await.problem(502, "upstream_connect");
+    Uuid::parse_str(problem["parameters"][0]["value"].as_str().unwrap()).unwrap();
+}

@@ -1,0 +1,129 @@
+//! The commands that do something and end.
+
+use crate::gateway::{Gateway, environment};
+use crate::logins::Logins;
+use crate::program::Program;
+use crate::upstream::{OK, Upstream};
+
+#[tokio::test]
+async fn help_and_version_go_to_stdout_and_are_no_failure() {
+    let version = format!("citrix-auth-proxy {}\n", env!("CARGO_PKG_VERSION"));
+    for (arguments, expected) in [
+        (&["--version"][..], version.as_str()),
+        (&["--help"], "Usage:"),
+        (&["help"], "Usage:"),
+        (&["run", "--help"], "--config"),
+        (&["check", "--help"], "--online"),
+    ] {
+        let ended = Program::run(arguments, &[]).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        assert!(ended.stdout.contains(expected), "{arguments:?}: {}", ended.stdout);
+    }
+    let help = Program::run(&["--help"], &[]).await.stdout;
+    for command in ["run", "check", "demo", "emulator", "healthcheck", "completions"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
+    }
+}
+
+#[tokio::test]
+async fn a_mistake_on_the_command_line_is_64() {
+    for arguments in [
+        &["--no-such-flag"][..],
+        &["run", "--no-such-flag"],
+        &["no-such-command"],
+        &["run", "--config"],
+        &["completions"],
+        &["completions", "no-such-shell"],
+        &["healthcheck", "--admin", "nonsense"],
+        &["demo", "--listen", "nonsense"],
+        &["check", "extra"],
+    ] {
+        let ended = Program::run(arguments, &[]).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""), "{arguments:?}: {}", ended.stderr);
+        assert_ne!(ended.stderr, "", "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_reports_every_problem_at_once() {
+    let ended = Program::run(&["check", "--config", "tests/fixtures/config/five-mistakes.toml"], &[]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""));
+    for expected in [
+        "custmer_id",
+        "customer_id",
+        "citrix.client_secret",
+        "0.0.0.0:8080",
+        "limits.max_in_flight",
+        "limits.max_header_bytes",
+        "upstream.connect_timeout",
+    ] {
+        assert!(ended.stderr.contains(expected), "{expected} in {}", ended.stderr);
+    }
+    let told = ended.stderr.lines().last().unwrap();
+    assert_eq!(told, format!("{} problems found", ended.stderr.lines().count() - 1), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn check_says_what_the_configuration_means() {
+    let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
+    let ended = Program::run(&["check"], &variables).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    for expected in ["acme", "http://127.0.0.1:9/token", "127.0.0.1:0"] {
+        assert!(ended.stdout.contains(expected), "{expected} in {}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn check_online_logs_in() {
+    for (logins, code, says) in [
+        (Logins::given().await, 0, "gave a token"),
+        (Logins::refused().await, 1, "the id or secret is wrong"),
+    ] {
+        let url = logins.url();
+        let ended = Program::run(&["check", "--online"], &environment("http://127.0.0.1:9", &url)).await;
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        let said = if code == 0 { &ended.stdout } else { &ended.stderr };
+        assert!(said.contains(says), "{ended:?}");
+        assert!(said.contains(crate::logins::REFUSED_ID), "the transaction id in {ended:?}");
+        assert_eq!(logins.count(), 1);
+        assert!(!format!("{ended:?}").contains("c4nary"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn healthcheck_tells_a_ready_gateway_from_others() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream, &[]).await;
+    let admin = gateway.admin.to_string();
+    let ended = Program::run(&["healthcheck", "--admin", &admin], &[]).await;
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));
+    let ended = Program::run(&["healthcheck"], &[("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", &admin)]).await;
+    assert_eq!(ended.code, Some(0));
+
+    let nobody = Upstream::refusing().host();
+    let ended = Program::run(&["healthcheck", "--admin", &nobody], &[]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains(&nobody), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn healthcheck_says_what_a_gateway_that_is_not_ready_lacks() {
+    let logins = Logins::refused().await;
+    let url = logins.url();
+    let mut program = Program::start(&[], &environment("http://127.0.0.1:9", &url));
+    let (_, admin) = crate::gateway::addresses(&mut program).await;
+    program.logged("the login failed").await;
+    let ended = Program::run(&["healthcheck", "--admin", &admin.to_string()], &[]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("customer acme"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = Program::run(&["completions", shell], &[]).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(ended.stdout.contains("healthcheck"), "{shell}");
+    }
+}

@@ -1,0 +1,126 @@
+//! `demo` and `emulator`: what they print must work as it stands.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, Response};
+
+use crate::gateway::{addresses, asked};
+use crate::program::Program;
+use crate::wire::eventually;
+
+/// The words of a command line as a shell would split this one: blanks, and single quotes around some words.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for character in line.chars() {
+        match character {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(character),
+        }
+    }
+    words
+}
+
+/// Does what a line that begins with `curl` asks for.
+async fn curl(line: &str) -> Response {
+    // Nobody here is reached over TLS, and a client must not look for roots.
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let mut client =
+        Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(Duration::from_secs(20));
+    let (mut fields, mut url) = (Vec::new(), None);
+    let mut words = words(line).into_iter().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-i" | "-s" => {}
+            "-H" => fields.push(words.next().unwrap()),
+            "--http2-prior-knowledge" => client = client.http2_prior_knowledge(),
+            _ if word.starts_with('-') => panic!("what does {word} mean in {line}?"),
+            _ => assert!(url.replace(word).is_none(), "two URLs in {line}"),
+        }
+    }
+    let mut request = client.build().unwrap().request(Method::GET, url.unwrap()).header("accept", "*/*");
+    for field in fields {
+        let (name, value) = field.split_once(": ").unwrap();
+        request = request.header(name, value);
+    }
+    request.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn every_line_of_the_demo_that_begins_with_curl_works() {
+    let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &[]);
+    let mut lines = Vec::new();
+    loop {
+        let line = demo.line().await;
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+        lines.push(line);
+    }
+    let lines: Vec<_> = lines.into_iter().filter(|line| line.starts_with("curl ")).collect();
+    assert!(lines.len() >= 5, "{lines:#?}");
+    let ready = lines.iter().find(|line| line.ends_with("/readyz")).unwrap();
+    eventually("the demo is ready", || async { curl(ready).await.status() == 200 }).await;
+    for line in &lines {
+        let answer = curl(line).await;
+        assert_eq!(answer.status(), 200, "{line}");
+        if line.contains("--http2-prior-knowledge") {
+            assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+        }
+        assert!(!answer.text().await.unwrap().is_empty(), "{line}");
+    }
+    demo.signal("INT");
+    assert_eq!(demo.end().await.code, Some(0));
+}
+
+/// The lines of an environment file.
+fn environment(text: &[String]) -> Vec<(String, String)> {
+    let pairs = text.iter().filter(|line| !line.starts_with('#') && !line.is_empty());
+    pairs.map(|line| line.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_gateway_starts_from_what_the_emulator_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let with_tls = ["emulator", "--tls", "--ca-out", ca.to_str().unwrap()];
+    for arguments in [&["emulator"][..], &with_tls] {
+        let mut emulator = Program::start(arguments, &[]);
+        let mut printed = Vec::new();
+        while !printed.last().is_some_and(|line: &String| line.contains("token_url =")) {
+            printed.push(emulator.line().await);
+        }
+        let mut variables = environment(&printed);
+        for name in ["CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "CITRIX_AUTH_PROXY_ADMIN__ADDRESS"] {
+            variables.push((name.to_owned(), "127.0.0.1:0".to_owned()));
+        }
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut gateway = Program::start(&["run"], &variables);
+        let (address, _) = addresses(&mut gateway).await;
+        let answer = asked(address, "/cvad/manage/me").await;
+        assert_eq!(answer.status(), 200, "{arguments:?}: {}", answer.text());
+        for program in [gateway, emulator] {
+            program.signal("TERM");
+            assert_eq!(program.end().await.code, Some(0), "{arguments:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_demo_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = [("TMPDIR", folder.path().to_str().unwrap())];
+    let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &temporary);
+    demo.line().await;
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the CA's file");
+    demo.signal("TERM");
+    assert_eq!(demo.end().await.code, Some(0));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

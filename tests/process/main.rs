@@ -1,0 +1,27 @@
+//! The real binary: exit codes, signals, what goes to stdout and stderr, the environment.
+
+#![allow(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` tells a helper's users from its insides"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on panics, in its helpers as well"
+)]
+
+mod commands;
+mod demo;
+mod gateway;
+mod log;
+#[path = "../it/harness/logins.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
+mod logins;
+mod program;
+mod signals;
+#[path = "../it/harness/upstream.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
+mod upstream;
+#[path = "../it/harness/wire.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
+mod wire;
