@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+# The gateway in an image without a shell. Both stages are Debian 13, so the C library matches.
+
+FROM rust:1.95-trixie AS builder
+WORKDIR /src
+# First the dependencies alone, for an empty program: this layer is built again only when one of them changes.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cargo build --release --locked \
+    && rm -r src
+COPY src src
+# What build_info in /metrics says; `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
+ARG COMMIT=unknown
+# Copied files may be older than the empty program; cargo goes by their times.
+RUN touch src/lib.rs src/main.rs \
+    && CITRIX_AUTH_PROXY_COMMIT="$COMMIT" cargo build --release --locked
+
+# libc, libm, libgcc_s and the root certificates; nothing else is needed.
+FROM gcr.io/distroless/cc-debian13:nonroot
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="citrix-auth-proxy" \
+      org.opencontainers.image.description="An authenticating reverse proxy for the Citrix Cloud REST APIs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$COMMIT"
+COPY --from=builder /src/target/release/citrix-auth-proxy /citrix-auth-proxy
+# A number, so that Kubernetes can tell that it is not root (runAsNonRoot).
+USER 65532:65532
+# Callers, and operators. Both are loopback by default: see "Container" in the README.
+EXPOSE 8080 9090
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["/citrix-auth-proxy", "healthcheck"]
+ENTRYPOINT ["/citrix-auth-proxy"]

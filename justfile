@@ -1,0 +1,51 @@
+# Recipes for people and for CI. `just` alone lists them; each is a command that works without just, too.
+
+default:
+    @just --list
+
+# Start an emulated Citrix Cloud and the gateway in front of it
+demo *args:
+    cargo run --release -- demo {{ args }}
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Fail when the code is not formatted
+fmt-check:
+    cargo fmt --all --check
+
+# Lint everything, tests included; a warning fails
+lint:
+    cargo clippy --all-targets --locked -- -D warnings
+
+# Run all tests, or those whose name contains the argument
+test *args:
+    cargo test {{ args }}
+
+# Build the documentation of the code; a broken link fails
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+# Licences, banned crates and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny --locked check bans licenses sources
+
+# Known vulnerabilities in the dependencies (needs cargo-deny and a network)
+advisories:
+    cargo deny --locked check advisories
+
+# Lint the Dockerfile and the shell script (needs hadolint and shellcheck)
+lint-files:
+    hadolint Dockerfile
+    shellcheck .ci/run
+
+# Build the container image
+image tag="citrix-auth-proxy":
+    docker build --build-arg COMMIT="$(git rev-parse --short HEAD)" --tag {{ tag }} .
+
+# What a change has to pass
+ci: fmt-check lint test
+
+# ci, and what takes longer or needs more tools
+ci-full: ci doc deny lint-files
