@@ -114,7 +114,8 @@ pub async fn write_failure<W: AsyncWrite + Unpin>(to: &mut W, failure: Failure) 
     let id = transaction_id::fresh();
     let reason = failure.reason().as_str();
     let mut response = failure.into_response(&id);
-    tracing::info!(target: "access", status = response.status().as_u16(), reason, request_id = ?id, "refused unread");
+    // Not at a higher level: whoever floods the door must not flood the log.
+    tracing::debug!(reason, request_id = ?id, "refused before there was a request");
     response.headers_mut().insert(CITRIX_TRANSACTION_ID, id.clone());
     response.headers_mut().insert(transaction_id::X_PROXY_REQUEST_ID, id);
     to.write_all(&head_and_body(&response)).await?;
