@@ -27,7 +27,7 @@ use crate::wire::transaction_id;
 
 /// hyper reads at most this much of a body ahead of who takes it.
 const READ_BUFFER: usize = 64 * 1024;
-/// How long the rest of a request nobody wants is read.
+/// How long a connection is kept to tell a caller why it ends: to write that, or to read what he still sends.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How a connection ended.
@@ -76,8 +76,8 @@ where
             Err(Order::HeadStalled) => {
                 let mut stream = server.into_parts().io.into_inner();
                 let failure = Failure::new(Reason::RequestTimeout, "the request head stalled");
-                // The caller may be gone; there is nobody else to tell.
-                let _ = write_failure(&mut stream, failure).await;
+                // The caller may be gone or not read; there is nobody else to tell.
+                let _ = timeout(LINGER, write_failure(&mut stream, failure)).await;
                 return Ended::HeadStalled;
             }
         }

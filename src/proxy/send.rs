@@ -22,8 +22,7 @@ use crate::upstream::dial::ConnectError;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::{AttemptError, ResponseDeadline};
 
-/// Attempts in all: after the first, each is on a connection of its own, so that more would only repeat what a
-/// new connection has shown.
+/// Attempts in all. After the first each dials anew, so more of them would only repeat what one has shown.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// What came back, and with which token it was asked for.
@@ -52,9 +51,9 @@ impl Upstream<'_> {
     pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
         let customer = request.customer;
         // Before a connection is taken: it would stand idle for as long as there is no token.
-        let token = self.usable_token(customer, exchange).await?;
+        self.usable_token(customer, exchange).await?;
         let began = Instant::now();
-        let outcome = self.attempts(request, token, began, exchange).await;
+        let outcome = self.attempts(request, began, exchange).await;
         exchange.upstream_time += began.elapsed();
         let sent = outcome?;
         if sent.response.status() == StatusCode::UNAUTHORIZED {
@@ -97,7 +96,6 @@ impl Upstream<'_> {
     async fn attempts(
         &self,
         request: UpstreamRequest<'_>,
-        mut token: Rc<HeldToken>,
         began: Instant,
         exchange: &mut Exchange,
     ) -> Result<Sent, Failure> {
@@ -109,10 +107,8 @@ impl Upstream<'_> {
         loop {
             let first = exchange.attempts == 0;
             let lease = self.lease(first).await.map_err(|error| failure(Failed::Connect(error)))?;
-            if !lease.reused || !first {
-                // Dialling, or an attempt in vain, may have taken longer than the token had to live.
-                token = self.usable_token(customer, exchange).await?;
-            }
+            // The dial that this lease waited for, its own or another's, may have outlasted a token.
+            let token = self.usable_token(customer, exchange).await?;
             let authorization = token.authorization(self.route.config.authorization).clone();
             outgoing.headers.insert(AUTHORIZATION, authorization);
             exchange.attempts += 1;
