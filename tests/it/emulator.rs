@@ -3,33 +3,20 @@
 mod services;
 mod trust;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use citrix_auth_proxy::emulator::{Emulator, EmulatorError, Faults, Options, Tls, start};
 use reqwest::{Client, RequestBuilder, Response, Version};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::harness::tls_client;
+
 /// A client that trusts `ca` and nobody else.
 fn client(ca: Option<&str>, alpn: &[&str]) -> Client {
-    let mut roots = RootCertStore::empty();
-    if let Some(ca) = ca {
-        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls_client(ca, alpn))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
@@ -157,16 +144,9 @@ async fn tls_takes_the_users_own_certificate() {
 async fn http2_works_by_prior_knowledge() {
     let lab = lab().await;
     let client = Client::builder().no_proxy().http2_prior_knowledge();
-    let client = client.tls_backend_preconfigured(rustls_without_roots()).build().unwrap();
+    let client = client.tls_backend_preconfigured(tls_client(None, &[])).build().unwrap();
     let answer = lab.dress(client.get(lab.url("/echo"))).send().await.unwrap();
     assert_eq!(json(answer).await["version"], "HTTP/2.0");
-}
-
-fn rustls_without_roots() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 #[tokio::test]
