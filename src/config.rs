@@ -14,15 +14,15 @@ mod value;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 
-use crate::citrix::{AuthorizationScheme, TokenDialect};
+use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 
 pub use check::{from_toml, load};
 pub use environment::process_environment;
@@ -133,7 +133,7 @@ pub enum LogFormat {
 pub struct Live {
     /// One per customer; the first is the default.
     pub credentials: Vec<Credential>,
-    /// Longest prefix first; the last is `/`.
+    /// Those of the configuration and `/`, longest prefix first; then the other built-in ones.
     pub routes: Vec<Route>,
     /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
@@ -198,21 +198,72 @@ pub enum InstanceId {
 /// Requests below one path prefix go to one upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The prefix, from its slash on and without one at the end (`/` alone is the empty string). Also the
-    /// route's name in metrics and logs, where the empty one is written `/`.
+    /// The prefix, from its slash on and without one at the end (`/` alone is the empty string).
     pub prefix: String,
+    /// Whether ASCII letters of a path may differ from the prefix's in case: those of built-in routes, and of what
+    /// replaces one.
+    pub any_case: bool,
     /// Whether the prefix is taken off before the request leaves.
     pub strip_prefix: bool,
     /// Where requests go.
     pub upstream: UpstreamUrl,
     /// How the token is written.
     pub authorization: AuthorizationScheme,
+    /// Whether the program brought it, and no `[[route]]` replaced it.
+    pub built_in: bool,
+    /// Headers of a fixed value, for requests that do not have them.
+    pub adds: Vec<(HeaderName, HeaderValue)>,
+    /// What the upstream allows each customer, which callers wait for.
+    pub limit: Option<RouteLimit>,
+    /// Whether links in JSON bodies are made to point at the proxy.
+    pub rewrite_links: bool,
+}
+
+/// What an upstream allows each customer. More requests wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteLimit {
+    /// Routes with the same name share the limit: a service behind several gateways counts a customer's requests
+    /// together.
+    pub shared_as: String,
+    /// What is allowed.
+    pub allows: Allows,
+    /// How long a request may wait.
+    pub queue_timeout: Duration,
+}
+
+/// The two kinds of limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allows {
+    /// So many at a time.
+    AtOnce(NonZeroUsize),
+    /// So many begun in a second.
+    PerSecond(NonZeroU32),
 }
 
 impl Route {
-    /// The route's name in metrics and logs.
+    /// A route without anything special about it.
+    pub(crate) fn plain(prefix: String, upstream: UpstreamUrl, authorization: AuthorizationScheme) -> Self {
+        Self {
+            strip_prefix: !prefix.is_empty(),
+            prefix,
+            any_case: false,
+            upstream,
+            authorization,
+            built_in: false,
+            adds: Vec::new(),
+            limit: None,
+            rewrite_links: false,
+        }
+    }
+
+    /// The route's name in metrics and logs: its prefix, where the empty one is written `/`. The routes to the
+    /// customers' own hosts have one name, as customers may be many.
     pub fn name(&self) -> &str {
-        if self.prefix.is_empty() { "/" } else { &self.prefix }
+        match self.prefix.as_str() {
+            "" => "/",
+            direct if self.built_in && direct.starts_with(services::DIRECT) => services::DIRECT,
+            prefix => prefix,
+        }
     }
 }
 

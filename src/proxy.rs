@@ -94,7 +94,7 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Failure> {
         let admitted = admit::admit(snapshot, request)?;
-        let route = pick_route::pick_route(snapshot, &admitted, exchange)?;
+        let route = pick_route::pick_route(snapshot, &admitted, exchange);
         let mut prepared = prepare::prepare(admitted, route, exchange)?;
         queue::queue(&mut prepared, &self.shared.in_flight, &snapshot.live.limits, exchange).await?;
         let upstream =

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
-use crate::citrix::AuthorizationScheme;
+use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, InstanceId, Live};
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
+use crate::wire::prefix_tree::PrefixTree;
 
 /// The live configuration and the tokens that go with it. A reload publishes another one.
 pub struct Published {
@@ -45,8 +46,10 @@ pub struct Snapshot {
     published: Arc<Published>,
     /// The settings as they were checked.
     pub live: Arc<Live>,
-    /// Longest prefix first.
+    /// In the configuration's order.
     pub routes: Vec<Route>,
+    /// Where paths lead: to one of the routes, or nowhere.
+    prefixes: PrefixTree<Option<usize>>,
     /// The first is the one meant when a request names none.
     pub customers: Vec<Customer>,
     /// The worker's metrics.
@@ -63,6 +66,8 @@ pub struct Route {
     pub origin: Arc<Origin>,
     /// For `Host`.
     pub host: HeaderValue,
+    /// Headers for requests that do not have them.
+    pub adds: Vec<(HeaderName, HeaderValue)>,
     /// Its metrics.
     pub metrics: RouteMetrics,
 }
@@ -93,6 +98,7 @@ impl Snapshot {
             config: route.clone(),
             origin: Arc::clone(origin),
             host: own_copy(&origin.host),
+            adds: route.adds.iter().map(|(name, value)| (name.clone(), own_copy(value))).collect(),
             metrics: metrics.route(route.name(), ANONYMOUS),
         });
         let customers = live.credentials.iter().zip(&published.slots).map(|(credential, slot)| Customer {
@@ -105,6 +111,7 @@ impl Snapshot {
             held: RefCell::new(None),
         });
         Rc::new(Self {
+            prefixes: prefixes(&live.routes),
             routes: routes.collect(),
             customers: customers.collect(),
             unrouted: metrics.route(NONE, NONE),
@@ -114,10 +121,27 @@ impl Snapshot {
         })
     }
 
+    /// The index of the route with the longest prefix of `path`. `None`: it leads nowhere.
+    pub fn route_of(&self, path: &str) -> Option<usize> {
+        self.prefixes.find(path).copied().flatten()
+    }
+
     /// Whether this is a view of `published`.
     pub fn is_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
     }
+}
+
+/// The routes by their prefixes, and prefixes below which nothing else leads anywhere.
+fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
+    let mut tree = PrefixTree::default();
+    for prefix in services::reserved() {
+        tree.insert(prefix, true, None);
+    }
+    for (index, route) in routes.iter().enumerate() {
+        tree.insert(&route.prefix, route.any_case, Some(index));
+    }
+    tree
 }
 
 impl Customer {

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
 use crate::clock::Clock;
-use crate::config::{self, Config, Credential, SecretSource};
+use crate::config::{self, Config, Credential, Route, SecretSource};
 use crate::tls;
 use crate::token::issuer::{HttpIssuer, Issuer, Login};
 
@@ -57,7 +57,8 @@ fn summary(config: &Config) -> String {
     for credential in &config.live.credentials {
         let _ = writeln!(text, "customer   {} logs in at {}", credential.customer(), credential.token_url);
     }
-    for route in &config.live.routes {
+    let shown = |route: &&Route| !route.built_in || route.prefix.is_empty();
+    for route in config.live.routes.iter().filter(shown) {
         let url = &route.upstream;
         let _ = writeln!(
             text,
@@ -68,6 +69,8 @@ fn summary(config: &Config) -> String {
             url.base_path
         );
     }
+    let others = config.live.routes.iter().filter(|route| !shown(route)).count();
+    let _ = writeln!(text, "           and {others} built in (docs/services.md)");
     text
 }
 

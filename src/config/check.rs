@@ -4,6 +4,7 @@
 //! report and the default stands in for it, so that one run finds all of them.
 
 mod admin;
+mod built_in;
 mod citrix;
 mod limits;
 mod listen;
@@ -27,7 +28,8 @@ use toml::Value;
 use super::environment::{self, Environment};
 use super::file::{self, Field as _, File};
 use super::report::{Problem, Report};
-use super::{Boot, Config, Live, syntax};
+use super::{Boot, Config, Credential, Live, syntax};
+use built_in::BuiltIn;
 
 /// What a timeout may be: not zero, which would let nothing pass, and not so long that it is none.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
@@ -81,7 +83,9 @@ fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let upstream = upstream::check(&file.upstream, report);
     let token = token::check(&file.token, report);
     let limits = limits::check(&file.limits, report);
-    let routes = route::check(&file.route, citrix.api, report);
+    let customers = citrix.credential.iter().map(Credential::customer);
+    let built_in = BuiltIn::new(citrix.cloud, citrix.api, customers);
+    let routes = route::check(&file.route, built_in, report);
     let drain_timeout = process::check_lifecycle(&file.lifecycle, report);
     let access_log = report.switch(&file.log.access, true);
     process::check_insecure(&file.insecure, report);

@@ -7,6 +7,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
+use super::pick_route::{self, Addressed};
 use crate::browser_guard;
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, customer_in_path};
 use crate::config::Live;
@@ -18,7 +19,7 @@ use crate::wire::host;
 /// A request that may be forwarded, and for whom.
 pub struct Admitted<'s> {
     pub(super) method: Method,
-    pub(super) target: PathAndQuery,
+    pub(super) address: Addressed,
     pub(super) headers: HeaderMap,
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
@@ -32,7 +33,7 @@ pub struct Admitted<'s> {
 /// With the reason and what to change.
 pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitted<'_>, Failure> {
     let live = &snapshot.live;
-    let (head, mut body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         let detail = format!("{} is not forwarded", head.method);
         return Err(Failure::new(Reason::BadRequest, detail));
@@ -52,7 +53,9 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
         _ => return Err(Failure::new(Reason::BadRequest, "the request target is not a path")),
     };
     refuse_codings(&head.headers)?;
-    let customer = pick_customer(snapshot, &head.headers, target.path())?;
+    // A name that leads nowhere is told before a customer below it would be.
+    let address = pick_route::address(snapshot, target, &mut head.headers)?;
+    let customer = pick_customer(snapshot, &head.headers, address.target.path())?;
     refuse_too_large(live, &head.headers)?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
     let expects_continue = head.version >= Version::HTTP_11
@@ -60,7 +63,7 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
             .headers
             .get(EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    Ok(Admitted { method: head.method, target, headers: head.headers, body, customer, expects_continue })
+    Ok(Admitted { method: head.method, address, headers: head.headers, body, customer, expects_continue })
 }
 
 /// The customer a request is about: what `Citrix-CustomerId` or the path says, else the default. The old

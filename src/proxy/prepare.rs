@@ -11,7 +11,7 @@ use http_body::Body;
 
 use super::admit::Admitted;
 use crate::citrix::headers::{
-    CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_path, stays_here,
+    CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
     wants_instance_id,
 };
 use crate::error::{Failure, Reason};
@@ -42,7 +42,11 @@ pub fn prepare<'s>(
     route: &Route,
     exchange: &mut Exchange,
 ) -> Result<UpstreamRequest<'s>, Failure> {
-    let Admitted { method, target, mut headers, body, customer, expects_continue } = admitted;
+    let Admitted { method, address, mut headers, body, customer, expects_continue } = admitted;
+    let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
+    let target = path::rebase(&address.target, prefix, &route.config.upstream.base_path)
+        .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
+    refuse_other_customer(&customer.id, target.path())?;
     take_out(&mut headers);
     join_cookies(&mut headers);
     if wants_instance_id(target.path())
@@ -53,12 +57,10 @@ pub fn prepare<'s>(
     headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
     headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
     accept_json(&mut headers);
+    for (name, value) in &route.adds {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
     frame(&method, &mut headers, &body);
-
-    let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
-    let target = path::rebase(&target, prefix, &route.config.upstream.base_path)
-        .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
-    refuse_other_customer(&customer.id, target.path())?;
     let upload = body.progress();
     exchange.upload.clone_from(&upload);
     Ok(UpstreamRequest { method, target, headers, body, upload, customer, expects_continue })
@@ -66,7 +68,7 @@ pub fn prepare<'s>(
 
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.
 fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
-    match customer_in_path(path) {
+    match customer_in_service_path(path) {
         Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
             Err(Failure::new(Reason::CustomerForbidden, "the path names another customer than the request"))
         }

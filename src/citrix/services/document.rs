@@ -24,12 +24,20 @@ request becomes part of a host name.
 Other headers in the table are the tool's to send.
 ";
 
-const RETIRED: &str = "
+const RETIRED: &str = r#"
 ## Retired addresses
 
 They are translated, in any letter case, and the query stays as it is. Ids in the path become
-`Citrix-CustomerId` and `Citrix-InstanceId`. A `[[route]]` for such a path wins over the translation. The access log
-has `retired` with the family, and `retired_addresses_total` counts them.
+`Citrix-CustomerId` and `Citrix-InstanceId`. The access log has `retired` with the family, and
+`retired_addresses_total` counts them. A `[[route]]` for such a path wins over the translation; US Government, where
+DaaS is on the customers' own hosts only, needs one:
+
+```toml
+[[route]]
+prefix = "/citrix/orchestration"
+upstream = "https://acme.xendesktop.us"
+strip_prefix = false
+```
 
 | family | retired | today |
 |---|---|---|
@@ -40,7 +48,7 @@ has `retired` with the family, and `retired_addresses_total` counts them.
 | | `/citrix/orchestration/api/me`, also below `techpreview` | `/cvad/manage/me` |
 | `/cvadapis` | `/cvadapis/{site}/…` | `/cvad/manage/…` |
 | | `/cvadapis/me`, `/cvadapis/Sites`, `/cvadapis/Machines` | `/cvad/manage/…` |
-";
+"#;
 
 const CLASSIC_PATHS: &str = "\
 Their paths begin with the customer: `/classic/registry/acme/resourcelocations`. Those without a name are known to be

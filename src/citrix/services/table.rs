@@ -67,6 +67,7 @@ pub static SERVICES: &[Service] = &[
         name: "Analytics OData",
         at: At::Gateway("/casodata"),
         paging: "`$top`, `$skip`",
+        transaction_id: "",
         ..ON_GATEWAY
     },
     Service {
@@ -84,7 +85,7 @@ pub static SERVICES: &[Service] = &[
         ..ON_GATEWAY
     },
     Service { name: "Resource locations", at: At::Gateway("/resourcelocations"), ..ON_GATEWAY },
-    Service { name: "Connectors", at: At::Gateway("/connectors"), ..ON_GATEWAY },
+    Service { name: "Connectors", at: At::Gateway("/connectors"), transaction_id: "", ..ON_GATEWAY },
     Service {
         name: "Administrators",
         at: At::Gateway("/administrators"),

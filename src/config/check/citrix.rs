@@ -22,6 +22,8 @@ pub(super) struct Citrix {
     pub(super) credential: Option<Credential>,
     /// The route `/`, to the API gateway.
     pub(super) api: Route,
+    /// Whose hosts the built-in routes lead to.
+    pub(super) cloud: Cloud,
 }
 
 pub(super) fn check(citrix: &file::Citrix, report: &mut Report<'_>) -> Citrix {
@@ -48,7 +50,7 @@ pub(super) fn check(citrix: &file::Citrix, report: &mut Report<'_>) -> Citrix {
             token_dialect,
         })
     })();
-    Citrix { credential, api }
+    Citrix { credential, api, cloud }
 }
 
 fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Route {
@@ -56,7 +58,7 @@ fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Ro
     let written = report.read(&citrix.api_url, &example, |leaf| url::upstream(leaf.text()?));
     let authorization = report.choice(&citrix.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
     let upstream = written.unwrap_or_else(|| preset(cloud));
-    Route { prefix: String::new(), strip_prefix: false, upstream, authorization }
+    Route::plain(String::new(), upstream, authorization)
 }
 
 /// The gateway of a cloud. A table of ours that is not a URL would be a bug, which a test looks for.
