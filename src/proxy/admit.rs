@@ -43,8 +43,9 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
     browser_guard::check(&live.hosts, authority.as_ref(), &head.headers)?;
     let target = match head.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => target.clone(),
-        // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1).
-        query if head.uri.authority().is_some() => {
+        // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1). A host
+        // alone is for CONNECT (section 3.2.3).
+        query if head.uri.scheme().is_some() => {
             let query = query.map_or("", PathAndQuery::as_str);
             PathAndQuery::try_from(format!("/{query}")).map_err(|error| {
                 Failure::new(Reason::BadRequest, "the request target is not a path").because(error)

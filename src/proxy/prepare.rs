@@ -46,6 +46,8 @@ pub fn prepare<'s>(
     let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
     let target = path::rebase(&address.target, prefix, &route.config.upstream.base_path)
         .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
+    // With and without the upstream's own base path in front.
+    refuse_other_customer(&customer.id, address.target.path().get(prefix.len()..).unwrap_or_default())?;
     refuse_other_customer(&customer.id, target.path())?;
     take_out(&mut headers);
     join_cookies(&mut headers);

@@ -23,6 +23,7 @@ mod queue;
 mod regressions;
 mod secrets;
 mod send;
+mod services;
 mod token_life;
 mod transaction_ids;
 mod translate;

@@ -74,6 +74,27 @@ async fn at_level_trace_the_log_holds_no_secret() {
 }
 
 #[tokio::test]
+async fn a_request_to_a_retired_address_is_noted() {
+    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = talkative(folder.path(), &upstream, &logins).await;
+    let (address, _) = addresses(&mut gateway).await;
+    for path in ["/CvadApis/me", "/cvad/manage/me"] {
+        ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+    }
+    gateway.signal("TERM");
+    let log = gateway.end().await.log();
+    let fields = |line: &serde_json::Value| {
+        ["path", "route", "retired"].map(|name| line[name].as_str().unwrap_or_default().to_owned())
+    };
+    let access: Vec<_> = log.iter().filter(|line| line["target"] == "access").map(fields).collect();
+    assert_eq!(
+        access,
+        [["/CvadApis/me", "/cvad/manage", "/cvadapis"], ["/cvad/manage/me", "/cvad/manage", ""]]
+    );
+}
+
+#[tokio::test]
 async fn failed_logins_are_logged_without_a_secret() {
     let upstream = Upstream::refusing();
     let logins = Logins::refused().await;
