@@ -282,6 +282,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests being answered, all workers together.
     pub max_in_flight: usize,
+    /// Requests that wait in one queue: for one customer's token.
+    pub max_queued: usize,
     /// For a request head to arrive, from its first byte on; for a TLS handshake too.
     pub header_read_timeout: Duration,
     /// Between pieces of a request body.
@@ -292,4 +294,6 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// Of one request body.
     pub max_body_bytes: u64,
+    /// What is kept of a request body so that it can be sent again.
+    pub replay_buffer_bytes: usize,
 }

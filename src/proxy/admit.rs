@@ -55,6 +55,7 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
     let customer = pick_customer(snapshot, &head.headers, target.path())?;
     refuse_too_large(live, &head.headers)?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
+    body.keep(live.limits.replay_buffer_bytes);
     let expects_continue = head.version >= Version::HTTP_11
         && head
             .headers

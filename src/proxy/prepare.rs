@@ -2,8 +2,6 @@
 //!
 //! Only this step makes an [`UpstreamRequest`], so nothing leaves that did not pass its rules.
 
-use std::rc::Rc;
-
 use http::header::{ACCEPT, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
@@ -16,7 +14,7 @@ use crate::citrix::headers::{
 };
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::body::{BodyProgress, CallerBody};
+use crate::inbound::body::CallerBody;
 use crate::snapshot::{Customer, Route};
 use crate::wire::{hop_by_hop, path};
 
@@ -28,7 +26,6 @@ pub struct UpstreamRequest<'s> {
     pub(super) target: PathAndQuery,
     pub(super) headers: HeaderMap,
     pub(super) body: CallerBody,
-    pub(super) upload: Option<Rc<BodyProgress>>,
     pub(super) customer: &'s Customer,
     pub(super) expects_continue: bool,
 }
@@ -59,9 +56,8 @@ pub fn prepare<'s>(
     let target = path::rebase(&target, prefix, &route.config.upstream.base_path)
         .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
     refuse_other_customer(&customer.id, target.path())?;
-    let upload = body.progress();
-    exchange.upload.clone_from(&upload);
-    Ok(UpstreamRequest { method, target, headers, body, upload, customer, expects_continue })
+    exchange.upload = body.progress();
+    Ok(UpstreamRequest { method, target, headers, body, customer, expects_continue })
 }
 
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.

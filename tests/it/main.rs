@@ -21,6 +21,7 @@ mod pick_route;
 mod prepare;
 mod queue;
 mod regressions;
+mod replay;
 mod secrets;
 mod send;
 mod token_life;

@@ -96,7 +96,8 @@ fn without_a_word_everything_has_the_documented_default() {
     let timeouts = [limits.header_read_timeout, limits.body_idle_timeout, limits.keep_alive_timeout];
     assert_eq!(timeouts.map(seconds), [10.0, 60.0, 600.0]);
     assert_eq!((limits.max_connections, limits.max_in_flight), (10_000, 1024));
-    assert_eq!((limits.max_header_bytes, limits.max_body_bytes), (64 << 10, 1 << 30));
+    let sizes = (limits.max_header_bytes, limits.max_body_bytes, limits.replay_buffer_bytes);
+    assert_eq!(sizes, (64 << 10, 1 << 30, 64 << 10));
 }
 
 #[test]
@@ -153,10 +154,11 @@ fn every_built_key_does_what_it_says() {
         [0, 6000, 7000]
     );
     let limits = live.limits;
-    assert_eq!((limits.max_connections, limits.max_in_flight), (11, 12));
+    assert_eq!((limits.max_connections, limits.max_in_flight, limits.max_queued), (11, 12, 13));
     let timeouts = [limits.header_read_timeout, limits.body_idle_timeout, limits.keep_alive_timeout];
     assert_eq!(timeouts.map(ms), [500, 14_000, 15_000]);
-    assert_eq!((limits.max_header_bytes, limits.max_body_bytes), (8192, 4096));
+    let sizes = (limits.max_header_bytes, limits.max_body_bytes, limits.replay_buffer_bytes);
+    assert_eq!(sizes, (8192, 4096, 1024));
     assert_eq!(ms(live.drain_timeout), 16_000);
 }
 

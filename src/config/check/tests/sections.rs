@@ -183,8 +183,6 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
     for (on, key) in [
         ("[insecure]\nallow_anonymous = true", "insecure.allow_anonymous"),
         ("[limits]\nmax_connections_per_address = 1", "limits.max_connections_per_address"),
-        ("[limits]\nmax_queued = 1000", "limits.max_queued"),
-        ("[limits]\nreplay_buffer_bytes = '64KiB'", "limits.replay_buffer_bytes"),
         ("[lifecycle]\ndrain_delay = '1s'", "lifecycle.drain_delay"),
         ("[upstream]\nretry_budget = '10s'", "upstream.retry_budget"),
         ("[upstream]\nproxy_url = 'http://p'", "upstream.proxy_url"),
