@@ -97,8 +97,9 @@ impl Proxy {
         let route = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let mut prepared = prepare::prepare(admitted, route, exchange)?;
         queue::queue(&mut prepared, &self.shared.in_flight, &snapshot.live.limits, exchange).await?;
+        let destination = route.destination(prepared.customer);
         let upstream =
-            send::Upstream { route, pool: &self.pool, clock: self.shared.clock, live: &snapshot.live };
+            send::Upstream { destination, pool: &self.pool, clock: self.shared.clock, live: &snapshot.live };
         let sent = upstream.send(prepared, exchange).await?;
         translate::translate(sent)
     }

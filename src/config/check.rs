@@ -73,7 +73,7 @@ pub fn from_toml(
 
 /// The whole configuration; `None` when there is no credential, which is on the report then.
 fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
-    let citrix = citrix::check(&file.citrix, report);
+    let credential = citrix::check(&file.citrix, report);
     refuse_blocks(file, report);
     let listen = listen::check(&file.listen, report);
     let admin = admin::check(&file.admin, &listen.listeners, report);
@@ -81,7 +81,7 @@ fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let upstream = upstream::check(&file.upstream, report);
     let token = token::check(&file.token, report);
     let limits = limits::check(&file.limits, report);
-    let routes = route::check(&file.route, citrix.api, report);
+    let routes = route::check(&file.route, report);
     let drain_timeout = process::check_lifecycle(&file.lifecycle, report);
     let access_log = report.switch(&file.log.access, true);
     process::check_insecure(&file.insecure, report);
@@ -93,7 +93,7 @@ fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         admin,
         log,
     };
-    let credentials = vec![citrix.credential?];
+    let credentials = vec![credential?];
     let hosts = listen.hosts;
     Some((boot, Live { credentials, routes, hosts, upstream, token, limits, access_log, drain_timeout }))
 }

@@ -15,7 +15,7 @@ use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::{BodyFault, BodyProgress, CallerBody};
-use crate::snapshot::{Customer, HeldToken, Route};
+use crate::snapshot::{Customer, Destination, HeldToken};
 use crate::token::slot::Unavailable;
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
@@ -33,8 +33,8 @@ pub struct Sent {
 
 /// Where a request goes, and what it is sent with.
 pub struct Upstream<'a> {
-    /// The route it took.
-    pub route: &'a Route,
+    /// What host, and in which scheme it wants the token.
+    pub destination: &'a Destination,
     /// This worker's connections.
     pub pool: &'a Rc<Pool>,
     /// Whether tokens have expired.
@@ -101,7 +101,7 @@ impl Upstream<'_> {
     ) -> Result<Sent, Failure> {
         let UpstreamRequest { method, target, headers, body, upload, customer, .. } = request;
         let deadline = ResponseDeadline::new(self.live.upstream.response_timeout, began, upload.clone());
-        let failure = |failed: Failed| failed.into_failure(self.route, upload.as_deref(), &deadline);
+        let failure = |failed: Failed| failed.into_failure(self.destination, upload.as_deref(), &deadline);
         let harmless = method.is_idempotent() && body.is_end_stream();
         let mut outgoing = Outgoing { method, target, headers, body };
         loop {
@@ -109,12 +109,12 @@ impl Upstream<'_> {
             let lease = self.lease(first).await.map_err(|error| failure(Failed::Connect(error)))?;
             // The dial that this lease waited for, its own or another's, may have outlasted a token.
             let token = self.usable_token(customer, exchange).await?;
-            let authorization = token.authorization(self.route.config.authorization).clone();
+            let authorization = token.authorization(self.destination.authorization).clone();
             outgoing.headers.insert(AUTHORIZATION, authorization);
             exchange.attempts += 1;
             let again = exchange.attempts < MAX_ATTEMPTS;
             let copy = (again && harmless && lease.reused).then(|| outgoing.copy_without_body());
-            outgoing = match (lease.exchange_of(outgoing, self.route, &deadline).await, copy) {
+            outgoing = match (lease.exchange_of(outgoing, self.destination, &deadline).await, copy) {
                 (Ok(response), _) => return Ok(Sent { response, token }),
                 (Err(AttemptError::Unsent { request, .. }), _) if again => Outgoing::taken_back(*request),
                 (Err(AttemptError::Broken(_) | AttemptError::Refused(_)), Some(copy)) => copy,
@@ -125,7 +125,7 @@ impl Upstream<'_> {
 
     /// A connection for an attempt. Pooled connections go stale together, so only the first attempt takes one.
     async fn lease(&self, first: bool) -> Result<Lease, Arc<ConnectError>> {
-        let origin = &self.route.origin;
+        let origin = &self.destination.origin;
         // Boxed: dialling is rare and its future large.
         if !first {
             return Box::pin(self.pool.dial(origin)).await;
@@ -176,16 +176,16 @@ impl Outgoing {
     }
 
     /// HTTP/1.1 names the host in a field and the path in the request line.
-    fn into_http1(mut self, route: &Route) -> Request<CallerBody> {
-        self.headers.insert(HOST, route.host.clone());
+    fn into_http1(mut self, destination: &Destination) -> Request<CallerBody> {
+        self.headers.insert(HOST, destination.host.clone());
         self.into_request(Version::HTTP_11, Uri::from)
     }
 
     /// HTTP/2 names scheme and authority in the target and knows neither `Host` nor codings of the transfer.
-    fn into_http2(mut self, route: &Route) -> Request<CallerBody> {
+    fn into_http2(mut self, destination: &Destination) -> Request<CallerBody> {
         self.headers.remove(HOST);
         self.headers.remove(TRANSFER_ENCODING);
-        let origin = Arc::clone(&route.origin);
+        let origin = Arc::clone(&destination.origin);
         self.into_request(Version::HTTP_2, move |target| {
             let mut parts = http::uri::Parts::default();
             parts.scheme = Some(origin.scheme.clone());
@@ -210,11 +210,14 @@ impl Lease {
     async fn exchange_of(
         self,
         outgoing: Outgoing,
-        route: &Route,
+        destination: &Destination,
         deadline: &ResponseDeadline,
     ) -> Result<Response<ResponseBody>, AttemptError> {
-        let request =
-            if self.speaks_http2() { outgoing.into_http2(route) } else { outgoing.into_http1(route) };
+        let request = if self.speaks_http2() {
+            outgoing.into_http2(destination)
+        } else {
+            outgoing.into_http1(destination)
+        };
         self.exchange(request, deadline).await
     }
 }
@@ -222,11 +225,11 @@ impl Lease {
 impl Failed {
     fn into_failure(
         self,
-        route: &Route,
+        destination: &Destination,
         upload: Option<&BodyProgress>,
         deadline: &ResponseDeadline,
     ) -> Failure {
-        let authority = &route.origin.authority;
+        let authority = &destination.origin.authority;
         match (upload.and_then(|upload| upload.fault.get()), self) {
             (Some(fault), _) => caller_body_failed(fault),
             (None, Self::Connect(error)) => {

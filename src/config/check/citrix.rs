@@ -7,7 +7,7 @@ use super::{Report, file, secret, url};
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::value::{Checked, Leaf};
-use crate::config::{Credential, InstanceId, Route, SecretSource, UpstreamUrl};
+use crate::config::{Credential, Destination, InstanceId, SecretSource, UpstreamUrl};
 
 /// What `authorization` may be.
 pub(super) const SCHEMES: [(&str, AuthorizationScheme); 2] =
@@ -16,15 +16,8 @@ pub(super) const SCHEMES: [(&str, AuthorizationScheme); 2] =
 const DIALECTS: [(&str, TokenDialect); 2] =
     [("oauth2", TokenDialect::Oauth2), ("trust", TokenDialect::Trust)];
 
-/// What `[citrix]` means.
-pub(super) struct Citrix {
-    /// `None` when a part of it is missing or wrong.
-    pub(super) credential: Option<Credential>,
-    /// The route `/`, to the API gateway.
-    pub(super) api: Route,
-}
-
-pub(super) fn check(citrix: &file::Citrix, report: &mut Report<'_>) -> Citrix {
+/// What `[citrix]` means; `None` when a part of it is missing or wrong.
+pub(super) fn check(citrix: &file::Citrix, report: &mut Report<'_>) -> Option<Credential> {
     let cloud = report.choice(&citrix.cloud, &Cloud::ALL).unwrap_or(Cloud::Commercial);
     let api = check_api(citrix, cloud, report);
     let customer_id = check_customer_id(&citrix.customer_id, report);
@@ -33,30 +26,27 @@ pub(super) fn check(citrix: &file::Citrix, report: &mut Report<'_>) -> Citrix {
     let instance_id = check_instance_id(&citrix.instance_id, report);
     let token_dialect = report.choice(&citrix.token_dialect, &DIALECTS).unwrap_or(cloud.token_dialect());
     let token_url = check_token_url(citrix, report).or_else(|| {
-        let origin = format!("{}://{}", api.upstream.scheme, api.upstream.authority);
+        let origin = format!("{}://{}", api.url.scheme, api.url.authority);
         let customer = customer_id.as_ref()?.to_str().ok()?;
         default_token_url(&citrix.customer_id, &cloud.token_url(&origin, customer, token_dialect), report)
     });
-    let credential = (|| {
-        Some(Credential {
-            customer_id: customer_id?,
-            client_id: client_id?,
-            client_secret: client_secret?,
-            client_secret_next,
-            instance_id,
-            token_url: token_url?,
-            token_dialect,
-        })
-    })();
-    Citrix { credential, api }
+    Some(Credential {
+        customer_id: customer_id?,
+        api,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        client_secret_next,
+        instance_id,
+        token_url: token_url?,
+        token_dialect,
+    })
 }
 
-fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Route {
+fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Destination {
     let example = format!("{:?}", cloud.api_url());
     let written = report.read(&citrix.api_url, &example, |leaf| url::upstream(leaf.text()?));
     let authorization = report.choice(&citrix.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
-    let upstream = written.unwrap_or_else(|| preset(cloud));
-    Route { prefix: String::new(), strip_prefix: false, upstream, authorization }
+    Destination { url: written.unwrap_or_else(|| preset(cloud)), authorization }
 }
 
 /// The gateway of a cloud. A table of ours that is not a URL would be a bug, which a test looks for.
