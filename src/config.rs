@@ -131,8 +131,10 @@ pub enum LogFormat {
 /// Settings that each request takes from one snapshot.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// One per customer; the first is the default.
+    /// One per customer, in the order of the file; never none, and no two for ids that differ in case alone.
     pub credentials: Vec<Credential>,
+    /// Which of them is meant when a request names none.
+    pub default_customer: Option<usize>,
     /// Longest prefix first; the last is `/`.
     pub routes: Vec<Route>,
     /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.

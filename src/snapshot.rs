@@ -1,5 +1,7 @@
 //! What requests look up: published once for the whole program, resolved by each worker for itself.
 
+mod customers;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
+
+pub use customers::Customers;
 
 /// The live configuration and the tokens that go with it. A reload publishes another one.
 pub struct Published {
@@ -67,8 +71,8 @@ pub struct Snapshot {
     pub live: Arc<Live>,
     /// Longest prefix first.
     pub routes: Vec<Route>,
-    /// The first is the one meant when a request names none.
-    pub customers: Vec<Customer>,
+    /// With a credential each.
+    pub customers: Customers,
     /// The worker's metrics.
     pub metrics: WorkerMetrics,
     /// Handles for requests that got no route.
@@ -151,7 +155,7 @@ impl Snapshot {
         let customers = customers.map(|((credential, slot), origin)| Customer::new(credential, slot, origin));
         Rc::new(Self {
             routes: routes.collect(),
-            customers: customers.collect(),
+            customers: Customers::new(customers, live.default_customer),
             unrouted: metrics.route(NONE, NONE),
             metrics,
             live,

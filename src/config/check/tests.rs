@@ -1,6 +1,7 @@
 //! What is accepted, what is not, and what is said about it.
 
 mod canary;
+mod customers;
 mod environment;
 mod example;
 mod sections;

@@ -195,7 +195,6 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
         ("[listen]\npublic_url = 'https://a'", "listen.public_url"),
         ("[token]\ncache_file = '/a'", "token.cache_file"),
         ("[token]\ncache_key = { file = '/a' }", "token.cache_key"),
-        ("[[customer]]\ncustomer_id = 'a'\n[[customer]]", "customer"),
         ("[[caller]]\nname = 'a'", "caller"),
         ("[login]", "login"),
         (&format!("{ROUTE}rewrite_links = true"), "route[0].rewrite_links"),
