@@ -131,8 +131,10 @@ pub enum LogFormat {
 /// Settings that each request takes from one snapshot.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// One per customer; the first is the default.
+    /// One per customer, in the order of the file; never none, and no two for ids that differ in case alone.
     pub credentials: Vec<Credential>,
+    /// Which of them is meant when a request names none.
+    pub default_customer: Option<usize>,
     /// Longest prefix first; the last is `/`.
     pub routes: Vec<Route>,
     /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.
@@ -163,6 +165,8 @@ pub enum AllowedHosts {
 pub struct Credential {
     /// Citrix's customer id, as it is sent in `Citrix-CustomerId`.
     pub customer_id: HeaderValue,
+    /// The API gateway that the customer's requests go to.
+    pub api: Destination,
     /// The API client's id.
     pub client_id: String,
     /// The API client's secret.
@@ -204,7 +208,23 @@ pub struct Route {
     /// Whether the prefix is taken off before the request leaves.
     pub strip_prefix: bool,
     /// Where requests go.
-    pub upstream: UpstreamUrl,
+    pub target: Target,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the API gateway of the request's customer: [`Credential::api`].
+    CustomerApi,
+    /// To one upstream, whoever the customer is.
+    Fixed(Destination),
+}
+
+/// An upstream, and how it is shown the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Its base URL.
+    pub url: UpstreamUrl,
     /// How the token is written.
     pub authorization: AuthorizationScheme,
 }
@@ -225,6 +245,12 @@ pub struct UpstreamUrl {
     pub authority: Authority,
     /// The path put in front of the rest, without a slash at the end; often empty.
     pub base_path: String,
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.base_path)
+    }
 }
 
 impl UpstreamUrl {

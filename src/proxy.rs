@@ -100,7 +100,13 @@ impl Proxy {
         let route = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let mut prepared = prepare::prepare(admitted, route, exchange)?;
         queue::queue(&mut prepared, &self.shared, &snapshot.live, exchange).await?;
-        let upstream = send::Upstream { route, pool: &self.pool, shared: &self.shared, live: &snapshot.live };
+        let upstream = send::Upstream {
+            route,
+            destination: route.destination(prepared.customer),
+            pool: &self.pool,
+            shared: &self.shared,
+            live: &snapshot.live,
+        };
         let sent = upstream.send(prepared, exchange).await?;
         translate::translate(sent)
     }

@@ -1,5 +1,7 @@
 //! What requests look up: published once for the whole program, resolved by each worker for itself.
 
+mod customers;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,10 +10,12 @@ use std::time::SystemTime;
 use http::HeaderValue;
 
 use crate::citrix::AuthorizationScheme;
-use crate::config::{self, InstanceId, Live};
+use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
+
+pub use customers::Customers;
 
 /// The live configuration and the tokens that go with it. A reload publishes another one.
 pub struct Published {
@@ -19,7 +23,10 @@ pub struct Published {
     pub live: Arc<Live>,
     /// The slots of its credentials, in order.
     pub slots: Vec<Arc<Slot>>,
-    origins: Vec<Arc<Origin>>,
+    /// Where the customers' API gateways are, in order.
+    apis: Vec<Arc<Origin>>,
+    /// Where the routes lead, in order; `None` to the customer's API gateway.
+    fixed: Vec<Option<Arc<Origin>>>,
 }
 
 impl Published {
@@ -28,13 +35,30 @@ impl Published {
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
     pub fn new(live: Arc<Live>, slots: Vec<Arc<Slot>>) -> Result<Self, BadHost> {
-        let mut origins: Vec<Arc<Origin>> = Vec::with_capacity(live.routes.len());
-        for route in &live.routes {
-            let same = origins.iter().find(|origin| origin.is_of(&route.upstream)).cloned();
-            let id = origins.iter().map(|origin| origin.id + 1).max().unwrap_or_default();
-            origins.push(same.map_or_else(|| Origin::new(id, &route.upstream).map(Arc::new), Ok)?);
+        let mut origins = Origins::default();
+        let apis = live.credentials.iter().map(|credential| origins.of(&credential.api.url));
+        let apis = apis.collect::<Result<_, _>>()?;
+        let fixed = live.routes.iter().map(|route| match &route.target {
+            Target::CustomerApi => Ok(None),
+            Target::Fixed(destination) => origins.of(&destination.url).map(Some),
+        });
+        let fixed = fixed.collect::<Result<_, _>>()?;
+        Ok(Self { live, slots, apis, fixed })
+    }
+}
+
+/// Each origin once, at the place that its id says.
+#[derive(Default)]
+struct Origins(Vec<Arc<Origin>>);
+
+impl Origins {
+    fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, BadHost> {
+        if let Some(known) = self.0.iter().find(|origin| origin.is_of(url)) {
+            return Ok(Arc::clone(known));
         }
-        Ok(Self { live, slots, origins })
+        let new = Arc::new(Origin::new(self.0.len(), url)?);
+        self.0.push(Arc::clone(&new));
+        Ok(new)
     }
 }
 
@@ -47,8 +71,8 @@ pub struct Snapshot {
     pub live: Arc<Live>,
     /// Longest prefix first.
     pub routes: Vec<Route>,
-    /// The first is the one meant when a request names none.
-    pub customers: Vec<Customer>,
+    /// With a credential each.
+    pub customers: Customers,
     /// The worker's metrics.
     pub metrics: WorkerMetrics,
     /// Handles for requests that got no route.
@@ -59,12 +83,40 @@ pub struct Snapshot {
 pub struct Route {
     /// As configured.
     pub config: config::Route,
+    /// `None`: to the API gateway of the request's customer.
+    fixed: Option<Destination>,
+    /// Its metrics.
+    pub metrics: RouteMetrics,
+}
+
+impl Route {
+    /// Where a request of `customer` goes by this route.
+    pub fn destination<'s>(&'s self, customer: &'s Customer) -> &'s Destination {
+        self.fixed.as_ref().unwrap_or(&customer.api)
+    }
+}
+
+/// An upstream, ready for use.
+pub struct Destination {
     /// Where its connections go.
     pub origin: Arc<Origin>,
     /// For `Host`.
     pub host: HeaderValue,
-    /// Its metrics.
-    pub metrics: RouteMetrics,
+    /// The path put in front of the rest, without a slash at the end; often empty.
+    pub base_path: String,
+    /// How the token is written.
+    pub authorization: AuthorizationScheme,
+}
+
+impl Destination {
+    fn new(config: &config::Destination, origin: &Arc<Origin>) -> Self {
+        Self {
+            origin: Arc::clone(origin),
+            host: own_copy(&origin.host),
+            base_path: config.url.base_path.clone(),
+            authorization: config.authorization,
+        }
+    }
 }
 
 /// A customer with a credential.
@@ -75,6 +127,8 @@ pub struct Customer {
     pub instance_id: Option<HeaderValue>,
     /// The token's slot.
     pub slot: Arc<Slot>,
+    /// Its API gateway.
+    api: Destination,
     held: RefCell<Option<Rc<HeldToken>>>,
 }
 
@@ -89,24 +143,19 @@ impl Snapshot {
     /// Resolves what is published.
     pub fn new(published: Arc<Published>, metrics: WorkerMetrics) -> Rc<Self> {
         let live = Arc::clone(&published.live);
-        let routes = live.routes.iter().zip(&published.origins).map(|(route, origin)| Route {
+        let routes = live.routes.iter().zip(&published.fixed).map(|(route, origin)| Route {
             config: route.clone(),
-            origin: Arc::clone(origin),
-            host: own_copy(&origin.host),
+            fixed: match (&route.target, origin) {
+                (Target::Fixed(destination), Some(origin)) => Some(Destination::new(destination, origin)),
+                _ => None,
+            },
             metrics: metrics.route(route.name(), ANONYMOUS),
         });
-        let customers = live.credentials.iter().zip(&published.slots).map(|(credential, slot)| Customer {
-            id: own_copy(&credential.customer_id),
-            instance_id: match &credential.instance_id {
-                InstanceId::Fixed(id) => Some(own_copy(id)),
-                InstanceId::Auto | InstanceId::None => None,
-            },
-            slot: Arc::clone(slot),
-            held: RefCell::new(None),
-        });
+        let customers = live.credentials.iter().zip(&published.slots).zip(&published.apis);
+        let customers = customers.map(|((credential, slot), origin)| Customer::new(credential, slot, origin));
         Rc::new(Self {
             routes: routes.collect(),
-            customers: customers.collect(),
+            customers: Customers::new(customers, live.default_customer),
             unrouted: metrics.route(NONE, NONE),
             metrics,
             live,
@@ -121,6 +170,19 @@ impl Snapshot {
 }
 
 impl Customer {
+    fn new(credential: &Credential, slot: &Arc<Slot>, api: &Arc<Origin>) -> Self {
+        Self {
+            id: own_copy(&credential.customer_id),
+            instance_id: match &credential.instance_id {
+                InstanceId::Fixed(id) => Some(own_copy(id)),
+                InstanceId::Auto | InstanceId::None => None,
+            },
+            slot: Arc::clone(slot),
+            api: Destination::new(&credential.api, api),
+            held: RefCell::new(None),
+        }
+    }
+
     /// The token, if there is one that may be sent at `now`; never one beyond its life.
     pub fn usable_token(&self, now: SystemTime) -> Option<Rc<HeldToken>> {
         let current = self.slot.current();

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
 use crate::clock::Clock;
-use crate::config::{self, Config, Credential, SecretSource};
+use crate::config::{self, Config, Credential, SecretSource, Target};
 use crate::tls;
 use crate::token::issuer::{HttpIssuer, Issuer, Login};
 
@@ -58,15 +58,12 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(text, "customer   {} logs in at {}", credential.customer(), credential.token_url);
     }
     for route in &config.live.routes {
-        let url = &route.upstream;
-        let _ = writeln!(
-            text,
-            "route      {} -> {}://{}{}",
-            route.name(),
-            url.scheme,
-            url.authority,
-            url.base_path
-        );
+        let to = match (&route.target, config.live.credentials.as_slice()) {
+            (Target::Fixed(destination), _) => destination.url.to_string(),
+            (Target::CustomerApi, [only]) => only.api.url.to_string(),
+            (Target::CustomerApi, _) => "the customer's API gateway".to_owned(),
+        };
+        let _ = writeln!(text, "route      {} -> {to}", route.name());
     }
     text
 }

@@ -53,7 +53,7 @@ pub fn prepare<'s>(
     frame(&method, &mut headers, &body);
 
     let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
-    let target = path::rebase(&target, prefix, &route.config.upstream.base_path)
+    let target = path::rebase(&target, prefix, &route.destination(customer).base_path)
         .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
     refuse_other_customer(&customer.id, target.path())?;
     exchange.upload = body.progress();

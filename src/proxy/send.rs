@@ -22,7 +22,7 @@ use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::{BodyFault, BodyProgress};
-use crate::snapshot::{Customer, HeldToken, Route};
+use crate::snapshot::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
 use crate::upstream::pool::{Lease, Pool};
@@ -43,6 +43,8 @@ pub struct Sent {
 pub struct Upstream<'a> {
     /// The route it took.
     pub route: &'a Route,
+    /// What host, and in which scheme it wants the token.
+    pub destination: &'a Destination,
     /// This worker's connections.
     pub pool: &'a Rc<Pool>,
     /// The clock, the counters, where tokens were refused lately.
@@ -100,7 +102,7 @@ impl Upstream<'_> {
         let upload = outgoing.body.progress();
         let limit = self.live.upstream.response_timeout;
         let deadline = ResponseDeadline::new(limit, Instant::now(), upload.clone());
-        let failure = |failed: Failed| failed.into_failure(self.route, upload.as_deref(), &deadline);
+        let failure = |failed: Failed| failed.into_failure(self.destination, upload.as_deref(), &deadline);
         let harmless = outgoing.is_harmless();
         let mut attempt = 0;
         loop {
@@ -108,12 +110,12 @@ impl Upstream<'_> {
             let lease = self.lease(attempt == 1).await.map_err(|error| failure(Failed::Connect(error)))?;
             // The dial that this lease waited for, its own or another's, may have outlasted a token.
             let token = usable_token(customer, self.live, self.shared.clock, exchange).await?;
-            let authorization = token.authorization(self.route.config.authorization).clone();
+            let authorization = token.authorization(self.destination.authorization).clone();
             outgoing.headers.insert(AUTHORIZATION, authorization);
             exchange.attempts += 1;
             let again = attempt < MAX_ATTEMPTS;
             let stale = again && harmless && lease.reused;
-            outgoing = match lease.exchange_of(outgoing, self.route, &deadline).await {
+            outgoing = match lease.exchange_of(outgoing, self.destination, &deadline).await {
                 Ok(response) => return Ok(Sent { response, token }),
                 Err(AttemptError::Unsent { request, .. }) if again => Outgoing::taken_back(*request),
                 Err(error) if stale && error.is_loss() => {
@@ -126,7 +128,7 @@ impl Upstream<'_> {
 
     /// A connection for an attempt. Pooled connections go stale together, so only the first attempt takes one.
     async fn lease(&self, first: bool) -> Result<Lease, Arc<ConnectError>> {
-        let origin = &self.route.origin;
+        let origin = &self.destination.origin;
         // Boxed: dialling is rare and its future large.
         if !first {
             return Box::pin(self.pool.dial(origin)).await;
@@ -148,11 +150,14 @@ impl Lease {
     async fn exchange_of(
         self,
         outgoing: Outgoing,
-        route: &Route,
+        destination: &Destination,
         deadline: &ResponseDeadline,
     ) -> Result<Response<ResponseBody>, AttemptError> {
-        let request =
-            if self.speaks_http2() { outgoing.into_http2(route) } else { outgoing.into_http1(route) };
+        let request = if self.speaks_http2() {
+            outgoing.into_http2(destination)
+        } else {
+            outgoing.into_http1(destination)
+        };
         self.exchange(request, deadline).await
     }
 }
@@ -160,11 +165,11 @@ impl Lease {
 impl Failed {
     fn into_failure(
         self,
-        route: &Route,
+        destination: &Destination,
         upload: Option<&BodyProgress>,
         deadline: &ResponseDeadline,
     ) -> Failure {
-        let authority = &route.origin.authority;
+        let authority = &destination.origin.authority;
         match (upload.and_then(|upload| upload.fault.get()), self) {
             (Some(fault), _) => caller_body_failed(fault),
             (None, Self::Connect(error)) => {

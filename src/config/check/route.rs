@@ -3,11 +3,12 @@
 use super::citrix::SCHEMES;
 use super::{Report, file, url};
 use crate::citrix::AuthorizationScheme;
-use crate::config::Route;
 use crate::config::value::{Checked, Leaf};
+use crate::config::{Destination, Route, Target};
 
-/// The whole table, longest prefix first: the configured routes and `api`, unless one of them replaces it.
-pub(super) fn check(written: &[file::Route], api: Route, report: &mut Report<'_>) -> Vec<Route> {
+/// The whole table, longest prefix first: the configured routes, and `/` to the customer's API gateway unless one of
+/// them replaces it.
+pub(super) fn check(written: &[file::Route], report: &mut Report<'_>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for route in written {
         let Some(read) = check_route(route, report) else { continue };
@@ -19,7 +20,7 @@ pub(super) fn check(written: &[file::Route], api: Route, report: &mut Report<'_>
         }
     }
     if routes.iter().all(|route| !route.prefix.is_empty()) {
-        routes.push(api);
+        routes.push(Route { prefix: String::new(), strip_prefix: false, target: Target::CustomerApi });
     }
     routes.sort_by(|a, b| b.prefix.len().cmp(&a.prefix.len()).then_with(|| a.prefix.cmp(&b.prefix)));
     routes
@@ -48,7 +49,7 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     let authorization = report.choice(&route.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
     let prefix = prefix?;
     let strip_prefix = strip_prefix && !prefix.is_empty();
-    Some(Route { prefix, strip_prefix, upstream: upstream?, authorization })
+    Some(Route { prefix, strip_prefix, target: Target::Fixed(Destination { url: upstream?, authorization }) })
 }
 
 /// A prefix that a request's path can be compared with byte for byte.

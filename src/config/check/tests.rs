@@ -1,6 +1,7 @@
 //! What is accepted, what is not, and what is said about it.
 
 mod canary;
+mod customers;
 mod environment;
 mod example;
 mod sections;
@@ -13,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
-use crate::config::{AllowedHosts, BindAddress, Http2, InstanceId, LogFormat};
+use crate::config::{AllowedHosts, BindAddress, Destination, Http2, InstanceId, LogFormat, Target};
 
 /// What every configuration needs.
 const LOGIN: [(&str, &str); 3] =
@@ -72,8 +73,9 @@ fn without_a_word_everything_has_the_documented_default() {
     assert_eq!(credential.token_dialect, TokenDialect::Oauth2);
     assert_eq!(live.routes.len(), 1);
     assert_eq!((live.routes[0].name(), live.routes[0].strip_prefix), ("/", false));
-    assert_eq!(live.routes[0].upstream.authority, "api.cloud.com");
-    assert_eq!(live.routes[0].authorization, AuthorizationScheme::Cws);
+    assert_eq!(live.routes[0].target, Target::CustomerApi);
+    assert_eq!(credential.api.url.to_string(), "https://api.cloud.com");
+    assert_eq!(credential.api.authorization, AuthorizationScheme::Cws);
     assert_eq!(live.hosts, AllowedHosts::Only(Vec::new()));
     assert!(live.access_log && config.warnings.is_empty());
     assert_eq!(live.drain_timeout, Duration::from_secs(30));
@@ -122,22 +124,28 @@ fn every_built_key_does_what_it_says() {
     assert_eq!(credential.token_url, "http://localhost:9/login");
     assert_eq!(credential.token_dialect, TokenDialect::Oauth2);
 
+    let (cws, bearer) = (AuthorizationScheme::Cws, AuthorizationScheme::Bearer);
+    let api = &credential.api;
+    assert_eq!(
+        (api.url.to_string(), api.authorization),
+        ("https://gateway.example.com/base".to_owned(), bearer)
+    );
     let routes: Vec<_> = live
         .routes
         .iter()
-        .map(|route| {
-            let upstream = &route.upstream;
-            let url = format!("{}://{}{}", upstream.scheme, upstream.authority, upstream.base_path);
-            (route.name(), url, route.strip_prefix, route.authorization)
+        .map(|route| match &route.target {
+            Target::CustomerApi => (route.name(), "the API".to_owned(), route.strip_prefix, None),
+            Target::Fixed(to) => {
+                (route.name(), to.url.to_string(), route.strip_prefix, Some(to.authorization))
+            }
         })
         .collect();
-    let (cws, bearer) = (AuthorizationScheme::Cws, AuthorizationScheme::Bearer);
     assert_eq!(
         routes,
         [
-            ("/a/deeper", "http://127.0.0.1:7".to_owned(), false, bearer),
-            ("/a", "https://a.example.com/x".to_owned(), true, cws),
-            ("/", "https://gateway.example.com/base".to_owned(), false, bearer),
+            ("/a/deeper", "http://127.0.0.1:7".to_owned(), false, Some(bearer)),
+            ("/a", "https://a.example.com/x".to_owned(), true, Some(cws)),
+            ("/", "the API".to_owned(), false, None),
         ]
     );
     assert_eq!(live.hosts, AllowedHosts::Only(vec!["gateway.example.net".to_owned()]));

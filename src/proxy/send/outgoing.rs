@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::Body;
 
 use crate::inbound::body::{BodyProgress, CallerBody};
-use crate::snapshot::Route;
+use crate::snapshot::Destination;
 
 /// A request on its way out.
 pub(super) struct Outgoing {
@@ -55,16 +55,16 @@ impl Outgoing {
     }
 
     /// HTTP/1.1 names the host in a field and the path in the request line.
-    pub(super) fn into_http1(mut self, route: &Route) -> Request<CallerBody> {
-        self.headers.insert(HOST, route.host.clone());
+    pub(super) fn into_http1(mut self, to: &Destination) -> Request<CallerBody> {
+        self.headers.insert(HOST, to.host.clone());
         self.into_request(Version::HTTP_11, Uri::from)
     }
 
     /// HTTP/2 names scheme and authority in the target and knows neither `Host` nor codings of the transfer.
-    pub(super) fn into_http2(mut self, route: &Route) -> Request<CallerBody> {
+    pub(super) fn into_http2(mut self, to: &Destination) -> Request<CallerBody> {
         self.headers.remove(HOST);
         self.headers.remove(TRANSFER_ENCODING);
-        let origin = Arc::clone(&route.origin);
+        let origin = Arc::clone(&to.origin);
         self.into_request(Version::HTTP_2, move |target| {
             let mut parts = http::uri::Parts::default();
             parts.scheme = Some(origin.scheme.clone());
