@@ -256,3 +256,11 @@ async fn over_http2_the_replay_takes_the_same_connection() {
     assert!(answer.text().await.unwrap().contains("again"));
     assert_eq!(replays(&gateway, "accepted").await, 1);
 }
+
+#[tokio::test]
+async fn a_replay_whose_connection_breaks_is_answered_502() {
+    let upstream =
+        Upstream::scripted(|number| if number == 2 { Vec::new() } else { UNAUTHORIZED.into() }).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    gateway.raw(post("/x", "body")).await.problem(502, "upstream_broken");
+}
