@@ -152,7 +152,7 @@ impl Admin {
 
     fn metrics(&self) -> Answer {
         let metrics = &self.shared.metrics;
-        metrics.in_flight.set(i64::try_from(self.shared.in_flight.count()).unwrap_or(i64::MAX));
+        metrics.in_flight.set(i64::try_from(self.shared.in_flight.taken()).unwrap_or(i64::MAX));
         metrics.connections.set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
         if let Some(lost) = &self.lost_log_lines {
             let new = (lost.dropped_lines() as u64).saturating_sub(metrics.log_lines_lost.get());

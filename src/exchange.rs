@@ -19,7 +19,7 @@ use crate::error::{Failure, Reason};
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics};
-use crate::proxy::queue::Place;
+use crate::places::Place;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};

@@ -30,10 +30,52 @@ pub const ANONYMOUS: &str = "anonymous";
 /// The value of a label that was not determined: no route was picked, nobody was admitted.
 pub const NONE: &str = "none";
 
+/// What came of a 401 of Citrix: the values of the label `outcome` of `replays_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// The request was sent again with another token and got another answer.
+    Accepted,
+    /// It was sent again and got a 401 again.
+    RefusedAgain,
+    /// Its body was not kept whole, so that it could not be sent again.
+    NotReplayable,
+    /// A token that was fresh was refused there less than a minute ago.
+    Suppressed,
+    /// The last login that a 401 asked for is too recent (`token.min_forced_interval`).
+    Deferred,
+    /// The login that it asked for failed.
+    RefreshFailed,
+}
+
+impl Replay {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::RefusedAgain,
+        Self::NotReplayable,
+        Self::Suppressed,
+        Self::Deferred,
+        Self::RefreshFailed,
+    ];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::RefusedAgain => "refused_again",
+            Self::NotReplayable => "not_replayable",
+            Self::Suppressed => "suppressed",
+            Self::Deferred => "deferred",
+            Self::RefreshFailed => "refresh_failed",
+        }
+    }
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
     workers: Vec<WorkerMetrics>,
+    replays: IntCounterVec,
     /// Requests being answered.
     pub in_flight: IntGauge,
     /// Connections of callers.
@@ -76,7 +118,12 @@ impl Metrics {
         let build = IntGaugeVec::new(opts("build_info", "Always 1; the labels tell the build."), &labels)?;
         registered(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION"), commit()]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        let replays = IntCounterVec::new(
+            opts("replays_total", "Answers 401 of Citrix, by what came of them."),
+            &["route", "outcome"],
+        )?;
         Ok(Arc::new(Self {
+            replays: registered(&registry, replays)?,
             workers: WorkerMetrics::register(&registry, workers)?,
             in_flight: gauge("in_flight_requests", "Requests being answered.")?,
             connections: gauge("connections", "Connections of callers.")?,
@@ -91,6 +138,11 @@ impl Metrics {
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             registry,
         }))
+    }
+
+    /// Counts what came of a 401.
+    pub fn replayed(&self, route: &str, outcome: Replay) {
+        self.replays.with_label_values(&[route, outcome.label()]).inc();
     }
 
     /// The registry, for modules that bring metrics of their own.

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
 use crate::clock::Clock;
-use crate::config::{self, Config, Credential, Route, SecretSource};
+use crate::config::{self, Config, Credential, Route, SecretSource, Target};
 use crate::tls;
 use crate::token::issuer::{HttpIssuer, Issuer, Login};
 
@@ -59,15 +59,12 @@ fn summary(config: &Config) -> String {
     }
     let shown = |route: &&Route| !route.built_in || route.prefix.is_empty();
     for route in config.live.routes.iter().filter(shown) {
-        let url = &route.upstream;
-        let _ = writeln!(
-            text,
-            "route      {} -> {}://{}{}",
-            route.name(),
-            url.scheme,
-            url.authority,
-            url.base_path
-        );
+        let to = match (&route.target, config.live.credentials.as_slice()) {
+            (Target::Fixed(destination), _) => destination.url.to_string(),
+            (_, [only]) => only.api.url.to_string(),
+            _ => "the customer's API gateway".to_owned(),
+        };
+        let _ = writeln!(text, "route      {} -> {to}", route.name());
     }
     let others = config.live.routes.iter().filter(|route| !shown(route)).count();
     let _ = writeln!(text, "           and {others} built in (docs/services.md)");

@@ -59,6 +59,7 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
     let customer = pick_customer(snapshot, &head.headers, address.target.path())?;
     refuse_too_large(live, &head.headers)?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
+    body.keep(live.limits.replay_buffer_bytes);
     let expects_continue = head.version >= Version::HTTP_11
         && head
             .headers
@@ -77,15 +78,16 @@ fn pick_customer<'s>(
     let in_headers = headers.get_all(CITRIX_CUSTOMER_ID).iter().map(HeaderValue::as_bytes);
     let mut named = in_headers.chain(customer_in_path(path).map(str::as_bytes));
     let Some(first) = named.next() else {
-        return snapshot.customers.first().ok_or_else(|| {
-            Failure::new(Reason::BadRequest, "the request names no customer; send Citrix-CustomerId")
+        return snapshot.customers.default().ok_or_else(|| {
+            let detail = "the request names no customer, and the gateway has several; send Citrix-CustomerId, or \
+                          give one [[customer]] default = true";
+            Failure::new(Reason::BadRequest, detail)
         });
     };
     if named.any(|other| !other.eq_ignore_ascii_case(first)) {
         return Err(Failure::new(Reason::CustomerForbidden, "the request names two customers"));
     }
-    let matches = |customer: &&Customer| customer.id.as_bytes().eq_ignore_ascii_case(first);
-    snapshot.customers.iter().find(matches).ok_or_else(|| {
+    snapshot.customers.named(first).ok_or_else(|| {
         Failure::new(
             Reason::CustomerForbidden,
             "the gateway has no credential for the customer that is named",

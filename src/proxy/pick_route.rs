@@ -9,7 +9,7 @@ use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID};
 use crate::citrix::legacy;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::{Destination, Route, Snapshot};
 
 /// A path that leads somewhere, told before anything else is made of it: what the caller may, and whose request it
 /// is, is judged by today's address.
@@ -65,13 +65,33 @@ fn name_site(headers: &mut HeaderMap, site: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The route that the request's address was found to have.
-pub fn pick_route<'s>(snapshot: &'s Snapshot, admitted: &Admitted<'_>, exchange: &mut Exchange) -> &'s Route {
+/// Where a request goes, and by which route.
+pub struct Picked<'s> {
+    /// What is done to the request on the way.
+    pub route: &'s Route,
+    /// The upstream.
+    pub destination: &'s Destination,
+}
+
+/// The route that the request's address was found to have, and where it leads the request's customer.
+///
+/// # Errors
+/// When the customer's cloud has no host for it.
+pub fn pick_route<'s>(
+    snapshot: &'s Snapshot,
+    admitted: &Admitted<'s>,
+    exchange: &mut Exchange,
+) -> Result<Picked<'s>, Failure> {
     let Addressed { route, retired, .. } = admitted.address;
     exchange.route = Some(route);
     if let Some(family) = retired {
         exchange.retired = Some(family);
         snapshot.metrics.retired_address(family);
     }
-    &snapshot.routes[route]
+    let route = &snapshot.routes[route];
+    let destination = route.destination(admitted.customer).ok_or_else(|| {
+        let detail = "the customer's cloud is not known to have this service; a [[route]] can lead to it";
+        Failure::new(Reason::NoRoute, detail)
+    })?;
+    Ok(Picked { route, destination })
 }

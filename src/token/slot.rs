@@ -18,6 +18,7 @@ use super::outcome::Outcome;
 use super::status::Status;
 use crate::citrix::AuthorizationScheme;
 use crate::clock::Clock;
+use crate::places::Places;
 
 /// A token as it is sent: ready-made header values, marked sensitive so that nothing prints or indexes them.
 #[derive(Debug)]
@@ -113,6 +114,7 @@ pub struct Slot {
     /// The newest generation that Citrix answered 401 to; 0 for none.
     refused: AtomicU64,
     refusal: Notify,
+    waiting: Arc<Places>,
 }
 
 impl Slot {
@@ -141,6 +143,11 @@ impl Slot {
     /// and a comparison, and never a token beyond its life.
     pub fn usable(&self, now: SystemTime) -> Option<Arc<Token>> {
         self.token.load_full().filter(|token| token.is_usable(now))
+    }
+
+    /// The places for those who wait for a token.
+    pub const fn waiting(&self) -> &Arc<Places> {
+        &self.waiting
     }
 
     /// A snapshot of what is known.

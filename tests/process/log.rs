@@ -40,7 +40,7 @@ async fn at_level_trace_the_log_holds_no_secret() {
         1 => OK.into(),
         2 => "HTTP/1.1 401 Unauthorized\r\nX-Echo: c4nary-echo\r\nContent-Length: 6\r\n\r\nc4nary".into(),
         3 => Vec::new(),
-        _ => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nc4nary".into(),
+        _ => "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nc4nary".into(),
     })
     .await;
     let logins = Logins::given().await;

@@ -8,36 +8,38 @@ use http::{HeaderName, HeaderValue};
 use super::url;
 use crate::citrix::clouds::Cloud;
 use crate::citrix::services::{self, At, Limit, Service};
-use crate::config::{Allows, Route, RouteLimit, UpstreamUrl};
+use crate::config::{Allows, Credential, Destination, Route, RouteLimit, Target, UpstreamUrl};
 
 /// How long a request waits for its turn where Citrix lets few in.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The built-in table, before what the configuration replaces of it.
 pub(super) struct BuiltIn {
-    /// The API gateway in use and those of the regions.
+    /// The customers' API gateway and those of the regions.
     gateways: Vec<Route>,
     /// Routes to other hosts.
     others: Vec<Route>,
 }
 
 impl BuiltIn {
-    /// The table for a cloud. `api` is the route `/`; its way to write the token is that of all.
-    pub(super) fn new<'c>(cloud: Cloud, api: Route, customers: impl IntoIterator<Item = &'c str>) -> Self {
-        let authorization = api.authorization;
-        // A table of ours with something else than URLs would be a bug, which a test looks for.
-        let lead = |prefix: String, url: &str| {
-            let upstream = url::upstream(url).ok()?;
-            Some(Route { any_case: true, built_in: true, ..Route::plain(prefix, upstream, authorization) })
-        };
-        let regions = services::regions(cloud).filter_map(|(prefix, url)| lead(prefix, url));
-        let others = services::on_other_hosts(cloud, customers).into_iter().filter_map(|each| {
-            let route = lead(each.prefix, &each.url)?;
-            Some(treated(route, each.service))
-        });
-        let others = others.collect();
-        let gateways =
-            std::iter::once(Route { any_case: true, built_in: true, ..api }).chain(regions).collect();
+    /// The table for the clouds that these customers are in.
+    pub(super) fn new(customers: &[Credential]) -> Self {
+        let mut gateways = vec![built_in(String::new(), Target::CustomerApi)];
+        let mut others = Vec::new();
+        for (_, cloud) in Cloud::ALL {
+            let mut here = customers.iter().filter(|customer| customer.cloud == cloud).peekable();
+            if here.peek().is_none() {
+                continue;
+            }
+            for (prefix, url) in services::regions(cloud) {
+                lead(&mut gateways, prefix, cloud, url);
+            }
+            for each in services::on_other_hosts(cloud, here.map(Credential::customer)) {
+                if let Some(route) = lead(&mut others, each.prefix, cloud, &each.url) {
+                    treat(route, each.service);
+                }
+            }
+        }
         Self { gateways, others }
     }
 
@@ -66,22 +68,48 @@ impl BuiltIn {
     }
 }
 
-/// The route to a service of an API gateway: the gateway's, longer.
-fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
-    let base_path = &gateway.upstream.base_path;
-    let base_path = if gateway.strip_prefix { format!("{base_path}{path}") } else { base_path.clone() };
-    let route = Route {
-        prefix: format!("{}{path}", gateway.prefix),
-        any_case: true,
-        built_in: true,
-        upstream: UpstreamUrl { base_path, ..gateway.upstream.clone() },
-        ..gateway.clone()
-    };
-    treated(route, service)
+fn built_in(prefix: String, target: Target) -> Route {
+    Route { any_case: true, built_in: true, ..Route::plain(prefix, target) }
 }
 
-/// With what the service wants and allows.
-fn treated(route: Route, service: &Service) -> Route {
+/// Leads customers of `cloud` from `prefix` to `url`. `None` when that is no URL, which would be a bug in a table
+/// of ours that a test looks for.
+fn lead<'r>(routes: &'r mut Vec<Route>, prefix: String, cloud: Cloud, url: &str) -> Option<&'r mut Route> {
+    let url = url::upstream(url).ok()?;
+    let known = routes.iter().position(|route| route.prefix.eq_ignore_ascii_case(&prefix));
+    let index = known.unwrap_or_else(|| {
+        routes.push(built_in(prefix, Target::ByCloud(Vec::new())));
+        routes.len() - 1
+    });
+    let route = routes.get_mut(index)?;
+    if let Target::ByCloud(urls) = &mut route.target {
+        urls.push((cloud, url));
+    }
+    Some(route)
+}
+
+/// The route to a service of an API gateway: the gateway's, longer.
+fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
+    let below = |url: &UpstreamUrl| {
+        let base_path =
+            if gateway.strip_prefix { format!("{}{path}", url.base_path) } else { url.base_path.clone() };
+        UpstreamUrl { base_path, ..url.clone() }
+    };
+    let target = match &gateway.target {
+        Target::CustomerApi => Target::CustomerApi,
+        Target::ByCloud(urls) => {
+            Target::ByCloud(urls.iter().map(|(cloud, url)| (*cloud, below(url))).collect())
+        }
+        Target::Fixed(fixed) => Target::Fixed(Destination { url: below(&fixed.url), ..fixed.clone() }),
+    };
+    let prefix = format!("{}{path}", gateway.prefix);
+    let mut route = Route { strip_prefix: gateway.strip_prefix, ..built_in(prefix, target) };
+    treat(&mut route, service);
+    route
+}
+
+/// Notes what the service wants and allows.
+fn treat(route: &mut Route, service: &Service) {
     let adds = service.adds.iter();
     let adds = adds.map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
     let allows = match service.limit {
@@ -93,10 +121,11 @@ fn treated(route: Route, service: &Service) -> Route {
         At::Gateway(path) => path,
         _ => &route.prefix,
     };
-    let limit = allows.map(|allows| RouteLimit {
+    route.limit = allows.map(|allows| RouteLimit {
         shared_as: shared_as.to_owned(),
         allows,
         queue_timeout: QUEUE_TIMEOUT,
     });
-    Route { adds: adds.collect(), limit, rewrite_links: service.rewrite_links, ..route }
+    route.adds = adds.collect();
+    route.rewrite_links = service.rewrite_links;
 }

@@ -6,8 +6,8 @@ use super::built_in::BuiltIn;
 use super::citrix::SCHEMES;
 use super::{Report, file, url};
 use crate::citrix::AuthorizationScheme;
-use crate::config::Route;
 use crate::config::value::{Checked, Leaf};
+use crate::config::{Destination, Route, Target};
 
 /// The whole table: the configured routes and `/`, longest prefix first, then the built-in ones that none of them
 /// replaces.
@@ -54,7 +54,7 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     let strip_prefix = report.switch(&route.strip_prefix, true);
     let authorization = report.choice(&route.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
     let prefix = prefix?;
-    let route = Route::plain(prefix, upstream?, authorization);
+    let route = Route::plain(prefix, Target::Fixed(Destination { url: upstream?, authorization }));
     Some(Route { strip_prefix: strip_prefix && route.strip_prefix, ..route })
 }
 

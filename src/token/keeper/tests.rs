@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
-use crate::config::{InstanceId, SecretSource};
+use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
 use crate::token::answer::{Grant, Lifetime};
 use crate::token::signals::Signals;
 
@@ -183,8 +183,15 @@ impl Kept {
 }
 
 fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSource>) -> Credential {
+    let api = UpstreamUrl {
+        scheme: http::uri::Scheme::HTTPS,
+        authority: http::uri::Authority::from_static("api.example"),
+        base_path: String::new(),
+    };
     Credential {
+        cloud: crate::citrix::clouds::Cloud::Commercial,
         customer_id: HeaderValue::from_static("acme"),
+        api: Destination { url: api, authorization: AuthorizationScheme::Cws },
         client_id: "client-id".to_owned(),
         client_secret,
         client_secret_next,

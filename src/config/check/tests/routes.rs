@@ -2,13 +2,20 @@
 
 use super::*;
 use crate::citrix::services;
-use crate::config::{Allows, Live};
+use crate::config::{Allows, Live, Target};
 
-/// `url authorization`, and whether the prefix is taken off, of the route with this prefix.
+/// Where the route with this prefix leads, and whether the prefix is taken off.
 fn lead(live: &Live, prefix: &str) -> Option<(String, bool)> {
     let route = route(live, prefix)?;
-    let url = &route.upstream;
-    Some((format!("{}://{}{}", url.scheme, url.authority, url.base_path), route.strip_prefix))
+    let url = match &route.target {
+        Target::CustomerApi => "the API".to_owned(),
+        Target::ByCloud(urls) => {
+            let urls: Vec<String> = urls.iter().map(|(_, url)| url.to_string()).collect();
+            urls.join(" ")
+        }
+        Target::Fixed(to) => to.url.to_string(),
+    };
+    Some((url, route.strip_prefix))
 }
 
 fn route<'l>(live: &'l Live, prefix: &str) -> Option<&'l Route> {
@@ -28,10 +35,10 @@ fn design_4_3_the_built_in_routes_are_there() {
     leads(
         &live,
         &[
-            ("", "https://api.cloud.com", false),
-            ("/monitorodata", "https://api.cloud.com", false),
-            ("/cvad/manage", "https://api.cloud.com", false),
-            ("/accessSecurity", "https://api.cloud.com", false),
+            ("", "the API", false),
+            ("/monitorodata", "the API", false),
+            ("/cvad/manage", "the API", false),
+            ("/accessSecurity", "the API", false),
             ("/region/eu", "https://api-eu.cloud.com", true),
             ("/region/eu/monitorodata", "https://api-eu.cloud.com/monitorodata", true),
             ("/region/ap-s/cvad/manage", "https://api-ap-s.cloud.com/cvad/manage", true),
@@ -75,16 +82,26 @@ fn design_4_3_limits_and_links_are_alike_behind_every_gateway() {
 }
 
 #[test]
-fn the_gateways_services_follow_api_url_and_the_way_to_write_the_token() {
-    let live = good("[citrix]\napi_url = 'https://front.example/base'\nauthorization = 'bearer'").live;
+fn customers_of_several_clouds_have_the_hosts_of_each() {
+    let block = |id: &str, cloud: &str| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\ncloud = '{cloud}'\nclient_id = 'c'\n\
+             client_secret = {{ env = 'S' }}\n"
+        )
+    };
+    let text = [("acme", "eu"), ("contoso", "gov"), ("fabrikam", "us")].map(|(id, cloud)| block(id, cloud));
+    let live = from_toml(&text.concat(), pairs(&[("S", "s3cret")])).unwrap().live;
+    let net = "https://core.citrixworkspacesapi.net";
     leads(
         &live,
         &[
-            ("/monitorodata", "https://front.example/base", false),
-            ("/region/us", "https://api-us.cloud.com", true),
+            ("/classic/core", &format!("{net} {net} https://core.citrixworkspacesapi.us"), true),
+            ("/wem", "https://api.wem.cloud.com https://eu-api.wem.cloud.com", true),
+            ("/region/ap-s", "https://api-ap-s.cloud.com https://api-ap-s.cloud.com", true),
+            ("/direct/acme", "https://acme.xendesktop.net", true),
+            ("/direct/contoso", "https://contoso.xendesktop.us", true),
         ],
     );
-    assert!(live.routes.iter().all(|route| route.authorization == AuthorizationScheme::Bearer));
 }
 
 #[test]
