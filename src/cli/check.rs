@@ -54,16 +54,25 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
-    for credential in &config.live.credentials {
-        let _ = writeln!(text, "customer   {} logs in at {}", credential.customer(), credential.token_url);
+    let customers = &config.live.credentials;
+    for (index, one) in customers.iter().enumerate() {
+        let is_default = customers.len() > 1 && config.live.default_customer == Some(index);
+        let default = if is_default { ", and is meant when a request names none" } else { "" };
+        let _ = writeln!(text, "customer   {} logs in at {}{default}", one.customer(), one.token_url);
     }
     for route in &config.live.routes {
-        let to = match (&route.target, config.live.credentials.as_slice()) {
-            (Target::Fixed(destination), _) => destination.url.to_string(),
-            (Target::CustomerApi, [only]) => only.api.url.to_string(),
-            (Target::CustomerApi, _) => "the customer's API gateway".to_owned(),
-        };
-        let _ = writeln!(text, "route      {} -> {to}", route.name());
+        match &route.target {
+            Target::Fixed(destination) => {
+                let _ = writeln!(text, "route      {} -> {}", route.name(), destination.url);
+            }
+            Target::CustomerApi => {
+                for one in customers {
+                    let whose =
+                        if customers.len() > 1 { format!(" of {}", one.customer()) } else { String::new() };
+                    let _ = writeln!(text, "route      {}{whose} -> {}", route.name(), one.api.url);
+                }
+            }
+        }
     }
     text
 }
