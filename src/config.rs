@@ -353,7 +353,7 @@ pub struct Token {
     pub startup_wait: Duration,
     /// One token request, connecting included.
     pub request_timeout: Duration,
-    /// The least time between refreshes that a 401 asked for.
+    /// The least time between refreshes that a 401 or an operator asked for.
     pub min_forced_interval: Duration,
 }
 

@@ -38,7 +38,7 @@ pub struct Keeper<I> {
     signals: CustomerSignals,
     secrets: Secrets,
     failures: Failures,
-    /// When the last login that a 401 asked for began.
+    /// When the last login that a 401 or an operator asked for began.
     last_forced: Option<Instant>,
     /// The end of the token's usable life on the clock that no one sets.
     deadline: Option<Instant>,
@@ -79,7 +79,7 @@ struct Obtained {
 #[derive(Debug)]
 struct Plan {
     due: Due,
-    /// When the next login is due if Citrix refuses the present token.
+    /// When the next login is due if Citrix refuses the present token, or an operator asks.
     due_if_refused: Due,
     /// What the secrets were when the login failed: a change of them ends the pause.
     pausing: Option<Fingerprint>,
@@ -123,10 +123,10 @@ impl<I: Issuer> Keeper<I> {
 
     async fn attempt(&mut self) -> Plan {
         let forced = self.slot.is_refused();
-        if forced {
+        let asked = self.slot.begin_login();
+        if forced || asked {
             self.last_forced = Some(Instant::now());
         }
-        self.slot.update(|status| status.in_progress = true);
         let Reading { candidates, fingerprint, problem } = self.secrets.read();
         let mut result = Err(Failure::new(Outcome::SecretUnreadable, problem));
         if candidates.is_empty() {
@@ -304,7 +304,7 @@ impl<I: Issuer> Keeper<I> {
         loop {
             self.bury();
             let mut left = plan.due.left(self.clock);
-            if self.slot.is_refused() {
+            if self.slot.wants_login() {
                 left = left.min(plan.due_if_refused.left(self.clock));
             }
             if left.is_zero() {
