@@ -10,6 +10,7 @@
     reason = "a test that cannot go on panics, in its helpers as well"
 )]
 
+mod cloud;
 mod commands;
 mod demo;
 mod gateway;
@@ -19,6 +20,7 @@ mod log;
 mod logins;
 mod program;
 mod signals;
+mod token;
 #[path = "../it/harness/upstream.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod upstream;
