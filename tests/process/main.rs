@@ -10,11 +10,11 @@
     reason = "a test that cannot go on panics, in its helpers as well"
 )]
 
+mod canary;
 mod cloud;
 mod commands;
 mod demo;
 mod gateway;
-mod log;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;
