@@ -2,6 +2,7 @@
 //! the real binary at its most talkative is searched for it.
 
 mod commands;
+mod customers;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
