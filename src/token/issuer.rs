@@ -49,7 +49,7 @@ pub struct Issued {
     pub grant: Grant,
     /// Citrix's transaction id.
     pub transaction_id: Option<HeaderValue>,
-    /// Our clock against Citrix's, if the answer had a `Date`.
+    /// Our clock against Citrix's, by the answer's `Date` or else by when the token says that it was issued.
     pub skew: Option<Skew>,
 }
 
@@ -169,7 +169,8 @@ impl Issuer for HttpIssuer {
         let grant = body
             .and_then(|body| answer::parse(login.dialect, &body))
             .map_err(|outcome| answered.failure(outcome, status))?;
-        Ok(Issued { grant, transaction_id: answered.transaction_id, skew: answered.skew })
+        let skew = answered.skew.or_else(|| grant.issued.map(|issued| answered.compare(issued)));
+        Ok(Issued { grant, transaction_id: answered.transaction_id, skew })
     }
 }
 
@@ -178,6 +179,8 @@ struct Answered {
     transaction_id: Option<HeaderValue>,
     date: Option<SystemTime>,
     skew: Option<Skew>,
+    sent: SystemTime,
+    round_trip: Duration,
 }
 
 impl Answered {
@@ -191,7 +194,14 @@ impl Answered {
             transaction_id: transaction_id(response.headers()),
             date,
             skew: date.map(|theirs| Skew::measure(theirs, sent, round_trip)),
+            sent,
+            round_trip,
         }
+    }
+
+    /// Our clock against Citrix's, which showed `theirs` when it answered.
+    fn compare(&self, theirs: SystemTime) -> Skew {
+        Skew::measure(theirs, self.sent, self.round_trip)
     }
 
     fn failure(&self, outcome: Outcome, status: StatusCode) -> Failure {

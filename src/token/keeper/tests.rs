@@ -100,7 +100,7 @@ fn granted(lifetime: u64) -> Result<Issued, Failure> {
 
 fn issued(token: &str, lifetime: Lifetime) -> Result<Issued, Failure> {
     Ok(Issued {
-        grant: Grant { token: SecretString::from(token), lifetime },
+        grant: Grant { token: SecretString::from(token), lifetime, issued: None },
         transaction_id: Some(HeaderValue::from_static("11111111-good")),
         skew: None,
     })
