@@ -60,7 +60,7 @@ pub struct Failure {
     pub outcome: Outcome,
     /// Citrix's transaction id, if it answered.
     pub transaction_id: Option<HeaderValue>,
-    /// How long a 429 asks to wait.
+    /// How long a 429 or 503 asks to wait.
     pub retry_after: Option<Duration>,
     /// Our clock against Citrix's, if the answer had a `Date`.
     pub skew: Option<Skew>,
@@ -221,8 +221,11 @@ impl Answered {
             }
             outcome => outcome,
         };
-        let retry_after = match outcome {
-            Outcome::RateLimited => hint::wait(headers, body, self.date.unwrap_or(now)),
+        // The two statuses that may say when to come back (RFC 9110, 10.2.3; contract 4).
+        let retry_after = match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                hint::wait(headers, body, self.date.unwrap_or(now))
+            }
             _ => None,
         };
         Failure { retry_after, ..self.failure(outcome, status) }
