@@ -2,6 +2,7 @@
 
 mod forced;
 mod life;
+mod log;
 mod rotation;
 mod secrecy_kept;
 
@@ -11,6 +12,7 @@ use std::sync::Mutex;
 use prometheus::{Registry, TextEncoder};
 use secrecy::{ExposeSecret, SecretString};
 
+use self::log::Log;
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::{InstanceId, SecretSource};
@@ -137,7 +139,15 @@ impl Kept {
         latency: Duration,
         script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
     ) -> Self {
-        let clock = clock();
+        Self::of(credential(current, next), clock(), latency, script)
+    }
+
+    fn of(
+        credential: Credential,
+        clock: Clock,
+        latency: Duration,
+        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+    ) -> Self {
         let registry = Registry::new();
         let signals = Signals::register(&registry).unwrap().customer("acme");
         let slot = Arc::new(Slot::new());
@@ -148,8 +158,7 @@ impl Kept {
             latency,
             started: Instant::now(),
         };
-        let keeper =
-            Keeper::new(credential(current, next), settings(), Arc::clone(&slot), issuer, clock, signals);
+        let keeper = Keeper::new(credential, settings(), Arc::clone(&slot), issuer, clock, signals);
         Self { slot, clock, registry, calls, task: tokio::spawn(keeper.keep()) }
     }
 
