@@ -1,5 +1,6 @@
 //! The keeper against a scripted issuer, on a clock that stands still unless a test sleeps.
 
+mod failures;
 mod forced;
 mod life;
 mod log;
