@@ -80,6 +80,7 @@ fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let log = process::check_log(&file.log, report);
     let upstream = upstream::check(&file.upstream, report);
     let token = token::check(&file.token, report);
+    let token_cache = token::check_cache(&file.token, report);
     let limits = limits::check(&file.limits, report);
     let routes = route::check(&file.route, citrix.api, report);
     let drain_timeout = process::check_lifecycle(&file.lifecycle, report);
@@ -95,7 +96,9 @@ fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     };
     let credentials = vec![citrix.credential?];
     let hosts = listen.hosts;
-    Some((boot, Live { credentials, routes, hosts, upstream, token, limits, access_log, drain_timeout }))
+    let live =
+        Live { credentials, routes, hosts, upstream, token, token_cache, limits, access_log, drain_timeout };
+    Some((boot, live))
 }
 
 /// Blocks and tables that are known and do nothing yet.

@@ -1,6 +1,7 @@
 //! Keeps one credential's token fresh, for ever.
 
 mod due;
+mod recall;
 mod report;
 mod secrets;
 
@@ -9,12 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::due::Due;
+use self::recall::Memory;
 use self::secrets::{Candidate, Reading, Secrets};
 use super::answer::LONGEST_LIFETIME;
+use super::cache::Cached;
 use super::issuer::{Failure, Issued, Issuer, Login};
 use super::outcome::Outcome;
 use super::schedule::{self, Failures};
@@ -41,6 +45,7 @@ pub struct Keeper<I> {
     clock: Clock,
     signals: CustomerSignals,
     secrets: Secrets,
+    memory: Option<Memory>,
     failures: Failures,
     /// When the last login that a 401 asked for began.
     last_forced: Option<Instant>,
@@ -51,7 +56,7 @@ pub struct Keeper<I> {
 /// Why a login is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// It was time.
+    /// It was time. A sibling's token does as well.
     Planned,
     /// Citrix refused the present token.
     Refused,
@@ -63,6 +68,8 @@ enum Cause {
 #[derive(Debug)]
 struct Obtained {
     token: Token,
+    /// The token itself, for the cache.
+    text: SecretString,
     obtained_at: SystemTime,
     due: Due,
     usable: Due,
@@ -103,6 +110,7 @@ impl<I: Issuer> Keeper<I> {
             clock,
             signals,
             secrets,
+            memory: None,
             failures: Failures::default(),
             last_forced: None,
             deadline: None,
@@ -114,10 +122,13 @@ impl<I: Issuer> Keeper<I> {
     ///
     /// Dropping the future ends the keeper; another one may then go on with the same slot.
     pub async fn keep(mut self) -> Infallible {
-        let mut cause = Cause::Planned;
+        let mut plan = match self.recall().await {
+            Some(plan) => plan,
+            None => self.attempt(Cause::Planned).await,
+        };
         loop {
-            let plan = self.attempt(cause).await;
-            cause = self.rest(&plan).await;
+            let cause = self.rest(&plan).await;
+            plan = self.attempt(cause).await;
         }
     }
 
@@ -127,10 +138,21 @@ impl<I: Issuer> Keeper<I> {
             self.last_forced = Some(Instant::now());
         }
         self.slot.update(|status| status.in_progress = true);
+        // Held until the new token is in the cache, for those who wait for it.
+        let turn = self.turn(cause).await;
+        if turn.is_some()
+            && let Some(plan) = self.recall().await
+        {
+            return plan;
+        }
         match self.log_in().await {
             Ok((obtained, told)) => {
                 self.tell_of(&obtained, &told, cause);
-                self.publish(obtained)
+                let Obtained { obtained_at, expires_at, .. } = obtained;
+                let cached = Cached { token: obtained.text.clone(), obtained_at, expires_at };
+                let plan = self.publish(obtained);
+                self.remember(cached).await;
+                plan
             }
             Err(failure) => self.pause(&failure),
         }
@@ -196,12 +218,13 @@ impl<I: Issuer> Keeper<I> {
         let token = Token::new(self.slot.generation() + 1, &grant.token, usable.wall)
             .map_err(|_| refuse(Outcome::BadToken))?;
         let due = asked.after(schedule::refresh_after(life, self.settings.refresh_at, fastrand::f64()));
-        let obtained = Obtained { token, obtained_at: asked.wall, due, usable, expires_at };
+        let text = grant.token;
+        let obtained = Obtained { token, text, obtained_at: asked.wall, due, usable, expires_at };
         Ok((obtained, Told { skew, transaction_id }))
     }
 
     fn publish(&mut self, obtained: Obtained) -> Plan {
-        let Obtained { token, obtained_at, due, usable, expires_at } = obtained;
+        let Obtained { token, obtained_at, due, usable, expires_at, .. } = obtained;
         let generation = token.generation();
         let due_if_refused = Due::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_refused();

@@ -4,6 +4,7 @@ mod failures;
 mod forced;
 mod life;
 mod log;
+mod restart;
 mod rotation;
 mod secrecy_kept;
 
@@ -17,6 +18,7 @@ use self::log::Log;
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::{InstanceId, SecretSource};
+use crate::token::Cache;
 use crate::token::answer::{Grant, Lifetime};
 use crate::token::signals::Signals;
 
@@ -140,11 +142,12 @@ impl Kept {
         latency: Duration,
         script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
     ) -> Self {
-        Self::of(credential(current, next), clock(), latency, script)
+        Self::of(credential(current, next), None, clock(), latency, script)
     }
 
     fn of(
         credential: Credential,
+        cache: Option<Cache>,
         clock: Clock,
         latency: Duration,
         script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
@@ -159,7 +162,10 @@ impl Kept {
             latency,
             started: Instant::now(),
         };
-        let keeper = Keeper::new(credential, settings(), Arc::clone(&slot), issuer, clock, signals);
+        let mut keeper = Keeper::new(credential, settings(), Arc::clone(&slot), issuer, clock, signals);
+        if let Some(cache) = cache {
+            keeper = keeper.remembering(cache);
+        }
         Self { slot, clock, registry, calls, task: tokio::spawn(keeper.keep()) }
     }
 
