@@ -221,6 +221,15 @@ mod tests {
         }
 
         #[test]
+        fn without_a_token_retries_come_no_slower(
+            consecutive in 1_u32..=u32::MAX, left in 0_u64..100_000, chance in 0.0_f64..=1.0,
+        ) {
+            let failures = Failures { consecutive, rate_limited: 0 };
+            let left = Duration::from_secs(left);
+            prop_assert!(failures.pause(None, None, chance) <= failures.pause(Some(left), None, chance));
+        }
+
+        #[test]
         fn a_hint_is_never_undercut(seconds in 1_u64..3600, chance in 0.0_f64..=1.0) {
             let hint = Duration::from_secs(seconds);
             let pause = Failures { consecutive: 1, rate_limited: 1 }.pause(None, Some(hint), chance);
