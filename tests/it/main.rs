@@ -14,6 +14,7 @@ mod accept;
 mod admin;
 mod admit;
 mod adversarial;
+mod corpus;
 mod drain_race;
 mod emulator;
 mod harness;
