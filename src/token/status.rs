@@ -90,8 +90,8 @@ pub struct Status {
     pub consecutive_failures: u32,
     /// The last login that failed, also after others worked.
     pub last_failure: Option<FailedLogin>,
-    /// Whether the newest token was obtained with a secret that is configured no more, because what is configured was
-    /// refused or cannot be read. After a restart there would be no token.
+    /// Whether the newest token was obtained without the configured secrets, which were refused or cannot be read: with
+    /// the one that worked last, or by a sibling. A restart would have no secret that works.
     pub on_old_secret: bool,
     /// Our clock against Citrix's, once an answer told.
     pub skew: Option<Skew>,

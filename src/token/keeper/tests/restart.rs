@@ -227,6 +227,7 @@ async fn a_file_of_no_use_is_warned_about_once_passed_over_and_rewritten() {
         assert_eq!(kept.usable(), 1, "{said}");
         let text = log.text();
         assert_eq!(text.matches(said).count(), 1, "{said} in {text}");
+        assert!(!text.contains("kkk") && !text.contains("token-text"), "{text}");
         drop(kept);
         let mode = fs::metadata(volume.file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{said}");
