@@ -24,6 +24,7 @@ mod queue;
 mod regressions;
 mod secrets;
 mod send;
+mod token_failures;
 mod token_life;
 mod transaction_ids;
 mod translate;
