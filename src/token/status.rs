@@ -43,7 +43,7 @@ const TIMER_SLACK: Duration = Duration::from_secs(1);
 pub enum State {
     /// A usable token, and its renewal goes as planned.
     Fresh,
-    /// A usable token whose renewal fails or is late.
+    /// A usable token whose renewal fails or is late, or would fail after a restart.
     Stale,
     /// No token that may be sent.
     Unusable,
@@ -90,6 +90,9 @@ pub struct Status {
     pub consecutive_failures: u32,
     /// The last login that failed, also after others worked.
     pub last_failure: Option<FailedLogin>,
+    /// Whether the newest token was obtained without the configured secrets, which were refused or cannot be read: with
+    /// the one that worked last, or by a sibling. A restart would have no secret that works.
+    pub on_old_secret: bool,
     /// Our clock against Citrix's, once an answer told.
     pub skew: Option<Skew>,
     /// [`Status::next_attempt`] on the clock that no one sets.
@@ -107,7 +110,7 @@ impl Status {
             return State::Unusable;
         }
         let late = !self.in_progress && self.next_attempt.is_some_and(|at| at + TIMER_SLACK < now);
-        if late || self.consecutive_failures > 0 { State::Stale } else { State::Fresh }
+        if late || self.consecutive_failures > 0 || self.on_old_secret { State::Stale } else { State::Fresh }
     }
 
     /// How long until the next login is due; zero while one is due or being made.
@@ -153,6 +156,7 @@ mod tests {
         assert_eq!(status.state(at(77)), State::Stale, "the renewal is late");
         assert_eq!(status.state(at(100)), State::Unusable);
         assert_eq!(Status { in_progress: true, ..status.clone() }.state(at(77)), State::Fresh);
+        assert_eq!(Status { on_old_secret: true, ..status.clone() }.state(at(10)), State::Stale);
         assert_eq!(Status { consecutive_failures: 1, ..status }.state(at(10)), State::Stale);
     }
 }
