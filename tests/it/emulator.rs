@@ -1,5 +1,11 @@
 //! The emulator itself: what the other tests lean on.
 
+mod batch;
+mod customers;
+mod faults;
+mod limits;
+mod links;
+mod platform;
 mod services;
 mod trust;
 

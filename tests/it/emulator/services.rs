@@ -106,7 +106,7 @@ async fn two_authorization_fields_are_worth_nothing() {
     let lab = lab().await;
     let twice = lab.get("/echo").header("authorization", format!("CwsAuth Bearer={}", lab.token));
     assert_eq!(lab.status(twice).await, 401);
-    assert_eq!(lab.emulator.stats().malformed_token, 1);
+    assert_eq!(lab.emulator.stats().tokens.malformed_token, 1);
 }
 
 #[tokio::test]
