@@ -86,6 +86,10 @@ const HELPER: Access = Access { customer: CustomerIn::Optional, ..STANDARD };
 #[derive(Clone, Copy)]
 struct CutOff;
 
+/// An answer of a fault: no limit of the service's is behind its 429.
+#[derive(Clone, Copy)]
+struct Befallen;
+
 const NEW: Option<HeaderName> = Some(CITRIX_TRANSACTION_ID);
 const OLD: Option<HeaderName> = Some(X_CWS_TRANSACTION_ID);
 const CC: Option<HeaderName> = Some(CC_TRANSACTION_ID);
@@ -192,7 +196,9 @@ async fn guarded(
     let parts = call.parts;
     let mut response = troubled(service, call).await;
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
-        in_flight.rate_limited();
+        if response.extensions().get::<Befallen>().is_none() {
+            in_flight.rate_limited();
+        }
         return response;
     }
     if !matches!(service.handler, Handler::Echo | Handler::Upload | Handler::Download | Handler::Status) {
@@ -226,7 +232,11 @@ async fn troubled(service: &'static Service, call: Call<'_>) -> Response {
             response.extensions_mut().insert(CutOff);
             response
         }
-        Some((trouble, seconds)) => trouble::answer(trouble, seconds, state.now()),
+        Some((trouble, seconds)) => {
+            let mut response = trouble::answer(trouble, seconds, state.now());
+            response.extensions_mut().insert(Befallen);
+            response
+        }
     }
 }
 

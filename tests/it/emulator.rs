@@ -2,6 +2,7 @@
 
 mod batch;
 mod customers;
+mod docs;
 mod faults;
 mod limits;
 mod links;

@@ -38,7 +38,10 @@ async fn waits_are_hinted_in_every_shape() {
         }
     }
     assert_eq!(lab.status(lab.get("/resourcelocations")).await, 200);
-    assert_eq!(lab.emulator.stats().faults_met, 10);
+    let stats = lab.emulator.stats();
+    assert_eq!(stats.faults_met, 10);
+    // They are no limit's.
+    assert_eq!(stats.customers["acme"].services["resource-locations"].rate_limited, 0);
 }
 
 #[tokio::test]
