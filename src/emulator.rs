@@ -36,6 +36,7 @@ mod tls;
 mod tokens;
 mod trouble;
 mod trust;
+mod tunnel;
 
 use std::io;
 use std::net::SocketAddr;

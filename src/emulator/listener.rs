@@ -14,13 +14,15 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::EmulatorError;
 use super::call::Origin;
-use super::routes;
 use super::state::State;
+use super::{EmulatorError, routes, tunnel};
 
 /// How long to leave the listener alone when accepting failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The first byte of a TLS connection (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// A socket that listens, and that nobody accepts from yet.
 pub(super) struct Bound {
@@ -102,18 +104,36 @@ async fn accept(
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>, origin: Origin) {
     // Without it, the small last piece of an answer would wait for an acknowledgement.
     stream.set_nodelay(true).ok();
-    match tls {
-        None => serve(stream, state, origin).await,
-        Some(acceptor) => {
-            // A failed handshake is the caller's affair.
-            if let Ok(stream) = acceptor.accept(stream).await {
-                serve(stream, state, origin).await;
-            }
-        }
+    let Some(acceptor) = tls else { return services(stream, state, origin).await };
+    if begins_with_tls(&stream).await {
+        secured(stream, &acceptor, state, origin).await;
+    } else if let Some(tunnel) = tunnel::opened(stream, &state).await {
+        secured(TokioIo::new(tunnel), &acceptor, state, origin).await;
     }
 }
 
-async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>, origin: Origin) {
+async fn secured(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    acceptor: &TlsAcceptor,
+    state: Arc<State>,
+    origin: Origin,
+) {
+    // A failed handshake is the caller's affair.
+    if let Ok(stream) = acceptor.accept(io).await {
+        services(stream, state, origin).await;
+    }
+}
+
+async fn begins_with_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    stream.peek(&mut first).await.is_ok() && first == [TLS_HANDSHAKE]
+}
+
+async fn services(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    state: Arc<State>,
+    origin: Origin,
+) {
     let service = service_fn(move |request| {
         let (state, origin) = (Arc::clone(&state), origin.clone());
         async move { Ok::<_, Infallible>(routes::serve(&state, &origin, request).await) }

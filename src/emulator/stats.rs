@@ -13,6 +13,8 @@ use super::access::Standing;
 pub struct Stats {
     /// Connections accepted.
     pub connections: u64,
+    /// Tunnels opened to Citrix's hosts, which all are the emulator.
+    pub tunnels: u64,
     /// Requests to the services; those to the token endpoints and to `/_emulator` are not counted.
     pub requests: u64,
     /// Requests to the token endpoints.
@@ -109,6 +111,7 @@ pub struct ServiceStats {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
+    pub(super) tunnels: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) token_requests: AtomicU64,
     pub(super) tokens_issued: AtomicU64,
@@ -156,6 +159,7 @@ impl Counters {
         };
         Stats {
             connections: self.connections.load(Relaxed),
+            tunnels: self.tunnels.load(Relaxed),
             requests: self.requests.load(Relaxed),
             token_requests: self.token_requests.load(Relaxed),
             tokens_issued: self.tokens_issued.load(Relaxed),
