@@ -1,10 +1,11 @@
-//! A small Citrix Cloud: two token endpoints, a handful of services and their quirks (contract 8).
+//! A small Citrix Cloud: two token endpoints, the services with their quirks and limits (contract 8).
 //!
 //! For `demo`, for users' own CI and for our tests. It is a test double: whoever reaches its address may read
 //! its counters and revoke its tokens.
 //!
-//! A request's way: `routes` finds the service in a table, `access` judges token and customer, a fault may befall
-//! it, the service answers, and `routes` stamps the transaction id under the name which that service uses.
+//! A request's way, in `serve`: `routes` finds the service in a table, `access` judges token and customer, a fault
+//! may befall it, the service answers, and the answer gets the transaction id under the name which that service
+//! uses.
 
 mod access;
 mod access_security;
@@ -28,6 +29,7 @@ mod platform;
 mod query;
 mod rate;
 mod routes;
+mod serve;
 mod services;
 mod state;
 mod stats;

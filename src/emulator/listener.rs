@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::call::Origin;
 use super::state::State;
-use super::{EmulatorError, routes, tunnel};
+use super::{EmulatorError, serve, tunnel};
 
 /// How long to leave the listener alone when accepting failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -136,7 +136,7 @@ async fn services(
 ) {
     let service = service_fn(move |request| {
         let (state, origin) = (Arc::clone(&state), origin.clone());
-        async move { Ok::<_, Infallible>(routes::serve(&state, &origin, request).await) }
+        async move { Ok::<_, Infallible>(serve::serve(&state, &origin, request).await) }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     // A connection that breaks is the caller's affair too.

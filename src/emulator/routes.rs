@@ -1,43 +1,30 @@
-//! Which service a host and path belong to, and what all of them have in common.
+//! Which service a host and path belong to.
 
-use http::header::{DATE, HOST};
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use uuid::Uuid;
+use http::HeaderName;
 
-use super::access::{Access, CustomerIn, Dialect, admit};
-use super::answers::{self, Holding, Response, Untraced};
-use super::call::{Call, Origin};
+use super::access::{Access, CustomerIn, Dialect};
 use super::canned::{self, Canned};
-use super::faults::Trouble;
 use super::hosts::{self, Hosts};
-use super::state::State;
-use super::stats::{MONITOR, count};
-use super::tenants::InFlight;
-use super::{
-    access_security, control, cvad, documents, encoding, helpers, monitor, platform, services, trouble, trust,
-};
+use super::stats::MONITOR;
 use crate::citrix::headers::{CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID};
 
 /// One row of the table.
-struct Service {
+pub(super) struct Service {
     /// Its name in the counters.
-    name: &'static str,
+    pub(super) name: &'static str,
     hosts: Hosts,
     /// The first segments of its paths, in any letter case; `{customer}` and `{any}` match every segment.
     pattern: &'static str,
-    handler: Handler,
+    pub(super) handler: Handler,
     /// The header in which it tells the transaction id, if it does (contract 3).
-    transaction: Option<HeaderName>,
+    pub(super) transaction: Option<HeaderName>,
     /// Who may use it; anybody when none.
-    access: Option<Access>,
+    pub(super) access: Option<Access>,
 }
 
 /// Who answers.
 #[derive(Clone, Copy)]
-enum Handler {
+pub(super) enum Handler {
     Control,
     Oauth2,
     Trust,
@@ -81,14 +68,6 @@ const APP_CONFIGURATION: Access = Access { plain_bearer: true, ..STANDARD };
 const CLASSIC: Access = Access { customer: CustomerIn::Path, ..STANDARD };
 /// Ours: a token is wanted, a customer is not.
 const HELPER: Access = Access { customer: CustomerIn::Optional, ..STANDARD };
-
-/// An answer that is to end in the middle, once it is in its final coding.
-#[derive(Clone, Copy)]
-struct CutOff;
-
-/// An answer of a fault: no limit of the service's is behind its 429.
-#[derive(Clone, Copy)]
-struct Befallen;
 
 const NEW: Option<HeaderName> = Some(CITRIX_TRANSACTION_ID);
 const OLD: Option<HeaderName> = Some(X_CWS_TRANSACTION_ID);
@@ -156,144 +135,10 @@ const fn row(
     Service { name, hosts, pattern, handler, transaction, access }
 }
 
-/// Answers any request.
-pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incoming>) -> Response {
-    let (parts, body) = request.into_parts();
-    let Some((service, customer, rest)) = find(host(&parts), parts.uri.path()) else {
-        return answers::not_found();
-    };
-    let transaction = transaction_id(&parts);
-    let call = Call { state, origin, parts: &parts, customer, rest, caller: None, body };
-    let mut response = match service.access {
-        Some(access) => guarded(service, access, call, transaction.to_str().unwrap_or_default()).await,
-        None => finished(troubled(service, call).await).await,
-    };
-    let traced = response.extensions().get::<Untraced>().is_none() && state.tells_transaction_ids();
-    if let Some(name) = service.transaction.clone().filter(|_| traced) {
-        response.headers_mut().insert(name, transaction);
-    }
-    if state.faults().clock_skew != 0 {
-        response = answers::with_text(response, DATE, &httpdate::fmt_http_date(state.now()));
-    }
-    response
-}
-
-/// A service that wants to know who asks.
-async fn guarded(
-    service: &'static Service,
-    access: Access,
-    mut call: Call<'_>,
-    transaction: &str,
-) -> Response {
-    let state = call.state;
-    count(&state.counters.requests);
-    let identity = match admit(state, access, call.parts, call.customer, transaction) {
-        Ok(identity) => identity,
-        Err(refusal) => return *refusal,
-    };
-    let in_flight = InFlight::enter(&identity.tenant, service.name);
-    call.caller = Some(identity);
-    let parts = call.parts;
-    let mut response = troubled(service, call).await;
-    if response.status() == StatusCode::TOO_MANY_REQUESTS {
-        if response.extensions().get::<Befallen>().is_none() {
-            in_flight.rate_limited();
-        }
-        return response;
-    }
-    if !matches!(service.handler, Handler::Echo | Handler::Upload | Handler::Download | Handler::Status) {
-        if state.links.escaped {
-            response = encoding::escape_slashes(response).await;
-        }
-        if state.compress {
-            response = encoding::encode(response, &parts.headers).await;
-        }
-    }
-    finished(response).await.map(|body| Holding::new(body, in_flight).boxed_unsync())
-}
-
-/// The answer as it leaves, cut off if that is its fault.
-async fn finished(response: Response) -> Response {
-    if response.extensions().get::<CutOff>().is_some() { encoding::cut_off(response).await } else { response }
-}
-
-/// The service's answer, unless a fault of its path befalls the request.
-async fn troubled(service: &'static Service, call: Call<'_>) -> Response {
-    let state = call.state;
-    let befalls =
-        if matches!(service.handler, Handler::Control) { None } else { state.befall(call.parts.uri.path()) };
-    if befalls.is_some() {
-        count(&state.counters.faults_met);
-    }
-    match befalls {
-        None => answer(service.handler, call).await,
-        Some((Trouble::CutOff, _)) => {
-            let mut response = answer(service.handler, call).await;
-            response.extensions_mut().insert(CutOff);
-            response
-        }
-        Some((trouble, seconds)) => {
-            let mut response = trouble::answer(trouble, seconds, state.now());
-            response.extensions_mut().insert(Befallen);
-            response
-        }
-    }
-}
-
-async fn answer(handler: Handler, call: Call<'_>) -> Response {
-    match handler {
-        Handler::Control => return control::answer(&call),
-        Handler::Oauth2 => return trust::oauth2(call).await,
-        Handler::Trust => return trust::trust(call).await,
-        // It waits by itself, with its slot taken.
-        Handler::Monitor => return monitor::answer(&call).await,
-        _ => call.state.latency().await,
-    }
-    match handler {
-        Handler::Cvad => cvad::answer(call).await,
-        Handler::CvadMe => cvad::me_alone(&call),
-        Handler::Activation => services::activation(&call),
-        Handler::SystemLog => platform::system_log(&call),
-        Handler::ResourceLocations => platform::resource_locations(&call),
-        Handler::AccessSecurity => access_security::answer(&call),
-        Handler::AppConfiguration => documents::answer(call).await,
-        Handler::Analytics => monitor::analytics(&call),
-        Handler::SessionRecording => services::session_recording(&call),
-        Handler::AppLayering => services::app_layering(&call),
-        Handler::Adm => services::adm(&call),
-        Handler::EndpointManagement => services::endpoint_management(&call),
-        Handler::Canned(answers) => canned::answer(&call, answers),
-        Handler::Retired => services::retired(&call),
-        Handler::Echo => helpers::echo(call).await,
-        Handler::Upload => helpers::upload(call).await,
-        Handler::Download => helpers::download(&call),
-        Handler::Status => helpers::status(&call),
-        Handler::Control | Handler::Oauth2 | Handler::Trust | Handler::Monitor => answers::not_found(),
-    }
-}
-
-/// The host that a request is sent to, without its port.
-fn host(parts: &Parts) -> &str {
-    let in_header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = parts.uri.authority().map(http::uri::Authority::as_str).or(in_header).unwrap_or_default();
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
-}
-
-/// The caller's transaction id, else a new one (contract 3).
-fn transaction_id(parts: &Parts) -> HeaderValue {
-    let callers =
-        parts.headers.get(CITRIX_TRANSACTION_ID).filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
-    callers.cloned().unwrap_or_else(|| {
-        let mut buffer = Uuid::encode_buffer();
-        let id: &str = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
-        HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""))
-    })
-}
-
-type Found<'a> = (&'static Service, Option<&'a str>, Vec<&'a str>);
+pub(super) type Found<'a> = (&'static Service, Option<&'a str>, Vec<&'a str>);
 
 /// The service of a path, the customer in it, and the segments behind.
-fn find<'a>(host: &str, path: &'a str) -> Option<Found<'a>> {
+pub(super) fn find<'a>(host: &str, path: &'a str) -> Option<Found<'a>> {
     SERVICES.iter().filter(|service| service.hosts.serve(host)).find_map(|service| {
         let mut customer = None;
         let mut segments = path.strip_prefix('/')?.split('/');

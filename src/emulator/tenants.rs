@@ -149,7 +149,7 @@ impl Drop for InFlight {
     }
 }
 
-/// The one query that Monitor works on for a customer.
+/// The one query that Monitor works on for a customer, from its admission to the last byte of its answer.
 pub(super) struct MonitorSlot(Arc<Tenant>);
 
 impl MonitorSlot {

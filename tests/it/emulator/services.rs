@@ -350,6 +350,12 @@ async fn monitor_is_free_again_when_its_answer_has_been_read() {
         let page = lab.get_json("/monitorodata/Machines").await;
         assert_eq!(page["value"].as_array().unwrap().len(), 1000);
     }
+    for coding in ["gzip", "br", "deflate"].repeat(10) {
+        let request = lab.get("/monitorodata/Machines").header("accept-encoding", coding);
+        let answer = request.send().await.unwrap();
+        assert_eq!(header(&answer, "content-encoding"), Some(coding));
+        assert!(!answer.bytes().await.unwrap().is_empty());
+    }
     assert_eq!(lab.emulator.stats().monitor_concurrency_peak, 1);
 }
 
