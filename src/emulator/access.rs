@@ -91,6 +91,10 @@ pub(super) fn admit(
             "<h2>Length Required</h2><hr><p>HTTP Error 411. The request must have a content length.</p>";
         return Err(Box::new(answers::html(StatusCode::LENGTH_REQUIRED, page)));
     }
+    let access = match access.dialect {
+        Dialect::SystemLog if state.system_log_forbids => Access { dialect: Dialect::Standard, ..access },
+        _ => access,
+    };
     let (standing, identity) = request_standing(state, &parts.headers, access.plain_bearer);
     state.counters.standing(standing);
     let named = named_customer(state, parts, path_customer);

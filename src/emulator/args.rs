@@ -44,8 +44,12 @@ pub struct EmulatorArgs {
     /// A site's id, a GUID [default: a random one]
     #[arg(long, value_name = "GUID")]
     pub site_id: Vec<String>,
-    /// A further customer: ID[,site=GUID...][,client=ID[,secret=SECRET[@TIME]...]...]
-    #[arg(long, value_name = "CUSTOMER")]
+    /// Further customers
+    #[arg(
+        long,
+        value_name = "CUSTOMER",
+        help = "A further customer: ID[,site=GUID...][,client=ID[,secret=SECRET[@TIME]...]...]"
+    )]
     pub customer: Vec<Customer>,
     /// How long a token lives
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
@@ -59,6 +63,9 @@ pub struct EmulatorArgs {
     /// How often a customer may ask for Endpoint Management reports
     #[arg(long, value_name = "RATE", default_value = "5/1m")]
     pub endpoint_management_rate: Rate,
+    /// Let the system log refuse a wrong customer with 403 instead of 401
+    #[arg(long)]
+    pub system_log_forbids: bool,
     /// What absolute links begin with: own, called (the Host of the request), or an origin
     #[arg(long, value_name = "BASE", default_value = "own")]
     pub link_base: LinkBase,
@@ -83,8 +90,12 @@ pub struct EmulatorArgs {
     /// How the token endpoints misbehave
     #[arg(long, value_name = "FAULT", value_enum)]
     pub token_fault: Option<TokenFault>,
-    /// What befalls a path: PATH=TROUBLE[:SECONDS][*TIMES], such as /monitorodata=429-date:5*3
-    #[arg(long, value_name = "FAULT")]
+    /// What befalls paths
+    #[arg(
+        long,
+        value_name = "FAULT",
+        help = "What befalls a path: PATH=TROUBLE[:SECONDS][*TIMES], such as /monitorodata=429-date:5*3"
+    )]
     pub fault: Vec<PathFault>,
     /// Redirect Secure Private Access to another region: other (--region-listen), or a URL
     #[arg(long, value_name = "URL")]
@@ -121,6 +132,7 @@ impl EmulatorArgs {
                 access_security: self.access_security_rate,
                 endpoint_management: self.endpoint_management_rate,
             },
+            system_log_forbids: self.system_log_forbids,
             links: Links {
                 base: self.link_base.clone(),
                 relative: self.relative_links,

@@ -26,6 +26,9 @@ pub struct Options {
     pub token_lifetime: Duration,
     /// How fast services let themselves be asked.
     pub limits: Limits,
+    /// Whether the system log refuses a wrong customer with 403, as one guide says, or 401, as another shows
+    /// (contract 3, "401 facts").
+    pub system_log_forbids: bool,
     /// What links in answers look like.
     pub links: Links,
     /// How long a machine of `GET /cvad/manage/Machines` is at least, in bytes: 7230 makes the page of 1000 as
@@ -47,6 +50,7 @@ impl Default for Options {
             more_customers: Vec::new(),
             token_lifetime: Duration::from_secs(3600),
             limits: Limits::default(),
+            system_log_forbids: false,
             links: Links::default(),
             machine_bytes: 0,
             compress: true,

@@ -102,6 +102,15 @@ async fn a_token_of_another_customer_is_refused_in_the_services_words() {
 }
 
 #[tokio::test]
+async fn the_system_log_refuses_a_wrong_customer_either_way() {
+    for (system_log_forbids, status) in [(false, 401), (true, 403)] {
+        let lab = lab_with(Options { system_log_forbids, ..Options::default() }).await;
+        let request = lab.get_as(&lab.token, "contoso", "/systemlog/records");
+        assert_eq!(lab.status(request).await, status);
+    }
+}
+
+#[tokio::test]
 async fn me_names_every_site_of_the_tokens_customer() {
     let lab = two_customers().await;
     let sites = |me: &Value| -> Vec<String> {
