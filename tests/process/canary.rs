@@ -179,8 +179,8 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
     let (echoing, denying) = (Upstream::answering(echo).await, Upstream::answering(unauthorized).await);
     let logins = Logins::given().await;
     let mut toml = String::from(
-        "[upstream]\nresponse_timeout = \"300ms\"\n\
-         [limits]\nmax_body_bytes = 100\nmax_header_bytes = \"8KiB\"\nbody_idle_timeout = \"300ms\"\n",
+        "[upstream]\nresponse_timeout = \"2s\"\n\
+         [limits]\nmax_body_bytes = 100\nmax_header_bytes = \"8KiB\"\nbody_idle_timeout = \"2s\"\n",
     );
     for (prefix, upstream) in [
         ("/refused", &refusing),
