@@ -1,5 +1,6 @@
 //! Pure rules of HTTP that the steps of the path share. No I/O here.
 
+pub mod coding;
 pub mod hop_by_hop;
 pub mod host;
 pub mod path;
