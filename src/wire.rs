@@ -3,5 +3,6 @@
 pub mod coding;
 pub mod hop_by_hop;
 pub mod host;
+pub mod link_rewrite;
 pub mod path;
 pub mod transaction_id;
