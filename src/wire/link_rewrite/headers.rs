@@ -1,6 +1,7 @@
-//! Links in header fields: `Location` and `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Link` (RFC 8288).
+//! Links in header fields: `Location` and `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Link` (RFC 8288); and
+//! what else a head says that no longer holds when links in the body changed.
 
-use http::header::{CONTENT_LOCATION, LINK, LOCATION};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, LINK, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{LinkCounts, Links};
@@ -12,6 +13,19 @@ pub fn rewrite_headers(links: &Links, headers: &mut HeaderMap) -> LinkCounts {
     rewrite_each(headers, &CONTENT_LOCATION, |value| url(links, value, &mut counts));
     rewrite_each(headers, &LINK, |value| link_field(links, value, &mut counts));
     counts
+}
+
+/// Takes out of an answer's head what is said about the bytes of its body, for one whose links are rewritten: its
+/// length, its digests (RFC 9530, and their forerunners), and that parts of it may be asked for. An `ETag` becomes a
+/// weak one (RFC 9110 section 8.8.1): the body means the same, but its bytes are others.
+pub fn forget_bytes(headers: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, ACCEPT_RANGES] {
+        headers.remove(name);
+    }
+    for name in ["content-digest", "repr-digest", "digest", "content-md5"] {
+        headers.remove(name);
+    }
+    rewrite_each(headers, &ETAG, |tag| tag.starts_with(b"\"").then(|| [b"W/", tag].concat()));
 }
 
 /// A name may come with several fields; their order stays.

@@ -22,7 +22,6 @@ pub const MAX_LINK: usize = 16 * 1024;
 /// - What did not change comes out as slices of what went in.
 /// - Nothing is held back but a link that has not ended, and a pair's value whose name has not come: at most
 ///   [`MAX_LINK`] bytes. The rest comes out as soon as it went in.
-#[derive(Debug)]
 pub struct JsonRewriter {
     links: Links,
     counts: LinkCounts,
@@ -33,7 +32,6 @@ pub struct JsonRewriter {
 }
 
 /// Where in the text we are.
-#[derive(Debug)]
 enum Place {
     /// Before a name. The tail is what was searched already, since the last name.
     Search(Tail),
@@ -43,7 +41,6 @@ enum Place {
     Inside(Inside),
 }
 
-#[derive(Debug)]
 struct Inside {
     string: Text,
     /// The last byte was a backslash that begins an escape.
@@ -51,7 +48,6 @@ struct Inside {
 }
 
 /// What a string is to us.
-#[derive(Debug)]
 enum Text {
     /// A name in a pair, perhaps; its end is enough to tell.
     Name(Tail),

@@ -148,7 +148,7 @@ pub struct Links {
 
 impl Links {
     /// `base` is the gateway as this caller sees it, such as `https://gw.example.net`: `public_url`, else scheme and
-    /// `Host` of the request. `upstream` is host and port of who answers, for links that leave out the host.
+    /// `Host` of the request, read as an authority so that it has neither quotes nor backslashes. `upstream` is host and port of who answers, for links that leave out the host.
     pub fn new(map: Rc<LinkMap>, base: &str, upstream: &str) -> Self {
         let answering = Origin::parse(upstream).and_then(|origin| map.origins.get(&origin).copied());
         Self { map, base: base.trim_end_matches('/').to_owned(), answering }

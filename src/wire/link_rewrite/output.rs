@@ -7,13 +7,12 @@ use bytes::Bytes;
 use super::json::MAX_LINK;
 
 /// A queue whose end can be held back, from a string on that may turn out to be a link.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Output {
     ready: VecDeque<Bytes>,
     held: Option<Held>,
 }
 
-#[derive(Debug)]
 struct Held {
     link: Bytes,
     behind: Vec<Bytes>,

@@ -133,8 +133,8 @@ fn quoted(text: &[u8], at: usize, before: Option<u8>) -> Option<Found> {
     (before != Some(b'\\')).then_some(Found { watched, end: end + 1 })
 }
 
-/// The last bytes of a text that comes in pieces.
-#[derive(Clone, Copy, Debug, Default)]
+/// The last bytes of a text that comes in pieces, and the one before them.
+#[derive(Default)]
 pub(super) struct Tail {
     bytes: [u8; REACH],
     length: usize,
@@ -153,7 +153,6 @@ impl Tail {
         self.before = match text.len().checked_sub(REACH + 1) {
             Some(at) => Some(text[at]),
             None if dropped > 0 => Some(self.bytes[dropped - 1]),
-            None if text.len() == REACH => self.as_bytes().last().copied().or(self.before),
             None => self.before,
         };
         self.bytes.copy_within(dropped..self.length, 0);

@@ -1,7 +1,7 @@
-use http::header::{CONTENT_LOCATION, LINK, LOCATION, REFERER};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONTENT_LOCATION, ETAG, LINK, LOCATION, REFERER};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::rewrite_headers;
+use super::super::{forget_bytes, rewrite_headers};
 use super::*;
 
 #[test]
@@ -49,4 +49,30 @@ fn rfc8288_each_target_of_link_is_rewritten_and_no_parameter() {
         rewrite_headers(&links(), &mut headers);
         assert_eq!(headers[LINK], expected);
     }
+}
+
+#[test]
+fn what_a_head_says_about_the_bytes_of_its_body_goes() {
+    let head = [
+        ("content-length", "7230586"),
+        ("accept-ranges", "bytes"),
+        ("content-digest", "sha-256=:AA==:"),
+        ("repr-digest", "sha-256=:AA==:"),
+        ("digest", "sha-256=AA=="),
+        ("content-md5", "AA=="),
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let mut headers: HeaderMap = head
+        .into_iter()
+        .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+        .collect();
+    for (tag, weak) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\""), ("unquoted", "unquoted")] {
+        headers.insert(ETAG, HeaderValue::from_static(tag));
+        forget_bytes(&mut headers);
+        assert_eq!(headers[ETAG], weak);
+    }
+    let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["content-encoding", "content-type", "etag"]);
 }
