@@ -25,7 +25,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::ConnectionCount;
-use crate::proxy::queue::InFlight;
+use crate::proxy::send::Refusals;
 use crate::snapshot::Published;
 use crate::tls::{self, TlsError};
 use crate::token::cache::Cache;
@@ -120,8 +120,9 @@ impl App {
         let shared = Arc::new(Shared {
             published: ArcSwap::from_pointee(Published::new(live, slots)?),
             metrics,
-            in_flight: Arc::new(InFlight::default()),
+            in_flight: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
+            refusals: Refusals::default(),
             clock,
         });
         let lifecycle = Lifecycle::default();

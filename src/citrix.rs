@@ -1,7 +1,10 @@
-//! What is particular to Citrix Cloud: its clouds, its token dialects, its headers. No sockets here.
+//! What is particular to Citrix Cloud: its clouds, services, token dialects, headers and retired addresses. No
+//! sockets here.
 
 pub mod clouds;
 pub mod headers;
+pub mod legacy;
+pub mod services;
 
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;

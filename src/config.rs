@@ -14,15 +14,16 @@ mod value;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 
-use crate::citrix::{AuthorizationScheme, TokenDialect};
+use crate::citrix::clouds::Cloud;
+use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 
 pub use check::{from_toml, load};
 pub use environment::process_environment;
@@ -131,9 +132,11 @@ pub enum LogFormat {
 /// Settings that each request takes from one snapshot.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// One per customer; the first is the default.
+    /// One per customer, in the order of the file; never none, and no two for ids that differ in case alone.
     pub credentials: Vec<Credential>,
-    /// Longest prefix first; the last is `/`.
+    /// Which of them is meant when a request names none.
+    pub default_customer: Option<usize>,
+    /// Those of the configuration and `/`, longest prefix first; then the other built-in ones.
     pub routes: Vec<Route>,
     /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
@@ -165,6 +168,10 @@ pub enum AllowedHosts {
 pub struct Credential {
     /// Citrix's customer id, as it is sent in `Citrix-CustomerId`.
     pub customer_id: HeaderValue,
+    /// Whose hosts are the customer's.
+    pub cloud: Cloud,
+    /// The API gateway that the customer's requests go to.
+    pub api: Destination,
     /// The API client's id.
     pub client_id: String,
     /// The API client's secret.
@@ -197,24 +204,93 @@ pub enum InstanceId {
     Fixed(HeaderValue),
 }
 
-/// Requests below one path prefix go to one upstream.
+/// Requests below one path prefix are treated alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The prefix, from its slash on and without one at the end (`/` alone is the empty string). Also the
-    /// route's name in metrics and logs, where the empty one is written `/`.
+    /// The prefix, from its slash on and without one at the end (`/` alone is the empty string).
     pub prefix: String,
+    /// Whether ASCII letters of a path may differ from the prefix's in case: those of built-in routes, and of what
+    /// replaces one.
+    pub any_case: bool,
     /// Whether the prefix is taken off before the request leaves.
     pub strip_prefix: bool,
     /// Where requests go.
-    pub upstream: UpstreamUrl,
+    pub target: Target,
+    /// Whether the program brought it, and no `[[route]]` replaced it.
+    pub built_in: bool,
+    /// Headers of a fixed value, for requests that do not have them.
+    pub adds: Vec<(HeaderName, HeaderValue)>,
+    /// What Citrix allows each customer, which callers wait for.
+    pub limit: Option<RouteLimit>,
+    /// Whether links in JSON bodies are made to point at the proxy.
+    pub rewrite_links: bool,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the API gateway of the request's customer: [`Credential::api`].
+    CustomerApi,
+    /// To the host that the cloud of the request's customer has for it, if it has one. The token is written as for
+    /// that customer's API gateway.
+    ByCloud(Vec<(Cloud, UpstreamUrl)>),
+    /// To one upstream, whoever the customer is.
+    Fixed(Destination),
+}
+
+/// An upstream, and how it is shown the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Its base URL.
+    pub url: UpstreamUrl,
     /// How the token is written.
     pub authorization: AuthorizationScheme,
 }
 
+/// What Citrix allows each customer. More requests wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteLimit {
+    /// Routes with the same name share the limit: a service behind several gateways counts a customer's requests
+    /// together.
+    pub shared_as: String,
+    /// What is allowed.
+    pub allows: Allows,
+    /// How long a request may wait.
+    pub queue_timeout: Duration,
+}
+
+/// The two kinds of limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allows {
+    /// So many at a time.
+    AtOnce(NonZeroUsize),
+    /// So many begun in a second.
+    PerSecond(NonZeroU32),
+}
+
 impl Route {
-    /// The route's name in metrics and logs.
+    /// A route without anything special about it.
+    pub(crate) fn plain(prefix: String, target: Target) -> Self {
+        Self {
+            strip_prefix: !prefix.is_empty(),
+            prefix,
+            any_case: false,
+            target,
+            built_in: false,
+            adds: Vec::new(),
+            limit: None,
+            rewrite_links: false,
+        }
+    }
+
+    /// The route's name in metrics and logs: its prefix, where the empty one is written `/`. The routes to the
+    /// customers' own hosts have one name, as customers may be many.
     pub fn name(&self) -> &str {
-        if self.prefix.is_empty() { "/" } else { &self.prefix }
+        match self.prefix.as_str() {
+            "" => "/",
+            direct if self.built_in && direct.starts_with(services::DIRECT) => services::DIRECT,
+            prefix => prefix,
+        }
     }
 }
 
@@ -227,6 +303,12 @@ pub struct UpstreamUrl {
     pub authority: Authority,
     /// The path put in front of the rest, without a slash at the end; often empty.
     pub base_path: String,
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.base_path)
+    }
 }
 
 impl UpstreamUrl {
@@ -273,7 +355,7 @@ pub struct Token {
     pub startup_wait: Duration,
     /// One token request, connecting included.
     pub request_timeout: Duration,
-    /// The least time between refreshes that a 401 asked for.
+    /// The least time between refreshes that a 401 or an operator asked for.
     pub min_forced_interval: Duration,
 }
 
@@ -293,6 +375,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests being answered, all workers together.
     pub max_in_flight: usize,
+    /// Requests that wait in one queue: for one customer's token.
+    pub max_queued: usize,
     /// For a request head to arrive, from its first byte on; for a TLS handshake too.
     pub header_read_timeout: Duration,
     /// Between pieces of a request body.
@@ -303,4 +387,6 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// Of one request body.
     pub max_body_bytes: u64,
+    /// What is kept of a request body so that it can be sent again.
+    pub replay_buffer_bytes: usize,
 }

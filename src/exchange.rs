@@ -19,7 +19,7 @@ use crate::error::{Failure, Reason};
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics};
-use crate::proxy::queue::Place;
+use crate::places::Place;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
@@ -53,6 +53,8 @@ pub struct Exchange {
     pub transaction_id: HeaderValue,
     /// The index of the route, once one is picked.
     pub route: Option<usize>,
+    /// The family of retired addresses the request's was of.
+    pub retired: Option<&'static str>,
     /// The request's body, once it is bound.
     pub upload: Option<Rc<BodyProgress>>,
     /// The place among the requests in flight, once there is one.
@@ -94,6 +96,7 @@ impl Exchange {
                 .unwrap_or_else(|| request_id.clone()),
             request_id,
             route: None,
+            retired: None,
             upload: None,
             place: None,
             waited: Duration::ZERO,
@@ -122,7 +125,7 @@ impl Exchange {
         self.finish_head(response.status(), response.headers_mut());
         let ours = self.answered_after.saturating_sub(self.upstream_time).saturating_sub(self.waited);
         self.snapshot.metrics.overhead.observe(ours.as_secs_f64());
-        self.route_metrics().upstream.observe(self.upstream_time.as_secs_f64());
+        self.route_metrics().upstream().observe(self.upstream_time.as_secs_f64());
         response.map(|body| AnswerBody::new(Source::Citrix(body), self))
     }
 
@@ -168,7 +171,7 @@ impl Exchange {
         let status = self.status.unwrap_or_else(left);
         let metrics = self.route_metrics();
         metrics.count(&self.method, status);
-        metrics.duration.observe(took.as_secs_f64());
+        metrics.duration().observe(took.as_secs_f64());
         if self.snapshot.live.access_log {
             self.log(end, status, took);
         }
@@ -191,6 +194,7 @@ impl Exchange {
             path = self.target.as_ref().map_or("", PathAndQuery::path),
             version = ?self.version,
             route = route.map_or(NONE, |route| route.config.name()),
+            retired = self.retired,
             status = status.as_u16(),
             reason = self.reason.map(Reason::as_str),
             cause = (!self.cause.is_empty()).then_some(self.cause.as_str()),

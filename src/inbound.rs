@@ -4,5 +4,6 @@ pub mod body;
 pub mod connection;
 pub mod http1;
 pub mod http2;
+pub mod kept;
 pub mod listener;
 pub mod stream;

@@ -29,6 +29,7 @@ pub mod idle;
 pub mod inbound;
 pub mod lifecycle;
 pub mod metrics;
+pub mod places;
 pub mod proxy;
 pub mod snapshot;
 pub mod telemetry;

@@ -12,6 +12,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use crate::citrix::legacy;
 use crate::error::Reason;
 use summed::Summed;
 
@@ -29,10 +30,52 @@ pub const ANONYMOUS: &str = "anonymous";
 /// The value of a label that was not determined: no route was picked, nobody was admitted.
 pub const NONE: &str = "none";
 
+/// What came of a 401 of Citrix: the values of the label `outcome` of `replays_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// The request was sent again with another token and got another answer.
+    Accepted,
+    /// It was sent again and got a 401 again.
+    RefusedAgain,
+    /// Its body was not kept whole, so that it could not be sent again.
+    NotReplayable,
+    /// A token that was fresh was refused there less than a minute ago.
+    Suppressed,
+    /// The last login that a 401 asked for is too recent (`token.min_forced_interval`).
+    Deferred,
+    /// The login that it asked for failed.
+    RefreshFailed,
+}
+
+impl Replay {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::RefusedAgain,
+        Self::NotReplayable,
+        Self::Suppressed,
+        Self::Deferred,
+        Self::RefreshFailed,
+    ];
+
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::RefusedAgain => "refused_again",
+            Self::NotReplayable => "not_replayable",
+            Self::Suppressed => "suppressed",
+            Self::Deferred => "deferred",
+            Self::RefreshFailed => "refresh_failed",
+        }
+    }
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
     workers: Vec<WorkerMetrics>,
+    replays: IntCounterVec,
     /// Requests being answered.
     pub in_flight: IntGauge,
     /// Connections of callers.
@@ -52,6 +95,7 @@ pub struct WorkerMetrics {
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
     errors: Vec<IntCounter>,
+    retired: Vec<IntCounter>,
     /// Time of ours alone, for exchanges that Citrix answered.
     pub overhead: Histogram,
     /// Connections to upstreams in use by a request.
@@ -74,7 +118,12 @@ impl Metrics {
         let build = IntGaugeVec::new(opts("build_info", "Always 1; the labels tell the build."), &labels)?;
         registered(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION"), commit()]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        let replays = IntCounterVec::new(
+            opts("replays_total", "Answers 401 of Citrix, by what came of them."),
+            &["route", "outcome"],
+        )?;
         Ok(Arc::new(Self {
+            replays: registered(&registry, replays)?,
             workers: WorkerMetrics::register(&registry, workers)?,
             in_flight: gauge("in_flight_requests", "Requests being answered.")?,
             connections: gauge("connections", "Connections of callers.")?,
@@ -89,6 +138,11 @@ impl Metrics {
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             registry,
         }))
+    }
+
+    /// Counts what came of a 401.
+    pub fn replayed(&self, route: &str, outcome: Replay) {
+        self.replays.with_label_values(&[route, outcome.label()]).inc();
     }
 
     /// The registry, for modules that bring metrics of their own.
@@ -133,6 +187,8 @@ impl WorkerMetrics {
             "From sending a request to the head of Citrix's answer.",
         )?;
         let errors = counters("errors_total", "Answers the proxy made itself.", &["reason"])?;
+        let help = "Requests to retired addresses, which were translated.";
+        let retired = counters("retired_addresses_total", help, &["route"])?;
         let overhead = Summed::register(registry, workers, || {
             let help = "Time of the proxy alone, on exchanges that Citrix answered.";
             let options = HistogramOpts::from(opts("overhead_seconds", help));
@@ -147,6 +203,7 @@ impl WorkerMetrics {
                 request_duration: request_duration[worker].clone(),
                 upstream_duration: upstream_duration[worker].clone(),
                 errors: Reason::ALL.map(|each| errors[worker].with_label_values(&[each.as_str()])).to_vec(),
+                retired: legacy::FAMILIES.map(|each| retired[worker].with_label_values(&[each])).to_vec(),
                 overhead: overhead[worker].clone(),
                 upstream_active: connections[worker].with_label_values(&["active"]),
                 upstream_idle: connections[worker].with_label_values(&["idle"]),
@@ -162,11 +219,20 @@ impl WorkerMetrics {
         }
     }
 
+    /// Counts a request to a retired address of one of [`legacy::FAMILIES`].
+    pub fn retired_address(&self, family: &str) {
+        let index = legacy::FAMILIES.iter().position(|&each| each == family);
+        if let Some(counter) = index.and_then(|index| self.retired.get(index)) {
+            counter.inc();
+        }
+    }
+
     /// The handles of one route and caller.
     pub fn route(&self, route: &str, caller: &str) -> RouteMetrics {
         RouteMetrics {
-            duration: self.request_duration.with_label_values(&[route]),
-            upstream: self.upstream_duration.with_label_values(&[route]),
+            durations: [self.request_duration.clone(), self.upstream_duration.clone()],
+            duration: OnceCell::new(),
+            upstream: OnceCell::new(),
             requests: self.requests.clone(),
             labels: [route.to_owned(), caller.to_owned()],
             by_method: std::array::from_fn(|_| OnceCell::new()),
@@ -174,12 +240,12 @@ impl WorkerMetrics {
     }
 }
 
-/// A worker's handles of one route and one caller.
+/// A worker's handles of one route and one caller, each filled when first used: of the many built-in routes a
+/// gateway uses few, and a scrape shall not list the rest.
 pub struct RouteMetrics {
-    /// Whole exchanges.
-    pub duration: Histogram,
-    /// Citrix's part of them.
-    pub upstream: Histogram,
+    durations: [HistogramVec; 2],
+    duration: OnceCell<Histogram>,
+    upstream: OnceCell<Histogram>,
     requests: IntCounterVec,
     labels: [String; 2],
     /// By method, then by status; filled when first used.
@@ -187,6 +253,16 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
+    /// Whole exchanges.
+    pub fn duration(&self) -> &Histogram {
+        self.duration.get_or_init(|| self.durations[0].with_label_values(&[&self.labels[0]]))
+    }
+
+    /// Citrix's part of them.
+    pub fn upstream(&self) -> &Histogram {
+        self.upstream.get_or_init(|| self.durations[1].with_label_values(&[&self.labels[0]]))
+    }
+
     /// Counts one answer.
     pub fn count(&self, method: &Method, status: StatusCode) {
         let index = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);

@@ -26,22 +26,25 @@ use crate::exchange::{AnswerBody, Exchange};
 use crate::inbound::body::CallerBody;
 use crate::inbound::connection::Connection;
 use crate::metrics::{Metrics, WorkerMetrics};
+use crate::places::Places;
 use crate::snapshot::{Published, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::pool::Pool;
 use accept::ConnectionCount;
-use queue::InFlight;
+use send::Refusals;
 
-/// What all workers share: atomics and what is published, no lock.
+/// What all workers share: atomics and what is published; a lock only for what follows a 401.
 pub struct Shared {
     /// What requests look up.
     pub published: ArcSwap<Published>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Requests being answered.
-    pub in_flight: Arc<InFlight>,
+    pub in_flight: Arc<Places>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
+    /// Where tokens were refused lately.
+    pub refusals: Refusals,
     /// Whether tokens have expired.
     pub clock: Clock,
 }
@@ -94,11 +97,16 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Failure> {
         let admitted = admit::admit(snapshot, request)?;
-        let route = pick_route::pick_route(snapshot, &admitted, exchange)?;
-        let mut prepared = prepare::prepare(admitted, route, exchange)?;
-        queue::queue(&mut prepared, &self.shared.in_flight, &snapshot.live.limits, exchange).await?;
-        let upstream =
-            send::Upstream { route, pool: &self.pool, clock: self.shared.clock, live: &snapshot.live };
+        let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
+        let mut prepared = prepare::prepare(admitted, &picked, exchange)?;
+        queue::queue(&mut prepared, &self.shared, &snapshot.live, exchange).await?;
+        let upstream = send::Upstream {
+            route: picked.route,
+            destination: picked.destination,
+            pool: &self.pool,
+            shared: &self.shared,
+            live: &snapshot.live,
+        };
         let sent = upstream.send(prepared, exchange).await?;
         translate::translate(sent)
     }

@@ -1,17 +1,23 @@
 //! What requests look up: published once for the whole program, resolved by each worker for itself.
 
+mod customers;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
-use crate::citrix::AuthorizationScheme;
-use crate::config::{self, InstanceId, Live};
+use crate::citrix::clouds::Cloud;
+use crate::citrix::{AuthorizationScheme, services};
+use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
+use crate::wire::prefix_tree::PrefixTree;
+
+pub use customers::Customers;
 
 /// The live configuration and the tokens that go with it. A reload publishes another one.
 pub struct Published {
@@ -19,7 +25,10 @@ pub struct Published {
     pub live: Arc<Live>,
     /// The slots of its credentials, in order.
     pub slots: Vec<Arc<Slot>>,
-    origins: Vec<Arc<Origin>>,
+    /// Where the customers' API gateways are, in order.
+    apis: Vec<Arc<Origin>>,
+    /// The hosts that the routes lead to by themselves, in order.
+    hosts: Vec<Vec<Arc<Origin>>>,
 }
 
 impl Published {
@@ -28,13 +37,31 @@ impl Published {
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
     pub fn new(live: Arc<Live>, slots: Vec<Arc<Slot>>) -> Result<Self, BadHost> {
-        let mut origins: Vec<Arc<Origin>> = Vec::with_capacity(live.routes.len());
-        for route in &live.routes {
-            let same = origins.iter().find(|origin| origin.is_of(&route.upstream)).cloned();
-            let id = origins.iter().map(|origin| origin.id + 1).max().unwrap_or_default();
-            origins.push(same.map_or_else(|| Origin::new(id, &route.upstream).map(Arc::new), Ok)?);
+        let mut origins = Origins::default();
+        let apis = live.credentials.iter().map(|credential| origins.of(&credential.api.url));
+        let apis = apis.collect::<Result<_, _>>()?;
+        let hosts = live.routes.iter().map(|route| match &route.target {
+            Target::CustomerApi => Ok(Vec::new()),
+            Target::ByCloud(urls) => urls.iter().map(|(_, url)| origins.of(url)).collect(),
+            Target::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
+        });
+        let hosts = hosts.collect::<Result<_, _>>()?;
+        Ok(Self { live, slots, apis, hosts })
+    }
+}
+
+/// Each origin once, at the place that its id says.
+#[derive(Default)]
+struct Origins(Vec<Arc<Origin>>);
+
+impl Origins {
+    fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, BadHost> {
+        if let Some(known) = self.0.iter().find(|origin| origin.is_of(url)) {
+            return Ok(Arc::clone(known));
         }
-        Ok(Self { live, slots, origins })
+        let new = Arc::new(Origin::new(self.0.len(), url)?);
+        self.0.push(Arc::clone(&new));
+        Ok(new)
     }
 }
 
@@ -45,10 +72,12 @@ pub struct Snapshot {
     published: Arc<Published>,
     /// The settings as they were checked.
     pub live: Arc<Live>,
-    /// Longest prefix first.
+    /// In the configuration's order.
     pub routes: Vec<Route>,
-    /// The first is the one meant when a request names none.
-    pub customers: Vec<Customer>,
+    /// Where paths lead: to one of the routes, or nowhere.
+    prefixes: PrefixTree<Option<usize>>,
+    /// With a credential each.
+    pub customers: Customers,
     /// The worker's metrics.
     pub metrics: WorkerMetrics,
     /// Handles for requests that got no route.
@@ -59,12 +88,80 @@ pub struct Snapshot {
 pub struct Route {
     /// As configured.
     pub config: config::Route,
+    /// Headers for requests that do not have them.
+    pub adds: Vec<(HeaderName, HeaderValue)>,
+    to: To,
+    /// Its metrics.
+    pub metrics: RouteMetrics,
+}
+
+impl Route {
+    /// Where a request of `customer` goes by this route; `None` when the customer's cloud has no host for it.
+    pub fn destination<'s>(&'s self, customer: &'s Customer) -> Option<&'s Destination> {
+        match &self.to {
+            To::CustomerApi => Some(&customer.api),
+            To::ByCloud(known) => known
+                .iter()
+                .find(|(cloud, to)| {
+                    *cloud == customer.cloud && to.authorization == customer.api.authorization
+                })
+                .map(|(_, to)| to),
+            To::Fixed(to) => Some(to),
+        }
+    }
+}
+
+/// A [`Target`], ready for use.
+enum To {
+    CustomerApi,
+    /// For each way to write the token that a customer of the cloud has.
+    ByCloud(Vec<(Cloud, Destination)>),
+    Fixed(Destination),
+}
+
+impl To {
+    fn new(target: &Target, origins: &[Arc<Origin>], customers: &[Credential]) -> Self {
+        match (target, origins) {
+            (Target::Fixed(to), [origin, ..]) => {
+                Self::Fixed(Destination::new(&to.url, to.authorization, origin))
+            }
+            (Target::ByCloud(urls), origins) => {
+                let schemes = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer];
+                let used = |cloud: Cloud, scheme: AuthorizationScheme| {
+                    customers.iter().any(|each| each.cloud == cloud && each.api.authorization == scheme)
+                };
+                let known = urls.iter().zip(origins).flat_map(|((cloud, url), origin)| {
+                    let schemes = schemes.into_iter().filter(|&scheme| used(*cloud, scheme));
+                    schemes.map(|scheme| (*cloud, Destination::new(url, scheme, origin)))
+                });
+                Self::ByCloud(known.collect())
+            }
+            _ => Self::CustomerApi,
+        }
+    }
+}
+
+/// An upstream, ready for use.
+pub struct Destination {
     /// Where its connections go.
     pub origin: Arc<Origin>,
     /// For `Host`.
     pub host: HeaderValue,
-    /// Its metrics.
-    pub metrics: RouteMetrics,
+    /// The path put in front of the rest, without a slash at the end; often empty.
+    pub base_path: String,
+    /// How the token is written.
+    pub authorization: AuthorizationScheme,
+}
+
+impl Destination {
+    fn new(url: &UpstreamUrl, authorization: AuthorizationScheme, origin: &Arc<Origin>) -> Self {
+        Self {
+            origin: Arc::clone(origin),
+            host: own_copy(&origin.host),
+            base_path: url.base_path.clone(),
+            authorization,
+        }
+    }
 }
 
 /// A customer with a credential.
@@ -73,8 +170,12 @@ pub struct Customer {
     pub id: HeaderValue,
     /// For `Citrix-InstanceId`, where it is configured.
     pub instance_id: Option<HeaderValue>,
+    /// Whose hosts are the customer's.
+    cloud: Cloud,
     /// The token's slot.
     pub slot: Arc<Slot>,
+    /// Its API gateway.
+    api: Destination,
     held: RefCell<Option<Rc<HeldToken>>>,
 }
 
@@ -89,29 +190,28 @@ impl Snapshot {
     /// Resolves what is published.
     pub fn new(published: Arc<Published>, metrics: WorkerMetrics) -> Rc<Self> {
         let live = Arc::clone(&published.live);
-        let routes = live.routes.iter().zip(&published.origins).map(|(route, origin)| Route {
+        let routes = live.routes.iter().zip(&published.hosts).map(|(route, origins)| Route {
             config: route.clone(),
-            origin: Arc::clone(origin),
-            host: own_copy(&origin.host),
+            adds: route.adds.iter().map(|(name, value)| (name.clone(), own_copy(value))).collect(),
+            to: To::new(&route.target, origins, &live.credentials),
             metrics: metrics.route(route.name(), ANONYMOUS),
         });
-        let customers = live.credentials.iter().zip(&published.slots).map(|(credential, slot)| Customer {
-            id: own_copy(&credential.customer_id),
-            instance_id: match &credential.instance_id {
-                InstanceId::Fixed(id) => Some(own_copy(id)),
-                InstanceId::Auto | InstanceId::None => None,
-            },
-            slot: Arc::clone(slot),
-            held: RefCell::new(None),
-        });
+        let customers = live.credentials.iter().zip(&published.slots).zip(&published.apis);
+        let customers = customers.map(|((credential, slot), origin)| Customer::new(credential, slot, origin));
         Rc::new(Self {
+            prefixes: prefixes(&live.routes),
             routes: routes.collect(),
-            customers: customers.collect(),
+            customers: Customers::new(customers, live.default_customer),
             unrouted: metrics.route(NONE, NONE),
             metrics,
             live,
             published,
         })
+    }
+
+    /// The index of the route with the longest prefix of `path`. `None`: it leads nowhere.
+    pub fn route_of(&self, path: &str) -> Option<usize> {
+        self.prefixes.find(path).copied().flatten()
     }
 
     /// Whether this is a view of `published`.
@@ -120,7 +220,33 @@ impl Snapshot {
     }
 }
 
+/// The routes by their prefixes, and prefixes below which nothing else leads anywhere.
+fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
+    let mut tree = PrefixTree::default();
+    for prefix in services::reserved() {
+        tree.insert(prefix, true, None);
+    }
+    for (index, route) in routes.iter().enumerate() {
+        tree.insert(&route.prefix, route.any_case, Some(index));
+    }
+    tree
+}
+
 impl Customer {
+    fn new(credential: &Credential, slot: &Arc<Slot>, api: &Arc<Origin>) -> Self {
+        Self {
+            id: own_copy(&credential.customer_id),
+            instance_id: match &credential.instance_id {
+                InstanceId::Fixed(id) => Some(own_copy(id)),
+                InstanceId::Auto | InstanceId::None => None,
+            },
+            cloud: credential.cloud,
+            slot: Arc::clone(slot),
+            api: Destination::new(&credential.api.url, credential.api.authorization, api),
+            held: RefCell::new(None),
+        }
+    }
+
     /// The token, if there is one that may be sent at `now`; never one beyond its life.
     pub fn usable_token(&self, now: SystemTime) -> Option<Rc<HeldToken>> {
         let current = self.slot.current();

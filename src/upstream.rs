@@ -36,6 +36,13 @@ pub enum AttemptError {
     TimedOut,
 }
 
+impl AttemptError {
+    /// Whether the connection, not the time, was lost.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Broken(_))
+    }
+}
+
 /// The deadline for a response's head. It runs from the request's end: an upload may take as long as it moves.
 pub struct ResponseDeadline {
     limit: Duration,

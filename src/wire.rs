@@ -3,4 +3,5 @@
 pub mod hop_by_hop;
 pub mod host;
 pub mod path;
+pub mod prefix_tree;
 pub mod transaction_id;

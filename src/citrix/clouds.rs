@@ -44,6 +44,64 @@ impl Cloud {
         }
     }
 
+    /// The domain of the classic hosts, `{service}.` in front (contract 1.6, 4).
+    pub const fn classic_domain(self) -> &'static str {
+        match self {
+            Self::Commercial | Self::Us | Self::Eu | Self::ApS => "citrixworkspacesapi.net",
+            Self::Japan => "citrixworkspacesapi.jp",
+            Self::Gov => "citrixworkspacesapi.us",
+        }
+    }
+
+    /// The domain of the hosts that customers have for themselves, `{customer}.` in front.
+    pub const fn direct_domain(self) -> &'static str {
+        match self {
+            Self::Commercial | Self::Us | Self::Eu | Self::ApS => "xendesktop.net",
+            Self::Japan => "apps.citrixworkspacesapi.jp",
+            Self::Gov => "xendesktop.us",
+        }
+    }
+
+    /// Workspace Environment Management; nobody has told of a host for US Government.
+    pub const fn wem_url(self) -> Option<&'static str> {
+        match self {
+            Self::Commercial | Self::Us => Some("https://api.wem.cloud.com"),
+            Self::Eu => Some("https://eu-api.wem.cloud.com"),
+            Self::ApS => Some("https://aps-api.wem.cloud.com"),
+            Self::Japan => Some("https://jp-api.wem.citrixcloud.jp"),
+            Self::Gov => None,
+        }
+    }
+
+    /// The App Layering API, known for the commercial regions only.
+    pub const fn app_layering_url(self) -> Option<&'static str> {
+        match self {
+            Self::Commercial | Self::Us => Some("https://us.workstreams.cloud.com"),
+            Self::Eu => Some("https://eu.workstreams.cloud.com"),
+            Self::ApS => Some("https://ap-s.workstreams.cloud.com"),
+            Self::Japan | Self::Gov => None,
+        }
+    }
+
+    /// A host that all commercial regions share and the other clouds are not known to have.
+    pub const fn if_commercial(self, url: &'static str) -> Option<&'static str> {
+        match self {
+            Self::Commercial | Self::Us | Self::Eu | Self::ApS => Some(url),
+            Self::Japan | Self::Gov => None,
+        }
+    }
+
+    /// The regions a request may be led to by name: those that take tokens of this cloud. Japan and US Government
+    /// are clouds of their own.
+    pub const fn regions(self) -> &'static [(&'static str, Self)] {
+        match self {
+            Self::Commercial | Self::Us | Self::Eu | Self::ApS => {
+                &[("us", Self::Us), ("eu", Self::Eu), ("ap-s", Self::ApS)]
+            }
+            Self::Japan | Self::Gov => &[],
+        }
+    }
+
     /// The login that clients are known to use there.
     pub const fn token_dialect(self) -> TokenDialect {
         match self {
@@ -63,6 +121,7 @@ impl Cloud {
             (TokenDialect::Trust, Self::Gov) => {
                 "https://trust.citrixworkspacesapi.us/root/tokens/clients".to_owned()
             }
+            // Of Japan's, only the current login is known.
             (TokenDialect::Trust, _) => {
                 "https://trust.citrixworkspacesapi.net/root/tokens/clients".to_owned()
             }
@@ -94,6 +153,29 @@ mod tests {
             assert_eq!(known, name);
             assert_eq!(cloud.api_url(), api_url, "{name}");
             assert_eq!(cloud.token_url(cloud.api_url(), "acme", cloud.token_dialect()), token_url, "{name}");
+        }
+    }
+
+    #[test]
+    fn contract_1_6_each_cloud_has_its_other_hosts() {
+        let net = ("citrixworkspacesapi.net", "xendesktop.net");
+        let table = [
+            ("commercial", net, Some("https://api.wem.cloud.com"), 3),
+            ("us", net, Some("https://api.wem.cloud.com"), 3),
+            ("eu", net, Some("https://eu-api.wem.cloud.com"), 3),
+            ("ap-s", net, Some("https://aps-api.wem.cloud.com"), 3),
+            (
+                "japan",
+                ("citrixworkspacesapi.jp", "apps.citrixworkspacesapi.jp"),
+                Some("https://jp-api.wem.citrixcloud.jp"),
+                0,
+            ),
+            ("gov", ("citrixworkspacesapi.us", "xendesktop.us"), None, 0),
+        ];
+        for ((name, domains, wem, regions), (known, cloud)) in table.into_iter().zip(Cloud::ALL) {
+            assert_eq!(known, name);
+            assert_eq!((cloud.classic_domain(), cloud.direct_domain()), domains, "{name}");
+            assert_eq!((cloud.wem_url(), cloud.regions().len()), (wem, regions), "{name}");
         }
     }
 

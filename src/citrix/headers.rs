@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
+use super::legacy;
 use crate::wire::hop_by_hop;
 
 /// The customer a request is about; every service of the API gateway wants it.
@@ -61,22 +62,59 @@ pub fn keep_passable(trailers: &mut HeaderMap) {
     }
 }
 
-/// The customer that a path of the API gateway names, for the services that have it there (contract 4).
+/// The customer that a caller's path names, for the services that have it there (design 4.1, contract 4): what
+/// the gateway's own prefixes stand for is looked through.
 pub fn customer_in_path(path: &str) -> Option<&str> {
-    let mut segments = path.split('/').skip(1);
-    let service = segments.next()?;
-    let names_it = ["catalogservice", "quickcreateservice", "resourceprovider"]
+    let (service, rest) = first_segment(path)?;
+    let is = |name: &str| service.eq_ignore_ascii_case(name);
+    if is("direct") {
+        customer(rest)
+    } else if is("classic") {
+        // Each classic host describes itself below `swagger`.
+        customer(first_segment(rest)?.1).filter(|name| !name.eq_ignore_ascii_case("swagger"))
+    } else if is("region") {
+        customer_in_service_path(first_segment(rest)?.1)
+    } else if is("adm") || is("catalogs") {
+        customer_in_service_path(rest)
+    } else {
+        customer_in_service_path(path)
+    }
+}
+
+/// The customer that a path names as it reaches Citrix.
+pub fn customer_in_service_path(path: &str) -> Option<&str> {
+    let (service, rest) = first_segment(path)?;
+    let names_it = ["catalogservice", "quickcreateservice", "resourceprovider", "massvc"]
         .iter()
         .any(|name| service.eq_ignore_ascii_case(name));
-    segments.next().filter(|customer| names_it && !customer.is_empty())
+    if names_it { customer(rest) } else { legacy::customer_of_orchestration(path) }
+}
+
+/// The segment after a path's first slash, and what follows it.
+fn first_segment(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix('/')?;
+    Some(path.split_at(path.find('/').unwrap_or(path.len())))
+}
+
+fn customer(path: &str) -> Option<&str> {
+    first_segment(path).map(|(name, _)| name).filter(|name| !name.is_empty())
 }
 
 /// Whether the service behind a path wants `Citrix-InstanceId`: CVAD's management API, but for the calls that
 /// find the site in the first place (contract 3).
 pub fn wants_instance_id(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix("/cvad/manage/") else { return false };
-    let first = rest.split('/').next().unwrap_or_default();
-    !["me", "sites", "about"].iter().any(|name| first.eq_ignore_ascii_case(name))
+    const CVAD: &str = "/cvad/manage/";
+    match path.split_at_checked(CVAD.len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case(CVAD) => {
+            !is_without_site(rest.split('/').next().unwrap_or_default())
+        }
+        _ => false,
+    }
+}
+
+/// Whether CVAD's operations of this name are about no site: those that find one, and its sign of life.
+pub fn is_without_site(name: &str) -> bool {
+    ["me", "sites", "about", "ping"].iter().any(|each| name.eq_ignore_ascii_case(each))
 }
 
 #[cfg(test)]
@@ -94,21 +132,46 @@ mod tests {
             ("/catalogservice", None),
             ("/cvad/manage/me", None),
             ("/acme/catalogservice/x", None),
+            ("/classic/registry/acme/resourcelocations", Some("acme")),
+            ("/Classic/registry/acme", Some("acme")),
+            ("/classic/registry/swagger/docs/v1", None),
+            ("/classic/registry", None),
+            ("/classic/registry//acme", None),
+            ("/direct/acme/citrix/orchestration/api/me", Some("acme")),
+            ("/direct/", None),
+            ("/direct", None),
+            ("/citrix/orchestration/api/acme/site/Machines", Some("acme")),
+            ("/citrix/orchestration/api/techpreview/acme/site/Machines", Some("acme")),
+            ("/citrix/orchestration/api/me", None),
+            ("/region/eu/catalogservice/acme/x", Some("acme")),
+            ("/region/eu/cvad/manage/me", None),
+            ("/region/eu", None),
+            ("/adm/massvc/acme/nitro/v2/config", Some("acme")),
+            ("/region/eu/direct/acme", None),
+            ("", None),
+            ("/", None),
         ];
         for (path, expected) in cases {
             assert_eq!(customer_in_path(path), expected, "{path}");
         }
+        // What stands for a host at the gateway is nothing special at Citrix.
+        for path in ["/direct/resourcelocations", "/classic/a/b", "/region/eu/catalogservice/acme"] {
+            assert_eq!(customer_in_service_path(path), None, "{path}");
+        }
+        assert_eq!(customer_in_service_path("/citrix/orchestration/api/acme/site/x"), Some("acme"));
     }
 
     #[test]
     fn the_site_id_is_for_cvad_but_not_for_the_calls_that_find_it() {
-        for path in ["/cvad/manage/Machines", "/cvad/manage/Machines/1/$reboot", "/cvad/manage/meh"] {
+        for path in ["/cvad/manage/Machines", "/Cvad/Manage/Machines/1/$reboot", "/cvad/manage/meh"] {
             assert!(wants_instance_id(path), "{path}");
         }
         for path in [
             "/cvad/manage/me",
             "/cvad/manage/Me",
             "/cvad/manage/Sites/1",
+            "/cvad/manage/ping/status",
+            "/cvad%2Fmanage/Machines",
             "/cvad/manage",
             "/systemlog/records",
         ] {

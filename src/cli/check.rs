@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
 use crate::clock::Clock;
-use crate::config::{self, Config, Credential, SecretSource};
+use crate::config::{self, Config, Credential, Route, SecretSource, Target};
 use crate::tls;
 use crate::token::issuer::{HttpIssuer, Issuer, Login};
 
@@ -54,20 +54,25 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
-    for credential in &config.live.credentials {
-        let _ = writeln!(text, "customer   {} logs in at {}", credential.customer(), credential.token_url);
+    let customers = &config.live.credentials;
+    for (index, one) in customers.iter().enumerate() {
+        let is_default = customers.len() > 1 && config.live.default_customer == Some(index);
+        let default = if is_default { ", and is meant when a request names none" } else { "" };
+        let _ = writeln!(text, "customer   {} logs in at {}{default}", one.customer(), one.token_url);
     }
-    for route in &config.live.routes {
-        let url = &route.upstream;
-        let _ = writeln!(
-            text,
-            "route      {} -> {}://{}{}",
-            route.name(),
-            url.scheme,
-            url.authority,
-            url.base_path
-        );
+    let shown = |route: &&Route| !route.built_in || route.prefix.is_empty();
+    for route in config.live.routes.iter().filter(shown) {
+        if let Target::Fixed(destination) = &route.target {
+            let _ = writeln!(text, "route      {} -> {}", route.name(), destination.url);
+            continue;
+        }
+        for one in customers {
+            let whose = if customers.len() > 1 { format!(" of {}", one.customer()) } else { String::new() };
+            let _ = writeln!(text, "route      {}{whose} -> {}", route.name(), one.api.url);
+        }
     }
+    let others = config.live.routes.iter().filter(|route| !shown(route)).count();
+    let _ = writeln!(text, "           and {others} built in (docs/services.md)");
     text
 }
 

@@ -4,7 +4,9 @@
 //! report and the default stands in for it, so that one run finds all of them.
 
 mod admin;
+mod built_in;
 mod citrix;
+mod customers;
 mod limits;
 mod listen;
 mod process;
@@ -28,6 +30,7 @@ use super::environment::{self, Environment};
 use super::file::{self, Field as _, File};
 use super::report::{Problem, Report};
 use super::{Boot, Config, Live, syntax};
+use built_in::BuiltIn;
 
 /// What a timeout may be: not zero, which would let nothing pass, and not so long that it is none.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
@@ -67,14 +70,14 @@ pub fn from_toml(
     let mut table = syntax::parse(text, &mut report);
     environment::overlay(&mut table, &mut report);
     let file = File::read(Some(Value::Table(table)), "", &mut report);
-    let config = check_file(&file, &mut report);
+    let config = check_file(file, &mut report);
     report.finish(config).map(|((boot, live), warnings)| Config { boot, live: Arc::new(live), warnings })
 }
 
 /// The whole configuration; `None` when there is no credential, which is on the report then.
-fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
-    let citrix = citrix::check(&file.citrix, report);
-    refuse_blocks(file, report);
+fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
+    refuse_blocks(&file, report);
+    let customers = customers::check(file.citrix, file.customer, report);
     let listen = listen::check(&file.listen, report);
     let admin = admin::check(&file.admin, &listen.listeners, report);
     let log = process::check_log(&file.log, report);
@@ -82,7 +85,8 @@ fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let token = token::check(&file.token, report);
     let token_cache = token::check_cache(&file.token, report);
     let limits = limits::check(&file.limits, report);
-    let routes = route::check(&file.route, citrix.api, report);
+    let known = customers.as_ref().map_or(&[][..], |customers| &customers.credentials);
+    let routes = route::check(&file.route, BuiltIn::new(known), report);
     let drain_timeout = process::check_lifecycle(&file.lifecycle, report);
     let access_log = report.switch(&file.log.access, true);
     process::check_insecure(&file.insecure, report);
@@ -94,18 +98,24 @@ fn check_file(file: &File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         admin,
         log,
     };
-    let credentials = vec![citrix.credential?];
-    let hosts = listen.hosts;
-    let live =
-        Live { credentials, routes, hosts, upstream, token, token_cache, limits, access_log, drain_timeout };
+    let customers::Customers { credentials, default } = customers?;
+    let live = Live {
+        credentials,
+        default_customer: default,
+        routes,
+        hosts: listen.hosts,
+        upstream,
+        token,
+        token_cache,
+        limits,
+        access_log,
+        drain_timeout,
+    };
     Some((boot, live))
 }
 
 /// Blocks and tables that are known and do nothing yet.
 fn refuse_blocks(file: &File, report: &mut Report<'_>) {
-    if !file.customer.is_empty() {
-        report.not_built("customer", "leave the blocks out and write the one customer into [citrix]");
-    }
     if !file.caller.is_empty() {
         let instead = "leave the blocks out; no caller would have to show who it is, and none be refused";
         report.not_built("caller", instead);

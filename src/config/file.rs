@@ -48,6 +48,7 @@ impl<T: Field> Field for Vec<T> {
             None => Vec::new(),
             Some(Value::Array(blocks)) => blocks,
             Some(_) => {
+                report.excuse(path);
                 report.add(path, format!("must be a list of blocks, each below a line [[{path}]]"), None);
                 Vec::new()
             }
@@ -93,7 +94,7 @@ macro_rules! table {
 table! {
     /// The whole file.
     File {
-        citrix: Citrix,
+        citrix: Option<Citrix>,
         customer: Vec<Customer>,
         listen: Listen,
         admin: Admin,
@@ -126,8 +127,7 @@ table! {
 }
 
 table! {
-    /// `[[customer]]`
-    #[expect(dead_code, reason = "refused as a whole; its keys are listed so that mistyped ones are told")]
+    /// `[[customer]]`: the keys of `[citrix]`, and whether it is the default.
     Customer {
         cloud: Leaf,
         customer_id: Leaf,
@@ -140,6 +140,25 @@ table! {
         token_dialect: Leaf,
         authorization: Leaf,
         default: Leaf,
+    }
+}
+
+impl Customer {
+    /// What it shares with `[citrix]`, and `default`.
+    pub(super) fn into_parts(self) -> (Citrix, Leaf) {
+        let citrix = Citrix {
+            cloud: self.cloud,
+            customer_id: self.customer_id,
+            client_id: self.client_id,
+            client_secret: self.client_secret,
+            client_secret_next: self.client_secret_next,
+            instance_id: self.instance_id,
+            api_url: self.api_url,
+            token_url: self.token_url,
+            token_dialect: self.token_dialect,
+            authorization: self.authorization,
+        };
+        (citrix, self.default)
     }
 }
 

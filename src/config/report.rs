@@ -36,9 +36,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Keys that are known under another name, with the key that does what they mean.
-const RENAMED: [(&str, &str); 2] =
-    [("citrix.customer", "citrix.customer_id"), ("citrix.secret", "citrix.client_secret")];
+/// Keys of a customer's table that are known under another name, with the key that does what they mean.
+const RENAMED: [(&str, &str); 2] = [("customer", "customer_id"), ("secret", "client_secret")];
 
 /// Everything found so far.
 pub(super) struct Report<'e> {
@@ -102,8 +101,7 @@ impl<'e> Report<'e> {
 
     /// A required key that is not there.
     pub(super) fn missing(&mut self, leaf: &Leaf, what: &str, example: &str) {
-        let excused = |path: &str| self.excused.iter().any(|excused| is_at_or_below(path, excused));
-        if !self.damaged && !excused(&leaf.path) {
+        if !self.damaged && !self.is_excused(&leaf.path) {
             self.wrong(leaf, what, example);
         }
     }
@@ -131,6 +129,11 @@ impl<'e> Report<'e> {
         self.excused.insert(path.to_owned());
     }
 
+    /// Whether another problem explains that there is nothing at `path`.
+    pub(super) fn is_excused(&self, path: &str) -> bool {
+        self.excused.iter().any(|excused| is_at_or_below(path, excused))
+    }
+
     /// Remembers that `variable` set the key at `path`.
     pub(super) fn set_by(&mut self, path: String, variable: &str) {
         self.variables.insert(path, variable.to_owned());
@@ -150,9 +153,11 @@ impl<'e> Report<'e> {
     pub(super) fn unknown(&mut self, keys: impl Iterator<Item = String>, path: &str, known: &[&str]) {
         for key in keys {
             let at = file::below(path, &shown_key(&key));
-            if let Some((_, successor)) = RENAMED.iter().find(|(old, _)| *old == at) {
-                self.excuse(successor);
+            let renamed = RENAMED.iter().find(|(old, _)| *old == key);
+            if let Some((_, successor)) = renamed.filter(|_| is_of_a_customer(path)) {
+                let successor = file::below(path, successor);
                 self.add(&at, format!("this key is called {successor}"), None);
+                self.excuse(&successor);
                 continue;
             }
             let what = match suggestion(&key, path, known) {
@@ -173,6 +178,11 @@ impl<'e> Report<'e> {
 /// Whether `path` is `above` or a key in the table `above`.
 fn is_at_or_below(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether the table at `path` is `[citrix]` or one of the `[[customer]]` blocks.
+fn is_of_a_customer(path: &str) -> bool {
+    path == "citrix" || path.starts_with("customer[")
 }
 
 /// The path of the key that was probably meant: a similar one of the same table, or the same one of another.

@@ -1,11 +1,12 @@
 //! A caller's request body on its way to the upstream: streamed, counted, bounded in size and in idle time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::vec;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::http2::StreamBody;
+use super::kept::Kept;
 use crate::idle::IdleTimer;
 
 /// What went wrong with a request body on the caller's side.
@@ -41,6 +43,8 @@ pub struct BodyProgress {
     pub moved: Cell<Instant>,
     /// Whether nothing more of it will be sent: it is through, broken, or given up.
     pub ended: Cell<bool>,
+    /// What may have to be sent again.
+    pub kept: RefCell<Kept>,
 }
 
 /// A request body. Most requests have none, so what a body needs is boxed.
@@ -59,6 +63,8 @@ struct Arriving {
 enum Source {
     Http1(Incoming),
     Http2(StreamBody),
+    /// Kept from before.
+    Again(vec::IntoIter<Bytes>),
 }
 
 impl CallerBody {
@@ -77,12 +83,24 @@ impl CallerBody {
         if body.is_end_stream() { Self(None) } else { Self::arriving(Source::Http2(body)) }
     }
 
+    /// A body that was kept, once more.
+    pub fn again(pieces: Vec<Bytes>) -> Self {
+        if pieces.is_empty() {
+            return Self(None);
+        }
+        let mut body = Self::arriving(Source::Again(pieces.into_iter()));
+        // It passed its bounds the first time.
+        body.bound(u64::MAX, Duration::MAX);
+        body
+    }
+
     fn arriving(source: Source) -> Self {
         let progress = BodyProgress {
             fault: Cell::new(None),
             bytes: Cell::new(0),
             moved: Cell::new(Instant::now()),
             ended: Cell::new(false),
+            kept: RefCell::default(),
         };
         Self(Some(Box::new(Arriving {
             source,
@@ -98,6 +116,14 @@ impl CallerBody {
         if let Some(arriving) = &mut self.0 {
             arriving.left = max_bytes;
             arriving.idle = IdleTimer::new(idle);
+        }
+    }
+
+    /// Keeps what comes, up to `limit` bytes in all, so that it can be sent again. To be called once, before
+    /// anything is read.
+    pub fn keep(&mut self, limit: usize) {
+        if let Some(arriving) = &self.0 {
+            *arriving.progress.kept.borrow_mut() = Kept::new(limit, arriving.size_hint().lower());
         }
     }
 
@@ -134,6 +160,7 @@ impl Arriving {
         let polled = match &mut self.source {
             Source::Http1(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyFault::Broken),
             Source::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
+            Source::Again(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
         };
         match polled {
             Poll::Pending if self.idle.poll_expired(cx).is_ready() => {
@@ -150,10 +177,15 @@ impl Arriving {
     ) -> Option<Result<Frame<Bytes>, BodyFault>> {
         self.idle.progress();
         self.progress.moved.set(Instant::now());
-        let frame = match frame? {
+        let Some(frame) = frame else {
+            self.progress.kept.borrow_mut().complete();
+            return None;
+        };
+        let frame = match frame {
             Ok(frame) => frame,
             Err(fault) => return Some(Err(self.fail(fault))),
         };
+        self.keep(&frame);
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.progress.bytes.set(self.progress.bytes.get() + length);
         let Some(left) = self.left.checked_sub(length) else {
@@ -166,23 +198,44 @@ impl Arriving {
         }))
     }
 
+    fn keep(&self, frame: &Frame<Bytes>) {
+        let mut kept = self.progress.kept.borrow_mut();
+        match frame.data_ref() {
+            Some(data) => kept.push(data),
+            // Trailers are rare enough not to be worth keeping.
+            None => kept.give_up(),
+        }
+        // Nobody asks for more when the length is known and has come.
+        if self.source_ended() {
+            kept.complete();
+        }
+    }
+
     fn fail(&self, fault: BodyFault) -> BodyFault {
+        self.progress.kept.borrow_mut().give_up();
         self.progress.fault.set(Some(fault));
         fault
     }
 
     fn is_end_stream(&self) -> bool {
-        let source_ended = match &self.source {
+        self.source_ended() && !matches!(self.ahead, Some(Some(_)))
+    }
+
+    fn source_ended(&self) -> bool {
+        match &self.source {
             Source::Http1(body) => body.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
-        };
-        source_ended && !matches!(self.ahead, Some(Some(_)))
+            Source::Again(pieces) => pieces.len() == 0,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = match &self.source {
             Source::Http1(body) => body.size_hint(),
             Source::Http2(body) => body.size_hint(),
+            Source::Again(pieces) => {
+                SizeHint::with_exact(pieces.as_slice().iter().map(|piece| piece.len() as u64).sum())
+            }
         };
         match &self.ahead {
             Some(Some(Ok(first))) => larger(&rest, first.data_ref().map_or(0, |data| data.len() as u64)),

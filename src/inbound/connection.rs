@@ -269,11 +269,13 @@ mod tests {
         Limits {
             max_connections: 1,
             max_in_flight: 1,
+            max_queued: 1,
             header_read_timeout: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(60),
             keep_alive_timeout: Duration::from_secs(600),
             max_header_bytes: 65536,
             max_body_bytes: 1,
+            replay_buffer_bytes: 1,
         }
     }
 

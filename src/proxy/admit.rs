@@ -7,6 +7,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
+use super::pick_route::{self, Addressed};
 use crate::browser_guard;
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, customer_in_path};
 use crate::config::Live;
@@ -18,7 +19,7 @@ use crate::wire::host;
 /// A request that may be forwarded, and for whom.
 pub struct Admitted<'s> {
     pub(super) method: Method,
-    pub(super) target: PathAndQuery,
+    pub(super) address: Addressed,
     pub(super) headers: HeaderMap,
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
@@ -32,7 +33,7 @@ pub struct Admitted<'s> {
 /// With the reason and what to change.
 pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitted<'_>, Failure> {
     let live = &snapshot.live;
-    let (head, mut body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         let detail = format!("{} is not forwarded", head.method);
         return Err(Failure::new(Reason::BadRequest, detail));
@@ -42,8 +43,9 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
     browser_guard::check(&live.hosts, authority.as_ref(), &head.headers)?;
     let target = match head.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => target.clone(),
-        // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1).
-        query if head.uri.authority().is_some() => {
+        // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1). A host
+        // alone is for CONNECT (section 3.2.3).
+        query if head.uri.scheme().is_some() => {
             let query = query.map_or("", PathAndQuery::as_str);
             PathAndQuery::try_from(format!("/{query}")).map_err(|error| {
                 Failure::new(Reason::BadRequest, "the request target is not a path").because(error)
@@ -52,15 +54,18 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
         _ => return Err(Failure::new(Reason::BadRequest, "the request target is not a path")),
     };
     refuse_codings(&head.headers)?;
-    let customer = pick_customer(snapshot, &head.headers, target.path())?;
+    // A name that leads nowhere is told before a customer below it would be.
+    let address = pick_route::address(snapshot, target, &mut head.headers)?;
+    let customer = pick_customer(snapshot, &head.headers, address.target.path())?;
     refuse_too_large(live, &head.headers)?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
+    body.keep(live.limits.replay_buffer_bytes);
     let expects_continue = head.version >= Version::HTTP_11
         && head
             .headers
             .get(EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    Ok(Admitted { method: head.method, target, headers: head.headers, body, customer, expects_continue })
+    Ok(Admitted { method: head.method, address, headers: head.headers, body, customer, expects_continue })
 }
 
 /// The customer a request is about: what `Citrix-CustomerId` or the path says, else the default. The old
@@ -73,15 +78,16 @@ fn pick_customer<'s>(
     let in_headers = headers.get_all(CITRIX_CUSTOMER_ID).iter().map(HeaderValue::as_bytes);
     let mut named = in_headers.chain(customer_in_path(path).map(str::as_bytes));
     let Some(first) = named.next() else {
-        return snapshot.customers.first().ok_or_else(|| {
-            Failure::new(Reason::BadRequest, "the request names no customer; send Citrix-CustomerId")
+        return snapshot.customers.default().ok_or_else(|| {
+            let detail = "the request names no customer, and the gateway has several; send Citrix-CustomerId, or \
+                          give one [[customer]] default = true";
+            Failure::new(Reason::BadRequest, detail)
         });
     };
     if named.any(|other| !other.eq_ignore_ascii_case(first)) {
         return Err(Failure::new(Reason::CustomerForbidden, "the request names two customers"));
     }
-    let matches = |customer: &&Customer| customer.id.as_bytes().eq_ignore_ascii_case(first);
-    snapshot.customers.iter().find(matches).ok_or_else(|| {
+    snapshot.customers.named(first).ok_or_else(|| {
         Failure::new(
             Reason::CustomerForbidden,
             "the gateway has no credential for the customer that is named",

@@ -2,22 +2,21 @@
 //!
 //! Only this step makes an [`UpstreamRequest`], so nothing leaves that did not pass its rules.
 
-use std::rc::Rc;
-
 use http::header::{ACCEPT, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 
 use super::admit::Admitted;
+use super::pick_route::Picked;
 use crate::citrix::headers::{
-    CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_path, stays_here,
+    CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
     wants_instance_id,
 };
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::body::{BodyProgress, CallerBody};
-use crate::snapshot::{Customer, Route};
+use crate::inbound::body::CallerBody;
+use crate::snapshot::Customer;
 use crate::wire::{hop_by_hop, path};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -28,7 +27,6 @@ pub struct UpstreamRequest<'s> {
     pub(super) target: PathAndQuery,
     pub(super) headers: HeaderMap,
     pub(super) body: CallerBody,
-    pub(super) upload: Option<Rc<BodyProgress>>,
     pub(super) customer: &'s Customer,
     pub(super) expects_continue: bool,
 }
@@ -39,10 +37,17 @@ pub struct UpstreamRequest<'s> {
 /// When the path with the route's prefix exchanged is no path any more, or names another customer.
 pub fn prepare<'s>(
     admitted: Admitted<'s>,
-    route: &Route,
+    picked: &Picked<'_>,
     exchange: &mut Exchange,
 ) -> Result<UpstreamRequest<'s>, Failure> {
-    let Admitted { method, target, mut headers, body, customer, expects_continue } = admitted;
+    let route = picked.route;
+    let Admitted { method, address, mut headers, body, customer, expects_continue } = admitted;
+    let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
+    let target = path::rebase(&address.target, prefix, &picked.destination.base_path)
+        .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
+    // With and without the upstream's own base path in front.
+    refuse_other_customer(&customer.id, address.target.path().get(prefix.len()..).unwrap_or_default())?;
+    refuse_other_customer(&customer.id, target.path())?;
     take_out(&mut headers);
     join_cookies(&mut headers);
     if wants_instance_id(target.path())
@@ -53,20 +58,17 @@ pub fn prepare<'s>(
     headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
     headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
     accept_json(&mut headers);
+    for (name, value) in &route.adds {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
     frame(&method, &mut headers, &body);
-
-    let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
-    let target = path::rebase(&target, prefix, &route.config.upstream.base_path)
-        .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
-    refuse_other_customer(&customer.id, target.path())?;
-    let upload = body.progress();
-    exchange.upload.clone_from(&upload);
-    Ok(UpstreamRequest { method, target, headers, body, upload, customer, expects_continue })
+    exchange.upload = body.progress();
+    Ok(UpstreamRequest { method, target, headers, body, customer, expects_continue })
 }
 
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.
 fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
-    match customer_in_path(path) {
+    match customer_in_service_path(path) {
         Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
             Err(Failure::new(Reason::CustomerForbidden, "the path names another customer than the request"))
         }

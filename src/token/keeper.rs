@@ -47,7 +47,7 @@ pub struct Keeper<I> {
     secrets: Secrets,
     memory: Option<Memory>,
     failures: Failures,
-    /// When the last login that a 401 asked for began.
+    /// When the last login that a 401 or an operator asked for began.
     last_forced: Option<Instant>,
     /// The end of the token's usable life on the clock that no one sets.
     deadline: Option<Instant>,
@@ -60,6 +60,8 @@ enum Cause {
     Planned,
     /// Citrix refused the present token.
     Refused,
+    /// An operator wants one.
+    Asked,
     /// There is a new secret, which only a login can prove.
     NewSecret,
 }
@@ -87,7 +89,7 @@ struct Told {
 #[derive(Debug)]
 struct Plan {
     due: Due,
-    /// When the next login is due if Citrix refuses the present token.
+    /// When the next login is due if Citrix refuses the present token, or an operator asks.
     due_if_refused: Due,
 }
 
@@ -133,11 +135,15 @@ impl<I: Issuer> Keeper<I> {
     }
 
     async fn attempt(&mut self, cause: Cause) -> Plan {
-        let cause = if self.slot.is_refused() { Cause::Refused } else { cause };
-        if cause == Cause::Refused {
+        let (refused, asked) = (self.slot.is_refused(), self.slot.begin_login());
+        let cause = match (refused, asked) {
+            (true, _) => Cause::Refused,
+            (false, true) => Cause::Asked,
+            (false, false) => cause,
+        };
+        if refused || asked {
             self.last_forced = Some(Instant::now());
         }
-        self.slot.update(|status| status.in_progress = true);
         // Held until the new token is in the cache, for those who wait for it.
         let turn = self.turn(cause).await;
         if turn.is_some()
@@ -293,7 +299,7 @@ impl<I: Issuer> Keeper<I> {
         loop {
             self.bury();
             let mut left = plan.due.left(self.clock);
-            if self.slot.is_refused() {
+            if self.slot.wants_login() {
                 left = left.min(plan.due_if_refused.left(self.clock));
             }
             if left.is_zero() {

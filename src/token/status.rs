@@ -50,11 +50,11 @@ pub enum State {
 }
 
 impl State {
-    /// The name in pages and logs.
+    /// The name in pages and answers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
-            Self::Stale => "stale",
+            Self::Stale => "stale but valid",
             Self::Unusable => "unusable",
         }
     }
@@ -97,8 +97,10 @@ pub struct Status {
     pub skew: Option<Skew>,
     /// [`Status::next_attempt`] on the clock that no one sets.
     pub(super) due: Option<Instant>,
-    /// Before this a 401 does not lead to a login.
+    /// Before this neither a 401 nor an operator's wish leads to a login.
     pub(super) forced_not_before: Option<Instant>,
+    /// Whether an operator asked for a login that has not begun yet.
+    pub(super) asked: bool,
 }
 
 impl Status {
@@ -109,6 +111,12 @@ impl Status {
         }
         let late = !self.in_progress && self.next_attempt.is_some_and(|at| at + TIMER_SLACK < now);
         if late || self.consecutive_failures > 0 || self.on_old_secret { State::Stale } else { State::Fresh }
+    }
+
+    /// How long until the next login is due; zero while one is due or being made.
+    pub fn next_login_in(&self) -> Duration {
+        let due = self.due.filter(|_| !self.in_progress);
+        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
     }
 
     /// The failure that is behind the present lack of a token, if there is one.

@@ -17,6 +17,11 @@ use crate::idle::IdleTimer;
 use crate::inbound::body::BodyProgress;
 use crate::wire::hop_by_hop;
 
+/// What of an answer that nobody wants is read so that its connection can be used again.
+const DISCARDED_BYTES: u64 = 64 * 1024;
+/// How long that may take.
+const DISCARD_TIME: Duration = Duration::from_millis(500);
+
 /// Why a response ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseBodyError {
@@ -77,6 +82,20 @@ impl ResponseBody {
             body.release();
         }
         body
+    }
+
+    /// Reads what is left, so that the connection can be used again; what is much or slow is given up, and with
+    /// it the connection.
+    pub async fn discard(mut self) {
+        let drain = async {
+            let mut read = 0;
+            while read <= DISCARDED_BYTES && self.size_hint().lower() <= DISCARDED_BYTES {
+                let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await else { return };
+                read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+        };
+        // Too late is given up as well.
+        let _ = timeout(DISCARD_TIME, drain).await;
     }
 
     /// Gives an HTTP/1.1 connection back, or lets go of an HTTP/2 stream.

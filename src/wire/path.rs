@@ -10,7 +10,8 @@ pub fn covers(prefix: &str, path: &str) -> bool {
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The target that leaves: `base` in front of `target`, from which `prefix` was taken off.
+/// The target that leaves: `base` in front of `target`, from which `prefix` was taken off. That the prefix covers
+/// the target, perhaps in another case, is known.
 ///
 /// # Errors
 /// When what comes out is no path (which a checked `base` and a parsed `target` cannot give).
@@ -18,7 +19,7 @@ pub fn rebase(target: &PathAndQuery, prefix: &str, base: &str) -> Result<PathAnd
     if prefix.is_empty() && base.is_empty() {
         return Ok(target.clone());
     }
-    let rest = target.as_str().strip_prefix(prefix).unwrap_or_else(|| target.as_str());
+    let rest = target.as_str().get(prefix.len()..).unwrap_or_else(|| target.as_str());
     let slash = if rest.starts_with('/') { "" } else { "/" };
     PathAndQuery::try_from(format!("{base}{slash}{rest}"))
 }
@@ -50,6 +51,7 @@ mod tests {
             ("/reports/a%2Fb?c", "/reports", "", "/a%2Fb?c"),
             ("/reports", "/reports", "", "/"),
             ("/reports?q", "/reports", "/api", "/api/?q"),
+            ("/Reports/X?q", "/reports", "/api", "/api/X?q"),
             ("/reports/$x\\y", "/reports", "/api", "/api/$x\\y"),
             ("/plain", "", "/api", "/api/plain"),
         ];

@@ -73,6 +73,12 @@ impl Gateway {
         ])
     }
 
+    /// A gateway for the customers of `[[customer]]` blocks, which log in where their blocks say.
+    pub fn for_customers(blocks: &str) -> Plan {
+        let citrix = ["CITRIX_CUSTOMER_ID", "CITRIX_CLIENT_ID", "CITRIX_CLIENT_SECRET"];
+        citrix.into_iter().fold(Plan::new([]), Plan::without).with(blocks)
+    }
+
     /// Where callers connect to.
     pub fn address(&self) -> String {
         self.app.addresses().listeners[0].0.to_string()
@@ -198,8 +204,11 @@ impl Plan {
             Some(logins) => logins,
             None => Logins::given().await,
         };
-        let token_url = "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL".to_owned();
-        self.settings.entry(token_url).or_insert_with(|| logins.url());
+        // Blocks say it themselves.
+        if self.settings.contains_key("CITRIX_CUSTOMER_ID") {
+            let token_url = "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL".to_owned();
+            self.settings.entry(token_url).or_insert_with(|| logins.url());
+        }
         let config = config::check::from_toml(&self.toml, self.settings).unwrap();
         let app = App::start(config, Clock::SYSTEM, None).await.unwrap();
         Gateway { app, logins }

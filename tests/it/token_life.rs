@@ -1,9 +1,6 @@
-//! What callers notice of the token's life: waiting, failing, being refused (design 4.2 and 4.4).
+//! What callers notice of the token's life: waiting and failing (design 4.2). What follows a 401: `replay`.
 
 use crate::harness::{Gateway, Logins, OK, REFUSED_ID, TOKEN, Upstream, eventually, get};
-
-const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
-    X-Cws-TransactionId: citrix-401\r\nContent-Length: 6\r\n\r\ntheirs";
 
 #[tokio::test]
 async fn a_request_before_the_first_token_waits_for_it() {
@@ -12,12 +9,11 @@ async fn a_request_before_the_first_token_waits_for_it() {
     gateway.logins.reach(1).await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
-    // In flight, so it is waiting, and nothing has left.
-    eventually("the request waits", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 1\n")
-    })
-    .await;
+    let waiting = || gateway.app().shared().published.load().slots[0].waiting().taken();
+    eventually("the request waits", || async { waiting() == 1 }).await;
     assert_eq!(upstream.connections(), 0);
+    // It takes up no place that another customer could use.
+    assert!(gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n"));
     gateway.logins.give();
     assert_eq!(caller.answer().await.status(), 200);
     assert_eq!(upstream.request().await.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
@@ -59,22 +55,21 @@ async fn without_a_wait_a_request_before_the_first_token_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_401_passes_untouched_and_the_next_request_finds_a_new_token() {
-    let upstream =
-        Upstream::scripted(|number| if number == 1 { UNAUTHORIZED.into() } else { OK.into() }).await;
-    let gateway = Gateway::in_front_of(&upstream).start().await;
-    let answer = gateway.raw(get("/")).await;
-    assert_eq!((answer.status(), answer.text().as_str()), (401, "theirs"));
-    assert_eq!(answer.field("www-authenticate").as_deref(), Some("CWSAuth"));
-    assert_eq!(answer.field("x-cws-transactionid").as_deref(), Some("citrix-401"));
-    assert!(!answer.has("x-proxy-error"));
-    gateway.logins.reach(2).await;
-    eventually("the new token is sent", || async {
-        gateway.raw(get("/")).await;
-        let sent = upstream.request().await.field("authorization");
-        sent == Some(format!("CwsAuth Bearer={TOKEN}2"))
-    })
-    .await;
+async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(Logins::held_back().await)
+        .with("[limits]\nmax_queued = 1")
+        .start()
+        .await;
+    let mut first = gateway.connect().await;
+    first.write(get("/")).await;
+    let waiting = || gateway.app().shared().published.load().slots[0].waiting().taken();
+    eventually("the first waits", || async { waiting() == 1 }).await;
+    let problem = gateway.raw(get("/")).await.problem(503, "token_unavailable");
+    assert!(problem["detail"].as_str().unwrap().contains("limits.max_queued"), "{problem}");
+    gateway.logins.give();
+    assert_eq!(first.answer().await.status(), 200);
 }
 
 #[tokio::test]
@@ -85,36 +80,6 @@ async fn a_403_asks_for_no_new_token() {
         assert_eq!(gateway.raw(get("/")).await.status(), 403);
     }
     assert_eq!(gateway.logins.count(), 1);
-}
-
-#[tokio::test]
-async fn many_401_ask_for_one_login() {
-    let upstream = Upstream::answering(UNAUTHORIZED).await;
-    let gateway = Gateway::in_front_of(&upstream).start().await;
-    for _ in 0..5 {
-        assert_eq!(gateway.raw(get("/")).await.status(), 401);
-    }
-    gateway.logins.reach(2).await;
-    for _ in 0..5 {
-        assert_eq!(gateway.raw(get("/")).await.status(), 401);
-    }
-    // Within min_forced_interval (10 s) there is no other.
-    assert_eq!(gateway.logins.count(), 2);
-}
-
-#[tokio::test]
-async fn a_failed_refresh_leaves_the_present_token_in_use() {
-    let upstream =
-        Upstream::scripted(|number| if number == 1 { UNAUTHORIZED.into() } else { OK.into() }).await;
-    let gateway = Gateway::in_front_of(&upstream).start().await;
-    gateway.logins.reach(1).await;
-    eventually("the first token is there", || async { gateway.admin(get("/readyz")).await.status() == 200 })
-        .await;
-    gateway.logins.refuse();
-    assert_eq!(gateway.raw(get("/")).await.status(), 401);
-    gateway.logins.reach(2).await;
-    assert_eq!(gateway.raw(get("/")).await.status(), 200);
-    assert_eq!(gateway.admin(get("/readyz")).await.status(), 200);
 }
 
 #[tokio::test]

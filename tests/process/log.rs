@@ -40,7 +40,7 @@ async fn at_level_trace_the_log_holds_no_secret() {
         1 => OK.into(),
         2 => "HTTP/1.1 401 Unauthorized\r\nX-Echo: c4nary-echo\r\nContent-Length: 6\r\n\r\nc4nary".into(),
         3 => Vec::new(),
-        _ => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nc4nary".into(),
+        _ => "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nc4nary".into(),
     })
     .await;
     let logins = Logins::given().await;
@@ -71,6 +71,27 @@ async fn at_level_trace_the_log_holds_no_secret() {
     let log = ended.log();
     assert_eq!(log.iter().filter(|line| line["target"] == "access").count(), 5, "{}", ended.stderr);
     assert!(!ended.stderr.contains("c4nary"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_request_to_a_retired_address_is_noted() {
+    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = talkative(folder.path(), &upstream, &logins).await;
+    let (address, _) = addresses(&mut gateway).await;
+    for path in ["/CvadApis/me", "/cvad/manage/me"] {
+        ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+    }
+    gateway.signal("TERM");
+    let log = gateway.end().await.log();
+    let fields = |line: &serde_json::Value| {
+        ["path", "route", "retired"].map(|name| line[name].as_str().unwrap_or_default().to_owned())
+    };
+    let access: Vec<_> = log.iter().filter(|line| line["target"] == "access").map(fields).collect();
+    assert_eq!(
+        access,
+        [["/CvadApis/me", "/cvad/manage", "/cvadapis"], ["/cvad/manage/me", "/cvad/manage", ""]]
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `[citrix]`: the customer, its login, and the API gateway.
+//! `[citrix]`, or a `[[customer]]` block: one customer, its login, and its API gateway.
 
 use http::{HeaderValue, Uri};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::{Report, file, secret, url};
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::value::{Checked, Leaf};
-use crate::config::{Credential, InstanceId, Route, SecretSource, UpstreamUrl};
+use crate::config::{Credential, Destination, InstanceId, SecretSource, UpstreamUrl};
 
 /// What `authorization` may be.
 pub(super) const SCHEMES: [(&str, AuthorizationScheme); 2] =
@@ -16,47 +16,65 @@ pub(super) const SCHEMES: [(&str, AuthorizationScheme); 2] =
 const DIALECTS: [(&str, TokenDialect); 2] =
     [("oauth2", TokenDialect::Oauth2), ("trust", TokenDialect::Trust)];
 
-/// What `[citrix]` means.
-pub(super) struct Citrix {
-    /// `None` when a part of it is missing or wrong.
-    pub(super) credential: Option<Credential>,
-    /// The route `/`, to the API gateway.
-    pub(super) api: Route,
+/// Where a customer is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `[citrix]`: there are short variables for it, and a secret of the service manager is its own.
+    Table,
+    /// A `[[customer]]` block: no variables, and a secret of the service manager has the customer's id in its name.
+    Block,
 }
 
-pub(super) fn check(citrix: &file::Citrix, report: &mut Report<'_>) -> Citrix {
+impl Form {
+    /// An example, with the variable that may be used instead.
+    fn example(self, value: &str, variable: &str) -> String {
+        match self {
+            Self::Table => format!("{value} (or {variable})"),
+            Self::Block => value.to_owned(),
+        }
+    }
+
+    /// The name of a secret in `$CREDENTIALS_DIRECTORY`, if it can be told.
+    fn credential(self, key: &str, customer_id: Option<&HeaderValue>) -> Option<String> {
+        match self {
+            Self::Table => Some(key.to_owned()),
+            Self::Block => Some(format!("{key}.{}", customer_id?.to_str().ok()?)),
+        }
+    }
+}
+
+/// What the keys of one customer mean; `None` when a part of it is missing or wrong.
+pub(super) fn check(citrix: &file::Citrix, form: Form, report: &mut Report<'_>) -> Option<Credential> {
     let cloud = report.choice(&citrix.cloud, &Cloud::ALL).unwrap_or(Cloud::Commercial);
     let api = check_api(citrix, cloud, report);
-    let customer_id = check_customer_id(&citrix.customer_id, report);
-    let client_id = check_client_id(&citrix.client_id, report);
-    let (client_secret, client_secret_next) = check_secrets(citrix, report);
+    let customer_id = check_customer_id(&citrix.customer_id, form, report);
+    let client_id = check_client_id(&citrix.client_id, form, report);
+    let (client_secret, client_secret_next) = check_secrets(citrix, form, customer_id.as_ref(), report);
     let instance_id = check_instance_id(&citrix.instance_id, report);
     let token_dialect = report.choice(&citrix.token_dialect, &DIALECTS).unwrap_or(cloud.token_dialect());
     let token_url = check_token_url(citrix, report).or_else(|| {
-        let origin = format!("{}://{}", api.upstream.scheme, api.upstream.authority);
+        let origin = format!("{}://{}", api.url.scheme, api.url.authority);
         let customer = customer_id.as_ref()?.to_str().ok()?;
         default_token_url(&citrix.customer_id, &cloud.token_url(&origin, customer, token_dialect), report)
     });
-    let credential = (|| {
-        Some(Credential {
-            customer_id: customer_id?,
-            client_id: client_id?,
-            client_secret: client_secret?,
-            client_secret_next,
-            instance_id,
-            token_url: token_url?,
-            token_dialect,
-        })
-    })();
-    Citrix { credential, api }
+    Some(Credential {
+        customer_id: customer_id?,
+        cloud,
+        api,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        client_secret_next,
+        instance_id,
+        token_url: token_url?,
+        token_dialect,
+    })
 }
 
-fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Route {
+fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Destination {
     let example = format!("{:?}", cloud.api_url());
     let written = report.read(&citrix.api_url, &example, |leaf| url::upstream(leaf.text()?));
     let authorization = report.choice(&citrix.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
-    let upstream = written.unwrap_or_else(|| preset(cloud));
-    Route { prefix: String::new(), strip_prefix: false, upstream, authorization }
+    Destination { url: written.unwrap_or_else(|| preset(cloud)), authorization }
 }
 
 /// The gateway of a cloud. A table of ours that is not a URL would be a bug, which a test looks for.
@@ -68,12 +86,13 @@ fn preset(cloud: Cloud) -> UpstreamUrl {
     })
 }
 
-fn check_customer_id(leaf: &Leaf, report: &mut Report<'_>) -> Option<HeaderValue> {
-    const EXAMPLE: &str = "\"acme\" (or CITRIX_CUSTOMER_ID=acme)";
+fn check_customer_id(leaf: &Leaf, form: Form, report: &mut Report<'_>) -> Option<HeaderValue> {
+    let example = form.example("\"acme\"", "CITRIX_CUSTOMER_ID=acme");
     if leaf.value.is_none() {
-        report.missing(leaf, "missing: the customer id that Citrix Cloud shows for its API clients", EXAMPLE);
+        let what = "missing: the customer id that Citrix Cloud shows for its API clients";
+        report.missing(leaf, what, &example);
     }
-    report.read(leaf, EXAMPLE, customer_id)
+    report.read(leaf, &example, customer_id)
 }
 
 fn customer_id(leaf: &Leaf) -> Checked<HeaderValue> {
@@ -90,10 +109,10 @@ fn customer_id(leaf: &Leaf) -> Checked<HeaderValue> {
     HeaderValue::from_str(text).map_err(|_| format!("{} cannot be sent in a header", leaf.shown()))
 }
 
-fn check_client_id(leaf: &Leaf, report: &mut Report<'_>) -> Option<String> {
-    const EXAMPLE: &str = "\"6e4f0b2a-…\" (or CITRIX_CLIENT_ID=6e4f0b2a-…)";
+fn check_client_id(leaf: &Leaf, form: Form, report: &mut Report<'_>) -> Option<String> {
+    let example = form.example("\"6e4f0b2a-…\"", "CITRIX_CLIENT_ID=6e4f0b2a-…");
     if leaf.value.is_none() {
-        report.missing(leaf, "missing: the id of an API client of Citrix Cloud", EXAMPLE);
+        report.missing(leaf, "missing: the id of an API client of Citrix Cloud", &example);
     }
     let text = |leaf: &Leaf| {
         // Not repeated: id and secret are easily mixed up.
@@ -103,19 +122,25 @@ fn check_client_id(leaf: &Leaf, report: &mut Report<'_>) -> Option<String> {
             .then(|| text.to_owned())
             .ok_or_else(|| "is empty or has a control character in it".to_owned())
     };
-    report.read(leaf, EXAMPLE, text)
+    report.read(leaf, &example, text)
 }
 
 fn check_secrets(
     citrix: &file::Citrix,
+    form: Form,
+    customer_id: Option<&HeaderValue>,
     report: &mut Report<'_>,
 ) -> (Option<SecretSource>, Option<SecretSource>) {
-    let now = secret::check_secret(&citrix.client_secret, "client_secret", report);
+    let mut check = |leaf: &Leaf, key: &str| {
+        let credential = form.credential(key, customer_id);
+        secret::check_secret(leaf, credential.as_deref(), report)
+    };
+    let now = check(&citrix.client_secret, "client_secret");
+    let next = check(&citrix.client_secret_next, "client_secret_next");
     if now.is_none() && citrix.client_secret.value.is_none() {
-        const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\" } (or CITRIX_CLIENT_SECRET=…)";
-        report.missing(&citrix.client_secret, "missing: the API client's secret", EXAMPLE);
+        let example = form.example(secret::EXAMPLE, "CITRIX_CLIENT_SECRET=…");
+        report.missing(&citrix.client_secret, "missing: the API client's secret", &example);
     }
-    let next = secret::check_secret(&citrix.client_secret_next, "client_secret_next", report);
     (now, next)
 }
 

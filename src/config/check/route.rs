@@ -1,27 +1,34 @@
 //! `[[route]]`: path prefixes and where they lead.
 
+use std::cmp::Reverse;
+
+use super::built_in::BuiltIn;
 use super::citrix::SCHEMES;
 use super::{Report, file, url};
 use crate::citrix::AuthorizationScheme;
-use crate::config::Route;
 use crate::config::value::{Checked, Leaf};
+use crate::config::{Destination, Route, Target};
 
-/// The whole table, longest prefix first: the configured routes and `api`, unless one of them replaces it.
-pub(super) fn check(written: &[file::Route], api: Route, report: &mut Report<'_>) -> Vec<Route> {
+/// The whole table: the configured routes and `/`, longest prefix first, then the built-in ones that none of them
+/// replaces.
+pub(super) fn check(written: &[file::Route], built_in: BuiltIn, report: &mut Report<'_>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for route in written {
-        let Some(read) = check_route(route, report) else { continue };
-        if routes.iter().any(|other| other.prefix == read.prefix) {
+        let Some(mut read) = check_route(route, report) else { continue };
+        read.any_case = built_in.has(&read.prefix);
+        let same = |other: &Route| {
+            other.prefix == read.prefix || read.any_case && other.prefix.eq_ignore_ascii_case(&read.prefix)
+        };
+        if routes.iter().any(same) {
             let what = format!("{} has a route already", route.prefix.shown());
             report.wrong(&route.prefix, what, "\"/reports\"");
         } else {
             routes.push(read);
         }
     }
-    if routes.iter().all(|route| !route.prefix.is_empty()) {
-        routes.push(api);
-    }
-    routes.sort_by(|a, b| b.prefix.len().cmp(&a.prefix.len()).then_with(|| a.prefix.cmp(&b.prefix)));
+    built_in.add_to(&mut routes);
+    let later = |route: &Route| route.built_in && !route.prefix.is_empty();
+    routes.sort_by_cached_key(|route| (later(route), Reverse(route.prefix.len()), route.prefix.clone()));
     routes
 }
 
@@ -47,8 +54,8 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     let strip_prefix = report.switch(&route.strip_prefix, true);
     let authorization = report.choice(&route.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
     let prefix = prefix?;
-    let strip_prefix = strip_prefix && !prefix.is_empty();
-    Some(Route { prefix, strip_prefix, upstream: upstream?, authorization })
+    let route = Route::plain(prefix, Target::Fixed(Destination { url: upstream?, authorization }));
+    Some(Route { strip_prefix: strip_prefix && route.strip_prefix, ..route })
 }
 
 /// A prefix that a request's path can be compared with byte for byte.

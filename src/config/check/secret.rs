@@ -11,13 +11,13 @@ use crate::config::secret::{SecretError, SecretSource};
 use crate::config::value::Leaf;
 
 /// How a secret is written.
-const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\" }";
+pub(super) const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\" }";
 
 /// Where the secret of `leaf` comes from; without one, the credential `name` if the service manager gave it. It
 /// has been read once.
-pub(super) fn check_secret(leaf: &Leaf, name: &str, report: &mut Report<'_>) -> Option<SecretSource> {
+pub(super) fn check_secret(leaf: &Leaf, name: Option<&str>, report: &mut Report<'_>) -> Option<SecretSource> {
     let source = match &leaf.value {
-        None => from_credentials_directory(name, report)?,
+        None => from_credentials_directory(name?, report)?,
         Some(_) => match written(leaf, report) {
             Ok(source) => source,
             Err(what) => {

@@ -1,8 +1,10 @@
 //! What is accepted, what is not, and what is said about it.
 
 mod canary;
+mod customers;
 mod environment;
 mod example;
+mod routes;
 mod sections;
 
 use std::time::Duration;
@@ -13,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
-use crate::config::{AllowedHosts, BindAddress, Http2, InstanceId, LogFormat};
+use crate::config::{AllowedHosts, BindAddress, Destination, Http2, InstanceId, LogFormat, Route, Target};
 
 /// What every configuration needs.
 const LOGIN: [(&str, &str); 3] =
@@ -70,10 +72,12 @@ fn without_a_word_everything_has_the_documented_default() {
     assert_eq!(credential.instance_id, InstanceId::Auto);
     assert_eq!(credential.token_url, "https://api.cloud.com/cctrustoauth2/acme/tokens/clients");
     assert_eq!(credential.token_dialect, TokenDialect::Oauth2);
-    assert_eq!(live.routes.len(), 1);
+    let configured = |route: &&Route| !route.built_in || route.prefix.is_empty();
+    assert_eq!(live.routes.iter().filter(configured).count(), 1);
     assert_eq!((live.routes[0].name(), live.routes[0].strip_prefix), ("/", false));
-    assert_eq!(live.routes[0].upstream.authority, "api.cloud.com");
-    assert_eq!(live.routes[0].authorization, AuthorizationScheme::Cws);
+    assert_eq!(live.routes[0].target, Target::CustomerApi);
+    assert_eq!(credential.api.url.to_string(), "https://api.cloud.com");
+    assert_eq!(credential.api.authorization, AuthorizationScheme::Cws);
     assert_eq!(live.hosts, AllowedHosts::Only(Vec::new()));
     assert!(live.access_log && config.warnings.is_empty());
     assert_eq!(live.drain_timeout, Duration::from_secs(30));
@@ -96,7 +100,8 @@ fn without_a_word_everything_has_the_documented_default() {
     let timeouts = [limits.header_read_timeout, limits.body_idle_timeout, limits.keep_alive_timeout];
     assert_eq!(timeouts.map(seconds), [10.0, 60.0, 600.0]);
     assert_eq!((limits.max_connections, limits.max_in_flight), (10_000, 1024));
-    assert_eq!((limits.max_header_bytes, limits.max_body_bytes), (64 << 10, 1 << 30));
+    let sizes = (limits.max_header_bytes, limits.max_body_bytes, limits.replay_buffer_bytes);
+    assert_eq!(sizes, (64 << 10, 1 << 30, 64 << 10));
 }
 
 #[test]
@@ -121,22 +126,29 @@ fn every_built_key_does_what_it_says() {
     assert_eq!(credential.token_url, "http://localhost:9/login");
     assert_eq!(credential.token_dialect, TokenDialect::Oauth2);
 
+    let (cws, bearer) = (AuthorizationScheme::Cws, AuthorizationScheme::Bearer);
+    let api = &credential.api;
+    assert_eq!(
+        (api.url.to_string(), api.authorization),
+        ("https://gateway.example.com/base".to_owned(), bearer)
+    );
     let routes: Vec<_> = live
         .routes
         .iter()
-        .map(|route| {
-            let upstream = &route.upstream;
-            let url = format!("{}://{}{}", upstream.scheme, upstream.authority, upstream.base_path);
-            (route.name(), url, route.strip_prefix, route.authorization)
+        .filter(|route| !route.built_in || route.prefix.is_empty())
+        .map(|route| match &route.target {
+            Target::Fixed(to) => {
+                (route.name(), to.url.to_string(), route.strip_prefix, Some(to.authorization))
+            }
+            _ => (route.name(), "the API".to_owned(), route.strip_prefix, None),
         })
         .collect();
-    let (cws, bearer) = (AuthorizationScheme::Cws, AuthorizationScheme::Bearer);
     assert_eq!(
         routes,
         [
-            ("/a/deeper", "http://127.0.0.1:7".to_owned(), false, bearer),
-            ("/a", "https://a.example.com/x".to_owned(), true, cws),
-            ("/", "https://gateway.example.com/base".to_owned(), false, bearer),
+            ("/a/deeper", "http://127.0.0.1:7".to_owned(), false, Some(bearer)),
+            ("/a", "https://a.example.com/x".to_owned(), true, Some(cws)),
+            ("/", "the API".to_owned(), false, None),
         ]
     );
     assert_eq!(live.hosts, AllowedHosts::Only(vec!["gateway.example.net".to_owned()]));
@@ -153,10 +165,11 @@ fn every_built_key_does_what_it_says() {
         [0, 6000, 7000]
     );
     let limits = live.limits;
-    assert_eq!((limits.max_connections, limits.max_in_flight), (11, 12));
+    assert_eq!((limits.max_connections, limits.max_in_flight, limits.max_queued), (11, 12, 13));
     let timeouts = [limits.header_read_timeout, limits.body_idle_timeout, limits.keep_alive_timeout];
     assert_eq!(timeouts.map(ms), [500, 14_000, 15_000]);
-    assert_eq!((limits.max_header_bytes, limits.max_body_bytes), (8192, 4096));
+    let sizes = (limits.max_header_bytes, limits.max_body_bytes, limits.replay_buffer_bytes);
+    assert_eq!(sizes, (8192, 4096, 1024));
     assert_eq!(ms(live.drain_timeout), 16_000);
 }
 
@@ -299,7 +312,7 @@ proptest! {
         lines in prop::collection::vec(
             (
                 prop::sample::select(vec![
-                    "[citrix]", "[listen]", "[[route]]", "[limits", "[listen.tls]", "prefix =", "address =",
+                    "[citrix]", "[listen]", "[[route]]", "[[customer]]", "default =", "[limits", "[listen.tls]", "prefix =", "address =",
                     "client_secret =", "customer_id =", "hosts =", "tls =", "max_in_flight =", "x",
                 ]),
                 prop::sample::select(vec![

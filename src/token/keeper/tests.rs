@@ -1,5 +1,6 @@
 //! The keeper against a scripted issuer, on a clock that stands still unless a test sleeps.
 
+mod asked;
 mod failures;
 mod forced;
 mod life;
@@ -17,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::log::Log;
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
-use crate::config::{InstanceId, SecretSource};
+use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
 use crate::token::Cache;
 use crate::token::answer::{Grant, Lifetime};
 use crate::token::signals::Signals;
@@ -199,8 +200,15 @@ impl Kept {
 }
 
 fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSource>) -> Credential {
+    let api = UpstreamUrl {
+        scheme: http::uri::Scheme::HTTPS,
+        authority: http::uri::Authority::from_static("api.example"),
+        base_path: String::new(),
+    };
     Credential {
+        cloud: crate::citrix::clouds::Cloud::Commercial,
         customer_id: HeaderValue::from_static("acme"),
+        api: Destination { url: api, authorization: AuthorizationScheme::Cws },
         client_id: "client-id".to_owned(),
         client_secret,
         client_secret_next,

@@ -32,6 +32,11 @@ impl Upstream {
 
     /// Answers the n-th request, counted from 1, with the bytes that the script makes. No bytes: it closes.
     pub async fn scripted(script: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::deciding(move |number, _| script(number)).await
+    }
+
+    /// The same, with a look at the request.
+    pub async fn deciding(script: impl Fn(usize, &Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (told, requests) = mpsc::unbounded_channel();
         let (script, count) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
         let upstream = Self::listening(requests, move |mut wire| {
@@ -39,8 +44,8 @@ impl Upstream {
             tokio::spawn(async move {
                 while let Some(request) = wire.next_request().await {
                     let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                    let answer = script(number, &request);
                     told.send(request).ok();
-                    let answer = script(number);
                     if answer.is_empty() {
                         return;
                     }

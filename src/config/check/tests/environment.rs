@@ -21,9 +21,9 @@ fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
     assert_eq!((limits.max_in_flight, limits.max_connections), (1, 3));
     assert_eq!(limits.max_header_bytes, 64 << 10);
     assert_eq!(config.live.credentials[0].customer(), "acme");
-    assert_eq!(config.live.routes[0].upstream.authority, "api-eu.cloud.com");
+    assert_eq!(config.live.credentials[0].api.url.authority, "api-eu.cloud.com");
     let config = with(text, &[("CITRIX_CLOUD", "us")]).unwrap();
-    assert_eq!(config.live.routes[0].upstream.authority, "api-us.cloud.com");
+    assert_eq!(config.live.credentials[0].api.url.authority, "api-us.cloud.com");
 }
 
 #[test]
@@ -203,5 +203,5 @@ fn empty_short_variables_are_as_good_as_none() {
     let env = [LOGIN[0], ("CITRIX_CLIENT_ID", ""), LOGIN[2], ("CITRIX_CLOUD", "")];
     let config = from_toml(text, pairs(&env)).unwrap();
     assert_eq!(config.live.credentials[0].client_id, "file");
-    assert_eq!(config.live.routes[0].upstream.authority, "api-eu.cloud.com");
+    assert_eq!(config.live.credentials[0].api.url.authority, "api-eu.cloud.com");
 }

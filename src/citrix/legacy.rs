@@ -1,0 +1,225 @@
+//! Retired addresses and where their services are today (design 4.3, contract 3 and 4).
+//!
+//! | family | was | is |
+//! |---|---|---|
+//! | `/Citrix/Monitor/OData` | `{customer}.xendesktop.net/Citrix/Monitor/OData/v4/Data/…` | `/monitorodata/…` |
+//! | `/citrix/orchestration/api` | `{customer}.xendesktop.net/citrix/orchestration/api/{customer}/{site}/…`, also below `techpreview`; `v1/…` without ids | `/cvad/manage/…` |
+//! | `/cvadapis` | `api.cloud.com/cvadapis/{site}/…`, `/cvadapis/me` | `/cvad/manage/…` |
+
+use http::uri::PathAndQuery;
+
+use super::headers::is_without_site;
+
+/// The families of retired addresses, as metrics and logs name them.
+pub const FAMILIES: [&str; 3] = [ODATA, ORCHESTRATION, PREVIEW];
+
+const ODATA: &str = "/Citrix/Monitor/OData";
+const ORCHESTRATION: &str = "/citrix/orchestration/api";
+const PREVIEW: &str = "/cvadapis";
+
+/// A retired address in today's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translated<'t> {
+    /// Today's path, with the query as it came.
+    pub target: PathAndQuery,
+    /// The customer the path named, for `Citrix-CustomerId`.
+    pub customer: Option<&'t str>,
+    /// The site the path named, for `Citrix-InstanceId`.
+    pub site: Option<&'t str>,
+    /// One of [`FAMILIES`].
+    pub which: &'static str,
+}
+
+/// Today's address of a retired one, whatever the case of its letters; `None` for any other. An address with ids
+/// that no header can carry as they are (escapes, blanks) is left alone: Citrix refuses it.
+pub fn translate(target: &PathAndQuery) -> Option<Translated<'_>> {
+    let path = target.path();
+    let (today, rest, ids, which) = if let Some(rest) = below(path, "/citrix/monitor/odata/v4/data") {
+        ("/monitorodata", rest, Ids::default(), ODATA)
+    } else if let Some(rest) = below(path, ORCHESTRATION) {
+        let (ids, rest) = orchestration(rest)?;
+        ("/cvad/manage", rest, ids, ORCHESTRATION)
+    } else {
+        let (site, rest) = site(below(path, PREVIEW)?)?;
+        ("/cvad/manage", rest, Ids { customer: None, site }, PREVIEW)
+    };
+    let query = target.query().map_or(String::new(), |query| format!("?{query}"));
+    let target = PathAndQuery::try_from(format!("{today}{rest}{query}")).ok()?;
+    Some(Translated { target, customer: ids.customer, site: ids.site, which })
+}
+
+/// The customer in a path of the orchestration API, which the customers' own hosts still serve.
+pub(super) fn customer_of_orchestration(path: &str) -> Option<&str> {
+    orchestration(below(path, ORCHESTRATION)?)?.0.customer
+}
+
+#[derive(Clone, Copy, Default)]
+struct Ids<'p> {
+    customer: Option<&'p str>,
+    site: Option<&'p str>,
+}
+
+/// The ids at the beginning of an orchestration path, and what follows them.
+fn orchestration(rest: &str) -> Option<(Ids<'_>, &str)> {
+    if let Some(rest) = below(rest, "/v1") {
+        // The first version had none in its paths: the host told the customer.
+        return Some((Ids::default(), rest));
+    }
+    let rest = below(rest, "/techpreview").unwrap_or(rest);
+    let Some((customer, after)) = first(rest) else { return Some((Ids::default(), rest)) };
+    if is_without_site(customer) {
+        return Some((Ids::default(), rest));
+    }
+    let (site, after) = site(after)?;
+    Some((Ids { customer: Some(id(customer)?), site }, after))
+}
+
+/// The site at the beginning of a path, if it has one there, and what follows.
+fn site(rest: &str) -> Option<(Option<&str>, &str)> {
+    match first(rest) {
+        None => Some((None, rest)),
+        Some((name, _)) if is_without_site(name) => Some((None, rest)),
+        // `/cvadapis/Machines`: a collection, whose site the header names or the configuration.
+        Some((name, "")) if uuid::Uuid::try_parse(name).is_err() => Some((None, rest)),
+        Some((name, after)) => Some((Some(id(name)?), after)),
+    }
+}
+
+/// What follows `prefix`, whatever the case: nothing, or a slash and more.
+fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+    let (start, rest) = path.split_at_checked(prefix.len())?;
+    (start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)
+}
+
+/// The segment after a path's first slash, unless it is empty, and what follows it.
+fn first(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix('/')?;
+    let (segment, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+    (!segment.is_empty()).then_some((segment, rest))
+}
+
+/// A segment that means as a header's value what it means in a path (unreserved characters of RFC 3986), and is no
+/// dot segment.
+fn id(segment: &str) -> Option<&str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    (segment.bytes().all(plain) && !matches!(segment, "." | "..")).then_some(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SITE: &str = "61603f15-cdf9-4c7f-99ff-91636601a795";
+
+    fn check(target: &str, expected: Option<(&str, Option<&str>, Option<&str>, &str)>) {
+        let parsed = PathAndQuery::try_from(target).unwrap();
+        let found = translate(&parsed);
+        let found = found.as_ref().map(|t| (t.target.as_str(), t.customer, t.site, t.which));
+        assert_eq!(found, expected, "{target}");
+    }
+
+    #[test]
+    fn design_4_3_old_odata_is_monitorodata() {
+        for (target, today) in [
+            ("/Citrix/Monitor/OData/v4/Data/Machines", "/monitorodata/Machines"),
+            ("/citrix/monitor/odata/V4/data/Machines(1)/$x", "/monitorodata/Machines(1)/$x"),
+            ("/Citrix/Monitor/OData/v4/Data", "/monitorodata"),
+            ("/Citrix/Monitor/OData/v4/Data/", "/monitorodata/"),
+            ("/Citrix/Monitor/OData/v4/Data?a=%27b%27+c~&&", "/monitorodata?a=%27b%27+c~&&"),
+            ("/Citrix/Monitor/OData/v4/Data/a%2Fb//../x?", "/monitorodata/a%2Fb//../x?"),
+        ] {
+            check(target, Some((today, None, None, ODATA)));
+        }
+    }
+
+    #[test]
+    fn design_4_3_old_orchestration_is_cvad_and_its_ids_are_told() {
+        let ids = (Some("acme"), Some(SITE));
+        for (path, today, (customer, site)) in [
+            (format!("/acme/{SITE}/Machines?limit=2#"), "/cvad/manage/Machines?limit=2", ids),
+            (format!("/acme/{SITE}/Machines/1/$reboot?a?b"), "/cvad/manage/Machines/1/$reboot?a?b", ids),
+            (format!("/techpreview/acme/{SITE}/DeliveryGroups/x"), "/cvad/manage/DeliveryGroups/x", ids),
+            (format!("/TechPreview/acme/{SITE}"), "/cvad/manage", ids),
+            ("/acme/site1/Machines".to_owned(), "/cvad/manage/Machines", (Some("acme"), Some("site1"))),
+            ("/acme/Machines".to_owned(), "/cvad/manage/Machines", (Some("acme"), None)),
+            ("/acme/Sites/cloudxdsite".to_owned(), "/cvad/manage/Sites/cloudxdsite", (Some("acme"), None)),
+            ("/acme".to_owned(), "/cvad/manage", (Some("acme"), None)),
+            ("/me".to_owned(), "/cvad/manage/me", (None, None)),
+            ("/techpreview/Me".to_owned(), "/cvad/manage/Me", (None, None)),
+            ("/ping/status".to_owned(), "/cvad/manage/ping/status", (None, None)),
+            ("/v1/deliverygroups".to_owned(), "/cvad/manage/deliverygroups", (None, None)),
+            (
+                format!("/V1/deliverygroups/{SITE}"),
+                "/cvad/manage/deliverygroups/61603f15-cdf9-4c7f-99ff-91636601a795",
+                (None, None),
+            ),
+            (String::new(), "/cvad/manage", (None, None)),
+        ] {
+            for base in ["/citrix/orchestration/api", "/Citrix/Orchestration/API"] {
+                check(&format!("{base}{path}"), Some((today, customer, site, ORCHESTRATION)));
+            }
+        }
+    }
+
+    #[test]
+    fn design_4_3_the_preview_is_cvad_and_its_site_is_told() {
+        for (target, today, site) in [
+            (
+                format!("/cvadapis/{SITE}/MachineCatalogs/a%20b?x"),
+                "/cvad/manage/MachineCatalogs/a%20b?x",
+                Some(SITE),
+            ),
+            (format!("/CVADAPIs/{SITE}"), "/cvad/manage", Some(SITE)),
+            ("/cvadapis/me".to_owned(), "/cvad/manage/me", None),
+            ("/cvadapis/Sites".to_owned(), "/cvad/manage/Sites", None),
+            ("/cvadapis/sites/1/x".to_owned(), "/cvad/manage/sites/1/x", None),
+            ("/cvadapis/Machines".to_owned(), "/cvad/manage/Machines", None),
+            ("/cvadapis".to_owned(), "/cvad/manage", None),
+            ("/cvadapis/".to_owned(), "/cvad/manage/", None),
+        ] {
+            check(&target, Some((today, None, site, PREVIEW)));
+        }
+    }
+
+    #[test]
+    fn other_addresses_and_unreadable_ids_are_left_alone() {
+        for target in [
+            "/",
+            "/?/cvadapis/me",
+            "/cvadapisx/me",
+            "/x/cvadapis/me",
+            "//cvadapis/me",
+            "/cvad%61pis/me",
+            "/Citrix/Monitor/OData/v3/Data/Machines",
+            "/Citrix/Monitor/OData/v4/Database",
+            "/Citrix/Monitor",
+            "/citrix/orchestration",
+            "/citrix/orchestration/apis/me",
+            "/citrix/orchestration/api/ac%6de/site/x",
+            "/citrix/orchestration/api/../site/x",
+            "/citrix/orchestration/api/acme/si%20te/x",
+            "/cvadapis/../me/x",
+            "/cvadapis/a@b/x",
+            "/monitorodata/Machines",
+            "/cvad/manage/me",
+        ] {
+            check(target, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_follows_and_the_query_stay_byte_for_byte(
+            rest in "(/[!-\"$->@-~]{0,5}){0,4}", query in proptest::option::of("[!-\"$-~]{0,20}"),
+        ) {
+            let query = query.map_or(String::new(), |query| format!("?{query}"));
+            let old = format!("/cvadapis/{SITE}{rest}{query}");
+            if let Ok(target) = PathAndQuery::try_from(old.as_str()) {
+                let translated = translate(&target).unwrap();
+                prop_assert_eq!(translated.target.as_str(), format!("/cvad/manage{rest}{query}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The built-in routes (design 4.3), and what `[[route]]` makes of them.
+
+use super::*;
+use crate::citrix::services;
+use crate::config::{Allows, Live, Target};
+
+/// Where the route with this prefix leads, and whether the prefix is taken off.
+fn lead(live: &Live, prefix: &str) -> Option<(String, bool)> {
+    let route = route(live, prefix)?;
+    let url = match &route.target {
+        Target::CustomerApi => "the API".to_owned(),
+        Target::ByCloud(urls) => {
+            let urls: Vec<String> = urls.iter().map(|(_, url)| url.to_string()).collect();
+            urls.join(" ")
+        }
+        Target::Fixed(to) => to.url.to_string(),
+    };
+    Some((url, route.strip_prefix))
+}
+
+fn route<'l>(live: &'l Live, prefix: &str) -> Option<&'l Route> {
+    live.routes.iter().find(|route| route.prefix == prefix)
+}
+
+#[track_caller]
+fn leads(live: &Live, cases: &[(&str, &str, bool)]) {
+    for (prefix, url, stripped) in cases {
+        assert_eq!(lead(live, prefix), Some(((*url).to_owned(), *stripped)), "{prefix}");
+    }
+}
+
+#[test]
+fn design_4_3_the_built_in_routes_are_there() {
+    let live = good("").live;
+    leads(
+        &live,
+        &[
+            ("", "the API", false),
+            ("/monitorodata", "the API", false),
+            ("/cvad/manage", "the API", false),
+            ("/accessSecurity", "the API", false),
+            ("/region/eu", "https://api-eu.cloud.com", true),
+            ("/region/eu/monitorodata", "https://api-eu.cloud.com/monitorodata", true),
+            ("/region/ap-s/cvad/manage", "https://api-ap-s.cloud.com/cvad/manage", true),
+            ("/classic/registry", "https://registry.citrixworkspacesapi.net", true),
+            ("/direct/acme", "https://acme.xendesktop.net", true),
+            ("/wem", "https://api.wem.cloud.com", true),
+        ],
+    );
+    // Whatever the table has, it became a route.
+    for (name, cloud) in crate::citrix::clouds::Cloud::ALL {
+        let live = good(&format!("[citrix]\ncloud = '{name}'")).live;
+        for built_in in services::on_other_hosts(cloud, ["acme"]) {
+            assert!(route(&live, &built_in.prefix).is_some(), "{name} {}", built_in.prefix);
+        }
+        assert_eq!(route(&live, "/region/us").is_some(), cloud.regions().len() == 3, "{name}");
+        assert!(live.routes.iter().all(|route| route.any_case && route.built_in), "{name}");
+    }
+}
+
+#[test]
+fn design_4_3_limits_and_links_are_alike_behind_every_gateway() {
+    let live = good("").live;
+    for gateway in ["", "/region/us", "/region/eu", "/region/ap-s"] {
+        let of = |path: &str| route(&live, &format!("{gateway}{path}")).unwrap();
+        let limit = of("/monitorodata").limit.as_ref().unwrap();
+        assert_eq!(limit.shared_as, "/monitorodata");
+        assert_eq!(limit.allows, Allows::AtOnce(1.try_into().unwrap()));
+        assert_eq!(limit.queue_timeout, Duration::from_secs(60));
+        assert!(of("/monitorodata").rewrite_links && of("/cvad/manage").rewrite_links);
+        assert_eq!(
+            of("/accessSecurity").limit.as_ref().unwrap().allows,
+            Allows::PerSecond(15.try_into().unwrap())
+        );
+        assert!(of("").limit.is_none() && of("/cvad/manage").limit.is_none() && !of("").rewrite_links);
+    }
+    let adm = &route(&live, "/adm").unwrap().adds;
+    assert_eq!(
+        adm.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>(),
+        [("iscloud", &b"true"[..])]
+    );
+}
+
+#[test]
+fn customers_of_several_clouds_have_the_hosts_of_each() {
+    let block = |id: &str, cloud: &str| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\ncloud = '{cloud}'\nclient_id = 'c'\n\
+             client_secret = {{ env = 'S' }}\n"
+        )
+    };
+    let text = [("acme", "eu"), ("contoso", "gov"), ("fabrikam", "us")].map(|(id, cloud)| block(id, cloud));
+    let live = from_toml(&text.concat(), pairs(&[("S", "s3cret")])).unwrap().live;
+    let net = "https://core.citrixworkspacesapi.net";
+    leads(
+        &live,
+        &[
+            ("/classic/core", &format!("{net} {net} https://core.citrixworkspacesapi.us"), true),
+            ("/wem", "https://api.wem.cloud.com https://eu-api.wem.cloud.com", true),
+            ("/region/ap-s", "https://api-ap-s.cloud.com https://api-ap-s.cloud.com", true),
+            ("/direct/acme", "https://acme.xendesktop.net", true),
+            ("/direct/contoso", "https://contoso.xendesktop.us", true),
+        ],
+    );
+}
+
+#[test]
+fn a_configured_route_replaces_a_built_in_one_and_a_gateway_takes_its_services_along() {
+    let text = "\
+[[route]]
+prefix = '/MonitorOData'
+upstream = 'https://a.example'
+[[route]]
+prefix = '/region/eu'
+upstream = 'https://b.example/x'
+[[route]]
+prefix = '/classic/mine'
+upstream = 'https://c.example'
+[[route]]
+prefix = '/'
+upstream = 'https://d.example/y'
+";
+    let live = good(text).live;
+    leads(
+        &live,
+        &[
+            ("/MonitorOData", "https://a.example", true),
+            ("/region/eu", "https://b.example/x", true),
+            ("/region/eu/monitorodata", "https://b.example/x/monitorodata", true),
+            ("/classic/mine", "https://c.example", true),
+            ("", "https://d.example/y", false),
+            ("/cvad/manage", "https://d.example/y", false),
+        ],
+    );
+    assert!(route(&live, "/monitorodata").is_none());
+    let replaced = route(&live, "/MonitorOData").unwrap();
+    assert!(replaced.any_case && replaced.limit.is_none() && !replaced.rewrite_links && !replaced.built_in);
+    assert!(!route(&live, "/classic/mine").unwrap().any_case);
+    refused_since(
+        "[[route]]\nprefix = '/wem'\nupstream = 'https://a'\n[[route]]\nprefix = '/WEM'\nupstream = 'https://a'",
+        "route[1].prefix: \"/WEM\" has a route already",
+    );
+    // Prefixes of one's own may differ in case alone.
+    good(
+        "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n[[route]]\nprefix = '/A'\nupstream = 'https://a'",
+    );
+}
+
+#[test]
+fn metrics_name_customers_hosts_as_one() {
+    let live = good("").live;
+    assert_eq!(route(&live, "/direct/acme").unwrap().name(), "/direct");
+    assert_eq!(route(&live, "/classic/core").unwrap().name(), "/classic/core");
+    let own = good("[[route]]\nprefix = '/directory'\nupstream = 'https://a'").live;
+    assert_eq!(route(&own, "/directory").unwrap().name(), "/directory");
+}
+
+#[test]
+fn a_customer_whose_id_is_no_dns_label_has_no_host() {
+    let env = [("CITRIX_CUSTOMER_ID", "a.b"), ("CITRIX_CLIENT_ID", "id"), ("CITRIX_CLIENT_SECRET", "s3cret")];
+    let live = from_toml("", pairs(&env)).unwrap().live;
+    assert!(!live.routes.iter().any(|route| route.prefix.starts_with("/direct")));
+}

@@ -1,0 +1,109 @@
+//! A request in the form both versions of HTTP share, and what is kept of it to send it again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, Method, Request, Version};
+use http_body::Body;
+
+use crate::inbound::body::{BodyProgress, CallerBody};
+use crate::snapshot::Destination;
+
+/// A request on its way out.
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) body: CallerBody,
+}
+
+/// A copy of a request's head, and the way to its body: what a replay is made of.
+pub(super) struct Spare {
+    head: Outgoing,
+    /// `None` for a request without a body.
+    upload: Option<Rc<BodyProgress>>,
+}
+
+impl Outgoing {
+    /// What is needed to send it again.
+    pub(super) fn spare(&self) -> Spare {
+        Spare { head: self.without_body(), upload: self.body.progress() }
+    }
+
+    /// Whether it may go out twice: an idempotent method without a body (RFC 9110 section 9.2.2).
+    pub(super) fn is_harmless(&self) -> bool {
+        self.method.is_idempotent() && self.body.is_end_stream()
+    }
+
+    fn without_body(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            body: CallerBody::empty(),
+        }
+    }
+
+    /// What hyper gave back unsent.
+    pub(super) fn taken_back(request: Request<CallerBody>) -> Self {
+        let (head, body) = request.into_parts();
+        // It was made with a path, in either version.
+        let target = head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Self { method: head.method, target, headers: head.headers, body }
+    }
+
+    /// HTTP/1.1 names the host in a field and the path in the request line.
+    pub(super) fn into_http1(mut self, to: &Destination) -> Request<CallerBody> {
+        self.headers.insert(HOST, to.host.clone());
+        self.into_request(Version::HTTP_11, Uri::from)
+    }
+
+    /// HTTP/2 names scheme and authority in the target and knows neither `Host` nor codings of the transfer.
+    pub(super) fn into_http2(mut self, to: &Destination) -> Request<CallerBody> {
+        self.headers.remove(HOST);
+        self.headers.remove(TRANSFER_ENCODING);
+        let origin = Arc::clone(&to.origin);
+        self.into_request(Version::HTTP_2, move |target| {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(origin.scheme.clone());
+            parts.authority = Some(origin.authority.clone());
+            parts.path_and_query = Some(target);
+            // All three are there, so they make a URI.
+            Uri::from_parts(parts).unwrap_or_default()
+        })
+    }
+
+    fn into_request(self, version: Version, uri: impl FnOnce(PathAndQuery) -> Uri) -> Request<CallerBody> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri(self.target);
+        *request.version_mut() = version;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+impl Spare {
+    /// The request once more, if all of it is there: it had no body, or the whole body was kept.
+    pub(super) fn again(&self) -> Option<Outgoing> {
+        let body = match &self.upload {
+            None => CallerBody::empty(),
+            Some(upload) => CallerBody::again(upload.kept.borrow().whole()?),
+        };
+        Some(Outgoing { body, ..self.head.without_body() })
+    }
+
+    /// Where it goes.
+    pub(super) fn path(&self) -> &str {
+        self.head.target.path()
+    }
+
+    /// Lets go of the body: it will not be needed again.
+    pub(super) fn forget(self) {
+        if let Some(upload) = self.upload {
+            upload.kept.borrow_mut().give_up();
+        }
+    }
+}

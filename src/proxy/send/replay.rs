@@ -1,0 +1,95 @@
+//! What follows a 401 of Citrix: a replay with another token, or the 401 for the caller (design 4.4).
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::outgoing::{Outgoing, Spare};
+use super::refusals::Asking;
+use super::{Sent, Upstream};
+use crate::exchange::Exchange;
+use crate::metrics::Replay;
+use crate::snapshot::Customer;
+use crate::token::slot::Refusal;
+
+/// Replays of one request. One follows a login that it waited for; others only when tokens were replaced
+/// meanwhile.
+const MAX_REPLAYS: u32 = 3;
+
+impl Upstream<'_> {
+    /// The request once more, when there is a token that it may fare better with.
+    ///
+    /// # Errors
+    /// With the 401 when it is the caller's.
+    pub(super) async fn replay(
+        &self,
+        unauthorized: Sent,
+        spare: &Spare,
+        customer: &Customer,
+        replays: u32,
+        exchange: &mut Exchange,
+    ) -> Result<Outgoing, Sent> {
+        let again = if replays < MAX_REPLAYS { spare.again() } else { None };
+        let newer = self.newer_token(&unauthorized, spare, customer, again.is_some(), exchange).await;
+        let outcome = match (newer, again) {
+            (Ok(()), Some(again)) => {
+                unauthorized.response.into_body().discard().await;
+                return Ok(again);
+            }
+            (_, _) if replays > 0 => Replay::RefusedAgain,
+            (Ok(()), None) => Replay::NotReplayable,
+            (Err(outcome), _) => outcome,
+        };
+        self.shared.metrics.replayed(self.route.config.name(), outcome);
+        Err(unauthorized)
+    }
+
+    /// Sees to it that there is a newer token than the one that was refused, and waits for it if the request can
+    /// be replayed. Whether it can or not, the login is asked for.
+    async fn newer_token(
+        &self,
+        unauthorized: &Sent,
+        spare: &Spare,
+        customer: &Customer,
+        replayable: bool,
+        exchange: &mut Exchange,
+    ) -> Result<(), Replay> {
+        let generation = unauthorized.token.generation();
+        if customer.usable_token(self.shared.clock.now()).is_some_and(|token| token.generation() > generation)
+        {
+            return Ok(());
+        }
+        let place = self.shared.refusals.place(customer, self.route, spare.path());
+        match self.shared.refusals.may_ask(place, generation, Instant::now()) {
+            Asking::Allowed => {}
+            Asking::SuppressedNow => {
+                warn!(
+                    customer = customer.id.to_str().unwrap_or_default(),
+                    route = self.route.config.name(),
+                    transaction_id = exchange.transaction_id.to_str().unwrap_or_default(),
+                    "Citrix answers 401 to a fresh token too: the API client may not do this, or the site or \
+                     customer id is wrong. For 60 s no 401 from there leads to a login"
+                );
+                return Err(Replay::Suppressed);
+            }
+            Asking::Suppressed => return Err(Replay::Suppressed),
+        }
+        match customer.slot.refused(generation) {
+            Refusal::Replaced => Ok(()),
+            Refusal::Deferred(_) => Err(Replay::Deferred),
+            Refusal::Refreshing if !replayable => Err(Replay::NotReplayable),
+            Refusal::Refreshing => {
+                let began = Instant::now();
+                let patience = self.live.token.request_timeout;
+                let newer = customer.slot.wait_newer(generation, self.shared.clock, patience).await;
+                exchange.waited += began.elapsed();
+                newer.map(drop).map_err(|_| Replay::RefreshFailed)
+            }
+        }
+    }
+
+    /// Counts a replay that did better, and remembers that a token was all it took.
+    pub(super) fn replay_was_accepted(&self, customer: &Customer, spare: &Spare) {
+        self.shared.refusals.accepted(self.shared.refusals.place(customer, self.route, spare.path()));
+        self.shared.metrics.replayed(self.route.config.name(), Replay::Accepted);
+    }
+}

@@ -1,0 +1,266 @@
+//! What follows a 401 of Citrix (design 4.4): one login for all who met it, and a replay where that is safe.
+
+use futures_util::future::join_all;
+
+use crate::harness::{Cloud, Gateway, Message, OK, TOKEN, Upstream, client, eventually, get};
+
+const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
+    X-Cws-TransactionId: citrix-401\r\nContent-Length: 6\r\n\r\ntheirs";
+
+fn sent(request: &Message, number: usize) -> bool {
+    request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}{number}"))
+}
+
+/// An upstream to which the first token is dead.
+async fn after_a_revocation() -> Upstream {
+    let answer = |request: &Message| if sent(request, 1) { UNAUTHORIZED } else { OK };
+    Upstream::deciding(move |_, request| answer(request).into()).await
+}
+
+fn is_theirs(answer: &Message) {
+    assert_eq!((answer.status(), answer.text().as_str()), (401, "theirs"));
+    assert_eq!(answer.field("www-authenticate").as_deref(), Some("CWSAuth"));
+    assert_eq!(answer.field("x-cws-transactionid").as_deref(), Some("citrix-401"));
+    assert!(!answer.has("x-proxy-error"));
+}
+
+async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
+    let series = format!("citrix_auth_proxy_replays_total{{outcome=\"{outcome}\",route=\"/\"}} ");
+    let text = gateway.metrics().await;
+    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_caller_never_sees_that_a_token_was_revoked() {
+    let upstream = after_a_revocation().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    assert_eq!(gateway.raw(get("/x?y=1")).await.status(), 200);
+    assert_eq!(gateway.logins.count(), 2);
+    let (first, second) = (upstream.request().await, upstream.request().await);
+    assert!(sent(&first, 1) && sent(&second, 2));
+    let without = |message: &Message| {
+        let fields = message.all_fields().into_iter().filter(|(name, _)| name != "authorization");
+        (message.line(), fields.collect::<Vec<_>>())
+    };
+    assert_eq!(without(&first), without(&second));
+    upstream.got_nothing().await;
+    assert_eq!(upstream.connections(), 1, "the body of the 401 was read to its end");
+    assert_eq!(replays(&gateway, "accepted").await, 1);
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_is_replayed_whole() {
+    let upstream = after_a_revocation().await;
+    for request in [
+        post("/x", "what the caller sent"),
+        "PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+         9\r\nwhat the \r\nb\r\ncaller sent\r\n0\r\n\r\n"
+            .to_owned(),
+    ] {
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        assert_eq!(gateway.raw(request).await.status(), 200);
+        let (first, second) = (upstream.request().await, upstream.request().await);
+        assert!(sent(&first, 1) && sent(&second, 2));
+        assert_eq!((first.line(), first.text()), (second.line(), second.text()));
+        assert_eq!(second.text(), "what the caller sent");
+        upstream.got_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_larger_than_the_buffer_is_not_replayed_but_the_login_is_made() {
+    let upstream = after_a_revocation().await;
+    for (setting, body) in [("10B", "eleven byte"), ("0B", "x")] {
+        let chunked = format!(
+            "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        );
+        for request in [post("/x", body), chunked] {
+            let gateway = Gateway::in_front_of(&upstream)
+                .with(&format!("[limits]\nreplay_buffer_bytes = \"{setting}\""))
+                .start()
+                .await;
+            is_theirs(&gateway.raw(request).await);
+            gateway.logins.reach(2).await;
+            assert!(sent(&upstream.request().await, 1));
+            upstream.got_nothing().await;
+            assert_eq!(replays(&gateway, "not_replayable").await, 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_401_for_a_token_that_was_replaced_meanwhile_costs_no_login() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let (mut slow, mut quick) = (gateway.connect().await, gateway.connect().await);
+    slow.write(get("/slow")).await;
+    let mut to_slow = upstream.connection().await;
+    assert!(sent(&to_slow.request().await, 1));
+    quick.write(get("/quick")).await;
+    let mut to_quick = upstream.connection().await;
+    to_quick.request().await;
+    to_quick.write(UNAUTHORIZED).await;
+    assert!(sent(&to_quick.request().await, 2));
+    to_quick.write(OK).await;
+    assert_eq!(quick.answer().await.status(), 200);
+    to_slow.write(UNAUTHORIZED).await;
+    // The youngest connection that is free is taken.
+    let again = tokio::select! {
+        again = to_slow.request() => again,
+        again = to_quick.request() => again,
+    };
+    assert!(sent(&again, 2));
+    to_slow.write(OK).await;
+    to_quick.write(OK).await;
+    assert_eq!(slow.answer().await.status(), 200);
+    assert_eq!(gateway.logins.count(), 2);
+}
+
+#[tokio::test]
+async fn all_who_met_the_401_share_one_login() {
+    let upstream = after_a_revocation().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let answers = join_all((0..50).map(|_| gateway.raw(get("/x")))).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    assert_eq!(gateway.logins.count(), 2);
+}
+
+#[tokio::test]
+async fn a_401_to_a_fresh_token_is_the_callers_and_asks_for_no_more_logins() {
+    let upstream = Upstream::answering(UNAUTHORIZED).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"1ms\"").start().await;
+    is_theirs(&gateway.raw(get("/forbidden/1")).await);
+    for request in [get("/forbidden/2"), post("/forbidden/3", "x")] {
+        is_theirs(&gateway.raw(request).await);
+    }
+    assert_eq!(gateway.logins.count(), 2);
+    for number in [1, 2, 2, 2] {
+        assert!(sent(&upstream.request().await, number));
+    }
+    upstream.got_nothing().await;
+    assert_eq!(replays(&gateway, "refused_again").await, 1);
+    assert_eq!(replays(&gateway, "suppressed").await, 2);
+}
+
+#[tokio::test]
+async fn a_path_that_always_answers_401_takes_nothing_from_others() {
+    let answer = |request: &Message| match request.line() {
+        line if line.contains("/forbidden") => UNAUTHORIZED,
+        _ if sent(request, 1) || sent(request, 2) => UNAUTHORIZED,
+        _ => OK,
+    };
+    let upstream = Upstream::deciding(move |_, request| answer(request).into()).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"1ms\"").start().await;
+    is_theirs(&gateway.raw(get("/forbidden")).await);
+    assert_eq!(gateway.logins.count(), 2);
+    assert_eq!(gateway.raw(get("/works")).await.status(), 200);
+    assert_eq!(gateway.logins.count(), 3);
+    is_theirs(&gateway.raw(get("/forbidden")).await);
+    assert_eq!(gateway.logins.count(), 3);
+}
+
+#[tokio::test]
+async fn uploads_that_cannot_prove_a_token_fresh_ask_for_one_login_as_well() {
+    let upstream = Upstream::answering(UNAUTHORIZED).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[token]\nmin_forced_interval = \"1ms\"\n[limits]\nreplay_buffer_bytes = \"0B\"")
+        .start()
+        .await;
+    is_theirs(&gateway.raw(post("/upload", "x")).await);
+    gateway.logins.reach(2).await;
+    eventually("the second token is sent", || async {
+        is_theirs(&gateway.raw(post("/upload", "x")).await);
+        sent(&upstream.request().await, 2)
+    })
+    .await;
+    is_theirs(&gateway.raw(post("/upload", "x")).await);
+    assert_eq!(gateway.logins.count(), 2);
+}
+
+#[tokio::test]
+async fn a_401_too_soon_after_another_is_handed_on_and_the_login_made_later() {
+    let dead = |request: &Message| sent(request, 1) || sent(request, 2);
+    let upstream =
+        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into()).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"300ms\"").start().await;
+    is_theirs(&gateway.raw(get("/one")).await);
+    is_theirs(&gateway.raw(get("/two")).await);
+    assert_eq!(replays(&gateway, "deferred").await, 1);
+    assert_eq!(gateway.logins.count(), 2);
+    gateway.logins.reach(3).await;
+    eventually("the third token is used", || async { gateway.raw(get("/two")).await.status() == 200 }).await;
+}
+
+#[tokio::test]
+async fn when_the_login_fails_the_401_is_handed_on_and_the_token_stays_in_use() {
+    let upstream =
+        Upstream::scripted(|number| if number == 1 { UNAUTHORIZED.into() } else { OK.into() }).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    eventually("the first token is there", || async { gateway.admin(get("/readyz")).await.status() == 200 })
+        .await;
+    gateway.logins.refuse();
+    is_theirs(&gateway.raw(get("/")).await);
+    assert_eq!(gateway.logins.count(), 2);
+    assert_eq!(replays(&gateway, "refresh_failed").await, 1);
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    assert_eq!(gateway.admin(get("/readyz")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_long_401_is_not_read_to_its_end() {
+    let long = format!("HTTP/1.1 401 Unauthorized\r\nContent-Length: 10000000\r\n\r\n{}", "x".repeat(1000));
+    let answer = move |request: &Message| if sent(request, 1) { long.clone() } else { OK.to_owned() };
+    let upstream = Upstream::deciding(move |_, request| answer(request).into()).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let answer = gateway.raw(get("/")).await;
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn retries_and_replays_have_budgets_of_their_own() {
+    // The pooled connection breaks, the new one answers 401, and the replay's pooled connection breaks as well.
+    let upstream = Upstream::scripted(|number| match number {
+        2 | 4 => Vec::new(),
+        3 => UNAUTHORIZED.into(),
+        _ => OK.into(),
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    for number in [1, 1, 1, 2, 2] {
+        assert!(sent(&upstream.request().await, number));
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn over_http2_the_replay_takes_the_same_connection() {
+    let cloud = Cloud::start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
+    let client = client();
+    let ask = async |path| client.post(gateway.url(path)).body("again").send().await.unwrap();
+    assert_eq!(ask("/echo").await.status(), 200);
+    assert_eq!(ask("/_emulator/revoke").await.status(), 200);
+    let answer = ask("/echo").await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.unwrap().contains("again"));
+    assert_eq!(replays(&gateway, "accepted").await, 1);
+}
+
+#[tokio::test]
+async fn a_replay_whose_connection_breaks_is_answered_502() {
+    let upstream =
+        Upstream::scripted(|number| if number == 2 { Vec::new() } else { UNAUTHORIZED.into() }).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    gateway.raw(post("/x", "body")).await.problem(502, "upstream_broken");
+}
