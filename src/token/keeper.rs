@@ -60,7 +60,7 @@ enum Cause {
     Planned,
     /// Citrix refused the present token.
     Refused,
-    /// An operator wants one.
+    /// An operator asked for it.
     Asked,
     /// There is a new secret, which only a login can prove.
     NewSecret,
@@ -135,13 +135,13 @@ impl<I: Issuer> Keeper<I> {
     }
 
     async fn attempt(&mut self, cause: Cause) -> Plan {
-        let (refused, asked) = (self.slot.is_refused(), self.slot.begin_login());
-        let cause = match (refused, asked) {
-            (true, _) => Cause::Refused,
-            (false, true) => Cause::Asked,
-            (false, false) => cause,
+        let asked = self.slot.begin_login();
+        let cause = match cause {
+            _ if self.slot.is_refused() => Cause::Refused,
+            Cause::Planned if asked => Cause::Asked,
+            cause => cause,
         };
-        if refused || asked {
+        if matches!(cause, Cause::Refused | Cause::Asked) {
             self.last_forced = Some(Instant::now());
         }
         // Held until the new token is in the cache, for those who wait for it.

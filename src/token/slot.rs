@@ -220,19 +220,20 @@ impl Slot {
         }
         // A number that was never given out must not condemn the tokens to come.
         let generation = generation.min(newest);
-        // Judged before the keeper is woken: on a busy machine its login may be over before this thread goes on.
-        let status = self.status.borrow();
-        let refusal = match deferral(&status) {
-            _ if status.generation > generation => Refusal::Replaced,
-            Some(after) if !status.in_progress => Refusal::Deferred(after),
-            _ => Refusal::Refreshing,
+        // Looked at before the keeper is told: the login may be over before this thread goes on.
+        let deferred = {
+            let status = self.status.borrow();
+            if status.in_progress { None } else { deferral(&status) }
         };
-        drop(status);
         // Told once; the keeper is not woken by each of a thousand requests.
         if self.refused.fetch_max(generation, Ordering::AcqRel) < generation {
             self.refusal.notify_one();
         }
-        refusal
+        match deferred {
+            _ if self.generation() > generation => Refusal::Replaced,
+            Some(after) => Refusal::Deferred(after),
+            None => Refusal::Refreshing,
+        }
     }
 
     /// Asks for a login now, whatever the token is like; one that is being made will do. [`Slot::wait_newer`] waits

@@ -7,7 +7,6 @@ use tracing::{error, info, warn};
 
 use super::{Cause, Keeper, Obtained, Told};
 use crate::token::issuer::{Failure, Issuer};
-use crate::token::status::Skew;
 
 impl<I: Issuer> Keeper<I> {
     /// One log line for a login that worked.
@@ -17,10 +16,11 @@ impl<I: Issuer> Keeper<I> {
             customer = self.credential.customer(),
             generation = obtained.token.generation(),
             lifetime_s = life.as_secs(),
-            next_refresh_in_s = obtained.due.left(self.clock).as_secs(),
+            next_refresh_in_s = tenths(obtained.due.left(self.clock).as_secs_f64()),
             transaction_id = text(told.transaction_id.as_ref()),
-            clock_skew_s = told.skew.map(Skew::seconds),
+            clock_skew_s = told.skew.map(|skew| tenths(skew.seconds())),
             after_a_401 = cause == Cause::Refused,
+            asked_for = cause == Cause::Asked,
             after_failures = self.failures.consecutive,
             "obtained a token"
         );
@@ -31,7 +31,7 @@ impl<I: Issuer> Keeper<I> {
         let customer = self.credential.customer();
         let outcome = failure.outcome.label();
         let advice = failure.outcome.advice();
-        let next_attempt_in_s = (pause.as_secs_f64() * 10.0).round() / 10.0;
+        let next_attempt_in_s = tenths(pause.as_secs_f64());
         let transaction_id = text(failure.transaction_id.as_ref());
         let cause = failure.cause.as_deref();
         let consecutive_failures = self.failures.consecutive;
@@ -64,4 +64,9 @@ impl<I: Issuer> Keeper<I> {
 /// Citrix's transaction id as it is logged; the issuer made sure that it is short visible ASCII.
 fn text(transaction_id: Option<&HeaderValue>) -> Option<&str> {
     transaction_id?.to_str().ok()
+}
+
+/// What is worth reading of a number of seconds.
+fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
 }
