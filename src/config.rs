@@ -140,6 +140,8 @@ pub struct Live {
     pub routes: Vec<Route>,
     /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
+    /// What rewritten links begin with, without a slash at the end; else the request's scheme and host.
+    pub public_url: Option<String>,
     /// Connections to Citrix.
     pub upstream: Upstream,
     /// The token's life.

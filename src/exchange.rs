@@ -21,7 +21,8 @@ use crate::inbound::connection::Connection;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics};
 use crate::places::Place;
 use crate::snapshot::Snapshot;
-use crate::upstream::body::{ResponseBody, ResponseBodyError};
+use crate::upstream::body::ResponseBodyError;
+use crate::upstream::passed::PassedBody;
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 /// What nginx logs when a caller leaves before he is answered.
@@ -114,7 +115,7 @@ impl Exchange {
     }
 
     /// The answer Citrix gave, with our ids on it.
-    pub fn answered(mut self: Box<Self>, mut response: Response<ResponseBody>) -> Response<AnswerBody> {
+    pub fn answered(mut self: Box<Self>, mut response: Response<PassedBody>) -> Response<AnswerBody> {
         let headers = response.headers();
         if self.snapshot.live.access_log {
             self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
@@ -147,6 +148,11 @@ impl Exchange {
             return response.map(|_| AnswerBody::new(Source::Own(None), self));
         }
         response.map(|body| AnswerBody::new(Source::Own(Some(body)), self))
+    }
+
+    /// Whether the caller came over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.connection.is_secure()
     }
 
     fn finish_head(&mut self, status: StatusCode, headers: &mut HeaderMap) {
@@ -232,7 +238,7 @@ pub struct AnswerBody {
 }
 
 enum Source {
-    Citrix(ResponseBody),
+    Citrix(PassedBody),
     Own(Option<Bytes>),
     /// What broke Citrix's answer off, until the caller is told.
     Broken(Option<ResponseBodyError>),

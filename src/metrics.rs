@@ -14,6 +14,7 @@ use prometheus::{
 
 use crate::citrix::legacy;
 use crate::error::Reason;
+use crate::wire::link_rewrite::LinkCounts;
 use summed::Summed;
 
 const PREFIX: &str = "citrix_auth_proxy";
@@ -96,6 +97,8 @@ pub struct WorkerMetrics {
     upstream_duration: HistogramVec,
     errors: Vec<IntCounter>,
     retired: Vec<IntCounter>,
+    /// Links in answers.
+    pub links: LinkCounters,
     /// Time of ours alone, for exchanges that Citrix answered.
     pub overhead: Histogram,
     /// Connections to upstreams in use by a request.
@@ -189,6 +192,7 @@ impl WorkerMetrics {
         let errors = counters("errors_total", "Answers the proxy made itself.", &["reason"])?;
         let help = "Requests to retired addresses, which were translated.";
         let retired = counters("retired_addresses_total", help, &["route"])?;
+        let links = counters("links_total", "Links in answers, by what became of them.", &["outcome"])?;
         let overhead = Summed::register(registry, workers, || {
             let help = "Time of the proxy alone, on exchanges that Citrix answered.";
             let options = HistogramOpts::from(opts("overhead_seconds", help));
@@ -204,6 +208,10 @@ impl WorkerMetrics {
                 upstream_duration: upstream_duration[worker].clone(),
                 errors: Reason::ALL.map(|each| errors[worker].with_label_values(&[each.as_str()])).to_vec(),
                 retired: legacy::FAMILIES.map(|each| retired[worker].with_label_values(&[each])).to_vec(),
+                links: LinkCounters {
+                    rewritten: links[worker].with_label_values(&["rewritten"]),
+                    unknown: links[worker].with_label_values(&["unknown"]),
+                },
                 overhead: overhead[worker].clone(),
                 upstream_active: connections[worker].with_label_values(&["active"]),
                 upstream_idle: connections[worker].with_label_values(&["idle"]),
@@ -237,6 +245,21 @@ impl WorkerMetrics {
             labels: [route.to_owned(), caller.to_owned()],
             by_method: std::array::from_fn(|_| OnceCell::new()),
         }
+    }
+}
+
+/// A worker's handles for what became of links.
+#[derive(Clone)]
+pub struct LinkCounters {
+    rewritten: IntCounter,
+    unknown: IntCounter,
+}
+
+impl LinkCounters {
+    /// Counts the links of a head or a body.
+    pub fn add(&self, counts: LinkCounts) {
+        self.rewritten.inc_by(counts.rewritten);
+        self.unknown.inc_by(counts.unknown);
     }
 }
 

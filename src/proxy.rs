@@ -28,7 +28,7 @@ use crate::inbound::connection::Connection;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::places::Places;
 use crate::snapshot::{Published, Snapshot};
-use crate::upstream::body::ResponseBody;
+use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
 use accept::ConnectionCount;
 use send::Refusals;
@@ -95,9 +95,16 @@ impl Proxy {
         snapshot: &Snapshot,
         request: Request<CallerBody>,
         exchange: &mut Exchange,
-    ) -> Result<Response<ResponseBody>, Failure> {
-        let admitted = admit::admit(snapshot, request)?;
+    ) -> Result<Response<PassedBody>, Failure> {
+        let mut admitted = admit::admit(snapshot, request)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
+        let reader = translate::Reader {
+            snapshot,
+            customer: admitted.customer,
+            picked,
+            host: admitted.host.take(),
+            secure: exchange.is_secure(),
+        };
         let mut prepared = prepare::prepare(admitted, &picked, exchange)?;
         queue::queue(&mut prepared, &self.shared, &snapshot.live, exchange).await?;
         let upstream = send::Upstream {
@@ -108,6 +115,6 @@ impl Proxy {
             live: &snapshot.live,
         };
         let sent = upstream.send(prepared, exchange).await?;
-        translate::translate(sent)
+        translate::translate(sent, &reader)
     }
 }

@@ -2,7 +2,7 @@
 
 mod customers;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,6 +15,7 @@ use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
+use crate::wire::link_rewrite::{LinkMap, LinkRoute};
 use crate::wire::prefix_tree::PrefixTree;
 
 pub use customers::Customers;
@@ -177,6 +178,8 @@ pub struct Customer {
     /// Its API gateway.
     api: Destination,
     held: RefCell<Option<Rc<HeldToken>>>,
+    /// Made when first needed.
+    links: OnceCell<Rc<LinkMap>>,
 }
 
 /// A worker's copy of a token.
@@ -214,6 +217,24 @@ impl Snapshot {
         self.prefixes.find(path).copied().flatten()
     }
 
+    /// What is known about links in answers to `customer`: where its routes lead, read backwards.
+    pub fn links(&self, customer: &Customer) -> Rc<LinkMap> {
+        let map = customer.links.get_or_init(|| {
+            let routes = self.routes.iter().filter_map(|route| {
+                let to = route.destination(customer)?;
+                Some(LinkRoute {
+                    prefix: &route.config.prefix,
+                    strip_prefix: route.config.strip_prefix,
+                    upstream: to.origin.authority.as_str(),
+                    base_path: &to.base_path,
+                })
+            });
+            let public = customer.cloud.api_url().trim_start_matches("https://");
+            Rc::new(LinkMap::new(routes, [(public, customer.api.origin.authority.as_str())]))
+        });
+        Rc::clone(map)
+    }
+
     /// Whether this is a view of `published`.
     pub fn is_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
@@ -244,6 +265,7 @@ impl Customer {
             slot: Arc::clone(slot),
             api: Destination::new(&credential.api.url, credential.api.authorization, api),
             held: RefCell::new(None),
+            links: OnceCell::new(),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod dial;
 pub mod http1;
 pub mod http2;
 pub mod origin;
+pub mod passed;
 pub mod pool;
 
 use std::future::Future;

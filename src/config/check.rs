@@ -104,6 +104,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         default_customer: default,
         routes,
         hosts: listen.hosts,
+        public_url: listen.public_url,
         upstream,
         token,
         token_cache,

@@ -48,6 +48,8 @@ pub struct Connection {
     since: Cell<Option<Instant>>,
     exchanges: Cell<usize>,
     http2: Cell<bool>,
+    /// TLS is spoken.
+    secure: Cell<bool>,
     write_blocked: Cell<bool>,
     write_blocked_since: Cell<Option<Instant>>,
     order: Cell<Option<Order>>,
@@ -61,6 +63,7 @@ impl Connection {
             since: Cell::new(None),
             exchanges: Cell::new(0),
             http2: Cell::new(false),
+            secure: Cell::new(false),
             write_blocked: Cell::new(false),
             write_blocked_since: Cell::new(None),
             order: Cell::new(None),
@@ -76,6 +79,16 @@ impl Connection {
     /// The handshake is done; the first request may come.
     pub fn opened(&self) {
         self.enter(Phase::Idle);
+    }
+
+    /// TLS is spoken.
+    pub fn speaks_tls(&self) {
+        self.secure.set(true);
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        self.secure.get()
     }
 
     /// HTTP/2 is spoken: bytes are frames (pings, settings), not the beginning of a head.

@@ -241,6 +241,7 @@ async fn open(
         Some(tls) => tls.accept(socket).await.map(|session| {
             let http2 = session.get_ref().1.alpn_protocol() == Some(ALPN_H2);
             let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
+            connection.speaks_tls();
             connection.opened();
             (stream, if http2 { Spoken::Http2 } else { Spoken::Http1 })
         }),

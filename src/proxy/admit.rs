@@ -3,7 +3,7 @@
 //! Everything that can be refused by looking at the request's head alone is refused here, before anything is
 //! spent on it.
 
-use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
@@ -23,6 +23,8 @@ pub struct Admitted<'s> {
     pub(super) headers: HeaderMap,
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
+    /// The gateway as the caller named it.
+    pub(super) host: Option<HeaderValue>,
     /// Whether the caller waits for `100 Continue` before it sends its body.
     pub(super) expects_continue: bool,
 }
@@ -53,6 +55,11 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
         }
         _ => return Err(Failure::new(Reason::BadRequest, "the request target is not a path")),
     };
+    let host = match head.uri.authority() {
+        // It overrides the field (RFC 9112 section 3.2.2).
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => head.headers.remove(HOST),
+    };
     refuse_codings(&head.headers)?;
     // A name that leads nowhere is told before a customer below it would be.
     let address = pick_route::address(snapshot, target, &mut head.headers)?;
@@ -65,7 +72,15 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
             .headers
             .get(EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    Ok(Admitted { method: head.method, address, headers: head.headers, body, customer, expects_continue })
+    Ok(Admitted {
+        method: head.method,
+        address,
+        headers: head.headers,
+        body,
+        customer,
+        host,
+        expects_continue,
+    })
 }
 
 /// The customer a request is about: what `Citrix-CustomerId` or the path says, else the default. The old

@@ -66,6 +66,7 @@ fn name_site(headers: &mut HeaderMap, site: &str) -> Result<(), Failure> {
 }
 
 /// Where a request goes, and by which route.
+#[derive(Clone, Copy)]
 pub struct Picked<'s> {
     /// What is done to the request on the way.
     pub route: &'s Route,

@@ -41,7 +41,7 @@ pub fn prepare<'s>(
     exchange: &mut Exchange,
 ) -> Result<UpstreamRequest<'s>, Failure> {
     let route = picked.route;
-    let Admitted { method, address, mut headers, body, customer, expects_continue } = admitted;
+    let Admitted { method, address, mut headers, body, customer, expects_continue, .. } = admitted;
     let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
     let target = path::rebase(&address.target, prefix, &picked.destination.base_path)
         .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;

@@ -1,19 +1,24 @@
 //! Step 7: Citrix's answer as the caller may see it.
 
+mod links;
+
 use http::header::{ALT_SVC, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Response};
 
 use super::send::Sent;
 use crate::error::{Failure, Reason};
 use crate::snapshot::HeldToken;
-use crate::upstream::body::ResponseBody;
+use crate::upstream::passed::PassedBody;
 use crate::wire::hop_by_hop;
 
-/// Takes out what is not for the caller. Everything else passes as it came.
+pub use self::links::Reader;
+
+/// Takes out what is not for the caller, and makes links lead back to the gateway. Everything else passes as it
+/// came.
 ///
 /// # Errors
 /// When the upstream switched protocols, which nobody asked it to, or used a transfer coding we do not know.
-pub fn translate(sent: Sent) -> Result<Response<ResponseBody>, Failure> {
+pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<PassedBody>, Failure> {
     let Sent { mut response, token } = sent;
     if response.status().is_informational() {
         let detail = format!("the upstream answered {} without being asked to", response.status());
@@ -33,9 +38,8 @@ pub fn translate(sent: Sent) -> Result<Response<ResponseBody>, Failure> {
     // It would send the caller past the gateway, and without a token.
     headers.remove(ALT_SVC);
     remove_echoed_token(headers, &token);
-    Ok(response)
+    Ok(reader.rewrite(response))
 }
-
 /// An upstream that echoes request headers must not hand the token to the caller.
 fn remove_echoed_token(headers: &mut HeaderMap, token: &HeldToken) {
     let echoes: Vec<HeaderName> = headers

@@ -15,6 +15,7 @@ use super::http1::Http1;
 use super::pool::Pool;
 use crate::idle::IdleTimer;
 use crate::inbound::body::BodyProgress;
+use crate::wire::coding::CodingError;
 use crate::wire::hop_by_hop;
 
 /// What of an answer that nobody wants is read so that its connection can be used again.
@@ -31,6 +32,9 @@ pub enum ResponseBodyError {
     /// Nothing came for `upstream.idle_timeout`.
     #[error("the upstream's answer stalled for upstream.idle_timeout ({})", humantime::format_duration(*.0))]
     Stalled(Duration),
+    /// Its links cannot be rewritten for what its coding is like.
+    #[error(transparent)]
+    Coding(CodingError),
 }
 
 /// A response's body. At its end it gives the connection back; dropped early it closes it (HTTP/1.1) or resets

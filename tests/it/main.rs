@@ -19,6 +19,7 @@ mod customers;
 mod drain_race;
 mod emulator;
 mod harness;
+mod links;
 mod pick_route;
 mod prepare;
 mod queue;

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::{Report, file};
+use super::{Report, file, url};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{AllowedHosts, BindAddress, CertificateFiles, Listener};
 
@@ -20,6 +20,7 @@ pub(super) struct Listen {
     pub(super) unix_mode: u32,
     pub(super) workers: NonZeroUsize,
     pub(super) hosts: AllowedHosts,
+    pub(super) public_url: Option<String>,
 }
 
 pub(super) fn check(listen: &file::Listen, report: &mut Report<'_>) -> Listen {
@@ -31,7 +32,12 @@ pub(super) fn check(listen: &file::Listen, report: &mut Report<'_>) -> Listen {
         }
         check_certificate(tls, report)
     });
-    report.refuse(&listen.public_url, "leave it out; links keep pointing where Citrix has them point");
+    let public_url = report
+        .read(&listen.public_url, "\"https://citrix-gw.example.net\"", |leaf| url::public(leaf.text()?));
+    let mut hosts = check_hosts(&listen.hosts, report);
+    if let (AllowedHosts::Only(names), Some(url)) = (&mut hosts, &public_url) {
+        names.push(url.authority.host().to_owned());
+    }
     refuse_networks(
         &listen.proxy_protocol,
         "leave it out; addresses told by a load balancer are not read",
@@ -43,7 +49,8 @@ pub(super) fn check(listen: &file::Listen, report: &mut Report<'_>) -> Listen {
         certificate,
         unix_mode: report.read(&listen.unix_mode, "\"0660\"", mode).unwrap_or(0o660),
         workers: check_workers(&listen.workers, report),
-        hosts: check_hosts(&listen.hosts, report),
+        hosts,
+        public_url: public_url.map(|url| url.to_string()),
     }
 }
 

@@ -38,9 +38,6 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     let instead = "leave it out; each request goes to Citrix at once";
     report.refuse(&route.max_concurrent, instead);
     report.refuse(&route.queue_timeout, instead);
-    if report.switch(&route.rewrite_links, false) {
-        report.not_built(&route.rewrite_links.path, "leave it out; bodies pass as they are");
-    }
     for (leaf, what, example) in [
         (&route.prefix, "missing: the beginning of the paths this route is for", PREFIX),
         (&route.upstream, "missing: where the requests go", UPSTREAM),
@@ -52,10 +49,11 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     let prefix = report.read(&route.prefix, PREFIX, prefix);
     let upstream = report.read(&route.upstream, UPSTREAM, |leaf| url::upstream(leaf.text()?));
     let strip_prefix = report.switch(&route.strip_prefix, true);
+    let rewrite_links = report.switch(&route.rewrite_links, false);
     let authorization = report.choice(&route.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
     let prefix = prefix?;
     let route = Route::plain(prefix, Target::Fixed(Destination { url: upstream?, authorization }));
-    Some(Route { strip_prefix: strip_prefix && route.strip_prefix, ..route })
+    Some(Route { strip_prefix: strip_prefix && route.strip_prefix, rewrite_links, ..route })
 }
 
 /// A prefix that a request's path can be compared with byte for byte.

@@ -10,7 +10,15 @@ use crate::config::value::{Checked, shown};
 
 /// The base URL of an upstream.
 pub(super) fn upstream(text: &str) -> Checked<UpstreamUrl> {
-    let uri = checked(text)?;
+    base(text, checked(text)?)
+}
+
+/// The base URL by which callers reach the gateway. No secret of ours goes there, so it may be `http`.
+pub(super) fn public(text: &str) -> Checked<UpstreamUrl> {
+    base(text, well_formed(text)?)
+}
+
+fn base(text: &str, uri: Uri) -> Checked<UpstreamUrl> {
     let base_path = uri.path().trim_end_matches('/').to_owned();
     let parts = uri.into_parts();
     let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
@@ -22,6 +30,18 @@ pub(super) fn upstream(text: &str) -> Checked<UpstreamUrl> {
 
 /// A URL that a token or a secret may be sent to: `https`, or `http` on this machine.
 pub(super) fn checked(text: &str) -> Checked<Uri> {
+    let uri = well_formed(text)?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(host)) if !is_loopback(host) => {
+            let what = "would carry a token in clear: http is for loopback hosts only, use https";
+            Err(format!("{} {what}", repeated(text)))
+        }
+        _ => Ok(uri),
+    }
+}
+
+/// A whole URL of either scheme, without what would be lost.
+fn well_formed(text: &str) -> Checked<Uri> {
     let wrong = |what: &str| format!("{} {what}", repeated(text));
     if !text.chars().all(|c| c.is_ascii_graphic()) {
         return Err(wrong("is not a URL: only visible ASCII characters may be in it"));
@@ -42,11 +62,7 @@ pub(super) fn checked(text: &str) -> Checked<Uri> {
         return Err(wrong("has a port that is not between 1 and 65535"));
     }
     match uri.scheme_str() {
-        Some("https") => Ok(uri),
-        Some("http") if is_loopback(authority.host()) => Ok(uri),
-        Some("http") => {
-            Err(wrong("would carry a token in clear: http is for loopback hosts only, use https"))
-        }
+        Some("https" | "http") => Ok(uri),
         _ => Err(wrong("is neither https nor http")),
     }
 }

@@ -35,6 +35,11 @@ impl Upstream {
         Self::deciding(move |number, _| script(number)).await
     }
 
+    /// Answers every request with what the script makes of its own URL.
+    pub async fn reflecting(script: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::deciding(move |_, request| script(&format!("http://{}", request.field("host").unwrap()))).await
+    }
+
     /// The same, with a look at the request.
     pub async fn deciding(script: impl Fn(usize, &Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (told, requests) = mpsc::unbounded_channel();

@@ -108,6 +108,7 @@ fn the_defaults_in_the_example_are_the_defaults() {
             "client_id",
             "client_secret",
             "hosts",
+            "public_url",
             "secret_sha256",
             "ca_file",
             "token_url",

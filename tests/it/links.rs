@@ -1,0 +1,187 @@
+//! Links in answers lead back to the gateway (design 4.2, contract 5).
+
+use std::io::{Read as _, Write as _};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+
+use crate::harness::{Gateway, Upstream, get, get_with};
+
+/// A page of Monitor's, whose links lead to `host`.
+fn page(host: &str) -> String {
+    format!(r#"{{"@odata.context":"{host}/monitorodata/$metadata#Machines","value":[{{"Name":"{host}/x"}}],"#)
+        + &format!(r#""@odata.nextLink":"{host}/monitorodata/Machines?$skip=100&x=%2F"}}"#)
+}
+
+fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json; odata.metadata=minimal\r\n{fields}\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+async fn count(gateway: &Gateway, outcome: &str) -> String {
+    let series = format!("citrix_auth_proxy_links_total{{outcome=\"{outcome}\"}} ");
+    gateway.metrics().await.lines().find_map(|line| line.strip_prefix(&series)).unwrap().to_owned()
+}
+
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn the_next_page_is_behind_the_gateway_too() {
+    let upstream = Upstream::reflecting(|own| answer("", page(own).as_bytes())).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let here = gateway.url("");
+    let got = gateway.raw(get("/monitorodata/Machines").replace("localhost", &gateway.address())).await;
+    let expected = page(&here).replace(&format!("\"{here}/x\""), &format!("\"{}/x\"", upstream.url()));
+    assert_eq!(got.text(), expected);
+    assert!(!got.has("content-length"));
+    assert_eq!(count(&gateway, "rewritten").await, "2");
+    // Where nothing is to be rewritten, bytes pass as they came.
+    let got = gateway.raw(get("/other")).await;
+    assert_eq!(got.text(), page(&upstream.url()));
+    assert!(got.has("content-length"));
+}
+
+#[tokio::test]
+async fn a_compressed_page_is_rewritten_and_compressed_again() {
+    let fields = "Content-Encoding: gzip\r\nETag: \"abc\"\r\nContent-MD5: x\r\nVary: Accept-Encoding\r\n";
+    let upstream = Upstream::reflecting(move |own| answer(fields, &gzipped(&page(own)))).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[listen]\npublic_url = \"https://gw.test/sub\"").start();
+    let gateway = gateway.await;
+    let got = gateway.raw(get_with("/monitorodata/Machines", "Accept-Encoding: gzip\r\n")).await;
+    assert_eq!(got.field("content-encoding").as_deref(), Some("gzip"));
+    assert_eq!(got.field("etag").as_deref(), Some("W/\"abc\""));
+    assert!(!got.has("content-md5") && got.has("vary"));
+    let mut text = String::new();
+    GzDecoder::new(got.body.as_slice()).read_to_string(&mut text).unwrap();
+    assert!(
+        text.contains("\"@odata.nextLink\":\"https://gw.test/sub/monitorodata/Machines?$skip=100&x=%2F\"")
+    );
+    // The name in it is one the gateway answers to.
+    assert_eq!(gateway.raw(get("/x").replace("localhost", "gw.test")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_ones_stay() {
+    let body = r#"{"items":[{"ResultLocation":"https:\/\/API-EU.cloud.com\/cvad\/manage\/Jobs\/1"},
+        {"Location":"https://registry.citrixworkspacesapi.net/acme/resourcelocations"},
+        {"@odata.nextLink":"https://blob.example.net/x"},{"type":"https://errors-api.cloud.com/common/x"},
+        {"@odata.nextLink":"https://api.cloud.com/monitorodata/Users"}]}"#;
+    let upstream = Upstream::answering(answer("", body.as_bytes())).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let got = gateway.raw(get("/cvad/manage/Jobs").replace("localhost", "localhost:81")).await.text();
+    let expected = body
+        .replace(r"https:\/\/API-EU.cloud.com\/", r"http:\/\/localhost:81\/region\/eu\/")
+        .replace("https://registry.citrixworkspacesapi.net/", "http://localhost:81/classic/registry/")
+        .replace("https://api.cloud.com/", "http://localhost:81/");
+    assert_eq!(got, expected);
+    assert_eq!(
+        (count(&gateway, "rewritten").await, count(&gateway, "unknown").await),
+        ("3".into(), "1".into())
+    );
+}
+
+#[tokio::test]
+async fn links_in_heads_are_rewritten_on_every_route() {
+    let upstream = Upstream::reflecting(|own| {
+        format!(
+            "HTTP/1.1 202 Accepted\r\nLocation: {own}/cvad/manage/Jobs/81c0\r\n\
+             Content-Location: {own}/a\r\nLink: <{own}/b?c>; rel=\"next\", <https://other.test/>; rel=x\r\n\
+             Content-Length: 0\r\n\r\n"
+        )
+        .into_bytes()
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    for path in ["/x", "/cvad/manage/x"] {
+        let got = gateway.raw(get(path)).await;
+        assert_eq!(got.field("location").as_deref(), Some("http://localhost/cvad/manage/Jobs/81c0"));
+        assert_eq!(got.field("content-location").as_deref(), Some("http://localhost/a"));
+        let link = "<http://localhost/b?c>; rel=\"next\", <https://other.test/>; rel=x";
+        assert_eq!(got.field("link").as_deref(), Some(link));
+        assert_eq!(got.field("content-length").as_deref(), Some("0"));
+    }
+}
+
+#[tokio::test]
+async fn a_custom_route_rewrites_if_it_is_told_to_and_its_prefix_comes_back() {
+    let upstream = Upstream::reflecting(|own| {
+        answer("", format!(r#"{{"Location":"{own}/base/x","ResultLocation":"/base/y"}}"#).as_bytes())
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&Upstream::refusing())
+        .with(&format!(
+            "[[route]]\nprefix = \"/reports\"\nupstream = \"{}/base\"\nrewrite_links = true",
+            upstream.url()
+        ))
+        .start()
+        .await;
+    let got = gateway.raw(get("/reports/x")).await.text();
+    assert_eq!(got, r#"{"Location":"http://localhost/reports/x","ResultLocation":"/reports/y"}"#);
+}
+
+#[tokio::test]
+async fn what_is_no_json_or_a_part_or_in_an_unknown_coding_passes_as_it_is() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain",
+        "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/99\r\nContent-Type: application/json",
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: zstd",
+        "HTTP/1.1 200 OK",
+    ] {
+        let upstream = Upstream::reflecting(move |own| {
+            let body = page(own);
+            format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        })
+        .await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let got = gateway.raw(get("/monitorodata/Machines")).await;
+        assert_eq!(got.text(), page(&upstream.url()), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_rewritten_answer_that_breaks_off_is_broken_off_for_the_caller() {
+    let half = page("https://api.cloud.com");
+    for (fields, body) in [("", half.clone().into_bytes()), ("Content-Encoding: gzip\r\n", gzipped(&half))] {
+        let mut cut = answer(fields, &body);
+        cut.truncate(cut.len() - 5);
+        let upstream = Upstream::by_hand().await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let mut caller = gateway.connect().await;
+        caller.write(get("/monitorodata/Machines")).await;
+        let mut wire = upstream.connection().await;
+        wire.request().await;
+        wire.write(cut).await;
+        drop(wire);
+        assert!(!caller.answer().await.whole, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_request_is_told_of_the_body_that_get_would_bring() {
+    let upstream = Upstream::reflecting(|_| {
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n".to_vec()
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let (head, rest) = gateway.raw_head(get("/monitorodata/Machines").replace("GET", "HEAD")).await;
+    assert_eq!((head.status(), rest.len()), (200, 0));
+    assert!(!head.has("content-length"), "{head:?}");
+}
+
+#[tokio::test]
+async fn without_a_name_for_the_gateway_links_stay() {
+    let upstream = Upstream::reflecting(|own| answer("", page(own).as_bytes())).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let got = gateway.raw("GET /monitorodata/Machines HTTP/1.0\r\n\r\n").await;
+    assert_eq!(got.text(), page(&upstream.url()));
+}
