@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
 use super::pick_route::{self, Addressed};
 use crate::browser_guard;
-use crate::citrix::headers::{CITRIX_CUSTOMER_ID, customer_in_path};
+use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customer_in_path};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::inbound::body::CallerBody;
@@ -63,7 +63,7 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
     refuse_codings(&head.headers)?;
     // A name that leads nowhere is told before a customer below it would be.
     let address = pick_route::address(snapshot, target, &mut head.headers)?;
-    let customer = pick_customer(snapshot, &head.headers, address.target.path())?;
+    let customer = pick_customer(snapshot, &head.headers, &address)?;
     refuse_too_large(live, &head.headers)?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
     body.keep(live.limits.replay_buffer_bytes);
@@ -83,15 +83,22 @@ pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitt
     })
 }
 
-/// The customer a request is about: what `Citrix-CustomerId` or the path says, else the default. The old
-/// `Customer` header is dropped unread so far.
+/// The customer a request is about: what `Citrix-CustomerId`, the old `Customer` or the path says, else the
+/// default.
 fn pick_customer<'s>(
     snapshot: &'s Snapshot,
     headers: &HeaderMap,
-    path: &str,
+    address: &Addressed,
 ) -> Result<&'s Customer, Failure> {
+    // Today's services ignore the old header. A foreign name in it says nothing where there is but one customer,
+    // unless the address is as old.
+    let matters = |id: &&[u8]| {
+        address.is_retired() || snapshot.customers.are_several() || snapshot.customers.named(id).is_some()
+    };
+    let old = headers.get_all(CUSTOMER).iter().map(HeaderValue::as_bytes).filter(matters);
     let in_headers = headers.get_all(CITRIX_CUSTOMER_ID).iter().map(HeaderValue::as_bytes);
-    let mut named = in_headers.chain(customer_in_path(path).map(str::as_bytes));
+    let in_path = customer_in_path(address.target.path()).map(str::as_bytes);
+    let mut named = in_headers.chain(old).chain(in_path);
     let Some(first) = named.next() else {
         return snapshot.customers.default().ok_or_else(|| {
             let detail = "the request names no customer, and the gateway has several; send Citrix-CustomerId, or \

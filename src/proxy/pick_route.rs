@@ -20,6 +20,13 @@ pub struct Addressed {
     retired: Option<&'static str>,
 }
 
+impl Addressed {
+    /// Whether the caller used an address that Citrix retired.
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_some()
+    }
+}
+
 /// Finds the route with the longest prefix of the target's path. A retired address is translated first, unless
 /// a `[[route]]` is meant for it; the ids in it become headers.
 ///

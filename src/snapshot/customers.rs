@@ -26,6 +26,11 @@ impl Customers {
         self.sorted.get(found.ok()?)
     }
 
+    /// Whether there is more than one.
+    pub fn are_several(&self) -> bool {
+        self.sorted.len() > 1
+    }
+
     /// The one meant when a request names none.
     pub fn default(&self) -> Option<&Customer> {
         self.sorted.get(self.default?)

@@ -103,8 +103,6 @@ async fn a_request_that_names_nobody_is_told_what_to_do() {
     let problem = gateway.raw(get("/")).await.problem(400, "bad_request");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("Citrix-CustomerId") && detail.contains("default = true"), "{detail}");
-    // The old header is not read.
-    gateway.raw(get_with("/", "Customer: acme\r\n")).await.problem(400, "bad_request");
     of(&gateway, "initech").await.problem(403, "customer_forbidden");
     let both = "Citrix-CustomerId: acme\r\nCitrix-CustomerId: contoso\r\n";
     gateway.raw(get_with("/", both)).await.problem(403, "customer_forbidden");
@@ -112,6 +110,33 @@ async fn a_request_that_names_nobody_is_told_what_to_do() {
     other.problem(403, "customer_forbidden");
     acme.api.got_nothing().await;
     contoso.api.got_nothing().await;
+}
+
+#[tokio::test]
+async fn the_old_header_names_a_customer_as_well() {
+    let acme = Customer::new("acme", Logins::given().await).await;
+    let contoso = Customer::new("contoso", Logins::given().await).await;
+    let gateway = gateway(&[acme.block("default = true"), contoso.block("")]).await;
+    for path in ["/x", "/Citrix/Monitor/OData/v4/Data/Machines"] {
+        assert_eq!(gateway.raw(get_with(path, "Customer: Contoso\r\n")).await.status(), 200);
+        let request = contoso.api.request().await;
+        assert_eq!(request.field("citrix-customerid").as_deref(), Some("contoso"));
+        assert!(!request.has("customer"));
+        for fields in ["Customer: initech\r\n", "Customer: contoso\r\nCitrix-CustomerId: acme\r\n"] {
+            gateway.raw(get_with(path, fields)).await.problem(403, "customer_forbidden");
+        }
+    }
+    acme.api.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_foreign_name_in_the_old_header_matters_to_the_only_customer_on_old_addresses() {
+    let acme = Customer::new("acme", Logins::given().await).await;
+    let gateway = gateway(&[acme.block("")]).await;
+    let of_another = "Customer: other\r\n";
+    assert_eq!(gateway.raw(get_with("/x", of_another)).await.status(), 200);
+    let old = get_with("/Citrix/Monitor/OData/v4/Data/Machines", of_another);
+    gateway.raw(old).await.problem(403, "customer_forbidden");
 }
 
 #[tokio::test]
