@@ -20,6 +20,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{BindAddress, Boot, Config, Credential, Live};
+use crate::http_client::SetupError;
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -29,7 +30,7 @@ use crate::proxy::send::Refusals;
 use crate::snapshot::Published;
 use crate::tls::{self, TlsError};
 use crate::token::cache::Cache;
-use crate::token::issuer::{HttpIssuer, SetupError};
+use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::Keeper;
 use crate::token::signals::Signals;
 use crate::token::slot::Slot;
@@ -54,9 +55,9 @@ pub enum StartError {
     /// An upstream no certificate can be for.
     #[error(transparent)]
     Upstream(#[from] BadHost),
-    /// The client for token requests.
+    /// The client for token requests and the like.
     #[error(transparent)]
-    Issuer(#[from] SetupError),
+    HttpClient(#[from] SetupError),
     /// A metric registered twice: a mistake of ours.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),

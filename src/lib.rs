@@ -25,6 +25,7 @@ pub mod config;
 pub mod emulator;
 pub mod error;
 pub mod exchange;
+pub mod http_client;
 pub mod idle;
 pub mod inbound;
 pub mod lifecycle;
