@@ -6,6 +6,7 @@
 mod outgoing;
 mod refusals;
 mod replay;
+mod sites;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use self::outgoing::{Outgoing, Spare};
 use super::Shared;
 use super::prepare::UpstreamRequest;
 use super::queue::usable_token;
+use crate::citrix::SITE_FROZEN;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
@@ -58,7 +60,8 @@ impl Upstream<'_> {
     /// that is safe and another can be had.
     ///
     /// # Errors
-    /// Without a token, a connection, or a response; when the caller's body fails on the way.
+    /// Without a token, a connection, or a response; when the caller's body fails on the way; when the site is
+    /// frozen.
     pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
         let UpstreamRequest { method, target, headers, body, customer, .. } = request;
         let mut outgoing = Outgoing { method, target, headers, body };
@@ -83,6 +86,9 @@ impl Upstream<'_> {
             replays += 1;
         };
         spare.forget();
+        if sent.response.status().as_u16() == SITE_FROZEN {
+            return Err(Box::pin(sites::is_frozen(sent, customer)).await);
+        }
         Ok(sent)
     }
 
