@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::ConnectionCount;
 use crate::proxy::send::Refusals;
+use crate::regions::Regions;
 use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
@@ -129,6 +130,7 @@ impl App {
             in_flight: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
             refusals: Refusals::default(),
+            regions: Regions::default(),
             clock,
         });
         let lifecycle = Lifecycle::default();

@@ -32,6 +32,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod places;
 pub mod proxy;
+pub mod regions;
 pub mod site;
 pub mod snapshot;
 pub mod telemetry;

@@ -28,6 +28,8 @@ pub struct Published {
     pub slots: Vec<Arc<Slot>>,
     /// What is known of its customers' sites, in order.
     pub sites: Vec<Arc<site::slot::Slot>>,
+    /// Where a redirect may lead.
+    pub gateways: Vec<Arc<Origin>>,
     /// Where the customers' API gateways are, in order.
     apis: Vec<Arc<Origin>>,
     /// The hosts that the routes lead to by themselves, in order.
@@ -53,7 +55,8 @@ impl Published {
             Target::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
-        Ok(Self { live, slots, sites, apis, hosts })
+        let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
+        Ok(Self { live, slots, sites, gateways, apis, hosts })
     }
 }
 
@@ -161,6 +164,16 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Another gateway, to which the token is written as for this one.
+    pub fn moved_to(&self, origin: &Arc<Origin>) -> Self {
+        Self {
+            origin: Arc::clone(origin),
+            host: origin.host.clone(),
+            base_path: String::new(),
+            authorization: self.authorization,
+        }
+    }
+
     fn new(url: &UpstreamUrl, authorization: AuthorizationScheme, origin: &Arc<Origin>) -> Self {
         Self {
             origin: Arc::clone(origin),
@@ -224,6 +237,11 @@ impl Snapshot {
     /// The index of the route with the longest prefix of `path`. `None`: it leads nowhere.
     pub fn route_of(&self, path: &str) -> Option<usize> {
         self.prefixes.find(path).copied().flatten()
+    }
+
+    /// Where a redirect may lead: the API gateways that are known.
+    pub fn gateways(&self) -> &[Arc<Origin>] {
+        &self.published.gateways
     }
 
     /// Whether this is a view of `published`.
