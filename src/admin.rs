@@ -4,10 +4,12 @@
 //! - `/livez`: the process answers. Never depends on Citrix: restarting us would not mend the cloud.
 //! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says how each is.
 //! - `/metrics`: Prometheus text.
+//! - `/regions`: which customers' requests go to another region than their routes say.
 //! - `POST /tokens/{customer}/refresh`: a new token now.
 
 mod readiness;
 mod refresh;
+mod regions;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -109,12 +111,14 @@ impl Admin {
             "/readyz" => readiness::answer(self),
             "/metrics" => self.metrics(),
             _ if !self.knows(request.headers()) => ask_for_the_secret(),
+            "/regions" if !probes => only("GET, HEAD"),
+            "/regions" => regions::answer(self),
             _ => match refresh::customer_of(path) {
                 Some(customer) if request.method() == Method::POST => refresh::answer(self, customer).await,
                 Some(_) => only("POST"),
                 None => text(
                     StatusCode::NOT_FOUND,
-                    "there are /livez, /readyz, /metrics and POST /tokens/{customer}/refresh\n",
+                    "there are /livez, /readyz, /metrics, /regions and POST /tokens/{customer}/refresh\n",
                 ),
             },
         }

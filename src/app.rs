@@ -20,16 +20,21 @@ use tracing_appender::non_blocking::ErrorCounter;
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{BindAddress, Boot, Config, Credential, Live};
+use crate::http_client::{self, SetupError};
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::ConnectionCount;
 use crate::proxy::send::Refusals;
+use crate::regions::Regions;
+use crate::site;
+use crate::site::agent::Agent;
+use crate::site::api::HttpApi;
 use crate::snapshot::Published;
 use crate::tls::{self, TlsError};
 use crate::token::cache::Cache;
-use crate::token::issuer::{HttpIssuer, SetupError};
+use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::Keeper;
 use crate::token::signals::Signals;
 use crate::token::slot::Slot;
@@ -54,9 +59,9 @@ pub enum StartError {
     /// An upstream no certificate can be for.
     #[error(transparent)]
     Upstream(#[from] BadHost),
-    /// The client for token requests.
+    /// The client for token requests and the like.
     #[error(transparent)]
-    Issuer(#[from] SetupError),
+    HttpClient(#[from] SetupError),
     /// A metric registered twice: a mistake of ours.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -116,13 +121,16 @@ impl App {
 
         let metrics = Metrics::new(boot.workers.get())?;
         let slots: Vec<Arc<Slot>> = live.credentials.iter().map(|_| Arc::new(Slot::new())).collect();
+        let sites: Vec<Arc<site::slot::Slot>> = live.credentials.iter().map(|_| Arc::default()).collect();
         let keepers = keepers(&live, &slots, &upstream_tls, clock, &metrics)?;
+        let agents = agents(&live, &slots, &sites, &upstream_tls, clock)?;
         let shared = Arc::new(Shared {
-            published: ArcSwap::from_pointee(Published::new(live, slots)?),
+            published: ArcSwap::from_pointee(Published::new(live, slots, sites)?),
             metrics,
             in_flight: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
             refusals: Refusals::default(),
+            regions: Regions::default(),
             clock,
         });
         let lifecycle = Lifecycle::default();
@@ -132,6 +140,9 @@ impl App {
         let mut control = JoinSet::new();
         for keeper in keepers {
             control.spawn(keeper.keep());
+        }
+        for agent in agents {
+            control.spawn(agent.serve());
         }
         let answers = Admin {
             shared: Arc::clone(&shared),
@@ -168,7 +179,7 @@ impl App {
         tokio::select! {
             (_, index, _) = workers => format!("worker {index} ended"),
             Some(ended) = self.control.join_next() => match ended {
-                Err(error) => format!("a token keeper ended: {error}"),
+                Err(error) => format!("a token keeper or site agent ended: {error}"),
                 Ok(never) => match never {},
             },
             _ = self.admin.join_next() => "the admin listener ended".to_owned(),
@@ -232,6 +243,21 @@ fn keepers(
         }
     };
     Ok(live.credentials.iter().zip(slots).map(keeper).collect())
+}
+
+fn agents(
+    live: &Live,
+    slots: &[Arc<Slot>],
+    sites: &[Arc<site::slot::Slot>],
+    tls: &ClientConfig,
+    clock: Clock,
+) -> Result<Vec<Agent<HttpApi>>, StartError> {
+    let timeout = live.token.request_timeout;
+    let api = HttpApi(http_client::new(tls.clone(), timeout)?);
+    let agent = |((credential, token), site): ((&Credential, &Arc<Slot>), &Arc<site::slot::Slot>)| {
+        Agent::new(credential, Arc::clone(site), Arc::clone(token), api.clone(), clock, timeout)
+    };
+    Ok(live.credentials.iter().zip(slots).zip(sites).map(agent).collect())
 }
 
 async fn start_workers(

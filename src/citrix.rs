@@ -9,6 +9,9 @@ pub mod services;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
+/// What Citrix answers when a site that nobody used for long was put to sleep (contract 4).
+pub const SITE_FROZEN: u16 = 530;
+
 /// Which of Citrix's two token endpoints a credential logs in at (contract 1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenDialect {

@@ -138,6 +138,9 @@ pub struct Live {
     pub default_customer: Option<usize>,
     /// Those of the configuration and `/`, longest prefix first; then the other built-in ones.
     pub routes: Vec<Route>,
+    /// The API gateways that a redirect may lead to: those of the customers' clouds, every `api_url`, and what a
+    /// route from `/region/…` leads to.
+    pub gateways: Vec<UpstreamUrl>,
     /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
     /// What rewritten links begin with, without a slash at the end; else the request's scheme and host.

@@ -27,6 +27,7 @@ use crate::inbound::body::CallerBody;
 use crate::inbound::connection::Connection;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::places::Places;
+use crate::regions::Regions;
 use crate::snapshot::{Published, Snapshot};
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub connections: Arc<ConnectionCount>,
     /// Where tokens were refused lately.
     pub refusals: Refusals,
+    /// Which customers' data is in another region.
+    pub regions: Regions,
     /// Whether tokens have expired.
     pub clock: Clock,
 }
@@ -110,6 +113,7 @@ impl Proxy {
         let upstream = send::Upstream {
             route: picked.route,
             destination: picked.destination,
+            gateways: snapshot.gateways(),
             pool: &self.pool,
             shared: &self.shared,
             live: &snapshot.live,

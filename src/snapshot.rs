@@ -13,6 +13,7 @@ use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
+use crate::site;
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
 use crate::wire::link_rewrite::{LinkMap, LinkRoute};
@@ -26,6 +27,10 @@ pub struct Published {
     pub live: Arc<Live>,
     /// The slots of its credentials, in order.
     pub slots: Vec<Arc<Slot>>,
+    /// What is known of its customers' sites, in order.
+    pub sites: Vec<Arc<site::slot::Slot>>,
+    /// Where a redirect may lead.
+    pub gateways: Vec<Arc<Origin>>,
     /// Where the customers' API gateways are, in order.
     apis: Vec<Arc<Origin>>,
     /// The hosts that the routes lead to by themselves, in order.
@@ -33,11 +38,15 @@ pub struct Published {
 }
 
 impl Published {
-    /// Puts settings and slots together.
+    /// Puts settings and what belongs to their credentials together.
     ///
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
-    pub fn new(live: Arc<Live>, slots: Vec<Arc<Slot>>) -> Result<Self, BadHost> {
+    pub fn new(
+        live: Arc<Live>,
+        slots: Vec<Arc<Slot>>,
+        sites: Vec<Arc<site::slot::Slot>>,
+    ) -> Result<Self, BadHost> {
         let mut origins = Origins::default();
         let apis = live.credentials.iter().map(|credential| origins.of(&credential.api.url));
         let apis = apis.collect::<Result<_, _>>()?;
@@ -47,7 +56,8 @@ impl Published {
             Target::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
-        Ok(Self { live, slots, apis, hosts })
+        let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
+        Ok(Self { live, slots, sites, gateways, apis, hosts })
     }
 }
 
@@ -155,6 +165,16 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Another gateway, to which the token is written as for this one.
+    pub fn moved_to(&self, origin: &Arc<Origin>) -> Self {
+        Self {
+            origin: Arc::clone(origin),
+            host: origin.host.clone(),
+            base_path: String::new(),
+            authorization: self.authorization,
+        }
+    }
+
     fn new(url: &UpstreamUrl, authorization: AuthorizationScheme, origin: &Arc<Origin>) -> Self {
         Self {
             origin: Arc::clone(origin),
@@ -169,10 +189,14 @@ impl Destination {
 pub struct Customer {
     /// For `Citrix-CustomerId`.
     pub id: HeaderValue,
-    /// For `Citrix-InstanceId`, where it is configured.
-    pub instance_id: Option<HeaderValue>,
     /// Whose hosts are the customer's.
     cloud: Cloud,
+    /// What is known of its site, and who finds out more.
+    pub site: Arc<site::slot::Slot>,
+    /// Whether Citrix is asked for the site's id.
+    finds_site: bool,
+    /// The worker's copy of the site's id.
+    instance_id: OnceCell<HeaderValue>,
     /// The token's slot.
     pub slot: Arc<Slot>,
     /// Its API gateway.
@@ -199,8 +223,9 @@ impl Snapshot {
             to: To::new(&route.target, origins, &live.credentials),
             metrics: metrics.route(route.name(), ANONYMOUS),
         });
-        let customers = live.credentials.iter().zip(&published.slots).zip(&published.apis);
-        let customers = customers.map(|((credential, slot), origin)| Customer::new(credential, slot, origin));
+        let slots = published.slots.iter().zip(&published.sites);
+        let customers = live.credentials.iter().zip(slots).zip(&published.apis);
+        let customers = customers.map(|((credential, slots), api)| Customer::new(credential, slots, api));
         Rc::new(Self {
             prefixes: prefixes(&live.routes),
             routes: routes.collect(),
@@ -235,6 +260,11 @@ impl Snapshot {
         Rc::clone(map)
     }
 
+    /// Where a redirect may lead: the API gateways that are known.
+    pub fn gateways(&self) -> &[Arc<Origin>] {
+        &self.published.gateways
+    }
+
     /// Whether this is a view of `published`.
     pub fn is_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
@@ -254,12 +284,18 @@ fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
 }
 
 impl Customer {
-    fn new(credential: &Credential, slot: &Arc<Slot>, api: &Arc<Origin>) -> Self {
+    fn new(
+        credential: &Credential,
+        (slot, site): (&Arc<Slot>, &Arc<site::slot::Slot>),
+        api: &Arc<Origin>,
+    ) -> Self {
         Self {
             id: own_copy(&credential.customer_id),
+            site: Arc::clone(site),
+            finds_site: credential.instance_id == InstanceId::Auto,
             instance_id: match &credential.instance_id {
-                InstanceId::Fixed(id) => Some(own_copy(id)),
-                InstanceId::Auto | InstanceId::None => None,
+                InstanceId::Fixed(id) => own_copy(id).into(),
+                InstanceId::Auto | InstanceId::None => OnceCell::new(),
             },
             cloud: credential.cloud,
             slot: Arc::clone(slot),
@@ -267,6 +303,20 @@ impl Customer {
             held: RefCell::new(None),
             links: OnceCell::new(),
         }
+    }
+
+    /// For `Citrix-InstanceId`, where it is configured or known by now.
+    pub fn instance_id(&self) -> Option<&HeaderValue> {
+        if self.instance_id.get().is_none() && self.finds_site {
+            let found = self.site.known()?;
+            return Some(self.instance_id.get_or_init(|| own_copy(found)));
+        }
+        self.instance_id.get()
+    }
+
+    /// Whether its site is not known yet and Citrix is to be asked.
+    pub fn must_find_site(&self) -> bool {
+        self.finds_site && self.site.known().is_none()
     }
 
     /// The token, if there is one that may be sent at `now`; never one beyond its life.

@@ -102,6 +102,18 @@ impl Cloud {
         }
     }
 
+    /// The clouds whose API gateways take this one's tokens, this one among them: the worldwide gateway and those of
+    /// the regions. Japan and US Government are clouds of their own.
+    pub const fn gateways(self) -> &'static [Self] {
+        match self {
+            Self::Commercial | Self::Us | Self::Eu | Self::ApS => {
+                &[Self::Commercial, Self::Us, Self::Eu, Self::ApS]
+            }
+            Self::Japan => &[Self::Japan],
+            Self::Gov => &[Self::Gov],
+        }
+    }
+
     /// The login that clients are known to use there.
     pub const fn token_dialect(self) -> TokenDialect {
         match self {
@@ -176,6 +188,14 @@ mod tests {
             assert_eq!(known, name);
             assert_eq!((cloud.classic_domain(), cloud.direct_domain()), domains, "{name}");
             assert_eq!((cloud.wem_url(), cloud.regions().len()), (wem, regions), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cloud_and_its_regions_take_each_others_tokens() {
+        for (name, cloud) in Cloud::ALL {
+            assert!(cloud.gateways().contains(&cloud), "{name}");
+            assert!(cloud.gateways().iter().all(|other| other.gateways() == cloud.gateways()), "{name}");
         }
     }
 

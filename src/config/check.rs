@@ -7,6 +7,7 @@ mod admin;
 mod built_in;
 mod citrix;
 mod customers;
+mod gateways;
 mod limits;
 mod listen;
 mod process;
@@ -100,6 +101,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     };
     let customers::Customers { credentials, default } = customers?;
     let live = Live {
+        gateways: gateways::known(&credentials, &routes),
         credentials,
         default_customer: default,
         routes,

@@ -2,6 +2,8 @@
 //!
 //! Only this step makes an [`UpstreamRequest`], so nothing leaves that did not pass its rules.
 
+mod site;
+
 use http::header::{ACCEPT, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
@@ -10,14 +12,15 @@ use http_body::Body;
 use super::admit::Admitted;
 use super::pick_route::Picked;
 use crate::citrix::headers::{
-    CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
-    wants_instance_id,
+    CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
 };
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::snapshot::Customer;
 use crate::wire::{hop_by_hop, path};
+
+pub(super) use self::site::find_site;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -29,6 +32,8 @@ pub struct UpstreamRequest<'s> {
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
     pub(super) expects_continue: bool,
+    /// The service wants to know the site, and nobody knows it yet.
+    pub(super) wants_site: bool,
 }
 
 /// Applies the rules for what leaves.
@@ -46,15 +51,13 @@ pub fn prepare<'s>(
     let target = path::rebase(&address.target, prefix, &picked.destination.base_path)
         .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
     // With and without the upstream's own base path in front.
-    refuse_other_customer(&customer.id, address.target.path().get(prefix.len()..).unwrap_or_default())?;
-    refuse_other_customer(&customer.id, target.path())?;
+    let paths = [address.target.path().get(prefix.len()..).unwrap_or_default(), target.path()];
+    for path in paths {
+        refuse_other_customer(&customer.id, path)?;
+    }
     take_out(&mut headers);
     join_cookies(&mut headers);
-    if wants_instance_id(target.path())
-        && let Some(site) = &customer.instance_id
-    {
-        headers.entry(CITRIX_INSTANCE_ID).or_insert_with(|| site.clone());
-    }
+    let wants_site = site::name(customer, paths, &mut headers);
     headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
     headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
     accept_json(&mut headers);
@@ -63,7 +66,7 @@ pub fn prepare<'s>(
     }
     frame(&method, &mut headers, &body);
     exchange.upload = body.progress();
-    Ok(UpstreamRequest { method, target, headers, body, customer, expects_continue })
+    Ok(UpstreamRequest { method, target, headers, body, customer, expects_continue, wants_site })
 }
 
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::prepare::UpstreamRequest;
+use super::prepare::{UpstreamRequest, find_site};
 use crate::clock::Clock;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
@@ -38,6 +38,7 @@ pub async fn queue(
         .await;
     }
     usable_token(request.customer, live, shared.clock, exchange).await?;
+    find_site(request, live, exchange).await?;
     let limit = live.limits.max_in_flight;
     let Some(place) = shared.in_flight.enter(limit) else {
         let detail = format!("{limit} requests are being answered already (limits.max_in_flight)");

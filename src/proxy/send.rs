@@ -1,11 +1,13 @@
 //! Step 6: the token goes in, and the request out, on a connection of this worker's pool.
 //!
 //! What goes wrong on the way is tried again by [`Upstream::attempts`], and a 401 is replayed with another token
-//! by [`Upstream::send`]; each has a budget of its own.
+//! by [`Upstream::send`]; each has a budget of its own. So is what Citrix sends to another region.
 
 mod outgoing;
 mod refusals;
+mod regions;
 mod replay;
+mod sites;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,9 +17,11 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use self::outgoing::{Outgoing, Spare};
+use self::regions::may_lead_elsewhere;
 use super::Shared;
 use super::prepare::UpstreamRequest;
 use super::queue::usable_token;
+use crate::citrix::SITE_FROZEN;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
@@ -25,6 +29,7 @@ use crate::inbound::body::{BodyFault, BodyProgress};
 use crate::snapshot::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
+use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::{AttemptError, ResponseDeadline};
 
@@ -45,6 +50,8 @@ pub struct Upstream<'a> {
     pub route: &'a Route,
     /// What host, and in which scheme it wants the token.
     pub destination: &'a Destination,
+    /// Where a redirect may lead.
+    pub gateways: &'a [Arc<Origin>],
     /// This worker's connections.
     pub pool: &'a Rc<Pool>,
     /// The clock, the counters, where tokens were refused lately.
@@ -55,34 +62,46 @@ pub struct Upstream<'a> {
 
 impl Upstream<'_> {
     /// Sends a request and waits for the head of its response. A 401 leads to a replay with another token where
-    /// that is safe and another can be had.
+    /// that is safe and another can be had, a 307 to another region to one there.
     ///
     /// # Errors
-    /// Without a token, a connection, or a response; when the caller's body fails on the way.
+    /// Without a token, a connection, or a response; when the caller's body fails on the way; when the site is
+    /// frozen.
     pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
         let UpstreamRequest { method, target, headers, body, customer, .. } = request;
         let mut outgoing = Outgoing { method, target, headers, body };
-        let spare = outgoing.spare();
+        let mut detour = self.known_detour(&mut outgoing, customer);
+        let mut spare = outgoing.spare();
         let mut replays = 0;
         let sent = loop {
             let began = Instant::now();
-            let sent = self.attempts(outgoing, &spare, customer, exchange).await;
+            let sent = self.by(&detour).attempts(outgoing, &spare, customer, exchange).await;
             exchange.upstream_time += began.elapsed();
-            let sent = sent?;
-            if sent.response.status() != StatusCode::UNAUTHORIZED {
-                if replays > 0 {
-                    self.replay_was_accepted(customer, &spare);
+            let sent = sent.inspect_err(|failure| self.detour_failed(&detour, failure))?;
+            // Boxed: nearly all requests end here.
+            let again = match sent.response.status() {
+                StatusCode::UNAUTHORIZED => {
+                    let replay = Box::pin(self.replay(sent, &spare, customer, replays, exchange)).await;
+                    replays += 1;
+                    replay
                 }
-                break sent;
-            }
-            // Boxed: nearly all requests end above.
-            match Box::pin(self.replay(sent, &spare, customer, replays, exchange)).await {
+                status if may_lead_elsewhere(status, &detour) => {
+                    Box::pin(self.detour(sent, &mut detour, &mut spare, customer)).await
+                }
+                _ => Err(sent),
+            };
+            match again {
                 Ok(again) => outgoing = again,
-                Err(unauthorized) => break unauthorized,
+                Err(last) => break last,
             }
-            replays += 1;
         };
+        if replays > 0 && sent.response.status() != StatusCode::UNAUTHORIZED {
+            self.replay_was_accepted(customer, &spare);
+        }
         spare.forget();
+        if sent.response.status().as_u16() == SITE_FROZEN {
+            return Err(Box::pin(sites::is_frozen(sent, customer)).await);
+        }
         Ok(sent)
     }
 

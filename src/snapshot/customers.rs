@@ -62,7 +62,8 @@ mod tests {
         }
         let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
         let slots = ids.iter().map(|_| Arc::new(Slot::new())).collect();
-        let published = Published::new(config.live, slots).unwrap();
+        let sites = ids.iter().map(|_| Arc::default()).collect();
+        let published = Published::new(config.live, slots, sites).unwrap();
         Snapshot::new(Arc::new(published), Metrics::new(1).unwrap().worker(0))
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use reqwest::{Client, RequestBuilder, Response, redirect};
+use reqwest::{Client, RequestBuilder, Response};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -20,14 +20,8 @@ use super::hint;
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::citrix::TokenDialect;
-use crate::citrix::headers::{CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID};
 use crate::clock::Clock;
-
-/// The largest answer that is read. A token answer is about 2 kB (contract 1.1).
-const LARGEST_ANSWER: usize = 256 * 1024;
-
-/// A transaction id is about 36 bytes; what is much longer is none, and does not belong into a log line.
-const LONGEST_TRANSACTION_ID: usize = 128;
+use crate::http_client::{self, SetupError};
 
 /// One login to be made.
 #[derive(Clone, Copy, Debug)]
@@ -88,11 +82,6 @@ pub struct HttpIssuer {
     clock: Clock,
 }
 
-/// The HTTP client for token requests could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client for token requests could not be set up")]
-pub struct SetupError(#[source] reqwest::Error);
-
 impl HttpIssuer {
     /// An issuer that trusts what `tls` trusts and speaks what its ALPN list offers, and that gives a login `request_timeout`, connecting included.
     ///
@@ -103,18 +92,7 @@ impl HttpIssuer {
         request_timeout: Duration,
         clock: Clock,
     ) -> Result<Self, SetupError> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            // The next login is most of an hour away: a kept connection would be dead by then, and a fresh
-            // one follows DNS.
-            .pool_max_idle_per_host(0)
-            // A redirect would carry the secret to a host that nobody configured.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .timeout(request_timeout)
-            .user_agent(concat!("citrix-auth-proxy/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(SetupError)?;
+        let client = http_client::new(tls, request_timeout)?;
         Ok(Self { client, clock })
     }
 
@@ -160,7 +138,7 @@ impl Issuer for HttpIssuer {
         let answered = Answered::new(&response, sent, sent_instant.elapsed());
         let status = response.status();
         let headers = response.headers().clone();
-        let body = read(response).await;
+        let body = http_client::read(response).await.map_err(classify::unread);
         if status != StatusCode::OK {
             // A body that cannot be read still has its status.
             let body = body.unwrap_or_default();
@@ -191,7 +169,7 @@ impl Answered {
             .and_then(|value| value.to_str().ok())
             .and_then(|text| httpdate::parse_http_date(text).ok());
         Self {
-            transaction_id: transaction_id(response.headers()),
+            transaction_id: http_client::transaction_id(response.headers()),
             date,
             skew: date.map(|theirs| Skew::measure(theirs, sent, round_trip)),
             sent,
@@ -230,34 +208,6 @@ impl Answered {
         };
         Failure { retry_after, ..self.failure(outcome, status) }
     }
-}
-
-/// Citrix's name for the exchange. The token endpoints use the first of these (contract 1.1).
-fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    [X_CWS_TRANSACTION_ID, CITRIX_TRANSACTION_ID, CC_TRANSACTION_ID]
-        .iter()
-        .filter_map(|name| headers.get(name))
-        .find(|value| {
-            (1..=LONGEST_TRANSACTION_ID).contains(&value.len())
-                && value.as_bytes().iter().all(u8::is_ascii_graphic)
-        })
-        .cloned()
-}
-
-/// The body, up to a bound; its memory is wiped, for it holds a token.
-async fn read(mut response: Response) -> Result<Zeroizing<Vec<u8>>, Outcome> {
-    if response.content_length().is_some_and(|length| length > LARGEST_ANSWER as u64) {
-        return Err(Outcome::TooLarge);
-    }
-    // Room for a usual answer, so that growing leaves no unwiped copies behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    while let Some(piece) = response.chunk().await.map_err(|error| classify::cut_off(&error))? {
-        if body.len() + piece.len() > LARGEST_ANSWER {
-            return Err(Outcome::TooLarge);
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Where an upstream is.
 
 use http::HeaderValue;
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, Scheme, Uri};
 use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
@@ -56,12 +56,67 @@ impl Origin {
         self.authority == url.authority && self.scheme == url.scheme
     }
 
+    /// Whether `uri` is one of its own: the same scheme, host and port, and no user in front.
+    pub fn is_at(&self, uri: &Uri) -> bool {
+        let Some(authority) = uri.authority().filter(|authority| !authority.as_str().contains('@')) else {
+            return false;
+        };
+        let own = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        uri.scheme() == Some(&self.scheme)
+            && authority.host().eq_ignore_ascii_case(self.authority.host())
+            && port(authority).unwrap_or(Some(own)) == Some(self.port)
+    }
+
     /// The host to resolve, without the brackets of an IPv6 literal.
     pub fn host_to_resolve(&self) -> &str {
         unbracketed(self.authority.host())
     }
 }
 
+/// The port that is written, if any; `Some(None)` when it is none.
+fn port(authority: &Authority) -> Option<Option<u16>> {
+    let written = authority.as_str().get(authority.host().len()..)?.strip_prefix(':')?;
+    Some(written.parse().ok())
+}
+
 fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(scheme: Scheme, authority: &'static str) -> Origin {
+        let authority = Authority::from_static(authority);
+        Origin::new(0, &UpstreamUrl { scheme, authority, base_path: String::new() }).unwrap()
+    }
+
+    #[test]
+    fn a_url_is_an_origins_own_by_scheme_host_and_port() {
+        let https = origin(Scheme::HTTPS, "api-eu.cloud.com");
+        for (url, own) in [
+            ("https://api-eu.cloud.com/x", true),
+            ("HTTPS://API-EU.cloud.com:443/x?y", true),
+            ("http://api-eu.cloud.com/x", false),
+            ("http://api-eu.cloud.com:443/x", false),
+            ("https://api-eu.cloud.com:8443/x", false),
+            ("https://api-eu.cloud.com:/x", false),
+            ("https://api-eu.cloud.com:99999/x", false),
+            ("https://api-eu.cloud.com.evil.example/x", false),
+            ("https://evil-api-eu.cloud.com/x", false),
+            ("https://api-eu.cloud.com./x", false),
+            ("https://me@api-eu.cloud.com/x", false),
+            ("https://api-eu.cloud.com@evil.example/x", false),
+            ("https://api-eu.cloud.com:443@evil.example/x", false),
+            ("//api-eu.cloud.com/x", false),
+            ("/x", false),
+        ] {
+            assert_eq!(url.parse().is_ok_and(|url| https.is_at(&url)), own, "{url}");
+        }
+        let http = origin(Scheme::HTTP, "[::1]:9");
+        assert!(http.is_at(&"http://[::1]:9/x".parse().unwrap()));
+        assert!(!http.is_at(&"http://[::1]/x".parse().unwrap()));
+        assert!(!http.is_at(&"https://[::1]:9/x".parse().unwrap()));
+    }
 }

@@ -223,7 +223,11 @@ pub struct Cloud {
 
 impl Cloud {
     pub async fn start() -> Self {
-        let emulator = emulator::start(Options { tls: Tls::SelfSigned, ..Options::default() }).await.unwrap();
+        Self::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let emulator = emulator::start(Options { tls: Tls::SelfSigned, ..options }).await.unwrap();
         let ca = NamedTempFile::new().unwrap();
         std::fs::write(ca.path(), emulator.ca_pem().unwrap()).unwrap();
         Self { emulator, ca }

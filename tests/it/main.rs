@@ -28,6 +28,7 @@ mod replay;
 mod secrets;
 mod send;
 mod services;
+mod sites;
 mod token_failures;
 mod token_life;
 mod transaction_ids;

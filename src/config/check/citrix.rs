@@ -78,7 +78,7 @@ fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> De
 }
 
 /// The gateway of a cloud. A table of ours that is not a URL would be a bug, which a test looks for.
-fn preset(cloud: Cloud) -> UpstreamUrl {
+pub(super) fn preset(cloud: Cloud) -> UpstreamUrl {
     url::upstream(cloud.api_url()).unwrap_or_else(|_| UpstreamUrl {
         scheme: http::uri::Scheme::HTTPS,
         authority: http::uri::Authority::from_static("api.cloud.com"),

@@ -100,6 +100,16 @@ impl Spare {
         self.head.target.path()
     }
 
+    /// The same with its query.
+    pub(super) fn target(&self) -> &PathAndQuery {
+        &self.head.target
+    }
+
+    /// Sends it elsewhere from now on.
+    pub(super) fn redirect(&mut self, target: PathAndQuery) {
+        self.head.target = target;
+    }
+
     /// Lets go of the body: it will not be needed again.
     pub(super) fn forget(self) {
         if let Some(upload) = self.upload {

@@ -1,10 +1,10 @@
 //! Finds out which of the closed set of failures an error of the HTTP client is, by walking its chain of
 //! sources: the types are told apart, not the texts.
 
-use std::error::Error;
 use std::io::{self, ErrorKind};
 
 use super::Failure;
+use crate::http_client::{ReadError, chain, innermost};
 use crate::token::outcome::Outcome;
 
 /// A request that got no answer.
@@ -12,9 +12,13 @@ pub(super) fn no_answer(error: &reqwest::Error) -> Failure {
     Failure::new(outcome(error), innermost(error))
 }
 
-/// An answer whose body did not arrive whole.
-pub(super) fn cut_off(error: &reqwest::Error) -> Outcome {
-    if error.is_timeout() { Outcome::Timeout } else { Outcome::Truncated }
+/// An answer whose body was not read to its end.
+pub(super) fn unread(error: ReadError) -> Outcome {
+    match error {
+        ReadError::TooLarge => Outcome::TooLarge,
+        ReadError::CutOff(error) if error.is_timeout() => Outcome::Timeout,
+        ReadError::CutOff(_) => Outcome::Truncated,
+    }
 }
 
 fn outcome(error: &reqwest::Error) -> Outcome {
@@ -40,19 +44,4 @@ fn outcome(error: &reqwest::Error) -> Outcome {
         .filter_map(|source| source.downcast_ref::<hyper::Error>())
         .any(|error| error.is_parse() || error.is_parse_status() || error.is_parse_too_large());
     if unreadable { Outcome::Malformed } else { Outcome::Truncated }
-}
-
-/// The error's sources, with what an `io::Error` wraps: its `source` passes that over.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&current: &&'a (dyn Error + 'static)| {
-        match current.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-            None => current.source(),
-        }
-    })
-}
-
-/// What the innermost error says. The outer ones say no more than the outcome does, and name the URL.
-fn innermost(error: &reqwest::Error) -> Option<String> {
-    chain(error).skip(1).last().map(ToString::to_string)
 }

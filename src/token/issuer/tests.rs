@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::http_client::LARGEST_ANSWER;
 use crate::token::answer::Lifetime;
 
 /// Generous for what must work, and waited out by nothing.

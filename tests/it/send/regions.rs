@@ -1,0 +1,316 @@
+//! A 307 of Citrix to another region, and what must not be followed (design 4.4, contract 1.6).
+
+use citrix_auth_proxy::emulator::{Faults, Options, RegionRedirect};
+use serde_json::{Value, json};
+
+use crate::harness::{Cloud, Gateway, Logins, Message, OK, TOKEN, Upstream, get, get_with};
+
+const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\nX-From: citrix\r\nContent-Length: 6\r\n\r\ntheirs";
+
+fn to(location: &str) -> String {
+    format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 6\r\n\r\nmoved!")
+}
+
+/// The second segment of the path and what follows, query and all.
+fn rest(request: &Message) -> String {
+    let line = request.line();
+    let target = line.split(' ').nth(1).unwrap();
+    let rest = target.match_indices('/').nth(1).map_or("", |(at, _)| &target[at..]);
+    rest.to_owned()
+}
+
+/// A gateway that leads everything below `/accessSecurity` to `/feature-data` of another.
+async fn leading_to(other: &Upstream) -> Upstream {
+    let base = other.url();
+    Upstream::deciding(move |_, request| to(&format!("{base}/feature-data{}", rest(request))).into()).await
+}
+
+/// A proxy for which `other` is a region.
+async fn between(api: &Upstream, other: &Upstream) -> Gateway {
+    let route = format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", other.url());
+    Gateway::in_front_of(api).with(&route).start().await
+}
+
+async fn regions(gateway: &Gateway) -> Value {
+    serde_json::from_str(&gateway.admin(get("/regions")).await.text()).unwrap()
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_request_follows_to_another_region_and_later_ones_go_there_at_once() {
+    let eu = Upstream::answering(OK).await;
+    let api = leading_to(&eu).await;
+    let gateway = between(&api, &eu).await;
+    let paths = ["/sessionPolicy?a=+%23:~/=", "/other/1", "", "?q"];
+    assert_eq!(gateway.raw(get("/accessSecurity/sessionPolicy?a=+%23:~/=")).await.status(), 200);
+    let (first, second) = (api.request().await, eu.request().await);
+    assert_eq!(second.line(), "GET /feature-data/sessionPolicy?a=+%23:~/= HTTP/1.1");
+    assert_eq!(second.field("host"), Some(eu.host()));
+    let without_host = |message: &Message| {
+        let fields = message.all_fields().into_iter().filter(|(name, _)| name != "host");
+        fields.collect::<Vec<_>>()
+    };
+    assert_eq!(without_host(&first), without_host(&second));
+    assert_eq!(second.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    for path in paths {
+        assert_eq!(gateway.raw(get(&format!("/accessSecurity{path}"))).await.status(), 200);
+        assert_eq!(eu.request().await.line(), format!("GET /feature-data{path} HTTP/1.1"));
+    }
+    api.got_nothing().await;
+    // Another service is another matter.
+    gateway.raw(get("/systemlog/records")).await;
+    assert_eq!(api.request().await.line(), "GET /systemlog/records HTTP/1.1");
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_shown_to_operators() {
+    let eu = Upstream::answering(OK).await;
+    let api = leading_to(&eu).await;
+    let gateway = between(&api, &eu).await;
+    assert_eq!(regions(&gateway).await, json!([]));
+    gateway.raw(get("/accessSecurity/sessionPolicy")).await;
+    let mut shown = regions(&gateway).await;
+    let until = shown[0]["until"].take();
+    assert!(until.as_str().is_some_and(|until| until.ends_with('Z')), "{until}");
+    let expected = json!([{
+        "customer": "acme",
+        "from": format!("{}/accessSecurity", api.url()),
+        "to": format!("{}/feature-data", eu.url()),
+        "until": null,
+    }]);
+    assert_eq!(shown, expected);
+    let post = "POST /regions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(gateway.admin(post).await.status(), 405);
+}
+
+#[tokio::test]
+async fn a_body_goes_along_if_it_was_kept_and_the_region_is_learnt_in_any_case() {
+    let eu = Upstream::answering(OK).await;
+    let api = leading_to(&eu).await;
+    let route = format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", eu.url());
+    let gateway = Gateway::in_front_of(&api)
+        .with(&route)
+        .set("CITRIX_AUTH_PROXY_LIMITS__REPLAY_BUFFER_BYTES", "10B")
+        .start()
+        .await;
+    let too_large = gateway.raw(post("/accessSecurity/large", "eleven byte")).await;
+    assert_eq!((too_large.status(), too_large.text().as_str()), (307, "moved!"));
+    let there = "http://localhost/region/eu/feature-data/large";
+    assert_eq!(too_large.field("location").as_deref(), Some(there));
+    assert_eq!(gateway.raw(post("/accessSecurity/large", "eleven byte")).await.status(), 200);
+    assert_eq!(eu.request().await.text(), "eleven byte");
+
+    let gateway = between(&api, &eu).await;
+    assert_eq!(gateway.raw(post("/accessSecurity/x", "what the caller sent")).await.status(), 200);
+    let sent = eu.request().await;
+    assert_eq!(
+        (sent.line().as_str(), sent.text().as_str()),
+        ("POST /feature-data/x HTTP/1.1", "what the caller sent")
+    );
+}
+
+#[tokio::test]
+async fn nothing_else_is_followed() {
+    let stranger = Upstream::answering(OK).await;
+    let eu = Upstream::answering(OK).await;
+    for (answer, why) in [
+        (to(&format!("{}/x", stranger.url())), "an unknown host"),
+        (to(&format!("{}/x", eu.url().replace("http:", "https:"))), "another scheme"),
+        (to(&format!("{}/x", eu.url().replace("http://", "http://me@"))), "a user name"),
+        (to("/feature-data/x"), "no host"),
+        (to(&format!("//{}/x", eu.host())), "no scheme"),
+        (to(&format!("{}/catalogservice/contoso/x", eu.url())), "another customer"),
+        (to(&format!("{0}/x\r\nLocation: {0}/y", eu.url())), "two of them"),
+        (to(&format!("{}/x", eu.url())).replace("Location:", "X:"), "none"),
+        (to(&format!("{}/x", eu.url())).replace("307", "308"), "another status"),
+        (to(&format!("{}/x", eu.url())).replace("307", "302"), "another status"),
+        (to(&format!("{}/x", eu.url())).replace("307", "303"), "another status"),
+    ] {
+        let status: u16 = answer[9..12].parse().unwrap();
+        let api = Upstream::answering(answer).await;
+        let gateway = between(&api, &eu).await;
+        let answer = gateway.raw(get("/accessSecurity/x")).await;
+        assert_eq!((answer.status(), answer.text().as_str()), (status, "moved!"), "{why}");
+        assert_eq!(regions(&gateway).await, json!([]), "{why}");
+    }
+    assert_eq!((eu.connections(), stranger.connections()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_second_redirect_is_the_callers() {
+    let api = Upstream::by_hand().await;
+    let (there, back) = (format!("{}/b/x", api.url()), format!("{}/c/x", api.url()));
+    let gateway = Gateway::in_front_of(&api).start().await;
+    let caller = async { gateway.raw(get("/a/x")).await };
+    let citrix = async {
+        let mut wire = api.connection().await;
+        wire.request().await;
+        wire.write(to(&there)).await;
+        assert_eq!(wire.request().await.line(), "GET /b/x HTTP/1.1");
+        wire.write(to(&back)).await;
+    };
+    let (answer, ()) = futures_util::future::join(caller, citrix).await;
+    let here = "http://localhost/c/x".to_owned();
+    assert_eq!((answer.status(), answer.field("location")), (307, Some(here)));
+}
+
+#[tokio::test]
+async fn a_circle_is_not_walked() {
+    let api = Upstream::deciding(|_, request| {
+        let host = request.field("host").unwrap();
+        to(&format!("http://{host}/accessSecurity/x")).into()
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&api).start().await;
+    assert_eq!(gateway.raw(get("/accessSecurity/x?y")).await.status(), 307);
+    api.request().await;
+    api.got_nothing().await;
+    assert_eq!(regions(&gateway).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_404_of_citrix_passes_untouched() {
+    let api = Upstream::answering(NOT_FOUND).await;
+    let gateway = Gateway::in_front_of(&api).start().await;
+    let answer = gateway.raw(get("/accessSecurity/x")).await;
+    assert_eq!((answer.status(), answer.text().as_str()), (404, "theirs"));
+    assert_eq!(answer.field("x-from").as_deref(), Some("citrix"));
+    assert!(!answer.has("x-proxy-error"));
+    api.request().await;
+    api.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_404_where_a_conclusion_led_is_asked_about_at_the_old_address() {
+    let eu = Upstream::deciding(
+        |_, request| {
+            if request.line().contains("/known") { OK.into() } else { NOT_FOUND.into() }
+        },
+    )
+    .await;
+    let base = eu.url();
+    // Only part of the service is in the other region.
+    let api = Upstream::deciding(move |_, request| {
+        if request.line().contains("/here") {
+            OK.into()
+        } else {
+            to(&format!("{base}/feature-data{}", rest(request))).into()
+        }
+    })
+    .await;
+    let gateway = between(&api, &eu).await;
+    gateway.raw(get("/accessSecurity/known")).await;
+    assert_eq!(gateway.raw(get("/accessSecurity/here")).await.status(), 200);
+    assert_eq!(regions(&gateway).await, json!([]), "what was concluded was wrong");
+}
+
+#[tokio::test]
+async fn a_404_that_the_old_address_leads_to_as_well_is_believed_from_then_on() {
+    let eu = Upstream::deciding(
+        |_, request| {
+            if request.line().contains("/known") { OK.into() } else { NOT_FOUND.into() }
+        },
+    )
+    .await;
+    let api = leading_to(&eu).await;
+    let gateway = between(&api, &eu).await;
+    gateway.raw(get("/accessSecurity/known")).await;
+    api.request().await;
+    eu.request().await;
+    for round in 1..=3 {
+        let answer = gateway.raw(get("/accessSecurity/gone")).await;
+        assert_eq!((answer.status(), answer.text().as_str()), (404, "theirs"));
+        eu.request().await;
+        if round == 1 {
+            api.request().await;
+            eu.request().await;
+        }
+        api.got_nothing().await;
+        eu.got_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_region_that_cannot_be_reached_is_forgotten() {
+    let eu = Upstream::refusing();
+    let base = eu.url();
+    let api = Upstream::scripted(
+        move |number| if number == 1 { to(&format!("{base}/b/x")).into() } else { OK.into() },
+    )
+    .await;
+    let gateway = between(&api, &eu).await;
+    gateway.raw(get("/a/x")).await.problem(502, "upstream_connect");
+    gateway.raw(get("/a/x")).await.problem(502, "upstream_connect");
+    assert_eq!(gateway.raw(get("/a/x")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_401_of_the_other_region_is_replayed_there() {
+    let eu = Upstream::deciding(|_, request| {
+        let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
+        if stale { "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into() } else { OK.into() }
+    })
+    .await;
+    let api = leading_to(&eu).await;
+    let gateway = between(&api, &eu).await;
+    assert_eq!(gateway.raw(post("/accessSecurity/x", "body")).await.status(), 200);
+    let (first, second) = (eu.request().await, eu.request().await);
+    assert_eq!((first.line(), first.text()), (second.line(), second.text()));
+    assert_eq!(second.line(), "POST /feature-data/x HTTP/1.1");
+}
+
+#[tokio::test]
+async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
+    let eu = Upstream::answering(OK).await;
+    let api = leading_to(&eu).await;
+    let (acme, contoso) = (Logins::given().await, Logins::given().await);
+    let block = |id: &str, api: &Upstream, logins: &Logins| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
+             api_url = '{}'\ntoken_url = '{}'\n",
+            api.url(),
+            logins.url()
+        )
+    };
+    // The gateway of one customer is a known one for the other.
+    let blocks = block("acme", &api, &acme) + &block("contoso", &eu, &contoso);
+    let gateway = Gateway::for_customers(&blocks).set("SECRET", "s3cret").start().await;
+    let of = |customer: &str| get_with("/accessSecurity/x", &format!("Citrix-CustomerId: {customer}\r\n"));
+    assert_eq!(gateway.raw(of("acme")).await.status(), 200);
+    let moved = eu.request().await;
+    assert_eq!(moved.line(), "GET /feature-data/x HTTP/1.1");
+    assert_eq!(moved.field("citrix-customerid").as_deref(), Some("acme"));
+    assert_eq!(gateway.raw(of("contoso")).await.status(), 200);
+    assert_eq!(eu.request().await.line(), "GET /accessSecurity/x HTTP/1.1");
+    let shown = regions(&gateway).await;
+    assert_eq!((shown.as_array().unwrap().len(), &shown[0]["customer"]), (1, &json!("acme")));
+}
+
+#[tokio::test]
+async fn the_list_of_regions_asks_for_the_admin_secret() {
+    let api = Upstream::answering(OK).await;
+    let hash = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
+    let gateway =
+        Gateway::in_front_of(&api).with(&format!("[admin]\nsecret_sha256 = '{hash}'")).start().await;
+    assert_eq!(gateway.admin(get("/regions")).await.status(), 401);
+    assert_eq!(gateway.admin(get_with("/regions", "X-Api-Key: CANARY-admin\r\n")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_emulators_other_region_is_found_over_tls() {
+    let faults = Faults { region_redirect: Some(RegionRedirect::Other), ..Faults::default() };
+    let region_listen = Some("127.0.0.1:0".parse().unwrap());
+    let cloud = Cloud::with(Options { faults, region_listen, ..Options::default() }).await;
+    let route =
+        format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", cloud.emulator.region_url().unwrap());
+    let gateway = Gateway::in_front_of_cloud(&cloud).with(&route).start().await;
+    for _ in 0..2 {
+        let answer = gateway.raw(get("/accessSecurity/sessionPolicy?limit=1")).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+    }
+    let shown = regions(&gateway).await;
+    assert!(shown[0]["from"].as_str().unwrap().ends_with("/accessSecurity"), "{shown}");
+}

@@ -1,0 +1,220 @@
+//! A customer's site: found by the gateway where the service wants to know it, and woken up when it sleeps
+//! (design 3.1, 4.4).
+
+use std::time::Duration;
+
+use citrix_auth_proxy::emulator::{Customer, Options};
+use futures_util::future::join_all;
+
+use crate::harness::{Cloud, Gateway, Logins, Message, OK, SITE, TOKEN, Upstream, eventually, get, get_with};
+
+const MACHINES: &str = "/cvad/manage/Machines?limit=2&t=+%23~";
+
+fn json(body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into()
+}
+
+fn me(sites: &[&str]) -> Vec<u8> {
+    let sites: Vec<String> =
+        sites.iter().map(|id| format!(r#"{{"Id":"{id}","Name":"cloudxdsite"}}"#)).collect();
+    json(&format!(r#"{{"UserId":"u","Customers":[{{"Id":"acme","Sites":[{}]}}]}}"#, sites.join(",")))
+}
+
+fn asks_for_the_site(request: &Message) -> bool {
+    request.line() == "GET /cvad/manage/me HTTP/1.1"
+}
+
+/// A Citrix that tells of these sites.
+async fn with_sites(sites: &'static [&'static str]) -> Upstream {
+    Upstream::deciding(move |_, request| if asks_for_the_site(request) { me(sites) } else { OK.into() }).await
+}
+
+#[tokio::test]
+async fn the_site_is_asked_for_once_and_goes_with_every_request_that_wants_it() {
+    let citrix = with_sites(&[SITE]).await;
+    let gateway = Gateway::in_front_of(&citrix).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3").start().await;
+    let answers = join_all((0..20).map(|_| gateway.raw(get(MACHINES)))).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    let asked = citrix.request().await;
+    assert!(asks_for_the_site(&asked), "{asked:?}");
+    assert_eq!(asked.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(asked.field("citrix-customerid").as_deref(), Some("acme"));
+    assert_eq!(asked.field("accept").as_deref(), Some("application/json"));
+    assert!(asked.has("citrix-transactionid") && !asked.has("citrix-instanceid"));
+    for _ in 0..20 {
+        let request = citrix.request().await;
+        assert_eq!(request.line(), format!("GET {MACHINES} HTTP/1.1"));
+        assert_eq!(request.field("citrix-instanceid").as_deref(), Some(SITE));
+    }
+    citrix.got_nothing().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_where_the_site_is_not_wanted_or_known() {
+    let citrix = with_sites(&[SITE]).await;
+    let automatic = Gateway::in_front_of(&citrix).start().await;
+    let none = Gateway::in_front_of(&citrix).with("[citrix]\ninstance_id = ''").start().await;
+    let fixed =
+        Gateway::in_front_of(&citrix).with(&format!("[citrix]\ninstance_id = '{SITE}'")).start().await;
+    let own = get_with(MACHINES, "Citrix-InstanceId: theirs\r\n");
+    for (gateway, request, sent) in [
+        (&automatic, get("/systemlog/records"), None),
+        (&automatic, get("/cvad/manage/Sites"), None),
+        (&automatic, own, Some("theirs")),
+        (&none, get(MACHINES), None),
+        (&fixed, get(MACHINES), Some(SITE)),
+    ] {
+        assert_eq!(gateway.raw(&request).await.status(), 200);
+        assert_eq!(citrix.request().await.field("citrix-instanceid").as_deref(), sent, "{request}");
+    }
+    citrix.got_nothing().await;
+}
+
+#[tokio::test]
+async fn several_sites_are_told_to_who_must_choose() {
+    let citrix = with_sites(&["s-1", "s-2"]).await;
+    let gateway = Gateway::in_front_of(&citrix).start().await;
+    for _ in 0..3 {
+        let problem = gateway.raw(get(MACHINES)).await.problem(400, "bad_request");
+        let detail = problem["detail"].as_str().unwrap();
+        for part in ["acme", "s-1, s-2", "Citrix-InstanceId", "instance_id"] {
+            assert!(detail.contains(part), "{detail}");
+        }
+    }
+    assert!(asks_for_the_site(&citrix.request().await));
+    citrix.got_nothing().await;
+    assert_eq!(gateway.raw(get_with(MACHINES, "Citrix-InstanceId: s-2\r\n")).await.status(), 200);
+    assert_eq!(gateway.raw(get("/cvad/manage/me")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_site_that_cannot_be_found_is_left_to_citrix_to_complain_of() {
+    const THEIRS: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ntheirs";
+    let citrix = Upstream::answering(THEIRS).await;
+    let gateway = Gateway::in_front_of(&citrix).start().await;
+    for _ in 0..3 {
+        let answer = gateway.raw(get(MACHINES)).await;
+        assert_eq!((answer.status(), answer.text().as_str()), (403, "theirs"));
+    }
+    assert!(asks_for_the_site(&citrix.request().await));
+    for _ in 0..3 {
+        assert!(!citrix.request().await.has("citrix-instanceid"));
+    }
+    citrix.got_nothing().await;
+}
+
+#[tokio::test]
+async fn the_site_is_found_with_a_new_token_when_the_first_was_revoked() {
+    let citrix = Upstream::deciding(|_, request| {
+        let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
+        match (stale, asks_for_the_site(request)) {
+            (true, _) => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into(),
+            (false, true) => me(&[SITE]),
+            (false, false) => OK.into(),
+        }
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&citrix).start().await;
+    assert_eq!(gateway.raw(get(MACHINES)).await.status(), 200);
+    assert_eq!(gateway.logins.count(), 2);
+    assert!(asks_for_the_site(&citrix.request().await) && asks_for_the_site(&citrix.request().await));
+    assert_eq!(citrix.request().await.field("citrix-instanceid").as_deref(), Some(SITE));
+}
+
+#[tokio::test]
+async fn a_request_without_a_token_is_told_that_and_not_that_there_is_no_site() {
+    let citrix = with_sites(&[SITE]).await;
+    let gateway = Gateway::in_front_of(&citrix)
+        .with("[token]\nstartup_wait = '10ms'")
+        .logging_in_at(Logins::refused().await)
+        .start()
+        .await;
+    gateway.raw(get(MACHINES)).await.problem(503, "token_unavailable");
+    citrix.got_nothing().await;
+}
+
+/// A Citrix whose site sleeps.
+async fn frozen() -> Upstream {
+    Upstream::deciding(|_, request| {
+        if request.line().starts_with("POST /resourceprovider/") {
+            "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".into()
+        } else {
+            "HTTP/1.1 530 Site Frozen\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ntheirs".into()
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_frozen_site_is_woken_up_once_while_callers_are_told_to_come_back() {
+    let citrix = frozen().await;
+    let gateway = Gateway::in_front_of(&citrix).start().await;
+    for _ in 0..3 {
+        let answer = gateway.raw(get("/monitorodata/Machines")).await;
+        answer.problem(503, "site_frozen");
+        assert_eq!(answer.field("retry-after").as_deref(), Some("30"));
+        assert!(!answer.text().contains("theirs"));
+    }
+    // Each was tried; between them came one activation.
+    let mut requests = Vec::new();
+    for _ in 0..4 {
+        requests.push(citrix.request().await);
+    }
+    citrix.got_nothing().await;
+    let (activations, tried): (Vec<_>, Vec<_>) =
+        requests.iter().partition(|request| request.line().starts_with("POST"));
+    assert_eq!((activations.len(), tried.len()), (1, 3));
+    let activation = activations[0];
+    assert_eq!(activation.line(), "POST /resourceprovider/acme/site/activation?customerId=acme HTTP/1.1");
+    assert_eq!(activation.field("content-length").as_deref(), Some("0"));
+    assert_eq!(activation.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(activation.field("citrix-customerid").as_deref(), Some("acme"));
+    let errors = "citrix_auth_proxy_errors_total{reason=\"site_frozen\"} 3";
+    assert!(gateway.metrics().await.contains(errors));
+}
+
+#[tokio::test]
+async fn a_site_that_is_frozen_when_it_is_asked_for_is_woken_up_too() {
+    let citrix = frozen().await;
+    let gateway = Gateway::in_front_of(&citrix).start().await;
+    gateway.raw(get(MACHINES)).await.problem(503, "site_frozen");
+    assert_eq!(citrix.request().await.line(), "GET /cvad/manage/me HTTP/1.1");
+    let (one, two) = (citrix.request().await.line(), citrix.request().await.line());
+    let activation = "POST /resourceprovider/acme/site/activation?customerId=acme HTTP/1.1";
+    assert!(one == activation || two == activation, "{one}, {two}");
+}
+
+#[tokio::test]
+async fn a_tool_that_knows_nothing_of_sites_reaches_a_cloud_that_wants_one() {
+    let cloud = Cloud::start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
+    assert_eq!(gateway.raw(get("/cvad/manage/Machines?limit=2")).await.status(), 200);
+    assert_eq!(cloud.emulator.stats().missing_instance_id, 0);
+}
+
+#[tokio::test]
+async fn a_cloud_with_several_sites_and_one_without_any_are_told_apart() {
+    for (sites, status) in [(vec!["s-1", "s-2"], 400), (Vec::new(), 200)] {
+        let customer =
+            Customer { sites: sites.into_iter().map(str::to_owned).collect(), ..Customer::default() };
+        let cloud = Cloud::with(Options { customer, ..Options::default() }).await;
+        let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
+        let answer = gateway.raw(get("/cvad/manage/Machines?limit=2")).await;
+        assert_eq!(answer.status(), status, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_cloud_thaws_because_somebody_called() {
+    let cloud = Cloud::start().await;
+    cloud.emulator.freeze(Duration::from_millis(1));
+    let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
+    let machines =
+        || gateway.raw(get_with(MACHINES, &format!("Citrix-InstanceId: {}\r\n", cloud.emulator.site_id())));
+    machines().await.problem(503, "site_frozen");
+    eventually("the site is awake", || async { machines().await.status() == 200 }).await;
+}
