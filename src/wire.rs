@@ -4,4 +4,5 @@ pub mod hop_by_hop;
 pub mod host;
 pub mod path;
 pub mod prefix_tree;
+pub mod retry_after;
 pub mod transaction_id;

@@ -14,12 +14,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::answer::{self, Grant};
-use super::hint;
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::citrix::TokenDialect;
 use crate::citrix::headers::{CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID};
 use crate::clock::Clock;
+use crate::wire::retry_after;
 
 /// The largest answer that is read. A token answer is about 2 kB (contract 1.1).
 const LARGEST_ANSWER: usize = 256 * 1024;
@@ -207,7 +207,7 @@ impl Answered {
             outcome => outcome,
         };
         let retry_after = match outcome {
-            Outcome::RateLimited => hint::wait(headers, body, self.date.unwrap_or(now)),
+            Outcome::RateLimited => retry_after::wait(headers, body, self.date.unwrap_or(now)),
             _ => None,
         };
         Failure { retry_after, ..self.failure(outcome, status) }
