@@ -94,6 +94,8 @@ pub struct WorkerMetrics {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
+    queue_depth: IntGaugeVec,
+    queue_wait: HistogramVec,
     errors: Vec<IntCounter>,
     retired: Vec<IntCounter>,
     /// Time of ours alone, for exchanges that Citrix answered.
@@ -186,6 +188,11 @@ impl WorkerMetrics {
             "upstream_duration_seconds",
             "From sending a request to the head of Citrix's answer.",
         )?;
+        let queue_depth = Summed::register(registry, workers, || {
+            let help = "Requests waiting because of what Citrix allows a customer.";
+            IntGaugeVec::new(opts("queue_depth", help), &["route"])
+        })?;
+        let queue_wait = histograms("queue_wait_seconds", "How long those waited that had to.")?;
         let errors = counters("errors_total", "Answers the proxy made itself.", &["reason"])?;
         let help = "Requests to retired addresses, which were translated.";
         let retired = counters("retired_addresses_total", help, &["route"])?;
@@ -202,6 +209,8 @@ impl WorkerMetrics {
                 requests: requests[worker].clone(),
                 request_duration: request_duration[worker].clone(),
                 upstream_duration: upstream_duration[worker].clone(),
+                queue_depth: queue_depth[worker].clone(),
+                queue_wait: queue_wait[worker].clone(),
                 errors: Reason::ALL.map(|each| errors[worker].with_label_values(&[each.as_str()])).to_vec(),
                 retired: legacy::FAMILIES.map(|each| retired[worker].with_label_values(&[each])).to_vec(),
                 overhead: overhead[worker].clone(),
@@ -233,6 +242,8 @@ impl WorkerMetrics {
             durations: [self.request_duration.clone(), self.upstream_duration.clone()],
             duration: OnceCell::new(),
             upstream: OnceCell::new(),
+            queue_vecs: (self.queue_depth.clone(), self.queue_wait.clone()),
+            queue: OnceCell::new(),
             requests: self.requests.clone(),
             labels: [route.to_owned(), caller.to_owned()],
             by_method: std::array::from_fn(|_| OnceCell::new()),
@@ -246,13 +257,33 @@ pub struct RouteMetrics {
     durations: [HistogramVec; 2],
     duration: OnceCell<Histogram>,
     upstream: OnceCell<Histogram>,
+    queue_vecs: (IntGaugeVec, HistogramVec),
+    queue: OnceCell<QueueMetrics>,
     requests: IntCounterVec,
     labels: [String; 2],
     /// By method, then by status; filled when first used.
     by_method: [OnceCell<Box<[OnceCell<IntCounter>]>>; METHODS.len()],
 }
 
+/// A worker's handles of one route's waiting requests.
+#[derive(Clone)]
+pub struct QueueMetrics {
+    /// How many wait now.
+    pub depth: IntGauge,
+    /// How long they waited.
+    pub wait: Histogram,
+}
+
 impl RouteMetrics {
+    /// What waits there.
+    pub fn queue(&self) -> &QueueMetrics {
+        self.queue.get_or_init(|| {
+            let (depth, wait) = &self.queue_vecs;
+            let route = &self.labels[..1];
+            QueueMetrics { depth: depth.with_label_values(route), wait: wait.with_label_values(route) }
+        })
+    }
+
     /// Whole exchanges.
     pub fn duration(&self) -> &Histogram {
         self.duration.get_or_init(|| self.durations[0].with_label_values(&[&self.labels[0]]))

@@ -99,7 +99,7 @@ impl Proxy {
         let admitted = admit::admit(snapshot, request)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let mut prepared = prepare::prepare(admitted, &picked, exchange)?;
-        queue::queue(&mut prepared, &self.shared, &snapshot.live, exchange).await?;
+        queue::queue(&mut prepared, picked.route, &self.shared, &snapshot.live, exchange).await?;
         let upstream = send::Upstream {
             route: picked.route,
             destination: picked.destination,

@@ -1,21 +1,25 @@
 //! What requests look up: published once for the whole program, resolved by each worker for itself.
 
 mod customers;
+mod limits;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
+use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
 use crate::wire::prefix_tree::PrefixTree;
+
+use limits::{Limited, Limits};
 
 pub use customers::Customers;
 
@@ -29,6 +33,7 @@ pub struct Published {
     apis: Vec<Arc<Origin>>,
     /// The hosts that the routes lead to by themselves, in order.
     hosts: Vec<Vec<Arc<Origin>>>,
+    limits: Limits,
 }
 
 impl Published {
@@ -46,7 +51,7 @@ impl Published {
             Target::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
-        Ok(Self { live, slots, apis, hosts })
+        Ok(Self { limits: Limits::new(&live), live, slots, apis, hosts })
     }
 }
 
@@ -91,6 +96,7 @@ pub struct Route {
     /// Headers for requests that do not have them.
     pub adds: Vec<(HeaderName, HeaderValue)>,
     to: To,
+    limit: Option<Limited>,
     /// Its metrics.
     pub metrics: RouteMetrics,
 }
@@ -108,6 +114,12 @@ impl Route {
                 .map(|(_, to)| to),
             To::Fixed(to) => Some(to),
         }
+    }
+
+    /// What Citrix allows `customer` here, and how long a request may wait for it.
+    pub fn limit<'s>(&self, customer: &'s Customer) -> Option<(&'s Limit, Duration)> {
+        let Limited { kind, queue_timeout } = self.limit?;
+        Some((customer.limits.get(kind)?, queue_timeout))
     }
 }
 
@@ -176,6 +188,8 @@ pub struct Customer {
     pub slot: Arc<Slot>,
     /// Its API gateway.
     api: Destination,
+    /// Shared with the other workers.
+    limits: Arc<[Limit]>,
     held: RefCell<Option<Rc<HeldToken>>>,
 }
 
@@ -194,10 +208,14 @@ impl Snapshot {
             config: route.clone(),
             adds: route.adds.iter().map(|(name, value)| (name.clone(), own_copy(value))).collect(),
             to: To::new(&route.target, origins, &live.credentials),
+            limit: published.limits.of(route),
             metrics: metrics.route(route.name(), ANONYMOUS),
         });
         let customers = live.credentials.iter().zip(&published.slots).zip(&published.apis);
-        let customers = customers.map(|((credential, slot), origin)| Customer::new(credential, slot, origin));
+        let customers = customers.zip(&published.limits.by_customer);
+        let customers = customers.map(|(((credential, slot), origin), limits)| {
+            Customer::new(credential, slot, origin, Arc::clone(limits))
+        });
         Rc::new(Self {
             prefixes: prefixes(&live.routes),
             routes: routes.collect(),
@@ -233,7 +251,7 @@ fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
 }
 
 impl Customer {
-    fn new(credential: &Credential, slot: &Arc<Slot>, api: &Arc<Origin>) -> Self {
+    fn new(credential: &Credential, slot: &Arc<Slot>, api: &Arc<Origin>, limits: Arc<[Limit]>) -> Self {
         Self {
             id: own_copy(&credential.customer_id),
             instance_id: match &credential.instance_id {
@@ -243,6 +261,7 @@ impl Customer {
             cloud: credential.cloud,
             slot: Arc::clone(slot),
             api: Destination::new(&credential.api.url, credential.api.authorization, api),
+            limits,
             held: RefCell::new(None),
         }
     }

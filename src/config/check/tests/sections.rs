@@ -170,13 +170,37 @@ fn routes_are_prefixes_that_can_be_compared_byte_for_byte() {
 }
 
 #[test]
+fn a_route_lets_so_many_in_at_a_time_and_says_how_long_the_others_wait() {
+    const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
+    let limit = |text: &str| {
+        let live = good(&format!("{ROUTE}{text}")).live;
+        live.routes.iter().find(|route| route.prefix == "/a").unwrap().limit.clone()
+    };
+    assert_eq!(limit(""), None);
+    let of = |count: usize, seconds: u64| RouteLimit {
+        shared_as: "/a".to_owned(),
+        allows: Allows::AtOnce(count.try_into().unwrap()),
+        queue_timeout: Duration::from_secs(seconds),
+    };
+    assert_eq!(limit("max_concurrent = 1"), Some(of(1, 60)));
+    assert_eq!(limit("max_concurrent = 3\nqueue_timeout = '5s'"), Some(of(3, 5)));
+    for (text, why) in [
+        ("max_concurrent = 0", "route[0].max_concurrent: 0 is not between 1 and"),
+        ("max_concurrent = 'one'", "is not a whole number"),
+        ("max_concurrent = 1\nqueue_timeout = '0s'", "route[0].queue_timeout: "),
+        ("queue_timeout = '5s'", "route[0].max_concurrent: missing: without it nothing waits"),
+    ] {
+        refused_since(&format!("{ROUTE}{text}"), why);
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_unless_it_is_off() {
     const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
     for off in [
         "[insecure]\nallow_anonymous = false",
         "[limits]\nmax_connections_per_address = 0",
         "[lifecycle]\ndrain_delay = '0s'",
-        "[upstream]\nretry_budget = '0s'",
         "[listen]\nproxy_protocol = []\ntrusted_forwarders = []",
         &format!("{ROUTE}rewrite_links = false"),
     ] {
@@ -186,7 +210,6 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
         ("[insecure]\nallow_anonymous = true", "insecure.allow_anonymous"),
         ("[limits]\nmax_connections_per_address = 1", "limits.max_connections_per_address"),
         ("[lifecycle]\ndrain_delay = '1s'", "lifecycle.drain_delay"),
-        ("[upstream]\nretry_budget = '10s'", "upstream.retry_budget"),
         ("[upstream]\nproxy_url = 'http://p'", "upstream.proxy_url"),
         ("[listen]\nproxy_protocol = ['10.0.0.0/8']", "listen.proxy_protocol"),
         ("[listen]\ntrusted_forwarders = ['10.0.0.0/8']", "listen.trusted_forwarders"),
@@ -196,8 +219,6 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
         ("[[caller]]\nname = 'a'", "caller"),
         ("[login]", "login"),
         (&format!("{ROUTE}rewrite_links = true"), "route[0].rewrite_links"),
-        (&format!("{ROUTE}max_concurrent = 1"), "route[0].max_concurrent"),
-        (&format!("{ROUTE}queue_timeout = '1s'"), "route[0].queue_timeout"),
     ] {
         refused_since(on, &format!("{key}: not built yet: leave "));
     }
