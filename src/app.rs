@@ -25,6 +25,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::ConnectionCount;
+use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::snapshot::Published;
 use crate::tls::{self, TlsError};
@@ -122,6 +123,7 @@ impl App {
             in_flight: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
             refusals: Refusals::default(),
+            gates: Gates::default(),
             clock,
         });
         let lifecycle = Lifecycle::default();

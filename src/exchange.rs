@@ -148,6 +148,8 @@ impl Exchange {
     /// The answer we give ourselves.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
         self.reason = Some(failure.reason());
+        // Nothing of Citrix's is left to read.
+        self.turn = None;
         self.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
         let mut response = failure.into_response(&self.transaction_id);

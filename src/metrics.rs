@@ -30,14 +30,14 @@ pub const ANONYMOUS: &str = "anonymous";
 /// The value of a label that was not determined: no route was picked, nobody was admitted.
 pub const NONE: &str = "none";
 
-/// What came of a 401 of Citrix: the values of the label `outcome` of `replays_total`.
+/// What came of a 401, 429 or 503 of Citrix: the values of the label `outcome` of `replays_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
     /// The request was sent again with another token and got another answer.
     Accepted,
     /// It was sent again and got a 401 again.
     RefusedAgain,
-    /// Its body was not kept whole, so that it could not be sent again.
+    /// Its body was not kept whole, so that it could not be sent again; or it is not idempotent and met a 503.
     NotReplayable,
     /// A token that was fresh was refused there less than a minute ago.
     Suppressed,
@@ -45,17 +45,26 @@ pub enum Replay {
     Deferred,
     /// The login that it asked for failed.
     RefreshFailed,
+    /// The wait that Citrix asked for was made, and there was another answer.
+    Waited,
+    /// It is longer than what is left of `upstream.retry_budget`, or was asked for too often.
+    WaitTooLong,
+    /// `limits.max_queued` requests wait there already.
+    TooManyWait,
 }
 
 impl Replay {
     /// Every outcome.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Accepted,
         Self::RefusedAgain,
         Self::NotReplayable,
         Self::Suppressed,
         Self::Deferred,
         Self::RefreshFailed,
+        Self::Waited,
+        Self::WaitTooLong,
+        Self::TooManyWait,
     ];
 
     /// The value of the label.
@@ -67,6 +76,9 @@ impl Replay {
             Self::Suppressed => "suppressed",
             Self::Deferred => "deferred",
             Self::RefreshFailed => "refresh_failed",
+            Self::Waited => "waited",
+            Self::WaitTooLong => "wait_too_long",
+            Self::TooManyWait => "too_many_wait",
         }
     }
 }
@@ -121,7 +133,7 @@ impl Metrics {
         registered(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION"), commit()]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let replays = IntCounterVec::new(
-            opts("replays_total", "Answers 401 of Citrix, by what came of them."),
+            opts("replays_total", "Answers 401, 429 and 503 of Citrix, by what came of them."),
             &["route", "outcome"],
         )?;
         Ok(Arc::new(Self {

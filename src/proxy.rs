@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod admit;
 pub mod pick_route;
+mod place;
 pub mod prepare;
 pub mod queue;
 pub mod send;
@@ -31,9 +32,11 @@ use crate::snapshot::{Published, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::pool::Pool;
 use accept::ConnectionCount;
+use queue::Gates;
 use send::Refusals;
 
-/// What all workers share: atomics and what is published; a lock only for what follows a 401.
+/// What all workers share: atomics and what is published; locks only where a customer may have few requests at
+/// once, and for what follows a 401 or 429.
 pub struct Shared {
     /// What requests look up.
     pub published: ArcSwap<Published>,
@@ -45,6 +48,8 @@ pub struct Shared {
     pub connections: Arc<ConnectionCount>,
     /// Where tokens were refused lately.
     pub refusals: Refusals,
+    /// Where Citrix asked to wait.
+    pub gates: Gates,
     /// Whether tokens have expired.
     pub clock: Clock,
 }

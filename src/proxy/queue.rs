@@ -1,6 +1,8 @@
 //! Step 5: waiting, where a request has to: for a token, for a turn where Citrix lets few in, and for a place among
 //! the requests in flight.
 
+mod gate;
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -17,6 +19,9 @@ use crate::exchange::Exchange;
 use crate::limit::{Crowded, Entry, TooLate, Waiting};
 use crate::snapshot::{Customer, HeldToken, Route};
 use crate::token::slot::Unavailable;
+
+pub use self::gate::Gates;
+pub(super) use self::gate::Stay;
 
 /// How soon a caller should come back when all places are taken.
 const COME_BACK: Duration = Duration::from_secs(1);

@@ -1,11 +1,12 @@
 //! Step 6: the token goes in, and the request out, on a connection of this worker's pool.
 //!
 //! What goes wrong on the way is tried again by [`Upstream::attempts`], and a 401 is replayed with another token
-//! by [`Upstream::send`]; each has a budget of its own.
+//! by [`Upstream::send`], which also makes the waits that 429 and 503 ask for; each has a budget of its own.
 
 mod outgoing;
 mod refusals;
 mod replay;
+mod retry;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use self::outgoing::{Outgoing, Spare};
+use self::retry::{Patience, may_ask_to_wait};
 use super::Shared;
 use super::prepare::UpstreamRequest;
 use super::queue::usable_token;
@@ -22,6 +24,7 @@ use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::{BodyFault, BodyProgress};
+use crate::metrics::Replay;
 use crate::snapshot::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
@@ -55,33 +58,48 @@ pub struct Upstream<'a> {
 
 impl Upstream<'_> {
     /// Sends a request and waits for the head of its response. A 401 leads to a replay with another token where
-    /// that is safe and another can be had.
+    /// that is safe and another can be had, a 429 or 503 to a wait and another try.
     ///
     /// # Errors
-    /// Without a token, a connection, or a response; when the caller's body fails on the way.
+    /// Without a token, a connection, or a response; when the caller's body fails on the way; when a wait
+    /// ends and there is no place in flight any more.
     pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
         let UpstreamRequest { method, target, headers, body, customer, .. } = request;
         let mut outgoing = Outgoing { method, target, headers, body };
         let spare = outgoing.spare();
         let mut replays = 0;
+        let mut patience = Patience::new(self.live.upstream.retry_budget);
         let sent = loop {
+            if patience.must_wait() || self.shared.gates.any_closed() {
+                Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await?;
+            }
             let began = Instant::now();
             let sent = self.attempts(outgoing, &spare, customer, exchange).await;
             exchange.upstream_time += began.elapsed();
             let sent = sent?;
-            if sent.response.status() != StatusCode::UNAUTHORIZED {
-                if replays > 0 {
-                    self.replay_was_accepted(customer, &spare);
+            // Boxed: nearly all requests end here.
+            let again = match sent.response.status() {
+                StatusCode::UNAUTHORIZED => {
+                    replays += 1;
+                    Box::pin(self.replay(sent, &spare, customer, replays - 1, exchange)).await
                 }
-                break sent;
-            }
-            // Boxed: nearly all requests end above.
-            match Box::pin(self.replay(sent, &spare, customer, replays, exchange)).await {
+                status if may_ask_to_wait(status) => {
+                    Box::pin(self.wait_out(sent, &spare, customer, &mut patience)).await
+                }
+                _ => Err(sent),
+            };
+            match again {
                 Ok(again) => outgoing = again,
-                Err(unauthorized) => break unauthorized,
+                Err(last) => break last,
             }
-            replays += 1;
         };
+        let status = sent.response.status();
+        if replays > 0 && status != StatusCode::UNAUTHORIZED {
+            self.replay_was_accepted(customer, &spare);
+        }
+        if patience.was_told() && !may_ask_to_wait(status) {
+            self.shared.metrics.replayed(self.route.config.name(), Replay::Waited);
+        }
         spare.forget();
         Ok(sent)
     }

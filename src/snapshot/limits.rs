@@ -41,3 +41,49 @@ impl Limits {
         Some(Limited { kind, queue_timeout: limit.queue_timeout })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use crate::config::check;
+    use crate::limit::Limit;
+    use crate::metrics::Metrics;
+    use crate::snapshot::{Published, Snapshot};
+    use crate::token::slot::Slot;
+
+    fn limit<'s>(snapshot: &'s Snapshot, path: &str, customer: &str) -> Option<&'s Limit> {
+        let route = &snapshot.routes[snapshot.route_of(path).unwrap()];
+        let customer = snapshot.customers.named(customer.as_bytes()).unwrap();
+        route.limit(customer).map(|(limit, _)| limit)
+    }
+
+    #[test]
+    fn a_customer_has_one_limit_at_a_service_by_whatever_gateway_and_on_whatever_worker() {
+        let mut text = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\nmax_concurrent = 1\n".to_owned();
+        for id in ["acme", "contoso"] {
+            text += &format!("[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\n");
+            text += "client_secret = { env = 'S' }\n";
+        }
+        let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
+        let slots = vec![Arc::new(Slot::new()), Arc::new(Slot::new())];
+        let published = Arc::new(Published::new(config.live, slots).unwrap());
+        let metrics = Metrics::new(2).unwrap();
+        let workers: [Rc<Snapshot>; 2] =
+            [0, 1].map(|worker| Snapshot::new(Arc::clone(&published), metrics.worker(worker)));
+        let [one, other] = &workers;
+        let acme = limit(one, "/monitorodata/Machines", "acme").unwrap();
+        for same in [limit(one, "/region/eu/monitorodata", "acme"), limit(other, "/MONITORODATA", "acme")] {
+            assert!(std::ptr::eq(acme, same.unwrap()));
+        }
+        for another in [
+            limit(one, "/monitorodata", "contoso"),
+            limit(one, "/accessSecurity", "acme"),
+            limit(one, "/a", "acme"),
+        ] {
+            assert!(!std::ptr::eq(acme, another.unwrap()));
+        }
+        assert!(limit(one, "/cvad/manage/me", "acme").is_none());
+    }
+}

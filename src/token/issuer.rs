@@ -5,7 +5,7 @@ mod classify;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
-use http::header::{ACCEPT, CONTENT_TYPE, DATE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use secrecy::zeroize::Zeroizing;
@@ -177,11 +177,7 @@ struct Answered {
 
 impl Answered {
     fn new(response: &Response, sent: SystemTime, round_trip: Duration) -> Self {
-        let date = response
-            .headers()
-            .get(DATE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| httpdate::parse_http_date(text).ok());
+        let date = retry_after::date(response.headers());
         Self {
             transaction_id: transaction_id(response.headers()),
             date,

@@ -6,13 +6,18 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use serde_json::Value;
 
 /// The wait that an answer asks for, if it asks for one. `now` is the answerer's own time, as far as it is
 /// known, because dates are of its clock.
 pub fn wait(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
     of_header(headers, now).or_else(|| of_body(body))
+}
+
+/// The time of the answerer, as `Date` tells it.
+pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 /// What `Retry-After` says.

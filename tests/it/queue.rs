@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::harness::{Cloud, Gateway, Message, OK, Upstream, Wire, client, eventually, get, get_with};
 

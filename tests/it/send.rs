@@ -2,6 +2,7 @@
 
 mod cloud;
 mod cut_off;
+mod retry;
 
 use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
 

@@ -106,6 +106,19 @@ fn without_a_word_everything_has_the_documented_default() {
     assert_eq!(sizes, (64 << 10, 1 << 30, 64 << 10));
 }
 
+/// So many at a time; the others wait for so many seconds.
+fn limit(route: &str, at_once: usize, seconds: u64) -> RouteLimit {
+    RouteLimit {
+        shared_as: route.to_owned(),
+        allows: Allows::AtOnce(at_once.try_into().unwrap()),
+        queue_timeout: Duration::from_secs(seconds),
+    }
+}
+
+fn configured_limits(live: &Live) -> Vec<&Option<RouteLimit>> {
+    live.routes.iter().filter(|route| !route.built_in).map(|route| &route.limit).collect()
+}
+
 #[test]
 fn every_built_key_does_what_it_says() {
     let text = include_str!("../../../tests/fixtures/config/full.toml");
@@ -153,14 +166,7 @@ fn every_built_key_does_what_it_says() {
             ("/", "the API".to_owned(), false, None),
         ]
     );
-    let limits: Vec<_> =
-        live.routes.iter().filter(|route| !route.built_in).map(|route| &route.limit).collect();
-    let limit = RouteLimit {
-        shared_as: "/a".to_owned(),
-        allows: Allows::AtOnce(17.try_into().unwrap()),
-        queue_timeout: Duration::from_secs(18),
-    };
-    assert_eq!(limits, [&None, &Some(limit)]);
+    assert_eq!(configured_limits(live), [&None, &Some(limit("/a", 17, 18))]);
     assert_eq!(live.hosts, AllowedHosts::Only(vec!["gateway.example.net".to_owned()]));
     assert_eq!(live.upstream.http2, Http2::Never);
     let ms = |duration: Duration| duration.as_millis();

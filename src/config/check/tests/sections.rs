@@ -172,18 +172,13 @@ fn routes_are_prefixes_that_can_be_compared_byte_for_byte() {
 #[test]
 fn a_route_lets_so_many_in_at_a_time_and_says_how_long_the_others_wait() {
     const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
-    let limit = |text: &str| {
-        let live = good(&format!("{ROUTE}{text}")).live;
-        live.routes.iter().find(|route| route.prefix == "/a").unwrap().limit.clone()
-    };
-    assert_eq!(limit(""), None);
-    let of = |count: usize, seconds: u64| RouteLimit {
-        shared_as: "/a".to_owned(),
-        allows: Allows::AtOnce(count.try_into().unwrap()),
-        queue_timeout: Duration::from_secs(seconds),
-    };
-    assert_eq!(limit("max_concurrent = 1"), Some(of(1, 60)));
-    assert_eq!(limit("max_concurrent = 3\nqueue_timeout = '5s'"), Some(of(3, 5)));
+    for (text, expected) in [
+        ("", None),
+        ("max_concurrent = 1", Some(limit("/a", 1, 60))),
+        ("max_concurrent = 3\nqueue_timeout = '5s'", Some(limit("/a", 3, 5))),
+    ] {
+        assert_eq!(configured_limits(&good(&format!("{ROUTE}{text}")).live), [&expected], "{text}");
+    }
     for (text, why) in [
         ("max_concurrent = 0", "route[0].max_concurrent: 0 is not between 1 and"),
         ("max_concurrent = 'one'", "is not a whole number"),
