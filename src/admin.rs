@@ -2,8 +2,12 @@
 //! delays no request.
 //!
 //! - `/livez`: the process answers. Never depends on Citrix: restarting us would not mend the cloud.
-//! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says what is missing.
+//! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says how each is.
 //! - `/metrics`: Prometheus text.
+//! - `POST /tokens/{customer}/refresh`: a new token now.
+
+mod readiness;
+mod refresh;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,7 +19,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -28,12 +32,10 @@ use tokio::task::JoinSet;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::browser_guard;
-use crate::config::{self, AllowedHosts, Credential};
+use crate::config::{self, AllowedHosts};
 use crate::error::{Failure, Reason};
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::Lifecycle;
 use crate::proxy::Shared;
-use crate::token::slot::Slot;
-use crate::token::status::State;
 use crate::wire::{host, transaction_id};
 
 /// Connections at a time; probes and scrapers need a handful.
@@ -77,8 +79,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
         let admin = Arc::clone(&admin);
         connections.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let answer = admin.answer(request.map(drop));
-                async { Ok::<_, Infallible>(answer) }
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.answer(request.map(drop)).await) }
             });
             let served = Builder::new()
                 .timer(TokioTimer::new())
@@ -95,59 +97,38 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
 
 impl Admin {
     /// Answers one request.
-    pub fn answer(&self, request: Request<()>) -> Answer {
+    pub async fn answer(&self, request: Request<()>) -> Answer {
+        if let Err(failure) = self.guard(&request) {
+            return failed(failure);
+        }
+        let probes = matches!(*request.method(), Method::GET | Method::HEAD);
+        let path = request.uri().path();
+        match path {
+            "/livez" | "/readyz" | "/metrics" if !probes => only("GET, HEAD"),
+            "/livez" => text(StatusCode::OK, "alive\n"),
+            "/readyz" => readiness::answer(self),
+            "/metrics" => self.metrics(),
+            _ if !self.knows(request.headers()) => ask_for_the_secret(),
+            _ => match refresh::customer_of(path) {
+                Some(customer) if request.method() == Method::POST => refresh::answer(self, customer).await,
+                Some(_) => only("POST"),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "there are /livez, /readyz, /metrics and POST /tokens/{customer}/refresh\n",
+                ),
+            },
+        }
+    }
+
+    /// Keeps web pages out.
+    fn guard(&self, request: &Request<()>) -> Result<(), Failure> {
         let live = &self.shared.published.load().live;
-        let authority = match host::authority(request.version(), request.uri(), request.headers()) {
-            Ok(authority) => authority,
-            Err(error) => return failed(Failure::new(Reason::BadRequest, error.to_string())),
-        };
+        let authority = host::authority(request.version(), request.uri(), request.headers())
+            .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
         // `*` is for callers, who may have to show who they are; nobody does here.
         let no_names = AllowedHosts::Only(Vec::new());
         let hosts = if live.hosts == AllowedHosts::Any { &no_names } else { &live.hosts };
-        if let Err(failure) = browser_guard::check(hosts, authority.as_ref(), request.headers()) {
-            return failed(failure);
-        }
-        let open = match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, "/livez") => Some(text(StatusCode::OK, "alive\n")),
-            (&Method::GET | &Method::HEAD, "/readyz") => Some(self.readyz()),
-            (&Method::GET | &Method::HEAD, "/metrics") => Some(self.metrics()),
-            (_, "/livez" | "/readyz" | "/metrics") => {
-                Some(text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n"))
-            }
-            _ => None,
-        };
-        match open {
-            Some(answer) => answer,
-            None if !self.knows(request.headers()) => ask_for_the_secret(),
-            None => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n"),
-        }
-    }
-
-    fn readyz(&self) -> Answer {
-        let published = self.shared.published.load();
-        let credentials = published.live.credentials.iter().zip(&published.slots);
-        let mut missing: Vec<String> =
-            credentials.filter_map(|(one, slot)| self.missing(one, slot)).collect();
-        if self.lifecycle.phase() != Phase::Running {
-            missing.push("the gateway is draining".to_owned());
-        }
-        if missing.is_empty() {
-            return text(StatusCode::OK, "ready\n");
-        }
-        text(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
-    }
-
-    fn missing(&self, credential: &Credential, slot: &Slot) -> Option<String> {
-        let unusable = slot.status().state(self.shared.clock.now()) == State::Unusable;
-        let customer = credential.customer();
-        unusable.then(|| {
-            let why = slot.unavailable();
-            format!(
-                "customer {customer}: {} The next login is due in {} s.",
-                why.reason,
-                why.retry_after.as_secs()
-            )
-        })
+        browser_guard::check(hosts, authority.as_ref(), request.headers())
     }
 
     fn metrics(&self) -> Answer {
@@ -199,6 +180,12 @@ fn ask_for_the_secret() -> Answer {
     let mut answer = text(StatusCode::UNAUTHORIZED, "the admin secret is needed\n");
     let challenge = HeaderValue::from_static("Basic realm=\"citrix-auth-proxy admin\", charset=\"UTF-8\"");
     answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    answer
+}
+
+fn only(methods: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("{methods} only\n"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     answer
 }
 

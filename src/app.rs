@@ -29,6 +29,7 @@ use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::snapshot::Published;
 use crate::tls::{self, TlsError};
+use crate::token::cache::Cache;
 use crate::token::issuer::{HttpIssuer, SetupError};
 use crate::token::keeper::Keeper;
 use crate::token::signals::Signals;
@@ -222,9 +223,15 @@ fn keepers(
 ) -> Result<Vec<Keeper<HttpIssuer>>, StartError> {
     let issuer = HttpIssuer::new(tls.clone(), live.token.request_timeout, clock)?;
     let signals = Signals::register(metrics.registry())?;
+    let cache = live.token_cache.as_ref().map(Cache::new);
     let keeper = |(credential, slot): (&Credential, &Arc<Slot>)| {
         let signals = signals.customer(credential.customer());
-        Keeper::new(credential.clone(), live.token, Arc::clone(slot), issuer.clone(), clock, signals)
+        let keeper =
+            Keeper::new(credential.clone(), live.token, Arc::clone(slot), issuer.clone(), clock, signals);
+        match &cache {
+            Some(cache) => keeper.remembering(cache.clone()),
+            None => keeper,
+        }
     };
     Ok(live.credentials.iter().zip(slots).map(keeper).collect())
 }

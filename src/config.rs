@@ -144,6 +144,8 @@ pub struct Live {
     pub upstream: Upstream,
     /// The token's life.
     pub token: Token,
+    /// Where tokens survive a restart, if anywhere.
+    pub token_cache: Option<TokenCache>,
     /// Bounds.
     pub limits: Limits,
     /// Whether each exchange is logged.
@@ -355,8 +357,17 @@ pub struct Token {
     pub startup_wait: Duration,
     /// One token request, connecting included.
     pub request_timeout: Duration,
-    /// The least time between refreshes that a 401 asked for.
+    /// The least time between refreshes that a 401 or an operator asked for.
     pub min_forced_interval: Duration,
+}
+
+/// Where tokens survive a restart.
+#[derive(Clone, Debug)]
+pub struct TokenCache {
+    /// The file, in a folder that exists.
+    pub file: PathBuf,
+    /// The key it is encrypted with: 32 bytes or more.
+    pub key: SecretSource,
 }
 
 /// Bounds on what callers may use up.

@@ -1,115 +1,61 @@
-//! A small Citrix Cloud: two token endpoints, a handful of services and their quirks (contract 8).
+//! A small Citrix Cloud: two token endpoints, the services with their quirks and limits (contract 8).
 //!
 //! For `demo`, for users' own CI and for our tests. It is a test double: whoever reaches its address may read
 //! its counters and revoke its tokens.
 //!
-//! A request's way: `routes` finds the service in a table, `access` judges token and customer, the service
-//! answers, and `routes` stamps the transaction id under the name which that service uses.
+//! A request's way, in `serve`: `routes` finds the service in a table, `access` judges token and customer, a fault
+//! may befall it, the service answers, and the answer gets the transaction id under the name which that service
+//! uses.
 
 mod access;
+mod access_security;
 mod answers;
 mod args;
+mod call;
+mod canned;
 mod control;
+mod customers;
 mod cvad;
+mod documents;
+mod encoding;
 mod faults;
 mod helpers;
+mod hosts;
 mod jobs;
+mod listener;
 mod monitor;
+mod options;
 mod platform;
 mod query;
+mod rate;
 mod routes;
+mod serve;
+mod services;
 mod state;
 mod stats;
+mod tenants;
 mod tls;
 mod tokens;
+mod trouble;
 mod trust;
+mod tunnel;
 
-use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
-use uuid::Uuid;
-
 pub use args::{EmulatorArgs, run};
-pub use faults::{Faults, TokenFault};
-pub use stats::Stats;
+pub use customers::{Client, ClientSecret, Customer, CustomerError};
+pub use faults::{Faults, Hint, PathFault, PathFaultError, RegionRedirect, TokenFault, Trouble};
+pub use options::{Limits, LinkBase, Links, Options, Tls};
+pub use rate::{Rate, RateError};
+pub use stats::{CustomerStats, ServiceStats, Stats, TokensSeen};
 
+use call::Origin;
+use listener::Listener;
 use state::State;
-
-/// How long to leave the listener alone when accepting failed, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What to emulate. Not `Debug`: it holds the client secret.
-#[derive(Clone)]
-pub struct Options {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Whether to speak TLS, and with which certificate.
-    pub tls: Tls,
-    /// The one customer there is.
-    pub customer_id: String,
-    /// Its API client's id.
-    pub client_id: String,
-    /// Its API client's secret.
-    pub client_secret: String,
-    /// How long a token lives.
-    pub token_lifetime: Duration,
-    /// The customer's one CVAD site.
-    pub site_id: String,
-    /// What goes wrong on purpose.
-    pub faults: Faults,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            tls: Tls::Off,
-            customer_id: "acme".to_owned(),
-            client_id: "emulator-client".to_owned(),
-            client_secret: random_secret(),
-            token_lifetime: Duration::from_secs(3600),
-            site_id: Uuid::new_v4().to_string(),
-            faults: Faults::default(),
-        }
-    }
-}
-
-/// Real secrets end in `==`, which trips callers that forget to url-encode the form (contract 1.1); sixteen
-/// bytes of base64 do too.
-fn random_secret() -> String {
-    STANDARD.encode(Uuid::new_v4().as_bytes())
-}
-
-/// Whether and how the emulator speaks TLS.
-#[derive(Clone, Debug, Default)]
-pub enum Tls {
-    /// Plain HTTP, with HTTP/2 by prior knowledge.
-    #[default]
-    Off,
-    /// A fresh CA and a leaf of it for `localhost`, `127.0.0.1` and `::1`.
-    SelfSigned,
-    /// The user's own certificate.
-    Files {
-        /// The chain, leaf first, as PEM.
-        certificate: PathBuf,
-        /// Its key, as PEM.
-        key: PathBuf,
-    },
-}
 
 /// Why the emulator could not start or tell about itself.
 #[derive(Debug, thiserror::Error)]
@@ -154,42 +100,36 @@ pub struct Emulator {
     address: SocketAddr,
     ca_pem: Option<String>,
     state: Arc<State>,
-    /// Never sent on: the accept loop ends when this is dropped.
-    stop: oneshot::Sender<Infallible>,
-    accepting: JoinHandle<()>,
+    listener: Listener,
+    /// The other region's.
+    region: Option<Listener>,
 }
 
 /// Binds, starts serving on the current tokio runtime and returns at once.
 ///
 /// # Errors
-/// When the address is taken, or a certificate cannot be read or made.
+/// When an address is taken, or a certificate cannot be read or made.
 pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
-    let tls = tls::server(&options.tls)?;
-    let cannot_listen = |source| EmulatorError::Listen { address: options.listen, source };
-    let listener = TcpListener::bind(options.listen).await.map_err(cannot_listen)?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
-    let (acceptor, ca_pem) = match tls {
+    let (acceptor, ca_pem) = match tls::server(&options.tls)? {
         Some(tls::Server { acceptor, ca_pem }) => (Some(acceptor), ca_pem),
         None => (None, None),
     };
-    let state = Arc::new(State::new(options, base_url(address, acceptor.is_some())));
-    let (stop, stopped) = oneshot::channel();
-    let accepting = tokio::spawn(accept(listener, acceptor, Arc::clone(&state), stopped));
-    Ok(Emulator { address, ca_pem, state, stop, accepting })
-}
-
-/// The origin as callers reach it: over TLS by name, as certificates for addresses are rare.
-fn base_url(address: SocketAddr, tls: bool) -> String {
-    let port = address.port();
-    if tls {
-        return format!("https://localhost:{port}");
-    }
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+    let bound = listener::bind(options.listen).await?;
+    let region = match options.region_listen {
+        Some(address) => Some(listener::bind(address).await?),
+        None => None,
     };
-    format!("http://{}", SocketAddr::new(ip, port))
+    let address = bound.address;
+    let url = listener::base_url(address, acceptor.is_some());
+    let region_url = region.as_ref().map(|bound| listener::base_url(bound.address, acceptor.is_some()));
+    let state = Arc::new(State::new(options, url.clone(), region_url.clone()));
+    let region = region.zip(region_url).map(|(bound, url)| {
+        let origin = Origin { url: url.into(), other_region: true };
+        bound.serve(acceptor.clone(), Arc::clone(&state), origin)
+    });
+    let origin = Origin { url: url.into(), other_region: false };
+    let listener = bound.serve(acceptor, Arc::clone(&state), origin);
+    Ok(Emulator { address, ca_pem, state, listener, region })
 }
 
 impl Emulator {
@@ -201,6 +141,11 @@ impl Emulator {
     /// `https://localhost:PORT`, or `http://ADDRESS:PORT` without TLS; no slash at the end.
     pub fn base_url(&self) -> String {
         self.state.base_url.clone()
+    }
+
+    /// The same of the other region's listener.
+    pub fn region_url(&self) -> Option<String> {
+        self.state.region_url.clone()
     }
 
     /// The form endpoint for a customer id or `root`.
@@ -218,39 +163,58 @@ impl Emulator {
         self.ca_pem.as_deref()
     }
 
-    /// The customer.
+    /// Every customer, that of [`Options::customer`] first.
+    pub fn customers(&self) -> impl Iterator<Item = &Customer> {
+        self.state.tenants().map(|tenant| &tenant.customer)
+    }
+
+    /// The first customer.
     pub fn customer_id(&self) -> &str {
-        &self.state.customer_id
+        self.state.first().id()
     }
 
-    /// The customer's site.
+    /// The first customer's first site; empty when it has none.
     pub fn site_id(&self) -> &str {
-        &self.state.site_id
+        self.state.first().customer.sites.first().map_or("", |site| site)
     }
 
-    /// The API client's id.
+    /// The id of the first customer's first API client.
     pub fn client_id(&self) -> &str {
-        &self.state.client_id
+        self.client().map_or("", |client| &client.id)
     }
 
-    /// The API client's secret.
+    /// Its first secret.
     pub fn client_secret(&self) -> &str {
-        &self.state.client_secret
+        self.client().and_then(|client| client.secrets.first()).map_or("", |secret| &secret.value)
+    }
+
+    fn client(&self) -> Option<&Client> {
+        self.state.first().customer.clients.first()
     }
 
     /// What has happened so far.
     pub fn stats(&self) -> Stats {
-        self.state.counters.snapshot()
+        self.state.stats()
     }
 
     /// Revokes every token issued so far; later ones are good.
     pub fn revoke_all(&self) {
-        self.state.tokens.revoke_all();
+        self.state.tokens.revoke(None);
     }
 
     /// Lets every token issued so far expire now.
     pub fn expire_all(&self) {
-        self.state.tokens.expire_all();
+        self.state.tokens.expire(None);
+    }
+
+    /// Lets a secret of an API client expire now, by its position; whether there is such a one.
+    pub fn expire_secret(&self, client_id: &str, index: usize) -> bool {
+        self.state.tenants().any(|tenant| tenant.expire_secret(client_id, index))
+    }
+
+    /// Freezes every customer's site; once activated, each takes `thaws_in` to thaw.
+    pub fn freeze(&self, thaws_in: Duration) {
+        self.state.tenants().for_each(|tenant| tenant.freeze(thaws_in));
     }
 
     /// Replaces what goes wrong on purpose, from the next request on.
@@ -258,59 +222,16 @@ impl Emulator {
         self.state.set_faults(faults);
     }
 
-    /// Closes the listener and every connection, and returns when that is done.
+    /// Lets something befall a path, besides the faults there are.
+    pub fn add_fault(&self, fault: PathFault) {
+        self.state.faults().paths.push(fault);
+    }
+
+    /// Closes the listeners and every connection, and returns when that is done.
     pub async fn stop(self) {
-        drop(self.stop);
-        // A panic in there was reported where it happened.
-        self.accepting.await.ok();
-    }
-}
-
-/// Serves until the sender of `stopped` is dropped.
-async fn accept(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    state: Arc<State>,
-    mut stopped: oneshot::Receiver<Infallible>,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            _ = &mut stopped => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    state.counters.connection();
-                    connections.spawn(connection(stream, tls.clone(), Arc::clone(&state)));
-                }
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            },
+        self.listener.stop().await;
+        if let Some(region) = self.region {
+            region.stop().await;
         }
     }
-    drop(listener);
-    connections.shutdown().await;
-}
-
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) {
-    // Without it, the small last piece of an answer would wait for an acknowledgement.
-    stream.set_nodelay(true).ok();
-    match tls {
-        None => serve(stream, state).await,
-        Some(acceptor) => {
-            // A failed handshake is the caller's affair.
-            if let Ok(stream) = acceptor.accept(stream).await {
-                serve(stream, state).await;
-            }
-        }
-    }
-}
-
-async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
-    let service = service_fn(move |request| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(routes::serve(&state, request).await) }
-    });
-    let builder = auto::Builder::new(TokioExecutor::new());
-    // A connection that breaks is the caller's affair too.
-    builder.serve_connection(TokioIo::new(io), service).await.ok();
 }

@@ -6,10 +6,12 @@
 //!
 //! ```text
 //! issuer (reqwest) ─ answer (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, pages
-//!                                       └─> signals (metrics), tracing
+//!                                       ├─> signals (metrics), tracing
+//!                                       └─> cache (disk, off by default)
 //! ```
 
 pub mod answer;
+pub mod cache;
 pub mod issuer;
 pub mod keeper;
 pub mod outcome;
@@ -18,6 +20,7 @@ pub mod signals;
 pub mod slot;
 pub mod status;
 
+pub use cache::Cache;
 pub use issuer::{Failure, HttpIssuer, Issued, Issuer, Login};
 pub use keeper::Keeper;
 pub use outcome::Outcome;

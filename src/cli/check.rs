@@ -54,17 +54,22 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
-    for credential in &config.live.credentials {
-        let _ = writeln!(text, "customer   {} logs in at {}", credential.customer(), credential.token_url);
+    let customers = &config.live.credentials;
+    for (index, one) in customers.iter().enumerate() {
+        let is_default = customers.len() > 1 && config.live.default_customer == Some(index);
+        let default = if is_default { ", and is meant when a request names none" } else { "" };
+        let _ = writeln!(text, "customer   {} logs in at {}{default}", one.customer(), one.token_url);
     }
     let shown = |route: &&Route| !route.built_in || route.prefix.is_empty();
     for route in config.live.routes.iter().filter(shown) {
-        let to = match (&route.target, config.live.credentials.as_slice()) {
-            (Target::Fixed(destination), _) => destination.url.to_string(),
-            (_, [only]) => only.api.url.to_string(),
-            _ => "the customer's API gateway".to_owned(),
-        };
-        let _ = writeln!(text, "route      {} -> {to}", route.name());
+        if let Target::Fixed(destination) = &route.target {
+            let _ = writeln!(text, "route      {} -> {}", route.name(), destination.url);
+            continue;
+        }
+        for one in customers {
+            let whose = if customers.len() > 1 { format!(" of {}", one.customer()) } else { String::new() };
+            let _ = writeln!(text, "route      {}{whose} -> {}", route.name(), one.api.url);
+        }
     }
     let others = config.live.routes.iter().filter(|route| !shown(route)).count();
     let _ = writeln!(text, "           and {others} built in (docs/services.md)");

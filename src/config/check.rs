@@ -85,6 +85,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let log = process::check_log(&file.log, report);
     let upstream = upstream::check(&file.upstream, report);
     let token = token::check(&file.token, report);
+    let token_cache = token::check_cache(&file.token, report);
     let limits = limits::check(&file.limits, report);
     let known = customers.as_ref().map_or(&[][..], |customers| &customers.credentials);
     let routes = route::check(&file.route, BuiltIn::new(known), report);
@@ -107,6 +108,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         hosts: listen.hosts,
         upstream,
         token,
+        token_cache,
         limits,
         access_log,
         drain_timeout,

@@ -1,6 +1,8 @@
 //! Who may use a service: length, token, `Accept`, customer, in that order, each refused in the words of the
 //! service that is asked (contract 2, 3 and 7).
 
+use std::sync::Arc;
+
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 use super::answers::{self, Response};
 use super::state::State;
 use super::stats::count;
+use super::tenants::{Identity, Tenant};
 use crate::citrix::headers::CITRIX_CUSTOMER_ID;
 
 /// How a service treats every request of its own.
@@ -19,14 +22,14 @@ pub(super) struct Access {
     /// `Accept` must be exactly `application/json`.
     pub(super) exact_accept: bool,
     /// Where the customer is told.
-    pub(super) customer: Customer,
+    pub(super) customer: CustomerIn,
     /// In which words it refuses.
     pub(super) dialect: Dialect,
 }
 
 /// Where a service expects the customer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Customer {
+pub(super) enum CustomerIn {
     /// In `Citrix-CustomerId`.
     Header,
     /// In the path.
@@ -75,52 +78,70 @@ impl Standing {
     }
 }
 
-/// The refusal of a request, if it is to be refused. `path_customer` is the customer in its path.
-pub(super) fn refusal(
+/// Whose token a request carries, or its refusal. `path_customer` is the customer in its path.
+pub(super) fn admit(
     state: &State,
     access: Access,
     parts: &Parts,
     path_customer: Option<&str>,
     transaction: &str,
-) -> Option<Response> {
+) -> Result<Identity, Box<Response>> {
     if lacks_length(parts) {
         let page =
             "<h2>Length Required</h2><hr><p>HTTP Error 411. The request must have a content length.</p>";
-        return Some(answers::html(StatusCode::LENGTH_REQUIRED, page));
+        return Err(Box::new(answers::html(StatusCode::LENGTH_REQUIRED, page)));
     }
-    let standing = request_standing(state, &parts.headers, access.plain_bearer);
+    let access = match access.dialect {
+        Dialect::SystemLog if state.system_log_forbids => Access { dialect: Dialect::Standard, ..access },
+        _ => access,
+    };
+    let (standing, identity) = request_standing(state, &parts.headers, access.plain_bearer);
     state.counters.standing(standing);
-    if standing != Standing::Valid {
-        return Some(access.dialect.no_token(standing, transaction));
+    let named = named_customer(state, parts, path_customer);
+    if let Some(tenant) = named.or(identity.as_ref().map(|identity| &identity.tenant)) {
+        tenant.count_token(standing);
     }
+    let Some(identity) = identity.filter(|_| standing == Standing::Valid) else {
+        return Err(Box::new(access.dialect.no_token(standing, transaction)));
+    };
     if access.exact_accept && !accepts_exactly_json(&parts.headers) {
         let detail = "The requested media type is not acceptable.";
-        return Some(answers::standard_error(
-            StatusCode::NOT_ACCEPTABLE,
-            "common/notAcceptable",
-            detail,
-            json!([]),
-        ));
+        let kind = "common/notAcceptable";
+        return Err(Box::new(answers::standard_error(StatusCode::NOT_ACCEPTABLE, kind, detail, json!([]))));
     }
-    let refusal = wrong_customer(state, access, &parts.headers, path_customer, transaction);
-    if refusal.is_some() {
+    if let Some(refusal) =
+        wrong_customer(&identity.tenant, access, &parts.headers, path_customer, transaction)
+    {
         count(&state.counters.refused_customer);
+        if let Some(foreign) = named.filter(|named| !Arc::ptr_eq(named, &identity.tenant)) {
+            count(&state.counters.foreign_token);
+            foreign.stats().tokens.foreign_token += 1;
+        }
+        return Err(Box::new(refusal));
     }
-    refusal
+    Ok(identity)
+}
+
+/// The customer that a request names, if there is such a one.
+fn named_customer<'a>(state: &'a State, parts: &Parts, in_path: Option<&str>) -> Option<&'a Arc<Tenant>> {
+    let in_header = parts.headers.get(CITRIX_CUSTOMER_ID).map(HeaderValue::as_bytes);
+    state.tenant(in_path.map(str::as_bytes).or(in_header)?)
 }
 
 fn wrong_customer(
-    state: &State,
+    tenant: &Tenant,
     access: Access,
     headers: &HeaderMap,
     path_customer: Option<&str>,
     transaction: &str,
 ) -> Option<Response> {
-    let ours = |name: &[u8]| name.eq_ignore_ascii_case(state.customer_id.as_bytes());
+    let ours = |name: &[u8]| tenant.is_called(name);
     let mut named = headers.get_all(CITRIX_CUSTOMER_ID).iter();
     match (access.customer, path_customer, named.next()) {
-        (Customer::Path, Some(customer), _) if !ours(customer.as_bytes()) => Some(access.dialect.forbidden()),
-        (Customer::Header, _, None) => Some(access.dialect.no_customer(transaction)),
+        (CustomerIn::Path, Some(customer), _) if !ours(customer.as_bytes()) => {
+            Some(access.dialect.forbidden())
+        }
+        (CustomerIn::Header, _, None) => Some(access.dialect.no_customer(transaction)),
         (_, _, Some(customer)) if !ours(customer.as_bytes()) || named.next().is_some() => {
             Some(access.dialect.forbidden())
         }
@@ -129,7 +150,7 @@ fn wrong_customer(
 }
 
 impl Dialect {
-    fn no_token(self, standing: Standing, transaction: &str) -> Response {
+    pub(super) fn no_token(self, standing: Standing, transaction: &str) -> Response {
         let missing = standing == Standing::Missing;
         let reason = if missing { "missing" } else { "invalid" };
         match self {
@@ -171,10 +192,7 @@ impl Dialect {
                 StatusCode::FORBIDDEN,
                 "Access denied to query Monitor objects : Invalid Customer.",
             ),
-            Self::Standard | Self::Cvad | Self::AccessSecurity => {
-                let detail = "User is not authenticated for the specified resource.";
-                answers::standard_error(StatusCode::FORBIDDEN, "common/authorization", detail, json!([]))
-            }
+            Self::Standard | Self::Cvad | Self::AccessSecurity => answers::not_authorized(),
         }
     }
 }
@@ -200,20 +218,24 @@ fn accepts_exactly_json(headers: &HeaderMap) -> bool {
     accepts.next().is_some_and(|accept| accept == "application/json") && accepts.next().is_none()
 }
 
-fn request_standing(state: &State, headers: &HeaderMap, plain_bearer: bool) -> Standing {
+fn request_standing(state: &State, headers: &HeaderMap, plain_bearer: bool) -> (Standing, Option<Identity>) {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
-        (None, _) => Standing::Missing,
-        (Some(field), None) => field_standing(state, field, plain_bearer),
-        (Some(_), Some(_)) => Standing::Malformed,
+        (None, _) => (Standing::Missing, None),
+        (Some(field), None) => field_standing(state, field.as_bytes(), plain_bearer),
+        (Some(_), Some(_)) => (Standing::Malformed, None),
     }
 }
 
-/// What one field's value is worth.
-pub(super) fn field_standing(state: &State, field: &HeaderValue, plain_bearer: bool) -> Standing {
-    match field.to_str().ok().and_then(|text| bearer_token(text, plain_bearer)) {
+/// What one field's value is worth, and whose token it is if it was ever issued.
+pub(super) fn field_standing(
+    state: &State,
+    field: &[u8],
+    plain_bearer: bool,
+) -> (Standing, Option<Identity>) {
+    match std::str::from_utf8(field).ok().and_then(|text| bearer_token(text, plain_bearer)) {
         Some(token) => state.tokens.standing(token),
-        None => Standing::Malformed,
+        None => (Standing::Malformed, None),
     }
 }
 

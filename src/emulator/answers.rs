@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -131,11 +132,44 @@ pub(super) fn apim_error(status: StatusCode, message: &str) -> Response {
 }
 
 /// What it says to one who is too fast.
-pub(super) fn apim_rate_limited(seconds: u16) -> Response {
+pub(super) fn apim_rate_limited(seconds: u64) -> Response {
     let message = format!("Rate limit is exceeded. Try again in {seconds} seconds.");
-    let body = ApimError { status_code: 429, message: &message, activity_id: None };
-    with(json(StatusCode::TOO_MANY_REQUESTS, &body), RETRY_AFTER, seconds)
+    with(apim_too_many(&message), RETRY_AFTER, seconds)
 }
+
+/// 429 of the API gateway, without a hint of its own.
+pub(super) fn apim_too_many(message: &str) -> Response {
+    json(StatusCode::TOO_MANY_REQUESTS, &ApimError { status_code: 429, message, activity_id: None })
+}
+
+/// How a refused caller learns when to come back: whole seconds, at least one.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// 403 for a customer or a region that is not the token's.
+pub(super) fn not_authorized() -> Response {
+    let detail = "User is not authenticated for the specified resource.";
+    standard_error(StatusCode::FORBIDDEN, "common/authorization", detail, Value::Array(Vec::new()))
+}
+
+/// 415 with the type that would do.
+pub(super) fn unsupported_media_type() -> Response {
+    let detail = "The content type must be application/json; charset=utf-8.";
+    let kind = "common/unsupportedMediaType";
+    standard_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, detail, Value::Array(Vec::new()))
+}
+
+/// 400 that names the argument.
+pub(super) fn invalid_argument(name: &str) -> Response {
+    let parameters = serde_json::json!([{ "name": "argument", "value": name }]);
+    let detail = "An argument of the request is invalid.";
+    standard_error(StatusCode::BAD_REQUEST, "common/invalidArgument", detail, parameters)
+}
+
+/// An answer of the API gateway that carries no transaction id (contract 3).
+#[derive(Clone, Copy)]
+pub(super) struct Untraced;
 
 /// The id of a made-up object: the same at every start, and not to be mistaken for a random one.
 pub(super) fn synthetic_id(collection: u16, index: usize) -> String {
@@ -161,8 +195,16 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
 /// Until then and not until the body is dropped: over HTTP/2 the caller may have the end of the stream, and
 /// send its next request, before the server gets round to dropping the body.
 pub(super) struct Holding<T> {
-    pub(super) body: Body,
-    pub(super) held: Option<T>,
+    body: Body,
+    held: Option<T>,
+}
+
+impl<T> Holding<T> {
+    /// Holds it until the body's end; not at all when there is no body.
+    pub(super) fn new(body: Body, held: T) -> Self {
+        let held = Some(held).filter(|_| !http_body::Body::is_end_stream(&body));
+        Self { body, held }
+    }
 }
 
 impl<T: Unpin> http_body::Body for Holding<T> {

@@ -6,7 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Emulator, EmulatorError, Faults, Options, Tls, TokenFault, start};
+use super::{
+    Client, ClientSecret, Customer, Emulator, EmulatorError, Faults, Limits, LinkBase, Links, Options,
+    PathFault, Rate, RegionRedirect, Tls, TokenFault, start,
+};
 
 /// Runs the built-in Citrix Cloud emulator alone.
 #[derive(Clone, clap::Args)]
@@ -26,27 +29,83 @@ pub struct EmulatorArgs {
     /// The key of --tls-cert (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// The customer
+    /// Listen there too, as the API gateway of another region
+    #[arg(long, value_name = "ADDR")]
+    pub region_listen: Option<SocketAddr>,
+    /// The first customer
     #[arg(long, value_name = "ID", default_value = "acme")]
     pub customer_id: String,
-    /// The API client's id
+    /// Its API client's id
     #[arg(long, value_name = "ID", default_value = "emulator-client")]
     pub client_id: String,
-    /// The API client's secret [default: a random one]
+    /// A secret of that client, with @TIME behind it one that expires [default: a random one]
     #[arg(long, value_name = "SECRET")]
-    pub client_secret: Option<String>,
-    /// The site's id, a GUID [default: a random one]
+    pub client_secret: Vec<ClientSecret>,
+    /// A site's id, a GUID [default: a random one]
     #[arg(long, value_name = "GUID")]
-    pub site_id: Option<String>,
+    pub site_id: Vec<String>,
+    /// Further customers
+    #[arg(
+        long,
+        value_name = "CUSTOMER",
+        help = "A further customer: ID[,site=GUID...][,client=ID[,secret=SECRET[@TIME]...]...]"
+    )]
+    pub customer: Vec<Customer>,
     /// How long a token lives
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub token_lifetime: Duration,
+    /// How many logins there may be, such as 10/1m [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub login_rate: Option<Rate>,
+    /// How often a customer may ask Secure Private Access
+    #[arg(long, value_name = "RATE", default_value = "1000/1m")]
+    pub access_security_rate: Rate,
+    /// How often a customer may ask for Endpoint Management reports
+    #[arg(long, value_name = "RATE", default_value = "5/1m")]
+    pub endpoint_management_rate: Rate,
+    /// Let the system log refuse a wrong customer with 403 instead of 401
+    #[arg(long)]
+    pub system_log_forbids: bool,
+    /// What absolute links begin with: own, called (the Host of the request), or an origin
+    #[arg(long, value_name = "BASE", default_value = "own")]
+    pub link_base: LinkBase,
+    /// Make Monitor's links relative
+    #[arg(long)]
+    pub relative_links: bool,
+    /// Write every / in JSON as \/
+    #[arg(long)]
+    pub escaped_slashes: bool,
+    /// How long a machine is at least; 7230 makes pages of 7 MB
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub machine_bytes: usize,
+    /// Compress no answer
+    #[arg(long)]
+    pub no_compression: bool,
     /// How long services take to answer
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub latency: Duration,
+    /// How long Monitor takes besides
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub monitor_latency: Duration,
     /// How the token endpoints misbehave
     #[arg(long, value_name = "FAULT", value_enum)]
     pub token_fault: Option<TokenFault>,
+    /// What befalls paths
+    #[arg(
+        long,
+        value_name = "FAULT",
+        help = "What befalls a path: PATH=TROUBLE[:SECONDS][*TIMES], such as /monitorodata=429-date:5*3"
+    )]
+    pub fault: Vec<PathFault>,
+    /// Redirect Secure Private Access to another region: other (--region-listen), or a URL
+    #[arg(long, value_name = "URL")]
+    pub region_redirect: Option<RegionRedirect>,
+    /// Freeze the sites; once activated they take that long to thaw
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub frozen: Option<Duration>,
+    /// How many seconds the cloud's clock is ahead
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_skew: i64,
     /// Send no transaction ids
     #[arg(long)]
     pub no_transaction_ids: bool,
@@ -61,21 +120,48 @@ impl EmulatorArgs {
             _ if self.tls => Tls::SelfSigned,
             _ => Tls::Off,
         };
-        let default = Options::default();
         Options {
             listen: self.listen,
+            region_listen: self.region_listen,
             tls,
-            customer_id: self.customer_id.clone(),
-            client_id: self.client_id.clone(),
-            client_secret: self.client_secret.clone().unwrap_or(default.client_secret),
+            customer: self.first_customer(),
+            more_customers: self.customer.clone(),
             token_lifetime: self.token_lifetime,
-            site_id: self.site_id.clone().unwrap_or(default.site_id),
+            limits: Limits {
+                logins: self.login_rate,
+                access_security: self.access_security_rate,
+                endpoint_management: self.endpoint_management_rate,
+            },
+            system_log_forbids: self.system_log_forbids,
+            links: Links {
+                base: self.link_base.clone(),
+                relative: self.relative_links,
+                escaped: self.escaped_slashes,
+            },
+            machine_bytes: self.machine_bytes,
+            compress: !self.no_compression,
             faults: Faults {
                 token: self.token_fault,
                 latency: self.latency,
+                monitor_latency: self.monitor_latency,
                 no_transaction_ids: self.no_transaction_ids,
+                paths: self.fault.clone(),
+                region_redirect: self.region_redirect.clone(),
+                clock_skew: self.clock_skew,
             },
         }
+    }
+
+    fn first_customer(&self) -> Customer {
+        let mut client = Client::new(&self.client_id);
+        if !self.client_secret.is_empty() {
+            client.secrets.clone_from(&self.client_secret);
+        }
+        let mut customer = Customer { clients: vec![client], ..Customer::new(&self.customer_id) };
+        if !self.site_id.is_empty() {
+            customer.sites.clone_from(&self.site_id);
+        }
+        customer
     }
 }
 
@@ -87,6 +173,9 @@ pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
     // Before the report: whoever has read it may send a signal.
     let signal = end_signal()?;
     let emulator = start(args.options()).await?;
+    if let Some(thaws_in) = args.frozen {
+        emulator.freeze(thaws_in);
+    }
     // Absolute, as the gateway may run elsewhere.
     let ca_out = args.ca_out.map(std::path::absolute).transpose()?;
     if let (Some(path), Some(pem)) = (&ca_out, emulator.ca_pem()) {
@@ -103,9 +192,9 @@ pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
 
 /// An environment file for the gateway, with everything else in comments.
 fn report(emulator: &Emulator, ca: Option<&Path>) -> String {
-    let Emulator { state, address, .. } = emulator;
-    let (url, token_url) = (emulator.base_url(), emulator.token_url(&state.customer_id));
-    let (customer, client, secret) = (&state.customer_id, &state.client_id, &state.client_secret);
+    let address = emulator.address();
+    let (customer, client, secret) = (emulator.customer_id(), emulator.client_id(), emulator.client_secret());
+    let (url, token_url) = (emulator.base_url(), emulator.token_url(customer));
     let mut environment = format!(
         "CITRIX_CUSTOMER_ID={customer}\n\
          CITRIX_CLIENT_ID={client}\n\
@@ -125,12 +214,16 @@ fn report(emulator: &Emulator, ca: Option<&Path>) -> String {
         environment += &format!("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE={}\n", ca.display());
         file += &format!("# [upstream]\n# ca_file = {ca:?}\n");
     }
+    let region = emulator.region_url().map(|url| format!("# other region: {url}\n")).unwrap_or_default();
+    let others = other_customers(emulator);
     format!(
         "# Citrix Cloud emulator, listening on {address}\n\
          # base URL: {url}\n\
          # token URL: {token_url}\n\
          # token URL of the legacy JSON endpoint: {}\n\
          # site: {}\n\
+         {region}\
+         {others}\
          # counters: {url}/_emulator/stats\n\
          #\n\
          # In the gateway's environment:\n\
@@ -139,8 +232,22 @@ fn report(emulator: &Emulator, ca: Option<&Path>) -> String {
          # Or in its configuration file:\n\
          {file}",
         emulator.trust_url(),
-        state.site_id,
+        emulator.site_id(),
     )
+}
+
+/// A line for each customer that the environment does not tell.
+fn other_customers(emulator: &Emulator) -> String {
+    let mut lines = String::new();
+    for customer in emulator.customers().skip(1) {
+        for client in &customer.clients {
+            let secrets: Vec<_> = client.secrets.iter().map(|secret| &secret.value[..]).collect();
+            let (secrets, sites) = (secrets.join(" "), customer.sites.join(" "));
+            lines +=
+                &format!("# customer {}: client {} secret {secrets} site {sites}\n", customer.id, client.id);
+        }
+    }
+    lines
 }
 
 /// Resolves at the first SIGINT or SIGTERM; both are caught from the call on.
@@ -188,10 +295,37 @@ mod tests {
         let options = parse(line).unwrap().options();
         assert!(matches!(options.tls, Tls::SelfSigned));
         assert_eq!(options.token_lifetime, Duration::from_secs(5));
-        assert_eq!(options.client_secret, "x==");
+        assert_eq!(options.customer.clients[0].secrets[0].value, "x==");
         let latency = Duration::from_millis(20);
         let token = Some(TokenFault::ErrorIn200);
-        assert_eq!(options.faults, Faults { token, latency, no_transaction_ids: false });
+        assert_eq!(options.faults, Faults { token, latency, ..Faults::default() });
+    }
+
+    #[test]
+    fn without_options_it_is_the_default() {
+        let options = parse("emulator").unwrap().options();
+        let default = Options::default();
+        assert_eq!(options.limits, default.limits);
+        assert_eq!(options.links, default.links);
+        assert_eq!(options.faults, default.faults);
+        assert_eq!((options.machine_bytes, options.compress), (default.machine_bytes, default.compress));
+        assert_eq!(options.customer.id, default.customer.id);
+        assert_eq!(options.customer.clients[0].id, default.customer.clients[0].id);
+    }
+
+    #[test]
+    fn customers_limits_links_and_faults_come_from_the_command_line() {
+        let line = "emulator --customer contoso,secret=y== --customer fabrikam --client-secret a --client-secret b@1h \
+                    --site-id s1 --site-id s2 --login-rate 3/10s --link-base https://api-eu.cloud.com \
+                    --fault /cvad=502*2 --fault /=429-body --region-redirect other --clock-skew -300";
+        let options = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap().options();
+        let ids: Vec<_> = options.more_customers.iter().map(|customer| &customer.id[..]).collect();
+        assert_eq!(ids, ["contoso", "fabrikam"]);
+        assert_eq!((options.customer.clients[0].secrets.len(), options.customer.sites.len()), (2, 2));
+        assert_eq!(options.limits.logins, Some(Rate { count: 3, per: Duration::from_secs(10) }));
+        assert_eq!(options.links.base, LinkBase::Origin("https://api-eu.cloud.com".to_owned()));
+        assert_eq!((options.faults.paths.len(), options.faults.clock_skew), (2, -300));
+        assert_eq!(options.faults.region_redirect, Some(RegionRedirect::Other));
     }
 
     #[test]

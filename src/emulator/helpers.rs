@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::access::field_standing;
 use super::answers::{self, Response};
-use super::routes::Call;
+use super::call::Call;
 use super::state::State;
 
 /// How much of a body `/echo` shows.
@@ -56,7 +56,7 @@ pub(super) async fn echo(mut call: Call<'_>) -> Response {
 fn show(state: &State, headers: &HeaderMap) -> Value {
     let show = |(name, value): (&http::HeaderName, &HeaderValue)| {
         if [AUTHORIZATION, PROXY_AUTHORIZATION].contains(name) {
-            json!([name.as_str(), field_standing(state, value, true).label()])
+            json!([name.as_str(), field_standing(state, value.as_bytes(), true).0.label()])
         } else {
             json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])
         }

@@ -1,38 +1,37 @@
-//! Monitor OData: one query at a time, absolute links, errors as text (contract 3 and 4).
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+//! Monitor OData: links to the next page, errors as text (contract 3 and 4); and the analytics that are read in the
+//! same way.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
-use http_body_util::BodyExt as _;
 use serde_json::{Map, Value, json};
 
-use super::answers::{self, Holding, Response};
+use super::answers::{self, Response};
+use super::call::Call;
 use super::query::{Query, is_named};
-use super::routes::Call;
-use super::stats::{Counters, count};
 
 const ROWS: usize = 2500;
 const PAGE: usize = 1000;
 /// Whole collections: `Machines`, and a few more that are made of the same rows.
 const ENTITIES: [&str; 6] = ["Machines", "Sessions", "Connections", "Users", "DesktopGroups", "Applications"];
+const ANALYTICS: [&str; 3] = ["sessions", "machines", "users"];
 
 /// `GET {Entity}?$top=…&$skip=…`.
 pub(super) async fn answer(call: &Call<'_>) -> Response {
-    let Some(slot) = Slot::take(&call.state.counters) else {
-        return answers::apim_rate_limited(1);
-    };
-    call.state.latency().await;
-    page(call).map(|body| Holding { body, held: Some(slot) }.boxed_unsync())
+    call.state.monitor_latency().await;
+    page(call, &ENTITIES)
 }
 
-fn page(call: &Call<'_>) -> Response {
+/// `GET /casodata/{sessions|machines|users}`, of an hour if one is named.
+pub(super) fn analytics(call: &Call<'_>) -> Response {
+    page(call, &ANALYTICS)
+}
+
+fn page(call: &Call<'_>, entities: &[&str]) -> Response {
     if !call.is_get() {
         return answers::text(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed.");
     }
     let [entity] = call.rest[..] else { return no_resource() };
-    let Some(entity) = ENTITIES.iter().find(|name| name.eq_ignore_ascii_case(entity)) else {
+    let Some(entity) = entities.iter().find(|name| name.eq_ignore_ascii_case(entity)) else {
         return no_resource();
     };
     let query = call.query();
@@ -45,9 +44,10 @@ fn page(call: &Call<'_>) -> Response {
     let wanted = top.unwrap_or(ROWS).min(ROWS - first);
     let rows = wanted.min(PAGE);
 
-    let base = format!("{}/monitorodata", call.state.base_url);
+    // Relative links are relative to the service, which the context tells (OData JSON 4.01, section 4.6).
+    let base = if call.state.links.relative { String::new() } else { call.link_base() + "/" };
     let mut body = Map::new();
-    body.insert("@odata.context".to_owned(), json!(format!("{base}/$metadata#{entity}")));
+    body.insert("@odata.context".to_owned(), json!(format!("{base}$metadata#{entity}")));
     if query.get("$count").is_some_and(|value| value == "true") {
         body.insert("@odata.count".to_owned(), json!(ROWS));
     }
@@ -76,7 +76,7 @@ fn next_link(base: &str, entity: &str, query: Query<'_>, top: Option<usize>, ski
     let mut pairs: Vec<_> = query.pairs().filter(|pair| !moved(pair)).map(str::to_owned).collect();
     pairs.extend(top.map(|top| format!("$top={top}")));
     pairs.push(format!("$skip={skip}"));
-    format!("{base}/{entity}?{}", pairs.join("&"))
+    format!("{base}{entity}?{}", pairs.join("&"))
 }
 
 fn row(entity: &str, index: usize) -> Value {
@@ -89,26 +89,4 @@ fn row(entity: &str, index: usize) -> Value {
         "CreatedDate": "2025-01-15T08:30:00Z",
         "ModifiedDate": "2025-01-15T08:30:00Z",
     })
-}
-
-/// The tenant's one slot; there is one tenant.
-struct Slot(Arc<Counters>);
-
-impl Slot {
-    fn take(counters: &Arc<Counters>) -> Option<Self> {
-        let before = counters.monitor_in_flight.fetch_add(1, Relaxed);
-        counters.monitor_concurrency_peak.fetch_max(before + 1, Relaxed);
-        let slot = Self(Arc::clone(counters));
-        if before > 0 {
-            count(&counters.monitor_rate_limited);
-            return None;
-        }
-        Some(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.monitor_in_flight.fetch_sub(1, Relaxed);
-    }
 }

@@ -9,6 +9,11 @@ impl<'a> Query<'a> {
         Self(uri.query().unwrap_or_default())
     }
 
+    /// Of a path that is written down instead of asked for.
+    pub(super) fn of(text: &'a str) -> Self {
+        Self(text)
+    }
+
     /// The raw pairs, `name=value` or `name`, without empty ones.
     pub(super) fn pairs(self) -> impl Iterator<Item = &'a str> {
         self.0.split('&').filter(|pair| !pair.is_empty())
@@ -20,6 +25,11 @@ impl<'a> Query<'a> {
             let (_, value) = pair.split_once('=').unwrap_or((pair, ""));
             decode(value)
         })
+    }
+
+    /// Whether the parameter says `true`, in any letter case.
+    pub(super) fn is_true(self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// The parameter as a number: `Ok(None)` when absent, `Err` when it is not one.

@@ -1,43 +1,50 @@
-//! Which service a path belongs to, and what all of them have in common.
+//! Which service a host and path belong to.
 
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request};
-use hyper::body::Incoming;
-use uuid::Uuid;
+use http::HeaderName;
 
-use super::access::{Access, Customer, Dialect, refusal};
-use super::answers::{self, Response};
-use super::query::Query;
-use super::state::State;
-use super::stats::count;
-use super::{control, cvad, helpers, monitor, platform, trust};
+use super::access::{Access, CustomerIn, Dialect};
+use super::canned::{self, Canned};
+use super::hosts::{self, Hosts};
+use super::stats::MONITOR;
 use crate::citrix::headers::{CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID};
 
 /// One row of the table.
-struct Service {
+pub(super) struct Service {
+    /// Its name in the counters.
+    pub(super) name: &'static str,
+    hosts: Hosts,
     /// The first segments of its paths, in any letter case; `{customer}` and `{any}` match every segment.
     pattern: &'static str,
-    handler: Handler,
+    pub(super) handler: Handler,
     /// The header in which it tells the transaction id, if it does (contract 3).
-    transaction: Option<HeaderName>,
+    pub(super) transaction: Option<HeaderName>,
     /// Who may use it; anybody when none.
-    access: Option<Access>,
+    pub(super) access: Option<Access>,
 }
 
 /// Who answers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Handler {
+#[derive(Clone, Copy)]
+pub(super) enum Handler {
     Control,
     Oauth2,
     Trust,
     Cvad,
     CvadMe,
+    Activation,
     Monitor,
     SystemLog,
     ResourceLocations,
-    ServiceStates,
     AccessSecurity,
     AppConfiguration,
+    Analytics,
+    SessionRecording,
+    AppLayering,
+    Adm,
+    EndpointManagement,
+    /// Small fixed answers.
+    Canned(&'static [Canned]),
+    /// An address that Citrix has retired.
+    Retired,
     Echo,
     Upload,
     Download,
@@ -48,152 +55,91 @@ enum Handler {
 const STANDARD: Access = Access {
     plain_bearer: false,
     exact_accept: false,
-    customer: Customer::Header,
+    customer: CustomerIn::Header,
     dialect: Dialect::Standard,
 };
 const SYSTEM_LOG: Access = Access { dialect: Dialect::SystemLog, ..STANDARD };
 const CVAD: Access = Access { exact_accept: true, dialect: Dialect::Cvad, ..STANDARD };
-const DIRECT: Access = Access { plain_bearer: true, customer: Customer::Path, ..CVAD };
-const MONITOR: Access = Access { dialect: Dialect::Monitor, ..STANDARD };
-const ACCESS_SECURITY: Access = Access { exact_accept: true, dialect: Dialect::AccessSecurity, ..STANDARD };
+const DIRECT: Access = Access { plain_bearer: true, customer: CustomerIn::Path, ..CVAD };
+const MONITOR_ACCESS: Access = Access { dialect: Dialect::Monitor, ..STANDARD };
+const SECURITY: Access = Access { exact_accept: true, dialect: Dialect::AccessSecurity, ..STANDARD };
 const APP_CONFIGURATION: Access = Access { plain_bearer: true, ..STANDARD };
-/// The classic hosts.
-const CLASSIC: Access = Access { customer: Customer::Path, ..STANDARD };
+/// The customer is in the path.
+const CLASSIC: Access = Access { customer: CustomerIn::Path, ..STANDARD };
 /// Ours: a token is wanted, a customer is not.
-const HELPER: Access = Access { customer: Customer::Optional, ..STANDARD };
+const HELPER: Access = Access { customer: CustomerIn::Optional, ..STANDARD };
+
+const NEW: Option<HeaderName> = Some(CITRIX_TRANSACTION_ID);
+const OLD: Option<HeaderName> = Some(X_CWS_TRANSACTION_ID);
+const CC: Option<HeaderName> = Some(CC_TRANSACTION_ID);
 
 /// The first row that matches is the one.
 #[rustfmt::skip]
-static SERVICES: [Service; 17] = [
-    open("/_emulator",                                     Handler::Control,           None),
-    open("/cctrustoauth2/{customer}/tokens/clients",       Handler::Oauth2,            Some(X_CWS_TRANSACTION_ID)),
-    open("/{customer}/tokens/clients",                     Handler::Trust,             Some(X_CWS_TRANSACTION_ID)),
+static SERVICES: [Service; 43] = [
+    row("emulator", Hosts::Any, "/_emulator", Handler::Control, None, None),
+    row("token", hosts::API, "/cctrustoauth2/{customer}/tokens/clients", Handler::Oauth2, OLD, None),
+    row("trust", hosts::TRUST, "/{customer}/tokens/clients", Handler::Trust, OLD, None),
 
-    guarded("/cvad/manage",                                Handler::Cvad,              Some(CITRIX_TRANSACTION_ID), CVAD),
-    guarded("/citrix/orchestration/api/me",                Handler::CvadMe,            Some(CITRIX_TRANSACTION_ID), DIRECT),
-    guarded("/citrix/orchestration/api/{customer}/{any}",  Handler::Cvad,              Some(CITRIX_TRANSACTION_ID), DIRECT),
-    guarded("/monitorodata",                               Handler::Monitor,           None,                        MONITOR),
-    guarded("/systemlog",                                  Handler::SystemLog,         Some(CC_TRANSACTION_ID),     SYSTEM_LOG),
-    guarded("/resourcelocations",                          Handler::ResourceLocations, Some(CITRIX_TRANSACTION_ID), STANDARD),
-    guarded("/accessSecurity",                             Handler::AccessSecurity,    Some(CITRIX_TRANSACTION_ID), ACCESS_SECURITY),
-    guarded("/aca",                                        Handler::AppConfiguration,  Some(CITRIX_TRANSACTION_ID), APP_CONFIGURATION),
+    row("cvad", hosts::API, "/cvad/manage", Handler::Cvad, NEW, Some(CVAD)),
+    row("activation", hosts::API, "/resourceprovider/{customer}/site/activation", Handler::Activation, NEW, Some(CLASSIC)),
+    row("monitor-retired", hosts::DIRECT, "/citrix/monitor/odata", Handler::Retired, None, None),
+    row("cvad-retired", hosts::DIRECT, "/citrix/orchestration/api/v1", Handler::Retired, NEW, None),
+    row("cvad-retired", hosts::DIRECT, "/citrix/orchestration/api/techpreview", Handler::Retired, NEW, None),
+    row("cvad-retired", hosts::API, "/cvadapis", Handler::Retired, NEW, None),
+    row("cvad-direct", hosts::DIRECT, "/citrix/orchestration/api/me", Handler::CvadMe, NEW, Some(DIRECT)),
+    row("cvad-direct", hosts::DIRECT, "/citrix/orchestration/api/ping", Handler::Canned(canned::PING), NEW, None),
+    row("cvad-direct", hosts::DIRECT, "/citrix/orchestration/api/{customer}/{any}", Handler::Cvad, NEW, Some(DIRECT)),
+    row(MONITOR, hosts::API, "/monitorodata", Handler::Monitor, None, Some(MONITOR_ACCESS)),
+    row("analytics", hosts::API, "/casodata", Handler::Analytics, None, Some(MONITOR_ACCESS)),
+    row("systemlog", hosts::API, "/systemlog", Handler::SystemLog, CC, Some(SYSTEM_LOG)),
+    row("access-security", hosts::API, "/accessSecurity", Handler::AccessSecurity, NEW, Some(SECURITY)),
+    row("access-security", hosts::API, "/feature-data_accesssecurity", Handler::AccessSecurity, NEW, Some(SECURITY)),
+    row("resource-locations", hosts::API, "/resourcelocations", Handler::ResourceLocations, NEW, Some(STANDARD)),
+    row("administrators", hosts::API, "/administrators", Handler::Canned(canned::ADMINISTRATORS), NEW, Some(STANDARD)),
+    row("licensing", hosts::API, "/licensing", Handler::Canned(canned::LICENSING), CC, Some(STANDARD)),
+    row("notifications", hosts::API, "/notifications", Handler::Canned(canned::NOTIFICATIONS), OLD, Some(STANDARD)),
+    row("connectors", hosts::API, "/connectors", Handler::Canned(canned::CONNECTORS), NEW, Some(STANDARD)),
+    row("catalogs", hosts::API, "/catalogservice/{customer}/{any}", Handler::Canned(canned::CATALOGS), NEW, Some(CLASSIC)),
+    row("catalogs", hosts::CATALOGS, "/{customer}/{any}", Handler::Canned(canned::CATALOGS), NEW, Some(CLASSIC)),
+    row("quickcreate", hosts::API, "/quickcreateservice/{customer}", Handler::Canned(canned::QUICK_CREATE), NEW, Some(CLASSIC)),
+    row("wem", hosts::WEM, "/services/wem", Handler::Canned(canned::WEM), NEW, Some(STANDARD)),
+    row("app-configuration", hosts::APP_CONFIGURATION, "/aca", Handler::AppConfiguration, NEW, Some(APP_CONFIGURATION)),
+    row("session-recording", hosts::SESSION_RECORDING, "/api/site", Handler::SessionRecording, NEW, Some(STANDARD)),
+    row("session-recording", hosts::SESSION_RECORDING, "/api/recordings", Handler::SessionRecording, NEW, Some(STANDARD)),
+    row("app-layering", hosts::APP_LAYERING, "/services/Citrix.AppLayering/master/LayeringServices", Handler::AppLayering, NEW, Some(STANDARD)),
+    row("adm", hosts::ADM, "/massvc/{customer}/nitro/v2/config", Handler::Adm, NEW, Some(CLASSIC)),
+    row("endpoint-management", hosts::ENDPOINT_MANAGEMENT, "/api/endpoint-management/report", Handler::EndpointManagement, NEW, Some(STANDARD)),
 
-    guarded("/echo",                                       Handler::Echo,              Some(CITRIX_TRANSACTION_ID), HELPER),
-    guarded("/upload",                                     Handler::Upload,            Some(CITRIX_TRANSACTION_ID), HELPER),
-    guarded("/download",                                   Handler::Download,          Some(CITRIX_TRANSACTION_ID), HELPER),
-    guarded("/status",                                     Handler::Status,            Some(CITRIX_TRANSACTION_ID), HELPER),
+    row("helpers", Hosts::Any, "/echo", Handler::Echo, NEW, Some(HELPER)),
+    row("helpers", Hosts::Any, "/upload", Handler::Upload, NEW, Some(HELPER)),
+    row("helpers", Hosts::Any, "/download", Handler::Download, NEW, Some(HELPER)),
+    row("helpers", Hosts::Any, "/status", Handler::Status, NEW, Some(HELPER)),
 
-    guarded("/{customer}/resourcelocations",               Handler::ResourceLocations, Some(X_CWS_TRANSACTION_ID),  CLASSIC),
-    guarded("/{customer}/serviceStates",                   Handler::ServiceStates,     Some(X_CWS_TRANSACTION_ID),  CLASSIC),
+    row("resource-locations", hosts::REGISTRY, "/{customer}/resourcelocations", Handler::ResourceLocations, OLD, Some(CLASSIC)),
+    row("service-states", hosts::CORE, "/{customer}/serviceStates", Handler::Canned(canned::SERVICE_STATES), OLD, Some(CLASSIC)),
+    row("connectors", hosts::AGENTHUB, "/{customer}/edgeservers", Handler::Canned(canned::EDGE_SERVERS), OLD, Some(CLASSIC)),
+    row("notifications", hosts::NOTIFICATIONS, "/{customer}/notifications", Handler::Canned(canned::NOTIFICATIONS), OLD, Some(CLASSIC)),
+    row("identity", hosts::CWS, "/{customer}/identityProviders", Handler::Canned(canned::IDENTITY_PROVIDERS), OLD, Some(CLASSIC)),
+    row("identity", hosts::CWS, "/{customer}/AuthDomains", Handler::Canned(canned::AUTH_DOMAINS), OLD, Some(CLASSIC)),
+    row("webhooks", hosts::WEBHOOKS, "/{customer}/subscriptions", Handler::Canned(canned::SUBSCRIPTIONS), OLD, Some(CLASSIC)),
 ];
 
-const fn open(pattern: &'static str, handler: Handler, transaction: Option<HeaderName>) -> Service {
-    Service { pattern, handler, transaction, access: None }
-}
-
-const fn guarded(
+const fn row(
+    name: &'static str,
+    hosts: Hosts,
     pattern: &'static str,
     handler: Handler,
     transaction: Option<HeaderName>,
-    access: Access,
+    access: Option<Access>,
 ) -> Service {
-    Service { pattern, handler, transaction, access: Some(access) }
+    Service { name, hosts, pattern, handler, transaction, access }
 }
 
-/// A request on its way to the one who answers it.
-pub(super) struct Call<'a> {
-    pub(super) state: &'a State,
-    pub(super) parts: &'a Parts,
-    /// The customer in the path.
-    pub(super) customer: Option<&'a str>,
-    /// The path's segments behind the service's own, as they came.
-    pub(super) rest: Vec<&'a str>,
-    pub(super) body: Incoming,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn query(&self) -> Query<'a> {
-        Query::new(&self.parts.uri)
-    }
-
-    /// Whether it only reads.
-    pub(super) fn is_get(&self) -> bool {
-        [Method::GET, Method::HEAD].contains(&self.parts.method)
-    }
-
-    pub(super) fn is_post(&self) -> bool {
-        self.parts.method == Method::POST
-    }
-}
-
-/// Answers any request.
-pub(super) async fn serve(state: &State, request: Request<Incoming>) -> Response {
-    let (parts, body) = request.into_parts();
-    let Some((service, customer, rest)) = find(parts.uri.path()) else {
-        return answers::not_found();
-    };
-    let transaction = transaction_id(&parts);
-    let refused = match service.access {
-        Some(access) => {
-            count(&state.counters.requests);
-            let text = transaction.to_str().unwrap_or_default();
-            refusal(state, access, &parts, customer, text)
-        }
-        None => None,
-    };
-    let mut response = match refused {
-        Some(refused) => refused,
-        None => answer(service.handler, Call { state, parts: &parts, customer, rest, body }).await,
-    };
-    if let Some(name) = &service.transaction
-        && state.tells_transaction_ids()
-    {
-        response.headers_mut().insert(name, transaction);
-    }
-    response
-}
-
-async fn answer(handler: Handler, call: Call<'_>) -> Response {
-    match handler {
-        Handler::Control => return control::answer(&call),
-        Handler::Oauth2 => return trust::oauth2(call).await,
-        Handler::Trust => return trust::trust(call).await,
-        // It waits by itself, with its slot taken.
-        Handler::Monitor => return monitor::answer(&call).await,
-        _ => call.state.latency().await,
-    }
-    match handler {
-        Handler::Cvad => cvad::answer(call).await,
-        Handler::CvadMe => cvad::me(&call),
-        Handler::SystemLog => platform::system_log(&call),
-        Handler::ResourceLocations => platform::resource_locations(&call),
-        Handler::ServiceStates => platform::service_states(&call),
-        Handler::AccessSecurity => platform::access_security(&call),
-        Handler::AppConfiguration => platform::app_configuration(&call),
-        Handler::Echo => helpers::echo(call).await,
-        Handler::Upload => helpers::upload(call).await,
-        Handler::Download => helpers::download(&call),
-        Handler::Status => helpers::status(&call),
-        Handler::Control | Handler::Oauth2 | Handler::Trust | Handler::Monitor => answers::not_found(),
-    }
-}
-
-/// The caller's transaction id, else a new one (contract 3).
-fn transaction_id(parts: &Parts) -> HeaderValue {
-    let callers =
-        parts.headers.get(CITRIX_TRANSACTION_ID).filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
-    callers.cloned().unwrap_or_else(|| {
-        let mut buffer = Uuid::encode_buffer();
-        let id: &str = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
-        HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""))
-    })
-}
-
-type Found<'a> = (&'static Service, Option<&'a str>, Vec<&'a str>);
+pub(super) type Found<'a> = (&'static Service, Option<&'a str>, Vec<&'a str>);
 
 /// The service of a path, the customer in it, and the segments behind.
-fn find(path: &str) -> Option<Found<'_>> {
-    SERVICES.iter().find_map(|service| {
+pub(super) fn find<'a>(host: &str, path: &'a str) -> Option<Found<'a>> {
+    SERVICES.iter().filter(|service| service.hosts.serve(host)).find_map(|service| {
         let mut customer = None;
         let mut segments = path.strip_prefix('/')?.split('/');
         for wanted in service.pattern.split('/').skip(1) {
@@ -231,7 +177,7 @@ mod tests {
             ),
             ("/echo/a//b%2Fc/", "/echo", None, &["a", "", "b%2Fc", ""]),
         ] {
-            let (service, found_customer, found_rest) = find(path).unwrap();
+            let (service, found_customer, found_rest) = find("localhost", path).unwrap();
             assert_eq!(
                 (service.pattern, found_customer, &found_rest[..]),
                 (pattern, customer, rest),
@@ -239,7 +185,22 @@ mod tests {
             );
         }
         for path in ["/", "*", "/nowhere", "/cvad", "/cvad/managed", "/echoes"] {
-            assert!(find(path).is_none(), "{path}");
+            assert!(find("localhost", path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn under_a_name_of_citrix_a_path_is_looked_for_on_that_host_only() {
+        for (host, path, service) in [
+            ("api.cloud.com", "/acme/resourcelocations", None),
+            ("registry.citrixworkspacesapi.net", "/acme/resourcelocations", Some("resource-locations")),
+            ("registry.citrixworkspacesapi.net", "/resourcelocations", None),
+            ("acme.xendesktop.net", "/Citrix/Monitor/OData/v4/Data/Machines", Some("monitor-retired")),
+            ("catalogs.apps.cloud.com", "/acme/site/images", Some("catalogs")),
+            ("api.wem.cloud.com", "/services/wem/sites", Some("wem")),
+            ("api.wem.cloud.com", "/echo", Some("helpers")),
+        ] {
+            assert_eq!(find(host, path).map(|(found, ..)| found.name), service, "{host}{path}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Counters for tests and for the curious.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
@@ -7,45 +8,110 @@ use serde::Serialize;
 use super::access::Standing;
 
 /// What has happened since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections accepted.
     pub connections: u64,
+    /// Tunnels opened to Citrix's hosts, which all are the emulator.
+    pub tunnels: u64,
     /// Requests to the services; those to the token endpoints and to `/_emulator` are not counted.
     pub requests: u64,
     /// Requests to the token endpoints.
     pub token_requests: u64,
     /// Tokens handed out.
     pub tokens_issued: u64,
-    /// Requests with a usable token.
-    pub valid: u64,
-    /// Requests without `Authorization`.
-    pub missing_token: u64,
-    /// Requests whose `Authorization` has not the form that the service reads.
-    pub malformed_token: u64,
-    /// Requests with a token past its time.
-    pub expired_token: u64,
-    /// Requests with a revoked token.
-    pub revoked_token: u64,
-    /// Requests with a token that was never issued, or so long ago that it is forgotten.
-    pub unknown_token: u64,
+    /// Requests by what their token was worth. A foreign one is valid as well.
+    #[serde(flatten)]
+    pub tokens: TokensSeen,
     /// Requests with a usable token, but no customer or another one.
     pub refused_customer: u64,
     /// CVAD requests without `Citrix-InstanceId` where Citrix documents one (contract 3); they are answered.
     pub missing_instance_id: u64,
+    /// Requests to addresses that were retired (contract 3 and 4).
+    pub retired: u64,
+    /// Items of `$batch` requests whose own `Authorization` was no good.
+    pub refused_batch_items: u64,
+    /// Requests that met a fault of their path.
+    pub faults_met: u64,
     /// Requests that Monitor OData refused because it was busy with another.
     pub monitor_rate_limited: u64,
     /// Monitor OData requests being answered now.
     pub monitor_in_flight: u64,
-    /// The most Monitor OData requests that ever met, those refused included.
+    /// The most Monitor OData requests of one customer that ever met, those refused included.
     pub monitor_concurrency_peak: u64,
+    /// The same by customer.
+    pub customers: BTreeMap<String, CustomerStats>,
 }
 
-/// The live side of [`Stats`].
+/// What has happened to one customer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CustomerStats {
+    /// Logins of its clients, good or not.
+    pub token_requests: u64,
+    /// Tokens handed out to its clients.
+    pub tokens_issued: u64,
+    /// The tokens of requests that named the customer, or named none with a token of its.
+    pub tokens: TokensSeen,
+    /// Requests to wake its site.
+    pub site_activations: u64,
+    /// The requests that were admitted, by service.
+    pub services: BTreeMap<&'static str, ServiceStats>,
+}
+
+/// Requests by what their token was worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TokensSeen {
+    /// Usable ones.
+    pub valid: u64,
+    /// No `Authorization`.
+    pub missing_token: u64,
+    /// `Authorization` not of the form that the service reads.
+    pub malformed_token: u64,
+    /// Past their time.
+    pub expired_token: u64,
+    /// Revoked ones.
+    pub revoked_token: u64,
+    /// Never issued, or so long ago that it is forgotten.
+    pub unknown_token: u64,
+    /// Usable ones, of another customer than the one asked for.
+    pub foreign_token: u64,
+}
+
+impl TokensSeen {
+    pub(super) fn of(&mut self, standing: Standing) -> &mut u64 {
+        match standing {
+            Standing::Valid => &mut self.valid,
+            Standing::Missing => &mut self.missing_token,
+            Standing::Malformed => &mut self.malformed_token,
+            Standing::Expired => &mut self.expired_token,
+            Standing::Revoked => &mut self.revoked_token,
+            Standing::Unknown => &mut self.unknown_token,
+        }
+    }
+}
+
+/// What a service was asked for one customer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ServiceStats {
+    /// Requests admitted.
+    pub requests: u64,
+    /// Those that were answered 429.
+    pub rate_limited: u64,
+    /// Those being answered now.
+    pub in_flight: u64,
+    /// The most that ever met, those refused included.
+    pub concurrency_peak: u64,
+}
+
+/// The live side of what [`Stats`] tells of no customer in particular.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
+    pub(super) tunnels: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) token_requests: AtomicU64,
     pub(super) tokens_issued: AtomicU64,
@@ -55,17 +121,21 @@ pub(super) struct Counters {
     expired_token: AtomicU64,
     revoked_token: AtomicU64,
     unknown_token: AtomicU64,
+    pub(super) foreign_token: AtomicU64,
     pub(super) refused_customer: AtomicU64,
     pub(super) missing_instance_id: AtomicU64,
-    pub(super) monitor_rate_limited: AtomicU64,
-    pub(super) monitor_in_flight: AtomicU64,
-    pub(super) monitor_concurrency_peak: AtomicU64,
+    pub(super) retired: AtomicU64,
+    pub(super) refused_batch_items: AtomicU64,
+    pub(super) faults_met: AtomicU64,
 }
 
 /// Adds one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
+
+/// The service whose limit is one query at a time.
+pub(super) const MONITOR: &str = "monitor";
 
 impl Counters {
     pub(super) fn connection(&self) {
@@ -83,23 +153,34 @@ impl Counters {
         });
     }
 
-    pub(super) fn snapshot(&self) -> Stats {
+    pub(super) fn snapshot(&self, customers: BTreeMap<String, CustomerStats>) -> Stats {
+        let monitor = |of: fn(&ServiceStats) -> u64| {
+            customers.values().filter_map(move |customer| customer.services.get(MONITOR)).map(of)
+        };
         Stats {
             connections: self.connections.load(Relaxed),
+            tunnels: self.tunnels.load(Relaxed),
             requests: self.requests.load(Relaxed),
             token_requests: self.token_requests.load(Relaxed),
             tokens_issued: self.tokens_issued.load(Relaxed),
-            valid: self.valid.load(Relaxed),
-            missing_token: self.missing_token.load(Relaxed),
-            malformed_token: self.malformed_token.load(Relaxed),
-            expired_token: self.expired_token.load(Relaxed),
-            revoked_token: self.revoked_token.load(Relaxed),
-            unknown_token: self.unknown_token.load(Relaxed),
+            tokens: TokensSeen {
+                valid: self.valid.load(Relaxed),
+                missing_token: self.missing_token.load(Relaxed),
+                malformed_token: self.malformed_token.load(Relaxed),
+                expired_token: self.expired_token.load(Relaxed),
+                revoked_token: self.revoked_token.load(Relaxed),
+                unknown_token: self.unknown_token.load(Relaxed),
+                foreign_token: self.foreign_token.load(Relaxed),
+            },
             refused_customer: self.refused_customer.load(Relaxed),
             missing_instance_id: self.missing_instance_id.load(Relaxed),
-            monitor_rate_limited: self.monitor_rate_limited.load(Relaxed),
-            monitor_in_flight: self.monitor_in_flight.load(Relaxed),
-            monitor_concurrency_peak: self.monitor_concurrency_peak.load(Relaxed),
+            retired: self.retired.load(Relaxed),
+            refused_batch_items: self.refused_batch_items.load(Relaxed),
+            faults_met: self.faults_met.load(Relaxed),
+            monitor_rate_limited: monitor(|stats| stats.rate_limited).sum(),
+            monitor_in_flight: monitor(|stats| stats.in_flight).sum(),
+            monitor_concurrency_peak: monitor(|stats| stats.concurrency_peak).max().unwrap_or_default(),
+            customers,
         }
     }
 }

@@ -13,7 +13,9 @@ use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use super::{EmulatorError, Tls};
+use super::EmulatorError;
+use super::hosts::CERTIFIED;
+use super::options::Tls;
 use crate::clock::Clock;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -57,7 +59,8 @@ fn fresh() -> Result<Fresh, rcgen::Error> {
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
 
-    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let here = ["localhost", "127.0.0.1", "::1"].iter();
+    let names = here.chain(&CERTIFIED).map(ToString::to_string).collect();
     let mut leaf = params("Citrix Cloud emulator", names)?;
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

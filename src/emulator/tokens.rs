@@ -10,6 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::access::Standing;
+use super::tenants::{Identity, Tenant};
 use crate::clock::Clock;
 
 /// How many tokens are remembered; the ones that expire first go first.
@@ -24,6 +25,7 @@ pub(super) struct TokenStore {
 }
 
 struct Issued {
+    to: Identity,
     expires: SystemTime,
     revoked: bool,
 }
@@ -38,43 +40,49 @@ impl TokenStore {
         self.lifetime
     }
 
-    /// A new token for the client.
-    pub(super) fn issue(&self, client_id: &str, customer_id: &str) -> String {
+    /// A new token for the client; `told` is the time that its claims are made with.
+    pub(super) fn issue(&self, to: Identity, told: SystemTime) -> String {
         let now = Clock::SYSTEM.now();
         let expires = now + self.lifetime;
-        let token = jwt(client_id, customer_id, now, expires);
+        let token = jwt(&to.client_id, to.tenant.id(), told, told + self.lifetime);
         let mut issued = self.issued();
         if issued.len() >= CAPACITY {
             make_room(&mut issued, now);
         }
-        issued.insert(token.clone(), Issued { expires, revoked: false });
+        issued.insert(token.clone(), Issued { to, expires, revoked: false });
         token
     }
 
-    /// What a token is worth now.
-    pub(super) fn standing(&self, token: &str) -> Standing {
-        match self.issued().get(token) {
-            None => Standing::Unknown,
-            Some(issued) if issued.revoked => Standing::Revoked,
-            Some(issued) if issued.expires <= Clock::SYSTEM.now() => Standing::Expired,
-            Some(_) => Standing::Valid,
-        }
+    /// What a token is worth now, and whose it is if it was ever issued.
+    pub(super) fn standing(&self, token: &str) -> (Standing, Option<Identity>) {
+        let issued = self.issued();
+        let Some(issued) = issued.get(token) else { return (Standing::Unknown, None) };
+        let standing = if issued.revoked {
+            Standing::Revoked
+        } else if issued.expires <= Clock::SYSTEM.now() {
+            Standing::Expired
+        } else {
+            Standing::Valid
+        };
+        (standing, Some(issued.to.clone()))
     }
 
-    /// Revokes all; how many were usable until then.
-    pub(super) fn revoke_all(&self) -> usize {
-        self.end_all(|issued, _| issued.revoked = true)
+    /// Revokes those of a customer, or all; how many were usable until then.
+    pub(super) fn revoke(&self, of: Option<&Tenant>) -> usize {
+        self.end(of, |issued, _| issued.revoked = true)
     }
 
-    /// Lets all expire; how many were usable until then.
-    pub(super) fn expire_all(&self) -> usize {
-        self.end_all(|issued, now| issued.expires = now)
+    /// Lets those of a customer expire, or all; how many were usable until then.
+    pub(super) fn expire(&self, of: Option<&Tenant>) -> usize {
+        self.end(of, |issued, now| issued.expires = now)
     }
 
-    fn end_all(&self, end: impl Fn(&mut Issued, SystemTime)) -> usize {
+    fn end(&self, of: Option<&Tenant>, end: impl Fn(&mut Issued, SystemTime)) -> usize {
         let now = Clock::SYSTEM.now();
         let mut issued = self.issued();
-        let usable = issued.values_mut().filter(|token| !token.revoked && token.expires > now);
+        let concerned = |token: &Issued| of.is_none_or(|tenant| std::ptr::eq(&*token.to.tenant, tenant));
+        let usable =
+            issued.values_mut().filter(|token| !token.revoked && token.expires > now && concerned(token));
         usable.map(|token| end(token, now)).count()
     }
 
@@ -125,18 +133,37 @@ fn seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::customers::Customer;
     use super::*;
+
+    fn identity(customer: &str) -> Identity {
+        Identity { tenant: Arc::new(Tenant::new(Customer::new(customer))), client_id: "id".into() }
+    }
 
     #[test]
     fn the_store_forgets_and_stays_bounded() {
         let store = TokenStore::new(Duration::from_secs(60));
-        let first = store.issue("id", "acme");
+        let acme = identity("acme");
+        let issue = || store.issue(acme.clone(), Clock::SYSTEM.now());
+        let first = issue();
         for _ in 0..CAPACITY {
-            store.issue("id", "acme");
+            issue();
         }
-        assert_eq!(store.standing(&first), Standing::Unknown);
+        assert_eq!(store.standing(&first).0, Standing::Unknown);
         assert_eq!(store.issued().len(), CAPACITY);
-        assert_eq!(store.expire_all(), CAPACITY);
-        assert_eq!(store.revoke_all(), 0);
+        assert_eq!(store.expire(None), CAPACITY);
+        assert_eq!(store.revoke(None), 0);
+    }
+
+    #[test]
+    fn tokens_of_one_customer_end_alone() {
+        let store = TokenStore::new(Duration::from_secs(60));
+        let (acme, contoso) = (identity("acme"), identity("contoso"));
+        let [first, second] = [&acme, &contoso].map(|to| store.issue(to.clone(), Clock::SYSTEM.now()));
+        assert_eq!(store.revoke(Some(&contoso.tenant)), 1);
+        assert_eq!(store.standing(&first).0, Standing::Valid);
+        assert_eq!(store.standing(&second).0, Standing::Revoked);
     }
 }

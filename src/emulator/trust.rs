@@ -1,6 +1,7 @@
 //! The two token endpoints (contract 1).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,11 +16,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answers::{self, Response};
+use super::call::Call;
 use super::faults::TokenFault;
 use super::query::decode;
-use super::routes::Call;
 use super::state::State;
 use super::stats::count;
+use super::tenants::{Identity, Tenant};
 
 /// More than any credentials.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -51,10 +53,10 @@ pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
     if field("grant_type") != Some("client_credentials") {
         return oauth2_error("unsupported_grant_type", "The grant type must be client_credentials.");
     }
-    if !is_client(&call, field("client_id"), field("client_secret")) {
-        return oauth2_error("invalid_client", INVALID_CLIENT);
+    match log_in(&call, field("client_id"), field("client_secret")) {
+        Some(client) => oauth2_success(&oauth2_body(state, &client)),
+        None => oauth2_error("invalid_client", INVALID_CLIENT),
     }
-    oauth2_success(&oauth2_body(state))
 }
 
 /// `POST /{root|customer}/tokens/clients`, JSON.
@@ -75,11 +77,11 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     };
     // Keys come in two spellings in Citrix's own samples (contract 1.1).
     let field = |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_str();
-    if !is_client(&call, field("clientId"), field("clientSecret")) {
+    match log_in(&call, field("clientId"), field("clientSecret")) {
+        Some(client) => trust_success(&trust_body(state, &client)),
         // Not documented; assumed (contract 10, 4).
-        return answers::json(StatusCode::UNAUTHORIZED, &json!({ "message": INVALID_CLIENT }));
+        None => answers::json(StatusCode::UNAUTHORIZED, &json!({ "message": INVALID_CLIENT })),
     }
-    trust_success(&trust_body(state))
 }
 
 /// The answer that needs no look at the body: wrong place, wrong method, a fault.
@@ -91,6 +93,11 @@ async fn without_looking(call: &Call<'_>, endpoint: Endpoint) -> Option<Response
         return Some(answers::method_not_allowed("POST"));
     }
     count(&call.state.counters.token_requests);
+    if let Some(rate) = call.state.limits.logins
+        && let Err(wait) = call.state.logins.take(rate)
+    {
+        return Some(answers::apim_rate_limited(answers::whole_seconds(wait)));
+    }
     let fault = call.state.token_fault()?;
     if fault == TokenFault::Slow {
         tokio::time::sleep(SLOW).await;
@@ -122,9 +129,12 @@ fn faulty(state: &State, fault: TokenFault, endpoint: Endpoint) -> Option<Respon
         ),
         TokenFault::Empty => success(""),
         TokenFault::Truncated => {
+            let first = state.first();
+            let client_id = first.customer.clients.first().map_or("", |client| &client.id).into();
+            let client = Identity { tenant: Arc::clone(first), client_id };
             let body = match endpoint {
-                Endpoint::Oauth2 => oauth2_body(state),
-                Endpoint::Trust => trust_body(state),
+                Endpoint::Oauth2 => oauth2_body(state, &client),
+                Endpoint::Trust => trust_body(state, &client),
             };
             success(&body[..body.len() / 2])
         }
@@ -137,8 +147,8 @@ fn faulty(state: &State, fault: TokenFault, endpoint: Endpoint) -> Option<Respon
 }
 
 /// Indented, with blanks around it: a template's output, as production sends it (contract 1.1).
-fn oauth2_body(state: &State) -> String {
-    let token = issue(state);
+fn oauth2_body(state: &State, client: &Identity) -> String {
+    let token = issue(state, client);
     let seconds = state.tokens.lifetime().as_secs();
     let expires_in = match state.token_fault() {
         Some(TokenFault::ExpiresInMissing) => String::new(),
@@ -161,7 +171,7 @@ struct TrustToken<'a> {
     expires_in: Option<Value>,
 }
 
-fn trust_body(state: &State) -> String {
+fn trust_body(state: &State, client: &Identity) -> String {
     let seconds = state.tokens.lifetime().as_secs();
     let expires_in = match state.token_fault() {
         Some(TokenFault::ExpiresInMissing) => None,
@@ -169,12 +179,12 @@ fn trust_body(state: &State) -> String {
         Some(TokenFault::ExpiresInZero) => Some(json!(0)),
         _ => Some(json!(seconds)),
     };
-    let token = issue(state);
+    let token = issue(state, client);
     // An id token is for the caller to read; no service takes it.
     let open_id_token = token.split('.').take(2).collect::<Vec<_>>().join(".") + ".aWQ";
     let body = TrustToken {
-        principal: &state.client_id,
-        subject: &state.client_id,
+        principal: &client.client_id,
+        subject: &client.client_id,
         token,
         open_id_token,
         expires_in,
@@ -183,9 +193,10 @@ fn trust_body(state: &State) -> String {
     serde_json::to_string(&body).unwrap_or_default()
 }
 
-fn issue(state: &State) -> String {
+fn issue(state: &State, client: &Identity) -> String {
     count(&state.counters.tokens_issued);
-    state.tokens.issue(&state.client_id, &state.customer_id)
+    client.tenant.stats().tokens_issued += 1;
+    state.tokens.issue(client.clone(), state.now())
 }
 
 fn oauth2_success(body: &str) -> Response {
@@ -224,20 +235,27 @@ fn oauth2_error(error: &str, description: &str) -> Response {
     response
 }
 
-/// Whether the credentials are right, and the customer in the path is the client's or `root`. What a foreign
+/// The client whose credentials these are, if the customer in the path is its own or `root`. What a foreign
 /// customer gets is not documented; assumed to be what wrong credentials get.
-fn is_client(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> bool {
-    let state = call.state;
-    let customers = ["root", &state.customer_id];
-    let at_home =
-        call.customer.is_some_and(|asked| customers.iter().any(|name| name.eq_ignore_ascii_case(asked)));
-    at_home && id == Some(&state.client_id) && secret == Some(&state.client_secret)
+fn log_in(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> Option<Identity> {
+    let (asked, id, secret) = (call.customer?, id?, secret.unwrap_or_default());
+    let has_client = |tenant: &&Arc<Tenant>| tenant.customer.clients.iter().any(|client| client.id == id);
+    let tenant = call.state.tenants().find(has_client)?;
+    tenant.stats().token_requests += 1;
+    let at_home = asked.eq_ignore_ascii_case("root") || tenant.is_called(asked.as_bytes());
+    let tenant = Arc::clone(tenant);
+    (at_home && tenant.takes(id, secret)).then(|| Identity { tenant, client_id: id.into() })
 }
 
-/// Whether the body is said to be JSON, whatever its charset.
+/// Whether the body is said to be JSON, in UTF-8 if a charset is told.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+    let mut parts = value.split(';').map(|part| part.trim().to_ascii_lowercase());
+    parts.next().is_some_and(|media| media == "application/json")
+        && parts.all(|parameter| match parameter.strip_prefix("charset=") {
+            Some(charset) => charset.trim_matches('"') == "utf-8",
+            None => true,
+        })
 }
 
 async fn read(body: &mut Incoming) -> Option<Bytes> {

@@ -29,6 +29,8 @@ pub struct Grant {
     pub token: SecretString,
     /// How long it lives.
     pub lifetime: Lifetime,
+    /// When it was issued, by Citrix's clock, if it is a JWT that says so (`iat`).
+    pub issued: Option<SystemTime>,
 }
 
 /// How long a token lives, as it was told.
@@ -36,13 +38,8 @@ pub struct Grant {
 pub enum Lifetime {
     /// For this long, counted from the login request.
     FromRequest(Duration),
-    /// Until an instant of Citrix's clock, out of the token itself.
-    Until {
-        /// JWT `exp`.
-        expires: SystemTime,
-        /// JWT `iat`.
-        issued: Option<SystemTime>,
-    },
+    /// Until an instant of Citrix's clock, out of the token itself (`exp`).
+    Until(SystemTime),
     /// Nothing was told: [`DEFAULT_LIFETIME`] is assumed.
     Assumed,
 }
@@ -50,21 +47,13 @@ pub enum Lifetime {
 impl Lifetime {
     /// The instant of our clock at which the token dies, for a login request sent at `sent`.
     ///
-    /// A time of Citrix's clock is corrected by the skew, or, where that is unknown, taken as the time from its
-    /// issue on. May lie in the past.
+    /// A time of Citrix's clock is corrected by the skew, where that is known. May lie in the past.
     pub fn expires_at(self, sent: SystemTime, skew: Option<Skew>) -> SystemTime {
         let assumed = sent + DEFAULT_LIFETIME;
-        let (expires, issued) = match self {
+        let ours = match self {
             Self::FromRequest(life) => return sent + life,
             Self::Assumed => return assumed,
-            Self::Until { expires, issued } => (expires, issued),
-        };
-        let ours = match (skew, issued) {
-            (Some(skew), _) => skew.to_ours(expires),
-            (None, Some(issued)) => {
-                expires.duration_since(issued).ok().and_then(|life| sent.checked_add(life))
-            }
-            (None, None) => Some(expires),
+            Self::Until(expires) => skew.map_or(Some(expires), |skew| skew.to_ours(expires)),
         };
         ours.filter(|at| at.duration_since(sent).unwrap_or_default() <= LONGEST_LIFETIME).unwrap_or(assumed)
     }
@@ -104,9 +93,14 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Outcome::BadToken);
     }
-    let lifetime =
-        lifetime.map(Lifetime::FromRequest).or_else(|| jwt::lifetime(text)).unwrap_or(Lifetime::Assumed);
-    Ok(Grant { token, lifetime })
+    let claims = jwt::claims(text);
+    let lifetime = match (lifetime, &claims) {
+        (Some(life), _) => Lifetime::FromRequest(life),
+        (None, Some(claims)) => Lifetime::Until(claims.expires),
+        (None, None) => Lifetime::Assumed,
+    };
+    let issued = claims.and_then(|claims| claims.issued);
+    Ok(Grant { token, lifetime, issued })
 }
 
 /// The `error` code that refuses id or secret.

@@ -1,10 +1,12 @@
 //! Asks Citrix for a token (contract 1).
 
 mod classify;
+mod form;
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use reqwest::{Client, RequestBuilder, Response, redirect};
@@ -47,7 +49,7 @@ pub struct Issued {
     pub grant: Grant,
     /// Citrix's transaction id.
     pub transaction_id: Option<HeaderValue>,
-    /// Our clock against Citrix's, if the answer had a `Date`.
+    /// Our clock against Citrix's, by the answer's `Date` or else by when the token says that it was issued.
     pub skew: Option<Skew>,
 }
 
@@ -58,7 +60,7 @@ pub struct Failure {
     pub outcome: Outcome,
     /// Citrix's transaction id, if it answered.
     pub transaction_id: Option<HeaderValue>,
-    /// How long a 429 asks to wait.
+    /// How long a 429 or 503 asks to wait.
     pub retry_after: Option<Duration>,
     /// Our clock against Citrix's, if the answer had a `Date`.
     pub skew: Option<Skew>,
@@ -123,19 +125,13 @@ impl HttpIssuer {
             .client
             .post(login.url.to_string())
             .header(ACCEPT, HeaderValue::from_static("application/json"));
-        match login.dialect {
+        // Wiped once it was sent, where it is ours: what hyper and TLS copy it into is not.
+        let (content_type, body) = match login.dialect {
             // The form's Content-Type has no charset: Citrix refuses one (contract 1.1).
-            TokenDialect::Oauth2 => Ok(request.form(&[
-                ("grant_type", "client_credentials"),
-                ("client_id", id),
-                ("client_secret", secret),
-            ])),
-            TokenDialect::Trust => {
-                let body = serde_json::to_vec(&TrustRequest { client_id: id, client_secret: secret })
-                    .map_err(|_| Failure::new(Outcome::Malformed, None))?;
-                Ok(request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body))
-            }
-        }
+            TokenDialect::Oauth2 => ("application/x-www-form-urlencoded", form::body(id, secret)),
+            TokenDialect::Trust => ("application/json", trust_body(id, secret)?),
+        };
+        Ok(request.header(CONTENT_TYPE, HeaderValue::from_static(content_type)).body(Bytes::from_owner(body)))
     }
 }
 
@@ -145,6 +141,15 @@ impl HttpIssuer {
 struct TrustRequest<'a> {
     client_id: &'a str,
     client_secret: &'a str,
+}
+
+fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // All the room there can be from the start, so that growing leaves no copies behind: JSON makes six bytes of one
+    // at most.
+    let mut body = Zeroizing::new(Vec::with_capacity(6 * (client_id.len() + client_secret.len()) + 64));
+    serde_json::to_writer(&mut *body, &TrustRequest { client_id, client_secret })
+        .map_err(|_| Failure::new(Outcome::Malformed, None))?;
+    Ok(body)
 }
 
 impl Issuer for HttpIssuer {
@@ -164,7 +169,8 @@ impl Issuer for HttpIssuer {
         let grant = body
             .and_then(|body| answer::parse(login.dialect, &body))
             .map_err(|outcome| answered.failure(outcome, status))?;
-        Ok(Issued { grant, transaction_id: answered.transaction_id, skew: answered.skew })
+        let skew = answered.skew.or_else(|| grant.issued.map(|issued| answered.compare(issued)));
+        Ok(Issued { grant, transaction_id: answered.transaction_id, skew })
     }
 }
 
@@ -173,6 +179,8 @@ struct Answered {
     transaction_id: Option<HeaderValue>,
     date: Option<SystemTime>,
     skew: Option<Skew>,
+    sent: SystemTime,
+    round_trip: Duration,
 }
 
 impl Answered {
@@ -182,7 +190,14 @@ impl Answered {
             transaction_id: transaction_id(response.headers()),
             date,
             skew: date.map(|theirs| Skew::measure(theirs, sent, round_trip)),
+            sent,
+            round_trip,
         }
+    }
+
+    /// Our clock against Citrix's, which showed `theirs` when it answered.
+    fn compare(&self, theirs: SystemTime) -> Skew {
+        Skew::measure(theirs, self.sent, self.round_trip)
     }
 
     fn failure(&self, outcome: Outcome, status: StatusCode) -> Failure {
@@ -202,8 +217,11 @@ impl Answered {
             }
             outcome => outcome,
         };
-        let retry_after = match outcome {
-            Outcome::RateLimited => retry_after::wait(headers, body, self.date.unwrap_or(now)),
+        // The two statuses that may say when to come back (RFC 9110, 10.2.3; contract 4).
+        let retry_after = match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                retry_after::wait(headers, body, self.date.unwrap_or(now))
+            }
             _ => None,
         };
         Failure { retry_after, ..self.failure(outcome, status) }

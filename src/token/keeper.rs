@@ -1,5 +1,8 @@
 //! Keeps one credential's token fresh, for ever.
 
+mod due;
+mod recall;
+mod report;
 mod secrets;
 
 use std::convert::Infallible;
@@ -7,11 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use secrecy::SecretString;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use self::secrets::{Candidate, Fingerprint, Reading, Secrets};
+use self::due::Due;
+use self::recall::Memory;
+use self::secrets::{Candidate, Reading, Secrets};
 use super::answer::LONGEST_LIFETIME;
+use super::cache::Cached;
 use super::issuer::{Failure, Issued, Issuer, Login};
 use super::outcome::Outcome;
 use super::schedule::{self, Failures};
@@ -24,7 +31,8 @@ use crate::config::{self, Credential};
 /// The longest sleep. A timer stands still while the machine is suspended, so the wall clock is looked at this
 /// often.
 const WAKE: Duration = Duration::from_secs(30);
-/// How often a secret is looked at while a pause lasts.
+/// How often the files of the secrets are read, to see whether they changed. Volumes that a platform mounts are
+/// swapped by symlink, and network volumes tell nobody about changes: reading a few bytes sees every kind of them.
 const SECRET_POLL: Duration = Duration::from_secs(3);
 
 /// The task that logs in for one credential.
@@ -37,40 +45,42 @@ pub struct Keeper<I> {
     clock: Clock,
     signals: CustomerSignals,
     secrets: Secrets,
+    memory: Option<Memory>,
     failures: Failures,
-    /// When the last login that a 401 asked for began.
+    /// When the last login that a 401 or an operator asked for began.
     last_forced: Option<Instant>,
     /// The end of the token's usable life on the clock that no one sets.
     deadline: Option<Instant>,
 }
 
-/// An instant on both clocks. It has come when either says so: the wall clock also runs while the machine
-/// sleeps, the other cannot be set back.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    wall: SystemTime,
-    instant: Instant,
-}
-
-impl Due {
-    fn after(self, wait: Duration) -> Self {
-        Self { wall: self.wall + wait, instant: self.instant + wait }
-    }
-
-    fn left(self, clock: Clock) -> Duration {
-        let wall = self.wall.duration_since(clock.now()).unwrap_or_default();
-        wall.min(self.instant.saturating_duration_since(Instant::now()))
-    }
+/// Why a login is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It was time. A sibling's token does as well.
+    Planned,
+    /// Citrix refused the present token.
+    Refused,
+    /// An operator asked for it.
+    Asked,
+    /// There is a new secret, which only a login can prove.
+    NewSecret,
 }
 
 /// A token that is ready to be published.
 #[derive(Debug)]
 struct Obtained {
     token: Token,
-    asked: Due,
-    life: Duration,
+    /// The token itself, for the cache.
+    text: SecretString,
+    obtained_at: SystemTime,
+    due: Due,
     usable: Due,
     expires_at: SystemTime,
+}
+
+/// What the log tells of a login that worked.
+#[derive(Debug)]
+struct Told {
     skew: Option<Skew>,
     transaction_id: Option<HeaderValue>,
 }
@@ -79,10 +89,8 @@ struct Obtained {
 #[derive(Debug)]
 struct Plan {
     due: Due,
-    /// When the next login is due if Citrix refuses the present token.
+    /// When the next login is due if Citrix refuses the present token, or an operator asks.
     due_if_refused: Due,
-    /// What the secrets were when the login failed: a change of them ends the pause.
-    pausing: Option<Fingerprint>,
 }
 
 impl<I: Issuer> Keeper<I> {
@@ -104,6 +112,7 @@ impl<I: Issuer> Keeper<I> {
             clock,
             signals,
             secrets,
+            memory: None,
             failures: Failures::default(),
             last_forced: None,
             deadline: None,
@@ -115,45 +124,73 @@ impl<I: Issuer> Keeper<I> {
     ///
     /// Dropping the future ends the keeper; another one may then go on with the same slot.
     pub async fn keep(mut self) -> Infallible {
+        let mut plan = match self.recall().await {
+            Some(plan) => plan,
+            None => self.attempt(Cause::Planned).await,
+        };
         loop {
-            let plan = self.attempt().await;
-            self.rest(&plan).await;
+            let cause = self.rest(&plan).await;
+            plan = self.attempt(cause).await;
         }
     }
 
-    async fn attempt(&mut self) -> Plan {
-        let forced = self.slot.is_refused();
-        if forced {
+    async fn attempt(&mut self, cause: Cause) -> Plan {
+        let asked = self.slot.begin_login();
+        let cause = match cause {
+            _ if self.slot.is_refused() => Cause::Refused,
+            Cause::Planned if asked => Cause::Asked,
+            cause => cause,
+        };
+        if matches!(cause, Cause::Refused | Cause::Asked) {
             self.last_forced = Some(Instant::now());
         }
-        self.slot.update(|status| status.in_progress = true);
-        let Reading { candidates, fingerprint, problem } = self.secrets.read();
-        let mut result = Err(Failure::new(Outcome::SecretUnreadable, problem));
+        // Held until the new token is in the cache, for those who wait for it.
+        let turn = self.turn(cause).await;
+        if turn.is_some()
+            && let Some(plan) = self.recall().await
+        {
+            return plan;
+        }
+        match self.log_in().await {
+            Ok((obtained, told)) => {
+                self.tell_of(&obtained, &told, cause);
+                let Obtained { obtained_at, expires_at, .. } = obtained;
+                let cached = Cached { token: obtained.text.clone(), obtained_at, expires_at };
+                let plan = self.publish(obtained);
+                self.remember(cached).await;
+                plan
+            }
+            Err(failure) => self.pause(&failure),
+        }
+    }
+
+    /// Logs in with one secret after the other, as long as Citrix refuses them.
+    async fn log_in(&mut self) -> Result<(Obtained, Told), Failure> {
+        let Reading { candidates, problem } = self.secrets.read();
         if candidates.is_empty() {
             self.signals.ended(Outcome::SecretUnreadable, None);
         }
-        for candidate in &candidates {
-            result = self.log_in(candidate).await;
-            match &result {
-                Ok(_) => self.secrets.worked(candidate.which, self.credential.customer()),
-                Err(failure) if failure.outcome.rejects_secret() => continue,
+        let mut failure = Failure::new(Outcome::SecretUnreadable, problem);
+        for candidate in candidates {
+            match self.ask(&candidate).await {
+                Ok(obtained) => {
+                    self.secrets.worked(candidate, self.credential.customer());
+                    return Ok(obtained);
+                }
+                Err(refused) if refused.outcome.rejects_secret() => failure = refused,
                 // The network or the service, not the secret: another one would fare no better.
-                Err(_) => {}
+                Err(other) => return Err(other),
             }
-            break;
         }
-        if result.as_ref().is_err_and(|failure| failure.outcome.rejects_secret()) {
-            self.secrets.all_rejected(fingerprint);
+        if failure.outcome.rejects_secret() {
+            self.secrets.all_rejected();
         }
-        match result {
-            Ok(obtained) => self.publish(obtained, forced),
-            Err(failure) => self.pause(&failure, fingerprint),
-        }
+        Err(failure)
     }
 
     /// One request to the token endpoint.
-    async fn log_in(&self, candidate: &Candidate) -> Result<Obtained, Failure> {
-        let asked = Due { wall: self.clock.now(), instant: Instant::now() };
+    async fn ask(&self, candidate: &Candidate) -> Result<(Obtained, Told), Failure> {
+        let asked = Due::now(self.clock);
         let login = Login {
             url: &self.credential.token_url,
             dialect: self.credential.token_dialect,
@@ -173,7 +210,7 @@ impl<I: Issuer> Keeper<I> {
     }
 
     /// Turns an answer into a token that can be published, unless it is dead or cannot be sent.
-    fn examine(&self, issued: Issued, asked: Due) -> Result<Obtained, Failure> {
+    fn examine(&self, issued: Issued, asked: Due) -> Result<(Obtained, Told), Failure> {
         let Issued { grant, transaction_id, skew } = issued;
         let refuse =
             |outcome| Failure { transaction_id: transaction_id.clone(), ..Failure::new(outcome, None) };
@@ -186,46 +223,38 @@ impl<I: Issuer> Keeper<I> {
         }
         let token = Token::new(self.slot.generation() + 1, &grant.token, usable.wall)
             .map_err(|_| refuse(Outcome::BadToken))?;
-        Ok(Obtained { token, asked, life, usable, expires_at, skew, transaction_id })
+        let due = asked.after(schedule::refresh_after(life, self.settings.refresh_at, fastrand::f64()));
+        let text = grant.token;
+        let obtained = Obtained { token, text, obtained_at: asked.wall, due, usable, expires_at };
+        Ok((obtained, Told { skew, transaction_id }))
     }
 
-    fn publish(&mut self, obtained: Obtained, forced: bool) -> Plan {
-        let Obtained { token, asked, life, usable, expires_at, skew, transaction_id } = obtained;
+    fn publish(&mut self, obtained: Obtained) -> Plan {
+        let Obtained { token, obtained_at, due, usable, expires_at, .. } = obtained;
         let generation = token.generation();
-        let now = Instant::now();
-        let due = asked.after(schedule::refresh_after(life, self.settings.refresh_at, fastrand::f64()));
-        let forced_wait = self.forced_wait();
-        let failures = std::mem::take(&mut self.failures);
+        let due_if_refused = Due::now(self.clock).after(self.forced_wait());
+        let on_old_secret = self.secrets.are_refused();
+        self.failures = Failures::default();
         self.deadline = Some(usable.instant);
         // First the metrics: whoever is woken by the token may be followed by a scrape.
         self.signals.published(generation, expires_at);
         self.signals.planned(due.wall, 0);
         self.slot.publish(token, |status| {
             status.generation = generation;
-            status.obtained_at = Some(asked.wall);
+            status.obtained_at = Some(obtained_at);
             status.usable_until = Some(usable.wall);
             status.expires_at = Some(expires_at);
             status.next_attempt = Some(due.wall);
             status.in_progress = false;
             status.consecutive_failures = 0;
+            status.on_old_secret = on_old_secret;
             status.due = Some(due.instant);
-            status.forced_not_before = Some(now + forced_wait);
+            status.forced_not_before = Some(due_if_refused.instant);
         });
-        info!(
-            customer = self.credential.customer(),
-            generation,
-            lifetime_s = life.as_secs(),
-            next_refresh_in_s = due.left(self.clock).as_secs(),
-            transaction_id = text(transaction_id.as_ref()),
-            clock_skew_s = skew.map(Skew::seconds),
-            after_a_401 = forced,
-            after_failures = failures.consecutive,
-            "obtained a token"
-        );
-        Plan { due, due_if_refused: self.after(forced_wait), pausing: None }
+        Plan { due, due_if_refused }
     }
 
-    fn pause(&mut self, failure: &Failure, fingerprint: Fingerprint) -> Plan {
+    fn pause(&mut self, failure: &Failure) -> Plan {
         self.failures = self.failures.and(failure.outcome);
         let now = self.clock.now();
         // A token that Citrix refuses is no reason to take one's time.
@@ -236,10 +265,10 @@ impl<I: Issuer> Keeper<I> {
             .and_then(|token| token.usable_until().duration_since(now).ok());
         let chance = fastrand::f64();
         let pause = self.failures.pause(usable_for, failure.retry_after, chance);
-        let due = self.after(pause);
+        let due = Due::now(self.clock).after(pause);
         // A login that a 401 asked for and that failed has this pause already: it may be made good at once.
         let short = self.failures.pause(None, failure.retry_after, chance);
-        let due_if_refused = self.after(short.max(self.forced_wait()).min(pause));
+        let due_if_refused = Due::now(self.clock).after(short.max(self.forced_wait()).min(pause));
         let consecutive = self.failures.consecutive;
         self.slot.update(|status| {
             status.next_attempt = Some(due.wall);
@@ -255,7 +284,7 @@ impl<I: Issuer> Keeper<I> {
         });
         self.signals.planned(due.wall, consecutive);
         self.complain(failure, pause, self.slot.usable(now).is_some());
-        Plan { due, due_if_refused, pausing: Some(fingerprint) }
+        Plan { due, due_if_refused }
     }
 
     /// How long until a 401 may again lead to a login.
@@ -265,59 +294,25 @@ impl<I: Issuer> Keeper<I> {
         self.last_forced.map_or(Duration::ZERO, |last| interval.saturating_sub(last.elapsed()))
     }
 
-    /// One log line: an error when requests fail for it, else a warning.
-    fn complain(&self, failure: &Failure, pause: Duration, has_token: bool) {
-        let customer = self.credential.customer();
-        let outcome = failure.outcome.label();
-        let advice = failure.outcome.advice();
-        let next_attempt_in_s = (pause.as_secs_f64() * 10.0).round() / 10.0;
-        let transaction_id = text(failure.transaction_id.as_ref());
-        let cause = failure.cause.as_deref();
-        let consecutive_failures = self.failures.consecutive;
-        if has_token {
-            warn!(
-                customer,
-                outcome,
-                advice,
-                cause,
-                next_attempt_in_s,
-                consecutive_failures,
-                transaction_id,
-                "the login failed; the present token is still good"
-            );
-        } else {
-            error!(
-                customer,
-                outcome,
-                advice,
-                cause,
-                next_attempt_in_s,
-                consecutive_failures,
-                transaction_id,
-                "the login failed, and there is no usable token"
-            );
-        }
-    }
-
-    /// Sleeps until the plan says that a login is due.
-    async fn rest(&self, plan: &Plan) {
+    /// Sleeps until the plan says that a login is due, or a new secret ends the sleep.
+    async fn rest(&self, plan: &Plan) -> Cause {
         loop {
             self.bury();
             let mut left = plan.due.left(self.clock);
-            if self.slot.is_refused() {
+            if self.slot.wants_login() {
                 left = left.min(plan.due_if_refused.left(self.clock));
             }
             if left.is_zero() {
-                return;
+                return Cause::Planned;
             }
             let mut nap = left.min(WAKE);
-            if let Some(before) = plan.pausing {
-                if self.secrets.fingerprint() != before {
+            if let Some(secrets) = self.secrets.fingerprint() {
+                if self.secrets.are_news(secrets) {
                     info!(
                         customer = self.credential.customer(),
                         "the client secret changed; logging in at once"
                     );
-                    return;
+                    return Cause::NewSecret;
                 }
                 nap = nap.min(SECRET_POLL);
             }
@@ -340,15 +335,6 @@ impl<I: Issuer> Keeper<I> {
             self.slot.retire(now);
         }
     }
-
-    fn after(&self, wait: Duration) -> Due {
-        Due { wall: self.clock.now(), instant: Instant::now() }.after(wait)
-    }
-}
-
-/// Citrix's transaction id as it is logged; the issuer made sure that it is short visible ASCII.
-fn text(transaction_id: Option<&HeaderValue>) -> Option<&str> {
-    transaction_id?.to_str().ok()
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 const REFRESH_JITTER: f64 = 0.1;
 /// How much chance may add to or take off a pause.
 const PAUSE_JITTER: f64 = 0.2;
+/// How much chance may add to a pause that was asked for.
+const HINT_JITTER: f64 = 0.1;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE_WITHOUT_TOKEN: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE_WITH_TOKEN: Duration = Duration::from_secs(60);
@@ -58,25 +60,28 @@ impl Failures {
     /// How long to wait before the next login.
     ///
     /// `usable_for` is how long the present token can still be sent, if there is one: it allows longer pauses,
-    /// but none that lasts past its end. `hint` is what a 429 asked for; it is kept to (never earlier, a little
-    /// later by chance), an hour at most.
+    /// but none that lasts past its end. `hint` is what the answer asked for; it is kept to (never earlier, a little
+    /// later by chance): a 429's up to an hour, a 503's up to a minute and a half.
     pub fn pause(self, usable_for: Option<Duration>, hint: Option<Duration>, chance: f64) -> Duration {
         let chance = chance.clamp(0.0, 1.0);
+        let hinted = |longest| {
+            let hint = hint?.clamp(FIRST_PAUSE, longest);
+            Some(hint.mul_f64(1.0 + chance * HINT_JITTER))
+        };
         if self.rate_limited > 0 {
-            return match hint {
-                Some(hint) => {
-                    hint.clamp(FIRST_PAUSE, LONGEST_HINT).mul_f64(1.0 + chance * PAUSE_JITTER / 2.0)
-                }
-                None => doubled(FIRST_RATE_LIMIT_PAUSE, LONGEST_RATE_LIMIT_PAUSE, self.rate_limited, chance),
-            };
+            return hinted(LONGEST_HINT).unwrap_or_else(|| {
+                doubled(FIRST_RATE_LIMIT_PAUSE, LONGEST_RATE_LIMIT_PAUSE, self.rate_limited, chance)
+            });
         }
         let short = doubled(FIRST_PAUSE, LONGEST_PAUSE_WITHOUT_TOKEN, self.consecutive, chance);
-        match usable_for {
+        let pause = match usable_for {
             Some(left) => {
                 doubled(FIRST_PAUSE, LONGEST_PAUSE_WITH_TOKEN, self.consecutive, chance).min(left.max(short))
             }
             None => short,
-        }
+        };
+        // An outage ends sooner or later than it says, so it is believed for as long as a rate limit is at most.
+        hinted(LONGEST_RATE_LIMIT_PAUSE).map_or(pause, |hinted| hinted.max(pause))
     }
 }
 
@@ -150,6 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_that_names_its_end_is_believed_for_a_while() {
+        let failures = Failures { consecutive: 1, rate_limited: 0 };
+        assert_eq!(failures.pause(None, Some(secs(30.0)), 0.0), secs(30.0));
+        assert_eq!(failures.pause(Some(secs(600.0)), Some(secs(30.0)), 1.0), secs(33.0));
+        assert_eq!(failures.pause(None, Some(secs(7200.0)), 0.0), secs(90.0));
+        let failures = Failures { consecutive: 9, rate_limited: 0 };
+        assert_eq!(failures.pause(None, Some(secs(2.0)), 0.5), secs(12.5), "never sooner than without it");
+    }
+
+    #[test]
     fn another_failure_ends_the_count_of_rate_limits() {
         let failures = Failures::default().and(Outcome::RateLimited).and(Outcome::RateLimited);
         assert_eq!(failures, Failures { consecutive: 2, rate_limited: 2 });
@@ -203,6 +218,15 @@ mod tests {
             let middle = failures(consecutive).pause(usable, None, 0.5).as_secs_f64();
             prop_assert!((pause.as_secs_f64() - middle).abs() <= middle * 0.2 + 1e-6);
             prop_assert_eq!(failures(consecutive).pause(usable, None, 1.0) > failures(consecutive).pause(usable, None, 0.0), true);
+        }
+
+        #[test]
+        fn without_a_token_retries_come_no_slower(
+            consecutive in 1_u32..=u32::MAX, left in 0_u64..100_000, chance in 0.0_f64..=1.0,
+        ) {
+            let failures = Failures { consecutive, rate_limited: 0 };
+            let left = Duration::from_secs(left);
+            prop_assert!(failures.pause(None, None, chance) <= failures.pause(Some(left), None, chance));
         }
 
         #[test]

@@ -113,6 +113,7 @@ pub struct Slot {
     status: watch::Sender<Status>,
     /// The newest generation that Citrix answered 401 to; 0 for none.
     refused: AtomicU64,
+    /// Told when a token is refused, and when an operator asks for a login.
     refusal: Notify,
     waiting: Arc<Places>,
 }
@@ -219,26 +220,51 @@ impl Slot {
         }
         // A number that was never given out must not condemn the tokens to come.
         let generation = generation.min(newest);
+        // Looked at before the keeper is told: the login may be over before this thread goes on.
+        let deferred = {
+            let status = self.status.borrow();
+            if status.in_progress { None } else { deferral(&status) }
+        };
         // Told once; the keeper is not woken by each of a thousand requests.
         if self.refused.fetch_max(generation, Ordering::AcqRel) < generation {
             self.refusal.notify_one();
         }
-        let status = self.status.borrow();
-        match deferral(&status) {
-            _ if status.generation > generation => Refusal::Replaced,
-            Some(after) if !status.in_progress => Refusal::Deferred(after),
-            _ => Refusal::Refreshing,
+        match deferred {
+            _ if self.generation() > generation => Refusal::Replaced,
+            Some(after) => Refusal::Deferred(after),
+            None => Refusal::Refreshing,
         }
+    }
+
+    /// Asks for a login now, whatever the token is like; one that is being made will do. [`Slot::wait_newer`] waits
+    /// for it.
+    ///
+    /// # Errors
+    /// With the time to wait, when the last login that was asked for is too recent or the token endpoint is being
+    /// left alone. Nothing is asked for then.
+    pub fn ask(&self) -> Result<(), Duration> {
+        let mut answer = Ok(());
+        self.status.send_if_modified(|status| {
+            match deferral(status) {
+                _ if status.in_progress => {}
+                Some(after) => answer = Err(after),
+                None => status.asked = true,
+            }
+            // What changed is for the keeper alone.
+            false
+        });
+        if answer.is_ok() {
+            self.refusal.notify_one();
+        }
+        answer
     }
 
     /// Why there is no token, as things stand.
     pub fn unavailable(&self) -> Unavailable {
         let status = self.status.borrow();
-        let now = Instant::now();
-        let wait = status.due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
         let failure = status.current_failure();
         Unavailable {
-            retry_after: wait.max(Duration::from_secs(1)),
+            retry_after: status.next_login_in().max(Duration::from_secs(1)),
             transaction_id: failure.and_then(|failure| failure.transaction_id.clone()),
             outcome: failure.map(|failure| failure.outcome),
             reason: match failure {
@@ -261,7 +287,22 @@ impl Slot {
         generation > 0 && self.refused.load(Ordering::Acquire) >= generation
     }
 
-    /// Comes back when a token is refused, at once if that happened since the last call.
+    /// Whether a login is wanted before its time, by a 401 or by an operator.
+    pub(super) fn wants_login(&self) -> bool {
+        self.is_refused() || self.status.borrow().asked
+    }
+
+    /// Tells that a login begins; whether an operator asked for it.
+    pub(super) fn begin_login(&self) -> bool {
+        let mut asked = false;
+        self.update(|status| {
+            status.in_progress = true;
+            asked = std::mem::take(&mut status.asked);
+        });
+        asked
+    }
+
+    /// Comes back when a login is wanted before its time, at once if that happened since the last call.
     pub(super) async fn refusal(&self) {
         self.refusal.notified().await;
     }
@@ -292,7 +333,7 @@ impl Slot {
     }
 }
 
-/// How long it takes until a 401 may lead to a login; `None` if it may already.
+/// How long it takes until a 401 or an operator may lead to a login; `None` if they may already.
 fn deferral(status: &Status) -> Option<Duration> {
     let left = status.forced_not_before?.saturating_duration_since(Instant::now());
     (!left.is_zero()).then_some(left)

@@ -43,18 +43,18 @@ const TIMER_SLACK: Duration = Duration::from_secs(1);
 pub enum State {
     /// A usable token, and its renewal goes as planned.
     Fresh,
-    /// A usable token whose renewal fails or is late.
+    /// A usable token whose renewal fails or is late, or would fail after a restart.
     Stale,
     /// No token that may be sent.
     Unusable,
 }
 
 impl State {
-    /// The name in pages and logs.
+    /// The name in pages and answers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
-            Self::Stale => "stale",
+            Self::Stale => "stale but valid",
             Self::Unusable => "unusable",
         }
     }
@@ -90,12 +90,17 @@ pub struct Status {
     pub consecutive_failures: u32,
     /// The last login that failed, also after others worked.
     pub last_failure: Option<FailedLogin>,
+    /// Whether the newest token was obtained without the configured secrets, which were refused or cannot be read: with
+    /// the one that worked last, or by a sibling. A restart would have no secret that works.
+    pub on_old_secret: bool,
     /// Our clock against Citrix's, once an answer told.
     pub skew: Option<Skew>,
     /// [`Status::next_attempt`] on the clock that no one sets.
     pub(super) due: Option<Instant>,
-    /// Before this a 401 does not lead to a login.
+    /// Before this neither a 401 nor an operator's wish leads to a login.
     pub(super) forced_not_before: Option<Instant>,
+    /// Whether an operator asked for a login that has not begun yet.
+    pub(super) asked: bool,
 }
 
 impl Status {
@@ -105,7 +110,13 @@ impl Status {
             return State::Unusable;
         }
         let late = !self.in_progress && self.next_attempt.is_some_and(|at| at + TIMER_SLACK < now);
-        if late || self.consecutive_failures > 0 { State::Stale } else { State::Fresh }
+        if late || self.consecutive_failures > 0 || self.on_old_secret { State::Stale } else { State::Fresh }
+    }
+
+    /// How long until the next login is due; zero while one is due or being made.
+    pub fn next_login_in(&self) -> Duration {
+        let due = self.due.filter(|_| !self.in_progress);
+        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
     }
 
     /// The failure that is behind the present lack of a token, if there is one.
@@ -145,6 +156,7 @@ mod tests {
         assert_eq!(status.state(at(77)), State::Stale, "the renewal is late");
         assert_eq!(status.state(at(100)), State::Unusable);
         assert_eq!(Status { in_progress: true, ..status.clone() }.state(at(77)), State::Fresh);
+        assert_eq!(Status { on_old_secret: true, ..status.clone() }.state(at(10)), State::Stale);
         assert_eq!(Status { consecutive_failures: 1, ..status }.state(at(10)), State::Stale);
     }
 }

@@ -76,6 +76,7 @@ fn seconds(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -101,6 +102,8 @@ mod tests {
         check(Some("2026-01-01T00:00:45Z"), "", Some(45));
         check(Some("Thu, 01 Jan 2025 00:00:30 GMT"), "", None);
         check(Some("2025-01-01T00:00:45Z"), "", Some(0));
+        check(Some("Wed, 01 Jan 2025 00:00:30 GMT"), "", Some(0));
+        check(Some("Thursday, 01-Jan-26 00:00:30 GMT"), "", Some(30));
         check(
             None,
             r#"{"type":"x","parameters":[{"name":"a","value":"1"},{"name":"retryDelay","value":"12"}]}"#,
@@ -114,6 +117,33 @@ mod tests {
         );
         check(Some("7"), r#"{"parameters":{"retryDelay":13}}"#, Some(7));
         check(Some("soon"), r#"{"parameters":{"retryDelay":13}}"#, Some(13));
+    }
+
+    proptest! {
+        #[test]
+        fn every_spelling_says_the_same(seconds in 0_u64..=10_000_000, now in 0_u64..4_000_000_000) {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+            let wait_for = Duration::from_secs(seconds);
+            let headers = [
+                seconds.to_string(),
+                httpdate::fmt_http_date(now + wait_for),
+                humantime::format_rfc3339_seconds(now + wait_for).to_string(),
+            ];
+            for header in headers {
+                let headers =
+                    HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::try_from(&header).unwrap())]);
+                prop_assert_eq!(wait(&headers, b"", now), Some(wait_for), "{}", header);
+            }
+            let bodies = [
+                format!(r#"{{"parameters":[{{"name":"retryDelay","value":"{seconds}"}}]}}"#),
+                format!(r#"{{"parameters":[{{"name":"RetryDelay","value":{seconds}}}]}}"#),
+                format!(r#"{{"parameters":{{"retryDelay":"{seconds}"}}}}"#),
+                format!(r#"{{"message":"Rate limit is exceeded. Try again in {seconds} seconds."}}"#),
+            ];
+            for body in bodies {
+                prop_assert_eq!(wait(&HeaderMap::new(), body.as_bytes(), now), Some(wait_for), "{}", body);
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The admin listener (design 5).
 
+mod refresh;
+
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
@@ -44,6 +46,51 @@ async fn readyz_says_what_is_missing_and_then_that_nothing_is() {
     .await;
     gateway.logins.give();
     ready(&gateway).await;
+}
+
+#[tokio::test]
+async fn readyz_tells_each_customers_state_and_the_worst_first() {
+    let block = |id: &str, logins: &Logins| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'S' }}\n\
+             token_url = '{}'\n",
+            logins.url()
+        )
+    };
+    let (fine, stale, dead) = (Logins::given().await, Logins::given().await, Logins::refused().await);
+    let blocks = block("fine", &fine) + &block("stale", &stale) + &block("dead", &dead);
+    let gateway = Gateway::for_customers(&blocks).set("S", "s3cret").start().await;
+    let lines = || async {
+        let answer = gateway.admin(get("/readyz")).await;
+        let lines: Vec<String> = answer.text().lines().map(str::to_owned).collect();
+        (answer.status(), lines)
+    };
+    eventually("two have a token", || async {
+        lines().await.1.iter().filter(|line| line.contains("fresh")).count() == 2
+    })
+    .await;
+    stale.refuse();
+    let refresh = "POST /tokens/stale/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(gateway.admin(refresh).await.status(), 503);
+
+    let (status, told) = lines().await;
+    assert_eq!((status, told.len()), (503, 3), "{told:?}");
+    assert!(
+        told[0].starts_with("customer dead: unusable: the last login failed (invalid_client: "),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with("customer stale: stale but valid: the last login failed (invalid_c"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("the present token can be sent for "), "{told:?}");
+    assert!(told[2].starts_with("customer fine: fresh; the next login is due in "), "{told:?}");
+
+    // A stale token is as good as a fresh one for those who send requests.
+    dead.give();
+    eventually("everybody has a token", || async { lines().await.0 == 200 }).await;
+    let (_, told) = lines().await;
+    assert_eq!((told[0].as_str(), told.len()), ("ready", 4), "{told:?}");
 }
 
 #[tokio::test]

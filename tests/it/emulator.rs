@@ -1,5 +1,12 @@
 //! The emulator itself: what the other tests lean on.
 
+mod batch;
+mod customers;
+mod docs;
+mod faults;
+mod limits;
+mod links;
+mod platform;
 mod services;
 mod trust;
 
@@ -119,6 +126,33 @@ async fn tls_is_trusted_by_its_own_ca_and_offers_both_protocols() {
     }
     assert!(client(None, &["h2"]).get(lab.url("/_emulator/stats")).send().await.is_err());
     assert_eq!(lab.get_json("/echo").await["version"], "HTTP/2.0");
+}
+
+#[tokio::test]
+async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
+    let lab = lab_with(Options { tls: Tls::SelfSigned, ..Options::default() }).await;
+    let proxy = format!("http://{}", lab.emulator.address());
+    for (alpn, version) in [("h2", Version::HTTP_2), ("http/1.1", Version::HTTP_11)] {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls_client(lab.emulator.ca_pem(), &[alpn]))
+            .proxy(reqwest::Proxy::all(&proxy).unwrap())
+            .build()
+            .unwrap();
+        let get = |url| lab.dress(client.get(url)).send();
+        for url in [
+            "https://api.cloud.com/cvad/manage/me",
+            "https://registry.citrixworkspacesapi.net/acme/resourcelocations",
+            "https://eu-api.wem.cloud.com/services/wem/sites",
+        ] {
+            let answer = get(url).await.unwrap();
+            assert_eq!((answer.status().as_u16(), answer.version()), (200, version), "{url}");
+        }
+        assert_eq!(get("https://core.citrixworkspacesapi.net/cvad/manage/me").await.unwrap().status(), 404);
+        assert!(get("https://example.net/").await.is_err());
+        // Without TLS it is a proxy for tunnels and nothing else.
+        assert_eq!(get("http://api.cloud.com/cvad/manage/me").await.unwrap().status(), 400);
+    }
+    assert_eq!(lab.emulator.stats().tunnels, 8);
 }
 
 #[tokio::test]

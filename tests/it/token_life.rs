@@ -81,3 +81,28 @@ async fn a_403_asks_for_no_new_token() {
     }
     assert_eq!(gateway.logins.count(), 1);
 }
+
+#[tokio::test]
+async fn a_restart_while_nobody_can_log_in_still_serves() {
+    let upstream = Upstream::answering(OK).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let plan = || {
+        Gateway::in_front_of(&upstream)
+            .with("[token]\nstartup_wait = \"10s\"")
+            .set("CITRIX_AUTH_PROXY_TOKEN__CACHE_FILE", file.to_str().unwrap())
+            .set("CITRIX_AUTH_PROXY_TOKEN__CACHE_KEY", "a key of more than thirty-two bytes")
+    };
+    let logins = {
+        let gateway = plan().start().await;
+        assert_eq!(gateway.raw(get("/")).await.status(), 200);
+        eventually("the token is in the file", || async { file.exists() }).await;
+        gateway.logins
+    };
+    logins.refuse();
+    upstream.request().await;
+    let gateway = plan().logging_in_at(logins).start().await;
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+    assert_eq!(upstream.request().await.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(gateway.logins.count(), 1);
+}

@@ -75,6 +75,23 @@ async fn check_says_what_the_configuration_means() {
 }
 
 #[tokio::test]
+async fn check_says_where_each_customer_logs_in_and_goes() {
+    let secrets = [("CONTOSO_SECRET", "c4nary-1"), ("FABRIKAM_SECRET", "c4nary-2")];
+    let ended = Program::run(&["check", "--config", "tests/fixtures/config/customers.toml"], &secrets).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    for line in [
+        "customer   contoso logs in at https://api.cloud.com/cctrustoauth2/contoso/tokens/clients",
+        "customer   fabrikam logs in at https://api.citrixcloud.jp/cctrustoauth2/fabrikam/tokens/clients, and is \
+         meant when a request names none",
+        "route      / of contoso -> https://api.cloud.com",
+        "route      / of fabrikam -> https://api.citrixcloud.jp",
+    ] {
+        assert!(ended.stdout.lines().any(|told| told == line), "{line} in {}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
+}
+
+#[tokio::test]
 async fn check_online_logs_in() {
     for (logins, code, says) in [
         (Logins::given().await, 0, "gave a token"),

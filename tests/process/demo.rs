@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, Response};
+use reqwest::{Method, Response};
 
-use crate::gateway::{addresses, asked};
+use crate::cloud;
+use crate::gateway::{FREE_PORTS, addresses, asked};
 use crate::program::Program;
 use crate::wire::eventually;
 
@@ -24,15 +25,7 @@ fn words(line: &str) -> Vec<String> {
 
 /// Does what a line that begins with `curl` asks for.
 async fn curl(line: &str) -> Response {
-    // Nobody here is reached over TLS, and a client must not look for roots.
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let mut client =
-        Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(Duration::from_secs(20));
+    let mut client = cloud::client(None).timeout(Duration::from_secs(20));
     let (mut fields, mut url) = (Vec::new(), None);
     let mut words = words(line).into_iter().skip(1);
     while let Some(word) = words.next() {
@@ -79,12 +72,6 @@ async fn every_line_of_the_demo_that_begins_with_curl_works() {
     assert_eq!(demo.end().await.code, Some(0));
 }
 
-/// The lines of an environment file.
-fn environment(text: &[String]) -> Vec<(String, String)> {
-    let pairs = text.iter().filter(|line| !line.starts_with('#') && !line.is_empty());
-    pairs.map(|line| line.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
-}
-
 #[tokio::test]
 async fn a_gateway_starts_from_what_the_emulator_prints() {
     let folder = tempfile::tempdir().unwrap();
@@ -92,16 +79,10 @@ async fn a_gateway_starts_from_what_the_emulator_prints() {
     let with_tls = ["emulator", "--tls", "--ca-out", ca.to_str().unwrap()];
     for arguments in [&["emulator"][..], &with_tls] {
         let mut emulator = Program::start(arguments, &[]);
-        let mut printed = Vec::new();
-        while !printed.last().is_some_and(|line: &String| line.contains("token_url =")) {
-            printed.push(emulator.line().await);
-        }
-        let mut variables = environment(&printed);
-        for name in ["CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "CITRIX_AUTH_PROXY_ADMIN__ADDRESS"] {
-            variables.push((name.to_owned(), "127.0.0.1:0".to_owned()));
-        }
-        let variables: Vec<_> =
-            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let printed = cloud::printed_settings(&mut emulator).await;
+        let mut variables: Vec<_> =
+            printed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        variables.extend(FREE_PORTS);
         let mut gateway = Program::start(&["run"], &variables);
         let (address, _) = addresses(&mut gateway).await;
         let answer = asked(address, "/cvad/manage/me").await;

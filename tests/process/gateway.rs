@@ -13,12 +13,19 @@ use crate::wire::{Message, Wire, eventually, soon};
 /// The API client's secret.
 pub const SECRET: &str = "c4nary-client-secret==";
 
+/// Where each gateway here listens, and on how many threads.
+pub const FREE_PORTS: [(&str, &str); 3] = [
+    ("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "127.0.0.1:0"),
+    ("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2"),
+    ("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", "127.0.0.1:0"),
+];
+
 /// A running gateway that is configured by its environment alone.
 pub struct Gateway {
     pub program: Program,
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    _logins: Logins,
+    _logins: Option<Logins>,
 }
 
 impl Gateway {
@@ -27,9 +34,14 @@ impl Gateway {
         let (api, token) = (upstream.url(), logins.url());
         let mut variables = environment(&api, &token);
         variables.extend(more);
-        let mut program = Program::start(&[], &variables);
+        Self { _logins: Some(logins), ..Self::start(&[], &variables).await }
+    }
+
+    /// One that has its first token.
+    pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut program = Program::start(arguments, variables);
         let (address, admin) = addresses(&mut program).await;
-        let gateway = Self { program, address, admin, _logins: logins };
+        let gateway = Self { program, address, admin, _logins: None };
         gateway.ready().await;
         gateway
     }
@@ -59,16 +71,15 @@ impl Gateway {
 
 /// What a gateway needs, all of it from the environment.
 pub fn environment<'a>(api_url: &'a str, token_url: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
+    let mut variables = vec![
         ("CITRIX_CUSTOMER_ID", "acme"),
         ("CITRIX_CLIENT_ID", "client"),
         ("CITRIX_CLIENT_SECRET", SECRET),
         ("CITRIX_AUTH_PROXY_CITRIX__API_URL", api_url),
         ("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", token_url),
-        ("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "127.0.0.1:0"),
-        ("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2"),
-        ("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", "127.0.0.1:0"),
-    ]
+    ];
+    variables.extend(FREE_PORTS);
+    variables
 }
 
 /// Where a gateway that was just started says that it listens.

@@ -10,15 +10,17 @@
     reason = "a test that cannot go on panics, in its helpers as well"
 )]
 
+mod canary;
+mod cloud;
 mod commands;
 mod demo;
 mod gateway;
-mod log;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;
 mod program;
 mod signals;
+mod token;
 #[path = "../it/harness/upstream.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod upstream;

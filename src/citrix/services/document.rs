@@ -17,8 +17,11 @@ takes the paths of that API gateway along: `/cvad/manage`, `/monitorodata` and t
 
 Paths of the API gateway are the same here as there. Behind `/region/{region}/` they go to that region's API
 gateway. All other prefixes below are taken off. What lies below `/classic`, `/direct` or `/region`, or below the
-prefix of a service that the chosen cloud is not known to have, and has no route, is 404 `no_route`: no text of a
-request becomes part of a host name.
+prefix of a service that the customer's cloud is not known to have, and has no route, is 404 `no_route`: no text of
+a request becomes part of a host name.
+
+Each path leads to the host that the cloud of the request's customer has for it, and the token is written as for that
+customer's API gateway (`authorization`).
 
 `Citrix-CustomerId` and, where a site is needed, `Citrix-InstanceId` are added by the gateway, as is `isCloud`.
 Other headers in the table are the tool's to send.

@@ -328,7 +328,7 @@ proptest! {
         lines in prop::collection::vec(
             (
                 prop::sample::select(vec![
-                    "[citrix]", "[listen]", "[[route]]", "[limits", "[listen.tls]", "prefix =", "address =",
+                    "[citrix]", "[listen]", "[[route]]", "[[customer]]", "default =", "[limits", "[listen.tls]", "prefix =", "address =",
                     "client_secret =", "customer_id =", "hosts =", "tls =", "max_in_flight =", "x",
                 ]),
                 prop::sample::select(vec![

@@ -51,9 +51,9 @@ pub(super) fn checked(text: &str) -> Checked<Uri> {
     }
 }
 
-/// A URL for a message, unless there may be a password in it.
+/// A URL for a message, unless there may be a password or a key in it.
 fn repeated(text: &str) -> String {
-    if text.contains('@') { "this URL".to_owned() } else { shown(text) }
+    if text.contains(['@', '?', '#']) { "this URL".to_owned() } else { shown(text) }
 }
 
 fn check_host(host: &str) -> Result<(), &'static str> {
@@ -120,8 +120,8 @@ mod tests {
             ("http://0.0.0.0", "in clear"),
             ("http://10.0.0.1", "in clear"),
             ("https://user:c4nary@host", "user name"),
-            ("https://host?q", "query"),
-            ("https://host/a#b", "fragment"),
+            ("https://host?key=c4nary", "query"),
+            ("https://host/a#c4nary", "fragment"),
             ("https://ho st", "visible ASCII"),
             ("https://hóst", "visible ASCII"),
             ("https://host:0", "port"),

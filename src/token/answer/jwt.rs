@@ -8,27 +8,35 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
-use super::{Lifetime, believable};
+use super::believable;
 
 /// The registered claims of RFC 7519 that bound a life; fractions are allowed there.
 #[derive(Deserialize)]
-struct Claims {
+struct Written {
     exp: f64,
     iat: Option<f64>,
 }
 
-/// `exp` and `iat` of a JWT; `None` when the token is no JWT or they make no sense.
-pub(super) fn lifetime(token: &str) -> Option<Lifetime> {
+/// What a token tells, by the clock of its issuer.
+pub(super) struct Claims {
+    /// `exp`
+    pub(super) expires: SystemTime,
+    /// `iat`
+    pub(super) issued: Option<SystemTime>,
+}
+
+/// The claims of a JWT; `None` when the token is no JWT or they make no sense.
+pub(super) fn claims(token: &str) -> Option<Claims> {
     let payload = token.split('.').nth(1)?.trim_end_matches('=');
     let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
-    let claims: Claims = serde_json::from_slice(&json).ok()?;
-    if let Some(iat) = claims.iat {
-        believable(claims.exp - iat)?;
-    }
+    let written: Written = serde_json::from_slice(&json).ok()?;
     let instant = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
-    let issued = match claims.iat {
-        Some(iat) => Some(instant(iat)?),
+    let issued = match written.iat {
+        Some(iat) => {
+            believable(written.exp - iat)?;
+            Some(instant(iat)?)
+        }
         None => None,
     };
-    Some(Lifetime::Until { expires: instant(claims.exp)?, issued })
+    Some(Claims { expires: instant(written.exp)?, issued })
 }

@@ -70,7 +70,7 @@ fn the_names_of_the_dialect_win() {
 
 #[test]
 fn a_lifetime_that_says_nothing_falls_back_to_the_token_and_then_to_an_hour() {
-    let until = Lifetime::Until { expires: at(5000), issued: Some(at(1400)) };
+    let until = Lifetime::Until(at(5000));
     for expiry in [
         "",
         r#","expires_in":0"#,
@@ -86,6 +86,19 @@ fn a_lifetime_that_says_nothing_falls_back_to_the_token_and_then_to_an_hour() {
         check(&format!(r#"{{"access_token":"{token}"{expiry}}}"#), &token, until);
     }
     check(r#"{"token":"t","expiresIn":2592000}"#, "t", secs(2_592_000));
+}
+
+#[test]
+fn when_a_token_was_issued_is_read_whatever_tells_its_life() {
+    let issued = |token: &str, expiry: &str| {
+        parse(Oauth2, format!(r#"{{"access_token":"{token}"{expiry}}}"#).as_bytes()).unwrap().issued
+    };
+    let token = jwt(r#"{"exp":5000,"iat":1400.5}"#);
+    assert_eq!(issued(&token, ""), Some(at(1400) + Duration::from_millis(500)));
+    assert_eq!(issued(&token, r#","expires_in":"60""#), Some(at(1400) + Duration::from_millis(500)));
+    assert_eq!(issued(&jwt(r#"{"exp":5000}"#), ""), None);
+    assert_eq!(issued(&jwt(r#"{"exp":1400,"iat":5000}"#), ""), None, "they make no sense");
+    assert_eq!(issued("opaque", ""), None);
 }
 
 #[test]
@@ -109,20 +122,11 @@ fn a_jwt_that_makes_no_sense_is_an_opaque_token() {
 #[test]
 fn an_expiry_of_citrixs_clock_is_corrected() {
     let sent = at(10_000);
-    let until = |issued| Lifetime::Until { expires: at(13_000), issued };
     let ahead = Skew::measure(at(9_000), sent, Duration::ZERO);
-    assert_eq!(until(Some(at(9_400))).expires_at(sent, Some(ahead)), at(14_000));
-    assert_eq!(
-        until(Some(at(9_400))).expires_at(sent, None),
-        at(13_600),
-        "no Date: the life since its issue"
-    );
-    assert_eq!(until(None).expires_at(sent, None), at(13_000));
-    assert_eq!(Lifetime::Until { expires: at(9_000), issued: None }.expires_at(sent, None), at(9_000));
-    assert_eq!(
-        Lifetime::Until { expires: at(u64::from(u32::MAX)), issued: None }.expires_at(sent, None),
-        at(13_600)
-    );
+    assert_eq!(Lifetime::Until(at(13_000)).expires_at(sent, Some(ahead)), at(14_000));
+    assert_eq!(Lifetime::Until(at(13_000)).expires_at(sent, None), at(13_000));
+    assert_eq!(Lifetime::Until(at(9_000)).expires_at(sent, None), at(9_000));
+    assert_eq!(Lifetime::Until(at(u64::from(u32::MAX))).expires_at(sent, None), at(13_600));
     assert_eq!(Lifetime::Assumed.expires_at(sent, Some(ahead)), at(13_600));
     assert_eq!(secs(60).expires_at(sent, Some(ahead)), at(10_060), "seconds are counted on our clock");
 }

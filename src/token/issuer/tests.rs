@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -281,6 +283,29 @@ async fn the_skew_comes_out_of_the_date() {
     let issued = ask(status("200 OK", &format!("Date: {date}\r\n"), body)).await.unwrap();
     let skew = issued.skew.unwrap().seconds();
     assert!((-121.0..=-110.0).contains(&skew), "{skew}");
+}
+
+#[tokio::test]
+async fn without_a_date_the_skew_comes_out_of_the_token() {
+    let issued = Clock::SYSTEM.now() - Duration::from_secs(120);
+    let iat = issued.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{iat},"exp":{}}}"#, iat + 3600));
+    let body = format!(r#"{{"access_token":"e30.{claims}.c2ln"}}"#);
+    let skew = ask(status("200 OK", "", &body)).await.unwrap().skew.unwrap().seconds();
+    assert!((110.0..=121.0).contains(&skew), "{skew}");
+    // A date is nearer to the truth: a token may have been issued a while ago.
+    let date = httpdate::fmt_http_date(Clock::SYSTEM.now());
+    let skew = ask(status("200 OK", &format!("Date: {date}\r\n"), &body)).await.unwrap().skew.unwrap();
+    assert!(skew.seconds().abs() < 10.0, "{skew:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_may_say_for_how_long() {
+    let busy = r#"{"type":"x/serviceUnavailable","parameters":[{"name":"retryDelay","value":"17"}]}"#;
+    let failure = ask(status("503 Service Unavailable", "", busy)).await.unwrap_err();
+    assert_eq!((failure.outcome, failure.retry_after), (Outcome::Http5xx, Some(Duration::from_secs(17))));
+    let failure = ask(status("500 x", "Retry-After: 9\r\n", "")).await.unwrap_err();
+    assert_eq!(failure.retry_after, None, "no such thing is defined for a 500");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The one or two secrets of a credential, and which of them to try (contract 1.5).
+//! The one or two secrets of a credential, which of them to try, and the one that is known to work (contract 1.5).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
@@ -6,11 +6,15 @@ use tracing::{info, warn};
 
 use crate::config::SecretSource;
 
-/// One of the two secrets of a rotation.
+/// Where a secret to log in with comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
+    /// `client_secret`.
     Current,
+    /// `client_secret_next`.
     Next,
+    /// Nowhere any more: it is the one that worked last, and what replaced it has yet to work.
+    Remembered,
 }
 
 impl Which {
@@ -18,20 +22,38 @@ impl Which {
         match self {
             Self::Current => "client_secret",
             Self::Next => "client_secret_next",
+            Self::Remembered => "the one that worked last",
         }
     }
 
+    /// The other one of a rotation.
     const fn other(self) -> Self {
         match self {
             Self::Current => Self::Next,
-            Self::Next => Self::Current,
+            _ => Self::Current,
         }
     }
 }
 
+/// SHA-256 of a secret.
+type Hash = [u8; 32];
+
 /// What both secrets were: enough to see a change, and not the secrets. `None` for one that cannot be read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint([Option<[u8; 32]>; 2]);
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    current: Option<Hash>,
+    next: Option<Hash>,
+}
+
+impl Fingerprint {
+    const fn of(self, which: Which) -> Option<Hash> {
+        match which {
+            Which::Current => self.current,
+            Which::Next => self.next,
+            Which::Remembered => None,
+        }
+    }
+}
 
 impl std::fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,18 +62,25 @@ impl std::fmt::Debug for Fingerprint {
 }
 
 /// A secret to log in with.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) struct Candidate {
     pub(super) which: Which,
     pub(super) secret: SecretString,
+    hash: Hash,
+}
+
+impl std::fmt::Debug for Candidate {
+    /// Without the hash: a weak secret can be guessed from it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Candidate").field(&self.which).finish()
+    }
 }
 
 /// The secrets as they are at this moment.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// What to try, in this order; at most two, and never the same twice.
+    /// What to try, in this order; at most three, and never the same twice.
     pub(super) candidates: Vec<Candidate>,
-    pub(super) fingerprint: Fingerprint,
     /// Why one could not be read.
     pub(super) problem: Option<String>,
 }
@@ -61,28 +90,45 @@ pub(super) struct Reading {
 pub(super) struct Secrets {
     current: SecretSource,
     next: Option<SecretSource>,
-    /// The one to try first: the one that worked last.
+    /// The configured one to try first: the one that worked last.
     first: Which,
-    /// The secrets of the login in which Citrix refused all there were.
-    rejected: Option<Fingerprint>,
+    /// What was configured when the secrets were last read for a login.
+    seen: Fingerprint,
+    /// The secret that worked last. Dropping it wipes it.
+    proven: Option<Candidate>,
+    /// What was configured when all of it was refused, or could not be read.
+    refused: Option<Fingerprint>,
+    /// Logins in a row in which Citrix refused all that was tried.
+    turns: usize,
 }
 
 impl Secrets {
     pub(super) const fn new(current: SecretSource, next: Option<SecretSource>) -> Self {
-        Self { current, next, first: Which::Current, rejected: None }
+        let seen = Fingerprint { current: None, next: None };
+        Self { current, next, first: Which::Current, seen, proven: None, refused: None, turns: 0 }
     }
 
     /// Reads them anew, for they may have been rotated since.
     ///
-    /// Once Citrix refused both they take turns, one a login, until either changes: a dead secret is not
-    /// hammered, and one that becomes valid later is found all the same.
+    /// A secret that changed comes first, so that it is proven while the one that worked is still at hand; that one
+    /// is tried after what is configured, or before it once all of that was refused. When Citrix refused
+    /// everything they take turns, one a login, until something changes: a dead secret is not hammered, and one
+    /// that becomes valid later is found all the same.
     pub(super) fn read(&mut self) -> Reading {
-        let (mut candidates, mut fingerprint, mut problem) = (Vec::new(), Fingerprint([None; 2]), None);
+        let mut problem = None;
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(3);
+        let mut fingerprint = Fingerprint::default();
         for which in [self.first, self.first.other()] {
             match self.source(which).map(SecretSource::read) {
                 Some(Ok(secret)) => {
-                    fingerprint.0[which as usize] = Some(hash(&secret));
-                    candidates.push(Candidate { which, secret });
+                    let hash = hash(&secret);
+                    match which {
+                        Which::Next => fingerprint.next = Some(hash),
+                        _ => fingerprint.current = Some(hash),
+                    }
+                    if candidates.iter().all(|other| other.hash != hash) {
+                        candidates.push(Candidate { which, secret, hash });
+                    }
                 }
                 Some(Err(error)) => {
                     warn!(secret = which.key(), %error, "a client secret cannot be read");
@@ -91,46 +137,86 @@ impl Secrets {
                 None => {}
             }
         }
-        if fingerprint.0[0] == fingerprint.0[1] {
-            candidates.truncate(1);
+        candidates.sort_by_key(|candidate| self.seen.of(candidate.which) == Some(candidate.hash));
+        self.seen = fingerprint;
+        if self.refused != Some(fingerprint) {
+            self.turns = 0;
         }
-        if self.rejected == Some(fingerprint) && candidates.len() == 2 {
-            self.first = self.first.other();
-            candidates.swap(0, 1);
-            candidates.truncate(1);
+        if let Some(proven) = self.proven.as_ref().filter(|proven| proven.is_none_of(&candidates)) {
+            let at = if self.refused == Some(fingerprint) { 0 } else { candidates.len() };
+            candidates.insert(at, Candidate { which: Which::Remembered, ..proven.clone() });
         }
-        Reading { candidates, fingerprint, problem }
+        if self.turns > 0 && candidates.len() > 1 {
+            candidates = vec![candidates.swap_remove(self.turns % candidates.len())];
+        }
+        Reading { candidates, problem }
     }
 
-    /// What the secrets are now.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
+    /// What the secrets are now; `None` when they cannot change, so that there is no use in looking.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        let is_file = |which| self.source(which).is_some_and(|source| source.path().is_some());
         let of = |which| self.source(which)?.read().ok().as_ref().map(hash);
-        Fingerprint([of(Which::Current), of(Which::Next)])
+        (is_file(Which::Current) || is_file(Which::Next))
+            .then(|| Fingerprint { current: of(Which::Current), next: of(Which::Next) })
     }
 
-    /// Citrix took this one: it is the first to be tried from now on.
-    pub(super) fn worked(&mut self, which: Which, customer: &str) {
-        if which != self.first || (self.rejected.is_some() && self.next.is_some()) {
-            info!(customer, secret = which.key(), "this secret works and is tried first from now on");
+    /// Citrix took this one: it is remembered, and the first to be tried from now on.
+    pub(super) fn worked(&mut self, candidate: Candidate, customer: &str) {
+        self.turns = 0;
+        if candidate.which == Which::Remembered {
+            self.refused = Some(self.seen);
+            warn!(
+                customer,
+                "the configured client secret is refused or cannot be read; the one that worked last is still used, \
+                 but is lost when the program ends"
+            );
+            return;
         }
-        self.first = which;
-        self.rejected = None;
+        let changed = self.proven.as_ref().is_some_and(|proven| proven.hash != candidate.hash);
+        if candidate.which != self.first || changed || self.refused.is_some() {
+            let secret = candidate.which.key();
+            info!(customer, secret, "this secret works and is tried first from now on");
+        }
+        self.first = candidate.which;
+        self.refused = None;
+        self.proven = Some(candidate);
     }
 
     /// Citrix took none.
-    pub(super) fn all_rejected(&mut self, fingerprint: Fingerprint) {
-        self.rejected = Some(fingerprint);
+    pub(super) const fn all_rejected(&mut self) {
+        self.refused = Some(self.seen);
+        self.turns = self.turns.saturating_add(1);
+    }
+
+    /// Whether all that is configured was refused, or cannot be read: a login that works has the remembered one.
+    pub(super) const fn are_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// Whether there is a secret now that was not there when they were last read for a login. One that is gone is no
+    /// reason to log in: its file may be about to be written.
+    pub(super) fn are_news(&self, now: Fingerprint) -> bool {
+        [Which::Current, Which::Next]
+            .into_iter()
+            .any(|which| now.of(which).is_some() && now.of(which) != self.seen.of(which))
     }
 
     const fn source(&self, which: Which) -> Option<&SecretSource> {
         match which {
             Which::Current => Some(&self.current),
             Which::Next => self.next.as_ref(),
+            Which::Remembered => None,
         }
     }
 }
 
-fn hash(secret: &SecretString) -> [u8; 32] {
+impl Candidate {
+    fn is_none_of(&self, candidates: &[Self]) -> bool {
+        candidates.iter().all(|candidate| candidate.hash != self.hash)
+    }
+}
+
+fn hash(secret: &SecretString) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, secret.expose_secret().as_bytes()).as_ref());
     hash

@@ -1,7 +1,11 @@
 //! The keeper against a scripted issuer, on a clock that stands still unless a test sleeps.
 
+mod asked;
+mod failures;
 mod forced;
 mod life;
+mod log;
+mod restart;
 mod rotation;
 mod secrecy_kept;
 
@@ -11,9 +15,11 @@ use std::sync::Mutex;
 use prometheus::{Registry, TextEncoder};
 use secrecy::{ExposeSecret, SecretString};
 
+use self::log::Log;
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
+use crate::token::Cache;
 use crate::token::answer::{Grant, Lifetime};
 use crate::token::signals::Signals;
 
@@ -100,7 +106,7 @@ fn granted(lifetime: u64) -> Result<Issued, Failure> {
 
 fn issued(token: &str, lifetime: Lifetime) -> Result<Issued, Failure> {
     Ok(Issued {
-        grant: Grant { token: SecretString::from(token), lifetime },
+        grant: Grant { token: SecretString::from(token), lifetime, issued: None },
         transaction_id: Some(HeaderValue::from_static("11111111-good")),
         skew: None,
     })
@@ -137,7 +143,16 @@ impl Kept {
         latency: Duration,
         script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
     ) -> Self {
-        let clock = clock();
+        Self::of(credential(current, next), None, clock(), latency, script)
+    }
+
+    fn of(
+        credential: Credential,
+        cache: Option<Cache>,
+        clock: Clock,
+        latency: Duration,
+        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+    ) -> Self {
         let registry = Registry::new();
         let signals = Signals::register(&registry).unwrap().customer("acme");
         let slot = Arc::new(Slot::new());
@@ -148,8 +163,10 @@ impl Kept {
             latency,
             started: Instant::now(),
         };
-        let keeper =
-            Keeper::new(credential(current, next), settings(), Arc::clone(&slot), issuer, clock, signals);
+        let mut keeper = Keeper::new(credential, settings(), Arc::clone(&slot), issuer, clock, signals);
+        if let Some(cache) = cache {
+            keeper = keeper.remembering(cache);
+        }
         Self { slot, clock, registry, calls, task: tokio::spawn(keeper.keep()) }
     }
 

@@ -106,7 +106,7 @@ async fn two_authorization_fields_are_worth_nothing() {
     let lab = lab().await;
     let twice = lab.get("/echo").header("authorization", format!("CwsAuth Bearer={}", lab.token));
     assert_eq!(lab.status(twice).await, 401);
-    assert_eq!(lab.emulator.stats().malformed_token, 1);
+    assert_eq!(lab.emulator.stats().tokens.malformed_token, 1);
 }
 
 #[tokio::test]
@@ -349,6 +349,12 @@ async fn monitor_is_free_again_when_its_answer_has_been_read() {
         lab.get_json("/monitorodata/Machines?$top=5").await;
         let page = lab.get_json("/monitorodata/Machines").await;
         assert_eq!(page["value"].as_array().unwrap().len(), 1000);
+    }
+    for coding in ["gzip", "br", "deflate"].repeat(10) {
+        let request = lab.get("/monitorodata/Machines").header("accept-encoding", coding);
+        let answer = request.send().await.unwrap();
+        assert_eq!(header(&answer, "content-encoding"), Some(coding));
+        assert!(!answer.bytes().await.unwrap().is_empty());
     }
     assert_eq!(lab.emulator.stats().monitor_concurrency_peak, 1);
 }

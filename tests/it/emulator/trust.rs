@@ -98,7 +98,7 @@ async fn tokens_can_be_expired_and_revoked() {
     assert_eq!(lab.status(lab.get("/echo")).await, 401);
     lab.token = "eyJhbGciOiJSUzI1NiJ9.e30.AA".to_owned();
     assert_eq!(lab.status(lab.get("/echo")).await, 401);
-    let stats = lab.emulator.stats();
+    let stats = lab.emulator.stats().tokens;
     let counts = (stats.valid, stats.expired_token, stats.revoked_token, stats.unknown_token);
     assert_eq!(counts, (1, 1, 1, 1));
 }
@@ -108,7 +108,7 @@ async fn tokens_expire_by_themselves() {
     // A lifetime of nothing spares the test a wait.
     let lab = lab_with(Options { token_lifetime: Duration::ZERO, ..Options::default() }).await;
     assert_eq!(lab.status(lab.get("/echo")).await, 401);
-    assert_eq!(lab.emulator.stats().expired_token, 1);
+    assert_eq!(lab.emulator.stats().tokens.expired_token, 1);
 }
 
 #[tokio::test]

@@ -103,8 +103,16 @@ fn the_example_marks_what_is_not_built_and_nothing_else() {
 #[test]
 fn the_defaults_in_the_example_are_the_defaults() {
     let plain = |line: &str| {
-        let example =
-            ["customer_id", "client_id", "client_secret", "hosts", "secret_sha256", "ca_file", "token_url"];
+        let example = [
+            "customer_id",
+            "client_id",
+            "client_secret",
+            "hosts",
+            "secret_sha256",
+            "ca_file",
+            "token_url",
+            "cache_file",
+        ];
         !example.contains(&line.split(' ').next().unwrap())
     };
     let mut text = String::new();

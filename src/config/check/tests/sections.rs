@@ -190,6 +190,41 @@ fn a_route_lets_so_many_in_at_a_time_and_says_how_long_the_others_wait() {
 }
 
 #[test]
+fn a_token_cache_has_a_folder_and_a_key_long_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("key"), "k".repeat(32)).unwrap();
+    std::fs::write(at("short"), "k".repeat(31) + "\n").unwrap();
+    let text = |file: &str, key: &str| {
+        format!("[token]\ncache_file = '{}'\ncache_key = {{ file = '{}' }}", at(file), at(key))
+    };
+    assert!(good("").live.token_cache.is_none());
+    let cache = good(&text("token", "key")).live.token_cache.clone().unwrap();
+    assert_eq!(cache.file, folder.path().join("token"));
+    assert_eq!(cache.key.read().unwrap().expose_secret().len(), 32);
+    good("[token]\ncache_file = 'token'\ncache_key = '01234567890123456789012345678901'");
+    for (text, why) in [
+        (text("token", "short"), "token.cache_key: is 31 bytes long and must be 32 or more"),
+        (text("token", "none"), "token.cache_key: "),
+        (text("none/token", "key"), "token.cache_file: \""),
+        (text("", "key"), "token.cache_file: \""),
+        (format!("[token]\ncache_file = '{}'", at("token")), "token.cache_key: missing: "),
+        (format!("[token]\ncache_key = {{ file = '{}' }}", at("key")), "token.cache_file: missing: "),
+        (
+            format!("[token]\ncache_file = 7\ncache_key = {{ file = '{}' }}", at("key")),
+            "token.cache_file: 7 is",
+        ),
+    ] {
+        refused_since(&text, why);
+    }
+    let directory =
+        [LOGIN[0], LOGIN[1], LOGIN[2], ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())];
+    std::fs::rename(at("key"), at("cache_key")).unwrap();
+    let text = format!("[token]\ncache_file = '{}'", at("token"));
+    assert!(from_toml(&text, pairs(&directory)).unwrap().live.token_cache.is_some(), "the service manager's");
+}
+
+#[test]
 fn what_is_not_built_is_refused_unless_it_is_off() {
     const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
     for off in [
@@ -209,8 +244,6 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
         ("[listen]\nproxy_protocol = ['10.0.0.0/8']", "listen.proxy_protocol"),
         ("[listen]\ntrusted_forwarders = ['10.0.0.0/8']", "listen.trusted_forwarders"),
         ("[listen]\npublic_url = 'https://a'", "listen.public_url"),
-        ("[token]\ncache_file = '/a'", "token.cache_file"),
-        ("[token]\ncache_key = { file = '/a' }", "token.cache_key"),
         ("[[caller]]\nname = 'a'", "caller"),
         ("[login]", "login"),
         (&format!("{ROUTE}rewrite_links = true"), "route[0].rewrite_links"),

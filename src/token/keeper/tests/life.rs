@@ -108,7 +108,7 @@ async fn a_time_of_citrixs_clock_is_corrected_by_the_skew() {
     // Our clock is an hour ahead: taken as it is, the token would be dead on arrival.
     let start = SystemTime::UNIX_EPOCH + EPOCH;
     let kept = Kept::start(move |_| {
-        let mut answer = issued("t", Lifetime::Until { expires: start, issued: None })?;
+        let mut answer = issued("t", Lifetime::Until(start))?;
         answer.skew = Some(Skew::measure(start - Duration::from_secs(3600), start, Duration::ZERO));
         Ok(answer)
     });
@@ -123,7 +123,7 @@ async fn a_token_that_cannot_be_sent_is_a_failure() {
     let past = SystemTime::UNIX_EPOCH + EPOCH - Duration::from_secs(1);
     let kept = Kept::start(move |call| match call.number {
         1 => issued("a\nb", Lifetime::Assumed),
-        2 => issued("t", Lifetime::Until { expires: past, issued: None }),
+        2 => issued("t", Lifetime::Until(past)),
         _ => granted(3600),
     });
     seconds(30.0).await;

@@ -1,59 +1,13 @@
 //! Neither token nor secret is printed, whatever happens.
 
-use std::io;
-
-use tracing::subscriber::NoSubscriber;
-use tracing_subscriber::fmt::MakeWriter;
-
 use super::*;
 
 const TOKEN: &str = "CANARY-token";
 const SECRET: &str = "CANARY-secret";
 
-/// A log that a test can read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_log_tells_everything_but_the_secrets() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    // While there is one subscriber only, tracing asks the *current thread's* whether a log line that is met for the
-    // first time interests anybody, and remembers the answer for all. A test that runs beside this one has none, so
-    // it would silence lines for good. As soon as there are two, all of them are asked; what was remembered before
-    // is asked again.
-    let _second = tracing::Dispatch::new(NoSubscriber::new());
-    tracing::callsite::rebuild_interest_cache();
+    let log = Log::start();
     let kept =
         Kept::with(secret(SECRET), Some(secret("CANARY-other")), Duration::ZERO, |call| match call.number {
             1 | 2 => refused(Outcome::InvalidClient),

@@ -1,0 +1,73 @@
+//! What must hold for any bytes. The fuzz targets call these functions, and a test of the gateway does so with
+//! the corpus (`tests/it/corpus.rs`), so they use nothing but the gateway and `http`.
+
+use std::time::{Duration, SystemTime};
+
+use citrix_auth_proxy::citrix::{AuthorizationScheme, TokenDialect};
+use citrix_auth_proxy::token::answer::{self, LONGEST_LIFETIME};
+use citrix_auth_proxy::token::schedule::{self, Failures};
+use citrix_auth_proxy::token::status::Skew;
+use citrix_auth_proxy::token::{Outcome, Token};
+use citrix_auth_proxy::wire::retry_after;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue};
+
+/// 2026-01-01T00:00:00Z
+const NOW: Duration = Duration::from_secs(1_767_225_600);
+
+/// The body of a token answer: a grant can be sent and has a life to believe; anything else is told as one of
+/// the failures that a body can be.
+pub fn token_answer(body: &[u8]) {
+    let sent = SystemTime::UNIX_EPOCH + NOW;
+    let ahead = Skew::measure(sent - Duration::from_secs(300), sent, Duration::ZERO);
+    for dialect in [TokenDialect::Oauth2, TokenDialect::Trust] {
+        match answer::parse(dialect, body) {
+            Ok(grant) => {
+                for skew in [None, Some(ahead)] {
+                    let dies = grant.lifetime.expires_at(sent, skew);
+                    let life = dies.duration_since(sent).unwrap_or_default();
+                    assert!(life <= LONGEST_LIFETIME);
+                    assert!(schedule::usable_life(life) <= life);
+                }
+                let token = Token::new(1, &grant.token, sent).expect("a token that was taken can be sent");
+                for scheme in [AuthorizationScheme::Cws, AuthorizationScheme::Bearer] {
+                    assert!(token.authorization(scheme).is_sensitive());
+                }
+            }
+            Err(
+                Outcome::Empty
+                | Outcome::NotJson
+                | Outcome::Truncated
+                | Outcome::Malformed
+                | Outcome::ErrorIn200
+                | Outcome::InvalidClient
+                | Outcome::BadToken,
+            ) => {}
+            Err(other) => panic!("{other} is no failure of a body"),
+        }
+    }
+    // The same text as a refusal.
+    answer::is_invalid_client(body);
+}
+
+/// A 429: its first line is the value of `Retry-After`, the rest its body. Whatever is asked for, the pause that
+/// comes of it is at least a second and not much more than an hour.
+pub fn retry_after(input: &[u8]) {
+    let (header, body) = match input.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&input[..end], &input[end + 1..]),
+        None => (input, &[][..]),
+    };
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_bytes(header) {
+        headers.insert(RETRY_AFTER, value);
+    }
+    let wait = retry_after::wait(&headers, body, SystemTime::UNIX_EPOCH + NOW);
+    let failures = Failures::default().and(Outcome::RateLimited);
+    for chance in [0.0, 1.0] {
+        let pause = failures.pause(None, wait, chance);
+        assert!((Duration::from_secs(1)..=Duration::from_secs(2 * 3600)).contains(&pause));
+        if let Some(wait) = wait.filter(|wait| *wait <= Duration::from_secs(3600)) {
+            assert!(pause >= wait);
+        }
+    }
+}

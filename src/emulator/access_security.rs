@@ -1,0 +1,62 @@
+//! Secure Private Access: a rate, and redirects to the region of the customer's data (contract 1.6 and 4).
+
+use http::header::LOCATION;
+use http::{Method, StatusCode};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::answers::{self, Response};
+use super::call::Call;
+use super::faults::RegionRedirect;
+use super::trust::is_json;
+
+/// The path under which a region serves what was redirected to it.
+const REGION_PATH: &str = "feature-data_accesssecurity";
+
+/// `/accessSecurity/…`: a list for who reads, an echo of success for who writes JSON.
+pub(super) fn answer(call: &Call<'_>) -> Response {
+    if let Err(wait) = call.tenant().access_security.take(call.state.limits.access_security) {
+        return answers::apim_rate_limited(answers::whole_seconds(wait));
+    }
+    if let Some(base) = elsewhere(call) {
+        return redirect(call, &base);
+    }
+    match call.parts.method {
+        _ if call.is_get() => answers::ok(&json!({ "items": [], "total": 0 })),
+        Method::DELETE => answers::empty(StatusCode::NO_CONTENT),
+        _ if !is_json(&call.parts.headers) => answers::unsupported_media_type(),
+        Method::POST => answers::json(StatusCode::CREATED, &json!({ "id": Uuid::new_v4().to_string() })),
+        _ => answers::empty(StatusCode::NO_CONTENT),
+    }
+}
+
+/// Where the customer's data is, unless it is here. The other region, and the path it serves, are never left.
+fn elsewhere(call: &Call<'_>) -> Option<String> {
+    let is_region_path = call.prefix().trim_start_matches('/').eq_ignore_ascii_case(REGION_PATH);
+    if call.origin.other_region || is_region_path {
+        return None;
+    }
+    let state = call.state;
+    let redirect = state.faults().region_redirect.clone()?;
+    Some(match redirect {
+        RegionRedirect::To(base) => base,
+        RegionRedirect::Other => {
+            format!("{}/{REGION_PATH}", state.region_url.as_ref().unwrap_or(&state.base_url))
+        }
+    })
+}
+
+/// 307 to another host and another path.
+fn redirect(call: &Call<'_>, base: &str) -> Response {
+    let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("{base}/{}{query}", call.rest.join("/"));
+    let parameters = json!([
+        { "name": "Citrix-CustomerId", "value": call.tenant().id() },
+        { "name": "customerDataRegion", "value": "eu" },
+        { "name": "currentAPIMRegion", "value": "us" },
+    ]);
+    let detail = "The customer's data is in another region.";
+    let response =
+        answers::standard_error(StatusCode::TEMPORARY_REDIRECT, "common/Redirect", detail, parameters);
+    answers::with_text(response, LOCATION, &location)
+}

@@ -1,0 +1,144 @@
+//! Listeners, each with its accept loop and its connections.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::call::Origin;
+use super::state::State;
+use super::{EmulatorError, serve, tunnel};
+
+/// How long to leave the listener alone when accepting failed, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The first byte of a TLS connection (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// A socket that listens, and that nobody accepts from yet.
+pub(super) struct Bound {
+    socket: TcpListener,
+    pub(super) address: SocketAddr,
+}
+
+/// A listener at work; dropping it ends it too.
+pub(super) struct Listener {
+    /// Never sent on: the accept loop ends when this is dropped.
+    stop: oneshot::Sender<Infallible>,
+    accepting: JoinHandle<()>,
+}
+
+pub(super) async fn bind(address: SocketAddr) -> Result<Bound, EmulatorError> {
+    let cannot_listen = |source| EmulatorError::Listen { address, source };
+    let socket = TcpListener::bind(address).await.map_err(cannot_listen)?;
+    let address = socket.local_addr().map_err(cannot_listen)?;
+    Ok(Bound { socket, address })
+}
+
+/// The origin as callers reach it: over TLS by name, as certificates for addresses are rare.
+pub(super) fn base_url(address: SocketAddr, tls: bool) -> String {
+    let port = address.port();
+    if tls {
+        return format!("https://localhost:{port}");
+    }
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, port))
+}
+
+impl Bound {
+    pub(super) fn serve(self, tls: Option<TlsAcceptor>, state: Arc<State>, origin: Origin) -> Listener {
+        let (stop, stopped) = oneshot::channel();
+        let accepting = tokio::spawn(accept(self.socket, tls, state, origin, stopped));
+        Listener { stop, accepting }
+    }
+}
+
+impl Listener {
+    /// Closes the socket and every connection, and returns when that is done.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        // A panic in there was reported where it happened.
+        self.accepting.await.ok();
+    }
+}
+
+/// Serves until the sender of `stopped` is dropped.
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    state: Arc<State>,
+    origin: Origin,
+    mut stopped: oneshot::Receiver<Infallible>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    state.counters.connection();
+                    connections.spawn(connection(stream, tls.clone(), Arc::clone(&state), origin.clone()));
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>, origin: Origin) {
+    // Without it, the small last piece of an answer would wait for an acknowledgement.
+    stream.set_nodelay(true).ok();
+    let Some(acceptor) = tls else { return services(stream, state, origin).await };
+    if begins_with_tls(&stream).await {
+        secured(stream, &acceptor, state, origin).await;
+    } else if let Some(tunnel) = tunnel::opened(stream, &state).await {
+        secured(TokioIo::new(tunnel), &acceptor, state, origin).await;
+    }
+}
+
+async fn secured(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    acceptor: &TlsAcceptor,
+    state: Arc<State>,
+    origin: Origin,
+) {
+    // A failed handshake is the caller's affair.
+    if let Ok(stream) = acceptor.accept(io).await {
+        services(stream, state, origin).await;
+    }
+}
+
+async fn begins_with_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    stream.peek(&mut first).await.is_ok() && first == [TLS_HANDSHAKE]
+}
+
+async fn services(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    state: Arc<State>,
+    origin: Origin,
+) {
+    let service = service_fn(move |request| {
+        let (state, origin) = (Arc::clone(&state), origin.clone());
+        async move { Ok::<_, Infallible>(serve::serve(&state, &origin, request).await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    // A connection that breaks is the caller's affair too.
+    builder.serve_connection(TokioIo::new(io), service).await.ok();
+}

@@ -1,0 +1,70 @@
+//! The answers of faults that befall a path, in all shapes in which Citrix says when to come back (contract 4).
+
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use serde_json::json;
+
+use super::access::{Dialect, Standing};
+use super::answers::{self, Response, Untraced};
+use super::faults::{Hint, Trouble};
+
+/// What the caller gets instead; `now` is the time by the cloud's clock.
+pub(super) fn answer(trouble: Trouble, seconds: u32, now: SystemTime) -> Response {
+    match trouble {
+        Trouble::RateLimited(Hint::Seconds) => answers::apim_rate_limited(seconds.into()),
+        Trouble::RateLimited(Hint::Body) => {
+            let detail = "Too many requests.";
+            with_delay(StatusCode::TOO_MANY_REQUESTS, "common/rateLimitExceeded", detail, Some(seconds))
+        }
+        Trouble::RateLimited(hint) => {
+            hinted(answers::apim_too_many("Rate limit is exceeded."), hint, seconds, now)
+        }
+        Trouble::Unavailable(hint) => {
+            let in_body = (hint == Hint::Body).then_some(seconds);
+            let (kind, detail) = ("common/serviceUnavailable", "The service is not available.");
+            hinted(with_delay(StatusCode::SERVICE_UNAVAILABLE, kind, detail, in_body), hint, seconds, now)
+        }
+        Trouble::BadGateway => {
+            let mut response =
+                answers::html(StatusCode::BAD_GATEWAY, "<html><h1>502 Bad Gateway</h1></html>");
+            response.extensions_mut().insert(Untraced);
+            response
+        }
+        Trouble::ServerError => {
+            answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+        }
+        Trouble::Unauthorized => Dialect::Standard.no_token(Standing::Unknown, ""),
+        // A cut-off answer is made of the good one, before it comes here.
+        Trouble::WrongRegion | Trouble::CutOff => answers::not_authorized(),
+    }
+}
+
+/// The standard error, with the delay among its parameters.
+fn with_delay(status: StatusCode, kind: &str, detail: &str, seconds: Option<u32>) -> Response {
+    let parameters = match seconds {
+        Some(seconds) => json!([{ "name": "retryDelay", "value": seconds.to_string() }]),
+        None => json!([]),
+    };
+    answers::standard_error(status, kind, detail, parameters)
+}
+
+fn hinted(response: Response, hint: Hint, seconds: u32, now: SystemTime) -> Response {
+    let text = match hint {
+        Hint::Seconds => seconds.to_string(),
+        Hint::Date => httpdate::fmt_http_date(later(now, seconds.into())),
+        Hint::Rfc3339 => rfc3339(now, seconds.into()),
+        Hint::Body | Hint::None => return response,
+    };
+    answers::with_text(response, RETRY_AFTER, &text)
+}
+
+/// So many seconds later, as the Endpoint Management reporting writes it.
+pub(super) fn rfc3339(now: SystemTime, seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(later(now, seconds)).to_string()
+}
+
+fn later(now: SystemTime, seconds: u64) -> SystemTime {
+    now.checked_add(Duration::from_secs(seconds)).unwrap_or(now)
+}

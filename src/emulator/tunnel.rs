@@ -1,0 +1,44 @@
+//! `CONNECT` to Citrix's hosts, which all are the emulator: a tool whose hosts are literals finds it as its proxy.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::answers::{self, Response};
+use super::hosts::is_citrix;
+use super::state::State;
+use super::stats::count;
+
+/// Serves a plain connection to a port that speaks TLS until a tunnel is opened, if one is.
+pub(super) async fn opened(stream: TcpStream, state: &State) -> Option<Upgraded> {
+    let tunnel = Arc::new(Mutex::new(None));
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(request, &tunnel);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // A connection that breaks is the caller's affair.
+    connection.with_upgrades().await.ok();
+    let tunnel = tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    count(&state.counters.tunnels);
+    tunnel.await.ok()
+}
+
+fn answer(mut request: Request<Incoming>, tunnel: &Mutex<Option<OnUpgrade>>) -> Response {
+    if request.method() != Method::CONNECT {
+        return answers::text(StatusCode::BAD_REQUEST, "This port speaks TLS, and CONNECT without it.");
+    }
+    // Nothing else is ever connected to.
+    if !request.uri().host().is_some_and(is_citrix) {
+        return answers::text(StatusCode::FORBIDDEN, "The host is none of Citrix's.");
+    }
+    *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(hyper::upgrade::on(&mut request));
+    answers::empty(StatusCode::OK)
+}

@@ -1,0 +1,27 @@
+//! What the fuzz targets found worth keeping, put through the same functions (`fuzz/`, CONTRIBUTING.md).
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../../fuzz/src/lib.rs"]
+mod properties;
+
+fn replay(target: &str, property: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        property(&fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 10, "{target} has a corpus of {count}");
+}
+
+#[test]
+fn token_answers() {
+    replay("token_answer", properties::token_answer);
+}
+
+#[test]
+fn retry_after() {
+    replay("retry_after", properties::retry_after);
+}

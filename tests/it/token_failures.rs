@@ -1,0 +1,95 @@
+//! Every way a login can fail, on the wire: each is told as what it is, and tried again. What the keeper does then,
+//! pause by pause, is a table with a clock of its own (`src/token/keeper/tests/failures.rs`). A name that does not
+//! resolve is tested with the issuer: only there can it be asked for without a resolver that others run.
+
+use std::iter::zip;
+
+use futures_util::future::join_all;
+
+use crate::harness::{Gateway, OK, Upstream, eventually, get};
+
+const GRANT: &str = r#"{"access_token":"t","expires_in":"3600"}"#;
+
+fn answer(status: &str, fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())
+}
+
+/// An answer, and what it is called.
+fn answers() -> Vec<(&'static str, String)> {
+    let invalid = r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
+    let stalled = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_token\":\"e";
+    vec![
+        ("invalid_client", answer("400 Invalid request", "", invalid)),
+        ("unauthorized", answer("401 Unauthorized", "", "")),
+        ("http_4xx", answer("404 Not Found", "", "<html>")),
+        ("http_5xx", answer("500 Internal Server Error", "", "")),
+        ("http_5xx", answer("503 Service Unavailable", "Retry-After: 1\r\n", GRANT)),
+        ("rate_limited", answer("429 Too Many Requests", "Retry-After: 1\r\n", "")),
+        ("redirect", answer("302 Found", "Location: http://127.0.0.1:1/\r\n", "")),
+        ("unexpected_status", answer("201 Created", "", GRANT)),
+        ("not_json", answer("200 OK", "Content-Type: text/html\r\n", "<!DOCTYPE html><html></html>")),
+        ("empty", answer("200 OK", "", "")),
+        ("truncated", answer("200 OK", "", r#"{"access_token":"ey"#)),
+        ("timeout", stalled.to_owned()),
+        ("malformed", answer("200 OK", "", r#"{"access_token":17}"#)),
+        ("malformed", "SSH-2.0-OpenSSH_9.6\r\n\r\n".to_owned()),
+        ("error_in_200", answer("200 OK", "", r#"{"error":"server_error","access_token":"t"}"#)),
+        ("too_large", answer("200 OK", "", &" ".repeat(256 * 1024 + 1))),
+        ("bad_token", answer("200 OK", "", r#"{"access_token":"a b","expires_in":"3600"}"#)),
+    ]
+}
+
+/// Waits until a second login failed in the same way. The pause between the two is a second of real time.
+async fn fails_again(upstream: &Upstream, token_url: String, outcome: &str) {
+    let gateway = Gateway::in_front_of(upstream)
+        .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &token_url)
+        .with("[token]\nrequest_timeout = \"2s\"\nstartup_wait = \"0s\"")
+        .start()
+        .await;
+    let series =
+        format!("citrix_auth_proxy_token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}} ");
+    eventually(&format!("a second login ends with {outcome} ({token_url})"), || async {
+        let page = gateway.metrics().await;
+        let count = page.lines().find_map(|line| line.strip_prefix(&series));
+        count.is_some_and(|count| count.parse::<u32>().unwrap() >= 2)
+    })
+    .await;
+    let problem = gateway.raw(get("/")).await.problem(503, "token_unavailable");
+    assert!(problem["detail"].as_str().unwrap().contains(outcome), "{problem}");
+}
+
+#[tokio::test]
+async fn every_answer_that_is_no_token_is_told_and_asked_for_again() {
+    let upstream = Upstream::answering(OK).await;
+    let endpoints = join_all(answers().into_iter().map(|(_, answer)| Upstream::answering(answer))).await;
+    let cases = zip(answers(), &endpoints).map(|((outcome, _), endpoint)| {
+        let (upstream, url) = (&upstream, endpoint.url());
+        async move { fails_again(upstream, url, outcome).await }
+    });
+    join_all(cases).await;
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn every_way_of_no_answer_is_told_and_tried_again() {
+    let upstream = Upstream::answering(OK).await;
+    let (refusing, silent) = (Upstream::refusing(), Upstream::by_hand().await);
+    let without_tls = Upstream::by_hand().await;
+    let closing = Upstream::scripted(|_| Vec::new()).await;
+    tokio::join!(
+        fails_again(&upstream, refusing.url(), "refused"),
+        fails_again(&upstream, silent.url(), "timeout"),
+        fails_again(&upstream, closing.url(), "truncated"),
+        async {
+            let hang_up = async {
+                loop {
+                    drop(without_tls.connection().await);
+                }
+            };
+            tokio::select! {
+                () = fails_again(&upstream, without_tls.url().replace("http:", "https:"), "tls") => {}
+                () = hang_up => {}
+            }
+        },
+    );
+}

@@ -1,0 +1,146 @@
+//! The emulated Citrix Cloud as a process of its own, and callers that keep a gateway in front of it busy.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::gateway::Gateway;
+use crate::program::Program;
+use crate::wire::{Wire, soon};
+
+/// A running emulator.
+pub struct Cloud {
+    settings: Vec<(String, String)>,
+    client: reqwest::Client,
+    _emulator: Program,
+    /// Where its CA is.
+    _folder: TempDir,
+}
+
+impl Cloud {
+    /// One that speaks TLS, and so HTTP/2 with whoever offers it.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        let arguments = [&["emulator", "--tls", "--ca-out", ca.to_str().unwrap()], arguments].concat();
+        let mut emulator = Program::start(&arguments, &[]);
+        let settings = printed_settings(&mut emulator).await;
+        let client = client(Some(&std::fs::read(ca).unwrap())).build().unwrap();
+        Self { settings, client, _emulator: emulator, _folder: folder }
+    }
+
+    /// What a gateway in front of it needs.
+    pub fn settings(&self) -> Vec<(&str, &str)> {
+        let mut settings: Vec<_> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        settings.extend(crate::gateway::FREE_PORTS);
+        settings
+    }
+
+    /// One of them, by the end of its name.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.iter().find(|(each, _)| each.ends_with(name)).map(|(_, value)| value.as_str()).unwrap()
+    }
+
+    /// A gateway in front of it that has its first token.
+    pub async fn gateway(&self, more: &[(&str, &str)]) -> Gateway {
+        let mut settings = self.settings();
+        settings.extend(more);
+        Gateway::start(&[], &settings).await
+    }
+
+    /// A counter of `/_emulator/stats`.
+    pub async fn count(&self, counter: &str) -> u64 {
+        let stats: Value = serde_json::from_str(&self.ask("GET", "stats").await).unwrap();
+        stats[counter].as_u64().unwrap_or_else(|| panic!("no {counter} in {stats}"))
+    }
+
+    /// `POST /_emulator/revoke`: no token issued so far is good any more.
+    pub async fn revoke(&self) {
+        self.ask("POST", "revoke").await;
+    }
+
+    async fn ask(&self, method: &str, what: &str) -> String {
+        let url = self.setting("__API_URL");
+        let request = self.client.request(method.parse().unwrap(), format!("{url}/_emulator/{what}"));
+        soon(soon(request.send()).await.unwrap().error_for_status().unwrap().text()).await.unwrap()
+    }
+}
+
+/// The environment file that an emulator prints when it has started.
+pub async fn printed_settings(emulator: &mut Program) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    loop {
+        let line = emulator.line().await;
+        if line.contains("token_url =") {
+            return settings;
+        }
+        if let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
+            settings.push((name.to_owned(), value.to_owned()));
+        }
+    }
+}
+
+/// A client that trusts `ca` (PEM) and nobody else.
+pub fn client(ca: Option<&[u8]>) -> reqwest::ClientBuilder {
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(ca) = ca {
+        roots.add(CertificateDer::from_pem_slice(ca).unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
+}
+
+/// Callers, each with a connection of its own, that send one request after the other until they are told to stop.
+pub struct Load {
+    callers: JoinSet<BTreeMap<u16, u64>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Load {
+    /// That many of them, all sending the same bytes.
+    pub fn start(gateway: SocketAddr, callers: usize, request: &str) -> Self {
+        let mut load = Self { callers: JoinSet::new(), stop: watch::Sender::new(false) };
+        load.add(gateway, callers, request);
+        load
+    }
+
+    pub fn add(&mut self, gateway: SocketAddr, callers: usize, request: &str) {
+        for _ in 0..callers {
+            let (stop, request) = (self.stop.subscribe(), request.to_owned());
+            self.callers.spawn(async move {
+                let mut wire = Wire::new(soon(TcpStream::connect(gateway)).await.unwrap());
+                let mut statuses = BTreeMap::new();
+                while !*stop.borrow() {
+                    wire.write(&request).await;
+                    *statuses.entry(wire.answer().await.status()).or_default() += 1;
+                }
+                statuses
+            });
+        }
+    }
+
+    /// Lets them finish; how often each status was answered.
+    pub async fn end(mut self) -> BTreeMap<u16, u64> {
+        self.stop.send_replace(true);
+        let mut statuses = BTreeMap::new();
+        while let Some(of_one) = soon(self.callers.join_next()).await {
+            for (status, count) in of_one.unwrap() {
+                *statuses.entry(status).or_default() += count;
+            }
+        }
+        statuses
+    }
+}
