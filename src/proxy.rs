@@ -7,7 +7,6 @@
 pub mod accept;
 pub mod admit;
 pub mod pick_route;
-mod place;
 pub mod prepare;
 pub mod queue;
 pub mod send;

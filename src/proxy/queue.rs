@@ -2,6 +2,7 @@
 //! the requests in flight.
 
 mod gate;
+mod place;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use crate::token::slot::Unavailable;
 
 pub use self::gate::Gates;
 pub(super) use self::gate::Stay;
+pub(super) use self::place::Place;
 
 /// How soon a caller should come back when all places are taken.
 const COME_BACK: Duration = Duration::from_secs(1);

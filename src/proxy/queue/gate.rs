@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::place::Place;
 use crate::places::{self, Places};
-use crate::proxy::place::Place;
 use crate::snapshot::{Customer, Route};
 
 /// Gates that are remembered. When more are closed the one that opens first is forgotten: its requests go and meet

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::proxy::place::Place;
+use crate::proxy::queue::Place;
 use crate::snapshot::{Customer, Route};
 
 /// How long a place asks for no login after it refused a fresh token (design 4.4).
