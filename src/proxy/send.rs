@@ -84,7 +84,7 @@ impl Upstream<'_> {
                     Box::pin(self.replay(sent, &spare, customer, replays - 1, exchange)).await
                 }
                 status if may_ask_to_wait(status) => {
-                    Box::pin(self.wait_out(sent, &spare, customer, &mut patience)).await
+                    Box::pin(self.wait_out(sent, &spare, customer, &mut patience, exchange)).await
                 }
                 _ => Err(sent),
             };

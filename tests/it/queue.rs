@@ -215,6 +215,7 @@ async fn over_http2_a_turn_passes_on_as_well() {
     let poll = || client.get(gateway.url("/monitorodata/Machines?$top=1")).send();
     let answers = join_all((0..10).map(|_| poll())).await;
     assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200));
+    assert_eq!(cloud.emulator.stats().monitor_rate_limited, 0);
 }
 
 #[tokio::test]

@@ -65,6 +65,21 @@ impl Upstream<'_> {
     /// With the answer when it is the caller's.
     pub(super) async fn wait_out(
         &self,
+        told: Sent,
+        spare: &Spare,
+        customer: &Customer,
+        patience: &mut Patience,
+        exchange: &mut Exchange,
+    ) -> Result<Outgoing, Sent> {
+        // The rest of an answer is Citrix's time like its head.
+        let began = Instant::now();
+        let again = self.again(told, spare, customer, patience).await;
+        exchange.upstream_time += began.elapsed();
+        again
+    }
+
+    async fn again(
+        &self,
         mut told: Sent,
         spare: &Spare,
         customer: &Customer,
@@ -143,17 +158,18 @@ impl Upstream<'_> {
         if let Some(wait) = retry_after::of_header(answer.headers(), now) {
             return Some(wait);
         }
-        if !is_plain_json(answer.headers()) {
+        if !may_be_json(answer.headers()) {
             return None;
         }
         retry_after::of_body(&answer.body_mut().peek(PEEKED_BYTES, PEEK_TIME).await)
     }
 }
 
-fn is_plain_json(headers: &HeaderMap) -> bool {
+/// Monitor OData calls its JSON plain text (contract 3, "Error bodies").
+fn may_be_json(headers: &HeaderMap) -> bool {
     let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
         let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        essence == "application/json" || essence.ends_with("+json")
+        matches!(essence.as_str(), "application/json" | "text/plain") || essence.ends_with("+json")
     });
     json && !headers.contains_key(CONTENT_ENCODING)
 }

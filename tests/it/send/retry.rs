@@ -86,6 +86,7 @@ async fn contract_4_hints_of_every_shape_are_waited_out() {
         json(many, &rfc_3339, "{}"),
         json(many, "", r#"{"type":"x","parameters":[{"name":"retryDelay","value":"1"}]}"#),
         json(many, "", r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 1 seconds."}"#),
+        json(many, "", r#"{"parameters":{"retryDelay":1}}"#).replace("application/json", "text/plain"),
         // No hint at all.
         json(many, "", "{}"),
         json("503 Service Unavailable", "", r#"{"parameters":{"retryDelay":1}}"#),
