@@ -79,7 +79,8 @@ async fn twenty_pollers_of_each_of_two_customers_see_forty_answers() {
     };
     let answers = join_all((0..40).map(poll)).await;
     server.abort();
-    assert!(answers.iter().all(|answer| answer.status() == 200), "{:?}", answers.iter().map(Message::line));
+    let statuses: Vec<u16> = answers.iter().map(Message::status).collect();
+    assert_eq!(statuses, [200; 40]);
     let waited = metric(&gateway, "queue_wait_seconds_count{route=\"/monitorodata\"}").await;
     assert!((30.0..=38.0).contains(&waited), "{waited}");
     assert!(metric(&gateway, "queue_wait_seconds_sum{route=\"/monitorodata\"}").await > 0.05);
