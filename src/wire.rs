@@ -1,7 +1,9 @@
 //! Pure rules of HTTP that the steps of the path share. No I/O here.
 
+pub mod coding;
 pub mod hop_by_hop;
 pub mod host;
+pub mod link_rewrite;
 pub mod path;
 pub mod prefix_tree;
 pub mod retry_after;

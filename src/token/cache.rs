@@ -101,8 +101,7 @@ impl Cache {
 
     /// The token of `identity`, if the file has one that may be alive at `now`.
     pub async fn look(&self, identity: Identity, now: SystemTime) -> Option<Cached> {
-        let entries = self.settle(self.on_disk(|files| files.read()).await)?;
-        let entry = entries.into_iter().find(|entry| entry.of == identity.name())?;
+        let entry = self.settle(self.on_disk(move |files| files.find(&identity.name())).await)??;
         let cached = Cached {
             token: entry.token,
             obtained_at: SystemTime::UNIX_EPOCH.checked_add(entry.obtained_at)?,
@@ -123,7 +122,8 @@ impl Cache {
             expires_at: since_epoch(cached.expires_at),
         };
         let now = since_epoch(now);
-        let stored = self.on_disk(move |files| files.replace(entry, now)).await;
+        self.files.enqueue(entry);
+        let stored = self.on_disk(move |files| files.write_waiting(now)).await;
         self.settle(stored);
     }
 

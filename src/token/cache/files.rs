@@ -1,10 +1,11 @@
 //! The files of the cache. All of this blocks.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -23,63 +24,132 @@ const MODE: u32 = 0o600;
 const WRITE_POLL: Duration = Duration::from_millis(20);
 const WRITE_POLLS: u32 = 25;
 
-/// Where the files are. The key is read anew each time, as all secrets are.
+/// Where the files are. The key is read anew for each reading and writing, as all secrets are.
 pub(super) struct Files {
     path: PathBuf,
     key: SecretSource,
+    /// What the file held when it was last looked at.
+    known: Mutex<Known>,
+    /// What waits to be written: the keepers of many customers log in at the same time, and one writing is enough.
+    /// One entry a credential at most.
+    waiting: Mutex<Vec<Entry>>,
+}
+
+/// The file's content, so that it is decrypted once and not once for each customer.
+#[derive(Default)]
+struct Known {
+    stamp: Option<Stamp>,
+    entries: Vec<Entry>,
+}
+
+/// What changes when a file is replaced or written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(known: &Metadata) -> Self {
+        let modified = (known.mtime(), known.mtime_nsec());
+        Self { device: known.dev(), inode: known.ino(), size: known.size(), modified }
+    }
 }
 
 impl Files {
-    pub(super) const fn new(path: PathBuf, key: SecretSource) -> Self {
-        Self { path, key }
+    pub(super) fn new(path: PathBuf, key: SecretSource) -> Self {
+        Self { path, key, known: Mutex::default(), waiting: Mutex::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All that is in the file.
-    pub(super) fn read(&self) -> Result<Vec<Entry>, Trouble> {
-        let missing = |error: std::io::Error| match error.kind() {
-            ErrorKind::NotFound => Trouble::Missing,
-            kind => Trouble::Disk("reading", kind),
-        };
-        // Asked before opening: opening a pipe would wait for somebody to write into it.
-        if !fs::metadata(&self.path).map_err(missing)?.is_file() {
-            return Err(Trouble::NotAFile);
-        }
-        let file = File::open(&self.path).map_err(missing)?;
-        let known = file.metadata().map_err(missing)?;
-        if known.mode() & 0o077 != 0 {
-            return Err(Trouble::Exposed);
-        }
-        let length = usize::try_from(known.len()).ok().filter(|length| *length <= LARGEST);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(length.ok_or(Trouble::TooLarge)? + 1));
-        file.take(LARGEST as u64).read_to_end(&mut bytes).map_err(missing)?;
-        sealed::open(&mut bytes, &self.key()?)
+    /// The entry of that name.
+    pub(super) fn find(&self, of: &str) -> Result<Option<Entry>, Trouble> {
+        let mut known = locked(&self.known);
+        self.look(&mut known)?;
+        Ok(known.entries.iter().find(|entry| entry.of == of).cloned())
     }
 
-    /// Puts `entry` in the place of its like, and drops what died before `now`.
+    /// Takes an entry that the next writing puts in the place of its like.
+    pub(super) fn enqueue(&self, entry: Entry) {
+        let mut waiting = locked(&self.waiting);
+        waiting.retain(|other| other.of != entry.of);
+        waiting.push(entry);
+    }
+
+    /// Writes what waits, unless another writing took it along, and drops what died before `now`.
     ///
     /// The file is replaced by another in one step: a reader finds the old one or the new one, whole.
-    pub(super) fn replace(&self, entry: Entry, now: Duration) -> Result<(), Trouble> {
+    pub(super) fn write_waiting(&self, now: Duration) -> Result<(), Trouble> {
         // Without the lock, when it cannot be had: at worst a sibling's token is lost, which costs it a login.
         let _lock = self.wait_to_write();
+        let new = std::mem::take(&mut *locked(&self.waiting));
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut known = locked(&self.known);
         // What cannot be read is about to be rewritten; who looked there has warned.
-        let mut entries = self.read().unwrap_or_default();
-        entries.retain(|other| other.of != entry.of && other.expires_at > now);
-        entries.push(entry);
-        let bytes = sealed::seal(&entries, &self.key()?)?;
+        let _ = self.look(&mut known);
+        known.stamp = None;
+        known.entries.retain(|old| old.expires_at > now && new.iter().all(|entry| entry.of != old.of));
+        known.entries.extend(new);
+        let bytes = sealed::seal(&known.entries, &self.key()?)?;
         if bytes.len() > LARGEST {
             return Err(Trouble::TooLarge);
         }
         let temporary = self.beside(".tmp");
-        let done = write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, &self.path));
-        done.map_err(|error| {
-            // It may not even be there.
-            let _ = fs::remove_file(&temporary);
-            Trouble::disk("writing")(error)
-        })
+        let done = write(&temporary, &bytes)
+            .and_then(|stamp| fs::rename(&temporary, &self.path).map(|()| stamp))
+            .map_err(|error| {
+                // It may not even be there.
+                let _ = fs::remove_file(&temporary);
+                Trouble::disk("writing")(error)
+            });
+        known.stamp = Some(done?);
+        Ok(())
+    }
+
+    /// Brings what is known up to date.
+    fn look(&self, known: &mut Known) -> Result<(), Trouble> {
+        let before = known.stamp;
+        match self.read(before) {
+            Ok(None) => {}
+            Ok(Some((stamp, entries))) => *known = Known { stamp: Some(stamp), entries },
+            Err(trouble) => {
+                *known = Known::default();
+                return Err(trouble);
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is in the file; `None` when it is as it was.
+    fn read(&self, before: Option<Stamp>) -> Result<Option<(Stamp, Vec<Entry>)>, Trouble> {
+        let failed = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => Trouble::Missing,
+            kind => Trouble::Disk("reading", kind),
+        };
+        // Asked before opening: opening a pipe would wait for somebody to write into it.
+        if !fs::metadata(&self.path).map_err(failed)?.is_file() {
+            return Err(Trouble::NotAFile);
+        }
+        let file = File::open(&self.path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(Trouble::Exposed);
+        }
+        let stamp = Stamp::of(&metadata);
+        if before == Some(stamp) {
+            return Ok(None);
+        }
+        let length = usize::try_from(metadata.len()).ok().filter(|length| *length <= LARGEST);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length.ok_or(Trouble::TooLarge)? + 1));
+        file.take(LARGEST as u64).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(Some((stamp, sealed::open(&mut bytes, &self.key()?)?)))
     }
 
     /// The lock of those who log in for `name`, `None` while somebody else has it. The system takes it from a
@@ -113,7 +183,12 @@ impl Files {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// A thread that panics ends the process, so nobody meets a poisoned lock.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<Stamp> {
     // A process that died may have left one behind.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -122,7 +197,8 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
     file.write_all(bytes)?;
     // Else a crash of the machine could leave the new name with no content.
-    file.sync_all()
+    file.sync_all()?;
+    Ok(Stamp::of(&file.metadata()?))
 }
 
 /// Lock files stay: to delete one that somebody is about to lock would give two of them the lock.

@@ -140,6 +140,25 @@ async fn several_customers_share_the_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_customers_leave_and_find_their_tokens_at_the_same_time() {
+    let volume = Volume::new();
+    let cache = volume.cache();
+    let keeper = |number: u32, cache: &Cache, script: fn(&Call) -> Result<Issued, Failure>| {
+        let credential =
+            Credential { client_id: format!("client-{number}"), ..credential(secret("s"), None) };
+        Kept::of(credential, Some(cache.clone()), volume.clock, Duration::ZERO, script)
+    };
+    let before: Vec<_> = (0..200).map(|number| keeper(number, &cache, |_| granted(3600))).collect();
+    seconds(10.0).await;
+    assert!(before.iter().all(|kept| kept.usable() == 1));
+    drop(before);
+    let cache = volume.cache();
+    let after: Vec<_> = (0..200).map(|number| keeper(number, &cache, down)).collect();
+    seconds(10.0).await;
+    assert!(after.iter().all(|kept| kept.usable() == 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_token_is_replaced_by_a_login_whatever_the_file_says() {
     let volume = Volume::new().with_a_token().await;
     let (one, two) = (volume.keeper(|_| granted(3600)), volume.keeper(|_| granted(3600)));

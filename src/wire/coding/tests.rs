@@ -1,0 +1,121 @@
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+const FORMATS: [Format; 4] = [Format::Gzip, Format::Zlib, Format::Deflate, Format::Brotli];
+
+fn encode(format: Format, body: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::new(format);
+    encoder.write(body).unwrap();
+    encoder.finish().unwrap().to_vec()
+}
+
+fn decode(format: Format, encoded: &[u8], size: usize) -> Result<Vec<u8>, CodingError> {
+    let mut decoder = Decoder::new(format);
+    let mut out = Vec::new();
+    let mut drain = |decoder: &mut Decoder| {
+        while let Some(slice) = decoder.pull()? {
+            assert!((1..=SLICE).contains(&slice.len()));
+            out.extend_from_slice(&slice);
+        }
+        Ok::<_, CodingError>(())
+    };
+    for piece in encoded.chunks(size) {
+        decoder.push(Bytes::copy_from_slice(piece));
+        drain(&mut decoder)?;
+    }
+    decoder.finish();
+    drain(&mut decoder)?;
+    Ok(out)
+}
+
+#[test]
+fn rfc9110_8_4_a_single_known_coding_is_recognised() {
+    let of = |fields: &[&'static str]| {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(CONTENT_ENCODING, HeaderValue::from_static(field));
+        }
+        Coding::of(&headers)
+    };
+    assert_eq!(of(&[]), Ok(None));
+    assert_eq!(of(&["identity"]), Ok(None));
+    assert_eq!(of(&["gzip"]), Ok(Some(Coding::Gzip)));
+    assert_eq!(of(&[" X-GZip "]), Ok(Some(Coding::Gzip)));
+    assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
+    assert_eq!(of(&["BR"]), Ok(Some(Coding::Brotli)));
+    for unknown in [&["zstd"][..], &["gzip, br"], &["gzip", "br"], &[""], &["gzip;q=1"]] {
+        assert_eq!(of(unknown), Err(UnknownCoding), "{unknown:?}");
+    }
+}
+
+#[test]
+fn deflate_is_told_from_zlib_by_its_first_byte() {
+    for body in [&b""[..], b"x", b"{\"Items\":[]}", &[0; 1000]] {
+        assert_eq!(Coding::Deflate.format(encode(Format::Zlib, body)[0]), Format::Zlib);
+        assert_eq!(Coding::Deflate.format(encode(Format::Deflate, body)[0]), Format::Deflate);
+    }
+    assert_eq!(Coding::Gzip.format(0x78), Format::Gzip);
+}
+
+#[test]
+fn rfc1952_2_2_gzip_may_have_several_members() {
+    let members = [encode(Format::Gzip, b"one, "), encode(Format::Gzip, b""), encode(Format::Gzip, b"two")];
+    for size in [1, 5, usize::MAX] {
+        assert_eq!(decode(Format::Gzip, &members.concat(), size).unwrap(), b"one, two");
+    }
+}
+
+#[test]
+fn what_comes_after_the_end_is_an_error() {
+    for format in FORMATS {
+        for trailing in [&b"x"[..], b"\0\0\0\0", b"trailing garbage"] {
+            let encoded = [&encode(format, b"{\"Items\":[]}"), trailing].concat();
+            for size in [1, 7, usize::MAX] {
+                assert!(decode(format, &encoded, size).is_err(), "{format:?} {trailing:?} {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checksum_that_does_not_fit_is_an_error() {
+    for format in [Format::Gzip, Format::Zlib] {
+        let mut encoded = encode(format, b"{\"Items\":[]}");
+        let place = encoded.len() - if format == Format::Gzip { 5 } else { 1 };
+        encoded[place] ^= 1;
+        assert!(decode(format, &encoded, usize::MAX).is_err(), "{format:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_goes_into_a_coding_comes_out_again(
+        format in select(FORMATS.to_vec()),
+        pieces in vec((vec(any::<u8>(), 0..50), 1usize..200), 0..20),
+        size in 1usize..100,
+    ) {
+        let body: Vec<u8> = pieces.iter().flat_map(|(piece, times)| piece.repeat(*times)).collect();
+        let mut encoder = Encoder::new(format);
+        let mut encoded = Vec::new();
+        for (piece, times) in &pieces {
+            encoder.write(&piece.repeat(*times)).unwrap();
+            encoded.extend_from_slice(&encoder.flush().unwrap());
+        }
+        encoded.extend_from_slice(&encoder.finish().unwrap());
+        prop_assert_eq!(decode(format, &encoded, size).unwrap(), body);
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused(
+        format in select(FORMATS.to_vec()),
+        bytes in vec(any::<u8>(), 0..300),
+        size in 1usize..100,
+    ) {
+        let _ = decode(format, &bytes, size);
+    }
+}

@@ -1,0 +1,87 @@
+//! Links in header fields: `Location` and `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Link` (RFC 8288); and
+//! what else a head says that no longer holds when links in the body changed.
+
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, LINK, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{LinkCounts, Links};
+
+/// Rewrites the links in an answer's head. What is not a link, or no well-formed field, stays as it is.
+pub fn rewrite_headers(links: &Links, headers: &mut HeaderMap) -> LinkCounts {
+    let mut counts = LinkCounts::default();
+    rewrite_each(headers, &LOCATION, |value| url(links, value, &mut counts));
+    rewrite_each(headers, &CONTENT_LOCATION, |value| url(links, value, &mut counts));
+    rewrite_each(headers, &LINK, |value| link_field(links, value, &mut counts));
+    counts
+}
+
+/// Takes out of an answer's head what is said about the bytes of its body, for one whose links are rewritten: its
+/// length, its digests (RFC 9530, and their forerunners), and that parts of it may be asked for. An `ETag` becomes a
+/// weak one (RFC 9110 section 8.8.1): the body means the same, but its bytes are others.
+pub fn forget_bytes(headers: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, ACCEPT_RANGES] {
+        headers.remove(name);
+    }
+    for name in ["content-digest", "repr-digest", "digest", "content-md5"] {
+        headers.remove(name);
+    }
+    rewrite_each(headers, &ETAG, |tag| tag.starts_with(b"\"").then(|| [b"W/", tag].concat()));
+}
+
+/// A name may come with several fields; their order stays.
+fn rewrite_each(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    mut rewrite: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+) {
+    let http::header::Entry::Occupied(mut fields) = headers.entry(name) else { return };
+    for field in fields.iter_mut() {
+        let rewritten = rewrite(field.as_bytes()).and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+        if let Some(rewritten) = rewritten {
+            *field = rewritten;
+        }
+    }
+}
+
+/// A field that is one URL.
+fn url(links: &Links, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
+    let splice = counts.note(links.judge(value))?;
+    Some([splice.put.as_bytes(), &value[splice.cut..]].concat())
+}
+
+/// A list of `<URL>; parameter="…"`. Parameters stay, also an `anchor`: it says what the link is about.
+fn link_field(links: &Links, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(value.len());
+    let (mut copied, mut at) = (0, 0);
+    while let Some(&byte) = value.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at = end_of_quoted(value, at),
+            b'<' => {
+                let Some(length) = value[at..].iter().position(|byte| *byte == b'>') else { break };
+                let end = at + length;
+                if let Some(splice) = counts.note(links.judge(&value[at..end])) {
+                    out.extend_from_slice(&value[copied..at]);
+                    out.extend_from_slice(splice.put.as_bytes());
+                    copied = at + splice.cut;
+                }
+                at = end + 1;
+            }
+            _ => {}
+        }
+    }
+    out.extend_from_slice(&value[copied..]);
+    (copied > 0).then_some(out)
+}
+
+/// The place after the quote that closes a quoted string (RFC 9110 section 5.6.4) which began before `at`.
+fn end_of_quoted(value: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = value.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    value.len()
+}

@@ -1,0 +1,78 @@
+use http::header::{CONTENT_LOCATION, ETAG, LINK, LOCATION, REFERER};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::super::{forget_bytes, rewrite_headers};
+use super::*;
+
+#[test]
+fn location_and_content_location_come_back_to_the_gateway() {
+    let mut headers = HeaderMap::new();
+    headers.append(LOCATION, HeaderValue::from_static("https://api.cloud.com/cvad/manage/Jobs/1?a=b#c"));
+    headers.append(CONTENT_LOCATION, HeaderValue::from_static("https://elsewhere.example/x"));
+    headers.append(CONTENT_LOCATION, HeaderValue::from_static("http://API.cloud.com/x"));
+    headers.append(REFERER, HeaderValue::from_static("https://api.cloud.com/"));
+    let counts = rewrite_headers(&links(), &mut headers);
+    assert_eq!(headers[LOCATION], "https://gw.example.net/cvad/manage/Jobs/1?a=b#c");
+    let content: Vec<_> = headers.get_all(CONTENT_LOCATION).iter().collect();
+    assert_eq!(content, ["https://elsewhere.example/x", "https://gw.example.net/x"]);
+    assert_eq!(headers[REFERER], "https://api.cloud.com/");
+    assert_eq!(counts, LinkCounts { rewritten: 2, unknown: 1 });
+}
+
+#[test]
+fn rfc8288_each_target_of_link_is_rewritten_and_no_parameter() {
+    let cases = [
+        (
+            r#"<https://api.cloud.com/x?page=2>; rel="next", </y>; rel=prev,<https://api-eu.cloud.com/z>"#,
+            r#"<https://gw.example.net/x?page=2>; rel="next", </y>; rel=prev,<https://gw.example.net/region/eu/z>"#,
+        ),
+        (
+            r#"<https://api.cloud.com/a,b;c>; title="<https://api.cloud.com/>, \"<https://api.cloud.com/>"; rel=a"#,
+            r#"<https://gw.example.net/a,b;c>; title="<https://api.cloud.com/>, \"<https://api.cloud.com/>"; rel=a"#,
+        ),
+        (
+            r#"<https://api.cloud.com/a>; anchor="https://api.cloud.com/b""#,
+            r#"<https://gw.example.net/a>; anchor="https://api.cloud.com/b""#,
+        ),
+        (
+            "<https://api.cloud.com/a>, <https://api.cloud.com/b",
+            "<https://gw.example.net/a>, <https://api.cloud.com/b",
+        ),
+        (r#"<x>; title="open <https://api.cloud.com/b>"#, r#"<x>; title="open <https://api.cloud.com/b>"#),
+        (r#"<x>; title="\"#, r#"<x>; title="\"#),
+        ("https://api.cloud.com/b", "https://api.cloud.com/b"),
+        ("<>", "<>"),
+        ("", ""),
+    ];
+    for (field, expected) in cases {
+        let mut headers = HeaderMap::from_iter([(LINK, HeaderValue::from_static(field))]);
+        rewrite_headers(&links(), &mut headers);
+        assert_eq!(headers[LINK], expected);
+    }
+}
+
+#[test]
+fn what_a_head_says_about_the_bytes_of_its_body_goes() {
+    let head = [
+        ("content-length", "7230586"),
+        ("accept-ranges", "bytes"),
+        ("content-digest", "sha-256=:AA==:"),
+        ("repr-digest", "sha-256=:AA==:"),
+        ("digest", "sha-256=AA=="),
+        ("content-md5", "AA=="),
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let mut headers: HeaderMap = head
+        .into_iter()
+        .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+        .collect();
+    for (tag, weak) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\""), ("unquoted", "unquoted")] {
+        headers.insert(ETAG, HeaderValue::from_static(tag));
+        forget_bytes(&mut headers);
+        assert_eq!(headers[ETAG], weak);
+    }
+    let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["content-encoding", "content-type", "etag"]);
+}

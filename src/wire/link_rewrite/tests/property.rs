@@ -1,0 +1,247 @@
+//! The rewriter against a reference that knows the whole document: a tree, written out twice, once as Citrix would
+//! send it and once as the caller should get it.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Json {
+    /// A number, a literal, or a string without a known origin.
+    Raw(String),
+    /// A string that has a known origin at its beginning.
+    Link {
+        origin: Origin,
+        rest: String,
+    },
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+    /// `Headers`: elements are pairs or anything else.
+    Headers(Vec<Json>),
+    Pair {
+        fields: Vec<(String, Json)>,
+        header: String,
+        value: Box<Json>,
+        value_first: bool,
+    },
+}
+
+/// As it is written in JSON, and as it should be.
+type Origin = (&'static str, &'static str);
+
+const ORIGINS: [Origin; 9] = [
+    ("https://api.cloud.com", "https://gw.example.net"),
+    (r"https:\/\/api.cloud.com", r"https:\/\/gw.example.net"),
+    ("HTTPS://API.cloud.COM:443", "https://gw.example.net"),
+    (r"http:\/\/Api-EU.cloud.com", r"https:\/\/gw.example.net\/region\/eu"),
+    ("https://acme.xendesktop.net", "https://gw.example.net/direct/acme"),
+    (r"https:\u002f\u002Fapi.cloud.c\u006fm", "https://gw.example.net"),
+    (r"https://reports.example.cloud.com\/api", r"https:\/\/gw.example.net\/reports"),
+    ("https://other.example", "https://other.example"),
+    (r"https:\/\/errors-api.cloud.com", r"https:\/\/errors-api.cloud.com"),
+];
+
+const LINK_NAMES: [&str; 5] =
+    ["@odata.nextLink", "@odata.context", "Sessions@odata.deltaLink", "ResultLocation", "Location"];
+
+/// Names like those above, but none of them; none is `Name` or `Value`, as pairs have these exactly once.
+const OTHER_NAMES: [&str; 9] = [
+    "Id",
+    "odata.nextLink",
+    "@odata.id",
+    "Headers2",
+    r#"\"Location"#,
+    r#"a\"ResultLocation"#,
+    r"back\\",
+    "",
+    r##"\"Headers\":[{\"Name\":\"Location\""##,
+];
+
+fn is_link(name: &str) -> bool {
+    LINK_NAMES.contains(&name)
+}
+
+impl Json {
+    /// Writes it out, with the links changed if `new`; `here` says whether a link here is one.
+    fn write(&self, new: bool, here: bool, blank: &str, out: &mut String) {
+        match self {
+            Self::Raw(text) => out.push_str(text),
+            Self::Link { origin: (old, changed), rest } => {
+                let origin = if new && here { changed } else { old };
+                out.extend(["\"", *origin, rest, "\""]);
+            }
+            Self::Array(items) | Self::Headers(items) => {
+                out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    out.push_str(if index > 0 { "," } else { blank });
+                    item.write(new, false, blank, out);
+                }
+                out.push(']');
+            }
+            Self::Object(fields) => {
+                out.push('{');
+                write_fields(fields, new, blank, out);
+                out.push('}');
+            }
+            Self::Pair { fields, header, value, value_first } => {
+                let is_location = header.eq_ignore_ascii_case("location");
+                let mut name = String::new();
+                out.push('{');
+                name.extend(["\"Name\"", blank, ":", blank, "\"", header, "\""]);
+                if !value_first {
+                    out.extend([&*name, ","]);
+                }
+                out.extend(["\"Value\"", blank, ":"]);
+                value.write(new, is_location, blank, out);
+                out.push_str(blank);
+                if !fields.is_empty() {
+                    out.push(',');
+                    write_fields(fields, new, blank, out);
+                }
+                if *value_first {
+                    out.extend([",", &*name]);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+fn write_fields(fields: &[(String, Json)], new: bool, blank: &str, out: &mut String) {
+    for (index, (name, value)) in fields.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let name = if matches!(value, Json::Headers(_)) { "Headers" } else { name };
+        out.extend([comma, blank, "\"", name, "\"", blank, ":", blank]);
+        value.write(new, is_link(name), blank, out);
+    }
+}
+
+fn leaf() -> impl Strategy<Value = Json> {
+    let raw = select(vec![
+        "null",
+        "-1.5e3",
+        "true",
+        r#""""#,
+        r#""Location""#,
+        r#""ends with \\""#,
+        r#""]}{[\"""#,
+        r#""\"Location\":\"https://api.cloud.com/\"""#,
+        r#""na\u00efve \ud83e\udd80 é""#,
+        r#""Machines?$skip=1""#,
+    ]);
+    let rest = select(vec!["", "/", r"\/a\/b?x=1&y=%2F", r"/q?a=\u0026b", "?x#y", r#"/\"quoted\"\\"#]);
+    prop_oneof![
+        raw.prop_map(|raw| Json::Raw(raw.to_owned())),
+        (select(ORIGINS.to_vec()), rest)
+            .prop_map(|(origin, rest)| Json::Link { origin, rest: rest.to_owned() }),
+    ]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![select(LINK_NAMES.to_vec()), select(OTHER_NAMES.to_vec())].prop_map(str::to_owned)
+}
+
+fn json() -> impl Strategy<Value = Json> {
+    leaf().prop_recursive(4, 48, 5, |inner| {
+        let fields = || vec((name(), inner.clone()), 0..5);
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Json::Array),
+            fields().prop_map(Json::Object),
+            (fields(), headers(inner.clone())).prop_map(|(mut fields, headers)| {
+                fields.push(("Headers".to_owned(), headers));
+                Json::Object(fields)
+            }),
+        ]
+    })
+}
+
+/// An array of pairs and others. There is no second one inside, which would not be read.
+fn headers(inner: impl Strategy<Value = Json> + Clone + 'static) -> impl Strategy<Value = Json> {
+    let inner = inner.prop_filter("no Headers inside Headers", |json| !json.has_headers());
+    let header = select(vec!["Location", "LOCATION", "Content-Location", "", r"Loca\u0074ion"]);
+    let pair = (vec((name(), inner.clone()), 0..3), header, leaf(), any::<bool>());
+    let pair = pair.prop_map(|(fields, header, value, value_first)| Json::Pair {
+        fields,
+        header: header.to_owned(),
+        value: Box::new(value),
+        value_first,
+    });
+    vec(prop_oneof![3 => pair, 1 => inner], 0..4).prop_map(Json::Headers)
+}
+
+impl Json {
+    fn has_headers(&self) -> bool {
+        match self {
+            Self::Headers(_) => true,
+            Self::Array(items) => items.iter().any(Self::has_headers),
+            Self::Object(fields) => fields.iter().any(|(_, value)| value.has_headers()),
+            Self::Raw(_) | Self::Link { .. } | Self::Pair { .. } => false,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn however_a_document_is_cut_its_links_and_nothing_else_change(
+        json in json(),
+        blank in select(vec!["", " ", "\n\t "]),
+        sizes in vec(1usize..40, 1..12),
+    ) {
+        let (mut old, mut new) = (String::new(), String::new());
+        json.write(false, false, blank, &mut old);
+        json.write(true, false, blank, &mut new);
+        serde_json::from_str::<serde_json::Value>(&old).expect("the reference writes JSON");
+        let (out, _) = rewrite_in_pieces(links(), old.as_bytes(), &sizes);
+        prop_assert_eq!(String::from_utf8_lossy(&out), new);
+    }
+
+    #[test]
+    fn however_any_bytes_are_cut_the_same_comes_out(
+        words in vec(select(WORDS.to_vec()), 0..30),
+        sizes in vec(1usize..20, 1..12),
+    ) {
+        let bytes = words.concat();
+        let whole = rewrite_in_pieces(links(), &bytes, &[usize::MAX]);
+        prop_assert_eq!(rewrite_in_pieces(links(), &bytes, &sizes), whole);
+    }
+
+    #[test]
+    fn without_a_known_origin_any_bytes_stay(
+        words in vec(select(WORDS.to_vec()), 0..30),
+        sizes in vec(1usize..20, 1..12),
+    ) {
+        let bytes = words.concat();
+        let nobody = Links::new(Rc::default(), BASE, "api.cloud.com");
+        prop_assert_eq!(rewrite_in_pieces(nobody, &bytes, &sizes).0, bytes);
+    }
+}
+
+/// What broken JSON is made of.
+const WORDS: [&[u8]; 24] = [
+    b"\"",
+    b"\\",
+    b":",
+    b",",
+    b" ",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"\xff",
+    b"\"Location\"",
+    b"\"Headers\":[",
+    b"\"Name\":\"Location\"",
+    b"\"Value\":\"https://api.cloud.com/\"",
+    b"@odata.nextLink\"",
+    b"\"ResultLocation",
+    b"Location\":\"",
+    b"\"Name\"",
+    b"\"Value\"",
+    b"https:\\/\\/api.cloud.com",
+    b"\"//api.cloud.com/\"",
+    b"@odata.",
+    b"Headers\"",
+    b"\\u00",
+];

@@ -1,0 +1,58 @@
+//! A link as the text of a JSON string (RFC 8259 section 7).
+
+use super::{LinkCounts, Links, Splice};
+
+/// Stands for whatever is not ASCII: no host and no prefix has it.
+const NOT_ASCII: u8 = 0x80;
+
+/// What to change in a JSON string that is a link: bytes of its text, escapes included, and what comes in their place.
+/// Slashes come escaped where the original's are.
+pub(super) fn judge(links: &Links, text: &[u8], counts: &mut LinkCounts) -> Option<Splice> {
+    if memchr::memchr(b'\\', text).is_none() {
+        return counts.note(links.judge(text));
+    }
+    let plain: Vec<u8> = Characters { text, at: 0 }.collect();
+    let splice = counts.note(links.judge(&plain))?;
+    let mut characters = Characters { text, at: 0 };
+    for _ in characters.by_ref().take(splice.cut) {}
+    let cut = characters.at;
+    let escaped = text[..cut].windows(2).any(|pair| pair == br"\/");
+    let put = if escaped { splice.put.replace('/', r"\/") } else { splice.put };
+    Some(Splice { cut, put })
+}
+
+/// The characters of a JSON string's text, one byte for each that is ASCII.
+struct Characters<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl Iterator for Characters<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let rest = &self.text[self.at..];
+        let (byte, length) = match rest {
+            [] => return None,
+            [b'\\', b'u', code @ ..] => match code.get(..4).and_then(hex) {
+                Some(code) => (u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(NOT_ASCII), 6),
+                None => (NOT_ASCII, 2),
+            },
+            [b'\\', escaped, ..] => (*escaped, 2),
+            [byte, ..] => (*byte, 1),
+        };
+        self.at += length;
+        Some(match (length, byte) {
+            // The escapes of control characters, which no URL has, and those that do not exist.
+            (2, escaped) if !matches!(escaped, b'/' | b'\\' | b'"') => NOT_ASCII,
+            _ => byte,
+        })
+    }
+}
+
+fn hex(digits: &[u8]) -> Option<u16> {
+    digits.iter().try_fold(0, |value, digit| {
+        let digit = u16::try_from(char::from(*digit).to_digit(16)?).ok()?;
+        Some(value << 4 | digit)
+    })
+}
