@@ -170,6 +170,30 @@ async fn who_leaves_the_queue_or_its_answer_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
+    let upstream = Arc::new(Upstream::by_hand().await);
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[upstream]\nretry_budget = \"0s\"")
+        .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
+        .start()
+        .await;
+    let server = tokio::spawn(one_at_a_time(Arc::clone(&upstream), Arc::default()));
+    let poll = |number: u64| {
+        let patience = if number.is_multiple_of(3) { 60_000 } else { fastrand::u64(0..60) };
+        let answer = gateway.raw(get("/monitorodata/Machines"));
+        tokio::time::timeout(Duration::from_millis(patience), answer)
+    };
+    let answers = join_all((0..90).map(poll)).await;
+    assert!(matches!(gateway.raw(get("/monitorodata/Machines")).await.status(), 200 | 429));
+    server.abort();
+    // Citrix goes on with what was given up, and may refuse what comes next.
+    let stayed = answers.iter().step_by(3).map(|answer| answer.as_ref().unwrap().status());
+    assert!(stayed.into_iter().all(|status| matches!(status, 200 | 429)));
+    waiting(&gateway, "/monitorodata", 0.0).await;
+    eventually("all places are free", || async { metric(&gateway, "in_flight_requests").await == 0.0 }).await;
+}
+
+#[tokio::test]
 async fn a_queue_is_bounded_in_length_and_in_time_and_takes_up_no_place_in_flight() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
