@@ -26,6 +26,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::ConnectionCount;
+use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
 use crate::site;
@@ -131,6 +132,7 @@ impl App {
             connections: ConnectionCount::new(boot.workers.get()),
             refusals: Refusals::default(),
             regions: Regions::default(),
+            gates: Gates::default(),
             clock,
         });
         let lifecycle = Lifecycle::default();

@@ -340,6 +340,8 @@ pub struct Upstream {
     pub pool_idle_timeout: Duration,
     /// How old a connection may grow, so that DNS changes are followed.
     pub max_connection_age: Duration,
+    /// How long one request may wait in all because a 429 or 503 asked for it; zero: never.
+    pub retry_budget: Duration,
 }
 
 /// Whether HTTP/2 is offered to upstreams.
@@ -380,7 +382,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests being answered, all workers together.
     pub max_in_flight: usize,
-    /// Requests that wait in one queue: for one customer's token.
+    /// Requests that wait in one queue: for one customer's token, for its turn at one service, for the end of what a
+    /// 429 asked for.
     pub max_queued: usize,
     /// For a request head to arrive, from its first byte on; for a TLS handshake too.
     pub header_read_timeout: Duration,

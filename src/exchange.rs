@@ -18,7 +18,8 @@ use crate::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
 use crate::error::{Failure, Reason};
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
-use crate::metrics::{ANONYMOUS, NONE, RouteMetrics};
+use crate::limit::{Caller, Turn};
+use crate::metrics::{ANONYMOUS, NONE, QueueMetrics, RouteMetrics};
 use crate::places::Place;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::ResponseBodyError;
@@ -60,7 +61,9 @@ pub struct Exchange {
     pub upload: Option<Rc<BodyProgress>>,
     /// The place among the requests in flight, once there is one.
     pub place: Option<Place>,
-    /// Waiting that is nobody's work: for a token, for a place.
+    /// The turn, where Citrix lets few in at a time; it lasts until the answer was read.
+    pub turn: Option<Turn>,
+    /// Waiting that is nobody's work: for a token, for a turn, for the end of what a 429 asked for.
     pub waited: Duration,
     /// From sending to the head of Citrix's answer, over all attempts.
     pub upstream_time: Duration,
@@ -100,6 +103,7 @@ impl Exchange {
             retired: None,
             upload: None,
             place: None,
+            turn: None,
             waited: Duration::ZERO,
             upstream_time: Duration::ZERO,
             attempts: 0,
@@ -112,6 +116,18 @@ impl Exchange {
             closed: false,
             snapshot,
         })
+    }
+
+    /// Who it is that waits, where callers take turns.
+    pub fn caller(&self) -> Caller {
+        Caller::at(self.peer.map(|peer| peer.ip()))
+    }
+
+    /// Begins a wait for what Citrix allows; it is counted when the guard is dropped, however it ended.
+    pub fn begin_wait(&mut self) -> Wait<'_> {
+        let metrics = self.route_metrics().queue().clone();
+        metrics.depth.inc();
+        Wait { exchange: self, began: Instant::now(), metrics }
     }
 
     /// The answer Citrix gave, with our ids on it.
@@ -133,6 +149,8 @@ impl Exchange {
     /// The answer we give ourselves.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
         self.reason = Some(failure.reason());
+        // Nothing of Citrix's is left to read.
+        self.turn = None;
         self.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
         let mut response = failure.into_response(&self.transaction_id);
@@ -182,6 +200,7 @@ impl Exchange {
             self.log(end, status, took);
         }
         self.place = None;
+        self.turn = None;
         self.connection.exchange_ended();
     }
 
@@ -222,6 +241,22 @@ impl Exchange {
             x_cws_transaction_id = text(cws_id),
             cc_transaction_id = text(cc_id),
         );
+    }
+}
+
+/// A wait that has begun.
+pub struct Wait<'e> {
+    exchange: &'e mut Exchange,
+    began: Instant,
+    metrics: QueueMetrics,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let waited = self.began.elapsed();
+        self.exchange.waited += waited;
+        self.metrics.wait.observe(waited.as_secs_f64());
+        self.metrics.depth.dec();
     }
 }
 

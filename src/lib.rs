@@ -7,7 +7,7 @@
 //! admit       may this request come in, and for which customer?
 //! pick_route  which upstream does its path lead to?                          snapshot
 //! prepare     what leaves: our headers in, the caller's connection's out     wire/, citrix/
-//! queue       a place among the requests in flight
+//! queue       a turn where Citrix lets few in, a place among those in flight    limit/
 //! send        the token goes in, the request out, on a pooled connection     token/slot, upstream/
 //! translate   the answer as the caller may see it                            exchange
 //! ```
@@ -29,6 +29,7 @@ pub mod http_client;
 pub mod idle;
 pub mod inbound;
 pub mod lifecycle;
+pub mod limit;
 pub mod metrics;
 pub mod places;
 pub mod proxy;

@@ -31,14 +31,14 @@ pub const ANONYMOUS: &str = "anonymous";
 /// The value of a label that was not determined: no route was picked, nobody was admitted.
 pub const NONE: &str = "none";
 
-/// What came of a 401 of Citrix: the values of the label `outcome` of `replays_total`.
+/// What came of a 401, 429 or 503 of Citrix: the values of the label `outcome` of `replays_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
     /// The request was sent again with another token and got another answer.
     Accepted,
     /// It was sent again and got a 401 again.
     RefusedAgain,
-    /// Its body was not kept whole, so that it could not be sent again.
+    /// Its body was not kept whole, so that it could not be sent again; or it is not idempotent and met a 503.
     NotReplayable,
     /// A token that was fresh was refused there less than a minute ago.
     Suppressed,
@@ -46,17 +46,26 @@ pub enum Replay {
     Deferred,
     /// The login that it asked for failed.
     RefreshFailed,
+    /// The wait that Citrix asked for was made, and there was another answer.
+    Waited,
+    /// It is longer than what is left of `upstream.retry_budget`, or was asked for too often.
+    WaitTooLong,
+    /// `limits.max_queued` requests wait there already.
+    TooManyWait,
 }
 
 impl Replay {
     /// Every outcome.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Accepted,
         Self::RefusedAgain,
         Self::NotReplayable,
         Self::Suppressed,
         Self::Deferred,
         Self::RefreshFailed,
+        Self::Waited,
+        Self::WaitTooLong,
+        Self::TooManyWait,
     ];
 
     /// The value of the label.
@@ -68,6 +77,9 @@ impl Replay {
             Self::Suppressed => "suppressed",
             Self::Deferred => "deferred",
             Self::RefreshFailed => "refresh_failed",
+            Self::Waited => "waited",
+            Self::WaitTooLong => "wait_too_long",
+            Self::TooManyWait => "too_many_wait",
         }
     }
 }
@@ -95,6 +107,8 @@ pub struct WorkerMetrics {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
+    queue_depth: IntGaugeVec,
+    queue_wait: HistogramVec,
     errors: Vec<IntCounter>,
     retired: Vec<IntCounter>,
     /// Links in answers.
@@ -122,7 +136,7 @@ impl Metrics {
         registered(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION"), commit()]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let replays = IntCounterVec::new(
-            opts("replays_total", "Answers 401 of Citrix, by what came of them."),
+            opts("replays_total", "Answers 401, 429 and 503 of Citrix, by what came of them."),
             &["route", "outcome"],
         )?;
         Ok(Arc::new(Self {
@@ -189,6 +203,11 @@ impl WorkerMetrics {
             "upstream_duration_seconds",
             "From sending a request to the head of Citrix's answer.",
         )?;
+        let queue_depth = Summed::register(registry, workers, || {
+            let help = "Requests waiting because of what Citrix allows a customer.";
+            IntGaugeVec::new(opts("queue_depth", help), &["route"])
+        })?;
+        let queue_wait = histograms("queue_wait_seconds", "How long those waited that had to.")?;
         let errors = counters("errors_total", "Answers the proxy made itself.", &["reason"])?;
         let help = "Requests to retired addresses, which were translated.";
         let retired = counters("retired_addresses_total", help, &["route"])?;
@@ -206,6 +225,8 @@ impl WorkerMetrics {
                 requests: requests[worker].clone(),
                 request_duration: request_duration[worker].clone(),
                 upstream_duration: upstream_duration[worker].clone(),
+                queue_depth: queue_depth[worker].clone(),
+                queue_wait: queue_wait[worker].clone(),
                 errors: Reason::ALL.map(|each| errors[worker].with_label_values(&[each.as_str()])).to_vec(),
                 retired: legacy::FAMILIES.map(|each| retired[worker].with_label_values(&[each])).to_vec(),
                 links: LinkCounters {
@@ -241,6 +262,8 @@ impl WorkerMetrics {
             durations: [self.request_duration.clone(), self.upstream_duration.clone()],
             duration: OnceCell::new(),
             upstream: OnceCell::new(),
+            queue_vecs: (self.queue_depth.clone(), self.queue_wait.clone()),
+            queue: OnceCell::new(),
             requests: self.requests.clone(),
             labels: [route.to_owned(), caller.to_owned()],
             by_method: std::array::from_fn(|_| OnceCell::new()),
@@ -269,13 +292,33 @@ pub struct RouteMetrics {
     durations: [HistogramVec; 2],
     duration: OnceCell<Histogram>,
     upstream: OnceCell<Histogram>,
+    queue_vecs: (IntGaugeVec, HistogramVec),
+    queue: OnceCell<QueueMetrics>,
     requests: IntCounterVec,
     labels: [String; 2],
     /// By method, then by status; filled when first used.
     by_method: [OnceCell<Box<[OnceCell<IntCounter>]>>; METHODS.len()],
 }
 
+/// A worker's handles of one route's waiting requests.
+#[derive(Clone)]
+pub struct QueueMetrics {
+    /// How many wait now.
+    pub depth: IntGauge,
+    /// How long they waited.
+    pub wait: Histogram,
+}
+
 impl RouteMetrics {
+    /// What waits there.
+    pub fn queue(&self) -> &QueueMetrics {
+        self.queue.get_or_init(|| {
+            let (depth, wait) = &self.queue_vecs;
+            let route = &self.labels[..1];
+            QueueMetrics { depth: depth.with_label_values(route), wait: wait.with_label_values(route) }
+        })
+    }
+
     /// Whole exchanges.
     pub fn duration(&self) -> &Histogram {
         self.duration.get_or_init(|| self.durations[0].with_label_values(&[&self.labels[0]]))

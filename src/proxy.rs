@@ -32,9 +32,11 @@ use crate::snapshot::{Published, Snapshot};
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
 use accept::ConnectionCount;
+use queue::Gates;
 use send::Refusals;
 
-/// What all workers share: atomics and what is published; a lock only for what follows a 401.
+/// What all workers share: atomics and what is published; locks only where a customer may have few requests at
+/// once, and for what follows a 401 or 429.
 pub struct Shared {
     /// What requests look up.
     pub published: ArcSwap<Published>,
@@ -48,6 +50,8 @@ pub struct Shared {
     pub refusals: Refusals,
     /// Which customers' data is in another region.
     pub regions: Regions,
+    /// Where Citrix asked to wait.
+    pub gates: Gates,
     /// Whether tokens have expired.
     pub clock: Clock,
 }
@@ -109,7 +113,7 @@ impl Proxy {
             secure: exchange.is_secure(),
         };
         let mut prepared = prepare::prepare(admitted, &picked, exchange)?;
-        queue::queue(&mut prepared, &self.shared, &snapshot.live, exchange).await?;
+        queue::queue(&mut prepared, picked.route, &self.shared, &snapshot.live, exchange).await?;
         let upstream = send::Upstream {
             route: picked.route,
             destination: picked.destination,

@@ -1,23 +1,27 @@
 //! What requests look up: published once for the whole program, resolved by each worker for itself.
 
 mod customers;
+mod limits;
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
+use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::site;
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
 use crate::wire::link_rewrite::{LinkMap, LinkRoute};
 use crate::wire::prefix_tree::PrefixTree;
+
+use limits::{Limited, Limits};
 
 pub use customers::Customers;
 
@@ -35,6 +39,7 @@ pub struct Published {
     apis: Vec<Arc<Origin>>,
     /// The hosts that the routes lead to by themselves, in order.
     hosts: Vec<Vec<Arc<Origin>>>,
+    limits: Limits,
 }
 
 impl Published {
@@ -57,7 +62,7 @@ impl Published {
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
         let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
-        Ok(Self { live, slots, sites, gateways, apis, hosts })
+        Ok(Self { limits: Limits::new(&live), live, slots, sites, gateways, apis, hosts })
     }
 }
 
@@ -102,6 +107,7 @@ pub struct Route {
     /// Headers for requests that do not have them.
     pub adds: Vec<(HeaderName, HeaderValue)>,
     to: To,
+    limit: Option<Limited>,
     /// Its metrics.
     pub metrics: RouteMetrics,
 }
@@ -119,6 +125,12 @@ impl Route {
                 .map(|(_, to)| to),
             To::Fixed(to) => Some(to),
         }
+    }
+
+    /// What Citrix allows `customer` here, and how long a request may wait for it.
+    pub fn limit<'s>(&self, customer: &'s Customer) -> Option<(&'s Limit, Duration)> {
+        let Limited { kind, queue_timeout } = self.limit?;
+        Some((customer.limits.get(kind)?, queue_timeout))
     }
 }
 
@@ -201,6 +213,8 @@ pub struct Customer {
     pub slot: Arc<Slot>,
     /// Its API gateway.
     api: Destination,
+    /// Shared with the other workers.
+    limits: Arc<[Limit]>,
     held: RefCell<Option<Rc<HeldToken>>>,
     /// Made when first needed.
     links: OnceCell<Rc<LinkMap>>,
@@ -221,11 +235,16 @@ impl Snapshot {
             config: route.clone(),
             adds: route.adds.iter().map(|(name, value)| (name.clone(), own_copy(value))).collect(),
             to: To::new(&route.target, origins, &live.credentials),
+            limit: published.limits.of(route),
             metrics: metrics.route(route.name(), ANONYMOUS),
         });
         let slots = published.slots.iter().zip(&published.sites);
-        let customers = live.credentials.iter().zip(slots).zip(&published.apis);
-        let customers = customers.map(|((credential, slots), api)| Customer::new(credential, slots, api));
+        let shared = slots.zip(&published.limits.by_customer);
+        let customers = live.credentials.iter().zip(shared).zip(&published.apis);
+        let customers = customers.map(|((credential, ((slot, site), limits)), api)| {
+            let shared = (Arc::clone(slot), Arc::clone(site), Arc::clone(limits));
+            Customer::new(credential, shared, api)
+        });
         Rc::new(Self {
             prefixes: prefixes(&live.routes),
             routes: routes.collect(),
@@ -286,20 +305,21 @@ fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
 impl Customer {
     fn new(
         credential: &Credential,
-        (slot, site): (&Arc<Slot>, &Arc<site::slot::Slot>),
+        (slot, site, limits): (Arc<Slot>, Arc<site::slot::Slot>, Arc<[Limit]>),
         api: &Arc<Origin>,
     ) -> Self {
         Self {
             id: own_copy(&credential.customer_id),
-            site: Arc::clone(site),
+            site,
             finds_site: credential.instance_id == InstanceId::Auto,
             instance_id: match &credential.instance_id {
                 InstanceId::Fixed(id) => own_copy(id).into(),
                 InstanceId::Auto | InstanceId::None => OnceCell::new(),
             },
             cloud: credential.cloud,
-            slot: Arc::clone(slot),
+            slot,
             api: Destination::new(&credential.api.url, credential.api.authorization, api),
+            limits,
             held: RefCell::new(None),
             links: OnceCell::new(),
         }

@@ -5,14 +5,13 @@
 //! for a fresh one. A request reads the slot and nothing else, so a slow token endpoint never delays it.
 //!
 //! ```text
-//! issuer (reqwest) ─ answer, hint (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, pages
-//!                                             ├─> signals (metrics), tracing
-//!                                             └─> cache (disk, off by default)
+//! issuer (reqwest) ─ answer (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, pages
+//!                                       ├─> signals (metrics), tracing
+//!                                       └─> cache (disk, off by default)
 //! ```
 
 pub mod answer;
 pub mod cache;
-pub mod hint;
 pub mod issuer;
 pub mod keeper;
 pub mod outcome;

@@ -6,4 +6,5 @@ pub mod host;
 pub mod link_rewrite;
 pub mod path;
 pub mod prefix_tree;
+pub mod retry_after;
 pub mod transaction_id;

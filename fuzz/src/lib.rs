@@ -7,7 +7,8 @@ use citrix_auth_proxy::citrix::{AuthorizationScheme, TokenDialect};
 use citrix_auth_proxy::token::answer::{self, LONGEST_LIFETIME};
 use citrix_auth_proxy::token::schedule::{self, Failures};
 use citrix_auth_proxy::token::status::Skew;
-use citrix_auth_proxy::token::{Outcome, Token, hint};
+use citrix_auth_proxy::token::{Outcome, Token};
+use citrix_auth_proxy::wire::retry_after;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue};
 
@@ -60,7 +61,7 @@ pub fn retry_after(input: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(header) {
         headers.insert(RETRY_AFTER, value);
     }
-    let wait = hint::wait(&headers, body, SystemTime::UNIX_EPOCH + NOW);
+    let wait = retry_after::wait(&headers, body, SystemTime::UNIX_EPOCH + NOW);
     let failures = Failures::default().and(Outcome::RateLimited);
     for chance in [0.0, 1.0] {
         let pause = failures.pause(None, wait, chance);

@@ -38,6 +38,8 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
 /// What a wait may be: none at all, too.
 const WAIT: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 const DAY: Duration = Duration::from_hours(24);
+/// How long a request waits for its turn where Citrix lets few in.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a count may be. The end is what every counter and semaphore can hold.
 const COUNT: RangeInclusive<usize> = 1..=u32::MAX as usize;
 

@@ -1,4 +1,8 @@
-//! Step 5: waiting, where a request has to: for a token, and for a place among the requests in flight.
+//! Step 5: waiting, where a request has to: for a token, for a turn where Citrix lets few in, and for a place among
+//! the requests in flight.
+
+mod gate;
+mod place;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -13,19 +17,27 @@ use crate::clock::Clock;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::snapshot::{Customer, HeldToken};
+use crate::limit::{Crowded, Entry, TooLate, Waiting};
+use crate::snapshot::{Customer, HeldToken, Route};
 use crate::token::slot::Unavailable;
+
+pub use self::gate::Gates;
+pub(super) use self::gate::Stay;
+pub(super) use self::place::Place;
 
 /// How soon a caller should come back when all places are taken.
 const COME_BACK: Duration = Duration::from_secs(1);
 
-/// Tells a waiting caller to send its body, waits until there is a token, then takes a place. In this order, so
-/// that a customer without a token takes up no place that another could use.
+/// Tells a waiting caller to send its body, waits until there is a token, then for a turn, then takes a place. In
+/// this order, so that a customer without a token holds no turn, and what waits takes up no place that another could
+/// use.
 ///
 /// # Errors
-/// Without a token; when `limits.max_in_flight` requests are being answered.
+/// Without a token; when the turn does not come in time or too many wait for theirs; when `limits.max_in_flight`
+/// requests are being answered.
 pub async fn queue(
     request: &mut UpstreamRequest<'_>,
+    route: &Route,
     shared: &Shared,
     live: &Live,
     exchange: &mut Exchange,
@@ -39,6 +51,21 @@ pub async fn queue(
     }
     usable_token(request.customer, live, shared.clock, exchange).await?;
     find_site(request, live, exchange).await?;
+    if let Some((limit, patience)) = route.limit(request.customer) {
+        match limit.enter(exchange.caller(), live.limits.max_queued) {
+            Ok(Entry::Now(turn)) => exchange.turn = turn,
+            Ok(Entry::Later(waiting)) => Box::pin(wait_for_turn(waiting, patience, exchange)).await?,
+            Err(Crowded) => return Err(crowded(live.limits.max_queued)),
+        }
+    }
+    take_place(shared, live, exchange)
+}
+
+/// Takes a place among the requests in flight.
+///
+/// # Errors
+/// When all are taken.
+pub(super) fn take_place(shared: &Shared, live: &Live, exchange: &mut Exchange) -> Result<(), Failure> {
     let limit = live.limits.max_in_flight;
     let Some(place) = shared.in_flight.enter(limit) else {
         let detail = format!("{limit} requests are being answered already (limits.max_in_flight)");
@@ -46,6 +73,30 @@ pub async fn queue(
     };
     exchange.place = Some(place);
     Ok(())
+}
+
+async fn wait_for_turn(
+    waiting: Waiting<'_>,
+    patience: Duration,
+    exchange: &mut Exchange,
+) -> Result<(), Failure> {
+    let wait = exchange.begin_wait();
+    let turn = waiting.turn(Instant::now() + patience).await;
+    drop(wait);
+    exchange.turn = turn.map_err(|TooLate| {
+        let limit = humantime::format_duration(patience);
+        let detail = format!(
+            "Citrix lets few requests of a customer in here, and no turn came within {limit} (queue_timeout)"
+        );
+        Failure::new(Reason::QueueTimeout, detail).retry_after(COME_BACK)
+    })?;
+    Ok(())
+}
+
+fn crowded(limit: usize) -> Failure {
+    let detail =
+        format!("{limit} requests of this customer wait for their turn here already (limits.max_queued)");
+    Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK)
 }
 
 /// The token at hand, or the first one as soon as it is there.

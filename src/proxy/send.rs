@@ -1,12 +1,14 @@
 //! Step 6: the token goes in, and the request out, on a connection of this worker's pool.
 //!
 //! What goes wrong on the way is tried again by [`Upstream::attempts`], and a 401 is replayed with another token
-//! by [`Upstream::send`]; each has a budget of its own. So is what Citrix sends to another region.
+//! by [`Upstream::send`], which also makes the waits that 429 and 503 ask for and goes where a 307 sends; each has a
+//! budget of its own.
 
 mod outgoing;
 mod refusals;
 mod regions;
 mod replay;
+mod retry;
 mod sites;
 
 use std::rc::Rc;
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 
 use self::outgoing::{Outgoing, Spare};
 use self::regions::may_lead_elsewhere;
+use self::retry::{Patience, may_ask_to_wait};
 use super::Shared;
 use super::prepare::UpstreamRequest;
 use super::queue::usable_token;
@@ -26,6 +29,7 @@ use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::{BodyFault, BodyProgress};
+use crate::metrics::Replay;
 use crate::snapshot::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
@@ -62,18 +66,23 @@ pub struct Upstream<'a> {
 
 impl Upstream<'_> {
     /// Sends a request and waits for the head of its response. A 401 leads to a replay with another token where
-    /// that is safe and another can be had, a 307 to another region to one there.
+    /// that is safe and another can be had, a 429 or 503 to a wait and another try, a 307 to another region to one
+    /// there.
     ///
     /// # Errors
-    /// Without a token, a connection, or a response; when the caller's body fails on the way; when the site is
-    /// frozen.
+    /// Without a token, a connection, or a response; when the caller's body fails on the way; when a wait
+    /// ends and there is no place in flight any more; when the site is frozen.
     pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
         let UpstreamRequest { method, target, headers, body, customer, .. } = request;
         let mut outgoing = Outgoing { method, target, headers, body };
         let mut detour = self.known_detour(&mut outgoing, customer);
         let mut spare = outgoing.spare();
         let mut replays = 0;
+        let mut patience = Patience::new(self.live.upstream.retry_budget);
         let sent = loop {
+            if patience.must_wait() || self.shared.gates.any_closed() {
+                Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await?;
+            }
             let began = Instant::now();
             let sent = self.by(&detour).attempts(outgoing, &spare, customer, exchange).await;
             exchange.upstream_time += began.elapsed();
@@ -85,6 +94,9 @@ impl Upstream<'_> {
                     replays += 1;
                     replay
                 }
+                status if may_ask_to_wait(status) => {
+                    Box::pin(self.wait_out(sent, &spare, customer, &mut patience, exchange)).await
+                }
                 status if may_lead_elsewhere(status, &detour) => {
                     Box::pin(self.detour(sent, &mut detour, &mut spare, customer)).await
                 }
@@ -95,8 +107,12 @@ impl Upstream<'_> {
                 Err(last) => break last,
             }
         };
-        if replays > 0 && sent.response.status() != StatusCode::UNAUTHORIZED {
+        let status = sent.response.status();
+        if replays > 0 && status != StatusCode::UNAUTHORIZED {
             self.replay_was_accepted(customer, &spare);
+        }
+        if patience.was_told() && !may_ask_to_wait(status) {
+            self.shared.metrics.replayed(self.route.config.name(), Replay::Waited);
         }
         spare.forget();
         if sent.response.status().as_u16() == SITE_FROZEN {

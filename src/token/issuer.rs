@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, DATE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use reqwest::{Client, RequestBuilder, Response};
 use secrecy::zeroize::Zeroizing;
@@ -16,12 +16,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::answer::{self, Grant};
-use super::hint;
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::citrix::TokenDialect;
 use crate::clock::Clock;
 use crate::http_client::{self, SetupError};
+use crate::wire::retry_after;
 
 /// One login to be made.
 #[derive(Clone, Copy, Debug)]
@@ -163,11 +163,7 @@ struct Answered {
 
 impl Answered {
     fn new(response: &Response, sent: SystemTime, round_trip: Duration) -> Self {
-        let date = response
-            .headers()
-            .get(DATE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| httpdate::parse_http_date(text).ok());
+        let date = retry_after::date(response.headers());
         Self {
             transaction_id: http_client::transaction_id(response.headers()),
             date,
@@ -202,7 +198,7 @@ impl Answered {
         // The two statuses that may say when to come back (RFC 9110, 10.2.3; contract 4).
         let retry_after = match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                hint::wait(headers, body, self.date.unwrap_or(now))
+                retry_after::wait(headers, body, self.date.unwrap_or(now))
             }
             _ => None,
         };

@@ -1,5 +1,6 @@
 //! A response's body on its way to the caller.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +23,9 @@ use crate::wire::hop_by_hop;
 const DISCARDED_BYTES: u64 = 64 * 1024;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_millis(500);
+
+/// Pieces that are peeked at: an empty one has its price too.
+const PEEKED_FRAMES: usize = 64;
 
 /// Why a response ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,8 @@ pub struct ResponseBody {
     upload: Option<Rc<BodyProgress>>,
     /// What the response's length says is still to come.
     announced: Option<u64>,
+    /// What was peeked at.
+    ahead: VecDeque<Result<Frame<Bytes>, ResponseBodyError>>,
     home: Option<Home>,
     idle: IdleTimer,
     idle_limit: Duration,
@@ -76,16 +82,40 @@ impl ResponseBody {
         let mut body = Self {
             announced: inner.size_hint().exact(),
             inner: Some(inner),
+            ahead: VecDeque::new(),
             connection,
             upload,
             home: Some(home),
             idle: IdleTimer::new(idle_limit),
             idle_limit,
         };
-        if body.is_end_stream() {
+        if body.source_ended() {
             body.release();
         }
         body
+    }
+
+    /// The body's beginning, up to `limit` bytes or what comes in `time`. It stays in the body, as does its framing.
+    /// Nothing is read of a body that is known to be longer.
+    pub async fn peek(&mut self, limit: usize, time: Duration) -> Vec<u8> {
+        let mut seen = Vec::new();
+        let look = async {
+            let short = self.announced.is_none_or(|left| left <= limit as u64);
+            while short && seen.len() < limit && self.ahead.len() < PEEKED_FRAMES {
+                let Some(next) = poll_fn(|cx| self.poll_next(cx)).await else { return };
+                let ended = next.is_err();
+                if let Some(data) = next.as_ref().ok().and_then(Frame::data_ref) {
+                    seen.extend_from_slice(data);
+                }
+                self.ahead.push_back(next);
+                if ended || self.source_ended() {
+                    return;
+                }
+            }
+        };
+        // What did not come in time comes later.
+        let _ = timeout(time, look).await;
+        seen
     }
 
     /// Reads what is left, so that the connection can be used again; what is much or slow is given up, and with
@@ -116,6 +146,11 @@ impl ResponseBody {
             }
             _ => {}
         }
+    }
+
+    /// A length that has come in full is the end, whatever frames the upstream sends behind it.
+    fn source_ended(&self) -> bool {
+        self.announced == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -160,36 +195,29 @@ async fn read_end(mut inner: Incoming, limit: Duration, home: Home) {
     drop(home);
 }
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = ResponseBodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
-        let this = self.get_mut();
-        let Poll::Ready(frame) = this.poll_inner(cx) else {
-            let expired = this.idle.poll_expired(cx);
-            return expired.map(|()| Some(Err(ResponseBodyError::Stalled(this.idle_limit))));
+impl ResponseBody {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        let Poll::Ready(frame) = self.poll_inner(cx) else {
+            let expired = self.idle.poll_expired(cx);
+            return expired.map(|()| Some(Err(ResponseBodyError::Stalled(self.idle_limit))));
         };
-        this.idle.progress();
+        self.idle.progress();
         let frame = match frame {
             None => {
-                this.release();
+                self.release();
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                (this.connection, this.home) = (None, None);
+                (self.connection, self.home) = (None, None);
                 return Poll::Ready(Some(Err(ResponseBodyError::Broken(error))));
             }
             Some(Ok(frame)) => frame,
         };
-        if let (Some(left), Some(data)) = (&mut this.announced, frame.data_ref()) {
+        if let (Some(left), Some(data)) = (&mut self.announced, frame.data_ref()) {
             *left = left.saturating_sub(data.len() as u64);
         }
-        if this.is_end_stream() {
-            this.release();
+        if self.source_ended() {
+            self.release();
         }
         Poll::Ready(Some(Ok(match frame.into_trailers() {
             Ok(mut trailers) => {
@@ -199,13 +227,30 @@ impl Body for ResponseBody {
             Err(frame) => frame,
         })))
     }
+}
 
-    /// A length that has come in full is the end, whatever frames the upstream sends behind it.
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = ResponseBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        let this = self.get_mut();
+        match this.ahead.pop_front() {
+            Some(peeked) => Poll::Ready(Some(peeked)),
+            None => this.poll_next(cx),
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
-        self.announced == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.ahead.is_empty() && self.source_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
+        let peeked = self.ahead.iter().filter_map(|next| next.as_ref().ok()?.data_ref());
+        let peeked: u64 = peeked.map(|data| data.len() as u64).sum();
+        self.announced.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + peeked))
     }
 }

@@ -1,6 +1,247 @@
-//! The bound on requests in flight (design 3.1 `max_in_flight`).
+//! What a request may have to wait for: a turn where Citrix lets few in, a place among the requests in flight
+//! (design 3.1 `max_concurrent`, `queue_timeout`, `max_queued`, `max_in_flight`).
 
-use crate::harness::{Gateway, OK, Upstream, eventually, get};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::net::TcpSocket;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::harness::{Cloud, Gateway, Message, OK, Upstream, Wire, client, eventually, get, get_with};
+
+/// The value of a series of the gateway's.
+async fn metric(gateway: &Gateway, series: &str) -> f64 {
+    let series = format!("citrix_auth_proxy_{series} ");
+    let text = gateway.metrics().await;
+    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0.0, |value| value.parse().unwrap())
+}
+
+async fn waiting(gateway: &Gateway, route: &str, count: f64) {
+    let series = format!("queue_depth{{route=\"{route}\"}}");
+    eventually("they wait", || async { metric(gateway, &series).await == count }).await;
+}
+
+/// A caller's connection from another of this machine's addresses.
+async fn connect_from(gateway: &Gateway, address: &str) -> Wire {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+    Wire::new(socket.connect(gateway.address().parse().unwrap()).await.unwrap())
+}
+
+/// Answers each request of a customer, unless another of the same customer is being answered: then 429.
+async fn one_at_a_time(upstream: Arc<Upstream>, busy: Arc<Mutex<HashMap<String, bool>>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let mut wire = upstream.connection().await;
+        let busy = Arc::clone(&busy);
+        connections.spawn(async move {
+            while let Some(request) = wire.next_request().await {
+                let customer = request.field("citrix-customerid").unwrap();
+                if busy.lock().unwrap().insert(customer.clone(), true) == Some(true) {
+                    wire.write("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n").await;
+                    continue;
+                }
+                wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{").await;
+                // The answer takes a moment, body included.
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                busy.lock().unwrap().insert(customer, false);
+                wire.write("}").await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn twenty_pollers_of_each_of_two_customers_see_forty_answers() {
+    let upstream = Arc::new(Upstream::by_hand().await);
+    let logins = crate::harness::Logins::given().await;
+    let block = |id: &str| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
+             api_url = '{}'\ntoken_url = '{}'\n",
+            upstream.url(),
+            logins.url(),
+        )
+    };
+    let gateway = Gateway::for_customers(&(block("acme") + &block("contoso")))
+        .with("[upstream]\nretry_budget = \"0s\"")
+        .set("SECRET", "s3cret")
+        .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
+        .start()
+        .await;
+    let server = tokio::spawn(one_at_a_time(Arc::clone(&upstream), Arc::default()));
+    let poll = |number: usize| {
+        let customer = if number.is_multiple_of(2) { "acme" } else { "contoso" };
+        gateway.raw(get_with("/monitorodata/Machines", &format!("Citrix-CustomerId: {customer}\r\n")))
+    };
+    let answers = join_all((0..40).map(poll)).await;
+    server.abort();
+    let statuses: Vec<u16> = answers.iter().map(Message::status).collect();
+    assert_eq!(statuses, [200; 40]);
+    let waited = metric(&gateway, "queue_wait_seconds_count{route=\"/monitorodata\"}").await;
+    assert!((30.0..=38.0).contains(&waited), "{waited}");
+    assert!(metric(&gateway, "queue_wait_seconds_sum{route=\"/monitorodata\"}").await > 0.05);
+    waiting(&gateway, "/monitorodata", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_turn_lasts_until_the_answer_was_read() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
+    first.write(get("/monitorodata/Machines")).await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{").await;
+    assert_eq!(first.head().await.status(), 200);
+    second.write(get("/MonitorOData/Sessions")).await;
+    waiting(&gateway, "/monitorodata", 1.0).await;
+    assert_eq!(upstream.connections(), 1);
+    // Other paths do not wait for it.
+    let mut other = gateway.connect().await;
+    other.write(get("/cvad/manage/me")).await;
+    let mut to_other = upstream.connection().await;
+    to_other.request().await;
+    wire.write("}").await;
+    assert_eq!(first.rest().await, b"{}");
+    assert_eq!(wire.request().await.line(), "GET /MonitorOData/Sessions HTTP/1.1");
+    wire.write(OK).await;
+    assert_eq!(second.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn two_callers_take_turns_however_much_one_of_them_asks_for() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut callers = Vec::new();
+    let ask = async |address: &str, path: &str| {
+        let mut caller = connect_from(&gateway, address).await;
+        caller.write(get(path)).await;
+        caller
+    };
+    callers.push(ask("127.0.0.1", "/monitorodata/first").await);
+    let mut wire = upstream.connection().await;
+    assert_eq!(wire.request().await.line(), "GET /monitorodata/first HTTP/1.1");
+    let many = ["a1", "a2", "a3"].map(|name| ("127.0.0.1", name));
+    for (count, (address, name)) in
+        (1_u8..).zip(many.into_iter().chain([("127.0.0.2", "b1"), ("127.0.0.2", "b2")]))
+    {
+        callers.push(ask(address, &format!("/monitorodata/{name}")).await);
+        waiting(&gateway, "/monitorodata", f64::from(count)).await;
+    }
+    for name in ["a1", "b1", "a2", "b2", "a3"] {
+        wire.write(OK).await;
+        assert_eq!(wire.request().await.line(), format!("GET /monitorodata/{name} HTTP/1.1"));
+    }
+    wire.write(OK).await;
+    for mut caller in callers {
+        assert_eq!(caller.answer().await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_the_queue_or_its_answer_holds_nobody_up() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let ask = async |path: &str| {
+        let mut caller = gateway.connect().await;
+        caller.write(get(path)).await;
+        caller
+    };
+    let first = ask("/monitorodata/1").await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    let second = ask("/monitorodata/2").await;
+    waiting(&gateway, "/monitorodata", 1.0).await;
+    let mut third = ask("/monitorodata/3").await;
+    waiting(&gateway, "/monitorodata", 2.0).await;
+    drop(second);
+    waiting(&gateway, "/monitorodata", 1.0).await;
+    drop(first);
+    wire.closed().await;
+    let mut wire = upstream.connection().await;
+    assert_eq!(wire.request().await.line(), "GET /monitorodata/3 HTTP/1.1");
+    wire.write(OK).await;
+    assert_eq!(third.answer().await.status(), 200);
+    assert_eq!(metric(&gateway, "queue_wait_seconds_count{route=\"/monitorodata\"}").await, 2.0);
+}
+
+#[tokio::test]
+async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
+    let upstream = Arc::new(Upstream::by_hand().await);
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[upstream]\nretry_budget = \"0s\"")
+        .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
+        .start()
+        .await;
+    let server = tokio::spawn(one_at_a_time(Arc::clone(&upstream), Arc::default()));
+    let poll = |number: u64| {
+        let patience = if number.is_multiple_of(3) { 60_000 } else { fastrand::u64(0..60) };
+        let answer = gateway.raw(get("/monitorodata/Machines"));
+        tokio::time::timeout(Duration::from_millis(patience), answer)
+    };
+    let answers = join_all((0..90).map(poll)).await;
+    assert!(matches!(gateway.raw(get("/monitorodata/Machines")).await.status(), 200 | 429));
+    server.abort();
+    // Citrix goes on with what was given up, and may refuse what comes next.
+    let stayed = answers.iter().step_by(3).map(|answer| answer.as_ref().unwrap().status());
+    assert!(stayed.into_iter().all(|status| matches!(status, 200 | 429)));
+    waiting(&gateway, "/monitorodata", 0.0).await;
+    eventually("all places are free", || async { metric(&gateway, "in_flight_requests").await == 0.0 }).await;
+}
+
+#[tokio::test]
+async fn a_queue_is_bounded_in_length_and_in_time_and_takes_up_no_place_in_flight() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_queued = 1\nmax_in_flight = 2")
+        .with(&format!(
+            "[[route]]\nprefix = '/slow'\nupstream = '{}'\nmax_concurrent = 1\nqueue_timeout = '300ms'",
+            upstream.url()
+        ))
+        .start()
+        .await;
+    let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
+    first.write(get("/slow")).await;
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    second.write(get("/slow")).await;
+    waiting(&gateway, "/slow", 1.0).await;
+    assert_eq!(metric(&gateway, "in_flight_requests").await, 1.0);
+    let crowded = gateway.raw(get("/slow")).await;
+    assert!(crowded.problem(503, "overloaded")["detail"].as_str().unwrap().contains("limits.max_queued"));
+    assert_eq!(crowded.field("retry-after").as_deref(), Some("1"));
+    let late = second.answer().await;
+    assert!(late.problem(503, "queue_timeout")["detail"].as_str().unwrap().contains("300ms"));
+    assert_eq!(late.field("retry-after").as_deref(), Some("1"));
+    wire.write(OK).await;
+    assert_eq!(first.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_paced_service_gets_a_seconds_worth_at_once_and_then_no_more_than_its_rate() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let began = Instant::now();
+    let answers = join_all((0..20).map(|_| gateway.raw(get("/accessSecurity/x")))).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    // Five beyond the burst, at 15 a second; on a slow machine it is more.
+    assert!(began.elapsed() >= Duration::from_millis(333), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn over_http2_a_turn_passes_on_as_well() {
+    let cloud = Cloud::start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
+    let client = client();
+    let poll = || client.get(gateway.url("/monitorodata/Machines?$top=1")).send();
+    let answers = join_all((0..10).map(|_| poll())).await;
+    assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200));
+    assert_eq!(cloud.emulator.stats().monitor_rate_limited, 0);
+}
 
 #[tokio::test]
 async fn one_request_too_many_is_told_when_to_come_back() {

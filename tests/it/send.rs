@@ -3,6 +3,7 @@
 mod cloud;
 mod cut_off;
 mod regions;
+mod retry;
 
 use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
 

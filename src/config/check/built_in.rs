@@ -1,17 +1,13 @@
 //! The routes that are there without a word in the configuration (design 4.3).
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::url;
+use super::{QUEUE_TIMEOUT, url};
 use crate::citrix::clouds::Cloud;
 use crate::citrix::services::{self, At, Limit, Service};
 use crate::config::{Allows, Credential, Destination, Route, RouteLimit, Target, UpstreamUrl};
-
-/// How long a request waits for its turn where Citrix lets few in.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The built-in table, before what the configuration replaces of it.
 pub(super) struct BuiltIn {

@@ -1,13 +1,15 @@
 //! `[[route]]`: path prefixes and where they lead.
 
 use std::cmp::Reverse;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use super::built_in::BuiltIn;
 use super::citrix::SCHEMES;
-use super::{Report, file, url};
+use super::{COUNT, QUEUE_TIMEOUT, Report, TIMEOUT, file, url};
 use crate::citrix::AuthorizationScheme;
 use crate::config::value::{Checked, Leaf};
-use crate::config::{Destination, Route, Target};
+use crate::config::{Allows, Destination, Route, RouteLimit, Target};
 
 /// The whole table: the configured routes and `/`, longest prefix first, then the built-in ones that none of them
 /// replaces.
@@ -35,9 +37,6 @@ pub(super) fn check(written: &[file::Route], built_in: BuiltIn, report: &mut Rep
 fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     const PREFIX: &str = "\"/reports\"";
     const UPSTREAM: &str = "\"https://reports.example.cloud.com/api\"";
-    let instead = "leave it out; each request goes to Citrix at once";
-    report.refuse(&route.max_concurrent, instead);
-    report.refuse(&route.queue_timeout, instead);
     for (leaf, what, example) in [
         (&route.prefix, "missing: the beginning of the paths this route is for", PREFIX),
         (&route.upstream, "missing: where the requests go", UPSTREAM),
@@ -51,9 +50,26 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     let strip_prefix = report.switch(&route.strip_prefix, true);
     let rewrite_links = report.switch(&route.rewrite_links, false);
     let authorization = report.choice(&route.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
+    let limit = limit(route, report);
     let prefix = prefix?;
+    let limit =
+        limit.map(|(allows, queue_timeout)| RouteLimit { shared_as: prefix.clone(), allows, queue_timeout });
     let route = Route::plain(prefix, Target::Fixed(Destination { url: upstream?, authorization }));
-    Some(Route { strip_prefix: strip_prefix && route.strip_prefix, rewrite_links, ..route })
+    Some(Route { strip_prefix: strip_prefix && route.strip_prefix, limit, rewrite_links, ..route })
+}
+
+/// How many requests of a customer go at a time, if that is limited, and how long the others wait.
+fn limit(route: &file::Route, report: &mut Report<'_>) -> Option<(Allows, Duration)> {
+    let queue_timeout = report.duration(&route.queue_timeout, QUEUE_TIMEOUT, TIMEOUT);
+    if route.max_concurrent.value.is_none() {
+        if route.queue_timeout.value.is_some() {
+            let what = "missing: without it nothing waits, and queue_timeout is for nothing";
+            report.missing(&route.max_concurrent, what, "1");
+        }
+        return None;
+    }
+    let at_once = NonZeroUsize::new(report.whole(&route.max_concurrent, 1, COUNT))?;
+    Some((Allows::AtOnce(at_once), queue_timeout))
 }
 
 /// A prefix that a request's path can be compared with byte for byte.

@@ -15,7 +15,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::citrix::{AuthorizationScheme, TokenDialect};
-use crate::config::{AllowedHosts, BindAddress, Destination, Http2, InstanceId, LogFormat, Route, Target};
+use crate::config::{
+    AllowedHosts, Allows, BindAddress, Destination, Http2, InstanceId, LogFormat, Route, RouteLimit, Target,
+};
 
 /// What every configuration needs.
 const LOGIN: [(&str, &str); 3] =
@@ -92,16 +94,29 @@ fn without_a_word_everything_has_the_documented_default() {
         upstream.pool_idle_timeout,
     ];
     assert_eq!(timeouts.map(seconds), [5.0, 100.0, 60.0, 60.0]);
-    assert_eq!(seconds(upstream.max_connection_age), 600.0);
+    assert_eq!([upstream.max_connection_age, upstream.retry_budget].map(seconds), [600.0, 10.0]);
     assert_eq!(live.token.refresh_at, 0.75);
     let waits = [live.token.startup_wait, live.token.request_timeout, live.token.min_forced_interval];
     assert_eq!(waits.map(seconds), [5.0, 15.0, 10.0]);
     let limits = live.limits;
     let timeouts = [limits.header_read_timeout, limits.body_idle_timeout, limits.keep_alive_timeout];
     assert_eq!(timeouts.map(seconds), [10.0, 60.0, 600.0]);
-    assert_eq!((limits.max_connections, limits.max_in_flight), (10_000, 1024));
+    assert_eq!((limits.max_connections, limits.max_in_flight, limits.max_queued), (10_000, 1024, 1000));
     let sizes = (limits.max_header_bytes, limits.max_body_bytes, limits.replay_buffer_bytes);
     assert_eq!(sizes, (64 << 10, 1 << 30, 64 << 10));
+}
+
+/// So many at a time; the others wait for so many seconds.
+fn limit(route: &str, at_once: usize, seconds: u64) -> RouteLimit {
+    RouteLimit {
+        shared_as: route.to_owned(),
+        allows: Allows::AtOnce(at_once.try_into().unwrap()),
+        queue_timeout: Duration::from_secs(seconds),
+    }
+}
+
+fn configured_limits(live: &Live) -> Vec<&Option<RouteLimit>> {
+    live.routes.iter().filter(|route| !route.built_in).map(|route| &route.limit).collect()
 }
 
 #[test]
@@ -151,13 +166,14 @@ fn every_built_key_does_what_it_says() {
             ("/", "the API".to_owned(), false, None),
         ]
     );
+    assert_eq!(configured_limits(live), [&None, &Some(limit("/a", 17, 18))]);
     assert_eq!(live.hosts, AllowedHosts::Only(vec!["gateway.example.net".to_owned()]));
     assert_eq!(live.upstream.http2, Http2::Never);
     let ms = |duration: Duration| duration.as_millis();
     let upstream = &live.upstream;
     assert_eq!([upstream.connect_timeout, upstream.response_timeout].map(ms), [1000, 2000]);
     assert_eq!([upstream.idle_timeout, upstream.pool_idle_timeout].map(ms), [3000, 4000]);
-    assert_eq!(ms(upstream.max_connection_age), 5_400_000);
+    assert_eq!([upstream.max_connection_age, upstream.retry_budget].map(ms), [5_400_000, 5000]);
     let token = live.token;
     assert_eq!(token.refresh_at, 0.5);
     assert_eq!(

@@ -7,10 +7,6 @@ use crate::config::{Http2, Upstream};
 
 pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> Upstream {
     report.refuse(&upstream.proxy_url, "leave it out; Citrix is connected to directly");
-    if !report.duration(&upstream.retry_budget, Duration::ZERO, WAIT).is_zero() {
-        let instead = "leave it out or set \"0s\"; 429 and 503 are handed to the caller with their hint";
-        report.not_built(&upstream.retry_budget.path, instead);
-    }
     let modes = [("auto", Http2::Auto), ("never", Http2::Never)];
     Upstream {
         ca_file: report.file(&upstream.ca_file, "\"/etc/citrix-auth-proxy/ca.pem\""),
@@ -20,5 +16,6 @@ pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> Upstr
         idle_timeout: report.duration(&upstream.idle_timeout, Duration::from_secs(60), TIMEOUT),
         pool_idle_timeout: report.duration(&upstream.pool_idle_timeout, Duration::from_secs(60), TIMEOUT),
         max_connection_age: report.duration(&upstream.max_connection_age, Duration::from_mins(10), TIMEOUT),
+        retry_budget: report.duration(&upstream.retry_budget, Duration::from_secs(10), WAIT),
     }
 }

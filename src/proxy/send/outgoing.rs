@@ -95,6 +95,11 @@ impl Spare {
         Some(Outgoing { body, ..self.head.without_body() })
     }
 
+    /// Whether doing it twice is doing it once (RFC 9110 section 9.2.2).
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.head.method.is_idempotent()
+    }
+
     /// Where it goes.
     pub(super) fn path(&self) -> &str {
         self.head.target.path()

@@ -1,12 +1,13 @@
 //! Where Citrix refused which token: an authorisation problem dressed as 401 must not cost a login each time.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::proxy::queue::Place;
 use crate::snapshot::{Customer, Route};
 
 /// How long a place asks for no login after it refused a fresh token (design 4.4).
@@ -21,10 +22,6 @@ pub struct Refusals {
     state: RandomState,
     places: Mutex<HashMap<Place, Refused>>,
 }
-
-/// A customer, a route and the first segment of the path, hashed: a caller may write anything there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place(u64);
 
 /// Whether a 401 may lead to a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +46,7 @@ struct Refused {
 impl Refusals {
     /// The place that a request to `path` of the upstream belongs to.
     pub(super) fn place(&self, customer: &Customer, route: &Route, path: &str) -> Place {
-        let segment = path.trim_start_matches('/').split('/').next();
-        Place(self.state.hash_one((customer.id.as_bytes(), route.config.name(), segment)))
+        Place::of(&self.state, customer, route, path)
     }
 
     /// Whether a token that was refused here may be the reason for a login. It is not when a token that is newer

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::citrix::services;
-use crate::config::{Allows, Live, Target};
+use crate::config::Live;
 
 /// Where the route with this prefix leads, and whether the prefix is taken off.
 fn lead(live: &Live, prefix: &str) -> Option<(String, bool)> {

@@ -186,6 +186,26 @@ fn the_public_url_is_a_base_and_its_name_is_answered_to() {
 }
 
 #[test]
+fn a_route_lets_so_many_in_at_a_time_and_says_how_long_the_others_wait() {
+    const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
+    for (text, expected) in [
+        ("", None),
+        ("max_concurrent = 1", Some(limit("/a", 1, 60))),
+        ("max_concurrent = 3\nqueue_timeout = '5s'", Some(limit("/a", 3, 5))),
+    ] {
+        assert_eq!(configured_limits(&good(&format!("{ROUTE}{text}")).live), [&expected], "{text}");
+    }
+    for (text, why) in [
+        ("max_concurrent = 0", "route[0].max_concurrent: 0 is not between 1 and"),
+        ("max_concurrent = 'one'", "is not a whole number"),
+        ("max_concurrent = 1\nqueue_timeout = '0s'", "route[0].queue_timeout: "),
+        ("queue_timeout = '5s'", "route[0].max_concurrent: missing: without it nothing waits"),
+    ] {
+        refused_since(&format!("{ROUTE}{text}"), why);
+    }
+}
+
+#[test]
 fn a_token_cache_has_a_folder_and_a_key_long_enough() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -227,7 +247,6 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
         "[insecure]\nallow_anonymous = false",
         "[limits]\nmax_connections_per_address = 0",
         "[lifecycle]\ndrain_delay = '0s'",
-        "[upstream]\nretry_budget = '0s'",
         "[listen]\nproxy_protocol = []\ntrusted_forwarders = []",
         &format!("{ROUTE}rewrite_links = false"),
     ] {
@@ -237,14 +256,11 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
         ("[insecure]\nallow_anonymous = true", "insecure.allow_anonymous"),
         ("[limits]\nmax_connections_per_address = 1", "limits.max_connections_per_address"),
         ("[lifecycle]\ndrain_delay = '1s'", "lifecycle.drain_delay"),
-        ("[upstream]\nretry_budget = '10s'", "upstream.retry_budget"),
         ("[upstream]\nproxy_url = 'http://p'", "upstream.proxy_url"),
         ("[listen]\nproxy_protocol = ['10.0.0.0/8']", "listen.proxy_protocol"),
         ("[listen]\ntrusted_forwarders = ['10.0.0.0/8']", "listen.trusted_forwarders"),
         ("[[caller]]\nname = 'a'", "caller"),
         ("[login]", "login"),
-        (&format!("{ROUTE}max_concurrent = 1"), "route[0].max_concurrent"),
-        (&format!("{ROUTE}queue_timeout = '1s'"), "route[0].queue_timeout"),
     ] {
         refused_since(on, &format!("{key}: not built yet: leave "));
     }

@@ -1,4 +1,4 @@
-//! How long a 429 asks one to wait. Pure.
+//! How long a 429 or 503 asks one to wait. Pure.
 //!
 //! Citrix says so in several ways: `Retry-After` as seconds, as an HTTP date or as an RFC 3339 date, or only
 //! in the body, as parameter `retryDelay` or in a sentence of the API gateway (contract 4, "Limits").
@@ -6,20 +6,23 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use serde_json::Value;
 
 /// The wait that an answer asks for, if it asks for one. `now` is the answerer's own time, as far as it is
 /// known, because dates are of its clock.
 pub fn wait(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
-    headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| of_header(text.trim(), now))
-        .or_else(|| of_body(body))
+    of_header(headers, now).or_else(|| of_body(body))
 }
 
-fn of_header(text: &str, now: SystemTime) -> Option<Duration> {
+/// The time of the answerer, as `Date` tells it.
+pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+}
+
+/// What `Retry-After` says.
+pub fn of_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Some(seconds) = seconds(text) {
         return Some(seconds);
     }
@@ -27,7 +30,8 @@ fn of_header(text: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-fn of_body(body: &[u8]) -> Option<Duration> {
+/// What a JSON body says.
+pub fn of_body(body: &[u8]) -> Option<Duration> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     of_parameters(answer.get("parameters")).or_else(|| of_sentence(answer.get("message")?.as_str()?))
 }

@@ -1,0 +1,93 @@
+//! So many a second.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A rate, kept by the generic cell rate algorithm: one number says when the next would come if all came evenly. A
+/// second's worth may come at once.
+#[derive(Debug)]
+pub(super) struct Pace {
+    interval: u64,
+    began: Instant,
+    /// Nanoseconds since `began`.
+    next: AtomicU64,
+    /// How much earlier than evenly one may come.
+    ahead: u64,
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+impl Pace {
+    /// So many a second.
+    pub(super) fn new(per_second: NonZeroU32) -> Self {
+        let interval = SECOND / u64::from(per_second.get());
+        let ahead = interval * u64::from(per_second.get() - 1);
+        Self { interval, began: Instant::now(), next: AtomicU64::new(0), ahead }
+    }
+
+    /// Lets one go at `now`. Only one at a time may ask: who does holds the turn of a lane.
+    ///
+    /// # Errors
+    /// With how long it is until one may go.
+    pub(super) fn take(&self, now: Instant) -> Result<(), Duration> {
+        // In 500 years.
+        let now = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
+        let next = self.next.load(Ordering::Relaxed).max(now);
+        let early = next - now;
+        if early > self.ahead {
+            return Err(Duration::from_nanos(early - self.ahead));
+        }
+        self.next.store(next.saturating_add(self.interval), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(per_second: u32) -> Pace {
+        Pace::new(NonZeroU32::new(per_second).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_seconds_worth_goes_at_once_and_the_others_evenly() {
+        let pace = pace(15);
+        let began = Instant::now();
+        for _ in 0..15 {
+            assert_eq!(pace.take(began), Ok(()));
+        }
+        let interval = Duration::from_nanos(SECOND / 15);
+        for number in 1..=100 {
+            assert_eq!(pace.take(began + interval * (number - 1)), Err(interval));
+            assert_eq!(pace.take(began + interval * number), Ok(()));
+        }
+        let later = began + interval * 100 + Duration::from_secs(60);
+        assert!((0..15).all(|_| pace.take(later).is_ok()), "what was not used for a second is there again");
+        assert_eq!(pace.take(later), Err(interval), "and no more than that");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_sees_more_than_the_rate_and_one_burst() {
+        let pace = pace(15);
+        let began = Instant::now();
+        // 61 is prime to the interval.
+        let went = (0..60_000).step_by(61).map(|milliseconds| {
+            let now = began + Duration::from_millis(milliseconds);
+            std::iter::repeat_with(|| pace.take(now)).take_while(Result::is_ok).count()
+        });
+        let went: usize = went.sum();
+        assert!((900..=915).contains(&went), "{went}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_a_second_has_no_burst() {
+        let pace = pace(1);
+        let began = Instant::now();
+        assert_eq!(pace.take(began), Ok(()));
+        assert_eq!(pace.take(began), Err(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,90 @@
+//! The limits of all customers: one per customer and service that Citrix limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Allows, Live, Route};
+use crate::limit::Limit;
+
+/// What all workers share of limits.
+pub(super) struct Limits {
+    /// What a name allows. Routes with the same name that allow the same share a limit.
+    kinds: Vec<(String, Allows)>,
+    /// In the order of the credentials; each has the kinds in their order.
+    pub(super) by_customer: Vec<Arc<[Limit]>>,
+}
+
+/// A route's limit: which of a customer's, and how long a request may wait for it.
+#[derive(Clone, Copy)]
+pub(super) struct Limited {
+    pub(super) kind: usize,
+    pub(super) queue_timeout: Duration,
+}
+
+impl Limits {
+    pub(super) fn new(live: &Live) -> Self {
+        let mut kinds: Vec<(String, Allows)> = Vec::new();
+        for limit in live.routes.iter().filter_map(|route| route.limit.as_ref()) {
+            if !kinds.iter().any(|(name, allows)| *name == limit.shared_as && *allows == limit.allows) {
+                kinds.push((limit.shared_as.clone(), limit.allows));
+            }
+        }
+        let limits = || kinds.iter().map(|(_, allows)| Limit::new(*allows)).collect();
+        let by_customer = live.credentials.iter().map(|_| limits()).collect();
+        Self { kinds, by_customer }
+    }
+
+    pub(super) fn of(&self, route: &Route) -> Option<Limited> {
+        let limit = route.limit.as_ref()?;
+        let is = |(name, allows): &(String, Allows)| *name == limit.shared_as && *allows == limit.allows;
+        let kind = self.kinds.iter().position(is)?;
+        Some(Limited { kind, queue_timeout: limit.queue_timeout })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use crate::config::check;
+    use crate::limit::Limit;
+    use crate::metrics::Metrics;
+    use crate::snapshot::{Published, Snapshot};
+    use crate::token::slot::Slot;
+
+    fn limit<'s>(snapshot: &'s Snapshot, path: &str, customer: &str) -> Option<&'s Limit> {
+        let route = &snapshot.routes[snapshot.route_of(path).unwrap()];
+        let customer = snapshot.customers.named(customer.as_bytes()).unwrap();
+        route.limit(customer).map(|(limit, _)| limit)
+    }
+
+    #[test]
+    fn a_customer_has_one_limit_at_a_service_by_whatever_gateway_and_on_whatever_worker() {
+        let mut text = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\nmax_concurrent = 1\n".to_owned();
+        for id in ["acme", "contoso"] {
+            text += &format!("[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\n");
+            text += "client_secret = { env = 'S' }\n";
+        }
+        let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
+        let slots = vec![Arc::new(Slot::new()), Arc::new(Slot::new())];
+        let sites = vec![Arc::default(), Arc::default()];
+        let published = Arc::new(Published::new(config.live, slots, sites).unwrap());
+        let metrics = Metrics::new(2).unwrap();
+        let workers: [Rc<Snapshot>; 2] =
+            [0, 1].map(|worker| Snapshot::new(Arc::clone(&published), metrics.worker(worker)));
+        let [one, other] = &workers;
+        let acme = limit(one, "/monitorodata/Machines", "acme").unwrap();
+        for same in [limit(one, "/region/eu/monitorodata", "acme"), limit(other, "/MONITORODATA", "acme")] {
+            assert!(std::ptr::eq(acme, same.unwrap()));
+        }
+        for another in [
+            limit(one, "/monitorodata", "contoso"),
+            limit(one, "/accessSecurity", "acme"),
+            limit(one, "/a", "acme"),
+        ] {
+            assert!(!std::ptr::eq(acme, another.unwrap()));
+        }
+        assert!(limit(one, "/cvad/manage/me", "acme").is_none());
+    }
+}
