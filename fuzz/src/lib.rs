@@ -1,5 +1,9 @@
 //! What must hold for any bytes. The fuzz targets call these functions, and a test of the gateway does so with
-//! the corpus (`tests/it/corpus.rs`), so they use nothing but the gateway and `http`.
+//! the corpus (`tests/it/corpus.rs`), so they use nothing but the gateway and what it is built on.
+
+mod links;
+
+pub use links::link_rewrite;
 
 use std::time::{Duration, SystemTime};
 

@@ -25,3 +25,8 @@ fn token_answers() {
 fn retry_after() {
     replay("retry_after", properties::retry_after);
 }
+
+#[test]
+fn link_rewrite() {
+    replay("link_rewrite", properties::link_rewrite);
+}

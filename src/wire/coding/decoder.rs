@@ -17,6 +17,8 @@ const BROTLI_INPUT: usize = 16 * 1024;
 /// A decoder: push a piece, pull until nothing comes, push the next.
 pub struct Decoder {
     reader: Reader,
+    /// The room for the next slice, kept while there is nothing to put in.
+    room: Vec<u8>,
     over: bool,
 }
 
@@ -38,7 +40,7 @@ impl Decoder {
             Format::Deflate => Reader::Deflate(DeflateDecoder::new(source)),
             Format::Brotli => Reader::Brotli(Box::new(brotli::Decompressor::new(source, BROTLI_INPUT))),
         };
-        Self { reader, over: false }
+        Self { reader, room: Vec::new(), over: false }
     }
 
     /// Takes the next piece.
@@ -57,14 +59,18 @@ impl Decoder {
     /// When the body cannot be decoded to its end. Nothing more comes then.
     pub fn pull(&mut self) -> Result<Option<Bytes>, CodingError> {
         if !self.over {
-            let mut slice = vec![0; SLICE];
+            let mut slice = std::mem::take(&mut self.room);
+            slice.resize(SLICE, 0);
             match self.reader.read(&mut slice) {
                 Ok(0) => self.end(&mut slice)?,
                 Ok(length) => {
                     slice.truncate(length);
                     return Ok(Some(Bytes::from(slice)));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.room = slice;
+                    return Ok(None);
+                }
                 Err(error) => return Err(CodingError::Broken(error)),
             }
         }

@@ -15,13 +15,13 @@ pub const MAX_LINK: usize = 16 * 1024;
 ///
 /// Links are the strings behind the names `@odata.nextLink`, `@odata.context`, `@odata.deltaLink` (also as annotations
 /// of a property), `ResultLocation` and `Location`, at any depth, and the `Value` of the objects directly in an array
-/// `Headers` whose `Name` is `Location`.
+/// `Headers` whose `Name` is `Location`. (A `Headers` inside a `Headers` is not read like that.)
 ///
 /// - What comes out is what went in but for the beginnings of known links, whether it is JSON or not.
 /// - It does not depend on how the body is cut into pieces.
-/// - What did not change comes out as slices of what went in.
-/// - Nothing is held back but a link that has not ended, and a pair's value whose name has not come: at most
-///   [`MAX_LINK`] bytes. The rest comes out as soon as it went in.
+/// - All but links comes out as slices of what went in.
+/// - Nothing is held back but a link that has not ended, and a pair from its value on until its name comes: at most
+///   [`MAX_LINK`] bytes of each. The rest comes out as soon as it went in.
 pub struct JsonRewriter {
     links: Links,
     counts: LinkCounts,
