@@ -1,6 +1,7 @@
 //! Pure rules of HTTP that the steps of the path share. No I/O here.
 
 pub mod coding;
+pub mod head_watch;
 pub mod hop_by_hop;
 pub mod host;
 pub mod link_rewrite;
@@ -8,3 +9,4 @@ pub mod path;
 pub mod prefix_tree;
 pub mod retry_after;
 pub mod transaction_id;
+pub mod twins;

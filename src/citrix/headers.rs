@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::legacy;
 use crate::wire::hop_by_hop;
+use crate::wire::twins::is_twin;
 
 /// The customer a request is about; every service of the API gateway wants it.
 pub const CITRIX_CUSTOMER_ID: HeaderName = HeaderName::from_static("citrix-customerid");
@@ -48,6 +49,7 @@ pub fn keep_passable(trailers: &mut HeaderMap) {
         .keys()
         .filter(|name| {
             stays_here(name)
+                || is_twin(name.as_str())
                 || hop_by_hop::is_hop_by_hop(name)
                 || set_by_us.contains(name)
                 || matches!(

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::http2::StreamBody;
 use super::kept::Kept;
 use crate::idle::IdleTimer;
+use crate::wire::head_watch::HeadWatch;
 
 /// What went wrong with a request body on the caller's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +62,8 @@ struct Arriving {
 }
 
 enum Source {
-    Http1(Incoming),
+    /// With the watch over its connection, to be told of what comes.
+    Http1(Incoming, Rc<RefCell<HeadWatch>>),
     Http2(StreamBody),
     /// Kept from before.
     Again(vec::IntoIter<Bytes>),
@@ -74,8 +76,11 @@ impl CallerBody {
     }
 
     /// A body hyper reads.
-    pub fn http1(body: Incoming) -> Self {
-        if body.is_end_stream() { Self(None) } else { Self::arriving(Source::Http1(body)) }
+    pub fn http1(body: Incoming, heads: &Rc<RefCell<HeadWatch>>) -> Self {
+        if body.is_end_stream() {
+            return Self(None);
+        }
+        Self::arriving(Source::Http1(body, Rc::clone(heads)))
     }
 
     /// The body of an HTTP/2 stream.
@@ -158,7 +163,13 @@ impl Drop for Arriving {
 impl Arriving {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let polled = match &mut self.source {
-            Source::Http1(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyFault::Broken),
+            Source::Http1(body, heads) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled {
+                    heads.borrow_mut().data_read(frame.data_ref().map_or(0, Bytes::len));
+                }
+                polled.map_err(|_| BodyFault::Broken)
+            }
             Source::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
             Source::Again(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
         };
@@ -223,7 +234,7 @@ impl Arriving {
 
     fn source_ended(&self) -> bool {
         match &self.source {
-            Source::Http1(body) => body.is_end_stream(),
+            Source::Http1(body, _) => body.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
             Source::Again(pieces) => pieces.len() == 0,
         }
@@ -231,7 +242,7 @@ impl Arriving {
 
     fn size_hint(&self) -> SizeHint {
         let rest = match &self.source {
-            Source::Http1(body) => body.size_hint(),
+            Source::Http1(body, _) => body.size_hint(),
             Source::Http2(body) => body.size_hint(),
             Source::Again(pieces) => {
                 SizeHint::with_exact(pieces.as_slice().iter().map(|piece| piece.len() as u64).sum())

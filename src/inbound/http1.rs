@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -22,7 +24,8 @@ use super::connection::{Connection, Order};
 use super::stream::Stream;
 use crate::citrix::headers::CITRIX_TRANSACTION_ID;
 use crate::config::Limits;
-use crate::error::{Failure, Reason};
+use crate::error::{Failure, Reason, X_PROXY_ERROR};
+use crate::wire::head_watch::BodyLength;
 use crate::wire::transaction_id;
 
 /// hyper reads at most this much of a body ahead of who takes it.
@@ -40,17 +43,27 @@ pub enum Ended {
 }
 
 /// Serves one connection until it ends.
-pub async fn serve<H, F, B>(stream: Stream, connection: Rc<Connection>, limits: &Limits, handle: H) -> Ended
+pub async fn serve<H, F, B>(
+    mut stream: Stream,
+    connection: Rc<Connection>,
+    limits: &Limits,
+    handle: H,
+) -> Ended
 where
     H: Fn(Request<CallerBody>) -> F,
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+    let heads = stream.watch_heads();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        // At once, before hyper reads on.
+        if let Err(fault) = heads.borrow_mut().head_read(length_of(request.body())) {
+            request.extensions_mut().insert(fault);
+        }
         // Boxed: hyper would keep room for it as long as the connection lives, and move it about.
-        let answer = Box::pin(handle(request.map(CallerBody::http1)));
-        async { Ok::<_, Infallible>(answer.await) }
+        let answer = Box::pin(handle(request.map(|body| CallerBody::http1(body, &heads))));
+        async { Ok::<_, Infallible>(close_after_refusal(answer.await)) }
     });
     let mut server = Builder::new()
         .max_header_size(limits.max_header_bytes)
@@ -70,6 +83,10 @@ where
             Err(Order::Abort) => return Ended::Served,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a caller's connection ended badly");
+                if error.is_parse() {
+                    // hyper has answered and shut our side down; the caller may still be sending.
+                    Box::pin(linger(server.into_parts().io.into_inner(), &connection)).await;
+                }
                 return Ended::Served;
             }
             Err(Order::Finish) => Pin::new(&mut server).graceful_shutdown(),
@@ -84,11 +101,26 @@ where
     }
 }
 
+/// The length of a body as hyper frames it.
+fn length_of(body: &Incoming) -> BodyLength {
+    body.size_hint().exact().map_or(BodyLength::Chunked, BodyLength::Bytes)
+}
+
+/// Ends the connection with an answer of ours that calls the request bad: what follows on it may be the rest of that
+/// request, or somebody else's idea of the next.
+fn close_after_refusal<B>(mut response: Response<B>) -> Response<B> {
+    if response.status() == StatusCode::BAD_REQUEST && response.headers().contains_key(X_PROXY_ERROR) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// Reads on for a while after an answer that did not wait for the request's end.
 ///
 /// To close a socket with bytes unread resets the connection, and the reset may take the answer away from a
 /// caller that is still sending (RFC 9112 section 9.6). hyper has shut our side down already.
 async fn linger(mut stream: Stream, connection: &Connection) {
+    stream.unwatch();
     // Seldom is anything left, and then no buffer is needed.
     let mut probe = [0; 1];
     if !matches!(stream.read(&mut probe).now_or_never(), Some(Ok(1))) {

@@ -1,15 +1,18 @@
 //! The byte stream of a caller's connection, whatever carries it.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
+use crate::wire::head_watch::HeadWatch;
 
 /// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,16 +46,17 @@ pub enum Spoken {
 /// what was read to find out the version of HTTP.
 pub struct Stream {
     transport: Transport,
-    ahead: [u8; PREFACE.len()],
-    /// The part of `ahead` that is still to be handed out.
-    ahead_range: std::ops::Range<u8>,
+    /// Read, but still to be handed out: no more than one read gives.
+    held: BytesMut,
+    /// Of HTTP/1: has a look at what is handed out, and says how much of it may be.
+    heads: Option<Rc<RefCell<HeadWatch>>>,
     connection: Rc<Connection>,
 }
 
 impl Stream {
     /// Wraps a transport.
     pub fn new(transport: Transport, connection: Rc<Connection>) -> Self {
-        Self { transport, ahead: [0; PREFACE.len()], ahead_range: 0..0, connection }
+        Self { transport, held: BytesMut::new(), heads: None, connection }
     }
 
     /// Reads until it is clear whether the caller speaks HTTP/2 with prior knowledge.
@@ -60,38 +64,65 @@ impl Stream {
     /// # Errors
     /// Those of reading. An end of the stream is HTTP/1's matter.
     pub async fn sniff(&mut self) -> io::Result<Spoken> {
+        let mut ahead = [0; PREFACE.len()];
         let mut length = 0;
         while length < PREFACE.len() {
-            let read = self.transport.read(&mut self.ahead[length..]).await?;
+            let read = self.transport.read(&mut ahead[length..]).await?;
             if read > 0 {
                 self.connection.bytes_arrived();
             }
+            self.held.extend_from_slice(&ahead[length..length + read]);
             length += read;
-            self.ahead_range = 0..u8::try_from(length).unwrap_or_default();
-            if read == 0 || self.ahead[..length] != PREFACE[..length] {
+            if read == 0 || ahead[..length] != PREFACE[..length] {
                 return Ok(Spoken::Http1);
             }
         }
         Ok(Spoken::Http2)
+    }
+
+    /// From now on the heads of requests are watched; to be asked about each that is read.
+    pub fn watch_heads(&mut self) -> Rc<RefCell<HeadWatch>> {
+        let heads = Rc::<RefCell<HeadWatch>>::default();
+        self.heads = Some(Rc::clone(&heads));
+        heads
+    }
+
+    /// What comes is not handed to hyper any more.
+    pub fn unwatch(&mut self) {
+        self.heads = None;
+    }
+
+    /// How many of these bytes may be handed out now.
+    fn pass(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.heads {
+            Some(heads) => heads.borrow_mut().pass(bytes).map_err(io::Error::other),
+            None => Ok(bytes.len()),
+        }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.ahead_range.is_empty() {
-            let (start, end) = (usize::from(this.ahead_range.start), usize::from(this.ahead_range.end));
-            let part = &this.ahead[start..end];
-            let part = &part[..part.len().min(buf.remaining())];
-            buf.put_slice(part);
-            // At most 24, so it always fits.
-            this.ahead_range.start += u8::try_from(part.len()).unwrap_or(this.ahead_range.end);
+        if !this.held.is_empty() {
+            let passed = this.pass(&this.held[..this.held.len().min(buf.remaining())])?;
+            buf.put_slice(&this.held[..passed]);
+            this.held.advance(passed);
+            if this.held.is_empty() {
+                // An idle connection holds no buffer.
+                this.held = BytesMut::new();
+            }
+            this.connection.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.transport).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
             this.connection.bytes_arrived();
+            let passed = this.pass(came)?;
+            this.held.extend_from_slice(&came[passed..]);
+            buf.set_filled(before + passed);
         }
         polled
     }

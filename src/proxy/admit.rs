@@ -3,6 +3,8 @@
 //! Everything that can be refused by looking at the request's head alone is refused here, before anything is
 //! spent on it.
 
+mod strict;
+
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
@@ -34,6 +36,7 @@ pub struct Admitted<'s> {
 /// # Errors
 /// With the reason and what to change.
 pub fn admit(snapshot: &Snapshot, request: Request<CallerBody>) -> Result<Admitted<'_>, Failure> {
+    strict::check(&request)?;
     let live = &snapshot.live;
     let (mut head, mut body) = request.into_parts();
     if matches!(head.method, Method::CONNECT | Method::TRACE) {

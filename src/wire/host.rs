@@ -16,6 +16,9 @@ pub enum HostError {
     /// Not a host with an optional port.
     #[error("the Host header is not a host name with an optional port")]
     Invalid,
+    /// An absolute target, or `:authority`, and another `Host`.
+    #[error("the request target and the Host header name different hosts")]
+    Differ,
 }
 
 /// A host with an optional port (`uri-host [ ":" port ]` of RFC 9110), as a request names it.
@@ -80,7 +83,8 @@ fn is_reg_name(byte: u8) -> bool {
 /// `None` for HTTP/1.0 without either.
 ///
 /// # Errors
-/// When `Host` is missing on HTTP/1.1, there twice, or not an authority.
+/// When `Host` is missing on HTTP/1.1, there twice, not an authority, or not that of the target: RFC 9112 lets the
+/// target win, but whoever stands before us may have gone by the field.
 pub fn authority<'a>(
     version: Version,
     uri: &'a Uri,
@@ -97,9 +101,25 @@ pub fn authority<'a>(
         None => None,
     };
     match uri.authority() {
-        Some(authority) => Authority::parse(authority.as_str()).map(Some),
+        Some(authority) => {
+            let from_target = Authority::parse(authority.as_str())?;
+            match from_field {
+                Some(field) if !same(uri, field, from_target) => Err(HostError::Differ),
+                _ => Ok(Some(from_target)),
+            }
+        }
         None => Ok(from_field),
     }
+}
+
+/// Whether two authorities are one: letter case and the scheme's own port make no difference.
+fn same(uri: &Uri, one: Authority<'_>, other: Authority<'_>) -> bool {
+    let own_port = if uri.scheme_str() == Some("https") { ":443" } else { ":80" };
+    let plain = |authority: Authority<'_>| {
+        let text = authority.as_str();
+        text.strip_suffix(own_port).or_else(|| text.strip_suffix(':')).unwrap_or(text).to_ascii_lowercase()
+    };
+    plain(one) == plain(other)
 }
 
 #[cfg(test)]
@@ -138,7 +158,12 @@ mod tests {
             (Version::HTTP_11, "/", vec!["[localhost]"], Err(HostError::Invalid)),
             (Version::HTTP_11, "/", vec!["[::1]x"], Err(HostError::Invalid)),
             (Version::HTTP_11, "/", vec!["::1"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "http://real/x", vec!["other"], ok("real")),
+            (Version::HTTP_11, "http://real/x", vec!["real"], ok("real")),
+            (Version::HTTP_11, "http://real:80/x", vec!["REAL"], ok("real:80")),
+            (Version::HTTP_11, "https://real/x", vec!["real:443"], ok("real")),
+            (Version::HTTP_11, "http://real/x", vec!["real:443"], Err(HostError::Differ)),
+            (Version::HTTP_11, "http://real/x", vec!["other"], Err(HostError::Differ)),
+            (Version::HTTP_2, "http://real/x", vec!["other"], Err(HostError::Differ)),
             (Version::HTTP_11, "http://real/x", vec!["a", "b"], Err(HostError::Several)),
             (Version::HTTP_10, "/", vec![], Ok(None)),
             (Version::HTTP_2, "http://real/x", vec![], ok("real")),

@@ -61,7 +61,7 @@ async fn rfc9110_7_4_a_foreign_name_is_misdirected() {
             upstream.request().await;
         }
     }
-    // The target wins over the field (RFC 9112 section 3.2.2).
+    // An absolute target names a host as well.
     gateway.raw(get("http://rebound.example/")).await.problem(421, "foreign_host");
     upstream.got_nothing().await;
 }

@@ -36,9 +36,11 @@ pub fn get(path: &str) -> String {
     get_with(path, "")
 }
 
-/// The same with more header lines, each with its line end.
-pub fn get_with(path: &str, fields: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n")
+/// The same with more header lines, each with its line end. `Host` is that of an absolute target.
+pub fn get_with(target: &str, fields: &str) -> String {
+    let host = target.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+    let host = host.unwrap_or("localhost");
+    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n")
 }
 
 /// A running gateway.

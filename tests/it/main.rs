@@ -29,6 +29,7 @@ mod secrets;
 mod send;
 mod services;
 mod sites;
+mod strict;
 mod token_failures;
 mod token_life;
 mod transaction_ids;

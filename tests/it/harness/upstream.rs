@@ -124,6 +124,12 @@ impl Upstream {
         soon(self.requests.lock().await.recv()).await.expect("an upstream that answers by itself")
     }
 
+    /// The requests that came so far and were not looked at.
+    pub async fn requests_so_far(&self) -> Vec<Message> {
+        let mut requests = self.requests.lock().await;
+        std::iter::from_fn(|| requests.try_recv().ok()).collect()
+    }
+
     /// Asserts that no request came but those that were looked at.
     pub async fn got_nothing(&self) {
         let got = self.requests.lock().await.try_recv();

@@ -137,6 +137,13 @@ impl Wire {
         message
     }
 
+    /// The next response to anything but HEAD, or `None` when the other end closes instead.
+    pub async fn next_answer(&mut self) -> Option<Message> {
+        let mut message = self.next_head().await?;
+        self.body(&mut message).await;
+        Some(message)
+    }
+
     async fn body(&mut self, message: &mut Message) {
         if message.has("transfer-encoding") {
             message.whole = self.chunks(message).await.is_some();

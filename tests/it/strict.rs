@@ -1,0 +1,122 @@
+//! One answer to every ambiguity: 400, and the connection is closed. Nothing that a caller sends reaches the
+//! upstream in two readings.
+
+mod corpus;
+
+use std::collections::BTreeSet;
+
+use crate::harness::{Gateway, Message, OK, Upstream, soon};
+use crate::strict::corpus::{Answer, Case, Reaches};
+
+/// What each request has that leaves, of those that may be there at all.
+const ALWAYS: [&str; 7] = [
+    "accept",
+    "authorization",
+    "citrix-customerid",
+    "citrix-transactionid",
+    "content-length",
+    "host",
+    "transfer-encoding",
+];
+
+#[tokio::test]
+async fn each_ambiguous_request_has_one_answer_and_one_reading() {
+    let upstream = Upstream::answering(OK).await;
+    let plan = || Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = \"2MiB\"");
+    let gateway = plan().start().await;
+    let hasty = plan().with("header_read_timeout = \"100ms\"\nbody_idle_timeout = \"100ms\"").start().await;
+    let mut cases = corpus::all();
+    assert!(cases.len() >= 120, "the corpus has shrunk to {}", cases.len());
+    // Last, as the upstream sees their end in its own time.
+    cases.sort_by_key(|case| case.reaches == Reaches::Unended);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let stalls = matches!(case.answer, Answer::Problem(408, _));
+        let gateway = if stalls { &hasty } else { &gateway };
+        // Whole, and torn into pieces that arrive one by one.
+        for pieces in [vec![&case.bytes[..]], torn(&case.bytes)] {
+            let (answers, requests) = observe(gateway, &upstream, &pieces).await;
+            if let Err(what) = judge(case, &answers, &requests) {
+                wrong.push(format!("{} ({} pieces): {what}", case.name, pieces.len()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong of {}:\n{}", wrong.len(), 2 * cases.len(), wrong.join("\n"));
+}
+
+/// A large request is not torn: it would only take long.
+fn torn(bytes: &[u8]) -> Vec<&[u8]> {
+    if bytes.len() > 1000 { vec![bytes] } else { bytes.chunks(7).collect() }
+}
+
+/// The answers until the connection closed, and what the upstream got.
+async fn observe(gateway: &Gateway, upstream: &Upstream, pieces: &[&[u8]]) -> (Vec<Message>, Vec<Message>) {
+    let mut caller = gateway.connect().await;
+    for piece in pieces {
+        caller.write(piece).await;
+        tokio::task::yield_now().await;
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = soon(caller.next_answer()).await {
+        answers.push(answer);
+    }
+    (answers, upstream.requests_so_far().await)
+}
+
+fn judge(case: &Case, answers: &[Message], requests: &[Message]) -> Result<(), String> {
+    let said: Vec<(u16, Option<String>)> =
+        answers.iter().map(|answer| (answer.status(), answer.field("x-proxy-error"))).collect();
+    let ours = |status, reason: &str| (status, Some(reason.to_owned()));
+    let expected = match case.answer {
+        Answer::Problem(status, reason) => vec![ours(status, reason)],
+        Answer::Bare(status) => vec![(status, None)],
+        Answer::Passed(count) => vec![(200, None); count],
+        Answer::PassedThen(status) => vec![(200, None), ours(status, "bad_request")],
+        Answer::PassedThenBare(status) => vec![(200, None), (status, None)],
+    };
+    if said != expected {
+        return Err(format!("answered {said:?} instead of {expected:?}, upstream got {:?}", texts(requests)));
+    }
+    if let Answer::Problem(status, reason) = case.answer {
+        answers[0].problem(status, reason);
+    }
+    match &case.reaches {
+        Reaches::Nothing if requests.is_empty() => Ok(()),
+        Reaches::Unended if requests.iter().all(|request| !request.whole) => Ok(()),
+        Reaches::Requests(expected) if requests.len() == expected.len() => requests
+            .iter()
+            .zip(expected)
+            .try_for_each(|(request, (line, body, fields))| same(request, line, body, fields)),
+        expected => Err(format!("the upstream got {:?} instead of {expected:?}", texts(requests))),
+    }
+}
+
+fn texts(requests: &[Message]) -> Vec<String> {
+    let text = |request: &Message| {
+        String::from_utf8_lossy(&[&request.head[..], &request.framed].concat()).into_owned()
+    };
+    requests.iter().map(|request| text(request).chars().take(2000).collect()).collect()
+}
+
+fn same(request: &Message, line: &str, body: &str, fields: &[&str]) -> Result<(), String> {
+    let names: BTreeSet<String> = request.names().into_iter().collect();
+    let extra: Vec<&str> = names.iter().map(String::as_str).filter(|name| !ALWAYS.contains(name)).collect();
+    // No name twice, one framing, and nothing in the trailers.
+    let single = names.len() == request.names().len();
+    let framed_once = !(request.has("content-length") && request.has("transfer-encoding"));
+    let no_trailers = !request.has("transfer-encoding") || request.framed.ends_with(b"\r\n0\r\n\r\n");
+    let fine = request.line() == line
+        && request.text() == body
+        && request.whole
+        && extra == fields
+        && single
+        && framed_once
+        && no_trailers
+        && request.field("citrix-customerid").as_deref() == Some("acme");
+    let got = texts(std::slice::from_ref(request));
+    if fine {
+        Ok(())
+    } else {
+        Err(format!("the upstream got {got:?} instead of {line} with {body:?} and {fields:?}"))
+    }
+}

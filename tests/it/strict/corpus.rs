@@ -1,0 +1,409 @@
+//! Requests that are malformed, ambiguous or at a bound, byte for byte, and what must become of each.
+
+mod bodies;
+mod in_a_row;
+
+use std::borrow::Cow;
+
+/// What the caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An answer of ours with this status and reason.
+    Problem(u16, &'static str),
+    /// hyper's: a status and nothing else.
+    Bare(u16),
+    /// The upstream's, so many times.
+    Passed(usize),
+    /// The upstream's, and then ours to what followed.
+    PassedThen(u16),
+    /// The upstream's, and then hyper's.
+    PassedThenBare(u16),
+}
+
+/// What the upstream gets to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reaches {
+    /// Not a byte.
+    Nothing,
+    /// These requests: request line, body, and names of fields beyond those that each request has.
+    Requests(Vec<(&'static str, Cow<'static, str>, &'static [&'static str])>),
+    /// A request that never ends, so that nobody can act on it; or nothing, when the end came before it was sent.
+    Unended,
+}
+
+/// One of them. The connection is closed after each.
+pub struct Case {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    pub answer: Answer,
+    pub reaches: Reaches,
+}
+
+const BAD: Answer = Answer::Problem(400, "bad_request");
+/// The rest of a head that ends its connection.
+const END: &str = "Host: localhost\r\nConnection: close\r\n\r\n";
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+fn case(name: impl Into<String>, bytes: impl Into<Vec<u8>>, answer: Answer, reaches: Reaches) -> Case {
+    Case { name: name.into(), bytes: bytes.into(), answer, reaches }
+}
+
+/// We refuse it, and nothing leaves.
+fn refused(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
+    case(name, bytes, BAD, Reaches::Nothing)
+}
+
+/// hyper refuses it, and nothing leaves.
+fn bare(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
+    case(name, bytes, Answer::Bare(400), Reaches::Nothing)
+}
+
+/// It leaves with this request line and body, and nothing beside the fields that every request has.
+fn passes(
+    name: impl Into<String>,
+    bytes: impl Into<Vec<u8>>,
+    line: &'static str,
+    body: impl Into<Cow<'static, str>>,
+) -> Case {
+    case(name, bytes, Answer::Passed(1), Reaches::Requests(vec![(line, body.into(), &[])]))
+}
+
+/// Its body is found out to be broken on the way.
+fn unended(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
+    case(name, bytes, BAD, Reaches::Unended)
+}
+
+/// All of them.
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(line_ends());
+    cases.extend(request_lines());
+    cases.extend(targets());
+    cases.extend(hosts());
+    cases.extend(fields());
+    cases.extend(bounds());
+    cases.extend(hop_by_hop());
+    cases.extend(twins());
+    cases.extend(bodies::all());
+    cases.extend(in_a_row::all());
+    cases
+}
+
+/// RFC 9112 section 2.2.
+fn line_ends() -> Vec<Case> {
+    let get = "GET / HTTP/1.1\r\n";
+    vec![
+        refused("bare LF after the request line", format!("GET / HTTP/1.1\n{END}")),
+        refused("bare LF after a field", "GET / HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n"),
+        refused("bare LF after every line", "GET / HTTP/1.1\nHost: localhost\n\n"),
+        refused("CR LF LF at the head's end", "GET / HTTP/1.1\r\nHost: localhost\r\n\n"),
+        refused("LF CR LF at the head's end", "GET / HTTP/1.1\r\nHost: localhost\n\r\n"),
+        refused("LF in front of the request", format!("\n{get}{END}")),
+        refused("a field hidden behind a bare LF", format!("{get}X: y\nCitrix-CustomerId: other\r\n{END}")),
+        refused(
+            "a request hidden behind a head that ends with LF LF",
+            format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\n\n{SMUGGLED}", SMUGGLED.len()),
+        ),
+        bare("bare CR after the request line", format!("GET / HTTP/1.1\r{END}")),
+        bare("bare CR in a value", format!("{get}X: a\rb\r\n{END}")),
+        bare("bare CR in front of a name", format!("{get}\rX: a\r\n{END}")),
+        bare("bare CR at the end of a value", format!("{get}X: a\r\r\n{END}")),
+        bare("bare CR in front of the request", format!("\r{get}{END}")),
+        bare("bare CR in the target", format!("GET /a\rb HTTP/1.1\r\n{END}")),
+        // hyper waits for an end that it would take.
+        case(
+            "CR CR LF at the head's end",
+            format!("{get}Host: localhost\r\n\r\r\n"),
+            Answer::Problem(408, "request_timeout"),
+            Reaches::Nothing,
+        ),
+        passes("one empty line in front", format!("\r\n{get}{END}"), "GET / HTTP/1.1", ""),
+        passes("two empty lines in front", format!("\r\n\r\n{get}{END}"), "GET / HTTP/1.1", ""),
+        refused("five empty lines in front", format!("{}{get}{END}", "\r\n".repeat(5))),
+        refused("a thousand empty lines in front", format!("{}{get}{END}", "\r\n".repeat(1000))),
+        case("empty lines without end", "\r\n".repeat(100_000), Answer::Bare(431), Reaches::Nothing),
+        bare("obsolete folding with a blank", format!("{get}X: a\r\n b\r\n{END}")),
+        bare("obsolete folding with a tab", format!("{get}X: a\r\n\tb\r\n{END}")),
+        bare("obsolete folding of nothing", format!("{get}X:\r\n \r\n{END}")),
+        bare("obsolete folding of Host", "GET / HTTP/1.1\r\nHost:\r\n localhost\r\n\r\n"),
+        bare(
+            "obsolete folding of a length",
+            format!("POST / HTTP/1.1\r\nContent-Length:\r\n 5\r\n{END}hello"),
+        ),
+        bare("a first field that is folded", format!("{get} X: a\r\n{END}")),
+    ]
+}
+
+/// RFC 9112 section 3.
+fn request_lines() -> Vec<Case> {
+    let mut cases = vec![
+        bare("HTTP/0.9", "GET /\r\n\r\n"),
+        bare("HTTP/0.9 with a blank", "GET / \r\n\r\n"),
+        bare("HTTP/0.9 in words", format!("GET / HTTP/0.9\r\n{END}")),
+        bare("HTTP/1.2", format!("GET / HTTP/1.2\r\n{END}")),
+        bare("HTTP/2.0", format!("GET / HTTP/2.0\r\n{END}")),
+        bare("HTTP/1.10", format!("GET / HTTP/1.10\r\n{END}")),
+        bare("HTTP/1", format!("GET / HTTP/1\r\n{END}")),
+        bare("http/1.1 in small letters", format!("GET / http/1.1\r\n{END}")),
+        bare("a version with blanks", format!("GET / HTTP / 1.1\r\n{END}")),
+        bare("something behind the version", format!("GET / HTTP/1.1 x\r\n{END}")),
+        bare("a blank behind the version", format!("GET / HTTP/1.1 \r\n{END}")),
+        bare("no target", format!("GET HTTP/1.1\r\n{END}")),
+        bare("no method", format!(" / HTTP/1.1\r\n{END}")),
+        bare("two blanks in front of the target", format!("GET  / HTTP/1.1\r\n{END}")),
+        bare("two blanks behind the target", format!("GET /  HTTP/1.1\r\n{END}")),
+        bare("a tab in front of the target", format!("GET\t/ HTTP/1.1\r\n{END}")),
+        bare("a tab behind the target", format!("GET /\tHTTP/1.1\r\n{END}")),
+        bare("a form feed for a blank", format!("GET /\x0cHTTP/1.1\r\n{END}")),
+        bare("a blank in front of the method", format!(" GET / HTTP/1.1\r\n{END}")),
+        bare("a method with a colon", format!("GET: / HTTP/1.1\r\n{END}")),
+        bare("a method with brackets", format!("G(E)T / HTTP/1.1\r\n{END}")),
+        bare("a method with NUL", format!("G\0ET / HTTP/1.1\r\n{END}")),
+        bare("a method beyond ASCII", format!("G\u{c9}T / HTTP/1.1\r\n{END}")),
+        bare("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
+        bare("a PROXY line", format!("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / HTTP/1.1\r\n{END}")),
+        refused("CONNECT", "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n"),
+        refused("CONNECT with a path", format!("CONNECT /x HTTP/1.1\r\n{END}")),
+        refused("TRACE", format!("TRACE / HTTP/1.1\r\n{END}")),
+        passes(
+            "connect in small letters is another method",
+            format!("trace / HTTP/1.1\r\n{END}"),
+            "trace / HTTP/1.1",
+            "",
+        ),
+    ];
+    // Half a request line, and no more: the head stalls.
+    cases.push(case(
+        "a line that stalls",
+        "GET / HT",
+        Answer::Problem(408, "request_timeout"),
+        Reaches::Nothing,
+    ));
+    cases
+}
+
+/// RFC 9112 section 3.2.
+fn targets() -> Vec<Case> {
+    let refused_targets = [
+        ("a fragment", "/a#b"),
+        ("a fragment behind a query", "/a?b#c"),
+        ("nothing but a fragment", "/#"),
+        ("a fragment with a path in it", "/allowed#/../forbidden"),
+        ("a raw quotation mark", "/a\"b"),
+        ("an asterisk", "*"),
+        ("a host alone", "localhost"),
+        ("a host and a port", "localhost:80"),
+        ("an absolute target for another host", "http://other/"),
+        ("an absolute target for another port", "http://localhost:81/"),
+        ("an absolute target with a user", "http://user@localhost/"),
+        ("an absolute target with a wild port", "http://localhost:x/"),
+        ("an absolute target of another scheme", "ftp://localhost/"),
+    ];
+    let bare_targets = [
+        ("a blank", "/a b"),
+        ("NUL", "/a\0b"),
+        ("a control character", "/a\x01b"),
+        ("DEL", "/a\x7fb"),
+        ("an angle bracket", "/a<b"),
+        ("a backtick", "/a`b"),
+        ("a caret as target", "^"),
+        ("a raw quotation mark in the query", "/a?b=\"c\""),
+        ("no slash at its beginning", "a/b"),
+        ("a backslash at its beginning", "\\a"),
+        ("an absolute target without a host", "http:///a"),
+    ];
+    let request = |target: &str| format!("GET {target} HTTP/1.1\r\n{END}");
+    let mut cases: Vec<Case> = refused_targets
+        .iter()
+        .map(|(name, target)| refused(format!("target: {name}"), request(target)))
+        .chain(bare_targets.iter().map(|(name, target)| bare(format!("target: {name}"), request(target))))
+        .collect();
+    cases.push(bare("target: broken UTF-8", [b"GET /a\xffb HTTP/1.1\r\n", END.as_bytes()].concat()));
+    for (target, line) in [
+        ("//evil.example/a", "GET //evil.example/a HTTP/1.1"),
+        ("/a/../b", "GET /a/../b HTTP/1.1"),
+        ("/a%2Fb%00%0d%0aX:y", "GET /a%2Fb%00%0d%0aX:y HTTP/1.1"),
+        ("/a%", "GET /a% HTTP/1.1"),
+        ("/a\\b", "GET /a\\b HTTP/1.1"),
+        ("http://localhost/a?b", "GET /a?b HTTP/1.1"),
+        ("http://LOCALHOST:80", "GET / HTTP/1.1"),
+    ] {
+        cases.push(passes(format!("target: {target} leaves as it is"), request(target), line, ""));
+    }
+    cases
+}
+
+/// RFC 9112 section 3.2, RFC 9110 section 7.2.
+fn hosts() -> Vec<Case> {
+    let get = "GET / HTTP/1.1\r\nConnection: close\r\n";
+    let mut cases: Vec<Case> = [
+        ("none", ""),
+        ("two alike", "Host: localhost\r\nHost: localhost\r\n"),
+        ("two that differ", "Host: localhost\r\nHost: other\r\n"),
+        ("two in one", "Host: localhost, other\r\n"),
+        ("empty", "Host:\r\n"),
+        ("a user", "Host: user@localhost\r\n"),
+        ("a path", "Host: localhost/x\r\n"),
+        ("a scheme", "Host: http://localhost\r\n"),
+        ("a port that is none", "Host: localhost:http\r\n"),
+        ("a port too large", "Host: localhost:65536\r\n"),
+        ("two ports", "Host: localhost:80:80\r\n"),
+        ("a blank", "Host: local host\r\n"),
+        ("a backslash", "Host: localhost\\x\r\n"),
+        ("a fragment", "Host: localhost#x\r\n"),
+        ("half an address", "Host: [::1\r\n"),
+        ("quotation marks", "Host: \"localhost\"\r\n"),
+        ("bytes beyond ASCII", "Host: localh\u{f6}st\r\n"),
+    ]
+    .iter()
+    .map(|(name, hosts)| refused(format!("Host: {name}"), format!("{get}{hosts}\r\n")))
+    .collect();
+    cases.push(case(
+        "Host: another name",
+        format!("{get}Host: other\r\n\r\n"),
+        Answer::Problem(421, "foreign_host"),
+        Reaches::Nothing,
+    ));
+    cases.push(passes("HTTP/1.0 needs none", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1", ""));
+    cases.push(refused("HTTP/1.0 with two", "GET / HTTP/1.0\r\nHost: localhost\r\nHost: other\r\n\r\n"));
+    cases
+}
+
+/// RFC 9112 section 5, RFC 9110 section 5.
+fn fields() -> Vec<Case> {
+    let with = |line: &str| format!("GET / HTTP/1.1\r\n{line}\r\n{END}");
+    [
+        ("a blank in front of the colon", "X : a"),
+        ("a tab in front of the colon", "X\t: a"),
+        ("a blank in front of the colon of a length", "Content-Length : 5"),
+        ("a blank in front of the colon of a coding", "Transfer-Encoding : chunked"),
+        ("no colon", "X"),
+        ("no name", ": a"),
+        ("a blank in a name", "X Y: a"),
+        ("NUL in a name", "X\0Y: a"),
+        ("NUL in a value", "X: a\0b"),
+        ("a control character in a value", "X: a\x01b"),
+        ("DEL in a value", "X: a\x7fb"),
+        ("a vertical tab in front of a coding", "Transfer-Encoding:\x0bchunked"),
+        ("brackets in a name", "X(Y): a"),
+        ("a slash in a name", "X/Y: a"),
+        ("a name beyond ASCII", "X\u{e9}: a"),
+        ("a quoted name", "\"X\": a"),
+    ]
+    .iter()
+    .map(|(name, line)| bare(format!("field: {name}"), with(line)))
+    .collect()
+}
+
+/// RFC 9110 section 15.5, RFC 6585 section 5.
+fn bounds() -> Vec<Case> {
+    let with = |fields: String| format!("GET / HTTP/1.1\r\n{fields}{END}");
+    let many =
+        |count: usize| (0..count).fold(String::new(), |all, number| all + &format!("A{number}: b\r\n"));
+    vec![
+        case("101 fields", with(many(99)), Answer::Bare(431), Reaches::Nothing),
+        case("ten thousand fields", with(many(10_000)), Answer::Bare(431), Reaches::Nothing),
+        case(
+            "a large field",
+            with(format!("X: {}\r\n", "x".repeat(70_000))),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
+        case(
+            "a megabyte of field",
+            with(format!("X: {}\r\n", "x".repeat(1 << 20))),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
+        case(
+            "a large name",
+            with(format!("{}: x\r\n", "x".repeat(70_000))),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
+        case(
+            "a megabyte of target",
+            format!("GET /{} HTTP/1.1\r\n{END}", "x".repeat(1 << 20)),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
+        case(
+            "a megabyte of method",
+            format!("{} / HTTP/1.1\r\n{END}", "X".repeat(1 << 20)),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
+        case("a megabyte without a line's end", "X".repeat(1 << 20), Answer::Bare(431), Reaches::Nothing),
+    ]
+}
+
+/// RFC 9110 section 7.6.1.
+fn hop_by_hop() -> Vec<Case> {
+    let with = |fields: &str| format!("GET / HTTP/1.1\r\n{fields}{END}");
+    [
+        (
+            "Upgrade",
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\n",
+            &["sec-websocket-key"][..],
+        ),
+        (
+            "Upgrade to h2c",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+            &[],
+        ),
+        ("Upgrade alone", "Upgrade: h2c\r\n", &[]),
+        ("TE", "TE: trailers, deflate;q=0.5\r\nConnection: TE\r\n", &[]),
+        ("TE alone", "TE: trailers\r\n", &[]),
+        (
+            "Connection names what we set",
+            "Connection: Authorization, Citrix-CustomerId, Host, Content-Length\r\n",
+            &[],
+        ),
+        ("Connection names itself", "Connection: Connection\r\n", &[]),
+        ("Keep-Alive and Proxy-Connection", "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n", &[]),
+        (
+            "credentials of several kinds",
+            "Authorization: a\r\nAuthorization: b\r\nProxy-Authorization: c\r\nX-Api-Key: d\r\n",
+            &[],
+        ),
+        (
+            "addresses of proxies",
+            "X-Forwarded-For: 1\r\nX-Forwarded-Host: 2\r\nForwarded: for=3\r\nVia: 1.1 x\r\n",
+            &[],
+        ),
+        (
+            "other methods and paths",
+            "X-HTTP-Method-Override: DELETE\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\n",
+            &[],
+        ),
+        ("a field beyond ASCII in its value", "X-Name: caf\u{e9}\r\n", &["x-name"]),
+    ]
+    .into_iter()
+    .map(|(name, fields, left)| {
+        let reaches = Reaches::Requests(vec![("GET / HTTP/1.1", "".into(), left)]);
+        case(format!("hop by hop: {name}"), with(fields), Answer::Passed(1), reaches)
+    })
+    .collect()
+}
+
+/// Names that CGI and its heirs cannot tell from others.
+fn twins() -> Vec<Case> {
+    [
+        "Citrix_CustomerId",
+        "citrix_customerid",
+        "Citrix_InstanceId",
+        "Citrix_TransactionId",
+        "Citrix.CustomerId",
+        "authorization_",
+        "_authorization",
+        "x_api_key",
+        "X_Forwarded_For",
+        "x_original_url",
+        "Content_Length",
+        "Transfer_Encoding",
+        "HOST_",
+    ]
+    .iter()
+    .map(|name| refused(format!("twin: {name}"), format!("GET / HTTP/1.1\r\n{name}: other\r\n{END}")))
+    .collect()
+}
