@@ -2,17 +2,19 @@
 //!
 //! hyper's HTTP/2 server cannot send `100 Continue`, and Java's client waits for one until it gives up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::timeout;
 
 use super::body::CallerBody;
 use super::connection::{Connection, Order};
@@ -28,10 +30,24 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Requests at a time on one connection.
 const MAX_STREAMS: u32 = 100;
 /// What a stream holds back for a caller that does not read.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+/// How many more requests a connection may give up than it lets be answered. A caller that has a hundred under way
+/// and leaves them all is well within it; one that asks and takes back at once, to make us work, is not.
+const MAX_GIVEN_UP: usize = 200;
+/// How long a caller that is sent away has to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, by an order, or for a mistake of the caller's.
+    Served,
+    /// It was at a bound: resets, frames without content, CONTINUATION (`ENHANCE_YOUR_CALM`).
+    Flooded,
+}
 
 /// Serves one connection until it ends.
-pub async fn serve<H, F, B>(stream: Stream, connection: Rc<Connection>, limits: &Limits, handle: H)
+pub async fn serve<H, F, B>(stream: Stream, connection: Rc<Connection>, limits: &Limits, handle: H) -> Ended
 where
     H: Fn(Request<CallerBody>) -> F,
     F: Future<Output = Response<B>> + 'static,
@@ -53,35 +69,60 @@ where
     });
     let mut server = match opened.await {
         Some(Ok(server)) => server,
-        Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 handshake failed"),
-        None => return,
+        Some(Err(error)) => return ended_by(&error),
+        None => return Ended::Served,
     };
     connection.opened();
+    let given_up = Rc::new(Cell::new(0_usize));
     loop {
         let event = poll_fn(|cx| match server.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Ok(accepted)),
             Poll::Pending => connection.poll_order(cx).map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
         });
         match event.await {
-            Ok(None) => return,
-            Ok(Some(Err(error))) => return tracing::debug!(%error, "a caller's connection ended badly"),
+            Ok(None) => return Ended::Served,
+            Ok(Some(Err(error))) => return ended_by(&error),
+            Ok(Some(Ok(_))) if given_up.get() > MAX_GIVEN_UP => {
+                tracing::debug!("a caller gives up his requests as fast as he sends them");
+                server.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                // He may not read; there is nobody else to tell.
+                let _ = timeout(FAREWELL, poll_fn(|cx| server.poll_closed(cx))).await;
+                return Ended::Flooded;
+            }
             Ok(Some(Ok((request, respond)))) => {
                 let respond = Rc::new(RefCell::new(respond));
                 let (head, receive) = request.into_parts();
                 let body = StreamBody::new(receive, &head.headers, &respond);
                 let answer = handle(Request::from_parts(head, CallerBody::http2(body)));
-                tokio::task::spawn_local(exchange(answer, respond, limits.body_idle_timeout));
+                let (given_up, stall) = (Rc::clone(&given_up), limits.body_idle_timeout);
+                tokio::task::spawn_local(async move {
+                    let answered = exchange(answer, respond, stall).await;
+                    let before = given_up.get();
+                    given_up.set(if answered.is_ok() { before.saturating_sub(1) } else { before + 1 });
+                });
             }
             Err(Order::Finish | Order::HeadStalled) => server.graceful_shutdown(),
-            Err(Order::Abort) => return server.abrupt_shutdown(Reason::CANCEL),
+            Err(Order::Abort) => {
+                server.abrupt_shutdown(Reason::CANCEL);
+                return Ended::Served;
+            }
         }
     }
 }
 
+fn ended_by(error: &h2::Error) -> Ended {
+    tracing::debug!(%error, "a caller's connection ended badly");
+    let flooded = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    if flooded { Ended::Flooded } else { Ended::Served }
+}
+
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 
+/// The caller reset a stream before it was answered in full.
+struct GivenUp;
+
 /// Answers one stream; gives the exchange up when the caller resets it.
-async fn exchange<F, B>(answer: F, respond: Respond, stall: std::time::Duration)
+async fn exchange<F, B>(answer: F, respond: Respond, stall: Duration) -> Result<(), GivenUp>
 where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes>,
@@ -92,7 +133,7 @@ where
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
     });
-    let Some(response) = answered.await else { return };
+    let response = answered.await.ok_or(GivenUp)?;
     let (mut head, body) = response.into_parts();
     hop_by_hop::remove(&mut head.headers);
     if let Some(length) = body.size_hint().exact()
@@ -107,10 +148,17 @@ where
         Ok(mut stream) => {
             if let Err(error) = send_body(body, &mut stream, stall).await {
                 tracing::debug!(%error, "an HTTP/2 answer was cut off");
+                if matches!(error, CutOff::Caller(_)) {
+                    return Err(GivenUp);
+                }
             }
         }
-        Err(error) => tracing::debug!(%error, "an HTTP/2 answer could not be sent"),
+        Err(error) => {
+            tracing::debug!(%error, "an HTTP/2 answer could not be sent");
+            return Err(GivenUp);
+        }
     }
+    Ok(())
 }
 
 /// Why the rest of an answer was not sent.
@@ -124,11 +172,7 @@ enum CutOff {
     Upstream(String),
 }
 
-async fn send_body<B>(
-    body: B,
-    stream: &mut SendStream<Bytes>,
-    stall: std::time::Duration,
-) -> Result<(), CutOff>
+async fn send_body<B>(body: B, stream: &mut SendStream<Bytes>, stall: Duration) -> Result<(), CutOff>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
@@ -170,7 +214,7 @@ async fn send_piece(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     last: bool,
-    stall: std::time::Duration,
+    stall: Duration,
 ) -> Result<(), CutOff> {
     if data.is_empty() && last {
         // An upstream may end its answer with an empty frame; it needs no window, but it is the end.

@@ -221,7 +221,12 @@ impl Acceptor {
                     self.proxy.metrics.error(Reason::RequestTimeout);
                 }
             }
-            Spoken::Http2 => Box::pin(http2::serve(stream, connection, &limits, handle)).await,
+            Spoken::Http2 => {
+                if Box::pin(http2::serve(stream, connection, &limits, handle)).await == http2::Ended::Flooded
+                {
+                    self.proxy.metrics.error(Reason::Overloaded);
+                }
+            }
         }
     }
 }

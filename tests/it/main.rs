@@ -19,6 +19,7 @@ mod customers;
 mod drain_race;
 mod emulator;
 mod harness;
+mod http2_abuse;
 mod links;
 mod pick_route;
 mod prepare;

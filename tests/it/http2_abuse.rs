@@ -1,0 +1,345 @@
+//! HTTP/2 used against the gateway, frame by frame, while somebody else is served throughout.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const FLOW_CONTROL_ERROR: u32 = 3;
+const CANCEL: u32 = 8;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// GET, http, /, and `:authority: localhost` in HPACK.
+const GET: &[u8] = b"\x82\x86\x84\x41\x09localhost";
+/// The same with POST.
+const POST: &[u8] = b"\x83\x86\x84\x41\x09localhost";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+fn request(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_STREAM | END_HEADERS, stream, GET)
+}
+
+/// A frame that came: kind, stream, payload.
+type Came = (u8, u32, Vec<u8>);
+
+async fn next(from: &mut OwnedReadHalf) -> Option<Came> {
+    let mut head = [0; 9];
+    from.read_exact(&mut head).await.ok()?;
+    let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+    from.read_exact(&mut payload).await.ok()?;
+    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+fn code(payload: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(payload[at..at + 4].try_into().unwrap())
+}
+
+/// Opens a connection with these settings and sends frames, whether or not they are taken; what came back until
+/// the gateway closed or `enough` came.
+async fn attack(
+    gateway: &Gateway,
+    settings: &[u8],
+    frames: Vec<u8>,
+    enough: impl Fn(&Came) -> bool,
+) -> Vec<Came> {
+    let (mut from, mut to) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
+    let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, settings)[..]].concat();
+    let sending = tokio::spawn(async move {
+        to.write_all(&opening).await.ok();
+        to.write_all(&frames).await.ok();
+        to
+    });
+    let mut came = Vec::new();
+    while let Some(frame) = soon(next(&mut from)).await {
+        let last = enough(&frame);
+        came.push(frame);
+        if last {
+            break;
+        }
+    }
+    drop(soon(sending).await);
+    came
+}
+
+/// The code with which the gateway ended the connection.
+fn farewell(came: &[Came]) -> Option<u32> {
+    came.iter().find(|(kind, ..)| *kind == GOAWAY).map(|(.., payload)| code(payload, 4))
+}
+
+/// Somebody who wants to be served meanwhile.
+struct Bystander {
+    enough: Arc<AtomicBool>,
+    served: tokio::task::JoinHandle<usize>,
+}
+
+impl Bystander {
+    fn of(gateway: &Gateway) -> Self {
+        let (address, enough) = (gateway.address(), Arc::new(AtomicBool::new(false)));
+        let done = Arc::clone(&enough);
+        let served = tokio::spawn(async move {
+            let mut served = 0;
+            while served == 0 || !done.load(Ordering::Relaxed) {
+                let mut wire = crate::harness::Wire::new(TcpStream::connect(&address).await.unwrap());
+                wire.write(get("/bystander")).await;
+                assert_eq!(wire.answer().await.status(), 200);
+                served += 1;
+            }
+            served
+        });
+        Self { enough, served }
+    }
+
+    async fn was_served(self) {
+        self.enough.store(true, Ordering::Relaxed);
+        assert!(soon(self.served).await.expect("each request is answered with 200") > 0);
+    }
+}
+
+async fn gateway(limits: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with(&format!("[limits]\n{limits}")).start().await;
+    (gateway, upstream)
+}
+
+/// Sends the frames, and expects this farewell while others are served.
+async fn ends_with(frames: Vec<u8>, expected: u32) {
+    let (gateway, _upstream) = gateway("").await;
+    let bystander = Bystander::of(&gateway);
+    let came = attack(&gateway, &[], frames, |_| false).await;
+    assert_eq!(farewell(&came), Some(expected));
+    bystander.was_served().await;
+    let overloaded = "citrix_auth_proxy_errors_total{reason=\"overloaded\"} 1\n";
+    let counted = gateway.metrics().await.contains(overloaded);
+    assert_eq!(counted, expected == ENHANCE_YOUR_CALM);
+}
+
+/// Sends the frames and a ping of its own, and expects that it is answered while others are served.
+async fn is_borne(mut frames: Vec<u8>) {
+    let (gateway, _upstream) = gateway("").await;
+    let bystander = Bystander::of(&gateway);
+    frames.extend(frame(PING, 0, 0, b"the last"));
+    let came =
+        attack(&gateway, &[], frames, |(kind, _, payload)| *kind == PING && payload == b"the last").await;
+    assert_eq!(farewell(&came), None);
+    bystander.was_served().await;
+}
+
+#[tokio::test]
+async fn cve_2023_44487_requests_that_are_reset_at_once_end_the_connection() {
+    let reset = |stream| [request(stream), frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat();
+    ends_with((0..10_000).flat_map(|number| reset(2 * number + 1)).collect(), ENHANCE_YOUR_CALM).await;
+}
+
+#[tokio::test]
+async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
+    // Nobody answers, so that each is on its way when it is reset.
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let (mut from, mut to) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
+    to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    to.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+    let resets = tokio::spawn(async move {
+        for number in 0..10_000_u32 {
+            let stream = 2 * number + 1;
+            let reset = frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+            if to.write_all(&request(stream)).await.is_err() {
+                return number;
+            }
+            drop(upstream.connection().await);
+            if to.write_all(&reset).await.is_err() {
+                return number;
+            }
+        }
+        10_000
+    });
+    let mut came = Vec::new();
+    while let Some(frame) = soon(next(&mut from)).await {
+        came.push(frame);
+    }
+    assert_eq!(farewell(&came), Some(ENHANCE_YOUR_CALM));
+    resets.abort();
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_a_hundred_requests_is_borne_with() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut http2 = gateway.http2().await;
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        http2 = soon(http2.ready()).await.unwrap();
+        let asked = http::Request::get(gateway.url("/")).body(()).unwrap();
+        answers.push(http2.send_request(asked, true).unwrap().0);
+    }
+    drop(upstream.connection().await);
+    drop(answers);
+    let asked = http::Request::get(gateway.url("/")).body(()).unwrap();
+    http2 = soon(http2.ready()).await.unwrap();
+    let (answer, _) = http2.send_request(asked, true).unwrap();
+    let serving = tokio::spawn(async move {
+        loop {
+            let mut wire = upstream.connection().await;
+            tokio::spawn(async move {
+                while wire.next_request().await.is_some() {
+                    wire.write(OK).await;
+                }
+            });
+        }
+    });
+    assert_eq!(soon(answer).await.unwrap().status(), 200);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn cve_2024_27316_continuations_without_end_end_the_connection() {
+    for size in [0, 1, 1000] {
+        let piece = [&b"\x00\x01a\x7f\x00"[..], &[b'x'; 1000]].concat();
+        let piece = frame(CONTINUATION, 0, 1, &piece[..size]);
+        let mut frames = frame(HEADERS, END_STREAM, 1, GET);
+        frames.extend(piece.repeat(20_000));
+        let (gateway, _upstream) = gateway("").await;
+        let bystander = Bystander::of(&gateway);
+        let came = attack(&gateway, &[], frames, |_| false).await;
+        assert!(farewell(&came).is_some(), "{size} {came:?}");
+        bystander.was_served().await;
+    }
+}
+
+#[tokio::test]
+async fn frames_without_content_end_the_connection() {
+    let mut frames = frame(HEADERS, END_HEADERS, 1, POST);
+    frames.extend(frame(DATA, 0, 1, b"").repeat(100_000));
+    ends_with(frames, ENHANCE_YOUR_CALM).await;
+}
+
+#[tokio::test]
+async fn floods_that_cost_little_are_borne() {
+    is_borne(frame(PING, 0, 0, b"12345678").repeat(50_000)).await;
+    is_borne(frame(SETTINGS, 0, 0, &[]).repeat(50_000)).await;
+    // The initial window, to and fro.
+    let window = |size: u32| frame(SETTINGS, 0, 0, &[&[0, 4], &size.to_be_bytes()[..]].concat());
+    is_borne([window(0), window(1 << 20)].concat().repeat(20_000)).await;
+    is_borne(frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16]).repeat(50_000)).await;
+    is_borne(frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).repeat(50_000)).await;
+}
+
+#[tokio::test]
+async fn rfc9113_6_9_1_a_window_beyond_its_bound_ends_the_connection() {
+    ends_with(frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2), FLOW_CONTROL_ERROR).await;
+}
+
+#[tokio::test]
+async fn rfc9113_6_9_1_data_beyond_our_window_end_the_connection() {
+    // By hand: nobody takes it.
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut frames = Vec::new();
+    // More than the connection's window.
+    for stream in (1..200).step_by(2) {
+        frames.extend(frame(HEADERS, END_HEADERS, stream, POST));
+        frames.extend(frame(DATA, 0, stream, &[b'x'; 16 * 1024]).repeat(8));
+    }
+    let came = attack(&gateway, &[], frames, |_| false).await;
+    assert_eq!(farewell(&came), Some(FLOW_CONTROL_ERROR));
+}
+
+#[tokio::test]
+async fn rfc9113_5_1_2_more_streams_than_allowed_are_refused() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let frames = (0..150_u32).flat_map(|number| request(2 * number + 1)).collect();
+    let came = attack(&gateway, &[], frames, |(_, stream, _)| *stream == 299).await;
+    let refused = came.iter().filter(|(kind, ..)| *kind == RST_STREAM).count();
+    assert_eq!(refused, 50);
+    // And who goes on is sent away.
+    let frames = (0..5000_u32).flat_map(|number| request(2 * number + 1)).collect();
+    let came = attack(&gateway, &[], frames, |_| false).await;
+    assert_eq!(farewell(&came), Some(ENHANCE_YOUR_CALM));
+}
+
+#[tokio::test]
+async fn a_small_block_that_stands_for_a_large_head_is_refused() {
+    let (gateway, upstream) = gateway("").await;
+    let bystander = Bystander::of(&gateway);
+    // A field of 4,000 bytes goes into the table; each further byte stands for all of it.
+    let value = [&[0x40, 1, b'a', 0x7f][..], &[0xa1, 0x1e], &[b'x'; 4000]].concat();
+    let block = [GET, &value, &vec![0xbe; 10_000]].concat();
+    let came = attack(&gateway, &[], frame(HEADERS, END_STREAM | END_HEADERS, 1, &block), |(kind, ..)| {
+        matches!(*kind, HEADERS | RST_STREAM | GOAWAY)
+    })
+    .await;
+    assert!(!came.is_empty());
+    bystander.was_served().await;
+    let requests = upstream.requests_so_far().await;
+    assert!(requests.iter().all(|request| request.line().contains("/bystander")));
+}
+
+#[tokio::test]
+async fn rfc6585_5_too_many_fields_are_refused() {
+    let (gateway, upstream) = gateway("").await;
+    let mut http2 = gateway.http2().await;
+    let asked = (0..200)
+        .fold(http::Request::get(gateway.url("/")), |asked, number| asked.header(format!("a{number}"), "b"));
+    let (answer, _) = http2.send_request(asked.body(()).unwrap(), true).unwrap();
+    let answer = soon(answer).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-proxy-error"]),
+        (431, &"headers_too_large".parse().unwrap())
+    );
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_window_that_stays_shut_gives_its_place_back() {
+    let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"\nmax_in_flight = 1").await;
+    // No window at all, and one byte of it.
+    for size in [0_u32, 1] {
+        let settings = [&[0, 4], &size.to_be_bytes()[..]].concat();
+        let came = attack(&gateway, &settings, request(1), |(kind, ..)| *kind == RST_STREAM).await;
+        let reset = came.iter().find(|(kind, ..)| *kind == RST_STREAM).expect("the answer is given up");
+        assert_eq!(code(&reset.2, 0), CANCEL);
+        eventually("the place is free again", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_15_5_9_an_upload_that_stalls_is_told_so() {
+    let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"").await;
+    let mut http2 = gateway.http2().await;
+    let asked = http::Request::post(gateway.url("/")).body(()).unwrap();
+    let (answer, _upload) = http2.send_request(asked, false).unwrap();
+    assert_eq!(soon(answer).await.unwrap().status(), 408);
+}
+
+#[tokio::test]
+async fn a_preface_and_no_more_is_given_up() {
+    let (gateway, _upstream) =
+        gateway("header_read_timeout = \"100ms\"\nkeep_alive_timeout = \"100ms\"").await;
+    for beginning in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut caller = gateway.connect().await;
+        caller.write(beginning).await;
+        // Closed, with a farewell or without.
+        caller.rest().await;
+    }
+}
