@@ -108,9 +108,11 @@ fn accept_json(headers: &mut HeaderMap) {
     }
 }
 
-/// Our own framing: the caller's was read by hyper and ends here.
-fn frame(method: &Method, headers: &mut HeaderMap, body: &CallerBody) {
+/// Our own framing: the caller's was read by hyper and ends here. To be called again for a body that is sent again,
+/// as its length is known then.
+pub(super) fn frame(method: &Method, headers: &mut HeaderMap, body: &CallerBody) {
     headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
     let may_have_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     if body.is_end_stream() {
         if may_have_body {

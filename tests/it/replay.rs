@@ -264,3 +264,17 @@ async fn a_replay_whose_connection_breaks_is_answered_502() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     gateway.raw(post("/x", "body")).await.problem(502, "upstream_broken");
 }
+
+#[tokio::test]
+async fn a_body_that_turned_out_empty_is_replayed_with_its_length() {
+    let upstream = after_a_revocation().await;
+    for (method, length) in [("POST", Some("0")), ("DELETE", None)] {
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let head = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(gateway.raw(head + "0\r\n\r\n").await.status(), 200);
+        let (first, second) = (upstream.request().await, upstream.request().await);
+        assert!(sent(&first, 1) && sent(&second, 2));
+        assert_eq!(second.field("content-length").as_deref(), length, "{method}");
+        assert!(!second.has("transfer-encoding") && second.text().is_empty());
+    }
+}

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::Body;
 
 use crate::inbound::body::{BodyProgress, CallerBody};
+use crate::proxy::prepare::frame;
 use crate::snapshot::Destination;
 
 /// A request on its way out.
@@ -92,7 +93,11 @@ impl Spare {
             None => CallerBody::empty(),
             Some(upload) => CallerBody::again(upload.kept.borrow().whole()?),
         };
-        Some(Outgoing { body, ..self.head.without_body() })
+        let mut again = Outgoing { body, ..self.head.without_body() };
+        if self.upload.is_some() {
+            frame(&again.method, &mut again.headers, &again.body);
+        }
+        Some(again)
     }
 
     /// Whether doing it twice is doing it once (RFC 9110 section 9.2.2).
