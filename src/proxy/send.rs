@@ -23,7 +23,7 @@ use self::regions::may_lead_elsewhere;
 use self::retry::{Patience, may_ask_to_wait};
 use super::Shared;
 use super::prepare::UpstreamRequest;
-use super::queue::usable_token;
+use super::queue::{take_place, usable_token};
 use crate::citrix::SITE_FROZEN;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
@@ -81,7 +81,11 @@ impl Upstream<'_> {
         let mut patience = Patience::new(self.live.upstream.retry_budget);
         let sent = loop {
             if patience.must_wait() || self.shared.gates.any_closed() {
-                Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await?;
+                Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await;
+            }
+            if exchange.place.is_none() {
+                // It was given up for a wait.
+                take_place(self.shared, self.live, exchange)?;
             }
             let began = Instant::now();
             let sent = self.by(&detour).attempts(outgoing, &spare, customer, exchange).await;

@@ -2,7 +2,9 @@
 
 use futures_util::future::join_all;
 
-use crate::harness::{Cloud, Gateway, Message, OK, TOKEN, Upstream, client, eventually, get};
+use crate::harness::{
+    Cloud, Gateway, Logins, Message, OK, TOKEN, Upstream, client, eventually, get, get_with,
+};
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
     X-Cws-TransactionId: citrix-401\r\nContent-Length: 6\r\n\r\ntheirs";
@@ -276,5 +278,42 @@ async fn a_body_that_turned_out_empty_is_replayed_with_its_length() {
         assert!(sent(&first, 1) && sent(&second, 2));
         assert_eq!(second.field("content-length").as_deref(), length, "{method}");
         assert!(!second.has("transfer-encoding") && second.text().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_hangs_takes_no_places_from_other_customers() {
+    let of_acme = |request: &Message| request.field("citrix-customerid").as_deref() == Some("acme");
+    let upstream =
+        Upstream::deciding(move |_, request| if of_acme(request) { UNAUTHORIZED } else { OK }.into()).await;
+    let (acme, contoso) = (Logins::given().await, Logins::given().await);
+    let block = |id, logins: &Logins| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'client'\nclient_secret = {{ env = 'SECRET' }}\n\
+             api_url = '{}'\ntoken_url = '{}'\n",
+            upstream.url(),
+            logins.url(),
+        )
+    };
+    let gateway = Gateway::for_customers(&(block("acme", &acme) + &block("contoso", &contoso)))
+        .with("[limits]\nmax_in_flight = 2")
+        .set("SECRET", "s3cret")
+        .start()
+        .await;
+    eventually("both have tokens", || async { gateway.admin(get("/readyz")).await.status() == 200 }).await;
+    acme.hold_back();
+    let request = |id: &str| get_with("/", &format!("Citrix-CustomerId: {id}\r\n"));
+    let mut waiting = [gateway.connect().await, gateway.connect().await];
+    for caller in &mut waiting {
+        caller.write(request("acme")).await;
+    }
+    eventually("both wait for the login", || async {
+        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+    })
+    .await;
+    assert_eq!(gateway.raw(request("contoso")).await.status(), 200);
+    acme.refuse();
+    for caller in &mut waiting {
+        is_theirs(&caller.answer().await);
     }
 }
