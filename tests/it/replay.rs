@@ -32,6 +32,14 @@ async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
 }
 
+/// Returns once all requests that the upstream got wait for a login: then none is in flight.
+async fn waits_for_a_login(gateway: &Gateway) {
+    eventually("nothing is in flight", || async {
+        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+    })
+    .await;
+}
+
 fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
@@ -306,14 +314,39 @@ async fn a_login_that_hangs_takes_no_places_from_other_customers() {
     let mut waiting = [gateway.connect().await, gateway.connect().await];
     for caller in &mut waiting {
         caller.write(request("acme")).await;
+        upstream.request().await;
     }
-    eventually("both wait for the login", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
-    })
-    .await;
+    waits_for_a_login(&gateway).await;
     assert_eq!(gateway.raw(request("contoso")).await.status(), 200);
     acme.refuse();
     for caller in &mut waiting {
         is_theirs(&caller.answer().await);
     }
+}
+
+#[tokio::test]
+async fn a_login_that_was_under_way_when_tokens_were_revoked_is_no_proof_against_a_place() {
+    let dead = |request: &Message| sent(request, 1) || sent(request, 2);
+    let upstream =
+        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into()).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"1ms\"").start().await;
+    eventually("the first token is there", || async { gateway.admin(get("/readyz")).await.status() == 200 })
+        .await;
+    gateway.logins.hold_back();
+    let refresh = "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let (_, answer, ()) = tokio::join!(
+        gateway.admin(refresh),
+        async {
+            gateway.logins.reach(2).await;
+            gateway.raw(get("/")).await
+        },
+        async {
+            assert!(sent(&upstream.request().await, 1));
+            waits_for_a_login(&gateway).await;
+            gateway.logins.give();
+        },
+    );
+    assert_eq!(answer.status(), 200);
+    assert_eq!(gateway.logins.count(), 3);
 }

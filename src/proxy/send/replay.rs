@@ -59,7 +59,8 @@ impl Upstream<'_> {
             return Ok(());
         }
         let place = self.shared.refusals.place(customer, self.route, spare.path());
-        match self.shared.refusals.may_ask(place, generation, Instant::now()) {
+        let unproven = customer.slot.unproven(generation);
+        match self.shared.refusals.may_ask(place, generation, unproven, Instant::now()) {
             Asking::Allowed => {}
             Asking::SuppressedNow => {
                 warn!(
