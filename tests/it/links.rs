@@ -91,6 +91,21 @@ async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_on
 }
 
 #[tokio::test]
+async fn where_a_regions_gateway_is_asked_links_to_the_worldwide_one_come_back_as_well() {
+    let body = r#"{"@odata.nextLink":"https://api.cloud.com/monitorodata/Users"}"#;
+    let upstream = Upstream::answering(answer("", body.as_bytes())).await;
+    for (cloud, link) in [
+        ("eu", "http://localhost/monitorodata/Users"),
+        // Clouds of their own do not have it.
+        ("japan", "https://api.cloud.com/monitorodata/Users"),
+    ] {
+        let gateway = Gateway::in_front_of(&upstream).with(&format!("[citrix]\ncloud = '{cloud}'")).start();
+        let got = gateway.await.raw(get("/monitorodata/Users")).await.text();
+        assert_eq!(got, format!(r#"{{"@odata.nextLink":"{link}"}}"#), "{cloud}");
+    }
+}
+
+#[tokio::test]
 async fn links_in_heads_are_rewritten_on_every_route() {
     let upstream = Upstream::reflecting(|own| {
         format!(
