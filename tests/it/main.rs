@@ -25,6 +25,7 @@ mod prepare;
 mod queue;
 mod regressions;
 mod replay;
+mod rewritten;
 mod secrets;
 mod send;
 mod services;
