@@ -268,6 +268,19 @@ async fn contract_4_pages_lead_to_the_end_with_tokens_that_hold_every_awkward_by
     }
 }
 
+#[tokio::test]
+async fn contract_4_5_analytics_have_links_to_the_next_page_as_well() {
+    let (_cloud, gateway) = emulated(Options::default()).await;
+    let (mut rows, mut next) = (0, "/casodata/sessions?year=2025&month=01&day=15".to_owned());
+    loop {
+        let page = json_of(&gateway.raw(get(&next)).await);
+        rows += page["value"].as_array().unwrap().len();
+        let Some(link) = page["@odata.nextLink"].as_str() else { break };
+        here(&gateway, link).clone_into(&mut next);
+    }
+    assert_eq!(rows, 2500);
+}
+
 /// What links may look like.
 fn kinds_of_links() -> [Links; 4] {
     let of = |base, escaped| Links { base, escaped, ..Links::default() };
