@@ -1,10 +1,12 @@
 //! Citrix's habits, row by row of the wire contract, as tools see them through the gateway: what they send is plain, and
 //! what they follow they follow verbatim.
 
+mod links;
+
 use std::io::Read as _;
 
-use citrix_auth_proxy::emulator::{Faults, LinkBase, Links, Options};
-use serde_json::{Value, json};
+use citrix_auth_proxy::emulator::{Faults, Options};
+use serde_json::Value;
 
 use crate::harness::{Cloud, Gateway, Message, Upstream, get, get_with};
 
@@ -49,12 +51,6 @@ fn json_of(answer: &Message) -> Value {
     }
     .unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
-}
-
-/// The path of a link, which must lead to the gateway.
-fn here<'l>(gateway: &Gateway, link: &'l str) -> &'l str {
-    let path = link.strip_prefix("http://localhost");
-    path.unwrap_or_else(|| panic!("{link} leads away from {}", gateway.address()))
 }
 
 fn post(path: &str, body: &str) -> String {
@@ -121,6 +117,50 @@ async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transa
     }
     let stats = cloud.emulator.stats();
     assert_eq!((stats.missing_instance_id, stats.refused_customer), (0, 0));
+}
+
+#[tokio::test]
+async fn contract_4_changes_and_empty_answers_pass_with_their_status() {
+    let (_cloud, gateway) = emulated(Options::default()).await;
+    for (path, status) in [
+        ("/notifications/", 200),
+        ("/classic/webhooks/acme/subscriptions", 200),
+        ("/catalogservice/acme/site/images", 202),
+        ("/quickcreateservice/acme/accounts", 201),
+        ("/quickcreateservice/acme/deployments", 202),
+        ("/wem/services/wem/sites", 201),
+        ("/accessSecurity/accessPolicies", 201),
+        ("/cvad/manage/Machines/m/$reboot", 204),
+    ] {
+        let answer = gateway.raw(post(path, "{}")).await;
+        assert_eq!((answer.status(), answer.has("x-proxy-error")), (status, false), "{path}");
+    }
+    let unused = "/licensing/license/enterprise/cloud/cvad/ud/historicalusage";
+    assert_eq!(gateway.raw(get(unused)).await.status(), 204);
+
+    let profile = "/gac/aca/discovery/app/workspace/url/aHR0cHM6Ly9h";
+    let known = gateway.raw(get(profile)).await.field("etag").unwrap();
+    let unchanged = get_with(profile, &format!("If-None-Match: {known}\r\n"));
+    assert_eq!(gateway.raw(unchanged).await.status(), 304);
+    let put = post(profile, "{}").replace("POST", "PUT");
+    let put = put.replace("Content-Length", &format!("If-Match: {known}\r\nContent-Length"));
+    assert_eq!(gateway.raw(&put).await.status(), 204);
+    assert_eq!(gateway.raw(&put).await.status(), 409);
+}
+
+#[tokio::test]
+async fn contract_4_a_report_beyond_the_rate_is_told_when_to_come_back() {
+    let (_cloud, gateway) = emulated(Options::default()).await;
+    let report = post("/cem/api/endpoint-management/report/$search", "{}");
+    for _ in 0..5 {
+        let answer = gateway.raw(&report).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(answer.field("citrix-ratelimit-limit").as_deref(), Some("5"));
+    }
+    // A minute is more than a request may wait: the date is handed on as it came.
+    let answer = gateway.raw(&report).await;
+    let date = answer.field("retry-after").unwrap();
+    assert!(answer.status() == 429 && date.contains('T') && date.ends_with('Z'), "{date}");
 }
 
 #[tokio::test]
@@ -266,137 +306,4 @@ async fn contract_4_pages_lead_to_the_end_with_tokens_that_hold_every_awkward_by
             assert_eq!(items, count, "{path} {coding}");
         }
     }
-}
-
-#[tokio::test]
-async fn contract_4_5_analytics_have_links_to_the_next_page_as_well() {
-    let (_cloud, gateway) = emulated(Options::default()).await;
-    let (mut rows, mut next) = (0, "/casodata/sessions?year=2025&month=01&day=15".to_owned());
-    loop {
-        let page = json_of(&gateway.raw(get(&next)).await);
-        rows += page["value"].as_array().unwrap().len();
-        let Some(link) = page["@odata.nextLink"].as_str() else { break };
-        here(&gateway, link).clone_into(&mut next);
-    }
-    assert_eq!(rows, 2500);
-}
-
-/// What links may look like.
-fn kinds_of_links() -> [Links; 4] {
-    let of = |base, escaped| Links { base, escaped, ..Links::default() };
-    [
-        of(LinkBase::Own, false),
-        of(LinkBase::Origin("https://API.cloud.com:443".to_owned()), true),
-        of(LinkBase::Origin("http://api.cloud.com".to_owned()), false),
-        Links { relative: true, ..Links::default() },
-    ]
-}
-
-#[tokio::test]
-async fn contract_5_next_links_are_followed_verbatim_to_the_end() {
-    for links in kinds_of_links() {
-        let relative = links.relative;
-        let (cloud, gateway) = emulated(Options { links, ..Options::default() }).await;
-        for start in
-            ["/monitorodata/Machines?$filter=Name%20ne%20'+'", "/Citrix/Monitor/OData/v4/Data/Machines"]
-        {
-            for coding in ["identity", "gzip", "deflate", "br"] {
-                let (mut rows, mut next) = (0, start.to_owned());
-                loop {
-                    let fields = format!("Customer: acme\r\nAccept-Encoding: {coding}\r\n");
-                    let page = json_of(&gateway.raw(get_with(&next, &fields)).await);
-                    rows += page["value"].as_array().unwrap().len();
-                    let context = page["@odata.context"].as_str().unwrap();
-                    let expected = if relative { "" } else { "http://localhost/monitorodata/" };
-                    assert_eq!(context, format!("{expected}$metadata#Machines"));
-                    let Some(link) = page["@odata.nextLink"].as_str() else { break };
-                    next = if relative {
-                        // To the path of the request (RFC 3986 section 5.2.3).
-                        format!("{}/{link}", next.split('?').next().unwrap().rsplit_once('/').unwrap().0)
-                    } else {
-                        here(&gateway, link).to_owned()
-                    };
-                }
-                assert_eq!(rows, 2500, "{start} {coding}");
-            }
-        }
-        let stats = cloud.emulator.stats();
-        assert_eq!((stats.retired, stats.monitor_rate_limited), (0, 0));
-    }
-}
-
-#[tokio::test]
-async fn contract_5_a_job_is_followed_from_202_to_its_result() {
-    for links in kinds_of_links() {
-        let (_cloud, gateway) = emulated(Options { links, ..Options::default() }).await;
-        let machines = json_of(&gateway.raw(get("/cvad/manage/Machines?limit=1")).await);
-        let machine = format!("/cvad/manage/Machines/{}", machines["Items"][0]["Id"].as_str().unwrap());
-        let started = gateway.raw(post(&format!("{machine}/$reboot?async=true"), "{}")).await;
-        assert_eq!((started.status(), started.field("content-length").as_deref()), (202, Some("0")));
-        let location = started.field("location").unwrap();
-        for (coding, status) in [("gzip", "NotStarted"), ("br", "InProgress"), ("identity", "Complete")] {
-            let fields = format!("Accept-Encoding: {coding}\r\n");
-            let job = json_of(&gateway.raw(get_with(here(&gateway, &location), &fields)).await);
-            assert_eq!(job["Status"], status);
-            if let Some(results) = job["ResultLocation"].as_str() {
-                let see = gateway.raw(get(here(&gateway, results))).await;
-                assert_eq!(see.status(), 303);
-                let object = see.field("location").unwrap();
-                assert_eq!(here(&gateway, &object), machine);
-                assert_eq!(gateway.raw(get(&machine)).await.status(), 200);
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn contract_5_a_nested_location_and_that_of_app_layering_come_back_too() {
-    for links in kinds_of_links() {
-        let (_cloud, gateway) = emulated(Options { links: links.clone(), ..Options::default() }).await;
-        let item = json!({ "Method": "POST", "RelativeUrl": "/Machines/m/$reboot?async=true" });
-        let batch = gateway.raw(post("/cvad/manage/$batch", &json!({ "Items": [item] }).to_string())).await;
-        let done = &json_of(&batch)["Items"][0];
-        assert_eq!(done["Code"], 202);
-        let headers = done["Headers"].as_array().unwrap();
-        let location = headers.iter().find(|header| header["Name"] == "Location").unwrap();
-        let job = gateway.raw(get(here(&gateway, location["Value"].as_str().unwrap()))).await;
-        assert_eq!(json_of(&job)["Status"], "NotStarted");
-
-        // Its host is another than the API gateway's: under a foreign name the link is none of ours.
-        if links.base == LinkBase::Own {
-            let path = "/applayering/services/Citrix.AppLayering/master/LayeringServices/OsLayers";
-            let request = post(&format!("{path}?async=true"), "{}");
-            let accept = "Accept: application/json;version=preview\r\nContent-Type";
-            let started = gateway.raw(request.replace("Content-Type", accept)).await;
-            let location = started.field("location").unwrap();
-            assert_eq!(started.status(), 202, "{}", started.text());
-            let followed = here(&gateway, &location).to_owned();
-            let answer =
-                gateway.raw(get_with(&followed, "Accept: application/json;version=preview\r\n")).await;
-            assert_eq!(answer.status(), 200, "{followed}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn contract_5_identifiers_and_what_tenants_wrote_stay() {
-    let body = r#"{"type":"https://errors-api.cloud.com/common/x","storeFrontUrl":"https://api.cloud.com/x",
-        "url":"https://api.cloud.com/hook","imgUrl":"https://api.cloud.com/i","Location ":"https://api.cloud.com/x",
-        "Description":"see \"ResultLocation\":\"https://api.cloud.com/x\"","items":["https://api.cloud.com/y"],
-        "@odata.context":"https://identifiers-api.cloud.com/x"}"#;
-    let upstream = Upstream::answering(format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-    .await;
-    let gateway = Gateway::in_front_of(&upstream).start().await;
-    for path in ["/monitorodata/x", "/cvad/manage/me"] {
-        assert_eq!(gateway.raw(get(path)).await.text(), body, "{path}");
-    }
-    let options = Options { machine_bytes: 2000, ..Options::default() };
-    let (cloud, gateway) = emulated(options).await;
-    let machine = &json_of(&gateway.raw(get("/cvad/manage/Machines?limit=1")).await)["Items"][0];
-    let written = machine["Description"].as_str().unwrap();
-    assert!(written.contains("https://api.cloud.com/cvad/manage/Machines"), "{written}");
-    drop(cloud);
 }
