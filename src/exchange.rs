@@ -136,7 +136,9 @@ impl Exchange {
         if self.snapshot.live.access_log {
             self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
         }
-        if !TRANSACTION_IDS.iter().any(|name| headers.contains_key(name)) {
+        // Answers of the API gateway's own may have an empty one.
+        let given = |name| headers.get(name).is_some_and(|id| !id.is_empty());
+        if !TRANSACTION_IDS.iter().any(given) {
             response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         }
         self.finish_head(response.status(), response.headers_mut());

@@ -273,8 +273,12 @@ impl Snapshot {
                     base_path: &to.base_path,
                 })
             });
-            let public = customer.cloud.api_url().trim_start_matches("https://");
-            Rc::new(LinkMap::new(routes, [(public, customer.api.origin.authority.as_str())]))
+            // A region's gateway has for its customers what the worldwide one has.
+            let names = customer.cloud.gateways().iter();
+            let names = names.filter(|&&name| name == customer.cloud || name == Cloud::Commercial);
+            let api = customer.api.origin.authority.as_str();
+            let aliases = names.map(|name| (name.api_url().trim_start_matches("https://"), api));
+            Rc::new(LinkMap::new(routes, aliases))
         });
         Rc::clone(map)
     }

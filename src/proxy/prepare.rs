@@ -18,7 +18,7 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::snapshot::Customer;
-use crate::wire::{hop_by_hop, path};
+use crate::wire::{coding, hop_by_hop, link_rewrite, path};
 
 pub(super) use self::site::find_site;
 
@@ -61,6 +61,10 @@ pub fn prepare<'s>(
     headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
     headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
     accept_json(&mut headers);
+    if route.config.rewrite_links {
+        coding::keep_readable(&mut headers);
+        link_rewrite::match_former_tags(&mut headers);
+    }
     for (name, value) in &route.adds {
         headers.entry(name).or_insert_with(|| value.clone());
     }

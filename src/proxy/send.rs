@@ -46,6 +46,8 @@ const MAX_ATTEMPTS: u32 = 3;
 pub struct Sent {
     pub(super) response: Response<ResponseBody>,
     pub(super) token: Rc<HeldToken>,
+    /// Who answered, where that is another region's gateway than the route leads to.
+    pub(super) elsewhere: Option<Arc<Origin>>,
 }
 
 /// Where a request goes, and what it is sent with.
@@ -79,7 +81,7 @@ impl Upstream<'_> {
         let mut spare = outgoing.spare();
         let mut replays = 0;
         let mut patience = Patience::new(self.live.upstream.retry_budget);
-        let sent = loop {
+        let mut sent = loop {
             if patience.must_wait() || self.shared.gates.any_closed() {
                 Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await;
             }
@@ -122,6 +124,7 @@ impl Upstream<'_> {
         if sent.response.status().as_u16() == SITE_FROZEN {
             return Err(Box::pin(sites::is_frozen(sent, customer)).await);
         }
+        sent.elsewhere = detour.and_then(|detour| detour.into_origin());
         Ok(sent)
     }
 
@@ -155,7 +158,7 @@ impl Upstream<'_> {
             let again = attempt < MAX_ATTEMPTS;
             let stale = again && harmless && lease.reused;
             outgoing = match lease.exchange_of(outgoing, self.destination, &deadline).await {
-                Ok(response) => return Ok(Sent { response, token }),
+                Ok(response) => return Ok(Sent { response, token, elsewhere: None }),
                 Err(AttemptError::Unsent { request, .. }) if again => Outgoing::taken_back(*request),
                 Err(error) if stale && error.is_loss() => {
                     spare.again().ok_or_else(|| failure(Failed::Attempt(error)))?
