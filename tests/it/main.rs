@@ -14,6 +14,7 @@ mod accept;
 mod admin;
 mod admit;
 mod adversarial;
+mod batch;
 mod corpus;
 mod customers;
 mod drain_race;
