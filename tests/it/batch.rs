@@ -283,7 +283,7 @@ async fn a_batch_goes_through_from_http2_to_http2() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let mut http2 = gateway.http2().await;
-    let body = json!({ "Items": [{ "RelativeUrl": "me", "Method": "GET", "Headers": [
+    let body = json!({ "Items": [{ "RelativeUrl": "me", "Headers": [
         { "Name": "Authorization", "Value": "CwsAuth Bearer=dummy" }
     ] }] });
     for _ in 0..2 {
