@@ -129,6 +129,7 @@ impl App {
             published: ArcSwap::from_pointee(Published::new(live, slots, sites)?),
             metrics,
             in_flight: Arc::default(),
+            batches: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
             refusals: Refusals::default(),
             regions: Regions::default(),

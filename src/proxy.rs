@@ -44,6 +44,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Requests being answered.
     pub in_flight: Arc<Places>,
+    /// Bytes of batches that were read and may be sent again.
+    pub batches: Arc<Places>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
     /// Where tokens were refused lately.

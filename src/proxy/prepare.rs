@@ -2,6 +2,7 @@
 //!
 //! Only this step makes an [`UpstreamRequest`], so nothing leaves that did not pass its rules.
 
+mod batch;
 mod site;
 
 use http::header::{ACCEPT, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
@@ -11,6 +12,7 @@ use http_body::Body;
 
 use super::admit::Admitted;
 use super::pick_route::Picked;
+use crate::citrix::batch::{Template, is_batch};
 use crate::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
 };
@@ -20,6 +22,7 @@ use crate::inbound::body::CallerBody;
 use crate::snapshot::Customer;
 use crate::wire::{coding, hop_by_hop, link_rewrite, path};
 
+pub(super) use self::batch::read_batch;
 pub(super) use self::site::find_site;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -34,6 +37,10 @@ pub struct UpstreamRequest<'s> {
     pub(super) expects_continue: bool,
     /// The service wants to know the site, and nobody knows it yet.
     pub(super) wants_site: bool,
+    /// Tokens stand in the body as well, which is yet to be read.
+    pub(super) is_batch: bool,
+    /// The body in which they stand.
+    pub(super) batch: Option<Box<Template>>,
 }
 
 /// Applies the rules for what leaves.
@@ -70,7 +77,18 @@ pub fn prepare<'s>(
     }
     frame(&method, &mut headers, &body);
     exchange.upload = body.progress();
-    Ok(UpstreamRequest { method, target, headers, body, customer, expects_continue, wants_site })
+    let is_batch = !body.is_end_stream() && paths.into_iter().any(is_batch);
+    Ok(UpstreamRequest {
+        method,
+        target,
+        headers,
+        body,
+        customer,
+        expects_continue,
+        wants_site,
+        is_batch,
+        batch: None,
+    })
 }
 
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.

@@ -1,6 +1,6 @@
 //! Step 6: the token goes in, and the request out, on a connection of this worker's pool.
 //!
-//! What goes wrong on the way is tried again by [`Upstream::attempts`], and a 401 is replayed with another token
+//! What goes wrong on the way is tried again by `Upstream::attempts`, and a 401 is replayed with another token
 //! by [`Upstream::send`], which also makes the waits that 429 and 503 ask for and goes where a 307 sends; each has a
 //! budget of its own.
 
@@ -14,7 +14,6 @@ mod sites;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
@@ -28,7 +27,7 @@ use crate::citrix::SITE_FROZEN;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::body::{BodyFault, BodyProgress};
+use crate::inbound::body::BodyProgress;
 use crate::metrics::Replay;
 use crate::snapshot::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
@@ -75,10 +74,10 @@ impl Upstream<'_> {
     /// Without a token, a connection, or a response; when the caller's body fails on the way; when a wait
     /// ends and there is no place in flight any more; when the site is frozen.
     pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
-        let UpstreamRequest { method, target, headers, body, customer, .. } = request;
+        let UpstreamRequest { method, target, headers, body, customer, batch, .. } = request;
         let mut outgoing = Outgoing { method, target, headers, body };
         let mut detour = self.known_detour(&mut outgoing, customer);
-        let mut spare = outgoing.spare();
+        let mut spare = outgoing.spare(batch);
         let mut replays = 0;
         let mut patience = Patience::new(self.live.upstream.retry_budget);
         let mut sent = loop {
@@ -152,8 +151,7 @@ impl Upstream<'_> {
             let lease = self.lease(attempt == 1).await.map_err(|error| failure(Failed::Connect(error)))?;
             // The dial that this lease waited for, its own or another's, may have outlasted a token.
             let token = usable_token(customer, self.live, self.shared.clock, exchange).await?;
-            let authorization = token.authorization(self.destination.authorization).clone();
-            outgoing.headers.insert(AUTHORIZATION, authorization);
+            spare.authorize(&mut outgoing, &token, self.destination.authorization);
             exchange.attempts += 1;
             let again = attempt < MAX_ATTEMPTS;
             let stale = again && harmless && lease.reused;
@@ -213,7 +211,7 @@ impl Failed {
     ) -> Failure {
         let authority = &destination.origin.authority;
         match (upload.and_then(|upload| upload.fault.get()), self) {
-            (Some(fault), _) => caller_body_failed(fault),
+            (Some(fault), _) => fault.into(),
             (None, Self::Connect(error)) => {
                 let detail = format!("no connection to {authority}: {error}; {}", error.advice());
                 Failure::new(Reason::UpstreamConnect, detail).because(error)
@@ -236,13 +234,4 @@ impl Failed {
             }
         }
     }
-}
-
-fn caller_body_failed(fault: BodyFault) -> Failure {
-    let reason = match fault {
-        BodyFault::TooLarge => Reason::BodyTooLarge,
-        BodyFault::Stalled => Reason::RequestTimeout,
-        BodyFault::Broken => Reason::BadRequest,
-    };
-    Failure::new(reason, fault.to_string())
 }

@@ -14,6 +14,7 @@ mod accept;
 mod admin;
 mod admit;
 mod adversarial;
+mod batch;
 mod contract;
 mod corpus;
 mod customers;
