@@ -132,7 +132,8 @@ impl Admin {
         // `*` is for callers, who may have to show who they are; nobody does here.
         let no_names = AllowedHosts::Only(Vec::new());
         let hosts = if live.hosts == AllowedHosts::Any { &no_names } else { &live.hosts };
-        browser_guard::check(hosts, authority.as_ref(), request.headers())
+        browser_guard::check_host(hosts, authority.as_ref())?;
+        browser_guard::check_site(authority.as_ref(), request.headers())
     }
 
     fn metrics(&self) -> Answer {

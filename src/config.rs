@@ -4,6 +4,7 @@
 //! every problem at once. In between, `syntax` reads TOML without stopping at the first mistake, `environment`
 //! lays variables over it, and `value` turns single values into types.
 
+mod caller;
 pub mod check;
 mod environment;
 mod file;
@@ -25,6 +26,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 
+pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
 pub use check::{from_toml, load};
 pub use environment::process_environment;
 pub use report::Problem;
@@ -138,6 +140,8 @@ pub struct Live {
     pub default_customer: Option<usize>,
     /// Those of the configuration and `/`, longest prefix first; then the other built-in ones.
     pub routes: Vec<Route>,
+    /// Who may use the gateway; none: whoever reaches it.
+    pub callers: Vec<Caller>,
     /// The API gateways that a redirect may lead to: those of the customers' clouds, every `api_url`, and what a
     /// route from `/region/…` leads to.
     pub gateways: Vec<UpstreamUrl>,

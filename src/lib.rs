@@ -18,6 +18,7 @@
 pub mod admin;
 pub mod app;
 pub mod browser_guard;
+pub mod callers;
 pub mod citrix;
 pub mod cli;
 pub mod clock;

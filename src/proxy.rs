@@ -103,7 +103,7 @@ impl Proxy {
         request: Request<CallerBody>,
         exchange: &mut Exchange,
     ) -> Result<Response<PassedBody>, Failure> {
-        let mut admitted = admit::admit(snapshot, request)?;
+        let mut admitted = admit::admit(snapshot, request, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let reader = translate::Reader {
             snapshot,

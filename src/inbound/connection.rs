@@ -5,7 +5,7 @@
 //! header timer runs while a connection idles, too, and would close keep-alive connections after
 //! `header_read_timeout`; this one tells the two waits apart.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
+
+pub use crate::callers::CallerCertificate;
 
 /// What a connection is told to do by those who watch over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Connection {
     http2: Cell<bool>,
     /// TLS is spoken.
     secure: Cell<bool>,
+    /// Boxed: few connections have one.
+    certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
     write_blocked_since: Cell<Option<Instant>>,
     order: Cell<Option<Order>>,
@@ -64,6 +68,7 @@ impl Connection {
             exchanges: Cell::new(0),
             http2: Cell::new(false),
             secure: Cell::new(false),
+            certificate: OnceCell::new(),
             write_blocked: Cell::new(false),
             write_blocked_since: Cell::new(None),
             order: Cell::new(None),
@@ -89,6 +94,17 @@ impl Connection {
     /// Whether TLS is spoken.
     pub fn is_secure(&self) -> bool {
         self.secure.get()
+    }
+
+    /// The caller showed a certificate that an authority of `listen.tls.client_ca` vouches for.
+    pub fn shows_certificate(&self, certificate: CallerCertificate) {
+        // Shown once, in the handshake; a second one would be a mistake of ours and changes nothing.
+        let _ = self.certificate.set(Box::new(certificate));
+    }
+
+    /// The caller's certificate, if it showed one that can be trusted.
+    pub fn certificate(&self) -> Option<&CallerCertificate> {
+        self.certificate.get().map(|certificate| &**certificate)
     }
 
     /// HTTP/2 is spoken: bytes are frames (pings, settings), not the beginning of a head.

@@ -253,17 +253,14 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
         good(off);
     }
     for (on, key) in [
-        ("[insecure]\nallow_anonymous = true", "insecure.allow_anonymous"),
         ("[limits]\nmax_connections_per_address = 1", "limits.max_connections_per_address"),
         ("[lifecycle]\ndrain_delay = '1s'", "lifecycle.drain_delay"),
         ("[upstream]\nproxy_url = 'http://p'", "upstream.proxy_url"),
         ("[listen]\nproxy_protocol = ['10.0.0.0/8']", "listen.proxy_protocol"),
         ("[listen]\ntrusted_forwarders = ['10.0.0.0/8']", "listen.trusted_forwarders"),
-        ("[[caller]]\nname = 'a'", "caller"),
         ("[login]", "login"),
     ] {
         refused_since(on, &format!("{key}: not built yet: leave "));
     }
-    refused_since("[insecure]\nallow_anonymous = 1", "1 is neither true nor false");
     refused_since("[limits]\nmax_connections_per_address = 'many'", "is not a whole number");
 }
