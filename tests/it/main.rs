@@ -14,6 +14,7 @@ mod accept;
 mod admin;
 mod admit;
 mod adversarial;
+mod callers;
 mod corpus;
 mod customers;
 mod drain_race;
