@@ -20,7 +20,7 @@ async fn help_and_version_go_to_stdout_and_are_no_failure() {
         assert!(ended.stdout.contains(expected), "{arguments:?}: {}", ended.stdout);
     }
     let help = Program::run(&["--help"], &[]).await.stdout;
-    for command in ["run", "check", "demo", "emulator", "healthcheck", "completions"] {
+    for command in ["run", "check", "demo", "emulator", "caller", "healthcheck", "completions"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
     }
 }

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on panics, in its helpers as well"
 )]
 
+mod callers;
 mod canary;
 mod cloud;
 mod commands;
