@@ -15,9 +15,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::{Caller, SecretHash};
+use crate::tls::CallerCertificate;
 use credentials::Shown;
-
-pub use certificate::CallerCertificate;
 
 /// Everybody who may come in; nobody in particular when there is none.
 #[derive(Debug)]
@@ -102,10 +101,8 @@ impl Callers {
             let network = origin.narrowest(&caller.networks);
             let holds = network.is_some() && origin.has_certificate_of(caller);
             match (&caller.secret, &hash) {
-                (Some(expected), Some(hash)) => {
-                    if expected.is(hash) {
-                        by_secret = Some((number, caller, holds));
-                    }
+                (Some(expected), Some(hash)) if expected.is(hash) => {
+                    by_secret = Some((number, caller, holds));
                 }
                 (None, _) if holds => {
                     let (certificate, narrowness) = (caller.certificate.is_some(), network.unwrap_or(0));
@@ -144,7 +141,10 @@ impl Origin<'_> {
     }
 
     fn has_certificate_of(&self, caller: &Caller) -> bool {
-        caller.certificate.as_ref().is_none_or(|name| self.certificate.is_some_and(|shown| shown.is_of(name)))
+        caller
+            .certificate
+            .as_ref()
+            .is_none_or(|name| self.certificate.is_some_and(|shown| certificate::is_of(shown, name)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! TLS on both sides: rustls with aws-lc-rs, TLS 1.2 and 1.3.
 
+mod caller;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::config::{CertificateFiles, Http2, Upstream};
+
+pub use caller::CallerCertificate;
 
 /// ALPN's name of HTTP/2.
 pub const ALPN_H2: &[u8] = b"h2";

@@ -18,12 +18,12 @@ pub struct Caller {
     pub networks: Vec<IpNet>,
     /// The client certificate it has to show.
     pub certificate: Option<CertificateName>,
-    /// The methods it may use; `None`: all.
-    pub methods: Option<Vec<Method>>,
-    /// The paths it may use, as they were written; `None`: all.
-    pub paths: Option<Vec<String>>,
-    /// The customers it may name, as they were written; `None`: all.
-    pub customers: Option<Vec<String>>,
+    /// The methods it may use; all when there are none.
+    pub methods: Vec<Method>,
+    /// The paths it may use, as they were written; all when there are none.
+    pub paths: Vec<String>,
+    /// The customers it may name, as they were written; all when there are none.
+    pub customers: Vec<String>,
     /// How many of its requests are answered at a time; `None`: no limit of its own.
     pub max_concurrent: Option<NonZeroUsize>,
     /// How many of its requests may begin in a second; `None`: no limit.

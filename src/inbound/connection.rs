@@ -14,8 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-
-pub use crate::callers::CallerCertificate;
+use crate::tls::CallerCertificate;
 
 /// What a connection is told to do by those who watch over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ pub struct Connection {
     http2: Cell<bool>,
     /// TLS is spoken.
     secure: Cell<bool>,
-    /// Boxed: few connections have one.
+    /// Boxed: few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
     write_blocked_since: Cell<Option<Instant>>,
@@ -96,13 +95,13 @@ impl Connection {
         self.secure.get()
     }
 
-    /// The caller showed a certificate that an authority of `listen.tls.client_ca` vouches for.
-    pub fn shows_certificate(&self, certificate: CallerCertificate) {
-        // Shown once, in the handshake; a second one would be a mistake of ours and changes nothing.
-        let _ = self.certificate.set(Box::new(certificate));
+    /// The caller showed a certificate, and it was verified.
+    pub fn showed(&self, certificate: CallerCertificate) {
+        // A connection has one handshake, so there is none yet.
+        self.certificate.get_or_init(|| Box::new(certificate));
     }
 
-    /// The caller's certificate, if it showed one that can be trusted.
+    /// The certificate the caller showed, verified against `listen.tls.client_ca`.
     pub fn certificate(&self) -> Option<&CallerCertificate> {
         self.certificate.get().map(|certificate| &**certificate)
     }
