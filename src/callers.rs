@@ -95,29 +95,30 @@ impl Callers {
     /// When it is nobody's, with what the log may say of it.
     pub fn identify(&self, shown: &Shown<'_>, origin: Origin<'_>) -> Result<usize, Unknown<'_>> {
         let hash = shown.secret().map(SecretHash::of);
-        let mut by_secret = None;
+        let (mut found, mut found_holds) = (0, 0);
         let mut by_place: Option<(bool, u8, usize)> = None;
         for (number, caller) in self.all.iter().enumerate() {
             let network = origin.narrowest(&caller.networks);
             let holds = network.is_some() && origin.has_certificate_of(caller);
-            match (&caller.secret, &hash) {
-                (Some(expected), Some(hash)) if expected.is(hash) => {
-                    by_secret = Some((number, caller, holds));
+            if let Some(expected) = &caller.secret {
+                // By arithmetic: a branch that is seldom taken tells by its time that it was.
+                let fits = usize::from(hash.as_ref().is_some_and(|hash| expected.is(hash)));
+                found |= fits * (number + 1);
+                found_holds |= fits * usize::from(holds);
+            } else if holds {
+                let (certificate, narrowness) = (caller.certificate.is_some(), network.unwrap_or(0));
+                // The first of equals stays.
+                if by_place.is_none_or(|(c, n, _)| (certificate, narrowness) > (c, n)) {
+                    by_place = Some((certificate, narrowness, number));
                 }
-                (None, _) if holds => {
-                    let (certificate, narrowness) = (caller.certificate.is_some(), network.unwrap_or(0));
-                    // The first of equals stays.
-                    if by_place.is_none_or(|(c, n, _)| (certificate, narrowness) > (c, n)) {
-                        by_place = Some((certificate, narrowness, number));
-                    }
-                }
-                _ => {}
             }
         }
-        if let Some((number, caller, holds)) = by_secret {
+        if let Some((number, caller)) =
+            found.checked_sub(1).and_then(|number| Some((number, self.get(number)?)))
+        {
             return match shown.name() {
                 Some(name) if name != caller.name.as_bytes() => Err(Unknown::OtherName(&caller.name)),
-                _ if !holds => Err(Unknown::Elsewhere(&caller.name)),
+                _ if found_holds == 0 => Err(Unknown::Elsewhere(&caller.name)),
                 _ => Ok(number),
             };
         }

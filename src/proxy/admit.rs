@@ -120,6 +120,8 @@ fn pick_caller(
         return browser_guard::check_site(authority, headers).map(|()| None);
     }
     let shown = Shown::read(headers).map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
+    // A gateway token (design 4.5) is read here: a bearer credential that is one names its caller, whose network and
+    // certificate are then judged as with a secret; one that is stale is refused, so that its tool logs in again.
     let number =
         callers.identify(&shown, exchange.origin()).map_err(|unknown| refuse_unknown(callers, unknown))?;
     if callers.get(number).is_some_and(|caller| caller.secret.is_none()) {

@@ -219,6 +219,16 @@ async fn who_shows_a_secret_may_use_any_name_unless_names_are_configured() {
 }
 
 #[tokio::test]
+async fn operators_are_served_by_the_names_that_are_ours_though_callers_may_use_any() {
+    let named = block("a", A, "") + "[listen]\npublic_url = \"https://gw.example.net/citrix\"";
+    let (gateway, _upstream) = gateway_for(&named).await;
+    for (host, status) in [("gw.example.net:9090", 200), ("localhost", 200), ("other.example", 421)] {
+        let answer = gateway.admin(get("/metrics").replace("localhost", host)).await;
+        assert_eq!(answer.status(), status, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn over_http2_callers_are_told_apart_request_by_request() {
     let (gateway, _upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
     let mut http2 = gateway.http2().await;
