@@ -10,6 +10,7 @@ mod customers;
 mod gateways;
 mod limits;
 mod listen;
+mod network;
 mod process;
 mod route;
 mod secret;
@@ -108,6 +109,8 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         default_customer: default,
         routes,
         hosts: listen.hosts,
+        proxy_protocol: listen.proxy_protocol,
+        trusted_forwarders: listen.trusted_forwarders,
         public_url: listen.public_url,
         upstream,
         token,
