@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
+use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
@@ -24,6 +25,7 @@ use crate::places::Place;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::passed::PassedBody;
+use crate::wire::forwarded;
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 /// What nginx logs when a caller leaves before he is answered.
@@ -45,6 +47,8 @@ pub struct Exchange {
     snapshot: Rc<Snapshot>,
     connection: Rc<Connection>,
     peer: Option<SocketAddr>,
+    /// Whom the peer says it forwards for, if that is believed; for the log.
+    forwarded_for: Option<String>,
     began: Instant,
     method: Method,
     target: Option<PathAndQuery>,
@@ -92,6 +96,7 @@ impl Exchange {
         Box::new(Self {
             connection,
             peer,
+            forwarded_for: forwarded_for(&snapshot.live, peer, request.headers()),
             began: Instant::now(),
             method: request.method().clone(),
             target: if snapshot.live.access_log { request.uri().path_and_query().cloned() } else { None },
@@ -215,6 +220,7 @@ impl Exchange {
             target: "access",
             caller = if route.is_some() { ANONYMOUS } else { NONE },
             peer = self.peer.map(tracing::field::display),
+            forwarded_for = self.forwarded_for.as_deref(),
             method = self.method.as_str(),
             path = self.target.as_ref().map_or("", PathAndQuery::path),
             version = ?self.version,
@@ -242,6 +248,12 @@ impl Exchange {
             cc_transaction_id = text(cc_id),
         );
     }
+}
+
+/// Whom a trusted peer says it forwards for. Nothing is decided by it.
+fn forwarded_for(live: &Live, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<String> {
+    let trusted = live.access_log && peer.is_some_and(|peer| live.trusted_forwarders.contains(peer.ip()));
+    if trusted { forwarded::forwarded_for(headers) } else { None }
 }
 
 /// A wait that has begun.
