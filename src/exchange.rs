@@ -123,6 +123,12 @@ impl Exchange {
         })
     }
 
+    /// Whether the request comes from this machine: from a loopback address, also of what a balancer told, or over a
+    /// unix socket.
+    pub fn is_local(&self) -> bool {
+        self.peer.is_none_or(|peer| peer.ip().is_loopback())
+    }
+
     /// Who it is that waits, where callers take turns.
     pub fn caller(&self) -> Caller {
         Caller::at(self.peer.map(|peer| peer.ip()))

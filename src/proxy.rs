@@ -105,6 +105,7 @@ impl Proxy {
         request: Request<CallerBody>,
         exchange: &mut Exchange,
     ) -> Result<Response<PassedBody>, Failure> {
+        admit::check_anonymous(exchange.is_local())?;
         let mut admitted = admit::admit(snapshot, request)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let reader = translate::Reader {

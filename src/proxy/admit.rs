@@ -29,6 +29,16 @@ pub struct Admitted<'s> {
     pub(super) expects_continue: bool,
 }
 
+/// Lets requests of this machine in, while callers cannot be told apart: a balancer on it, which connects from
+/// loopback, must not lend that to everybody it serves.
+///
+/// # Errors
+/// `caller_forbidden`.
+pub fn check_anonymous(is_local: bool) -> Result<(), Failure> {
+    let detail = "nobody is configured as a caller, so only this machine may use the gateway";
+    if is_local { Ok(()) } else { Err(Failure::new(Reason::CallerForbidden, detail)) }
+}
+
 /// Checks a request's head against the rules of the front door.
 ///
 /// # Errors

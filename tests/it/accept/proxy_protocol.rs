@@ -62,6 +62,22 @@ async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
 }
 
 #[tokio::test]
+async fn a_balancer_on_this_machine_lends_nobody_its_loopback_address() {
+    let (gateway, upstream) = listed("").await;
+    let elsewhere: std::net::Ipv6Addr = "2001:db8::9".parse().unwrap();
+    let elsewhere = [&elsewhere.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
+    for header in [from("203.0.113.9"), from("10.0.0.9"), header(0x21, 0x21, &elsewhere)] {
+        let answer = gateway.raw([&header[..], get("/").as_bytes()].concat()).await;
+        answer.problem(403, "caller_forbidden");
+    }
+    upstream.got_nothing().await;
+    let mapped: std::net::Ipv6Addr = "::ffff:127.0.0.1".parse().unwrap();
+    let mapped = [&mapped.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
+    let answer = gateway.raw([&header(0x21, 0x21, &mapped)[..], get("/").as_bytes()].concat()).await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
 async fn a_listed_peer_that_sends_no_header_is_closed_without_a_word() {
     let (gateway, upstream) = listed("").await;
     let unix = header(0x21, 0x31, &[0; 216]);
