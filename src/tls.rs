@@ -36,6 +36,9 @@ pub enum TlsError {
     /// A file without a certificate in it.
     #[error("{path} holds no certificate; expected PEM blocks that begin with BEGIN CERTIFICATE", path = .0.display())]
     NoCertificate(PathBuf),
+    /// A file without a private key in it.
+    #[error("{path} holds no private key; expected a PEM block that begins with BEGIN PRIVATE KEY", path = .0.display())]
+    NoKey(PathBuf),
     /// A file larger than any certificate.
     #[error("{path} is larger than {longest} bytes, which no certificate is", path = path.display())]
     TooLarge {

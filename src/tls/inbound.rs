@@ -247,8 +247,10 @@ struct Built {
 impl Built {
     fn new(files: &CertificateFiles, reading: Reading, sessions: &Sessions) -> Result<Self, TlsError> {
         let chain = certificates(&files.certificate, &reading.certificate?)?;
-        let key = PrivateKeyDer::from_pem_slice(&reading.key?)
-            .map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
+        let key = PrivateKeyDer::from_pem_slice(&reading.key?).map_err(|error| match error {
+            PemError::NoItemsFound => TlsError::NoKey(files.key.clone()),
+            source => TlsError::Pem { path: files.key.clone(), source },
+        })?;
         let end = chain.first().and_then(|leaf: &CertificateDer<'_>| end_of(leaf));
         let builder =
             ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;

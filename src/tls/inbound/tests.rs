@@ -113,7 +113,7 @@ fn a_refusal_names_the_file_and_what_is_wrong_with_it() {
     assert!(refusal.contains("tls.crt and ") && refusal.contains("KeyMismatch"), "{refusal}");
     scene.write("tls.key", "no key\n");
     let refusal = scene.refusal();
-    assert!(refusal.contains("tls.key: no items found"), "{refusal}");
+    assert!(refusal.contains("tls.key holds no private key"), "{refusal}");
     scene.write("tls.key", &key);
     scene.write("ca.pem", "");
     let refusal = scene.refusal();
