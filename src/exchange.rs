@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::callers::Origin;
 use crate::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
+use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
@@ -27,6 +28,7 @@ use crate::places::Place;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::passed::PassedBody;
+use crate::wire::forwarded;
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 /// What nginx logs when a caller leaves before he is answered.
@@ -48,6 +50,8 @@ pub struct Exchange {
     snapshot: Rc<Snapshot>,
     connection: Rc<Connection>,
     peer: Option<SocketAddr>,
+    /// Whom the peer says it forwards for, if that is believed; for the log.
+    forwarded_for: Option<String>,
     began: Instant,
     method: Method,
     target: Option<PathAndQuery>,
@@ -97,6 +101,7 @@ impl Exchange {
         Box::new(Self {
             connection,
             peer,
+            forwarded_for: forwarded_for(&snapshot.live, peer, request.headers()),
             began: Instant::now(),
             method: request.method().clone(),
             target: if snapshot.live.access_log { request.uri().path_and_query().cloned() } else { None },
@@ -128,6 +133,12 @@ impl Exchange {
     pub fn origin(&self) -> Origin<'_> {
         let address = self.peer.map(|peer| peer.ip());
         Origin { address, certificate: self.connection.certificate() }
+    }
+
+    /// Whether the request comes from this machine: from a loopback address, also of what a balancer told, or over a
+    /// unix socket.
+    pub fn is_local(&self) -> bool {
+        self.peer.is_none_or(|peer| peer.ip().is_loopback())
     }
 
     /// Who it is that waits, where callers take turns.
@@ -235,6 +246,7 @@ impl Exchange {
             target: "access",
             caller = self.caller_name(),
             peer = self.peer.map(tracing::field::display),
+            forwarded_for = self.forwarded_for.as_deref(),
             method = self.method.as_str(),
             path = self.target.as_ref().map_or("", PathAndQuery::path),
             version = ?self.version,
@@ -262,6 +274,12 @@ impl Exchange {
             cc_transaction_id = text(cc_id),
         );
     }
+}
+
+/// Whom a trusted peer says it forwards for. Nothing is decided by it.
+fn forwarded_for(live: &Live, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<String> {
+    let trusted = live.access_log && peer.is_some_and(|peer| live.trusted_forwarders.contains(peer.ip()));
+    if trusted { forwarded::forwarded_for(headers) } else { None }
 }
 
 /// A wait that has begun.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::citrix::legacy;
@@ -95,8 +95,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Connections of callers.
     pub connections: IntGauge,
-    /// Connections refused because of `limits.max_connections`.
+    /// Connections refused because of `limits.max_connections` or `limits.max_connections_per_address`.
     pub connections_refused: IntCounter,
+    /// Connections closed because their PROXY protocol header was missing or wrong.
+    pub proxy_protocol_errors: IntCounter,
     /// Lines the log lost because its writer could not follow.
     pub log_lines_lost: IntCounter,
     /// Times that accepting a connection failed (file descriptors, usually).
@@ -148,7 +150,11 @@ impl Metrics {
             connections: gauge("connections", "Connections of callers.")?,
             connections_refused: counter(
                 "connections_refused_total",
-                "Connections refused because of limits.max_connections.",
+                "Connections refused because of limits.max_connections or limits.max_connections_per_address.",
+            )?,
+            proxy_protocol_errors: counter(
+                "proxy_protocol_errors_total",
+                "Connections of listen.proxy_protocol that did not begin with a PROXY v2 header.",
             )?,
             log_lines_lost: counter(
                 "log_lines_lost_total",
@@ -162,6 +168,15 @@ impl Metrics {
     /// Counts what came of a 401.
     pub fn replayed(&self, route: &str, outcome: Replay) {
         self.replays.with_label_values(&[route, outcome.label()]).inc();
+    }
+
+    /// When the certificate that callers are shown ends. Registered where there is one only: 0 would look expired.
+    ///
+    /// # Errors
+    /// When it is registered already.
+    pub fn certificate_expiry(&self) -> Result<Gauge, Error> {
+        let help = "When the certificate of the listeners ends, in Unix time.";
+        registered(&self.registry, Gauge::with_opts(opts("certificate_expiry_timestamp_seconds", help))?)
     }
 
     /// The registry, for modules that bring metrics of their own.

@@ -31,7 +31,7 @@ use crate::regions::Regions;
 use crate::snapshot::{Published, Snapshot};
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
-use accept::ConnectionCount;
+use accept::{ConnectionCount, Shortage};
 use queue::Gates;
 use send::Refusals;
 
@@ -46,6 +46,8 @@ pub struct Shared {
     pub in_flight: Arc<Places>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
+    /// Whether connections cannot be accepted.
+    pub shortage: Shortage,
     /// Where tokens were refused lately.
     pub refusals: Refusals,
     /// Which customers' data is in another region.

@@ -11,6 +11,7 @@ mod customers;
 mod gateways;
 mod limits;
 mod listen;
+mod network;
 mod process;
 mod route;
 mod secret;
@@ -84,6 +85,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let customers = customers::check(file.citrix, file.customer, report);
     let known = customers.as_ref().map_or(&[][..], |customers| &customers.credentials);
     let callers = caller::check(&file.caller, known, report);
+    caller::check_certificates(&file.caller, file.listen.tls.as_ref(), report);
     let door = caller::check_door(&file.caller, &callers, &file.insecure, report);
     let listen = listen::check(&file.listen, door, report);
     let admin = admin::check(&file.admin, &listen.listeners, report);
@@ -110,7 +112,10 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         default_customer: default,
         routes,
         callers,
+        allow_anonymous: door == (caller::Door::Open { anywhere: true }),
         hosts: listen.hosts,
+        proxy_protocol: listen.proxy_protocol,
+        trusted_forwarders: listen.trusted_forwarders,
         public_url: listen.public_url,
         upstream,
         token,

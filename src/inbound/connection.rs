@@ -296,6 +296,7 @@ mod tests {
     fn limits() -> Limits {
         Limits {
             max_connections: 1,
+            max_connections_per_address: 0,
             max_in_flight: 1,
             max_queued: 1,
             header_read_timeout: Duration::from_secs(10),

@@ -67,7 +67,7 @@ fn judge<'s>(
     let authority = host::authority(head.version, &head.uri, &head.headers)
         .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     browser_guard::check_host(&live.hosts, authority.as_ref())?;
-    exchange.caller = pick_caller(&snapshot.callers, authority.as_ref(), &head.headers, exchange)?;
+    exchange.caller = pick_caller(snapshot, authority.as_ref(), &head.headers, exchange)?;
     let target = match head.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => target.clone(),
         // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1). A host
@@ -111,12 +111,18 @@ fn judge<'s>(
 /// The place in the configuration of the caller that a request is from; `None` when nobody is configured, and
 /// whatever is shown is left unread.
 fn pick_caller(
-    callers: &Callers,
+    snapshot: &Snapshot,
     authority: Option<&Authority<'_>>,
     headers: &HeaderMap,
     exchange: &Exchange,
 ) -> Result<Option<usize>, Failure> {
+    let callers = &snapshot.callers;
     if callers.is_empty() {
+        // A balancer on this machine, which connects from loopback, must not lend that to everybody it serves.
+        if !snapshot.live.allow_anonymous && !exchange.is_local() {
+            let detail = "nobody is configured as a caller, so only this machine may use the gateway";
+            return Err(Failure::new(Reason::CallerForbidden, detail));
+        }
         return browser_guard::check_site(authority, headers).map(|()| None);
     }
     let shown = Shown::read(headers).map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;

@@ -19,6 +19,10 @@ mod gateway;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;
+mod peers;
+#[path = "../it/harness/pki.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
+mod pki;
 mod program;
 mod signals;
 mod token;

@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use http::Method;
 use ipnet::IpNet;
 
-use super::{COUNT, Report, file, secret};
+use super::{COUNT, Report, file, network, secret};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{Caller, CertificateName, Credential, Mode, SecretHash, check_name};
 
@@ -104,9 +104,19 @@ fn check_one(block: &file::Caller, known: &[Credential], report: &mut Report<'_>
     proven.then_some(caller)
 }
 
+/// A certificate can only be shown where one is asked for.
+pub(super) fn check_certificates(written: &[file::Caller], tls: Option<&file::Tls>, report: &mut Report<'_>) {
+    const CA: &str = "client_ca = \"/etc/citrix-auth-proxy/client-ca.pem\"";
+    let asked = tls.is_some_and(|tls| tls.client_ca.value.is_some());
+    let needed = written.iter().find(|block| block.client_certificate.value.is_some());
+    if let Some(block) = needed.filter(|_| !asked) {
+        let what = format!("can never be shown: listen.tls has no client_ca to vouch for it ({CA})");
+        report.wrong(&block.client_certificate, what, CERTIFICATE);
+    }
+}
+
 /// Keys that are known and do nothing yet.
 fn refuse_unbuilt(block: &file::Caller, report: &mut Report<'_>) {
-    report.refuse(&block.client_certificate, "leave it out; no client certificate would be asked for");
     for leaf in [&block.methods, &block.paths, &block.customers] {
         report.refuse(leaf, "leave it out; the caller may do whatever the API client may");
     }
@@ -159,30 +169,7 @@ fn hash(leaf: &Leaf) -> Checked<SecretHash> {
 }
 
 fn networks(leaf: &Leaf) -> Checked<Vec<IpNet>> {
-    some(leaf.text_or_texts()?)?.iter().map(|text| network(text)).collect()
-}
-
-/// A network, or one address.
-fn network(text: &str) -> Checked<IpNet> {
-    let address = || text.parse().ok().map(|address: std::net::IpAddr| IpNet::from(address));
-    let wrong = || {
-        format!("{} is not a network, which is an address, a slash and the length of a prefix", shown(text))
-    };
-    let network: IpNet = text.parse().ok().or_else(address).ok_or_else(wrong)?;
-    if network.trunc() != network {
-        return Err(format!(
-            "{} has bits beyond its prefix; {} is the network",
-            shown(text),
-            network.trunc()
-        ));
-    }
-    match network {
-        // Addresses are compared as what they are, however the system writes them.
-        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {
-            Err(format!("{} is of IPv4; write it as an IPv4 network", shown(text)))
-        }
-        network => Ok(network),
-    }
+    some(leaf.text_or_texts()?)?.iter().map(|text| network::network(text)).collect()
 }
 
 fn certificate(leaf: &Leaf) -> Checked<CertificateName> {

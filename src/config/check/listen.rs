@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::caller::Door;
-use super::{Report, file, url};
+use super::{Report, file, network, url};
 use crate::config::value::{Checked, Leaf, shown};
-use crate::config::{AllowedHosts, BindAddress, CertificateFiles, Listener};
+use crate::config::{AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, Listener, Networks};
 
 /// What a unix socket's path may be long, less the zero behind it.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -21,6 +21,8 @@ pub(super) struct Listen {
     pub(super) unix_mode: u32,
     pub(super) workers: NonZeroUsize,
     pub(super) hosts: AllowedHosts,
+    pub(super) proxy_protocol: Networks,
+    pub(super) trusted_forwarders: Networks,
     pub(super) public_url: Option<String>,
 }
 
@@ -39,18 +41,14 @@ pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) 
     if let (AllowedHosts::Only(names), Some(url)) = (&mut hosts, &public_url) {
         names.push(url.authority.host().to_owned());
     }
-    refuse_networks(
-        &listen.proxy_protocol,
-        "leave it out; addresses told by a load balancer are not read",
-        report,
-    );
-    refuse_networks(&listen.trusted_forwarders, "leave it out; Forwarded is believed from nobody", report);
     Listen {
         listeners,
         certificate,
         unix_mode: report.read(&listen.unix_mode, "\"0660\"", mode).unwrap_or(0o660),
         workers: check_workers(&listen.workers, report),
         hosts,
+        proxy_protocol: network::networks(&listen.proxy_protocol, report),
+        trusted_forwarders: network::networks(&listen.trusted_forwarders, report),
         public_url: public_url.map(|url| url.to_string()),
     }
 }
@@ -125,8 +123,7 @@ fn socket_path(path: &str) -> Checked<PathBuf> {
 }
 
 fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<CertificateFiles> {
-    report.refuse(&tls.client_ca, "leave it out; no client certificate would be asked for");
-    report.refuse(&tls.client_auth, "leave it out; no client certificate would be asked for");
+    let clients = check_clients(tls, report);
     let parts = [
         (&tls.certificate, "\"/etc/citrix-auth-proxy/tls.crt\""),
         (&tls.key, "\"/etc/citrix-auth-proxy/tls.key\""),
@@ -137,15 +134,17 @@ fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<Certifi
         }
         report.file(leaf, example)
     });
-    Some(CertificateFiles { certificate: certificate?, key: key? })
+    Some(CertificateFiles { certificate: certificate?, key: key?, clients })
 }
 
-/// `proxy_protocol` and `trusted_forwarders`: an empty list is what they do now.
-fn refuse_networks(leaf: &Leaf, instead: &str, report: &mut Report<'_>) {
-    let networks = report.read(leaf, "[]", Leaf::texts);
-    if networks.is_some_and(|networks| !networks.is_empty()) {
-        report.refuse(leaf, instead);
+fn check_clients(tls: &file::Tls, report: &mut Report<'_>) -> Option<ClientCertificates> {
+    const EXAMPLE: &str = "\"/etc/citrix-auth-proxy/client-ca.pem\"";
+    let required = report.choice(&tls.client_auth, &[("optional", false), ("required", true)]);
+    if tls.client_ca.value.is_none() && required.is_some() {
+        report.missing(&tls.client_ca, "missing: a client certificate must be of somebody's", EXAMPLE);
     }
+    let ca_file = report.file(&tls.client_ca, EXAMPLE)?;
+    Some(ClientCertificates { ca_file, required: required.unwrap_or(false) })
 }
 
 fn mode(leaf: &Leaf) -> Checked<u32> {

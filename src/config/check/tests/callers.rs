@@ -49,12 +49,12 @@ fn what_is_wrong_with_a_caller_is_told() {
         ("name = 'a'\nnetworks = []".to_owned(), "networks: is an empty list"),
         (
             "name = 'a'\nnetworks = ['10.0.0.1/8']".to_owned(),
-            "bits beyond its prefix; 10.0.0.0/8 is the network",
+            "bits beyond its prefix; the network is 10.0.0.0/8",
         ),
         ("name = 'a'\nnetworks = ['10.0.0.0/33']".to_owned(), "\"10.0.0.0/33\" is not a network"),
         ("name = 'a'\nnetworks = ['10.0.0']".to_owned(), "is not a network"),
         ("name = 'a'\nnetworks = ['localhost']".to_owned(), "is not a network"),
-        ("name = 'a'\nnetworks = ['::ffff:10.0.0.0/104']".to_owned(), "write it as an IPv4 network"),
+        ("name = 'a'\nnetworks = ['::ffff:10.0.0.0/104']".to_owned(), "write it as IPv4"),
         ("name = 'a'\nnetworks = 10".to_owned(), "10 is neither a string nor a list"),
         (format!("name = 'a'\nsecret_sha256 = '{HASH}'\nsecret = 'c4nary'"), "caller[0].secret: unknown key"),
     ] {
@@ -107,8 +107,6 @@ fn rules_of_callers_are_checked_and_not_built() {
         ("max_per_second = '1'", Some("is not a whole number")),
         ("mode = 'observe'", None),
         ("mode = 'watch'", Some("is none of enforce, observe")),
-        ("client_certificate = 'CN=a'", None),
-        ("client_certificate = ' '", Some("is empty")),
     ] {
         let text = block(&format!("name = 'a'\nsecret_sha256 = '{HASH}'\n{keys}"));
         let problems = read(&text).expect_err(&text);
@@ -117,7 +115,34 @@ fn rules_of_callers_are_checked_and_not_built() {
         assert_eq!(problems.len(), if why.is_some() { 2 } else { 1 }, "{text}\n{told}");
         assert!(told.contains(why.unwrap_or_default()), "{text}\n{told}");
     }
-    assert_eq!(CertificateName::new("a.example.net"), CertificateName::Dns("a.example.net".to_owned()));
+}
+
+#[test]
+fn a_certificate_is_shown_where_one_is_asked_for() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().display();
+    let tls = |keys: &str| format!("[listen]\ntls = {{ certificate = '{file}', key = '{file}'{keys} }}\n");
+    let asking = tls(&format!(", client_ca = '{file}'"));
+    let with = |name: &str| block(&format!("name = 'a'\nclient_certificate = '{name}'"));
+    for (name, expected) in [
+        ("cn=a, O=b", CertificateName::Subject(vec!["CN=a".to_owned(), "O=b".to_owned()])),
+        ("a.example.net", CertificateName::Dns("a.example.net".to_owned())),
+    ] {
+        let config = good(&(with(name) + &asking));
+        assert_eq!(config.live.callers[0].certificate, Some(expected));
+        assert_eq!(config.live.hosts, AllowedHosts::Any, "who shows a certificate shows who he is");
+    }
+    for (text, why) in [
+        (with("CN=a"), "caller[0].client_certificate: can never be shown"),
+        (with("CN=a") + &tls(""), "caller[0].client_certificate: can never be shown"),
+        (with(" ") + &asking, "caller[0].client_certificate: is empty"),
+        (
+            with("CN=a") + &block("name = 'b'\nclient_certificate = 'CN=a'") + &asking,
+            "is that of caller[0] already",
+        ),
+    ] {
+        refused_since(&text, why);
+    }
 }
 
 #[test]

@@ -113,6 +113,8 @@ fn the_defaults_in_the_example_are_the_defaults() {
             "client_secret",
             "hosts",
             "public_url",
+            "proxy_protocol",
+            "trusted_forwarders",
             "secret_sha256",
             "ca_file",
             "token_url",
