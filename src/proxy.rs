@@ -31,7 +31,7 @@ use crate::regions::Regions;
 use crate::snapshot::{Published, Snapshot};
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
-use accept::ConnectionCount;
+use accept::{ConnectionCount, Shortage};
 use queue::Gates;
 use send::Refusals;
 
@@ -48,6 +48,8 @@ pub struct Shared {
     pub batches: Arc<Places>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
+    /// Whether connections cannot be accepted.
+    pub shortage: Shortage,
     /// Where tokens were refused lately.
     pub refusals: Refusals,
     /// Which customers' data is in another region.
@@ -105,7 +107,7 @@ impl Proxy {
         request: Request<CallerBody>,
         exchange: &mut Exchange,
     ) -> Result<Response<PassedBody>, Failure> {
-        let mut admitted = admit::admit(snapshot, request)?;
+        let mut admitted = admit::admit(snapshot, request, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let reader = translate::Reader {
             snapshot,

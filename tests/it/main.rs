@@ -15,6 +15,7 @@ mod admin;
 mod admit;
 mod adversarial;
 mod batch;
+mod callers;
 mod contract;
 mod corpus;
 mod customers;
