@@ -31,6 +31,7 @@ pub mod inbound;
 pub mod lifecycle;
 pub mod limit;
 pub mod metrics;
+pub mod pace;
 pub mod places;
 pub mod proxy;
 pub mod regions;
