@@ -33,6 +33,7 @@ pub mod limit;
 pub mod metrics;
 pub mod pace;
 pub mod places;
+pub mod policy;
 pub mod proxy;
 pub mod regions;
 pub mod site;
