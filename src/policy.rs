@@ -3,6 +3,7 @@
 //! There are only rules that allow. A path is judged as every upstream may read it: a spelling that could be read in
 //! two ways is refused, so that what a rule admits is inside the rule wherever it arrives ([`path`]).
 
+pub mod batch;
 pub mod path;
 pub mod pattern;
 
@@ -60,7 +61,7 @@ impl Rules {
     ///
     /// The path is the caller's, after a retired address was translated and before a route's prefix is taken off
     /// (design 4.3). While there is any rule, also one of methods or customers alone, a path must be judgeable: it
-    /// may name a customer, or a batch of other requests.
+    /// may name a customer, or a batch of other requests ([`batch::base_of`]).
     pub fn verdict(&self, method: &str, path: &str, customer: &str) -> Verdict {
         if self.are_empty() {
             return Verdict::Allowed;

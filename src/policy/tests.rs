@@ -1,5 +1,6 @@
 //! What the rules say, in tables and by properties.
 
+mod batch;
 mod bypasses;
 mod pattern;
 mod property;
