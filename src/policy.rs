@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod path;
 pub mod pattern;
+pub mod rate;
 
 use http::Method;
 
