@@ -4,9 +4,11 @@
 //! two ways is refused, so that what a rule admits is inside the rule wherever it arrives ([`path`]).
 
 pub mod batch;
+pub mod observations;
 pub mod path;
 pub mod pattern;
 pub mod rate;
+mod shape;
 
 use http::Method;
 
