@@ -90,7 +90,7 @@ pub fn path_judge(input: &[u8]) {
         return;
     }
     let rules = Rules::new(Vec::new(), paths, Vec::new());
-    // In a pattern a plus sign is one, to a server that takes paths for forms it never is.
+    // To a server that takes paths for forms, no path has the plus sign of a pattern.
     if rules.verdict("GET", path, "acme") == Verdict::Allowed && !pattern.contains('+') {
         assert_eq!(servers::first_outside(&[pattern], path), None, "{path:?} is not inside {pattern:?}");
     }

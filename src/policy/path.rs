@@ -59,7 +59,7 @@ pub enum Unjudgeable {
     /// `.` or `..`, or of which some servers make such a one, or none: dots, blanks and plus signs alone.
     #[error("the path has a segment of dots, blanks or plus signs alone")]
     DotSegment,
-    /// A segment that begins or ends with a blank, or ends with a dot, which Windows drops.
+    /// A segment that begins or ends with a blank, or ends with a dot, which Windows drops; plus signs may follow.
     #[error("a segment of the path begins or ends with a blank, or ends with a dot")]
     SegmentEdge,
     /// Outside ASCII, and neither a letter nor a digit, or one that has another spelling (NFKC).
@@ -137,7 +137,8 @@ pub(super) fn check_segment(segment: &str) -> Result<(), Unjudgeable> {
         return Err(Unjudgeable::EmptySegment);
     }
     // Windows drops blanks and dots at the end, and who decodes a form takes a plus sign for a blank.
-    if segment.trim_matches(['.', ' ', '+']).is_empty() {
+    let droppable = ['.', ' ', '+'];
+    if segment.trim_matches(droppable).is_empty() {
         return Err(Unjudgeable::DotSegment);
     }
     // Servers map such characters to ASCII, a wide slash to a slash, in more ways than one. Letters that stay what
@@ -147,7 +148,9 @@ pub(super) fn check_segment(segment: &str) -> Result<(), Unjudgeable> {
     if !segment.chars().all(plain) || !(segment.is_ascii() || stays()) {
         return Err(Unjudgeable::ForeignCharacter);
     }
-    if segment.starts_with(' ') || segment.ends_with([' ', '.']) {
+    // Plus signs alone may end a segment: `C++`.
+    let end = &segment[segment.trim_end_matches(droppable).len()..];
+    if segment.starts_with(' ') || end.contains([' ', '.']) {
         return Err(Unjudgeable::SegmentEdge);
     }
     Ok(())

@@ -167,6 +167,8 @@ const UNJUDGEABLE: &[(&str, Unjudgeable)] = &[
     ("/cvad/manage/Mach ines", Unjudgeable::Unescaped),
     ("/monitorodata/Sales%20B\u{fc}ro", Unjudgeable::Unescaped),
     ("/cvad/manage/Machines.", Unjudgeable::SegmentEdge),
+    ("/cvad/manage/Machines.+", Unjudgeable::SegmentEdge),
+    ("/cvad/manage/Machines+%20+", Unjudgeable::SegmentEdge),
     ("/cvad/manage/Machines%20", Unjudgeable::SegmentEdge),
     ("/cvad/manage/%20Machines", Unjudgeable::SegmentEdge),
     ("/cvad/manage/Machines%20/1", Unjudgeable::SegmentEdge),
