@@ -22,7 +22,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -130,9 +130,14 @@ impl Admin {
         let authority = host::authority(request.version(), request.uri(), request.headers())
             .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
         // `*` is for callers, who may have to show who they are; nobody does here.
-        let no_names = AllowedHosts::Only(Vec::new());
-        let hosts = if live.hosts == AllowedHosts::Any { &no_names } else { &live.hosts };
-        browser_guard::check(hosts, authority.as_ref(), request.headers())
+        let own_name = || {
+            let url: Uri = live.public_url.as_ref()?.parse().ok()?;
+            url.host().map(str::to_owned)
+        };
+        let own = AllowedHosts::Only(own_name().into_iter().collect());
+        let hosts = if live.hosts == AllowedHosts::Any { &own } else { &live.hosts };
+        browser_guard::check_host(hosts, authority.as_ref())?;
+        browser_guard::check_site(authority.as_ref(), request.headers())
     }
 
     fn metrics(&self) -> Answer {

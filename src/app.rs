@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::admin::{self, Admin};
@@ -25,7 +24,7 @@ use crate::inbound::listener::{self, BindError, Bound};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
-use crate::proxy::accept::ConnectionCount;
+use crate::proxy::accept::{ConnectionCount, Shortage};
 use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
@@ -33,7 +32,7 @@ use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
 use crate::snapshot::Published;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, InboundTls, Reloader, TlsError};
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::Keeper;
@@ -76,6 +75,7 @@ pub struct App {
     addresses: Addresses,
     lifecycle: Lifecycle,
     shared: Arc<Shared>,
+    inbound_tls: Option<InboundTls>,
     workers: Vec<WorkerThread>,
     control: JoinSet<Infallible>,
     admin: JoinSet<()>,
@@ -116,11 +116,11 @@ impl App {
             .and_then(TcpListener::from_std)
             .map_err(|error| StartError::Admin(boot.admin.address, error))?;
         let addresses = addresses(&boot, &bound, &admin_listener)?;
-        let inbound_tls =
-            boot.certificate.as_ref().map(tls::server_config).transpose()?.map(TlsAcceptor::from);
         let upstream_tls = tls::upstream_config(&live.upstream)?;
 
         let metrics = Metrics::new(boot.workers.get())?;
+        let reloader = reloader(&boot, &metrics, clock)?;
+        let inbound_tls = reloader.as_ref().map(Reloader::tls);
         let slots: Vec<Arc<Slot>> = live.credentials.iter().map(|_| Arc::new(Slot::new())).collect();
         let sites: Vec<Arc<site::slot::Slot>> = live.credentials.iter().map(|_| Arc::default()).collect();
         let keepers = keepers(&live, &slots, &upstream_tls, clock, &metrics)?;
@@ -129,7 +129,9 @@ impl App {
             published: ArcSwap::from_pointee(Published::new(live, slots, sites)?),
             metrics,
             in_flight: Arc::default(),
+            batches: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
+            shortage: Shortage::default(),
             refusals: Refusals::default(),
             regions: Regions::default(),
             gates: Gates::default(),
@@ -146,6 +148,9 @@ impl App {
         for agent in agents {
             control.spawn(agent.serve());
         }
+        if let Some(reloader) = reloader {
+            control.spawn(reloader.keep());
+        }
         let answers = Admin {
             shared: Arc::clone(&shared),
             lifecycle: lifecycle.clone(),
@@ -157,7 +162,7 @@ impl App {
         admin.spawn(async move {
             admin::serve(admin_listener, Arc::new(answers), phases.reached(Phase::Stopping)).await;
         });
-        Ok(Self { addresses, lifecycle, shared, workers, control, admin, bound })
+        Ok(Self { addresses, lifecycle, shared, inbound_tls, workers, control, admin, bound })
     }
 
     /// Where it listens.
@@ -168,6 +173,11 @@ impl App {
     /// What workers share, for those who look in from outside.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// TLS towards callers, if it is spoken.
+    pub fn inbound_tls(&self) -> Option<&InboundTls> {
+        self.inbound_tls.as_ref()
     }
 
     /// A handle that can cut a drain short.
@@ -181,7 +191,7 @@ impl App {
         tokio::select! {
             (_, index, _) = workers => format!("worker {index} ended"),
             Some(ended) = self.control.join_next() => match ended {
-                Err(error) => format!("a token keeper or site agent ended: {error}"),
+                Err(error) => format!("a token keeper, a site agent or the reloader of certificates ended: {error}"),
                 Ok(never) => match never {},
             },
             _ = self.admin.join_next() => "the admin listener ended".to_owned(),
@@ -262,11 +272,16 @@ fn agents(
     Ok(live.credentials.iter().zip(slots).zip(sites).map(agent).collect())
 }
 
+fn reloader(boot: &Boot, metrics: &Metrics, clock: Clock) -> Result<Option<Reloader>, StartError> {
+    let Some(files) = &boot.certificate else { return Ok(None) };
+    Ok(Some(Reloader::new(files.clone(), metrics.certificate_expiry()?, clock)?))
+}
+
 async fn start_workers(
     boot: &Boot,
     bound: &[Bound],
     shared: &Arc<Shared>,
-    inbound_tls: Option<&TlsAcceptor>,
+    inbound_tls: Option<&InboundTls>,
     upstream_tls: &Arc<ClientConfig>,
     lifecycle: &Lifecycle,
 ) -> Result<Vec<WorkerThread>, StartError> {

@@ -1,4 +1,5 @@
-//! Keeps web pages out while nobody has to show who he is (design 4.1); on the admin listener always.
+//! Keeps web pages out wherever nobody has to show who he is (design 4.1), and where a caller is known by what a
+//! browser does by itself; on the admin listener always.
 //!
 //! A page in a browser on this network can send requests to us: by a name of its own that it points at our
 //! address (DNS rebinding), or straight from its own site. Neither may get in.
@@ -12,16 +13,12 @@ use crate::wire::host::Authority;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses foreign names and other sites. `authority` is what the request names; a request without one is of
-/// HTTP/1.0, which comes from old tools and never from a browser.
+/// Refuses foreign names. `authority` is what the request names; a request without one is of HTTP/1.0, which comes
+/// from old tools and never from a browser.
 ///
 /// # Errors
-/// `foreign_host` or `caller_forbidden`.
-pub fn check(
-    hosts: &AllowedHosts,
-    authority: Option<&Authority<'_>>,
-    headers: &HeaderMap,
-) -> Result<(), Failure> {
+/// `foreign_host`.
+pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Result<(), Failure> {
     if let (AllowedHosts::Only(names), Some(authority)) = (hosts, authority)
         && !authority.is_address_or_localhost()
         && !names.iter().any(|name| name.eq_ignore_ascii_case(authority.host()))
@@ -30,6 +27,14 @@ pub fn check(
         let detail = format!("this gateway does not answer to the name {name}; add it to listen.hosts");
         return Err(Failure::new(Reason::ForeignHost, detail));
     }
+    Ok(())
+}
+
+/// Refuses what pages of other sites send.
+///
+/// # Errors
+/// `caller_forbidden`.
+pub fn check_site(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> Result<(), Failure> {
     let same_site = |value: &[u8]| matches!(value, b"same-origin" | b"none");
     if headers.get_all(SEC_FETCH_SITE).iter().any(|value| !same_site(value.as_bytes())) {
         let detail = "a web page of another site may not call this gateway";
@@ -59,7 +64,9 @@ mod tests {
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
             .collect();
         let authority = (!host.is_empty()).then(|| Authority::parse(host).unwrap());
-        check(hosts, authority.as_ref(), &headers).err().map(|failure| failure.reason().as_str())
+        let checked =
+            check_host(hosts, authority.as_ref()).and_then(|()| check_site(authority.as_ref(), &headers));
+        checked.err().map(|failure| failure.reason().as_str())
     }
 
     #[test]

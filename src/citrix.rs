@@ -1,6 +1,7 @@
 //! What is particular to Citrix Cloud: its clouds, services, token dialects, headers and retired addresses. No
 //! sockets here.
 
+pub mod batch;
 pub mod clouds;
 pub mod headers;
 pub mod legacy;

@@ -1,5 +1,6 @@
 //! The command line. Results go to stdout, everything else to stderr; `run` prints log lines only.
 
+pub mod caller;
 pub mod check;
 pub mod demo;
 pub mod emulator;
@@ -44,6 +45,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Start the emulated Citrix Cloud alone
     Emulator(Box<crate::emulator::EmulatorArgs>),
+    /// Make what a caller of the gateway needs
+    #[command(subcommand)]
+    Caller(CallerCommand),
     /// Exit with 0 when the gateway is ready, for containers without a shell
     Healthcheck(HealthcheckArgs),
     /// Print a completion script for a shell
@@ -75,6 +79,17 @@ pub struct DemoArgs {
     /// Where the gateway listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: String,
+}
+
+/// What can be made for a caller.
+#[derive(clap::Subcommand)]
+pub enum CallerCommand {
+    /// Make a secret; print it once, with the block for the configuration
+    New {
+        /// What the caller is called in logs and metrics
+        #[arg(value_parser = caller::name)]
+        name: String,
+    },
 }
 
 /// Arguments of `healthcheck`.

@@ -4,6 +4,7 @@
 //! every problem at once. In between, `syntax` reads TOML without stopping at the first mistake, `environment`
 //! lays variables over it, and `value` turns single values into types.
 
+mod caller;
 pub mod check;
 mod environment;
 mod file;
@@ -13,7 +14,7 @@ mod syntax;
 mod value;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,10 +22,12 @@ use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
+use ipnet::IpNet;
 
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 
+pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
 pub use check::{from_toml, load};
 pub use environment::process_environment;
 pub use report::Problem;
@@ -85,13 +88,41 @@ impl fmt::Display for BindAddress {
     }
 }
 
-/// A certificate chain and its private key, as PEM files.
+/// A certificate chain, its private key and what is asked of callers, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain, leaf first.
     pub certificate: PathBuf,
     /// The key: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
+    /// Whether callers are asked for certificates, too.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// Certificates that callers show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities they may be of.
+    pub ca_file: PathBuf,
+    /// Whether who shows none is turned away in the handshake.
+    pub required: bool,
+}
+
+/// Networks that an address may be in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// These networks.
+    pub const fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether it is in one of them; an IPv4 address in IPv6's clothes counts as what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// The admin listener's settings.
@@ -138,11 +169,19 @@ pub struct Live {
     pub default_customer: Option<usize>,
     /// Those of the configuration and `/`, longest prefix first; then the other built-in ones.
     pub routes: Vec<Route>,
+    /// Who may use the gateway; none: whoever reaches it.
+    pub callers: Vec<Caller>,
+    /// Whether, without callers, requests of other machines are served.
+    pub allow_anonymous: bool,
     /// The API gateways that a redirect may lead to: those of the customers' clouds, every `api_url`, and what a
     /// route from `/region/…` leads to.
     pub gateways: Vec<UpstreamUrl>,
     /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
+    /// Peers that must tell by PROXY protocol v2 whom they connect.
+    pub proxy_protocol: Networks,
+    /// Peers whose `Forwarded` is believed, for the access log alone.
+    pub trusted_forwarders: Networks,
     /// What rewritten links begin with, without a slash at the end; else the request's scheme and host.
     pub public_url: Option<String>,
     /// Connections to Citrix.
@@ -380,6 +419,8 @@ pub struct TokenCache {
 pub struct Limits {
     /// Connections of callers, all workers together.
     pub max_connections: usize,
+    /// Connections from one address; zero: no limit.
+    pub max_connections_per_address: usize,
     /// Requests being answered, all workers together.
     pub max_in_flight: usize,
     /// Requests that wait in one queue: for one customer's token, for its turn at one service, for the end of what a

@@ -1,6 +1,8 @@
 //! The record of one exchange: begun when a request's head is complete, closed exactly once, when the answer's
 //! body ends or is given up.
 
+mod audit;
+
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,16 +16,19 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use crate::callers::Origin;
 use crate::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
+use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
 use crate::limit::{Caller, Turn};
-use crate::metrics::{ANONYMOUS, NONE, QueueMetrics, RouteMetrics};
+use crate::metrics::{NONE, QueueMetrics, RouteMetrics};
 use crate::places::Place;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::passed::PassedBody;
+use crate::wire::forwarded;
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 /// What nginx logs when a caller leaves before he is answered.
@@ -45,6 +50,8 @@ pub struct Exchange {
     snapshot: Rc<Snapshot>,
     connection: Rc<Connection>,
     peer: Option<SocketAddr>,
+    /// Whom the peer says it forwards for, if that is believed; for the log.
+    forwarded_for: Option<String>,
     began: Instant,
     method: Method,
     target: Option<PathAndQuery>,
@@ -53,6 +60,8 @@ pub struct Exchange {
     request_id: HeaderValue,
     /// Sent to Citrix: the caller's, else a fresh one.
     pub transaction_id: HeaderValue,
+    /// The caller's place in the configuration, once it is known; never any when nobody is configured.
+    pub caller: Option<usize>,
     /// The index of the route, once one is picked.
     pub route: Option<usize>,
     /// The family of retired addresses the request's was of.
@@ -92,6 +101,7 @@ impl Exchange {
         Box::new(Self {
             connection,
             peer,
+            forwarded_for: forwarded_for(&snapshot.live, peer, request.headers()),
             began: Instant::now(),
             method: request.method().clone(),
             target: if snapshot.live.access_log { request.uri().path_and_query().cloned() } else { None },
@@ -99,6 +109,7 @@ impl Exchange {
             transaction_id: transaction_id::of_caller(request.headers())
                 .unwrap_or_else(|| request_id.clone()),
             request_id,
+            caller: None,
             route: None,
             retired: None,
             upload: None,
@@ -118,9 +129,24 @@ impl Exchange {
         })
     }
 
+    /// Where the request comes from.
+    pub fn origin(&self) -> Origin<'_> {
+        let address = self.peer.map(|peer| peer.ip());
+        Origin { address, certificate: self.connection.certificate() }
+    }
+
+    /// Whether the request comes from this machine: from a loopback address, also of what a balancer told, or over a
+    /// unix socket.
+    pub fn is_local(&self) -> bool {
+        self.peer.is_none_or(|peer| peer.ip().is_loopback())
+    }
+
     /// Who it is that waits, where callers take turns.
-    pub fn caller(&self) -> Caller {
-        Caller::at(self.peer.map(|peer| peer.ip()))
+    pub fn waits_as(&self) -> Caller {
+        match self.caller {
+            Some(number) => Caller::Configured(number),
+            None => Caller::at(self.peer.map(|peer| peer.ip())),
+        }
     }
 
     /// Begins a wait for what Citrix allows; it is counted when the guard is dropped, however it ended.
@@ -136,7 +162,9 @@ impl Exchange {
         if self.snapshot.live.access_log {
             self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
         }
-        if !TRANSACTION_IDS.iter().any(|name| headers.contains_key(name)) {
+        // Answers of the API gateway's own may have an empty one.
+        let given = |name| headers.get(name).is_some_and(|id| !id.is_empty());
+        if !TRANSACTION_IDS.iter().any(given) {
             response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         }
         self.finish_head(response.status(), response.headers_mut());
@@ -185,6 +213,11 @@ impl Exchange {
             .map_or(&self.snapshot.unrouted, |route| &route.metrics)
     }
 
+    /// The caller's name in metrics and logs.
+    fn caller_name(&self) -> &str {
+        self.route_metrics().caller(self.caller)
+    }
+
     /// Counts, logs, and gives up the place. Only the first call does anything.
     fn close(&mut self, end: End) {
         if std::mem::replace(&mut self.closed, true) {
@@ -194,7 +227,7 @@ impl Exchange {
         let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or_default();
         let status = self.status.unwrap_or_else(left);
         let metrics = self.route_metrics();
-        metrics.count(&self.method, status);
+        metrics.count(self.caller, &self.method, status);
         metrics.duration().observe(took.as_secs_f64());
         if self.snapshot.live.access_log {
             self.log(end, status, took);
@@ -213,8 +246,9 @@ impl Exchange {
         let [citrix_id, cws_id, cc_id] = &self.citrix_ids;
         tracing::info!(
             target: "access",
-            caller = if route.is_some() { ANONYMOUS } else { NONE },
+            caller = self.caller_name(),
             peer = self.peer.map(tracing::field::display),
+            forwarded_for = self.forwarded_for.as_deref(),
             method = self.method.as_str(),
             path = self.target.as_ref().map_or("", PathAndQuery::path),
             version = ?self.version,
@@ -242,6 +276,12 @@ impl Exchange {
             cc_transaction_id = text(cc_id),
         );
     }
+}
+
+/// Whom a trusted peer says it forwards for. Nothing is decided by it.
+fn forwarded_for(live: &Live, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<String> {
+    let trusted = live.access_log && peer.is_some_and(|peer| live.trusted_forwarders.contains(peer.ip()));
+    if trusted { forwarded::forwarded_for(headers) } else { None }
 }
 
 /// A wait that has begun.

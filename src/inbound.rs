@@ -6,4 +6,5 @@ pub mod http1;
 pub mod http2;
 pub mod kept;
 pub mod listener;
+pub mod proxy_header;
 pub mod stream;

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! accept      a connection comes in, TLS or not, HTTP/1 or HTTP/2            inbound/
-//! admit       may this request come in, and for which customer?
+//! admit       whose request is it, may it come in, for which customer?         callers
 //! pick_route  which upstream does its path lead to?                          snapshot
 //! prepare     what leaves: our headers in, the caller's connection's out     wire/, citrix/
 //! queue       a turn where Citrix lets few in, a place among those in flight    limit/
@@ -18,6 +18,7 @@
 pub mod admin;
 pub mod app;
 pub mod browser_guard;
+pub mod callers;
 pub mod citrix;
 pub mod cli;
 pub mod clock;
@@ -31,7 +32,9 @@ pub mod inbound;
 pub mod lifecycle;
 pub mod limit;
 pub mod metrics;
+pub mod pace;
 pub mod places;
+pub mod policy;
 pub mod proxy;
 pub mod regions;
 pub mod site;

@@ -2,7 +2,6 @@
 //! beyond wait in a fair queue instead of meeting a 429.
 
 mod lane;
-mod pace;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,8 +9,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::lane::{Asked, Lane};
-use self::pace::Pace;
 use crate::config::Allows;
+use crate::pace::Pace;
 
 pub use self::lane::{Caller, Crowded, Turn};
 

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::check(&args),
         Command::Demo(args) => cli::demo::demo(&args),
         Command::Emulator(args) => cli::emulator::emulator(*args),
+        Command::Caller(command) => cli::caller::caller(&command),
         Command::Healthcheck(args) => cli::healthcheck::healthcheck(&args),
         Command::Completions(args) => cli::completions(args),
     }

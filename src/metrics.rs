@@ -1,21 +1,23 @@
 //! What Prometheus scrapes. Handles are resolved ahead of the request path; label values come from closed sets.
 
+mod route;
 mod summed;
 
-use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::citrix::legacy;
 use crate::error::Reason;
 use crate::wire::link_rewrite::LinkCounts;
 use summed::Summed;
+
+pub use route::{QueueMetrics, RouteMetrics};
 
 const PREFIX: &str = "citrix_auth_proxy";
 
@@ -93,8 +95,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Connections of callers.
     pub connections: IntGauge,
-    /// Connections refused because of `limits.max_connections`.
+    /// Connections refused because of `limits.max_connections` or `limits.max_connections_per_address`.
     pub connections_refused: IntCounter,
+    /// Connections closed because their PROXY protocol header was missing or wrong.
+    pub proxy_protocol_errors: IntCounter,
     /// Lines the log lost because its writer could not follow.
     pub log_lines_lost: IntCounter,
     /// Times that accepting a connection failed (file descriptors, usually).
@@ -146,7 +150,11 @@ impl Metrics {
             connections: gauge("connections", "Connections of callers.")?,
             connections_refused: counter(
                 "connections_refused_total",
-                "Connections refused because of limits.max_connections.",
+                "Connections refused because of limits.max_connections or limits.max_connections_per_address.",
+            )?,
+            proxy_protocol_errors: counter(
+                "proxy_protocol_errors_total",
+                "Connections of listen.proxy_protocol that did not begin with a PROXY v2 header.",
             )?,
             log_lines_lost: counter(
                 "log_lines_lost_total",
@@ -160,6 +168,15 @@ impl Metrics {
     /// Counts what came of a 401.
     pub fn replayed(&self, route: &str, outcome: Replay) {
         self.replays.with_label_values(&[route, outcome.label()]).inc();
+    }
+
+    /// When the certificate that callers are shown ends. Registered where there is one only: 0 would look expired.
+    ///
+    /// # Errors
+    /// When it is registered already.
+    pub fn certificate_expiry(&self) -> Result<Gauge, Error> {
+        let help = "When the certificate of the listeners ends, in Unix time.";
+        registered(&self.registry, Gauge::with_opts(opts("certificate_expiry_timestamp_seconds", help))?)
     }
 
     /// The registry, for modules that bring metrics of their own.
@@ -256,18 +273,9 @@ impl WorkerMetrics {
         }
     }
 
-    /// The handles of one route and caller.
-    pub fn route(&self, route: &str, caller: &str) -> RouteMetrics {
-        RouteMetrics {
-            durations: [self.request_duration.clone(), self.upstream_duration.clone()],
-            duration: OnceCell::new(),
-            upstream: OnceCell::new(),
-            queue_vecs: (self.queue_depth.clone(), self.queue_wait.clone()),
-            queue: OnceCell::new(),
-            requests: self.requests.clone(),
-            labels: [route.to_owned(), caller.to_owned()],
-            by_method: std::array::from_fn(|_| OnceCell::new()),
-        }
+    /// The handles of one route, for requests of `callers`; `nobody` is said of a request that is of none of them.
+    pub fn route(&self, route: &str, nobody: &'static str, callers: &Rc<[String]>) -> RouteMetrics {
+        RouteMetrics::new(self, route, nobody, callers)
     }
 }
 
@@ -285,70 +293,6 @@ impl LinkCounters {
         self.unknown.inc_by(counts.unknown);
     }
 }
-
-/// A worker's handles of one route and one caller, each filled when first used: of the many built-in routes a
-/// gateway uses few, and a scrape shall not list the rest.
-pub struct RouteMetrics {
-    durations: [HistogramVec; 2],
-    duration: OnceCell<Histogram>,
-    upstream: OnceCell<Histogram>,
-    queue_vecs: (IntGaugeVec, HistogramVec),
-    queue: OnceCell<QueueMetrics>,
-    requests: IntCounterVec,
-    labels: [String; 2],
-    /// By method, then by status; filled when first used.
-    by_method: [OnceCell<Box<[OnceCell<IntCounter>]>>; METHODS.len()],
-}
-
-/// A worker's handles of one route's waiting requests.
-#[derive(Clone)]
-pub struct QueueMetrics {
-    /// How many wait now.
-    pub depth: IntGauge,
-    /// How long they waited.
-    pub wait: Histogram,
-}
-
-impl RouteMetrics {
-    /// What waits there.
-    pub fn queue(&self) -> &QueueMetrics {
-        self.queue.get_or_init(|| {
-            let (depth, wait) = &self.queue_vecs;
-            let route = &self.labels[..1];
-            QueueMetrics { depth: depth.with_label_values(route), wait: wait.with_label_values(route) }
-        })
-    }
-
-    /// Whole exchanges.
-    pub fn duration(&self) -> &Histogram {
-        self.duration.get_or_init(|| self.durations[0].with_label_values(&[&self.labels[0]]))
-    }
-
-    /// Citrix's part of them.
-    pub fn upstream(&self) -> &Histogram {
-        self.upstream.get_or_init(|| self.durations[1].with_label_values(&[&self.labels[0]]))
-    }
-
-    /// Counts one answer.
-    pub fn count(&self, method: &Method, status: StatusCode) {
-        let index = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);
-        let by_status = self.by_method[index]
-            .get_or_init(|| std::iter::repeat_with(OnceCell::new).take(STATUSES).collect());
-        let slot = usize::from(status.as_u16().saturating_sub(100)).min(STATUSES - 1);
-        by_status[slot].get_or_init(|| self.counter(METHODS[index], status)).inc();
-    }
-
-    fn counter(&self, method: &str, status: StatusCode) -> IntCounter {
-        let [route, caller] = &self.labels;
-        self.requests.with_label_values(&[route.as_str(), method, status.as_str(), caller.as_str()])
-    }
-}
-
-/// The values of the label `method`.
-const METHODS: [&str; 10] =
-    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "OTHER"];
-/// Statuses 100 to 599, and one place for what lies beyond.
-const STATUSES: usize = 501;
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("{PREFIX}_{name}"), help)
@@ -369,22 +313,27 @@ fn commit() -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use http::{Method, StatusCode};
+
     use super::*;
 
     #[test]
-    fn counts_are_told_apart_by_route_method_and_code_and_odd_methods_are_other() {
+    fn counts_are_told_apart_by_route_method_code_and_caller_and_odd_methods_are_other() {
         let metrics = Metrics::new(2).unwrap();
         let worker = metrics.worker(1);
-        let route = worker.route("/", ANONYMOUS);
-        route.count(&Method::GET, StatusCode::OK);
-        route.count(&Method::GET, StatusCode::OK);
-        route.count(&Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(530).unwrap());
-        route.count(&Method::GET, StatusCode::from_u16(999).unwrap());
+        let route = worker.route("/", ANONYMOUS, &Rc::from(["a".to_owned(), "b".to_owned()]));
+        route.count(None, &Method::GET, StatusCode::OK);
+        route.count(None, &Method::GET, StatusCode::OK);
+        route.count(Some(1), &Method::GET, StatusCode::OK);
+        route.count(None, &Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(530).unwrap());
+        route.count(None, &Method::GET, StatusCode::from_u16(999).unwrap());
         worker.error(Reason::Overloaded);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         let line =
             r#"citrix_auth_proxy_requests_total{caller="anonymous",code="200",method="GET",route="/"} 2"#;
         assert!(text.contains(line), "{text}");
+        let line = r#"citrix_auth_proxy_requests_total{caller="b",code="200",method="GET",route="/"} 1"#;
+        assert!(text.contains(line) && !text.contains(r#"caller="a""#), "{text}");
         assert!(text.contains(r#"code="530",method="OTHER""#), "{text}");
         assert!(text.contains(r#"citrix_auth_proxy_errors_total{reason="overloaded"} 1"#), "{text}");
         assert!(text.contains(r#"citrix_auth_proxy_errors_total{reason="no_route"} 0"#), "{text}");

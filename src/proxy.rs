@@ -31,7 +31,7 @@ use crate::regions::Regions;
 use crate::snapshot::{Published, Snapshot};
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
-use accept::ConnectionCount;
+use accept::{ConnectionCount, Shortage};
 use queue::Gates;
 use send::Refusals;
 
@@ -44,8 +44,12 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Requests being answered.
     pub in_flight: Arc<Places>,
+    /// Bytes of batches that were read and may be sent again.
+    pub batches: Arc<Places>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
+    /// Whether connections cannot be accepted.
+    pub shortage: Shortage,
     /// Where tokens were refused lately.
     pub refusals: Refusals,
     /// Which customers' data is in another region.
@@ -103,7 +107,7 @@ impl Proxy {
         request: Request<CallerBody>,
         exchange: &mut Exchange,
     ) -> Result<Response<PassedBody>, Failure> {
-        let mut admitted = admit::admit(snapshot, request)?;
+        let mut admitted = admit::admit(snapshot, request, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let reader = translate::Reader {
             snapshot,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 
+use crate::callers::Callers;
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
@@ -94,6 +95,8 @@ pub struct Snapshot {
     prefixes: PrefixTree<Option<usize>>,
     /// With a credential each.
     pub customers: Customers,
+    /// Who may come in.
+    pub callers: Callers,
     /// The worker's metrics.
     pub metrics: WorkerMetrics,
     /// Handles for requests that got no route.
@@ -231,12 +234,13 @@ impl Snapshot {
     /// Resolves what is published.
     pub fn new(published: Arc<Published>, metrics: WorkerMetrics) -> Rc<Self> {
         let live = Arc::clone(&published.live);
+        let names: Rc<[String]> = live.callers.iter().map(|caller| caller.name.clone()).collect();
         let routes = live.routes.iter().zip(&published.hosts).map(|(route, origins)| Route {
             config: route.clone(),
             adds: route.adds.iter().map(|(name, value)| (name.clone(), own_copy(value))).collect(),
             to: To::new(&route.target, origins, &live.credentials),
             limit: published.limits.of(route),
-            metrics: metrics.route(route.name(), ANONYMOUS),
+            metrics: metrics.route(route.name(), ANONYMOUS, &names),
         });
         let slots = published.slots.iter().zip(&published.sites);
         let shared = slots.zip(&published.limits.by_customer);
@@ -249,7 +253,8 @@ impl Snapshot {
             prefixes: prefixes(&live.routes),
             routes: routes.collect(),
             customers: Customers::new(customers, live.default_customer),
-            unrouted: metrics.route(NONE, NONE),
+            callers: Callers::new(live.callers.clone()),
+            unrouted: metrics.route(NONE, NONE, &names),
             metrics,
             live,
             published,
@@ -273,8 +278,12 @@ impl Snapshot {
                     base_path: &to.base_path,
                 })
             });
-            let public = customer.cloud.api_url().trim_start_matches("https://");
-            Rc::new(LinkMap::new(routes, [(public, customer.api.origin.authority.as_str())]))
+            // A region's gateway has for its customers what the worldwide one has.
+            let names = customer.cloud.gateways().iter();
+            let names = names.filter(|&&name| name == customer.cloud || name == Cloud::Commercial);
+            let api = customer.api.origin.authority.as_str();
+            let aliases = names.map(|name| (name.api_url().trim_start_matches("https://"), api));
+            Rc::new(LinkMap::new(routes, aliases))
         });
         Rc::clone(map)
     }

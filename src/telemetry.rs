@@ -67,4 +67,5 @@ fn levels(wanted: LevelFilter) -> Targets {
         .with_default(wanted.min(LevelFilter::INFO))
         .with_target("citrix_auth_proxy", wanted)
         .with_target("access", wanted)
+        .with_target("audit", wanted)
 }

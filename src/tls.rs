@@ -1,14 +1,21 @@
 //! TLS on both sides: rustls with aws-lc-rs, TLS 1.2 and 1.3.
 
+mod caller;
+mod inbound;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::VerifierBuilderError;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{CertificateFiles, Http2, Upstream};
+
+pub use caller::{CallerCertificate, CertificateError};
+pub use inbound::{InboundTls, Reloader, server_config};
 
 /// ALPN's name of HTTP/2.
 pub const ALPN_H2: &[u8] = b"h2";
@@ -29,11 +36,22 @@ pub enum TlsError {
     /// A file without a certificate in it.
     #[error("{path} holds no certificate; expected PEM blocks that begin with BEGIN CERTIFICATE", path = .0.display())]
     NoCertificate(PathBuf),
+    /// A file without a private key in it.
+    #[error("{path} holds no private key; expected a PEM block that begins with BEGIN PRIVATE KEY", path = .0.display())]
+    NoKey(PathBuf),
+    /// A file larger than any certificate.
+    #[error("{path} is larger than {longest} bytes, which no certificate is", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What it may be.
+        longest: u64,
+    },
     /// Certificate and key do not go together, or rustls does not take them.
     #[error("{certificate} and {key}: {source}", certificate = files.certificate.display(), key = files.key.display())]
     Pair {
-        /// The files.
-        files: CertificateFiles,
+        /// The files; boxed, as they are long.
+        files: Box<CertificateFiles>,
         /// What rustls says.
         source: rustls::Error,
     },
@@ -44,6 +62,14 @@ pub enum TlsError {
         path: PathBuf,
         /// What rustls says.
         source: rustls::Error,
+    },
+    /// The authorities of client certificates.
+    #[error("{path}: {source}", path = path.display())]
+    Verifier {
+        /// The file.
+        path: PathBuf,
+        /// What rustls says.
+        source: VerifierBuilderError,
     },
     /// Nobody could be trusted.
     #[error("no root certificate found: install the system's (ca-certificates) or set upstream.ca_file")]
@@ -69,9 +95,9 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         tracing::debug!(unusable, "system root certificates that rustls does not take");
     }
     if let Some(path) = ca_file {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|source| TlsError::Root { path: path.to_owned(), source })?;
-        }
+        let pem = std::fs::read(path)
+            .map_err(|error| TlsError::Pem { path: path.to_owned(), source: PemError::Io(error) })?;
+        add_roots(&mut roots, path, &pem)?;
     }
     if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
 }
@@ -92,28 +118,16 @@ pub fn upstream_config(upstream: &Upstream) -> Result<Arc<ClientConfig>, TlsErro
     Ok(Arc::new(config))
 }
 
-/// A listener's configuration: HTTP/2 or HTTP/1.1 by ALPN, the caller's choice first in our order.
-///
-/// # Errors
-/// When the files cannot be read or do not go together.
-pub fn server_config(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|source| TlsError::Pem { path: files.key.clone(), source })?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|source| TlsError::Pair { files: files.clone(), source })?;
-    config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
-    // Callers that open a connection per request resume their session instead of shaking hands in full.
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
-    Ok(Arc::new(config))
+fn add_roots(roots: &mut RootCertStore, path: &Path, pem: &[u8]) -> Result<(), TlsError> {
+    for certificate in certificates(path, pem)? {
+        roots.add(certificate).map_err(|source| TlsError::Root { path: path.to_owned(), source })?;
+    }
+    Ok(())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = |source| TlsError::Pem { path: path.to_owned(), source };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+/// The certificates in the text of the file at `path`.
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
     if found.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(found) }
 }

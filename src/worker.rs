@@ -11,7 +11,6 @@ use tokio::runtime::{self, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tokio_rustls::TlsAcceptor;
 
 use crate::inbound::connection::{Connections, sweep_interval};
 use crate::inbound::listener::Handle;
@@ -19,6 +18,7 @@ use crate::lifecycle::{Phase, PhaseWatch};
 use crate::metrics::WorkerMetrics;
 use crate::proxy::accept::{Acceptor, HandedOver};
 use crate::proxy::{Proxy, Shared};
+use crate::tls::InboundTls;
 use crate::upstream::pool::Pool;
 
 /// How often the pool of upstream connections is looked through.
@@ -35,7 +35,7 @@ pub struct Work {
     /// What all workers share.
     pub shared: Arc<Shared>,
     /// Its handles of the listening sockets, and whether callers speak TLS there.
-    pub listeners: Vec<(Handle, Option<TlsAcceptor>)>,
+    pub listeners: Vec<(Handle, Option<InboundTls>)>,
     /// TLS towards upstreams.
     pub tls: Arc<ClientConfig>,
     /// When to stop.

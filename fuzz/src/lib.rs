@@ -2,12 +2,15 @@
 //! the corpus (`tests/it/corpus.rs`), so they use nothing but the gateway and what it is built on.
 
 mod links;
+mod servers;
 
 pub use links::link_rewrite;
 
 use std::time::{Duration, SystemTime};
 
 use citrix_auth_proxy::citrix::{AuthorizationScheme, TokenDialect};
+use citrix_auth_proxy::policy::pattern::PathRules;
+use citrix_auth_proxy::policy::{Rules, Verdict};
 use citrix_auth_proxy::token::answer::{self, LONGEST_LIFETIME};
 use citrix_auth_proxy::token::schedule::{self, Failures};
 use citrix_auth_proxy::token::status::Skew;
@@ -73,5 +76,22 @@ pub fn retry_after(input: &[u8]) {
         if let Some(wait) = wait.filter(|wait| *wait <= Duration::from_secs(3600)) {
             assert!(pause >= wait);
         }
+    }
+}
+
+/// A pattern in the first line, a path in the rest: if the path is admitted, it is inside the pattern at servers of
+/// every kind.
+pub fn path_judge(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let Some((pattern, path)) = text.split_once('\n') else { return };
+    let Ok(paths) = PathRules::new([pattern]) else { return };
+    // What the reference takes to try every way grows beyond all bounds.
+    if pattern.matches('*').count() > 4 || path.len() > 200 {
+        return;
+    }
+    let rules = Rules::new(Vec::new(), paths, Vec::new());
+    // To a server that takes paths for forms, no path has the plus sign of a pattern.
+    if rules.verdict("GET", path, "acme") == Verdict::Allowed && !pattern.contains('+') {
+        assert_eq!(servers::first_outside(&[pattern], path), None, "{path:?} is not inside {pattern:?}");
     }
 }

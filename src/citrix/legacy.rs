@@ -14,7 +14,7 @@ use super::headers::is_without_site;
 pub const FAMILIES: [&str; 3] = [ODATA, ORCHESTRATION, PREVIEW];
 
 const ODATA: &str = "/Citrix/Monitor/OData";
-const ORCHESTRATION: &str = "/citrix/orchestration/api";
+pub(super) const ORCHESTRATION: &str = "/citrix/orchestration/api";
 const PREVIEW: &str = "/cvadapis";
 
 /// A retired address in today's terms.
@@ -86,7 +86,7 @@ fn site(rest: &str) -> Option<(Option<&str>, &str)> {
 }
 
 /// What follows `prefix`, whatever the case: nothing, or a slash and more.
-fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+pub(super) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     let (start, rest) = path.split_at_checked(prefix.len())?;
     (start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)
 }

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
 use crate::clock::Clock;
-use crate::config::{self, Config, Credential, Route, SecretSource, Target};
+use crate::config::{self, Caller, Config, Credential, Route, SecretSource, Target};
 use crate::tls;
 use crate::token::issuer::{HttpIssuer, Issuer, Login};
 
@@ -54,6 +54,12 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
+    if config.live.callers.is_empty() {
+        text.push_str("admits     whoever reaches it\n");
+    }
+    for caller in &config.live.callers {
+        let _ = writeln!(text, "admits     {}{}", caller.name, conditions(caller));
+    }
     let customers = &config.live.credentials;
     for (index, one) in customers.iter().enumerate() {
         let is_default = customers.len() > 1 && config.live.default_customer == Some(index);
@@ -73,6 +79,22 @@ fn summary(config: &Config) -> String {
     }
     let others = config.live.routes.iter().filter(|route| !shown(route)).count();
     let _ = writeln!(text, "           and {others} built in (docs/services.md)");
+    text
+}
+
+/// What a caller has to show, and from where.
+fn conditions(caller: &Caller) -> String {
+    let mut text = String::new();
+    if caller.secret.is_some() {
+        text.push_str(", by its secret");
+    }
+    if caller.certificate.is_some() {
+        text.push_str(", by its client certificate");
+    }
+    let networks: Vec<String> = caller.networks.iter().map(ToString::to_string).collect();
+    if !networks.is_empty() {
+        let _ = write!(text, ", from {}", networks.join(" or "));
+    }
     text
 }
 

@@ -5,11 +5,13 @@
 
 mod admin;
 mod built_in;
+mod caller;
 mod citrix;
 mod customers;
 mod gateways;
 mod limits;
 mod listen;
+mod network;
 mod process;
 mod route;
 mod secret;
@@ -81,18 +83,20 @@ pub fn from_toml(
 fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     refuse_blocks(&file, report);
     let customers = customers::check(file.citrix, file.customer, report);
-    let listen = listen::check(&file.listen, report);
+    let known = customers.as_ref().map_or(&[][..], |customers| &customers.credentials);
+    let callers = caller::check(&file.caller, known, report);
+    caller::check_certificates(&file.caller, file.listen.tls.as_ref(), report);
+    let door = caller::check_door(&file.caller, &callers, &file.insecure, report);
+    let listen = listen::check(&file.listen, door, report);
     let admin = admin::check(&file.admin, &listen.listeners, report);
     let log = process::check_log(&file.log, report);
     let upstream = upstream::check(&file.upstream, report);
     let token = token::check(&file.token, report);
     let token_cache = token::check_cache(&file.token, report);
     let limits = limits::check(&file.limits, report);
-    let known = customers.as_ref().map_or(&[][..], |customers| &customers.credentials);
     let routes = route::check(&file.route, BuiltIn::new(known), report);
     let drain_timeout = process::check_lifecycle(&file.lifecycle, report);
     let access_log = report.switch(&file.log.access, true);
-    process::check_insecure(&file.insecure, report);
     let boot = Boot {
         listeners: listen.listeners,
         certificate: listen.certificate,
@@ -107,7 +111,11 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         credentials,
         default_customer: default,
         routes,
+        callers,
+        allow_anonymous: door == (caller::Door::Open { anywhere: true }),
         hosts: listen.hosts,
+        proxy_protocol: listen.proxy_protocol,
+        trusted_forwarders: listen.trusted_forwarders,
         public_url: listen.public_url,
         upstream,
         token,
@@ -121,10 +129,6 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
 
 /// Blocks and tables that are known and do nothing yet.
 fn refuse_blocks(file: &File, report: &mut Report<'_>) {
-    if !file.caller.is_empty() {
-        let instead = "leave the blocks out; no caller would have to show who it is, and none be refused";
-        report.not_built("caller", instead);
-    }
     if file.login.is_some() {
         report.not_built(
             "login",

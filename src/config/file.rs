@@ -253,7 +253,6 @@ table! {
 
 table! {
     /// `[[caller]]`
-    #[expect(dead_code, reason = "refused as a whole; its keys are listed so that mistyped ones are told")]
     Caller {
         name: Leaf,
         secret_sha256: Leaf,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::http2::StreamBody;
 use super::kept::Kept;
+use crate::error::{Failure, Reason};
 use crate::idle::IdleTimer;
 use crate::wire::head_watch::HeadWatch;
 
@@ -31,6 +32,17 @@ pub enum BodyFault {
     /// The caller went away or framed it wrongly.
     #[error("the caller broke the request body off")]
     Broken,
+}
+
+impl From<BodyFault> for Failure {
+    fn from(fault: BodyFault) -> Self {
+        let reason = match fault {
+            BodyFault::TooLarge => Reason::BodyTooLarge,
+            BodyFault::Stalled => Reason::RequestTimeout,
+            BodyFault::Broken => Reason::BadRequest,
+        };
+        Self::new(reason, fault.to_string())
+    }
 }
 
 /// What the rest of an exchange may know of a body that is somewhere in hyper's hands.
@@ -97,6 +109,18 @@ impl CallerBody {
         // It passed its bounds the first time.
         body.bound(u64::MAX, Duration::MAX);
         body
+    }
+
+    /// A body that is at hand but not in its last form: [`CallerBody::fill`] says what it is each time it is sent.
+    pub fn to_fill() -> Self {
+        Self::again(vec![Bytes::new()])
+    }
+
+    /// Says what a body that is at hand consists of. Its progress goes on.
+    pub fn fill(&mut self, pieces: Vec<Bytes>) {
+        if let Some(arriving) = &mut self.0 {
+            arriving.source = Source::Again(pieces.into_iter());
+        }
     }
 
     fn arriving(source: Source) -> Self {

@@ -5,7 +5,7 @@
 //! header timer runs while a connection idles, too, and would close keep-alive connections after
 //! `header_read_timeout`; this one tells the two waits apart.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
+use crate::tls::CallerCertificate;
 
 /// What a connection is told to do by those who watch over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Connection {
     http2: Cell<bool>,
     /// TLS is spoken.
     secure: Cell<bool>,
+    /// Boxed: few callers have one.
+    certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
     write_blocked_since: Cell<Option<Instant>>,
     order: Cell<Option<Order>>,
@@ -64,6 +67,7 @@ impl Connection {
             exchanges: Cell::new(0),
             http2: Cell::new(false),
             secure: Cell::new(false),
+            certificate: OnceCell::new(),
             write_blocked: Cell::new(false),
             write_blocked_since: Cell::new(None),
             order: Cell::new(None),
@@ -89,6 +93,17 @@ impl Connection {
     /// Whether TLS is spoken.
     pub fn is_secure(&self) -> bool {
         self.secure.get()
+    }
+
+    /// The caller showed a certificate, and it was verified.
+    pub fn showed(&self, certificate: CallerCertificate) {
+        // A connection has one handshake, so there is none yet.
+        self.certificate.get_or_init(|| Box::new(certificate));
+    }
+
+    /// The certificate the caller showed, verified against `listen.tls.client_ca`.
+    pub fn certificate(&self) -> Option<&CallerCertificate> {
+        self.certificate.get().map(|certificate| &**certificate)
     }
 
     /// HTTP/2 is spoken: bytes are frames (pings, settings), not the beginning of a head.
@@ -281,6 +296,7 @@ mod tests {
     fn limits() -> Limits {
         Limits {
             max_connections: 1,
+            max_connections_per_address: 0,
             max_in_flight: 1,
             max_queued: 1,
             header_read_timeout: Duration::from_secs(10),

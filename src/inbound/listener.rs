@@ -1,7 +1,7 @@
 //! Sockets that callers connect to.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ impl Listener {
                 let (socket, peer) = listener.accept().await?;
                 // Without it, small answers wait for the caller's delayed ACK.
                 socket.set_nodelay(true)?;
-                Ok((Socket::Tcp(socket), Some(peer)))
+                Ok((Socket::Tcp(socket), Some(canonical(peer))))
             }
             Self::Unix(listener) => {
                 let (socket, _) = listener.accept().await?;
@@ -147,7 +147,8 @@ impl Listener {
                 let (socket, peer) = SockRef::from(listener).accept()?;
                 socket.set_nonblocking(true)?;
                 socket.set_tcp_nodelay(true)?;
-                Ok((Socket::Tcp(TcpStream::from_std(socket.into())?), peer.as_socket()))
+                let peer = peer.as_socket().map(canonical);
+                Ok((Socket::Tcp(TcpStream::from_std(socket.into())?), peer))
             }
             Self::Unix(listener) => {
                 let (socket, _) = SockRef::from(listener).accept()?;
@@ -155,6 +156,15 @@ impl Listener {
                 Ok((Socket::Unix(UnixStream::from_std(socket.into())?), None))
             }
         }
+    }
+}
+
+/// The address as IPv4 where it is one in IPv6's form, as a socket for both has them: networks and loopback are
+/// told by it.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V4(address) => (address, peer.port()).into(),
+        IpAddr::V6(_) => peer,
     }
 }
 

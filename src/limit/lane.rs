@@ -8,14 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// Who waits: callers take turns, whatever each of them asks for. An address; `None` on a unix socket.
+/// Who waits: callers take turns, whatever each of them asks for and however many machines it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Caller(Option<IpAddr>);
+pub enum Caller {
+    /// One of the configured ones, by its place in the configuration.
+    Configured(usize),
+    /// Somebody at this address; `None` on a unix socket.
+    Address(Option<IpAddr>),
+}
 
 impl Caller {
     /// A caller by its address; one that came in both families' spellings is one.
     pub fn at(address: Option<IpAddr>) -> Self {
-        Self(address.map(|address| address.to_canonical()))
+        Self::Address(address.map(|address| address.to_canonical()))
     }
 }
 

@@ -1,83 +1,42 @@
-//! Step 1: connections come in, within their bound, and are spread over the workers.
+//! Step 1: connections come in, within their bounds, and are spread over the workers.
+
+mod count;
+mod shortage;
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
 
 use super::Proxy;
+use crate::config::Limits;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, Connections, Order};
 use crate::inbound::listener::Listener;
+use crate::inbound::proxy_header::{self, ProxyHeaderError};
 use crate::inbound::stream::{Socket, Spoken, Stream, Transport};
 use crate::inbound::{http1, http2};
-use crate::tls::ALPN_H2;
+use crate::tls::{ALPN_H2, CallerCertificate, InboundTls};
+use count::CountedAddress;
+
+pub use count::ConnectionCount;
+pub use shortage::Shortage;
 
 /// A pause when no file descriptor is left: accepting again at once would only burn the processor.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many more connections than the least busy worker one may have before it hands new ones over.
-const IMBALANCE: usize = 2;
-
-/// Connections of callers: all of them against the limit, and each worker's for balance.
-#[derive(Debug)]
-pub struct ConnectionCount {
-    total: AtomicUsize,
-    by_worker: Box<[AtomicUsize]>,
-}
-
-impl ConnectionCount {
-    /// None yet, for `workers` workers.
-    pub fn new(workers: usize) -> Arc<Self> {
-        let by_worker = std::iter::repeat_with(AtomicUsize::default).take(workers).collect();
-        Arc::new(Self { total: AtomicUsize::new(0), by_worker })
-    }
-
-    /// How many there are.
-    pub fn total(&self) -> usize {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    fn enter(self: &Arc<Self>, worker: usize, limit: usize) -> Option<Counted> {
-        let counted = Counted { count: Arc::clone(self), worker };
-        self.by_worker[worker].fetch_add(1, Ordering::Relaxed);
-        (self.total.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
-    }
-
-    /// The worker a new connection should go to: `me`, unless another has clearly fewer.
-    fn least_busy(&self, me: usize) -> usize {
-        let load = |worker: &AtomicUsize| worker.load(Ordering::Relaxed);
-        let least = (0..self.by_worker.len()).min_by_key(|&index| load(&self.by_worker[index])).unwrap_or(me);
-        if load(&self.by_worker[me]) > load(&self.by_worker[least]) + IMBALANCE { least } else { me }
-    }
-}
-
-/// One connection that counts.
-struct Counted {
-    count: Arc<ConnectionCount>,
-    worker: usize,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.count.total.fetch_sub(1, Ordering::Relaxed);
-        self.count.by_worker[self.worker].fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// A connection on its way to another worker's runtime.
 pub struct HandedOver {
     socket: HandedSocket,
     peer: Option<SocketAddr>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<InboundTls>,
 }
 
 enum HandedSocket {
@@ -102,7 +61,7 @@ impl Acceptor {
     pub async fn accept(
         self: Rc<Self>,
         listener: Listener,
-        tls: Option<TlsAcceptor>,
+        tls: Option<InboundTls>,
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop.fuse());
@@ -125,22 +84,29 @@ impl Acceptor {
     async fn take(
         self: &Rc<Self>,
         accepted: io::Result<(Socket, Option<SocketAddr>)>,
-        tls: Option<&TlsAcceptor>,
+        tls: Option<&InboundTls>,
     ) {
         match accepted {
-            Ok((socket, peer)) => self.place(socket, peer, tls.cloned()),
+            Ok((socket, peer)) => {
+                if self.proxy.shared.shortage.worked() {
+                    tracing::info!("connections are accepted again");
+                }
+                self.place(socket, peer, tls.cloned());
+            }
             // The caller left before we came to him.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 self.proxy.shared.metrics.accept_errors.inc();
-                tracing::error!(%error, "cannot accept connections; is the limit of open files too low?");
+                if self.proxy.shared.shortage.failed() {
+                    tracing::error!(%error, "cannot accept connections; is the limit of open files too low?");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
     /// Serves the connection here or hands it to a worker that has fewer.
-    fn place(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<TlsAcceptor>) {
+    fn place(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<InboundTls>) {
         let least_busy = self.proxy.shared.connections.least_busy(self.worker);
         if least_busy == self.worker {
             return self.spawn(socket, peer, tls);
@@ -173,7 +139,7 @@ impl Acceptor {
         }
     }
 
-    fn spawn(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<TlsAcceptor>) {
+    fn spawn(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<InboundTls>) {
         let shared = &self.proxy.shared;
         let limit = shared.published.load().live.limits.max_connections;
         match shared.connections.enter(self.worker, limit) {
@@ -187,26 +153,30 @@ impl Acceptor {
                 });
             }
             None => {
-                shared.metrics.connections_refused.inc();
-                self.proxy.metrics.error(Reason::Overloaded);
+                self.count_refusal();
                 if tls.is_none() {
-                    refuse(socket, limit);
+                    refuse(socket, too_many(limit));
                 }
             }
         }
+    }
+
+    fn count_refusal(&self) {
+        self.proxy.shared.metrics.connections_refused.inc();
+        self.proxy.metrics.error(Reason::Overloaded);
     }
 
     async fn serve(
         self: Rc<Self>,
         socket: Socket,
         peer: Option<SocketAddr>,
-        tls: Option<TlsAcceptor>,
+        tls: Option<InboundTls>,
         connection: &Rc<Connection>,
     ) {
         // Each stage boxed: an idle connection shall not keep room for a handshake or another version of HTTP.
-        let opening = Box::pin(open(socket, tls, connection));
+        let opening = Box::pin(self.open(socket, peer, tls, connection));
         let opened = or_ordered_away(connection, opening).await;
-        let Some((stream, spoken)) = opened else { return };
+        let Some(Opened { stream, spoken, peer, counted: _counted }) = opened else { return };
         let connection = Rc::clone(connection);
         let limits = self.proxy.shared.published.load().live.limits;
         let handle = {
@@ -229,40 +199,136 @@ impl Acceptor {
             }
         }
     }
-}
 
-/// Shakes hands, and finds out which version of HTTP the caller speaks.
-async fn open(
-    socket: Socket,
-    tls: Option<TlsAcceptor>,
-    connection: &Rc<Connection>,
-) -> Option<(Stream, Spoken)> {
-    let opened = match tls {
-        None => {
-            connection.opened();
-            let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
-            stream.sniff().await.map(|spoken| (stream, spoken))
-        }
-        Some(tls) => tls.accept(socket).await.map(|session| {
-            let http2 = session.get_ref().1.alpn_protocol() == Some(ALPN_H2);
-            let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
-            connection.speaks_tls();
-            connection.opened();
-            (stream, if http2 { Spoken::Http2 } else { Spoken::Http1 })
-        }),
-    };
-    match opened {
-        Ok((stream, spoken)) => {
-            if spoken == Spoken::Http2 {
-                connection.speaks_http2();
+    /// Finds out who the caller is, shakes hands, and learns which version of HTTP he speaks. `None` when it came to
+    /// nothing; whoever should know was told.
+    async fn open(
+        &self,
+        mut socket: Socket,
+        peer: Option<SocketAddr>,
+        tls: Option<InboundTls>,
+        connection: &Rc<Connection>,
+    ) -> Option<Opened> {
+        let peer = self.told_peer(&mut socket, peer).await?;
+        let limits = self.proxy.shared.published.load().live.limits;
+        let counted = match self.count_address(peer, &limits) {
+            Ok(counted) => counted,
+            Err(failure) => {
+                self.count_refusal();
+                if tls.is_none() {
+                    refuse(socket, failure);
+                }
+                return None;
             }
-            Some((stream, spoken))
-        }
-        Err(error) => {
-            tracing::debug!(%error, "a caller's connection could not be opened");
-            None
+        };
+        let opened = match tls {
+            None => open_plain(socket, connection).await,
+            Some(tls) => self.open_tls(socket, &tls, connection).await,
+        };
+        match opened {
+            Ok((stream, spoken)) => {
+                if spoken == Spoken::Http2 {
+                    connection.speaks_http2();
+                }
+                Some(Opened { stream, spoken, peer, counted })
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a caller's connection could not be opened");
+                None
+            }
         }
     }
+
+    /// Whom a load balancer connects, if the peer is one; else the peer itself.
+    async fn told_peer(&self, socket: &mut Socket, peer: Option<SocketAddr>) -> Option<Option<SocketAddr>> {
+        let is_balancer =
+            |peer: &SocketAddr| self.proxy.shared.published.load().live.proxy_protocol.contains(peer.ip());
+        let Some(balancer) = peer.filter(is_balancer) else { return Some(peer) };
+        let mut unheard = Unheard(Some(self));
+        let error = match Box::pin(proxy_header::read(socket)).await {
+            Ok(told) => {
+                unheard.0 = None;
+                return Some(told.or(peer));
+            }
+            Err(error) => error,
+        };
+        match &error {
+            // Nothing is wrong with a check whether the port is open.
+            ProxyHeaderError::Nothing => unheard.0 = None,
+            ProxyHeaderError::Version1 => {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| tracing::warn!(%balancer, %error, "connections of a balancer are closed"));
+            }
+            _ => {}
+        }
+        tracing::debug!(%balancer, %error, "a balancer's connection could not be opened");
+        None
+    }
+
+    /// A place among the connections of the same address, if they are limited.
+    fn count_address(
+        &self,
+        peer: Option<SocketAddr>,
+        limits: &Limits,
+    ) -> Result<Option<CountedAddress>, Failure> {
+        let limit = limits.max_connections_per_address;
+        let Some(peer) = peer.filter(|_| limit > 0) else { return Ok(None) };
+        let counted = self.proxy.shared.connections.enter_from(peer.ip(), limit);
+        counted.map(Some).ok_or_else(|| too_many_of(peer, limit))
+    }
+
+    async fn open_tls(
+        &self,
+        socket: Socket,
+        tls: &InboundTls,
+        connection: &Rc<Connection>,
+    ) -> io::Result<(Stream, Spoken)> {
+        let session = tls.acceptor().accept(socket).await?;
+        let (_, state) = session.get_ref();
+        let http2 = state.alpn_protocol() == Some(ALPN_H2);
+        if let Some([leaf, ..]) = state.peer_certificates() {
+            let now = self.proxy.shared.clock.now();
+            let certificate = CallerCertificate::read(leaf, now).map_err(io::Error::other)?;
+            // As it is to be written into the configuration.
+            tracing::debug!(
+                subject = certificate.subject,
+                dns_names = ?certificate.dns_names,
+                "a caller showed a certificate"
+            );
+            connection.showed(certificate);
+        }
+        let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
+        connection.speaks_tls();
+        connection.opened();
+        Ok((stream, if http2 { Spoken::Http2 } else { Spoken::Http1 }))
+    }
+}
+
+/// A connection on which requests may come.
+struct Opened {
+    stream: Stream,
+    spoken: Spoken,
+    /// Who is on it, as far as can be believed.
+    peer: Option<SocketAddr>,
+    counted: Option<CountedAddress>,
+}
+
+/// Counts a connection that ends, for whatever reason, before its PROXY header came.
+struct Unheard<'a>(Option<&'a Acceptor>);
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if let Some(acceptor) = self.0 {
+            acceptor.proxy.shared.metrics.proxy_protocol_errors.inc();
+        }
+    }
+}
+
+async fn open_plain(socket: Socket, connection: &Rc<Connection>) -> io::Result<(Stream, Spoken)> {
+    connection.opened();
+    let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
+    let spoken = stream.sniff().await?;
+    Ok((stream, spoken))
 }
 
 /// The output of `opening`, unless the connection is told to go while it waits.
@@ -280,11 +346,21 @@ async fn or_ordered_away<T>(connection: &Connection, opening: impl Future<Output
     .await
 }
 
+fn too_many(limit: usize) -> Failure {
+    let detail = format!("{limit} connections are open already (limits.max_connections)");
+    Failure::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
+}
+
+fn too_many_of(peer: SocketAddr, limit: usize) -> Failure {
+    let address = peer.ip();
+    let detail =
+        format!("{address} has {limit} connections open already (limits.max_connections_per_address)");
+    Failure::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
+}
+
 /// Says why and closes: cheap, and clearer than a connection that is reset.
-fn refuse(mut socket: Socket, limit: usize) {
+fn refuse(mut socket: Socket, failure: Failure) {
     tokio::task::spawn_local(async move {
-        let detail = format!("{limit} connections are open already (limits.max_connections)");
-        let failure = Failure::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1));
         // One write to a fresh socket fits its buffer; the caller may be gone, and nobody else would be told.
         let _ = tokio::time::timeout(PAUSE, http1::write_failure(&mut socket, failure)).await;
     });

@@ -1,6 +1,5 @@
 //! Step 3: which upstream does this path lead to?
 
-use http::header::Entry;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 
@@ -61,13 +60,13 @@ pub fn address(
 }
 
 fn name_site(headers: &mut HeaderMap, site: &str) -> Result<(), Failure> {
-    let same = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(site.as_bytes());
+    let same =
+        |value: &HeaderValue| value.is_empty() || value.as_bytes().eq_ignore_ascii_case(site.as_bytes());
     if !headers.get_all(CITRIX_INSTANCE_ID).iter().all(same) {
         return Err(Failure::new(Reason::CustomerForbidden, "the request names two sites"));
     }
-    if let (Entry::Vacant(entry), Ok(site)) = (headers.entry(CITRIX_INSTANCE_ID), HeaderValue::from_str(site))
-    {
-        entry.insert(site);
+    if let Ok(site) = HeaderValue::from_str(site) {
+        headers.insert(CITRIX_INSTANCE_ID, site);
     }
     Ok(())
 }

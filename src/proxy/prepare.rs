@@ -2,6 +2,7 @@
 //!
 //! Only this step makes an [`UpstreamRequest`], so nothing leaves that did not pass its rules.
 
+mod batch;
 mod site;
 
 use http::header::{ACCEPT, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
@@ -11,6 +12,7 @@ use http_body::Body;
 
 use super::admit::Admitted;
 use super::pick_route::Picked;
+use crate::citrix::batch::{Template, is_batch};
 use crate::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
 };
@@ -18,8 +20,9 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::snapshot::Customer;
-use crate::wire::{hop_by_hop, path};
+use crate::wire::{coding, hop_by_hop, link_rewrite, path};
 
+pub(super) use self::batch::read_batch;
 pub(super) use self::site::find_site;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -34,6 +37,10 @@ pub struct UpstreamRequest<'s> {
     pub(super) expects_continue: bool,
     /// The service wants to know the site, and nobody knows it yet.
     pub(super) wants_site: bool,
+    /// Tokens stand in the body as well, which is yet to be read.
+    pub(super) is_batch: bool,
+    /// The body in which they stand.
+    pub(super) batch: Option<Box<Template>>,
 }
 
 /// Applies the rules for what leaves.
@@ -61,12 +68,27 @@ pub fn prepare<'s>(
     headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
     headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
     accept_json(&mut headers);
+    if route.config.rewrite_links {
+        coding::keep_readable(&mut headers);
+        link_rewrite::match_former_tags(&mut headers);
+    }
     for (name, value) in &route.adds {
         headers.entry(name).or_insert_with(|| value.clone());
     }
     frame(&method, &mut headers, &body);
     exchange.upload = body.progress();
-    Ok(UpstreamRequest { method, target, headers, body, customer, expects_continue, wants_site })
+    let is_batch = !body.is_end_stream() && paths.into_iter().any(is_batch);
+    Ok(UpstreamRequest {
+        method,
+        target,
+        headers,
+        body,
+        customer,
+        expects_continue,
+        wants_site,
+        is_batch,
+        batch: None,
+    })
 }
 
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.
@@ -108,9 +130,11 @@ fn accept_json(headers: &mut HeaderMap) {
     }
 }
 
-/// Our own framing: the caller's was read by hyper and ends here.
-fn frame(method: &Method, headers: &mut HeaderMap, body: &CallerBody) {
+/// Our own framing: the caller's was read by hyper and ends here. To be called again for a body that is sent again,
+/// as its length is known then.
+pub(super) fn frame(method: &Method, headers: &mut HeaderMap, body: &CallerBody) {
     headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
     let may_have_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     if body.is_end_stream() {
         if may_have_body {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::prepare::{UpstreamRequest, find_site};
+use super::prepare::{UpstreamRequest, find_site, read_batch};
 use crate::clock::Clock;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
@@ -28,12 +28,12 @@ pub(super) use self::place::Place;
 /// How soon a caller should come back when all places are taken.
 const COME_BACK: Duration = Duration::from_secs(1);
 
-/// Tells a waiting caller to send its body, waits until there is a token, then for a turn, then takes a place. In
+/// Tells a waiting caller to send its body, reads it where tokens stand in it, waits until there is a token, then for a turn, then takes a place. In
 /// this order, so that a customer without a token holds no turn, and what waits takes up no place that another could
 /// use.
 ///
 /// # Errors
-/// Without a token; when the turn does not come in time or too many wait for theirs; when `limits.max_in_flight`
+/// When a batch cannot be read; without a token; when the turn does not come in time or too many wait for theirs; when `limits.max_in_flight`
 /// requests are being answered.
 pub async fn queue(
     request: &mut UpstreamRequest<'_>,
@@ -42,7 +42,10 @@ pub async fn queue(
     live: &Live,
     exchange: &mut Exchange,
 ) -> Result<(), Failure> {
-    if request.expects_continue {
+    if request.is_batch {
+        // Boxed: few requests are batches. Reading tells the caller to go on.
+        Box::pin(read_batch(request, shared, exchange)).await?;
+    } else if request.expects_continue {
         poll_fn(|cx| {
             request.body.read_ahead(cx);
             Poll::Ready(())
@@ -52,7 +55,7 @@ pub async fn queue(
     usable_token(request.customer, live, shared.clock, exchange).await?;
     find_site(request, live, exchange).await?;
     if let Some((limit, patience)) = route.limit(request.customer) {
-        match limit.enter(exchange.caller(), live.limits.max_queued) {
+        match limit.enter(exchange.waits_as(), live.limits.max_queued) {
             Ok(Entry::Now(turn)) => exchange.turn = turn,
             Ok(Entry::Later(waiting)) => Box::pin(wait_for_turn(waiting, patience, exchange)).await?,
             Err(Crowded) => return Err(crowded(live.limits.max_queued)),

@@ -1,6 +1,6 @@
 //! Step 6: the token goes in, and the request out, on a connection of this worker's pool.
 //!
-//! What goes wrong on the way is tried again by [`Upstream::attempts`], and a 401 is replayed with another token
+//! What goes wrong on the way is tried again by `Upstream::attempts`, and a 401 is replayed with another token
 //! by [`Upstream::send`], which also makes the waits that 429 and 503 ask for and goes where a 307 sends; each has a
 //! budget of its own.
 
@@ -14,7 +14,6 @@ mod sites;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
@@ -23,12 +22,12 @@ use self::regions::may_lead_elsewhere;
 use self::retry::{Patience, may_ask_to_wait};
 use super::Shared;
 use super::prepare::UpstreamRequest;
-use super::queue::usable_token;
+use super::queue::{take_place, usable_token};
 use crate::citrix::SITE_FROZEN;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::inbound::body::{BodyFault, BodyProgress};
+use crate::inbound::body::BodyProgress;
 use crate::metrics::Replay;
 use crate::snapshot::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
@@ -46,6 +45,8 @@ const MAX_ATTEMPTS: u32 = 3;
 pub struct Sent {
     pub(super) response: Response<ResponseBody>,
     pub(super) token: Rc<HeldToken>,
+    /// Who answered, where that is another region's gateway than the route leads to.
+    pub(super) elsewhere: Option<Arc<Origin>>,
 }
 
 /// Where a request goes, and what it is sent with.
@@ -73,15 +74,19 @@ impl Upstream<'_> {
     /// Without a token, a connection, or a response; when the caller's body fails on the way; when a wait
     /// ends and there is no place in flight any more; when the site is frozen.
     pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
-        let UpstreamRequest { method, target, headers, body, customer, .. } = request;
+        let UpstreamRequest { method, target, headers, body, customer, batch, .. } = request;
         let mut outgoing = Outgoing { method, target, headers, body };
         let mut detour = self.known_detour(&mut outgoing, customer);
-        let mut spare = outgoing.spare();
+        let mut spare = outgoing.spare(batch);
         let mut replays = 0;
         let mut patience = Patience::new(self.live.upstream.retry_budget);
-        let sent = loop {
+        let mut sent = loop {
             if patience.must_wait() || self.shared.gates.any_closed() {
-                Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await?;
+                Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await;
+            }
+            if exchange.place.is_none() {
+                // It was given up for a wait.
+                take_place(self.shared, self.live, exchange)?;
             }
             let began = Instant::now();
             let sent = self.by(&detour).attempts(outgoing, &spare, customer, exchange).await;
@@ -118,6 +123,7 @@ impl Upstream<'_> {
         if sent.response.status().as_u16() == SITE_FROZEN {
             return Err(Box::pin(sites::is_frozen(sent, customer)).await);
         }
+        sent.elsewhere = detour.and_then(|detour| detour.into_origin());
         Ok(sent)
     }
 
@@ -145,13 +151,12 @@ impl Upstream<'_> {
             let lease = self.lease(attempt == 1).await.map_err(|error| failure(Failed::Connect(error)))?;
             // The dial that this lease waited for, its own or another's, may have outlasted a token.
             let token = usable_token(customer, self.live, self.shared.clock, exchange).await?;
-            let authorization = token.authorization(self.destination.authorization).clone();
-            outgoing.headers.insert(AUTHORIZATION, authorization);
+            spare.authorize(&mut outgoing, &token, self.destination.authorization);
             exchange.attempts += 1;
             let again = attempt < MAX_ATTEMPTS;
             let stale = again && harmless && lease.reused;
             outgoing = match lease.exchange_of(outgoing, self.destination, &deadline).await {
-                Ok(response) => return Ok(Sent { response, token }),
+                Ok(response) => return Ok(Sent { response, token, elsewhere: None }),
                 Err(AttemptError::Unsent { request, .. }) if again => Outgoing::taken_back(*request),
                 Err(error) if stale && error.is_loss() => {
                     spare.again().ok_or_else(|| failure(Failed::Attempt(error)))?
@@ -206,7 +211,7 @@ impl Failed {
     ) -> Failure {
         let authority = &destination.origin.authority;
         match (upload.and_then(|upload| upload.fault.get()), self) {
-            (Some(fault), _) => caller_body_failed(fault),
+            (Some(fault), _) => fault.into(),
             (None, Self::Connect(error)) => {
                 let detail = format!("no connection to {authority}: {error}; {}", error.advice());
                 Failure::new(Reason::UpstreamConnect, detail).because(error)
@@ -229,13 +234,4 @@ impl Failed {
             }
         }
     }
-}
-
-fn caller_body_failed(fault: BodyFault) -> Failure {
-    let reason = match fault {
-        BodyFault::TooLarge => Reason::BodyTooLarge,
-        BodyFault::Stalled => Reason::RequestTimeout,
-        BodyFault::Broken => Reason::BadRequest,
-    };
-    Failure::new(reason, fault.to_string())
 }

@@ -19,7 +19,7 @@ pub use self::links::Reader;
 /// # Errors
 /// When the upstream switched protocols, which nobody asked it to, or used a transfer coding we do not know.
 pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<PassedBody>, Failure> {
-    let Sent { mut response, token } = sent;
+    let Sent { mut response, token, elsewhere } = sent;
     if response.status().is_informational() {
         let detail = format!("the upstream answered {} without being asked to", response.status());
         return Err(Failure::new(Reason::UpstreamBroken, detail));
@@ -38,7 +38,7 @@ pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<PassedBody>
     // It would send the caller past the gateway, and without a token.
     headers.remove(ALT_SVC);
     remove_echoed_token(headers, &token);
-    Ok(reader.rewrite(response))
+    Ok(reader.rewrite(response, elsewhere.as_deref()))
 }
 /// An upstream that echoes request headers must not hand the token to the caller.
 fn remove_echoed_token(headers: &mut HeaderMap, token: &HeldToken) {

@@ -124,6 +124,7 @@ impl<I: Issuer> Keeper<I> {
     ///
     /// Dropping the future ends the keeper; another one may then go on with the same slot.
     pub async fn keep(mut self) -> Infallible {
+        self.secrets.look();
         let mut plan = match self.recall().await {
             Some(plan) => plan,
             None => self.attempt(Cause::Planned).await,

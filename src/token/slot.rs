@@ -236,6 +236,14 @@ impl Slot {
         }
     }
 
+    /// The newest token whose refusal shows nothing new once `generation` was refused, to be asked before
+    /// [`Slot::refused`]. A login that is being made may have begun before tokens were revoked, and what it brings
+    /// be as dead.
+    pub fn unproven(&self, generation: u64) -> u64 {
+        let status = self.status.borrow();
+        if status.in_progress && !status.after_refusal { generation + 1 } else { generation }
+    }
+
     /// Asks for a login now, whatever the token is like; one that is being made will do. [`Slot::wait_newer`] waits
     /// for it.
     ///
@@ -297,6 +305,7 @@ impl Slot {
         let mut asked = false;
         self.update(|status| {
             status.in_progress = true;
+            status.after_refusal = self.is_refused();
             asked = std::mem::take(&mut status.asked);
         });
         asked

@@ -86,6 +86,8 @@ pub struct Status {
     pub next_attempt: Option<SystemTime>,
     /// Whether a login is being made at this moment.
     pub in_progress: bool,
+    /// Whether the login that is being made began after Citrix refused the present token.
+    pub(super) after_refusal: bool,
     /// Failed logins since the last that worked.
     pub consecutive_failures: u32,
     /// The last login that failed, also after others worked.

@@ -3,6 +3,7 @@
 //! Both directions work on what is there: a decoder is asked for the next slice and says when it needs more, an encoder
 //! gives what it has whenever it is asked. So memory is bounded by the slice, whatever a body expands to.
 
+mod accepted;
 mod decoder;
 mod encoder;
 
@@ -14,6 +15,7 @@ use std::io;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
+pub use accepted::keep_readable;
 pub use decoder::{Decoder, SLICE};
 pub use encoder::Encoder;
 

@@ -29,7 +29,7 @@ mod text;
 mod tests;
 
 pub use body::BodyRewriter;
-pub use headers::{forget_bytes, rewrite_headers};
+pub use headers::{forget_bytes, match_former_tags, rewrite_headers};
 pub use json::{JsonRewriter, MAX_LINK};
 pub use map::{LinkMap, LinkRoute, Links, Splice, Verdict};
 

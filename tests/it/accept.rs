@@ -1,7 +1,10 @@
 //! Connections of callers: clocks, bounds, sockets, versions of HTTP (design 3.1 `[listen]` and `[limits]`).
 
+mod client_certificates;
 mod go_on;
 mod listeners;
+mod proxy_protocol;
+mod tls_reload;
 
 use crate::harness::{Gateway, OK, Upstream, eventually, get};
 

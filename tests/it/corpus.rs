@@ -30,3 +30,8 @@ fn retry_after() {
 fn link_rewrite() {
     replay("link_rewrite", properties::link_rewrite);
 }
+
+#[test]
+fn path_judge() {
+    replay("path_judge", properties::path_judge);
+}

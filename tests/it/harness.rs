@@ -1,6 +1,7 @@
 //! A gateway between a test's caller and a test's upstream, all on loopback, each on a port of its own.
 
 pub mod logins;
+pub mod pki;
 pub mod upstream;
 pub mod wire;
 

@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use crate::harness::{Gateway, Upstream, get, get_with};
+use crate::harness::{Gateway, OK, Upstream, get, get_with};
 
 /// A page of Monitor's, whose links lead to `host`.
 fn page(host: &str) -> String {
@@ -88,6 +88,40 @@ async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_on
         (count(&gateway, "rewritten").await, count(&gateway, "unknown").await),
         ("3".into(), "1".into())
     );
+}
+
+#[tokio::test]
+async fn where_a_regions_gateway_is_asked_links_to_the_worldwide_one_come_back_as_well() {
+    let body = r#"{"@odata.nextLink":"https://api.cloud.com/monitorodata/Users"}"#;
+    let upstream = Upstream::answering(answer("", body.as_bytes())).await;
+    for (cloud, link) in [
+        ("eu", "http://localhost/monitorodata/Users"),
+        // Clouds of their own do not have it.
+        ("japan", "https://api.cloud.com/monitorodata/Users"),
+    ] {
+        let gateway = Gateway::in_front_of(&upstream).with(&format!("[citrix]\ncloud = '{cloud}'")).start();
+        let got = gateway.await.raw(get("/monitorodata/Users")).await.text();
+        assert_eq!(got, format!(r#"{{"@odata.nextLink":"{link}"}}"#), "{cloud}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_in_a_coding_that_can_be_read() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let given = "gzip, deflate, br, zstd";
+    for (path, leaving) in [
+        ("/monitorodata/Machines", "gzip, deflate"),
+        ("/cvad/manage/Machines", "gzip, deflate"),
+        // Elsewhere nothing is read.
+        ("/systemlog/records", given),
+    ] {
+        let fields = format!("Citrix-InstanceId: x\r\nAccept-Encoding: {given}\r\n");
+        gateway.raw(get_with(path, &fields)).await;
+        assert_eq!(upstream.request().await.field("accept-encoding").as_deref(), Some(leaving), "{path}");
+        gateway.raw(get_with(path, "Citrix-InstanceId: x\r\n")).await;
+        assert!(!upstream.request().await.has("accept-encoding"), "{path}");
+    }
 }
 
 #[tokio::test]

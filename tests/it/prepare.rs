@@ -125,6 +125,11 @@ async fn a_configured_site_goes_only_where_cvad_wants_it() {
     let theirs = get_with("/cvad/manage/Machines", "Citrix-InstanceId: theirs\r\n");
     let request = leaves_from(theirs, &fixed).await;
     assert_eq!(request.field("citrix-instanceid").as_deref(), Some("theirs"));
+    // A tool whose setting was left empty names no site.
+    for path in ["/cvad/manage/Machines".to_owned(), format!("/cvadapis/{SITE}/Machines")] {
+        let request = leaves_from(get_with(&path, "Citrix-InstanceId:\r\n"), &fixed).await;
+        assert_eq!(request.field("citrix-instanceid").as_deref(), Some(SITE), "{path}");
+    }
     let none = leaves_from(get("/cvad/manage/Machines"), "[citrix]\ninstance_id = \"\"").await;
     assert!(!none.has("citrix-instanceid"));
 }

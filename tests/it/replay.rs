@@ -2,7 +2,9 @@
 
 use futures_util::future::join_all;
 
-use crate::harness::{Cloud, Gateway, Message, OK, TOKEN, Upstream, client, eventually, get};
+use crate::harness::{
+    Cloud, Gateway, Logins, Message, OK, TOKEN, Upstream, client, eventually, get, get_with,
+};
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
     X-Cws-TransactionId: citrix-401\r\nContent-Length: 6\r\n\r\ntheirs";
@@ -28,6 +30,14 @@ async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
     let series = format!("citrix_auth_proxy_replays_total{{outcome=\"{outcome}\",route=\"/\"}} ");
     let text = gateway.metrics().await;
     text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+}
+
+/// Returns once all requests that the upstream got wait for a login: then none is in flight.
+async fn waits_for_a_login(gateway: &Gateway) {
+    eventually("nothing is in flight", || async {
+        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+    })
+    .await;
 }
 
 fn post(path: &str, body: &str) -> String {
@@ -263,4 +273,80 @@ async fn a_replay_whose_connection_breaks_is_answered_502() {
         Upstream::scripted(|number| if number == 2 { Vec::new() } else { UNAUTHORIZED.into() }).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     gateway.raw(post("/x", "body")).await.problem(502, "upstream_broken");
+}
+
+#[tokio::test]
+async fn a_body_that_turned_out_empty_is_replayed_with_its_length() {
+    let upstream = after_a_revocation().await;
+    for (method, length) in [("POST", Some("0")), ("DELETE", None)] {
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let head = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(gateway.raw(head + "0\r\n\r\n").await.status(), 200);
+        let (first, second) = (upstream.request().await, upstream.request().await);
+        assert!(sent(&first, 1) && sent(&second, 2));
+        assert_eq!(second.field("content-length").as_deref(), length, "{method}");
+        assert!(!second.has("transfer-encoding") && second.text().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_hangs_takes_no_places_from_other_customers() {
+    let of_acme = |request: &Message| request.field("citrix-customerid").as_deref() == Some("acme");
+    let upstream =
+        Upstream::deciding(move |_, request| if of_acme(request) { UNAUTHORIZED } else { OK }.into()).await;
+    let (acme, contoso) = (Logins::given().await, Logins::given().await);
+    let block = |id, logins: &Logins| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'client'\nclient_secret = {{ env = 'SECRET' }}\n\
+             api_url = '{}'\ntoken_url = '{}'\n",
+            upstream.url(),
+            logins.url(),
+        )
+    };
+    let gateway = Gateway::for_customers(&(block("acme", &acme) + &block("contoso", &contoso)))
+        .with("[limits]\nmax_in_flight = 2")
+        .set("SECRET", "s3cret")
+        .start()
+        .await;
+    eventually("both have tokens", || async { gateway.admin(get("/readyz")).await.status() == 200 }).await;
+    acme.hold_back();
+    let request = |id: &str| get_with("/", &format!("Citrix-CustomerId: {id}\r\n"));
+    let mut waiting = [gateway.connect().await, gateway.connect().await];
+    for caller in &mut waiting {
+        caller.write(request("acme")).await;
+        upstream.request().await;
+    }
+    waits_for_a_login(&gateway).await;
+    assert_eq!(gateway.raw(request("contoso")).await.status(), 200);
+    acme.refuse();
+    for caller in &mut waiting {
+        is_theirs(&caller.answer().await);
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_was_under_way_when_tokens_were_revoked_is_no_proof_against_a_place() {
+    let dead = |request: &Message| sent(request, 1) || sent(request, 2);
+    let upstream =
+        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into()).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"1ms\"").start().await;
+    eventually("the first token is there", || async { gateway.admin(get("/readyz")).await.status() == 200 })
+        .await;
+    gateway.logins.hold_back();
+    let refresh = "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let (_, answer, ()) = tokio::join!(
+        gateway.admin(refresh),
+        async {
+            gateway.logins.reach(2).await;
+            gateway.raw(get("/")).await
+        },
+        async {
+            assert!(sent(&upstream.request().await, 1));
+            waits_for_a_login(&gateway).await;
+            gateway.logins.give();
+        },
+    );
+    assert_eq!(answer.status(), 200);
+    assert_eq!(gateway.logins.count(), 3);
 }

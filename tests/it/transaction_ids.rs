@@ -57,6 +57,17 @@ async fn every_id_of_citrix_passes_unchanged() {
 }
 
 #[tokio::test]
+async fn contract_3_an_empty_id_of_citrix_is_none() {
+    for given in NAMES {
+        let bad = format!("HTTP/1.1 502 Bad Gateway\r\n{given}:\r\nContent-Length: 0\r\n\r\n");
+        let upstream = Upstream::answering(bad).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let answer = gateway.raw(get_with("/", "Citrix-TransactionId: theirs\r\n")).await;
+        assert_eq!(answer.field("citrix-transactionid").as_deref(), Some("theirs"), "{given}");
+    }
+}
+
+#[tokio::test]
 async fn every_answer_has_a_request_id_of_its_own() {
     let upstream =
         Upstream::answering(OK.replace("Content-Type", "X-Proxy-Request-Id: forged\r\nContent-Type")).await;

@@ -132,6 +132,16 @@ fn post(path: &str, fields: &str) -> String {
     )
 }
 
+/// A batch with a token of old inside.
+fn batch() -> String {
+    let body =
+        r#"{"Items":[{"RelativeUrl":"c4nary","Headers":[{"Name":"Authorization","Value":"c4nary"}]}]}"#;
+    let request = post("/cvad/manage/$batch", "Citrix-InstanceId: s\r\n");
+    request
+        .replace("Content-Length: 11", &format!("Content-Length: {}", body.len()))
+        .replace("c4nary-body", body)
+}
+
 /// Everything that the admin listener answers to anybody, to those who know the secret and to those who do not.
 async fn look_at_the_admin_side(admin: SocketAddr) {
     let known = format!("X-Api-Key: {ADMIN_SECRET}\r\n");
@@ -201,6 +211,9 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
     let foreign = post("/x", "").replace("Host: localhost", "Host: foreign.example");
     for (request, status) in [
         (post("/x", ""), 200),
+        (batch(), 200),
+        (post("/cvad/manage/$batch", ""), 400),
+        (batch().replace("Headers", "RelativeUrl"), 400),
         (post("/echo", ""), 200),
         (post("/denied", ""), 401),
         (post("/refused", ""), 502),
@@ -252,7 +265,9 @@ async fn the_log_of_a_gateway_that_speaks_http2_to_the_cloud_holds_no_token() {
     for path in ["/echo/x", "/status/401", "/status/503"] {
         ask(gateway.address, &post(path, "")).await;
     }
+    ask(gateway.address, &batch()).await;
     cloud.revoke().await;
+    ask(gateway.address, &batch()).await;
     ask(gateway.address, &post("/echo/x", "")).await;
     eventually("a good token is there", || async {
         ask(gateway.address, &post("/upload", "")).await.status() == 200

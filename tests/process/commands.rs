@@ -20,7 +20,7 @@ async fn help_and_version_go_to_stdout_and_are_no_failure() {
         assert!(ended.stdout.contains(expected), "{arguments:?}: {}", ended.stdout);
     }
     let help = Program::run(&["--help"], &[]).await.stdout;
-    for command in ["run", "check", "demo", "emulator", "healthcheck", "completions"] {
+    for command in ["run", "check", "demo", "emulator", "caller", "healthcheck", "completions"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
     }
 }
@@ -68,7 +68,7 @@ async fn check_says_what_the_configuration_means() {
     let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
     let ended = Program::run(&["check"], &variables).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for expected in ["acme", "http://127.0.0.1:9/token", "127.0.0.1:0"] {
+    for expected in ["acme", "http://127.0.0.1:9/token", "127.0.0.1:0", "admits     whoever reaches it\n"] {
         assert!(ended.stdout.contains(expected), "{expected} in {}", ended.stdout);
     }
     assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
@@ -89,6 +89,26 @@ async fn check_says_where_each_customer_logs_in_and_goes() {
         assert!(ended.stdout.lines().any(|told| told == line), "{line} in {}", ended.stdout);
     }
     assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn check_says_who_may_come_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("gateway.toml");
+    let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
+    let blocks = format!(
+        "[[caller]]\nname = \"a\"\nsecret_sha256 = \"{hash}\"\nnetworks = [\"10.0.0.0/8\", \"::1\"]\n\
+         [[caller]]\nname = \"b\"\nnetworks = [\"192.0.2.1\"]\n"
+    );
+    std::fs::write(&config, blocks).unwrap();
+    let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
+    let ended = Program::run(&["check", "--config", config.to_str().unwrap()], &variables).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    for line in ["admits     a, by its secret, from 10.0.0.0/8 or ::1/128", "admits     b, from 192.0.2.1/32"]
+    {
+        assert!(ended.stdout.lines().any(|told| told == line), "{line} in {}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains(hash) && !ended.stdout.contains("whoever"), "{}", ended.stdout);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on panics, in its helpers as well"
 )]
 
+mod callers;
 mod canary;
 mod cloud;
 mod commands;
@@ -18,6 +19,10 @@ mod gateway;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;
+mod peers;
+#[path = "../it/harness/pki.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
+mod pki;
 mod program;
 mod signals;
 mod token;

@@ -50,6 +50,7 @@ pub static SERVICES: &[Service] = &[
         needs: &[CUSTOMER],
         paging: "as DaaS",
         limits: "530: the site is frozen",
+        rewrite_links: true,
         note: "the customers of the configuration whose id is a DNS label",
         ..ON_GATEWAY
     },
@@ -66,8 +67,9 @@ pub static SERVICES: &[Service] = &[
     Service {
         name: "Analytics OData",
         at: At::Gateway("/casodata"),
-        paging: "`$top`, `$skip`",
+        paging: "`@odata.nextLink`; `$top`, `$skip`",
         transaction_id: "",
+        rewrite_links: true,
         ..ON_GATEWAY
     },
     Service {

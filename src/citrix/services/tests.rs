@@ -100,9 +100,14 @@ fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
         [
             ("/cvad/manage", Limit::Unknown, true),
             ("/monitorodata", Limit::AtOnce(1), true),
+            ("/casodata", Limit::Unknown, true),
             ("/accessSecurity", Limit::PerSecond(15), false),
         ]
     );
+    // The same services on the customers' own hosts.
+    let elsewhere = on_other_hosts(Cloud::Commercial, ["acme"]);
+    let with_links = elsewhere.iter().filter(|each| each.service.rewrite_links);
+    assert_eq!(with_links.map(|each| &*each.prefix).collect::<Vec<_>>(), ["/direct/acme"]);
 }
 
 #[test]

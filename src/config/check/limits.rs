@@ -10,14 +10,11 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 pub(super) fn check(limits: &file::Limits, report: &mut Report<'_>) -> Limits {
-    if report.whole(&limits.max_connections_per_address, 0, 0..=*COUNT.end()) != 0 {
-        let instead = "leave it out or set 0; one address may hold all connections";
-        report.not_built(&limits.max_connections_per_address.path, instead);
-    }
     let replay_bytes = report.size(&limits.replay_buffer_bytes, 64 * KIB, 0..=16 * MIB);
     let header_bytes = report.size(&limits.max_header_bytes, 64 * KIB, 8 * KIB..=MIB);
     Limits {
         max_connections: report.whole(&limits.max_connections, 10_000, COUNT),
+        max_connections_per_address: report.whole(&limits.max_connections_per_address, 0, 0..=*COUNT.end()),
         max_in_flight: report.whole(&limits.max_in_flight, 1024, COUNT),
         max_queued: report.whole(&limits.max_queued, 1000, COUNT),
         header_read_timeout: report.duration(&limits.header_read_timeout, Duration::from_secs(10), TIMEOUT),

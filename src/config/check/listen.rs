@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::{Report, file, url};
+use super::caller::Door;
+use super::{Report, file, network, url};
 use crate::config::value::{Checked, Leaf, shown};
-use crate::config::{AllowedHosts, BindAddress, CertificateFiles, Listener};
+use crate::config::{AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, Listener, Networks};
 
 /// What a unix socket's path may be long, less the zero behind it.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -20,41 +21,39 @@ pub(super) struct Listen {
     pub(super) unix_mode: u32,
     pub(super) workers: NonZeroUsize,
     pub(super) hosts: AllowedHosts,
+    pub(super) proxy_protocol: Networks,
+    pub(super) trusted_forwarders: Networks,
     pub(super) public_url: Option<String>,
 }
 
-pub(super) fn check(listen: &file::Listen, report: &mut Report<'_>) -> Listen {
+pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) -> Listen {
     let plain = listen.tls.as_ref().is_none_or(|tls| tls.address.value.is_some());
-    let mut listeners = check_addresses(&listen.address, !plain, report);
+    let mut listeners = check_addresses(&listen.address, !plain, door, report);
     let certificate = listen.tls.as_ref().and_then(|tls| {
         if let Some(address) = report.read(&tls.address, "\"127.0.0.1:8443\"", |leaf| bind(leaf.text()?)) {
-            add(&tls.address, &mut listeners, Listener { address, tls: true }, report);
+            add(&tls.address, &mut listeners, Listener { address, tls: true }, door, report);
         }
         check_certificate(tls, report)
     });
     let public_url = report
         .read(&listen.public_url, "\"https://citrix-gw.example.net\"", |leaf| url::public(leaf.text()?));
-    let mut hosts = check_hosts(&listen.hosts, report);
+    let mut hosts = check_hosts(&listen.hosts, door, report);
     if let (AllowedHosts::Only(names), Some(url)) = (&mut hosts, &public_url) {
         names.push(url.authority.host().to_owned());
     }
-    refuse_networks(
-        &listen.proxy_protocol,
-        "leave it out; addresses told by a load balancer are not read",
-        report,
-    );
-    refuse_networks(&listen.trusted_forwarders, "leave it out; Forwarded is believed from nobody", report);
     Listen {
         listeners,
         certificate,
         unix_mode: report.read(&listen.unix_mode, "\"0660\"", mode).unwrap_or(0o660),
         workers: check_workers(&listen.workers, report),
         hosts,
+        proxy_protocol: network::networks(&listen.proxy_protocol, report),
+        trusted_forwarders: network::networks(&listen.trusted_forwarders, report),
         public_url: public_url.map(|url| url.to_string()),
     }
 }
 
-fn check_addresses(leaf: &Leaf, tls: bool, report: &mut Report<'_>) -> Vec<Listener> {
+fn check_addresses(leaf: &Leaf, tls: bool, door: Door, report: &mut Report<'_>) -> Vec<Listener> {
     let mut listeners = Vec::new();
     let Some(texts) = report.read(leaf, EXAMPLE, Leaf::text_or_texts) else {
         let address = BindAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
@@ -65,7 +64,7 @@ fn check_addresses(leaf: &Leaf, tls: bool, report: &mut Report<'_>) -> Vec<Liste
     }
     for text in texts {
         match bind(&text) {
-            Ok(address) => add(leaf, &mut listeners, Listener { address, tls }, report),
+            Ok(address) => add(leaf, &mut listeners, Listener { address, tls }, door, report),
             Err(what) => report.wrong(leaf, what, EXAMPLE),
         }
     }
@@ -73,13 +72,15 @@ fn check_addresses(leaf: &Leaf, tls: bool, report: &mut Report<'_>) -> Vec<Liste
 }
 
 /// Adds a listener, if nobody can come in there who should not, and it is not there yet.
-fn add(leaf: &Leaf, listeners: &mut Vec<Listener>, new: Listener, report: &mut Report<'_>) {
+fn add(leaf: &Leaf, listeners: &mut Vec<Listener>, new: Listener, door: Door, report: &mut Report<'_>) {
     if let BindAddress::Tcp(address) = &new.address
+        && door == (Door::Open { anywhere: false })
         && !address.ip().to_canonical().is_loopback()
     {
         let what = format!(
             "{address} can be reached from other machines, and whoever reaches it acts with this API client's \
-             rights, since callers cannot be configured yet; listen on loopback or a unix socket until then"
+             rights; say who may by [[caller]] blocks (citrix-auth-proxy caller new NAME), listen on loopback or a \
+             unix socket, or serve anyone by allow_anonymous = true in [insecure]"
         );
         report.wrong(leaf, what, EXAMPLE);
     }
@@ -122,8 +123,7 @@ fn socket_path(path: &str) -> Checked<PathBuf> {
 }
 
 fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<CertificateFiles> {
-    report.refuse(&tls.client_ca, "leave it out; no client certificate would be asked for");
-    report.refuse(&tls.client_auth, "leave it out; no client certificate would be asked for");
+    let clients = check_clients(tls, report);
     let parts = [
         (&tls.certificate, "\"/etc/citrix-auth-proxy/tls.crt\""),
         (&tls.key, "\"/etc/citrix-auth-proxy/tls.key\""),
@@ -134,15 +134,17 @@ fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<Certifi
         }
         report.file(leaf, example)
     });
-    Some(CertificateFiles { certificate: certificate?, key: key? })
+    Some(CertificateFiles { certificate: certificate?, key: key?, clients })
 }
 
-/// `proxy_protocol` and `trusted_forwarders`: an empty list is what they do now.
-fn refuse_networks(leaf: &Leaf, instead: &str, report: &mut Report<'_>) {
-    let networks = report.read(leaf, "[]", Leaf::texts);
-    if networks.is_some_and(|networks| !networks.is_empty()) {
-        report.refuse(leaf, instead);
+fn check_clients(tls: &file::Tls, report: &mut Report<'_>) -> Option<ClientCertificates> {
+    const EXAMPLE: &str = "\"/etc/citrix-auth-proxy/client-ca.pem\"";
+    let required = report.choice(&tls.client_auth, &[("optional", false), ("required", true)]);
+    if tls.client_ca.value.is_none() && required.is_some() {
+        report.missing(&tls.client_ca, "missing: a client certificate must be of somebody's", EXAMPLE);
     }
+    let ca_file = report.file(&tls.client_ca, EXAMPLE)?;
+    Some(ClientCertificates { ca_file, required: required.unwrap_or(false) })
 }
 
 fn mode(leaf: &Leaf) -> Checked<u32> {
@@ -160,15 +162,20 @@ fn check_workers(leaf: &Leaf, report: &mut Report<'_>) -> NonZeroUsize {
     NonZeroUsize::new(report.whole(leaf, 0, 0..=MOST)).unwrap_or_else(cores)
 }
 
-fn check_hosts(leaf: &Leaf, report: &mut Report<'_>) -> AllowedHosts {
+fn check_hosts(leaf: &Leaf, door: Door, report: &mut Report<'_>) -> AllowedHosts {
     const EXAMPLE: &str = "[\"citrix-gw.example.net\"]";
+    if leaf.value.is_none() && door == Door::Shown {
+        return AllowedHosts::Any;
+    }
     let names = report.read(leaf, EXAMPLE, Leaf::texts).unwrap_or_default();
     if names == ["*"] {
-        report.warn(format!(
-            "{} = [\"*\"]: every Host is answered, so a web page can reach the gateway by a name of its own, \
-             while nobody has to show who he is",
-            leaf.path
-        ));
+        if door != Door::Shown {
+            report.warn(format!(
+                "{} = [\"*\"]: every Host is answered, so a web page can reach the gateway by a name of its own, \
+                 while not everybody has to show who he is",
+                leaf.path
+            ));
+        }
         return AllowedHosts::Any;
     }
     for name in names.iter().filter(|name| !is_host_name(name)) {

@@ -1,4 +1,4 @@
-//! `[log]`, `[lifecycle]` and `[insecure]`: the process as a whole.
+//! `[log]` and `[lifecycle]`: the process as a whole.
 
 use std::time::Duration;
 
@@ -31,11 +31,4 @@ pub(super) fn check_lifecycle(lifecycle: &file::Lifecycle, report: &mut Report<'
         report.not_built(&lifecycle.drain_delay.path, instead);
     }
     report.duration(&lifecycle.drain_timeout, Duration::from_secs(30), TIMEOUT)
-}
-
-pub(super) fn check_insecure(insecure: &file::Insecure, report: &mut Report<'_>) {
-    if report.switch(&insecure.allow_anonymous, false) {
-        let instead = "leave it out and listen on loopback or a unix socket";
-        report.not_built(&insecure.allow_anonymous.path, instead);
-    }
 }

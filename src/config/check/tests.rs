@@ -1,5 +1,6 @@
 //! What is accepted, what is not, and what is said about it.
 
+mod callers;
 mod canary;
 mod customers;
 mod environment;
@@ -196,8 +197,8 @@ fn five_mistakes_are_five_problems() {
     let expected = "\
 citrix.custmer_id: unknown key; did you mean customer_id?
 listen.address: 0.0.0.0:8080 can be reached from other machines, and whoever reaches it acts with this API \
-client's rights, since callers cannot be configured yet; listen on loopback or a unix socket until then; for \
-example: address = \"127.0.0.1:8080\"
+client's rights; say who may by [[caller]] blocks (citrix-auth-proxy caller new NAME), listen on loopback or a \
+unix socket, or serve anyone by allow_anonymous = true in [insecure]; for example: address = \"127.0.0.1:8080\"
 upstream.connect_timeout: 5 is not a duration, which is a number with a unit: ms, s, m or h; for example: \
 connect_timeout = \"5s\"
 limits.max_header_bytes: \"1KiB\" is not between 8KiB and 1MiB; for example: max_header_bytes = \"64KiB\"

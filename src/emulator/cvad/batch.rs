@@ -23,11 +23,17 @@ struct Batch {
 #[serde(rename_all = "PascalCase")]
 struct Item {
     reference: Option<String>,
+    #[serde(default = "default_method")]
     method: String,
     /// Bare on the API gateway, with customer and site in front on the direct hosts.
     relative_url: String,
     #[serde(default)]
     headers: Vec<Field>,
+}
+
+/// That of Citrix's own SDK.
+fn default_method() -> String {
+    "GET".to_owned()
 }
 
 #[derive(Deserialize, Serialize)]

@@ -2,7 +2,7 @@
 //!
 //! What hyper refuses by itself never comes here. What it takes, and another server might read otherwise, does.
 
-use http::Request;
+use http::request::Parts;
 
 use crate::error::{Failure, Reason};
 use crate::wire::head_watch::HeadFault;
@@ -15,17 +15,17 @@ const MAX_FIELDS: usize = 100;
 ///
 /// # Errors
 /// `bad_request` or `headers_too_large`.
-pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
+pub(super) fn check(head: &Parts) -> Result<(), Failure> {
     let bad = |detail: String| Err(Failure::new(Reason::BadRequest, detail));
     // Seen by who reads the connection; it is not to be seen in what hyper made of it.
-    if let Some(fault) = request.extensions().get::<HeadFault>() {
+    if let Some(fault) = head.extensions.get::<HeadFault>() {
         return bad(fault.to_string());
     }
-    if request.headers().len() > MAX_FIELDS {
+    if head.headers.len() > MAX_FIELDS {
         let detail = format!("a request may have {MAX_FIELDS} header fields at most");
         return Err(Failure::new(Reason::HeadersTooLarge, detail));
     }
-    let uri = request.uri();
+    let uri = &head.uri;
     // `http` takes no other sign that a target may not have, and in a query not this one either.
     if uri.path().contains('"') {
         return bad("a quotation mark in the request target must be escaped (%22)".to_owned());
@@ -33,7 +33,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
     if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
         return bad("the scheme of the request target is neither http nor https".to_owned());
     }
-    if let Some(twin) = request.headers().keys().find(|name| is_twin(name.as_str())) {
+    if let Some(twin) = head.headers.keys().find(|name| is_twin(name.as_str())) {
         return bad(format!("the header {twin} may be taken for another one"));
     }
     Ok(())
@@ -41,10 +41,12 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     fn refused(request: http::request::Builder) -> Option<&'static str> {
-        check(&request.body(()).unwrap()).err().map(|failure| failure.reason().as_str())
+        check(&request.body(()).unwrap().into_parts().0).err().map(|failure| failure.reason().as_str())
     }
 
     #[test]

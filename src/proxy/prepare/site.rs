@@ -24,7 +24,9 @@ const TOLD: usize = 10;
 /// Names the site where the service behind one of `paths` (they differ in the upstream's own base path) wants that
 /// and the caller did not. Whether it still has to be found.
 pub(super) fn name(customer: &Customer, paths: [&str; 2], headers: &mut HeaderMap) -> bool {
-    if !paths.into_iter().any(wants_instance_id) || headers.contains_key(CITRIX_INSTANCE_ID) {
+    // An empty one is a setting that somebody left empty.
+    let named = headers.get(CITRIX_INSTANCE_ID).is_some_and(|site| !site.is_empty());
+    if named || !paths.into_iter().any(wants_instance_id) {
         return false;
     }
     if let Some(site) = customer.instance_id() {

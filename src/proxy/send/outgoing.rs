@@ -3,13 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Body;
 
+use crate::citrix::AuthorizationScheme;
+use crate::citrix::batch::Template;
 use crate::inbound::body::{BodyProgress, CallerBody};
-use crate::snapshot::Destination;
+use crate::proxy::prepare::frame;
+use crate::snapshot::{Destination, HeldToken};
 
 /// A request on its way out.
 pub(super) struct Outgoing {
@@ -24,12 +27,14 @@ pub(super) struct Spare {
     head: Outgoing,
     /// `None` for a request without a body.
     upload: Option<Rc<BodyProgress>>,
+    /// What the body is made of, where tokens stand in it.
+    batch: Option<Box<Template>>,
 }
 
 impl Outgoing {
-    /// What is needed to send it again.
-    pub(super) fn spare(&self) -> Spare {
-        Spare { head: self.without_body(), upload: self.body.progress() }
+    /// What is needed to send it again. The body of a batch is there only when it is authorized.
+    pub(super) fn spare(&self, batch: Option<Box<Template>>) -> Spare {
+        Spare { head: self.without_body(), upload: self.body.progress(), batch }
     }
 
     /// Whether it may go out twice: an idempotent method without a body (RFC 9110 section 9.2.2).
@@ -86,13 +91,29 @@ impl Outgoing {
 }
 
 impl Spare {
+    /// Writes the token into a request: into its head, and into its body where tokens stand there.
+    pub(super) fn authorize(&self, outgoing: &mut Outgoing, token: &HeldToken, scheme: AuthorizationScheme) {
+        outgoing.headers.insert(AUTHORIZATION, token.authorization(scheme).clone());
+        if let Some(batch) = &self.batch {
+            outgoing.body.fill(batch.fill(|scheme| token.authorization(scheme)));
+            let length = outgoing.body.size_hint().lower();
+            outgoing.headers.insert(CONTENT_LENGTH, length.into());
+        }
+    }
+
     /// The request once more, if all of it is there: it had no body, or the whole body was kept.
     pub(super) fn again(&self) -> Option<Outgoing> {
         let body = match &self.upload {
             None => CallerBody::empty(),
+            Some(_) if self.batch.is_some() => CallerBody::to_fill(),
             Some(upload) => CallerBody::again(upload.kept.borrow().whole()?),
         };
-        Some(Outgoing { body, ..self.head.without_body() })
+        let mut again = Outgoing { body, ..self.head.without_body() };
+        // A batch is framed when it is filled.
+        if self.upload.is_some() && self.batch.is_none() {
+            frame(&again.method, &mut again.headers, &again.body);
+        }
+        Some(again)
     }
 
     /// Whether doing it twice is doing it once (RFC 9110 section 9.2.2).

@@ -36,7 +36,7 @@ pub(super) enum Asking {
 
 #[derive(Clone, Copy)]
 struct Refused {
-    /// The token that was refused when a new one was asked for.
+    /// The token that was refused when a new one was asked for, or the one after it where that may be as dead.
     generation: u64,
     /// A newer one was refused as well.
     suppressed: bool,
@@ -50,8 +50,9 @@ impl Refusals {
     }
 
     /// Whether a token that was refused here may be the reason for a login. It is not when a token that is newer
-    /// than one this place asked for was refused too: then the token is not what is wrong.
-    pub(super) fn may_ask(&self, place: Place, generation: u64, now: Instant) -> Asking {
+    /// than one this place asked for was refused too: then the token is not what is wrong. Those up to `unproven` show
+    /// nothing of the kind.
+    pub(super) fn may_ask(&self, place: Place, generation: u64, unproven: u64, now: Instant) -> Asking {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let known = places.get(&place).filter(|known| now.duration_since(known.since) < SUPPRESSION);
         let suppressed = match known {
@@ -66,7 +67,7 @@ impl Refusals {
         {
             places.remove(&oldest);
         }
-        places.insert(place, Refused { generation, suppressed, since: now });
+        places.insert(place, Refused { generation: unproven, suppressed, since: now });
         if suppressed { Asking::SuppressedNow } else { Asking::Allowed }
     }
 
@@ -94,32 +95,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_place_that_refuses_a_fresh_token_asks_for_none_for_a_minute() {
         let refusals = Refusals::default();
-        assert_eq!(refusals.may_ask(HERE, 1, later(0).await), Allowed);
-        assert_eq!(refusals.may_ask(HERE, 1, later(1).await), Allowed, "others meet the same 401");
-        assert_eq!(refusals.may_ask(HERE, 2, later(1).await), SuppressedNow, "the fresh one was refused too");
-        assert_eq!(refusals.may_ask(HERE, 1, later(1).await), Suppressed);
+        assert_eq!(refusals.may_ask(HERE, 1, 1, later(0).await), Allowed);
+        assert_eq!(refusals.may_ask(HERE, 1, 1, later(1).await), Allowed, "others meet the same 401");
+        assert_eq!(
+            refusals.may_ask(HERE, 2, 2, later(1).await),
+            SuppressedNow,
+            "the fresh one was refused too"
+        );
+        assert_eq!(refusals.may_ask(HERE, 1, 1, later(1).await), Suppressed);
         refusals.accepted(HERE);
-        assert_eq!(refusals.may_ask(HERE, 3, later(58).await), Suppressed, "whatever else succeeds");
-        assert_eq!(refusals.may_ask(HERE, 3, later(1).await), Allowed);
+        assert_eq!(refusals.may_ask(HERE, 3, 3, later(58).await), Suppressed, "whatever else succeeds");
+        assert_eq!(refusals.may_ask(HERE, 3, 3, later(1).await), Allowed);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_replay_that_is_accepted_makes_the_next_refusal_a_first_one() {
         let refusals = Refusals::default();
-        assert_eq!(refusals.may_ask(HERE, 1, later(0).await), Allowed);
+        assert_eq!(refusals.may_ask(HERE, 1, 1, later(0).await), Allowed);
         refusals.accepted(HERE);
-        assert_eq!(refusals.may_ask(HERE, 2, later(5).await), Allowed);
+        assert_eq!(refusals.may_ask(HERE, 2, 2, later(5).await), Allowed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_a_login_that_was_under_way_proves_nothing() {
+        let refusals = Refusals::default();
+        assert_eq!(refusals.may_ask(HERE, 1, 2, later(0).await), Allowed);
+        assert_eq!(refusals.may_ask(HERE, 2, 2, later(1).await), Allowed);
+        assert_eq!(refusals.may_ask(HERE, 3, 3, later(1).await), SuppressedNow);
     }
 
     #[tokio::test(start_paused = true)]
     async fn places_do_not_know_of_each_other_and_are_bounded() {
         let refusals = Refusals::default();
-        assert_eq!(refusals.may_ask(HERE, 1, later(0).await), Allowed);
-        assert_eq!(refusals.may_ask(HERE, 2, later(1).await), SuppressedNow);
+        assert_eq!(refusals.may_ask(HERE, 1, 1, later(0).await), Allowed);
+        assert_eq!(refusals.may_ask(HERE, 2, 2, later(1).await), SuppressedNow);
         for number in 2..=MAX_PLACES as u64 + 1 {
-            assert_eq!(refusals.may_ask(Place(number), 2, later(1).await), Allowed);
+            assert_eq!(refusals.may_ask(Place(number), 2, 2, later(1).await), Allowed);
         }
         assert_eq!(refusals.places.lock().unwrap().len(), MAX_PLACES);
-        assert_eq!(refusals.may_ask(HERE, 2, later(0).await), Allowed, "the oldest was forgotten");
+        assert_eq!(refusals.may_ask(HERE, 2, 2, later(0).await), Allowed, "the oldest was forgotten");
     }
 }

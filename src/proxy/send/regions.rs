@@ -37,6 +37,11 @@ impl Elsewhere {
     fn new(original: PathAndQuery) -> Self {
         Self { destination: None, original, remembered: None, doubted: None, followed: false }
     }
+
+    /// The other gateway, at the end of it all.
+    pub(super) fn into_origin(self) -> Option<Arc<Origin>> {
+        self.destination.map(|destination| destination.origin)
+    }
 }
 
 impl<'a> Upstream<'a> {

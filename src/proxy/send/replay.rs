@@ -59,7 +59,8 @@ impl Upstream<'_> {
             return Ok(());
         }
         let place = self.shared.refusals.place(customer, self.route, spare.path());
-        match self.shared.refusals.may_ask(place, generation, Instant::now()) {
+        let unproven = customer.slot.unproven(generation);
+        match self.shared.refusals.may_ask(place, generation, unproven, Instant::now()) {
             Asking::Allowed => {}
             Asking::SuppressedNow => {
                 warn!(
@@ -77,14 +78,27 @@ impl Upstream<'_> {
             Refusal::Replaced => Ok(()),
             Refusal::Deferred(_) => Err(Replay::Deferred),
             Refusal::Refreshing if !replayable => Err(Replay::NotReplayable),
-            Refusal::Refreshing => {
-                let began = Instant::now();
-                let patience = self.live.token.request_timeout;
-                let newer = customer.slot.wait_newer(generation, self.shared.clock, patience).await;
-                exchange.waited += began.elapsed();
-                newer.map(drop).map_err(|_| Replay::RefreshFailed)
-            }
+            Refusal::Refreshing => self.wait_for_login(generation, customer, exchange).await,
         }
+    }
+
+    /// Waits for the token that replaces `generation`. Meanwhile it is not in flight, as far as there is room among
+    /// those that wait for this customer's token: a login that hangs takes no places from other customers.
+    async fn wait_for_login(
+        &self,
+        generation: u64,
+        customer: &Customer,
+        exchange: &mut Exchange,
+    ) -> Result<(), Replay> {
+        let waiting = customer.slot.waiting().enter(self.live.limits.max_queued);
+        if waiting.is_some() {
+            exchange.place = None;
+        }
+        let began = Instant::now();
+        let patience = self.live.token.request_timeout;
+        let newer = customer.slot.wait_newer(generation, self.shared.clock, patience).await;
+        exchange.waited += began.elapsed();
+        newer.map(drop).map_err(|_| Replay::RefreshFailed)
     }
 
     /// Counts a replay that did better, and remembers that a token was all it took.

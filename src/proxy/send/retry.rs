@@ -9,10 +9,9 @@ use tokio::time::Instant;
 
 use super::outgoing::{Outgoing, Spare};
 use super::{Sent, Upstream};
-use crate::error::Failure;
 use crate::exchange::Exchange;
 use crate::metrics::Replay;
-use crate::proxy::queue::{Stay, take_place};
+use crate::proxy::queue::Stay;
 use crate::snapshot::Customer;
 use crate::upstream::body::ResponseBody;
 use crate::wire::retry_after;
@@ -117,17 +116,15 @@ impl Upstream<'_> {
     }
 
     /// Waits as long as an answer asked for, and while the request's gate is closed, as far as its patience goes;
-    /// then it goes anyway and gets Citrix's own answer. Meanwhile it is not in flight; its turn it keeps.
-    ///
-    /// # Errors
-    /// When there is no place in flight afterwards.
+    /// then it goes anyway and gets Citrix's own answer. Its place in flight is given up for a wait; its turn it
+    /// keeps.
     pub(super) async fn wait(
         &self,
         spare: &Spare,
         customer: &Customer,
         patience: &mut Patience,
         exchange: &mut Exchange,
-    ) -> Result<(), Failure> {
+    ) {
         let place = self.shared.gates.place(customer, self.route, spare.path());
         let at_the_gate = |left: Duration| {
             let opens = self.shared.gates.opens(place)?;
@@ -136,10 +133,10 @@ impl Upstream<'_> {
             if affordable { self.shared.gates.stay(place, opens, room) } else { None }
         };
         let Some(mut stay) = patience.stay.take().or_else(|| at_the_gate(patience.left)) else {
-            return Ok(());
+            return;
         };
         exchange.place = None;
-        let waiting = exchange.begin_wait();
+        let _waiting = exchange.begin_wait();
         loop {
             let began = Instant::now();
             tokio::time::sleep_until(stay.until).await;
@@ -148,8 +145,6 @@ impl Upstream<'_> {
             let Some(more) = at_the_gate(patience.left) else { break };
             stay = more;
         }
-        drop(waiting);
-        take_place(self.shared, self.live, exchange)
     }
 
     /// How long an answer asks one to wait. Its body is looked into where the head does not say.

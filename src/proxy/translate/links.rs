@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use crate::proxy::pick_route::Picked;
 use crate::snapshot::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
+use crate::upstream::origin::Origin;
 use crate::upstream::passed::{PassedBody, RewrittenBody};
 use crate::wire::coding::Coding;
 use crate::wire::link_rewrite::{BodyRewriter, Links, forget_bytes, rewrite_headers};
@@ -25,12 +26,17 @@ pub struct Reader<'s> {
 }
 
 impl Reader<'_> {
-    /// Rewrites what links there are. An answer without any costs a look at its head.
-    pub(super) fn rewrite(&self, mut response: Response<ResponseBody>) -> Response<PassedBody> {
+    /// Rewrites what links there are. An answer without any costs a look at its head. `elsewhere` is who answered, if
+    /// not who was asked.
+    pub(super) fn rewrite(
+        &self,
+        mut response: Response<ResponseBody>,
+        elsewhere: Option<&Origin>,
+    ) -> Response<PassedBody> {
         let headers = response.headers_mut();
         let in_head = [LOCATION, CONTENT_LOCATION, LINK].iter().any(|name| headers.contains_key(name));
         let in_body = self.picked.route.config.rewrite_links && is_json(headers);
-        let Some(links) = (in_head || in_body).then(|| self.links()).flatten() else {
+        let Some(links) = (in_head || in_body).then(|| self.links(elsewhere)).flatten() else {
             return response.map(PassedBody::AsIs);
         };
         if in_head {
@@ -50,9 +56,9 @@ impl Reader<'_> {
         })
     }
 
-    fn links(&self) -> Option<Links> {
+    fn links(&self, elsewhere: Option<&Origin>) -> Option<Links> {
         let map = self.snapshot.links(self.customer);
-        let upstream = self.picked.destination.origin.authority.as_str();
+        let upstream = elsewhere.unwrap_or(&self.picked.destination.origin).authority.as_str();
         if let Some(base) = &self.snapshot.live.public_url {
             return Some(Links::new(map, base, upstream));
         }

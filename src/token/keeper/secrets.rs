@@ -92,7 +92,7 @@ pub(super) struct Secrets {
     next: Option<SecretSource>,
     /// The configured one to try first: the one that worked last.
     first: Which,
-    /// What was configured when the secrets were last read for a login.
+    /// What was configured at the start, or when the secrets were last read for a login.
     seen: Fingerprint,
     /// The secret that worked last. Dropping it wipes it.
     proven: Option<Candidate>,
@@ -152,6 +152,12 @@ impl Secrets {
         Reading { candidates, problem }
     }
 
+    /// Takes what is there now as known: at the start no secret is news, and with a token of the cache there is no
+    /// login to be made.
+    pub(super) fn look(&mut self) {
+        self.seen = self.fingerprint().unwrap_or_default();
+    }
+
     /// What the secrets are now; `None` when they cannot change, so that there is no use in looking.
     pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
         let is_file = |which| self.source(which).is_some_and(|source| source.path().is_some());
@@ -193,8 +199,8 @@ impl Secrets {
         self.refused.is_some()
     }
 
-    /// Whether there is a secret now that was not there when they were last read for a login. One that is gone is no
-    /// reason to log in: its file may be about to be written.
+    /// Whether there is a secret now that was not there at the start, or when they were last read for a login. One
+    /// that is gone is no reason to log in: its file may be about to be written.
     pub(super) fn are_news(&self, now: Fingerprint) -> bool {
         [Which::Current, Which::Next]
             .into_iter()

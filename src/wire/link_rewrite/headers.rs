@@ -1,7 +1,7 @@
 //! Links in header fields: `Location` and `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Link` (RFC 8288); and
 //! what else a head says that no longer holds when links in the body changed.
 
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, LINK, LOCATION};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, IF_MATCH, LINK, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{LinkCounts, Links};
@@ -26,6 +26,30 @@ pub fn forget_bytes(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     rewrite_each(headers, &ETAG, |tag| tag.starts_with(b"\"").then(|| [b"W/", tag].concat()));
+}
+
+/// Adds to each weak tag in a request's `If-Match` the strong one it may have been before [`forget_bytes`]: a weak one
+/// matches nothing there (RFC 9110 section 13.1.1), so a change on condition would always fail. One that was weak at
+/// Citrix still stands beside it. What is no list of tags stays as it is.
+pub fn match_former_tags(headers: &mut HeaderMap) {
+    rewrite_each(headers, &IF_MATCH, |list| {
+        let both = tags(list)?.into_iter().flat_map(|tag| [tag.strip_prefix(b"W/"), Some(tag)]);
+        Some(both.flatten().collect::<Vec<_>>().join(&b", "[..]))
+    });
+}
+
+/// The tags of a list (RFC 9110 section 8.8.3); there may be commas in them. `None` when it is no such list.
+fn tags(list: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut tags, mut rest) = (Vec::new(), list);
+    while let Some(start) = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b',')) {
+        rest = &rest[start..];
+        let quote = if rest.starts_with(b"W/") { 2 } else { 0 };
+        let opaque = rest[quote..].strip_prefix(b"\"")?;
+        let (tag, behind) = rest.split_at(quote + opaque.iter().position(|byte| *byte == b'"')? + 2);
+        tags.push(tag);
+        rest = behind;
+    }
+    Some(tags)
 }
 
 /// A name may come with several fields; their order stays.

@@ -67,6 +67,11 @@ impl Logins {
         self.mood.send_replace(Mood::Give);
     }
 
+    /// Not answered any more until [`Logins::give`] or [`Logins::refuse`].
+    pub fn hold_back(&self) {
+        self.mood.send_replace(Mood::Wait);
+    }
+
     pub fn refuse(&self) {
         self.mood.send_replace(Mood::Refuse);
     }

@@ -158,6 +158,22 @@ async fn a_second_redirect_is_the_callers() {
 }
 
 #[tokio::test]
+async fn a_link_without_a_host_leads_to_the_region_that_answered() {
+    let created = "HTTP/1.1 201 Created\r\nLocation: /feature-data/policies/1\r\nContent-Length: 0\r\n\r\n";
+    let eu = Upstream::answering(created).await;
+    let api = leading_to(&eu).await;
+    let gateway = between(&api, &eu).await;
+    for _ in 0..2 {
+        let answer = gateway.raw(post("/accessSecurity/policies", "{}")).await;
+        let there = "/region/eu/feature-data/policies/1".to_owned();
+        assert_eq!((answer.status(), answer.field("location")), (201, Some(there)));
+        eu.request().await;
+    }
+    gateway.raw(get("/region/eu/feature-data/policies/1")).await;
+    assert_eq!(eu.request().await.line(), "GET /feature-data/policies/1 HTTP/1.1");
+}
+
+#[tokio::test]
 async fn a_circle_is_not_walked() {
     let api = Upstream::deciding(|_, request| {
         let host = request.field("host").unwrap();

@@ -82,7 +82,11 @@ fn the_example_has_every_key_there_is_and_no_other() {
 #[test]
 fn the_example_marks_what_is_not_built_and_nothing_else() {
     for Setting { header, line, built } in settings() {
-        let required = if header == "[[route]]" { "prefix = '/a'\nupstream = 'https://a'\n" } else { "" };
+        let required = match header.as_str() {
+            "[[route]]" => "prefix = '/a'\nupstream = 'https://a'\n",
+            "[[caller]]" => "name = 'a'\nnetworks = ['192.0.2.1']\n",
+            _ => "",
+        };
         let key = line.split(' ').next().unwrap();
         let required: String =
             required.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
@@ -109,6 +113,8 @@ fn the_defaults_in_the_example_are_the_defaults() {
             "client_secret",
             "hosts",
             "public_url",
+            "proxy_protocol",
+            "trusted_forwarders",
             "secret_sha256",
             "ca_file",
             "token_url",
@@ -119,7 +125,8 @@ fn the_defaults_in_the_example_are_the_defaults() {
     let mut text = String::new();
     let mut header = String::new();
     for setting in settings() {
-        let off_by_default = ["[[route]]", "[[customer]]", "[listen.tls]"].contains(&setting.header.as_str());
+        let off_by_default =
+            ["[[route]]", "[[customer]]", "[[caller]]", "[listen.tls]"].contains(&setting.header.as_str());
         if !setting.built || off_by_default || !plain(&setting.line) || setting.line.contains("file =") {
             continue;
         }

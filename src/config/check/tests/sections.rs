@@ -121,10 +121,50 @@ fn tls_takes_the_addresses_or_one_of_its_own() {
         ),
         (format!("{files}, address = '127.0.0.1:1'"), "listen.tls.address: 127.0.0.1:1 is listened on twice"),
         (format!("{files}, address = '0.0.0.0:2'"), "listen.tls.address: 0.0.0.0:2 can be reached"),
-        (format!("{files}, client_ca = '{key}'"), "listen.tls.client_ca: not built yet"),
-        (format!("{files}, client_auth = 'required'"), "listen.tls.client_auth: not built yet"),
+        (format!("{files}, client_ca = '/nowhere'"), "listen.tls.client_ca: \"/nowhere\" cannot be read"),
+        (format!("{files}, client_auth = 'required'"), "listen.tls.client_ca: missing"),
+        (
+            format!("{files}, client_ca = '{key}', client_auth = 'yes'"),
+            "\"yes\" is none of optional, required",
+        ),
     ] {
         refused_since(&listen(&tls), why);
+    }
+    let clients = |tls: &str| good(&listen(&format!("{files}{tls}"))).boot.certificate.unwrap().clients;
+    assert_eq!(clients(""), None);
+    for (auth, required) in
+        [("", false), (", client_auth = 'optional'", false), (", client_auth = 'required'", true)]
+    {
+        let asked = clients(&format!(", client_ca = '{key}'{auth}")).unwrap();
+        assert_eq!((asked.ca_file.display().to_string(), asked.required), (key.clone(), required));
+    }
+}
+
+#[test]
+fn peers_are_told_by_their_networks() {
+    for key in ["proxy_protocol", "trusted_forwarders"] {
+        for (value, why) in [
+            ("'10.0.0.0/8'", "is not a list of strings"),
+            ("['balancer']", "\"balancer\" is not a network"),
+            ("['10.0.0.0/33']", "is not a network"),
+            ("['10.0.0.1/8']", "has bits beyond its prefix; the network is 10.0.0.0/8"),
+            ("['::ffff:10.0.0.0/104']", "write it as IPv4"),
+        ] {
+            refused_since(&format!("[listen]\n{key} = {value}"), why);
+        }
+    }
+    let live = good("[listen]\nproxy_protocol = ['10.0.0.0/8', '2001:db8::/32', '192.0.2.1']").live;
+    for (address, inside) in [
+        ("10.255.0.1", true),
+        ("::ffff:10.255.0.1", true),
+        ("11.0.0.1", false),
+        ("2001:db8::1", true),
+        ("192.0.2.1", true),
+        ("192.0.2.2", false),
+        ("::1", false),
+    ] {
+        assert_eq!(live.proxy_protocol.contains(address.parse().unwrap()), inside, "{address}");
+        assert!(!live.trusted_forwarders.contains(address.parse().unwrap()));
     }
 }
 
@@ -245,25 +285,17 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
     const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
     for off in [
         "[insecure]\nallow_anonymous = false",
-        "[limits]\nmax_connections_per_address = 0",
         "[lifecycle]\ndrain_delay = '0s'",
-        "[listen]\nproxy_protocol = []\ntrusted_forwarders = []",
         &format!("{ROUTE}rewrite_links = false"),
     ] {
         good(off);
     }
     for (on, key) in [
-        ("[insecure]\nallow_anonymous = true", "insecure.allow_anonymous"),
-        ("[limits]\nmax_connections_per_address = 1", "limits.max_connections_per_address"),
         ("[lifecycle]\ndrain_delay = '1s'", "lifecycle.drain_delay"),
         ("[upstream]\nproxy_url = 'http://p'", "upstream.proxy_url"),
-        ("[listen]\nproxy_protocol = ['10.0.0.0/8']", "listen.proxy_protocol"),
-        ("[listen]\ntrusted_forwarders = ['10.0.0.0/8']", "listen.trusted_forwarders"),
-        ("[[caller]]\nname = 'a'", "caller"),
         ("[login]", "login"),
     ] {
         refused_since(on, &format!("{key}: not built yet: leave "));
     }
-    refused_since("[insecure]\nallow_anonymous = 1", "1 is neither true nor false");
     refused_since("[limits]\nmax_connections_per_address = 'many'", "is not a whole number");
 }

@@ -85,6 +85,19 @@ async fn a_restart_while_the_token_endpoint_is_down_still_serves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_secret_that_was_there_at_the_start_is_no_news() {
+    let volume = Volume::new().with_a_token().await;
+    let path = volume.folder.path().join("secret");
+    fs::write(&path, "s").unwrap();
+    let kept = volume.keeper_of(credential(secret_file(&path), None), down);
+    seconds(60.0).await;
+    assert_eq!((kept.usable(), kept.logins(), kept.state()), (1, 0, State::Fresh));
+    fs::write(&path, "another").unwrap();
+    seconds(10.0).await;
+    assert_ne!(kept.logins(), 0, "a new one is proven at once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_late_in_the_life_serves_and_logs_in_at_once() {
     let volume = Volume::new().with_a_token().await;
     seconds(3000.0).await;

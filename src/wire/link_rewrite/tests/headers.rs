@@ -1,7 +1,7 @@
-use http::header::{CONTENT_LOCATION, ETAG, LINK, LOCATION, REFERER};
+use http::header::{CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::{forget_bytes, rewrite_headers};
+use super::super::{forget_bytes, match_former_tags, rewrite_headers};
 use super::*;
 
 #[test]
@@ -75,4 +75,28 @@ fn what_a_head_says_about_the_bytes_of_its_body_goes() {
     let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
     left.sort_unstable();
     assert_eq!(left, ["content-encoding", "content-type", "etag"]);
+}
+
+#[test]
+fn rfc9110_13_1_1_weak_tags_in_if_match_get_their_strong_ones_beside_them() {
+    for (given, leaving) in [
+        ("W/\"a\"", "\"a\", W/\"a\""),
+        ("W/\"a,b\",\"c\" , W/\"\"", "\"a,b\", W/\"a,b\", \"c\", \"\", W/\"\""),
+        ("\"a\"", "\"a\""),
+        ("*", "*"),
+        ("", ""),
+        // Not tags: what they mean is Citrix's to say.
+        ("a", "a"),
+        ("W/a", "W/a"),
+        ("w/\"a\"", "w/\"a\""),
+        ("W/\"a", "W/\"a"),
+        ("W/\"a\", b", "W/\"a\", b"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(IF_MATCH, HeaderValue::from_static(given));
+        headers.insert(IF_NONE_MATCH, HeaderValue::from_static(given));
+        match_former_tags(&mut headers);
+        assert_eq!(headers[IF_MATCH], leaving, "{given}");
+        assert_eq!(headers[IF_NONE_MATCH], given);
+    }
 }

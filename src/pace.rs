@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A rate, kept by the generic cell rate algorithm: one number says when the next would come if all came evenly. A
-/// second's worth may come at once.
+/// second's worth may come at once. Shared by all workers, without a lock.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     interval: u64,
     began: Instant,
     /// Nanoseconds since `began`.
@@ -22,26 +22,26 @@ const SECOND: u64 = 1_000_000_000;
 
 impl Pace {
     /// So many a second.
-    pub(super) fn new(per_second: NonZeroU32) -> Self {
+    pub fn new(per_second: NonZeroU32) -> Self {
         let interval = SECOND / u64::from(per_second.get());
         let ahead = interval * u64::from(per_second.get() - 1);
         Self { interval, began: Instant::now(), next: AtomicU64::new(0), ahead }
     }
 
-    /// Lets one go at `now`. Only one at a time may ask: who does holds the turn of a lane.
+    /// Lets one go at `now`.
     ///
     /// # Errors
     /// With how long it is until one may go.
-    pub(super) fn take(&self, now: Instant) -> Result<(), Duration> {
+    pub fn take(&self, now: Instant) -> Result<(), Duration> {
         // In 500 years.
         let now = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
-        let next = self.next.load(Ordering::Relaxed).max(now);
-        let early = next - now;
-        if early > self.ahead {
-            return Err(Duration::from_nanos(early - self.ahead));
-        }
-        self.next.store(next.saturating_add(self.interval), Ordering::Relaxed);
-        Ok(())
+        let mut early = 0;
+        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+            let next = next.max(now);
+            early = next - now;
+            (early <= self.ahead).then_some(next.saturating_add(self.interval))
+        });
+        taken.map(drop).map_err(|_| Duration::from_nanos(early - self.ahead))
     }
 }
 
@@ -81,6 +81,18 @@ mod tests {
         });
         let went: usize = went.sum();
         assert!((900..=915).contains(&went), "{went}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_at_the_same_moment_all_together_get_a_seconds_worth() {
+        let pace = pace(1000);
+        let now = Instant::now();
+        let went: usize = std::thread::scope(|scope| {
+            let ask = || (0..1000).filter(|_| pace.take(now).is_ok()).count();
+            let threads = [(); 4].map(|()| scope.spawn(ask));
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(went, 1000);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,292 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read(body: &str) -> Result<Batch, NotABatch> {
+    Batch::read(&Bytes::copy_from_slice(body.as_bytes()))
+}
+
+fn filled_by(batch: Batch, token: &str) -> String {
+    let [cws, bearer] = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer]
+        .map(|scheme| scheme.header_value(token).unwrap());
+    let pieces = batch.into_template().fill(|scheme| match scheme {
+        AuthorizationScheme::Cws => &cws,
+        AuthorizationScheme::Bearer => &bearer,
+    });
+    String::from_utf8(pieces.concat()).unwrap()
+}
+
+/// What leaves for a body, with `T` as the token.
+fn filled(body: &str) -> String {
+    filled_by(read(body).unwrap_or_else(|error| panic!("{body}: {error}")), "T")
+}
+
+fn with_headers(headers: &str) -> String {
+    format!(r#"{{"Items":[{{"RelativeUrl":"me","Headers":{headers}}}]}}"#)
+}
+
+fn refused(body: &str) -> NotABatch {
+    read(body).err().unwrap_or_else(|| panic!("{body} was read"))
+}
+
+#[test]
+fn paths_of_batches_are_known_on_the_gateway_and_the_direct_hosts() {
+    for path in [
+        "/cvad/manage/$batch",
+        "/Cvad/Manage/$Batch",
+        "/cvad/manage/%24BATCH",
+        "/cvad/manage/$batch/",
+        "/cvad/manage//$batch",
+        "/cvad/manage/x/$batch",
+        "/citrix/orchestration/api/acme/site/$batch",
+        "/Citrix/Orchestration/API/techpreview/acme/site/$batch",
+    ] {
+        assert!(is_batch(path), "{path}");
+    }
+    for path in [
+        "/$batch",
+        "/monitorodata/$batch",
+        "/Citrix/Monitor/OData/v4/Data/$batch",
+        "/cvad/manage",
+        "/cvad/manage/$batches",
+        "/cvad/manage/a$batch",
+        "/cvad/manage/$batch/Machines",
+        "/cvad/management/$batch",
+        "",
+    ] {
+        assert!(!is_batch(path), "{path}");
+    }
+}
+
+#[test]
+fn contract_2_the_scheme_stays_the_callers() {
+    for (value, expected) in [
+        ("Bearer dummy", "Bearer T"),
+        ("bearer dummy", "Bearer T"),
+        ("CwsAuth Bearer=dummy", "CwsAuth Bearer=T"),
+        ("CWSAuth bearer=dummy", "CwsAuth Bearer=T"),
+        ("CWSAuth bearer=   dummy", "CwsAuth Bearer=T"),
+        (r#" cwsauth  BEARER=\"dummy\""#, "CwsAuth Bearer=T"),
+        (r"\u0043wsAuth Bearer=dummy", "CwsAuth Bearer=T"),
+        ("CWSAuth service=key", "CwsAuth Bearer=T"),
+        ("bearer bearer dummy", "Bearer T"),
+        ("Basic ZHVtbXk6", "Bearer T"),
+        ("dummy", "Bearer T"),
+        ("ümläut", "Bearer T"),
+        ("", "Bearer T"),
+    ] {
+        let body = |value: &str| with_headers(&format!(r#"[{{"Name":"Authorization","Value":"{value}"}}]"#));
+        assert_eq!(filled(&body(value)), body(expected), "{value}");
+    }
+}
+
+#[test]
+fn a_token_is_found_however_its_field_is_written() {
+    for (headers, expected) in [
+        (r#"[{"Value":"x","Name":"Authorization"}]"#, r#"[{"Value":"Bearer T","Name":"Authorization"}]"#),
+        (r#"[{"NAME":"AUTHORIZATION","value":"x"}]"#, r#"[{"NAME":"AUTHORIZATION","value":"Bearer T"}]"#),
+        (
+            r#"[{"N\u0061me":"\u0041uthorization","V\u0061lue":"x"}]"#,
+            r#"[{"N\u0061me":"\u0041uthorization","V\u0061lue":"Bearer T"}]"#,
+        ),
+        (
+            "[ { \"Name\" :\t\" Authorization \" , \"Value\" : \"x\\\"\" } ]",
+            "[ { \"Name\" :\t\" Authorization \" , \"Value\" : \"Bearer T\" } ]",
+        ),
+        (
+            r#"[{"Name":"A","Value":"x"},{"x":{"Value":"y"},"Name":"authorization","Value":"x"},{}]"#,
+            r#"[{"Name":"A","Value":"x"},{"x":{"Value":"y"},"Name":"authorization","Value":"Bearer T"},{}]"#,
+        ),
+    ] {
+        assert_eq!(filled(&with_headers(headers)), with_headers(expected));
+    }
+}
+
+#[test]
+fn what_is_no_token_of_an_item_stays() {
+    for body in [
+        &*with_headers(r#"[{"Name":"X-AdminCredential","Value":"Basic x"}]"#),
+        &with_headers(r#"[{"Name":"Proxy-Authorization","Value":"x"},{"Name":null,"Value":1}]"#),
+        &with_headers(r#"[{"Name":"Authorization"},{"Name":"Authorization","Value":null}]"#),
+        &with_headers("null"),
+        &with_headers("[]"),
+        r#"{"Items":[],"Headers":[{"Name":"Authorization","Value":"x"}]}"#,
+        r#"{"Items":[{"RelativeUrl":"me","Body":"{\"Name\":\"Authorization\",\"Value\":\"x\"}"}]}"#,
+        "\u{feff}\r\n{\"Items\": [ {\"RelativeUrl\": \"/me\", \"Method\": null} ] , \"\\ud83d\\ude00\": -1.50e+3}\n",
+    ] {
+        assert_eq!(filled(body), body);
+    }
+}
+
+#[test]
+fn each_operation_is_told_in_order() {
+    let batch = read(
+        r#"{"items":[{"Method":"POST","RelativeUrl":"Machines\/1\/$reboot"},
+            {"relativeurl":"acme/site/me?x=\u00e4","METHOD":"get"},{"RelativeUrl":"about"}]}"#,
+    );
+    let batch = batch.ok().unwrap();
+    let operations: Vec<_> = batch.operations().collect();
+    let expected = [("POST", "Machines/1/$reboot"), ("get", "acme/site/me?x=ä"), ("GET", "about")];
+    assert_eq!(operations, expected);
+}
+
+#[test]
+fn what_cannot_be_read_for_certain_is_refused() {
+    for body in ["", "Items=1", "{'Items':[]}", "{\"Items\":[],}", "{\"Items\":[]/*x*/}", "{\"Items\":[{}"] {
+        assert!(matches!(refused(body), NotABatch::NotJson { line: 1, .. }), "{body}");
+    }
+    assert_eq!(refused("{\"Items\":[]}\n{}"), NotABatch::NotJson { line: 2, column: 1 });
+    let not_utf8 = Batch::read(&Bytes::from_static(b"{\n \"\xff\":1}")).err();
+    assert_eq!(not_utf8, Some(NotABatch::NotJson { line: 2, column: 3 }));
+    let utf16: Vec<u8> = r#"{"Items":[]}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(matches!(Batch::read(&utf16.into()).err(), Some(NotABatch::NotJson { .. })));
+    for body in ["{}", "[]", "1", r#"{"Items":null}"#, r#"{"Items":{}}"#, r#"{"Items":[],"items":[]}"#] {
+        assert_eq!(refused(body), NotABatch::NoItems, "{body}");
+    }
+    for item in [
+        "null",
+        "{}",
+        r#"{"RelativeUrl":1}"#,
+        r#"{"RelativeUrl":"a","relativeURL":"b"}"#,
+        r#"{"RelativeUrl":"\ud800"}"#,
+        r#"{"RelativeUrl":"a","Method":"GET","Method":"POST"}"#,
+        r#"{"RelativeUrl":"a","Headers":{}}"#,
+        r#"{"RelativeUrl":"a","Headers":[null]}"#,
+        r#"{"RelativeUrl":"a","Headers":[],"Headers":[]}"#,
+        r#"{"RelativeUrl":"a","Headers":[{"Name":"A","Name":"Authorization","Value":"x"}]}"#,
+        r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":"x","value":"y"}]}"#,
+        r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":["x"]}]}"#,
+        r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":"x"},
+            {"Name":"authorization","Value":"x"}]}"#,
+    ] {
+        let body = format!(r#"{{"Items":[{{"RelativeUrl":"me"}},{item}]}}"#);
+        assert_eq!(refused(&body), NotABatch::Item(1), "{item}");
+    }
+    let fields = vec![r#"{"Name":"A"}"#; 1001].join(",");
+    assert_eq!(refused(&with_headers(&format!("[{fields}]"))), NotABatch::Item(0));
+    let items = |count| format!(r#"{{"Items":[{}]}}"#, vec![r#"{"RelativeUrl":"me"}"#; count].join(","));
+    assert_eq!(read(&items(MAX_ITEMS)).ok().unwrap().operations().len(), MAX_ITEMS);
+    assert_eq!(refused(&items(MAX_ITEMS + 1)), NotABatch::TooManyItems);
+}
+
+#[test]
+fn deep_nesting_is_no_danger() {
+    let deep = format!(r#"{{"x":{}{},"Items":[]}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
+    assert_eq!(filled(&deep), deep);
+}
+
+#[test]
+fn a_refusal_quotes_nothing() {
+    for body in [
+        r#"{"Items":"s3cret"}"#,
+        r#""s3cret""#,
+        r#"{"Items":[{"RelativeUrl":"s3cret","Headers":"s3cret"}]}"#,
+        r#"{"s3cret":[}"#,
+    ] {
+        let error = refused(body);
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{body}");
+    }
+}
+
+/// The same text in JSON, some of its characters escaped.
+fn spelled(text: &str, escaped: &[bool]) -> String {
+    let escape = |(at, char): (usize, char)| {
+        if escaped.get(at % escaped.len().max(1)).copied().unwrap_or_default() {
+            char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        } else {
+            let quoted = serde_json::to_string(&char.to_string()).unwrap();
+            quoted[1..quoted.len() - 1].to_owned()
+        }
+    };
+    let inside: String = text.chars().enumerate().map(escape).collect();
+    format!("\"{inside}\"")
+}
+
+fn field() -> impl Strategy<Value = (String, String)> {
+    let name = prop_oneof![
+        "[Aa]uthori[zZ]ation",
+        Just("AUTHORIZATION".to_owned()),
+        "[ -~]{0,8}",
+        ".{0,4}".prop_map(|text| format!("X-{text}")),
+    ];
+    let value = prop_oneof!["(Bearer|CwsAuth Bearer=|CWSAUTH bearer= ?)[ -~]{0,9}", ".{0,9}"];
+    (name, value)
+}
+
+proptest! {
+    #[test]
+    fn every_token_is_replaced_and_nothing_else(
+        items in prop::collection::vec((".{0,9}", ".{0,9}", prop::collection::vec(field(), 0..3)), 0..4),
+        escaped in prop::collection::vec(any::<bool>(), 0..7),
+        value_first in any::<bool>(),
+        space in "[ \t\r\n]{0,3}",
+        token in "[!-~\t]{1,30}",
+    ) {
+        let is_token = |name: &str| name.trim().eq_ignore_ascii_case("authorization");
+        let write = |fill: bool| {
+            let items: Vec<_> = items.iter().map(|(url, body, fields)| {
+                let fields: Vec<_> = fields.iter().map(|(name, value)| {
+                    let value = match value.trim_start().to_ascii_lowercase().starts_with("cwsauth") {
+                        _ if !(fill && is_token(name)) => spelled(value, &escaped),
+                        true => serde_json::to_string(&format!("CwsAuth Bearer={token}")).unwrap(),
+                        false => serde_json::to_string(&format!("Bearer {token}")).unwrap(),
+                    };
+                    let name = format!("{}{space}:{}", spelled("Name", &escaped), spelled(name, &escaped));
+                    let value = format!("{}:{space}{value}", spelled("vALUE", &escaped));
+                    let [first, second] = if value_first { [value, name] } else { [name, value] };
+                    format!("{{{first},{space}{second}}}")
+                }).collect();
+                let [url, body] = [url, body].map(|text| spelled(text, &escaped));
+                format!("{{\"Body\":{body},\"RelativeUrl\":{url},{space}\"Headers\":[{}]}}", fields.join(","))
+            }).collect();
+            format!("{space}{{{space}\"Items\":[{}{space}]}}", items.join(","))
+        };
+        let doubled = items.iter().any(|(_, _, fields)| {
+            fields.iter().filter(|(name, _)| is_token(name)).count() > 1
+        });
+        match read(&write(false)) {
+            Ok(batch) => {
+                prop_assert!(!doubled);
+                let told: Vec<_> = batch.operations().map(|(_, url)| url.to_owned()).collect();
+                prop_assert_eq!(told, items.iter().map(|(url, ..)| url.clone()).collect::<Vec<_>>());
+                let left = filled_by(batch, &token);
+                prop_assert_eq!(&left, &write(true));
+                serde_json::from_str::<Value>(&left).unwrap();
+            }
+            Err(error) => prop_assert!(doubled, "{}", error),
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_a_danger(body in prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..60),
+        "[\\[\\]{}\":,nul0-9ItemsName \\\\]{0,60}".prop_map(String::into_bytes),
+    ]) {
+        let body = Bytes::from(body);
+        if let Ok(batch) = Batch::read(&body) {
+            let value = HeaderValue::from_static("x");
+            let left = batch.into_template().fill(|_| &value).concat();
+            let json = left.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&left);
+            prop_assert!(serde_json::from_slice::<Value>(json).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_citrixs_own_client_works() {
+    let item = |number: u32| {
+        json!({
+            "Reference": number.to_string(), "Method": "POST",
+            "RelativeUrl": format!("acme/site/Machines/{number}/$reboot?async=true"),
+            "Headers": [
+                { "Name": "Authorization", "Value": "Bearer dummy" },
+                { "Name": "X-AdminCredential", "Value": "Basic x" },
+            ],
+            "Body": null,
+        })
+    };
+    let body = json!({ "Items": (0..500).map(item).collect::<Vec<_>>() }).to_string();
+    let left = filled(&body);
+    assert_eq!(left, body.replace("dummy", "T"));
+}

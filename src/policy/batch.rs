@@ -1,0 +1,84 @@
+//! Batches (`POST …/$batch`, contract 5): each of their items is judged like a request of its own.
+
+use http::uri::PathAndQuery;
+
+use super::path::{Judged, Unjudgeable, judge, segments};
+use super::{Rules, Verdict};
+use crate::citrix::legacy;
+
+/// The path that the items of a batch are relative to, if the path is that of a batch: `/cvad/manage` of
+/// `/cvad/manage/$batch`, in any letter case, escaped or not. A path that cannot be judged is refused before
+/// somebody asks.
+pub fn base_of(path: &str) -> Option<&str> {
+    let judged = judge(path).ok()?;
+    if !is_batch(&judged) {
+        return None;
+    }
+    // No slash is escaped in a judged path.
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.rfind('/').map(|end| &path[..end])
+}
+
+/// Judges the items of a batch, each with its method and relative URL; the first verdict that is not `Allowed`
+/// is the one on the batch. `base` is of [`base_of`]: `/cvad/manage`.
+pub fn judge_items<'i>(
+    rules: &Rules,
+    base: &str,
+    customer: &str,
+    items: impl IntoIterator<Item = (&'i str, &'i str)>,
+) -> Verdict {
+    let verdicts = items.into_iter().map(|(method, url)| judge_item(rules, base, customer, method, url));
+    verdicts.into_iter().find(|verdict| *verdict != Verdict::Allowed).unwrap_or(Verdict::Allowed)
+}
+
+/// An item is allowed when it is in each place where the upstream may look for it.
+fn judge_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &str) -> Verdict {
+    if rules.are_empty() {
+        return Verdict::Allowed;
+    }
+    let path = url.split('?').next().unwrap_or_default();
+    // Citrix's own clients write `/Machines/…` for what is below the base.
+    let relative = path.strip_prefix('/').unwrap_or(path);
+    let readings = match readings(base, customer, relative) {
+        Ok(readings) => readings,
+        Err(why) => return Verdict::Unjudgeable(why),
+    };
+    let verdicts = readings.iter().map(|path| rules.verdict(method, path, customer));
+    verdicts.into_iter().find(|verdict| *verdict != Verdict::Allowed).unwrap_or(Verdict::Allowed)
+}
+
+/// The paths that a relative path may stand for: below the base; the same without the customer and site that
+/// the direct hosts have in front (contract 5); and from the root, if it looks like that.
+fn readings(base: &str, customer: &str, relative: &str) -> Result<Vec<String>, Unjudgeable> {
+    let below = |relative: &str| match relative {
+        "" => base.to_owned(),
+        _ => format!("{base}/{relative}"),
+    };
+    let rooted = format!("/{relative}");
+    let judged = judge(&rooted)?;
+    if is_batch(&judged) {
+        return Err(Unjudgeable::NestedBatch);
+    }
+    let first = segments(judged.decoded()).next().unwrap_or_default();
+    // RFC 3986 section 4.2: what has a colon in its first segment is no relative reference.
+    if first.contains(':') {
+        return Err(Unjudgeable::AbsoluteItem);
+    }
+    let mut readings = vec![below(relative)];
+    if first.eq_ignore_ascii_case(customer) {
+        readings.push(below(relative.splitn(3, '/').nth(2).unwrap_or_default()));
+    }
+    if segments(base).next().is_some_and(|own| own.eq_ignore_ascii_case(first)) {
+        readings.push(rooted.clone());
+    }
+    if let Ok(target) = PathAndQuery::try_from(rooted)
+        && let Some(today) = legacy::translate(&target)
+    {
+        readings.push(today.target.path().to_owned());
+    }
+    Ok(readings)
+}
+
+fn is_batch(path: &Judged<'_>) -> bool {
+    segments(path.decoded()).last().is_some_and(|name| name.eq_ignore_ascii_case("$batch"))
+}

@@ -1,0 +1,101 @@
+//! How much a caller may do at a time: `max_concurrent` and `max_per_second`, over all workers and without a lock.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::pace::Pace;
+use crate::places::{Place, Places};
+
+/// One caller's own limits.
+#[derive(Debug)]
+pub struct CallerLimits {
+    max_concurrent: Option<NonZeroUsize>,
+    places: Arc<Places>,
+    pace: Option<Pace>,
+}
+
+/// A caller asks for more than it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooMuch {
+    /// As many requests as it may have are being answered.
+    #[error("{0} requests of the caller are being answered already (max_concurrent)")]
+    AtOnce(NonZeroUsize),
+    /// It comes too often; this long until one may go.
+    #[error("the caller sends more requests a second than it may (max_per_second)")]
+    PerSecond(Duration),
+}
+
+impl CallerLimits {
+    /// So many requests at a time, and so many a second, of which a second's worth may come at once; 0: no limit.
+    pub fn new(max_concurrent: usize, max_per_second: u32) -> Self {
+        Self {
+            max_concurrent: NonZeroUsize::new(max_concurrent),
+            places: Arc::default(),
+            pace: NonZeroU32::new(max_per_second).map(Pace::new),
+        }
+    }
+
+    /// Lets a request in. The place, where there is a limit, is to be kept until its answer was read.
+    ///
+    /// # Errors
+    /// When a limit is reached.
+    pub fn enter(&self, now: Instant) -> Result<Option<Place>, TooMuch> {
+        // The place first: it is given back when the pace says no.
+        let place = match self.max_concurrent {
+            Some(limit) => Some(self.places.enter(limit.get()).ok_or(TooMuch::AtOnce(limit))?),
+            None => None,
+        };
+        if let Some(pace) = &self.pace {
+            pace.take(now).map_err(TooMuch::PerSecond)?;
+        }
+        Ok(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn without_limits_everybody_comes_in() {
+        let limits = CallerLimits::new(0, 0);
+        let now = Instant::now();
+        assert!((0..10_000).all(|_| matches!(limits.enter(now), Ok(None))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_free_again_when_its_request_is_over() {
+        let limits = CallerLimits::new(2, 0);
+        let now = Instant::now();
+        let first = limits.enter(now).unwrap();
+        let _second = limits.enter(now).unwrap();
+        assert_eq!(limits.enter(now).unwrap_err(), TooMuch::AtOnce(NonZeroUsize::new(2).unwrap()));
+        drop(first);
+        assert!(limits.enter(now).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_too_often_is_told_when_to_come_back_and_takes_up_no_place() {
+        let limits = CallerLimits::new(3, 2);
+        let now = Instant::now();
+        drop((limits.enter(now).unwrap(), limits.enter(now).unwrap()));
+        let half = Duration::from_millis(500);
+        for _ in 0..10 {
+            assert_eq!(limits.enter(now).unwrap_err(), TooMuch::PerSecond(half));
+        }
+        assert!(limits.enter(now + half).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_too_many_at_a_time_spends_nothing_of_the_rate() {
+        let limits = CallerLimits::new(1, 2);
+        let now = Instant::now();
+        let first = limits.enter(now).unwrap();
+        assert!(matches!(limits.enter(now), Err(TooMuch::AtOnce(_))));
+        drop(first);
+        assert!(limits.enter(now).is_ok());
+    }
+}

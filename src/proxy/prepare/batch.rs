@@ -1,0 +1,105 @@
+//! The body of a `$batch` request, in which tokens stand as well: it is read whole, so that ours take their places
+//! (contract 5). It is held until Citrix has answered, for each attempt may have another token.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::UpstreamRequest;
+use crate::citrix::batch::Batch;
+use crate::error::{Failure, Reason};
+use crate::exchange::Exchange;
+use crate::inbound::body::CallerBody;
+use crate::places::{Place, Places};
+use crate::proxy::Shared;
+use crate::wire::link_rewrite::forget_bytes;
+
+/// Bytes of a batch at most. Items have some hundred.
+const MAX_BATCH: usize = 4 * 1024 * 1024;
+/// Bytes of all batches that are held, over all workers.
+const MAX_HELD: usize = 64 * 1024 * 1024;
+/// How soon a caller should come back when that much is held.
+const COME_BACK: Duration = Duration::from_secs(1);
+
+/// Bytes and the room they take up, which is given back when nobody holds a part of them any more.
+struct Held {
+    bytes: Vec<u8>,
+    room: Place,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads the body of a batch.
+///
+/// # Errors
+/// When it is larger than a batch may be, encoded, or none; when it does not come; when too much is held already.
+pub(in crate::proxy) async fn read_batch(
+    request: &mut UpstreamRequest<'_>,
+    shared: &Shared,
+    exchange: &mut Exchange,
+) -> Result<(), Failure> {
+    refuse_encoded(&request.headers)?;
+    // All of it will be at hand.
+    request.body.keep(0);
+    let began = Instant::now();
+    let read = read_whole(&mut request.body, &shared.batches).await;
+    // The caller's time, not ours.
+    exchange.waited += began.elapsed();
+    let batch = Batch::read(&read?).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    forget_bytes(&mut request.headers);
+    request.headers.remove(TRANSFER_ENCODING);
+    request.body = CallerBody::to_fill();
+    request.batch = Some(Box::new(batch.into_template()));
+    Ok(())
+}
+
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Failure> {
+    let plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return Ok(());
+    }
+    let detail = "a $batch request is read for the tokens in its items; send it without Content-Encoding";
+    Err(Failure::new(Reason::BadRequest, detail))
+}
+
+async fn read_whole(body: &mut CallerBody, held: &Arc<Places>) -> Result<Bytes, Failure> {
+    if body.size_hint().lower() > MAX_BATCH as u64 {
+        return Err(too_large());
+    }
+    let room = held.enter(MAX_HELD).ok_or_else(crowded)?;
+    let mut held = Held { bytes: Vec::new(), room };
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        // Trailers would be about bytes that change.
+        let Ok(piece) = frame?.into_data() else { continue };
+        if held.bytes.len() + piece.len() > MAX_BATCH {
+            return Err(too_large());
+        }
+        if !held.room.widen(piece.len(), MAX_HELD) {
+            return Err(crowded());
+        }
+        held.bytes.extend_from_slice(&piece);
+    }
+    held.bytes.shrink_to_fit();
+    Ok(Bytes::from_owner(held))
+}
+
+fn too_large() -> Failure {
+    let detail = format!("a $batch request may have {MAX_BATCH} bytes at most (4 MiB); send several");
+    Failure::new(Reason::BodyTooLarge, detail)
+}
+
+fn crowded() -> Failure {
+    let detail = format!("{MAX_HELD} bytes of $batch requests are being answered already (64 MiB)");
+    Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK)
+}

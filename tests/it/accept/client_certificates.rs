@@ -1,0 +1,122 @@
+//! Certificates that callers show (design 3.1 `listen.tls`).
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::pki::{Authority, Files, tls_client_of};
+use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get_with, soon};
+
+/// The status of an answer; 0 when the caller was turned away in the handshake.
+async fn status(gateway: &Gateway, tls: &Arc<ClientConfig>) -> u16 {
+    status_with(gateway, tls, "").await
+}
+
+async fn status_with(gateway: &Gateway, tls: &Arc<ClientConfig>, fields: &str) -> u16 {
+    let socket = soon(TcpStream::connect(gateway.address())).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let Ok(stream) = soon(TlsConnector::from(Arc::clone(tls)).connect(name, socket)).await else {
+        return 0;
+    };
+    // In TLS 1.3 the caller learns of it when he reads.
+    let mut wire = Wire::new(stream);
+    wire.write(get_with("/", fields)).await;
+    let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();
+    answer.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
+}
+
+struct Scene {
+    ours: Authority,
+    known: Authority,
+    stranger: Authority,
+    files: Files,
+    _upstream: Upstream,
+    gateway: Gateway,
+}
+
+impl Scene {
+    async fn new(client_auth: &str) -> Self {
+        let [ours, known, stranger] = ["ours", "known", "stranger"].map(Authority::new);
+        let files = Files::new(&ours.issue("gateway", &["localhost"]));
+        let upstream = Upstream::answering(OK).await;
+        let toml = files.toml_for_callers_of(&known, client_auth);
+        let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
+        Self { ours, known, stranger, files, _upstream: upstream, gateway }
+    }
+
+    /// A caller that `authority` has given a certificate.
+    fn caller_of(&self, authority: &Authority) -> Arc<ClientConfig> {
+        tls_client_of(&self.ours, Some(&authority.issue("splunk", &["splunk.example.net"])))
+    }
+}
+
+#[tokio::test]
+async fn who_must_show_a_certificate_is_turned_away_without_one() {
+    let scene = Scene::new("required").await;
+    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.known)).await, 200);
+    assert_eq!(status(&scene.gateway, &tls_client_of(&scene.ours, None)).await, 0);
+    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.stranger)).await, 0);
+}
+
+#[tokio::test]
+async fn who_may_show_a_certificate_is_served_without_one_but_not_with_a_wrong_one() {
+    let scene = Scene::new("optional").await;
+    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.known)).await, 200);
+    assert_eq!(status(&scene.gateway, &tls_client_of(&scene.ours, None)).await, 200);
+    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.stranger)).await, 0);
+}
+
+#[tokio::test]
+async fn authorities_that_change_are_followed_and_sessions_of_the_old_are_not_resumed() {
+    let scene = Scene::new("required").await;
+    let (before, after) = (scene.caller_of(&scene.known), scene.caller_of(&scene.stranger));
+    assert_eq!(status(&scene.gateway, &before).await, 200);
+    scene.files.write("client-ca.pem", &scene.stranger.pem());
+    scene.gateway.app().inbound_tls().unwrap().look_now();
+    eventually("the new authority is trusted", || async { status(&scene.gateway, &after).await == 200 })
+        .await;
+    assert_eq!(status(&scene.gateway, &before).await, 0, "though it has a ticket");
+}
+
+#[tokio::test]
+async fn a_caller_may_be_known_by_its_certificate_and_a_page_in_its_browser_may_not() {
+    let [ours, known] = ["ours", "known"].map(Authority::new);
+    let files = Files::new(&ours.issue("gateway", &["localhost"]));
+    let upstream = Upstream::answering(OK).await;
+    // The SHA-256 of "secret".
+    let blocks = "[[caller]]\nname = \"subject\"\nclient_certificate = \"CN=splunk\"\n\
+        [[caller]]\nname = \"both\"\nclient_certificate = \"both.example.net\"\n\
+        secret_sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n";
+    let toml = blocks.to_owned() + &files.toml_for_callers_of(&known, "optional");
+    let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
+    let of = |name: &str, dns: &[&str]| tls_client_of(&ours, Some(&known.issue(name, dns)));
+    let (splunk, both, other) =
+        (of("splunk", &[]), of("x", &["both.example.net"]), of("other", &["other.example.net"]));
+    let nobody = tls_client_of(&ours, None);
+    let (key, page) = ("X-Api-Key: secret\r\n", "Origin: https://evil.example\r\n");
+    for (tls, fields, expected) in [
+        (&splunk, "", 200),
+        (&splunk, "Authorization: CwsAuth Bearer=stale\r\n", 200),
+        (&splunk, "X-Api-Key: wrong\r\n", 401),
+        (&splunk, key, 401),
+        (&splunk, page, 403),
+        (&both, key, 200),
+        (&both, "", 401),
+        (&other, "", 401),
+        (&other, key, 401),
+        (&nobody, "", 401),
+        (&nobody, key, 401),
+    ] {
+        assert_eq!(status_with(&gateway, tls, fields).await, expected, "{fields}");
+    }
+    let metrics = gateway.metrics().await;
+    for line in [
+        r#"{caller="subject",code="200",method="GET",route="/"} 2"#,
+        r#"{caller="both",code="200",method="GET",route="/"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+}

@@ -1,0 +1,201 @@
+//! PROXY protocol v2, byte for byte (design 3.1 `proxy_protocol`, <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use http::Request;
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::pki::{Authority, Files, tls_client_of};
+use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, http2_over, soon};
+
+const LISTED: &str = "[listen]\nproxy_protocol = [\"127.0.0.0/8\"]\n";
+const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const ERRORS: &str = "citrix_auth_proxy_proxy_protocol_errors_total";
+
+/// A header of version 2: command and family as they stand, then addresses and the rest.
+fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length, rest].concat()
+}
+
+/// That of a caller on TCP over IPv4.
+fn from(address: &str) -> Vec<u8> {
+    let address: Ipv4Addr = address.parse().unwrap();
+    header(0x21, 0x11, &[&address.octets()[..], &[10, 0, 0, 1, 0x30, 0x39, 0x1f, 0x90]].concat())
+}
+
+async fn listed(more: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with(LISTED).with(more).start().await;
+    (gateway, upstream)
+}
+
+async fn errors(gateway: &Gateway, count: usize) {
+    let line = format!("{ERRORS} {count}\n");
+    eventually(&line, || async { gateway.metrics().await.contains(&line) }).await;
+}
+
+#[tokio::test]
+async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
+    let (gateway, _upstream) = listed("").await;
+    let notes = [&[203, 0, 113, 9, 10, 0, 0, 1, 1, 1, 2, 2][..], &[0x04, 0, 2, 9, 9]].concat();
+    for header in [
+        from("127.0.0.1"),
+        header(0x21, 0x11, &[&[127, 0, 0, 1][..], &notes[4..]].concat()),
+        // A health check of the balancer's own.
+        header(0x20, 0x00, &[]),
+    ] {
+        assert_eq!(gateway.raw([&header[..], get("/").as_bytes()].concat()).await.status(), 200);
+        // Each byte in a packet of its own.
+        let mut wire = gateway.connect().await;
+        for byte in &header {
+            wire.write([*byte]).await;
+        }
+        wire.write(get("/")).await;
+        assert_eq!(wire.answer().await.status(), 200);
+    }
+    errors(&gateway, 0).await;
+}
+
+#[tokio::test]
+async fn a_balancer_on_this_machine_lends_nobody_its_loopback_address() {
+    let (gateway, upstream) = listed("").await;
+    let elsewhere: std::net::Ipv6Addr = "2001:db8::9".parse().unwrap();
+    let elsewhere = [&elsewhere.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
+    for header in [from("203.0.113.9"), from("10.0.0.9"), header(0x21, 0x21, &elsewhere)] {
+        let answer = gateway.raw([&header[..], get("/").as_bytes()].concat()).await;
+        answer.problem(403, "caller_forbidden");
+    }
+    upstream.got_nothing().await;
+    let mapped: std::net::Ipv6Addr = "::ffff:127.0.0.1".parse().unwrap();
+    let mapped = [&mapped.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
+    let answer = gateway.raw([&header(0x21, 0x21, &mapped)[..], get("/").as_bytes()].concat()).await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_listed_peer_that_sends_no_header_is_closed_without_a_word() {
+    let (gateway, upstream) = listed("").await;
+    let unix = header(0x21, 0x31, &[0; 216]);
+    let wrong: &[&[u8]] = &[
+        SIMPLE.as_bytes(),
+        b"\r\n\r\n\0\r\nQUIX\n",
+        b"PROXY TCP4 127.0.0.1 10.0.0.1 12345 8080\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        &header(0x11, 0x11, &[0; 12]),
+        &header(0x21, 0x11, &[0; 11]),
+        &header(0x21, 0x11, &[0; 4081]),
+        // Callers without an address: the balancer's may not stand for theirs.
+        &header(0x21, 0x00, &[]),
+        &[&unix[..], SIMPLE.as_bytes()].concat(),
+    ];
+    for (already, bytes) in wrong.iter().enumerate() {
+        let mut wire = gateway.connect().await;
+        wire.write(bytes).await;
+        wire.closed().await;
+        errors(&gateway, already + 1).await;
+    }
+    // One that looks whether the port is open is none of them.
+    drop(gateway.connect().await);
+    gateway.raw([&from("127.0.0.1")[..], get("/").as_bytes()].concat()).await;
+    errors(&gateway, wrong.len()).await;
+    upstream.request().await;
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_header_that_stalls_is_given_up() {
+    let (gateway, _upstream) = listed("[limits]\nheader_read_timeout = \"50ms\"").await;
+    for beginning in [&[][..], b"\r\n\r\n", &from("127.0.0.1")[..20]] {
+        let mut wire = gateway.connect().await;
+        wire.write(beginning).await;
+        wire.closed().await;
+    }
+    errors(&gateway, 3).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_listed_has_nothing_to_tell() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with("[listen]\nproxy_protocol = [\"192.0.2.0/24\"]").start().await;
+    let mut wire = gateway.connect().await;
+    wire.write([&from("127.0.0.1")[..], get("/").as_bytes()].concat()).await;
+    assert!(wire.rest().await.starts_with(b"HTTP/1.1 400 "));
+    upstream.got_nothing().await;
+    errors(&gateway, 0).await;
+    assert_eq!(gateway.raw(get("/")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_header_comes_before_tls_and_before_http2() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&authority.issue("gateway", &["localhost"]));
+    let (gateway, _upstream) = listed(&files.toml("")).await;
+    let mut socket = soon(TcpStream::connect(gateway.address())).await.unwrap();
+    socket.write_all(&from("127.0.0.1")).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(tls_client_of(&authority, None)).connect(name, socket);
+    let mut wire = Wire::new(soon(stream).await.unwrap());
+    wire.write(get("/")).await;
+    assert_eq!(wire.answer().await.status(), 200);
+
+    let (gateway, _upstream) = listed("").await;
+    let mut socket = soon(TcpStream::connect(gateway.address())).await.unwrap();
+    socket.write_all(&from("127.0.0.1")).await.unwrap();
+    let mut http2 = http2_over(socket).await;
+    let request = Request::get("http://localhost/").body(()).unwrap();
+    let (response, _) = http2.send_request(request, true).unwrap();
+    assert_eq!(soon(response).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_no_header() {
+    let (gateway, _upstream) = listed("[limits]\nheader_read_timeout = \"300ms\"").await;
+    let mut silent = gateway.connect().await;
+    gateway.into_app().drain(Duration::from_secs(20)).await;
+    silent.closed().await;
+}
+
+#[tokio::test]
+async fn connections_are_limited_by_the_address_that_was_told() {
+    let (gateway, _upstream) = listed("[limits]\nmax_connections_per_address = 1").await;
+    let connect = async |address: &str| {
+        let mut wire = gateway.connect().await;
+        wire.write(from(address)).await;
+        wire.write(SIMPLE).await;
+        let answer = wire.answer().await;
+        (answer, wire)
+    };
+    let (answer, first) = connect("127.0.0.1").await;
+    assert_eq!(answer.status(), 200);
+    let (answer, mut refused) = connect("127.0.0.1").await;
+    answer.problem(503, "overloaded");
+    assert!(answer.text().contains("limits.max_connections_per_address"));
+    refused.closed().await;
+    assert_eq!(connect("127.0.0.2").await.0.status(), 200);
+    drop(first);
+    eventually("the place is free again", || async { connect("127.0.0.1").await.0.status() == 200 }).await;
+}
+
+#[tokio::test]
+async fn networks_of_callers_are_judged_by_the_address_that_is_told() {
+    for (more, admitted, refused) in [
+        ("[[caller]]\nname = \"far\"\nnetworks = [\"203.0.113.0/24\"]", "203.0.113.9", Some("203.0.114.9")),
+        ("[[caller]]\nname = \"far\"\nnetworks = [\"203.0.113.0/24\"]", "203.0.113.10", Some("127.0.0.1")),
+        ("", "127.0.0.1", Some("203.0.113.9")),
+        ("[insecure]\nallow_anonymous = true", "203.0.113.9", None),
+    ] {
+        let (gateway, _upstream) = listed(more).await;
+        let admitted = [&from(admitted)[..], get("/").as_bytes()].concat();
+        assert_eq!(gateway.raw(admitted).await.status(), 200, "{more}");
+        if let Some(refused) = refused {
+            let refused = [&from(refused)[..], get("/").as_bytes()].concat();
+            gateway.raw(refused).await.problem(403, "caller_forbidden");
+        }
+    }
+}

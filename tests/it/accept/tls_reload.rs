@@ -1,0 +1,142 @@
+//! Certificates that change while the gateway runs (design 3.2).
+
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::harness::pki::{Authority, Files, Issued, tls_client_of};
+use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, soon};
+
+async fn connect(address: &str, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
+    let socket = soon(TcpStream::connect(address)).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    soon(TlsConnector::from(Arc::clone(tls)).connect(name, socket)).await.unwrap()
+}
+
+/// The certificate that a new caller is shown.
+async fn shown(gateway: &Gateway, authority: &Authority) -> CertificateDer<'static> {
+    let stream = connect(&gateway.address(), &tls_client_of(authority, None)).await;
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+async fn takes(gateway: &Gateway, authority: &Authority, issued: &Issued) {
+    gateway.app().inbound_tls().unwrap().look_now();
+    let expected = issued.der();
+    eventually("the new certificate is shown", || async { shown(gateway, authority).await == expected })
+        .await;
+}
+
+fn localhost(authority: &Authority) -> Issued {
+    authority.issue("gateway", &["localhost"])
+}
+
+#[tokio::test]
+async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&localhost(&authority));
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
+        .with(&files.toml(""))
+        .start()
+        .await;
+    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let (address, over, answered) = (gateway.address(), Arc::clone(&over), Arc::clone(&answered));
+        // Some resume their sessions, one shakes hands in full each time, and one keeps its connection.
+        let shared = tls_client_of(&authority, None);
+        let authority = authority.pem();
+        callers.spawn(async move {
+            let mut kept = Wire::new(connect(&address, &shared).await);
+            while !over.load(Ordering::Relaxed) {
+                if number == 0 {
+                    kept.write("GET /kept HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+                    assert_eq!(kept.answer().await.status(), 200);
+                } else {
+                    let fresh = Arc::new(crate::harness::tls_client(Some(&authority), &[]));
+                    let tls = if number == 1 { &fresh } else { &shared };
+                    let mut wire = Wire::new(connect(&address, tls).await);
+                    wire.write(get("/")).await;
+                    assert_eq!(wire.answer().await.status(), 200);
+                }
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for _ in 0..50 {
+        let next = localhost(&authority);
+        files.replace(&next);
+        takes(&gateway, &authority, &next).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    let answered = answered.load(Ordering::Relaxed);
+    assert!(answered > 50, "{answered} requests are no load");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_swapped_behind_a_symlink_is_seen() {
+    let authority = Authority::new("authority");
+    let (old, new) = (localhost(&authority), localhost(&authority));
+    let files = Files::new(&old);
+    // As a secret is mounted in Kubernetes: the files lead through a link to a folder that is exchanged whole.
+    for (folder, issued) in [("..1", &old), ("..2", &new)] {
+        std::fs::create_dir(files.path(folder)).unwrap();
+        files.write(&format!("{folder}/tls.crt"), &issued.certificate);
+        files.write(&format!("{folder}/tls.key"), &issued.key);
+    }
+    symlink("..1", files.path("..data")).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        std::fs::remove_file(files.path(name)).unwrap();
+        symlink(format!("..data/{name}"), files.path(name)).unwrap();
+    }
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with(&files.toml("")).start().await;
+    assert_eq!(shown(&gateway, &authority).await, old.der());
+    symlink("..2", files.path("..data_tmp")).unwrap();
+    std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
+    takes(&gateway, &authority, &new).await;
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_across_a_change() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&localhost(&authority));
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with(&files.toml("")).start().await;
+    let tls = tls_client_of(&authority, None);
+    let mut wire = Wire::new(connect(&gateway.address(), &tls).await);
+    // Tickets come with the answer.
+    wire.write(get("/")).await;
+    assert_eq!(wire.answer().await.status(), 200);
+    let next = localhost(&authority);
+    files.replace(&next);
+    takes(&gateway, &authority, &next).await;
+    let stream = connect(&gateway.address(), &tls).await;
+    assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+}
+
+#[tokio::test]
+async fn the_end_of_the_certificate_is_a_metric() {
+    let authority = Authority::new("authority");
+    let files = Files::new(&localhost(&authority));
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).with(&files.toml("")).start().await;
+    // rcgen's certificates last until the year 4096.
+    let metrics = gateway.metrics().await;
+    assert!(
+        metrics.contains("\ncitrix_auth_proxy_certificate_expiry_timestamp_seconds 67090118400\n"),
+        "{metrics}"
+    );
+    let plain = Gateway::in_front_of(&upstream).start().await;
+    assert!(!plain.metrics().await.contains("certificate_expiry"));
+}

@@ -1,0 +1,321 @@
+//! `$batch`: the tokens that callers put into the items of a request are replaced by ours (contract 5).
+
+use bytes::Bytes;
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::harness::{Cloud, Gateway, Message, OK, Plan, SITE, TOKEN, Upstream, client, eventually, soon};
+
+const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+const MIB: usize = 1024 * 1024;
+
+/// A gateway that need not ask for the site.
+fn in_front_of(upstream: &Upstream) -> Plan {
+    Gateway::in_front_of(upstream).set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
+}
+
+/// Two items in a spelling of their own, with these tokens.
+fn batch(bearer: &str, cws: &str) -> String {
+    format!(
+        "{{ \"Items\":[\r\n{{\"Headers\":[{{\"Name\":\"authorization\",\"Value\":\"{bearer}\"}},\
+         {{\"Name\":\"X-AdminCredential\",\"Value\":\"Basic x\"}}],\"RelativeUrl\":\"me\", \"Reference\":\"0\"}},\
+         {{\"RelativeUrl\":\"Machines\\/1\\/$reboot\",\"Method\":\"POST\",\"Headers\":[{{\"Value\":\"{cws}\",\
+         \"Name\":\"AUTHORIZATION\"}}],\"Body\":\"{{\\u00e4}}\"}}]\t}}\n"
+    )
+}
+
+/// As callers send it, with tokens of old.
+fn dummy() -> String {
+    batch("bearer an-old-token", "CWSAuth bearer= an-old-token")
+}
+
+/// As it is to leave with the gateway's n-th token.
+fn with_token(number: usize) -> String {
+    batch(&format!("Bearer {TOKEN}{number}"), &format!("CwsAuth Bearer={TOKEN}{number}"))
+}
+
+fn post_with(path: &str, fields: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn post(path: &str, body: &str) -> String {
+    post_with(path, "", body)
+}
+
+fn chunked(path: &str, body: &str) -> String {
+    let (first, second) = body.split_at(body.len() / 3);
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n\
+         {second}\r\n0\r\nContent-MD5: x\r\n\r\n",
+        first.len(),
+        second.len()
+    )
+}
+
+#[track_caller]
+fn left_with(request: &Message, number: usize) {
+    assert_eq!(request.text(), with_token(number));
+    assert_eq!(request.field("content-length"), Some(with_token(number).len().to_string()));
+    assert!(!request.has("transfer-encoding"));
+    assert_eq!(request.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}{number}")));
+}
+
+/// As many bytes of items that all name a token.
+fn large(bytes: usize) -> String {
+    let item = r#"{"RelativeUrl":"me","Headers":[{"Name":"Authorization","Value":"Bearer x"}],"Body":""#;
+    let filler = "x".repeat(4096);
+    let item = format!("{item}{filler}\"}}");
+    let count = (bytes - 64) / (item.len() + 1);
+    let mut batch = format!("{{\"Items\":[{}]", vec![item; count].join(","));
+    batch += &" ".repeat(bytes - batch.len() - 1);
+    batch + "}"
+}
+
+#[tokio::test]
+async fn contract_5_nested_tokens_are_ours_and_all_else_stays() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = in_front_of(&upstream).start().await;
+    let digests = "Content-Digest: sha-256=:x:\r\nContent-MD5: x\r\nContent-Type: application/json\r\n";
+    for request in [
+        post("/cvad/manage/$batch?async=true", &dummy()),
+        post_with("/cvad/manage/$batch?async=true", digests, &dummy()),
+        chunked("/cvad/manage/$batch?async=true", &dummy()),
+    ] {
+        assert_eq!(gateway.raw(request).await.status(), 200);
+        let left = upstream.request().await;
+        assert_eq!(left.line(), "POST /cvad/manage/$batch?async=true HTTP/1.1");
+        left_with(&left, 1);
+        assert!(!left.has("content-digest") && !left.has("content-md5"));
+    }
+}
+
+#[tokio::test]
+async fn batches_are_known_on_every_way_to_cvad() {
+    let (api, other) = (Upstream::answering(OK).await, Upstream::answering(OK).await);
+    let route = |prefix: &str| format!("[[route]]\nprefix = \"{prefix}\"\nupstream = \"{}\"\n", other.url());
+    let routes: String = ["/direct/acme", "/region/eu"].map(route).concat();
+    let gateway = in_front_of(&api).with(&routes).start().await;
+    for (path, upstream, leaving) in [
+        ("/cvad/manage/%24Batch", &api, "/cvad/manage/%24Batch"),
+        ("/cvadapis/$batch", &api, "/cvad/manage/$batch"),
+        (&format!("/Citrix/orchestration/api/acme/{SITE}/$batch"), &api, "/cvad/manage/$batch"),
+        ("/region/eu/cvad/manage/$batch", &other, "/cvad/manage/$batch"),
+        (
+            "/direct/acme/citrix/orchestration/api/acme/site/$batch",
+            &other,
+            "/citrix/orchestration/api/acme/site/$batch",
+        ),
+    ] {
+        assert_eq!(gateway.raw(post(path, &dummy())).await.status(), 200, "{path}");
+        let left = upstream.request().await;
+        assert_eq!(left.line(), format!("POST {leaving} HTTP/1.1"));
+        left_with(&left, 1);
+    }
+    for path in ["/cvad/manage/Machines", "/monitorodata/$batch", "/x/$batch"] {
+        for body in [&*dummy(), "no JSON"] {
+            assert_eq!(gateway.raw(chunked(path, body)).await.status(), 200, "{path}");
+            assert_eq!(api.request().await.text(), body);
+        }
+    }
+    // Without a body there is nothing to replace.
+    assert_eq!(gateway.raw(post("/cvad/manage/$batch", "")).await.status(), 200);
+    assert_eq!(api.request().await.field("content-length").as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn a_replay_carries_the_new_token_inside_as_well() {
+    let refuses_the_first = |request: &Message| request.text().contains(&format!("{TOKEN}1"));
+    let upstream =
+        Upstream::deciding(
+            move |_, request| {
+                if refuses_the_first(request) { UNAUTHORIZED.into() } else { OK.into() }
+            },
+        )
+        .await;
+    // Whatever room there is for other bodies.
+    let gateway = in_front_of(&upstream).with("[limits]\nreplay_buffer_bytes = 0").start().await;
+    assert_eq!(gateway.raw(post("/cvad/manage/$batch", &dummy())).await.status(), 200);
+    left_with(&upstream.request().await, 1);
+    left_with(&upstream.request().await, 2);
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_sent_again_where_it_was_asked_to_wait_or_go() {
+    let other = Upstream::answering(OK).await;
+    let elsewhere = format!("{}/cvad/manage/$batch", other.url());
+    let moved =
+        format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n");
+    let wait = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+    let upstream =
+        Upstream::scripted(move |number| if number == 1 { wait.into() } else { moved.clone().into() });
+    let upstream = upstream.await;
+    let route = format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", other.url());
+    let gateway = in_front_of(&upstream).with(&route).start().await;
+    assert_eq!(gateway.raw(post("/cvad/manage/$batch", &dummy())).await.status(), 200);
+    left_with(&upstream.request().await, 1);
+    left_with(&upstream.request().await, 1);
+    left_with(&other.request().await, 1);
+}
+
+#[tokio::test]
+async fn a_batch_on_a_connection_that_turns_out_dead_goes_out_on_another() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = in_front_of(&upstream).start().await;
+    for _ in 0..2 {
+        let mut caller = gateway.connect().await;
+        caller.write(post("/cvad/manage/$batch", &dummy())).await;
+        let mut wire = upstream.connection().await;
+        left_with(&wire.request().await, 1);
+        wire.write(OK).await;
+        assert_eq!(caller.answer().await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_is_told_to_send_its_batch() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = in_front_of(&upstream).start().await;
+    let request = post_with("/cvad/manage/$batch", "Expect: 100-continue\r\n", &dummy());
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let mut caller = gateway.connect().await;
+    caller.write(format!("{head}\r\n\r\n")).await;
+    assert_eq!(caller.head().await.status(), 100);
+    caller.write(body).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    left_with(&upstream.request().await, 1);
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_no_batch_is_refused_before_anything_leaves() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"50ms\"").start().await;
+    let path = "/cvad/manage/$batch";
+    let declared =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 4 * MIB + 1);
+    for request in [declared, chunked(path, &large(4 * MIB + 1))] {
+        let problem = gateway.raw(request).await.problem(413, "body_too_large");
+        assert!(problem["detail"].as_str().unwrap().contains("4194304"), "{problem}");
+    }
+    for (request, said) in [
+        (post_with(path, "Content-Encoding: gzip\r\n", &dummy()), "Content-Encoding"),
+        (post(path, "{\"Items\":"), "JSON"),
+        (post(path, "{}"), "Items"),
+        (post(path, r#"{"Items":[{}]}"#), "item 0"),
+        (chunked(path, ""), "JSON"),
+    ] {
+        let problem = gateway.raw(request).await.problem(400, "bad_request");
+        assert!(problem["detail"].as_str().unwrap().contains(said), "{problem}");
+    }
+    let half = post(path, &dummy());
+    gateway.raw(&half[..half.len() - 9]).await.problem(408, "request_timeout");
+    upstream.got_nothing().await;
+    assert_eq!(gateway.app().shared().batches.taken(), 0);
+}
+
+#[tokio::test]
+async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = in_front_of(&upstream).start().await;
+    let (mut caller, body) = (gateway.connect().await, large(4 * MIB));
+    caller.write(post("/cvad/manage/$batch", &body)).await;
+    let mut wire = upstream.connection().await;
+    let left = soon(wire.request()).await;
+    assert!(left.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")), "it changed on the way");
+    let batches = &gateway.app().shared().batches;
+    assert_eq!(batches.taken(), 4 * MIB + 1);
+    // Others have taken the rest.
+    let mut others = batches.enter(64 * MIB).unwrap();
+    assert!(others.widen(60 * MIB - 10, 64 * MIB));
+    let refused = gateway.raw(post("/cvad/manage/$batch", &dummy())).await;
+    refused.problem(503, "overloaded");
+    assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
+    wire.write(OK).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    drop(others);
+    eventually("the room is free", || async { batches.taken() == 0 }).await;
+}
+
+/// What the cloud answers to items, all with a dummy for a token.
+async fn items_answered(gateway: &Gateway, path: &str, urls: &[&str]) -> Vec<Value> {
+    let item = |url: &&str| {
+        let (method, url) = url.split_once(' ').unwrap();
+        let dummy = json!([{ "Name": "Authorization", "Value": "Bearer dummy" }]);
+        json!({ "Reference": "r", "Method": method, "RelativeUrl": url, "Headers": dummy })
+    };
+    let body = json!({ "Items": urls.iter().map(item).collect::<Vec<_>>() }).to_string();
+    let request = client().post(gateway.url(path)).header("content-type", "application/json; charset=utf-8");
+    let answer = request.header("authorization", "Bearer dummy").body(body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    answer["Items"].as_array().unwrap().clone()
+}
+
+fn codes(items: &[Value]) -> Vec<u64> {
+    items.iter().map(|item| item["Code"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn at_citrix_every_item_is_authorized_also_after_a_revocation() {
+    let cloud = Cloud::start().await;
+    for http2 in ["auto", "never"] {
+        let toml = format!("[upstream]\nhttp2 = \"{http2}\"\n[token]\nmin_forced_interval = \"1ms\"");
+        let gateway = Gateway::in_front_of_cloud(&cloud).with(&toml).start().await;
+        let urls = ["GET me", "GET Machines?limit=2", "POST Machines/m/$reboot?async=true"];
+        for _ in 0..3 {
+            let items = items_answered(&gateway, "/cvad/manage/$batch", &urls).await;
+            assert_eq!(codes(&items), [200, 200, 202], "{items:?}");
+            // The job is followed where the answer says it is.
+            let location = &items[2]["Headers"][0];
+            assert_eq!(location["Name"], "Location");
+            let job = location["Value"].as_str().unwrap();
+            assert!(job.starts_with(&gateway.url("/cvad/manage/Jobs/")), "{job}");
+            let job = client().get(job).send().await.unwrap();
+            assert_eq!(job.status(), 200);
+            cloud.emulator.revoke_all();
+        }
+    }
+    assert_eq!(cloud.emulator.stats().refused_batch_items, 0);
+}
+
+#[tokio::test]
+async fn a_batch_goes_through_from_http2_to_http2() {
+    let cloud = Cloud::start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
+    let mut http2 = gateway.http2().await;
+    let body = json!({ "Items": [{ "RelativeUrl": "me", "Headers": [
+        { "Name": "Authorization", "Value": "CwsAuth Bearer=dummy" }
+    ] }] });
+    for _ in 0..2 {
+        let request =
+            Request::post(gateway.url("/cvad/manage/$batch")).header("content-type", "application/json");
+        let (response, mut upload) = http2.send_request(request.body(()).unwrap(), false).unwrap();
+        for piece in body.to_string().as_bytes().chunks(7) {
+            upload.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+        }
+        upload.send_data(Bytes::new(), true).unwrap();
+        let mut answer = soon(response).await.unwrap().into_body();
+        let mut text = Vec::new();
+        while let Some(piece) = soon(answer.data()).await {
+            text.extend(piece.unwrap());
+        }
+        let answer: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(answer["Items"][0]["Code"], 200, "{answer}");
+        cloud.emulator.revoke_all();
+    }
+    assert_eq!(cloud.emulator.stats().refused_batch_items, 0);
+}
+
+#[tokio::test]
+async fn a_batch_whose_caller_leaves_gives_its_room_back() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    let request = post("/cvad/manage/$batch", &dummy());
+    caller.write(&request[..request.len() - 1]).await;
+    let batches = &gateway.app().shared().batches;
+    eventually("the batch is being read", || async { batches.taken() > 100 }).await;
+    drop(caller);
+    eventually("it is given up", || async { batches.taken() == 0 }).await;
+    upstream.got_nothing().await;
+}

@@ -1,0 +1,302 @@
+//! Who is let in, as whom, and what those are told who are not (design 3.1, 4.1).
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Request;
+
+use crate::harness::{Gateway, Message, OK, Upstream, get, get_with, soon};
+
+const A: &str = "c4nary-secret-of-a";
+const B: &str = "c4nary-secret-of-b";
+
+/// A caller with a secret, and what else its block says.
+fn block(name: &str, secret: &str, more: &str) -> String {
+    let hash: String =
+        digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{more}\n")
+}
+
+fn basic(name: &str, secret: &str) -> String {
+    format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{name}:{secret}")))
+}
+
+async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::answering(OK).await;
+    (Gateway::in_front_of(&upstream).with(blocks).start().await, upstream)
+}
+
+fn said(answer: &Message) -> String {
+    String::from_utf8_lossy(&answer.head).into_owned() + &String::from_utf8_lossy(&answer.body)
+}
+
+#[tokio::test]
+async fn a_caller_is_let_in_by_its_secret_in_every_form_and_the_secret_stays_here() {
+    let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
+    for field in [
+        basic("a", A),
+        format!("X-Api-Key: {A}\r\n"),
+        format!("Authorization: Bearer {A}\r\n"),
+        format!("authorization: bearer {A}\r\n"),
+        format!("Authorization: CwsAuth Bearer={A}\r\n"),
+        format!("Authorization: CWSAuth bearer= \"{A}\"\r\n"),
+        // A stale token beside the key is not looked at.
+        format!("X-Api-Key: {A}\r\nAuthorization: CwsAuth Bearer=stale\r\n"),
+        format!("{}X-Api-Key: {B}\r\n", basic("a", B)),
+    ] {
+        let answer = gateway.raw(get_with("/", &field)).await;
+        assert_eq!(answer.status(), 200, "{field}");
+        let sent = upstream.request().await;
+        assert!(!said(&sent).contains("c4nary-secret"), "{}", said(&sent));
+        assert!(sent.field("authorization").unwrap().starts_with("CwsAuth Bearer="), "{field}");
+        assert!(!sent.has("x-api-key"), "{field}");
+    }
+    let metrics = gateway.metrics().await;
+    for line in [
+        r#"requests_total{caller="a",code="200",method="GET",route="/"} 7"#,
+        r#"requests_total{caller="b",code="200",method="GET",route="/"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    assert!(!metrics.contains("anonymous"), "{metrics}");
+}
+
+#[tokio::test]
+async fn rfc9110_15_5_2_a_stranger_is_asked_who_he_is_and_not_told_what_was_wrong() {
+    let elsewhere = "networks = [\"192.0.2.0/24\"]";
+    let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, elsewhere))).await;
+    let mut answers = Vec::new();
+    for field in [
+        String::new(),
+        basic("a", "wrong"),
+        basic("nobody", A),
+        basic("", A),
+        basic("a", ""),
+        // Right, but not from here.
+        basic("b", B),
+        format!("X-Api-Key: {B}\r\n"),
+        format!("X-Api-Key: wrong\r\nAuthorization: Bearer {A}\r\n"),
+        format!("X-Api-Key:\r\n{}", basic("a", A)),
+        format!("Authorization: Bearer {A}x\r\n"),
+        format!("Authorization: {A}\r\n"),
+        format!("Authorization: Negotiate {A}\r\n"),
+        format!("Authorization: CwsAuth service={A}\r\n"),
+        format!("Proxy-{}", basic("a", A)),
+        format!("Cookie: x-api-key={A}\r\n"),
+        "Authorization: Basic !\r\n".to_owned(),
+    ] {
+        let answer = gateway.raw(get_with("/", &field)).await;
+        let problem = answer.problem(401, "caller_unknown");
+        assert!(answer.field("www-authenticate").unwrap().starts_with("Basic realm="), "{field}");
+        assert!(!said(&answer).contains("c4nary"), "{field}: {}", said(&answer));
+        answers.push((answer.names(), problem["detail"].clone()));
+    }
+    // Not in the path either.
+    gateway.raw(get(&format!("/?x-api-key={A}&access_token={A}"))).await.problem(401, "caller_unknown");
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    upstream.got_nothing().await;
+    let metrics = gateway.metrics().await;
+    assert!(metrics.contains(r#"{caller="none",code="401",method="GET",route="none"} 17"#), "{metrics}");
+    assert!(metrics.contains(r#"errors_total{reason="caller_unknown"} 17"#), "{metrics}");
+    assert!(!metrics.contains("c4nary"), "{metrics}");
+}
+
+#[tokio::test]
+async fn two_fields_of_one_credential_are_refused_only_where_they_matter() {
+    let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
+    let (key, bearer) = (format!("X-Api-Key: {A}\r\n"), format!("Authorization: Bearer {A}\r\n"));
+    for fields in [
+        format!("{key}{key}"),
+        format!("{bearer}{bearer}"),
+        format!("{bearer}Authorization: Bearer other\r\n"),
+        format!("{key}{bearer}{bearer}"),
+        format!("{key}X-Api-Key:\r\n"),
+    ] {
+        gateway.raw(get_with("/", &fields)).await.problem(400, "bad_request");
+    }
+    upstream.got_nothing().await;
+
+    let (open, upstream) = gateway_for("").await;
+    assert_eq!(open.raw(get_with("/", &format!("{key}{key}{bearer}{bearer}"))).await.status(), 200);
+    assert!(!said(&upstream.request().await).contains("c4nary-secret"));
+}
+
+#[tokio::test]
+async fn a_stranger_learns_nothing_of_customers_routes_or_bounds() {
+    let (gateway, upstream) = gateway_for(&(block("a", A, "") + "[limits]\nmax_body_bytes = 1")).await;
+    for request in [
+        get("/classic/no-such-service/x"),
+        get_with("/", "Citrix-CustomerId: other\r\n"),
+        get("/catalogservice/other/x"),
+        get_with("/", "Content-Length: 2\r\n"),
+    ] {
+        gateway.raw(request).await.problem(401, "caller_unknown");
+    }
+    let key = format!("X-Api-Key: {A}\r\n");
+    gateway.raw(get_with("/classic/no-such-service/x", &key)).await.problem(404, "no_route");
+    let other = format!("{key}Citrix-CustomerId: other\r\n");
+    gateway.raw(get_with("/", &other)).await.problem(403, "customer_forbidden");
+    upstream.got_nothing().await;
+    // Who it was is known though no route was picked.
+    let metrics = gateway.metrics().await;
+    assert!(metrics.contains(r#"{caller="a",code="404",method="GET",route="none"} 1"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_caller_may_be_known_by_its_network_alone() {
+    let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\", \"::1\"]\n";
+    let (gateway, upstream) = gateway_for(&(here.to_owned() + &block("a", A, ""))).await;
+    for (field, caller) in [
+        (String::new(), "here"),
+        ("Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n".to_owned(), "here"),
+        ("X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n".to_owned(), "here"),
+        (basic("a", A), "a"),
+    ] {
+        assert_eq!(gateway.raw(get_with("/", &field)).await.status(), 200, "{field}");
+        upstream.request().await;
+        let label = format!(r#"caller="{caller}",code="200""#);
+        assert!(gateway.metrics().await.contains(&label), "{field}");
+    }
+    // A key and a name are meant for this gateway.
+    for field in ["X-Api-Key: wrong\r\n", &basic("a", "wrong"), &basic("here", "")] {
+        gateway.raw(get_with("/", field)).await.problem(401, "caller_unknown");
+    }
+    // It shows nothing, and neither does a browser that a page of another site has connect.
+    for field in ["Origin: https://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        gateway.raw(get_with("/", field)).await.problem(403, "caller_forbidden");
+        let known = format!("{field}{}", basic("a", A));
+        assert_eq!(gateway.raw(get_with("/", &known)).await.status(), 200);
+        upstream.request().await;
+    }
+    let rebound = get("/").replace("localhost", "rebound.example");
+    gateway.raw(rebound).await.problem(421, "foreign_host");
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn headers_do_not_move_a_caller_into_a_network() {
+    let elsewhere = "[[caller]]\nname = \"elsewhere\"\nnetworks = [\"192.0.2.0/24\"]\n";
+    let (gateway, upstream) = gateway_for(elsewhere).await;
+    for field in [
+        "",
+        "X-Forwarded-For: 192.0.2.1\r\n",
+        "Forwarded: for=192.0.2.1\r\n",
+        "X-Real-IP: 192.0.2.1\r\n",
+        "True-Client-IP: 192.0.2.1\r\n",
+        "X-Api-Key: elsewhere\r\n",
+    ] {
+        // There is no secret that would help.
+        let answer = gateway.raw(get_with("/", field)).await;
+        answer.problem(403, "caller_forbidden");
+        assert!(!answer.has("www-authenticate"), "{field}");
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_in_no_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::answering(OK).await;
+    let anywhere = "[[caller]]\nname = \"net\"\nnetworks = [\"0.0.0.0/0\", \"::/0\"]\n";
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&(anywhere.to_owned() + &block("a", A, "")))
+        .on_socket(&folder.path().join("gateway.sock"))
+        .start()
+        .await;
+    gateway.raw(get("/")).await.problem(401, "caller_unknown");
+    assert_eq!(gateway.raw(get_with("/", &basic("a", A))).await.status(), 200);
+}
+
+#[tokio::test]
+async fn who_shows_a_secret_may_use_any_name_unless_names_are_configured() {
+    let rebound = get_with("/", &basic("a", A)).replace("localhost", "gw.example.net:8443");
+    let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
+    assert_eq!(gateway.raw(&rebound).await.status(), 200);
+    let (gateway, _upstream) =
+        gateway_for(&(block("a", A, "") + "[listen]\nhosts = [\"other.example\"]")).await;
+    gateway.raw(&rebound).await.problem(421, "foreign_host");
+}
+
+#[tokio::test]
+async fn operators_are_served_by_the_names_that_are_ours_though_callers_may_use_any() {
+    let named = block("a", A, "") + "[listen]\npublic_url = \"https://gw.example.net/citrix\"";
+    let (gateway, _upstream) = gateway_for(&named).await;
+    for (host, status) in [("gw.example.net:9090", 200), ("localhost", 200), ("other.example", 421)] {
+        let answer = gateway.admin(get("/metrics").replace("localhost", host)).await;
+        assert_eq!(answer.status(), status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn over_http2_callers_are_told_apart_request_by_request() {
+    let (gateway, _upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
+    let mut http2 = gateway.http2().await;
+    let secrets = [(Some(A), 200), (None, 401), (Some(B), 200), (Some("wrong"), 401), (Some(A), 200)];
+    let answers = secrets.map(|(secret, status)| {
+        let mut request = Request::get("http://localhost/");
+        if let Some(secret) = secret {
+            request = request.header("x-api-key", secret);
+        }
+        (http2.send_request(request.body(()).unwrap(), true).unwrap().0, status)
+    });
+    for (answer, status) in answers {
+        assert_eq!(soon(answer).await.unwrap().status(), status);
+    }
+    let metrics = gateway.metrics().await;
+    for label in [r#"caller="a",code="200""#, r#"caller="b",code="200""#, r#"caller="none",code="401""#] {
+        assert!(metrics.contains(label), "{label} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_upload_is_not_read_and_leaves_the_connection_in_order() {
+    let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
+    let mut caller = gateway.connect().await;
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\n";
+    caller.write(format!("{head}Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n")).await;
+    caller.answer().await.problem(401, "caller_unknown");
+    let mut caller = gateway.connect().await;
+    caller.write(format!("{head}Content-Length: 2\r\n\r\nhi")).await;
+    caller.answer().await.problem(401, "caller_unknown");
+    caller.write(format!("{head}X-Api-Key: {A}\r\nContent-Length: 2\r\n\r\nho")).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(upstream.request().await.body, b"ho");
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn callers_at_one_address_take_turns_by_name() {
+    let upstream = Upstream::by_hand().await;
+    let gateway =
+        Gateway::in_front_of(&upstream).with(&(block("a", A, "") + &block("b", B, ""))).start().await;
+    let ask = async |secret: &str, path: &str| {
+        let mut wire = gateway.connect().await;
+        wire.write(get_with(&format!("/monitorodata/{path}"), &format!("X-Api-Key: {secret}\r\n"))).await;
+        wire
+    };
+    let mut waiting = vec![ask(A, "a1").await];
+    let mut served = upstream.connection().await;
+    assert!(served.request().await.line().contains("/a1 "));
+    for (secret, path) in [(A, "a2"), (A, "a3"), (B, "b1")] {
+        waiting.push(ask(secret, path).await);
+        let depth = format!("queue_depth{{route=\"/monitorodata\"}} {}", waiting.len() - 1);
+        crate::harness::eventually("it waits", || async { gateway.metrics().await.contains(&depth) }).await;
+    }
+    for next in ["/a2 ", "/b1 ", "/a3 "] {
+        served.write(OK).await;
+        assert!(served.request().await.line().contains(next), "{next}");
+    }
+}
+
+#[tokio::test]
+async fn a_debug_print_of_the_configuration_holds_no_hash() {
+    let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
+    let printed = format!("{:?}", gateway.app().shared().published.load().live.callers);
+    let hash = digest(&SHA256, A.as_bytes());
+    let numbers = format!("{:?}", &hash.as_ref()[..4]);
+    assert!(
+        printed.contains("[REDACTED]") && !printed.contains(numbers.trim_matches(['[', ']'])),
+        "{printed}"
+    );
+}
