@@ -120,7 +120,7 @@ impl Upstream<'_> {
             self.shared.metrics.replayed(self.route.config.name(), Replay::Waited);
         }
         spare.forget();
-        if sent.response.status().as_u16() == SITE_FROZEN {
+        if status.as_u16() == SITE_FROZEN {
             return Err(Box::pin(sites::is_frozen(sent, customer)).await);
         }
         sent.elsewhere = detour.and_then(|detour| detour.into_origin());
