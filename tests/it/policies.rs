@@ -2,6 +2,7 @@
 //! or observed.
 
 mod batches;
+mod observed;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use citrix_auth_proxy::policy::path::Unjudgeable;
