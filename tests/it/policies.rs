@@ -10,7 +10,7 @@ use http::Request;
 use http::uri::PathAndQuery;
 
 use crate::corpus::properties::servers::first_outside;
-use crate::harness::{Gateway, Message, OK, Plan, SITE, Upstream, eventually, get_with, soon};
+use crate::harness::{Cloud, Gateway, Message, OK, Plan, SITE, Upstream, eventually, get_with, soon};
 
 #[path = "../../src/policy/tests/table.rs"]
 mod table;
@@ -60,9 +60,9 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
     let gateway = in_front_of(&upstream, &callers_of_the_table()).start().await;
     let mut refused = 0;
     for (number, rule) in table::RULES.iter().enumerate() {
-        let key = key(&format!("rule{number}"));
+        let name = format!("rule{number}");
         for (path, signs) in table::JUDGED {
-            let answer = gateway.raw(get_with(path, &key)).await;
+            let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             let expected = signs.as_bytes()[number] == b'+';
             assert_eq!(arrived, expected, "{path} under {rule}");
@@ -71,8 +71,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
             }
         }
         for (path, why) in table::UNJUDGEABLE {
-            let answer =
-                gateway.raw(get_with(path, &key).replacen("Host: api.cloud.com", "Host: localhost", 1)).await;
+            let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             if path.contains('?') {
                 // On the wire that is a query.
@@ -86,6 +85,29 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
         }
     }
     assert!(table::JUDGED.len() + refused / table::RULES.len() > 120, "{refused}");
+}
+
+#[tokio::test]
+async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
+    let cloud = Cloud::start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud)
+        .set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
+        .with(&callers_of_the_table())
+        .start()
+        .await;
+    let mut admitted = 0;
+    for (number, rule) in table::RULES.iter().enumerate() {
+        let name = format!("rule{number}");
+        let covered = table::JUDGED.iter().map(|(path, signs)| (*path, signs.as_bytes()[number] == b'+'));
+        let others = table::UNJUDGEABLE.iter().filter(|(path, _)| !path.contains('?'));
+        for (path, expected) in covered.chain(others.map(|(path, _)| (*path, false))) {
+            ask(&gateway, &name, &format!("GET {path}"), "").await;
+            let came = cloud.emulator.stats().requests - admitted;
+            assert!(came <= u64::from(expected), "{path} under {rule}");
+            admitted += came;
+        }
+    }
+    assert!(admitted > 100, "{admitted}");
 }
 
 #[tokio::test]
