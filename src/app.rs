@@ -25,6 +25,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::{ConnectionCount, Shortage};
+use crate::proxy::login::{Logins, LoginsError};
 use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The client for token requests and the like.
     #[error(transparent)]
     HttpClient(#[from] SetupError),
+    /// The gateway's own token endpoints.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A metric registered twice: a mistake of ours.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -119,6 +123,7 @@ impl App {
         let upstream_tls = tls::upstream_config(&live.upstream)?;
 
         let metrics = Metrics::new(boot.workers.get())?;
+        let logins = Logins::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
         let slots: Vec<Arc<Slot>> = live.credentials.iter().map(|_| Arc::new(Slot::new())).collect();
@@ -135,6 +140,7 @@ impl App {
             refusals: Refusals::default(),
             regions: Regions::default(),
             gates: Gates::default(),
+            logins,
             clock,
         });
         let lifecycle = Lifecycle::default();

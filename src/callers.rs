@@ -7,16 +7,20 @@
 
 mod certificate;
 pub mod credentials;
+pub mod guesses;
 pub mod secret;
+pub mod token;
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::clock::Clock;
 use crate::config::{Caller, SecretHash};
 use crate::tls::CallerCertificate;
 use credentials::Shown;
+use token::{Claims, Read, Signer};
 
 /// Everybody who may come in; nobody in particular when there is none.
 #[derive(Debug)]
@@ -43,8 +47,23 @@ pub enum Unknown<'c> {
     NobodysSecret,
     /// It shows this caller's secret by HTTP Basic under another name.
     OtherName(&'c str),
-    /// It shows this caller's secret, but its network or certificate is not that caller's.
+    /// It shows this caller's secret or token, but its network or certificate is not that caller's.
     Elsewhere(&'c str),
+    /// It shows a gateway token that expired, or whose caller is gone or has another secret by now.
+    StaleToken,
+}
+
+impl Unknown<'_> {
+    /// Whether somebody may have tried a secret. What looks like a token, an old one of ours or of Citrix's, can be
+    /// no secret that is tried.
+    pub fn is_guess(&self, shown: &Shown<'_>) -> bool {
+        match self {
+            Self::NothingShown | Self::StaleToken => false,
+            Self::NobodysSecret | Self::OtherName(_) | Self::Elsewhere(_) => {
+                !matches!(shown, Shown::Bearer(bytes) if token::looks_like_a_token(bytes))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Unknown<'_> {
@@ -61,6 +80,9 @@ impl fmt::Display for Unknown<'_> {
                     "the secret of {name} was shown, but not from its networks or without its certificate"
                 )
             }
+            Self::StaleToken => f.write_str(
+                "the gateway token that was shown expired, or its caller is gone or has another secret by now",
+            ),
         }
     }
 }
@@ -84,6 +106,41 @@ impl Callers {
     /// The caller at this place of the configuration.
     pub fn get(&self, number: usize) -> Option<&Caller> {
         self.all.get(number)
+    }
+
+    /// The place in the configuration of the caller that is called so.
+    pub fn named(&self, name: &[u8]) -> Option<usize> {
+        self.all.iter().position(|caller| caller.name.as_bytes() == name)
+    }
+
+    /// As [`Self::identify`], where a gateway token names its caller as well.
+    ///
+    /// # Errors
+    /// As [`Self::identify`], and when it is a token of ours that admits nobody any more.
+    pub fn admit(
+        &self,
+        shown: &Shown<'_>,
+        origin: Origin<'_>,
+        signer: &Signer,
+        clock: Clock,
+    ) -> Result<usize, Unknown<'_>> {
+        if let Shown::Bearer(token) = shown {
+            match signer.read(token, clock.now()) {
+                Read::Foreign => {}
+                Read::Expired => return Err(Unknown::StaleToken),
+                Read::Valid(claims) => return self.of_token(&claims, origin, signer),
+            }
+        }
+        self.identify(shown, origin)
+    }
+
+    fn of_token(&self, claims: &Claims, origin: Origin<'_>, signer: &Signer) -> Result<usize, Unknown<'_>> {
+        let number = claims.caller().and_then(|name| self.named(name.as_bytes()));
+        let known = number.and_then(|number| Some((number, self.get(number)?)));
+        let (number, caller) =
+            known.filter(|(_, caller)| signer.is_current(claims, caller)).ok_or(Unknown::StaleToken)?;
+        let here = origin.narrowest(&caller.networks).is_some() && origin.has_certificate_of(caller);
+        if here { Ok(number) } else { Err(Unknown::Elsewhere(&caller.name)) }
     }
 
     /// The place in the configuration of the caller that a request is from.

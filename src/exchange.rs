@@ -3,7 +3,7 @@
 
 mod audit;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -62,6 +62,8 @@ pub struct Exchange {
     pub transaction_id: HeaderValue,
     /// The caller's place in the configuration, once it is known; never any when nobody is configured.
     pub caller: Option<usize>,
+    /// Whether a secret was shown that lets nobody in.
+    pub guessed: bool,
     /// The index of the route, once one is picked.
     pub route: Option<usize>,
     /// The family of retired addresses the request's was of.
@@ -110,6 +112,7 @@ impl Exchange {
                 .unwrap_or_else(|| request_id.clone()),
             request_id,
             caller: None,
+            guessed: false,
             route: None,
             retired: None,
             upload: None,
@@ -131,8 +134,12 @@ impl Exchange {
 
     /// Where the request comes from.
     pub fn origin(&self) -> Origin<'_> {
-        let address = self.peer.map(|peer| peer.ip());
-        Origin { address, certificate: self.connection.certificate() }
+        Origin { address: self.address(), certificate: self.connection.certificate() }
+    }
+
+    /// The address a request comes from; none on a unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip())
     }
 
     /// Whether the request comes from this machine: from a loopback address, also of what a balancer told, or over a
@@ -145,7 +152,7 @@ impl Exchange {
     pub fn waits_as(&self) -> Caller {
         match self.caller {
             Some(number) => Caller::Configured(number),
-            None => Caller::at(self.peer.map(|peer| peer.ip())),
+            None => Caller::at(self.address()),
         }
     }
 
@@ -176,12 +183,22 @@ impl Exchange {
 
     /// The answer we give ourselves.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
-        self.reason = Some(failure.reason());
         // Nothing of Citrix's is left to read.
         self.turn = None;
-        self.cause = failure.cause_chain();
-        self.snapshot.metrics.error(failure.reason());
-        let mut response = failure.into_response(&self.transaction_id);
+        self.refused(failure.reason(), failure.cause_chain());
+        let response = failure.into_response(&self.transaction_id);
+        self.answered_here(response)
+    }
+
+    /// Notes why the answer is a refusal of ours.
+    pub fn refused(&mut self, reason: Reason, cause: String) {
+        self.reason = Some(reason);
+        self.cause = cause;
+        self.snapshot.metrics.error(reason);
+    }
+
+    /// An answer that did not come from Citrix, with our ids on it.
+    pub fn answered_here(mut self: Box<Self>, mut response: Response<Bytes>) -> Response<AnswerBody> {
         if self.snapshot.live.access_log {
             self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         }

@@ -8,7 +8,12 @@ use super::credentials::X_API_KEY;
 use super::*;
 use crate::config::{CertificateName, Mode};
 
-fn caller(name: &str, secret: Option<&str>, networks: &[&str], certificate: Option<&str>) -> Caller {
+pub(super) fn caller(
+    name: &str,
+    secret: Option<&str>,
+    networks: &[&str],
+    certificate: Option<&str>,
+) -> Caller {
     Caller {
         name: name.to_owned(),
         secret: secret.map(|secret| SecretHash::of(secret.as_bytes())),

@@ -5,11 +5,12 @@
 use http::{Method, Uri};
 
 use super::Exchange;
-use crate::error::Failure;
+use crate::error::{Failure, Reason};
 
 /// What was decided.
 enum Verdict<'a> {
     Admitted { customer: &'a str },
+    LoggedIn,
     Refused { reason: &'static str, cause: String },
 }
 
@@ -18,6 +19,16 @@ impl Exchange {
     pub fn audit_refusal(&self, target: &Uri, failure: &Failure) {
         let verdict = Verdict::Refused { reason: failure.reason().as_str(), cause: failure.cause_chain() };
         self.audit(target, &verdict);
+    }
+
+    /// Notes that somebody logged in at the gateway itself.
+    pub fn audit_login(&self, target: &Uri) {
+        self.audit(target, &Verdict::LoggedIn);
+    }
+
+    /// Notes that such a login was refused.
+    pub fn audit_refused_login(&self, target: &Uri, reason: Reason, cause: String) {
+        self.audit(target, &Verdict::Refused { reason: reason.as_str(), cause });
     }
 
     /// Notes that the request was admitted, if it may change something and it is known who made it.
@@ -31,6 +42,7 @@ impl Exchange {
     fn audit(&self, target: &Uri, verdict: &Verdict<'_>) {
         let (said, customer, reason, cause) = match verdict {
             Verdict::Admitted { customer } => ("admitted", Some(*customer), None, None),
+            Verdict::LoggedIn => ("logged_in", None, None, None),
             Verdict::Refused { reason, cause } => ("refused", None, Some(*reason), Some(cause.as_str())),
         };
         tracing::info!(
