@@ -53,19 +53,6 @@ pub enum Unknown<'c> {
     StaleToken,
 }
 
-impl Unknown<'_> {
-    /// Whether somebody may have tried a secret. What looks like a token, an old one of ours or of Citrix's, can be
-    /// no secret that is tried.
-    pub fn is_guess(&self, shown: &Shown<'_>) -> bool {
-        match self {
-            Self::NothingShown | Self::StaleToken => false,
-            Self::NobodysSecret | Self::OtherName(_) | Self::Elsewhere(_) => {
-                !matches!(shown, Shown::Bearer(bytes) if token::looks_like_a_token(bytes))
-            }
-        }
-    }
-}
-
 impl fmt::Display for Unknown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,6 +88,17 @@ impl Callers {
     /// Whether a secret could have helped somebody in.
     pub fn have_secrets(&self) -> bool {
         self.any_secret
+    }
+
+    /// Whether a request that is nobody's may have tried a secret. What looks like a token, an old one of ours or of
+    /// Citrix's, is none that anybody has.
+    pub fn is_guess(&self, unknown: Unknown<'_>, shown: &Shown<'_>) -> bool {
+        let tried = match unknown {
+            Unknown::NothingShown | Unknown::StaleToken => false,
+            Unknown::NobodysSecret | Unknown::OtherName(_) | Unknown::Elsewhere(_) => true,
+        };
+        let token = matches!(shown, Shown::Bearer(bytes) if token::looks_like_a_token(bytes));
+        tried && !token && self.have_secrets()
     }
 
     /// The caller at this place of the configuration.

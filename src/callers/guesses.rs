@@ -15,7 +15,7 @@ use crate::places::Places;
 
 /// Counters of wrong secrets. Addresses that share one slow each other's guesses, which does not matter: there is no
 /// table to fill up and nothing to forget.
-const COUNTERS: usize = 8192;
+const COUNTERS: u64 = 8192;
 /// How many answers are held back at a time. One more goes out at once: to keep it would cost more than it hinders.
 const MOST_HELD: usize = 1024;
 /// The first wrong secret waits that long, the n-th n² times as long: a mistake is not noticed, the tenth waits a second.
@@ -50,7 +50,7 @@ impl Guesses {
         registry.register(Box::new(wrong.clone()))?;
         Ok(Self {
             hasher: RandomState::new(),
-            counters: std::iter::repeat_with(AtomicU64::default).take(COUNTERS).collect(),
+            counters: (0..COUNTERS).map(|_| AtomicU64::default()).collect(),
             began: Instant::now(),
             held: Arc::default(),
             slowed: wrong.with_label_values(&["late"]),
@@ -71,21 +71,19 @@ impl Guesses {
 
     /// Counts, and tells how long to wait.
     fn delay(&self, address: Option<IpAddr>) -> Duration {
-        let place = self.hasher.hash_one(address.map(network)) as usize % self.counters.len();
         let now = self.began.elapsed().as_secs();
         let counted = |before: u64| {
             let (last, count) = (before >> 32, before & u64::from(u32::MAX));
             let count = count.saturating_sub(now.saturating_sub(last) / FORGIVEN_AFTER) + 1;
             now << 32 | count.min(MOST_COUNTED)
         };
-        let after = match self.counters.get(place) {
-            Some(counter) => {
-                let before = counter
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(counted(before)));
-                counted(before.unwrap_or_else(|before| before))
-            }
-            None => 1,
-        };
+        let place = self.hasher.hash_one(address.map(network)) % COUNTERS;
+        let counter = usize::try_from(place).ok().and_then(|place| self.counters.get(place));
+        let before = counter.map_or(Ok(0), |counter| {
+            counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(counted(before)))
+        });
+        // An update that always has a value never fails.
+        let after = counted(before.unwrap_or_else(|before| before));
         let count = u32::try_from(after & u64::from(u32::MAX)).unwrap_or(u32::MAX);
         STEP.saturating_mul(count.saturating_mul(count)).min(LONGEST)
     }

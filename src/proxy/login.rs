@@ -251,7 +251,7 @@ fn identify(
     };
     callers.identify(&shown, origin).or_else(|unknown| {
         by_place.ok_or_else(|| {
-            exchange.guessed = unknown.is_guess(&shown);
+            exchange.guessed = callers.is_guess(unknown, &shown);
             Refused::InvalidClient(unknown.to_string())
         })
     })

@@ -30,7 +30,7 @@ pub(super) fn pick_caller(
         Ok(number) => number,
         Err(unknown) => {
             let failure = refuse_unknown(callers, unknown);
-            exchange.guessed = unknown.is_guess(&shown);
+            exchange.guessed = callers.is_guess(unknown, &shown);
             return Err(failure);
         }
     };
