@@ -209,12 +209,15 @@ async fn grant(
         return Err(Refused::Method);
     }
     admit::refuse_codings(&head.headers)?;
-    let body = read(body, live.limits.body_idle_timeout, shared, exchange).await?;
-    let credentials = request::read(endpoint, head.headers.get(CONTENT_TYPE), &body)?;
     let callers = &snapshot.callers;
     if callers.is_empty() {
         admit::anybody(snapshot, authority.as_ref(), &head.headers, exchange)?;
-    } else {
+    }
+    let body = read(body, live.limits.body_idle_timeout, shared, exchange).await?;
+    let mut content_types = head.headers.get_all(CONTENT_TYPE).iter();
+    let content_type = content_types.next().filter(|_| content_types.next().is_none());
+    let credentials = request::read(endpoint, content_type, &body)?;
+    if !callers.is_empty() {
         let number = identify(head, &credentials, snapshot, exchange)?;
         admit::guard_pages(callers, number, authority.as_ref(), &head.headers)?;
         exchange.caller = Some(number);

@@ -148,6 +148,7 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
             400,
             r#"{"error":"invalid_request","error_description":"A parameter is there twice."}"#,
         ),
+        (post(FORM, &format!("{urlencoded}{urlencoded}"), "x"), 400, wrong_type),
         (post(JSON, in_json, "clientId"), 400, invalid),
         (post(JSON, in_json, r#"{"clientId":"a","clientId":"a"}"#), 400, invalid),
         (
@@ -175,12 +176,12 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
     upstream.got_nothing().await;
     let metrics = gateway.metrics().await;
     for line in [
-        r#"logins_total{outcome="malformed"} 10"#,
+        r#"logins_total{outcome="malformed"} 11"#,
         r#"logins_total{outcome="refused"} 1"#,
         r#"logins_total{outcome="invalid_client"} 1"#,
         r#"logins_total{outcome="ok"} 0"#,
         r#"requests_total{caller="none",code="405",method="GET",route="none"} 2"#,
-        r#"errors_total{reason="bad_request"} 10"#,
+        r#"errors_total{reason="bad_request"} 11"#,
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }

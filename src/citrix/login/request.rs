@@ -32,7 +32,7 @@ pub enum Unreadable {
     Malformed,
 }
 
-/// Reads the body of a login.
+/// Reads the body of a login, of which `content_type` says what it is, if it does so once.
 ///
 /// # Errors
 /// When it is none of this endpoint's.

@@ -61,3 +61,11 @@ async fn who_shows_nothing_or_an_old_token_of_citrix_is_no_guesser() {
     }
     assert_eq!(counted(&gateway, r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#).await, 0);
 }
+
+#[tokio::test]
+async fn where_nobody_has_a_secret_there_is_nothing_to_guess() {
+    let (gateway, _upstream) = gateway_for("[[caller]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\n").await;
+    gateway.raw(get_with("/", "X-Api-Key: wrong\r\n")).await.problem(403, "caller_forbidden");
+    assert_eq!(gateway.raw(form("a", "wrong")).await.status(), 400);
+    assert_eq!(counted(&gateway, r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#).await, 0);
+}
