@@ -185,16 +185,16 @@ impl Exchange {
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
         // Nothing of Citrix's is left to read.
         self.turn = None;
-        self.refused(failure.reason(), failure.cause_chain());
+        self.refused(&failure);
         let response = failure.into_response(&self.transaction_id);
         self.answered_here(response)
     }
 
     /// Notes why the answer is a refusal of ours.
-    pub fn refused(&mut self, reason: Reason, cause: String) {
-        self.reason = Some(reason);
-        self.cause = cause;
-        self.snapshot.metrics.error(reason);
+    pub fn refused(&mut self, failure: &Failure) {
+        self.reason = Some(failure.reason());
+        self.cause = failure.cause_chain();
+        self.snapshot.metrics.error(failure.reason());
     }
 
     /// An answer that did not come from Citrix, with our ids on it.

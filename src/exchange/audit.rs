@@ -5,7 +5,7 @@
 use http::{Method, Uri};
 
 use super::Exchange;
-use crate::error::{Failure, Reason};
+use crate::error::Failure;
 
 /// What was decided.
 enum Verdict<'a> {
@@ -24,11 +24,6 @@ impl Exchange {
     /// Notes that somebody logged in at the gateway itself.
     pub fn audit_login(&self, target: &Uri) {
         self.audit(target, &Verdict::LoggedIn);
-    }
-
-    /// Notes that such a login was refused.
-    pub fn audit_refused_login(&self, target: &Uri, reason: Reason, cause: String) {
-        self.audit(target, &Verdict::Refused { reason: reason.as_str(), cause });
     }
 
     /// Notes that the request was admitted, if it may change something and it is known who made it.

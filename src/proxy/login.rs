@@ -154,39 +154,49 @@ pub async fn log_in(
     let (head, body) = request.into_parts();
     let granted = grant(endpoint, &head, body, snapshot, shared, &mut exchange).await;
     let outcomes = &shared.logins.outcomes;
-    let (reason, cause, mut response) = match granted {
+    let refused = match granted {
         Ok(response) => {
             outcomes.ok.inc();
             exchange.audit_login(&head.uri);
             return answered(response, exchange);
         }
-        Err(Refused::Failure(failure)) => {
+        Err(refused) => refused,
+    };
+    let (failure, in_citrixs_words) = match refused {
+        Refused::Failure(failure) => {
             outcomes.refused.inc();
-            exchange.audit_refusal(&head.uri, &failure);
-            return exchange.failed(failure);
+            (failure, None)
         }
-        Err(Refused::Unreadable(why)) => {
+        Refused::Unreadable(why) => {
             outcomes.malformed.inc();
-            (Reason::BadRequest, why.to_string(), answer::unreadable(endpoint, why))
+            (for_the_log(Reason::BadRequest, why.to_string()), Some(answer::unreadable(endpoint, why)))
         }
-        Err(Refused::Method) => {
+        Refused::Method => {
             outcomes.malformed.inc();
-            let cause = "a login is a POST".to_owned();
-            (Reason::BadRequest, cause, answer::method_not_allowed(&head.method))
+            let failure = for_the_log(Reason::BadRequest, "a login is a POST".to_owned());
+            (failure, Some(answer::method_not_allowed(&head.method)))
         }
-        Err(Refused::InvalidClient(cause)) => {
+        Refused::InvalidClient(cause) => {
             outcomes.invalid_client.inc();
-            (Reason::CallerUnknown, cause, answer::invalid_client(endpoint))
+            (for_the_log(Reason::CallerUnknown, cause), Some(answer::invalid_client(endpoint)))
         }
     };
-    exchange.audit_refused_login(&head.uri, reason, cause.clone());
-    exchange.refused(reason, cause);
+    exchange.audit_refusal(&head.uri, &failure);
     slow_down(shared, &mut exchange).await;
-    response.headers_mut().insert(X_PROXY_ERROR, HeaderValue::from_static(reason.as_str()));
+    let Some(mut response) = in_citrixs_words else {
+        return exchange.failed(failure);
+    };
+    exchange.refused(&failure);
+    response.headers_mut().insert(X_PROXY_ERROR, HeaderValue::from_static(failure.reason().as_str()));
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     }
     answered(response, exchange)
+}
+
+/// What is logged; the tool is told in Citrix's words.
+fn for_the_log(reason: Reason, cause: String) -> Failure {
+    Failure::new(reason, "the login was refused").because(cause)
 }
 
 /// With the id under the name that Citrix's token endpoints use; the newer name every answer has.
