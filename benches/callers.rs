@@ -16,6 +16,7 @@ use citrix_auth_proxy::callers::token::Signer;
 use citrix_auth_proxy::callers::{Callers, Origin};
 use citrix_auth_proxy::clock::Clock;
 use citrix_auth_proxy::config::{Caller, Mode, SecretHash};
+use citrix_auth_proxy::policy::Rules;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
@@ -73,9 +74,7 @@ fn callers(count: usize) -> Fallible<Callers> {
             secret: Some(SecretHash::of(format!("secret {}", number + 10).as_bytes())),
             networks: vec![network.parse()?],
             certificate: None,
-            methods: Vec::new(),
-            paths: Vec::new(),
-            customers: Vec::new(),
+            rules: Rules::default(),
             max_concurrent: None,
             max_per_second: None,
             mode: Mode::Enforce,

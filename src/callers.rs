@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod guesses;
 pub mod secret;
 pub mod token;
+pub mod usage;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -157,7 +157,7 @@ pub async fn log_in(
     let refused = match granted {
         Ok(response) => {
             outcomes.ok.inc();
-            exchange.audit_login(&head.uri);
+            exchange.audit_login();
             return answered(response, exchange);
         }
         Err(refused) => refused,
@@ -181,7 +181,7 @@ pub async fn log_in(
             (for_the_log(Reason::CallerUnknown, cause), Some(answer::invalid_client(endpoint)))
         }
     };
-    exchange.audit_refusal(&head.uri, &failure);
+    exchange.audit_refusal(&failure);
     slow_down(shared, &mut exchange).await;
     let Some(mut response) = in_citrixs_words else {
         return exchange.failed(failure);

@@ -158,3 +158,15 @@ async fn rfc8725_3_1_what_was_made_to_look_like_a_token_admits_nobody() {
     assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
     assert_eq!(upstream.requests_so_far().await.len(), 1);
 }
+
+#[tokio::test]
+async fn the_callers_rules_hold_for_its_token_and_not_for_its_login() {
+    let rules = "methods = [\"GET\"]\npaths = [\"/systemlog/**\"]";
+    let (gateway, upstream) = gateway_for(&block("a", A, rules)).await;
+    let token = token(&gateway, "a", A).await;
+    let to = |path: &str| bearing(&token).replace("GET / ", &format!("GET {path} "));
+    assert_eq!(gateway.raw(to("/systemlog/records")).await.status(), 200);
+    gateway.raw(to("/licensing/x")).await.problem(403, "caller_forbidden");
+    gateway.raw(to("/systemlog/records").replace("GET", "DELETE")).await.problem(403, "caller_forbidden");
+    assert_eq!(upstream.requests_so_far().await.len(), 1);
+}
