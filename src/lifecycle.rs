@@ -7,6 +7,8 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Requests are answered.
     Running,
+    /// They still are, but readiness says no, so that balancers send no more.
+    Leaving,
     /// No new connections; what is in flight is finished.
     Draining,
     /// What is still in flight is cut off.

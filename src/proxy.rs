@@ -75,12 +75,14 @@ impl Proxy {
         Rc::new(Self { shared, pool, metrics, snapshot })
     }
 
-    /// The worker's view of what is published now.
-    fn snapshot(&self) -> Rc<Snapshot> {
+    /// The worker's view of what is published now. To be called now and then even when no request comes, so that what
+    /// was replaced is let go.
+    pub fn snapshot(&self) -> Rc<Snapshot> {
         let published = self.shared.published.load();
         let mut snapshot = self.snapshot.borrow_mut();
         if !snapshot.is_of(&published) {
             *snapshot = Snapshot::new(Arc::clone(&published), self.metrics.clone());
+            self.pool.configure(Arc::clone(&snapshot.live));
         }
         Rc::clone(&snapshot)
     }

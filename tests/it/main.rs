@@ -28,6 +28,7 @@ mod pick_route;
 mod prepare;
 mod queue;
 mod regressions;
+mod reload;
 mod replay;
 mod rewritten;
 mod secrets;
