@@ -18,10 +18,11 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::config::{BindAddress, Boot, Changes, Config, Written};
+use crate::config::{BindAddress, Boot, Changes, Config, Listener, Written};
 use crate::http_client::{SetupError, SharedClient};
 use crate::inbound::listener::{self, BindError, Bound};
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
+use crate::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::{ConnectionCount, Shortage};
@@ -43,6 +44,9 @@ pub enum StartError {
     /// An address of `[listen]`.
     #[error(transparent)]
     Listen(#[from] BindError),
+    /// What a service manager passed.
+    #[error(transparent)]
+    Passed(#[from] PassedSocketError),
     /// The address of `[admin]`.
     #[error("cannot listen on {0} for the admin side: {1}")]
     Admin(SocketAddr, #[source] io::Error),
@@ -126,11 +130,23 @@ impl App {
         clock: Clock,
         lost_log_lines: Option<ErrorCounter>,
     ) -> Result<Self, StartError> {
+        Self::start_with(config, clock, lost_log_lines, PassedSockets::none()).await
+    }
+
+    /// As [`App::start`], with the sockets that a service manager passed in the place of those it would bind.
+    ///
+    /// # Errors
+    /// As [`App::start`], and when a socket fits nothing that is configured.
+    pub async fn start_with(
+        config: Config,
+        clock: Clock,
+        lost_log_lines: Option<ErrorCounter>,
+        mut passed: PassedSockets,
+    ) -> Result<Self, StartError> {
         let Config { boot, live, written, .. } = config;
-        let bound = bind(&boot)?;
-        let admin_listener = listener::bind_tcp(boot.admin.address)
-            .and_then(TcpListener::from_std)
-            .map_err(|error| StartError::Admin(boot.admin.address, error))?;
+        let bound = bind(&boot, &mut passed)?;
+        let admin_listener = bind_admin(&boot, &mut passed)?;
+        passed.finish()?;
         let addresses = addresses(&boot, &bound, &admin_listener)?;
         let upstream_tls = UpstreamTls::new(&live.upstream)?;
 
@@ -145,6 +161,7 @@ impl App {
             in_flight: Arc::default(),
             batches: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
+            beats: Heartbeats::new(boot.workers.get()),
             shortage: Shortage::default(),
             refusals: Refusals::default(),
             regions: Regions::default(),
@@ -262,8 +279,27 @@ impl App {
     }
 }
 
-fn bind(boot: &Boot) -> Result<Vec<Bound>, BindError> {
-    boot.listeners.iter().map(|listener| Bound::bind(&listener.address, boot.unix_mode)).collect()
+fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartError> {
+    let some_plain = boot.listeners.iter().any(|listener| !listener.tls);
+    let bind = |listener: &Listener| {
+        let role = if listener.tls && some_plain { Role::Tls } else { Role::Proxy };
+        match passed.take(role, &listener.address)? {
+            Some(passed) => Ok(passed),
+            None => Ok(Bound::bind(&listener.address, boot.unix_mode)?),
+        }
+    };
+    boot.listeners.iter().map(bind).collect()
+}
+
+fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, StartError> {
+    let address = boot.admin.address;
+    let listener = match passed.take(Role::Admin, &BindAddress::Tcp(address))? {
+        Some(Bound::Tcp(listener)) => Ok(listener),
+        // It fits by its name alone.
+        Some(Bound::Unix { .. }) => Err(io::Error::other("the socket that was passed for it is none of TCP")),
+        None => listener::bind_tcp(address),
+    };
+    listener.and_then(TcpListener::from_std).map_err(|error| StartError::Admin(address, error))
 }
 
 fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addresses, StartError> {

@@ -1,6 +1,10 @@
 //! The phases of the program's life, seen by everybody who has to act on them.
 
+mod heartbeat;
+
 use tokio::sync::watch;
+
+pub use heartbeat::Heartbeats;
 
 /// Where in its life the program is. Phases only move forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

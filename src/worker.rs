@@ -63,7 +63,9 @@ impl Work {
             match runtime {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
+                    let (index, shared) = (self.index, Arc::clone(&self.shared));
                     let cut = runtime.block_on(self.run());
+                    shared.beats.done(index);
                     // Ends what is left, so that its records are written, but waits for no slow resolver.
                     runtime.shutdown_timeout(SHUTDOWN);
                     // Nobody listens any more when the program was told to leave at once.
@@ -106,7 +108,7 @@ impl Work {
                 acceptor.receive(handed);
             }
         });
-        tokio::task::spawn_local(keep_house(Rc::clone(&connections), pool, proxy, metrics));
+        tokio::task::spawn_local(keep_house(index, Rc::clone(&connections), pool, proxy, metrics));
 
         phases.reached(Phase::Draining).await;
         // Whoever the kernel let in is let in; then nobody is left at the door.
@@ -139,7 +141,13 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
 }
 
 /// Ends connections that waited too long, on both sides, and tells the gauges what is there.
-async fn keep_house(connections: Rc<Connections>, pool: Rc<Pool>, proxy: Rc<Proxy>, metrics: WorkerMetrics) {
+async fn keep_house(
+    worker: usize,
+    connections: Rc<Connections>,
+    pool: Rc<Pool>,
+    proxy: Rc<Proxy>,
+    metrics: WorkerMetrics,
+) {
     let mut tend = interval(TEND_INTERVAL);
     tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sweep = Instant::now();
@@ -153,6 +161,7 @@ async fn keep_house(connections: Rc<Connections>, pool: Rc<Pool>, proxy: Rc<Prox
                 sweep = Instant::now() + sweep_interval(limits);
             }
             _ = tend.tick() => {
+                proxy.beat(worker);
                 pool.tend(|origin| snapshot.knows_origin(origin));
                 let (active, idle) = pool.counts();
                 metrics.upstream_active.set(active);

@@ -2,6 +2,7 @@
 
 mod reloading;
 mod signals;
+mod supervisor;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -15,10 +16,12 @@ use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
 use crate::app::{Addresses, App, Drained};
 use crate::clock::Clock;
 use crate::config::{Config, Log, LogFormat, Problem};
+use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
 use crate::lifecycle::Phase;
 use crate::reload::Watch;
 use crate::telemetry::Telemetry;
 use signals::{Signal, Stop};
+use supervisor::Watchdog;
 
 pub(super) use signals::Signals;
 
@@ -27,6 +30,8 @@ const LOG_UNTIL_CONFIGURED: Log = Log { format: LogFormat::Json, level: LevelFil
 
 /// Runs the gateway until it is told to stop.
 pub fn run(args: &RunArgs) -> ExitCode {
+    // First of all: it takes variables out of the environment.
+    let passed = PassedSockets::from_environment();
     let loaded = Watch::load(args.config.as_deref());
     let log = loaded.as_ref().map_or(LOG_UNTIL_CONFIGURED, |(config, _)| config.boot.log);
     let telemetry = match Telemetry::start(log) {
@@ -38,7 +43,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     match loaded {
         Ok((config, watch)) => {
-            ExitCode::from(on_a_runtime(gateway(config, watch, telemetry.dropped_lines())))
+            ExitCode::from(on_a_runtime(gateway(config, watch, passed, telemetry.dropped_lines())))
         }
         Err(problems) => {
             log_problems(&problems);
@@ -70,7 +75,12 @@ fn log_problems(problems: &[Problem]) {
     tracing::error!(problems = problems.len(), "not started; `citrix-auth-proxy check` lists the problems");
 }
 
-async fn gateway(config: Config, watch: Watch, lost_log_lines: ErrorCounter) -> u8 {
+async fn gateway(
+    config: Config,
+    watch: Watch,
+    passed: Result<PassedSockets, PassedSocketError>,
+    lost_log_lines: ErrorCounter,
+) -> u8 {
     // Before anything is announced: whoever reads "listening" may send a signal at once.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -82,9 +92,15 @@ async fn gateway(config: Config, watch: Watch, lost_log_lines: ErrorCounter) -> 
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match App::start(config, Clock::SYSTEM, Some(lost_log_lines)).await {
+    let started = match passed {
+        Ok(passed) => App::start_with(config, Clock::SYSTEM, Some(lost_log_lines), passed).await,
+        Err(error) => Err(error.into()),
+    };
+    match started {
         Ok(app) => {
             announce(app.addresses());
+            supervisor::ready();
+            let _watchdog = Watchdog::start(app.shared());
             serve(app, &mut signals, Some(watch)).await
         }
         Err(error) => {
@@ -106,7 +122,11 @@ pub(super) async fn serve(mut app: App, signals: &mut Signals, mut watch: Option
     let first = loop {
         tokio::select! {
             what = app.failed() => return broken(&what),
-            candidate = reloading::next(&mut watch) => reloading::settle(&mut app, candidate),
+            candidate = reloading::next(&mut watch) => {
+                supervisor::reloading();
+                reloading::settle(&mut app, candidate);
+                supervisor::ready();
+            }
             signal = signals.next() => match signal {
                 Signal::Stop(stop) => break stop,
                 Signal::Reload => reloading::ask(&app, watch.as_ref()),
@@ -116,6 +136,7 @@ pub(super) async fn serve(mut app: App, signals: &mut Signals, mut watch: Option
     let live = app.shared().published.load().live.clone();
     let lifecycle = app.lifecycle();
     lifecycle.advance(Phase::Leaving);
+    supervisor::stopping();
     let mut second = None;
     if !live.drain_delay.is_zero() {
         let delay = humantime::format_duration(live.drain_delay).to_string();
