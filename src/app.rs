@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::config::{BindAddress, Boot, Changes, Config, Listener, Written};
+use crate::config::{BindAddress, Boot, Changes, Config, Listener, Route, Written};
 use crate::http_client::{SetupError, SharedClient};
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
@@ -216,7 +216,11 @@ impl App {
         self.client.replace(control::client(&published.live, &tls.config)?);
         // Before anybody waits for its first token.
         self.control.follow(&published);
-        self.shared.published.store(Arc::new(published));
+        let published = Arc::new(published);
+        self.shared.published.store(Arc::clone(&published));
+        let routes: Vec<&str> = published.live.routes.iter().map(Route::name).collect();
+        let callers: Vec<&str> = published.live.callers.iter().map(|caller| caller.name.as_str()).collect();
+        self.shared.metrics.keep_only(&routes, &callers);
         self.upstream_tls = tls;
         self.written[1] = config.written;
         Ok(changes)

@@ -1,5 +1,6 @@
 //! What Prometheus scrapes. Handles are resolved ahead of the request path; label values come from closed sets.
 
+mod forget;
 mod reloads;
 mod route;
 mod summed;

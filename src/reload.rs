@@ -38,6 +38,8 @@ pub enum Candidate {
 pub struct Watch {
     /// Without one, everything is from the environment.
     path: Option<PathBuf>,
+    /// What can be read again and again, unlike a pipe.
+    is_file: bool,
     /// Told when somebody wants the configuration read now.
     asked: Notify,
     next_look: Instant,
@@ -87,13 +89,14 @@ impl Watch {
     /// # Errors
     /// As [`config::load`].
     pub fn load(path: Option<&Path>) -> Result<(Config, Self), Vec<Problem>> {
+        // Once, anything can be read: a pipe as well.
         let read = path.map(std::fs::read);
         let settled = hash(read.as_ref());
         let config = check(path, read)?;
         let watch = Self {
+            is_file: path.is_some_and(Path::is_file),
             path: path.map(Path::to_owned),
             asked: Notify::new(),
-            // Not the time of the start: there may be no runtime yet.
             next_look: Instant::now() + LOOK_INTERVAL,
             look: None,
             settled,
@@ -145,12 +148,11 @@ impl Watch {
     }
 
     async fn begin(&self) -> Look {
-        let asked = match self.path {
-            Some(_) => timeout_at(self.next_look, self.asked.notified()).await.is_ok(),
-            None => {
-                self.asked.notified().await;
-                true
-            }
+        let asked = if self.is_file {
+            timeout_at(self.next_look, self.asked.notified()).await.is_ok()
+        } else {
+            self.asked.notified().await;
+            true
         };
         let again = self.refused.as_ref().is_some_and(|refused| Instant::now() >= refused.again);
         let order = Order {
@@ -192,7 +194,7 @@ impl Watch {
 impl Order {
     /// Blocks for as long as the disk does.
     fn look(self) -> Found {
-        let read = self.path.as_ref().map(std::fs::read);
+        let read = self.path.as_deref().map(read);
         let found = hash(read.as_ref());
         if !self.always {
             if found == self.settled {
@@ -226,6 +228,14 @@ fn check(path: Option<&Path>, read: Option<io::Result<Vec<u8>>>) -> Result<Confi
     }
 }
 
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Asked before opening: opening a pipe would wait for somebody to write into it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file, which could be read again"));
+    }
+    std::fs::read(path)
+}
+
 /// The same as long as nothing changes; so is the lack of a file.
 fn hash(read: Option<&io::Result<Vec<u8>>>) -> Hash {
     let text = match read {
@@ -236,4 +246,82 @@ fn hash(read: Option<&io::Result<Vec<u8>>>) -> Hash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, &text).as_ref());
     hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CITRIX: &str = "[citrix]\ncustomer_id = 'acme'\nclient_id = 'c'\nclient_secret = 's'\n";
+
+    fn scene(text: &str) -> (tempfile::NamedTempFile, Watch) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let (_, watch) = Watch::load(Some(file.path())).unwrap();
+        (file, watch)
+    }
+
+    /// The next candidate, on a clock that moves while nobody works: its problems, and when it came.
+    async fn next(watch: &mut Watch) -> (Option<usize>, Duration) {
+        let began = Instant::now();
+        let problems = match watch.next().await {
+            Candidate::Fresh(_) => None,
+            Candidate::Refused(problems) => Some(problems.len()),
+        };
+        (problems, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_counts_when_two_looks_found_the_same() {
+        let (file, mut watch) = scene(CITRIX);
+        assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(), "nothing changed");
+        std::fs::write(file.path(), format!("{CITRIX}[limits]\n")).unwrap();
+        assert!(timeout(LOOK_INTERVAL * 3 / 2, watch.next()).await.is_err(), "one look");
+        std::fs::write(file.path(), format!("{CITRIX}[limits]\nmax_in_flight = 2\n")).unwrap();
+        let (problems, after) = next(&mut watch).await;
+        assert!(problems.is_none() && after > LOOK_INTERVAL, "{after:?}: the last look found another text");
+        assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(), "it is told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_is_told_at_once_and_always() {
+        let (_file, mut watch) = scene(CITRIX);
+        for _ in 0..2 {
+            watch.ask();
+            let (problems, after) = next(&mut watch).await;
+            assert!(problems.is_none() && after < LOOK_INTERVAL, "{after:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_is_tried_again_and_told_again_only_when_it_is_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        let (file, mut watch) = scene(CITRIX);
+        let text = CITRIX.replace("'s'", &format!("{{ file = '{}' }}", secret.display()));
+        std::fs::write(file.path(), text).unwrap();
+        assert_eq!(next(&mut watch).await.0, Some(1));
+        assert!(timeout(RETRY_INTERVAL * 3, watch.next()).await.is_err(), "the same is not told again");
+        // As when two volumes are mounted one after the other.
+        std::fs::write(&secret, "s3cret").unwrap();
+        let (problems, after) = next(&mut watch).await;
+        assert!(problems.is_none() && after <= RETRY_INTERVAL + LOOK_INTERVAL, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_file_it_waits_until_it_is_asked() {
+        let (_file, mut watch) = scene(CITRIX);
+        (watch.path, watch.is_file) = (None, false);
+        assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err());
+        watch.ask();
+        assert!(next(&mut watch).await.0.is_some(), "the test's environment has no customer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_file_is_not_read_again() {
+        let (_file, mut watch) = scene(CITRIX);
+        (watch.path, watch.is_file) = (Some("/dev/null".into()), false);
+        watch.ask();
+        assert_eq!(next(&mut watch).await.0, Some(1));
+    }
 }
