@@ -214,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_the_keys_of_the_start() {
+        let manual = include_str!("../../docs/configuration.md");
+        let (_, manual) = manual.split_once("These keys are read at start only").unwrap();
+        let (sentence, _) = manual.split_once(". (").unwrap();
+        let named: Vec<_> =
+            sentence.split('`').skip(1).step_by(2).map(|key| key.trim_end_matches(".*")).collect();
+        assert_eq!(named, BOOT);
+    }
+
+    #[test]
     fn a_long_list_is_cut() {
         let names = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
         assert_eq!(listed(&names(0)), None);
