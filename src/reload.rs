@@ -117,15 +117,12 @@ impl Watch {
             let look = self.under_way().await;
             let asked = look.asked;
             let patience = if look.slow { Duration::MAX } else { DEADLINE };
-            let found = match timeout(patience, &mut look.thread).await {
-                Ok(found) => found,
-                Err(_) => {
-                    look.slow = true;
-                    tracing::warn!(
-                        "the disk with the configuration does not answer; what was read before stays in force"
-                    );
-                    continue;
-                }
+            let Ok(found) = timeout(patience, &mut look.thread).await else {
+                look.slow = true;
+                tracing::warn!(
+                    "the disk with the configuration does not answer; what was read before stays in force"
+                );
+                continue;
             };
             self.look = None;
             self.next_look = Instant::now() + LOOK_INTERVAL;

@@ -145,7 +145,6 @@ pub fn upstream_config(upstream: &Upstream) -> Result<Arc<ClientConfig>, TlsErro
 
 /// A configuration for tests that shake no hands.
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 pub(crate) fn trusting_nobody() -> Arc<ClientConfig> {
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();

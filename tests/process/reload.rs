@@ -204,10 +204,7 @@ async fn reloads_under_load_fail_no_request() {
 #[ignore = "takes a minute or more"]
 async fn five_hundred_reloads_under_load_fail_no_request_and_keep_no_memory() {
     let series = reloads_under_load(500).await;
-    #[expect(clippy::print_stderr, reason = "the figures are what it is run for")]
-    {
-        eprintln!("VmRSS in KiB after each 50 reloads: {series:?}");
-    }
+    eprintln!("VmRSS in KiB after each 50 reloads: {series:?}");
     let (early, late) = (series[2], series[series.len() - 1]);
     assert!(late < early + early / 10, "{series:?}");
 }
