@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use rustls::ClientConfig;
 use secrecy::ExposeSecret as _;
 
 use crate::callers::Callers;
@@ -39,6 +40,7 @@ pub struct Published {
     pub sites: Vec<Arc<site::slot::Slot>>,
     /// Where a redirect may lead.
     pub gateways: Vec<Arc<Origin>>,
+    origins: Origins,
     /// Where the customers' API gateways are, in order.
     apis: Vec<Arc<Origin>>,
     /// The hosts that the routes lead to by themselves, in order.
@@ -49,16 +51,27 @@ pub struct Published {
 }
 
 impl Published {
-    /// Puts settings and what belongs to their credentials together.
+    /// The first, with nothing in its slots.
     ///
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
-    pub fn new(
-        live: Arc<Live>,
-        slots: Vec<Arc<Slot>>,
-        sites: Vec<Arc<site::slot::Slot>>,
-    ) -> Result<Self, BadHost> {
-        let mut origins = Origins::default();
+    pub fn first(live: Arc<Live>, tls: &Arc<ClientConfig>) -> Result<Self, BadHost> {
+        Self::new(live, tls, None)
+    }
+
+    /// What a reload puts in the place of this one. The one place where state passes from one configuration to the
+    /// next: tokens, sites, limits with those who wait there, and connections, where what they belong to is the same
+    /// as before. (What is known of regions, gates and refused tokens is in `Shared`, and stays there.)
+    ///
+    /// # Errors
+    /// When an upstream's host is none a certificate could be for.
+    pub fn succeed(&self, live: Arc<Live>, tls: &Arc<ClientConfig>) -> Result<Self, BadHost> {
+        Self::new(live, tls, Some(self))
+    }
+
+    fn new(live: Arc<Live>, tls: &Arc<ClientConfig>, before: Option<&Self>) -> Result<Self, BadHost> {
+        let mut origins = Origins::after(before.map(|before| &before.origins), tls);
+        let (slots, sites) = slots(&live, before);
         let apis = live.credentials.iter().map(|credential| origins.of(&credential.api.url));
         let apis = apis.collect::<Result<_, _>>()?;
         let hosts = live.routes.iter().map(|route| match &route.target {
@@ -68,31 +81,77 @@ impl Published {
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
         let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            limits: Limits::new(&live),
-            usage: Usage::of(&live.callers, &[]),
-            live,
-            slots,
-            sites,
-            gateways,
-            apis,
-            hosts,
-        })
+        origins.forget_before();
+        let limits = Limits::new(&live, before.map(|before| (&*before.live, &before.limits)));
+        let usage = Usage::of(&live.callers, before.map_or(&[], |before| &*before.usage));
+        Ok(Self { limits, usage, live, slots, sites, gateways, origins, apis, hosts })
+    }
+
+    /// Whether requests may go to the origin of this id.
+    fn knows_origin(&self, id: u64) -> bool {
+        self.origins.all.iter().any(|origin| origin.id == id)
     }
 }
 
-/// Each origin once, at the place that its id says.
-#[derive(Default)]
-struct Origins(Vec<Arc<Origin>>);
+type Slots = (Vec<Arc<Slot>>, Vec<Arc<site::slot::Slot>>);
+
+/// The slots of the credentials: those they had before, where the token, or the site, is the same thing still.
+fn slots(live: &Live, before: Option<&Published>) -> Slots {
+    let old = |is_same: &dyn Fn(&Credential) -> bool| {
+        let before = before?;
+        let index = before.live.credentials.iter().position(is_same)?;
+        Some((before.slots.get(index)?, before.sites.get(index)?))
+    };
+    let slot = |credential: &Credential| {
+        let same = old(&|other| credential.has_token_of(other));
+        same.map_or_else(|| Arc::new(Slot::new()), |(slot, _)| Arc::clone(slot))
+    };
+    let site = |credential: &Credential| {
+        let same = old(&|other| credential.has_site_of(other));
+        same.map_or_else(Arc::default, |(_, site)| Arc::clone(site))
+    };
+    (live.credentials.iter().map(slot).collect(), live.credentials.iter().map(site).collect())
+}
+
+/// Each origin once.
+struct Origins {
+    all: Vec<Arc<Origin>>,
+    /// Those of the configuration before this one, while this one is made.
+    before: Vec<Arc<Origin>>,
+    next_id: u64,
+    tls: Arc<ClientConfig>,
+}
 
 impl Origins {
+    fn after(before: Option<&Self>, tls: &Arc<ClientConfig>) -> Self {
+        Self {
+            all: Vec::new(),
+            before: before.map(|before| before.all.clone()).unwrap_or_default(),
+            next_id: before.map_or(0, |before| before.next_id),
+            tls: Arc::clone(tls),
+        }
+    }
+
+    /// The origin of a URL: the same as before, unless it is reached in another way now.
     fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, BadHost> {
-        if let Some(known) = self.0.iter().find(|origin| origin.is_of(url)) {
+        if let Some(known) = self.all.iter().find(|origin| origin.is_of(url)) {
             return Ok(Arc::clone(known));
         }
-        let new = Arc::new(Origin::new(self.0.len(), url)?);
-        self.0.push(Arc::clone(&new));
-        Ok(new)
+        let same = |origin: &&Arc<Origin>| origin.is_of(url) && Arc::ptr_eq(&origin.tls, &self.tls);
+        let origin = match self.before.iter().find(same) {
+            Some(same) => Arc::clone(same),
+            None => {
+                let new = Origin::new(self.next_id, url, &self.tls)?;
+                self.next_id += 1;
+                Arc::new(new)
+            }
+        };
+        self.all.push(Arc::clone(&origin));
+        Ok(origin)
+    }
+
+    fn forget_before(&mut self) {
+        self.before = Vec::new();
     }
 }
 
@@ -233,7 +292,7 @@ pub struct Customer {
     /// Its API gateway.
     api: Destination,
     /// Shared with the other workers.
-    limits: Arc<[Limit]>,
+    limits: Arc<[Arc<Limit>]>,
     held: RefCell<Option<Rc<HeldToken>>>,
     /// Made when first needed.
     links: OnceCell<Rc<LinkMap>>,
@@ -319,6 +378,11 @@ impl Snapshot {
         &self.published.gateways
     }
 
+    /// Whether requests that begin now may go to the origin of this id.
+    pub fn knows_origin(&self, id: u64) -> bool {
+        self.published.knows_origin(id)
+    }
+
     /// Whether this is a view of `published`.
     pub fn is_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
@@ -340,7 +404,7 @@ fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
 impl Customer {
     fn new(
         credential: &Credential,
-        (slot, site, limits): (Arc<Slot>, Arc<site::slot::Slot>, Arc<[Limit]>),
+        (slot, site, limits): (Arc<Slot>, Arc<site::slot::Slot>, Arc<[Arc<Limit>]>),
         api: &Arc<Origin>,
     ) -> Self {
         Self {

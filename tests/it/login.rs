@@ -3,14 +3,12 @@
 mod guesses;
 mod tokens;
 
-use std::fmt::Write as _;
-
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use serde_json::{Value, json};
 
+use crate::callers::block;
 use crate::harness::{Cloud, Gateway, Message, OK, Upstream, get_with, soon};
 
 const A: &str = "c4nary-secret-of-a==";
@@ -18,15 +16,6 @@ const B: &str = "c4nary-secret-of-b";
 const FORM: &str = "/cctrustoauth2/root/tokens/clients";
 const JSON: &str = "/root/tokens/clients";
 const KEY: &str = "[login]\nsigning_key = \"c4nary-signing-key-of-32-bytes-or-more\"\n";
-
-/// A caller with a secret, and what else its block says.
-fn block(name: &str, secret: &str, more: &str) -> String {
-    let mut hash = String::new();
-    for byte in digest(&SHA256, secret.as_bytes()).as_ref() {
-        write!(hash, "{byte:02x}").unwrap();
-    }
-    format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{more}\n")
-}
 
 async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::answering(OK).await;

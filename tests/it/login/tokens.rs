@@ -170,3 +170,22 @@ async fn the_callers_rules_hold_for_its_token_and_not_for_its_login() {
     gateway.raw(to("/systemlog/records").replace("GET", "DELETE")).await.problem(403, "caller_forbidden");
     assert_eq!(upstream.requests_so_far().await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_reload_ends_tokens_with_their_key_or_secret_and_no_others() {
+    let callers = block("a", A, "") + &block("b", B, "");
+    let (mut gateway, _upstream) = gateway_for(&callers).await;
+    let [of_a, of_b] = [token(&gateway, "a", A).await, token(&gateway, "b", B).await];
+    let statuses = async |gateway: &Gateway| {
+        [gateway.raw(bearing(&of_a)).await.status(), gateway.raw(bearing(&of_b)).await.status()]
+    };
+    // The key of the process stays what it is.
+    gateway.reload(&(callers.clone() + "[limits]\nmax_queued = 7"));
+    assert_eq!(statuses(&gateway).await, [200, 200]);
+    gateway.reload(&(block("a", "new", "") + &block("b", B, "")));
+    assert_eq!(statuses(&gateway).await, [401, 200]);
+    gateway.reload(&(callers.clone() + KEY));
+    assert_eq!(statuses(&gateway).await, [401, 401]);
+    gateway.reload(&callers);
+    assert_eq!(statuses(&gateway).await, [200, 200]);
+}
