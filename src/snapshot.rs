@@ -12,9 +12,10 @@ use http::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
 use crate::callers::Callers;
+use crate::callers::usage::Usage;
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, services};
-use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
+use crate::config::{self, Credential, InstanceId, Live, Mode, Target, UpstreamUrl};
 use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::site;
@@ -43,6 +44,8 @@ pub struct Published {
     /// The hosts that the routes lead to by themselves, in order.
     hosts: Vec<Vec<Arc<Origin>>>,
     limits: Limits,
+    /// What is kept of its callers, in order.
+    pub usage: Vec<Usage>,
 }
 
 impl Published {
@@ -55,7 +58,7 @@ impl Published {
     }
 
     /// What a reload puts in the place of this one. The one place where state passes from one configuration to the
-    /// next: tokens, sites, limits with those who wait there, and connections, where what they belong to is the same
+    /// next: tokens, sites, limits with those who wait there, what callers use, and connections, where what they belong to is the same
     /// as before. (What is known of regions, gates and refused tokens is in `Shared`, and stays there.)
     ///
     /// # Errors
@@ -78,7 +81,8 @@ impl Published {
         let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
         origins.forget_before();
         let limits = Limits::new(&live, before.map(|before| (&*before.live, &before.limits)));
-        Ok(Self { limits, live, slots, sites, gateways, origins, apis, hosts })
+        let usage = Usage::of(&live.callers, before.map_or(&[], |before| &before.usage));
+        Ok(Self { limits, usage, live, slots, sites, gateways, origins, apis, hosts })
     }
 
     /// Whether requests may go to the origin of this id.
@@ -309,6 +313,10 @@ impl Snapshot {
             limit: published.limits.of(route),
             metrics: metrics.route(route.name(), ANONYMOUS, &names),
         });
+        for caller in live.callers.iter().filter(|caller| caller.mode == Mode::Observe) {
+            // Before anything would be denied, so that the count is seen to be 0.
+            metrics.would_deny(&caller.name);
+        }
         let slots = published.slots.iter().zip(&published.sites);
         let shared = slots.zip(&published.limits.by_customer);
         let customers = live.credentials.iter().zip(shared).zip(&published.apis);
@@ -353,6 +361,11 @@ impl Snapshot {
             Rc::new(LinkMap::new(routes, aliases))
         });
         Rc::clone(map)
+    }
+
+    /// The caller at this place of the configuration, and what all workers know of it.
+    pub fn caller(&self, number: usize) -> Option<(&config::Caller, &Usage)> {
+        self.live.callers.get(number).zip(self.published.usage.get(number))
     }
 
     /// Where a redirect may lead: the API gateways that are known.
@@ -404,6 +417,12 @@ impl Customer {
             held: RefCell::new(None),
             links: OnceCell::new(),
         }
+    }
+
+    /// Its id as text.
+    pub fn name(&self) -> &str {
+        // It was text in the configuration.
+        self.id.to_str().unwrap_or_default()
     }
 
     /// For `Citrix-InstanceId`, where it is configured or known by now.

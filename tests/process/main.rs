@@ -26,6 +26,7 @@ mod peers;
 mod pki;
 mod program;
 mod reload;
+mod rules;
 mod signals;
 mod token;
 #[path = "../it/harness/upstream.rs"]
