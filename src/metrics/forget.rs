@@ -21,6 +21,7 @@ impl Metrics {
             retain(&worker.upstream_duration, is_known);
             retain(&worker.queue_depth, is_known);
             retain(&worker.queue_wait, is_known);
+            retain(&worker.would_deny, is_known);
         }
     }
 }
