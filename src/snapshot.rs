@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use crate::callers::Callers;
 use crate::citrix::clouds::Cloud;
@@ -16,6 +17,7 @@ use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
 use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
+use crate::recent::CallerUse;
 use crate::site;
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::{BadHost, Origin};
@@ -38,6 +40,8 @@ pub struct Published {
     pub gateways: Vec<Arc<Origin>>,
     /// Where the customers' API gateways are, in order.
     apis: Vec<Arc<Origin>>,
+    /// When it was put together.
+    pub loaded: Instant,
     /// The hosts that the routes lead to by themselves, in order.
     hosts: Vec<Vec<Arc<Origin>>>,
     limits: Limits,
@@ -63,7 +67,8 @@ impl Published {
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
         let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
-        Ok(Self { limits: Limits::new(&live), live, slots, sites, gateways, apis, hosts })
+        let (limits, loaded) = (Limits::new(&live), Instant::now());
+        Ok(Self { limits, live, slots, sites, gateways, apis, loaded, hosts })
     }
 }
 
@@ -101,6 +106,8 @@ pub struct Snapshot {
     pub metrics: WorkerMetrics,
     /// Handles for requests that got no route.
     pub unrouted: RouteMetrics,
+    /// What was seen of callers: nobody in particular first, as in metrics.
+    callers_use: Vec<Arc<CallerUse>>,
 }
 
 /// A route, ready for use.
@@ -255,6 +262,7 @@ impl Snapshot {
             customers: Customers::new(customers, live.default_customer),
             callers: Callers::new(live.callers.clone()),
             unrouted: metrics.route(NONE, NONE, &names),
+            callers_use: callers_use(&metrics, &names),
             metrics,
             live,
             published,
@@ -264,6 +272,11 @@ impl Snapshot {
     /// The index of the route with the longest prefix of `path`. `None`: it leads nowhere.
     pub fn route_of(&self, path: &str) -> Option<usize> {
         self.prefixes.find(path).copied().flatten()
+    }
+
+    /// What was seen of a caller, by its place in the configuration.
+    pub fn caller_use(&self, caller: Option<usize>) -> Option<&Arc<CallerUse>> {
+        self.callers_use.get(caller.map_or(0, |number| number + 1))
     }
 
     /// What is known about links in answers to `customer`: where its routes lead, read backwards.
@@ -297,6 +310,12 @@ impl Snapshot {
     pub fn is_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
     }
+}
+
+fn callers_use(metrics: &WorkerMetrics, names: &[String]) -> Vec<Arc<CallerUse>> {
+    let nobody = if names.is_empty() { ANONYMOUS } else { NONE };
+    let names = std::iter::once(nobody).chain(names.iter().map(String::as_str));
+    names.map(|name| metrics.recent.caller(name)).collect()
 }
 
 /// The routes by their prefixes, and prefixes below which nothing else leads anywhere.

@@ -92,6 +92,7 @@ fn judge<'s>(
     // A name that leads nowhere is told before a customer below it would be.
     let address = pick_route::address(snapshot, target, &mut head.headers)?;
     let customer = pick_customer(snapshot, &head.headers, &address)?;
+    exchange.customer = Some(customer.id.clone());
     refuse_too_large(live, &head.headers)?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
     body.keep(live.limits.replay_buffer_bytes);
