@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
@@ -32,6 +31,7 @@ use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
 use crate::snapshot::Published;
+use crate::telemetry::LogHandle;
 use crate::tls::{self, InboundTls, Reloader, TlsError};
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
@@ -105,11 +105,7 @@ impl App {
     ///
     /// # Errors
     /// When a socket, a file or a thread cannot be had; nothing is left running then.
-    pub async fn start(
-        config: Config,
-        clock: Clock,
-        lost_log_lines: Option<ErrorCounter>,
-    ) -> Result<Self, StartError> {
+    pub async fn start(config: Config, clock: Clock, log: Option<LogHandle>) -> Result<Self, StartError> {
         let Config { boot, live, .. } = config;
         let bound = bind(&boot)?;
         let admin_listener = listener::bind_tcp(boot.admin.address)
@@ -151,12 +147,7 @@ impl App {
         if let Some(reloader) = reloader {
             control.spawn(reloader.keep());
         }
-        let answers = Admin {
-            shared: Arc::clone(&shared),
-            lifecycle: lifecycle.clone(),
-            settings: boot.admin,
-            lost_log_lines,
-        };
+        let answers = Admin::new(Arc::clone(&shared), lifecycle.clone(), boot.admin, log);
         let mut admin = JoinSet::new();
         let mut phases = lifecycle.watch();
         admin.spawn(async move {

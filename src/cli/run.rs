@@ -7,14 +7,13 @@ use std::process::ExitCode;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
 use crate::app::{Addresses, App};
 use crate::clock::Clock;
 use crate::config::{self, Config, Log, LogFormat, Problem};
 use crate::lifecycle::Phase;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{LogHandle, Telemetry};
 
 /// How log lines look before the configuration told.
 const LOG_UNTIL_CONFIGURED: Log = Log { format: LogFormat::Json, level: LevelFilter::INFO };
@@ -31,7 +30,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
     };
     match loaded {
-        Ok(config) => ExitCode::from(on_a_runtime(gateway(config, telemetry.dropped_lines()))),
+        Ok(config) => ExitCode::from(on_a_runtime(gateway(config, telemetry.handle()))),
         Err(problems) => {
             log_problems(&problems);
             ExitCode::from(USAGE)
@@ -62,7 +61,7 @@ fn log_problems(problems: &[Problem]) {
     tracing::error!(problems = problems.len(), "not started; `citrix-auth-proxy check` lists the problems");
 }
 
-async fn gateway(config: Config, lost_log_lines: ErrorCounter) -> u8 {
+async fn gateway(config: Config, log: LogHandle) -> u8 {
     // Before anything is announced: whoever reads "listening" may send a signal at once.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -74,7 +73,7 @@ async fn gateway(config: Config, lost_log_lines: ErrorCounter) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match App::start(config, Clock::SYSTEM, Some(lost_log_lines)).await {
+    match App::start(config, Clock::SYSTEM, Some(log)).await {
         Ok(app) => {
             announce(app.addresses());
             serve(app, &mut signals).await
