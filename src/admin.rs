@@ -5,11 +5,13 @@
 //! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says how each is.
 //! - `/metrics`: Prometheus text.
 //! - `/regions`: which customers' requests go to another region than their routes say.
+//! - `/log-level`: which lines the log has; `PUT` changes it.
 //! - `/status.json`: how things are; `/` shows it as a page.
 //! - `/transactions/{id}`: a recent exchange by any of its ids.
 //! - `POST /tokens/{customer}/refresh`: a new token now.
 
 mod history;
+mod log_level;
 mod page;
 mod readiness;
 mod refresh;
@@ -57,8 +59,8 @@ const MAX_CONNECTIONS: usize = 64;
 /// For a request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-const THERE_ARE: &str = "there are /, /livez, /readyz, /metrics, /status.json, /transactions/{id}, /regions \
-                         and POST /tokens/{customer}/refresh\n";
+const THERE_ARE: &str = "there are /, /livez, /readyz, /metrics, /status.json, /transactions/{id}, /regions, \
+                         /log-level and POST /tokens/{customer}/refresh\n";
 /// The number of the shape of `/status.json` and `/transactions/{id}`: it goes up when a name goes or changes its
 /// meaning, not when one is added.
 const FORMAT: u32 = 1;
@@ -150,6 +152,7 @@ impl Admin {
             _ if !self.knows(request.headers()) => ask_for_the_secret(),
             "/regions" if !probes => only("GET, HEAD"),
             "/regions" => regions::answer(self),
+            "/log-level" => log_level::answer(self, request).await,
             _ => match refresh::customer_of(path) {
                 Some(customer) if request.method() == Method::POST => refresh::answer(self, customer).await,
                 Some(_) => only("POST"),

@@ -16,6 +16,7 @@ mod cloud;
 mod commands;
 mod demo;
 mod gateway;
+mod log_level;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;

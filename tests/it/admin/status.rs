@@ -186,7 +186,7 @@ async fn it_is_for_those_who_know_the_secret_and_pages_of_the_gateway_itself() {
         .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
         .start()
         .await;
-    for path in ["/", "/page/main.js", "/status.json", "/transactions/x"] {
+    for path in ["/", "/page/main.js", "/status.json", "/transactions/x", "/log-level"] {
         assert_eq!(gateway.admin(get(path)).await.status(), 401, "{path}");
         let known = format!("X-Api-Key: {SECRET}\r\n");
         let ours = get_with(path, &format!("{known}Sec-Fetch-Site: same-origin\r\n"));
@@ -205,4 +205,7 @@ async fn looking_needs_get() {
         let answer = gateway.admin(post).await;
         assert_eq!((answer.status(), answer.field("allow").as_deref()), (405, Some("GET, HEAD")), "{path}");
     }
+    let put = "PUT /log-level HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\ndebug";
+    let answer = gateway.admin(put).await;
+    assert_eq!(answer.status(), 404, "this process does not log by itself: {}", answer.text());
 }
