@@ -2,6 +2,7 @@
 //! body ends or is given up.
 
 mod audit;
+mod remember;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use crate::inbound::connection::Connection;
 use crate::limit::{Caller, Turn};
 use crate::metrics::{NONE, QueueMetrics, RouteMetrics};
 use crate::places::Place;
-use crate::recent::{Closed, End};
+use crate::recent::End;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::passed::PassedBody;
@@ -269,38 +270,6 @@ impl Exchange {
             x_cws_transaction_id = text(cws_id),
             cc_transaction_id = text(cc_id),
         );
-    }
-}
-
-/// What operators can look up later.
-impl Exchange {
-    fn remember(&self, end: End, status: StatusCode, total: Duration) {
-        let route = self.route.and_then(|index| self.snapshot.routes.get(index));
-        let closed = Closed {
-            began: self.began,
-            total,
-            waited: self.waited,
-            upstream: self.upstream_time,
-            ours: self.ours(),
-            attempts: self.attempts,
-            request_id: &self.request_id,
-            transaction_id: &self.transaction_id,
-            citrix_ids: &self.citrix_ids,
-            method: self.method.as_str(),
-            path: self.target.as_ref().map_or("", PathAndQuery::path),
-            route: route.map_or(NONE, |route| route.config.name()),
-            caller: self.caller_name(),
-            is_named: self.caller.is_some(),
-            customer: self.customer.as_ref(),
-            address: self.peer.map(|peer| peer.ip()),
-            retired: self.retired,
-            status,
-            reason: self.reason,
-            detail: &self.detail,
-            cause: &self.cause,
-            end,
-        };
-        self.snapshot.metrics.recent.record(&closed, self.snapshot.caller_use(self.caller));
     }
 }
 

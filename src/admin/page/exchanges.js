@@ -45,8 +45,14 @@ function sentence(text) {
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
-function timings(exchange) {
+/** What is behind "More": who, where, how long. */
+function more(exchange, from) {
   return facts([
+    ["Began", new Date(exchange.at).toLocaleString()],
+    ["Caller", from],
+    ["Customer", exchange.customer],
+    ["Route", exchange.route],
+    ["Retired address", exchange.retired],
     ["In all", milliseconds(exchange.total_ms)],
     ["Waited here", exchange.waited_ms > 0 ? milliseconds(exchange.waited_ms) : "not at all"],
     ["Citrix", exchange.attempts > 0 ? milliseconds(exchange.upstream_ms) : "was not asked"],
@@ -56,7 +62,7 @@ function timings(exchange) {
   ]);
 }
 
-/** One exchange; `open` shows its timings at once. */
+/** One exchange; `open` shows all of it at once. */
 export function exchangeCard(exchange, now, open) {
   const who = exchange.caller === "none" ? "unknown caller" : exchange.caller;
   const from = [who, exchange.address && `at ${exchange.address}`].filter(Boolean).join(" ");
@@ -72,14 +78,7 @@ export function exchangeCard(exchange, now, open) {
     ids(exchange),
     el("details", { open },
       el("summary", {}, "More"),
-      facts([
-        ["Began", new Date(exchange.at).toLocaleString()],
-        ["Caller", from],
-        ["Customer", exchange.customer],
-        ["Route", exchange.route],
-        ["Retired address", exchange.retired],
-      ]),
-      timings(exchange)));
+      more(exchange, from)));
 }
 
 /** A list of exchanges, the first few unless all are wanted. */
@@ -99,7 +98,11 @@ export async function find(id) {
   const isAnswer = answer.headers.get("content-type")?.startsWith("application/json");
   if (!isAnswer) throw new Error(`the gateway answered ${answer.status}`);
   const { exchanges, detail } = await answer.json();
-  if (exchanges.length === 0) return [el("p", { class: "card" }, `Nothing was found: ${detail}.`)];
-  const now = new Date().toISOString();
-  return [el("ol", { class: "cards" }, ...exchanges.map((exchange) => exchangeCard(exchange, now, true)))];
+  const title = (words) => el("h3", { tabindex: "-1" }, words);
+  if (exchanges.length === 0) return [title("Nothing was found"), el("p", { class: "card" }, sentence(detail))];
+  const [now, one] = [new Date().toISOString(), exchanges.length === 1];
+  return [
+    title(one ? "One exchange with this id" : `${exchanges.length} exchanges with this id`),
+    el("ol", { class: "cards" }, ...exchanges.map((exchange) => exchangeCard(exchange, now, one))),
+  ];
 }

@@ -17,7 +17,7 @@ function render(status) {
   if (by("headline").textContent !== text) by("headline").textContent = text;
   by("headline").className = `headline ${level}`;
   document.title = level === "good" || level === "notice" ? status.program.name : `(!) ${text}`;
-  by("program").textContent = `, version ${status.program.version}, up for ${lasting(status.program.uptime_s)}`;
+  by("program").textContent = ` · ${status.program.version} · up\u00a0${lasting(status.program.uptime_s)}`;
   show(by("alerts"), ...sections.alerts(status));
   show(by("tokens"), ...sections.tokens(status, all.has("tokens")));
   show(by("routes"), ...sections.routes(status));
@@ -68,7 +68,7 @@ async function look(id) {
   } catch (error) {
     show(found, el("p", { class: "card bad" }, `The gateway could not be asked: ${error.message}`));
   }
-  found.focus();
+  (found.querySelector("h3") ?? found).focus();
 }
 
 by("find").addEventListener("submit", (event) => {

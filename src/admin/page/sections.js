@@ -88,7 +88,8 @@ function troubles(route) {
   const codes = Object.entries(route.codes).filter(([code]) => code >= "400");
   const reasons = Object.entries(route.reasons);
   const words = [...codes, ...reasons].map(([name, number]) => `${name}: ${count(number)}`);
-  return words.length > 0 ? el("span", { class: "reasons" }, words.join(", ")) : "–";
+  const list = words.flatMap((word, index) => [index > 0 && ", ", el("span", {}, word)]);
+  return words.length > 0 ? el("span", { class: "reasons" }, ...list) : "–";
 }
 
 export function routes(status) {

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::tokens::Token;
+use super::traffic::Route;
 use super::{Certificate, Status};
+use crate::token::status::WhichSecret;
 
 /// A stale token whose login fails is critical when it lasts no longer than that.
 const SHORT_RUNWAY_S: u64 = 600;
@@ -14,7 +16,7 @@ const SKEW_S: f64 = 30.0;
 /// So many answers 5xx of a route in five minutes are worth a look, if they are as large a share (one in twenty).
 const SERVER_ERRORS: u64 = 5;
 const SERVER_ERROR_SHARE: u64 = 20;
-/// Customers that one alert names.
+/// Customers, or routes, that one alert names.
 const NAMED: usize = 3;
 
 /// How bad it is.
@@ -46,14 +48,8 @@ pub(super) fn of(status: &Status<'_>) -> Vec<Alert> {
         add(Level::Warning, "draining", text);
     }
     tokens(&status.tokens, &mut add);
-    for route in &status.routes {
-        let (errors, requests) = (route.last_5m.server_errors, route.last_5m.requests);
-        if errors >= SERVER_ERRORS && errors * SERVER_ERROR_SHARE >= requests {
-            let name = route.name;
-            let text =
-                format!("{errors} of {requests} answers of route {name} in the last five minutes were 5xx.");
-            add(Level::Warning, "server_errors", text);
-        }
+    if let Some(text) = server_errors(&status.routes) {
+        add(Level::Warning, "server_errors", text);
     }
     let load = &status.load;
     near("Requests in flight", load.in_flight, load.max_in_flight, "limits.max_in_flight", &mut add);
@@ -99,7 +95,8 @@ fn tokens(tokens: &[Token], add: &mut impl FnMut(Level, &'static str, String)) {
     {
         add(Level::Warning, "secret_rejected", text);
     }
-    let next: Vec<&Token> = tokens.iter().filter(|token| token.secret == Some("next")).collect();
+    let next: Vec<&Token> =
+        tokens.iter().filter(|token| token.secret == Some(WhichSecret::Next.name())).collect();
     if let Some(text) = about(&next, "client_secret_next in use: time to put it in client_secret's place") {
         add(Level::Notice, "secret_next_in_use", text);
     }
@@ -109,6 +106,22 @@ fn tokens(tokens: &[Token], add: &mut impl FnMut(Level, &'static str, String)) {
     {
         add(Level::Warning, "clock_skew", text);
     }
+}
+
+/// The routes are sorted, the busiest first.
+fn server_errors(routes: &[Route<'_>]) -> Option<String> {
+    let bad = |route: &&Route<'_>| {
+        let (errors, requests) = (route.last_5m.server_errors, route.last_5m.requests);
+        errors >= SERVER_ERRORS && errors * SERVER_ERROR_SHARE >= requests
+    };
+    let told = |route: &Route<'_>| {
+        format!("{} of {} by {}", route.last_5m.server_errors, route.last_5m.requests, route.name)
+    };
+    let bad: Vec<String> = routes.iter().filter(bad).map(told).collect();
+    let more = bad.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more routes") } else { String::new() };
+    let named = bad.get(..NAMED.min(bad.len())).unwrap_or_default().join(", ");
+    (!bad.is_empty()).then(|| format!("Answers 5xx in the last five minutes: {named}{more}."))
 }
 
 /// A sentence about some customers, with the reason of the first one's failed login.
@@ -142,5 +155,89 @@ fn expiry(certificate: &Certificate, add: &mut impl FnMut(Level, &'static str, S
     } else if left < SHORT_CERTIFICATE_S {
         let text = format!("The certificate of {of} expires at {at}, and was not renewed.");
         add(Level::Warning, "certificate_expiring", text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert(
+        when: impl FnOnce(&mut dyn FnMut(Level, &'static str, String)),
+    ) -> Option<(Level, &'static str)> {
+        let mut told = None;
+        when(&mut |level, kind, _| told = Some((level, kind)));
+        told
+    }
+
+    #[test]
+    fn a_limit_is_told_of_at_nine_tenths_and_is_critical_when_it_is_reached() {
+        for (now, told) in [
+            (0, None),
+            (899, None),
+            (900, Some((Level::Warning, "limit_near"))),
+            (1000, Some((Level::Critical, "limit_near"))),
+        ] {
+            assert_eq!(alert(|mut add| near("Requests", now, 1000, "limits.x", &mut add)), told, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_told_of_a_week_before_its_end() {
+        for (expires_in_s, told) in [
+            (8.0 * 86400.0, None),
+            (6.0 * 86400.0, Some((Level::Warning, "certificate_expiring"))),
+            (0.0, Some((Level::Critical, "certificate_expired"))),
+            (-5.0, Some((Level::Critical, "certificate_expired"))),
+        ] {
+            let certificate = Certificate { of: "listen.tls", expires_at: String::new(), expires_in_s };
+            assert_eq!(alert(|mut add| expiry(&certificate, &mut add)), told, "{expires_in_s}");
+        }
+    }
+
+    #[test]
+    fn tokens_in_trouble_are_told_of_by_how_long_they_last() {
+        let token = |state, runway_s, consecutive_failures| Token {
+            state,
+            runway_s,
+            consecutive_failures,
+            ..Token::named("acme")
+        };
+        for (token, told) in [
+            (token("fresh", 3000, 0), None),
+            (token("unusable", 0, 3), Some((Level::Critical, "token_unusable"))),
+            (token("stale", 599, 1), Some((Level::Critical, "token_runway_short"))),
+            (token("stale", 600, 1), Some((Level::Warning, "login_failing"))),
+            (token("stale", 3000, 0), Some((Level::Warning, "login_late"))),
+            (
+                Token { on_old_secret: true, ..token("stale", 3000, 0) },
+                Some((Level::Warning, "secret_rejected")),
+            ),
+            (
+                Token { secret: Some("next"), ..token("fresh", 3000, 0) },
+                Some((Level::Notice, "secret_next_in_use")),
+            ),
+            (
+                Token { clock_skew_s: Some(-31.0), ..token("fresh", 3000, 0) },
+                Some((Level::Warning, "clock_skew")),
+            ),
+        ] {
+            let kind = token.state;
+            assert_eq!(alert(|mut add| tokens(&[token], &mut add)), told, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_sentence_names_three_customers_and_counts_the_others() {
+        let all: Vec<Token> = ["a", "b", "c", "d", "e"].map(Token::named).into();
+        let about = |count: usize| about(&all.iter().take(count).collect::<Vec<_>>(), "no token");
+        for (count, text) in [
+            (0, None),
+            (1, Some("a has no token.")),
+            (3, Some("a, b, c have no token.")),
+            (5, Some("a, b, c and 2 more have no token.")),
+        ] {
+            assert_eq!(about(count).as_deref(), text);
+        }
     }
 }

@@ -10,25 +10,25 @@ use crate::snapshot::Published;
 use crate::token::status::{FailedLogin, State, Status, WhichSecret};
 
 /// One customer's token.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Token {
     pub(super) customer: String,
     /// `fresh`, `stale` or `unusable`, as in `/readyz`.
     pub(super) state: &'static str,
     /// The newest token's number, counted from 1; 0 before the first.
-    generation: u64,
-    obtained_at: Option<String>,
+    pub(super) generation: u64,
+    pub(super) obtained_at: Option<String>,
     /// Until when it is sent.
-    usable_until: Option<String>,
+    pub(super) usable_until: Option<String>,
     /// When it dies at Citrix.
-    expires_at: Option<String>,
+    pub(super) expires_at: Option<String>,
     /// How long it can still be sent.
     pub(super) runway_s: u64,
     /// How long it could be sent when it was new.
-    usable_life_s: u64,
-    next_login_at: Option<String>,
-    next_login_in_s: u64,
-    login_in_progress: bool,
+    pub(super) usable_life_s: u64,
+    pub(super) next_login_at: Option<String>,
+    pub(super) next_login_in_s: u64,
+    pub(super) login_in_progress: bool,
     pub(super) consecutive_failures: u32,
     pub(super) last_failure: Option<Failure>,
     /// The secret that the token was obtained with: `first`, `next`, `remembered` (the one that worked last; what is
@@ -52,6 +52,12 @@ pub(super) struct Failure {
 }
 
 impl Token {
+    /// One of which nothing else is known.
+    #[cfg(test)]
+    pub(super) fn named(customer: &str) -> Self {
+        Self { customer: customer.to_owned(), ..Self::default() }
+    }
+
     pub(super) fn is_usable(&self) -> bool {
         self.state != name(State::Unusable)
     }
