@@ -8,6 +8,7 @@
 //! - `/log-level`: which lines the log has; `PUT` changes it.
 //! - `/status.json`: how things are; `/` shows it as a page.
 //! - `/transactions/{id}`: a recent exchange by any of its ids.
+//! - `/callers/{name}/suggestion`: rules that would allow what an observed caller does.
 //! - `POST /tokens/{customer}/refresh`: a new token now.
 
 mod history;
@@ -17,6 +18,7 @@ mod readiness;
 mod refresh;
 mod regions;
 mod status;
+mod suggestion;
 mod times;
 mod transactions;
 
@@ -54,13 +56,15 @@ use crate::telemetry::LogHandle;
 use crate::wire::{host, transaction_id};
 use history::History;
 
+pub use suggestion::Suggestion;
+
 /// Connections at a time; probes and scrapers need a handful.
 const MAX_CONNECTIONS: usize = 64;
 /// For a request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const THERE_ARE: &str = "there are /, /livez, /readyz, /metrics, /status.json, /transactions/{id}, /regions, \
-                         /log-level and POST /tokens/{customer}/refresh\n";
+                         /log-level, /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
 /// The number of the shape of `/status.json` and `/transactions/{id}`: it goes up when a name goes or changes its
 /// meaning, not when one is added.
 const FORMAT: u32 = 1;
@@ -153,10 +157,14 @@ impl Admin {
             "/regions" if !probes => only("GET, HEAD"),
             "/regions" => regions::answer(self),
             "/log-level" => log_level::answer(self, request).await,
-            _ => match refresh::customer_of(path) {
-                Some(customer) if request.method() == Method::POST => refresh::answer(self, customer).await,
-                Some(_) => only("POST"),
-                None => self.look(path, probes),
+            _ => match (refresh::customer_of(path), suggestion::caller_of(path)) {
+                (Some(customer), _) if request.method() == Method::POST => {
+                    refresh::answer(self, customer).await
+                }
+                (Some(_), _) => only("POST"),
+                (None, Some(_)) if !probes => only("GET, HEAD"),
+                (None, Some(caller)) => suggestion::answer(self, caller),
+                (None, None) => self.look(path, probes),
             },
         }
     }

@@ -16,6 +16,8 @@ pub struct Totals {
     pub routes: BTreeMap<String, RouteTotals>,
     /// Requests by the names of callers in metrics.
     pub callers: BTreeMap<String, u64>,
+    /// Requests of callers in observe mode that their rules would refuse, by their names.
+    pub would_deny: BTreeMap<String, u64>,
 }
 
 /// What was counted of one route.
@@ -123,6 +125,10 @@ impl Totals {
             let route = self.route(label(metric, "route"));
             *route.codes.entry(label(metric, "code").to_owned()).or_default() += count;
             *self.callers.entry(label(metric, "caller").to_owned()).or_default() += count;
+        });
+        each(&worker.would_deny, |metric| {
+            let count = whole(metric.get_counter().get_value());
+            *self.would_deny.entry(label(metric, "caller").to_owned()).or_default() += count;
         });
         each(&worker.request_duration, |metric| {
             self.route(label(metric, "route")).duration.add(metric.get_histogram());

@@ -136,11 +136,15 @@ export function load(status) {
 export function callers(status) {
   if (status.callers.length === 0) return [el("p", { class: "quiet" }, "Nobody came yet.")];
   const names = { anonymous: "anonymous (nobody is configured)", none: "unknown" };
+  const isObserved = status.callers.some((caller) => caller.mode === "observe");
+  const wouldDeny = (caller) => caller.mode !== "observe" ? "–" : caller.would_deny === 0 ? "0"
+    : el("span", { class: "warn" }, count(caller.would_deny));
   return [table("Callers", [
     { title: "Caller", head: true, of: (caller) => caller.configured ? caller.name : names[caller.name] ?? caller.name },
     { title: "Last seen", of: (caller) => moment(caller.last_seen_at, status.now) ?? "never" },
     { title: "Requests", number: true, of: (caller) => count(caller.requests) },
     { title: "Refused", number: true, of: (caller) => caller.refused === 0 ? "0" : el("span", { class: "warn" }, count(caller.refused)) },
+    ...(isObserved ? [{ title: "Observed: would be refused", number: true, of: wouldDeny }] : []),
   ], status.callers, (caller) => caller.name)];
 }
 

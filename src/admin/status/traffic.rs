@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::admin::Admin;
 use crate::admin::history::REACH;
 use crate::admin::times::Times;
+use crate::config::Mode;
 use crate::metrics::{ANONYMOUS, Distribution, NONE, RouteTotals, Totals};
 use crate::recent::{CallerSeen, RouteReasons};
 use crate::snapshot::Published;
@@ -83,6 +84,10 @@ pub(super) struct Caller {
     requests: u64,
     /// By the gateway, for the caller's own fault.
     refused: u64,
+    /// `enforce` or `observe`, of a configured one.
+    mode: Option<&'static str>,
+    /// What its rules would have refused, had they been enforced.
+    would_deny: u64,
     last_seen_at: Option<String>,
 }
 
@@ -151,14 +156,22 @@ impl Traffic {
 
     /// The configured ones in their order, then those without a name that came.
     pub(super) fn callers(&self, published: &Published, times: &Times) -> Vec<Caller> {
-        let configured = published.live.callers.iter().map(|caller| (caller.name.as_str(), true));
-        let others = [ANONYMOUS, NONE].map(|name| (name, false));
+        let mode = |mode| match mode {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe",
+        };
+        let configured = published.live.callers.iter();
+        let configured = configured.map(|caller| (caller.name.as_str(), Some(mode(caller.mode))));
+        let others = [ANONYMOUS, NONE].map(|name| (name, None));
+        let count = |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or_default();
         let seen = |name: &str| self.seen.get(name).copied().unwrap_or_default();
-        let callers = configured.chain(others).map(|(name, configured)| Caller {
+        let callers = configured.chain(others).map(|(name, mode)| Caller {
             name: name.to_owned(),
-            configured,
-            requests: self.now.callers.get(name).copied().unwrap_or_default(),
+            configured: mode.is_some(),
+            requests: count(&self.now.callers, name),
             refused: seen(name).refused,
+            mode,
+            would_deny: count(&self.now.would_deny, name),
             last_seen_at: seen(name).last.map(|last| times.seconds(last)),
         });
         callers.filter(|caller| caller.configured || caller.requests > 0).collect()
