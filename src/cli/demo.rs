@@ -100,7 +100,7 @@ fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
     format!(
         "An emulated Citrix Cloud runs at  {cloud}  (TLS, customer {customer})\n\
          The gateway in front of it at     http://{gateway}\n\
-         Its admin listener at             http://{admin}\n\
+         Its status page at                http://{admin}/\n\
          \n\
          Try in another terminal; none of these logs in, the gateway does:\n\
          \n\

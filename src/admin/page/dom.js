@@ -73,7 +73,7 @@ function update(known, child) {
   merge(known, child);
 }
 
-/** A table. A column is `{ title, of, number, head }`; rows are keyed by `key`. An empty cell takes no room on a phone. */
+/** A table. A column is `{ title, of, number, wide, head }`; rows are keyed by `key`. An empty cell takes no room on a phone. */
 export function table(label, columns, rows, key) {
   // The roles are said because a style sheet for phones makes blocks of tables, which would take them away.
   const heads = columns.map((column) =>
@@ -82,7 +82,7 @@ export function table(label, columns, rows, key) {
     const content = [column.of(row)].flat();
     if (column.head) return el("th", { scope: "row", role: "rowheader" }, ...content);
     const isEmpty = content.every((part) => part === null || part === "" || part === "–");
-    const classes = [column.number && "number", isEmpty && "empty"].filter(Boolean).join(" ");
+    const classes = [column.number && "number", column.wide && "wide", isEmpty && "empty"].filter(Boolean).join(" ");
     return el("td", { role: "cell", "data-label": column.title, class: classes || null }, el("span", {}, ...content));
   };
   const body = rows.map((row) =>

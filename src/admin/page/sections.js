@@ -88,8 +88,9 @@ function troubles(route) {
   const codes = Object.entries(route.codes).filter(([code]) => code >= "400");
   const reasons = Object.entries(route.reasons);
   const words = [...codes, ...reasons].map(([name, number]) => `${name}: ${count(number)}`);
-  const list = words.flatMap((word, index) => [index > 0 && ", ", el("span", {}, word)]);
-  return words.length > 0 ? el("span", { class: "reasons" }, ...list) : "–";
+  const last = words.length - 1;
+  const list = words.map((word, index) => [el("span", {}, index < last ? `${word},` : word), " "]);
+  return words.length > 0 ? el("span", { class: "reasons" }, ...list.flat()) : "–";
 }
 
 export function routes(status) {
@@ -106,7 +107,7 @@ export function routes(status) {
     { title: "Citrix alone", number: true, of: (route) => quantiles(route.last_5m.upstream) },
     { title: "5xx, 5 min", number: true, of: (route) => server(route.last_5m) },
     { title: "Requests", number: true, of: (route) => count(route.requests) },
-    { title: "Errors since the start", of: troubles },
+    { title: "Errors since the start", wide: true, of: troubles },
   ], status.routes, (route) => route.name)];
 }
 
