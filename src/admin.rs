@@ -5,13 +5,22 @@
 //! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says how each is.
 //! - `/metrics`: Prometheus text.
 //! - `/regions`: which customers' requests go to another region than their routes say.
+//! - `/log-level`: which lines the log has; `PUT` changes it.
+//! - `/status.json`: how things are; `/` shows it as a page.
+//! - `/transactions/{id}`: a recent exchange by any of its ids.
 //! - `/callers/{name}/suggestion`: rules that would allow what an observed caller does.
 //! - `POST /tokens/{customer}/refresh`: a new token now.
 
+mod history;
+mod log_level;
+mod page;
 mod readiness;
 mod refresh;
 mod regions;
+mod status;
 mod suggestion;
+mod times;
+mod transactions;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,24 +32,29 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing_appender::non_blocking::ErrorCounter;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::browser_guard;
 use crate::config::{self, AllowedHosts};
 use crate::error::{Failure, Reason};
 use crate::lifecycle::Lifecycle;
 use crate::proxy::Shared;
+use crate::telemetry::LogHandle;
 use crate::wire::{host, transaction_id};
+use history::History;
 
 pub use suggestion::Suggestion;
 
@@ -48,6 +62,12 @@ pub use suggestion::Suggestion;
 const MAX_CONNECTIONS: usize = 64;
 /// For a request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+const THERE_ARE: &str = "there are /, /livez, /readyz, /metrics, /status.json, /transactions/{id}, /regions, \
+                         /log-level, /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
+/// The number of the shape of `/status.json` and `/transactions/{id}`: it goes up when a name goes or changes its
+/// meaning, not when one is added.
+const FORMAT: u32 = 1;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -59,8 +79,10 @@ pub struct Admin {
     pub lifecycle: Lifecycle,
     /// Who may see more than probes and metrics.
     pub settings: config::Admin,
-    /// Lines the log lost; none when the process does not log by itself.
-    pub lost_log_lines: Option<ErrorCounter>,
+    /// The log; none when the process does not log by itself.
+    pub log: Option<LogHandle>,
+    started: Instant,
+    history: History,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -70,10 +92,16 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
     let mut stop = std::pin::pin!(stop);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut notes = interval(history::INTERVAL);
+    notes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => return,
+            _ = notes.tick() => {
+                admin.history.note(Instant::now(), admin.shared.metrics.totals());
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
@@ -86,7 +114,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
         connections.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(request.map(drop)).await) }
+                async move { Ok::<_, Infallible>(admin.answer(request).await) }
             });
             let served = Builder::new()
                 .timer(TokioTimer::new())
@@ -102,8 +130,19 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
 }
 
 impl Admin {
+    /// The admin side of a program that begins now.
+    pub fn new(
+        shared: Arc<Shared>,
+        lifecycle: Lifecycle,
+        settings: config::Admin,
+        log: Option<LogHandle>,
+    ) -> Self {
+        let started = Instant::now();
+        Self { shared, lifecycle, settings, log, started, history: History::new(started) }
+    }
+
     /// Answers one request.
-    pub async fn answer(&self, request: Request<()>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
         if let Err(failure) = self.guard(&request) {
             return failed(failure);
         }
@@ -117,6 +156,7 @@ impl Admin {
             _ if !self.knows(request.headers()) => ask_for_the_secret(),
             "/regions" if !probes => only("GET, HEAD"),
             "/regions" => regions::answer(self),
+            "/log-level" => log_level::answer(self, request).await,
             _ => match (refresh::customer_of(path), suggestion::caller_of(path)) {
                 (Some(customer), _) if request.method() == Method::POST => {
                     refresh::answer(self, customer).await
@@ -124,17 +164,28 @@ impl Admin {
                 (Some(_), _) => only("POST"),
                 (None, Some(_)) if !probes => only("GET, HEAD"),
                 (None, Some(caller)) => suggestion::answer(self, caller),
-                (None, None) => text(
-                    StatusCode::NOT_FOUND,
-                    "there are /livez, /readyz, /metrics, /regions, /callers/{name}/suggestion and POST \
-                     /tokens/{customer}/refresh\n",
-                ),
+                (None, None) => self.look(path, probes),
+            },
+        }
+    }
+
+    /// The status page and what it is made of; `reads` if that is what the request wants.
+    fn look(&self, path: &str, reads: bool) -> Answer {
+        let id = transactions::id_of(path);
+        let file = page::file(path);
+        match path {
+            _ if !reads && (path == "/status.json" || id.is_some() || file.is_some()) => only("GET, HEAD"),
+            "/status.json" => status::answer(self),
+            _ => match (id, file) {
+                (Some(id), _) => transactions::answer(self, &id),
+                (None, Some(file)) => file,
+                (None, None) => text(StatusCode::NOT_FOUND, THERE_ARE),
             },
         }
     }
 
     /// Keeps web pages out.
-    fn guard(&self, request: &Request<()>) -> Result<(), Failure> {
+    fn guard<B>(&self, request: &Request<B>) -> Result<(), Failure> {
         let live = &self.shared.published.load().live;
         let authority = host::authority(request.version(), request.uri(), request.headers())
             .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
@@ -153,8 +204,8 @@ impl Admin {
         let metrics = &self.shared.metrics;
         metrics.in_flight.set(i64::try_from(self.shared.in_flight.taken()).unwrap_or(i64::MAX));
         metrics.connections.set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
-        if let Some(lost) = &self.lost_log_lines {
-            let new = (lost.dropped_lines() as u64).saturating_sub(metrics.log_lines_lost.get());
+        if let Some(log) = &self.log {
+            let new = (log.dropped.dropped_lines() as u64).saturating_sub(metrics.log_lines_lost.get());
             metrics.log_lines_lost.inc_by(new);
         }
         match metrics.render() {
@@ -207,11 +258,21 @@ fn only(methods: &'static str) -> Answer {
     answer
 }
 
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    // Structs of strings and numbers always serialize.
+    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    let mut answer = text(status, body);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
 

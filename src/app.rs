@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
@@ -31,6 +30,7 @@ use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
 use crate::snapshot::Published;
+use crate::telemetry::LogHandle;
 use crate::tls::{InboundTls, Reloader, TlsError, UpstreamTls};
 use crate::upstream::origin::BadHost;
 use crate::worker::{Work, WorkerThread};
@@ -129,12 +129,8 @@ impl App {
     ///
     /// # Errors
     /// When a socket, a file or a thread cannot be had; nothing is left running then.
-    pub async fn start(
-        config: Config,
-        clock: Clock,
-        lost_log_lines: Option<ErrorCounter>,
-    ) -> Result<Self, StartError> {
-        Self::start_with(config, clock, lost_log_lines, PassedSockets::none()).await
+    pub async fn start(config: Config, clock: Clock, log: Option<LogHandle>) -> Result<Self, StartError> {
+        Self::start_with(config, clock, log, PassedSockets::none()).await
     }
 
     /// As [`App::start`], with the sockets that a service manager passed in the place of those it would bind.
@@ -144,7 +140,7 @@ impl App {
     pub async fn start_with(
         config: Config,
         clock: Clock,
-        lost_log_lines: Option<ErrorCounter>,
+        log: Option<LogHandle>,
         mut passed: PassedSockets,
     ) -> Result<Self, StartError> {
         let Config { boot, live, written, .. } = config;
@@ -181,12 +177,7 @@ impl App {
         if let Some(reloader) = reloader {
             control.run(reloader);
         }
-        let answers = Admin {
-            shared: Arc::clone(&shared),
-            lifecycle: lifecycle.clone(),
-            settings: boot.admin,
-            lost_log_lines,
-        };
+        let answers = Admin::new(Arc::clone(&shared), lifecycle.clone(), boot.admin, log);
         let mut admin = JoinSet::new();
         let mut phases = lifecycle.watch();
         admin.spawn(async move {

@@ -217,6 +217,11 @@ impl Failure {
         self.reason
     }
 
+    /// What the caller is told.
+    pub fn detail(&self) -> &Cow<'static, str> {
+        &self.detail
+    }
+
     /// The chain of causes on one line, for the log; empty when there is none.
     pub fn cause_chain(&self) -> String {
         let mut text = String::new();

@@ -2,7 +2,9 @@
 //! body ends or is given up.
 
 mod audit;
+mod remember;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,6 +27,7 @@ use crate::inbound::connection::Connection;
 use crate::limit::{Caller, Turn};
 use crate::metrics::{NONE, QueueMetrics, RouteMetrics};
 use crate::places::Place;
+use crate::recent::End;
 use crate::snapshot::Snapshot;
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::passed::PassedBody;
@@ -33,19 +36,6 @@ use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 /// What nginx logs when a caller leaves before he is answered.
 const CALLER_LEFT: u16 = 499;
-
-/// How an exchange ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The answer's last byte went out.
-    Complete,
-    /// The caller left or stopped reading.
-    CallerLeft,
-    /// The upstream's answer broke off, and so did ours.
-    CutOff,
-    /// The program stopped before the answer was out.
-    Stopped,
-}
 
 /// What is known of an exchange.
 pub struct Exchange {
@@ -66,6 +56,8 @@ pub struct Exchange {
     pub caller: Option<usize>,
     /// Whether a secret was shown that lets nobody in.
     pub guessed: bool,
+    /// The customer's id, once it is known.
+    pub customer: Option<HeaderValue>,
     /// The index of the route, once one is picked.
     pub route: Option<usize>,
     /// The family of retired addresses the request's was of.
@@ -86,6 +78,8 @@ pub struct Exchange {
     pub attempts: u32,
     status: Option<StatusCode>,
     reason: Option<Reason>,
+    /// What the caller is told with it.
+    detail: Cow<'static, str>,
     cause: String,
     citrix_ids: [Option<HeaderValue>; 3],
     answered_after: Duration,
@@ -119,6 +113,7 @@ impl Exchange {
             request_id,
             caller: None,
             guessed: false,
+            customer: None,
             route: None,
             retired: None,
             upload: None,
@@ -130,6 +125,7 @@ impl Exchange {
             attempts: 0,
             status: None,
             reason: None,
+            detail: Cow::Borrowed(""),
             cause: String::new(),
             citrix_ids: [None, None, None],
             answered_after: Duration::ZERO,
@@ -174,17 +170,14 @@ impl Exchange {
     /// The answer Citrix gave, with our ids on it.
     pub fn answered(mut self: Box<Self>, mut response: Response<PassedBody>) -> Response<AnswerBody> {
         let headers = response.headers();
-        if self.snapshot.live.access_log {
-            self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
-        }
+        self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
         // Answers of the API gateway's own may have an empty one.
         let given = |name| headers.get(name).is_some_and(|id| !id.is_empty());
         if !TRANSACTION_IDS.iter().any(given) {
             response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         }
         self.finish_head(response.status(), response.headers_mut());
-        let ours = self.answered_after.saturating_sub(self.upstream_time).saturating_sub(self.waited);
-        self.snapshot.metrics.overhead.observe(ours.as_secs_f64());
+        self.snapshot.metrics.overhead.observe(self.ours().as_secs_f64());
         self.route_metrics().upstream().observe(self.upstream_time.as_secs_f64());
         response.map(|body| AnswerBody::new(Source::Citrix(body), self))
     }
@@ -205,15 +198,14 @@ impl Exchange {
     /// Notes why the answer is a refusal of ours.
     pub fn refused(&mut self, failure: &Failure) {
         self.reason = Some(failure.reason());
+        self.detail = failure.detail().clone();
         self.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
     }
 
     /// An answer that did not come from Citrix, with our ids on it.
     pub fn answered_here(mut self: Box<Self>, mut response: Response<Bytes>) -> Response<AnswerBody> {
-        if self.snapshot.live.access_log {
-            self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
-        }
+        self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         self.finish_head(response.status(), response.headers_mut());
         if self.method == Method::HEAD {
@@ -247,7 +239,12 @@ impl Exchange {
         self.route_metrics().caller(self.caller)
     }
 
-    /// Counts, logs, and gives up the place. Only the first call does anything.
+    /// The gateway's own part of the time to the answer's head.
+    fn ours(&self) -> Duration {
+        self.answered_after.saturating_sub(self.upstream_time).saturating_sub(self.waited)
+    }
+
+    /// Counts, logs, remembers, and gives up the place. Only the first call does anything.
     fn close(&mut self, end: End) {
         if std::mem::replace(&mut self.closed, true) {
             return;
@@ -265,6 +262,7 @@ impl Exchange {
         if self.snapshot.live.access_log {
             self.log(end, status, took);
         }
+        self.remember(end, status, took);
         self.place = None;
         self.caller_place = None;
         self.turn = None;
@@ -276,7 +274,6 @@ impl Exchange {
         let milliseconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
         let text =
             |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let ours = self.answered_after.saturating_sub(self.upstream_time).saturating_sub(self.waited);
         let [citrix_id, cws_id, cc_id] = &self.citrix_ids;
         tracing::info!(
             target: "access",
@@ -291,18 +288,13 @@ impl Exchange {
             status = status.as_u16(),
             reason = self.reason.map(Reason::as_str),
             cause = (!self.cause.is_empty()).then_some(self.cause.as_str()),
-            end = match end {
-                End::Complete => "complete",
-                End::CallerLeft => "caller_left",
-                End::CutOff => "cut_off",
-                End::Stopped => "stopped",
-            },
+            end = end.as_str(),
             request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
             answer_bytes = self.answer_bytes,
             total_ms = milliseconds(took),
             upstream_ms = milliseconds(self.upstream_time),
             waited_ms = milliseconds(self.waited),
-            ours_ms = milliseconds(ours),
+            ours_ms = milliseconds(self.ours()),
             attempts = self.attempts,
             request_id = self.request_id.to_str().unwrap_or_default(),
             transaction_id = self.transaction_id.to_str().unwrap_or_default(),

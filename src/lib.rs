@@ -36,6 +36,7 @@ pub mod pace;
 pub mod places;
 pub mod policy;
 pub mod proxy;
+pub mod recent;
 pub mod regions;
 pub mod reload;
 pub mod site;

@@ -4,9 +4,10 @@ mod forget;
 mod reloads;
 mod route;
 mod summed;
+mod totals;
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -16,11 +17,13 @@ use prometheus::{
 
 use crate::citrix::legacy;
 use crate::error::Reason;
+use crate::recent::{Recent, WorkerRecent};
 use crate::wire::link_rewrite::LinkCounts;
 use summed::Summed;
 
 pub use reloads::{Reload, Reloads};
 pub use route::{QueueMetrics, RouteMetrics};
+pub use totals::{Distribution, RouteTotals, Totals};
 
 const PREFIX: &str = "citrix_auth_proxy";
 
@@ -96,6 +99,9 @@ pub struct Metrics {
     replays: IntCounterVec,
     /// Reloads of the configuration.
     pub reloads: Reloads,
+    /// What happened lately.
+    pub recent: Recent,
+    certificate_expiry: OnceLock<Gauge>,
     /// Requests being answered.
     pub in_flight: IntGauge,
     /// Connections of callers.
@@ -123,6 +129,8 @@ pub struct WorkerMetrics {
     would_deny: IntCounterVec,
     /// Links in answers.
     pub links: LinkCounters,
+    /// What happened lately.
+    pub recent: Arc<WorkerRecent>,
     /// Time of ours alone, for exchanges that Citrix answered.
     pub overhead: Histogram,
     /// Connections to upstreams in use by a request.
@@ -149,9 +157,12 @@ impl Metrics {
             opts("replays_total", "Answers 401, 429 and 503 of Citrix, by what came of them."),
             &["route", "outcome"],
         )?;
+        let recent = Recent::new(workers);
         Ok(Arc::new(Self {
             replays: registered(&registry, replays)?,
-            workers: WorkerMetrics::register(&registry, workers)?,
+            workers: WorkerMetrics::register(&registry, workers, &recent)?,
+            recent,
+            certificate_expiry: OnceLock::new(),
             reloads: Reloads::register(&registry)?,
             in_flight: gauge("in_flight_requests", "Requests being answered.")?,
             connections: gauge("connections", "Connections of callers.")?,
@@ -183,12 +194,26 @@ impl Metrics {
     /// When it is registered already.
     pub fn certificate_expiry(&self) -> Result<Gauge, Error> {
         let help = "When the certificate of the listeners ends, in Unix time.";
-        registered(&self.registry, Gauge::with_opts(opts("certificate_expiry_timestamp_seconds", help))?)
+        let gauge = registered(
+            &self.registry,
+            Gauge::with_opts(opts("certificate_expiry_timestamp_seconds", help))?,
+        )?;
+        Ok(self.certificate_expiry.get_or_init(|| gauge).clone())
+    }
+
+    /// What that gauge shows, in Unix time; `None` where callers are shown none, or it cannot be read.
+    pub fn certificate_ends(&self) -> Option<f64> {
+        self.certificate_expiry.get().map(Gauge::get).filter(|end| *end > 0.0)
     }
 
     /// The registry, for modules that bring metrics of their own.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// How many workers count.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// One worker's metrics.
@@ -208,7 +233,7 @@ impl Metrics {
 }
 
 impl WorkerMetrics {
-    fn register(registry: &Registry, workers: usize) -> Result<Vec<Self>, Error> {
+    fn register(registry: &Registry, workers: usize, recent: &Recent) -> Result<Vec<Self>, Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             Summed::register(registry, workers, || IntCounterVec::new(opts(name, help), labels))
         };
@@ -260,6 +285,7 @@ impl WorkerMetrics {
                     rewritten: links[worker].with_label_values(&["rewritten"]),
                     unknown: links[worker].with_label_values(&["unknown"]),
                 },
+                recent: recent.worker(worker),
                 overhead: overhead[worker].clone(),
                 upstream_active: connections[worker].with_label_values(&["active"]),
                 upstream_idle: connections[worker].with_label_values(&["idle"]),
@@ -322,7 +348,7 @@ where
 }
 
 /// The commit the build was made from, when the build said so.
-fn commit() -> &'static str {
+pub(crate) fn commit() -> &'static str {
     option_env!("CITRIX_AUTH_PROXY_COMMIT").unwrap_or("unknown")
 }
 

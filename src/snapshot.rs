@@ -20,6 +20,7 @@ use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, Credential, InstanceId, Live, Mode, Target, UpstreamUrl};
 use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
+use crate::recent::CallerUse;
 use crate::site;
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::Origin;
@@ -52,6 +53,8 @@ pub struct Snapshot {
     pub metrics: WorkerMetrics,
     /// Handles for requests that got no route.
     pub unrouted: RouteMetrics,
+    /// What was seen of callers: nobody in particular first, as in metrics.
+    callers_use: Vec<Arc<CallerUse>>,
 }
 
 /// A route, ready for use.
@@ -211,6 +214,7 @@ impl Snapshot {
             callers: Callers::new(live.callers.clone()),
             signer: live.login.signing_key.as_ref().map(|key| Signer::new(key.expose_secret().as_bytes())),
             unrouted: metrics.route(NONE, NONE, &names),
+            callers_use: callers_use(&metrics, &names),
             metrics,
             live,
             published,
@@ -220,6 +224,11 @@ impl Snapshot {
     /// The index of the route with the longest prefix of `path`. `None`: it leads nowhere.
     pub fn route_of(&self, path: &str) -> Option<usize> {
         self.prefixes.find(path).copied().flatten()
+    }
+
+    /// What was seen of a caller, by its place in the configuration.
+    pub fn caller_use(&self, caller: Option<usize>) -> Option<&Arc<CallerUse>> {
+        self.callers_use.get(caller.map_or(0, |number| number + 1))
     }
 
     /// What is known about links in answers to `customer`: where its routes lead, read backwards.
@@ -263,6 +272,12 @@ impl Snapshot {
     pub fn is_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
     }
+}
+
+fn callers_use(metrics: &WorkerMetrics, names: &[String]) -> Vec<Arc<CallerUse>> {
+    let nobody = if names.is_empty() { ANONYMOUS } else { NONE };
+    let names = std::iter::once(nobody).chain(names.iter().map(String::as_str));
+    names.map(|name| metrics.recent.caller(name)).collect()
 }
 
 /// The routes by their prefixes, and prefixes below which nothing else leads anywhere.

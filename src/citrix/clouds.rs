@@ -32,6 +32,11 @@ impl Cloud {
         ("gov", Self::Gov),
     ];
 
+    /// The name it has in a configuration.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, cloud)| *cloud == self).map_or("", |(name, _)| name)
+    }
+
     /// The base URL of the API gateway, without a slash at the end.
     pub const fn api_url(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use crate::app::{Addresses, App};
 use crate::clock::Clock;
 use crate::config::{self, Config, Log, LogFormat, Problem};
 use crate::emulator::{self, Emulator, EmulatorError, Options, Tls};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{LogHandle, Telemetry};
 
 /// Why there is no demonstration.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +34,10 @@ fn list(problems: &[Problem]) -> String {
 /// Runs until it is told to stop.
 pub fn demo(args: &DemoArgs) -> ExitCode {
     let log = Log { format: LogFormat::Text, level: LevelFilter::INFO };
-    let _telemetry = Telemetry::start(log);
+    // Something else in the process may log already.
+    let telemetry = Telemetry::start(log).ok();
     ExitCode::from(on_a_runtime(async {
-        match show(args).await {
+        match show(args, telemetry.as_ref().map(Telemetry::handle)).await {
             Ok(code) => code,
             Err(error) => {
                 complain_of(&error);
@@ -46,12 +47,12 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
     }))
 }
 
-async fn show(args: &DemoArgs) -> Result<u8, DemoError> {
+async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> {
     let mut signals = Signals::new()?;
     let emulator = emulator::start(Options { tls: Tls::SelfSigned, ..Options::default() }).await?;
     let certificate = CaFile::write(&emulator)?;
     let config = configure(args, &emulator, &certificate).map_err(DemoError::Config)?;
-    let app = App::start(config, Clock::SYSTEM, None).await?;
+    let app = App::start(config, Clock::SYSTEM, log).await?;
     say(guide(app.addresses(), &emulator).as_bytes());
     let code = serve(app, &mut signals, None).await;
     emulator.stop().await;
@@ -99,7 +100,7 @@ fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
     format!(
         "An emulated Citrix Cloud runs at  {cloud}  (TLS, customer {customer})\n\
          The gateway in front of it at     http://{gateway}\n\
-         Its admin listener at             http://{admin}\n\
+         Its status page at                http://{admin}/\n\
          \n\
          Try in another terminal; none of these logs in, the gateway does:\n\
          \n\

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::runtime;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
 use crate::app::{Addresses, App, Drained};
@@ -19,7 +18,7 @@ use crate::config::{Config, Log, LogFormat, Problem};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
 use crate::lifecycle::Phase;
 use crate::reload::Watch;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{LogHandle, Telemetry};
 use signals::{Signal, Stop};
 use supervisor::Watchdog;
 
@@ -43,7 +42,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     match loaded {
         Ok((config, watch)) => {
-            ExitCode::from(on_a_runtime(gateway(config, watch, passed, telemetry.dropped_lines())))
+            ExitCode::from(on_a_runtime(gateway(config, watch, passed, telemetry.handle())))
         }
         Err(problems) => {
             log_problems(&problems);
@@ -79,7 +78,7 @@ async fn gateway(
     config: Config,
     watch: Watch,
     passed: Result<PassedSockets, PassedSocketError>,
-    lost_log_lines: ErrorCounter,
+    log: LogHandle,
 ) -> u8 {
     // Before anything is announced: whoever reads "listening" may send a signal at once.
     let mut signals = match Signals::new() {
@@ -93,7 +92,7 @@ async fn gateway(
         tracing::warn!("{warning}");
     }
     let started = match passed {
-        Ok(passed) => App::start_with(config, Clock::SYSTEM, Some(lost_log_lines), passed).await,
+        Ok(passed) => App::start_with(config, Clock::SYSTEM, Some(log), passed).await,
         Err(error) => Err(error.into()),
     };
     match started {

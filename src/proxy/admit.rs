@@ -95,6 +95,7 @@ fn judge<'s>(
     // A name that leads nowhere is told before a customer below it would be.
     let address = pick_route::address(snapshot, target, &mut head.headers)?;
     let customer = pick_customer(snapshot, &head.headers, &address)?;
+    exchange.customer = Some(customer.id.clone());
     refuse_too_large(live, &head.headers)?;
     let path = address.target.path();
     let has_body = !body.is_end_stream();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use super::limits::Limits;
 use crate::callers::usage::Usage;
@@ -29,6 +30,8 @@ pub struct Published {
     pub(super) limits: Limits,
     /// What is kept of its callers, in order.
     pub usage: Vec<Usage>,
+    /// When it was put together.
+    pub loaded: Instant,
 }
 
 impl Published {
@@ -65,7 +68,7 @@ impl Published {
         origins.forget_before();
         let limits = Limits::new(&live, before.map(|before| (&*before.live, &before.limits)));
         let usage = Usage::of(&live.callers, before.map_or(&[], |before| &before.usage));
-        Ok(Self { limits, usage, live, slots, sites, gateways, origins, apis, hosts })
+        Ok(Self { limits, usage, live, slots, sites, gateways, origins, apis, hosts, loaded: Instant::now() })
     }
 
     /// Whether requests may go to the origin of this id.

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use self::due::Due;
 use self::look::Reader;
 use self::recall::Memory;
-use self::secrets::{Candidate, Reading, Secrets};
+use self::secrets::{Candidate, Reading, Secrets, Which};
 use super::answer::LONGEST_LIFETIME;
 use super::cache::Cached;
 use super::issuer::{Failure, Issued, Issuer, Login};
@@ -84,6 +84,8 @@ struct Obtained {
     due: Due,
     usable: Due,
     expires_at: SystemTime,
+    /// With which secret, unless it came out of the cache.
+    secret: Option<Which>,
 }
 
 /// What the log tells of a login that worked.
@@ -187,9 +189,10 @@ impl<I: Issuer> Keeper<I> {
         let mut failure = Failure::new(Outcome::SecretUnreadable, problem);
         for candidate in candidates {
             match self.ask(&candidate).await {
-                Ok(obtained) => {
+                Ok((mut obtained, told)) => {
+                    obtained.secret = Some(candidate.which);
                     self.secrets.worked(candidate, self.credential.customer());
-                    return Ok(obtained);
+                    return Ok((obtained, told));
                 }
                 Err(refused) if refused.outcome.rejects_secret() => failure = refused,
                 // The network or the service, not the secret: another one would fare no better.
@@ -239,12 +242,13 @@ impl<I: Issuer> Keeper<I> {
             .map_err(|_| refuse(Outcome::BadToken))?;
         let due = asked.after(schedule::refresh_after(life, self.settings.refresh_at, fastrand::f64()));
         let text = grant.token;
-        let obtained = Obtained { token, text, obtained_at: asked.wall, due, usable, expires_at };
+        let obtained =
+            Obtained { token, text, obtained_at: asked.wall, due, usable, expires_at, secret: None };
         Ok((obtained, Told { skew, transaction_id }))
     }
 
     fn publish(&mut self, obtained: Obtained) -> Plan {
-        let Obtained { token, obtained_at, due, usable, expires_at, .. } = obtained;
+        let Obtained { token, obtained_at, due, usable, expires_at, secret, .. } = obtained;
         let generation = token.generation();
         let due_if_refused = Due::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_refused();
@@ -262,6 +266,7 @@ impl<I: Issuer> Keeper<I> {
             status.in_progress = false;
             status.consecutive_failures = 0;
             status.on_old_secret = on_old_secret;
+            status.secret = secret;
             status.due = Some(due.instant);
             status.forced_not_before = Some(due_if_refused.instant);
         });

@@ -60,6 +60,28 @@ impl State {
     }
 }
 
+/// Where a secret to log in with comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhichSecret {
+    /// `client_secret`.
+    Current,
+    /// `client_secret_next`.
+    Next,
+    /// Nowhere any more: it is the one that worked last, and what replaced it has yet to work.
+    Remembered,
+}
+
+impl WhichSecret {
+    /// The name in pages and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "first",
+            Self::Next => "next",
+            Self::Remembered => "remembered",
+        }
+    }
+}
+
 /// A login that failed.
 #[derive(Clone, Debug)]
 pub struct FailedLogin {
@@ -95,6 +117,8 @@ pub struct Status {
     /// Whether the newest token was obtained without the configured secrets, which were refused or cannot be read: with
     /// the one that worked last, or by a sibling. A restart would have no secret that works.
     pub on_old_secret: bool,
+    /// The secret that the newest token was obtained with; `None` for a token out of the cache.
+    pub secret: Option<WhichSecret>,
     /// Our clock against Citrix's, once an answer told.
     pub skew: Option<Skew>,
     /// [`Status::next_attempt`] on the clock that no one sets.

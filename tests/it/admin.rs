@@ -1,6 +1,9 @@
 //! The admin listener (design 5).
 
+mod page;
 mod refresh;
+mod status;
+mod transactions;
 
 use std::collections::BTreeSet;
 
@@ -126,7 +129,7 @@ async fn probes_answer_get_and_head_and_nothing_is_proxied() {
         let post = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(gateway.admin(post).await.status(), 405, "{path}");
     }
-    for path in ["/cvad/manage/me", "/", "/livez/x"] {
+    for path in ["/cvad/manage/me", "/page", "/livez/x"] {
         assert_eq!(gateway.admin(get(path)).await.status(), 404, "{path}");
     }
     assert_eq!(upstream.connections(), 0);

@@ -155,6 +155,8 @@ async fn look_at_the_admin_side(admin: SocketAddr) {
             "GET /metrics",
             "GET /status.json",
             "GET /",
+            "GET /log-level",
+            "PUT /log-level",
             "GET /transactions/c0ffee00-0000-4000-8000-000000000000",
             "GET /nothing?key=c4nary-query",
             "PUT /metrics",

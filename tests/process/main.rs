@@ -17,6 +17,7 @@ mod commands;
 mod demo;
 mod gateway;
 mod lifecycle;
+mod log_level;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;

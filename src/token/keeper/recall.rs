@@ -55,7 +55,7 @@ impl<I: Issuer> Keeper<I> {
             next_refresh_in_s = due.left(self.clock).as_secs(),
             "took the token of the cache file"
         );
-        Some(self.publish(Obtained { token, text, obtained_at, due, usable, expires_at }))
+        Some(self.publish(Obtained { token, text, obtained_at, due, usable, expires_at, secret: None }))
     }
 
     /// Leaves a token for a later start and for siblings.

@@ -5,17 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
 use super::look::{Look, Seen, Sources};
-
-/// Where a secret to log in with comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    /// `client_secret`.
-    Current,
-    /// `client_secret_next`.
-    Next,
-    /// Nowhere any more: it is the one that worked last, and what replaced it has yet to work.
-    Remembered,
-}
+pub(super) use crate::token::status::WhichSecret as Which;
 
 impl Which {
     const fn key(self) -> &'static str {

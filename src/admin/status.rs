@@ -1,0 +1,177 @@
+//! `GET /status.json`: how things are, for the status page and for scripts. `docs/admin.md` has its shape, which
+//! [`FORMAT`] numbers. Nothing of it is secret.
+
+mod alerts;
+mod tokens;
+mod traffic;
+
+use http::StatusCode;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::times::Times;
+use super::transactions::Exchange;
+use super::{Admin, Answer, FORMAT, json};
+use crate::config::InstanceId;
+use crate::lifecycle::Phase;
+use crate::metrics::commit;
+use crate::snapshot::Published;
+use alerts::Alert;
+use tokens::Token;
+use traffic::{Caller, Load, Queue, Retired, Route, Traffic};
+
+/// Failures, and refusals, that are told.
+const MOST_EXCHANGES: usize = 50;
+
+#[derive(Serialize)]
+struct Status<'a> {
+    format: u32,
+    now: String,
+    /// Whether `/readyz` is 200.
+    ready: bool,
+    alerts: Vec<Alert>,
+    program: Program<'a>,
+    tokens: Vec<Token>,
+    customers: Vec<Customer<'a>>,
+    routes: Vec<Route<'a>>,
+    callers: Vec<Caller>,
+    queues: Vec<Queue<'a>>,
+    load: Load,
+    failures: Vec<Exchange<'a>>,
+    refusals: Vec<Exchange<'a>>,
+    retired: Vec<Retired>,
+    certificates: Vec<Certificate>,
+}
+
+pub(super) fn answer(admin: &Admin) -> Answer {
+    let published = admin.shared.published.load();
+    let times = Times::now(&admin.shared);
+    let phase = admin.lifecycle.phase();
+    let metrics = &admin.shared.metrics;
+    let traffic = Traffic::now(admin, &times);
+    let (failures, refusals) =
+        (metrics.recent.failures(MOST_EXCHANGES), metrics.recent.refusals(MOST_EXCHANGES));
+    let mut status = Status {
+        format: FORMAT,
+        now: times.precise(times.instant),
+        ready: false,
+        alerts: Vec::new(),
+        program: Program::new(admin, &published, &times, phase),
+        tokens: tokens::list(&published, &times),
+        customers: customers(admin, &published, times.instant),
+        routes: traffic.routes(&published),
+        callers: traffic.callers(&published, &times),
+        queues: traffic.queues(),
+        load: Load::now(admin, &published),
+        failures: failures.iter().map(|record| Exchange::new(record, &times)).collect(),
+        refusals: refusals.iter().map(|record| Exchange::new(record, &times)).collect(),
+        retired: traffic::retired(admin, &published, &times),
+        certificates: certificates(admin, &times),
+    };
+    status.ready = phase == Phase::Running && status.tokens.iter().all(Token::is_usable);
+    status.alerts = alerts::of(&status);
+    json(StatusCode::OK, &status)
+}
+
+#[derive(Serialize)]
+struct Program<'a> {
+    name: &'static str,
+    version: &'static str,
+    commit: &'static str,
+    phase: &'static str,
+    started_at: String,
+    uptime_s: u64,
+    config_loaded_at: String,
+    workers: usize,
+    /// Unless somebody else in the process writes the log.
+    log_level: Option<String>,
+    log_lines_lost: u64,
+    public_url: Option<&'a str>,
+}
+
+impl<'a> Program<'a> {
+    fn new(admin: &Admin, published: &'a Published, times: &Times, phase: Phase) -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            commit: commit(),
+            phase: match phase {
+                Phase::Running => "running",
+                Phase::Leaving => "leaving",
+                Phase::Draining => "draining",
+                Phase::Stopping => "stopping",
+            },
+            started_at: times.seconds(admin.started),
+            uptime_s: times.instant.saturating_duration_since(admin.started).as_secs(),
+            config_loaded_at: times.seconds(published.loaded),
+            workers: admin.shared.metrics.workers(),
+            log_level: admin.log.as_ref().map(|log| log.levels.level().to_string()),
+            log_lines_lost: admin.log.as_ref().map_or(0, |log| log.dropped.dropped_lines() as u64),
+            public_url: published.live.public_url.as_deref(),
+        }
+    }
+}
+
+/// A customer as it is configured, and what was found out about it.
+#[derive(Serialize)]
+struct Customer<'a> {
+    id: &'a str,
+    /// Meant when a request names none.
+    default: bool,
+    cloud: &'static str,
+    api: String,
+    /// `auto`, `fixed` or `none`.
+    instance_id_from: &'static str,
+    /// For `Citrix-InstanceId`, once it is known.
+    instance_id: Option<String>,
+    /// Services that are remembered to be in another region.
+    moves: usize,
+}
+
+fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<Customer<'a>> {
+    let moves = admin.shared.regions.list();
+    let credentials = published.live.credentials.iter().zip(&published.sites).enumerate();
+    let customers = credentials.map(|(index, (credential, site))| {
+        let text = |id: &http::HeaderValue| id.to_str().unwrap_or_default().to_owned();
+        let (instance_id_from, instance_id) = match &credential.instance_id {
+            InstanceId::Auto => ("auto", site.known().map(text)),
+            InstanceId::Fixed(id) => ("fixed", Some(text(id))),
+            InstanceId::None => ("none", None),
+        };
+        let own = moves.iter().filter(|moved| moved.customer == credential.customer_id && moved.until > now);
+        Customer {
+            id: credential.customer(),
+            default: published.live.default_customer == Some(index),
+            cloud: credential.cloud.name(),
+            api: credential.api.url.to_string(),
+            instance_id_from,
+            instance_id,
+            moves: own.count(),
+        }
+    });
+    customers.collect()
+}
+
+/// What callers are shown by TLS listeners.
+#[derive(Serialize)]
+struct Certificate {
+    of: &'static str,
+    expires_at: String,
+    /// Less than 0 when it is over.
+    expires_in_s: f64,
+}
+
+fn certificates(admin: &Admin, times: &Times) -> Vec<Certificate> {
+    let end = admin.shared.metrics.certificate_ends();
+    let since_epoch = end.and_then(|end| std::time::Duration::try_from_secs_f64(end).ok());
+    let end = since_epoch.and_then(|since| std::time::SystemTime::UNIX_EPOCH.checked_add(since));
+    let certificate = end.map(|end| Certificate {
+        of: "listen.tls",
+        expires_at: super::times::rfc3339(end),
+        expires_in_s: match end.duration_since(times.wall) {
+            Ok(left) => left.as_secs_f64().round(),
+            Err(over) => -over.duration().as_secs_f64().round(),
+        },
+    });
+    certificate.into_iter().collect()
+}

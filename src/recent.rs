@@ -1,0 +1,406 @@
+//! What happened lately, for operators: the last exchanges, the last failures, who came and who uses what is retired.
+//!
+//! Each worker has its own memory behind a mutex of its own, which it holds while it writes one record; only
+//! somebody who looks in ever holds it besides. Records are written into slots that are used again, so a request
+//! allocates nothing for it. Failures have slots of their own, so that neither success nor a scanner at the door
+//! drives them out.
+
+mod ring;
+mod text;
+mod usage;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use tokio::time::Instant;
+
+use crate::error::{Fault, Reason};
+use ring::Ring;
+use usage::{note_reason, note_retired};
+
+pub use text::Text;
+pub use usage::{CallerUse, RetiredUse, RouteReasons};
+
+/// Exchanges that are remembered, over all workers.
+pub const EXCHANGES: usize = 4096;
+/// Failures that are remembered, over all workers; and as many refused requests.
+pub const FAILURES: usize = 256;
+/// However many workers there are, each remembers as many of both.
+const LEAST: usize = 32;
+/// The longest explanation that is kept, in bytes.
+const LONGEST_DETAIL: usize = 300;
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// The answer's last byte went out.
+    #[default]
+    Complete,
+    /// The caller left or stopped reading.
+    CallerLeft,
+    /// The upstream's answer broke off, and so did ours.
+    CutOff,
+    /// The program stopped before the answer was out.
+    Stopped,
+}
+
+impl End {
+    /// The name in logs and pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::CallerLeft => "caller_left",
+            Self::CutOff => "cut_off",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// How an exchange is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing to see.
+    Fine,
+    /// The gateway refused it, and the fault is the caller's.
+    Refused,
+    /// Something went wrong here, at Citrix or between.
+    Failed,
+}
+
+/// A closed exchange, as its record is told of it.
+pub struct Closed<'a> {
+    /// When the request's head was complete.
+    pub began: Instant,
+    /// From there to the answer's last byte.
+    pub total: Duration,
+    /// Waiting for a token, a turn, the end of what a 429 asked for.
+    pub waited: Duration,
+    /// From sending to the head of Citrix's answer, over all attempts.
+    pub upstream: Duration,
+    /// What is left of the time to the answer's head.
+    pub ours: Duration,
+    /// How often the request was sent.
+    pub attempts: u32,
+    /// `X-Proxy-Request-Id`.
+    pub request_id: &'a HeaderValue,
+    /// `Citrix-TransactionId`, as it was sent.
+    pub transaction_id: &'a HeaderValue,
+    /// The ids in the answer: `Citrix-TransactionId`, `X-Cws-TransactionId`, `CC-TransactionId`.
+    pub citrix_ids: &'a [Option<HeaderValue>; 3],
+    /// Of the request.
+    pub method: &'a str,
+    /// Without the query.
+    pub path: &'a str,
+    /// The route's name in metrics.
+    pub route: &'a str,
+    /// The caller's name in metrics.
+    pub caller: &'a str,
+    /// Whether that is a configured name.
+    pub is_named: bool,
+    /// The customer's id, once it was known.
+    pub customer: Option<&'a HeaderValue>,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
+    /// The family of the retired address that was used.
+    pub retired: Option<&'static str>,
+    /// Of the answer; 499 if there was none.
+    pub status: StatusCode,
+    /// When the gateway answered itself.
+    pub reason: Option<Reason>,
+    /// What the caller was told then.
+    pub detail: &'a str,
+    /// What the log says of the cause.
+    pub cause: &'a str,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Closed<'_> {
+    /// What an operator makes of it. A refusal of Citrix's that names no right or too many requests is no failure
+    /// of anybody's but the caller's; these two are what operators are asked about.
+    pub fn verdict(&self) -> Verdict {
+        match self.reason {
+            Some(reason) if reason.fault() == Fault::Caller => Verdict::Refused,
+            Some(_) => Verdict::Failed,
+            None if self.end == End::CutOff || self.status.is_server_error() => Verdict::Failed,
+            None if matches!(self.status.as_u16(), 401 | 403 | 429 | 499) => Verdict::Failed,
+            None => Verdict::Fine,
+        }
+    }
+}
+
+/// A closed exchange, remembered.
+#[derive(Clone, Default)]
+pub struct Record {
+    /// When the request's head was complete; none in a slot that was never used.
+    pub began: Option<Instant>,
+    /// See [`Closed`], as for all that follows.
+    pub total: Duration,
+    pub(crate) waited: Duration,
+    pub(crate) upstream: Duration,
+    pub(crate) ours: Duration,
+    pub(crate) attempts: u32,
+    /// `X-Proxy-Request-Id`.
+    pub request_id: Text<36>,
+    /// As it was sent; a caller's own may be as long as that.
+    pub transaction_id: Text<128>,
+    pub(crate) citrix_ids: [Text<64>; 3],
+    pub(crate) method: Text<16>,
+    pub(crate) path: Text<128>,
+    pub(crate) route: Text<64>,
+    pub(crate) caller: Text<64>,
+    pub(crate) customer: Text<64>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) retired: Option<&'static str>,
+    pub(crate) status: u16,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) detail: String,
+    pub(crate) cause: String,
+    pub(crate) end: End,
+}
+
+impl Record {
+    /// Writes an exchange over what is here.
+    fn set(&mut self, closed: &Closed<'_>) {
+        self.began = Some(closed.began);
+        self.total = closed.total;
+        self.waited = closed.waited;
+        self.upstream = closed.upstream;
+        self.ours = closed.ours;
+        self.attempts = closed.attempts;
+        self.request_id.set(closed.request_id.as_bytes());
+        self.transaction_id.set(closed.transaction_id.as_bytes());
+        for (text, id) in self.citrix_ids.iter_mut().zip(closed.citrix_ids) {
+            text.set(id.as_ref().map_or(&[], HeaderValue::as_bytes));
+        }
+        self.method.set(closed.method.as_bytes());
+        self.path.set(closed.path.as_bytes());
+        self.route.set(closed.route.as_bytes());
+        self.caller.set(closed.caller.as_bytes());
+        self.customer.set(closed.customer.map_or(&[], HeaderValue::as_bytes));
+        self.address = closed.address;
+        self.retired = closed.retired;
+        self.status = closed.status.as_u16();
+        self.reason = closed.reason;
+        set_bounded(&mut self.detail, closed.detail);
+        set_bounded(&mut self.cause, closed.cause);
+        self.end = closed.end;
+    }
+
+    /// Whether one of its ids is this, letter case aside.
+    pub fn has_id(&self, id: &[u8]) -> bool {
+        let is = |own: &[u8]| own.eq_ignore_ascii_case(id);
+        is(self.request_id.as_bytes())
+            || is(self.transaction_id.as_bytes())
+            || self.citrix_ids.iter().any(|own| is(own.as_bytes()))
+    }
+}
+
+fn set_bounded(own: &mut String, text: &str) {
+    own.clear();
+    own.push_str(&text[..text.floor_char_boundary(LONGEST_DETAIL)]);
+}
+
+/// One worker's memory. Aligned so that no two workers write to one cache line.
+#[repr(align(128))]
+pub struct WorkerRecent {
+    start: Instant,
+    memory: Mutex<Memory>,
+    /// Written without the mutex, by handles.
+    callers: Mutex<HashMap<String, Arc<CallerUse>>>,
+}
+
+struct Memory {
+    all: Ring,
+    failed: Ring,
+    refused: Ring,
+    reasons: Vec<RouteReasons>,
+    retired: Vec<RetiredUse>,
+}
+
+impl WorkerRecent {
+    /// Remembers an exchange.
+    pub fn record(&self, closed: &Closed<'_>, caller: Option<&Arc<CallerUse>>) {
+        let verdict = closed.verdict();
+        if let Some(caller) = caller {
+            let over = closed.began.saturating_duration_since(self.start) + closed.total;
+            caller.note(over, verdict == Verdict::Refused);
+        }
+        let mut memory = self.memory();
+        memory.all.slot().set(closed);
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Refused => memory.refused.slot().set(closed),
+            Verdict::Failed => memory.failed.slot().set(closed),
+        }
+        if let Some(reason) = closed.reason {
+            note_reason(&mut memory.reasons, closed.route, reason);
+        }
+        if let Some(family) = closed.retired {
+            let used = RetiredUse {
+                family,
+                route: closed.route.to_owned(),
+                caller: closed.caller.to_owned(),
+                address: closed.address,
+                count: 1,
+                last: closed.began,
+            };
+            note_retired(&mut memory.retired, used, closed.is_named);
+        }
+    }
+
+    /// The handle for requests of the caller with this name, to be had once for each configuration.
+    pub fn caller(&self, name: &str) -> Arc<CallerUse> {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a reload left without a user is forgotten, so that the map is no larger than a configuration or two.
+        callers.retain(|known, used| known == name || Arc::strong_count(used) > 1);
+        Arc::clone(callers.entry(name.to_owned()).or_default())
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What has been seen of a caller, by all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallerSeen {
+    /// When its last request was over.
+    pub last: Option<Instant>,
+    /// Requests that the gateway refused for the caller's own fault.
+    pub refused: u64,
+}
+
+/// The memory of all workers.
+pub struct Recent {
+    start: Instant,
+    workers: Vec<Arc<WorkerRecent>>,
+}
+
+impl Recent {
+    /// Memory for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        let workers = workers.max(1);
+        let start = Instant::now();
+        let share = |all: usize| (all / workers).max(LEAST);
+        let worker = |_| {
+            Arc::new(WorkerRecent {
+                start,
+                memory: Mutex::new(Memory {
+                    all: Ring::new(share(EXCHANGES)),
+                    failed: Ring::new(share(FAILURES)),
+                    refused: Ring::new(share(FAILURES)),
+                    reasons: Vec::new(),
+                    retired: Vec::new(),
+                }),
+                callers: Mutex::default(),
+            })
+        };
+        Self { start, workers: (0..workers).map(worker).collect() }
+    }
+
+    /// One worker's.
+    pub fn worker(&self, index: usize) -> Arc<WorkerRecent> {
+        Arc::clone(&self.workers[index % self.workers.len()])
+    }
+
+    /// The exchanges that have this id, newest first, `limit` at most: an id that callers choose may be of many.
+    pub fn find(&self, id: &str, limit: usize) -> Vec<Record> {
+        let mut found: Vec<Record> = Vec::new();
+        for worker in &self.workers {
+            let memory = worker.memory();
+            let rings = [&memory.all, &memory.failed, &memory.refused];
+            for record in
+                rings.into_iter().flat_map(Ring::newest_first).filter(|one| one.has_id(id.as_bytes()))
+            {
+                // A failure is in two rings.
+                if found.iter().all(|known| known.request_id.as_bytes() != record.request_id.as_bytes()) {
+                    found.push(record.clone());
+                }
+            }
+        }
+        newest(found, limit)
+    }
+
+    /// How many exchanges are remembered, and since when all of them are.
+    pub fn reach(&self) -> (usize, Option<Instant>) {
+        let (mut count, mut since) = (0, None);
+        for worker in &self.workers {
+            let memory = worker.memory();
+            count += memory.all.len();
+            since = since.max(memory.all.newest_first().last().and_then(|oldest| oldest.began));
+        }
+        (count, since)
+    }
+
+    /// The last failures, newest first, `limit` at most.
+    pub fn failures(&self, limit: usize) -> Vec<Record> {
+        self.newest_of(limit, |memory| &memory.failed)
+    }
+
+    /// The last requests that were refused for the caller's own fault, newest first, `limit` at most.
+    pub fn refusals(&self, limit: usize) -> Vec<Record> {
+        self.newest_of(limit, |memory| &memory.refused)
+    }
+
+    fn newest_of(&self, limit: usize, ring: impl Fn(&Memory) -> &Ring) -> Vec<Record> {
+        let mut found = Vec::new();
+        for worker in &self.workers {
+            found.extend(ring(&worker.memory()).newest_first().take(limit).cloned());
+        }
+        newest(found, limit)
+    }
+
+    /// How often the gateway answered itself, by route and reason.
+    pub fn reasons(&self) -> Vec<RouteReasons> {
+        let mut sum: Vec<RouteReasons> = Vec::new();
+        for worker in &self.workers {
+            for one in &worker.memory().reasons {
+                match sum.iter_mut().find(|known| known.route == one.route) {
+                    Some(known) => known.add(one),
+                    None => sum.push(one.clone()),
+                }
+            }
+        }
+        sum
+    }
+
+    /// Who uses retired addresses, the last one first. `is_named` tells configured callers.
+    pub fn retired(&self, is_named: impl Fn(&str) -> bool) -> Vec<RetiredUse> {
+        let mut sum = Vec::new();
+        for worker in &self.workers {
+            for one in &worker.memory().retired {
+                let named = is_named(&one.caller);
+                note_retired(&mut sum, one.clone(), named);
+            }
+        }
+        sum.sort_by_key(|one| std::cmp::Reverse(one.last));
+        sum
+    }
+
+    /// What was seen of callers, by name.
+    pub fn callers(&self) -> BTreeMap<String, CallerSeen> {
+        let mut sum: BTreeMap<String, CallerSeen> = BTreeMap::new();
+        for worker in &self.workers {
+            let callers = worker.callers.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, used) in &*callers {
+                let seen = sum.entry(name.clone()).or_default();
+                seen.last = seen.last.max(used.last().map(|last| self.start + last));
+                seen.refused += used.refused();
+            }
+        }
+        sum
+    }
+}
+
+fn newest(mut records: Vec<Record>, limit: usize) -> Vec<Record> {
+    records.sort_by_key(|record| std::cmp::Reverse(record.began));
+    records.truncate(limit);
+    records
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! The status page's files. How it looks and what it does is looked at with a browser (tests/page).
+
+use super::ready;
+use crate::harness::{Gateway, OK, Upstream, get};
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+#[tokio::test]
+async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    ready(&gateway).await;
+    let page = gateway.admin(get("/")).await;
+    assert_eq!(
+        (page.status(), page.field("content-type").as_deref()),
+        (200, Some("text/html; charset=utf-8"))
+    );
+    let mut wanted = vec!["/".to_owned()];
+    let mut seen: Vec<String> = Vec::new();
+    while let Some(path) = wanted.pop() {
+        let file = gateway.admin(get(&path)).await;
+        assert_eq!(file.status(), 200, "{path}");
+        assert_eq!(file.field("content-security-policy").as_deref(), Some(POLICY), "{path}");
+        assert_eq!(file.field("x-content-type-options").as_deref(), Some("nosniff"), "{path}");
+        let kind = match path.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("js") => "text/javascript; charset=utf-8",
+            Some("css") => "text/css; charset=utf-8",
+            _ => "text/html; charset=utf-8",
+        };
+        assert_eq!(file.field("content-type").as_deref(), Some(kind), "{path}");
+        let text = file.text();
+        for forbidden in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "<style", "<script>"]
+        {
+            assert!(!text.contains(forbidden), "{forbidden} in {path}");
+        }
+        // Names of namespaces are no addresses.
+        let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
+        assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"), "{path}");
+        wanted.extend(files(&text).filter(|file| !seen.contains(file)));
+        seen.push(path);
+    }
+    assert!(seen.len() > 6, "{seen:?}");
+}
+
+/// What a page or a module asks for.
+fn files(text: &str) -> impl Iterator<Item = String> {
+    let pieces = text.split('"').filter(|piece| piece.ends_with(".js") || piece.ends_with(".css"));
+    pieces.map(|piece| match piece.strip_prefix("./") {
+        Some(name) => format!("/page/{name}"),
+        None => piece.to_owned(),
+    })
+}

@@ -1,0 +1,53 @@
+//! The log's level, changed while the program runs.
+
+use tokio::net::TcpStream;
+
+use crate::gateway::Gateway;
+use crate::upstream::{OK, Upstream};
+use crate::wire::{Message, Wire, soon};
+
+async fn ask(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Message {
+    let mut wire = Wire::new(soon(TcpStream::connect(gateway.admin)).await.unwrap());
+    let length = body.len();
+    wire.write(format!(
+        "{method} /log-level HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
+    ))
+    .await;
+    wire.answer().await
+}
+
+async fn pass(gateway: &Gateway, path: &str) {
+    let mut wire = gateway.connect().await;
+    wire.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+    assert_eq!(wire.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream, &[]).await;
+    assert_eq!(ask(&gateway, "GET", "", "").await.text(), "{\"level\":\"info\"}\n");
+    pass(&gateway, "/seen-before").await;
+    assert_eq!(ask(&gateway, "PUT", "", "warn\n").await.text(), "{\"level\":\"warn\"}\n");
+    pass(&gateway, "/unseen").await;
+    for (fields, body, status) in [
+        ("", "loud", 400),
+        ("", "", 400),
+        ("", &*"x".repeat(1000), 400),
+        ("Sec-Fetch-Site: cross-site\r\n", "info", 403),
+        ("Origin: http://evil.example\r\n", "info", 403),
+    ] {
+        assert_eq!(ask(&gateway, "PUT", fields, body).await.status(), status, "{fields}{body}");
+    }
+    assert_eq!(ask(&gateway, "POST", "", "info").await.status(), 405);
+    assert_eq!(ask(&gateway, "GET", "", "").await.text(), "{\"level\":\"warn\"}\n");
+    assert_eq!(ask(&gateway, "PUT", "", "\"info\"").await.status(), 200);
+    pass(&gateway, "/seen-again").await;
+    gateway.program.signal("TERM");
+    let log = gateway.program.end().await.stderr;
+    for (text, times) in
+        [("/seen-before", 1), ("/unseen", 0), ("/seen-again", 1), ("an operator changes the log level", 2)]
+    {
+        assert_eq!(log.matches(text).count(), times, "{text} in {log}");
+    }
+}
