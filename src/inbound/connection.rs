@@ -84,6 +84,8 @@ pub struct Connection {
     all: Weak<Connections>,
     /// Since its last exchange it was not told to rest; of HTTP/1 alone.
     may_rest: Cell<bool>,
+    /// The program stops.
+    stopped: Cell<bool>,
     order: Cell<Option<Order>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -106,6 +108,7 @@ impl Connection {
             stuck_since: Cell::new(None),
             all,
             may_rest: Cell::new(false),
+            stopped: Cell::new(false),
             order: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -196,6 +199,11 @@ impl Connection {
     /// Whether nothing was asked since the last answer went out.
     pub(super) fn is_idle(&self) -> bool {
         self.phase.get() == Phase::Idle
+    }
+
+    /// Whether it is cut off because the program stops.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
     }
 
     /// Whether a request is being answered, or its answer is still on its way out.
@@ -333,8 +341,11 @@ impl Connections {
         self.give_all(Order::Finish);
     }
 
-    /// Tells every connection to close at once.
+    /// Tells every connection to close at once, as the program stops.
     pub fn abort_all(&self) {
+        for connection in self.all.borrow().values() {
+            connection.stopped.set(true);
+        }
         self.give_all(Order::Abort);
     }
 
