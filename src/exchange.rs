@@ -136,6 +136,11 @@ impl Exchange {
         })
     }
 
+    /// Ends the connection of somebody who is waited for in vain; `false` when there is none.
+    pub fn make_room(&self) -> bool {
+        self.connection.make_room()
+    }
+
     /// Where the request comes from.
     pub fn origin(&self) -> Origin<'_> {
         Origin { address: self.address(), certificate: self.connection.certificate() }

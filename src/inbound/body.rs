@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::connection::{Connection, Waiting};
 use super::http2::StreamBody;
 use super::kept::Kept;
 use crate::error::{Failure, Reason};
@@ -26,7 +27,7 @@ pub enum BodyFault {
     /// Larger than `limits.max_body_bytes`.
     #[error("the request body is larger than limits.max_body_bytes")]
     TooLarge,
-    /// Nothing came for `limits.body_idle_timeout`.
+    /// It fell `limits.body_idle_timeout` behind what a caller has to come up to.
     #[error("the request body stalled for limits.body_idle_timeout")]
     Stalled,
     /// The caller went away or framed it wrongly.
@@ -71,6 +72,9 @@ struct Arriving {
     left: u64,
     idle: IdleTimer,
     progress: Rc<BodyProgress>,
+    /// Whose it is; of a body that is kept nobody's.
+    connection: Option<Rc<Connection>>,
+    waiting: Option<Waiting>,
 }
 
 enum Source {
@@ -88,16 +92,19 @@ impl CallerBody {
     }
 
     /// A body hyper reads.
-    pub fn http1(body: Incoming, heads: &Rc<RefCell<HeadWatch>>) -> Self {
+    pub fn http1(body: Incoming, heads: &Rc<RefCell<HeadWatch>>, connection: &Rc<Connection>) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::arriving(Source::Http1(body, Rc::clone(heads)))
+        Self::arriving(Source::Http1(body, Rc::clone(heads)), Some(connection))
     }
 
     /// The body of an HTTP/2 stream.
-    pub fn http2(body: StreamBody) -> Self {
-        if body.is_end_stream() { Self(None) } else { Self::arriving(Source::Http2(body)) }
+    pub fn http2(body: StreamBody, connection: &Rc<Connection>) -> Self {
+        if body.is_end_stream() {
+            return Self(None);
+        }
+        Self::arriving(Source::Http2(body), Some(connection))
     }
 
     /// A body that was kept, once more.
@@ -105,7 +112,7 @@ impl CallerBody {
         if pieces.is_empty() {
             return Self(None);
         }
-        let mut body = Self::arriving(Source::Again(pieces.into_iter()));
+        let mut body = Self::arriving(Source::Again(pieces.into_iter()), None);
         // It passed its bounds the first time.
         body.bound(u64::MAX, Duration::MAX);
         body
@@ -123,7 +130,7 @@ impl CallerBody {
         }
     }
 
-    fn arriving(source: Source) -> Self {
+    fn arriving(source: Source, connection: Option<&Rc<Connection>>) -> Self {
         let progress = BodyProgress {
             fault: Cell::new(None),
             bytes: Cell::new(0),
@@ -137,6 +144,8 @@ impl CallerBody {
             left: 0,
             idle: IdleTimer::new(Duration::ZERO),
             progress: Rc::new(progress),
+            connection: connection.map(Rc::clone),
+            waiting: None,
         })))
     }
 
@@ -169,6 +178,11 @@ impl CallerBody {
         {
             arriving.ahead = Some(first);
         }
+        // Nobody waits for it yet.
+        if let Some(arriving) = &mut self.0 {
+            arriving.idle.progress();
+            arriving.waiting = None;
+        }
     }
 }
 
@@ -189,8 +203,12 @@ impl Arriving {
         let polled = match &mut self.source {
             Source::Http1(body, heads) => {
                 let polled = Pin::new(body).poll_frame(cx);
-                if let Poll::Ready(Some(Ok(frame))) = &polled {
-                    heads.borrow_mut().data_read(frame.data_ref().map_or(0, Bytes::len));
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        heads.borrow_mut().data_read(frame.data_ref().map_or(0, Bytes::len));
+                    }
+                    Poll::Ready(None) => heads.borrow_mut().body_read(),
+                    _ => {}
                 }
                 polled.map_err(|_| BodyFault::Broken)
             }
@@ -201,8 +219,16 @@ impl Arriving {
             Poll::Pending if self.idle.poll_expired(cx).is_ready() => {
                 Poll::Ready(Some(Err(self.fail(BodyFault::Stalled))))
             }
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(frame) => Poll::Ready(self.account(frame)),
+            Poll::Pending => {
+                if self.waiting.is_none() {
+                    self.waiting = self.connection.as_ref().map(Connection::wait);
+                }
+                Poll::Pending
+            }
+            Poll::Ready(frame) => {
+                self.waiting = None;
+                Poll::Ready(self.account(frame))
+            }
         }
     }
 
@@ -210,7 +236,6 @@ impl Arriving {
         &mut self,
         frame: Option<Result<Frame<Bytes>, BodyFault>>,
     ) -> Option<Result<Frame<Bytes>, BodyFault>> {
-        self.idle.progress();
         self.progress.moved.set(Instant::now());
         let Some(frame) = frame else {
             self.progress.kept.borrow_mut().complete();
@@ -223,6 +248,7 @@ impl Arriving {
         self.keep(&frame);
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.progress.bytes.set(self.progress.bytes.get() + length);
+        self.moved(length);
         let Some(left) = self.left.checked_sub(length) else {
             return Some(Err(self.fail(BodyFault::TooLarge)));
         };
@@ -231,6 +257,13 @@ impl Arriving {
             Ok(trailers) => Frame::trailers(passable(trailers)),
             Err(frame) => frame,
         }))
+    }
+
+    /// So many bytes came. Exchanges that share a connection share what it has to come up to.
+    fn moved(&mut self, bytes: u64) {
+        let Some(connection) = &self.connection else { return };
+        connection.moved(bytes);
+        self.idle.moved(bytes.saturating_mul(connection.shares()));
     }
 
     fn keep(&self, frame: &Frame<Bytes>) {

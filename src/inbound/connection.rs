@@ -5,6 +5,9 @@
 //! header timer runs while a connection idles, too, and would close keep-alive connections after
 //! `header_read_timeout`; this one tells the two waits apart.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -14,7 +17,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
+use crate::idle::Lag;
 use crate::tls::CallerCertificate;
+
+/// How long a connection idles before it is told to rest, where it may idle for four times as long. Who asks again
+/// sooner finds everything in place.
+const REST_AFTER: Duration = Duration::from_secs(2);
+/// How long a caller may keep an exchange waiting, and move nothing on the others, before it makes room when all places
+/// in flight are taken; a quarter of `limits.body_idle_timeout` if that is less.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// How many connections are told to rest in one sweep: a crowd that falls idle at once shall not hold up the others.
+const MAX_RESTS: usize = 500;
 
 /// What a connection is told to do by those who watch over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +36,8 @@ pub enum Order {
     Finish,
     /// A request head stalled: say so (408) and close.
     HeadStalled,
+    /// Nothing happens: let go of what is not needed to wait.
+    Rest,
     /// Close at once.
     Abort,
 }
@@ -54,7 +69,21 @@ pub struct Connection {
     /// Boxed: few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
-    write_blocked_since: Cell<Option<Instant>>,
+    /// Bytes the caller took since the watcher last looked.
+    written: Cell<u64>,
+    /// When the watcher last looked and found the caller not reading.
+    seen_blocked: Cell<Option<Instant>>,
+    lag: Cell<Lag>,
+    /// Exchanges that wait for the caller to send or to read.
+    waits: Cell<usize>,
+    /// Bytes of bodies that moved, either way, since the watcher last looked.
+    moved: Cell<u64>,
+    /// When the watcher first saw that the caller is waited for and moves nothing.
+    stuck_since: Cell<Option<Instant>>,
+    /// Its worker's.
+    all: Weak<Connections>,
+    /// Since its last exchange it was not told to rest; of HTTP/1 alone.
+    may_rest: Cell<bool>,
     /// The program stops.
     stopped: Cell<bool>,
     order: Cell<Option<Order>>,
@@ -62,7 +91,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new() -> Self {
+    fn new(all: Weak<Connections>) -> Self {
         Self {
             phase: Cell::new(Phase::Opening),
             since: Cell::new(None),
@@ -71,7 +100,14 @@ impl Connection {
             secure: Cell::new(false),
             certificate: OnceCell::new(),
             write_blocked: Cell::new(false),
-            write_blocked_since: Cell::new(None),
+            written: Cell::new(0),
+            seen_blocked: Cell::new(None),
+            lag: Cell::default(),
+            waits: Cell::new(0),
+            moved: Cell::new(0),
+            stuck_since: Cell::new(None),
+            all,
+            may_rest: Cell::new(false),
             stopped: Cell::new(false),
             order: Cell::new(None),
             waker: RefCell::new(None),
@@ -121,12 +157,31 @@ impl Connection {
         }
     }
 
-    /// The caller does not read, or reads again.
-    pub(super) fn write_blocked(&self, blocked: bool) {
-        self.write_blocked.set(blocked);
-        if !blocked {
-            self.write_blocked_since.set(None);
-        }
+    /// The caller does not read.
+    pub(super) fn write_blocked(&self) {
+        self.write_blocked.set(true);
+    }
+
+    /// The caller took so many bytes.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.write_blocked.set(false);
+        self.written.set(self.written.get().saturating_add(bytes as u64));
+    }
+
+    /// How many exchanges share it.
+    pub(super) fn shares(&self) -> u64 {
+        self.exchanges.get().max(1) as u64
+    }
+
+    /// An exchange waits for the caller, as long as the guard lives.
+    pub(super) fn wait(self: &Rc<Self>) -> Waiting {
+        self.waits.set(self.waits.get() + 1);
+        Waiting(Rc::clone(self))
+    }
+
+    /// So many bytes of a body moved.
+    pub(super) fn moved(&self, bytes: u64) {
+        self.moved.set(self.moved.get().saturating_add(bytes));
     }
 
     /// Everything written so far is out.
@@ -139,6 +194,11 @@ impl Connection {
     /// Whether the handshake is still under way.
     pub fn is_opening(&self) -> bool {
         self.phase.get() == Phase::Opening
+    }
+
+    /// Whether nothing was asked since the last answer went out.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase.get() == Phase::Idle
     }
 
     /// Whether it is cut off because the program stops.
@@ -164,6 +224,7 @@ impl Connection {
         if left == 0 {
             // Of HTTP/2 nothing is written around the codec, so its flushes need not be watched.
             self.enter(if self.http2.get() { Phase::Idle } else { Phase::Flushing });
+            self.may_rest.set(!self.http2.get());
         }
     }
 
@@ -183,9 +244,39 @@ impl Connection {
         }
     }
 
+    /// How far the caller is behind with reading.
+    fn lag(&self, now: Instant) -> Duration {
+        let mut lag = self.lag.get();
+        let seen_blocked = self.seen_blocked.replace(self.write_blocked.get().then_some(now));
+        if let Some(before) = seen_blocked {
+            lag.waited(now.saturating_duration_since(before));
+        }
+        lag.moved(self.written.take());
+        self.lag.set(lag);
+        lag.behind()
+    }
+
+    /// Whether the caller has been waited for, for a while, and moved nothing on any of his exchanges.
+    fn is_stuck(&self, limits: &Limits, now: Instant) -> bool {
+        // Of HTTP/2 any frame is written, answers to pings as well.
+        let written = if self.http2.get() { 0 } else { self.written.get() };
+        let is_waited_for = self.waits.get() > 0 || self.write_blocked.get();
+        if self.moved.take() > 0 || written > 0 || !is_waited_for {
+            self.stuck_since.set(None);
+            return false;
+        }
+        waited(&self.stuck_since, now) >= STUCK_AFTER.min(limits.body_idle_timeout / 4)
+    }
+
+    /// Ends a connection of this worker whose caller is waited for and moves nothing, to make room; `false` when there
+    /// is none.
+    pub fn make_room(&self) -> bool {
+        self.all.upgrade().is_some_and(|all| all.make_room())
+    }
+
     /// What has become due at `now`.
     fn overdue(&self, limits: &Limits, now: Instant) -> Option<Order> {
-        if self.write_blocked.get() && waited(&self.write_blocked_since, now) >= limits.body_idle_timeout {
+        if self.lag(now) >= limits.body_idle_timeout {
             return Some(Order::Abort);
         }
         let waited = waited(&self.since, now);
@@ -196,6 +287,7 @@ impl Connection {
                 Some(Order::Abort)
             }
             Phase::Idle if waited >= limits.keep_alive_timeout => Some(Order::Finish),
+            Phase::Idle if self.may_rest.get() && waited >= rest_after(limits) => Some(Order::Rest),
             Phase::Head if waited >= limits.header_read_timeout => Some(Order::HeadStalled),
             _ => None,
         }
@@ -214,6 +306,8 @@ fn waited(since: &Cell<Option<Instant>>, now: Instant) -> Duration {
 #[derive(Default)]
 pub struct Connections {
     all: RefCell<HashMap<u64, Rc<Connection>>>,
+    /// Those that were stuck at the last sweep.
+    stuck: RefCell<Vec<Weak<Connection>>>,
     next: Cell<u64>,
 }
 
@@ -222,7 +316,7 @@ impl Connections {
     pub fn enter(self: &Rc<Self>) -> Entered {
         let id = self.next.get();
         self.next.set(id + 1);
-        let connection = Rc::new(Connection::new());
+        let connection = Rc::new(Connection::new(Rc::downgrade(self)));
         self.all.borrow_mut().insert(id, Rc::clone(&connection));
         Entered { connection, id, all: Rc::downgrade(self) }
     }
@@ -264,18 +358,58 @@ impl Connections {
     /// Ends the connections that waited too long.
     pub fn sweep(&self, limits: &Limits) {
         let now = Instant::now();
+        let mut rests = 0;
+        let mut stuck = self.stuck.borrow_mut();
+        stuck.clear();
         for connection in self.all.borrow().values() {
-            if let Some(order) = connection.overdue(limits, now) {
-                connection.give(order);
+            if connection.is_stuck(limits, now) {
+                stuck.push(Rc::downgrade(connection));
+            }
+            match connection.overdue(limits, now) {
+                Some(Order::Rest) if rests >= MAX_RESTS => {}
+                Some(Order::Rest) => {
+                    rests += 1;
+                    connection.may_rest.set(false);
+                    connection.give(Order::Rest);
+                }
+                Some(order) => connection.give(order),
+                None => {}
             }
         }
     }
+}
+
+impl Connections {
+    fn make_room(&self) -> bool {
+        while let Some(stuck) = self.stuck.borrow_mut().pop() {
+            // It may have moved since.
+            let stuck = stuck.upgrade().filter(|connection| connection.moved.get() == 0);
+            if let Some(connection) = stuck {
+                connection.give(Order::Abort);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn rest_after(limits: &Limits) -> Duration {
+    REST_AFTER.min(limits.keep_alive_timeout / 4)
 }
 
 /// How often [`Connections::sweep`] is due: often enough that a deadline is met within a tenth of it.
 pub fn sweep_interval(limits: &Limits) -> Duration {
     let shortest = limits.header_read_timeout.min(limits.keep_alive_timeout).min(limits.body_idle_timeout);
     (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
+
+/// An exchange that waits for its caller.
+pub(super) struct Waiting(Rc<Connection>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waits.set(self.0.waits.get().saturating_sub(1));
+    }
 }
 
 /// A connection that is on its worker's list.
@@ -297,93 +431,5 @@ impl Drop for Entered {
         if let Some(all) = self.all.upgrade() {
             all.all.borrow_mut().remove(&self.id);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits() -> Limits {
-        Limits {
-            max_connections: 1,
-            max_connections_per_address: 0,
-            max_in_flight: 1,
-            max_queued: 1,
-            header_read_timeout: Duration::from_secs(10),
-            body_idle_timeout: Duration::from_secs(60),
-            keep_alive_timeout: Duration::from_secs(600),
-            max_header_bytes: 65536,
-            max_body_bytes: 1,
-            replay_buffer_bytes: 1,
-        }
-    }
-
-    /// What is due some seconds after the watcher first saw the connection as it is.
-    async fn after(seconds: u64, connection: &Connection) -> Option<Order> {
-        connection.overdue(&limits(), Instant::now());
-        tokio::time::advance(Duration::from_secs(seconds)).await;
-        connection.overdue(&limits(), Instant::now())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_phase_has_its_own_deadline() {
-        let connection = Connection::new();
-        assert_eq!(after(9, &connection).await, None);
-        assert_eq!(after(1, &connection).await, Some(Order::Abort), "a handshake that stalls");
-
-        connection.opened();
-        assert_eq!(after(599, &connection).await, None);
-        connection.bytes_arrived();
-        assert_eq!(after(9, &connection).await, None);
-        connection.bytes_arrived();
-        assert_eq!(
-            after(1, &connection).await,
-            Some(Order::HeadStalled),
-            "the clock runs from the first byte"
-        );
-
-        connection.exchange_began();
-        assert_eq!(after(100_000, &connection).await, None, "the exchange has deadlines of its own");
-        connection.exchange_ended();
-        connection.bytes_arrived();
-        assert_eq!(after(599, &connection).await, None, "bytes before the answer is out begin no head");
-        connection.flushed();
-        assert_eq!(after(599, &connection).await, None);
-        assert_eq!(after(1, &connection).await, Some(Order::Finish), "idle for too long");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_caller_that_does_not_read_is_given_up() {
-        let connection = Connection::new();
-        connection.exchange_began();
-        connection.write_blocked(true);
-        assert_eq!(after(59, &connection).await, None);
-        connection.write_blocked(false);
-        connection.write_blocked(true);
-        assert_eq!(after(59, &connection).await, None);
-        assert_eq!(after(1, &connection).await, Some(Order::Abort));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pings_on_an_idle_http2_connection_start_no_head() {
-        let connection = Connection::new();
-        connection.opened();
-        connection.speaks_http2();
-        connection.bytes_arrived();
-        assert_eq!(after(100, &connection).await, None);
-    }
-
-    #[test]
-    fn a_connection_leaves_the_list_when_it_ends() {
-        let connections = Rc::new(Connections::default());
-        let entered = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap()
-            .block_on(async { connections.enter() });
-        assert_eq!(connections.len(), 1);
-        drop(entered);
-        assert!(connections.is_empty());
     }
 }

@@ -42,13 +42,67 @@ pub enum Ended {
     HeadStalled,
 }
 
+/// What became of hyper's server of a connection.
+enum Left {
+    /// The connection ended.
+    Ended(Ended),
+    /// It was taken down between two requests; this it had read, but not looked at.
+    Resting(Stream, Bytes),
+}
+
 /// Serves one connection until it ends.
+///
+/// A connection on which nothing happens rests: hyper's server is taken down, with all its buffers, and another one
+/// is set up when the next request comes.
 pub async fn serve<H, F, B>(
     mut stream: Stream,
     connection: Rc<Connection>,
     limits: &Limits,
     handle: H,
 ) -> Ended
+where
+    H: Fn(Request<CallerBody>) -> F,
+    F: Future<Output = Response<B>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    loop {
+        // Boxed: who rests shall not keep room for it.
+        let unread = match Box::pin(serve_requests(stream, &connection, limits, &handle)).await {
+            Left::Ended(ended) => return ended,
+            Left::Resting(resting, unread) => {
+                stream = resting;
+                unread
+            }
+        };
+        if !rest(&mut stream, &connection, unread).await {
+            return Ended::Served;
+        }
+    }
+}
+
+/// Waits for the next request; `false` when none is to be served.
+async fn rest(stream: &mut Stream, connection: &Connection, unread: Bytes) -> bool {
+    stream.put_back(&unread);
+    drop(unread);
+    poll_fn(|cx| match stream.poll_readable(cx) {
+        Poll::Ready(readable) => Poll::Ready(readable.unwrap_or(false)),
+        Poll::Pending => match connection.poll_order(cx) {
+            Some(Order::Finish | Order::Abort) => Poll::Ready(false),
+            // Neither comes before there is something to read.
+            Some(Order::HeadStalled | Order::Rest) | None => Poll::Pending,
+        },
+    })
+    .await
+}
+
+/// Serves requests until the connection ends or has nothing to do.
+async fn serve_requests<H, F, B>(
+    mut stream: Stream,
+    connection: &Rc<Connection>,
+    limits: &Limits,
+    handle: &H,
+) -> Left
 where
     H: Fn(Request<CallerBody>) -> F,
     F: Future<Output = Response<B>>,
@@ -62,7 +116,7 @@ where
             request.extensions_mut().insert(fault);
         }
         // Boxed: hyper would keep room for it as long as the connection lives, and move it about.
-        let answer = Box::pin(handle(request.map(|body| CallerBody::http1(body, &heads))));
+        let answer = Box::pin(handle(request.map(|body| CallerBody::http1(body, &heads, connection))));
         async { Ok::<_, Infallible>(close_after_refusal(answer.await)) }
     });
     let mut server = Builder::new()
@@ -77,25 +131,31 @@ where
         });
         match event.await {
             Ok(Ok(())) => {
-                Box::pin(linger(server.into_parts().io.into_inner(), &connection)).await;
-                return Ended::Served;
+                Box::pin(linger(server.into_parts().io.into_inner(), connection)).await;
+                return Left::Ended(Ended::Served);
             }
-            Err(Order::Abort) => return Ended::Served,
+            Err(Order::Abort) => return Left::Ended(Ended::Served),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a caller's connection ended badly");
                 if error.is_parse() {
                     // hyper has answered and shut our side down; the caller may still be sending.
-                    Box::pin(linger(server.into_parts().io.into_inner(), &connection)).await;
+                    Box::pin(linger(server.into_parts().io.into_inner(), connection)).await;
                 }
-                return Ended::Served;
+                return Left::Ended(Ended::Served);
             }
             Err(Order::Finish) => Pin::new(&mut server).graceful_shutdown(),
+            Err(Order::Rest) if connection.is_idle() && heads.borrow().is_body_read() => {
+                let parts = server.into_parts();
+                return Left::Resting(parts.io.into_inner(), parts.read_buf);
+            }
+            // A request came in the meantime, or the last one's body has not been read.
+            Err(Order::Rest) => {}
             Err(Order::HeadStalled) => {
                 let mut stream = server.into_parts().io.into_inner();
                 let failure = Failure::new(Reason::RequestTimeout, "the request head stalled");
                 // The caller may be gone or not read; there is nobody else to tell.
                 let _ = timeout(LINGER, write_failure(&mut stream, failure)).await;
-                return Ended::HeadStalled;
+                return Left::Ended(Ended::HeadStalled);
             }
         }
     }
@@ -132,8 +192,8 @@ async fn linger(mut stream: Stream, connection: &Connection) {
     };
     let mut drained = pin!(timeout(LINGER, drained));
     poll_fn(|cx| match connection.poll_order(cx) {
-        Some(_) => Poll::Ready(()),
-        None => drained.as_mut().poll(cx).map(drop),
+        Some(Order::Finish | Order::HeadStalled | Order::Abort) => Poll::Ready(()),
+        Some(Order::Rest) | None => drained.as_mut().poll(cx).map(drop),
     })
     .await;
 }

@@ -31,8 +31,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 100;
 /// What a stream holds back for a caller that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How many more requests a connection may give up than it lets be answered. A caller that has a hundred under way
-/// and leaves them all is well within it; one that asks and takes back at once, to make us work, is not.
+/// How many more requests a connection may give up, or leave unread, than it lets be answered. A caller that has a
+/// hundred under way and leaves them all is well within it; one that asks and takes back at once, to make us work, is not.
 const MAX_GIVEN_UP: usize = 200;
 /// How long a caller that is sent away has to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -93,15 +93,21 @@ where
                 let respond = Rc::new(RefCell::new(respond));
                 let (head, receive) = request.into_parts();
                 let body = StreamBody::new(receive, &head.headers, &respond);
-                let answer = handle(Request::from_parts(head, CallerBody::http2(body)));
-                let (given_up, stall) = (Rc::clone(&given_up), limits.body_idle_timeout);
+                let answer = handle(Request::from_parts(head, CallerBody::http2(body, &connection)));
+                let given_up = Rc::clone(&given_up);
+                let reader = Reader {
+                    connection: Rc::clone(&connection),
+                    idle: IdleTimer::new(limits.body_idle_timeout),
+                };
                 tokio::task::spawn_local(async move {
-                    let answered = exchange(answer, respond, stall).await;
+                    let answered = exchange(answer, respond, reader).await;
                     let before = given_up.get();
                     given_up.set(if answered.is_ok() { before.saturating_sub(1) } else { before + 1 });
                 });
             }
             Err(Order::Finish | Order::HeadStalled) => server.graceful_shutdown(),
+            // Its settings and tables have to stay.
+            Err(Order::Rest) => {}
             Err(Order::Abort) => {
                 server.abrupt_shutdown(Reason::CANCEL);
                 return Ended::Served;
@@ -118,11 +124,17 @@ fn ended_by(error: &h2::Error) -> Ended {
 
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 
-/// The caller reset a stream before it was answered in full.
+/// How well a caller takes the answer of one stream.
+struct Reader {
+    connection: Rc<Connection>,
+    idle: IdleTimer,
+}
+
+/// The caller reset a stream before it was answered in full, or did not read the answer.
 struct GivenUp;
 
 /// Answers one stream; gives the exchange up when the caller resets it.
-async fn exchange<F, B>(answer: F, respond: Respond, stall: Duration) -> Result<(), GivenUp>
+async fn exchange<F, B>(answer: F, respond: Respond, reader: Reader) -> Result<(), GivenUp>
 where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes>,
@@ -146,9 +158,9 @@ where
     match sent {
         Ok(_) if ended => {}
         Ok(mut stream) => {
-            if let Err(error) = send_body(body, &mut stream, stall).await {
+            if let Err(error) = send_body(body, &mut stream, reader).await {
                 tracing::debug!(%error, "an HTTP/2 answer was cut off");
-                if matches!(error, CutOff::Caller(_)) {
+                if matches!(error, CutOff::Caller(_) | CutOff::Stalled) {
                     return Err(GivenUp);
                 }
             }
@@ -166,13 +178,13 @@ where
 enum CutOff {
     #[error("the caller reset the stream or went away: {0}")]
     Caller(#[from] h2::Error),
-    #[error("the caller did not read for limits.body_idle_timeout")]
+    #[error("the caller read nothing, or hardly anything, for limits.body_idle_timeout")]
     Stalled,
     #[error("the upstream broke off: {0}")]
     Upstream(String),
 }
 
-async fn send_body<B>(body: B, stream: &mut SendStream<Bytes>, stall: Duration) -> Result<(), CutOff>
+async fn send_body<B>(body: B, stream: &mut SendStream<Bytes>, mut reader: Reader) -> Result<(), CutOff>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
@@ -195,7 +207,7 @@ where
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                send_piece(stream, data, last, stall).await?;
+                send_piece(stream, data, last, &mut reader).await?;
                 if last {
                     return Ok(());
                 }
@@ -209,25 +221,25 @@ where
     }
 }
 
-/// Sends one piece as the caller's window opens; a window that stays shut ends the stream.
+/// Sends one piece as the caller's window opens; one that stays shut, or opens by next to nothing, ends the stream.
 async fn send_piece(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     last: bool,
-    stall: Duration,
+    reader: &mut Reader,
 ) -> Result<(), CutOff> {
     if data.is_empty() && last {
         // An upstream may end its answer with an empty frame; it needs no window, but it is the end.
         return Ok(stream.send_data(data, true)?);
     }
-    let mut idle = IdleTimer::new(stall);
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         if stream.capacity() == 0 {
+            let _waiting = reader.connection.wait();
             let window = poll_fn(|cx| match stream.poll_capacity(cx) {
                 Poll::Ready(Some(changed)) => Poll::Ready(changed.map(drop).map_err(CutOff::from)),
                 Poll::Ready(None) => Poll::Ready(Err(CutOff::Caller(Reason::CANCEL.into()))),
-                Poll::Pending => idle.poll_expired(cx).map(|()| Err(CutOff::Stalled)),
+                Poll::Pending => reader.idle.poll_expired(cx).map(|()| Err(CutOff::Stalled)),
             });
             if let Err(cut_off) = window.await {
                 stream.send_reset(Reason::CANCEL);
@@ -235,8 +247,10 @@ async fn send_piece(
             }
             continue;
         }
-        idle.progress();
         let piece = data.split_to(stream.capacity().min(data.len()));
+        // Those who share a connection share what it has to come up to.
+        reader.connection.moved(piece.len() as u64);
+        reader.idle.moved((piece.len() as u64).saturating_mul(reader.connection.shares()));
         stream.send_data(piece, last && data.is_empty())?;
     }
     Ok(())

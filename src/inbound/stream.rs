@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -25,12 +25,33 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// A socket that tells its [`Connection`] how well the caller reads: below TLS, so that what counts has left us.
+pub struct WatchedSocket {
+    socket: Socket,
+    connection: Rc<Connection>,
+}
+
+impl WatchedSocket {
+    /// A socket that was accepted.
+    pub const fn new(socket: Socket, connection: Rc<Connection>) -> Self {
+        Self { socket, connection }
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Pending => self.connection.write_blocked(),
+            Poll::Ready(written) => self.connection.wrote(*written.as_ref().unwrap_or(&0)),
+        }
+        written
+    }
+}
+
 /// A socket, with TLS on it or without.
 pub enum Transport {
     /// In clear.
-    Plain(Socket),
+    Plain(WatchedSocket),
     /// Boxed: a TLS session is far larger than a socket.
-    Tls(Box<TlsStream<Socket>>),
+    Tls(Box<TlsStream<WatchedSocket>>),
 }
 
 /// The version of HTTP a caller speaks, known from ALPN or from his first bytes.
@@ -42,8 +63,8 @@ pub enum Spoken {
     Http2,
 }
 
-/// A transport that tells its [`Connection`] when bytes come and when writing stalls, and that hands out first
-/// what was read to find out the version of HTTP.
+/// A transport that tells its [`Connection`] when bytes come and when all are out, and that hands out first what was
+/// read to find out the version of HTTP.
 pub struct Stream {
     transport: Transport,
     /// Read, but still to be handed out: no more than one read gives.
@@ -78,6 +99,31 @@ impl Stream {
             }
         }
         Ok(Spoken::Http2)
+    }
+
+    /// Takes back what was handed out last and not looked at. No watch is kept any more.
+    pub(super) fn put_back(&mut self, unread: &[u8]) {
+        self.heads = None;
+        if !unread.is_empty() {
+            let behind = std::mem::replace(&mut self.held, BytesMut::from(unread));
+            self.held.extend_from_slice(&behind);
+        }
+    }
+
+    /// Waits until there is something to read, without a buffer; `false` at the end of the stream.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.held.is_empty() {
+            // Most heads fit, so that a request after a rest takes no more reads than others.
+            let mut first = [0; 1024];
+            let mut first = ReadBuf::new(&mut first);
+            ready!(Pin::new(&mut self.transport).poll_read(cx, &mut first))?;
+            if first.filled().is_empty() {
+                return Poll::Ready(Ok(false));
+            }
+            self.held.extend_from_slice(first.filled());
+        }
+        self.connection.bytes_arrived();
+        Poll::Ready(Ok(true))
     }
 
     /// From now on the heads of requests are watched; to be asked about each that is read.
@@ -128,17 +174,20 @@ impl AsyncRead for Stream {
     }
 }
 
-impl Stream {
-    fn note_write<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.connection.write_blocked(polled.is_pending());
-        polled
+impl AsyncRead for WatchedSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for WatchedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.transport).poll_write(cx, buf);
-        self.note_write(polled)
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -146,8 +195,34 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.transport).poll_write_vectored(cx, bufs);
-        self.note_write(polled)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -21,7 +21,7 @@ use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, Connections, Order};
 use crate::inbound::listener::Listener;
 use crate::inbound::proxy_header::{self, ProxyHeaderError};
-use crate::inbound::stream::{Socket, Spoken, Stream, Transport};
+use crate::inbound::stream::{Socket, Spoken, Stream, Transport, WatchedSocket};
 use crate::inbound::{http1, http2};
 use crate::tls::{ALPN_H2, CallerCertificate, InboundTls};
 use count::CountedAddress;
@@ -283,7 +283,7 @@ impl Acceptor {
         tls: &InboundTls,
         connection: &Rc<Connection>,
     ) -> io::Result<(Stream, Spoken)> {
-        let session = tls.acceptor().accept(socket).await?;
+        let session = tls.acceptor().accept(WatchedSocket::new(socket, Rc::clone(connection))).await?;
         let (_, state) = session.get_ref();
         let http2 = state.alpn_protocol() == Some(ALPN_H2);
         if let Some([leaf, ..]) = state.peer_certificates() {
@@ -326,6 +326,7 @@ impl Drop for Unheard<'_> {
 
 async fn open_plain(socket: Socket, connection: &Rc<Connection>) -> io::Result<(Stream, Spoken)> {
     connection.opened();
+    let socket = WatchedSocket::new(socket, Rc::clone(connection));
     let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
     let spoken = stream.sniff().await?;
     Ok((stream, spoken))

@@ -17,7 +17,9 @@ use crate::clock::Clock;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
+
 use crate::limit::{Crowded, Entry, TooLate, Waiting};
+use crate::places;
 use crate::snapshot::{Customer, HeldToken, Route};
 use crate::token::slot::Unavailable;
 
@@ -25,6 +27,8 @@ pub use self::gate::Gates;
 pub(super) use self::gate::Stay;
 pub(super) use self::place::Place;
 
+/// How often other tasks get their turn until who was told to go is gone: his connection, then his streams.
+const TURNS_TO_GO: usize = 8;
 /// How soon a caller should come back when all places are taken.
 pub(super) const COME_BACK: Duration = Duration::from_secs(1);
 
@@ -61,21 +65,40 @@ pub async fn queue(
             Err(Crowded) => return Err(crowded(live.limits.max_queued)),
         }
     }
-    take_place(shared, live, exchange)
+    take_place(shared, live, exchange).await
 }
 
-/// Takes a place among the requests in flight.
+/// Takes a place among the requests in flight. When all are taken, somebody who keeps his own waiting makes room.
 ///
 /// # Errors
 /// When all are taken.
-pub(super) fn take_place(shared: &Shared, live: &Live, exchange: &mut Exchange) -> Result<(), Failure> {
+pub(super) async fn take_place(shared: &Shared, live: &Live, exchange: &mut Exchange) -> Result<(), Failure> {
     let limit = live.limits.max_in_flight;
-    let Some(place) = shared.in_flight.enter(limit) else {
-        let detail = format!("{limit} requests are being answered already (limits.max_in_flight)");
-        return Err(Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK));
+    exchange.place = match shared.in_flight.enter(limit) {
+        Some(place) => Some(place),
+        // Boxed: most requests find one.
+        None => Box::pin(place_made(shared, limit, exchange)).await,
     };
-    exchange.place = Some(place);
-    Ok(())
+    if exchange.place.is_some() {
+        return Ok(());
+    }
+    let detail = format!("{limit} requests are being answered already (limits.max_in_flight)");
+    Err(Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK))
+}
+
+/// The place of somebody who has to go.
+async fn place_made(shared: &Shared, limit: usize, exchange: &Exchange) -> Option<places::Place> {
+    if !exchange.make_room() {
+        return None;
+    }
+    for _ in 0..TURNS_TO_GO {
+        // His tasks have to run to let go of it.
+        tokio::task::yield_now().await;
+        if let Some(place) = shared.in_flight.enter(limit) {
+            return Some(place);
+        }
+    }
+    None
 }
 
 async fn wait_for_turn(

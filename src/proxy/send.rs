@@ -86,7 +86,7 @@ impl Upstream<'_> {
             }
             if exchange.place.is_none() {
                 // It was given up for a wait.
-                take_place(self.shared, self.live, exchange)?;
+                take_place(self.shared, self.live, exchange).await?;
             }
             let began = Instant::now();
             let sent = self.by(&detour).attempts(outgoing, &spare, customer, exchange).await;

@@ -57,6 +57,8 @@ pub enum BodyLength {
 pub struct HeadWatch {
     /// Bytes of a body of known length that are still to come.
     skip: u64,
+    /// Bytes of it that nobody has read yet.
+    unread: u64,
     /// Bytes that were handed out since the head of a request with chunks, less what they may be.
     framing: Option<u64>,
     portion: Portion,
@@ -109,9 +111,20 @@ impl HeadWatch {
 
     /// hyper has read so many bytes of a body's data.
     pub fn data_read(&mut self, length: usize) {
+        self.unread = self.unread.saturating_sub(length as u64);
         if let Some(framing) = &mut self.framing {
             *framing = framing.saturating_sub((length as u64).saturating_mul(9));
         }
+    }
+
+    /// hyper has read a body to its end.
+    pub fn body_read(&mut self) {
+        (self.unread, self.framing) = (0, None);
+    }
+
+    /// Whether the last request's body was read to its end. Then what comes next is another request.
+    pub fn is_body_read(&self) -> bool {
+        self.unread == 0 && self.framing.is_none()
     }
 
     /// hyper has read a head, and a body of this length follows.
@@ -123,6 +136,7 @@ impl HeadWatch {
             BodyLength::Bytes(length) => (length, None),
             BodyLength::Chunked => (0, Some(0)),
         };
+        self.unread = self.skip;
         let portion = &self.portion;
         match portion.fault {
             Some(fault) => Err(fault),

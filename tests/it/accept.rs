@@ -4,6 +4,8 @@ mod client_certificates;
 mod go_on;
 mod listeners;
 mod proxy_protocol;
+mod rest;
+mod slow;
 mod tls_reload;
 
 use crate::harness::{Gateway, OK, Upstream, eventually, get};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -320,6 +321,104 @@ async fn a_window_that_stays_shut_gives_its_place_back() {
         assert_eq!(code(&reset.2, 0), CANCEL);
         eventually("the place is free again", || async { gateway.raw(get("/")).await.status() == 200 }).await;
     }
+}
+
+#[tokio::test]
+async fn a_window_that_opens_by_a_byte_now_and_then_gives_its_place_back() {
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{}", "x".repeat(10_000));
+    let upstream = Upstream::answering(answer).await;
+    let limits = "[limits]\nbody_idle_timeout = \"200ms\"\nmax_in_flight = 1";
+    let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
+    let (mut from, mut to) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
+    to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+    to.write_all(&request(1)).await.unwrap();
+    let opening = tokio::spawn(async move {
+        while to.write_all(&frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())).await.is_ok() {
+            // Well within the timeout, and ten times too slow.
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    });
+    let reset = async {
+        loop {
+            let came = next(&mut from).await.expect("a reset before the end");
+            if let (RST_STREAM, 1, payload) = came {
+                return code(&payload, 0);
+            }
+        }
+    };
+    assert_eq!(soon(reset).await, CANCEL);
+    eventually("the place is free again", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    opening.abort();
+}
+
+/// Takes a hundred places with windows that stay shut, again and again.
+async fn shut_windows(address: String) -> std::io::Result<()> {
+    loop {
+        let (mut from, mut to) = TcpStream::connect(&address).await?.into_split();
+        to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+        to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await?;
+        let requests: Vec<u8> = (1..200).step_by(2).flat_map(request).collect();
+        to.write_all(&requests).await.ok();
+        while next(&mut from).await.is_some_and(|(kind, ..)| kind != GOAWAY) {}
+    }
+}
+
+#[tokio::test]
+async fn who_keeps_places_waiting_makes_room_when_all_are_taken() {
+    // Too much for one piece: an answer holds its place until its last piece is on its way.
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000));
+    let upstream = Upstream::answering(answer).await;
+    let limits = "[limits]\nmax_in_flight = 50";
+    let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
+    let attackers: Vec<_> = (0..3).map(|_| tokio::spawn(shut_windows(gateway.address()))).collect();
+    let taken = "citrix_auth_proxy_in_flight_requests 50\n";
+    eventually("all places are taken", || async { gateway.metrics().await.contains(taken) }).await;
+    gateway.raw(get("/")).await.problem(503, "overloaded");
+    // Long before anybody is given up for not reading.
+    eventually("room is made", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    for attacker in attackers {
+        attacker.abort();
+    }
+}
+
+#[tokio::test]
+async fn who_never_reads_is_sent_away_and_the_others_are_served() {
+    let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"\nmax_in_flight = 250").await;
+    let attackers: Vec<_> = (0..4)
+        .map(|_| {
+            let address = gateway.address();
+            tokio::spawn(async move {
+                let (mut from, mut to) = TcpStream::connect(address).await.unwrap().into_split();
+                to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+                to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+                for stream in (1..200).step_by(2) {
+                    to.write_all(&request(stream)).await.ok();
+                }
+                let mut stream = 201;
+                while let Some((kind, _, payload)) = next(&mut from).await {
+                    match kind {
+                        // Each that is given up is followed by another.
+                        RST_STREAM => {
+                            to.write_all(&request(stream)).await.ok();
+                            stream += 2;
+                        }
+                        GOAWAY => return code(&payload, 4),
+                        _ => {}
+                    }
+                }
+                panic!("no farewell");
+            })
+        })
+        .collect();
+    for attacker in attackers {
+        assert_eq!(soon(attacker).await.unwrap(), ENHANCE_YOUR_CALM);
+    }
+    eventually("everybody is served", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    eventually("all places are free", || async {
+        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+    })
+    .await;
 }
 
 #[tokio::test]
