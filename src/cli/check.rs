@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use http::HeaderValue;
 
@@ -9,6 +10,8 @@ use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
 use crate::clock::Clock;
 use crate::config::{self, Caller, Config, Credential, Route, SecretSource, Target};
+use crate::dial::Way;
+use crate::http_client::Client;
 use crate::tls;
 use crate::token::issuer::{HttpIssuer, Issuer, Login};
 
@@ -44,7 +47,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     if !args.online {
         return said;
     }
-    ExitCode::from(on_a_runtime(log_in(&config, (*tls).clone())))
+    ExitCode::from(on_a_runtime(log_in(&config, tls)))
 }
 
 fn summary(config: &Config) -> String {
@@ -54,6 +57,9 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
+    if let Some(proxy) = config.live.upstream.egress.proxy() {
+        let _ = writeln!(text, "leaves     through the egress proxy {proxy}");
+    }
     if config.live.callers.is_empty() {
         text.push_str("admits     whoever reaches it\n");
     }
@@ -98,14 +104,9 @@ fn conditions(caller: &Caller) -> String {
     text
 }
 
-async fn log_in(config: &Config, tls: rustls::ClientConfig) -> u8 {
-    let issuer = match HttpIssuer::new(tls, config.live.token.request_timeout, Clock::SYSTEM) {
-        Ok(issuer) => issuer,
-        Err(error) => {
-            complain(&error.to_string());
-            return FAILED;
-        }
-    };
+async fn log_in(config: &Config, tls: Arc<rustls::ClientConfig>) -> u8 {
+    let way = Way::new(tls, config.live.upstream.egress.clone());
+    let issuer = HttpIssuer::new(Client::new(way, config.live.token.request_timeout), Clock::SYSTEM);
     let mut code = DONE;
     for credential in &config.live.credentials {
         let secrets = [

@@ -15,6 +15,7 @@ mod canary;
 mod cloud;
 mod commands;
 mod demo;
+mod egress;
 mod gateway;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
