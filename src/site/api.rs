@@ -7,7 +7,7 @@ use crate::dial::ConnectError;
 use crate::http_client::{self, Client, SendError};
 use crate::wire::transaction_id;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
 /// What is asked.
@@ -30,6 +30,8 @@ pub struct Reply {
     pub status: StatusCode,
     /// Citrix's name for the exchange, else the one we sent.
     pub transaction_id: HeaderValue,
+    /// Where it sends, if it does.
+    pub location: Option<HeaderValue>,
     /// The body; empty when it could not be read.
     pub body: Vec<u8>,
 }
@@ -68,6 +70,7 @@ impl Api for HttpApi {
         Ok(Reply {
             status: answer.status,
             transaction_id: http_client::transaction_id(&answer.headers).unwrap_or(ours),
+            location: answer.headers.get(LOCATION).cloned(),
             // A body that cannot be read still has its status.
             body: answer.body.map(|body| body.to_vec()).unwrap_or_default(),
         })

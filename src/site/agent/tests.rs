@@ -42,6 +42,7 @@ impl Api for Scripted {
         Ok(Reply {
             status: StatusCode::from_u16(status).unwrap(),
             transaction_id: HeaderValue::from_static("t-1"),
+            location: None,
             body: body.into(),
         })
     }
