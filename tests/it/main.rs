@@ -26,6 +26,7 @@ mod harness;
 mod http2_abuse;
 mod links;
 mod pick_route;
+mod policies;
 mod prepare;
 mod queue;
 mod regressions;

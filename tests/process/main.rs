@@ -29,6 +29,7 @@ mod peers;
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod pki;
 mod program;
+mod rules;
 mod signals;
 mod token;
 #[path = "../it/harness/upstream.rs"]
