@@ -1,6 +1,7 @@
 //! `check --online`: what is in the way is named, and what to do; what is not is looked at all the same.
 
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 use crate::cloud::{Cloud, printed_settings};
 use crate::egress_proxy::EgressProxy;
@@ -9,6 +10,7 @@ use crate::logins::{Logins, REFUSED_ID};
 use crate::pki::{Authority, Files};
 use crate::program::{Ended, Program};
 use crate::upstream::Upstream;
+use crate::wire::Wire;
 
 /// What `check --online --format json` found.
 #[derive(Debug)]
@@ -315,4 +317,49 @@ async fn a_wrong_configuration_is_an_object_as_well() {
         (ended.code, &told["ok"], &told["problems"]),
         (Some(0), &Value::Bool(true), &Value::Array(vec![]))
     );
+}
+
+#[tokio::test]
+async fn somebody_else_or_no_tls_at_all_behind_a_host_is_told() {
+    let corporate = Authority::new("Corporate CA");
+    let files = Files::new(&corporate.issue("other.example", &["other.example"]));
+    files.write("ca.pem", &corporate.pem());
+    let (certificate, key, ca) = (files.path("tls.crt"), files.path("tls.key"), files.path("ca.pem"));
+    let arguments =
+        ["emulator", "--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let mut emulator = Program::start(&arguments, &[]);
+    let settings = printed_settings(&mut emulator).await;
+    let at = &settings.iter().find(|(name, _)| name.ends_with("__API_URL")).unwrap().1;
+    let port: u16 = at.rsplit_once(':').unwrap().1.parse().unwrap();
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let in_clear = plain.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = plain.accept().await {
+            let mut wire = Wire::new(socket);
+            wire.bytes(1).await;
+            wire.write("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            wire.rest().await;
+        }
+    });
+    for (behind, says) in [
+        (
+            format!("127.0.0.1:{port}"),
+            "the certificate, signed by CN=Corporate CA, is for another host | somebody else",
+        ),
+        (in_clear, "no handshake: "),
+    ] {
+        let proxy = EgressProxy::to(behind.parse().unwrap()).await;
+        let url = proxy.url("");
+        let found = Findings::with(&[
+            ("CITRIX_CUSTOMER_ID", "acme"),
+            ("CITRIX_CLIENT_ID", "client"),
+            ("CITRIX_CLIENT_SECRET", "c4nary"),
+            ("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", ca.to_str().unwrap()),
+            ("HTTPS_PROXY", &url),
+        ])
+        .await;
+        let tls = found.finding("tls", "failed");
+        assert!(tls.starts_with(says), "{tls}");
+        assert_eq!(found.code(), 1);
+    }
 }
