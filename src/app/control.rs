@@ -176,3 +176,23 @@ fn take<T>(from: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> Option<T> {
 pub(super) fn client(live: &Live, way: &Way) -> Client {
     Client::new(way.clone(), live.token.request_timeout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::trusting_nobody;
+
+    fn control() -> Control {
+        let client = http_client::new((*trusting_nobody()).clone(), Duration::from_secs(1)).unwrap();
+        Control::new(&Metrics::new(1).unwrap(), client.into(), Clock::SYSTEM).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_was_told_to_go_has_not_failed_and_who_panics_has() {
+        let mut control = control();
+        control.tasks.spawn(pending()).abort();
+        control.tasks.spawn(async { panic!("as a mistake of ours would") });
+        assert!(control.failed().await.is_panic());
+        assert!(control.tasks.is_empty());
+    }
+}
