@@ -180,10 +180,9 @@ pub(super) fn client(live: &Live, way: &Way) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::trusting_nobody;
 
     fn control() -> Control {
-        let client = http_client::new((*trusting_nobody()).clone(), Duration::from_secs(1)).unwrap();
+        let client = Client::new(Way::to_nobody(), Duration::from_secs(1));
         Control::new(&Metrics::new(1).unwrap(), client.into(), Clock::SYSTEM).unwrap()
     }
 
