@@ -43,6 +43,8 @@ enum End {
     CallerLeft,
     /// The upstream's answer broke off, and so did ours.
     CutOff,
+    /// The program stopped before the answer was out.
+    Stopped,
 }
 
 /// What is known of an exchange.
@@ -234,8 +236,12 @@ impl Exchange {
             return;
         }
         let took = self.began.elapsed();
-        let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or_default();
-        let status = self.status.unwrap_or_else(left);
+        let unanswered = || match end {
+            // The caller was owed an answer.
+            End::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::from_u16(CALLER_LEFT).unwrap_or_default(),
+        };
+        let status = self.status.unwrap_or_else(unanswered);
         let metrics = self.route_metrics();
         metrics.count(self.caller, &self.method, status);
         metrics.duration().observe(took.as_secs_f64());
@@ -272,6 +278,7 @@ impl Exchange {
                 End::Complete => "complete",
                 End::CallerLeft => "caller_left",
                 End::CutOff => "cut_off",
+                End::Stopped => "stopped",
             },
             request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
             answer_bytes = self.answer_bytes,
@@ -313,7 +320,7 @@ impl Drop for Wait<'_> {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.close(End::CallerLeft);
+        self.close(if self.connection.is_stopped() { End::Stopped } else { End::CallerLeft });
     }
 }
 
