@@ -18,7 +18,8 @@ use tokio::time::sleep;
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{BindAddress, Boot, Changes, Config, Listener, Route, Written};
-use crate::http_client::{SetupError, SharedClient};
+use crate::dial::Way;
+use crate::http_client::SharedClient;
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::lifecycle::{Heartbeats, Lifecycle, Phase};
@@ -57,9 +58,6 @@ pub enum StartError {
     /// An upstream no certificate can be for.
     #[error(transparent)]
     Upstream(#[from] BadHost),
-    /// The client for token requests and the like.
-    #[error(transparent)]
-    HttpClient(#[from] SetupError),
     /// The gateway's own token endpoints.
     #[error(transparent)]
     Logins(#[from] LoginsError),
@@ -85,9 +83,6 @@ pub enum ReloadError {
     /// An upstream no certificate can be for.
     #[error(transparent)]
     Upstream(#[from] BadHost),
-    /// The client for token requests and the like.
-    #[error(transparent)]
-    HttpClient(#[from] SetupError),
 }
 
 /// A running gateway.
@@ -100,6 +95,7 @@ pub struct App {
     control: Control,
     client: SharedClient,
     upstream_tls: UpstreamTls,
+    way: Way,
     /// The configuration's text at the start, and now.
     written: [Written; 2],
     admin: JoinSet<()>,
@@ -149,15 +145,16 @@ impl App {
         passed.finish()?;
         let addresses = addresses(&boot, &bound, &admin_listener)?;
         let upstream_tls = UpstreamTls::new(&live.upstream)?;
+        let way = Way::new(Arc::clone(&upstream_tls.config), live.upstream.egress.clone());
 
         let metrics = Metrics::new(boot.workers.get())?;
         let logins = Logins::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
-        let client = SharedClient::from(control::client(&live, &upstream_tls.config)?);
+        let client = SharedClient::from(control::client(&live, &way));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
         let shared = Arc::new(Shared {
-            published: ArcSwap::from_pointee(Published::first(live, &upstream_tls.config)?),
+            published: ArcSwap::from_pointee(Published::first(live, &way)?),
             metrics,
             in_flight: Arc::default(),
             batches: Arc::default(),
@@ -174,6 +171,7 @@ impl App {
         let workers = start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
 
         control.follow(&shared.published.load());
+        control.follow_egress(&way);
         if let Some(reloader) = reloader {
             control.run(reloader);
         }
@@ -193,6 +191,7 @@ impl App {
             control,
             client,
             upstream_tls,
+            way,
             written: [written.clone(), written],
             admin,
             bound,
@@ -208,9 +207,15 @@ impl App {
         let Fresh { config, tls } = fresh;
         let [at_start, now] = &self.written;
         let changes = Changes::between(at_start, now, &config.written);
-        let tls = if self.upstream_tls.is_like(&tls) { self.upstream_tls.clone() } else { tls };
-        let published = self.shared.published.load().succeed(config.live, &tls.config)?;
-        self.client.replace(control::client(&published.live, &tls.config)?);
+        let same_tls = self.upstream_tls.is_like(&tls);
+        let egress = &config.live.upstream.egress;
+        let way = if same_tls && self.way.leads(egress) {
+            self.way.clone()
+        } else {
+            Way::new(Arc::clone(&tls.config), egress.clone())
+        };
+        let published = self.shared.published.load().succeed(config.live, &way)?;
+        self.client.replace(control::client(&published.live, &way));
         // Before anybody waits for its first token.
         self.control.follow(&published);
         let published = Arc::new(published);
@@ -218,7 +223,10 @@ impl App {
         let routes: Vec<&str> = published.live.routes.iter().map(Route::name).collect();
         let callers: Vec<&str> = published.live.callers.iter().map(|caller| caller.name.as_str()).collect();
         self.shared.metrics.keep_only(&routes, &callers);
-        self.upstream_tls = tls;
+        if !self.way.is(&way) {
+            self.control.follow_egress(&way);
+            (self.upstream_tls, self.way) = (tls, way);
+        }
         self.written[1] = config.written;
         Ok(changes)
     }
@@ -249,7 +257,9 @@ impl App {
         tokio::select! {
             (_, index, _) = workers => format!("worker {index} ended"),
             error = self.control.failed() => {
-                format!("a token keeper, a site agent or the reloader of certificates ended: {error}")
+                format!(
+                    "a token keeper, a site agent, or who watches certificates or the egress proxy ended: {error}"
+                )
             }
             _ = self.admin.join_next() => "the admin listener ended".to_owned(),
         }

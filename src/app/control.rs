@@ -5,13 +5,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::clock::Clock;
 use crate::config::{Credential, Live, TokenCache};
-use crate::http_client::{self, SetupError, SharedClient};
+use crate::dial::Way;
+use crate::http_client::{Client, SharedClient};
 use crate::metrics::Metrics;
 use crate::site;
 use crate::site::agent::Agent;
@@ -33,6 +33,7 @@ pub(super) struct Control {
     client: SharedClient,
     clock: Clock,
     cache: Option<(TokenCache, Cache)>,
+    egress: Option<AbortHandle>,
 }
 
 /// A keeper, and whose token it keeps.
@@ -63,12 +64,22 @@ impl Control {
     ) -> Result<Self, prometheus::Error> {
         let signals = Signals::register(metrics.registry())?;
         let (tasks, keepers, agents) = (JoinSet::new(), Vec::new(), Vec::new());
-        Ok(Self { tasks, keepers, agents, signals, client, clock, cache: None })
+        Ok(Self { tasks, keepers, agents, signals, client, clock, cache: None, egress: None })
     }
 
     /// Puts the reloader of certificates to work.
     pub(super) fn run(&mut self, reloader: Reloader) {
         self.tasks.spawn(reloader.keep());
+    }
+
+    /// Watches how connections leave now, and no more how they did before.
+    pub(super) fn follow_egress(&mut self, way: &Way) {
+        if let Some(proxy) = way.egress().proxy() {
+            tracing::info!(%proxy, "connections to Citrix leave through the egress proxy");
+        }
+        if let Some(before) = self.egress.replace(self.tasks.spawn(way.clone().keep())) {
+            before.abort();
+        }
     }
 
     /// Makes the tasks those of what is published: who is not needed any more ends, who is new begins, and who stays
@@ -162,9 +173,25 @@ fn take<T>(from: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> Option<T> {
 }
 
 /// The client of keepers and agents.
-///
-/// # Errors
-/// When it refuses the configuration.
-pub(super) fn client(live: &Live, tls: &ClientConfig) -> Result<reqwest::Client, SetupError> {
-    http_client::new(tls.clone(), live.token.request_timeout)
+pub(super) fn client(live: &Live, way: &Way) -> Client {
+    Client::new(way.clone(), live.token.request_timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control() -> Control {
+        let client = Client::new(Way::to_nobody(), Duration::from_secs(1));
+        Control::new(&Metrics::new(1).unwrap(), client.into(), Clock::SYSTEM).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_was_told_to_go_has_not_failed_and_who_panics_has() {
+        let mut control = control();
+        control.tasks.spawn(pending()).abort();
+        control.tasks.spawn(async { panic!("as a mistake of ours would") });
+        assert!(control.failed().await.is_panic());
+        assert!(control.tasks.is_empty());
+    }
 }

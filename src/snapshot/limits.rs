@@ -66,10 +66,10 @@ mod tests {
     use std::sync::Arc;
 
     use crate::config::check;
+    use crate::dial::Way;
     use crate::limit::Limit;
     use crate::metrics::Metrics;
     use crate::snapshot::{Published, Snapshot};
-    use crate::tls::trusting_nobody;
 
     fn limit<'s>(snapshot: &'s Snapshot, path: &str, customer: &str) -> Option<&'s Limit> {
         let route = &snapshot.routes[snapshot.route_of(path).unwrap()];
@@ -85,7 +85,7 @@ mod tests {
             text += "client_secret = { env = 'S' }\n";
         }
         let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
-        let published = Arc::new(Published::first(config.live, &trusting_nobody()).unwrap());
+        let published = Arc::new(Published::first(config.live, &Way::to_nobody()).unwrap());
         let metrics = Metrics::new(2).unwrap();
         let workers: [Rc<Snapshot>; 2] =
             [0, 1].map(|worker| Snapshot::new(Arc::clone(&published), metrics.worker(worker)));

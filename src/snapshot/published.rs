@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::limits::Limits;
 use crate::callers::usage::Usage;
 use crate::config::{Credential, Live, Target, UpstreamUrl};
+use crate::dial::Way;
 use crate::site;
 use crate::token::slot::Slot;
 use crate::upstream::origin::{BadHost, Origin};
@@ -39,8 +39,8 @@ impl Published {
     ///
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
-    pub fn first(live: Arc<Live>, tls: &Arc<ClientConfig>) -> Result<Self, BadHost> {
-        Self::new(live, tls, None)
+    pub fn first(live: Arc<Live>, way: &Way) -> Result<Self, BadHost> {
+        Self::new(live, way, None)
     }
 
     /// What a reload puts in the place of this one. The one place where state passes from one configuration to the
@@ -49,12 +49,12 @@ impl Published {
     ///
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
-    pub fn succeed(&self, live: Arc<Live>, tls: &Arc<ClientConfig>) -> Result<Self, BadHost> {
-        Self::new(live, tls, Some(self))
+    pub fn succeed(&self, live: Arc<Live>, way: &Way) -> Result<Self, BadHost> {
+        Self::new(live, way, Some(self))
     }
 
-    fn new(live: Arc<Live>, tls: &Arc<ClientConfig>, before: Option<&Self>) -> Result<Self, BadHost> {
-        let mut origins = Origins::after(before.map(|before| &before.origins), tls);
+    fn new(live: Arc<Live>, way: &Way, before: Option<&Self>) -> Result<Self, BadHost> {
+        let mut origins = Origins::after(before.map(|before| &before.origins), way);
         let (slots, sites) = slots(&live, before);
         let apis = live.credentials.iter().map(|credential| origins.of(&credential.api.url));
         let apis = apis.collect::<Result<_, _>>()?;
@@ -103,16 +103,16 @@ struct Origins {
     /// Those of the configuration before this one, while this one is made.
     before: Vec<Arc<Origin>>,
     next_id: u64,
-    tls: Arc<ClientConfig>,
+    way: Way,
 }
 
 impl Origins {
-    fn after(before: Option<&Self>, tls: &Arc<ClientConfig>) -> Self {
+    fn after(before: Option<&Self>, way: &Way) -> Self {
         Self {
             all: Vec::new(),
             before: before.map(|before| before.all.clone()).unwrap_or_default(),
             next_id: before.map_or(0, |before| before.next_id),
-            tls: Arc::clone(tls),
+            way: way.clone(),
         }
     }
 
@@ -121,11 +121,11 @@ impl Origins {
         if let Some(known) = self.all.iter().find(|origin| origin.is_of(url)) {
             return Ok(Arc::clone(known));
         }
-        let same = |origin: &&Arc<Origin>| origin.is_of(url) && Arc::ptr_eq(&origin.tls, &self.tls);
+        let same = |origin: &&Arc<Origin>| origin.is_of(url) && origin.way.is(&self.way);
         let origin = match self.before.iter().find(same) {
             Some(same) => Arc::clone(same),
             None => {
-                let new = Origin::new(self.next_id, url, &self.tls)?;
+                let new = Origin::new(self.next_id, url, &self.way)?;
                 self.next_id += 1;
                 Arc::new(new)
             }

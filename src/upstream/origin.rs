@@ -1,13 +1,11 @@
 //! Where an upstream is.
 
-use std::sync::Arc;
-
 use http::HeaderValue;
 use http::uri::{Authority, Scheme, Uri};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
+use crate::dial::{Peer, Way};
 
 /// One upstream host and port, and how it is reached: what a connection is good for.
 #[derive(Debug)]
@@ -25,8 +23,8 @@ pub struct Origin {
     pub port: u16,
     /// The name the certificate must be for; `None` speaks in clear.
     pub server_name: Option<ServerName<'static>>,
-    /// Whom new connections trust.
-    pub tls: Arc<ClientConfig>,
+    /// How new connections leave, and whom they trust.
+    pub way: Way,
 }
 
 /// An upstream host that TLS cannot verify a certificate for.
@@ -39,7 +37,7 @@ impl Origin {
     ///
     /// # Errors
     /// When its host is none a certificate could be for.
-    pub fn new(id: u64, url: &UpstreamUrl, tls: &Arc<ClientConfig>) -> Result<Self, BadHost> {
+    pub fn new(id: u64, url: &UpstreamUrl, way: &Way) -> Result<Self, BadHost> {
         let bad = || BadHost(url.authority.clone());
         let server_name = if url.scheme == Scheme::HTTPS {
             let host = unbracketed(url.authority.host()).to_owned();
@@ -54,7 +52,7 @@ impl Origin {
             authority: url.authority.clone(),
             port: url.port(),
             server_name,
-            tls: Arc::clone(tls),
+            way: way.clone(),
         })
     }
 
@@ -74,9 +72,13 @@ impl Origin {
             && port(authority).unwrap_or(Some(own)) == Some(self.port)
     }
 
-    /// The host to resolve, without the brackets of an IPv6 literal.
-    pub fn host_to_resolve(&self) -> &str {
-        unbracketed(self.authority.host())
+    /// Whom connections are opened to.
+    pub fn peer(&self) -> Peer<'_> {
+        Peer {
+            host: unbracketed(self.authority.host()),
+            port: self.port,
+            server_name: self.server_name.as_ref(),
+        }
     }
 }
 
@@ -97,7 +99,7 @@ mod tests {
     fn origin(scheme: Scheme, authority: &'static str) -> Origin {
         let authority = Authority::from_static(authority);
         let url = UpstreamUrl { scheme, authority, base_path: String::new() };
-        Origin::new(0, &url, &crate::tls::trusting_nobody()).unwrap()
+        Origin::new(0, &url, &Way::to_nobody()).unwrap()
     }
 
     #[test]

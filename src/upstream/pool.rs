@@ -15,12 +15,12 @@ use http::{Request, Response};
 use tokio::time::Instant;
 
 use super::body::{Home, ResponseBody};
-use super::dial::{ConnectError, dial};
 use super::http1::Http1;
 use super::http2::Http2;
 use super::origin::Origin;
 use super::{AttemptError, ResponseDeadline};
 use crate::config::{Live, Upstream as Settings};
+use crate::dial::{ConnectError, dial};
 use crate::inbound::body::CallerBody;
 
 /// Idle connections kept for one origin; more are closed when they come back.
@@ -163,7 +163,8 @@ impl Pool {
 
     /// Opens a connection; an HTTP/2 one is left in the pool for the others as well.
     async fn open(&self, origin: &Origin) -> Result<Leased, Arc<ConnectError>> {
-        let (io, http2) = dial(origin, self.setting(|settings| settings.connect_timeout)).await?;
+        let limit = self.setting(|settings| settings.connect_timeout);
+        let (io, http2) = dial(origin.peer(), &origin.way, limit).await?;
         if http2 {
             let connection = Http2::open(io).await?;
             self.with(origin.id, |pool| {

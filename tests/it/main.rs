@@ -21,6 +21,7 @@ mod corpus;
 mod customers;
 mod deploy;
 mod drain_race;
+mod egress;
 mod emulator;
 mod harness;
 mod http2_abuse;

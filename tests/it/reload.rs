@@ -2,7 +2,9 @@
 //! what does not change lives on. How a file is watched is in the process tests.
 
 use crate::callers::block as caller;
-use crate::harness::{Gateway, Logins, Message, OK, TOKEN, Upstream, Wire, eventually, get, get_with};
+use crate::harness::{
+    EgressProxy, Gateway, Logins, Message, OK, TOKEN, Upstream, Wire, eventually, get, get_with,
+};
 
 const KEPT: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -233,4 +235,25 @@ async fn a_hundred_reloads_leave_nothing_behind() {
     let metrics = gateway.metrics().await;
     let customers = metrics.lines().filter(|line| line.contains("token_generation{")).count();
     assert_eq!(customers, 2, "{metrics}");
+}
+
+#[tokio::test]
+async fn another_way_out_counts_at_once_and_the_login_goes_on() {
+    let cloud = crate::harness::Cloud::start().await;
+    let first = EgressProxy::to(cloud.emulator.address()).await;
+    let second = EgressProxy::to(cloud.emulator.address()).await;
+    let through = |proxy: &EgressProxy| format!("[upstream]\nproxy_url = '{}'\n", proxy.url(""));
+    let mut gateway =
+        Gateway::behind(&first, &cloud).without("HTTPS_PROXY").with(&through(&first)).start().await;
+    for _ in 0..2 {
+        assert_eq!(gateway_get(&gateway).await, 200);
+    }
+    // The login, and one connection for both requests.
+    assert_eq!((first.asked().len(), second.asked().len()), (2, 0));
+    assert!(gateway.reload(&through(&first)).none);
+    assert_eq!(gateway_get(&gateway).await, 200);
+    assert_eq!(first.asked().len(), 2, "the same way");
+    gateway.reload(&through(&second));
+    assert_eq!(gateway_get(&gateway).await, 200);
+    assert_eq!((first.asked().len(), second.asked().len()), (2, 1));
 }

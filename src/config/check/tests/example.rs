@@ -8,19 +8,17 @@ use super::*;
 use crate::config::file;
 
 const EXAMPLE: &str = include_str!("../../../../config.toml.example");
-const MARK: &str = "# not built yet: ";
 
-/// A line with a setting: its table's header, itself, and whether it is marked as not built.
+/// A line with a setting: its table's header, and itself.
 struct Setting {
     header: String,
     line: String,
-    built: bool,
 }
 
 /// Every setting, commented out or not.
 fn settings() -> Vec<Setting> {
     let mut found = Vec::new();
-    let (mut header, mut built) = (String::new(), true);
+    let mut header = String::new();
     for line in EXAMPLE.lines() {
         let bare = line.strip_prefix("# ").unwrap_or(line);
         let is_key =
@@ -28,9 +26,8 @@ fn settings() -> Vec<Setting> {
         if bare.starts_with('[') && bare.ends_with(']') && !bare.contains(' ') {
             header = bare.to_owned();
         } else if bare.split_once(" = ").is_some_and(|(key, _)| is_key(key)) {
-            found.push(Setting { header: header.clone(), line: bare.to_owned(), built });
+            found.push(Setting { header: header.clone(), line: bare.to_owned() });
         }
-        built = !line.starts_with(MARK);
     }
     found
 }
@@ -80,8 +77,8 @@ fn the_example_has_every_key_there_is_and_no_other() {
 }
 
 #[test]
-fn the_example_marks_what_is_not_built_and_nothing_else() {
-    for Setting { header, line, built } in settings() {
+fn every_line_of_the_example_is_known_by_itself() {
+    for Setting { header, line } in settings() {
         let required = match header.as_str() {
             "[[route]]" => "prefix = '/a'\nupstream = 'https://a'\n",
             "[[caller]]" => "name = 'a'\nnetworks = ['192.0.2.1']\n",
@@ -92,13 +89,6 @@ fn the_example_marks_what_is_not_built_and_nothing_else() {
             required.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
         let text = format!("{header}\n{required}\n{line}\n");
         let problems = read(&text).err().unwrap_or_default();
-        let refused = problems.iter().any(|problem| problem.what.starts_with("not built yet"));
-        // What is marked is refused, or off.
-        assert!(
-            !(refused && built) && (built || refused || problems.is_empty()),
-            "{text}{}",
-            printed(&problems)
-        );
         let known = !printed(&problems).contains("unknown key");
         assert!(known, "{text}{}", printed(&problems));
     }
@@ -117,6 +107,7 @@ fn the_defaults_in_the_example_are_the_defaults() {
             "trusted_forwarders",
             "secret_sha256",
             "ca_file",
+            "proxy_url",
             "token_url",
             "cache_file",
         ];
@@ -127,7 +118,7 @@ fn the_defaults_in_the_example_are_the_defaults() {
     for setting in settings() {
         let off_by_default =
             ["[[route]]", "[[customer]]", "[[caller]]", "[listen.tls]"].contains(&setting.header.as_str());
-        if !setting.built || off_by_default || !plain(&setting.line) || setting.line.contains("file =") {
+        if off_by_default || !plain(&setting.line) || setting.line.contains("file =") {
             continue;
         }
         if setting.header != header {
