@@ -16,6 +16,11 @@ use self::path::{Judged, Unjudgeable, judge};
 use self::pattern::PathRules;
 use crate::citrix::headers::customer_in_path;
 
+/// What `methods` may name: those that are forwarded (RFC 9110 section 9.3, RFC 5789), but for extensions, of which
+/// Citrix has none.
+pub const METHODS_OF_RULES: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
 /// What one caller may do. What is empty sets no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
