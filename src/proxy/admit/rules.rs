@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::callers::usage::Usage;
 use crate::citrix::batch::Operation;
+use crate::citrix::headers::customers_in_path;
 use crate::config::{Caller, Mode};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
@@ -18,6 +19,23 @@ use crate::snapshot::Snapshot;
 /// The same whether there is no such customer, or the caller may not use it: it shall not find out which there are.
 pub(super) const OTHER_CUSTOMER: &str =
     "the gateway has no credential for the customer that is meant, or none that this caller may use";
+
+/// Refuses a path that names a customer the caller may not act for, before anything tells whether there is one: its
+/// own host below `/direct` is there only if there is.
+///
+/// # Errors
+/// `customer_forbidden`.
+pub(super) fn check_named(snapshot: &Snapshot, path: &str, exchange: &Exchange) -> Result<(), Failure> {
+    let Some((caller, _)) = exchange.caller.and_then(|number| snapshot.caller(number)) else {
+        return Ok(());
+    };
+    if caller.mode == Mode::Enforce
+        && !customers_in_path(path).all(|named| caller.rules.allow_customer(named))
+    {
+        return Err(Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER).because(Outside::Customers));
+    }
+    Ok(())
+}
 
 /// What a caller may do, for as long as its request is not wholly judged.
 pub(in crate::proxy) struct Policy<'s> {
