@@ -5,6 +5,7 @@
 //! lays variables over it, and `value` turns single values into types.
 
 mod caller;
+mod changes;
 pub mod check;
 mod environment;
 mod file;
@@ -23,12 +24,14 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
+use secrecy::SecretString;
 
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 
 pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
-pub use check::{from_toml, load};
+pub use changes::{BOOT, Changes, Written, listed};
+pub use check::{from_bytes, from_toml, load};
 pub use environment::process_environment;
 pub use report::Problem;
 pub use secret::{SecretError, SecretSource};
@@ -42,6 +45,8 @@ pub struct Config {
     pub live: Arc<Live>,
     /// What deserves a warning at start, in sentences ("citrix.client_secret is written in the file itself: …").
     pub warnings: Vec<String>,
+    /// What was written, to tell what another configuration changes.
+    pub written: Written,
 }
 
 /// Settings that are read once: addresses, threads, where logs go.
@@ -192,10 +197,23 @@ pub struct Live {
     pub token_cache: Option<TokenCache>,
     /// Bounds.
     pub limits: Limits,
+    /// The gateway's own token endpoints.
+    pub login: Login,
     /// Whether each exchange is logged.
     pub access_log: bool,
+    /// How long requests are still accepted once the program is asked to stop and says that it is not ready.
+    pub drain_delay: Duration,
     /// How long requests in flight may take to finish once the program is asked to stop.
     pub drain_timeout: Duration,
+}
+
+/// The gateway's own token endpoints (design 4.5).
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// What gateway tokens are signed with: 32 bytes or more. `None`: with a key of this process alone.
+    pub signing_key: Option<SecretString>,
+    /// How long such a token is valid, in whole seconds.
+    pub token_lifetime: Duration,
 }
 
 /// Which `Host` values are answered (the browser guard of design 4.1).
@@ -234,6 +252,20 @@ impl Credential {
     /// The customer id as text (it was checked to be visible ASCII).
     pub fn customer(&self) -> &str {
         self.customer_id.to_str().unwrap_or_default()
+    }
+
+    /// Whether a token of `other` is one of this: the same client of the same customer, at the same endpoint. Its
+    /// secret may be another.
+    pub fn has_token_of(&self, other: &Self) -> bool {
+        self.customer_id == other.customer_id
+            && self.client_id == other.client_id
+            && self.token_url == other.token_url
+            && self.token_dialect == other.token_dialect
+    }
+
+    /// Whether what is known of the site of `other` is true of this one's.
+    pub fn has_site_of(&self, other: &Self) -> bool {
+        self.customer_id == other.customer_id && self.api == other.api
     }
 }
 
@@ -406,7 +438,7 @@ pub struct Token {
 }
 
 /// Where tokens survive a restart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenCache {
     /// The file, in a folder that exists.
     pub file: PathBuf,

@@ -3,7 +3,7 @@
 
 mod audit;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -43,6 +43,8 @@ enum End {
     CallerLeft,
     /// The upstream's answer broke off, and so did ours.
     CutOff,
+    /// The program stopped before the answer was out.
+    Stopped,
 }
 
 /// What is known of an exchange.
@@ -62,6 +64,8 @@ pub struct Exchange {
     pub transaction_id: HeaderValue,
     /// The caller's place in the configuration, once it is known; never any when nobody is configured.
     pub caller: Option<usize>,
+    /// Whether a secret was shown that lets nobody in.
+    pub guessed: bool,
     /// The index of the route, once one is picked.
     pub route: Option<usize>,
     /// The family of retired addresses the request's was of.
@@ -114,6 +118,7 @@ impl Exchange {
                 .unwrap_or_else(|| request_id.clone()),
             request_id,
             caller: None,
+            guessed: false,
             route: None,
             retired: None,
             upload: None,
@@ -137,8 +142,12 @@ impl Exchange {
 
     /// Where the request comes from.
     pub fn origin(&self) -> Origin<'_> {
-        let address = self.peer.map(|peer| peer.ip());
-        Origin { address, certificate: self.connection.certificate() }
+        Origin { address: self.address(), certificate: self.connection.certificate() }
+    }
+
+    /// The address a request comes from; none on a unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip())
     }
 
     /// Whether the request comes from this machine: from a loopback address, also of what a balancer told, or over a
@@ -151,7 +160,7 @@ impl Exchange {
     pub fn waits_as(&self) -> Caller {
         match self.caller {
             Some(number) => Caller::Configured(number),
-            None => Caller::at(self.peer.map(|peer| peer.ip())),
+            None => Caller::at(self.address()),
         }
     }
 
@@ -182,16 +191,26 @@ impl Exchange {
 
     /// The answer we give ourselves.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
-        self.reason = Some(failure.reason());
         if matches!(failure.reason(), Reason::CallerForbidden | Reason::CustomerForbidden) {
             // What was found out after the door; what was refused there was told there.
             self.audit_refusal(&failure);
         }
         // Nothing of Citrix's is left to read.
         self.turn = None;
+        self.refused(&failure);
+        let response = failure.into_response(&self.transaction_id);
+        self.answered_here(response)
+    }
+
+    /// Notes why the answer is a refusal of ours.
+    pub fn refused(&mut self, failure: &Failure) {
+        self.reason = Some(failure.reason());
         self.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
-        let mut response = failure.into_response(&self.transaction_id);
+    }
+
+    /// An answer that did not come from Citrix, with our ids on it.
+    pub fn answered_here(mut self: Box<Self>, mut response: Response<Bytes>) -> Response<AnswerBody> {
         if self.snapshot.live.access_log {
             self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         }
@@ -234,8 +253,12 @@ impl Exchange {
             return;
         }
         let took = self.began.elapsed();
-        let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or_default();
-        let status = self.status.unwrap_or_else(left);
+        let unanswered = || match end {
+            // The caller was owed an answer.
+            End::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::from_u16(CALLER_LEFT).unwrap_or_default(),
+        };
+        let status = self.status.unwrap_or_else(unanswered);
         let metrics = self.route_metrics();
         metrics.count(self.caller, &self.method, status);
         metrics.duration().observe(took.as_secs_f64());
@@ -272,6 +295,7 @@ impl Exchange {
                 End::Complete => "complete",
                 End::CallerLeft => "caller_left",
                 End::CutOff => "cut_off",
+                End::Stopped => "stopped",
             },
             request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
             answer_bytes = self.answer_bytes,
@@ -313,7 +337,7 @@ impl Drop for Wait<'_> {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.close(End::CallerLeft);
+        self.close(if self.connection.is_stopped() { End::Stopped } else { End::CallerLeft });
     }
 }
 

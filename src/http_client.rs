@@ -2,8 +2,10 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
 use reqwest::{Client, Response, redirect};
 use secrecy::zeroize::Zeroizing;
@@ -39,6 +41,29 @@ pub fn new(tls: rustls::ClientConfig, timeout: Duration) -> Result<Client, Setup
         .user_agent(concat!("citrix-auth-proxy/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(SetupError)
+}
+
+/// A client that everybody who has it shares, and that a reload may put another in the place of. A request takes the
+/// one of the moment.
+#[derive(Clone, Debug)]
+pub struct SharedClient(Arc<ArcSwap<Client>>);
+
+impl From<Client> for SharedClient {
+    fn from(client: Client) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(client)))
+    }
+}
+
+impl SharedClient {
+    /// The client of the moment.
+    pub fn get(&self) -> Arc<Client> {
+        self.0.load_full()
+    }
+
+    /// Puts another in its place.
+    pub fn replace(&self, client: Client) {
+        self.0.store(Arc::new(client));
+    }
 }
 
 /// Why an answer's body was not read to its end.

@@ -2,10 +2,13 @@
 //!
 //! `accept → admit → pick_route → prepare → queue → send → translate`
 //!
+//! Beside them is [`login`]: requests to the gateway's own token endpoints end there.
+//!
 //! A [`Proxy`] belongs to one worker; what workers share is in [`Shared`].
 
 pub mod accept;
 pub mod admit;
+pub mod login;
 pub mod pick_route;
 pub mod prepare;
 pub mod queue;
@@ -20,11 +23,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 
+use crate::citrix;
 use crate::clock::Clock;
 use crate::error::Failure;
 use crate::exchange::{AnswerBody, Exchange};
 use crate::inbound::body::CallerBody;
 use crate::inbound::connection::Connection;
+use crate::lifecycle::Heartbeats;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::places::Places;
 use crate::regions::Regions;
@@ -32,6 +37,7 @@ use crate::snapshot::{Published, Snapshot};
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
 use accept::{ConnectionCount, Shortage};
+use login::Logins;
 use queue::Gates;
 use send::Refusals;
 
@@ -48,6 +54,8 @@ pub struct Shared {
     pub batches: Arc<Places>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
+    /// Whether the workers are at work.
+    pub beats: Heartbeats,
     /// Whether connections cannot be accepted.
     pub shortage: Shortage,
     /// Where tokens were refused lately.
@@ -56,6 +64,8 @@ pub struct Shared {
     pub regions: Regions,
     /// Where Citrix asked to wait.
     pub gates: Gates,
+    /// What the gateway's own token endpoints need.
+    pub logins: Logins,
     /// Whether tokens have expired.
     pub clock: Clock,
 }
@@ -75,14 +85,21 @@ impl Proxy {
         Rc::new(Self { shared, pool, metrics, snapshot })
     }
 
-    /// The worker's view of what is published now.
-    fn snapshot(&self) -> Rc<Snapshot> {
+    /// The worker's view of what is published now. To be called now and then even when no request comes, so that what
+    /// was replaced is let go.
+    pub fn snapshot(&self) -> Rc<Snapshot> {
         let published = self.shared.published.load();
         let mut snapshot = self.snapshot.borrow_mut();
         if !snapshot.is_of(&published) {
             *snapshot = Snapshot::new(Arc::clone(&published), self.metrics.clone());
+            self.pool.configure(Arc::clone(&snapshot.live));
         }
         Rc::clone(&snapshot)
+    }
+
+    /// Tells that its worker is at work.
+    pub fn beat(&self, worker: usize) {
+        self.shared.beats.beat(worker);
     }
 
     /// Answers a request, whatever happens.
@@ -94,9 +111,15 @@ impl Proxy {
     ) -> Response<AnswerBody> {
         let snapshot = self.snapshot();
         let mut exchange = Exchange::begin(Rc::clone(&snapshot), connection, peer, &request);
+        if let Some(endpoint) = citrix::login::endpoint_at(request.uri().path()) {
+            return Box::pin(login::log_in(endpoint, request, &snapshot, &self.shared, exchange)).await;
+        }
         match self.exchange(&snapshot, request, &mut exchange).await {
             Ok(response) => exchange.answered(response),
-            Err(failure) => exchange.failed(failure),
+            Err(failure) => {
+                login::slow_down(&self.shared, &mut exchange).await;
+                exchange.failed(failure)
+            }
         }
     }
 
@@ -107,7 +130,7 @@ impl Proxy {
         request: Request<CallerBody>,
         exchange: &mut Exchange,
     ) -> Result<Response<PassedBody>, Failure> {
-        let mut admitted = admit::admit(snapshot, request, exchange)?;
+        let mut admitted = admit::admit(snapshot, &self.shared, request, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let reader = translate::Reader {
             snapshot,

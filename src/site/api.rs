@@ -4,10 +4,10 @@ use std::future::Future;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, StatusCode};
-use reqwest::{Client, Url};
+use reqwest::Url;
 
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
-use crate::http_client;
+use crate::http_client::{self, SharedClient};
 use crate::wire::transaction_id;
 
 /// What is asked.
@@ -47,13 +47,14 @@ pub trait Api: Send + Sync {
 
 /// [`Api`] over HTTP.
 #[derive(Clone, Debug)]
-pub struct HttpApi(pub Client);
+pub struct HttpApi(pub SharedClient);
 
 impl Api for HttpApi {
     async fn call(&self, call: Call) -> Result<Reply, NoReply> {
         let ours = transaction_id::fresh();
         let mut request = self
             .0
+            .get()
             .request(call.method.clone(), call.url)
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .header(AUTHORIZATION, call.authorization)

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{RequestBuilder, Response};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use super::outcome::Outcome;
 use super::status::Skew;
 use crate::citrix::TokenDialect;
 use crate::clock::Clock;
-use crate::http_client::{self, SetupError};
+use crate::http_client::{self, SetupError, SharedClient};
 use crate::wire::retry_after;
 
 /// One login to be made.
@@ -78,7 +78,7 @@ pub trait Issuer: Send + Sync {
 /// [`Issuer`] over HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpIssuer {
-    client: Client,
+    client: SharedClient,
     clock: Clock,
 }
 
@@ -92,8 +92,12 @@ impl HttpIssuer {
         request_timeout: Duration,
         clock: Clock,
     ) -> Result<Self, SetupError> {
-        let client = http_client::new(tls, request_timeout)?;
-        Ok(Self { client, clock })
+        Ok(Self::over(http_client::new(tls, request_timeout)?.into(), clock))
+    }
+
+    /// An issuer over a client that others share.
+    pub const fn over(client: SharedClient, clock: Clock) -> Self {
+        Self { client, clock }
     }
 
     fn request(&self, login: Login<'_>) -> Result<RequestBuilder, Failure> {
@@ -101,6 +105,7 @@ impl HttpIssuer {
         let secret = login.client_secret.expose_secret();
         let request = self
             .client
+            .get()
             .post(login.url.to_string())
             .header(ACCEPT, HeaderValue::from_static("application/json"));
         // Wiped once it was sent, where it is ours: what hyper and TLS copy it into is not.

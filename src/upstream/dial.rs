@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
 use tokio::net::{TcpStream, lookup_host};
@@ -78,21 +77,17 @@ impl ConnectError {
 ///
 /// # Errors
 /// When any of the steps fails, or all together take longer than `limit`.
-pub async fn dial(
-    origin: &Origin,
-    tls: &Arc<ClientConfig>,
-    limit: Duration,
-) -> Result<(UpstreamIo, bool), ConnectError> {
-    timeout(limit, connect(origin, tls)).await.map_err(|_| ConnectError::Timeout(limit))?
+pub async fn dial(origin: &Origin, limit: Duration) -> Result<(UpstreamIo, bool), ConnectError> {
+    timeout(limit, connect(origin)).await.map_err(|_| ConnectError::Timeout(limit))?
 }
 
-async fn connect(origin: &Origin, tls: &Arc<ClientConfig>) -> Result<(UpstreamIo, bool), ConnectError> {
+async fn connect(origin: &Origin) -> Result<(UpstreamIo, bool), ConnectError> {
     let socket = connect_tcp(origin).await?;
     let Some(server_name) = origin.server_name.clone() else {
         return Ok((UpstreamIo::Plain(socket), false));
     };
     let buffered = BufReader::with_capacity(TLS_READ_BUFFER, socket);
-    let stream = TlsConnector::from(Arc::clone(tls))
+    let stream = TlsConnector::from(Arc::clone(&origin.tls))
         .connect(server_name, buffered)
         .await
         .map_err(ConnectError::Tls)?;

@@ -16,6 +16,7 @@ mod cloud;
 mod commands;
 mod demo;
 mod gateway;
+mod lifecycle;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;
@@ -24,6 +25,7 @@ mod peers;
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod pki;
 mod program;
+mod reload;
 mod rules;
 mod signals;
 mod token;
