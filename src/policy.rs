@@ -14,7 +14,12 @@ use http::Method;
 
 use self::path::{Judged, Unjudgeable, judge};
 use self::pattern::PathRules;
-use crate::citrix::headers::customer_in_path;
+use crate::citrix::headers::customers_in_path;
+
+/// What `methods` may name: those that are forwarded (RFC 9110 section 9.3, RFC 5789), but for extensions, of which
+/// Citrix has none.
+pub const METHODS_OF_RULES: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// What one caller may do. What is empty sets no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +74,10 @@ impl Rules {
         if self.are_empty() {
             return Verdict::Allowed;
         }
+        // First: whatever is said of a path or a method says that the gateway has the customer.
+        if !self.allow_customer(customer) {
+            return Verdict::Denied(Outside::Customers);
+        }
         match judge(path) {
             Ok(path) => self.allows(method, &path, customer),
             Err(why) => Verdict::Unjudgeable(why),
@@ -77,11 +86,11 @@ impl Rules {
 
     /// Judges a request whose path was judged.
     pub fn allows(&self, method: &str, path: &Judged<'_>, customer: &str) -> Verdict {
-        if !self.methods.is_empty() && !self.methods.iter().any(|allowed| allowed == method) {
-            return Verdict::Denied(Outside::Methods);
-        }
         if !self.customers.is_empty() && !self.cover_customer(path, customer) {
             return Verdict::Denied(Outside::Customers);
+        }
+        if !self.methods.is_empty() && !self.methods.iter().any(|allowed| allowed == method) {
+            return Verdict::Denied(Outside::Methods);
         }
         if self.paths.is_empty() {
             return Verdict::Allowed;
@@ -96,11 +105,16 @@ impl Rules {
         }
     }
 
+    /// Whether the caller may act for this customer.
+    pub fn allow_customer(&self, customer: &str) -> bool {
+        self.customers.is_empty()
+            || self.customers.iter().any(|allowed| allowed.eq_ignore_ascii_case(customer))
+    }
+
     /// Whether the customer is allowed, and the path, once its escapes are decoded, names no other.
     fn cover_customer(&self, path: &Judged<'_>, customer: &str) -> bool {
         let is_same = |other: &str| other.eq_ignore_ascii_case(customer);
-        self.customers.iter().any(|allowed| is_same(allowed))
-            && customer_in_path(path.decoded()).is_none_or(is_same)
+        self.allow_customer(customer) && customers_in_path(path.decoded()).all(is_same)
     }
 }
 

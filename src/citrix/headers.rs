@@ -83,6 +83,14 @@ pub fn customer_in_path(path: &str) -> Option<&str> {
     }
 }
 
+/// Every customer that a caller's path names: below a customer's own host a service may name one again.
+pub fn customers_in_path(path: &str) -> impl Iterator<Item = &str> {
+    let again = first_segment(path)
+        .filter(|(service, _)| service.eq_ignore_ascii_case("direct"))
+        .and_then(|(_, rest)| customer_in_service_path(first_segment(rest)?.1));
+    customer_in_path(path).into_iter().chain(again)
+}
+
 /// The customer that a path names as it reaches Citrix.
 pub fn customer_in_service_path(path: &str) -> Option<&str> {
     let (service, rest) = first_segment(path)?;
@@ -156,6 +164,9 @@ mod tests {
         for (path, expected) in cases {
             assert_eq!(customer_in_path(path), expected, "{path}");
         }
+        let both: Vec<_> =
+            customers_in_path("/direct/acme/citrix/orchestration/api/contoso/site/x").collect();
+        assert_eq!(both, ["acme", "contoso"]);
         // What stands for a host at the gateway is nothing special at Citrix.
         for path in ["/direct/resourcelocations", "/classic/a/b", "/region/eu/catalogservice/acme"] {
             assert_eq!(customer_in_service_path(path), None, "{path}");

@@ -53,6 +53,12 @@ pub(super) fn customer_of_orchestration(path: &str) -> Option<&str> {
     orchestration(below(path, ORCHESTRATION)?)?.0.customer
 }
 
+/// Whether a path ends with the orchestration API, and names no customer behind it.
+pub fn is_orchestration(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    path.strip_suffix("/techpreview").unwrap_or(&path).ends_with(ORCHESTRATION)
+}
+
 #[derive(Clone, Copy, Default)]
 struct Ids<'p> {
     customer: Option<&'p str>,

@@ -4,7 +4,11 @@ use http::uri::PathAndQuery;
 
 use super::path::{Judged, Unjudgeable, judge, segments};
 use super::{Rules, Verdict};
+use crate::citrix::headers::customer_in_service_path;
 use crate::citrix::legacy;
+
+/// The longest path whose batches are judged: each item is judged with it in front. Citrix's have a hundred bytes.
+pub const LONGEST_BASE: usize = 512;
 
 /// The path that the items of a batch are relative to, if the path is that of a batch: `/cvad/manage` of
 /// `/cvad/manage/$batch`, in any letter case, escaped or not. A path that cannot be judged is refused before
@@ -45,10 +49,10 @@ fn judge_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &str
 }
 
 /// The paths that an item's URL may stand for: below the base; the same without the customer and site that the direct
-/// hosts have in front (contract 5); and from the root, if it looks like that.
+/// hosts have in front (contract 5); there, in place of those in the base; and from the root, if it looks like that.
 ///
 /// # Errors
-/// When it may lead elsewhere, or to a batch.
+/// When it may lead elsewhere, to another customer, or to a batch.
 pub fn item_paths(base: &str, customer: &str, url: &str) -> Result<Vec<String>, Unjudgeable> {
     let path = url.split('?').next().unwrap_or_default();
     // Citrix's own clients write `/Machines/…` for what is below the base.
@@ -67,8 +71,15 @@ pub fn item_paths(base: &str, customer: &str, url: &str) -> Result<Vec<String>, 
     if first.contains(':') {
         return Err(Unjudgeable::AbsoluteItem);
     }
+    if customer_in_service_path(judged.decoded()).is_some_and(|named| !named.eq_ignore_ascii_case(customer)) {
+        return Err(Unjudgeable::OtherCustomer);
+    }
     let mut readings = vec![below(relative)];
-    if first.eq_ignore_ascii_case(customer) {
+    if let Some(api) = before_ids(base, customer) {
+        readings.push(format!("{api}{rooted}"));
+    }
+    // Below the API itself customer and site are never dropped.
+    if first.eq_ignore_ascii_case(customer) && !legacy::is_orchestration(base) {
         readings.push(below(relative.splitn(3, '/').nth(2).unwrap_or_default()));
     }
     if segments(base).next().is_some_and(|own| own.eq_ignore_ascii_case(first)) {
@@ -80,6 +91,17 @@ pub fn item_paths(base: &str, customer: &str, url: &str) -> Result<Vec<String>, 
         readings.push(today.target.path().to_owned());
     }
     Ok(readings)
+}
+
+/// What stands before customer and site in the base of a direct host's batch: `…/orchestration/api`.
+fn before_ids<'b>(base: &'b str, customer: &str) -> Option<&'b str> {
+    let judged = judge(base).ok()?;
+    let named = |(_, segment): &(usize, &str)| segment.eq_ignore_ascii_case(customer);
+    let (number, _) = segments(judged.decoded()).enumerate().filter(named).last()?;
+    // As many slashes are in the base as it was written.
+    let (end, _) = base.match_indices('/').nth(number)?;
+    // There it is the host.
+    Some(&base[..end]).filter(|before| !before.eq_ignore_ascii_case("/direct"))
 }
 
 fn is_batch(path: &Judged<'_>) -> bool {

@@ -6,15 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::batch::item_paths;
 use super::path::{Unjudgeable, judge};
-use super::shape;
+use super::{METHODS_OF_RULES, shape};
 
 /// How many shapes of requests are kept of a caller. First come, first kept: rules are made of what a tool does all
 /// the time.
 const MOST_SHAPES: usize = 256;
 /// How many customers.
 const MOST_CUSTOMERS: usize = 64;
-/// How long a method, a customer's id and a pattern may be; no known one comes near.
-const LONGEST_METHOD: usize = 20;
+/// How long a customer's id and a pattern may be; no known one comes near.
 const LONGEST_CUSTOMER: usize = 64;
 const LONGEST_PATTERN: usize = 512;
 /// That many names in one place of otherwise equal patterns are taken for names of objects, and suggested as `*`.
@@ -32,7 +31,8 @@ struct Seen {
     shapes: BTreeMap<(String, String), u64>,
     customers: BTreeSet<String>,
     unjudgeable: BTreeMap<Unjudgeable, u64>,
-    /// Requests that were not kept, as there were too many shapes or customers, or one was too long.
+    /// Requests that were not kept, as there were too many shapes or customers, one was too long, or its
+    /// method none that a rule can name.
     overflow: u64,
 }
 
@@ -119,7 +119,8 @@ impl Seen {
     fn keep(&mut self, method: &str, pattern: String, customer: &str) {
         let customer = customer.to_ascii_lowercase();
         let key = (method.to_owned(), pattern);
-        let fits = method.len() <= LONGEST_METHOD
+        // An item of a batch may say anything; no block with that in it could be used.
+        let fits = METHODS_OF_RULES.iter().any(|known| known == method)
             && customer.len() <= LONGEST_CUSTOMER
             && key.1.len() <= LONGEST_PATTERN
             && (self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&key))

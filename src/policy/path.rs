@@ -77,6 +77,9 @@ pub enum Unjudgeable {
     /// A batch in a batch.
     #[error("an item of the batch is a batch")]
     NestedBatch,
+    /// A relative URL of a batch that names another customer than the batch is for.
+    #[error("an item of the batch has a URL that names another customer")]
+    OtherCustomer,
     /// An item of a batch with a header field that may change its method, its path or its customer.
     #[error("an item of the batch has a header field that may change its method, path or customer")]
     MisleadingField,

@@ -16,7 +16,7 @@ use http_body::Body as _;
 use super::Shared;
 use super::pick_route::{self, Addressed};
 use crate::browser_guard;
-use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customer_in_path};
+use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_path};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
@@ -92,11 +92,13 @@ fn judge<'s>(
         None => head.headers.remove(HOST),
     };
     refuse_codings(&head.headers)?;
+    // Whatever else is wrong is told before, or nothing is: it must not tell which customers there are.
+    refuse_too_large(live, &head.headers)?;
+    rules::check_named(snapshot, target.path(), exchange)?;
     // A name that leads nowhere is told before a customer below it would be.
     let address = pick_route::address(snapshot, target, &mut head.headers)?;
     let customer = pick_customer(snapshot, &head.headers, &address)?;
     exchange.customer = Some(customer.id.clone());
-    refuse_too_large(live, &head.headers)?;
     let path = address.target.path();
     let has_body = !body.is_end_stream();
     let policy = rules::check(snapshot, &head.method, path, customer.name(), has_body, exchange)?;
@@ -150,7 +152,7 @@ fn pick_customer<'s>(
     };
     let old = headers.get_all(CUSTOMER).iter().map(HeaderValue::as_bytes).filter(matters);
     let in_headers = headers.get_all(CITRIX_CUSTOMER_ID).iter().map(HeaderValue::as_bytes);
-    let in_path = customer_in_path(address.target.path()).map(str::as_bytes);
+    let in_path = customers_in_path(address.target.path()).map(str::as_bytes);
     let mut named = in_headers.chain(old).chain(in_path);
     let Some(first) = named.next() else {
         return snapshot.customers.default().ok_or_else(|| {

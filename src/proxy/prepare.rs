@@ -19,6 +19,7 @@ use crate::citrix::headers::{
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
+use crate::policy::path::{Judged, judge};
 use crate::snapshot::Customer;
 use crate::wire::{coding, hop_by_hop, link_rewrite, path};
 
@@ -102,7 +103,9 @@ pub fn prepare<'s>(
 
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.
 fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
-    match customer_in_service_path(path) {
+    // Escapes hide none. What nobody can decode for certain is read as it is written.
+    let judged = if path.contains('%') { judge(path).ok() } else { None };
+    match customer_in_service_path(judged.as_ref().map_or(path, Judged::decoded)) {
         Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
             Err(Failure::new(Reason::CustomerForbidden, "the path names another customer than the request"))
         }

@@ -2,6 +2,7 @@
 //! or observed.
 
 mod batches;
+mod customers;
 mod observed;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -188,7 +189,9 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
         ),
         // What is true without rules stays so.
         ("TRACE /monitorodata", "", 400, "bad_request", "is not forwarded"),
-        ("GET /direct/contoso/x", "", 404, "no_route", "no route"),
+        ("GET /classic/none/acme/x", "", 404, "no_route", "no route"),
+        // Else it would tell which customers have a host here.
+        ("GET /direct/contoso/x", "", 403, "customer_forbidden", "no credential"),
         ("GET /classic/registry/contoso/x", "", 403, "customer_forbidden", "no credential"),
     ] {
         let problem = ask(&gateway, "a", line, fields).await.problem(status, reason);

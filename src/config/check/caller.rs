@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::{COUNT, Report, file, network, secret};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{Caller, CertificateName, Credential, Mode, SecretHash, check_name};
-use crate::policy::Rules;
 use crate::policy::pattern::PathRules;
+use crate::policy::{METHODS_OF_RULES, Rules};
 
 /// The most callers of one gateway. Each has series of its own in the metrics, and the secret of each is compared
 /// with what a request shows.
@@ -21,11 +21,6 @@ const CERTIFICATE: &str = "\"CN=splunk\"";
 const METHODS: &str = "[\"GET\"]";
 const PATHS: &str = "[\"/systemlog/**\"]";
 const CUSTOMERS: &str = "[\"acme\"]";
-/// What `methods` may name: those that are forwarded (RFC 9110 section 9.3, RFC 5789), but for extensions, of which
-/// Citrix has none.
-const KNOWN_METHODS: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
-
 /// Who comes in at an address, as far as it matters which address and under which name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
@@ -199,9 +194,9 @@ fn each<T>(
 }
 
 fn method(text: &str) -> Checked<Method> {
-    let known = KNOWN_METHODS.iter().find(|method| method.as_str() == text).cloned();
+    let known = METHODS_OF_RULES.iter().find(|method| method.as_str() == text).cloned();
     known.ok_or_else(|| {
-        let names = KNOWN_METHODS.map(|method| method.to_string()).join(", ");
+        let names = METHODS_OF_RULES.map(|method| method.to_string()).join(", ");
         format!("{} is none of the methods that are forwarded: {names}", shown(text))
     })
 }

@@ -94,6 +94,20 @@ fn the_first_shapes_are_kept_and_the_rest_is_counted() {
 }
 
 #[test]
+fn what_a_caller_writes_for_a_method_comes_into_no_block() {
+    let seen = Observations::default();
+    for method in ["\u{1b}[2J", "\"]\n[insecure]", "\u{202e}TEG", "get", "FOO", ""] {
+        seen.record_item("/cvad/manage", method, "Machines", "acme");
+    }
+    assert_eq!(seen.overflow(), 6);
+    seen.record("GET", "/a", "acme");
+    let block: toml::Table = toml::from_str(&seen.suggest("x")).unwrap();
+    let methods: Vec<_> =
+        block["caller"][0]["methods"].as_array().unwrap().iter().map(|m| m.as_str()).collect();
+    assert_eq!(methods, [Some("GET")]);
+}
+
+#[test]
 fn customers_are_bounded_too() {
     let seen = Observations::default();
     for number in 0..100 {

@@ -93,6 +93,45 @@ fn an_item_is_judged_in_each_place_where_it_may_lead() {
 }
 
 #[test]
+fn contract_5_below_a_direct_host_an_item_names_customer_and_site_itself() {
+    let api = "/direct/acme/citrix/orchestration/api";
+    let one_site = rules(&[], &[&format!("{api}/acme/s1/**")]);
+    for base in [format!("{api}/acme/s1"), format!("{api}/%61cme/s1")] {
+        for (url, expected) in [
+            ("acme/s1/Machines", base.contains("/acme/s1")),
+            ("acme/s2/Machines", false),
+            ("/Acme/s2/Machines", false),
+            ("%61cme/s2/Machines", false),
+            ("contoso/s1/Machines", false),
+        ] {
+            let verdict = judge_items(&one_site, &base, "acme", [("GET", url)]);
+            assert_eq!(verdict == Verdict::Allowed, expected, "{base} {url}");
+        }
+    }
+    let own = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
+    for base in [api.to_owned(), format!("{api}/acme/s1")] {
+        assert_eq!(judge_items(&own, &base, "acme", [("GET", "acme/s2/x")]), Verdict::Allowed);
+        for url in ["contoso/s1/x", "%63ontoso/s1/x"] {
+            let other = Verdict::Denied(Outside::Customers);
+            assert_eq!(judge_items(&own, &base, "acme", [("GET", url)]), other, "{base} {url}");
+        }
+    }
+}
+
+#[test]
+fn an_item_whose_url_names_another_customer_is_refused() {
+    let other = Verdict::Unjudgeable(Unjudgeable::OtherCustomer);
+    for url in [
+        "/citrix/orchestration/api/contoso/s1/Machines",
+        "citrix/orchestration/api/%63ontoso/s1/Machines",
+        "/catalogservice/contoso/x",
+    ] {
+        assert_eq!(verdict(&rules(&["GET"], &[]), "GET", url), other, "{url}");
+    }
+    assert_eq!(verdict(&rules(&["GET"], &[]), "GET", "/catalogservice/ACME/x"), Verdict::Allowed);
+}
+
+#[test]
 fn without_rules_nothing_of_a_batch_is_judged() {
     assert_eq!(verdict(&Rules::default(), "any", "https://x/../y"), Verdict::Allowed);
     assert_eq!(judge_items(&rules(&["GET"], &[]), "/cvad/manage", "acme", []), Verdict::Allowed);

@@ -5,10 +5,11 @@ use tokio::time::Instant;
 
 use crate::callers::usage::Usage;
 use crate::citrix::batch::Operation;
+use crate::citrix::headers::customers_in_path;
 use crate::config::{Caller, Mode};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::policy::batch::{base_of, judge_items};
+use crate::policy::batch::{LONGEST_BASE, base_of, judge_items};
 use crate::policy::path::Unjudgeable;
 use crate::policy::rate::TooMuch;
 use crate::policy::{Outside, Verdict};
@@ -18,6 +19,26 @@ use crate::snapshot::Snapshot;
 /// The same whether there is no such customer, or the caller may not use it: it shall not find out which there are.
 pub(super) const OTHER_CUSTOMER: &str =
     "the gateway has no credential for the customer that is meant, or none that this caller may use";
+
+/// Refuses a path that names a customer the caller may not act for, before anything tells whether there is one: its
+/// own host below `/direct` is there only if there is.
+///
+/// # Errors
+/// `customer_forbidden`.
+pub(super) fn check_named(snapshot: &Snapshot, path: &str, exchange: &Exchange) -> Result<(), Failure> {
+    let Some((caller, _)) = exchange.caller.and_then(|number| snapshot.caller(number)) else {
+        return Ok(());
+    };
+    if caller.mode == Mode::Enforce
+        && !customers_in_path(path).all(|named| caller.rules.allow_customer(named))
+    {
+        return Err(Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER).because(Outside::Customers));
+    }
+    Ok(())
+}
+
+/// Items of a batch that are judged before other requests of the worker have their turn.
+const AT_A_TIME: usize = 100;
 
 /// What a caller may do, for as long as its request is not wholly judged.
 pub(in crate::proxy) struct Policy<'s> {
@@ -72,18 +93,19 @@ impl Policy<'_> {
     }
 
     /// A request with a body is about to leave to `leaving`. If that is a batch, its items have to be judged;
-    /// `readable` is whether they will be.
+    /// `is_of_the_api` is whether they can be.
     ///
     /// # Errors
     /// When it is a batch of which nobody can tell the items.
     pub(in crate::proxy) fn expect_items(
         &mut self,
         leaving: &str,
-        readable: bool,
+        is_of_the_api: bool,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
+        let readable = is_of_the_api && self.base.as_ref().is_none_or(|base| base.len() <= LONGEST_BASE);
         // A route may make a batch of what the caller's path does not show to be one.
-        let is_batch = readable || self.base.is_some() || base_of(leaving).is_some();
+        let is_batch = is_of_the_api || self.base.is_some() || base_of(leaving).is_some();
         if !is_batch || (readable && self.base.is_some()) {
             return Ok(());
         }
@@ -112,25 +134,28 @@ impl Policy<'_> {
     ///
     /// # Errors
     /// When one is outside of the caller's rules; in `mode = "observe"` the first such is told.
-    pub(in crate::proxy) fn judge_items(
+    pub(in crate::proxy) async fn judge_items(
         &self,
         items: &[Operation],
         exchange: &Exchange,
     ) -> Result<(), Failure> {
         let Some(base) = self.base.as_deref() else { return Ok(()) };
-        if self.observes() {
-            for item in items {
+        let mut told = false;
+        for (number, item) in items.iter().enumerate() {
+            if (number + 1) % AT_A_TIME == 0 {
+                tokio::task::yield_now().await;
+            }
+            if self.observes() {
                 self.usage.observations.record_item(base, &item.method, &item.relative_url, self.customer);
             }
-        }
-        let verdicts = items.iter().map(|item| self.judge_item(base, item));
-        match verdicts.enumerate().find(|(_, verdict)| *verdict != Verdict::Allowed) {
-            None => Ok(()),
-            Some((number, verdict)) => {
+            let verdict = if told { Verdict::Allowed } else { self.judge_item(base, item) };
+            if verdict != Verdict::Allowed {
+                told = true;
                 let which = format!("item {number} of the batch, counted from 0: ");
-                self.settle(verdict, &which, exchange)
+                self.settle(verdict, &which, exchange)?;
             }
         }
+        Ok(())
     }
 
     fn judge_item(&self, base: &str, item: &Operation) -> Verdict {

@@ -160,3 +160,18 @@ async fn the_path_of_a_batch_needs_a_rule_as_well() {
     post(&gateway, "a", "/cvad/manage/$batch", "", &body).await.problem(403, "caller_forbidden");
     upstream.got_nothing().await;
 }
+
+#[tokio::test]
+async fn a_batch_whose_items_would_have_long_paths_is_not_judged() {
+    let upstream = Upstream::answering(OK).await;
+    let route = format!("[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n", upstream.url());
+    let blocks = block("a", "paths = ['/direct/acme/**']") + &block("free", "") + &route;
+    let gateway = in_front_of(&upstream, &blocks).start().await;
+    let body = batch(&[("GET", "acme/site/Machines", "")]);
+    let below = |site: &str| format!("/direct/acme/citrix/orchestration/api/acme/{site}/$batch");
+    assert_eq!(post(&gateway, "a", &below("site"), "", &body).await.status(), 200);
+    let long = below(&"s".repeat(500));
+    let problem = post(&gateway, "a", &long, "", &body).await.problem(403, "caller_forbidden");
+    assert!(problem["detail"].as_str().unwrap().contains("cannot be read"), "{problem}");
+    assert_eq!(post(&gateway, "free", &long, "", &body).await.status(), 200);
+}

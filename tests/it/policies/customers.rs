@@ -1,0 +1,80 @@
+//! Which customers there are is nothing that a caller of others finds out, and no spelling of a path reaches one.
+
+use super::*;
+use crate::harness::Logins;
+
+/// A gateway for acme, the default, and contoso, both with a host of their own, whose caller `a` acts for acme alone.
+async fn start(upstream: &Upstream, rules: &str) -> Gateway {
+    let logins = Logins::given().await;
+    let customer = |id: &str, more: &str| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
+             api_url = '{api}'\ntoken_url = '{}'\ninstance_id = ''\n{more}\n\
+             [[route]]\nprefix = '/direct/{id}'\nupstream = '{api}'\n",
+            logins.url(),
+            api = upstream.url(),
+        )
+    };
+    let blocks = customer("acme", "default = true")
+        + &customer("contoso", "")
+        + &format!("[[route]]\nprefix = '/api'\nupstream = '{}'\n", upstream.url())
+        + &block("a", &format!("customers = ['acme']\n{rules}"));
+    Gateway::for_customers(&blocks).set("SECRET", "s").start().await
+}
+
+#[tokio::test]
+async fn a_customer_that_is_not_the_callers_is_answered_like_one_that_is_not_there() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = start(&upstream, "methods = ['GET']\npaths = ['/x/**']").await;
+    let header = |id: &str, more: &str| format!("Citrix-CustomerId: {id}\r\n{more}");
+    let too_large = "Content-Length: 99999999999\r\n";
+    let ways = |id: &str| {
+        [
+            ("GET /x".to_owned(), header(id, "")),
+            ("DELETE /x".to_owned(), header(id, "")),
+            ("GET /y".to_owned(), header(id, "")),
+            ("GET /x//y".to_owned(), header(id, "")),
+            ("GET /x/%zz".to_owned(), header(id, "")),
+            ("POST /x".to_owned(), header(id, too_large)),
+            (format!("GET /direct/{id}/x"), String::new()),
+            (format!("GET /DIRECT/{id}/x"), String::new()),
+            (format!("GET /classic/registry/{id}/x"), String::new()),
+            (format!("GET /classic/none/{id}/x"), String::new()),
+            (format!("DELETE /catalogservice/{id}//x"), String::new()),
+            (format!("GET /citrix/orchestration/api/{id}/site/x"), String::new()),
+        ]
+    };
+    for ((line, fields), (same, twin)) in ways("contoso").into_iter().zip(ways("fabrikam")) {
+        let told = |answer: Message| {
+            let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+            (answer.status(), answer.field("x-proxy-error"), problem["detail"].clone())
+        };
+        let there = told(ask(&gateway, "a", &line, &fields).await);
+        assert_eq!(there, told(ask(&gateway, "a", &same, &twin).await), "{line} {fields}");
+        assert!([403, 413].contains(&there.0), "{line}: {there:?}");
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_leaves_with_another_customer_in_it() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = start(&upstream, "").await;
+    for path in [
+        "/direct/acme/citrix/orchestration/api/contoso/site/Machines",
+        "/direct/acme/citrix/orchestration/api/%63ontoso/site/Machines",
+        "/direct/acme/citrix/%6Frchestration/api/contoso/site/Machines",
+        // Where the route leads, customers are in paths; the rules cannot know that.
+        "/api/catalogservice/contoso/x",
+        "/api/%63atalogservice/contoso/x",
+        "/api/catalogservice/%63ontoso/x",
+        "/api/citrix/orchestration/api/%63ontoso/site/x",
+    ] {
+        ask(&gateway, "a", &format!("GET {path}"), "").await.problem(403, "customer_forbidden");
+    }
+    upstream.got_nothing().await;
+    for path in ["/api/catalogservice/acme/x%20y", "/direct/acme/citrix/orchestration/api/%61cme/site/x"] {
+        assert_eq!(ask(&gateway, "a", &format!("GET {path}"), "").await.status(), 200, "{path}");
+        upstream.request().await;
+    }
+}
