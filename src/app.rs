@@ -26,6 +26,7 @@ use crate::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::{ConnectionCount, Shortage};
+use crate::proxy::login::{Logins, LoginsError};
 use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
@@ -59,6 +60,9 @@ pub enum StartError {
     /// The client for token requests and the like.
     #[error(transparent)]
     HttpClient(#[from] SetupError),
+    /// The gateway's own token endpoints.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A metric registered twice: a mistake of ours.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -151,6 +155,7 @@ impl App {
         let upstream_tls = UpstreamTls::new(&live.upstream)?;
 
         let metrics = Metrics::new(boot.workers.get())?;
+        let logins = Logins::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
         let client = SharedClient::from(control::client(&live, &upstream_tls.config)?);
@@ -166,6 +171,7 @@ impl App {
             refusals: Refusals::default(),
             regions: Regions::default(),
             gates: Gates::default(),
+            logins,
             clock,
         });
         let lifecycle = Lifecycle::default();

@@ -25,6 +25,7 @@ mod emulator;
 mod harness;
 mod http2_abuse;
 mod links;
+mod login;
 mod pick_route;
 mod policies;
 mod prepare;
