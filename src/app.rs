@@ -32,6 +32,7 @@ use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
 use crate::snapshot::Published;
+use crate::spans::Spans;
 use crate::tls::{self, InboundTls, Reloader, TlsError};
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
@@ -125,6 +126,7 @@ impl App {
         let sites: Vec<Arc<site::slot::Slot>> = live.credentials.iter().map(|_| Arc::default()).collect();
         let keepers = keepers(&live, &slots, &upstream_tls, clock, &metrics)?;
         let agents = agents(&live, &slots, &sites, &upstream_tls, clock)?;
+        let spans = Spans::start(&metrics, &upstream_tls, clock)?;
         let shared = Arc::new(Shared {
             published: ArcSwap::from_pointee(Published::new(live, slots, sites)?),
             metrics,
@@ -136,6 +138,7 @@ impl App {
             regions: Regions::default(),
             gates: Gates::default(),
             clock,
+            spans,
         });
         let lifecycle = Lifecycle::default();
         let workers =
@@ -218,6 +221,7 @@ impl App {
             () = out_of_patience => 0,
         };
         self.lifecycle.advance(Phase::Stopping);
+        self.shared.spans.flush().await;
         self.admin.join_all().await;
         Drained { cut }
     }

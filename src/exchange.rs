@@ -2,6 +2,7 @@
 //! body ends or is given up.
 
 mod audit;
+mod trace;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,9 +27,11 @@ use crate::limit::{Caller, Turn};
 use crate::metrics::{NONE, QueueMetrics, RouteMetrics};
 use crate::places::Place;
 use crate::snapshot::Snapshot;
+use crate::spans::{Recording, Spans};
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::passed::PassedBody;
 use crate::wire::forwarded;
+use crate::wire::trace_context::TraceParent;
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 /// What nginx logs when a caller leaves before he is answered.
@@ -45,6 +48,17 @@ enum End {
     CutOff,
 }
 
+impl End {
+    /// In the log.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::CallerLeft => "caller_left",
+            Self::CutOff => "cut_off",
+        }
+    }
+}
+
 /// What is known of an exchange.
 pub struct Exchange {
     snapshot: Rc<Snapshot>,
@@ -56,6 +70,10 @@ pub struct Exchange {
     method: Method,
     target: Option<PathAndQuery>,
     version: Version,
+    /// What the caller said of the trace it is part of.
+    trace: Option<TraceParent>,
+    /// What becomes spans, where they are exported.
+    recording: Option<Box<Recording>>,
     /// On every answer, and in the log.
     request_id: HeaderValue,
     /// Sent to Citrix: the caller's, else a fresh one.
@@ -91,11 +109,15 @@ impl Exchange {
     /// Begins the record of a request.
     pub fn begin<B>(
         snapshot: Rc<Snapshot>,
+        spans: &Spans,
         connection: Rc<Connection>,
         peer: Option<SocketAddr>,
         request: &http::Request<B>,
     ) -> Box<Self> {
         connection.exchange_began();
+        let trace = TraceParent::of(request.headers());
+        let recording = spans.record(trace);
+        let keeps_target = snapshot.live.access_log || recording.is_some();
         // One id for both where the caller brought none: whichever of them somebody quotes, it is found.
         let request_id = transaction_id::fresh();
         Box::new(Self {
@@ -104,10 +126,12 @@ impl Exchange {
             forwarded_for: forwarded_for(&snapshot.live, peer, request.headers()),
             began: Instant::now(),
             method: request.method().clone(),
-            target: if snapshot.live.access_log { request.uri().path_and_query().cloned() } else { None },
+            target: if keeps_target { request.uri().path_and_query().cloned() } else { None },
             version: request.version(),
             transaction_id: transaction_id::of_caller(request.headers())
                 .unwrap_or_else(|| request_id.clone()),
+            trace,
+            recording,
             request_id,
             caller: None,
             route: None,
@@ -159,7 +183,7 @@ impl Exchange {
     /// The answer Citrix gave, with our ids on it.
     pub fn answered(mut self: Box<Self>, mut response: Response<PassedBody>) -> Response<AnswerBody> {
         let headers = response.headers();
-        if self.snapshot.live.access_log {
+        if self.keeps_ids() {
             self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
         }
         // Answers of the API gateway's own may have an empty one.
@@ -182,7 +206,7 @@ impl Exchange {
         self.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
         let mut response = failure.into_response(&self.transaction_id);
-        if self.snapshot.live.access_log {
+        if self.keeps_ids() {
             self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         }
         response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
@@ -232,6 +256,7 @@ impl Exchange {
         if self.snapshot.live.access_log {
             self.log(end, status, took);
         }
+        self.export(end);
         self.place = None;
         self.turn = None;
         self.connection.exchange_ended();
@@ -257,11 +282,7 @@ impl Exchange {
             status = status.as_u16(),
             reason = self.reason.map(Reason::as_str),
             cause = (!self.cause.is_empty()).then_some(self.cause.as_str()),
-            end = match end {
-                End::Complete => "complete",
-                End::CallerLeft => "caller_left",
-                End::CutOff => "cut_off",
-            },
+            end = end.as_str(),
             request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
             answer_bytes = self.answer_bytes,
             total_ms = milliseconds(took),
@@ -271,6 +292,7 @@ impl Exchange {
             attempts = self.attempts,
             request_id = self.request_id.to_str().unwrap_or_default(),
             transaction_id = self.transaction_id.to_str().unwrap_or_default(),
+            trace_id = self.trace_id().map(tracing::field::display),
             citrix_transaction_id = text(citrix_id),
             x_cws_transaction_id = text(cws_id),
             cc_transaction_id = text(cc_id),

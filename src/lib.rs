@@ -39,6 +39,7 @@ pub mod proxy;
 pub mod regions;
 pub mod site;
 pub mod snapshot;
+pub mod spans;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

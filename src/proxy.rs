@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::places::Places;
 use crate::regions::Regions;
 use crate::snapshot::{Published, Snapshot};
+use crate::spans::Spans;
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
 use accept::{ConnectionCount, Shortage};
@@ -58,6 +59,8 @@ pub struct Shared {
     pub gates: Gates,
     /// Whether tokens have expired.
     pub clock: Clock,
+    /// Whether a tracing system is told of exchanges.
+    pub spans: Spans,
 }
 
 /// One worker's end of the path.
@@ -93,7 +96,8 @@ impl Proxy {
         peer: Option<SocketAddr>,
     ) -> Response<AnswerBody> {
         let snapshot = self.snapshot();
-        let mut exchange = Exchange::begin(Rc::clone(&snapshot), connection, peer, &request);
+        let mut exchange =
+            Exchange::begin(Rc::clone(&snapshot), &self.shared.spans, connection, peer, &request);
         match self.exchange(&snapshot, request, &mut exchange).await {
             Ok(response) => exchange.answered(response),
             Err(failure) => exchange.failed(failure),

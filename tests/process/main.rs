@@ -25,6 +25,7 @@ mod peers;
 mod pki;
 mod program;
 mod signals;
+mod spans;
 mod token;
 #[path = "../it/harness/upstream.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
