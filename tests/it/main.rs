@@ -24,6 +24,7 @@ mod emulator;
 mod harness;
 mod http2_abuse;
 mod links;
+mod metrics;
 mod pick_route;
 mod prepare;
 mod queue;
