@@ -117,7 +117,6 @@ impl Exchange {
         connection.exchange_began();
         let trace = TraceParent::of(request.headers());
         let recording = spans.record(trace);
-        let keeps_target = snapshot.live.access_log || recording.is_some();
         // One id for both where the caller brought none: whichever of them somebody quotes, it is found.
         let request_id = transaction_id::fresh();
         Box::new(Self {
@@ -126,7 +125,7 @@ impl Exchange {
             forwarded_for: forwarded_for(&snapshot.live, peer, request.headers()),
             began: Instant::now(),
             method: request.method().clone(),
-            target: if keeps_target { request.uri().path_and_query().cloned() } else { None },
+            target: request.uri().path_and_query().cloned(),
             version: request.version(),
             transaction_id: transaction_id::of_caller(request.headers())
                 .unwrap_or_else(|| request_id.clone()),
@@ -183,9 +182,7 @@ impl Exchange {
     /// The answer Citrix gave, with our ids on it.
     pub fn answered(mut self: Box<Self>, mut response: Response<PassedBody>) -> Response<AnswerBody> {
         let headers = response.headers();
-        if self.keeps_ids() {
-            self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
-        }
+        self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
         // Answers of the API gateway's own may have an empty one.
         let given = |name| headers.get(name).is_some_and(|id| !id.is_empty());
         if !TRANSACTION_IDS.iter().any(given) {
@@ -206,9 +203,7 @@ impl Exchange {
         self.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
         let mut response = failure.into_response(&self.transaction_id);
-        if self.keeps_ids() {
-            self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
-        }
+        self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         self.finish_head(response.status(), response.headers_mut());
         if self.method == Method::HEAD {

@@ -31,11 +31,6 @@ impl Exchange {
         }
     }
 
-    /// Whether Citrix's ids are of use once the answer is out.
-    pub(super) fn keeps_ids(&self) -> bool {
-        self.snapshot.live.access_log || self.recording.is_some()
-    }
-
     /// Has spans made of the exchange, which ended now.
     pub(super) fn export(&self, end: End) {
         let Some(recording) = &self.recording else { return };
