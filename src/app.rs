@@ -44,6 +44,9 @@ use crate::worker::{Work, WorkerThread};
 
 /// Connections on their way from one worker to another.
 const HANDED_OVER: usize = 256;
+/// How long the end may wait for a collector to accept the last spans, and how long when it is overdue.
+const FLUSH: Duration = Duration::from_secs(3);
+const LATE_FLUSH: Duration = Duration::from_millis(300);
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -220,8 +223,10 @@ impl App {
             cuts = finished => cuts.into_iter().map(Result::unwrap_or_default).sum(),
             () = out_of_patience => 0,
         };
+        // Whoever had to cut it short has no patience left.
+        let flush = if self.lifecycle.phase() < Phase::Stopping { FLUSH } else { LATE_FLUSH };
         self.lifecycle.advance(Phase::Stopping);
-        self.shared.spans.flush().await;
+        self.shared.spans.flush(flush).await;
         self.admin.join_all().await;
         Drained { cut }
     }

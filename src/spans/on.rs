@@ -25,8 +25,6 @@ use crate::http_client;
 use crate::metrics::{Metrics, SpanCounters};
 use crate::wire::trace_context::TraceParent;
 
-/// How long the program's end may wait for what is left to be sent.
-const FLUSH: Duration = Duration::from_secs(3);
 /// For one request to the collector. `OTEL_EXPORTER_OTLP_TIMEOUT` bounds all its repetitions together.
 const REQUEST: Duration = Duration::from_secs(10);
 
@@ -148,8 +146,8 @@ impl Spans {
         }
     }
 
-    /// Sends what still waits, for a few seconds at most.
-    pub async fn flush(&self) {
+    /// Sends what still waits, for so long at most.
+    pub async fn flush(&self, limit: Duration) {
         let Some(queue) = &self.0 else { return };
         let (done, sent) = oneshot::channel();
         let flushed = async {
@@ -158,7 +156,7 @@ impl Spans {
                 let _ = sent.await;
             }
         };
-        if timeout(FLUSH, flushed).await.is_err() {
+        if timeout(limit, flushed).await.is_err() {
             tracing::warn!("spans are lost: the collector took too long to accept the last ones");
         }
     }
