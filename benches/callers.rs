@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use citrix_auth_proxy::callers::credentials::{Shown, X_API_KEY};
 use citrix_auth_proxy::callers::{Callers, Origin};
 use citrix_auth_proxy::config::{Caller, Mode, SecretHash};
+use citrix_auth_proxy::policy::Rules;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
@@ -56,9 +57,7 @@ fn callers(count: usize) -> Fallible<Callers> {
             secret: Some(SecretHash::of(format!("secret {}", number + 10).as_bytes())),
             networks: vec![network.parse()?],
             certificate: None,
-            methods: Vec::new(),
-            paths: Vec::new(),
-            customers: Vec::new(),
+            rules: Rules::default(),
             max_concurrent: None,
             max_per_second: None,
             mode: Mode::Enforce,

@@ -5,11 +5,13 @@
 //! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says how each is.
 //! - `/metrics`: Prometheus text.
 //! - `/regions`: which customers' requests go to another region than their routes say.
+//! - `/callers/{name}/suggestion`: rules that would allow what an observed caller does.
 //! - `POST /tokens/{customer}/refresh`: a new token now.
 
 mod readiness;
 mod refresh;
 mod regions;
+mod suggestion;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -39,6 +41,8 @@ use crate::error::{Failure, Reason};
 use crate::lifecycle::Lifecycle;
 use crate::proxy::Shared;
 use crate::wire::{host, transaction_id};
+
+pub use suggestion::Suggestion;
 
 /// Connections at a time; probes and scrapers need a handful.
 const MAX_CONNECTIONS: usize = 64;
@@ -113,12 +117,17 @@ impl Admin {
             _ if !self.knows(request.headers()) => ask_for_the_secret(),
             "/regions" if !probes => only("GET, HEAD"),
             "/regions" => regions::answer(self),
-            _ => match refresh::customer_of(path) {
-                Some(customer) if request.method() == Method::POST => refresh::answer(self, customer).await,
-                Some(_) => only("POST"),
-                None => text(
+            _ => match (refresh::customer_of(path), suggestion::caller_of(path)) {
+                (Some(customer), _) if request.method() == Method::POST => {
+                    refresh::answer(self, customer).await
+                }
+                (Some(_), _) => only("POST"),
+                (None, Some(_)) if !probes => only("GET, HEAD"),
+                (None, Some(caller)) => suggestion::answer(self, caller),
+                (None, None) => text(
                     StatusCode::NOT_FOUND,
-                    "there are /livez, /readyz, /metrics, /regions and POST /tokens/{customer}/refresh\n",
+                    "there are /livez, /readyz, /metrics, /regions, /callers/{name}/suggestion and POST \
+                     /tokens/{customer}/refresh\n",
                 ),
             },
         }

@@ -8,6 +8,7 @@
 mod certificate;
 pub mod credentials;
 pub mod secret;
+pub mod usage;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,5 +1,6 @@
 //! The command line. Results go to stdout, everything else to stderr; `run` prints log lines only.
 
+pub mod admin_client;
 pub mod caller;
 pub mod check;
 pub mod demo;
@@ -49,7 +50,7 @@ pub enum Command {
     #[command(subcommand)]
     Caller(CallerCommand),
     /// Exit with 0 when the gateway is ready, for containers without a shell
-    Healthcheck(HealthcheckArgs),
+    Healthcheck(AdminArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -90,11 +91,27 @@ pub enum CallerCommand {
         #[arg(value_parser = caller::name)]
         name: String,
     },
+    /// Print a block for the configuration that allows what a caller in mode "observe" was seen to do
+    Suggest(SuggestArgs),
 }
 
-/// Arguments of `healthcheck`.
+/// Arguments of `caller suggest`.
 #[derive(clap::Args)]
-pub struct HealthcheckArgs {
+pub struct SuggestArgs {
+    /// The caller's name in the configuration of the running gateway
+    #[arg(value_parser = caller::name)]
+    name: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// A file with the admin listener's secret, where it has one. Without it, the secret itself is taken from
+    /// CITRIX_ADMIN_SECRET
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+/// Where a running gateway is asked.
+#[derive(clap::Args)]
+pub struct AdminArgs {
     /// The admin listener [default: 127.0.0.1:9090]
     #[arg(
         long,

@@ -88,6 +88,8 @@ pub struct Exchange {
     pub upload: Option<Rc<BodyProgress>>,
     /// The place among the requests in flight, once there is one.
     pub place: Option<Place>,
+    /// The place among its caller's requests, where the caller may have so many.
+    pub caller_place: Option<Place>,
     /// The turn, where Citrix lets few in at a time; it lasts until the answer was read.
     pub turn: Option<Turn>,
     /// Waiting that is nobody's work: for a token, for a turn, for the end of what a 429 asked for.
@@ -102,6 +104,8 @@ pub struct Exchange {
     citrix_ids: [Option<HeaderValue>; 3],
     answered_after: Duration,
     answer_bytes: u64,
+    /// Whether the audit log has the refusal.
+    refusal_told: bool,
     closed: bool,
 }
 
@@ -137,6 +141,7 @@ impl Exchange {
             retired: None,
             upload: None,
             place: None,
+            caller_place: None,
             turn: None,
             waited: Duration::ZERO,
             upstream_time: Duration::ZERO,
@@ -147,6 +152,7 @@ impl Exchange {
             citrix_ids: [None, None, None],
             answered_after: Duration::ZERO,
             answer_bytes: 0,
+            refusal_told: false,
             closed: false,
             snapshot,
         })
@@ -198,6 +204,10 @@ impl Exchange {
     /// The answer we give ourselves.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
         self.reason = Some(failure.reason());
+        if matches!(failure.reason(), Reason::CallerForbidden | Reason::CustomerForbidden) {
+            // What was found out after the door; what was refused there was told there.
+            self.audit_refusal(&failure);
+        }
         // Nothing of Citrix's is left to read.
         self.turn = None;
         self.cause = failure.cause_chain();
@@ -253,6 +263,7 @@ impl Exchange {
         }
         self.export(end);
         self.place = None;
+        self.caller_place = None;
         self.turn = None;
         self.connection.exchange_ended();
     }

@@ -115,6 +115,7 @@ pub struct WorkerMetrics {
     queue_wait: HistogramVec,
     errors: Vec<IntCounter>,
     retired: Vec<IntCounter>,
+    would_deny: IntCounterVec,
     /// Links in answers.
     pub links: LinkCounters,
     /// Time of ours alone, for exchanges that Citrix answered.
@@ -244,6 +245,8 @@ impl WorkerMetrics {
         let errors = counters("errors_total", "Answers the proxy made itself.", &["reason"])?;
         let help = "Requests to retired addresses, which were translated.";
         let retired = counters("retired_addresses_total", help, &["route"])?;
+        let help = "What callers in observe mode were let do though their rules or limits do not allow it.";
+        let would_deny = counters("policy_would_deny_total", help, &["caller"])?;
         let links = counters("links_total", "Links in answers, by what became of them.", &["outcome"])?;
         let overhead = Summed::register(registry, workers, || {
             let help = "Time of the proxy alone, on exchanges that Citrix answered.";
@@ -262,6 +265,7 @@ impl WorkerMetrics {
                 queue_wait: queue_wait[worker].clone(),
                 errors: Reason::ALL.map(|each| errors[worker].with_label_values(&[each.as_str()])).to_vec(),
                 retired: legacy::FAMILIES.map(|each| retired[worker].with_label_values(&[each])).to_vec(),
+                would_deny: would_deny[worker].clone(),
                 links: LinkCounters {
                     rewritten: links[worker].with_label_values(&["rewritten"]),
                     unknown: links[worker].with_label_values(&["unknown"]),
@@ -287,6 +291,11 @@ impl WorkerMetrics {
         if let Some(counter) = index.and_then(|index| self.retired.get(index)) {
             counter.inc();
         }
+    }
+
+    /// The counter of what a caller in observe mode was let do.
+    pub fn would_deny(&self, caller: &str) -> IntCounter {
+        self.would_deny.with_label_values(&[caller])
     }
 
     /// The handles of one route, for requests of `callers`; `nobody` is said of a request that is of none of them.

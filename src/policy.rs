@@ -17,7 +17,7 @@ use self::pattern::PathRules;
 use crate::citrix::headers::customer_in_path;
 
 /// What one caller may do. What is empty sets no limit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     methods: Vec<Method>,
     paths: PathRules,
@@ -39,13 +39,13 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Outside {
     /// `methods`
-    #[error("the caller may not use this method")]
+    #[error("the caller may not use this method (methods)")]
     Methods,
     /// `paths`
-    #[error("the caller may not use this path")]
+    #[error("the caller may not use this path (paths)")]
     Paths,
     /// `customers`
-    #[error("the caller may not act for this customer")]
+    #[error("the caller may not act for this customer (customers)")]
     Customers,
 }
 

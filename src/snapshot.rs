@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 
 use crate::callers::Callers;
+use crate::callers::usage::Usage;
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, services};
-use crate::config::{self, Credential, InstanceId, Live, Target, UpstreamUrl};
+use crate::config::{self, Credential, InstanceId, Live, Mode, Target, UpstreamUrl};
 use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::site;
@@ -41,6 +42,8 @@ pub struct Published {
     /// The hosts that the routes lead to by themselves, in order.
     hosts: Vec<Vec<Arc<Origin>>>,
     limits: Limits,
+    /// What is kept of its callers, in order.
+    pub usage: Vec<Usage>,
 }
 
 impl Published {
@@ -63,7 +66,16 @@ impl Published {
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
         let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
-        Ok(Self { limits: Limits::new(&live), live, slots, sites, gateways, apis, hosts })
+        Ok(Self {
+            limits: Limits::new(&live),
+            usage: Usage::of(&live.callers, &[]),
+            live,
+            slots,
+            sites,
+            gateways,
+            apis,
+            hosts,
+        })
     }
 }
 
@@ -242,6 +254,10 @@ impl Snapshot {
             limit: published.limits.of(route),
             metrics: metrics.route(route.name(), ANONYMOUS, &names),
         });
+        for caller in live.callers.iter().filter(|caller| caller.mode == Mode::Observe) {
+            // Before anything would be denied, so that the count is seen to be 0.
+            metrics.would_deny(&caller.name);
+        }
         let slots = published.slots.iter().zip(&published.sites);
         let shared = slots.zip(&published.limits.by_customer);
         let customers = live.credentials.iter().zip(shared).zip(&published.apis);
@@ -288,6 +304,11 @@ impl Snapshot {
         Rc::clone(map)
     }
 
+    /// The caller at this place of the configuration, and what all workers know of it.
+    pub fn caller(&self, number: usize) -> Option<(&config::Caller, &Usage)> {
+        self.live.callers.get(number).zip(self.published.usage.get(number))
+    }
+
     /// Where a redirect may lead: the API gateways that are known.
     pub fn gateways(&self) -> &[Arc<Origin>] {
         &self.published.gateways
@@ -332,6 +353,12 @@ impl Customer {
             held: RefCell::new(None),
             links: OnceCell::new(),
         }
+    }
+
+    /// Its id as text.
+    pub fn name(&self) -> &str {
+        // It was text in the configuration.
+        self.id.to_str().unwrap_or_default()
     }
 
     /// For `Citrix-InstanceId`, where it is configured or known by now.

@@ -2,7 +2,7 @@
 //! the corpus (`tests/it/corpus.rs`), so they use nothing but the gateway and what it is built on.
 
 mod links;
-mod servers;
+pub(crate) mod servers;
 
 pub use links::link_rewrite;
 

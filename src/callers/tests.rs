@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::credentials::X_API_KEY;
 use super::*;
 use crate::config::{CertificateName, Mode};
+use crate::policy::Rules;
 
 fn caller(name: &str, secret: Option<&str>, networks: &[&str], certificate: Option<&str>) -> Caller {
     Caller {
@@ -14,9 +15,7 @@ fn caller(name: &str, secret: Option<&str>, networks: &[&str], certificate: Opti
         secret: secret.map(|secret| SecretHash::of(secret.as_bytes())),
         networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
         certificate: certificate.map(CertificateName::new),
-        methods: Vec::new(),
-        paths: Vec::new(),
-        customers: Vec::new(),
+        rules: Rules::default(),
         max_concurrent: None,
         max_per_second: None,
         mode: Mode::Enforce,

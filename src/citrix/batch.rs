@@ -32,6 +32,17 @@ pub fn is_batch(path: &str) -> bool {
     named && ["/cvad/manage", legacy::ORCHESTRATION].iter().any(|api| legacy::below(path, api).is_some())
 }
 
+/// Whether the path of a batch says for certain what its items are relative to: it is that of the API itself, which on
+/// the direct hosts has a version, the customer and the site in it. Further down Citrix has none that is known.
+pub fn is_of_the_api(path: &str) -> bool {
+    let segments = |rest: &str| rest.split('/').filter(|segment| !segment.is_empty()).count();
+    let deepest = [("/cvad/manage", 1), (legacy::ORCHESTRATION, 4)];
+    is_batch(path)
+        && deepest
+            .iter()
+            .any(|(api, most)| legacy::below(path, api).is_some_and(|rest| segments(rest) <= *most))
+}
+
 /// Why a body is not forwarded as a batch. It tells nothing of what the body holds.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotABatch {
@@ -66,9 +77,17 @@ pub struct Batch {
     template: Template,
 }
 
-struct Operation {
-    method: String,
-    relative_url: String,
+/// What an item asks for.
+pub struct Operation {
+    /// As it is written; `GET` where there is none.
+    pub method: String,
+    /// As it is written. It may have the customer and the site in front.
+    pub relative_url: String,
+    /// The customers that its own header fields name.
+    pub customers: Vec<String>,
+    /// Whether it has header fields that may change what it asks for: a method, a path or a host, a name that some
+    /// servers take for one that matters, or what is no header field at all.
+    pub misleads: bool,
 }
 
 impl Batch {
@@ -81,9 +100,9 @@ impl Batch {
         Ok(Self { operations, template: Template { body: body.clone(), spots } })
     }
 
-    /// Method and relative URL of each item, in order. The URL may have the customer and the site in front.
-    pub fn operations(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.operations.iter().map(|each| (each.method.as_str(), each.relative_url.as_str()))
+    /// What each item asks for, in order.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
     }
 
     /// What is left when the callers' tokens are taken out.

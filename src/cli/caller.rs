@@ -1,10 +1,15 @@
-//! `caller`: secrets for those who may use the gateway.
+//! `caller`: secrets and rules for those who may use the gateway.
 
 use std::process::ExitCode;
 
+use http::HeaderValue;
 use secrecy::ExposeSecret as _;
+use secrecy::zeroize::Zeroizing;
 
-use super::{CallerCommand, FAILED, complain, say};
+use super::admin_client::{self, Answer};
+use super::run::on_a_runtime;
+use super::{CallerCommand, DONE, FAILED, SuggestArgs, USAGE, complain, say};
+use crate::admin::Suggestion;
 use crate::callers::secret;
 use crate::config::{SecretHash, check_name};
 
@@ -12,6 +17,7 @@ use crate::config::{SecretHash, check_name};
 pub fn caller(command: &CallerCommand) -> ExitCode {
     match command {
         CallerCommand::New { name } => new(name),
+        CallerCommand::Suggest(args) => suggest(args),
     }
 }
 
@@ -38,4 +44,70 @@ fn new(name: &str) -> ExitCode {
          [[caller]]\nname = \"{name}\"\nsecret_sha256 = \"{hash}\"\n"
     );
     say(text.as_bytes())
+}
+
+/// Prints a block that allows what the caller was seen to do.
+fn suggest(args: &SuggestArgs) -> ExitCode {
+    let secret = match admin_secret(args) {
+        Ok(secret) => secret,
+        Err(problem) => {
+            complain(&problem);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let (admin, path) = (args.admin.admin, format!("/callers/{}/suggestion", args.name));
+    let mut asked = None;
+    on_a_runtime(async {
+        asked = Some(admin_client::get(admin, &path, secret.as_ref()).await);
+        DONE
+    });
+    match asked {
+        Some(Ok(answer)) => print_suggestion(&answer),
+        Some(Err(none)) => {
+            complain(&none.to_string());
+            ExitCode::from(FAILED)
+        }
+        // What kept the runtime from starting was told.
+        None => ExitCode::from(FAILED),
+    }
+}
+
+fn print_suggestion(answer: &Answer) -> ExitCode {
+    let told = (answer.status == Some(200)).then(|| serde_json::from_str::<Suggestion>(&answer.body).ok());
+    match (told.flatten(), answer.status) {
+        (Some(suggestion), _) => {
+            let printed = say(suggestion.block.as_bytes());
+            if suggestion.left_out == 0 {
+                return printed;
+            }
+            complain(&format!(
+                "the block does not allow all that {} does: {} of {} requests were of more kinds than are kept",
+                suggestion.caller, suggestion.left_out, suggestion.requests
+            ));
+        }
+        (None, Some(401)) => {
+            complain("the admin listener wants its secret: --secret-file, or CITRIX_ADMIN_SECRET");
+        }
+        (None, Some(404 | 409)) => complain(answer.body.trim_end()),
+        (None, _) => complain("what answers there is no admin listener of this version"),
+    }
+    ExitCode::from(FAILED)
+}
+
+/// What is to be shown to the admin listener, from the file or the variable.
+fn admin_secret(args: &SuggestArgs) -> Result<Option<HeaderValue>, String> {
+    let secret = match &args.secret_file {
+        Some(file) => {
+            let read = std::fs::read_to_string(file);
+            Zeroizing::new(read.map_err(|error| format!("{} cannot be read: {error}", file.display()))?)
+        }
+        None => match std::env::var("CITRIX_ADMIN_SECRET") {
+            Ok(secret) => Zeroizing::new(secret),
+            Err(_) => return Ok(None),
+        },
+    };
+    let value = HeaderValue::from_str(secret.trim_end_matches(['\r', '\n']));
+    let mut value = value.map_err(|_| "the admin secret is none that a header can carry".to_owned())?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }

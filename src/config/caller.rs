@@ -3,8 +3,9 @@
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use http::Method;
 use ipnet::IpNet;
+
+use crate::policy::Rules;
 
 /// One who may use the gateway. What there is of secret, networks and certificate must all hold; one of them there
 /// always is.
@@ -18,12 +19,8 @@ pub struct Caller {
     pub networks: Vec<IpNet>,
     /// The client certificate it has to show.
     pub certificate: Option<CertificateName>,
-    /// The methods it may use; all when there are none.
-    pub methods: Vec<Method>,
-    /// The paths it may use, as they were written; all when there are none.
-    pub paths: Vec<String>,
-    /// The customers it may name, as they were written; all when there are none.
-    pub customers: Vec<String>,
+    /// The methods, paths and customers that it may use.
+    pub rules: Rules,
     /// How many of its requests are answered at a time; `None`: no limit of its own.
     pub max_concurrent: Option<NonZeroUsize>,
     /// How many of its requests may begin in a second; `None`: no limit.

@@ -1,38 +1,55 @@
 //! What was decided at the door: a line for each refusal, and one for each call that may change something, by whom
-//! it was made. Neither queries nor header values are in it, nor the name that an unknown caller gave itself, which
+//! it was made, and one for each that rules would refuse if they were not only observed. Neither queries nor header values are in it, nor the name that an unknown caller gave itself, which
 //! may be a secret in the wrong place.
 
-use http::{Method, Uri};
+use http::Method;
+use http::uri::PathAndQuery;
 
 use super::Exchange;
 use crate::error::Failure;
 
 /// What was decided.
 enum Verdict<'a> {
-    Admitted { customer: &'a str },
-    Refused { reason: &'static str, cause: String },
+    Admitted {
+        customer: &'a str,
+    },
+    /// The caller's rules do not allow it, but are only observed.
+    WouldDeny {
+        customer: &'a str,
+        refusal: &'a Failure,
+    },
+    Refused(&'a Failure),
 }
 
 impl Exchange {
-    /// Notes that the request was refused.
-    pub fn audit_refusal(&self, target: &Uri, failure: &Failure) {
-        let verdict = Verdict::Refused { reason: failure.reason().as_str(), cause: failure.cause_chain() };
-        self.audit(target, &verdict);
-    }
-
-    /// Notes that the request was admitted, if it may change something and it is known who made it.
-    pub fn audit_admission(&self, target: &Uri, customer: &str) {
-        let changes = matches!(self.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-        if changes && self.caller.is_some() {
-            self.audit(target, &Verdict::Admitted { customer });
+    /// Notes that the request was refused. Once is enough.
+    pub fn audit_refusal(&mut self, failure: &Failure) {
+        if !std::mem::replace(&mut self.refusal_told, true) {
+            self.audit(&Verdict::Refused(failure));
         }
     }
 
-    fn audit(&self, target: &Uri, verdict: &Verdict<'_>) {
-        let (said, customer, reason, cause) = match verdict {
-            Verdict::Admitted { customer } => ("admitted", Some(*customer), None, None),
-            Verdict::Refused { reason, cause } => ("refused", None, Some(*reason), Some(cause.as_str())),
+    /// Notes that the request was admitted, if it may change something and it is known who made it.
+    pub fn audit_admission(&self, customer: &str) {
+        let changes = matches!(self.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
+        if changes && self.caller.is_some() {
+            self.audit(&Verdict::Admitted { customer });
+        }
+    }
+
+    /// Notes and counts what a caller's rules or limits do not allow, but are only observed.
+    pub fn would_deny(&self, customer: &str, refusal: &Failure) {
+        self.audit(&Verdict::WouldDeny { customer, refusal });
+        self.snapshot.metrics.would_deny(self.caller_name()).inc();
+    }
+
+    fn audit(&self, verdict: &Verdict<'_>) {
+        let (said, customer, failure) = match *verdict {
+            Verdict::Admitted { customer } => ("admitted", Some(customer), None),
+            Verdict::WouldDeny { customer, refusal } => ("would_deny", Some(customer), Some(refusal)),
+            Verdict::Refused(failure) => ("refused", None, Some(failure)),
         };
+        let cause = failure.map(Failure::cause_chain).filter(|cause| !cause.is_empty());
         tracing::info!(
             target: "audit",
             verdict = said,
@@ -40,10 +57,10 @@ impl Exchange {
             peer = self.peer.map(tracing::field::display),
             certificate = self.connection.certificate().map(|certificate| certificate.subject.as_str()),
             method = self.method.as_str(),
-            path = target.path(),
+            path = self.target.as_ref().map_or("", PathAndQuery::path),
             customer,
-            reason,
-            cause = cause.filter(|cause| !cause.is_empty()),
+            reason = failure.map(|failure| failure.reason().as_str()),
+            cause,
             request_id = self.request_id.to_str().unwrap_or_default(),
             transaction_id = self.transaction_id.to_str().unwrap_or_default(),
         );

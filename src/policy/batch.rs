@@ -36,10 +36,7 @@ fn judge_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &str
     if rules.are_empty() {
         return Verdict::Allowed;
     }
-    let path = url.split('?').next().unwrap_or_default();
-    // Citrix's own clients write `/Machines/…` for what is below the base.
-    let relative = path.strip_prefix('/').unwrap_or(path);
-    let readings = match readings(base, customer, relative) {
+    let readings = match item_paths(base, customer, url) {
         Ok(readings) => readings,
         Err(why) => return Verdict::Unjudgeable(why),
     };
@@ -47,9 +44,15 @@ fn judge_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &str
     verdicts.into_iter().find(|verdict| *verdict != Verdict::Allowed).unwrap_or(Verdict::Allowed)
 }
 
-/// The paths that a relative path may stand for: below the base; the same without the customer and site that
-/// the direct hosts have in front (contract 5); and from the root, if it looks like that.
-fn readings(base: &str, customer: &str, relative: &str) -> Result<Vec<String>, Unjudgeable> {
+/// The paths that an item's URL may stand for: below the base; the same without the customer and site that the direct
+/// hosts have in front (contract 5); and from the root, if it looks like that.
+///
+/// # Errors
+/// When it may lead elsewhere, or to a batch.
+pub fn item_paths(base: &str, customer: &str, url: &str) -> Result<Vec<String>, Unjudgeable> {
+    let path = url.split('?').next().unwrap_or_default();
+    // Citrix's own clients write `/Machines/…` for what is below the base.
+    let relative = path.strip_prefix('/').unwrap_or(path);
     let below = |relative: &str| match relative {
         "" => base.to_owned(),
         _ => format!("{base}/{relative}"),

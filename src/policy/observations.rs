@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::batch::item_paths;
 use super::path::{Unjudgeable, judge};
 use super::shape;
 
@@ -39,14 +40,43 @@ impl Observations {
     /// Keeps the shape of a request: its method, its path with the ids folded, its customer. Paths are those that
     /// rules judge ([`super::Rules::verdict`]).
     pub fn record(&self, method: &str, path: &str, customer: &str) {
-        // Before the lock is taken.
-        let pattern = judge(path).map(|path| shape::fold(&path));
+        self.record_each(method, &[path], customer);
+    }
+
+    /// Keeps the shape of an item of a batch, for each place where it may lead ([`item_paths`]).
+    pub fn record_item(&self, base: &str, method: &str, url: &str, customer: &str) {
+        match item_paths(base, customer, url) {
+            Ok(paths) => {
+                let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+                self.record_each(method, &paths, customer);
+            }
+            Err(why) => self.record_unjudgeable(why),
+        }
+    }
+
+    /// Counts what no rule can allow, and whose shape is not known.
+    pub fn record_unjudgeable(&self, why: Unjudgeable) {
         let mut seen = self.lock();
         seen.requests += 1;
-        match pattern {
-            Ok(pattern) => seen.keep(method, pattern, customer),
-            Err(why) => *seen.unjudgeable.entry(why).or_default() += 1,
+        *seen.unjudgeable.entry(why).or_default() += 1;
+    }
+
+    fn record_each(&self, method: &str, paths: &[&str], customer: &str) {
+        // Before the lock is taken.
+        let patterns: Vec<_> = paths.iter().map(|path| judge(path).map(|path| shape::fold(&path))).collect();
+        let mut seen = self.lock();
+        seen.requests += 1;
+        for pattern in patterns {
+            match pattern {
+                Ok(pattern) => seen.keep(method, pattern, customer),
+                Err(why) => *seen.unjudgeable.entry(why).or_default() += 1,
+            }
         }
+    }
+
+    /// Requests that were seen, items of batches included.
+    pub fn requests(&self) -> u64 {
+        self.lock().requests
     }
 
     /// Requests that were seen, but whose shape was not kept.
@@ -67,7 +97,9 @@ impl Observations {
         if seen.overflow > 0 {
             let _ = writeln!(block, "# {} more are not in here: there were too many kinds.", seen.overflow);
         }
-        block.push_str("# Copy secret_sha256, networks and client_certificate from the present block.\n");
+        block.push_str(
+            "# Copy secret_sha256, networks, client_certificate and limits from the present block.\n",
+        );
         let _ = writeln!(block, "[[caller]]\nname = {}", quoted(caller));
         if !seen.shapes.is_empty() {
             list(&mut block, "methods", methods.into_iter().map(|method| (method, 0)));

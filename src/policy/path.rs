@@ -77,6 +77,12 @@ pub enum Unjudgeable {
     /// A batch in a batch.
     #[error("an item of the batch is a batch")]
     NestedBatch,
+    /// An item of a batch with a header field that may change its method, its path or its customer.
+    #[error("an item of the batch has a header field that may change its method, path or customer")]
+    MisleadingField,
+    /// A batch of which the gateway cannot tell the items: another service's, or in another charset.
+    #[error("the items of this batch cannot be read")]
+    UnreadableBatch,
 }
 
 impl Unjudgeable {

@@ -7,7 +7,7 @@
 use super::path::{Unjudgeable, check_segment, segments};
 
 /// The patterns of a caller's `paths`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathRules {
     patterns: Vec<Pattern>,
     /// The same in lower case, to tell why a path is outside.
@@ -31,10 +31,10 @@ pub enum InvalidPattern {
     Segment(#[source] Unjudgeable),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern(Vec<Segment>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     /// `**`: any number of segments, none too.
     Across,

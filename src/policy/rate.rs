@@ -14,7 +14,8 @@ use crate::places::{Place, Places};
 pub struct CallerLimits {
     max_concurrent: Option<NonZeroUsize>,
     places: Arc<Places>,
-    pace: Option<Pace>,
+    pace: Option<Arc<Pace>>,
+    max_per_second: u32,
 }
 
 /// A caller asks for more than it may have.
@@ -34,8 +35,17 @@ impl CallerLimits {
         Self {
             max_concurrent: NonZeroUsize::new(max_concurrent),
             places: Arc::default(),
-            pace: NonZeroU32::new(max_per_second).map(Pace::new),
+            pace: NonZeroU32::new(max_per_second).map(|rate| Arc::new(Pace::new(rate))),
+            max_per_second,
         }
+    }
+
+    /// Other limits of the same caller, whose requests go on: what they take up is taken up of the new ones.
+    #[must_use]
+    pub fn changed_to(&self, max_concurrent: usize, max_per_second: u32) -> Self {
+        let new = Self::new(max_concurrent, max_per_second);
+        let pace = if self.max_per_second == max_per_second { self.pace.clone() } else { new.pace };
+        Self { places: Arc::clone(&self.places), pace, ..new }
     }
 
     /// Lets a request in. The place, where there is a limit, is to be kept until its answer was read.

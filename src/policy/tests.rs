@@ -7,3 +7,6 @@ mod property;
 #[path = "../../fuzz/src/servers.rs"]
 mod servers;
 mod spellings;
+mod table;
+
+use super::path::Unjudgeable;

@@ -3,12 +3,14 @@
 //! Everything that can be refused by looking at the request's head alone is refused here, before anything is
 //! spent on it.
 
+mod rules;
 mod strict;
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http_body::Body as _;
 
 use super::pick_route::{self, Addressed};
 use crate::browser_guard;
@@ -22,6 +24,8 @@ use crate::inbound::body::CallerBody;
 use crate::snapshot::{Customer, Snapshot};
 use crate::wire::host::{self, Authority};
 
+pub(super) use rules::Policy;
+
 /// A request that may be forwarded, and for whom.
 pub struct Admitted<'s> {
     pub(super) method: Method,
@@ -33,6 +37,8 @@ pub struct Admitted<'s> {
     pub(super) host: Option<HeaderValue>,
     /// Whether the caller waits for `100 Continue` before it sends its body.
     pub(super) expects_continue: bool,
+    /// What the caller may do, where its body may tell more of what it does.
+    pub(super) policy: Option<Policy<'s>>,
 }
 
 /// Checks a request's head against the rules of the front door, and notes who made the request and what became of it.
@@ -47,10 +53,10 @@ pub fn admit<'s>(
     let (mut head, body) = request.into_parts();
     let judged = judge(snapshot, &mut head, body, exchange);
     match &judged {
-        Ok(admitted) => {
-            exchange.audit_admission(&head.uri, admitted.customer.id.to_str().unwrap_or_default())
-        }
-        Err(failure) => exchange.audit_refusal(&head.uri, failure),
+        // A batch is admitted when its items were judged.
+        Ok(Admitted { policy: Some(policy), .. }) if policy.awaits_items() => {}
+        Ok(admitted) => exchange.audit_admission(admitted.customer.name()),
+        Err(failure) => exchange.audit_refusal(failure),
     }
     judged
 }
@@ -93,6 +99,9 @@ fn judge<'s>(
     let address = pick_route::address(snapshot, target, &mut head.headers)?;
     let customer = pick_customer(snapshot, &head.headers, &address)?;
     refuse_too_large(live, &head.headers)?;
+    let path = address.target.path();
+    let has_body = !body.is_end_stream();
+    let policy = rules::check(snapshot, &head.method, path, customer.name(), has_body, exchange)?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
     body.keep(live.limits.replay_buffer_bytes);
     let expects_continue = head.version >= Version::HTTP_11
@@ -108,6 +117,7 @@ fn judge<'s>(
         customer,
         host,
         expects_continue,
+        policy,
     })
 }
 
@@ -180,10 +190,8 @@ fn pick_customer<'s>(
         return Err(Failure::new(Reason::CustomerForbidden, "the request names two customers"));
     }
     snapshot.customers.named(first).ok_or_else(|| {
-        Failure::new(
-            Reason::CustomerForbidden,
-            "the gateway has no credential for the customer that is named",
-        )
+        Failure::new(Reason::CustomerForbidden, rules::OTHER_CUSTOMER)
+            .because("no credential for the customer that is named")
     })
 }
 

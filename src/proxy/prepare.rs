@@ -10,9 +10,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 
-use super::admit::Admitted;
+use super::admit::{Admitted, Policy};
 use super::pick_route::Picked;
-use crate::citrix::batch::{Template, is_batch};
+use crate::citrix::batch::{Template, is_batch, is_of_the_api};
 use crate::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
 };
@@ -41,19 +41,23 @@ pub struct UpstreamRequest<'s> {
     pub(super) is_batch: bool,
     /// The body in which they stand.
     pub(super) batch: Option<Box<Template>>,
+    /// What the caller may do, where the body tells more of what it does.
+    pub(super) policy: Option<Policy<'s>>,
 }
 
 /// Applies the rules for what leaves.
 ///
 /// # Errors
-/// When the path with the route's prefix exchanged is no path any more, or names another customer.
+/// When the path with the route's prefix exchanged is no path any more, or names another customer; when it is a batch
+/// that the caller's rules cannot be held to.
 pub fn prepare<'s>(
     admitted: Admitted<'s>,
     picked: &Picked<'_>,
     exchange: &mut Exchange,
 ) -> Result<UpstreamRequest<'s>, Failure> {
     let route = picked.route;
-    let Admitted { method, address, mut headers, body, customer, expects_continue, .. } = admitted;
+    let Admitted { method, address, mut headers, body, customer, expects_continue, mut policy, .. } =
+        admitted;
     let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
     let target = path::rebase(&address.target, prefix, &picked.destination.base_path)
         .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
@@ -77,7 +81,11 @@ pub fn prepare<'s>(
     }
     frame(&method, &mut headers, &body);
     exchange.upload = body.progress();
-    let is_batch = !body.is_end_stream() && paths.into_iter().any(is_batch);
+    let has_body = !body.is_end_stream();
+    let is_batch = has_body && paths.into_iter().any(is_batch);
+    if let Some(policy) = policy.as_mut().filter(|_| has_body) {
+        policy.expect_items(target.path(), paths.into_iter().any(is_of_the_api), exchange)?;
+    }
     Ok(UpstreamRequest {
         method,
         target,
@@ -88,6 +96,7 @@ pub fn prepare<'s>(
         wants_site,
         is_batch,
         batch: None,
+        policy,
     })
 }
 

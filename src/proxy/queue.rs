@@ -26,7 +26,7 @@ pub(super) use self::gate::Stay;
 pub(super) use self::place::Place;
 
 /// How soon a caller should come back when all places are taken.
-const COME_BACK: Duration = Duration::from_secs(1);
+pub(super) const COME_BACK: Duration = Duration::from_secs(1);
 
 /// Tells a waiting caller to send its body, reads it where tokens stand in it, waits until there is a token, then for a turn, then takes a place. In
 /// this order, so that a customer without a token holds no turn, and what waits takes up no place that another could

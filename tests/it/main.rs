@@ -26,6 +26,7 @@ mod http2_abuse;
 mod links;
 mod metrics;
 mod pick_route;
+mod policies;
 mod prepare;
 mod queue;
 mod regressions;

@@ -24,6 +24,7 @@ mod peers;
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod pki;
 mod program;
+mod rules;
 mod signals;
 mod spans;
 mod token;

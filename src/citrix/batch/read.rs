@@ -3,12 +3,16 @@
 use std::fmt;
 use std::ops::Range;
 
+use http::header::HOST;
+use http::{HeaderName, HeaderValue};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::{MAX_ITEMS, NotABatch, Operation, Spot};
 use crate::citrix::AuthorizationScheme;
+use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, stays_here};
+use crate::wire::twins::is_twin;
 
 /// The method of an item that names none (default of Citrix's SDK).
 const DEFAULT_METHOD: &str = "GET";
@@ -62,22 +66,34 @@ fn read_item(item: &RawValue) -> serde_json::Result<(Operation, Option<Authoriza
     if fields.len() > MAX_FIELDS {
         return Err(serde_json::Error::custom("too many fields"));
     }
+    let mut operation = Operation { method, relative_url, customers: Vec::new(), misleads: false };
     let mut found = None;
     for field in fields {
-        let Some(value) = authorization(field)? else { continue };
-        let scheme = scheme_of(&text_of(value)?);
-        if found.replace((value, scheme)).is_some() {
+        let [name, value] = members(field.get(), ["Name", "Value"])?;
+        let (Some(name), Some(value)) = (name, value) else { continue };
+        let name = text_of(name)?;
+        if !name.trim().eq_ignore_ascii_case("authorization") {
+            operation.note(name.trim(), text_of(value).ok().as_deref());
+        } else if found.replace((value, scheme_of(&text_of(value)?))).is_some() {
             return Err(serde_json::Error::duplicate_field("Authorization"));
         }
     }
-    Ok((Operation { method, relative_url }, found))
+    Ok((operation, found))
 }
 
-/// The value of a header field, if it is an `Authorization` that has one.
-fn authorization(field: &RawValue) -> serde_json::Result<Option<&RawValue>> {
-    let [name, value] = members(field.get(), ["Name", "Value"])?;
-    let name = name.map_or_else(|| Ok(String::new()), text_of)?;
-    Ok(value.filter(|_| name.trim().eq_ignore_ascii_case("authorization")))
+impl Operation {
+    /// Notes what a header field says of what is asked for; `None` is a value that is no text.
+    fn note(&mut self, name: &str, value: Option<&str>) {
+        let field = HeaderName::from_bytes(name.as_bytes()).ok();
+        let value = value.filter(|value| HeaderValue::from_bytes(value.as_bytes()).is_ok());
+        match field.zip(value) {
+            Some((field, value)) if field == CITRIX_CUSTOMER_ID || field == CUSTOMER => {
+                self.customers.push(value.trim().to_owned());
+            }
+            Some((field, _)) => self.misleads |= field == HOST || stays_here(&field) || is_twin(name),
+            None => self.misleads = true,
+        }
+    }
 }
 
 /// The scheme in which a caller wrote its token (contract 2). What is none of Citrix's is written as `Bearer`, which
@@ -147,9 +163,17 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
             {
                 return Err(A::Error::duplicate_field(self.0[wanted]));
             }
+            if !name.is_ascii() && self.0.iter().any(|wanted| folds_to(&name, wanted)) {
+                return Err(A::Error::custom("a name that only some readers take for another"));
+            }
         }
         Ok(found)
     }
+}
+
+/// Whether a reader that knows all of Unicode takes a name for this one: the long s for an S, the dotless i for an I.
+fn folds_to(name: &str, wanted: &str) -> bool {
+    [name.to_uppercase(), name.to_lowercase()].iter().any(|folded| folded.eq_ignore_ascii_case(wanted))
 }
 
 struct Elements(usize);

@@ -120,15 +120,65 @@ fn what_is_no_token_of_an_item_stays() {
 }
 
 #[test]
+fn what_items_are_relative_to_is_certain_at_the_top_alone() {
+    for (path, certain) in [
+        ("/cvad/manage/$batch", true),
+        ("/CVAD/manage/%24batch/", true),
+        ("/cvad/manage/Machines/$batch", false),
+        ("/citrix/orchestration/api/$batch", true),
+        ("/citrix/orchestration/api/techpreview/acme/site/$batch", true),
+        ("/citrix/orchestration/api/acme/site/Machines/x/$batch", false),
+        ("/monitorodata/$batch", false),
+        ("/cvad/manage/Machines", false),
+    ] {
+        assert_eq!(is_of_the_api(path), certain, "{path}");
+    }
+}
+
+#[test]
 fn each_operation_is_told_in_order() {
     let batch = read(
         r#"{"items":[{"Method":"POST","RelativeUrl":"Machines\/1\/$reboot"},
             {"relativeurl":"acme/site/me?x=\u00e4","METHOD":"get"},{"RelativeUrl":"about"}]}"#,
     );
     let batch = batch.ok().unwrap();
-    let operations: Vec<_> = batch.operations().collect();
+    let told = batch.operations().iter().map(|each| (each.method.as_str(), each.relative_url.as_str()));
+    let operations: Vec<_> = told.collect();
     let expected = [("POST", "Machines/1/$reboot"), ("get", "acme/site/me?x=ä"), ("GET", "about")];
     assert_eq!(operations, expected);
+}
+
+#[test]
+fn what_an_items_own_header_fields_say_of_it_is_told() {
+    for (fields, customers, misleads) in [
+        (
+            r#"[{"Name":"X-AdminCredential","Value":"Basic x"},{"Name":"Authorization","Value":"Bearer x"}]"#,
+            &[][..],
+            false,
+        ),
+        (r#"[{"Name":"citrix-customerid","Value":" Acme "}]"#, &["Acme"], false),
+        (
+            r#"[{"Name":" CUSTOMER","Value":"b"},{"Name":"Citrix-CustomerId","Value":"a"},{"Name":"Citrix-CustomerId","Value":""}]"#,
+            &["b", "a", ""],
+            false,
+        ),
+        (r#"[{"Name":"X-HTTP-Method-Override","Value":"DELETE"}]"#, &[], true),
+        (r#"[{"Name":"X-Original-URL","Value":"/x"}]"#, &[], true),
+        (r#"[{"Name":"host","Value":"other"}]"#, &[], true),
+        (r#"[{"Name":"citrix_customerid","Value":"b"}]"#, &[], true),
+        (r#"[{"Name":"a b","Value":"x"}]"#, &[], true),
+        (r#"[{"Name":"A\r\nX-HTTP-Method","Value":"DELETE"}]"#, &[], true),
+        (r#"[{"Name":"A","Value":"x\r\nX-HTTP-Method: DELETE"}]"#, &[], true),
+        (r#"[{"Name":"Citrix-CustomerId","Value":1}]"#, &[], true),
+    ] {
+        let batch = read(&with_headers(fields)).ok().unwrap();
+        let [operation] = batch.operations() else { panic!("{fields}") };
+        assert_eq!(
+            (&*operation.customers, operation.misleads),
+            (&*customers.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), misleads),
+            "{fields}"
+        );
+    }
 }
 
 #[test]
@@ -151,6 +201,9 @@ fn what_cannot_be_read_for_certain_is_refused() {
         r#"{"RelativeUrl":"a","relativeURL":"b"}"#,
         r#"{"RelativeUrl":"\ud800"}"#,
         r#"{"RelativeUrl":"a","Method":"GET","Method":"POST"}"#,
+        // To some readers a long s is an S, and a dotless i an I.
+        "{\"RelativeUrl\":\"a\",\"Headerſ\":[]}",
+        "{\"RelativeUrl\":\"a\",\"relatıveurl\":\"b\"}",
         r#"{"RelativeUrl":"a","Headers":{}}"#,
         r#"{"RelativeUrl":"a","Headers":[null]}"#,
         r#"{"RelativeUrl":"a","Headers":[],"Headers":[]}"#,
@@ -248,7 +301,7 @@ proptest! {
         match read(&write(false)) {
             Ok(batch) => {
                 prop_assert!(!doubled);
-                let told: Vec<_> = batch.operations().map(|(_, url)| url.to_owned()).collect();
+                let told: Vec<_> = batch.operations().iter().map(|each| each.relative_url.clone()).collect();
                 prop_assert_eq!(told, items.iter().map(|(url, ..)| url.clone()).collect::<Vec<_>>());
                 let left = filled_by(batch, &token);
                 prop_assert_eq!(&left, &write(true));

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use super::{COUNT, Report, file, network, secret};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{Caller, CertificateName, Credential, Mode, SecretHash, check_name};
+use crate::policy::Rules;
+use crate::policy::pattern::PathRules;
 
 /// The most callers of one gateway. Each has series of its own in the metrics, and the secret of each is compared
 /// with what a request shows.
@@ -18,6 +20,11 @@ const NETWORKS: &str = "[\"10.0.0.0/8\"]";
 const CERTIFICATE: &str = "\"CN=splunk\"";
 const METHODS: &str = "[\"GET\"]";
 const PATHS: &str = "[\"/systemlog/**\"]";
+const CUSTOMERS: &str = "[\"acme\"]";
+/// What `methods` may name: those that are forwarded (RFC 9110 section 9.3, RFC 5789), but for extensions, of which
+/// Citrix has none.
+const KNOWN_METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// Who comes in at an address, as far as it matters which address and under which name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +44,6 @@ pub(super) fn check(written: &[file::Caller], known: &[Credential], report: &mut
     }
     let mut callers: Vec<Caller> = Vec::new();
     for block in written.iter().take(MOST) {
-        refuse_unbuilt(block, report);
         let Some(caller) = check_one(block, known, report) else { continue };
         refuse_twin(block, &caller, &callers, report);
         callers.push(caller);
@@ -83,22 +89,23 @@ fn check_one(block: &file::Caller, known: &[Credential], report: &mut Report<'_>
     let secret = report.read(&block.secret_sha256, HASH, hash);
     let networks = report.read(&block.networks, NETWORKS, networks);
     let certificate = report.read(&block.client_certificate, CERTIFICATE, certificate);
-    let methods = report.read(&block.methods, METHODS, methods);
-    let paths = report.read(&block.paths, PATHS, |leaf| some(leaf.texts()?));
-    let customers = report.read(&block.customers, "[\"acme\"]", |leaf| customers(leaf, known));
+    let rules = rules(block, known, report);
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
     let caller = Caller {
         name: name?,
         secret,
         networks: networks.unwrap_or_default(),
         certificate,
-        methods: methods.unwrap_or_default(),
-        paths: paths.unwrap_or_default(),
-        customers: customers.unwrap_or_default(),
+        rules,
         max_concurrent: NonZeroUsize::new(report.whole(&block.max_concurrent, 0, 0..=*COUNT.end())),
         max_per_second: NonZeroU32::new(report.whole(&block.max_per_second, 0, 0..=u32::MAX)),
         mode: report.choice(&block.mode, &modes).unwrap_or(Mode::Enforce),
     };
+    if caller.mode == Mode::Observe {
+        let what =
+            "observe: what this caller's rules and limits do not allow is logged, counted and let through";
+        report.warn(format!("{}: {what}", block.mode.path));
+    }
     // A proof that was given and cannot be read is on the report; without it the caller would be another.
     let proven = caller.secret.is_some() || caller.certificate.is_some() || !caller.networks.is_empty();
     proven.then_some(caller)
@@ -112,21 +119,6 @@ pub(super) fn check_certificates(written: &[file::Caller], tls: Option<&file::Tl
     if let Some(block) = needed.filter(|_| !asked) {
         let what = format!("can never be shown: listen.tls has no client_ca to vouch for it ({CA})");
         report.wrong(&block.client_certificate, what, CERTIFICATE);
-    }
-}
-
-/// Keys that are known and do nothing yet.
-fn refuse_unbuilt(block: &file::Caller, report: &mut Report<'_>) {
-    for leaf in [&block.methods, &block.paths, &block.customers] {
-        report.refuse(leaf, "leave it out; the caller may do whatever the API client may");
-    }
-    for leaf in [&block.max_concurrent, &block.max_per_second] {
-        if leaf.value.as_ref().is_some_and(|value| value.as_integer() != Some(0)) {
-            report.refuse(leaf, "leave it out or set 0; the caller has no limit of its own");
-        }
-    }
-    if block.mode.value.as_ref().is_some_and(|value| value.as_str() != Some("enforce")) {
-        report.refuse(&block.mode, "leave it out; there are no rules to observe");
     }
 }
 
@@ -180,23 +172,46 @@ fn certificate(leaf: &Leaf) -> Checked<CertificateName> {
     Ok(CertificateName::new(text))
 }
 
-fn methods(leaf: &Leaf) -> Checked<Vec<Method>> {
-    let method = |text: &String| {
-        let upper = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-        let method = Method::from_bytes(text.as_bytes()).ok().filter(|_| upper);
-        method.ok_or_else(|| format!("{} is not a method in capital letters", shown(text)))
-    };
-    some(leaf.text_or_texts()?)?.iter().map(method).collect()
+/// What the caller may do. Mistaken elements are left out, which is on the report then.
+fn rules(block: &file::Caller, known: &[Credential], report: &mut Report<'_>) -> Rules {
+    let methods = each(&block.methods, METHODS, report, method);
+    let patterns = each(&block.paths, PATHS, report, |text| {
+        let wrong = |(_, why)| format!("{} is no pattern of paths: {why}", shown(text));
+        PathRules::new([text]).map(|_| text.to_owned()).map_err(wrong)
+    });
+    let customers = each(&block.customers, CUSTOMERS, report, |text| customer(text, known));
+    // Each of them was read above.
+    let paths = PathRules::new(patterns.iter().map(String::as_str)).unwrap_or_default();
+    Rules::new(methods, paths, customers)
 }
 
-fn customers(leaf: &Leaf, known: &[Credential]) -> Checked<Vec<String>> {
-    let customers = some(leaf.text_or_texts()?)?;
+/// The elements of a list, each judged by itself, so that all mistakes are told.
+fn each<T>(
+    leaf: &Leaf,
+    example: &str,
+    report: &mut Report<'_>,
+    parse: impl Fn(&str) -> Checked<T>,
+) -> Vec<T> {
+    let texts = report.read(leaf, example, |leaf| some(leaf.text_or_texts()?)).unwrap_or_default();
+    let parsed =
+        texts.iter().filter_map(|text| parse(text).map_err(|what| report.wrong(leaf, what, example)).ok());
+    parsed.collect()
+}
+
+fn method(text: &str) -> Checked<Method> {
+    let known = KNOWN_METHODS.iter().find(|method| method.as_str() == text).cloned();
+    known.ok_or_else(|| {
+        let names = KNOWN_METHODS.map(|method| method.to_string()).join(", ");
+        format!("{} is none of the methods that are forwarded: {names}", shown(text))
+    })
+}
+
+fn customer(text: &str, known: &[Credential]) -> Checked<Box<str>> {
     // Without any, their own mistakes are on the report.
-    let stranger =
-        customers.iter().find(|id| !known.iter().any(|one| one.customer().eq_ignore_ascii_case(id)));
-    match stranger {
-        Some(id) if !known.is_empty() => Err(format!("{} is no customer of this gateway", shown(id))),
-        _ => Ok(customers),
+    if known.is_empty() || known.iter().any(|one| one.customer().eq_ignore_ascii_case(text)) {
+        Ok(text.into())
+    } else {
+        Err(format!("{} is no customer of this gateway", shown(text)))
     }
 }
 

@@ -17,7 +17,7 @@ fn what_was_seen_becomes_a_block_that_can_be_pasted() {
     seen.record("GET", "/monitorodata\\Applications", "acme");
     let expected = r#"# From 203 requests of this caller.
 # 1 of them no rule can allow: the path has a backslash, which some servers take for a slash.
-# Copy secret_sha256, networks and client_certificate from the present block.
+# Copy secret_sha256, networks, client_certificate and limits from the present block.
 [[caller]]
 name = "night \"watch\\man\u001b"
 methods = [

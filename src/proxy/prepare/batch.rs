@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::places::{Place, Places};
 use crate::proxy::Shared;
+use crate::proxy::admit::Policy;
 use crate::wire::link_rewrite::forget_bytes;
 
 /// Bytes of a batch at most. Items have some hundred.
@@ -40,16 +41,37 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Reads the body of a batch.
+/// Reads the body of a batch, whose items are judged like requests of their own.
 ///
 /// # Errors
-/// When it is larger than a batch may be, encoded, or none; when it does not come; when too much is held already.
+/// When it is larger than a batch may be, encoded, or none; when it does not come; when too much is held already; when
+/// an item is outside of the caller's rules.
 pub(in crate::proxy) async fn read_batch(
     request: &mut UpstreamRequest<'_>,
     shared: &Shared,
     exchange: &mut Exchange,
 ) -> Result<(), Failure> {
+    let read = read(request, shared, exchange).await;
+    if let Some(policy) = request.policy.take().filter(Policy::awaits_items) {
+        match &read {
+            Ok(()) => exchange.audit_admission(policy.customer()),
+            Err(failure) => exchange.audit_refusal(failure),
+        }
+    }
+    read
+}
+
+async fn read(
+    request: &mut UpstreamRequest<'_>,
+    shared: &Shared,
+    exchange: &mut Exchange,
+) -> Result<(), Failure> {
     refuse_encoded(&request.headers)?;
+    if let Some(policy) = &request.policy
+        && !is_in_utf8(&request.headers)
+    {
+        policy.refuse_unreadable(exchange)?;
+    }
     // All of it will be at hand.
     request.body.keep(0);
     let began = Instant::now();
@@ -57,6 +79,9 @@ pub(in crate::proxy) async fn read_batch(
     // The caller's time, not ours.
     exchange.waited += began.elapsed();
     let batch = Batch::read(&read?).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    if let Some(policy) = &request.policy {
+        policy.judge_items(batch.operations(), exchange)?;
+    }
     forget_bytes(&mut request.headers);
     request.headers.remove(TRANSFER_ENCODING);
     request.body = CallerBody::to_fill();
@@ -71,6 +96,20 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), Failure> {
     }
     let detail = "a $batch request is read for the tokens in its items; send it without Content-Encoding";
     Err(Failure::new(Reason::BadRequest, detail))
+}
+
+/// Whether no other charset is claimed: in UTF-7, letters stand for other letters, and the items would be others.
+fn is_in_utf8(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
+    let plain = types.next().is_none_or(|text| {
+        let text = String::from_utf8_lossy(&text);
+        let mut charsets = text.split(';').skip(1).filter(|parameter| parameter.contains("charset"));
+        charsets.all(|parameter| {
+            let value = parameter.split_once('=').map_or("", |(_, value)| value);
+            value.trim().trim_matches('"') == "utf-8"
+        })
+    });
+    plain && types.next().is_none()
 }
 
 async fn read_whole(body: &mut CallerBody, held: &Arc<Places>) -> Result<Bytes, Failure> {

@@ -1,7 +1,10 @@
 //! `[[caller]]` and `[insecure]`: who may come in.
 
+use std::num::{NonZeroU32, NonZeroUsize};
+
 use super::*;
 use crate::config::{CertificateName, Mode, SecretHash};
+use crate::policy::{Outside, Verdict};
 
 const HASH: &str = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
 
@@ -25,7 +28,7 @@ fn a_caller_has_a_name_and_shows_a_secret_or_comes_from_a_network() {
     assert_eq!(networks, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
     assert!(callers[1].secret.is_none() && callers[1].shows_nothing() && !callers[0].shows_nothing());
     let all = &callers[2];
-    assert!(all.methods.is_empty() && all.paths.is_empty() && all.customers.is_empty());
+    assert!(all.rules.are_empty());
     assert_eq!(all.mode, Mode::Enforce);
     assert_eq!((callers[2].max_concurrent, callers[2].max_per_second), (None, None));
 }
@@ -89,31 +92,70 @@ fn callers_can_be_told_apart() {
 }
 
 #[test]
-fn rules_of_callers_are_checked_and_not_built() {
-    for (keys, why) in [
-        ("methods = ['GET', 'PATCH']", None),
-        ("methods = 'GET'", None),
-        ("methods = []", Some("is an empty list")),
-        ("methods = ['get']", Some("\"get\" is not a method in capital letters")),
-        ("methods = ['G T']", Some("is not a method")),
-        ("paths = ['/systemlog/**']", None),
-        ("paths = []", Some("is an empty list")),
-        ("paths = 1", Some("1 is not a list of strings")),
-        ("customers = ['acme', 'ACME']", None),
-        ("customers = ['contoso']", Some("\"contoso\" is no customer of this gateway")),
-        ("max_concurrent = 1", None),
-        ("max_concurrent = -1", Some("is not between 0 and")),
-        ("max_per_second = 1", None),
-        ("max_per_second = '1'", Some("is not a whole number")),
-        ("mode = 'observe'", None),
-        ("mode = 'watch'", Some("is none of enforce, observe")),
+fn a_caller_may_do_what_its_rules_say() {
+    let text = with_secret("a", "s")
+        + "methods = ['GET', 'PATCH']\npaths = ['/systemlog/**', '/a b/*']\ncustomers = ['ACME']\n\
+           max_concurrent = 3\nmax_per_second = 20\nmode = 'enforce'";
+    let config = good(&text);
+    let caller = &config.live.callers[0];
+    for (method, path, customer, verdict) in [
+        ("GET", "/systemlog/records", "acme", Verdict::Allowed),
+        ("PATCH", "/a%20b/c", "Acme", Verdict::Allowed),
+        ("POST", "/systemlog", "acme", Verdict::Denied(Outside::Methods)),
+        ("GET", "/monitorodata", "acme", Verdict::Denied(Outside::Paths)),
+        ("GET", "/systemlog", "contoso", Verdict::Denied(Outside::Customers)),
     ] {
-        let text = block(&format!("name = 'a'\nsecret_sha256 = '{HASH}'\n{keys}"));
-        let problems = read(&text).expect_err(&text);
-        let told = printed(&problems);
-        assert!(told.contains("not built yet: leave "), "{text}\n{told}");
-        assert_eq!(problems.len(), if why.is_some() { 2 } else { 1 }, "{text}\n{told}");
-        assert!(told.contains(why.unwrap_or_default()), "{text}\n{told}");
+        assert_eq!(caller.rules.verdict(method, path, customer), verdict, "{method} {path} {customer}");
+    }
+    assert_eq!(caller.max_concurrent.map(NonZeroUsize::get), Some(3));
+    assert_eq!(caller.max_per_second.map(NonZeroU32::get), Some(20));
+    assert_eq!((caller.mode, config.warnings.len()), (Mode::Enforce, 0));
+    for one in ["methods = 'GET'", "paths = '/a'", "customers = 'acme'"] {
+        assert!(!good(&(with_secret("a", "s") + one)).live.callers[0].rules.are_empty(), "{one}");
+    }
+}
+
+#[test]
+fn rules_that_are_only_observed_are_warned_about() {
+    let config = good(&(with_secret("a", "s") + "mode = 'observe'"));
+    assert_eq!(config.live.callers[0].mode, Mode::Observe);
+    assert!(config.warnings[0].starts_with("caller[0].mode: observe: "), "{:?}", config.warnings);
+}
+
+#[test]
+fn every_mistake_in_the_rules_is_told() {
+    for (keys, told) in [
+        ("methods = []", &["methods: is an empty list"][..]),
+        ("methods = ['get', 'GET', 'TRACE']", &["\"get\" is none of the methods", "\"TRACE\" is none of"]),
+        ("methods = ['BREW']", &["methods: \"BREW\" is none of the methods that are forwarded: GET, HEAD, "]),
+        ("paths = []", &["paths: is an empty list"]),
+        ("paths = 1", &["1 is neither a string nor a list"]),
+        (
+            "paths = ['a', '/ok', '/a**', '/a/../b', '/%61']",
+            &[
+                "paths: \"a\" is no pattern of paths: it does not begin with a slash; for example: \
+                 paths = [\"/systemlog/**\"]",
+                "\"/a**\" is no pattern of paths: ** stands for whole segments",
+                "\"/a/../b\" is no pattern of paths: no path can match it",
+                "\"/%61\" is no pattern of paths: it has '%'",
+            ],
+        ),
+        (
+            "customers = ['contoso', 'acme', 'x']",
+            &["\"contoso\" is no customer of this gateway", "\"x\" is no"],
+        ),
+        ("customers = []", &["customers: is an empty list"]),
+        ("max_concurrent = -1", &["is not between 0 and"]),
+        ("max_per_second = '1'", &["is not a whole number"]),
+        ("mode = 'watch'", &["is none of enforce, observe"]),
+        ("methods = ['x']\npaths = ['y']", &["caller[0].methods: \"x\"", "caller[0].paths: \"y\""]),
+    ] {
+        let problems = read(&(with_secret("a", "s") + keys)).expect_err(keys);
+        let all = printed(&problems);
+        assert_eq!(problems.len(), told.len(), "{keys}\n{all}");
+        for told in told {
+            assert!(all.contains(told), "{keys}\n{all}");
+        }
     }
 }
 

@@ -1,0 +1,199 @@
+//! What a caller's rules and limits say to its request (design 3.1).
+
+use http::Method;
+use tokio::time::Instant;
+
+use crate::callers::usage::Usage;
+use crate::citrix::batch::Operation;
+use crate::config::{Caller, Mode};
+use crate::error::{Failure, Reason};
+use crate::exchange::Exchange;
+use crate::policy::batch::{base_of, judge_items};
+use crate::policy::path::Unjudgeable;
+use crate::policy::rate::TooMuch;
+use crate::policy::{Outside, Verdict};
+use crate::proxy::queue::COME_BACK;
+use crate::snapshot::Snapshot;
+
+/// The same whether there is no such customer, or the caller may not use it: it shall not find out which there are.
+pub(super) const OTHER_CUSTOMER: &str =
+    "the gateway has no credential for the customer that is meant, or none that this caller may use";
+
+/// What a caller may do, for as long as its request is not wholly judged.
+pub(in crate::proxy) struct Policy<'s> {
+    caller: &'s Caller,
+    usage: &'s Usage,
+    customer: &'s str,
+    /// What the items of a batch are relative to, if that is where the caller's path leads.
+    base: Option<Box<str>>,
+}
+
+/// Judges a request by its method, its path as it is today, and its customer, and takes it into account. What is left
+/// to be judged is in its body.
+///
+/// # Errors
+/// When it is outside of the caller's rules, or the caller has reached a limit of its own; in `mode = "observe"` both
+/// are only told.
+pub(super) fn check<'s>(
+    snapshot: &'s Snapshot,
+    method: &Method,
+    path: &str,
+    customer: &'s str,
+    has_body: bool,
+    exchange: &mut Exchange,
+) -> Result<Option<Policy<'s>>, Failure> {
+    let Some((caller, usage)) = exchange.caller.and_then(|number| snapshot.caller(number)) else {
+        return Ok(None);
+    };
+    let mut policy = Policy { caller, usage, customer, base: None };
+    if policy.observes() {
+        usage.observations.record(method.as_str(), path, customer);
+    }
+    let verdict = caller.rules.verdict(method.as_str(), path, customer);
+    policy.settle(verdict, "", exchange)?;
+    policy.enter(exchange)?;
+    if caller.rules.are_empty() && !policy.observes() {
+        return Ok(None);
+    }
+    // A batch without a body has no items.
+    policy.base = base_of(path).filter(|_| has_body).map(Box::from);
+    Ok(Some(policy))
+}
+
+impl Policy<'_> {
+    /// Whether it is a batch, whose items are yet to be judged.
+    pub(in crate::proxy) fn awaits_items(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// For whom the request is.
+    pub(in crate::proxy) fn customer(&self) -> &str {
+        self.customer
+    }
+
+    /// A request with a body is about to leave to `leaving`. If that is a batch, its items have to be judged;
+    /// `readable` is whether they will be.
+    ///
+    /// # Errors
+    /// When it is a batch of which nobody can tell the items.
+    pub(in crate::proxy) fn expect_items(
+        &mut self,
+        leaving: &str,
+        readable: bool,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        // A route may make a batch of what the caller's path does not show to be one.
+        let is_batch = readable || self.base.is_some() || base_of(leaving).is_some();
+        if !is_batch || (readable && self.base.is_some()) {
+            return Ok(());
+        }
+        self.refuse_unreadable(exchange)?;
+        if self.base.take().is_some() {
+            exchange.audit_admission(self.customer);
+        }
+        Ok(())
+    }
+
+    /// The items of a batch cannot be told.
+    ///
+    /// # Errors
+    /// Unless nothing is enforced, or there is no rule.
+    pub(in crate::proxy) fn refuse_unreadable(&self, exchange: &Exchange) -> Result<(), Failure> {
+        if self.observes() {
+            self.usage.observations.record_unjudgeable(Unjudgeable::UnreadableBatch);
+        }
+        if self.caller.rules.are_empty() {
+            return Ok(());
+        }
+        self.settle(Verdict::Unjudgeable(Unjudgeable::UnreadableBatch), "", exchange)
+    }
+
+    /// Judges each item of a batch like a request of its own.
+    ///
+    /// # Errors
+    /// When one is outside of the caller's rules; in `mode = "observe"` the first such is told.
+    pub(in crate::proxy) fn judge_items(
+        &self,
+        items: &[Operation],
+        exchange: &Exchange,
+    ) -> Result<(), Failure> {
+        let Some(base) = self.base.as_deref() else { return Ok(()) };
+        if self.observes() {
+            for item in items {
+                self.usage.observations.record_item(base, &item.method, &item.relative_url, self.customer);
+            }
+        }
+        let verdicts = items.iter().map(|item| self.judge_item(base, item));
+        match verdicts.enumerate().find(|(_, verdict)| *verdict != Verdict::Allowed) {
+            None => Ok(()),
+            Some((number, verdict)) => {
+                let which = format!("item {number} of the batch, counted from 0: ");
+                self.settle(verdict, &which, exchange)
+            }
+        }
+    }
+
+    fn judge_item(&self, base: &str, item: &Operation) -> Verdict {
+        let rules = &self.caller.rules;
+        if rules.are_empty() {
+            return Verdict::Allowed;
+        }
+        let is_other = |named: &String| !named.eq_ignore_ascii_case(self.customer);
+        if item.customers.iter().any(is_other) {
+            return Verdict::Denied(Outside::Customers);
+        }
+        if item.misleads {
+            return Verdict::Unjudgeable(Unjudgeable::MisleadingField);
+        }
+        judge_items(rules, base, self.customer, [(&*item.method, &*item.relative_url)])
+    }
+
+    fn observes(&self) -> bool {
+        self.caller.mode == Mode::Observe
+    }
+
+    /// Takes up what the caller's own limits leave, until the exchange is over.
+    fn enter(&self, exchange: &mut Exchange) -> Result<(), Failure> {
+        match self.usage.limits.enter(Instant::now()) {
+            Ok(place) => {
+                exchange.caller_place = place;
+                Ok(())
+            }
+            Err(too_much) => {
+                let wait = match too_much {
+                    TooMuch::AtOnce(_) => COME_BACK,
+                    TooMuch::PerSecond(wait) => wait,
+                };
+                let failure = Failure::new(Reason::Overloaded, too_much.to_string());
+                self.enforce(failure.because(too_much).retry_after(wait), exchange)
+            }
+        }
+    }
+
+    /// Refuses what is not allowed. `which` says what of the request is meant, if not all of it.
+    fn settle(&self, verdict: Verdict, which: &str, exchange: &Exchange) -> Result<(), Failure> {
+        let (reason, why) = match verdict {
+            Verdict::Allowed => return Ok(()),
+            Verdict::Denied(outside) => {
+                let (reason, told) = match outside {
+                    Outside::Customers => (Reason::CustomerForbidden, OTHER_CUSTOMER.to_owned()),
+                    Outside::Methods | Outside::Paths => (Reason::CallerForbidden, outside.to_string()),
+                };
+                let failure = Failure::new(reason, format!("{which}{told}"));
+                return self.enforce(failure.because(format!("{which}{outside}")), exchange);
+            }
+            Verdict::Unjudgeable(why) if why.is_malformed() => (Reason::BadRequest, why),
+            Verdict::Unjudgeable(why) => (Reason::CallerForbidden, why),
+        };
+        let detail = format!("{which}{why}; this caller's rules cannot be held to it");
+        self.enforce(Failure::new(reason, detail).because(format!("{which}{why}")), exchange)
+    }
+
+    fn enforce(&self, refusal: Failure, exchange: &Exchange) -> Result<(), Failure> {
+        if self.observes() {
+            exchange.would_deny(self.customer, &refusal);
+            return Ok(());
+        }
+        Err(refusal)
+    }
+}

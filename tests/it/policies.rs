@@ -1,0 +1,362 @@
+//! What callers may do, and how much of it (design 3.1): methods, paths, customers and limits of their own, enforced
+//! or observed.
+
+mod batches;
+mod observed;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use citrix_auth_proxy::policy::path::Unjudgeable;
+use http::Request;
+use http::uri::PathAndQuery;
+
+use crate::corpus::properties::servers::first_outside;
+use crate::harness::{Cloud, Gateway, Message, OK, Plan, SITE, Upstream, eventually, get_with, soon};
+
+#[path = "../../src/policy/tests/table.rs"]
+mod table;
+
+/// A caller whose secret is its name.
+fn block(name: &str, rules: &str) -> String {
+    let hash: String =
+        digest(&SHA256, name.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{rules}\n")
+}
+
+fn key(name: &str) -> String {
+    format!("X-Api-Key: {name}\r\n")
+}
+
+/// A gateway that need not ask for the site.
+fn in_front_of(upstream: &Upstream, blocks: &str) -> Plan {
+    Gateway::in_front_of(upstream).set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE).with(blocks)
+}
+
+async fn ask(gateway: &Gateway, name: &str, line: &str, fields: &str) -> Message {
+    let end = "Connection: close\r\n";
+    gateway.raw(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{end}{}{fields}\r\n", key(name))).await
+}
+
+/// One caller for each rule of the table.
+fn callers_of_the_table() -> String {
+    let caller = |(number, rule)| block(&format!("rule{number}"), &format!("paths = [{rule:?}]"));
+    table::RULES.iter().enumerate().map(caller).collect()
+}
+
+/// Asserts that what came is inside the rule at every kind of server; whether something came.
+async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
+    let came = upstream.requests_so_far().await;
+    for request in &came {
+        let line = request.line();
+        let target = line.split(' ').nth(1).unwrap();
+        let path = target.split('?').next().unwrap();
+        assert_eq!(first_outside(&[rule], path), None, "{sent} arrived as {target} under {rule}");
+    }
+    !came.is_empty()
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = in_front_of(&upstream, &callers_of_the_table()).start().await;
+    let mut refused = 0;
+    for (number, rule) in table::RULES.iter().enumerate() {
+        let name = format!("rule{number}");
+        for (path, signs) in table::JUDGED {
+            let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
+            let arrived = is_inside(&upstream, rule, path).await;
+            let expected = signs.as_bytes()[number] == b'+';
+            assert_eq!(arrived, expected, "{path} under {rule}");
+            if !expected {
+                answer.problem(403, "caller_forbidden");
+            }
+        }
+        for (path, why) in table::UNJUDGEABLE {
+            let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
+            let arrived = is_inside(&upstream, rule, path).await;
+            if path.contains('?') {
+                // On the wire that is a query.
+                assert_eq!(arrived, [0, 3, 5].contains(&number), "{path} under {rule}");
+                continue;
+            }
+            assert!(!arrived, "{path} under {rule}");
+            let status = answer.status();
+            assert!(if why.is_malformed() { status == 400 } else { status == 403 }, "{path}: {status}");
+            refused += 1;
+        }
+    }
+    assert!(table::JUDGED.len() + refused / table::RULES.len() > 120, "{refused}");
+}
+
+#[tokio::test]
+async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
+    let cloud = Cloud::start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud)
+        .set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
+        .with(&callers_of_the_table())
+        .start()
+        .await;
+    let mut admitted = 0;
+    for (number, rule) in table::RULES.iter().enumerate() {
+        let name = format!("rule{number}");
+        let covered = table::JUDGED.iter().map(|(path, signs)| (*path, signs.as_bytes()[number] == b'+'));
+        let others = table::UNJUDGEABLE.iter().filter(|(path, _)| !path.contains('?'));
+        for (path, expected) in covered.chain(others.map(|(path, _)| (*path, false))) {
+            ask(&gateway, &name, &format!("GET {path}"), "").await;
+            let came = cloud.emulator.stats().requests - admitted;
+            assert!(came <= u64::from(expected), "{path} under {rule}");
+            admitted += came;
+        }
+    }
+    assert!(admitted > 100, "{admitted}");
+}
+
+#[tokio::test]
+async fn over_http2_spellings_are_judged_alike() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = in_front_of(&upstream, &callers_of_the_table()).start().await;
+    let mut http2 = gateway.http2().await;
+    let judged = table::JUDGED.iter().map(|(path, signs)| (*path, Some(*signs)));
+    let unjudgeable = table::UNJUDGEABLE.iter().map(|(path, _)| (*path, None));
+    let mut sent = 0;
+    for (path, signs) in judged.chain(unjudgeable) {
+        // What the client cannot write, queries, and fragments, which it drops.
+        if path.contains(['?', '#']) || !path.starts_with('/') || PathAndQuery::try_from(path).is_err() {
+            continue;
+        }
+        for (number, rule) in table::RULES.iter().enumerate() {
+            let uri = http::Uri::builder().scheme("http").authority("localhost").path_and_query(path).build();
+            let request = Request::get(uri.unwrap()).header("x-api-key", format!("rule{number}"));
+            let (answer, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+            let status = soon(answer).await.unwrap().status();
+            let expected = signs.is_some_and(|signs| signs.as_bytes()[number] == b'+');
+            assert_eq!(is_inside(&upstream, rule, path).await, expected, "{path} under {rule}");
+            assert!(expected || matches!(status.as_u16(), 400 | 403), "{path} under {rule}: {status}");
+            sent += 1;
+        }
+    }
+    assert!(sent > 6 * 120, "{sent}");
+}
+
+#[tokio::test]
+async fn without_rules_every_spelling_that_is_a_request_goes_on() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway =
+        in_front_of(&upstream, &(block("free", "") + &block("bound", "methods = ['GET']"))).start().await;
+    for path in
+        ["/cvad/manage/Machines/../x", "/cvad//manage", "/x;y", "/monitorodata\\Applications", "/a%2Fb"]
+    {
+        let answer = ask(&gateway, "free", &format!("GET {path}"), "").await;
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(upstream.request().await.line(), format!("GET {path} HTTP/1.1"));
+        // Any rule will do: such a path could hide a customer, or a batch.
+        ask(&gateway, "bound", &format!("GET {path}"), "").await.problem(403, "caller_forbidden");
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
+    let upstream = Upstream::answering(OK).await;
+    let rules =
+        "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
+    let gateway = in_front_of(&upstream, &block("a", rules)).start().await;
+    for (line, fields, status, reason, told) in [
+        (
+            "POST /monitorodata",
+            "Content-Length: 0\r\n",
+            403,
+            "caller_forbidden",
+            "may not use this method (methods)",
+        ),
+        ("HEAD2 /monitorodata", "", 403, "caller_forbidden", "may not use this method (methods)"),
+        ("GET /cvad/manage/me", "", 403, "caller_forbidden", "may not use this path (paths)"),
+        (
+            "GET /MonitorOData/x",
+            "",
+            403,
+            "caller_forbidden",
+            "differs in letter case from what the caller may use",
+        ),
+        ("GET /monitorodata/%78/../y", "", 403, "caller_forbidden", "a segment of dots"),
+        ("GET /monitorodata/%zz", "", 400, "bad_request", "an invalid percent escape"),
+        (
+            "GET /monitorodata",
+            "Citrix-CustomerId: contoso\r\n",
+            403,
+            "customer_forbidden",
+            "none that this caller may use",
+        ),
+        // What is true without rules stays so.
+        ("TRACE /monitorodata", "", 400, "bad_request", "is not forwarded"),
+        ("GET /direct/contoso/x", "", 404, "no_route", "no route"),
+        ("GET /classic/registry/contoso/x", "", 403, "customer_forbidden", "no credential"),
+    ] {
+        let problem = ask(&gateway, "a", line, fields).await.problem(status, reason);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(told) && !detail.contains("s3cret"), "{line}: {detail}");
+    }
+    upstream.got_nothing().await;
+    for line in ["GET /monitorodata/Machines?$filter=a/../b", "OPTIONS /s3cret", "GET /monitorodata"] {
+        assert_eq!(ask(&gateway, "a", line, "").await.status(), 200, "{line}");
+        assert!(upstream.request().await.line().starts_with(line));
+    }
+}
+
+#[tokio::test]
+async fn design_4_3_rules_judge_the_address_of_today_with_its_prefix() {
+    let upstream = Upstream::answering(OK).await;
+    let route = format!("[[route]]\nprefix = '/reports'\nupstream = '{}/cvad/manage'\n", upstream.url());
+    let blocks = block("odata", "paths = ['/monitorodata/**']")
+        + &block("daas", "paths = ['/cvad/manage/Machines/**']")
+        + &block("old", "paths = ['/cvadapis/**', '/Citrix/**']")
+        + &block("reports", "paths = ['/reports/*']")
+        + &route;
+    let gateway = in_front_of(&upstream, &blocks).start().await;
+    let (odata, daas) = ("/Citrix/Monitor/OData/v4/Data/Machines", format!("/cvadapis/{SITE}/Machines/1"));
+    for (name, path, arrives) in [
+        ("odata", odata, Some("/monitorodata/Machines")),
+        ("odata", &daas, None),
+        ("daas", &daas, Some("/cvad/manage/Machines/1")),
+        ("daas", &format!("/citrix/orchestration/api/acme/{SITE}/Machines"), Some("/cvad/manage/Machines")),
+        ("daas", &format!("/citrix/orchestration/api/acme/{SITE}/Catalogs"), None),
+        ("daas", &format!("/cvadapis/{SITE}/Machines/../Catalogs"), None),
+        ("daas", "/reports/Machines/1", None),
+        ("daas", "/region/eu/cvad/manage/Machines", None),
+        ("old", odata, None),
+        ("old", &daas, None),
+        ("reports", "/reports/Machines", Some("/cvad/manage/Machines")),
+        ("reports", "/cvad/manage/Machines", None),
+    ] {
+        let answer = ask(&gateway, name, &format!("GET {path}"), "").await;
+        match arrives {
+            Some(target) => {
+                assert_eq!(answer.status(), 200, "{name} {path}");
+                assert_eq!(upstream.request().await.line(), format!("GET {target} HTTP/1.1"));
+            }
+            None => drop(answer.problem(403, "caller_forbidden")),
+        }
+    }
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
+    let upstream = Upstream::answering(OK).await;
+    let logins = crate::harness::Logins::given().await;
+    let customer = |id: &str, more: &str| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
+             api_url = '{}'\ntoken_url = '{}'\ninstance_id = ''\n{more}\n",
+            upstream.url(),
+            logins.url()
+        )
+    };
+    let blocks = customer("acme", "default = true")
+        + &customer("contoso", "")
+        + &block("a", "customers = ['ACME']")
+        + &block("c", "customers = ['contoso']")
+        + &block("all", "");
+    let gateway = Gateway::for_customers(&blocks).set("SECRET", "s").start().await;
+    let named = |id: &str| format!("Citrix-CustomerId: {id}\r\n");
+    for (name, path, fields) in [
+        ("a", "/x", String::new()),
+        ("a", "/x", named("Acme")),
+        ("a", "/catalogservice/acme/x", String::new()),
+        ("c", "/x", named("contoso")),
+        ("c", "/x", "Customer: contoso\r\n".to_owned()),
+        ("all", "/x", named("contoso")),
+    ] {
+        assert_eq!(ask(&gateway, name, &format!("GET {path}"), &fields).await.status(), 200, "{name} {path}");
+        upstream.request().await;
+    }
+    let mut told = Vec::new();
+    for (name, path, fields) in [
+        ("a", "/x", named("contoso")),
+        // There is no such customer.
+        ("a", "/x", named("fabrikam")),
+        ("a", "/x", "Customer: contoso\r\n".to_owned()),
+        ("a", "/catalogservice/contoso/x", String::new()),
+        ("a", "/citrix/orchestration/api/contoso/site/x", String::new()),
+        // The default.
+        ("c", "/x", String::new()),
+        ("c", "/catalogservice/acme/x", String::new()),
+    ] {
+        let problem =
+            ask(&gateway, name, &format!("GET {path}"), &fields).await.problem(403, "customer_forbidden");
+        told.push((problem["title"].clone(), problem["detail"].clone()));
+    }
+    // Escapes hide no customer.
+    for path in ["/catalogservice/%63ontoso/x", "/%63atalogservice/contoso/x"] {
+        ask(&gateway, "a", &format!("GET {path}"), "").await.problem(403, "customer_forbidden");
+    }
+    told.dedup();
+    assert_eq!(told.len(), 1, "{told:?}");
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
+    let upstream = Upstream::by_hand().await;
+    let blocks = block("a", "max_concurrent = 2") + &block("b", "max_concurrent = 1");
+    let gateway = in_front_of(&upstream, &blocks).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2").start().await;
+    let mut waiting = Vec::new();
+    for name in ["a", "a", "b"] {
+        let mut caller = gateway.connect().await;
+        caller.write(get_with("/x", &key(name))).await;
+        let mut served = upstream.connection().await;
+        served.request().await;
+        waiting.push((caller, served));
+    }
+    for name in ["a", "b"] {
+        let answer = ask(&gateway, name, "GET /x", "").await;
+        let problem = answer.problem(503, "overloaded");
+        assert!(problem["detail"].as_str().unwrap().contains("(max_concurrent)"), "{problem}");
+        assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
+    }
+    assert!(gateway.metrics().await.contains(r#"errors_total{reason="overloaded"} 2"#));
+    // Until the last byte was read.
+    let (mut first, mut served) = waiting.remove(0);
+    served.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{").await;
+    assert_eq!(first.head().await.status(), 200);
+    ask(&gateway, "a", "GET /x", "").await.problem(503, "overloaded");
+    served.write("}").await;
+    first.rest().await;
+    // Or until the caller leaves.
+    let (second, mut left) = waiting.remove(0);
+    drop(second);
+    left.rest().await;
+    for _ in 0..2 {
+        let mut caller = gateway.connect().await;
+        caller.write(get_with("/x", &key("a"))).await;
+        let mut served = upstream.connection().await;
+        served.request().await;
+        waiting.push((caller, served));
+    }
+    ask(&gateway, "a", "GET /x", "").await.problem(503, "overloaded");
+}
+
+#[tokio::test]
+async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = in_front_of(&upstream, &(block("a", "max_per_second = 1") + &block("b", ""))).start().await;
+    let mut wire = gateway.connect().await;
+    let request = format!("GET /x HTTP/1.1\r\nHost: localhost\r\n{}\r\n", key("a"));
+    // All at once; it would take four seconds for all to be let in.
+    wire.write(request.repeat(5)).await;
+    let mut refused = 0;
+    for number in 0..5 {
+        let answer = wire.answer().await;
+        if answer.status() == 200 {
+            continue;
+        }
+        assert!(number > 0, "the first comes in");
+        let problem = answer.problem(503, "overloaded");
+        assert!(problem["detail"].as_str().unwrap().contains("(max_per_second)"), "{problem}");
+        assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
+        refused += 1;
+    }
+    assert!(refused > 0);
+    assert_eq!(ask(&gateway, "b", "GET /x", "").await.status(), 200, "somebody else");
+    // What its rules refuse spends nothing.
+    eventually("a second is over", || async { ask(&gateway, "a", "GET /x", "").await.status() == 200 }).await;
+}
