@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::{join_all, select_all};
-use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,7 +18,8 @@ use tracing_appender::non_blocking::ErrorCounter;
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{BindAddress, Boot, Config, Credential, Live};
-use crate::http_client::{self, SetupError};
+use crate::dial::Way;
+use crate::http_client::Client;
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
@@ -63,9 +63,6 @@ pub enum StartError {
     /// An upstream no certificate can be for.
     #[error(transparent)]
     Upstream(#[from] BadHost),
-    /// The client for token requests and the like.
-    #[error(transparent)]
-    HttpClient(#[from] SetupError),
     /// A metric registered twice: a mistake of ours.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -120,16 +117,16 @@ impl App {
             .and_then(TcpListener::from_std)
             .map_err(|error| StartError::Admin(boot.admin.address, error))?;
         let addresses = addresses(&boot, &bound, &admin_listener)?;
-        let upstream_tls = tls::upstream_config(&live.upstream)?;
+        let way = Way::new(tls::upstream_config(&live.upstream)?, live.upstream.egress.clone());
 
         let metrics = Metrics::new(boot.workers.get())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
         let slots: Vec<Arc<Slot>> = live.credentials.iter().map(|_| Arc::new(Slot::new())).collect();
         let sites: Vec<Arc<site::slot::Slot>> = live.credentials.iter().map(|_| Arc::default()).collect();
-        let keepers = keepers(&live, &slots, &upstream_tls, clock, &metrics)?;
-        let agents = agents(&live, &slots, &sites, &upstream_tls, clock)?;
-        let spans = Spans::start(&metrics, &upstream_tls, clock)?;
+        let keepers = keepers(&live, &slots, &way, clock, &metrics)?;
+        let agents = agents(&live, &slots, &sites, &way, clock);
+        let spans = Spans::start(&metrics, way.tls(), clock)?;
         let shared = Arc::new(Shared {
             published: ArcSwap::from_pointee(Published::new(live, slots, sites)?),
             metrics,
@@ -144,8 +141,7 @@ impl App {
             spans,
         });
         let lifecycle = Lifecycle::default();
-        let workers =
-            start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &upstream_tls, &lifecycle).await?;
+        let workers = start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &way, &lifecycle).await?;
 
         let mut control = JoinSet::new();
         for keeper in keepers {
@@ -154,6 +150,10 @@ impl App {
         for agent in agents {
             control.spawn(agent.serve());
         }
+        if let Some(proxy) = way.egress().proxy() {
+            tracing::info!(%proxy, "connections to Citrix leave through the egress proxy");
+        }
+        control.spawn(way.keep());
         if let Some(reloader) = reloader {
             control.spawn(reloader.keep());
         }
@@ -197,7 +197,7 @@ impl App {
         tokio::select! {
             (_, index, _) = workers => format!("worker {index} ended"),
             Some(ended) = self.control.join_next() => match ended {
-                Err(error) => format!("a token keeper, a site agent or the reloader of certificates ended: {error}"),
+                Err(error) => format!("a token keeper, a site agent, or who watches certificates or the egress proxy ended: {error}"),
                 Ok(never) => match never {},
             },
             _ = self.admin.join_next() => "the admin listener ended".to_owned(),
@@ -247,11 +247,12 @@ fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addres
 fn keepers(
     live: &Live,
     slots: &[Arc<Slot>],
-    tls: &ClientConfig,
+    way: &Way,
     clock: Clock,
     metrics: &Metrics,
 ) -> Result<Vec<Keeper<HttpIssuer>>, StartError> {
-    let issuer = HttpIssuer::new(tls.clone(), live.token.request_timeout, clock)?;
+    let client = Client::new(way.clone(), live.token.request_timeout);
+    let issuer = HttpIssuer::new(client, clock);
     let signals = Signals::register(metrics.registry())?;
     let cache = live.token_cache.as_ref().map(Cache::new);
     let keeper = |(credential, slot): (&Credential, &Arc<Slot>)| {
@@ -270,15 +271,15 @@ fn agents(
     live: &Live,
     slots: &[Arc<Slot>],
     sites: &[Arc<site::slot::Slot>],
-    tls: &ClientConfig,
+    way: &Way,
     clock: Clock,
-) -> Result<Vec<Agent<HttpApi>>, StartError> {
+) -> Vec<Agent<HttpApi>> {
     let timeout = live.token.request_timeout;
-    let api = HttpApi(http_client::new(tls.clone(), timeout)?);
+    let api = HttpApi(Client::new(way.clone(), timeout));
     let agent = |((credential, token), site): ((&Credential, &Arc<Slot>), &Arc<site::slot::Slot>)| {
         Agent::new(credential, Arc::clone(site), Arc::clone(token), api.clone(), clock, timeout)
     };
-    Ok(live.credentials.iter().zip(slots).zip(sites).map(agent).collect())
+    live.credentials.iter().zip(slots).zip(sites).map(agent).collect()
 }
 
 fn reloader(boot: &Boot, metrics: &Metrics, clock: Clock) -> Result<Option<Reloader>, StartError> {
@@ -291,7 +292,7 @@ async fn start_workers(
     bound: &[Bound],
     shared: &Arc<Shared>,
     inbound_tls: Option<&InboundTls>,
-    upstream_tls: &Arc<ClientConfig>,
+    way: &Way,
     lifecycle: &Lifecycle,
 ) -> Result<Vec<WorkerThread>, StartError> {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) =
@@ -308,7 +309,7 @@ async fn start_workers(
             index,
             shared: Arc::clone(shared),
             listeners,
-            tls: Arc::clone(upstream_tls),
+            way: way.clone(),
             phases: lifecycle.watch(),
             inbox,
             colleagues: Arc::clone(&colleagues),

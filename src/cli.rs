@@ -69,9 +69,21 @@ pub struct CheckArgs {
     /// The configuration; without it, everything comes from the environment
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Log in at Citrix as well
+    /// Connect and log in as well, and say what is in the way
     #[arg(long)]
     pub online: bool,
+    /// Lines for people, or one JSON object for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Lines.
+    Text,
+    /// One object.
+    Json,
 }
 
 /// Arguments of `demo`.

@@ -6,6 +6,7 @@
 
 mod caller;
 pub mod check;
+mod egress;
 mod environment;
 mod file;
 mod report;
@@ -29,6 +30,7 @@ use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 
 pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
 pub use check::{from_toml, load};
+pub use egress::{BadProxy, Egress, Proxy};
 pub use environment::process_environment;
 pub use report::Problem;
 pub use secret::{SecretError, SecretSource};
@@ -367,6 +369,8 @@ impl UpstreamUrl {
 pub struct Upstream {
     /// Roots trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// Which way connections take; token requests too.
+    pub egress: Egress,
     /// Whether HTTP/2 is offered.
     pub http2: Http2,
     /// TCP and TLS together.

@@ -23,6 +23,8 @@ pub mod citrix;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dial;
+pub mod doctor;
 pub mod emulator;
 pub mod error;
 pub mod exchange;

@@ -4,6 +4,8 @@
 //! Only with the feature `otlp`, and only where the environment names an endpoint; else nothing is recorded.
 
 #[cfg(feature = "otlp")]
+mod client;
+#[cfg(feature = "otlp")]
 mod on;
 #[cfg(feature = "otlp")]
 mod recording;

@@ -6,6 +6,7 @@ mod inbound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -100,6 +101,29 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         add_roots(&mut roots, path, &pem)?;
     }
     if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
+}
+
+/// Who decides whether an upstream's certificate is to be trusted.
+#[derive(Clone, Debug)]
+pub struct Verifiers {
+    /// As connections to Citrix do: by the system's roots and those of `upstream.ca_file`.
+    pub all: Arc<WebPkiServerVerifier>,
+    /// By the system's roots alone, if it has any.
+    pub system: Option<Arc<WebPkiServerVerifier>>,
+}
+
+/// The verifiers of connections to Citrix, for whoever wants to look on.
+///
+/// # Errors
+/// As [`upstream_config`].
+pub fn verifiers(upstream: &Upstream) -> Result<Verifiers, TlsError> {
+    let verifier = |roots| {
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        // The only thing it refuses is an empty set of roots.
+        builder.build().map_err(|_| TlsError::NoRoots)
+    };
+    let system = roots(None).ok().map(verifier).transpose()?;
+    Ok(Verifiers { all: verifier(roots(upstream.ca_file.as_deref())?)?, system })
 }
 
 /// The configuration for connections to Citrix, data and tokens alike.

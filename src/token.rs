@@ -5,7 +5,7 @@
 //! for a fresh one. A request reads the slot and nothing else, so a slow token endpoint never delays it.
 //!
 //! ```text
-//! issuer (reqwest) ─ answer (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, pages
+//! issuer (http_client) ─ answer (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, pages
 //!                                       ├─> signals (metrics), tracing
 //!                                       └─> cache (disk, off by default)
 //! ```

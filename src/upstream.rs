@@ -1,7 +1,6 @@
 //! Connections to Citrix: dialling, pooling, one exchange on one of them. Each worker has its own.
 
 pub mod body;
-pub mod dial;
 pub mod http1;
 pub mod http2;
 pub mod origin;

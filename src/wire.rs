@@ -1,6 +1,7 @@
 //! Pure rules of HTTP that the steps of the path share. No I/O here.
 
 pub mod coding;
+pub mod form;
 pub mod forwarded;
 pub mod head_watch;
 pub mod hop_by_hop;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::runtime::{self, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::dial::Way;
 use crate::inbound::connection::{Connections, sweep_interval};
 use crate::inbound::listener::Handle;
 use crate::lifecycle::{Phase, PhaseWatch};
@@ -36,8 +36,8 @@ pub struct Work {
     pub shared: Arc<Shared>,
     /// Its handles of the listening sockets, and whether callers speak TLS there.
     pub listeners: Vec<(Handle, Option<InboundTls>)>,
-    /// TLS towards upstreams.
-    pub tls: Arc<ClientConfig>,
+    /// How connections towards upstreams leave.
+    pub way: Way,
     /// When to stop.
     pub phases: PhaseWatch,
     /// Connections that others hand over.
@@ -81,9 +81,9 @@ impl Work {
 
     /// Serves until the program stops; returns how many connections had to be cut.
     async fn run(self) -> usize {
-        let Self { index, shared, listeners, tls, mut phases, mut inbox, colleagues } = self;
+        let Self { index, shared, listeners, way, mut phases, mut inbox, colleagues } = self;
         let connections = Rc::new(Connections::default());
-        let pool = Pool::new(shared.published.load().live.upstream.clone(), tls);
+        let pool = Pool::new(shared.published.load().live.upstream.clone(), way);
         let metrics = shared.metrics.worker(index);
         let proxy = Proxy::new(Arc::clone(&shared), Rc::clone(&pool), metrics.clone());
         let acceptor =

@@ -1,50 +1,114 @@
-//! `check`: is the configuration right, and does Citrix accept the credential?
+//! `check`: is the configuration right, and is Citrix to be had with it?
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use http::HeaderValue;
+use serde::Serialize;
 
 use super::run::on_a_runtime;
-use super::{CheckArgs, DONE, FAILED, USAGE, complain, say};
+use super::{CheckArgs, DONE, FAILED, Format, USAGE, complain, say};
 use crate::clock::Clock;
-use crate::config::{self, Caller, Config, Credential, Route, SecretSource, Target};
+use crate::config::{self, Caller, Config, Problem, Route, Target};
+use crate::doctor::{self, Check, State};
 use crate::tls;
-use crate::token::issuer::{HttpIssuer, Issuer, Login};
 
-/// Checks the configuration, every problem at once.
+/// What is printed with `--format json`. The shape is a contract (docs/doctor.md).
+#[derive(Serialize)]
+struct Told {
+    /// Whether the exit code is 0.
+    ok: bool,
+    /// What is wrong with the configuration.
+    problems: Vec<String>,
+    /// What is right and deserves a thought.
+    warnings: Vec<String>,
+    /// What `--online` found.
+    checks: Vec<Check>,
+}
+
+/// Checks the configuration, every problem at once, and with `--online` what it needs of the world.
 pub fn check(args: &CheckArgs) -> ExitCode {
     let config = match config::load(args.config.as_deref(), config::process_environment()) {
         Ok(config) => config,
-        Err(problems) => {
-            for problem in &problems {
-                complain(&problem.to_string());
-            }
-            let plural = if problems.len() == 1 { "problem" } else { "problems" };
-            complain(&format!("{} {plural} found", problems.len()));
-            return ExitCode::from(USAGE);
-        }
+        Err(problems) => return wrong(args, problems.iter().map(Problem::to_string).collect(), Vec::new()),
     };
-    for warning in &config.warnings {
-        complain(&format!("warning: {warning}"));
-    }
     // What only a look into the files tells.
     let files = config.boot.certificate.as_ref().map(tls::server_config).transpose();
     let upstream = tls::upstream_config(&config.live.upstream);
-    let tls = match (files, upstream) {
-        (Ok(_), Ok(tls)) => tls,
-        (files, upstream) => {
-            for error in [files.err(), upstream.err()].into_iter().flatten() {
-                complain(&error.to_string());
-            }
-            return ExitCode::from(USAGE);
-        }
-    };
-    let said = say(summary(&config).as_bytes());
+    let problems: Vec<String> =
+        [files.err(), upstream.err()].into_iter().flatten().map(|error| error.to_string()).collect();
+    if !problems.is_empty() {
+        return wrong(args, problems, config.warnings);
+    }
+    match args.format {
+        Format::Text => in_text(args, &config),
+        Format::Json => in_json(args, config),
+    }
+}
+
+/// Tells what is wrong with the configuration.
+fn wrong(args: &CheckArgs, problems: Vec<String>, warnings: Vec<String>) -> ExitCode {
+    if args.format == Format::Json {
+        say_json(&Told { ok: false, problems, warnings, checks: Vec::new() });
+        return ExitCode::from(USAGE);
+    }
+    for problem in &problems {
+        complain(problem);
+    }
+    let plural = if problems.len() == 1 { "problem" } else { "problems" };
+    complain(&format!("{} {plural} found", problems.len()));
+    ExitCode::from(USAGE)
+}
+
+fn in_text(args: &CheckArgs, config: &Config) -> ExitCode {
+    for warning in &config.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    let said = say(summary(config).as_bytes());
     if !args.online {
         return said;
     }
-    ExitCode::from(on_a_runtime(log_in(&config, (*tls).clone())))
+    // Each as it is found: a host that does not answer takes its time.
+    let code = online(config, &mut |check| {
+        let _ = say(format!("{check}\n").as_bytes());
+    });
+    ExitCode::from(code)
+}
+
+fn in_json(args: &CheckArgs, config: Config) -> ExitCode {
+    let mut checks = Vec::new();
+    let code = if args.online { online(&config, &mut |check| checks.push(check)) } else { DONE };
+    say_json(&Told { ok: code == DONE, problems: Vec::new(), warnings: config.warnings, checks });
+    ExitCode::from(code)
+}
+
+fn say_json(told: &Told) {
+    match serde_json::to_string_pretty(told) {
+        Ok(text) => {
+            let _ = say(format!("{text}\n").as_bytes());
+        }
+        Err(error) => complain(&error.to_string()),
+    }
+}
+
+/// Examines everything; 1 when something does not work.
+fn online(config: &Config, tell: &mut dyn FnMut(Check)) -> u8 {
+    let mut code = DONE;
+    let mut judge = |check: Check| {
+        if check.state == State::Failed {
+            code = FAILED;
+        }
+        tell(check);
+    };
+    let examined = on_a_runtime(async {
+        match doctor::examine(&config.live, Clock::SYSTEM, &mut judge).await {
+            Ok(()) => DONE,
+            Err(error) => {
+                complain(&error.to_string());
+                FAILED
+            }
+        }
+    });
+    code.max(examined)
 }
 
 fn summary(config: &Config) -> String {
@@ -54,6 +118,9 @@ fn summary(config: &Config) -> String {
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
+    if let Some(proxy) = config.live.upstream.egress.proxy() {
+        let _ = writeln!(text, "leaves     through the egress proxy {proxy}");
+    }
     if config.live.callers.is_empty() {
         text.push_str("admits     whoever reaches it\n");
     }
@@ -96,68 +163,4 @@ fn conditions(caller: &Caller) -> String {
         let _ = write!(text, ", from {}", networks.join(" or "));
     }
     text
-}
-
-async fn log_in(config: &Config, tls: rustls::ClientConfig) -> u8 {
-    let issuer = match HttpIssuer::new(tls, config.live.token.request_timeout, Clock::SYSTEM) {
-        Ok(issuer) => issuer,
-        Err(error) => {
-            complain(&error.to_string());
-            return FAILED;
-        }
-    };
-    let mut code = DONE;
-    for credential in &config.live.credentials {
-        let secrets = [
-            ("client_secret", Some(&credential.client_secret)),
-            ("client_secret_next", credential.client_secret_next.as_ref()),
-        ];
-        for (name, secret) in secrets {
-            match secret.map(|secret| log_in_once(&issuer, credential, name, secret)) {
-                None => {}
-                Some(login) => match login.await {
-                    Ok(line) => drop(say(line.as_bytes())),
-                    Err(line) => {
-                        complain(&line);
-                        code = FAILED;
-                    }
-                },
-            }
-        }
-    }
-    code
-}
-
-/// One login with one secret, each of a rotation by itself: both shall work before one is taken away.
-async fn log_in_once(
-    issuer: &HttpIssuer,
-    credential: &Credential,
-    name: &str,
-    secret: &SecretSource,
-) -> Result<String, String> {
-    let customer = credential.customer();
-    let secret = secret.read().map_err(|error| format!("login      {customer}, {name}: {error}"))?;
-    let login = Login {
-        url: &credential.token_url,
-        dialect: credential.token_dialect,
-        client_id: &credential.client_id,
-        client_secret: &secret,
-    };
-    let id = |id: Option<&HeaderValue>| {
-        id.and_then(|id| id.to_str().ok()).map(|id| format!(" (transaction {id})")).unwrap_or_default()
-    };
-    match issuer.log_in(login).await {
-        Ok(issued) => {
-            let skew = issued.skew.map(|skew| format!(", our clock is {:+.1} s off", skew.seconds()));
-            let skew = skew.unwrap_or_default();
-            Ok(format!(
-                "login      {customer}, {name}: Citrix gave a token{skew}{}\n",
-                id(issued.transaction_id.as_ref())
-            ))
-        }
-        Err(failure) => {
-            let advice = failure.outcome.advice();
-            Err(format!("login      {customer}, {name}: {advice}{}", id(failure.transaction_id.as_ref())))
-        }
-    }
 }

@@ -8,6 +8,7 @@ mod built_in;
 mod caller;
 mod citrix;
 mod customers;
+mod egress;
 mod gateways;
 mod limits;
 mod listen;

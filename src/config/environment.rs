@@ -22,7 +22,7 @@ const SHORT: [(&str, &str); 4] = [
 const BLOCKS: [&str; 3] = ["customer", "route", "caller"];
 
 /// Secrets, which are written in one of several ways: a variable replaces what the file says as a whole.
-const SECRETS: [&str; 4] = ["client_secret", "client_secret_next", "cache_key", "signing_key"];
+const SECRETS: [&str; 5] = ["client_secret", "client_secret_next", "cache_key", "proxy_url", "signing_key"];
 
 /// The environment of this process, without what is not UTF-8 (no setting of ours is), for [`super::load`].
 pub fn process_environment() -> Vec<(String, String)> {

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode};
-use reqwest::Url;
+use http::uri::InvalidUri;
+use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -16,6 +16,7 @@ use crate::citrix::{AuthorizationScheme, SITE_FROZEN};
 use crate::clock::Clock;
 use crate::config::Credential;
 use crate::token::slot::{self as token_slot, Refusal};
+use crate::wire::form;
 
 /// The least time between two requests to wake a site up (design 4.4).
 const BETWEEN_ACTIVATIONS: Duration = Duration::from_secs(60);
@@ -146,8 +147,10 @@ impl<A: Api> Agent<A> {
     }
 
     async fn request_activation(&mut self) -> Result<(), String> {
-        let mut url = self.url(&format!("/resourceprovider/{}/site/activation", self.customer()))?;
-        url.query_pairs_mut().append_pair("customerId", self.customer());
+        let customer = self.customer();
+        let mut path = format!("/resourceprovider/{customer}/site/activation?customerId=").into_bytes();
+        form::encode(customer, &mut path);
+        let url = self.url(&String::from_utf8_lossy(&path))?;
         let reply = self.call(Method::POST, url).await?;
         match reply.status {
             StatusCode::OK | StatusCode::ACCEPTED => Ok(()),
@@ -155,13 +158,13 @@ impl<A: Api> Agent<A> {
         }
     }
 
-    fn url(&self, path: &str) -> Result<Url, String> {
-        Url::parse(&format!("{}{path}", self.gateway)).map_err(|error| error.to_string())
+    fn url(&self, path: &str) -> Result<Uri, String> {
+        format!("{}{path}", self.gateway).parse().map_err(|error: InvalidUri| error.to_string())
     }
 
     /// One request; twice, if Citrix answers 401 and there is a newer token then. A login is asked for only after
     /// another answer than 401: what refuses fresh tokens as well must not cost a login each time.
-    async fn call(&mut self, method: Method, url: Url) -> Result<Reply, String> {
+    async fn call(&mut self, method: Method, url: Uri) -> Result<Reply, String> {
         let token = self.token.wait_usable(self.clock, self.patience).await.map_err(|e| e.reason)?;
         let reply = self.call_with(&token, &method, &url).await?;
         if reply.status != StatusCode::UNAUTHORIZED || std::mem::replace(&mut self.unauthorized, true) {
@@ -182,7 +185,7 @@ impl<A: Api> Agent<A> {
         &self,
         token: &token_slot::Token,
         method: &Method,
-        url: &Url,
+        url: &Uri,
     ) -> Result<Reply, String> {
         let call = Call {
             method: method.clone(),

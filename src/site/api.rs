@@ -2,13 +2,13 @@
 
 use std::future::Future;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH};
-use http::{HeaderValue, Method, StatusCode};
-use reqwest::{Client, Url};
-
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
-use crate::http_client;
+use crate::dial::ConnectError;
+use crate::http_client::{self, Client, SendError};
 use crate::wire::transaction_id;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct Call {
     /// `GET`, or `POST` without a body.
     pub method: Method,
     /// Of whom.
-    pub url: Url,
+    pub url: Uri,
     /// The token.
     pub authorization: HeaderValue,
     /// For `Citrix-CustomerId`.
@@ -30,6 +30,8 @@ pub struct Reply {
     pub status: StatusCode,
     /// Citrix's name for the exchange, else the one we sent.
     pub transaction_id: HeaderValue,
+    /// Where it sends, if it does.
+    pub location: Option<HeaderValue>,
     /// The body; empty when it could not be read.
     pub body: Vec<u8>,
 }
@@ -52,32 +54,34 @@ pub struct HttpApi(pub Client);
 impl Api for HttpApi {
     async fn call(&self, call: Call) -> Result<Reply, NoReply> {
         let ours = transaction_id::fresh();
-        let mut request = self
-            .0
-            .request(call.method.clone(), call.url)
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(AUTHORIZATION, call.authorization)
-            .header(CITRIX_CUSTOMER_ID, call.customer_id)
-            .header(CITRIX_TRANSACTION_ID, &ours);
+        let mut request = Request::new(Bytes::new());
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(AUTHORIZATION, call.authorization);
+        headers.insert(CITRIX_CUSTOMER_ID, call.customer_id);
+        headers.insert(CITRIX_TRANSACTION_ID, ours.clone());
         if call.method == Method::POST {
             // Citrix answers 411 without it.
-            request = request.header(CONTENT_LENGTH, HeaderValue::from(0));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
-        let response = request.send().await.map_err(|error| no_reply(&error))?;
-        let headers = response.headers();
+        *request.method_mut() = call.method;
+        *request.uri_mut() = call.url;
+        let answer = self.0.send(request).await.map_err(|error| no_reply(&error))?;
         Ok(Reply {
-            status: response.status(),
-            transaction_id: http_client::transaction_id(headers).unwrap_or(ours),
+            status: answer.status,
+            transaction_id: http_client::transaction_id(&answer.headers).unwrap_or(ours),
+            location: answer.headers.get(LOCATION).cloned(),
             // A body that cannot be read still has its status.
-            body: http_client::read(response).await.map(|body| body.to_vec()).unwrap_or_default(),
+            body: answer.body.map(|body| body.to_vec()).unwrap_or_default(),
         })
     }
 }
 
-fn no_reply(error: &reqwest::Error) -> NoReply {
-    NoReply(match http_client::innermost(error) {
-        _ if error.is_timeout() => "it took too long".to_owned(),
-        Some(cause) => cause,
-        None => "the request could not be sent".to_owned(),
+fn no_reply(error: &SendError) -> NoReply {
+    NoReply(match error {
+        SendError::TimedOut(_) | SendError::Connect(ConnectError::Timeout(_)) => {
+            "it took too long".to_owned()
+        }
+        _ => http_client::cause(error),
     })
 }

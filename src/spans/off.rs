@@ -1,5 +1,6 @@
 //! The same without the feature: nothing is ever recorded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -24,7 +25,7 @@ impl Spans {
     ///
     /// # Errors
     /// Never.
-    pub fn start(_: &Metrics, _: &ClientConfig, _: Clock) -> Result<Self, prometheus::Error> {
+    pub fn start(_: &Metrics, _: &Arc<ClientConfig>, _: Clock) -> Result<Self, prometheus::Error> {
         if super::asked_for(super::variable) {
             tracing::warn!(
                 "no spans are exported: the environment names an endpoint of OpenTelemetry, but this build has no \

@@ -2,13 +2,11 @@
 //!
 //! A thread with a runtime of its own sends them: neither a worker nor the control side waits for a collector.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use opentelemetry::KeyValue;
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
@@ -18,15 +16,12 @@ use tokio::runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::client::{Cause, Client};
 use super::sampler::Sampler;
 use super::{Facts, Recording};
 use crate::clock::Clock;
-use crate::http_client;
 use crate::metrics::{Metrics, SpanCounters};
 use crate::wire::trace_context::TraceParent;
-
-/// For one request to the collector. `OTEL_EXPORTER_OTLP_TIMEOUT` bounds all its repetitions together.
-const REQUEST: Duration = Duration::from_secs(10);
 
 /// Where spans go, if anywhere.
 #[derive(Clone, Default)]
@@ -53,7 +48,7 @@ struct Exporter {
     settings: Settings,
     counts: SpanCounters,
     /// Why the last request failed, if it did.
-    cause: Arc<Mutex<Option<String>>>,
+    cause: Cause,
     /// The last batch did not arrive.
     fails: bool,
 }
@@ -69,39 +64,13 @@ struct Settings {
     delay: Duration,
 }
 
-/// The HTTP client, which remembers what went wrong: of that the exporter says no more than that it was the network.
-#[derive(Debug)]
-struct Client {
-    http: reqwest::Client,
-    cause: Arc<Mutex<Option<String>>>,
-}
-
-impl HttpClient for Client {
-    fn send_bytes<'a, 'r>(
-        &'a self,
-        request: Request<Bytes>,
-    ) -> BoxFuture<'r, Result<Response<Bytes>, HttpError>>
-    where
-        'a: 'r,
-        Self: 'r,
-    {
-        Box::pin(async move {
-            let sent = self.http.send_bytes(request).await;
-            let cause =
-                sent.as_ref().err().and_then(|error| error.downcast_ref().and_then(http_client::innermost));
-            *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
-            sent
-        })
-    }
-}
-
 /// Why no spans can be exported.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    #[error(transparent)]
-    Client(#[from] http_client::SetupError),
+    #[error("{0} holds a name or password; they go into OTEL_EXPORTER_OTLP_HEADERS, as authorization")]
+    Password(&'static str),
     #[error("no thread for it: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -112,7 +81,11 @@ impl Spans {
     ///
     /// # Errors
     /// When a metric is registered twice: a mistake of ours.
-    pub fn start(metrics: &Metrics, tls: &ClientConfig, clock: Clock) -> Result<Self, prometheus::Error> {
+    pub fn start(
+        metrics: &Metrics,
+        tls: &Arc<ClientConfig>,
+        clock: Clock,
+    ) -> Result<Self, prometheus::Error> {
         if !super::asked_for(super::variable) {
             return Ok(Self::default());
         }
@@ -163,9 +136,13 @@ impl Spans {
 }
 
 impl Queue {
-    fn start(counts: SpanCounters, tls: &ClientConfig, clock: Clock) -> Result<Self, StartError> {
-        let cause = Arc::default();
-        let client = Client { http: http_client::new(tls.clone(), REQUEST)?, cause: Arc::clone(&cause) };
+    fn start(counts: SpanCounters, tls: &Arc<ClientConfig>, clock: Clock) -> Result<Self, StartError> {
+        let password = |name: &&str| super::variable(name).is_some_and(|url| url.contains('@'));
+        if let Some(name) = super::ENDPOINTS.into_iter().find(password) {
+            return Err(StartError::Password(name));
+        }
+        let client = Client::new(tls);
+        let cause = client.cause();
         let mut to = SpanExporter::builder().with_http().with_http_client(client).build()?;
         to.set_resource(&resource());
         let name = super::variable("OTEL_TRACES_SAMPLER");
@@ -239,7 +216,7 @@ impl Exporter {
                 Err(error) => {
                     self.counts.failed.inc_by(count);
                     if !std::mem::replace(&mut self.fails, true) {
-                        let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+                        let cause = self.cause.take();
                         tracing::warn!(%error, cause, "spans are lost: the collector does not accept them");
                     }
                 }

@@ -8,19 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use reqwest::{Client, RequestBuilder, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::answer::{self, Grant};
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::citrix::TokenDialect;
 use crate::clock::Clock;
-use crate::http_client::{self, SetupError};
+use crate::http_client::{self, Answer, Client};
 use crate::wire::retry_after;
 
 /// One login to be made.
@@ -83,34 +81,27 @@ pub struct HttpIssuer {
 }
 
 impl HttpIssuer {
-    /// An issuer that trusts what `tls` trusts and speaks what its ALPN list offers, and that gives a login `request_timeout`, connecting included.
-    ///
-    /// # Errors
-    /// When the HTTP client refuses the configuration.
-    pub fn new(
-        tls: rustls::ClientConfig,
-        request_timeout: Duration,
-        clock: Clock,
-    ) -> Result<Self, SetupError> {
-        let client = http_client::new(tls, request_timeout)?;
-        Ok(Self { client, clock })
+    /// An issuer that makes its requests by `client`.
+    pub fn new(client: Client, clock: Clock) -> Self {
+        Self { client, clock }
     }
+}
 
-    fn request(&self, login: Login<'_>) -> Result<RequestBuilder, Failure> {
-        let id = login.client_id;
-        let secret = login.client_secret.expose_secret();
-        let request = self
-            .client
-            .post(login.url.to_string())
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
-        // Wiped once it was sent, where it is ours: what hyper and TLS copy it into is not.
-        let (content_type, body) = match login.dialect {
-            // The form's Content-Type has no charset: Citrix refuses one (contract 1.1).
-            TokenDialect::Oauth2 => ("application/x-www-form-urlencoded", form::body(id, secret)),
-            TokenDialect::Trust => ("application/json", trust_body(id, secret)?),
-        };
-        Ok(request.header(CONTENT_TYPE, HeaderValue::from_static(content_type)).body(Bytes::from_owner(body)))
-    }
+fn request(login: Login<'_>) -> Result<Request<Bytes>, Failure> {
+    let id = login.client_id;
+    let secret = login.client_secret.expose_secret();
+    // Wiped once it was sent, where it is ours: what hyper and TLS copy it into is not.
+    let (content_type, body) = match login.dialect {
+        // The form's Content-Type has no charset: Citrix refuses one (contract 1.1).
+        TokenDialect::Oauth2 => ("application/x-www-form-urlencoded", form::body(id, secret)),
+        TokenDialect::Trust => ("application/json", trust_body(id, secret)?),
+    };
+    let mut request = Request::new(Bytes::from_owner(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = login.url.clone();
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    Ok(request)
 }
 
 /// The trust service's login (contract 1.1).
@@ -132,19 +123,18 @@ fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>
 
 impl Issuer for HttpIssuer {
     async fn log_in(&self, login: Login<'_>) -> Result<Issued, Failure> {
-        let request = self.request(login)?;
-        let (sent, sent_instant) = (self.clock.now(), Instant::now());
-        let response = request.send().await.map_err(|error| classify::no_answer(&error))?;
-        let answered = Answered::new(&response, sent, sent_instant.elapsed());
-        let status = response.status();
-        let headers = response.headers().clone();
-        let body = http_client::read(response).await.map_err(classify::unread);
+        let request = request(login)?;
+        let sent = self.clock.now();
+        let answer = self.client.send(request).await.map_err(|error| classify::no_answer(&error))?;
+        let answered = Answered::new(&answer, sent);
+        let Answer { status, headers, body, .. } = answer;
         if status != StatusCode::OK {
             // A body that cannot be read still has its status.
             let body = body.unwrap_or_default();
             return Err(answered.refused(status, &headers, &body, self.clock.now()));
         }
         let grant = body
+            .map_err(classify::unread)
             .and_then(|body| answer::parse(login.dialect, &body))
             .map_err(|outcome| answered.failure(outcome, status))?;
         let skew = answered.skew.or_else(|| grant.issued.map(|issued| answered.compare(issued)));
@@ -162,14 +152,14 @@ struct Answered {
 }
 
 impl Answered {
-    fn new(response: &Response, sent: SystemTime, round_trip: Duration) -> Self {
-        let date = retry_after::date(response.headers());
+    fn new(answer: &Answer, sent: SystemTime) -> Self {
+        let date = retry_after::date(&answer.headers);
         Self {
-            transaction_id: http_client::transaction_id(response.headers()),
+            transaction_id: http_client::transaction_id(&answer.headers),
             date,
-            skew: date.map(|theirs| Skew::measure(theirs, sent, round_trip)),
+            skew: date.map(|theirs| Skew::measure(theirs, sent, answer.taken)),
             sent,
-            round_trip,
+            round_trip: answer.taken,
         }
     }
 

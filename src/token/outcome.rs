@@ -19,6 +19,8 @@ pub enum Outcome {
     Timeout,
     /// No connection, for another reason.
     Connect,
+    /// The egress proxy is down, or does not connect us.
+    EgressProxy,
     /// 400 `invalid_client` (contract 1.3).
     InvalidClient,
     /// 401, the trust service's way to refuse an id or secret (contract 1.3).
@@ -58,13 +60,14 @@ const _: () = assert!(Outcome::ALL.len() == Outcome::SecretUnreadable as usize +
 
 impl Outcome {
     /// Every outcome, so that each can be a metric from the start.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Ok,
         Self::Refused,
         Self::Dns,
         Self::Tls,
         Self::Timeout,
         Self::Connect,
+        Self::EgressProxy,
         Self::InvalidClient,
         Self::Unauthorized,
         Self::Http4xx,
@@ -92,6 +95,7 @@ impl Outcome {
             Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Connect => "connect",
+            Self::EgressProxy => "egress_proxy",
             Self::InvalidClient => "invalid_client",
             Self::Unauthorized => "unauthorized",
             Self::Http4xx => "http_4xx",
@@ -116,7 +120,7 @@ impl Outcome {
         match self {
             Self::Ok => "Citrix issued a token",
             Self::Refused => {
-                "nothing listens at the token endpoint: check token_url, firewalls and the egress proxy"
+                "nothing listens at the token endpoint: check token_url, firewalls and whether an egress proxy is needed"
             }
             Self::Dns => "the token endpoint's name does not resolve: check token_url and the resolver",
             Self::Tls => {
@@ -125,7 +129,10 @@ impl Outcome {
             Self::Timeout => {
                 "no answer within token.request_timeout: Citrix is slow, or a firewall drops the packets"
             }
-            Self::Connect => "no connection to the token endpoint: check the network and the egress proxy",
+            Self::Connect => "no connection to the token endpoint: check the network",
+            Self::EgressProxy => {
+                "the egress proxy makes no connection to the token endpoint: check it and upstream.proxy_url"
+            }
             Self::InvalidClient => {
                 "Citrix answers 400 invalid_client: the id or secret is wrong, or the secret expired"
             }

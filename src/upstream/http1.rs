@@ -13,8 +13,8 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::dial::{ConnectError, UpstreamIo};
 use super::{AttemptError, ResponseDeadline};
+use crate::dial::{ConnectError, UpstreamIo};
 use crate::inbound::body::CallerBody;
 
 /// hyper reads at most this much of a response ahead of who takes it.

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::AttemptError;
-use super::dial::{ConnectError, UpstreamIo};
+use crate::dial::{ConnectError, UpstreamIo};
 use crate::inbound::body::CallerBody;
 
 /// What one response may bring before its caller took it.

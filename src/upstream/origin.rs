@@ -5,6 +5,7 @@ use http::uri::{Authority, Scheme, Uri};
 use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
+use crate::dial::Peer;
 
 /// One upstream host and port: what a connection is good for.
 #[derive(Debug)]
@@ -67,9 +68,13 @@ impl Origin {
             && port(authority).unwrap_or(Some(own)) == Some(self.port)
     }
 
-    /// The host to resolve, without the brackets of an IPv6 literal.
-    pub fn host_to_resolve(&self) -> &str {
-        unbracketed(self.authority.host())
+    /// Whom connections are opened to.
+    pub fn peer(&self) -> Peer<'_> {
+        Peer {
+            host: unbracketed(self.authority.host()),
+            port: self.port,
+            server_name: self.server_name.as_ref(),
+        }
     }
 }
 

@@ -11,16 +11,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
 use http::{Request, Response};
-use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::body::{Home, ResponseBody};
-use super::dial::{ConnectError, dial};
 use super::http1::Http1;
 use super::http2::Http2;
 use super::origin::Origin;
 use super::{AttemptError, ResponseDeadline};
 use crate::config::Upstream as Settings;
+use crate::dial::{ConnectError, Way, dial};
 use crate::inbound::body::CallerBody;
 
 /// Idle connections kept for one origin; more are closed when they come back.
@@ -31,7 +30,7 @@ const MAX_LOOKS: usize = 4;
 /// The connections of one worker.
 pub struct Pool {
     settings: Settings,
-    tls: Arc<ClientConfig>,
+    way: Way,
     origins: RefCell<Vec<OriginPool>>,
     active: Cell<usize>,
     /// The time as housekeeping last told it; near enough for the age of connections.
@@ -80,10 +79,10 @@ impl Leased {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(settings: Settings, tls: Arc<ClientConfig>) -> Rc<Self> {
+    pub fn new(settings: Settings, way: Way) -> Rc<Self> {
         Rc::new(Self {
             settings,
-            tls,
+            way,
             origins: RefCell::default(),
             active: Cell::new(0),
             now: Cell::new(Instant::now()),
@@ -159,7 +158,7 @@ impl Pool {
 
     /// Opens a connection; an HTTP/2 one is left in the pool for the others as well.
     async fn open(&self, origin: &Origin) -> Result<Leased, Arc<ConnectError>> {
-        let (io, http2) = dial(origin, &self.tls, self.settings.connect_timeout).await?;
+        let (io, http2) = dial(origin.peer(), &self.way, self.settings.connect_timeout).await?;
         if http2 {
             let connection = Http2::open(io).await?;
             self.with(origin.id, |pool| {

@@ -1,5 +1,6 @@
 //! A gateway between a test's caller and a test's upstream, all on loopback, each on a port of its own.
 
+pub mod egress;
 pub mod logins;
 pub mod pki;
 pub mod upstream;
@@ -23,6 +24,7 @@ use tempfile::NamedTempFile;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+pub use egress::EgressProxy;
 pub use logins::{Logins, REFUSED_ID, TOKEN};
 pub use upstream::{OK, Upstream};
 pub use wire::{Message, Wire, eventually, soon};
@@ -74,6 +76,18 @@ impl Gateway {
             ("CITRIX_CLIENT_SECRET", emulator.client_secret().to_owned()),
             ("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", cloud.ca.path().display().to_string()),
         ])
+    }
+
+    /// The same with Citrix's own names, which only `proxy` knows where to find.
+    pub fn behind(proxy: &EgressProxy, cloud: &Cloud) -> Plan {
+        let customer = cloud.emulator.customer_id();
+        Self::in_front_of_cloud(cloud)
+            .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", "https://api.cloud.com")
+            .set(
+                "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL",
+                &format!("https://api.cloud.com/cctrustoauth2/{customer}/tokens/clients"),
+            )
+            .set("HTTPS_PROXY", &proxy.url(""))
     }
 
     /// A gateway for the customers of `[[customer]]` blocks, which log in where their blocks say.

@@ -20,6 +20,7 @@ mod contract;
 mod corpus;
 mod customers;
 mod drain_race;
+mod egress;
 mod emulator;
 mod harness;
 mod http2_abuse;

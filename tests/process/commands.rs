@@ -112,23 +112,6 @@ async fn check_says_who_may_come_in() {
 }
 
 #[tokio::test]
-async fn check_online_logs_in() {
-    for (logins, code, says) in [
-        (Logins::given().await, 0, "gave a token"),
-        (Logins::refused().await, 1, "the id or secret is wrong"),
-    ] {
-        let url = logins.url();
-        let ended = Program::run(&["check", "--online"], &environment("http://127.0.0.1:9", &url)).await;
-        assert_eq!(ended.code, Some(code), "{ended:?}");
-        let said = if code == 0 { &ended.stdout } else { &ended.stderr };
-        assert!(said.contains(says), "{ended:?}");
-        assert!(said.contains(crate::logins::REFUSED_ID), "the transaction id in {ended:?}");
-        assert_eq!(logins.count(), 1);
-        assert!(!format!("{ended:?}").contains("c4nary"), "{ended:?}");
-    }
-}
-
-#[tokio::test]
 async fn healthcheck_tells_a_ready_gateway_from_others() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;

@@ -15,6 +15,11 @@ mod canary;
 mod cloud;
 mod commands;
 mod demo;
+mod doctor;
+mod egress;
+#[path = "../it/harness/egress.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
+mod egress_proxy;
 mod gateway;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]

@@ -60,7 +60,7 @@ fn from_credentials_directory(name: &str, report: &Report<'_>) -> Option<SecretS
     path.exists().then_some(SecretSource::Credential(path))
 }
 
-fn written(leaf: &Leaf, report: &Report<'_>) -> Result<SecretSource, String> {
+pub(super) fn written(leaf: &Leaf, report: &Report<'_>) -> Result<SecretSource, String> {
     match &leaf.value {
         Some(Value::Table(table)) => from_table(table, report),
         Some(Value::String(text)) if leaf.from_variable => from_variable(leaf, text, report),
@@ -99,7 +99,7 @@ fn from_table(table: &Table, report: &Report<'_>) -> Result<SecretSource, String
 
 /// Why a secret cannot be read. A path is repeated only if there is something: else it may be no path, but the
 /// secret itself.
-fn told(source: &SecretSource, error: &SecretError) -> String {
+pub(super) fn told(source: &SecretSource, error: &SecretError) -> String {
     let known = match error {
         SecretError::Unreadable { source, .. } => source.kind() == ErrorKind::PermissionDenied,
         _ => true,

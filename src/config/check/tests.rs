@@ -3,6 +3,7 @@
 mod callers;
 mod canary;
 mod customers;
+mod egress;
 mod environment;
 mod example;
 mod routes;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Report, TIMEOUT, WAIT, file};
+use super::{Report, TIMEOUT, WAIT, egress, file};
 use crate::config::{Http2, Upstream};
 
 pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> Upstream {
-    report.refuse(&upstream.proxy_url, "leave it out; Citrix is connected to directly");
     let modes = [("auto", Http2::Auto), ("never", Http2::Never)];
     Upstream {
         ca_file: report.file(&upstream.ca_file, "\"/etc/citrix-auth-proxy/ca.pem\""),
+        egress: egress::check(&upstream.proxy_url, report),
         http2: report.choice(&upstream.http2, &modes).unwrap_or(Http2::Auto),
         connect_timeout: report.duration(&upstream.connect_timeout, Duration::from_secs(5), TIMEOUT),
         response_timeout: report.duration(&upstream.response_timeout, Duration::from_secs(100), TIMEOUT),

@@ -2,6 +2,8 @@
 
 use secrecy::zeroize::Zeroizing;
 
+use crate::wire::form::encode;
+
 /// The login in `application/x-www-form-urlencoded`.
 pub(super) fn body(client_id: &str, client_secret: &str) -> Zeroizing<Vec<u8>> {
     const START: &[u8] = b"grant_type=client_credentials&client_id=";
@@ -14,19 +16,6 @@ pub(super) fn body(client_id: &str, client_secret: &str) -> Zeroizing<Vec<u8>> {
     body.extend_from_slice(MIDDLE);
     encode(client_secret, &mut body);
     body
-}
-
-/// As the URL standard says (the "application/x-www-form-urlencoded percent-encode set").
-fn encode(text: &str, body: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        match byte {
-            b' ' => body.push(b'+'),
-            b'*' | b'-' | b'.' | b'_' => body.push(byte),
-            _ if byte.is_ascii_alphanumeric() => body.push(byte),
-            _ => body.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::Egress;
+use crate::dial::Way;
 use crate::http_client::LARGEST_ANSWER;
 use crate::token::answer::Lifetime;
 
@@ -27,7 +29,8 @@ fn issuer(timeout: Duration) -> HttpIssuer {
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    HttpIssuer::new(tls, timeout, Clock::SYSTEM).unwrap()
+    let way = Way::new(Arc::new(tls), Egress::direct());
+    HttpIssuer::new(Client::new(way, timeout), Clock::SYSTEM)
 }
 
 /// Answers one request with these bytes; gives back the request's.

@@ -52,6 +52,12 @@ impl Wire {
         Self { io: Box::new(io), read: Vec::new() }
     }
 
+    /// The connection itself; nothing may have been read ahead.
+    pub fn into_io(self) -> impl AsyncRead + AsyncWrite + Unpin {
+        assert!(self.read.is_empty(), "already here: {:?}", String::from_utf8_lossy(&self.read));
+        self.io
+    }
+
     /// Writes and flushes; the other end may be gone already.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let written = async {

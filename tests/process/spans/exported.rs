@@ -178,13 +178,14 @@ async fn spans_that_find_no_room_are_lost_and_counted() {
 async fn what_is_wrong_with_the_settings_is_told_without_passwords_and_nothing_else_changes() {
     let upstream = Upstream::answering(OK).await;
     for (name, value, expected) in [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:c4nary@[nonsense", "no spans are exported"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:c4nary@127.0.0.1:9", "no spans are exported"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[nonsense?c4nary", "no spans are exported"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL: "),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "OTEL_EXPORTER_OTLP_COMPRESSION: "),
         ("OTEL_TRACES_SAMPLER", "jaeger_remote", "OTEL_TRACES_SAMPLER: "),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "OTEL_BSP_MAX_QUEUE_SIZE: "),
     ] {
-        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:c4nary@127.0.0.1:9");
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
         let briefly = ("OTEL_EXPORTER_OTLP_TIMEOUT", "50");
         let gateway = Gateway::in_front_of(&upstream, &[endpoint, briefly, (name, value)]).await;
         assert_eq!(sent(&gateway, "").await.status(), 200);

@@ -117,6 +117,7 @@ fn the_defaults_in_the_example_are_the_defaults() {
             "trusted_forwarders",
             "secret_sha256",
             "ca_file",
+            "proxy_url",
             "token_url",
             "cache_file",
         ];

@@ -38,6 +38,7 @@ fn table() -> Vec<Row> {
             Outcome::Tls,
             Outcome::Timeout,
             Outcome::Connect,
+            Outcome::EgressProxy,
             Outcome::Http4xx,
             Outcome::Http5xx,
             Outcome::Redirect,

@@ -1,0 +1,162 @@
+//! The proxy on the way out: everything goes through it that shall, and what it says is told (design 3.1).
+
+use std::net::SocketAddr;
+
+use citrix_auth_proxy::emulator::Options;
+use serde_json::Value;
+
+use crate::harness::{Cloud, EgressProxy, Gateway, Upstream, client, eventually, get};
+
+const API: &str = "api.cloud.com:443";
+const PROXY_URL: &str = "CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL";
+
+async fn echoed(gateway: &Gateway) -> Value {
+    let answer = client().get(gateway.url("/echo")).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+}
+
+/// A gateway whose `/far` leads to a host that only `proxy` could find.
+async fn with_far(proxy_url: &str, more: &str) -> Gateway {
+    Gateway::in_front_of(&Upstream::refusing())
+        .set(PROXY_URL, proxy_url)
+        .with("[[route]]\nprefix = \"/far\"\nupstream = \"https://far.invalid\"")
+        .with(more)
+        .start()
+        .await
+}
+
+/// What a caller is told of why there is no connection.
+async fn detail(gateway: &Gateway) -> String {
+    let problem = gateway.raw(get("/far")).await.problem(502, "upstream_connect");
+    problem["detail"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn logins_requests_and_questions_of_our_own_go_through_it_with_its_password() {
+    for (http2, version) in [("auto", "HTTP/2.0"), ("never", "HTTP/1.1")] {
+        let cloud = Cloud::start().await;
+        let proxy = EgressProxy::to(cloud.emulator.address()).await;
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), proxy.url("user:p%40ss@") + "\n").unwrap();
+        let gateway = Gateway::behind(&proxy, &cloud)
+            .without("HTTPS_PROXY")
+            .set("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL__FILE", secret.path().to_str().unwrap())
+            .set("CITRIX_AUTH_PROXY_UPSTREAM__HTTP2", http2)
+            .start()
+            .await;
+        assert_eq!(echoed(&gateway).await["version"], version);
+        // The login, and the connection for requests.
+        assert_eq!(proxy.count(API), 2);
+        let machines = gateway.raw(get("/cvad/manage/Machines")).await;
+        assert_eq!(machines.status(), 200, "{}", machines.text());
+        // The site's, too; callers' requests share theirs.
+        assert_eq!(proxy.count(API), 3);
+        for asked in proxy.asked() {
+            assert_eq!((asked.target.as_str(), asked.shown.as_deref()), (API, Some("Basic dXNlcjpwQHNz")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_exception_is_looked_for_without_it() {
+    let proxy = EgressProxy::silent().await;
+    let gateway = Gateway::in_front_of(&Upstream::refusing())
+        .set("HTTPS_PROXY", &proxy.url(""))
+        .set("NO_PROXY", ".invalid")
+        .with("[[route]]\nprefix = \"/far\"\nupstream = \"https://far.invalid\"")
+        .start()
+        .await;
+    let detail = detail(&gateway).await;
+    assert!(detail.contains("far.invalid: the name cannot be resolved"), "{detail}");
+    assert!(!detail.contains("proxy"), "{detail}");
+    assert_eq!(proxy.asked(), []);
+}
+
+#[tokio::test]
+async fn this_machine_is_not_behind_it() {
+    let proxy = EgressProxy::silent().await;
+    let cloud = Cloud::start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud).set("HTTPS_PROXY", &proxy.url("")).start().await;
+    echoed(&gateway).await;
+    assert_eq!(proxy.asked(), []);
+}
+
+#[tokio::test]
+async fn when_it_is_down_it_is_named() {
+    let down = Upstream::refusing();
+    let gateway = with_far(&down.url(), "").await;
+    let detail = detail(&gateway).await;
+    let named = format!("no connection to far.invalid: the egress proxy {} cannot be reached", down.host());
+    assert!(detail.starts_with(&named) && detail.contains("upstream.proxy_url"), "{detail}");
+
+    // Logins fail as well.
+    let cloud = Cloud::start().await;
+    let proxy = EgressProxy::silent().await;
+    let gateway = Gateway::behind(&proxy, &cloud).set(PROXY_URL, &down.url()).start().await;
+    eventually("a login failed", || async {
+        gateway.metrics().await.contains("outcome=\"egress_proxy\"} 1")
+    })
+    .await;
+    let ready = gateway.admin(get("/readyz")).await;
+    assert!(ready.status() == 503 && ready.text().contains("egress_proxy"), "{}", ready.text());
+}
+
+#[tokio::test]
+async fn what_it_answers_is_told_and_what_to_do() {
+    for (answer, told, advice) in [
+        (
+            "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic\r\n\r\n",
+            "answered 407 to CONNECT",
+            "user and password",
+        ),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "answered 403 to CONNECT", "have it allow"),
+        ("HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", "answered 502 to CONNECT", "it cannot reach the host"),
+        ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "did not answer CONNECT", "is that of an HTTP proxy"),
+        (
+            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "sent something behind",
+            "is that of an HTTP proxy",
+        ),
+    ] {
+        let proxy = EgressProxy::saying(answer).await;
+        let gateway = with_far(&proxy.url("user:c4nary@"), "").await;
+        let detail = detail(&gateway).await;
+        assert!(detail.contains(&format!("the egress proxy {} {told}", proxy.place())), "{detail}");
+        assert!(detail.contains(advice) && !detail.contains("c4nary"), "{detail}");
+        assert_eq!(proxy.asked()[0].target, "far.invalid:443");
+    }
+}
+
+#[tokio::test]
+async fn one_that_does_not_answer_costs_the_connect_timeout_and_is_named() {
+    let proxy = EgressProxy::silent().await;
+    let gateway = with_far(&proxy.url(""), "[upstream]\nconnect_timeout = \"100ms\"").await;
+    let detail = detail(&gateway).await;
+    let named = format!("the egress proxy {} opened no connection within 100ms", proxy.place());
+    assert!(detail.contains(&named), "{detail}");
+}
+
+#[tokio::test]
+async fn connections_are_made_anew_when_they_are_old_so_that_a_move_is_followed() {
+    // Who resolves Citrix's names here is the proxy; a resolver is asked as often, for every connection.
+    for http2 in ["auto", "never"] {
+        let elsewhere = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let cloud = Cloud::with(Options { region_listen: elsewhere, ..Options::default() }).await;
+        let proxy = EgressProxy::to(cloud.emulator.address()).await;
+        let gateway = Gateway::behind(&proxy, &cloud)
+            .set("CITRIX_AUTH_PROXY_UPSTREAM__HTTP2", http2)
+            .set("CITRIX_AUTH_PROXY_UPSTREAM__MAX_CONNECTION_AGE", "1s")
+            .start()
+            .await;
+        echoed(&gateway).await;
+        let url = cloud.emulator.region_url().unwrap();
+        proxy.lead_to(url.replace("https://localhost", "127.0.0.1").parse().unwrap());
+        let before = proxy.count(API);
+        eventually("requests go to the new place", || async {
+            echoed(&gateway).await;
+            proxy.count(API) > before
+        })
+        .await;
+    }
+}
