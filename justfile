@@ -45,6 +45,24 @@ lint-files:
     hadolint Dockerfile
     shellcheck .ci/run
 
+# Check alerts, chart, manifests, compose file and unit (needs promtool, helm, kubectl, kubernetes-validate, docker, systemd)
+lint-deploy: lint-alerts lint-chart
+    kubectl kustomize deploy/kubernetes | kubernetes-validate --strict -
+    cd deploy && docker compose config --quiet && docker compose --profile trial config --quiet
+    systemd-analyze security --offline=true --threshold=15 --no-pager deploy/systemd/citrix-auth-proxy.service
+
+# Check the alerts and run their tests (needs promtool)
+lint-alerts:
+    cd deploy/prometheus && promtool check rules alerts.yaml && promtool check config prometheus.yml
+    cd deploy/prometheus && promtool test rules alerts.test.yaml
+
+# Check what the chart makes of the least and of the most values (needs helm and kubernetes-validate)
+lint-chart chart="deploy/helm/citrix-auth-proxy":
+    helm lint --strict {{ chart }} --values {{ chart }}/ci/minimal-values.yaml
+    helm lint --strict {{ chart }} --values {{ chart }}/ci/full-values.yaml
+    helm template gateway {{ chart }} --values {{ chart }}/ci/minimal-values.yaml | kubernetes-validate --strict -
+    helm template gateway {{ chart }} --values {{ chart }}/ci/full-values.yaml > /dev/null
+
 # Build the container image
 image tag="citrix-auth-proxy":
     docker build --build-arg COMMIT="$(git rev-parse --short HEAD)" --tag {{ tag }} .

@@ -19,6 +19,7 @@ mod callers;
 mod contract;
 mod corpus;
 mod customers;
+mod deploy;
 mod drain_race;
 mod egress;
 mod emulator;

@@ -1,0 +1,68 @@
+{{- define "gateway.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "gateway.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "gateway.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gateway.selector" -}}
+app.kubernetes.io/name: {{ include "gateway.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "gateway.labels" -}}
+{{ include "gateway.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "gateway.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "gateway.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "gateway.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* What is missing, all of it at once, as the program itself does it. */}}
+{{- define "gateway.check" -}}
+{{- $missing := list }}
+{{- $several := regexMatch "(?m)^\\s*\\[\\[customer\\]\\]" .Values.config }}
+{{- if not (or $several (and .Values.citrix.customerId .Values.citrix.clientId)) }}
+{{- $missing = append $missing "citrix.customerId and citrix.clientId, or [[customer]] blocks in config" }}
+{{- end }}
+{{- if and $several (or .Values.citrix.customerId .Values.citrix.clientId .Values.citrix.cloud) }}
+{{- $missing = append $missing "citrix.* has to be empty beside [[customer]] blocks" }}
+{{- end }}
+{{- if not .Values.credentials.existingSecret }}
+{{- $missing = append $missing "credentials.existingSecret" }}
+{{- end }}
+{{- if not (or .Values.admin.secretSha256 .Values.admin.existingSecret) }}
+{{- $missing = append $missing "admin.secretSha256 or admin.existingSecret" }}
+{{- end }}
+{{- if and .Values.tls.clientCaKey (not .Values.tls.existingSecret) }}
+{{- $missing = append $missing "tls.existingSecret, which tls.clientCaKey is a key of" }}
+{{- end }}
+{{- if $missing }}
+{{- fail (printf "\n\nto be set:\n  - %s\n" (join "\n  - " $missing)) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,118 @@
+//! What is shipped for operators goes by names that exist.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yaml");
+const ALERT_TESTS: &str = include_str!("../../deploy/prometheus/alerts.test.yaml");
+const DASHBOARD: &str = include_str!("../../deploy/grafana/dashboard.json");
+const METRICS: &str = include_str!("../../docs/metrics.md");
+const RUNBOOKS: &str = include_str!("../../docs/runbooks.md");
+
+const PREFIX: &str = "citrix_auth_proxy_";
+
+/// Names of ours in a text, as they are written in `docs/metrics.md`.
+fn names(text: &str) -> Vec<&str> {
+    text.match_indices(PREFIX)
+        .map(|(at, _)| {
+            let rest = &text[at + PREFIX.len()..];
+            let end = rest.find(|next: char| !next.is_ascii_lowercase() && next != '_').unwrap_or(rest.len());
+            let name = &rest[..end];
+            let series = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            series.unwrap_or(name)
+        })
+        .collect()
+}
+
+/// What follows a key at the beginning of a line, or of an item.
+fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    let lines = text.lines().map(|line| line.trim_start().trim_start_matches("- "));
+    lines.filter_map(|line| line.strip_prefix(key)).map(str::trim).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_use_metrics_that_are_documented() {
+    for (file, text) in [("alerts", ALERTS), ("dashboard", DASHBOARD)] {
+        let names = names(text);
+        assert!(names.len() > 10, "{file}: {names:?}");
+        for name in names {
+            assert!(METRICS.contains(&format!("\n| `{name}` |")), "{file}: {PREFIX}{name}");
+        }
+    }
+}
+
+/// The text of all sources below a folder.
+fn sources(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = entries.map(|path| match path.extension() {
+        Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
+        _ if path.is_dir() => sources(&path),
+        _ => String::new(),
+    });
+    text.collect()
+}
+
+#[test]
+fn documented_metrics_are_those_that_the_program_registers() {
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let tables = METRICS.split("\n| metric |").skip(1);
+    let rows = tables.flat_map(|table| table.split("\n\n").next().unwrap().lines().skip(2));
+    let names: Vec<_> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in names {
+        assert!(sources.contains(&format!("\"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn every_alert_has_a_severity_a_runbook_and_a_test() {
+    let alerts = values(ALERTS, "alert:");
+    let severities = values(ALERTS, "severity:");
+    let runbooks = values(ALERTS, "runbook_url:");
+    assert_eq!((alerts.len(), alerts.len()), (severities.len(), runbooks.len()), "{alerts:?}");
+    for ((alert, severity), runbook) in alerts.into_iter().zip(severities).zip(runbooks) {
+        assert!(["page", "ticket"].contains(&severity), "{alert}: {severity}");
+        assert_eq!(runbook, format!("docs/runbooks.md#{}", alert.to_lowercase()));
+        let section = format!("\n## {alert}\n\n**{severity}.**");
+        assert!(RUNBOOKS.contains(&section), "{section}");
+        assert!(ALERT_TESTS.contains(&format!("alertname: {alert}")), "{alert} has no test");
+    }
+}
+
+#[test]
+fn the_dashboards_panels_are_told_apart_and_do_not_overlap() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let place = |panel: &Value| ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+    for (index, panel) in panels.iter().enumerate() {
+        let ([x, y, w, h], title) = (place(panel), &panel["title"]);
+        assert!(x + w <= 24, "{title}");
+        for other in &panels[index + 1..] {
+            assert_ne!(panel["id"], other["id"], "{title}");
+            let [ox, oy, ow, oh] = place(other);
+            let apart = x + w <= ox || ox + ow <= x || y + h <= oy || oy + oh <= y;
+            assert!(apart, "{title} and {}", other["title"]);
+        }
+    }
+}
+
+/// Only where promtool is, as with Debian's package `prometheus`.
+#[test]
+fn promtool_takes_the_rules_and_their_tests_pass() {
+    if Command::new("promtool").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus");
+    for arguments in [
+        ["check", "rules", "alerts.yaml"],
+        ["check", "config", "prometheus.yml"],
+        ["test", "rules", "alerts.test.yaml"],
+    ] {
+        let told = Command::new("promtool").args(arguments).current_dir(&folder).output().unwrap();
+        let text = [told.stdout, told.stderr].concat();
+        assert!(told.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&text));
+    }
+}
