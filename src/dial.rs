@@ -6,6 +6,8 @@ pub mod egress;
 pub mod race;
 pub mod tunnel;
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,14 +75,8 @@ pub enum ConnectError {
     #[error("no TCP connection")]
     Tcp(#[source] io::Error),
     /// The egress proxy is not there, or does not connect us.
-    #[error("the egress proxy {proxy} {fault}")]
-    Proxy {
-        /// `host:port`.
-        proxy: String,
-        /// What is wrong with it.
-        #[source]
-        fault: ProxyFault,
-    },
+    #[error(transparent)]
+    Proxy(ProxyError),
     /// The handshake failed: certificate, protocol version, or a closed connection.
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
@@ -90,6 +86,28 @@ pub enum ConnectError {
     /// `upstream.connect_timeout` passed.
     #[error("no connection within upstream.connect_timeout ({})", humantime::format_duration(*.0))]
     Timeout(Duration),
+}
+
+/// What is wrong with which egress proxy.
+#[derive(Debug)]
+pub struct ProxyError {
+    /// `host:port`.
+    pub proxy: String,
+    /// What is wrong with it.
+    pub fault: ProxyFault,
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the egress proxy {} {}", self.proxy, self.fault)
+    }
+}
+
+impl Error for ProxyError {
+    /// What the fault comes from; the fault itself is in the text already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.fault.source()
+    }
 }
 
 /// What is wrong with an egress proxy.
@@ -121,7 +139,7 @@ impl ConnectError {
         match self {
             Self::Dns(_) => "check the host in the configuration, and the resolver",
             Self::Tcp(_) => "check routing, firewalls and the port",
-            Self::Proxy { fault, .. } => fault.advice(),
+            Self::Proxy(error) => error.fault.advice(),
             Self::Tls(_) => "if a corporate proxy inspects TLS, name its root in upstream.ca_file",
             Self::Http(_) => "check that the address is that of an HTTP server",
             Self::Timeout(_) => "check firewalls that drop packets, or raise upstream.connect_timeout",
@@ -184,7 +202,7 @@ fn too_late(proxy: Option<&Proxy>, limit: Duration) -> ConnectError {
 }
 
 fn of_proxy(proxy: &Proxy, fault: ProxyFault) -> ConnectError {
-    ConnectError::Proxy { proxy: proxy.to_string(), fault }
+    ConnectError::Proxy(ProxyError { proxy: proxy.to_string(), fault })
 }
 
 /// A TCP connection to the peer, or one of the proxy's that leads there.

@@ -192,13 +192,11 @@ pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (
 
 /// What an operator is told of it: what the system or TLS says, and of a proxy who it is and what it answered.
 pub fn cause(error: &SendError) -> String {
-    let innermost = || chain(error).last().map(ToString::to_string).unwrap_or_default();
+    let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
     match error {
-        SendError::Connect(ConnectError::Proxy { fault, .. }) => {
-            let what = error.to_string();
-            let why = innermost();
-            if fault.to_string() == why { what } else { format!("{what}: {why}") }
+        SendError::Connect(ConnectError::Proxy(proxy)) if proxy.source().is_some() => {
+            format!("{proxy}: {innermost}")
         }
-        _ => innermost(),
+        _ => innermost,
     }
 }

@@ -112,13 +112,6 @@ impl<'e> Report<'e> {
         self.add(path, format!("not built yet: {instead}"), None);
     }
 
-    /// As [`Self::not_built`], if the key is there.
-    pub(super) fn refuse(&mut self, leaf: &Leaf, instead: &str) {
-        if leaf.value.is_some() {
-            self.not_built(&leaf.path, instead);
-        }
-    }
-
     /// Something to say at start that is no mistake.
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);

@@ -1,6 +1,7 @@
 //! The egress proxy of the environment, in the log of the real program.
 
-use crate::gateway::{FREE_PORTS, SECRET};
+use crate::gateway::{FREE_PORTS, Gateway, SECRET, environment};
+use crate::logins::Logins;
 use crate::program::Program;
 use crate::upstream::Upstream;
 
@@ -26,4 +27,25 @@ async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
     program.signal("TERM");
     let ended = program.end().await;
     assert!(!format!("{ended:?}").contains("c4nary"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_it_does_not_let_out_is_logged_with_its_name_and_what_it_answered() {
+    let (down, logins) = (Upstream::refusing(), Logins::given().await);
+    let (proxy, url) = (down.url().replace("http://", "http://user:c4nary@"), logins.url());
+    let mut variables = environment("https://api.invalid", &url);
+    variables.push(("HTTPS_PROXY", &proxy));
+    let gateway = Gateway::start(&[], &variables).await;
+    let mut caller = gateway.connect().await;
+    caller.write("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let answer = caller.answer().await;
+    answer.problem(502, "upstream_connect");
+    gateway.program.signal("TERM");
+    let ended = gateway.end().await;
+    assert!(!format!("{ended:?} {}", answer.text()).contains("c4nary"), "{ended:?}");
+    let log = ended.log();
+    let line = log.iter().find(|line| line["reason"] == "upstream_connect").unwrap();
+    // What we say, then what the system says, each once.
+    let named = format!("the egress proxy {} cannot be reached: no TCP connection", down.host());
+    assert_eq!(line["cause"], format!("{named}: Connection refused (os error 111)"), "{line}");
 }

@@ -28,7 +28,7 @@ fn outcome(error: &SendError) -> Outcome {
         SendError::Connect(ConnectError::Tcp(error)) if error.kind() == ErrorKind::ConnectionRefused => {
             Outcome::Refused
         }
-        SendError::Connect(ConnectError::Proxy { .. }) => Outcome::EgressProxy,
+        SendError::Connect(ConnectError::Proxy(_)) => Outcome::EgressProxy,
         SendError::Connect(ConnectError::Tls(_)) => Outcome::Tls,
         SendError::Connect(ConnectError::Tcp(_) | ConnectError::Http(_)) | SendError::BadUrl(_) => {
             Outcome::Connect
