@@ -1,6 +1,7 @@
-//! The composition root: a checked configuration becomes a running gateway.
+//! The composition root: a checked configuration becomes a running gateway, and another takes its place.
 
-use std::convert::Infallible;
+mod control;
+
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -17,30 +18,24 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::config::{BindAddress, Boot, Config, Credential, Live};
+use crate::config::{BindAddress, Boot, Changes, Config, Listener, Route, Written};
 use crate::dial::Way;
-use crate::http_client::Client;
+use crate::http_client::SharedClient;
 use crate::inbound::listener::{self, BindError, Bound};
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
+use crate::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::{ConnectionCount, Shortage};
 use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
-use crate::site;
-use crate::site::agent::Agent;
-use crate::site::api::HttpApi;
 use crate::snapshot::Published;
 use crate::spans::Spans;
-use crate::tls::{self, InboundTls, Reloader, TlsError};
-use crate::token::cache::Cache;
-use crate::token::issuer::HttpIssuer;
-use crate::token::keeper::Keeper;
-use crate::token::signals::Signals;
-use crate::token::slot::Slot;
+use crate::tls::{InboundTls, Reloader, TlsError, UpstreamTls};
 use crate::upstream::origin::BadHost;
 use crate::worker::{Work, WorkerThread};
+use control::Control;
 
 /// Connections on their way from one worker to another.
 const HANDED_OVER: usize = 256;
@@ -54,6 +49,9 @@ pub enum StartError {
     /// An address of `[listen]`.
     #[error(transparent)]
     Listen(#[from] BindError),
+    /// What a service manager passed.
+    #[error(transparent)]
+    Passed(#[from] PassedSocketError),
     /// The address of `[admin]`.
     #[error("cannot listen on {0} for the admin side: {1}")]
     Admin(SocketAddr, #[source] io::Error),
@@ -71,6 +69,22 @@ pub enum StartError {
     Worker(#[from] io::Error),
 }
 
+/// A configuration that may take the place of the one in force.
+pub struct Fresh {
+    /// Without a mistake in it.
+    pub config: Config,
+    /// What it says of TLS towards Citrix, with the roots as they are now.
+    pub tls: UpstreamTls,
+}
+
+/// Why a configuration without mistakes cannot be used all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// An upstream no certificate can be for.
+    #[error(transparent)]
+    Upstream(#[from] BadHost),
+}
+
 /// A running gateway.
 pub struct App {
     addresses: Addresses,
@@ -78,7 +92,12 @@ pub struct App {
     shared: Arc<Shared>,
     inbound_tls: Option<InboundTls>,
     workers: Vec<WorkerThread>,
-    control: JoinSet<Infallible>,
+    control: Control,
+    client: SharedClient,
+    upstream_tls: UpstreamTls,
+    way: Way,
+    /// The configuration's text at the start, and now.
+    written: [Written; 2],
     admin: JoinSet<()>,
     /// Held so that a unix socket's file goes when the gateway does.
     bound: Vec<Bound>,
@@ -111,28 +130,40 @@ impl App {
         clock: Clock,
         lost_log_lines: Option<ErrorCounter>,
     ) -> Result<Self, StartError> {
-        let Config { boot, live, .. } = config;
-        let bound = bind(&boot)?;
-        let admin_listener = listener::bind_tcp(boot.admin.address)
-            .and_then(TcpListener::from_std)
-            .map_err(|error| StartError::Admin(boot.admin.address, error))?;
+        Self::start_with(config, clock, lost_log_lines, PassedSockets::none()).await
+    }
+
+    /// As [`App::start`], with the sockets that a service manager passed in the place of those it would bind.
+    ///
+    /// # Errors
+    /// As [`App::start`], and when a socket fits nothing that is configured.
+    pub async fn start_with(
+        config: Config,
+        clock: Clock,
+        lost_log_lines: Option<ErrorCounter>,
+        mut passed: PassedSockets,
+    ) -> Result<Self, StartError> {
+        let Config { boot, live, written, .. } = config;
+        let bound = bind(&boot, &mut passed)?;
+        let admin_listener = bind_admin(&boot, &mut passed)?;
+        passed.finish()?;
         let addresses = addresses(&boot, &bound, &admin_listener)?;
-        let way = Way::new(tls::upstream_config(&live.upstream)?, live.upstream.egress.clone());
+        let upstream_tls = UpstreamTls::new(&live.upstream)?;
+        let way = Way::new(Arc::clone(&upstream_tls.config), live.upstream.egress.clone());
 
         let metrics = Metrics::new(boot.workers.get())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
-        let slots: Vec<Arc<Slot>> = live.credentials.iter().map(|_| Arc::new(Slot::new())).collect();
-        let sites: Vec<Arc<site::slot::Slot>> = live.credentials.iter().map(|_| Arc::default()).collect();
-        let keepers = keepers(&live, &slots, &way, clock, &metrics)?;
-        let agents = agents(&live, &slots, &sites, &way, clock);
+        let client = SharedClient::from(control::client(&live, &way));
+        let mut control = Control::new(&metrics, client.clone(), clock)?;
         let spans = Spans::start(&metrics, way.tls(), clock)?;
         let shared = Arc::new(Shared {
-            published: ArcSwap::from_pointee(Published::new(live, slots, sites)?),
+            published: ArcSwap::from_pointee(Published::first(live, &way)?),
             metrics,
             in_flight: Arc::default(),
             batches: Arc::default(),
             connections: ConnectionCount::new(boot.workers.get()),
+            beats: Heartbeats::new(boot.workers.get()),
             shortage: Shortage::default(),
             refusals: Refusals::default(),
             regions: Regions::default(),
@@ -141,21 +172,12 @@ impl App {
             spans,
         });
         let lifecycle = Lifecycle::default();
-        let workers = start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &way, &lifecycle).await?;
+        let workers = start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
 
-        let mut control = JoinSet::new();
-        for keeper in keepers {
-            control.spawn(keeper.keep());
-        }
-        for agent in agents {
-            control.spawn(agent.serve());
-        }
-        if let Some(proxy) = way.egress().proxy() {
-            tracing::info!(%proxy, "connections to Citrix leave through the egress proxy");
-        }
-        control.spawn(way.keep());
+        control.follow(&shared.published.load());
+        control.follow_egress(&way);
         if let Some(reloader) = reloader {
-            control.spawn(reloader.keep());
+            control.run(reloader);
         }
         let answers = Admin {
             shared: Arc::clone(&shared),
@@ -168,7 +190,54 @@ impl App {
         admin.spawn(async move {
             admin::serve(admin_listener, Arc::new(answers), phases.reached(Phase::Stopping)).await;
         });
-        Ok(Self { addresses, lifecycle, shared, inbound_tls, workers, control, admin, bound })
+        shared.metrics.reloads.loaded(clock.now());
+        Ok(Self {
+            addresses,
+            lifecycle,
+            shared,
+            inbound_tls,
+            workers,
+            control,
+            client,
+            upstream_tls,
+            way,
+            written: [written.clone(), written],
+            admin,
+            bound,
+        })
+    }
+
+    /// Puts another configuration in force, as far as it may change while the program runs. Requests in flight keep
+    /// the one they began with.
+    ///
+    /// # Errors
+    /// When it cannot be used; nothing has changed then.
+    pub fn reload(&mut self, fresh: Fresh) -> Result<Changes, ReloadError> {
+        let Fresh { config, tls } = fresh;
+        let [at_start, now] = &self.written;
+        let changes = Changes::between(at_start, now, &config.written);
+        let same_tls = self.upstream_tls.is_like(&tls);
+        let egress = &config.live.upstream.egress;
+        let way = if same_tls && self.way.leads(egress) {
+            self.way.clone()
+        } else {
+            Way::new(Arc::clone(&tls.config), egress.clone())
+        };
+        let published = self.shared.published.load().succeed(config.live, &way)?;
+        self.client.replace(control::client(&published.live, &way));
+        // Before anybody waits for its first token.
+        self.control.follow(&published);
+        let published = Arc::new(published);
+        self.shared.published.store(Arc::clone(&published));
+        let routes: Vec<&str> = published.live.routes.iter().map(Route::name).collect();
+        let callers: Vec<&str> = published.live.callers.iter().map(|caller| caller.name.as_str()).collect();
+        self.shared.metrics.keep_only(&routes, &callers);
+        if !self.way.is(&way) {
+            self.control.follow_egress(&way);
+            (self.upstream_tls, self.way) = (tls, way);
+        }
+        self.written[1] = config.written;
+        Ok(changes)
     }
 
     /// Where it listens.
@@ -196,10 +265,11 @@ impl App {
         let workers = select_all(self.workers.iter_mut().map(|worker| &mut worker.done));
         tokio::select! {
             (_, index, _) = workers => format!("worker {index} ended"),
-            Some(ended) = self.control.join_next() => match ended {
-                Err(error) => format!("a token keeper, a site agent, or who watches certificates or the egress proxy ended: {error}"),
-                Ok(never) => match never {},
-            },
+            error = self.control.failed() => {
+                format!(
+                    "a token keeper, a site agent, or who watches certificates or the egress proxy ended: {error}"
+                )
+            }
             _ = self.admin.join_next() => "the admin listener ended".to_owned(),
         }
     }
@@ -232,8 +302,27 @@ impl App {
     }
 }
 
-fn bind(boot: &Boot) -> Result<Vec<Bound>, BindError> {
-    boot.listeners.iter().map(|listener| Bound::bind(&listener.address, boot.unix_mode)).collect()
+fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartError> {
+    let some_plain = boot.listeners.iter().any(|listener| !listener.tls);
+    let bind = |listener: &Listener| {
+        let role = if listener.tls && some_plain { Role::Tls } else { Role::Proxy };
+        match passed.take(role, &listener.address)? {
+            Some(passed) => Ok(passed),
+            None => Ok(Bound::bind(&listener.address, boot.unix_mode)?),
+        }
+    };
+    boot.listeners.iter().map(bind).collect()
+}
+
+fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, StartError> {
+    let address = boot.admin.address;
+    let listener = match passed.take(Role::Admin, &BindAddress::Tcp(address))? {
+        Some(Bound::Tcp(listener)) => Ok(listener),
+        // It fits by its name alone.
+        Some(Bound::Unix { .. }) => Err(io::Error::other("the socket that was passed for it is none of TCP")),
+        None => listener::bind_tcp(address),
+    };
+    listener.and_then(TcpListener::from_std).map_err(|error| StartError::Admin(address, error))
 }
 
 fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addresses, StartError> {
@@ -242,44 +331,6 @@ fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addres
         listeners.push((bound.address()?, listener.tls));
     }
     Ok(Addresses { listeners, admin: admin.local_addr()? })
-}
-
-fn keepers(
-    live: &Live,
-    slots: &[Arc<Slot>],
-    way: &Way,
-    clock: Clock,
-    metrics: &Metrics,
-) -> Result<Vec<Keeper<HttpIssuer>>, StartError> {
-    let client = Client::new(way.clone(), live.token.request_timeout);
-    let issuer = HttpIssuer::new(client, clock);
-    let signals = Signals::register(metrics.registry())?;
-    let cache = live.token_cache.as_ref().map(Cache::new);
-    let keeper = |(credential, slot): (&Credential, &Arc<Slot>)| {
-        let signals = signals.customer(credential.customer());
-        let keeper =
-            Keeper::new(credential.clone(), live.token, Arc::clone(slot), issuer.clone(), clock, signals);
-        match &cache {
-            Some(cache) => keeper.remembering(cache.clone()),
-            None => keeper,
-        }
-    };
-    Ok(live.credentials.iter().zip(slots).map(keeper).collect())
-}
-
-fn agents(
-    live: &Live,
-    slots: &[Arc<Slot>],
-    sites: &[Arc<site::slot::Slot>],
-    way: &Way,
-    clock: Clock,
-) -> Vec<Agent<HttpApi>> {
-    let timeout = live.token.request_timeout;
-    let api = HttpApi(Client::new(way.clone(), timeout));
-    let agent = |((credential, token), site): ((&Credential, &Arc<Slot>), &Arc<site::slot::Slot>)| {
-        Agent::new(credential, Arc::clone(site), Arc::clone(token), api.clone(), clock, timeout)
-    };
-    live.credentials.iter().zip(slots).zip(sites).map(agent).collect()
 }
 
 fn reloader(boot: &Boot, metrics: &Metrics, clock: Clock) -> Result<Option<Reloader>, StartError> {
@@ -292,7 +343,6 @@ async fn start_workers(
     bound: &[Bound],
     shared: &Arc<Shared>,
     inbound_tls: Option<&InboundTls>,
-    way: &Way,
     lifecycle: &Lifecycle,
 ) -> Result<Vec<WorkerThread>, StartError> {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) =
@@ -309,7 +359,6 @@ async fn start_workers(
             index,
             shared: Arc::clone(shared),
             listeners,
-            way: way.clone(),
             phases: lifecycle.watch(),
             inbox,
             colleagues: Arc::clone(&colleagues),

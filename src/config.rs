@@ -5,6 +5,7 @@
 //! lays variables over it, and `value` turns single values into types.
 
 mod caller;
+mod changes;
 pub mod check;
 mod egress;
 mod environment;
@@ -29,7 +30,8 @@ use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 
 pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
-pub use check::{from_toml, load};
+pub use changes::{BOOT, Changes, Written, listed};
+pub use check::{from_bytes, from_toml, load};
 pub use egress::{BadProxy, Egress, Proxy};
 pub use environment::process_environment;
 pub use report::Problem;
@@ -44,6 +46,8 @@ pub struct Config {
     pub live: Arc<Live>,
     /// What deserves a warning at start, in sentences ("citrix.client_secret is written in the file itself: …").
     pub warnings: Vec<String>,
+    /// What was written, to tell what another configuration changes.
+    pub written: Written,
 }
 
 /// Settings that are read once: addresses, threads, where logs go.
@@ -196,6 +200,8 @@ pub struct Live {
     pub limits: Limits,
     /// Whether each exchange is logged.
     pub access_log: bool,
+    /// How long requests are still accepted once the program is asked to stop and says that it is not ready.
+    pub drain_delay: Duration,
     /// How long requests in flight may take to finish once the program is asked to stop.
     pub drain_timeout: Duration,
 }
@@ -236,6 +242,20 @@ impl Credential {
     /// The customer id as text (it was checked to be visible ASCII).
     pub fn customer(&self) -> &str {
         self.customer_id.to_str().unwrap_or_default()
+    }
+
+    /// Whether a token of `other` is one of this: the same client of the same customer, at the same endpoint. Its
+    /// secret may be another.
+    pub fn has_token_of(&self, other: &Self) -> bool {
+        self.customer_id == other.customer_id
+            && self.client_id == other.client_id
+            && self.token_url == other.token_url
+            && self.token_dialect == other.token_dialect
+    }
+
+    /// Whether what is known of the site of `other` is true of this one's.
+    pub fn has_site_of(&self, other: &Self) -> bool {
+        self.customer_id == other.customer_id && self.api == other.api
     }
 }
 
@@ -410,7 +430,7 @@ pub struct Token {
 }
 
 /// Where tokens survive a restart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenCache {
     /// The file, in a folder that exists.
     pub file: PathBuf,

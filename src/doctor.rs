@@ -38,7 +38,7 @@ pub async fn examine(live: &Live, clock: Clock, tell: &mut dyn FnMut(Check)) -> 
     let way = Way::new(tls::upstream_config(&live.upstream)?, live.upstream.egress.clone());
     let client = Client::new(way.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
-    let api = HttpApi(client);
+    let api = HttpApi(client.into());
     let verifiers = tls::verifiers(&live.upstream)?;
     let mut doctor = Doctor { live, way, verifiers, tell, places: Vec::new() };
     for credential in &live.credentials {

@@ -46,6 +46,8 @@ enum End {
     CallerLeft,
     /// The upstream's answer broke off, and so did ours.
     CutOff,
+    /// The program stopped before the answer was out.
+    Stopped,
 }
 
 impl End {
@@ -55,6 +57,7 @@ impl End {
             Self::Complete => "complete",
             Self::CallerLeft => "caller_left",
             Self::CutOff => "cut_off",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -253,8 +256,12 @@ impl Exchange {
             return;
         }
         let took = self.began.elapsed();
-        let left = || StatusCode::from_u16(CALLER_LEFT).unwrap_or_default();
-        let status = self.status.unwrap_or_else(left);
+        let unanswered = || match end {
+            // The caller was owed an answer.
+            End::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::from_u16(CALLER_LEFT).unwrap_or_default(),
+        };
+        let status = self.status.unwrap_or_else(unanswered);
         let metrics = self.route_metrics();
         metrics.count(self.caller, &self.method, status);
         metrics.duration().observe(took.as_secs_f64());
@@ -330,7 +337,7 @@ impl Drop for Wait<'_> {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.close(End::CallerLeft);
+        self.close(if self.connection.is_stopped() { End::Stopped } else { End::CallerLeft });
     }
 }
 

@@ -6,8 +6,10 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
@@ -65,6 +67,29 @@ pub enum SendError {
     /// Not a whole URL.
     #[error("{0} is not a URL that can be asked")]
     BadUrl(Uri),
+}
+
+/// A client that everybody who has it shares, and that a reload may put another in the place of. A request takes the
+/// one of the moment.
+#[derive(Clone, Debug)]
+pub struct SharedClient(Arc<ArcSwap<Client>>);
+
+impl From<Client> for SharedClient {
+    fn from(client: Client) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(client)))
+    }
+}
+
+impl SharedClient {
+    /// The client of the moment.
+    pub fn get(&self) -> Arc<Client> {
+        self.0.load_full()
+    }
+
+    /// Puts another in its place.
+    pub fn replace(&self, client: Client) {
+        self.0.store(Arc::new(client));
+    }
 }
 
 /// Why an answer's body was not read to its end.

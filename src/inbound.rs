@@ -6,5 +6,6 @@ pub mod http1;
 pub mod http2;
 pub mod kept;
 pub mod listener;
+pub mod passed_sockets;
 pub mod proxy_header;
 pub mod stream;

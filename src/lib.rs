@@ -39,6 +39,7 @@ pub mod places;
 pub mod policy;
 pub mod proxy;
 pub mod regions;
+pub mod reload;
 pub mod site;
 pub mod snapshot;
 pub mod spans;

@@ -1,12 +1,18 @@
 //! The phases of the program's life, seen by everybody who has to act on them.
 
+mod heartbeat;
+
 use tokio::sync::watch;
+
+pub use heartbeat::Heartbeats;
 
 /// Where in its life the program is. Phases only move forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Requests are answered.
     Running,
+    /// They still are, but readiness says no, so that balancers send no more.
+    Leaving,
     /// No new connections; what is in flight is finished.
     Draining,
     /// What is still in flight is cut off.

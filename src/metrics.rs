@@ -1,5 +1,7 @@
 //! What Prometheus scrapes. Handles are resolved ahead of the request path; label values come from closed sets.
 
+mod forget;
+mod reloads;
 mod route;
 mod summed;
 
@@ -17,6 +19,7 @@ use crate::error::Reason;
 use crate::wire::link_rewrite::LinkCounts;
 use summed::Summed;
 
+pub use reloads::{Reload, Reloads};
 pub use route::{QueueMetrics, RouteMetrics};
 
 const PREFIX: &str = "citrix_auth_proxy";
@@ -91,6 +94,8 @@ pub struct Metrics {
     registry: Registry,
     workers: Vec<WorkerMetrics>,
     replays: IntCounterVec,
+    /// Reloads of the configuration.
+    pub reloads: Reloads,
     /// Requests being answered.
     pub in_flight: IntGauge,
     /// Connections of callers.
@@ -147,6 +152,7 @@ impl Metrics {
         Ok(Arc::new(Self {
             replays: registered(&registry, replays)?,
             workers: WorkerMetrics::register(&registry, workers)?,
+            reloads: Reloads::register(&registry)?,
             in_flight: gauge("in_flight_requests", "Requests being answered.")?,
             connections: gauge("connections", "Connections of callers.")?,
             connections_refused: counter(

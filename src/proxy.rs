@@ -25,6 +25,7 @@ use crate::error::Failure;
 use crate::exchange::{AnswerBody, Exchange};
 use crate::inbound::body::CallerBody;
 use crate::inbound::connection::Connection;
+use crate::lifecycle::Heartbeats;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::places::Places;
 use crate::regions::Regions;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub batches: Arc<Places>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
+    /// Whether the workers are at work.
+    pub beats: Heartbeats,
     /// Whether connections cannot be accepted.
     pub shortage: Shortage,
     /// Where tokens were refused lately.
@@ -78,14 +81,21 @@ impl Proxy {
         Rc::new(Self { shared, pool, metrics, snapshot })
     }
 
-    /// The worker's view of what is published now.
-    fn snapshot(&self) -> Rc<Snapshot> {
+    /// The worker's view of what is published now. To be called now and then even when no request comes, so that what
+    /// was replaced is let go.
+    pub fn snapshot(&self) -> Rc<Snapshot> {
         let published = self.shared.published.load();
         let mut snapshot = self.snapshot.borrow_mut();
         if !snapshot.is_of(&published) {
             *snapshot = Snapshot::new(Arc::clone(&published), self.metrics.clone());
+            self.pool.configure(Arc::clone(&snapshot.live));
         }
         Rc::clone(&snapshot)
+    }
+
+    /// Tells that its worker is at work.
+    pub fn beat(&self, worker: usize) {
+        self.shared.beats.beat(worker);
     }
 
     /// Answers a request, whatever happens.

@@ -182,7 +182,7 @@ mod tests {
             authority: Authority::from_static(host),
             base_path: String::new(),
         };
-        Origin::new(0, &url).unwrap()
+        Origin::new(0, &url, &crate::dial::Way::to_nobody()).unwrap()
     }
 
     fn told(old: &str, new: &str) -> Option<Move> {

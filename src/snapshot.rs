@@ -2,6 +2,7 @@
 
 mod customers;
 mod limits;
+mod published;
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -19,80 +20,14 @@ use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::site;
 use crate::token::slot::{Slot, Token};
-use crate::upstream::origin::{BadHost, Origin};
+use crate::upstream::origin::Origin;
 use crate::wire::link_rewrite::{LinkMap, LinkRoute};
 use crate::wire::prefix_tree::PrefixTree;
 
-use limits::{Limited, Limits};
+use limits::Limited;
 
 pub use customers::Customers;
-
-/// The live configuration and the tokens that go with it. A reload publishes another one.
-pub struct Published {
-    /// The settings as they were checked.
-    pub live: Arc<Live>,
-    /// The slots of its credentials, in order.
-    pub slots: Vec<Arc<Slot>>,
-    /// What is known of its customers' sites, in order.
-    pub sites: Vec<Arc<site::slot::Slot>>,
-    /// Where a redirect may lead.
-    pub gateways: Vec<Arc<Origin>>,
-    /// Where the customers' API gateways are, in order.
-    apis: Vec<Arc<Origin>>,
-    /// The hosts that the routes lead to by themselves, in order.
-    hosts: Vec<Vec<Arc<Origin>>>,
-    limits: Limits,
-    /// What is kept of its callers, in order.
-    pub usage: Vec<Usage>,
-}
-
-impl Published {
-    /// Puts settings and what belongs to their credentials together.
-    ///
-    /// # Errors
-    /// When an upstream's host is none a certificate could be for.
-    pub fn new(
-        live: Arc<Live>,
-        slots: Vec<Arc<Slot>>,
-        sites: Vec<Arc<site::slot::Slot>>,
-    ) -> Result<Self, BadHost> {
-        let mut origins = Origins::default();
-        let apis = live.credentials.iter().map(|credential| origins.of(&credential.api.url));
-        let apis = apis.collect::<Result<_, _>>()?;
-        let hosts = live.routes.iter().map(|route| match &route.target {
-            Target::CustomerApi => Ok(Vec::new()),
-            Target::ByCloud(urls) => urls.iter().map(|(_, url)| origins.of(url)).collect(),
-            Target::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
-        });
-        let hosts = hosts.collect::<Result<_, _>>()?;
-        let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            limits: Limits::new(&live),
-            usage: Usage::of(&live.callers, &[]),
-            live,
-            slots,
-            sites,
-            gateways,
-            apis,
-            hosts,
-        })
-    }
-}
-
-/// Each origin once, at the place that its id says.
-#[derive(Default)]
-struct Origins(Vec<Arc<Origin>>);
-
-impl Origins {
-    fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, BadHost> {
-        if let Some(known) = self.0.iter().find(|origin| origin.is_of(url)) {
-            return Ok(Arc::clone(known));
-        }
-        let new = Arc::new(Origin::new(self.0.len(), url)?);
-        self.0.push(Arc::clone(&new));
-        Ok(new)
-    }
-}
+pub use published::Published;
 
 /// A worker's view of what is published. A request takes one and keeps it to its end, whatever is reloaded
 /// meanwhile. Header values are the worker's own copies: cloning one that all workers share would pass its
@@ -229,7 +164,7 @@ pub struct Customer {
     /// Its API gateway.
     api: Destination,
     /// Shared with the other workers.
-    limits: Arc<[Limit]>,
+    limits: Arc<[Arc<Limit>]>,
     held: RefCell<Option<Rc<HeldToken>>>,
     /// Made when first needed.
     links: OnceCell<Rc<LinkMap>>,
@@ -314,6 +249,11 @@ impl Snapshot {
         &self.published.gateways
     }
 
+    /// Whether requests that begin now may go to the origin of this id.
+    pub fn knows_origin(&self, id: u64) -> bool {
+        self.published.knows_origin(id)
+    }
+
     /// Whether this is a view of `published`.
     pub fn is_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
@@ -335,7 +275,7 @@ fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
 impl Customer {
     fn new(
         credential: &Credential,
-        (slot, site, limits): (Arc<Slot>, Arc<site::slot::Slot>, Arc<[Limit]>),
+        (slot, site, limits): (Arc<Slot>, Arc<site::slot::Slot>, Arc<[Arc<Limit>]>),
         api: &Arc<Origin>,
     ) -> Self {
         Self {

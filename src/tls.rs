@@ -126,20 +126,45 @@ pub fn verifiers(upstream: &Upstream) -> Result<Verifiers, TlsError> {
     Ok(Verifiers { all: verifier(roots(upstream.ca_file.as_deref())?)?, system })
 }
 
+/// TLS towards Citrix, for data and tokens alike.
+#[derive(Clone)]
+pub struct UpstreamTls {
+    /// What shakes hands.
+    pub config: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
+}
+
+impl UpstreamTls {
+    /// Reads the roots. Blocks for as long as their files do.
+    ///
+    /// # Errors
+    /// When `ca_file` cannot be used, or when nobody is trusted.
+    pub fn new(upstream: &Upstream) -> Result<Self, TlsError> {
+        let roots = Arc::new(roots(upstream.ca_file.as_deref())?);
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(Arc::clone(&roots))
+            .with_no_client_auth();
+        config.alpn_protocols = match upstream.http2 {
+            Http2::Auto => vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()],
+            Http2::Never => vec![ALPN_HTTP1.to_vec()],
+        };
+        Ok(Self { config: Arc::new(config), roots })
+    }
+
+    /// Whether both trust the same and offer the same, so that connections made with one are as good as those made
+    /// with the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots && self.config.alpn_protocols == other.config.alpn_protocols
+    }
+}
+
 /// The configuration for connections to Citrix, data and tokens alike.
 ///
 /// # Errors
 /// When `ca_file` cannot be used, or when nobody is trusted.
 pub fn upstream_config(upstream: &Upstream) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(upstream.ca_file.as_deref())?)
-        .with_no_client_auth();
-    config.alpn_protocols = match upstream.http2 {
-        Http2::Auto => vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()],
-        Http2::Never => vec![ALPN_HTTP1.to_vec()],
-    };
-    Ok(Arc::new(config))
+    Ok(UpstreamTls::new(upstream)?.config)
 }
 
 fn add_roots(roots: &mut RootCertStore, path: &Path, pem: &[u8]) -> Result<(), TlsError> {

@@ -9,9 +9,8 @@ use std::time::Duration;
 use tokio::runtime::{self, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::dial::Way;
 use crate::inbound::connection::{Connections, sweep_interval};
 use crate::inbound::listener::Handle;
 use crate::lifecycle::{Phase, PhaseWatch};
@@ -36,8 +35,6 @@ pub struct Work {
     pub shared: Arc<Shared>,
     /// Its handles of the listening sockets, and whether callers speak TLS there.
     pub listeners: Vec<(Handle, Option<InboundTls>)>,
-    /// How connections towards upstreams leave.
-    pub way: Way,
     /// When to stop.
     pub phases: PhaseWatch,
     /// Connections that others hand over.
@@ -66,7 +63,9 @@ impl Work {
             match runtime {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
+                    let (index, shared) = (self.index, Arc::clone(&self.shared));
                     let cut = runtime.block_on(self.run());
+                    shared.beats.done(index);
                     // Ends what is left, so that its records are written, but waits for no slow resolver.
                     runtime.shutdown_timeout(SHUTDOWN);
                     // Nobody listens any more when the program was told to leave at once.
@@ -81,13 +80,17 @@ impl Work {
 
     /// Serves until the program stops; returns how many connections had to be cut.
     async fn run(self) -> usize {
-        let Self { index, shared, listeners, way, mut phases, mut inbox, colleagues } = self;
+        let Self { index, shared, listeners, mut phases, mut inbox, colleagues } = self;
         let connections = Rc::new(Connections::default());
-        let pool = Pool::new(shared.published.load().live.upstream.clone(), way);
+        let pool = Pool::new(Arc::clone(&shared.published.load().live));
         let metrics = shared.metrics.worker(index);
         let proxy = Proxy::new(Arc::clone(&shared), Rc::clone(&pool), metrics.clone());
-        let acceptor =
-            Rc::new(Acceptor { proxy, connections: Rc::clone(&connections), worker: index, colleagues });
+        let acceptor = Rc::new(Acceptor {
+            proxy: Rc::clone(&proxy),
+            connections: Rc::clone(&connections),
+            worker: index,
+            colleagues,
+        });
         let mut tasks = JoinSet::new();
         for (handle, tls) in listeners {
             let (acceptor, mut phases) = (Rc::clone(&acceptor), phases.clone());
@@ -105,7 +108,7 @@ impl Work {
                 acceptor.receive(handed);
             }
         });
-        tokio::task::spawn_local(keep_house(Rc::clone(&connections), pool, shared, metrics));
+        tokio::task::spawn_local(keep_house(index, Rc::clone(&connections), pool, proxy, metrics));
 
         phases.reached(Phase::Draining).await;
         // Whoever the kernel let in is let in; then nobody is left at the door.
@@ -139,20 +142,27 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
 
 /// Ends connections that waited too long, on both sides, and tells the gauges what is there.
 async fn keep_house(
+    worker: usize,
     connections: Rc<Connections>,
     pool: Rc<Pool>,
-    shared: Arc<Shared>,
+    proxy: Rc<Proxy>,
     metrics: WorkerMetrics,
 ) {
-    let mut sweep = interval(sweep_interval(&shared.published.load().live.limits));
     let mut tend = interval(TEND_INTERVAL);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = Instant::now();
     loop {
+        // Taken each time, so that a worker without requests follows a reload, too.
+        let snapshot = proxy.snapshot();
+        let limits = &snapshot.live.limits;
         tokio::select! {
-            _ = sweep.tick() => connections.sweep(&shared.published.load().live.limits),
+            () = sleep_until(sweep) => {
+                connections.sweep(limits);
+                sweep = Instant::now() + sweep_interval(limits);
+            }
             _ = tend.tick() => {
-                pool.tend();
+                proxy.beat(worker);
+                pool.tend(|origin| snapshot.knows_origin(origin));
                 let (active, idle) = pool.counts();
                 metrics.upstream_active.set(active);
                 metrics.upstream_idle.set(idle);

@@ -53,7 +53,7 @@ async fn show(args: &DemoArgs) -> Result<u8, DemoError> {
     let config = configure(args, &emulator, &certificate).map_err(DemoError::Config)?;
     let app = App::start(config, Clock::SYSTEM, None).await?;
     say(guide(app.addresses(), &emulator).as_bytes());
-    let code = serve(app, &mut signals).await;
+    let code = serve(app, &mut signals, None).await;
     emulator.stop().await;
     Ok(code)
 }

@@ -1,28 +1,39 @@
 //! `run`: the gateway, from its first log line to its exit code.
 
+mod reloading;
+mod signals;
+mod supervisor;
+
 use std::future::Future;
-use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
-use crate::app::{Addresses, App};
+use crate::app::{Addresses, App, Drained};
 use crate::clock::Clock;
-use crate::config::{self, Config, Log, LogFormat, Problem};
+use crate::config::{Config, Log, LogFormat, Problem};
+use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
 use crate::lifecycle::Phase;
+use crate::reload::Watch;
 use crate::telemetry::Telemetry;
+use signals::{Signal, Stop};
+use supervisor::Watchdog;
+
+pub(super) use signals::Signals;
 
 /// How log lines look before the configuration told.
 const LOG_UNTIL_CONFIGURED: Log = Log { format: LogFormat::Json, level: LevelFilter::INFO };
 
 /// Runs the gateway until it is told to stop.
 pub fn run(args: &RunArgs) -> ExitCode {
-    let loaded = config::load(args.config.as_deref(), config::process_environment());
-    let log = loaded.as_ref().map_or(LOG_UNTIL_CONFIGURED, |config| config.boot.log);
+    // First of all: it takes variables out of the environment.
+    let passed = PassedSockets::from_environment();
+    let loaded = Watch::load(args.config.as_deref());
+    let log = loaded.as_ref().map_or(LOG_UNTIL_CONFIGURED, |(config, _)| config.boot.log);
     let telemetry = match Telemetry::start(log) {
         Ok(telemetry) => telemetry,
         Err(error) => {
@@ -31,7 +42,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
     };
     match loaded {
-        Ok(config) => ExitCode::from(on_a_runtime(gateway(config, telemetry.dropped_lines()))),
+        Ok((config, watch)) => {
+            ExitCode::from(on_a_runtime(gateway(config, watch, passed, telemetry.dropped_lines())))
+        }
         Err(problems) => {
             log_problems(&problems);
             ExitCode::from(USAGE)
@@ -62,7 +75,12 @@ fn log_problems(problems: &[Problem]) {
     tracing::error!(problems = problems.len(), "not started; `citrix-auth-proxy check` lists the problems");
 }
 
-async fn gateway(config: Config, lost_log_lines: ErrorCounter) -> u8 {
+async fn gateway(
+    config: Config,
+    watch: Watch,
+    passed: Result<PassedSockets, PassedSocketError>,
+    lost_log_lines: ErrorCounter,
+) -> u8 {
     // Before anything is announced: whoever reads "listening" may send a signal at once.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -74,10 +92,16 @@ async fn gateway(config: Config, lost_log_lines: ErrorCounter) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match App::start(config, Clock::SYSTEM, Some(lost_log_lines)).await {
+    let started = match passed {
+        Ok(passed) => App::start_with(config, Clock::SYSTEM, Some(lost_log_lines), passed).await,
+        Err(error) => Err(error.into()),
+    };
+    match started {
         Ok(app) => {
             announce(app.addresses());
-            serve(app, &mut signals).await
+            supervisor::ready();
+            let _watchdog = Watchdog::start(app.shared());
+            serve(app, &mut signals, Some(watch)).await
         }
         Err(error) => {
             tracing::error!(%error, "not started");
@@ -93,29 +117,61 @@ fn announce(addresses: &Addresses) {
     tracing::info!(address = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "listening for operators");
 }
 
-/// Waits for the signal to stop, drains, and tells how it went by the exit code.
-pub(super) async fn serve(mut app: App, signals: &mut Signals) -> u8 {
-    tokio::select! {
-        what = app.failed() => {
-            tracing::error!(what, "the gateway is broken and ends");
-            return FAILED;
-        }
-        signal = signals.stop() => tracing::info!(signal = signal.name(), "draining"),
-    }
-    let limit = app.shared().published.load().live.drain_timeout;
-    let lifecycle = app.lifecycle();
-    let mut second = None;
-    let drained = {
-        let mut drain = std::pin::pin!(app.drain(limit));
+/// Serves and reloads until a signal to stop, drains, and tells how it went by the exit code.
+pub(super) async fn serve(mut app: App, signals: &mut Signals, mut watch: Option<Watch>) -> u8 {
+    let first = loop {
         tokio::select! {
-            drained = &mut drain => drained,
-            signal = signals.stop() => {
-                second = Some(signal);
-                lifecycle.advance(Phase::Stopping);
-                drain.await
+            what = app.failed() => return broken(&what),
+            candidate = reloading::next(&mut watch) => {
+                supervisor::reloading();
+                reloading::settle(&mut app, candidate);
+                supervisor::ready();
             }
+            signal = signals.next() => match signal {
+                Signal::Stop(stop) => break stop,
+                Signal::Reload => reloading::ask(&app, watch.as_ref()),
+            },
         }
     };
+    let live = app.shared().published.load().live.clone();
+    let lifecycle = app.lifecycle();
+    lifecycle.advance(Phase::Leaving);
+    supervisor::stopping();
+    let mut second = None;
+    if !live.drain_delay.is_zero() {
+        let delay = humantime::format_duration(live.drain_delay).to_string();
+        tracing::info!(signal = first.name(), delay, "not ready any more; still accepting");
+        tokio::select! {
+            what = app.failed() => return broken(&what),
+            () = tokio::time::sleep(live.drain_delay) => {}
+            signal = signals.stop() => second = Some(signal),
+        }
+    }
+    tracing::info!(signal = first.name(), "draining");
+    let drained = drain(app, live.drain_timeout, signals, &mut second).await;
+    told(drained, second)
+}
+
+fn broken(what: &str) -> u8 {
+    tracing::error!(what, "the gateway is broken and ends");
+    FAILED
+}
+
+/// Drains; a second signal ends that at once.
+async fn drain(app: App, limit: Duration, signals: &mut Signals, second: &mut Option<Stop>) -> Drained {
+    let lifecycle = app.lifecycle();
+    let mut drain = std::pin::pin!(app.drain(limit));
+    if second.is_none() {
+        tokio::select! {
+            drained = &mut drain => return drained,
+            signal = signals.stop() => *second = Some(signal),
+        }
+    }
+    lifecycle.advance(Phase::Stopping);
+    drain.await
+}
+
+fn told(drained: Drained, second: Option<Stop>) -> u8 {
     match (drained.cut, second) {
         (0, _) => {
             tracing::info!("stopped; nothing was in flight");
@@ -128,58 +184,6 @@ pub(super) async fn serve(mut app: App, signals: &mut Signals) -> u8 {
         (cut, None) => {
             tracing::warn!(cut, "stopped; lifecycle.drain_timeout passed with requests in flight");
             CUT_OFF
-        }
-    }
-}
-
-/// The signals the program acts on.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-/// A signal that ends the program.
-#[derive(Clone, Copy)]
-pub(super) enum Stop {
-    Terminate,
-    Interrupt,
-}
-
-impl Stop {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Terminate => "SIGTERM",
-            Self::Interrupt => "SIGINT",
-        }
-    }
-
-    /// 128 and the signal's number, as shells report it.
-    fn exit_code(self) -> u8 {
-        match self {
-            Self::Terminate => 143,
-            Self::Interrupt => 130,
-        }
-    }
-}
-
-impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The next signal to stop. SIGHUP does not end the program, as it would by default.
-    pub(super) async fn stop(&mut self) -> Stop {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Stop::Terminate,
-                _ = self.interrupt.recv() => return Stop::Interrupt,
-                _ = self.hangup.recv() => tracing::warn!("SIGHUP: reloading is not built yet; restart instead"),
-            }
         }
     }
 }

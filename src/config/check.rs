@@ -23,6 +23,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use toml::Value;
 use super::environment::{self, Environment};
 use super::file::{self, Field as _, File};
 use super::report::{Problem, Report};
-use super::{Boot, Config, Live, syntax};
+use super::{Boot, Config, Live, Written, syntax};
 use built_in::BuiltIn;
 
 /// What a timeout may be: not zero, which would let nothing pass, and not so long that it is none.
@@ -56,9 +57,21 @@ pub fn load(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<Problem>> {
     let Some(path) = file else { return from_toml("", env) };
+    from_bytes(path, std::fs::read(path), env)
+}
+
+/// As [`load`], with what reading the file at `path` gave.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_bytes(
+    path: &Path,
+    read: io::Result<Vec<u8>>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, Vec<Problem>> {
     let unreadable =
         |what: String| vec![Problem { key: path.display().to_string(), variable: None, what, example: None }];
-    let bytes = std::fs::read(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    let bytes = read.map_err(|error| unreadable(format!("cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8 text".to_owned()))?;
     from_toml(&text, env)
 }
@@ -75,9 +88,15 @@ pub fn from_toml(
     let mut report = Report::new(&environment);
     let mut table = syntax::parse(text, &mut report);
     environment::overlay(&mut table, &mut report);
+    let written = Written::of(&table);
     let file = File::read(Some(Value::Table(table)), "", &mut report);
     let config = check_file(file, &mut report);
-    report.finish(config).map(|((boot, live), warnings)| Config { boot, live: Arc::new(live), warnings })
+    report.finish(config).map(|((boot, live), warnings)| Config {
+        boot,
+        live: Arc::new(live),
+        warnings,
+        written,
+    })
 }
 
 /// The whole configuration; `None` when there is no credential, which is on the report then.
@@ -96,7 +115,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let token_cache = token::check_cache(&file.token, report);
     let limits = limits::check(&file.limits, report);
     let routes = route::check(&file.route, BuiltIn::new(known), report);
-    let drain_timeout = process::check_lifecycle(&file.lifecycle, report);
+    let (drain_delay, drain_timeout) = process::check_lifecycle(&file.lifecycle, report);
     let access_log = report.switch(&file.log.access, true);
     let boot = Boot {
         listeners: listen.listeners,
@@ -123,6 +142,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         token_cache,
         limits,
         access_log,
+        drain_delay,
         drain_timeout,
     };
     Some((boot, live))

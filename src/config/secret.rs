@@ -51,6 +51,24 @@ impl SecretSource {
     }
 }
 
+impl PartialEq for SecretSource {
+    /// Whether both come from the same place and, where that place never changes, are the same.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one) | Self::Credential(one), Self::File(other) | Self::Credential(other)) => {
+                one == other
+            }
+            (Self::Environment { name: one, value }, Self::Environment { name: other, value: another }) => {
+                one == other && value.expose_secret() == another.expose_secret()
+            }
+            (Self::Plain(one), Self::Plain(other)) => one.expose_secret() == other.expose_secret(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for SecretSource {}
+
 impl fmt::Display for SecretSource {
     /// Where it comes from, for a log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

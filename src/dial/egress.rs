@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use rustls::ClientConfig;
 use secrecy::ExposeSecret as _;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::config::Egress;
@@ -28,6 +29,17 @@ impl Way {
         Self { tls, egress: Arc::new(ArcSwap::from_pointee(egress)) }
     }
 
+    /// Whether both are one: connections made by one are as good as those made by the other.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tls, &other.tls) && Arc::ptr_eq(&self.egress, &other.egress)
+    }
+
+    /// Whether it goes where `egress` says, and would follow it as that does.
+    pub fn leads(&self, egress: &Egress) -> bool {
+        let now = self.egress();
+        **now == *egress && now.watched() == egress.watched()
+    }
+
     /// TLS with whom is connected to.
     pub fn tls(&self) -> &Arc<ClientConfig> {
         &self.tls
@@ -38,6 +50,18 @@ impl Way {
         self.egress.load()
     }
 
+    /// One for tests that connect to nobody.
+    #[cfg(test)]
+    pub(crate) fn to_nobody() -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Self::new(Arc::new(tls), Egress::direct())
+    }
+
     /// Reads the proxy's URL again and again, if it is in a file. One that cannot be used is logged once, and the
     /// one before stays.
     pub async fn keep(self) -> Infallible {
@@ -45,8 +69,10 @@ impl Way {
         loop {
             sleep(LOOK_INTERVAL).await;
             let now = self.egress.load_full();
-            let Some(source) = now.watched() else { continue };
-            let moved = source.read().map_err(|error| error.to_string());
+            let Some(source) = now.watched().cloned() else { continue };
+            // A disk that hangs holds up this task and nobody else.
+            let Ok(read) = spawn_blocking(move || source.read()).await else { continue };
+            let moved = read.map_err(|error| error.to_string());
             let moved =
                 moved.and_then(|url| now.moved(url.expose_secret()).map_err(|error| error.to_string()));
             match moved {
@@ -77,7 +103,6 @@ mod tests {
     use std::fs;
 
     use tokio::task::JoinSet;
-    use tokio::time::advance;
 
     use super::*;
     use crate::config::SecretSource;
@@ -110,9 +135,8 @@ mod tests {
             ("http://user:second@other:2\n", "other:2", "Basic dXNlcjpzZWNvbmQ="),
         ] {
             fs::write(file.path(), content).unwrap();
-            advance(LOOK_INTERVAL).await;
-            // Its turn, now that it is due.
-            tokio::task::yield_now().await;
+            // On this clock, time passes only when the reading is done.
+            sleep(LOOK_INTERVAL * 2).await;
             let egress = dialler.egress();
             let proxy = egress.proxy_for("api.cloud.com").unwrap();
             assert_eq!(

@@ -55,6 +55,8 @@ pub struct Connection {
     certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
     write_blocked_since: Cell<Option<Instant>>,
+    /// The program stops.
+    stopped: Cell<bool>,
     order: Cell<Option<Order>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -70,6 +72,7 @@ impl Connection {
             certificate: OnceCell::new(),
             write_blocked: Cell::new(false),
             write_blocked_since: Cell::new(None),
+            stopped: Cell::new(false),
             order: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -136,6 +139,11 @@ impl Connection {
     /// Whether the handshake is still under way.
     pub fn is_opening(&self) -> bool {
         self.phase.get() == Phase::Opening
+    }
+
+    /// Whether it is cut off because the program stops.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
     }
 
     /// Whether a request is being answered, or its answer is still on its way out.
@@ -239,8 +247,11 @@ impl Connections {
         self.give_all(Order::Finish);
     }
 
-    /// Tells every connection to close at once.
+    /// Tells every connection to close at once, as the program stops.
     pub fn abort_all(&self) {
+        for connection in self.all.borrow().values() {
+            connection.stopped.set(true);
+        }
         self.give_all(Order::Abort);
     }
 

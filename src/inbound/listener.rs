@@ -38,7 +38,14 @@ pub enum Bound {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// A unix socket.
-    Unix(unix::UnixListener, SocketFile),
+    Unix {
+        /// The socket.
+        listener: unix::UnixListener,
+        /// Where it is.
+        path: PathBuf,
+        /// Its file, unless it is somebody else's.
+        file: Option<SocketFile>,
+    },
 }
 
 /// Removes the socket's file when the program ends.
@@ -59,9 +66,11 @@ impl Bound {
     pub fn bind(address: &BindAddress, unix_mode: u32) -> Result<Self, BindError> {
         let bound = match address {
             BindAddress::Tcp(tcp) => bind_tcp(*tcp).map(Self::Tcp),
-            BindAddress::Unix(path) => {
-                bind_unix(path, unix_mode).map(|listener| Self::Unix(listener, SocketFile(path.clone())))
-            }
+            BindAddress::Unix(path) => bind_unix(path, unix_mode).map(|listener| Self::Unix {
+                listener,
+                path: path.clone(),
+                file: Some(SocketFile(path.clone())),
+            }),
         };
         bound.map_err(|source| BindError { address: address.clone(), source })
     }
@@ -70,7 +79,7 @@ impl Bound {
     pub fn address(&self) -> io::Result<BindAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(BindAddress::Tcp),
-            Self::Unix(_, file) => Ok(BindAddress::Unix(file.0.clone())),
+            Self::Unix { path, .. } => Ok(BindAddress::Unix(path.clone())),
         }
     }
 
@@ -81,7 +90,7 @@ impl Bound {
     pub fn handle(&self) -> io::Result<Handle> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Handle::Tcp),
-            Self::Unix(listener, _) => listener.try_clone().map(Handle::Unix),
+            Self::Unix { listener, .. } => listener.try_clone().map(Handle::Unix),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
 use crate::dial::ConnectError;
-use crate::http_client::{self, Client, SendError};
+use crate::http_client::{self, SendError, SharedClient};
 use crate::wire::transaction_id;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION};
@@ -49,7 +49,7 @@ pub trait Api: Send + Sync {
 
 /// [`Api`] over HTTP.
 #[derive(Clone, Debug)]
-pub struct HttpApi(pub Client);
+pub struct HttpApi(pub SharedClient);
 
 impl Api for HttpApi {
     async fn call(&self, call: Call) -> Result<Reply, NoReply> {
@@ -66,7 +66,7 @@ impl Api for HttpApi {
         }
         *request.method_mut() = call.method;
         *request.uri_mut() = call.url;
-        let answer = self.0.send(request).await.map_err(|error| no_reply(&error))?;
+        let answer = self.0.get().send(request).await.map_err(|error| no_reply(&error))?;
         Ok(Reply {
             status: answer.status,
             transaction_id: http_client::transaction_id(&answer.headers).unwrap_or(ours),

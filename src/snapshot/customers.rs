@@ -49,9 +49,9 @@ mod tests {
     use std::sync::Arc;
 
     use crate::config::check;
+    use crate::dial::Way;
     use crate::metrics::Metrics;
     use crate::snapshot::{Published, Snapshot};
-    use crate::token::slot::Slot;
 
     fn snapshot(ids: &[&str], default: Option<&str>) -> Rc<Snapshot> {
         let mut text = String::new();
@@ -61,9 +61,7 @@ mod tests {
             writeln!(text, "[[customer]]\ncustomer_id = '{id}'\n{login}\ndefault = {is_default}").unwrap();
         }
         let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
-        let slots = ids.iter().map(|_| Arc::new(Slot::new())).collect();
-        let sites = ids.iter().map(|_| Arc::default()).collect();
-        let published = Published::new(config.live, slots, sites).unwrap();
+        let published = Published::first(config.live, &Way::to_nobody()).unwrap();
         Snapshot::new(Arc::new(published), Metrics::new(1).unwrap().worker(0))
     }
 

@@ -18,7 +18,7 @@ use super::outcome::Outcome;
 use super::status::Skew;
 use crate::citrix::TokenDialect;
 use crate::clock::Clock;
-use crate::http_client::{self, Answer, Client};
+use crate::http_client::{self, Answer, Client, SharedClient};
 use crate::wire::retry_after;
 
 /// One login to be made.
@@ -76,13 +76,18 @@ pub trait Issuer: Send + Sync {
 /// [`Issuer`] over HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpIssuer {
-    client: Client,
+    client: SharedClient,
     clock: Clock,
 }
 
 impl HttpIssuer {
     /// An issuer that makes its requests by `client`.
     pub fn new(client: Client, clock: Clock) -> Self {
+        Self::over(client.into(), clock)
+    }
+
+    /// An issuer over a client that others share.
+    pub const fn over(client: SharedClient, clock: Clock) -> Self {
         Self { client, clock }
     }
 }
@@ -125,7 +130,7 @@ impl Issuer for HttpIssuer {
     async fn log_in(&self, login: Login<'_>) -> Result<Issued, Failure> {
         let request = request(login)?;
         let sent = self.clock.now();
-        let answer = self.client.send(request).await.map_err(|error| classify::no_answer(&error))?;
+        let answer = self.client.get().send(request).await.map_err(|error| classify::no_answer(&error))?;
         let answered = Answered::new(&answer, sent);
         let Answer { status, headers, body, .. } = answer;
         if status != StatusCode::OK {

@@ -1,6 +1,8 @@
 //! Keeps one credential's token fresh, for ever.
 
 mod due;
+mod look;
+mod orders;
 mod recall;
 mod report;
 mod secrets;
@@ -11,10 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use secrecy::SecretString;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::due::Due;
+use self::look::Reader;
 use self::recall::Memory;
 use self::secrets::{Candidate, Reading, Secrets};
 use super::answer::LONGEST_LIFETIME;
@@ -27,6 +31,8 @@ use super::slot::{Slot, Token};
 use super::status::{FailedLogin, Skew};
 use crate::clock::Clock;
 use crate::config::{self, Credential};
+
+pub use self::orders::Orders;
 
 /// The longest sleep. A timer stands still while the machine is suspended, so the wall clock is looked at this
 /// often.
@@ -45,6 +51,8 @@ pub struct Keeper<I> {
     clock: Clock,
     signals: CustomerSignals,
     secrets: Secrets,
+    reader: Reader,
+    orders: watch::Receiver<Orders>,
     memory: Option<Memory>,
     failures: Failures,
     /// When the last login that a 401 or an operator asked for began.
@@ -94,25 +102,28 @@ struct Plan {
 }
 
 impl<I: Issuer> Keeper<I> {
-    /// A keeper that fills `slot`. It does nothing until [`Keeper::keep`] is polled.
+    /// A keeper that fills `slot` and goes by `orders`, those that are there and those to come. It does nothing until
+    /// [`Keeper::keep`] is polled.
     pub fn new(
         credential: Credential,
-        settings: config::Token,
+        mut orders: watch::Receiver<Orders>,
         slot: Arc<Slot>,
         issuer: I,
         clock: Clock,
         signals: CustomerSignals,
     ) -> Self {
-        let secrets = Secrets::new(credential.client_secret.clone(), credential.client_secret_next.clone());
+        let Orders { settings, cache, sources } = orders.borrow_and_update().clone();
         Self {
+            memory: cache.map(|cache| Memory::new(cache, &credential)),
             credential,
             settings,
             slot,
             issuer,
             clock,
             signals,
-            secrets,
-            memory: None,
+            secrets: Secrets::new(sources),
+            reader: Reader::default(),
+            orders,
             failures: Failures::default(),
             last_forced: None,
             deadline: None,
@@ -124,7 +135,8 @@ impl<I: Issuer> Keeper<I> {
     ///
     /// Dropping the future ends the keeper; another one may then go on with the same slot.
     pub async fn keep(mut self) -> Infallible {
-        self.secrets.look();
+        let look = self.reader.look(self.secrets.sources()).await;
+        self.secrets.saw(&look);
         let mut plan = match self.recall().await {
             Some(plan) => plan,
             None => self.attempt(Cause::Planned).await,
@@ -167,7 +179,8 @@ impl<I: Issuer> Keeper<I> {
 
     /// Logs in with one secret after the other, as long as Citrix refuses them.
     async fn log_in(&mut self) -> Result<(Obtained, Told), Failure> {
-        let Reading { candidates, problem } = self.secrets.read();
+        let look = self.reader.look(self.secrets.sources()).await;
+        let Reading { candidates, problem } = self.secrets.read(look);
         if candidates.is_empty() {
             self.signals.ended(Outcome::SecretUnreadable, None);
         }
@@ -296,7 +309,7 @@ impl<I: Issuer> Keeper<I> {
     }
 
     /// Sleeps until the plan says that a login is due, or a new secret ends the sleep.
-    async fn rest(&self, plan: &Plan) -> Cause {
+    async fn rest(&mut self, plan: &Plan) -> Cause {
         loop {
             self.bury();
             let mut left = plan.due.left(self.clock);
@@ -307,19 +320,18 @@ impl<I: Issuer> Keeper<I> {
                 return Cause::Planned;
             }
             let mut nap = left.min(WAKE);
-            if let Some(secrets) = self.secrets.fingerprint() {
-                if self.secrets.are_news(secrets) {
-                    info!(
-                        customer = self.credential.customer(),
-                        "the client secret changed; logging in at once"
-                    );
-                    return Cause::NewSecret;
-                }
+            let look = self.reader.look(self.secrets.sources()).await;
+            if self.secrets.are_news(&look) {
+                info!(customer = self.credential.customer(), "the client secret changed; logging in at once");
+                return Cause::NewSecret;
+            }
+            if self.secrets.sources().are_files() {
                 nap = nap.min(SECRET_POLL);
             }
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
                 () = self.slot.refusal() => {}
+                () = Self::ordered(&mut self.orders) => self.obey(),
             }
         }
     }

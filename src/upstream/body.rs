@@ -62,7 +62,7 @@ pub struct ResponseBody {
 /// Where a connection goes back to. While it lives, the connection counts as active.
 pub(super) struct Home {
     pub(super) pool: Rc<Pool>,
-    pub(super) origin: usize,
+    pub(super) origin: u64,
 }
 
 impl Drop for Home {

@@ -5,13 +5,14 @@ use http::uri::{Authority, Scheme, Uri};
 use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
-use crate::dial::Peer;
+use crate::dial::{Peer, Way};
 
-/// One upstream host and port: what a connection is good for.
+/// One upstream host and port, and how it is reached: what a connection is good for.
 #[derive(Debug)]
 pub struct Origin {
-    /// The place of its connections in a worker's pool.
-    pub id: usize,
+    /// Its name in the workers' pools. No other origin ever has it, also after a reload: a connection that comes back
+    /// late finds its own place or none.
+    pub id: u64,
     /// `https`, or `http` for a loopback address.
     pub scheme: Scheme,
     /// What stands in `:authority`.
@@ -22,6 +23,8 @@ pub struct Origin {
     pub port: u16,
     /// The name the certificate must be for; `None` speaks in clear.
     pub server_name: Option<ServerName<'static>>,
+    /// How new connections leave, and whom they trust.
+    pub way: Way,
 }
 
 /// An upstream host that TLS cannot verify a certificate for.
@@ -34,7 +37,7 @@ impl Origin {
     ///
     /// # Errors
     /// When its host is none a certificate could be for.
-    pub fn new(id: usize, url: &UpstreamUrl) -> Result<Self, BadHost> {
+    pub fn new(id: u64, url: &UpstreamUrl, way: &Way) -> Result<Self, BadHost> {
         let bad = || BadHost(url.authority.clone());
         let server_name = if url.scheme == Scheme::HTTPS {
             let host = unbracketed(url.authority.host()).to_owned();
@@ -49,6 +52,7 @@ impl Origin {
             authority: url.authority.clone(),
             port: url.port(),
             server_name,
+            way: way.clone(),
         })
     }
 
@@ -94,7 +98,8 @@ mod tests {
 
     fn origin(scheme: Scheme, authority: &'static str) -> Origin {
         let authority = Authority::from_static(authority);
-        Origin::new(0, &UpstreamUrl { scheme, authority, base_path: String::new() }).unwrap()
+        let url = UpstreamUrl { scheme, authority, base_path: String::new() };
+        Origin::new(0, &url, &Way::to_nobody()).unwrap()
     }
 
     #[test]

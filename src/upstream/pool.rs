@@ -1,6 +1,7 @@
 //! A worker's connections to its upstreams. No lock: a worker is one thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,8 +19,8 @@ use super::http1::Http1;
 use super::http2::Http2;
 use super::origin::Origin;
 use super::{AttemptError, ResponseDeadline};
-use crate::config::Upstream as Settings;
-use crate::dial::{ConnectError, Way, dial};
+use crate::config::{Live, Upstream as Settings};
+use crate::dial::{ConnectError, dial};
 use crate::inbound::body::CallerBody;
 
 /// Idle connections kept for one origin; more are closed when they come back.
@@ -29,9 +30,8 @@ const MAX_LOOKS: usize = 4;
 
 /// The connections of one worker.
 pub struct Pool {
-    settings: Settings,
-    way: Way,
-    origins: RefCell<Vec<OriginPool>>,
+    live: RefCell<Arc<Live>>,
+    origins: RefCell<HashMap<u64, OriginPool>>,
     active: Cell<usize>,
     /// The time as housekeeping last told it; near enough for the age of connections.
     now: Cell<Instant>,
@@ -79,22 +79,26 @@ impl Leased {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(settings: Settings, way: Way) -> Rc<Self> {
+    pub fn new(live: Arc<Live>) -> Rc<Self> {
         Rc::new(Self {
-            settings,
-            way,
+            live: RefCell::new(live),
             origins: RefCell::default(),
             active: Cell::new(0),
             now: Cell::new(Instant::now()),
         })
     }
 
-    fn with<T>(&self, origin: usize, f: impl FnOnce(&mut OriginPool) -> T) -> T {
-        let mut origins = self.origins.borrow_mut();
-        if origins.len() <= origin {
-            origins.resize_with(origin + 1, OriginPool::default);
-        }
-        f(&mut origins[origin])
+    /// Goes by other settings from now on.
+    pub fn configure(&self, live: Arc<Live>) {
+        *self.live.borrow_mut() = live;
+    }
+
+    fn setting<T>(&self, of: impl FnOnce(&Settings) -> T) -> T {
+        of(&self.live.borrow().upstream)
+    }
+
+    fn with<T>(&self, origin: u64, f: impl FnOnce(&mut OriginPool) -> T) -> T {
+        f(self.origins.borrow_mut().entry(origin).or_default())
     }
 
     /// A connection to `origin`: one at hand, else a new one.
@@ -124,7 +128,7 @@ impl Pool {
         Ok(self.lend(connection, origin.id))
     }
 
-    fn lend(self: &Rc<Self>, mut connection: Leased, origin: usize) -> Lease {
+    fn lend(self: &Rc<Self>, mut connection: Leased, origin: u64) -> Lease {
         self.active.set(self.active.get() + 1);
         let reused = connection.use_again();
         Lease { connection, reused, home: Home { pool: Rc::clone(self), origin } }
@@ -136,9 +140,10 @@ impl Pool {
         Some(self.lend(connection, origin.id))
     }
 
-    async fn open_connection(&self, origin: usize) -> Option<Leased> {
+    async fn open_connection(&self, origin: u64) -> Option<Leased> {
         let now = self.now.get();
-        let too_old = |born: Instant| now.saturating_duration_since(born) >= self.settings.max_connection_age;
+        let oldest = self.setting(|settings| settings.max_connection_age);
+        let too_old = |born: Instant| now.saturating_duration_since(born) >= oldest;
         let http2 = self.with(origin, |pool| {
             pool.http2.take_if(|connection| too_old(connection.born) || !connection.is_alive());
             pool.http2.clone()
@@ -158,7 +163,8 @@ impl Pool {
 
     /// Opens a connection; an HTTP/2 one is left in the pool for the others as well.
     async fn open(&self, origin: &Origin) -> Result<Leased, Arc<ConnectError>> {
-        let (io, http2) = dial(origin.peer(), &self.way, self.settings.connect_timeout).await?;
+        let limit = self.setting(|settings| settings.connect_timeout);
+        let (io, http2) = dial(origin.peer(), &origin.way, limit).await?;
         if http2 {
             let connection = Http2::open(io).await?;
             self.with(origin.id, |pool| {
@@ -190,14 +196,14 @@ impl Pool {
     }
 
     pub(super) fn idle_timeout(&self) -> Duration {
-        self.settings.idle_timeout
+        self.setting(|settings| settings.idle_timeout)
     }
 
     pub(super) fn ended(&self) {
         self.active.set(self.active.get() - 1);
     }
 
-    pub(super) fn put_back(&self, origin: usize, mut connection: Box<Http1>) {
+    pub(super) fn put_back(&self, origin: u64, mut connection: Box<Http1>) {
         connection.idle_since = None;
         self.with(origin, |pool| {
             if pool.idle.len() < MAX_IDLE {
@@ -206,12 +212,16 @@ impl Pool {
         });
     }
 
-    /// Closes idle connections that are too old, unused for too long, or dead. To be called now and then.
-    pub fn tend(&self) {
+    /// Closes idle connections that are too old, unused for too long, dead, or to an origin that is not `known` any
+    /// more. To be called now and then.
+    pub fn tend(&self, known: impl Fn(u64) -> bool) {
         let now = Instant::now();
         self.now.set(now);
-        let settings = &self.settings;
-        for pool in self.origins.borrow_mut().iter_mut() {
+        let live = Arc::clone(&self.live.borrow());
+        let settings = &live.upstream;
+        let mut origins = self.origins.borrow_mut();
+        origins.retain(|origin, _| known(*origin));
+        for pool in origins.values_mut() {
             pool.idle.retain_mut(|connection| {
                 now.duration_since(*connection.idle_since.get_or_insert(now)) < settings.pool_idle_timeout
                     && now.duration_since(connection.born) < settings.max_connection_age
@@ -227,7 +237,7 @@ impl Pool {
     /// Connections in use and connections waiting, for the metrics.
     pub fn counts(&self) -> (i64, i64) {
         let waiting = |pool: &OriginPool| pool.idle.len() + usize::from(pool.http2.is_some());
-        let idle = self.origins.borrow().iter().map(waiting).sum::<usize>();
+        let idle = self.origins.borrow().values().map(waiting).sum::<usize>();
         let count = |number| i64::try_from(number).unwrap_or(i64::MAX);
         (count(self.active.get()), count(idle))
     }

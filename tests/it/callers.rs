@@ -11,7 +11,7 @@ const A: &str = "c4nary-secret-of-a";
 const B: &str = "c4nary-secret-of-b";
 
 /// A caller with a secret, and what else its block says.
-fn block(name: &str, secret: &str, more: &str) -> String {
+pub fn block(name: &str, secret: &str, more: &str) -> String {
     let hash: String =
         digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{more}\n")

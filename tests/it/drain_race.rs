@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Gateway, OK, Upstream, soon};
+use crate::harness::{Gateway, OK, Upstream, eventually, soon};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -47,4 +47,26 @@ async fn a_worker_that_has_served_before_answers_who_was_let_in() {
 #[tokio::test]
 async fn workers_that_have_served_before_answer_who_was_let_in() {
     assert_eq!(unanswered("3", 6).await, 0);
+}
+
+#[tokio::test]
+async fn a_caller_with_http2_is_told_to_go_and_what_is_under_way_is_answered() {
+    let upstream = Upstream::by_hand().await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut sender = gateway.http2().await.ready().await.unwrap();
+    let request = || http::Request::get("http://localhost/").body(()).unwrap();
+    let (answer, _) = sender.send_request(request(), true).unwrap();
+    let mut wire = upstream.connection().await;
+    wire.request().await;
+    let drain = tokio::spawn(gateway.into_app().drain(Duration::from_secs(10)));
+    let mut sender = sender;
+    eventually("no more requests are taken", || {
+        let next = sender.clone();
+        async move { next.ready().await.is_err() }
+    })
+    .await;
+    assert!(sender.send_request(request(), true).is_err());
+    wire.write(OK).await;
+    assert_eq!(soon(answer).await.unwrap().status(), 200);
+    assert_eq!(soon(drain).await.unwrap().cut, 0);
 }

@@ -12,10 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use citrix_auth_proxy::app::App;
+use citrix_auth_proxy::app::{App, Fresh};
 use citrix_auth_proxy::clock::Clock;
-use citrix_auth_proxy::config::{self, BindAddress};
+use citrix_auth_proxy::config::{self, BindAddress, Changes};
 use citrix_auth_proxy::emulator::{self, Emulator, Options, Tls};
+use citrix_auth_proxy::tls::UpstreamTls;
 use h2::client::SendRequest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -49,6 +50,7 @@ pub fn get_with(target: &str, fields: &str) -> String {
 /// A running gateway.
 pub struct Gateway {
     app: App,
+    settings: BTreeMap<String, String>,
     /// Where its tokens come from, unless an emulator gives them.
     pub logins: Logins,
 }
@@ -160,6 +162,13 @@ impl Gateway {
         (Wire::new(stream), agreed)
     }
 
+    /// Puts other TOML in force; the environment stays what it was.
+    pub fn reload(&mut self, toml: &str) -> Changes {
+        let config = config::check::from_toml(toml, self.settings.clone()).unwrap();
+        let tls = UpstreamTls::new(&config.live.upstream).unwrap();
+        self.app.reload(Fresh { config, tls }).unwrap()
+    }
+
     pub fn app(&self) -> &App {
         &self.app
     }
@@ -226,9 +235,9 @@ impl Plan {
             let token_url = "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL".to_owned();
             self.settings.entry(token_url).or_insert_with(|| logins.url());
         }
-        let config = config::check::from_toml(&self.toml, self.settings).unwrap();
+        let config = config::check::from_toml(&self.toml, self.settings.clone()).unwrap();
         let app = App::start(config, Clock::SYSTEM, None).await.unwrap();
-        Gateway { app, logins }
+        Gateway { app, settings: self.settings, logins }
     }
 }
 
@@ -248,6 +257,11 @@ impl Cloud {
         let ca = NamedTempFile::new().unwrap();
         std::fs::write(ca.path(), emulator.ca_pem().unwrap()).unwrap();
         Self { emulator, ca }
+    }
+
+    /// Where its CA is.
+    pub fn ca_file(&self) -> String {
+        self.ca.path().display().to_string()
     }
 }
 

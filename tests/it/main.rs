@@ -32,6 +32,7 @@ mod policies;
 mod prepare;
 mod queue;
 mod regressions;
+mod reload;
 mod replay;
 mod rewritten;
 mod secrets;

@@ -21,6 +21,7 @@ mod egress;
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod egress_proxy;
 mod gateway;
+mod lifecycle;
 #[path = "../it/harness/logins.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod logins;
@@ -29,6 +30,7 @@ mod peers;
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 mod pki;
 mod program;
+mod reload;
 mod rules;
 mod signals;
 mod spans;

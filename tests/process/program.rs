@@ -1,6 +1,8 @@
 //! A run of the binary.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,11 +36,25 @@ pub struct Ended {
 impl Program {
     /// Starts the binary with these arguments and nothing in its environment but `variables`.
     pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_citrix-auth-proxy"));
+        command.args(arguments).stdin(Stdio::null());
+        Self::spawn(command, variables)
+    }
+
+    /// The same, with a socket as its third file, as a service manager passes one.
+    pub fn start_with_socket(socket: &TcpListener, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("/bin/sh");
+        // As its input to the shell, which has its process id and hands it on with the socket.
+        command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0"]);
+        command.arg(env!("CARGO_BIN_EXE_citrix-auth-proxy")).args(arguments);
+        command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+        Self::spawn(command, variables)
+    }
+
+    fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
+        let mut child = command
             .env_clear()
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -24,11 +24,8 @@ pub(super) fn check_log(log: &file::Log, report: &mut Report<'_>) -> Log {
     }
 }
 
-/// The time to drain.
-pub(super) fn check_lifecycle(lifecycle: &file::Lifecycle, report: &mut Report<'_>) -> Duration {
-    if !report.duration(&lifecycle.drain_delay, Duration::ZERO, WAIT).is_zero() {
-        let instead = "leave it out or set \"0s\"; draining begins at once";
-        report.not_built(&lifecycle.drain_delay.path, instead);
-    }
-    report.duration(&lifecycle.drain_timeout, Duration::from_secs(30), TIMEOUT)
+/// How long requests are still accepted before a drain, and how long it may take.
+pub(super) fn check_lifecycle(lifecycle: &file::Lifecycle, report: &mut Report<'_>) -> (Duration, Duration) {
+    let delay = report.duration(&lifecycle.drain_delay, Duration::ZERO, WAIT);
+    (delay, report.duration(&lifecycle.drain_timeout, Duration::from_secs(30), TIMEOUT))
 }

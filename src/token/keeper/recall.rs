@@ -4,6 +4,7 @@ use tracing::info;
 
 use super::due::Due;
 use super::{Cause, Keeper, Obtained, Plan};
+use crate::config::Credential;
 use crate::token::cache::{Cache, Cached, Identity, Turn};
 use crate::token::issuer::Issuer;
 use crate::token::schedule;
@@ -16,15 +17,13 @@ pub(super) struct Memory {
     identity: Identity,
 }
 
-impl<I: Issuer> Keeper<I> {
-    /// Lets the keeper find its token again after a restart, and share logins with replicas on the same volume.
-    #[must_use]
-    pub fn remembering(mut self, cache: Cache) -> Self {
-        let identity = Identity::of(&self.credential);
-        self.memory = Some(Memory { cache, identity });
-        self
+impl Memory {
+    pub(super) fn new(cache: Cache, credential: &Credential) -> Self {
+        Self { cache, identity: Identity::of(credential) }
     }
+}
 
+impl<I: Issuer> Keeper<I> {
     /// Waits until no sibling is logging in. `None` without a cache, and for a login that a sibling's cannot stand
     /// in for.
     pub(super) async fn turn(&self, cause: Cause) -> Option<Turn> {

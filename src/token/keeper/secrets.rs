@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
-use crate::config::SecretSource;
+use super::look::{Look, Seen, Sources};
 
 /// Where a secret to log in with comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +25,6 @@ impl Which {
             Self::Remembered => "the one that worked last",
         }
     }
-
-    /// The other one of a rotation.
-    const fn other(self) -> Self {
-        match self {
-            Self::Current => Self::Next,
-            _ => Self::Current,
-        }
-    }
 }
 
 /// SHA-256 of a secret.
@@ -46,6 +38,11 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
+    fn of_look(look: &Look) -> Self {
+        let of = |seen: &Seen| seen.as_ref().ok().map(hash);
+        Self { current: of(&look.current), next: look.next.as_ref().and_then(of) }
+    }
+
     const fn of(self, which: Which) -> Option<Hash> {
         match which {
             Which::Current => self.current,
@@ -88,8 +85,7 @@ pub(super) struct Reading {
 /// Where the secrets are, and what became of them.
 #[derive(Debug)]
 pub(super) struct Secrets {
-    current: SecretSource,
-    next: Option<SecretSource>,
+    sources: Sources,
     /// The configured one to try first: the one that worked last.
     first: Which,
     /// What was configured at the start, or when the secrets were last read for a login.
@@ -103,36 +99,46 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    pub(super) const fn new(current: SecretSource, next: Option<SecretSource>) -> Self {
+    pub(super) const fn new(sources: Sources) -> Self {
         let seen = Fingerprint { current: None, next: None };
-        Self { current, next, first: Which::Current, seen, proven: None, refused: None, turns: 0 }
+        Self { sources, first: Which::Current, seen, proven: None, refused: None, turns: 0 }
     }
 
-    /// Reads them anew, for they may have been rotated since.
+    /// Where they are.
+    pub(super) const fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// They come from elsewhere from now on. The one that worked last is still remembered.
+    pub(super) fn come_from(&mut self, sources: Sources) {
+        self.sources = sources;
+    }
+
+    /// What to try of those that a look for this login found, for they may have been rotated since the last.
     ///
     /// A secret that changed comes first, so that it is proven while the one that worked is still at hand; that one
     /// is tried after what is configured, or before it once all of that was refused. When Citrix refused
     /// everything they take turns, one a login, until something changes: a dead secret is not hammered, and one
     /// that becomes valid later is found all the same.
-    pub(super) fn read(&mut self) -> Reading {
+    pub(super) fn read(&mut self, look: Look) -> Reading {
         let mut problem = None;
         let mut candidates: Vec<Candidate> = Vec::with_capacity(3);
-        let mut fingerprint = Fingerprint::default();
-        for which in [self.first, self.first.other()] {
-            match self.source(which).map(SecretSource::read) {
+        let fingerprint = Fingerprint::of_look(&look);
+        let mut seen = [(Which::Current, Some(look.current)), (Which::Next, look.next)];
+        if self.first == Which::Next {
+            seen.reverse();
+        }
+        for (which, secret) in seen {
+            match secret {
                 Some(Ok(secret)) => {
                     let hash = hash(&secret);
-                    match which {
-                        Which::Next => fingerprint.next = Some(hash),
-                        _ => fingerprint.current = Some(hash),
-                    }
                     if candidates.iter().all(|other| other.hash != hash) {
                         candidates.push(Candidate { which, secret, hash });
                     }
                 }
                 Some(Err(error)) => {
                     warn!(secret = which.key(), %error, "a client secret cannot be read");
-                    problem = Some(error.to_string());
+                    problem = Some(error);
                 }
                 None => {}
             }
@@ -154,16 +160,8 @@ impl Secrets {
 
     /// Takes what is there now as known: at the start no secret is news, and with a token of the cache there is no
     /// login to be made.
-    pub(super) fn look(&mut self) {
-        self.seen = self.fingerprint().unwrap_or_default();
-    }
-
-    /// What the secrets are now; `None` when they cannot change, so that there is no use in looking.
-    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
-        let is_file = |which| self.source(which).is_some_and(|source| source.path().is_some());
-        let of = |which| self.source(which)?.read().ok().as_ref().map(hash);
-        (is_file(Which::Current) || is_file(Which::Next))
-            .then(|| Fingerprint { current: of(Which::Current), next: of(Which::Next) })
+    pub(super) fn saw(&mut self, look: &Look) {
+        self.seen = Fingerprint::of_look(look);
     }
 
     /// Citrix took this one: it is remembered, and the first to be tried from now on.
@@ -201,18 +199,11 @@ impl Secrets {
 
     /// Whether there is a secret now that was not there at the start, or when they were last read for a login. One
     /// that is gone is no reason to log in: its file may be about to be written.
-    pub(super) fn are_news(&self, now: Fingerprint) -> bool {
+    pub(super) fn are_news(&self, look: &Look) -> bool {
+        let now = Fingerprint::of_look(look);
         [Which::Current, Which::Next]
             .into_iter()
             .any(|which| now.of(which).is_some() && now.of(which) != self.seen.of(which))
-    }
-
-    const fn source(&self, which: Which) -> Option<&SecretSource> {
-        match which {
-            Which::Current => Some(&self.current),
-            Which::Next => self.next.as_ref(),
-            Which::Remembered => None,
-        }
     }
 }
 

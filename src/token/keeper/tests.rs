@@ -123,6 +123,7 @@ struct Kept {
     clock: Clock,
     registry: Registry,
     calls: Arc<Mutex<Vec<Call>>>,
+    orders: watch::Sender<Orders>,
     task: tokio::task::JoinHandle<Infallible>,
 }
 
@@ -163,11 +164,9 @@ impl Kept {
             latency,
             started: Instant::now(),
         };
-        let mut keeper = Keeper::new(credential, settings(), Arc::clone(&slot), issuer, clock, signals);
-        if let Some(cache) = cache {
-            keeper = keeper.remembering(cache);
-        }
-        Self { slot, clock, registry, calls, task: tokio::spawn(keeper.keep()) }
+        let (orders, obeyed) = watch::channel(Orders::new(&credential, settings(), cache));
+        let keeper = Keeper::new(credential, obeyed, Arc::clone(&slot), issuer, clock, signals);
+        Self { slot, clock, registry, calls, orders, task: tokio::spawn(keeper.keep()) }
     }
 
     /// The generation of the token that could be sent now; 0 for none.

@@ -290,8 +290,6 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
     ] {
         good(off);
     }
-    for (on, key) in [("[lifecycle]\ndrain_delay = '1s'", "lifecycle.drain_delay"), ("[login]", "login")] {
-        refused_since(on, &format!("{key}: not built yet: leave "));
-    }
+    refused_since("[login]", "login: not built yet: leave ");
     refused_since("[limits]\nmax_connections_per_address = 'many'", "is not a whole number");
 }

@@ -231,3 +231,49 @@ async fn a_changed_second_secret_is_proven_too() {
     seconds(10.0).await;
     assert_eq!(kept.secrets_tried(), ["a", "c"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_comes_from_elsewhere_leads_to_a_login_if_it_is_another_one() {
+    let kept = Kept::start(|_| granted(3600));
+    let order = |secret: &str| {
+        let credential = credential(super::secret(secret), None);
+        kept.orders.send_replace(Orders::new(&credential, settings(), None));
+    };
+    seconds(1.0).await;
+    order("secret-1");
+    seconds(1.0).await;
+    assert_eq!(kept.logins(), 1, "the same");
+    order("secret-2");
+    seconds(0.1).await;
+    assert_eq!(kept.secrets_tried(), ["secret-1", "secret-2"]);
+    assert_eq!(kept.usable(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_from_elsewhere_that_is_refused_leaves_the_one_that_worked() {
+    let kept =
+        Kept::start(
+            |call| if call.secret == "good" { granted(3600) } else { refused(Outcome::InvalidClient) },
+        );
+    let order = |secret: &str| {
+        let credential = credential(super::secret(secret), None);
+        kept.orders.send_replace(Orders::new(&credential, settings(), None));
+    };
+    order("good");
+    seconds(2.0).await;
+    order("bad");
+    seconds(0.1).await;
+    assert_eq!(kept.secrets_tried().last().map(String::as_str), Some("good"), "{:?}", kept.secrets_tried());
+    assert!(kept.usable() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_count_from_the_next_token_on() {
+    let kept = Kept::start(|_| granted(3600));
+    seconds(1.0).await;
+    let settings = config::Token { refresh_at: 0.1, ..settings() };
+    kept.orders.send_replace(Orders::new(&credential(secret("secret-1"), None), settings, None));
+    seconds(7200.0).await;
+    let gaps = kept.gaps();
+    assert!(gaps[0] > 2000.0 && gaps[1..].iter().all(|gap| *gap < 1000.0), "{gaps:?}");
+}

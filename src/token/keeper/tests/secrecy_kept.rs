@@ -1,6 +1,7 @@
 //! Neither token nor secret is printed, whatever happens.
 
 use super::*;
+use crate::token::keeper::look::Sources;
 
 const TOKEN: &str = "CANARY-token";
 const SECRET: &str = "CANARY-secret";
@@ -55,8 +56,10 @@ async fn nothing_prints_a_token_or_a_secret() {
         client_id: &credential.client_id,
         client_secret: &client_secret,
     };
-    let mut secrets = Secrets::new(secret(SECRET), None);
-    let reading = secrets.read();
+    let sources = Sources { current: secret(SECRET), next: None };
+    let look = Reader::default().look(&sources).await;
+    let mut secrets = Secrets::new(sources);
+    let reading = secrets.read(look);
     let printed = format!(
         "{token:?} {sent:?} {:?} {:?} {:?} {login:?} {secrets:?} {reading:?} {:?} {:?}",
         kept.slot,

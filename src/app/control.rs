@@ -1,0 +1,197 @@
+//! The tasks of the control side: who keeps tokens, sites and certificates.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+
+use crate::clock::Clock;
+use crate::config::{Credential, Live, TokenCache};
+use crate::dial::Way;
+use crate::http_client::{Client, SharedClient};
+use crate::metrics::Metrics;
+use crate::site;
+use crate::site::agent::Agent;
+use crate::site::api::HttpApi;
+use crate::snapshot::Published;
+use crate::tls::Reloader;
+use crate::token::cache::Cache;
+use crate::token::issuer::HttpIssuer;
+use crate::token::keeper::{Keeper, Orders};
+use crate::token::signals::Signals;
+use crate::token::slot::Slot;
+
+/// All of them. They end with it.
+pub(super) struct Control {
+    tasks: JoinSet<Infallible>,
+    keepers: Vec<Keeping>,
+    agents: Vec<Asking>,
+    signals: Signals,
+    client: SharedClient,
+    clock: Clock,
+    cache: Option<(TokenCache, Cache)>,
+    egress: Option<AbortHandle>,
+}
+
+/// A keeper, and whose token it keeps.
+struct Keeping {
+    slot: Arc<Slot>,
+    customer: String,
+    orders: watch::Sender<Orders>,
+    task: AbortHandle,
+}
+
+/// A site agent, and what it fills.
+struct Asking {
+    site: Arc<site::slot::Slot>,
+    token: Arc<Slot>,
+    patience: Duration,
+    task: AbortHandle,
+}
+
+impl Control {
+    /// No task yet.
+    ///
+    /// # Errors
+    /// When the metrics are registered already.
+    pub(super) fn new(
+        metrics: &Metrics,
+        client: SharedClient,
+        clock: Clock,
+    ) -> Result<Self, prometheus::Error> {
+        let signals = Signals::register(metrics.registry())?;
+        let (tasks, keepers, agents) = (JoinSet::new(), Vec::new(), Vec::new());
+        Ok(Self { tasks, keepers, agents, signals, client, clock, cache: None, egress: None })
+    }
+
+    /// Puts the reloader of certificates to work.
+    pub(super) fn run(&mut self, reloader: Reloader) {
+        self.tasks.spawn(reloader.keep());
+    }
+
+    /// Watches how connections leave now, and no more how they did before.
+    pub(super) fn follow_egress(&mut self, way: &Way) {
+        if let Some(proxy) = way.egress().proxy() {
+            tracing::info!(%proxy, "connections to Citrix leave through the egress proxy");
+        }
+        if let Some(before) = self.egress.replace(self.tasks.spawn(way.clone().keep())) {
+            before.abort();
+        }
+    }
+
+    /// Makes the tasks those of what is published: who is not needed any more ends, who is new begins, and who stays
+    /// hears of the settings.
+    pub(super) fn follow(&mut self, published: &Published) {
+        let live = &published.live;
+        self.share_cache(live.token_cache.as_ref());
+        let cache = self.cache.as_ref().map(|(_, cache)| cache.clone());
+        let mut keepers = std::mem::take(&mut self.keepers);
+        let mut agents = std::mem::take(&mut self.agents);
+        let mut new = Vec::new();
+        for ((credential, token), site) in live.credentials.iter().zip(&published.slots).zip(&published.sites)
+        {
+            let orders = Orders::new(credential, live.token, cache.clone());
+            match take(&mut keepers, |keeping| Arc::ptr_eq(&keeping.slot, token)) {
+                Some(keeping) => {
+                    keeping.orders.send_replace(orders);
+                    self.keepers.push(keeping);
+                }
+                None => new.push((credential, token, orders)),
+            }
+            let patience = live.token.request_timeout;
+            let is_it = |asking: &Asking| {
+                let same = Arc::ptr_eq(&asking.site, site) && Arc::ptr_eq(&asking.token, token);
+                same && asking.patience == patience
+            };
+            let asking = take(&mut agents, is_it);
+            let asking = asking.unwrap_or_else(|| self.ask(credential, site, token, patience));
+            self.agents.push(asking);
+        }
+        for agent in agents {
+            agent.task.abort();
+        }
+        for keeping in keepers {
+            keeping.task.abort();
+            self.signals.forget(&keeping.customer);
+        }
+        // After the old ones were forgotten: a customer may have both.
+        for (credential, token, orders) in new {
+            let keeping = self.keep(credential, token, orders);
+            self.keepers.push(keeping);
+        }
+    }
+
+    /// The same cache as long as its settings are the same.
+    fn share_cache(&mut self, settings: Option<&TokenCache>) {
+        if self.cache.as_ref().map(|(settings, _)| settings) != settings {
+            self.cache = settings.map(|settings| (settings.clone(), Cache::new(settings)));
+        }
+    }
+
+    fn keep(&mut self, credential: &Credential, slot: &Arc<Slot>, orders: Orders) -> Keeping {
+        let customer = credential.customer().to_owned();
+        let (signals, issuer) =
+            (self.signals.customer(&customer), HttpIssuer::over(self.client.clone(), self.clock));
+        let (orders, obeyed) = watch::channel(orders);
+        let keeper = Keeper::new(credential.clone(), obeyed, Arc::clone(slot), issuer, self.clock, signals);
+        Keeping { slot: Arc::clone(slot), customer, orders, task: self.tasks.spawn(keeper.keep()) }
+    }
+
+    fn ask(
+        &mut self,
+        credential: &Credential,
+        site: &Arc<site::slot::Slot>,
+        token: &Arc<Slot>,
+        patience: Duration,
+    ) -> Asking {
+        let (site, token) = (Arc::clone(site), Arc::clone(token));
+        let api = HttpApi(self.client.clone());
+        let agent = Agent::new(credential, Arc::clone(&site), Arc::clone(&token), api, self.clock, patience);
+        Asking { site, token, patience, task: self.tasks.spawn(agent.serve()) }
+    }
+
+    /// Returns when a task ended that never should: it panicked.
+    pub(super) async fn failed(&mut self) -> JoinError {
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                // Nobody needed it any more.
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => return error,
+                Ok(never) => match never {},
+            }
+        }
+        pending().await
+    }
+}
+
+fn take<T>(from: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> Option<T> {
+    let index = from.iter().position(is_it)?;
+    Some(from.swap_remove(index))
+}
+
+/// The client of keepers and agents.
+pub(super) fn client(live: &Live, way: &Way) -> Client {
+    Client::new(way.clone(), live.token.request_timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control() -> Control {
+        let client = Client::new(Way::to_nobody(), Duration::from_secs(1));
+        Control::new(&Metrics::new(1).unwrap(), client.into(), Clock::SYSTEM).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_was_told_to_go_has_not_failed_and_who_panics_has() {
+        let mut control = control();
+        control.tasks.spawn(pending()).abort();
+        control.tasks.spawn(async { panic!("as a mistake of ours would") });
+        assert!(control.failed().await.is_panic());
+        assert!(control.tasks.is_empty());
+    }
+}

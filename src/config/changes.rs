@@ -1,0 +1,239 @@
+//! What one configuration has that another has not, told by the names of keys and blocks, never by values.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use toml::{Table, Value};
+
+use super::file;
+
+/// Keys that are read at start only, and tables of such keys.
+pub const BOOT: [&str; 7] = [
+    "admin",
+    "listen.address",
+    "listen.tls",
+    "listen.unix_mode",
+    "listen.workers",
+    "log.format",
+    "log.level",
+];
+/// Blocks, and the key that tells one from another.
+const BLOCKS: [(&str, &str); 3] = [("caller", "name"), ("customer", "customer_id"), ("route", "prefix")];
+/// Names in one list; more are counted only.
+const MOST_NAMES: usize = 20;
+
+/// SHA-256.
+type Hash = [u8; 32];
+
+/// What was written, file and environment together: each key and block with a hash of its value. So a value that is a
+/// secret is not kept here.
+#[derive(Clone, Default)]
+pub struct Written {
+    keys: BTreeMap<String, Hash>,
+    blocks: BTreeMap<String, Hash>,
+}
+
+impl fmt::Debug for Written {
+    /// Without the hashes: a weak secret can be guessed from one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.keys.keys()).entries(self.blocks.keys()).finish()
+    }
+}
+
+impl Written {
+    pub(super) fn of(table: &Table) -> Self {
+        let mut written = Self::default();
+        let leaves = file::leaves();
+        for (name, value) in table {
+            match (BLOCKS.iter().find(|(block, _)| block == name), value) {
+                (Some((block, key)), Value::Array(blocks)) => {
+                    for value in blocks {
+                        let of = value.get(key).and_then(Value::as_str).unwrap_or_default();
+                        written.blocks.insert(format!("{block} {of}"), hash(value));
+                    }
+                }
+                _ => written.add(name.clone(), value, &leaves),
+            }
+        }
+        written
+    }
+
+    fn add(&mut self, path: String, value: &Value, leaves: &[String]) {
+        match value {
+            Value::Table(table) if !leaves.contains(&path) => {
+                for (key, value) in table {
+                    self.add(file::below(&path, key), value, leaves);
+                }
+            }
+            value => drop(self.keys.insert(path, hash(value))),
+        }
+    }
+}
+
+/// How a configuration differs from the one before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Keys that are written otherwise, for the first time or no more.
+    pub keys: Vec<String>,
+    /// Blocks that are new, as `customer contoso`.
+    pub added: Vec<String>,
+    /// Blocks that are gone.
+    pub removed: Vec<String>,
+    /// Blocks that are written otherwise.
+    pub changed: Vec<String>,
+    /// Keys that differ from what the program was started with, and are read at start only.
+    pub need_restart: Vec<String>,
+    /// Nothing is written otherwise.
+    pub none: bool,
+}
+
+impl Changes {
+    /// What `fresh` changes of `now`, in a program that was started with `at_start`.
+    pub fn between(at_start: &Written, now: &Written, fresh: &Written) -> Self {
+        let (boot, keys): (Vec<_>, Vec<_>) =
+            differing(&now.keys, &fresh.keys).into_iter().partition(|key| is_boot(key));
+        let blocks = differing(&now.blocks, &fresh.blocks);
+        let none = boot.is_empty() && keys.is_empty() && blocks.is_empty();
+        let (old, rest): (Vec<_>, Vec<_>) =
+            blocks.into_iter().partition(|block| !fresh.blocks.contains_key(block));
+        let (changed, added) = rest.into_iter().partition(|block| now.blocks.contains_key(block));
+        let mut need_restart = differing(&at_start.keys, &fresh.keys);
+        need_restart.retain(|key| is_boot(key));
+        Self { keys, added, removed: old, changed, need_restart, none }
+    }
+}
+
+/// A list of names for the log; `None` for an empty one.
+pub fn listed(names: &[String]) -> Option<String> {
+    let shown = names.get(..MOST_NAMES).unwrap_or(names).join(", ");
+    match names.len() {
+        0 => None,
+        few if few <= MOST_NAMES => Some(shown),
+        many => Some(format!("{shown} and {} more", many - MOST_NAMES)),
+    }
+}
+
+fn is_boot(path: &str) -> bool {
+    BOOT.iter()
+        .any(|boot| path.strip_prefix(boot).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
+/// The names that do not stand for the same on both sides.
+fn differing(one: &BTreeMap<String, Hash>, other: &BTreeMap<String, Hash>) -> Vec<String> {
+    let gone = one.keys().filter(|name| !other.contains_key(*name));
+    let new = other.iter().filter(|(name, hash)| one.get(*name) != Some(hash)).map(|(name, _)| name);
+    let mut names: Vec<String> = gone.chain(new).cloned().collect();
+    names.sort_unstable();
+    names
+}
+
+fn hash(value: &Value) -> Hash {
+    let mut context = Context::new(&SHA256);
+    feed(&mut context, value);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+/// With kinds and lengths, so that no two values read the same; a table's keys are sorted.
+fn feed(context: &mut Context, value: &Value) {
+    let mut text = |kind: u8, text: &str| {
+        context.update(&[kind]);
+        context.update(&text.len().to_be_bytes());
+        context.update(text.as_bytes());
+    };
+    match value {
+        Value::String(string) => text(b's', string),
+        Value::Integer(number) => text(b'i', &number.to_string()),
+        Value::Float(number) => text(b'f', &number.to_string()),
+        Value::Boolean(switch) => text(b'b', &switch.to_string()),
+        Value::Datetime(date) => text(b'd', &date.to_string()),
+        Value::Array(values) => {
+            text(b'a', &values.len().to_string());
+            values.iter().for_each(|value| feed(context, value));
+        }
+        Value::Table(table) => {
+            text(b't', &table.len().to_string());
+            for (key, value) in table {
+                feed(context, &Value::String(key.clone()));
+                feed(context, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Written {
+        Written::of(&text.parse().unwrap())
+    }
+
+    fn between(now: &str, fresh: &str) -> Changes {
+        Changes::between(&written(now), &written(now), &written(fresh))
+    }
+
+    #[test]
+    fn keys_are_told_by_their_paths_and_blocks_by_their_names() {
+        let now = "[limits]\nmax_in_flight = 5\nmax_queued = 3\n[citrix]\nclient_secret = { file = '/a' }\n\
+            [[customer]]\ncustomer_id = 'a'\n[[customer]]\ncustomer_id = 'b'\n[[caller]]\nname = 'c'\n";
+        let fresh = "[limits]\nmax_in_flight = 6\n[token]\nrefresh_at = 0.5\n[citrix]\nclient_secret = { file = '/b' }\n\
+            [[customer]]\ncustomer_id = 'b'\ncloud = 'eu'\n[[caller]]\nname = 'c'\n[[route]]\nprefix = '/r'\n";
+        let changes = between(now, fresh);
+        assert_eq!(
+            changes.keys,
+            ["citrix.client_secret", "limits.max_in_flight", "limits.max_queued", "token.refresh_at"]
+        );
+        assert_eq!(changes.added, ["route /r"]);
+        assert_eq!(changes.removed, ["customer a"]);
+        assert_eq!(changes.changed, ["customer b"]);
+        assert!(changes.need_restart.is_empty() && !changes.none);
+    }
+
+    #[test]
+    fn order_comments_and_quotes_change_nothing() {
+        let now = "[limits]\nmax_in_flight = 5\nmax_queued = 3\n";
+        let fresh = "# Queues.\n[limits]\nmax_queued = 3 # three\nmax_in_flight = 5\n";
+        assert_eq!(between(now, fresh), Changes { none: true, ..Changes::default() });
+        assert!(!between("[a]\nb = '5'\n", "[a]\nb = 5\n").none);
+    }
+
+    #[test]
+    fn a_key_of_the_start_needs_a_restart_until_it_is_as_it_was() {
+        let [first, second] =
+            ["[listen]\nworkers = 1\n", "[listen]\nworkers = 2\ntls = { key = 'k' }\n"].map(written);
+        let needed = ["listen.tls.key".to_owned(), "listen.workers".to_owned()];
+        let changes = Changes::between(&first, &first, &second);
+        assert_eq!((changes.need_restart, changes.none), (needed.to_vec(), false));
+        let changes = Changes::between(&first, &second, &second);
+        assert_eq!((changes.need_restart, changes.none), (needed.to_vec(), true));
+        let changes = Changes::between(&first, &second, &first);
+        assert_eq!((changes.need_restart, changes.none), (Vec::new(), false));
+    }
+
+    #[test]
+    fn the_manual_names_the_keys_of_the_start() {
+        let manual = include_str!("../../docs/configuration.md");
+        let (_, manual) = manual.split_once("These keys are read at start only").unwrap();
+        let (sentence, _) = manual.split_once(". (").unwrap();
+        let named: Vec<_> =
+            sentence.split('`').skip(1).step_by(2).map(|key| key.trim_end_matches(".*")).collect();
+        assert_eq!(named, BOOT);
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let names = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(listed(&names(0)), None);
+        assert_eq!(listed(&names(3)).as_deref(), Some("0, 1, 2"));
+        assert!(listed(&names(50)).unwrap().ends_with(", 19 and 30 more"));
+    }
+
+    #[test]
+    fn what_is_kept_prints_no_value() {
+        let printed = format!("{:?}", written("[citrix]\nclient_secret = 'c4nary'\n"));
+        assert_eq!(printed, r#"{"citrix.client_secret"}"#);
+    }
+}

@@ -1,0 +1,258 @@
+//! Sockets that a service manager opened before the program began (socket activation).
+//!
+//! A socket is told what it is for by its name (`FileDescriptorName=` in systemd), or else by where it is bound. One
+//! that fits nothing is a mistake: it would take callers that nobody serves.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+
+use super::listener::Bound;
+use crate::config::BindAddress;
+
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// An address of `listen.address`.
+    Proxy,
+    /// `listen.tls.address`.
+    Tls,
+    /// `admin.address`.
+    Admin,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::Proxy, Self::Tls, Self::Admin];
+
+    /// The name that says so.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Why a socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PassedSocketError {
+    /// It is no listening socket.
+    #[error("cannot use socket {name} that the service manager passed: {source}")]
+    Unusable {
+        /// Its name.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is for nothing.
+    #[error(
+        "socket {name} that the service manager passed is bound to {address}, which the configuration does not have; \
+         name it proxy, tls or admin, or configure that address"
+    )]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// Where it is bound.
+        address: BindAddress,
+    },
+    /// More people could connect than the configuration was checked for.
+    #[error(
+        "socket {name} that the service manager passed is bound to {address}, which other machines reach, while the \
+         configuration says {configured}; configure the address it is bound to"
+    )]
+    Exposed {
+        /// Its name.
+        name: String,
+        /// Where it is bound.
+        address: BindAddress,
+        /// Where it should be.
+        configured: BindAddress,
+    },
+}
+
+/// Those that are not in use yet.
+#[derive(Default)]
+pub struct PassedSockets(Vec<Passed>);
+
+struct Passed {
+    name: String,
+    address: BindAddress,
+    socket: Socket,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl PassedSockets {
+    /// None were passed.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// What the environment tells (`LISTEN_FDS`, `LISTEN_FDNAMES`). It takes that out of the environment, so it must
+    /// be asked before there are threads.
+    ///
+    /// # Errors
+    /// When one is no listening socket.
+    pub fn from_environment() -> Result<Self, PassedSocketError> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut sockets = ListenFd::from_env();
+        let passed = (0..sockets.len()).map(|index| {
+            let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
+            Passed::take(&mut sockets, index, &name)
+                .map_err(|source| PassedSocketError::Unusable { name: name.clone(), source })
+        });
+        Ok(Self(passed.collect::<Result<_, _>>()?))
+    }
+
+    /// The socket for `role`, configured to be at `address`, if one was passed.
+    ///
+    /// # Errors
+    /// When it can be reached from further away than configured.
+    pub fn take(&mut self, role: Role, address: &BindAddress) -> Result<Option<Bound>, PassedSocketError> {
+        let here = self
+            .0
+            .iter()
+            .position(|passed| passed.role().is_none_or(|its| its == role) && passed.is_at(address));
+        let named = || self.0.iter().position(|passed| passed.role() == Some(role));
+        let Some(index) = here.or_else(named) else { return Ok(None) };
+        let Passed { name, address: bound_to, socket } = self.0.remove(index);
+        if is_exposed(&bound_to) && !is_exposed(address) {
+            return Err(PassedSocketError::Exposed { name, address: bound_to, configured: address.clone() });
+        }
+        tracing::info!(name, address = %bound_to, "the service manager passed this socket");
+        Ok(Some(match (socket, bound_to) {
+            (Socket::Unix(listener), BindAddress::Unix(path)) => Bound::Unix { listener, path, file: None },
+            (Socket::Unix(listener), BindAddress::Tcp(_)) => {
+                Bound::Unix { listener, path: std::path::PathBuf::new(), file: None }
+            }
+            (Socket::Tcp(listener), _) => Bound::Tcp(listener),
+        }))
+    }
+
+    /// To be asked when all that is configured has been served.
+    ///
+    /// # Errors
+    /// When one is left.
+    pub fn finish(self) -> Result<(), PassedSocketError> {
+        match self.0.into_iter().next() {
+            None => Ok(()),
+            Some(Passed { name, address, .. }) => Err(PassedSocketError::Unknown { name, address }),
+        }
+    }
+}
+
+impl fmt::Debug for PassedSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|passed| (&passed.name, &passed.address))).finish()
+    }
+}
+
+impl Passed {
+    fn take(sockets: &mut ListenFd, index: usize, name: &str) -> io::Result<Self> {
+        let none = || io::Error::from(io::ErrorKind::NotFound);
+        let (address, socket) = match sockets.take_unix_listener(index) {
+            Ok(listener) => {
+                let listener = listener.ok_or_else(none)?;
+                listener.set_nonblocking(true)?;
+                let path = listener.local_addr()?.as_pathname().map(ToOwned::to_owned).unwrap_or_default();
+                (BindAddress::Unix(path), Socket::Unix(listener))
+            }
+            Err(_) => {
+                let listener = sockets.take_tcp_listener(index)?.ok_or_else(none)?;
+                listener.set_nonblocking(true)?;
+                (BindAddress::Tcp(listener.local_addr()?), Socket::Tcp(listener))
+            }
+        };
+        Ok(Self { name: name.to_owned(), address, socket })
+    }
+
+    /// What its name says that it is for.
+    fn role(&self) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name() == self.name)
+    }
+
+    fn is_at(&self, configured: &BindAddress) -> bool {
+        match (&self.address, configured) {
+            (BindAddress::Tcp(its), BindAddress::Tcp(configured)) => {
+                its == configured
+                    || (is_everywhere(its) && is_everywhere(configured) && its.port() == configured.port())
+            }
+            (its, configured) => its == configured,
+        }
+    }
+}
+
+/// systemd's `ListenStream=8080` is `[::]:8080`, which takes IPv4 as well.
+fn is_everywhere(address: &SocketAddr) -> bool {
+    address.ip().is_unspecified()
+}
+
+fn is_exposed(address: &BindAddress) -> bool {
+    matches!(address, BindAddress::Tcp(address) if !address.ip().to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(sockets: &[(&str, &str)]) -> PassedSockets {
+        let passed = sockets.iter().map(|(name, address)| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            Passed { name: (*name).to_owned(), address: tcp(address), socket: Socket::Tcp(listener) }
+        });
+        PassedSockets(passed.collect())
+    }
+
+    fn tcp(address: &str) -> BindAddress {
+        BindAddress::Tcp(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_socket_is_known_by_its_name_or_by_its_address() {
+        let mut sockets = passed(&[
+            ("admin", "127.0.0.1:1"),
+            ("gateway.socket", "127.0.0.1:2"),
+            ("tls", "127.0.0.1:3"),
+            ("proxy", "127.0.0.1:4"),
+        ]);
+        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:2")).unwrap().is_some());
+        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:8080")).unwrap().is_some());
+        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:8081")).unwrap().is_none());
+        assert!(sockets.take(Role::Admin, &tcp("127.0.0.1:9090")).unwrap().is_some());
+        assert!(sockets.take(Role::Tls, &tcp("127.0.0.1:8443")).unwrap().is_some());
+        assert!(sockets.finish().is_ok());
+    }
+
+    #[test]
+    fn every_address_is_every_address_in_whatever_form() {
+        let mut sockets = passed(&[("unknown", "[::]:8080")]);
+        assert!(sockets.take(Role::Proxy, &tcp("0.0.0.0:8081")).unwrap().is_none());
+        assert!(sockets.take(Role::Proxy, &tcp("0.0.0.0:8080")).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_socket_that_is_for_nothing_is_a_mistake() {
+        let mut sockets = passed(&[("unknown", "127.0.0.1:1")]);
+        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:2")).unwrap().is_none());
+        let error = sockets.finish().unwrap_err().to_string();
+        assert!(error.contains("unknown") && error.contains("127.0.0.1:1"), "{error}");
+    }
+
+    #[test]
+    fn nobody_is_let_in_whom_the_configuration_was_not_checked_for() {
+        for (role, name) in [(Role::Proxy, "proxy"), (Role::Admin, "admin")] {
+            let error = passed(&[(name, "[::]:1")]).take(role, &tcp("127.0.0.1:1")).err().unwrap();
+            assert!(matches!(error, PassedSocketError::Exposed { .. }), "{error}");
+        }
+        let mut sockets = passed(&[("proxy", "127.0.0.1:1")]);
+        assert!(sockets.take(Role::Proxy, &tcp("0.0.0.0:1")).unwrap().is_some(), "fewer may");
+    }
+}

@@ -1,0 +1,217 @@
+//! The configuration is read again: by SIGHUP, and when its file changes (design 3.2). What a new one changes is in
+//! the integration tests.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::cloud::Load;
+use crate::gateway::{FREE_PORTS, Gateway, asked};
+use crate::logins::Logins;
+use crate::program::Program;
+use crate::upstream::{OK, Upstream};
+
+/// A gateway whose customers and settings are in a file.
+struct Scene {
+    gateway: Gateway,
+    upstream: Upstream,
+    logins: Logins,
+    folder: TempDir,
+}
+
+impl Scene {
+    async fn start(more: &str) -> Self {
+        let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, customer("acme", &upstream, &logins) + more).unwrap();
+        let gateway = Self::gateway(&file).await;
+        Self { gateway, upstream, logins, folder }
+    }
+
+    async fn gateway(file: &Path) -> Gateway {
+        let mut variables = vec![("SECRET", "c4nary-secret")];
+        variables.extend(FREE_PORTS);
+        Gateway::start(&["--config", file.to_str().unwrap()], &variables).await
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    /// What the file is to hold: acme and more.
+    fn write(&self, more: &str) {
+        std::fs::write(self.file(), customer("acme", &self.upstream, &self.logins) + more).unwrap();
+    }
+
+    /// The file as it is to be, a SIGHUP, and the line that says what came of it.
+    async fn reload(&mut self, more: &str, told: &str) -> Value {
+        self.write(more);
+        self.gateway.program.signal("HUP");
+        self.gateway.program.logged(told).await
+    }
+
+    async fn metric(&self, series: &str) -> String {
+        metric(&self.gateway, series).await
+    }
+}
+
+fn customer(id: &str, upstream: &Upstream, logins: &Logins) -> String {
+    format!(
+        "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'client'\nclient_secret = {{ env = 'SECRET' }}\n\
+         api_url = '{}'\ntoken_url = '{}'\ndefault = {}\n",
+        upstream.url(),
+        logins.url(),
+        id == "acme",
+    )
+}
+
+async fn metric(gateway: &Gateway, series: &str) -> String {
+    let page = asked(gateway.admin, "/metrics").await.text();
+    let prefix = format!("citrix_auth_proxy_{series} ");
+    page.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("no such series").to_owned()
+}
+
+#[tokio::test]
+async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
+    let mut scene = Scene::start("").await;
+    let contoso = customer("contoso", &scene.upstream, &scene.logins);
+    let more = format!("{contoso}[limits]\nmax_in_flight = 7\n[log]\nformat = 'json'\n");
+    let line = scene.reload(&more, "reloaded the configuration").await;
+    assert_eq!((&line["keys"], &line["added"]), (&"limits.max_in_flight".into(), &"customer contoso".into()));
+    let line = scene.gateway.program.logged("these keys are read at start only").await;
+    assert_eq!(line["keys"], "log.format");
+    assert_eq!(asked(scene.gateway.address, "/catalogservice/contoso/x").await.status(), 200);
+    // Both of them once.
+    assert_eq!(scene.logins.count(), 2);
+    scene.reload(&more, "reloaded the configuration; nothing in it changed").await;
+    let line = scene.reload("", "reloaded the configuration").await;
+    assert_eq!(line["removed"], "customer contoso");
+    assert_eq!(asked(scene.gateway.address, "/catalogservice/contoso/x").await.status(), 403);
+    assert_eq!(scene.logins.count(), 2);
+    for (outcome, count) in [("applied", "2"), ("unchanged", "1"), ("refused", "0")] {
+        assert_eq!(scene.metric(&format!("config_reloads_total{{outcome=\"{outcome}\"}}")).await, count);
+    }
+    scene.gateway.program.signal("TERM");
+    let ended = scene.gateway.end().await;
+    assert_eq!(ended.code, Some(0));
+    assert!(!ended.stderr.contains("c4nary"));
+}
+
+#[tokio::test]
+async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it() {
+    let mut scene = Scene::start("[limits]\nmax_body_bytes = 5\n").await;
+    let broken =
+        "[limits]\nmax_body_bytes = 5000\nmax_in_flight = 'many'\n[token]\nrefresh_at = 7\n[listenn]\n";
+    let line = scene.reload(broken, "not reloaded").await;
+    assert_eq!(line["problems"], 3);
+    assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
+    let upload =
+        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 7\r\n\r\n1234567";
+    let mut caller = scene.gateway.connect().await;
+    caller.write(upload).await;
+    assert_eq!(caller.answer().await.status(), 413, "none of it counts");
+    assert_eq!(scene.metric("config_last_reload_successful").await, "0");
+    scene.reload("[limits]\nmax_body_bytes = 7\n", "reloaded").await;
+    let mut caller = scene.gateway.connect().await;
+    caller.write(upload).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(scene.metric("config_last_reload_successful").await, "1");
+    assert_eq!(scene.metric("config_reloads_total{outcome=\"refused\"}").await, "1");
+    std::fs::remove_file(scene.file()).unwrap();
+    scene.gateway.program.signal("HUP");
+    scene.gateway.program.logged("not reloaded").await;
+    scene.gateway.program.signal("TERM");
+    let ended = scene.gateway.end().await;
+    assert_eq!(ended.code, Some(0));
+    for wrong in ["max_in_flight", "refresh_at", "listenn", "cannot be read"] {
+        let told = |line: &Value| line["problem"].as_str().is_some_and(|problem| problem.contains(wrong));
+        assert!(ended.log().iter().any(told), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_seen_also_behind_a_symlink_that_is_swapped() {
+    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    // As Kubernetes mounts a ConfigMap: file → ..data/file, ..data → a folder of its own for each version.
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let version = |name: &str, more: &str| {
+        std::fs::create_dir(at(name)).unwrap();
+        let text = customer("acme", &upstream, &logins) + more;
+        std::fs::write(at(name).join("gateway.toml"), text).unwrap();
+        symlink(name, at("..new")).unwrap();
+        std::fs::rename(at("..new"), at("..data")).unwrap();
+    };
+    version("..1", "");
+    symlink("..data/gateway.toml", at("gateway.toml")).unwrap();
+    let mut gateway = Scene::gateway(&at("gateway.toml")).await;
+    version("..2", "[limits]\nmax_in_flight = 7\n");
+    let line = gateway.program.logged("reloaded the configuration").await;
+    assert_eq!(line["keys"], "limits.max_in_flight");
+    assert_eq!(logins.count(), 1);
+}
+
+/// What a process holds in memory, in KiB.
+fn resident(program: &Program) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+/// Reloads valid and broken configurations in turn under load; the memory every fifty reloads.
+async fn reloads_under_load(count: usize) -> Vec<u64> {
+    let quiet = "[log]\naccess = false\n";
+    let mut scene = Scene::start(quiet).await;
+    let load = Load::start(scene.gateway.address, 10, "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut series = Vec::new();
+    for number in 0..count {
+        let mut more = customer(&format!("customer-{number}"), &scene.upstream, &scene.logins);
+        let port = number + 1;
+        writeln!(more, "[[route]]\nprefix = '/r{number}'\nupstream = 'http://127.0.0.1:{port}'\n{quiet}")
+            .unwrap();
+        writeln!(more, "[[caller]]\nname = 'caller-{number}'\nnetworks = ['127.0.0.0/8']").unwrap();
+        if number % 2 == 0 {
+            scene.reload(&more, "reloaded the configuration").await;
+        } else {
+            scene.reload(&format!("{more}[limits]\nmax_in_flight = 'many'\n"), "not reloaded").await;
+        }
+        if number % 50 == 49 {
+            series.push(resident(&scene.gateway.program));
+        }
+    }
+    let answers = load.end().await;
+    assert!(answers[&200] > 0 && answers.len() == 1, "{answers:?}");
+    let half = (count / 2).to_string();
+    assert_eq!(scene.metric("config_reloads_total{outcome=\"applied\"}").await, half);
+    assert_eq!(scene.metric("config_reloads_total{outcome=\"refused\"}").await, half);
+    let customers = asked(scene.gateway.admin, "/metrics").await.text();
+    let customers = customers.lines().filter(|line| line.contains("token_generation{")).count();
+    assert_eq!(customers, 2, "series of customers that are gone");
+    series
+}
+
+#[tokio::test]
+async fn reloads_under_load_fail_no_request() {
+    reloads_under_load(20).await;
+}
+
+/// `cargo test --test process -- --ignored five_hundred --nocapture`
+#[tokio::test]
+#[ignore = "takes a minute or more"]
+async fn five_hundred_reloads_under_load_fail_no_request_and_keep_no_memory() {
+    let series = reloads_under_load(500).await;
+    eprintln!("VmRSS in KiB after each 50 reloads: {series:?}");
+    let (early, late) = (series[2], series[series.len() - 1]);
+    assert!(late < early + early / 10, "{series:?}");
+}
+
+#[tokio::test]
+async fn a_file_changes_nothing_of_what_the_environment_says() {
+    let mut scene = Scene::start("").await;
+    scene.reload("[listen]\nworkers = 7\n", "reloaded the configuration; nothing in it changed").await;
+    assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
+}
