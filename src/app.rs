@@ -27,6 +27,7 @@ use crate::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::metrics::Metrics;
 use crate::proxy::Shared;
 use crate::proxy::accept::{ConnectionCount, Shortage};
+use crate::proxy::login::{Logins, LoginsError};
 use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
@@ -61,6 +62,9 @@ pub enum StartError {
     /// An upstream no certificate can be for.
     #[error(transparent)]
     Upstream(#[from] BadHost),
+    /// The gateway's own token endpoints.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A metric registered twice: a mistake of ours.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -152,6 +156,7 @@ impl App {
         let way = Way::new(Arc::clone(&upstream_tls.config), live.upstream.egress.clone());
 
         let metrics = Metrics::new(boot.workers.get())?;
+        let logins = Logins::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
         let client = SharedClient::from(control::client(&live, &way));
@@ -168,6 +173,7 @@ impl App {
             refusals: Refusals::default(),
             regions: Regions::default(),
             gates: Gates::default(),
+            logins,
             clock,
             spans,
         });

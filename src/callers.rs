@@ -7,7 +7,9 @@
 
 mod certificate;
 pub mod credentials;
+pub mod guesses;
 pub mod secret;
+pub mod token;
 pub mod usage;
 
 use std::fmt;
@@ -15,9 +17,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::clock::Clock;
 use crate::config::{Caller, SecretHash};
 use crate::tls::CallerCertificate;
 use credentials::Shown;
+use token::{Claims, Read, Signer};
 
 /// Everybody who may come in; nobody in particular when there is none.
 #[derive(Debug)]
@@ -44,8 +48,10 @@ pub enum Unknown<'c> {
     NobodysSecret,
     /// It shows this caller's secret by HTTP Basic under another name.
     OtherName(&'c str),
-    /// It shows this caller's secret, but its network or certificate is not that caller's.
+    /// It shows this caller's secret or token, but its network or certificate is not that caller's.
     Elsewhere(&'c str),
+    /// It shows a gateway token that expired, or whose caller is gone or has another secret by now.
+    StaleToken,
 }
 
 impl fmt::Display for Unknown<'_> {
@@ -62,6 +68,9 @@ impl fmt::Display for Unknown<'_> {
                     "the secret of {name} was shown, but not from its networks or without its certificate"
                 )
             }
+            Self::StaleToken => f.write_str(
+                "the gateway token that was shown expired, or its caller is gone or has another secret by now",
+            ),
         }
     }
 }
@@ -82,9 +91,55 @@ impl Callers {
         self.any_secret
     }
 
+    /// Whether a request that is nobody's may have tried a secret. What looks like a token, an old one of ours or of
+    /// Citrix's, is none that anybody has.
+    pub fn is_guess(&self, unknown: Unknown<'_>, shown: &Shown<'_>) -> bool {
+        let tried = match unknown {
+            Unknown::NothingShown | Unknown::StaleToken => false,
+            Unknown::NobodysSecret | Unknown::OtherName(_) | Unknown::Elsewhere(_) => true,
+        };
+        let token = matches!(shown, Shown::Bearer(bytes) if token::looks_like_a_token(bytes));
+        tried && !token && self.have_secrets()
+    }
+
     /// The caller at this place of the configuration.
     pub fn get(&self, number: usize) -> Option<&Caller> {
         self.all.get(number)
+    }
+
+    /// The place in the configuration of the caller that is called so.
+    pub fn named(&self, name: &[u8]) -> Option<usize> {
+        self.all.iter().position(|caller| caller.name.as_bytes() == name)
+    }
+
+    /// As [`Self::identify`], where a gateway token names its caller as well.
+    ///
+    /// # Errors
+    /// As [`Self::identify`], and when it is a token of ours that admits nobody any more.
+    pub fn admit(
+        &self,
+        shown: &Shown<'_>,
+        origin: Origin<'_>,
+        signer: &Signer,
+        clock: Clock,
+    ) -> Result<usize, Unknown<'_>> {
+        if let Shown::Bearer(token) = shown {
+            match signer.read(token, clock.now()) {
+                Read::Foreign => {}
+                Read::Expired => return Err(Unknown::StaleToken),
+                Read::Valid(claims) => return self.of_token(&claims, origin, signer),
+            }
+        }
+        self.identify(shown, origin)
+    }
+
+    fn of_token(&self, claims: &Claims, origin: Origin<'_>, signer: &Signer) -> Result<usize, Unknown<'_>> {
+        let number = claims.caller().and_then(|name| self.named(name.as_bytes()));
+        let known = number.and_then(|number| Some((number, self.get(number)?)));
+        let (number, caller) =
+            known.filter(|(_, caller)| signer.is_current(claims, caller)).ok_or(Unknown::StaleToken)?;
+        let here = origin.narrowest(&caller.networks).is_some() && origin.has_certificate_of(caller);
+        if here { Ok(number) } else { Err(Unknown::Elsewhere(&caller.name)) }
     }
 
     /// The place in the configuration of the caller that a request is from.

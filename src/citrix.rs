@@ -5,6 +5,7 @@ pub mod batch;
 pub mod clouds;
 pub mod headers;
 pub mod legacy;
+pub mod login;
 pub mod services;
 
 use http::HeaderValue;

@@ -25,6 +25,7 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
+use secrecy::SecretString;
 
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, TokenDialect, services};
@@ -198,12 +199,23 @@ pub struct Live {
     pub token_cache: Option<TokenCache>,
     /// Bounds.
     pub limits: Limits,
+    /// The gateway's own token endpoints.
+    pub login: Login,
     /// Whether each exchange is logged.
     pub access_log: bool,
     /// How long requests are still accepted once the program is asked to stop and says that it is not ready.
     pub drain_delay: Duration,
     /// How long requests in flight may take to finish once the program is asked to stop.
     pub drain_timeout: Duration,
+}
+
+/// The gateway's own token endpoints (design 4.5).
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// What gateway tokens are signed with: 32 bytes or more. `None`: with a key of this process alone.
+    pub signing_key: Option<SecretString>,
+    /// How long such a token is valid, in whole seconds.
+    pub token_lifetime: Duration,
 }
 
 /// Which `Host` values are answered (the browser guard of design 4.1).

@@ -15,6 +15,10 @@ use crate::citrix::headers::X_CWS_TRANSACTION_ID;
 /// Says in a header which reason an answer of ours has; Citrix's own answers never carry it.
 pub const X_PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 
+/// How a caller that is not known is asked to show who he is.
+pub const CHALLENGE: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"citrix-auth-proxy\", charset=\"UTF-8\"");
+
 /// Why the proxy itself answers instead of Citrix. The names are a contract: `X-Proxy-Error`, the problem's
 /// `type`, the access log and `errors_total` all use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -259,8 +263,7 @@ impl Failure {
             headers.insert(X_CWS_TRANSACTION_ID, id);
         }
         if self.reason == Reason::CallerUnknown {
-            let challenge = HeaderValue::from_static("Basic realm=\"citrix-auth-proxy\", charset=\"UTF-8\"");
-            headers.insert(WWW_AUTHENTICATE, challenge);
+            headers.insert(WWW_AUTHENTICATE, CHALLENGE);
         }
         response
     }

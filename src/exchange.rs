@@ -4,7 +4,7 @@
 mod audit;
 mod trace;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -83,6 +83,8 @@ pub struct Exchange {
     pub transaction_id: HeaderValue,
     /// The caller's place in the configuration, once it is known; never any when nobody is configured.
     pub caller: Option<usize>,
+    /// Whether a secret was shown that lets nobody in.
+    pub guessed: bool,
     /// The index of the route, once one is picked.
     pub route: Option<usize>,
     /// The family of retired addresses the request's was of.
@@ -140,6 +142,7 @@ impl Exchange {
             recording,
             request_id,
             caller: None,
+            guessed: false,
             route: None,
             retired: None,
             upload: None,
@@ -163,8 +166,12 @@ impl Exchange {
 
     /// Where the request comes from.
     pub fn origin(&self) -> Origin<'_> {
-        let address = self.peer.map(|peer| peer.ip());
-        Origin { address, certificate: self.connection.certificate() }
+        Origin { address: self.address(), certificate: self.connection.certificate() }
+    }
+
+    /// The address a request comes from; none on a unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip())
     }
 
     /// Whether the request comes from this machine: from a loopback address, also of what a balancer told, or over a
@@ -177,7 +184,7 @@ impl Exchange {
     pub fn waits_as(&self) -> Caller {
         match self.caller {
             Some(number) => Caller::Configured(number),
-            None => Caller::at(self.peer.map(|peer| peer.ip())),
+            None => Caller::at(self.address()),
         }
     }
 
@@ -206,16 +213,26 @@ impl Exchange {
 
     /// The answer we give ourselves.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
-        self.reason = Some(failure.reason());
         if matches!(failure.reason(), Reason::CallerForbidden | Reason::CustomerForbidden) {
             // What was found out after the door; what was refused there was told there.
             self.audit_refusal(&failure);
         }
         // Nothing of Citrix's is left to read.
         self.turn = None;
+        self.refused(&failure);
+        let response = failure.into_response(&self.transaction_id);
+        self.answered_here(response)
+    }
+
+    /// Notes why the answer is a refusal of ours.
+    pub fn refused(&mut self, failure: &Failure) {
+        self.reason = Some(failure.reason());
         self.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
-        let mut response = failure.into_response(&self.transaction_id);
+    }
+
+    /// An answer that did not come from Citrix, with our ids on it.
+    pub fn answered_here(mut self: Box<Self>, mut response: Response<Bytes>) -> Response<AnswerBody> {
         self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         self.finish_head(response.status(), response.headers_mut());

@@ -2,10 +2,13 @@
 //!
 //! `accept → admit → pick_route → prepare → queue → send → translate`
 //!
+//! Beside them is [`login`]: requests to the gateway's own token endpoints end there.
+//!
 //! A [`Proxy`] belongs to one worker; what workers share is in [`Shared`].
 
 pub mod accept;
 pub mod admit;
+pub mod login;
 pub mod pick_route;
 pub mod prepare;
 pub mod queue;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 
+use crate::citrix;
 use crate::clock::Clock;
 use crate::error::Failure;
 use crate::exchange::{AnswerBody, Exchange};
@@ -34,6 +38,7 @@ use crate::spans::Spans;
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
 use accept::{ConnectionCount, Shortage};
+use login::Logins;
 use queue::Gates;
 use send::Refusals;
 
@@ -60,6 +65,8 @@ pub struct Shared {
     pub regions: Regions,
     /// Where Citrix asked to wait.
     pub gates: Gates,
+    /// What the gateway's own token endpoints need.
+    pub logins: Logins,
     /// Whether tokens have expired.
     pub clock: Clock,
     /// Whether a tracing system is told of exchanges.
@@ -108,9 +115,15 @@ impl Proxy {
         let snapshot = self.snapshot();
         let mut exchange =
             Exchange::begin(Rc::clone(&snapshot), &self.shared.spans, connection, peer, &request);
+        if let Some(endpoint) = citrix::login::endpoint_at(request.uri().path()) {
+            return Box::pin(login::log_in(endpoint, request, &snapshot, &self.shared, exchange)).await;
+        }
         match self.exchange(&snapshot, request, &mut exchange).await {
             Ok(response) => exchange.answered(response),
-            Err(failure) => exchange.failed(failure),
+            Err(failure) => {
+                login::slow_down(&self.shared, &mut exchange).await;
+                exchange.failed(failure)
+            }
         }
     }
 
@@ -121,7 +134,7 @@ impl Proxy {
         request: Request<CallerBody>,
         exchange: &mut Exchange,
     ) -> Result<Response<PassedBody>, Failure> {
-        let mut admitted = admit::admit(snapshot, request, exchange)?;
+        let mut admitted = admit::admit(snapshot, &self.shared, request, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let reader = translate::Reader {
             snapshot,

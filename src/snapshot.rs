@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use secrecy::ExposeSecret as _;
 
 use crate::callers::Callers;
+use crate::callers::token::Signer;
 use crate::callers::usage::Usage;
 use crate::citrix::clouds::Cloud;
 use crate::citrix::{AuthorizationScheme, services};
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub customers: Customers,
     /// Who may come in.
     pub callers: Callers,
+    /// Signs gateway tokens, if `login.signing_key` says with what.
+    pub signer: Option<Signer>,
     /// The worker's metrics.
     pub metrics: WorkerMetrics,
     /// Handles for requests that got no route.
@@ -205,6 +209,7 @@ impl Snapshot {
             routes: routes.collect(),
             customers: Customers::new(customers, live.default_customer),
             callers: Callers::new(live.callers.clone()),
+            signer: live.login.signing_key.as_ref().map(|key| Signer::new(key.expose_secret().as_bytes())),
             unrouted: metrics.route(NONE, NONE, &names),
             metrics,
             live,

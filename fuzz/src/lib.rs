@@ -8,6 +8,7 @@ pub use links::link_rewrite;
 
 use std::time::{Duration, SystemTime};
 
+use citrix_auth_proxy::citrix::login::request::{self, Credentials};
 use citrix_auth_proxy::citrix::{AuthorizationScheme, TokenDialect};
 use citrix_auth_proxy::policy::pattern::PathRules;
 use citrix_auth_proxy::policy::{Rules, Verdict};
@@ -18,6 +19,7 @@ use citrix_auth_proxy::token::{Outcome, Token};
 use citrix_auth_proxy::wire::retry_after;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue};
+use secrecy::ExposeSecret as _;
 
 /// 2026-01-01T00:00:00Z
 const NOW: Duration = Duration::from_secs(1_767_225_600);
@@ -55,6 +57,28 @@ pub fn token_answer(body: &[u8]) {
     }
     // The same text as a refusal.
     answer::is_invalid_client(body);
+}
+
+/// The body of a login at the gateway: what is read of it is read again of JSON that says the same.
+pub fn login_request(body: &[u8]) {
+    let read = |dialect, content_type, body: &[u8]| {
+        request::read(dialect, Some(&HeaderValue::from_static(content_type)), body)
+    };
+    let text = |credentials: Credentials| {
+        let secret = credentials.secret.map(|secret| secret.expose_secret().to_owned());
+        (credentials.id.map(|id| id.to_string()), secret)
+    };
+    let json = "application/json; charset=utf-8";
+    let form = read(TokenDialect::Oauth2, "application/x-www-form-urlencoded", body);
+    for found in [form, read(TokenDialect::Trust, json, body)].into_iter().flatten() {
+        let (id, secret) = text(found);
+        let mut same = serde_json::Map::new();
+        same.extend(id.clone().map(|id| ("ClientId".to_owned(), id.into())));
+        same.extend(secret.clone().map(|secret| ("clientSecret".to_owned(), secret.into())));
+        let same = serde_json::Value::Object(same).to_string();
+        let again = read(TokenDialect::Trust, json, same.as_bytes()).expect("JSON that was made here");
+        assert_eq!(text(again), (id, secret));
+    }
 }
 
 /// A 429: its first line is the value of `Retry-After`, the rest its body. Whatever is asked for, the pause that

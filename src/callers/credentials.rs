@@ -84,6 +84,12 @@ impl<'r> Shown<'r> {
 }
 
 impl NameAndSecret {
+    /// As if HTTP Basic had carried them, for what carries them otherwise.
+    pub fn new(name: &str, secret: &str) -> Self {
+        let decoded = Zeroizing::new([name.as_bytes(), b":", secret.as_bytes()].concat());
+        Self { decoded, colon: name.len() }
+    }
+
     fn decode(credentials: &[u8]) -> Option<Self> {
         let decoded = Zeroizing::new(STANDARD.decode(credentials).ok()?);
         let colon = decoded.iter().position(|&byte| byte == b':')?;

@@ -9,7 +9,12 @@ use super::*;
 use crate::config::{CertificateName, Mode};
 use crate::policy::Rules;
 
-fn caller(name: &str, secret: Option<&str>, networks: &[&str], certificate: Option<&str>) -> Caller {
+pub(super) fn caller(
+    name: &str,
+    secret: Option<&str>,
+    networks: &[&str],
+    certificate: Option<&str>,
+) -> Caller {
     Caller {
         name: name.to_owned(),
         secret: secret.map(|secret| SecretHash::of(secret.as_bytes())),

@@ -12,6 +12,7 @@ mod egress;
 mod gateways;
 mod limits;
 mod listen;
+mod login;
 mod network;
 mod process;
 mod route;
@@ -101,7 +102,6 @@ pub fn from_toml(
 
 /// The whole configuration; `None` when there is no credential, which is on the report then.
 fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
-    refuse_blocks(&file, report);
     let customers = customers::check(file.citrix, file.customer, report);
     let known = customers.as_ref().map_or(&[][..], |customers| &customers.credentials);
     let callers = caller::check(&file.caller, known, report);
@@ -114,6 +114,7 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let token = token::check(&file.token, report);
     let token_cache = token::check_cache(&file.token, report);
     let limits = limits::check(&file.limits, report);
+    let login = login::check(&file.login, report);
     let routes = route::check(&file.route, BuiltIn::new(known), report);
     let (drain_delay, drain_timeout) = process::check_lifecycle(&file.lifecycle, report);
     let access_log = report.switch(&file.log.access, true);
@@ -141,19 +142,10 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         token,
         token_cache,
         limits,
+        login,
         access_log,
         drain_delay,
         drain_timeout,
     };
     Some((boot, live))
-}
-
-/// Blocks and tables that are known and do nothing yet.
-fn refuse_blocks(file: &File, report: &mut Report<'_>) {
-    if file.login.is_some() {
-        report.not_built(
-            "login",
-            "leave the table out; callers need not log in, whatever they send is dropped",
-        );
-    }
 }

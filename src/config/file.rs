@@ -103,7 +103,7 @@ table! {
         limits: Limits,
         route: Vec<Route>,
         caller: Vec<Caller>,
-        login: Option<Login>,
+        login: Login,
         lifecycle: Lifecycle,
         log: Log,
         insecure: Insecure,
@@ -269,7 +269,6 @@ table! {
 
 table! {
     /// `[login]`
-    #[expect(dead_code, reason = "refused as a whole; its keys are listed so that mistyped ones are told")]
     Login {
         signing_key: Leaf,
         token_lifetime: Leaf,

@@ -106,12 +106,6 @@ impl<'e> Report<'e> {
         }
     }
 
-    /// Says that a key is known but does nothing yet. The program refuses it, so that nobody trusts a lock that
-    /// is not there.
-    pub(super) fn not_built(&mut self, path: &str, instead: &str) {
-        self.add(path, format!("not built yet: {instead}"), None);
-    }
-
     /// Something to say at start that is no mistake.
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);

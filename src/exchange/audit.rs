@@ -18,6 +18,8 @@ enum Verdict<'a> {
         customer: &'a str,
         refusal: &'a Failure,
     },
+    /// At the gateway's own token endpoints.
+    LoggedIn,
     Refused(&'a Failure),
 }
 
@@ -27,6 +29,11 @@ impl Exchange {
         if !std::mem::replace(&mut self.refusal_told, true) {
             self.audit(&Verdict::Refused(failure));
         }
+    }
+
+    /// Notes that somebody logged in at the gateway itself.
+    pub fn audit_login(&self) {
+        self.audit(&Verdict::LoggedIn);
     }
 
     /// Notes that the request was admitted, if it may change something and it is known who made it.
@@ -47,6 +54,7 @@ impl Exchange {
         let (said, customer, failure) = match *verdict {
             Verdict::Admitted { customer } => ("admitted", Some(customer), None),
             Verdict::WouldDeny { customer, refusal } => ("would_deny", Some(customer), Some(refusal)),
+            Verdict::LoggedIn => ("logged_in", None, None),
             Verdict::Refused(failure) => ("refused", None, Some(failure)),
         };
         let cause = failure.map(Failure::cause_chain).filter(|cause| !cause.is_empty());

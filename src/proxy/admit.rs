@@ -3,6 +3,7 @@
 //! Everything that can be refused by looking at the request's head alone is refused here, before anything is
 //! spent on it.
 
+mod caller;
 mod rules;
 mod strict;
 
@@ -12,10 +13,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use http_body::Body as _;
 
+use super::Shared;
 use super::pick_route::{self, Addressed};
 use crate::browser_guard;
-use crate::callers::credentials::Shown;
-use crate::callers::{Callers, Unknown};
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customer_in_path};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
@@ -24,6 +24,8 @@ use crate::inbound::body::CallerBody;
 use crate::snapshot::{Customer, Snapshot};
 use crate::wire::host::{self, Authority};
 
+use self::caller::pick_caller;
+pub(super) use self::caller::{anybody, guard_pages};
 pub(super) use rules::Policy;
 
 /// A request that may be forwarded, and for whom.
@@ -47,11 +49,12 @@ pub struct Admitted<'s> {
 /// With the reason and what to change.
 pub fn admit<'s>(
     snapshot: &'s Snapshot,
+    shared: &Shared,
     request: Request<CallerBody>,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
     let (mut head, body) = request.into_parts();
-    let judged = judge(snapshot, &mut head, body, exchange);
+    let judged = judge(snapshot, shared, &mut head, body, exchange);
     match &judged {
         // A batch is admitted when its items were judged.
         Ok(Admitted { policy: Some(policy), .. }) if policy.awaits_items() => {}
@@ -63,20 +66,14 @@ pub fn admit<'s>(
 
 fn judge<'s>(
     snapshot: &'s Snapshot,
+    shared: &Shared,
     head: &mut Parts,
     mut body: CallerBody,
     exchange: &mut Exchange,
 ) -> Result<Admitted<'s>, Failure> {
-    strict::check(head)?;
     let live = &snapshot.live;
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        let detail = format!("{} is not forwarded", head.method);
-        return Err(Failure::new(Reason::BadRequest, detail));
-    }
-    let authority = host::authority(head.version, &head.uri, &head.headers)
-        .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
-    browser_guard::check_host(&live.hosts, authority.as_ref())?;
-    exchange.caller = pick_caller(snapshot, authority.as_ref(), &head.headers, exchange)?;
+    let authority = check_head(live, head)?;
+    exchange.caller = pick_caller(snapshot, shared, authority.as_ref(), &head.headers, exchange)?;
     let target = match head.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => target.clone(),
         // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1). A host
@@ -121,46 +118,21 @@ fn judge<'s>(
     })
 }
 
-/// The place in the configuration of the caller that a request is from; `None` when nobody is configured, and
-/// whatever is shown is left unread.
-fn pick_caller(
-    snapshot: &Snapshot,
-    authority: Option<&Authority<'_>>,
-    headers: &HeaderMap,
-    exchange: &Exchange,
-) -> Result<Option<usize>, Failure> {
-    let callers = &snapshot.callers;
-    if callers.is_empty() {
-        // A balancer on this machine, which connects from loopback, must not lend that to everybody it serves.
-        if !snapshot.live.allow_anonymous && !exchange.is_local() {
-            let detail = "nobody is configured as a caller, so only this machine may use the gateway";
-            return Err(Failure::new(Reason::CallerForbidden, detail));
-        }
-        return browser_guard::check_site(authority, headers).map(|()| None);
+/// What every request has to be, whoever sends it: of one meaning, and to a host that is ours. Gives what it names as
+/// its host.
+///
+/// # Errors
+/// `bad_request`, `headers_too_large` or `foreign_host`.
+pub(super) fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'h>>, Failure> {
+    strict::check(head)?;
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        let detail = format!("{} is not forwarded", head.method);
+        return Err(Failure::new(Reason::BadRequest, detail));
     }
-    let shown = Shown::read(headers).map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
-    // A gateway token (design 4.5) is read here: a bearer credential that is one names its caller, whose network and
-    // certificate are then judged as with a secret; one that is stale is refused, so that its tool logs in again.
-    let number =
-        callers.identify(&shown, exchange.origin()).map_err(|unknown| refuse_unknown(callers, unknown))?;
-    if callers.get(number).is_some_and(|caller| caller.secret.is_none()) {
-        // What a browser does by itself, connecting and showing a certificate, lets no page in.
-        browser_guard::check_site(authority, headers)?;
-    }
-    Ok(Some(number))
-}
-
-/// The same answer whatever was wrong: who tries secrets shall not learn that one was right, but for the place.
-fn refuse_unknown(callers: &Callers, unknown: Unknown<'_>) -> Failure {
-    let failure = if callers.have_secrets() {
-        let detail = "show a caller's name and secret by HTTP Basic, or its secret in X-Api-Key or as a bearer \
-                      token, from where that caller may come";
-        Failure::new(Reason::CallerUnknown, detail)
-    } else {
-        // No secret to be found out, and none that would help.
-        Failure::new(Reason::CallerForbidden, "nobody from where you come may use this gateway")
-    };
-    failure.because(unknown.to_string())
+    let authority = host::authority(head.version, &head.uri, &head.headers)
+        .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    browser_guard::check_host(&live.hosts, authority.as_ref())?;
+    Ok(authority)
 }
 
 /// The customer a request is about: what `Citrix-CustomerId`, the old `Customer` or the path says, else the
@@ -197,7 +169,7 @@ fn pick_customer<'s>(
 
 /// A body in another transfer coding than `chunked` cannot be forwarded: hyper takes the chunks off and leaves the
 /// rest, and the field that would tell of it belongs to the caller's connection (RFC 9112 section 6.1).
-fn refuse_codings(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn refuse_codings(headers: &HeaderMap) -> Result<(), Failure> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {

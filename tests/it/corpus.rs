@@ -32,6 +32,11 @@ fn link_rewrite() {
 }
 
 #[test]
+fn login_request() {
+    replay("login_request", properties::login_request);
+}
+
+#[test]
 fn path_judge() {
     replay("path_judge", properties::path_judge);
 }

@@ -60,6 +60,7 @@ pub struct Plan {
     settings: BTreeMap<String, String>,
     toml: String,
     logins: Option<Logins>,
+    clock: Clock,
 }
 
 impl Gateway {
@@ -180,7 +181,8 @@ impl Gateway {
 
 impl Plan {
     fn new(settings: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let mut plan = Self { settings: BTreeMap::new(), toml: String::new(), logins: None };
+        let mut plan =
+            Self { settings: BTreeMap::new(), toml: String::new(), logins: None, clock: Clock::SYSTEM };
         for (name, value) in [
             ("CITRIX_CUSTOMER_ID", "acme"),
             ("CITRIX_CLIENT_ID", "client"),
@@ -225,6 +227,12 @@ impl Plan {
         self
     }
 
+    /// Goes by a clock that the test moves.
+    pub fn by(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     pub async fn start(mut self) -> Gateway {
         let logins = match self.logins {
             Some(logins) => logins,
@@ -236,7 +244,7 @@ impl Plan {
             self.settings.entry(token_url).or_insert_with(|| logins.url());
         }
         let config = config::check::from_toml(&self.toml, self.settings.clone()).unwrap();
-        let app = App::start(config, Clock::SYSTEM, None).await.unwrap();
+        let app = App::start(config, self.clock, None).await.unwrap();
         Gateway { app, settings: self.settings, logins }
     }
 }

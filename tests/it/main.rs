@@ -26,6 +26,7 @@ mod emulator;
 mod harness;
 mod http2_abuse;
 mod links;
+mod login;
 mod metrics;
 mod pick_route;
 mod policies;

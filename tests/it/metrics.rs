@@ -36,7 +36,7 @@ const DESIGN: &[(&str, Kind, &[&str])] = &[
 ];
 
 /// Metrics that a gateway has only in some circumstances, which the traffic here does not make.
-const SOMETIMES: &[&str] = &["config_reloads_total", "spans_total"];
+const SOMETIMES: &[&str] = &["spans_total"];
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";

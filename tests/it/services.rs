@@ -94,7 +94,7 @@ async fn names_without_a_route_are_told_before_anything_else_is_made_of_them() {
         "/classic/",
         "/classic/unknown",
         "/classic/unknown/acme/x",
-        "/classic/trust/root/tokens/clients",
+        "/classic/trust/root/x",
         "/classic//registry/x",
         "/direct",
         "/direct/contoso/x",

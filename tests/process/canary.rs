@@ -3,6 +3,7 @@
 
 mod commands;
 mod customers;
+mod logins;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -281,7 +281,34 @@ fn a_token_cache_has_a_folder_and_a_key_long_enough() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_unless_it_is_off() {
+fn gateway_tokens_are_signed_with_32_bytes_or_more() {
+    let login = good("").live.login.clone();
+    assert!(login.signing_key.is_none());
+    assert_eq!(login.token_lifetime, Duration::from_hours(1));
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("signing_key");
+    std::fs::write(&key, "k".repeat(32) + "\n").unwrap();
+    let text = format!("[login]\nsigning_key = {{ file = '{}' }}\ntoken_lifetime = '10m'", key.display());
+    let login = good(&text).live.login.clone();
+    assert_eq!(login.signing_key.as_ref().map(|key| key.expose_secret().len()), Some(32));
+    assert_eq!(login.token_lifetime, Duration::from_mins(10));
+    let directory =
+        [LOGIN[0], LOGIN[1], LOGIN[2], ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())];
+    assert!(from_toml("", pairs(&directory)).unwrap().live.login.signing_key.is_some());
+    let printed = format!("{login:?}");
+    assert!(!printed.contains("kkk"), "{printed}");
+
+    std::fs::write(&key, "k".repeat(31) + "\n").unwrap();
+    refused_since(&text, "login.signing_key: is 31 bytes long and must be 32 or more");
+    refused_since("[login]\nsigning_key = { file = '/nowhere' }", "login.signing_key: the file it names");
+    for lifetime in ["999ms", "25h", "0s"] {
+        let text = format!("[login]\ntoken_lifetime = '{lifetime}'");
+        refused_since(&text, "login.token_lifetime: ");
+    }
+}
+
+#[test]
+fn what_is_off_may_be_said_to_be() {
     const ROUTE: &str = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n";
     for off in [
         "[insecure]\nallow_anonymous = false",
@@ -290,6 +317,5 @@ fn what_is_not_built_is_refused_unless_it_is_off() {
     ] {
         good(off);
     }
-    refused_since("[login]", "login: not built yet: leave ");
     refused_since("[limits]\nmax_connections_per_address = 'many'", "is not a whole number");
 }

@@ -1,0 +1,350 @@
+//! The gateway's own token endpoints and the tokens they hand out (design 4.5, contract 1).
+
+mod guesses;
+mod tokens;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::callers::block;
+use crate::harness::{Cloud, Gateway, Message, OK, Upstream, get_with, soon};
+
+const A: &str = "c4nary-secret-of-a==";
+const B: &str = "c4nary-secret-of-b";
+const FORM: &str = "/cctrustoauth2/root/tokens/clients";
+const JSON: &str = "/root/tokens/clients";
+const KEY: &str = "[login]\nsigning_key = \"c4nary-signing-key-of-32-bytes-or-more\"\n";
+
+async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
+    let upstream = Upstream::answering(OK).await;
+    (Gateway::in_front_of(&upstream).with(blocks).start().await, upstream)
+}
+
+fn post(path: &str, fields: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A login by form.
+fn form(id: &str, secret: &str) -> String {
+    let secret = secret.replace('+', "%2B").replace('=', "%3D");
+    let body = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+    post(FORM, "Accept: application/json\r\nContent-Type: application/x-www-form-urlencoded\r\n", &body)
+}
+
+/// A login in JSON.
+fn in_json(id: &str, secret: &str) -> String {
+    let body = json!({ "clientId": id, "clientSecret": secret }).to_string();
+    post(JSON, "Content-Type: application/json\r\n", &body)
+}
+
+/// The token of a caller that logs in by form.
+async fn token(gateway: &Gateway, id: &str, secret: &str) -> String {
+    let answer = gateway.raw(form(id, secret)).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    body["access_token"].as_str().unwrap().to_owned()
+}
+
+fn bearing(token: &str) -> String {
+    get_with("/", &format!("Authorization: CwsAuth Bearer={token}\r\n"))
+}
+
+fn has_ids(answer: &Message) {
+    let id = answer.field("citrix-transactionid").unwrap();
+    assert_eq!(answer.field("x-cws-transactionid").unwrap(), id);
+    assert_eq!(answer.field("x-proxy-request-id").unwrap().len(), 36);
+}
+
+#[tokio::test]
+async fn contract_1_1_the_form_endpoint_answers_byte_for_byte_as_that_of_citrix() {
+    let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
+    let answer = gateway.raw(form("a", A)).await;
+    assert_eq!(answer.line(), "HTTP/1.1 200 OK");
+    let body = answer.text();
+    let token = body.split('"').nth(7).unwrap();
+    assert!(token.starts_with("eyJ") && token.split('.').count() == 3, "{body}");
+    let expected = format!(
+        "\n{{\n  \"token_type\": \"bearer\",\n  \"access_token\": \"{token}\",\n  \"expires_in\": \"3600\"\n}}\n  "
+    );
+    assert_eq!(body, expected);
+    for (name, value) in
+        [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")]
+    {
+        assert_eq!(answer.field(name).as_deref(), Some(value), "{name}");
+    }
+    has_ids(&answer);
+    assert!(!answer.has("x-proxy-error") && !answer.has("access-control-allow-origin"));
+
+    let answer = gateway.raw(form("a", "wrong")).await;
+    assert_eq!(answer.line(), "HTTP/1.1 400 Invalid request");
+    let expected = r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
+    assert_eq!(answer.text(), expected);
+    assert_eq!(answer.field("x-proxy-error").as_deref(), Some("caller_unknown"));
+    has_ids(&answer);
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn contract_1_1_the_json_endpoint_answers_byte_for_byte_as_that_of_citrix() {
+    let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
+    let answer = gateway.raw(in_json("a", A)).await;
+    assert_eq!(answer.status(), 200);
+    let body = answer.text();
+    let token = body.split('"').nth(11).unwrap();
+    let open_id_token = body.split('"').nth(15).unwrap();
+    let expected = format!(
+        "{{\"principal\":\"a\",\"subject\":\"a\",\"token\":\"{token}\",\"openIdToken\":\"{open_id_token}\",\
+         \"expiresIn\":3600}}"
+    );
+    assert_eq!(body, expected);
+    assert_eq!(answer.field("content-type").as_deref(), Some("application/json; charset=utf-8"));
+    assert_eq!(answer.field("cache-control").as_deref(), Some("no-cache"));
+    has_ids(&answer);
+    assert_eq!(gateway.raw(bearing(token)).await.status(), 200);
+    gateway.raw(bearing(open_id_token)).await.problem(401, "caller_unknown");
+
+    let answer = gateway.raw(in_json("a", "wrong")).await;
+    assert_eq!(answer.status(), 401);
+    assert_eq!(answer.text(), r#"{"message":"Invalid client id or client secret."}"#);
+    assert!(answer.field("www-authenticate").unwrap().starts_with("Basic realm="));
+    has_ids(&answer);
+    assert_eq!(upstream.requests_so_far().await.len(), 1);
+}
+
+#[tokio::test]
+async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
+    let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
+    let (urlencoded, in_json) =
+        ("Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: application/json\r\n");
+    let wrong_type = r#"{"error":"invalid_request","error_description":"Content-Type must be set to application/x-www-form-urlencoded"}"#;
+    let invalid =
+        r#"{"message":"The request is invalid.","modelState":{"credentials":["An error has occurred."]}}"#;
+    for (request, status, body) in [
+        (post(FORM, "", ""), 400, wrong_type),
+        (post(FORM, in_json, "{}"), 400, wrong_type),
+        (
+            post(FORM, urlencoded, "client_id=a"),
+            400,
+            r#"{"error":"unsupported_grant_type","error_description":"The grant type must be client_credentials."}"#,
+        ),
+        (
+            post(FORM, urlencoded, "grant_type=client_credentials&client_id=a&client_id=b"),
+            400,
+            r#"{"error":"invalid_request","error_description":"A parameter is there twice."}"#,
+        ),
+        (post(FORM, &format!("{urlencoded}{urlencoded}"), "x"), 400, wrong_type),
+        (post(JSON, in_json, "clientId"), 400, invalid),
+        (post(JSON, in_json, r#"{"clientId":"a","clientId":"a"}"#), 400, invalid),
+        (
+            post(JSON, urlencoded, "client_id=a"),
+            415,
+            r#"{"message":"The request entity's media type is not supported for this resource."}"#,
+        ),
+        (
+            get_with(FORM, ""),
+            405,
+            r#"{"message":"The requested resource does not support http method 'GET'."}"#,
+        ),
+    ] {
+        let answer = gateway.raw(&request).await;
+        assert_eq!((answer.status(), answer.text().as_str()), (status, body), "{request}");
+        assert_eq!(answer.field("x-proxy-error").as_deref(), Some("bad_request"), "{request}");
+        has_ids(&answer);
+    }
+    assert_eq!(gateway.raw(get_with(JSON, "")).await.field("allow").as_deref(), Some("POST"));
+    let (head, rest) = gateway.raw_head(get_with(JSON, "").replace("GET", "HEAD")).await;
+    assert_eq!((head.status(), rest.len()), (405, 0));
+    gateway.raw(post(FORM, urlencoded, &"x".repeat(16 * 1024 + 1))).await.problem(413, "body_too_large");
+    let long = format!("grant_type=client_credentials&client_id=a&client_secret={}", "s".repeat(16_000));
+    assert_eq!(gateway.raw(post(FORM, urlencoded, &long)).await.status(), 400);
+    upstream.got_nothing().await;
+    let metrics = gateway.metrics().await;
+    for line in [
+        r#"logins_total{outcome="malformed"} 11"#,
+        r#"logins_total{outcome="refused"} 1"#,
+        r#"logins_total{outcome="invalid_client"} 1"#,
+        r#"logins_total{outcome="ok"} 0"#,
+        r#"requests_total{caller="none",code="405",method="GET",route="none"} 2"#,
+        r#"errors_total{reason="bad_request"} 11"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn tools_log_in_in_the_manner_they_have() {
+    let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
+    let urlencoded = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("a:{A}")));
+    let stale = "Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n";
+    let grant = "grant_type=client_credentials";
+    let in_form = "client_secret=c4nary-secret-of-a%3d%3d&client_id=a&grant_type=client_credentials";
+    let upper = r#"{"ClientSecret":"c4nary-secret-of-a==","ClientId":"a"}"#;
+    for request in [
+        form("a", A),
+        in_json("a", A),
+        post(FORM, urlencoded, in_form),
+        post(FORM, &urlencoded.replace("\r\n", ";charset=utf-8\r\n"), in_form),
+        post("/base/cctrustoauth2/acme/tokens/clients?x=y", urlencoded, in_form),
+        post("/region/eu/CCTRUSTOAUTH2/ACME/TOKENS/CLIENTS/", urlencoded, in_form),
+        post("http://localhost/cctrustoauth2/root/tokens/clients", urlencoded, in_form),
+        post(
+            "/classic/trust/root/tokens/clients",
+            "Content-Type: application/json; charset=utf-8\r\n",
+            upper,
+        ),
+        post(FORM, &format!("{urlencoded}{basic}"), grant),
+        post(FORM, &format!("{urlencoded}{basic}"), &format!("client_id=a&{grant}")),
+        post(
+            FORM,
+            &format!("{urlencoded}X-Api-Key: {A}\r\n{stale}"),
+            "grant_type=client_credentials&client_id=x&client_secret=y",
+        ),
+        post(FORM, &format!("{urlencoded}{stale}"), in_form),
+    ] {
+        let answer = gateway.raw(&request).await;
+        assert_eq!(answer.status(), 200, "{request}: {}", answer.text());
+    }
+    for request in [
+        form("b", A),
+        form("", A),
+        form("a", ""),
+        form("A", A),
+        in_json("b", A),
+        post(FORM, urlencoded, "grant_type=client_credentials"),
+        // What stands in the body counts.
+        post(FORM, &format!("{urlencoded}{basic}"), &format!("client_id=a&client_secret=x&{grant}")),
+        post(FORM, &format!("{urlencoded}X-Api-Key: wrong\r\n"), in_form),
+        post(FORM, &format!("{urlencoded}Authorization: Bearer {A}\r\n"), grant),
+    ] {
+        let answer = gateway.raw(&request).await;
+        assert!(
+            answer.text().contains("Invalid client id or client secret."),
+            "{request}: {}",
+            answer.text()
+        );
+    }
+    gateway.raw(post(FORM, &format!("{basic}{basic}{urlencoded}"), grant)).await.problem(400, "bad_request");
+    upstream.got_nothing().await;
+    let metrics = gateway.metrics().await;
+    assert!(
+        metrics.contains(r#"requests_total{caller="a",code="200",method="POST",route="none"} 12"#),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_tool_that_waits_to_be_told_to_go_on_is_told() {
+    let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
+    let request = form("a", A);
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let mut tool = gateway.connect().await;
+    tool.write(format!("{head}\r\nExpect: 100-continue\r\n\r\n")).await;
+    assert_eq!(tool.head().await.status(), 100);
+    tool.write(body).await;
+    assert_eq!(tool.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn over_http2_a_tool_logs_in_as_well() {
+    let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
+    let mut http2 = gateway.http2().await;
+    for (secret, status) in [("c4nary-secret-of-a%3D%3D", 200), ("wrong", 400)] {
+        let request = Request::post(format!("http://localhost{FORM}"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("expect", "100-continue");
+        let (answer, mut body) = http2.send_request(request.body(()).unwrap(), false).unwrap();
+        let fields = format!("grant_type=client_credentials&client_id=a&client_secret={secret}");
+        body.send_data(fields.into(), true).unwrap();
+        assert_eq!(soon(answer).await.unwrap().status(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_logs_in_from_where_it_may_come_only() {
+    let elsewhere = block("b", B, "networks = [\"192.0.2.0/24\"]");
+    let (gateway, upstream) =
+        gateway_for(&(block("a", A, "networks = [\"127.0.0.0/8\"]") + &elsewhere)).await;
+    assert_eq!(gateway.raw(form("a", A)).await.status(), 200);
+    let (wrong, misplaced) = (gateway.raw(form("b", "wrong")).await, gateway.raw(form("b", B)).await);
+    assert_eq!((wrong.status(), wrong.text()), (400, misplaced.text()));
+    assert_eq!(wrong.names(), misplaced.names());
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn who_is_known_by_its_network_gets_a_token_whatever_its_tool_has_to_show() {
+    let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\n";
+    let (gateway, upstream) = gateway_for(&(here.to_owned() + &block("a", A, ""))).await;
+    for (id, secret) in [("an-id-of-citrix", "an-old-secret"), ("here", "x"), ("", ""), ("not-a", A)] {
+        let token = token(&gateway, id, secret).await;
+        assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
+        upstream.request().await;
+    }
+    assert!(gateway.metrics().await.contains(r#"caller="here",code="200",method="GET""#));
+    // A name with a secret stands for who knows it.
+    assert_eq!(gateway.raw(form("a", "wrong")).await.status(), 400);
+    token(&gateway, "a", A).await;
+    assert!(gateway.metrics().await.contains(r#"caller="a",code="200",method="POST""#));
+    let page = form("x", "y").replace("Accept:", "Origin: https://evil.example\r\nAccept:");
+    gateway.raw(page).await.problem(403, "caller_forbidden");
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn without_callers_anybody_gets_a_token_but_a_page_of_another_site() {
+    let (gateway, upstream) = gateway_for("").await;
+    for request in [form("an-id", "a-secret"), in_json("an-id", "a-secret"), form("", "")] {
+        let answer = gateway.raw(&request).await;
+        assert_eq!(answer.status(), 200, "{request}");
+    }
+    let token = token(&gateway, "x", "y").await;
+    assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
+    assert_eq!(gateway.raw(bearing("none at all")).await.status(), 200);
+    upstream.request().await;
+    upstream.request().await;
+    let login = form("x", "y");
+    for (field, status, reason) in [
+        ("Origin: https://evil.example\r\n", 403, "caller_forbidden"),
+        ("Sec-Fetch-Site: cross-site\r\n", 403, "caller_forbidden"),
+    ] {
+        gateway.raw(login.replace("Accept:", &format!("{field}Accept:"))).await.problem(status, reason);
+    }
+    gateway.raw(login.replace("localhost", "rebound.example")).await.problem(421, "foreign_host");
+    gateway.raw(login.replace("Accept:", "x_api_key: 1\r\nAccept:")).await.problem(400, "bad_request");
+    upstream.got_nothing().await;
+}
+
+#[tokio::test]
+async fn a_login_whose_body_does_not_come_is_given_up() {
+    let blocks = block("a", A, "") + "[limits]\nbody_idle_timeout = \"200ms\"";
+    let (gateway, _upstream) = gateway_for(&blocks).await;
+    let mut tool = gateway.connect().await;
+    let request = form("a", A);
+    tool.write(&request[..request.len() - 3]).await;
+    tool.answer().await.problem(408, "request_timeout");
+}
+
+#[tokio::test]
+async fn the_gateways_own_tool_of_citrix_dialects_logs_in_here_as_at_citrix() {
+    // A second gateway, whose keeper is a client of both endpoints.
+    let cloud = Cloud::start().await;
+    let front = Gateway::in_front_of_cloud(&cloud).with(&block("a", A, "")).start().await;
+    for (dialect, path) in [("oauth2", FORM), ("trust", JSON)] {
+        let behind = Gateway::in_front_of_cloud(&cloud)
+            .set("CITRIX_CLIENT_ID", "a")
+            .set("CITRIX_CLIENT_SECRET", A)
+            .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_DIALECT", dialect)
+            .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &front.url(path))
+            .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &front.url(""))
+            .start()
+            .await;
+        let answer = behind.raw(get_with("/cvad/manage/me", "")).await;
+        assert_eq!(answer.status(), 200, "{dialect}: {}", answer.text());
+    }
+}
