@@ -23,6 +23,11 @@ lint:
 test *args:
     cargo test {{ args }}
 
+# Lint and test what the feature otlp adds
+test-otlp:
+    cargo clippy --all-targets --features otlp --locked -- -D warnings
+    cargo test --features otlp spans
+
 # Build the documentation of the code; a broken link fails
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
@@ -66,4 +71,4 @@ image tag="citrix-auth-proxy":
 ci: fmt-check lint test
 
 # ci, and what takes longer or needs more tools
-ci-full: ci doc deny lint-files
+ci-full: ci test-otlp doc deny lint-files

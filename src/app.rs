@@ -31,6 +31,7 @@ use crate::proxy::queue::Gates;
 use crate::proxy::send::Refusals;
 use crate::regions::Regions;
 use crate::snapshot::Published;
+use crate::spans::Spans;
 use crate::telemetry::LogHandle;
 use crate::tls::{InboundTls, Reloader, TlsError, UpstreamTls};
 use crate::upstream::origin::BadHost;
@@ -39,6 +40,9 @@ use control::Control;
 
 /// Connections on their way from one worker to another.
 const HANDED_OVER: usize = 256;
+/// How long the end may wait for a collector to accept the last spans, and how long when it is overdue.
+const FLUSH: Duration = Duration::from_secs(3);
+const LATE_FLUSH: Duration = Duration::from_millis(300);
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +157,7 @@ impl App {
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
         let client = SharedClient::from(control::client(&live, &way));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
+        let spans = Spans::start(&metrics, way.tls(), clock)?;
         let shared = Arc::new(Shared {
             published: ArcSwap::from_pointee(Published::first(live, &way)?),
             metrics,
@@ -166,6 +171,7 @@ impl App {
             gates: Gates::default(),
             logins,
             clock,
+            spans,
         });
         let lifecycle = Lifecycle::default();
         let workers = start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
@@ -284,7 +290,10 @@ impl App {
             cuts = finished => cuts.into_iter().map(Result::unwrap_or_default).sum(),
             () = out_of_patience => 0,
         };
+        // Whoever had to cut it short has no patience left.
+        let flush = if self.lifecycle.phase() < Phase::Stopping { FLUSH } else { LATE_FLUSH };
         self.lifecycle.advance(Phase::Stopping);
+        self.shared.spans.flush(flush).await;
         self.admin.join_all().await;
         Drained { cut }
     }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod remember;
+mod trace;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -29,9 +30,11 @@ use crate::metrics::{NONE, QueueMetrics, RouteMetrics};
 use crate::places::Place;
 use crate::recent::End;
 use crate::snapshot::Snapshot;
+use crate::spans::{Recording, Spans};
 use crate::upstream::body::ResponseBodyError;
 use crate::upstream::passed::PassedBody;
 use crate::wire::forwarded;
+use crate::wire::trace_context::TraceParent;
 use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 /// What nginx logs when a caller leaves before he is answered.
@@ -48,6 +51,10 @@ pub struct Exchange {
     method: Method,
     target: Option<PathAndQuery>,
     version: Version,
+    /// What the caller said of the trace it is part of.
+    trace: Option<TraceParent>,
+    /// What becomes spans, where they are exported.
+    recording: Option<Box<Recording>>,
     /// On every answer, and in the log.
     request_id: HeaderValue,
     /// Sent to Citrix: the caller's, else a fresh one.
@@ -93,11 +100,14 @@ impl Exchange {
     /// Begins the record of a request.
     pub fn begin<B>(
         snapshot: Rc<Snapshot>,
+        spans: &Spans,
         connection: Rc<Connection>,
         peer: Option<SocketAddr>,
         request: &http::Request<B>,
     ) -> Box<Self> {
         connection.exchange_began();
+        let trace = TraceParent::of(request.headers());
+        let recording = spans.record(trace);
         // One id for both where the caller brought none: whichever of them somebody quotes, it is found.
         let request_id = transaction_id::fresh();
         Box::new(Self {
@@ -110,6 +120,8 @@ impl Exchange {
             version: request.version(),
             transaction_id: transaction_id::of_caller(request.headers())
                 .unwrap_or_else(|| request_id.clone()),
+            trace,
+            recording,
             request_id,
             caller: None,
             guessed: false,
@@ -268,6 +280,7 @@ impl Exchange {
             self.log(end, status, took);
         }
         self.remember(end, status, took);
+        self.export(end);
         self.place = None;
         self.caller_place = None;
         self.turn = None;
@@ -303,6 +316,7 @@ impl Exchange {
             attempts = self.attempts,
             request_id = self.request_id.to_str().unwrap_or_default(),
             transaction_id = self.transaction_id.to_str().unwrap_or_default(),
+            trace_id = self.trace_id().map(tracing::field::display),
             citrix_transaction_id = text(citrix_id),
             x_cws_transaction_id = text(cws_id),
             cc_transaction_id = text(cc_id),

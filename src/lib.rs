@@ -43,6 +43,7 @@ pub mod regions;
 pub mod reload;
 pub mod site;
 pub mod snapshot;
+pub mod spans;
 pub mod telemetry;
 pub mod tls;
 pub mod token;

@@ -206,6 +206,22 @@ impl Metrics {
         self.certificate_expiry.get().map(Gauge::get).filter(|end| *end > 0.0)
     }
 
+    /// What became of spans. Registered where they are exported only.
+    ///
+    /// # Errors
+    /// When it is registered already.
+    #[cfg(feature = "otlp")]
+    pub fn spans(&self) -> Result<SpanCounters, Error> {
+        let help = "Spans, by what became of them.";
+        let spans = registered(&self.registry, IntCounterVec::new(opts("spans_total", help), &["outcome"])?)?;
+        let counter = |outcome| spans.with_label_values(&[outcome]);
+        Ok(SpanCounters {
+            exported: counter("exported"),
+            failed: counter("failed"),
+            lost: counter("queue_full"),
+        })
+    }
+
     /// The registry, for modules that bring metrics of their own.
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -318,6 +334,18 @@ impl WorkerMetrics {
     pub fn route(&self, route: &str, nobody: &'static str, callers: &Rc<[String]>) -> RouteMetrics {
         RouteMetrics::new(self, route, nobody, callers)
     }
+}
+
+/// What became of spans.
+#[cfg(feature = "otlp")]
+#[derive(Clone)]
+pub struct SpanCounters {
+    /// The collector accepted them.
+    pub exported: IntCounter,
+    /// It did not, however often it was tried.
+    pub failed: IntCounter,
+    /// There was no room for them in the queue.
+    pub lost: IntCounter,
 }
 
 /// A worker's handles for what became of links.

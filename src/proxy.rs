@@ -34,6 +34,7 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::places::Places;
 use crate::regions::Regions;
 use crate::snapshot::{Published, Snapshot};
+use crate::spans::Spans;
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
 use accept::{ConnectionCount, Shortage};
@@ -68,6 +69,8 @@ pub struct Shared {
     pub logins: Logins,
     /// Whether tokens have expired.
     pub clock: Clock,
+    /// Whether a tracing system is told of exchanges.
+    pub spans: Spans,
 }
 
 /// One worker's end of the path.
@@ -110,7 +113,8 @@ impl Proxy {
         peer: Option<SocketAddr>,
     ) -> Response<AnswerBody> {
         let snapshot = self.snapshot();
-        let mut exchange = Exchange::begin(Rc::clone(&snapshot), connection, peer, &request);
+        let mut exchange =
+            Exchange::begin(Rc::clone(&snapshot), &self.shared.spans, connection, peer, &request);
         if let Some(endpoint) = citrix::login::endpoint_at(request.uri().path()) {
             return Box::pin(login::log_in(endpoint, request, &snapshot, &self.shared, exchange)).await;
         }

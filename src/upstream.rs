@@ -16,6 +16,7 @@ use std::time::Duration;
 use http::Request;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::error::Reason;
 use crate::inbound::body::{BodyProgress, CallerBody};
 
 /// Why one attempt on one connection got no response.
@@ -40,6 +41,14 @@ impl AttemptError {
     /// Whether the connection, not the time, was lost.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Broken(_))
+    }
+
+    /// What a caller is told when there is no other attempt.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::TimedOut => Reason::UpstreamTimeout,
+            Self::Unsent { .. } | Self::Refused(_) | Self::Broken(_) => Reason::UpstreamBroken,
+        }
     }
 }
 

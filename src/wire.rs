@@ -10,5 +10,6 @@ pub mod link_rewrite;
 pub mod path;
 pub mod prefix_tree;
 pub mod retry_after;
+pub mod trace_context;
 pub mod transaction_id;
 pub mod twins;

@@ -148,6 +148,7 @@ impl Upstream<'_> {
         let mut attempt = 0;
         loop {
             attempt += 1;
+            exchange.begin_attempt(&self.destination.origin, &outgoing.target, &mut outgoing.headers);
             let lease = self.lease(attempt == 1).await.map_err(|error| failure(Failed::Connect(error)))?;
             // The dial that this lease waited for, its own or another's, may have outlasted a token.
             let token = usable_token(customer, self.live, self.shared.clock, exchange).await?;
@@ -155,7 +156,9 @@ impl Upstream<'_> {
             exchange.attempts += 1;
             let again = attempt < MAX_ATTEMPTS;
             let stale = again && harmless && lease.reused;
-            outgoing = match lease.exchange_of(outgoing, self.destination, &deadline).await {
+            let answer = lease.exchange_of(outgoing, self.destination, &deadline).await;
+            exchange.end_attempt(answer.as_ref().map(Response::status).map_err(AttemptError::reason));
+            outgoing = match answer {
                 Ok(response) => return Ok(Sent { response, token, elsewhere: None }),
                 Err(AttemptError::Unsent { request, .. }) if again => Outgoing::taken_back(*request),
                 Err(error) if stale && error.is_loss() => {

@@ -27,6 +27,7 @@ mod harness;
 mod http2_abuse;
 mod links;
 mod login;
+mod metrics;
 mod pick_route;
 mod policies;
 mod prepare;

@@ -34,6 +34,7 @@ mod program;
 mod reload;
 mod rules;
 mod signals;
+mod spans;
 mod token;
 #[path = "../it/harness/upstream.rs"]
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]

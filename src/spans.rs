@@ -1,0 +1,113 @@
+//! Spans: what a tracing system is told of exchanges. One for each, and one for each attempt to have it answered
+//! by Citrix; made of the record's timings when that is closed, and sent by a thread of its own.
+//!
+//! Only with the feature `otlp`, and only where the environment names an endpoint; else nothing is recorded.
+
+#[cfg(feature = "otlp")]
+mod client;
+#[cfg(feature = "otlp")]
+mod on;
+#[cfg(feature = "otlp")]
+mod recording;
+#[cfg(feature = "otlp")]
+mod sampler;
+#[cfg(feature = "otlp")]
+mod span;
+
+#[cfg(not(feature = "otlp"))]
+mod off;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode, Version};
+use tokio::time::Instant;
+
+#[cfg(not(feature = "otlp"))]
+pub use self::off::{Recording, Spans};
+#[cfg(feature = "otlp")]
+pub use self::on::Spans;
+#[cfg(feature = "otlp")]
+pub use self::recording::Recording;
+
+/// Variables that ask for spans.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// What is known of an exchange at its end.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The request's.
+    pub method: &'a Method,
+    /// Its path; the query is not told.
+    pub path: &'a str,
+    /// Its version of HTTP.
+    pub version: Version,
+    /// Whether it came over TLS.
+    pub secure: bool,
+    /// The route's prefix, if one was picked.
+    pub route: Option<&'a str>,
+    /// The caller's name in metrics.
+    pub caller: &'a str,
+    /// From where it came.
+    pub peer: Option<IpAddr>,
+    /// The answer's, if there was one.
+    pub status: Option<StatusCode>,
+    /// Why the gateway answered itself, if it did.
+    pub reason: Option<&'a str>,
+    /// Why the answer did not end as it should, if it did not.
+    pub cut: Option<&'a str>,
+    /// The id in the access log.
+    pub request_id: &'a HeaderValue,
+    /// The id that Citrix was sent.
+    pub transaction_id: &'a HeaderValue,
+    /// The one that Citrix's support asks for.
+    pub citrix_id: Option<&'a HeaderValue>,
+    /// Time that was nobody's work.
+    pub waited: Duration,
+    /// Size of the request's body.
+    pub request_bytes: u64,
+    /// Size of the answer's.
+    pub answer_bytes: u64,
+    /// When it began, by the monotonic clock.
+    pub began: Instant,
+    /// When it ended.
+    pub ended: Instant,
+}
+
+/// A variable of the process. An empty one counts as unset, as OpenTelemetry has it.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// Whether an endpoint is named, and no other variable says that nothing be exported.
+fn asked_for(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is = |name, value| variable(name).is_some_and(|said| said.trim().eq_ignore_ascii_case(value));
+    ENDPOINTS.iter().any(|name| variable(name).is_some())
+        && !is("OTEL_SDK_DISABLED", "true")
+        && !is("OTEL_TRACES_EXPORTER", "none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_asks_for_spans_unless_something_else_forbids_them() {
+        let cases: &[(&[(&str, &str)], bool)] = &[
+            (&[], false),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")], true),
+            (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/v1/traces")], true),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), ("OTEL_SDK_DISABLED", "TRUE")], false),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), ("OTEL_SDK_DISABLED", "yes")], true),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), ("OTEL_TRACES_EXPORTER", "none")], false),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), ("OTEL_TRACES_EXPORTER", "otlp")], true),
+            (&[("OTEL_TRACES_EXPORTER", "otlp")], false),
+        ];
+        for (environment, expected) in cases {
+            let variable = |name: &str| {
+                environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(asked_for(variable), *expected, "{environment:?}");
+        }
+    }
+}

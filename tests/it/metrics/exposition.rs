@@ -1,0 +1,96 @@
+//! The text format 0.0.4 of Prometheus, read as strictly as tests want it.
+
+use std::collections::BTreeMap;
+
+/// What a scrape gets.
+pub struct Exposition {
+    /// By name.
+    pub families: BTreeMap<String, Family>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// All series of a name.
+pub struct Family {
+    pub kind: Kind,
+    pub help: String,
+    pub series: Vec<Series>,
+}
+
+/// A line with a value. Histograms have several for each series.
+pub struct Series {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub value: String,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+
+    fn of(name: &str) -> Self {
+        let known = [Self::Counter, Self::Gauge, Self::Histogram];
+        known.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("a type: {name}"))
+    }
+}
+
+impl Exposition {
+    /// Families have to come one after the other, each with its help and its type first.
+    pub fn parse(text: &str) -> Self {
+        assert!(text.ends_with('\n'), "the last line has no end");
+        let mut families = BTreeMap::new();
+        let mut helps = BTreeMap::new();
+        let mut current = String::new();
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').unwrap_or_else(|| panic!("no help: {line}"));
+                let twice = helps.insert(name.to_owned(), help.to_owned());
+                assert!(twice.is_none(), "twice: {line}");
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                let help = helps.get(name).unwrap_or_else(|| panic!("no help for {name}")).clone();
+                let family = Family { kind: Kind::of(kind), help, series: Vec::new() };
+                assert!(families.insert(name.to_owned(), family).is_none(), "twice: {line}");
+                name.clone_into(&mut current);
+            } else {
+                let series = Series::parse(line);
+                let family = families.get_mut(&current).unwrap_or_else(|| panic!("no type: {line}"));
+                let rest =
+                    series.name.strip_prefix(&current).unwrap_or_else(|| panic!("in {current}: {line}"));
+                let parts: &[&str] =
+                    if family.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+                assert!(parts.contains(&rest), "in {current}: {line}");
+                family.series.push(series);
+            }
+        }
+        Self { families }
+    }
+}
+
+impl Series {
+    /// Values of labels here hold no quotation marks.
+    fn parse(line: &str) -> Self {
+        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        let (name, labels) = match series.split_once('{') {
+            Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
+            None => (series, ""),
+        };
+        let mut parts = labels.split('"');
+        let mut read = BTreeMap::new();
+        while let (Some(label), Some(value)) = (parts.next(), parts.next()) {
+            let label = label.trim_start_matches(',').strip_suffix('=').unwrap();
+            assert!(read.insert(label.to_owned(), value.to_owned()).is_none(), "a label twice: {line}");
+        }
+        Self { name: name.to_owned(), labels: read, value: value.to_owned() }
+    }
+}

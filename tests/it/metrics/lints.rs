@@ -1,0 +1,68 @@
+//! What `promtool check metrics` complains of, and some more.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::exposition::{Exposition, Family, Kind};
+use super::{PREFIX, after_traffic};
+
+#[tokio::test]
+async fn nothing_is_to_be_said_against_the_metrics_after_traffic_of_every_kind() {
+    let (gateway, ..) = after_traffic().await;
+    let text = gateway.metrics().await;
+    let told = Exposition::parse(&text);
+    let mut all = BTreeSet::new();
+    for (name, family) in &told.families {
+        assert!(name.starts_with(PREFIX) || name.starts_with("process_"), "{name}");
+        lint(name, family);
+        for series in &family.series {
+            let value: f64 = series.value.parse().unwrap();
+            assert!(!value.is_nan(), "{}", series.name);
+            assert!(all.insert((series.name.clone(), series.labels.clone())), "twice: {}", series.name);
+        }
+    }
+    promtool(&text);
+}
+
+fn lint(name: &str, family: &Family) {
+    let Family { kind, help, series } = family;
+    let plain = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    assert!(plain(name) && !name.contains("__"), "{name}");
+    assert!(help.len() > 10 && help.ends_with('.'), "{name}: {help}");
+    assert!(!series.is_empty(), "{name}");
+    assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+    for suffix in ["_count", "_sum", "_bucket"] {
+        assert!(!name.ends_with(suffix), "{name}");
+    }
+    for word in name.split('_') {
+        let other_units = ["ms", "milliseconds", "minutes", "hours", "kilobytes", "megabytes", "percent"];
+        assert!(!other_units.contains(&word), "{name}: seconds, bytes and ratios");
+        let types = ["counter", "gauge", "histogram", "summary"];
+        assert!(!types.contains(&word), "{name}: a type is no part of a name");
+    }
+    if *kind == Kind::Histogram {
+        assert!(name.ends_with("_seconds"), "{name}");
+    }
+    for label in series.iter().flat_map(|series| series.labels.keys()) {
+        assert!(plain(label), "{name}: {label}");
+        assert!(*kind == Kind::Histogram || (label != "le" && label != "quantile"), "{name}: {label}");
+    }
+}
+
+/// Prometheus' own opinion, where it is installed.
+fn promtool(text: &str) {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = started else { return };
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let said = promtool.wait_with_output().unwrap();
+    assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{said:?}");
+}
