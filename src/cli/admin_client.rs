@@ -1,55 +1,52 @@
 //! Asks the admin listener of a running gateway, for commands that need to.
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use http::HeaderValue;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use http::{HeaderValue, StatusCode};
+use reqwest::{Client, redirect};
+
+use crate::callers::credentials::X_API_KEY;
+use crate::http_client::chain;
 
 /// Container runtimes wait longer for a health check.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// No answer is that long; a stranger on the port may send more.
-const LONGEST_ANSWER: u64 = 1024 * 1024;
+const LONGEST_ANSWER: usize = 1024 * 1024;
 
 /// What the admin listener said.
 pub struct Answer {
-    /// The status; `None` when it does not speak HTTP.
-    pub status: Option<u16>,
-    /// The body; of something else all of it.
+    /// The status.
+    pub status: StatusCode,
+    /// The body, or as much of it as an answer may have.
     pub body: String,
 }
 
 /// Why there is none.
 pub struct NoAnswer {
     address: SocketAddr,
-    why: Option<io::Error>,
+    why: reqwest::Error,
 }
 
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.address;
-        match &self.why {
-            Some(why) => write!(f, "no answer from the admin listener at {address}: {why}"),
-            None => write!(f, "no answer from the admin listener at {address} within {PATIENCE:?}"),
+        write!(f, "no answer from the admin listener at {}", self.address)?;
+        if self.why.is_timeout() {
+            return write!(f, " within {PATIENCE:?}");
         }
+        // The first only says that it was asked for, and where.
+        chain(&self.why).skip(1).try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
 /// Asks for `path`, showing the admin secret if there is one.
 ///
 /// # Errors
-/// When no answer comes in time.
+/// When no answer comes in time, or none of HTTP.
 pub async fn get(admin: SocketAddr, path: &str, secret: Option<&HeaderValue>) -> Result<Answer, NoAnswer> {
     let address = reachable(admin);
-    match timeout(PATIENCE, ask(address, path, secret)).await {
-        Ok(Ok(answer)) => Ok(Answer::read(&answer)),
-        Ok(Err(why)) => Err(NoAnswer { address, why: Some(why) }),
-        Err(_) => Err(NoAnswer { address, why: None }),
-    }
+    ask(address, path, secret).await.map_err(|why| NoAnswer { address, why })
 }
 
 /// A listener on every address is asked on loopback.
@@ -62,24 +59,25 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn ask(address: SocketAddr, path: &str, secret: Option<&HeaderValue>) -> io::Result<String> {
-    let mut socket = TcpStream::connect(address).await?;
-    socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n").as_bytes()).await?;
+async fn ask(
+    address: SocketAddr,
+    path: &str,
+    secret: Option<&HeaderValue>,
+) -> Result<Answer, reqwest::Error> {
+    // No TLS is spoken here, but a reqwest that was built with it wants to know by whom; a second call changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    // Straight there, and nowhere else: the secret is for this listener.
+    let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(PATIENCE).build()?;
+    let mut request = client.get(format!("http://{address}{path}"));
     if let Some(secret) = secret {
-        socket.write_all(b"x-api-key: ").await?;
-        socket.write_all(secret.as_bytes()).await?;
-        socket.write_all(b"\r\n").await?;
+        request = request.header(X_API_KEY, secret);
     }
-    socket.write_all(b"connection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    socket.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-impl Answer {
-    fn read(answer: &str) -> Self {
-        let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map_or(answer, |(_, body)| body);
-        Self { status, body: body.to_owned() }
+    let mut answer = request.send().await?;
+    let mut body = Vec::new();
+    while body.len() < LONGEST_ANSWER
+        && let Some(piece) = answer.chunk().await?
+    {
+        body.extend_from_slice(&piece);
     }
+    Ok(Answer { status: answer.status(), body: String::from_utf8_lossy(&body).into_owned() })
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
@@ -73,7 +73,8 @@ fn suggest(args: &SuggestArgs) -> ExitCode {
 }
 
 fn print_suggestion(answer: &Answer) -> ExitCode {
-    let told = (answer.status == Some(200)).then(|| serde_json::from_str::<Suggestion>(&answer.body).ok());
+    let told =
+        (answer.status == StatusCode::OK).then(|| serde_json::from_str::<Suggestion>(&answer.body).ok());
     match (told.flatten(), answer.status) {
         (Some(suggestion), _) => {
             let printed = say(suggestion.block.as_bytes());
@@ -85,10 +86,10 @@ fn print_suggestion(answer: &Answer) -> ExitCode {
                 suggestion.caller, suggestion.left_out, suggestion.requests
             ));
         }
-        (None, Some(401)) => {
+        (None, StatusCode::UNAUTHORIZED) => {
             complain("the admin listener wants its secret: --secret-file, or CITRIX_ADMIN_SECRET");
         }
-        (None, Some(404 | 409)) => complain(answer.body.trim_end()),
+        (None, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => complain(answer.body.trim_end()),
         (None, _) => complain("what answers there is no admin listener of this version"),
     }
     ExitCode::from(FAILED)

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use http::StatusCode;
+
 use super::run::on_a_runtime;
 use super::{AdminArgs, DONE, FAILED, admin_client, complain};
 
@@ -10,7 +12,7 @@ pub fn healthcheck(args: &AdminArgs) -> ExitCode {
     let admin = args.admin;
     ExitCode::from(on_a_runtime(async move {
         match admin_client::get(admin, "/readyz", None).await {
-            Ok(answer) if answer.status == Some(200) => DONE,
+            Ok(answer) if answer.status == StatusCode::OK => DONE,
             Ok(answer) => {
                 complain(&format!("not ready: {}", answer.body.trim_end()));
                 FAILED
