@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tracing::level_filters::LevelFilter;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
@@ -100,6 +101,9 @@ pub struct App {
     client: SharedClient,
     upstream_tls: UpstreamTls,
     way: Way,
+    log: Option<LogHandle>,
+    /// As it was last configured; an operator may have set another.
+    log_level: LevelFilter,
     /// The configuration's text at the start, and now.
     written: [Written; 2],
     admin: JoinSet<()>,
@@ -144,6 +148,7 @@ impl App {
         mut passed: PassedSockets,
     ) -> Result<Self, StartError> {
         let Config { boot, live, written, .. } = config;
+        let log_level = boot.log.level;
         let bound = bind(&boot, &mut passed)?;
         let admin_listener = bind_admin(&boot, &mut passed)?;
         passed.finish()?;
@@ -181,7 +186,7 @@ impl App {
         if let Some(reloader) = reloader {
             control.run(reloader);
         }
-        let answers = Admin::new(Arc::clone(&shared), lifecycle.clone(), boot.admin, log);
+        let answers = Admin::new(Arc::clone(&shared), lifecycle.clone(), boot.admin, log.clone());
         let mut admin = JoinSet::new();
         let mut phases = lifecycle.watch();
         admin.spawn(async move {
@@ -198,6 +203,8 @@ impl App {
             client,
             upstream_tls,
             way,
+            log,
+            log_level,
             written: [written.clone(), written],
             admin,
             bound,
@@ -235,6 +242,20 @@ impl App {
         }
         self.written[1] = config.written;
         Ok(changes)
+    }
+
+    /// The level of the log as it was last configured.
+    pub fn log_level(&self) -> LevelFilter {
+        self.log_level
+    }
+
+    /// Has the log follow the configuration, unless that says what it said before: an operator may have set another
+    /// level since. Apart from [`App::reload`], so that a line about it can be written at the more talkative level.
+    pub fn set_log_level(&mut self, level: LevelFilter) {
+        let before = std::mem::replace(&mut self.log_level, level);
+        if let Some(log) = self.log.as_ref().filter(|_| level != before) {
+            log.levels.set(level);
+        }
     }
 
     /// Where it listens.

@@ -64,7 +64,7 @@ pub struct Boot {
     pub workers: NonZeroUsize,
     /// The admin listener.
     pub admin: Admin,
-    /// Format and level of the log.
+    /// Format of the log, and its level, which a reload may change as well.
     pub log: Log,
 }
 

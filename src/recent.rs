@@ -125,7 +125,9 @@ impl Closed<'_> {
         match self.reason {
             Some(reason) if reason.fault() == Fault::Caller => Verdict::Refused,
             Some(_) => Verdict::Failed,
-            None if self.end == End::CutOff || self.status.is_server_error() => Verdict::Failed,
+            None if matches!(self.end, End::CutOff | End::Stopped) || self.status.is_server_error() => {
+                Verdict::Failed
+            }
             None if matches!(self.status.as_u16(), 401 | 403 | 429 | 499) => Verdict::Failed,
             None => Verdict::Fine,
         }

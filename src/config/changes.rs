@@ -9,15 +9,8 @@ use toml::{Table, Value};
 use super::file;
 
 /// Keys that are read at start only, and tables of such keys.
-pub const BOOT: [&str; 7] = [
-    "admin",
-    "listen.address",
-    "listen.tls",
-    "listen.unix_mode",
-    "listen.workers",
-    "log.format",
-    "log.level",
-];
+pub const BOOT: [&str; 6] =
+    ["admin", "listen.address", "listen.tls", "listen.unix_mode", "listen.workers", "log.format"];
 /// Blocks, and the key that tells one from another.
 const BLOCKS: [(&str, &str); 3] = [("caller", "name"), ("customer", "customer_id"), ("route", "prefix")];
 /// Names in one list; more are counted only.

@@ -124,6 +124,7 @@ fn what_an_operator_has_to_look_at_is_told_from_what_callers_do_wrong() {
         (200, None, End::Complete, Verdict::Fine),
         (200, None, End::CallerLeft, Verdict::Fine),
         (200, None, End::CutOff, Verdict::Failed),
+        (200, None, End::Stopped, Verdict::Failed),
         (404, None, End::Complete, Verdict::Fine),
         (401, None, End::Complete, Verdict::Failed),
         (403, None, End::Complete, Verdict::Failed),

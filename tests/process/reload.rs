@@ -215,3 +215,19 @@ async fn a_file_changes_nothing_of_what_the_environment_says() {
     scene.reload("[listen]\nworkers = 7\n", "reloaded the configuration; nothing in it changed").await;
     assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
 }
+
+#[tokio::test]
+async fn a_level_of_the_log_counts_at_once_and_is_told_of_either_way() {
+    let mut scene = Scene::start("").await;
+    let line = scene.reload("[log]\nlevel = 'error'\n", "reloaded the configuration").await;
+    assert_eq!(line["keys"], "log.level");
+    assert_eq!(asked(scene.gateway.address, "/quiet").await.status(), 200);
+    let line = scene.reload("[log]\nlevel = 'info'\n", "reloaded the configuration").await;
+    assert_eq!(line["keys"], "log.level");
+    assert_eq!(asked(scene.gateway.address, "/told").await.status(), 200);
+    scene.gateway.program.signal("TERM");
+    let log = scene.gateway.end().await.log();
+    let paths: Vec<_> =
+        log.iter().filter(|line| line["target"] == "access").map(|line| &line["path"]).collect();
+    assert_eq!(paths, ["/told"]);
+}

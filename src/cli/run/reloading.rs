@@ -44,7 +44,7 @@ pub(super) fn settle(app: &mut App, candidate: Candidate) {
 }
 
 fn take(app: &mut App, fresh: Fresh) -> Result<Reload, Vec<Problem>> {
-    let warnings = fresh.config.warnings.clone();
+    let (warnings, level) = (fresh.config.warnings.clone(), fresh.config.boot.log.level);
     let changes = app.reload(fresh).map_err(|error| {
         vec![Problem { key: "upstream".to_owned(), variable: None, what: error.to_string(), example: None }]
     })?;
@@ -52,10 +52,15 @@ fn take(app: &mut App, fresh: Fresh) -> Result<Reload, Vec<Problem>> {
         tracing::info!("reloaded the configuration; nothing in it changed");
         return Ok(Reload::Unchanged);
     }
+    // At the more talkative of the two levels.
+    if level >= app.log_level() {
+        app.set_log_level(level);
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     tell(&changes);
+    app.set_log_level(level);
     Ok(Reload::Applied)
 }
 
