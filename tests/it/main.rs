@@ -20,6 +20,7 @@ mod contract;
 mod corpus;
 mod customers;
 mod deploy;
+mod documents;
 mod drain_race;
 mod egress;
 mod emulator;
