@@ -221,6 +221,8 @@ fn any_name_is_answered_when_everybody_shows_who_he_is() {
     assert_eq!(hosts("[insecure]\nallow_anonymous = true"), names(&[]));
     assert_eq!(hosts(&(shown.clone() + "[listen]\nhosts = ['Gw']")), names(&["gw"]));
     assert_eq!(hosts(&(shown.clone() + "[listen]\nhosts = []")), names(&[]));
+    assert!(good(&known).warnings[0].starts_with("listen.hosts: not set, "));
+    assert!(good(&(known.clone() + "[listen]\nhosts = ['gw']")).warnings.is_empty());
     assert!(good(&(shown + "[listen]\nhosts = ['*']")).warnings.is_empty());
     assert_eq!(good(&(known + "[listen]\nhosts = ['*']")).warnings.len(), 1);
 }
