@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -348,7 +349,7 @@ fn bad_answers() -> Vec<String> {
 #[tokio::test]
 async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers() {
     let nobody = Upstream::refusing();
-    for answer in bad_answers() {
+    let fails = async |answer: String| {
         let endpoint = Upstream::answering(answer.clone()).await;
         let toml = "[token]\nstartup_wait = \"0s\"\n";
         let secrets = Secrets::at(&nobody.url(), &format!("{}/login", endpoint.url()), toml);
@@ -371,7 +372,8 @@ async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers(
 
         let check = Program::run(&["check", "--online", "--config", secrets.config()], &[]).await;
         holds_none(&format!("{check:?}"));
-    }
+    };
+    join_all(bad_answers().into_iter().map(fails)).await;
 }
 
 #[tokio::test]
