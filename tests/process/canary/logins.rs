@@ -76,9 +76,19 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
         .filter(|line| line["target"] == "audit" && line["method"] == "POST")
         .map(|line| ["verdict", "caller", "path", "reason"].map(|key| line[key].as_str().unwrap_or_default()))
         .collect();
+    let (operators, callers): (Vec<_>, Vec<_>) =
+        audit.into_iter().partition(|line| line[2].starts_with("/tokens/"));
+    for expected in [
+        ["admitted", "operator", "/tokens/acme/refresh", ""],
+        ["refused", "none", "/tokens/acme/refresh", "caller_unknown"],
+        ["refused", "none", "/tokens/acme/refresh", "foreign_host"],
+        ["refused", "none", "/tokens/acme/refresh", "caller_forbidden"],
+    ] {
+        assert!(operators.contains(&expected), "{operators:?}");
+    }
     let (oauth2, trust) = (path.as_str(), "/root/tokens/clients");
     assert_eq!(
-        audit,
+        callers,
         [
             ["logged_in", "splunk", oauth2, ""],
             ["refused", "none", oauth2, "caller_unknown"],
