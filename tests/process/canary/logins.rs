@@ -19,6 +19,17 @@ fn post(path: &str, fields: &str, body: &str) -> String {
     )
 }
 
+fn operators_are_told_of(operators: &[[&str; 4]]) {
+    for expected in [
+        ["admitted", "operator", "/tokens/acme/refresh", ""],
+        ["refused", "none", "/tokens/acme/refresh", "caller_unknown"],
+        ["refused", "none", "/tokens/acme/refresh", "foreign_host"],
+        ["refused", "none", "/tokens/acme/refresh", "caller_forbidden"],
+    ] {
+        assert!(operators.contains(&expected), "{operators:?}");
+    }
+}
+
 #[tokio::test]
 async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_of_others() {
     let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
@@ -78,14 +89,7 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
         .collect();
     let (operators, callers): (Vec<_>, Vec<_>) =
         audit.into_iter().partition(|line| line[2].starts_with("/tokens/"));
-    for expected in [
-        ["admitted", "operator", "/tokens/acme/refresh", ""],
-        ["refused", "none", "/tokens/acme/refresh", "caller_unknown"],
-        ["refused", "none", "/tokens/acme/refresh", "foreign_host"],
-        ["refused", "none", "/tokens/acme/refresh", "caller_forbidden"],
-    ] {
-        assert!(operators.contains(&expected), "{operators:?}");
-    }
+    operators_are_told_of(&operators);
     let (oauth2, trust) = (path.as_str(), "/root/tokens/clients");
     assert_eq!(
         callers,
