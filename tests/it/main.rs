@@ -15,6 +15,7 @@ mod admin;
 mod admit;
 mod adversarial;
 mod batch;
+mod browser_guard;
 mod callers;
 mod contract;
 mod corpus;
