@@ -152,8 +152,9 @@ impl HeadWatch {
 
 impl Portion {
     fn begin(&mut self) {
-        let blank_lines = if self.begun { 0 } else { self.blank_lines };
-        *self = Self { blank_lines, ..Self::default() };
+        // What was found among blank lines belongs to the request behind them.
+        let (blank_lines, fault) = if self.begun { (0, None) } else { (self.blank_lines, self.fault) };
+        *self = Self { blank_lines, fault, ..Self::default() };
     }
 
     fn take(&mut self, bytes: &[u8]) -> usize {
@@ -264,6 +265,7 @@ mod tests {
             ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Bytes(0), Ok(())),
             ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Bytes(0), Ok(())),
             ("\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", Bytes(0), Err(HeadFault::BlankLines)),
+            ("\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
             ("\nGET / HTTP/1.1\r\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
             ("GET / HTTP/1.1\nHost: a\r\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
             ("GET / HTTP/1.1\r\nHost: a\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
