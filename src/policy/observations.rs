@@ -90,7 +90,8 @@ impl Observations {
         let seen = self.lock();
         let methods: BTreeSet<&str> = seen.shapes.keys().map(|(method, _)| method.as_str()).collect();
         let patterns = generalise(seen.shapes.keys().map(|(_, pattern)| pattern.clone()));
-        let mut block = format!("# From {} requests of this caller.\n", seen.requests);
+        let plural = if seen.requests == 1 { "" } else { "s" };
+        let mut block = format!("# From {} request{plural} of this caller.\n", seen.requests);
         for (why, count) in &seen.unjudgeable {
             let _ = writeln!(block, "# {count} of them no rule can allow: {why}.");
         }
