@@ -7,6 +7,7 @@
 mod caller;
 mod changes;
 pub mod check;
+mod content;
 mod egress;
 mod environment;
 mod file;
@@ -33,6 +34,7 @@ use crate::citrix::{AuthorizationScheme, TokenDialect, services};
 pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
 pub use changes::{BOOT, Changes, Written, listed};
 pub use check::{from_bytes, from_toml, load};
+pub use content::Content;
 pub use egress::{BadProxy, Egress, Proxy};
 pub use environment::process_environment;
 pub use report::Problem;
