@@ -1,7 +1,7 @@
 //! A worker's connections to its upstreams. No lock: a worker is one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ const MAX_LOOKS: usize = 4;
 /// The connections of one worker.
 pub struct Pool {
     live: RefCell<Arc<Live>>,
-    origins: RefCell<HashMap<u64, OriginPool>>,
+    origins: RefCell<BTreeMap<u64, OriginPool>>,
     active: Cell<usize>,
     /// The time as housekeeping last told it; near enough for the age of connections.
     now: Cell<Instant>,
