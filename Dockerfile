@@ -35,7 +35,7 @@ LABEL org.opencontainers.image.title="citrix-auth-proxy" \
 COPY --from=builder /src/target/release/citrix-auth-proxy /citrix-auth-proxy
 # A number, so that Kubernetes can tell that it is not root (runAsNonRoot).
 USER 65532:65532
-# Callers, and operators. Both are loopback by default: see "Container" in the README.
+# Callers, and operators. Both are loopback by default: see "A container" in docs/deploy.md.
 EXPOSE 8080 9090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["/citrix-auth-proxy", "healthcheck"]
 ENTRYPOINT ["/citrix-auth-proxy"]

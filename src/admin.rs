@@ -11,6 +11,7 @@
 //! - `/callers/{name}/suggestion`: rules that would allow what an observed caller does.
 //! - `POST /tokens/{customer}/refresh`: a new token now.
 
+mod audit;
 mod history;
 mod log_level;
 mod page;
@@ -24,6 +25,7 @@ mod transactions;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +55,8 @@ use crate::error::{Failure, Reason};
 use crate::lifecycle::Lifecycle;
 use crate::proxy::Shared;
 use crate::telemetry::LogHandle;
-use crate::wire::{host, transaction_id};
+use crate::wire::host;
+use audit::Asked;
 use history::History;
 
 pub use suggestion::Suggestion;
@@ -105,7 +108,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
             accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let (Ok((socket, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
+        let (Ok((socket, peer)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
             // Out of descriptors or of places: a probe comes again.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
@@ -114,7 +117,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
         connections.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(request).await) }
+                async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
             });
             let served = Builder::new()
                 .timer(TokioTimer::new())
@@ -142,9 +145,11 @@ impl Admin {
     }
 
     /// Answers one request.
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         if let Err(failure) = self.guard(&request) {
-            return failed(failure);
+            let asked = Asked::of(&request, peer);
+            asked.refused(&failure);
+            return failed(failure, &asked.id);
         }
         let probes = matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path();
@@ -153,7 +158,21 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "alive\n"),
             "/readyz" => readiness::answer(self),
             "/metrics" => self.metrics(),
-            _ if !self.knows(request.headers()) => ask_for_the_secret(),
+            _ => self.answer_operator(request, peer).await,
+        }
+    }
+
+    /// Answers what needs the secret, where there is one.
+    async fn answer_operator(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let asked = Asked::of(&request, peer);
+        if !self.knows(request.headers()) {
+            asked.unknown();
+            return ask_for_the_secret();
+        }
+        asked.admitted();
+        let probes = matches!(*request.method(), Method::GET | Method::HEAD);
+        let path = request.uri().path();
+        match path {
             "/regions" if !probes => only("GET, HEAD"),
             "/regions" => regions::answer(self),
             "/log-level" => log_level::answer(self, request).await,
@@ -276,6 +295,6 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-fn failed(failure: Failure) -> Answer {
-    failure.into_response(&transaction_id::fresh()).map(Full::new)
+fn failed(failure: Failure, id: &HeaderValue) -> Answer {
+    failure.into_response(id).map(Full::new)
 }

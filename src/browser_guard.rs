@@ -19,15 +19,21 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// # Errors
 /// `foreign_host`.
 pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Result<(), Failure> {
-    if let (AllowedHosts::Only(names), Some(authority)) = (hosts, authority)
-        && !authority.is_address_or_localhost()
-        && !names.iter().any(|name| name.eq_ignore_ascii_case(authority.host()))
-    {
-        let name = authority.host();
-        let detail = format!("this gateway does not answer to the name {name}; add it to listen.hosts");
-        return Err(Failure::new(Reason::ForeignHost, detail));
+    let (AllowedHosts::Only(names), Some(authority)) = (hosts, authority) else { return Ok(()) };
+    let name = authority.host();
+    if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        return Ok(());
     }
-    Ok(())
+    let detail = if authority.is_disguised_address() {
+        format!(
+            "this gateway does not answer to {name}, which hides web pages; use its address, as in 127.0.0.1"
+        )
+    } else if authority.is_address_or_localhost() {
+        return Ok(());
+    } else {
+        format!("this gateway does not answer to the name {name}; add it to listen.hosts")
+    };
+    Err(Failure::new(Reason::ForeignHost, detail))
 }
 
 /// Refuses what pages of other sites send.
@@ -82,6 +88,8 @@ mod tests {
             ("", &[], None),
             ("rebound.evil.example", &[], foreign),
             ("gw.example.net.evil.example", &[], foreign),
+            ("0.0.0.0:8080", &[], foreign),
+            ("[::ffff:7f00:1]:8080", &[], foreign),
             ("localhost", &[("sec-fetch-site", "cross-site")], forbidden),
             ("localhost", &[("sec-fetch-site", "same-site")], forbidden),
             ("localhost", &[("sec-fetch-site", "none")], None),

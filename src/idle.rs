@@ -52,6 +52,11 @@ impl IdleTimer {
         Self { limit, lag: Lag(Duration::ZERO), waiting_since: None, sleep: None }
     }
 
+    /// The longest wait.
+    pub const fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// Something happened, whatever it was: the next wait starts anew.
     pub fn progress(&mut self) {
         self.lag = Lag::default();

@@ -52,7 +52,8 @@ impl AttemptError {
     }
 }
 
-/// The deadline for a response's head. It runs from the request's end: an upload may take as long as it moves.
+/// The deadline for a response's head. It runs from the request's end: an upload may take as long as it moves, and as
+/// long as its caller is borne with, whose stalling is not the upstream's.
 pub struct ResponseDeadline {
     limit: Duration,
     began: Instant,
@@ -76,7 +77,8 @@ impl ResponseDeadline {
     }
 
     fn at(&self) -> Instant {
-        self.upload.as_ref().map_or(self.began, |upload| upload.moved.get().max(self.began)) + self.limit
+        let Some(upload) = &self.upload else { return self.began + self.limit };
+        upload.moved.get().max(self.began) + upload.borne.get() + self.limit
     }
 
     /// The output of `attempt`, or `TimedOut`.
@@ -99,12 +101,63 @@ impl ResponseDeadline {
         }
         loop {
             std::task::ready!(sleep.as_mut().poll(cx));
-            let deadline = self.at();
-            if Instant::now() >= deadline {
+            let (now, deadline) = (Instant::now(), self.at());
+            if now >= deadline {
                 return Poll::Ready(());
             }
-            // It rang for an earlier exchange, or the upload has moved on since.
-            sleep.as_mut().reset(deadline);
+            // It rang for an earlier exchange, or the upload has moved on since. Where the caller is waited for it may
+            // move on, and bring the deadline nearer, unnoticed.
+            sleep.as_mut().reset(deadline.min(now + self.limit));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// When an upstream that never answers is given up, if `caller` is what becomes of the upload.
+    async fn given_up<F: Future<Output = ()>>(caller: impl FnOnce(Rc<BodyProgress>) -> F) -> u64 {
+        let start = Instant::now();
+        let upload = CallerBody::to_fill().progress().unwrap();
+        let deadline = ResponseDeadline::new(LIMIT, start, Some(Rc::clone(&upload)));
+        let (outcome, ()) = tokio::join!(
+            async { (deadline.bound(pending::<Result<(), _>>()).await, start.elapsed().as_secs()) },
+            caller(upload),
+        );
+        assert!(matches!(outcome.0, Err(AttemptError::TimedOut)));
+        outcome.1
+    }
+
+    async fn seconds(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_waited_for_from_the_end_of_the_request() {
+        assert_eq!(given_up(|_| async {}).await, 10);
+        let piece_after_three = |upload: Rc<BodyProgress>| async move {
+            seconds(3).await;
+            upload.moved.set(Instant::now());
+        };
+        assert_eq!(given_up(piece_after_three).await, 13);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_is_waited_for_takes_nothing_of_the_upstreams_time() {
+        let back_after_fifteen = |upload: Rc<BodyProgress>| async move {
+            upload.borne.set(Duration::from_secs(60));
+            seconds(15).await;
+            upload.borne.set(Duration::ZERO);
+            upload.moved.set(Instant::now());
+        };
+        assert_eq!(given_up(back_after_fifteen).await, 25);
+        // The body gives a caller up before; if nobody asks it any more this ends all the same.
+        let never_back = |upload: Rc<BodyProgress>| async move { upload.borne.set(Duration::from_secs(60)) };
+        assert_eq!(given_up(never_back).await, 70);
     }
 }

@@ -1,6 +1,6 @@
 //! What was decided at the door: a line for each refusal, and one for each call that may change something, by whom
-//! it was made, and one for each that rules would refuse if they were not only observed. Neither queries nor header values are in it, nor the name that an unknown caller gave itself, which
-//! may be a secret in the wrong place.
+//! it was made, and one for each that rules would refuse if they were not only observed. Neither queries nor header values
+//! but the host are in it, nor the name that an unknown caller gave itself, which may be a secret in the wrong place.
 
 use http::Method;
 use http::uri::PathAndQuery;
@@ -57,7 +57,11 @@ impl Exchange {
             Verdict::LoggedIn => ("logged_in", None, None),
             Verdict::Refused(failure) => ("refused", None, Some(failure)),
         };
-        let cause = failure.map(Failure::cause_chain).filter(|cause| !cause.is_empty());
+        // What the caller was told is the whole of it, where nothing more is known.
+        let cause = failure.map(|failure| match failure.cause_chain() {
+            cause if cause.is_empty() => failure.detail().clone().into_owned(),
+            cause => cause,
+        });
         tracing::info!(
             target: "audit",
             verdict = said,

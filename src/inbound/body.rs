@@ -55,6 +55,8 @@ pub struct BodyProgress {
     pub bytes: Cell<u64>,
     /// When it last moved, or ended.
     pub moved: Cell<Instant>,
+    /// How long the caller may keep us waiting for more; zero while it is not the caller who is waited for.
+    pub borne: Cell<Duration>,
     /// Whether nothing more of it will be sent: it is through, broken, or given up.
     pub ended: Cell<bool>,
     /// What may have to be sent again.
@@ -135,6 +137,7 @@ impl CallerBody {
             fault: Cell::new(None),
             bytes: Cell::new(0),
             moved: Cell::new(Instant::now()),
+            borne: Cell::new(Duration::ZERO),
             ended: Cell::new(false),
             kept: RefCell::default(),
         };
@@ -181,7 +184,7 @@ impl CallerBody {
         // Nobody waits for it yet.
         if let Some(arriving) = &mut self.0 {
             arriving.idle.progress();
-            arriving.waiting = None;
+            arriving.wait_is_over();
         }
     }
 }
@@ -223,13 +226,19 @@ impl Arriving {
                 if self.waiting.is_none() {
                     self.waiting = self.connection.as_ref().map(Connection::wait);
                 }
+                self.progress.borne.set(self.idle.limit());
                 Poll::Pending
             }
             Poll::Ready(frame) => {
-                self.waiting = None;
+                self.wait_is_over();
                 Poll::Ready(self.account(frame))
             }
         }
+    }
+
+    fn wait_is_over(&mut self) {
+        self.waiting = None;
+        self.progress.borne.set(Duration::ZERO);
     }
 
     fn account(

@@ -151,10 +151,14 @@ impl HeadWatch {
 }
 
 impl Portion {
+    fn begin(&mut self) {
+        let blank_lines = if self.begun { 0 } else { self.blank_lines };
+        *self = Self { blank_lines, ..Self::default() };
+    }
+
     fn take(&mut self, bytes: &[u8]) -> usize {
         if self.ended && !bytes.is_empty() {
-            let blank_lines = if self.begun { 0 } else { self.blank_lines };
-            *self = Self { blank_lines, ..Self::default() };
+            self.begin();
         }
         let mut taken = 0;
         while taken < bytes.len() {
@@ -166,8 +170,12 @@ impl Portion {
             self.see(&rest[..line_end]);
             taken += line_end + 1;
             self.end_line();
-            if self.ended {
+            if self.ended && (self.begun || self.blank_lines <= MAX_BLANK_LINES) {
                 break;
+            }
+            if self.ended {
+                // It will be refused. hyper reads all that it has with each portion: these would cost the square.
+                self.begin();
             }
         }
         taken
@@ -276,6 +284,14 @@ mod tests {
         for (head, body, expected) in cases {
             assert_eq!(judged(head, body), expected, "{head:?}");
         }
+    }
+
+    #[test]
+    fn blank_lines_without_end_are_not_cut_into_portions_and_end_with_a_head_all_the_same() {
+        let mut watch = HeadWatch::default();
+        let heads = "\r\n".repeat(1000) + "GET / HTTP/1.1\r\n\r\n" + "GET / HTTP/1.1\r\n\r\n";
+        assert_eq!(portions(&mut watch, heads.as_bytes(), usize::MAX / 2), [4, 8, 2018, 2036]);
+        assert_eq!(judged(&heads[..2018], BodyLength::Bytes(0)), Err(HeadFault::BlankLines));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which host a request names (RFC 9110 section 7.2, RFC 9112 section 3.2).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderMap, Uri, Version, header};
 
@@ -67,10 +67,24 @@ impl<'a> Authority<'a> {
     /// Whether it can only be this machine's or was typed as an address, so that no web page can have made it
     /// point here (DNS rebinding needs a name).
     pub fn is_address_or_localhost(&self) -> bool {
-        // What begins with a bracket was parsed as an address.
-        self.host.starts_with('[')
-            || self.host.parse::<Ipv4Addr>().is_ok()
-            || self.host.eq_ignore_ascii_case("localhost")
+        self.address().is_some() || self.host.eq_ignore_ascii_case("localhost")
+    }
+
+    /// Whether it is another way to write this machine's address: `0.0.0.0`, `[::]` or an IPv4 address as IPv6.
+    /// Browsers take it to loopback, but do not know it for loopback: of a page's request they tell no more than of
+    /// one over plain HTTP to anywhere, which for a GET is nothing.
+    pub fn is_disguised_address(&self) -> bool {
+        self.address().is_some_and(|address| match address {
+            IpAddr::V4(address) => address.is_unspecified(),
+            IpAddr::V6(address) => address.is_unspecified() || address.to_ipv4_mapped().is_some(),
+        })
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        match self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+            None => self.host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        }
     }
 }
 
@@ -180,6 +194,18 @@ mod tests {
             assert!(is(host), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "0x7f.1", "2130706433"] {
+            assert!(!is(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn ways_to_write_this_machine_are_told_from_its_address() {
+        let is = |text| Authority::parse(text).unwrap().is_disguised_address();
+        for host in ["0.0.0.0", "0.0.0.0:80", "[::]", "[::]:80", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]:80"] {
+            assert!(is(host), "{host}");
+        }
+        for host in ["127.0.0.1", "10.0.0.0:80", "[::1]", "[2001:db8::1]:80", "localhost", "0.0.0.0.example"]
+        {
             assert!(!is(host), "{host}");
         }
     }

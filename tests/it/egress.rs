@@ -140,7 +140,7 @@ async fn one_that_does_not_answer_costs_the_connect_timeout_and_is_named() {
 #[tokio::test]
 async fn connections_are_made_anew_when_they_are_old_so_that_a_move_is_followed() {
     // Who resolves Citrix's names here is the proxy; a resolver is asked as often, for every connection.
-    for http2 in ["auto", "never"] {
+    let follows = async |http2: &str| {
         let elsewhere = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let cloud = Cloud::with(Options { region_listen: elsewhere, ..Options::default() }).await;
         let proxy = EgressProxy::to(cloud.emulator.address()).await;
@@ -158,5 +158,6 @@ async fn connections_are_made_anew_when_they_are_old_so_that_a_move_is_followed(
             proxy.count(API) > before
         })
         .await;
-    }
+    };
+    tokio::join!(follows("auto"), follows("never"));
 }

@@ -116,7 +116,12 @@ impl Gateway {
     /// A caller's connection.
     pub async fn connect(&self) -> Wire {
         match &self.app.addresses().listeners[0].0 {
-            BindAddress::Tcp(address) => Wire::new(soon(TcpStream::connect(address)).await.unwrap()),
+            BindAddress::Tcp(address) => {
+                let socket = soon(TcpStream::connect(address)).await.unwrap();
+                // What is written leaves at once, whatever is under way.
+                socket.set_nodelay(true).unwrap();
+                Wire::new(socket)
+            }
             BindAddress::Unix(path) => Wire::new(soon(UnixStream::connect(path)).await.unwrap()),
         }
     }

@@ -157,7 +157,9 @@ async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
     // Nobody answers, so that each is on its way when it is reset.
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let (mut from, mut to) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
+    let socket = TcpStream::connect(gateway.address()).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let (mut from, mut to) = socket.into_split();
     to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     to.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     let mut sent = 0;

@@ -199,8 +199,7 @@ async fn a_401_too_soon_after_another_is_handed_on_and_the_login_made_later() {
     let dead = |request: &Message| sent(request, 1) || sent(request, 2);
     let upstream =
         Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into()).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"300ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"2s\"").start().await;
     is_theirs(&gateway.raw(get("/one")).await);
     is_theirs(&gateway.raw(get("/two")).await);
     assert_eq!(replays(&gateway, "deferred").await, 1);

@@ -206,6 +206,15 @@ async fn a_deadline_for_the_answer_does_not_run_while_the_upload_moves() {
 }
 
 #[tokio::test]
+async fn a_caller_that_stalls_is_not_taken_for_an_upstream_that_does() {
+    let upstream = Upstream::by_hand().await;
+    let limits = "[upstream]\nresponse_timeout = \"50ms\"\n[limits]\nbody_idle_timeout = \"100ms\"";
+    let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
+    let half = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nhalf";
+    gateway.raw(half).await.problem(408, "request_timeout");
+}
+
+#[tokio::test]
 async fn a_handshake_that_stalls_is_given_up() {
     // It takes the connection and never says a word of TLS.
     let silent = Upstream::by_hand().await;

@@ -97,7 +97,8 @@ async fn check_says_who_may_come_in() {
     let config = folder.path().join("gateway.toml");
     let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
     let blocks = format!(
-        "[[caller]]\nname = \"a\"\nsecret_sha256 = \"{hash}\"\nnetworks = [\"10.0.0.0/8\", \"::1\"]\n\
+        "[listen]\nhosts = [\"gw\"]\n\
+         [[caller]]\nname = \"a\"\nsecret_sha256 = \"{hash}\"\nnetworks = [\"10.0.0.0/8\", \"::1\"]\n\
          [[caller]]\nname = \"b\"\nnetworks = [\"192.0.2.1\"]\n"
     );
     std::fs::write(&config, blocks).unwrap();

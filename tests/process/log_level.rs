@@ -44,7 +44,22 @@ async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
     assert_eq!(ask(&gateway, "PUT", "", "\"info\"").await.status(), 200);
     pass(&gateway, "/seen-again").await;
     gateway.program.signal("TERM");
-    let log = gateway.program.end().await.stderr;
+    let ended = gateway.program.end().await;
+    let audit: Vec<[String; 4]> = ended
+        .log()
+        .iter()
+        .filter(|line| line["listener"] == "admin")
+        .map(|line| {
+            assert!(line["target"] == "audit" && line["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+            assert!(line["transaction_id"].is_string() && line["path"] == "/log-level", "{line}");
+            ["verdict", "caller", "method", "reason"]
+                .map(|key| line[key].as_str().unwrap_or_default().to_owned())
+        })
+        .collect();
+    // Below the level that was set nothing is told, so neither are those that a page tried meanwhile.
+    let expected = ["admitted", "operator", "PUT", ""].map(str::to_owned);
+    assert_eq!(audit, [expected]);
+    let log = ended.stderr;
     for (text, times) in
         [("/seen-before", 1), ("/unseen", 0), ("/seen-again", 1), ("an operator changes the log level", 2)]
     {

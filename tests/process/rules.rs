@@ -84,6 +84,8 @@ async fn the_audit_tells_what_rules_refused_and_what_they_would_have() {
     let (method, path) =
         ("the caller may not use this method (methods)", "the caller may not use this path (paths)");
     let patch = format!("item 0 of the batch, counted from 0: {method}");
+    // What the caller is told, as there is no more to it.
+    let no_json = "the body of a $batch request must be JSON in UTF-8; this is not, from line 1, column 1 on";
     let dots = "the path has a segment of dots, blanks or plus signs alone";
     assert_eq!(
         told,
@@ -94,7 +96,7 @@ async fn the_audit_tells_what_rules_refused_and_what_they_would_have() {
             ["refused", "e", "GET", "/cvad/manage/../x", "", "caller_forbidden", dots],
             ["admitted", "e", "POST", "/cvad/manage/$batch", "acme", "", ""],
             ["refused", "e", "POST", "/cvad/manage/$batch", "", "caller_forbidden", &patch],
-            ["refused", "e", "POST", "/cvad/manage/$batch", "", "bad_request", ""],
+            ["refused", "e", "POST", "/cvad/manage/$batch", "", "bad_request", no_json],
             ["would_deny", "o", "PUT", "/monitorodata", "acme", "caller_forbidden", method],
             ["admitted", "o", "PUT", "/monitorodata", "acme", "", ""],
             ["would_deny", "o", "POST", "/cvad/manage/$batch", "acme", "caller_forbidden", &patch],

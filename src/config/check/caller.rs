@@ -3,7 +3,6 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use http::Method;
-use ipnet::IpNet;
 
 use super::{COUNT, Report, file, network, secret};
 use crate::config::value::{Checked, Leaf, shown};
@@ -37,13 +36,13 @@ pub(super) fn check(written: &[file::Caller], known: &[Credential], report: &mut
     if written.len() > MOST {
         report.add("caller", format!("{} blocks are too many; {MOST} are the most", written.len()), None);
     }
-    let mut callers: Vec<Caller> = Vec::new();
-    for block in written.iter().take(MOST) {
+    let mut callers: Vec<(usize, Caller)> = Vec::new();
+    for (index, block) in written.iter().take(MOST).enumerate() {
         let Some(caller) = check_one(block, known, report) else { continue };
         refuse_twin(block, &caller, &callers, report);
-        callers.push(caller);
+        callers.push((index, caller));
     }
-    callers
+    callers.into_iter().map(|(_, caller)| caller).collect()
 }
 
 /// What the callers and `[insecure]` mean for listening.
@@ -82,14 +81,14 @@ fn check_one(block: &file::Caller, known: &[Credential], report: &mut Report<'_>
     }
     let name = report.read(&block.name, NAME, name);
     let secret = report.read(&block.secret_sha256, HASH, hash);
-    let networks = report.read(&block.networks, NETWORKS, networks);
+    let networks = each(&block.networks, NETWORKS, report, network::network);
     let certificate = report.read(&block.client_certificate, CERTIFICATE, certificate);
     let rules = rules(block, known, report);
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
     let caller = Caller {
         name: name?,
         secret,
-        networks: networks.unwrap_or_default(),
+        networks,
         certificate,
         rules,
         max_concurrent: NonZeroUsize::new(report.whole(&block.max_concurrent, 0, 0..=*COUNT.end())),
@@ -117,9 +116,9 @@ pub(super) fn check_certificates(written: &[file::Caller], tls: Option<&file::Tl
     }
 }
 
-/// Nobody may be taken for somebody else.
-fn refuse_twin(block: &file::Caller, new: &Caller, before: &[Caller], report: &mut Report<'_>) {
-    for (index, other) in before.iter().enumerate() {
+/// Nobody may be taken for somebody else. `before` are those of earlier blocks, each with its place in the file.
+fn refuse_twin(block: &file::Caller, new: &Caller, before: &[(usize, Caller)], report: &mut Report<'_>) {
+    for (index, other) in before {
         if other.name == new.name {
             let what = format!("{} is the name of caller[{index}] already", block.name.shown());
             report.wrong(&block.name, what, NAME);
@@ -153,10 +152,6 @@ fn hash(leaf: &Leaf) -> Checked<SecretHash> {
         return Err("is the SHA-256 of nothing, so the caller would have no secret".to_owned());
     }
     Ok(hash)
-}
-
-fn networks(leaf: &Leaf) -> Checked<Vec<IpNet>> {
-    some(leaf.text_or_texts()?)?.iter().map(|text| network::network(text)).collect()
 }
 
 fn certificate(leaf: &Leaf) -> Checked<CertificateName> {

@@ -133,7 +133,7 @@ fn check_secrets(
 ) -> (Option<SecretSource>, Option<SecretSource>) {
     let mut check = |leaf: &Leaf, key: &str| {
         let credential = form.credential(key, customer_id);
-        secret::check_secret(leaf, credential.as_deref(), report)
+        secret::check_secret(leaf, credential.as_deref(), secret::EXAMPLE, report)
     };
     let now = check(&citrix.client_secret, "client_secret");
     let next = check(&citrix.client_secret_next, "client_secret_next");

@@ -38,8 +38,15 @@ pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) 
     let public_url = report
         .read(&listen.public_url, "\"https://citrix-gw.example.net\"", |leaf| url::public(leaf.text()?));
     let mut hosts = check_hosts(&listen.hosts, door, report);
-    if let (AllowedHosts::Only(names), Some(url)) = (&mut hosts, &public_url) {
-        names.push(url.authority.host().to_owned());
+    match (&mut hosts, &public_url) {
+        (AllowedHosts::Only(names), Some(url)) => names.push(url.authority.host().to_owned()),
+        // Any name would do but for such a caller: a surprise to who adds the first.
+        (AllowedHosts::Only(_), None) if listen.hosts.value.is_none() && door == Door::Known => report.warn(format!(
+            "{}: not set, and a [[caller]] is known by where it comes from alone, so the gateway answers to its \
+             addresses and to localhost only, and refuses any other name (421); list its names here",
+            listen.hosts.path
+        )),
+        _ => {}
     }
     Listen {
         listeners,

@@ -22,7 +22,7 @@ pub(super) fn check(login: &file::Login, report: &mut Report<'_>) -> Login {
 }
 
 fn signing_key(login: &file::Login, report: &mut Report<'_>) -> Option<SecretString> {
-    let source = secret::check_secret(&login.signing_key, Some("signing_key"), report)?;
+    let source = secret::check_secret(&login.signing_key, Some("signing_key"), KEY, report)?;
     if let Some(path) = source.path() {
         report.reads(&login.signing_key, path);
     }

@@ -10,30 +10,35 @@ use super::{Report, syntax};
 use crate::config::secret::{SecretError, SecretSource};
 use crate::config::value::Leaf;
 
-/// How a secret is written.
+/// How the API client's secret is written.
 pub(super) const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\" }";
 
 /// Where the secret of `leaf` comes from; without one, the credential `name` if the service manager gave it. It
-/// has been read once.
-pub(super) fn check_secret(leaf: &Leaf, name: Option<&str>, report: &mut Report<'_>) -> Option<SecretSource> {
+/// has been read once. `example` is how it is written.
+pub(super) fn check_secret(
+    leaf: &Leaf,
+    name: Option<&str>,
+    example: &str,
+    report: &mut Report<'_>,
+) -> Option<SecretSource> {
     let source = match &leaf.value {
         None => from_credentials_directory(name?, report)?,
         Some(_) => match written(leaf, report) {
             Ok(source) => source,
             Err(what) => {
-                report.wrong(leaf, what, EXAMPLE);
+                report.wrong(leaf, what, example);
                 return None;
             }
         },
     };
     if let Err(error) = source.read() {
-        report.wrong(leaf, told(&source, &error), EXAMPLE);
+        report.wrong(leaf, told(&source, &error), example);
         return None;
     }
     if matches!(source, SecretSource::Plain(_)) {
         report.warn(format!(
             "{}: the secret is written in the file itself, where whoever reads the file has it; move it to a \
-             file of its own: {} = {EXAMPLE}",
+             file of its own: {} = {example}",
             leaf.path,
             leaf.path.rsplit('.').next().unwrap_or(&leaf.path),
         ));

@@ -31,7 +31,7 @@ pub(super) fn check_cache(token: &file::Token, report: &mut Report<'_>) -> Optio
         return None;
     }
     let file = report.read(&token.cache_file, FILE_EXAMPLE, cache_file);
-    let key = secret::check_secret(&token.cache_key, Some("cache_key"), report);
+    let key = secret::check_secret(&token.cache_key, Some("cache_key"), EXAMPLE, report);
     if key.is_none() && token.cache_key.value.is_none() {
         report.missing(&token.cache_key, "missing: what cache_file is encrypted with", EXAMPLE);
     }

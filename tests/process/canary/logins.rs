@@ -19,6 +19,21 @@ fn post(path: &str, fields: &str, body: &str) -> String {
     )
 }
 
+/// The lines of the callers' side; those of the operators' have been looked at.
+fn without_operators(audit: Vec<[&str; 4]>) -> Vec<[&str; 4]> {
+    let (operators, callers): (Vec<_>, Vec<_>) =
+        audit.into_iter().partition(|line| line[2].starts_with("/tokens/"));
+    for expected in [
+        ["admitted", "operator", "/tokens/acme/refresh", ""],
+        ["refused", "none", "/tokens/acme/refresh", "caller_unknown"],
+        ["refused", "none", "/tokens/acme/refresh", "foreign_host"],
+        ["refused", "none", "/tokens/acme/refresh", "caller_forbidden"],
+    ] {
+        assert!(operators.contains(&expected), "{operators:?}");
+    }
+    callers
+}
+
 #[tokio::test]
 async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_of_others() {
     let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
@@ -76,9 +91,10 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
         .filter(|line| line["target"] == "audit" && line["method"] == "POST")
         .map(|line| ["verdict", "caller", "path", "reason"].map(|key| line[key].as_str().unwrap_or_default()))
         .collect();
+    let callers = without_operators(audit);
     let (oauth2, trust) = (path.as_str(), "/root/tokens/clients");
     assert_eq!(
-        audit,
+        callers,
         [
             ["logged_in", "splunk", oauth2, ""],
             ["refused", "none", oauth2, "caller_unknown"],

@@ -87,6 +87,13 @@ fn callers_can_be_told_apart() {
     ] {
         refused_since(&text, why);
     }
+    // Places are those in the file, whatever is wrong before.
+    let text = block("name = 'a'") + &with_secret("b", "s") + &with_secret("b", "t");
+    let problems = printed(&read(&text).expect_err(&text));
+    assert!(problems.contains("caller[2].name: \"b\" is the name of caller[1] already"), "{problems}");
+    let problems = printed(&read(&block("name = 'a'\nnetworks = ['10.0.0.1/8', 'x']")).expect_err("two"));
+    assert!(problems.contains("beyond its prefix") && problems.contains("\"x\" is not"), "{problems}");
+
     let many: String = (0..1001).map(|n| with_secret(&format!("c{n}"), &format!("s{n}"))).collect();
     refused_since(&many, "caller: 1001 blocks are too many; 1000 are the most");
 }
@@ -221,6 +228,8 @@ fn any_name_is_answered_when_everybody_shows_who_he_is() {
     assert_eq!(hosts("[insecure]\nallow_anonymous = true"), names(&[]));
     assert_eq!(hosts(&(shown.clone() + "[listen]\nhosts = ['Gw']")), names(&["gw"]));
     assert_eq!(hosts(&(shown.clone() + "[listen]\nhosts = []")), names(&[]));
+    assert!(good(&known).warnings[0].starts_with("listen.hosts: not set, "));
+    assert!(good(&(known.clone() + "[listen]\nhosts = ['gw']")).warnings.is_empty());
     assert!(good(&(shown + "[listen]\nhosts = ['*']")).warnings.is_empty());
     assert_eq!(good(&(known + "[listen]\nhosts = ['*']")).warnings.len(), 1);
 }

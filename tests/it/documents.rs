@@ -1,0 +1,179 @@
+//! The documents lead where they say: links and their anchors, files that they name, configurations that they show.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use citrix_auth_proxy::config;
+
+/// Where documents are, besides `docs/`.
+const AT_THE_TOP: [&str; 5] =
+    ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+/// Folders whose files documents name by their whole path.
+const FOLDERS: [&str; 6] = ["benches/", "deploy/", "docs/", "fuzz/", "src/", "tests/"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every document by its path from the repository's root.
+fn documents() -> BTreeMap<PathBuf, String> {
+    let mut paths: Vec<_> = AT_THE_TOP.iter().map(PathBuf::from).collect();
+    let mut folders = vec![PathBuf::from("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = folder.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                paths.push(path);
+            }
+        }
+    }
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(root().join(path)).unwrap())).collect()
+}
+
+/// A document taken apart: prose, and blocks of code with their languages.
+fn parts(text: &str) -> (String, Vec<(&str, String)>) {
+    let (mut prose, mut blocks, mut within) = (String::new(), Vec::new(), false);
+    for line in text.lines() {
+        match line.trim_start().strip_prefix("```") {
+            Some(language) if !within => {
+                blocks.push((language, String::new()));
+                within = true;
+            }
+            Some(_) => within = false,
+            None => {
+                let to = if within { &mut blocks.last_mut().unwrap().1 } else { &mut prose };
+                to.push_str(line);
+                to.push('\n');
+            }
+        }
+    }
+    assert!(!within, "a block of code has no end");
+    (prose, blocks)
+}
+
+/// What is between `open` and `close`, as often as that comes.
+fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
+    text.split(open).skip(1).filter_map(|rest| rest.split_once(close)).map(|(inner, _)| inner).collect()
+}
+
+/// The anchors that GitHub gives a document's headings.
+fn anchors(prose: &str) -> BTreeSet<String> {
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| -> String {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = |char: &char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_');
+        heading.chars().filter(kept).map(|char| if char == ' ' { '-' } else { char }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// A path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut plain, part| {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+        plain
+    })
+}
+
+/// A document's links within the repository: where they lead, and the anchor there.
+fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
+    let leads = |link: &&str| !link.contains("://");
+    let resolve = |link: &'a str| {
+        let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let path = if path.is_empty() { from.to_owned() } else { from.with_file_name("").join(path) };
+        (plain(&path), anchor)
+    };
+    between(prose, "](", ')').into_iter().filter(leads).map(resolve).collect()
+}
+
+#[test]
+fn links_and_their_anchors_lead_somewhere() {
+    let documents = documents();
+    let mut dead = Vec::new();
+    for (from, text) in &documents {
+        let (prose, _) = parts(text);
+        for (path, anchor) in links(from, &prose) {
+            let there = documents.get(&path).map(|text| anchors(&parts(text).0));
+            let anchored = anchor.is_empty() || there.is_some_and(|anchors| anchors.contains(anchor));
+            if !root().join(&path).exists() || !anchored {
+                dead.push(format!("{}: {}#{anchor}", from.display(), path.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
+}
+
+#[test]
+fn every_document_is_found_from_the_readme() {
+    let documents = documents();
+    let mut found = BTreeSet::new();
+    let mut next = vec![PathBuf::from("README.md")];
+    while let Some(path) = next.pop() {
+        if let Some(text) = documents.get(&path).filter(|_| found.insert(path.clone())) {
+            next.extend(links(&path, &parts(text).0).into_iter().map(|(to, _)| to));
+        }
+    }
+    let lost: Vec<_> = documents.keys().filter(|path| !found.contains(*path)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn files_that_are_named_exist() {
+    let is_path = |name: &&str| FOLDERS.iter().any(|folder| name.starts_with(folder));
+    let is_one = |name: &&str| !name.contains([' ', '{', '*', '<']);
+    let mut missing = Vec::new();
+    for (from, text) in documents() {
+        let (prose, _) = parts(&text);
+        for name in prose.split('`').skip(1).step_by(2).filter(is_path).filter(is_one) {
+            if !root().join(name).exists() {
+                missing.push(format!("{}: {name}", from.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// A configuration as it is shown, made one that can be checked here: what is left out (`…`) filled in, client secrets
+/// in place of their files, and a customer where the block is about something else.
+fn problems_of(block: &str) -> Vec<String> {
+    let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
+    let with_secret = |line: &str| match line.split_once('=') {
+        Some((key, _)) if key.trim() == "client_secret" => "client_secret = \"secret\"".to_owned(),
+        _ => line.replace('…', hash),
+    };
+    let text: Vec<_> = block.lines().map(with_secret).collect();
+    let text = text.join("\n");
+    let customer =
+        between(&text, "customers = [\"", '"').first().map_or("acme", |customer| customer).to_owned();
+    let of_whom = ["CITRIX_CUSTOMER_ID", "CITRIX_CLIENT_ID", "CITRIX_CLIENT_SECRET"];
+    let has_customer = text.contains("[citrix]") || text.contains("[[customer]]");
+    let named = of_whom.iter().filter(|_| !has_customer).map(|name| ((*name).to_owned(), customer.clone()));
+    let listens_beyond = text.contains("0.0.0.0") && !text.contains("[[caller]]");
+    let text = if listens_beyond { format!("{text}\n[insecure]\nallow_anonymous = true\n") } else { text };
+    let problems = config::from_toml(&text, named).err().unwrap_or_default();
+    // Certificates that are shown are not there.
+    let there = |problem: &String| !problem.contains("cannot be read");
+    problems.iter().map(ToString::to_string).filter(there).collect()
+}
+
+#[test]
+fn configurations_that_are_shown_are_right() {
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for (from, text) in documents() {
+        for (_, block) in parts(&text).1.into_iter().filter(|(language, _)| *language == "toml") {
+            checked += 1;
+            wrong.extend(problems_of(&block).iter().map(|problem| format!("{}: {problem}", from.display())));
+        }
+    }
+    assert!(checked >= 8, "only {checked} blocks were found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
