@@ -55,7 +55,7 @@ pub enum StartError {
     #[error(transparent)]
     Passed(#[from] PassedSocketError),
     /// The address of `[admin]`.
-    #[error("cannot listen on {0} for the admin side: {1}")]
+    #[error("cannot listen on {0} for the admin side (admin.address): {1}{hint}", hint = listener::hint(.1))]
     Admin(SocketAddr, #[source] io::Error),
     /// Certificates or roots.
     #[error(transparent)]
@@ -295,6 +295,7 @@ impl App {
     /// Takes no more connections, lets those in flight finish for `limit`, and ends everything. The admin side
     /// answers until the end. Moving the lifecycle on to `Stopping` cuts it short.
     pub async fn drain(self, limit: Duration) -> Drained {
+        self.bound.iter().for_each(Bound::shut_door);
         self.lifecycle.advance(Phase::Draining);
         // The workers close theirs when nobody is left at the door. With ours open, the kernel would go on taking
         // connections that nobody accepts.
@@ -335,7 +336,7 @@ fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartErro
 fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, StartError> {
     let address = boot.admin.address;
     let listener = match passed.take(Role::Admin, &BindAddress::Tcp(address))? {
-        Some(Bound::Tcp(listener)) => Ok(listener),
+        Some(Bound::Tcp(listener) | Bound::Passed(listener)) => Ok(listener),
         // It fits by its name alone.
         Some(Bound::Unix { .. }) => Err(io::Error::other("the socket that was passed for it is none of TCP")),
         None => listener::bind_tcp(address),

@@ -8,6 +8,7 @@ mod boot;
 mod caller;
 mod changes;
 pub mod check;
+mod content;
 mod credential;
 mod egress;
 mod environment;
@@ -25,6 +26,7 @@ pub use boot::{Admin, BindAddress, Boot, CertificateFiles, ClientCertificates, L
 pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
 pub use changes::{BOOT, Changes, Written, listed};
 pub use check::{from_bytes, from_toml, load};
+pub use content::Content;
 pub use credential::{Credential, InstanceId};
 pub use egress::{BadProxy, Egress, Proxy};
 pub use environment::process_environment;

@@ -80,7 +80,9 @@ pub struct Exchange {
     /// Waiting that is nobody's work: for a token, for a turn, for the end of what a 429 asked for.
     pub waited: Duration,
     /// From sending to the head of Citrix's answer, over all attempts.
-    pub upstream_time: Duration,
+    upstream_time: Duration,
+    /// Since when Citrix is being waited for.
+    upstream_since: Option<Instant>,
     /// How often the request was sent.
     pub attempts: u32,
     status: Option<StatusCode>,
@@ -134,6 +136,7 @@ impl Exchange {
             turn: None,
             waited: Duration::ZERO,
             upstream_time: Duration::ZERO,
+            upstream_since: None,
             attempts: 0,
             status: None,
             reason: None,
@@ -182,6 +185,18 @@ impl Exchange {
         let metrics = self.route_metrics().queue().clone();
         metrics.depth.inc();
         Wait { exchange: self, began: Instant::now(), metrics }
+    }
+
+    /// Begins time that is Citrix's. It ends with [`Exchange::upstream_ends`], or with the exchange.
+    pub fn upstream_begins(&mut self) {
+        self.upstream_since = Some(Instant::now());
+    }
+
+    /// Ends it.
+    pub fn upstream_ends(&mut self) {
+        if let Some(since) = self.upstream_since.take() {
+            self.upstream_time += since.elapsed();
+        }
     }
 
     /// The answer Citrix gave, with our ids on it.
@@ -266,6 +281,7 @@ impl Exchange {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        self.upstream_ends();
         let took = self.began.elapsed();
         let unanswered = || match end {
             // The caller was owed an answer.

@@ -1,6 +1,6 @@
-//! Reads the configuration again: when its file has changed, and when somebody asks.
+//! Reads the configuration again: when its file has changed or one whose content is part of it, and when somebody asks.
 //!
-//! The file is polled, as secrets and certificates are: what a platform mounts changes by a symlink far above it. A
+//! The files are polled, as secrets and certificates are: what a platform mounts changes by a symlink far above it. A
 //! change counts when two looks in a row found the same, so that a file that is being written is not taken half.
 
 use std::io;
@@ -13,10 +13,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::Fresh;
-use crate::config::{self, Config, Problem};
+use crate::config::{self, Config, Content, Problem};
 use crate::tls::UpstreamTls;
 
-/// How often the file is looked at.
+/// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// How often a configuration that was refused is checked again: what it lacked may be another file.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
@@ -26,6 +26,13 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// SHA-256.
 type Hash = [u8; 32];
 
+/// What the configuration's file held, and those whose content was part of the configuration.
+#[derive(Clone, PartialEq, Eq)]
+struct Held {
+    text: Hash,
+    contents: Vec<Content>,
+}
+
 /// The configuration, read anew and checked as at the start.
 pub enum Candidate {
     /// Without a mistake.
@@ -34,7 +41,7 @@ pub enum Candidate {
     Refused(Vec<Problem>),
 }
 
-/// Looks after the configuration's file. At most one thread is at it, so a disk that hangs holds no more.
+/// Looks after the configuration's files. At most one thread is at it, so a disk that hangs holds no more.
 pub struct Watch {
     /// Without one, everything is from the environment.
     path: Option<PathBuf>,
@@ -44,10 +51,10 @@ pub struct Watch {
     asked: Notify,
     next_look: Instant,
     look: Option<Look>,
-    /// What the file held when it was last taken or refused.
-    settled: Hash,
+    /// What the files held when they were last taken or refused.
+    settled: Held,
     /// What the last look found, if it was something else.
-    pending: Option<Hash>,
+    pending: Option<Held>,
     refused: Option<Refused>,
 }
 
@@ -69,9 +76,9 @@ enum Found {
     /// What is settled.
     Same,
     /// Something else, which may not be final yet.
-    Changed(Hash),
+    Changed(Held),
     /// Something else, or somebody asked.
-    Checked(Hash, Candidate),
+    Checked(Held, Candidate),
 }
 
 /// What a look is to know.
@@ -79,8 +86,8 @@ struct Order {
     path: Option<PathBuf>,
     /// To be checked whatever it is.
     always: bool,
-    settled: Hash,
-    pending: Option<Hash>,
+    settled: Held,
+    pending: Option<Held>,
 }
 
 impl Watch {
@@ -91,8 +98,9 @@ impl Watch {
     pub fn load(path: Option<&Path>) -> Result<(Config, Self), Vec<Problem>> {
         // Once, anything can be read: a pipe as well.
         let read = path.map(std::fs::read);
-        let settled = hash(read.as_ref());
+        let text = hash(read.as_ref());
         let config = check(path, read)?;
+        let settled = Held { text, contents: config.written.contents().cloned().collect() };
         let watch = Self {
             is_file: path.is_some_and(Path::is_file),
             path: path.map(Path::to_owned),
@@ -144,8 +152,13 @@ impl Watch {
         self.look.insert(look)
     }
 
+    /// Whether there is something that can be read again and again.
+    fn follows(&self) -> bool {
+        self.is_file || (self.path.is_none() && !self.settled.contents.is_empty())
+    }
+
     async fn begin(&self) -> Look {
-        let asked = if self.is_file {
+        let asked = if self.follows() {
             timeout_at(self.next_look, self.asked.notified()).await.is_ok()
         } else {
             self.asked.notified().await;
@@ -155,26 +168,26 @@ impl Watch {
         let order = Order {
             path: self.path.clone(),
             always: asked || again,
-            settled: self.settled,
-            pending: self.pending,
+            settled: self.settled.clone(),
+            pending: self.pending.clone(),
         };
         Look { thread: spawn_blocking(move || order.look()), asked, slow: false }
     }
 
     fn consider(&mut self, found: Found, asked: bool) -> Option<Candidate> {
-        let (hash, candidate) = match found {
+        let (held, candidate) = match found {
             Found::Same => {
                 self.pending = None;
                 return None;
             }
-            Found::Changed(hash) => {
-                self.pending = Some(hash);
+            Found::Changed(held) => {
+                self.pending = Some(held);
                 return None;
             }
-            Found::Checked(hash, candidate) => (hash, candidate),
+            Found::Checked(held, candidate) => (held, candidate),
         };
-        let is_news = self.settled != hash || asked;
-        (self.settled, self.pending) = (hash, None);
+        let is_news = self.settled != held || asked;
+        (self.settled, self.pending) = (held, None);
         let before = self.refused.take();
         if let Candidate::Refused(problems) = &candidate {
             self.refused =
@@ -192,12 +205,13 @@ impl Order {
     /// Blocks for as long as the disk does.
     fn look(self) -> Found {
         let read = self.path.as_deref().map(read);
-        let found = hash(read.as_ref());
+        let contents = self.settled.contents.iter().map(Content::anew).collect();
+        let mut found = Held { text: hash(read.as_ref()), contents };
         if !self.always {
             if found == self.settled {
                 return Found::Same;
             }
-            if self.pending != Some(found) {
+            if self.pending.as_ref() != Some(&found) {
                 return Found::Changed(found);
             }
         }
@@ -212,7 +226,14 @@ impl Order {
             })?;
             Ok(Fresh { config, tls })
         });
-        let candidate = checked.map_or_else(Candidate::Refused, |fresh| Candidate::Fresh(Box::new(fresh)));
+        let candidate = match checked {
+            Ok(fresh) => {
+                // As they were just before the check read them, and maybe others than before.
+                found.contents = fresh.config.written.contents().cloned().collect();
+                Candidate::Fresh(Box::new(fresh))
+            }
+            Err(problems) => Candidate::Refused(problems),
+        };
         Found::Checked(found, candidate)
     }
 }
@@ -303,6 +324,37 @@ mod tests {
         std::fs::write(&secret, "s3cret").unwrap();
         let (problems, after) = next(&mut watch).await;
         assert!(problems.is_none() && after <= RETRY_INTERVAL + LOOK_INTERVAL, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_whose_content_is_part_of_the_configuration_is_followed_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, roots) =
+            (["a", "b", "c"].map(|letter| letter.repeat(32)), folder.path().join("roots.pem"));
+        let root = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+        let key = folder.path().join("key");
+        std::fs::write(&key, &keys[0]).unwrap();
+        let (file, mut watch) = scene(CITRIX);
+        let more = format!(
+            "[login]\nsigning_key = {{ file = '{}' }}\n[upstream]\nca_file = '{}'\n",
+            key.display(),
+            roots.display()
+        );
+        std::fs::write(&roots, &root).unwrap();
+        std::fs::write(file.path(), format!("{CITRIX}{more}")).unwrap();
+        assert_eq!(next(&mut watch).await.0, None, "it names them");
+        std::fs::write(&key, &keys[1]).unwrap();
+        let (problems, after) = next(&mut watch).await;
+        assert!(problems.is_none() && after <= LOOK_INTERVAL * 3, "{after:?}");
+        std::fs::write(&key, "short").unwrap();
+        assert_eq!(next(&mut watch).await.0, Some(1));
+        std::fs::write(&key, &keys[2]).unwrap();
+        assert_eq!(next(&mut watch).await.0, None);
+        std::fs::write(&roots, "no certificate").unwrap();
+        assert_eq!(next(&mut watch).await.0, Some(1));
+        std::fs::write(&roots, &root).unwrap();
+        assert_eq!(next(&mut watch).await.0, None);
+        assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(), "each is told once");
     }
 
     #[tokio::test(start_paused = true)]

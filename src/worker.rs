@@ -122,7 +122,7 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
     let all_gone = async {
         loop {
             // First, so that requests that were sent before the drain arrive before their connections are told
-            // to finish; again each time, as some may still come in from another worker.
+            // to finish; again each time, as some may still come in from another worker, or were about to ask.
             sleep(DRAIN_INTERVAL).await;
             if connections.is_empty() {
                 return;

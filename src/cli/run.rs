@@ -146,7 +146,9 @@ pub(super) async fn serve(mut app: App, signals: &mut Signals, mut watch: Option
             signal = signals.stop() => second = Some(signal),
         }
     }
-    tracing::info!(signal = first.name(), "draining");
+    let limit = humantime::format_duration(live.drain_timeout).to_string();
+    let in_flight = app.shared().in_flight.taken();
+    tracing::info!(signal = first.name(), in_flight, limit, "draining");
     let drained = drain(app, live.drain_timeout, signals, &mut second).await;
     told(drained, second)
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use aws_lc_rs::digest::{Context, SHA256};
 use toml::{Table, Value};
 
+use super::content::Content;
 use super::file;
 
 /// Keys that are read at start only, and tables of such keys.
@@ -25,6 +26,8 @@ type Hash = [u8; 32];
 pub struct Written {
     keys: BTreeMap<String, Hash>,
     blocks: BTreeMap<String, Hash>,
+    /// What the files hold that keys name, where that is part of the configuration.
+    contents: BTreeMap<String, Content>,
 }
 
 impl fmt::Debug for Written {
@@ -52,6 +55,17 @@ impl Written {
         written
     }
 
+    /// Adds what files held when they were read.
+    pub(super) fn with(mut self, contents: BTreeMap<String, Content>) -> Self {
+        self.contents = contents;
+        self
+    }
+
+    /// What files held when they were read.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.contents.values()
+    }
+
     fn add(&mut self, path: String, value: &Value, leaves: &[String]) {
         match value {
             Value::Table(table) if !leaves.contains(&path) => {
@@ -67,7 +81,7 @@ impl Written {
 /// How a configuration differs from the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Keys that are written otherwise, for the first time or no more.
+    /// Keys that are written otherwise, for the first time or no more, or whose file holds something else.
     pub keys: Vec<String>,
     /// Blocks that are new, as `customer contoso`.
     pub added: Vec<String>,
@@ -77,15 +91,18 @@ pub struct Changes {
     pub changed: Vec<String>,
     /// Keys that differ from what the program was started with, and are read at start only.
     pub need_restart: Vec<String>,
-    /// Nothing is written otherwise.
+    /// Nothing of all that.
     pub none: bool,
 }
 
 impl Changes {
     /// What `fresh` changes of `now`, in a program that was started with `at_start`.
     pub fn between(at_start: &Written, now: &Written, fresh: &Written) -> Self {
-        let (boot, keys): (Vec<_>, Vec<_>) =
-            differing(&now.keys, &fresh.keys).into_iter().partition(|key| is_boot(key));
+        let mut keys = differing(&now.keys, &fresh.keys);
+        keys.extend(differing(&now.contents, &fresh.contents));
+        keys.sort_unstable();
+        keys.dedup();
+        let (boot, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| is_boot(key));
         let blocks = differing(&now.blocks, &fresh.blocks);
         let none = boot.is_empty() && keys.is_empty() && blocks.is_empty();
         let (old, rest): (Vec<_>, Vec<_>) =
@@ -113,9 +130,9 @@ fn is_boot(path: &str) -> bool {
 }
 
 /// The names that do not stand for the same on both sides.
-fn differing(one: &BTreeMap<String, Hash>, other: &BTreeMap<String, Hash>) -> Vec<String> {
+fn differing<V: PartialEq>(one: &BTreeMap<String, V>, other: &BTreeMap<String, V>) -> Vec<String> {
     let gone = one.keys().filter(|name| !other.contains_key(*name));
-    let new = other.iter().filter(|(name, hash)| one.get(*name) != Some(hash)).map(|(name, _)| name);
+    let new = other.iter().filter(|(name, value)| one.get(*name) != Some(value)).map(|(name, _)| name);
     let mut names: Vec<String> = gone.chain(new).cloned().collect();
     names.sort_unstable();
     names
@@ -191,6 +208,23 @@ mod tests {
         let fresh = "# Queues.\n[limits]\nmax_queued = 3 # three\nmax_in_flight = 5\n";
         assert_eq!(between(now, fresh), Changes { none: true, ..Changes::default() });
         assert!(!between("[a]\nb = '5'\n", "[a]\nb = 5\n").none);
+    }
+
+    #[test]
+    fn a_key_whose_file_holds_something_else_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        let with = |held: &str, text: &str| {
+            std::fs::write(&key, held).unwrap();
+            written(text).with([("login.signing_key".to_owned(), Content::of(&key))].into())
+        };
+        let text = "[login]\nsigning_key = { file = '/k' }\n";
+        let now = with("first", text);
+        let changes = Changes::between(&now, &now, &with("second", text));
+        assert_eq!((changes.keys, changes.none), (vec!["login.signing_key".to_owned()], false));
+        let named_otherwise = with("second", &text.replace("/k", "/l"));
+        assert_eq!(Changes::between(&now, &now, &named_otherwise).keys, ["login.signing_key"]);
+        assert!(Changes::between(&now, &now, &with("first", text)).none);
     }
 
     #[test]

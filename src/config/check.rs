@@ -92,6 +92,7 @@ pub fn from_toml(
     let written = Written::of(&table);
     let file = File::read(Some(Value::Table(table)), "", &mut report);
     let config = check_file(file, &mut report);
+    let written = written.with(report.take_contents());
     report.finish(config).map(|((boot, live), warnings)| Config {
         boot,
         live: Arc::new(live),

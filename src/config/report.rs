@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
+use super::content::Content;
 use super::environment::Environment;
 use super::file;
 use super::value::Leaf;
@@ -44,6 +46,8 @@ pub(super) struct Report<'e> {
     pub(super) environment: &'e Environment,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+    /// What files hold whose content becomes part of the configuration, by the key that names them.
+    contents: BTreeMap<String, Content>,
     /// Which variable set a key, by the key's path.
     variables: BTreeMap<String, String>,
     /// Required keys (or whole tables) whose absence another problem already explains.
@@ -58,6 +62,7 @@ impl<'e> Report<'e> {
             environment,
             problems: Vec::new(),
             warnings: Vec::new(),
+            contents: BTreeMap::new(),
             variables: BTreeMap::new(),
             excused: BTreeSet::new(),
             damaged: false,
@@ -70,6 +75,17 @@ impl<'e> Report<'e> {
             Some(config) if self.problems.is_empty() => Ok((config, self.warnings)),
             _ => Err(self.problems),
         }
+    }
+
+    /// Notes that the content of the file at `path` becomes part of the configuration; to be called before it is read, so
+    /// that no change is missed.
+    pub(super) fn reads(&mut self, leaf: &Leaf, path: &Path) {
+        self.contents.insert(leaf.path.clone(), Content::of(path));
+    }
+
+    /// What was noted of files.
+    pub(super) fn take_contents(&mut self) -> BTreeMap<String, Content> {
+        std::mem::take(&mut self.contents)
     }
 
     /// A problem with the value of `leaf`. `example` is a value in TOML.

@@ -28,6 +28,8 @@ const REST_AFTER: Duration = Duration::from_secs(2);
 /// How long a caller may keep an exchange waiting, and move nothing on the others, before it makes room when all places
 /// in flight are taken; a quarter of `limits.body_idle_timeout` if that is less.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// How long a caller that was let in may take to begin its first request when the program stops: a round trip, and some.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What a connection is told to do by those who watch over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Connection {
     /// When the watcher first saw this phase; no clock is read on the way.
     since: Cell<Option<Instant>>,
     exchanges: Cell<usize>,
+    /// There was an exchange.
+    was_used: Cell<bool>,
     http2: Cell<bool>,
     /// TLS is spoken.
     secure: Cell<bool>,
@@ -96,6 +100,7 @@ impl Connection {
             phase: Cell::new(Phase::Opening),
             since: Cell::new(None),
             exchanges: Cell::new(0),
+            was_used: Cell::new(false),
             http2: Cell::new(false),
             secure: Cell::new(false),
             certificate: OnceCell::new(),
@@ -206,6 +211,18 @@ impl Connection {
         self.stopped.get()
     }
 
+    /// Whether a request is on its way in: its head has begun, or the connection is so new that its first is to be
+    /// expected. HTTP/2 has GOAWAY for both.
+    fn is_asking(&self, now: Instant) -> bool {
+        match self.phase.get() {
+            Phase::Head => true,
+            Phase::Idle if !self.http2.get() && !self.was_used.get() => {
+                waited(&self.since, now) < FIRST_REQUEST
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a request is being answered, or its answer is still on its way out.
     fn is_busy(&self) -> bool {
         matches!(self.phase.get(), Phase::Busy | Phase::Flushing)
@@ -214,6 +231,7 @@ impl Connection {
     /// A request's head is complete.
     pub fn exchange_began(&self) {
         self.exchanges.set(self.exchanges.get() + 1);
+        self.was_used.set(true);
         self.phase.set(Phase::Busy);
     }
 

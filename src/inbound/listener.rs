@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+use socket2::SockFilter;
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -15,6 +17,21 @@ use crate::config::BindAddress;
 /// Connections the kernel holds until they are accepted; the kernel's own maximum caps it.
 const BACKLOG: i32 = 4096;
 
+/// Drops TCP segments with SYN in their flags, the 14th byte of the header (RFC 9293 section 3.1); linux/filter.h has the
+/// codes.
+#[cfg(target_os = "linux")]
+const NO_SYN: [SockFilter; 4] = {
+    const LOAD_BYTE: u16 = 0x30;
+    const IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(IF_SET, 0, 1, 0x02),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{hint}", hint = hint(source))]
@@ -23,7 +40,8 @@ pub struct BindError {
     source: io::Error,
 }
 
-fn hint(error: &io::Error) -> &'static str {
+/// What may help who meets `error`.
+pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => " (is another instance running? `ss -ltnp` shows who listens)",
         io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
@@ -37,6 +55,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub enum Bound {
     /// TCP.
     Tcp(std::net::TcpListener),
+    /// TCP, from the service manager, which has the socket as well.
+    Passed(std::net::TcpListener),
     /// A unix socket.
     Unix {
         /// The socket.
@@ -78,7 +98,7 @@ impl Bound {
     /// Where it is bound: the real port where 0 was asked for.
     pub fn address(&self) -> io::Result<BindAddress> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(BindAddress::Tcp),
+            Self::Tcp(listener) | Self::Passed(listener) => listener.local_addr().map(BindAddress::Tcp),
             Self::Unix { path, .. } => Ok(BindAddress::Unix(path.clone())),
         }
     }
@@ -89,8 +109,20 @@ impl Bound {
     /// When no file descriptor is left.
     pub fn handle(&self) -> io::Result<Handle> {
         match self {
-            Self::Tcp(listener) => listener.try_clone().map(Handle::Tcp),
+            Self::Tcp(listener) | Self::Passed(listener) => listener.try_clone().map(Handle::Tcp),
             Self::Unix { listener, .. } => listener.try_clone().map(Handle::Unix),
+        }
+    }
+
+    /// Has the kernel let nobody else in, before the socket is closed: closing resets whoever came after the last
+    /// `accept(2)`. Those who come now ask the kernel again after a second, and are refused then. Of a socket that stays
+    /// open elsewhere nothing is changed.
+    pub fn shut_door(&self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Tcp(listener) = self
+            && let Err(error) = SockRef::from(listener).attach_filter(&NO_SYN)
+        {
+            tracing::debug!(%error, "the kernel goes on letting callers in until the socket is closed");
         }
     }
 }
@@ -215,5 +247,27 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is in the way")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn behind_a_shut_door_those_who_were_in_are_found_and_nobody_else_gets_in() {
+        let bound = Bound::bind(&BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), 0o660).unwrap();
+        let Bound::Tcp(listener) = &bound else { unreachable!("it was bound to TCP") };
+        let address = listener.local_addr().unwrap();
+        let early = std::net::TcpStream::connect(address).unwrap();
+        bound.shut_door();
+        // Loopback answers at once or never.
+        let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(peer, early.local_addr().unwrap());
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

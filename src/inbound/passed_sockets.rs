@@ -133,7 +133,7 @@ impl PassedSockets {
             (Socket::Unix(listener), BindAddress::Tcp(_)) => {
                 Bound::Unix { listener, path: std::path::PathBuf::new(), file: None }
             }
-            (Socket::Tcp(listener), _) => Bound::Tcp(listener),
+            (Socket::Tcp(listener), _) => Bound::Passed(listener),
         }))
     }
 

@@ -88,9 +88,9 @@ impl Upstream<'_> {
                 // It was given up for a wait.
                 take_place(self.shared, self.live, exchange).await?;
             }
-            let began = Instant::now();
+            exchange.upstream_begins();
             let sent = self.by(&detour).attempts(outgoing, &spare, customer, exchange).await;
-            exchange.upstream_time += began.elapsed();
+            exchange.upstream_ends();
             let sent = sent.inspect_err(|failure| self.detour_failed(&detour, failure))?;
             // Boxed: nearly all requests end here.
             let again = match sent.response.status() {

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use citrix_auth_proxy::app::Drained;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
 use crate::harness::{Gateway, OK, Upstream, eventually, soon};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -47,6 +51,60 @@ async fn a_worker_that_has_served_before_answers_who_was_let_in() {
 #[tokio::test]
 async fn workers_that_have_served_before_answer_who_was_let_in() {
     assert_eq!(unanswered("3", 6).await, 0);
+}
+
+/// Begins the drain of a gateway, and waits until it lets nobody in any more.
+async fn draining(gateway: Gateway) -> JoinHandle<Drained> {
+    let address = gateway.address();
+    let drain = tokio::spawn(gateway.into_app().drain(Duration::from_secs(10)));
+    let refused = || async { TcpStream::connect(&address).await.is_err() };
+    eventually("nobody is let in", refused).await;
+    // Orders are given every 10 ms.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drain
+}
+
+#[tokio::test]
+async fn who_was_let_in_just_before_may_still_ask_once() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut caller = gateway.connect().await;
+    let drain = draining(gateway).await;
+    caller.write(GET).await;
+    assert_eq!(caller.answer().await.status(), 200);
+    caller.closed().await;
+    assert_eq!(soon(drain).await.unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn who_was_let_in_and_says_nothing_does_not_hold_the_drain_up() {
+    let upstream = Upstream::answering(OK).await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut silent = gateway.connect().await;
+    let drain = draining(gateway).await;
+    silent.closed().await;
+    assert_eq!(soon(drain).await.unwrap().cut, 0);
+}
+
+#[tokio::test]
+async fn a_head_of_which_a_part_has_come_is_read_to_its_end_and_answered() {
+    let upstream = Upstream::answering(OK).await;
+    for earlier in [0, 1] {
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let mut caller = gateway.connect().await;
+        for _ in 0..earlier {
+            caller.write(GET).await;
+            assert_eq!(caller.answer().await.status(), 200);
+        }
+        let (one, other) = GET.split_at(20);
+        caller.write(one).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let drain = draining(gateway).await;
+        caller.write(other).await;
+        assert_eq!(caller.answer().await.status(), 200, "after {earlier}");
+        caller.closed().await;
+        assert_eq!(soon(drain).await.unwrap().cut, 0);
+    }
 }
 
 #[tokio::test]

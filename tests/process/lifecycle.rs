@@ -135,6 +135,8 @@ async fn what_a_stop_cuts_off_is_logged_as_that() {
     let cut: Vec<_> = log.iter().filter(|line| line["target"] == "access").collect();
     assert_eq!(cut.len(), 2, "{log:#?}");
     assert!(cut.iter().all(|line| line["end"] == "stopped"), "{cut:#?}");
+    let upstream = |line: &&serde_json::Value| line["upstream_ms"].as_f64().unwrap();
+    assert!(cut.iter().all(|line| upstream(line) > 0.0), "Citrix was waited for: {cut:#?}");
     let mut statuses: Vec<_> = cut.iter().map(|line| line["status"].as_u64().unwrap()).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cloud::Load;
-use crate::gateway::{FREE_PORTS, Gateway, asked};
+use crate::gateway::{FREE_PORTS, Gateway, asked, environment};
 use crate::logins::Logins;
 use crate::program::Program;
 use crate::upstream::{OK, Upstream};
@@ -230,4 +230,25 @@ async fn a_level_of_the_log_counts_at_once_and_is_told_of_either_way() {
     let paths: Vec<_> =
         log.iter().filter(|line| line["target"] == "access").map(|line| &line["path"]).collect();
     assert_eq!(paths, ["/told"]);
+}
+
+#[tokio::test]
+async fn a_key_or_roots_in_files_are_followed_though_no_configuration_file_is_there() {
+    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "k".repeat(32)).unwrap();
+    let (api, token) = (upstream.url(), logins.url());
+    let named = format!("{{ file = '{}' }}", key.display());
+    let mut variables = environment(&api, &token);
+    variables.push(("CITRIX_AUTH_PROXY_LOGIN__SIGNING_KEY", &named));
+    let mut gateway = Gateway::start(&["run"], &variables).await;
+    std::fs::write(&key, "c4nary".repeat(6)).unwrap();
+    let line = gateway.program.logged("reloaded the configuration").await;
+    assert_eq!(line["keys"], "login.signing_key");
+    std::fs::write(&key, "short").unwrap();
+    gateway.program.logged("not reloaded").await;
+    assert_eq!(asked(gateway.address, "/").await.status(), 200);
+    gateway.program.signal("TERM");
+    assert!(!gateway.end().await.stderr.contains("c4nary"));
 }

@@ -23,6 +23,9 @@ pub(super) fn check(login: &file::Login, report: &mut Report<'_>) -> Login {
 
 fn signing_key(login: &file::Login, report: &mut Report<'_>) -> Option<SecretString> {
     let source = secret::check_secret(&login.signing_key, Some("signing_key"), KEY, report)?;
+    if let Some(path) = source.path() {
+        report.reads(&login.signing_key, path);
+    }
     // A key that cannot be read was told already.
     let key = source.read().ok()?;
     let length = key.expose_secret().len();

@@ -7,8 +7,12 @@ use crate::config::{Http2, Upstream};
 
 pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> Upstream {
     let modes = [("auto", Http2::Auto), ("never", Http2::Never)];
+    let ca_file = report.file(&upstream.ca_file, "\"/etc/citrix-auth-proxy/ca.pem\"");
+    if let Some(path) = &ca_file {
+        report.reads(&upstream.ca_file, path);
+    }
     Upstream {
-        ca_file: report.file(&upstream.ca_file, "\"/etc/citrix-auth-proxy/ca.pem\""),
+        ca_file,
         egress: egress::check(&upstream.proxy_url, report),
         http2: report.choice(&upstream.http2, &modes).unwrap_or(Http2::Auto),
         connect_timeout: report.duration(&upstream.connect_timeout, Duration::from_secs(5), TIMEOUT),

@@ -47,22 +47,21 @@ impl Connections {
         self.all.borrow().values().filter(|connection| connection.is_busy()).count()
     }
 
-    /// Tells every connection to finish what is under way and close.
+    /// Tells every connection to finish what is under way and close, but those on which a request is on its way in: they
+    /// are told when it is there. To be called again and again.
     pub fn finish_all(&self) {
-        self.give_all(Order::Finish);
+        let now = Instant::now();
+        let all = self.all.borrow();
+        for connection in all.values().filter(|connection| !connection.is_asking(now)) {
+            connection.give(Order::Finish);
+        }
     }
 
     /// Tells every connection to close at once, as the program stops.
     pub fn abort_all(&self) {
         for connection in self.all.borrow().values() {
             connection.stopped.set(true);
-        }
-        self.give_all(Order::Abort);
-    }
-
-    fn give_all(&self, order: Order) {
-        for connection in self.all.borrow().values() {
-            connection.give(order);
+            connection.give(Order::Abort);
         }
     }
 

@@ -117,3 +117,27 @@ async fn who_is_waited_for_and_moves_nothing_makes_room() {
     connections.sweep(&limits());
     assert!(!connections.make_room(), "nobody waits for him any more");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_about_to_ask_is_not_told_to_finish() {
+    let connections = Rc::new(Connections::default());
+    let all = [(); 4].map(|()| connections.enter());
+    let [fresh, half, used, http2] = all.each_ref().map(Entered::connection);
+    for connection in [fresh, half, used, http2] {
+        connection.opened();
+    }
+    used.exchange_began();
+    used.exchange_ended();
+    used.flushed();
+    half.bytes_arrived();
+    http2.speaks_http2();
+    let told = || {
+        connections.finish_all();
+        [fresh, half, used, http2].map(|connection| connection.order.take().is_some())
+    };
+    assert_eq!(told(), [false, false, true, true]);
+    tokio::time::advance(FIRST_REQUEST).await;
+    assert_eq!(told(), [true, false, true, true], "it took too long");
+    half.exchange_began();
+    assert_eq!(told(), [true, true, true, true]);
+}
