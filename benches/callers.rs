@@ -28,7 +28,11 @@ const HERE: [u8; 4] = [10, 1, 2, 3];
 
 fn main() -> Fallible<()> {
     // `cargo test --benches` runs it, too.
-    let samples = if std::env::args().any(|argument| argument == "--bench") { SAMPLES } else { 2_000 };
+    let samples = if std::env::args().any(|argument| argument == "--bench") {
+        SAMPLES
+    } else {
+        2_000
+    };
     for count in [1, 10, 1000] {
         let callers = callers(count)?;
         let nobody = shown("nobody's secret");
@@ -43,8 +47,10 @@ fn main() -> Fallible<()> {
     let callers_of_tokens = callers(1)?;
     let caller = callers_of_tokens.get(0).ok_or("a caller")?;
     let token = signer.issue(Some(caller), Clock::SYSTEM.now(), Duration::from_hours(1))?;
-    let bearing =
-        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", *token))?)]);
+    let bearing = HeaderMap::from_iter([(
+        AUTHORIZATION,
+        HeaderValue::from_str(&format!("Bearer {}", *token))?,
+    )]);
     let began = Instant::now();
     for _ in 0..samples / 10 {
         let shown = Shown::read(&bearing)?;
@@ -55,9 +61,21 @@ fn main() -> Fallible<()> {
     let callers = callers(20)?;
     for (what, one, other) in [
         ("one wrong secret or another", "secret 98", "secret 99"),
-        ("a wrong secret or the first caller's, from elsewhere", "secret 98", "secret 10"),
-        ("a wrong secret or the last caller's, from elsewhere", "secret 98", "secret 28"),
-        ("a wrong secret or the right one of who comes from here", "secret 98", "secret 29"),
+        (
+            "a wrong secret or the first caller's, from elsewhere",
+            "secret 98",
+            "secret 10",
+        ),
+        (
+            "a wrong secret or the last caller's, from elsewhere",
+            "secret 98",
+            "secret 28",
+        ),
+        (
+            "a wrong secret or the right one of who comes from here",
+            "secret 98",
+            "secret 29",
+        ),
     ] {
         let (difference, t) = compare(&callers, [one, other], samples);
         println!("{difference:>6.2} ns, t = {t:>6.2}: {what}");
@@ -68,7 +86,11 @@ fn main() -> Fallible<()> {
 /// Callers with secrets, all but the last of them from elsewhere.
 fn callers(count: usize) -> Fallible<Callers> {
     let caller = |number: usize| -> Fallible<Caller> {
-        let network = if number + 1 == count { "10.0.0.0/8" } else { "192.0.2.0/24" };
+        let network = if number + 1 == count {
+            "10.0.0.0/8"
+        } else {
+            "192.0.2.0/24"
+        };
         Ok(Caller {
             name: format!("caller-{number}"),
             secret: Some(SecretHash::of(format!("secret {}", number + 10).as_bytes())),
@@ -80,7 +102,9 @@ fn callers(count: usize) -> Fallible<Callers> {
             mode: Mode::Enforce,
         })
     };
-    Ok(Callers::new((0..count).map(caller).collect::<Fallible<_>>()?))
+    Ok(Callers::new(
+        (0..count).map(caller).collect::<Fallible<_>>()?,
+    ))
 }
 
 fn shown(secret: &str) -> HeaderMap {
@@ -94,7 +118,10 @@ fn identify(callers: &Callers, headers: &HeaderMap) -> Result<usize, ()> {
 }
 
 fn here() -> Origin<'static> {
-    Origin { address: Some(IpAddr::from(HERE)), certificate: None }
+    Origin {
+        address: Some(IpAddr::from(HERE)),
+        certificate: None,
+    }
 }
 
 /// How much longer the first of two secrets takes, and Welch's t of that.
@@ -115,5 +142,8 @@ fn compare(callers: &Callers, secrets: [&str; 2], samples: usize) -> (f64, f64) 
         let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
         (mean, variance / count)
     });
-    (mean_a - mean_b, (mean_a - mean_b) / (error_a + error_b).sqrt())
+    (
+        mean_a - mean_b,
+        (mean_a - mean_b) / (error_a + error_b).sqrt(),
+    )
 }

@@ -23,19 +23,35 @@ const ROUNDS: u32 = 15;
 
 fn main() -> Fallible<()> {
     // `cargo test --benches` runs it, too.
-    let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
+    let rounds = if std::env::args().any(|argument| argument == "--bench") {
+        ROUNDS
+    } else {
+        1
+    };
     let page = page()?;
     let size = page.len();
     println!("a page of {size} bytes in pieces of {CHUNK}, the best of {rounds} rounds\n");
     println!("{:<44} {:>8} {:>8} {:>8}", "", "ms", "MB/s", "µs/KB");
 
     let plain = pieces(&page);
-    report("copied three times through a channel", size, best(rounds, || copy_three_times(&plain))?);
-    report("links rewritten", size, best(rounds, || rewrite(None, &plain))?);
+    report(
+        "copied three times through a channel",
+        size,
+        best(rounds, || copy_three_times(&plain))?,
+    );
+    report(
+        "links rewritten",
+        size,
+        best(rounds, || rewrite(None, &plain))?,
+    );
     for (name, coding, encoded) in encoded(&page)? {
         println!("\n{name}: {} bytes", encoded.len());
         let encoded = pieces(&encoded);
-        report(&format!("{name}: decoded"), size, best(rounds, || decode(coding, &encoded))?);
+        report(
+            &format!("{name}: decoded"),
+            size,
+            best(rounds, || decode(coding, &encoded))?,
+        );
         report(
             &format!("{name}: decoded, rewritten, encoded"),
             size,
@@ -46,10 +62,16 @@ fn main() -> Fallible<()> {
 }
 
 fn report(what: &str, size: usize, (took, out): (Duration, usize)) {
-    let (seconds, size) = (took.as_secs_f64(), f64::from(u32::try_from(size).unwrap_or(u32::MAX)));
+    let (seconds, size) = (
+        took.as_secs_f64(),
+        f64::from(u32::try_from(size).unwrap_or(u32::MAX)),
+    );
     let rate = size / seconds / 1e6;
     let each = seconds * 1e6 / (size / 1024.0);
-    println!("{what:<44} {:>8.2} {rate:>8.0} {each:>8.3}   {out} bytes out", seconds * 1e3);
+    println!(
+        "{what:<44} {:>8.2} {rate:>8.0} {each:>8.3}   {out} bytes out",
+        seconds * 1e3
+    );
 }
 
 fn best(rounds: u32, mut run: impl FnMut() -> Fallible<usize>) -> Fallible<(Duration, usize)> {
@@ -70,7 +92,11 @@ fn rewrite(coding: Option<Coding>, pieces: &[Bytes]) -> Fallible<usize> {
         upstream,
         base_path: "",
     });
-    let links = Links::new(Rc::new(LinkMap::new(routes, [])), "https://gw.example.net", upstream);
+    let links = Links::new(
+        Rc::new(LinkMap::new(routes, [])),
+        "https://gw.example.net",
+        upstream,
+    );
     let mut rewriter = BodyRewriter::new(links, coding);
     let mut out = 0;
     for piece in pieces {
@@ -83,11 +109,19 @@ fn rewrite(coding: Option<Coding>, pieces: &[Bytes]) -> Fallible<usize> {
     while let Some(piece) = rewriter.pull()? {
         out += std::hint::black_box(piece).len();
     }
-    if rewriter.counts().rewritten == 2 { Ok(out) } else { Err("the page has two links".into()) }
+    if rewriter.counts().rewritten == 2 {
+        Ok(out)
+    } else {
+        Err("the page has two links".into())
+    }
 }
 
 fn decode(coding: Coding, pieces: &[Bytes]) -> Fallible<usize> {
-    let first = pieces.first().and_then(|piece| piece.first()).copied().unwrap_or_default();
+    let first = pieces
+        .first()
+        .and_then(|piece| piece.first())
+        .copied()
+        .unwrap_or_default();
     let mut decoder = Decoder::new(coding.format(first));
     let mut out = 0;
     for piece in pieces {
@@ -152,36 +186,76 @@ fn encoded(page: &[u8]) -> Fallible<[(&'static str, Coding, Vec<u8>); 3]> {
 /// A page of 7 MB like those of `/cvad/manage/Machines?limit=1000` (contract 4, "Sizes").
 fn page() -> Fallible<Vec<u8>> {
     let mut page = Vec::new();
-    let start = r#"{"@odata.context":"https://api.cloud.com/monitorodata/$metadata#Machines","Items":["#;
+    let start =
+        r#"{"@odata.context":"https://api.cloud.com/monitorodata/$metadata#Machines","Items":["#;
     page.write_all(start.as_bytes())?;
     let mut number = 1_u64;
     while page.len() < 7_200_000 {
         // Ids have to differ, or the codings have too easy a time.
-        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        number = number
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let (a, b) = (number >> 32, number >> 16 & 0xffff);
         write!(
             page,
             r#"{{"Id":"{a:08x}-{b:04x}-4a5b-9c8d-0123{a:08x}","Uid":{b},"Name":"CORP\\VDA{b:05}","#,
         )?;
-        write!(page, r#""DnsName":"vda{b:05}.corp.example.net","AllocationType":"Random","AgentVersion":"#)?;
-        write!(page, r#""2402.0.0.1","AssignedClientName":null,"AssignedUsers":[],"AssociatedUsers":["#)?;
-        write!(page, r#"{{"SamName":"user{b}","Sid":"S-1-5-21-{a}-{b}","PrincipalName":null}}],"#)?;
-        write!(page, r#""Capabilities":["CBP1_5","MultiSession"],"Created":"2024-05-06T07:08:09.123Z","#)?;
-        write!(page, r#""DeliveryGroup":{{"Id":"{b:08x}","Uid":3,"Name":"Office Desktops"}},"#)?;
-        write!(page, r#""DeliveryType":"DesktopsAndApps","FaultState":"None","FunctionalLevel":"L7_25","#)?;
+        write!(
+            page,
+            r#""DnsName":"vda{b:05}.corp.example.net","AllocationType":"Random","AgentVersion":"#
+        )?;
+        write!(
+            page,
+            r#""2402.0.0.1","AssignedClientName":null,"AssignedUsers":[],"AssociatedUsers":["#
+        )?;
+        write!(
+            page,
+            r#"{{"SamName":"user{b}","Sid":"S-1-5-21-{a}-{b}","PrincipalName":null}}],"#
+        )?;
+        write!(
+            page,
+            r#""Capabilities":["CBP1_5","MultiSession"],"Created":"2024-05-06T07:08:09.123Z","#
+        )?;
+        write!(
+            page,
+            r#""DeliveryGroup":{{"Id":"{b:08x}","Uid":3,"Name":"Office Desktops"}},"#
+        )?;
+        write!(
+            page,
+            r#""DeliveryType":"DesktopsAndApps","FaultState":"None","FunctionalLevel":"L7_25","#
+        )?;
         write!(
             page,
             r#""InMaintenanceMode":false,"IPAddress":"10.1.{}.{}","IsAssigned":true,"#,
             b % 256,
             a % 256
         )?;
-        write!(page, r#""LastConnectionFailure":"None","LastDeregistrationReason":"AgentShutdown","#)?;
-        write!(page, r#""MachineCatalog":{{"Id":"{a:08x}","Name":"Win11 Pool","Uid":9}},"#)?;
-        write!(page, r#""OSType":"Windows 2022","PowerState":"On","ProvisioningType":"MCS","#)?;
-        write!(page, r#""RegistrationState":"Registered","SessionCount":{},"SummaryState":"InUse","#, b % 9)?;
-        write!(page, r#""SupportedPowerActions":["TurnOn","Shutdown","Reset"],"Tags":[],"#)?;
+        write!(
+            page,
+            r#""LastConnectionFailure":"None","LastDeregistrationReason":"AgentShutdown","#
+        )?;
+        write!(
+            page,
+            r#""MachineCatalog":{{"Id":"{a:08x}","Name":"Win11 Pool","Uid":9}},"#
+        )?;
+        write!(
+            page,
+            r#""OSType":"Windows 2022","PowerState":"On","ProvisioningType":"MCS","#
+        )?;
+        write!(
+            page,
+            r#""RegistrationState":"Registered","SessionCount":{},"SummaryState":"InUse","#,
+            b % 9
+        )?;
+        write!(
+            page,
+            r#""SupportedPowerActions":["TurnOn","Shutdown","Reset"],"Tags":[],"#
+        )?;
         write!(page, r#""Zone":{{"Id":"1","Name":"Primary","Uid":1}}}},"#)?;
     }
-    write!(page, r#"{{}}],"@odata.nextLink":"https://api.cloud.com/monitorodata/Machines?$skip=1000"}}"#)?;
+    write!(
+        page,
+        r#"{{}}],"@odata.nextLink":"https://api.cloud.com/monitorodata/Machines?$skip=1000"}}"#
+    )?;
     Ok(page)
 }

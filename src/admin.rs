@@ -108,7 +108,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
             accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let (Ok((socket, peer)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
+        let (Ok((socket, peer)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned())
+        else {
             // Out of descriptors or of places: a probe comes again.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
@@ -141,7 +142,14 @@ impl Admin {
         log: Option<LogHandle>,
     ) -> Self {
         let started = Instant::now();
-        Self { shared, lifecycle, settings, log, started, history: History::new(started) }
+        Self {
+            shared,
+            lifecycle,
+            settings,
+            log,
+            started,
+            history: History::new(started),
+        }
     }
 
     /// Answers one request.
@@ -193,7 +201,9 @@ impl Admin {
         let id = transactions::id_of(path);
         let file = page::file(path);
         match path {
-            _ if !reads && (path == "/status.json" || id.is_some() || file.is_some()) => only("GET, HEAD"),
+            _ if !reads && (path == "/status.json" || id.is_some() || file.is_some()) => {
+                only("GET, HEAD")
+            }
             "/status.json" => status::answer(self),
             _ => match (id, file) {
                 (Some(id), _) => transactions::answer(self, &id),
@@ -214,38 +224,55 @@ impl Admin {
             url.host().map(str::to_owned)
         };
         let own = AllowedHosts::Only(own_name().into_iter().collect());
-        let hosts = if live.hosts == AllowedHosts::Any { &own } else { &live.hosts };
+        let hosts = if live.hosts == AllowedHosts::Any {
+            &own
+        } else {
+            &live.hosts
+        };
         browser_guard::check_host(hosts, authority.as_ref())?;
         browser_guard::check_site(authority.as_ref(), request.headers())
     }
 
     fn metrics(&self) -> Answer {
         let metrics = &self.shared.metrics;
-        metrics.in_flight.set(i64::try_from(self.shared.in_flight.taken()).unwrap_or(i64::MAX));
-        metrics.connections.set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
+        metrics
+            .in_flight
+            .set(i64::try_from(self.shared.in_flight.taken()).unwrap_or(i64::MAX));
+        metrics
+            .connections
+            .set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));
         if let Some(log) = &self.log {
-            let new = (log.dropped.dropped_lines() as u64).saturating_sub(metrics.log_lines_lost.get());
+            let new =
+                (log.dropped.dropped_lines() as u64).saturating_sub(metrics.log_lines_lost.get());
             metrics.log_lines_lost.inc_by(new);
         }
         match metrics.render() {
             Ok(body) => {
                 let mut answer = Response::new(Full::from(body));
-                let prometheus_text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                let prometheus_text =
+                    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 answer.headers_mut().insert(CONTENT_TYPE, prometheus_text);
                 answer
             }
             Err(error) => {
                 tracing::error!(%error, "the metrics cannot be rendered");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n")
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the metrics cannot be rendered\n",
+                )
             }
         }
     }
 
     /// Whether the request shows the admin secret, where one is configured.
     fn knows(&self, headers: &HeaderMap) -> bool {
-        let Some(expected) = &self.settings.secret_sha256 else { return true };
-        let shown =
-            headers.get(X_API_KEY).map(|key| key.as_bytes().to_vec()).or_else(|| basic_password(headers));
+        let Some(expected) = &self.settings.secret_sha256 else {
+            return true;
+        };
+        let shown = headers
+            .get(X_API_KEY)
+            .map(|key| key.as_bytes().to_vec())
+            .or_else(|| basic_password(headers));
         shown.is_some_and(|secret| {
             verify_slices_are_equal(digest(&SHA256, &secret).as_ref(), expected).is_ok()
         })
@@ -266,14 +293,17 @@ fn basic_password(headers: &HeaderMap) -> Option<Vec<u8>> {
 
 fn ask_for_the_secret() -> Answer {
     let mut answer = text(StatusCode::UNAUTHORIZED, "the admin secret is needed\n");
-    let challenge = HeaderValue::from_static("Basic realm=\"citrix-auth-proxy admin\", charset=\"UTF-8\"");
+    let challenge =
+        HeaderValue::from_static("Basic realm=\"citrix-auth-proxy admin\", charset=\"UTF-8\"");
     answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     answer
 }
 
 fn only(methods: &'static str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("{methods} only\n"));
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(methods));
     answer
 }
 
@@ -282,16 +312,25 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
     let mut answer = text(status, body);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
 

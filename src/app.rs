@@ -133,7 +133,11 @@ impl App {
     ///
     /// # Errors
     /// When a socket, a file or a thread cannot be had; nothing is left running then.
-    pub async fn start(config: Config, clock: Clock, log: Option<LogHandle>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        clock: Clock,
+        log: Option<LogHandle>,
+    ) -> Result<Self, StartError> {
         Self::start_with(config, clock, log, PassedSockets::none()).await
     }
 
@@ -147,14 +151,22 @@ impl App {
         log: Option<LogHandle>,
         mut passed: PassedSockets,
     ) -> Result<Self, StartError> {
-        let Config { boot, live, written, .. } = config;
+        let Config {
+            boot,
+            live,
+            written,
+            ..
+        } = config;
         let log_level = boot.log.level;
         let bound = bind(&boot, &mut passed)?;
         let admin_listener = bind_admin(&boot, &mut passed)?;
         passed.finish()?;
         let addresses = addresses(&boot, &bound, &admin_listener)?;
         let upstream_tls = UpstreamTls::new(&live.upstream)?;
-        let way = Way::new(Arc::clone(&upstream_tls.config), live.upstream.egress.clone());
+        let way = Way::new(
+            Arc::clone(&upstream_tls.config),
+            live.upstream.egress.clone(),
+        );
 
         let metrics = Metrics::new(boot.workers.get())?;
         let logins = Logins::new(metrics.registry())?;
@@ -179,18 +191,29 @@ impl App {
             spans,
         });
         let lifecycle = Lifecycle::default();
-        let workers = start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
+        let workers =
+            start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
 
         control.follow(&shared.published.load());
         control.follow_egress(&way);
         if let Some(reloader) = reloader {
             control.run(reloader);
         }
-        let answers = Admin::new(Arc::clone(&shared), lifecycle.clone(), boot.admin, log.clone());
+        let answers = Admin::new(
+            Arc::clone(&shared),
+            lifecycle.clone(),
+            boot.admin,
+            log.clone(),
+        );
         let mut admin = JoinSet::new();
         let mut phases = lifecycle.watch();
         admin.spawn(async move {
-            admin::serve(admin_listener, Arc::new(answers), phases.reached(Phase::Stopping)).await;
+            admin::serve(
+                admin_listener,
+                Arc::new(answers),
+                phases.reached(Phase::Stopping),
+            )
+            .await;
         });
         shared.metrics.reloads.loaded(clock.now());
         Ok(Self {
@@ -234,7 +257,12 @@ impl App {
         let published = Arc::new(published);
         self.shared.published.store(Arc::clone(&published));
         let routes: Vec<&str> = published.live.routes.iter().map(Route::name).collect();
-        let callers: Vec<&str> = published.live.callers.iter().map(|caller| caller.name.as_str()).collect();
+        let callers: Vec<&str> = published
+            .live
+            .callers
+            .iter()
+            .map(|caller| caller.name.as_str())
+            .collect();
         self.shared.metrics.keep_only(&routes, &callers);
         if !self.way.is(&way) {
             self.control.follow_egress(&way);
@@ -313,7 +341,11 @@ impl App {
             () = out_of_patience => 0,
         };
         // Whoever had to cut it short has no patience left.
-        let flush = if self.lifecycle.phase() < Phase::Stopping { FLUSH } else { LATE_FLUSH };
+        let flush = if self.lifecycle.phase() < Phase::Stopping {
+            FLUSH
+        } else {
+            LATE_FLUSH
+        };
         self.lifecycle.advance(Phase::Stopping);
         self.shared.spans.flush(flush).await;
         self.admin.join_all().await;
@@ -324,7 +356,11 @@ impl App {
 fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartError> {
     let some_plain = boot.listeners.iter().any(|listener| !listener.tls);
     let bind = |listener: &Listener| {
-        let role = if listener.tls && some_plain { Role::Tls } else { Role::Proxy };
+        let role = if listener.tls && some_plain {
+            Role::Tls
+        } else {
+            Role::Proxy
+        };
         match passed.take(role, &listener.address)? {
             Some(passed) => Ok(passed),
             None => Ok(Bound::bind(&listener.address, boot.unix_mode)?),
@@ -338,10 +374,14 @@ fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, St
     let listener = match passed.take(Role::Admin, &BindAddress::Tcp(address))? {
         Some(Bound::Tcp(listener) | Bound::Passed(listener)) => Ok(listener),
         // It fits by its name alone.
-        Some(Bound::Unix { .. }) => Err(io::Error::other("the socket that was passed for it is none of TCP")),
+        Some(Bound::Unix { .. }) => Err(io::Error::other(
+            "the socket that was passed for it is none of TCP",
+        )),
         None => listener::bind_tcp(address),
     };
-    listener.and_then(TcpListener::from_std).map_err(|error| StartError::Admin(address, error))
+    listener
+        .and_then(TcpListener::from_std)
+        .map_err(|error| StartError::Admin(address, error))
 }
 
 fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addresses, StartError> {
@@ -349,12 +389,21 @@ fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addres
     for (listener, bound) in boot.listeners.iter().zip(bound) {
         listeners.push((bound.address()?, listener.tls));
     }
-    Ok(Addresses { listeners, admin: admin.local_addr()? })
+    Ok(Addresses {
+        listeners,
+        admin: admin.local_addr()?,
+    })
 }
 
 fn reloader(boot: &Boot, metrics: &Metrics, clock: Clock) -> Result<Option<Reloader>, StartError> {
-    let Some(files) = &boot.certificate else { return Ok(None) };
-    Ok(Some(Reloader::new(files.clone(), metrics.certificate_expiry()?, clock)?))
+    let Some(files) = &boot.certificate else {
+        return Ok(None);
+    };
+    Ok(Some(Reloader::new(
+        files.clone(),
+        metrics.certificate_expiry()?,
+        clock,
+    )?))
 }
 
 async fn start_workers(
@@ -364,8 +413,9 @@ async fn start_workers(
     inbound_tls: Option<&InboundTls>,
     lifecycle: &Lifecycle,
 ) -> Result<Vec<WorkerThread>, StartError> {
-    let (outboxes, inboxes): (Vec<_>, Vec<_>) =
-        (0..boot.workers.get()).map(|_| mpsc::channel(HANDED_OVER)).unzip();
+    let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..boot.workers.get())
+        .map(|_| mpsc::channel(HANDED_OVER))
+        .unzip();
     let colleagues: Arc<[_]> = outboxes.into();
     let mut workers = Vec::with_capacity(boot.workers.get());
     for (index, inbox) in inboxes.into_iter().enumerate() {

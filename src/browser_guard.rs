@@ -19,7 +19,9 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// # Errors
 /// `foreign_host`.
 pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Result<(), Failure> {
-    let (AllowedHosts::Only(names), Some(authority)) = (hosts, authority) else { return Ok(()) };
+    let (AllowedHosts::Only(names), Some(authority)) = (hosts, authority) else {
+        return Ok(());
+    };
     let name = authority.host();
     if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return Ok(());
@@ -42,12 +44,20 @@ pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Re
 /// `caller_forbidden`.
 pub fn check_site(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> Result<(), Failure> {
     let same_site = |value: &[u8]| matches!(value, b"same-origin" | b"none");
-    if headers.get_all(SEC_FETCH_SITE).iter().any(|value| !same_site(value.as_bytes())) {
+    if headers
+        .get_all(SEC_FETCH_SITE)
+        .iter()
+        .any(|value| !same_site(value.as_bytes()))
+    {
         let detail = "a web page of another site may not call this gateway";
         return Err(Failure::new(Reason::CallerForbidden, detail));
     }
     let foreign = |origin: &[u8]| !authority.is_some_and(|own| is_origin_of(origin, own));
-    if headers.get_all(ORIGIN).iter().any(|value| foreign(value.as_bytes())) {
+    if headers
+        .get_all(ORIGIN)
+        .iter()
+        .any(|value| foreign(value.as_bytes()))
+    {
         let detail = "a web page of another origin may not call this gateway";
         return Err(Failure::new(Reason::CallerForbidden, detail));
     }
@@ -56,7 +66,9 @@ pub fn check_site(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> Res
 
 /// Whether a serialized origin (RFC 6454) is that of the authority the request names.
 fn is_origin_of(origin: &[u8], own: &Authority<'_>) -> bool {
-    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    let authority = origin
+        .strip_prefix(b"http://")
+        .or_else(|| origin.strip_prefix(b"https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(own.as_str().as_bytes()))
 }
 
@@ -64,14 +76,18 @@ fn is_origin_of(origin: &[u8], own: &Authority<'_>) -> bool {
 mod tests {
     use super::*;
 
-    fn check_with(hosts: &AllowedHosts, host: &str, fields: &[(&str, &str)]) -> Option<&'static str> {
+    fn check_with(
+        hosts: &AllowedHosts,
+        host: &str,
+        fields: &[(&str, &str)],
+    ) -> Option<&'static str> {
         let headers: HeaderMap = fields
             .iter()
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
             .collect();
         let authority = (!host.is_empty()).then(|| Authority::parse(host).unwrap());
-        let checked =
-            check_host(hosts, authority.as_ref()).and_then(|()| check_site(authority.as_ref(), &headers));
+        let checked = check_host(hosts, authority.as_ref())
+            .and_then(|()| check_site(authority.as_ref(), &headers));
         checked.err().map(|failure| failure.reason().as_str())
     }
 
@@ -94,14 +110,29 @@ mod tests {
             ("localhost", &[("sec-fetch-site", "same-site")], forbidden),
             ("localhost", &[("sec-fetch-site", "none")], None),
             ("localhost", &[("sec-fetch-mode", "cors")], None),
-            ("localhost:8080", &[("origin", "http://localhost:8080")], None),
-            ("localhost:8080", &[("origin", "http://localhost:3000")], forbidden),
+            (
+                "localhost:8080",
+                &[("origin", "http://localhost:8080")],
+                None,
+            ),
+            (
+                "localhost:8080",
+                &[("origin", "http://localhost:3000")],
+                forbidden,
+            ),
             ("localhost:8080", &[("origin", "null")], forbidden),
             ("", &[("origin", "http://localhost")], forbidden),
         ];
         for (host, fields, expected) in cases {
-            assert_eq!(check_with(&only, host, fields), *expected, "{host} {fields:?}");
+            assert_eq!(
+                check_with(&only, host, fields),
+                *expected,
+                "{host} {fields:?}"
+            );
         }
-        assert_eq!(check_with(&AllowedHosts::Any, "anything.example", &[]), None);
+        assert_eq!(
+            check_with(&AllowedHosts::Any, "anything.example", &[]),
+            None
+        );
     }
 }

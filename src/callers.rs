@@ -78,7 +78,10 @@ impl fmt::Display for Unknown<'_> {
 impl Callers {
     /// Those of a configuration.
     pub fn new(all: Vec<Caller>) -> Self {
-        Self { any_secret: all.iter().any(|caller| caller.secret.is_some()), all }
+        Self {
+            any_secret: all.iter().any(|caller| caller.secret.is_some()),
+            all,
+        }
     }
 
     /// Whether nobody is configured, so that nobody has to show who he is.
@@ -109,7 +112,9 @@ impl Callers {
 
     /// The place in the configuration of the caller that is called so.
     pub fn named(&self, name: &[u8]) -> Option<usize> {
-        self.all.iter().position(|caller| caller.name.as_bytes() == name)
+        self.all
+            .iter()
+            .position(|caller| caller.name.as_bytes() == name)
     }
 
     /// As [`Self::identify`], where a gateway token names its caller as well.
@@ -133,13 +138,24 @@ impl Callers {
         self.identify(shown, origin)
     }
 
-    fn of_token(&self, claims: &Claims, origin: Origin<'_>, signer: &Signer) -> Result<usize, Unknown<'_>> {
+    fn of_token(
+        &self,
+        claims: &Claims,
+        origin: Origin<'_>,
+        signer: &Signer,
+    ) -> Result<usize, Unknown<'_>> {
         let number = claims.caller().and_then(|name| self.named(name.as_bytes()));
         let known = number.and_then(|number| Some((number, self.get(number)?)));
-        let (number, caller) =
-            known.filter(|(_, caller)| signer.is_current(claims, caller)).ok_or(Unknown::StaleToken)?;
-        let here = origin.narrowest(&caller.networks).is_some() && origin.has_certificate_of(caller);
-        if here { Ok(number) } else { Err(Unknown::Elsewhere(&caller.name)) }
+        let (number, caller) = known
+            .filter(|(_, caller)| signer.is_current(claims, caller))
+            .ok_or(Unknown::StaleToken)?;
+        let here =
+            origin.narrowest(&caller.networks).is_some() && origin.has_certificate_of(caller);
+        if here {
+            Ok(number)
+        } else {
+            Err(Unknown::Elsewhere(&caller.name))
+        }
     }
 
     /// The place in the configuration of the caller that a request is from.
@@ -162,18 +178,22 @@ impl Callers {
                 found |= fits * (number + 1);
                 found_holds |= fits * usize::from(holds);
             } else if holds {
-                let (certificate, narrowness) = (caller.certificate.is_some(), network.unwrap_or(0));
+                let (certificate, narrowness) =
+                    (caller.certificate.is_some(), network.unwrap_or(0));
                 // The first of equals stays.
                 if by_place.is_none_or(|(c, n, _)| (certificate, narrowness) > (c, n)) {
                     by_place = Some((certificate, narrowness, number));
                 }
             }
         }
-        if let Some((number, caller)) =
-            found.checked_sub(1).and_then(|number| Some((number, self.get(number)?)))
+        if let Some((number, caller)) = found
+            .checked_sub(1)
+            .and_then(|number| Some((number, self.get(number)?)))
         {
             return match shown.name() {
-                Some(name) if name != caller.name.as_bytes() => Err(Unknown::OtherName(&caller.name)),
+                Some(name) if name != caller.name.as_bytes() => {
+                    Err(Unknown::OtherName(&caller.name))
+                }
                 _ if found_holds == 0 => Err(Unknown::Elsewhere(&caller.name)),
                 _ => Ok(number),
             };
@@ -194,14 +214,18 @@ impl Origin<'_> {
             return Some(0);
         }
         let address = self.address?.to_canonical();
-        networks.iter().filter(|network| network.contains(&address)).map(IpNet::prefix_len).max()
+        networks
+            .iter()
+            .filter(|network| network.contains(&address))
+            .map(IpNet::prefix_len)
+            .max()
     }
 
     fn has_certificate_of(&self, caller: &Caller) -> bool {
-        caller
-            .certificate
-            .as_ref()
-            .is_none_or(|name| self.certificate.is_some_and(|shown| certificate::is_of(shown, name)))
+        caller.certificate.as_ref().is_none_or(|name| {
+            self.certificate
+                .is_some_and(|shown| certificate::is_of(shown, name))
+        })
     }
 }
 

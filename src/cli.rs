@@ -27,7 +27,11 @@ pub const USAGE: u8 = 64;
 ///
 /// Legacy tools point at it as their base URL; it logs in, keeps the token fresh, and puts it on every request.
 #[derive(Parser)]
-#[command(name = "citrix-auth-proxy", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "citrix-auth-proxy",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

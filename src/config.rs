@@ -22,7 +22,9 @@ mod value;
 
 use std::sync::Arc;
 
-pub use boot::{Admin, BindAddress, Boot, CertificateFiles, ClientCertificates, Listener, Log, LogFormat};
+pub use boot::{
+    Admin, BindAddress, Boot, CertificateFiles, ClientCertificates, Listener, Log, LogFormat,
+};
 pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
 pub use changes::{BOOT, Changes, Written, listed};
 pub use check::{from_bytes, from_toml, load};

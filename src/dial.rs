@@ -142,7 +142,9 @@ impl ConnectError {
             Self::Proxy(error) => error.fault.advice(),
             Self::Tls(_) => "if a corporate proxy inspects TLS, name its root in upstream.ca_file",
             Self::Http(_) => "check that the address is that of an HTTP server",
-            Self::Timeout(_) => "check firewalls that drop packets, or raise upstream.connect_timeout",
+            Self::Timeout(_) => {
+                "check firewalls that drop packets, or raise upstream.connect_timeout"
+            }
         }
     }
 }
@@ -176,7 +178,11 @@ impl ProxyFault {
 ///
 /// # Errors
 /// When any of the steps fails, or all together take longer than `limit`.
-pub async fn dial(peer: Peer<'_>, way: &Way, limit: Duration) -> Result<(UpstreamIo, bool), ConnectError> {
+pub async fn dial(
+    peer: Peer<'_>,
+    way: &Way,
+    limit: Duration,
+) -> Result<(UpstreamIo, bool), ConnectError> {
     let deadline = Instant::now() + limit;
     let proxy = way.egress().proxy_for(peer.host);
     let socket = match timeout_at(deadline, reach(peer, proxy.as_ref())).await {
@@ -202,17 +208,24 @@ fn too_late(proxy: Option<&Proxy>, limit: Duration) -> ConnectError {
 }
 
 fn of_proxy(proxy: &Proxy, fault: ProxyFault) -> ConnectError {
-    ConnectError::Proxy(ProxyError { proxy: proxy.to_string(), fault })
+    ConnectError::Proxy(ProxyError {
+        proxy: proxy.to_string(),
+        fault,
+    })
 }
 
 /// A TCP connection to the peer, or one of the proxy's that leads there.
 async fn reach(peer: Peer<'_>, proxy: Option<&Proxy>) -> Result<TcpStream, ConnectError> {
     let Some(proxy) = proxy else {
-        let addresses = resolve(peer.host, peer.port).await.map_err(ConnectError::Dns)?;
+        let addresses = resolve(peer.host, peer.port)
+            .await
+            .map_err(ConnectError::Dns)?;
         return connect(&addresses).await.map_err(ConnectError::Tcp);
     };
     let through = async {
-        let addresses = resolve(proxy.host(), proxy.port()).await.map_err(ProxyFault::Dns)?;
+        let addresses = resolve(proxy.host(), proxy.port())
+            .await
+            .map_err(ProxyFault::Dns)?;
         let socket = connect(&addresses).await.map_err(ProxyFault::Tcp)?;
         tunnel::open(socket, proxy, peer).await
     };
@@ -224,9 +237,15 @@ async fn reach(peer: Peer<'_>, proxy: Option<&Proxy>) -> Result<TcpStream, Conne
 /// # Errors
 /// When there are none.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses: Vec<_> = lookup_host((host, port)).await?.take(race::MAX_ADDRESSES).collect();
+    let addresses: Vec<_> = lookup_host((host, port))
+        .await?
+        .take(race::MAX_ADDRESSES)
+        .collect();
     if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ));
     }
     Ok(addresses)
 }
@@ -238,7 +257,9 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let socket = race::first(addresses, TcpStream::connect).await?;
     socket.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 4);
     SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
     Ok(socket)
 }
@@ -253,5 +274,7 @@ pub async fn shake_hands(
     tls: &Arc<ClientConfig>,
 ) -> io::Result<TlsStream<BufReader<TcpStream>>> {
     let buffered = BufReader::with_capacity(TLS_READ_BUFFER, socket);
-    TlsConnector::from(Arc::clone(tls)).connect(server_name.clone(), buffered).await
+    TlsConnector::from(Arc::clone(tls))
+        .connect(server_name.clone(), buffered)
+        .await
 }

@@ -34,13 +34,26 @@ struct Doctor<'a> {
 ///
 /// # Errors
 /// When the certificates to trust cannot be read.
-pub async fn examine(live: &Live, clock: Clock, tell: &mut dyn FnMut(Check)) -> Result<(), TlsError> {
-    let way = Way::new(tls::upstream_config(&live.upstream)?, live.upstream.egress.clone());
+pub async fn examine(
+    live: &Live,
+    clock: Clock,
+    tell: &mut dyn FnMut(Check),
+) -> Result<(), TlsError> {
+    let way = Way::new(
+        tls::upstream_config(&live.upstream)?,
+        live.upstream.egress.clone(),
+    );
     let client = Client::new(way.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
     let api = HttpApi(client.into());
     let verifiers = tls::verifiers(&live.upstream)?;
-    let mut doctor = Doctor { live, way, verifiers, tell, places: Vec::new() };
+    let mut doctor = Doctor {
+        live,
+        way,
+        verifiers,
+        tell,
+        places: Vec::new(),
+    };
     for credential in &live.credentials {
         let endpoint = Place::of_uri(&credential.token_url);
         let endpoint_fails = doctor.visit(endpoint).await;
@@ -64,8 +77,9 @@ impl Doctor<'_> {
             return *outcome;
         }
         let upstream = &self.live.upstream;
-        let outcome =
-            connection::examine(&place, &self.way, &self.verifiers, upstream, self.tell).await.err();
+        let outcome = connection::examine(&place, &self.way, &self.verifiers, upstream, self.tell)
+            .await
+            .err();
         self.places.push((place, outcome));
         outcome
     }

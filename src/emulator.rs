@@ -121,15 +121,29 @@ pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
     };
     let address = bound.address;
     let url = listener::base_url(address, acceptor.is_some());
-    let region_url = region.as_ref().map(|bound| listener::base_url(bound.address, acceptor.is_some()));
+    let region_url = region
+        .as_ref()
+        .map(|bound| listener::base_url(bound.address, acceptor.is_some()));
     let state = Arc::new(State::new(options, url.clone(), region_url.clone()));
     let region = region.zip(region_url).map(|(bound, url)| {
-        let origin = Origin { url: url.into(), other_region: true };
+        let origin = Origin {
+            url: url.into(),
+            other_region: true,
+        };
         bound.serve(acceptor.clone(), Arc::clone(&state), origin)
     });
-    let origin = Origin { url: url.into(), other_region: false };
+    let origin = Origin {
+        url: url.into(),
+        other_region: false,
+    };
     let listener = bound.serve(acceptor, Arc::clone(&state), origin);
-    Ok(Emulator { address, ca_pem, state, listener, region })
+    Ok(Emulator {
+        address,
+        ca_pem,
+        state,
+        listener,
+        region,
+    })
 }
 
 impl Emulator {
@@ -150,7 +164,10 @@ impl Emulator {
 
     /// The form endpoint for a customer id or `root`.
     pub fn token_url(&self, customer: &str) -> String {
-        format!("{}/cctrustoauth2/{customer}/tokens/clients", self.state.base_url)
+        format!(
+            "{}/cctrustoauth2/{customer}/tokens/clients",
+            self.state.base_url
+        )
     }
 
     /// The legacy JSON endpoint.
@@ -175,7 +192,12 @@ impl Emulator {
 
     /// The first customer's first site; empty when it has none.
     pub fn site_id(&self) -> &str {
-        self.state.first().customer.sites.first().map_or("", |site| site)
+        self.state
+            .first()
+            .customer
+            .sites
+            .first()
+            .map_or("", |site| site)
     }
 
     /// The id of the first customer's first API client.
@@ -185,7 +207,9 @@ impl Emulator {
 
     /// Its first secret.
     pub fn client_secret(&self) -> &str {
-        self.client().and_then(|client| client.secrets.first()).map_or("", |secret| &secret.value)
+        self.client()
+            .and_then(|client| client.secrets.first())
+            .map_or("", |secret| &secret.value)
     }
 
     fn client(&self) -> Option<&Client> {
@@ -209,12 +233,16 @@ impl Emulator {
 
     /// Lets a secret of an API client expire now, by its position; whether there is such a one.
     pub fn expire_secret(&self, client_id: &str, index: usize) -> bool {
-        self.state.tenants().any(|tenant| tenant.expire_secret(client_id, index))
+        self.state
+            .tenants()
+            .any(|tenant| tenant.expire_secret(client_id, index))
     }
 
     /// Freezes every customer's site; once activated, each takes `thaws_in` to thaw.
     pub fn freeze(&self, thaws_in: Duration) {
-        self.state.tenants().for_each(|tenant| tenant.freeze(thaws_in));
+        self.state
+            .tenants()
+            .for_each(|tenant| tenant.freeze(thaws_in));
     }
 
     /// Replaces what goes wrong on purpose, from the next request on.

@@ -142,9 +142,10 @@ impl Reason {
             | Self::HeadersTooLarge
             | Self::RequestTimeout
             | Self::ForeignHost => Fault::Caller,
-            Self::UpstreamConnect | Self::UpstreamBroken | Self::UpstreamTimeout | Self::SiteFrozen => {
-                Fault::Upstream
-            }
+            Self::UpstreamConnect
+            | Self::UpstreamBroken
+            | Self::UpstreamTimeout
+            | Self::SiteFrozen => Fault::Upstream,
             Self::TokenUnavailable | Self::Overloaded | Self::QueueTimeout => Fault::Proxy,
         }
     }
@@ -188,7 +189,13 @@ pub struct Failure {
 impl Failure {
     /// A failure with what its caller is told.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, login_transaction_id: None, cause: None }
+        Self {
+            reason,
+            detail: detail.into(),
+            retry_after: None,
+            login_transaction_id: None,
+            cause: None,
+        }
     }
 
     /// Adds what the log shall say of the cause.
@@ -258,9 +265,15 @@ impl Failure {
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_PROXY_ERROR, HeaderValue::from_static(self.reason.as_str()));
+        headers.insert(
+            X_PROXY_ERROR,
+            HeaderValue::from_static(self.reason.as_str()),
+        );
         if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
@@ -334,7 +347,10 @@ mod tests {
             ("upstream_connect", 502),
             ("upstream_timeout", 504),
         ];
-        let ours: Vec<_> = Reason::ALL.iter().map(|r| (r.as_str(), r.status().as_u16())).collect();
+        let ours: Vec<_> = Reason::ALL
+            .iter()
+            .map(|r| (r.as_str(), r.status().as_u16()))
+            .collect();
         assert_eq!(ours, table);
     }
 

@@ -158,7 +158,10 @@ impl Exchange {
 
     /// Where the request comes from.
     pub fn origin(&self) -> Origin<'_> {
-        Origin { address: self.address(), certificate: self.connection.certificate() }
+        Origin {
+            address: self.address(),
+            certificate: self.connection.certificate(),
+        }
     }
 
     /// The address a request comes from; none on a unix socket.
@@ -184,7 +187,11 @@ impl Exchange {
     pub fn begin_wait(&mut self) -> Wait<'_> {
         let metrics = self.route_metrics().queue().clone();
         metrics.depth.inc();
-        Wait { exchange: self, began: Instant::now(), metrics }
+        Wait {
+            exchange: self,
+            began: Instant::now(),
+            metrics,
+        }
     }
 
     /// Begins time that is Citrix's. It ends with [`Exchange::upstream_ends`], or with the exchange.
@@ -200,23 +207,36 @@ impl Exchange {
     }
 
     /// The answer Citrix gave, with our ids on it.
-    pub fn answered(mut self: Box<Self>, mut response: Response<PassedBody>) -> Response<AnswerBody> {
+    pub fn answered(
+        mut self: Box<Self>,
+        mut response: Response<PassedBody>,
+    ) -> Response<AnswerBody> {
         let headers = response.headers();
         self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
         // Answers of the API gateway's own may have an empty one.
         let given = |name| headers.get(name).is_some_and(|id| !id.is_empty());
         if !TRANSACTION_IDS.iter().any(given) {
-            response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
+            response
+                .headers_mut()
+                .insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         }
         self.finish_head(response.status(), response.headers_mut());
-        self.snapshot.metrics.overhead.observe(self.ours().as_secs_f64());
-        self.route_metrics().upstream().observe(self.upstream_time.as_secs_f64());
+        self.snapshot
+            .metrics
+            .overhead
+            .observe(self.ours().as_secs_f64());
+        self.route_metrics()
+            .upstream()
+            .observe(self.upstream_time.as_secs_f64());
         response.map(|body| AnswerBody::new(Source::Citrix(body), self))
     }
 
     /// The answer we give ourselves.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
-        if matches!(failure.reason(), Reason::CallerForbidden | Reason::CustomerForbidden) {
+        if matches!(
+            failure.reason(),
+            Reason::CallerForbidden | Reason::CustomerForbidden
+        ) {
             // What was found out after the door; what was refused there was told there.
             self.audit_refusal(&failure);
         }
@@ -236,9 +256,14 @@ impl Exchange {
     }
 
     /// An answer that did not come from Citrix, with our ids on it.
-    pub fn answered_here(mut self: Box<Self>, mut response: Response<Bytes>) -> Response<AnswerBody> {
+    pub fn answered_here(
+        mut self: Box<Self>,
+        mut response: Response<Bytes>,
+    ) -> Response<AnswerBody> {
         self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
-        response.headers_mut().insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
+        response
+            .headers_mut()
+            .insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
         self.finish_head(response.status(), response.headers_mut());
         if self.method == Method::HEAD {
             // No body follows; the length stays what GET's would be.
@@ -273,7 +298,9 @@ impl Exchange {
 
     /// The gateway's own part of the time to the answer's head.
     fn ours(&self) -> Duration {
-        self.answered_after.saturating_sub(self.upstream_time).saturating_sub(self.waited)
+        self.answered_after
+            .saturating_sub(self.upstream_time)
+            .saturating_sub(self.waited)
     }
 
     /// Counts, logs, remembers, and gives up the place. Only the first call does anything.
@@ -306,8 +333,12 @@ impl Exchange {
     fn log(&self, end: End, status: StatusCode, took: Duration) {
         let route = self.route.and_then(|index| self.snapshot.routes.get(index));
         let milliseconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-        let text =
-            |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let text = |value: &Option<HeaderValue>| {
+            value
+                .as_ref()
+                .and_then(|v| v.to_str().ok())
+                .map(str::to_owned)
+        };
         let [citrix_id, cws_id, cc_id] = &self.citrix_ids;
         tracing::info!(
             target: "access",
@@ -342,8 +373,13 @@ impl Exchange {
 
 /// Whom a trusted peer says it forwards for. Nothing is decided by it.
 fn forwarded_for(live: &Live, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<String> {
-    let trusted = live.access_log && peer.is_some_and(|peer| live.trusted_forwarders.contains(peer.ip()));
-    if trusted { forwarded::forwarded_for(headers) } else { None }
+    let trusted =
+        live.access_log && peer.is_some_and(|peer| live.trusted_forwarders.contains(peer.ip()));
+    if trusted {
+        forwarded::forwarded_for(headers)
+    } else {
+        None
+    }
 }
 
 /// A wait that has begun.
@@ -364,6 +400,10 @@ impl Drop for Wait<'_> {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.close(if self.connection.is_stopped() { End::Stopped } else { End::CallerLeft });
+        self.close(if self.connection.is_stopped() {
+            End::Stopped
+        } else {
+            End::CallerLeft
+        });
     }
 }

@@ -117,11 +117,20 @@ impl Client {
         let began = Instant::now();
         let deadline = began + self.timeout;
         let response = timeout_at(deadline, self.respond(request));
-        let response = response.await.map_err(|_| SendError::TimedOut(self.timeout))??;
+        let response = response
+            .await
+            .map_err(|_| SendError::TimedOut(self.timeout))??;
         let taken = began.elapsed();
         let (head, body) = response.into_parts();
-        let body = timeout_at(deadline, read(body)).await.unwrap_or(Err(ReadError::TimedOut));
-        Ok(Answer { status: head.status, headers: head.headers, body, taken })
+        let body = timeout_at(deadline, read(body))
+            .await
+            .unwrap_or(Err(ReadError::TimedOut));
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+            taken,
+        })
     }
 
     async fn respond(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, SendError> {
@@ -148,12 +157,21 @@ impl Client {
     async fn connect(&self, url: &Uri) -> Result<(UpstreamIo, bool), SendError> {
         let bad = || SendError::BadUrl(url.clone());
         let host = url.host().ok_or_else(bad)?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
         let tls = url.scheme() == Some(&Scheme::HTTPS);
-        let server_name =
-            tls.then(|| ServerName::try_from(host.to_owned())).transpose().map_err(|_| bad())?;
+        let server_name = tls
+            .then(|| ServerName::try_from(host.to_owned()))
+            .transpose()
+            .map_err(|_| bad())?;
         let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let peer = Peer { host, port, server_name: server_name.as_ref() };
+        let peer = Peer {
+            host,
+            port,
+            server_name: server_name.as_ref(),
+        };
         Ok(dial(peer, &self.way, self.timeout).await?)
     }
 
@@ -167,11 +185,18 @@ impl Client {
 
 /// As HTTP/1.1 writes it: the host in `Host`, the rest in the first line.
 fn in_origin_form(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
-    let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    let host = request
+        .uri()
+        .authority()
+        .and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     if let Some(host) = host {
         request.headers_mut().insert(HOST, host);
     }
-    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let path = request
+        .uri()
+        .path_and_query()
+        .cloned()
+        .unwrap_or(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
     request
 }
@@ -184,7 +209,9 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let mut read = Zeroizing::new(Vec::with_capacity(16 * 1024));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ReadError::CutOff)?;
-        let Some(piece) = frame.data_ref() else { continue };
+        let Some(piece) = frame.data_ref() else {
+            continue;
+        };
         if read.len() + piece.len() > LARGEST_ANSWER {
             return Err(ReadError::TooLarge);
         }
@@ -195,29 +222,42 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ReadError> {
 
 /// Citrix's name for an exchange. The token endpoints use the first of these (contract 1.1).
 pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    [X_CWS_TRANSACTION_ID, CITRIX_TRANSACTION_ID, CC_TRANSACTION_ID]
-        .iter()
-        .filter_map(|name| headers.get(name))
-        .find(|value| {
-            (1..=LONGEST_TRANSACTION_ID).contains(&value.len())
-                && value.as_bytes().iter().all(u8::is_ascii_graphic)
-        })
-        .cloned()
+    [
+        X_CWS_TRANSACTION_ID,
+        CITRIX_TRANSACTION_ID,
+        CC_TRANSACTION_ID,
+    ]
+    .iter()
+    .filter_map(|name| headers.get(name))
+    .find(|value| {
+        (1..=LONGEST_TRANSACTION_ID).contains(&value.len())
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    })
+    .cloned()
 }
 
 /// The error's sources, with what an `io::Error` wraps: its `source` passes that over.
-pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&current: &&'a (dyn Error + 'static)| {
-        match current.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+pub fn chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(
+        Some(error),
+        |&current: &&'a (dyn Error + 'static)| match current
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
             Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
             None => current.source(),
-        }
-    })
+        },
+    )
 }
 
 /// What an operator is told of it: what the system or TLS says, and of a proxy who it is and what it answered.
 pub fn cause(error: &SendError) -> String {
-    let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
+    let innermost = chain(error)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     match error {
         SendError::Connect(ConnectError::Proxy(proxy)) if proxy.source().is_some() => {
             format!("{proxy}: {innermost}")

@@ -25,7 +25,9 @@ impl Lag {
 
     /// So many bytes moved.
     pub fn moved(&mut self, bytes: u64) {
-        self.0 = self.0.saturating_sub(Duration::from_nanos(bytes.saturating_mul(NANOS_PER_BYTE)));
+        self.0 = self
+            .0
+            .saturating_sub(Duration::from_nanos(bytes.saturating_mul(NANOS_PER_BYTE)));
     }
 
     /// How far he is behind.
@@ -49,7 +51,12 @@ pub struct IdleTimer {
 impl IdleTimer {
     /// A timer that has not started.
     pub const fn new(limit: Duration) -> Self {
-        Self { limit, lag: Lag(Duration::ZERO), waiting_since: None, sleep: None }
+        Self {
+            limit,
+            lag: Lag(Duration::ZERO),
+            waiting_since: None,
+            sleep: None,
+        }
     }
 
     /// The longest wait.
@@ -75,7 +82,9 @@ impl IdleTimer {
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let deadline = since + self.limit.saturating_sub(self.lag.behind());
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
             // It fell further behind.
             sleep.as_mut().reset(deadline);
@@ -101,7 +110,8 @@ mod tests {
         let mut timer = IdleTimer::new(Duration::from_secs(10));
         let start = Instant::now();
         for _ in 0..3 {
-            let early = tokio::time::timeout(Duration::from_secs(7), poll_fn(|cx| timer.poll_expired(cx)));
+            let early =
+                tokio::time::timeout(Duration::from_secs(7), poll_fn(|cx| timer.poll_expired(cx)));
             assert!(early.await.is_err(), "expired in spite of progress");
             timer.progress();
         }
@@ -114,7 +124,10 @@ mod tests {
         let mut timer = IdleTimer::new(Duration::from_secs(60));
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(3600) {
-            let wait = tokio::time::timeout(Duration::from_secs(every), poll_fn(|cx| timer.poll_expired(cx)));
+            let wait = tokio::time::timeout(
+                Duration::from_secs(every),
+                poll_fn(|cx| timer.poll_expired(cx)),
+            );
             if wait.await.is_ok() {
                 break;
             }
@@ -127,12 +140,23 @@ mod tests {
     async fn who_keeps_up_is_borne_with_and_who_trickles_is_not() {
         let hour = Duration::from_secs(3600);
         for (bytes, every) in [(1000, 1), (240, 1), (14_400, 59), (1 << 20, 59)] {
-            assert!(borne(bytes, every).await >= hour, "{bytes} bytes each {every} s");
+            assert!(
+                borne(bytes, every).await >= hour,
+                "{bytes} bytes each {every} s"
+            );
         }
-        for (bytes, every, seconds) in [(0, 1, 60), (1, 1, 60), (1, 59, 60), (120, 1, 119), (12_000, 59, 110)]
-        {
+        for (bytes, every, seconds) in [
+            (0, 1, 60),
+            (1, 1, 60),
+            (1, 59, 60),
+            (120, 1, 119),
+            (12_000, 59, 110),
+        ] {
             let borne = borne(bytes, every).await.as_secs();
-            assert!(borne.abs_diff(seconds) <= 1, "{bytes} bytes each {every} s: {borne} s");
+            assert!(
+                borne.abs_diff(seconds) <= 1,
+                "{bytes} bytes each {every} s: {borne} s"
+            );
         }
     }
 

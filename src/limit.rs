@@ -48,10 +48,14 @@ impl Limit {
     /// The limit that `allows` says.
     pub fn new(allows: Allows) -> Self {
         match allows {
-            Allows::AtOnce(count) => Self { lane: Lane::new(count), pace: None },
-            Allows::PerSecond(count) => {
-                Self { lane: Lane::new(NonZeroUsize::MIN), pace: Some(Pace::new(count)) }
-            }
+            Allows::AtOnce(count) => Self {
+                lane: Lane::new(count),
+                pace: None,
+            },
+            Allows::PerSecond(count) => Self {
+                lane: Lane::new(NonZeroUsize::MIN),
+                pace: Some(Pace::new(count)),
+            },
         }
     }
 
@@ -79,7 +83,9 @@ impl Waiting<'_> {
             Asked::Now(turn) => turn,
             Asked::Later(waiter) => waiter.turn(deadline).await.ok_or(TooLate)?,
         };
-        let Some(pace) = &self.limit.pace else { return Ok(Some(turn)) };
+        let Some(pace) = &self.limit.pace else {
+            return Ok(Some(turn));
+        };
         while let Err(early) = pace.take(Instant::now()) {
             let moment = Instant::now() + early;
             if moment > deadline {
@@ -122,7 +128,10 @@ mod tests {
         for (number, wait) in (0_u32..).zip(waits) {
             let even = Duration::from_millis(100) * number.saturating_sub(9);
             // Timers are of a millisecond.
-            assert!(wait.unwrap().abs_diff(even) < Duration::from_millis(10), "{number} {wait:?}");
+            assert!(
+                wait.unwrap().abs_diff(even) < Duration::from_millis(10),
+                "{number} {wait:?}"
+            );
         }
     }
 
@@ -139,7 +148,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn at_a_pace_no_more_wait_than_may() {
         let limit = per_second(1);
-        assert!(matches!(limit.enter(Caller::at(None), 1), Ok(Entry::Now(None))));
+        assert!(matches!(
+            limit.enter(Caller::at(None), 1),
+            Ok(Entry::Now(None))
+        ));
         let first = limit.enter(Caller::at(None), 1).unwrap();
         let second = limit.enter(Caller::at(None), 1).unwrap();
         assert_eq!(limit.enter(Caller::at(None), 1).unwrap_err(), Crowded);

@@ -11,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::citrix::legacy;
@@ -28,11 +28,13 @@ pub use totals::{Distribution, RouteTotals, Totals};
 const PREFIX: &str = "citrix_auth_proxy";
 
 /// Seconds a whole exchange takes: Citrix is slow, some calls run for minutes.
-const EXCHANGE_BUCKETS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 100.0, 300.0];
+const EXCHANGE_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 100.0, 300.0,
+];
 /// Seconds of our own work on an exchange: tens of microseconds when all is well.
-const OVERHEAD_BUCKETS: &[f64] =
-    &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25];
+const OVERHEAD_BUCKETS: &[f64] = &[
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25,
+];
 
 /// The value of the label `caller` for who needs to show nothing.
 pub const ANONYMOUS: &str = "anonymous";
@@ -146,15 +148,25 @@ impl Metrics {
     /// When two metrics have one name: a mistake of ours that any test finds.
     pub fn new(workers: usize) -> Result<Arc<Self>, Error> {
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str| registered(&registry, IntGauge::with_opts(opts(name, help))?);
-        let counter =
-            |name: &str, help: &str| registered(&registry, IntCounter::with_opts(opts(name, help))?);
+        let gauge =
+            |name: &str, help: &str| registered(&registry, IntGauge::with_opts(opts(name, help))?);
+        let counter = |name: &str, help: &str| {
+            registered(&registry, IntCounter::with_opts(opts(name, help))?)
+        };
         let labels = ["version", "commit"];
-        let build = IntGaugeVec::new(opts("build_info", "Always 1; the labels tell the build."), &labels)?;
-        registered(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION"), commit()]).set(1);
+        let build = IntGaugeVec::new(
+            opts("build_info", "Always 1; the labels tell the build."),
+            &labels,
+        )?;
+        registered(&registry, build)?
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), commit()])
+            .set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let replays = IntCounterVec::new(
-            opts("replays_total", "Answers 401, 429 and 503 of Citrix, by what came of them."),
+            opts(
+                "replays_total",
+                "Answers 401, 429 and 503 of Citrix, by what came of them.",
+            ),
             &["route", "outcome"],
         )?;
         let recent = Recent::new(workers);
@@ -185,7 +197,9 @@ impl Metrics {
 
     /// Counts what came of a 401.
     pub fn replayed(&self, route: &str, outcome: Replay) {
-        self.replays.with_label_values(&[route, outcome.label()]).inc();
+        self.replays
+            .with_label_values(&[route, outcome.label()])
+            .inc();
     }
 
     /// When the certificate that callers are shown ends. Registered where there is one only: 0 would look expired.
@@ -203,7 +217,10 @@ impl Metrics {
 
     /// What that gauge shows, in Unix time; `None` where callers are shown none, or it cannot be read.
     pub fn certificate_ends(&self) -> Option<f64> {
-        self.certificate_expiry.get().map(Gauge::get).filter(|end| *end > 0.0)
+        self.certificate_expiry
+            .get()
+            .map(Gauge::get)
+            .filter(|end| *end > 0.0)
     }
 
     /// What became of spans. Registered where they are exported only.
@@ -213,7 +230,10 @@ impl Metrics {
     #[cfg(feature = "otlp")]
     pub fn spans(&self) -> Result<SpanCounters, Error> {
         let help = "Spans, by what became of them.";
-        let spans = registered(&self.registry, IntCounterVec::new(opts("spans_total", help), &["outcome"])?)?;
+        let spans = registered(
+            &self.registry,
+            IntCounterVec::new(opts("spans_total", help), &["outcome"])?,
+        )?;
         let counter = |outcome| spans.with_label_values(&[outcome]);
         Ok(SpanCounters {
             exported: counter("exported"),
@@ -251,19 +271,26 @@ impl Metrics {
 impl WorkerMetrics {
     fn register(registry: &Registry, workers: usize, recent: &Recent) -> Result<Vec<Self>, Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
-            Summed::register(registry, workers, || IntCounterVec::new(opts(name, help), labels))
+            Summed::register(registry, workers, || {
+                IntCounterVec::new(opts(name, help), labels)
+            })
         };
         let histograms = |name: &str, help: &str| {
-            let options = || HistogramOpts::from(opts(name, help)).buckets(EXCHANGE_BUCKETS.to_vec());
-            Summed::register(registry, workers, || HistogramVec::new(options(), &["route"]))
+            let options =
+                || HistogramOpts::from(opts(name, help)).buckets(EXCHANGE_BUCKETS.to_vec());
+            Summed::register(registry, workers, || {
+                HistogramVec::new(options(), &["route"])
+            })
         };
         let requests = counters(
             "requests_total",
             "Requests, counted when their answer ends.",
             &["route", "method", "code", "caller"],
         )?;
-        let request_duration =
-            histograms("request_duration_seconds", "From the request's head to the answer's last byte.")?;
+        let request_duration = histograms(
+            "request_duration_seconds",
+            "From the request's head to the answer's last byte.",
+        )?;
         let upstream_duration = histograms(
             "upstream_duration_seconds",
             "From sending a request to the head of Citrix's answer.",
@@ -273,19 +300,30 @@ impl WorkerMetrics {
             IntGaugeVec::new(opts("queue_depth", help), &["route"])
         })?;
         let queue_wait = histograms("queue_wait_seconds", "How long those waited that had to.")?;
-        let errors = counters("errors_total", "Answers the proxy made itself.", &["reason"])?;
+        let errors = counters(
+            "errors_total",
+            "Answers the proxy made itself.",
+            &["reason"],
+        )?;
         let help = "Requests to retired addresses, which were translated.";
         let retired = counters("retired_addresses_total", help, &["route"])?;
         let help = "What callers in observe mode were let do though their rules or limits do not allow it.";
         let would_deny = counters("policy_would_deny_total", help, &["caller"])?;
-        let links = counters("links_total", "Links in answers, by what became of them.", &["outcome"])?;
+        let links = counters(
+            "links_total",
+            "Links in answers, by what became of them.",
+            &["outcome"],
+        )?;
         let overhead = Summed::register(registry, workers, || {
             let help = "Time of the proxy alone, on exchanges that Citrix answered.";
             let options = HistogramOpts::from(opts("overhead_seconds", help));
             Histogram::with_opts(options.buckets(OVERHEAD_BUCKETS.to_vec()))
         })?;
         let connections = Summed::register(registry, workers, || {
-            IntGaugeVec::new(opts("upstream_connections", "Connections to Citrix."), &["state"])
+            IntGaugeVec::new(
+                opts("upstream_connections", "Connections to Citrix."),
+                &["state"],
+            )
         })?;
         Ok((0..requests.len())
             .map(|worker| Self {
@@ -294,8 +332,12 @@ impl WorkerMetrics {
                 upstream_duration: upstream_duration[worker].clone(),
                 queue_depth: queue_depth[worker].clone(),
                 queue_wait: queue_wait[worker].clone(),
-                errors: Reason::ALL.map(|each| errors[worker].with_label_values(&[each.as_str()])).to_vec(),
-                retired: legacy::FAMILIES.map(|each| retired[worker].with_label_values(&[each])).to_vec(),
+                errors: Reason::ALL
+                    .map(|each| errors[worker].with_label_values(&[each.as_str()]))
+                    .to_vec(),
+                retired: legacy::FAMILIES
+                    .map(|each| retired[worker].with_label_values(&[each]))
+                    .to_vec(),
                 would_deny: would_deny[worker].clone(),
                 links: LinkCounters {
                     rewritten: links[worker].with_label_values(&["rewritten"]),
@@ -394,18 +436,31 @@ mod tests {
         route.count(None, &Method::GET, StatusCode::OK);
         route.count(None, &Method::GET, StatusCode::OK);
         route.count(Some(1), &Method::GET, StatusCode::OK);
-        route.count(None, &Method::from_bytes(b"BREW").unwrap(), StatusCode::from_u16(530).unwrap());
+        route.count(
+            None,
+            &Method::from_bytes(b"BREW").unwrap(),
+            StatusCode::from_u16(530).unwrap(),
+        );
         route.count(None, &Method::GET, StatusCode::from_u16(999).unwrap());
         worker.error(Reason::Overloaded);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
-        let line =
-            r#"citrix_auth_proxy_requests_total{caller="anonymous",code="200",method="GET",route="/"} 2"#;
+        let line = r#"citrix_auth_proxy_requests_total{caller="anonymous",code="200",method="GET",route="/"} 2"#;
         assert!(text.contains(line), "{text}");
-        let line = r#"citrix_auth_proxy_requests_total{caller="b",code="200",method="GET",route="/"} 1"#;
-        assert!(text.contains(line) && !text.contains(r#"caller="a""#), "{text}");
+        let line =
+            r#"citrix_auth_proxy_requests_total{caller="b",code="200",method="GET",route="/"} 1"#;
+        assert!(
+            text.contains(line) && !text.contains(r#"caller="a""#),
+            "{text}"
+        );
         assert!(text.contains(r#"code="530",method="OTHER""#), "{text}");
-        assert!(text.contains(r#"citrix_auth_proxy_errors_total{reason="overloaded"} 1"#), "{text}");
-        assert!(text.contains(r#"citrix_auth_proxy_errors_total{reason="no_route"} 0"#), "{text}");
+        assert!(
+            text.contains(r#"citrix_auth_proxy_errors_total{reason="overloaded"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"citrix_auth_proxy_errors_total{reason="no_route"} 0"#),
+            "{text}"
+        );
         assert!(text.contains("citrix_auth_proxy_build_info{"), "{text}");
     }
 }

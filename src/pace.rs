@@ -25,7 +25,12 @@ impl Pace {
     pub fn new(per_second: NonZeroU32) -> Self {
         let interval = SECOND / u64::from(per_second.get());
         let ahead = interval * u64::from(per_second.get() - 1);
-        Self { interval, began: Instant::now(), next: AtomicU64::new(0), ahead }
+        Self {
+            interval,
+            began: Instant::now(),
+            next: AtomicU64::new(0),
+            ahead,
+        }
     }
 
     /// Lets one go at `now`.
@@ -36,12 +41,16 @@ impl Pace {
         // In 500 years.
         let now = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         let mut early = 0;
-        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-            let next = next.max(now);
-            early = next - now;
-            (early <= self.ahead).then_some(next.saturating_add(self.interval))
-        });
-        taken.map(drop).map_err(|_| Duration::from_nanos(early - self.ahead))
+        let taken = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                let next = next.max(now);
+                early = next - now;
+                (early <= self.ahead).then_some(next.saturating_add(self.interval))
+            });
+        taken
+            .map(drop)
+            .map_err(|_| Duration::from_nanos(early - self.ahead))
     }
 }
 
@@ -66,7 +75,10 @@ mod tests {
             assert_eq!(pace.take(began + interval * number), Ok(()));
         }
         let later = began + interval * 100 + Duration::from_secs(60);
-        assert!((0..15).all(|_| pace.take(later).is_ok()), "what was not used for a second is there again");
+        assert!(
+            (0..15).all(|_| pace.take(later).is_ok()),
+            "what was not used for a second is there again"
+        );
         assert_eq!(pace.take(later), Err(interval), "and no more than that");
     }
 
@@ -77,7 +89,9 @@ mod tests {
         // 61 is prime to the interval.
         let went = (0..60_000).step_by(61).map(|milliseconds| {
             let now = began + Duration::from_millis(milliseconds);
-            std::iter::repeat_with(|| pace.take(now)).take_while(Result::is_ok).count()
+            std::iter::repeat_with(|| pace.take(now))
+                .take_while(Result::is_ok)
+                .count()
         });
         let went: usize = went.sum();
         assert!((900..=915).contains(&went), "{went}");
@@ -90,7 +104,10 @@ mod tests {
         let went: usize = std::thread::scope(|scope| {
             let ask = || (0..1000).filter(|_| pace.take(now).is_ok()).count();
             let threads = [(); 4].map(|()| scope.spawn(ask));
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         assert_eq!(went, 1000);
     }

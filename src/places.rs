@@ -15,7 +15,10 @@ impl Places {
 
     /// A place, unless `limit` are taken.
     pub fn enter(self: &Arc<Self>, limit: usize) -> Option<Place> {
-        let place = Place { places: Arc::clone(self), taken: 1 };
+        let place = Place {
+            places: Arc::clone(self),
+            taken: 1,
+        };
         // Counted first and looked at then: dropping the place takes it back.
         (self.0.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
     }
@@ -31,7 +34,13 @@ pub struct Place {
 impl Place {
     /// Takes `more` places besides. `false`: then more than `limit` would be taken, and nothing changed.
     pub fn widen(&mut self, more: usize, limit: usize) -> bool {
-        if self.places.0.fetch_add(more, Ordering::Relaxed).saturating_add(more) > limit {
+        if self
+            .places
+            .0
+            .fetch_add(more, Ordering::Relaxed)
+            .saturating_add(more)
+            > limit
+        {
             self.places.0.fetch_sub(more, Ordering::Relaxed);
             return false;
         }

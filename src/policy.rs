@@ -18,8 +18,15 @@ use crate::citrix::headers::customers_in_path;
 
 /// What `methods` may name: those that are forwarded (RFC 9110 section 9.3, RFC 5789), but for extensions, of which
 /// Citrix has none.
-pub const METHODS_OF_RULES: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+pub const METHODS_OF_RULES: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
 
 /// What one caller may do. What is empty sets no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +64,11 @@ pub enum Outside {
 impl Rules {
     /// Rules that allow these methods, paths and customers; of an empty list, all.
     pub fn new(methods: Vec<Method>, paths: PathRules, customers: Vec<Box<str>>) -> Self {
-        Self { methods, paths, customers }
+        Self {
+            methods,
+            paths,
+            customers,
+        }
     }
 
     /// Whether everything is allowed. Then no path is judged either, and all go on byte for byte.
@@ -95,7 +106,10 @@ impl Rules {
         if self.paths.is_empty() {
             return Verdict::Allowed;
         }
-        match (self.paths.cover(path.decoded()), self.paths.cover(path.written())) {
+        match (
+            self.paths.cover(path.decoded()),
+            self.paths.cover(path.written()),
+        ) {
             (true, true) => Verdict::Allowed,
             (false, false) if self.paths.cover_in_another_case(path.decoded()) => {
                 Verdict::Unjudgeable(Unjudgeable::LetterCase)
@@ -108,7 +122,10 @@ impl Rules {
     /// Whether the caller may act for this customer.
     pub fn allow_customer(&self, customer: &str) -> bool {
         self.customers.is_empty()
-            || self.customers.iter().any(|allowed| allowed.eq_ignore_ascii_case(customer))
+            || self
+                .customers
+                .iter()
+                .any(|allowed| allowed.eq_ignore_ascii_case(customer))
     }
 
     /// Whether the customer is allowed, and the path, once its escapes are decoded, names no other.

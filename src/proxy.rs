@@ -85,7 +85,12 @@ impl Proxy {
     /// A path over this worker's connections.
     pub fn new(shared: Arc<Shared>, pool: Rc<Pool>, metrics: WorkerMetrics) -> Rc<Self> {
         let snapshot = RefCell::new(Snapshot::new(shared.published.load_full(), metrics.clone()));
-        Rc::new(Self { shared, pool, metrics, snapshot })
+        Rc::new(Self {
+            shared,
+            pool,
+            metrics,
+            snapshot,
+        })
     }
 
     /// The worker's view of what is published now. To be called now and then even when no request comes, so that what
@@ -113,10 +118,22 @@ impl Proxy {
         peer: Option<SocketAddr>,
     ) -> Response<AnswerBody> {
         let snapshot = self.snapshot();
-        let mut exchange =
-            Exchange::begin(Rc::clone(&snapshot), &self.shared.spans, connection, peer, &request);
+        let mut exchange = Exchange::begin(
+            Rc::clone(&snapshot),
+            &self.shared.spans,
+            connection,
+            peer,
+            &request,
+        );
         if let Some(endpoint) = citrix::login::endpoint_at(request.uri().path()) {
-            return Box::pin(login::log_in(endpoint, request, &snapshot, &self.shared, exchange)).await;
+            return Box::pin(login::log_in(
+                endpoint,
+                request,
+                &snapshot,
+                &self.shared,
+                exchange,
+            ))
+            .await;
         }
         match self.exchange(&snapshot, request, &mut exchange).await {
             Ok(response) => exchange.answered(response),
@@ -144,7 +161,14 @@ impl Proxy {
             secure: exchange.is_secure(),
         };
         let mut prepared = prepare::prepare(admitted, &picked, exchange)?;
-        queue::queue(&mut prepared, picked.route, &self.shared, &snapshot.live, exchange).await?;
+        queue::queue(
+            &mut prepared,
+            picked.route,
+            &self.shared,
+            &snapshot.live,
+            exchange,
+        )
+        .await?;
         let upstream = send::Upstream {
             route: picked.route,
             destination: picked.destination,

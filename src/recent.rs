@@ -125,7 +125,9 @@ impl Closed<'_> {
         match self.reason {
             Some(reason) if reason.fault() == Fault::Caller => Verdict::Refused,
             Some(_) => Verdict::Failed,
-            None if matches!(self.end, End::CutOff | End::Stopped) || self.status.is_server_error() => {
+            None if matches!(self.end, End::CutOff | End::Stopped)
+                || self.status.is_server_error() =>
+            {
                 Verdict::Failed
             }
             None if matches!(self.status.as_u16(), 401 | 403 | 429 | 499) => Verdict::Failed,
@@ -182,7 +184,8 @@ impl Record {
         self.path.set(closed.path.as_bytes());
         self.route.set(closed.route.as_bytes());
         self.caller.set(closed.caller.as_bytes());
-        self.customer.set(closed.customer.map_or(&[], HeaderValue::as_bytes));
+        self.customer
+            .set(closed.customer.map_or(&[], HeaderValue::as_bytes));
         self.address = closed.address;
         self.retired = closed.retired;
         self.status = closed.status.as_u16();
@@ -301,7 +304,10 @@ impl Recent {
                 callers: Mutex::default(),
             })
         };
-        Self { start, workers: (0..workers).map(worker).collect() }
+        Self {
+            start,
+            workers: (0..workers).map(worker).collect(),
+        }
     }
 
     /// One worker's.
@@ -315,11 +321,16 @@ impl Recent {
         for worker in &self.workers {
             let memory = worker.memory();
             let rings = [&memory.all, &memory.failed, &memory.refused];
-            for record in
-                rings.into_iter().flat_map(Ring::newest_first).filter(|one| one.has_id(id.as_bytes()))
+            for record in rings
+                .into_iter()
+                .flat_map(Ring::newest_first)
+                .filter(|one| one.has_id(id.as_bytes()))
             {
                 // A failure is in two rings.
-                if found.iter().all(|known| known.request_id.as_bytes() != record.request_id.as_bytes()) {
+                if found
+                    .iter()
+                    .all(|known| known.request_id.as_bytes() != record.request_id.as_bytes())
+                {
                     found.push(record.clone());
                 }
             }
@@ -333,7 +344,13 @@ impl Recent {
         for worker in &self.workers {
             let memory = worker.memory();
             count += memory.all.len();
-            since = since.max(memory.all.newest_first().last().and_then(|oldest| oldest.began));
+            since = since.max(
+                memory
+                    .all
+                    .newest_first()
+                    .last()
+                    .and_then(|oldest| oldest.began),
+            );
         }
         (count, since)
     }
@@ -387,7 +404,10 @@ impl Recent {
     pub fn callers(&self) -> BTreeMap<String, CallerSeen> {
         let mut sum: BTreeMap<String, CallerSeen> = BTreeMap::new();
         for worker in &self.workers {
-            let callers = worker.callers.lock().unwrap_or_else(PoisonError::into_inner);
+            let callers = worker
+                .callers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             for (name, used) in &*callers {
                 let seen = sum.entry(name.clone()).or_default();
                 seen.last = seen.last.max(used.last().map(|last| self.start + last));

@@ -69,7 +69,13 @@ impl Move {
         let learnt = fits && (prefix.len() < old.path.len() || old.path == new.path);
         let (from, to) = (url(old.origin, prefix), url(new.origin, base));
         let until = now + REMEMBERED;
-        (learnt && from != to).then(|| Self { customer: customer.clone(), from, to, confirmed: false, until })
+        (learnt && from != to).then(|| Self {
+            customer: customer.clone(),
+            from,
+            to,
+            confirmed: false,
+            until,
+        })
     }
 
     /// Whether both lead from the same place to the same place.
@@ -82,13 +88,22 @@ impl Move {
     /// # Errors
     /// When what comes out is no path, which two paths cannot give.
     pub fn target(&self, old: &PathAndQuery) -> Result<PathAndQuery, InvalidUri> {
-        let rest = old.as_str().strip_prefix(&*self.from.base_path).unwrap_or_default();
-        let slash = if self.to.base_path.is_empty() && !rest.starts_with('/') { "/" } else { "" };
+        let rest = old
+            .as_str()
+            .strip_prefix(&*self.from.base_path)
+            .unwrap_or_default();
+        let slash = if self.to.base_path.is_empty() && !rest.starts_with('/') {
+            "/"
+        } else {
+            ""
+        };
         PathAndQuery::try_from(format!("{}{slash}{rest}", self.to.base_path))
     }
 
     fn is_from(&self, old: Place<'_>, now: Instant) -> bool {
-        now < self.until && old.origin.is_of(&self.from) && path::covers(&self.from.base_path, old.path)
+        now < self.until
+            && old.origin.is_of(&self.from)
+            && path::covers(&self.from.base_path, old.path)
     }
 }
 
@@ -100,8 +115,13 @@ impl Regions {
             return None;
         }
         let now = Instant::now();
-        let fitting = all.get(customer)?.iter().filter(|each| each.is_from(old, now));
-        fitting.max_by_key(|each| each.from.base_path.len()).cloned()
+        let fitting = all
+            .get(customer)?
+            .iter()
+            .filter(|each| each.is_from(old, now));
+        fitting
+            .max_by_key(|each| each.from.base_path.len())
+            .cloned()
     }
 
     /// Remembers a move; one from the same place is replaced.
@@ -138,7 +158,12 @@ impl Regions {
     pub fn list(&self) -> Vec<Arc<Move>> {
         let now = Instant::now();
         let all = self.0.load();
-        let mut list: Vec<_> = all.values().flatten().filter(|each| now < each.until).cloned().collect();
+        let mut list: Vec<_> = all
+            .values()
+            .flatten()
+            .filter(|each| now < each.until)
+            .cloned()
+            .collect();
         list.sort_by_cached_key(|each| (each.customer.as_bytes().to_vec(), each.from.to_string()));
         list
     }
@@ -187,12 +212,27 @@ mod tests {
 
     fn told(old: &str, new: &str) -> Option<Move> {
         let (global, eu) = (origin("api.cloud.com"), origin("api-eu.cloud.com"));
-        let (old, new) = (Place { origin: &global, path: old }, Place { origin: &eu, path: new });
+        let (old, new) = (
+            Place {
+                origin: &global,
+                path: old,
+            },
+            Place {
+                origin: &eu,
+                path: new,
+            },
+        );
         Move::told(&ACME, old, 0, new, Instant::now())
     }
 
     fn find(regions: &Regions, customer: HeaderValue, path: &str) -> Option<Arc<Move>> {
-        regions.find(&customer, Place { origin: &origin("api.cloud.com"), path })
+        regions.find(
+            &customer,
+            Place {
+                origin: &origin("api.cloud.com"),
+                path,
+            },
+        )
     }
 
     #[test]
@@ -211,8 +251,18 @@ mod tests {
             ("/a/x/", "/b/x/", 0, ("/a", "/b")),
             // Never the service's own segment.
             ("/cvad/manage/me", "/cvad/manage/me", 0, ("/cvad", "/cvad")),
-            ("/cvad/manage/me", "/x/cvad/manage/me", 0, ("/cvad", "/x/cvad")),
-            ("/base/cvad/manage/me", "/cvad/manage/me", 5, ("/base/cvad", "/cvad")),
+            (
+                "/cvad/manage/me",
+                "/x/cvad/manage/me",
+                0,
+                ("/cvad", "/x/cvad"),
+            ),
+            (
+                "/base/cvad/manage/me",
+                "/cvad/manage/me",
+                5,
+                ("/base/cvad", "/cvad"),
+            ),
             ("/a", "/b", 0, ("/a", "/b")),
             ("/a", "/a", 0, ("/a", "/a")),
             ("/", "/", 0, ("/", "/")),
@@ -228,19 +278,33 @@ mod tests {
         let moved = told("/a/x", "/b/c/x").unwrap();
         assert_eq!(
             (moved.from.to_string(), moved.to.to_string()),
-            ("https://api.cloud.com/a".to_owned(), "https://api-eu.cloud.com/b/c".to_owned())
+            (
+                "https://api.cloud.com/a".to_owned(),
+                "https://api-eu.cloud.com/b/c".to_owned()
+            )
         );
         for (old, new) in [
-            ("/a/x?y=%27+b~&t=#".trim_end_matches('#'), "/b/c/x?y=%27+b~&t="),
+            (
+                "/a/x?y=%27+b~&t=#".trim_end_matches('#'),
+                "/b/c/x?y=%27+b~&t=",
+            ),
             ("/a/$y%2F\\z", "/b/c/$y%2F\\z"),
             ("/a", "/b/c"),
             ("/a?q", "/b/c?q"),
         ] {
-            assert_eq!(moved.target(&PathAndQuery::try_from(old).unwrap()).unwrap(), new, "{old}");
+            assert_eq!(
+                moved.target(&PathAndQuery::try_from(old).unwrap()).unwrap(),
+                new,
+                "{old}"
+            );
         }
         let up = told("/a/x", "/x").unwrap();
         for (old, new) in [("/a", "/"), ("/a?q", "/?q"), ("/a/b", "/b")] {
-            assert_eq!(up.target(&PathAndQuery::try_from(old).unwrap()).unwrap(), new, "{old}");
+            assert_eq!(
+                up.target(&PathAndQuery::try_from(old).unwrap()).unwrap(),
+                new,
+                "{old}"
+            );
         }
     }
 
@@ -264,10 +328,14 @@ mod tests {
         assert!(told("/a", "/a").is_some());
         let long = "x".repeat(MAX_LENGTH);
         assert!(
-            told(&format!("/{long}/x"), "/b/x").is_none() && told("/a/x", &format!("/{long}/x")).is_none()
+            told(&format!("/{long}/x"), "/b/x").is_none()
+                && told("/a/x", &format!("/{long}/x")).is_none()
         );
         let here = origin("api.cloud.com");
-        let place = Place { origin: &here, path: "/a/x" };
+        let place = Place {
+            origin: &here,
+            path: "/a/x",
+        };
         assert!(Move::told(&ACME, place, 0, place, Instant::now()).is_none());
     }
 
@@ -276,16 +344,37 @@ mod tests {
         let regions = Regions::default();
         assert!(find(&regions, ACME, "/a/x").is_none());
         regions.learn(told("/a/x", "/b/x").unwrap());
-        for (path, known) in [("/a/x", true), ("/a", true), ("/a/y/z", true), ("/ab", false), ("/A/x", false)]
-        {
+        for (path, known) in [
+            ("/a/x", true),
+            ("/a", true),
+            ("/a/y/z", true),
+            ("/ab", false),
+            ("/A/x", false),
+        ] {
             assert_eq!(find(&regions, ACME, path).is_some(), known, "{path}");
         }
         assert!(find(&regions, HeaderValue::from_static("contoso"), "/a/x").is_none());
-        assert!(regions.find(&ACME, Place { origin: &origin("api-eu.cloud.com"), path: "/a/x" }).is_none());
+        assert!(
+            regions
+                .find(
+                    &ACME,
+                    Place {
+                        origin: &origin("api-eu.cloud.com"),
+                        path: "/a/x"
+                    }
+                )
+                .is_none()
+        );
         tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
-        assert_eq!((find(&regions, ACME, "/a/x").is_some(), regions.list().len()), (true, 1));
+        assert_eq!(
+            (find(&regions, ACME, "/a/x").is_some(), regions.list().len()),
+            (true, 1)
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!((find(&regions, ACME, "/a/x").is_some(), regions.list().len()), (false, 0));
+        assert_eq!(
+            (find(&regions, ACME, "/a/x").is_some(), regions.list().len()),
+            (false, 0)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -297,7 +386,10 @@ mod tests {
         assert_eq!(find(&regions, ACME, "/a/z").unwrap().to.base_path, "/b");
         regions.learn(told("/a/x", "/d/x").unwrap());
         assert_eq!(
-            (find(&regions, ACME, "/a/z").unwrap().to.base_path.as_str(), regions.list().len()),
+            (
+                find(&regions, ACME, "/a/z").unwrap().to.base_path.as_str(),
+                regions.list().len()
+            ),
             ("/d", 2)
         );
         regions.forget(&told("/a/x", "/d/x").unwrap());

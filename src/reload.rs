@@ -100,7 +100,10 @@ impl Watch {
         let read = path.map(std::fs::read);
         let text = hash(read.as_ref());
         let config = check(path, read)?;
-        let settled = Held { text, contents: config.written.contents().cloned().collect() };
+        let settled = Held {
+            text,
+            contents: config.written.contents().cloned().collect(),
+        };
         let watch = Self {
             is_file: path.is_some_and(Path::is_file),
             path: path.map(Path::to_owned),
@@ -159,19 +162,28 @@ impl Watch {
 
     async fn begin(&self) -> Look {
         let asked = if self.follows() {
-            timeout_at(self.next_look, self.asked.notified()).await.is_ok()
+            timeout_at(self.next_look, self.asked.notified())
+                .await
+                .is_ok()
         } else {
             self.asked.notified().await;
             true
         };
-        let again = self.refused.as_ref().is_some_and(|refused| Instant::now() >= refused.again);
+        let again = self
+            .refused
+            .as_ref()
+            .is_some_and(|refused| Instant::now() >= refused.again);
         let order = Order {
             path: self.path.clone(),
             always: asked || again,
             settled: self.settled.clone(),
             pending: self.pending.clone(),
         };
-        Look { thread: spawn_blocking(move || order.look()), asked, slow: false }
+        Look {
+            thread: spawn_blocking(move || order.look()),
+            asked,
+            slow: false,
+        }
     }
 
     fn consider(&mut self, found: Found, asked: bool) -> Option<Candidate> {
@@ -190,8 +202,10 @@ impl Watch {
         (self.settled, self.pending) = (held, None);
         let before = self.refused.take();
         if let Candidate::Refused(problems) = &candidate {
-            self.refused =
-                Some(Refused { problems: problems.clone(), again: Instant::now() + RETRY_INTERVAL });
+            self.refused = Some(Refused {
+                problems: problems.clone(),
+                again: Instant::now() + RETRY_INTERVAL,
+            });
             // The same again is not told again.
             if !is_news && before.is_some_and(|before| before.problems == *problems) {
                 return None;
@@ -206,7 +220,10 @@ impl Order {
     fn look(self) -> Found {
         let read = self.path.as_deref().map(read);
         let contents = self.settled.contents.iter().map(Content::anew).collect();
-        let mut found = Held { text: hash(read.as_ref()), contents };
+        let mut found = Held {
+            text: hash(read.as_ref()),
+            contents,
+        };
         if !self.always {
             if found == self.settled {
                 return Found::Same;
@@ -249,7 +266,9 @@ fn check(path: Option<&Path>, read: Option<io::Result<Vec<u8>>>) -> Result<Confi
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     // Asked before opening: opening a pipe would wait for somebody to write into it.
     if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file, which could be read again"));
+        return Err(io::Error::other(
+            "it is not a regular file, which could be read again",
+        ));
     }
     std::fs::read(path)
 }
@@ -292,13 +311,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_counts_when_two_looks_found_the_same() {
         let (file, mut watch) = scene(CITRIX);
-        assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(), "nothing changed");
+        assert!(
+            timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(),
+            "nothing changed"
+        );
         std::fs::write(file.path(), format!("{CITRIX}[limits]\n")).unwrap();
-        assert!(timeout(LOOK_INTERVAL * 3 / 2, watch.next()).await.is_err(), "one look");
-        std::fs::write(file.path(), format!("{CITRIX}[limits]\nmax_in_flight = 2\n")).unwrap();
+        assert!(
+            timeout(LOOK_INTERVAL * 3 / 2, watch.next()).await.is_err(),
+            "one look"
+        );
+        std::fs::write(
+            file.path(),
+            format!("{CITRIX}[limits]\nmax_in_flight = 2\n"),
+        )
+        .unwrap();
         let (problems, after) = next(&mut watch).await;
-        assert!(problems.is_none() && after > LOOK_INTERVAL, "{after:?}: the last look found another text");
-        assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(), "it is told once");
+        assert!(
+            problems.is_none() && after > LOOK_INTERVAL,
+            "{after:?}: the last look found another text"
+        );
+        assert!(
+            timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(),
+            "it is told once"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,19 +354,30 @@ mod tests {
         let text = CITRIX.replace("'s'", &format!("{{ file = '{}' }}", secret.display()));
         std::fs::write(file.path(), text).unwrap();
         assert_eq!(next(&mut watch).await.0, Some(1));
-        assert!(timeout(RETRY_INTERVAL * 3, watch.next()).await.is_err(), "the same is not told again");
+        assert!(
+            timeout(RETRY_INTERVAL * 3, watch.next()).await.is_err(),
+            "the same is not told again"
+        );
         // As when two volumes are mounted one after the other.
         std::fs::write(&secret, "s3cret").unwrap();
         let (problems, after) = next(&mut watch).await;
-        assert!(problems.is_none() && after <= RETRY_INTERVAL + LOOK_INTERVAL, "{after:?}");
+        assert!(
+            problems.is_none() && after <= RETRY_INTERVAL + LOOK_INTERVAL,
+            "{after:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_file_whose_content_is_part_of_the_configuration_is_followed_as_well() {
         let folder = tempfile::tempdir().unwrap();
-        let (keys, roots) =
-            (["a", "b", "c"].map(|letter| letter.repeat(32)), folder.path().join("roots.pem"));
-        let root = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+        let (keys, roots) = (
+            ["a", "b", "c"].map(|letter| letter.repeat(32)),
+            folder.path().join("roots.pem"),
+        );
+        let root = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+            .unwrap()
+            .cert
+            .pem();
         let key = folder.path().join("key");
         std::fs::write(&key, &keys[0]).unwrap();
         let (file, mut watch) = scene(CITRIX);
@@ -345,7 +391,10 @@ mod tests {
         assert_eq!(next(&mut watch).await.0, None, "it names them");
         std::fs::write(&key, &keys[1]).unwrap();
         let (problems, after) = next(&mut watch).await;
-        assert!(problems.is_none() && after <= LOOK_INTERVAL * 3, "{after:?}");
+        assert!(
+            problems.is_none() && after <= LOOK_INTERVAL * 3,
+            "{after:?}"
+        );
         std::fs::write(&key, "short").unwrap();
         assert_eq!(next(&mut watch).await.0, Some(1));
         std::fs::write(&key, &keys[2]).unwrap();
@@ -354,7 +403,10 @@ mod tests {
         assert_eq!(next(&mut watch).await.0, Some(1));
         std::fs::write(&roots, &root).unwrap();
         assert_eq!(next(&mut watch).await.0, None);
-        assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(), "each is told once");
+        assert!(
+            timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err(),
+            "each is told once"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -363,7 +415,10 @@ mod tests {
         (watch.path, watch.is_file) = (None, false);
         assert!(timeout(LOOK_INTERVAL * 10, watch.next()).await.is_err());
         watch.ask();
-        assert!(next(&mut watch).await.0.is_some(), "the test's environment has no customer");
+        assert!(
+            next(&mut watch).await.0.is_some(),
+            "the test's environment has no customer"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,10 @@ impl Route {
 
     /// What Citrix allows `customer` here, and how long a request may wait for it.
     pub fn limit<'s>(&self, customer: &'s Customer) -> Option<(&'s Limit, Duration)> {
-        let Limited { kind, queue_timeout } = self.limit?;
+        let Limited {
+            kind,
+            queue_timeout,
+        } = self.limit?;
         Some((customer.limits.get(kind)?, queue_timeout))
     }
 }
@@ -108,7 +111,9 @@ impl To {
             (Target::ByCloud(urls), origins) => {
                 let schemes = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer];
                 let used = |cloud: Cloud, scheme: AuthorizationScheme| {
-                    customers.iter().any(|each| each.cloud == cloud && each.api.authorization == scheme)
+                    customers
+                        .iter()
+                        .any(|each| each.cloud == cloud && each.api.authorization == scheme)
                 };
                 let known = urls.iter().zip(origins).flat_map(|((cloud, url), origin)| {
                     let schemes = schemes.into_iter().filter(|&scheme| used(*cloud, scheme));
@@ -188,15 +193,31 @@ impl Snapshot {
     /// Resolves what is published.
     pub fn new(published: Arc<Published>, metrics: WorkerMetrics) -> Rc<Self> {
         let live = Arc::clone(&published.live);
-        let names: Rc<[String]> = live.callers.iter().map(|caller| caller.name.clone()).collect();
-        let routes = live.routes.iter().zip(&published.hosts).map(|(route, origins)| Route {
-            config: route.clone(),
-            adds: route.adds.iter().map(|(name, value)| (name.clone(), own_copy(value))).collect(),
-            to: To::new(&route.target, origins, &live.credentials),
-            limit: published.limits.of(route),
-            metrics: metrics.route(route.name(), ANONYMOUS, &names),
-        });
-        for caller in live.callers.iter().filter(|caller| caller.mode == Mode::Observe) {
+        let names: Rc<[String]> = live
+            .callers
+            .iter()
+            .map(|caller| caller.name.clone())
+            .collect();
+        let routes = live
+            .routes
+            .iter()
+            .zip(&published.hosts)
+            .map(|(route, origins)| Route {
+                config: route.clone(),
+                adds: route
+                    .adds
+                    .iter()
+                    .map(|(name, value)| (name.clone(), own_copy(value)))
+                    .collect(),
+                to: To::new(&route.target, origins, &live.credentials),
+                limit: published.limits.of(route),
+                metrics: metrics.route(route.name(), ANONYMOUS, &names),
+            });
+        for caller in live
+            .callers
+            .iter()
+            .filter(|caller| caller.mode == Mode::Observe)
+        {
             // Before anything would be denied, so that the count is seen to be 0.
             metrics.would_deny(&caller.name);
         }
@@ -212,7 +233,11 @@ impl Snapshot {
             routes: routes.collect(),
             customers: Customers::new(customers, live.default_customer),
             callers: Callers::new(live.callers.clone()),
-            signer: live.login.signing_key.as_ref().map(|key| Signer::new(key.expose_secret().as_bytes())),
+            signer: live
+                .login
+                .signing_key
+                .as_ref()
+                .map(|key| Signer::new(key.expose_secret().as_bytes())),
             unrouted: metrics.route(NONE, NONE, &names),
             callers_use: callers_use(&metrics, &names),
             metrics,
@@ -255,7 +280,10 @@ impl Snapshot {
 
     /// The caller at this place of the configuration, and what all workers know of it.
     pub fn caller(&self, number: usize) -> Option<(&config::Caller, &Usage)> {
-        self.live.callers.get(number).zip(self.published.usage.get(number))
+        self.live
+            .callers
+            .get(number)
+            .zip(self.published.usage.get(number))
     }
 
     /// Where a redirect may lead: the API gateways that are known.
@@ -339,13 +367,16 @@ impl Customer {
     pub fn usable_token(&self, now: SystemTime) -> Option<Rc<HeldToken>> {
         let current = self.slot.current();
         let mut held = self.held.borrow_mut();
-        if !held
-            .as_ref()
-            .is_some_and(|held| current.as_ref().is_some_and(|now| Arc::ptr_eq(now, &held.shared)))
-        {
+        if !held.as_ref().is_some_and(|held| {
+            current
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, &held.shared))
+        }) {
             *held = current.as_ref().map(|token| Rc::new(HeldToken::new(token)));
         }
-        held.as_ref().filter(|held| held.shared.is_usable(now)).cloned()
+        held.as_ref()
+            .filter(|held| held.shared.is_usable(now))
+            .cloned()
     }
 }
 

@@ -29,7 +29,9 @@ pub struct Telemetry {
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Telemetry").field("dropped", &self.dropped.dropped_lines()).finish()
+        f.debug_struct("Telemetry")
+            .field("dropped", &self.dropped.dropped_lines())
+            .finish()
     }
 }
 
@@ -57,13 +59,22 @@ impl Telemetry {
             LogFormat::Text => format::layer().with_ansi(false).with_writer(writer).boxed(),
         };
         let levels = Levels::new(log.level);
-        tracing_subscriber::registry().with(lines.with_filter(levels.clone())).try_init()?;
-        Ok(Self { _writer: guard, dropped, levels })
+        tracing_subscriber::registry()
+            .with(lines.with_filter(levels.clone()))
+            .try_init()?;
+        Ok(Self {
+            _writer: guard,
+            dropped,
+            levels,
+        })
     }
 
     /// What the admin side may see and change.
     pub fn handle(&self) -> LogHandle {
-        LogHandle { dropped: self.dropped.clone(), levels: self.levels.clone() }
+        LogHandle {
+            dropped: self.dropped.clone(),
+            levels: self.levels.clone(),
+        }
     }
 }
 
@@ -89,7 +100,10 @@ struct Chosen {
 
 impl Chosen {
     fn new(level: LevelFilter) -> Self {
-        Self { level, targets: levels(level) }
+        Self {
+            level,
+            targets: levels(level),
+        }
     }
 }
 
@@ -159,7 +173,9 @@ mod tests {
     fn the_level_changes_while_the_program_runs_and_libraries_stay_quiet() {
         let (written, levels) = (Written::default(), Levels::new(LevelFilter::INFO));
         let writer = written.clone();
-        let lines = format::layer().with_ansi(false).with_writer(move || writer.clone());
+        let lines = format::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(lines.with_filter(levels.clone()));
         tracing::subscriber::with_default(subscriber, || {
             let log = |when: &str| {
@@ -174,10 +190,16 @@ mod tests {
             log("in silence");
         });
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<_> =
-            text.lines().filter_map(|line| line.split_once(": ").map(|(_, rest)| rest)).collect();
+        let lines: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_once(": ").map(|(_, rest)| rest))
+            .collect();
         assert_eq!(lines.len(), 3, "{text}");
-        for (line, told) in lines.iter().zip(["access at first", "ours in detail", "access in detail"]) {
+        for (line, told) in
+            lines
+                .iter()
+                .zip(["access at first", "ours in detail", "access in detail"])
+        {
             assert!(line.ends_with(told), "{text}");
         }
         assert_eq!(levels.level(), LevelFilter::WARN);

@@ -73,7 +73,9 @@ pub enum TlsError {
         source: VerifierBuilderError,
     },
     /// Nobody could be trusted.
-    #[error("no root certificate found: install the system's (ca-certificates) or set upstream.ca_file")]
+    #[error(
+        "no root certificate found: install the system's (ca-certificates) or set upstream.ca_file"
+    )]
     NoRoots,
     /// rustls refuses its own defaults; it never does.
     #[error(transparent)]
@@ -93,14 +95,23 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     }
     let (_, unusable) = roots.add_parsable_certificates(system.certs);
     if unusable > 0 {
-        tracing::debug!(unusable, "system root certificates that rustls does not take");
+        tracing::debug!(
+            unusable,
+            "system root certificates that rustls does not take"
+        );
     }
     if let Some(path) = ca_file {
-        let pem = std::fs::read(path)
-            .map_err(|error| TlsError::Pem { path: path.to_owned(), source: PemError::Io(error) })?;
+        let pem = std::fs::read(path).map_err(|error| TlsError::Pem {
+            path: path.to_owned(),
+            source: PemError::Io(error),
+        })?;
         add_roots(&mut roots, path, &pem)?;
     }
-    if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(TlsError::NoRoots)
+    } else {
+        Ok(roots)
+    }
 }
 
 /// Who decides whether an upstream's certificate is to be trusted.
@@ -123,7 +134,10 @@ pub fn verifiers(upstream: &Upstream) -> Result<Verifiers, TlsError> {
         builder.build().map_err(|_| TlsError::NoRoots)
     };
     let system = roots(None).ok().map(verifier).transpose()?;
-    Ok(Verifiers { all: verifier(roots(upstream.ca_file.as_deref())?)?, system })
+    Ok(Verifiers {
+        all: verifier(roots(upstream.ca_file.as_deref())?)?,
+        system,
+    })
 }
 
 /// TLS towards Citrix, for data and tokens alike.
@@ -149,13 +163,17 @@ impl UpstreamTls {
             Http2::Auto => vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()],
             Http2::Never => vec![ALPN_HTTP1.to_vec()],
         };
-        Ok(Self { config: Arc::new(config), roots })
+        Ok(Self {
+            config: Arc::new(config),
+            roots,
+        })
     }
 
     /// Whether both trust the same and offer the same, so that connections made with one are as good as those made
     /// with the other.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.roots.roots == other.roots.roots && self.config.alpn_protocols == other.config.alpn_protocols
+        self.roots.roots == other.roots.roots
+            && self.config.alpn_protocols == other.config.alpn_protocols
     }
 }
 
@@ -169,7 +187,10 @@ pub fn upstream_config(upstream: &Upstream) -> Result<Arc<ClientConfig>, TlsErro
 
 fn add_roots(roots: &mut RootCertStore, path: &Path, pem: &[u8]) -> Result<(), TlsError> {
     for certificate in certificates(path, pem)? {
-        roots.add(certificate).map_err(|source| TlsError::Root { path: path.to_owned(), source })?;
+        roots.add(certificate).map_err(|source| TlsError::Root {
+            path: path.to_owned(),
+            source,
+        })?;
     }
     Ok(())
 }
@@ -177,6 +198,13 @@ fn add_roots(roots: &mut RootCertStore, path: &Path, pem: &[u8]) -> Result<(), T
 /// The certificates in the text of the file at `path`.
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
-    if found.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(found) }
+    let found = found.map_err(|source| TlsError::Pem {
+        path: path.to_owned(),
+        source,
+    })?;
+    if found.is_empty() {
+        Err(TlsError::NoCertificate(path.to_owned()))
+    } else {
+        Ok(found)
+    }
 }

@@ -63,7 +63,11 @@ pub struct ResponseDeadline {
 impl ResponseDeadline {
     /// Runs from `began`, or from when `upload` last moved.
     pub fn new(limit: Duration, began: Instant, upload: Option<Rc<BodyProgress>>) -> Self {
-        Self { limit, began, upload }
+        Self {
+            limit,
+            began,
+            upload,
+        }
     }
 
     /// The request's body, if it has one.
@@ -77,7 +81,9 @@ impl ResponseDeadline {
     }
 
     fn at(&self) -> Instant {
-        let Some(upload) = &self.upload else { return self.began + self.limit };
+        let Some(upload) = &self.upload else {
+            return self.began + self.limit;
+        };
         upload.moved.get().max(self.began) + upload.borne.get() + self.limit
     }
 
@@ -90,7 +96,9 @@ impl ResponseDeadline {
         let mut sleep = pin!(sleep_until(self.at()));
         std::future::poll_fn(|cx| match attempt.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(done),
-            Poll::Pending => self.poll_passed(sleep.as_mut(), cx).map(|()| Err(AttemptError::TimedOut)),
+            Poll::Pending => self
+                .poll_passed(sleep.as_mut(), cx)
+                .map(|()| Err(AttemptError::TimedOut)),
         })
         .await
     }
@@ -126,7 +134,12 @@ mod tests {
         let upload = CallerBody::to_fill().progress().unwrap();
         let deadline = ResponseDeadline::new(LIMIT, start, Some(Rc::clone(&upload)));
         let (outcome, ()) = tokio::join!(
-            async { (deadline.bound(pending::<Result<(), _>>()).await, start.elapsed().as_secs()) },
+            async {
+                (
+                    deadline.bound(pending::<Result<(), _>>()).await,
+                    start.elapsed().as_secs(),
+                )
+            },
             caller(upload),
         );
         assert!(matches!(outcome.0, Err(AttemptError::TimedOut)));
@@ -157,7 +170,8 @@ mod tests {
         };
         assert_eq!(given_up(back_after_fifteen).await, 25);
         // The body gives a caller up before; if nobody asks it any more this ends all the same.
-        let never_back = |upload: Rc<BodyProgress>| async move { upload.borne.set(Duration::from_secs(60)) };
+        let never_back =
+            |upload: Rc<BodyProgress>| async move { upload.borne.set(Duration::from_secs(60)) };
         assert_eq!(given_up(never_back).await, 70);
     }
 }

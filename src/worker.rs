@@ -57,30 +57,42 @@ impl Work {
     pub async fn start(self) -> io::Result<WorkerThread> {
         let (started, starting) = oneshot::channel();
         let (finished, done) = oneshot::channel();
-        thread::Builder::new().name(format!("worker-{}", self.index)).spawn(move || {
-            let runtime =
-                runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            match runtime {
-                Ok(runtime) => {
-                    let _ = started.send(Ok(()));
-                    let (index, shared) = (self.index, Arc::clone(&self.shared));
-                    let cut = runtime.block_on(self.run());
-                    shared.beats.done(index);
-                    // Ends what is left, so that its records are written, but waits for no slow resolver.
-                    runtime.shutdown_timeout(SHUTDOWN);
-                    // Nobody listens any more when the program was told to leave at once.
-                    let _ = finished.send(cut);
+        thread::Builder::new()
+            .name(format!("worker-{}", self.index))
+            .spawn(move || {
+                let runtime = runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        let _ = started.send(Ok(()));
+                        let (index, shared) = (self.index, Arc::clone(&self.shared));
+                        let cut = runtime.block_on(self.run());
+                        shared.beats.done(index);
+                        // Ends what is left, so that its records are written, but waits for no slow resolver.
+                        runtime.shutdown_timeout(SHUTDOWN);
+                        // Nobody listens any more when the program was told to leave at once.
+                        let _ = finished.send(cut);
+                    }
+                    Err(error) => drop(started.send(Err(error))),
                 }
-                Err(error) => drop(started.send(Err(error))),
-            }
-        })?;
-        starting.await.unwrap_or_else(|_| Err(io::Error::other("a worker ended as it began")))?;
+            })?;
+        starting
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("a worker ended as it began")))?;
         Ok(WorkerThread { done })
     }
 
     /// Serves until the program stops; returns how many connections had to be cut.
     async fn run(self) -> usize {
-        let Self { index, shared, listeners, mut phases, mut inbox, colleagues } = self;
+        let Self {
+            index,
+            shared,
+            listeners,
+            mut phases,
+            mut inbox,
+            colleagues,
+        } = self;
         let connections = Rc::new(Connections::default());
         let pool = Pool::new(Arc::clone(&shared.published.load().live));
         let metrics = shared.metrics.worker(index);
@@ -97,7 +109,9 @@ impl Work {
             match handle.listen() {
                 Ok(listener) => {
                     tasks.spawn_local(async move {
-                        acceptor.accept(listener, tls, phases.reached(Phase::Draining)).await;
+                        acceptor
+                            .accept(listener, tls, phases.reached(Phase::Draining))
+                            .await;
                     });
                 }
                 Err(error) => tracing::error!(%error, "a worker cannot watch its listening socket"),
@@ -108,7 +122,13 @@ impl Work {
                 acceptor.receive(handed);
             }
         });
-        tokio::task::spawn_local(keep_house(index, Rc::clone(&connections), pool, proxy, metrics));
+        tokio::task::spawn_local(keep_house(
+            index,
+            Rc::clone(&connections),
+            pool,
+            proxy,
+            metrics,
+        ));
 
         phases.reached(Phase::Draining).await;
         // Whoever the kernel let in is let in; then nobody is left at the door.

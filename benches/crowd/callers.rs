@@ -53,7 +53,11 @@ pub(crate) async fn idle(gateway: &Gateway, kind: Kind, count: usize) -> Fallibl
         Kind::Http2Tls => Some(TlsConnector::from(gateway.tls("h2")?)),
         _ => None,
     };
-    let address = if tls.is_some() { gateway.tls_address } else { gateway.address };
+    let address = if tls.is_some() {
+        gateway.tls_address
+    } else {
+        gateway.address
+    };
     let (mut connections, mut driven) = (Vec::new(), JoinSet::new());
     while connections.len() < count {
         let mut opening = JoinSet::new();
@@ -78,7 +82,10 @@ pub(crate) async fn idle(gateway: &Gateway, kind: Kind, count: usize) -> Fallibl
             }
         }
     }
-    Ok(Idle { _connections: connections, _driven: driven })
+    Ok(Idle {
+        _connections: connections,
+        _driven: driven,
+    })
 }
 
 type Driver = futures_util::future::BoxFuture<'static, ()>;
@@ -96,18 +103,27 @@ async fn used<T: Io>(mut io: T, kind: Kind) -> io::Result<(Box<dyn Any + Send>, 
             let driver: Driver = Box::pin(async { drop(connection.await) });
             let mut client = client;
             let asked = async {
-                let request = http::Request::get("http://localhost/").body(()).map_err(io::Error::other)?;
-                let (answer, _) = client.send_request(request, true).map_err(io::Error::other)?;
+                let request = http::Request::get("http://localhost/")
+                    .body(())
+                    .map_err(io::Error::other)?;
+                let (answer, _) = client
+                    .send_request(request, true)
+                    .map_err(io::Error::other)?;
                 let mut body = answer.await.map_err(io::Error::other)?.into_body();
                 while let Some(piece) = body.data().await {
                     let length = piece.map_err(io::Error::other)?.len();
-                    body.flow_control().release_capacity(length).map_err(io::Error::other)?;
+                    body.flow_control()
+                        .release_capacity(length)
+                        .map_err(io::Error::other)?;
                 }
                 io::Result::Ok(())
             };
             let (driver, asked) = drive(driver, asked).await;
             asked?;
-            return Ok((Box::new(client) as Box<h2::client::SendRequest<Bytes>>, Some(driver)));
+            return Ok((
+                Box::new(client) as Box<h2::client::SendRequest<Bytes>>,
+                Some(driver),
+            ));
         }
     }
     Ok((Box::new(io), None))
@@ -132,11 +148,20 @@ pub(crate) async fn whole_answer<T: AsyncRead + Unpin>(io: &mut T) -> io::Result
         if io.read_buf(&mut read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let Some(head) = read.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(head) = read.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let text = String::from_utf8_lossy(&read[..head]).to_ascii_lowercase();
-        let length = text.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+        let length = text
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|rest| rest.lines().next()?.parse().ok());
         if read.len() >= head + 4 + length.unwrap_or(0) {
-            return Ok(text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0));
+            return Ok(text
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok())
+                .unwrap_or(0));
         }
     }
 }
@@ -179,7 +204,9 @@ impl fmt::Display for Served {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = |part: usize| {
             let at = (self.times.len() * part / 1000).min(self.times.len().saturating_sub(1));
-            self.times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+            self.times
+                .get(at)
+                .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
         };
         write!(
             f,
@@ -222,12 +249,18 @@ impl Slow {
                 });
             }
         }
-        Self { ended, _callers: callers }
+        Self {
+            ended,
+            _callers: callers,
+        }
     }
 
     /// How many were sent away so far.
     pub(crate) fn ended(&self) -> String {
-        let [heads, bodies, readers] = self.ended.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let [heads, bodies, readers] = self
+            .ended
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed));
         format!("{heads} heads, {bodies} bodies and {readers} readers were ended")
     }
 }
@@ -254,7 +287,9 @@ async fn sip(address: SocketAddr) -> io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let mut socket = socket.connect(address).await?;
-    socket.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    socket
+        .write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await?;
     let mut byte = [0; 1];
     loop {
         sleep(Duration::from_secs(1)).await;

@@ -34,7 +34,10 @@ impl Gateway {
         let upstream = format!("http://{}", upstream::start().await?);
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
         let folder = tempfile::tempdir()?;
-        let (certificate, key) = (folder.path().join("gateway.crt"), folder.path().join("gateway.key"));
+        let (certificate, key) = (
+            folder.path().join("gateway.crt"),
+            folder.path().join("gateway.key"),
+        );
         fs::write(&certificate, issued.cert.pem())?;
         fs::write(&key, issued.signing_key.serialize_pem())?;
         let file = folder.path().join("gateway.toml");
@@ -49,7 +52,8 @@ impl Gateway {
             key.display(),
         );
         fs::write(&file, toml)?;
-        let program = std::env::var("GATEWAY").unwrap_or(env!("CARGO_BIN_EXE_citrix-auth-proxy").to_owned());
+        let program =
+            std::env::var("GATEWAY").unwrap_or(env!("CARGO_BIN_EXE_citrix-auth-proxy").to_owned());
         let mut child = Command::new(program)
             .arg("--config")
             .arg(&file)
@@ -61,7 +65,10 @@ impl Gateway {
         while addresses.len() < 3 {
             let line = lines.next().ok_or("the gateway ended")??;
             let line: serde_json::Value = serde_json::from_str(&line)?;
-            if line["message"].as_str().is_some_and(|message| message.starts_with("listening")) {
+            if line["message"]
+                .as_str()
+                .is_some_and(|message| message.starts_with("listening"))
+            {
                 addresses.push(line["address"].as_str().unwrap_or_default().parse()?);
             }
         }
@@ -75,7 +82,11 @@ impl Gateway {
             certificate: issued.cert.der().clone(),
             _folder: folder,
         };
-        while !gateway.operators_see("/readyz").await?.starts_with("HTTP/1.1 200") {
+        while !gateway
+            .operators_see("/readyz")
+            .await?
+            .starts_with("HTTP/1.1 200")
+        {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         Ok(gateway)
@@ -84,7 +95,10 @@ impl Gateway {
     /// Memory that is there now, in bytes.
     pub(crate) fn resident(&self) -> Fallible<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .ok_or("no VmRSS")?;
         let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kibibytes * 1024)
     }
@@ -92,14 +106,17 @@ impl Gateway {
     /// How many requests are in flight.
     pub(crate) async fn in_flight(&self) -> Fallible<String> {
         let metrics = self.operators_see("/metrics").await?;
-        let value =
-            |line: &str| line.strip_prefix("citrix_auth_proxy_in_flight_requests ").map(str::to_owned);
+        let value = |line: &str| {
+            line.strip_prefix("citrix_auth_proxy_in_flight_requests ")
+                .map(str::to_owned)
+        };
         Ok(metrics.lines().find_map(value).ok_or("no such metric")?)
     }
 
     async fn operators_see(&self, path: &str) -> Fallible<String> {
         let mut socket = TcpStream::connect(self.admin).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await?;

@@ -43,7 +43,13 @@ fn main() -> Fallible<()> {
     };
     // `cargo test --benches` runs it, too.
     let size = if arguments.iter().any(|argument| argument == "--bench") {
-        Size { idle: 10_000, slow: 2_000, refused: 300_000, settled: SETTLED, asked_for: ASKED_FOR }
+        Size {
+            idle: 10_000,
+            slow: 2_000,
+            refused: 300_000,
+            settled: SETTLED,
+            asked_for: ASKED_FOR,
+        }
     } else {
         Size {
             idle: 20,
@@ -53,23 +59,33 @@ fn main() -> Fallible<()> {
             asked_for: Duration::from_millis(200),
         }
     };
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(async {
-        if wants("memory") {
-            memory(size).await?;
-        }
-        if wants("slow") {
-            slow(size).await?;
-        }
-        if wants("secrets") {
-            secrets::compare(size.refused).await?;
-        }
-        Ok(())
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(async {
+            if wants("memory") {
+                memory(size).await?;
+            }
+            if wants("slow") {
+                slow(size).await?;
+            }
+            if wants("secrets") {
+                secrets::compare(size.refused).await?;
+            }
+            Ok(())
+        })
 }
 
 /// Memory of a connection that idles, for each kind of connection.
 async fn memory(size: Size) -> Fallible<()> {
-    for kind in [Kind::Fresh, Kind::Http1, Kind::Http1Tls, Kind::Http2, Kind::Http2Tls] {
+    for kind in [
+        Kind::Fresh,
+        Kind::Http1,
+        Kind::Http1Tls,
+        Kind::Http2,
+        Kind::Http2Tls,
+    ] {
         let gateway = Gateway::start().await?;
         // What is allocated once is there before the first look.
         drop(callers::idle(&gateway, kind, (size.idle / 100).max(1)).await?);
@@ -97,11 +113,21 @@ async fn memory(size: Size) -> Fallible<()> {
 async fn slow(size: Size) -> Fallible<()> {
     let gateway = Gateway::start().await?;
     callers::bystander(gateway.address, Duration::from_secs(1).min(size.asked_for)).await?;
-    println!("alone: {}", callers::bystander(gateway.address, size.asked_for / 5).await?);
+    println!(
+        "alone: {}",
+        callers::bystander(gateway.address, size.asked_for / 5).await?
+    );
     let crowd = callers::idle(&gateway, Kind::Http1, size.idle).await?;
-    println!("with {} idle: {}", size.idle, callers::bystander(gateway.address, size.asked_for / 5).await?);
+    println!(
+        "with {} idle: {}",
+        size.idle,
+        callers::bystander(gateway.address, size.asked_for / 5).await?
+    );
     // Half of them stay at the door. The others take places in flight, of which there are 1,024.
-    let slow = Slow::start(gateway.address, [size.slow / 2, size.slow / 4, size.slow / 4]);
+    let slow = Slow::start(
+        gateway.address,
+        [size.slow / 2, size.slow / 4, size.slow / 4],
+    );
     sleep(size.settled / 2).await;
     let among = callers::bystander(gateway.address, size.asked_for).await?;
     println!("with {} slow ones besides: {among}", size.slow);

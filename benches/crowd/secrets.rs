@@ -19,10 +19,26 @@ const HERE: (&str, &str) = ("here-1", "0123456789abcdef0123456789abcdef012345678
 const ELSEWHERE: (&str, &str) = ("else-1", "fedcba9876543210fedcba9876543210fedcba9876B");
 /// What is shown: all of one length, and all refused with 401.
 const SHOWN: [(&str, &str, &str); 5] = [
-    ("wrong", HERE.0, "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"),
-    ("wrong, once more", HERE.0, "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"),
-    ("right but for the last character", HERE.0, "0123456789abcdef0123456789abcdef0123456789z"),
-    ("wrong, of an unknown name", "nobody", "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"),
+    (
+        "wrong",
+        HERE.0,
+        "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
+    ),
+    (
+        "wrong, once more",
+        HERE.0,
+        "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy",
+    ),
+    (
+        "right but for the last character",
+        HERE.0,
+        "0123456789abcdef0123456789abcdef0123456789z",
+    ),
+    (
+        "wrong, of an unknown name",
+        "nobody",
+        "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
+    ),
     ("right, from elsewhere", ELSEWHERE.0, ELSEWHERE.1),
 ];
 
@@ -31,8 +47,15 @@ pub(crate) async fn compare(requests: usize) -> Fallible<()> {
     let mut toml = String::new();
     for ((name, secret), network) in [(HERE, "127.0.0.0/8"), (ELSEWHERE, "192.0.2.0/24")] {
         let hash = digest(&SHA256, secret.as_bytes());
-        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        write!(toml, "[[caller]]\nname = '{name}'\nsecret_sha256 = '{hash}'\nnetworks = ['{network}']\n")?;
+        let hash: String = hash
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        write!(
+            toml,
+            "[[caller]]\nname = '{name}'\nsecret_sha256 = '{hash}'\nnetworks = ['{network}']\n"
+        )?;
     }
     let gateway = Gateway::start_with(&toml).await?;
     let asked = SHOWN.map(|(_, name, secret)| {
@@ -47,17 +70,26 @@ pub(crate) async fn compare(requests: usize) -> Fallible<()> {
         let began = Instant::now();
         socket.write_all(asked[which].as_bytes()).await?;
         let status = whole_answer(&mut socket).await?;
-        times.entry(which).or_default().push(began.elapsed().as_secs_f64() * 1e9);
+        times
+            .entry(which)
+            .or_default()
+            .push(began.elapsed().as_secs_f64() * 1e9);
         if status != 401 {
             return Err(format!("{status} for a secret that is {}", SHOWN[which].0).into());
         }
     }
     let (mean, error) = summary(times.remove(&0).unwrap_or_default());
-    println!("a secret that is wrong: refused in {:.1} µs; compared with that", mean / 1e3);
+    println!(
+        "a secret that is wrong: refused in {:.1} µs; compared with that",
+        mean / 1e3
+    );
     for (which, (what, ..)) in SHOWN.iter().enumerate().skip(1) {
         let (other_mean, other_error) = summary(times.remove(&which).unwrap_or_default());
         let difference = other_mean - mean;
-        println!("{difference:>7.0} ns, t = {:>5.2}: {what}", difference / (error + other_error).sqrt());
+        println!(
+            "{difference:>7.0} ns, t = {:>5.2}: {what}",
+            difference / (error + other_error).sqrt()
+        );
     }
     Ok(())
 }

@@ -39,11 +39,16 @@ async fn serve(socket: TcpStream) -> io::Result<()> {
         }
         tokio::io::copy(&mut (&mut socket).take(length), &mut tokio::io::sink()).await?;
         let body = match target.as_str() {
-            "/token" => br#"{"token_type":"bearer","access_token":"bench","expires_in":"3600"}"#.to_vec(),
+            "/token" => {
+                br#"{"token_type":"bearer","access_token":"bench","expires_in":"3600"}"#.to_vec()
+            }
             "/large" => vec![b'x'; LARGE],
             _ => vec![b'x'; SMALL],
         };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        socket.get_mut().write_all(&[head.into_bytes(), body].concat()).await?;
+        socket
+            .get_mut()
+            .write_all(&[head.into_bytes(), body].concat())
+            .await?;
     }
 }

@@ -38,7 +38,8 @@ pub fn token_answer(body: &[u8]) {
                     assert!(life <= LONGEST_LIFETIME);
                     assert!(schedule::usable_life(life) <= life);
                 }
-                let token = Token::new(1, &grant.token, sent).expect("a token that was taken can be sent");
+                let token =
+                    Token::new(1, &grant.token, sent).expect("a token that was taken can be sent");
                 for scheme in [AuthorizationScheme::Cws, AuthorizationScheme::Bearer] {
                     assert!(token.authorization(scheme).is_sensitive());
                 }
@@ -65,18 +66,32 @@ pub fn login_request(body: &[u8]) {
         request::read(dialect, Some(&HeaderValue::from_static(content_type)), body)
     };
     let text = |credentials: Credentials| {
-        let secret = credentials.secret.map(|secret| secret.expose_secret().to_owned());
+        let secret = credentials
+            .secret
+            .map(|secret| secret.expose_secret().to_owned());
         (credentials.id.map(|id| id.to_string()), secret)
     };
     let json = "application/json; charset=utf-8";
-    let form = read(TokenDialect::Oauth2, "application/x-www-form-urlencoded", body);
-    for found in [form, read(TokenDialect::Trust, json, body)].into_iter().flatten() {
+    let form = read(
+        TokenDialect::Oauth2,
+        "application/x-www-form-urlencoded",
+        body,
+    );
+    for found in [form, read(TokenDialect::Trust, json, body)]
+        .into_iter()
+        .flatten()
+    {
         let (id, secret) = text(found);
         let mut same = serde_json::Map::new();
         same.extend(id.clone().map(|id| ("ClientId".to_owned(), id.into())));
-        same.extend(secret.clone().map(|secret| ("clientSecret".to_owned(), secret.into())));
+        same.extend(
+            secret
+                .clone()
+                .map(|secret| ("clientSecret".to_owned(), secret.into())),
+        );
         let same = serde_json::Value::Object(same).to_string();
-        let again = read(TokenDialect::Trust, json, same.as_bytes()).expect("JSON that was made here");
+        let again =
+            read(TokenDialect::Trust, json, same.as_bytes()).expect("JSON that was made here");
         assert_eq!(text(again), (id, secret));
     }
 }
@@ -106,9 +121,15 @@ pub fn retry_after(input: &[u8]) {
 /// A pattern in the first line, a path in the rest: if the path is admitted, it is inside the pattern at servers of
 /// every kind.
 pub fn path_judge(input: &[u8]) {
-    let Ok(text) = str::from_utf8(input) else { return };
-    let Some((pattern, path)) = text.split_once('\n') else { return };
-    let Ok(paths) = PathRules::new([pattern]) else { return };
+    let Ok(text) = str::from_utf8(input) else {
+        return;
+    };
+    let Some((pattern, path)) = text.split_once('\n') else {
+        return;
+    };
+    let Ok(paths) = PathRules::new([pattern]) else {
+        return;
+    };
     // What the reference takes to try every way grows beyond all bounds.
     if pattern.matches('*').count() > 4 || path.len() > 200 {
         return;
@@ -116,6 +137,10 @@ pub fn path_judge(input: &[u8]) {
     let rules = Rules::new(Vec::new(), paths, Vec::new());
     // To a server that takes paths for forms, no path has the plus sign of a pattern.
     if rules.verdict("GET", path, "acme") == Verdict::Allowed && !pattern.contains('+') {
-        assert_eq!(servers::first_outside(&[pattern], path), None, "{path:?} is not inside {pattern:?}");
+        assert_eq!(
+            servers::first_outside(&[pattern], path),
+            None,
+            "{path:?} is not inside {pattern:?}"
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use citrix_auth_proxy::wire::coding::Coding;
-use citrix_auth_proxy::wire::link_rewrite::{BodyRewriter, JsonRewriter, LinkMap, LinkRoute, Links, Verdict};
+use citrix_auth_proxy::wire::link_rewrite::{
+    BodyRewriter, JsonRewriter, LinkMap, LinkRoute, Links, Verdict,
+};
 
 /// Beyond this, a link can be too long to be one.
 const LONGEST: usize = 8 * 1024;
@@ -14,14 +16,23 @@ const LONGEST: usize = 8 * 1024;
 /// same comes out; of JSON only the links change; nothing changes where nothing is known; and a coded body ends or is
 /// refused.
 pub fn link_rewrite(input: &[u8]) {
-    let Some((cut, body)) = input.split_first() else { return };
+    let Some((cut, body)) = input.split_first() else {
+        return;
+    };
     if body.len() > LONGEST {
         return;
     }
     let size = usize::from(*cut) + 1;
     let out = rewrite(links(), body, size);
-    assert_eq!(out, rewrite(links(), body, usize::MAX), "it depends on how the body is cut");
-    assert_eq!(rewrite(Links::new(Rc::default(), BASE, API), body, size), body);
+    assert_eq!(
+        out,
+        rewrite(links(), body, usize::MAX),
+        "it depends on how the body is cut"
+    );
+    assert_eq!(
+        rewrite(Links::new(Rc::default(), BASE, API), body, size),
+        body
+    );
     if let Ok(text) = str::from_utf8(body)
         && serde_json::from_str::<serde_json::Value>(text).is_ok()
     {
@@ -39,7 +50,11 @@ const BASE: &str = "https://gw.example.net";
 const API: &str = "api.cloud.com";
 
 fn links() -> Links {
-    let routes = [("", API, ""), ("/eu", "api-eu.cloud.com", ""), ("/r", "r.cloud.com", "/api")];
+    let routes = [
+        ("", API, ""),
+        ("/eu", "api-eu.cloud.com", ""),
+        ("/r", "r.cloud.com", "/api"),
+    ];
     let routes = routes.map(|(prefix, upstream, base_path)| LinkRoute {
         prefix,
         strip_prefix: true,
@@ -73,12 +88,18 @@ fn decode(coding: Coding, body: &[u8], size: usize) {
 
 /// Outside of links every byte is the same, and a link reads as it should.
 fn compare(text: &str, out: &[u8]) {
-    let mut walk = Walk { text, at: 0, found: Vec::new() };
+    let mut walk = Walk {
+        text,
+        at: 0,
+        found: Vec::new(),
+    };
     walk.value("", Within::Nothing);
     let (mut copied, mut rest) = (0, str::from_utf8(out).expect("the output is still UTF-8"));
     for link in walk.found {
         let before = &text[copied..link.start];
-        rest = rest.strip_prefix(before).expect("what is before a link stays");
+        rest = rest
+            .strip_prefix(before)
+            .expect("what is before a link stays");
         let end = end_of_string(rest);
         assert_eq!(plain(&rest[..end]), expected(&plain(&text[link.clone()])));
         rest = &rest[end..];
@@ -168,7 +189,8 @@ impl<'t> Walk<'t> {
                     let text = walk.string();
                     if header.is_none() {
                         header = Some(walk.text[text].eq_ignore_ascii_case("location"));
-                        walk.found.extend(waiting.take().filter(|_| header == Some(true)));
+                        walk.found
+                            .extend(waiting.take().filter(|_| header == Some(true)));
                     }
                 }
                 ("Value", b'"') => {
@@ -223,6 +245,8 @@ impl<'t> Walk<'t> {
 }
 
 fn is_link(name: &str) -> bool {
-    ["@odata.nextLink", "@odata.context", "@odata.deltaLink"].iter().any(|end| name.ends_with(end))
+    ["@odata.nextLink", "@odata.context", "@odata.deltaLink"]
+        .iter()
+        .any(|end| name.ends_with(end))
         || ["ResultLocation", "Location"].contains(&name)
 }

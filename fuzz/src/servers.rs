@@ -10,8 +10,16 @@ pub(crate) struct Server {
 
 pub(crate) const SERVERS: [Server; 9] = [
     // Compares what came, after the escapes that every client has to write.
-    Server { name: "as written", segments: |path| split(&decode_needed(path)), any_case: false },
-    Server { name: "decode once", segments: |path| split(&text(decode(path.as_bytes()))), any_case: false },
+    Server {
+        name: "as written",
+        segments: |path| split(&decode_needed(path)),
+        any_case: false,
+    },
+    Server {
+        name: "decode once",
+        segments: |path| split(&text(decode(path.as_bytes()))),
+        any_case: false,
+    },
     Server {
         name: "decode twice",
         segments: |path| resolve(&text(decode(&decode(path.as_bytes())))),
@@ -24,16 +32,28 @@ pub(crate) const SERVERS: [Server; 9] = [
         any_case: false,
     },
     // `path.Clean` of what was decoded.
-    Server { name: "Go", segments: |path| resolve(&text(decode(path.as_bytes()))), any_case: false },
+    Server {
+        name: "Go",
+        segments: |path| resolve(&text(decode(path.as_bytes()))),
+        any_case: false,
+    },
     // Parameters off, then decoded, then resolved.
     Server {
         name: "Tomcat",
         segments: |path| resolve(&text(decode(without_parameters(path).as_bytes()))),
         any_case: false,
     },
-    Server { name: "ASP.NET", segments: windows, any_case: true },
+    Server {
+        name: "ASP.NET",
+        segments: windows,
+        any_case: true,
+    },
     // Decodes anew until nothing changes, and maps to ASCII what looks like it.
-    Server { name: "IIS with best fit", segments: best_fit, any_case: true },
+    Server {
+        name: "IIS with best fit",
+        segments: best_fit,
+        any_case: true,
+    },
     // Takes it for a form's value, and looks for a query in it.
     Server {
         name: "form",
@@ -46,7 +66,11 @@ pub(crate) const SERVERS: [Server; 9] = [
 pub(crate) fn split(path: &str) -> Vec<String> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
-    if path.is_empty() { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
+    if path.is_empty() {
+        Vec::new()
+    } else {
+        path.split('/').map(str::to_owned).collect()
+    }
 }
 
 /// Without empty and dot segments.
@@ -92,12 +116,19 @@ fn best_fit(path: &str) -> Vec<String> {
         '\u{212a}' => 'K',
         other => other,
     };
-    let path: String = text(bytes).chars().map(ascii).filter(|c| *c != '\u{200b}').collect();
+    let path: String = text(bytes)
+        .chars()
+        .map(ascii)
+        .filter(|c| *c != '\u{200b}')
+        .collect();
     windows(&path.replace('%', "%25"))
 }
 
 fn without_parameters(path: &str) -> String {
-    let bare: Vec<_> = path.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
+    let bare: Vec<_> = path
+        .split('/')
+        .map(|segment| segment.split(';').next().unwrap())
+        .collect();
     bare.join("/")
 }
 
@@ -110,7 +141,9 @@ fn decode(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut rest = path;
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = after
+            .get(..2)
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
         if let (b'%', Some(digits)) = (first, digits) {
             decoded.push(u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap());
             rest = &after[2..];
@@ -150,9 +183,17 @@ fn decode_needed(path: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = path;
     while let Some(first) = rest.chars().next() {
-        let length = if rest.get(..3).is_some_and(needed) { 3 } else { first.len_utf8() };
+        let length = if rest.get(..3).is_some_and(needed) {
+            3
+        } else {
+            first.len_utf8()
+        };
         let (piece, after) = rest.split_at(length);
-        bytes.extend(if length == 3 { decode(piece.as_bytes()) } else { piece.as_bytes().to_vec() });
+        bytes.extend(if length == 3 {
+            decode(piece.as_bytes())
+        } else {
+            piece.as_bytes().to_vec()
+        });
         rest = after;
     }
     text(bytes)
@@ -161,9 +202,20 @@ fn decode_needed(path: &str) -> String {
 /// The first server at which a path is outside all of the patterns, with what it reads.
 pub(crate) fn first_outside(patterns: &[&str], path: &str) -> Option<(&'static str, Vec<String>)> {
     SERVERS.iter().find_map(|server| {
-        let fold = |text: &str| if server.any_case { text.to_lowercase() } else { text.to_owned() };
-        let segments: Vec<String> = (server.segments)(path).iter().map(|segment| fold(segment)).collect();
-        let covered = patterns.iter().any(|pattern| inside(&split(&fold(pattern)), &segments));
+        let fold = |text: &str| {
+            if server.any_case {
+                text.to_lowercase()
+            } else {
+                text.to_owned()
+            }
+        };
+        let segments: Vec<String> = (server.segments)(path)
+            .iter()
+            .map(|segment| fold(segment))
+            .collect();
+        let covered = patterns
+            .iter()
+            .any(|pattern| inside(&split(&fold(pattern)), &segments));
         (!covered).then_some((server.name, segments))
     })
 }
@@ -176,7 +228,8 @@ pub(crate) fn inside(pattern: &[String], segments: &[String]) -> bool {
             (0..=segments.len()).any(|skip| inside(rest, &segments[skip..]))
         }
         (Some((glob, rest)), Some((segment, others))) => {
-            let (glob, segment): (Vec<_>, Vec<_>) = (glob.chars().collect(), segment.chars().collect());
+            let (glob, segment): (Vec<_>, Vec<_>) =
+                (glob.chars().collect(), segment.chars().collect());
             matches(&glob, &segment) && inside(rest, others)
         }
         _ => false,
@@ -187,6 +240,8 @@ fn matches(glob: &[char], segment: &[char]) -> bool {
     match glob.split_first() {
         None => segment.is_empty(),
         Some(('*', rest)) => (0..=segment.len()).any(|skip| matches(rest, &segment[skip..])),
-        Some((character, rest)) => segment.first() == Some(character) && matches(rest, &segment[1..]),
+        Some((character, rest)) => {
+            segment.first() == Some(character) && matches(rest, &segment[1..])
+        }
     }
 }

@@ -19,17 +19,30 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn of<B>(request: &Request<B>, peer: SocketAddr) -> Self {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        Self { peer, method, path, id: transaction_id::fresh() }
+        Self {
+            peer,
+            method,
+            path,
+            id: transaction_id::fresh(),
+        }
     }
 
     /// What is no request of an operator's, as far as can be seen.
     pub(super) fn refused(&self, failure: &Failure) {
-        self.tell("refused", "none", Some((failure.reason(), failure.detail())));
+        self.tell(
+            "refused",
+            "none",
+            Some((failure.reason(), failure.detail())),
+        );
     }
 
     /// The same for want of the secret.
     pub(super) fn unknown(&self) {
-        self.tell("refused", "none", Some((Reason::CallerUnknown, "the admin secret was not shown")));
+        self.tell(
+            "refused",
+            "none",
+            Some((Reason::CallerUnknown, "the admin secret was not shown")),
+        );
     }
 
     /// Notes who was let in to what may change something.

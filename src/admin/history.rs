@@ -38,8 +38,13 @@ impl History {
     pub(super) fn before(&self, now: Instant, age: Duration) -> (Duration, Arc<Totals>) {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |at: Instant| now.saturating_duration_since(at);
-        let old = notes.iter().rev().find(|(at, _)| since(*at) >= age).or_else(|| notes.front());
-        old.map(|(at, totals)| (since(*at), Arc::clone(totals))).unwrap_or_default()
+        let old = notes
+            .iter()
+            .rev()
+            .find(|(at, _)| since(*at) >= age)
+            .or_else(|| notes.front());
+        old.map(|(at, totals)| (since(*at), Arc::clone(totals)))
+            .unwrap_or_default()
     }
 }
 
@@ -58,10 +63,17 @@ mod tests {
         let history = History::new(Instant::now());
         let before = |age: Duration| {
             let (exactly, totals) = history.before(Instant::now(), age);
-            (exactly.as_secs(), totals.callers.get("a").copied().unwrap_or_default())
+            (
+                exactly.as_secs(),
+                totals.callers.get("a").copied().unwrap_or_default(),
+            )
         };
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(before(REACH), (3, 0), "nothing was counted before the start");
+        assert_eq!(
+            before(REACH),
+            (3, 0),
+            "nothing was counted before the start"
+        );
         for number in 1..=200 {
             history.note(Instant::now(), counted(number));
             tokio::time::advance(INTERVAL).await;

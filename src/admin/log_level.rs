@@ -25,7 +25,10 @@ struct Told {
 /// Tells the level, or changes it until the program ends or it is changed again.
 pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Answer {
     let Some(log) = &admin.log else {
-        return text(StatusCode::NOT_FOUND, "this process does not write its log by itself\n");
+        return text(
+            StatusCode::NOT_FOUND,
+            "this process does not write its log by itself\n",
+        );
     };
     match *request.method() {
         Method::GET | Method::HEAD => {}
@@ -46,13 +49,22 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Answer 
         },
         _ => return only("GET, HEAD, PUT"),
     }
-    json(StatusCode::OK, &Told { level: log.levels.level().to_string() })
+    json(
+        StatusCode::OK,
+        &Told {
+            level: log.levels.level().to_string(),
+        },
+    )
 }
 
 /// The level that the body names.
 async fn wanted(request: Request<Incoming>) -> Option<LevelFilter> {
     let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = tokio::time::timeout(PATIENCE, body).await.ok()?.ok()?.to_bytes();
+    let body = tokio::time::timeout(PATIENCE, body)
+        .await
+        .ok()?
+        .ok()?
+        .to_bytes();
     named(str::from_utf8(&body).ok()?)
 }
 

@@ -15,8 +15,9 @@ pub(super) fn answer(admin: &Admin) -> Answer {
     let published = admin.shared.published.load();
     let now = admin.shared.clock.now();
     let credentials = published.live.credentials.iter().zip(&published.slots);
-    let mut customers: Vec<(State, String)> =
-        credentials.map(|(credential, slot)| line(credential.customer(), slot, now)).collect();
+    let mut customers: Vec<(State, String)> = credentials
+        .map(|(credential, slot)| line(credential.customer(), slot, now))
+        .collect();
     // The worst first; in the order of the configuration otherwise.
     customers.sort_by_key(|(state, _)| match state {
         State::Unusable => 0,
@@ -32,7 +33,11 @@ pub(super) fn answer(admin: &Admin) -> Answer {
         lines.push("the gateway is draining".to_owned());
     }
     lines.extend(customers.into_iter().map(|(_, line)| line));
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     text(status, lines.join("\n") + "\n")
 }
 
@@ -40,8 +45,17 @@ pub(super) fn answer(admin: &Admin) -> Answer {
 fn line(customer: &str, slot: &Slot, now: SystemTime) -> (State, String) {
     let status = slot.status();
     let state = status.state(now);
-    let why = why(state, &status, now).map(|why| format!(": {why}")).unwrap_or_default();
-    (state, format!("customer {customer}: {}{why}; {}", state.name(), next_login(&status)))
+    let why = why(state, &status, now)
+        .map(|why| format!(": {why}"))
+        .unwrap_or_default();
+    (
+        state,
+        format!(
+            "customer {customer}: {}{why}; {}",
+            state.name(),
+            next_login(&status)
+        ),
+    )
 }
 
 fn why(state: State, status: &Status, now: SystemTime) -> Option<String> {
@@ -52,10 +66,14 @@ fn why(state: State, status: &Status, now: SystemTime) -> Option<String> {
     match state {
         State::Fresh => None,
         State::Stale => {
-            let left = status.usable_until.and_then(|until| until.duration_since(now).ok());
+            let left = status
+                .usable_until
+                .and_then(|until| until.duration_since(now).ok());
             let left = whole_seconds(left.unwrap_or_default());
             let why = failure.unwrap_or_else(|| "the login is late".to_owned());
-            Some(format!("{why}, and the present token can be sent for {left} s"))
+            Some(format!(
+                "{why}, and the present token can be sent for {left} s"
+            ))
         }
         State::Unusable if status.generation == 0 => {
             Some(failure.unwrap_or_else(|| "there is no token yet".to_owned()))
@@ -98,7 +116,11 @@ mod tests {
     }
 
     fn fail(status: &mut Status) {
-        let failed = FailedLogin { outcome: Outcome::Empty, transaction_id: None, at: at(0) };
+        let failed = FailedLogin {
+            outcome: Outcome::Empty,
+            transaction_id: None,
+            at: at(0),
+        };
         (status.consecutive_failures, status.last_failure) = (2, Some(failed));
     }
 
@@ -117,16 +139,32 @@ mod tests {
         };
         for (status, state, reason) in [
             (status(|status| issued(status, 20)), State::Fresh, None),
-            (status(|status| both(status, 20)), State::Stale, Some(format!("{failed}, and {left}"))),
-            (status(late), State::Stale, Some(format!("the login is late, and {left}"))),
-            (status(|_| ()), State::Unusable, Some("there is no token yet".to_owned())),
+            (
+                status(|status| both(status, 20)),
+                State::Stale,
+                Some(format!("{failed}, and {left}")),
+            ),
+            (
+                status(late),
+                State::Stale,
+                Some(format!("the login is late, and {left}")),
+            ),
+            (
+                status(|_| ()),
+                State::Unusable,
+                Some("there is no token yet".to_owned()),
+            ),
             (status(fail), State::Unusable, Some(failed.clone())),
             (
                 status(|status| issued(status, 10)),
                 State::Unusable,
                 Some("the token's life is over".to_owned()),
             ),
-            (status(|status| both(status, 10)), State::Unusable, Some(failed)),
+            (
+                status(|status| both(status, 10)),
+                State::Unusable,
+                Some(failed),
+            ),
         ] {
             assert_eq!(status.state(at(10)), state, "{status:?}");
             assert_eq!(why(state, &status, at(10)), reason, "{status:?}");

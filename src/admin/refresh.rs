@@ -27,13 +27,18 @@ pub(super) fn customer_of(path: &str) -> Option<&str> {
 /// login.
 pub(super) async fn answer(admin: &Admin, customer: &str) -> Answer {
     let Some((customer, slot, patience)) = find(admin, customer) else {
-        return text(StatusCode::NOT_FOUND, "the gateway has no customer with this id\n");
+        return text(
+            StatusCode::NOT_FOUND,
+            "the gateway has no customer with this id\n",
+        );
     };
     let before = slot.status().generation;
     if let Err(wait) = slot.ask() {
-        let detail =
-            "the last login that was asked for is too recent, or the token endpoint wants to be left alone";
-        let told = Told { detail, ..Told::of(&customer, "deferred", &slot.status(), admin) };
+        let detail = "the last login that was asked for is too recent, or the token endpoint wants to be left alone";
+        let told = Told {
+            detail,
+            ..Told::of(&customer, "deferred", &slot.status(), admin)
+        };
         return told.answer(StatusCode::TOO_MANY_REQUESTS, Some(wait));
     }
     tracing::info!(customer, "an operator asks for a new token");
@@ -44,13 +49,22 @@ pub(super) async fn answer(admin: &Admin, customer: &str) -> Answer {
         (Err(_), Some(failure)) if !status.in_progress => Told {
             detail: failure.outcome.advice(),
             outcome: Some(failure.outcome.label()),
-            transaction_id: failure.transaction_id.as_ref().and_then(|id| id.to_str().ok()),
+            transaction_id: failure
+                .transaction_id
+                .as_ref()
+                .and_then(|id| id.to_str().ok()),
             ..Told::of(&customer, "failed", &status, admin)
         }
-        .answer(StatusCode::SERVICE_UNAVAILABLE, Some(status.next_login_in())),
+        .answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Some(status.next_login_in()),
+        ),
         (Err(_), _) => {
             let detail = "the login is still being made; /readyz tells what comes of it";
-            let told = Told { detail, ..Told::of(&customer, "pending", &status, admin) };
+            let told = Told {
+                detail,
+                ..Told::of(&customer, "pending", &status, admin)
+            };
             told.answer(StatusCode::GATEWAY_TIMEOUT, Some(status.next_login_in()))
         }
     }
@@ -60,9 +74,16 @@ pub(super) async fn answer(admin: &Admin, customer: &str) -> Answer {
 fn find(admin: &Admin, named: &str) -> Option<(String, Arc<Slot>, Duration)> {
     let published = admin.shared.published.load();
     let live = &published.live;
-    let place = live.credentials.iter().position(|one| one.customer().eq_ignore_ascii_case(named))?;
+    let place = live
+        .credentials
+        .iter()
+        .position(|one| one.customer().eq_ignore_ascii_case(named))?;
     let customer = live.credentials.get(place)?.customer().to_owned();
-    Some((customer, Arc::clone(published.slots.get(place)?), live.token.request_timeout + GRACE))
+    Some((
+        customer,
+        Arc::clone(published.slots.get(place)?),
+        live.token.request_timeout + GRACE,
+    ))
 }
 
 /// What the operator is told; nothing of it is secret.
@@ -108,10 +129,14 @@ impl<'a> Told<'a> {
         let mut body = serde_json::to_vec(self).unwrap_or_default();
         body.push(b'\n');
         let mut answer = text(status, Bytes::from(body));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = retry_after {
             let wait = whole_seconds(wait.max(Duration::from_secs(1)));
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+            answer
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(wait));
         }
         answer
     }

@@ -24,12 +24,16 @@ pub(super) fn answer(admin: &Admin) -> Answer {
         customer: moved.customer.to_str().unwrap_or_default().to_owned(),
         from: moved.from.to_string(),
         to: moved.to.to_string(),
-        until: humantime::format_rfc3339_seconds(now + moved.until.saturating_duration_since(instant))
-            .to_string(),
+        until: humantime::format_rfc3339_seconds(
+            now + moved.until.saturating_duration_since(instant),
+        )
+        .to_string(),
     });
     // Strings always serialize.
     let body = serde_json::to_vec_pretty(&shown.collect::<Vec<_>>()).unwrap_or_default();
     let mut answer = text(StatusCode::OK, body);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }

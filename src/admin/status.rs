@@ -49,8 +49,10 @@ pub(super) fn answer(admin: &Admin) -> Answer {
     let phase = admin.lifecycle.phase();
     let metrics = &admin.shared.metrics;
     let traffic = Traffic::now(admin, &times);
-    let (failures, refusals) =
-        (metrics.recent.failures(MOST_EXCHANGES), metrics.recent.refusals(MOST_EXCHANGES));
+    let (failures, refusals) = (
+        metrics.recent.failures(MOST_EXCHANGES),
+        metrics.recent.refusals(MOST_EXCHANGES),
+    );
     let mut status = Status {
         format: FORMAT,
         now: times.precise(times.instant),
@@ -63,8 +65,14 @@ pub(super) fn answer(admin: &Admin) -> Answer {
         callers: traffic.callers(&published, &times),
         queues: traffic.queues(),
         load: Load::now(admin, &published),
-        failures: failures.iter().map(|record| Exchange::new(record, &times)).collect(),
-        refusals: refusals.iter().map(|record| Exchange::new(record, &times)).collect(),
+        failures: failures
+            .iter()
+            .map(|record| Exchange::new(record, &times))
+            .collect(),
+        refusals: refusals
+            .iter()
+            .map(|record| Exchange::new(record, &times))
+            .collect(),
         retired: traffic::retired(admin, &published, &times),
         certificates: certificates(admin, &times),
     };
@@ -102,11 +110,17 @@ impl<'a> Program<'a> {
                 Phase::Stopping => "stopping",
             },
             started_at: times.seconds(admin.started),
-            uptime_s: times.instant.saturating_duration_since(admin.started).as_secs(),
+            uptime_s: times
+                .instant
+                .saturating_duration_since(admin.started)
+                .as_secs(),
             config_loaded_at: times.seconds(published.loaded),
             workers: admin.shared.metrics.workers(),
             log_level: admin.log.as_ref().map(|log| log.levels.level().to_string()),
-            log_lines_lost: admin.log.as_ref().map_or(0, |log| log.dropped.dropped_lines() as u64),
+            log_lines_lost: admin
+                .log
+                .as_ref()
+                .map_or(0, |log| log.dropped.dropped_lines() as u64),
             public_url: published.live.public_url.as_deref(),
         }
     }
@@ -130,7 +144,12 @@ struct Customer<'a> {
 
 fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<Customer<'a>> {
     let moves = admin.shared.regions.list();
-    let credentials = published.live.credentials.iter().zip(&published.sites).enumerate();
+    let credentials = published
+        .live
+        .credentials
+        .iter()
+        .zip(&published.sites)
+        .enumerate();
     let customers = credentials.map(|(index, (credential, site))| {
         let text = |id: &http::HeaderValue| id.to_str().unwrap_or_default().to_owned();
         let (instance_id_from, instance_id) = match &credential.instance_id {
@@ -138,7 +157,9 @@ fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<C
             InstanceId::Fixed(id) => ("fixed", Some(text(id))),
             InstanceId::None => ("none", None),
         };
-        let own = moves.iter().filter(|moved| moved.customer == credential.customer_id && moved.until > now);
+        let own = moves
+            .iter()
+            .filter(|moved| moved.customer == credential.customer_id && moved.until > now);
         Customer {
             id: credential.customer(),
             default: published.live.default_customer == Some(index),

@@ -23,7 +23,9 @@ pub struct Suggestion {
 
 /// The caller in the path, if it is one of this endpoint's.
 pub(super) fn caller_of(path: &str) -> Option<&str> {
-    let caller = path.strip_prefix("/callers/")?.strip_suffix("/suggestion")?;
+    let caller = path
+        .strip_prefix("/callers/")?
+        .strip_suffix("/suggestion")?;
     (!caller.is_empty() && !caller.contains('/')).then_some(caller)
 }
 
@@ -32,7 +34,10 @@ pub(super) fn answer(admin: &Admin, name: &str) -> Answer {
     let published = admin.shared.published.load();
     let mut callers = published.live.callers.iter().zip(&published.usage);
     let Some((caller, usage)) = callers.find(|(caller, _)| caller.name == name) else {
-        return text(StatusCode::NOT_FOUND, "the gateway has no caller of this name\n");
+        return text(
+            StatusCode::NOT_FOUND,
+            "the gateway has no caller of this name\n",
+        );
     };
     if caller.mode != Mode::Observe {
         let what = "the caller is not observed; its block needs mode = \"observe\"\n";
@@ -52,7 +57,9 @@ pub(super) fn answer(admin: &Admin, name: &str) -> Answer {
     let mut body = serde_json::to_vec(&suggestion).unwrap_or_default();
     body.push(b'\n');
     let mut answer = text(StatusCode::OK, Bytes::from(body));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 

@@ -15,7 +15,10 @@ pub(super) struct Times {
 
 impl Times {
     pub(super) fn now(shared: &Shared) -> Self {
-        Self { wall: shared.clock.now(), instant: Instant::now() }
+        Self {
+            wall: shared.clock.now(),
+            instant: Instant::now(),
+        }
     }
 
     /// RFC 3339, to the second.

@@ -26,23 +26,41 @@ pub(super) fn answer(admin: &Admin, id: &str) -> Answer {
     let found = Found {
         format: FORMAT,
         id,
-        exchanges: records.iter().map(|record| Exchange::new(record, &times)).collect(),
+        exchanges: records
+            .iter()
+            .map(|record| Exchange::new(record, &times))
+            .collect(),
         detail: records.is_empty().then(|| nothing(admin, &times)),
     };
-    json(if records.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK }, &found)
+    json(
+        if records.is_empty() {
+            StatusCode::NOT_FOUND
+        } else {
+            StatusCode::OK
+        },
+        &found,
+    )
 }
 
 fn nothing(admin: &Admin, times: &Times) -> String {
     let begin = match admin.shared.metrics.recent.reach() {
         (_, None) => "no exchange is over yet".to_owned(),
         (1, Some(since)) => {
-            format!("the one exchange that is remembered, of {}, has another id", times.precise(since))
+            format!(
+                "the one exchange that is remembered, of {}, has another id",
+                times.precise(since)
+            )
         }
         (count, Some(since)) => {
-            format!("none of the last {count} exchanges, since {}, has this id", times.precise(since))
+            format!(
+                "none of the last {count} exchanges, since {}, has this id",
+                times.precise(since)
+            )
         }
     };
-    format!("{begin}; an exchange is remembered once it is over, and what is older is in the access log")
+    format!(
+        "{begin}; an exchange is remembered once it is over, and what is older is in the access log"
+    )
 }
 
 #[derive(Serialize)]
@@ -89,7 +107,11 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(record: &'a Record, times: &Times) -> Self {
         let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         let text = |text: &'a str| (!text.is_empty()).then_some(text);
-        let [citrix_transaction_id, x_cws_transaction_id, cc_transaction_id] = record.citrix_ids;
+        let [
+            citrix_transaction_id,
+            x_cws_transaction_id,
+            cc_transaction_id,
+        ] = record.citrix_ids;
         Self {
             at: record.began.map(|began| times.precise(began)),
             request_id: record.request_id,
@@ -124,9 +146,14 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         let escaped = (first == b'%').then(|| after.get(..2)).flatten();
-        let escaped = escaped.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
+        let escaped =
+            escaped.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
         bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &after[2..] } else { after };
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

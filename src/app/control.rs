@@ -64,7 +64,16 @@ impl Control {
     ) -> Result<Self, prometheus::Error> {
         let signals = Signals::register(metrics.registry())?;
         let (tasks, keepers, agents) = (JoinSet::new(), Vec::new(), Vec::new());
-        Ok(Self { tasks, keepers, agents, signals, client, clock, cache: None, egress: None })
+        Ok(Self {
+            tasks,
+            keepers,
+            agents,
+            signals,
+            client,
+            clock,
+            cache: None,
+            egress: None,
+        })
     }
 
     /// Puts the reloader of certificates to work.
@@ -91,7 +100,11 @@ impl Control {
         let mut keepers = std::mem::take(&mut self.keepers);
         let mut agents = std::mem::take(&mut self.agents);
         let mut new = Vec::new();
-        for ((credential, token), site) in live.credentials.iter().zip(&published.slots).zip(&published.sites)
+        for ((credential, token), site) in live
+            .credentials
+            .iter()
+            .zip(&published.slots)
+            .zip(&published.sites)
         {
             let orders = Orders::new(credential, live.token, cache.clone());
             match take(&mut keepers, |keeping| Arc::ptr_eq(&keeping.slot, token)) {
@@ -133,11 +146,25 @@ impl Control {
 
     fn keep(&mut self, credential: &Credential, slot: &Arc<Slot>, orders: Orders) -> Keeping {
         let customer = credential.customer().to_owned();
-        let (signals, issuer) =
-            (self.signals.customer(&customer), HttpIssuer::over(self.client.clone(), self.clock));
+        let (signals, issuer) = (
+            self.signals.customer(&customer),
+            HttpIssuer::over(self.client.clone(), self.clock),
+        );
         let (orders, obeyed) = watch::channel(orders);
-        let keeper = Keeper::new(credential.clone(), obeyed, Arc::clone(slot), issuer, self.clock, signals);
-        Keeping { slot: Arc::clone(slot), customer, orders, task: self.tasks.spawn(keeper.keep()) }
+        let keeper = Keeper::new(
+            credential.clone(),
+            obeyed,
+            Arc::clone(slot),
+            issuer,
+            self.clock,
+            signals,
+        );
+        Keeping {
+            slot: Arc::clone(slot),
+            customer,
+            orders,
+            task: self.tasks.spawn(keeper.keep()),
+        }
     }
 
     fn ask(
@@ -149,8 +176,20 @@ impl Control {
     ) -> Asking {
         let (site, token) = (Arc::clone(site), Arc::clone(token));
         let api = HttpApi(self.client.clone());
-        let agent = Agent::new(credential, Arc::clone(&site), Arc::clone(&token), api, self.clock, patience);
-        Asking { site, token, patience, task: self.tasks.spawn(agent.serve()) }
+        let agent = Agent::new(
+            credential,
+            Arc::clone(&site),
+            Arc::clone(&token),
+            api,
+            self.clock,
+            patience,
+        );
+        Asking {
+            site,
+            token,
+            patience,
+            task: self.tasks.spawn(agent.serve()),
+        }
     }
 
     /// Returns when a task ended that never should: it panicked.
@@ -190,7 +229,9 @@ mod tests {
     async fn who_was_told_to_go_has_not_failed_and_who_panics_has() {
         let mut control = control();
         control.tasks.spawn(pending()).abort();
-        control.tasks.spawn(async { panic!("as a mistake of ours would") });
+        control
+            .tasks
+            .spawn(async { panic!("as a mistake of ours would") });
         assert!(control.failed().await.is_panic());
         assert!(control.tasks.is_empty());
     }

@@ -11,9 +11,10 @@ pub(super) fn is_of(certificate: &CallerCertificate, name: &CertificateName) -> 
             // Tools disagree on which end of a subject they write first.
             shown == *parts || shown.iter().rev().eq(parts)
         }
-        CertificateName::Dns(name) => {
-            certificate.dns_names.iter().any(|shown| shown.eq_ignore_ascii_case(name))
-        }
+        CertificateName::Dns(name) => certificate
+            .dns_names
+            .iter()
+            .any(|shown| shown.eq_ignore_ascii_case(name)),
     }
 }
 
@@ -39,7 +40,11 @@ mod tests {
             ("a.example.org", false),
             ("splunk", false),
         ] {
-            assert_eq!(is_of(&certificate, &CertificateName::new(name)), is_it, "{name}");
+            assert_eq!(
+                is_of(&certificate, &CertificateName::new(name)),
+                is_it,
+                "{name}"
+            );
         }
     }
 }

@@ -87,7 +87,10 @@ impl NameAndSecret {
     /// As if HTTP Basic had carried them, for what carries them otherwise.
     pub fn new(name: &str, secret: &str) -> Self {
         let decoded = Zeroizing::new([name.as_bytes(), b":", secret.as_bytes()].concat());
-        Self { decoded, colon: name.len() }
+        Self {
+            decoded,
+            colon: name.len(),
+        }
     }
 
     fn decode(credentials: &[u8]) -> Option<Self> {
@@ -115,12 +118,17 @@ fn after_scheme<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {
 fn cws_token(credentials: &[u8]) -> Option<&[u8]> {
     const BEARER: &[u8] = b"bearer=";
     let (first, token) = credentials.split_at_checked(BEARER.len())?;
-    first.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii_start())
+    first
+        .eq_ignore_ascii_case(BEARER)
+        .then(|| token.trim_ascii_start())
 }
 
 /// Some tools put the token in quotes.
 fn unquoted(token: &[u8]) -> &[u8] {
-    token.strip_prefix(b"\"").and_then(|token| token.strip_suffix(b"\"")).unwrap_or(token)
+    token
+        .strip_prefix(b"\"")
+        .and_then(|token| token.strip_suffix(b"\""))
+        .unwrap_or(token)
 }
 
 #[cfg(test)]
@@ -129,7 +137,12 @@ mod tests {
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
         let field = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
-        fields.iter().map(field).collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect()
+        fields
+            .iter()
+            .map(field)
+            .collect::<Vec<(HeaderName, HeaderValue)>>()
+            .into_iter()
+            .collect()
     }
 
     /// The kind of credential, the name and the secret.
@@ -142,7 +155,8 @@ mod tests {
             Shown::Basic(_) => "basic",
             Shown::Bearer(_) => "bearer",
         };
-        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text =
+            |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         (kind, text(shown.name()), text(shown.secret()))
     }
 
@@ -176,7 +190,11 @@ mod tests {
             "Digest username=\"a\"",
             "",
         ] {
-            assert_eq!(read(&[("authorization", value)]), ("nothing", None, None), "{value}");
+            assert_eq!(
+                read(&[("authorization", value)]),
+                ("nothing", None, None),
+                "{value}"
+            );
         }
     }
 
@@ -192,16 +210,32 @@ mod tests {
             let expected = ("basic", Some(name.to_owned()), Some(secret.to_owned()));
             assert_eq!(read(&[("authorization", value)]), expected, "{value}");
         }
-        for value in ["Basic c3BsdW5r", "Basic %%%", "Basic c3BsdW5rOnMzY3JldA", "Basic a:b", "Basic \""] {
-            assert_eq!(read(&[("authorization", value)]), ("basic", None, None), "{value}");
+        for value in [
+            "Basic c3BsdW5r",
+            "Basic %%%",
+            "Basic c3BsdW5rOnMzY3JldA",
+            "Basic a:b",
+            "Basic \"",
+        ] {
+            assert_eq!(
+                read(&[("authorization", value)]),
+                ("basic", None, None),
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn a_key_decides_alone_and_no_field_may_be_there_twice() {
         let bearer = ("authorization", "Bearer other");
-        assert_eq!(read(&[bearer, ("x-api-key", "k")]), ("key", None, Some("k".to_owned())));
-        assert_eq!(read(&[("x-api-key", ""), bearer]), ("key", None, Some(String::new())));
+        assert_eq!(
+            read(&[bearer, ("x-api-key", "k")]),
+            ("key", None, Some("k".to_owned()))
+        );
+        assert_eq!(
+            read(&[("x-api-key", ""), bearer]),
+            ("key", None, Some(String::new()))
+        );
         assert_eq!(read(&[]), ("nothing", None, None));
         for name in ["authorization", "x-api-key"] {
             for value in ["Bearer t", "Bearer u"] {

@@ -78,14 +78,19 @@ impl Guesses {
             now << 32 | count.min(MOST_COUNTED)
         };
         let place = self.hasher.hash_one(address.map(network)) % COUNTERS;
-        let counter = usize::try_from(place).ok().and_then(|place| self.counters.get(place));
+        let counter = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.counters.get(place));
         let before = counter.map_or(Ok(0), |counter| {
-            counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(counted(before)))
+            counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+                Some(counted(before))
+            })
         });
         // An update that always has a value never fails.
         let after = counted(before.unwrap_or_else(|before| before));
         let count = u32::try_from(after & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        STEP.saturating_mul(count.saturating_mul(count)).min(LONGEST)
+        STEP.saturating_mul(count.saturating_mul(count))
+            .min(LONGEST)
     }
 }
 

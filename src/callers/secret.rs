@@ -41,11 +41,13 @@ impl SecretHash {
 
     /// 64 hex digits, for a configuration.
     pub fn to_hex(self) -> String {
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        self.0
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
     }
 }
 
@@ -59,7 +61,13 @@ mod tests {
     fn a_new_secret_has_256_bits_and_is_another_each_time() {
         let secrets = [generate().unwrap(), generate().unwrap()];
         for secret in &secrets {
-            assert_eq!(URL_SAFE_NO_PAD.decode(secret.expose_secret()).unwrap().len(), 32);
+            assert_eq!(
+                URL_SAFE_NO_PAD
+                    .decode(secret.expose_secret())
+                    .unwrap()
+                    .len(),
+                32
+            );
         }
         assert_ne!(secrets[0].expose_secret(), secrets[1].expose_secret());
     }

@@ -18,7 +18,10 @@ pub(super) fn caller(
     Caller {
         name: name.to_owned(),
         secret: secret.map(|secret| SecretHash::of(secret.as_bytes())),
-        networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        networks: networks
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect(),
         certificate: certificate.map(CertificateName::new),
         rules: Rules::default(),
         max_concurrent: None,
@@ -39,14 +42,22 @@ fn headers(field: &str) -> HeaderMap {
 
 fn basic(pair: &str) -> String {
     use base64::Engine as _;
-    format!("Authorization: Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+    format!(
+        "Authorization: Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    )
 }
 
 /// Who it is, or why it is nobody.
 fn identify(callers: &Callers, field: &str, address: &str, subject: Option<&str>) -> String {
-    let certificate =
-        subject.map(|subject| CallerCertificate { subject: subject.to_owned(), dns_names: Vec::new() });
-    let origin = Origin { address: address.parse().ok(), certificate: certificate.as_ref() };
+    let certificate = subject.map(|subject| CallerCertificate {
+        subject: subject.to_owned(),
+        dns_names: Vec::new(),
+    });
+    let origin = Origin {
+        address: address.parse().ok(),
+        certificate: certificate.as_ref(),
+    };
     let headers = headers(field);
     let shown = Shown::read(&headers).unwrap();
     match callers.identify(&shown, origin) {
@@ -81,7 +92,10 @@ fn a_secret_names_its_caller_in_every_form_it_may_be_sent() {
     }
     // What the configuration keeps is no secret.
     let hash = SecretHash::of(b"secret-of-a").to_hex();
-    assert_eq!(identify(&callers, &format!("X-Api-Key: {hash}"), "10.0.0.1", None), "NobodysSecret");
+    assert_eq!(
+        identify(&callers, &format!("X-Api-Key: {hash}"), "10.0.0.1", None),
+        "NobodysSecret"
+    );
 }
 
 #[test]
@@ -93,14 +107,28 @@ fn what_is_given_of_secret_networks_and_certificate_must_all_hold() {
         ("X-Api-Key: s", "::ffff:10.1.2.3", Some("CN=a"), "a"),
         ("X-Api-Key: s", "2001:db8::7", Some("CN=a"), "a"),
         ("X-Api-Key: s", "11.0.0.1", Some("CN=a"), "Elsewhere(\"a\")"),
-        ("X-Api-Key: s", "2001:db9::7", Some("CN=a"), "Elsewhere(\"a\")"),
-        ("X-Api-Key: s", "on a unix socket", Some("CN=a"), "Elsewhere(\"a\")"),
+        (
+            "X-Api-Key: s",
+            "2001:db9::7",
+            Some("CN=a"),
+            "Elsewhere(\"a\")",
+        ),
+        (
+            "X-Api-Key: s",
+            "on a unix socket",
+            Some("CN=a"),
+            "Elsewhere(\"a\")",
+        ),
         ("X-Api-Key: s", "10.0.0.1", Some("CN=b"), "Elsewhere(\"a\")"),
         ("X-Api-Key: s", "10.0.0.1", None, "Elsewhere(\"a\")"),
         ("X-Api-Key: t", "10.0.0.1", Some("CN=a"), "NobodysSecret"),
         ("", "10.0.0.1", Some("CN=a"), "NothingShown"),
     ] {
-        assert_eq!(identify(&callers, field, address, subject), who, "{field} {address} {subject:?}");
+        assert_eq!(
+            identify(&callers, field, address, subject),
+            who,
+            "{field} {address} {subject:?}"
+        );
     }
 }
 
@@ -133,20 +161,30 @@ fn without_a_secret_the_certificate_counts_and_then_the_smallest_network() {
         (&basic("secret:t"), "10.2.0.1", None, "NobodysSecret"),
         ("Authorization: Basic %", "10.2.0.1", None, "NobodysSecret"),
     ] {
-        assert_eq!(identify(&callers, field, address, subject), who, "{field} {address} {subject:?}");
+        assert_eq!(
+            identify(&callers, field, address, subject),
+            who,
+            "{field} {address} {subject:?}"
+        );
     }
 }
 
 #[test]
 fn what_the_log_is_told_names_the_caller_and_no_secret() {
-    for unknown in
-        [Unknown::NothingShown, Unknown::NobodysSecret, Unknown::OtherName("a"), Unknown::Elsewhere("a")]
-    {
+    for unknown in [
+        Unknown::NothingShown,
+        Unknown::NobodysSecret,
+        Unknown::OtherName("a"),
+        Unknown::Elsewhere("a"),
+    ] {
         assert!(unknown.to_string().contains("shown"), "{unknown}");
     }
     let callers = Callers::new(vec![caller("a", Some("s"), &[], None)]);
     let shown = format!("{callers:?}");
-    assert!(shown.contains("[REDACTED]") && !shown.contains(&SecretHash::of(b"s").to_hex()), "{shown}");
+    assert!(
+        shown.contains("[REDACTED]") && !shown.contains(&SecretHash::of(b"s").to_hex()),
+        "{shown}"
+    );
 }
 
 proptest! {

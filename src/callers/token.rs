@@ -111,7 +111,11 @@ impl Signer {
             exp: seconds(now + lifetime),
             bnd: self.binding(caller),
         };
-        Ok(Zeroizing::new(jsonwebtoken::encode(&Header::new(ALGORITHM), &claims, &self.signing)?))
+        Ok(Zeroizing::new(jsonwebtoken::encode(
+            &Header::new(ALGORITHM),
+            &claims,
+            &self.signing,
+        )?))
     }
 
     /// What is shown, as a token.
@@ -149,7 +153,9 @@ pub fn looks_like_a_token(shown: &[u8]) -> bool {
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]
@@ -164,7 +170,10 @@ mod tests {
     const NOW: SystemTime = UNIX_EPOCH;
 
     fn issued(signer: &Signer, secret: Option<&str>) -> String {
-        signer.issue(Some(&caller("splunk", secret, &[], None)), NOW, HOUR).unwrap().to_string()
+        signer
+            .issue(Some(&caller("splunk", secret, &[], None)), NOW, HOUR)
+            .unwrap()
+            .to_string()
     }
 
     fn claims(signer: &Signer, token: &str) -> Claims {
@@ -176,7 +185,11 @@ mod tests {
 
     /// A token whose parts are these, signed as the algorithm's name says.
     fn forged(header: &str, payload: &str, key: &[u8]) -> String {
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(payload)
+        );
         let signature = hmac::sign(&hmac::Key::new(HMAC_SHA256, key), signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
@@ -187,9 +200,15 @@ mod tests {
         let elsewhere = Signer::new(KEY);
         assert_eq!(claims(&elsewhere, &token).caller(), Some("splunk"));
         let at = |time| elsewhere.read(token.as_bytes(), time);
-        assert!(matches!(at(NOW + HOUR - Duration::from_secs(1)), Read::Valid(_)));
+        assert!(matches!(
+            at(NOW + HOUR - Duration::from_secs(1)),
+            Read::Valid(_)
+        ));
         assert_eq!(at(NOW + HOUR), Read::Expired);
-        for other in [Signer::new(b"another key of thirty-two bytes."), Signer::random().unwrap()] {
+        for other in [
+            Signer::new(b"another key of thirty-two bytes."),
+            Signer::random().unwrap(),
+        ] {
             assert_eq!(other.read(token.as_bytes(), NOW), Read::Foreign);
         }
     }
@@ -206,7 +225,11 @@ mod tests {
         ] {
             let claims = claims(&signer, &issued(&signer, then));
             let caller = caller("splunk", now, &[], None);
-            assert_eq!(signer.is_current(&claims, &caller), is_current, "{then:?} {now:?}");
+            assert_eq!(
+                signer.is_current(&claims, &caller),
+                is_current,
+                "{then:?} {now:?}"
+            );
         }
         let nobodys = signer.issue(None, NOW, HOUR).unwrap();
         assert_eq!(claims(&signer, &nobodys).caller(), None);
@@ -217,7 +240,10 @@ mod tests {
         let signer = Signer::new(KEY);
         let hs256 = r#"{"typ":"JWT","alg":"HS256"}"#;
         let payload = format!(r#"{{"iss":"{ISSUER}","sub":"a","iat":0,"exp":3600,"bnd":"b"}}"#);
-        assert!(matches!(signer.read(forged(hs256, &payload, KEY).as_bytes(), NOW), Read::Valid(_)));
+        assert!(matches!(
+            signer.read(forged(hs256, &payload, KEY).as_bytes(), NOW),
+            Read::Valid(_)
+        ));
         for header in [
             r#"{"alg":"none"}"#,
             r#"{"alg":"None"}"#,
@@ -231,9 +257,17 @@ mod tests {
             "{",
         ] {
             let forged = forged(header, &payload, KEY);
-            assert_eq!(signer.read(forged.as_bytes(), NOW), Read::Foreign, "{header}");
+            assert_eq!(
+                signer.read(forged.as_bytes(), NOW),
+                Read::Foreign,
+                "{header}"
+            );
             let unsigned = forged.rsplit_once('.').unwrap().0.to_owned() + ".";
-            assert_eq!(signer.read(unsigned.as_bytes(), NOW), Read::Foreign, "{header}");
+            assert_eq!(
+                signer.read(unsigned.as_bytes(), NOW),
+                Read::Foreign,
+                "{header}"
+            );
         }
         for payload in [
             r#"{"sub":"a","iat":0,"exp":3600,"bnd":"b"}"#,
@@ -244,7 +278,11 @@ mod tests {
             "[]",
         ] {
             let forged = forged(hs256, payload, KEY);
-            assert_eq!(signer.read(forged.as_bytes(), NOW), Read::Foreign, "{payload}");
+            assert_eq!(
+                signer.read(forged.as_bytes(), NOW),
+                Read::Foreign,
+                "{payload}"
+            );
         }
         let wrong_key = forged(hs256, &payload, &[0; 32]);
         assert_eq!(signer.read(wrong_key.as_bytes(), NOW), Read::Foreign);
@@ -256,8 +294,14 @@ mod tests {
         let payload = token.split('.').nth(1).unwrap();
         let payload = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
         let hash = crate::config::SecretHash::of(b"the secret");
-        assert!(!payload.contains("the secret") && !payload.contains(&hash.to_hex()[..8]), "{payload}");
-        assert!(!payload.contains(&URL_SAFE_NO_PAD.encode(hash.0)[..8]), "{payload}");
+        assert!(
+            !payload.contains("the secret") && !payload.contains(&hash.to_hex()[..8]),
+            "{payload}"
+        );
+        assert!(
+            !payload.contains(&URL_SAFE_NO_PAD.encode(hash.0)[..8]),
+            "{payload}"
+        );
     }
 
     proptest! {

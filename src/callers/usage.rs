@@ -32,7 +32,9 @@ impl Usage {
                     Some(usage) => usage.limits.changed_to(max_concurrent, max_per_second),
                     None => CallerLimits::new(max_concurrent, max_per_second),
                 },
-                observations: observed.map(|usage| Arc::clone(&usage.observations)).unwrap_or_default(),
+                observations: observed
+                    .map(|usage| Arc::clone(&usage.observations))
+                    .unwrap_or_default(),
             }
         };
         callers.iter().map(usage).collect()
@@ -62,19 +64,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_known_of_a_caller_outlives_its_configuration() {
         let now = Instant::now();
-        let first = Usage::of(&[caller("a", 2, 2, Mode::Observe), caller("b", 2, 0, Mode::Enforce)], &[]);
+        let first = Usage::of(
+            &[
+                caller("a", 2, 2, Mode::Observe),
+                caller("b", 2, 0, Mode::Enforce),
+            ],
+            &[],
+        );
         let _place = first[0].limits.enter(now).unwrap();
         first[0].observations.record("GET", "/seen", "acme");
         // In another place and with another limit.
-        let second = Usage::of(&[caller("c", 1, 0, Mode::Observe), caller("a", 3, 2, Mode::Observe)], &first);
+        let second = Usage::of(
+            &[
+                caller("c", 1, 0, Mode::Observe),
+                caller("a", 3, 2, Mode::Observe),
+            ],
+            &first,
+        );
         let _other = second[1].limits.enter(now).unwrap();
-        assert!(second[1].limits.enter(now).is_err(), "two were a second's worth");
+        assert!(
+            second[1].limits.enter(now).is_err(),
+            "two were a second's worth"
+        );
         assert_eq!(second[1].observations.requests(), 1);
         assert!(second[0].limits.enter(now).is_ok(), "somebody else");
         // Another rate begins anew; the two that are being answered still count.
         let third = Usage::of(&[caller("a", 3, 5, Mode::Enforce)], &second);
         let _last = third[0].limits.enter(now).unwrap();
         assert!(third[0].limits.enter(now).is_err());
-        assert_eq!(third[0].observations.requests(), 0, "it is not observed any more");
+        assert_eq!(
+            third[0].observations.requests(),
+            0,
+            "it is not observed any more"
+        );
     }
 }

@@ -27,15 +27,28 @@ pub const MAX_ITEMS: usize = 10_000;
 /// Whether a path, as it reaches Citrix, is that of a batch: below CVAD's management API or, on the direct hosts, the
 /// orchestration API.
 pub fn is_batch(path: &str) -> bool {
-    let operation = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let named = ["$batch", "%24batch"].iter().any(|name| operation.eq_ignore_ascii_case(name));
-    named && ["/cvad/manage", legacy::ORCHESTRATION].iter().any(|api| legacy::below(path, api).is_some())
+    let operation = path
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let named = ["$batch", "%24batch"]
+        .iter()
+        .any(|name| operation.eq_ignore_ascii_case(name));
+    named
+        && ["/cvad/manage", legacy::ORCHESTRATION]
+            .iter()
+            .any(|api| legacy::below(path, api).is_some())
 }
 
 /// Whether the path of a batch says for certain what its items are relative to: it is that of the API itself, which on
 /// the direct hosts has a version, the customer and the site in it. Further down Citrix has none that is known.
 pub fn is_of_the_api(path: &str) -> bool {
-    let segments = |rest: &str| rest.split('/').filter(|segment| !segment.is_empty()).count();
+    let segments = |rest: &str| {
+        rest.split('/')
+            .filter(|segment| !segment.is_empty())
+            .count()
+    };
     let deepest = [("/cvad/manage", 1), (legacy::ORCHESTRATION, 4)];
     is_batch(path)
         && deepest
@@ -97,7 +110,13 @@ impl Batch {
     /// When it is no batch, or could be read in more than one way.
     pub fn read(body: &Bytes) -> Result<Self, NotABatch> {
         let (operations, spots) = read::read(body)?;
-        Ok(Self { operations, template: Template { body: body.clone(), spots } })
+        Ok(Self {
+            operations,
+            template: Template {
+                body: body.clone(),
+                spots,
+            },
+        })
     }
 
     /// What each item asks for, in order.
@@ -129,7 +148,10 @@ pub struct Template {
 impl Template {
     /// The body with the values of `Authorization` that are given for the schemes the caller used. The values are
     /// wiped when the last piece is gone; the rest is not copied.
-    pub fn fill<'v>(&self, authorization: impl Fn(AuthorizationScheme) -> &'v HeaderValue) -> Vec<Bytes> {
+    pub fn fill<'v>(
+        &self,
+        authorization: impl Fn(AuthorizationScheme) -> &'v HeaderValue,
+    ) -> Vec<Bytes> {
         let [cws, bearer] = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer]
             .map(|scheme| Bytes::from_owner(quoted(authorization(scheme))));
         let mut pieces = Vec::with_capacity(2 * self.spots.len() + 1);

@@ -34,7 +34,10 @@ impl Cloud {
 
     /// The name it has in a configuration.
     pub fn name(self) -> &'static str {
-        Self::ALL.into_iter().find(|(_, cloud)| *cloud == self).map_or("", |(name, _)| name)
+        Self::ALL
+            .into_iter()
+            .find(|(_, cloud)| *cloud == self)
+            .map_or("", |(name, _)| name)
     }
 
     /// The base URL of the API gateway, without a slash at the end.
@@ -123,7 +126,9 @@ impl Cloud {
     pub const fn token_dialect(self) -> TokenDialect {
         match self {
             Self::Gov => TokenDialect::Trust,
-            Self::Commercial | Self::Us | Self::Eu | Self::ApS | Self::Japan => TokenDialect::Oauth2,
+            Self::Commercial | Self::Us | Self::Eu | Self::ApS | Self::Japan => {
+                TokenDialect::Oauth2
+            }
         }
     }
 
@@ -134,7 +139,9 @@ impl Cloud {
     /// production. The trust service has a host of its own and asks for the special customer `root`.
     pub fn token_url(self, api_origin: &str, customer_id: &str, dialect: TokenDialect) -> String {
         match (dialect, self) {
-            (TokenDialect::Oauth2, _) => format!("{api_origin}/cctrustoauth2/{customer_id}/tokens/clients"),
+            (TokenDialect::Oauth2, _) => {
+                format!("{api_origin}/cctrustoauth2/{customer_id}/tokens/clients")
+            }
             (TokenDialect::Trust, Self::Gov) => {
                 "https://trust.citrixworkspacesapi.us/root/tokens/clients".to_owned()
             }
@@ -154,11 +161,31 @@ mod tests {
     fn contract_1_6_each_cloud_has_its_hosts_and_its_login() {
         let oauth2 = "/cctrustoauth2/acme/tokens/clients";
         let table = [
-            ("commercial", "https://api.cloud.com", format!("https://api.cloud.com{oauth2}")),
-            ("us", "https://api-us.cloud.com", format!("https://api-us.cloud.com{oauth2}")),
-            ("eu", "https://api-eu.cloud.com", format!("https://api-eu.cloud.com{oauth2}")),
-            ("ap-s", "https://api-ap-s.cloud.com", format!("https://api-ap-s.cloud.com{oauth2}")),
-            ("japan", "https://api.citrixcloud.jp", format!("https://api.citrixcloud.jp{oauth2}")),
+            (
+                "commercial",
+                "https://api.cloud.com",
+                format!("https://api.cloud.com{oauth2}"),
+            ),
+            (
+                "us",
+                "https://api-us.cloud.com",
+                format!("https://api-us.cloud.com{oauth2}"),
+            ),
+            (
+                "eu",
+                "https://api-eu.cloud.com",
+                format!("https://api-eu.cloud.com{oauth2}"),
+            ),
+            (
+                "ap-s",
+                "https://api-ap-s.cloud.com",
+                format!("https://api-ap-s.cloud.com{oauth2}"),
+            ),
+            (
+                "japan",
+                "https://api.citrixcloud.jp",
+                format!("https://api.citrixcloud.jp{oauth2}"),
+            ),
             (
                 "gov",
                 "https://api.cloud.us",
@@ -169,7 +196,11 @@ mod tests {
         for ((name, api_url, token_url), (known, cloud)) in table.into_iter().zip(Cloud::ALL) {
             assert_eq!(known, name);
             assert_eq!(cloud.api_url(), api_url, "{name}");
-            assert_eq!(cloud.token_url(cloud.api_url(), "acme", cloud.token_dialect()), token_url, "{name}");
+            assert_eq!(
+                cloud.token_url(cloud.api_url(), "acme", cloud.token_dialect()),
+                token_url,
+                "{name}"
+            );
         }
     }
 
@@ -191,8 +222,16 @@ mod tests {
         ];
         for ((name, domains, wem, regions), (known, cloud)) in table.into_iter().zip(Cloud::ALL) {
             assert_eq!(known, name);
-            assert_eq!((cloud.classic_domain(), cloud.direct_domain()), domains, "{name}");
-            assert_eq!((cloud.wem_url(), cloud.regions().len()), (wem, regions), "{name}");
+            assert_eq!(
+                (cloud.classic_domain(), cloud.direct_domain()),
+                domains,
+                "{name}"
+            );
+            assert_eq!(
+                (cloud.wem_url(), cloud.regions().len()),
+                (wem, regions),
+                "{name}"
+            );
         }
     }
 
@@ -200,7 +239,13 @@ mod tests {
     fn a_cloud_and_its_regions_take_each_others_tokens() {
         for (name, cloud) in Cloud::ALL {
             assert!(cloud.gateways().contains(&cloud), "{name}");
-            assert!(cloud.gateways().iter().all(|other| other.gateways() == cloud.gateways()), "{name}");
+            assert!(
+                cloud
+                    .gateways()
+                    .iter()
+                    .all(|other| other.gateways() == cloud.gateways()),
+                "{name}"
+            );
         }
     }
 

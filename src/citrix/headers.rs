@@ -20,7 +20,11 @@ pub const X_CWS_TRANSACTION_ID: HeaderName = HeaderName::from_static("x-cws-tran
 pub const CC_TRANSACTION_ID: HeaderName = HeaderName::from_static("cc-transactionid");
 
 /// Every name under which Citrix sends a transaction id.
-pub const TRANSACTION_IDS: [HeaderName; 3] = [CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID, CC_TRANSACTION_ID];
+pub const TRANSACTION_IDS: [HeaderName; 3] = [
+    CITRIX_TRANSACTION_ID,
+    X_CWS_TRANSACTION_ID,
+    CC_TRANSACTION_ID,
+];
 
 /// Whether a caller's field stays here instead of going on to Citrix (design 4.1): what admits a caller, what
 /// a proxy adds, and the fields by which frameworks let a request claim another method or path.
@@ -44,7 +48,11 @@ pub fn stays_here(name: &HeaderName) -> bool {
 /// Takes out of a caller's trailers whatever could not have come as a header: fields that stay here, those of
 /// one connection, those that frame a message, and those the proxy sets itself (RFC 9110 section 6.5.1).
 pub fn keep_passable(trailers: &mut HeaderMap) {
-    let set_by_us = [CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID];
+    let set_by_us = [
+        CITRIX_CUSTOMER_ID,
+        CITRIX_INSTANCE_ID,
+        CITRIX_TRANSACTION_ID,
+    ];
     let unfit: Vec<HeaderName> = trailers
         .keys()
         .filter(|name| {
@@ -94,10 +102,19 @@ pub fn customers_in_path(path: &str) -> impl Iterator<Item = &str> {
 /// The customer that a path names as it reaches Citrix.
 pub fn customer_in_service_path(path: &str) -> Option<&str> {
     let (service, rest) = first_segment(path)?;
-    let names_it = ["catalogservice", "quickcreateservice", "resourceprovider", "massvc"]
-        .iter()
-        .any(|name| service.eq_ignore_ascii_case(name));
-    if names_it { customer(rest) } else { legacy::customer_of_orchestration(path) }
+    let names_it = [
+        "catalogservice",
+        "quickcreateservice",
+        "resourceprovider",
+        "massvc",
+    ]
+    .iter()
+    .any(|name| service.eq_ignore_ascii_case(name));
+    if names_it {
+        customer(rest)
+    } else {
+        legacy::customer_of_orchestration(path)
+    }
 }
 
 /// The segment after a path's first slash, and what follows it.
@@ -107,7 +124,9 @@ fn first_segment(path: &str) -> Option<(&str, &str)> {
 }
 
 fn customer(path: &str) -> Option<&str> {
-    first_segment(path).map(|(name, _)| name).filter(|name| !name.is_empty())
+    first_segment(path)
+        .map(|(name, _)| name)
+        .filter(|name| !name.is_empty())
 }
 
 /// Whether the service behind a path wants `Citrix-InstanceId`: CVAD's management API, but for the calls that
@@ -124,7 +143,9 @@ pub fn wants_instance_id(path: &str) -> bool {
 
 /// Whether CVAD's operations of this name are about no site: those that find one, and its sign of life.
 pub fn is_without_site(name: &str) -> bool {
-    ["me", "sites", "about", "ping"].iter().any(|each| name.eq_ignore_ascii_case(each))
+    ["me", "sites", "about", "ping"]
+        .iter()
+        .any(|each| name.eq_ignore_ascii_case(each))
 }
 
 #[cfg(test)]
@@ -151,7 +172,10 @@ mod tests {
             ("/direct/", None),
             ("/direct", None),
             ("/citrix/orchestration/api/acme/site/Machines", Some("acme")),
-            ("/citrix/orchestration/api/techpreview/acme/site/Machines", Some("acme")),
+            (
+                "/citrix/orchestration/api/techpreview/acme/site/Machines",
+                Some("acme"),
+            ),
             ("/citrix/orchestration/api/me", None),
             ("/region/eu/catalogservice/acme/x", Some("acme")),
             ("/region/eu/cvad/manage/me", None),
@@ -168,15 +192,26 @@ mod tests {
             customers_in_path("/direct/acme/citrix/orchestration/api/contoso/site/x").collect();
         assert_eq!(both, ["acme", "contoso"]);
         // What stands for a host at the gateway is nothing special at Citrix.
-        for path in ["/direct/resourcelocations", "/classic/a/b", "/region/eu/catalogservice/acme"] {
+        for path in [
+            "/direct/resourcelocations",
+            "/classic/a/b",
+            "/region/eu/catalogservice/acme",
+        ] {
             assert_eq!(customer_in_service_path(path), None, "{path}");
         }
-        assert_eq!(customer_in_service_path("/citrix/orchestration/api/acme/site/x"), Some("acme"));
+        assert_eq!(
+            customer_in_service_path("/citrix/orchestration/api/acme/site/x"),
+            Some("acme")
+        );
     }
 
     #[test]
     fn the_site_id_is_for_cvad_but_not_for_the_calls_that_find_it() {
-        for path in ["/cvad/manage/Machines", "/Cvad/Manage/Machines/1/$reboot", "/cvad/manage/meh"] {
+        for path in [
+            "/cvad/manage/Machines",
+            "/Cvad/Manage/Machines/1/$reboot",
+            "/cvad/manage/meh",
+        ] {
             assert!(wants_instance_id(path), "{path}");
         }
         for path in [

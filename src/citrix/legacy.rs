@@ -34,18 +34,34 @@ pub struct Translated<'t> {
 /// that no header can carry as they are (escapes, blanks) is left alone: Citrix refuses it.
 pub fn translate(target: &PathAndQuery) -> Option<Translated<'_>> {
     let path = target.path();
-    let (today, rest, ids, which) = if let Some(rest) = below(path, "/citrix/monitor/odata/v4/data") {
+    let (today, rest, ids, which) = if let Some(rest) = below(path, "/citrix/monitor/odata/v4/data")
+    {
         ("/monitorodata", rest, Ids::default(), ODATA)
     } else if let Some(rest) = below(path, ORCHESTRATION) {
         let (ids, rest) = orchestration(rest)?;
         ("/cvad/manage", rest, ids, ORCHESTRATION)
     } else {
         let (site, rest) = site(below(path, PREVIEW)?)?;
-        ("/cvad/manage", rest, Ids { customer: None, site }, PREVIEW)
+        (
+            "/cvad/manage",
+            rest,
+            Ids {
+                customer: None,
+                site,
+            },
+            PREVIEW,
+        )
     };
-    let query = target.query().map_or(String::new(), |query| format!("?{query}"));
+    let query = target
+        .query()
+        .map_or(String::new(), |query| format!("?{query}"));
     let target = PathAndQuery::try_from(format!("{today}{rest}{query}")).ok()?;
-    Some(Translated { target, customer: ids.customer, site: ids.site, which })
+    Some(Translated {
+        target,
+        customer: ids.customer,
+        site: ids.site,
+        which,
+    })
 }
 
 /// The customer in a path of the orchestration API, which the customers' own hosts still serve.
@@ -56,7 +72,9 @@ pub(super) fn customer_of_orchestration(path: &str) -> Option<&str> {
 /// Whether a path ends with the orchestration API, and names no customer behind it.
 pub fn is_orchestration(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
-    path.strip_suffix("/techpreview").unwrap_or(&path).ends_with(ORCHESTRATION)
+    path.strip_suffix("/techpreview")
+        .unwrap_or(&path)
+        .ends_with(ORCHESTRATION)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -72,12 +90,20 @@ fn orchestration(rest: &str) -> Option<(Ids<'_>, &str)> {
         return Some((Ids::default(), rest));
     }
     let rest = below(rest, "/techpreview").unwrap_or(rest);
-    let Some((customer, after)) = first(rest) else { return Some((Ids::default(), rest)) };
+    let Some((customer, after)) = first(rest) else {
+        return Some((Ids::default(), rest));
+    };
     if is_without_site(customer) {
         return Some((Ids::default(), rest));
     }
     let (site, after) = site(after)?;
-    Some((Ids { customer: Some(id(customer)?), site }, after))
+    Some((
+        Ids {
+            customer: Some(id(customer)?),
+            site,
+        },
+        after,
+    ))
 }
 
 /// The site at the beginning of a path, if it has one there, and what follows.
@@ -94,7 +120,8 @@ fn site(rest: &str) -> Option<(Option<&str>, &str)> {
 /// What follows `prefix`, whatever the case: nothing, or a slash and more.
 pub(super) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     let (start, rest) = path.split_at_checked(prefix.len())?;
-    (start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))).then_some(rest)
+    (start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/')))
+        .then_some(rest)
 }
 
 /// The segment after a path's first slash, unless it is empty, and what follows it.
@@ -122,19 +149,33 @@ mod tests {
     fn check(target: &str, expected: Option<(&str, Option<&str>, Option<&str>, &str)>) {
         let parsed = PathAndQuery::try_from(target).unwrap();
         let found = translate(&parsed);
-        let found = found.as_ref().map(|t| (t.target.as_str(), t.customer, t.site, t.which));
+        let found = found
+            .as_ref()
+            .map(|t| (t.target.as_str(), t.customer, t.site, t.which));
         assert_eq!(found, expected, "{target}");
     }
 
     #[test]
     fn design_4_3_old_odata_is_monitorodata() {
         for (target, today) in [
-            ("/Citrix/Monitor/OData/v4/Data/Machines", "/monitorodata/Machines"),
-            ("/citrix/monitor/odata/V4/data/Machines(1)/$x", "/monitorodata/Machines(1)/$x"),
+            (
+                "/Citrix/Monitor/OData/v4/Data/Machines",
+                "/monitorodata/Machines",
+            ),
+            (
+                "/citrix/monitor/odata/V4/data/Machines(1)/$x",
+                "/monitorodata/Machines(1)/$x",
+            ),
             ("/Citrix/Monitor/OData/v4/Data", "/monitorodata"),
             ("/Citrix/Monitor/OData/v4/Data/", "/monitorodata/"),
-            ("/Citrix/Monitor/OData/v4/Data?a=%27b%27+c~&&", "/monitorodata?a=%27b%27+c~&&"),
-            ("/Citrix/Monitor/OData/v4/Data/a%2Fb//../x?", "/monitorodata/a%2Fb//../x?"),
+            (
+                "/Citrix/Monitor/OData/v4/Data?a=%27b%27+c~&&",
+                "/monitorodata?a=%27b%27+c~&&",
+            ),
+            (
+                "/Citrix/Monitor/OData/v4/Data/a%2Fb//../x?",
+                "/monitorodata/a%2Fb//../x?",
+            ),
         ] {
             check(target, Some((today, None, None, ODATA)));
         }
@@ -144,18 +185,54 @@ mod tests {
     fn design_4_3_old_orchestration_is_cvad_and_its_ids_are_told() {
         let ids = (Some("acme"), Some(SITE));
         for (path, today, (customer, site)) in [
-            (format!("/acme/{SITE}/Machines?limit=2#"), "/cvad/manage/Machines?limit=2", ids),
-            (format!("/acme/{SITE}/Machines/1/$reboot?a?b"), "/cvad/manage/Machines/1/$reboot?a?b", ids),
-            (format!("/techpreview/acme/{SITE}/DeliveryGroups/x"), "/cvad/manage/DeliveryGroups/x", ids),
+            (
+                format!("/acme/{SITE}/Machines?limit=2#"),
+                "/cvad/manage/Machines?limit=2",
+                ids,
+            ),
+            (
+                format!("/acme/{SITE}/Machines/1/$reboot?a?b"),
+                "/cvad/manage/Machines/1/$reboot?a?b",
+                ids,
+            ),
+            (
+                format!("/techpreview/acme/{SITE}/DeliveryGroups/x"),
+                "/cvad/manage/DeliveryGroups/x",
+                ids,
+            ),
             (format!("/TechPreview/acme/{SITE}"), "/cvad/manage", ids),
-            ("/acme/site1/Machines".to_owned(), "/cvad/manage/Machines", (Some("acme"), Some("site1"))),
-            ("/acme/Machines".to_owned(), "/cvad/manage/Machines", (Some("acme"), None)),
-            ("/acme/Sites/cloudxdsite".to_owned(), "/cvad/manage/Sites/cloudxdsite", (Some("acme"), None)),
+            (
+                "/acme/site1/Machines".to_owned(),
+                "/cvad/manage/Machines",
+                (Some("acme"), Some("site1")),
+            ),
+            (
+                "/acme/Machines".to_owned(),
+                "/cvad/manage/Machines",
+                (Some("acme"), None),
+            ),
+            (
+                "/acme/Sites/cloudxdsite".to_owned(),
+                "/cvad/manage/Sites/cloudxdsite",
+                (Some("acme"), None),
+            ),
             ("/acme".to_owned(), "/cvad/manage", (Some("acme"), None)),
             ("/me".to_owned(), "/cvad/manage/me", (None, None)),
-            ("/techpreview/Me".to_owned(), "/cvad/manage/Me", (None, None)),
-            ("/ping/status".to_owned(), "/cvad/manage/ping/status", (None, None)),
-            ("/v1/deliverygroups".to_owned(), "/cvad/manage/deliverygroups", (None, None)),
+            (
+                "/techpreview/Me".to_owned(),
+                "/cvad/manage/Me",
+                (None, None),
+            ),
+            (
+                "/ping/status".to_owned(),
+                "/cvad/manage/ping/status",
+                (None, None),
+            ),
+            (
+                "/v1/deliverygroups".to_owned(),
+                "/cvad/manage/deliverygroups",
+                (None, None),
+            ),
             (
                 format!("/V1/deliverygroups/{SITE}"),
                 "/cvad/manage/deliverygroups/61603f15-cdf9-4c7f-99ff-91636601a795",
@@ -164,7 +241,10 @@ mod tests {
             (String::new(), "/cvad/manage", (None, None)),
         ] {
             for base in ["/citrix/orchestration/api", "/Citrix/Orchestration/API"] {
-                check(&format!("{base}{path}"), Some((today, customer, site, ORCHESTRATION)));
+                check(
+                    &format!("{base}{path}"),
+                    Some((today, customer, site, ORCHESTRATION)),
+                );
             }
         }
     }
@@ -180,8 +260,16 @@ mod tests {
             (format!("/CVADAPIs/{SITE}"), "/cvad/manage", Some(SITE)),
             ("/cvadapis/me".to_owned(), "/cvad/manage/me", None),
             ("/cvadapis/Sites".to_owned(), "/cvad/manage/Sites", None),
-            ("/cvadapis/sites/1/x".to_owned(), "/cvad/manage/sites/1/x", None),
-            ("/cvadapis/Machines".to_owned(), "/cvad/manage/Machines", None),
+            (
+                "/cvadapis/sites/1/x".to_owned(),
+                "/cvad/manage/sites/1/x",
+                None,
+            ),
+            (
+                "/cvadapis/Machines".to_owned(),
+                "/cvad/manage/Machines",
+                None,
+            ),
             ("/cvadapis".to_owned(), "/cvad/manage", None),
             ("/cvadapis/".to_owned(), "/cvad/manage/", None),
         ] {

@@ -18,8 +18,14 @@ pub fn endpoint_at(path: &str) -> Option<TokenDialect> {
     if !ends_so || customer.is_empty() {
         return None;
     }
-    let oauth2 = segments.next().is_some_and(|segment| is(segment, "cctrustoauth2"));
-    Some(if oauth2 { TokenDialect::Oauth2 } else { TokenDialect::Trust })
+    let oauth2 = segments
+        .next()
+        .is_some_and(|segment| is(segment, "cctrustoauth2"));
+    Some(if oauth2 {
+        TokenDialect::Oauth2
+    } else {
+        TokenDialect::Trust
+    })
 }
 
 /// Whether a segment is this word, any letter of it perhaps in the other case or escaped.
@@ -30,7 +36,9 @@ fn is(segment: &str, word: &str) -> bool {
             [b'%', high, low, tail @ ..] => {
                 rest = tail;
                 let digit = |digit: u8| char::from(digit).to_digit(16);
-                digit(*high).zip(digit(*low)).and_then(|(high, low)| u8::try_from(high << 4 | low).ok())
+                digit(*high)
+                    .zip(digit(*low))
+                    .and_then(|(high, low)| u8::try_from(high << 4 | low).ok())
             }
             [byte, tail @ ..] => {
                 rest = tail;
@@ -53,8 +61,14 @@ mod tests {
         for (path, endpoint) in [
             ("/cctrustoauth2/root/tokens/clients", Some(Oauth2)),
             ("/cctrustoauth2/acme/tokens/clients", Some(Oauth2)),
-            ("/base/of/mine/cctrustoauth2/acme/tokens/clients", Some(Oauth2)),
-            ("/region/eu/CCTrustOAuth2/ACME/Tokens/Clients/", Some(Oauth2)),
+            (
+                "/base/of/mine/cctrustoauth2/acme/tokens/clients",
+                Some(Oauth2),
+            ),
+            (
+                "/region/eu/CCTrustOAuth2/ACME/Tokens/Clients/",
+                Some(Oauth2),
+            ),
             ("/%63ctrustoauth2/a%20b/token%73/clients", Some(Oauth2)),
             ("/root/tokens/clients", Some(Trust)),
             ("/acme/tokens/clients/", Some(Trust)),

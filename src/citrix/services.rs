@@ -86,19 +86,38 @@ pub struct BuiltIn {
 
 /// The built-in prefixes that lead to hosts other than the API gateways: the classic hosts, each customer's own
 /// one, and those of single services. A customer whose id is no DNS label has no host of its own.
-pub fn on_other_hosts<'c>(cloud: Cloud, customers: impl IntoIterator<Item = &'c str>) -> Vec<BuiltIn> {
-    let customers: Vec<&str> = customers.into_iter().filter(|id| is_dns_label(id)).collect();
+pub fn on_other_hosts<'c>(
+    cloud: Cloud,
+    customers: impl IntoIterator<Item = &'c str>,
+) -> Vec<BuiltIn> {
+    let customers: Vec<&str> = customers
+        .into_iter()
+        .filter(|id| is_dns_label(id))
+        .collect();
     let mut built_in = Vec::new();
     for service in SERVICES {
-        let mut lead = |prefix: String, url: String| built_in.push(BuiltIn { prefix, url, service });
+        let mut lead = |prefix: String, url: String| {
+            built_in.push(BuiltIn {
+                prefix,
+                url,
+                service,
+            })
+        };
         match service.at {
             At::Gateway(_) | At::Elsewhere => {}
             At::Classic(name) => {
-                lead(format!("{CLASSIC}/{name}"), format!("https://{name}.{}", cloud.classic_domain()));
+                lead(
+                    format!("{CLASSIC}/{name}"),
+                    format!("https://{name}.{}", cloud.classic_domain()),
+                );
             }
             At::Direct => {
                 for customer in &customers {
-                    let host = format!("{}.{}", customer.to_ascii_lowercase(), cloud.direct_domain());
+                    let host = format!(
+                        "{}.{}",
+                        customer.to_ascii_lowercase(),
+                        cloud.direct_domain()
+                    );
                     lead(format!("{DIRECT}/{customer}"), format!("https://{host}"));
                 }
             }
@@ -114,15 +133,21 @@ pub fn on_other_hosts<'c>(cloud: Cloud, customers: impl IntoIterator<Item = &'c 
 
 /// The services of an API gateway that need a route besides the gateway's own, with their paths there.
 pub fn with_own_route() -> impl Iterator<Item = (&'static str, &'static Service)> {
-    SERVICES.iter().filter(|service| service.needs_own_route()).filter_map(|service| match service.at {
-        At::Gateway(path) => Some((path, service)),
-        _ => None,
-    })
+    SERVICES
+        .iter()
+        .filter(|service| service.needs_own_route())
+        .filter_map(|service| match service.at {
+            At::Gateway(path) => Some((path, service)),
+            _ => None,
+        })
 }
 
 /// The gateways of the regions, by their prefixes.
 pub fn regions(cloud: Cloud) -> impl Iterator<Item = (String, &'static str)> {
-    cloud.regions().iter().map(|(name, region)| (format!("{REGION}/{name}"), region.api_url()))
+    cloud
+        .regions()
+        .iter()
+        .map(|(name, region)| (format!("{REGION}/{name}"), region.api_url()))
 }
 
 /// Prefixes below which nothing is served but what has a route: another name there is a mistake, or somebody trying

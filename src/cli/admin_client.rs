@@ -36,7 +36,9 @@ impl fmt::Display for NoAnswer {
             return write!(f, " within {PATIENCE:?}");
         }
         // The first only says that it was asked for, and where.
-        chain(&self.why).skip(1).try_for_each(|cause| write!(f, ": {cause}"))
+        chain(&self.why)
+            .skip(1)
+            .try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -44,9 +46,15 @@ impl fmt::Display for NoAnswer {
 ///
 /// # Errors
 /// When no answer comes in time, or none of HTTP.
-pub async fn get(admin: SocketAddr, path: &str, secret: Option<&HeaderValue>) -> Result<Answer, NoAnswer> {
+pub async fn get(
+    admin: SocketAddr,
+    path: &str,
+    secret: Option<&HeaderValue>,
+) -> Result<Answer, NoAnswer> {
     let address = reachable(admin);
-    ask(address, path, secret).await.map_err(|why| NoAnswer { address, why })
+    ask(address, path, secret)
+        .await
+        .map_err(|why| NoAnswer { address, why })
 }
 
 /// A listener on every address is asked on loopback.
@@ -67,7 +75,11 @@ async fn ask(
     // No TLS is spoken here, but a reqwest that was built with it wants to know by whom; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Straight there, and nowhere else: the secret is for this listener.
-    let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(PATIENCE).build()?;
+    let client = Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .timeout(PATIENCE)
+        .build()?;
     let mut request = client.get(format!("http://{address}{path}"));
     if let Some(secret) = secret {
         request = request.header(X_API_KEY, secret);
@@ -79,5 +91,8 @@ async fn ask(
     {
         body.extend_from_slice(&piece);
     }
-    Ok(Answer { status: answer.status(), body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Answer {
+        status: answer.status(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
 }

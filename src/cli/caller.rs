@@ -26,7 +26,9 @@ pub fn caller(command: &CallerCommand) -> ExitCode {
 /// # Errors
 /// With what a name may be.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    check_name(text).map(|()| text.to_owned()).map_err(|why| format!("it {why}"))
+    check_name(text)
+        .map(|()| text.to_owned())
+        .map_err(|why| format!("it {why}"))
 }
 
 /// Makes a secret and prints it, this once, with the block that lets its caller in.
@@ -55,7 +57,10 @@ fn suggest(args: &SuggestArgs) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let (admin, path) = (args.admin.admin, format!("/callers/{}/suggestion", args.name));
+    let (admin, path) = (
+        args.admin.admin,
+        format!("/callers/{}/suggestion", args.name),
+    );
     let mut asked = None;
     on_a_runtime(async {
         asked = Some(admin_client::get(admin, &path, secret.as_ref()).await);
@@ -73,8 +78,8 @@ fn suggest(args: &SuggestArgs) -> ExitCode {
 }
 
 fn print_suggestion(answer: &Answer) -> ExitCode {
-    let told =
-        (answer.status == StatusCode::OK).then(|| serde_json::from_str::<Suggestion>(&answer.body).ok());
+    let told = (answer.status == StatusCode::OK)
+        .then(|| serde_json::from_str::<Suggestion>(&answer.body).ok());
     match (told.flatten(), answer.status) {
         (Some(suggestion), _) => {
             let printed = say(suggestion.block.as_bytes());
@@ -100,7 +105,9 @@ fn admin_secret(args: &SuggestArgs) -> Result<Option<HeaderValue>, String> {
     let secret = match &args.secret_file {
         Some(file) => {
             let read = std::fs::read_to_string(file);
-            Zeroizing::new(read.map_err(|error| format!("{} cannot be read: {error}", file.display()))?)
+            Zeroizing::new(
+                read.map_err(|error| format!("{} cannot be read: {error}", file.display()))?,
+            )
         }
         None => match std::env::var("CITRIX_ADMIN_SECRET") {
             Ok(secret) => Zeroizing::new(secret),
@@ -108,7 +115,8 @@ fn admin_secret(args: &SuggestArgs) -> Result<Option<HeaderValue>, String> {
         },
     };
     let value = HeaderValue::from_str(secret.trim_end_matches(['\r', '\n']));
-    let mut value = value.map_err(|_| "the admin secret is none that a header can carry".to_owned())?;
+    let mut value =
+        value.map_err(|_| "the admin secret is none that a header can carry".to_owned())?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

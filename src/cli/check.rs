@@ -29,13 +29,27 @@ struct Told {
 pub fn check(args: &CheckArgs) -> ExitCode {
     let config = match config::load(args.config.as_deref(), config::process_environment()) {
         Ok(config) => config,
-        Err(problems) => return wrong(args, problems.iter().map(Problem::to_string).collect(), Vec::new()),
+        Err(problems) => {
+            return wrong(
+                args,
+                problems.iter().map(Problem::to_string).collect(),
+                Vec::new(),
+            );
+        }
     };
     // What only a look into the files tells.
-    let files = config.boot.certificate.as_ref().map(tls::server_config).transpose();
+    let files = config
+        .boot
+        .certificate
+        .as_ref()
+        .map(tls::server_config)
+        .transpose();
     let upstream = tls::upstream_config(&config.live.upstream);
-    let problems: Vec<String> =
-        [files.err(), upstream.err()].into_iter().flatten().map(|error| error.to_string()).collect();
+    let problems: Vec<String> = [files.err(), upstream.err()]
+        .into_iter()
+        .flatten()
+        .map(|error| error.to_string())
+        .collect();
     if !problems.is_empty() {
         return wrong(args, problems, config.warnings);
     }
@@ -48,13 +62,22 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 /// Tells what is wrong with the configuration.
 fn wrong(args: &CheckArgs, problems: Vec<String>, warnings: Vec<String>) -> ExitCode {
     if args.format == Format::Json {
-        say_json(&Told { ok: false, problems, warnings, checks: Vec::new() });
+        say_json(&Told {
+            ok: false,
+            problems,
+            warnings,
+            checks: Vec::new(),
+        });
         return ExitCode::from(USAGE);
     }
     for problem in &problems {
         complain(problem);
     }
-    let plural = if problems.len() == 1 { "problem" } else { "problems" };
+    let plural = if problems.len() == 1 {
+        "problem"
+    } else {
+        "problems"
+    };
     complain(&format!("{} {plural} found", problems.len()));
     ExitCode::from(USAGE)
 }
@@ -76,8 +99,17 @@ fn in_text(args: &CheckArgs, config: &Config) -> ExitCode {
 
 fn in_json(args: &CheckArgs, config: Config) -> ExitCode {
     let mut checks = Vec::new();
-    let code = if args.online { online(&config, &mut |check| checks.push(check)) } else { DONE };
-    say_json(&Told { ok: code == DONE, problems: Vec::new(), warnings: config.warnings, checks });
+    let code = if args.online {
+        online(&config, &mut |check| checks.push(check))
+    } else {
+        DONE
+    };
+    say_json(&Told {
+        ok: code == DONE,
+        problems: Vec::new(),
+        warnings: config.warnings,
+        checks,
+    });
     ExitCode::from(code)
 }
 
@@ -130,8 +162,17 @@ fn summary(config: &Config) -> String {
     let customers = &config.live.credentials;
     for (index, one) in customers.iter().enumerate() {
         let is_default = customers.len() > 1 && config.live.default_customer == Some(index);
-        let default = if is_default { ", and is meant when a request names none" } else { "" };
-        let _ = writeln!(text, "customer   {} logs in at {}{default}", one.customer(), one.token_url);
+        let default = if is_default {
+            ", and is meant when a request names none"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            text,
+            "customer   {} logs in at {}{default}",
+            one.customer(),
+            one.token_url
+        );
     }
     let shown = |route: &&Route| !route.built_in || route.prefix.is_empty();
     for route in config.live.routes.iter().filter(shown) {
@@ -140,11 +181,25 @@ fn summary(config: &Config) -> String {
             continue;
         }
         for one in customers {
-            let whose = if customers.len() > 1 { format!(" of {}", one.customer()) } else { String::new() };
-            let _ = writeln!(text, "route      {}{whose} -> {}", route.name(), one.api.url);
+            let whose = if customers.len() > 1 {
+                format!(" of {}", one.customer())
+            } else {
+                String::new()
+            };
+            let _ = writeln!(
+                text,
+                "route      {}{whose} -> {}",
+                route.name(),
+                one.api.url
+            );
         }
     }
-    let others = config.live.routes.iter().filter(|route| !shown(route)).count();
+    let others = config
+        .live
+        .routes
+        .iter()
+        .filter(|route| !shown(route))
+        .count();
     let _ = writeln!(text, "           and {others} built in (docs/services.md)");
     text
 }

@@ -28,12 +28,19 @@ enum DemoError {
 }
 
 fn list(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Runs until it is told to stop.
 pub fn demo(args: &DemoArgs) -> ExitCode {
-    let log = Log { format: LogFormat::Text, level: LevelFilter::INFO };
+    let log = Log {
+        format: LogFormat::Text,
+        level: LevelFilter::INFO,
+    };
     // Something else in the process may log already.
     let telemetry = Telemetry::start(log).ok();
     ExitCode::from(on_a_runtime(async {
@@ -41,7 +48,11 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
             Ok(code) => code,
             Err(error) => {
                 complain_of(&error);
-                if matches!(error, DemoError::Config(_)) { USAGE } else { FAILED }
+                if matches!(error, DemoError::Config(_)) {
+                    USAGE
+                } else {
+                    FAILED
+                }
             }
         }
     }))
@@ -49,7 +60,11 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
 
 async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> {
     let mut signals = Signals::new()?;
-    let emulator = emulator::start(Options { tls: Tls::SelfSigned, ..Options::default() }).await?;
+    let emulator = emulator::start(Options {
+        tls: Tls::SelfSigned,
+        ..Options::default()
+    })
+    .await?;
     let certificate = CaFile::write(&emulator)?;
     let config = configure(args, &emulator, &certificate).map_err(DemoError::Config)?;
     let app = App::start(config, Clock::SYSTEM, log).await?;
@@ -59,7 +74,11 @@ async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> 
     Ok(code)
 }
 
-fn configure(args: &DemoArgs, emulator: &Emulator, certificate: &CaFile) -> Result<Config, Vec<Problem>> {
+fn configure(
+    args: &DemoArgs,
+    emulator: &Emulator,
+    certificate: &CaFile,
+) -> Result<Config, Vec<Problem>> {
     let customer = emulator.customer_id();
     let text = format!(
         "[citrix]\ncustomer_id = {customer:?}\nclient_id = {:?}\napi_url = {:?}\ntoken_url = {:?}\n\
@@ -71,7 +90,10 @@ fn configure(args: &DemoArgs, emulator: &Emulator, certificate: &CaFile) -> Resu
         args.listen,
         certificate.0,
     );
-    let secret = ("CITRIX_CLIENT_SECRET".to_owned(), emulator.client_secret().to_owned());
+    let secret = (
+        "CITRIX_CLIENT_SECRET".to_owned(),
+        emulator.client_secret().to_owned(),
+    );
     config::check::from_toml(&text, [secret])
 }
 
@@ -95,7 +117,11 @@ impl Drop for CaFile {
 }
 
 fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
-    let gateway = addresses.listeners.first().map(|(address, _)| address.to_string()).unwrap_or_default();
+    let gateway = addresses
+        .listeners
+        .first()
+        .map(|(address, _)| address.to_string())
+        .unwrap_or_default();
     let (admin, cloud, customer) = (addresses.admin, emulator.base_url(), emulator.customer_id());
     format!(
         "An emulated Citrix Cloud runs at  {cloud}  (TLS, customer {customer})\n\

@@ -25,14 +25,19 @@ use supervisor::Watchdog;
 pub(super) use signals::Signals;
 
 /// How log lines look before the configuration told.
-const LOG_UNTIL_CONFIGURED: Log = Log { format: LogFormat::Json, level: LevelFilter::INFO };
+const LOG_UNTIL_CONFIGURED: Log = Log {
+    format: LogFormat::Json,
+    level: LevelFilter::INFO,
+};
 
 /// Runs the gateway until it is told to stop.
 pub fn run(args: &RunArgs) -> ExitCode {
     // First of all: it takes variables out of the environment.
     let passed = PassedSockets::from_environment();
     let loaded = Watch::load(args.config.as_deref());
-    let log = loaded.as_ref().map_or(LOG_UNTIL_CONFIGURED, |(config, _)| config.boot.log);
+    let log = loaded
+        .as_ref()
+        .map_or(LOG_UNTIL_CONFIGURED, |(config, _)| config.boot.log);
     let telemetry = match Telemetry::start(log) {
         Ok(telemetry) => telemetry,
         Err(error) => {
@@ -41,9 +46,12 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
     };
     match loaded {
-        Ok((config, watch)) => {
-            ExitCode::from(on_a_runtime(gateway(config, watch, passed, telemetry.handle())))
-        }
+        Ok((config, watch)) => ExitCode::from(on_a_runtime(gateway(
+            config,
+            watch,
+            passed,
+            telemetry.handle(),
+        ))),
         Err(problems) => {
             log_problems(&problems);
             ExitCode::from(USAGE)
@@ -71,7 +79,10 @@ fn log_problems(problems: &[Problem]) {
     for problem in problems {
         tracing::error!(%problem, "the configuration is wrong");
     }
-    tracing::error!(problems = problems.len(), "not started; `citrix-auth-proxy check` lists the problems");
+    tracing::error!(
+        problems = problems.len(),
+        "not started; `citrix-auth-proxy check` lists the problems"
+    );
 }
 
 async fn gateway(
@@ -139,7 +150,11 @@ pub(super) async fn serve(mut app: App, signals: &mut Signals, mut watch: Option
     let mut second = None;
     if !live.drain_delay.is_zero() {
         let delay = humantime::format_duration(live.drain_delay).to_string();
-        tracing::info!(signal = first.name(), delay, "not ready any more; still accepting");
+        tracing::info!(
+            signal = first.name(),
+            delay,
+            "not ready any more; still accepting"
+        );
         tokio::select! {
             what = app.failed() => return broken(&what),
             () = tokio::time::sleep(live.drain_delay) => {}
@@ -159,7 +174,12 @@ fn broken(what: &str) -> u8 {
 }
 
 /// Drains; a second signal ends that at once.
-async fn drain(app: App, limit: Duration, signals: &mut Signals, second: &mut Option<Stop>) -> Drained {
+async fn drain(
+    app: App,
+    limit: Duration,
+    signals: &mut Signals,
+    second: &mut Option<Stop>,
+) -> Drained {
     let lifecycle = app.lifecycle();
     let mut drain = std::pin::pin!(app.drain(limit));
     if second.is_none() {
@@ -179,11 +199,18 @@ fn told(drained: Drained, second: Option<Stop>) -> u8 {
             DONE
         }
         (cut, Some(signal)) => {
-            tracing::warn!(cut, signal = signal.name(), "stopped at once by a second signal");
+            tracing::warn!(
+                cut,
+                signal = signal.name(),
+                "stopped at once by a second signal"
+            );
             signal.exit_code()
         }
         (cut, None) => {
-            tracing::warn!(cut, "stopped; lifecycle.drain_timeout passed with requests in flight");
+            tracing::warn!(
+                cut,
+                "stopped; lifecycle.drain_timeout passed with requests in flight"
+            );
             CUT_OFF
         }
     }

@@ -82,7 +82,10 @@ impl fmt::Debug for Admin {
     /// Without the hash: a weak secret can be guessed from it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = self.secret_sha256.map(|_| "[REDACTED]");
-        f.debug_struct("Admin").field("address", &self.address).field("secret_sha256", &secret).finish()
+        f.debug_struct("Admin")
+            .field("address", &self.address)
+            .field("secret_sha256", &secret)
+            .finish()
     }
 }
 

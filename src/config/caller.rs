@@ -68,7 +68,11 @@ pub enum CertificateName {
 impl CertificateName {
     /// A subject if there is `=` in it, which no DNS name has.
     pub fn new(text: &str) -> Self {
-        if text.contains('=') { Self::Subject(Self::subject_parts(text)) } else { Self::Dns(text.to_owned()) }
+        if text.contains('=') {
+            Self::Subject(Self::subject_parts(text))
+        } else {
+            Self::Dns(text.to_owned())
+        }
     }
 
     /// The parts of a subject as RFC 4514 writes it: without the blanks around them, their types in upper case.
@@ -80,7 +84,11 @@ impl CertificateName {
             separates
         };
         let part = |part: &str| match part.trim().split_once('=') {
-            Some((name, value)) => format!("{}={}", name.trim_end().to_ascii_uppercase(), value.trim_start()),
+            Some((name, value)) => format!(
+                "{}={}",
+                name.trim_end().to_ascii_uppercase(),
+                value.trim_start()
+            ),
             None => part.trim().to_owned(),
         };
         subject.split(separates).map(part).collect()
@@ -96,7 +104,8 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     if ["anonymous", "none"].contains(&name) {
         return Err("is what metrics call those who have no name");
     }
-    let may_be_in = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
+    let may_be_in =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
     if name.is_empty() || name.len() > LONGEST || !name.bytes().all(may_be_in) {
         return Err("is not a caller's name, which is up to 64 letters, digits and - _ . @");
     }

@@ -10,10 +10,20 @@ use super::content::Content;
 use super::file;
 
 /// Keys that are read at start only, and tables of such keys.
-pub const BOOT: [&str; 6] =
-    ["admin", "listen.address", "listen.tls", "listen.unix_mode", "listen.workers", "log.format"];
+pub const BOOT: [&str; 6] = [
+    "admin",
+    "listen.address",
+    "listen.tls",
+    "listen.unix_mode",
+    "listen.workers",
+    "log.format",
+];
 /// Blocks, and the key that tells one from another.
-const BLOCKS: [(&str, &str); 3] = [("caller", "name"), ("customer", "customer_id"), ("route", "prefix")];
+const BLOCKS: [(&str, &str); 3] = [
+    ("caller", "name"),
+    ("customer", "customer_id"),
+    ("route", "prefix"),
+];
 /// Names in one list; more are counted only.
 const MOST_NAMES: usize = 20;
 
@@ -33,7 +43,10 @@ pub struct Written {
 impl fmt::Debug for Written {
     /// Without the hashes: a weak secret can be guessed from one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.keys.keys()).entries(self.blocks.keys()).finish()
+        f.debug_set()
+            .entries(self.keys.keys())
+            .entries(self.blocks.keys())
+            .finish()
     }
 }
 
@@ -105,12 +118,22 @@ impl Changes {
         let (boot, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| is_boot(key));
         let blocks = differing(&now.blocks, &fresh.blocks);
         let none = boot.is_empty() && keys.is_empty() && blocks.is_empty();
-        let (old, rest): (Vec<_>, Vec<_>) =
-            blocks.into_iter().partition(|block| !fresh.blocks.contains_key(block));
-        let (changed, added) = rest.into_iter().partition(|block| now.blocks.contains_key(block));
+        let (old, rest): (Vec<_>, Vec<_>) = blocks
+            .into_iter()
+            .partition(|block| !fresh.blocks.contains_key(block));
+        let (changed, added) = rest
+            .into_iter()
+            .partition(|block| now.blocks.contains_key(block));
         let mut need_restart = differing(&at_start.keys, &fresh.keys);
         need_restart.retain(|key| is_boot(key));
-        Self { keys, added, removed: old, changed, need_restart, none }
+        Self {
+            keys,
+            added,
+            removed: old,
+            changed,
+            need_restart,
+            none,
+        }
     }
 }
 
@@ -125,14 +148,19 @@ pub fn listed(names: &[String]) -> Option<String> {
 }
 
 fn is_boot(path: &str) -> bool {
-    BOOT.iter()
-        .any(|boot| path.strip_prefix(boot).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    BOOT.iter().any(|boot| {
+        path.strip_prefix(boot)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
 }
 
 /// The names that do not stand for the same on both sides.
 fn differing<V: PartialEq>(one: &BTreeMap<String, V>, other: &BTreeMap<String, V>) -> Vec<String> {
     let gone = one.keys().filter(|name| !other.contains_key(*name));
-    let new = other.iter().filter(|(name, value)| one.get(*name) != Some(value)).map(|(name, _)| name);
+    let new = other
+        .iter()
+        .filter(|(name, value)| one.get(*name) != Some(value))
+        .map(|(name, _)| name);
     let mut names: Vec<String> = gone.chain(new).cloned().collect();
     names.sort_unstable();
     names
@@ -194,7 +222,12 @@ mod tests {
         let changes = between(now, fresh);
         assert_eq!(
             changes.keys,
-            ["citrix.client_secret", "limits.max_in_flight", "limits.max_queued", "token.refresh_at"]
+            [
+                "citrix.client_secret",
+                "limits.max_in_flight",
+                "limits.max_queued",
+                "token.refresh_at"
+            ]
         );
         assert_eq!(changes.added, ["route /r"]);
         assert_eq!(changes.removed, ["customer a"]);
@@ -206,7 +239,13 @@ mod tests {
     fn order_comments_and_quotes_change_nothing() {
         let now = "[limits]\nmax_in_flight = 5\nmax_queued = 3\n";
         let fresh = "# Queues.\n[limits]\nmax_queued = 3 # three\nmax_in_flight = 5\n";
-        assert_eq!(between(now, fresh), Changes { none: true, ..Changes::default() });
+        assert_eq!(
+            between(now, fresh),
+            Changes {
+                none: true,
+                ..Changes::default()
+            }
+        );
         assert!(!between("[a]\nb = '5'\n", "[a]\nb = 5\n").none);
     }
 
@@ -221,21 +260,36 @@ mod tests {
         let text = "[login]\nsigning_key = { file = '/k' }\n";
         let now = with("first", text);
         let changes = Changes::between(&now, &now, &with("second", text));
-        assert_eq!((changes.keys, changes.none), (vec!["login.signing_key".to_owned()], false));
+        assert_eq!(
+            (changes.keys, changes.none),
+            (vec!["login.signing_key".to_owned()], false)
+        );
         let named_otherwise = with("second", &text.replace("/k", "/l"));
-        assert_eq!(Changes::between(&now, &now, &named_otherwise).keys, ["login.signing_key"]);
+        assert_eq!(
+            Changes::between(&now, &now, &named_otherwise).keys,
+            ["login.signing_key"]
+        );
         assert!(Changes::between(&now, &now, &with("first", text)).none);
     }
 
     #[test]
     fn a_key_of_the_start_needs_a_restart_until_it_is_as_it_was() {
-        let [first, second] =
-            ["[listen]\nworkers = 1\n", "[listen]\nworkers = 2\ntls = { key = 'k' }\n"].map(written);
+        let [first, second] = [
+            "[listen]\nworkers = 1\n",
+            "[listen]\nworkers = 2\ntls = { key = 'k' }\n",
+        ]
+        .map(written);
         let needed = ["listen.tls.key".to_owned(), "listen.workers".to_owned()];
         let changes = Changes::between(&first, &first, &second);
-        assert_eq!((changes.need_restart, changes.none), (needed.to_vec(), false));
+        assert_eq!(
+            (changes.need_restart, changes.none),
+            (needed.to_vec(), false)
+        );
         let changes = Changes::between(&first, &second, &second);
-        assert_eq!((changes.need_restart, changes.none), (needed.to_vec(), true));
+        assert_eq!(
+            (changes.need_restart, changes.none),
+            (needed.to_vec(), true)
+        );
         let changes = Changes::between(&first, &second, &first);
         assert_eq!((changes.need_restart, changes.none), (Vec::new(), false));
     }
@@ -243,16 +297,26 @@ mod tests {
     #[test]
     fn the_manual_names_the_keys_of_the_start() {
         let manual = include_str!("../../docs/configuration.md");
-        let (_, manual) = manual.split_once("These keys are read at start only").unwrap();
+        let (_, manual) = manual
+            .split_once("These keys are read at start only")
+            .unwrap();
         let (sentence, _) = manual.split_once(". (").unwrap();
-        let named: Vec<_> =
-            sentence.split('`').skip(1).step_by(2).map(|key| key.trim_end_matches(".*")).collect();
+        let named: Vec<_> = sentence
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(|key| key.trim_end_matches(".*"))
+            .collect();
         assert_eq!(named, BOOT);
     }
 
     #[test]
     fn a_long_list_is_cut() {
-        let names = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        let names = |count: usize| {
+            (0..count)
+                .map(|number| number.to_string())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(listed(&names(0)), None);
         assert_eq!(listed(&names(3)).as_deref(), Some("0, 1, 2"));
         assert!(listed(&names(50)).unwrap().ends_with(", 19 and 30 more"));

@@ -57,7 +57,9 @@ pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<Problem>> {
-    let Some(path) = file else { return from_toml("", env) };
+    let Some(path) = file else {
+        return from_toml("", env);
+    };
     from_bytes(path, std::fs::read(path), env)
 }
 
@@ -70,8 +72,14 @@ pub fn from_bytes(
     read: io::Result<Vec<u8>>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<Problem>> {
-    let unreadable =
-        |what: String| vec![Problem { key: path.display().to_string(), variable: None, what, example: None }];
+    let unreadable = |what: String| {
+        vec![Problem {
+            key: path.display().to_string(),
+            variable: None,
+            what,
+            example: None,
+        }]
+    };
     let bytes = read.map_err(|error| unreadable(format!("cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8 text".to_owned()))?;
     from_toml(&text, env)
@@ -93,18 +101,22 @@ pub fn from_toml(
     let file = File::read(Some(Value::Table(table)), "", &mut report);
     let config = check_file(file, &mut report);
     let written = written.with(report.take_contents());
-    report.finish(config).map(|((boot, live), warnings)| Config {
-        boot,
-        live: Arc::new(live),
-        warnings,
-        written,
-    })
+    report
+        .finish(config)
+        .map(|((boot, live), warnings)| Config {
+            boot,
+            live: Arc::new(live),
+            warnings,
+            written,
+        })
 }
 
 /// The whole configuration; `None` when there is no credential, which is on the report then.
 fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     let customers = customers::check(file.citrix, file.customer, report);
-    let known = customers.as_ref().map_or(&[][..], |customers| &customers.credentials);
+    let known = customers
+        .as_ref()
+        .map_or(&[][..], |customers| &customers.credentials);
     let callers = caller::check(&file.caller, known, report);
     caller::check_certificates(&file.caller, file.listen.tls.as_ref(), report);
     let door = caller::check_door(&file.caller, &callers, &file.insecure, report);
@@ -127,7 +139,10 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         admin,
         log,
     };
-    let customers::Customers { credentials, default } = customers?;
+    let customers::Customers {
+        credentials,
+        default,
+    } = customers?;
     let live = Live {
         gateways: gateways::known(&credentials, &routes),
         credentials,

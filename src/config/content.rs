@@ -36,7 +36,10 @@ impl Content {
         }
         let mut hash = [0; 32];
         hash.copy_from_slice(context.finish().as_ref());
-        Self { path: path.to_owned(), hash }
+        Self {
+            path: path.to_owned(),
+            hash,
+        }
     }
 
     /// What is there now. Blocks for as long as the disk does.

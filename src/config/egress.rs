@@ -26,7 +26,9 @@ pub enum BadProxy {
     #[error("is not a URL of a proxy: http://, a host and a port")]
     NotAUrl,
     /// `https`, `socks5` or another.
-    #[error("begins with another scheme than http, which is the only one that is spoken with a proxy")]
+    #[error(
+        "begins with another scheme than http, which is the only one that is spoken with a proxy"
+    )]
     Scheme,
     /// Something behind the port.
     #[error("has a path, a query or a fragment, which a proxy's URL does not have")]
@@ -39,7 +41,11 @@ pub enum BadProxy {
 impl Egress {
     /// Always directly.
     pub fn direct() -> Self {
-        Self { rules: Arc::new(Matcher::builder().build()), exceptions: String::new(), source: None }
+        Self {
+            rules: Arc::new(Matcher::builder().build()),
+            exceptions: String::new(),
+            source: None,
+        }
     }
 
     /// Through the proxy at `url`, which came from `source`, but for the hosts in `exceptions`: names, which mean
@@ -47,14 +53,25 @@ impl Egress {
     ///
     /// # Errors
     /// When `url` is not that of a proxy that is reached by plain HTTP.
-    pub fn through(url: &str, source: Option<SecretSource>, exceptions: &str) -> Result<Self, BadProxy> {
+    pub fn through(
+        url: &str,
+        source: Option<SecretSource>,
+        exceptions: &str,
+    ) -> Result<Self, BadProxy> {
         let (url, exceptions) = (checked(url)?, normal(exceptions));
         // The matcher takes `*` for all names, and not for addresses.
         let everybody = exceptions.split(',').any(|entry| entry == "*");
-        let rules =
-            if everybody { Matcher::builder() } else { Matcher::builder().https(url).no(&exceptions) };
+        let rules = if everybody {
+            Matcher::builder()
+        } else {
+            Matcher::builder().https(url).no(&exceptions)
+        };
         let rules = rules.build();
-        Ok(Self { rules: Arc::new(rules), exceptions, source })
+        Ok(Self {
+            rules: Arc::new(rules),
+            exceptions,
+            source,
+        })
     }
 
     /// The same rules with the proxy at another URL.
@@ -67,7 +84,9 @@ impl Egress {
 
     /// Where the proxy's URL comes from, if it can change while the program runs.
     pub fn watched(&self) -> Option<&SecretSource> {
-        self.source.as_ref().filter(|source| source.path().is_some())
+        self.source
+            .as_ref()
+            .filter(|source| source.path().is_some())
     }
 
     /// The proxy for connections to `host` (an IPv6 address without brackets); `None`: directly. This machine is
@@ -76,16 +95,26 @@ impl Egress {
         if is_this_machine(host) {
             return None;
         }
-        let authority = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let uri =
-            Uri::builder().scheme(Scheme::HTTPS).authority(authority).path_and_query("/").build().ok()?;
+        let authority = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTPS)
+            .authority(authority)
+            .path_and_query("/")
+            .build()
+            .ok()?;
         self.rules.intercept(&uri).map(Proxy)
     }
 
     /// The proxy, whoever it is for.
     pub fn proxy(&self) -> Option<Proxy> {
         // A name that nobody may have (RFC 2606), so that no exception is for it.
-        self.rules.intercept(&Uri::from_static("https://any.invalid/")).map(Proxy)
+        self.rules
+            .intercept(&Uri::from_static("https://any.invalid/"))
+            .map(Proxy)
     }
 }
 
@@ -99,7 +128,10 @@ impl Eq for Egress {}
 
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Egress").field("proxy", &self.proxy()).field("exceptions", &self.exceptions).finish()
+        f.debug_struct("Egress")
+            .field("proxy", &self.proxy())
+            .field("exceptions", &self.exceptions)
+            .finish()
     }
 }
 
@@ -111,7 +143,9 @@ impl Proxy {
     /// Its host, an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         let host = self.0.uri().host().unwrap_or_default();
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+        host.strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host)
     }
 
     /// Its port.
@@ -135,7 +169,12 @@ impl Eq for Proxy {}
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.0.uri().host().unwrap_or_default(), self.port())
+        write!(
+            f,
+            "{}:{}",
+            self.0.uri().host().unwrap_or_default(),
+            self.port()
+        )
     }
 }
 
@@ -157,9 +196,18 @@ fn checked(url: &str) -> Result<String, BadProxy> {
     }
     let whole = format!("http://{authority}");
     let uri: Uri = whole.parse().map_err(|_| BadProxy::NotAUrl)?;
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or(BadProxy::NotAUrl)?;
-    match place.get(host.len()..).unwrap_or_default().strip_prefix(':') {
+    let place = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, place)| place);
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or(BadProxy::NotAUrl)?;
+    match place
+        .get(host.len()..)
+        .unwrap_or_default()
+        .strip_prefix(':')
+    {
         None if !url.contains("://") => Err(BadProxy::NotAUrl),
         Some(port) if port.parse::<u16>().map_or(true, |port| port == 0) => Err(BadProxy::Port),
         _ => Ok(whole),
@@ -168,9 +216,16 @@ fn checked(url: &str) -> Result<String, BadProxy> {
 
 /// `NO_PROXY` as the matcher has it: blanks separate as well, and `*.example.com` is written `.example.com`.
 fn normal(exceptions: &str) -> String {
-    let entries = exceptions.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+    let entries = exceptions
+        .split([',', ' ', '\t'])
+        .filter(|entry| !entry.is_empty());
     let entries: Vec<&str> = entries
-        .map(|entry| entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry))
+        .map(|entry| {
+            entry
+                .strip_prefix('*')
+                .filter(|rest| rest.starts_with('.'))
+                .unwrap_or(entry)
+        })
         .collect();
     entries.join(",")
 }
@@ -200,16 +255,27 @@ mod tests {
             ("proxy.example:8080", "proxy.example:8080", None),
             ("http://[2001:db8::1]:3128", "[2001:db8::1]:3128", None),
             // RFC 7617's own example, and what has to be escaped in a URL.
-            ("http://Aladdin:open%20sesame@p:1", "p:1", Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")),
+            (
+                "http://Aladdin:open%20sesame@p:1",
+                "p:1",
+                Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ),
             ("http://u:p%40ss@p:1", "p:1", Some("Basic dTpwQHNz")),
             ("u:p@p:1", "p:1", Some("Basic dTpw")),
             ("http://u@p:1", "p:1", Some("Basic dTo=")),
         ] {
             let proxy = through(url, "").proxy_for("api.cloud.com").unwrap();
             assert_eq!(proxy.to_string(), place, "{url}");
-            assert_eq!(proxy.authorization().map(|value| value.to_str().unwrap()), authorization, "{url}");
+            assert_eq!(
+                proxy.authorization().map(|value| value.to_str().unwrap()),
+                authorization,
+                "{url}"
+            );
         }
-        assert_eq!(through("http://[::1]:3128", "").proxy().unwrap().host(), "::1");
+        assert_eq!(
+            through("http://[::1]:3128", "").proxy().unwrap().host(),
+            "::1"
+        );
     }
 
     #[test]
@@ -260,15 +326,28 @@ mod tests {
             ("2001:db8::/32", "2001:db8::7", true),
             ("2001:db8::/32", "2001:db9::7", false),
         ] {
-            let found = through("http://proxy:3128", exceptions).proxy_for(host).is_none();
+            let found = through("http://proxy:3128", exceptions)
+                .proxy_for(host)
+                .is_none();
             assert_eq!(found, direct, "{exceptions:?} {host}");
         }
     }
 
     #[test]
     fn this_machine_is_never_behind_a_proxy() {
-        for host in ["localhost", "LocalHost", "127.0.0.1", "127.9.8.7", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(through("http://proxy:3128", "").proxy_for(host), None, "{host}");
+        for host in [
+            "localhost",
+            "LocalHost",
+            "127.0.0.1",
+            "127.9.8.7",
+            "::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert_eq!(
+                through("http://proxy:3128", "").proxy_for(host),
+                None,
+                "{host}"
+            );
         }
         assert_eq!(Egress::direct().proxy_for("api.cloud.com"), None);
     }
@@ -276,10 +355,20 @@ mod tests {
     #[test]
     fn printing_shows_no_password() {
         let egress = through("http://user:c4nary@proxy:3128", "a.example");
-        let printed = format!("{egress:?} {:?} {}", egress.proxy(), egress.proxy().unwrap());
-        assert!(printed.contains("proxy:3128") && !printed.contains("c4nary"), "{printed}");
+        let printed = format!(
+            "{egress:?} {:?} {}",
+            egress.proxy(),
+            egress.proxy().unwrap()
+        );
+        assert!(
+            printed.contains("proxy:3128") && !printed.contains("c4nary"),
+            "{printed}"
+        );
         assert_ne!(egress, through("http://user:other@proxy:3128", "a.example"));
         assert_ne!(egress, through("http://user:c4nary@proxy:3128", ""));
-        assert_eq!(egress, egress.moved("http://user:c4nary@proxy:3128").unwrap());
+        assert_eq!(
+            egress,
+            egress.moved("http://user:c4nary@proxy:3128").unwrap()
+        );
     }
 }

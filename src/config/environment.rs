@@ -22,7 +22,13 @@ const SHORT: [(&str, &str); 4] = [
 const BLOCKS: [&str; 3] = ["customer", "route", "caller"];
 
 /// Secrets, which are written in one of several ways: a variable replaces what the file says as a whole.
-const SECRETS: [&str; 5] = ["client_secret", "client_secret_next", "cache_key", "proxy_url", "signing_key"];
+const SECRETS: [&str; 5] = [
+    "client_secret",
+    "client_secret_next",
+    "cache_key",
+    "proxy_url",
+    "signing_key",
+];
 
 /// The environment of this process, without what is not UTF-8 (no setting of ours is), for [`super::load`].
 pub fn process_environment() -> Vec<(String, String)> {
@@ -55,7 +61,9 @@ pub(super) fn overlay(table: &mut Table, report: &mut Report<'_>) {
         }
     }
     for (variable, value) in &environment.0 {
-        let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+        let Some(name) = variable.strip_prefix(PREFIX) else {
+            continue;
+        };
         if is_service_link(name) {
             continue;
         }
@@ -65,8 +73,7 @@ pub(super) fn overlay(table: &mut Table, report: &mut Report<'_>) {
             let what = format!("[[{}]] blocks come from the file only", keys[0]);
             report.add_elsewhere(variable.clone(), what);
         } else if keys.len() < 2 || keys.contains(&"") {
-            let what =
-                "sets nothing: a variable names a table and a key, as CITRIX_AUTH_PROXY_LISTEN__ADDRESS does";
+            let what = "sets nothing: a variable names a table and a key, as CITRIX_AUTH_PROXY_LISTEN__ADDRESS does";
             report.add_elsewhere(variable.clone(), what);
         } else {
             set(table, &keys, variable, value, report);
@@ -86,21 +93,28 @@ fn is_service_link(name: &str) -> bool {
         _ => false,
     };
     !name.contains("__")
-        && words.iter().enumerate().any(|(at, word)| match (*word, &words[at + 1..]) {
-            ("SERVICE", ["HOST"] | ["PORT", ..]) => true,
-            ("PORT", rest) => is_port(rest),
-            _ => false,
-        })
+        && words
+            .iter()
+            .enumerate()
+            .any(|(at, word)| match (*word, &words[at + 1..]) {
+                ("SERVICE", ["HOST"] | ["PORT", ..]) => true,
+                ("PORT", rest) => is_port(rest),
+                _ => false,
+            })
 }
 
 /// Puts one value at the path `keys`, making the tables on the way.
 fn set(table: &mut Table, keys: &[&str], variable: &str, value: &str, report: &mut Report<'_>) {
-    let Some((last, tables)) = keys.split_last() else { return };
+    let Some((last, tables)) = keys.split_last() else {
+        return;
+    };
     let mut here = table;
     let mut path = String::new();
     for key in tables {
         path = below(&path, key);
-        let next = here.entry(*key).or_insert_with(|| Value::Table(Table::new()));
+        let next = here
+            .entry(*key)
+            .or_insert_with(|| Value::Table(Table::new()));
         if SECRETS.contains(key) && report.variable(&path).is_none() {
             *next = Value::Table(Table::new());
         }
@@ -113,8 +127,10 @@ fn set(table: &mut Table, keys: &[&str], variable: &str, value: &str, report: &m
         }
     }
     path = below(&path, last);
-    if report.variable(&path).is_some_and(|_| here.get(*last).is_some_and(|set| set.as_str() != Some(value)))
-    {
+    if report.variable(&path).is_some_and(|_| {
+        here.get(*last)
+            .is_some_and(|set| set.as_str() != Some(value))
+    }) {
         return contradiction(&path, variable, report);
     }
     here.insert((*last).to_owned(), Value::String(value.to_owned()));

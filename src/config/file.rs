@@ -22,7 +22,11 @@ pub(super) trait Field: Sized {
 impl Field for Leaf {
     fn read(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Self {
         let from_variable = value.is_some() && report.variable(path).is_some();
-        Self { path: path.to_owned(), value, from_variable }
+        Self {
+            path: path.to_owned(),
+            value,
+            from_variable,
+        }
     }
 
     fn leaves(path: &str, found: &mut Vec<String>) {
@@ -49,12 +53,18 @@ impl<T: Field> Field for Vec<T> {
             Some(Value::Array(blocks)) => blocks,
             Some(_) => {
                 report.excuse(path);
-                report.add(path, format!("must be a list of blocks, each below a line [[{path}]]"), None);
+                report.add(
+                    path,
+                    format!("must be a list of blocks, each below a line [[{path}]]"),
+                    None,
+                );
                 Vec::new()
             }
         };
         let numbered = blocks.into_iter().enumerate();
-        numbered.map(|(n, block)| T::read(Some(block), &format!("{path}[{n}]"), report)).collect()
+        numbered
+            .map(|(n, block)| T::read(Some(block), &format!("{path}[{n}]"), report))
+            .collect()
     }
 
     fn leaves(path: &str, found: &mut Vec<String>) {
@@ -308,7 +318,11 @@ pub(super) fn leaves() -> Vec<String> {
 
 /// The path of `key` in the table at `path`.
 pub(super) fn below(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// The table that was written at `path`: empty if there is none, or something else (which is reported, without

@@ -106,7 +106,12 @@ impl<'e> Report<'e> {
 
     /// A problem of no key: `place` is a position in the text, a file or a variable.
     pub(super) fn add_elsewhere(&mut self, place: String, what: impl Into<String>) {
-        self.problems.push(Problem { key: place, variable: None, what: what.into(), example: None });
+        self.problems.push(Problem {
+            key: place,
+            variable: None,
+            what: what.into(),
+            example: None,
+        });
     }
 
     /// A mistake of the text itself; from here on nothing is called missing.
@@ -134,7 +139,9 @@ impl<'e> Report<'e> {
 
     /// Whether another problem explains that there is nothing at `path`.
     pub(super) fn is_excused(&self, path: &str) -> bool {
-        self.excused.iter().any(|excused| is_at_or_below(path, excused))
+        self.excused
+            .iter()
+            .any(|excused| is_at_or_below(path, excused))
     }
 
     /// Remembers that `variable` set the key at `path`.
@@ -145,15 +152,28 @@ impl<'e> Report<'e> {
     /// The variable that set the key at `path`, a part of it, or the table it stands in.
     pub(super) fn variable(&self, path: &str) -> Option<&str> {
         let exact = self.variables.get(path);
-        let inside =
-            || self.variables.iter().find(|(set, _)| is_at_or_below(set, path)).map(|(_, name)| name);
-        let around =
-            || self.variables.iter().find(|(set, _)| is_at_or_below(path, set)).map(|(_, name)| name);
+        let inside = || {
+            self.variables
+                .iter()
+                .find(|(set, _)| is_at_or_below(set, path))
+                .map(|(_, name)| name)
+        };
+        let around = || {
+            self.variables
+                .iter()
+                .find(|(set, _)| is_at_or_below(path, set))
+                .map(|(_, name)| name)
+        };
         exact.or_else(inside).or_else(around).map(String::as_str)
     }
 
     /// Reports each of `keys`, which the table at `path` does not know; `known` are those it does.
-    pub(super) fn unknown(&mut self, keys: impl Iterator<Item = String>, path: &str, known: &[&str]) {
+    pub(super) fn unknown(
+        &mut self,
+        keys: impl Iterator<Item = String>,
+        path: &str,
+        known: &[&str],
+    ) {
         for key in keys {
             let at = file::below(path, &shown_key(&key));
             let renamed = RENAMED.iter().find(|(old, _)| *old == key);
@@ -180,7 +200,8 @@ impl<'e> Report<'e> {
 
 /// Whether `path` is `above` or a key in the table `above`.
 fn is_at_or_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Whether the table at `path` is `[citrix]` or one of the `[[customer]]` blocks.
@@ -199,13 +220,18 @@ fn suggestion(key: &str, path: &str, known: &[&str]) -> Option<String> {
     if let Some((_, known)) = near {
         return Some(file::below(path, known));
     }
-    file::leaves().into_iter().find(|leaf| leaf.rsplit('.').next() == Some(&lower))
+    file::leaves()
+        .into_iter()
+        .find(|leaf| leaf.rsplit('.').next() == Some(&lower))
 }
 
 /// A key as it may be printed: bare if it can be, else quoted, and never long.
 fn shown_key(key: &str) -> String {
     const LONGEST: usize = 64;
-    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let bare = !key.is_empty()
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if key.chars().count() > LONGEST {
         let start: String = key.chars().take(LONGEST).collect();
         format!("{start:?}…")

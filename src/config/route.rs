@@ -120,6 +120,12 @@ impl fmt::Display for UpstreamUrl {
 impl UpstreamUrl {
     /// The port to connect to.
     pub fn port(&self) -> u16 {
-        self.authority.port_u16().unwrap_or(if self.scheme == Scheme::HTTPS { 443 } else { 80 })
+        self.authority
+            .port_u16()
+            .unwrap_or(if self.scheme == Scheme::HTTPS {
+                443
+            } else {
+                80
+            })
     }
 }

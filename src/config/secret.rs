@@ -55,12 +55,17 @@ impl PartialEq for SecretSource {
     /// Whether both come from the same place and, where that place never changes, are the same.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::File(one) | Self::Credential(one), Self::File(other) | Self::Credential(other)) => {
-                one == other
-            }
-            (Self::Environment { name: one, value }, Self::Environment { name: other, value: another }) => {
-                one == other && value.expose_secret() == another.expose_secret()
-            }
+            (
+                Self::File(one) | Self::Credential(one),
+                Self::File(other) | Self::Credential(other),
+            ) => one == other,
+            (
+                Self::Environment { name: one, value },
+                Self::Environment {
+                    name: other,
+                    value: another,
+                },
+            ) => one == other && value.expose_secret() == another.expose_secret(),
             (Self::Plain(one), Self::Plain(other)) => one.expose_secret() == other.expose_secret(),
             _ => false,
         }
@@ -112,7 +117,10 @@ pub enum SecretError {
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<String>, SecretError> {
-    let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| SecretError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     // Asked before opening: opening a pipe would wait for somebody to write into it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(SecretError::NotAFile(path.to_owned()));
@@ -120,7 +128,9 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, SecretError> {
     let file = File::open(path).map_err(unreadable)?;
     // All the room there can be from the start, so that growing leaves no copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(LONGEST as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     if bytes.len() > LONGEST {
         return Err(SecretError::TooLong);
     }
@@ -129,7 +139,10 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, SecretError> {
 }
 
 fn trimmed(text: &str) -> Result<SecretString, SecretError> {
-    let secret = text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\r', '\n']);
+    let secret = text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .trim_end_matches(['\r', '\n']);
     match secret.len() {
         0 => Err(SecretError::Empty),
         length if length > LONGEST => Err(SecretError::TooLong),
@@ -155,17 +168,27 @@ mod tests {
             ("\u{feff}s3cret==\r\n", "s3cret=="),
             (" two\nlines \n", " two\nlines "),
         ] {
-            assert_eq!(plain(written).read().unwrap().expose_secret(), secret, "{written:?}");
+            assert_eq!(
+                plain(written).read().unwrap().expose_secret(),
+                secret,
+                "{written:?}"
+            );
         }
     }
 
     #[test]
     fn an_empty_or_endless_secret_is_refused() {
         for written in ["", "\n", "\r\n\r\n", "\u{feff}\n"] {
-            assert!(matches!(plain(written).read(), Err(SecretError::Empty)), "{written:?}");
+            assert!(
+                matches!(plain(written).read(), Err(SecretError::Empty)),
+                "{written:?}"
+            );
         }
         assert!(plain(&"x".repeat(LONGEST)).read().is_ok());
-        assert!(matches!(plain(&"x".repeat(LONGEST + 1)).read(), Err(SecretError::TooLong)));
+        assert!(matches!(
+            plain(&"x".repeat(LONGEST + 1)).read(),
+            Err(SecretError::TooLong)
+        ));
     }
 
     #[test]
@@ -182,20 +205,35 @@ mod tests {
         assert!(matches!(source.read(), Err(SecretError::NotText)));
         fs::write(&path, vec![b'x'; LONGEST + 1]).unwrap();
         assert!(matches!(source.read(), Err(SecretError::TooLong)));
-        assert!(matches!(SecretSource::File(folder.path().into()).read(), Err(SecretError::NotAFile(_))));
+        assert!(matches!(
+            SecretSource::File(folder.path().into()).read(),
+            Err(SecretError::NotAFile(_))
+        ));
     }
 
     #[test]
     fn printing_a_source_says_where_it_is_and_not_what() {
         let secret = SecretString::from("c4nary");
         for (source, printed) in [
-            (SecretSource::File("/run/s".into()), "SecretSource(file /run/s)"),
-            (SecretSource::Credential("/c/s".into()), "SecretSource(file /c/s)"),
             (
-                SecretSource::Environment { name: "NAME".to_owned(), value: secret.clone() },
+                SecretSource::File("/run/s".into()),
+                "SecretSource(file /run/s)",
+            ),
+            (
+                SecretSource::Credential("/c/s".into()),
+                "SecretSource(file /c/s)",
+            ),
+            (
+                SecretSource::Environment {
+                    name: "NAME".to_owned(),
+                    value: secret.clone(),
+                },
                 "SecretSource(variable NAME)",
             ),
-            (SecretSource::Plain(secret), "SecretSource(the configuration itself)"),
+            (
+                SecretSource::Plain(secret),
+                "SecretSource(the configuration itself)",
+            ),
         ] {
             assert_eq!(format!("{source:?}"), printed);
         }

@@ -57,7 +57,9 @@ pub(super) fn parse_list(text: &str) -> Option<Vec<Value>> {
 }
 
 fn parse_value(text: &str) -> Option<Value> {
-    toml::from_str::<Table>(&format!("value = {text}")).ok()?.remove("value")
+    toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()?
+        .remove("value")
 }
 
 type Errors = BTreeMap<(usize, usize), String>;
@@ -70,7 +72,13 @@ fn parse_whole(text: &str, errors: &mut Errors) -> Result<Table, Error> {
 /// Line and column, both from 1, of a byte.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
     (before.matches('\n').count() + 1, column)
 }
 
@@ -80,14 +88,26 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 fn blank(lines: &mut [String], at: usize) -> bool {
     let is_header = |line: &String| line.trim_start().starts_with('[');
     let begins = |line: &String| {
-        is_header(line) || line.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        is_header(line)
+            || line
+                .trim_start()
+                .starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
     };
-    let Some(broken) = lines.get(at).filter(|line| !line.trim().is_empty()) else { return false };
+    let Some(broken) = lines.get(at).filter(|line| !line.trim().is_empty()) else {
+        return false;
+    };
     let whole_table = is_header(broken);
-    let first =
-        lines[..=at].iter().rposition(begins).filter(|first| *first == at || !is_header(&lines[*first]));
-    let after =
-        lines[at + 1..].iter().position(|line| if whole_table { is_header(line) } else { begins(line) });
+    let first = lines[..=at]
+        .iter()
+        .rposition(begins)
+        .filter(|first| *first == at || !is_header(&lines[*first]));
+    let after = lines[at + 1..].iter().position(|line| {
+        if whole_table {
+            is_header(line)
+        } else {
+            begins(line)
+        }
+    });
     let end = after.map_or(lines.len(), |after| at + 1 + after);
     lines[first.unwrap_or(at)..end].fill("\n".to_owned());
     true
@@ -102,7 +122,9 @@ struct Reader<'t, 'e> {
 impl Reader<'_, '_> {
     fn table(&mut self, table: &DeTable<'_>) -> Table {
         let entries = table.iter();
-        entries.filter_map(|(key, value)| Some((key.get_ref().to_string(), self.value(value)?))).collect()
+        entries
+            .filter_map(|(key, value)| Some((key.get_ref().to_string(), self.value(value)?)))
+            .collect()
     }
 
     fn array(&mut self, array: &DeArray<'_>) -> Vec<Value> {
@@ -123,14 +145,19 @@ impl Reader<'_, '_> {
 
     fn number(&mut self, span: Range<usize>, number: Option<Value>) -> Option<Value> {
         if number.is_none() {
-            self.errors.insert(position(self.text, span.start), "a number that TOML cannot hold".to_owned());
+            self.errors.insert(
+                position(self.text, span.start),
+                "a number that TOML cannot hold".to_owned(),
+            );
         }
         number
     }
 }
 
 fn integer(number: &DeInteger<'_>) -> Option<Value> {
-    i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::Integer)
+    i64::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .map(Value::Integer)
 }
 
 fn float(number: &DeFloat<'_>) -> Option<Value> {
@@ -150,12 +177,17 @@ mod tests {
         let mut keys: Vec<String> = Vec::new();
         for (key, value) in &table {
             match value {
-                Value::Table(table) => keys.extend(table.keys().map(|below| format!("{key}.{below}"))),
+                Value::Table(table) => {
+                    keys.extend(table.keys().map(|below| format!("{key}.{below}")))
+                }
                 _ => keys.push(key.clone()),
             }
         }
         let problems = report.finish(None::<()>).unwrap_err();
-        (problems.into_iter().map(|problem| problem.key).collect(), keys)
+        (
+            problems.into_iter().map(|problem| problem.key).collect(),
+            keys,
+        )
     }
 
     #[test]
@@ -165,17 +197,41 @@ mod tests {
             ("[a]\nx = \"1\ny = 2", vec!["line 2, column 7"], vec!["a.y"]),
             ("[a]\nx 1\ny = 2", vec!["line 2, column 3"], vec!["a.y"]),
             ("[a]\nx: 1\ny = 2", vec!["line 2, column 4"], vec!["a.y"]),
-            ("[a]\nx = 1 2\r\ny = 2\r\n", vec!["line 2, column 5"], vec!["a.y"]),
+            (
+                "[a]\nx = 1 2\r\ny = 2\r\n",
+                vec!["line 2, column 5"],
+                vec!["a.y"],
+            ),
             // A broken header takes its keys along.
-            ("[a]\nx = 1\n[b\ny = 2\n[c]\nz = 3", vec!["line 3, column 3"], vec!["a.x", "c.z"]),
-            ("[a]\nx = 1\n[a]\ny = 2\n[c]\nz = 3", vec!["line 3, column 2"], vec!["a.x", "c.z"]),
+            (
+                "[a]\nx = 1\n[b\ny = 2\n[c]\nz = 3",
+                vec!["line 3, column 3"],
+                vec!["a.x", "c.z"],
+            ),
+            (
+                "[a]\nx = 1\n[a]\ny = 2\n[c]\nz = 3",
+                vec!["line 3, column 2"],
+                vec!["a.x", "c.z"],
+            ),
             ("[a]\nx = 1\nx = 2", vec!["line 3, column 1"], vec!["a.x"]),
             // A value of several lines is one statement.
             ("[a]\nx = [\n  1,\n  2\n", vec!["line 4, column 4"], vec![]),
-            ("[a]\nx = [\n'p'\n'q'\n]\ny = 2", vec!["line 4, column 1"], vec!["a.y"]),
+            (
+                "[a]\nx = [\n'p'\n'q'\n]\ny = 2",
+                vec!["line 4, column 1"],
+                vec!["a.y"],
+            ),
             // Whatever follows may belong to it.
-            ("[a]\ny = 2\nx = \"\"\"1\n[b]\nz = 3\n", vec!["line 6, column 1"], vec![]),
-            ("x = 99999999999999999999\ny = 0x7fff", vec!["line 1, column 5"], vec!["y"]),
+            (
+                "[a]\ny = 2\nx = \"\"\"1\n[b]\nz = 3\n",
+                vec!["line 6, column 1"],
+                vec![],
+            ),
+            (
+                "x = 99999999999999999999\ny = 0x7fff",
+                vec!["line 1, column 5"],
+                vec!["y"],
+            ),
         ] {
             let (found, read) = read(text);
             let read: Vec<_> = read.iter().map(String::as_str).collect();

@@ -34,7 +34,10 @@ impl Leaf {
     }
 
     fn text_as(&self, kind: &str) -> Checked<&str> {
-        self.value.as_ref().and_then(Value::as_str).ok_or_else(|| format!("{} is not {kind}", self.shown()))
+        self.value
+            .as_ref()
+            .and_then(Value::as_str)
+            .ok_or_else(|| format!("{} is not {kind}", self.shown()))
     }
 
     /// A list of strings.
@@ -52,7 +55,10 @@ impl Leaf {
         match &self.value {
             Some(Value::String(text)) if !self.from_variable => Ok(vec![text.clone()]),
             Some(Value::Array(_) | Value::String(_)) => self.texts(),
-            _ => Err(format!("{} is neither a string nor a list of strings", self.shown())),
+            _ => Err(format!(
+                "{} is neither a string nor a list of strings",
+                self.shown()
+            )),
         }
     }
 
@@ -88,7 +94,8 @@ impl Leaf {
     fn duration(&self) -> Checked<Duration> {
         const KIND: &str = "a duration, which is a number with a unit: ms, s, m or h";
         let text = self.text_as(KIND)?;
-        humantime::parse_duration(text.trim()).map_err(|_| format!("{} is not {KIND}", self.shown()))
+        humantime::parse_duration(text.trim())
+            .map_err(|_| format!("{} is not {KIND}", self.shown()))
     }
 
     fn size(&self) -> Checked<u64> {
@@ -98,14 +105,17 @@ impl Leaf {
         }
         let text = self.text_as(KIND)?;
         let size: Result<ByteSize, _> = text.trim().parse();
-        size.map(|size| size.as_u64()).map_err(|_| format!("{} is not {KIND}", self.shown()))
+        size.map(|size| size.as_u64())
+            .map_err(|_| format!("{} is not {KIND}", self.shown()))
     }
 
     /// The path of a file that is there.
     fn file(&self) -> Checked<PathBuf> {
         let path = PathBuf::from(self.text()?);
         match std::fs::metadata(&path) {
-            Ok(found) if found.is_dir() => Err(format!("{} is a directory, not a file", self.shown())),
+            Ok(found) if found.is_dir() => {
+                Err(format!("{} is a directory, not a file", self.shown()))
+            }
             Ok(_) => Ok(path),
             Err(error) => Err(format!("{} cannot be read: {error}", self.shown())),
         }
@@ -140,12 +150,17 @@ fn separated(text: &str) -> Vec<String> {
     // An IPv6 address begins with a bracket too.
     let list = syntax::parse_list(text).and_then(|list| texts(&list));
     list.unwrap_or_else(|| {
-        text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+        text.split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect()
     })
 }
 
 fn texts(list: &[Value]) -> Option<Vec<String>> {
-    list.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+    list.iter()
+        .map(|item| item.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// Values with a default. A mistake is reported and the default stands in, so that the rest is checked too.
@@ -158,7 +173,9 @@ impl Report<'_> {
         parse: impl FnOnce(&'l Leaf) -> Checked<T>,
     ) -> Option<T> {
         leaf.value.as_ref()?;
-        parse(leaf).map_err(|what| self.wrong(leaf, what, example)).ok()
+        parse(leaf)
+            .map_err(|what| self.wrong(leaf, what, example))
+            .ok()
     }
 
     /// A whole number.
@@ -168,25 +185,49 @@ impl Report<'_> {
     {
         let parse = |leaf: &Leaf| {
             let number = leaf.integer()?;
-            let fitting = T::try_from(number).ok().filter(|number| range.contains(number));
-            fitting.ok_or_else(|| format!("{number} is not between {} and {}", range.start(), range.end()))
+            let fitting = T::try_from(number)
+                .ok()
+                .filter(|number| range.contains(number));
+            fitting.ok_or_else(|| {
+                format!(
+                    "{number} is not between {} and {}",
+                    range.start(),
+                    range.end()
+                )
+            })
         };
-        self.read(leaf, &default.to_string(), parse).unwrap_or(default)
+        self.read(leaf, &default.to_string(), parse)
+            .unwrap_or(default)
     }
 
     /// A fraction.
-    pub(super) fn fraction(&mut self, leaf: &Leaf, default: f64, range: RangeInclusive<f64>) -> f64 {
+    pub(super) fn fraction(
+        &mut self,
+        leaf: &Leaf,
+        default: f64,
+        range: RangeInclusive<f64>,
+    ) -> f64 {
         let parse = |leaf: &Leaf| {
             let number = leaf.fraction()?;
-            let out = || format!("{number} is not between {} and {}", range.start(), range.end());
-            Some(number).filter(|number| range.contains(number)).ok_or_else(out)
+            let out = || {
+                format!(
+                    "{number} is not between {} and {}",
+                    range.start(),
+                    range.end()
+                )
+            };
+            Some(number)
+                .filter(|number| range.contains(number))
+                .ok_or_else(out)
         };
-        self.read(leaf, &default.to_string(), parse).unwrap_or(default)
+        self.read(leaf, &default.to_string(), parse)
+            .unwrap_or(default)
     }
 
     /// `true` or `false`.
     pub(super) fn switch(&mut self, leaf: &Leaf, default: bool) -> bool {
-        self.read(leaf, &default.to_string(), Leaf::yes_or_no).unwrap_or(default)
+        self.read(leaf, &default.to_string(), Leaf::yes_or_no)
+            .unwrap_or(default)
     }
 
     /// A span of time.
@@ -198,11 +239,17 @@ impl Report<'_> {
     ) -> Duration {
         let parse = |leaf: &Leaf| {
             let duration = leaf.duration()?;
-            let (least, most) = (written_duration(*range.start()), written_duration(*range.end()));
+            let (least, most) = (
+                written_duration(*range.start()),
+                written_duration(*range.end()),
+            );
             let out = || format!("{} is not between {least} and {most}", leaf.shown());
-            Some(duration).filter(|duration| range.contains(duration)).ok_or_else(out)
+            Some(duration)
+                .filter(|duration| range.contains(duration))
+                .ok_or_else(out)
         };
-        self.read(leaf, &format!("\"{}\"", written_duration(default)), parse).unwrap_or(default)
+        self.read(leaf, &format!("\"{}\"", written_duration(default)), parse)
+            .unwrap_or(default)
     }
 
     /// A number of bytes.
@@ -211,9 +258,12 @@ impl Report<'_> {
             let size = leaf.size()?;
             let (least, most) = (written_size(*range.start()), written_size(*range.end()));
             let out = || format!("{} is not between {least} and {most}", leaf.shown());
-            Some(size).filter(|size| range.contains(size)).ok_or_else(out)
+            Some(size)
+                .filter(|size| range.contains(size))
+                .ok_or_else(out)
         };
-        self.read(leaf, &format!("\"{}\"", written_size(default)), parse).unwrap_or(default)
+        self.read(leaf, &format!("\"{}\"", written_size(default)), parse)
+            .unwrap_or(default)
     }
 
     /// One of a few words; the first is the example.
@@ -221,10 +271,17 @@ impl Report<'_> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         let parse = |leaf: &Leaf| {
             let text = leaf.text()?;
-            let found = words.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning);
+            let found = words
+                .iter()
+                .find(|(name, _)| *name == text)
+                .map(|(_, meaning)| *meaning);
             found.ok_or_else(|| format!("{} is none of {}", leaf.shown(), names.join(", ")))
         };
-        self.read(leaf, &format!("\"{}\"", names.first().unwrap_or(&"")), parse)
+        self.read(
+            leaf,
+            &format!("\"{}\"", names.first().unwrap_or(&"")),
+            parse,
+        )
     }
 
     /// A file that is there.
@@ -237,8 +294,9 @@ impl Report<'_> {
 fn written_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let unit =
-        units.into_iter().find(|(_, length)| milliseconds != 0 && milliseconds.is_multiple_of(*length));
+    let unit = units
+        .into_iter()
+        .find(|(_, length)| milliseconds != 0 && milliseconds.is_multiple_of(*length));
     match unit {
         Some((unit, length)) => format!("{}{unit}", milliseconds / length),
         None if milliseconds == 0 => "0s".to_owned(),
@@ -248,8 +306,17 @@ fn written_duration(duration: Duration) -> String {
 
 /// A size as people write it: `64KiB`.
 fn written_size(bytes: u64) -> String {
-    let units = [("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let unit = units.into_iter().find(|(_, bits)| bytes != 0 && bytes.is_multiple_of(1 << bits));
+    let units = [
+        ("EiB", 60),
+        ("PiB", 50),
+        ("TiB", 40),
+        ("GiB", 30),
+        ("MiB", 20),
+        ("KiB", 10),
+    ];
+    let unit = units
+        .into_iter()
+        .find(|(_, bits)| bytes != 0 && bytes.is_multiple_of(1 << bits));
     match unit {
         Some((unit, bits)) => format!("{}{unit}", bytes >> bits),
         None => format!("{bytes}B"),

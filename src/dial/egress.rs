@@ -26,7 +26,10 @@ pub struct Way {
 impl Way {
     /// Trusts what `tls` trusts, and goes where `egress` says.
     pub fn new(tls: Arc<ClientConfig>, egress: Egress) -> Self {
-        Self { tls, egress: Arc::new(ArcSwap::from_pointee(egress)) }
+        Self {
+            tls,
+            egress: Arc::new(ArcSwap::from_pointee(egress)),
+        }
     }
 
     /// Whether both are one: connections made by one are as good as those made by the other.
@@ -69,12 +72,18 @@ impl Way {
         loop {
             sleep(LOOK_INTERVAL).await;
             let now = self.egress.load_full();
-            let Some(source) = now.watched().cloned() else { continue };
+            let Some(source) = now.watched().cloned() else {
+                continue;
+            };
             // A disk that hangs holds up this task and nobody else.
-            let Ok(read) = spawn_blocking(move || source.read()).await else { continue };
+            let Ok(read) = spawn_blocking(move || source.read()).await else {
+                continue;
+            };
             let moved = read.map_err(|error| error.to_string());
-            let moved =
-                moved.and_then(|url| now.moved(url.expose_secret()).map_err(|error| error.to_string()));
+            let moved = moved.and_then(|url| {
+                now.moved(url.expose_secret())
+                    .map_err(|error| error.to_string())
+            });
             match moved {
                 Ok(moved) if moved == *now => complained = None,
                 Ok(moved) => {
@@ -83,7 +92,10 @@ impl Way {
                     self.egress.store(Arc::new(moved));
                 }
                 Err(error) if complained.as_ref() != Some(&error) => {
-                    tracing::warn!(error, "upstream.proxy_url cannot be used; the proxy stays what it was");
+                    tracing::warn!(
+                        error,
+                        "upstream.proxy_url cannot be used; the proxy stays what it was"
+                    );
                     complained = Some(error);
                 }
                 Err(_) => {}
@@ -94,7 +106,9 @@ impl Way {
 
 impl fmt::Debug for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Way").field("egress", &*self.egress()).finish_non_exhaustive()
+        f.debug_struct("Way")
+            .field("egress", &*self.egress())
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,7 +129,10 @@ mod tests {
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let source = SecretSource::File(file.to_owned());
-        Way::new(Arc::new(tls), Egress::through(url, Some(source), "a.example").unwrap())
+        Way::new(
+            Arc::new(tls),
+            Egress::through(url, Some(source), "a.example").unwrap(),
+        )
     }
 
     #[tokio::test(start_paused = true)]
@@ -128,11 +145,27 @@ mod tests {
         // Who dials has a clone of its own.
         let dialler = way.clone();
         for (content, place, shown) in [
-            ("http://user:first@proxy:1\n", "proxy:1", "Basic dXNlcjpmaXJzdA=="),
-            ("http://user:second@proxy:1\n", "proxy:1", "Basic dXNlcjpzZWNvbmQ="),
-            ("socks5://user:third@proxy:1\n", "proxy:1", "Basic dXNlcjpzZWNvbmQ="),
+            (
+                "http://user:first@proxy:1\n",
+                "proxy:1",
+                "Basic dXNlcjpmaXJzdA==",
+            ),
+            (
+                "http://user:second@proxy:1\n",
+                "proxy:1",
+                "Basic dXNlcjpzZWNvbmQ=",
+            ),
+            (
+                "socks5://user:third@proxy:1\n",
+                "proxy:1",
+                "Basic dXNlcjpzZWNvbmQ=",
+            ),
             ("", "proxy:1", "Basic dXNlcjpzZWNvbmQ="),
-            ("http://user:second@other:2\n", "other:2", "Basic dXNlcjpzZWNvbmQ="),
+            (
+                "http://user:second@other:2\n",
+                "other:2",
+                "Basic dXNlcjpzZWNvbmQ=",
+            ),
         ] {
             fs::write(file.path(), content).unwrap();
             // On this clock, time passes only when the reading is done.
@@ -140,7 +173,10 @@ mod tests {
             let egress = dialler.egress();
             let proxy = egress.proxy_for("api.cloud.com").unwrap();
             assert_eq!(
-                (proxy.to_string().as_str(), proxy.authorization().unwrap().to_str().unwrap()),
+                (
+                    proxy.to_string().as_str(),
+                    proxy.authorization().unwrap().to_str().unwrap()
+                ),
                 (place, shown)
             );
             assert_eq!(egress.proxy_for("a.example"), None);

@@ -22,7 +22,10 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The last error, when none connects.
-pub async fn first<T, F>(addresses: &[SocketAddr], mut connect: impl FnMut(SocketAddr) -> F) -> io::Result<T>
+pub async fn first<T, F>(
+    addresses: &[SocketAddr],
+    mut connect: impl FnMut(SocketAddr) -> F,
+) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {
@@ -47,8 +50,9 @@ where
 /// The families in turns, the first one's first, each in its own order (RFC 8305 section 4).
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (preferred, others): (Vec<SocketAddr>, Vec<SocketAddr>) =
-        addresses.iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (preferred, others): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses
+        .iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
     let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
     let mut mixed = Vec::with_capacity(addresses.len());
     while mixed.len() < addresses.len() {
@@ -64,7 +68,11 @@ mod tests {
 
     use super::*;
 
-    const V6: [&str; 3] = ["[2001:db8::1]:443", "[2001:db8::2]:443", "[2001:db8::3]:443"];
+    const V6: [&str; 3] = [
+        "[2001:db8::1]:443",
+        "[2001:db8::2]:443",
+        "[2001:db8::3]:443",
+    ];
     const V4: [&str; 2] = ["192.0.2.1:443", "192.0.2.2:443"];
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {

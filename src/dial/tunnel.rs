@@ -36,12 +36,24 @@ where
         .await
         .map_err(ProxyFault::Broken)?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(ProxyFault::Broken)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(ProxyFault::Broken)?;
         let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(ProxyFault::Refused(status)) }
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(ProxyFault::Refused(status))
+        }
     };
     // It ends when the answer says that the bytes behind it are not HTTP.
-    let handed_over = async { connection.without_shutdown().await.map_err(ProxyFault::Broken) };
+    let handed_over = async {
+        connection
+            .without_shutdown()
+            .await
+            .map_err(ProxyFault::Broken)
+    };
     let ((), parts) = try_join(answer, handed_over).await?;
     // Citrix's TLS speaks after us: it was somebody else.
     if !parts.read_buf.is_empty() {
@@ -51,7 +63,11 @@ where
 }
 
 fn request(proxy: &Proxy, peer: Peer<'_>) -> Request<Empty<Bytes>> {
-    let host = if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.to_owned() };
+    let host = if peer.host.contains(':') {
+        format!("[{}]", peer.host)
+    } else {
+        peer.host.to_owned()
+    };
     let authority = format!("{host}:{}", peer.port);
     let mut request = Request::new(Empty::new());
     *request.method_mut() = http::Method::CONNECT;
@@ -77,10 +93,17 @@ mod tests {
     use super::*;
     use crate::config::Egress;
 
-    const PEER: Peer<'static> = Peer { host: "api.cloud.com", port: 443, server_name: None };
+    const PEER: Peer<'static> = Peer {
+        host: "api.cloud.com",
+        port: 443,
+        server_name: None,
+    };
 
     fn proxy() -> Proxy {
-        Egress::through("http://user:p%40ss@proxy:3128", None, "").unwrap().proxy().unwrap()
+        Egress::through("http://user:p%40ss@proxy:3128", None, "")
+            .unwrap()
+            .proxy()
+            .unwrap()
     }
 
     /// A proxy that answers like this and then says nothing more; what it was asked.
@@ -112,7 +135,10 @@ mod tests {
         let lines: Vec<&str> = asked.trim_end().split("\r\n").collect();
         assert_eq!(lines[0], "CONNECT api.cloud.com:443 HTTP/1.1");
         assert!(lines.contains(&"host: api.cloud.com:443"), "{asked}");
-        assert!(lines.contains(&"proxy-authorization: Basic dXNlcjpwQHNz"), "{asked}");
+        assert!(
+            lines.contains(&"proxy-authorization: Basic dXNlcjpwQHNz"),
+            "{asked}"
+        );
         let mut ours = opened.unwrap();
         theirs.write_all(b"hello").await.unwrap();
         let mut read = [0; 5];
@@ -124,9 +150,16 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_of_ipv6_are_in_brackets() {
-        let peer = Peer { host: "2001:db8::1", ..PEER };
-        let (opened, asked, _theirs) = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", peer).await;
-        assert!(asked.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\n"), "{asked}");
+        let peer = Peer {
+            host: "2001:db8::1",
+            ..PEER
+        };
+        let (opened, asked, _theirs) =
+            answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", peer).await;
+        assert!(
+            asked.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\n"),
+            "{asked}"
+        );
         // A length means nothing behind CONNECT.
         opened.unwrap();
     }
@@ -138,18 +171,34 @@ mod tests {
                 "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 5\r\n\r\nhello",
                 "answered 407 to CONNECT",
             ),
-            ("HTTP/1.0 403 Forbidden\r\n\r\n<html>", "answered 403 to CONNECT"),
-            ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 999\r\n\r\n", "answered 502 to CONNECT"),
+            (
+                "HTTP/1.0 403 Forbidden\r\n\r\n<html>",
+                "answered 403 to CONNECT",
+            ),
+            (
+                "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 999\r\n\r\n",
+                "answered 502 to CONNECT",
+            ),
             (
                 "HTTP/1.1 301 Moved\r\nLocation: http://login.example/\r\nContent-Length: 0\r\n\r\n",
                 "answered 301 to CONNECT",
             ),
             ("", "did not answer CONNECT as a proxy does"),
-            ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "did not answer CONNECT as a proxy does"),
-            ("HTTP/1.1 200 OK\r\n\r\nhello", "sent something behind its answer to CONNECT"),
+            (
+                "SSH-2.0-OpenSSH_9.6\r\n\r\n",
+                "did not answer CONNECT as a proxy does",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\nhello",
+                "sent something behind its answer to CONNECT",
+            ),
         ] {
             let (opened, ..) = answering(answer.as_bytes(), PEER).await;
-            assert_eq!(opened.err().map(|fault| fault.to_string()).as_deref(), Some(told), "{answer}");
+            assert_eq!(
+                opened.err().map(|fault| fault.to_string()).as_deref(),
+                Some(told),
+                "{answer}"
+            );
         }
     }
 

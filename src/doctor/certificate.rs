@@ -30,25 +30,40 @@ pub(super) async fn examine(
     verifiers: &Verifiers,
     upstream: &Upstream,
 ) -> Check {
-    let observer = Arc::new(Observer { verifiers: verifiers.clone(), seen: Mutex::default() });
+    let observer = Arc::new(Observer {
+        verifiers: verifiers.clone(),
+        seen: Mutex::default(),
+    });
     let mut tls = rustls::ClientConfig::clone(way.tls());
-    tls.dangerous().set_certificate_verifier(Arc::clone(&observer) as Arc<dyn ServerCertVerifier>);
+    tls.dangerous()
+        .set_certificate_verifier(Arc::clone(&observer) as Arc<dyn ServerCertVerifier>);
     let began = Instant::now();
     let limit = upstream.connect_timeout;
     let shaken = timeout(limit, dial::shake_hands(socket, name, &Arc::new(tls))).await;
-    let seen = observer.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seen = observer
+        .seen
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let check = match shaken {
         Ok(Ok(stream)) => {
             let session = stream.get_ref().1;
             let version = version(session.protocol_version());
-            let alpn =
-                session.alpn_protocol().map_or("http/1.1".into(), String::from_utf8_lossy).into_owned();
+            let alpn = session
+                .alpn_protocol()
+                .map_or("http/1.1".into(), String::from_utf8_lossy)
+                .into_owned();
             agreed(place, &version, &alpn, seen)
         }
         Ok(Err(error)) => refused(place, &error, seen, upstream),
         Err(_) => {
             let detail = format!("no handshake within {}", humantime::format_duration(limit));
-            Check::failed(Kind::Tls, place, detail, "look for a firewall that lets no TLS through")
+            Check::failed(
+                Kind::Tls,
+                place,
+                detail,
+                "look for a firewall that lets no TLS through",
+            )
         }
     };
     check.took(began.elapsed())
@@ -59,10 +74,15 @@ fn agreed(place: &Place, version: &str, alpn: &str, seen: Option<Seen>) -> Check
     let (remark, trusted_by) = if by_system {
         ("", "system")
     } else {
-        (", whom upstream.ca_file alone vouches for: a proxy that inspects TLS, or a test", "ca_file")
+        (
+            ", whom upstream.ca_file alone vouches for: a proxy that inspects TLS, or a test",
+            "ca_file",
+        )
     };
     let detail = format!("{version}, {alpn}, signed by {signer}{remark}");
-    let check = Check::ok(Kind::Tls, place, detail).fact("version", version).fact("alpn", alpn);
+    let check = Check::ok(Kind::Tls, place, detail)
+        .fact("version", version)
+        .fact("alpn", alpn);
     check.fact("signer", signer).fact("trusted_by", trusted_by)
 }
 
@@ -95,9 +115,12 @@ fn refused(place: &Place, error: &io::Error, seen: Option<Seen>, upstream: &Upst
             format!("the certificate, signed by {signer}, is not valid now"),
             "check this machine's clock first".to_owned(),
         ),
-        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => (
+        Some(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => (
             format!("the certificate, signed by {signer}, is for another host"),
-            "somebody else answers there: check the host, the resolver and proxies on the way".to_owned(),
+            "somebody else answers there: check the host, the resolver and proxies on the way"
+                .to_owned(),
         ),
         Some(wrong) => (
             format!("the certificate, signed by {signer}, cannot be accepted: {wrong}"),
@@ -149,7 +172,11 @@ impl ServerCertVerifier for Observer {
         };
         let seen = Seen {
             signer: signer(intermediates.last().unwrap_or(end_entity)),
-            by_system: self.verifiers.system.as_deref().is_some_and(|system| by(system).is_ok()),
+            by_system: self
+                .verifiers
+                .system
+                .as_deref()
+                .is_some_and(|system| by(system).is_ok()),
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         by(&*self.verifiers.all)
@@ -161,7 +188,9 @@ impl ServerCertVerifier for Observer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifiers.all.verify_tls12_signature(message, cert, dss)
+        self.verifiers
+            .all
+            .verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -170,7 +199,9 @@ impl ServerCertVerifier for Observer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifiers.all.verify_tls13_signature(message, cert, dss)
+        self.verifiers
+            .all
+            .verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -179,7 +210,16 @@ impl ServerCertVerifier for Observer {
 }
 
 fn signer(certificate: &CertificateDer<'_>) -> String {
-    let issuer = Certificate::from_der(certificate).map(|read| read.tbs_certificate().issuer().to_string());
-    let name: String = issuer.unwrap_or_default().chars().take(LONGEST_NAME).collect();
-    if name.is_empty() { "somebody without a name".to_owned() } else { name }
+    let issuer =
+        Certificate::from_der(certificate).map(|read| read.tbs_certificate().issuer().to_string());
+    let name: String = issuer
+        .unwrap_or_default()
+        .chars()
+        .take(LONGEST_NAME)
+        .collect();
+    if name.is_empty() {
+        "somebody without a name".to_owned()
+    } else {
+        name
+    }
 }

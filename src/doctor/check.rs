@@ -108,7 +108,15 @@ pub struct Check {
 
 impl Check {
     fn new(check: Kind, of: &impl fmt::Display, state: State, detail: String) -> Self {
-        Self { check, of: of.to_string(), state, detail, advice: None, ms: None, facts: Map::new() }
+        Self {
+            check,
+            of: of.to_string(),
+            state,
+            detail,
+            advice: None,
+            ms: None,
+            facts: Map::new(),
+        }
     }
 
     pub(super) fn ok(check: Kind, of: &impl fmt::Display, detail: impl Into<String>) -> Self {
@@ -121,7 +129,10 @@ impl Check {
         detail: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self { advice: Some(advice.into()), ..Self::new(check, of, State::Warning, detail.into()) }
+        Self {
+            advice: Some(advice.into()),
+            ..Self::new(check, of, State::Warning, detail.into())
+        }
     }
 
     pub(super) fn failed(
@@ -130,7 +141,10 @@ impl Check {
         detail: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self { advice: Some(advice.into()), ..Self::new(check, of, State::Failed, detail.into()) }
+        Self {
+            advice: Some(advice.into()),
+            ..Self::new(check, of, State::Failed, detail.into())
+        }
     }
 
     pub(super) fn skipped(check: Kind, of: &impl fmt::Display, why: impl Into<String>) -> Self {
@@ -138,7 +152,10 @@ impl Check {
     }
 
     pub(super) fn took(self, time: Duration) -> Self {
-        Self { ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)), ..self }
+        Self {
+            ms: Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            ..self
+        }
     }
 
     pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -150,7 +167,14 @@ impl Check {
 impl fmt::Display for Check {
     /// One line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<10} {:<8} {}: {}", self.check.name(), self.state.name(), self.of, self.detail)?;
+        write!(
+            f,
+            "{:<10} {:<8} {}: {}",
+            self.check.name(),
+            self.state.name(),
+            self.of,
+            self.detail
+        )?;
         if let Some(ms) = self.ms {
             write!(f, " ({ms} ms)")?;
         }
@@ -172,7 +196,10 @@ mod tests {
         let check = Check::failed(Kind::Tcp, &"h:1", "nobody answers", "look at firewalls")
             .took(Duration::from_micros(12_900))
             .fact("address", "192.0.2.1:1");
-        assert_eq!(check.to_string(), "tcp        failed   h:1: nobody answers (12 ms); look at firewalls");
+        assert_eq!(
+            check.to_string(),
+            "tcp        failed   h:1: nobody answers (12 ms); look at firewalls"
+        );
         let object = json!({
             "check": "tcp", "of": "h:1", "state": "failed", "detail": "nobody answers",
             "advice": "look at firewalls", "ms": 12, "facts": { "address": "192.0.2.1:1" },
@@ -199,7 +226,10 @@ mod tests {
     fn the_documentation_has_every_kind() {
         let page = include_str!("../../docs/doctor.md");
         for kind in Kind::ALL {
-            assert!(page.contains(&format!("\n| `{}` | ", kind.name())), "{kind:?}");
+            assert!(
+                page.contains(&format!("\n| `{}` | ", kind.name())),
+                "{kind:?}"
+            );
         }
     }
 }

@@ -33,10 +33,17 @@ pub(super) async fn examine(
         ("client_secret_next", credential.client_secret_next.as_ref()),
     ];
     let (mut skew, mut token) = (None, None);
-    for (name, secret) in secrets.into_iter().filter_map(|(name, secret)| Some((name, secret?))) {
+    for (name, secret) in secrets
+        .into_iter()
+        .filter_map(|(name, secret)| Some((name, secret?)))
+    {
         let of = format!("{}, {name}", credential.customer());
         if let Some(failed) = endpoint_fails {
-            tell(Check::skipped(Kind::Token, &of, format!("{} failed at the token endpoint", failed.name())));
+            tell(Check::skipped(
+                Kind::Token,
+                &of,
+                format!("{} failed at the token endpoint", failed.name()),
+            ));
             continue;
         }
         match log_in(&of, credential, secret, issuer, clock, tell).await {
@@ -99,10 +106,20 @@ async fn log_in(
             with_id(check, issued.transaction_id.as_ref())
         }
         Err(failure) => {
-            let cause = failure.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-            let detail = format!("no token{cause}{}", transaction(failure.transaction_id.as_ref()));
+            let cause = failure
+                .cause
+                .as_ref()
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            let detail = format!(
+                "no token{cause}{}",
+                transaction(failure.transaction_id.as_ref())
+            );
             let check = Check::failed(Kind::Token, &of, detail, failure.outcome.advice());
-            with_id(check.fact("outcome", failure.outcome.label()), failure.transaction_id.as_ref())
+            with_id(
+                check.fact("outcome", failure.outcome.label()),
+                failure.transaction_id.as_ref(),
+            )
         }
     };
     tell(check.took(began.elapsed()));
@@ -114,7 +131,9 @@ fn text(id: Option<&HeaderValue>) -> Option<&str> {
 }
 
 fn transaction(id: Option<&HeaderValue>) -> String {
-    text(id).map(|id| format!(", transaction {id}")).unwrap_or_default()
+    text(id)
+        .map(|id| format!(", transaction {id}"))
+        .unwrap_or_default()
 }
 
 fn with_id(check: Check, id: Option<&HeaderValue>) -> Check {
@@ -130,12 +149,16 @@ fn clocks(credential: &Credential, skew: Option<Skew>) -> Check {
         return Check::skipped(Kind::Skew, &of, "no answer of Citrix's told its time");
     };
     let seconds = (skew.seconds() * 10.0).round() / 10.0;
-    let (amount, direction) = (seconds.abs(), if seconds < 0.0 { "behind" } else { "ahead of" });
+    let (amount, direction) = (
+        seconds.abs(),
+        if seconds < 0.0 { "behind" } else { "ahead of" },
+    );
     let detail = format!("this machine's clock is {amount} s {direction} Citrix's");
     let check = if amount < MUCH {
         Check::ok(Kind::Skew, &of, detail)
     } else {
-        let advice = "set it by NTP; tokens' lives are corrected by it, certificates and logs are not";
+        let advice =
+            "set it by NTP; tokens' lives are corrected by it, certificates and logs are not";
         Check::warning(Kind::Skew, &of, detail, advice)
     };
     check.fact("seconds", seconds)
@@ -154,7 +177,8 @@ fn customer(credential: &Credential, token: Option<&SecretString>) -> Check {
         }
         Some(told) => {
             let detail = format!("the token is that of the customer {told}");
-            let advice = "set customer_id to that customer, or client_id and secret to a client of this one";
+            let advice =
+                "set customer_id to that customer, or client_id and secret to a client of this one";
             Check::failed(Kind::Customer, &of, detail, advice).fact("told", told)
         }
     }

@@ -41,7 +41,9 @@ pub(super) async fn examine(
         Ok(token) => call(credential, token),
         Err(why) => return skip(why),
     };
-    let Some(call) = call else { return skip("the token cannot be sent to api_url") };
+    let Some(call) = call else {
+        return skip("the token cannot be sent to api_url");
+    };
     let began = Instant::now();
     match api.call(call).await {
         Ok(reply) => {
@@ -69,8 +71,14 @@ pub(super) async fn examine(
 fn call(credential: &Credential, token: &SecretString) -> Option<Call> {
     Some(Call {
         method: Method::GET,
-        url: format!("{}/cvad/manage/me", credential.api.url).parse().ok()?,
-        authorization: credential.api.authorization.header_value(token.expose_secret()).ok()?,
+        url: format!("{}/cvad/manage/me", credential.api.url)
+            .parse()
+            .ok()?,
+        authorization: credential
+            .api
+            .authorization
+            .header_value(token.expose_secret())
+            .ok()?,
         customer_id: credential.customer_id.clone(),
     })
 }
@@ -81,8 +89,12 @@ fn region(credential: &Credential, reply: &Reply) -> Check {
     match reply.status {
         status if status.is_redirection() => {
             let to = reply.location.as_ref().and_then(|to| to.to_str().ok());
-            let host = to.and_then(|to| to.parse::<Uri>().ok()).and_then(|to| to.authority().cloned());
-            let place = host.as_ref().map_or("another place".to_owned(), ToString::to_string);
+            let host = to
+                .and_then(|to| to.parse::<Uri>().ok())
+                .and_then(|to| to.authority().cloned());
+            let place = host
+                .as_ref()
+                .map_or("another place".to_owned(), ToString::to_string);
             let detail = format!("{gateway} sends to {place}{}", told(reply));
             let advice = match host.as_ref().and_then(cloud_at) {
                 Some(cloud) => format!("the customer's data is there: set cloud = \"{cloud}\""),
@@ -93,10 +105,17 @@ fn region(credential: &Credential, reply: &Reply) -> Check {
         StatusCode::FORBIDDEN if contains(&reply.body, WRONG_REGION) => Check::failed(
             Kind::Region,
             &of,
-            format!("{gateway} answers as a gateway of the wrong region does{}", told(reply)),
+            format!(
+                "{gateway} answers as a gateway of the wrong region does{}",
+                told(reply)
+            ),
             "set cloud to the customer's region; if it is right, check customer_id and the client's rights",
         ),
-        _ => Check::ok(Kind::Region, &of, format!("{gateway} answers for the customer itself")),
+        _ => Check::ok(
+            Kind::Region,
+            &of,
+            format!("{gateway} answers for the customer itself"),
+        ),
     }
 }
 
@@ -107,26 +126,38 @@ fn contains(body: &[u8], text: &str) -> bool {
 /// The cloud whose API gateway is at `host`, by its name in a configuration.
 fn cloud_at(host: &Authority) -> Option<&'static str> {
     let is_it = |cloud: &Cloud| cloud.api_url().strip_prefix("https://") == Some(host.as_str());
-    Cloud::ALL.into_iter().find(|(_, cloud)| is_it(cloud)).map(|(name, _)| name)
+    Cloud::ALL
+        .into_iter()
+        .find(|(_, cloud)| is_it(cloud))
+        .map(|(name, _)| name)
 }
 
 fn site(credential: &Credential, reply: &Reply) -> Check {
     let of = credential.customer();
     let failed = |what: &str, advice: &str| {
-        Check::failed(Kind::Site, &of, format!("{what}{}", told(reply)), format!("{advice}; {NO_DAAS}"))
+        Check::failed(
+            Kind::Site,
+            &of,
+            format!("{what}{}", told(reply)),
+            format!("{advice}; {NO_DAAS}"),
+        )
     };
     match reply.status {
         StatusCode::OK => match answer::parse(of, &reply.body) {
             Some(sites) => known(credential, &sites),
-            None => failed("GET /cvad/manage/me answers in an unknown shape", "check api_url"),
+            None => failed(
+                "GET /cvad/manage/me answers in an unknown shape",
+                "check api_url",
+            ),
         },
         StatusCode::UNAUTHORIZED => failed(
             "Citrix does not take the token",
             "check that customer_id is that of the API client, and that api_url and token_url are of one cloud",
         ),
-        StatusCode::FORBIDDEN => {
-            failed("Citrix does not let the client see the site", "give it a role in DaaS")
-        }
+        StatusCode::FORBIDDEN => failed(
+            "Citrix does not let the client see the site",
+            "give it a role in DaaS",
+        ),
         StatusCode::NOT_FOUND => failed("Citrix knows no DaaS here", "check api_url"),
         status if status.as_u16() == SITE_FROZEN => Check::warning(
             Kind::Site,
@@ -134,10 +165,14 @@ fn site(credential: &Credential, reply: &Reply) -> Check {
             format!("Citrix has put the site to sleep{}", told(reply)),
             "the first request wakes it up, which takes some minutes",
         ),
-        status if status.is_server_error() => {
-            failed("Citrix fails", "try again; then look at Citrix Cloud's health page")
-        }
-        _ => failed("Citrix does not tell the site", "tell Citrix the transaction id"),
+        status if status.is_server_error() => failed(
+            "Citrix fails",
+            "try again; then look at Citrix Cloud's health page",
+        ),
+        _ => failed(
+            "Citrix does not tell the site",
+            "tell Citrix the transaction id",
+        ),
     }
 }
 
@@ -152,14 +187,27 @@ fn known(credential: &Credential, sites: &Sites) -> Check {
     let check = match (&credential.instance_id, ids.len()) {
         (_, 0) => Check::warning(Kind::Site, &of, "the customer has no site", NO_DAAS),
         (InstanceId::Fixed(id), _)
-            if !ids.iter().any(|each| id.as_bytes().eq_ignore_ascii_case(each.as_bytes())) =>
+            if !ids
+                .iter()
+                .any(|each| id.as_bytes().eq_ignore_ascii_case(each.as_bytes())) =>
         {
             let detail = format!("instance_id is none of the customer's sites: {listed}");
-            Check::failed(Kind::Site, &of, detail, "set instance_id to one of them, or \"auto\"")
+            Check::failed(
+                Kind::Site,
+                &of,
+                detail,
+                "set instance_id to one of them, or \"auto\"",
+            )
         }
         (InstanceId::Auto, 2..) => {
-            let advice = "set instance_id to the one that is meant, or have callers send Citrix-InstanceId";
-            Check::warning(Kind::Site, &of, format!("the customer has several: {listed}"), advice)
+            let advice =
+                "set instance_id to the one that is meant, or have callers send Citrix-InstanceId";
+            Check::warning(
+                Kind::Site,
+                &of,
+                format!("the customer has several: {listed}"),
+                advice,
+            )
         }
         _ => Check::ok(Kind::Site, &of, listed),
     };

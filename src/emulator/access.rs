@@ -87,12 +87,14 @@ pub(super) fn admit(
     transaction: &str,
 ) -> Result<Identity, Box<Response>> {
     if lacks_length(parts) {
-        let page =
-            "<h2>Length Required</h2><hr><p>HTTP Error 411. The request must have a content length.</p>";
+        let page = "<h2>Length Required</h2><hr><p>HTTP Error 411. The request must have a content length.</p>";
         return Err(Box::new(answers::html(StatusCode::LENGTH_REQUIRED, page)));
     }
     let access = match access.dialect {
-        Dialect::SystemLog if state.system_log_forbids => Access { dialect: Dialect::Standard, ..access },
+        Dialect::SystemLog if state.system_log_forbids => Access {
+            dialect: Dialect::Standard,
+            ..access
+        },
         _ => access,
     };
     let (standing, identity) = request_standing(state, &parts.headers, access.plain_bearer);
@@ -107,11 +109,20 @@ pub(super) fn admit(
     if access.exact_accept && !accepts_exactly_json(&parts.headers) {
         let detail = "The requested media type is not acceptable.";
         let kind = "common/notAcceptable";
-        return Err(Box::new(answers::standard_error(StatusCode::NOT_ACCEPTABLE, kind, detail, json!([]))));
+        return Err(Box::new(answers::standard_error(
+            StatusCode::NOT_ACCEPTABLE,
+            kind,
+            detail,
+            json!([]),
+        )));
     }
-    if let Some(refusal) =
-        wrong_customer(&identity.tenant, access, &parts.headers, path_customer, transaction)
-    {
+    if let Some(refusal) = wrong_customer(
+        &identity.tenant,
+        access,
+        &parts.headers,
+        path_customer,
+        transaction,
+    ) {
         count(&state.counters.refused_customer);
         if let Some(foreign) = named.filter(|named| !Arc::ptr_eq(named, &identity.tenant)) {
             count(&state.counters.foreign_token);
@@ -123,8 +134,15 @@ pub(super) fn admit(
 }
 
 /// The customer that a request names, if there is such a one.
-fn named_customer<'a>(state: &'a State, parts: &Parts, in_path: Option<&str>) -> Option<&'a Arc<Tenant>> {
-    let in_header = parts.headers.get(CITRIX_CUSTOMER_ID).map(HeaderValue::as_bytes);
+fn named_customer<'a>(
+    state: &'a State,
+    parts: &Parts,
+    in_path: Option<&str>,
+) -> Option<&'a Arc<Tenant>> {
+    let in_header = parts
+        .headers
+        .get(CITRIX_CUSTOMER_ID)
+        .map(HeaderValue::as_bytes);
     state.tenant(in_path.map(str::as_bytes).or(in_header)?)
 }
 
@@ -154,14 +172,16 @@ impl Dialect {
         let missing = standing == Standing::Missing;
         let reason = if missing { "missing" } else { "invalid" };
         match self {
-            Self::Standard | Self::SystemLog => {
-                unauthenticated("Missing or invalid authentication details.", reason_list(reason))
-            }
+            Self::Standard | Self::SystemLog => unauthenticated(
+                "Missing or invalid authentication details.",
+                reason_list(reason),
+            ),
             Self::Cvad if missing => answers::cws_auth_exception("Missing Authorization Header"),
             // Parameters are an object in Citrix's own example of this one.
-            Self::Cvad => {
-                unauthenticated("Missing or invalid authentication details.", json!({ "reason": reason }))
-            }
+            Self::Cvad => unauthenticated(
+                "Missing or invalid authentication details.",
+                json!({ "reason": reason }),
+            ),
             Self::Monitor => {
                 // JSON under a text label, which is how Monitor writes it.
                 let message = format!("The bearer token is {reason}.");
@@ -178,16 +198,19 @@ impl Dialect {
     fn no_customer(self, transaction: &str) -> Response {
         match self {
             Self::Standard | Self::SystemLog | Self::Monitor => self.forbidden(),
-            Self::Cvad => answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+            Self::Cvad => {
+                answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+            }
             Self::AccessSecurity => self.no_token(Standing::Malformed, transaction),
         }
     }
 
     fn forbidden(self) -> Response {
         match self {
-            Self::SystemLog => {
-                unauthenticated("Missing or invalid authentication details.", reason_list("invalid"))
-            }
+            Self::SystemLog => unauthenticated(
+                "Missing or invalid authentication details.",
+                reason_list("invalid"),
+            ),
             Self::Monitor => answers::text(
                 StatusCode::FORBIDDEN,
                 "Access denied to query Monitor objects : Invalid Customer.",
@@ -198,7 +221,12 @@ impl Dialect {
 }
 
 fn unauthenticated(detail: &str, parameters: Value) -> Response {
-    answers::standard_error(StatusCode::UNAUTHORIZED, "common/authentication", detail, parameters)
+    answers::standard_error(
+        StatusCode::UNAUTHORIZED,
+        "common/authentication",
+        detail,
+        parameters,
+    )
 }
 
 fn reason_list(reason: &str) -> Value {
@@ -215,10 +243,17 @@ fn lacks_length(parts: &Parts) -> bool {
 
 fn accepts_exactly_json(headers: &HeaderMap) -> bool {
     let mut accepts = headers.get_all(ACCEPT).iter();
-    accepts.next().is_some_and(|accept| accept == "application/json") && accepts.next().is_none()
+    accepts
+        .next()
+        .is_some_and(|accept| accept == "application/json")
+        && accepts.next().is_none()
 }
 
-fn request_standing(state: &State, headers: &HeaderMap, plain_bearer: bool) -> (Standing, Option<Identity>) {
+fn request_standing(
+    state: &State,
+    headers: &HeaderMap,
+    plain_bearer: bool,
+) -> (Standing, Option<Identity>) {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
         (None, _) => (Standing::Missing, None),
@@ -233,7 +268,10 @@ pub(super) fn field_standing(
     field: &[u8],
     plain_bearer: bool,
 ) -> (Standing, Option<Identity>) {
-    match std::str::from_utf8(field).ok().and_then(|text| bearer_token(text, plain_bearer)) {
+    match std::str::from_utf8(field)
+        .ok()
+        .and_then(|text| bearer_token(text, plain_bearer))
+    {
         Some(token) => state.tokens.standing(token),
         None => (Standing::Malformed, None),
     }
@@ -251,12 +289,18 @@ fn bearer_token(text: &str, plain_bearer: bool) -> Option<&str> {
     }
     let (key, token) = rest.split_once('=')?;
     let token = token.trim_start();
-    let token = token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token);
+    let token = token
+        .strip_prefix('"')
+        .and_then(|token| token.strip_suffix('"'))
+        .unwrap_or(token);
     (key.eq_ignore_ascii_case("bearer") && is_token(token)).then_some(token)
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"')
 }
 
 #[cfg(test)]

@@ -15,7 +15,11 @@ const REGION_PATH: &str = "feature-data_accesssecurity";
 
 /// `/accessSecurity/…`: a list for who reads, an echo of success for who writes JSON.
 pub(super) fn answer(call: &Call<'_>) -> Response {
-    if let Err(wait) = call.tenant().access_security.take(call.state.limits.access_security) {
+    if let Err(wait) = call
+        .tenant()
+        .access_security
+        .take(call.state.limits.access_security)
+    {
         return answers::apim_rate_limited(answers::whole_seconds(wait));
     }
     if let Some(base) = elsewhere(call) {
@@ -25,14 +29,20 @@ pub(super) fn answer(call: &Call<'_>) -> Response {
         _ if call.is_get() => answers::ok(&json!({ "items": [], "total": 0 })),
         Method::DELETE => answers::empty(StatusCode::NO_CONTENT),
         _ if !is_json(&call.parts.headers) => answers::unsupported_media_type(),
-        Method::POST => answers::json(StatusCode::CREATED, &json!({ "id": Uuid::new_v4().to_string() })),
+        Method::POST => answers::json(
+            StatusCode::CREATED,
+            &json!({ "id": Uuid::new_v4().to_string() }),
+        ),
         _ => answers::empty(StatusCode::NO_CONTENT),
     }
 }
 
 /// Where the customer's data is, unless it is here. The other region, and the path it serves, are never left.
 fn elsewhere(call: &Call<'_>) -> Option<String> {
-    let is_region_path = call.prefix().trim_start_matches('/').eq_ignore_ascii_case(REGION_PATH);
+    let is_region_path = call
+        .prefix()
+        .trim_start_matches('/')
+        .eq_ignore_ascii_case(REGION_PATH);
     if call.origin.other_region || is_region_path {
         return None;
     }
@@ -41,14 +51,22 @@ fn elsewhere(call: &Call<'_>) -> Option<String> {
     Some(match redirect {
         RegionRedirect::To(base) => base,
         RegionRedirect::Other => {
-            format!("{}/{REGION_PATH}", state.region_url.as_ref().unwrap_or(&state.base_url))
+            format!(
+                "{}/{REGION_PATH}",
+                state.region_url.as_ref().unwrap_or(&state.base_url)
+            )
         }
     })
 }
 
 /// 307 to another host and another path.
 fn redirect(call: &Call<'_>, base: &str) -> Response {
-    let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = call
+        .parts
+        .uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
     let location = format!("{base}/{}{query}", call.rest.join("/"));
     let parameters = json!([
         { "name": "Citrix-CustomerId", "value": call.tenant().id() },
@@ -56,7 +74,11 @@ fn redirect(call: &Call<'_>, base: &str) -> Response {
         { "name": "currentAPIMRegion", "value": "us" },
     ]);
     let detail = "The customer's data is in another region.";
-    let response =
-        answers::standard_error(StatusCode::TEMPORARY_REDIRECT, "common/Redirect", detail, parameters);
+    let response = answers::standard_error(
+        StatusCode::TEMPORARY_REDIRECT,
+        "common/Redirect",
+        detail,
+        parameters,
+    );
     answers::with_text(response, LOCATION, &location)
 }

@@ -66,7 +66,11 @@ fn full(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) 
 }
 
 /// The same answer with one more header.
-pub(super) fn with(mut response: Response, name: HeaderName, value: impl Into<HeaderValue>) -> Response {
+pub(super) fn with(
+    mut response: Response,
+    name: HeaderName,
+    value: impl Into<HeaderValue>,
+) -> Response {
     response.headers_mut().insert(name, value.into());
     response
 }
@@ -88,9 +92,21 @@ struct StandardError<'a> {
 }
 
 /// The standard error body; `kind` is `{service|common}/{name}`.
-pub(super) fn standard_error(status: StatusCode, kind: &str, detail: &str, parameters: Value) -> Response {
+pub(super) fn standard_error(
+    status: StatusCode,
+    kind: &str,
+    detail: &str,
+    parameters: Value,
+) -> Response {
     let r#type = format!("https://errors-api.cloud.com/{kind}");
-    json(status, &StandardError { r#type, detail, parameters })
+    json(
+        status,
+        &StandardError {
+            r#type,
+            detail,
+            parameters,
+        },
+    )
 }
 
 /// CVAD's classic error body, shape (b).
@@ -112,7 +128,15 @@ struct ErrorData<'a> {
 /// CVAD's own error body.
 pub(super) fn error_data(status: StatusCode, message: &str) -> Response {
     let error_type = status.canonical_reason().unwrap_or_default();
-    json(status, &ErrorData { error_message: message, sdk_error_id: "", error_type, error_details: None })
+    json(
+        status,
+        &ErrorData {
+            error_message: message,
+            sdk_error_id: "",
+            error_type,
+            error_details: None,
+        },
+    )
 }
 
 /// The API gateway's error body, shape (d).
@@ -128,7 +152,14 @@ struct ApimError<'a> {
 /// What the API gateway in front of the services says when it breaks.
 pub(super) fn apim_error(status: StatusCode, message: &str) -> Response {
     let activity_id = Some(Uuid::new_v4().to_string());
-    json(status, &ApimError { status_code: status.as_u16(), message, activity_id })
+    json(
+        status,
+        &ApimError {
+            status_code: status.as_u16(),
+            message,
+            activity_id,
+        },
+    )
 }
 
 /// What it says to one who is too fast.
@@ -139,7 +170,14 @@ pub(super) fn apim_rate_limited(seconds: u64) -> Response {
 
 /// 429 of the API gateway, without a hint of its own.
 pub(super) fn apim_too_many(message: &str) -> Response {
-    json(StatusCode::TOO_MANY_REQUESTS, &ApimError { status_code: 429, message, activity_id: None })
+    json(
+        StatusCode::TOO_MANY_REQUESTS,
+        &ApimError {
+            status_code: 429,
+            message,
+            activity_id: None,
+        },
+    )
 }
 
 /// How a refused caller learns when to come back: whole seconds, at least one.
@@ -150,21 +188,36 @@ pub(super) fn whole_seconds(wait: Duration) -> u64 {
 /// 403 for a customer or a region that is not the token's.
 pub(super) fn not_authorized() -> Response {
     let detail = "User is not authenticated for the specified resource.";
-    standard_error(StatusCode::FORBIDDEN, "common/authorization", detail, Value::Array(Vec::new()))
+    standard_error(
+        StatusCode::FORBIDDEN,
+        "common/authorization",
+        detail,
+        Value::Array(Vec::new()),
+    )
 }
 
 /// 415 with the type that would do.
 pub(super) fn unsupported_media_type() -> Response {
     let detail = "The content type must be application/json; charset=utf-8.";
     let kind = "common/unsupportedMediaType";
-    standard_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, detail, Value::Array(Vec::new()))
+    standard_error(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        kind,
+        detail,
+        Value::Array(Vec::new()),
+    )
 }
 
 /// 400 that names the argument.
 pub(super) fn invalid_argument(name: &str) -> Response {
     let parameters = serde_json::json!([{ "name": "argument", "value": name }]);
     let detail = "An argument of the request is invalid.";
-    standard_error(StatusCode::BAD_REQUEST, "common/invalidArgument", detail, parameters)
+    standard_error(
+        StatusCode::BAD_REQUEST,
+        "common/invalidArgument",
+        detail,
+        parameters,
+    )
 }
 
 /// An answer of the API gateway that carries no transaction id (contract 3).
@@ -179,14 +232,24 @@ pub(super) fn synthetic_id(collection: u16, index: usize) -> String {
 /// 404 in the standard shape.
 pub(super) fn not_found() -> Response {
     let detail = "The requested resource was not found.";
-    standard_error(StatusCode::NOT_FOUND, "common/notFound", detail, Value::Array(Vec::new()))
+    standard_error(
+        StatusCode::NOT_FOUND,
+        "common/notFound",
+        detail,
+        Value::Array(Vec::new()),
+    )
 }
 
 /// 405 with the methods that would do.
 pub(super) fn method_not_allowed(allow: &'static str) -> Response {
     let detail = "The method is not allowed for the requested resource.";
     let kind = "common/methodNotAllowed";
-    let response = standard_error(StatusCode::METHOD_NOT_ALLOWED, kind, detail, Value::Array(Vec::new()));
+    let response = standard_error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        kind,
+        detail,
+        Value::Array(Vec::new()),
+    );
     with(response, ALLOW, HeaderValue::from_static(allow))
 }
 

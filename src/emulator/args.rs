@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Client, ClientSecret, Customer, Emulator, EmulatorError, Faults, Limits, LinkBase, Links, Options,
-    PathFault, Rate, RegionRedirect, Tls, TokenFault, start,
+    Client, ClientSecret, Customer, Emulator, EmulatorError, Faults, Limits, LinkBase, Links,
+    Options, PathFault, Rate, RegionRedirect, Tls, TokenFault, start,
 };
 
 /// Runs the built-in Citrix Cloud emulator alone.
@@ -24,7 +24,12 @@ pub struct EmulatorArgs {
     #[arg(long, value_name = "FILE", requires = "tls")]
     pub ca_out: Option<PathBuf>,
     /// Speak TLS with this certificate chain (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "tls")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        conflicts_with = "tls"
+    )]
     pub tls_cert: Option<PathBuf>,
     /// The key of --tls-cert (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
@@ -104,7 +109,12 @@ pub struct EmulatorArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub frozen: Option<Duration>,
     /// How many seconds the cloud's clock is ahead
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub clock_skew: i64,
     /// Send no transaction ids
     #[arg(long)]
@@ -114,9 +124,10 @@ pub struct EmulatorArgs {
 impl EmulatorArgs {
     fn options(&self) -> Options {
         let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => {
-                Tls::Files { certificate: certificate.clone(), key: key.clone() }
-            }
+            (Some(certificate), Some(key)) => Tls::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
             _ if self.tls => Tls::SelfSigned,
             _ => Tls::Off,
         };
@@ -157,7 +168,10 @@ impl EmulatorArgs {
         if !self.client_secret.is_empty() {
             client.secrets.clone_from(&self.client_secret);
         }
-        let mut customer = Customer { clients: vec![client], ..Customer::new(&self.customer_id) };
+        let mut customer = Customer {
+            clients: vec![client],
+            ..Customer::new(&self.customer_id)
+        };
         if !self.site_id.is_empty() {
             customer.sites.clone_from(&self.site_id);
         }
@@ -179,7 +193,10 @@ pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
     // Absolute, as the gateway may run elsewhere.
     let ca_out = args.ca_out.map(std::path::absolute).transpose()?;
     if let (Some(path), Some(pem)) = (&ca_out, emulator.ca_pem()) {
-        let cannot_write = |source| EmulatorError::WriteCa { path: path.clone(), source };
+        let cannot_write = |source| EmulatorError::WriteCa {
+            path: path.clone(),
+            source,
+        };
         tokio::fs::write(path, pem).await.map_err(cannot_write)?;
     }
     let report = report(&emulator, ca_out.as_deref());
@@ -193,7 +210,11 @@ pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
 /// An environment file for the gateway, with everything else in comments.
 fn report(emulator: &Emulator, ca: Option<&Path>) -> String {
     let address = emulator.address();
-    let (customer, client, secret) = (emulator.customer_id(), emulator.client_id(), emulator.client_secret());
+    let (customer, client, secret) = (
+        emulator.customer_id(),
+        emulator.client_id(),
+        emulator.client_secret(),
+    );
     let (url, token_url) = (emulator.base_url(), emulator.token_url(customer));
     let mut environment = format!(
         "CITRIX_CUSTOMER_ID={customer}\n\
@@ -214,7 +235,10 @@ fn report(emulator: &Emulator, ca: Option<&Path>) -> String {
         environment += &format!("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE={}\n", ca.display());
         file += &format!("# [upstream]\n# ca_file = {ca:?}\n");
     }
-    let region = emulator.region_url().map(|url| format!("# other region: {url}\n")).unwrap_or_default();
+    let region = emulator
+        .region_url()
+        .map(|url| format!("# other region: {url}\n"))
+        .unwrap_or_default();
     let others = other_customers(emulator);
     format!(
         "# Citrix Cloud emulator, listening on {address}\n\
@@ -241,10 +265,16 @@ fn other_customers(emulator: &Emulator) -> String {
     let mut lines = String::new();
     for customer in emulator.customers().skip(1) {
         for client in &customer.clients {
-            let secrets: Vec<_> = client.secrets.iter().map(|secret| &secret.value[..]).collect();
+            let secrets: Vec<_> = client
+                .secrets
+                .iter()
+                .map(|secret| &secret.value[..])
+                .collect();
             let (secrets, sites) = (secrets.join(" "), customer.sites.join(" "));
-            lines +=
-                &format!("# customer {}: client {} secret {secrets} site {sites}\n", customer.id, client.id);
+            lines += &format!(
+                "# customer {}: client {} secret {secrets} site {sites}\n",
+                customer.id, client.id
+            );
         }
     }
     lines
@@ -298,7 +328,14 @@ mod tests {
         assert_eq!(options.customer.clients[0].secrets[0].value, "x==");
         let latency = Duration::from_millis(20);
         let token = Some(TokenFault::ErrorIn200);
-        assert_eq!(options.faults, Faults { token, latency, ..Faults::default() });
+        assert_eq!(
+            options.faults,
+            Faults {
+                token,
+                latency,
+                ..Faults::default()
+            }
+        );
     }
 
     #[test]
@@ -308,9 +345,15 @@ mod tests {
         assert_eq!(options.limits, default.limits);
         assert_eq!(options.links, default.links);
         assert_eq!(options.faults, default.faults);
-        assert_eq!((options.machine_bytes, options.compress), (default.machine_bytes, default.compress));
+        assert_eq!(
+            (options.machine_bytes, options.compress),
+            (default.machine_bytes, default.compress)
+        );
         assert_eq!(options.customer.id, default.customer.id);
-        assert_eq!(options.customer.clients[0].id, default.customer.clients[0].id);
+        assert_eq!(
+            options.customer.clients[0].id,
+            default.customer.clients[0].id
+        );
     }
 
     #[test]
@@ -318,13 +361,37 @@ mod tests {
         let line = "emulator --customer contoso,secret=y== --customer fabrikam --client-secret a --client-secret b@1h \
                     --site-id s1 --site-id s2 --login-rate 3/10s --link-base https://api-eu.cloud.com \
                     --fault /cvad=502*2 --fault /=429-body --region-redirect other --clock-skew -300";
-        let options = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap().options();
-        let ids: Vec<_> = options.more_customers.iter().map(|customer| &customer.id[..]).collect();
+        let options = parse(&line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .unwrap()
+            .options();
+        let ids: Vec<_> = options
+            .more_customers
+            .iter()
+            .map(|customer| &customer.id[..])
+            .collect();
         assert_eq!(ids, ["contoso", "fabrikam"]);
-        assert_eq!((options.customer.clients[0].secrets.len(), options.customer.sites.len()), (2, 2));
-        assert_eq!(options.limits.logins, Some(Rate { count: 3, per: Duration::from_secs(10) }));
-        assert_eq!(options.links.base, LinkBase::Origin("https://api-eu.cloud.com".to_owned()));
-        assert_eq!((options.faults.paths.len(), options.faults.clock_skew), (2, -300));
+        assert_eq!(
+            (
+                options.customer.clients[0].secrets.len(),
+                options.customer.sites.len()
+            ),
+            (2, 2)
+        );
+        assert_eq!(
+            options.limits.logins,
+            Some(Rate {
+                count: 3,
+                per: Duration::from_secs(10)
+            })
+        );
+        assert_eq!(
+            options.links.base,
+            LinkBase::Origin("https://api-eu.cloud.com".to_owned())
+        );
+        assert_eq!(
+            (options.faults.paths.len(), options.faults.clock_skew),
+            (2, -300)
+        );
         assert_eq!(options.faults.region_redirect, Some(RegionRedirect::Other));
     }
 
@@ -344,7 +411,10 @@ mod tests {
     async fn the_report_is_an_environment_file() {
         let emulator = start(Options::default()).await.unwrap();
         let report = report(&emulator, Some(Path::new("/ca.pem")));
-        let lines: Vec<_> = report.lines().filter(|line| !line.starts_with('#')).collect();
+        let lines: Vec<_> = report
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
         let port = emulator.address().port();
         assert_eq!(
             lines,

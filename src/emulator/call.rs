@@ -42,7 +42,9 @@ impl<'a> Call<'a> {
 
     /// The customer of the token; of the services that ask for none, the first there is.
     pub(super) fn tenant(&self) -> &Arc<Tenant> {
-        self.caller.as_ref().map_or(self.state.first(), |caller| &caller.tenant)
+        self.caller
+            .as_ref()
+            .map_or(self.state.first(), |caller| &caller.tenant)
     }
 
     /// The client that the token was issued to.
@@ -63,7 +65,8 @@ impl<'a> Call<'a> {
     pub(super) fn prefix(&self) -> &'a str {
         let path = self.parts.uri.path();
         let behind: usize = self.rest.iter().map(|segment| segment.len() + 1).sum();
-        path.get(..path.len().saturating_sub(behind)).unwrap_or(path)
+        path.get(..path.len().saturating_sub(behind))
+            .unwrap_or(path)
     }
 
     /// What absolute links into this service begin with, without a slash at the end.
@@ -72,10 +75,25 @@ impl<'a> Call<'a> {
             LinkBase::Own => self.origin.url.to_string(),
             LinkBase::Origin(origin) => origin.clone(),
             LinkBase::Called => {
-                let scheme = self.origin.url.split_once("://").map_or("http", |(scheme, _)| scheme);
-                let in_header = self.parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-                let called = self.parts.uri.authority().map(http::uri::Authority::as_str).or(in_header);
-                called.map_or(self.origin.url.to_string(), |host| format!("{scheme}://{host}"))
+                let scheme = self
+                    .origin
+                    .url
+                    .split_once("://")
+                    .map_or("http", |(scheme, _)| scheme);
+                let in_header = self
+                    .parts
+                    .headers
+                    .get(HOST)
+                    .and_then(|host| host.to_str().ok());
+                let called = self
+                    .parts
+                    .uri
+                    .authority()
+                    .map(http::uri::Authority::as_str)
+                    .or(in_header);
+                called.map_or(self.origin.url.to_string(), |host| {
+                    format!("{scheme}://{host}")
+                })
             }
         };
         origin + self.prefix()

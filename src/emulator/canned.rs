@@ -17,15 +17,30 @@ pub(super) struct Canned {
 }
 
 const fn get(path: &'static str, body: &'static str) -> Canned {
-    Canned { method: "GET", path, status: StatusCode::OK, body }
+    Canned {
+        method: "GET",
+        path,
+        status: StatusCode::OK,
+        body,
+    }
 }
 
 const fn post(path: &'static str, status: StatusCode, body: &'static str) -> Canned {
-    Canned { method: "POST", path, status, body }
+    Canned {
+        method: "POST",
+        path,
+        status,
+        body,
+    }
 }
 
 const fn change(method: &'static str, path: &'static str) -> Canned {
-    Canned { method, path, status: StatusCode::NO_CONTENT, body: "" }
+    Canned {
+        method,
+        path,
+        status: StatusCode::NO_CONTENT,
+        body: "",
+    }
 }
 
 pub(super) const PING: &[Canned] = &[get("status", r#"{"Status":"Ok"}"#)];
@@ -81,7 +96,11 @@ const NOTES: &str = r#"{"items":[{"id":"c1700011-0000-4000-8000-000000000001","c
 pub(super) const NOTIFICATIONS: &[Canned] = &[
     get("", NOTES),
     get("items", NOTES),
-    post("", StatusCode::OK, r#"{"id":"c1700011-0000-4000-8000-000000000002"}"#),
+    post(
+        "",
+        StatusCode::OK,
+        r#"{"id":"c1700011-0000-4000-8000-000000000002"}"#,
+    ),
     change("DELETE", "*"),
 ];
 
@@ -112,8 +131,10 @@ pub(super) const IDENTITY_PROVIDERS: &[Canned] = &[get(
     "continuationToken":null}"#,
 )];
 
-pub(super) const AUTH_DOMAINS: &[Canned] =
-    &[get("", r#"{"items":[{"authDomainName":"{customer}.cloud.com","isDefault":true}]}"#)];
+pub(super) const AUTH_DOMAINS: &[Canned] = &[get(
+    "",
+    r#"{"items":[{"authDomainName":"{customer}.cloud.com","isDefault":true}]}"#,
+)];
 
 pub(super) const SUBSCRIPTIONS: &[Canned] = &[
     get("", r#"{"items":[]}"#),
@@ -134,8 +155,16 @@ pub(super) const CATALOGS: &[Canned] = &[
         "TransactionId":"c1700015-0000-4000-8000-0000000000ff"}]}"#,
     ),
     get("*", r#"{"Items":[]}"#),
-    post("*", StatusCode::ACCEPTED, r#"{"Id":"c1700015-0000-4000-8000-000000000002","Status":"Pending"}"#),
-    post("*/*", StatusCode::ACCEPTED, r#"{"Id":"c1700015-0000-4000-8000-000000000002","Status":"Pending"}"#),
+    post(
+        "*",
+        StatusCode::ACCEPTED,
+        r#"{"Id":"c1700015-0000-4000-8000-000000000002","Status":"Pending"}"#,
+    ),
+    post(
+        "*/*",
+        StatusCode::ACCEPTED,
+        r#"{"Id":"c1700015-0000-4000-8000-000000000002","Status":"Pending"}"#,
+    ),
     change("DELETE", "*/*"),
 ];
 
@@ -149,13 +178,28 @@ pub(super) const QUICK_CREATE: &[Canned] = &[
         r#"{"taskId":"c1700016-0000-4000-8000-0000000000ff","taskState":"Completed","percentComplete":100}"#,
     ),
     get("*", r#"{"items":[]}"#),
-    post("accounts", StatusCode::CREATED, r#"{"accountId":"c1700016-0000-4000-8000-000000000002"}"#),
-    post("*", StatusCode::ACCEPTED, r#"{"taskId":"c1700016-0000-4000-8000-0000000000ff"}"#),
-    post("*/*", StatusCode::ACCEPTED, r#"{"taskId":"c1700016-0000-4000-8000-0000000000ff"}"#),
+    post(
+        "accounts",
+        StatusCode::CREATED,
+        r#"{"accountId":"c1700016-0000-4000-8000-000000000002"}"#,
+    ),
+    post(
+        "*",
+        StatusCode::ACCEPTED,
+        r#"{"taskId":"c1700016-0000-4000-8000-0000000000ff"}"#,
+    ),
+    post(
+        "*/*",
+        StatusCode::ACCEPTED,
+        r#"{"taskId":"c1700016-0000-4000-8000-0000000000ff"}"#,
+    ),
 ];
 
 pub(super) const WEM: &[Canned] = &[
-    get("sites", r#"{"items":[{"id":1,"name":"Default Site","description":""}]}"#),
+    get(
+        "sites",
+        r#"{"items":[{"id":1,"name":"Default Site","description":""}]}"#,
+    ),
     get("*", r#"{"items":[]}"#),
     get("*/*", r#"{"items":[]}"#),
     post("*", StatusCode::CREATED, r#"{"id":2}"#),
@@ -164,7 +208,10 @@ pub(super) const WEM: &[Canned] = &[
 ];
 
 pub(super) const SESSION_RECORDING: &[Canned] = &[
-    get("", r#"[{"SiteId":"c1700017-0000-4000-8000-000000000001","SiteName":"Recordings","ServerId":"1"}]"#),
+    get(
+        "",
+        r#"[{"SiteId":"c1700017-0000-4000-8000-000000000001","SiteName":"Recordings","ServerId":"1"}]"#,
+    ),
     get("*", r#"{"RecordingId":"1","UserName":"ACME\\ada"}"#),
 ];
 
@@ -176,21 +223,36 @@ pub(super) const APP_LAYERING: &[Canned] = &[
 
 pub(super) const ADM: &[Canned] = &[
     get("*", r#"{"errorcode":0,"message":"Done","severity":"NONE"}"#),
-    post("*", StatusCode::CREATED, r#"{"errorcode":0,"message":"Done","severity":"NONE"}"#),
+    post(
+        "*",
+        StatusCode::CREATED,
+        r#"{"errorcode":0,"message":"Done","severity":"NONE"}"#,
+    ),
 ];
 
 pub(super) const ENDPOINT_MANAGEMENT: &[Canned] = &[
-    post("$search", StatusCode::OK, r#"{"items":[],"totalCount":0,"batchSize":500}"#),
+    post(
+        "$search",
+        StatusCode::OK,
+        r#"{"items":[],"totalCount":0,"batchSize":500}"#,
+    ),
     get("$search", r#"{"items":[],"totalCount":0,"batchSize":500}"#),
 ];
 
 /// The first that fits; else 405 where another method would do, and 404.
 pub(super) fn answer(call: &Call<'_>, answers: &[Canned]) -> Response {
-    let mut fitting = answers.iter().filter(|canned| fits(&call.rest, canned.path)).peekable();
+    let mut fitting = answers
+        .iter()
+        .filter(|canned| fits(&call.rest, canned.path))
+        .peekable();
     if fitting.peek().is_none() {
         return answers::not_found();
     }
-    let method = if call.is_get() { "GET" } else { call.parts.method.as_str() };
+    let method = if call.is_get() {
+        "GET"
+    } else {
+        call.parts.method.as_str()
+    };
     match fitting.find(|canned| canned.method == method) {
         None => answers::method_not_allowed("GET"),
         Some(canned) if canned.body.is_empty() => answers::empty(canned.status),
@@ -199,7 +261,11 @@ pub(super) fn answer(call: &Call<'_>, answers: &[Canned]) -> Response {
             let lines: Vec<_> = canned.body.lines().map(str::trim_start).collect();
             let body = lines.concat().replace("{customer}", call.tenant().id());
             let response = answers::text(canned.status, body);
-            answers::with(response, CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))
+            answers::with(
+                response,
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/json; charset=utf-8"),
+            )
         }
     }
 }
@@ -207,7 +273,10 @@ pub(super) fn answer(call: &Call<'_>, answers: &[Canned]) -> Response {
 fn fits(rest: &[&str], path: &str) -> bool {
     // A slash at the end makes no difference.
     let rest = rest.strip_suffix(&[""]).unwrap_or(rest);
-    let wanted: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let wanted: Vec<_> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
     rest.len() == wanted.len()
         && rest
             .iter()

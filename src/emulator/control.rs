@@ -21,13 +21,19 @@ const MAX_PATH_FAULTS: usize = 100;
 /// `GET stats`; `POST revoke`, `POST expire`, `POST freeze` (`customer`, `thaws_in`), `POST expire-secret`
 /// (`customer`, `client`, `secret`); `GET`, `POST` and `DELETE faults`.
 pub(super) fn answer(call: &Call<'_>) -> Response {
-    let [action] = call.rest[..] else { return answers::not_found() };
+    let [action] = call.rest[..] else {
+        return answers::not_found();
+    };
     let state = call.state;
     let done = match (action, &call.parts.method) {
         ("stats", _) if call.is_get() => return answers::json(StatusCode::OK, &state.stats()),
         ("faults", _) if call.is_get() => return faults(call),
-        ("revoke", &Method::POST) => concerned(call).map(|of| json!({ "revoked": state.tokens.revoke(of) })),
-        ("expire", &Method::POST) => concerned(call).map(|of| json!({ "expired": state.tokens.expire(of) })),
+        ("revoke", &Method::POST) => {
+            concerned(call).map(|of| json!({ "revoked": state.tokens.revoke(of) }))
+        }
+        ("expire", &Method::POST) => {
+            concerned(call).map(|of| json!({ "expired": state.tokens.expire(of) }))
+        }
         ("freeze", &Method::POST) => freeze(call),
         ("expire-secret", &Method::POST) => expire_secret(call),
         ("faults", &Method::POST) => change_faults(call),
@@ -37,7 +43,9 @@ pub(super) fn answer(call: &Call<'_>) -> Response {
         }
         ("stats", _) => return answers::method_not_allowed("GET, HEAD"),
         ("faults", _) => return answers::method_not_allowed("GET, HEAD, POST, DELETE"),
-        ("revoke" | "expire" | "freeze" | "expire-secret", _) => return answers::method_not_allowed("POST"),
+        ("revoke" | "expire" | "freeze" | "expire-secret", _) => {
+            return answers::method_not_allowed("POST");
+        }
         _ => return answers::not_found(),
     };
     match done {
@@ -50,25 +58,39 @@ type Done = Result<serde_json::Value, String>;
 
 /// The customer that is named, or none for all.
 fn concerned<'a>(call: &Call<'a>) -> Result<Option<&'a Tenant>, String> {
-    let Some(id) = call.query().get("customer") else { return Ok(None) };
+    let Some(id) = call.query().get("customer") else {
+        return Ok(None);
+    };
     let tenant = call.state.tenant(id.as_bytes()).map(Arc::as_ref);
-    tenant.map(Some).ok_or_else(|| "There is no such customer.".to_owned())
+    tenant
+        .map(Some)
+        .ok_or_else(|| "There is no such customer.".to_owned())
 }
 
 fn freeze(call: &Call<'_>) -> Done {
     let thaws_in = duration(call, "thaws_in")?.unwrap_or_default();
     let concerned = concerned(call)?;
-    let tenants =
-        call.state.tenants().filter(|tenant| concerned.is_none_or(|of| std::ptr::eq(&***tenant, of)));
+    let tenants = call
+        .state
+        .tenants()
+        .filter(|tenant| concerned.is_none_or(|of| std::ptr::eq(&***tenant, of)));
     Ok(json!({ "frozen": tenants.map(|tenant| tenant.freeze(thaws_in)).count() }))
 }
 
 /// The first secret of the first client, unless others are named.
 fn expire_secret(call: &Call<'_>) -> Done {
     let tenant = concerned(call)?.unwrap_or(call.state.first());
-    let first = tenant.customer.clients.first().map(|client| client.id.clone());
+    let first = tenant
+        .customer
+        .clients
+        .first()
+        .map(|client| client.id.clone());
     let client = call.query().get("client").or(first).unwrap_or_default();
-    let index = call.query().number("secret").map_err(|_| "secret is a number, from 0.")?.unwrap_or(0);
+    let index = call
+        .query()
+        .number("secret")
+        .map_err(|_| "secret is a number, from 0.")?
+        .unwrap_or(0);
     if tenant.expire_secret(&client, index) {
         Ok(json!({ "expired": 1 }))
     } else {
@@ -77,16 +99,19 @@ fn expire_secret(call: &Call<'_>) -> Done {
 }
 
 fn duration(call: &Call<'_>, name: &str) -> Result<Option<Duration>, String> {
-    let parse =
-        |text: String| humantime::parse_duration(&text).map_err(|_| format!("{name} is such as 90s."));
+    let parse = |text: String| {
+        humantime::parse_duration(&text).map_err(|_| format!("{name} is such as 90s."))
+    };
     call.query().get(name).map(parse).transpose()
 }
 
 /// The faults in the words of the command line.
 fn faults(call: &Call<'_>) -> Response {
     let faults = call.state.faults().clone();
-    let token =
-        faults.token.and_then(|fault| fault.to_possible_value()).map(|value| value.get_name().to_owned());
+    let token = faults
+        .token
+        .and_then(|fault| fault.to_possible_value())
+        .map(|value| value.get_name().to_owned());
     answers::ok(&json!({
         "fault": faults.paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "token-fault": token,
@@ -106,13 +131,17 @@ fn change_faults(call: &Call<'_>) -> Done {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decode(value);
         match name {
-            "fault" => faults.paths.push(value.parse().map_err(|error| format!("{error}"))?),
+            "fault" => faults
+                .paths
+                .push(value.parse().map_err(|error| format!("{error}"))?),
             "token-fault" => faults.token = Some(TokenFault::from_str(&value, false)?),
             "latency" => faults.latency = duration(call, name)?.unwrap_or_default(),
             "monitor-latency" => faults.monitor_latency = duration(call, name)?.unwrap_or_default(),
             "no-transaction-ids" => faults.no_transaction_ids = query.is_true(name),
             "region-redirect" => faults.region_redirect = Some(value.parse()?),
-            "clock-skew" => faults.clock_skew = value.parse().map_err(|_| "clock-skew is in seconds.")?,
+            "clock-skew" => {
+                faults.clock_skew = value.parse().map_err(|_| "clock-skew is in seconds.")?
+            }
             _ => return Err(format!("There is no fault {name:?}.")),
         }
     }

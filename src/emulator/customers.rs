@@ -40,21 +40,31 @@ impl Customer {
     /// A customer with one site and one client, `{id}-client`, with one random secret.
     pub fn new(id: &str) -> Self {
         let client = Client::new(&format!("{id}-client"));
-        Self { id: id.to_owned(), sites: vec![Uuid::new_v4().to_string()], clients: vec![client] }
+        Self {
+            id: id.to_owned(),
+            sites: vec![Uuid::new_v4().to_string()],
+            clients: vec![client],
+        }
     }
 }
 
 impl Default for Customer {
     /// `acme` with the client `emulator-client`.
     fn default() -> Self {
-        Self { clients: vec![Client::new("emulator-client")], ..Self::new("acme") }
+        Self {
+            clients: vec![Client::new("emulator-client")],
+            ..Self::new("acme")
+        }
     }
 }
 
 impl Client {
     /// A client with one random secret.
     pub fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), secrets: vec![ClientSecret::random()] }
+        Self {
+            id: id.to_owned(),
+            secrets: vec![ClientSecret::random()],
+        }
     }
 }
 
@@ -62,7 +72,10 @@ impl ClientSecret {
     /// Real secrets end in `==`, which trips callers that forget to url-encode the form (contract 1.1); sixteen
     /// bytes of base64 do too.
     pub fn random() -> Self {
-        Self { value: STANDARD.encode(Uuid::new_v4().as_bytes()), lifetime: None }
+        Self {
+            value: STANDARD.encode(Uuid::new_v4().as_bytes()),
+            lifetime: None,
+        }
     }
 }
 
@@ -84,9 +97,15 @@ impl FromStr for ClientSecret {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let timed = text.rsplit_once('@').and_then(|(value, lifetime)| {
             let lifetime = humantime::parse_duration(lifetime).ok()?;
-            Some(Self { value: value.to_owned(), lifetime: Some(lifetime) })
+            Some(Self {
+                value: value.to_owned(),
+                lifetime: Some(lifetime),
+            })
         });
-        Ok(timed.unwrap_or_else(|| Self { value: text.to_owned(), lifetime: None }))
+        Ok(timed.unwrap_or_else(|| Self {
+            value: text.to_owned(),
+            lifetime: None,
+        }))
     }
 }
 
@@ -97,22 +116,33 @@ impl FromStr for Customer {
     /// belongs to the client before it.
     fn from_str(text: &str) -> Result<Self, CustomerError> {
         let mut parts = text.split(',');
-        let id = parts.next().filter(|id| !id.is_empty() && !id.contains('=')).ok_or(CustomerError::NoId)?;
-        let mut customer = Self { id: id.to_owned(), sites: Vec::new(), clients: Vec::new() };
+        let id = parts
+            .next()
+            .filter(|id| !id.is_empty() && !id.contains('='))
+            .ok_or(CustomerError::NoId)?;
+        let mut customer = Self {
+            id: id.to_owned(),
+            sites: Vec::new(),
+            clients: Vec::new(),
+        };
         for (number, part) in parts.enumerate() {
             match part.split_once('=') {
                 Some(("site", site)) => customer.sites.push(site.to_owned()),
                 Some(("client", id)) => {
-                    customer.clients.push(Client { id: id.to_owned(), secrets: Vec::new() });
+                    customer.clients.push(Client {
+                        id: id.to_owned(),
+                        secrets: Vec::new(),
+                    });
                 }
                 Some(("secret", secret)) => {
                     let Ok(secret) = secret.parse();
                     match customer.clients.last_mut() {
                         Some(client) => client.secrets.push(secret),
                         None => {
-                            customer
-                                .clients
-                                .push(Client { id: format!("{id}-client"), secrets: vec![secret] });
+                            customer.clients.push(Client {
+                                id: format!("{id}-client"),
+                                secrets: vec![secret],
+                            });
                         }
                     }
                 }
@@ -126,7 +156,11 @@ impl FromStr for Customer {
         if customer.clients.is_empty() {
             customer.clients = made_up.clients;
         }
-        for client in customer.clients.iter_mut().filter(|client| client.secrets.is_empty()) {
+        for client in customer
+            .clients
+            .iter_mut()
+            .filter(|client| client.secrets.is_empty())
+        {
             client.secrets.push(ClientSecret::random());
         }
         Ok(customer)
@@ -145,9 +179,18 @@ mod tests {
             (&customer.id[..], &customer.sites[..]),
             ("contoso", &["s1".to_owned(), "s2".to_owned()][..])
         );
-        let [a, b] = &customer.clients[..] else { panic!("two clients") };
-        let secrets: Vec<_> = a.secrets.iter().map(|secret| (&secret.value[..], secret.lifetime)).collect();
-        assert_eq!(secrets, [("x==", None), ("y==", Some(Duration::from_secs(90)))]);
+        let [a, b] = &customer.clients[..] else {
+            panic!("two clients")
+        };
+        let secrets: Vec<_> = a
+            .secrets
+            .iter()
+            .map(|secret| (&secret.value[..], secret.lifetime))
+            .collect();
+        assert_eq!(
+            secrets,
+            [("x==", None), ("y==", Some(Duration::from_secs(90)))]
+        );
         assert_eq!((&b.id[..], b.secrets.len()), ("b", 1));
     }
 
@@ -163,7 +206,13 @@ mod tests {
     #[test]
     fn nonsense_is_refused_without_showing_it() {
         assert_eq!("".parse::<Customer>().err(), Some(CustomerError::NoId));
-        assert_eq!("id=contoso".parse::<Customer>().err(), Some(CustomerError::NoId));
-        assert_eq!("contoso,s3cret==".parse::<Customer>().err(), Some(CustomerError::Part(2)));
+        assert_eq!(
+            "id=contoso".parse::<Customer>().err(),
+            Some(CustomerError::NoId)
+        );
+        assert_eq!(
+            "contoso,s3cret==".parse::<Customer>().err(),
+            Some(CustomerError::Part(2))
+        );
     }
 }

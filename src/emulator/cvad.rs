@@ -56,7 +56,12 @@ pub(super) async fn answer(mut call: Call<'_>) -> Response {
     if call.tenant().is_frozen() {
         return frozen();
     }
-    let first = call.rest.first().copied().unwrap_or_default().to_ascii_lowercase();
+    let first = call
+        .rest
+        .first()
+        .copied()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     if let Some(refusal) = instance_refusal(&call, &first) {
         return refusal;
     }
@@ -71,17 +76,30 @@ pub(super) async fn answer(mut call: Call<'_>) -> Response {
     if first == "$batch" && call.is_post() {
         return batch::answer(&scope, &body.to_bytes()).await;
     }
-    let operation = Operation { method: &call.parts.method, path: call.rest.clone(), query: call.query() };
+    let operation = Operation {
+        method: &call.parts.method,
+        path: call.rest.clone(),
+        query: call.query(),
+    };
     operate(&scope, &operation)
 }
 
 /// `GET me` on the direct hosts, where it is not below a site; a frozen site shows there too, as clients poll it.
 pub(super) fn me_alone(call: &Call<'_>) -> Response {
-    if call.tenant().is_frozen() { frozen() } else { me(&Scope::of(call)) }
+    if call.tenant().is_frozen() {
+        frozen()
+    } else {
+        me(&Scope::of(call))
+    }
 }
 
 fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
-    let first = operation.path.first().copied().unwrap_or_default().to_ascii_lowercase();
+    let first = operation
+        .path
+        .first()
+        .copied()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let reads = [Method::GET, Method::HEAD].contains(operation.method);
     match (&first[..], &operation.path[..]) {
         ("me", [_]) => me(scope),
@@ -95,8 +113,13 @@ fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
         ("machines", [_]) => machines::page(scope.state, operation.query),
         ("machines", [_, id]) => machines::one(scope.state, id),
         ("jobs", [_, id]) => job(scope, id),
-        ("jobs", [_, id, results]) if results.eq_ignore_ascii_case("results") => job_results(scope, id),
-        _ => answers::error_data(StatusCode::NOT_FOUND, "The requested object does not exist."),
+        ("jobs", [_, id, results]) if results.eq_ignore_ascii_case("results") => {
+            job_results(scope, id)
+        }
+        _ => answers::error_data(
+            StatusCode::NOT_FOUND,
+            "The requested object does not exist.",
+        ),
     }
 }
 
@@ -106,18 +129,26 @@ fn frozen() -> Response {
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
 }
 
 /// All but a few operations are about a site. A wrong one is refused; a missing one is counted and forgiven, as
 /// what the real service then does is not documented.
 fn instance_refusal(call: &Call<'_>, first: &str) -> Option<Response> {
     let sites = &call.tenant().customer.sites;
-    let known = |site: &[u8]| sites.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(site));
+    let known = |site: &[u8]| {
+        sites
+            .iter()
+            .any(|own| own.as_bytes().eq_ignore_ascii_case(site))
+    };
     match call.parts.headers.get(CITRIX_INSTANCE_ID) {
-        Some(site) if !known(site.as_bytes()) => {
-            Some(answers::error_data(StatusCode::BAD_REQUEST, "The site does not exist."))
-        }
+        Some(site) if !known(site.as_bytes()) => Some(answers::error_data(
+            StatusCode::BAD_REQUEST,
+            "The site does not exist.",
+        )),
         // On the direct hosts the site is in the path.
         None if call.customer.is_none() && !matches!(first, "me" | "sites" | "about") => {
             count(&call.state.counters.missing_instance_id);
@@ -143,15 +174,23 @@ fn me(scope: &Scope<'_>) -> Response {
 
 fn sites(tenant: &Tenant) -> Value {
     let sites = tenant.customer.sites.iter();
-    sites.map(|id| json!({ "Id": id, "Name": "cloudxdsite" })).collect()
+    sites
+        .map(|id| json!({ "Id": id, "Name": "cloudxdsite" }))
+        .collect()
 }
 
 /// With `?async=true` it starts a job; `$search` finds; the rest is done at once.
 fn change(scope: &Scope<'_>, operation: &Operation<'_>, path: &[&str]) -> Response {
     let kind = path.last().copied().unwrap_or_default();
     if operation.query.is_true("async") {
-        let action = path.iter().position(|segment| segment.starts_with('$')).unwrap_or(path.len());
-        let id = scope.state.jobs.start(scope.client_id, kind.to_owned(), path[..action].join("/"));
+        let action = path
+            .iter()
+            .position(|segment| segment.starts_with('$'))
+            .unwrap_or(path.len());
+        let id = scope
+            .state
+            .jobs
+            .start(scope.client_id, kind.to_owned(), path[..action].join("/"));
         let location = format!("{}/Jobs/{id}", scope.link_base);
         return answers::with_text(answers::empty(StatusCode::ACCEPTED), LOCATION, &location);
     }
@@ -163,7 +202,10 @@ fn change(scope: &Scope<'_>, operation: &Operation<'_>, path: &[&str]) -> Respon
 
 /// `GET Jobs/{id}`: a step further at each look.
 fn job(scope: &Scope<'_>, id: &str) -> Response {
-    let Some(job) = Uuid::try_parse(id).ok().and_then(|id| scope.state.jobs.poll(scope.client_id, id)) else {
+    let Some(job) = Uuid::try_parse(id)
+        .ok()
+        .and_then(|id| scope.state.jobs.poll(scope.client_id, id))
+    else {
         return no_job();
     };
     let (status, percent) = job.status();
@@ -180,7 +222,10 @@ fn job(scope: &Scope<'_>, id: &str) -> Response {
 
 /// `GET Jobs/{id}/results`: results are not kept, so it sends the caller to the object.
 fn job_results(scope: &Scope<'_>, id: &str) -> Response {
-    match Uuid::try_parse(id).ok().and_then(|id| scope.state.jobs.get(scope.client_id, id)) {
+    match Uuid::try_parse(id)
+        .ok()
+        .and_then(|id| scope.state.jobs.get(scope.client_id, id))
+    {
         Some(job) if job.is_complete() => {
             let location = format!("{}/{}", scope.link_base, job.subject);
             answers::with_text(answers::empty(StatusCode::SEE_OTHER), LOCATION, &location)

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
@@ -42,7 +44,10 @@ impl Documents {
         if documents.len() >= CAPACITY && !documents.contains_key(key) {
             return Err(StatusCode::INSUFFICIENT_STORAGE);
         }
-        let document = Document { version: present.version + 1, content };
+        let document = Document {
+            version: present.version + 1,
+            content,
+        };
         documents.insert(key.to_owned(), document.clone());
         Ok(document)
     }
@@ -54,7 +59,10 @@ impl Documents {
 
 fn present(documents: &BTreeMap<String, Document>, key: &str) -> Document {
     let first = Bytes::from_static(br#"{"items":[],"count":0,"nextPageToken":null}"#);
-    documents.get(key).cloned().unwrap_or(Document { version: 1, content: first })
+    documents.get(key).cloned().unwrap_or(Document {
+        version: 1,
+        content: first,
+    })
 }
 
 impl Document {
@@ -64,14 +72,23 @@ impl Document {
 
     fn with_tag(&self, response: Response) -> Response {
         let response = answers::with_text(response, ETAG, &self.tag());
-        answers::with(response, X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
+        answers::with(
+            response,
+            X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        )
     }
 }
 
 /// `GET` or `PUT` of any path below `/aca`, one document for each customer and path.
 pub(super) async fn answer(call: Call<'_>) -> Response {
     let key = format!("{}/{}", call.tenant().id(), call.rest.join("/"));
-    let field = |name: HeaderName| call.parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let field = |name: HeaderName| {
+        call.parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     if call.is_get() {
         let document = call.state.documents.get(&key);
         if field(IF_NONE_MATCH).is_some_and(|known| known == document.tag()) {
@@ -91,11 +108,20 @@ pub(super) async fn answer(call: Call<'_>) -> Response {
     let Ok(content) = Limited::new(call.body, DOCUMENT_LIMIT).collect().await else {
         return answers::empty(StatusCode::PAYLOAD_TOO_LARGE);
     };
-    match call.state.documents.put(&key, known.as_deref(), content.to_bytes()) {
+    match call
+        .state
+        .documents
+        .put(&key, known.as_deref(), content.to_bytes())
+    {
         Ok(document) => document.with_tag(answers::empty(StatusCode::NO_CONTENT)),
         Err(StatusCode::CONFLICT) => {
             let detail = "The object has been changed meanwhile.";
-            answers::standard_error(StatusCode::CONFLICT, "common/optimisticConcurrency", detail, json!([]))
+            answers::standard_error(
+                StatusCode::CONFLICT,
+                "common/optimisticConcurrency",
+                detail,
+                json!([]),
+            )
         }
         Err(status) => answers::empty(status),
     }

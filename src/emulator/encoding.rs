@@ -34,17 +34,29 @@ enum Coding {
 }
 
 impl Coding {
-    const ALL: [(&'static str, Self); 3] =
-        [("gzip", Self::Gzip), ("br", Self::Brotli), ("deflate", Self::Deflate)];
+    const ALL: [(&'static str, Self); 3] = [
+        ("gzip", Self::Gzip),
+        ("br", Self::Brotli),
+        ("deflate", Self::Deflate),
+    ];
 
     /// The coding that a caller likes best; of those it likes equally, the one it names first.
     fn accepted(headers: &HeaderMap) -> Option<(&'static str, Self)> {
-        let fields = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|field| field.to_str().ok());
+        let fields = headers
+            .get_all(ACCEPT_ENCODING)
+            .iter()
+            .filter_map(|field| field.to_str().ok());
         let mut best = None;
         for item in fields.flat_map(|field| field.split(',')) {
             let (name, quality) = item.split_once(';').unwrap_or((item, "q=1"));
-            let quality: f32 = quality.trim().trim_start_matches("q=").parse().unwrap_or(0.0);
-            let coding = Self::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name.trim()));
+            let quality: f32 = quality
+                .trim()
+                .trim_start_matches("q=")
+                .parse()
+                .unwrap_or(0.0);
+            let coding = Self::ALL
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name.trim()));
             if let Some(coding) = coding
                 && quality > best.map_or(0.0, |(_, best)| best)
             {
@@ -57,7 +69,9 @@ impl Coding {
 
 /// The same answer in the coding that its caller accepts, if any.
 pub(super) async fn encode(response: Response, accepts: &HeaderMap) -> Response {
-    let Some((name, coding)) = Coding::accepted(accepts) else { return response };
+    let Some((name, coding)) = Coding::accepted(accepts) else {
+        return response;
+    };
     let (parts, body) = response.into_parts();
     let Ok(whole) = body.collect().await;
     let whole = whole.to_bytes();
@@ -82,7 +96,13 @@ pub(super) async fn escape_slashes(response: Response) -> Response {
     // In JSON a slash is always inside a string.
     let escaped: Vec<u8> = whole
         .iter()
-        .flat_map(|byte| if *byte == b'/' { &b"\\/"[..] } else { std::slice::from_ref(byte) })
+        .flat_map(|byte| {
+            if *byte == b'/' {
+                &b"\\/"[..]
+            } else {
+                std::slice::from_ref(byte)
+            }
+        })
         .copied()
         .collect();
     Response::from_parts(parts, Full::new(Bytes::from(escaped)).boxed_unsync())
@@ -93,10 +113,17 @@ pub(super) async fn cut_off(response: Response) -> Response {
     let (parts, body) = response.into_parts();
     let Ok(whole) = body.collect().await;
     let whole = whole.to_bytes();
-    let half = CutOff { half: whole.slice(..whole.len() / 2), pause: None };
+    let half = CutOff {
+        half: whole.slice(..whole.len() / 2),
+        pause: None,
+    };
     // At least one byte is missing, even of an empty answer.
     let told = whole.len().max(1);
-    with(Response::from_parts(parts, half.boxed_unsync()), CONTENT_LENGTH, told)
+    with(
+        Response::from_parts(parts, half.boxed_unsync()),
+        CONTENT_LENGTH,
+        told,
+    )
 }
 
 /// One piece, and no word on the length, so that the header may lie.
@@ -162,12 +189,18 @@ impl Encoded {
         let fast = Compression::fast();
         let encoder = match coding {
             Coding::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), fast)),
-            Coding::Brotli => {
-                Encoder::Brotli(Box::new(brotli::CompressorWriter::new(Vec::new(), PIECE, 1, 20)))
-            }
+            Coding::Brotli => Encoder::Brotli(Box::new(brotli::CompressorWriter::new(
+                Vec::new(),
+                PIECE,
+                1,
+                20,
+            ))),
             Coding::Deflate => Encoder::Deflate(ZlibEncoder::new(Vec::new(), fast)),
         };
-        Self { plain, encoder: Some(encoder) }
+        Self {
+            plain,
+            encoder: Some(encoder),
+        }
     }
 }
 
@@ -222,7 +255,11 @@ mod tests {
             ("zstd, *", None),
             ("", None),
         ] {
-            assert_eq!(Coding::accepted(&accepting(text)).map(|(name, _)| name), name, "{text}");
+            assert_eq!(
+                Coding::accepted(&accepting(text)).map(|(name, _)| name),
+                name,
+                "{text}"
+            );
         }
     }
 
@@ -248,9 +285,16 @@ mod tests {
     #[tokio::test]
     async fn escaped_slashes_mean_the_same() {
         let value = serde_json::json!({ "link": "https://h/a" });
-        let Ok(body) = escape_slashes(answers::ok(&value)).await.into_body().collect().await;
+        let Ok(body) = escape_slashes(answers::ok(&value))
+            .await
+            .into_body()
+            .collect()
+            .await;
         let body = body.to_bytes();
         assert_eq!(&body[..], br#"{"link":"https:\/\/h\/a"}"#);
-        assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap(), value);
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap(),
+            value
+        );
     }
 }

@@ -152,7 +152,10 @@ impl std::error::Error for PathFaultError {}
 impl fmt::Display for PathFaultError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = Trouble::ALL.map(|(name, _)| name).join(", ");
-        write!(formatter, "a fault is written PATH=TROUBLE[:SECONDS][*TIMES], with one of {names}")
+        write!(
+            formatter,
+            "a fault is written PATH=TROUBLE[:SECONDS][*TIMES], with one of {names}"
+        )
     }
 }
 
@@ -169,9 +172,17 @@ impl FromStr for PathFault {
             Some((name, seconds)) => (name, seconds.parse().map_err(|_| PathFaultError)?),
             None => (rest, 1),
         };
-        let (_, trouble) = *Trouble::ALL.iter().find(|(known, _)| *known == name).ok_or(PathFaultError)?;
+        let (_, trouble) = *Trouble::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .ok_or(PathFaultError)?;
         if path.starts_with('/') {
-            Ok(Self { path: path.to_owned(), trouble, seconds, times })
+            Ok(Self {
+                path: path.to_owned(),
+                trouble,
+                seconds,
+                times,
+            })
         } else {
             Err(PathFaultError)
         }
@@ -180,10 +191,13 @@ impl FromStr for PathFault {
 
 impl fmt::Display for PathFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name =
-            Trouble::ALL.iter().find(|(_, trouble)| *trouble == self.trouble).map_or("", |(name, _)| name);
+        let name = Trouble::ALL
+            .iter()
+            .find(|(_, trouble)| *trouble == self.trouble)
+            .map_or("", |(name, _)| name);
         write!(formatter, "{}={name}:{}", self.path, self.seconds)?;
-        self.times.map_or(Ok(()), |times| write!(formatter, "*{times}"))
+        self.times
+            .map_or(Ok(()), |times| write!(formatter, "*{times}"))
     }
 }
 
@@ -191,7 +205,11 @@ impl PathFault {
     fn befalls(&self, path: &str) -> bool {
         let mut segments = path.split('/').skip(1);
         let mut wanted = self.path.split('/').filter(|segment| !segment.is_empty());
-        wanted.all(|wanted| segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case(wanted)))
+        wanted.all(|wanted| {
+            segments
+                .next()
+                .is_some_and(|segment| segment.eq_ignore_ascii_case(wanted))
+        })
     }
 }
 
@@ -228,12 +246,27 @@ mod tests {
 
     #[test]
     fn a_path_fault_befalls_so_many_requests_below_its_path() {
-        let paths = vec!["/cvad/manage=502*2".parse().unwrap(), "/cvad=401*1".parse().unwrap()];
-        let mut faults = Faults { paths, ..Faults::default() };
-        assert_eq!(faults.befall("/cvad/managed"), Some((Trouble::Unauthorized, 1)));
+        let paths = vec![
+            "/cvad/manage=502*2".parse().unwrap(),
+            "/cvad=401*1".parse().unwrap(),
+        ];
+        let mut faults = Faults {
+            paths,
+            ..Faults::default()
+        };
+        assert_eq!(
+            faults.befall("/cvad/managed"),
+            Some((Trouble::Unauthorized, 1))
+        );
         assert_eq!(faults.befall("/echo"), None);
-        assert_eq!(faults.befall("/CVAD/manage/me"), Some((Trouble::BadGateway, 1)));
-        assert_eq!(faults.befall("/cvad/manage"), Some((Trouble::BadGateway, 1)));
+        assert_eq!(
+            faults.befall("/CVAD/manage/me"),
+            Some((Trouble::BadGateway, 1))
+        );
+        assert_eq!(
+            faults.befall("/cvad/manage"),
+            Some((Trouble::BadGateway, 1))
+        );
         assert_eq!(faults.befall("/cvad/manage"), None);
     }
 }

@@ -24,7 +24,10 @@ const PIECE_LENGTH: usize = 64 * 1024;
 /// What `/download` repeats.
 static PIECE: [u8; PIECE_LENGTH] = piece();
 
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is below 251")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the remainder is below 251"
+)]
 const fn piece() -> [u8; PIECE_LENGTH] {
     let mut piece = [0; PIECE_LENGTH];
     let mut index = 0;
@@ -56,7 +59,10 @@ pub(super) async fn echo(mut call: Call<'_>) -> Response {
 fn show(state: &State, headers: &HeaderMap) -> Value {
     let show = |(name, value): (&http::HeaderName, &HeaderValue)| {
         if [AUTHORIZATION, PROXY_AUTHORIZATION].contains(name) {
-            json!([name.as_str(), field_standing(state, value.as_bytes(), true).0.label()])
+            json!([
+                name.as_str(),
+                field_standing(state, value.as_bytes(), true).0.label()
+            ])
         } else {
             json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])
         }
@@ -101,9 +107,16 @@ pub(super) fn download(call: &Call<'_>) -> Response {
     };
     let chunked = query.get("chunked").is_some_and(|value| value == "1");
     let response = answers::respond(StatusCode::OK, Pieces { remaining, chunked }.boxed_unsync());
-    let response =
-        answers::with(response, CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    if chunked { response } else { answers::with(response, CONTENT_LENGTH, remaining) }
+    let response = answers::with(
+        response,
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    if chunked {
+        response
+    } else {
+        answers::with(response, CONTENT_LENGTH, remaining)
+    }
 }
 
 /// `/status/{code}`: an answer with that status; one that can have a body has the standard one.
@@ -113,11 +126,17 @@ pub(super) fn status(call: &Call<'_>) -> Response {
         _ => None,
     };
     match code.and_then(|code| StatusCode::from_u16(code).ok()) {
-        None => answers::text(StatusCode::BAD_REQUEST, "A status from 200 to 999: /status/503"),
-        Some(status @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)) => {
-            answers::empty(status)
+        None => answers::text(
+            StatusCode::BAD_REQUEST,
+            "A status from 200 to 999: /status/503",
+        ),
+        Some(
+            status
+            @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED),
+        ) => answers::empty(status),
+        Some(status) => {
+            answers::standard_error(status, "common/status", "As you asked.", json!([]))
         }
-        Some(status) => answers::standard_error(status, "common/status", "As you asked.", json!([])),
     }
 }
 
@@ -138,7 +157,8 @@ impl Body for Pieces {
         if self.remaining == 0 {
             return Poll::Ready(None);
         }
-        let length = usize::try_from(self.remaining).map_or(PIECE_LENGTH, |left| left.min(PIECE_LENGTH));
+        let length =
+            usize::try_from(self.remaining).map_or(PIECE_LENGTH, |left| left.min(PIECE_LENGTH));
         self.remaining -= length as u64;
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE[..length])))))
     }
@@ -148,6 +168,10 @@ impl Body for Pieces {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.chunked { SizeHint::default() } else { SizeHint::with_exact(self.remaining) }
+        if self.chunked {
+            SizeHint::default()
+        } else {
+            SizeHint::with_exact(self.remaining)
+        }
     }
 }

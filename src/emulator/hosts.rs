@@ -28,10 +28,16 @@ pub(super) const NOTIFICATIONS: Hosts = Hosts::Of(&["notifications.citrixworkspa
 pub(super) const CWS: Hosts = Hosts::Of(&["cws.citrixworkspacesapi.*"]);
 pub(super) const WEBHOOKS: Hosts = Hosts::Of(&["webhooks.citrixworkspacesapi.*"]);
 pub(super) const CATALOGS: Hosts = Hosts::Only(&["catalogs.apps.cloud.com"]);
-pub(super) const DIRECT: Hosts =
-    Hosts::Of(&["*.xendesktop.net", "*.xendesktop.us", "*.apps.citrixworkspacesapi.jp"]);
-pub(super) const WEM: Hosts =
-    Hosts::Of(&["api.wem.cloud.com", "*-api.wem.cloud.com", "*-api.wem.citrixcloud.jp"]);
+pub(super) const DIRECT: Hosts = Hosts::Of(&[
+    "*.xendesktop.net",
+    "*.xendesktop.us",
+    "*.apps.citrixworkspacesapi.jp",
+]);
+pub(super) const WEM: Hosts = Hosts::Of(&[
+    "api.wem.cloud.com",
+    "*-api.wem.cloud.com",
+    "*-api.wem.citrixcloud.jp",
+]);
 pub(super) const APP_CONFIGURATION: Hosts = Hosts::Of(&["wsaca.cloud.com"]);
 pub(super) const SESSION_RECORDING: Hosts = Hosts::Of(&["sessionrecording.apps.cloud.com"]);
 pub(super) const APP_LAYERING: Hosts = Hosts::Of(&["*.workstreams.cloud.com"]);
@@ -58,7 +64,13 @@ pub(super) const CERTIFIED: [&str; 14] = [
 
 /// Whether a name, without its port, is one of Citrix's.
 pub(super) fn is_citrix(host: &str) -> bool {
-    let domains = [".cloud.com", ".cloud.us", ".citrixcloud.jp", ".xendesktop.net", ".xendesktop.us"];
+    let domains = [
+        ".cloud.com",
+        ".cloud.us",
+        ".citrixcloud.jp",
+        ".xendesktop.net",
+        ".xendesktop.us",
+    ];
     let host = host.to_ascii_lowercase();
     domains.iter().any(|domain| host.ends_with(domain)) || host.contains(".citrixworkspacesapi.")
 }

@@ -31,21 +31,32 @@ impl Jobs {
             jobs.pop_front();
         }
         let id = Uuid::new_v4();
-        jobs.push_back(Job { id, kind, subject, owner: owner.into(), polls: 0 });
+        jobs.push_back(Job {
+            id,
+            kind,
+            subject,
+            owner: owner.into(),
+            polls: 0,
+        });
         id
     }
 
     /// The job, one step further than at the last look: tests then need no waiting.
     pub(super) fn poll(&self, owner: &str, id: Uuid) -> Option<Job> {
         let mut jobs = self.jobs();
-        let job = jobs.iter_mut().find(|job| job.id == id && &*job.owner == owner)?;
+        let job = jobs
+            .iter_mut()
+            .find(|job| job.id == id && &*job.owner == owner)?;
         job.polls = job.polls.saturating_add(1);
         Some(job.clone())
     }
 
     /// The job as the last poll left it.
     pub(super) fn get(&self, owner: &str, id: Uuid) -> Option<Job> {
-        self.jobs().iter().find(|job| job.id == id && &*job.owner == owner).cloned()
+        self.jobs()
+            .iter()
+            .find(|job| job.id == id && &*job.owner == owner)
+            .cloned()
     }
 
     fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {

@@ -59,7 +59,12 @@ pub(super) fn base_url(address: SocketAddr, tls: bool) -> String {
 }
 
 impl Bound {
-    pub(super) fn serve(self, tls: Option<TlsAcceptor>, state: Arc<State>, origin: Origin) -> Listener {
+    pub(super) fn serve(
+        self,
+        tls: Option<TlsAcceptor>,
+        state: Arc<State>,
+        origin: Origin,
+    ) -> Listener {
         let (stop, stopped) = oneshot::channel();
         let accepting = tokio::spawn(accept(self.socket, tls, state, origin, stopped));
         Listener { stop, accepting }
@@ -101,10 +106,17 @@ async fn accept(
     connections.shutdown().await;
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>, origin: Origin) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    state: Arc<State>,
+    origin: Origin,
+) {
     // Without it, the small last piece of an answer would wait for an acknowledgement.
     stream.set_nodelay(true).ok();
-    let Some(acceptor) = tls else { return services(stream, state, origin).await };
+    let Some(acceptor) = tls else {
+        return services(stream, state, origin).await;
+    };
     if begins_with_tls(&stream).await {
         secured(stream, &acceptor, state, origin).await;
     } else if let Some(tunnel) = tunnel::opened(stream, &state).await {
@@ -140,5 +152,8 @@ async fn services(
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     // A connection that breaks is the caller's affair too.
-    builder.serve_connection(TokioIo::new(io), service).await.ok();
+    builder
+        .serve_connection(TokioIo::new(io), service)
+        .await
+        .ok();
 }

@@ -12,7 +12,14 @@ use super::query::{Query, is_named};
 const ROWS: usize = 2500;
 const PAGE: usize = 1000;
 /// Whole collections: `Machines`, and a few more that are made of the same rows.
-const ENTITIES: [&str; 6] = ["Machines", "Sessions", "Connections", "Users", "DesktopGroups", "Applications"];
+const ENTITIES: [&str; 6] = [
+    "Machines",
+    "Sessions",
+    "Connections",
+    "Users",
+    "DesktopGroups",
+    "Applications",
+];
 const ANALYTICS: [&str; 3] = ["sessions", "machines", "users"];
 
 /// `GET {Entity}?$top=…&$skip=…`.
@@ -30,13 +37,19 @@ fn page(call: &Call<'_>, entities: &[&str]) -> Response {
     if !call.is_get() {
         return answers::text(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed.");
     }
-    let [entity] = call.rest[..] else { return no_resource() };
-    let Some(entity) = entities.iter().find(|name| name.eq_ignore_ascii_case(entity)) else {
+    let [entity] = call.rest[..] else {
+        return no_resource();
+    };
+    let Some(entity) = entities
+        .iter()
+        .find(|name| name.eq_ignore_ascii_case(entity))
+    else {
         return no_resource();
     };
     let query = call.query();
     let (Ok(top), Ok(skip)) = (query.number("$top"), query.number("$skip")) else {
-        let error = json!({ "error": { "code": "BadRequest", "message": "The query is not valid." } });
+        let error =
+            json!({ "error": { "code": "BadRequest", "message": "The query is not valid." } });
         return answers::text(StatusCode::BAD_REQUEST, error.to_string());
     };
     let first = skip.unwrap_or(0).min(ROWS);
@@ -45,15 +58,33 @@ fn page(call: &Call<'_>, entities: &[&str]) -> Response {
     let rows = wanted.min(PAGE);
 
     // Relative links are relative to the service, which the context tells (OData JSON 4.01, section 4.6).
-    let base = if call.state.links.relative { String::new() } else { call.link_base() + "/" };
+    let base = if call.state.links.relative {
+        String::new()
+    } else {
+        call.link_base() + "/"
+    };
     let mut body = Map::new();
-    body.insert("@odata.context".to_owned(), json!(format!("{base}$metadata#{entity}")));
+    body.insert(
+        "@odata.context".to_owned(),
+        json!(format!("{base}$metadata#{entity}")),
+    );
     if query.get("$count").is_some_and(|value| value == "true") {
         body.insert("@odata.count".to_owned(), json!(ROWS));
     }
-    body.insert("value".to_owned(), (first..first + rows).map(|index| row(entity, index)).collect());
+    body.insert(
+        "value".to_owned(),
+        (first..first + rows)
+            .map(|index| row(entity, index))
+            .collect(),
+    );
     if wanted > rows {
-        let link = next_link(&base, entity, query, top.map(|top| top - rows), first + rows);
+        let link = next_link(
+            &base,
+            entity,
+            query,
+            top.map(|top| top - rows),
+            first + rows,
+        );
         body.insert("@odata.nextLink".to_owned(), json!(link));
     }
     odata(&Value::Object(body))
@@ -63,17 +94,34 @@ fn odata(body: &Value) -> Response {
     let response = answers::ok(body);
     let media = HeaderValue::from_static("application/json; odata.metadata=minimal");
     let response = answers::with(response, CONTENT_TYPE, media);
-    answers::with(response, HeaderName::from_static("odata-version"), HeaderValue::from_static("4.0"))
+    answers::with(
+        response,
+        HeaderName::from_static("odata-version"),
+        HeaderValue::from_static("4.0"),
+    )
 }
 
 fn no_resource() -> Response {
-    answers::text(StatusCode::NOT_FOUND, "No HTTP resource was found that matches the request.")
+    answers::text(
+        StatusCode::NOT_FOUND,
+        "No HTTP resource was found that matches the request.",
+    )
 }
 
 /// The rest of the result: the same query with `$top` and `$skip` moved on.
-fn next_link(base: &str, entity: &str, query: Query<'_>, top: Option<usize>, skip: usize) -> String {
+fn next_link(
+    base: &str,
+    entity: &str,
+    query: Query<'_>,
+    top: Option<usize>,
+    skip: usize,
+) -> String {
     let moved = |pair: &&str| is_named(pair, "$top") || is_named(pair, "$skip");
-    let mut pairs: Vec<_> = query.pairs().filter(|pair| !moved(pair)).map(str::to_owned).collect();
+    let mut pairs: Vec<_> = query
+        .pairs()
+        .filter(|pair| !moved(pair))
+        .map(str::to_owned)
+        .collect();
     pairs.extend(top.map(|top| format!("$top={top}")));
     pairs.push(format!("$skip={skip}"));
     format!("{base}{entity}?{}", pairs.join("&"))

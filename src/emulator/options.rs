@@ -92,8 +92,14 @@ impl Default for Limits {
         let minute = Duration::from_secs(60);
         Self {
             logins: None,
-            access_security: Rate { count: 1000, per: minute },
-            endpoint_management: Rate { count: 5, per: minute },
+            access_security: Rate {
+                count: 1000,
+                per: minute,
+            },
+            endpoint_management: Rate {
+                count: 5,
+                per: minute,
+            },
         }
     }
 }

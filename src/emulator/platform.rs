@@ -30,9 +30,13 @@ pub(super) fn system_log(call: &Call<'_>) -> Response {
     if !(1..=MAX_LIMIT).contains(&limit) {
         return answers::invalid_argument("Limit");
     }
-    let Some(start) = start else { return answers::invalid_argument("ContinuationToken") };
+    let Some(start) = start else {
+        return answers::invalid_argument("ContinuationToken");
+    };
     let end = start.saturating_add(limit).min(RECORDS);
-    let items: Vec<_> = (start..end).map(|index| record(call.tenant().id(), index)).collect();
+    let items: Vec<_> = (start..end)
+        .map(|index| record(call.tenant().id(), index))
+        .collect();
     answers::ok(&json!({
         "Count": items.len(),
         "Items": items,
@@ -61,7 +65,9 @@ pub(super) fn resource_locations(call: &Call<'_>) -> Response {
     if !call.is_get() {
         return answers::method_not_allowed("GET, HEAD");
     }
-    let locations = ["Datacenter Fürth", "Datacenter Ost", "Cloud West"].iter().enumerate();
+    let locations = ["Datacenter Fürth", "Datacenter Ost", "Cloud West"]
+        .iter()
+        .enumerate();
     let mut locations = locations.map(|(index, name)| {
         json!({
             "id": answers::synthetic_id(5, index),

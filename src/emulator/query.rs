@@ -29,7 +29,8 @@ impl<'a> Query<'a> {
 
     /// Whether the parameter says `true`, in any letter case.
     pub(super) fn is_true(self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.get(name)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// The parameter as a number: `Ok(None)` when absent, `Err` when it is not one.
@@ -109,7 +110,11 @@ mod tests {
         let token = continuation_token("machines", 250);
         assert!("+#:~/=".chars().all(|awkward| token.contains(awkward)));
         assert_eq!(continuation_offset("machines", &token), Some(250));
-        for spoilt in [token.replacen('+', " ", 1), token.replace('~', "%7E"), token[..30].to_owned()] {
+        for spoilt in [
+            token.replacen('+', " ", 1),
+            token.replace('~', "%7E"),
+            token[..30].to_owned(),
+        ] {
             assert_eq!(continuation_offset("machines", &spoilt), None, "{spoilt}");
         }
         assert_eq!(continuation_offset("records", &token), None);

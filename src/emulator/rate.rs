@@ -27,7 +27,11 @@ impl FromStr for Rate {
         let (count, per) = text.split_once('/').ok_or(RateError)?;
         let count = count.parse().map_err(|_| RateError)?;
         let per = humantime::parse_duration(per).map_err(|_| RateError)?;
-        if per.is_zero() { Err(RateError) } else { Ok(Self { count, per }) }
+        if per.is_zero() {
+            Err(RateError)
+        } else {
+            Ok(Self { count, per })
+        }
     }
 }
 
@@ -47,11 +51,17 @@ impl Meter {
         let now = Instant::now();
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let open = window.filter(|window| window.ends > now);
-        let open = open.unwrap_or(Window { ends: now + rate.per, used: 0 });
+        let open = open.unwrap_or(Window {
+            ends: now + rate.per,
+            used: 0,
+        });
         if open.used >= rate.count {
             return Err(open.ends - now);
         }
-        *window = Some(Window { used: open.used + 1, ..open });
+        *window = Some(Window {
+            used: open.used + 1,
+            ..open
+        });
         Ok(rate.count - open.used - 1)
     }
 }

@@ -58,16 +58,43 @@ const STANDARD: Access = Access {
     customer: CustomerIn::Header,
     dialect: Dialect::Standard,
 };
-const SYSTEM_LOG: Access = Access { dialect: Dialect::SystemLog, ..STANDARD };
-const CVAD: Access = Access { exact_accept: true, dialect: Dialect::Cvad, ..STANDARD };
-const DIRECT: Access = Access { plain_bearer: true, customer: CustomerIn::Path, ..CVAD };
-const MONITOR_ACCESS: Access = Access { dialect: Dialect::Monitor, ..STANDARD };
-const SECURITY: Access = Access { exact_accept: true, dialect: Dialect::AccessSecurity, ..STANDARD };
-const APP_CONFIGURATION: Access = Access { plain_bearer: true, ..STANDARD };
+const SYSTEM_LOG: Access = Access {
+    dialect: Dialect::SystemLog,
+    ..STANDARD
+};
+const CVAD: Access = Access {
+    exact_accept: true,
+    dialect: Dialect::Cvad,
+    ..STANDARD
+};
+const DIRECT: Access = Access {
+    plain_bearer: true,
+    customer: CustomerIn::Path,
+    ..CVAD
+};
+const MONITOR_ACCESS: Access = Access {
+    dialect: Dialect::Monitor,
+    ..STANDARD
+};
+const SECURITY: Access = Access {
+    exact_accept: true,
+    dialect: Dialect::AccessSecurity,
+    ..STANDARD
+};
+const APP_CONFIGURATION: Access = Access {
+    plain_bearer: true,
+    ..STANDARD
+};
 /// The customer is in the path.
-const CLASSIC: Access = Access { customer: CustomerIn::Path, ..STANDARD };
+const CLASSIC: Access = Access {
+    customer: CustomerIn::Path,
+    ..STANDARD
+};
 /// Ours: a token is wanted, a customer is not.
-const HELPER: Access = Access { customer: CustomerIn::Optional, ..STANDARD };
+const HELPER: Access = Access {
+    customer: CustomerIn::Optional,
+    ..STANDARD
+};
 
 const NEW: Option<HeaderName> = Some(CITRIX_TRANSACTION_ID);
 const OLD: Option<HeaderName> = Some(X_CWS_TRANSACTION_ID);
@@ -132,27 +159,37 @@ const fn row(
     transaction: Option<HeaderName>,
     access: Option<Access>,
 ) -> Service {
-    Service { name, hosts, pattern, handler, transaction, access }
+    Service {
+        name,
+        hosts,
+        pattern,
+        handler,
+        transaction,
+        access,
+    }
 }
 
 pub(super) type Found<'a> = (&'static Service, Option<&'a str>, Vec<&'a str>);
 
 /// The service of a path, the customer in it, and the segments behind.
 pub(super) fn find<'a>(host: &str, path: &'a str) -> Option<Found<'a>> {
-    SERVICES.iter().filter(|service| service.hosts.serve(host)).find_map(|service| {
-        let mut customer = None;
-        let mut segments = path.strip_prefix('/')?.split('/');
-        for wanted in service.pattern.split('/').skip(1) {
-            let segment = segments.next()?;
-            match wanted {
-                "{any}" => {}
-                "{customer}" => customer = Some(segment),
-                _ if wanted.eq_ignore_ascii_case(segment) => {}
-                _ => return None,
+    SERVICES
+        .iter()
+        .filter(|service| service.hosts.serve(host))
+        .find_map(|service| {
+            let mut customer = None;
+            let mut segments = path.strip_prefix('/')?.split('/');
+            for wanted in service.pattern.split('/').skip(1) {
+                let segment = segments.next()?;
+                match wanted {
+                    "{any}" => {}
+                    "{customer}" => customer = Some(segment),
+                    _ if wanted.eq_ignore_ascii_case(segment) => {}
+                    _ => return None,
+                }
             }
-        }
-        Some((service, customer, segments.collect()))
-    })
+            Some((service, customer, segments.collect()))
+        })
 }
 
 #[cfg(test)]
@@ -162,13 +199,38 @@ mod tests {
     #[test]
     fn paths_find_their_service() {
         for (path, pattern, customer, rest) in [
-            ("/cvad/manage/Machines", "/cvad/manage", None, &["Machines"][..]),
+            (
+                "/cvad/manage/Machines",
+                "/cvad/manage",
+                None,
+                &["Machines"][..],
+            ),
             ("/CVAD/Manage/me", "/cvad/manage", None, &["me"]),
-            ("/cctrustoauth2/a/tokens/clients", "/cctrustoauth2/{customer}/tokens/clients", Some("a"), &[]),
-            ("/root/tokens/clients", "/{customer}/tokens/clients", Some("root"), &[]),
+            (
+                "/cctrustoauth2/a/tokens/clients",
+                "/cctrustoauth2/{customer}/tokens/clients",
+                Some("a"),
+                &[],
+            ),
+            (
+                "/root/tokens/clients",
+                "/{customer}/tokens/clients",
+                Some("root"),
+                &[],
+            ),
             ("/resourcelocations/1", "/resourcelocations", None, &["1"]),
-            ("/acme/resourcelocations", "/{customer}/resourcelocations", Some("acme"), &[]),
-            ("/citrix/orchestration/api/me", "/citrix/orchestration/api/me", None, &[]),
+            (
+                "/acme/resourcelocations",
+                "/{customer}/resourcelocations",
+                Some("acme"),
+                &[],
+            ),
+            (
+                "/citrix/orchestration/api/me",
+                "/citrix/orchestration/api/me",
+                None,
+                &[],
+            ),
             (
                 "/Citrix/Orchestration/api/acme/site/Machines",
                 "/citrix/orchestration/api/{customer}/{any}",
@@ -193,14 +255,34 @@ mod tests {
     fn under_a_name_of_citrix_a_path_is_looked_for_on_that_host_only() {
         for (host, path, service) in [
             ("api.cloud.com", "/acme/resourcelocations", None),
-            ("registry.citrixworkspacesapi.net", "/acme/resourcelocations", Some("resource-locations")),
-            ("registry.citrixworkspacesapi.net", "/resourcelocations", None),
-            ("acme.xendesktop.net", "/Citrix/Monitor/OData/v4/Data/Machines", Some("monitor-retired")),
-            ("catalogs.apps.cloud.com", "/acme/site/images", Some("catalogs")),
+            (
+                "registry.citrixworkspacesapi.net",
+                "/acme/resourcelocations",
+                Some("resource-locations"),
+            ),
+            (
+                "registry.citrixworkspacesapi.net",
+                "/resourcelocations",
+                None,
+            ),
+            (
+                "acme.xendesktop.net",
+                "/Citrix/Monitor/OData/v4/Data/Machines",
+                Some("monitor-retired"),
+            ),
+            (
+                "catalogs.apps.cloud.com",
+                "/acme/site/images",
+                Some("catalogs"),
+            ),
             ("api.wem.cloud.com", "/services/wem/sites", Some("wem")),
             ("api.wem.cloud.com", "/echo", Some("helpers")),
         ] {
-            assert_eq!(find(host, path).map(|(found, ..)| found.name), service, "{host}{path}");
+            assert_eq!(
+                find(host, path).map(|(found, ..)| found.name),
+                service,
+                "{host}{path}"
+            );
         }
     }
 }

@@ -16,8 +16,8 @@ use super::state::State;
 use super::stats::count;
 use super::tenants::{InFlight, MonitorSlot};
 use super::{
-    access_security, canned, control, cvad, documents, encoding, helpers, monitor, platform, services,
-    trouble, trust,
+    access_security, canned, control, cvad, documents, encoding, helpers, monitor, platform,
+    services, trouble, trust,
 };
 use crate::citrix::headers::CITRIX_TRANSACTION_ID;
 
@@ -36,9 +36,25 @@ pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incom
         return answers::not_found();
     };
     let transaction = transaction_id(&parts);
-    let call = Call { state, origin, parts: &parts, customer, rest, caller: None, body };
+    let call = Call {
+        state,
+        origin,
+        parts: &parts,
+        customer,
+        rest,
+        caller: None,
+        body,
+    };
     let mut response = match service.access {
-        Some(access) => guarded(service, access, call, transaction.to_str().unwrap_or_default()).await,
+        Some(access) => {
+            guarded(
+                service,
+                access,
+                call,
+                transaction.to_str().unwrap_or_default(),
+            )
+            .await
+        }
         None => finished(troubled(service, call).await).await,
     };
     let traced = response.extensions().get::<Untraced>().is_none() && state.tells_transaction_ids();
@@ -66,7 +82,11 @@ async fn guarded(
     };
     let in_flight = InFlight::enter(&identity.tenant, service.name);
     let is_monitor = matches!(service.handler, Handler::Monitor);
-    let slot = if is_monitor { MonitorSlot::take(&identity.tenant) } else { None };
+    let slot = if is_monitor {
+        MonitorSlot::take(&identity.tenant)
+    } else {
+        None
+    };
     call.caller = Some(identity);
     let parts = call.parts;
     let mut response = if is_monitor && slot.is_none() {
@@ -80,7 +100,10 @@ async fn guarded(
         }
         return response;
     }
-    if !matches!(service.handler, Handler::Echo | Handler::Upload | Handler::Download | Handler::Status) {
+    if !matches!(
+        service.handler,
+        Handler::Echo | Handler::Upload | Handler::Download | Handler::Status
+    ) {
         if state.links.escaped {
             response = encoding::escape_slashes(response).await;
         }
@@ -88,19 +111,28 @@ async fn guarded(
             response = encoding::encode(response, &parts.headers).await;
         }
     }
-    finished(response).await.map(|body| Holding::new(body, (in_flight, slot)).boxed_unsync())
+    finished(response)
+        .await
+        .map(|body| Holding::new(body, (in_flight, slot)).boxed_unsync())
 }
 
 /// The answer as it leaves, cut off if that is its fault.
 async fn finished(response: Response) -> Response {
-    if response.extensions().get::<CutOff>().is_some() { encoding::cut_off(response).await } else { response }
+    if response.extensions().get::<CutOff>().is_some() {
+        encoding::cut_off(response).await
+    } else {
+        response
+    }
 }
 
 /// The service's answer, unless a fault of its path befalls the request.
 async fn troubled(service: &'static Service, call: Call<'_>) -> Response {
     let state = call.state;
-    let befalls =
-        if matches!(service.handler, Handler::Control) { None } else { state.befall(call.parts.uri.path()) };
+    let befalls = if matches!(service.handler, Handler::Control) {
+        None
+    } else {
+        state.befall(call.parts.uri.path())
+    };
     if befalls.is_some() {
         count(&state.counters.faults_met);
     }
@@ -147,21 +179,30 @@ async fn answer(handler: Handler, call: Call<'_>) -> Response {
         Handler::Upload => helpers::upload(call).await,
         Handler::Download => helpers::download(&call),
         Handler::Status => helpers::status(&call),
-        Handler::Control | Handler::Oauth2 | Handler::Trust | Handler::Monitor => answers::not_found(),
+        Handler::Control | Handler::Oauth2 | Handler::Trust | Handler::Monitor => {
+            answers::not_found()
+        }
     }
 }
 
 /// The host that a request is sent to, without its port.
 fn host(parts: &Parts) -> &str {
     let in_header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = parts.uri.authority().map(http::uri::Authority::as_str).or(in_header).unwrap_or_default();
+    let host = parts
+        .uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or(in_header)
+        .unwrap_or_default();
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
 /// The caller's transaction id, else a new one (contract 3).
 fn transaction_id(parts: &Parts) -> HeaderValue {
-    let callers =
-        parts.headers.get(CITRIX_TRANSACTION_ID).filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
+    let callers = parts
+        .headers
+        .get(CITRIX_TRANSACTION_ID)
+        .filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
     callers.cloned().unwrap_or_else(|| {
         let mut buffer = Uuid::encode_buffer();
         let id: &str = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);

@@ -19,14 +19,20 @@ pub(super) fn activation(call: &Call<'_>) -> Response {
     if !call.is_post() {
         return answers::method_not_allowed("POST");
     }
-    let status = if call.tenant().activate() { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let status = if call.tenant().activate() {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
     answers::empty(status)
 }
 
 /// `/api/site`, and `/api/recordings`, which wants to know of which site and server.
 pub(super) fn session_recording(call: &Call<'_>) -> Response {
     let of_a_site = call.prefix().to_ascii_lowercase().ends_with("recordings");
-    let missing = ["SiteId", "ServerId"].into_iter().find(|name| !call.parts.headers.contains_key(*name));
+    let missing = ["SiteId", "ServerId"]
+        .into_iter()
+        .find(|name| !call.parts.headers.contains_key(*name));
     match missing {
         Some(name) if of_a_site => answers::invalid_argument(name),
         _ => canned::answer(call, SESSION_RECORDING),
@@ -35,7 +41,12 @@ pub(super) fn session_recording(call: &Call<'_>) -> Response {
 
 /// App Layering, in its preview version only; with `?async=true` a task.
 pub(super) fn app_layering(call: &Call<'_>) -> Response {
-    let accept = call.parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let accept = call
+        .parts
+        .headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or_default();
     let mut parameters = accept.split(';').skip(1).map(str::trim);
     if !parameters.any(|parameter| parameter.eq_ignore_ascii_case("version=preview")) {
         let detail = "The requested version is not acceptable.";
@@ -51,10 +62,16 @@ pub(super) fn app_layering(call: &Call<'_>) -> Response {
 
 /// NetScaler Console, which wants to be told that it is in the cloud.
 pub(super) fn adm(call: &Call<'_>) -> Response {
-    if call.parts.headers.get("isCloud").is_some_and(|value| value == "true") {
+    if call
+        .parts
+        .headers
+        .get("isCloud")
+        .is_some_and(|value| value == "true")
+    {
         return canned::answer(call, ADM);
     }
-    let message = json!({ "errorcode": 1, "message": "The header isCloud is missing.", "severity": "ERROR" });
+    let message =
+        json!({ "errorcode": 1, "message": "The header isCloud is missing.", "severity": "ERROR" });
     answers::json(StatusCode::BAD_REQUEST, &message)
 }
 
@@ -66,18 +83,33 @@ pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
         Ok(remaining) => (canned::answer(call, ENDPOINT_MANAGEMENT), remaining),
         Err(wait) => {
             let kind = "common/rateLimitExceeded";
-            let response =
-                answers::standard_error(StatusCode::TOO_MANY_REQUESTS, kind, "Too many requests.", json!([]));
+            let response = answers::standard_error(
+                StatusCode::TOO_MANY_REQUESTS,
+                kind,
+                "Too many requests.",
+                json!([]),
+            );
             let date = rfc3339(call.state.now(), answers::whole_seconds(wait));
             (answers::with_text(response, RETRY_AFTER, &date), 0)
         }
     };
-    let response = answers::with(response, HeaderName::from_static("citrix-ratelimit-limit"), rate.count);
-    answers::with(response, HeaderName::from_static("citrix-ratelimit-remaining"), remaining)
+    let response = answers::with(
+        response,
+        HeaderName::from_static("citrix-ratelimit-limit"),
+        rate.count,
+    );
+    answers::with(
+        response,
+        HeaderName::from_static("citrix-ratelimit-remaining"),
+        remaining,
+    )
 }
 
 /// An address that Citrix has retired. Citrix does not say what it answers there; a plain 410 is ours.
 pub(super) fn retired(call: &Call<'_>) -> Response {
     count(&call.state.counters.retired);
-    answers::text(StatusCode::GONE, "The API at this address has been retired.")
+    answers::text(
+        StatusCode::GONE,
+        "The API at this address has been retired.",
+    )
 }

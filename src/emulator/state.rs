@@ -71,7 +71,9 @@ impl State {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let customers = self.tenants().map(|tenant| (tenant.id().to_owned(), tenant.stats().clone()));
+        let customers = self
+            .tenants()
+            .map(|tenant| (tenant.id().to_owned(), tenant.stats().clone()));
         self.counters.snapshot(customers.collect())
     }
 
@@ -102,7 +104,11 @@ impl State {
         let skew = self.faults().clock_skew;
         let distance = Duration::from_secs(skew.unsigned_abs());
         let now = Clock::SYSTEM.now();
-        let skewed = if skew < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
+        let skewed = if skew < 0 {
+            now.checked_sub(distance)
+        } else {
+            now.checked_add(distance)
+        };
         skewed.unwrap_or(now)
     }
 

@@ -155,7 +155,10 @@ impl Counters {
 
     pub(super) fn snapshot(&self, customers: BTreeMap<String, CustomerStats>) -> Stats {
         let monitor = |of: fn(&ServiceStats) -> u64| {
-            customers.values().filter_map(move |customer| customer.services.get(MONITOR)).map(of)
+            customers
+                .values()
+                .filter_map(move |customer| customer.services.get(MONITOR))
+                .map(of)
         };
         Stats {
             connections: self.connections.load(Relaxed),
@@ -179,7 +182,9 @@ impl Counters {
             faults_met: self.faults_met.load(Relaxed),
             monitor_rate_limited: monitor(|stats| stats.rate_limited).sum(),
             monitor_in_flight: monitor(|stats| stats.in_flight).sum(),
-            monitor_concurrency_peak: monitor(|stats| stats.concurrency_peak).max().unwrap_or_default(),
+            monitor_concurrency_peak: monitor(|stats| stats.concurrency_peak)
+                .max()
+                .unwrap_or_default(),
             customers,
         }
     }

@@ -44,7 +44,11 @@ impl Tenant {
     pub(super) fn new(customer: Customer) -> Self {
         let now = Instant::now();
         let expiries = |client: &Client| {
-            client.secrets.iter().map(|secret| secret.lifetime.map(|lifetime| now + lifetime)).collect()
+            client
+                .secrets
+                .iter()
+                .map(|secret| secret.lifetime.map(|lifetime| now + lifetime))
+                .collect()
         };
         Self {
             expiries: Mutex::new(customer.clients.iter().map(expiries).collect()),
@@ -69,19 +73,32 @@ impl Tenant {
     pub(super) fn takes(&self, client_id: &str, secret: &str) -> bool {
         let now = Instant::now();
         let expiries = lock(&self.expiries);
-        let client = self.customer.clients.iter().zip(&*expiries).find(|(client, _)| client.id == client_id);
+        let client = self
+            .customer
+            .clients
+            .iter()
+            .zip(&*expiries)
+            .find(|(client, _)| client.id == client_id);
         client.is_some_and(|(client, expiries)| {
             let mut secrets = client.secrets.iter().zip(expiries);
-            secrets.any(|(own, expiry)| own.value == secret && expiry.is_none_or(|expiry| expiry > now))
+            secrets.any(|(own, expiry)| {
+                own.value == secret && expiry.is_none_or(|expiry| expiry > now)
+            })
         })
     }
 
     /// Lets a client's secret expire now; whether there is such a one.
     pub(super) fn expire_secret(&self, client_id: &str, index: usize) -> bool {
         let mut expiries = lock(&self.expiries);
-        let position = self.customer.clients.iter().position(|client| client.id == client_id);
+        let position = self
+            .customer
+            .clients
+            .iter()
+            .position(|client| client.id == client_id);
         let expiry = position.and_then(|client| expiries.get_mut(client)?.get_mut(index));
-        expiry.map(|expiry| *expiry = Some(Instant::now())).is_some()
+        expiry
+            .map(|expiry| *expiry = Some(Instant::now()))
+            .is_some()
     }
 
     /// Freezes the site; once activated it takes `thaws_in` to thaw.
@@ -101,7 +118,9 @@ impl Tenant {
     pub(super) fn activate(&self) -> bool {
         let mut site = lock(&self.site);
         if let SiteState::Frozen { thaws_in } = *site {
-            *site = SiteState::Thawing { until: Instant::now() + thaws_in };
+            *site = SiteState::Thawing {
+                until: Instant::now() + thaws_in,
+            };
         }
         lock(&self.stats).site_activations += 1;
         matches!(*site, SiteState::Thawing { until } if until > Instant::now())
@@ -135,17 +154,22 @@ impl InFlight {
             stats.in_flight += 1;
             stats.concurrency_peak = stats.concurrency_peak.max(stats.in_flight);
         });
-        Self { tenant: Arc::clone(tenant), service }
+        Self {
+            tenant: Arc::clone(tenant),
+            service,
+        }
     }
 
     pub(super) fn rate_limited(&self) {
-        self.tenant.service(self.service, |stats| stats.rate_limited += 1);
+        self.tenant
+            .service(self.service, |stats| stats.rate_limited += 1);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.tenant.service(self.service, |stats| stats.in_flight -= 1);
+        self.tenant
+            .service(self.service, |stats| stats.in_flight -= 1);
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
@@ -32,7 +32,9 @@ pub(super) fn server(tls: &Tls) -> Result<Option<Server>, EmulatorError> {
         Tls::Off => return Ok(None),
         Tls::SelfSigned => fresh()?,
         Tls::Files { certificate, key } => (
-            read(certificate, |path| CertificateDer::pem_file_iter(path)?.collect())?,
+            read(certificate, |path| {
+                CertificateDer::pem_file_iter(path)?.collect()
+            })?,
             read(key, |path| PrivateKeyDer::from_pem_file(path))?,
             None,
         ),
@@ -43,14 +45,24 @@ pub(super) fn server(tls: &Tls) -> Result<Option<Server>, EmulatorError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(Server { acceptor: TlsAcceptor::from(Arc::new(config)), ca_pem }))
+    Ok(Some(Server {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        ca_pem,
+    }))
 }
 
 fn read<T>(path: &Path, parse: impl Fn(&Path) -> Result<T, PemError>) -> Result<T, EmulatorError> {
-    parse(path).map_err(|source| EmulatorError::ReadPem { path: path.to_owned(), source })
+    parse(path).map_err(|source| EmulatorError::ReadPem {
+        path: path.to_owned(),
+        source,
+    })
 }
 
-type Fresh = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Option<String>);
+type Fresh = (
+    Vec<CertificateDer<'static>>,
+    PrivateKeyDer<'static>,
+    Option<String>,
+);
 
 /// A CA that lives for a year and one leaf of it; the CA's key is forgotten here.
 fn fresh() -> Result<Fresh, rcgen::Error> {
@@ -73,7 +85,9 @@ fn fresh() -> Result<Fresh, rcgen::Error> {
 
 fn params(common_name: &str, names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     // A day of slack for clocks, and not so long that a platform's verifier objects.
     let now = Clock::SYSTEM.now();
     params.not_before = (now - DAY).into();

@@ -32,7 +32,10 @@ struct Issued {
 
 impl TokenStore {
     pub(super) fn new(lifetime: Duration) -> Self {
-        Self { lifetime, issued: Mutex::default() }
+        Self {
+            lifetime,
+            issued: Mutex::default(),
+        }
     }
 
     /// How long a new token lives.
@@ -49,14 +52,23 @@ impl TokenStore {
         if issued.len() >= CAPACITY {
             make_room(&mut issued, now);
         }
-        issued.insert(token.clone(), Issued { to, expires, revoked: false });
+        issued.insert(
+            token.clone(),
+            Issued {
+                to,
+                expires,
+                revoked: false,
+            },
+        );
         token
     }
 
     /// What a token is worth now, and whose it is if it was ever issued.
     pub(super) fn standing(&self, token: &str) -> (Standing, Option<Identity>) {
         let issued = self.issued();
-        let Some(issued) = issued.get(token) else { return (Standing::Unknown, None) };
+        let Some(issued) = issued.get(token) else {
+            return (Standing::Unknown, None);
+        };
         let standing = if issued.revoked {
             Standing::Revoked
         } else if issued.expires <= Clock::SYSTEM.now() {
@@ -80,9 +92,11 @@ impl TokenStore {
     fn end(&self, of: Option<&Tenant>, end: impl Fn(&mut Issued, SystemTime)) -> usize {
         let now = Clock::SYSTEM.now();
         let mut issued = self.issued();
-        let concerned = |token: &Issued| of.is_none_or(|tenant| std::ptr::eq(&*token.to.tenant, tenant));
-        let usable =
-            issued.values_mut().filter(|token| !token.revoked && token.expires > now && concerned(token));
+        let concerned =
+            |token: &Issued| of.is_none_or(|tenant| std::ptr::eq(&*token.to.tenant, tenant));
+        let usable = issued
+            .values_mut()
+            .filter(|token| !token.revoked && token.expires > now && concerned(token));
         usable.map(|token| end(token, now)).count()
     }
 
@@ -95,8 +109,10 @@ impl TokenStore {
 fn make_room(issued: &mut HashMap<String, Issued>, now: SystemTime) {
     issued.retain(|_, token| token.expires + AFTERLIFE > now);
     if issued.len() >= CAPACITY
-        && let Some(first) =
-            issued.iter().min_by_key(|(_, token)| token.expires).map(|(token, _)| token.clone())
+        && let Some(first) = issued
+            .iter()
+            .min_by_key(|(_, token)| token.expires)
+            .map(|(token, _)| token.clone())
     {
         issued.remove(&first);
     }
@@ -123,12 +139,17 @@ fn jwt(client_id: &str, customer_id: &str, now: SystemTime, expires: SystemTime)
     });
     let signature: Vec<u8> = (0..16).flat_map(|_| Uuid::new_v4().into_bytes()).collect();
     let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
-    let (header, claims) = (encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+    let (header, claims) = (
+        encode(header.to_string().as_bytes()),
+        encode(claims.to_string().as_bytes()),
+    );
     format!("{header}.{claims}.{}", encode(&signature))
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]
@@ -139,7 +160,10 @@ mod tests {
     use super::*;
 
     fn identity(customer: &str) -> Identity {
-        Identity { tenant: Arc::new(Tenant::new(Customer::new(customer))), client_id: "id".into() }
+        Identity {
+            tenant: Arc::new(Tenant::new(Customer::new(customer))),
+            client_id: "id".into(),
+        }
     }
 
     #[test]
@@ -161,7 +185,8 @@ mod tests {
     fn tokens_of_one_customer_end_alone() {
         let store = TokenStore::new(Duration::from_secs(60));
         let (acme, contoso) = (identity("acme"), identity("contoso"));
-        let [first, second] = [&acme, &contoso].map(|to| store.issue(to.clone(), Clock::SYSTEM.now()));
+        let [first, second] =
+            [&acme, &contoso].map(|to| store.issue(to.clone(), Clock::SYSTEM.now()));
         assert_eq!(store.revoke(Some(&contoso.tenant)), 1);
         assert_eq!(store.standing(&first).0, Standing::Valid);
         assert_eq!(store.standing(&second).0, Standing::Revoked);

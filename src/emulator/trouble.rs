@@ -16,19 +16,34 @@ pub(super) fn answer(trouble: Trouble, seconds: u32, now: SystemTime) -> Respons
         Trouble::RateLimited(Hint::Seconds) => answers::apim_rate_limited(seconds.into()),
         Trouble::RateLimited(Hint::Body) => {
             let detail = "Too many requests.";
-            with_delay(StatusCode::TOO_MANY_REQUESTS, "common/rateLimitExceeded", detail, Some(seconds))
+            with_delay(
+                StatusCode::TOO_MANY_REQUESTS,
+                "common/rateLimitExceeded",
+                detail,
+                Some(seconds),
+            )
         }
-        Trouble::RateLimited(hint) => {
-            hinted(answers::apim_too_many("Rate limit is exceeded."), hint, seconds, now)
-        }
+        Trouble::RateLimited(hint) => hinted(
+            answers::apim_too_many("Rate limit is exceeded."),
+            hint,
+            seconds,
+            now,
+        ),
         Trouble::Unavailable(hint) => {
             let in_body = (hint == Hint::Body).then_some(seconds);
             let (kind, detail) = ("common/serviceUnavailable", "The service is not available.");
-            hinted(with_delay(StatusCode::SERVICE_UNAVAILABLE, kind, detail, in_body), hint, seconds, now)
+            hinted(
+                with_delay(StatusCode::SERVICE_UNAVAILABLE, kind, detail, in_body),
+                hint,
+                seconds,
+                now,
+            )
         }
         Trouble::BadGateway => {
-            let mut response =
-                answers::html(StatusCode::BAD_GATEWAY, "<html><h1>502 Bad Gateway</h1></html>");
+            let mut response = answers::html(
+                StatusCode::BAD_GATEWAY,
+                "<html><h1>502 Bad Gateway</h1></html>",
+            );
             response.extensions_mut().insert(Untraced);
             response
         }

@@ -43,7 +43,12 @@ pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
         return response;
     }
     // The exact type; a charset is refused (contract 1.3).
-    if call.parts.headers.get(CONTENT_TYPE).is_none_or(|value| value != "application/x-www-form-urlencoded") {
+    if call
+        .parts
+        .headers
+        .get(CONTENT_TYPE)
+        .is_none_or(|value| value != "application/x-www-form-urlencoded")
+    {
         let detail = "Content-Type must be set to application/x-www-form-urlencoded";
         return oauth2_error("invalid_request", detail);
     }
@@ -51,7 +56,10 @@ pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
     let form = parse_form(&body);
     let field = |name| form.get(name).map(String::as_str);
     if field("grant_type") != Some("client_credentials") {
-        return oauth2_error("unsupported_grant_type", "The grant type must be client_credentials.");
+        return oauth2_error(
+            "unsupported_grant_type",
+            "The grant type must be client_credentials.",
+        );
     }
     match log_in(&call, field("client_id"), field("client_secret")) {
         Some(client) => oauth2_success(&oauth2_body(state, &client)),
@@ -67,7 +75,10 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     }
     if !is_json(&call.parts.headers) {
         let message = "The request entity's media type is not supported for this resource.";
-        return answers::json(StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!({ "message": message }));
+        return answers::json(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &json!({ "message": message }),
+        );
     }
     let body = read(&mut call.body).await.unwrap_or_default();
     let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
@@ -76,11 +87,20 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
         return answers::json(StatusCode::BAD_REQUEST, &body);
     };
     // Keys come in two spellings in Citrix's own samples (contract 1.1).
-    let field = |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_str();
+    let field = |name: &str| {
+        fields
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))?
+            .1
+            .as_str()
+    };
     match log_in(&call, field("clientId"), field("clientSecret")) {
         Some(client) => trust_success(&trust_body(state, &client)),
         // Not documented; assumed (contract 10, 4).
-        None => answers::json(StatusCode::UNAUTHORIZED, &json!({ "message": INVALID_CLIENT })),
+        None => answers::json(
+            StatusCode::UNAUTHORIZED,
+            &json!({ "message": INVALID_CLIENT }),
+        ),
     }
 }
 
@@ -130,15 +150,26 @@ fn faulty(state: &State, fault: TokenFault, endpoint: Endpoint) -> Option<Respon
         TokenFault::Empty => success(""),
         TokenFault::Truncated => {
             let first = state.first();
-            let client_id = first.customer.clients.first().map_or("", |client| &client.id).into();
-            let client = Identity { tenant: Arc::clone(first), client_id };
+            let client_id = first
+                .customer
+                .clients
+                .first()
+                .map_or("", |client| &client.id)
+                .into();
+            let client = Identity {
+                tenant: Arc::clone(first),
+                client_id,
+            };
             let body = match endpoint {
                 Endpoint::Oauth2 => oauth2_body(state, &client),
                 Endpoint::Trust => trust_body(state, &client),
             };
             success(&body[..body.len() / 2])
         }
-        TokenFault::ErrorIn200 => success(&error_body("server_error", "The token could not be issued.")),
+        TokenFault::ErrorIn200 => success(&error_body(
+            "server_error",
+            "The token could not be issued.",
+        )),
         TokenFault::Slow
         | TokenFault::ExpiresInNumber
         | TokenFault::ExpiresInMissing
@@ -156,7 +187,9 @@ fn oauth2_body(state: &State, client: &Identity) -> String {
         Some(TokenFault::ExpiresInZero) => ",\n  \"expires_in\": \"0\"".to_owned(),
         _ => format!(",\n  \"expires_in\": \"{seconds}\""),
     };
-    format!("\n{{\n  \"token_type\": \"bearer\",\n  \"access_token\": \"{token}\"{expires_in}\n}}\n  ")
+    format!(
+        "\n{{\n  \"token_type\": \"bearer\",\n  \"access_token\": \"{token}\"{expires_in}\n}}\n  "
+    )
 }
 
 /// In the order of Citrix's sample.
@@ -218,7 +251,10 @@ fn oauth2_success(body: &str) -> Response {
 fn trust_success(body: &str) -> Response {
     let mut response = answers::text(StatusCode::OK, Bytes::copy_from_slice(body.as_bytes()));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
@@ -231,7 +267,9 @@ fn error_body(error: &str, description: &str) -> String {
 fn oauth2_error(error: &str, description: &str) -> Response {
     let mut response = oauth2_success(&error_body(error, description));
     *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.extensions_mut().insert(ReasonPhrase::from_static(b"Invalid request"));
+    response
+        .extensions_mut()
+        .insert(ReasonPhrase::from_static(b"Invalid request"));
     response
 }
 
@@ -239,19 +277,30 @@ fn oauth2_error(error: &str, description: &str) -> Response {
 /// customer gets is not documented; assumed to be what wrong credentials get.
 fn log_in(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> Option<Identity> {
     let (asked, id, secret) = (call.customer?, id?, secret.unwrap_or_default());
-    let has_client = |tenant: &&Arc<Tenant>| tenant.customer.clients.iter().any(|client| client.id == id);
+    let has_client =
+        |tenant: &&Arc<Tenant>| tenant.customer.clients.iter().any(|client| client.id == id);
     let tenant = call.state.tenants().find(has_client)?;
     tenant.stats().token_requests += 1;
     let at_home = asked.eq_ignore_ascii_case("root") || tenant.is_called(asked.as_bytes());
     let tenant = Arc::clone(tenant);
-    (at_home && tenant.takes(id, secret)).then(|| Identity { tenant, client_id: id.into() })
+    (at_home && tenant.takes(id, secret)).then(|| Identity {
+        tenant,
+        client_id: id.into(),
+    })
 }
 
 /// Whether the body is said to be JSON, in UTF-8 if a charset is told.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut parts = value.split(';').map(|part| part.trim().to_ascii_lowercase());
-    parts.next().is_some_and(|media| media == "application/json")
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let mut parts = value
+        .split(';')
+        .map(|part| part.trim().to_ascii_lowercase());
+    parts
+        .next()
+        .is_some_and(|media| media == "application/json")
         && parts.all(|parameter| match parameter.strip_prefix("charset=") {
             Some(charset) => charset.trim_matches('"') == "utf-8",
             None => true,
@@ -259,11 +308,17 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn read(body: &mut Incoming) -> Option<Bytes> {
-    Limited::new(body, BODY_LIMIT).collect().await.ok().map(http_body_util::Collected::to_bytes)
+    Limited::new(body, BODY_LIMIT)
+        .collect()
+        .await
+        .ok()
+        .map(http_body_util::Collected::to_bytes)
 }
 
 fn parse_form(body: &[u8]) -> HashMap<String, String> {
     let body = String::from_utf8_lossy(body);
     let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+    pairs
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
 }

@@ -26,14 +26,20 @@ pub(super) async fn opened(stream: TcpStream, state: &State) -> Option<Upgraded>
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // A connection that breaks is the caller's affair.
     connection.with_upgrades().await.ok();
-    let tunnel = tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let tunnel = tunnel
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()?;
     count(&state.counters.tunnels);
     tunnel.await.ok()
 }
 
 fn answer(mut request: Request<Incoming>, tunnel: &Mutex<Option<OnUpgrade>>) -> Response {
     if request.method() != Method::CONNECT {
-        return answers::text(StatusCode::BAD_REQUEST, "This port speaks TLS, and CONNECT without it.");
+        return answers::text(
+            StatusCode::BAD_REQUEST,
+            "This port speaks TLS, and CONNECT without it.",
+        );
     }
     // Nothing else is ever connected to.
     if !request.uri().host().is_some_and(is_citrix) {

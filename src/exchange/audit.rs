@@ -38,7 +38,10 @@ impl Exchange {
 
     /// Notes that the request was admitted, if it may change something and it is known who made it.
     pub fn audit_admission(&self, customer: &str) {
-        let changes = matches!(self.method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
+        let changes = matches!(
+            self.method,
+            Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+        );
         if changes && self.caller.is_some() {
             self.audit(&Verdict::Admitted { customer });
         }
@@ -53,7 +56,9 @@ impl Exchange {
     fn audit(&self, verdict: &Verdict<'_>) {
         let (said, customer, failure) = match *verdict {
             Verdict::Admitted { customer } => ("admitted", Some(customer), None),
-            Verdict::WouldDeny { customer, refusal } => ("would_deny", Some(customer), Some(refusal)),
+            Verdict::WouldDeny { customer, refusal } => {
+                ("would_deny", Some(customer), Some(refusal))
+            }
             Verdict::LoggedIn => ("logged_in", None, None),
             Verdict::Refused(failure) => ("refused", None, Some(failure)),
         };

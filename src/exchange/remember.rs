@@ -37,6 +37,9 @@ impl Exchange {
             cause: &self.cause,
             end,
         };
-        self.snapshot.metrics.recent.record(&closed, self.snapshot.caller_use(self.caller));
+        self.snapshot
+            .metrics
+            .recent
+            .record(&closed, self.snapshot.caller_use(self.caller));
     }
 }

@@ -13,7 +13,10 @@ use crate::wire::trace_context::TraceId;
 impl Exchange {
     /// The caller's, if it named one; else ours, if spans of it are exported.
     pub fn trace_id(&self) -> Option<TraceId> {
-        let ours = self.recording.as_ref().map(|recording| recording.trace_id());
+        let ours = self
+            .recording
+            .as_ref()
+            .map(|recording| recording.trace_id());
         ours.or(self.trace.map(|caller| caller.trace_id))
     }
 
@@ -33,7 +36,9 @@ impl Exchange {
 
     /// Has spans made of the exchange, which ended now.
     pub(super) fn export(&self, end: End) {
-        let Some(recording) = &self.recording else { return };
+        let Some(recording) = &self.recording else {
+            return;
+        };
         let cut = (end != End::Complete).then(|| end.as_str());
         let route = self.route.and_then(|index| self.snapshot.routes.get(index));
         recording.close(&Facts {

@@ -94,7 +94,11 @@ impl CallerBody {
     }
 
     /// A body hyper reads.
-    pub fn http1(body: Incoming, heads: &Rc<RefCell<HeadWatch>>, connection: &Rc<Connection>) -> Self {
+    pub fn http1(
+        body: Incoming,
+        heads: &Rc<RefCell<HeadWatch>>,
+        connection: &Rc<Connection>,
+    ) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
@@ -170,7 +174,9 @@ impl CallerBody {
 
     /// How the body is getting on; `None` when there is none.
     pub fn progress(&self) -> Option<Rc<BodyProgress>> {
-        self.0.as_ref().map(|arriving| Rc::clone(&arriving.progress))
+        self.0
+            .as_ref()
+            .map(|arriving| Rc::clone(&arriving.progress))
     }
 
     /// Asks for the first piece, which sends `100 Continue` where the caller waits for one.
@@ -191,7 +197,9 @@ impl CallerBody {
 
 impl fmt::Debug for CallerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallerBody").field("size", &self.size_hint()).finish_non_exhaustive()
+        f.debug_struct("CallerBody")
+            .field("size", &self.size_hint())
+            .finish_non_exhaustive()
     }
 }
 
@@ -202,13 +210,18 @@ impl Drop for Arriving {
 }
 
 impl Arriving {
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let polled = match &mut self.source {
             Source::Http1(body, heads) => {
                 let polled = Pin::new(body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
-                        heads.borrow_mut().data_read(frame.data_ref().map_or(0, Bytes::len));
+                        heads
+                            .borrow_mut()
+                            .data_read(frame.data_ref().map_or(0, Bytes::len));
                     }
                     Poll::Ready(None) => heads.borrow_mut().body_read(),
                     _ => {}
@@ -270,7 +283,9 @@ impl Arriving {
 
     /// So many bytes came. Exchanges that share a connection share what it has to come up to.
     fn moved(&mut self, bytes: u64) {
-        let Some(connection) = &self.connection else { return };
+        let Some(connection) = &self.connection else {
+            return;
+        };
         connection.moved(bytes);
         self.idle.moved(bytes.saturating_mul(connection.shares()));
     }
@@ -310,12 +325,18 @@ impl Arriving {
         let rest = match &self.source {
             Source::Http1(body, _) => body.size_hint(),
             Source::Http2(body) => body.size_hint(),
-            Source::Again(pieces) => {
-                SizeHint::with_exact(pieces.as_slice().iter().map(|piece| piece.len() as u64).sum())
-            }
+            Source::Again(pieces) => SizeHint::with_exact(
+                pieces
+                    .as_slice()
+                    .iter()
+                    .map(|piece| piece.len() as u64)
+                    .sum(),
+            ),
         };
         match &self.ahead {
-            Some(Some(Ok(first))) => larger(&rest, first.data_ref().map_or(0, |data| data.len() as u64)),
+            Some(Some(Ok(first))) => {
+                larger(&rest, first.data_ref().map_or(0, |data| data.len() as u64))
+            }
             _ => rest,
         }
     }
@@ -336,7 +357,9 @@ impl Body for CallerBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Some(arriving) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let Some(arriving) = &mut self.get_mut().0 else {
+            return Poll::Ready(None);
+        };
         match arriving.ahead.take() {
             Some(first) => Poll::Ready(first),
             None => arriving.poll_source(cx),
@@ -344,11 +367,15 @@ impl Body for CallerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|arriving| arriving.is_end_stream())
+        self.0
+            .as_ref()
+            .is_none_or(|arriving| arriving.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |arriving| arriving.size_hint())
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |arriving| arriving.size_hint())
     }
 }
 

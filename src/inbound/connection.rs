@@ -170,7 +170,8 @@ impl Connection {
     /// The caller took so many bytes.
     pub(super) fn wrote(&self, bytes: usize) {
         self.write_blocked.set(false);
-        self.written.set(self.written.get().saturating_add(bytes as u64));
+        self.written
+            .set(self.written.get().saturating_add(bytes as u64));
     }
 
     /// How many exchanges share it.
@@ -241,7 +242,11 @@ impl Connection {
         self.exchanges.set(left);
         if left == 0 {
             // Of HTTP/2 nothing is written around the codec, so its flushes need not be watched.
-            self.enter(if self.http2.get() { Phase::Idle } else { Phase::Flushing });
+            self.enter(if self.http2.get() {
+                Phase::Idle
+            } else {
+                Phase::Flushing
+            });
             self.may_rest.set(!self.http2.get());
         }
     }
@@ -249,7 +254,10 @@ impl Connection {
     /// The order that waits for this connection, if any; otherwise the task is woken when one comes.
     pub fn poll_order(&self, cx: &mut Context<'_>) -> Option<Order> {
         let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+        if !waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()))
+        {
             *waker = Some(cx.waker().clone());
         }
         self.order.take()
@@ -265,7 +273,9 @@ impl Connection {
     /// How far the caller is behind with reading.
     fn lag(&self, now: Instant) -> Duration {
         let mut lag = self.lag.get();
-        let seen_blocked = self.seen_blocked.replace(self.write_blocked.get().then_some(now));
+        let seen_blocked = self
+            .seen_blocked
+            .replace(self.write_blocked.get().then_some(now));
         if let Some(before) = seen_blocked {
             lag.waited(now.saturating_duration_since(before));
         }
@@ -277,7 +287,11 @@ impl Connection {
     /// Whether the caller has been waited for, for a while, and moved nothing on any of his exchanges.
     fn is_stuck(&self, limits: &Limits, now: Instant) -> bool {
         // Of HTTP/2 any frame is written, answers to pings as well.
-        let written = if self.http2.get() { 0 } else { self.written.get() };
+        let written = if self.http2.get() {
+            0
+        } else {
+            self.written.get()
+        };
         let is_waited_for = self.waits.get() > 0 || self.write_blocked.get();
         if self.moved.take() > 0 || written > 0 || !is_waited_for {
             self.stuck_since.set(None);

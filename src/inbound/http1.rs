@@ -116,7 +116,9 @@ where
             request.extensions_mut().insert(fault);
         }
         // Boxed: hyper would keep room for it as long as the connection lives, and move it about.
-        let answer = Box::pin(handle(request.map(|body| CallerBody::http1(body, &heads, connection))));
+        let answer = Box::pin(handle(
+            request.map(|body| CallerBody::http1(body, &heads, connection)),
+        ));
         async { Ok::<_, Infallible>(close_after_refusal(answer.await)) }
     });
     let mut server = Builder::new()
@@ -127,7 +129,9 @@ where
         // The server first: a request that has arrived already is answered whatever the order says.
         let event = poll_fn(|cx| match Pin::new(&mut server).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Ok(ended)),
-            Poll::Pending => connection.poll_order(cx).map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
+            Poll::Pending => connection
+                .poll_order(cx)
+                .map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
         });
         match event.await {
             Ok(Ok(())) => {
@@ -163,14 +167,20 @@ where
 
 /// The length of a body as hyper frames it.
 fn length_of(body: &Incoming) -> BodyLength {
-    body.size_hint().exact().map_or(BodyLength::Chunked, BodyLength::Bytes)
+    body.size_hint()
+        .exact()
+        .map_or(BodyLength::Chunked, BodyLength::Bytes)
 }
 
 /// Ends the connection with an answer of ours that calls the request bad: what follows on it may be the rest of that
 /// request, or somebody else's idea of the next.
 fn close_after_refusal<B>(mut response: Response<B>) -> Response<B> {
-    if response.status() == StatusCode::BAD_REQUEST && response.headers().contains_key(X_PROXY_ERROR) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if response.status() == StatusCode::BAD_REQUEST
+        && response.headers().contains_key(X_PROXY_ERROR)
+    {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -202,14 +212,21 @@ async fn linger(mut stream: Stream, connection: &Connection) {
 ///
 /// # Errors
 /// Those of writing.
-pub async fn write_failure<W: AsyncWrite + Unpin>(to: &mut W, failure: Failure) -> std::io::Result<()> {
+pub async fn write_failure<W: AsyncWrite + Unpin>(
+    to: &mut W,
+    failure: Failure,
+) -> std::io::Result<()> {
     let id = transaction_id::fresh();
     let reason = failure.reason().as_str();
     let mut response = failure.into_response(&id);
     // Not at a higher level: whoever floods the door must not flood the log.
     tracing::debug!(reason, request_id = ?id, "refused before there was a request");
-    response.headers_mut().insert(CITRIX_TRANSACTION_ID, id.clone());
-    response.headers_mut().insert(transaction_id::X_PROXY_REQUEST_ID, id);
+    response
+        .headers_mut()
+        .insert(CITRIX_TRANSACTION_ID, id.clone());
+    response
+        .headers_mut()
+        .insert(transaction_id::X_PROXY_REQUEST_ID, id);
     to.write_all(&head_and_body(&response)).await?;
     to.shutdown().await
 }
@@ -225,7 +242,11 @@ fn head_and_body(response: &Response<Bytes>) -> Vec<u8> {
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(
-        format!("content-length: {}\r\nconnection: close\r\n\r\n", response.body().len()).as_bytes(),
+        format!(
+            "content-length: {}\r\nconnection: close\r\n\r\n",
+            response.body().len()
+        )
+        .as_bytes(),
     );
     out.extend_from_slice(response.body());
     out

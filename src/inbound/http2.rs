@@ -47,7 +47,12 @@ pub enum Ended {
 }
 
 /// Serves one connection until it ends.
-pub async fn serve<H, F, B>(stream: Stream, connection: Rc<Connection>, limits: &Limits, handle: H) -> Ended
+pub async fn serve<H, F, B>(
+    stream: Stream,
+    connection: Rc<Connection>,
+    limits: &Limits,
+    handle: H,
+) -> Ended
 where
     H: Fn(Request<CallerBody>) -> F,
     F: Future<Output = Response<B>> + 'static,
@@ -65,7 +70,9 @@ where
     );
     let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(server) => Poll::Ready(Some(server)),
-        Poll::Pending => connection.poll_order(cx).map_or(Poll::Pending, |_| Poll::Ready(None)),
+        Poll::Pending => connection
+            .poll_order(cx)
+            .map_or(Poll::Pending, |_| Poll::Ready(None)),
     });
     let mut server = match opened.await {
         Some(Ok(server)) => server,
@@ -77,7 +84,9 @@ where
     loop {
         let event = poll_fn(|cx| match server.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Ok(accepted)),
-            Poll::Pending => connection.poll_order(cx).map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
+            Poll::Pending => connection
+                .poll_order(cx)
+                .map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
         });
         match event.await {
             Ok(None) => return Ended::Served,
@@ -93,7 +102,10 @@ where
                 let respond = Rc::new(RefCell::new(respond));
                 let (head, receive) = request.into_parts();
                 let body = StreamBody::new(receive, &head.headers, &respond);
-                let answer = handle(Request::from_parts(head, CallerBody::http2(body, &connection)));
+                let answer = handle(Request::from_parts(
+                    head,
+                    CallerBody::http2(body, &connection),
+                ));
                 let given_up = Rc::clone(&given_up);
                 let reader = Reader {
                     connection: Rc::clone(&connection),
@@ -102,7 +114,11 @@ where
                 tokio::task::spawn_local(async move {
                     let answered = exchange(answer, respond, reader).await;
                     let before = given_up.get();
-                    given_up.set(if answered.is_ok() { before.saturating_sub(1) } else { before + 1 });
+                    given_up.set(if answered.is_ok() {
+                        before.saturating_sub(1)
+                    } else {
+                        before + 1
+                    });
                 });
             }
             Err(Order::Finish | Order::HeadStalled) => server.graceful_shutdown(),
@@ -119,7 +135,11 @@ where
 fn ended_by(error: &h2::Error) -> Ended {
     tracing::debug!(%error, "a caller's connection ended badly");
     let flooded = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-    if flooded { Ended::Flooded } else { Ended::Served }
+    if flooded {
+        Ended::Flooded
+    } else {
+        Ended::Served
+    }
 }
 
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
@@ -151,10 +171,14 @@ where
     if let Some(length) = body.size_hint().exact()
         && length > 0
     {
-        head.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+        head.headers
+            .entry(header::CONTENT_LENGTH)
+            .or_insert_with(|| length.into());
     }
     let ended = body.is_end_stream();
-    let sent = respond.borrow_mut().send_response(Response::from_parts(head, ()), ended);
+    let sent = respond
+        .borrow_mut()
+        .send_response(Response::from_parts(head, ()), ended);
     match sent {
         Ok(_) if ended => {}
         Ok(mut stream) => {
@@ -184,7 +208,11 @@ enum CutOff {
     Upstream(String),
 }
 
-async fn send_body<B>(body: B, stream: &mut SendStream<Bytes>, mut reader: Reader) -> Result<(), CutOff>
+async fn send_body<B>(
+    body: B,
+    stream: &mut SendStream<Bytes>,
+    mut reader: Reader,
+) -> Result<(), CutOff>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
@@ -193,7 +221,9 @@ where
     loop {
         let next = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => stream.poll_reset(cx).map(|reset| Err(reset.map_or_else(|e| e, Into::into))),
+            Poll::Pending => stream
+                .poll_reset(cx)
+                .map(|reset| Err(reset.map_or_else(|e| e, Into::into))),
         });
         let frame = match next.await? {
             Some(Ok(frame)) => frame,
@@ -250,7 +280,9 @@ async fn send_piece(
         let piece = data.split_to(stream.capacity().min(data.len()));
         // Those who share a connection share what it has to come up to.
         reader.connection.moved(piece.len() as u64);
-        reader.idle.moved((piece.len() as u64).saturating_mul(reader.connection.shares()));
+        reader
+            .idle
+            .moved((piece.len() as u64).saturating_mul(reader.connection.shares()));
         stream.send_data(piece, last && data.is_empty())?;
     }
     Ok(())
@@ -269,7 +301,8 @@ pub struct StreamBody {
 impl StreamBody {
     fn new(receive: RecvStream, headers: &HeaderMap, respond: &Respond) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let expects = text(header::EXPECT).is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+        let expects =
+            text(header::EXPECT).is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
         Self {
             receive,
             announced: text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
@@ -283,7 +316,8 @@ impl StreamBody {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.announced
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     fn tell_to_continue(&mut self) {

@@ -19,7 +19,11 @@ impl Kept {
     /// Room for a body, unless it is known to be larger.
     pub(super) fn new(limit: usize, at_least: u64) -> Self {
         let room = if at_least > limit as u64 { 0 } else { limit };
-        Self { pieces: Vec::new(), room, whole: false }
+        Self {
+            pieces: Vec::new(),
+            room,
+            whole: false,
+        }
     }
 
     /// Keeps a piece; a body that becomes too large is let go.
@@ -53,7 +57,10 @@ impl Kept {
 impl fmt::Debug for Kept {
     /// Without the bytes: they are the caller's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("pieces", &self.pieces.len()).field("whole", &self.whole).finish()
+        f.debug_struct("Kept")
+            .field("pieces", &self.pieces.len())
+            .field("whole", &self.whole)
+            .finish()
     }
 }
 

@@ -92,13 +92,18 @@ impl Bound {
                 file: Some(SocketFile(path.clone())),
             }),
         };
-        bound.map_err(|source| BindError { address: address.clone(), source })
+        bound.map_err(|source| BindError {
+            address: address.clone(),
+            source,
+        })
     }
 
     /// Where it is bound: the real port where 0 was asked for.
     pub fn address(&self) -> io::Result<BindAddress> {
         match self {
-            Self::Tcp(listener) | Self::Passed(listener) => listener.local_addr().map(BindAddress::Tcp),
+            Self::Tcp(listener) | Self::Passed(listener) => {
+                listener.local_addr().map(BindAddress::Tcp)
+            }
             Self::Unix { path, .. } => Ok(BindAddress::Unix(path.clone())),
         }
     }
@@ -214,7 +219,11 @@ pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
 /// # Errors
 /// When the address is taken, not ours, or not permitted.
 pub fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // Lets a restart bind while old connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -244,7 +253,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
             Err(_) => std::fs::remove_file(path),
         },
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is in the way")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is no socket is in the way",
+        )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
@@ -259,7 +271,9 @@ mod tests {
     #[test]
     fn behind_a_shut_door_those_who_were_in_are_found_and_nobody_else_gets_in() {
         let bound = Bound::bind(&BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), 0o660).unwrap();
-        let Bound::Tcp(listener) = &bound else { unreachable!("it was bound to TCP") };
+        let Bound::Tcp(listener) = &bound else {
+            unreachable!("it was bound to TCP")
+        };
         let address = listener.local_addr().unwrap();
         let early = std::net::TcpStream::connect(address).unwrap();
         bound.shut_door();
@@ -268,6 +282,9 @@ mod tests {
         assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer, early.local_addr().unwrap());
-        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 }

@@ -105,9 +105,15 @@ impl PassedSockets {
         let mut names = names.split(':');
         let mut sockets = ListenFd::from_env();
         let passed = (0..sockets.len()).map(|index| {
-            let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
-            Passed::take(&mut sockets, index, &name)
-                .map_err(|source| PassedSocketError::Unusable { name: name.clone(), source })
+            let name = names
+                .next()
+                .filter(|name| !name.is_empty())
+                .unwrap_or("unknown")
+                .to_owned();
+            Passed::take(&mut sockets, index, &name).map_err(|source| PassedSocketError::Unusable {
+                name: name.clone(),
+                source,
+            })
         });
         Ok(Self(passed.collect::<Result<_, _>>()?))
     }
@@ -116,23 +122,42 @@ impl PassedSockets {
     ///
     /// # Errors
     /// When it can be reached from further away than configured.
-    pub fn take(&mut self, role: Role, address: &BindAddress) -> Result<Option<Bound>, PassedSocketError> {
-        let here = self
-            .0
-            .iter()
-            .position(|passed| passed.role().is_none_or(|its| its == role) && passed.is_at(address));
+    pub fn take(
+        &mut self,
+        role: Role,
+        address: &BindAddress,
+    ) -> Result<Option<Bound>, PassedSocketError> {
+        let here = self.0.iter().position(|passed| {
+            passed.role().is_none_or(|its| its == role) && passed.is_at(address)
+        });
         let named = || self.0.iter().position(|passed| passed.role() == Some(role));
-        let Some(index) = here.or_else(named) else { return Ok(None) };
-        let Passed { name, address: bound_to, socket } = self.0.remove(index);
+        let Some(index) = here.or_else(named) else {
+            return Ok(None);
+        };
+        let Passed {
+            name,
+            address: bound_to,
+            socket,
+        } = self.0.remove(index);
         if is_exposed(&bound_to) && !is_exposed(address) {
-            return Err(PassedSocketError::Exposed { name, address: bound_to, configured: address.clone() });
+            return Err(PassedSocketError::Exposed {
+                name,
+                address: bound_to,
+                configured: address.clone(),
+            });
         }
         tracing::info!(name, address = %bound_to, "the service manager passed this socket");
         Ok(Some(match (socket, bound_to) {
-            (Socket::Unix(listener), BindAddress::Unix(path)) => Bound::Unix { listener, path, file: None },
-            (Socket::Unix(listener), BindAddress::Tcp(_)) => {
-                Bound::Unix { listener, path: std::path::PathBuf::new(), file: None }
-            }
+            (Socket::Unix(listener), BindAddress::Unix(path)) => Bound::Unix {
+                listener,
+                path,
+                file: None,
+            },
+            (Socket::Unix(listener), BindAddress::Tcp(_)) => Bound::Unix {
+                listener,
+                path: std::path::PathBuf::new(),
+                file: None,
+            },
             (Socket::Tcp(listener), _) => Bound::Passed(listener),
         }))
     }
@@ -151,7 +176,9 @@ impl PassedSockets {
 
 impl fmt::Debug for PassedSockets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|passed| (&passed.name, &passed.address))).finish()
+        f.debug_set()
+            .entries(self.0.iter().map(|passed| (&passed.name, &passed.address)))
+            .finish()
     }
 }
 
@@ -162,16 +189,27 @@ impl Passed {
             Ok(listener) => {
                 let listener = listener.ok_or_else(none)?;
                 listener.set_nonblocking(true)?;
-                let path = listener.local_addr()?.as_pathname().map(ToOwned::to_owned).unwrap_or_default();
+                let path = listener
+                    .local_addr()?
+                    .as_pathname()
+                    .map(ToOwned::to_owned)
+                    .unwrap_or_default();
                 (BindAddress::Unix(path), Socket::Unix(listener))
             }
             Err(_) => {
                 let listener = sockets.take_tcp_listener(index)?.ok_or_else(none)?;
                 listener.set_nonblocking(true)?;
-                (BindAddress::Tcp(listener.local_addr()?), Socket::Tcp(listener))
+                (
+                    BindAddress::Tcp(listener.local_addr()?),
+                    Socket::Tcp(listener),
+                )
             }
         };
-        Ok(Self { name: name.to_owned(), address, socket })
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+            socket,
+        })
     }
 
     /// What its name says that it is for.
@@ -183,7 +221,9 @@ impl Passed {
         match (&self.address, configured) {
             (BindAddress::Tcp(its), BindAddress::Tcp(configured)) => {
                 its == configured
-                    || (is_everywhere(its) && is_everywhere(configured) && its.port() == configured.port())
+                    || (is_everywhere(its)
+                        && is_everywhere(configured)
+                        && its.port() == configured.port())
             }
             (its, configured) => its == configured,
         }
@@ -206,7 +246,11 @@ mod tests {
     fn passed(sockets: &[(&str, &str)]) -> PassedSockets {
         let passed = sockets.iter().map(|(name, address)| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            Passed { name: (*name).to_owned(), address: tcp(address), socket: Socket::Tcp(listener) }
+            Passed {
+                name: (*name).to_owned(),
+                address: tcp(address),
+                socket: Socket::Tcp(listener),
+            }
         });
         PassedSockets(passed.collect())
     }
@@ -223,36 +267,91 @@ mod tests {
             ("tls", "127.0.0.1:3"),
             ("proxy", "127.0.0.1:4"),
         ]);
-        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:2")).unwrap().is_some());
-        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:8080")).unwrap().is_some());
-        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:8081")).unwrap().is_none());
-        assert!(sockets.take(Role::Admin, &tcp("127.0.0.1:9090")).unwrap().is_some());
-        assert!(sockets.take(Role::Tls, &tcp("127.0.0.1:8443")).unwrap().is_some());
+        assert!(
+            sockets
+                .take(Role::Proxy, &tcp("127.0.0.1:2"))
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            sockets
+                .take(Role::Proxy, &tcp("127.0.0.1:8080"))
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            sockets
+                .take(Role::Proxy, &tcp("127.0.0.1:8081"))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            sockets
+                .take(Role::Admin, &tcp("127.0.0.1:9090"))
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            sockets
+                .take(Role::Tls, &tcp("127.0.0.1:8443"))
+                .unwrap()
+                .is_some()
+        );
         assert!(sockets.finish().is_ok());
     }
 
     #[test]
     fn every_address_is_every_address_in_whatever_form() {
         let mut sockets = passed(&[("unknown", "[::]:8080")]);
-        assert!(sockets.take(Role::Proxy, &tcp("0.0.0.0:8081")).unwrap().is_none());
-        assert!(sockets.take(Role::Proxy, &tcp("0.0.0.0:8080")).unwrap().is_some());
+        assert!(
+            sockets
+                .take(Role::Proxy, &tcp("0.0.0.0:8081"))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            sockets
+                .take(Role::Proxy, &tcp("0.0.0.0:8080"))
+                .unwrap()
+                .is_some()
+        );
     }
 
     #[test]
     fn a_socket_that_is_for_nothing_is_a_mistake() {
         let mut sockets = passed(&[("unknown", "127.0.0.1:1")]);
-        assert!(sockets.take(Role::Proxy, &tcp("127.0.0.1:2")).unwrap().is_none());
+        assert!(
+            sockets
+                .take(Role::Proxy, &tcp("127.0.0.1:2"))
+                .unwrap()
+                .is_none()
+        );
         let error = sockets.finish().unwrap_err().to_string();
-        assert!(error.contains("unknown") && error.contains("127.0.0.1:1"), "{error}");
+        assert!(
+            error.contains("unknown") && error.contains("127.0.0.1:1"),
+            "{error}"
+        );
     }
 
     #[test]
     fn nobody_is_let_in_whom_the_configuration_was_not_checked_for() {
         for (role, name) in [(Role::Proxy, "proxy"), (Role::Admin, "admin")] {
-            let error = passed(&[(name, "[::]:1")]).take(role, &tcp("127.0.0.1:1")).err().unwrap();
-            assert!(matches!(error, PassedSocketError::Exposed { .. }), "{error}");
+            let error = passed(&[(name, "[::]:1")])
+                .take(role, &tcp("127.0.0.1:1"))
+                .err()
+                .unwrap();
+            assert!(
+                matches!(error, PassedSocketError::Exposed { .. }),
+                "{error}"
+            );
         }
         let mut sockets = passed(&[("proxy", "127.0.0.1:1")]);
-        assert!(sockets.take(Role::Proxy, &tcp("0.0.0.0:1")).unwrap().is_some(), "fewer may");
+        assert!(
+            sockets
+                .take(Role::Proxy, &tcp("0.0.0.0:1"))
+                .unwrap()
+                .is_some(),
+            "fewer may"
+        );
     }
 }

@@ -32,7 +32,9 @@ pub enum ProxyHeaderError {
     #[error("closed before a PROXY header came")]
     Nothing,
     /// Something else began, most likely a request or a handshake.
-    #[error("no PROXY header, which a peer in listen.proxy_protocol must send; is it switched on there?")]
+    #[error(
+        "no PROXY header, which a peer in listen.proxy_protocol must send; is it switched on there?"
+    )]
     Missing,
     /// The text form.
     #[error("a PROXY header of version 1; listen.proxy_protocol takes version 2 only")]
@@ -52,37 +54,56 @@ pub enum ProxyHeaderError {
 ///
 /// # Errors
 /// When there is no header, or none that tells an address. What was read is lost then.
-pub async fn read(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyHeaderError> {
+pub async fn read(
+    io: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut header = [0; LONGEST];
     read_fixed(io, &mut header[..FIXED]).await?;
     let length = FIXED + usize::from(u16::from_be_bytes([header[FIXED - 2], header[FIXED - 1]]));
-    let header = header.get_mut(..length).ok_or(ProxyHeaderError::TooLong(length))?;
+    let header = header
+        .get_mut(..length)
+        .ok_or(ProxyHeaderError::TooLong(length))?;
     io.read_exact(&mut header[FIXED..]).await?;
     parse(header)
 }
 
 /// The part that every header has; what cannot become one is told at once, not after a timeout.
-async fn read_fixed(io: &mut (impl AsyncRead + Unpin), fixed: &mut [u8]) -> Result<(), ProxyHeaderError> {
+async fn read_fixed(
+    io: &mut (impl AsyncRead + Unpin),
+    fixed: &mut [u8],
+) -> Result<(), ProxyHeaderError> {
     let mut length = 0;
     while length < fixed.len() {
         let read = io.read(&mut fixed[length..]).await?;
         if read == 0 {
             let nothing = length == 0;
-            return Err(if nothing { ProxyHeaderError::Nothing } else { ProxyHeaderError::Malformed });
+            return Err(if nothing {
+                ProxyHeaderError::Nothing
+            } else {
+                ProxyHeaderError::Malformed
+            });
         }
         length += read;
         let signature = length.min(SIGNATURE.len());
         if fixed[..signature] != SIGNATURE[..signature] {
             let text = length.min(VERSION_1.len());
             let version_1 = fixed[..text] == VERSION_1[..text];
-            return Err(if version_1 { ProxyHeaderError::Version1 } else { ProxyHeaderError::Missing });
+            return Err(if version_1 {
+                ProxyHeaderError::Version1
+            } else {
+                ProxyHeaderError::Missing
+            });
         }
     }
     Ok(())
 }
 
 fn parse(header: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
-    let form = ParseConfig { include_tlvs: false, allow_v1: false, allow_v2: true };
+    let form = ParseConfig {
+        include_tlvs: false,
+        allow_v1: false,
+        allow_v2: true,
+    };
     let (parsed, _) = ProxyHeader::parse(header, form).map_err(|_| ProxyHeaderError::Malformed)?;
     match parsed.proxied_address() {
         Some(told) if told.protocol == Protocol::Stream => Ok(Some(canonical(told.source))),
@@ -124,28 +145,45 @@ mod tests {
         for (header, caller) in [
             (header(0x21, 0x11, IPV4), Some("203.0.113.9:12345")),
             (header(0x21, 0x11, &noop), Some("203.0.113.9:12345")),
-            (header(0x21, 0x21, &ipv6("2001:db8::9")), Some("[2001:db8::9]:12345")),
-            (header(0x21, 0x21, &ipv6("::ffff:127.0.0.1")), Some("127.0.0.1:12345")),
+            (
+                header(0x21, 0x21, &ipv6("2001:db8::9")),
+                Some("[2001:db8::9]:12345"),
+            ),
+            (
+                header(0x21, 0x21, &ipv6("::ffff:127.0.0.1")),
+                Some("127.0.0.1:12345"),
+            ),
             (header(0x20, 0x00, &[]), None),
             (header(0x20, 0x11, IPV4), None),
             (header(0x20, 0x31, &[0; 216]), None),
         ] {
             let (found, rest) = told(&[&header[..], b"GET"].concat()).await;
-            assert_eq!(found, Ok(caller.map(|caller| caller.parse().unwrap())), "{header:?}");
+            assert_eq!(
+                found,
+                Ok(caller.map(|caller| caller.parse().unwrap())),
+                "{header:?}"
+            );
             assert_eq!(rest, b"GET");
         }
     }
 
     #[tokio::test]
     async fn what_is_no_header_of_a_tcp_connection_is_told_apart() {
-        let long = header(0x21, 0x11, &[IPV4, &[4, 0x10, 0][..], &[0; 0x1000]].concat());
+        let long = header(
+            0x21,
+            0x11,
+            &[IPV4, &[4, 0x10, 0][..], &[0; 0x1000]].concat(),
+        );
         for (bytes, why) in [
             (vec![], "closed before"),
             (b"\r\n\r\n\0\r\nQUIT".to_vec(), "malformed"),
             (b"GET / HTTP/1.1\r\n".to_vec(), "no PROXY header"),
             (b"\r\nGET / HTTP/1.1\r\n".to_vec(), "no PROXY header"),
             (b"\x16\x03\x01\x02\x00".to_vec(), "no PROXY header"),
-            (b"PROXY TCP4 203.0.113.9 10.0.0.1 1 2\r\n".to_vec(), "version 1"),
+            (
+                b"PROXY TCP4 203.0.113.9 10.0.0.1 1 2\r\n".to_vec(),
+                "version 1",
+            ),
             (header(0x11, 0x11, IPV4), "malformed"),
             (header(0x22, 0x11, IPV4), "malformed"),
             (header(0x21, 0x41, IPV4), "malformed"),
@@ -158,7 +196,10 @@ mod tests {
             (header(0x21, 0x11, IPV4)[..20].to_vec(), "reading"),
         ] {
             let (found, _) = told(&bytes).await;
-            assert!(found.as_ref().is_err_and(|error| error.contains(why)), "{why}: {found:?}");
+            assert!(
+                found.as_ref().is_err_and(|error| error.contains(why)),
+                "{why}: {found:?}"
+            );
         }
     }
 

@@ -77,7 +77,12 @@ pub struct Stream {
 impl Stream {
     /// Wraps a transport.
     pub fn new(transport: Transport, connection: Rc<Connection>) -> Self {
-        Self { transport, held: BytesMut::new(), heads: None, connection }
+        Self {
+            transport,
+            held: BytesMut::new(),
+            heads: None,
+            connection,
+        }
     }
 
     /// Reads until it is clear whether the caller speaks HTTP/2 with prior knowledge.
@@ -148,7 +153,11 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.held.is_empty() {
             let passed = this.pass(&this.held[..this.held.len().min(buf.remaining())])?;
@@ -185,7 +194,11 @@ impl AsyncRead for WatchedSocket {
 }
 
 impl AsyncWrite for WatchedSocket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.note(written)
     }
@@ -213,7 +226,11 @@ impl AsyncWrite for WatchedSocket {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.transport).poll_write(cx, buf)
     }
 

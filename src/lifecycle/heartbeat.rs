@@ -17,7 +17,10 @@ pub struct Heartbeats {
 impl Heartbeats {
     /// For so many workers, as if all had just been seen.
     pub fn new(workers: usize) -> Self {
-        Self { began: Instant::now(), beats: (0..workers).map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            began: Instant::now(),
+            beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -42,8 +45,12 @@ impl Heartbeats {
 
     /// A worker that was not seen for `limit`.
     pub fn missing(&self, limit: Duration) -> Option<usize> {
-        let earliest = self.now().saturating_sub(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-        self.beats.iter().position(|last| last.load(Ordering::Relaxed) < earliest)
+        let earliest = self
+            .now()
+            .saturating_sub(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.beats
+            .iter()
+            .position(|last| last.load(Ordering::Relaxed) < earliest)
     }
 }
 

@@ -82,7 +82,10 @@ struct Place {
 impl Lane {
     /// A lane for so many at a time.
     pub(super) fn new(at_once: NonZeroUsize) -> Arc<Self> {
-        Arc::new(Self { at_once, queue: Mutex::default() })
+        Arc::new(Self {
+            at_once,
+            queue: Mutex::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -105,11 +108,18 @@ impl Lane {
         let (sender, receiver) = oneshot::channel();
         let ticket = queue.enter(caller, sender);
         drop(queue);
-        Ok(Asked::Later(Waiter { lane: Arc::clone(self), caller, ticket, turn: receiver }))
+        Ok(Asked::Later(Waiter {
+            lane: Arc::clone(self),
+            caller,
+            ticket,
+            turn: receiver,
+        }))
     }
 
     fn turn(self: &Arc<Self>) -> Turn {
-        Turn { lane: Some(Arc::clone(self)) }
+        Turn {
+            lane: Some(Arc::clone(self)),
+        }
     }
 
     /// Gives a turn that ended to who waits next.
@@ -160,7 +170,10 @@ impl Queue {
         if line.is_empty() {
             self.order.push_back(caller);
         }
-        line.push_back(Place { ticket: self.tickets, turn });
+        line.push_back(Place {
+            ticket: self.tickets,
+            turn,
+        });
         self.tickets
     }
 
@@ -180,8 +193,12 @@ impl Queue {
 
     /// Gives up a place, unless its turn came.
     fn leave(&mut self, caller: Caller, ticket: u64) {
-        let Some(line) = self.lines.get_mut(&caller) else { return };
-        let Ok(at) = line.binary_search_by_key(&ticket, |place| place.ticket) else { return };
+        let Some(line) = self.lines.get_mut(&caller) else {
+            return;
+        };
+        let Ok(at) = line.binary_search_by_key(&ticket, |place| place.ticket) else {
+            return;
+        };
         line.remove(at);
         self.waiting -= 1;
         if line.is_empty() {

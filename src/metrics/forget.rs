@@ -29,8 +29,11 @@ impl Metrics {
 fn retain<B: MetricVecBuilder>(of: &MetricVec<B>, is_known: impl Fn(&str, &str) -> bool) {
     let families = of.collect();
     for metric in families.iter().flat_map(|family| family.get_metric()) {
-        let labels: HashMap<&str, &str> =
-            metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+        let labels: HashMap<&str, &str> = metric
+            .get_label()
+            .iter()
+            .map(|label| (label.name(), label.value()))
+            .collect();
         if !labels.iter().all(|(label, value)| is_known(label, value)) {
             // An error means that it is gone already.
             let _ = of.remove(&labels);
@@ -62,9 +65,15 @@ mod tests {
         metrics.keep_only(&["/kept"], &["kept"]);
         let page = String::from_utf8(metrics.render().unwrap()).unwrap();
         assert!(!page.contains("gone"), "{page}");
-        let counted = page.lines().filter(|line| line.starts_with("citrix_auth_proxy_requests_total"));
+        let counted = page
+            .lines()
+            .filter(|line| line.starts_with("citrix_auth_proxy_requests_total"));
         assert_eq!(counted.count(), 2, "{page}");
-        for kept in ["request_duration_seconds_count", "queue_depth", "replays_total"] {
+        for kept in [
+            "request_duration_seconds_count",
+            "queue_depth",
+            "replays_total",
+        ] {
             assert!(page.contains(&format!("{kept}{{")), "{kept} in {page}");
         }
     }

@@ -45,10 +45,12 @@ impl Reloads {
         for each in Reload::ALL {
             outcomes.with_label_values(&[each.label()]);
         }
-        let help = "1 when the configuration as it was last read is in force, 0 when it was refused.";
+        let help =
+            "1 when the configuration as it was last read is in force, 0 when it was refused.";
         let successful = IntGauge::with_opts(opts("config_last_reload_successful", help))?;
         let help = "When the configuration in force was read, in Unix time.";
-        let loaded_at = Gauge::with_opts(opts("config_last_reload_success_timestamp_seconds", help))?;
+        let loaded_at =
+            Gauge::with_opts(opts("config_last_reload_success_timestamp_seconds", help))?;
         Ok(Self {
             outcomes: registered(registry, outcomes)?,
             successful: registered(registry, successful)?,
@@ -59,7 +61,9 @@ impl Reloads {
     /// A configuration was read and is in force: at the start, or by a reload.
     pub fn loaded(&self, now: SystemTime) {
         self.successful.set(1);
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         self.loaded_at.set(since.as_secs_f64());
     }
 

@@ -16,7 +16,9 @@ impl<C: Collector + Clone + 'static> Summed<C> {
         count: usize,
         make: impl Fn() -> Result<C, Error>,
     ) -> Result<Vec<C>, Error> {
-        let shards: Vec<C> = (0..count.max(1)).map(|_| make()).collect::<Result<_, _>>()?;
+        let shards: Vec<C> = (0..count.max(1))
+            .map(|_| make())
+            .collect::<Result<_, _>>()?;
         registry.register(Box::new(Self(shards.clone())))?;
         Ok(shards)
     }
@@ -42,7 +44,10 @@ impl<C: Collector> Collector for Summed<C> {
 fn add_family(into: &mut MetricFamily, mut from: MetricFamily) {
     let kind = into.get_field_type();
     for metric in from.take_metric() {
-        let known = into.mut_metric().iter_mut().find(|known| known.get_label() == metric.get_label());
+        let known = into
+            .mut_metric()
+            .iter_mut()
+            .find(|known| known.get_label() == metric.get_label());
         match known {
             Some(known) => add(kind, known, &metric),
             None => into.mut_metric().push(metric),
@@ -72,12 +77,16 @@ fn add(kind: MetricType, into: &mut Metric, from: &Metric) {
 fn add_histogram(into: &mut Metric, from: &Metric) {
     let from = from.get_histogram();
     let mut sum = into.get_histogram().clone();
-    let buckets = sum.get_bucket().iter().zip(from.get_bucket()).map(|(one, other)| {
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(one.upper_bound());
-        bucket.set_cumulative_count(one.cumulative_count() + other.cumulative_count());
-        bucket
-    });
+    let buckets = sum
+        .get_bucket()
+        .iter()
+        .zip(from.get_bucket())
+        .map(|(one, other)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(one.upper_bound());
+            bucket.set_cumulative_count(one.cumulative_count() + other.cumulative_count());
+            bucket
+        });
     let buckets = buckets.collect();
     sum.set_sample_count(sum.get_sample_count() + from.get_sample_count());
     sum.set_sample_sum(sum.get_sample_sum() + from.get_sample_sum());
@@ -94,19 +103,24 @@ mod tests {
     #[test]
     fn counts_of_workers_are_added_up_by_labels() {
         let registry = Registry::new();
-        let counters =
-            Summed::register(&registry, 2, || IntCounterVec::new(Opts::new("c", "c"), &["l"])).unwrap();
+        let counters = Summed::register(&registry, 2, || {
+            IntCounterVec::new(Opts::new("c", "c"), &["l"])
+        })
+        .unwrap();
         counters[0].with_label_values(&["both"]).inc_by(2);
         counters[1].with_label_values(&["both"]).inc_by(3);
         counters[1].with_label_values(&["one"]).inc();
         let options = || HistogramOpts::new("h", "h").buckets(vec![1.0, 10.0]);
-        let histograms = Summed::register(&registry, 2, || HistogramVec::new(options(), &["l"])).unwrap();
+        let histograms =
+            Summed::register(&registry, 2, || HistogramVec::new(options(), &["l"])).unwrap();
         histograms[0].with_label_values(&["a"]).observe(0.5);
         histograms[1].with_label_values(&["a"]).observe(5.0);
         histograms[1].with_label_values(&["a"]).observe(50.0);
 
         let mut text = Vec::new();
-        TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
+        TextEncoder::new()
+            .encode(&registry.gather(), &mut text)
+            .unwrap();
         let text = String::from_utf8(text).unwrap();
         for line in [
             "c{l=\"both\"} 5",

@@ -43,7 +43,11 @@ impl RouteTotals {
 
     /// Answers 5xx, whoever gave them.
     pub fn server_errors(&self) -> u64 {
-        self.codes.iter().filter(|(code, _)| code.starts_with('5')).map(|(_, count)| count).sum()
+        self.codes
+            .iter()
+            .filter(|(code, _)| code.starts_with('5'))
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 
@@ -69,7 +73,9 @@ impl Distribution {
         Self {
             count: self.count.saturating_sub(earlier.count),
             sum: (self.sum - earlier.sum).max(0.0),
-            buckets: buckets.map(|(now, then)| (now.0, now.1.saturating_sub(then.1))).collect(),
+            buckets: buckets
+                .map(|(now, then)| (now.0, now.1.saturating_sub(then.1)))
+                .collect(),
         }
     }
 
@@ -85,7 +91,9 @@ impl Distribution {
         for &(upper, count) in &self.buckets {
             if precise(count) >= rank && count > below {
                 let part = (rank - precise(below)) / precise(count - below);
-                return Some(Duration::from_secs_f64(lower + (upper - lower) * part.clamp(0.0, 1.0)));
+                return Some(Duration::from_secs_f64(
+                    lower + (upper - lower) * part.clamp(0.0, 1.0),
+                ));
             }
             (lower, below) = (upper, count);
         }
@@ -95,7 +103,10 @@ impl Distribution {
     fn add(&mut self, histogram: &proto::Histogram) {
         self.count += histogram.get_sample_count();
         self.sum += histogram.get_sample_sum();
-        let buckets = histogram.get_bucket().iter().filter(|bucket| bucket.upper_bound().is_finite());
+        let buckets = histogram
+            .get_bucket()
+            .iter()
+            .filter(|bucket| bucket.upper_bound().is_finite());
         let counts = buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
         if self.buckets.is_empty() {
             return self.buckets.extend(counts);
@@ -123,21 +134,36 @@ impl Totals {
             // A count is a whole number, which the format holds as a float.
             let count = whole(metric.get_counter().get_value());
             let route = self.route(label(metric, "route"));
-            *route.codes.entry(label(metric, "code").to_owned()).or_default() += count;
-            *self.callers.entry(label(metric, "caller").to_owned()).or_default() += count;
+            *route
+                .codes
+                .entry(label(metric, "code").to_owned())
+                .or_default() += count;
+            *self
+                .callers
+                .entry(label(metric, "caller").to_owned())
+                .or_default() += count;
         });
         each(&worker.would_deny, |metric| {
             let count = whole(metric.get_counter().get_value());
-            *self.would_deny.entry(label(metric, "caller").to_owned()).or_default() += count;
+            *self
+                .would_deny
+                .entry(label(metric, "caller").to_owned())
+                .or_default() += count;
         });
         each(&worker.request_duration, |metric| {
-            self.route(label(metric, "route")).duration.add(metric.get_histogram());
+            self.route(label(metric, "route"))
+                .duration
+                .add(metric.get_histogram());
         });
         each(&worker.upstream_duration, |metric| {
-            self.route(label(metric, "route")).upstream.add(metric.get_histogram());
+            self.route(label(metric, "route"))
+                .upstream
+                .add(metric.get_histogram());
         });
         each(&worker.queue_wait, |metric| {
-            self.route(label(metric, "route")).wait.add(metric.get_histogram());
+            self.route(label(metric, "route"))
+                .wait
+                .add(metric.get_histogram());
         });
         each(&worker.queue_depth, |metric| {
             self.route(label(metric, "route")).waiting += whole(metric.get_gauge().get_value());
@@ -150,11 +176,19 @@ impl Totals {
 }
 
 fn each(collector: &impl Collector, mut with: impl FnMut(&proto::Metric)) {
-    collector.collect().iter().flat_map(MetricFamily::get_metric).for_each(&mut with);
+    collector
+        .collect()
+        .iter()
+        .flat_map(MetricFamily::get_metric)
+        .for_each(&mut with);
 }
 
 fn label<'m>(metric: &'m proto::Metric, name: &str) -> &'m str {
-    metric.get_label().iter().find(|pair| pair.name() == name).map_or("", proto::LabelPair::value)
+    metric
+        .get_label()
+        .iter()
+        .find(|pair| pair.name() == name)
+        .map_or("", proto::LabelPair::value)
 }
 
 #[expect(
@@ -188,7 +222,10 @@ mod tests {
         }
         let totals = metrics.totals();
         let route = &totals.routes["/x"];
-        assert_eq!((route.requests(), route.server_errors(), route.waiting), (4, 2, 2));
+        assert_eq!(
+            (route.requests(), route.server_errors(), route.waiting),
+            (4, 2, 2)
+        );
         assert_eq!((route.codes["200"], route.codes["502"]), (2, 2));
         assert_eq!((totals.callers["a"], totals.callers[ANONYMOUS]), (2, 2));
         assert_eq!((route.duration.count, route.upstream.count), (2, 0));
@@ -207,7 +244,13 @@ mod tests {
     #[test]
     fn quantiles_lie_in_their_buckets() {
         let spread = distribution(&[0.05, 0.05, 0.5, 0.5, 0.5, 0.5, 5.0, 5.0, 50.0, 50.0]);
-        for (share, seconds) in [(0.1, 0.05), (0.2, 0.1), (0.4, 0.55), (0.8, 10.0), (0.99, 10.0)] {
+        for (share, seconds) in [
+            (0.1, 0.05),
+            (0.2, 0.1),
+            (0.4, 0.55),
+            (0.8, 10.0),
+            (0.99, 10.0),
+        ] {
             let told = spread.quantile(share).unwrap().as_secs_f64();
             assert!((told - seconds).abs() < 1e-6, "{share}: {told}");
         }
@@ -216,7 +259,10 @@ mod tests {
 
     #[test]
     fn what_came_between_two_looks_is_their_difference() {
-        let (earlier, now) = (distribution(&[0.05, 5.0]), distribution(&[0.05, 5.0, 0.5, 0.5]));
+        let (earlier, now) = (
+            distribution(&[0.05, 5.0]),
+            distribution(&[0.05, 5.0, 0.5, 0.5]),
+        );
         assert_eq!(now.since(&earlier), distribution(&[0.5, 0.5]));
         assert_eq!(now.since(&Distribution::default()), now);
     }

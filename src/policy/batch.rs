@@ -31,8 +31,13 @@ pub fn judge_items<'i>(
     customer: &str,
     items: impl IntoIterator<Item = (&'i str, &'i str)>,
 ) -> Verdict {
-    let verdicts = items.into_iter().map(|(method, url)| judge_item(rules, base, customer, method, url));
-    verdicts.into_iter().find(|verdict| *verdict != Verdict::Allowed).unwrap_or(Verdict::Allowed)
+    let verdicts = items
+        .into_iter()
+        .map(|(method, url)| judge_item(rules, base, customer, method, url));
+    verdicts
+        .into_iter()
+        .find(|verdict| *verdict != Verdict::Allowed)
+        .unwrap_or(Verdict::Allowed)
 }
 
 /// An item is allowed when it is in each place where the upstream may look for it.
@@ -44,8 +49,13 @@ fn judge_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &str
         Ok(readings) => readings,
         Err(why) => return Verdict::Unjudgeable(why),
     };
-    let verdicts = readings.iter().map(|path| rules.verdict(method, path, customer));
-    verdicts.into_iter().find(|verdict| *verdict != Verdict::Allowed).unwrap_or(Verdict::Allowed)
+    let verdicts = readings
+        .iter()
+        .map(|path| rules.verdict(method, path, customer));
+    verdicts
+        .into_iter()
+        .find(|verdict| *verdict != Verdict::Allowed)
+        .unwrap_or(Verdict::Allowed)
 }
 
 /// The paths that an item's URL may stand for: below the base; the same without the customer and site that the direct
@@ -71,7 +81,9 @@ pub fn item_paths(base: &str, customer: &str, url: &str) -> Result<Vec<String>, 
     if first.contains(':') {
         return Err(Unjudgeable::AbsoluteItem);
     }
-    if customer_in_service_path(judged.decoded()).is_some_and(|named| !named.eq_ignore_ascii_case(customer)) {
+    if customer_in_service_path(judged.decoded())
+        .is_some_and(|named| !named.eq_ignore_ascii_case(customer))
+    {
         return Err(Unjudgeable::OtherCustomer);
     }
     let mut readings = vec![below(relative)];
@@ -82,7 +94,10 @@ pub fn item_paths(base: &str, customer: &str, url: &str) -> Result<Vec<String>, 
     if first.eq_ignore_ascii_case(customer) && !legacy::is_orchestration(base) {
         readings.push(below(relative.splitn(3, '/').nth(2).unwrap_or_default()));
     }
-    if segments(base).next().is_some_and(|own| own.eq_ignore_ascii_case(first)) {
+    if segments(base)
+        .next()
+        .is_some_and(|own| own.eq_ignore_ascii_case(first))
+    {
         readings.push(rooted.clone());
     }
     if let Ok(target) = PathAndQuery::try_from(rooted)
@@ -97,7 +112,10 @@ pub fn item_paths(base: &str, customer: &str, url: &str) -> Result<Vec<String>, 
 fn before_ids<'b>(base: &'b str, customer: &str) -> Option<&'b str> {
     let judged = judge(base).ok()?;
     let named = |(_, segment): &(usize, &str)| segment.eq_ignore_ascii_case(customer);
-    let (number, _) = segments(judged.decoded()).enumerate().filter(named).last()?;
+    let (number, _) = segments(judged.decoded())
+        .enumerate()
+        .filter(named)
+        .last()?;
     // As many slashes are in the base as it was written.
     let (end, _) = base.match_indices('/').nth(number)?;
     // There it is the host.
@@ -105,5 +123,7 @@ fn before_ids<'b>(base: &'b str, customer: &str) -> Option<&'b str> {
 }
 
 fn is_batch(path: &Judged<'_>) -> bool {
-    segments(path.decoded()).last().is_some_and(|name| name.eq_ignore_ascii_case("$batch"))
+    segments(path.decoded())
+        .last()
+        .is_some_and(|name| name.eq_ignore_ascii_case("$batch"))
 }

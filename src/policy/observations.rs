@@ -63,7 +63,10 @@ impl Observations {
 
     fn record_each(&self, method: &str, paths: &[&str], customer: &str) {
         // Before the lock is taken.
-        let patterns: Vec<_> = paths.iter().map(|path| judge(path).map(|path| shape::fold(&path))).collect();
+        let patterns: Vec<_> = paths
+            .iter()
+            .map(|path| judge(path).map(|path| shape::fold(&path)))
+            .collect();
         let mut seen = self.lock();
         seen.requests += 1;
         for pattern in patterns {
@@ -88,7 +91,11 @@ impl Observations {
     /// is for the reader to copy.
     pub fn suggest(&self, caller: &str) -> String {
         let seen = self.lock();
-        let methods: BTreeSet<&str> = seen.shapes.keys().map(|(method, _)| method.as_str()).collect();
+        let methods: BTreeSet<&str> = seen
+            .shapes
+            .keys()
+            .map(|(method, _)| method.as_str())
+            .collect();
         let patterns = generalise(seen.shapes.keys().map(|(_, pattern)| pattern.clone()));
         let plural = if seen.requests == 1 { "" } else { "s" };
         let mut block = format!("# From {} request{plural} of this caller.\n", seen.requests);
@@ -96,18 +103,37 @@ impl Observations {
             let _ = writeln!(block, "# {count} of them no rule can allow: {why}.");
         }
         if seen.overflow > 0 {
-            let _ = writeln!(block, "# {} more are not in here: there were too many kinds.", seen.overflow);
+            let _ = writeln!(
+                block,
+                "# {} more are not in here: there were too many kinds.",
+                seen.overflow
+            );
         }
         block.push_str(
             "# Copy secret_sha256, networks, client_certificate and limits from the present block.\n",
         );
         let _ = writeln!(block, "[[caller]]\nname = {}", quoted(caller));
         if !seen.shapes.is_empty() {
-            list(&mut block, "methods", methods.into_iter().map(|method| (method, 0)));
-            list(&mut block, "paths", patterns.iter().map(|(pattern, names)| (pattern.as_str(), *names)));
-            list(&mut block, "customers", seen.customers.iter().map(|id| (id.as_str(), 0)));
+            list(
+                &mut block,
+                "methods",
+                methods.into_iter().map(|method| (method, 0)),
+            );
+            list(
+                &mut block,
+                "paths",
+                patterns
+                    .iter()
+                    .map(|(pattern, names)| (pattern.as_str(), *names)),
+            );
+            list(
+                &mut block,
+                "customers",
+                seen.customers.iter().map(|id| (id.as_str(), 0)),
+            );
         }
-        block.push_str("mode = \"observe\"  # then \"enforce\", when nothing is counted any more\n");
+        block
+            .push_str("mode = \"observe\"  # then \"enforce\", when nothing is counted any more\n");
         block
     }
 
@@ -139,7 +165,11 @@ impl Seen {
 /// With how many names a pattern stands for that is not as it was kept.
 fn generalise(kept: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     let mut patterns: BTreeMap<String, usize> = kept.map(|pattern| (pattern, 0)).collect();
-    let depth = patterns.keys().map(|pattern| pattern.split('/').count()).max().unwrap_or_default();
+    let depth = patterns
+        .keys()
+        .map(|pattern| pattern.split('/').count())
+        .max()
+        .unwrap_or_default();
     // The first one is the service.
     for at in (2..depth).rev() {
         let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -147,11 +177,18 @@ fn generalise(kept: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
             let mut segments: Vec<&str> = pattern.split('/').collect();
             if let Some(segment) = segments.get_mut(at) {
                 *segment = "*";
-                alike.entry(segments.join("/")).or_default().push(pattern.clone());
+                alike
+                    .entry(segments.join("/"))
+                    .or_default()
+                    .push(pattern.clone());
             }
         }
         for (general, members) in alike {
-            let names = if members.len() >= MANY { members.len() } else { 0 };
+            let names = if members.len() >= MANY {
+                members.len()
+            } else {
+                0
+            };
             // One that is there already covers the others.
             if names > 0 || members.contains(&general) {
                 patterns.retain(|pattern, _| !members.contains(pattern));
@@ -165,7 +202,11 @@ fn generalise(kept: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
 fn list<'v>(block: &mut String, key: &str, values: impl Iterator<Item = (&'v str, usize)>) {
     let _ = writeln!(block, "{key} = [");
     for (value, names) in values {
-        let note = if names > 0 { format!("  # {names} names were seen here") } else { String::new() };
+        let note = if names > 0 {
+            format!("  # {names} names were seen here")
+        } else {
+            String::new()
+        };
         let _ = writeln!(block, "    {},{note}", quoted(value));
     }
     block.push_str("]\n");

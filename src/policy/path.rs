@@ -48,7 +48,9 @@ pub enum Unjudgeable {
     #[error("the path has a semicolon, from which some servers read parameters")]
     Parameters,
     /// An escaped `/`, `\`, `.`, `;`, `?` or `#`.
-    #[error("the path has an escaped slash, backslash, dot, semicolon, question mark or number sign")]
+    #[error(
+        "the path has an escaped slash, backslash, dot, semicolon, question mark or number sign"
+    )]
     EscapedDelimiter,
     /// `%25`
     #[error("the path has an escaped percent sign, which some servers decode twice")]
@@ -93,7 +95,11 @@ impl Unjudgeable {
     pub fn is_malformed(self) -> bool {
         matches!(
             self,
-            Self::NotAbsolute | Self::Unescaped | Self::Control | Self::InvalidEscape | Self::NotUtf8
+            Self::NotAbsolute
+                | Self::Unescaped
+                | Self::Control
+                | Self::InvalidEscape
+                | Self::NotUtf8
         )
     }
 }
@@ -180,7 +186,10 @@ fn read(path: &str) -> Result<Judged<'_>, Unjudgeable> {
     let mut pieces = path.split('%');
     let first = pieces.next().unwrap_or_default();
     if first.len() == path.len() {
-        return Ok(Judged { decoded: Cow::Borrowed(path), written: Cow::Borrowed(path) });
+        return Ok(Judged {
+            decoded: Cow::Borrowed(path),
+            written: Cow::Borrowed(path),
+        });
     }
     let mut decoded = Vec::with_capacity(path.len());
     let mut written = Vec::with_capacity(path.len());
@@ -204,8 +213,15 @@ fn read(path: &str) -> Result<Judged<'_>, Unjudgeable> {
         }
         written.extend_from_slice(rest);
     }
-    let text = |bytes| String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Unjudgeable::NotUtf8);
-    Ok(Judged { decoded: text(decoded)?, written: text(written)? })
+    let text = |bytes| {
+        String::from_utf8(bytes)
+            .map(Cow::Owned)
+            .map_err(|_| Unjudgeable::NotUtf8)
+    };
+    Ok(Judged {
+        decoded: text(decoded)?,
+        written: text(written)?,
+    })
 }
 
 /// The byte that two digits stand for, the digits, and what follows.

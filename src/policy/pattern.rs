@@ -48,12 +48,18 @@ impl PathRules {
     ///
     /// # Errors
     /// With the index of the first text that is no pattern.
-    pub fn new<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, (usize, InvalidPattern)> {
+    pub fn new<'t>(
+        texts: impl IntoIterator<Item = &'t str>,
+    ) -> Result<Self, (usize, InvalidPattern)> {
         let mut rules = Self::default();
         for (index, text) in texts.into_iter().enumerate() {
-            rules.patterns.push(Pattern::new(text).map_err(|error| (index, error))?);
+            rules
+                .patterns
+                .push(Pattern::new(text).map_err(|error| (index, error))?);
             // Of letters that lower case takes apart no pattern can be made; they only go without the hint.
-            rules.in_lower_case.extend(Pattern::new(&text.to_lowercase()));
+            rules
+                .in_lower_case
+                .extend(Pattern::new(&text.to_lowercase()));
         }
         Ok(rules)
     }
@@ -71,7 +77,9 @@ impl PathRules {
     /// Whether one would if letter case did not count.
     pub(super) fn cover_in_another_case(&self, path: &str) -> bool {
         let path = path.to_lowercase();
-        self.in_lower_case.iter().any(|pattern| pattern.covers(&path))
+        self.in_lower_case
+            .iter()
+            .any(|pattern| pattern.covers(&path))
     }
 }
 
@@ -86,7 +94,10 @@ impl Pattern {
         if rest.is_empty() && text.len() < 2 {
             return Ok(Self(Vec::new()));
         }
-        rest.split('/').map(Segment::new).collect::<Result<_, _>>().map(Self)
+        rest.split('/')
+            .map(Segment::new)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Looks back to the last `**` alone, so this takes no more steps than the product of the lengths.
@@ -111,7 +122,9 @@ impl Pattern {
                 None => {}
             }
             // The last `**` stands for one segment more. An earlier one need not: what it gave up this one can have.
-            let Some((rest, from)) = &mut after_across else { return false };
+            let Some((rest, from)) = &mut after_across else {
+                return false;
+            };
             if from.next().is_none() {
                 return false;
             }
@@ -138,10 +151,16 @@ fn matches(texts: &[Box<str>], segment: &str) -> bool {
     let [first, between @ .., last] = texts else {
         return texts.iter().all(|only| **only == *segment);
     };
-    let Some(rest) = segment.strip_prefix(&**first) else { return false };
-    let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
+    let Some(rest) = segment.strip_prefix(&**first) else {
+        return false;
+    };
+    let Some(mut rest) = rest.strip_suffix(&**last) else {
+        return false;
+    };
     for text in between {
-        let Some((_, after)) = rest.split_once(&**text) else { return false };
+        let Some((_, after)) = rest.split_once(&**text) else {
+            return false;
+        };
         rest = after;
     }
     true

@@ -44,8 +44,16 @@ impl CallerLimits {
     #[must_use]
     pub fn changed_to(&self, max_concurrent: usize, max_per_second: u32) -> Self {
         let new = Self::new(max_concurrent, max_per_second);
-        let pace = if self.max_per_second == max_per_second { self.pace.clone() } else { new.pace };
-        Self { places: Arc::clone(&self.places), pace, ..new }
+        let pace = if self.max_per_second == max_per_second {
+            self.pace.clone()
+        } else {
+            new.pace
+        };
+        Self {
+            places: Arc::clone(&self.places),
+            pace,
+            ..new
+        }
     }
 
     /// Lets a request in. The place, where there is a limit, is to be kept until its answer was read.
@@ -55,7 +63,11 @@ impl CallerLimits {
     pub fn enter(&self, now: Instant) -> Result<Option<Place>, TooMuch> {
         // The place first: it is given back when the pace says no.
         let place = match self.max_concurrent {
-            Some(limit) => Some(self.places.enter(limit.get()).ok_or(TooMuch::AtOnce(limit))?),
+            Some(limit) => Some(
+                self.places
+                    .enter(limit.get())
+                    .ok_or(TooMuch::AtOnce(limit))?,
+            ),
             None => None,
         };
         if let Some(pace) = &self.pace {
@@ -82,7 +94,10 @@ mod tests {
         let now = Instant::now();
         let first = limits.enter(now).unwrap();
         let _second = limits.enter(now).unwrap();
-        assert_eq!(limits.enter(now).unwrap_err(), TooMuch::AtOnce(NonZeroUsize::new(2).unwrap()));
+        assert_eq!(
+            limits.enter(now).unwrap_err(),
+            TooMuch::AtOnce(NonZeroUsize::new(2).unwrap())
+        );
         drop(first);
         assert!(limits.enter(now).is_ok());
     }

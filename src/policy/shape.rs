@@ -8,10 +8,18 @@ pub(super) fn fold(path: &Judged<'_>) -> String {
     for (decoded, written) in segments(path.decoded()).zip(segments(path.written())) {
         pattern.push('/');
         // With an escape that is not needed only `*` covers both readings.
-        let folded = if decoded == written { fold_segment(decoded) } else { "*".to_owned() };
+        let folded = if decoded == written {
+            fold_segment(decoded)
+        } else {
+            "*".to_owned()
+        };
         pattern.push_str(&folded);
     }
-    if pattern.is_empty() { "/".to_owned() } else { pattern }
+    if pattern.is_empty() {
+        "/".to_owned()
+    } else {
+        pattern
+    }
 }
 
 fn fold_segment(segment: &str) -> String {
@@ -23,14 +31,20 @@ fn fold_segment(segment: &str) -> String {
     {
         return format!("{name}(*)");
     }
-    if is_name(segment) { segment.to_owned() } else { "*".to_owned() }
+    if is_name(segment) {
+        segment.to_owned()
+    } else {
+        "*".to_owned()
+    }
 }
 
 /// Whether it is a word of an API, such as `$search`, `v4` or `resourceLocations`, and no id.
 fn is_name(segment: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~$".contains(&byte);
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
-    let is_hex = segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_hex = segment
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     segment.len() <= 40
         && segment.bytes().all(word)
         && segment.bytes().any(|byte| byte.is_ascii_alphabetic())
@@ -57,16 +71,31 @@ mod tests {
             ),
             ("/monitorodata/Users('a%20b')", "/monitorodata/Users(*)"),
             ("/monitorodata/Count()", "/monitorodata/*"),
-            ("/cvad/manage/Machines/$search", "/cvad/manage/Machines/$search"),
+            (
+                "/cvad/manage/Machines/$search",
+                "/cvad/manage/Machines/$search",
+            ),
             ("/cvad/manage/Machines/%24search", "/cvad/manage/Machines/*"),
             (
                 "/cvad/manage/Machines/S-1-5-21-1004336348-1177238915-682003330-512/$reboot",
                 "/cvad/manage/Machines/*/$reboot",
             ),
-            ("/cvad/manage/Jobs/81c05d9f-2f8b-4d3b-9a4e-1c2d3e4f5a6b", "/cvad/manage/Jobs/*"),
-            ("/cvad/manage/DeliveryGroups/42", "/cvad/manage/DeliveryGroups/*"),
-            ("/cvad/manage/DeliveryGroups/Sales%20B%C3%BCro", "/cvad/manage/DeliveryGroups/*"),
-            ("/cvad/manage/hypervisors/DOM%7CVM1", "/cvad/manage/hypervisors/*"),
+            (
+                "/cvad/manage/Jobs/81c05d9f-2f8b-4d3b-9a4e-1c2d3e4f5a6b",
+                "/cvad/manage/Jobs/*",
+            ),
+            (
+                "/cvad/manage/DeliveryGroups/42",
+                "/cvad/manage/DeliveryGroups/*",
+            ),
+            (
+                "/cvad/manage/DeliveryGroups/Sales%20B%C3%BCro",
+                "/cvad/manage/DeliveryGroups/*",
+            ),
+            (
+                "/cvad/manage/hypervisors/DOM%7CVM1",
+                "/cvad/manage/hypervisors/*",
+            ),
             ("/x/deadbeefcafe", "/x/*"),
             ("/x/feed", "/x/feed"),
             (

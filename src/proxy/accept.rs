@@ -123,7 +123,9 @@ impl Acceptor {
                     self.receive(returned.into_inner());
                 }
             }
-            Err(error) => tracing::warn!(%error, "a connection was lost on its way to another worker"),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was lost on its way to another worker")
+            }
         }
     }
 
@@ -135,7 +137,9 @@ impl Acceptor {
         };
         match socket {
             Ok(socket) => self.spawn(socket, handed.peer, handed.tls),
-            Err(error) => tracing::warn!(%error, "a connection was lost on its way from another worker"),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was lost on its way from another worker")
+            }
         }
     }
 
@@ -176,7 +180,15 @@ impl Acceptor {
         // Each stage boxed: an idle connection shall not keep room for a handshake or another version of HTTP.
         let opening = Box::pin(self.open(socket, peer, tls, connection));
         let opened = or_ordered_away(connection, opening).await;
-        let Some(Opened { stream, spoken, peer, counted: _counted }) = opened else { return };
+        let Some(Opened {
+            stream,
+            spoken,
+            peer,
+            counted: _counted,
+        }) = opened
+        else {
+            return;
+        };
         let connection = Rc::clone(connection);
         let limits = self.proxy.shared.published.load().live.limits;
         let handle = {
@@ -192,7 +204,8 @@ impl Acceptor {
                 }
             }
             Spoken::Http2 => {
-                if Box::pin(http2::serve(stream, connection, &limits, handle)).await == http2::Ended::Flooded
+                if Box::pin(http2::serve(stream, connection, &limits, handle)).await
+                    == http2::Ended::Flooded
                 {
                     self.proxy.metrics.error(Reason::Overloaded);
                 }
@@ -230,7 +243,12 @@ impl Acceptor {
                 if spoken == Spoken::Http2 {
                     connection.speaks_http2();
                 }
-                Some(Opened { stream, spoken, peer, counted })
+                Some(Opened {
+                    stream,
+                    spoken,
+                    peer,
+                    counted,
+                })
             }
             Err(error) => {
                 tracing::debug!(%error, "a caller's connection could not be opened");
@@ -240,10 +258,23 @@ impl Acceptor {
     }
 
     /// Whom a load balancer connects, if the peer is one; else the peer itself.
-    async fn told_peer(&self, socket: &mut Socket, peer: Option<SocketAddr>) -> Option<Option<SocketAddr>> {
-        let is_balancer =
-            |peer: &SocketAddr| self.proxy.shared.published.load().live.proxy_protocol.contains(peer.ip());
-        let Some(balancer) = peer.filter(is_balancer) else { return Some(peer) };
+    async fn told_peer(
+        &self,
+        socket: &mut Socket,
+        peer: Option<SocketAddr>,
+    ) -> Option<Option<SocketAddr>> {
+        let is_balancer = |peer: &SocketAddr| {
+            self.proxy
+                .shared
+                .published
+                .load()
+                .live
+                .proxy_protocol
+                .contains(peer.ip())
+        };
+        let Some(balancer) = peer.filter(is_balancer) else {
+            return Some(peer);
+        };
         let mut unheard = Unheard(Some(self));
         let error = match Box::pin(proxy_header::read(socket)).await {
             Ok(told) => {
@@ -257,7 +288,9 @@ impl Acceptor {
             ProxyHeaderError::Nothing => unheard.0 = None,
             ProxyHeaderError::Version1 => {
                 static ONCE: Once = Once::new();
-                ONCE.call_once(|| tracing::warn!(%balancer, %error, "connections of a balancer are closed"));
+                ONCE.call_once(
+                    || tracing::warn!(%balancer, %error, "connections of a balancer are closed"),
+                );
             }
             _ => {}
         }
@@ -272,7 +305,9 @@ impl Acceptor {
         limits: &Limits,
     ) -> Result<Option<CountedAddress>, Failure> {
         let limit = limits.max_connections_per_address;
-        let Some(peer) = peer.filter(|_| limit > 0) else { return Ok(None) };
+        let Some(peer) = peer.filter(|_| limit > 0) else {
+            return Ok(None);
+        };
         let counted = self.proxy.shared.connections.enter_from(peer.ip(), limit);
         counted.map(Some).ok_or_else(|| too_many_of(peer, limit))
     }
@@ -283,7 +318,10 @@ impl Acceptor {
         tls: &InboundTls,
         connection: &Rc<Connection>,
     ) -> io::Result<(Stream, Spoken)> {
-        let session = tls.acceptor().accept(WatchedSocket::new(socket, Rc::clone(connection))).await?;
+        let session = tls
+            .acceptor()
+            .accept(WatchedSocket::new(socket, Rc::clone(connection)))
+            .await?;
         let (_, state) = session.get_ref();
         let http2 = state.alpn_protocol() == Some(ALPN_H2);
         if let Some([leaf, ..]) = state.peer_certificates() {
@@ -333,7 +371,10 @@ async fn open_plain(socket: Socket, connection: &Rc<Connection>) -> io::Result<(
 }
 
 /// The output of `opening`, unless the connection is told to go while it waits.
-async fn or_ordered_away<T>(connection: &Connection, opening: impl Future<Output = Option<T>>) -> Option<T> {
+async fn or_ordered_away<T>(
+    connection: &Connection,
+    opening: impl Future<Output = Option<T>>,
+) -> Option<T> {
     let mut opening = std::pin::pin!(opening);
     poll_fn(|cx| match opening.as_mut().poll(cx) {
         Poll::Ready(opened) => Poll::Ready(opened),
@@ -354,8 +395,9 @@ fn too_many(limit: usize) -> Failure {
 
 fn too_many_of(peer: SocketAddr, limit: usize) -> Failure {
     let address = peer.ip();
-    let detail =
-        format!("{address} has {limit} connections open already (limits.max_connections_per_address)");
+    let detail = format!(
+        "{address} has {limit} connections open already (limits.max_connections_per_address)"
+    );
     Failure::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
 }
 

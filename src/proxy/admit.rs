@@ -57,7 +57,10 @@ pub fn admit<'s>(
     let judged = judge(snapshot, shared, &mut head, body, exchange);
     match &judged {
         // A batch is admitted when its items were judged.
-        Ok(Admitted { policy: Some(policy), .. }) if policy.awaits_items() => {}
+        Ok(Admitted {
+            policy: Some(policy),
+            ..
+        }) if policy.awaits_items() => {}
         Ok(admitted) => exchange.audit_admission(admitted.customer.name()),
         Err(failure) => exchange.audit_refusal(failure),
     }
@@ -73,7 +76,13 @@ fn judge<'s>(
 ) -> Result<Admitted<'s>, Failure> {
     let live = &snapshot.live;
     let authority = check_head(live, head)?;
-    exchange.caller = pick_caller(snapshot, shared, authority.as_ref(), &head.headers, exchange)?;
+    exchange.caller = pick_caller(
+        snapshot,
+        shared,
+        authority.as_ref(),
+        &head.headers,
+        exchange,
+    )?;
     let target = match head.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => target.clone(),
         // An absolute target may have no path; what leaves begins with a slash (RFC 9112 section 3.2.1). A host
@@ -84,7 +93,12 @@ fn judge<'s>(
                 Failure::new(Reason::BadRequest, "the request target is not a path").because(error)
             })?
         }
-        _ => return Err(Failure::new(Reason::BadRequest, "the request target is not a path")),
+        _ => {
+            return Err(Failure::new(
+                Reason::BadRequest,
+                "the request target is not a path",
+            ));
+        }
     };
     let host = match head.uri.authority() {
         // It overrides the field (RFC 9112 section 3.2.2).
@@ -101,7 +115,14 @@ fn judge<'s>(
     exchange.customer = Some(customer.id.clone());
     let path = address.target.path();
     let has_body = !body.is_end_stream();
-    let policy = rules::check(snapshot, &head.method, path, customer.name(), has_body, exchange)?;
+    let policy = rules::check(
+        snapshot,
+        &head.method,
+        path,
+        customer.name(),
+        has_body,
+        exchange,
+    )?;
     body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
     body.keep(live.limits.replay_buffer_bytes);
     let expects_continue = head.version >= Version::HTTP_11
@@ -126,7 +147,10 @@ fn judge<'s>(
 ///
 /// # Errors
 /// `bad_request`, `headers_too_large` or `foreign_host`.
-pub(super) fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'h>>, Failure> {
+pub(super) fn check_head<'h>(
+    live: &Live,
+    head: &'h Parts,
+) -> Result<Option<Authority<'h>>, Failure> {
     strict::check(head)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         let detail = format!("{} is not forwarded", head.method);
@@ -148,10 +172,19 @@ fn pick_customer<'s>(
     // Today's services ignore the old header. A foreign name in it says nothing where there is but one customer,
     // unless the address is as old.
     let matters = |id: &&[u8]| {
-        address.is_retired() || snapshot.customers.are_several() || snapshot.customers.named(id).is_some()
+        address.is_retired()
+            || snapshot.customers.are_several()
+            || snapshot.customers.named(id).is_some()
     };
-    let old = headers.get_all(CUSTOMER).iter().map(HeaderValue::as_bytes).filter(matters);
-    let in_headers = headers.get_all(CITRIX_CUSTOMER_ID).iter().map(HeaderValue::as_bytes);
+    let old = headers
+        .get_all(CUSTOMER)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .filter(matters);
+    let in_headers = headers
+        .get_all(CITRIX_CUSTOMER_ID)
+        .iter()
+        .map(HeaderValue::as_bytes);
     let in_path = customers_in_path(address.target.path()).map(str::as_bytes);
     let mut named = in_headers.chain(old).chain(in_path);
     let Some(first) = named.next() else {
@@ -162,7 +195,10 @@ fn pick_customer<'s>(
         });
     };
     if named.any(|other| !other.eq_ignore_ascii_case(first)) {
-        return Err(Failure::new(Reason::CustomerForbidden, "the request names two customers"));
+        return Err(Failure::new(
+            Reason::CustomerForbidden,
+            "the request names two customers",
+        ));
     }
     snapshot.customers.named(first).ok_or_else(|| {
         Failure::new(Reason::CustomerForbidden, rules::OTHER_CUSTOMER)
@@ -174,7 +210,12 @@ fn pick_customer<'s>(
 /// rest, and the field that would tell of it belongs to the caller's connection (RFC 9112 section 6.1).
 pub(super) fn refuse_codings(headers: &HeaderMap) -> Result<(), Failure> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let chunked = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    };
     if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
         let detail = "of the transfer codings only chunked is understood";
         return Err(Failure::new(Reason::BadRequest, detail));
@@ -183,10 +224,13 @@ pub(super) fn refuse_codings(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 fn refuse_too_large(live: &Live, headers: &HeaderMap) -> Result<(), Failure> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let limit = live.limits.max_body_bytes;
     if declared.is_some_and(|length| length > limit) {
-        let detail = format!("the request body may have {limit} bytes at most (limits.max_body_bytes)");
+        let detail =
+            format!("the request body may have {limit} bytes at most (limits.max_body_bytes)");
         return Err(Failure::new(Reason::BodyTooLarge, detail));
     }
     Ok(())

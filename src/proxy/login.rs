@@ -169,7 +169,10 @@ pub async fn log_in(
         }
         Refused::Unreadable(why) => {
             outcomes.malformed.inc();
-            (for_the_log(Reason::BadRequest, why.to_string()), Some(answer::unreadable(endpoint, why)))
+            (
+                for_the_log(Reason::BadRequest, why.to_string()),
+                Some(answer::unreadable(endpoint, why)),
+            )
         }
         Refused::Method => {
             outcomes.malformed.inc();
@@ -178,7 +181,10 @@ pub async fn log_in(
         }
         Refused::InvalidClient(cause) => {
             outcomes.invalid_client.inc();
-            (for_the_log(Reason::CallerUnknown, cause), Some(answer::invalid_client(endpoint)))
+            (
+                for_the_log(Reason::CallerUnknown, cause),
+                Some(answer::invalid_client(endpoint)),
+            )
         }
     };
     exchange.audit_refusal(&failure);
@@ -187,7 +193,10 @@ pub async fn log_in(
         return exchange.failed(failure);
     };
     exchange.refused(&failure);
-    response.headers_mut().insert(X_PROXY_ERROR, HeaderValue::from_static(failure.reason().as_str()));
+    response.headers_mut().insert(
+        X_PROXY_ERROR,
+        HeaderValue::from_static(failure.reason().as_str()),
+    );
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     }
@@ -201,7 +210,9 @@ fn for_the_log(reason: Reason, cause: String) -> Failure {
 
 /// With the id under the name that Citrix's token endpoints use; the newer name every answer has.
 fn answered(mut response: Response<Bytes>, exchange: Box<Exchange>) -> Response<AnswerBody> {
-    response.headers_mut().insert(X_CWS_TRANSACTION_ID, exchange.transaction_id.clone());
+    response
+        .headers_mut()
+        .insert(X_CWS_TRANSACTION_ID, exchange.transaction_id.clone());
     exchange.answered_here(response)
 }
 
@@ -225,7 +236,9 @@ async fn grant(
     }
     let body = read(body, live.limits.body_idle_timeout, shared, exchange).await?;
     let mut content_types = head.headers.get_all(CONTENT_TYPE).iter();
-    let content_type = content_types.next().filter(|_| content_types.next().is_none());
+    let content_type = content_types
+        .next()
+        .filter(|_| content_types.next().is_none());
     let credentials = request::read(endpoint, content_type, &body)?;
     if !callers.is_empty() {
         let number = identify(head, &credentials, snapshot, exchange)?;
@@ -234,9 +247,17 @@ async fn grant(
     }
     let caller = exchange.caller.and_then(|number| callers.get(number));
     let lifetime = live.login.token_lifetime;
-    let token = shared.logins.signer(snapshot).issue(caller, shared.clock.now(), lifetime)?;
+    let token = shared
+        .logins
+        .signer(snapshot)
+        .issue(caller, shared.clock.now(), lifetime)?;
     let principal = caller.map_or(ANONYMOUS, |caller| &caller.name);
-    Ok(answer::granted(endpoint, &token, principal, lifetime.as_secs()))
+    Ok(answer::granted(
+        endpoint,
+        &token,
+        principal,
+        lifetime.as_secs(),
+    ))
 }
 
 /// The place in the configuration of the caller that logs in.
@@ -247,18 +268,26 @@ fn identify(
     exchange: &mut Exchange,
 ) -> Result<usize, Refused> {
     let (callers, origin) = (&snapshot.callers, exchange.origin());
-    let in_header =
-        Shown::read(&head.headers).map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
+    let in_header = Shown::read(&head.headers)
+        .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
     let (shown, by_place) = match in_header {
         // It decides alone, here as elsewhere.
         Shown::Key(_) => (in_header, None),
         Shown::Basic(_) if credentials.secret.is_none() => (in_header, None),
         // A bearer token beside a login is an old one.
         _ => {
-            let named = credentials.id.as_ref().and_then(|id| callers.named(id.as_bytes()));
-            let must_prove =
-                named.and_then(|number| callers.get(number)).is_some_and(|it| it.secret.is_some());
-            let by_place = if must_prove { None } else { callers.identify(&Shown::Nothing, origin).ok() };
+            let named = credentials
+                .id
+                .as_ref()
+                .and_then(|id| callers.named(id.as_bytes()));
+            let must_prove = named
+                .and_then(|number| callers.get(number))
+                .is_some_and(|it| it.secret.is_some());
+            let by_place = if must_prove {
+                None
+            } else {
+                callers.identify(&Shown::Nothing, origin).ok()
+            };
             (credentials.shown(), by_place)
         }
     };
@@ -277,7 +306,10 @@ impl Credentials {
             return Shown::Nothing;
         }
         let id = self.id.as_ref().map_or("", |id| id.as_str());
-        let secret = self.secret.as_ref().map_or("", |secret| secret.expose_secret());
+        let secret = self
+            .secret
+            .as_ref()
+            .map_or("", |secret| secret.expose_secret());
         Shown::Basic(Some(NameAndSecret::new(id, secret)))
     }
 }
@@ -319,7 +351,10 @@ async fn read(
     // The caller's time, not ours.
     exchange.waited += began.elapsed();
     read.unwrap_or_else(|_| {
-        let detail = format!("the login did not come within {}", humantime::format_duration(PATIENCE));
+        let detail = format!(
+            "the login did not come within {}",
+            humantime::format_duration(PATIENCE)
+        );
         Err(Failure::new(Reason::RequestTimeout, detail))
     })
 }

@@ -38,14 +38,24 @@ pub fn address(
 ) -> Result<Addressed, Failure> {
     let find = |path: &str| {
         let detail = "no route of this gateway covers the path";
-        snapshot.route_of(path).ok_or_else(|| Failure::new(Reason::NoRoute, detail))
+        snapshot
+            .route_of(path)
+            .ok_or_else(|| Failure::new(Reason::NoRoute, detail))
     };
     let route = find(target.path())?;
     if !snapshot.routes[route].config.prefix.is_empty() {
-        return Ok(Addressed { target, route, retired: None });
+        return Ok(Addressed {
+            target,
+            route,
+            retired: None,
+        });
     }
     let Some(today) = legacy::translate(&target) else {
-        return Ok(Addressed { target, route, retired: None });
+        return Ok(Addressed {
+            target,
+            route,
+            retired: None,
+        });
     };
     if let Some(customer) = today.customer.and_then(|id| HeaderValue::from_str(id).ok()) {
         // Beside what the caller wrote there, with which it is compared.
@@ -56,14 +66,22 @@ pub fn address(
     }
     let route = find(today.target.path())?;
     let retired = Some(today.which);
-    Ok(Addressed { target: today.target, route, retired })
+    Ok(Addressed {
+        target: today.target,
+        route,
+        retired,
+    })
 }
 
 fn name_site(headers: &mut HeaderMap, site: &str) -> Result<(), Failure> {
-    let same =
-        |value: &HeaderValue| value.is_empty() || value.as_bytes().eq_ignore_ascii_case(site.as_bytes());
+    let same = |value: &HeaderValue| {
+        value.is_empty() || value.as_bytes().eq_ignore_ascii_case(site.as_bytes())
+    };
     if !headers.get_all(CITRIX_INSTANCE_ID).iter().all(same) {
-        return Err(Failure::new(Reason::CustomerForbidden, "the request names two sites"));
+        return Err(Failure::new(
+            Reason::CustomerForbidden,
+            "the request names two sites",
+        ));
     }
     if let Ok(site) = HeaderValue::from_str(site) {
         headers.insert(CITRIX_INSTANCE_ID, site);
@@ -97,7 +115,8 @@ pub fn pick_route<'s>(
     }
     let route = &snapshot.routes[route];
     let destination = route.destination(admitted.customer).ok_or_else(|| {
-        let detail = "the customer's cloud is not known to have this service; a [[route]] can lead to it";
+        let detail =
+            "the customer's cloud is not known to have this service; a [[route]] can lead to it";
         Failure::new(Reason::NoRoute, detail)
     })?;
     Ok(Picked { route, destination })

@@ -57,13 +57,34 @@ pub fn prepare<'s>(
     exchange: &mut Exchange,
 ) -> Result<UpstreamRequest<'s>, Failure> {
     let route = picked.route;
-    let Admitted { method, address, mut headers, body, customer, expects_continue, mut policy, .. } =
-        admitted;
-    let prefix = if route.config.strip_prefix { &*route.config.prefix } else { "" };
-    let target = path::rebase(&address.target, prefix, &picked.destination.base_path)
-        .map_err(|error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error))?;
+    let Admitted {
+        method,
+        address,
+        mut headers,
+        body,
+        customer,
+        expects_continue,
+        mut policy,
+        ..
+    } = admitted;
+    let prefix = if route.config.strip_prefix {
+        &*route.config.prefix
+    } else {
+        ""
+    };
+    let target =
+        path::rebase(&address.target, prefix, &picked.destination.base_path).map_err(|error| {
+            Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error)
+        })?;
     // With and without the upstream's own base path in front.
-    let paths = [address.target.path().get(prefix.len()..).unwrap_or_default(), target.path()];
+    let paths = [
+        address
+            .target
+            .path()
+            .get(prefix.len()..)
+            .unwrap_or_default(),
+        target.path(),
+    ];
     for path in paths {
         refuse_other_customer(&customer.id, path)?;
     }
@@ -85,7 +106,11 @@ pub fn prepare<'s>(
     let has_body = !body.is_end_stream();
     let is_batch = has_body && paths.into_iter().any(is_batch);
     if let Some(policy) = policy.as_mut().filter(|_| has_body) {
-        policy.expect_items(target.path(), paths.into_iter().any(is_of_the_api), exchange)?;
+        policy.expect_items(
+            target.path(),
+            paths.into_iter().any(is_of_the_api),
+            exchange,
+        )?;
     }
     Ok(UpstreamRequest {
         method,
@@ -104,10 +129,17 @@ pub fn prepare<'s>(
 /// A route may put a customer's segment where the caller's path had none; what leaves is what counts.
 fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
     // Escapes hide none. What nobody can decode for certain is read as it is written.
-    let judged = if path.contains('%') { judge(path).ok() } else { None };
+    let judged = if path.contains('%') {
+        judge(path).ok()
+    } else {
+        None
+    };
     match customer_in_service_path(judged.as_ref().map_or(path, Judged::decoded)) {
         Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
-            Err(Failure::new(Reason::CustomerForbidden, "the path names another customer than the request"))
+            Err(Failure::new(
+                Reason::CustomerForbidden,
+                "the path names another customer than the request",
+            ))
         }
         _ => Ok(()),
     }
@@ -122,7 +154,11 @@ fn take_out(headers: &mut HeaderMap) {
 fn join_cookies(headers: &mut HeaderMap) {
     let mut fields = headers.get_all(COOKIE).iter();
     if let (Some(_), Some(_)) = (fields.next(), fields.next()) {
-        let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let all: Vec<&[u8]> = headers
+            .get_all(COOKIE)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
         if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
             headers.insert(COOKIE, joined);
         }

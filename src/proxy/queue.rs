@@ -61,7 +61,9 @@ pub async fn queue(
     if let Some((limit, patience)) = route.limit(request.customer) {
         match limit.enter(exchange.waits_as(), live.limits.max_queued) {
             Ok(Entry::Now(turn)) => exchange.turn = turn,
-            Ok(Entry::Later(waiting)) => Box::pin(wait_for_turn(waiting, patience, exchange)).await?,
+            Ok(Entry::Later(waiting)) => {
+                Box::pin(wait_for_turn(waiting, patience, exchange)).await?
+            }
             Err(Crowded) => return Err(crowded(live.limits.max_queued)),
         }
     }
@@ -72,7 +74,11 @@ pub async fn queue(
 ///
 /// # Errors
 /// When all are taken.
-pub(super) async fn take_place(shared: &Shared, live: &Live, exchange: &mut Exchange) -> Result<(), Failure> {
+pub(super) async fn take_place(
+    shared: &Shared,
+    live: &Live,
+    exchange: &mut Exchange,
+) -> Result<(), Failure> {
     let limit = live.limits.max_in_flight;
     exchange.place = match shared.in_flight.enter(limit) {
         Some(place) => Some(place),
@@ -120,8 +126,9 @@ async fn wait_for_turn(
 }
 
 fn crowded(limit: usize) -> Failure {
-    let detail =
-        format!("{limit} requests of this customer wait for their turn here already (limits.max_queued)");
+    let detail = format!(
+        "{limit} requests of this customer wait for their turn here already (limits.max_queued)"
+    );
     Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK)
 }
 
@@ -154,15 +161,21 @@ async fn wait_for_token(
     let (slot, patience) = (&customer.slot, live.token.startup_wait);
     let status = slot.status();
     let unavailable = slot.unavailable();
-    if status.consecutive_failures > 0 && !status.in_progress && unavailable.retry_after > patience {
+    if status.consecutive_failures > 0 && !status.in_progress && unavailable.retry_after > patience
+    {
         // Waiting cannot help, and would take a place from somebody it can.
         return Err(no_token(unavailable));
     }
     let limit = live.limits.max_queued;
     let Some(_place) = slot.waiting().enter(limit) else {
-        let reason =
-            format!("{} {limit} requests wait for it already (limits.max_queued).", unavailable.reason);
-        return Err(no_token(Unavailable { reason, ..unavailable }));
+        let reason = format!(
+            "{} {limit} requests wait for it already (limits.max_queued).",
+            unavailable.reason
+        );
+        return Err(no_token(Unavailable {
+            reason,
+            ..unavailable
+        }));
     };
     let began = Instant::now();
     let waited = slot.wait_usable(clock, patience).await;

@@ -73,9 +73,26 @@ impl Upstream<'_> {
     /// # Errors
     /// Without a token, a connection, or a response; when the caller's body fails on the way; when a wait
     /// ends and there is no place in flight any more; when the site is frozen.
-    pub async fn send(&self, request: UpstreamRequest<'_>, exchange: &mut Exchange) -> Result<Sent, Failure> {
-        let UpstreamRequest { method, target, headers, body, customer, batch, .. } = request;
-        let mut outgoing = Outgoing { method, target, headers, body };
+    pub async fn send(
+        &self,
+        request: UpstreamRequest<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Sent, Failure> {
+        let UpstreamRequest {
+            method,
+            target,
+            headers,
+            body,
+            customer,
+            batch,
+            ..
+        } = request;
+        let mut outgoing = Outgoing {
+            method,
+            target,
+            headers,
+            body,
+        };
         let mut detour = self.known_detour(&mut outgoing, customer);
         let mut spare = outgoing.spare(batch);
         let mut replays = 0;
@@ -89,13 +106,17 @@ impl Upstream<'_> {
                 take_place(self.shared, self.live, exchange).await?;
             }
             exchange.upstream_begins();
-            let sent = self.by(&detour).attempts(outgoing, &spare, customer, exchange).await;
+            let sent = self
+                .by(&detour)
+                .attempts(outgoing, &spare, customer, exchange)
+                .await;
             exchange.upstream_ends();
             let sent = sent.inspect_err(|failure| self.detour_failed(&detour, failure))?;
             // Boxed: nearly all requests end here.
             let again = match sent.response.status() {
                 StatusCode::UNAUTHORIZED => {
-                    let replay = Box::pin(self.replay(sent, &spare, customer, replays, exchange)).await;
+                    let replay =
+                        Box::pin(self.replay(sent, &spare, customer, replays, exchange)).await;
                     replays += 1;
                     replay
                 }
@@ -117,7 +138,9 @@ impl Upstream<'_> {
             self.replay_was_accepted(customer, &spare);
         }
         if patience.was_told() && !may_ask_to_wait(status) {
-            self.shared.metrics.replayed(self.route.config.name(), Replay::Waited);
+            self.shared
+                .metrics
+                .replayed(self.route.config.name(), Replay::Waited);
         }
         spare.forget();
         if status.as_u16() == SITE_FROZEN {
@@ -143,27 +166,50 @@ impl Upstream<'_> {
         let upload = outgoing.body.progress();
         let limit = self.live.upstream.response_timeout;
         let deadline = ResponseDeadline::new(limit, Instant::now(), upload.clone());
-        let failure = |failed: Failed| failed.into_failure(self.destination, upload.as_deref(), &deadline);
+        let failure =
+            |failed: Failed| failed.into_failure(self.destination, upload.as_deref(), &deadline);
         let harmless = outgoing.is_harmless();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            exchange.begin_attempt(&self.destination.origin, &outgoing.target, &mut outgoing.headers);
-            let lease = self.lease(attempt == 1).await.map_err(|error| failure(Failed::Connect(error)))?;
+            exchange.begin_attempt(
+                &self.destination.origin,
+                &outgoing.target,
+                &mut outgoing.headers,
+            );
+            let lease = self
+                .lease(attempt == 1)
+                .await
+                .map_err(|error| failure(Failed::Connect(error)))?;
             // The dial that this lease waited for, its own or another's, may have outlasted a token.
             let token = usable_token(customer, self.live, self.shared.clock, exchange).await?;
             spare.authorize(&mut outgoing, &token, self.destination.authorization);
             exchange.attempts += 1;
             let again = attempt < MAX_ATTEMPTS;
             let stale = again && harmless && lease.reused;
-            let answer = lease.exchange_of(outgoing, self.destination, &deadline).await;
-            exchange.end_attempt(answer.as_ref().map(Response::status).map_err(AttemptError::reason));
+            let answer = lease
+                .exchange_of(outgoing, self.destination, &deadline)
+                .await;
+            exchange.end_attempt(
+                answer
+                    .as_ref()
+                    .map(Response::status)
+                    .map_err(AttemptError::reason),
+            );
             outgoing = match answer {
-                Ok(response) => return Ok(Sent { response, token, elsewhere: None }),
-                Err(AttemptError::Unsent { request, .. }) if again => Outgoing::taken_back(*request),
-                Err(error) if stale && error.is_loss() => {
-                    spare.again().ok_or_else(|| failure(Failed::Attempt(error)))?
+                Ok(response) => {
+                    return Ok(Sent {
+                        response,
+                        token,
+                        elsewhere: None,
+                    });
                 }
+                Err(AttemptError::Unsent { request, .. }) if again => {
+                    Outgoing::taken_back(*request)
+                }
+                Err(error) if stale && error.is_loss() => spare
+                    .again()
+                    .ok_or_else(|| failure(Failed::Attempt(error)))?,
                 Err(error) => return Err(failure(Failed::Attempt(error))),
             };
         }
@@ -221,7 +267,9 @@ impl Failed {
             }
             (None, Self::Attempt(AttemptError::TimedOut)) => {
                 let limit = humantime::format_duration(deadline.limit());
-                let detail = format!("{authority} did not answer within {limit} (upstream.response_timeout)");
+                let detail = format!(
+                    "{authority} did not answer within {limit} (upstream.response_timeout)"
+                );
                 Failure::new(Reason::UpstreamTimeout, detail)
             }
             (
@@ -232,7 +280,8 @@ impl Failed {
                     | AttemptError::Unsent { error, .. },
                 ),
             ) => {
-                let detail = format!("{authority} broke the connection off before its answer began");
+                let detail =
+                    format!("{authority} broke the connection off before its answer began");
                 Failure::new(Reason::UpstreamBroken, detail).because(error)
             }
         }

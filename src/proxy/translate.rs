@@ -19,9 +19,16 @@ pub use self::links::Reader;
 /// # Errors
 /// When the upstream switched protocols, which nobody asked it to, or used a transfer coding we do not know.
 pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<PassedBody>, Failure> {
-    let Sent { mut response, token, elsewhere } = sent;
+    let Sent {
+        mut response,
+        token,
+        elsewhere,
+    } = sent;
     if response.status().is_informational() {
-        let detail = format!("the upstream answered {} without being asked to", response.status());
+        let detail = format!(
+            "the upstream answered {} without being asked to",
+            response.status()
+        );
         return Err(Failure::new(Reason::UpstreamBroken, detail));
     }
     let headers = response.headers_mut();

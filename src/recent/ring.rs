@@ -12,7 +12,11 @@ pub(super) struct Ring {
 impl Ring {
     /// Its memory is touched as it fills.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { slots: Vec::with_capacity(capacity), capacity, next: 0 }
+        Self {
+            slots: Vec::with_capacity(capacity),
+            capacity,
+            next: 0,
+        }
     }
 
     /// The slot to write over: a new one, then the oldest.
@@ -44,8 +48,11 @@ mod tests {
     #[test]
     fn the_last_ones_are_kept_and_told_newest_first() {
         let mut ring = Ring::new(3);
-        let paths =
-            |ring: &Ring| ring.newest_first().map(|one| one.path.as_str().into_owned()).collect::<Vec<_>>();
+        let paths = |ring: &Ring| {
+            ring.newest_first()
+                .map(|one| one.path.as_str().into_owned())
+                .collect::<Vec<_>>()
+        };
         for (path, kept) in [
             ("a", &["a"][..]),
             ("b", &["b", "a"]),

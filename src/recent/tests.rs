@@ -50,9 +50,19 @@ impl Given {
 fn an_exchange_is_found_by_each_of_its_ids_on_whatever_worker_in_whatever_case() {
     let recent = Recent::new(2);
     for number in 0..10 {
-        recent.worker(number).record(&Given::numbered(number).closed(200, None), None);
+        recent
+            .worker(number)
+            .record(&Given::numbered(number).closed(200, None), None);
     }
-    for id in ["request-7", "sent-7", "citrix-7", "cws-7", "cc-7", "CC-7", "Request-7"] {
+    for id in [
+        "request-7",
+        "sent-7",
+        "citrix-7",
+        "cws-7",
+        "cc-7",
+        "CC-7",
+        "Request-7",
+    ] {
         let found = recent.find(id, 10);
         assert_eq!(found.len(), 1, "{id}");
         assert_eq!(found[0].request_id.as_str(), "request-7", "{id}");
@@ -66,52 +76,101 @@ fn an_exchange_is_found_by_each_of_its_ids_on_whatever_worker_in_whatever_case()
 fn an_id_of_many_exchanges_finds_the_newest_of_them_once_each() {
     let recent = Recent::new(2);
     for number in 0..10 {
-        let given = Given { sent: HeaderValue::from_static("job"), ..Given::numbered(number) };
-        recent.worker(number).record(&given.closed(502, Some(Reason::UpstreamConnect)), None);
+        let given = Given {
+            sent: HeaderValue::from_static("job"),
+            ..Given::numbered(number)
+        };
+        recent
+            .worker(number)
+            .record(&given.closed(502, Some(Reason::UpstreamConnect)), None);
     }
-    let found: Vec<_> =
-        recent.find("job", 3).iter().map(|one| one.request_id.as_str().into_owned()).collect();
+    let found: Vec<_> = recent
+        .find("job", 3)
+        .iter()
+        .map(|one| one.request_id.as_str().into_owned())
+        .collect();
     assert_eq!(found, ["request-9", "request-8", "request-7"]);
 }
 
 #[test]
 fn memory_is_bounded_and_success_drives_no_failure_out() {
     let recent = Recent::new(2);
-    recent.worker(0).record(&Given::numbered(0).closed(502, Some(Reason::UpstreamConnect)), None);
-    recent.worker(0).record(&Given::numbered(1).closed(404, Some(Reason::NoRoute)), None);
+    recent.worker(0).record(
+        &Given::numbered(0).closed(502, Some(Reason::UpstreamConnect)),
+        None,
+    );
+    recent
+        .worker(0)
+        .record(&Given::numbered(1).closed(404, Some(Reason::NoRoute)), None);
     for number in 2..EXCHANGES + 2 {
-        recent.worker(0).record(&Given::numbered(number).closed(200, None), None);
+        recent
+            .worker(0)
+            .record(&Given::numbered(number).closed(200, None), None);
     }
     assert_eq!(recent.reach().0, EXCHANGES / 2);
-    assert!(recent.find("request-2", 1).is_empty(), "the oldest make room");
+    assert!(
+        recent.find("request-2", 1).is_empty(),
+        "the oldest make room"
+    );
     assert_eq!(recent.find("request-0", 1).len(), 1, "but failures stay");
-    assert_eq!((recent.failures(10).len(), recent.refusals(10).len()), (1, 1));
+    assert_eq!(
+        (recent.failures(10).len(), recent.refusals(10).len()),
+        (1, 1)
+    );
     for number in 0..2 * FAILURES {
-        recent.worker(0).record(&Given::numbered(number).closed(404, Some(Reason::NoRoute)), None);
+        recent.worker(0).record(
+            &Given::numbered(number).closed(404, Some(Reason::NoRoute)),
+            None,
+        );
     }
-    assert_eq!((recent.failures(10).len(), recent.refusals(1000).len()), (1, FAILURES / 2));
+    assert_eq!(
+        (recent.failures(10).len(), recent.refusals(1000).len()),
+        (1, FAILURES / 2)
+    );
 }
 
 #[test]
 fn texts_in_records_are_bounded() {
     let recent = Recent::new(1);
     let long = "x".repeat(10_000);
-    let given = Given { sent: HeaderValue::from_str(&long[..128]).unwrap(), ..Given::numbered(1) };
-    let closed =
-        Closed { path: &long, detail: &long, cause: &long, caller: &long, ..given.closed(502, None) };
+    let given = Given {
+        sent: HeaderValue::from_str(&long[..128]).unwrap(),
+        ..Given::numbered(1)
+    };
+    let closed = Closed {
+        path: &long,
+        detail: &long,
+        cause: &long,
+        caller: &long,
+        ..given.closed(502, None)
+    };
     recent.worker(0).record(&closed, None);
     let found = recent.find(&long[..128], 1);
-    assert_eq!((found[0].path.as_bytes().len(), found[0].detail.len()), (128, LONGEST_DETAIL));
-    assert_eq!((found[0].cause.len(), found[0].caller.as_bytes().len()), (LONGEST_DETAIL, 64));
+    assert_eq!(
+        (found[0].path.as_bytes().len(), found[0].detail.len()),
+        (128, LONGEST_DETAIL)
+    );
+    assert_eq!(
+        (found[0].cause.len(), found[0].caller.as_bytes().len()),
+        (LONGEST_DETAIL, 64)
+    );
 }
 
 #[test]
 fn a_slot_keeps_nothing_of_what_was_there_before() {
     let mut record = Record::default();
     let given = Given::numbered(1);
-    let full = Closed { detail: "d", cause: "c", retired: Some("/cvadapis"), ..given.closed(502, None) };
+    let full = Closed {
+        detail: "d",
+        cause: "c",
+        retired: Some("/cvadapis"),
+        ..given.closed(502, None)
+    };
     record.set(&full);
-    let bare = Given { citrix_ids: [None, None, None], ..Given::numbered(2) };
+    let bare = Given {
+        citrix_ids: [None, None, None],
+        ..Given::numbered(2)
+    };
     record.set(&bare.closed(200, None));
     assert!(record.detail.is_empty() && record.cause.is_empty() && record.retired.is_none());
     assert!(record.citrix_ids.iter().all(Text::is_empty));
@@ -132,11 +191,29 @@ fn what_an_operator_has_to_look_at_is_told_from_what_callers_do_wrong() {
         (500, None, End::Complete, Verdict::Failed),
         (530, None, End::Complete, Verdict::Failed),
         (499, None, End::CallerLeft, Verdict::Failed),
-        (401, Some(Reason::CallerUnknown), End::Complete, Verdict::Refused),
-        (503, Some(Reason::TokenUnavailable), End::Complete, Verdict::Failed),
-        (502, Some(Reason::UpstreamBroken), End::Complete, Verdict::Failed),
+        (
+            401,
+            Some(Reason::CallerUnknown),
+            End::Complete,
+            Verdict::Refused,
+        ),
+        (
+            503,
+            Some(Reason::TokenUnavailable),
+            End::Complete,
+            Verdict::Failed,
+        ),
+        (
+            502,
+            Some(Reason::UpstreamBroken),
+            End::Complete,
+            Verdict::Failed,
+        ),
     ] {
-        let closed = Closed { end, ..given.closed(status, reason) };
+        let closed = Closed {
+            end,
+            ..given.closed(status, reason)
+        };
         assert_eq!(closed.verdict(), verdict, "{status} {reason:?} {end:?}");
     }
 }
@@ -146,12 +223,20 @@ async fn callers_are_seen_last_where_they_were_seen_last() {
     let recent = Recent::new(2);
     let [one, other] = [0, 1].map(|worker| recent.worker(worker).caller("splunk"));
     let begin = Instant::now();
-    recent.worker(0).record(&Given::numbered(0).closed(200, None), Some(&one));
+    recent
+        .worker(0)
+        .record(&Given::numbered(0).closed(200, None), Some(&one));
     tokio::time::advance(Duration::from_secs(60)).await;
-    recent.worker(1).record(&Given::numbered(0).closed(403, Some(Reason::CallerForbidden)), Some(&other));
+    recent.worker(1).record(
+        &Given::numbered(0).closed(403, Some(Reason::CallerForbidden)),
+        Some(&other),
+    );
     let seen = recent.callers()["splunk"];
     assert_eq!(seen.refused, 1);
-    assert_eq!(seen.last, Some(begin + Duration::from_secs(60) + Duration::from_millis(5)));
+    assert_eq!(
+        seen.last,
+        Some(begin + Duration::from_secs(60) + Duration::from_millis(5))
+    );
 }
 
 #[test]

@@ -38,14 +38,21 @@ impl<const N: usize> Text<N> {
 
 impl<const N: usize> Default for Text<N> {
     fn default() -> Self {
-        Self { length: 0, bytes: [0; N] }
+        Self {
+            length: 0,
+            bytes: [0; N],
+        }
     }
 }
 
 /// Nothing is `null`.
 impl<const N: usize> Serialize for Text<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.is_empty() { serializer.serialize_none() } else { serializer.serialize_str(&self.as_str()) }
+        if self.is_empty() {
+            serializer.serialize_none()
+        } else {
+            serializer.serialize_str(&self.as_str())
+        }
     }
 }
 
@@ -57,7 +64,12 @@ mod tests {
     fn a_text_is_kept_up_to_its_bound_and_written_over() {
         let mut text = Text::<4>::default();
         assert!(text.is_empty());
-        for (set, kept) in [("abcdef", "abcd"), ("xy", "xy"), ("", ""), ("abc\u{e9}", "abc\u{fffd}")] {
+        for (set, kept) in [
+            ("abcdef", "abcd"),
+            ("xy", "xy"),
+            ("", ""),
+            ("abc\u{e9}", "abc\u{fffd}"),
+        ] {
             text.set(set.as_bytes());
             assert_eq!(text.as_str(), kept);
         }

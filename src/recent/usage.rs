@@ -33,7 +33,10 @@ impl CallerUse {
     }
 
     pub(super) fn last(&self) -> Option<Duration> {
-        self.last.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+        self.last
+            .load(Ordering::Relaxed)
+            .checked_sub(1)
+            .map(Duration::from_millis)
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -97,7 +100,10 @@ pub struct RouteReasons {
 impl RouteReasons {
     /// The reasons there were.
     pub fn counts(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::ALL.into_iter().zip(self.counts).filter(|(_, count)| *count > 0)
+        Reason::ALL
+            .into_iter()
+            .zip(self.counts)
+            .filter(|(_, count)| *count > 0)
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -112,7 +118,10 @@ pub(super) fn note_reason(known: &mut Vec<RouteReasons>, route: &str, reason: Re
     let index = match known.iter().position(|known| known.route == route) {
         Some(index) => index,
         None if known.len() < MAX_ROUTES => {
-            known.push(RouteReasons { route: route.to_owned(), counts: [0; Reason::ALL.len()] });
+            known.push(RouteReasons {
+                route: route.to_owned(),
+                counts: [0; Reason::ALL.len()],
+            });
             known.len() - 1
         }
         None => return,
@@ -129,7 +138,14 @@ mod tests {
 
     fn used(caller: &str, address: [u8; 4], last: Instant) -> RetiredUse {
         let (family, route) = ("/cvadapis", "/cvad/manage".to_owned());
-        RetiredUse { family, route, caller: caller.to_owned(), address: Some(address.into()), count: 1, last }
+        RetiredUse {
+            family,
+            route,
+            caller: caller.to_owned(),
+            address: Some(address.into()),
+            count: 1,
+            last,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -145,7 +161,10 @@ mod tests {
         ] {
             note_retired(&mut known, used(caller, address, now), named);
         }
-        let told: Vec<_> = known.iter().map(|one| (one.caller.as_str(), one.count)).collect();
+        let told: Vec<_> = known
+            .iter()
+            .map(|one| (one.caller.as_str(), one.count))
+            .collect();
         assert_eq!(told, [("splunk", 2), ("anonymous", 1), ("anonymous", 2)]);
         assert_eq!(known[0].address, Some([10, 0, 0, 2].into()));
     }
@@ -154,11 +173,19 @@ mod tests {
     async fn users_of_retired_addresses_are_bounded_and_the_one_longest_gone_makes_room() {
         let mut known = Vec::new();
         for number in 0..=u8::try_from(MAX_RETIRED).unwrap() {
-            note_retired(&mut known, used("anonymous", [10, 0, 0, number], Instant::now()), false);
+            note_retired(
+                &mut known,
+                used("anonymous", [10, 0, 0, number], Instant::now()),
+                false,
+            );
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(known.len(), MAX_RETIRED);
-        assert!(known.iter().all(|one| one.address != Some([10, 0, 0, 0].into())));
+        assert!(
+            known
+                .iter()
+                .all(|one| one.address != Some([10, 0, 0, 0].into()))
+        );
     }
 
     #[test]
@@ -168,6 +195,9 @@ mod tests {
         note_reason(&mut known, "/", Reason::Overloaded);
         note_reason(&mut known, "none", Reason::NoRoute);
         let counts = |index: usize| known[index].counts().collect::<Vec<_>>();
-        assert_eq!((counts(0), counts(1)), (vec![(Reason::Overloaded, 2)], vec![(Reason::NoRoute, 1)]));
+        assert_eq!(
+            (counts(0), counts(1)),
+            (vec![(Reason::Overloaded, 2)], vec![(Reason::NoRoute, 1)])
+        );
     }
 }

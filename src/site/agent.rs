@@ -85,7 +85,11 @@ impl<A: Api> Agent<A> {
         let again = PAUSE.as_secs();
         let site = match sites {
             Ok(Sites::One(id)) => {
-                info!(customer, site = id.to_str().unwrap_or_default(), "found the customer's site");
+                info!(
+                    customer,
+                    site = id.to_str().unwrap_or_default(),
+                    "found the customer's site"
+                );
                 Site::Known(id)
             }
             Ok(Sites::Several(ids)) => {
@@ -134,21 +138,31 @@ impl<A: Api> Agent<A> {
 
     /// Asks Citrix to wake the site up, unless that was done a moment ago.
     async fn activate(&mut self) {
-        if self.activated.is_some_and(|at| at.elapsed() < BETWEEN_ACTIVATIONS) {
+        if self
+            .activated
+            .is_some_and(|at| at.elapsed() < BETWEEN_ACTIVATIONS)
+        {
             return;
         }
         self.activated = Some(Instant::now());
         let outcome = self.request_activation().await;
         let customer = self.customer();
         match outcome {
-            Ok(()) => info!(customer, "Citrix froze the customer's site; its activation is under way"),
-            Err(cause) => warn!(customer, cause, "Citrix froze the customer's site and did not activate it"),
+            Ok(()) => info!(
+                customer,
+                "Citrix froze the customer's site; its activation is under way"
+            ),
+            Err(cause) => warn!(
+                customer,
+                cause, "Citrix froze the customer's site and did not activate it"
+            ),
         }
     }
 
     async fn request_activation(&mut self) -> Result<(), String> {
         let customer = self.customer();
-        let mut path = format!("/resourceprovider/{customer}/site/activation?customerId=").into_bytes();
+        let mut path =
+            format!("/resourceprovider/{customer}/site/activation?customerId=").into_bytes();
         form::encode(customer, &mut path);
         let url = self.url(&String::from_utf8_lossy(&path))?;
         let reply = self.call(Method::POST, url).await?;
@@ -159,22 +173,33 @@ impl<A: Api> Agent<A> {
     }
 
     fn url(&self, path: &str) -> Result<Uri, String> {
-        format!("{}{path}", self.gateway).parse().map_err(|error: InvalidUri| error.to_string())
+        format!("{}{path}", self.gateway)
+            .parse()
+            .map_err(|error: InvalidUri| error.to_string())
     }
 
     /// One request; twice, if Citrix answers 401 and there is a newer token then. A login is asked for only after
     /// another answer than 401: what refuses fresh tokens as well must not cost a login each time.
     async fn call(&mut self, method: Method, url: Uri) -> Result<Reply, String> {
-        let token = self.token.wait_usable(self.clock, self.patience).await.map_err(|e| e.reason)?;
+        let token = self
+            .token
+            .wait_usable(self.clock, self.patience)
+            .await
+            .map_err(|e| e.reason)?;
         let reply = self.call_with(&token, &method, &url).await?;
-        if reply.status != StatusCode::UNAUTHORIZED || std::mem::replace(&mut self.unauthorized, true) {
+        if reply.status != StatusCode::UNAUTHORIZED
+            || std::mem::replace(&mut self.unauthorized, true)
+        {
             self.unauthorized = reply.status == StatusCode::UNAUTHORIZED;
             return Ok(reply);
         }
         if let Refusal::Deferred(_) = self.token.refused(token.generation()) {
             return Ok(reply);
         }
-        let newer = self.token.wait_newer(token.generation(), self.clock, self.patience).await;
+        let newer = self
+            .token
+            .wait_newer(token.generation(), self.clock, self.patience)
+            .await;
         let newer = newer.map_err(|e| e.reason)?;
         let reply = self.call_with(&newer, &method, &url).await?;
         self.unauthorized = reply.status == StatusCode::UNAUTHORIZED;
@@ -200,7 +225,10 @@ impl<A: Api> Agent<A> {
 /// An answer that says no, for the log; nothing of its body.
 fn told(reply: &Reply, what: &str) -> String {
     let id = reply.transaction_id.to_str().unwrap_or_default();
-    format!("Citrix answered {} to {what} (transaction id {id})", reply.status.as_u16())
+    format!(
+        "Citrix answered {} to {what} (transaction id {id})",
+        reply.status.as_u16()
+    )
 }
 
 #[cfg(test)]

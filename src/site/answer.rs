@@ -40,13 +40,23 @@ struct Site {
 /// body is something else.
 pub fn parse(customer: &str, body: &[u8]) -> Option<Sites> {
     let mut customers = serde_json::from_slice::<Me>(body).ok()?.customers?;
-    let is_it = |each: &Customer| each.id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(customer));
+    let is_it = |each: &Customer| {
+        each.id
+            .as_deref()
+            .is_some_and(|id| id.eq_ignore_ascii_case(customer))
+    };
     if customers.iter().any(is_it) {
         customers.retain(is_it);
     }
-    let mut ids: Vec<String> =
-        customers.into_iter().filter_map(|each| each.sites).flatten().map(|site| site.id).collect();
-    let fits = |id: &String| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    let mut ids: Vec<String> = customers
+        .into_iter()
+        .filter_map(|each| each.sites)
+        .flatten()
+        .map(|site| site.id)
+        .collect();
+    let fits = |id: &String| {
+        (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+    };
     if !ids.iter().all(fits) {
         return None;
     }
@@ -79,22 +89,46 @@ mod tests {
                 r#"{"Customers":[{"Id":"x","Sites":[{"Id":"s-1"}]},{"Id":"ACME","Sites":[{"Id":"s-2"}]}]}"#,
                 one("s-2"),
             ),
-            (r#"{"Customers":[{"Id":"x","Sites":[{"Id":"s-1"}]}]}"#, one("s-1")),
-            (r#"{"Customers":[{"Sites":[{"Id":"s-1"},{"Id":"S-1"}]}]}"#, one("S-1")),
-            (r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s-2"},{"Id":"s-1"}]}]}"#, Some(several)),
-            (r#"{"Customers":[{"Id":"acme","Sites":[]}]}"#, Some(Sites::None)),
-            (r#"{"Customers":[{"Id":"acme","Sites":null}]}"#, Some(Sites::None)),
+            (
+                r#"{"Customers":[{"Id":"x","Sites":[{"Id":"s-1"}]}]}"#,
+                one("s-1"),
+            ),
+            (
+                r#"{"Customers":[{"Sites":[{"Id":"s-1"},{"Id":"S-1"}]}]}"#,
+                one("S-1"),
+            ),
+            (
+                r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s-2"},{"Id":"s-1"}]}]}"#,
+                Some(several),
+            ),
+            (
+                r#"{"Customers":[{"Id":"acme","Sites":[]}]}"#,
+                Some(Sites::None),
+            ),
+            (
+                r#"{"Customers":[{"Id":"acme","Sites":null}]}"#,
+                Some(Sites::None),
+            ),
             (r#"{"Customers":[]}"#, Some(Sites::None)),
-            (r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s\r\n1"}]}]}"#, None),
+            (
+                r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s\r\n1"}]}]}"#,
+                None,
+            ),
             (r#"{"Customers":[{"Id":"acme","Sites":[{"Id":""}]}]}"#, None),
-            (r#"{"Customers":[{"Id":"acme","Sites":[{"Name":"x"}]}]}"#, None),
+            (
+                r#"{"Customers":[{"Id":"acme","Sites":[{"Name":"x"}]}]}"#,
+                None,
+            ),
             ("{}", None),
             ("<html>", None),
             ("", None),
         ] {
             assert_eq!(parse("acme", body.as_bytes()), expected, "{body}");
         }
-        let long = format!(r#"{{"Customers":[{{"Sites":[{{"Id":"{}"}}]}}]}}"#, "x".repeat(LONGEST_ID + 1));
+        let long = format!(
+            r#"{{"Customers":[{{"Sites":[{{"Id":"{}"}}]}}]}}"#,
+            "x".repeat(LONGEST_ID + 1)
+        );
         assert_eq!(parse("acme", long.as_bytes()), None);
     }
 }

@@ -66,7 +66,12 @@ impl Api for HttpApi {
         }
         *request.method_mut() = call.method;
         *request.uri_mut() = call.url;
-        let answer = self.0.get().send(request).await.map_err(|error| no_reply(&error))?;
+        let answer = self
+            .0
+            .get()
+            .send(request)
+            .await
+            .map_err(|error| no_reply(&error))?;
         Ok(Reply {
             status: answer.status,
             transaction_id: http_client::transaction_id(&answer.headers).unwrap_or(ours),

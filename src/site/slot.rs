@@ -72,11 +72,17 @@ impl Slot {
         if let (None, Some(asked)) = (self.known(), asked) {
             self.wanted.notify_one();
             // Too late is seen below. The sender lives as long as `self`.
-            let _ = tokio::time::timeout(patience, progress.wait_for(|now| now.asked > asked)).await;
+            let _ =
+                tokio::time::timeout(patience, progress.wait_for(|now| now.asked > asked)).await;
         }
         match self.known() {
             Some(id) => Site::Known(id.clone()),
-            None => self.progress.borrow().several.clone().map_or(Site::Unknown, Site::Several),
+            None => self
+                .progress
+                .borrow()
+                .several
+                .clone()
+                .map_or(Site::Unknown, Site::Several),
         }
     }
 

@@ -16,13 +16,20 @@ impl Customers {
     pub(super) fn new(customers: impl Iterator<Item = Customer>, default: Option<usize>) -> Self {
         let mut numbered: Vec<(usize, Customer)> = customers.enumerate().collect();
         numbered.sort_by(|(_, a), (_, b)| compare(a.id.as_bytes(), b.id.as_bytes()));
-        let default = numbered.iter().position(|(index, _)| Some(*index) == default);
-        Self { sorted: numbered.into_iter().map(|(_, customer)| customer).collect(), default }
+        let default = numbered
+            .iter()
+            .position(|(index, _)| Some(*index) == default);
+        Self {
+            sorted: numbered.into_iter().map(|(_, customer)| customer).collect(),
+            default,
+        }
     }
 
     /// The customer with this id, in whatever letter case.
     pub fn named(&self, id: &[u8]) -> Option<&Customer> {
-        let found = self.sorted.binary_search_by(|customer| compare(customer.id.as_bytes(), id));
+        let found = self
+            .sorted
+            .binary_search_by(|customer| compare(customer.id.as_bytes(), id));
         self.sorted.get(found.ok()?)
     }
 
@@ -39,7 +46,9 @@ impl Customers {
 
 /// Orders ids without regard to ASCII letter case.
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
-    a.iter().map(u8::to_ascii_lowercase).cmp(b.iter().map(u8::to_ascii_lowercase))
+    a.iter()
+        .map(u8::to_ascii_lowercase)
+        .cmp(b.iter().map(u8::to_ascii_lowercase))
 }
 
 #[cfg(test)]
@@ -58,7 +67,11 @@ mod tests {
         for id in ids {
             let is_default = default == Some(id);
             let login = "client_id = 'c'\nclient_secret = { env = 'S' }";
-            writeln!(text, "[[customer]]\ncustomer_id = '{id}'\n{login}\ndefault = {is_default}").unwrap();
+            writeln!(
+                text,
+                "[[customer]]\ncustomer_id = '{id}'\n{login}\ndefault = {is_default}"
+            )
+            .unwrap();
         }
         let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
         let published = Published::first(config.live, &Way::to_nobody()).unwrap();
@@ -71,7 +84,11 @@ mod tests {
         let snapshot = snapshot(&ids, None);
         let customers = &snapshot.customers;
         for id in ids {
-            for named in [id.to_owned(), id.to_ascii_uppercase(), id.to_ascii_lowercase()] {
+            for named in [
+                id.to_owned(),
+                id.to_ascii_uppercase(),
+                id.to_ascii_lowercase(),
+            ] {
                 let found = customers.named(named.as_bytes()).unwrap();
                 assert_eq!(found.id, id, "{named}");
             }
@@ -92,12 +109,17 @@ mod tests {
 
     #[test]
     fn every_one_of_the_most_there_can_be_is_found_with_its_own_slot() {
-        let ids: Vec<String> = (0..1000).map(|number| format!("customer-{}", number * 7919 % 1000)).collect();
+        let ids: Vec<String> = (0..1000)
+            .map(|number| format!("customer-{}", number * 7919 % 1000))
+            .collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let snapshot = snapshot(&ids, None);
         for (id, slot) in ids.iter().zip(&snapshot.published.slots) {
             let customer = snapshot.customers.named(id.as_bytes()).unwrap();
-            assert!(customer.id == id && Arc::ptr_eq(&customer.slot, slot), "{id}");
+            assert!(
+                customer.id == id && Arc::ptr_eq(&customer.slot, slot),
+                "{id}"
+            );
         }
     }
 }

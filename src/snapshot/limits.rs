@@ -29,14 +29,18 @@ impl Limits {
     pub(super) fn new(live: &Live, before: Option<(&Live, &Self)>) -> Self {
         let mut kinds: Vec<Kind> = Vec::new();
         for limit in live.routes.iter().filter_map(|route| route.limit.as_ref()) {
-            if !kinds.iter().any(|(name, allows)| *name == limit.shared_as && *allows == limit.allows) {
+            if !kinds
+                .iter()
+                .any(|(name, allows)| *name == limit.shared_as && *allows == limit.allows)
+            {
                 kinds.push((limit.shared_as.clone(), limit.allows));
             }
         }
         let limits = |credential: &Credential| {
             let old = before.and_then(|(old, limits)| limits.of_customer(old, credential));
             let limit = |kind: &Kind| {
-                let same = old.and_then(|(kinds, old)| old.get(kinds.iter().position(|each| each == kind)?));
+                let same = old
+                    .and_then(|(kinds, old)| old.get(kinds.iter().position(|each| each == kind)?));
                 same.map_or_else(|| Arc::new(Limit::new(kind.1)), Arc::clone)
             };
             kinds.iter().map(limit).collect()
@@ -56,7 +60,10 @@ impl Limits {
         let limit = route.limit.as_ref()?;
         let is = |(name, allows): &Kind| *name == limit.shared_as && *allows == limit.allows;
         let kind = self.kinds.iter().position(is)?;
-        Some(Limited { kind, queue_timeout: limit.queue_timeout })
+        Some(Limited {
+            kind,
+            queue_timeout: limit.queue_timeout,
+        })
     }
 }
 
@@ -79,7 +86,8 @@ mod tests {
 
     #[test]
     fn a_customer_has_one_limit_at_a_service_by_whatever_gateway_and_on_whatever_worker() {
-        let mut text = "[[route]]\nprefix = '/a'\nupstream = 'https://a'\nmax_concurrent = 1\n".to_owned();
+        let mut text =
+            "[[route]]\nprefix = '/a'\nupstream = 'https://a'\nmax_concurrent = 1\n".to_owned();
         for id in ["acme", "contoso"] {
             text += &format!("[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\n");
             text += "client_secret = { env = 'S' }\n";
@@ -91,7 +99,10 @@ mod tests {
             [0, 1].map(|worker| Snapshot::new(Arc::clone(&published), metrics.worker(worker)));
         let [one, other] = &workers;
         let acme = limit(one, "/monitorodata/Machines", "acme").unwrap();
-        for same in [limit(one, "/region/eu/monitorodata", "acme"), limit(other, "/MONITORODATA", "acme")] {
+        for same in [
+            limit(one, "/region/eu/monitorodata", "acme"),
+            limit(other, "/MONITORODATA", "acme"),
+        ] {
             assert!(std::ptr::eq(acme, same.unwrap()));
         }
         for another in [

@@ -56,7 +56,10 @@ impl Published {
     fn new(live: Arc<Live>, way: &Way, before: Option<&Self>) -> Result<Self, BadHost> {
         let mut origins = Origins::after(before.map(|before| &before.origins), way);
         let (slots, sites) = slots(&live, before);
-        let apis = live.credentials.iter().map(|credential| origins.of(&credential.api.url));
+        let apis = live
+            .credentials
+            .iter()
+            .map(|credential| origins.of(&credential.api.url));
         let apis = apis.collect::<Result<_, _>>()?;
         let hosts = live.routes.iter().map(|route| match &route.target {
             Target::CustomerApi => Ok(Vec::new()),
@@ -64,11 +67,26 @@ impl Published {
             Target::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
-        let gateways = live.gateways.iter().map(|url| origins.of(url)).collect::<Result<_, _>>()?;
+        let gateways = live
+            .gateways
+            .iter()
+            .map(|url| origins.of(url))
+            .collect::<Result<_, _>>()?;
         origins.forget_before();
         let limits = Limits::new(&live, before.map(|before| (&*before.live, &before.limits)));
         let usage = Usage::of(&live.callers, before.map_or(&[], |before| &before.usage));
-        Ok(Self { limits, usage, live, slots, sites, gateways, origins, apis, hosts, loaded: Instant::now() })
+        Ok(Self {
+            limits,
+            usage,
+            live,
+            slots,
+            sites,
+            gateways,
+            origins,
+            apis,
+            hosts,
+            loaded: Instant::now(),
+        })
     }
 
     /// Whether requests may go to the origin of this id.
@@ -94,7 +112,10 @@ fn slots(live: &Live, before: Option<&Published>) -> Slots {
         let same = old(&|other| credential.has_site_of(other));
         same.map_or_else(Arc::default, |(_, site)| Arc::clone(site))
     };
-    (live.credentials.iter().map(slot).collect(), live.credentials.iter().map(site).collect())
+    (
+        live.credentials.iter().map(slot).collect(),
+        live.credentials.iter().map(site).collect(),
+    )
 }
 
 /// Each origin once.

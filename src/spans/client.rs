@@ -31,7 +31,10 @@ impl Client {
     /// Trusts what `tls` trusts.
     pub(super) fn new(tls: &Arc<ClientConfig>) -> Self {
         let way = Way::new(Arc::clone(tls), Egress::direct());
-        Self { http: http_client::Client::new(way, TIMEOUT), cause: Cause::default() }
+        Self {
+            http: http_client::Client::new(way, TIMEOUT),
+            cause: Cause::default(),
+        }
     }
 
     /// Tells why its requests fail.
@@ -71,7 +74,10 @@ impl HttpClient for Client {
             self.cause.set(sent.as_ref().err().map(http_client::cause));
             let answer = sent?;
             // What a collector says besides its status is for people.
-            let body = answer.body.map(|body| Bytes::copy_from_slice(&body)).unwrap_or_default();
+            let body = answer
+                .body
+                .map(|body| Bytes::copy_from_slice(&body))
+                .unwrap_or_default();
             let mut response = Response::new(body);
             *response.status_mut() = answer.status;
             *response.headers_mut() = answer.headers;

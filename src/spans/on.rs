@@ -69,7 +69,9 @@ struct Settings {
 enum StartError {
     #[error(transparent)]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    #[error("{0} holds a name or password; they go into OTEL_EXPORTER_OTLP_HEADERS, as authorization")]
+    #[error(
+        "{0} holds a name or password; they go into OTEL_EXPORTER_OTLP_HEADERS, as authorization"
+    )]
     Password(&'static str),
     #[error("no thread for it: {0}")]
     Thread(#[from] std::io::Error),
@@ -136,14 +138,21 @@ impl Spans {
 }
 
 impl Queue {
-    fn start(counts: SpanCounters, tls: &Arc<ClientConfig>, clock: Clock) -> Result<Self, StartError> {
+    fn start(
+        counts: SpanCounters,
+        tls: &Arc<ClientConfig>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let password = |name: &&str| super::variable(name).is_some_and(|url| url.contains('@'));
         if let Some(name) = super::ENDPOINTS.into_iter().find(password) {
             return Err(StartError::Password(name));
         }
         let client = Client::new(tls);
         let cause = client.cause();
-        let mut to = SpanExporter::builder().with_http().with_http_client(client).build()?;
+        let mut to = SpanExporter::builder()
+            .with_http()
+            .with_http_client(client)
+            .build()?;
         to.set_resource(&resource());
         let name = super::variable("OTEL_TRACES_SAMPLER");
         let argument = super::variable("OTEL_TRACES_SAMPLER_ARG");
@@ -167,12 +176,22 @@ impl Queue {
             cause,
             fails: false,
         };
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         // It ends when nobody is left who could send, and at the program's end.
         thread::Builder::new()
             .name("span-exporter".to_owned())
             .spawn(move || runtime.block_on(exporter.run()))?;
-        Ok(Self { sampler, clock, spans, together, batch: settings.batch, lost, flushes })
+        Ok(Self {
+            sampler,
+            clock,
+            spans,
+            together,
+            batch: settings.batch,
+            lost,
+            flushes,
+        })
     }
 }
 
@@ -199,7 +218,9 @@ impl Exporter {
         loop {
             let mut batch = Vec::new();
             while batch.len() < self.settings.batch {
-                let Ok(span) = self.spans.try_recv() else { break };
+                let Ok(span) = self.spans.try_recv() else {
+                    break;
+                };
                 batch.push(span);
             }
             if batch.is_empty() {
@@ -228,11 +249,15 @@ impl Exporter {
 impl Settings {
     fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
         let number = |name: &str, default: usize, most: usize| {
-            let Some(value) = variable(name) else { return default };
+            let Some(value) = variable(name) else {
+                return default;
+            };
             match value.trim().parse() {
                 Ok(number) if (1..=most).contains(&number) => number,
                 _ => {
-                    tracing::warn!("{name}: {value} is no number from 1 to {most}; {default} is used");
+                    tracing::warn!(
+                        "{name}: {value} is no number from 1 to {most}; {default} is used"
+                    );
                     default
                 }
             }
@@ -240,22 +265,37 @@ impl Settings {
         let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 1 << 20);
         let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1 << 16).min(queue);
         let delay = number("OTEL_BSP_SCHEDULE_DELAY", 5000, 3_600_000);
-        Self { queue, batch, delay: Duration::from_millis(delay as u64) }
+        Self {
+            queue,
+            batch,
+            delay: Duration::from_millis(delay as u64),
+        }
     }
 }
 
 /// Libraries quote an address that they cannot use, which may hold a password.
 fn without_endpoints(error: String) -> String {
-    let known = super::ENDPOINTS.iter().filter_map(|&name| Some((name, super::variable(name)?)));
-    known.fold(error, |error, (name, value)| error.replace(value.trim(), name))
+    let known = super::ENDPOINTS
+        .iter()
+        .filter_map(|&name| Some((name, super::variable(name)?)));
+    known.fold(error, |error, (name, value)| {
+        error.replace(value.trim(), name)
+    })
 }
 
 /// Tells of what is asked for and not heeded.
 fn tell_unheeded() {
     for (what, only) in [("PROTOCOL", "http/protobuf"), ("COMPRESSION", "none")] {
-        let names = [format!("OTEL_EXPORTER_OTLP_TRACES_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")];
-        let asked = names.into_iter().find_map(|name| Some((super::variable(&name)?, name)));
-        if let Some((value, name)) = asked.filter(|(value, _)| !value.trim().eq_ignore_ascii_case(only)) {
+        let names = [
+            format!("OTEL_EXPORTER_OTLP_TRACES_{what}"),
+            format!("OTEL_EXPORTER_OTLP_{what}"),
+        ];
+        let asked = names
+            .into_iter()
+            .find_map(|name| Some((super::variable(&name)?, name)));
+        if let Some((value, name)) =
+            asked.filter(|(value, _)| !value.trim().eq_ignore_ascii_case(only))
+        {
             tracing::warn!("{name}: {value} is not built in; {only} is used");
         }
     }
@@ -269,5 +309,9 @@ fn resource() -> Resource {
     // What the library makes up where nobody says anything begins so.
     let ours = name.is_none_or(|name| name.as_str().starts_with("unknown_service"));
     let builder = Resource::builder().with_attribute(version);
-    if ours { builder.with_service_name("citrix-auth-proxy").build() } else { builder.build() }
+    if ours {
+        builder.with_service_name("citrix-auth-proxy").build()
+    } else {
+        builder.build()
+    }
 }

@@ -57,7 +57,11 @@ impl Recording {
     ) {
         let span = fresh();
         if headers.contains_key(TRACEPARENT) {
-            let ours = TraceParent { trace_id: self.trace, span_id: span, sampled: true };
+            let ours = TraceParent {
+                trace_id: self.trace,
+                span_id: span,
+                sampled: true,
+            };
             // Digits and dashes are a legal value; without one nothing is said.
             match HeaderValue::try_from(ours.to_string()) {
                 Ok(ours) => drop(headers.insert(TRACEPARENT, ours)),
@@ -135,7 +139,10 @@ mod tests {
         }
         let theirs = TraceParent::parse(THEIRS.as_bytes()).unwrap();
         for (told, attempt) in told.iter().zip(&recording.attempts) {
-            assert_eq!((told.trace_id, told.span_id, told.sampled), (theirs.trace_id, attempt.span, true));
+            assert_eq!(
+                (told.trace_id, told.span_id, told.sampled),
+                (theirs.trace_id, attempt.span, true)
+            );
         }
         assert_ne!(told[0].span_id, told[1].span_id);
         assert_ne!(told[0].span_id, recording.span);
@@ -155,7 +162,11 @@ mod tests {
     fn what_is_not_valid_is_replaced_and_its_state_dropped() {
         for broken in [
             &[("traceparent", "00-XYZ"), ("tracestate", "a=1")][..],
-            &[("traceparent", THEIRS), ("traceparent", THEIRS), ("tracestate", "a=1")],
+            &[
+                ("traceparent", THEIRS),
+                ("traceparent", THEIRS),
+                ("tracestate", "a=1"),
+            ],
         ] {
             let mut headers = headers(broken);
             let mut recording = recording(&headers);

@@ -17,7 +17,10 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// What is used unless another one is asked for: `parentbased_always_on`.
-    const DEFAULT: Self = Self { parent_based: true, bound: ALL };
+    const DEFAULT: Self = Self {
+        parent_based: true,
+        bound: ALL,
+    };
 
     /// The sampler of this name, with its argument. What is neither is told, and the next best is used.
     pub(super) fn named(name: Option<&str>, argument: Option<&str>) -> (Self, Option<String>) {
@@ -31,11 +34,18 @@ impl Sampler {
             "always_off" => (0, None),
             "traceidratio" => share(argument),
             _ => {
-                let problem = format!("OTEL_TRACES_SAMPLER: {name} is not known here; expected for example");
+                let problem =
+                    format!("OTEL_TRACES_SAMPLER: {name} is not known here; expected for example");
                 return (Self::DEFAULT, Some(problem + " parentbased_traceidratio"));
             }
         };
-        (Self { parent_based, bound }, problem)
+        (
+            Self {
+                parent_based,
+                bound,
+            },
+            problem,
+        )
     }
 
     /// The trace of an exchange, if it is to be recorded.
@@ -57,7 +67,9 @@ impl Sampler {
 
 /// How many traces of 2^63 a ratio between 0 and 1 means.
 fn share(argument: Option<&str>) -> (u64, Option<String>) {
-    let Some(argument) = argument else { return (ALL, None) };
+    let Some(argument) = argument else {
+        return (ALL, None);
+    };
     match argument.trim().parse::<f64>() {
         Ok(ratio) if (0.0..=1.0).contains(&ratio) => {
             #[expect(clippy::cast_possible_truncation, reason = "it is between 0 and 2^63")]
@@ -66,7 +78,9 @@ fn share(argument: Option<&str>) -> (u64, Option<String>) {
         }
         _ => (
             ALL,
-            Some(format!("OTEL_TRACES_SAMPLER_ARG: {argument} is no number from 0 to 1; all are recorded")),
+            Some(format!(
+                "OTEL_TRACES_SAMPLER_ARG: {argument} is no number from 0 to 1; all are recorded"
+            )),
         ),
     }
 }
@@ -86,7 +100,11 @@ mod tests {
 
     fn caller(sampled: bool) -> Option<TraceParent> {
         let (trace_id, span_id) = (TraceId::new(7 << 64 | 5).unwrap(), SpanId::new(9).unwrap());
-        Some(TraceParent { trace_id, span_id, sampled })
+        Some(TraceParent {
+            trace_id,
+            span_id,
+            sampled,
+        })
     }
 
     fn sampler(name: &str, argument: Option<&str>) -> Sampler {
@@ -106,12 +124,21 @@ mod tests {
             ("traceidratio", None, [true, true, true]),
             ("parentbased_always_on", None, [true, true, false]),
             ("parentbased_always_off", None, [false, true, false]),
-            ("parentbased_traceidratio", Some("0.0"), [false, true, false]),
-            ("parentbased_traceidratio", Some(" 1.0 "), [true, true, false]),
+            (
+                "parentbased_traceidratio",
+                Some("0.0"),
+                [false, true, false],
+            ),
+            (
+                "parentbased_traceidratio",
+                Some(" 1.0 "),
+                [true, true, false],
+            ),
         ];
         for (name, argument, expected) in cases {
             let sampler = sampler(name, argument);
-            let decided = [None, caller(true), caller(false)].map(|said| sampler.recorded(said).is_some());
+            let decided =
+                [None, caller(true), caller(false)].map(|said| sampler.recorded(said).is_some());
             assert_eq!(decided, expected, "{name} {argument:?}");
         }
         assert_eq!(Sampler::named(None, None), (Sampler::DEFAULT, None));
@@ -120,25 +147,40 @@ mod tests {
     #[test]
     fn a_share_of_the_traces_is_about_that_share() {
         let sampler = sampler("traceidratio", Some("0.25"));
-        let recorded = (0..10_000).filter(|_| sampler.recorded(None).is_some()).count();
+        let recorded = (0..10_000)
+            .filter(|_| sampler.recorded(None).is_some())
+            .count();
         assert!((2_000..3_000).contains(&recorded), "{recorded}");
     }
 
     #[test]
     fn the_same_traces_are_recorded_as_by_others_with_the_same_share() {
         let half = sampler("traceidratio", Some("0.5"));
-        for (id, covered) in [(1, true), (0x7fff_ffff_ffff_ffff, true), (0x8000_0000_0000_0000, false)] {
-            assert_eq!(half.covers(TraceId::new((3 << 64) | id).unwrap()), covered, "{id:x}");
+        for (id, covered) in [
+            (1, true),
+            (0x7fff_ffff_ffff_ffff, true),
+            (0x8000_0000_0000_0000, false),
+        ] {
+            assert_eq!(
+                half.covers(TraceId::new((3 << 64) | id).unwrap()),
+                covered,
+                "{id:x}"
+            );
         }
     }
 
     #[test]
     fn what_is_not_known_is_told_and_all_is_recorded() {
-        for (name, argument) in
-            [("jaeger_remote", None), ("traceidratio", Some("2")), ("traceidratio", Some("half"))]
-        {
+        for (name, argument) in [
+            ("jaeger_remote", None),
+            ("traceidratio", Some("2")),
+            ("traceidratio", Some("half")),
+        ] {
             let (sampler, problem) = Sampler::named(Some(name), argument);
-            assert!(problem.is_some() && sampler.recorded(None).is_some(), "{name}");
+            assert!(
+                problem.is_some() && sampler.recorded(None).is_some(),
+                "{name}"
+            );
         }
     }
 }

@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use http::uri::Scheme;
 use http::{HeaderValue, Method, StatusCode, Version};
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use tokio::time::Instant;
@@ -20,7 +22,8 @@ pub(super) fn of<'a>(
     now: SystemTime,
 ) -> impl Iterator<Item = SpanData> + 'a {
     let wall = move |moment: Instant| {
-        now.checked_sub(facts.ended.saturating_duration_since(moment)).unwrap_or(SystemTime::UNIX_EPOCH)
+        now.checked_sub(facts.ended.saturating_duration_since(moment))
+            .unwrap_or(SystemTime::UNIX_EPOCH)
     };
     let trace = recording.trace_id();
     let server = SpanData {
@@ -32,25 +35,45 @@ pub(super) fn of<'a>(
         status: status(failure_of_exchange(facts)),
         ..span(trace, recording.span, SpanKind::Server, name(facts))
     };
-    let attempts = recording.attempts.iter().enumerate().map(move |(index, attempt)| {
-        // One that was given up ended as the whole exchange did.
-        let ended = attempt.end.map_or(facts.ended, |(ended, _)| ended);
-        SpanData {
-            parent_span_id: id(recording.span),
-            start_time: wall(attempt.began),
-            end_time: wall(ended),
-            attributes: about_attempt(facts, attempt, index),
-            status: status(failure_of_attempt(facts, attempt)),
-            ..span(trace, attempt.span, SpanKind::Client, method(facts.method).to_owned())
-        }
-    });
+    let attempts = recording
+        .attempts
+        .iter()
+        .enumerate()
+        .map(move |(index, attempt)| {
+            // One that was given up ended as the whole exchange did.
+            let ended = attempt.end.map_or(facts.ended, |(ended, _)| ended);
+            SpanData {
+                parent_span_id: id(recording.span),
+                start_time: wall(attempt.began),
+                end_time: wall(ended),
+                attributes: about_attempt(facts, attempt, index),
+                status: status(failure_of_attempt(facts, attempt)),
+                ..span(
+                    trace,
+                    attempt.span,
+                    SpanKind::Client,
+                    method(facts.method).to_owned(),
+                )
+            }
+        });
     std::iter::once(server).chain(attempts)
 }
 
-fn span(trace: trace_context::TraceId, own: trace_context::SpanId, kind: SpanKind, name: String) -> SpanData {
+fn span(
+    trace: trace_context::TraceId,
+    own: trace_context::SpanId,
+    kind: SpanKind,
+    name: String,
+) -> SpanData {
     let trace = TraceId::from(trace.get());
     SpanData {
-        span_context: SpanContext::new(trace, id(own), TraceFlags::SAMPLED, false, TraceState::NONE),
+        span_context: SpanContext::new(
+            trace,
+            id(own),
+            TraceFlags::SAMPLED,
+            false,
+            TraceState::NONE,
+        ),
         parent_span_id: SpanId::INVALID,
         parent_span_is_remote: false,
         span_kind: kind,
@@ -82,7 +105,11 @@ fn name(facts: &Facts<'_>) -> String {
 
 /// As span names have it, where what is no standard method is `HTTP`.
 fn method(method: &Method) -> &str {
-    if is_standard(method) { method.as_str() } else { "HTTP" }
+    if is_standard(method) {
+        method.as_str()
+    } else {
+        "HTTP"
+    }
 }
 
 fn is_standard(method: &Method) -> bool {
@@ -110,8 +137,14 @@ fn about_exchange(facts: &Facts<'_>) -> Vec<KeyValue> {
         KeyValue::new("http.response.body.size", size(facts.answer_bytes)),
         KeyValue::new("citrix_auth_proxy.caller", facts.caller.to_owned()),
         KeyValue::new("citrix_auth_proxy.request_id", text(facts.request_id)),
-        KeyValue::new("citrix_auth_proxy.waited_seconds", facts.waited.as_secs_f64()),
-        KeyValue::new("citrix.transaction_id", text(facts.citrix_id.unwrap_or(facts.transaction_id))),
+        KeyValue::new(
+            "citrix_auth_proxy.waited_seconds",
+            facts.waited.as_secs_f64(),
+        ),
+        KeyValue::new(
+            "citrix.transaction_id",
+            text(facts.citrix_id.unwrap_or(facts.transaction_id)),
+        ),
     ];
     if let Some(route) = facts.route {
         about.push(KeyValue::new("http.route", route.to_owned()));
@@ -130,9 +163,18 @@ fn about_exchange(facts: &Facts<'_>) -> Vec<KeyValue> {
 }
 
 fn about_attempt(facts: &Facts<'_>, attempt: &Attempt, index: usize) -> Vec<KeyValue> {
-    let own = if attempt.scheme == Scheme::HTTPS { 443 } else { 80 };
+    let own = if attempt.scheme == Scheme::HTTPS {
+        443
+    } else {
+        80
+    };
     let port = attempt.authority.port_u16().unwrap_or(own);
-    let url = format!("{}://{}{}", attempt.scheme, attempt.authority, attempt.target.path());
+    let url = format!(
+        "{}://{}{}",
+        attempt.scheme,
+        attempt.authority,
+        attempt.target.path()
+    );
     let mut about = vec![
         method_attribute(facts.method),
         KeyValue::new("url.full", url),
@@ -141,7 +183,10 @@ fn about_attempt(facts: &Facts<'_>, attempt: &Attempt, index: usize) -> Vec<KeyV
         KeyValue::new("citrix.transaction_id", text(facts.transaction_id)),
     ];
     if index > 0 {
-        about.push(KeyValue::new("http.request.resend_count", i64::try_from(index).unwrap_or(i64::MAX)));
+        about.push(KeyValue::new(
+            "http.request.resend_count",
+            i64::try_from(index).unwrap_or(i64::MAX),
+        ));
     }
     if let Some((_, Ok(status))) = attempt.end {
         about.push(status_attribute(status));
@@ -152,8 +197,13 @@ fn about_attempt(facts: &Facts<'_>, attempt: &Attempt, index: usize) -> Vec<KeyV
 
 /// What went wrong by the conventions: to a server, what a caller did wrong is no failure.
 fn failure_of_exchange<'a>(facts: &'a Facts<'_>) -> Option<&'a str> {
-    let status = facts.status.as_ref().filter(|status| status.is_server_error());
-    facts.cut.or_else(|| status.map(|status| facts.reason.unwrap_or(status.as_str())))
+    let status = facts
+        .status
+        .as_ref()
+        .filter(|status| status.is_server_error());
+    facts
+        .cut
+        .or_else(|| status.map(|status| facts.reason.unwrap_or(status.as_str())))
 }
 
 /// To a client it is one. An attempt without an end was given up for the reason the exchange ended for.
@@ -170,7 +220,11 @@ fn failure_of_attempt<'a>(facts: &'a Facts<'_>, attempt: &'a Attempt) -> Option<
 
 fn method_attribute(method: &Method) -> KeyValue {
     // The caller's own word for it may be anything.
-    let known = if is_standard(method) { method.as_str().to_owned() } else { "_OTHER".to_owned() };
+    let known = if is_standard(method) {
+        method.as_str().to_owned()
+    } else {
+        "_OTHER".to_owned()
+    };
     KeyValue::new("http.request.method", known)
 }
 
@@ -259,11 +313,19 @@ mod tests {
     }
 
     fn spans(recording: &Recording, facts: &Facts<'_>) -> Vec<SpanData> {
-        of(recording, facts, SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).collect()
+        of(
+            recording,
+            facts,
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1000),
+        )
+        .collect()
     }
 
     fn attribute(span: &SpanData, name: &str) -> Option<String> {
-        let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == name);
+        let found = span
+            .attributes
+            .iter()
+            .find(|attribute| attribute.key.as_str() == name);
         found.map(|attribute| attribute.value.as_str().into_owned())
     }
 
@@ -272,21 +334,39 @@ mod tests {
         let began = Instant::now();
         let recording = recording(&[Some(Ok(StatusCode::OK))]);
         let spans = spans(&recording, &facts(&Method::GET, began));
-        let [server, client] = &spans[..] else { panic!("{spans:?}") };
+        let [server, client] = &spans[..] else {
+            panic!("{spans:?}")
+        };
         let trace = "0af7651916cd43dd8448eb211c80319c";
         for span in &spans {
             assert_eq!(span.span_context.trace_id().to_string(), trace);
             assert_eq!(span.status, Status::Unset);
             assert!(!format!("{span:?}").contains("CANARY"), "{span:?}");
         }
-        assert_eq!((server.name.as_ref(), client.name.as_ref()), ("GET /cvad/manage", "GET"));
-        assert_eq!((&server.span_kind, &client.span_kind), (&SpanKind::Server, &SpanKind::Client));
+        assert_eq!(
+            (server.name.as_ref(), client.name.as_ref()),
+            ("GET /cvad/manage", "GET")
+        );
+        assert_eq!(
+            (&server.span_kind, &client.span_kind),
+            (&SpanKind::Server, &SpanKind::Client)
+        );
         assert_eq!(server.parent_span_id.to_string(), "b7ad6b7169203331");
         assert!(server.parent_span_is_remote);
         assert_eq!(client.parent_span_id, server.span_context.span_id());
-        let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        assert_eq!((seconds(server.start_time), seconds(server.end_time)), (998, 1000));
-        assert_eq!(attribute(client, "url.full").as_deref(), Some("https://api.cloud.com/cvad/manage/me"));
+        let seconds = |time: SystemTime| {
+            time.duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .as_secs()
+        };
+        assert_eq!(
+            (seconds(server.start_time), seconds(server.end_time)),
+            (998, 1000)
+        );
+        assert_eq!(
+            attribute(client, "url.full").as_deref(),
+            Some("https://api.cloud.com/cvad/manage/me")
+        );
         assert_eq!(attribute(client, "server.port").as_deref(), Some("443"));
     }
 
@@ -297,17 +377,45 @@ mod tests {
         let cases = [
             (Some(ok), None, None, None),
             (Some(StatusCode::NOT_FOUND), None, None, None),
-            (Some(StatusCode::UNAUTHORIZED), Some("caller_unknown"), None, None),
-            (Some(StatusCode::BAD_GATEWAY), Some("upstream_connect"), None, Some("upstream_connect")),
-            (Some(StatusCode::SERVICE_UNAVAILABLE), None, None, Some("503")),
+            (
+                Some(StatusCode::UNAUTHORIZED),
+                Some("caller_unknown"),
+                None,
+                None,
+            ),
+            (
+                Some(StatusCode::BAD_GATEWAY),
+                Some("upstream_connect"),
+                None,
+                Some("upstream_connect"),
+            ),
+            (
+                Some(StatusCode::SERVICE_UNAVAILABLE),
+                None,
+                None,
+                Some("503"),
+            ),
             (Some(ok), None, Some("cut_off"), Some("cut_off")),
             (None, None, Some("caller_left"), Some("caller_left")),
         ];
         for (status, reason, cut, expected) in cases {
-            let facts = Facts { status, reason, cut, ..facts(&Method::GET, Instant::now()) };
+            let facts = Facts {
+                status,
+                reason,
+                cut,
+                ..facts(&Method::GET, Instant::now())
+            };
             let spans = spans(&recording(&[]), &facts);
-            assert_eq!(attribute(&spans[0], "error.type").as_deref(), expected, "{facts:?}");
-            assert_eq!(matches!(spans[0].status, Status::Error { .. }), expected.is_some(), "{facts:?}");
+            assert_eq!(
+                attribute(&spans[0], "error.type").as_deref(),
+                expected,
+                "{facts:?}"
+            );
+            assert_eq!(
+                matches!(spans[0].status, Status::Error { .. }),
+                expected.is_some(),
+                "{facts:?}"
+            );
         }
     }
 
@@ -320,24 +428,50 @@ mod tests {
             None,
         ]);
         let status = Some(StatusCode::GATEWAY_TIMEOUT);
-        let facts = Facts { status, reason: Some("upstream_timeout"), ..facts(&Method::GET, Instant::now()) };
+        let facts = Facts {
+            status,
+            reason: Some("upstream_timeout"),
+            ..facts(&Method::GET, Instant::now())
+        };
         let spans = spans(&recording, &facts);
-        let told = |name| spans[1..].iter().map(|span| attribute(span, name)).collect::<Vec<_>>();
+        let told = |name| {
+            spans[1..]
+                .iter()
+                .map(|span| attribute(span, name))
+                .collect::<Vec<_>>()
+        };
         let some = |value: &str| Some(value.to_owned());
-        let failures = [some("upstream_broken"), some("401"), None, some("upstream_timeout")];
+        let failures = [
+            some("upstream_broken"),
+            some("401"),
+            None,
+            some("upstream_timeout"),
+        ];
         assert_eq!(told("error.type"), failures);
-        assert_eq!(told("http.response.status_code"), [None, some("401"), some("200"), None]);
-        assert_eq!(told("http.request.resend_count"), [None, some("1"), some("2"), some("3")]);
+        assert_eq!(
+            told("http.response.status_code"),
+            [None, some("401"), some("200"), None]
+        );
+        assert_eq!(
+            told("http.request.resend_count"),
+            [None, some("1"), some("2"), some("3")]
+        );
     }
 
     #[test]
     fn a_callers_own_method_becomes_no_name() {
         let method = Method::from_bytes(b"BREW").unwrap();
-        let facts = Facts { route: None, ..facts(&method, Instant::now()) };
+        let facts = Facts {
+            route: None,
+            ..facts(&method, Instant::now())
+        };
         let spans = spans(&recording(&[None]), &facts);
         for span in &spans {
             assert_eq!(span.name, "HTTP");
-            assert_eq!(attribute(span, "http.request.method").as_deref(), Some("_OTHER"));
+            assert_eq!(
+                attribute(span, "http.request.method").as_deref(),
+                Some("_OTHER")
+            );
         }
     }
 }

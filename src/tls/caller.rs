@@ -41,18 +41,27 @@ impl CallerCertificate {
         if ends(&certificate) < now.duration_since(UNIX_EPOCH).unwrap_or_default() {
             return Err(CertificateError::Expired);
         }
-        let names = leaf.get_extension::<SubjectAltName>()?.map_or_else(Vec::new, |(_, names)| names.0);
+        let names = leaf
+            .get_extension::<SubjectAltName>()?
+            .map_or_else(Vec::new, |(_, names)| names.0);
         let dns_names = names.iter().filter_map(|name| match name {
             GeneralName::DnsName(name) => Some(name.as_str().to_ascii_lowercase()),
             _ => None,
         });
-        Ok(Self { subject: leaf.subject().to_string(), dns_names: dns_names.collect() })
+        Ok(Self {
+            subject: leaf.subject().to_string(),
+            dns_names: dns_names.collect(),
+        })
     }
 }
 
 /// When a certificate ends, since the beginning of Unix time.
 fn ends(certificate: &Certificate) -> Duration {
-    certificate.tbs_certificate().validity().not_after.to_unix_duration()
+    certificate
+        .tbs_certificate()
+        .validity()
+        .not_after
+        .to_unix_duration()
 }
 
 /// When our own certificate ends; `None` when only rustls can read it.
@@ -70,13 +79,19 @@ mod tests {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         set(&mut params);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+        params
+            .self_signed(&KeyPair::generate().unwrap())
+            .unwrap()
+            .der()
+            .clone()
     }
 
     fn named(parts: &[(DnType, &str)]) -> CertificateDer<'static> {
         certificate(|params| {
             for (kind, value) in parts {
-                params.distinguished_name.push(kind.clone(), DnValue::Utf8String((*value).to_owned()));
+                params
+                    .distinguished_name
+                    .push(kind.clone(), DnValue::Utf8String((*value).to_owned()));
             }
         })
     }
@@ -99,16 +114,28 @@ mod tests {
                 ],
                 "CN=splunk,OU=Ops,O=Acme\\, Inc.,C=DE",
             ),
-            (&[(DnType::CommonName, " a\"+;<>\\b ")], "CN=\\ a\\\"\\+\\;\\<\\>\\\\b\\ "),
+            (
+                &[(DnType::CommonName, " a\"+;<>\\b ")],
+                "CN=\\ a\\\"\\+\\;\\<\\>\\\\b\\ ",
+            ),
             (&[(DnType::CommonName, "#a")], "CN=\\#a"),
             (&[(DnType::CommonName, "a\r\nb\0")], "CN=a\\0d\\0ab\\00"),
             (&[(DnType::CommonName, "Käse,O=admin")], "CN=Käse\\,O=admin"),
-            (&[(DnType::CustomDnType(vec![1, 2, 3, 4]), "x")], "1.2.3.4=#0c0178"),
+            (
+                &[(DnType::CustomDnType(vec![1, 2, 3, 4]), "x")],
+                "1.2.3.4=#0c0178",
+            ),
             (
                 &[
-                    (DnType::CustomDnType(vec![1, 2, 840, 113_549, 1, 9, 1]), "a@b.c"),
+                    (
+                        DnType::CustomDnType(vec![1, 2, 840, 113_549, 1, 9, 1]),
+                        "a@b.c",
+                    ),
                     (DnType::CustomDnType(vec![2, 5, 4, 5]), "12"),
-                    (DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]), "u"),
+                    (
+                        DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]),
+                        "u",
+                    ),
                     (DnType::CustomDnType(vec![2, 5, 4, 9]), "s"),
                 ],
                 "STREET=s,UID=u,SERIALNUMBER=12,EMAIL=a@b.c",
@@ -122,7 +149,9 @@ mod tests {
     #[test]
     fn rfc5280_4_2_1_6_dns_names_are_those_of_the_certificate_and_no_others() {
         let leaf = certificate(|params| {
-            params.distinguished_name.push(DnType::CommonName, "not-a-name.example.net");
+            params
+                .distinguished_name
+                .push(DnType::CommonName, "not-a-name.example.net");
             params.subject_alt_names = vec![
                 SanType::DnsName("Splunk.Example.net".try_into().unwrap()),
                 SanType::Rfc822Name("ops@example.net".try_into().unwrap()),
@@ -140,11 +169,16 @@ mod tests {
         let leaf = certificate(|params| params.not_after = rcgen::date_time_ymd(2030, 1, 1));
         let end = end_of(&leaf).unwrap();
         assert_eq!(end, Duration::from_secs(1_893_456_000));
-        let read = |seconds| CallerCertificate::read(&leaf, UNIX_EPOCH + end + Duration::from_secs(seconds));
+        let read = |seconds| {
+            CallerCertificate::read(&leaf, UNIX_EPOCH + end + Duration::from_secs(seconds))
+        };
         assert!(read(0).is_ok());
         assert!(matches!(read(1), Err(CertificateError::Expired)));
         let cut = CertificateDer::from(leaf[..leaf.len() - 1].to_vec());
-        assert!(matches!(CallerCertificate::read(&cut, UNIX_EPOCH), Err(CertificateError::Malformed(_))));
+        assert!(matches!(
+            CallerCertificate::read(&cut, UNIX_EPOCH),
+            Err(CertificateError::Malformed(_))
+        ));
         assert_eq!(end_of(&cut), None);
     }
 }

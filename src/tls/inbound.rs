@@ -14,7 +14,9 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
+use rustls::server::{
+    ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+};
 use rustls::{RootCertStore, ServerConfig};
 use secrecy::zeroize::Zeroizing;
 use tokio::sync::Notify;
@@ -82,7 +84,16 @@ impl Reloader {
             current: Arc::new(ArcSwap::from_pointee(built.config)),
             look: Arc::new(Notify::new()),
         };
-        let this = Self { files, tls, sessions, client_ca, settled, pending: None, expiry, clock };
+        let this = Self {
+            files,
+            tls,
+            sessions,
+            client_ca,
+            settled,
+            pending: None,
+            expiry,
+            clock,
+        };
         this.tell_end(built.end);
         Ok(this)
     }
@@ -95,7 +106,9 @@ impl Reloader {
     /// Looks at the files again and again.
     pub async fn keep(mut self) -> Infallible {
         loop {
-            let asked = tokio::time::timeout(LOOK_INTERVAL, self.tls.look.notified()).await.is_ok();
+            let asked = tokio::time::timeout(LOOK_INTERVAL, self.tls.look.notified())
+                .await
+                .is_ok();
             let files = self.files.clone();
             // A disk that hangs holds up this task and nobody else.
             if let Ok(reading) = tokio::task::spawn_blocking(move || Reading::of(&files)).await {
@@ -133,12 +146,18 @@ impl Reloader {
         let client_ca = reading.hash_of_client_ca();
         // Sessions go on, unless other authorities are trusted now: a resumed session brings the certificate it began
         // with, and nobody verifies it again.
-        let sessions = if client_ca == self.client_ca { self.sessions.clone() } else { Sessions::new()? };
+        let sessions = if client_ca == self.client_ca {
+            self.sessions.clone()
+        } else {
+            Sessions::new()?
+        };
         let built = Built::new(&self.files, reading, &sessions)?;
         self.tls.current.store(Arc::new(built.config));
         (self.sessions, self.client_ca) = (sessions, client_ca);
         self.tell_end(built.end);
-        Ok(built.end.map(|end| humantime::format_rfc3339_seconds(UNIX_EPOCH + end).to_string()))
+        Ok(built
+            .end
+            .map(|end| humantime::format_rfc3339_seconds(UNIX_EPOCH + end).to_string()))
     }
 
     fn tell_end(&self, end: Option<Duration>) {
@@ -159,7 +178,9 @@ impl Reloader {
 /// # Errors
 /// When the files cannot be read or do not go together.
 pub fn server_config(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    Ok(Arc::new(Built::new(files, Reading::of(files), &Sessions::new()?)?.config))
+    Ok(Arc::new(
+        Built::new(files, Reading::of(files), &Sessions::new()?)?.config,
+    ))
 }
 
 /// What resumes sessions: callers that open a connection per request do not shake hands in full each time.
@@ -171,7 +192,10 @@ struct Sessions {
 
 impl Sessions {
     fn new() -> Result<Self, TlsError> {
-        Ok(Self { ticketer: Ticketer::new()?, storage: ServerSessionMemoryCache::new(SESSIONS) })
+        Ok(Self {
+            ticketer: Ticketer::new()?,
+            storage: ServerSessionMemoryCache::new(SESSIONS),
+        })
     }
 }
 
@@ -199,7 +223,15 @@ impl Reading {
 
     /// The same as long as nothing changes; so is the lack of a file.
     fn hash(&self) -> Hash {
-        hash([Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten())
+        hash(
+            [
+                Some(&self.certificate),
+                Some(&self.key),
+                self.client_ca.as_ref(),
+            ]
+            .into_iter()
+            .flatten(),
+        )
     }
 
     fn hash_of_client_ca(&self) -> Hash {
@@ -225,14 +257,27 @@ fn hash<'b>(files: impl IntoIterator<Item = &'b Bytes>) -> Hash {
 }
 
 fn read(path: &Path) -> Bytes {
-    let failed = |error| TlsError::Pem { path: path.to_owned(), source: PemError::Io(error) };
+    let failed = |error| TlsError::Pem {
+        path: path.to_owned(),
+        source: PemError::Io(error),
+    };
     let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_or(0, |about| about.len()).min(LONGEST_FILE);
+    let length = file
+        .metadata()
+        .map_or(0, |about| about.len())
+        .min(LONGEST_FILE);
     // Allocated whole, so that growing leaves no copies of a key.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
-    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(length).unwrap_or_default() + 1,
+    ));
+    file.take(LONGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > LONGEST_FILE {
-        return Err(TlsError::TooLarge { path: path.to_owned(), longest: LONGEST_FILE });
+        return Err(TlsError::TooLarge {
+            path: path.to_owned(),
+            longest: LONGEST_FILE,
+        });
     }
     Ok(bytes)
 }
@@ -245,22 +290,36 @@ struct Built {
 }
 
 impl Built {
-    fn new(files: &CertificateFiles, reading: Reading, sessions: &Sessions) -> Result<Self, TlsError> {
+    fn new(
+        files: &CertificateFiles,
+        reading: Reading,
+        sessions: &Sessions,
+    ) -> Result<Self, TlsError> {
         let chain = certificates(&files.certificate, &reading.certificate?)?;
         let key = PrivateKeyDer::from_pem_slice(&reading.key?).map_err(|error| match error {
             PemError::NoItemsFound => TlsError::NoKey(files.key.clone()),
-            source => TlsError::Pem { path: files.key.clone(), source },
+            source => TlsError::Pem {
+                path: files.key.clone(),
+                source,
+            },
         })?;
-        let end = chain.first().and_then(|leaf: &CertificateDer<'_>| end_of(leaf));
-        let builder =
-            ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let end = chain
+            .first()
+            .and_then(|leaf: &CertificateDer<'_>| end_of(leaf));
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?;
         let builder = match (&files.clients, reading.client_ca) {
-            (Some(clients), Some(pem)) => builder.with_client_cert_verifier(verifier(clients, &pem?)?),
+            (Some(clients), Some(pem)) => {
+                builder.with_client_cert_verifier(verifier(clients, &pem?)?)
+            }
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|source| TlsError::Pair { files: Box::new(files.clone()), source })?;
+            .map_err(|source| TlsError::Pair {
+                files: Box::new(files.clone()),
+                source,
+            })?;
         config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
         config.ticketer = Arc::clone(&sessions.ticketer);
         config.session_storage = Arc::clone(&sessions.storage);
@@ -268,12 +327,22 @@ impl Built {
     }
 }
 
-fn verifier(clients: &ClientCertificates, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+fn verifier(
+    clients: &ClientCertificates,
+    pem: &[u8],
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     add_roots(&mut roots, &clients.ca_file, pem)?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|source| TlsError::Verifier { path: clients.ca_file.clone(), source })
+    let builder = if clients.required {
+        builder
+    } else {
+        builder.allow_unauthenticated()
+    };
+    builder.build().map_err(|source| TlsError::Verifier {
+        path: clients.ca_file.clone(),
+        source,
+    })
 }
 
 #[cfg(test)]

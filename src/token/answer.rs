@@ -55,7 +55,8 @@ impl Lifetime {
             Self::Assumed => return assumed,
             Self::Until(expires) => skew.map_or(Some(expires), |skew| skew.to_ours(expires)),
         };
-        ours.filter(|at| at.duration_since(sent).unwrap_or_default() <= LONGEST_LIFETIME).unwrap_or(assumed)
+        ours.filter(|at| at.duration_since(sent).unwrap_or_default() <= LONGEST_LIFETIME)
+            .unwrap_or(assumed)
     }
 }
 
@@ -67,26 +68,36 @@ impl Lifetime {
 /// [`Outcome::Empty`], [`Outcome::NotJson`], [`Outcome::Truncated`], [`Outcome::Malformed`],
 /// [`Outcome::ErrorIn200`] (or [`Outcome::InvalidClient`], when that is the error) and [`Outcome::BadToken`].
 pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    let body = body
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(body)
+        .trim_ascii();
     match body.first() {
         None => return Err(Outcome::Empty),
         Some(b'{') => {}
         Some(_) => return Err(Outcome::NotJson),
     }
-    let members: Members = serde_json::from_slice(body)
-        .map_err(|error| if error.is_eof() { Outcome::Truncated } else { Outcome::Malformed })?;
+    let members: Members = serde_json::from_slice(body).map_err(|error| {
+        if error.is_eof() {
+            Outcome::Truncated
+        } else {
+            Outcome::Malformed
+        }
+    })?;
     match members.error.as_deref() {
         Some(INVALID_CLIENT) => return Err(Outcome::InvalidClient),
         Some(_) => return Err(Outcome::ErrorIn200),
         None => {}
     }
     let (token, lifetime) = match dialect {
-        TokenDialect::Oauth2 => {
-            (members.access_token.or(members.token), members.expires_snake.or(members.expires_camel))
-        }
-        TokenDialect::Trust => {
-            (members.token.or(members.access_token), members.expires_camel.or(members.expires_snake))
-        }
+        TokenDialect::Oauth2 => (
+            members.access_token.or(members.token),
+            members.expires_snake.or(members.expires_camel),
+        ),
+        TokenDialect::Trust => (
+            members.token.or(members.access_token),
+            members.expires_camel.or(members.expires_snake),
+        ),
     };
     let token = token.ok_or(Outcome::Malformed)?;
     let text = token.expose_secret();
@@ -100,7 +111,11 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
         (None, None) => Lifetime::Assumed,
     };
     let issued = claims.and_then(|claims| claims.issued);
-    Ok(Grant { token, lifetime, issued })
+    Ok(Grant {
+        token,
+        lifetime,
+        issued,
+    })
 }
 
 /// The customer that a token says it is for; `None` when it says none. Its signature is not checked.
@@ -153,7 +168,9 @@ impl<'de> Visitor<'de> for MembersVisitor {
         while let Some(mut key) = map.next_key::<String>()? {
             key.make_ascii_lowercase();
             match key.as_str() {
-                "access_token" => members.access_token = map.next_value::<Option<String>>()?.map(Into::into),
+                "access_token" => {
+                    members.access_token = map.next_value::<Option<String>>()?.map(Into::into)
+                }
                 "token" => members.token = map.next_value::<Option<String>>()?.map(Into::into),
                 "expires_in" => members.expires_snake = lifetime(&map.next_value()?),
                 "expiresin" => members.expires_camel = lifetime(&map.next_value()?),

@@ -101,7 +101,10 @@ impl Cache {
 
     /// The token of `identity`, if the file has one that may be alive at `now`.
     pub async fn look(&self, identity: Identity, now: SystemTime) -> Option<Cached> {
-        let entry = self.settle(self.on_disk(move |files| files.find(&identity.name())).await)??;
+        let entry = self.settle(
+            self.on_disk(move |files| files.find(&identity.name()))
+                .await,
+        )??;
         let cached = Cached {
             token: entry.token,
             obtained_at: SystemTime::UNIX_EPOCH.checked_add(entry.obtained_at)?,
@@ -114,7 +117,10 @@ impl Cache {
 
     /// Puts a token into the file, in place of the one that `identity` had there.
     pub async fn store(&self, identity: Identity, cached: Cached, now: SystemTime) {
-        let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = |at: SystemTime| {
+            at.duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default()
+        };
         let entry = Entry {
             of: identity.name(),
             token: cached.token,
@@ -132,7 +138,10 @@ impl Cache {
     pub async fn turn(&self, identity: Identity) -> Turn {
         let give_up = Instant::now() + TURN_DEADLINE;
         loop {
-            match self.on_disk(move |files| files.try_turn(&identity.name())).await {
+            match self
+                .on_disk(move |files| files.try_turn(&identity.name()))
+                .await
+            {
                 Ok(None) if Instant::now() < give_up => sleep(TURN_POLL).await,
                 Ok(lock) => return Turn { _lock: lock },
                 // A volume without locks: its replicas have nothing but their jitter to keep them apart.
@@ -147,7 +156,10 @@ impl Cache {
     ) -> Result<T, Trouble> {
         let work = async {
             // Never closed; a thread that panicked ended the process.
-            let alone = Arc::clone(&self.disk).acquire_owned().await.map_err(|_| Trouble::Slow)?;
+            let alone = Arc::clone(&self.disk)
+                .acquire_owned()
+                .await
+                .map_err(|_| Trouble::Slow)?;
             let files = Arc::clone(&self.files);
             let thread = spawn_blocking(move || {
                 let done = work(&files);
@@ -156,7 +168,9 @@ impl Cache {
             });
             thread.await.map_err(|_| Trouble::Slow)?
         };
-        timeout(DISK_DEADLINE, work).await.unwrap_or(Err(Trouble::Slow))
+        timeout(DISK_DEADLINE, work)
+            .await
+            .unwrap_or(Err(Trouble::Slow))
     }
 
     /// Warns of a trouble once.

@@ -63,7 +63,13 @@ pub struct Failure {
 impl Failure {
     /// A failure without an answer.
     pub const fn new(outcome: Outcome, cause: Option<String>) -> Self {
-        Self { outcome, transaction_id: None, retry_after: None, skew: None, cause }
+        Self {
+            outcome,
+            transaction_id: None,
+            retry_after: None,
+            skew: None,
+            cause,
+        }
     }
 }
 
@@ -104,8 +110,12 @@ fn request(login: Login<'_>) -> Result<Request<Bytes>, Failure> {
     let mut request = Request::new(Bytes::from_owner(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = login.url.clone();
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    request
+        .headers_mut()
+        .insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(request)
 }
 
@@ -120,9 +130,17 @@ struct TrustRequest<'a> {
 fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // All the room there can be from the start, so that growing leaves no copies behind: JSON makes six bytes of one
     // at most.
-    let mut body = Zeroizing::new(Vec::with_capacity(6 * (client_id.len() + client_secret.len()) + 64));
-    serde_json::to_writer(&mut *body, &TrustRequest { client_id, client_secret })
-        .map_err(|_| Failure::new(Outcome::Malformed, None))?;
+    let mut body = Zeroizing::new(Vec::with_capacity(
+        6 * (client_id.len() + client_secret.len()) + 64,
+    ));
+    serde_json::to_writer(
+        &mut *body,
+        &TrustRequest {
+            client_id,
+            client_secret,
+        },
+    )
+    .map_err(|_| Failure::new(Outcome::Malformed, None))?;
     Ok(body)
 }
 
@@ -130,9 +148,19 @@ impl Issuer for HttpIssuer {
     async fn log_in(&self, login: Login<'_>) -> Result<Issued, Failure> {
         let request = request(login)?;
         let sent = self.clock.now();
-        let answer = self.client.get().send(request).await.map_err(|error| classify::no_answer(&error))?;
+        let answer = self
+            .client
+            .get()
+            .send(request)
+            .await
+            .map_err(|error| classify::no_answer(&error))?;
         let answered = Answered::new(&answer, sent);
-        let Answer { status, headers, body, .. } = answer;
+        let Answer {
+            status,
+            headers,
+            body,
+            ..
+        } = answer;
         if status != StatusCode::OK {
             // A body that cannot be read still has its status.
             let body = body.unwrap_or_default();
@@ -142,8 +170,14 @@ impl Issuer for HttpIssuer {
             .map_err(classify::unread)
             .and_then(|body| answer::parse(login.dialect, &body))
             .map_err(|outcome| answered.failure(outcome, status))?;
-        let skew = answered.skew.or_else(|| grant.issued.map(|issued| answered.compare(issued)));
-        Ok(Issued { grant, transaction_id: answered.transaction_id, skew })
+        let skew = answered
+            .skew
+            .or_else(|| grant.issued.map(|issued| answered.compare(issued)));
+        Ok(Issued {
+            grant,
+            transaction_id: answered.transaction_id,
+            skew,
+        })
     }
 }
 
@@ -183,7 +217,13 @@ impl Answered {
         }
     }
 
-    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
+    fn refused(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: SystemTime,
+    ) -> Failure {
         let outcome = match Outcome::of_status(status) {
             Outcome::Http4xx | Outcome::Unauthorized if answer::is_invalid_client(body) => {
                 Outcome::InvalidClient
@@ -197,7 +237,10 @@ impl Answered {
             }
             _ => None,
         };
-        Failure { retry_after, ..self.failure(outcome, status) }
+        Failure {
+            retry_after,
+            ..self.failure(outcome, status)
+        }
     }
 }
 

@@ -114,7 +114,11 @@ impl<I: Issuer> Keeper<I> {
         clock: Clock,
         signals: CustomerSignals,
     ) -> Self {
-        let Orders { settings, cache, sources } = orders.borrow_and_update().clone();
+        let Orders {
+            settings,
+            cache,
+            sources,
+        } = orders.borrow_and_update().clone();
         Self {
             memory: cache.map(|cache| Memory::new(cache, &credential)),
             credential,
@@ -169,8 +173,16 @@ impl<I: Issuer> Keeper<I> {
         match self.log_in().await {
             Ok((obtained, told)) => {
                 self.tell_of(&obtained, &told, cause);
-                let Obtained { obtained_at, expires_at, .. } = obtained;
-                let cached = Cached { token: obtained.text.clone(), obtained_at, expires_at };
+                let Obtained {
+                    obtained_at,
+                    expires_at,
+                    ..
+                } = obtained;
+                let cached = Cached {
+                    token: obtained.text.clone(),
+                    obtained_at,
+                    expires_at,
+                };
                 let plan = self.publish(obtained);
                 self.remember(cached).await;
                 plan
@@ -182,7 +194,10 @@ impl<I: Issuer> Keeper<I> {
     /// Logs in with one secret after the other, as long as Citrix refuses them.
     async fn log_in(&mut self) -> Result<(Obtained, Told), Failure> {
         let look = self.reader.look(self.secrets.sources()).await;
-        let Reading { candidates, problem } = self.secrets.read(look);
+        let Reading {
+            candidates,
+            problem,
+        } = self.secrets.read(look);
         if candidates.is_empty() {
             self.signals.ended(Outcome::SecretUnreadable, None);
         }
@@ -216,21 +231,34 @@ impl<I: Issuer> Keeper<I> {
         };
         let issued = self.issuer.log_in(login).await;
         let took = asked.instant.elapsed();
-        if let Some(skew) = issued.as_ref().map_or_else(|failure| failure.skew, |issued| issued.skew) {
+        if let Some(skew) = issued
+            .as_ref()
+            .map_or_else(|failure| failure.skew, |issued| issued.skew)
+        {
             self.signals.skewed(skew);
             self.slot.update(|status| status.skew = Some(skew));
         }
         let result = issued.and_then(|issued| self.examine(issued, asked));
-        self.signals
-            .ended(result.as_ref().map_or_else(|failure| failure.outcome, |_| Outcome::Ok), Some(took));
+        self.signals.ended(
+            result
+                .as_ref()
+                .map_or_else(|failure| failure.outcome, |_| Outcome::Ok),
+            Some(took),
+        );
         result
     }
 
     /// Turns an answer into a token that can be published, unless it is dead or cannot be sent.
     fn examine(&self, issued: Issued, asked: Due) -> Result<(Obtained, Told), Failure> {
-        let Issued { grant, transaction_id, skew } = issued;
-        let refuse =
-            |outcome| Failure { transaction_id: transaction_id.clone(), ..Failure::new(outcome, None) };
+        let Issued {
+            grant,
+            transaction_id,
+            skew,
+        } = issued;
+        let refuse = |outcome| Failure {
+            transaction_id: transaction_id.clone(),
+            ..Failure::new(outcome, None)
+        };
         // Seconds count from the moment the request left: the answer was made some time after that.
         let expires_at = grant.lifetime.expires_at(asked.wall, skew);
         let life = expires_at.duration_since(asked.wall).unwrap_or_default();
@@ -240,15 +268,40 @@ impl<I: Issuer> Keeper<I> {
         }
         let token = Token::new(self.slot.generation() + 1, &grant.token, usable.wall)
             .map_err(|_| refuse(Outcome::BadToken))?;
-        let due = asked.after(schedule::refresh_after(life, self.settings.refresh_at, fastrand::f64()));
+        let due = asked.after(schedule::refresh_after(
+            life,
+            self.settings.refresh_at,
+            fastrand::f64(),
+        ));
         let text = grant.token;
-        let obtained =
-            Obtained { token, text, obtained_at: asked.wall, due, usable, expires_at, secret: None };
-        Ok((obtained, Told { skew, transaction_id }))
+        let obtained = Obtained {
+            token,
+            text,
+            obtained_at: asked.wall,
+            due,
+            usable,
+            expires_at,
+            secret: None,
+        };
+        Ok((
+            obtained,
+            Told {
+                skew,
+                transaction_id,
+            },
+        ))
     }
 
     fn publish(&mut self, obtained: Obtained) -> Plan {
-        let Obtained { token, obtained_at, due, usable, expires_at, secret, .. } = obtained;
+        let Obtained {
+            token,
+            obtained_at,
+            due,
+            usable,
+            expires_at,
+            secret,
+            ..
+        } = obtained;
         let generation = token.generation();
         let due_if_refused = Due::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_refused();
@@ -270,7 +323,10 @@ impl<I: Issuer> Keeper<I> {
             status.due = Some(due.instant);
             status.forced_not_before = Some(due_if_refused.instant);
         });
-        Plan { due, due_if_refused }
+        Plan {
+            due,
+            due_if_refused,
+        }
     }
 
     fn pause(&mut self, failure: &Failure) -> Plan {
@@ -303,14 +359,19 @@ impl<I: Issuer> Keeper<I> {
         });
         self.signals.planned(due.wall, consecutive);
         self.complain(failure, pause, self.slot.usable(now).is_some());
-        Plan { due, due_if_refused }
+        Plan {
+            due,
+            due_if_refused,
+        }
     }
 
     /// How long until a 401 may again lead to a login.
     fn forced_wait(&self) -> Duration {
         // No token lives longer than that, so a longer interval would hold off nothing more.
         let interval = self.settings.min_forced_interval.min(LONGEST_LIFETIME);
-        self.last_forced.map_or(Duration::ZERO, |last| interval.saturating_sub(last.elapsed()))
+        self.last_forced.map_or(Duration::ZERO, |last| {
+            interval.saturating_sub(last.elapsed())
+        })
     }
 
     /// Sleeps until the plan says that a login is due, or a new secret ends the sleep.
@@ -327,7 +388,10 @@ impl<I: Issuer> Keeper<I> {
             let mut nap = left.min(WAKE);
             let look = self.reader.look(self.secrets.sources()).await;
             if self.secrets.are_news(&look) {
-                info!(customer = self.credential.customer(), "the client secret changed; logging in at once");
+                info!(
+                    customer = self.credential.customer(),
+                    "the client secret changed; logging in at once"
+                );
                 return Cause::NewSecret;
             }
             if self.secrets.sources().are_files() {
@@ -343,7 +407,9 @@ impl<I: Issuer> Keeper<I> {
 
     /// Takes a token out of use whose life is over, though a clock that was set back says otherwise.
     fn bury(&self) {
-        let over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let over = self
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline);
         let now = self.clock.now();
         if over && self.slot.usable(now).is_some() {
             warn!(

@@ -122,7 +122,9 @@ impl Outcome {
             Self::Refused => {
                 "nothing listens at the token endpoint: check token_url, firewalls and whether an egress proxy is needed"
             }
-            Self::Dns => "the token endpoint's name does not resolve: check token_url and the resolver",
+            Self::Dns => {
+                "the token endpoint's name does not resolve: check token_url and the resolver"
+            }
             Self::Tls => {
                 "TLS with the token endpoint failed: if a proxy inspects traffic, put its root into upstream.ca_file"
             }
@@ -151,11 +153,15 @@ impl Outcome {
             Self::Redirect => {
                 "the token endpoint redirects, which is never followed: set token_url to the final address"
             }
-            Self::UnexpectedStatus => "the token endpoint answers neither 200 nor an error: check token_url",
+            Self::UnexpectedStatus => {
+                "the token endpoint answers neither 200 nor an error: check token_url"
+            }
             Self::NotJson => {
                 "the token endpoint answers with a page instead of JSON: a captive portal or proxy, or a wrong token_url"
             }
-            Self::Empty => "the token endpoint answers 200 without a body: tell Citrix the transaction id",
+            Self::Empty => {
+                "the token endpoint answers 200 without a body: tell Citrix the transaction id"
+            }
             Self::Truncated => {
                 "the token endpoint's answer was cut off: a proxy on the way, or Citrix closed the connection"
             }
@@ -165,8 +171,12 @@ impl Outcome {
             Self::ErrorIn200 => {
                 "the token endpoint answers 200 with an error inside: check the client's id, secret and rights"
             }
-            Self::TooLarge => "the token endpoint's answer is larger than any token answer: check token_url",
-            Self::BadToken => "the issued token holds bytes that no header may carry: check token_url",
+            Self::TooLarge => {
+                "the token endpoint's answer is larger than any token answer: check token_url"
+            }
+            Self::BadToken => {
+                "the issued token holds bytes that no header may carry: check token_url"
+            }
             Self::Expired => {
                 "the issued token's life was over when it arrived: check this machine's clock and the latency"
             }
@@ -212,7 +222,9 @@ mod tests {
         assert_eq!(labels.len(), Outcome::ALL.len());
         for label in labels {
             assert!(
-                label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+                label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
             );
         }
     }
@@ -220,14 +232,21 @@ mod tests {
     #[test]
     fn advice_is_one_sentence_of_its_own() {
         for outcome in Outcome::ALL {
-            assert!(outcome.advice().len() > 10 && !outcome.advice().contains('\n'), "{outcome}");
+            assert!(
+                outcome.advice().len() > 10 && !outcome.advice().contains('\n'),
+                "{outcome}"
+            );
         }
     }
 
     #[test]
     fn statuses_fall_into_their_classes() {
         let check = |status: u16, expected| {
-            assert_eq!(Outcome::of_status(StatusCode::from_u16(status).unwrap()), expected, "{status}");
+            assert_eq!(
+                Outcome::of_status(StatusCode::from_u16(status).unwrap()),
+                expected,
+                "{status}"
+            );
         };
         check(204, Outcome::UnexpectedStatus);
         check(302, Outcome::Redirect);

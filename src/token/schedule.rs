@@ -62,7 +62,12 @@ impl Failures {
     /// `usable_for` is how long the present token can still be sent, if there is one: it allows longer pauses,
     /// but none that lasts past its end. `hint` is what the answer asked for; it is kept to (never earlier, a little
     /// later by chance): a 429's up to an hour, a 503's up to a minute and a half.
-    pub fn pause(self, usable_for: Option<Duration>, hint: Option<Duration>, chance: f64) -> Duration {
+    pub fn pause(
+        self,
+        usable_for: Option<Duration>,
+        hint: Option<Duration>,
+        chance: f64,
+    ) -> Duration {
         let chance = chance.clamp(0.0, 1.0);
         let hinted = |longest| {
             let hint = hint?.clamp(FIRST_PAUSE, longest);
@@ -70,14 +75,28 @@ impl Failures {
         };
         if self.rate_limited > 0 {
             return hinted(LONGEST_HINT).unwrap_or_else(|| {
-                doubled(FIRST_RATE_LIMIT_PAUSE, LONGEST_RATE_LIMIT_PAUSE, self.rate_limited, chance)
+                doubled(
+                    FIRST_RATE_LIMIT_PAUSE,
+                    LONGEST_RATE_LIMIT_PAUSE,
+                    self.rate_limited,
+                    chance,
+                )
             });
         }
-        let short = doubled(FIRST_PAUSE, LONGEST_PAUSE_WITHOUT_TOKEN, self.consecutive, chance);
+        let short = doubled(
+            FIRST_PAUSE,
+            LONGEST_PAUSE_WITHOUT_TOKEN,
+            self.consecutive,
+            chance,
+        );
         let pause = match usable_for {
-            Some(left) => {
-                doubled(FIRST_PAUSE, LONGEST_PAUSE_WITH_TOKEN, self.consecutive, chance).min(left.max(short))
-            }
+            Some(left) => doubled(
+                FIRST_PAUSE,
+                LONGEST_PAUSE_WITH_TOKEN,
+                self.consecutive,
+                chance,
+            )
+            .min(left.max(short)),
             None => short,
         };
         // An outage ends sooner or later than it says, so it is believed for as long as a rate limit is at most.
@@ -91,7 +110,9 @@ fn doubled(first: Duration, longest: Duration, failures: u32, chance: f64) -> Du
     // 2^16 s is beyond every ceiling.
     let doublings = failures.saturating_sub(1).min(16);
     let middle = (first * (1 << doublings)).min(longest.div_f64(1.0 + PAUSE_JITTER));
-    middle.mul_f64(1.0 - PAUSE_JITTER + 2.0 * PAUSE_JITTER * chance).min(longest)
+    middle
+        .mul_f64(1.0 - PAUSE_JITTER + 2.0 * PAUSE_JITTER * chance)
+        .min(longest)
 }
 
 #[cfg(test)]
@@ -106,9 +127,13 @@ mod tests {
 
     #[test]
     fn usable_life_is_the_life_less_a_tenth_or_a_minute() {
-        for (life, usable) in
-            [(2.0, 1.8), (60.0, 54.0), (600.0, 540.0), (3600.0, 3540.0), (86_400.0, 86_340.0)]
-        {
+        for (life, usable) in [
+            (2.0, 1.8),
+            (60.0, 54.0),
+            (600.0, 540.0),
+            (3600.0, 3540.0),
+            (86_400.0, 86_340.0),
+        ] {
             assert_eq!(usable_life(secs(life)), secs(usable), "{life}");
         }
     }
@@ -117,7 +142,10 @@ mod tests {
     fn refresh_is_a_part_of_the_usable_life() {
         let check = |life, refresh_at, chance, expected: f64| {
             let after = refresh_after(secs(life), refresh_at, chance).as_secs_f64();
-            assert!((after - expected).abs() < 1e-6, "{life} {refresh_at} {chance}: {after}");
+            assert!(
+                (after - expected).abs() < 1e-6,
+                "{life} {refresh_at} {chance}: {after}"
+            );
         };
         check(3600.0, 0.75, 0.0, 2655.0);
         check(3600.0, 0.75, 1.0, 2389.5);
@@ -132,7 +160,14 @@ mod tests {
         let middle = |with_token: bool| -> Vec<f64> {
             let usable = with_token.then_some(Duration::from_secs(86_400));
             (1..9)
-                .map(|n| Failures { consecutive: n, rate_limited: 0 }.pause(usable, None, 0.5).as_secs_f64())
+                .map(|n| {
+                    Failures {
+                        consecutive: n,
+                        rate_limited: 0,
+                    }
+                    .pause(usable, None, 0.5)
+                    .as_secs_f64()
+                })
                 .collect()
         };
         assert_eq!(middle(false), [1.0, 2.0, 4.0, 8.0, 12.5, 12.5, 12.5, 12.5]);
@@ -142,10 +177,16 @@ mod tests {
     #[test]
     fn a_rate_limit_is_given_time() {
         let pause = |rate_limited, hint, chance| {
-            Failures { consecutive: rate_limited, rate_limited }.pause(None, hint, chance)
+            Failures {
+                consecutive: rate_limited,
+                rate_limited,
+            }
+            .pause(None, hint, chance)
         };
         assert_eq!(
-            (1..7).map(|n| pause(n, None, 0.5).as_secs()).collect::<Vec<_>>(),
+            (1..7)
+                .map(|n| pause(n, None, 0.5).as_secs())
+                .collect::<Vec<_>>(),
             [10, 20, 40, 75, 75, 75]
         );
         assert_eq!(pause(1, Some(secs(30.0)), 0.0), secs(30.0));
@@ -156,26 +197,60 @@ mod tests {
 
     #[test]
     fn an_outage_that_names_its_end_is_believed_for_a_while() {
-        let failures = Failures { consecutive: 1, rate_limited: 0 };
+        let failures = Failures {
+            consecutive: 1,
+            rate_limited: 0,
+        };
         assert_eq!(failures.pause(None, Some(secs(30.0)), 0.0), secs(30.0));
-        assert_eq!(failures.pause(Some(secs(600.0)), Some(secs(30.0)), 1.0), secs(33.0));
+        assert_eq!(
+            failures.pause(Some(secs(600.0)), Some(secs(30.0)), 1.0),
+            secs(33.0)
+        );
         assert_eq!(failures.pause(None, Some(secs(7200.0)), 0.0), secs(90.0));
-        let failures = Failures { consecutive: 9, rate_limited: 0 };
-        assert_eq!(failures.pause(None, Some(secs(2.0)), 0.5), secs(12.5), "never sooner than without it");
+        let failures = Failures {
+            consecutive: 9,
+            rate_limited: 0,
+        };
+        assert_eq!(
+            failures.pause(None, Some(secs(2.0)), 0.5),
+            secs(12.5),
+            "never sooner than without it"
+        );
     }
 
     #[test]
     fn another_failure_ends_the_count_of_rate_limits() {
-        let failures = Failures::default().and(Outcome::RateLimited).and(Outcome::RateLimited);
-        assert_eq!(failures, Failures { consecutive: 2, rate_limited: 2 });
-        assert_eq!(failures.and(Outcome::Http5xx), Failures { consecutive: 3, rate_limited: 0 });
+        let failures = Failures::default()
+            .and(Outcome::RateLimited)
+            .and(Outcome::RateLimited);
+        assert_eq!(
+            failures,
+            Failures {
+                consecutive: 2,
+                rate_limited: 2
+            }
+        );
+        assert_eq!(
+            failures.and(Outcome::Http5xx),
+            Failures {
+                consecutive: 3,
+                rate_limited: 0
+            }
+        );
     }
 
     #[test]
     fn a_pause_does_not_outlast_the_token() {
-        let failures = Failures { consecutive: 9, rate_limited: 0 };
+        let failures = Failures {
+            consecutive: 9,
+            rate_limited: 0,
+        };
         assert_eq!(failures.pause(Some(secs(30.0)), None, 0.5), secs(30.0));
-        assert_eq!(failures.pause(Some(secs(0.5)), None, 0.5), secs(12.5), "but it is still a pause");
+        assert_eq!(
+            failures.pause(Some(secs(0.5)), None, 0.5),
+            secs(12.5),
+            "but it is still a pause"
+        );
     }
 
     proptest! {

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 use super::outcome::Outcome;
@@ -41,7 +41,10 @@ impl Signals {
                 customer,
             )?,
             next_refresh: GaugeVec::new(
-                opts("token_next_refresh_timestamp_seconds", "When the next login is planned, in Unix time."),
+                opts(
+                    "token_next_refresh_timestamp_seconds",
+                    "When the next login is planned, in Unix time.",
+                ),
                 customer,
             )?,
             refreshes: IntCounterVec::new(
@@ -49,19 +52,31 @@ impl Signals {
                 &["customer", "outcome"],
             )?,
             duration: Histogram::with_opts(
-                HistogramOpts::from(opts("token_refresh_duration_seconds", "How long token requests took."))
-                    .buckets(DURATION_BUCKETS.to_vec()),
+                HistogramOpts::from(opts(
+                    "token_refresh_duration_seconds",
+                    "How long token requests took.",
+                ))
+                .buckets(DURATION_BUCKETS.to_vec()),
             )?,
             consecutive_failures: IntGaugeVec::new(
-                opts("token_consecutive_failures", "Failed logins since the last that worked."),
+                opts(
+                    "token_consecutive_failures",
+                    "Failed logins since the last that worked.",
+                ),
                 customer,
             )?,
             generation: IntGaugeVec::new(
-                opts("token_generation", "The newest token's number, counted from 1."),
+                opts(
+                    "token_generation",
+                    "The newest token's number, counted from 1.",
+                ),
                 customer,
             )?,
             clock_skew: GaugeVec::new(
-                opts("token_clock_skew_seconds", "Our clock less Citrix's, as the last login told."),
+                opts(
+                    "token_clock_skew_seconds",
+                    "Our clock less Citrix's, as the last login told.",
+                ),
                 customer,
             )?,
         };
@@ -81,8 +96,13 @@ impl Signals {
         CustomerSignals {
             expiry: self.expiry.with_label_values(label),
             next_refresh: self.next_refresh.with_label_values(label),
-            refreshes: Outcome::ALL
-                .map(|outcome| (outcome, self.refreshes.with_label_values(&[customer, outcome.label()]))),
+            refreshes: Outcome::ALL.map(|outcome| {
+                (
+                    outcome,
+                    self.refreshes
+                        .with_label_values(&[customer, outcome.label()]),
+                )
+            }),
             duration: self.duration.clone(),
             consecutive_failures: self.consecutive_failures.with_label_values(label),
             generation: self.generation.with_label_values(label),
@@ -100,7 +120,9 @@ impl Signals {
         let _ = self.generation.remove_label_values(label);
         let _ = self.clock_skew.remove_label_values(label);
         for outcome in Outcome::ALL {
-            let _ = self.refreshes.remove_label_values(&[customer, outcome.label()]);
+            let _ = self
+                .refreshes
+                .remove_label_values(&[customer, outcome.label()]);
         }
     }
 }
@@ -134,7 +156,8 @@ impl CustomerSignals {
 
     /// There is a new token.
     pub(super) fn published(&self, generation: u64, expires_at: SystemTime) {
-        self.generation.set(generation.try_into().unwrap_or(i64::MAX));
+        self.generation
+            .set(generation.try_into().unwrap_or(i64::MAX));
         self.expiry.set(unix(expires_at));
     }
 
@@ -151,7 +174,9 @@ impl CustomerSignals {
 }
 
 fn unix(at: SystemTime) -> f64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 #[cfg(test)]
@@ -161,7 +186,9 @@ mod tests {
     use super::*;
 
     fn text(registry: &Registry) -> String {
-        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+        TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
     }
 
     #[test]
@@ -185,7 +212,9 @@ mod tests {
             "clock_skew_seconds",
         ] {
             assert!(
-                page.contains(&format!("citrix_auth_proxy_token_{name}{{customer=\"acme\"}} 0\n")),
+                page.contains(&format!(
+                    "citrix_auth_proxy_token_{name}{{customer=\"acme\"}} 0\n"
+                )),
                 "{name}"
             );
         }
@@ -215,7 +244,10 @@ mod tests {
             "token_consecutive_failures{customer=\"acme\"} 2",
             "token_clock_skew_seconds{customer=\"acme\"} -60",
         ] {
-            assert!(page.contains(&format!("citrix_auth_proxy_{line}\n")), "{line}");
+            assert!(
+                page.contains(&format!("citrix_auth_proxy_{line}\n")),
+                "{line}"
+            );
         }
     }
 

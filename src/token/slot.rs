@@ -161,12 +161,17 @@ impl Slot {
     ///
     /// # Errors
     /// When there was none in all that time.
-    pub async fn wait_usable(&self, clock: Clock, timeout: Duration) -> Result<Arc<Token>, Unavailable> {
+    pub async fn wait_usable(
+        &self,
+        clock: Clock,
+        timeout: Duration,
+    ) -> Result<Arc<Token>, Unavailable> {
         // Without a timer where there is nothing to wait for.
         if let Some(token) = self.usable(clock.now()) {
             return Ok(token);
         }
-        self.wait(timeout, || self.usable(clock.now()), |_| false).await
+        self.wait(timeout, || self.usable(clock.now()), |_| false)
+            .await
     }
 
     /// The token that replaces `generation`, waiting up to `timeout` for the login that [`Slot::refused`] asked
@@ -180,7 +185,10 @@ impl Slot {
         clock: Clock,
         timeout: Duration,
     ) -> Result<Arc<Token>, Unavailable> {
-        let newer = || self.usable(clock.now()).filter(|token| token.generation > generation);
+        let newer = || {
+            self.usable(clock.now())
+                .filter(|token| token.generation > generation)
+        };
         self.wait(timeout, newer, |status| {
             status.consecutive_failures > 0 && !status.in_progress && deferral(status).is_some()
         })
@@ -223,7 +231,11 @@ impl Slot {
         // Looked at before the keeper is told: the login may be over before this thread goes on.
         let deferred = {
             let status = self.status.borrow();
-            if status.in_progress { None } else { deferral(&status) }
+            if status.in_progress {
+                None
+            } else {
+                deferral(&status)
+            }
         };
         // Told once; the keeper is not woken by each of a thousand requests.
         if self.refused.fetch_max(generation, Ordering::AcqRel) < generation {
@@ -241,7 +253,11 @@ impl Slot {
     /// be as dead.
     pub fn unproven(&self, generation: u64) -> u64 {
         let status = self.status.borrow();
-        if status.in_progress && !status.after_refusal { generation + 1 } else { generation }
+        if status.in_progress && !status.after_refusal {
+            generation + 1
+        } else {
+            generation
+        }
     }
 
     /// Asks for a login now, whatever the token is like; one that is being made will do. [`Slot::wait_newer`] waits
@@ -277,16 +293,24 @@ impl Slot {
             outcome: failure.map(|failure| failure.outcome),
             reason: match failure {
                 Some(failure) => {
-                    format!("There is no usable Citrix token: the last login failed ({}).", failure.outcome)
+                    format!(
+                        "There is no usable Citrix token: the last login failed ({}).",
+                        failure.outcome
+                    )
                 }
-                None => "There is no usable Citrix token yet: the login is not finished.".to_owned(),
+                None => {
+                    "There is no usable Citrix token yet: the login is not finished.".to_owned()
+                }
             },
         }
     }
 
     /// The newest token's number; 0 before the first.
     pub(super) fn generation(&self) -> u64 {
-        self.token.load().as_ref().map_or(0, |token| token.generation)
+        self.token
+            .load()
+            .as_ref()
+            .map_or(0, |token| token.generation)
     }
 
     /// Whether Citrix refused the newest token.
@@ -344,7 +368,9 @@ impl Slot {
 
 /// How long it takes until a 401 or an operator may lead to a login; `None` if they may already.
 fn deferral(status: &Status) -> Option<Duration> {
-    let left = status.forced_not_before?.saturating_duration_since(Instant::now());
+    let left = status
+        .forced_not_before?
+        .saturating_duration_since(Instant::now());
     (!left.is_zero()).then_some(left)
 }
 

@@ -31,7 +31,11 @@ impl Skew {
     /// What our clock shows when theirs shows `theirs`; `None` beyond what a clock can show.
     pub fn to_ours(self, theirs: SystemTime) -> Option<SystemTime> {
         let by = Duration::try_from_secs_f64(self.0.abs()).ok()?;
-        if self.0 < 0.0 { theirs.checked_sub(by) } else { theirs.checked_add(by) }
+        if self.0 < 0.0 {
+            theirs.checked_sub(by)
+        } else {
+            theirs.checked_add(by)
+        }
     }
 }
 
@@ -136,18 +140,26 @@ impl Status {
             return State::Unusable;
         }
         let late = !self.in_progress && self.next_attempt.is_some_and(|at| at + TIMER_SLACK < now);
-        if late || self.consecutive_failures > 0 || self.on_old_secret { State::Stale } else { State::Fresh }
+        if late || self.consecutive_failures > 0 || self.on_old_secret {
+            State::Stale
+        } else {
+            State::Fresh
+        }
     }
 
     /// How long until the next login is due; zero while one is due or being made.
     pub fn next_login_in(&self) -> Duration {
         let due = self.due.filter(|_| !self.in_progress);
-        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
+        due.map_or(Duration::ZERO, |due| {
+            due.saturating_duration_since(Instant::now())
+        })
     }
 
     /// The failure that is behind the present lack of a token, if there is one.
     pub fn current_failure(&self) -> Option<&FailedLogin> {
-        self.last_failure.as_ref().filter(|_| self.consecutive_failures > 0)
+        self.last_failure
+            .as_ref()
+            .filter(|_| self.consecutive_failures > 0)
     }
 }
 
@@ -181,8 +193,29 @@ mod tests {
         assert_eq!(status.state(at(76)), State::Fresh);
         assert_eq!(status.state(at(77)), State::Stale, "the renewal is late");
         assert_eq!(status.state(at(100)), State::Unusable);
-        assert_eq!(Status { in_progress: true, ..status.clone() }.state(at(77)), State::Fresh);
-        assert_eq!(Status { on_old_secret: true, ..status.clone() }.state(at(10)), State::Stale);
-        assert_eq!(Status { consecutive_failures: 1, ..status }.state(at(10)), State::Stale);
+        assert_eq!(
+            Status {
+                in_progress: true,
+                ..status.clone()
+            }
+            .state(at(77)),
+            State::Fresh
+        );
+        assert_eq!(
+            Status {
+                on_old_secret: true,
+                ..status.clone()
+            }
+            .state(at(10)),
+            State::Stale
+        );
+        assert_eq!(
+            Status {
+                consecutive_failures: 1,
+                ..status
+            }
+            .state(at(10)),
+            State::Stale
+        );
     }
 }

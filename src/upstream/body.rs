@@ -102,7 +102,9 @@ impl ResponseBody {
         let look = async {
             let short = self.announced.is_none_or(|left| left <= limit as u64);
             while short && seen.len() < limit && self.ahead.len() < PEEKED_FRAMES {
-                let Some(next) = poll_fn(|cx| self.poll_next(cx)).await else { return };
+                let Some(next) = poll_fn(|cx| self.poll_next(cx)).await else {
+                    return;
+                };
                 let ended = next.is_err();
                 if let Some(data) = next.as_ref().ok().and_then(Frame::data_ref) {
                     seen.extend_from_slice(data);
@@ -124,7 +126,9 @@ impl ResponseBody {
         let drain = async {
             let mut read = 0;
             while read <= DISCARDED_BYTES && self.size_hint().lower() <= DISCARDED_BYTES {
-                let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await else { return };
+                let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await else {
+                    return;
+                };
                 read += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
         };
@@ -136,13 +140,21 @@ impl ResponseBody {
     fn release(&mut self) {
         let Some(home) = self.home.take() else { return };
         match (self.connection.take(), self.inner.take()) {
-            (Some(connection), _) => match self.upload.take().filter(|upload| !upload.ended.get()) {
-                None => home.pool.put_back(home.origin, connection),
-                Some(upload) => drop(tokio::task::spawn_local(finish_upload(connection, upload, home))),
-            },
+            (Some(connection), _) => {
+                match self.upload.take().filter(|upload| !upload.ended.get()) {
+                    None => home.pool.put_back(home.origin, connection),
+                    Some(upload) => drop(tokio::task::spawn_local(finish_upload(
+                        connection, upload, home,
+                    ))),
+                }
+            }
             // All bytes came, but not yet the empty frame that ends the stream: to drop it now would reset it.
             (None, Some(inner)) if !inner.is_end_stream() => {
-                drop(tokio::task::spawn_local(read_end(inner, self.idle_limit, home)));
+                drop(tokio::task::spawn_local(read_end(
+                    inner,
+                    self.idle_limit,
+                    home,
+                )));
             }
             _ => {}
         }
@@ -153,8 +165,13 @@ impl ResponseBody {
         self.announced == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
-    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
         let polled = Pin::new(&mut *inner).poll_frame(cx);
         match (&mut self.connection, polled) {
             (Some(connection), Poll::Pending) => {
@@ -180,7 +197,11 @@ async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, hom
             seen = upload.bytes.get();
             idle.progress();
         }
-        if connection.is_gone() { Poll::Ready(false) } else { idle.poll_expired(cx).map(|()| false) }
+        if connection.is_gone() {
+            Poll::Ready(false)
+        } else {
+            idle.poll_expired(cx).map(|()| false)
+        }
     });
     if usable.await {
         home.pool.put_back(home.origin, connection);
@@ -196,7 +217,10 @@ async fn read_end(mut inner: Incoming, limit: Duration, home: Home) {
 }
 
 impl ResponseBody {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let Poll::Ready(frame) = self.poll_inner(cx) else {
             let expired = self.idle.poll_expired(cx);
             return expired.map(|()| Some(Err(ResponseBodyError::Stalled(self.idle_limit))));
@@ -249,8 +273,13 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let peeked = self.ahead.iter().filter_map(|next| next.as_ref().ok()?.data_ref());
+        let peeked = self
+            .ahead
+            .iter()
+            .filter_map(|next| next.as_ref().ok()?.data_ref());
         let peeked: u64 = peeked.map(|data| data.len() as u64).sum();
-        self.announced.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + peeked))
+        self.announced.map_or_else(SizeHint::default, |left| {
+            SizeHint::with_exact(left + peeked)
+        })
     }
 }

@@ -96,14 +96,19 @@ impl Http1 {
             match response.as_mut().poll(cx) {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
                 Poll::Ready(Err(mut failed)) => Poll::Ready(Err(match failed.take_message() {
-                    Some(request) => {
-                        AttemptError::Unsent { request: Box::new(request), error: failed.into_error() }
-                    }
+                    Some(request) => AttemptError::Unsent {
+                        request: Box::new(request),
+                        error: failed.into_error(),
+                    },
                     None => AttemptError::Broken(failed.into_error()),
                 })),
                 Poll::Pending => {
-                    let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline.at())));
-                    deadline.poll_passed(alarm.as_mut(), cx).map(|()| Err(AttemptError::TimedOut))
+                    let alarm = self
+                        .alarm
+                        .get_or_insert_with(|| Box::pin(sleep_until(deadline.at())));
+                    deadline
+                        .poll_passed(alarm.as_mut(), cx)
+                        .map(|()| Err(AttemptError::TimedOut))
                 }
             }
         })

@@ -60,7 +60,11 @@ impl Http2 {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended badly");
             }
         });
-        Ok(Self { sender, used: Rc::default(), born: Instant::now() })
+        Ok(Self {
+            sender,
+            used: Rc::default(),
+            born: Instant::now(),
+        })
     }
 
     /// Whether it can take another request.
@@ -73,13 +77,23 @@ impl Http2 {
         &mut self,
         request: Request<CallerBody>,
     ) -> Result<Response<Incoming>, AttemptError> {
-        self.sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-            Some(request) => AttemptError::Unsent { request: Box::new(request), error: failed.into_error() },
-            None => {
-                let error = failed.into_error();
-                if was_refused(&error) { AttemptError::Refused(error) } else { AttemptError::Broken(error) }
-            }
-        })
+        self.sender
+            .try_send_request(request)
+            .await
+            .map_err(|mut failed| match failed.take_message() {
+                Some(request) => AttemptError::Unsent {
+                    request: Box::new(request),
+                    error: failed.into_error(),
+                },
+                None => {
+                    let error = failed.into_error();
+                    if was_refused(&error) {
+                        AttemptError::Refused(error)
+                    } else {
+                        AttemptError::Broken(error)
+                    }
+                }
+            })
     }
 }
 

@@ -63,10 +63,17 @@ impl Origin {
 
     /// Whether `uri` is one of its own: the same scheme, host and port, and no user in front.
     pub fn is_at(&self, uri: &Uri) -> bool {
-        let Some(authority) = uri.authority().filter(|authority| !authority.as_str().contains('@')) else {
+        let Some(authority) = uri
+            .authority()
+            .filter(|authority| !authority.as_str().contains('@'))
+        else {
             return false;
         };
-        let own = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        let own = if self.scheme == Scheme::HTTPS {
+            443
+        } else {
+            80
+        };
         uri.scheme() == Some(&self.scheme)
             && authority.host().eq_ignore_ascii_case(self.authority.host())
             && port(authority).unwrap_or(Some(own)) == Some(self.port)
@@ -84,12 +91,17 @@ impl Origin {
 
 /// The port that is written, if any; `Some(None)` when it is none.
 fn port(authority: &Authority) -> Option<Option<u16>> {
-    let written = authority.as_str().get(authority.host().len()..)?.strip_prefix(':')?;
+    let written = authority
+        .as_str()
+        .get(authority.host().len()..)?
+        .strip_prefix(':')?;
     Some(written.parse().ok())
 }
 
 fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+    host.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -98,7 +110,11 @@ mod tests {
 
     fn origin(scheme: Scheme, authority: &'static str) -> Origin {
         let authority = Authority::from_static(authority);
-        let url = UpstreamUrl { scheme, authority, base_path: String::new() };
+        let url = UpstreamUrl {
+            scheme,
+            authority,
+            base_path: String::new(),
+        };
         Origin::new(0, &url, &Way::to_nobody()).unwrap()
     }
 

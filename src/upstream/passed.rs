@@ -32,10 +32,19 @@ pub struct RewrittenBody {
 impl RewrittenBody {
     /// Sends `source` through `rewriter`.
     pub fn new(source: ResponseBody, rewriter: BodyRewriter, counters: LinkCounters) -> Box<Self> {
-        Box::new(Self { source, rewriter, counters, source_ended: false, trailers: None })
+        Box::new(Self {
+            source,
+            rewriter,
+            counters,
+            source_ended: false,
+            trailers: None,
+        })
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         loop {
             match self.rewriter.pull() {
                 Ok(Some(piece)) if piece.is_empty() => continue,

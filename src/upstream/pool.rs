@@ -131,7 +131,14 @@ impl Pool {
     fn lend(self: &Rc<Self>, mut connection: Leased, origin: u64) -> Lease {
         self.active.set(self.active.get() + 1);
         let reused = connection.use_again();
-        Lease { connection, reused, home: Home { pool: Rc::clone(self), origin } }
+        Lease {
+            connection,
+            reused,
+            home: Home {
+                pool: Rc::clone(self),
+                origin,
+            },
+        }
     }
 
     /// A connection to `origin` that is open already, young enough and still alive.
@@ -145,7 +152,8 @@ impl Pool {
         let oldest = self.setting(|settings| settings.max_connection_age);
         let too_old = |born: Instant| now.saturating_duration_since(born) >= oldest;
         let http2 = self.with(origin, |pool| {
-            pool.http2.take_if(|connection| too_old(connection.born) || !connection.is_alive());
+            pool.http2
+                .take_if(|connection| too_old(connection.born) || !connection.is_alive());
             pool.http2.clone()
         });
         if let Some(connection) = http2 {
@@ -180,7 +188,9 @@ impl Pool {
 
     /// Waits for the one dial that is under way, or begins it; what it opens is then at hand in the pool.
     fn shared_dial(self: &Rc<Self>, origin: &Arc<Origin>) -> Shared<Dialling> {
-        let under_way = self.with(origin.id, |pool| pool.dialling.as_ref().and_then(WeakShared::upgrade));
+        let under_way = self.with(origin.id, |pool| {
+            pool.dialling.as_ref().and_then(WeakShared::upgrade)
+        });
         under_way.unwrap_or_else(|| {
             let (this, target) = (Rc::clone(self), Arc::clone(origin));
             let dialling: Dialling = Box::pin(async move {
@@ -223,13 +233,15 @@ impl Pool {
         origins.retain(|origin, _| known(*origin));
         for pool in origins.values_mut() {
             pool.idle.retain_mut(|connection| {
-                now.duration_since(*connection.idle_since.get_or_insert(now)) < settings.pool_idle_timeout
+                now.duration_since(*connection.idle_since.get_or_insert(now))
+                    < settings.pool_idle_timeout
                     && now.duration_since(connection.born) < settings.max_connection_age
                     && connection.is_alive()
             });
             // Requests under way keep their own handle; the connection closes after the last of them.
             pool.http2.take_if(|connection| {
-                now.duration_since(connection.born) >= settings.max_connection_age || !connection.is_alive()
+                now.duration_since(connection.born) >= settings.max_connection_age
+                    || !connection.is_alive()
             });
         }
     }
@@ -265,10 +277,14 @@ impl Lease {
         if let (Err(AttemptError::TimedOut), Leased::Http2(mine)) = (&outcome, &self.connection) {
             // It may be dead without anybody knowing; the next request shall not find out the same way.
             let is_mine = |pooled: &mut Http2| Rc::ptr_eq(&pooled.used, &mine.used);
-            self.home.pool.with(self.home.origin, |pool| pool.http2.take_if(is_mine));
+            self.home
+                .pool
+                .with(self.home.origin, |pool| pool.http2.take_if(is_mine));
         }
         let response = outcome?;
-        let Self { connection, home, .. } = self;
+        let Self {
+            connection, home, ..
+        } = self;
         let http1 = match connection {
             Leased::Http1(connection) => Some(connection),
             Leased::Http2(_) => None,

@@ -43,7 +43,11 @@ impl Coding {
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, UnknownCoding> {
         let mut fields = headers.get_all(CONTENT_ENCODING).iter();
         let (Some(field), None) = (fields.next(), fields.next()) else {
-            return if headers.contains_key(CONTENT_ENCODING) { Err(UnknownCoding) } else { Ok(None) };
+            return if headers.contains_key(CONTENT_ENCODING) {
+                Err(UnknownCoding)
+            } else {
+                Ok(None)
+            };
         };
         let name = field.as_bytes().trim_ascii();
         let known = [
@@ -53,7 +57,9 @@ impl Coding {
             ("deflate", Some(Self::Deflate)),
             ("br", Some(Self::Brotli)),
         ];
-        let known = known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        let known = known
+            .into_iter()
+            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
         known.map(|(_, coding)| coding).ok_or(UnknownCoding)
     }
 

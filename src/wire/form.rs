@@ -8,7 +8,11 @@ pub fn encode(text: &str, body: &mut Vec<u8>) {
             b' ' => body.push(b'+'),
             b'*' | b'-' | b'.' | b'_' => body.push(byte),
             _ if byte.is_ascii_alphanumeric() => body.push(byte),
-            _ => body.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
+            _ => body.extend([
+                b'%',
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]),
         }
     }
 }

@@ -95,7 +95,9 @@ impl HeadWatch {
     /// When the body that is being read is all framing.
     pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, TooMuchFraming> {
         if self.skip > 0 {
-            let passed = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+            let passed = usize::try_from(self.skip)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
             self.skip -= passed as u64;
             return Ok(passed);
         }
@@ -144,7 +146,9 @@ impl HeadWatch {
             None if !portion.ended || !portion.begun => Err(HeadFault::BareLineFeed),
             None if portion.blank_lines > MAX_BLANK_LINES => Err(HeadFault::BlankLines),
             None if portion.lengths > 1 => Err(HeadFault::SeveralLengths),
-            None if portion.lengths > 0 && body == BodyLength::Chunked => Err(HeadFault::LengthAndCoding),
+            None if portion.lengths > 0 && body == BodyLength::Chunked => {
+                Err(HeadFault::LengthAndCoding)
+            }
             None => Ok(()),
         }
     }
@@ -153,8 +157,16 @@ impl HeadWatch {
 impl Portion {
     fn begin(&mut self) {
         // What was found among blank lines belongs to the request behind them.
-        let (blank_lines, fault) = if self.begun { (0, None) } else { (self.blank_lines, self.fault) };
-        *self = Self { blank_lines, fault, ..Self::default() };
+        let (blank_lines, fault) = if self.begun {
+            (0, None)
+        } else {
+            (self.blank_lines, self.fault)
+        };
+        *self = Self {
+            blank_lines,
+            fault,
+            ..Self::default()
+        };
     }
 
     fn take(&mut self, bytes: &[u8]) -> usize {
@@ -201,7 +213,9 @@ impl Portion {
 
     /// Counts the lines that begin with `Content-Length:`.
     fn see_name(&mut self, part: &[u8]) {
-        let Some(known) = self.length_name else { return };
+        let Some(known) = self.length_name else {
+            return;
+        };
         let wanted = &CONTENT_LENGTH[usize::from(known)..];
         let common = part.len().min(wanted.len());
         if !part[..common].eq_ignore_ascii_case(&wanted[..common]) {
@@ -238,7 +252,9 @@ mod tests {
     fn portions(watch: &mut HeadWatch, bytes: &[u8], piece: usize) -> Vec<usize> {
         let (mut ends, mut at) = (Vec::new(), 0);
         while at < bytes.len() {
-            at += watch.pass(&bytes[at..(at + piece).min(bytes.len())]).unwrap();
+            at += watch
+                .pass(&bytes[at..(at + piece).min(bytes.len())])
+                .unwrap();
             if watch.skip == 0 && watch.portion.ended {
                 ends.push(at);
             }
@@ -252,7 +268,10 @@ mod tests {
             portions(&mut watch, head.as_bytes(), piece);
             watch.head_read(body)
         });
-        assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{head:?} {verdicts:?}");
+        assert!(
+            verdicts.iter().all(|verdict| *verdict == verdicts[0]),
+            "{head:?} {verdicts:?}"
+        );
         verdicts[0]
     }
 
@@ -262,26 +281,82 @@ mod tests {
         let cases = [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Bytes(0), Ok(())),
             ("GET / HTTP/1.1\r\n\r\n", Bytes(0), Ok(())),
-            ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Bytes(0), Ok(())),
+            (
+                "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                Bytes(0),
+                Ok(()),
+            ),
             ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Bytes(0), Ok(())),
-            ("\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", Bytes(0), Err(HeadFault::BlankLines)),
-            ("\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
-            ("\nGET / HTTP/1.1\r\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
-            ("GET / HTTP/1.1\nHost: a\r\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
-            ("GET / HTTP/1.1\r\nHost: a\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
-            ("GET / HTTP/1.1\r\nHost: a\r\n\n", Bytes(0), Err(HeadFault::BareLineFeed)),
-            ("GET / HTTP/1.1\r\nHost: a\r\n\nX: \r\n\r\n", Bytes(0), Err(HeadFault::BareLineFeed)),
-            ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", Bytes(0), Err(HeadFault::Fragment)),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX: #a\r\n\r\n", Bytes(0), Ok(())),
-            ("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Bytes(5), Ok(())),
-            ("POST / HTTP/1.1\r\nX-Content-Length: 5\r\ncontent-length:5\r\n\r\n", Bytes(5), Ok(())),
+            (
+                "\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                Bytes(0),
+                Err(HeadFault::BlankLines),
+            ),
+            (
+                "\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                Bytes(0),
+                Err(HeadFault::BareLineFeed),
+            ),
+            (
+                "\nGET / HTTP/1.1\r\n\r\n",
+                Bytes(0),
+                Err(HeadFault::BareLineFeed),
+            ),
+            (
+                "GET / HTTP/1.1\nHost: a\r\n\r\n",
+                Bytes(0),
+                Err(HeadFault::BareLineFeed),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\n\r\n",
+                Bytes(0),
+                Err(HeadFault::BareLineFeed),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\n\n",
+                Bytes(0),
+                Err(HeadFault::BareLineFeed),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\n\nX: \r\n\r\n",
+                Bytes(0),
+                Err(HeadFault::BareLineFeed),
+            ),
+            (
+                "GET /#a HTTP/1.1\r\nHost: a\r\n\r\n",
+                Bytes(0),
+                Err(HeadFault::Fragment),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nX: #a\r\n\r\n",
+                Bytes(0),
+                Ok(()),
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
+                Bytes(5),
+                Ok(()),
+            ),
+            (
+                "POST / HTTP/1.1\r\nX-Content-Length: 5\r\ncontent-length:5\r\n\r\n",
+                Bytes(5),
+                Ok(()),
+            ),
             (
                 "POST / HTTP/1.1\r\nContent-Length: 5\r\nCONTENT-LENGTH:5\r\n\r\n",
                 Bytes(5),
                 Err(HeadFault::SeveralLengths),
             ),
-            ("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Chunked, Err(HeadFault::LengthAndCoding)),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Chunked, Ok(())),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
+                Chunked,
+                Err(HeadFault::LengthAndCoding),
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Chunked,
+                Ok(()),
+            ),
         ];
         for (head, body, expected) in cases {
             assert_eq!(judged(head, body), expected, "{head:?}");
@@ -292,15 +367,24 @@ mod tests {
     fn blank_lines_without_end_are_not_cut_into_portions_and_end_with_a_head_all_the_same() {
         let mut watch = HeadWatch::default();
         let heads = "\r\n".repeat(1000) + "GET / HTTP/1.1\r\n\r\n" + "GET / HTTP/1.1\r\n\r\n";
-        assert_eq!(portions(&mut watch, heads.as_bytes(), usize::MAX / 2), [4, 8, 2018, 2036]);
-        assert_eq!(judged(&heads[..2018], BodyLength::Bytes(0)), Err(HeadFault::BlankLines));
+        assert_eq!(
+            portions(&mut watch, heads.as_bytes(), usize::MAX / 2),
+            [4, 8, 2018, 2036]
+        );
+        assert_eq!(
+            judged(&heads[..2018], BodyLength::Bytes(0)),
+            Err(HeadFault::BlankLines)
+        );
     }
 
     #[test]
     fn a_body_of_known_length_is_not_looked_at() {
         let mut watch = HeadWatch::default();
         let head = b"POST / HTTP/1.1\r\nContent-Length: 7\r\n\r\n";
-        assert_eq!(watch.pass(&[head, &b"\n\r\n\r\n#\nGET"[..]].concat()), Ok(head.len()));
+        assert_eq!(
+            watch.pass(&[head, &b"\n\r\n\r\n#\nGET"[..]].concat()),
+            Ok(head.len())
+        );
         assert_eq!(watch.head_read(BodyLength::Bytes(7)), Ok(()));
         assert_eq!(watch.pass(b"\n\r\n"), Ok(3));
         assert_eq!(watch.pass(b"\r\n#\nGET"), Ok(4));

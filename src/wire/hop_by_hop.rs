@@ -34,8 +34,11 @@ pub fn remove(headers: &mut HeaderMap) {
 /// The same, and in the same pass the fields that are `unwanted` for another reason.
 pub fn remove_and(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     // Most messages have none, and then nothing is allocated.
-    let mut found: Vec<HeaderName> =
-        headers.keys().filter(|name| is_hop_by_hop(name) || unwanted(name)).cloned().collect();
+    let mut found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name) || unwanted(name))
+        .cloned()
+        .collect();
     if found.contains(&CONNECTION) {
         found.extend(nominated(headers));
     }
@@ -75,14 +78,40 @@ mod tests {
         let cases: &[Case<'_>] = &[
             (&[("accept", "a")], &["accept"]),
             (&[("connection", "close"), ("accept", "a")], &["accept"]),
-            (&[("connection", "TE, close"), ("te", "trailers"), ("accept", "a")], &["accept"]),
             (
-                &[("connection", "x-one ,X-Two,,"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
+                &[
+                    ("connection", "TE, close"),
+                    ("te", "trailers"),
+                    ("accept", "a"),
+                ],
+                &["accept"],
+            ),
+            (
+                &[
+                    ("connection", "x-one ,X-Two,,"),
+                    ("x-one", "1"),
+                    ("x-two", "2"),
+                    ("x-three", "3"),
+                ],
                 &["x-three"],
             ),
-            (&[("connection", "x-one"), ("connection", "x-two"), ("x-one", "1"), ("x-two", "2")], &[]),
-            (&[("connection", "authorization"), ("authorization", "stale")], &[]),
-            (&[("connection", "not a name"), ("accept", "a")], &["accept"]),
+            (
+                &[
+                    ("connection", "x-one"),
+                    ("connection", "x-two"),
+                    ("x-one", "1"),
+                    ("x-two", "2"),
+                ],
+                &[],
+            ),
+            (
+                &[("connection", "authorization"), ("authorization", "stale")],
+                &[],
+            ),
+            (
+                &[("connection", "not a name"), ("accept", "a")],
+                &["accept"],
+            ),
             (
                 &[
                     ("connection", "Upgrade, HTTP2-Settings"),

@@ -48,10 +48,16 @@ impl<'a> Authority<'a> {
         let port_ok = match port.strip_prefix(':') {
             None => port.is_empty(),
             Some("") => true,
-            Some(digits) => digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok(),
+            Some(digits) => {
+                digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+            }
         };
         let name_ok = host.starts_with('[') || (!host.is_empty() && host.bytes().all(is_reg_name));
-        if name_ok && port_ok { Ok(Self { text, host }) } else { Err(HostError::Invalid) }
+        if name_ok && port_ok {
+            Ok(Self { text, host })
+        } else {
+            Err(HostError::Invalid)
+        }
     }
 
     /// Host and port, as they were sent.
@@ -81,7 +87,11 @@ impl<'a> Authority<'a> {
     }
 
     fn address(&self) -> Option<IpAddr> {
-        match self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        match self
+            .host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
             None => self.host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         }
@@ -110,8 +120,12 @@ pub fn authority<'a>(
         return Err(HostError::Several);
     }
     let from_field = match field {
-        Some(value) => Some(Authority::parse(value.to_str().map_err(|_| HostError::Invalid)?)?),
-        None if uri.authority().is_none() && version == Version::HTTP_11 => return Err(HostError::Missing),
+        Some(value) => Some(Authority::parse(
+            value.to_str().map_err(|_| HostError::Invalid)?,
+        )?),
+        None if uri.authority().is_none() && version == Version::HTTP_11 => {
+            return Err(HostError::Missing);
+        }
         None => None,
     };
     match uri.authority() {
@@ -128,10 +142,17 @@ pub fn authority<'a>(
 
 /// Whether two authorities are one: letter case and the scheme's own port make no difference.
 fn same(uri: &Uri, one: Authority<'_>, other: Authority<'_>) -> bool {
-    let own_port = if uri.scheme_str() == Some("https") { ":443" } else { ":80" };
+    let own_port = if uri.scheme_str() == Some("https") {
+        ":443"
+    } else {
+        ":80"
+    };
     let plain = |authority: Authority<'_>| {
         let text = authority.as_str();
-        text.strip_suffix(own_port).or_else(|| text.strip_suffix(':')).unwrap_or(text).to_ascii_lowercase()
+        text.strip_suffix(own_port)
+            .or_else(|| text.strip_suffix(':'))
+            .unwrap_or(text)
+            .to_ascii_lowercase()
     };
     plain(one) == plain(other)
 }
@@ -153,47 +174,144 @@ mod tests {
     fn rfc9112_3_2_one_valid_host_is_required() {
         let ok = |text: &str| Ok(Some(text.to_owned()));
         let cases = [
-            (Version::HTTP_11, "/", vec!["localhost:8080"], ok("localhost:8080")),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["localhost:8080"],
+                ok("localhost:8080"),
+            ),
             (Version::HTTP_11, "/", vec!["[::1]:80"], ok("[::1]:80")),
             (Version::HTTP_11, "/", vec!["my_host."], ok("my_host.")),
             (Version::HTTP_11, "/", vec!["host:"], ok("host:")),
             (Version::HTTP_11, "/", vec![], Err(HostError::Missing)),
-            (Version::HTTP_11, "/", vec!["a", "a"], Err(HostError::Several)),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["a", "a"],
+                Err(HostError::Several),
+            ),
             (Version::HTTP_11, "/", vec!["a b"], Err(HostError::Invalid)),
             (Version::HTTP_11, "/", vec![""], Err(HostError::Invalid)),
             (Version::HTTP_11, "/", vec![":80"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["user@host"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["host:http"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["host:99999"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["host:+80"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["host:80:80"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["host/path"], Err(HostError::Invalid)),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["user@host"],
+                Err(HostError::Invalid),
+            ),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["host:http"],
+                Err(HostError::Invalid),
+            ),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["host:99999"],
+                Err(HostError::Invalid),
+            ),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["host:+80"],
+                Err(HostError::Invalid),
+            ),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["host:80:80"],
+                Err(HostError::Invalid),
+            ),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["host/path"],
+                Err(HostError::Invalid),
+            ),
             (Version::HTTP_11, "/", vec!["[::1"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["[localhost]"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec!["[::1]x"], Err(HostError::Invalid)),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["[localhost]"],
+                Err(HostError::Invalid),
+            ),
+            (
+                Version::HTTP_11,
+                "/",
+                vec!["[::1]x"],
+                Err(HostError::Invalid),
+            ),
             (Version::HTTP_11, "/", vec!["::1"], Err(HostError::Invalid)),
             (Version::HTTP_11, "http://real/x", vec!["real"], ok("real")),
-            (Version::HTTP_11, "http://real:80/x", vec!["REAL"], ok("real:80")),
-            (Version::HTTP_11, "https://real/x", vec!["real:443"], ok("real")),
-            (Version::HTTP_11, "http://real/x", vec!["real:443"], Err(HostError::Differ)),
-            (Version::HTTP_11, "http://real/x", vec!["other"], Err(HostError::Differ)),
-            (Version::HTTP_2, "http://real/x", vec!["other"], Err(HostError::Differ)),
-            (Version::HTTP_11, "http://real/x", vec!["a", "b"], Err(HostError::Several)),
+            (
+                Version::HTTP_11,
+                "http://real:80/x",
+                vec!["REAL"],
+                ok("real:80"),
+            ),
+            (
+                Version::HTTP_11,
+                "https://real/x",
+                vec!["real:443"],
+                ok("real"),
+            ),
+            (
+                Version::HTTP_11,
+                "http://real/x",
+                vec!["real:443"],
+                Err(HostError::Differ),
+            ),
+            (
+                Version::HTTP_11,
+                "http://real/x",
+                vec!["other"],
+                Err(HostError::Differ),
+            ),
+            (
+                Version::HTTP_2,
+                "http://real/x",
+                vec!["other"],
+                Err(HostError::Differ),
+            ),
+            (
+                Version::HTTP_11,
+                "http://real/x",
+                vec!["a", "b"],
+                Err(HostError::Several),
+            ),
             (Version::HTTP_10, "/", vec![], Ok(None)),
             (Version::HTTP_2, "http://real/x", vec![], ok("real")),
         ];
         for (version, target, hosts, expected) in cases {
-            assert_eq!(check(version, target, &hosts), expected, "{version:?} {target} {hosts:?}");
+            assert_eq!(
+                check(version, target, &hosts),
+                expected,
+                "{version:?} {target} {hosts:?}"
+            );
         }
     }
 
     #[test]
     fn addresses_and_localhost_are_told_from_names() {
         let is = |text| Authority::parse(text).unwrap().is_address_or_localhost();
-        for host in ["127.0.0.1", "10.1.2.3:80", "[::1]", "[::1]:8080", "localhost", "LOCALHOST:80"] {
+        for host in [
+            "127.0.0.1",
+            "10.1.2.3:80",
+            "[::1]",
+            "[::1]:8080",
+            "localhost",
+            "LOCALHOST:80",
+        ] {
             assert!(is(host), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "0x7f.1", "2130706433"] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "0x7f.1",
+            "2130706433",
+        ] {
             assert!(!is(host), "{host}");
         }
     }
@@ -201,11 +319,24 @@ mod tests {
     #[test]
     fn ways_to_write_this_machine_are_told_from_its_address() {
         let is = |text| Authority::parse(text).unwrap().is_disguised_address();
-        for host in ["0.0.0.0", "0.0.0.0:80", "[::]", "[::]:80", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]:80"] {
+        for host in [
+            "0.0.0.0",
+            "0.0.0.0:80",
+            "[::]",
+            "[::]:80",
+            "[::ffff:127.0.0.1]",
+            "[::FFFF:7f00:1]:80",
+        ] {
             assert!(is(host), "{host}");
         }
-        for host in ["127.0.0.1", "10.0.0.0:80", "[::1]", "[2001:db8::1]:80", "localhost", "0.0.0.0.example"]
-        {
+        for host in [
+            "127.0.0.1",
+            "10.0.0.0:80",
+            "[::1]",
+            "[2001:db8::1]:80",
+            "localhost",
+            "0.0.0.0.example",
+        ] {
             assert!(!is(host), "{host}");
         }
     }

@@ -19,7 +19,10 @@ pub fn rebase(target: &PathAndQuery, prefix: &str, base: &str) -> Result<PathAnd
     if prefix.is_empty() && base.is_empty() {
         return Ok(target.clone());
     }
-    let rest = target.as_str().get(prefix.len()..).unwrap_or_else(|| target.as_str());
+    let rest = target
+        .as_str()
+        .get(prefix.len()..)
+        .unwrap_or_else(|| target.as_str());
     let slash = if rest.starts_with('/') { "" } else { "/" };
     PathAndQuery::try_from(format!("{base}{slash}{rest}"))
 }

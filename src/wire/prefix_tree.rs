@@ -21,7 +21,10 @@ struct Branch<T> {
 
 impl<T> Default for PrefixTree<T> {
     fn default() -> Self {
-        Self { value: None, branches: Vec::new() }
+        Self {
+            value: None,
+            branches: Vec::new(),
+        }
     }
 }
 
@@ -38,10 +41,16 @@ impl<T> PrefixTree<T> {
         let same = |branch: &Branch<T>| branch.any_case == any_case && branch.covers(segment);
         let known = twins.iter().position(same);
         if known.is_none() {
-            let branch = Branch { segment: segment.into(), any_case, below: Self::default() };
+            let branch = Branch {
+                segment: segment.into(),
+                any_case,
+                below: Self::default(),
+            };
             self.branches.insert(start, branch);
         }
-        self.branches[start + known.unwrap_or_default()].below.insert(rest, any_case, value);
+        self.branches[start + known.unwrap_or_default()]
+            .below
+            .insert(rest, any_case, value);
     }
 
     /// What the longest prefix of `path` stands for: `/a` is one of `/a`, `/a/` and `/a/b`, not of `/ab`. Of two
@@ -53,9 +62,17 @@ impl<T> PrefixTree<T> {
     /// With the number of segments. As deep as the longest prefix at most, whatever the path.
     fn deepest(&self, path: &str, depth: usize) -> Option<(usize, &T)> {
         let mut best = self.value.as_ref().map(|value| (depth, value));
-        let Some((segment, rest)) = first_segment(path) else { return best };
-        for branch in self.twins(segment).iter().filter(|branch| branch.covers(segment)) {
-            let Some((found, value)) = branch.below.deepest(rest, depth + 1) else { continue };
+        let Some((segment, rest)) = first_segment(path) else {
+            return best;
+        };
+        for branch in self
+            .twins(segment)
+            .iter()
+            .filter(|branch| branch.covers(segment))
+        {
+            let Some((found, value)) = branch.below.deepest(rest, depth + 1) else {
+                continue;
+            };
             if best.is_none_or(|(depth, _)| found > depth || (found == depth && !branch.any_case)) {
                 best = Some((found, value));
             }
@@ -66,19 +83,25 @@ impl<T> PrefixTree<T> {
     /// The branches whose segment is this one but for the case of its letters.
     fn twins(&self, segment: &str) -> &[Branch<T>] {
         let branches = self.branches.get(self.start(segment)..).unwrap_or_default();
-        let count = branches.iter().take_while(|branch| order(&branch.segment, segment).is_eq()).count();
+        let count = branches
+            .iter()
+            .take_while(|branch| order(&branch.segment, segment).is_eq())
+            .count();
         branches.get(..count).unwrap_or_default()
     }
 
     fn start(&self, segment: &str) -> usize {
-        self.branches.partition_point(|branch| order(&branch.segment, segment).is_lt())
+        self.branches
+            .partition_point(|branch| order(&branch.segment, segment).is_lt())
     }
 }
 
 /// By length first, which tells most segments apart; case does not count.
 fn order(a: &str, b: &str) -> Ordering {
     let lower = |byte: u8| byte.to_ascii_lowercase();
-    a.len().cmp(&b.len()).then_with(|| a.bytes().map(lower).cmp(b.bytes().map(lower)))
+    a.len()
+        .cmp(&b.len())
+        .then_with(|| a.bytes().map(lower).cmp(b.bytes().map(lower)))
 }
 
 impl<T> Branch<T> {

@@ -26,14 +26,17 @@ pub fn of_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     if let Some(seconds) = seconds(text) {
         return Some(seconds);
     }
-    let date = httpdate::parse_http_date(text).or_else(|_| humantime::parse_rfc3339(text)).ok()?;
+    let date = httpdate::parse_http_date(text)
+        .or_else(|_| humantime::parse_rfc3339(text))
+        .ok()?;
     Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// What a JSON body says.
 pub fn of_body(body: &[u8]) -> Option<Duration> {
     let answer: Value = serde_json::from_slice(body).ok()?;
-    of_parameters(answer.get("parameters")).or_else(|| of_sentence(answer.get("message")?.as_str()?))
+    of_parameters(answer.get("parameters"))
+        .or_else(|| of_sentence(answer.get("message")?.as_str()?))
 }
 
 /// `parameters` is a list of name and value, or sometimes an object.
@@ -53,7 +56,9 @@ fn of_parameters(parameters: Option<&Value>) -> Option<Duration> {
     };
     match delay? {
         Value::String(text) => seconds(text.trim()),
-        Value::Number(number) => number.as_f64().and_then(|secs| Duration::try_from_secs_f64(secs).ok()),
+        Value::Number(number) => number
+            .as_f64()
+            .and_then(|secs| Duration::try_from_secs_f64(secs).ok()),
         _ => None,
     }
 }
@@ -62,12 +67,20 @@ fn of_parameters(parameters: Option<&Value>) -> Option<Duration> {
 fn of_sentence(message: &str) -> Option<Duration> {
     let (_, rest) = message.split_once("Try again in ")?;
     let (number, unit) = rest.split_once(' ')?;
-    if unit.starts_with("second") { seconds(number) } else { None }
+    if unit.starts_with("second") {
+        seconds(number)
+    } else {
+        None
+    }
 }
 
 fn seconds(text: &str) -> Option<Duration> {
     let digits = text.starts_with(|first: char| first.is_ascii_digit());
-    if !digits || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if !digits
+        || !text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return None;
     }
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
@@ -116,7 +129,11 @@ mod tests {
             Some(42),
         );
         check(Some("7"), r#"{"parameters":{"retryDelay":13}}"#, Some(7));
-        check(Some("soon"), r#"{"parameters":{"retryDelay":13}}"#, Some(13));
+        check(
+            Some("soon"),
+            r#"{"parameters":{"retryDelay":13}}"#,
+            Some(13),
+        );
     }
 
     proptest! {
@@ -151,9 +168,14 @@ mod tests {
         for header in ["", "-1", "soon", "1e3", "inf", "NaN", "1.2.3"] {
             check(Some(header), "", None);
         }
-        for body in
-            ["", "<html>", "[]", "null", r#"{"parameters":[1]}"#, r#"{"parameters":{"retryDelay":-1}}"#]
-        {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "null",
+            r#"{"parameters":[1]}"#,
+            r#"{"parameters":{"retryDelay":-1}}"#,
+        ] {
             check(None, body, None);
         }
         check(None, r#"{"message":"Try again in a moment."}"#, None);

@@ -61,7 +61,11 @@ impl TraceParent {
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let value = values.next()?;
-        if values.next().is_some() { None } else { Self::parse(value.as_bytes()) }
+        if values.next().is_some() {
+            None
+        } else {
+            Self::parse(value.as_bytes())
+        }
     }
 
     /// Reads a value. Of a version to come it takes the part that is as in version 00.
@@ -135,15 +139,30 @@ mod tests {
     fn the_recommendations_example_is_read_and_written_as_it_was() {
         let value = format!("00-{TRACE}-{SPAN}-01");
         let parent = parse(&value).unwrap();
-        assert_eq!((parent.trace_id.to_string(), parent.span_id.to_string()), (TRACE.into(), SPAN.into()));
+        assert_eq!(
+            (parent.trace_id.to_string(), parent.span_id.to_string()),
+            (TRACE.into(), SPAN.into())
+        );
         assert!(parent.sampled);
         assert_eq!(parent.to_string(), value);
     }
 
     #[test]
     fn only_the_flag_that_is_known_counts() {
-        for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true), ("ff", true)] {
-            assert_eq!(parse(&format!("00-{TRACE}-{SPAN}-{flags}")).unwrap().sampled, sampled, "{flags}");
+        for (flags, sampled) in [
+            ("00", false),
+            ("01", true),
+            ("02", false),
+            ("03", true),
+            ("ff", true),
+        ] {
+            assert_eq!(
+                parse(&format!("00-{TRACE}-{SPAN}-{flags}"))
+                    .unwrap()
+                    .sampled,
+                sampled,
+                "{flags}"
+            );
         }
     }
 
@@ -199,9 +218,15 @@ mod tests {
     fn two_fields_are_none() {
         let mut headers = HeaderMap::new();
         assert_eq!(TraceParent::of(&headers), None);
-        headers.append(TRACEPARENT, format!("00-{TRACE}-{SPAN}-01").parse().unwrap());
+        headers.append(
+            TRACEPARENT,
+            format!("00-{TRACE}-{SPAN}-01").parse().unwrap(),
+        );
         assert!(TraceParent::of(&headers).is_some());
-        headers.append(TRACEPARENT, format!("00-{TRACE}-{SPAN}-01").parse().unwrap());
+        headers.append(
+            TRACEPARENT,
+            format!("00-{TRACE}-{SPAN}-01").parse().unwrap(),
+        );
         assert_eq!(TraceParent::of(&headers), None);
     }
 

@@ -58,7 +58,10 @@ mod tests {
             for value in *values {
                 headers.append(CITRIX_TRANSACTION_ID, value.parse().unwrap());
             }
-            assert_eq!(of_caller(&headers).as_ref().map(|v| v.to_str().unwrap()), *expected);
+            assert_eq!(
+                of_caller(&headers).as_ref().map(|v| v.to_str().unwrap()),
+                *expected
+            );
         }
     }
 }

@@ -38,11 +38,17 @@ const GUARDED_FAMILY: &str = "xforwarded";
 /// Whether `name` is not, but may be taken for, one of the names that matter: `x_api_key`, `authorization_`.
 pub fn is_twin(name: &str) -> bool {
     // Nearly every name ends here.
-    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+    if name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
         return false;
     }
-    let letters: String =
-        name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    let letters: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
     letters.starts_with(GUARDED_FAMILY) || GUARDED.contains(&letters.as_str())
 }
 
@@ -69,9 +75,15 @@ mod tests {
         ] {
             assert!(is_twin(name), "{name}");
         }
-        for name in
-            ["citrix-customerid", "authorization", "x-api-key", "x_custom", "request_id", "accept", "_"]
-        {
+        for name in [
+            "citrix-customerid",
+            "authorization",
+            "x-api-key",
+            "x_custom",
+            "request_id",
+            "accept",
+            "_",
+        ] {
             assert!(!is_twin(name), "{name}");
         }
     }

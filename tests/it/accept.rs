@@ -15,8 +15,10 @@ const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 #[tokio::test]
 async fn rfc9110_15_5_9_a_head_that_stalls_is_told_so() {
     let upstream = Upstream::answering(OK).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[limits]\nheader_read_timeout = \"50ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nheader_read_timeout = \"50ms\"")
+        .start()
+        .await;
     for beginning in ["G", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "] {
         let mut caller = gateway.connect().await;
         caller.write(beginning).await;
@@ -56,8 +58,10 @@ async fn the_clock_of_heads_does_not_run_between_requests() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_without_a_word() {
     let upstream = Upstream::answering(OK).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[limits]\nkeep_alive_timeout = \"300ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nkeep_alive_timeout = \"300ms\"")
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
     assert_eq!(caller.answer().await.status(), 200);
@@ -75,12 +79,19 @@ async fn an_idle_connection_is_closed_without_a_word() {
 #[tokio::test]
 async fn rfc9110_15_5_9_a_body_that_stalls_is_told_so() {
     let upstream = Upstream::by_hand().await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"50ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nbody_idle_timeout = \"50ms\"")
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
-    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello").await;
+    caller
+        .write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
+        .await;
     let mut wire = upstream.connection().await;
-    assert_eq!(wire.head().await.field("content-length").as_deref(), Some("10"));
+    assert_eq!(
+        wire.head().await.field("content-length").as_deref(),
+        Some("10")
+    );
     caller.answer().await.problem(408, "request_timeout");
     caller.closed().await;
     // The upstream sees the end of the connection, not of the request.
@@ -90,7 +101,10 @@ async fn rfc9110_15_5_9_a_body_that_stalls_is_told_so() {
 #[tokio::test]
 async fn one_connection_too_many_is_told_so_and_room_comes_back() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_connections = 1").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_connections = 1")
+        .start()
+        .await;
     let mut first = gateway.connect().await;
     first.write(SIMPLE).await;
     assert_eq!(first.answer().await.status(), 200);
@@ -112,8 +126,16 @@ async fn one_connection_too_many_is_told_so_and_room_comes_back() {
 #[tokio::test]
 async fn rfc6585_5_a_head_that_is_too_large_is_refused() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_header_bytes = \"8KiB\"").start().await;
-    let head = |bytes| format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Big: {}\r\n\r\n", "x".repeat(bytes));
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_header_bytes = \"8KiB\"")
+        .start()
+        .await;
+    let head = |bytes| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nX-Big: {}\r\n\r\n",
+            "x".repeat(bytes)
+        )
+    };
     assert_eq!(gateway.raw(head(7000)).await.status(), 200);
     let mut caller = gateway.connect().await;
     caller.write(head(9000)).await;
@@ -163,7 +185,10 @@ async fn requests_in_a_row_are_answered_in_order() {
 async fn connections_are_spread_over_the_workers() {
     const MANY: usize = 12;
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3")
+        .start()
+        .await;
     let mut callers = Vec::new();
     for _ in 0..MANY {
         let mut caller = gateway.connect().await;

@@ -23,14 +23,19 @@ async fn gateway() -> (Gateway, Upstream) {
 }
 
 async fn ready(gateway: &Gateway) {
-    eventually("the gateway is ready", || async { gateway.admin(get("/readyz")).await.status() == 200 })
-        .await;
+    eventually("the gateway is ready", || async {
+        gateway.admin(get("/readyz")).await.status() == 200
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn livez_answers_whatever_the_cloud_does() {
     let upstream = Upstream::refusing();
-    let gateway = Gateway::in_front_of(&upstream).logging_in_at(Logins::refused().await).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(Logins::refused().await)
+        .start()
+        .await;
     gateway.logins.reach(1).await;
     assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
 }
@@ -38,13 +43,20 @@ async fn livez_answers_whatever_the_cloud_does() {
 #[tokio::test]
 async fn readyz_says_what_is_missing_and_then_that_nothing_is() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).logging_in_at(Logins::held_back().await).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(Logins::held_back().await)
+        .start()
+        .await;
     let answer = gateway.admin(get("/readyz")).await;
     assert_eq!(answer.status(), 503);
     assert!(answer.text().contains("customer acme"), "{}", answer.text());
     gateway.logins.refuse();
     eventually("the failed login is told", || async {
-        gateway.admin(get("/readyz")).await.text().contains("invalid_client")
+        gateway
+            .admin(get("/readyz"))
+            .await
+            .text()
+            .contains("invalid_client")
     })
     .await;
     gateway.logins.give();
@@ -60,20 +72,34 @@ async fn readyz_tells_each_customers_state_and_the_worst_first() {
             logins.url()
         )
     };
-    let (fine, stale, dead) = (Logins::given().await, Logins::given().await, Logins::refused().await);
+    let (fine, stale, dead) = (
+        Logins::given().await,
+        Logins::given().await,
+        Logins::refused().await,
+    );
     let blocks = block("fine", &fine) + &block("stale", &stale) + &block("dead", &dead);
-    let gateway = Gateway::for_customers(&blocks).set("S", "s3cret").start().await;
+    let gateway = Gateway::for_customers(&blocks)
+        .set("S", "s3cret")
+        .start()
+        .await;
     let lines = || async {
         let answer = gateway.admin(get("/readyz")).await;
         let lines: Vec<String> = answer.text().lines().map(str::to_owned).collect();
         (answer.status(), lines)
     };
     eventually("two have a token", || async {
-        lines().await.1.iter().filter(|line| line.contains("fresh")).count() == 2
+        lines()
+            .await
+            .1
+            .iter()
+            .filter(|line| line.contains("fresh"))
+            .count()
+            == 2
     })
     .await;
     stale.refuse();
-    let refresh = "POST /tokens/stale/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let refresh =
+        "POST /tokens/stale/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(gateway.admin(refresh).await.status(), 503);
 
     let (status, told) = lines().await;
@@ -86,8 +112,14 @@ async fn readyz_tells_each_customers_state_and_the_worst_first() {
         told[1].starts_with("customer stale: stale but valid: the last login failed (invalid_c"),
         "{told:?}"
     );
-    assert!(told[1].contains("the present token can be sent for "), "{told:?}");
-    assert!(told[2].starts_with("customer fine: fresh; the next login is due in "), "{told:?}");
+    assert!(
+        told[1].contains("the present token can be sent for "),
+        "{told:?}"
+    );
+    assert!(
+        told[2].starts_with("customer fine: fresh; the next login is due in "),
+        "{told:?}"
+    );
 
     // A stale token is as good as a fresh one for those who send requests.
     dead.give();
@@ -121,8 +153,11 @@ async fn probes_answer_get_and_head_and_nothing_is_proxied() {
     ready(&gateway).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let mut wire =
-            crate::harness::Wire::new(tokio::net::TcpStream::connect(gateway.admin_address()).await.unwrap());
+        let mut wire = crate::harness::Wire::new(
+            tokio::net::TcpStream::connect(gateway.admin_address())
+                .await
+                .unwrap(),
+        );
         wire.write(head).await;
         assert_eq!(wire.head().await.status(), 200, "{path}");
         wire.closed().await;
@@ -139,18 +174,30 @@ async fn probes_answer_get_and_head_and_nothing_is_proxied() {
 async fn a_foreign_name_or_page_is_kept_out_of_the_admin_side_too() {
     let (gateway, _upstream) = gateway().await;
     for path in ["/metrics", "/readyz", "/livez", "/"] {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
         let answer = gateway.admin(request).await;
-        assert_eq!((answer.status(), answer.field("x-proxy-error").as_deref()), (421, Some("foreign_host")));
-        let answer = gateway.admin(get_with(path, "Sec-Fetch-Site: cross-site\r\n")).await;
+        assert_eq!(
+            (answer.status(), answer.field("x-proxy-error").as_deref()),
+            (421, Some("foreign_host"))
+        );
+        let answer = gateway
+            .admin(get_with(path, "Sec-Fetch-Site: cross-site\r\n"))
+            .await;
         assert_eq!(
             (answer.status(), answer.field("x-proxy-error").as_deref()),
             (403, Some("caller_forbidden"))
         );
     }
-    assert_eq!(gateway.admin("GET /livez HTTP/1.1\r\n\r\n").await.status(), 400);
+    assert_eq!(
+        gateway.admin("GET /livez HTTP/1.1\r\n\r\n").await.status(),
+        400
+    );
     // Old load balancers probe without a name, which no web page can.
-    assert_eq!(gateway.admin("GET /livez HTTP/1.0\r\n\r\n").await.status(), 200);
+    assert_eq!(
+        gateway.admin("GET /livez HTTP/1.0\r\n\r\n").await.status(),
+        200
+    );
 }
 
 #[tokio::test]
@@ -166,7 +213,12 @@ async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
     }
     let answer = gateway.admin(get("/status.json")).await;
     assert_eq!(answer.status(), 401);
-    assert!(answer.field("www-authenticate").unwrap().starts_with("Basic "));
+    assert!(
+        answer
+            .field("www-authenticate")
+            .unwrap()
+            .starts_with("Basic ")
+    );
     let basic = |pair: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(pair));
     for fields in [
         "X-Api-Key: wrong\r\n".to_owned(),
@@ -175,12 +227,28 @@ async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
         format!("Authorization: Bearer {SECRET}\r\n"),
         format!("X-Api-Key: wrong\r\n{}", basic(&format!("admin:{SECRET}"))),
     ] {
-        assert_eq!(gateway.admin(get_with("/no/such/page", &fields)).await.status(), 401, "{fields}");
+        assert_eq!(
+            gateway
+                .admin(get_with("/no/such/page", &fields))
+                .await
+                .status(),
+            401,
+            "{fields}"
+        );
     }
-    for fields in
-        [format!("X-Api-Key: {SECRET}\r\n"), basic(&format!("admin:{SECRET}")), basic(&format!(":{SECRET}"))]
-    {
-        assert_eq!(gateway.admin(get_with("/no/such/page", &fields)).await.status(), 404, "{fields}");
+    for fields in [
+        format!("X-Api-Key: {SECRET}\r\n"),
+        basic(&format!("admin:{SECRET}")),
+        basic(&format!(":{SECRET}")),
+    ] {
+        assert_eq!(
+            gateway
+                .admin(get_with("/no/such/page", &fields))
+                .await
+                .status(),
+            404,
+            "{fields}"
+        );
     }
 }
 
@@ -189,7 +257,12 @@ async fn metrics_are_prometheus_text_of_the_documented_names() {
     let (gateway, _upstream) = gateway().await;
     gateway.raw(get("/")).await;
     let answer = gateway.admin(get("/metrics")).await;
-    assert!(answer.field("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(
+        answer
+            .field("content-type")
+            .unwrap()
+            .starts_with("text/plain; version=0.0.4")
+    );
     let metrics = answer.text();
     for name in [
         "requests_total",
@@ -213,7 +286,10 @@ async fn metrics_are_prometheus_text_of_the_documented_names() {
             "{name}"
         );
     }
-    assert!(metrics.contains("process_resident_memory_bytes"), "the process collector");
+    assert!(
+        metrics.contains("process_resident_memory_bytes"),
+        "the process collector"
+    );
 }
 
 #[tokio::test]
@@ -263,14 +339,23 @@ async fn labels_come_from_closed_sets() {
 #[tokio::test]
 async fn answers_of_our_own_are_counted_by_reason() {
     let (gateway, _upstream) = gateway().await;
-    gateway.raw(get_with("/", "Citrix-CustomerId: other\r\n")).await.problem(403, "customer_forbidden");
-    gateway.raw(get("http://rebound.example/")).await.problem(421, "foreign_host");
+    gateway
+        .raw(get_with("/", "Citrix-CustomerId: other\r\n"))
+        .await
+        .problem(403, "customer_forbidden");
+    gateway
+        .raw(get("http://rebound.example/"))
+        .await
+        .problem(421, "foreign_host");
     let metrics = gateway.metrics().await;
-    for (reason, count) in [("customer_forbidden", 1), ("foreign_host", 1), ("upstream_broken", 0)] {
+    for (reason, count) in [
+        ("customer_forbidden", 1),
+        ("foreign_host", 1),
+        ("upstream_broken", 0),
+    ] {
         let line = format!("citrix_auth_proxy_errors_total{{reason=\"{reason}\"}} {count}\n");
         assert!(metrics.contains(&line), "{metrics}");
     }
-    let line =
-        "citrix_auth_proxy_requests_total{caller=\"none\",code=\"421\",method=\"GET\",route=\"none\"} 1\n";
+    let line = "citrix_auth_proxy_requests_total{caller=\"none\",code=\"421\",method=\"GET\",route=\"none\"} 1\n";
     assert!(metrics.contains(line), "{metrics}");
 }

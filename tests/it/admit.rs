@@ -6,7 +6,10 @@ use crate::harness::{Gateway, OK, Upstream, get, get_with, soon};
 
 async fn gateway_and_upstream(toml: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::answering(OK).await;
-    (Gateway::in_front_of(&upstream).with(toml).start().await, upstream)
+    (
+        Gateway::in_front_of(&upstream).with(toml).start().await,
+        upstream,
+    )
 }
 
 #[tokio::test]
@@ -32,7 +35,8 @@ async fn rfc9112_3_2_exactly_one_valid_host_is_needed() {
 async fn rfc9110_9_3_6_connect_and_trace_and_asterisk_are_not_forwarded() {
     let (gateway, upstream) = gateway_and_upstream("").await;
     for line in ["CONNECT localhost:443", "TRACE /", "OPTIONS *"] {
-        let request = format!("{line} HTTP/1.1\r\nHost: localhost:443\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: localhost:443\r\nConnection: close\r\n\r\n");
         gateway.raw(request).await.problem(400, "bad_request");
     }
     upstream.got_nothing().await;
@@ -62,7 +66,10 @@ async fn rfc9110_7_4_a_foreign_name_is_misdirected() {
         }
     }
     // An absolute target names a host as well.
-    gateway.raw(get("http://rebound.example/")).await.problem(421, "foreign_host");
+    gateway
+        .raw(get("http://rebound.example/"))
+        .await
+        .problem(421, "foreign_host");
     upstream.got_nothing().await;
 }
 
@@ -97,7 +104,10 @@ async fn pages_of_other_sites_are_kept_out() {
         ("Origin: https://evil.example\r\n", false),
         ("Origin: null\r\n", false),
         ("Sec-Fetch-Site: none\r\n", true),
-        ("Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost\r\n", true),
+        (
+            "Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost\r\n",
+            true,
+        ),
         // Node's fetch sends it.
         ("Sec-Fetch-Mode: cors\r\n", true),
     ] {
@@ -108,7 +118,13 @@ async fn pages_of_other_sites_are_kept_out() {
         } else {
             answer.problem(403, "caller_forbidden");
         }
-        assert!(!answer.names().iter().any(|name| name.starts_with("access-control")), "{fields}");
+        assert!(
+            !answer
+                .names()
+                .iter()
+                .any(|name| name.starts_with("access-control")),
+            "{fields}"
+        );
     }
     upstream.got_nothing().await;
 }
@@ -116,9 +132,14 @@ async fn pages_of_other_sites_are_kept_out() {
 #[tokio::test]
 async fn a_customer_without_a_credential_is_forbidden() {
     let (gateway, upstream) = gateway_and_upstream("").await;
-    for fields in ["Citrix-CustomerId: other\r\n", "Citrix-CustomerId: acme\r\nCitrix-CustomerId: other\r\n"]
-    {
-        gateway.raw(get_with("/", fields)).await.problem(403, "customer_forbidden");
+    for fields in [
+        "Citrix-CustomerId: other\r\n",
+        "Citrix-CustomerId: acme\r\nCitrix-CustomerId: other\r\n",
+    ] {
+        gateway
+            .raw(get_with("/", fields))
+            .await
+            .problem(403, "customer_forbidden");
     }
     upstream.got_nothing().await;
 }
@@ -133,8 +154,10 @@ async fn rfc9110_15_5_14_a_body_that_says_it_is_too_large_is_refused_unread() {
         .await;
     caller.answer().await.problem(413, "body_too_large");
     caller.closed().await;
-    let allowed =
-        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1000));
+    let allowed = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{}",
+        "x".repeat(1000)
+    );
     assert_eq!(gateway.raw(allowed).await.status(), 200);
     assert_eq!(upstream.request().await.body.len(), 1000);
     upstream.got_nothing().await;
@@ -143,13 +166,22 @@ async fn rfc9110_15_5_14_a_body_that_says_it_is_too_large_is_refused_unread() {
 #[tokio::test]
 async fn rfc9110_15_5_14_a_body_that_grows_too_large_is_refused_on_the_way() {
     let upstream = Upstream::by_hand().await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = 1000").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_body_bytes = 1000")
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
-    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-    caller.write(format!("258\r\n{}\r\n", "x".repeat(600))).await;
+    caller
+        .write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    caller
+        .write(format!("258\r\n{}\r\n", "x".repeat(600)))
+        .await;
     let mut wire = upstream.connection().await;
     wire.head().await;
-    caller.write(format!("258\r\n{}\r\n", "x".repeat(600))).await;
+    caller
+        .write(format!("258\r\n{}\r\n", "x".repeat(600)))
+        .await;
     caller.answer().await.problem(413, "body_too_large");
     // The upstream must not take the part for the whole.
     assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"));
@@ -161,6 +193,16 @@ async fn a_refusal_of_a_head_request_has_no_body() {
     let request = "HEAD / HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n";
     let (answer, rest) = gateway.raw_head(request).await;
     assert_eq!((answer.status(), rest.len()), (421, 0));
-    assert_eq!(answer.field("x-proxy-error").as_deref(), Some("foreign_host"));
-    assert!(answer.field("content-length").unwrap().parse::<usize>().unwrap() > 100);
+    assert_eq!(
+        answer.field("x-proxy-error").as_deref(),
+        Some("foreign_host")
+    );
+    assert!(
+        answer
+            .field("content-length")
+            .unwrap()
+            .parse::<usize>()
+            .unwrap()
+            > 100
+    );
 }

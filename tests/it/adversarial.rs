@@ -13,7 +13,12 @@ use crate::harness::{Gateway, OK, Upstream, client, eventually, get, soon};
 
 #[tokio::test]
 async fn rfc9113_8_1_an_http2_answer_that_ends_with_an_empty_frame_ends_well() {
-    for pieces in [&["hello", ""][..], &["", "hello", "", ""], &["hello"], &[""]] {
+    for pieces in [
+        &["hello", ""][..],
+        &["", "hello", "", ""],
+        &["hello"],
+        &[""],
+    ] {
         let upstream = http2_upstream(pieces).await;
         let toml = format!("[upstream]\nca_file = {:?}", upstream.ca.path());
         let gateway = Gateway::in_front_of(&Upstream::refusing())
@@ -21,7 +26,11 @@ async fn rfc9113_8_1_an_http2_answer_that_ends_with_an_empty_frame_ends_well() {
             .with(&toml)
             .start()
             .await;
-        assert_eq!(gateway.raw(get("/")).await.text(), pieces.concat(), "{pieces:?} to HTTP/1.1");
+        assert_eq!(
+            gateway.raw(get("/")).await.text(),
+            pieces.concat(),
+            "{pieces:?} to HTTP/1.1"
+        );
         let mut http2 = gateway.http2().await;
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
@@ -58,7 +67,10 @@ impl Http2Upstream {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let url = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
         tokio::spawn(async move {
@@ -73,7 +85,11 @@ impl Http2Upstream {
                 });
             }
         });
-        Self { url, ca, connections }
+        Self {
+            url,
+            ca,
+            connections,
+        }
     }
 }
 
@@ -82,9 +98,13 @@ async fn http2_upstream(pieces: &'static [&'static str]) -> Http2Upstream {
     let (told, mut answers) = mpsc::unbounded_channel::<SendResponse<Bytes>>();
     tokio::spawn(async move {
         while let Some(mut respond) = answers.recv().await {
-            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            let mut stream = respond
+                .send_response(http::Response::new(()), false)
+                .unwrap();
             for (at, piece) in pieces.iter().enumerate() {
-                stream.send_data(Bytes::from_static(piece.as_bytes()), at + 1 == pieces.len()).unwrap();
+                stream
+                    .send_data(Bytes::from_static(piece.as_bytes()), at + 1 == pieces.len())
+                    .unwrap();
             }
         }
     });
@@ -96,7 +116,9 @@ async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
-    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello").await;
+    caller
+        .write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
+        .await;
     let mut wire = upstream.connection().await;
     wire.head().await;
     wire.bytes(5).await;
@@ -106,7 +128,11 @@ async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
     caller.write(format!("world{}", get("/second"))).await;
     let serve = |mut wire: crate::harness::Wire| async move {
         // Perhaps with the rest of the upload in front.
-        if wire.next_request().await.is_some_and(|request| request.line().contains("/second")) {
+        if wire
+            .next_request()
+            .await
+            .is_some_and(|request| request.line().contains("/second"))
+        {
             wire.write(OK).await;
         }
     };
@@ -115,16 +141,21 @@ async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
         said = caller.rest() => said,
         () = async { loop { serve(upstream.connection().await).await } } => unreachable!(),
     };
-    assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 200 "), "{said:?}");
+    assert!(
+        said.is_empty() || said.starts_with(b"HTTP/1.1 200 "),
+        "{said:?}"
+    );
 }
 
 #[tokio::test]
 async fn rfc9112_6_1_a_transfer_coding_that_nobody_here_knows_is_refused() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    for codings in
-        ["gzip, chunked", "chunked\r\nTransfer-Encoding: chunked", "x-thing\r\nTransfer-Encoding: chunked"]
-    {
+    for codings in [
+        "gzip, chunked",
+        "chunked\r\nTransfer-Encoding: chunked",
+        "x-thing\r\nTransfer-Encoding: chunked",
+    ] {
         let request = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {codings}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         );
@@ -135,8 +166,7 @@ async fn rfc9112_6_1_a_transfer_coding_that_nobody_here_knows_is_refused() {
 
 #[tokio::test]
 async fn rfc9112_6_3_an_answer_with_both_framings_comes_with_one() {
-    let both =
-        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let both = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let upstream = Upstream::answering(both).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let answer = gateway.raw(get("/")).await;
@@ -149,7 +179,8 @@ async fn rfc9110_5_5_bytes_beyond_ascii_in_values_pass_both_ways() {
     let answer = b"HTTP/1.1 200 OK\r\nX-Latin: caf\xe9\r\nContent-Length: 2\r\n\r\n{}".to_vec();
     let upstream = Upstream::answering(answer).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Latin: caf\xe9\r\n\r\n";
+    let request =
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Latin: caf\xe9\r\n\r\n";
     let answer = gateway.raw(request).await;
     let has = |head: &[u8]| head.windows(4).any(|window| window == b"caf\xe9");
     assert!(has(&answer.head));
@@ -165,7 +196,10 @@ async fn an_http2_request_is_finished_while_draining_and_no_other_begun() {
     let (response, _) = http2.send_request(request("/first"), true).unwrap();
     let mut wire = upstream.connection().await;
     wire.request().await;
-    gateway.app().lifecycle().advance(citrix_auth_proxy::lifecycle::Phase::Draining);
+    gateway
+        .app()
+        .lifecycle()
+        .advance(citrix_auth_proxy::lifecycle::Phase::Draining);
     eventually("the caller is told to go away", || {
         let http2 = http2.clone();
         async move { http2.ready().await.is_err() }
@@ -174,16 +208,25 @@ async fn an_http2_request_is_finished_while_draining_and_no_other_begun() {
     wire.write(OK).await;
     let answer = soon(response).await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert_eq!(soon(answer.into_body().data()).await.unwrap().unwrap(), "{}");
+    assert_eq!(
+        soon(answer.into_body().data()).await.unwrap().unwrap(),
+        "{}"
+    );
 }
 
 #[tokio::test]
 async fn rfc6585_5_a_head_that_is_too_large_over_http2_is_refused() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_header_bytes = \"8KiB\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_header_bytes = \"8KiB\"")
+        .start()
+        .await;
     let mut http2 = gateway.http2().await;
     let large = "x".repeat(12_000);
-    let request = Request::get(gateway.url("/")).header("x-large", large).body(()).unwrap();
+    let request = Request::get(gateway.url("/"))
+        .header("x-large", large)
+        .body(())
+        .unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 431);
     let request = Request::get(gateway.url("/")).body(()).unwrap();
@@ -194,7 +237,10 @@ async fn rfc6585_5_a_head_that_is_too_large_over_http2_is_refused() {
 #[tokio::test]
 async fn an_http2_body_that_grows_too_large_is_refused() {
     let upstream = Upstream::by_hand().await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = 1000").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_body_bytes = 1000")
+        .start()
+        .await;
     let mut http2 = gateway.http2().await;
     let request = Request::post(gateway.url("/")).body(()).unwrap();
     let (response, mut body) = http2.send_request(request, false).unwrap();
@@ -222,7 +268,10 @@ async fn an_http2_caller_that_resets_its_stream_gives_its_place_up() {
     drop(response);
     wire.closed().await;
     eventually("the place is free again", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
     })
     .await;
 }
@@ -248,8 +297,10 @@ async fn a_large_answer_reaches_a_slow_reader_whole() {
 #[tokio::test]
 async fn a_caller_that_does_not_read_is_given_up() {
     let upstream = Upstream::by_hand().await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"200ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nbody_idle_timeout = \"200ms\"")
+        .start()
+        .await;
     let mut http2 = gateway.http2().await;
     for speaks_http2 in [false, true] {
         let _response = if speaks_http2 {
@@ -264,13 +315,17 @@ async fn a_caller_that_does_not_read_is_given_up() {
         }
         let mut wire = upstream.connection().await;
         wire.request().await;
-        wire.write("HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n").await;
+        wire.write("HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n")
+            .await;
         // More than all buffers on the way hold; writing ends when the gateway gives up.
         wire.write(vec![b'x'; 30_000_000]).await;
         wire.closed().await;
     }
     eventually("the places are free again", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
     })
     .await;
 }
@@ -278,13 +333,21 @@ async fn a_caller_that_does_not_read_is_given_up() {
 #[tokio::test]
 async fn heads_beyond_every_measure_are_refused() {
     let upstream = Upstream::answering(OK).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[limits]\nmax_header_bytes = \"200KiB\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_header_bytes = \"200KiB\"")
+        .start()
+        .await;
     let many = "X-Many: 1\r\n".repeat(200);
     let path = "x".repeat(70_000);
     for (request, status) in [
-        (format!("GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"), 431),
-        (format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 414),
+        (
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"),
+            431,
+        ),
+        (
+            format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            414,
+        ),
     ] {
         assert_eq!(gateway.raw(request).await.status(), status);
     }
@@ -295,12 +358,22 @@ async fn heads_beyond_every_measure_are_refused() {
 async fn rfc9112_7_1_broken_chunks_never_make_a_whole_request() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    for broken in ["5\r\nhelloX", "zz\r\n", "FFFFFFFFFFFFFFFFF\r\n", "-1\r\n", "5 5\r\nhello\r\n"] {
+    for broken in [
+        "5\r\nhelloX",
+        "zz\r\n",
+        "FFFFFFFFFFFFFFFFF\r\n",
+        "-1\r\n",
+        "5 5\r\nhello\r\n",
+    ] {
         let mut caller = gateway.connect().await;
-        caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        caller
+            .write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
         let mut wire = upstream.connection().await;
         wire.head().await;
-        caller.write(format!("1\r\nx\r\n{broken}\r\n0\r\n\r\n")).await;
+        caller
+            .write(format!("1\r\nx\r\n{broken}\r\n0\r\n\r\n"))
+            .await;
         assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"), "{broken:?}");
         let said = caller.rest().await;
         assert!(!said.starts_with(b"HTTP/1.1 2"), "{broken:?}");
@@ -310,9 +383,17 @@ async fn rfc9112_7_1_broken_chunks_never_make_a_whole_request() {
 #[tokio::test]
 async fn an_early_answer_to_a_long_upload_is_read_by_an_ordinary_client() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = 1000").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_body_bytes = 1000")
+        .start()
+        .await;
     for _ in 0..10 {
-        let answer = client().post(gateway.url("/")).body(vec![7_u8; 8_000_000]).send().await.unwrap();
+        let answer = client()
+            .post(gateway.url("/"))
+            .body(vec![7_u8; 8_000_000])
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 413);
     }
 }

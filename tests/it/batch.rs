@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::harness::{Cloud, Gateway, Message, OK, Plan, SITE, TOKEN, Upstream, client, eventually, soon};
+use crate::harness::{
+    Cloud, Gateway, Message, OK, Plan, SITE, TOKEN, Upstream, client, eventually, soon,
+};
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 const MIB: usize = 1024 * 1024;
@@ -31,11 +33,17 @@ fn dummy() -> String {
 
 /// As it is to leave with the gateway's n-th token.
 fn with_token(number: usize) -> String {
-    batch(&format!("Bearer {TOKEN}{number}"), &format!("CwsAuth Bearer={TOKEN}{number}"))
+    batch(
+        &format!("Bearer {TOKEN}{number}"),
+        &format!("CwsAuth Bearer={TOKEN}{number}"),
+    )
 }
 
 fn post_with(path: &str, fields: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn post(path: &str, body: &str) -> String {
@@ -55,14 +63,21 @@ fn chunked(path: &str, body: &str) -> String {
 #[track_caller]
 fn left_with(request: &Message, number: usize) {
     assert_eq!(request.text(), with_token(number));
-    assert_eq!(request.field("content-length"), Some(with_token(number).len().to_string()));
+    assert_eq!(
+        request.field("content-length"),
+        Some(with_token(number).len().to_string())
+    );
     assert!(!request.has("transfer-encoding"));
-    assert_eq!(request.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}{number}")));
+    assert_eq!(
+        request.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}{number}"))
+    );
 }
 
 /// As many bytes of items that all name a token.
 fn large(bytes: usize) -> String {
-    let item = r#"{"RelativeUrl":"me","Headers":[{"Name":"Authorization","Value":"Bearer x"}],"Body":""#;
+    let item =
+        r#"{"RelativeUrl":"me","Headers":[{"Name":"Authorization","Value":"Bearer x"}],"Body":""#;
     let filler = "x".repeat(4096);
     let item = format!("{item}{filler}\"}}");
     let count = (bytes - 64) / (item.len() + 1);
@@ -75,7 +90,8 @@ fn large(bytes: usize) -> String {
 async fn contract_5_nested_tokens_are_ours_and_all_else_stays() {
     let upstream = Upstream::answering(OK).await;
     let gateway = in_front_of(&upstream).start().await;
-    let digests = "Content-Digest: sha-256=:x:\r\nContent-MD5: x\r\nContent-Type: application/json\r\n";
+    let digests =
+        "Content-Digest: sha-256=:x:\r\nContent-MD5: x\r\nContent-Type: application/json\r\n";
     for request in [
         post("/cvad/manage/$batch?async=true", &dummy()),
         post_with("/cvad/manage/$batch?async=true", digests, &dummy()),
@@ -92,49 +108,86 @@ async fn contract_5_nested_tokens_are_ours_and_all_else_stays() {
 #[tokio::test]
 async fn batches_are_known_on_every_way_to_cvad() {
     let (api, other) = (Upstream::answering(OK).await, Upstream::answering(OK).await);
-    let route = |prefix: &str| format!("[[route]]\nprefix = \"{prefix}\"\nupstream = \"{}\"\n", other.url());
+    let route = |prefix: &str| {
+        format!(
+            "[[route]]\nprefix = \"{prefix}\"\nupstream = \"{}\"\n",
+            other.url()
+        )
+    };
     let routes: String = ["/direct/acme", "/region/eu"].map(route).concat();
     let gateway = in_front_of(&api).with(&routes).start().await;
     for (path, upstream, leaving) in [
         ("/cvad/manage/%24Batch", &api, "/cvad/manage/%24Batch"),
         ("/cvadapis/$batch", &api, "/cvad/manage/$batch"),
-        (&format!("/Citrix/orchestration/api/acme/{SITE}/$batch"), &api, "/cvad/manage/$batch"),
-        ("/region/eu/cvad/manage/$batch", &other, "/cvad/manage/$batch"),
+        (
+            &format!("/Citrix/orchestration/api/acme/{SITE}/$batch"),
+            &api,
+            "/cvad/manage/$batch",
+        ),
+        (
+            "/region/eu/cvad/manage/$batch",
+            &other,
+            "/cvad/manage/$batch",
+        ),
         (
             "/direct/acme/citrix/orchestration/api/acme/site/$batch",
             &other,
             "/citrix/orchestration/api/acme/site/$batch",
         ),
     ] {
-        assert_eq!(gateway.raw(post(path, &dummy())).await.status(), 200, "{path}");
+        assert_eq!(
+            gateway.raw(post(path, &dummy())).await.status(),
+            200,
+            "{path}"
+        );
         let left = upstream.request().await;
         assert_eq!(left.line(), format!("POST {leaving} HTTP/1.1"));
         left_with(&left, 1);
     }
     for path in ["/cvad/manage/Machines", "/monitorodata/$batch", "/x/$batch"] {
         for body in [&*dummy(), "no JSON"] {
-            assert_eq!(gateway.raw(chunked(path, body)).await.status(), 200, "{path}");
+            assert_eq!(
+                gateway.raw(chunked(path, body)).await.status(),
+                200,
+                "{path}"
+            );
             assert_eq!(api.request().await.text(), body);
         }
     }
     // Without a body there is nothing to replace.
-    assert_eq!(gateway.raw(post("/cvad/manage/$batch", "")).await.status(), 200);
-    assert_eq!(api.request().await.field("content-length").as_deref(), Some("0"));
+    assert_eq!(
+        gateway.raw(post("/cvad/manage/$batch", "")).await.status(),
+        200
+    );
+    assert_eq!(
+        api.request().await.field("content-length").as_deref(),
+        Some("0")
+    );
 }
 
 #[tokio::test]
 async fn a_replay_carries_the_new_token_inside_as_well() {
     let refuses_the_first = |request: &Message| request.text().contains(&format!("{TOKEN}1"));
-    let upstream =
-        Upstream::deciding(
-            move |_, request| {
-                if refuses_the_first(request) { UNAUTHORIZED.into() } else { OK.into() }
-            },
-        )
-        .await;
+    let upstream = Upstream::deciding(move |_, request| {
+        if refuses_the_first(request) {
+            UNAUTHORIZED.into()
+        } else {
+            OK.into()
+        }
+    })
+    .await;
     // Whatever room there is for other bodies.
-    let gateway = in_front_of(&upstream).with("[limits]\nreplay_buffer_bytes = 0").start().await;
-    assert_eq!(gateway.raw(post("/cvad/manage/$batch", &dummy())).await.status(), 200);
+    let gateway = in_front_of(&upstream)
+        .with("[limits]\nreplay_buffer_bytes = 0")
+        .start()
+        .await;
+    assert_eq!(
+        gateway
+            .raw(post("/cvad/manage/$batch", &dummy()))
+            .await
+            .status(),
+        200
+    );
     left_with(&upstream.request().await, 1);
     left_with(&upstream.request().await, 2);
     upstream.got_nothing().await;
@@ -144,15 +197,30 @@ async fn a_replay_carries_the_new_token_inside_as_well() {
 async fn a_batch_is_sent_again_where_it_was_asked_to_wait_or_go() {
     let other = Upstream::answering(OK).await;
     let elsewhere = format!("{}/cvad/manage/$batch", other.url());
-    let moved =
-        format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n");
+    let moved = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n"
+    );
     let wait = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
-    let upstream =
-        Upstream::scripted(move |number| if number == 1 { wait.into() } else { moved.clone().into() });
+    let upstream = Upstream::scripted(move |number| {
+        if number == 1 {
+            wait.into()
+        } else {
+            moved.clone().into()
+        }
+    });
     let upstream = upstream.await;
-    let route = format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", other.url());
+    let route = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
+        other.url()
+    );
     let gateway = in_front_of(&upstream).with(&route).start().await;
-    assert_eq!(gateway.raw(post("/cvad/manage/$batch", &dummy())).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(post("/cvad/manage/$batch", &dummy()))
+            .await
+            .status(),
+        200
+    );
     left_with(&upstream.request().await, 1);
     left_with(&upstream.request().await, 1);
     left_with(&other.request().await, 1);
@@ -189,26 +257,43 @@ async fn a_caller_that_waits_is_told_to_send_its_batch() {
 #[tokio::test]
 async fn what_is_too_large_or_no_batch_is_refused_before_anything_leaves() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"50ms\"").start().await;
+    let gateway = in_front_of(&upstream)
+        .with("[limits]\nbody_idle_timeout = \"50ms\"")
+        .start()
+        .await;
     let path = "/cvad/manage/$batch";
-    let declared =
-        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 4 * MIB + 1);
+    let declared = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+        4 * MIB + 1
+    );
     for request in [declared, chunked(path, &large(4 * MIB + 1))] {
         let problem = gateway.raw(request).await.problem(413, "body_too_large");
-        assert!(problem["detail"].as_str().unwrap().contains("4194304"), "{problem}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains("4194304"),
+            "{problem}"
+        );
     }
     for (request, said) in [
-        (post_with(path, "Content-Encoding: gzip\r\n", &dummy()), "Content-Encoding"),
+        (
+            post_with(path, "Content-Encoding: gzip\r\n", &dummy()),
+            "Content-Encoding",
+        ),
         (post(path, "{\"Items\":"), "JSON"),
         (post(path, "{}"), "Items"),
         (post(path, r#"{"Items":[{}]}"#), "item 0"),
         (chunked(path, ""), "JSON"),
     ] {
         let problem = gateway.raw(request).await.problem(400, "bad_request");
-        assert!(problem["detail"].as_str().unwrap().contains(said), "{problem}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(said),
+            "{problem}"
+        );
     }
     let half = post(path, &dummy());
-    gateway.raw(&half[..half.len() - 9]).await.problem(408, "request_timeout");
+    gateway
+        .raw(&half[..half.len() - 9])
+        .await
+        .problem(408, "request_timeout");
     upstream.got_nothing().await;
     assert_eq!(gateway.app().shared().batches.taken(), 0);
 }
@@ -221,7 +306,10 @@ async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
     caller.write(post("/cvad/manage/$batch", &body)).await;
     let mut wire = upstream.connection().await;
     let left = soon(wire.request()).await;
-    assert!(left.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")), "it changed on the way");
+    assert!(
+        left.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")),
+        "it changed on the way"
+    );
     let batches = &gateway.app().shared().batches;
     assert_eq!(batches.taken(), 4 * MIB + 1);
     // Others have taken the rest.
@@ -244,24 +332,39 @@ async fn items_answered(gateway: &Gateway, path: &str, urls: &[&str]) -> Vec<Val
         json!({ "Reference": "r", "Method": method, "RelativeUrl": url, "Headers": dummy })
     };
     let body = json!({ "Items": urls.iter().map(item).collect::<Vec<_>>() }).to_string();
-    let request = client().post(gateway.url(path)).header("content-type", "application/json; charset=utf-8");
-    let answer = request.header("authorization", "Bearer dummy").body(body).send().await.unwrap();
+    let request = client()
+        .post(gateway.url(path))
+        .header("content-type", "application/json; charset=utf-8");
+    let answer = request
+        .header("authorization", "Bearer dummy")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     answer["Items"].as_array().unwrap().clone()
 }
 
 fn codes(items: &[Value]) -> Vec<u64> {
-    items.iter().map(|item| item["Code"].as_u64().unwrap()).collect()
+    items
+        .iter()
+        .map(|item| item["Code"].as_u64().unwrap())
+        .collect()
 }
 
 #[tokio::test]
 async fn at_citrix_every_item_is_authorized_also_after_a_revocation() {
     let cloud = Cloud::start().await;
     for http2 in ["auto", "never"] {
-        let toml = format!("[upstream]\nhttp2 = \"{http2}\"\n[token]\nmin_forced_interval = \"1ms\"");
+        let toml =
+            format!("[upstream]\nhttp2 = \"{http2}\"\n[token]\nmin_forced_interval = \"1ms\"");
         let gateway = Gateway::in_front_of_cloud(&cloud).with(&toml).start().await;
-        let urls = ["GET me", "GET Machines?limit=2", "POST Machines/m/$reboot?async=true"];
+        let urls = [
+            "GET me",
+            "GET Machines?limit=2",
+            "POST Machines/m/$reboot?async=true",
+        ];
         for _ in 0..3 {
             let items = items_answered(&gateway, "/cvad/manage/$batch", &urls).await;
             assert_eq!(codes(&items), [200, 200, 202], "{items:?}");
@@ -287,11 +390,15 @@ async fn a_batch_goes_through_from_http2_to_http2() {
         { "Name": "Authorization", "Value": "CwsAuth Bearer=dummy" }
     ] }] });
     for _ in 0..2 {
-        let request =
-            Request::post(gateway.url("/cvad/manage/$batch")).header("content-type", "application/json");
-        let (response, mut upload) = http2.send_request(request.body(()).unwrap(), false).unwrap();
+        let request = Request::post(gateway.url("/cvad/manage/$batch"))
+            .header("content-type", "application/json");
+        let (response, mut upload) = http2
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
         for piece in body.to_string().as_bytes().chunks(7) {
-            upload.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+            upload
+                .send_data(Bytes::copy_from_slice(piece), false)
+                .unwrap();
         }
         upload.send_data(Bytes::new(), true).unwrap();
         let mut answer = soon(response).await.unwrap().into_body();
@@ -314,7 +421,10 @@ async fn a_batch_whose_caller_leaves_gives_its_room_back() {
     let request = post("/cvad/manage/$batch", &dummy());
     caller.write(&request[..request.len() - 1]).await;
     let batches = &gateway.app().shared().batches;
-    eventually("the batch is being read", || async { batches.taken() > 100 }).await;
+    eventually("the batch is being read", || async {
+        batches.taken() > 100
+    })
+    .await;
     drop(caller);
     eventually("it is given up", || async { batches.taken() == 0 }).await;
     upstream.got_nothing().await;

@@ -20,26 +20,55 @@ const PAGES: [Page; 6] = [
     other_site("localhost:8080", "http://evil.example"),
     // A name that was pointed at this machine after the page had come: to the browser all is of one origin.
     rebound("evil.example:8080", "http://evil.example:8080"),
-    rebound("localhost.evil.example:8080", "http://localhost.evil.example:8080"),
+    rebound(
+        "localhost.evil.example:8080",
+        "http://localhost.evil.example:8080",
+    ),
     // Loopback by another spelling, of which the browser does not know that it is loopback.
     rebound("0.0.0.0:8080", "http://evil.example"),
     rebound("[::ffff:7f00:1]:8080", "http://evil.example"),
 ];
 
 const fn other_site(host: &'static str, origin: &'static str) -> Page {
-    Page { host, origin, tells_site: true, status: 403, reason: "caller_forbidden" }
+    Page {
+        host,
+        origin,
+        tells_site: true,
+        status: 403,
+        reason: "caller_forbidden",
+    }
 }
 
 const fn rebound(host: &'static str, origin: &'static str) -> Page {
-    Page { host, origin, tells_site: false, status: 421, reason: "foreign_host" }
+    Page {
+        host,
+        origin,
+        tells_site: false,
+        status: 421,
+        reason: "foreign_host",
+    }
 }
 
 /// Ways of a page to send a request: method, whether `Origin` is sent, mode, destination, and fields besides.
 const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
     ("fetch", "GET", true, "cors", "empty", ""),
     ("fetch without cors", "GET", false, "no-cors", "empty", ""),
-    ("fetch that posts", "POST", true, "no-cors", "empty", "Content-Type: text/plain;charset=UTF-8\r\n"),
-    ("XMLHttpRequest", "POST", true, "cors", "empty", "Content-Type: text/plain;charset=UTF-8\r\n"),
+    (
+        "fetch that posts",
+        "POST",
+        true,
+        "no-cors",
+        "empty",
+        "Content-Type: text/plain;charset=UTF-8\r\n",
+    ),
+    (
+        "XMLHttpRequest",
+        "POST",
+        true,
+        "cors",
+        "empty",
+        "Content-Type: text/plain;charset=UTF-8\r\n",
+    ),
     (
         "preflight of JSON",
         "OPTIONS",
@@ -49,8 +78,22 @@ const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
         "Access-Control-Request-Method: POST\r\n\
         Access-Control-Request-Headers: content-type\r\n",
     ),
-    ("preflight of PUT", "OPTIONS", true, "cors", "empty", "Access-Control-Request-Method: PUT\r\n"),
-    ("sendBeacon", "POST", true, "no-cors", "empty", "Content-Type: text/plain\r\n"),
+    (
+        "preflight of PUT",
+        "OPTIONS",
+        true,
+        "cors",
+        "empty",
+        "Access-Control-Request-Method: PUT\r\n",
+    ),
+    (
+        "sendBeacon",
+        "POST",
+        true,
+        "no-cors",
+        "empty",
+        "Content-Type: text/plain\r\n",
+    ),
     (
         "sendBeacon of a form",
         "POST",
@@ -71,11 +114,46 @@ const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
     ("script", "GET", false, "no-cors", "script", ""),
     ("module", "GET", true, "cors", "script", ""),
     ("style", "GET", false, "no-cors", "style", ""),
-    ("video", "GET", false, "no-cors", "video", "Range: bytes=0-\r\n"),
-    ("prefetch", "GET", false, "no-cors", "empty", "Sec-Purpose: prefetch\r\nPurpose: prefetch\r\n"),
-    ("frame", "GET", false, "navigate", "iframe", "Upgrade-Insecure-Requests: 1\r\n"),
-    ("object", "GET", false, "navigate", "object", "Upgrade-Insecure-Requests: 1\r\n"),
-    ("link", "GET", false, "navigate", "document", "Upgrade-Insecure-Requests: 1\r\nSec-Fetch-User: ?1\r\n"),
+    (
+        "video",
+        "GET",
+        false,
+        "no-cors",
+        "video",
+        "Range: bytes=0-\r\n",
+    ),
+    (
+        "prefetch",
+        "GET",
+        false,
+        "no-cors",
+        "empty",
+        "Sec-Purpose: prefetch\r\nPurpose: prefetch\r\n",
+    ),
+    (
+        "frame",
+        "GET",
+        false,
+        "navigate",
+        "iframe",
+        "Upgrade-Insecure-Requests: 1\r\n",
+    ),
+    (
+        "object",
+        "GET",
+        false,
+        "navigate",
+        "object",
+        "Upgrade-Insecure-Requests: 1\r\n",
+    ),
+    (
+        "link",
+        "GET",
+        false,
+        "navigate",
+        "document",
+        "Upgrade-Insecure-Requests: 1\r\nSec-Fetch-User: ?1\r\n",
+    ),
     (
         "form",
         "POST",
@@ -100,7 +178,14 @@ const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
         "iframe",
         "Upgrade-Insecure-Requests: 1\r\nContent-Type: multipart/form-data; boundary=----WebKitFormBoundaryRQW0\r\n",
     ),
-    ("EventSource", "GET", true, "cors", "empty", "Cache-Control: no-cache\r\n"),
+    (
+        "EventSource",
+        "GET",
+        true,
+        "cors",
+        "empty",
+        "Cache-Control: no-cache\r\n",
+    ),
     // Of a WebSocket the browser tells the origin alone.
     (
         "WebSocket",
@@ -118,13 +203,19 @@ fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
     let mut attacks = Vec::new();
     for page in &PAGES {
         for (way, method, tells_origin, mode, dest, fields) in WAYS {
-            let mut head =
-                format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}", page.host);
+            let mut head = format!(
+                "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}",
+                page.host
+            );
             if *tells_origin {
                 head += &format!("Origin: {}\r\n", page.origin);
             }
             if page.tells_site && !mode.is_empty() {
-                let site = if page.origin.contains("evil") { "cross-site" } else { "same-site" };
+                let site = if page.origin.contains("evil") {
+                    "cross-site"
+                } else {
+                    "same-site"
+                };
                 head += &format!(
                     "Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\nSec-Fetch-Dest: {dest}\r\n"
                 );
@@ -137,7 +228,11 @@ fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
     }
     // A form in a sandboxed frame has no origin that it could tell.
     for page in &PAGES {
-        let site = if page.tells_site { "Sec-Fetch-Site: cross-site\r\n" } else { "" };
+        let site = if page.tells_site {
+            "Sec-Fetch-Site: cross-site\r\n"
+        } else {
+            ""
+        };
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nOrigin: null\r\n{site}Content-Length: 0\r\n\r\n",
             page.host
@@ -156,10 +251,22 @@ async fn nothing_that_a_page_of_another_site_sends_gets_through_the_gateway() {
             let answer = gateway.raw(request).await;
             // A login is a POST, whoever asks.
             let refused = [(page.status, page.reason), (405, "bad_request")];
-            let told = (answer.status(), answer.field("x-proxy-error").unwrap_or_default());
-            assert!(refused.contains(&(told.0, told.1.as_str())), "{name}: {told:?}");
+            let told = (
+                answer.status(),
+                answer.field("x-proxy-error").unwrap_or_default(),
+            );
+            assert!(
+                refused.contains(&(told.0, told.1.as_str())),
+                "{name}: {told:?}"
+            );
             assert!(told.0 != 405 || path.ends_with("clients"), "{name}");
-            assert!(!answer.names().iter().any(|field| field.starts_with("access-control")), "{name}");
+            assert!(
+                !answer
+                    .names()
+                    .iter()
+                    .any(|field| field.starts_with("access-control")),
+                "{name}"
+            );
         }
     }
     upstream.got_nothing().await;
@@ -173,17 +280,31 @@ async fn nothing_that_a_page_of_another_site_sends_gets_to_the_operators_side() 
     let open = Gateway::in_front_of(&upstream).start().await;
     // The browser may have the secret, and adds it by itself.
     let secret = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
-    let closed =
-        Gateway::in_front_of(&upstream).set("CITRIX_AUTH_PROXY_ADMIN__SECRET_SHA256", secret).start().await;
+    let closed = Gateway::in_front_of(&upstream)
+        .set("CITRIX_AUTH_PROXY_ADMIN__SECRET_SHA256", secret)
+        .start()
+        .await;
     let known = "\r\nAuthorization: Basic OkNBTkFSWS1hZG1pbg==\r\nConnection: close\r\n";
-    for path in ["/", "/status.json", "/log-level", "/tokens/acme/refresh", "/metrics", "/livez"] {
+    for path in [
+        "/",
+        "/status.json",
+        "/log-level",
+        "/tokens/acme/refresh",
+        "/metrics",
+        "/livez",
+    ] {
         for (name, request, page) in attacks(path) {
-            for (gateway, request) in
-                [(&open, request.clone()), (&closed, request.replace("\r\nConnection: close\r\n", known))]
-            {
+            for (gateway, request) in [
+                (&open, request.clone()),
+                (&closed, request.replace("\r\nConnection: close\r\n", known)),
+            ] {
                 let answer = gateway.admin(request).await;
                 assert_eq!(answer.status(), page.status, "{name}");
-                assert_eq!(answer.field("x-proxy-error").as_deref(), Some(page.reason), "{name}");
+                assert_eq!(
+                    answer.field("x-proxy-error").as_deref(),
+                    Some(page.reason),
+                    "{name}"
+                );
             }
         }
     }

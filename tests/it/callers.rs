@@ -13,18 +13,27 @@ const B: &str = "c4nary-secret-of-b";
 
 /// A caller with a secret, and what else its block says.
 pub fn block(name: &str, secret: &str, more: &str) -> String {
-    let hash: String =
-        digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = digest(&SHA256, secret.as_bytes())
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{more}\n")
 }
 
 fn basic(name: &str, secret: &str) -> String {
-    format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{name}:{secret}")))
+    format!(
+        "Authorization: Basic {}\r\n",
+        STANDARD.encode(format!("{name}:{secret}"))
+    )
 }
 
 async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::answering(OK).await;
-    (Gateway::in_front_of(&upstream).with(blocks).start().await, upstream)
+    (
+        Gateway::in_front_of(&upstream).with(blocks).start().await,
+        upstream,
+    )
 }
 
 fn said(answer: &Message) -> String {
@@ -49,7 +58,12 @@ async fn a_caller_is_let_in_by_its_secret_in_every_form_and_the_secret_stays_her
         assert_eq!(answer.status(), 200, "{field}");
         let sent = upstream.request().await;
         assert!(!said(&sent).contains("c4nary-secret"), "{}", said(&sent));
-        assert!(sent.field("authorization").unwrap().starts_with("CwsAuth Bearer="), "{field}");
+        assert!(
+            sent.field("authorization")
+                .unwrap()
+                .starts_with("CwsAuth Bearer="),
+            "{field}"
+        );
         assert!(!sent.has("x-api-key"), "{field}");
     }
     let metrics = gateway.metrics().await;
@@ -89,26 +103,48 @@ async fn rfc9110_15_5_2_a_stranger_is_asked_who_he_is_and_not_told_what_was_wron
     .map(async |field| {
         let answer = gateway.raw(get_with("/", &field)).await;
         let problem = answer.problem(401, "caller_unknown");
-        assert!(answer.field("www-authenticate").unwrap().starts_with("Basic realm="), "{field}");
-        assert!(!said(&answer).contains("c4nary"), "{field}: {}", said(&answer));
+        assert!(
+            answer
+                .field("www-authenticate")
+                .unwrap()
+                .starts_with("Basic realm="),
+            "{field}"
+        );
+        assert!(
+            !said(&answer).contains("c4nary"),
+            "{field}: {}",
+            said(&answer)
+        );
         (answer.names(), problem["detail"].clone())
     });
     let mut answers = join_all(strangers).await;
     // Not in the path either.
-    gateway.raw(get(&format!("/?x-api-key={A}&access_token={A}"))).await.problem(401, "caller_unknown");
+    gateway
+        .raw(get(&format!("/?x-api-key={A}&access_token={A}")))
+        .await
+        .problem(401, "caller_unknown");
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
     upstream.got_nothing().await;
     let metrics = gateway.metrics().await;
-    assert!(metrics.contains(r#"{caller="none",code="401",method="GET",route="none"} 17"#), "{metrics}");
-    assert!(metrics.contains(r#"errors_total{reason="caller_unknown"} 17"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"{caller="none",code="401",method="GET",route="none"} 17"#),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(r#"errors_total{reason="caller_unknown"} 17"#),
+        "{metrics}"
+    );
     assert!(!metrics.contains("c4nary"), "{metrics}");
 }
 
 #[tokio::test]
 async fn two_fields_of_one_credential_are_refused_only_where_they_matter() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
-    let (key, bearer) = (format!("X-Api-Key: {A}\r\n"), format!("Authorization: Bearer {A}\r\n"));
+    let (key, bearer) = (
+        format!("X-Api-Key: {A}\r\n"),
+        format!("Authorization: Bearer {A}\r\n"),
+    );
     for fields in [
         format!("{key}{key}"),
         format!("{bearer}{bearer}"),
@@ -116,18 +152,27 @@ async fn two_fields_of_one_credential_are_refused_only_where_they_matter() {
         format!("{key}{bearer}{bearer}"),
         format!("{key}X-Api-Key:\r\n"),
     ] {
-        gateway.raw(get_with("/", &fields)).await.problem(400, "bad_request");
+        gateway
+            .raw(get_with("/", &fields))
+            .await
+            .problem(400, "bad_request");
     }
     upstream.got_nothing().await;
 
     let (open, upstream) = gateway_for("").await;
-    assert_eq!(open.raw(get_with("/", &format!("{key}{key}{bearer}{bearer}"))).await.status(), 200);
+    assert_eq!(
+        open.raw(get_with("/", &format!("{key}{key}{bearer}{bearer}")))
+            .await
+            .status(),
+        200
+    );
     assert!(!said(&upstream.request().await).contains("c4nary-secret"));
 }
 
 #[tokio::test]
 async fn a_stranger_learns_nothing_of_customers_routes_or_bounds() {
-    let (gateway, upstream) = gateway_for(&(block("a", A, "") + "[limits]\nmax_body_bytes = 1")).await;
+    let (gateway, upstream) =
+        gateway_for(&(block("a", A, "") + "[limits]\nmax_body_bytes = 1")).await;
     for request in [
         get("/classic/no-such-service/x"),
         get_with("/", "Citrix-CustomerId: other\r\n"),
@@ -137,13 +182,22 @@ async fn a_stranger_learns_nothing_of_customers_routes_or_bounds() {
         gateway.raw(request).await.problem(401, "caller_unknown");
     }
     let key = format!("X-Api-Key: {A}\r\n");
-    gateway.raw(get_with("/classic/no-such-service/x", &key)).await.problem(404, "no_route");
+    gateway
+        .raw(get_with("/classic/no-such-service/x", &key))
+        .await
+        .problem(404, "no_route");
     let other = format!("{key}Citrix-CustomerId: other\r\n");
-    gateway.raw(get_with("/", &other)).await.problem(403, "customer_forbidden");
+    gateway
+        .raw(get_with("/", &other))
+        .await
+        .problem(403, "customer_forbidden");
     upstream.got_nothing().await;
     // Who it was is known though no route was picked.
     let metrics = gateway.metrics().await;
-    assert!(metrics.contains(r#"{caller="a",code="404",method="GET",route="none"} 1"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"{caller="a",code="404",method="GET",route="none"} 1"#),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -152,22 +206,45 @@ async fn a_caller_may_be_known_by_its_network_alone() {
     let (gateway, upstream) = gateway_for(&(here.to_owned() + &block("a", A, ""))).await;
     for (field, caller) in [
         (String::new(), "here"),
-        ("Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n".to_owned(), "here"),
-        ("X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n".to_owned(), "here"),
+        (
+            "Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n".to_owned(),
+            "here",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n".to_owned(),
+            "here",
+        ),
         (basic("a", A), "a"),
     ] {
-        assert_eq!(gateway.raw(get_with("/", &field)).await.status(), 200, "{field}");
+        assert_eq!(
+            gateway.raw(get_with("/", &field)).await.status(),
+            200,
+            "{field}"
+        );
         upstream.request().await;
         let label = format!(r#"caller="{caller}",code="200""#);
         assert!(gateway.metrics().await.contains(&label), "{field}");
     }
     // A key and a name are meant for this gateway.
-    for field in ["X-Api-Key: wrong\r\n", &basic("a", "wrong"), &basic("here", "")] {
-        gateway.raw(get_with("/", field)).await.problem(401, "caller_unknown");
+    for field in [
+        "X-Api-Key: wrong\r\n",
+        &basic("a", "wrong"),
+        &basic("here", ""),
+    ] {
+        gateway
+            .raw(get_with("/", field))
+            .await
+            .problem(401, "caller_unknown");
     }
     // It shows nothing, and neither does a browser that a page of another site has connect.
-    for field in ["Origin: https://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
-        gateway.raw(get_with("/", field)).await.problem(403, "caller_forbidden");
+    for field in [
+        "Origin: https://evil.example\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+    ] {
+        gateway
+            .raw(get_with("/", field))
+            .await
+            .problem(403, "caller_forbidden");
         let known = format!("{field}{}", basic("a", A));
         assert_eq!(gateway.raw(get_with("/", &known)).await.status(), 200);
         upstream.request().await;
@@ -208,7 +285,10 @@ async fn a_unix_socket_is_in_no_network() {
         .start()
         .await;
     gateway.raw(get("/")).await.problem(401, "caller_unknown");
-    assert_eq!(gateway.raw(get_with("/", &basic("a", A))).await.status(), 200);
+    assert_eq!(
+        gateway.raw(get_with("/", &basic("a", A))).await.status(),
+        200
+    );
 }
 
 #[tokio::test]
@@ -225,8 +305,14 @@ async fn who_shows_a_secret_may_use_any_name_unless_names_are_configured() {
 async fn operators_are_served_by_the_names_that_are_ours_though_callers_may_use_any() {
     let named = block("a", A, "") + "[listen]\npublic_url = \"https://gw.example.net/citrix\"";
     let (gateway, _upstream) = gateway_for(&named).await;
-    for (host, status) in [("gw.example.net:9090", 200), ("localhost", 200), ("other.example", 421)] {
-        let answer = gateway.admin(get("/metrics").replace("localhost", host)).await;
+    for (host, status) in [
+        ("gw.example.net:9090", 200),
+        ("localhost", 200),
+        ("other.example", 421),
+    ] {
+        let answer = gateway
+            .admin(get("/metrics").replace("localhost", host))
+            .await;
         assert_eq!(answer.status(), status, "{host}");
     }
 }
@@ -235,19 +321,35 @@ async fn operators_are_served_by_the_names_that_are_ours_though_callers_may_use_
 async fn over_http2_callers_are_told_apart_request_by_request() {
     let (gateway, _upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
     let mut http2 = gateway.http2().await;
-    let secrets = [(Some(A), 200), (None, 401), (Some(B), 200), (Some("wrong"), 401), (Some(A), 200)];
+    let secrets = [
+        (Some(A), 200),
+        (None, 401),
+        (Some(B), 200),
+        (Some("wrong"), 401),
+        (Some(A), 200),
+    ];
     let answers = secrets.map(|(secret, status)| {
         let mut request = Request::get("http://localhost/");
         if let Some(secret) = secret {
             request = request.header("x-api-key", secret);
         }
-        (http2.send_request(request.body(()).unwrap(), true).unwrap().0, status)
+        (
+            http2
+                .send_request(request.body(()).unwrap(), true)
+                .unwrap()
+                .0,
+            status,
+        )
     });
     for (answer, status) in answers {
         assert_eq!(soon(answer).await.unwrap().status(), status);
     }
     let metrics = gateway.metrics().await;
-    for label in [r#"caller="a",code="200""#, r#"caller="b",code="200""#, r#"caller="none",code="401""#] {
+    for label in [
+        r#"caller="a",code="200""#,
+        r#"caller="b",code="200""#,
+        r#"caller="none",code="401""#,
+    ] {
         assert!(metrics.contains(label), "{label} in {metrics}");
     }
 }
@@ -257,12 +359,22 @@ async fn a_refused_upload_is_not_read_and_leaves_the_connection_in_order() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let mut caller = gateway.connect().await;
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\n";
-    caller.write(format!("{head}Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n")).await;
+    caller
+        .write(format!(
+            "{head}Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+        ))
+        .await;
     caller.answer().await.problem(401, "caller_unknown");
     let mut caller = gateway.connect().await;
-    caller.write(format!("{head}Content-Length: 2\r\n\r\nhi")).await;
+    caller
+        .write(format!("{head}Content-Length: 2\r\n\r\nhi"))
+        .await;
     caller.answer().await.problem(401, "caller_unknown");
-    caller.write(format!("{head}X-Api-Key: {A}\r\nContent-Length: 2\r\n\r\nho")).await;
+    caller
+        .write(format!(
+            "{head}X-Api-Key: {A}\r\nContent-Length: 2\r\n\r\nho"
+        ))
+        .await;
     assert_eq!(caller.answer().await.status(), 200);
     assert_eq!(upstream.request().await.body, b"ho");
     upstream.got_nothing().await;
@@ -271,11 +383,17 @@ async fn a_refused_upload_is_not_read_and_leaves_the_connection_in_order() {
 #[tokio::test]
 async fn callers_at_one_address_take_turns_by_name() {
     let upstream = Upstream::by_hand().await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with(&(block("a", A, "") + &block("b", B, ""))).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&(block("a", A, "") + &block("b", B, "")))
+        .start()
+        .await;
     let ask = async |secret: &str, path: &str| {
         let mut wire = gateway.connect().await;
-        wire.write(get_with(&format!("/monitorodata/{path}"), &format!("X-Api-Key: {secret}\r\n"))).await;
+        wire.write(get_with(
+            &format!("/monitorodata/{path}"),
+            &format!("X-Api-Key: {secret}\r\n"),
+        ))
+        .await;
         wire
     };
     let mut waiting = vec![ask(A, "a1").await];
@@ -283,8 +401,14 @@ async fn callers_at_one_address_take_turns_by_name() {
     assert!(served.request().await.line().contains("/a1 "));
     for (secret, path) in [(A, "a2"), (A, "a3"), (B, "b1")] {
         waiting.push(ask(secret, path).await);
-        let depth = format!("queue_depth{{route=\"/monitorodata\"}} {}", waiting.len() - 1);
-        crate::harness::eventually("it waits", || async { gateway.metrics().await.contains(&depth) }).await;
+        let depth = format!(
+            "queue_depth{{route=\"/monitorodata\"}} {}",
+            waiting.len() - 1
+        );
+        crate::harness::eventually("it waits", || async {
+            gateway.metrics().await.contains(&depth)
+        })
+        .await;
     }
     for next in ["/a2 ", "/b1 ", "/a3 "] {
         served.write(OK).await;

@@ -32,7 +32,10 @@ async fn gateway(cloud: &Cloud) -> Gateway {
     let base = cloud.emulator.base_url();
     let route = |prefix: &&str| format!("[[route]]\nprefix = '{prefix}'\nupstream = '{base}'\n");
     let routes: String = HOSTS.iter().map(route).collect();
-    Gateway::in_front_of_cloud(cloud).with(&routes).start().await
+    Gateway::in_front_of_cloud(cloud)
+        .with(&routes)
+        .start()
+        .await
 }
 
 async fn emulated(options: Options) -> (Cloud, Gateway) {
@@ -45,7 +48,9 @@ fn json_of(answer: &Message) -> Value {
     let (mut text, coded) = (String::new(), answer.field("content-encoding"));
     match coded.as_deref() {
         Some("gzip") => flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text),
-        Some("deflate") => flate2::read::ZlibDecoder::new(&answer.body[..]).read_to_string(&mut text),
+        Some("deflate") => {
+            flate2::read::ZlibDecoder::new(&answer.body[..]).read_to_string(&mut text)
+        }
         Some("br") => brotli::Decompressor::new(&answer.body[..], 4096).read_to_string(&mut text),
         _ => (&answer.body[..]).read_to_string(&mut text),
     }
@@ -54,8 +59,10 @@ fn json_of(answer: &Message) -> Value {
 }
 
 fn post(path: &str, body: &str) -> String {
-    let fields =
-        format!("Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n", body.len());
+    let fields = format!(
+        "Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n",
+        body.len()
+    );
     get_with(path, &fields).replace("GET", "POST") + body
 }
 
@@ -66,8 +73,10 @@ const CC: Option<&str> = Some("cc-transactionid");
 #[tokio::test]
 async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transaction_id() {
     let (cloud, gateway) = emulated(Options::default()).await;
-    let direct =
-        format!("/direct/acme/citrix/orchestration/api/acme/{}/Machines?limit=1", cloud.emulator.site_id());
+    let direct = format!(
+        "/direct/acme/citrix/orchestration/api/acme/{}/Machines?limit=1",
+        cloud.emulator.site_id()
+    );
     for (path, fields, told_in) in [
         ("/cvad/manage/me", "", NEW),
         ("/cvad/manage/Machines?limit=1", "", NEW),
@@ -76,21 +85,33 @@ async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transa
         ("/direct/acme/citrix/orchestration/api/me", "", NEW),
         ("/direct/acme/citrix/orchestration/api/ping/status", "", NEW),
         ("/monitorodata/Machines?$top=1", "", None),
-        ("/casodata/sessions?year=2025&month=01&day=15&hour=08", "", None),
+        (
+            "/casodata/sessions?year=2025&month=01&day=15&hour=08",
+            "",
+            None,
+        ),
         ("/systemlog/records?Limit=1", "", CC),
         ("/notifications/", "", OLD),
         ("/classic/notifications/acme/notifications/items", "", OLD),
         ("/resourcelocations", "", NEW),
         ("/classic/registry/acme/resourcelocations", "", OLD),
         ("/classic/core/acme/serviceStates", "", OLD),
-        ("/classic/agenthub/acme/edgeservers?connectorType=All", "", OLD),
+        (
+            "/classic/agenthub/acme/edgeservers?connectorType=All",
+            "",
+            OLD,
+        ),
         ("/connectors", "", NEW),
         ("/administrators/", "", NEW),
         ("/administrators/invitations", "", NEW),
         ("/classic/cws/acme/identityProviders", "", OLD),
         ("/classic/cws/acme/AuthDomains", "", OLD),
         ("/classic/webhooks/acme/subscriptions", "", OLD),
-        ("/licensing/license/enterprise/cloud/cvad/ud/current", "", CC),
+        (
+            "/licensing/license/enterprise/cloud/cvad/ud/current",
+            "",
+            CC,
+        ),
         ("/catalogservice/acme/site/images", "", NEW),
         ("/quickcreateservice/acme/accounts", "", NEW),
         ("/quickcreateservice/acme/tasks/7", "", NEW),
@@ -98,22 +119,38 @@ async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transa
         ("/wem/services/wem/sites", "", NEW),
         ("/gac/aca/settings", "", NEW),
         ("/sessionrecording/api/site", "", NEW),
-        ("/sessionrecording/api/recordings", "SiteId: s\r\nServerId: 1\r\n", NEW),
-        ("/adm/massvc/acme/nitro/v2/config/stylebooks", "isCloud: true\r\n", NEW),
+        (
+            "/sessionrecording/api/recordings",
+            "SiteId: s\r\nServerId: 1\r\n",
+            NEW,
+        ),
+        (
+            "/adm/massvc/acme/nitro/v2/config/stylebooks",
+            "isCloud: true\r\n",
+            NEW,
+        ),
         (
             "/applayering/services/Citrix.AppLayering/master/LayeringServices/OsLayers",
             "Accept: application/json;version=preview\r\n",
             NEW,
         ),
     ] {
-        let request = if path.ends_with("$search") { post(path, "{}") } else { get_with(path, fields) };
+        let request = if path.ends_with("$search") {
+            post(path, "{}")
+        } else {
+            get_with(path, fields)
+        };
         let answer = gateway.raw(&request).await;
         assert_eq!(answer.status(), 200, "{path} {}", answer.text());
         for name in ["x-cws-transactionid", "cc-transactionid"] {
             assert_eq!(answer.has(name), told_in == Some(name), "{path} {name}");
         }
         // Where Citrix told none, the gateway tells the one it sent.
-        assert_eq!(answer.has("citrix-transactionid"), matches!(told_in, NEW | None), "{path}");
+        assert_eq!(
+            answer.has("citrix-transactionid"),
+            matches!(told_in, NEW | None),
+            "{path}"
+        );
     }
     let stats = cloud.emulator.stats();
     assert_eq!((stats.missing_instance_id, stats.refused_customer), (0, 0));
@@ -133,7 +170,11 @@ async fn contract_4_changes_and_empty_answers_pass_with_their_status() {
         ("/cvad/manage/Machines/m/$reboot", 204),
     ] {
         let answer = gateway.raw(post(path, "{}")).await;
-        assert_eq!((answer.status(), answer.has("x-proxy-error")), (status, false), "{path}");
+        assert_eq!(
+            (answer.status(), answer.has("x-proxy-error")),
+            (status, false),
+            "{path}"
+        );
     }
     let unused = "/licensing/license/enterprise/cloud/cvad/ud/historicalusage";
     assert_eq!(gateway.raw(get(unused)).await.status(), 204);
@@ -143,7 +184,10 @@ async fn contract_4_changes_and_empty_answers_pass_with_their_status() {
     let unchanged = get_with(profile, &format!("If-None-Match: {known}\r\n"));
     assert_eq!(gateway.raw(unchanged).await.status(), 304);
     let put = post(profile, "{}").replace("POST", "PUT");
-    let put = put.replace("Content-Length", &format!("If-Match: {known}\r\nContent-Length"));
+    let put = put.replace(
+        "Content-Length",
+        &format!("If-Match: {known}\r\nContent-Length"),
+    );
     assert_eq!(gateway.raw(&put).await.status(), 204);
     assert_eq!(gateway.raw(&put).await.status(), 409);
 }
@@ -160,7 +204,10 @@ async fn contract_4_a_report_beyond_the_rate_is_told_when_to_come_back() {
     // A minute is more than a request may wait: the date is handed on as it came.
     let answer = gateway.raw(&report).await;
     let date = answer.field("retry-after").unwrap();
-    assert!(answer.status() == 429 && date.contains('T') && date.ends_with('Z'), "{date}");
+    assert!(
+        answer.status() == 429 && date.contains('T') && date.ends_with('Z'),
+        "{date}"
+    );
 }
 
 #[tokio::test]
@@ -200,16 +247,32 @@ async fn contract_3_fields_of_both_directions_pass_as_they_are() {
         "Citrix-CorrelationId: x",
     ];
     let lines: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
-    for path in ["/cvad/manage/Machines", "/systemlog/records", "/monitorodata/Machines"] {
+    for path in [
+        "/cvad/manage/Machines",
+        "/systemlog/records",
+        "/monitorodata/Machines",
+    ] {
         let got = gateway.raw(get_with(path, &lines)).await;
         let left = upstream.request().await;
         for field in fields {
             let (name, value) = field.split_once(": ").unwrap();
-            assert_eq!(left.field(&name.to_ascii_lowercase()).as_deref(), Some(value), "{path} {name}");
+            assert_eq!(
+                left.field(&name.to_ascii_lowercase()).as_deref(),
+                Some(value),
+                "{path} {name}"
+            );
         }
-        for field in answer.split("\r\n").skip(1).take_while(|line| !line.is_empty()) {
+        for field in answer
+            .split("\r\n")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+        {
             let (name, value) = field.split_once(": ").unwrap();
-            assert_eq!(got.field(&name.to_ascii_lowercase()).as_deref(), Some(value), "{path} {name}");
+            assert_eq!(
+                got.field(&name.to_ascii_lowercase()).as_deref(),
+                Some(value),
+                "{path} {name}"
+            );
         }
     }
 }
@@ -225,16 +288,26 @@ async fn contract_3_what_accept_and_content_type_say_is_citrixs_to_judge() {
         ("Accept: application/json, */*\r\n", 406),
     ] {
         for path in ["/cvad/manage/me", "/accessSecurity/applications"] {
-            assert_eq!(gateway.raw(get_with(path, accept)).await.status(), status, "{path} {accept}");
+            assert_eq!(
+                gateway.raw(get_with(path, accept)).await.status(),
+                status,
+                "{path} {accept}"
+            );
         }
     }
     let search = "/cvad/manage/Machines/$search";
-    for (content_type, status) in
-        [("application/json; charset=utf-8", 200), ("application/json", 200), ("text/plain", 415)]
-    {
+    for (content_type, status) in [
+        ("application/json; charset=utf-8", 200),
+        ("application/json", 200),
+        ("text/plain", 415),
+    ] {
         let request = post(search, "{}").replace("application/json; charset=utf-8", content_type);
         let answer = gateway.raw(request).await;
-        assert_eq!((answer.status(), answer.has("x-proxy-error")), (status, false), "{content_type}");
+        assert_eq!(
+            (answer.status(), answer.has("x-proxy-error")),
+            (status, false),
+            "{content_type}"
+        );
     }
 }
 
@@ -242,23 +315,67 @@ async fn contract_3_what_accept_and_content_type_say_is_citrixs_to_judge() {
 async fn contract_3_errors_of_citrix_pass_in_their_own_shapes() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     for (request, status, content_type, pointer) in [
-        (get("/administrators/nobody"), 404, "application/json", "/traceId"),
+        (
+            get("/administrators/nobody"),
+            404,
+            "application/json",
+            "/traceId",
+        ),
         (
             get("/licensing/license/enterprise/cloud/xyz/ud/current"),
             400,
             "application/json",
             "/error_description",
         ),
-        (get("/monitorodata/Machines?$top=x"), 400, "text/plain", "/error/message"),
-        (get("/systemlog/records?Limit=201"), 400, "application/json", "/type"),
-        (get("/cvad/manage/Machines?limit=1001"), 400, "application/json", "/ErrorMessage"),
-        (get_with("/cvad/manage/me", "Accept: text/html\r\n"), 406, "application/json", "/type"),
-        (get("/adm/massvc/acme/nitro/v2/config/x"), 400, "application/json", "/errorcode"),
+        (
+            get("/monitorodata/Machines?$top=x"),
+            400,
+            "text/plain",
+            "/error/message",
+        ),
+        (
+            get("/systemlog/records?Limit=201"),
+            400,
+            "application/json",
+            "/type",
+        ),
+        (
+            get("/cvad/manage/Machines?limit=1001"),
+            400,
+            "application/json",
+            "/ErrorMessage",
+        ),
+        (
+            get_with("/cvad/manage/me", "Accept: text/html\r\n"),
+            406,
+            "application/json",
+            "/type",
+        ),
+        (
+            get("/adm/massvc/acme/nitro/v2/config/x"),
+            400,
+            "application/json",
+            "/errorcode",
+        ),
     ] {
         let answer = gateway.raw(&request).await;
-        assert_eq!((answer.status(), answer.has("x-proxy-error")), (status, false), "{request}");
-        assert!(answer.field("content-type").unwrap().starts_with(content_type), "{request}");
-        assert!(json_of(&answer).pointer(pointer).is_some(), "{request}{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.has("x-proxy-error")),
+            (status, false),
+            "{request}"
+        );
+        assert!(
+            answer
+                .field("content-type")
+                .unwrap()
+                .starts_with(content_type),
+            "{request}"
+        );
+        assert!(
+            json_of(&answer).pointer(pointer).is_some(),
+            "{request}{}",
+            answer.text()
+        );
     }
 }
 
@@ -267,17 +384,40 @@ async fn contract_1_6_3_4_what_goes_wrong_at_citrix_is_told_as_citrix_tells_it()
     for (trouble, status, told) in [
         ("500", 500, "activityId"),
         ("502", 502, ""),
-        ("403-region", 403, "https://errors-api.cloud.com/common/authorization"),
+        (
+            "403-region",
+            403,
+            "https://errors-api.cloud.com/common/authorization",
+        ),
         ("429:60", 429, "Try again in 60 seconds"),
         ("429-body:60", 429, "retryDelay"),
-        ("503-rfc3339:60", 503, "https://errors-api.cloud.com/common/serviceUnavailable"),
-        ("503-silent", 503, "https://errors-api.cloud.com/common/serviceUnavailable"),
+        (
+            "503-rfc3339:60",
+            503,
+            "https://errors-api.cloud.com/common/serviceUnavailable",
+        ),
+        (
+            "503-silent",
+            503,
+            "https://errors-api.cloud.com/common/serviceUnavailable",
+        ),
     ] {
         let fault = format!("/monitorodata={trouble}").parse().unwrap();
-        let faults = Faults { paths: vec![fault], ..Faults::default() };
-        let (_cloud, gateway) = emulated(Options { faults, ..Options::default() }).await;
+        let faults = Faults {
+            paths: vec![fault],
+            ..Faults::default()
+        };
+        let (_cloud, gateway) = emulated(Options {
+            faults,
+            ..Options::default()
+        })
+        .await;
         let answer = gateway.raw(get("/monitorodata/Machines")).await;
-        assert_eq!((answer.status(), answer.has("x-proxy-error")), (status, false), "{trouble}");
+        assert_eq!(
+            (answer.status(), answer.has("x-proxy-error")),
+            (status, false),
+            "{trouble}"
+        );
         assert!(answer.text().contains(told), "{trouble} {}", answer.text());
         assert!(!answer.text().contains("localhost"), "{trouble}");
         assert!(answer.has("citrix-transactionid"), "{trouble}");
@@ -288,18 +428,29 @@ async fn contract_1_6_3_4_what_goes_wrong_at_citrix_is_told_as_citrix_tells_it()
 async fn contract_4_pages_lead_to_the_end_with_tokens_that_hold_every_awkward_byte() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     for (path, parameter, count) in [
-        ("/cvad/manage/Machines?limit=1000", "continuationToken", 2345),
+        (
+            "/cvad/manage/Machines?limit=1000",
+            "continuationToken",
+            2345,
+        ),
         ("/systemlog/records?Limit=200", "ContinuationToken", 430),
     ] {
         for coding in ["identity", "gzip", "deflate", "br"] {
             let (mut items, mut next) = (0, path.to_owned());
             loop {
-                let answer = gateway.raw(get_with(&next, &format!("Accept-Encoding: {coding}\r\n"))).await;
+                let answer = gateway
+                    .raw(get_with(&next, &format!("Accept-Encoding: {coding}\r\n")))
+                    .await;
                 assert_eq!(answer.status(), 200, "{next}");
                 let page = json_of(&answer);
                 items += page["Items"].as_array().unwrap().len();
-                let Some(token) = page["ContinuationToken"].as_str() else { break };
-                assert!("+#:~/=".chars().all(|awkward| token.contains(awkward)), "{token}");
+                let Some(token) = page["ContinuationToken"].as_str() else {
+                    break;
+                };
+                assert!(
+                    "+#:~/=".chars().all(|awkward| token.contains(awkward)),
+                    "{token}"
+                );
                 let escaped = token.replace('+', "%2B").replace('#', "%23");
                 next = format!("{path}&{parameter}={escaped}");
             }

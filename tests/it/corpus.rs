@@ -7,7 +7,9 @@ use std::path::Path;
 pub mod properties;
 
 fn replay(target: &str, property: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
     let mut count = 0;
     for entry in fs::read_dir(folder).unwrap() {
         property(&fs::read(entry.unwrap().path()).unwrap());

@@ -1,7 +1,9 @@
 //! Several customers behind one gateway: each with its own login, token, API gateway, metrics and readiness, and
 //! none of them in another's way.
 
-use crate::harness::{Gateway, Logins, Message, OK, TOKEN, Upstream, client, eventually, get, get_with};
+use crate::harness::{
+    Gateway, Logins, Message, OK, TOKEN, Upstream, client, eventually, get, get_with,
+};
 
 /// A customer, its token endpoint and its API gateway.
 struct Customer {
@@ -12,12 +14,24 @@ struct Customer {
 
 impl Customer {
     async fn new(id: &'static str, logins: Logins) -> Self {
-        Self { id, logins, api: Upstream::answering(OK).await }
+        Self {
+            id,
+            logins,
+            api: Upstream::answering(OK).await,
+        }
     }
 
     /// Its tokens are numbered from 2 then, so that they are told from another's.
     async fn has_given_a_token(&self) {
-        assert_eq!(client().post(self.logins.url()).send().await.unwrap().status(), 200);
+        assert_eq!(
+            client()
+                .post(self.logins.url())
+                .send()
+                .await
+                .unwrap()
+                .status(),
+            200
+        );
     }
 
     fn block(&self, more: &str) -> String {
@@ -32,16 +46,23 @@ impl Customer {
 }
 
 async fn gateway(blocks: &[String]) -> Gateway {
-    Gateway::for_customers(&blocks.concat()).set("SECRET", "s3cret").start().await
+    Gateway::for_customers(&blocks.concat())
+        .set("SECRET", "s3cret")
+        .start()
+        .await
 }
 
 async fn of(gateway: &Gateway, customer: &str) -> Message {
-    gateway.raw(get_with("/", &format!("Citrix-CustomerId: {customer}\r\n"))).await
+    gateway
+        .raw(get_with("/", &format!("Citrix-CustomerId: {customer}\r\n")))
+        .await
 }
 
 async fn is_ready(gateway: &Gateway) {
-    eventually("everybody has a token", || async { gateway.admin(get("/readyz")).await.status() == 200 })
-        .await;
+    eventually("everybody has a token", || async {
+        gateway.admin(get("/readyz")).await.status() == 200
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -49,23 +70,48 @@ async fn built_in_paths_lead_where_the_customers_cloud_has_them() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
     let own = Upstream::answering(OK).await;
-    let route = format!("[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n", own.url());
+    let route = format!(
+        "[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n",
+        own.url()
+    );
     let gateway = gateway(&[acme.block(""), contoso.block("cloud = 'gov'"), route]).await;
     is_ready(&gateway).await;
     // The other customer's cloud has them; this one's does not.
-    for path in ["/wem/services/wem/x", "/region/eu/cvad/manage/me", "/gac/aca/x"] {
+    for path in [
+        "/wem/services/wem/x",
+        "/region/eu/cvad/manage/me",
+        "/gac/aca/x",
+    ] {
         let request = get_with(path, "Citrix-CustomerId: contoso\r\n");
         gateway.raw(request).await.problem(404, "no_route");
     }
     // A customer's own host, and paths with a customer in them, choose the customer.
     assert_eq!(gateway.raw(get("/direct/acme/x")).await.status(), 200);
-    assert_eq!(own.request().await.field("citrix-customerid").as_deref(), Some("acme"));
-    assert_eq!(gateway.raw(get("/citrix/orchestration/api/Contoso/site/x")).await.status(), 200);
+    assert_eq!(
+        own.request().await.field("citrix-customerid").as_deref(),
+        Some("acme")
+    );
+    assert_eq!(
+        gateway
+            .raw(get("/citrix/orchestration/api/Contoso/site/x"))
+            .await
+            .status(),
+        200
+    );
     let request = contoso.api.request().await;
     assert_eq!(request.line(), "GET /cvad/manage/x HTTP/1.1");
-    assert_eq!(request.field("citrix-customerid").as_deref(), Some("contoso"));
-    gateway.raw(get("/direct/fabrikam/x")).await.problem(404, "no_route");
-    gateway.raw(get("/classic/registry/fabrikam/x")).await.problem(403, "customer_forbidden");
+    assert_eq!(
+        request.field("citrix-customerid").as_deref(),
+        Some("contoso")
+    );
+    gateway
+        .raw(get("/direct/fabrikam/x"))
+        .await
+        .problem(404, "no_route");
+    gateway
+        .raw(get("/classic/registry/fabrikam/x"))
+        .await
+        .problem(403, "customer_forbidden");
     acme.api.got_nothing().await;
 }
 
@@ -84,14 +130,27 @@ async fn each_request_goes_to_its_customers_gateway_with_its_customers_token() {
     ] {
         assert_eq!(of(&gateway, named).await.status(), 200, "{named}");
         let request = customer.api.request().await;
-        assert_eq!(request.field("authorization"), Some(authorization), "{named}");
+        assert_eq!(
+            request.field("authorization"),
+            Some(authorization),
+            "{named}"
+        );
         assert_eq!(request.field("host"), Some(customer.api.host()));
         // As it is configured, whatever the caller wrote.
-        assert_eq!(request.field("citrix-customerid").as_deref(), Some(customer.id));
+        assert_eq!(
+            request.field("citrix-customerid").as_deref(),
+            Some(customer.id)
+        );
     }
     // The path names one as well as the header does.
-    assert_eq!(gateway.raw(get("/catalogservice/contoso/x")).await.status(), 200);
-    assert_eq!(contoso.api.request().await.line(), "GET /catalogservice/contoso/x HTTP/1.1");
+    assert_eq!(
+        gateway.raw(get("/catalogservice/contoso/x")).await.status(),
+        200
+    );
+    assert_eq!(
+        contoso.api.request().await.line(),
+        "GET /catalogservice/contoso/x HTTP/1.1"
+    );
     acme.api.got_nothing().await;
 }
 
@@ -102,11 +161,24 @@ async fn a_request_that_names_nobody_is_told_what_to_do() {
     let gateway = gateway(&[acme.block(""), contoso.block("")]).await;
     let problem = gateway.raw(get("/")).await.problem(400, "bad_request");
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains("Citrix-CustomerId") && detail.contains("default = true"), "{detail}");
-    of(&gateway, "initech").await.problem(403, "customer_forbidden");
+    assert!(
+        detail.contains("Citrix-CustomerId") && detail.contains("default = true"),
+        "{detail}"
+    );
+    of(&gateway, "initech")
+        .await
+        .problem(403, "customer_forbidden");
     let both = "Citrix-CustomerId: acme\r\nCitrix-CustomerId: contoso\r\n";
-    gateway.raw(get_with("/", both)).await.problem(403, "customer_forbidden");
-    let other = gateway.raw(get_with("/catalogservice/acme/x", "Citrix-CustomerId: contoso\r\n")).await;
+    gateway
+        .raw(get_with("/", both))
+        .await
+        .problem(403, "customer_forbidden");
+    let other = gateway
+        .raw(get_with(
+            "/catalogservice/acme/x",
+            "Citrix-CustomerId: contoso\r\n",
+        ))
+        .await;
     other.problem(403, "customer_forbidden");
     acme.api.got_nothing().await;
     contoso.api.got_nothing().await;
@@ -118,12 +190,27 @@ async fn the_old_header_names_a_customer_as_well() {
     let contoso = Customer::new("contoso", Logins::given().await).await;
     let gateway = gateway(&[acme.block("default = true"), contoso.block("")]).await;
     for path in ["/x", "/Citrix/Monitor/OData/v4/Data/Machines"] {
-        assert_eq!(gateway.raw(get_with(path, "Customer: Contoso\r\n")).await.status(), 200);
+        assert_eq!(
+            gateway
+                .raw(get_with(path, "Customer: Contoso\r\n"))
+                .await
+                .status(),
+            200
+        );
         let request = contoso.api.request().await;
-        assert_eq!(request.field("citrix-customerid").as_deref(), Some("contoso"));
+        assert_eq!(
+            request.field("citrix-customerid").as_deref(),
+            Some("contoso")
+        );
         assert!(!request.has("customer"));
-        for fields in ["Customer: initech\r\n", "Customer: contoso\r\nCitrix-CustomerId: acme\r\n"] {
-            gateway.raw(get_with(path, fields)).await.problem(403, "customer_forbidden");
+        for fields in [
+            "Customer: initech\r\n",
+            "Customer: contoso\r\nCitrix-CustomerId: acme\r\n",
+        ] {
+            gateway
+                .raw(get_with(path, fields))
+                .await
+                .problem(403, "customer_forbidden");
         }
     }
     acme.api.got_nothing().await;
@@ -146,7 +233,10 @@ async fn a_request_that_names_nobody_is_for_the_default() {
     let gateway = gateway(&[acme.block(""), contoso.block("default = true")]).await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
     let request = contoso.api.request().await;
-    assert_eq!(request.field("citrix-customerid").as_deref(), Some("contoso"));
+    assert_eq!(
+        request.field("citrix-customerid").as_deref(),
+        Some("contoso")
+    );
     acme.api.got_nothing().await;
 }
 
@@ -156,16 +246,28 @@ async fn a_fixed_route_is_shared_and_still_gets_each_customers_token() {
     let contoso = Customer::new("contoso", Logins::given().await).await;
     contoso.has_given_a_token().await;
     let reports = Upstream::answering(OK).await;
-    let route = format!("[[route]]\nprefix = '/reports'\nupstream = '{}/base'\n", reports.url());
+    let route = format!(
+        "[[route]]\nprefix = '/reports'\nupstream = '{}/base'\n",
+        reports.url()
+    );
     let gateway = gateway(&[acme.block(""), contoso.block(""), route]).await;
     is_ready(&gateway).await;
     for (customer, token) in [("acme", 1), ("contoso", 2)] {
         let fields = format!("Citrix-CustomerId: {customer}\r\n");
-        assert_eq!(gateway.raw(get_with("/reports/a", &fields)).await.status(), 200);
+        assert_eq!(
+            gateway.raw(get_with("/reports/a", &fields)).await.status(),
+            200
+        );
         let request = reports.request().await;
         assert_eq!(request.line(), "GET /base/a HTTP/1.1");
-        assert_eq!(request.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}{token}")));
-        assert_eq!(request.field("citrix-customerid").as_deref(), Some(customer));
+        assert_eq!(
+            request.field("authorization"),
+            Some(format!("CwsAuth Bearer={TOKEN}{token}"))
+        );
+        assert_eq!(
+            request.field("citrix-customerid").as_deref(),
+            Some(customer)
+        );
     }
     assert_eq!((acme.api.connections(), contoso.api.connections()), (0, 0));
 }
@@ -175,16 +277,26 @@ async fn one_customers_dead_login_touches_no_other() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let refused = Customer::new("refused", Logins::refused().await).await;
     let silent = Customer::new("silent", Logins::held_back().await).await;
-    let blocks = [acme.block("default = true"), refused.block(""), silent.block("")];
+    let blocks = [
+        acme.block("default = true"),
+        refused.block(""),
+        silent.block(""),
+    ];
     let token = "[token]\nstartup_wait = '50ms'\n".to_owned();
     let gateway = gateway(&[blocks.concat(), token]).await;
-    eventually("acme has a token", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    eventually("acme has a token", || async {
+        gateway.raw(get("/")).await.status() == 200
+    })
+    .await;
     refused.logins.reach(1).await;
     silent.logins.reach(1).await;
 
     let answers = (0..10).map(|_| async {
-        let (acme, refused, silent) =
-            tokio::join!(of(&gateway, "acme"), of(&gateway, "refused"), of(&gateway, "silent"));
+        let (acme, refused, silent) = tokio::join!(
+            of(&gateway, "acme"),
+            of(&gateway, "refused"),
+            of(&gateway, "silent")
+        );
         assert_eq!(acme.status(), 200);
         refused.problem(503, "token_unavailable");
         silent.problem(503, "token_unavailable");
@@ -205,9 +317,15 @@ async fn one_customers_dead_login_touches_no_other() {
         "token_generation{customer=\"silent\"} 0",
         "token_consecutive_failures{customer=\"silent\"} 0",
     ] {
-        assert!(metrics.contains(&format!("citrix_auth_proxy_{line}\n")), "{line}\n{metrics}");
+        assert!(
+            metrics.contains(&format!("citrix_auth_proxy_{line}\n")),
+            "{line}\n{metrics}"
+        );
     }
-    assert!(!metrics.contains("token_consecutive_failures{customer=\"refused\"} 0\n"), "{metrics}");
+    assert!(
+        !metrics.contains("token_consecutive_failures{customer=\"refused\"} 0\n"),
+        "{metrics}"
+    );
     let readiness = gateway.admin(get("/readyz")).await;
     assert_eq!(readiness.status(), 503);
 }
@@ -217,7 +335,11 @@ async fn one_customers_401_makes_no_other_log_in() {
     const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let acme = Customer::new("acme", Logins::given().await).await;
     let api = Upstream::answering(UNAUTHORIZED).await;
-    let contoso = Customer { id: "contoso", logins: Logins::given().await, api };
+    let contoso = Customer {
+        id: "contoso",
+        logins: Logins::given().await,
+        api,
+    };
     let gateway = gateway(&[acme.block(""), contoso.block("")]).await;
     is_ready(&gateway).await;
     assert_eq!(of(&gateway, "contoso").await.status(), 401);

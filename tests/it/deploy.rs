@@ -19,9 +19,13 @@ fn names(text: &str) -> Vec<&str> {
     text.match_indices(PREFIX)
         .map(|(at, _)| {
             let rest = &text[at + PREFIX.len()..];
-            let end = rest.find(|next: char| !next.is_ascii_lowercase() && next != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|next: char| !next.is_ascii_lowercase() && next != '_')
+                .unwrap_or(rest.len());
             let name = &rest[..end];
-            let series = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let series = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix));
             series.unwrap_or(name)
         })
         .collect()
@@ -29,8 +33,13 @@ fn names(text: &str) -> Vec<&str> {
 
 /// What follows a key at the beginning of a line, or of an item.
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
-    let lines = text.lines().map(|line| line.trim_start().trim_start_matches("- "));
-    lines.filter_map(|line| line.strip_prefix(key)).map(str::trim).collect()
+    let lines = text
+        .lines()
+        .map(|line| line.trim_start().trim_start_matches("- "));
+    lines
+        .filter_map(|line| line.strip_prefix(key))
+        .map(str::trim)
+        .collect()
 }
 
 #[test]
@@ -39,14 +48,19 @@ fn alerts_and_dashboard_use_metrics_that_are_documented() {
         let names = names(text);
         assert!(names.len() > 10, "{file}: {names:?}");
         for name in names {
-            assert!(METRICS.contains(&format!("\n| `{name}` |")), "{file}: {PREFIX}{name}");
+            assert!(
+                METRICS.contains(&format!("\n| `{name}` |")),
+                "{file}: {PREFIX}{name}"
+            );
         }
     }
 }
 
 /// The text of all sources below a folder.
 fn sources(folder: &Path) -> String {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let text = entries.map(|path| match path.extension() {
         Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
         _ if path.is_dir() => sources(&path),
@@ -64,7 +78,10 @@ fn documented_metrics_are_those_that_the_program_registers() {
     assert!(names.len() > 25, "{names:?}");
     for name in names {
         let registered = [format!("\"{name}\""), format!("\"{PREFIX}{name}\"")];
-        assert!(registered.iter().any(|literal| sources.contains(literal)), "{name}");
+        assert!(
+            registered.iter().any(|literal| sources.contains(literal)),
+            "{name}"
+        );
     }
 }
 
@@ -73,13 +90,26 @@ fn every_alert_has_a_severity_a_runbook_and_a_test() {
     let alerts = values(ALERTS, "alert:");
     let severities = values(ALERTS, "severity:");
     let runbooks = values(ALERTS, "runbook_url:");
-    assert_eq!((alerts.len(), alerts.len()), (severities.len(), runbooks.len()), "{alerts:?}");
+    assert_eq!(
+        (alerts.len(), alerts.len()),
+        (severities.len(), runbooks.len()),
+        "{alerts:?}"
+    );
     for ((alert, severity), runbook) in alerts.into_iter().zip(severities).zip(runbooks) {
-        assert!(["page", "ticket"].contains(&severity), "{alert}: {severity}");
-        assert_eq!(runbook, format!("docs/runbooks.md#{}", alert.to_lowercase()));
+        assert!(
+            ["page", "ticket"].contains(&severity),
+            "{alert}: {severity}"
+        );
+        assert_eq!(
+            runbook,
+            format!("docs/runbooks.md#{}", alert.to_lowercase())
+        );
         let section = format!("\n## {alert}\n\n**{severity}.**");
         assert!(RUNBOOKS.contains(&section), "{section}");
-        assert!(ALERT_TESTS.contains(&format!("alertname: {alert}")), "{alert} has no test");
+        assert!(
+            ALERT_TESTS.contains(&format!("alertname: {alert}")),
+            "{alert} has no test"
+        );
     }
 }
 
@@ -87,7 +117,8 @@ fn every_alert_has_a_severity_a_runbook_and_a_test() {
 fn the_dashboards_panels_are_told_apart_and_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    let place = |panel: &Value| ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+    let place =
+        |panel: &Value| ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
     for (index, panel) in panels.iter().enumerate() {
         let ([x, y, w, h], title) = (place(panel), &panel["title"]);
         assert!(x + w <= 24, "{title}");
@@ -112,8 +143,16 @@ fn promtool_takes_the_rules_and_their_tests_pass() {
         ["check", "config", "prometheus.yml"],
         ["test", "rules", "alerts.test.yaml"],
     ] {
-        let told = Command::new("promtool").args(arguments).current_dir(&folder).output().unwrap();
+        let told = Command::new("promtool")
+            .args(arguments)
+            .current_dir(&folder)
+            .output()
+            .unwrap();
         let text = [told.stdout, told.stderr].concat();
-        assert!(told.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&text));
+        assert!(
+            told.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&text)
+        );
     }
 }

@@ -7,8 +7,13 @@ use std::path::{Component, Path, PathBuf};
 use citrix_auth_proxy::config;
 
 /// Where documents are, besides `docs/`.
-const AT_THE_TOP: [&str; 5] =
-    ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+const AT_THE_TOP: [&str; 5] = [
+    "README.md",
+    "SECURITY.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+];
 /// Folders whose files documents name by their whole path.
 const FOLDERS: [&str; 6] = ["benches/", "deploy/", "docs/", "fuzz/", "src/", "tests/"];
 
@@ -31,7 +36,10 @@ fn documents() -> BTreeMap<PathBuf, String> {
             }
         }
     }
-    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(root().join(path)).unwrap())).collect()
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(root().join(path)).unwrap()))
+        .collect()
 }
 
 /// A document taken apart: prose, and blocks of code with their languages.
@@ -45,7 +53,11 @@ fn parts(text: &str) -> (String, Vec<(&str, String)>) {
             }
             Some(_) => within = false,
             None => {
-                let to = if within { &mut blocks.last_mut().unwrap().1 } else { &mut prose };
+                let to = if within {
+                    &mut blocks.last_mut().unwrap().1
+                } else {
+                    &mut prose
+                };
                 to.push_str(line);
                 to.push('\n');
             }
@@ -57,7 +69,11 @@ fn parts(text: &str) -> (String, Vec<(&str, String)>) {
 
 /// What is between `open` and `close`, as often as that comes.
 fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
-    text.split(open).skip(1).filter_map(|rest| rest.split_once(close)).map(|(inner, _)| inner).collect()
+    text.split(open)
+        .skip(1)
+        .filter_map(|rest| rest.split_once(close))
+        .map(|(inner, _)| inner)
+        .collect()
 }
 
 /// The anchors that GitHub gives a document's headings.
@@ -66,7 +82,11 @@ fn anchors(prose: &str) -> BTreeSet<String> {
     let anchor = |line: &str| -> String {
         let heading = line.trim_start_matches('#').trim().to_lowercase();
         let kept = |char: &char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_');
-        heading.chars().filter(kept).map(|char| if char == ' ' { '-' } else { char }).collect()
+        heading
+            .chars()
+            .filter(kept)
+            .map(|char| if char == ' ' { '-' } else { char })
+            .collect()
     };
     headings.map(anchor).collect()
 }
@@ -88,10 +108,18 @@ fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
     let leads = |link: &&str| !link.contains("://");
     let resolve = |link: &'a str| {
         let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
-        let path = if path.is_empty() { from.to_owned() } else { from.with_file_name("").join(path) };
+        let path = if path.is_empty() {
+            from.to_owned()
+        } else {
+            from.with_file_name("").join(path)
+        };
         (plain(&path), anchor)
     };
-    between(prose, "](", ')').into_iter().filter(leads).map(resolve).collect()
+    between(prose, "](", ')')
+        .into_iter()
+        .filter(leads)
+        .map(resolve)
+        .collect()
 }
 
 #[test]
@@ -102,7 +130,8 @@ fn links_and_their_anchors_lead_somewhere() {
         let (prose, _) = parts(text);
         for (path, anchor) in links(from, &prose) {
             let there = documents.get(&path).map(|text| anchors(&parts(text).0));
-            let anchored = anchor.is_empty() || there.is_some_and(|anchors| anchors.contains(anchor));
+            let anchored =
+                anchor.is_empty() || there.is_some_and(|anchors| anchors.contains(anchor));
             if !root().join(&path).exists() || !anchored {
                 dead.push(format!("{}: {}#{anchor}", from.display(), path.display()));
             }
@@ -121,7 +150,10 @@ fn every_document_is_found_from_the_readme() {
             next.extend(links(&path, &parts(text).0).into_iter().map(|(to, _)| to));
         }
     }
-    let lost: Vec<_> = documents.keys().filter(|path| !found.contains(*path)).collect();
+    let lost: Vec<_> = documents
+        .keys()
+        .filter(|path| !found.contains(*path))
+        .collect();
     assert!(lost.is_empty(), "{lost:?}");
 }
 
@@ -132,7 +164,13 @@ fn files_that_are_named_exist() {
     let mut missing = Vec::new();
     for (from, text) in documents() {
         let (prose, _) = parts(&text);
-        for name in prose.split('`').skip(1).step_by(2).filter(is_path).filter(is_one) {
+        for name in prose
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(is_path)
+            .filter(is_one)
+        {
             if !root().join(name).exists() {
                 missing.push(format!("{}: {name}", from.display()));
             }
@@ -151,17 +189,34 @@ fn problems_of(block: &str) -> Vec<String> {
     };
     let text: Vec<_> = block.lines().map(with_secret).collect();
     let text = text.join("\n");
-    let customer =
-        between(&text, "customers = [\"", '"').first().map_or("acme", |customer| customer).to_owned();
-    let of_whom = ["CITRIX_CUSTOMER_ID", "CITRIX_CLIENT_ID", "CITRIX_CLIENT_SECRET"];
+    let customer = between(&text, "customers = [\"", '"')
+        .first()
+        .map_or("acme", |customer| customer)
+        .to_owned();
+    let of_whom = [
+        "CITRIX_CUSTOMER_ID",
+        "CITRIX_CLIENT_ID",
+        "CITRIX_CLIENT_SECRET",
+    ];
     let has_customer = text.contains("[citrix]") || text.contains("[[customer]]");
-    let named = of_whom.iter().filter(|_| !has_customer).map(|name| ((*name).to_owned(), customer.clone()));
+    let named = of_whom
+        .iter()
+        .filter(|_| !has_customer)
+        .map(|name| ((*name).to_owned(), customer.clone()));
     let listens_beyond = text.contains("0.0.0.0") && !text.contains("[[caller]]");
-    let text = if listens_beyond { format!("{text}\n[insecure]\nallow_anonymous = true\n") } else { text };
+    let text = if listens_beyond {
+        format!("{text}\n[insecure]\nallow_anonymous = true\n")
+    } else {
+        text
+    };
     let problems = config::from_toml(&text, named).err().unwrap_or_default();
     // Certificates that are shown are not there.
     let there = |problem: &String| !problem.contains("cannot be read");
-    problems.iter().map(ToString::to_string).filter(there).collect()
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .filter(there)
+        .collect()
 }
 
 #[test]
@@ -169,9 +224,17 @@ fn configurations_that_are_shown_are_right() {
     let mut checked = 0;
     let mut wrong = Vec::new();
     for (from, text) in documents() {
-        for (_, block) in parts(&text).1.into_iter().filter(|(language, _)| *language == "toml") {
+        for (_, block) in parts(&text)
+            .1
+            .into_iter()
+            .filter(|(language, _)| *language == "toml")
+        {
             checked += 1;
-            wrong.extend(problems_of(&block).iter().map(|problem| format!("{}: {problem}", from.display())));
+            wrong.extend(
+                problems_of(&block)
+                    .iter()
+                    .map(|problem| format!("{}: {problem}", from.display())),
+            );
         }
     }
     assert!(checked >= 8, "only {checked} blocks were found");

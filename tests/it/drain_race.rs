@@ -16,8 +16,10 @@ async fn unanswered(workers: &str, served: usize) -> usize {
     let upstream = Upstream::answering(OK).await;
     let mut unanswered = 0;
     for _ in 0..20 {
-        let gateway =
-            Gateway::in_front_of(&upstream).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", workers).start().await;
+        let gateway = Gateway::in_front_of(&upstream)
+            .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", workers)
+            .start()
+            .await;
         for _ in 0..served {
             let mut earlier = gateway.connect().await;
             earlier.write(GET).await;

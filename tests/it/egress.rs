@@ -28,7 +28,10 @@ async fn with_far(proxy_url: &str, more: &str) -> Gateway {
 
 /// What a caller is told of why there is no connection.
 async fn detail(gateway: &Gateway) -> String {
-    let problem = gateway.raw(get("/far")).await.problem(502, "upstream_connect");
+    let problem = gateway
+        .raw(get("/far"))
+        .await
+        .problem(502, "upstream_connect");
     problem["detail"].as_str().unwrap().to_owned()
 }
 
@@ -41,7 +44,10 @@ async fn logins_requests_and_questions_of_our_own_go_through_it_with_its_passwor
         std::fs::write(secret.path(), proxy.url("user:p%40ss@") + "\n").unwrap();
         let gateway = Gateway::behind(&proxy, &cloud)
             .without("HTTPS_PROXY")
-            .set("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL__FILE", secret.path().to_str().unwrap())
+            .set(
+                "CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL__FILE",
+                secret.path().to_str().unwrap(),
+            )
             .set("CITRIX_AUTH_PROXY_UPSTREAM__HTTP2", http2)
             .start()
             .await;
@@ -53,7 +59,10 @@ async fn logins_requests_and_questions_of_our_own_go_through_it_with_its_passwor
         // The site's, too; callers' requests share theirs.
         assert_eq!(proxy.count(API), 3);
         for asked in proxy.asked() {
-            assert_eq!((asked.target.as_str(), asked.shown.as_deref()), (API, Some("Basic dXNlcjpwQHNz")));
+            assert_eq!(
+                (asked.target.as_str(), asked.shown.as_deref()),
+                (API, Some("Basic dXNlcjpwQHNz"))
+            );
         }
     }
 }
@@ -68,7 +77,10 @@ async fn an_exception_is_looked_for_without_it() {
         .start()
         .await;
     let detail = detail(&gateway).await;
-    assert!(detail.contains("far.invalid: the name cannot be resolved"), "{detail}");
+    assert!(
+        detail.contains("far.invalid: the name cannot be resolved"),
+        "{detail}"
+    );
     assert!(!detail.contains("proxy"), "{detail}");
     assert_eq!(proxy.asked(), []);
 }
@@ -77,7 +89,10 @@ async fn an_exception_is_looked_for_without_it() {
 async fn this_machine_is_not_behind_it() {
     let proxy = EgressProxy::silent().await;
     let cloud = Cloud::start().await;
-    let gateway = Gateway::in_front_of_cloud(&cloud).set("HTTPS_PROXY", &proxy.url("")).start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud)
+        .set("HTTPS_PROXY", &proxy.url(""))
+        .start()
+        .await;
     echoed(&gateway).await;
     assert_eq!(proxy.asked(), []);
 }
@@ -87,19 +102,35 @@ async fn when_it_is_down_it_is_named() {
     let down = Upstream::refusing();
     let gateway = with_far(&down.url(), "").await;
     let detail = detail(&gateway).await;
-    let named = format!("no connection to far.invalid: the egress proxy {} cannot be reached", down.host());
-    assert!(detail.starts_with(&named) && detail.contains("upstream.proxy_url"), "{detail}");
+    let named = format!(
+        "no connection to far.invalid: the egress proxy {} cannot be reached",
+        down.host()
+    );
+    assert!(
+        detail.starts_with(&named) && detail.contains("upstream.proxy_url"),
+        "{detail}"
+    );
 
     // Logins fail as well.
     let cloud = Cloud::start().await;
     let proxy = EgressProxy::silent().await;
-    let gateway = Gateway::behind(&proxy, &cloud).set(PROXY_URL, &down.url()).start().await;
+    let gateway = Gateway::behind(&proxy, &cloud)
+        .set(PROXY_URL, &down.url())
+        .start()
+        .await;
     eventually("a login failed", || async {
-        gateway.metrics().await.contains("outcome=\"egress_proxy\"} 1")
+        gateway
+            .metrics()
+            .await
+            .contains("outcome=\"egress_proxy\"} 1")
     })
     .await;
     let ready = gateway.admin(get("/readyz")).await;
-    assert!(ready.status() == 503 && ready.text().contains("egress_proxy"), "{}", ready.text());
+    assert!(
+        ready.status() == 503 && ready.text().contains("egress_proxy"),
+        "{}",
+        ready.text()
+    );
 }
 
 #[tokio::test]
@@ -110,9 +141,21 @@ async fn what_it_answers_is_told_and_what_to_do() {
             "answered 407 to CONNECT",
             "user and password",
         ),
-        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "answered 403 to CONNECT", "have it allow"),
-        ("HTTP/1.0 502 Bad Gateway\r\n\r\n<html>", "answered 502 to CONNECT", "it cannot reach the host"),
-        ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "did not answer CONNECT", "is that of an HTTP proxy"),
+        (
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+            "answered 403 to CONNECT",
+            "have it allow",
+        ),
+        (
+            "HTTP/1.0 502 Bad Gateway\r\n\r\n<html>",
+            "answered 502 to CONNECT",
+            "it cannot reach the host",
+        ),
+        (
+            "SSH-2.0-OpenSSH_9.6\r\n\r\n",
+            "did not answer CONNECT",
+            "is that of an HTTP proxy",
+        ),
         (
             "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
             "sent something behind",
@@ -122,8 +165,14 @@ async fn what_it_answers_is_told_and_what_to_do() {
         let proxy = EgressProxy::saying(answer).await;
         let gateway = with_far(&proxy.url("user:c4nary@"), "").await;
         let detail = detail(&gateway).await;
-        assert!(detail.contains(&format!("the egress proxy {} {told}", proxy.place())), "{detail}");
-        assert!(detail.contains(advice) && !detail.contains("c4nary"), "{detail}");
+        assert!(
+            detail.contains(&format!("the egress proxy {} {told}", proxy.place())),
+            "{detail}"
+        );
+        assert!(
+            detail.contains(advice) && !detail.contains("c4nary"),
+            "{detail}"
+        );
         assert_eq!(proxy.asked()[0].target, "far.invalid:443");
     }
 }
@@ -133,7 +182,10 @@ async fn one_that_does_not_answer_costs_the_connect_timeout_and_is_named() {
     let proxy = EgressProxy::silent().await;
     let gateway = with_far(&proxy.url(""), "[upstream]\nconnect_timeout = \"100ms\"").await;
     let detail = detail(&gateway).await;
-    let named = format!("the egress proxy {} opened no connection within 100ms", proxy.place());
+    let named = format!(
+        "the egress proxy {} opened no connection within 100ms",
+        proxy.place()
+    );
     assert!(detail.contains(&named), "{detail}");
 }
 
@@ -142,7 +194,11 @@ async fn connections_are_made_anew_when_they_are_old_so_that_a_move_is_followed(
     // Who resolves Citrix's names here is the proxy; a resolver is asked as often, for every connection.
     let follows = async |http2: &str| {
         let elsewhere = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let cloud = Cloud::with(Options { region_listen: elsewhere, ..Options::default() }).await;
+        let cloud = Cloud::with(Options {
+            region_listen: elsewhere,
+            ..Options::default()
+        })
+        .await;
         let proxy = EgressProxy::to(cloud.emulator.address()).await;
         let gateway = Gateway::behind(&proxy, &cloud)
             .set("CITRIX_AUTH_PROXY_UPSTREAM__HTTP2", http2)
@@ -151,7 +207,11 @@ async fn connections_are_made_anew_when_they_are_old_so_that_a_move_is_followed(
             .await;
         echoed(&gateway).await;
         let url = cloud.emulator.region_url().unwrap();
-        proxy.lead_to(url.replace("https://localhost", "127.0.0.1").parse().unwrap());
+        proxy.lead_to(
+            url.replace("https://localhost", "127.0.0.1")
+                .parse()
+                .unwrap(),
+        );
         let before = proxy.count(API);
         eventually("requests go to the new place", || async {
             echoed(&gateway).await;

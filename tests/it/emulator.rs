@@ -44,7 +44,11 @@ async fn lab() -> Lab {
 async fn lab_with(options: Options) -> Lab {
     let emulator = start(options).await.unwrap();
     let client = client(emulator.ca_pem(), &["h2", "http/1.1"]);
-    let mut lab = Lab { emulator, client, token: String::new() };
+    let mut lab = Lab {
+        emulator,
+        client,
+        token: String::new(),
+    };
     lab.token = lab.login().await;
     lab
 }
@@ -56,14 +60,27 @@ impl Lab {
 
     fn form<'a>(&'a self, secret: &'a str) -> [(&'static str, &'a str); 3] {
         let id = self.emulator.client_id();
-        [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)]
+        [
+            ("grant_type", "client_credentials"),
+            ("client_id", id),
+            ("client_secret", secret),
+        ]
     }
 
     async fn login(&self) -> String {
         let form = self.form(self.emulator.client_secret());
-        let answer = self.client.post(self.emulator.token_url("root")).form(&form).send().await.unwrap();
+        let answer = self
+            .client
+            .post(self.emulator.token_url("root"))
+            .form(&form)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 200);
-        json(answer).await["access_token"].as_str().unwrap().to_owned()
+        json(answer).await["access_token"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// A GET with everything that any service wants.
@@ -108,29 +125,49 @@ async fn json(answer: Response) -> Value {
 }
 
 fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
-    answer.headers().get(name).map(|value| value.to_str().unwrap())
+    answer
+        .headers()
+        .get(name)
+        .map(|value| value.to_str().unwrap())
 }
 
 #[tokio::test]
 async fn tls_is_trusted_by_its_own_ca_and_offers_both_protocols() {
-    let lab = lab_with(Options { tls: Tls::SelfSigned, ..Options::default() }).await;
+    let lab = lab_with(Options {
+        tls: Tls::SelfSigned,
+        ..Options::default()
+    })
+    .await;
     let port = lab.emulator.address().port();
     assert_eq!(lab.emulator.base_url(), format!("https://localhost:{port}"));
     let ca = lab.emulator.ca_pem();
-    for (alpn, version) in [(&["h2"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11)] {
+    for (alpn, version) in [
+        (&["h2"][..], Version::HTTP_2),
+        (&["http/1.1"], Version::HTTP_11),
+    ] {
         for host in ["localhost", "127.0.0.1"] {
             let url = format!("https://{host}:{port}/_emulator/stats");
             let answer = client(ca, alpn).get(url).send().await.unwrap();
             assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
         }
     }
-    assert!(client(None, &["h2"]).get(lab.url("/_emulator/stats")).send().await.is_err());
+    assert!(
+        client(None, &["h2"])
+            .get(lab.url("/_emulator/stats"))
+            .send()
+            .await
+            .is_err()
+    );
     assert_eq!(lab.get_json("/echo").await["version"], "HTTP/2.0");
 }
 
 #[tokio::test]
 async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
-    let lab = lab_with(Options { tls: Tls::SelfSigned, ..Options::default() }).await;
+    let lab = lab_with(Options {
+        tls: Tls::SelfSigned,
+        ..Options::default()
+    })
+    .await;
     let proxy = format!("http://{}", lab.emulator.address());
     for (alpn, version) in [("h2", Version::HTTP_2), ("http/1.1", Version::HTTP_11)] {
         let client = Client::builder()
@@ -145,12 +182,28 @@ async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
             "https://eu-api.wem.cloud.com/services/wem/sites",
         ] {
             let answer = get(url).await.unwrap();
-            assert_eq!((answer.status().as_u16(), answer.version()), (200, version), "{url}");
+            assert_eq!(
+                (answer.status().as_u16(), answer.version()),
+                (200, version),
+                "{url}"
+            );
         }
-        assert_eq!(get("https://core.citrixworkspacesapi.net/cvad/manage/me").await.unwrap().status(), 404);
+        assert_eq!(
+            get("https://core.citrixworkspacesapi.net/cvad/manage/me")
+                .await
+                .unwrap()
+                .status(),
+            404
+        );
         assert!(get("https://example.net/").await.is_err());
         // Without TLS it is a proxy for tunnels and nothing else.
-        assert_eq!(get("http://api.cloud.com/cvad/manage/me").await.unwrap().status(), 400);
+        assert_eq!(
+            get("http://api.cloud.com/cvad/manage/me")
+                .await
+                .unwrap()
+                .status(),
+            400
+        );
     }
     assert_eq!(lab.emulator.stats().tunnels, 8);
 }
@@ -159,27 +212,58 @@ async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
 async fn tls_takes_the_users_own_certificate() {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+    let (certificate, key) = (
+        directory.path().join("c.pem"),
+        directory.path().join("k.pem"),
+    );
     std::fs::write(&certificate, issued.cert.pem()).unwrap();
     std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
-    let tls = Tls::Files { certificate: certificate.clone(), key };
-    let emulator = start(Options { tls, ..Options::default() }).await.unwrap();
+    let tls = Tls::Files {
+        certificate: certificate.clone(),
+        key,
+    };
+    let emulator = start(Options {
+        tls,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
     assert_eq!(emulator.ca_pem(), None);
     let url = format!("{}/_emulator/stats", emulator.base_url());
-    let answer = client(Some(&issued.cert.pem()), &["h2"]).get(url).send().await.unwrap();
+    let answer = client(Some(&issued.cert.pem()), &["h2"])
+        .get(url)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
 
-    let tls = Tls::Files { certificate, key: directory.path().join("absent.pem") };
-    let refused = start(Options { tls, ..Options::default() }).await;
-    assert!(matches!(refused, Err(EmulatorError::ReadPem { path, .. }) if path.ends_with("absent.pem")));
+    let tls = Tls::Files {
+        certificate,
+        key: directory.path().join("absent.pem"),
+    };
+    let refused = start(Options {
+        tls,
+        ..Options::default()
+    })
+    .await;
+    assert!(
+        matches!(refused, Err(EmulatorError::ReadPem { path, .. }) if path.ends_with("absent.pem"))
+    );
 }
 
 #[tokio::test]
 async fn http2_works_by_prior_knowledge() {
     let lab = lab().await;
     let client = Client::builder().no_proxy().http2_prior_knowledge();
-    let client = client.tls_backend_preconfigured(tls_client(None, &[])).build().unwrap();
-    let answer = lab.dress(client.get(lab.url("/echo"))).send().await.unwrap();
+    let client = client
+        .tls_backend_preconfigured(tls_client(None, &[]))
+        .build()
+        .unwrap();
+    let answer = lab
+        .dress(client.get(lab.url("/echo")))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(json(answer).await["version"], "HTTP/2.0");
 }
 
@@ -189,7 +273,9 @@ async fn stopping_closes_the_listener_and_every_connection() {
     let address = lab.emulator.address();
     let mut idle = TcpStream::connect(address).await.unwrap();
     // An answer shows that the connection has been accepted.
-    idle.write_all(b"GET /_emulator/stats HTTP/1.1\r\nhost: emulator\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /_emulator/stats HTTP/1.1\r\nhost: emulator\r\n\r\n")
+        .await
+        .unwrap();
     idle.read_u8().await.unwrap();
     lab.emulator.stop().await;
     let mut rest = Vec::new();
@@ -201,7 +287,13 @@ async fn stopping_closes_the_listener_and_every_connection() {
 async fn an_address_in_use_is_an_error_that_names_it() {
     let lab = lab().await;
     let listen = lab.emulator.address();
-    let error = start(Options { listen, ..Options::default() }).await.err().unwrap();
+    let error = start(Options {
+        listen,
+        ..Options::default()
+    })
+    .await
+    .err()
+    .unwrap();
     assert_eq!(error.to_string(), format!("cannot listen on {listen}"));
 }
 
@@ -210,23 +302,48 @@ async fn the_control_paths_need_no_token() {
     let lab = lab().await;
     lab.get_json("/echo").await;
     let post = |path| lab.client.post(lab.url(path)).send();
-    assert_eq!(json(post("/_emulator/expire").await.unwrap()).await["expired"], 1);
+    assert_eq!(
+        json(post("/_emulator/expire").await.unwrap()).await["expired"],
+        1
+    );
     assert_eq!(lab.status(lab.get("/echo")).await, 401);
     assert_eq!(lab.login().await.matches('.').count(), 2);
-    assert_eq!(json(post("/_emulator/revoke").await.unwrap()).await["revoked"], 1);
+    assert_eq!(
+        json(post("/_emulator/revoke").await.unwrap()).await["revoked"],
+        1
+    );
     // Without a length, as curl posts.
     let raw = "POST /_emulator/revoke HTTP/1.1\r\nhost: e\r\nconnection: close\r\n\r\n";
     assert!(lab.raw(raw).await.starts_with("HTTP/1.1 200 OK\r\n"));
 
-    let stats = json(lab.client.get(lab.url("/_emulator/stats")).send().await.unwrap()).await;
-    for (name, count) in
-        [("requests", 2), ("token_requests", 2), ("tokens_issued", 2), ("valid", 1), ("expired_token", 1)]
-    {
+    let stats = json(
+        lab.client
+            .get(lab.url("/_emulator/stats"))
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
+    for (name, count) in [
+        ("requests", 2),
+        ("token_requests", 2),
+        ("tokens_issued", 2),
+        ("valid", 1),
+        ("expired_token", 1),
+    ] {
         assert_eq!(stats[name], count, "{name}");
     }
     assert_eq!(stats, serde_json::to_value(lab.emulator.stats()).unwrap());
-    assert_eq!(lab.status(lab.client.get(lab.url("/_emulator/revoke"))).await, 405);
-    assert_eq!(lab.status(lab.client.get(lab.url("/_emulator/nothing"))).await, 404);
+    assert_eq!(
+        lab.status(lab.client.get(lab.url("/_emulator/revoke")))
+            .await,
+        405
+    );
+    assert_eq!(
+        lab.status(lab.client.get(lab.url("/_emulator/nothing")))
+            .await,
+        404
+    );
 }
 
 #[tokio::test]
@@ -239,18 +356,29 @@ async fn echo_shows_the_request_but_never_a_token() {
         lab.token
     );
     let body = "x".repeat(1500);
-    let answer = lab.raw(&format!("{head}content-length: 1500\r\n\r\n{body}")).await;
+    let answer = lab
+        .raw(&format!("{head}content-length: 1500\r\n\r\n{body}"))
+        .await;
     assert!(!answer.contains(&lab.token));
     let echo: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
-    assert_eq!((&echo["method"], &echo["path"]), (&"PATCH".into(), &path.into()));
+    assert_eq!(
+        (&echo["method"], &echo["path"]),
+        (&"PATCH".into(), &path.into())
+    );
     assert_eq!(echo["version"], "HTTP/1.1");
     assert_eq!(echo["body_length"], 1500);
     assert_eq!(echo["body"].as_str().unwrap(), &body[..1024]);
     let headers = echo["headers"].as_array().unwrap();
-    for pair in
-        [["authorization", "valid"], ["proxy-authorization", "malformed"], ["x-two", "1"], ["x-two", "2"]]
-    {
-        assert!(headers.contains(&pair.to_vec().into()), "{pair:?} in {headers:?}");
+    for pair in [
+        ["authorization", "valid"],
+        ["proxy-authorization", "malformed"],
+        ["x-two", "1"],
+        ["x-two", "2"],
+    ] {
+        assert!(
+            headers.contains(&pair.to_vec().into()),
+            "{pair:?} in {headers:?}"
+        );
     }
 }
 
@@ -258,25 +386,41 @@ async fn echo_shows_the_request_but_never_a_token() {
 async fn bodies_stream_both_ways() {
     let lab = lab().await;
     let length = 1_000_003;
-    let answer = lab.post("/upload").body(vec![7_u8; length]).send().await.unwrap();
+    let answer = lab
+        .post("/upload")
+        .body(vec![7_u8; length])
+        .send()
+        .await
+        .unwrap();
     assert_eq!(json(answer).await["bytes"], length);
 
     for (query, told) in [("", Some("1000003")), ("&chunked=1", None)] {
-        let answer = lab.get(&format!("/download?bytes={length}{query}")).send().await.unwrap();
+        let answer = lab
+            .get(&format!("/download?bytes={length}{query}"))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(header(&answer, "content-length"), told);
         let bytes = answer.bytes().await.unwrap();
         assert_eq!((bytes.len(), bytes[250], bytes[251]), (length, 250, 0));
         assert_eq!(bytes[..65536], bytes[65536..131_072]);
     }
     assert_eq!(lab.status(lab.get("/download")).await, 400);
-    assert_eq!(lab.status(lab.client.get(lab.url("/download?bytes=1"))).await, 401);
+    assert_eq!(
+        lab.status(lab.client.get(lab.url("/download?bytes=1")))
+            .await,
+        401
+    );
 }
 
 #[tokio::test]
 async fn any_status_can_be_had() {
     let lab = lab().await;
     for status in [200, 204, 304, 418, 429, 503, 530] {
-        assert_eq!(lab.status(lab.get(&format!("/status/{status}"))).await, status);
+        assert_eq!(
+            lab.status(lab.get(&format!("/status/{status}"))).await,
+            status
+        );
     }
     for path in ["/status/100", "/status/x", "/status"] {
         assert_eq!(lab.status(lab.get(path)).await, 400);
@@ -288,7 +432,10 @@ async fn any_status_can_be_had() {
 async fn latency_is_taken_before_the_answer() {
     let lab = lab().await;
     let latency = Duration::from_millis(300);
-    lab.emulator.set_faults(Faults { latency, ..Faults::default() });
+    lab.emulator.set_faults(Faults {
+        latency,
+        ..Faults::default()
+    });
     let begin = tokio::time::Instant::now();
     lab.get_json("/resourcelocations").await;
     assert!(begin.elapsed() >= latency);

@@ -42,7 +42,9 @@ pub fn get(path: &str) -> String {
 
 /// The same with more header lines, each with its line end. `Host` is that of an absolute target.
 pub fn get_with(target: &str, fields: &str) -> String {
-    let host = target.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+    let host = target
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split(['/', '?']).next());
     let host = host.unwrap_or("localhost");
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n")
 }
@@ -74,10 +76,16 @@ impl Gateway {
         let emulator = &cloud.emulator;
         Plan::new([
             ("CITRIX_AUTH_PROXY_CITRIX__API_URL", emulator.base_url()),
-            ("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", emulator.token_url(emulator.customer_id())),
+            (
+                "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL",
+                emulator.token_url(emulator.customer_id()),
+            ),
             ("CITRIX_CLIENT_ID", emulator.client_id().to_owned()),
             ("CITRIX_CLIENT_SECRET", emulator.client_secret().to_owned()),
-            ("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", cloud.ca.path().display().to_string()),
+            (
+                "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE",
+                cloud.ca.path().display().to_string(),
+            ),
         ])
     }
 
@@ -95,8 +103,15 @@ impl Gateway {
 
     /// A gateway for the customers of `[[customer]]` blocks, which log in where their blocks say.
     pub fn for_customers(blocks: &str) -> Plan {
-        let citrix = ["CITRIX_CUSTOMER_ID", "CITRIX_CLIENT_ID", "CITRIX_CLIENT_SECRET"];
-        citrix.into_iter().fold(Plan::new([]), Plan::without).with(blocks)
+        let citrix = [
+            "CITRIX_CUSTOMER_ID",
+            "CITRIX_CLIENT_ID",
+            "CITRIX_CLIENT_SECRET",
+        ];
+        citrix
+            .into_iter()
+            .fold(Plan::new([]), Plan::without)
+            .with(blocks)
     }
 
     /// Where callers connect to.
@@ -142,7 +157,11 @@ impl Gateway {
 
     /// The admin listener's answer to `bytes`.
     pub async fn admin(&self, request: impl AsRef<[u8]>) -> Message {
-        let mut wire = Wire::new(TcpStream::connect(self.app.addresses().admin).await.unwrap());
+        let mut wire = Wire::new(
+            TcpStream::connect(self.app.addresses().admin)
+                .await
+                .unwrap(),
+        );
         wire.write(request).await;
         wire.answer().await
     }
@@ -163,8 +182,11 @@ impl Gateway {
         let socket = TcpStream::connect(self.address()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = soon(connector.connect(name, socket)).await.unwrap();
-        let agreed =
-            stream.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+        let agreed = stream
+            .get_ref()
+            .1
+            .alpn_protocol()
+            .map(|name| String::from_utf8_lossy(name).into_owned());
         (Wire::new(stream), agreed)
     }
 
@@ -186,8 +208,12 @@ impl Gateway {
 
 impl Plan {
     fn new(settings: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let mut plan =
-            Self { settings: BTreeMap::new(), toml: String::new(), logins: None, clock: Clock::SYSTEM };
+        let mut plan = Self {
+            settings: BTreeMap::new(),
+            toml: String::new(),
+            logins: None,
+            clock: Clock::SYSTEM,
+        };
         for (name, value) in [
             ("CITRIX_CUSTOMER_ID", "acme"),
             ("CITRIX_CLIENT_ID", "client"),
@@ -199,7 +225,11 @@ impl Plan {
         ] {
             plan.settings.insert(name.to_owned(), value.to_owned());
         }
-        plan.settings.extend(settings.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        plan.settings.extend(
+            settings
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
         plan
     }
 
@@ -223,7 +253,10 @@ impl Plan {
 
     /// Listens on a unix socket instead.
     pub fn on_socket(self, path: &Path) -> Self {
-        self.set("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", &format!("unix:{}", path.display()))
+        self.set(
+            "CITRIX_AUTH_PROXY_LISTEN__ADDRESS",
+            &format!("unix:{}", path.display()),
+        )
     }
 
     /// Logs in elsewhere than at an endpoint that always gives a token.
@@ -246,11 +279,17 @@ impl Plan {
         // Blocks say it themselves.
         if self.settings.contains_key("CITRIX_CUSTOMER_ID") {
             let token_url = "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL".to_owned();
-            self.settings.entry(token_url).or_insert_with(|| logins.url());
+            self.settings
+                .entry(token_url)
+                .or_insert_with(|| logins.url());
         }
         let config = config::check::from_toml(&self.toml, self.settings.clone()).unwrap();
         let app = App::start(config, self.clock, None).await.unwrap();
-        Gateway { app, settings: self.settings, logins }
+        Gateway {
+            app,
+            settings: self.settings,
+            logins,
+        }
     }
 }
 
@@ -266,7 +305,12 @@ impl Cloud {
     }
 
     pub async fn with(options: Options) -> Self {
-        let emulator = emulator::start(Options { tls: Tls::SelfSigned, ..options }).await.unwrap();
+        let emulator = emulator::start(Options {
+            tls: Tls::SelfSigned,
+            ..options
+        })
+        .await
+        .unwrap();
         let ca = NamedTempFile::new().unwrap();
         std::fs::write(ca.path(), emulator.ca_pem().unwrap()).unwrap();
         Self { emulator, ca }
@@ -291,7 +335,9 @@ pub async fn http2_over(
 pub fn tls_client(ca: Option<&str>, alpn: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = ca {
-        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
+            .unwrap();
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = ClientConfig::builder_with_provider(provider)
@@ -306,5 +352,9 @@ pub fn tls_client(ca: Option<&str>, alpn: &[&str]) -> ClientConfig {
 /// A client for ordinary requests that follows nothing by itself.
 pub fn client() -> reqwest::Client {
     let builder = reqwest::Client::builder().tls_backend_preconfigured(tls_client(None, &[]));
-    builder.redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
+    builder
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .unwrap()
 }

@@ -47,9 +47,14 @@ type Came = (u8, u32, Vec<u8>);
 async fn next(from: &mut OwnedReadHalf) -> Option<Came> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await.ok()?;
-    let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+    let mut payload =
+        vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
     from.read_exact(&mut payload).await.ok()?;
-    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+    Some((
+        head[3],
+        u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+        payload,
+    ))
 }
 
 fn code(payload: &[u8], at: usize) -> u32 {
@@ -64,8 +69,15 @@ async fn attack(
     frames: Vec<u8>,
     enough: impl Fn(&Came) -> bool,
 ) -> Vec<Came> {
-    let (mut from, mut to) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
-    let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, settings)[..]].concat();
+    let (mut from, mut to) = TcpStream::connect(gateway.address())
+        .await
+        .unwrap()
+        .into_split();
+    let opening = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &frame(SETTINGS, 0, 0, settings)[..],
+    ]
+    .concat();
     let sending = tokio::spawn(async move {
         to.write_all(&opening).await.ok();
         to.write_all(&frames).await.ok();
@@ -85,7 +97,9 @@ async fn attack(
 
 /// The code with which the gateway ended the connection.
 fn farewell(came: &[Came]) -> Option<u32> {
-    came.iter().find(|(kind, ..)| *kind == GOAWAY).map(|(.., payload)| code(payload, 4))
+    came.iter()
+        .find(|(kind, ..)| *kind == GOAWAY)
+        .map(|(.., payload)| code(payload, 4))
 }
 
 /// Somebody who wants to be served meanwhile.
@@ -101,7 +115,8 @@ impl Bystander {
         let served = tokio::spawn(async move {
             let mut served = 0;
             while served == 0 || !done.load(Ordering::Relaxed) {
-                let mut wire = crate::harness::Wire::new(TcpStream::connect(&address).await.unwrap());
+                let mut wire =
+                    crate::harness::Wire::new(TcpStream::connect(&address).await.unwrap());
                 wire.write(get("/bystander")).await;
                 assert_eq!(wire.answer().await.status(), 200);
                 served += 1;
@@ -113,13 +128,21 @@ impl Bystander {
 
     async fn was_served(self) {
         self.enough.store(true, Ordering::Relaxed);
-        assert!(soon(self.served).await.expect("each request is answered with 200") > 0);
+        assert!(
+            soon(self.served)
+                .await
+                .expect("each request is answered with 200")
+                > 0
+        );
     }
 }
 
 async fn gateway(limits: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with(&format!("[limits]\n{limits}")).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&format!("[limits]\n{limits}"))
+        .start()
+        .await;
     (gateway, upstream)
 }
 
@@ -140,16 +163,30 @@ async fn is_borne(mut frames: Vec<u8>) {
     let (gateway, _upstream) = gateway("").await;
     let bystander = Bystander::of(&gateway);
     frames.extend(frame(PING, 0, 0, b"the last"));
-    let came =
-        attack(&gateway, &[], frames, |(kind, _, payload)| *kind == PING && payload == b"the last").await;
+    let came = attack(&gateway, &[], frames, |(kind, _, payload)| {
+        *kind == PING && payload == b"the last"
+    })
+    .await;
     assert_eq!(farewell(&came), None);
     bystander.was_served().await;
 }
 
 #[tokio::test]
 async fn cve_2023_44487_requests_that_are_reset_at_once_end_the_connection() {
-    let reset = |stream| [request(stream), frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat();
-    ends_with((0..10_000).flat_map(|number| reset(2 * number + 1)).collect(), ENHANCE_YOUR_CALM).await;
+    let reset = |stream| {
+        [
+            request(stream),
+            frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()),
+        ]
+        .concat()
+    };
+    ends_with(
+        (0..10_000)
+            .flat_map(|number| reset(2 * number + 1))
+            .collect(),
+        ENHANCE_YOUR_CALM,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -160,7 +197,9 @@ async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
     let socket = TcpStream::connect(gateway.address()).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let (mut from, mut to) = socket.into_split();
-    to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
     to.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     let mut sent = 0;
     let farewell = loop {
@@ -169,7 +208,9 @@ async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
         to.write_all(&asked).await.ok();
         sent += 1;
         let came = loop {
-            let came = soon(next(&mut from)).await.expect("a farewell before the end");
+            let came = soon(next(&mut from))
+                .await
+                .expect("a farewell before the end");
             if matches!(came.0, PING | GOAWAY) {
                 break came;
             }
@@ -177,7 +218,9 @@ async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
         if came.0 == GOAWAY {
             break came.2;
         }
-        to.write_all(&frame(RST_STREAM, 0, 2 * sent - 1, &CANCEL.to_be_bytes())).await.ok();
+        to.write_all(&frame(RST_STREAM, 0, 2 * sent - 1, &CANCEL.to_be_bytes()))
+            .await
+            .ok();
     };
     assert_eq!(code(&farewell, 4), ENHANCE_YOUR_CALM);
     assert!((200..300).contains(&sent), "after {sent}");
@@ -248,7 +291,11 @@ async fn floods_that_cost_little_are_borne() {
 
 #[tokio::test]
 async fn rfc9113_6_9_1_a_window_beyond_its_bound_ends_the_connection() {
-    ends_with(frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2), FLOW_CONTROL_ERROR).await;
+    ends_with(
+        frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2),
+        FLOW_CONTROL_ERROR,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -270,12 +317,16 @@ async fn rfc9113_6_9_1_data_beyond_our_window_end_the_connection() {
 async fn rfc9113_5_1_2_more_streams_than_allowed_are_refused() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let frames = (0..150_u32).flat_map(|number| request(2 * number + 1)).collect();
+    let frames = (0..150_u32)
+        .flat_map(|number| request(2 * number + 1))
+        .collect();
     let came = attack(&gateway, &[], frames, |(_, stream, _)| *stream == 299).await;
     let refused = came.iter().filter(|(kind, ..)| *kind == RST_STREAM).count();
     assert_eq!(refused, 50);
     // And who goes on is sent away.
-    let frames = (0..5000_u32).flat_map(|number| request(2 * number + 1)).collect();
+    let frames = (0..5000_u32)
+        .flat_map(|number| request(2 * number + 1))
+        .collect();
     let came = attack(&gateway, &[], frames, |_| false).await;
     assert_eq!(farewell(&came), Some(ENHANCE_YOUR_CALM));
 }
@@ -287,22 +338,30 @@ async fn a_small_block_that_stands_for_a_large_head_is_refused() {
     // A field of 4,000 bytes goes into the table; each further byte stands for all of it.
     let value = [&[0x40, 1, b'a', 0x7f][..], &[0xa1, 0x1e], &[b'x'; 4000]].concat();
     let block = [GET, &value, &vec![0xbe; 10_000]].concat();
-    let came = attack(&gateway, &[], frame(HEADERS, END_STREAM | END_HEADERS, 1, &block), |(kind, ..)| {
-        matches!(*kind, HEADERS | RST_STREAM | GOAWAY)
-    })
+    let came = attack(
+        &gateway,
+        &[],
+        frame(HEADERS, END_STREAM | END_HEADERS, 1, &block),
+        |(kind, ..)| matches!(*kind, HEADERS | RST_STREAM | GOAWAY),
+    )
     .await;
     assert!(!came.is_empty());
     bystander.was_served().await;
     let requests = upstream.requests_so_far().await;
-    assert!(requests.iter().all(|request| request.line().contains("/bystander")));
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.line().contains("/bystander"))
+    );
 }
 
 #[tokio::test]
 async fn rfc6585_5_too_many_fields_are_refused() {
     let (gateway, upstream) = gateway("").await;
     let mut http2 = gateway.http2().await;
-    let asked = (0..200)
-        .fold(http::Request::get(gateway.url("/")), |asked, number| asked.header(format!("a{number}"), "b"));
+    let asked = (0..200).fold(http::Request::get(gateway.url("/")), |asked, number| {
+        asked.header(format!("a{number}"), "b")
+    });
     let (answer, _) = http2.send_request(asked.body(()).unwrap(), true).unwrap();
     let answer = soon(answer).await.unwrap();
     assert_eq!(
@@ -318,25 +377,48 @@ async fn a_window_that_stays_shut_gives_its_place_back() {
     // No window at all, and one byte of it.
     for size in [0_u32, 1] {
         let settings = [&[0, 4], &size.to_be_bytes()[..]].concat();
-        let came = attack(&gateway, &settings, request(1), |(kind, ..)| *kind == RST_STREAM).await;
-        let reset = came.iter().find(|(kind, ..)| *kind == RST_STREAM).expect("the answer is given up");
+        let came = attack(&gateway, &settings, request(1), |(kind, ..)| {
+            *kind == RST_STREAM
+        })
+        .await;
+        let reset = came
+            .iter()
+            .find(|(kind, ..)| *kind == RST_STREAM)
+            .expect("the answer is given up");
         assert_eq!(code(&reset.2, 0), CANCEL);
-        eventually("the place is free again", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+        eventually("the place is free again", || async {
+            gateway.raw(get("/")).await.status() == 200
+        })
+        .await;
     }
 }
 
 #[tokio::test]
 async fn a_window_that_opens_by_a_byte_now_and_then_gives_its_place_back() {
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{}", "x".repeat(10_000));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{}",
+        "x".repeat(10_000)
+    );
     let upstream = Upstream::answering(answer).await;
     let limits = "[limits]\nbody_idle_timeout = \"200ms\"\nmax_in_flight = 1";
     let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
-    let (mut from, mut to) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
-    to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+    let (mut from, mut to) = TcpStream::connect(gateway.address())
+        .await
+        .unwrap()
+        .into_split();
+    to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
+        .await
+        .unwrap();
     to.write_all(&request(1)).await.unwrap();
     let opening = tokio::spawn(async move {
-        while to.write_all(&frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())).await.is_ok() {
+        while to
+            .write_all(&frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()))
+            .await
+            .is_ok()
+        {
             // Well within the timeout, and ten times too slow.
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
@@ -350,7 +432,10 @@ async fn a_window_that_opens_by_a_byte_now_and_then_gives_its_place_back() {
         }
     };
     assert_eq!(soon(reset).await, CANCEL);
-    eventually("the place is free again", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    eventually("the place is free again", || async {
+        gateway.raw(get("/")).await.status() == 200
+    })
+    .await;
     opening.abort();
 }
 
@@ -359,26 +444,41 @@ async fn shut_windows(address: String) -> std::io::Result<()> {
     loop {
         let (mut from, mut to) = TcpStream::connect(&address).await?.into_split();
         to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
-        to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await?;
+        to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
+            .await?;
         let requests: Vec<u8> = (1..200).step_by(2).flat_map(request).collect();
         to.write_all(&requests).await.ok();
-        while next(&mut from).await.is_some_and(|(kind, ..)| kind != GOAWAY) {}
+        while next(&mut from)
+            .await
+            .is_some_and(|(kind, ..)| kind != GOAWAY)
+        {}
     }
 }
 
 #[tokio::test]
 async fn who_keeps_places_waiting_makes_room_when_all_are_taken() {
     // Too much for one piece: an answer holds its place until its last piece is on its way.
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}",
+        "x".repeat(300_000)
+    );
     let upstream = Upstream::answering(answer).await;
     let limits = "[limits]\nmax_in_flight = 50";
     let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
-    let attackers: Vec<_> = (0..3).map(|_| tokio::spawn(shut_windows(gateway.address()))).collect();
+    let attackers: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(shut_windows(gateway.address())))
+        .collect();
     let taken = "citrix_auth_proxy_in_flight_requests 50\n";
-    eventually("all places are taken", || async { gateway.metrics().await.contains(taken) }).await;
+    eventually("all places are taken", || async {
+        gateway.metrics().await.contains(taken)
+    })
+    .await;
     gateway.raw(get("/")).await.problem(503, "overloaded");
     // Long before anybody is given up for not reading.
-    eventually("room is made", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    eventually("room is made", || async {
+        gateway.raw(get("/")).await.status() == 200
+    })
+    .await;
     for attacker in attackers {
         attacker.abort();
     }
@@ -392,8 +492,12 @@ async fn who_never_reads_is_sent_away_and_the_others_are_served() {
             let address = gateway.address();
             tokio::spawn(async move {
                 let (mut from, mut to) = TcpStream::connect(address).await.unwrap().into_split();
-                to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-                to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+                to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                    .await
+                    .unwrap();
+                to.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))
+                    .await
+                    .unwrap();
                 for stream in (1..200).step_by(2) {
                     to.write_all(&request(stream)).await.ok();
                 }
@@ -416,9 +520,15 @@ async fn who_never_reads_is_sent_away_and_the_others_are_served() {
     for attacker in attackers {
         assert_eq!(soon(attacker).await.unwrap(), ENHANCE_YOUR_CALM);
     }
-    eventually("everybody is served", || async { gateway.raw(get("/")).await.status() == 200 }).await;
+    eventually("everybody is served", || async {
+        gateway.raw(get("/")).await.status() == 200
+    })
+    .await;
     eventually("all places are free", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
     })
     .await;
 }
@@ -436,7 +546,10 @@ async fn rfc9110_15_5_9_an_upload_that_stalls_is_told_so() {
 async fn a_preface_and_no_more_is_given_up() {
     let (gateway, _upstream) =
         gateway("header_read_timeout = \"100ms\"\nkeep_alive_timeout = \"100ms\"").await;
-    for beginning in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for beginning in [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
         let mut caller = gateway.connect().await;
         caller.write(beginning).await;
         // Closed, with a farewell or without.

@@ -10,8 +10,9 @@ use crate::harness::{Gateway, OK, Upstream, get, get_with};
 
 /// A page of Monitor's, whose links lead to `host`.
 fn page(host: &str) -> String {
-    format!(r#"{{"@odata.context":"{host}/monitorodata/$metadata#Machines","value":[{{"Name":"{host}/x"}}],"#)
-        + &format!(r#""@odata.nextLink":"{host}/monitorodata/Machines?$skip=100&x=%2F"}}"#)
+    format!(
+        r#"{{"@odata.context":"{host}/monitorodata/$metadata#Machines","value":[{{"Name":"{host}/x"}}],"#
+    ) + &format!(r#""@odata.nextLink":"{host}/monitorodata/Machines?$skip=100&x=%2F"}}"#)
 }
 
 fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
@@ -25,7 +26,13 @@ fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
 
 async fn count(gateway: &Gateway, outcome: &str) -> String {
     let series = format!("citrix_auth_proxy_links_total{{outcome=\"{outcome}\"}} ");
-    gateway.metrics().await.lines().find_map(|line| line.strip_prefix(&series)).unwrap().to_owned()
+    gateway
+        .metrics()
+        .await
+        .lines()
+        .find_map(|line| line.strip_prefix(&series))
+        .unwrap()
+        .to_owned()
 }
 
 fn gzipped(text: &str) -> Vec<u8> {
@@ -39,8 +46,13 @@ async fn the_next_page_is_behind_the_gateway_too() {
     let upstream = Upstream::reflecting(|own| answer("", page(own).as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let here = gateway.url("");
-    let got = gateway.raw(get("/monitorodata/Machines").replace("localhost", &gateway.address())).await;
-    let expected = page(&here).replace(&format!("\"{here}/x\""), &format!("\"{}/x\"", upstream.url()));
+    let got = gateway
+        .raw(get("/monitorodata/Machines").replace("localhost", &gateway.address()))
+        .await;
+    let expected = page(&here).replace(
+        &format!("\"{here}/x\""),
+        &format!("\"{}/x\"", upstream.url()),
+    );
     assert_eq!(got.text(), expected);
     assert!(!got.has("content-length"));
     assert_eq!(count(&gateway, "rewritten").await, "2");
@@ -52,22 +64,37 @@ async fn the_next_page_is_behind_the_gateway_too() {
 
 #[tokio::test]
 async fn a_compressed_page_is_rewritten_and_compressed_again() {
-    let fields = "Content-Encoding: gzip\r\nETag: \"abc\"\r\nContent-MD5: x\r\nVary: Accept-Encoding\r\n";
+    let fields =
+        "Content-Encoding: gzip\r\nETag: \"abc\"\r\nContent-MD5: x\r\nVary: Accept-Encoding\r\n";
     let upstream = Upstream::reflecting(move |own| answer(fields, &gzipped(&page(own)))).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[listen]\npublic_url = \"https://gw.test/sub\"").start();
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[listen]\npublic_url = \"https://gw.test/sub\"")
+        .start();
     let gateway = gateway.await;
-    let got = gateway.raw(get_with("/monitorodata/Machines", "Accept-Encoding: gzip\r\n")).await;
+    let got = gateway
+        .raw(get_with(
+            "/monitorodata/Machines",
+            "Accept-Encoding: gzip\r\n",
+        ))
+        .await;
     assert_eq!(got.field("content-encoding").as_deref(), Some("gzip"));
     assert_eq!(got.field("etag").as_deref(), Some("W/\"abc\""));
     assert!(!got.has("content-md5") && got.has("vary"));
     let mut text = String::new();
-    GzDecoder::new(got.body.as_slice()).read_to_string(&mut text).unwrap();
-    assert!(
-        text.contains("\"@odata.nextLink\":\"https://gw.test/sub/monitorodata/Machines?$skip=100&x=%2F\"")
-    );
+    GzDecoder::new(got.body.as_slice())
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(text.contains(
+        "\"@odata.nextLink\":\"https://gw.test/sub/monitorodata/Machines?$skip=100&x=%2F\""
+    ));
     // The name in it is one the gateway answers to.
-    assert_eq!(gateway.raw(get("/x").replace("localhost", "gw.test")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(get("/x").replace("localhost", "gw.test"))
+            .await
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]
@@ -78,14 +105,26 @@ async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_on
         {"@odata.nextLink":"https://api.cloud.com/monitorodata/Users"}]}"#;
     let upstream = Upstream::answering(answer("", body.as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let got = gateway.raw(get("/cvad/manage/Jobs").replace("localhost", "localhost:81")).await.text();
+    let got = gateway
+        .raw(get("/cvad/manage/Jobs").replace("localhost", "localhost:81"))
+        .await
+        .text();
     let expected = body
-        .replace(r"https:\/\/API-EU.cloud.com\/", r"http:\/\/localhost:81\/region\/eu\/")
-        .replace("https://registry.citrixworkspacesapi.net/", "http://localhost:81/classic/registry/")
+        .replace(
+            r"https:\/\/API-EU.cloud.com\/",
+            r"http:\/\/localhost:81\/region\/eu\/",
+        )
+        .replace(
+            "https://registry.citrixworkspacesapi.net/",
+            "http://localhost:81/classic/registry/",
+        )
         .replace("https://api.cloud.com/", "http://localhost:81/");
     assert_eq!(got, expected);
     assert_eq!(
-        (count(&gateway, "rewritten").await, count(&gateway, "unknown").await),
+        (
+            count(&gateway, "rewritten").await,
+            count(&gateway, "unknown").await
+        ),
         ("3".into(), "1".into())
     );
 }
@@ -99,7 +138,9 @@ async fn where_a_regions_gateway_is_asked_links_to_the_worldwide_one_come_back_a
         // Clouds of their own do not have it.
         ("japan", "https://api.cloud.com/monitorodata/Users"),
     ] {
-        let gateway = Gateway::in_front_of(&upstream).with(&format!("[citrix]\ncloud = '{cloud}'")).start();
+        let gateway = Gateway::in_front_of(&upstream)
+            .with(&format!("[citrix]\ncloud = '{cloud}'"))
+            .start();
         let got = gateway.await.raw(get("/monitorodata/Users")).await.text();
         assert_eq!(got, format!(r#"{{"@odata.nextLink":"{link}"}}"#), "{cloud}");
     }
@@ -118,8 +159,14 @@ async fn an_answer_is_asked_for_in_a_coding_that_can_be_read() {
     ] {
         let fields = format!("Citrix-InstanceId: x\r\nAccept-Encoding: {given}\r\n");
         gateway.raw(get_with(path, &fields)).await;
-        assert_eq!(upstream.request().await.field("accept-encoding").as_deref(), Some(leaving), "{path}");
-        gateway.raw(get_with(path, "Citrix-InstanceId: x\r\n")).await;
+        assert_eq!(
+            upstream.request().await.field("accept-encoding").as_deref(),
+            Some(leaving),
+            "{path}"
+        );
+        gateway
+            .raw(get_with(path, "Citrix-InstanceId: x\r\n"))
+            .await;
         assert!(!upstream.request().await.has("accept-encoding"), "{path}");
     }
 }
@@ -138,8 +185,14 @@ async fn links_in_heads_are_rewritten_on_every_route() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for path in ["/x", "/cvad/manage/x"] {
         let got = gateway.raw(get(path)).await;
-        assert_eq!(got.field("location").as_deref(), Some("http://localhost/cvad/manage/Jobs/81c0"));
-        assert_eq!(got.field("content-location").as_deref(), Some("http://localhost/a"));
+        assert_eq!(
+            got.field("location").as_deref(),
+            Some("http://localhost/cvad/manage/Jobs/81c0")
+        );
+        assert_eq!(
+            got.field("content-location").as_deref(),
+            Some("http://localhost/a")
+        );
         let link = "<http://localhost/b?c>; rel=\"next\", <https://other.test/>; rel=x";
         assert_eq!(got.field("link").as_deref(), Some(link));
         assert_eq!(got.field("content-length").as_deref(), Some("0"));
@@ -149,7 +202,10 @@ async fn links_in_heads_are_rewritten_on_every_route() {
 #[tokio::test]
 async fn a_custom_route_rewrites_if_it_is_told_to_and_its_prefix_comes_back() {
     let upstream = Upstream::reflecting(|own| {
-        answer("", format!(r#"{{"Location":"{own}/base/x","ResultLocation":"/base/y"}}"#).as_bytes())
+        answer(
+            "",
+            format!(r#"{{"Location":"{own}/base/x","ResultLocation":"/base/y"}}"#).as_bytes(),
+        )
     })
     .await;
     let gateway = Gateway::in_front_of(&Upstream::refusing())
@@ -160,7 +216,10 @@ async fn a_custom_route_rewrites_if_it_is_told_to_and_its_prefix_comes_back() {
         .start()
         .await;
     let got = gateway.raw(get("/reports/x")).await.text();
-    assert_eq!(got, r#"{"Location":"http://localhost/reports/x","ResultLocation":"/reports/y"}"#);
+    assert_eq!(
+        got,
+        r#"{"Location":"http://localhost/reports/x","ResultLocation":"/reports/y"}"#
+    );
 }
 
 #[tokio::test]
@@ -185,7 +244,10 @@ async fn what_is_no_json_or_a_part_or_in_an_unknown_coding_passes_as_it_is() {
 #[tokio::test]
 async fn a_rewritten_answer_that_breaks_off_is_broken_off_for_the_caller() {
     let half = page("https://api.cloud.com");
-    for (fields, body) in [("", half.clone().into_bytes()), ("Content-Encoding: gzip\r\n", gzipped(&half))] {
+    for (fields, body) in [
+        ("", half.clone().into_bytes()),
+        ("Content-Encoding: gzip\r\n", gzipped(&half)),
+    ] {
         let mut cut = answer(fields, &body);
         cut.truncate(cut.len() - 5);
         let upstream = Upstream::by_hand().await;
@@ -207,7 +269,9 @@ async fn a_head_request_is_told_of_the_body_that_get_would_bring() {
     })
     .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let (head, rest) = gateway.raw_head(get("/monitorodata/Machines").replace("GET", "HEAD")).await;
+    let (head, rest) = gateway
+        .raw_head(get("/monitorodata/Machines").replace("GET", "HEAD"))
+        .await;
     assert_eq!((head.status(), rest.len()), (200, 0));
     assert!(!head.has("content-length"), "{head:?}");
 }
@@ -216,6 +280,8 @@ async fn a_head_request_is_told_of_the_body_that_get_would_bring() {
 async fn without_a_name_for_the_gateway_links_stay() {
     let upstream = Upstream::reflecting(|own| answer("", page(own).as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let got = gateway.raw("GET /monitorodata/Machines HTTP/1.0\r\n\r\n").await;
+    let got = gateway
+        .raw("GET /monitorodata/Machines HTTP/1.0\r\n\r\n")
+        .await;
     assert_eq!(got.text(), page(&upstream.url()));
 }

@@ -19,7 +19,10 @@ const KEY: &str = "[login]\nsigning_key = \"c4nary-signing-key-of-32-bytes-or-mo
 
 async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::answering(OK).await;
-    (Gateway::in_front_of(&upstream).with(blocks).start().await, upstream)
+    (
+        Gateway::in_front_of(&upstream).with(blocks).start().await,
+        upstream,
+    )
 }
 
 fn post(path: &str, fields: &str, body: &str) -> String {
@@ -33,7 +36,11 @@ fn post(path: &str, fields: &str, body: &str) -> String {
 fn form(id: &str, secret: &str) -> String {
     let secret = secret.replace('+', "%2B").replace('=', "%3D");
     let body = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
-    post(FORM, "Accept: application/json\r\nContent-Type: application/x-www-form-urlencoded\r\n", &body)
+    post(
+        FORM,
+        "Accept: application/json\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+        &body,
+    )
 }
 
 /// A login in JSON.
@@ -67,14 +74,19 @@ async fn contract_1_1_the_form_endpoint_answers_byte_for_byte_as_that_of_citrix(
     assert_eq!(answer.line(), "HTTP/1.1 200 OK");
     let body = answer.text();
     let token = body.split('"').nth(7).unwrap();
-    assert!(token.starts_with("eyJ") && token.split('.').count() == 3, "{body}");
+    assert!(
+        token.starts_with("eyJ") && token.split('.').count() == 3,
+        "{body}"
+    );
     let expected = format!(
         "\n{{\n  \"token_type\": \"bearer\",\n  \"access_token\": \"{token}\",\n  \"expires_in\": \"3600\"\n}}\n  "
     );
     assert_eq!(body, expected);
-    for (name, value) in
-        [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")]
-    {
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("pragma", "no-cache"),
+    ] {
         assert_eq!(answer.field(name).as_deref(), Some(value), "{name}");
     }
     has_ids(&answer);
@@ -82,9 +94,13 @@ async fn contract_1_1_the_form_endpoint_answers_byte_for_byte_as_that_of_citrix(
 
     let answer = gateway.raw(form("a", "wrong")).await;
     assert_eq!(answer.line(), "HTTP/1.1 400 Invalid request");
-    let expected = r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
+    let expected =
+        r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
     assert_eq!(answer.text(), expected);
-    assert_eq!(answer.field("x-proxy-error").as_deref(), Some("caller_unknown"));
+    assert_eq!(
+        answer.field("x-proxy-error").as_deref(),
+        Some("caller_unknown")
+    );
     has_ids(&answer);
     upstream.got_nothing().await;
 }
@@ -102,16 +118,30 @@ async fn contract_1_1_the_json_endpoint_answers_byte_for_byte_as_that_of_citrix(
          \"expiresIn\":3600}}"
     );
     assert_eq!(body, expected);
-    assert_eq!(answer.field("content-type").as_deref(), Some("application/json; charset=utf-8"));
+    assert_eq!(
+        answer.field("content-type").as_deref(),
+        Some("application/json; charset=utf-8")
+    );
     assert_eq!(answer.field("cache-control").as_deref(), Some("no-cache"));
     has_ids(&answer);
     assert_eq!(gateway.raw(bearing(token)).await.status(), 200);
-    gateway.raw(bearing(open_id_token)).await.problem(401, "caller_unknown");
+    gateway
+        .raw(bearing(open_id_token))
+        .await
+        .problem(401, "caller_unknown");
 
     let answer = gateway.raw(in_json("a", "wrong")).await;
     assert_eq!(answer.status(), 401);
-    assert_eq!(answer.text(), r#"{"message":"Invalid client id or client secret."}"#);
-    assert!(answer.field("www-authenticate").unwrap().starts_with("Basic realm="));
+    assert_eq!(
+        answer.text(),
+        r#"{"message":"Invalid client id or client secret."}"#
+    );
+    assert!(
+        answer
+            .field("www-authenticate")
+            .unwrap()
+            .starts_with("Basic realm=")
+    );
     has_ids(&answer);
     assert_eq!(upstream.requests_so_far().await.len(), 1);
 }
@@ -119,11 +149,12 @@ async fn contract_1_1_the_json_endpoint_answers_byte_for_byte_as_that_of_citrix(
 #[tokio::test]
 async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
-    let (urlencoded, in_json) =
-        ("Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: application/json\r\n");
+    let (urlencoded, in_json) = (
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+        "Content-Type: application/json\r\n",
+    );
     let wrong_type = r#"{"error":"invalid_request","error_description":"Content-Type must be set to application/x-www-form-urlencoded"}"#;
-    let invalid =
-        r#"{"message":"The request is invalid.","modelState":{"credentials":["An error has occurred."]}}"#;
+    let invalid = r#"{"message":"The request is invalid.","modelState":{"credentials":["An error has occurred."]}}"#;
     for (request, status, body) in [
         (post(FORM, "", ""), 400, wrong_type),
         (post(FORM, in_json, "{}"), 400, wrong_type),
@@ -133,13 +164,25 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
             r#"{"error":"unsupported_grant_type","error_description":"The grant type must be client_credentials."}"#,
         ),
         (
-            post(FORM, urlencoded, "grant_type=client_credentials&client_id=a&client_id=b"),
+            post(
+                FORM,
+                urlencoded,
+                "grant_type=client_credentials&client_id=a&client_id=b",
+            ),
             400,
             r#"{"error":"invalid_request","error_description":"A parameter is there twice."}"#,
         ),
-        (post(FORM, &format!("{urlencoded}{urlencoded}"), "x"), 400, wrong_type),
+        (
+            post(FORM, &format!("{urlencoded}{urlencoded}"), "x"),
+            400,
+            wrong_type,
+        ),
         (post(JSON, in_json, "clientId"), 400, invalid),
-        (post(JSON, in_json, r#"{"clientId":"a","clientId":"a"}"#), 400, invalid),
+        (
+            post(JSON, in_json, r#"{"clientId":"a","clientId":"a"}"#),
+            400,
+            invalid,
+        ),
         (
             post(JSON, urlencoded, "client_id=a"),
             415,
@@ -152,16 +195,42 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
         ),
     ] {
         let answer = gateway.raw(&request).await;
-        assert_eq!((answer.status(), answer.text().as_str()), (status, body), "{request}");
-        assert_eq!(answer.field("x-proxy-error").as_deref(), Some("bad_request"), "{request}");
+        assert_eq!(
+            (answer.status(), answer.text().as_str()),
+            (status, body),
+            "{request}"
+        );
+        assert_eq!(
+            answer.field("x-proxy-error").as_deref(),
+            Some("bad_request"),
+            "{request}"
+        );
         has_ids(&answer);
     }
-    assert_eq!(gateway.raw(get_with(JSON, "")).await.field("allow").as_deref(), Some("POST"));
-    let (head, rest) = gateway.raw_head(get_with(JSON, "").replace("GET", "HEAD")).await;
+    assert_eq!(
+        gateway
+            .raw(get_with(JSON, ""))
+            .await
+            .field("allow")
+            .as_deref(),
+        Some("POST")
+    );
+    let (head, rest) = gateway
+        .raw_head(get_with(JSON, "").replace("GET", "HEAD"))
+        .await;
     assert_eq!((head.status(), rest.len()), (405, 0));
-    gateway.raw(post(FORM, urlencoded, &"x".repeat(16 * 1024 + 1))).await.problem(413, "body_too_large");
-    let long = format!("grant_type=client_credentials&client_id=a&client_secret={}", "s".repeat(16_000));
-    assert_eq!(gateway.raw(post(FORM, urlencoded, &long)).await.status(), 400);
+    gateway
+        .raw(post(FORM, urlencoded, &"x".repeat(16 * 1024 + 1)))
+        .await
+        .problem(413, "body_too_large");
+    let long = format!(
+        "grant_type=client_credentials&client_id=a&client_secret={}",
+        "s".repeat(16_000)
+    );
+    assert_eq!(
+        gateway.raw(post(FORM, urlencoded, &long)).await.status(),
+        400
+    );
     upstream.got_nothing().await;
     let metrics = gateway.metrics().await;
     for line in [
@@ -180,26 +249,50 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
 async fn tools_log_in_in_the_manner_they_have() {
     let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
     let urlencoded = "Content-Type: application/x-www-form-urlencoded\r\n";
-    let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("a:{A}")));
+    let basic = format!(
+        "Authorization: Basic {}\r\n",
+        STANDARD.encode(format!("a:{A}"))
+    );
     let stale = "Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n";
     let grant = "grant_type=client_credentials";
-    let in_form = "client_secret=c4nary-secret-of-a%3d%3d&client_id=a&grant_type=client_credentials";
+    let in_form =
+        "client_secret=c4nary-secret-of-a%3d%3d&client_id=a&grant_type=client_credentials";
     let upper = r#"{"ClientSecret":"c4nary-secret-of-a==","ClientId":"a"}"#;
     for request in [
         form("a", A),
         in_json("a", A),
         post(FORM, urlencoded, in_form),
-        post(FORM, &urlencoded.replace("\r\n", ";charset=utf-8\r\n"), in_form),
-        post("/base/cctrustoauth2/acme/tokens/clients?x=y", urlencoded, in_form),
-        post("/region/eu/CCTRUSTOAUTH2/ACME/TOKENS/CLIENTS/", urlencoded, in_form),
-        post("http://localhost/cctrustoauth2/root/tokens/clients", urlencoded, in_form),
+        post(
+            FORM,
+            &urlencoded.replace("\r\n", ";charset=utf-8\r\n"),
+            in_form,
+        ),
+        post(
+            "/base/cctrustoauth2/acme/tokens/clients?x=y",
+            urlencoded,
+            in_form,
+        ),
+        post(
+            "/region/eu/CCTRUSTOAUTH2/ACME/TOKENS/CLIENTS/",
+            urlencoded,
+            in_form,
+        ),
+        post(
+            "http://localhost/cctrustoauth2/root/tokens/clients",
+            urlencoded,
+            in_form,
+        ),
         post(
             "/classic/trust/root/tokens/clients",
             "Content-Type: application/json; charset=utf-8\r\n",
             upper,
         ),
         post(FORM, &format!("{urlencoded}{basic}"), grant),
-        post(FORM, &format!("{urlencoded}{basic}"), &format!("client_id=a&{grant}")),
+        post(
+            FORM,
+            &format!("{urlencoded}{basic}"),
+            &format!("client_id=a&{grant}"),
+        ),
         post(
             FORM,
             &format!("{urlencoded}X-Api-Key: {A}\r\n{stale}"),
@@ -218,18 +311,31 @@ async fn tools_log_in_in_the_manner_they_have() {
         in_json("b", A),
         post(FORM, urlencoded, "grant_type=client_credentials"),
         // What stands in the body counts.
-        post(FORM, &format!("{urlencoded}{basic}"), &format!("client_id=a&client_secret=x&{grant}")),
+        post(
+            FORM,
+            &format!("{urlencoded}{basic}"),
+            &format!("client_id=a&client_secret=x&{grant}"),
+        ),
         post(FORM, &format!("{urlencoded}X-Api-Key: wrong\r\n"), in_form),
-        post(FORM, &format!("{urlencoded}Authorization: Bearer {A}\r\n"), grant),
+        post(
+            FORM,
+            &format!("{urlencoded}Authorization: Bearer {A}\r\n"),
+            grant,
+        ),
     ] {
         let answer = gateway.raw(&request).await;
         assert!(
-            answer.text().contains("Invalid client id or client secret."),
+            answer
+                .text()
+                .contains("Invalid client id or client secret."),
             "{request}: {}",
             answer.text()
         );
     }
-    gateway.raw(post(FORM, &format!("{basic}{basic}{urlencoded}"), grant)).await.problem(400, "bad_request");
+    gateway
+        .raw(post(FORM, &format!("{basic}{basic}{urlencoded}"), grant))
+        .await
+        .problem(400, "bad_request");
     upstream.got_nothing().await;
     let metrics = gateway.metrics().await;
     assert!(
@@ -244,7 +350,8 @@ async fn a_tool_that_waits_to_be_told_to_go_on_is_told() {
     let request = form("a", A);
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let mut tool = gateway.connect().await;
-    tool.write(format!("{head}\r\nExpect: 100-continue\r\n\r\n")).await;
+    tool.write(format!("{head}\r\nExpect: 100-continue\r\n\r\n"))
+        .await;
     assert_eq!(tool.head().await.status(), 100);
     tool.write(body).await;
     assert_eq!(tool.answer().await.status(), 200);
@@ -258,7 +365,9 @@ async fn over_http2_a_tool_logs_in_as_well() {
         let request = Request::post(format!("http://localhost{FORM}"))
             .header("content-type", "application/x-www-form-urlencoded")
             .header("expect", "100-continue");
-        let (answer, mut body) = http2.send_request(request.body(()).unwrap(), false).unwrap();
+        let (answer, mut body) = http2
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
         let fields = format!("grant_type=client_credentials&client_id=a&client_secret={secret}");
         body.send_data(fields.into(), true).unwrap();
         assert_eq!(soon(answer).await.unwrap().status(), status);
@@ -271,7 +380,10 @@ async fn a_caller_logs_in_from_where_it_may_come_only() {
     let (gateway, upstream) =
         gateway_for(&(block("a", A, "networks = [\"127.0.0.0/8\"]") + &elsewhere)).await;
     assert_eq!(gateway.raw(form("a", A)).await.status(), 200);
-    let (wrong, misplaced) = (gateway.raw(form("b", "wrong")).await, gateway.raw(form("b", B)).await);
+    let (wrong, misplaced) = (
+        gateway.raw(form("b", "wrong")).await,
+        gateway.raw(form("b", B)).await,
+    );
     assert_eq!((wrong.status(), wrong.text()), (400, misplaced.text()));
     assert_eq!(wrong.names(), misplaced.names());
     upstream.got_nothing().await;
@@ -281,16 +393,31 @@ async fn a_caller_logs_in_from_where_it_may_come_only() {
 async fn who_is_known_by_its_network_gets_a_token_whatever_its_tool_has_to_show() {
     let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\n";
     let (gateway, upstream) = gateway_for(&(here.to_owned() + &block("a", A, ""))).await;
-    for (id, secret) in [("an-id-of-citrix", "an-old-secret"), ("here", "x"), ("", ""), ("not-a", A)] {
+    for (id, secret) in [
+        ("an-id-of-citrix", "an-old-secret"),
+        ("here", "x"),
+        ("", ""),
+        ("not-a", A),
+    ] {
         let token = token(&gateway, id, secret).await;
         assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
         upstream.request().await;
     }
-    assert!(gateway.metrics().await.contains(r#"caller="here",code="200",method="GET""#));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains(r#"caller="here",code="200",method="GET""#)
+    );
     // A name with a secret stands for who knows it.
     assert_eq!(gateway.raw(form("a", "wrong")).await.status(), 400);
     token(&gateway, "a", A).await;
-    assert!(gateway.metrics().await.contains(r#"caller="a",code="200",method="POST""#));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains(r#"caller="a",code="200",method="POST""#)
+    );
     let page = form("x", "y").replace("Accept:", "Origin: https://evil.example\r\nAccept:");
     gateway.raw(page).await.problem(403, "caller_forbidden");
     upstream.got_nothing().await;
@@ -299,7 +426,11 @@ async fn who_is_known_by_its_network_gets_a_token_whatever_its_tool_has_to_show(
 #[tokio::test]
 async fn without_callers_anybody_gets_a_token_but_a_page_of_another_site() {
     let (gateway, upstream) = gateway_for("").await;
-    for request in [form("an-id", "a-secret"), in_json("an-id", "a-secret"), form("", "")] {
+    for request in [
+        form("an-id", "a-secret"),
+        in_json("an-id", "a-secret"),
+        form("", ""),
+    ] {
         let answer = gateway.raw(&request).await;
         assert_eq!(answer.status(), 200, "{request}");
     }
@@ -313,10 +444,19 @@ async fn without_callers_anybody_gets_a_token_but_a_page_of_another_site() {
         ("Origin: https://evil.example\r\n", 403, "caller_forbidden"),
         ("Sec-Fetch-Site: cross-site\r\n", 403, "caller_forbidden"),
     ] {
-        gateway.raw(login.replace("Accept:", &format!("{field}Accept:"))).await.problem(status, reason);
+        gateway
+            .raw(login.replace("Accept:", &format!("{field}Accept:")))
+            .await
+            .problem(status, reason);
     }
-    gateway.raw(login.replace("localhost", "rebound.example")).await.problem(421, "foreign_host");
-    gateway.raw(login.replace("Accept:", "x_api_key: 1\r\nAccept:")).await.problem(400, "bad_request");
+    gateway
+        .raw(login.replace("localhost", "rebound.example"))
+        .await
+        .problem(421, "foreign_host");
+    gateway
+        .raw(login.replace("Accept:", "x_api_key: 1\r\nAccept:"))
+        .await
+        .problem(400, "bad_request");
     upstream.got_nothing().await;
 }
 
@@ -334,7 +474,10 @@ async fn a_login_whose_body_does_not_come_is_given_up() {
 async fn the_gateways_own_tool_of_citrix_dialects_logs_in_here_as_at_citrix() {
     // A second gateway, whose keeper is a client of both endpoints.
     let cloud = Cloud::start().await;
-    let front = Gateway::in_front_of_cloud(&cloud).with(&block("a", A, "")).start().await;
+    let front = Gateway::in_front_of_cloud(&cloud)
+        .with(&block("a", A, ""))
+        .start()
+        .await;
     for (dialect, path) in [("oauth2", FORM), ("trust", JSON)] {
         let behind = Gateway::in_front_of_cloud(&cloud)
             .set("CITRIX_CLIENT_ID", "a")

@@ -13,7 +13,11 @@ const PREFIX: &str = "citrix_auth_proxy_";
 
 /// What the design lists.
 const DESIGN: &[(&str, Kind, &[&str])] = &[
-    ("requests_total", Kind::Counter, &["route", "method", "code", "caller"]),
+    (
+        "requests_total",
+        Kind::Counter,
+        &["route", "method", "code", "caller"],
+    ),
     ("request_duration_seconds", Kind::Histogram, &["route"]),
     ("upstream_duration_seconds", Kind::Histogram, &["route"]),
     ("overhead_seconds", Kind::Histogram, &[]),
@@ -27,8 +31,16 @@ const DESIGN: &[(&str, Kind, &[&str])] = &[
     ("upstream_connections", Kind::Gauge, &["state"]),
     ("connections", Kind::Gauge, &[]),
     ("token_expiry_timestamp_seconds", Kind::Gauge, &["customer"]),
-    ("token_next_refresh_timestamp_seconds", Kind::Gauge, &["customer"]),
-    ("token_refreshes_total", Kind::Counter, &["customer", "outcome"]),
+    (
+        "token_next_refresh_timestamp_seconds",
+        Kind::Gauge,
+        &["customer"],
+    ),
+    (
+        "token_refreshes_total",
+        Kind::Counter,
+        &["customer", "outcome"],
+    ),
     ("token_refresh_duration_seconds", Kind::Histogram, &[]),
     ("token_consecutive_failures", Kind::Gauge, &["customer"]),
     ("config_reloads_total", Kind::Counter, &["outcome"]),
@@ -39,26 +51,32 @@ const DESIGN: &[(&str, Kind, &[&str])] = &[
 const SOMETIMES: &[&str] = &["spans_total"];
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
-const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+const BUSY: &str =
+    "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
 const CUT: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nno chunk\r\n";
 
 /// A gateway after requests of every kind; what it keeps busy with is kept alive beside it.
 async fn after_traffic() -> (Gateway, Upstream, Upstream) {
-    let upstream = Upstream::deciding(|number, request| match request.line().split(' ').nth(1).unwrap() {
-        "/refused" if number == 1 => UNAUTHORIZED.into(),
-        "/busy" => BUSY.into(),
-        "/chunked" => CHUNKED.into(),
-        "/broken" => Vec::new(),
-        _ => OK.into(),
-    })
-    .await;
+    let upstream =
+        Upstream::deciding(
+            |number, request| match request.line().split(' ').nth(1).unwrap() {
+                "/refused" if number == 1 => UNAUTHORIZED.into(),
+                "/busy" => BUSY.into(),
+                "/chunked" => CHUNKED.into(),
+                "/broken" => Vec::new(),
+                _ => OK.into(),
+            },
+        )
+        .await;
     let held = Upstream::by_hand().await;
     let authority = Authority::new("authority");
     let files = Files::new(&authority.issue("localhost", &["localhost"]));
-    let route = format!("[[route]]\nprefix = \"/held\"\nupstream = \"{}\"\nmax_concurrent = 1", held.url());
-    let caller =
-        "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\npaths = [\"/x\"]\nmode = \"observe\"";
+    let route = format!(
+        "[[route]]\nprefix = \"/held\"\nupstream = \"{}\"\nmax_concurrent = 1",
+        held.url()
+    );
+    let caller = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\npaths = [\"/x\"]\nmode = \"observe\"";
     let gateway = Gateway::in_front_of(&upstream)
         .with(caller)
         .with(&files.toml("address = \"127.0.0.1:0\""))
@@ -78,17 +96,30 @@ async fn after_traffic() -> (Gateway, Upstream, Upstream) {
         assert_eq!(gateway.raw(get(path)).await.status(), status, "{path}");
     }
     gateway.raw(get("/x").replace("GET", "BREW")).await;
-    gateway.raw(get_with("/x", "Citrix-CustomerId: other\r\n")).await.problem(403, "customer_forbidden");
+    gateway
+        .raw(get_with("/x", "Citrix-CustomerId: other\r\n"))
+        .await
+        .problem(403, "customer_forbidden");
     // One waits for another, and both leave unanswered.
     let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
     first.write(get("/held")).await;
     let mut wire = held.connection().await;
     wire.request().await;
     second.write(get("/held")).await;
-    let waits = || async { gateway.metrics().await.contains("queue_depth{route=\"/held\"} 1\n") };
+    let waits = || async {
+        gateway
+            .metrics()
+            .await
+            .contains("queue_depth{route=\"/held\"} 1\n")
+    };
     eventually("the second waits", waits).await;
     drop((second, first));
-    let idle = || async { gateway.metrics().await.contains("queue_wait_seconds_count{route=\"/held\"} 1\n") };
+    let idle = || async {
+        gateway
+            .metrics()
+            .await
+            .contains("queue_wait_seconds_count{route=\"/held\"} 1\n")
+    };
     eventually("nobody waits", idle).await;
     (gateway, upstream, held)
 }
@@ -109,12 +140,25 @@ async fn every_metric_of_the_design_is_there_with_exactly_its_labels() {
         assert_eq!(family.kind, kind, "{name}");
         let labels: BTreeSet<String> = labels.iter().map(|&label| label.to_owned()).collect();
         for series in &family.series {
-            let own: BTreeSet<String> = series.labels.keys().filter(|&name| name != "le").cloned().collect();
+            let own: BTreeSet<String> = series
+                .labels
+                .keys()
+                .filter(|&name| name != "le")
+                .cloned()
+                .collect();
             assert_eq!(own, labels, "{name}");
         }
     }
-    for name in ["cpu_seconds_total", "open_fds", "resident_memory_bytes", "start_time_seconds"] {
-        assert!(told.families.contains_key(&format!("process_{name}")), "{name}");
+    for name in [
+        "cpu_seconds_total",
+        "open_fds",
+        "resident_memory_bytes",
+        "start_time_seconds",
+    ] {
+        assert!(
+            told.families.contains_key(&format!("process_{name}")),
+            "{name}"
+        );
     }
 }
 
@@ -123,7 +167,9 @@ async fn the_document_lists_every_metric_with_its_type_and_labels() {
     let told = exposition().await;
     let documented = documented();
     for (name, family) in &told.families {
-        let Some(name) = name.strip_prefix(PREFIX) else { continue };
+        let Some(name) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
         let labels: BTreeSet<String> = family
             .series
             .iter()
@@ -132,7 +178,11 @@ async fn the_document_lists_every_metric_with_its_type_and_labels() {
             .cloned()
             .collect();
         let expected = (family.kind.name().to_owned(), labels);
-        assert_eq!(documented.get(name), Some(&expected), "docs/metrics.md: {name}");
+        assert_eq!(
+            documented.get(name),
+            Some(&expected),
+            "docs/metrics.md: {name}"
+        );
     }
     for name in documented.keys() {
         let there = told.families.contains_key(&format!("{PREFIX}{name}"));
@@ -156,7 +206,12 @@ fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
         {
             // What follows a colon are the values of a label.
             let labels = labels.split(':').next().unwrap_or_default();
-            let labels = labels.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            let labels = labels
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect();
             found.insert(name.trim_matches('`').to_owned(), (kind.to_owned(), labels));
         }
     }
@@ -181,7 +236,9 @@ async fn a_count_is_there_when_the_last_byte_of_any_answer_is() {
     let count = async |code: &str, method: &str| -> u64 {
         let told = Exposition::parse(&gateway.metrics().await);
         let series = &told.families[&format!("{PREFIX}requests_total")].series;
-        let wanted = |labels: &BTreeMap<String, String>| labels["code"] == code && labels["method"] == method;
+        let wanted = |labels: &BTreeMap<String, String>| {
+            labels["code"] == code && labels["method"] == method
+        };
         series
             .iter()
             .filter(|series| wanted(&series.labels))
@@ -201,7 +258,9 @@ async fn a_count_is_there_when_the_last_byte_of_any_answer_is() {
         gateway.raw(get("http://foreign.example/")).await;
         assert_eq!(count("421", "GET").await, round);
         let mut http2 = gateway.http2().await;
-        let request = http::Request::get(gateway.url("/chunked")).body(()).unwrap();
+        let request = http::Request::get(gateway.url("/chunked"))
+            .body(())
+            .unwrap();
         let (answer, _) = http2.send_request(request, true).unwrap();
         let mut body = answer.await.unwrap().into_body();
         while let Some(piece) = body.data().await {

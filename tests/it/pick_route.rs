@@ -9,13 +9,21 @@ async fn answered_by(routes: &str, path: &str) -> (&'static str, Message) {
     let toml = routes.replace("REPORTS", &reports.url());
     let gateway = Gateway::in_front_of(&api).with(&toml).start().await;
     assert_eq!(gateway.raw(get(path)).await.status(), 200, "{path}");
-    if api.connections() > 0 { ("api", api.request().await) } else { ("reports", reports.request().await) }
+    if api.connections() > 0 {
+        ("api", api.request().await)
+    } else {
+        ("reports", reports.request().await)
+    }
 }
 
 async fn check(routes: &str, cases: &[(&str, &str, &str)]) {
     for (path, upstream, leaving) in cases {
         let (by, request) = answered_by(routes, path).await;
-        assert_eq!((by, request.line()), (*upstream, format!("GET {leaving} HTTP/1.1")), "{path}");
+        assert_eq!(
+            (by, request.line()),
+            (*upstream, format!("GET {leaving} HTTP/1.1")),
+            "{path}"
+        );
     }
 }
 
@@ -25,7 +33,11 @@ async fn a_prefix_is_taken_off_and_the_upstreams_path_put_in_front() {
     check(
         routes,
         &[
-            ("/reports/a%2Fb/$x?q=%27~", "reports", "/api/a%2Fb/$x?q=%27~"),
+            (
+                "/reports/a%2Fb/$x?q=%27~",
+                "reports",
+                "/api/a%2Fb/$x?q=%27~",
+            ),
             ("/reports", "reports", "/api/"),
             ("/reports?q", "reports", "/api/?q"),
             ("/reports/", "reports", "/api/"),
@@ -54,10 +66,14 @@ async fn a_prefix_covers_whole_segments_in_its_own_spelling_only() {
 
 #[tokio::test]
 async fn a_prefix_that_is_not_taken_off_stays() {
-    let routes = "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS/api\"\nstrip_prefix = false";
+    let routes =
+        "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS/api\"\nstrip_prefix = false";
     check(
         routes,
-        &[("/reports/x?q", "reports", "/api/reports/x?q"), ("/reports", "reports", "/api/reports")],
+        &[
+            ("/reports/x?q", "reports", "/api/reports/x?q"),
+            ("/reports", "reports", "/api/reports"),
+        ],
     )
     .await;
 }
@@ -67,32 +83,53 @@ async fn the_longest_prefix_wins_whatever_the_order() {
     let short = "[[route]]\nprefix = \"/a\"\nupstream = \"http://127.0.0.1:9\"\n";
     let long = "[[route]]\nprefix = \"/a/b\"\nupstream = \"REPORTS\"\n";
     for routes in [format!("{short}{long}"), format!("{long}{short}")] {
-        check(&routes, &[("/a/b/c", "reports", "/c"), ("/a/b", "reports", "/"), ("/b", "api", "/b")]).await;
+        check(
+            &routes,
+            &[
+                ("/a/b/c", "reports", "/c"),
+                ("/a/b", "reports", "/"),
+                ("/b", "api", "/b"),
+            ],
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn the_root_can_be_led_elsewhere() {
     let routes = "[[route]]\nprefix = \"/\"\nupstream = \"REPORTS/base\"";
-    check(routes, &[("/x", "reports", "/base/x"), ("/", "reports", "/base/")]).await;
+    check(
+        routes,
+        &[("/x", "reports", "/base/x"), ("/", "reports", "/base/")],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_route_has_its_own_host_and_its_own_way_to_write_the_token() {
-    let routes = "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS\"\nauthorization = \"bearer\"";
+    let routes =
+        "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS\"\nauthorization = \"bearer\"";
     let (_, request) = answered_by(routes, "/reports/x").await;
-    assert_eq!(request.field("authorization"), Some(format!("Bearer {TOKEN}1")));
+    assert_eq!(
+        request.field("authorization"),
+        Some(format!("Bearer {TOKEN}1"))
+    );
     assert!(request.field("host").unwrap().starts_with("127.0.0.1:"));
     let (_, request) = answered_by(routes, "/x").await;
-    assert_eq!(request.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(
+        request.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
 }
 
 #[tokio::test]
 async fn api_url_may_have_a_path_of_its_own() {
     let upstream = Upstream::answering(OK).await;
     let base = format!("{}/base/", upstream.url());
-    let gateway =
-        Gateway::in_front_of(&upstream).set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &base).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &base)
+        .start()
+        .await;
     gateway.raw(get("/x?q")).await;
     assert_eq!(upstream.request().await.line(), "GET /base/x?q HTTP/1.1");
 }
@@ -100,7 +137,10 @@ async fn api_url_may_have_a_path_of_its_own() {
 #[tokio::test]
 async fn requests_are_counted_by_the_route_they_took() {
     let upstream = Upstream::answering(OK).await;
-    let routes = format!("[[route]]\nprefix = \"/reports\"\nupstream = \"{}\"", upstream.url());
+    let routes = format!(
+        "[[route]]\nprefix = \"/reports\"\nupstream = \"{}\"",
+        upstream.url()
+    );
     let gateway = Gateway::in_front_of(&upstream).with(&routes).start().await;
     for path in ["/reports/1", "/reports/2", "/other"] {
         gateway.raw(get(path)).await;

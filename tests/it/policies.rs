@@ -11,15 +11,20 @@ use http::Request;
 use http::uri::PathAndQuery;
 
 use crate::corpus::properties::servers::first_outside;
-use crate::harness::{Cloud, Gateway, Message, OK, Plan, SITE, Upstream, eventually, get_with, soon};
+use crate::harness::{
+    Cloud, Gateway, Message, OK, Plan, SITE, Upstream, eventually, get_with, soon,
+};
 
 #[path = "../../src/policy/tests/table.rs"]
 mod table;
 
 /// A caller whose secret is its name.
 fn block(name: &str, rules: &str) -> String {
-    let hash: String =
-        digest(&SHA256, name.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = digest(&SHA256, name.as_bytes())
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{rules}\n")
 }
 
@@ -29,12 +34,19 @@ fn key(name: &str) -> String {
 
 /// A gateway that need not ask for the site.
 fn in_front_of(upstream: &Upstream, blocks: &str) -> Plan {
-    Gateway::in_front_of(upstream).set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE).with(blocks)
+    Gateway::in_front_of(upstream)
+        .set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
+        .with(blocks)
 }
 
 async fn ask(gateway: &Gateway, name: &str, line: &str, fields: &str) -> Message {
     let end = "Connection: close\r\n";
-    gateway.raw(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{end}{}{fields}\r\n", key(name))).await
+    gateway
+        .raw(format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\n{end}{}{fields}\r\n",
+            key(name)
+        ))
+        .await
 }
 
 /// One caller for each rule of the table.
@@ -50,7 +62,11 @@ async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
         let line = request.line();
         let target = line.split(' ').nth(1).unwrap();
         let path = target.split('?').next().unwrap();
-        assert_eq!(first_outside(&[rule], path), None, "{sent} arrived as {target} under {rule}");
+        assert_eq!(
+            first_outside(&[rule], path),
+            None,
+            "{sent} arrived as {target} under {rule}"
+        );
     }
     !came.is_empty()
 }
@@ -58,7 +74,9 @@ async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
 #[tokio::test]
 async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = in_front_of(&upstream, &callers_of_the_table()).start().await;
+    let gateway = in_front_of(&upstream, &callers_of_the_table())
+        .start()
+        .await;
     let mut refused = 0;
     for (number, rule) in table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
@@ -81,11 +99,21 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
             }
             assert!(!arrived, "{path} under {rule}");
             let status = answer.status();
-            assert!(if why.is_malformed() { status == 400 } else { status == 403 }, "{path}: {status}");
+            assert!(
+                if why.is_malformed() {
+                    status == 400
+                } else {
+                    status == 403
+                },
+                "{path}: {status}"
+            );
             refused += 1;
         }
     }
-    assert!(table::JUDGED.len() + refused / table::RULES.len() > 120, "{refused}");
+    assert!(
+        table::JUDGED.len() + refused / table::RULES.len() > 120,
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -99,8 +127,12 @@ async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
     let mut admitted = 0;
     for (number, rule) in table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
-        let covered = table::JUDGED.iter().map(|(path, signs)| (*path, signs.as_bytes()[number] == b'+'));
-        let others = table::UNJUDGEABLE.iter().filter(|(path, _)| !path.contains('?'));
+        let covered = table::JUDGED
+            .iter()
+            .map(|(path, signs)| (*path, signs.as_bytes()[number] == b'+'));
+        let others = table::UNJUDGEABLE
+            .iter()
+            .filter(|(path, _)| !path.contains('?'));
         for (path, expected) in covered.chain(others.map(|(path, _)| (*path, false))) {
             ask(&gateway, &name, &format!("GET {path}"), "").await;
             let came = cloud.emulator.stats().requests - admitted;
@@ -114,24 +146,42 @@ async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
 #[tokio::test]
 async fn over_http2_spellings_are_judged_alike() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = in_front_of(&upstream, &callers_of_the_table()).start().await;
+    let gateway = in_front_of(&upstream, &callers_of_the_table())
+        .start()
+        .await;
     let mut http2 = gateway.http2().await;
-    let judged = table::JUDGED.iter().map(|(path, signs)| (*path, Some(*signs)));
+    let judged = table::JUDGED
+        .iter()
+        .map(|(path, signs)| (*path, Some(*signs)));
     let unjudgeable = table::UNJUDGEABLE.iter().map(|(path, _)| (*path, None));
     let mut sent = 0;
     for (path, signs) in judged.chain(unjudgeable) {
         // What the client cannot write, queries, and fragments, which it drops.
-        if path.contains(['?', '#']) || !path.starts_with('/') || PathAndQuery::try_from(path).is_err() {
+        if path.contains(['?', '#'])
+            || !path.starts_with('/')
+            || PathAndQuery::try_from(path).is_err()
+        {
             continue;
         }
         for (number, rule) in table::RULES.iter().enumerate() {
-            let uri = http::Uri::builder().scheme("http").authority("localhost").path_and_query(path).build();
+            let uri = http::Uri::builder()
+                .scheme("http")
+                .authority("localhost")
+                .path_and_query(path)
+                .build();
             let request = Request::get(uri.unwrap()).header("x-api-key", format!("rule{number}"));
             let (answer, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
             let status = soon(answer).await.unwrap().status();
             let expected = signs.is_some_and(|signs| signs.as_bytes()[number] == b'+');
-            assert_eq!(is_inside(&upstream, rule, path).await, expected, "{path} under {rule}");
-            assert!(expected || matches!(status.as_u16(), 400 | 403), "{path} under {rule}: {status}");
+            assert_eq!(
+                is_inside(&upstream, rule, path).await,
+                expected,
+                "{path} under {rule}"
+            );
+            assert!(
+                expected || matches!(status.as_u16(), 400 | 403),
+                "{path} under {rule}: {status}"
+            );
             sent += 1;
         }
     }
@@ -141,16 +191,29 @@ async fn over_http2_spellings_are_judged_alike() {
 #[tokio::test]
 async fn without_rules_every_spelling_that_is_a_request_goes_on() {
     let upstream = Upstream::answering(OK).await;
-    let gateway =
-        in_front_of(&upstream, &(block("free", "") + &block("bound", "methods = ['GET']"))).start().await;
-    for path in
-        ["/cvad/manage/Machines/../x", "/cvad//manage", "/x;y", "/monitorodata\\Applications", "/a%2Fb"]
-    {
+    let gateway = in_front_of(
+        &upstream,
+        &(block("free", "") + &block("bound", "methods = ['GET']")),
+    )
+    .start()
+    .await;
+    for path in [
+        "/cvad/manage/Machines/../x",
+        "/cvad//manage",
+        "/x;y",
+        "/monitorodata\\Applications",
+        "/a%2Fb",
+    ] {
         let answer = ask(&gateway, "free", &format!("GET {path}"), "").await;
         assert_eq!(answer.status(), 200, "{path}");
-        assert_eq!(upstream.request().await.line(), format!("GET {path} HTTP/1.1"));
+        assert_eq!(
+            upstream.request().await.line(),
+            format!("GET {path} HTTP/1.1")
+        );
         // Any rule will do: such a path could hide a customer, or a batch.
-        ask(&gateway, "bound", &format!("GET {path}"), "").await.problem(403, "caller_forbidden");
+        ask(&gateway, "bound", &format!("GET {path}"), "")
+            .await
+            .problem(403, "caller_forbidden");
     }
     upstream.got_nothing().await;
 }
@@ -158,8 +221,7 @@ async fn without_rules_every_spelling_that_is_a_request_goes_on() {
 #[tokio::test]
 async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
     let upstream = Upstream::answering(OK).await;
-    let rules =
-        "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
+    let rules = "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
     let gateway = in_front_of(&upstream, &block("a", rules)).start().await;
     for (line, fields, status, reason, told) in [
         (
@@ -169,8 +231,20 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "caller_forbidden",
             "may not use this method (methods)",
         ),
-        ("HEAD2 /monitorodata", "", 403, "caller_forbidden", "may not use this method (methods)"),
-        ("GET /cvad/manage/me", "", 403, "caller_forbidden", "may not use this path (paths)"),
+        (
+            "HEAD2 /monitorodata",
+            "",
+            403,
+            "caller_forbidden",
+            "may not use this method (methods)",
+        ),
+        (
+            "GET /cvad/manage/me",
+            "",
+            403,
+            "caller_forbidden",
+            "may not use this path (paths)",
+        ),
         (
             "GET /MonitorOData/x",
             "",
@@ -178,8 +252,20 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "caller_forbidden",
             "differs in letter case from what the caller may use",
         ),
-        ("GET /monitorodata/%78/../y", "", 403, "caller_forbidden", "a segment of dots"),
-        ("GET /monitorodata/%zz", "", 400, "bad_request", "an invalid percent escape"),
+        (
+            "GET /monitorodata/%78/../y",
+            "",
+            403,
+            "caller_forbidden",
+            "a segment of dots",
+        ),
+        (
+            "GET /monitorodata/%zz",
+            "",
+            400,
+            "bad_request",
+            "an invalid percent escape",
+        ),
         (
             "GET /monitorodata",
             "Citrix-CustomerId: contoso\r\n",
@@ -188,18 +274,45 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "none that this caller may use",
         ),
         // What is true without rules stays so.
-        ("TRACE /monitorodata", "", 400, "bad_request", "is not forwarded"),
+        (
+            "TRACE /monitorodata",
+            "",
+            400,
+            "bad_request",
+            "is not forwarded",
+        ),
         ("GET /classic/none/acme/x", "", 404, "no_route", "no route"),
         // Else it would tell which customers have a host here.
-        ("GET /direct/contoso/x", "", 403, "customer_forbidden", "no credential"),
-        ("GET /classic/registry/contoso/x", "", 403, "customer_forbidden", "no credential"),
+        (
+            "GET /direct/contoso/x",
+            "",
+            403,
+            "customer_forbidden",
+            "no credential",
+        ),
+        (
+            "GET /classic/registry/contoso/x",
+            "",
+            403,
+            "customer_forbidden",
+            "no credential",
+        ),
     ] {
-        let problem = ask(&gateway, "a", line, fields).await.problem(status, reason);
+        let problem = ask(&gateway, "a", line, fields)
+            .await
+            .problem(status, reason);
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains(told) && !detail.contains("s3cret"), "{line}: {detail}");
+        assert!(
+            detail.contains(told) && !detail.contains("s3cret"),
+            "{line}: {detail}"
+        );
     }
     upstream.got_nothing().await;
-    for line in ["GET /monitorodata/Machines?$filter=a/../b", "OPTIONS /s3cret", "GET /monitorodata"] {
+    for line in [
+        "GET /monitorodata/Machines?$filter=a/../b",
+        "OPTIONS /s3cret",
+        "GET /monitorodata",
+    ] {
         assert_eq!(ask(&gateway, "a", line, "").await.status(), 200, "{line}");
         assert!(upstream.request().await.line().starts_with(line));
     }
@@ -208,33 +321,58 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
 #[tokio::test]
 async fn design_4_3_rules_judge_the_address_of_today_with_its_prefix() {
     let upstream = Upstream::answering(OK).await;
-    let route = format!("[[route]]\nprefix = '/reports'\nupstream = '{}/cvad/manage'\n", upstream.url());
+    let route = format!(
+        "[[route]]\nprefix = '/reports'\nupstream = '{}/cvad/manage'\n",
+        upstream.url()
+    );
     let blocks = block("odata", "paths = ['/monitorodata/**']")
         + &block("daas", "paths = ['/cvad/manage/Machines/**']")
         + &block("old", "paths = ['/cvadapis/**', '/Citrix/**']")
         + &block("reports", "paths = ['/reports/*']")
         + &route;
     let gateway = in_front_of(&upstream, &blocks).start().await;
-    let (odata, daas) = ("/Citrix/Monitor/OData/v4/Data/Machines", format!("/cvadapis/{SITE}/Machines/1"));
+    let (odata, daas) = (
+        "/Citrix/Monitor/OData/v4/Data/Machines",
+        format!("/cvadapis/{SITE}/Machines/1"),
+    );
     for (name, path, arrives) in [
         ("odata", odata, Some("/monitorodata/Machines")),
         ("odata", &daas, None),
         ("daas", &daas, Some("/cvad/manage/Machines/1")),
-        ("daas", &format!("/citrix/orchestration/api/acme/{SITE}/Machines"), Some("/cvad/manage/Machines")),
-        ("daas", &format!("/citrix/orchestration/api/acme/{SITE}/Catalogs"), None),
-        ("daas", &format!("/cvadapis/{SITE}/Machines/../Catalogs"), None),
+        (
+            "daas",
+            &format!("/citrix/orchestration/api/acme/{SITE}/Machines"),
+            Some("/cvad/manage/Machines"),
+        ),
+        (
+            "daas",
+            &format!("/citrix/orchestration/api/acme/{SITE}/Catalogs"),
+            None,
+        ),
+        (
+            "daas",
+            &format!("/cvadapis/{SITE}/Machines/../Catalogs"),
+            None,
+        ),
         ("daas", "/reports/Machines/1", None),
         ("daas", "/region/eu/cvad/manage/Machines", None),
         ("old", odata, None),
         ("old", &daas, None),
-        ("reports", "/reports/Machines", Some("/cvad/manage/Machines")),
+        (
+            "reports",
+            "/reports/Machines",
+            Some("/cvad/manage/Machines"),
+        ),
         ("reports", "/cvad/manage/Machines", None),
     ] {
         let answer = ask(&gateway, name, &format!("GET {path}"), "").await;
         match arrives {
             Some(target) => {
                 assert_eq!(answer.status(), 200, "{name} {path}");
-                assert_eq!(upstream.request().await.line(), format!("GET {target} HTTP/1.1"));
+                assert_eq!(
+                    upstream.request().await.line(),
+                    format!("GET {target} HTTP/1.1")
+                );
             }
             None => drop(answer.problem(403, "caller_forbidden")),
         }
@@ -259,7 +397,10 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
         + &block("a", "customers = ['ACME']")
         + &block("c", "customers = ['contoso']")
         + &block("all", "");
-    let gateway = Gateway::for_customers(&blocks).set("SECRET", "s").start().await;
+    let gateway = Gateway::for_customers(&blocks)
+        .set("SECRET", "s")
+        .start()
+        .await;
     let named = |id: &str| format!("Citrix-CustomerId: {id}\r\n");
     for (name, path, fields) in [
         ("a", "/x", String::new()),
@@ -269,7 +410,13 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
         ("c", "/x", "Customer: contoso\r\n".to_owned()),
         ("all", "/x", named("contoso")),
     ] {
-        assert_eq!(ask(&gateway, name, &format!("GET {path}"), &fields).await.status(), 200, "{name} {path}");
+        assert_eq!(
+            ask(&gateway, name, &format!("GET {path}"), &fields)
+                .await
+                .status(),
+            200,
+            "{name} {path}"
+        );
         upstream.request().await;
     }
     let mut told = Vec::new();
@@ -279,18 +426,25 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
         ("a", "/x", named("fabrikam")),
         ("a", "/x", "Customer: contoso\r\n".to_owned()),
         ("a", "/catalogservice/contoso/x", String::new()),
-        ("a", "/citrix/orchestration/api/contoso/site/x", String::new()),
+        (
+            "a",
+            "/citrix/orchestration/api/contoso/site/x",
+            String::new(),
+        ),
         // The default.
         ("c", "/x", String::new()),
         ("c", "/catalogservice/acme/x", String::new()),
     ] {
-        let problem =
-            ask(&gateway, name, &format!("GET {path}"), &fields).await.problem(403, "customer_forbidden");
+        let problem = ask(&gateway, name, &format!("GET {path}"), &fields)
+            .await
+            .problem(403, "customer_forbidden");
         told.push((problem["title"].clone(), problem["detail"].clone()));
     }
     // Escapes hide no customer.
     for path in ["/catalogservice/%63ontoso/x", "/%63atalogservice/contoso/x"] {
-        ask(&gateway, "a", &format!("GET {path}"), "").await.problem(403, "customer_forbidden");
+        ask(&gateway, "a", &format!("GET {path}"), "")
+            .await
+            .problem(403, "customer_forbidden");
     }
     told.dedup();
     assert_eq!(told.len(), 1, "{told:?}");
@@ -301,7 +455,10 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
 async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
     let upstream = Upstream::by_hand().await;
     let blocks = block("a", "max_concurrent = 2") + &block("b", "max_concurrent = 1");
-    let gateway = in_front_of(&upstream, &blocks).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2").start().await;
+    let gateway = in_front_of(&upstream, &blocks)
+        .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
+        .start()
+        .await;
     let mut waiting = Vec::new();
     for name in ["a", "a", "b"] {
         let mut caller = gateway.connect().await;
@@ -313,15 +470,30 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
     for name in ["a", "b"] {
         let answer = ask(&gateway, name, "GET /x", "").await;
         let problem = answer.problem(503, "overloaded");
-        assert!(problem["detail"].as_str().unwrap().contains("(max_concurrent)"), "{problem}");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("(max_concurrent)"),
+            "{problem}"
+        );
         assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
     }
-    assert!(gateway.metrics().await.contains(r#"errors_total{reason="overloaded"} 2"#));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains(r#"errors_total{reason="overloaded"} 2"#)
+    );
     // Until the last byte was read.
     let (mut first, mut served) = waiting.remove(0);
-    served.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{").await;
+    served
+        .write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{")
+        .await;
     assert_eq!(first.head().await.status(), 200);
-    ask(&gateway, "a", "GET /x", "").await.problem(503, "overloaded");
+    ask(&gateway, "a", "GET /x", "")
+        .await
+        .problem(503, "overloaded");
     served.write("}").await;
     first.rest().await;
     // Or until the caller leaves.
@@ -335,13 +507,20 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
         served.request().await;
         waiting.push((caller, served));
     }
-    ask(&gateway, "a", "GET /x", "").await.problem(503, "overloaded");
+    ask(&gateway, "a", "GET /x", "")
+        .await
+        .problem(503, "overloaded");
 }
 
 #[tokio::test]
 async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = in_front_of(&upstream, &(block("a", "max_per_second = 1") + &block("b", ""))).start().await;
+    let gateway = in_front_of(
+        &upstream,
+        &(block("a", "max_per_second = 1") + &block("b", "")),
+    )
+    .start()
+    .await;
     let mut wire = gateway.connect().await;
     let request = format!("GET /x HTTP/1.1\r\nHost: localhost\r\n{}\r\n", key("a"));
     // All at once; it would take four seconds for all to be let in.
@@ -354,12 +533,25 @@ async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
         }
         assert!(number > 0, "the first comes in");
         let problem = answer.problem(503, "overloaded");
-        assert!(problem["detail"].as_str().unwrap().contains("(max_per_second)"), "{problem}");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("(max_per_second)"),
+            "{problem}"
+        );
         assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
         refused += 1;
     }
     assert!(refused > 0);
-    assert_eq!(ask(&gateway, "b", "GET /x", "").await.status(), 200, "somebody else");
+    assert_eq!(
+        ask(&gateway, "b", "GET /x", "").await.status(),
+        200,
+        "somebody else"
+    );
     // What its rules refuse spends nothing.
-    eventually("a second is over", || async { ask(&gateway, "a", "GET /x", "").await.status() == 200 }).await;
+    eventually("a second is over", || async {
+        ask(&gateway, "a", "GET /x", "").await.status() == 200
+    })
+    .await;
 }

@@ -17,12 +17,21 @@ async fn leaves_from(request: impl AsRef<[u8]>, toml: &str) -> Message {
     assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
     let request = upstream.request().await;
     assert_eq!(request.field("host"), Some(upstream.host()));
-    assert_eq!(request.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(
+        request.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
     request
 }
 
 /// What the gateway adds to every request.
-const ADDED: [&str; 5] = ["accept", "authorization", "citrix-customerid", "citrix-transactionid", "host"];
+const ADDED: [&str; 5] = [
+    "accept",
+    "authorization",
+    "citrix-customerid",
+    "citrix-transactionid",
+    "host",
+];
 
 fn names_with<'a>(more: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut names: Vec<_> = ADDED.into_iter().chain(more).collect();
@@ -45,15 +54,26 @@ async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_leave() {
         Connection: Upgrade, HTTP2-Settings, TE\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\nTE: trailers\r\n\
         Trailer: x-sum\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nUser-Agent: Java\r\n\r\n";
-    assert_eq!(leaves(request).await.names(), names_with(["user-agent", "x-three"]));
+    assert_eq!(
+        leaves(request).await.names(),
+        names_with(["user-agent", "x-three"])
+    );
 }
 
 #[tokio::test]
 async fn rfc9110_7_6_1_nominating_our_own_fields_does_not_take_them_away() {
-    let nominated = "Connection: authorization, citrix-customerid, citrix-transactionid, host, accept\r\n";
-    let request = leaves(get_with("/", &format!("{nominated}Citrix-TransactionId: theirs\r\n"))).await;
+    let nominated =
+        "Connection: authorization, citrix-customerid, citrix-transactionid, host, accept\r\n";
+    let request = leaves(get_with(
+        "/",
+        &format!("{nominated}Citrix-TransactionId: theirs\r\n"),
+    ))
+    .await;
     assert_eq!(request.names(), ADDED);
-    assert_eq!(request.field("citrix-transactionid").as_deref(), Some("theirs"));
+    assert_eq!(
+        request.field("citrix-transactionid").as_deref(),
+        Some("theirs")
+    );
 }
 
 #[tokio::test]
@@ -91,18 +111,33 @@ async fn rfc9110_12_5_1_accept_is_filled_in_only_where_anything_goes() {
         ("", &["application/json"][..]),
         ("Accept: */*\r\n", &["application/json"]),
         ("Accept: text/csv\r\n", &["text/csv"]),
-        ("Accept: application/json, text/plain, */*\r\n", &["application/json, text/plain, */*"]),
+        (
+            "Accept: application/json, text/plain, */*\r\n",
+            &["application/json, text/plain, */*"],
+        ),
         ("Accept: text/csv\r\nAccept: */*\r\n", &["text/csv", "*/*"]),
     ] {
-        assert_eq!(leaves(get_with("/", given)).await.fields("accept"), leaving, "{given}");
+        assert_eq!(
+            leaves(get_with("/", given)).await.fields("accept"),
+            leaving,
+            "{given}"
+        );
     }
 }
 
 #[tokio::test]
 async fn the_customer_is_added_or_kept_in_our_spelling() {
-    for given in ["", "Citrix-Customerid: acme\r\n", "CITRIX-CUSTOMERID: ACME\r\n"] {
+    for given in [
+        "",
+        "Citrix-Customerid: acme\r\n",
+        "CITRIX-CUSTOMERID: ACME\r\n",
+    ] {
         let request = leaves(get_with("/", given)).await;
-        assert_eq!(request.field("citrix-customerid").as_deref(), Some("acme"), "{given}");
+        assert_eq!(
+            request.field("citrix-customerid").as_deref(),
+            Some("acme"),
+            "{given}"
+        );
     }
 }
 
@@ -124,11 +159,21 @@ async fn a_configured_site_goes_only_where_cvad_wants_it() {
     }
     let theirs = get_with("/cvad/manage/Machines", "Citrix-InstanceId: theirs\r\n");
     let request = leaves_from(theirs, &fixed).await;
-    assert_eq!(request.field("citrix-instanceid").as_deref(), Some("theirs"));
+    assert_eq!(
+        request.field("citrix-instanceid").as_deref(),
+        Some("theirs")
+    );
     // A tool whose setting was left empty names no site.
-    for path in ["/cvad/manage/Machines".to_owned(), format!("/cvadapis/{SITE}/Machines")] {
+    for path in [
+        "/cvad/manage/Machines".to_owned(),
+        format!("/cvadapis/{SITE}/Machines"),
+    ] {
         let request = leaves_from(get_with(&path, "Citrix-InstanceId:\r\n"), &fixed).await;
-        assert_eq!(request.field("citrix-instanceid").as_deref(), Some(SITE), "{path}");
+        assert_eq!(
+            request.field("citrix-instanceid").as_deref(),
+            Some(SITE),
+            "{path}"
+        );
     }
     let none = leaves_from(get("/cvad/manage/Machines"), "[citrix]\ninstance_id = \"\"").await;
     assert!(!none.has("citrix-instanceid"));
@@ -159,15 +204,25 @@ async fn rfc9112_3_2_2_an_absolute_target_leaves_as_a_path() {
         ("http://127.0.0.1?q", "/?q"),
         ("HTTPS://LocalHost/x", "/x"),
     ] {
-        assert_eq!(leaves(get(target)).await.line(), format!("GET {leaving} HTTP/1.1"), "{target}");
+        assert_eq!(
+            leaves(get(target)).await.line(),
+            format!("GET {leaving} HTTP/1.1"),
+            "{target}"
+        );
     }
 }
 
 #[tokio::test]
 async fn any_method_leaves_as_it_is() {
-    for method in ["OPTIONS", "DELETE", "PATCH", "PROPFIND", "patch", "M-SEARCH"] {
-        let request = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        assert_eq!(leaves(request).await.line(), format!("{method} /x HTTP/1.1"));
+    for method in [
+        "OPTIONS", "DELETE", "PATCH", "PROPFIND", "patch", "M-SEARCH",
+    ] {
+        let request =
+            format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        assert_eq!(
+            leaves(request).await.line(),
+            format!("{method} /x HTTP/1.1")
+        );
     }
 }
 
@@ -181,9 +236,14 @@ async fn rfc9110_8_6_an_empty_post_put_or_patch_leaves_with_a_length_of_zero() {
         ("GET", "Content-Length: 0\r\n", None),
         ("DELETE", "", None),
     ] {
-        let request = format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+        let request =
+            format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
         let request = leaves(request).await;
-        assert_eq!(request.field("content-length").as_deref(), length, "{method} {fields}");
+        assert_eq!(
+            request.field("content-length").as_deref(),
+            length,
+            "{method} {fields}"
+        );
         assert!(!request.has("transfer-encoding"), "{method} {fields}");
     }
 }
@@ -194,7 +254,11 @@ async fn rfc9110_8_6_an_empty_post_over_http2_leaves_with_a_length_of_zero() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     for method in ["POST", "PUT", "PATCH"] {
-        let request = Request::builder().method(method).uri(gateway.url("/x")).body(()).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(gateway.url("/x"))
+            .body(())
+            .unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
         assert_eq!(soon(response).await.unwrap().status(), 200);
         let request = upstream.request().await;
@@ -208,7 +272,9 @@ async fn rfc9113_8_2_3_cookies_in_pieces_leave_as_one_field() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
-    let request = Request::get(gateway.url("/")).header("cookie", "a=1").header("cookie", "b=2; c=3");
+    let request = Request::get(gateway.url("/"))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2; c=3");
     let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
     soon(response).await.unwrap();
     let request = upstream.request().await;
@@ -221,13 +287,21 @@ async fn bodies_leave_framed_as_they_came() {
     for method in ["POST", "PUT", "GET", "DELETE", "OPTIONS"] {
         let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         let told = leaves(format!("{head}Content-Length: 5\r\n\r\nhello")).await;
-        assert_eq!(told.field("content-length").as_deref(), Some("5"), "{method}");
+        assert_eq!(
+            told.field("content-length").as_deref(),
+            Some("5"),
+            "{method}"
+        );
         assert!(!told.has("transfer-encoding"), "{method}");
         assert_eq!(told.text(), "hello");
 
         let chunks = "4;ext=1\r\nhell\r\n1\r\no\r\n0\r\n\r\n";
         let chunked = leaves(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}")).await;
-        assert_eq!(chunked.field("transfer-encoding").as_deref(), Some("chunked"), "{method}");
+        assert_eq!(
+            chunked.field("transfer-encoding").as_deref(),
+            Some("chunked"),
+            "{method}"
+        );
         assert!(!chunked.has("content-length"), "{method}");
         assert_eq!(chunked.text(), "hello");
     }
@@ -242,9 +316,14 @@ async fn rfc9110_6_5_1_only_harmless_trailers_leave() {
     )
     .await;
     assert_eq!(request.text(), "hello");
-    let framed = String::from_utf8(request.framed.clone()).unwrap().to_ascii_lowercase();
+    let framed = String::from_utf8(request.framed.clone())
+        .unwrap()
+        .to_ascii_lowercase();
     let trailers = framed.rsplit_once("0\r\n").unwrap().1;
-    assert!(trailers == "\r\n" || trailers == "x-sum: 1\r\n\r\n", "{trailers:?}");
+    assert!(
+        trailers == "\r\n" || trailers == "x-sum: 1\r\n\r\n",
+        "{trailers:?}"
+    );
 }
 
 #[tokio::test]
@@ -257,7 +336,9 @@ async fn http2_bodies_leave_framed_as_they_were_announced() {
         if let Some(length) = length {
             request = request.header("content-length", length);
         }
-        let (response, mut body) = http2.send_request(request.body(()).unwrap(), false).unwrap();
+        let (response, mut body) = http2
+            .send_request(request.body(()).unwrap(), false)
+            .unwrap();
         body.send_data(Bytes::from_static(b"hello"), true).unwrap();
         assert_eq!(soon(response).await.unwrap().status(), 200);
         let request = upstream.request().await;

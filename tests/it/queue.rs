@@ -10,25 +10,39 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::harness::{Cloud, Gateway, Message, OK, Upstream, Wire, client, eventually, get, get_with};
+use crate::harness::{
+    Cloud, Gateway, Message, OK, Upstream, Wire, client, eventually, get, get_with,
+};
 
 /// The value of a series of the gateway's.
 async fn metric(gateway: &Gateway, series: &str) -> f64 {
     let series = format!("citrix_auth_proxy_{series} ");
     let text = gateway.metrics().await;
-    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0.0, |value| value.parse().unwrap())
+    text.lines()
+        .find_map(|line| line.strip_prefix(&series))
+        .map_or(0.0, |value| value.parse().unwrap())
 }
 
 async fn waiting(gateway: &Gateway, route: &str, count: f64) {
     let series = format!("queue_depth{{route=\"{route}\"}}");
-    eventually("they wait", || async { metric(gateway, &series).await == count }).await;
+    eventually("they wait", || async {
+        metric(gateway, &series).await == count
+    })
+    .await;
 }
 
 /// A caller's connection from another of this machine's addresses.
 async fn connect_from(gateway: &Gateway, address: &str) -> Wire {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
-    Wire::new(socket.connect(gateway.address().parse().unwrap()).await.unwrap())
+    socket
+        .bind(format!("{address}:0").parse().unwrap())
+        .unwrap();
+    Wire::new(
+        socket
+            .connect(gateway.address().parse().unwrap())
+            .await
+            .unwrap(),
+    )
 }
 
 /// Answers each request of a customer, unless another of the same customer is being answered: then 429.
@@ -41,10 +55,12 @@ async fn one_at_a_time(upstream: Arc<Upstream>, busy: Arc<Mutex<HashMap<String, 
             while let Some(request) = wire.next_request().await {
                 let customer = request.field("citrix-customerid").unwrap();
                 if busy.lock().unwrap().insert(customer.clone(), true) == Some(true) {
-                    wire.write("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n").await;
+                    wire.write("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
+                        .await;
                     continue;
                 }
-                wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{").await;
+                wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+                    .await;
                 // The answer takes a moment, body included.
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 busy.lock().unwrap().insert(customer, false);
@@ -74,14 +90,25 @@ async fn twenty_pollers_of_each_of_two_customers_see_forty_answers() {
         .await;
     let server = tokio::spawn(one_at_a_time(Arc::clone(&upstream), Arc::default()));
     let poll = |number: usize| {
-        let customer = if number.is_multiple_of(2) { "acme" } else { "contoso" };
-        gateway.raw(get_with("/monitorodata/Machines", &format!("Citrix-CustomerId: {customer}\r\n")))
+        let customer = if number.is_multiple_of(2) {
+            "acme"
+        } else {
+            "contoso"
+        };
+        gateway.raw(get_with(
+            "/monitorodata/Machines",
+            &format!("Citrix-CustomerId: {customer}\r\n"),
+        ))
     };
     let answers = join_all((0..40).map(poll)).await;
     server.abort();
     let statuses: Vec<u16> = answers.iter().map(Message::status).collect();
     assert_eq!(statuses, [200; 40]);
-    let waited = metric(&gateway, "queue_wait_seconds_count{route=\"/monitorodata\"}").await;
+    let waited = metric(
+        &gateway,
+        "queue_wait_seconds_count{route=\"/monitorodata\"}",
+    )
+    .await;
     assert!((30.0..=38.0).contains(&waited), "{waited}");
     assert!(metric(&gateway, "queue_wait_seconds_sum{route=\"/monitorodata\"}").await > 0.05);
     waiting(&gateway, "/monitorodata", 0.0).await;
@@ -95,7 +122,8 @@ async fn a_turn_lasts_until_the_answer_was_read() {
     first.write(get("/monitorodata/Machines")).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
-    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{").await;
+    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+        .await;
     assert_eq!(first.head().await.status(), 200);
     second.write(get("/MonitorOData/Sessions")).await;
     waiting(&gateway, "/monitorodata", 1.0).await;
@@ -107,7 +135,10 @@ async fn a_turn_lasts_until_the_answer_was_read() {
     to_other.request().await;
     wire.write("}").await;
     assert_eq!(first.rest().await, b"{}");
-    assert_eq!(wire.request().await.line(), "GET /MonitorOData/Sessions HTTP/1.1");
+    assert_eq!(
+        wire.request().await.line(),
+        "GET /MonitorOData/Sessions HTTP/1.1"
+    );
     wire.write(OK).await;
     assert_eq!(second.answer().await.status(), 200);
 }
@@ -124,17 +155,24 @@ async fn two_callers_take_turns_however_much_one_of_them_asks_for() {
     };
     callers.push(ask("127.0.0.1", "/monitorodata/first").await);
     let mut wire = upstream.connection().await;
-    assert_eq!(wire.request().await.line(), "GET /monitorodata/first HTTP/1.1");
+    assert_eq!(
+        wire.request().await.line(),
+        "GET /monitorodata/first HTTP/1.1"
+    );
     let many = ["a1", "a2", "a3"].map(|name| ("127.0.0.1", name));
-    for (count, (address, name)) in
-        (1_u8..).zip(many.into_iter().chain([("127.0.0.2", "b1"), ("127.0.0.2", "b2")]))
-    {
+    for (count, (address, name)) in (1_u8..).zip(
+        many.into_iter()
+            .chain([("127.0.0.2", "b1"), ("127.0.0.2", "b2")]),
+    ) {
         callers.push(ask(address, &format!("/monitorodata/{name}")).await);
         waiting(&gateway, "/monitorodata", f64::from(count)).await;
     }
     for name in ["a1", "b1", "a2", "b2", "a3"] {
         wire.write(OK).await;
-        assert_eq!(wire.request().await.line(), format!("GET /monitorodata/{name} HTTP/1.1"));
+        assert_eq!(
+            wire.request().await.line(),
+            format!("GET /monitorodata/{name} HTTP/1.1")
+        );
     }
     wire.write(OK).await;
     for mut caller in callers {
@@ -166,7 +204,14 @@ async fn who_leaves_the_queue_or_its_answer_holds_nobody_up() {
     assert_eq!(wire.request().await.line(), "GET /monitorodata/3 HTTP/1.1");
     wire.write(OK).await;
     assert_eq!(third.answer().await.status(), 200);
-    assert_eq!(metric(&gateway, "queue_wait_seconds_count{route=\"/monitorodata\"}").await, 2.0);
+    assert_eq!(
+        metric(
+            &gateway,
+            "queue_wait_seconds_count{route=\"/monitorodata\"}"
+        )
+        .await,
+        2.0
+    );
 }
 
 #[tokio::test]
@@ -179,18 +224,31 @@ async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
         .await;
     let server = tokio::spawn(one_at_a_time(Arc::clone(&upstream), Arc::default()));
     let poll = |number: u64| {
-        let patience = if number.is_multiple_of(3) { 60_000 } else { fastrand::u64(0..60) };
+        let patience = if number.is_multiple_of(3) {
+            60_000
+        } else {
+            fastrand::u64(0..60)
+        };
         let answer = gateway.raw(get("/monitorodata/Machines"));
         tokio::time::timeout(Duration::from_millis(patience), answer)
     };
     let answers = join_all((0..90).map(poll)).await;
-    assert!(matches!(gateway.raw(get("/monitorodata/Machines")).await.status(), 200 | 429));
+    assert!(matches!(
+        gateway.raw(get("/monitorodata/Machines")).await.status(),
+        200 | 429
+    ));
     server.abort();
     // Citrix goes on with what was given up, and may refuse what comes next.
-    let stayed = answers.iter().step_by(3).map(|answer| answer.as_ref().unwrap().status());
+    let stayed = answers
+        .iter()
+        .step_by(3)
+        .map(|answer| answer.as_ref().unwrap().status());
     assert!(stayed.into_iter().all(|status| matches!(status, 200 | 429)));
     waiting(&gateway, "/monitorodata", 0.0).await;
-    eventually("all places are free", || async { metric(&gateway, "in_flight_requests").await == 0.0 }).await;
+    eventually("all places are free", || async {
+        metric(&gateway, "in_flight_requests").await == 0.0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -212,10 +270,20 @@ async fn a_queue_is_bounded_in_length_and_in_time_and_takes_up_no_place_in_fligh
     waiting(&gateway, "/slow", 1.0).await;
     assert_eq!(metric(&gateway, "in_flight_requests").await, 1.0);
     let crowded = gateway.raw(get("/slow")).await;
-    assert!(crowded.problem(503, "overloaded")["detail"].as_str().unwrap().contains("limits.max_queued"));
+    assert!(
+        crowded.problem(503, "overloaded")["detail"]
+            .as_str()
+            .unwrap()
+            .contains("limits.max_queued")
+    );
     assert_eq!(crowded.field("retry-after").as_deref(), Some("1"));
     let late = second.answer().await;
-    assert!(late.problem(503, "queue_timeout")["detail"].as_str().unwrap().contains("300ms"));
+    assert!(
+        late.problem(503, "queue_timeout")["detail"]
+            .as_str()
+            .unwrap()
+            .contains("300ms")
+    );
     assert_eq!(late.field("retry-after").as_deref(), Some("1"));
     wire.write(OK).await;
     assert_eq!(first.answer().await.status(), 200);
@@ -229,7 +297,11 @@ async fn a_paced_service_gets_a_seconds_worth_at_once_and_then_no_more_than_its_
     let answers = join_all((0..20).map(|_| gateway.raw(get("/accessSecurity/x")))).await;
     assert!(answers.iter().all(|answer| answer.status() == 200));
     // Five beyond the burst, at 15 a second; on a slow machine it is more.
-    assert!(began.elapsed() >= Duration::from_millis(333), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(333),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -237,16 +309,27 @@ async fn over_http2_a_turn_passes_on_as_well() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let client = client();
-    let poll = || client.get(gateway.url("/monitorodata/Machines?$top=1")).send();
+    let poll = || {
+        client
+            .get(gateway.url("/monitorodata/Machines?$top=1"))
+            .send()
+    };
     let answers = join_all((0..10).map(|_| poll())).await;
-    assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200));
+    assert!(
+        answers
+            .into_iter()
+            .all(|answer| answer.unwrap().status() == 200)
+    );
     assert_eq!(cloud.emulator.stats().monitor_rate_limited, 0);
 }
 
 #[tokio::test]
 async fn one_request_too_many_is_told_when_to_come_back() {
     let upstream = Upstream::by_hand().await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_in_flight = 1").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_in_flight = 1")
+        .start()
+        .await;
     let mut first = gateway.connect().await;
     first.write(get("/slow")).await;
     let mut wire = upstream.connection().await;
@@ -254,15 +337,26 @@ async fn one_request_too_many_is_told_when_to_come_back() {
     let refused = gateway.raw(get("/")).await;
     refused.problem(503, "overloaded");
     assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
-    assert!(gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 1\n"));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 1\n")
+    );
 
     // A place is taken until the answer's last byte.
-    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{").await;
+    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+        .await;
     assert_eq!(first.head().await.status(), 200);
     gateway.raw(get("/")).await.problem(503, "overloaded");
     wire.write("}").await;
     assert_eq!(first.rest().await, b"{}");
-    assert!(gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n"));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
+    );
     let mut third = gateway.connect().await;
     third.write(get("/")).await;
     wire.request().await;
@@ -273,7 +367,10 @@ async fn one_request_too_many_is_told_when_to_come_back() {
 #[tokio::test]
 async fn a_caller_that_leaves_gives_its_place_up_and_the_upstream_is_told() {
     let upstream = Upstream::by_hand().await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_in_flight = 1").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_in_flight = 1")
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
     caller.write(get("/slow")).await;
     let mut wire = upstream.connection().await;
@@ -281,11 +378,17 @@ async fn a_caller_that_leaves_gives_its_place_up_and_the_upstream_is_told() {
     drop(caller);
     wire.closed().await;
     eventually("the place is free again", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
     })
     .await;
     let metrics = gateway.metrics().await;
-    assert!(metrics.contains(r#"code="499",method="GET",route="/"} 1"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"code="499",method="GET",route="/"} 1"#),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -300,7 +403,10 @@ async fn an_unanswered_request_is_counted_in_flight() {
         let mut wire = upstream.connection().await;
         wire.request().await;
         let metrics = gateway.metrics().await;
-        assert!(metrics.contains(&format!("citrix_auth_proxy_in_flight_requests {count}\n")), "{metrics}");
+        assert!(
+            metrics.contains(&format!("citrix_auth_proxy_in_flight_requests {count}\n")),
+            "{metrics}"
+        );
         callers.push(caller);
         wires.push(wire);
     }

@@ -21,7 +21,8 @@ async fn a_408_is_never_written_into_the_middle_of_an_answer() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::scripted(|number| {
         let length = 144 * 1024 + number * 24 * 1024;
-        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
         answer.resize(answer.len() + length, b'x');
         answer
     })
@@ -38,12 +39,16 @@ async fn a_408_is_never_written_into_the_middle_of_an_answer() {
         upstream.request().await;
         callers.push(caller);
     }
-    eventually("the gateway is done with some answers that nobody has read", || async {
-        let metrics = gateway.metrics().await;
-        let waiting =
-            |some: usize| metrics.contains(&format!("citrix_auth_proxy_in_flight_requests {some}\n"));
-        (1..SIZES).any(waiting)
-    })
+    eventually(
+        "the gateway is done with some answers that nobody has read",
+        || async {
+            let metrics = gateway.metrics().await;
+            let waiting = |some: usize| {
+                metrics.contains(&format!("citrix_auth_proxy_in_flight_requests {some}\n"))
+            };
+            (1..SIZES).any(waiting)
+        },
+    )
     .await;
     // The gateway has no signal for what it does in its own time: it fills the buffers, and then the timeout of
     // a head that stalls has to pass.
@@ -72,7 +77,10 @@ async fn an_upload_that_is_answered_early_reaches_the_upstream_whole() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
-    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", PIECE * PIECES);
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+        PIECE * PIECES
+    );
     caller.write(head).await;
     let mut wire = upstream.connection().await;
     wire.head().await;
@@ -87,7 +95,9 @@ async fn an_upload_that_is_answered_early_reaches_the_upstream_whole() {
     }
     eventually("the connection is back in the pool", || async {
         let metrics = gateway.metrics().await;
-        metrics.lines().any(|line| line.contains("upstream") && line.contains("idle") && line.ends_with(" 1"))
+        metrics
+            .lines()
+            .any(|line| line.contains("upstream") && line.contains("idle") && line.ends_with(" 1"))
     })
     .await;
     caller.write(GET).await;
@@ -110,12 +120,17 @@ async fn a_path_that_names_another_customer_is_refused() {
         ("/catalogservice/acme/x", "Citrix-CustomerId: other\r\n"),
         ("/catalogservice/other/x", "Citrix-CustomerId: other\r\n"),
     ] {
-        gateway.raw(get_with(path, field)).await.problem(403, "customer_forbidden");
+        gateway
+            .raw(get_with(path, field))
+            .await
+            .problem(403, "customer_forbidden");
     }
     upstream.got_nothing().await;
-    for path in
-        ["/catalogservice/acme/x", "/resourceprovider/ACME/site/activation", "/QuickCreateService/Acme/x"]
-    {
+    for path in [
+        "/catalogservice/acme/x",
+        "/resourceprovider/ACME/site/activation",
+        "/QuickCreateService/Acme/x",
+    ] {
         assert_eq!(gateway.raw(get(path)).await.status(), 200, "{path}");
         let sent = upstream.request().await;
         assert_eq!(sent.line(), format!("GET {path} HTTP/1.1"));
@@ -172,7 +187,9 @@ async fn a_request_does_not_wait_for_a_login_that_comes_too_late_for_it() {
         .await;
     eventually("the login has failed", || async {
         let metrics = gateway.metrics().await;
-        metrics.lines().any(|line| line.contains("token_consecutive_failures{") && line.ends_with(" 1"))
+        metrics
+            .lines()
+            .any(|line| line.contains("token_consecutive_failures{") && line.ends_with(" 1"))
     })
     .await;
     for _ in 0..3 {
@@ -243,9 +260,14 @@ async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() 
             let reset = poll_fn(|cx| Poll::Ready(earlier.poll_reset(cx))).await;
             assert!(reset.is_pending(), "{reset:?}");
         }
-        let head = http::Response::builder().header("content-length", 5).body(()).unwrap();
+        let head = http::Response::builder()
+            .header("content-length", 5)
+            .body(())
+            .unwrap();
         let mut stream = respond.send_response(head, false).unwrap();
-        stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+        stream
+            .send_data(Bytes::from_static(b"hello"), false)
+            .unwrap();
         let answer = caller.answer().await;
         assert_eq!((answer.text().as_str(), answer.whole), ("hello", true));
         unended.push(stream);
@@ -267,9 +289,17 @@ async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() 
 #[tokio::test]
 async fn a_customer_behind_a_prefix_that_is_stripped_is_refused_too() {
     let upstream = Upstream::answering(OK).await;
-    let route =
-        format!("[[route]]\nprefix = \"/citrix\"\nstrip_prefix = true\nupstream = \"{}\"", upstream.url());
-    let gateway = Gateway::in_front_of(&Upstream::refusing()).with(&route).start().await;
-    gateway.raw(get("/citrix/catalogservice/other/x")).await.problem(403, "customer_forbidden");
+    let route = format!(
+        "[[route]]\nprefix = \"/citrix\"\nstrip_prefix = true\nupstream = \"{}\"",
+        upstream.url()
+    );
+    let gateway = Gateway::in_front_of(&Upstream::refusing())
+        .with(&route)
+        .start()
+        .await;
+    gateway
+        .raw(get("/citrix/catalogservice/other/x"))
+        .await
+        .problem(403, "customer_forbidden");
     upstream.got_nothing().await;
 }

@@ -19,12 +19,16 @@ fn block(id: &str, client: &str, logins: &Logins, api: &Upstream) -> String {
 }
 
 async fn of(gateway: &Gateway, customer: &str) -> Message {
-    gateway.raw(get_with("/", &format!("Citrix-CustomerId: {customer}\r\n"))).await
+    gateway
+        .raw(get_with("/", &format!("Citrix-CustomerId: {customer}\r\n")))
+        .await
 }
 
 async fn is_ready(gateway: &Gateway) {
-    eventually("everybody has a token", || async { gateway.admin(get("/readyz")).await.status() == 200 })
-        .await;
+    eventually("everybody has a token", || async {
+        gateway.admin(get("/readyz")).await.status() == 200
+    })
+    .await;
 }
 
 async fn kept(wire: &mut Wire) -> u16 {
@@ -38,25 +42,39 @@ async fn customers_come_and_go_and_those_that_stay_keep_token_and_connections() 
     let (new_upstream, new_logins) = (Upstream::answering(OK).await, Logins::given().await);
     let acme = block("acme", "client", &logins, &upstream);
     let gone = block("gone", "client", &Logins::given().await, &upstream);
-    let mut gateway = Gateway::for_customers(&format!("{acme}{gone}")).set("SECRET", "s3cret").start().await;
+    let mut gateway = Gateway::for_customers(&format!("{acme}{gone}"))
+        .set("SECRET", "s3cret")
+        .start()
+        .await;
     is_ready(&gateway).await;
     assert_eq!(of(&gateway, "acme").await.status(), 200);
     assert_eq!(of(&gateway, "gone").await.status(), 200);
     assert_eq!(upstream.connections(), 1);
 
-    let changes = gateway.reload(&format!("{}{acme}", block("new", "client", &new_logins, &new_upstream)));
+    let changes = gateway.reload(&format!(
+        "{}{acme}",
+        block("new", "client", &new_logins, &new_upstream)
+    ));
     assert_eq!(
         (changes.added, changes.removed),
-        (vec!["customer new".to_owned()], vec!["customer gone".to_owned()])
+        (
+            vec!["customer new".to_owned()],
+            vec!["customer gone".to_owned()]
+        )
     );
     // It waits for its first token, as at a start.
     assert_eq!(of(&gateway, "new").await.status(), 200);
     assert_eq!(new_logins.count(), 1);
-    of(&gateway, "gone").await.problem(403, "customer_forbidden");
+    of(&gateway, "gone")
+        .await
+        .problem(403, "customer_forbidden");
     assert_eq!(of(&gateway, "acme").await.status(), 200);
     assert_eq!((logins.count(), upstream.connections()), (1, 1));
     let metrics = gateway.metrics().await;
-    assert!(!metrics.contains("customer=\"gone\"") && metrics.contains("customer=\"new\""), "{metrics}");
+    assert!(
+        !metrics.contains("customer=\"gone\"") && metrics.contains("customer=\"new\""),
+        "{metrics}"
+    );
     assert!(!gateway.admin(get("/readyz")).await.text().contains("gone"));
 }
 
@@ -73,18 +91,28 @@ async fn another_client_of_the_same_customer_logs_in() {
         upstream.requests_so_far().await;
         assert_eq!(of(&gateway, "acme").await.status(), 200);
         let sent = upstream.request().await.field("authorization");
-        assert_eq!(sent, Some(format!("CwsAuth Bearer={TOKEN}{token}")), "{client}");
+        assert_eq!(
+            sent,
+            Some(format!("CwsAuth Bearer={TOKEN}{token}")),
+            "{client}"
+        );
     }
     let metrics = gateway.metrics().await;
-    let own = metrics.lines().filter(|line| line.starts_with("citrix_auth_proxy_token_generation"));
-    assert_eq!(own.collect::<Vec<_>>(), ["citrix_auth_proxy_token_generation{customer=\"acme\"} 1"]);
+    let own = metrics
+        .lines()
+        .filter(|line| line.starts_with("citrix_auth_proxy_token_generation"));
+    assert_eq!(
+        own.collect::<Vec<_>>(),
+        ["citrix_auth_proxy_token_generation{customer=\"acme\"} 1"]
+    );
 }
 
 #[tokio::test]
 async fn another_secret_of_the_same_client_is_proven_while_the_old_token_is_used() {
     let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
     let citrix = |secret: &str| {
-        block("acme", "client", &logins, &upstream).replace("{ env = 'SECRET' }", &format!("'{secret}'"))
+        block("acme", "client", &logins, &upstream)
+            .replace("{ env = 'SECRET' }", &format!("'{secret}'"))
     };
     let mut gateway = Gateway::for_customers(&citrix("one")).start().await;
     assert_eq!(of(&gateway, "acme").await.status(), 200);
@@ -96,7 +124,9 @@ async fn another_secret_of_the_same_client_is_proven_while_the_old_token_is_used
     eventually("the token of the new secret is used", || async {
         of(&gateway, "acme").await;
         upstream.requests_so_far().await.iter().any(|request| {
-            request.field("authorization").is_some_and(|token| token.ends_with(&format!("{TOKEN}2")))
+            request
+                .field("authorization")
+                .is_some_and(|token| token.ends_with(&format!("{TOKEN}2")))
         })
     })
     .await;
@@ -106,15 +136,23 @@ async fn another_secret_of_the_same_client_is_proven_while_the_old_token_is_used
 async fn a_request_in_flight_keeps_what_it_began_with() {
     let upstream = Upstream::by_hand().await;
     let mut gateway = Gateway::in_front_of(&upstream)
-        .with(&format!("[[route]]\nprefix = '/old'\nupstream = '{}'", upstream.url()))
+        .with(&format!(
+            "[[route]]\nprefix = '/old'\nupstream = '{}'",
+            upstream.url()
+        ))
         .start()
         .await;
     let mut caller = gateway.connect().await;
-    caller.write("GET /old/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    caller
+        .write("GET /old/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     let mut wire = upstream.connection().await;
     wire.request().await;
     let other = Upstream::answering(OK).await;
-    let changes = gateway.reload(&format!("[[route]]\nprefix = '/new'\nupstream = '{}'", other.url()));
+    let changes = gateway.reload(&format!(
+        "[[route]]\nprefix = '/new'\nupstream = '{}'",
+        other.url()
+    ));
     assert_eq!(
         (changes.added, changes.removed),
         (vec!["route /new".to_owned()], vec!["route /old".to_owned()])
@@ -123,7 +161,9 @@ async fn a_request_in_flight_keeps_what_it_began_with() {
     wire.write(OK).await;
     assert_eq!(caller.answer().await.status(), 200);
     // The next request of the same connection begins with what is in force now.
-    caller.write("GET /new/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    caller
+        .write("GET /new/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     assert_eq!(caller.answer().await.status(), 200);
     assert_eq!(other.connections(), 1);
 }
@@ -150,9 +190,15 @@ async fn callers_count_at_once_also_on_open_connections() {
 async fn who_waits_for_a_turn_goes_on_waiting_for_it() {
     let upstream = Upstream::by_hand().await;
     let route = |limit: usize| {
-        format!("[[route]]\nprefix = '/one'\nupstream = '{}'\nmax_concurrent = {limit}\n", upstream.url())
+        format!(
+            "[[route]]\nprefix = '/one'\nupstream = '{}'\nmax_concurrent = {limit}\n",
+            upstream.url()
+        )
     };
-    let mut gateway = Gateway::in_front_of(&upstream).with(&route(1)).start().await;
+    let mut gateway = Gateway::in_front_of(&upstream)
+        .with(&route(1))
+        .start()
+        .await;
     let request = "GET /one/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut first = gateway.connect().await;
     first.write(request).await;
@@ -160,13 +206,23 @@ async fn who_waits_for_a_turn_goes_on_waiting_for_it() {
     wire.request().await;
     let mut second = gateway.connect().await;
     second.write(request).await;
-    let waits = || async { gateway.metrics().await.contains("queue_depth{route=\"/one\"} 1\n") };
+    let waits = || async {
+        gateway
+            .metrics()
+            .await
+            .contains("queue_depth{route=\"/one\"} 1\n")
+    };
     eventually("the second waits", waits).await;
     gateway.reload(&format!("{}[limits]\nmax_in_flight = 7\n", route(1)));
     // One that begins now meets the same limit.
     let mut third = gateway.connect().await;
     third.write(request).await;
-    let both = || async { gateway.metrics().await.contains("queue_depth{route=\"/one\"} 2\n") };
+    let both = || async {
+        gateway
+            .metrics()
+            .await
+            .contains("queue_depth{route=\"/one\"} 2\n")
+    };
     eventually("the third waits, too", both).await;
     // One after the other, on the one connection.
     wire.write(OK).await;
@@ -202,11 +258,17 @@ async fn gateway_get(gateway: &Gateway) -> u16 {
 #[tokio::test]
 async fn keys_of_the_start_are_named_and_the_rest_is_applied() {
     let upstream = Upstream::answering(OK).await;
-    let mut gateway = Gateway::in_front_of(&upstream).with("[log]\nformat = 'json'").start().await;
+    let mut gateway = Gateway::in_front_of(&upstream)
+        .with("[log]\nformat = 'json'")
+        .start()
+        .await;
     let changes = gateway.reload("[log]\nformat = 'text'\n[limits]\nmax_body_bytes = 1\n");
     assert_eq!(
         (changes.need_restart, changes.keys),
-        (vec!["log.format".to_owned()], vec!["limits.max_body_bytes".to_owned()])
+        (
+            vec!["log.format".to_owned()],
+            vec!["limits.max_body_bytes".to_owned()]
+        )
     );
     let answer = gateway.raw(get_with("/", "Content-Length: 7\r\n")).await;
     answer.problem(413, "body_too_large");
@@ -220,7 +282,10 @@ async fn a_hundred_reloads_leave_nothing_behind() {
             + &block(&format!("customer-{number}"), "client", &logins, &upstream)
             + &format!("[[route]]\nprefix = '/r{number}'\nupstream = 'http://127.0.0.1:9'\n")
     };
-    let mut gateway = Gateway::for_customers(&blocks(0)).set("SECRET", "s3cret").start().await;
+    let mut gateway = Gateway::for_customers(&blocks(0))
+        .set("SECRET", "s3cret")
+        .start()
+        .await;
     is_ready(&gateway).await;
     for number in 1..=100 {
         gateway.reload(&blocks(number));
@@ -231,9 +296,15 @@ async fn a_hundred_reloads_leave_nothing_behind() {
     let old = std::sync::Arc::downgrade(&shared.published.load_full());
     gateway.reload(&blocks(101));
     // Also by workers to whom no request comes.
-    eventually("the configuration before is let go", || async { old.strong_count() == 0 }).await;
+    eventually("the configuration before is let go", || async {
+        old.strong_count() == 0
+    })
+    .await;
     let metrics = gateway.metrics().await;
-    let customers = metrics.lines().filter(|line| line.contains("token_generation{")).count();
+    let customers = metrics
+        .lines()
+        .filter(|line| line.contains("token_generation{"))
+        .count();
     assert_eq!(customers, 2, "{metrics}");
 }
 
@@ -243,8 +314,11 @@ async fn another_way_out_counts_at_once_and_the_login_goes_on() {
     let first = EgressProxy::to(cloud.emulator.address()).await;
     let second = EgressProxy::to(cloud.emulator.address()).await;
     let through = |proxy: &EgressProxy| format!("[upstream]\nproxy_url = '{}'\n", proxy.url(""));
-    let mut gateway =
-        Gateway::behind(&first, &cloud).without("HTTPS_PROXY").with(&through(&first)).start().await;
+    let mut gateway = Gateway::behind(&first, &cloud)
+        .without("HTTPS_PROXY")
+        .with(&through(&first))
+        .start()
+        .await;
     for _ in 0..2 {
         assert_eq!(gateway_get(&gateway).await, 200);
     }

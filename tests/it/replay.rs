@@ -22,26 +22,37 @@ async fn after_a_revocation() -> Upstream {
 fn is_theirs(answer: &Message) {
     assert_eq!((answer.status(), answer.text().as_str()), (401, "theirs"));
     assert_eq!(answer.field("www-authenticate").as_deref(), Some("CWSAuth"));
-    assert_eq!(answer.field("x-cws-transactionid").as_deref(), Some("citrix-401"));
+    assert_eq!(
+        answer.field("x-cws-transactionid").as_deref(),
+        Some("citrix-401")
+    );
     assert!(!answer.has("x-proxy-error"));
 }
 
 async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
     let series = format!("citrix_auth_proxy_replays_total{{outcome=\"{outcome}\",route=\"/\"}} ");
     let text = gateway.metrics().await;
-    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+    text.lines()
+        .find_map(|line| line.strip_prefix(&series))
+        .map_or(0, |count| count.parse().unwrap())
 }
 
 /// Returns once all requests that the upstream got wait for a login: then none is in flight.
 async fn waits_for_a_login(gateway: &Gateway) {
     eventually("nothing is in flight", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
     })
     .await;
 }
 
 fn post(path: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 #[tokio::test]
@@ -53,12 +64,19 @@ async fn a_caller_never_sees_that_a_token_was_revoked() {
     let (first, second) = (upstream.request().await, upstream.request().await);
     assert!(sent(&first, 1) && sent(&second, 2));
     let without = |message: &Message| {
-        let fields = message.all_fields().into_iter().filter(|(name, _)| name != "authorization");
+        let fields = message
+            .all_fields()
+            .into_iter()
+            .filter(|(name, _)| name != "authorization");
         (message.line(), fields.collect::<Vec<_>>())
     };
     assert_eq!(without(&first), without(&second));
     upstream.got_nothing().await;
-    assert_eq!(upstream.connections(), 1, "the body of the 401 was read to its end");
+    assert_eq!(
+        upstream.connections(),
+        1,
+        "the body of the 401 was read to its end"
+    );
     assert_eq!(replays(&gateway, "accepted").await, 1);
 }
 
@@ -143,8 +161,10 @@ async fn all_who_met_the_401_share_one_login() {
 #[tokio::test]
 async fn a_401_to_a_fresh_token_is_the_callers_and_asks_for_no_more_logins() {
     let upstream = Upstream::answering(UNAUTHORIZED).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"1ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[token]\nmin_forced_interval = \"1ms\"")
+        .start()
+        .await;
     is_theirs(&gateway.raw(get("/forbidden/1")).await);
     for request in [get("/forbidden/2"), post("/forbidden/3", "x")] {
         is_theirs(&gateway.raw(request).await);
@@ -166,8 +186,10 @@ async fn a_path_that_always_answers_401_takes_nothing_from_others() {
         _ => OK,
     };
     let upstream = Upstream::deciding(move |_, request| answer(request).into()).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"1ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[token]\nmin_forced_interval = \"1ms\"")
+        .start()
+        .await;
     is_theirs(&gateway.raw(get("/forbidden")).await);
     assert_eq!(gateway.logins.count(), 2);
     assert_eq!(gateway.raw(get("/works")).await.status(), 200);
@@ -198,23 +220,38 @@ async fn uploads_that_cannot_prove_a_token_fresh_ask_for_one_login_as_well() {
 async fn a_401_too_soon_after_another_is_handed_on_and_the_login_made_later() {
     let dead = |request: &Message| sent(request, 1) || sent(request, 2);
     let upstream =
-        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into()).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"2s\"").start().await;
+        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into())
+            .await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[token]\nmin_forced_interval = \"2s\"")
+        .start()
+        .await;
     is_theirs(&gateway.raw(get("/one")).await);
     is_theirs(&gateway.raw(get("/two")).await);
     assert_eq!(replays(&gateway, "deferred").await, 1);
     assert_eq!(gateway.logins.count(), 2);
     gateway.logins.reach(3).await;
-    eventually("the third token is used", || async { gateway.raw(get("/two")).await.status() == 200 }).await;
+    eventually("the third token is used", || async {
+        gateway.raw(get("/two")).await.status() == 200
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn when_the_login_fails_the_401_is_handed_on_and_the_token_stays_in_use() {
-    let upstream =
-        Upstream::scripted(|number| if number == 1 { UNAUTHORIZED.into() } else { OK.into() }).await;
+    let upstream = Upstream::scripted(|number| {
+        if number == 1 {
+            UNAUTHORIZED.into()
+        } else {
+            OK.into()
+        }
+    })
+    .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    eventually("the first token is there", || async { gateway.admin(get("/readyz")).await.status() == 200 })
-        .await;
+    eventually("the first token is there", || async {
+        gateway.admin(get("/readyz")).await.status() == 200
+    })
+    .await;
     gateway.logins.refuse();
     is_theirs(&gateway.raw(get("/")).await);
     assert_eq!(gateway.logins.count(), 2);
@@ -225,8 +262,17 @@ async fn when_the_login_fails_the_401_is_handed_on_and_the_token_stays_in_use() 
 
 #[tokio::test]
 async fn a_long_401_is_not_read_to_its_end() {
-    let long = format!("HTTP/1.1 401 Unauthorized\r\nContent-Length: 10000000\r\n\r\n{}", "x".repeat(1000));
-    let answer = move |request: &Message| if sent(request, 1) { long.clone() } else { OK.to_owned() };
+    let long = format!(
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 10000000\r\n\r\n{}",
+        "x".repeat(1000)
+    );
+    let answer = move |request: &Message| {
+        if sent(request, 1) {
+            long.clone()
+        } else {
+            OK.to_owned()
+        }
+    };
     let upstream = Upstream::deciding(move |_, request| answer(request).into()).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let answer = gateway.raw(get("/")).await;
@@ -257,7 +303,14 @@ async fn over_http2_the_replay_takes_the_same_connection() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let client = client();
-    let ask = async |path| client.post(gateway.url(path)).body("again").send().await.unwrap();
+    let ask = async |path| {
+        client
+            .post(gateway.url(path))
+            .body("again")
+            .send()
+            .await
+            .unwrap()
+    };
     assert_eq!(ask("/echo").await.status(), 200);
     assert_eq!(ask("/_emulator/revoke").await.status(), 200);
     let answer = ask("/echo").await;
@@ -268,10 +321,19 @@ async fn over_http2_the_replay_takes_the_same_connection() {
 
 #[tokio::test]
 async fn a_replay_whose_connection_breaks_is_answered_502() {
-    let upstream =
-        Upstream::scripted(|number| if number == 2 { Vec::new() } else { UNAUTHORIZED.into() }).await;
+    let upstream = Upstream::scripted(|number| {
+        if number == 2 {
+            Vec::new()
+        } else {
+            UNAUTHORIZED.into()
+        }
+    })
+    .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    gateway.raw(post("/x", "body")).await.problem(502, "upstream_broken");
+    gateway
+        .raw(post("/x", "body"))
+        .await
+        .problem(502, "upstream_broken");
 }
 
 #[tokio::test]
@@ -279,11 +341,17 @@ async fn a_body_that_turned_out_empty_is_replayed_with_its_length() {
     let upstream = after_a_revocation().await;
     for (method, length) in [("POST", Some("0")), ("DELETE", None)] {
         let gateway = Gateway::in_front_of(&upstream).start().await;
-        let head = format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head = format!(
+            "{method} /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
         assert_eq!(gateway.raw(head + "0\r\n\r\n").await.status(), 200);
         let (first, second) = (upstream.request().await, upstream.request().await);
         assert!(sent(&first, 1) && sent(&second, 2));
-        assert_eq!(second.field("content-length").as_deref(), length, "{method}");
+        assert_eq!(
+            second.field("content-length").as_deref(),
+            length,
+            "{method}"
+        );
         assert!(!second.has("transfer-encoding") && second.text().is_empty());
     }
 }
@@ -291,8 +359,10 @@ async fn a_body_that_turned_out_empty_is_replayed_with_its_length() {
 #[tokio::test]
 async fn a_login_that_hangs_takes_no_places_from_other_customers() {
     let of_acme = |request: &Message| request.field("citrix-customerid").as_deref() == Some("acme");
-    let upstream =
-        Upstream::deciding(move |_, request| if of_acme(request) { UNAUTHORIZED } else { OK }.into()).await;
+    let upstream = Upstream::deciding(move |_, request| {
+        if of_acme(request) { UNAUTHORIZED } else { OK }.into()
+    })
+    .await;
     let (acme, contoso) = (Logins::given().await, Logins::given().await);
     let block = |id, logins: &Logins| {
         format!(
@@ -307,7 +377,10 @@ async fn a_login_that_hangs_takes_no_places_from_other_customers() {
         .set("SECRET", "s3cret")
         .start()
         .await;
-    eventually("both have tokens", || async { gateway.admin(get("/readyz")).await.status() == 200 }).await;
+    eventually("both have tokens", || async {
+        gateway.admin(get("/readyz")).await.status() == 200
+    })
+    .await;
     acme.hold_back();
     let request = |id: &str| get_with("/", &format!("Citrix-CustomerId: {id}\r\n"));
     let mut waiting = [gateway.connect().await, gateway.connect().await];
@@ -327,13 +400,19 @@ async fn a_login_that_hangs_takes_no_places_from_other_customers() {
 async fn a_login_that_was_under_way_when_tokens_were_revoked_is_no_proof_against_a_place() {
     let dead = |request: &Message| sent(request, 1) || sent(request, 2);
     let upstream =
-        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into()).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[token]\nmin_forced_interval = \"1ms\"").start().await;
-    eventually("the first token is there", || async { gateway.admin(get("/readyz")).await.status() == 200 })
+        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into())
+            .await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[token]\nmin_forced_interval = \"1ms\"")
+        .start()
         .await;
+    eventually("the first token is there", || async {
+        gateway.admin(get("/readyz")).await.status() == 200
+    })
+    .await;
     gateway.logins.hold_back();
-    let refresh = "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let refresh =
+        "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     let (_, answer, ()) = tokio::join!(
         gateway.admin(refresh),
         async {

@@ -30,13 +30,19 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
 async fn over_http2_a_rewritten_answer_ends_its_stream_and_leads_to_the_authority() {
     let upstream = Upstream::reflecting(|own| {
         let body = page(own);
-        format!("HTTP/1.1 200 OK\r\n{JSON}Content-Length: {}\r\n\r\n{body}", body.len()).into()
+        format!(
+            "HTTP/1.1 200 OK\r\n{JSON}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into()
     })
     .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     for _ in 0..2 {
-        let request = Request::get("http://localhost:81/monitorodata/Machines").body(()).unwrap();
+        let request = Request::get("http://localhost:81/monitorodata/Machines")
+            .body(())
+            .unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
         let answer = soon(response).await.unwrap();
         assert!(!answer.headers().contains_key("content-length"));
@@ -47,7 +53,10 @@ async fn over_http2_a_rewritten_answer_ends_its_stream_and_leads_to_the_authorit
             text.extend(piece);
         }
         assert!(body.is_end_stream());
-        assert_eq!(String::from_utf8(text).unwrap(), page("http://localhost:81"));
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            page("http://localhost:81")
+        );
     }
 }
 
@@ -55,11 +64,21 @@ async fn over_http2_a_rewritten_answer_ends_its_stream_and_leads_to_the_authorit
 async fn rfc9112_7_1_chunks_and_trailers_of_the_upstream_make_a_whole_rewritten_answer() {
     for coding in ["", "Content-Encoding: gzip\r\n"] {
         let upstream = Upstream::reflecting(move |own| {
-            let body = if coding.is_empty() { page(own).into_bytes() } else { gzipped(&page(own)) };
+            let body = if coding.is_empty() {
+                page(own).into_bytes()
+            } else {
+                gzipped(&page(own))
+            };
             let head = format!("HTTP/1.1 200 OK\r\n{JSON}{coding}Trailer: x-sum\r\n");
             let (first, second) = body.split_at(body.len() / 2);
             let head = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
-            [head.as_bytes(), &chunk(first), &chunk(second), b"0\r\nX-Sum: 1\r\n\r\n"].concat()
+            [
+                head.as_bytes(),
+                &chunk(first),
+                &chunk(second),
+                b"0\r\nX-Sum: 1\r\n\r\n",
+            ]
+            .concat()
         })
         .await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -67,10 +86,15 @@ async fn rfc9112_7_1_chunks_and_trailers_of_the_upstream_make_a_whole_rewritten_
         for _ in 0..2 {
             let fields = "Accept-Encoding: gzip\r\n";
             caller
-                .write(get_with("/monitorodata/Machines", fields).replace("Connection: close\r\n", ""))
+                .write(
+                    get_with("/monitorodata/Machines", fields).replace("Connection: close\r\n", ""),
+                )
                 .await;
             let answer = caller.answer().await;
-            assert!(answer.whole && answer.has("transfer-encoding"), "{answer:?}");
+            assert!(
+                answer.whole && answer.has("transfer-encoding"),
+                "{answer:?}"
+            );
             if coding.is_empty() {
                 assert_eq!(answer.text(), page("http://localhost"));
             }
@@ -84,17 +108,28 @@ async fn rfc9110_6_4_1_answers_without_a_body_stay_without_one() {
     for (method, head) in [
         ("GET", "HTTP/1.1 204 No Content\r\n"),
         ("GET", "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n"),
-        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\n"),
-        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 99\r\n"),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\n",
+        ),
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 99\r\n",
+        ),
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"),
     ] {
         let upstream = Upstream::answering(format!("{head}{JSON}\r\n")).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let request = get("/monitorodata/Machines").replace("GET", method);
         let (answer, rest) = gateway.raw_head(&request).await;
-        assert_eq!((answer.line().as_str(), rest.as_slice()), (head.split("\r\n").next().unwrap(), &b""[..]));
+        assert_eq!(
+            (answer.line().as_str(), rest.as_slice()),
+            (head.split("\r\n").next().unwrap(), &b""[..])
+        );
         let mut http2 = gateway.http2().await;
-        let request = Request::builder().method(method).uri(gateway.url("/monitorodata/Machines"));
+        let request = Request::builder()
+            .method(method)
+            .uri(gateway.url("/monitorodata/Machines"));
         let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
         let mut answer = soon(response).await.unwrap().into_body();
         while let Some(piece) = soon(answer.data()).await {
@@ -112,13 +147,19 @@ async fn a_caller_that_leaves_a_rewritten_answer_gives_its_turn_up() {
     leaving.write(get("/monitorodata/Machines")).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
-    wire.write(format!("HTTP/1.1 200 OK\r\n{JSON}Content-Length: 1000\r\n\r\n{{\"value\":[")).await;
+    wire.write(format!(
+        "HTTP/1.1 200 OK\r\n{JSON}Content-Length: 1000\r\n\r\n{{\"value\":["
+    ))
+    .await;
     assert_eq!(leaving.head().await.status(), 200);
     let mut next = gateway.connect().await;
     next.write(get("/monitorodata/Users")).await;
     drop(leaving);
     let mut wire = upstream.connection().await;
-    assert_eq!(wire.request().await.line(), "GET /monitorodata/Users HTTP/1.1");
+    assert_eq!(
+        wire.request().await.line(),
+        "GET /monitorodata/Users HTTP/1.1"
+    );
     wire.write(OK).await;
     assert_eq!(next.answer().await.text(), "{}");
 }
@@ -128,13 +169,21 @@ async fn what_was_read_of_an_answer_can_be_seen_before_the_rest_comes() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
-    caller.write(get_with("/monitorodata/Machines", "Accept-Encoding: gzip\r\n")).await;
+    caller
+        .write(get_with(
+            "/monitorodata/Machines",
+            "Accept-Encoding: gzip\r\n",
+        ))
+        .await;
     let mut wire = upstream.connection().await;
     wire.request().await;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(b"{\"value\":[1,").unwrap();
     encoder.flush().unwrap();
-    wire.write(format!("HTTP/1.1 200 OK\r\n{JSON}Content-Encoding: gzip\r\nConnection: close\r\n\r\n")).await;
+    wire.write(format!(
+        "HTTP/1.1 200 OK\r\n{JSON}Content-Encoding: gzip\r\nConnection: close\r\n\r\n"
+    ))
+    .await;
     wire.write(std::mem::take(encoder.get_mut())).await;
     assert_eq!(caller.head().await.status(), 200);
     // A chunk has a size, a line end, and at least the ten bytes of gzip's head.
@@ -148,15 +197,28 @@ async fn what_was_read_of_an_answer_can_be_seen_before_the_rest_comes() {
 #[tokio::test]
 async fn rfc9110_13_1_1_a_tag_that_became_weak_here_still_matches() {
     let upstream = Upstream::deciding(|number, request| match number {
-        1 => format!("HTTP/1.1 200 OK\r\n{JSON}ETag: \"v1\"\r\nContent-Length: 2\r\n\r\n{{}}").into(),
-        _ if request.field("if-match").unwrap().split(", ").any(|tag| tag == "\"v1\"") => OK.into(),
+        1 => {
+            format!("HTTP/1.1 200 OK\r\n{JSON}ETag: \"v1\"\r\nContent-Length: 2\r\n\r\n{{}}").into()
+        }
+        _ if request
+            .field("if-match")
+            .unwrap()
+            .split(", ")
+            .any(|tag| tag == "\"v1\"") =>
+        {
+            OK.into()
+        }
         _ => "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n".into(),
     })
     .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let path = "/cvad/manage/Admin/Roles/1";
     let site = "Citrix-InstanceId: x\r\n";
-    let tag = gateway.raw(get_with(path, site)).await.field("etag").unwrap();
+    let tag = gateway
+        .raw(get_with(path, site))
+        .await
+        .field("etag")
+        .unwrap();
     assert_eq!(tag, "W/\"v1\"");
     let put = get_with(path, &format!("{site}If-Match: {tag}\r\n")).replace("GET", "PUT");
     assert_eq!(gateway.raw(put).await.status(), 200);

@@ -20,14 +20,19 @@ fn said(answer: &Message) -> String {
 #[tokio::test]
 async fn answers_of_our_own_hold_no_secret() {
     let upstream = Upstream::refusing();
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = 1").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_body_bytes = 1")
+        .start()
+        .await;
     for (fields, status) in [
         ("", 502),
         ("Citrix-CustomerId: other\r\n", 403),
         ("Origin: https://evil.example\r\n", 403),
         ("Content-Length: 7\r\n", 413),
     ] {
-        let answer = gateway.raw(get_with("/", &format!("{FIELDS}{fields}"))).await;
+        let answer = gateway
+            .raw(get_with("/", &format!("{FIELDS}{fields}")))
+            .await;
         assert_eq!(answer.status(), status);
         holds_none(&said(&answer));
     }
@@ -65,19 +70,28 @@ async fn the_token_goes_upstream_and_nowhere_else() {
         holds_none(&said(&gateway.admin(get_with(path, FIELDS)).await));
     }
     let sent = upstream.request().await;
-    assert_eq!(sent.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(
+        sent.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
     let head = String::from_utf8(sent.head.clone()).unwrap();
     assert!(
         !head.contains(SECRET) && !head.contains("c4nary-caller") && !head.contains("c4nary-key"),
         "{head}"
     );
     // Citrix wants this one, so it goes through.
-    assert_eq!(sent.field("x-admincredential").as_deref(), Some("c4nary-admin-credential"));
+    assert_eq!(
+        sent.field("x-admincredential").as_deref(),
+        Some("c4nary-admin-credential")
+    );
 }
 
 #[tokio::test]
 async fn a_debug_print_of_the_whole_configuration_holds_no_secret() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    holds_none(&format!("{:?}", gateway.app().shared().published.load().live));
+    holds_none(&format!(
+        "{:?}",
+        gateway.app().shared().published.load().live
+    ));
 }

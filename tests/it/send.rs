@@ -17,7 +17,13 @@ async fn an_upstream_that_refuses_connections_is_named() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let problem = gateway.raw(get("/")).await.problem(502, "upstream_connect");
-    assert!(problem["detail"].as_str().unwrap().contains(&upstream.host()), "{problem}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains(&upstream.host()),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
@@ -27,8 +33,14 @@ async fn a_name_that_does_not_resolve_is_told_apart() {
         .with("[[route]]\nprefix = \"/gone\"\nupstream = \"https://host.invalid\"")
         .start()
         .await;
-    let problem = gateway.raw(get("/gone")).await.problem(502, "upstream_connect");
-    assert!(problem["detail"].as_str().unwrap().contains("resolve"), "{problem}");
+    let problem = gateway
+        .raw(get("/gone"))
+        .await
+        .problem(502, "upstream_connect");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("resolve"),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
@@ -36,7 +48,10 @@ async fn an_upstream_that_closes_before_its_head_is_broken() {
     let upstream = Upstream::scripted(|_| Vec::new()).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for method in ["GET", "POST", "DELETE"] {
-        gateway.raw(staying(method)).await.problem(502, "upstream_broken");
+        gateway
+            .raw(staying(method))
+            .await
+            .problem(502, "upstream_broken");
         upstream.request().await;
     }
     // On a connection that was new nothing is tried twice.
@@ -106,7 +121,8 @@ async fn an_upstream_that_closes_after_its_answer_is_dialled_again() {
 #[tokio::test]
 async fn rfc9110_9_2_2_a_get_on_a_reused_connection_that_breaks_goes_out_once_more() {
     // The second request meets the end of the connection after it was written.
-    let upstream = Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
+    let upstream =
+        Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     for method in ["GET", "GET"] {
@@ -125,12 +141,14 @@ async fn rfc9110_9_2_2_a_get_on_a_reused_connection_that_breaks_goes_out_once_mo
 #[tokio::test]
 async fn rfc9110_9_2_2_a_post_on_a_reused_connection_that_breaks_is_not_repeated() {
     for (method, body) in [("POST", ""), ("PATCH", ""), ("PUT", "x"), ("DELETE", "x")] {
-        let upstream = Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
+        let upstream =
+            Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         assert_eq!(gateway.raw(get("/")).await.status(), 200);
         let length = body.len();
-        let request =
-            format!("{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         gateway.raw(request).await.problem(502, "upstream_broken");
         upstream.request().await;
         upstream.request().await;
@@ -174,15 +192,20 @@ async fn bytes_that_nobody_asked_for_spoil_a_connection() {
 #[tokio::test]
 async fn an_upstream_that_does_not_answer_is_given_up() {
     let upstream = Upstream::by_hand().await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[upstream]\nresponse_timeout = \"50ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[upstream]\nresponse_timeout = \"50ms\"")
+        .start()
+        .await;
     for method in ["GET", "POST"] {
         let mut caller = gateway.connect().await;
         caller.write(staying(method)).await;
         let mut wire = upstream.connection().await;
         wire.request().await;
         let problem = caller.answer().await.problem(504, "upstream_timeout");
-        assert!(problem["detail"].as_str().unwrap().contains("50ms"), "{problem}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains("50ms"),
+            "{problem}"
+        );
         wire.closed().await;
     }
 }
@@ -190,9 +213,14 @@ async fn an_upstream_that_does_not_answer_is_given_up() {
 #[tokio::test]
 async fn a_deadline_for_the_answer_does_not_run_while_the_upload_moves() {
     let upstream = Upstream::by_hand().await;
-    let gateway = Gateway::in_front_of(&upstream).with("[upstream]\nresponse_timeout = \"1s\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[upstream]\nresponse_timeout = \"1s\"")
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
-    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n").await;
+    caller
+        .write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n")
+        .await;
     let mut wire = upstream.connection().await;
     wire.head().await;
     for _ in 0..8 {
@@ -218,21 +246,35 @@ async fn a_caller_that_stalls_is_not_taken_for_an_upstream_that_does() {
 async fn a_handshake_that_stalls_is_given_up() {
     // It takes the connection and never says a word of TLS.
     let silent = Upstream::by_hand().await;
-    let route = format!("[[route]]\nprefix = \"/tls\"\nupstream = \"https://{}\"", silent.host());
+    let route = format!(
+        "[[route]]\nprefix = \"/tls\"\nupstream = \"https://{}\"",
+        silent.host()
+    );
     let gateway = Gateway::in_front_of(&silent)
         .with(&route)
         .with("[upstream]\nconnect_timeout = \"50ms\"")
         .start()
         .await;
-    let problem = gateway.raw(get("/tls")).await.problem(502, "upstream_connect");
-    assert!(problem["detail"].as_str().unwrap().contains("upstream.connect_timeout"), "{problem}");
+    let problem = gateway
+        .raw(get("/tls"))
+        .await
+        .problem(502, "upstream_connect");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("upstream.connect_timeout"),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
 async fn a_connection_that_grew_too_old_is_replaced() {
     let upstream = Upstream::answering(OK).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[upstream]\nmax_connection_age = \"50ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[upstream]\nmax_connection_age = \"50ms\"")
+        .start()
+        .await;
     eventually("a second connection is dialled", || async {
         assert_eq!(gateway.raw(get("/")).await.status(), 200);
         upstream.connections() >= 2
@@ -248,7 +290,8 @@ async fn a_caller_that_leaves_amid_its_answer_ends_it_upstream_too() {
     caller.write(get("/")).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
-    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbeginning").await;
+    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nbeginning")
+        .await;
     caller.head().await;
     drop(caller);
     wire.closed().await;
@@ -259,13 +302,16 @@ async fn bodies_stream_in_both_directions() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
-    caller.write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    caller
+        .write("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
     let mut wire = upstream.connection().await;
     wire.head().await;
     caller.write("5\r\nfirst\r\n").await;
     assert_eq!(wire.bytes(10).await, b"5\r\nfirst\r\n");
     // The answer begins before the upload ends, and each piece passes before the next is sent.
-    wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await;
+    wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        .await;
     assert_eq!(caller.head().await.status(), 200);
     assert_eq!(caller.bytes(8).await, b"3\r\none\r\n");
     caller.write("4\r\nlast\r\n0\r\n\r\n").await;
@@ -278,10 +324,16 @@ async fn bodies_stream_in_both_directions() {
 async fn a_caller_that_breaks_its_upload_off_leaves_no_whole_request_upstream() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    for (framing, body) in [("Content-Length: 10", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n")]
-    {
+    for (framing, body) in [
+        ("Content-Length: 10", "hello"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n"),
+    ] {
         let mut caller = gateway.connect().await;
-        caller.write(format!("POST / HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{body}")).await;
+        caller
+            .write(format!(
+                "POST / HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{body}"
+            ))
+            .await;
         let mut wire = upstream.connection().await;
         wire.head().await;
         assert_eq!(wire.bytes(body.len()).await, body.as_bytes());

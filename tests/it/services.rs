@@ -18,11 +18,21 @@ impl Fixture {
     async fn start_with(toml: &str) -> Self {
         let (api, other) = (Upstream::answering(OK).await, Upstream::answering(OK).await);
         let url = other.url();
-        let route =
-            |prefix: &str| format!("[[route]]\nprefix = \"{prefix}\"\nupstream = \"{url}{prefix}\"\n");
-        let routes: String = ["/classic/registry", "/direct/acme", "/region/eu", "/adm"].map(route).concat();
-        let gateway = Gateway::in_front_of(&api).with(&format!("{routes}{toml}")).start().await;
-        Self { api, other, gateway }
+        let route = |prefix: &str| {
+            format!("[[route]]\nprefix = \"{prefix}\"\nupstream = \"{url}{prefix}\"\n")
+        };
+        let routes: String = ["/classic/registry", "/direct/acme", "/region/eu", "/adm"]
+            .map(route)
+            .concat();
+        let gateway = Gateway::in_front_of(&api)
+            .with(&format!("{routes}{toml}"))
+            .start()
+            .await;
+        Self {
+            api,
+            other,
+            gateway,
+        }
     }
 
     /// What reached an upstream after a request that was answered.
@@ -42,7 +52,10 @@ impl Fixture {
 async fn design_4_3_prefixes_are_taken_off_where_they_stand_for_a_host() {
     let fixture = Fixture::start().await;
     for (path, leaving) in [
-        ("/classic/registry/acme/resourcelocations?x=%27", "/classic/registry/acme/resourcelocations?x=%27"),
+        (
+            "/classic/registry/acme/resourcelocations?x=%27",
+            "/classic/registry/acme/resourcelocations?x=%27",
+        ),
         ("/Classic/REGISTRY/acme/x", "/classic/registry/acme/x"),
         ("/classic/registry", "/classic/registry/"),
         (
@@ -50,9 +63,18 @@ async fn design_4_3_prefixes_are_taken_off_where_they_stand_for_a_host() {
             "/direct/acme/citrix/orchestration/api/acme/s/Machines",
         ),
         ("/direct/ACME/x", "/direct/acme/x"),
-        ("/region/eu/systemlog/records", "/region/eu/systemlog/records"),
-        ("/region/eu/monitorodata/Machines", "/region/eu/monitorodata/Machines"),
-        ("/region/eu/MonitorOData/Machines", "/region/eu/monitorodata/Machines"),
+        (
+            "/region/eu/systemlog/records",
+            "/region/eu/systemlog/records",
+        ),
+        (
+            "/region/eu/monitorodata/Machines",
+            "/region/eu/monitorodata/Machines",
+        ),
+        (
+            "/region/eu/MonitorOData/Machines",
+            "/region/eu/monitorodata/Machines",
+        ),
     ] {
         let request = fixture.reaches(&fixture.other, get(path)).await;
         assert_eq!(request.line(), format!("GET {leaving} HTTP/1.1"), "{path}");
@@ -79,10 +101,18 @@ async fn the_site_id_goes_where_the_path_that_leaves_wants_it() {
         ("/CVAD/Manage/Machines", &fixture.api, true),
         ("/cvad/manage/Me", &fixture.api, false),
         ("/monitorodata/Machines", &fixture.api, false),
-        ("/classic/registry/acme/cvad/manage/Machines", &fixture.other, false),
+        (
+            "/classic/registry/acme/cvad/manage/Machines",
+            &fixture.other,
+            false,
+        ),
     ] {
         let request = fixture.reaches(upstream, get(path)).await;
-        assert_eq!(request.field("citrix-instanceid").as_deref(), wanted.then_some(SITE), "{path}");
+        assert_eq!(
+            request.field("citrix-instanceid").as_deref(),
+            wanted.then_some(SITE),
+            "{path}"
+        );
     }
 }
 
@@ -104,7 +134,11 @@ async fn names_without_a_route_are_told_before_anything_else_is_made_of_them() {
         "/region/mars/cvad/manage/me",
         "/region/japan/x",
     ] {
-        fixture.gateway.raw(get(path)).await.problem(404, "no_route");
+        fixture
+            .gateway
+            .raw(get(path))
+            .await
+            .problem(404, "no_route");
     }
     fixture.nothing_left().await;
 }
@@ -112,8 +146,15 @@ async fn names_without_a_route_are_told_before_anything_else_is_made_of_them() {
 #[tokio::test]
 async fn a_cloud_without_a_service_says_so() {
     let api = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&api).with("[citrix]\ncloud = \"gov\"").start().await;
-    for path in ["/wem/services/wem/x", "/gac/aca/x", "/region/us/cvad/manage/me"] {
+    let gateway = Gateway::in_front_of(&api)
+        .with("[citrix]\ncloud = \"gov\"")
+        .start()
+        .await;
+    for path in [
+        "/wem/services/wem/x",
+        "/gac/aca/x",
+        "/region/us/cvad/manage/me",
+    ] {
         gateway.raw(get(path)).await.problem(404, "no_route");
     }
     api.got_nothing().await;
@@ -135,19 +176,36 @@ async fn design_4_1_a_customer_in_the_path_must_be_the_requests() {
         "/citrix/orchestration/api/contoso/site/Machines",
         "/adm/massvc/contoso/nitro/v2/config/x",
     ] {
-        fixture.gateway.raw(get(path)).await.problem(403, "customer_forbidden");
+        fixture
+            .gateway
+            .raw(get(path))
+            .await
+            .problem(403, "customer_forbidden");
     }
     let named = "Citrix-CustomerId: contoso\r\n";
-    for path in ["/classic/registry/acme/x", "/direct/acme/x", "/citrix/orchestration/api/acme/site/Machines"]
-    {
-        fixture.gateway.raw(get_with(path, named)).await.problem(403, "customer_forbidden");
+    for path in [
+        "/classic/registry/acme/x",
+        "/direct/acme/x",
+        "/citrix/orchestration/api/acme/site/Machines",
+    ] {
+        fixture
+            .gateway
+            .raw(get_with(path, named))
+            .await
+            .problem(403, "customer_forbidden");
     }
     fixture.nothing_left().await;
-    for path in
-        ["/classic/registry/ACME/x", "/classic/registry/swagger/docs/v1", "/region/eu/catalogservice/acme/x"]
-    {
+    for path in [
+        "/classic/registry/ACME/x",
+        "/classic/registry/swagger/docs/v1",
+        "/region/eu/catalogservice/acme/x",
+    ] {
         let request = fixture.reaches(&fixture.other, get(path)).await;
-        assert_eq!(request.field("citrix-customerid").as_deref(), Some("acme"), "{path}");
+        assert_eq!(
+            request.field("citrix-customerid").as_deref(),
+            Some("acme"),
+            "{path}"
+        );
     }
 }
 
@@ -161,27 +219,60 @@ async fn design_4_3_retired_addresses_keep_working_and_are_counted() {
             "/monitorodata/Machines?$top=1&$filter=a%20eq+b",
             false,
         ),
-        ("/citrix/monitor/odata/v4/data/Machines", "/monitorodata/Machines", false),
-        ("/citrix/orchestration/api/acme/SITE/Machines?limit=2", "/cvad/manage/Machines?limit=2", true),
-        ("/Citrix/Orchestration/Api/TechPreview/ACME/SITE/x%2Fy", "/cvad/manage/x%2Fy", true),
+        (
+            "/citrix/monitor/odata/v4/data/Machines",
+            "/monitorodata/Machines",
+            false,
+        ),
+        (
+            "/citrix/orchestration/api/acme/SITE/Machines?limit=2",
+            "/cvad/manage/Machines?limit=2",
+            true,
+        ),
+        (
+            "/Citrix/Orchestration/Api/TechPreview/ACME/SITE/x%2Fy",
+            "/cvad/manage/x%2Fy",
+            true,
+        ),
         ("/citrix/orchestration/api/me", "/cvad/manage/me", false),
-        ("/cvadapis/SITE/MachineCatalogs/a", "/cvad/manage/MachineCatalogs/a", true),
+        (
+            "/cvadapis/SITE/MachineCatalogs/a",
+            "/cvad/manage/MachineCatalogs/a",
+            true,
+        ),
         ("/CvadApis/me", "/cvad/manage/me", false),
     ] {
-        let request = fixture.reaches(&fixture.api, get_with(&site(path), "Customer: acme\r\n")).await;
+        let request = fixture
+            .reaches(&fixture.api, get_with(&site(path), "Customer: acme\r\n"))
+            .await;
         assert_eq!(request.line(), format!("GET {leaving} HTTP/1.1"), "{path}");
-        assert_eq!(request.field("citrix-customerid").as_deref(), Some("acme"), "{path}");
-        assert_eq!(request.field("citrix-instanceid").as_deref(), with_site.then_some(SITE), "{path}");
+        assert_eq!(
+            request.field("citrix-customerid").as_deref(),
+            Some("acme"),
+            "{path}"
+        );
+        assert_eq!(
+            request.field("citrix-instanceid").as_deref(),
+            with_site.then_some(SITE),
+            "{path}"
+        );
         assert!(!request.has("customer"), "{path}");
     }
     let metrics = fixture.gateway.metrics().await;
-    for (family, count) in [("/Citrix/Monitor/OData", 2), ("/citrix/orchestration/api", 3), ("/cvadapis", 2)]
-    {
-        let line = format!("citrix_auth_proxy_retired_addresses_total{{route=\"{family}\"}} {count}\n");
+    for (family, count) in [
+        ("/Citrix/Monitor/OData", 2),
+        ("/citrix/orchestration/api", 3),
+        ("/cvadapis", 2),
+    ] {
+        let line =
+            format!("citrix_auth_proxy_retired_addresses_total{{route=\"{family}\"}} {count}\n");
         assert!(metrics.contains(&line), "{metrics}");
     }
     for route in ["/monitorodata", "/cvad/manage"] {
-        assert!(metrics.contains(&format!("code=\"200\",method=\"GET\",route=\"{route}\"")), "{metrics}");
+        assert!(
+            metrics.contains(&format!("code=\"200\",method=\"GET\",route=\"{route}\"")),
+            "{metrics}"
+        );
     }
     // What was never asked for is not listed.
     assert!(!metrics.contains("route=\"/classic/core\""), "{metrics}");
@@ -200,7 +291,9 @@ async fn tools_of_old_reach_todays_citrix_unchanged() {
         format!("/cvadapis/{site}/Machines?limit=1"),
         "/CvadApis/Me".to_owned(),
     ] {
-        let answer = gateway.raw(get_with(&path, &format!("Customer: {customer}\r\n"))).await;
+        let answer = gateway
+            .raw(get_with(&path, &format!("Customer: {customer}\r\n")))
+            .await;
         assert_eq!(answer.status(), 200, "{path} {}", answer.text());
     }
     assert_eq!(cloud.emulator.stats().missing_instance_id, 0);
@@ -210,20 +303,38 @@ async fn tools_of_old_reach_todays_citrix_unchanged() {
 async fn the_site_of_a_retired_address_and_of_a_header_must_be_one() {
     let fixture = Fixture::start().await;
     let path = format!("/cvadapis/{SITE}/Machines");
-    let same = get_with(&path, &format!("Citrix-InstanceId: {}\r\n", SITE.to_uppercase()));
+    let same = get_with(
+        &path,
+        &format!("Citrix-InstanceId: {}\r\n", SITE.to_uppercase()),
+    );
     fixture.reaches(&fixture.api, same).await;
-    let other = get_with(&path, "Citrix-InstanceId: 00000000-0000-0000-0000-000000000000\r\n");
-    fixture.gateway.raw(other).await.problem(403, "customer_forbidden");
+    let other = get_with(
+        &path,
+        "Citrix-InstanceId: 00000000-0000-0000-0000-000000000000\r\n",
+    );
+    fixture
+        .gateway
+        .raw(other)
+        .await
+        .problem(403, "customer_forbidden");
     fixture.nothing_left().await;
 }
 
 #[tokio::test]
 async fn a_configured_route_wins_over_the_translation() {
     let own = Upstream::answering(OK).await;
-    let toml = format!("[[route]]\nprefix = \"/citrix\"\nupstream = \"{}\"\nstrip_prefix = false", own.url());
+    let toml = format!(
+        "[[route]]\nprefix = \"/citrix\"\nupstream = \"{}\"\nstrip_prefix = false",
+        own.url()
+    );
     let fixture = Fixture::start_with(&toml).await;
-    let request = fixture.reaches(&own, get("/citrix/orchestration/api/acme/s/x")).await;
-    assert_eq!(request.line(), "GET /citrix/orchestration/api/acme/s/x HTTP/1.1");
+    let request = fixture
+        .reaches(&own, get("/citrix/orchestration/api/acme/s/x"))
+        .await;
+    assert_eq!(
+        request.line(),
+        "GET /citrix/orchestration/api/acme/s/x HTTP/1.1"
+    );
     fixture.nothing_left().await;
 }
 
@@ -279,7 +390,11 @@ const HOSTILE_PATHS: [&str; 44] = [
 async fn hostile_names_in_paths_reach_no_host_at_all() {
     let fixture = Fixture::start_with("[listen]\nhosts = [\"*\"]").await;
     for path in HOSTILE_PATHS {
-        fixture.gateway.raw(get(path)).await.problem(404, "no_route");
+        fixture
+            .gateway
+            .raw(get(path))
+            .await
+            .problem(404, "no_route");
     }
     fixture.nothing_left().await;
 }
@@ -306,7 +421,10 @@ async fn hostile_spellings_elsewhere_in_a_path_stay_in_the_path() {
     ] {
         let request = fixture.reaches(&fixture.api, get(path)).await;
         assert_eq!(request.line(), format!("GET {path} HTTP/1.1"));
-        assert!(request.field("host").unwrap().starts_with("127.0.0.1:"), "{path}");
+        assert!(
+            request.field("host").unwrap().starts_with("127.0.0.1:"),
+            "{path}"
+        );
     }
     // Below a prefix that is right, what follows is a path of that host's.
     for (path, leaving) in [
@@ -339,7 +457,10 @@ async fn hosts_and_absolute_targets_choose_no_upstream() {
     ] {
         let request = format!("GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let request = fixture.reaches(&fixture.api, request).await;
-        assert!(request.field("host").unwrap().starts_with("127.0.0.1:"), "{host}");
+        assert!(
+            request.field("host").unwrap().starts_with("127.0.0.1:"),
+            "{host}"
+        );
     }
     for (target, leaving) in [
         ("http://evil.com/x", "/x"),
@@ -351,8 +472,15 @@ async fn hosts_and_absolute_targets_choose_no_upstream() {
         ("http://evil.com//registry/x", "//registry/x"),
     ] {
         let request = fixture.reaches(&fixture.api, get(target)).await;
-        assert_eq!(request.line(), format!("GET {leaving} HTTP/1.1"), "{target}");
-        assert!(request.field("host").unwrap().starts_with("127.0.0.1:"), "{target}");
+        assert_eq!(
+            request.line(),
+            format!("GET {leaving} HTTP/1.1"),
+            "{target}"
+        );
+        assert!(
+            request.field("host").unwrap().starts_with("127.0.0.1:"),
+            "{target}"
+        );
     }
     for (target, status) in [
         ("ftp://evil.com/x", 400),
@@ -361,7 +489,10 @@ async fn hosts_and_absolute_targets_choose_no_upstream() {
         ("http://evil.com:99999/x", 400),
         ("http:///evil.com/x", 400),
         ("http://evil.com/classic/evil.com/x", 404),
-        ("http://registry.citrixworkspacesapi.net/classic/core.evil.com/x", 404),
+        (
+            "http://registry.citrixworkspacesapi.net/classic/core.evil.com/x",
+            404,
+        ),
         ("evil.com:443", 400),
         ("*", 400),
         ("x", 400),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use citrix_auth_proxy::emulator::{Customer, Options};
 use futures_util::future::join_all;
 
-use crate::harness::{Cloud, Gateway, Logins, Message, OK, SITE, TOKEN, Upstream, eventually, get, get_with};
+use crate::harness::{
+    Cloud, Gateway, Logins, Message, OK, SITE, TOKEN, Upstream, eventually, get, get_with,
+};
 
 const MACHINES: &str = "/cvad/manage/Machines?limit=2&t=+%23~";
 
@@ -19,9 +21,14 @@ fn json(body: &str) -> Vec<u8> {
 }
 
 fn me(sites: &[&str]) -> Vec<u8> {
-    let sites: Vec<String> =
-        sites.iter().map(|id| format!(r#"{{"Id":"{id}","Name":"cloudxdsite"}}"#)).collect();
-    json(&format!(r#"{{"UserId":"u","Customers":[{{"Id":"acme","Sites":[{}]}}]}}"#, sites.join(",")))
+    let sites: Vec<String> = sites
+        .iter()
+        .map(|id| format!(r#"{{"Id":"{id}","Name":"cloudxdsite"}}"#))
+        .collect();
+    json(&format!(
+        r#"{{"UserId":"u","Customers":[{{"Id":"acme","Sites":[{}]}}]}}"#,
+        sites.join(",")
+    ))
 }
 
 fn asks_for_the_site(request: &Message) -> bool {
@@ -30,18 +37,31 @@ fn asks_for_the_site(request: &Message) -> bool {
 
 /// A Citrix that tells of these sites.
 async fn with_sites(sites: &'static [&'static str]) -> Upstream {
-    Upstream::deciding(move |_, request| if asks_for_the_site(request) { me(sites) } else { OK.into() }).await
+    Upstream::deciding(move |_, request| {
+        if asks_for_the_site(request) {
+            me(sites)
+        } else {
+            OK.into()
+        }
+    })
+    .await
 }
 
 #[tokio::test]
 async fn the_site_is_asked_for_once_and_goes_with_every_request_that_wants_it() {
     let citrix = with_sites(&[SITE]).await;
-    let gateway = Gateway::in_front_of(&citrix).set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3").start().await;
+    let gateway = Gateway::in_front_of(&citrix)
+        .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3")
+        .start()
+        .await;
     let answers = join_all((0..20).map(|_| gateway.raw(get(MACHINES)))).await;
     assert!(answers.iter().all(|answer| answer.status() == 200));
     let asked = citrix.request().await;
     assert!(asks_for_the_site(&asked), "{asked:?}");
-    assert_eq!(asked.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(
+        asked.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
     assert_eq!(asked.field("citrix-customerid").as_deref(), Some("acme"));
     assert_eq!(asked.field("accept").as_deref(), Some("application/json"));
     assert!(asked.has("citrix-transactionid") && !asked.has("citrix-instanceid"));
@@ -57,9 +77,14 @@ async fn the_site_is_asked_for_once_and_goes_with_every_request_that_wants_it() 
 async fn nobody_is_asked_where_the_site_is_not_wanted_or_known() {
     let citrix = with_sites(&[SITE]).await;
     let automatic = Gateway::in_front_of(&citrix).start().await;
-    let none = Gateway::in_front_of(&citrix).with("[citrix]\ninstance_id = ''").start().await;
-    let fixed =
-        Gateway::in_front_of(&citrix).with(&format!("[citrix]\ninstance_id = '{SITE}'")).start().await;
+    let none = Gateway::in_front_of(&citrix)
+        .with("[citrix]\ninstance_id = ''")
+        .start()
+        .await;
+    let fixed = Gateway::in_front_of(&citrix)
+        .with(&format!("[citrix]\ninstance_id = '{SITE}'"))
+        .start()
+        .await;
     let own = get_with(MACHINES, "Citrix-InstanceId: theirs\r\n");
     for (gateway, request, sent) in [
         (&automatic, get("/systemlog/records"), None),
@@ -69,7 +94,11 @@ async fn nobody_is_asked_where_the_site_is_not_wanted_or_known() {
         (&fixed, get(MACHINES), Some(SITE)),
     ] {
         assert_eq!(gateway.raw(&request).await.status(), 200);
-        assert_eq!(citrix.request().await.field("citrix-instanceid").as_deref(), sent, "{request}");
+        assert_eq!(
+            citrix.request().await.field("citrix-instanceid").as_deref(),
+            sent,
+            "{request}"
+        );
     }
     citrix.got_nothing().await;
 }
@@ -87,7 +116,13 @@ async fn several_sites_are_told_to_who_must_choose() {
     }
     assert!(asks_for_the_site(&citrix.request().await));
     citrix.got_nothing().await;
-    assert_eq!(gateway.raw(get_with(MACHINES, "Citrix-InstanceId: s-2\r\n")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(get_with(MACHINES, "Citrix-InstanceId: s-2\r\n"))
+            .await
+            .status(),
+        200
+    );
     assert_eq!(gateway.raw(get("/cvad/manage/me")).await.status(), 200);
 }
 
@@ -121,8 +156,13 @@ async fn the_site_is_found_with_a_new_token_when_the_first_was_revoked() {
     let gateway = Gateway::in_front_of(&citrix).start().await;
     assert_eq!(gateway.raw(get(MACHINES)).await.status(), 200);
     assert_eq!(gateway.logins.count(), 2);
-    assert!(asks_for_the_site(&citrix.request().await) && asks_for_the_site(&citrix.request().await));
-    assert_eq!(citrix.request().await.field("citrix-instanceid").as_deref(), Some(SITE));
+    assert!(
+        asks_for_the_site(&citrix.request().await) && asks_for_the_site(&citrix.request().await)
+    );
+    assert_eq!(
+        citrix.request().await.field("citrix-instanceid").as_deref(),
+        Some(SITE)
+    );
 }
 
 #[tokio::test]
@@ -133,7 +173,10 @@ async fn a_request_without_a_token_is_told_that_and_not_that_there_is_no_site() 
         .logging_in_at(Logins::refused().await)
         .start()
         .await;
-    gateway.raw(get(MACHINES)).await.problem(503, "token_unavailable");
+    gateway
+        .raw(get(MACHINES))
+        .await
+        .problem(503, "token_unavailable");
     citrix.got_nothing().await;
 }
 
@@ -165,14 +208,24 @@ async fn a_frozen_site_is_woken_up_once_while_callers_are_told_to_come_back() {
         requests.push(citrix.request().await);
     }
     citrix.got_nothing().await;
-    let (activations, tried): (Vec<_>, Vec<_>) =
-        requests.iter().partition(|request| request.line().starts_with("POST"));
+    let (activations, tried): (Vec<_>, Vec<_>) = requests
+        .iter()
+        .partition(|request| request.line().starts_with("POST"));
     assert_eq!((activations.len(), tried.len()), (1, 3));
     let activation = activations[0];
-    assert_eq!(activation.line(), "POST /resourceprovider/acme/site/activation?customerId=acme HTTP/1.1");
+    assert_eq!(
+        activation.line(),
+        "POST /resourceprovider/acme/site/activation?customerId=acme HTTP/1.1"
+    );
     assert_eq!(activation.field("content-length").as_deref(), Some("0"));
-    assert_eq!(activation.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
-    assert_eq!(activation.field("citrix-customerid").as_deref(), Some("acme"));
+    assert_eq!(
+        activation.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
+    assert_eq!(
+        activation.field("citrix-customerid").as_deref(),
+        Some("acme")
+    );
     let errors = "citrix_auth_proxy_errors_total{reason=\"site_frozen\"} 3";
     assert!(gateway.metrics().await.contains(errors));
 }
@@ -182,7 +235,10 @@ async fn a_site_that_is_frozen_when_it_is_asked_for_is_woken_up_too() {
     let citrix = frozen().await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     gateway.raw(get(MACHINES)).await.problem(503, "site_frozen");
-    assert_eq!(citrix.request().await.line(), "GET /cvad/manage/me HTTP/1.1");
+    assert_eq!(
+        citrix.request().await.line(),
+        "GET /cvad/manage/me HTTP/1.1"
+    );
     let (one, two) = (citrix.request().await.line(), citrix.request().await.line());
     let activation = "POST /resourceprovider/acme/site/activation?customerId=acme HTTP/1.1";
     assert!(one == activation || two == activation, "{one}, {two}");
@@ -192,16 +248,28 @@ async fn a_site_that_is_frozen_when_it_is_asked_for_is_woken_up_too() {
 async fn a_tool_that_knows_nothing_of_sites_reaches_a_cloud_that_wants_one() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
-    assert_eq!(gateway.raw(get("/cvad/manage/Machines?limit=2")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(get("/cvad/manage/Machines?limit=2"))
+            .await
+            .status(),
+        200
+    );
     assert_eq!(cloud.emulator.stats().missing_instance_id, 0);
 }
 
 #[tokio::test]
 async fn a_cloud_with_several_sites_and_one_without_any_are_told_apart() {
     for (sites, status) in [(vec!["s-1", "s-2"], 400), (Vec::new(), 200)] {
-        let customer =
-            Customer { sites: sites.into_iter().map(str::to_owned).collect(), ..Customer::default() };
-        let cloud = Cloud::with(Options { customer, ..Options::default() }).await;
+        let customer = Customer {
+            sites: sites.into_iter().map(str::to_owned).collect(),
+            ..Customer::default()
+        };
+        let cloud = Cloud::with(Options {
+            customer,
+            ..Options::default()
+        })
+        .await;
         let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
         let answer = gateway.raw(get("/cvad/manage/Machines?limit=2")).await;
         assert_eq!(answer.status(), status, "{}", answer.text());
@@ -213,8 +281,15 @@ async fn a_frozen_cloud_thaws_because_somebody_called() {
     let cloud = Cloud::start().await;
     cloud.emulator.freeze(Duration::from_millis(1));
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
-    let machines =
-        || gateway.raw(get_with(MACHINES, &format!("Citrix-InstanceId: {}\r\n", cloud.emulator.site_id())));
+    let machines = || {
+        gateway.raw(get_with(
+            MACHINES,
+            &format!("Citrix-InstanceId: {}\r\n", cloud.emulator.site_id()),
+        ))
+    };
     machines().await.problem(503, "site_frozen");
-    eventually("the site is awake", || async { machines().await.status() == 200 }).await;
+    eventually("the site is awake", || async {
+        machines().await.status() == 200
+    })
+    .await;
 }

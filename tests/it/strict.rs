@@ -24,9 +24,16 @@ async fn each_ambiguous_request_has_one_answer_and_one_reading() {
     let upstream = Upstream::answering(OK).await;
     let plan = || Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = \"2MiB\"");
     let gateway = plan().start().await;
-    let hasty = plan().with("header_read_timeout = \"100ms\"\nbody_idle_timeout = \"100ms\"").start().await;
+    let hasty = plan()
+        .with("header_read_timeout = \"100ms\"\nbody_idle_timeout = \"100ms\"")
+        .start()
+        .await;
     let mut cases = corpus::all();
-    assert!(cases.len() >= 120, "the corpus has shrunk to {}", cases.len());
+    assert!(
+        cases.len() >= 120,
+        "the corpus has shrunk to {}",
+        cases.len()
+    );
     // Last, as the upstream sees their end in its own time.
     cases.sort_by_key(|case| case.reaches == Reaches::Unended);
     let mut wrong = Vec::new();
@@ -41,16 +48,30 @@ async fn each_ambiguous_request_has_one_answer_and_one_reading() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} wrong of {}:\n{}", wrong.len(), 2 * cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong of {}:\n{}",
+        wrong.len(),
+        2 * cases.len(),
+        wrong.join("\n")
+    );
 }
 
 /// A large request is not torn: it would only take long.
 fn torn(bytes: &[u8]) -> Vec<&[u8]> {
-    if bytes.len() > 1000 { vec![bytes] } else { bytes.chunks(7).collect() }
+    if bytes.len() > 1000 {
+        vec![bytes]
+    } else {
+        bytes.chunks(7).collect()
+    }
 }
 
 /// The answers until the connection closed, and what the upstream got.
-async fn observe(gateway: &Gateway, upstream: &Upstream, pieces: &[&[u8]]) -> (Vec<Message>, Vec<Message>) {
+async fn observe(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    pieces: &[&[u8]],
+) -> (Vec<Message>, Vec<Message>) {
     let mut caller = gateway.connect().await;
     for piece in pieces {
         caller.write(piece).await;
@@ -64,8 +85,10 @@ async fn observe(gateway: &Gateway, upstream: &Upstream, pieces: &[&[u8]]) -> (V
 }
 
 fn judge(case: &Case, answers: &[Message], requests: &[Message]) -> Result<(), String> {
-    let said: Vec<(u16, Option<String>)> =
-        answers.iter().map(|answer| (answer.status(), answer.field("x-proxy-error"))).collect();
+    let said: Vec<(u16, Option<String>)> = answers
+        .iter()
+        .map(|answer| (answer.status(), answer.field("x-proxy-error")))
+        .collect();
     let ours = |status, reason: &str| (status, Some(reason.to_owned()));
     let expected = match case.answer {
         Answer::Problem(status, reason) => vec![ours(status, reason)],
@@ -75,7 +98,10 @@ fn judge(case: &Case, answers: &[Message], requests: &[Message]) -> Result<(), S
         Answer::PassedThenBare(status) => vec![(200, None), (status, None)],
     };
     if said != expected {
-        return Err(format!("answered {said:?} instead of {expected:?}, upstream got {:?}", texts(requests)));
+        return Err(format!(
+            "answered {said:?} instead of {expected:?}, upstream got {:?}",
+            texts(requests)
+        ));
     }
     if let Answer::Problem(status, reason) = case.answer {
         answers[0].problem(status, reason);
@@ -87,7 +113,10 @@ fn judge(case: &Case, answers: &[Message], requests: &[Message]) -> Result<(), S
             .iter()
             .zip(expected)
             .try_for_each(|(request, (line, body, fields))| same(request, line, body, fields)),
-        expected => Err(format!("the upstream got {:?} instead of {expected:?}", texts(requests))),
+        expected => Err(format!(
+            "the upstream got {:?} instead of {expected:?}",
+            texts(requests)
+        )),
     }
 }
 
@@ -95,16 +124,24 @@ fn texts(requests: &[Message]) -> Vec<String> {
     let text = |request: &Message| {
         String::from_utf8_lossy(&[&request.head[..], &request.framed].concat()).into_owned()
     };
-    requests.iter().map(|request| text(request).chars().take(2000).collect()).collect()
+    requests
+        .iter()
+        .map(|request| text(request).chars().take(2000).collect())
+        .collect()
 }
 
 fn same(request: &Message, line: &str, body: &str, fields: &[&str]) -> Result<(), String> {
     let names: BTreeSet<String> = request.names().into_iter().collect();
-    let extra: Vec<&str> = names.iter().map(String::as_str).filter(|name| !ALWAYS.contains(name)).collect();
+    let extra: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !ALWAYS.contains(name))
+        .collect();
     // No name twice, one framing, and nothing in the trailers.
     let single = names.len() == request.names().len();
     let framed_once = !(request.has("content-length") && request.has("transfer-encoding"));
-    let no_trailers = !request.has("transfer-encoding") || request.framed.ends_with(b"\r\n0\r\n\r\n");
+    let no_trailers =
+        !request.has("transfer-encoding") || request.framed.ends_with(b"\r\n0\r\n\r\n");
     let fine = request.line() == line
         && request.text() == body
         && request.whole
@@ -117,6 +154,8 @@ fn same(request: &Message, line: &str, body: &str, fields: &[&str]) -> Result<()
     if fine {
         Ok(())
     } else {
-        Err(format!("the upstream got {got:?} instead of {line} with {body:?} and {fields:?}"))
+        Err(format!(
+            "the upstream got {got:?} instead of {line} with {body:?} and {fields:?}"
+        ))
     }
 }

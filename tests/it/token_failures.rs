@@ -11,31 +11,68 @@ use crate::harness::{Gateway, OK, Upstream, eventually, get};
 const GRANT: &str = r#"{"access_token":"t","expires_in":"3600"}"#;
 
 fn answer(status: &str, fields: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{fields}\r\n{body}",
+        body.len()
+    )
 }
 
 /// An answer, and what it is called.
 fn answers() -> Vec<(&'static str, String)> {
-    let invalid = r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
+    let invalid =
+        r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
     let stalled = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_token\":\"e";
     vec![
         ("invalid_client", answer("400 Invalid request", "", invalid)),
         ("unauthorized", answer("401 Unauthorized", "", "")),
         ("http_4xx", answer("404 Not Found", "", "<html>")),
         ("http_5xx", answer("500 Internal Server Error", "", "")),
-        ("http_5xx", answer("503 Service Unavailable", "Retry-After: 1\r\n", GRANT)),
-        ("rate_limited", answer("429 Too Many Requests", "Retry-After: 1\r\n", "")),
-        ("redirect", answer("302 Found", "Location: http://127.0.0.1:1/\r\n", "")),
+        (
+            "http_5xx",
+            answer("503 Service Unavailable", "Retry-After: 1\r\n", GRANT),
+        ),
+        (
+            "rate_limited",
+            answer("429 Too Many Requests", "Retry-After: 1\r\n", ""),
+        ),
+        (
+            "redirect",
+            answer("302 Found", "Location: http://127.0.0.1:1/\r\n", ""),
+        ),
         ("unexpected_status", answer("201 Created", "", GRANT)),
-        ("not_json", answer("200 OK", "Content-Type: text/html\r\n", "<!DOCTYPE html><html></html>")),
+        (
+            "not_json",
+            answer(
+                "200 OK",
+                "Content-Type: text/html\r\n",
+                "<!DOCTYPE html><html></html>",
+            ),
+        ),
         ("empty", answer("200 OK", "", "")),
         ("truncated", answer("200 OK", "", r#"{"access_token":"ey"#)),
         ("timeout", stalled.to_owned()),
         ("malformed", answer("200 OK", "", r#"{"access_token":17}"#)),
         ("malformed", "SSH-2.0-OpenSSH_9.6\r\n\r\n".to_owned()),
-        ("error_in_200", answer("200 OK", "", r#"{"error":"server_error","access_token":"t"}"#)),
-        ("too_large", answer("200 OK", "", &" ".repeat(256 * 1024 + 1))),
-        ("bad_token", answer("200 OK", "", r#"{"access_token":"a b","expires_in":"3600"}"#)),
+        (
+            "error_in_200",
+            answer(
+                "200 OK",
+                "",
+                r#"{"error":"server_error","access_token":"t"}"#,
+            ),
+        ),
+        (
+            "too_large",
+            answer("200 OK", "", &" ".repeat(256 * 1024 + 1)),
+        ),
+        (
+            "bad_token",
+            answer(
+                "200 OK",
+                "",
+                r#"{"access_token":"a b","expires_in":"3600"}"#,
+            ),
+        ),
     ]
 }
 
@@ -46,22 +83,37 @@ async fn fails_again(upstream: &Upstream, token_url: String, outcome: &str) {
         .with("[token]\nrequest_timeout = \"2s\"\nstartup_wait = \"0s\"")
         .start()
         .await;
-    let series =
-        format!("citrix_auth_proxy_token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}} ");
-    eventually(&format!("a second login ends with {outcome} ({token_url})"), || async {
-        let page = gateway.metrics().await;
-        let count = page.lines().find_map(|line| line.strip_prefix(&series));
-        count.is_some_and(|count| count.parse::<u32>().unwrap() >= 2)
-    })
+    let series = format!(
+        "citrix_auth_proxy_token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}} "
+    );
+    eventually(
+        &format!("a second login ends with {outcome} ({token_url})"),
+        || async {
+            let page = gateway.metrics().await;
+            let count = page.lines().find_map(|line| line.strip_prefix(&series));
+            count.is_some_and(|count| count.parse::<u32>().unwrap() >= 2)
+        },
+    )
     .await;
-    let problem = gateway.raw(get("/")).await.problem(503, "token_unavailable");
-    assert!(problem["detail"].as_str().unwrap().contains(outcome), "{problem}");
+    let problem = gateway
+        .raw(get("/"))
+        .await
+        .problem(503, "token_unavailable");
+    assert!(
+        problem["detail"].as_str().unwrap().contains(outcome),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
 async fn every_answer_that_is_no_token_is_told_and_asked_for_again() {
     let upstream = Upstream::answering(OK).await;
-    let endpoints = join_all(answers().into_iter().map(|(_, answer)| Upstream::answering(answer))).await;
+    let endpoints = join_all(
+        answers()
+            .into_iter()
+            .map(|(_, answer)| Upstream::answering(answer)),
+    )
+    .await;
     let cases = zip(answers(), &endpoints).map(|((outcome, _), endpoint)| {
         let (upstream, url) = (&upstream, endpoint.url());
         async move { fails_again(upstream, url, outcome).await }

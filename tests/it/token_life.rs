@@ -5,18 +5,33 @@ use crate::harness::{Gateway, Logins, OK, REFUSED_ID, TOKEN, Upstream, eventuall
 #[tokio::test]
 async fn a_request_before_the_first_token_waits_for_it() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).logging_in_at(Logins::held_back().await).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(Logins::held_back().await)
+        .start()
+        .await;
     gateway.logins.reach(1).await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
-    let waiting = || gateway.app().shared().published.load().slots[0].waiting().taken();
+    let waiting = || {
+        gateway.app().shared().published.load().slots[0]
+            .waiting()
+            .taken()
+    };
     eventually("the request waits", || async { waiting() == 1 }).await;
     assert_eq!(upstream.connections(), 0);
     // It takes up no place that another customer could use.
-    assert!(gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n"));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
+    );
     gateway.logins.give();
     assert_eq!(caller.answer().await.status(), 200);
-    assert_eq!(upstream.request().await.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(
+        upstream.request().await.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
     assert_eq!(gateway.logins.count(), 1);
 }
 
@@ -34,11 +49,26 @@ async fn without_a_token_nothing_leaves_and_the_answer_is_never_401() {
         assert!(answer.field("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
         (answer, problem)
     };
-    eventually("the login has failed", || async { refused().await.0.has("x-cws-transactionid") }).await;
+    eventually("the login has failed", || async {
+        refused().await.0.has("x-cws-transactionid")
+    })
+    .await;
     let (answer, problem) = refused().await;
-    assert_eq!(answer.field("x-cws-transactionid").as_deref(), Some(REFUSED_ID));
-    assert!(problem["detail"].as_str().unwrap().contains("invalid_client"), "{problem}");
-    assert_ne!(answer.field("citrix-transactionid").as_deref(), Some(REFUSED_ID));
+    assert_eq!(
+        answer.field("x-cws-transactionid").as_deref(),
+        Some(REFUSED_ID)
+    );
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("invalid_client"),
+        "{problem}"
+    );
+    assert_ne!(
+        answer.field("citrix-transactionid").as_deref(),
+        Some(REFUSED_ID)
+    );
     assert_eq!(upstream.connections(), 0);
 }
 
@@ -50,7 +80,10 @@ async fn without_a_wait_a_request_before_the_first_token_is_answered_at_once() {
         .with("[token]\nstartup_wait = \"0s\"")
         .start()
         .await;
-    gateway.raw(get("/")).await.problem(503, "token_unavailable");
+    gateway
+        .raw(get("/"))
+        .await
+        .problem(503, "token_unavailable");
     assert_eq!(upstream.connections(), 0);
 }
 
@@ -64,10 +97,23 @@ async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
         .await;
     let mut first = gateway.connect().await;
     first.write(get("/")).await;
-    let waiting = || gateway.app().shared().published.load().slots[0].waiting().taken();
+    let waiting = || {
+        gateway.app().shared().published.load().slots[0]
+            .waiting()
+            .taken()
+    };
     eventually("the first waits", || async { waiting() == 1 }).await;
-    let problem = gateway.raw(get("/")).await.problem(503, "token_unavailable");
-    assert!(problem["detail"].as_str().unwrap().contains("limits.max_queued"), "{problem}");
+    let problem = gateway
+        .raw(get("/"))
+        .await
+        .problem(503, "token_unavailable");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("limits.max_queued"),
+        "{problem}"
+    );
     gateway.logins.give();
     assert_eq!(first.answer().await.status(), 200);
 }
@@ -90,8 +136,14 @@ async fn a_restart_while_nobody_can_log_in_still_serves() {
     let plan = || {
         Gateway::in_front_of(&upstream)
             .with("[token]\nstartup_wait = \"10s\"")
-            .set("CITRIX_AUTH_PROXY_TOKEN__CACHE_FILE", file.to_str().unwrap())
-            .set("CITRIX_AUTH_PROXY_TOKEN__CACHE_KEY", "a key of more than thirty-two bytes")
+            .set(
+                "CITRIX_AUTH_PROXY_TOKEN__CACHE_FILE",
+                file.to_str().unwrap(),
+            )
+            .set(
+                "CITRIX_AUTH_PROXY_TOKEN__CACHE_KEY",
+                "a key of more than thirty-two bytes",
+            )
     };
     let logins = {
         let gateway = plan().start().await;
@@ -103,6 +155,9 @@ async fn a_restart_while_nobody_can_log_in_still_serves() {
     upstream.request().await;
     let gateway = plan().logging_in_at(logins).start().await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
-    assert_eq!(upstream.request().await.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(
+        upstream.request().await.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
     assert_eq!(gateway.logins.count(), 1);
 }

@@ -4,7 +4,11 @@ use uuid::Uuid;
 
 use crate::harness::{Gateway, OK, Upstream, get, get_with};
 
-const NAMES: [&str; 3] = ["citrix-transactionid", "x-cws-transactionid", "cc-transactionid"];
+const NAMES: [&str; 3] = [
+    "citrix-transactionid",
+    "x-cws-transactionid",
+    "cc-transactionid",
+];
 
 #[tokio::test]
 async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_told() {
@@ -13,7 +17,11 @@ async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_tol
     let mut seen = Vec::new();
     for _ in 0..2 {
         let answer = gateway.raw(get("/")).await;
-        let id = upstream.request().await.field("citrix-transactionid").unwrap();
+        let id = upstream
+            .request()
+            .await
+            .field("citrix-transactionid")
+            .unwrap();
         Uuid::parse_str(&id).unwrap();
         assert_eq!(answer.field("citrix-transactionid"), Some(id.clone()));
         assert!(!seen.contains(&id));
@@ -25,19 +33,37 @@ async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_tol
 async fn a_callers_id_leaves_and_comes_back_where_citrix_gives_none() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let answer = gateway.raw(get_with("/", "Citrix-TransactionId: Theirs-1\r\n")).await;
-    assert_eq!(upstream.request().await.field("citrix-transactionid").as_deref(), Some("Theirs-1"));
-    assert_eq!(answer.field("citrix-transactionid").as_deref(), Some("Theirs-1"));
+    let answer = gateway
+        .raw(get_with("/", "Citrix-TransactionId: Theirs-1\r\n"))
+        .await;
+    assert_eq!(
+        upstream
+            .request()
+            .await
+            .field("citrix-transactionid")
+            .as_deref(),
+        Some("Theirs-1")
+    );
+    assert_eq!(
+        answer.field("citrix-transactionid").as_deref(),
+        Some("Theirs-1")
+    );
 }
 
 #[tokio::test]
 async fn an_id_that_cannot_be_sent_on_is_replaced() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    for fields in ["Citrix-TransactionId: a\r\nCitrix-TransactionId: b\r\n", "Citrix-TransactionId: a b\r\n"]
-    {
+    for fields in [
+        "Citrix-TransactionId: a\r\nCitrix-TransactionId: b\r\n",
+        "Citrix-TransactionId: a b\r\n",
+    ] {
         gateway.raw(get_with("/", fields)).await;
-        let id = upstream.request().await.field("citrix-transactionid").unwrap();
+        let id = upstream
+            .request()
+            .await
+            .field("citrix-transactionid")
+            .unwrap();
         Uuid::parse_str(&id).unwrap();
     }
 }
@@ -45,13 +71,22 @@ async fn an_id_that_cannot_be_sent_on_is_replaced() {
 #[tokio::test]
 async fn every_id_of_citrix_passes_unchanged() {
     for given in NAMES {
-        let ok = OK.replace("Content-Type", &format!("{given}: of-{given}\r\nContent-Type"));
+        let ok = OK.replace(
+            "Content-Type",
+            &format!("{given}: of-{given}\r\nContent-Type"),
+        );
         let upstream = Upstream::answering(ok).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
-        let answer = gateway.raw(get_with("/", "Citrix-TransactionId: theirs\r\n")).await;
+        let answer = gateway
+            .raw(get_with("/", "Citrix-TransactionId: theirs\r\n"))
+            .await;
         for name in NAMES {
             let expected = (name == given).then(|| format!("of-{given}"));
-            assert_eq!(answer.field(name), expected, "{name} when {given} was given");
+            assert_eq!(
+                answer.field(name),
+                expected,
+                "{name} when {given} was given"
+            );
         }
     }
 }
@@ -62,21 +97,35 @@ async fn contract_3_an_empty_id_of_citrix_is_none() {
         let bad = format!("HTTP/1.1 502 Bad Gateway\r\n{given}:\r\nContent-Length: 0\r\n\r\n");
         let upstream = Upstream::answering(bad).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
-        let answer = gateway.raw(get_with("/", "Citrix-TransactionId: theirs\r\n")).await;
-        assert_eq!(answer.field("citrix-transactionid").as_deref(), Some("theirs"), "{given}");
+        let answer = gateway
+            .raw(get_with("/", "Citrix-TransactionId: theirs\r\n"))
+            .await;
+        assert_eq!(
+            answer.field("citrix-transactionid").as_deref(),
+            Some("theirs"),
+            "{given}"
+        );
     }
 }
 
 #[tokio::test]
 async fn every_answer_has_a_request_id_of_its_own() {
-    let upstream =
-        Upstream::answering(OK.replace("Content-Type", "X-Proxy-Request-Id: forged\r\nContent-Type")).await;
+    let upstream = Upstream::answering(
+        OK.replace("Content-Type", "X-Proxy-Request-Id: forged\r\nContent-Type"),
+    )
+    .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut seen = Vec::new();
     for request in [get("/"), get("/"), get_with("/", "Origin: null\r\n")] {
-        let answer = gateway.raw(get_with("/", "X-Proxy-Request-Id: forged\r\n")).await;
+        let answer = gateway
+            .raw(get_with("/", "X-Proxy-Request-Id: forged\r\n"))
+            .await;
         assert_eq!(answer.fields("x-proxy-request-id").len(), 1);
-        let id = gateway.raw(request).await.field("x-proxy-request-id").unwrap();
+        let id = gateway
+            .raw(request)
+            .await
+            .field("x-proxy-request-id")
+            .unwrap();
         Uuid::parse_str(&id).unwrap();
         assert!(!seen.contains(&id));
         seen.push(id);

@@ -30,7 +30,10 @@ async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_come_back()
             "x-proxy-request-id"
         ]
     );
-    assert_eq!(answer.field("date").as_deref(), Some("Thu, 01 Jan 2026 00:00:00 GMT"));
+    assert_eq!(
+        answer.field("date").as_deref(),
+        Some("Thu, 01 Jan 2026 00:00:00 GMT")
+    );
     assert_eq!(answer.fields("set-cookie"), ["a=1", "b=2"]);
 }
 
@@ -47,8 +50,14 @@ async fn an_echoed_token_does_not_come_back() {
 
 #[tokio::test]
 async fn status_and_body_pass_as_they_came() {
-    for status in ["201 Created", "404 Not Found", "409 Conflict", "418 I'm a teapot", "500 Oops", "599 Odd"]
-    {
+    for status in [
+        "201 Created",
+        "404 Not Found",
+        "409 Conflict",
+        "418 I'm a teapot",
+        "500 Oops",
+        "599 Odd",
+    ] {
         let body = r#"{"detail":"theirs"}"#;
         let length = body.len();
         let answer = format!(
@@ -109,10 +118,12 @@ async fn rfc9110_8_6_an_empty_answer_says_so() {
 
 #[tokio::test]
 async fn rfc9112_7_1_http_1_0_gets_no_chunks() {
-    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
-    for request in
-        ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"]
-    {
+    let chunked =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
+    for request in [
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
+    ] {
         let (answer, _gateway) = seen(request, chunked).await;
         assert!(!answer.has("transfer-encoding"), "{request}");
         assert!(!answer.has("content-length"), "{request}");
@@ -130,11 +141,16 @@ async fn rfc9112_9_3_http_1_0_keeps_its_connection_only_when_it_asks_to() {
     caller.closed().await;
     let mut caller = gateway.connect().await;
     for _ in 0..2 {
-        caller.write("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+        caller
+            .write("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            .await;
         let answer = caller.answer().await;
         assert_eq!(answer.text(), "{}");
         assert_eq!(
-            answer.field("connection").map(|text| text.to_ascii_lowercase()).as_deref(),
+            answer
+                .field("connection")
+                .map(|text| text.to_ascii_lowercase())
+                .as_deref(),
             Some("keep-alive")
         );
     }
@@ -155,7 +171,10 @@ async fn rfc9113_8_2_2_fields_of_http1_connections_do_not_reach_http2_callers() 
     for name in ["connection", "keep-alive", "transfer-encoding"] {
         assert!(!answer.headers().contains_key(name), "{name}");
     }
-    assert_eq!(soon(answer.into_body().data()).await.unwrap().unwrap(), "{}");
+    assert_eq!(
+        soon(answer.into_body().data()).await.unwrap().unwrap(),
+        "{}"
+    );
 }
 
 #[tokio::test]

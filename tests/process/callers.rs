@@ -14,7 +14,10 @@ fn secret_and_block(ended: &Ended) -> (String, String) {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let (before, block) = ended.stdout.split_once("[[caller]]").unwrap();
     // 256 bits in base64.
-    let secret: Vec<&str> = before.lines().filter(|line| line.len() == 43 && !line.contains(' ')).collect();
+    let secret: Vec<&str> = before
+        .lines()
+        .filter(|line| line.len() == 43 && !line.contains(' '))
+        .collect();
     assert_eq!(secret.len(), 1, "{before}");
     (secret[0].to_owned(), format!("[[caller]]{block}"))
 }
@@ -22,7 +25,10 @@ fn secret_and_block(ended: &Ended) -> (String, String) {
 async fn ask(gateway: &Gateway, line: &str, fields: &str) -> Message {
     let mut wire: Wire = gateway.connect().await;
     let id = "Citrix-TransactionId: 5c1e5d3b-0000-4000-8000-00000000000a\r\n";
-    wire.write(format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{id}{fields}\r\n")).await;
+    wire.write(format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{id}{fields}\r\n"
+    ))
+    .await;
     wire.answer().await
 }
 
@@ -34,15 +40,28 @@ fn of<'l>(log: &'l [Value], target: &str) -> Vec<&'l Value> {
 async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
     let ended = Program::run(&["caller", "new", "splunk"], &[]).await;
     let (secret, block) = secret_and_block(&ended);
-    let hash: String =
-        digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(block.trim_end(), format!("[[caller]]\nname = \"splunk\"\nsecret_sha256 = \"{hash}\""));
-    assert_ne!(Program::run(&["caller", "new", "splunk"], &[]).await.stdout, ended.stdout);
+    let hash: String = digest(&SHA256, secret.as_bytes())
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(
+        block.trim_end(),
+        format!("[[caller]]\nname = \"splunk\"\nsecret_sha256 = \"{hash}\"")
+    );
+    assert_ne!(
+        Program::run(&["caller", "new", "splunk"], &[]).await.stdout,
+        ended.stdout
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("gateway.toml");
     let net = "[[caller]]\nname = \"net\"\nnetworks = [\"192.0.2.0/24\"]\n";
-    std::fs::write(&config, format!("{block}\n{net}[listen]\naddress = \"0.0.0.0:0\"\n")).unwrap();
+    std::fs::write(
+        &config,
+        format!("{block}\n{net}[listen]\naddress = \"0.0.0.0:0\"\n"),
+    )
+    .unwrap();
     let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
     let (api, token) = (upstream.url(), logins.url());
     let mut variables = environment(&api, &token);
@@ -54,28 +73,53 @@ async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
         ("DELETE /gone?q=c4nary", &key, 200),
         ("POST /made", &key, 200),
         ("PATCH /changed", "X-Api-Key: c4nary\r\n", 401),
-        ("GET /read", "Authorization: Basic YzRuYXJ5OmM0bmFyeQ==\r\n", 401),
+        (
+            "GET /read",
+            "Authorization: Basic YzRuYXJ5OmM0bmFyeQ==\r\n",
+            401,
+        ),
         ("GET /read", "", 401),
-        ("PUT /other", &format!("{key}Citrix-CustomerId: other\r\n"), 403),
+        (
+            "PUT /other",
+            &format!("{key}Citrix-CustomerId: other\r\n"),
+            403,
+        ),
     ] {
-        assert_eq!(ask(&gateway, line, fields).await.status(), status, "{line} {fields}");
+        assert_eq!(
+            ask(&gateway, line, fields).await.status(),
+            status,
+            "{line} {fields}"
+        );
     }
     gateway.program.signal("TERM");
     let ended = gateway.end().await;
     for secret in [secret.as_str(), &hash, "c4nary", "YzRuYXJ5"] {
-        assert!(!ended.stderr.contains(secret), "{secret} in {}", ended.stderr);
+        assert!(
+            !ended.stderr.contains(secret),
+            "{secret} in {}",
+            ended.stderr
+        );
     }
     let log = ended.log();
     let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
     let told: Vec<[String; 6]> = of(&log, "audit")
         .into_iter()
         .map(|line| {
-            assert!(text(line, "peer").starts_with("127.0.0.1:") && line["request_id"].is_string(), "{line}");
-            assert_eq!(line["transaction_id"], "5c1e5d3b-0000-4000-8000-00000000000a");
+            assert!(
+                text(line, "peer").starts_with("127.0.0.1:") && line["request_id"].is_string(),
+                "{line}"
+            );
+            assert_eq!(
+                line["transaction_id"],
+                "5c1e5d3b-0000-4000-8000-00000000000a"
+            );
             ["verdict", "caller", "method", "path", "customer", "reason"].map(|key| text(line, key))
         })
         .collect();
-    let told: Vec<[&str; 6]> = told.iter().map(|line| line.each_ref().map(String::as_str)).collect();
+    let told: Vec<[&str; 6]> = told
+        .iter()
+        .map(|line| line.each_ref().map(String::as_str))
+        .collect();
     assert_eq!(
         told,
         [
@@ -84,22 +128,46 @@ async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
             ["refused", "none", "PATCH", "/changed", "", "caller_unknown"],
             ["refused", "none", "GET", "/read", "", "caller_unknown"],
             ["refused", "none", "GET", "/read", "", "caller_unknown"],
-            ["refused", "splunk", "PUT", "/other", "", "customer_forbidden"],
+            [
+                "refused",
+                "splunk",
+                "PUT",
+                "/other",
+                "",
+                "customer_forbidden"
+            ],
         ]
     );
-    let access: Vec<_> = of(&log, "access").into_iter().map(|line| text(line, "caller")).collect();
-    assert_eq!(access, ["splunk", "splunk", "splunk", "none", "none", "none", "splunk"]);
+    let access: Vec<_> = of(&log, "access")
+        .into_iter()
+        .map(|line| text(line, "caller"))
+        .collect();
+    assert_eq!(
+        access,
+        [
+            "splunk", "splunk", "splunk", "none", "none", "none", "splunk"
+        ]
+    );
 }
 
 #[tokio::test]
 async fn a_name_that_no_caller_may_have_is_a_mistake_on_the_command_line() {
     for name in ["", "a b", "a:b", "anonymous", "none", "\"]"] {
         let ended = Program::run(&["caller", "new", name], &[]).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""), "{name}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(64), ""),
+            "{name}: {}",
+            ended.stderr
+        );
         assert!(!ended.stderr.is_empty());
     }
     for arguments in [&["caller"][..], &["caller", "new"], &["caller", "old", "a"]] {
-        assert_eq!(Program::run(arguments, &[]).await.code, Some(64), "{arguments:?}");
+        assert_eq!(
+            Program::run(arguments, &[]).await.code,
+            Some(64),
+            "{arguments:?}"
+        );
     }
 }
 
@@ -113,7 +181,10 @@ async fn on_an_address_of_other_machines_it_starts_only_if_it_is_said_who_may_co
     let ended = Program::run(&["run"], &variables).await;
     assert_eq!(ended.code, Some(64));
     let told = ended.log()[0]["problem"].as_str().unwrap().to_owned();
-    assert!(told.contains("can be reached from other machines") && told.contains("[[caller]]"), "{told}");
+    assert!(
+        told.contains("can be reached from other machines") && told.contains("[[caller]]"),
+        "{told}"
+    );
 
     variables.push(("CITRIX_AUTH_PROXY_INSECURE__ALLOW_ANONYMOUS", "true"));
     let gateway = Gateway::start(&["run"], &variables).await;
@@ -121,7 +192,11 @@ async fn on_an_address_of_other_machines_it_starts_only_if_it_is_said_who_may_co
     gateway.program.signal("TERM");
     let log = gateway.end().await.log();
     let warned = |line: &&Value| {
-        line["level"] == "WARN" && line["message"].as_str().unwrap().contains("allow_anonymous")
+        line["level"] == "WARN"
+            && line["message"]
+                .as_str()
+                .unwrap()
+                .contains("allow_anonymous")
     };
     assert_eq!(log.iter().filter(warned).count(), 1, "{log:#?}");
     assert_eq!(of(&log, "access")[0]["caller"], "anonymous");

@@ -39,7 +39,11 @@ const FIELDS: &str = "Authorization: CwsAuth Bearer=c4nary-caller\r\nX-Api-Key: 
 fn spellings() -> Vec<String> {
     let bytes = CANARY.as_bytes();
     let numbers = format!("{bytes:?}");
-    let mut spellings = vec![CANARY.to_owned(), hex(bytes), numbers.trim_matches(['[', ']']).to_owned()];
+    let mut spellings = vec![
+        CANARY.to_owned(),
+        hex(bytes),
+        numbers.trim_matches(['[', ']']).to_owned(),
+    ];
     // In base64 it depends on what stands before; only digits without a bit of a neighbour are the canary's own.
     for before in 0..3 {
         let encoded = STANDARD.encode([&vec![0; before], bytes].concat());
@@ -62,7 +66,10 @@ fn hex(bytes: &[u8]) -> String {
 fn holds_none(said: &str) {
     let said = said.to_ascii_lowercase();
     for spelling in spellings() {
-        assert!(!said.contains(&spelling.to_ascii_lowercase()), "{spelling} in {said}");
+        assert!(
+            !said.contains(&spelling.to_ascii_lowercase()),
+            "{spelling} in {said}"
+        );
     }
     assert!(!said.contains("panicked"), "{said}");
 }
@@ -136,20 +143,36 @@ fn post(path: &str, fields: &str) -> String {
 
 /// A batch with a token of old inside.
 fn batch() -> String {
-    let body =
-        r#"{"Items":[{"RelativeUrl":"c4nary","Headers":[{"Name":"Authorization","Value":"c4nary"}]}]}"#;
+    let body = r#"{"Items":[{"RelativeUrl":"c4nary","Headers":[{"Name":"Authorization","Value":"c4nary"}]}]}"#;
     let request = post("/cvad/manage/$batch", "Citrix-InstanceId: s\r\n");
     request
-        .replace("Content-Length: 11", &format!("Content-Length: {}", body.len()))
+        .replace(
+            "Content-Length: 11",
+            &format!("Content-Length: {}", body.len()),
+        )
         .replace("c4nary-body", body)
 }
 
 /// Everything that the admin listener answers to anybody, to those who know the secret and to those who do not.
 async fn look_at_the_admin_side(admin: SocketAddr) {
     let known = format!("X-Api-Key: {ADMIN_SECRET}\r\n");
-    let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("x:{ADMIN_SECRET}")));
-    for fields in ["", &known, &basic, FIELDS, "Host: evil.example\r\n", "Origin: http://evil.example\r\n"] {
-        let host = if fields.starts_with("Host") { "" } else { "Host: localhost\r\n" };
+    let basic = format!(
+        "Authorization: Basic {}\r\n",
+        STANDARD.encode(format!("x:{ADMIN_SECRET}"))
+    );
+    for fields in [
+        "",
+        &known,
+        &basic,
+        FIELDS,
+        "Host: evil.example\r\n",
+        "Origin: http://evil.example\r\n",
+    ] {
+        let host = if fields.starts_with("Host") {
+            ""
+        } else {
+            "Host: localhost\r\n"
+        };
         for line in [
             "GET /livez",
             "GET /readyz",
@@ -164,8 +187,11 @@ async fn look_at_the_admin_side(admin: SocketAddr) {
             "POST /tokens/acme/refresh",
             "POST /tokens/other/refresh",
         ] {
-            let answer =
-                ask(admin, &format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n")).await;
+            let answer = ask(
+                admin,
+                &format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n"),
+            )
+            .await;
             holds_none(&said(&answer));
         }
     }
@@ -185,11 +211,17 @@ async fn end(gateway: Program) -> Vec<serde_json::Value> {
 #[tokio::test]
 async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
     let unauthorized = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
-    let echo = format!("HTTP/1.1 200 OK\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nContent-Length: 0\r\n\r\n");
+    let echo =
+        format!("HTTP/1.1 200 OK\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nContent-Length: 0\r\n\r\n");
     let (good, refusing) = (Upstream::answering(OK).await, Upstream::refusing());
-    let (broken, nonsense) =
-        (Upstream::answering("").await, Upstream::answering("c4nary nonsense\r\n\r\n").await);
-    let (echoing, denying) = (Upstream::answering(echo).await, Upstream::answering(unauthorized).await);
+    let (broken, nonsense) = (
+        Upstream::answering("").await,
+        Upstream::answering("c4nary nonsense\r\n\r\n").await,
+    );
+    let (echoing, denying) = (
+        Upstream::answering(echo).await,
+        Upstream::answering(unauthorized).await,
+    );
     let logins = Logins::given().await;
     let mut toml = String::from("[limits]\nmax_body_bytes = 100\nmax_header_bytes = \"8KiB\"\n");
     for (prefix, upstream) in [
@@ -199,7 +231,12 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
         ("/echo", &echoing),
         ("/denied", &denying),
     ] {
-        writeln!(toml, "[[route]]\nprefix = {prefix:?}\nupstream = {:?}", upstream.url()).unwrap();
+        writeln!(
+            toml,
+            "[[route]]\nprefix = {prefix:?}\nupstream = {:?}",
+            upstream.url()
+        )
+        .unwrap();
     }
     let secrets = Secrets::at(&good.url(), &logins.url(), &toml);
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
@@ -232,9 +269,21 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
     }
     let http2 = cloud::client(None).http2_prior_knowledge().build().unwrap();
     for path in ["x", "refused", "broken"] {
-        let request = http2.post(format!("http://{}/{path}?key=c4nary-query", gateway.address));
-        let request = request.header("x-accesstoken", "c4nary-access").header("cookie", "c4nary=c4nary");
-        let answer = soon(request.bearer_auth("c4nary-caller").body("c4nary-body").send()).await.unwrap();
+        let request = http2.post(format!(
+            "http://{}/{path}?key=c4nary-query",
+            gateway.address
+        ));
+        let request = request
+            .header("x-accesstoken", "c4nary-access")
+            .header("cookie", "c4nary=c4nary");
+        let answer = soon(
+            request
+                .bearer_auth("c4nary-caller")
+                .body("c4nary-body")
+                .send(),
+        )
+        .await
+        .unwrap();
         let head = format!("{:?}", answer.headers());
         holds_none(&(head + &answer.text().await.unwrap()));
     }
@@ -251,9 +300,10 @@ async fn who_keeps_a_gateway_waiting_is_told_no_secret() {
     let secrets = Secrets::at(&silent.url(), &logins.url(), toml);
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
     let half = post("/x", "").replace("Content-Length: 11", "Content-Length: 99");
-    for (request, status, reason) in
-        [(post("/x", ""), 504, "upstream_timeout"), (half, 408, "request_timeout")]
-    {
+    for (request, status, reason) in [
+        (post("/x", ""), 504, "upstream_timeout"),
+        (half, 408, "request_timeout"),
+    ] {
         let answer = ask(gateway.address, &request).await;
         answer.problem(status, reason);
         holds_none(&said(&answer));
@@ -263,16 +313,26 @@ async fn who_keeps_a_gateway_waiting_is_told_no_secret() {
 
 #[tokio::test]
 async fn the_log_of_a_gateway_that_speaks_http2_to_the_cloud_holds_no_token() {
-    let cloud = Cloud::start(&["--client-secret", "c4nary-first-secret==", "--token-lifetime", "3s"]).await;
+    let cloud = Cloud::start(&[
+        "--client-secret",
+        "c4nary-first-secret==",
+        "--token-lifetime",
+        "3s",
+    ])
+    .await;
     let toml = format!(
         "[token]\nmin_forced_interval = \"1s\"\n[upstream]\nca_file = {:?}\n",
         cloud.setting("__CA_FILE")
     );
-    let citrix =
-        format!("api_url = {:?}\ntoken_url = {:?}", cloud.setting("__API_URL"), cloud.setting("__TOKEN_URL"));
+    let citrix = format!(
+        "api_url = {:?}\ntoken_url = {:?}",
+        cloud.setting("__API_URL"),
+        cloud.setting("__TOKEN_URL")
+    );
     let secrets = Secrets::planted(&citrix, &toml);
-    let config =
-        std::fs::read_to_string(&secrets.config).unwrap().replace("\"client\"", "\"emulator-client\"");
+    let config = std::fs::read_to_string(&secrets.config)
+        .unwrap()
+        .replace("\"client\"", "\"emulator-client\"");
     std::fs::write(&secrets.config, config).unwrap();
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
     for path in ["/echo/x", "/status/401", "/status/503"] {
@@ -297,7 +357,11 @@ async fn the_log_of_a_gateway_that_speaks_http2_to_the_cloud_holds_no_token() {
 #[tokio::test]
 async fn the_refusal_of_a_request_too_many_holds_no_secret() {
     let (upstream, logins) = (Upstream::by_hand().await, Logins::given().await);
-    let secrets = Secrets::at(&upstream.url(), &logins.url(), "[limits]\nmax_in_flight = 1\n");
+    let secrets = Secrets::at(
+        &upstream.url(),
+        &logins.url(),
+        "[limits]\nmax_in_flight = 1\n",
+    );
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
     let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
     let answer = ask(gateway.address, &post("/x", "")).await;
@@ -327,19 +391,37 @@ fn bad_answers() -> Vec<String> {
     };
     let secret = "c4nary-first-secret==";
     vec![
-        json("400 c4nary", &format!(r#"{{"error":"invalid_client","error_description":"{secret}"}}"#)),
+        json(
+            "400 c4nary",
+            &format!(r#"{{"error":"invalid_client","error_description":"{secret}"}}"#),
+        ),
         json("401 Unauthorized", &format!(r#"{{"error":"{secret}"}}"#)),
         json("500 Internal Server Error", secret),
-        json("429 Too Many Requests", &format!(r#"{{"retryDelay":"{secret}"}}"#)),
+        json(
+            "429 Too Many Requests",
+            &format!(r#"{{"retryDelay":"{secret}"}}"#),
+        ),
         json("200 OK", &format!("<html>{secret}</html>")),
         json("200 OK", ""),
         json("200 OK", &format!(r#"{{"access_token":"{secret}"#)),
-        json("200 OK", &format!(r#"{{"access_token":5,"token":"{secret}","expires_in":"{secret}"}}"#)),
-        json("200 OK", &format!(r#"{{"access_token":"{secret}\n","expires_in":"3600"}}"#)),
-        json("200 OK", &format!(r#"{{"access_token":"{secret}","expires_in":"0"}}"#)),
+        json(
+            "200 OK",
+            &format!(r#"{{"access_token":5,"token":"{secret}","expires_in":"{secret}"}}"#),
+        ),
+        json(
+            "200 OK",
+            &format!(r#"{{"access_token":"{secret}\n","expires_in":"3600"}}"#),
+        ),
+        json(
+            "200 OK",
+            &format!(r#"{{"access_token":"{secret}","expires_in":"0"}}"#),
+        ),
         json("200 OK", &format!(r#"{{"error":"{secret}"}}"#)),
         json("200 OK", &format!(r#"["{secret}"]"#)),
-        json(&format!("302 Found\r\nLocation: http://127.0.0.1:9/{secret}"), ""),
+        json(
+            &format!("302 Found\r\nLocation: http://127.0.0.1:9/{secret}"),
+            "",
+        ),
         format!("HTTP/1.1 200 OK\r\n{secret}\r\n\r\n"),
         secret.to_owned() + "\r\n\r\n",
         String::new(),
@@ -357,11 +439,19 @@ async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers(
         let (address, admin) = crate::gateway::addresses(&mut gateway).await;
         // A lifetime that is missing or nonsense is made up for, so not each of them fails.
         eventually("the login is over", || async {
-            ask(admin, &get("/metrics")).await.text().lines().any(ended_login)
+            ask(admin, &get("/metrics"))
+                .await
+                .text()
+                .lines()
+                .any(ended_login)
         })
         .await;
         let refused = ask(address, &post("/", "")).await;
-        assert!([502, 503].contains(&refused.status()), "{answer}: {}", said(&refused));
+        assert!(
+            [502, 503].contains(&refused.status()),
+            "{answer}: {}",
+            said(&refused)
+        );
         holds_none(&said(&refused));
         for path in ["/readyz", "/metrics", "/status.json"] {
             holds_none(&said(&ask(admin, &get(path)).await));
@@ -382,7 +472,10 @@ async fn a_login_that_fails_is_logged_with_all_that_may_be_told() {
     let secrets = Secrets::at(&nobody.url(), &logins.url(), "");
     let mut gateway = Program::start(&secrets.run_arguments(), &[]);
     let line = gateway.logged("the login failed").await;
-    assert_eq!((&line["level"], &line["outcome"]), (&"ERROR".into(), &"invalid_client".into()));
+    assert_eq!(
+        (&line["level"], &line["outcome"]),
+        (&"ERROR".into(), &"invalid_client".into())
+    );
     assert_eq!(line["transaction_id"], crate::logins::REFUSED_ID);
     end(gateway).await;
 }

@@ -30,23 +30,40 @@ impl Cloud {
     pub async fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("ca.pem");
-        let arguments = [&["emulator", "--tls", "--ca-out", ca.to_str().unwrap()], arguments].concat();
+        let arguments = [
+            &["emulator", "--tls", "--ca-out", ca.to_str().unwrap()],
+            arguments,
+        ]
+        .concat();
         let mut emulator = Program::start(&arguments, &[]);
         let settings = printed_settings(&mut emulator).await;
         let client = client(Some(&std::fs::read(ca).unwrap())).build().unwrap();
-        Self { settings, client, _emulator: emulator, _folder: folder }
+        Self {
+            settings,
+            client,
+            _emulator: emulator,
+            _folder: folder,
+        }
     }
 
     /// What a gateway in front of it needs.
     pub fn settings(&self) -> Vec<(&str, &str)> {
-        let mut settings: Vec<_> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let mut settings: Vec<_> = self
+            .settings
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
         settings.extend(crate::gateway::FREE_PORTS);
         settings
     }
 
     /// One of them, by the end of its name.
     pub fn setting(&self, name: &str) -> &str {
-        self.settings.iter().find(|(each, _)| each.ends_with(name)).map(|(_, value)| value.as_str()).unwrap()
+        self.settings
+            .iter()
+            .find(|(each, _)| each.ends_with(name))
+            .map(|(_, value)| value.as_str())
+            .unwrap()
     }
 
     /// A gateway in front of it that has its first token.
@@ -59,7 +76,9 @@ impl Cloud {
     /// A counter of `/_emulator/stats`.
     pub async fn count(&self, counter: &str) -> u64 {
         let stats: Value = serde_json::from_str(&self.ask("GET", "stats").await).unwrap();
-        stats[counter].as_u64().unwrap_or_else(|| panic!("no {counter} in {stats}"))
+        stats[counter]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {counter} in {stats}"))
     }
 
     /// `POST /_emulator/revoke`: no token issued so far is good any more.
@@ -69,8 +88,19 @@ impl Cloud {
 
     async fn ask(&self, method: &str, what: &str) -> String {
         let url = self.setting("__API_URL");
-        let request = self.client.request(method.parse().unwrap(), format!("{url}/_emulator/{what}"));
-        soon(soon(request.send()).await.unwrap().error_for_status().unwrap().text()).await.unwrap()
+        let request = self
+            .client
+            .request(method.parse().unwrap(), format!("{url}/_emulator/{what}"));
+        soon(
+            soon(request.send())
+                .await
+                .unwrap()
+                .error_for_status()
+                .unwrap()
+                .text(),
+        )
+        .await
+        .unwrap()
     }
 }
 
@@ -92,7 +122,9 @@ pub async fn printed_settings(emulator: &mut Program) -> Vec<(String, String)> {
 pub fn client(ca: Option<&[u8]>) -> reqwest::ClientBuilder {
     let mut roots = rustls::RootCertStore::empty();
     if let Some(ca) = ca {
-        roots.add(CertificateDer::from_pem_slice(ca).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(ca).unwrap())
+            .unwrap();
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -100,7 +132,9 @@ pub fn client(ca: Option<&[u8]>) -> reqwest::ClientBuilder {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
 }
 
 /// Callers, each with a connection of its own, that send one request after the other until they are told to stop.
@@ -112,7 +146,10 @@ pub struct Load {
 impl Load {
     /// That many of them, all sending the same bytes.
     pub fn start(gateway: SocketAddr, callers: usize, request: &str) -> Self {
-        let mut load = Self { callers: JoinSet::new(), stop: watch::Sender::new(false) };
+        let mut load = Self {
+            callers: JoinSet::new(),
+            stop: watch::Sender::new(false),
+        };
         load.add(gateway, callers, request);
         load
     }

@@ -16,12 +16,31 @@ async fn help_and_version_go_to_stdout_and_are_no_failure() {
         (&["check", "--help"], "--online"),
     ] {
         let ended = Program::run(arguments, &[]).await;
-        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");
-        assert!(ended.stdout.contains(expected), "{arguments:?}: {}", ended.stdout);
+        assert_eq!(
+            (ended.code, ended.stderr.as_str()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+        assert!(
+            ended.stdout.contains(expected),
+            "{arguments:?}: {}",
+            ended.stdout
+        );
     }
     let help = Program::run(&["--help"], &[]).await.stdout;
-    for command in ["run", "check", "demo", "emulator", "caller", "healthcheck", "completions"] {
-        assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
+    for command in [
+        "run",
+        "check",
+        "demo",
+        "emulator",
+        "caller",
+        "healthcheck",
+        "completions",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {command} ")),
+            "{command} in {help}"
+        );
     }
 }
 
@@ -39,14 +58,27 @@ async fn a_mistake_on_the_command_line_is_64() {
         &["check", "extra"],
     ] {
         let ended = Program::run(arguments, &[]).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""), "{arguments:?}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(64), ""),
+            "{arguments:?}: {}",
+            ended.stderr
+        );
         assert_ne!(ended.stderr, "", "{arguments:?}");
     }
 }
 
 #[tokio::test]
 async fn check_reports_every_problem_at_once() {
-    let ended = Program::run(&["check", "--config", "tests/fixtures/config/five-mistakes.toml"], &[]).await;
+    let ended = Program::run(
+        &[
+            "check",
+            "--config",
+            "tests/fixtures/config/five-mistakes.toml",
+        ],
+        &[],
+    )
+    .await;
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""));
     for expected in [
         "custmer_id",
@@ -57,10 +89,19 @@ async fn check_reports_every_problem_at_once() {
         "limits.max_header_bytes",
         "upstream.connect_timeout",
     ] {
-        assert!(ended.stderr.contains(expected), "{expected} in {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(expected),
+            "{expected} in {}",
+            ended.stderr
+        );
     }
     let told = ended.stderr.lines().last().unwrap();
-    assert_eq!(told, format!("{} problems found", ended.stderr.lines().count() - 1), "{}", ended.stderr);
+    assert_eq!(
+        told,
+        format!("{} problems found", ended.stderr.lines().count() - 1),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[tokio::test]
@@ -68,16 +109,32 @@ async fn check_says_what_the_configuration_means() {
     let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
     let ended = Program::run(&["check"], &variables).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for expected in ["acme", "http://127.0.0.1:9/token", "127.0.0.1:0", "admits     whoever reaches it\n"] {
-        assert!(ended.stdout.contains(expected), "{expected} in {}", ended.stdout);
+    for expected in [
+        "acme",
+        "http://127.0.0.1:9/token",
+        "127.0.0.1:0",
+        "admits     whoever reaches it\n",
+    ] {
+        assert!(
+            ended.stdout.contains(expected),
+            "{expected} in {}",
+            ended.stdout
+        );
     }
     assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
 }
 
 #[tokio::test]
 async fn check_says_where_each_customer_logs_in_and_goes() {
-    let secrets = [("CONTOSO_SECRET", "c4nary-1"), ("FABRIKAM_SECRET", "c4nary-2")];
-    let ended = Program::run(&["check", "--config", "tests/fixtures/config/customers.toml"], &secrets).await;
+    let secrets = [
+        ("CONTOSO_SECRET", "c4nary-1"),
+        ("FABRIKAM_SECRET", "c4nary-2"),
+    ];
+    let ended = Program::run(
+        &["check", "--config", "tests/fixtures/config/customers.toml"],
+        &secrets,
+    )
+    .await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     for line in [
         "customer   contoso logs in at https://api.cloud.com/cctrustoauth2/contoso/tokens/clients",
@@ -86,7 +143,11 @@ async fn check_says_where_each_customer_logs_in_and_goes() {
         "route      / of contoso -> https://api.cloud.com",
         "route      / of fabrikam -> https://api.citrixcloud.jp",
     ] {
-        assert!(ended.stdout.lines().any(|told| told == line), "{line} in {}", ended.stdout);
+        assert!(
+            ended.stdout.lines().any(|told| told == line),
+            "{line} in {}",
+            ended.stdout
+        );
     }
     assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
 }
@@ -105,11 +166,21 @@ async fn check_says_who_may_come_in() {
     let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
     let ended = Program::run(&["check", "--config", config.to_str().unwrap()], &variables).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for line in ["admits     a, by its secret, from 10.0.0.0/8 or ::1/128", "admits     b, from 192.0.2.1/32"]
-    {
-        assert!(ended.stdout.lines().any(|told| told == line), "{line} in {}", ended.stdout);
+    for line in [
+        "admits     a, by its secret, from 10.0.0.0/8 or ::1/128",
+        "admits     b, from 192.0.2.1/32",
+    ] {
+        assert!(
+            ended.stdout.lines().any(|told| told == line),
+            "{line} in {}",
+            ended.stdout
+        );
     }
-    assert!(!ended.stdout.contains(hash) && !ended.stdout.contains("whoever"), "{}", ended.stdout);
+    assert!(
+        !ended.stdout.contains(hash) && !ended.stdout.contains("whoever"),
+        "{}",
+        ended.stdout
+    );
 }
 
 #[tokio::test]
@@ -118,8 +189,15 @@ async fn healthcheck_tells_a_ready_gateway_from_others() {
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     let admin = gateway.admin.to_string();
     let ended = Program::run(&["healthcheck", "--admin", &admin], &[]).await;
-    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));
-    let ended = Program::run(&["healthcheck"], &[("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", &admin)]).await;
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (Some(0), "", "")
+    );
+    let ended = Program::run(
+        &["healthcheck"],
+        &[("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", &admin)],
+    )
+    .await;
     assert_eq!(ended.code, Some(0));
 
     let nobody = Upstream::refusing().host();
@@ -144,7 +222,11 @@ async fn healthcheck_says_what_a_gateway_that_is_not_ready_lacks() {
 async fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = Program::run(&["completions", shell], &[]).await;
-        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert_eq!(
+            (ended.code, ended.stderr.as_str()),
+            (Some(0), ""),
+            "{shell}"
+        );
         assert!(ended.stdout.contains("healthcheck"), "{shell}");
     }
 }

@@ -37,7 +37,11 @@ async fn curl(line: &str) -> Response {
             _ => assert!(url.replace(word).is_none(), "two URLs in {line}"),
         }
     }
-    let mut request = client.build().unwrap().request(Method::GET, url.unwrap()).header("accept", "*/*");
+    let mut request = client
+        .build()
+        .unwrap()
+        .request(Method::GET, url.unwrap())
+        .header("accept", "*/*");
     for field in fields {
         let (name, value) = field.split_once(": ").unwrap();
         request = request.header(name, value);
@@ -56,10 +60,16 @@ async fn every_line_of_the_demo_that_begins_with_curl_works() {
         }
         lines.push(line);
     }
-    let lines: Vec<_> = lines.into_iter().filter(|line| line.starts_with("curl ")).collect();
+    let lines: Vec<_> = lines
+        .into_iter()
+        .filter(|line| line.starts_with("curl "))
+        .collect();
     assert!(lines.len() >= 5, "{lines:#?}");
     let ready = lines.iter().find(|line| line.ends_with("/readyz")).unwrap();
-    eventually("the demo is ready", || async { curl(ready).await.status() == 200 }).await;
+    eventually("the demo is ready", || async {
+        curl(ready).await.status() == 200
+    })
+    .await;
     for line in &lines {
         let answer = curl(line).await;
         assert_eq!(answer.status(), 200, "{line}");
@@ -80,8 +90,10 @@ async fn a_gateway_starts_from_what_the_emulator_prints() {
     for arguments in [&["emulator"][..], &with_tls] {
         let mut emulator = Program::start(arguments, &[]);
         let printed = cloud::printed_settings(&mut emulator).await;
-        let mut variables: Vec<_> =
-            printed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut variables: Vec<_> = printed
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         variables.extend(FREE_PORTS);
         let mut gateway = Program::start(&["run"], &variables);
         let (address, _) = addresses(&mut gateway).await;
@@ -100,7 +112,11 @@ async fn the_demo_leaves_nothing_behind() {
     let temporary = [("TMPDIR", folder.path().to_str().unwrap())];
     let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &temporary);
     demo.line().await;
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the CA's file");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "the CA's file"
+    );
     demo.signal("TERM");
     assert_eq!(demo.end().await.code, Some(0));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

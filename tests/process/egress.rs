@@ -18,11 +18,19 @@ async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
     ];
     variables.extend(FREE_PORTS);
     let mut program = Program::start(&[], &variables);
-    let leaves = program.logged("connections to Citrix leave through the egress proxy").await;
+    let leaves = program
+        .logged("connections to Citrix leave through the egress proxy")
+        .await;
     assert_eq!(leaves["proxy"], down.host(), "{leaves}");
     let failed = program.logged("the login failed").await;
-    let named = format!("the egress proxy {} cannot be reached: no TCP connection: ", down.host());
-    assert!(failed["cause"].as_str().unwrap().starts_with(&named), "{failed}");
+    let named = format!(
+        "the egress proxy {} cannot be reached: no TCP connection: ",
+        down.host()
+    );
+    assert!(
+        failed["cause"].as_str().unwrap().starts_with(&named),
+        "{failed}"
+    );
     assert_eq!(failed["outcome"], "egress_proxy");
     program.signal("TERM");
     let ended = program.end().await;
@@ -32,20 +40,38 @@ async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
 #[tokio::test]
 async fn a_request_that_it_does_not_let_out_is_logged_with_its_name_and_what_it_answered() {
     let (down, logins) = (Upstream::refusing(), Logins::given().await);
-    let (proxy, url) = (down.url().replace("http://", "http://user:c4nary@"), logins.url());
+    let (proxy, url) = (
+        down.url().replace("http://", "http://user:c4nary@"),
+        logins.url(),
+    );
     let mut variables = environment("https://api.invalid", &url);
     variables.push(("HTTPS_PROXY", &proxy));
     let gateway = Gateway::start(&[], &variables).await;
     let mut caller = gateway.connect().await;
-    caller.write("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    caller
+        .write("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     let answer = caller.answer().await;
     answer.problem(502, "upstream_connect");
     gateway.program.signal("TERM");
     let ended = gateway.end().await;
-    assert!(!format!("{ended:?} {}", answer.text()).contains("c4nary"), "{ended:?}");
+    assert!(
+        !format!("{ended:?} {}", answer.text()).contains("c4nary"),
+        "{ended:?}"
+    );
     let log = ended.log();
-    let line = log.iter().find(|line| line["reason"] == "upstream_connect").unwrap();
+    let line = log
+        .iter()
+        .find(|line| line["reason"] == "upstream_connect")
+        .unwrap();
     // What we say, then what the system says, each once.
-    let named = format!("the egress proxy {} cannot be reached: no TCP connection", down.host());
-    assert_eq!(line["cause"], format!("{named}: Connection refused (os error 111)"), "{line}");
+    let named = format!(
+        "the egress proxy {} cannot be reached: no TCP connection",
+        down.host()
+    );
+    assert_eq!(
+        line["cause"],
+        format!("{named}: Connection refused (os error 111)"),
+        "{line}"
+    );
 }

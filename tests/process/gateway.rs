@@ -34,14 +34,22 @@ impl Gateway {
         let (api, token) = (upstream.url(), logins.url());
         let mut variables = environment(&api, &token);
         variables.extend(more);
-        Self { _logins: Some(logins), ..Self::start(&[], &variables).await }
+        Self {
+            _logins: Some(logins),
+            ..Self::start(&[], &variables).await
+        }
     }
 
     /// One that has its first token.
     pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut program = Program::start(arguments, variables);
         let (address, admin) = addresses(&mut program).await;
-        let gateway = Self { program, address, admin, _logins: None };
+        let gateway = Self {
+            program,
+            address,
+            admin,
+            _logins: None,
+        };
         gateway.ready().await;
         gateway
     }
@@ -53,15 +61,19 @@ impl Gateway {
     /// A caller whose request is under way, and the upstream's end of it.
     pub async fn request_under_way(&self, upstream: &Upstream) -> (Wire, Wire) {
         let mut caller = self.connect().await;
-        caller.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        caller
+            .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         let mut wire = upstream.connection().await;
         wire.request().await;
         (caller, wire)
     }
 
     pub async fn ready(&self) {
-        eventually("the gateway is ready", || async { asked(self.admin, "/readyz").await.status() == 200 })
-            .await;
+        eventually("the gateway is ready", || async {
+            asked(self.admin, "/readyz").await.status() == 200
+        })
+        .await;
     }
 
     pub async fn end(self) -> Ended {
@@ -86,13 +98,19 @@ pub fn environment<'a>(api_url: &'a str, token_url: &'a str) -> Vec<(&'a str, &'
 pub async fn addresses(program: &mut Program) -> (SocketAddr, SocketAddr) {
     let address = |line: Value| line["address"].as_str().unwrap().parse().unwrap();
     let callers = address(program.logged("listening for callers").await);
-    (callers, address(program.logged("listening for operators").await))
+    (
+        callers,
+        address(program.logged("listening for operators").await),
+    )
 }
 
 /// The answer to a GET.
 pub async fn asked(address: SocketAddr, path: &str) -> Message {
     let mut wire = Wire::new(soon(TcpStream::connect(address)).await.unwrap());
-    wire.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+    wire.write(format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    ))
+    .await;
     wire.answer().await
 }
 
@@ -105,18 +123,37 @@ async fn a_gateway_starts_from_the_environment_alone_and_says_nothing_but_log_li
     let ended = gateway.end().await;
     assert_eq!(ended.code, Some(0));
     let log = ended.log();
-    let access = log.iter().find(|line| line["target"] == "access").expect("an access log line");
-    assert_eq!((&access["path"], &access["status"]), (&"/x".into(), &200.into()));
+    let access = log
+        .iter()
+        .find(|line| line["target"] == "access")
+        .expect("an access log line");
+    assert_eq!(
+        (&access["path"], &access["status"]),
+        (&"/x".into(), &200.into())
+    );
 }
 
 #[tokio::test]
 async fn a_configuration_that_is_wrong_is_logged_line_by_line() {
-    let ended = Program::run(&["--config", "tests/fixtures/config/five-mistakes.toml"], &[]).await;
+    let ended = Program::run(
+        &["--config", "tests/fixtures/config/five-mistakes.toml"],
+        &[],
+    )
+    .await;
     assert_eq!(ended.code, Some(64));
     let log = ended.log();
-    for expected in ["custmer_id", "client_secret", "0.0.0.0:8080", "max_in_flight", "connect_timeout"] {
+    for expected in [
+        "custmer_id",
+        "client_secret",
+        "0.0.0.0:8080",
+        "max_in_flight",
+        "connect_timeout",
+    ] {
         assert!(
-            log.iter().any(|line| line["problem"].as_str().unwrap_or_default().contains(expected)),
+            log.iter().any(|line| line["problem"]
+                .as_str()
+                .unwrap_or_default()
+                .contains(expected)),
             "{expected} in {log:#?}"
         );
     }
@@ -131,7 +168,10 @@ async fn a_configuration_that_is_wrong_is_logged_line_by_line() {
 async fn an_address_in_use_is_a_failure() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for name in ["CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "CITRIX_AUTH_PROXY_ADMIN__ADDRESS"] {
+    for name in [
+        "CITRIX_AUTH_PROXY_LISTEN__ADDRESS",
+        "CITRIX_AUTH_PROXY_ADMIN__ADDRESS",
+    ] {
         let mut variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
         variables.push((name, &address));
         let ended = Program::run(&["run"], &variables).await;

@@ -61,12 +61,16 @@ async fn stops_under_load(rounds: usize) {
             OK.into()
         })
         .await;
-        let gateway = Gateway::in_front_of(&upstream, &[("CITRIX_AUTH_PROXY_LOG__ACCESS", "false")]).await;
+        let gateway =
+            Gateway::in_front_of(&upstream, &[("CITRIX_AUTH_PROXY_LOG__ACCESS", "false")]).await;
         let mut callers = JoinSet::new();
         for _ in 0..20 {
             callers.spawn(insist(gateway.address));
         }
-        eventually("all are at work", || async { asked.load(Ordering::SeqCst) >= 200 }).await;
+        eventually("all are at work", || async {
+            asked.load(Ordering::SeqCst) >= 200
+        })
+        .await;
         gateway.program.signal("TERM");
         let answered: usize = soon(callers.join_all()).await.into_iter().sum();
         assert_eq!(gateway.end().await.code, Some(0));
@@ -105,7 +109,11 @@ async fn a_second_signal_ends_the_delay_too() {
         let upstream = Upstream::by_hand().await;
         let delay = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_DELAY", "1h")];
         let mut gateway = Gateway::in_front_of(&upstream, &delay).await;
-        let under_way = if in_flight { Some(gateway.request_under_way(&upstream).await) } else { None };
+        let under_way = if in_flight {
+            Some(gateway.request_under_way(&upstream).await)
+        } else {
+            None
+        };
         gateway.program.signal("TERM");
         gateway.program.logged("not ready any more").await;
         gateway.program.signal("TERM");
@@ -124,7 +132,8 @@ async fn what_a_stop_cuts_off_is_logged_as_that() {
     half.write(KEPT).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
-    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234").await;
+    wire.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234")
+        .await;
     half.head().await;
     gateway.program.signal("TERM");
     unanswered.closed().await;
@@ -132,12 +141,21 @@ async fn what_a_stop_cuts_off_is_logged_as_that() {
     let ended = gateway.end().await;
     assert_eq!(ended.code, Some(2));
     let log = ended.log();
-    let cut: Vec<_> = log.iter().filter(|line| line["target"] == "access").collect();
+    let cut: Vec<_> = log
+        .iter()
+        .filter(|line| line["target"] == "access")
+        .collect();
     assert_eq!(cut.len(), 2, "{log:#?}");
     assert!(cut.iter().all(|line| line["end"] == "stopped"), "{cut:#?}");
     let upstream = |line: &&serde_json::Value| line["upstream_ms"].as_f64().unwrap();
-    assert!(cut.iter().all(|line| upstream(line) > 0.0), "Citrix was waited for: {cut:#?}");
-    let mut statuses: Vec<_> = cut.iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    assert!(
+        cut.iter().all(|line| upstream(line) > 0.0),
+        "Citrix was waited for: {cut:#?}"
+    );
+    let mut statuses: Vec<_> = cut
+        .iter()
+        .map(|line| line["status"].as_u64().unwrap())
+        .collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);
 }
@@ -157,7 +175,10 @@ async fn a_service_manager_is_told_and_its_watchdog_fed() {
     manager.set_nonblocking(true).unwrap();
     let manager = tokio::net::UnixDatagram::from_std(manager).unwrap();
     let upstream = Upstream::answering(OK).await;
-    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "300000"),
+    ];
     let gateway = Gateway::in_front_of(&upstream, &variables).await;
     assert_eq!(told(&manager).await, "READY=1\n");
     for _ in 0..3 {
@@ -173,7 +194,10 @@ async fn a_service_manager_is_told_and_its_watchdog_fed() {
     };
     gateway.program.signal("HUP");
     let reloading = next().await;
-    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert!(
+        reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="),
+        "{reloading}"
+    );
     assert_eq!(next().await, "READY=1\n");
     gateway.program.signal("TERM");
     assert_eq!(next().await, "STOPPING=1\n");
@@ -193,7 +217,10 @@ async fn sockets_that_a_service_manager_passed_are_served() {
     let mut program = Program::start_with_socket(&socket, &["run"], &variables);
     let line = program.logged("listening for callers").await;
     assert_eq!(line["address"], address.to_string());
-    eventually("it has a token", || async { asked(address, "/").await.status() == 200 }).await;
+    eventually("it has a token", || async {
+        asked(address, "/").await.status() == 200
+    })
+    .await;
     program.signal("TERM");
     assert_eq!(program.end().await.code, Some(0));
     // The service manager has it still: callers wait for the next instance instead of being refused.
@@ -205,7 +232,15 @@ async fn a_passed_socket_that_is_for_nothing_is_a_failure() {
     let mut variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
     variables.extend([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "other")]);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let ended = Program::start_with_socket(&socket, &["run"], &variables).end().await;
+    let ended = Program::start_with_socket(&socket, &["run"], &variables)
+        .end()
+        .await;
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("socket other that the service manager passed"), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("socket other that the service manager passed"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -18,7 +18,10 @@ async fn ask(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Messa
 
 async fn pass(gateway: &Gateway, path: &str) {
     let mut wire = gateway.connect().await;
-    wire.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+    wire.write(format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    ))
+    .await;
     assert_eq!(wire.answer().await.status(), 200);
 }
 
@@ -26,9 +29,15 @@ async fn pass(gateway: &Gateway, path: &str) {
 async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
-    assert_eq!(ask(&gateway, "GET", "", "").await.text(), "{\"level\":\"info\"}\n");
+    assert_eq!(
+        ask(&gateway, "GET", "", "").await.text(),
+        "{\"level\":\"info\"}\n"
+    );
     pass(&gateway, "/seen-before").await;
-    assert_eq!(ask(&gateway, "PUT", "", "warn\n").await.text(), "{\"level\":\"warn\"}\n");
+    assert_eq!(
+        ask(&gateway, "PUT", "", "warn\n").await.text(),
+        "{\"level\":\"warn\"}\n"
+    );
     pass(&gateway, "/unseen").await;
     for (fields, body, status) in [
         ("", "loud", 400),
@@ -37,10 +46,17 @@ async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
         ("Sec-Fetch-Site: cross-site\r\n", "info", 403),
         ("Origin: http://evil.example\r\n", "info", 403),
     ] {
-        assert_eq!(ask(&gateway, "PUT", fields, body).await.status(), status, "{fields}{body}");
+        assert_eq!(
+            ask(&gateway, "PUT", fields, body).await.status(),
+            status,
+            "{fields}{body}"
+        );
     }
     assert_eq!(ask(&gateway, "POST", "", "info").await.status(), 405);
-    assert_eq!(ask(&gateway, "GET", "", "").await.text(), "{\"level\":\"warn\"}\n");
+    assert_eq!(
+        ask(&gateway, "GET", "", "").await.text(),
+        "{\"level\":\"warn\"}\n"
+    );
     assert_eq!(ask(&gateway, "PUT", "", "\"info\"").await.status(), 200);
     pass(&gateway, "/seen-again").await;
     gateway.program.signal("TERM");
@@ -50,8 +66,14 @@ async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
         .iter()
         .filter(|line| line["listener"] == "admin")
         .map(|line| {
-            assert!(line["target"] == "audit" && line["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
-            assert!(line["transaction_id"].is_string() && line["path"] == "/log-level", "{line}");
+            assert!(
+                line["target"] == "audit"
+                    && line["peer"].as_str().unwrap().starts_with("127.0.0.1:")
+            );
+            assert!(
+                line["transaction_id"].is_string() && line["path"] == "/log-level",
+                "{line}"
+            );
             ["verdict", "caller", "method", "reason"]
                 .map(|key| line[key].as_str().unwrap_or_default().to_owned())
         })
@@ -60,9 +82,12 @@ async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
     let expected = ["admitted", "operator", "PUT", ""].map(str::to_owned);
     assert_eq!(audit, [expected]);
     let log = ended.stderr;
-    for (text, times) in
-        [("/seen-before", 1), ("/unseen", 0), ("/seen-again", 1), ("an operator changes the log level", 2)]
-    {
+    for (text, times) in [
+        ("/seen-before", 1),
+        ("/unseen", 0),
+        ("/seen-again", 1),
+        ("an operator changes the log level", 2),
+    ] {
         assert_eq!(log.matches(text).count(), times, "{text} in {log}");
     }
 }

@@ -21,28 +21,43 @@ async fn the_access_log_has_the_address_a_balancer_told() {
     let listed = [("CITRIX_AUTH_PROXY_LISTEN__PROXY_PROTOCOL", "127.0.0.0/8")];
     let gateway = Gateway::in_front_of(&upstream, &listed).await;
     let mut caller = gateway.connect().await;
-    caller.write(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\x01\x02\x03\x0a\0\0\x01\x30\x39\x1f\x90").await;
+    caller
+        .write(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\x01\x02\x03\x0a\0\0\x01\x30\x39\x1f\x90")
+        .await;
     caller.write(FORWARDED).await;
     assert_eq!(caller.answer().await.status(), 200);
     // Version 1 is said clearly, once.
     for _ in 0..3 {
         let mut caller = gateway.connect().await;
-        caller.write("PROXY TCP4 127.0.0.1 10.0.0.1 12345 8080\r\n").await;
+        caller
+            .write("PROXY TCP4 127.0.0.1 10.0.0.1 12345 8080\r\n")
+            .await;
         caller.closed().await;
     }
     gateway.program.signal("TERM");
     let log = gateway.end().await.log();
-    let access = log.iter().find(|line| line["target"] == "access").expect("an access log line");
-    assert_eq!((&access["peer"], &access["forwarded_for"]), (&"127.1.2.3:12345".into(), &Value::Null));
-    let said = |line: &&Value| line["error"].as_str().is_some_and(|text| text.contains("version 1"));
+    let access = log
+        .iter()
+        .find(|line| line["target"] == "access")
+        .expect("an access log line");
+    assert_eq!(
+        (&access["peer"], &access["forwarded_for"]),
+        (&"127.1.2.3:12345".into(), &Value::Null)
+    );
+    let said = |line: &&Value| {
+        line["error"]
+            .as_str()
+            .is_some_and(|text| text.contains("version 1"))
+    };
     assert_eq!(log.iter().filter(said).count(), 1, "{log:#?}");
 }
 
 #[tokio::test]
 async fn the_access_log_has_whom_a_trusted_forwarder_named() {
-    for (trusted, named) in
-        [("127.0.0.0/8", "192.0.2.43, [2001:db8::17]:4711".into()), ("10.0.0.0/8", Value::Null)]
-    {
+    for (trusted, named) in [
+        ("127.0.0.0/8", "192.0.2.43, [2001:db8::17]:4711".into()),
+        ("10.0.0.0/8", Value::Null),
+    ] {
         let upstream = Upstream::answering(OK).await;
         let peers = [("CITRIX_AUTH_PROXY_LISTEN__TRUSTED_FORWARDERS", trusted)];
         let gateway = Gateway::in_front_of(&upstream, &peers).await;
@@ -52,7 +67,10 @@ async fn the_access_log_has_whom_a_trusted_forwarder_named() {
         assert!(!upstream.request().await.has("forwarded"));
         gateway.program.signal("TERM");
         let log = gateway.end().await.log();
-        let access = log.iter().find(|line| line["target"] == "access").expect("an access log line");
+        let access = log
+            .iter()
+            .find(|line| line["target"] == "access")
+            .expect("an access log line");
         assert_eq!(access["forwarded_for"], named, "{access:#}");
         assert!(access["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
     }
@@ -70,13 +88,21 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
         ("CITRIX_AUTH_PROXY_LOG__LEVEL", "debug"),
     ];
     let mut gateway = Gateway::in_front_of(&upstream, &settings).await;
-    let tls = tls_client_of(&ours, Some(&known.issue("splunk, the one", &["Splunk.example.net"])));
+    let tls = tls_client_of(
+        &ours,
+        Some(&known.issue("splunk, the one", &["Splunk.example.net"])),
+    );
     let socket = soon(TcpStream::connect(gateway.address)).await.unwrap();
-    let stream = TlsConnector::from(tls).connect(ServerName::try_from("localhost").unwrap(), socket);
+    let stream =
+        TlsConnector::from(tls).connect(ServerName::try_from("localhost").unwrap(), socket);
     let mut wire = Wire::new(soon(stream).await.unwrap());
-    wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await;
     assert_eq!(wire.answer().await.status(), 200);
-    let line = gateway.program.logged("a caller showed a certificate").await;
+    let line = gateway
+        .program
+        .logged("a caller showed a certificate")
+        .await;
     assert_eq!(line["subject"], "CN=splunk\\, the one");
     assert_eq!(line["dns_names"], "[\"splunk.example.net\"]");
 }
@@ -86,10 +112,18 @@ async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_o
     let upstream = Upstream::answering(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
     let pid = gateway.program.id();
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count();
     let limit = |files: usize| {
         let arguments = [format!("--pid={pid}"), format!("--nofile={files}:")];
-        assert!(Command::new("prlimit").args(arguments).status().unwrap().success());
+        assert!(
+            Command::new("prlimit")
+                .args(arguments)
+                .status()
+                .unwrap()
+                .success()
+        );
     };
     limit(open + 4);
     let mut callers = Vec::new();
@@ -100,7 +134,8 @@ async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_o
     drop(callers);
     eventually("callers are served again", || async {
         let mut wire = gateway.connect().await;
-        wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await;
         wire.rest().await.starts_with(b"HTTP/1.1 200 ")
     })
     .await;
@@ -109,7 +144,10 @@ async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_o
     assert!(!metrics.contains("accept_errors_total 0\n"), "{metrics}");
     gateway.program.signal("TERM");
     let log = gateway.end().await.log();
-    let said =
-        |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with("cannot accept"));
+    let said = |line: &&Value| {
+        line["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("cannot accept"))
+    };
     assert_eq!(log.iter().filter(said).count(), 1, "{log:#?}");
 }

@@ -42,11 +42,17 @@ impl Program {
     }
 
     /// The same, with a socket as its third file, as a service manager passes one.
-    pub fn start_with_socket(socket: &TcpListener, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub fn start_with_socket(
+        socket: &TcpListener,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new("/bin/sh");
         // As its input to the shell, which has its process id and hands it on with the socket.
         command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0"]);
-        command.arg(env!("CARGO_BIN_EXE_citrix-auth-proxy")).args(arguments);
+        command
+            .arg(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
+            .args(arguments);
         command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
         Self::spawn(command, variables)
     }
@@ -61,7 +67,11 @@ impl Program {
             .unwrap();
         let stdout = Some(Output::of(child.stdout.take().unwrap()));
         let stderr = Some(Output::of(child.stderr.take().unwrap()));
-        Self { child, stdout, stderr }
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     /// Runs to the end.
@@ -75,7 +85,9 @@ impl Program {
 
     /// The next line on stdout.
     pub async fn line(&mut self) -> String {
-        soon(self.stdout.as_mut().unwrap().lines.recv()).await.expect("a line on stdout")
+        soon(self.stdout.as_mut().unwrap().lines.recv())
+            .await
+            .expect("a line on stdout")
     }
 
     /// The next log line whose message begins so; those before are skipped.
@@ -83,8 +95,13 @@ impl Program {
         let lines = &mut self.stderr.as_mut().unwrap().lines;
         let mut before = Vec::new();
         while let Some(line) = soon(lines.recv()).await {
-            let parsed: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
-            if parsed["message"].as_str().unwrap_or_default().starts_with(message) {
+            let parsed: Value =
+                serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            if parsed["message"]
+                .as_str()
+                .unwrap_or_default()
+                .starts_with(message)
+            {
                 return parsed;
             }
             before.push(line);
@@ -95,7 +112,13 @@ impl Program {
     /// Sends a signal by its name (`TERM`).
     pub fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &command])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for the end.
@@ -111,7 +134,11 @@ impl Program {
         };
         let code = soon(exit).await.code();
         let all = |output: Option<Output>| output.unwrap().reader.join().unwrap();
-        Ended { code, stdout: all(self.stdout.take()), stderr: all(self.stderr.take()) }
+        Ended {
+            code,
+            stdout: all(self.stdout.take()),
+            stderr: all(self.stderr.take()),
+        }
     }
 }
 
@@ -145,8 +172,12 @@ impl Ended {
     pub fn log(&self) -> Vec<Value> {
         assert_eq!(self.stdout, "");
         let parse = |line: &str| -> Value {
-            let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
-            assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+            let line: Value =
+                serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            assert!(
+                line["timestamp"].is_string() && line["level"].is_string(),
+                "{line}"
+            );
             line
         };
         self.stderr.lines().map(parse).collect()

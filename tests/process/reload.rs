@@ -29,7 +29,12 @@ impl Scene {
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, customer("acme", &upstream, &logins) + more).unwrap();
         let gateway = Self::gateway(&file).await;
-        Self { gateway, upstream, logins, folder }
+        Self {
+            gateway,
+            upstream,
+            logins,
+            folder,
+        }
     }
 
     async fn gateway(file: &Path) -> Gateway {
@@ -44,7 +49,11 @@ impl Scene {
 
     /// What the file is to hold: acme and more.
     fn write(&self, more: &str) {
-        std::fs::write(self.file(), customer("acme", &self.upstream, &self.logins) + more).unwrap();
+        std::fs::write(
+            self.file(),
+            customer("acme", &self.upstream, &self.logins) + more,
+        )
+        .unwrap();
     }
 
     /// The file as it is to be, a SIGHUP, and the line that says what came of it.
@@ -72,7 +81,10 @@ fn customer(id: &str, upstream: &Upstream, logins: &Logins) -> String {
 async fn metric(gateway: &Gateway, series: &str) -> String {
     let page = asked(gateway.admin, "/metrics").await.text();
     let prefix = format!("citrix_auth_proxy_{series} ");
-    page.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("no such series").to_owned()
+    page.lines()
+        .find_map(|line| line.strip_prefix(&prefix))
+        .unwrap_or("no such series")
+        .to_owned()
 }
 
 #[tokio::test]
@@ -81,19 +93,43 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
     let contoso = customer("contoso", &scene.upstream, &scene.logins);
     let more = format!("{contoso}[limits]\nmax_in_flight = 7\n[log]\nformat = 'json'\n");
     let line = scene.reload(&more, "reloaded the configuration").await;
-    assert_eq!((&line["keys"], &line["added"]), (&"limits.max_in_flight".into(), &"customer contoso".into()));
-    let line = scene.gateway.program.logged("these keys are read at start only").await;
+    assert_eq!(
+        (&line["keys"], &line["added"]),
+        (&"limits.max_in_flight".into(), &"customer contoso".into())
+    );
+    let line = scene
+        .gateway
+        .program
+        .logged("these keys are read at start only")
+        .await;
     assert_eq!(line["keys"], "log.format");
-    assert_eq!(asked(scene.gateway.address, "/catalogservice/contoso/x").await.status(), 200);
+    assert_eq!(
+        asked(scene.gateway.address, "/catalogservice/contoso/x")
+            .await
+            .status(),
+        200
+    );
     // Both of them once.
     assert_eq!(scene.logins.count(), 2);
-    scene.reload(&more, "reloaded the configuration; nothing in it changed").await;
+    scene
+        .reload(&more, "reloaded the configuration; nothing in it changed")
+        .await;
     let line = scene.reload("", "reloaded the configuration").await;
     assert_eq!(line["removed"], "customer contoso");
-    assert_eq!(asked(scene.gateway.address, "/catalogservice/contoso/x").await.status(), 403);
+    assert_eq!(
+        asked(scene.gateway.address, "/catalogservice/contoso/x")
+            .await
+            .status(),
+        403
+    );
     assert_eq!(scene.logins.count(), 2);
     for (outcome, count) in [("applied", "2"), ("unchanged", "1"), ("refused", "0")] {
-        assert_eq!(scene.metric(&format!("config_reloads_total{{outcome=\"{outcome}\"}}")).await, count);
+        assert_eq!(
+            scene
+                .metric(&format!("config_reloads_total{{outcome=\"{outcome}\"}}"))
+                .await,
+            count
+        );
     }
     scene.gateway.program.signal("TERM");
     let ended = scene.gateway.end().await;
@@ -104,23 +140,28 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
 #[tokio::test]
 async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it() {
     let mut scene = Scene::start("[limits]\nmax_body_bytes = 5\n").await;
-    let broken =
-        "[limits]\nmax_body_bytes = 5000\nmax_in_flight = 'many'\n[token]\nrefresh_at = 7\n[listenn]\n";
+    let broken = "[limits]\nmax_body_bytes = 5000\nmax_in_flight = 'many'\n[token]\nrefresh_at = 7\n[listenn]\n";
     let line = scene.reload(broken, "not reloaded").await;
     assert_eq!(line["problems"], 3);
     assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
-    let upload =
-        "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 7\r\n\r\n1234567";
+    let upload = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 7\r\n\r\n1234567";
     let mut caller = scene.gateway.connect().await;
     caller.write(upload).await;
     assert_eq!(caller.answer().await.status(), 413, "none of it counts");
     assert_eq!(scene.metric("config_last_reload_successful").await, "0");
-    scene.reload("[limits]\nmax_body_bytes = 7\n", "reloaded").await;
+    scene
+        .reload("[limits]\nmax_body_bytes = 7\n", "reloaded")
+        .await;
     let mut caller = scene.gateway.connect().await;
     caller.write(upload).await;
     assert_eq!(caller.answer().await.status(), 200);
     assert_eq!(scene.metric("config_last_reload_successful").await, "1");
-    assert_eq!(scene.metric("config_reloads_total{outcome=\"refused\"}").await, "1");
+    assert_eq!(
+        scene
+            .metric("config_reloads_total{outcome=\"refused\"}")
+            .await,
+        "1"
+    );
     std::fs::remove_file(scene.file()).unwrap();
     scene.gateway.program.signal("HUP");
     scene.gateway.program.logged("not reloaded").await;
@@ -128,7 +169,11 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
     let ended = scene.gateway.end().await;
     assert_eq!(ended.code, Some(0));
     for wrong in ["max_in_flight", "refresh_at", "listenn", "cannot be read"] {
-        let told = |line: &Value| line["problem"].as_str().is_some_and(|problem| problem.contains(wrong));
+        let told = |line: &Value| {
+            line["problem"]
+                .as_str()
+                .is_some_and(|problem| problem.contains(wrong))
+        };
         assert!(ended.log().iter().any(told), "{wrong}");
     }
 }
@@ -158,7 +203,10 @@ async fn a_file_that_changes_is_seen_also_behind_a_symlink_that_is_swapped() {
 /// What a process holds in memory, in KiB.
 fn resident(program: &Program) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
@@ -166,18 +214,38 @@ fn resident(program: &Program) -> u64 {
 async fn reloads_under_load(count: usize) -> Vec<u64> {
     let quiet = "[log]\naccess = false\n";
     let mut scene = Scene::start(quiet).await;
-    let load = Load::start(scene.gateway.address, 10, "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let load = Load::start(
+        scene.gateway.address,
+        10,
+        "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
     let mut series = Vec::new();
     for number in 0..count {
-        let mut more = customer(&format!("customer-{number}"), &scene.upstream, &scene.logins);
+        let mut more = customer(
+            &format!("customer-{number}"),
+            &scene.upstream,
+            &scene.logins,
+        );
         let port = number + 1;
-        writeln!(more, "[[route]]\nprefix = '/r{number}'\nupstream = 'http://127.0.0.1:{port}'\n{quiet}")
-            .unwrap();
-        writeln!(more, "[[caller]]\nname = 'caller-{number}'\nnetworks = ['127.0.0.0/8']").unwrap();
+        writeln!(
+            more,
+            "[[route]]\nprefix = '/r{number}'\nupstream = 'http://127.0.0.1:{port}'\n{quiet}"
+        )
+        .unwrap();
+        writeln!(
+            more,
+            "[[caller]]\nname = 'caller-{number}'\nnetworks = ['127.0.0.0/8']"
+        )
+        .unwrap();
         if number % 2 == 0 {
             scene.reload(&more, "reloaded the configuration").await;
         } else {
-            scene.reload(&format!("{more}[limits]\nmax_in_flight = 'many'\n"), "not reloaded").await;
+            scene
+                .reload(
+                    &format!("{more}[limits]\nmax_in_flight = 'many'\n"),
+                    "not reloaded",
+                )
+                .await;
         }
         if number % 50 == 49 {
             series.push(resident(&scene.gateway.program));
@@ -186,10 +254,23 @@ async fn reloads_under_load(count: usize) -> Vec<u64> {
     let answers = load.end().await;
     assert!(answers[&200] > 0 && answers.len() == 1, "{answers:?}");
     let half = (count / 2).to_string();
-    assert_eq!(scene.metric("config_reloads_total{outcome=\"applied\"}").await, half);
-    assert_eq!(scene.metric("config_reloads_total{outcome=\"refused\"}").await, half);
+    assert_eq!(
+        scene
+            .metric("config_reloads_total{outcome=\"applied\"}")
+            .await,
+        half
+    );
+    assert_eq!(
+        scene
+            .metric("config_reloads_total{outcome=\"refused\"}")
+            .await,
+        half
+    );
     let customers = asked(scene.gateway.admin, "/metrics").await.text();
-    let customers = customers.lines().filter(|line| line.contains("token_generation{")).count();
+    let customers = customers
+        .lines()
+        .filter(|line| line.contains("token_generation{"))
+        .count();
     assert_eq!(customers, 2, "series of customers that are gone");
     series
 }
@@ -212,23 +293,35 @@ async fn five_hundred_reloads_under_load_fail_no_request_and_keep_no_memory() {
 #[tokio::test]
 async fn a_file_changes_nothing_of_what_the_environment_says() {
     let mut scene = Scene::start("").await;
-    scene.reload("[listen]\nworkers = 7\n", "reloaded the configuration; nothing in it changed").await;
+    scene
+        .reload(
+            "[listen]\nworkers = 7\n",
+            "reloaded the configuration; nothing in it changed",
+        )
+        .await;
     assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_level_of_the_log_counts_at_once_and_is_told_of_either_way() {
     let mut scene = Scene::start("").await;
-    let line = scene.reload("[log]\nlevel = 'error'\n", "reloaded the configuration").await;
+    let line = scene
+        .reload("[log]\nlevel = 'error'\n", "reloaded the configuration")
+        .await;
     assert_eq!(line["keys"], "log.level");
     assert_eq!(asked(scene.gateway.address, "/quiet").await.status(), 200);
-    let line = scene.reload("[log]\nlevel = 'info'\n", "reloaded the configuration").await;
+    let line = scene
+        .reload("[log]\nlevel = 'info'\n", "reloaded the configuration")
+        .await;
     assert_eq!(line["keys"], "log.level");
     assert_eq!(asked(scene.gateway.address, "/told").await.status(), 200);
     scene.gateway.program.signal("TERM");
     let log = scene.gateway.end().await.log();
-    let paths: Vec<_> =
-        log.iter().filter(|line| line["target"] == "access").map(|line| &line["path"]).collect();
+    let paths: Vec<_> = log
+        .iter()
+        .filter(|line| line["target"] == "access")
+        .map(|line| &line["path"])
+        .collect();
     assert_eq!(paths, ["/told"]);
 }
 

@@ -14,7 +14,8 @@ async fn an_idle_gateway_stops_at_once_and_well() {
         // Connections without a request under way hold nothing up: a new one, and one between two requests.
         let mut silent = gateway.connect().await;
         let mut kept = gateway.connect().await;
-        kept.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        kept.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         assert_eq!(kept.answer().await.status(), 200);
         gateway.program.signal(signal);
         silent.closed().await;
@@ -32,8 +33,10 @@ async fn a_request_under_way_is_answered_before_the_gateway_stops() {
     let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
     gateway.program.signal("TERM");
     gateway.program.logged("draining").await;
-    eventually("nobody is let in any more", || async { TcpStream::connect(gateway.address).await.is_err() })
-        .await;
+    eventually("nobody is let in any more", || async {
+        TcpStream::connect(gateway.address).await.is_err()
+    })
+    .await;
     assert_eq!(asked(gateway.admin, "/readyz").await.status(), 503);
     assert_eq!(asked(gateway.admin, "/livez").await.status(), 200);
     wire.write(OK).await;
@@ -74,7 +77,10 @@ async fn a_hangup_does_not_end_a_gateway_without_a_file() {
     let upstream = Upstream::answering(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
     gateway.program.signal("HUP");
-    gateway.program.logged("reloaded the configuration; nothing in it changed").await;
+    gateway
+        .program
+        .logged("reloaded the configuration; nothing in it changed")
+        .await;
     assert_eq!(asked(gateway.address, "/").await.status(), 200);
     gateway.program.signal("TERM");
     assert_eq!(gateway.end().await.code, Some(0));

@@ -17,7 +17,8 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// The answer to a request with these fields.
 async fn sent(gateway: &Gateway, fields: &str) -> Message {
     let mut wire = gateway.connect().await;
-    let request = format!("GET /x?q=c4nary HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+    let request =
+        format!("GET /x?q=c4nary HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
     wire.write(request).await;
     wire.answer().await
 }
@@ -26,7 +27,9 @@ async fn sent(gateway: &Gateway, fields: &str) -> Message {
 fn logged(ended: &Ended) -> Vec<Option<String>> {
     let log = ended.log();
     let lines = log.iter().filter(|line| line["target"] == "access");
-    lines.map(|line| line["trace_id"].as_str().map(str::to_owned)).collect()
+    lines
+        .map(|line| line["trace_id"].as_str().map(str::to_owned))
+        .collect()
 }
 
 #[tokio::test]
@@ -35,7 +38,11 @@ async fn without_an_exporter_a_trace_passes_byte_for_byte_and_a_valid_ones_id_is
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     let later = "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-more";
     for (value, state) in [(PARENT, "a=1, b=2"), (later, ""), ("00-NONSENSE", "x")] {
-        sent(&gateway, &format!("traceparent: {value}\r\ntracestate: {state}\r\n")).await;
+        sent(
+            &gateway,
+            &format!("traceparent: {value}\r\ntracestate: {state}\r\n"),
+        )
+        .await;
         let request = upstream.request().await;
         assert_eq!(request.field("traceparent").as_deref(), Some(value));
         assert_eq!(request.field("tracestate").as_deref(), Some(state));
@@ -58,7 +65,9 @@ async fn a_build_that_cannot_export_spans_says_so_once_when_they_are_asked_for()
         assert_eq!(sent(&gateway, "").await.status(), 200);
         gateway.program.signal("TERM");
         let log = gateway.end().await.log();
-        let told = log.iter().filter(|line| line.to_string().contains("cargo feature otlp"));
+        let told = log
+            .iter()
+            .filter(|line| line.to_string().contains("cargo feature otlp"));
         assert_eq!(told.count(), warnings);
     }
 }

@@ -44,7 +44,10 @@ pub(super) fn of(status: &Status<'_>) -> Vec<Alert> {
     let mut alerts = Vec::new();
     let mut add = |level, kind, text| alerts.push(Alert { level, kind, text });
     if status.program.phase != "running" {
-        let text = format!("The gateway is {}: it is about to end.", status.program.phase);
+        let text = format!(
+            "The gateway is {}: it is about to end.",
+            status.program.phase
+        );
         add(Level::Warning, "draining", text);
     }
     tokens(&status.tokens, &mut add);
@@ -52,16 +55,34 @@ pub(super) fn of(status: &Status<'_>) -> Vec<Alert> {
         add(Level::Warning, "server_errors", text);
     }
     let load = &status.load;
-    near("Requests in flight", load.in_flight, load.max_in_flight, "limits.max_in_flight", &mut add);
-    near("Connections", load.connections, load.max_connections, "limits.max_connections", &mut add);
-    status.certificates.iter().for_each(|certificate| expiry(certificate, &mut add));
+    near(
+        "Requests in flight",
+        load.in_flight,
+        load.max_in_flight,
+        "limits.max_in_flight",
+        &mut add,
+    );
+    near(
+        "Connections",
+        load.connections,
+        load.max_connections,
+        "limits.max_connections",
+        &mut add,
+    );
+    status
+        .certificates
+        .iter()
+        .for_each(|certificate| expiry(certificate, &mut add));
     let lost = status.program.log_lines_lost;
     if lost > 0 {
-        add(Level::Notice, "log_lines_lost", format!("{lost} log lines were lost since the start."));
+        add(
+            Level::Notice,
+            "log_lines_lost",
+            format!("{lost} log lines were lost since the start."),
+        );
     }
     if !status.retired.is_empty() {
-        let text =
-            "Retired addresses are still in use; the tools that send there should be brought up to date.";
+        let text = "Retired addresses are still in use; the tools that send there should be brought up to date.";
         add(Level::Notice, "retired_addresses", text.to_owned());
     }
     alerts.sort_by_key(|alert| alert.level);
@@ -74,36 +95,65 @@ fn tokens(tokens: &[Token], add: &mut impl FnMut(Level, &'static str, String)) {
         add(Level::Critical, "token_unusable", text);
     }
     let fails = |token: &&Token| token.is_stale() && token.consecutive_failures > 0;
-    let (short, long): (Vec<&Token>, Vec<&Token>) =
-        tokens.iter().filter(fails).partition(|token| token.runway_s < SHORT_RUNWAY_S);
+    let (short, long): (Vec<&Token>, Vec<&Token>) = tokens
+        .iter()
+        .filter(fails)
+        .partition(|token| token.runway_s < SHORT_RUNWAY_S);
     let end = |tokens: &[&Token]| {
-        let seconds = tokens.iter().map(|token| token.runway_s).min().unwrap_or_default();
-        if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
+        let seconds = tokens
+            .iter()
+            .map(|token| token.runway_s)
+            .min()
+            .unwrap_or_default();
+        if seconds < 120 {
+            format!("{seconds} s")
+        } else {
+            format!("{} min", seconds / 60)
+        }
     };
-    if let Some(text) = about(&short, &format!("failing logins, and a token for {} only", end(&short))) {
+    if let Some(text) = about(
+        &short,
+        &format!("failing logins, and a token for {} only", end(&short)),
+    ) {
         add(Level::Critical, "token_runway_short", text);
     }
-    if let Some(text) = about(&long, &format!("failing logins, but a token for {}", end(&long))) {
+    if let Some(text) = about(
+        &long,
+        &format!("failing logins, but a token for {}", end(&long)),
+    ) {
         add(Level::Warning, "login_failing", text);
     }
-    let late = |token: &&Token| token.is_stale() && token.consecutive_failures == 0 && !token.on_old_secret;
-    if let Some(text) = about(&tokens.iter().filter(late).collect::<Vec<_>>(), "a login that is late") {
+    let late = |token: &&Token| {
+        token.is_stale() && token.consecutive_failures == 0 && !token.on_old_secret
+    };
+    if let Some(text) = about(
+        &tokens.iter().filter(late).collect::<Vec<_>>(),
+        "a login that is late",
+    ) {
         add(Level::Warning, "login_late", text);
     }
     let old: Vec<&Token> = tokens.iter().filter(|token| token.on_old_secret).collect();
-    if let Some(text) = about(&old, "a token, but no configured secret that works: a restart would have none")
-    {
+    if let Some(text) = about(
+        &old,
+        "a token, but no configured secret that works: a restart would have none",
+    ) {
         add(Level::Warning, "secret_rejected", text);
     }
-    let next: Vec<&Token> =
-        tokens.iter().filter(|token| token.secret == Some(WhichSecret::Next.name())).collect();
-    if let Some(text) = about(&next, "client_secret_next in use: time to put it in client_secret's place") {
+    let next: Vec<&Token> = tokens
+        .iter()
+        .filter(|token| token.secret == Some(WhichSecret::Next.name()))
+        .collect();
+    if let Some(text) = about(
+        &next,
+        "client_secret_next in use: time to put it in client_secret's place",
+    ) {
         add(Level::Notice, "secret_next_in_use", text);
     }
     let far = |token: &&Token| token.clock_skew_s.is_some_and(|skew| skew.abs() > SKEW_S);
-    if let Some(text) =
-        about(&tokens.iter().filter(far).collect::<Vec<_>>(), "a clock that differs from ours")
-    {
+    if let Some(text) = about(
+        &tokens.iter().filter(far).collect::<Vec<_>>(),
+        "a clock that differs from ours",
+    ) {
         add(Level::Warning, "clock_skew", text);
     }
 }
@@ -115,35 +165,69 @@ fn server_errors(routes: &[Route<'_>]) -> Option<String> {
         errors >= SERVER_ERRORS && errors * SERVER_ERROR_SHARE >= requests
     };
     let told = |route: &Route<'_>| {
-        format!("{} of {} by {}", route.last_5m.server_errors, route.last_5m.requests, route.name)
+        format!(
+            "{} of {} by {}",
+            route.last_5m.server_errors, route.last_5m.requests, route.name
+        )
     };
     let bad: Vec<String> = routes.iter().filter(bad).map(told).collect();
     let more = bad.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more routes") } else { String::new() };
-    let named = bad.get(..NAMED.min(bad.len())).unwrap_or_default().join(", ");
+    let more = if more > 0 {
+        format!(" and {more} more routes")
+    } else {
+        String::new()
+    };
+    let named = bad
+        .get(..NAMED.min(bad.len()))
+        .unwrap_or_default()
+        .join(", ");
     (!bad.is_empty()).then(|| format!("Answers 5xx in the last five minutes: {named}{more}."))
 }
 
 /// A sentence about some customers, with the reason of the first one's failed login.
 fn about(tokens: &[&Token], have: &str) -> Option<String> {
     let first = tokens.first()?;
-    let names: Vec<&str> = tokens.iter().take(NAMED).map(|token| token.customer.as_str()).collect();
+    let names: Vec<&str> = tokens
+        .iter()
+        .take(NAMED)
+        .map(|token| token.customer.as_str())
+        .collect();
     let more = tokens.len().saturating_sub(NAMED);
     let (names, verb) = match (names.as_slice(), more) {
         ([one], _) => ((*one).to_owned(), "has"),
         (_, 0) => (names.join(", "), "have"),
         (_, more) => (format!("{} and {more} more", names.join(", ")), "have"),
     };
-    let why = first.last_failure.as_ref().filter(|failure| failure.lasts).map(|failure| failure.advice);
-    let why = why.map(|advice| format!(" The last login failed: {advice}.")).unwrap_or_default();
+    let why = first
+        .last_failure
+        .as_ref()
+        .filter(|failure| failure.lasts)
+        .map(|failure| failure.advice);
+    let why = why
+        .map(|advice| format!(" The last login failed: {advice}."))
+        .unwrap_or_default();
     Some(format!("{names} {verb} {have}.{why}"))
 }
 
 /// Nine tenths of a limit are near it.
-fn near(what: &str, now: usize, limit: usize, key: &str, add: &mut impl FnMut(Level, &'static str, String)) {
+fn near(
+    what: &str,
+    now: usize,
+    limit: usize,
+    key: &str,
+    add: &mut impl FnMut(Level, &'static str, String),
+) {
     if now.saturating_mul(10) >= limit.saturating_mul(9) {
-        let level = if now >= limit { Level::Critical } else { Level::Warning };
-        add(level, "limit_near", format!("{what}: {now} of {limit} ({key})."));
+        let level = if now >= limit {
+            Level::Critical
+        } else {
+            Level::Warning
+        };
+        add(
+            level,
+            "limit_near",
+            format!("{what}: {now} of {limit} ({key})."),
+        );
     }
 }
 
@@ -151,7 +235,11 @@ fn expiry(certificate: &Certificate, add: &mut impl FnMut(Level, &'static str, S
     let left = certificate.expires_in_s;
     let (of, at) = (certificate.of, &certificate.expires_at);
     if left <= 0.0 {
-        add(Level::Critical, "certificate_expired", format!("The certificate of {of} expired at {at}."));
+        add(
+            Level::Critical,
+            "certificate_expired",
+            format!("The certificate of {of} expired at {at}."),
+        );
     } else if left < SHORT_CERTIFICATE_S {
         let text = format!("The certificate of {of} expires at {at}, and was not renewed.");
         add(Level::Warning, "certificate_expiring", text);
@@ -178,7 +266,11 @@ mod tests {
             (900, Some((Level::Warning, "limit_near"))),
             (1000, Some((Level::Critical, "limit_near"))),
         ] {
-            assert_eq!(alert(|mut add| near("Requests", now, 1000, "limits.x", &mut add)), told, "{now}");
+            assert_eq!(
+                alert(|mut add| near("Requests", now, 1000, "limits.x", &mut add)),
+                told,
+                "{now}"
+            );
         }
     }
 
@@ -186,12 +278,23 @@ mod tests {
     fn a_certificate_is_told_of_a_week_before_its_end() {
         for (expires_in_s, told) in [
             (8.0 * 86400.0, None),
-            (6.0 * 86400.0, Some((Level::Warning, "certificate_expiring"))),
+            (
+                6.0 * 86400.0,
+                Some((Level::Warning, "certificate_expiring")),
+            ),
             (0.0, Some((Level::Critical, "certificate_expired"))),
             (-5.0, Some((Level::Critical, "certificate_expired"))),
         ] {
-            let certificate = Certificate { of: "listen.tls", expires_at: String::new(), expires_in_s };
-            assert_eq!(alert(|mut add| expiry(&certificate, &mut add)), told, "{expires_in_s}");
+            let certificate = Certificate {
+                of: "listen.tls",
+                expires_at: String::new(),
+                expires_in_s,
+            };
+            assert_eq!(
+                alert(|mut add| expiry(&certificate, &mut add)),
+                told,
+                "{expires_in_s}"
+            );
         }
     }
 
@@ -205,20 +308,41 @@ mod tests {
         };
         for (token, told) in [
             (token("fresh", 3000, 0), None),
-            (token("unusable", 0, 3), Some((Level::Critical, "token_unusable"))),
-            (token("stale", 599, 1), Some((Level::Critical, "token_runway_short"))),
-            (token("stale", 600, 1), Some((Level::Warning, "login_failing"))),
-            (token("stale", 3000, 0), Some((Level::Warning, "login_late"))),
             (
-                Token { on_old_secret: true, ..token("stale", 3000, 0) },
+                token("unusable", 0, 3),
+                Some((Level::Critical, "token_unusable")),
+            ),
+            (
+                token("stale", 599, 1),
+                Some((Level::Critical, "token_runway_short")),
+            ),
+            (
+                token("stale", 600, 1),
+                Some((Level::Warning, "login_failing")),
+            ),
+            (
+                token("stale", 3000, 0),
+                Some((Level::Warning, "login_late")),
+            ),
+            (
+                Token {
+                    on_old_secret: true,
+                    ..token("stale", 3000, 0)
+                },
                 Some((Level::Warning, "secret_rejected")),
             ),
             (
-                Token { secret: Some("next"), ..token("fresh", 3000, 0) },
+                Token {
+                    secret: Some("next"),
+                    ..token("fresh", 3000, 0)
+                },
                 Some((Level::Notice, "secret_next_in_use")),
             ),
             (
-                Token { clock_skew_s: Some(-31.0), ..token("fresh", 3000, 0) },
+                Token {
+                    clock_skew_s: Some(-31.0),
+                    ..token("fresh", 3000, 0)
+                },
                 Some((Level::Warning, "clock_skew")),
             ),
         ] {

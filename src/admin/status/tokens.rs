@@ -55,7 +55,10 @@ impl Token {
     /// One of which nothing else is known.
     #[cfg(test)]
     pub(super) fn named(customer: &str) -> Self {
-        Self { customer: customer.to_owned(), ..Self::default() }
+        Self {
+            customer: customer.to_owned(),
+            ..Self::default()
+        }
     }
 
     pub(super) fn is_usable(&self) -> bool {
@@ -70,7 +73,9 @@ impl Token {
 /// In the order of the configuration.
 pub(super) fn list(published: &Published, times: &Times) -> Vec<Token> {
     let credentials = published.live.credentials.iter().zip(&published.slots);
-    credentials.map(|(credential, slot)| token(credential.customer(), &slot.status(), times)).collect()
+    credentials
+        .map(|(credential, slot)| token(credential.customer(), &slot.status(), times))
+        .collect()
 }
 
 const fn name(state: State) -> &'static str {
@@ -103,10 +108,15 @@ fn token(customer: &str, status: &Status, times: &Times) -> Token {
         next_login_in_s: whole_seconds(wait),
         login_in_progress: status.in_progress,
         consecutive_failures: status.consecutive_failures,
-        last_failure: status.last_failure.as_ref().map(|failed| Failure::of(failed, status)),
+        last_failure: status
+            .last_failure
+            .as_ref()
+            .map(|failed| Failure::of(failed, status)),
         secret: status.secret.map(WhichSecret::name),
         on_old_secret: status.on_old_secret,
-        clock_skew_s: status.skew.map(|skew| (skew.seconds() * 10.0).round() / 10.0),
+        clock_skew_s: status
+            .skew
+            .map(|skew| (skew.seconds() * 10.0).round() / 10.0),
     }
 }
 

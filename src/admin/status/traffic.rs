@@ -67,7 +67,11 @@ struct Latency {
 impl Latency {
     fn of(distribution: &Distribution) -> Self {
         let quantile = |share| distribution.quantile(share).map(milliseconds);
-        Self { p50_ms: quantile(0.5), p90_ms: quantile(0.9), p99_ms: quantile(0.99) }
+        Self {
+            p50_ms: quantile(0.5),
+            p90_ms: quantile(0.9),
+            p99_ms: quantile(0.99),
+        }
     }
 }
 
@@ -123,7 +127,9 @@ impl Traffic {
             .iter()
             .map(|(name, now)| Route {
                 name,
-                built_in: !configured.iter().any(|route| !route.built_in && route.name() == name),
+                built_in: !configured
+                    .iter()
+                    .any(|route| !route.built_in && route.name() == name),
                 requests: now.requests(),
                 rate_1m: rate(name, now, &self.minute),
                 rate_5m: rate(name, now, &self.reach),
@@ -132,13 +138,19 @@ impl Traffic {
                 last_5m: self.lately(name, now),
             })
             .collect();
-        routes.sort_by(|a, b| b.rate_5m.total_cmp(&a.rate_5m).then(b.requests.cmp(&a.requests)));
+        routes.sort_by(|a, b| {
+            b.rate_5m
+                .total_cmp(&a.rate_5m)
+                .then(b.requests.cmp(&a.requests))
+        });
         routes
     }
 
     fn reasons_of(&self, route: &str) -> BTreeMap<&'static str, u64> {
         let own = self.reasons.iter().filter(|one| one.route == route);
-        own.flat_map(RouteReasons::counts).map(|(reason, count)| (reason.as_str(), count)).collect()
+        own.flat_map(RouteReasons::counts)
+            .map(|(reason, count)| (reason.as_str(), count))
+            .collect()
     }
 
     fn lately(&self, name: &str, now: &RouteTotals) -> Lately {
@@ -163,7 +175,8 @@ impl Traffic {
         let configured = published.live.callers.iter();
         let configured = configured.map(|caller| (caller.name.as_str(), Some(mode(caller.mode))));
         let others = [ANONYMOUS, NONE].map(|name| (name, None));
-        let count = |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or_default();
+        let count =
+            |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or_default();
         let seen = |name: &str| self.seen.get(name).copied().unwrap_or_default();
         let callers = configured.chain(others).map(|(name, mode)| Caller {
             name: name.to_owned(),
@@ -174,17 +187,29 @@ impl Traffic {
             would_deny: count(&self.now.would_deny, name),
             last_seen_at: seen(name).last.map(|last| times.seconds(last)),
         });
-        callers.filter(|caller| caller.configured || caller.requests > 0).collect()
+        callers
+            .filter(|caller| caller.configured || caller.requests > 0)
+            .collect()
     }
 
     pub(super) fn queues(&self) -> Vec<Queue<'_>> {
-        let used = self.now.routes.iter().filter(|(_, route)| route.wait.count > 0 || route.waiting > 0);
+        let used = self
+            .now
+            .routes
+            .iter()
+            .filter(|(_, route)| route.wait.count > 0 || route.waiting > 0);
         let queues = used.map(|(name, now)| {
             let then = self.reach.1.routes.get(name).map(|then| &then.wait);
             let waits = then.map_or_else(|| now.wait.clone(), |then| now.wait.since(then));
             let quantile = |share| waits.quantile(share).map(milliseconds);
             let (p50_ms, p99_ms) = (quantile(0.5), quantile(0.99));
-            Queue { route: name, waiting: now.waiting, waited: waits.count, p50_ms, p99_ms }
+            Queue {
+                route: name,
+                waiting: now.waiting,
+                waited: waits.count,
+                p50_ms,
+                p99_ms,
+            }
         });
         queues.collect()
     }
@@ -237,7 +262,11 @@ pub(super) struct Retired {
 /// The last one first.
 pub(super) fn retired(admin: &Admin, published: &Published, times: &Times) -> Vec<Retired> {
     let callers = &published.live.callers;
-    let used = admin.shared.metrics.recent.retired(|name| callers.iter().any(|caller| caller.name == name));
+    let used = admin
+        .shared
+        .metrics
+        .recent
+        .retired(|name| callers.iter().any(|caller| caller.name == name));
     let used = used.into_iter().map(|one| Retired {
         retired: one.family,
         route: one.route,

@@ -34,24 +34,34 @@ pub(super) fn read(body: &[u8]) -> Result<(Vec<Operation>, Vec<Spot>), NotABatch
     for (number, item) in items.into_iter().enumerate() {
         let (operation, authorization) = read_item(item).map_err(|_| NotABatch::Item(number))?;
         operations.push(operation);
-        spots.extend(authorization.map(|(value, scheme)| Spot { value: place(value, text), scheme }));
+        spots.extend(authorization.map(|(value, scheme)| Spot {
+            value: place(value, text),
+            scheme,
+        }));
     }
     Ok((operations, spots))
 }
 
 fn not_utf8(body: &[u8], valid: usize) -> NotABatch {
     let before = &body[..valid];
-    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let line_start = before
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
     let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-    NotABatch::NotJson { line, column: valid - line_start + 1 }
+    NotABatch::NotJson {
+        line,
+        column: valid - line_start + 1,
+    }
 }
 
 fn not_a_batch(error: &serde_json::Error) -> NotABatch {
     match error.classify() {
         // The text of the error could quote the body.
-        Category::Syntax | Category::Eof | Category::Io => {
-            NotABatch::NotJson { line: error.line(), column: error.column() }
-        }
+        Category::Syntax | Category::Eof | Category::Io => NotABatch::NotJson {
+            line: error.line(),
+            column: error.column(),
+        },
         Category::Data => NotABatch::NoItems,
     }
 }
@@ -59,22 +69,37 @@ fn not_a_batch(error: &serde_json::Error) -> NotABatch {
 type Authorization<'b> = (&'b RawValue, AuthorizationScheme);
 
 fn read_item(item: &RawValue) -> serde_json::Result<(Operation, Option<Authorization<'_>>)> {
-    let [method, relative_url, headers] = members(item.get(), ["Method", "RelativeUrl", "Headers"])?;
+    let [method, relative_url, headers] =
+        members(item.get(), ["Method", "RelativeUrl", "Headers"])?;
     let method = method.map_or_else(|| Ok(DEFAULT_METHOD.to_owned()), text_of)?;
-    let relative_url = text_of(relative_url.ok_or_else(|| serde_json::Error::missing_field("RelativeUrl"))?)?;
-    let fields = headers.map_or_else(|| Ok(Vec::new()), |headers| elements(headers.get(), MAX_FIELDS + 1))?;
+    let relative_url =
+        text_of(relative_url.ok_or_else(|| serde_json::Error::missing_field("RelativeUrl"))?)?;
+    let fields = headers.map_or_else(
+        || Ok(Vec::new()),
+        |headers| elements(headers.get(), MAX_FIELDS + 1),
+    )?;
     if fields.len() > MAX_FIELDS {
         return Err(serde_json::Error::custom("too many fields"));
     }
-    let mut operation = Operation { method, relative_url, customers: Vec::new(), misleads: false };
+    let mut operation = Operation {
+        method,
+        relative_url,
+        customers: Vec::new(),
+        misleads: false,
+    };
     let mut found = None;
     for field in fields {
         let [name, value] = members(field.get(), ["Name", "Value"])?;
-        let (Some(name), Some(value)) = (name, value) else { continue };
+        let (Some(name), Some(value)) = (name, value) else {
+            continue;
+        };
         let name = text_of(name)?;
         if !name.trim().eq_ignore_ascii_case("authorization") {
             operation.note(name.trim(), text_of(value).ok().as_deref());
-        } else if found.replace((value, scheme_of(&text_of(value)?))).is_some() {
+        } else if found
+            .replace((value, scheme_of(&text_of(value)?)))
+            .is_some()
+        {
             return Err(serde_json::Error::duplicate_field("Authorization"));
         }
     }
@@ -90,7 +115,9 @@ impl Operation {
             Some((field, value)) if field == CITRIX_CUSTOMER_ID || field == CUSTOMER => {
                 self.customers.push(value.trim().to_owned());
             }
-            Some((field, _)) => self.misleads |= field == HOST || stays_here(&field) || is_twin(name),
+            Some((field, _)) => {
+                self.misleads |= field == HOST || stays_here(&field) || is_twin(name)
+            }
             None => self.misleads = true,
         }
     }
@@ -157,14 +184,19 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
-            let wanted = self.0.iter().position(|wanted| wanted.eq_ignore_ascii_case(&name));
+            let wanted = self
+                .0
+                .iter()
+                .position(|wanted| wanted.eq_ignore_ascii_case(&name));
             if let Some(wanted) = wanted
                 && found[wanted].replace(value).is_some()
             {
                 return Err(A::Error::duplicate_field(self.0[wanted]));
             }
             if !name.is_ascii() && self.0.iter().any(|wanted| folds_to(&name, wanted)) {
-                return Err(A::Error::custom("a name that only some readers take for another"));
+                return Err(A::Error::custom(
+                    "a name that only some readers take for another",
+                ));
             }
         }
         Ok(found)
@@ -173,7 +205,9 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
 
 /// Whether a reader that knows all of Unicode takes a name for this one: the long s for an S, the dotless i for an I.
 fn folds_to(name: &str, wanted: &str) -> bool {
-    [name.to_uppercase(), name.to_lowercase()].iter().any(|folded| folded.eq_ignore_ascii_case(wanted))
+    [name.to_uppercase(), name.to_lowercase()]
+        .iter()
+        .any(|folded| folded.eq_ignore_ascii_case(wanted))
 }
 
 struct Elements(usize);

@@ -19,7 +19,10 @@ fn filled_by(batch: Batch, token: &str) -> String {
 
 /// What leaves for a body, with `T` as the token.
 fn filled(body: &str) -> String {
-    filled_by(read(body).unwrap_or_else(|error| panic!("{body}: {error}")), "T")
+    filled_by(
+        read(body).unwrap_or_else(|error| panic!("{body}: {error}")),
+        "T",
+    )
 }
 
 fn with_headers(headers: &str) -> String {
@@ -27,7 +30,9 @@ fn with_headers(headers: &str) -> String {
 }
 
 fn refused(body: &str) -> NotABatch {
-    read(body).err().unwrap_or_else(|| panic!("{body} was read"))
+    read(body)
+        .err()
+        .unwrap_or_else(|| panic!("{body} was read"))
 }
 
 #[test]
@@ -76,7 +81,11 @@ fn contract_2_the_scheme_stays_the_callers() {
         ("ümläut", "Bearer T"),
         ("", "Bearer T"),
     ] {
-        let body = |value: &str| with_headers(&format!(r#"[{{"Name":"Authorization","Value":"{value}"}}]"#));
+        let body = |value: &str| {
+            with_headers(&format!(
+                r#"[{{"Name":"Authorization","Value":"{value}"}}]"#
+            ))
+        };
         assert_eq!(filled(&body(value)), body(expected), "{value}");
     }
 }
@@ -84,8 +93,14 @@ fn contract_2_the_scheme_stays_the_callers() {
 #[test]
 fn a_token_is_found_however_its_field_is_written() {
     for (headers, expected) in [
-        (r#"[{"Value":"x","Name":"Authorization"}]"#, r#"[{"Value":"Bearer T","Name":"Authorization"}]"#),
-        (r#"[{"NAME":"AUTHORIZATION","value":"x"}]"#, r#"[{"NAME":"AUTHORIZATION","value":"Bearer T"}]"#),
+        (
+            r#"[{"Value":"x","Name":"Authorization"}]"#,
+            r#"[{"Value":"Bearer T","Name":"Authorization"}]"#,
+        ),
+        (
+            r#"[{"NAME":"AUTHORIZATION","value":"x"}]"#,
+            r#"[{"NAME":"AUTHORIZATION","value":"Bearer T"}]"#,
+        ),
         (
             r#"[{"N\u0061me":"\u0041uthorization","V\u0061lue":"x"}]"#,
             r#"[{"N\u0061me":"\u0041uthorization","V\u0061lue":"Bearer T"}]"#,
@@ -126,8 +141,14 @@ fn what_items_are_relative_to_is_certain_at_the_top_alone() {
         ("/CVAD/manage/%24batch/", true),
         ("/cvad/manage/Machines/$batch", false),
         ("/citrix/orchestration/api/$batch", true),
-        ("/citrix/orchestration/api/techpreview/acme/site/$batch", true),
-        ("/citrix/orchestration/api/acme/site/Machines/x/$batch", false),
+        (
+            "/citrix/orchestration/api/techpreview/acme/site/$batch",
+            true,
+        ),
+        (
+            "/citrix/orchestration/api/acme/site/Machines/x/$batch",
+            false,
+        ),
         ("/monitorodata/$batch", false),
         ("/cvad/manage/Machines", false),
     ] {
@@ -142,9 +163,16 @@ fn each_operation_is_told_in_order() {
             {"relativeurl":"acme/site/me?x=\u00e4","METHOD":"get"},{"RelativeUrl":"about"}]}"#,
     );
     let batch = batch.ok().unwrap();
-    let told = batch.operations().iter().map(|each| (each.method.as_str(), each.relative_url.as_str()));
+    let told = batch
+        .operations()
+        .iter()
+        .map(|each| (each.method.as_str(), each.relative_url.as_str()));
     let operations: Vec<_> = told.collect();
-    let expected = [("POST", "Machines/1/$reboot"), ("get", "acme/site/me?x=ä"), ("GET", "about")];
+    let expected = [
+        ("POST", "Machines/1/$reboot"),
+        ("get", "acme/site/me?x=ä"),
+        ("GET", "about"),
+    ];
     assert_eq!(operations, expected);
 }
 
@@ -156,26 +184,50 @@ fn what_an_items_own_header_fields_say_of_it_is_told() {
             &[][..],
             false,
         ),
-        (r#"[{"Name":"citrix-customerid","Value":" Acme "}]"#, &["Acme"], false),
+        (
+            r#"[{"Name":"citrix-customerid","Value":" Acme "}]"#,
+            &["Acme"],
+            false,
+        ),
         (
             r#"[{"Name":" CUSTOMER","Value":"b"},{"Name":"Citrix-CustomerId","Value":"a"},{"Name":"Citrix-CustomerId","Value":""}]"#,
             &["b", "a", ""],
             false,
         ),
-        (r#"[{"Name":"X-HTTP-Method-Override","Value":"DELETE"}]"#, &[], true),
+        (
+            r#"[{"Name":"X-HTTP-Method-Override","Value":"DELETE"}]"#,
+            &[],
+            true,
+        ),
         (r#"[{"Name":"X-Original-URL","Value":"/x"}]"#, &[], true),
         (r#"[{"Name":"host","Value":"other"}]"#, &[], true),
         (r#"[{"Name":"citrix_customerid","Value":"b"}]"#, &[], true),
         (r#"[{"Name":"a b","Value":"x"}]"#, &[], true),
-        (r#"[{"Name":"A\r\nX-HTTP-Method","Value":"DELETE"}]"#, &[], true),
-        (r#"[{"Name":"A","Value":"x\r\nX-HTTP-Method: DELETE"}]"#, &[], true),
+        (
+            r#"[{"Name":"A\r\nX-HTTP-Method","Value":"DELETE"}]"#,
+            &[],
+            true,
+        ),
+        (
+            r#"[{"Name":"A","Value":"x\r\nX-HTTP-Method: DELETE"}]"#,
+            &[],
+            true,
+        ),
         (r#"[{"Name":"Citrix-CustomerId","Value":1}]"#, &[], true),
     ] {
         let batch = read(&with_headers(fields)).ok().unwrap();
-        let [operation] = batch.operations() else { panic!("{fields}") };
+        let [operation] = batch.operations() else {
+            panic!("{fields}")
+        };
         assert_eq!(
             (&*operation.customers, operation.misleads),
-            (&*customers.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), misleads),
+            (
+                &*customers
+                    .iter()
+                    .map(|id| (*id).to_owned())
+                    .collect::<Vec<_>>(),
+                misleads
+            ),
             "{fields}"
         );
     }
@@ -183,15 +235,38 @@ fn what_an_items_own_header_fields_say_of_it_is_told() {
 
 #[test]
 fn what_cannot_be_read_for_certain_is_refused() {
-    for body in ["", "Items=1", "{'Items':[]}", "{\"Items\":[],}", "{\"Items\":[]/*x*/}", "{\"Items\":[{}"] {
-        assert!(matches!(refused(body), NotABatch::NotJson { line: 1, .. }), "{body}");
+    for body in [
+        "",
+        "Items=1",
+        "{'Items':[]}",
+        "{\"Items\":[],}",
+        "{\"Items\":[]/*x*/}",
+        "{\"Items\":[{}",
+    ] {
+        assert!(
+            matches!(refused(body), NotABatch::NotJson { line: 1, .. }),
+            "{body}"
+        );
     }
-    assert_eq!(refused("{\"Items\":[]}\n{}"), NotABatch::NotJson { line: 2, column: 1 });
+    assert_eq!(
+        refused("{\"Items\":[]}\n{}"),
+        NotABatch::NotJson { line: 2, column: 1 }
+    );
     let not_utf8 = Batch::read(&Bytes::from_static(b"{\n \"\xff\":1}")).err();
     assert_eq!(not_utf8, Some(NotABatch::NotJson { line: 2, column: 3 }));
     let utf16: Vec<u8> = r#"{"Items":[]}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert!(matches!(Batch::read(&utf16.into()).err(), Some(NotABatch::NotJson { .. })));
-    for body in ["{}", "[]", "1", r#"{"Items":null}"#, r#"{"Items":{}}"#, r#"{"Items":[],"items":[]}"#] {
+    assert!(matches!(
+        Batch::read(&utf16.into()).err(),
+        Some(NotABatch::NotJson { .. })
+    ));
+    for body in [
+        "{}",
+        "[]",
+        "1",
+        r#"{"Items":null}"#,
+        r#"{"Items":{}}"#,
+        r#"{"Items":[],"items":[]}"#,
+    ] {
         assert_eq!(refused(body), NotABatch::NoItems, "{body}");
     }
     for item in [
@@ -217,15 +292,30 @@ fn what_cannot_be_read_for_certain_is_refused() {
         assert_eq!(refused(&body), NotABatch::Item(1), "{item}");
     }
     let fields = vec![r#"{"Name":"A"}"#; 1001].join(",");
-    assert_eq!(refused(&with_headers(&format!("[{fields}]"))), NotABatch::Item(0));
-    let items = |count| format!(r#"{{"Items":[{}]}}"#, vec![r#"{"RelativeUrl":"me"}"#; count].join(","));
-    assert_eq!(read(&items(MAX_ITEMS)).ok().unwrap().operations().len(), MAX_ITEMS);
+    assert_eq!(
+        refused(&with_headers(&format!("[{fields}]"))),
+        NotABatch::Item(0)
+    );
+    let items = |count| {
+        format!(
+            r#"{{"Items":[{}]}}"#,
+            vec![r#"{"RelativeUrl":"me"}"#; count].join(",")
+        )
+    };
+    assert_eq!(
+        read(&items(MAX_ITEMS)).ok().unwrap().operations().len(),
+        MAX_ITEMS
+    );
     assert_eq!(refused(&items(MAX_ITEMS + 1)), NotABatch::TooManyItems);
 }
 
 #[test]
 fn deep_nesting_is_no_danger() {
-    let deep = format!(r#"{{"x":{}{},"Items":[]}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let deep = format!(
+        r#"{{"x":{}{},"Items":[]}}"#,
+        "[".repeat(1_000_000),
+        "]".repeat(1_000_000)
+    );
     assert_eq!(filled(&deep), deep);
 }
 
@@ -245,8 +335,15 @@ fn a_refusal_quotes_nothing() {
 /// The same text in JSON, some of its characters escaped.
 fn spelled(text: &str, escaped: &[bool]) -> String {
     let escape = |(at, char): (usize, char)| {
-        if escaped.get(at % escaped.len().max(1)).copied().unwrap_or_default() {
-            char.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        if escaped
+            .get(at % escaped.len().max(1))
+            .copied()
+            .unwrap_or_default()
+        {
+            char.encode_utf16(&mut [0; 2])
+                .iter()
+                .map(|unit| format!("\\u{unit:04x}"))
+                .collect()
         } else {
             let quoted = serde_json::to_string(&char.to_string()).unwrap();
             quoted[1..quoted.len() - 1].to_owned()
@@ -263,7 +360,10 @@ fn field() -> impl Strategy<Value = (String, String)> {
         "[ -~]{0,8}",
         ".{0,4}".prop_map(|text| format!("X-{text}")),
     ];
-    let value = prop_oneof!["(Bearer|CwsAuth Bearer=|CWSAUTH bearer= ?)[ -~]{0,9}", ".{0,9}"];
+    let value = prop_oneof![
+        "(Bearer|CwsAuth Bearer=|CWSAUTH bearer= ?)[ -~]{0,9}",
+        ".{0,9}"
+    ];
     (name, value)
 }
 

@@ -27,7 +27,12 @@ struct TrustToken<'a> {
 }
 
 /// A token for `principal`, good for so many seconds.
-pub fn granted(dialect: TokenDialect, token: &str, principal: &str, seconds: u64) -> Response<Bytes> {
+pub fn granted(
+    dialect: TokenDialect,
+    token: &str,
+    principal: &str,
+    seconds: u64,
+) -> Response<Bytes> {
     match dialect {
         // Indented, with blanks around it: a template's output.
         TokenDialect::Oauth2 => oauth2(
@@ -41,9 +46,18 @@ pub fn granted(dialect: TokenDialect, token: &str, principal: &str, seconds: u64
             // It is for the tool to read; what it is signed with makes it good for nothing else.
             let open_id_token = token.split('.').take(2).collect::<Vec<_>>().join(".") + ".aWQ";
             let (subject, expires_in) = (principal, seconds);
-            let body = TrustToken { principal, subject, token, open_id_token, expires_in };
+            let body = TrustToken {
+                principal,
+                subject,
+                token,
+                open_id_token,
+                expires_in,
+            };
             // Strings and numbers always serialize.
-            trust(StatusCode::OK, serde_json::to_string(&body).unwrap_or_default())
+            trust(
+                StatusCode::OK,
+                serde_json::to_string(&body).unwrap_or_default(),
+            )
         }
     }
 }
@@ -59,10 +73,13 @@ pub fn invalid_client(dialect: TokenDialect) -> Response<Bytes> {
 /// The answer to a body that is none of the endpoint's.
 pub fn unreadable(dialect: TokenDialect, why: Unreadable) -> Response<Bytes> {
     match (dialect, why) {
-        (TokenDialect::Oauth2, Unreadable::MediaType) => oauth2_error("invalid_request", WRONG_TYPE),
-        (TokenDialect::Oauth2, Unreadable::GrantType) => {
-            oauth2_error("unsupported_grant_type", "The grant type must be client_credentials.")
+        (TokenDialect::Oauth2, Unreadable::MediaType) => {
+            oauth2_error("invalid_request", WRONG_TYPE)
         }
+        (TokenDialect::Oauth2, Unreadable::GrantType) => oauth2_error(
+            "unsupported_grant_type",
+            "The grant type must be client_credentials.",
+        ),
         (TokenDialect::Oauth2, Unreadable::Malformed) => {
             oauth2_error("invalid_request", "A parameter is there twice.")
         }
@@ -82,7 +99,9 @@ pub fn unreadable(dialect: TokenDialect, why: Unreadable) -> Response<Bytes> {
 pub fn method_not_allowed(method: &Method) -> Response<Bytes> {
     let message = format!("The requested resource does not support http method '{method}'.");
     let mut response = trust_message(StatusCode::METHOD_NOT_ALLOWED, &message);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("POST"));
     response
 }
 
@@ -90,7 +109,9 @@ pub fn method_not_allowed(method: &Method) -> Response<Bytes> {
 fn oauth2_error(error: &str, description: &str) -> Response<Bytes> {
     let body = json!({ "error": error, "error_description": description });
     let mut response = oauth2(StatusCode::BAD_REQUEST, body.to_string());
-    response.extensions_mut().insert(ReasonPhrase::from_static(b"Invalid request"));
+    response
+        .extensions_mut()
+        .insert(ReasonPhrase::from_static(b"Invalid request"));
     response
 }
 
@@ -106,7 +127,10 @@ fn oauth2(status: StatusCode, body: String) -> Response<Bytes> {
 }
 
 fn trust(status: StatusCode, body: String) -> Response<Bytes> {
-    let fields = [(CONTENT_TYPE, "application/json; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
+    let fields = [
+        (CONTENT_TYPE, "application/json; charset=utf-8"),
+        (CACHE_CONTROL, "no-cache"),
+    ];
     response(status, &fields, body)
 }
 
@@ -114,11 +138,17 @@ fn trust_message(status: StatusCode, message: &str) -> Response<Bytes> {
     trust(status, json!({ "message": message }).to_string())
 }
 
-fn response(status: StatusCode, fields: &[(HeaderName, &'static str)], body: String) -> Response<Bytes> {
+fn response(
+    status: StatusCode,
+    fields: &[(HeaderName, &'static str)],
+    body: String,
+) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     for (name, value) in fields {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -58,11 +58,14 @@ pub fn read(
 /// means nothing else by it.
 fn is_of(value: &HeaderValue, media_type: &str) -> bool {
     let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
-    parts.next().is_some_and(|found| found.eq_ignore_ascii_case(media_type))
+    parts
+        .next()
+        .is_some_and(|found| found.eq_ignore_ascii_case(media_type))
         && parts.all(|parameter| match parameter.split_once('=') {
-            Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
-                charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-            }
+            Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => charset
+                .trim()
+                .trim_matches('"')
+                .eq_ignore_ascii_case("utf-8"),
             _ => true,
         })
 }
@@ -84,7 +87,10 @@ fn read_form(body: &[u8]) -> Result<Credentials, Unreadable> {
     if grant_type.is_none_or(|grant_type| *grant_type != "client_credentials") {
         return Err(Unreadable::GrantType);
     }
-    Ok(Credentials { id, secret: secret.map(|secret| SecretString::from(secret.as_str())) })
+    Ok(Credentials {
+        id,
+        secret: secret.map(|secret| SecretString::from(secret.as_str())),
+    })
 }
 
 impl<'de> Deserialize<'de> for Credentials {
@@ -111,11 +117,17 @@ impl<'de> Deserialize<'de> for Credentials {
                             continue;
                         }
                     };
-                    if field.replace(Zeroizing::new(fields.next_value()?)).is_some() {
+                    if field
+                        .replace(Zeroizing::new(fields.next_value()?))
+                        .is_some()
+                    {
                         return Err(A::Error::custom("a field is there twice"));
                     }
                 }
-                Ok(Credentials { id, secret: secret.map(|secret| SecretString::from(secret.as_str())) })
+                Ok(Credentials {
+                    id,
+                    secret: secret.map(|secret| SecretString::from(secret.as_str())),
+                })
             }
         }
 
@@ -138,7 +150,9 @@ mod tests {
     fn found(dialect: TokenDialect, content_type: &str, body: &str) -> Found {
         let content_type = HeaderValue::from_str(content_type).unwrap();
         let credentials = read(dialect, Some(&content_type), body.as_bytes())?;
-        let secret = credentials.secret.map(|secret| secret.expose_secret().to_owned());
+        let secret = credentials
+            .secret
+            .map(|secret| secret.expose_secret().to_owned());
         Ok((credentials.id.map(|id| id.to_string()), secret))
     }
 
@@ -170,11 +184,20 @@ mod tests {
 
     #[test]
     fn rfc6749_3_2_a_form_for_something_else_or_with_a_field_twice_is_refused() {
-        for body in ["", "client_id=a&client_secret=s", "grant_type=password&client_id=a", "{}", "grant_type"]
-        {
+        for body in [
+            "",
+            "client_id=a&client_secret=s",
+            "grant_type=password&client_id=a",
+            "{}",
+            "grant_type",
+        ] {
             assert_eq!(form(body), Err(Unreadable::GrantType), "{body}");
         }
-        for field in ["grant_type=client_credentials", "client_id=a", "client_secret=s"] {
+        for field in [
+            "grant_type=client_credentials",
+            "client_id=a",
+            "client_secret=s",
+        ] {
             let body = format!("grant_type=client_credentials&client_id=a&client_secret=s&{field}");
             assert_eq!(form(&body), Err(Unreadable::Malformed), "{body}");
         }
@@ -222,14 +245,26 @@ mod tests {
         ] {
             let found = found(TokenDialect::Oauth2, content_type, body);
             assert_eq!(found.is_ok(), is_read, "{content_type}");
-            assert!(is_read || found == Err(Unreadable::MediaType), "{content_type}");
+            assert!(
+                is_read || found == Err(Unreadable::MediaType),
+                "{content_type}"
+            );
         }
-        for (content_type, is_read) in
-            [("application/json; charset=utf-8", true), ("application/json", true), (FORM, false)]
-        {
-            assert_eq!(found(TokenDialect::Trust, content_type, "{}").is_ok(), is_read, "{content_type}");
+        for (content_type, is_read) in [
+            ("application/json; charset=utf-8", true),
+            ("application/json", true),
+            (FORM, false),
+        ] {
+            assert_eq!(
+                found(TokenDialect::Trust, content_type, "{}").is_ok(),
+                is_read,
+                "{content_type}"
+            );
         }
-        assert_eq!(read(TokenDialect::Trust, None, b"{}").err(), Some(Unreadable::MediaType));
+        assert_eq!(
+            read(TokenDialect::Trust, None, b"{}").err(),
+            Some(Unreadable::MediaType)
+        );
     }
 
     proptest! {

@@ -61,11 +61,15 @@ there and no more. The login, `trust`, is not among them: it is the gateway's.
 
 fn document() -> String {
     let mut text = String::from(HEAD);
-    table(&mut text, "On the API gateway", "", |at| matches!(at, At::Gateway(_)));
+    table(&mut text, "On the API gateway", "", |at| {
+        matches!(at, At::Gateway(_))
+    });
     table(&mut text, "On hosts of their own", "", |at| {
         matches!(at, At::Host(..) | At::Direct | At::Elsewhere)
     });
-    table(&mut text, "On classic hosts", CLASSIC_PATHS, |at| matches!(at, At::Classic(_)));
+    table(&mut text, "On classic hosts", CLASSIC_PATHS, |at| {
+        matches!(at, At::Classic(_))
+    });
     hosts(&mut text);
     text.push_str(RETIRED);
     text
@@ -79,9 +83,20 @@ fn table(text: &mut String, title: &str, intro: &str, belongs: impl Fn(&At) -> b
     );
     for service in SERVICES.iter().filter(|service| belongs(&service.at)) {
         let star = if service.needs_own_route() { " *" } else { "" };
-        let headers: Vec<String> = service.needs.iter().map(|name| format!("`{name}`")).collect();
-        let links = if service.rewrite_links { "links in bodies point here" } else { "" };
-        let notes: Vec<&str> = [service.note, links].into_iter().filter(|note| !note.is_empty()).collect();
+        let headers: Vec<String> = service
+            .needs
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let links = if service.rewrite_links {
+            "links in bodies point here"
+        } else {
+            ""
+        };
+        let notes: Vec<&str> = [service.note, links]
+            .into_iter()
+            .filter(|note| !note.is_empty())
+            .collect();
         let id = service.transaction_id;
         let _ = writeln!(
             text,
@@ -91,7 +106,11 @@ fn table(text: &mut String, title: &str, intro: &str, belongs: impl Fn(&At) -> b
             headers.join(" "),
             service.paging,
             service.limits,
-            if id.is_empty() { "none known".to_owned() } else { format!("`{id}`") },
+            if id.is_empty() {
+                "none known".to_owned()
+            } else {
+                format!("`{id}`")
+            },
             notes.join("; "),
         );
     }
@@ -111,16 +130,30 @@ fn hosts(text: &mut String) {
         "\n## Hosts by cloud\n\nPresets of `citrix.cloud`. `api_url`, `token_url` and `[[route]]` override them.\n",
     );
     for (name, cloud) in Cloud::ALL {
-        let _ =
-            write!(text, "\n### {name}\n\n| path | leads to |\n|---|---|\n| `/` | `{}` |\n", cloud.api_url());
+        let _ = write!(
+            text,
+            "\n### {name}\n\n| path | leads to |\n|---|---|\n| `/` | `{}` |\n",
+            cloud.api_url()
+        );
         for (prefix, url) in regions(cloud) {
             let _ = writeln!(text, "| `{prefix}` | `{url}` |");
         }
-        let _ =
-            writeln!(text, "| `/classic/{{service}}` | `https://{{service}}.{}` |", cloud.classic_domain());
-        let _ =
-            writeln!(text, "| `/direct/{{customer}}` | `https://{{customer}}.{}` |", cloud.direct_domain());
-        for BuiltIn { prefix, url, service } in on_other_hosts(cloud, []) {
+        let _ = writeln!(
+            text,
+            "| `/classic/{{service}}` | `https://{{service}}.{}` |",
+            cloud.classic_domain()
+        );
+        let _ = writeln!(
+            text,
+            "| `/direct/{{customer}}` | `https://{{customer}}.{}` |",
+            cloud.direct_domain()
+        );
+        for BuiltIn {
+            prefix,
+            url,
+            service,
+        } in on_other_hosts(cloud, [])
+        {
             if matches!(service.at, At::Host(..)) {
                 let _ = writeln!(text, "| `{prefix}` | `{url}` |");
             }

@@ -25,11 +25,19 @@ const ON_GATEWAY: Service = Service {
 };
 
 /// The path names the customer: `/classic/{name}/{customer}/…`.
-const ON_CLASSIC: Service = Service { needs: &[], transaction_id: CWS_ID, ..ON_GATEWAY };
+const ON_CLASSIC: Service = Service {
+    needs: &[],
+    transaction_id: CWS_ID,
+    ..ON_GATEWAY
+};
 
 /// A classic host of which no more is known than that it is there.
 const fn classic(name: &'static str) -> Service {
-    Service { name, at: At::Classic(name), ..ON_CLASSIC }
+    Service {
+        name,
+        at: At::Classic(name),
+        ..ON_CLASSIC
+    }
 }
 
 /// Every service with a public reference (contract 4).
@@ -86,15 +94,29 @@ pub static SERVICES: &[Service] = &[
         transaction_id: CWS_ID,
         ..ON_GATEWAY
     },
-    Service { name: "Resource locations", at: At::Gateway("/resourcelocations"), ..ON_GATEWAY },
-    Service { name: "Connectors", at: At::Gateway("/connectors"), transaction_id: "", ..ON_GATEWAY },
+    Service {
+        name: "Resource locations",
+        at: At::Gateway("/resourcelocations"),
+        ..ON_GATEWAY
+    },
+    Service {
+        name: "Connectors",
+        at: At::Gateway("/connectors"),
+        transaction_id: "",
+        ..ON_GATEWAY
+    },
     Service {
         name: "Administrators",
         at: At::Gateway("/administrators"),
         paging: "`continuationToken`; `requestContinuation`",
         ..ON_GATEWAY
     },
-    Service { name: "Licensing", at: At::Gateway("/licensing"), transaction_id: CC_ID, ..ON_GATEWAY },
+    Service {
+        name: "Licensing",
+        at: At::Gateway("/licensing"),
+        transaction_id: CC_ID,
+        ..ON_GATEWAY
+    },
     Service {
         name: "Catalog service (Quick Deploy)",
         at: At::Gateway("/catalogservice"),
@@ -122,12 +144,33 @@ pub static SERVICES: &[Service] = &[
         note: "307 when the customer is in another region",
         ..ON_GATEWAY
     },
-    Service { name: "Resource locations, connectors' registry", paging: "none", ..classic("registry") },
-    Service { name: "Service states", ..classic("core") },
-    Service { name: "Connectors, classic", ..classic("agenthub") },
-    Service { name: "Identity providers", paging: "`limit`, `continuationToken`", ..classic("cws") },
-    Service { name: "Webhooks", ..classic("webhooks") },
-    Service { name: "Notifications, classic", paging: "`continuationToken`", ..classic("notifications") },
+    Service {
+        name: "Resource locations, connectors' registry",
+        paging: "none",
+        ..classic("registry")
+    },
+    Service {
+        name: "Service states",
+        ..classic("core")
+    },
+    Service {
+        name: "Connectors, classic",
+        ..classic("agenthub")
+    },
+    Service {
+        name: "Identity providers",
+        paging: "`limit`, `continuationToken`",
+        ..classic("cws")
+    },
+    Service {
+        name: "Webhooks",
+        ..classic("webhooks")
+    },
+    Service {
+        name: "Notifications, classic",
+        paging: "`continuationToken`",
+        ..classic("notifications")
+    },
     classic("customers"),
     classic("partner"),
     classic("licensing"),
@@ -149,7 +192,9 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "Global App Configuration",
-        at: At::Host("/gac", |cloud| cloud.if_commercial("https://wsaca.cloud.com")),
+        at: At::Host("/gac", |cloud| {
+            cloud.if_commercial("https://wsaca.cloud.com")
+        }),
         note: "`/gac/aca/…`; some say that it wants `authorization = \"bearer\"`",
         ..ON_GATEWAY
     },
@@ -180,7 +225,9 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "Catalog service, classic",
-        at: At::Host("/catalogs", |cloud| cloud.if_commercial("https://catalogs.apps.cloud.com")),
+        at: At::Host("/catalogs", |cloud| {
+            cloud.if_commercial("https://catalogs.apps.cloud.com")
+        }),
         ..ON_GATEWAY
     },
     Service {

@@ -7,7 +7,10 @@ use super::*;
 fn urls(cloud: Cloud, customers: &[&str]) -> BTreeMap<String, String> {
     let built_in = on_other_hosts(cloud, customers.iter().copied());
     let count = built_in.len();
-    let urls: BTreeMap<_, _> = built_in.into_iter().map(|each| (each.prefix, each.url)).collect();
+    let urls: BTreeMap<_, _> = built_in
+        .into_iter()
+        .map(|each| (each.prefix, each.url))
+        .collect();
     assert_eq!(urls.len(), count, "a prefix is there twice");
     urls
 }
@@ -37,10 +40,24 @@ fn design_4_3_each_cloud_has_its_own_hosts() {
             Some("https://jp-api.wem.citrixcloud.jp"),
             None,
         ),
-        (Cloud::Gov, "https://registry.citrixworkspacesapi.us", "https://acme.xendesktop.us", None, None),
+        (
+            Cloud::Gov,
+            "https://registry.citrixworkspacesapi.us",
+            "https://acme.xendesktop.us",
+            None,
+            None,
+        ),
     ] {
-        assert_eq!(leads(cloud, "/classic/registry").as_deref(), Some(registry), "{cloud:?}");
-        assert_eq!(leads(cloud, "/direct/Acme").as_deref(), Some(direct), "{cloud:?}");
+        assert_eq!(
+            leads(cloud, "/classic/registry").as_deref(),
+            Some(registry),
+            "{cloud:?}"
+        );
+        assert_eq!(
+            leads(cloud, "/direct/Acme").as_deref(),
+            Some(direct),
+            "{cloud:?}"
+        );
         assert_eq!(leads(cloud, "/wem").as_deref(), wem, "{cloud:?}");
         assert_eq!(leads(cloud, "/gac").as_deref(), gac, "{cloud:?}");
     }
@@ -69,11 +86,21 @@ fn contract_4_every_classic_service_is_there_and_the_login_is_not() {
         "healthdatastore",
         "releasesapi",
     ] {
-        assert_eq!(urls[&format!("/classic/{name}")], format!("https://{name}.citrixworkspacesapi.net"));
+        assert_eq!(
+            urls[&format!("/classic/{name}")],
+            format!("https://{name}.citrixworkspacesapi.net")
+        );
     }
     // Logging in is the gateway's; a caller has no business there.
     assert!(!urls.contains_key("/classic/trust"));
-    for prefix in ["/wem", "/gac", "/sessionrecording", "/adm", "/applayering", "/catalogs"] {
+    for prefix in [
+        "/wem",
+        "/gac",
+        "/sessionrecording",
+        "/adm",
+        "/applayering",
+        "/catalogs",
+    ] {
         assert!(urls.contains_key(prefix), "{prefix}");
     }
 }
@@ -81,8 +108,14 @@ fn contract_4_every_classic_service_is_there_and_the_login_is_not() {
 #[test]
 fn only_customers_whose_id_is_a_dns_label_have_a_host() {
     let long = "a".repeat(64);
-    let odd = ["", "a.b", "a_b", "-a", "a-", "a@b", "a:1", "evil.com", "a%2f", "ä", &long, "a b", "[::1]"];
-    let direct = |id: &str| urls(Cloud::Commercial, &[id]).into_keys().any(|key| key.starts_with("/direct"));
+    let odd = [
+        "", "a.b", "a_b", "-a", "a-", "a@b", "a:1", "evil.com", "a%2f", "ä", &long, "a b", "[::1]",
+    ];
+    let direct = |id: &str| {
+        urls(Cloud::Commercial, &[id])
+            .into_keys()
+            .any(|key| key.starts_with("/direct"))
+    };
     for id in odd {
         assert!(!direct(id), "{id}");
     }
@@ -93,8 +126,9 @@ fn only_customers_whose_id_is_a_dns_label_have_a_host() {
 
 #[test]
 fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
-    let own: Vec<_> =
-        with_own_route().map(|(path, service)| (path, service.limit, service.rewrite_links)).collect();
+    let own: Vec<_> = with_own_route()
+        .map(|(path, service)| (path, service.limit, service.rewrite_links))
+        .collect();
     assert_eq!(
         own,
         [
@@ -107,12 +141,19 @@ fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
     // The same services on the customers' own hosts.
     let elsewhere = on_other_hosts(Cloud::Commercial, ["acme"]);
     let with_links = elsewhere.iter().filter(|each| each.service.rewrite_links);
-    assert_eq!(with_links.map(|each| &*each.prefix).collect::<Vec<_>>(), ["/direct/acme"]);
+    assert_eq!(
+        with_links.map(|each| &*each.prefix).collect::<Vec<_>>(),
+        ["/direct/acme"]
+    );
 }
 
 #[test]
 fn regions_lead_to_gateways_that_take_the_clouds_tokens() {
-    let of = |cloud| regions(cloud).map(|(prefix, url)| format!("{prefix} {url}")).collect::<Vec<_>>();
+    let of = |cloud| {
+        regions(cloud)
+            .map(|(prefix, url)| format!("{prefix} {url}"))
+            .collect::<Vec<_>>()
+    };
     let all = [
         "/region/us https://api-us.cloud.com",
         "/region/eu https://api-eu.cloud.com",
@@ -138,7 +179,9 @@ fn hosts_are_of_citrixs_domains_only() {
         ".cloud.us",
     ];
     for (_, cloud) in Cloud::ALL {
-        let all = urls(cloud, &["acme"]).into_values().chain(regions(cloud).map(|(_, url)| url.to_owned()));
+        let all = urls(cloud, &["acme"])
+            .into_values()
+            .chain(regions(cloud).map(|(_, url)| url.to_owned()));
         for url in all {
             let host = url.strip_prefix("https://").unwrap();
             assert!(DOMAINS.iter().any(|domain| host.ends_with(domain)), "{url}");

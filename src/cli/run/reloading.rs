@@ -36,7 +36,10 @@ pub(super) fn settle(app: &mut App, candidate: Candidate) {
         for problem in &problems {
             tracing::error!(%problem, "the configuration is wrong");
         }
-        tracing::error!(problems = problems.len(), "not reloaded; the configuration before stays in force");
+        tracing::error!(
+            problems = problems.len(),
+            "not reloaded; the configuration before stays in force"
+        );
         Reload::Refused
     });
     let shared = app.shared();
@@ -46,7 +49,12 @@ pub(super) fn settle(app: &mut App, candidate: Candidate) {
 fn take(app: &mut App, fresh: Fresh) -> Result<Reload, Vec<Problem>> {
     let (warnings, level) = (fresh.config.warnings.clone(), fresh.config.boot.log.level);
     let changes = app.reload(fresh).map_err(|error| {
-        vec![Problem { key: "upstream".to_owned(), variable: None, what: error.to_string(), example: None }]
+        vec![Problem {
+            key: "upstream".to_owned(),
+            variable: None,
+            what: error.to_string(),
+            example: None,
+        }]
     })?;
     if changes.none {
         tracing::info!("reloaded the configuration; nothing in it changed");
@@ -73,6 +81,9 @@ fn tell(changes: &Changes) {
         "reloaded the configuration"
     );
     if let Some(keys) = listed(&changes.need_restart) {
-        tracing::warn!(keys, "these keys are read at start only; what they say now counts after a restart");
+        tracing::warn!(
+            keys,
+            "these keys are read at start only; what they say now counts after a restart"
+        );
     }
 }

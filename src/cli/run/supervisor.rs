@@ -63,7 +63,9 @@ async fn feed(shared: Arc<Shared>, every: Duration) {
         meal.tick().await;
         match shared.beats.missing(every.max(LEAST_PATIENCE)) {
             None => tell(&[NotifyState::Watchdog]),
-            Some(worker) => tracing::error!(worker, "a worker stands still; the watchdog is not fed"),
+            Some(worker) => {
+                tracing::error!(worker, "a worker stands still; the watchdog is not fed")
+            }
         }
     }
 }

@@ -11,15 +11,26 @@ const HASH: &str = "\"<64 hex digits>\", as printf %s SECRET | sha256sum prints 
 
 pub(super) fn check(admin: &file::Admin, listeners: &[Listener], report: &mut Report<'_>) -> Admin {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
-    let address = report.read(&admin.address, ADDRESS, |leaf| listen::tcp(leaf.text()?)).unwrap_or(default);
+    let address = report
+        .read(&admin.address, ADDRESS, |leaf| listen::tcp(leaf.text()?))
+        .unwrap_or(default);
     let secret_sha256 = report.read(&admin.secret_sha256, HASH, secret::sha256);
     if admin.secret_sha256.value.is_none() && !address.ip().to_canonical().is_loopback() {
         let what = format!("missing: {address} can be reached from other machines");
         report.missing(&admin.secret_sha256, &what, HASH);
     }
-    let taken = listeners.iter().any(|listener| listener.address == BindAddress::Tcp(address));
+    let taken = listeners
+        .iter()
+        .any(|listener| listener.address == BindAddress::Tcp(address));
     if taken && address.port() != 0 {
-        report.wrong(&admin.address, format!("{address} is listened on for callers already"), ADDRESS);
+        report.wrong(
+            &admin.address,
+            format!("{address} is listened on for callers already"),
+            ADDRESS,
+        );
     }
-    Admin { address, secret_sha256 }
+    Admin {
+        address,
+        secret_sha256,
+    }
 }

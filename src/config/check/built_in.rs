@@ -23,7 +23,10 @@ impl BuiltIn {
         let mut gateways = vec![built_in(String::new(), Target::CustomerApi)];
         let mut others = Vec::new();
         for (_, cloud) in Cloud::ALL {
-            let mut here = customers.iter().filter(|customer| customer.cloud == cloud).peekable();
+            let mut here = customers
+                .iter()
+                .filter(|customer| customer.cloud == cloud)
+                .peekable();
             if here.peek().is_none() {
                 continue;
             }
@@ -45,7 +48,10 @@ impl BuiltIn {
         let below = |gateway: &Route| {
             services::with_own_route().any(|(path, _)| is(&format!("{}{path}", gateway.prefix)))
         };
-        self.gateways.iter().chain(&self.others).any(|route| is(&route.prefix))
+        self.gateways
+            .iter()
+            .chain(&self.others)
+            .any(|route| is(&route.prefix))
             || self.gateways.iter().any(below)
             || services::reserved().any(is)
     }
@@ -54,25 +60,44 @@ impl BuiltIn {
     pub(super) fn add_to(self, routes: &mut Vec<Route>) {
         let mut built_in = self.others;
         for gateway in self.gateways {
-            let replaced = routes.iter().find(|route| route.prefix.eq_ignore_ascii_case(&gateway.prefix));
+            let replaced = routes
+                .iter()
+                .find(|route| route.prefix.eq_ignore_ascii_case(&gateway.prefix));
             let gateway = replaced.cloned().unwrap_or(gateway);
-            built_in.extend(services::with_own_route().map(|(path, service)| on(&gateway, path, service)));
+            built_in.extend(
+                services::with_own_route().map(|(path, service)| on(&gateway, path, service)),
+            );
             built_in.push(gateway);
         }
-        built_in.retain(|new| routes.iter().all(|old| !old.prefix.eq_ignore_ascii_case(&new.prefix)));
+        built_in.retain(|new| {
+            routes
+                .iter()
+                .all(|old| !old.prefix.eq_ignore_ascii_case(&new.prefix))
+        });
         routes.append(&mut built_in);
     }
 }
 
 fn built_in(prefix: String, target: Target) -> Route {
-    Route { any_case: true, built_in: true, ..Route::plain(prefix, target) }
+    Route {
+        any_case: true,
+        built_in: true,
+        ..Route::plain(prefix, target)
+    }
 }
 
 /// Leads customers of `cloud` from `prefix` to `url`. `None` when that is no URL, which would be a bug in a table
 /// of ours that a test looks for.
-fn lead<'r>(routes: &'r mut Vec<Route>, prefix: String, cloud: Cloud, url: &str) -> Option<&'r mut Route> {
+fn lead<'r>(
+    routes: &'r mut Vec<Route>,
+    prefix: String,
+    cloud: Cloud,
+    url: &str,
+) -> Option<&'r mut Route> {
     let url = url::upstream(url).ok()?;
-    let known = routes.iter().position(|route| route.prefix.eq_ignore_ascii_case(&prefix));
+    let known = routes
+        .iter()
+        .position(|route| route.prefix.eq_ignore_ascii_case(&prefix));
     let index = known.unwrap_or_else(|| {
         routes.push(built_in(prefix, Target::ByCloud(Vec::new())));
         routes.len() - 1
@@ -87,19 +112,33 @@ fn lead<'r>(routes: &'r mut Vec<Route>, prefix: String, cloud: Cloud, url: &str)
 /// The route to a service of an API gateway: the gateway's, longer.
 fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
     let below = |url: &UpstreamUrl| {
-        let base_path =
-            if gateway.strip_prefix { format!("{}{path}", url.base_path) } else { url.base_path.clone() };
-        UpstreamUrl { base_path, ..url.clone() }
+        let base_path = if gateway.strip_prefix {
+            format!("{}{path}", url.base_path)
+        } else {
+            url.base_path.clone()
+        };
+        UpstreamUrl {
+            base_path,
+            ..url.clone()
+        }
     };
     let target = match &gateway.target {
         Target::CustomerApi => Target::CustomerApi,
-        Target::ByCloud(urls) => {
-            Target::ByCloud(urls.iter().map(|(cloud, url)| (*cloud, below(url))).collect())
-        }
-        Target::Fixed(fixed) => Target::Fixed(Destination { url: below(&fixed.url), ..fixed.clone() }),
+        Target::ByCloud(urls) => Target::ByCloud(
+            urls.iter()
+                .map(|(cloud, url)| (*cloud, below(url)))
+                .collect(),
+        ),
+        Target::Fixed(fixed) => Target::Fixed(Destination {
+            url: below(&fixed.url),
+            ..fixed.clone()
+        }),
     };
     let prefix = format!("{}{path}", gateway.prefix);
-    let mut route = Route { strip_prefix: gateway.strip_prefix, ..built_in(prefix, target) };
+    let mut route = Route {
+        strip_prefix: gateway.strip_prefix,
+        ..built_in(prefix, target)
+    };
     treat(&mut route, service);
     route
 }
@@ -107,7 +146,12 @@ fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
 /// Notes what the service wants and allows.
 fn treat(route: &mut Route, service: &Service) {
     let adds = service.adds.iter();
-    let adds = adds.map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let adds = adds.map(|&(name, value)| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
+    });
     let allows = match service.limit {
         Limit::Unknown => None,
         Limit::AtOnce(count) => NonZeroUsize::new(count).map(Allows::AtOnce),

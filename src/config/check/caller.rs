@@ -32,13 +32,23 @@ pub(super) enum Door {
 }
 
 /// All callers. Mistaken ones are left out, which is on the report then.
-pub(super) fn check(written: &[file::Caller], known: &[Credential], report: &mut Report<'_>) -> Vec<Caller> {
+pub(super) fn check(
+    written: &[file::Caller],
+    known: &[Credential],
+    report: &mut Report<'_>,
+) -> Vec<Caller> {
     if written.len() > MOST {
-        report.add("caller", format!("{} blocks are too many; {MOST} are the most", written.len()), None);
+        report.add(
+            "caller",
+            format!("{} blocks are too many; {MOST} are the most", written.len()),
+            None,
+        );
     }
     let mut callers: Vec<(usize, Caller)> = Vec::new();
     for (index, block) in written.iter().take(MOST).enumerate() {
-        let Some(caller) = check_one(block, known, report) else { continue };
+        let Some(caller) = check_one(block, known, report) else {
+            continue;
+        };
         refuse_twin(block, &caller, &callers, report);
         callers.push((index, caller));
     }
@@ -64,19 +74,36 @@ pub(super) fn check_door(
         });
     }
     if !configured {
-        return Door::Open { anywhere: anonymous };
+        return Door::Open {
+            anywhere: anonymous,
+        };
     }
-    if callers.iter().any(Caller::shows_nothing) { Door::Known } else { Door::Shown }
+    if callers.iter().any(Caller::shows_nothing) {
+        Door::Known
+    } else {
+        Door::Shown
+    }
 }
 
-fn check_one(block: &file::Caller, known: &[Credential], report: &mut Report<'_>) -> Option<Caller> {
+fn check_one(
+    block: &file::Caller,
+    known: &[Credential],
+    report: &mut Report<'_>,
+) -> Option<Caller> {
     if block.name.value.is_none() {
-        report.missing(&block.name, "missing: what the caller is called in logs and metrics", NAME);
+        report.missing(
+            &block.name,
+            "missing: what the caller is called in logs and metrics",
+            NAME,
+        );
     }
-    let proofs = [&block.secret_sha256, &block.networks, &block.client_certificate];
+    let proofs = [
+        &block.secret_sha256,
+        &block.networks,
+        &block.client_certificate,
+    ];
     if proofs.iter().all(|leaf| leaf.value.is_none()) {
-        let what =
-            "missing: nothing tells who this caller is; give it a secret, networks or a client certificate";
+        let what = "missing: nothing tells who this caller is; give it a secret, networks or a client certificate";
         report.missing(&block.secret_sha256, what, HASH);
     }
     let name = report.read(&block.name, NAME, name);
@@ -96,31 +123,46 @@ fn check_one(block: &file::Caller, known: &[Credential], report: &mut Report<'_>
         mode: report.choice(&block.mode, &modes).unwrap_or(Mode::Enforce),
     };
     if caller.mode == Mode::Observe {
-        let what =
-            "observe: what this caller's rules and limits do not allow is logged, counted and let through";
+        let what = "observe: what this caller's rules and limits do not allow is logged, counted and let through";
         report.warn(format!("{}: {what}", block.mode.path));
     }
     // A proof that was given and cannot be read is on the report; without it the caller would be another.
-    let proven = caller.secret.is_some() || caller.certificate.is_some() || !caller.networks.is_empty();
+    let proven =
+        caller.secret.is_some() || caller.certificate.is_some() || !caller.networks.is_empty();
     proven.then_some(caller)
 }
 
 /// A certificate can only be shown where one is asked for.
-pub(super) fn check_certificates(written: &[file::Caller], tls: Option<&file::Tls>, report: &mut Report<'_>) {
+pub(super) fn check_certificates(
+    written: &[file::Caller],
+    tls: Option<&file::Tls>,
+    report: &mut Report<'_>,
+) {
     const CA: &str = "client_ca = \"/etc/citrix-auth-proxy/client-ca.pem\"";
     let asked = tls.is_some_and(|tls| tls.client_ca.value.is_some());
-    let needed = written.iter().find(|block| block.client_certificate.value.is_some());
+    let needed = written
+        .iter()
+        .find(|block| block.client_certificate.value.is_some());
     if let Some(block) = needed.filter(|_| !asked) {
-        let what = format!("can never be shown: listen.tls has no client_ca to vouch for it ({CA})");
+        let what =
+            format!("can never be shown: listen.tls has no client_ca to vouch for it ({CA})");
         report.wrong(&block.client_certificate, what, CERTIFICATE);
     }
 }
 
 /// Nobody may be taken for somebody else. `before` are those of earlier blocks, each with its place in the file.
-fn refuse_twin(block: &file::Caller, new: &Caller, before: &[(usize, Caller)], report: &mut Report<'_>) {
+fn refuse_twin(
+    block: &file::Caller,
+    new: &Caller,
+    before: &[(usize, Caller)],
+    report: &mut Report<'_>,
+) {
     for (index, other) in before {
         if other.name == new.name {
-            let what = format!("{} is the name of caller[{index}] already", block.name.shown());
+            let what = format!(
+                "{} is the name of caller[{index}] already",
+                block.name.shown()
+            );
             report.wrong(&block.name, what, NAME);
         }
         if new.secret.is_some() && other.secret == new.secret {
@@ -128,12 +170,18 @@ fn refuse_twin(block: &file::Caller, new: &Caller, before: &[(usize, Caller)], r
             report.wrong(&block.secret_sha256, what, HASH);
         }
         if new.secret.is_none() && other.secret.is_none() && other.certificate == new.certificate {
-            let common = new.networks.iter().find(|network| other.networks.contains(network));
+            let common = new
+                .networks
+                .iter()
+                .find(|network| other.networks.contains(network));
             if let Some(network) = common {
-                let what = format!("{network} is of caller[{index}] already; nobody could tell them apart");
+                let what = format!(
+                    "{network} is of caller[{index}] already; nobody could tell them apart"
+                );
                 report.wrong(&block.networks, what, NETWORKS);
             } else if new.networks.is_empty() && other.networks.is_empty() {
-                let what = format!("is that of caller[{index}] already; nobody could tell them apart");
+                let what =
+                    format!("is that of caller[{index}] already; nobody could tell them apart");
                 report.wrong(&block.client_certificate, what, CERTIFICATE);
             }
         }
@@ -167,9 +215,13 @@ fn rules(block: &file::Caller, known: &[Credential], report: &mut Report<'_>) ->
     let methods = each(&block.methods, METHODS, report, method);
     let patterns = each(&block.paths, PATHS, report, |text| {
         let wrong = |(_, why)| format!("{} is no pattern of paths: {why}", shown(text));
-        PathRules::new([text]).map(|_| text.to_owned()).map_err(wrong)
+        PathRules::new([text])
+            .map(|_| text.to_owned())
+            .map_err(wrong)
     });
-    let customers = each(&block.customers, CUSTOMERS, report, |text| customer(text, known));
+    let customers = each(&block.customers, CUSTOMERS, report, |text| {
+        customer(text, known)
+    });
     // Each of them was read above.
     let paths = PathRules::new(patterns.iter().map(String::as_str)).unwrap_or_default();
     Rules::new(methods, paths, customers)
@@ -182,23 +234,38 @@ fn each<T>(
     report: &mut Report<'_>,
     parse: impl Fn(&str) -> Checked<T>,
 ) -> Vec<T> {
-    let texts = report.read(leaf, example, |leaf| some(leaf.text_or_texts()?)).unwrap_or_default();
-    let parsed =
-        texts.iter().filter_map(|text| parse(text).map_err(|what| report.wrong(leaf, what, example)).ok());
+    let texts = report
+        .read(leaf, example, |leaf| some(leaf.text_or_texts()?))
+        .unwrap_or_default();
+    let parsed = texts.iter().filter_map(|text| {
+        parse(text)
+            .map_err(|what| report.wrong(leaf, what, example))
+            .ok()
+    });
     parsed.collect()
 }
 
 fn method(text: &str) -> Checked<Method> {
-    let known = METHODS_OF_RULES.iter().find(|method| method.as_str() == text).cloned();
+    let known = METHODS_OF_RULES
+        .iter()
+        .find(|method| method.as_str() == text)
+        .cloned();
     known.ok_or_else(|| {
         let names = METHODS_OF_RULES.map(|method| method.to_string()).join(", ");
-        format!("{} is none of the methods that are forwarded: {names}", shown(text))
+        format!(
+            "{} is none of the methods that are forwarded: {names}",
+            shown(text)
+        )
     })
 }
 
 fn customer(text: &str, known: &[Credential]) -> Checked<Box<str>> {
     // Without any, their own mistakes are on the report.
-    if known.is_empty() || known.iter().any(|one| one.customer().eq_ignore_ascii_case(text)) {
+    if known.is_empty()
+        || known
+            .iter()
+            .any(|one| one.customer().eq_ignore_ascii_case(text))
+    {
         Ok(text.into())
     } else {
         Err(format!("{} is no customer of this gateway", shown(text)))

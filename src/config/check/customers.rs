@@ -41,13 +41,20 @@ pub(super) fn check(
     }
     let citrix = citrix.unwrap_or_else(|| file::Citrix::read(None, "citrix", report));
     let credential = citrix::check(&citrix, Form::Table, report)?;
-    Some(Customers { credentials: vec![credential], default: Some(0) })
+    Some(Customers {
+        credentials: vec![credential],
+        default: Some(0),
+    })
 }
 
 fn check_blocks(blocks: Vec<file::Customer>, report: &mut Report<'_>) -> Option<Customers> {
     let count = blocks.len();
     if count > MOST {
-        report.add("customer", format!("{count} blocks are too many; {MOST} are the most"), None);
+        report.add(
+            "customer",
+            format!("{count} blocks are too many; {MOST} are the most"),
+            None,
+        );
     }
     let mut credentials = Some(Vec::with_capacity(count));
     let mut seen = HashMap::with_capacity(count);
@@ -60,22 +67,36 @@ fn check_blocks(blocks: Vec<file::Customer>, report: &mut Report<'_>) -> Option<
             check_first_default(&is_default, default, report);
             default = default.or(Some(index));
         }
-        match (citrix::check(&citrix, Form::Block, report), &mut credentials) {
+        match (
+            citrix::check(&citrix, Form::Block, report),
+            &mut credentials,
+        ) {
             (Some(credential), Some(credentials)) => credentials.push(credential),
             _ => credentials = None,
         }
     }
-    Some(Customers { credentials: credentials?, default })
+    Some(Customers {
+        credentials: credentials?,
+        default,
+    })
 }
 
 /// Letter case does not tell customers apart: a request may write the id in either.
-fn check_new(customer_id: &Leaf, index: usize, seen: &mut HashMap<String, usize>, report: &mut Report<'_>) {
+fn check_new(
+    customer_id: &Leaf,
+    index: usize,
+    seen: &mut HashMap<String, usize>,
+    report: &mut Report<'_>,
+) {
     let Ok(id) = customer_id.text() else { return };
     match seen.entry(id.to_ascii_lowercase()) {
         Entry::Vacant(entry) => drop(entry.insert(index)),
         Entry::Occupied(first) => {
-            let what =
-                format!("{} is the customer of customer[{}] already", customer_id.shown(), first.get());
+            let what = format!(
+                "{} is the customer of customer[{}] already",
+                customer_id.shown(),
+                first.get()
+            );
             report.wrong(customer_id, what, "\"contoso\"");
         }
     }

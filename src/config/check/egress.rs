@@ -45,10 +45,13 @@ fn by_key(leaf: &Leaf, exceptions: &str, report: &mut Report<'_>) -> Result<Egre
 }
 
 fn by_environment(exceptions: &str, report: &mut Report<'_>) -> Egress {
-    let Some((name, url)) = first(PROXY, report) else { return Egress::direct() };
+    let Some((name, url)) = first(PROXY, report) else {
+        return Egress::direct();
+    };
     Egress::through(url, None, exceptions).unwrap_or_else(|error| {
-        let what =
-            format!("{error}; correct it, or set upstream.proxy_url, which wins over it (\"\": no proxy)");
+        let what = format!(
+            "{error}; correct it, or set upstream.proxy_url, which wins over it (\"\": no proxy)"
+        );
         report.add_elsewhere(name.to_owned(), what);
         Egress::direct()
     })
@@ -57,5 +60,10 @@ fn by_environment(exceptions: &str, report: &mut Report<'_>) -> Egress {
 /// The first of these variables that says something.
 fn first<'e>(names: [&'static str; 2], report: &Report<'e>) -> Option<(&'static str, &'e str)> {
     let environment = report.environment;
-    names.into_iter().find_map(|name| Some((name, environment.get(name).filter(|value| !value.is_empty())?)))
+    names.into_iter().find_map(|name| {
+        Some((
+            name,
+            environment.get(name).filter(|value| !value.is_empty())?,
+        ))
+    })
 }

@@ -8,7 +8,10 @@ use crate::config::{Credential, Route, Target, UpstreamUrl};
 pub(super) fn known(credentials: &[Credential], routes: &[Route]) -> Vec<UpstreamUrl> {
     let mut known = Vec::new();
     let mut add = |url: &UpstreamUrl| {
-        let url = UpstreamUrl { base_path: String::new(), ..url.clone() };
+        let url = UpstreamUrl {
+            base_path: String::new(),
+            ..url.clone()
+        };
         if !known.contains(&url) {
             known.push(url);
         }
@@ -32,7 +35,9 @@ pub(super) fn known(credentials: &[Credential], routes: &[Route]) -> Vec<Upstrea
 /// Whether a prefix is `/region/` and a name.
 fn is_of_region(prefix: &str) -> bool {
     let mut segments = prefix.split('/').skip(1);
-    let region = segments.next().is_some_and(|first| first.eq_ignore_ascii_case("region"));
+    let region = segments
+        .next()
+        .is_some_and(|first| first.eq_ignore_ascii_case("region"));
     region && segments.next().is_some_and(|name| !name.is_empty()) && segments.next().is_none()
 }
 
@@ -50,10 +55,20 @@ mod tests {
 
     #[test]
     fn the_gateways_of_a_customers_cloud_are_known_and_no_other_clouds() {
-        let regions = ["https://api.cloud.com", "https://api-us.cloud.com", "https://api-eu.cloud.com"];
+        let regions = [
+            "https://api.cloud.com",
+            "https://api-us.cloud.com",
+            "https://api-eu.cloud.com",
+        ];
         assert_eq!(gateways(&format!("[citrix]\n{LOGIN}"))[..3], regions);
-        assert_eq!(gateways(&format!("[citrix]\ncloud = 'eu'\n{LOGIN}")).len(), 4);
-        assert_eq!(gateways(&format!("[citrix]\ncloud = 'japan'\n{LOGIN}")), ["https://api.citrixcloud.jp"]);
+        assert_eq!(
+            gateways(&format!("[citrix]\ncloud = 'eu'\n{LOGIN}")).len(),
+            4
+        );
+        assert_eq!(
+            gateways(&format!("[citrix]\ncloud = 'japan'\n{LOGIN}")),
+            ["https://api.citrixcloud.jp"]
+        );
     }
 
     #[test]
@@ -64,6 +79,9 @@ mod tests {
              [[route]]\nprefix = '/region/eu/more'\nupstream = 'https://more'\n\
              [[route]]\nprefix = '/reports'\nupstream = 'https://reports'\n"
         );
-        assert_eq!(gateways(&table), ["https://h", "https://api.cloud.us", "https://eu"]);
+        assert_eq!(
+            gateways(&table),
+            ["https://h", "https://api.cloud.us", "https://eu"]
+        );
     }
 }

@@ -14,12 +14,28 @@ pub(super) fn check(limits: &file::Limits, report: &mut Report<'_>) -> Limits {
     let header_bytes = report.size(&limits.max_header_bytes, 64 * KIB, 8 * KIB..=MIB);
     Limits {
         max_connections: report.whole(&limits.max_connections, 10_000, COUNT),
-        max_connections_per_address: report.whole(&limits.max_connections_per_address, 0, 0..=*COUNT.end()),
+        max_connections_per_address: report.whole(
+            &limits.max_connections_per_address,
+            0,
+            0..=*COUNT.end(),
+        ),
         max_in_flight: report.whole(&limits.max_in_flight, 1024, COUNT),
         max_queued: report.whole(&limits.max_queued, 1000, COUNT),
-        header_read_timeout: report.duration(&limits.header_read_timeout, Duration::from_secs(10), TIMEOUT),
-        body_idle_timeout: report.duration(&limits.body_idle_timeout, Duration::from_secs(60), TIMEOUT),
-        keep_alive_timeout: report.duration(&limits.keep_alive_timeout, Duration::from_mins(10), TIMEOUT),
+        header_read_timeout: report.duration(
+            &limits.header_read_timeout,
+            Duration::from_secs(10),
+            TIMEOUT,
+        ),
+        body_idle_timeout: report.duration(
+            &limits.body_idle_timeout,
+            Duration::from_secs(60),
+            TIMEOUT,
+        ),
+        keep_alive_timeout: report.duration(
+            &limits.keep_alive_timeout,
+            Duration::from_mins(10),
+            TIMEOUT,
+        ),
         max_header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
         max_body_bytes: report.size(&limits.max_body_bytes, GIB, 1..=u64::MAX),
         replay_buffer_bytes: usize::try_from(replay_bytes).unwrap_or(usize::MAX),

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use super::caller::Door;
 use super::{Report, file, network, url};
 use crate::config::value::{Checked, Leaf, shown};
-use crate::config::{AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, Listener, Networks};
+use crate::config::{
+    AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, Listener, Networks,
+};
 
 /// What a unix socket's path may be long, less the zero behind it.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -27,16 +29,30 @@ pub(super) struct Listen {
 }
 
 pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) -> Listen {
-    let plain = listen.tls.as_ref().is_none_or(|tls| tls.address.value.is_some());
+    let plain = listen
+        .tls
+        .as_ref()
+        .is_none_or(|tls| tls.address.value.is_some());
     let mut listeners = check_addresses(&listen.address, !plain, door, report);
     let certificate = listen.tls.as_ref().and_then(|tls| {
-        if let Some(address) = report.read(&tls.address, "\"127.0.0.1:8443\"", |leaf| bind(leaf.text()?)) {
-            add(&tls.address, &mut listeners, Listener { address, tls: true }, door, report);
+        if let Some(address) = report.read(&tls.address, "\"127.0.0.1:8443\"", |leaf| {
+            bind(leaf.text()?)
+        }) {
+            add(
+                &tls.address,
+                &mut listeners,
+                Listener { address, tls: true },
+                door,
+                report,
+            );
         }
         check_certificate(tls, report)
     });
-    let public_url = report
-        .read(&listen.public_url, "\"https://citrix-gw.example.net\"", |leaf| url::public(leaf.text()?));
+    let public_url = report.read(
+        &listen.public_url,
+        "\"https://citrix-gw.example.net\"",
+        |leaf| url::public(leaf.text()?),
+    );
     let mut hosts = check_hosts(&listen.hosts, door, report);
     match (&mut hosts, &public_url) {
         (AllowedHosts::Only(names), Some(url)) => names.push(url.authority.host().to_owned()),
@@ -51,7 +67,9 @@ pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) 
     Listen {
         listeners,
         certificate,
-        unix_mode: report.read(&listen.unix_mode, "\"0660\"", mode).unwrap_or(0o660),
+        unix_mode: report
+            .read(&listen.unix_mode, "\"0660\"", mode)
+            .unwrap_or(0o660),
         workers: check_workers(&listen.workers, report),
         hosts,
         proxy_protocol: network::networks(&listen.proxy_protocol, report),
@@ -71,7 +89,13 @@ fn check_addresses(leaf: &Leaf, tls: bool, door: Door, report: &mut Report<'_>) 
     }
     for text in texts {
         match bind(&text) {
-            Ok(address) => add(leaf, &mut listeners, Listener { address, tls }, door, report),
+            Ok(address) => add(
+                leaf,
+                &mut listeners,
+                Listener { address, tls },
+                door,
+                report,
+            ),
             Err(what) => report.wrong(leaf, what, EXAMPLE),
         }
     }
@@ -79,7 +103,13 @@ fn check_addresses(leaf: &Leaf, tls: bool, door: Door, report: &mut Report<'_>) 
 }
 
 /// Adds a listener, if nobody can come in there who should not, and it is not there yet.
-fn add(leaf: &Leaf, listeners: &mut Vec<Listener>, new: Listener, door: Door, report: &mut Report<'_>) {
+fn add(
+    leaf: &Leaf,
+    listeners: &mut Vec<Listener>,
+    new: Listener,
+    door: Door,
+    report: &mut Report<'_>,
+) {
     if let BindAddress::Tcp(address) = &new.address
         && door == (Door::Open { anywhere: false })
         && !address.ip().to_canonical().is_loopback()
@@ -91,9 +121,18 @@ fn add(leaf: &Leaf, listeners: &mut Vec<Listener>, new: Listener, door: Door, re
         );
         report.wrong(leaf, what, EXAMPLE);
     }
-    let anew = |address: &BindAddress| matches!(address, BindAddress::Tcp(address) if address.port() == 0);
-    if listeners.iter().any(|listener| listener.address == new.address) && !anew(&new.address) {
-        report.wrong(leaf, format!("{} is listened on twice", new.address), EXAMPLE);
+    let anew =
+        |address: &BindAddress| matches!(address, BindAddress::Tcp(address) if address.port() == 0);
+    if listeners
+        .iter()
+        .any(|listener| listener.address == new.address)
+        && !anew(&new.address)
+    {
+        report.wrong(
+            leaf,
+            format!("{} is listened on twice", new.address),
+            EXAMPLE,
+        );
     }
     listeners.push(new);
 }
@@ -113,12 +152,17 @@ pub(super) fn tcp(text: &str) -> Checked<SocketAddr> {
         Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
         None => text.to_owned(),
     };
-    literal.parse().map_err(|_| format!("{} is not an IP address with a port", shown(text)))
+    literal
+        .parse()
+        .map_err(|_| format!("{} is not an IP address with a port", shown(text)))
 }
 
 fn socket_path(path: &str) -> Checked<PathBuf> {
     if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
-        return Err(format!("{} is not an absolute path of a socket", shown(path)));
+        return Err(format!(
+            "{} is not an absolute path of a socket",
+            shown(path)
+        ));
     }
     if path.len() > LONGEST_SOCKET_PATH {
         return Err(format!(
@@ -137,29 +181,51 @@ fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<Certifi
     ];
     let [certificate, key] = parts.map(|(leaf, example)| {
         if leaf.value.is_none() {
-            report.missing(leaf, "missing: TLS needs a certificate and its key", example);
+            report.missing(
+                leaf,
+                "missing: TLS needs a certificate and its key",
+                example,
+            );
         }
         report.file(leaf, example)
     });
-    Some(CertificateFiles { certificate: certificate?, key: key?, clients })
+    Some(CertificateFiles {
+        certificate: certificate?,
+        key: key?,
+        clients,
+    })
 }
 
 fn check_clients(tls: &file::Tls, report: &mut Report<'_>) -> Option<ClientCertificates> {
     const EXAMPLE: &str = "\"/etc/citrix-auth-proxy/client-ca.pem\"";
     let required = report.choice(&tls.client_auth, &[("optional", false), ("required", true)]);
     if tls.client_ca.value.is_none() && required.is_some() {
-        report.missing(&tls.client_ca, "missing: a client certificate must be of somebody's", EXAMPLE);
+        report.missing(
+            &tls.client_ca,
+            "missing: a client certificate must be of somebody's",
+            EXAMPLE,
+        );
     }
     let ca_file = report.file(&tls.client_ca, EXAMPLE)?;
-    Some(ClientCertificates { ca_file, required: required.unwrap_or(false) })
+    Some(ClientCertificates {
+        ca_file,
+        required: required.unwrap_or(false),
+    })
 }
 
 fn mode(leaf: &Leaf) -> Checked<u32> {
     const MOST: u32 = 0o777;
-    let wrong = || format!("{} is not a file mode, which is up to four octal digits in quotes", leaf.shown());
+    let wrong = || {
+        format!(
+            "{} is not a file mode, which is up to four octal digits in quotes",
+            leaf.shown()
+        )
+    };
     let text = leaf.text().map_err(|_| wrong())?;
     let octal = (1..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| octal && *mode <= MOST);
+    let mode = u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| octal && *mode <= MOST);
     mode.ok_or_else(wrong)
 }
 
@@ -192,12 +258,20 @@ fn check_hosts(leaf: &Leaf, door: Door, report: &mut Report<'_>) -> AllowedHosts
         };
         report.wrong(leaf, what, EXAMPLE);
     }
-    AllowedHosts::Only(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+    AllowedHosts::Only(
+        names
+            .into_iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect(),
+    )
 }
 
 fn is_host_name(name: &str) -> bool {
     let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
     name.split('.').all(label)
 }

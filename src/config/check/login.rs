@@ -30,7 +30,11 @@ fn signing_key(login: &file::Login, report: &mut Report<'_>) -> Option<SecretStr
     let key = source.read().ok()?;
     let length = key.expose_secret().len();
     if length < SHORTEST_KEY {
-        report.wrong(&login.signing_key, format!("is {length} bytes long and must be 32 or more"), KEY);
+        report.wrong(
+            &login.signing_key,
+            format!("is {length} bytes long and must be 32 or more"),
+            KEY,
+        );
         return None;
     }
     Some(key)

@@ -29,7 +29,8 @@ pub(super) fn network(text: &str) -> Checked<IpNet> {
         Ok(address) => Ok(IpNet::from(address)),
         Err(_) => text.parse::<IpNet>(),
     };
-    let network = network.map_err(|_| format!("{} is not a network, as in 10.0.0.0/8", shown(text)))?;
+    let network =
+        network.map_err(|_| format!("{} is not a network, as in 10.0.0.0/8", shown(text)))?;
     // Half a slip of the pen: is it the address that is meant, or the network it is in?
     if network.addr() != network.network() {
         return Err(format!(
@@ -40,7 +41,10 @@ pub(super) fn network(text: &str) -> Checked<IpNet> {
     }
     // Addresses are compared in their IPv4 form, so such a network would never match.
     if network.addr().to_canonical() != network.addr() {
-        return Err(format!("{} is an IPv4 network in IPv6's form; write it as IPv4", shown(text)));
+        return Err(format!(
+            "{} is an IPv4 network in IPv6's form; write it as IPv4",
+            shown(text)
+        ));
     }
     Ok(network)
 }

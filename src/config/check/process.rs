@@ -19,13 +19,23 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 pub(super) fn check_log(log: &file::Log, report: &mut Report<'_>) -> Log {
     let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
     Log {
-        format: report.choice(&log.format, &formats).unwrap_or(LogFormat::Json),
-        level: report.choice(&log.level, &LEVELS).unwrap_or(LevelFilter::INFO),
+        format: report
+            .choice(&log.format, &formats)
+            .unwrap_or(LogFormat::Json),
+        level: report
+            .choice(&log.level, &LEVELS)
+            .unwrap_or(LevelFilter::INFO),
     }
 }
 
 /// How long requests are still accepted before a drain, and how long it may take.
-pub(super) fn check_lifecycle(lifecycle: &file::Lifecycle, report: &mut Report<'_>) -> (Duration, Duration) {
+pub(super) fn check_lifecycle(
+    lifecycle: &file::Lifecycle,
+    report: &mut Report<'_>,
+) -> (Duration, Duration) {
     let delay = report.duration(&lifecycle.drain_delay, Duration::ZERO, WAIT);
-    (delay, report.duration(&lifecycle.drain_timeout, Duration::from_secs(30), TIMEOUT))
+    (
+        delay,
+        report.duration(&lifecycle.drain_timeout, Duration::from_secs(30), TIMEOUT),
+    )
 }

@@ -13,13 +13,20 @@ use crate::config::{Allows, Destination, Route, RouteLimit, Target};
 
 /// The whole table: the configured routes and `/`, longest prefix first, then the built-in ones that none of them
 /// replaces.
-pub(super) fn check(written: &[file::Route], built_in: BuiltIn, report: &mut Report<'_>) -> Vec<Route> {
+pub(super) fn check(
+    written: &[file::Route],
+    built_in: BuiltIn,
+    report: &mut Report<'_>,
+) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for route in written {
-        let Some(mut read) = check_route(route, report) else { continue };
+        let Some(mut read) = check_route(route, report) else {
+            continue;
+        };
         read.any_case = built_in.has(&read.prefix);
         let same = |other: &Route| {
-            other.prefix == read.prefix || read.any_case && other.prefix.eq_ignore_ascii_case(&read.prefix)
+            other.prefix == read.prefix
+                || read.any_case && other.prefix.eq_ignore_ascii_case(&read.prefix)
         };
         if routes.iter().any(same) {
             let what = format!("{} has a route already", route.prefix.shown());
@@ -30,7 +37,13 @@ pub(super) fn check(written: &[file::Route], built_in: BuiltIn, report: &mut Rep
     }
     built_in.add_to(&mut routes);
     let later = |route: &Route| route.built_in && !route.prefix.is_empty();
-    routes.sort_by_cached_key(|route| (later(route), Reverse(route.prefix.len()), route.prefix.clone()));
+    routes.sort_by_cached_key(|route| {
+        (
+            later(route),
+            Reverse(route.prefix.len()),
+            route.prefix.clone(),
+        )
+    });
     routes
 }
 
@@ -38,7 +51,11 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     const PREFIX: &str = "\"/reports\"";
     const UPSTREAM: &str = "\"https://reports.example.cloud.com/api\"";
     for (leaf, what, example) in [
-        (&route.prefix, "missing: the beginning of the paths this route is for", PREFIX),
+        (
+            &route.prefix,
+            "missing: the beginning of the paths this route is for",
+            PREFIX,
+        ),
         (&route.upstream, "missing: where the requests go", UPSTREAM),
     ] {
         if leaf.value.is_none() {
@@ -46,16 +63,34 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
         }
     }
     let prefix = report.read(&route.prefix, PREFIX, prefix);
-    let upstream = report.read(&route.upstream, UPSTREAM, |leaf| url::upstream(leaf.text()?));
+    let upstream = report.read(&route.upstream, UPSTREAM, |leaf| {
+        url::upstream(leaf.text()?)
+    });
     let strip_prefix = report.switch(&route.strip_prefix, true);
     let rewrite_links = report.switch(&route.rewrite_links, false);
-    let authorization = report.choice(&route.authorization, &SCHEMES).unwrap_or(AuthorizationScheme::Cws);
+    let authorization = report
+        .choice(&route.authorization, &SCHEMES)
+        .unwrap_or(AuthorizationScheme::Cws);
     let limit = limit(route, report);
     let prefix = prefix?;
-    let limit =
-        limit.map(|(allows, queue_timeout)| RouteLimit { shared_as: prefix.clone(), allows, queue_timeout });
-    let route = Route::plain(prefix, Target::Fixed(Destination { url: upstream?, authorization }));
-    Some(Route { strip_prefix: strip_prefix && route.strip_prefix, limit, rewrite_links, ..route })
+    let limit = limit.map(|(allows, queue_timeout)| RouteLimit {
+        shared_as: prefix.clone(),
+        allows,
+        queue_timeout,
+    });
+    let route = Route::plain(
+        prefix,
+        Target::Fixed(Destination {
+            url: upstream?,
+            authorization,
+        }),
+    );
+    Some(Route {
+        strip_prefix: strip_prefix && route.strip_prefix,
+        limit,
+        rewrite_links,
+        ..route
+    })
 }
 
 /// How many requests of a customer go at a time, if that is limited, and how long the others wait.
@@ -85,10 +120,17 @@ fn prefix(leaf: &Leaf) -> Checked<String> {
     if text.ends_with('/') {
         return wrong("it must not end with a slash");
     }
-    if !text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '%' | '\\')) {
+    if !text
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '%' | '\\'))
+    {
         return wrong("only visible ASCII characters other than ? # % \\ may be in it");
     }
-    if text.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+    if text
+        .split('/')
+        .skip(1)
+        .any(|segment| matches!(segment, "" | "." | ".."))
+    {
         return wrong("it must not have empty or dot segments");
     }
     Ok(text.to_owned())

@@ -48,19 +48,35 @@ pub(super) fn check_secret(
 
 /// The SHA-256 of a secret, as hex digits.
 pub(super) fn sha256(leaf: &Leaf) -> Result<[u8; 32], String> {
-    let wrong = || "must be 64 hex digits, the SHA-256 of the secret and not the secret itself".to_owned();
-    let digits = leaf.value.as_ref().and_then(Value::as_str).ok_or_else(wrong)?.as_bytes();
+    let wrong =
+        || "must be 64 hex digits, the SHA-256 of the secret and not the secret itself".to_owned();
+    let digits = leaf
+        .value
+        .as_ref()
+        .and_then(Value::as_str)
+        .ok_or_else(wrong)?
+        .as_bytes();
     let (pairs, rest) = digits.as_chunks::<2>();
-    let hash: Option<Vec<u8>> = pairs.iter().map(|pair| Some(hex(pair[0])? << 4 | hex(pair[1])?)).collect();
-    hash.filter(|_| rest.is_empty()).and_then(|hash| hash.try_into().ok()).ok_or_else(wrong)
+    let hash: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|pair| Some(hex(pair[0])? << 4 | hex(pair[1])?))
+        .collect();
+    hash.filter(|_| rest.is_empty())
+        .and_then(|hash| hash.try_into().ok())
+        .ok_or_else(wrong)
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 fn from_credentials_directory(name: &str, report: &Report<'_>) -> Option<SecretSource> {
-    let folder = report.environment.get("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty())?;
+    let folder = report
+        .environment
+        .get("CREDENTIALS_DIRECTORY")
+        .filter(|folder| !folder.is_empty())?;
     let path = Path::new(folder).join(name);
     path.exists().then_some(SecretSource::Credential(path))
 }
@@ -79,9 +95,15 @@ fn from_variable(leaf: &Leaf, text: &str, report: &Report<'_>) -> Result<SecretS
     // The short variable is always the secret itself, whatever it looks like.
     if name != "CITRIX_CLIENT_SECRET" && text.starts_with('{') && text.ends_with('}') {
         let table = syntax::parse_table(text);
-        return from_table(&table.ok_or("looks like a table and is not one in TOML")?, report);
+        return from_table(
+            &table.ok_or("looks like a table and is not one in TOML")?,
+            report,
+        );
     }
-    Ok(SecretSource::Environment { name: name.to_owned(), value: SecretString::from(text) })
+    Ok(SecretSource::Environment {
+        name: name.to_owned(),
+        value: SecretString::from(text),
+    })
 }
 
 fn from_table(table: &Table, report: &Report<'_>) -> Result<SecretSource, String> {
@@ -91,11 +113,16 @@ fn from_table(table: &Table, report: &Report<'_>) -> Result<SecretSource, String
     }
     match (table.get("file"), table.get("env")) {
         (Some(_), Some(_)) => Err("has both file and env; keep one of them".to_owned()),
-        (Some(Value::String(path)), None) if !path.is_empty() => Ok(SecretSource::File(path.into())),
+        (Some(Value::String(path)), None) if !path.is_empty() => {
+            Ok(SecretSource::File(path.into()))
+        }
         (None, Some(Value::String(name))) => {
             let value = report.environment.get(name);
             let value = value.ok_or("the environment variable that env names is not set")?;
-            Ok(SecretSource::Environment { name: name.clone(), value: SecretString::from(value) })
+            Ok(SecretSource::Environment {
+                name: name.clone(),
+                value: SecretString::from(value),
+            })
         }
         (None, None) => Err("has neither file nor env".to_owned()),
         _ => Err("must name a file or an environment variable by a string in quotes".to_owned()),
@@ -117,6 +144,8 @@ pub(super) fn told(source: &SecretSource, error: &SecretError) -> String {
     match error {
         SecretError::Unreadable { source, .. } => format!("{place} cannot be read: {source}"),
         SecretError::NotAFile(_) => error.to_string(),
-        SecretError::Empty | SecretError::TooLong | SecretError::NotText => format!("{place}: {error}"),
+        SecretError::Empty | SecretError::TooLong | SecretError::NotText => {
+            format!("{place}: {error}")
+        }
     }
 }

@@ -14,12 +14,30 @@ pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> Upstr
     Upstream {
         ca_file,
         egress: egress::check(&upstream.proxy_url, report),
-        http2: report.choice(&upstream.http2, &modes).unwrap_or(Http2::Auto),
-        connect_timeout: report.duration(&upstream.connect_timeout, Duration::from_secs(5), TIMEOUT),
-        response_timeout: report.duration(&upstream.response_timeout, Duration::from_secs(100), TIMEOUT),
+        http2: report
+            .choice(&upstream.http2, &modes)
+            .unwrap_or(Http2::Auto),
+        connect_timeout: report.duration(
+            &upstream.connect_timeout,
+            Duration::from_secs(5),
+            TIMEOUT,
+        ),
+        response_timeout: report.duration(
+            &upstream.response_timeout,
+            Duration::from_secs(100),
+            TIMEOUT,
+        ),
         idle_timeout: report.duration(&upstream.idle_timeout, Duration::from_secs(60), TIMEOUT),
-        pool_idle_timeout: report.duration(&upstream.pool_idle_timeout, Duration::from_secs(60), TIMEOUT),
-        max_connection_age: report.duration(&upstream.max_connection_age, Duration::from_mins(10), TIMEOUT),
+        pool_idle_timeout: report.duration(
+            &upstream.pool_idle_timeout,
+            Duration::from_secs(60),
+            TIMEOUT,
+        ),
+        max_connection_age: report.duration(
+            &upstream.max_connection_age,
+            Duration::from_mins(10),
+            TIMEOUT,
+        ),
         retry_budget: report.duration(&upstream.retry_budget, Duration::from_secs(10), WAIT),
     }
 }

@@ -25,7 +25,11 @@ fn base(text: &str, uri: Uri) -> Checked<UpstreamUrl> {
         return Err(format!("{} is not a whole URL", repeated(text)));
     };
     let authority = normal(&scheme, &authority);
-    Ok(UpstreamUrl { scheme, authority, base_path })
+    Ok(UpstreamUrl {
+        scheme,
+        authority,
+        base_path,
+    })
 }
 
 /// A URL that a token or a secret may be sent to: `https`, or `http` on this machine.
@@ -44,20 +48,27 @@ pub(super) fn checked(text: &str) -> Checked<Uri> {
 fn well_formed(text: &str) -> Checked<Uri> {
     let wrong = |what: &str| format!("{} {what}", repeated(text));
     if !text.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(wrong("is not a URL: only visible ASCII characters may be in it"));
+        return Err(wrong(
+            "is not a URL: only visible ASCII characters may be in it",
+        ));
     }
     if text.contains(['?', '#']) {
         return Err(wrong("has a query or a fragment, which would be lost"));
     }
     let uri: Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
     let Some(authority) = uri.authority().filter(|_| uri.scheme().is_some()) else {
-        return Err(wrong("is not a whole URL: it must begin with https:// and a host"));
+        return Err(wrong(
+            "is not a whole URL: it must begin with https:// and a host",
+        ));
     };
     if authority.as_str().contains('@') {
         return Err(wrong("has a user name in it, which would not be sent"));
     }
     check_host(authority.host()).map_err(wrong)?;
-    let port = authority.as_str().get(authority.host().len()..).and_then(|rest| rest.strip_prefix(':'));
+    let port = authority
+        .as_str()
+        .get(authority.host().len()..)
+        .and_then(|rest| rest.strip_prefix(':'));
     if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
         return Err(wrong("has a port that is not between 1 and 65535"));
     }
@@ -69,15 +80,24 @@ fn well_formed(text: &str) -> Checked<Uri> {
 
 /// A URL for a message, unless there may be a password or a key in it.
 fn repeated(text: &str) -> String {
-    if text.contains(['@', '?', '#']) { "this URL".to_owned() } else { shown(text) }
+    if text.contains(['@', '?', '#']) {
+        "this URL".to_owned()
+    } else {
+        shown(text)
+    }
 }
 
 fn check_host(host: &str) -> Result<(), &'static str> {
-    let valid = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+    let valid = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()
-                && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+                && host
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
         }
     };
     valid.then_some(()).ok_or("has no valid host")
@@ -86,14 +106,21 @@ fn check_host(host: &str) -> Result<(), &'static str> {
 /// By what is written, not by what a name resolves to, which may change.
 fn is_loopback(host: &str) -> bool {
     let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
-    address.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+    address.map_or_else(
+        |_| host.eq_ignore_ascii_case("localhost"),
+        |address| address.is_loopback(),
+    )
 }
 
 /// Lower case, and without the scheme's own port: as it is sent in `Host`.
 fn normal(scheme: &Scheme, authority: &Authority) -> Authority {
     let own = if *scheme == Scheme::HTTPS { 443 } else { 80 };
     let text = authority.as_str().to_ascii_lowercase();
-    let host = if authority.port_u16() == Some(own) { authority.host().to_ascii_lowercase() } else { text };
+    let host = if authority.port_u16() == Some(own) {
+        authority.host().to_ascii_lowercase()
+    } else {
+        text
+    };
     Authority::try_from(host).unwrap_or_else(|_| authority.clone())
 }
 
@@ -106,7 +133,12 @@ mod tests {
         for (text, scheme, authority, base_path) in [
             ("https://api.cloud.com", "https", "api.cloud.com", ""),
             ("https://api.cloud.com/", "https", "api.cloud.com", ""),
-            ("https://API.cloud.com:443/a/b//", "https", "api.cloud.com", "/a/b"),
+            (
+                "https://API.cloud.com:443/a/b//",
+                "https",
+                "api.cloud.com",
+                "/a/b",
+            ),
             ("https://h:8443/a%2Fb", "https", "h:8443", "/a%2Fb"),
             ("https://[2001:db8::1]:443", "https", "[2001:db8::1]", ""),
             ("https://10.0.0.1", "https", "10.0.0.1", ""),
@@ -117,7 +149,11 @@ mod tests {
         ] {
             let url = upstream(text).unwrap();
             let (found, host) = (url.scheme.as_str(), url.authority.as_str());
-            assert_eq!((found, host, url.base_path.as_str()), (scheme, authority, base_path), "{text}");
+            assert_eq!(
+                (found, host, url.base_path.as_str()),
+                (scheme, authority, base_path),
+                "{text}"
+            );
         }
     }
 

@@ -71,9 +71,14 @@ pub(super) async fn answer(scope: &Scope<'_>, body: &[u8]) -> Response {
 /// An item's own `Authorization` counts for it, in the standard form too; an item without one goes by that of the
 /// whole request.
 fn item_refusal(scope: &Scope<'_>, item: &Item) -> Option<Response> {
-    let field = item.headers.iter().find(|field| field.name.eq_ignore_ascii_case("authorization"))?;
+    let field = item
+        .headers
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("authorization"))?;
     let refused = match field_standing(scope.state, field.value.as_bytes(), true) {
-        (Standing::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, scope.tenant) => return None,
+        (Standing::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, scope.tenant) => {
+            return None;
+        }
         (standing, _) => standing,
     };
     count(&scope.state.counters.refused_batch_items);
@@ -84,22 +89,42 @@ fn perform(scope: &Scope<'_>, item: &Item) -> Response {
     let Ok(method) = item.method.parse::<Method>() else {
         return answers::error_data(StatusCode::METHOD_NOT_ALLOWED, "The method is unknown.");
     };
-    let (path, query) = item.relative_url.split_once('?').unwrap_or((&item.relative_url, ""));
+    let (path, query) = item
+        .relative_url
+        .split_once('?')
+        .unwrap_or((&item.relative_url, ""));
     let mut path: Vec<_> = path.trim_start_matches('/').split('/').collect();
     if let [customer, site, ..] = path[..]
         && scope.tenant.is_called(customer.as_bytes())
-        && scope.tenant.customer.sites.iter().any(|own| own.eq_ignore_ascii_case(site))
+        && scope
+            .tenant
+            .customer
+            .sites
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(site))
     {
         path.drain(..2);
     }
-    operate(scope, &Operation { method: &method, path, query: Query::of(query) })
+    operate(
+        scope,
+        &Operation {
+            method: &method,
+            path,
+            query: Query::of(query),
+        },
+    )
 }
 
 async fn told(reference: Option<String>, response: Response) -> Done {
     let (parts, body) = response.into_parts();
     let Ok(body) = body.collect().await;
     let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-    Done { reference, code: parts.status.as_u16(), headers: fields(&parts.headers), body }
+    Done {
+        reference,
+        code: parts.status.as_u16(),
+        headers: fields(&parts.headers),
+        body,
+    }
 }
 
 /// The header fields in the spelling of Citrix's samples.
@@ -107,7 +132,10 @@ fn fields(headers: &HeaderMap) -> Vec<Field> {
     let known = [("location", "Location"), ("content-type", "Content-Type")];
     let field = |(key, name): (&str, &str)| {
         let value = headers.get(key)?.to_str().ok()?.to_owned();
-        Some(Field { name: name.to_owned(), value })
+        Some(Field {
+            name: name.to_owned(),
+            value,
+        })
     };
     known.into_iter().filter_map(field).collect()
 }

@@ -11,7 +11,8 @@ const MACHINES: usize = 2345;
 const DEFAULT_LIMIT: usize = 250;
 const MAX_LIMIT: usize = 1000;
 /// What a machine is filled up with. The link in it is the customer's own text: who rewrites links leaves it.
-const FILLING: &str = "A note that somebody left, see https://api.cloud.com/cvad/manage/Machines for more. ";
+const FILLING: &str =
+    "A note that somebody left, see https://api.cloud.com/cvad/manage/Machines for more. ";
 
 /// `GET Machines?limit=…&continuationToken=…`.
 pub(super) fn page(state: &State, query: Query<'_>) -> Response {
@@ -27,7 +28,10 @@ pub(super) fn page(state: &State, query: Query<'_>) -> Response {
         Some(token) => continuation_offset("machines", &token),
     };
     let Some(start) = start else {
-        return answers::error_data(StatusCode::BAD_REQUEST, "The continuation token is invalid.");
+        return answers::error_data(
+            StatusCode::BAD_REQUEST,
+            "The continuation token is invalid.",
+        );
     };
     let end = start.saturating_add(limit).min(MACHINES);
     let items: Vec<_> = (start..end).map(|index| machine(state, index)).collect();
@@ -75,8 +79,15 @@ fn machine(state: &State, index: usize) -> Value {
         "Zone": { "Name": "Zone / Fürth" },
     });
     if state.machine_bytes > 0 {
-        let missing = state.machine_bytes.saturating_sub(machine.to_string().len());
-        machine["Description"] = FILLING.chars().cycle().take(missing).collect::<String>().into();
+        let missing = state
+            .machine_bytes
+            .saturating_sub(machine.to_string().len());
+        machine["Description"] = FILLING
+            .chars()
+            .cycle()
+            .take(missing)
+            .collect::<String>()
+            .into();
     }
     machine
 }

@@ -29,7 +29,11 @@ impl Connections {
         self.next.set(id + 1);
         let connection = Rc::new(Connection::new(Rc::downgrade(self)));
         self.all.borrow_mut().insert(id, Rc::clone(&connection));
-        Entered { connection, id, all: Rc::downgrade(self) }
+        Entered {
+            connection,
+            id,
+            all: Rc::downgrade(self),
+        }
     }
 
     /// How many there are.
@@ -44,7 +48,11 @@ impl Connections {
 
     /// How many have a request in flight.
     pub fn busy(&self) -> usize {
-        self.all.borrow().values().filter(|connection| connection.is_busy()).count()
+        self.all
+            .borrow()
+            .values()
+            .filter(|connection| connection.is_busy())
+            .count()
     }
 
     /// Tells every connection to finish what is under way and close, but those on which a request is on its way in: they
@@ -92,7 +100,9 @@ impl Connections {
     pub(super) fn make_room(&self) -> bool {
         while let Some(stuck) = self.stuck.borrow_mut().pop() {
             // It may have moved since.
-            let stuck = stuck.upgrade().filter(|connection| connection.moved.get() == 0);
+            let stuck = stuck
+                .upgrade()
+                .filter(|connection| connection.moved.get() == 0);
             if let Some(connection) = stuck {
                 connection.give(Order::Abort);
                 return true;
@@ -104,7 +114,10 @@ impl Connections {
 
 /// How often [`Connections::sweep`] is due: often enough that a deadline is met within a tenth of it.
 pub fn sweep_interval(limits: &Limits) -> Duration {
-    let shortest = limits.header_read_timeout.min(limits.keep_alive_timeout).min(limits.body_idle_timeout);
+    let shortest = limits
+        .header_read_timeout
+        .min(limits.keep_alive_timeout)
+        .min(limits.body_idle_timeout);
     (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 

@@ -26,26 +26,46 @@ async fn after(seconds: u64, connection: &Connection) -> Option<Order> {
 async fn each_phase_has_its_own_deadline() {
     let connection = Connection::new(Weak::new());
     assert_eq!(after(9, &connection).await, None);
-    assert_eq!(after(1, &connection).await, Some(Order::Abort), "a handshake that stalls");
+    assert_eq!(
+        after(1, &connection).await,
+        Some(Order::Abort),
+        "a handshake that stalls"
+    );
 
     connection.opened();
     assert_eq!(after(599, &connection).await, None);
     connection.bytes_arrived();
     assert_eq!(after(9, &connection).await, None);
     connection.bytes_arrived();
-    assert_eq!(after(1, &connection).await, Some(Order::HeadStalled), "the clock runs from the first byte");
+    assert_eq!(
+        after(1, &connection).await,
+        Some(Order::HeadStalled),
+        "the clock runs from the first byte"
+    );
 
     connection.exchange_began();
-    assert_eq!(after(100_000, &connection).await, None, "the exchange has deadlines of its own");
+    assert_eq!(
+        after(100_000, &connection).await,
+        None,
+        "the exchange has deadlines of its own"
+    );
     connection.exchange_ended();
     connection.bytes_arrived();
-    assert_eq!(after(599, &connection).await, None, "bytes before the answer is out begin no head");
+    assert_eq!(
+        after(599, &connection).await,
+        None,
+        "bytes before the answer is out begin no head"
+    );
     connection.flushed();
     assert_eq!(after(1, &connection).await, None);
     assert_eq!(after(1, &connection).await, Some(Order::Rest));
     connection.may_rest.set(false);
     assert_eq!(after(597, &connection).await, None, "once is enough");
-    assert_eq!(after(1, &connection).await, Some(Order::Finish), "idle for too long");
+    assert_eq!(
+        after(1, &connection).await,
+        Some(Order::Finish),
+        "idle for too long"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +79,11 @@ async fn a_caller_that_does_not_read_is_given_up() {
     assert_eq!(after(59, &connection).await, None);
     connection.wrote(1);
     connection.write_blocked();
-    assert_eq!(after(2, &connection).await, Some(Order::Abort), "a byte a minute is as good as nothing");
+    assert_eq!(
+        after(2, &connection).await,
+        Some(Order::Abort),
+        "a byte a minute is as good as nothing"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +123,11 @@ fn a_connection_leaves_the_list_when_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn who_is_waited_for_and_moves_nothing_makes_room() {
     let connections = Rc::new(Connections::default());
-    let (stuck, slow, idle) = (connections.enter(), connections.enter(), connections.enter());
+    let (stuck, slow, idle) = (
+        connections.enter(),
+        connections.enter(),
+        connections.enter(),
+    );
     stuck.connection().exchange_began();
     let waiting = stuck.connection().wait();
     slow.connection().exchange_began();
@@ -112,7 +140,10 @@ async fn who_is_waited_for_and_moves_nothing_makes_room() {
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     let order = |entered: &Entered| entered.connection().order.get();
-    assert_eq!([&stuck, &slow, &idle].map(order), [Some(Order::Abort), None, None]);
+    assert_eq!(
+        [&stuck, &slow, &idle].map(order),
+        [Some(Order::Abort), None, None]
+    );
     drop(waiting);
     connections.sweep(&limits());
     assert!(!connections.make_room(), "nobody waits for him any more");

@@ -34,7 +34,10 @@ fn later(lane: &Arc<Lane>, number: u8) -> Waiter {
 
 fn counts(lane: &Lane) -> (usize, usize) {
     let queue = lane.lock();
-    assert_eq!(queue.lines.values().map(VecDeque::len).sum::<usize>(), queue.waiting);
+    assert_eq!(
+        queue.lines.values().map(VecDeque::len).sum::<usize>(),
+        queue.waiting
+    );
     assert_eq!(queue.order.len(), queue.lines.len());
     (queue.running, queue.waiting)
 }
@@ -48,9 +51,16 @@ fn came(waiter: &mut Waiter) -> Option<Turn> {
 async fn callers_take_turns_and_each_is_served_in_order() {
     let lane = lane(1);
     let mut turn = now(&lane, 0);
-    let mut waiters: Vec<(&str, Waiter)> = [("a1", 1), ("a2", 1), ("a3", 1), ("b1", 2), ("c1", 3), ("b2", 2)]
-        .map(|(name, number)| (name, later(&lane, number)))
-        .into();
+    let mut waiters: Vec<(&str, Waiter)> = [
+        ("a1", 1),
+        ("a2", 1),
+        ("a3", 1),
+        ("b1", 2),
+        ("c1", 3),
+        ("b2", 2),
+    ]
+    .map(|(name, number)| (name, later(&lane, number)))
+    .into();
     let mut order = Vec::new();
     while !waiters.is_empty() {
         drop(turn);
@@ -76,7 +86,11 @@ async fn so_many_go_at_once_and_so_many_wait() {
     assert_eq!(lane.ask(caller(1), 1).unwrap_err(), Crowded);
     assert_eq!(lane.ask(caller(2), 0).unwrap_err(), Crowded);
     drop(waiting);
-    assert_eq!(counts(&lane), (2, 0), "who leaves gives its place up at once");
+    assert_eq!(
+        counts(&lane),
+        (2, 0),
+        "who leaves gives its place up at once"
+    );
     drop(later(&lane, 2));
     drop(turns);
     assert_eq!(counts(&lane), (0, 0));
@@ -123,13 +137,19 @@ fn with_many_threads_there_are_never_too_many_and_nobody_starves() {
     const THREADS: u8 = 4;
     const AT_ONCE: usize = 3;
     let lane = lane(AT_ONCE);
-    let (running, served, left) =
-        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (running, served, left) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let work = |thread: u8| {
         let (lane, running) = (Arc::clone(&lane), Arc::clone(&running));
         let (served, left) = (Arc::clone(&served), Arc::clone(&left));
         move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let mut tasks = JoinSet::new();
                 for number in 0..500_u32 {
@@ -162,10 +182,15 @@ fn with_many_threads_there_are_never_too_many_and_nobody_starves() {
             });
         }
     };
-    let threads: Vec<_> = (0..THREADS).map(|thread| std::thread::spawn(work(thread))).collect();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| std::thread::spawn(work(thread)))
+        .collect();
     for thread in threads {
         thread.join().unwrap();
     }
-    assert_eq!(served.load(Ordering::SeqCst) + left.load(Ordering::SeqCst), 500 * usize::from(THREADS));
+    assert_eq!(
+        served.load(Ordering::SeqCst) + left.load(Ordering::SeqCst),
+        500 * usize::from(THREADS)
+    );
     assert_eq!(counts(&lane), (0, 0));
 }

@@ -10,7 +10,11 @@ fn what_was_seen_becomes_a_block_that_can_be_pasted() {
     let seen = Observations::default();
     for id in 1..=100 {
         seen.record("GET", &format!("/cvad/manage/Machines/{id}"), "Acme");
-        seen.record("POST", &format!("/cvad/manage/Machines/{id}/$reboot"), "acme");
+        seen.record(
+            "POST",
+            &format!("/cvad/manage/Machines/{id}/$reboot"),
+            "acme",
+        );
     }
     seen.record("GET", "/cvad/manage/Machines/$search", "acme");
     seen.record("GET", "/systemlog/records", "contoso");
@@ -38,7 +42,10 @@ mode = "observe"  # then "enforce", when nothing is counted any more
     let block = seen.suggest("night \"watch\\man\u{1b}");
     assert_eq!(block, expected);
     let table: toml::Table = toml::from_str(&block).unwrap();
-    assert_eq!(table["caller"][0]["name"].as_str(), Some("night \"watch\\man\u{1b}"));
+    assert_eq!(
+        table["caller"][0]["name"].as_str(),
+        Some("night \"watch\\man\u{1b}")
+    );
 }
 
 #[test]
@@ -52,14 +59,32 @@ fn who_was_not_seen_gets_no_rules() {
 #[test]
 fn many_names_in_one_place_are_taken_for_objects_and_that_is_said() {
     let seen = Observations::default();
-    let name = |number: u8| char::from(b'a' + number % 26).to_string().repeat(1 + usize::from(number / 26));
+    let name = |number: u8| {
+        char::from(b'a' + number % 26)
+            .to_string()
+            .repeat(1 + usize::from(number / 26))
+    };
     for number in 0..MANY {
-        seen.record("GET", &format!("/x/Groups/{}", name(u8::try_from(number).unwrap())), "acme");
-        seen.record("GET", &format!("/x/{}", name(u8::try_from(number % 9).unwrap())), "acme");
+        seen.record(
+            "GET",
+            &format!("/x/Groups/{}", name(u8::try_from(number).unwrap())),
+            "acme",
+        );
+        seen.record(
+            "GET",
+            &format!("/x/{}", name(u8::try_from(number % 9).unwrap())),
+            "acme",
+        );
     }
     let block = seen.suggest("x");
-    assert!(block.contains("\"/x/Groups/*\",  # 32 names were seen here"), "{block}");
-    assert!(!block.contains("\"/x/*\""), "nine may be collections: {block}");
+    assert!(
+        block.contains("\"/x/Groups/*\",  # 32 names were seen here"),
+        "{block}"
+    );
+    assert!(
+        !block.contains("\"/x/*\""),
+        "nine may be collections: {block}"
+    );
 }
 
 #[test]
@@ -73,7 +98,11 @@ fn the_first_shapes_are_kept_and_the_rest_is_counted() {
     };
     let mut kept = BTreeSet::new();
     for number in 0..650 {
-        seen.record("GET", &format!("/{}/{}", name(number / 2), name(number)), "acme");
+        seen.record(
+            "GET",
+            &format!("/{}/{}", name(number / 2), name(number)),
+            "acme",
+        );
         kept.insert((name(number / 2), name(number)));
     }
     assert!(kept.len() > MOST_SHAPES);
@@ -81,7 +110,11 @@ fn the_first_shapes_are_kept_and_the_rest_is_counted() {
     let before = seen.overflow();
     assert!(before > 0);
     seen.record("GET", &format!("/{}/{}", name(0), name(0)), "acme");
-    assert_eq!(seen.overflow(), before, "a shape that is kept is counted on");
+    assert_eq!(
+        seen.overflow(),
+        before,
+        "a shape that is kept is counted on"
+    );
     for (method, path, customer) in [
         ("GET", format!("/{}", "ab/".repeat(300)), "acme"),
         ("AVERYLONGMETHODINDEED", "/a".to_owned(), "acme"),
@@ -90,20 +123,35 @@ fn the_first_shapes_are_kept_and_the_rest_is_counted() {
         seen.record(method, &path, customer);
     }
     assert_eq!(seen.overflow(), before + 3);
-    assert!(seen.suggest("x").contains("more are not in here"), "{}", seen.suggest("x"));
+    assert!(
+        seen.suggest("x").contains("more are not in here"),
+        "{}",
+        seen.suggest("x")
+    );
 }
 
 #[test]
 fn what_a_caller_writes_for_a_method_comes_into_no_block() {
     let seen = Observations::default();
-    for method in ["\u{1b}[2J", "\"]\n[insecure]", "\u{202e}TEG", "get", "FOO", ""] {
+    for method in [
+        "\u{1b}[2J",
+        "\"]\n[insecure]",
+        "\u{202e}TEG",
+        "get",
+        "FOO",
+        "",
+    ] {
         seen.record_item("/cvad/manage", method, "Machines", "acme");
     }
     assert_eq!(seen.overflow(), 6);
     seen.record("GET", "/a", "acme");
     let block: toml::Table = toml::from_str(&seen.suggest("x")).unwrap();
-    let methods: Vec<_> =
-        block["caller"][0]["methods"].as_array().unwrap().iter().map(|m| m.as_str()).collect();
+    let methods: Vec<_> = block["caller"][0]["methods"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m.as_str())
+        .collect();
     assert_eq!(methods, [Some("GET")]);
 }
 

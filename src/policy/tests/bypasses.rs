@@ -22,7 +22,9 @@ fn the_models_are_bypassed_as_the_servers_were() {
         let server = SERVERS.iter().find(|server| server.name == name).unwrap();
         let segments = (server.segments)(path);
         assert!(
-            segments.first().is_some_and(|first| first.eq_ignore_ascii_case("closed")),
+            segments
+                .first()
+                .is_some_and(|first| first.eq_ignore_ascii_case("closed")),
             "{name} {segments:?}"
         );
     }

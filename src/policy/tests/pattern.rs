@@ -17,17 +17,41 @@ fn a_star_stands_for_any_text_in_a_segment_and_two_for_any_segments() {
         ("/a/*/c", &["/a/b/c"], &["/a/c", "/a//c", "/a/b/b/c"]),
         ("/a*", &["/a", "/ab", "/a*"], &["/ba", "/ab/c"]),
         ("/*a", &["/a", "/ba"], &["/ab"]),
-        ("/a*b*c", &["/abc", "/axbxc", "/abbcc"], &["/acb", "/ab", "/ac", "/xabc"]),
+        (
+            "/a*b*c",
+            &["/abc", "/axbxc", "/abbcc"],
+            &["/acb", "/ab", "/ac", "/xabc"],
+        ),
         ("/ab*ba", &["/abba", "/abxba"], &["/aba"]),
-        ("/Machines(*)", &["/Machines(1)", "/Machines('x')"], &["/Machines", "/Machines(1)x"]),
+        (
+            "/Machines(*)",
+            &["/Machines(1)", "/Machines('x')"],
+            &["/Machines", "/Machines(1)x"],
+        ),
         ("/**", &["/", "/a", "/a/b/c"], &[]),
-        ("/a/**", &["/a", "/a/", "/a/b", "/a/b/c"], &["/", "/ab", "/b/a"]),
+        (
+            "/a/**",
+            &["/a", "/a/", "/a/b", "/a/b/c"],
+            &["/", "/ab", "/b/a"],
+        ),
         ("/**/a", &["/a", "/b/a", "/a/a"], &["/", "/a/b"]),
-        ("/a/**/c", &["/a/c", "/a/b/c", "/a/b/b/c", "/a/c/c"], &["/a", "/a/c/b"]),
-        ("/**/b/**/b", &["/b/b", "/a/b/a/b", "/b/a/a/b"], &["/b", "/a/b/a"]),
+        (
+            "/a/**/c",
+            &["/a/c", "/a/b/c", "/a/b/b/c", "/a/c/c"],
+            &["/a", "/a/c/b"],
+        ),
+        (
+            "/**/b/**/b",
+            &["/b/b", "/a/b/a/b", "/b/a/a/b"],
+            &["/b", "/a/b/a"],
+        ),
         ("/**/**", &["/", "/a/b"], &[]),
         ("/**/*", &["/a", "/a/b"], &["/"]),
-        ("/a/**/b*/*c/**", &["/a/b/c", "/a/x/bx/xc/x", "/a/b/b/c"], &["/a/b/x", "/a/b"]),
+        (
+            "/a/**/b*/*c/**",
+            &["/a/b/c", "/a/x/bx/xc/x", "/a/b/b/c"],
+            &["/a/b/x", "/a/b"],
+        ),
     ] {
         for path in inside {
             assert!(covers(pattern, path), "{pattern} {path}");
@@ -59,9 +83,16 @@ fn what_no_path_can_match_or_means_something_elsewhere_is_no_pattern() {
         ("/a/../b", InvalidPattern::Segment(Unjudgeable::DotSegment)),
         ("/a/b.", InvalidPattern::Segment(Unjudgeable::SegmentEdge)),
         ("/a /b", InvalidPattern::Segment(Unjudgeable::SegmentEdge)),
-        ("/\u{ff41}", InvalidPattern::Segment(Unjudgeable::ForeignCharacter)),
+        (
+            "/\u{ff41}",
+            InvalidPattern::Segment(Unjudgeable::ForeignCharacter),
+        ),
     ] {
-        assert_eq!(PathRules::new(["/ok", text]).unwrap_err(), (1, why), "{text:?}");
+        assert_eq!(
+            PathRules::new(["/ok", text]).unwrap_err(),
+            (1, why),
+            "{text:?}"
+        );
     }
 }
 

@@ -75,7 +75,9 @@ const PIECES: [&str; 62] = [
     "%e2%84%aa",
 ];
 
-const SEGMENTS: [&str; 12] = ["a", "b", "A", "ab", "*", "**", "a*", "*b", "$s", "S p", "ü", "*s*"];
+const SEGMENTS: [&str; 12] = [
+    "a", "b", "A", "ab", "*", "**", "a*", "*b", "$s", "S p", "ü", "*s*",
+];
 
 fn path() -> impl Strategy<Value = String> {
     vec(select(&PIECES[..]), 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
@@ -104,12 +106,17 @@ fn tame_path() -> impl Strategy<Value = String> {
 }
 
 fn patterns() -> impl Strategy<Value = Vec<String>> {
-    let pattern = vec(select(&SEGMENTS[..]), 0..4).prop_map(|segments| format!("/{}", segments.join("/")));
+    let pattern =
+        vec(select(&SEGMENTS[..]), 0..4).prop_map(|segments| format!("/{}", segments.join("/")));
     vec(pattern, 1..3)
 }
 
 fn rules(patterns: &[String]) -> Rules {
-    Rules::new(Vec::new(), PathRules::new(patterns.iter().map(String::as_str)).unwrap(), Vec::new())
+    Rules::new(
+        Vec::new(),
+        PathRules::new(patterns.iter().map(String::as_str)).unwrap(),
+        Vec::new(),
+    )
 }
 
 proptest! {

@@ -19,7 +19,11 @@ fn each_spelling_is_inside_the_rules_that_cover_it_in_every_reading() {
                 'c' => Verdict::Unjudgeable(Unjudgeable::LetterCase),
                 _ => Verdict::Unjudgeable(Unjudgeable::Escapes),
             };
-            assert_eq!(rules.verdict("GET", path, "acme"), expected, "{path} by {pattern}");
+            assert_eq!(
+                rules.verdict("GET", path, "acme"),
+                expected,
+                "{path} by {pattern}"
+            );
         }
     }
 }
@@ -28,7 +32,11 @@ fn each_spelling_is_inside_the_rules_that_cover_it_in_every_reading() {
 fn a_spelling_of_two_readings_comes_in_under_no_rule() {
     for &(path, why) in UNJUDGEABLE {
         for rules in rules() {
-            assert_eq!(rules.verdict("GET", path, "acme"), Verdict::Unjudgeable(why), "{path}");
+            assert_eq!(
+                rules.verdict("GET", path, "acme"),
+                Verdict::Unjudgeable(why),
+                "{path}"
+            );
         }
     }
 }
@@ -44,7 +52,11 @@ fn a_path_longer_than_any_server_takes_is_not_judged() {
 fn while_no_rule_applies_every_path_goes_on() {
     let rules = Rules::default();
     for &(path, _) in UNJUDGEABLE {
-        assert_eq!(rules.verdict("GET", path, "acme"), Verdict::Allowed, "{path}");
+        assert_eq!(
+            rules.verdict("GET", path, "acme"),
+            Verdict::Allowed,
+            "{path}"
+        );
     }
 }
 
@@ -61,7 +73,11 @@ fn a_rule_of_methods_or_customers_alone_wants_a_path_that_can_be_judged() {
 
 #[test]
 fn methods_are_compared_as_they_are_and_customers_in_any_letter_case() {
-    let rules = Rules::new(vec![http::Method::GET], PathRules::default(), vec!["acme".into()]);
+    let rules = Rules::new(
+        vec![http::Method::GET],
+        PathRules::default(),
+        vec!["acme".into()],
+    );
     for (method, customer, expected) in [
         ("GET", "acme", Verdict::Allowed),
         ("GET", "ACME", Verdict::Allowed),
@@ -70,7 +86,11 @@ fn methods_are_compared_as_they_are_and_customers_in_any_letter_case() {
         ("GET", "acme2", Verdict::Denied(Outside::Customers)),
         ("GET", "", Verdict::Denied(Outside::Customers)),
     ] {
-        assert_eq!(rules.verdict(method, "/x", customer), expected, "{method} {customer}");
+        assert_eq!(
+            rules.verdict(method, "/x", customer),
+            expected,
+            "{method} {customer}"
+        );
     }
 }
 
@@ -80,9 +100,18 @@ fn an_escape_hides_no_customer_in_a_path() {
     for (path, expected) in [
         ("/catalogservice/acme/x", Verdict::Allowed),
         ("/catalogservice/%61cme/x", Verdict::Allowed),
-        ("/catalogservice/contoso/x", Verdict::Denied(Outside::Customers)),
-        ("/%63atalogservice/contoso/x", Verdict::Denied(Outside::Customers)),
-        ("/region/eu/massvc/%63ontoso", Verdict::Denied(Outside::Customers)),
+        (
+            "/catalogservice/contoso/x",
+            Verdict::Denied(Outside::Customers),
+        ),
+        (
+            "/%63atalogservice/contoso/x",
+            Verdict::Denied(Outside::Customers),
+        ),
+        (
+            "/region/eu/massvc/%63ontoso",
+            Verdict::Denied(Outside::Customers),
+        ),
     ] {
         assert_eq!(rules.verdict("GET", path, "acme"), expected, "{path}");
     }
@@ -95,7 +124,10 @@ fn what_is_malformed_is_told_from_what_is_ambiguous() {
         let malformed = !path.starts_with('/')
             || path.contains([' ', '?', '#', '\t', '\u{7f}'])
             || !path.is_ascii()
-            || matches!(why, Unjudgeable::InvalidEscape | Unjudgeable::NotUtf8 | Unjudgeable::Control);
+            || matches!(
+                why,
+                Unjudgeable::InvalidEscape | Unjudgeable::NotUtf8 | Unjudgeable::Control
+            );
         assert_eq!(why.is_malformed(), malformed, "{path}");
     }
 }

@@ -76,12 +76,18 @@ pub(crate) const UNJUDGEABLE: &[(&str, Unjudgeable)] = &[
     ("", Unjudgeable::NotAbsolute),
     ("*", Unjudgeable::NotAbsolute),
     ("cvad/manage/Machines", Unjudgeable::NotAbsolute),
-    ("https://api.cloud.com/cvad/manage/Machines", Unjudgeable::NotAbsolute),
+    (
+        "https://api.cloud.com/cvad/manage/Machines",
+        Unjudgeable::NotAbsolute,
+    ),
     // Dot segments.
     ("/cvad/manage/Machines/..", Unjudgeable::DotSegment),
     ("/cvad/manage/Machines/.", Unjudgeable::DotSegment),
     ("/cvad/manage/Machines/../", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/../Administrators", Unjudgeable::DotSegment),
+    (
+        "/cvad/manage/Machines/../Administrators",
+        Unjudgeable::DotSegment,
+    ),
     ("/cvad/manage/./Machines", Unjudgeable::DotSegment),
     ("/../cvad/manage/Machines", Unjudgeable::DotSegment),
     ("/.", Unjudgeable::DotSegment),
@@ -93,26 +99,53 @@ pub(crate) const UNJUDGEABLE: &[(&str, Unjudgeable)] = &[
     ("/cvad/manage/Machines/+", Unjudgeable::DotSegment),
     ("/cvad/manage/Machines/%20", Unjudgeable::DotSegment),
     // Escaped dots and slashes.
-    ("/cvad/manage/Machines/%2e%2e/x", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines/%2E%2E", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines/.%2e/x", Unjudgeable::EscapedDelimiter),
+    (
+        "/cvad/manage/Machines/%2e%2e/x",
+        Unjudgeable::EscapedDelimiter,
+    ),
+    (
+        "/cvad/manage/Machines/%2E%2E",
+        Unjudgeable::EscapedDelimiter,
+    ),
+    (
+        "/cvad/manage/Machines/.%2e/x",
+        Unjudgeable::EscapedDelimiter,
+    ),
     ("/cvad/manage/Machines/%2e", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines/v1%2e0", Unjudgeable::EscapedDelimiter),
+    (
+        "/cvad/manage/Machines/v1%2e0",
+        Unjudgeable::EscapedDelimiter,
+    ),
     ("/cvad%2fmanage/Machines", Unjudgeable::EscapedDelimiter),
     ("/cvad/manage/Machines%2F1", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines/..%2fAdministrators", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines/..%2f..%2f", Unjudgeable::EscapedDelimiter),
+    (
+        "/cvad/manage/Machines/..%2fAdministrators",
+        Unjudgeable::EscapedDelimiter,
+    ),
+    (
+        "/cvad/manage/Machines/..%2f..%2f",
+        Unjudgeable::EscapedDelimiter,
+    ),
     ("/%2f/cvad", Unjudgeable::EscapedDelimiter),
     ("/cvad/manage/Machines%5c1", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines/%5C..%5CAdministrators", Unjudgeable::EscapedDelimiter),
+    (
+        "/cvad/manage/Machines/%5C..%5CAdministrators",
+        Unjudgeable::EscapedDelimiter,
+    ),
     ("/cvad/manage/Machines%3bx", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines%3Flimit=5", Unjudgeable::EscapedDelimiter),
+    (
+        "/cvad/manage/Machines%3Flimit=5",
+        Unjudgeable::EscapedDelimiter,
+    ),
     ("/cvad/manage/Machines%23x", Unjudgeable::EscapedDelimiter),
     // Empty segments.
     ("//", Unjudgeable::EmptySegment),
     ("///", Unjudgeable::EmptySegment),
     ("//cvad/manage/Machines", Unjudgeable::EmptySegment),
-    ("//evil.example/cvad/manage/Machines", Unjudgeable::EmptySegment),
+    (
+        "//evil.example/cvad/manage/Machines",
+        Unjudgeable::EmptySegment,
+    ),
     ("/cvad//manage/Machines", Unjudgeable::EmptySegment),
     ("/https://api.cloud.com/cvad", Unjudgeable::EmptySegment),
     ("/cvad/manage/Machines//", Unjudgeable::EmptySegment),
@@ -120,11 +153,17 @@ pub(crate) const UNJUDGEABLE: &[(&str, Unjudgeable)] = &[
     // Parameters.
     ("/cvad/manage/Machines;x=1", Unjudgeable::Parameters),
     ("/cvad;x/manage/Machines", Unjudgeable::Parameters),
-    ("/cvad/manage/Machines/..;/Administrators", Unjudgeable::Parameters),
+    (
+        "/cvad/manage/Machines/..;/Administrators",
+        Unjudgeable::Parameters,
+    ),
     ("/cvad/manage/Machines/;", Unjudgeable::Parameters),
     // Backslashes; the first is what a tool in use sends (contract 5).
     ("/monitorodata\\Applications", Unjudgeable::Backslash),
-    ("/cvad/manage/Machines\\..\\Administrators", Unjudgeable::Backslash),
+    (
+        "/cvad/manage/Machines\\..\\Administrators",
+        Unjudgeable::Backslash,
+    ),
     ("/\\cvad/manage/Machines", Unjudgeable::Backslash),
     // Control characters.
     ("/cvad/manage/Machines%00", Unjudgeable::Control),
@@ -135,16 +174,28 @@ pub(crate) const UNJUDGEABLE: &[(&str, Unjudgeable)] = &[
     ("/cvad/manage/Machines\t", Unjudgeable::Control),
     ("/cvad/manage/Machines\u{7f}", Unjudgeable::Control),
     // Escapes of escapes.
-    ("/cvad/manage/Machines/%252e%252e/x", Unjudgeable::DoubleEncoding),
-    ("/cvad/manage/Machines/..%252fAdministrators", Unjudgeable::DoubleEncoding),
+    (
+        "/cvad/manage/Machines/%252e%252e/x",
+        Unjudgeable::DoubleEncoding,
+    ),
+    (
+        "/cvad/manage/Machines/..%252fAdministrators",
+        Unjudgeable::DoubleEncoding,
+    ),
     ("/cvad/manage/Machines/%25", Unjudgeable::DoubleEncoding),
-    ("/cvad/manage/Machines/%25%32%65", Unjudgeable::DoubleEncoding),
+    (
+        "/cvad/manage/Machines/%25%32%65",
+        Unjudgeable::DoubleEncoding,
+    ),
     // Escapes that are none.
     ("/cvad/manage/Machines/%", Unjudgeable::InvalidEscape),
     ("/cvad/manage/Machines/%2", Unjudgeable::InvalidEscape),
     ("/cvad/manage/Machines/%zz", Unjudgeable::InvalidEscape),
     ("/cvad/manage/Machines/%+f", Unjudgeable::InvalidEscape),
-    ("/cvad/manage/Machines/%u002e%u002e/x", Unjudgeable::InvalidEscape),
+    (
+        "/cvad/manage/Machines/%u002e%u002e/x",
+        Unjudgeable::InvalidEscape,
+    ),
     ("/cvad/manage/Machines/%%32%65", Unjudgeable::InvalidEscape),
     // Bytes that are no text: overlong slashes and dots, Latin-1, surrogates.
     ("/cvad/manage/Machines/..%c0%afx", Unjudgeable::NotUtf8),
@@ -154,14 +205,35 @@ pub(crate) const UNJUDGEABLE: &[(&str, Unjudgeable)] = &[
     ("/cvad/manage/Machines/%ED%A0%80", Unjudgeable::NotUtf8),
     // Characters that some servers take for others: wide slash, wide dots, one dot leader, wide letters, the Kelvin
     // sign, a letter and its accent apart, a zero-width space, the next-line control.
-    ("/cvad/manage/Machines/..%EF%BC%8Fx", Unjudgeable::ForeignCharacter),
-    ("/cvad/manage/Machines/%EF%BC%8E%EF%BC%8E/x", Unjudgeable::ForeignCharacter),
-    ("/cvad/manage/Machines/%E2%80%A4%E2%80%A4/x", Unjudgeable::ForeignCharacter),
-    ("/cvad/manage/%EF%BC%ADachines", Unjudgeable::ForeignCharacter),
+    (
+        "/cvad/manage/Machines/..%EF%BC%8Fx",
+        Unjudgeable::ForeignCharacter,
+    ),
+    (
+        "/cvad/manage/Machines/%EF%BC%8E%EF%BC%8E/x",
+        Unjudgeable::ForeignCharacter,
+    ),
+    (
+        "/cvad/manage/Machines/%E2%80%A4%E2%80%A4/x",
+        Unjudgeable::ForeignCharacter,
+    ),
+    (
+        "/cvad/manage/%EF%BC%ADachines",
+        Unjudgeable::ForeignCharacter,
+    ),
     ("/cvad/manage/%E2%84%AA", Unjudgeable::ForeignCharacter),
-    ("/cvad/manage/Machines/u%CC%88", Unjudgeable::ForeignCharacter),
-    ("/cvad/manage/Machines/.%E2%80%8B./x", Unjudgeable::ForeignCharacter),
-    ("/cvad/manage/Machines/%C2%85", Unjudgeable::ForeignCharacter),
+    (
+        "/cvad/manage/Machines/u%CC%88",
+        Unjudgeable::ForeignCharacter,
+    ),
+    (
+        "/cvad/manage/Machines/.%E2%80%8B./x",
+        Unjudgeable::ForeignCharacter,
+    ),
+    (
+        "/cvad/manage/Machines/%C2%85",
+        Unjudgeable::ForeignCharacter,
+    ),
     // What must be escaped; a query or fragment is never part of what is judged.
     ("/cvad/manage/Machines?limit=5", Unjudgeable::Unescaped),
     ("/cvad/manage/Machines#x", Unjudgeable::Unescaped),

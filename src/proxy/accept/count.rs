@@ -25,8 +25,14 @@ pub struct ConnectionCount {
 impl ConnectionCount {
     /// None yet, for `workers` workers.
     pub fn new(workers: usize) -> Arc<Self> {
-        let by_worker = std::iter::repeat_with(AtomicUsize::default).take(workers).collect();
-        Arc::new(Self { total: AtomicUsize::new(0), by_worker, by_address: ByAddress::default() })
+        let by_worker = std::iter::repeat_with(AtomicUsize::default)
+            .take(workers)
+            .collect();
+        Arc::new(Self {
+            total: AtomicUsize::new(0),
+            by_worker,
+            by_address: ByAddress::default(),
+        })
     }
 
     /// How many there are.
@@ -36,13 +42,20 @@ impl ConnectionCount {
 
     /// Counts one, unless there are `limit` already.
     pub(super) fn enter(self: &Arc<Self>, worker: usize, limit: usize) -> Option<Counted> {
-        let counted = Counted { count: Arc::clone(self), worker };
+        let counted = Counted {
+            count: Arc::clone(self),
+            worker,
+        };
         self.by_worker[worker].fetch_add(1, Ordering::Relaxed);
         (self.total.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
     }
 
     /// Counts one of this address, unless there are `limit` already. An IPv6 address stands for its /64.
-    pub(super) fn enter_from(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<CountedAddress> {
+    pub(super) fn enter_from(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limit: usize,
+    ) -> Option<CountedAddress> {
         let address = host(address);
         let mut counts = self.by_address.shard(&address);
         match counts.entry(address) {
@@ -50,14 +63,23 @@ impl ConnectionCount {
             Entry::Occupied(mut count) => *count.get_mut() += 1,
             Entry::Vacant(count) => drop(count.insert(1)),
         }
-        Some(CountedAddress { count: Arc::clone(self), address })
+        Some(CountedAddress {
+            count: Arc::clone(self),
+            address,
+        })
     }
 
     /// The worker a new connection should go to: `me`, unless another has clearly fewer.
     pub(super) fn least_busy(&self, me: usize) -> usize {
         let load = |worker: &AtomicUsize| worker.load(Ordering::Relaxed);
-        let least = (0..self.by_worker.len()).min_by_key(|&index| load(&self.by_worker[index])).unwrap_or(me);
-        if load(&self.by_worker[me]) > load(&self.by_worker[least]) + IMBALANCE { least } else { me }
+        let least = (0..self.by_worker.len())
+            .min_by_key(|&index| load(&self.by_worker[index]))
+            .unwrap_or(me);
+        if load(&self.by_worker[me]) > load(&self.by_worker[least]) + IMBALANCE {
+            least
+        } else {
+            me
+        }
     }
 }
 
@@ -86,7 +108,9 @@ impl ByAddress {
     fn shard(&self, address: &IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         let hash = self.hasher.hash_one(address).to_le_bytes();
         // A panic elsewhere leaves the counts as they are, whole.
-        self.shards[usize::from(hash[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[usize::from(hash[0]) % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,7 +122,12 @@ pub(super) struct CountedAddress {
 
 impl Drop for CountedAddress {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.count.by_address.shard(&self.address).entry(self.address) {
+        if let Entry::Occupied(mut count) = self
+            .count
+            .by_address
+            .shard(&self.address)
+            .entry(self.address)
+        {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -139,6 +168,12 @@ mod tests {
         for last in 0..=255 {
             drop(count.enter_from([10, 0, 0, last].into(), 1));
         }
-        assert!(count.by_address.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        assert!(
+            count
+                .by_address
+                .shards
+                .iter()
+                .all(|shard| shard.lock().unwrap().is_empty())
+        );
     }
 }

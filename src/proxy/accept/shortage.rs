@@ -21,7 +21,10 @@ pub struct Shortage {
 impl Shortage {
     /// Accepting failed; true when that is news.
     pub(super) fn failed(&self) -> bool {
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         !self.is_on.swap(true, Ordering::Relaxed)
     }
 
@@ -30,7 +33,10 @@ impl Shortage {
         if !self.is_on.load(Ordering::Relaxed) {
             return false;
         }
-        let last = *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         last.is_none_or(|last| last.elapsed() >= CALM) && self.is_on.swap(false, Ordering::Relaxed)
     }
 }

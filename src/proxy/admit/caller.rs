@@ -24,7 +24,8 @@ pub(super) fn pick_caller(
     if callers.is_empty() {
         return anybody(snapshot, authority, headers, exchange).map(|()| None);
     }
-    let shown = Shown::read(headers).map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
+    let shown = Shown::read(headers)
+        .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
     let signer = shared.logins.signer(snapshot);
     let number = match callers.admit(&shown, exchange.origin(), signer, shared.clock) {
         Ok(number) => number,
@@ -61,7 +62,10 @@ pub(in crate::proxy) fn guard_pages(
     authority: Option<&Authority<'_>>,
     headers: &HeaderMap,
 ) -> Result<(), Failure> {
-    if callers.get(number).is_some_and(|caller| caller.secret.is_none()) {
+    if callers
+        .get(number)
+        .is_some_and(|caller| caller.secret.is_none())
+    {
         browser_guard::check_site(authority, headers)?;
     }
     Ok(())
@@ -76,7 +80,10 @@ fn refuse_unknown(callers: &Callers, unknown: Unknown<'_>) -> Failure {
         Failure::new(Reason::CallerUnknown, detail)
     } else {
         // No secret to be found out, and none that would help.
-        Failure::new(Reason::CallerForbidden, "nobody from where you come may use this gateway")
+        Failure::new(
+            Reason::CallerForbidden,
+            "nobody from where you come may use this gateway",
+        )
     };
     failure.because(unknown.to_string())
 }

@@ -17,22 +17,27 @@ use crate::proxy::queue::COME_BACK;
 use crate::snapshot::Snapshot;
 
 /// The same whether there is no such customer, or the caller may not use it: it shall not find out which there are.
-pub(super) const OTHER_CUSTOMER: &str =
-    "the gateway has no credential for the customer that is meant, or none that this caller may use";
+pub(super) const OTHER_CUSTOMER: &str = "the gateway has no credential for the customer that is meant, or none that this caller may use";
 
 /// Refuses a path that names a customer the caller may not act for, before anything tells whether there is one: its
 /// own host below `/direct` is there only if there is.
 ///
 /// # Errors
 /// `customer_forbidden`.
-pub(super) fn check_named(snapshot: &Snapshot, path: &str, exchange: &Exchange) -> Result<(), Failure> {
+pub(super) fn check_named(
+    snapshot: &Snapshot,
+    path: &str,
+    exchange: &Exchange,
+) -> Result<(), Failure> {
     let Some((caller, _)) = exchange.caller.and_then(|number| snapshot.caller(number)) else {
         return Ok(());
     };
     if caller.mode == Mode::Enforce
         && !customers_in_path(path).all(|named| caller.rules.allow_customer(named))
     {
-        return Err(Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER).because(Outside::Customers));
+        return Err(
+            Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER).because(Outside::Customers)
+        );
     }
     Ok(())
 }
@@ -66,7 +71,12 @@ pub(super) fn check<'s>(
     let Some((caller, usage)) = exchange.caller.and_then(|number| snapshot.caller(number)) else {
         return Ok(None);
     };
-    let mut policy = Policy { caller, usage, customer, base: None };
+    let mut policy = Policy {
+        caller,
+        usage,
+        customer,
+        base: None,
+    };
     if policy.observes() {
         usage.observations.record(method.as_str(), path, customer);
     }
@@ -103,7 +113,11 @@ impl Policy<'_> {
         is_of_the_api: bool,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
-        let readable = is_of_the_api && self.base.as_ref().is_none_or(|base| base.len() <= LONGEST_BASE);
+        let readable = is_of_the_api
+            && self
+                .base
+                .as_ref()
+                .is_none_or(|base| base.len() <= LONGEST_BASE);
         // A route may make a batch of what the caller's path does not show to be one.
         let is_batch = is_of_the_api || self.base.is_some() || base_of(leaving).is_some();
         if !is_batch || (readable && self.base.is_some()) {
@@ -122,12 +136,18 @@ impl Policy<'_> {
     /// Unless nothing is enforced, or there is no rule.
     pub(in crate::proxy) fn refuse_unreadable(&self, exchange: &Exchange) -> Result<(), Failure> {
         if self.observes() {
-            self.usage.observations.record_unjudgeable(Unjudgeable::UnreadableBatch);
+            self.usage
+                .observations
+                .record_unjudgeable(Unjudgeable::UnreadableBatch);
         }
         if self.caller.rules.are_empty() {
             return Ok(());
         }
-        self.settle(Verdict::Unjudgeable(Unjudgeable::UnreadableBatch), "", exchange)
+        self.settle(
+            Verdict::Unjudgeable(Unjudgeable::UnreadableBatch),
+            "",
+            exchange,
+        )
     }
 
     /// Judges each item of a batch like a request of its own.
@@ -139,16 +159,27 @@ impl Policy<'_> {
         items: &[Operation],
         exchange: &Exchange,
     ) -> Result<(), Failure> {
-        let Some(base) = self.base.as_deref() else { return Ok(()) };
+        let Some(base) = self.base.as_deref() else {
+            return Ok(());
+        };
         let mut told = false;
         for (number, item) in items.iter().enumerate() {
             if (number + 1) % AT_A_TIME == 0 {
                 tokio::task::yield_now().await;
             }
             if self.observes() {
-                self.usage.observations.record_item(base, &item.method, &item.relative_url, self.customer);
+                self.usage.observations.record_item(
+                    base,
+                    &item.method,
+                    &item.relative_url,
+                    self.customer,
+                );
             }
-            let verdict = if told { Verdict::Allowed } else { self.judge_item(base, item) };
+            let verdict = if told {
+                Verdict::Allowed
+            } else {
+                self.judge_item(base, item)
+            };
             if verdict != Verdict::Allowed {
                 told = true;
                 let which = format!("item {number} of the batch, counted from 0: ");
@@ -170,7 +201,12 @@ impl Policy<'_> {
         if item.misleads {
             return Verdict::Unjudgeable(Unjudgeable::MisleadingField);
         }
-        judge_items(rules, base, self.customer, [(&*item.method, &*item.relative_url)])
+        judge_items(
+            rules,
+            base,
+            self.customer,
+            [(&*item.method, &*item.relative_url)],
+        )
     }
 
     fn observes(&self) -> bool {
@@ -202,7 +238,9 @@ impl Policy<'_> {
             Verdict::Denied(outside) => {
                 let (reason, told) = match outside {
                     Outside::Customers => (Reason::CustomerForbidden, OTHER_CUSTOMER.to_owned()),
-                    Outside::Methods | Outside::Paths => (Reason::CallerForbidden, outside.to_string()),
+                    Outside::Methods | Outside::Paths => {
+                        (Reason::CallerForbidden, outside.to_string())
+                    }
                 };
                 let failure = Failure::new(reason, format!("{which}{told}"));
                 return self.enforce(failure.because(format!("{which}{outside}")), exchange);
@@ -211,7 +249,10 @@ impl Policy<'_> {
             Verdict::Unjudgeable(why) => (Reason::CallerForbidden, why),
         };
         let detail = format!("{which}{why}; this caller's rules cannot be held to it");
-        self.enforce(Failure::new(reason, detail).because(format!("{which}{why}")), exchange)
+        self.enforce(
+            Failure::new(reason, detail).because(format!("{which}{why}")),
+            exchange,
+        )
     }
 
     fn enforce(&self, refusal: Failure, exchange: &Exchange) -> Result<(), Failure> {

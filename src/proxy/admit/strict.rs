@@ -46,12 +46,17 @@ mod tests {
     use super::*;
 
     fn refused(request: http::request::Builder) -> Option<&'static str> {
-        check(&request.body(()).unwrap().into_parts().0).err().map(|failure| failure.reason().as_str())
+        check(&request.body(()).unwrap().into_parts().0)
+            .err()
+            .map(|failure| failure.reason().as_str())
     }
 
     #[test]
     fn a_head_that_can_be_read_in_two_ways_is_refused() {
-        assert_eq!(refused(Request::get("/a%22b?c='d'").header("x_custom", "1")), None);
+        assert_eq!(
+            refused(Request::get("/a%22b?c='d'").header("x_custom", "1")),
+            None
+        );
         assert_eq!(refused(Request::get("https://localhost/a")), None);
         for request in [
             Request::get("/a\"b"),
@@ -66,8 +71,9 @@ mod tests {
     #[test]
     fn rfc6585_5_the_number_of_fields_is_bounded_in_http2_as_well() {
         let with = |count: usize| {
-            (0..count)
-                .fold(Request::get("/"), |request, number| request.header(format!("x-{}", number / 2), "v"))
+            (0..count).fold(Request::get("/"), |request, number| {
+                request.header(format!("x-{}", number / 2), "v")
+            })
         };
         assert_eq!(refused(with(MAX_FIELDS)), None);
         assert_eq!(refused(with(MAX_FIELDS + 1)), Some("headers_too_large"));

@@ -78,7 +78,8 @@ async fn read(
     let read = read_whole(&mut request.body, &shared.batches).await;
     // The caller's time, not ours.
     exchange.waited += began.elapsed();
-    let batch = Batch::read(&read?).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    let batch =
+        Batch::read(&read?).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     if let Some(policy) = &request.policy {
         policy.judge_items(batch.operations(), exchange).await?;
     }
@@ -90,20 +91,32 @@ async fn read(
 }
 
 fn refuse_encoded(headers: &HeaderMap) -> Result<(), Failure> {
-    let plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    let plain = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"identity")
+    };
     if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
         return Ok(());
     }
-    let detail = "a $batch request is read for the tokens in its items; send it without Content-Encoding";
+    let detail =
+        "a $batch request is read for the tokens in its items; send it without Content-Encoding";
     Err(Failure::new(Reason::BadRequest, detail))
 }
 
 /// Whether no other charset is claimed: in UTF-7, letters stand for other letters, and the items would be others.
 fn is_in_utf8(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
+    let mut types = headers
+        .get_all(CONTENT_TYPE)
+        .iter()
+        .map(|value| value.as_bytes().to_ascii_lowercase());
     let plain = types.next().is_none_or(|text| {
         let text = String::from_utf8_lossy(&text);
-        let mut charsets = text.split(';').skip(1).filter(|parameter| parameter.contains("charset"));
+        let mut charsets = text
+            .split(';')
+            .skip(1)
+            .filter(|parameter| parameter.contains("charset"));
         charsets.all(|parameter| {
             let value = parameter.split_once('=').map_or("", |(_, value)| value);
             value.trim().trim_matches('"') == "utf-8"
@@ -117,10 +130,15 @@ async fn read_whole(body: &mut CallerBody, held: &Arc<Places>) -> Result<Bytes, 
         return Err(too_large());
     }
     let room = held.enter(MAX_HELD).ok_or_else(crowded)?;
-    let mut held = Held { bytes: Vec::new(), room };
+    let mut held = Held {
+        bytes: Vec::new(),
+        room,
+    };
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         // Trailers would be about bytes that change.
-        let Ok(piece) = frame?.into_data() else { continue };
+        let Ok(piece) = frame?.into_data() else {
+            continue;
+        };
         if held.bytes.len() + piece.len() > MAX_BATCH {
             return Err(too_large());
         }
@@ -134,7 +152,8 @@ async fn read_whole(body: &mut CallerBody, held: &Arc<Places>) -> Result<Bytes, 
 }
 
 fn too_large() -> Failure {
-    let detail = format!("a $batch request may have {MAX_BATCH} bytes at most (4 MiB); send several");
+    let detail =
+        format!("a $batch request may have {MAX_BATCH} bytes at most (4 MiB); send several");
     Failure::new(Reason::BodyTooLarge, detail)
 }
 

@@ -25,7 +25,9 @@ const TOLD: usize = 10;
 /// and the caller did not. Whether it still has to be found.
 pub(super) fn name(customer: &Customer, paths: [&str; 2], headers: &mut HeaderMap) -> bool {
     // An empty one is a setting that somebody left empty.
-    let named = headers.get(CITRIX_INSTANCE_ID).is_some_and(|site| !site.is_empty());
+    let named = headers
+        .get(CITRIX_INSTANCE_ID)
+        .is_some_and(|site| !site.is_empty());
     if named || !paths.into_iter().any(wants_instance_id) {
         return false;
     }
@@ -88,6 +90,10 @@ fn several(customer: &Customer, ids: &[String]) -> String {
         "customer {} has several sites: {}{more}; send the one that is meant in Citrix-InstanceId, or set \
          instance_id in the configuration",
         customer.id.to_str().unwrap_or_default(),
-        ids.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join(", "),
+        ids.iter()
+            .take(TOLD)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
     )
 }

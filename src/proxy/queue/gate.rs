@@ -40,7 +40,12 @@ pub(in crate::proxy) struct Stay {
 impl Default for Gates {
     fn default() -> Self {
         let (state, began) = (RandomState::new(), Instant::now());
-        Self { state, began, last_opens: AtomicU64::new(0), closed: Mutex::default() }
+        Self {
+            state,
+            began,
+            last_opens: AtomicU64::new(0),
+            closed: Mutex::default(),
+        }
     }
 }
 
@@ -72,25 +77,42 @@ impl Gates {
         gates.retain(|_, gate| gate.opens > now);
         if gates.len() >= MAX_GATES
             && !gates.contains_key(&place)
-            && let Some(first) = gates.iter().min_by_key(|(_, gate)| gate.opens).map(|(at, _)| *at)
+            && let Some(first) = gates
+                .iter()
+                .min_by_key(|(_, gate)| gate.opens)
+                .map(|(at, _)| *at)
         {
             gates.remove(&first);
         }
-        let gate = gates.entry(place).or_insert_with(|| Gate { opens, waiting: Arc::default() });
+        let gate = gates.entry(place).or_insert_with(|| Gate {
+            opens,
+            waiting: Arc::default(),
+        });
         gate.opens = gate.opens.max(opens);
         // Rounded up, so that nobody finds it open before its time.
-        self.last_opens.fetch_max(self.milliseconds(opens) + 1, Ordering::Relaxed);
+        self.last_opens
+            .fetch_max(self.milliseconds(opens) + 1, Ordering::Relaxed);
     }
 
     /// When a gate opens; `None` when it is open.
     pub(in crate::proxy) fn opens(&self, place: Place) -> Option<Instant> {
-        self.lock().get(&place).map(|gate| gate.opens).filter(|opens| *opens > Instant::now())
+        self.lock()
+            .get(&place)
+            .map(|gate| gate.opens)
+            .filter(|opens| *opens > Instant::now())
     }
 
     /// Leave to wait at a gate until `until`, unless `room` do already.
     pub(in crate::proxy) fn stay(&self, place: Place, until: Instant, room: usize) -> Option<Stay> {
-        let waiting = self.lock().get(&place).map(|gate| Arc::clone(&gate.waiting)).unwrap_or_default();
-        Some(Stay { until, _place: waiting.enter(room)? })
+        let waiting = self
+            .lock()
+            .get(&place)
+            .map(|gate| Arc::clone(&gate.waiting))
+            .unwrap_or_default();
+        Some(Stay {
+            until,
+            _place: waiting.enter(room)?,
+        })
     }
 }
 
@@ -115,7 +137,10 @@ mod tests {
         gates.close(HERE, began + seconds(5));
         gates.close(HERE, began + seconds(3));
         assert!(gates.any_closed());
-        assert_eq!((gates.opens(HERE), gates.opens(THERE)), (Some(began + seconds(5)), None));
+        assert_eq!(
+            (gates.opens(HERE), gates.opens(THERE)),
+            (Some(began + seconds(5)), None)
+        );
         tokio::time::advance(seconds(5)).await;
         assert!(gates.opens(HERE).is_none());
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -143,7 +168,10 @@ mod tests {
             gates.close(Place(number), began + seconds(number + 1));
         }
         assert_eq!(gates.lock().len(), MAX_GATES);
-        assert!(gates.opens(Place(0)).is_none(), "the first to open was forgotten");
+        assert!(
+            gates.opens(Place(0)).is_none(),
+            "the first to open was forgotten"
+        );
         assert!(gates.opens(Place(1)).is_some());
         tokio::time::advance(seconds(MAX_GATES as u64 + 1)).await;
         gates.close(HERE, Instant::now() + seconds(1));

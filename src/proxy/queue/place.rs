@@ -10,7 +10,12 @@ pub(in crate::proxy) struct Place(pub(in crate::proxy) u64);
 
 impl Place {
     /// The place that a request to `path` of the upstream belongs to.
-    pub(in crate::proxy) fn of(state: &RandomState, customer: &Customer, route: &Route, path: &str) -> Self {
+    pub(in crate::proxy) fn of(
+        state: &RandomState,
+        customer: &Customer,
+        route: &Route,
+        path: &str,
+    ) -> Self {
         let segment = path.trim_start_matches('/').split('/').next();
         Self(state.hash_one((customer.id.as_bytes(), route.config.name(), segment)))
     }

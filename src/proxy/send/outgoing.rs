@@ -34,7 +34,11 @@ pub(super) struct Spare {
 impl Outgoing {
     /// What is needed to send it again. The body of a batch is there only when it is authorized.
     pub(super) fn spare(&self, batch: Option<Box<Template>>) -> Spare {
-        Spare { head: self.without_body(), upload: self.body.progress(), batch }
+        Spare {
+            head: self.without_body(),
+            upload: self.body.progress(),
+            batch,
+        }
     }
 
     /// Whether it may go out twice: an idempotent method without a body (RFC 9110 section 9.2.2).
@@ -55,8 +59,17 @@ impl Outgoing {
     pub(super) fn taken_back(request: Request<CallerBody>) -> Self {
         let (head, body) = request.into_parts();
         // It was made with a path, in either version.
-        let target = head.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Self { method: head.method, target, headers: head.headers, body }
+        let target = head
+            .uri
+            .into_parts()
+            .path_and_query
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Self {
+            method: head.method,
+            target,
+            headers: head.headers,
+            body,
+        }
     }
 
     /// HTTP/1.1 names the host in a field and the path in the request line.
@@ -80,7 +93,11 @@ impl Outgoing {
         })
     }
 
-    fn into_request(self, version: Version, uri: impl FnOnce(PathAndQuery) -> Uri) -> Request<CallerBody> {
+    fn into_request(
+        self,
+        version: Version,
+        uri: impl FnOnce(PathAndQuery) -> Uri,
+    ) -> Request<CallerBody> {
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         *request.uri_mut() = uri(self.target);
@@ -92,10 +109,19 @@ impl Outgoing {
 
 impl Spare {
     /// Writes the token into a request: into its head, and into its body where tokens stand there.
-    pub(super) fn authorize(&self, outgoing: &mut Outgoing, token: &HeldToken, scheme: AuthorizationScheme) {
-        outgoing.headers.insert(AUTHORIZATION, token.authorization(scheme).clone());
+    pub(super) fn authorize(
+        &self,
+        outgoing: &mut Outgoing,
+        token: &HeldToken,
+        scheme: AuthorizationScheme,
+    ) {
+        outgoing
+            .headers
+            .insert(AUTHORIZATION, token.authorization(scheme).clone());
         if let Some(batch) = &self.batch {
-            outgoing.body.fill(batch.fill(|scheme| token.authorization(scheme)));
+            outgoing
+                .body
+                .fill(batch.fill(|scheme| token.authorization(scheme)));
             let length = outgoing.body.size_hint().lower();
             outgoing.headers.insert(CONTENT_LENGTH, length.into());
         }
@@ -108,7 +134,10 @@ impl Spare {
             Some(_) if self.batch.is_some() => CallerBody::to_fill(),
             Some(upload) => CallerBody::again(upload.kept.borrow().whole()?),
         };
-        let mut again = Outgoing { body, ..self.head.without_body() };
+        let mut again = Outgoing {
+            body,
+            ..self.head.without_body()
+        };
         // A batch is framed when it is filled.
         if self.upload.is_some() && self.batch.is_none() {
             frame(&again.method, &mut again.headers, &again.body);

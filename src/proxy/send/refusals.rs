@@ -52,9 +52,17 @@ impl Refusals {
     /// Whether a token that was refused here may be the reason for a login. It is not when a token that is newer
     /// than one this place asked for was refused too: then the token is not what is wrong. Those up to `unproven` show
     /// nothing of the kind.
-    pub(super) fn may_ask(&self, place: Place, generation: u64, unproven: u64, now: Instant) -> Asking {
+    pub(super) fn may_ask(
+        &self,
+        place: Place,
+        generation: u64,
+        unproven: u64,
+        now: Instant,
+    ) -> Asking {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = places.get(&place).filter(|known| now.duration_since(known.since) < SUPPRESSION);
+        let known = places
+            .get(&place)
+            .filter(|known| now.duration_since(known.since) < SUPPRESSION);
         let suppressed = match known {
             Some(known) if known.suppressed => return Asking::Suppressed,
             // Others met the same 401 before.
@@ -63,18 +71,35 @@ impl Refusals {
             None => false,
         };
         if places.len() >= MAX_PLACES
-            && let Some(oldest) = places.iter().min_by_key(|(_, refused)| refused.since).map(|(at, _)| *at)
+            && let Some(oldest) = places
+                .iter()
+                .min_by_key(|(_, refused)| refused.since)
+                .map(|(at, _)| *at)
         {
             places.remove(&oldest);
         }
-        places.insert(place, Refused { generation: unproven, suppressed, since: now });
-        if suppressed { Asking::SuppressedNow } else { Asking::Allowed }
+        places.insert(
+            place,
+            Refused {
+                generation: unproven,
+                suppressed,
+                since: now,
+            },
+        );
+        if suppressed {
+            Asking::SuppressedNow
+        } else {
+            Asking::Allowed
+        }
     }
 
     /// A replay was accepted here: the token was what was wrong.
     pub(super) fn accepted(&self, place: Place) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.get(&place).is_some_and(|refused| !refused.suppressed) {
+        if places
+            .get(&place)
+            .is_some_and(|refused| !refused.suppressed)
+        {
             places.remove(&place);
         }
     }
@@ -96,7 +121,11 @@ mod tests {
     async fn a_place_that_refuses_a_fresh_token_asks_for_none_for_a_minute() {
         let refusals = Refusals::default();
         assert_eq!(refusals.may_ask(HERE, 1, 1, later(0).await), Allowed);
-        assert_eq!(refusals.may_ask(HERE, 1, 1, later(1).await), Allowed, "others meet the same 401");
+        assert_eq!(
+            refusals.may_ask(HERE, 1, 1, later(1).await),
+            Allowed,
+            "others meet the same 401"
+        );
         assert_eq!(
             refusals.may_ask(HERE, 2, 2, later(1).await),
             SuppressedNow,
@@ -104,7 +133,11 @@ mod tests {
         );
         assert_eq!(refusals.may_ask(HERE, 1, 1, later(1).await), Suppressed);
         refusals.accepted(HERE);
-        assert_eq!(refusals.may_ask(HERE, 3, 3, later(58).await), Suppressed, "whatever else succeeds");
+        assert_eq!(
+            refusals.may_ask(HERE, 3, 3, later(58).await),
+            Suppressed,
+            "whatever else succeeds"
+        );
         assert_eq!(refusals.may_ask(HERE, 3, 3, later(1).await), Allowed);
     }
 
@@ -130,9 +163,16 @@ mod tests {
         assert_eq!(refusals.may_ask(HERE, 1, 1, later(0).await), Allowed);
         assert_eq!(refusals.may_ask(HERE, 2, 2, later(1).await), SuppressedNow);
         for number in 2..=MAX_PLACES as u64 + 1 {
-            assert_eq!(refusals.may_ask(Place(number), 2, 2, later(1).await), Allowed);
+            assert_eq!(
+                refusals.may_ask(Place(number), 2, 2, later(1).await),
+                Allowed
+            );
         }
         assert_eq!(refusals.places.lock().unwrap().len(), MAX_PLACES);
-        assert_eq!(refusals.may_ask(HERE, 2, 2, later(0).await), Allowed, "the oldest was forgotten");
+        assert_eq!(
+            refusals.may_ask(HERE, 2, 2, later(0).await),
+            Allowed,
+            "the oldest was forgotten"
+        );
     }
 }

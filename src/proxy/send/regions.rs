@@ -35,7 +35,13 @@ pub(super) struct Elsewhere {
 
 impl Elsewhere {
     fn new(original: PathAndQuery) -> Self {
-        Self { destination: None, original, remembered: None, doubted: None, followed: false }
+        Self {
+            destination: None,
+            original,
+            remembered: None,
+            doubted: None,
+            followed: false,
+        }
     }
 
     /// The other gateway, at the end of it all.
@@ -47,14 +53,24 @@ impl Elsewhere {
 impl<'a> Upstream<'a> {
     /// Leads a request to where Citrix said before that its customer's data is.
     pub(super) fn known_detour(&self, outgoing: &mut Outgoing, customer: &Customer) -> Detour {
-        let place = Place { origin: &self.destination.origin, path: outgoing.target.path() };
+        let place = Place {
+            origin: &self.destination.origin,
+            path: outgoing.target.path(),
+        };
         let moved = self.shared.regions.find(&customer.id, place)?;
         // After a reload the gateway may be no known one any more.
-        let gateway = self.gateways.iter().find(|gateway| gateway.is_of(&moved.to))?;
+        let gateway = self
+            .gateways
+            .iter()
+            .find(|gateway| gateway.is_of(&moved.to))?;
         let target = moved.target(&outgoing.target).ok()?;
         let original = std::mem::replace(&mut outgoing.target, target);
         let destination = Some(self.destination.moved_to(gateway));
-        Some(Box::new(Elsewhere { destination, remembered: Some(moved), ..Elsewhere::new(original) }))
+        Some(Box::new(Elsewhere {
+            destination,
+            remembered: Some(moved),
+            ..Elsewhere::new(original)
+        }))
     }
 
     /// The upstream as a detour makes it.
@@ -62,14 +78,21 @@ impl<'a> Upstream<'a> {
     where
         'a: 'b,
     {
-        let elsewhere = detour.as_ref().and_then(|elsewhere| elsewhere.destination.as_ref());
-        Upstream { destination: elsewhere.unwrap_or(self.destination), ..*self }
+        let elsewhere = detour
+            .as_ref()
+            .and_then(|elsewhere| elsewhere.destination.as_ref());
+        Upstream {
+            destination: elsewhere.unwrap_or(self.destination),
+            ..*self
+        }
     }
 
     /// Forgets a detour at whose end nobody answers: the next request asks the old address again.
     pub(super) fn detour_failed(&self, detour: &Detour, failure: &Failure) {
         if failure.reason() == Reason::UpstreamConnect
-            && let Some(moved) = detour.as_ref().and_then(|elsewhere| elsewhere.remembered.as_ref())
+            && let Some(moved) = detour
+                .as_ref()
+                .and_then(|elsewhere| elsewhere.remembered.as_ref())
         {
             self.shared.regions.forget(moved);
         }
@@ -92,7 +115,9 @@ impl<'a> Upstream<'a> {
         } else {
             self.go_back(detour)
         };
-        let (Some(target), Some(again)) = (target, spare.again()) else { return Err(answer) };
+        let (Some(target), Some(again)) = (target, spare.again()) else {
+            return Err(answer);
+        };
         answer.response.into_body().discard().await;
         spare.redirect(target.clone());
         Ok(Outgoing { target, ..again })
@@ -108,23 +133,33 @@ impl<'a> Upstream<'a> {
         customer: &Customer,
     ) -> Option<PathAndQuery> {
         let location = location(answer)?;
-        let gateway = self.gateways.iter().find(|gateway| gateway.is_at(&location))?;
+        let gateway = self
+            .gateways
+            .iter()
+            .find(|gateway| gateway.is_at(&location))?;
         let path = location.path();
-        if customer_in_service_path(path)
-            .is_some_and(|named| !customer.id.as_bytes().eq_ignore_ascii_case(named.as_bytes()))
-        {
+        if customer_in_service_path(path).is_some_and(|named| {
+            !customer
+                .id
+                .as_bytes()
+                .eq_ignore_ascii_case(named.as_bytes())
+        }) {
             return None;
         }
         let here = &self.by(detour).destination.origin;
         if Arc::ptr_eq(here, gateway) && path == spare.path() {
             return None;
         }
-        let mut elsewhere = detour.take().unwrap_or_else(|| Box::new(Elsewhere::new(spare.target().clone())));
+        let mut elsewhere = detour
+            .take()
+            .unwrap_or_else(|| Box::new(Elsewhere::new(spare.target().clone())));
         let to_follow = !std::mem::replace(&mut elsewhere.followed, true);
         if let Some(outdated) = elsewhere.remembered.take() {
             self.shared.regions.forget(&outdated);
         }
-        let target = to_follow.then(|| with_query(&location, &elsewhere.original).ok()).flatten();
+        let target = to_follow
+            .then(|| with_query(&location, &elsewhere.original).ok())
+            .flatten();
         if target.is_some() {
             self.learn(&elsewhere, customer, gateway, path);
             elsewhere.destination = Some(self.destination.moved_to(gateway));
@@ -134,11 +169,22 @@ impl<'a> Upstream<'a> {
     }
 
     fn learn(&self, elsewhere: &Elsewhere, customer: &Customer, gateway: &Origin, path: &str) {
-        let old = Place { origin: &self.destination.origin, path: elsewhere.original.path() };
-        let new = Place { origin: gateway, path };
+        let old = Place {
+            origin: &self.destination.origin,
+            path: elsewhere.original.path(),
+        };
+        let new = Place {
+            origin: gateway,
+            path,
+        };
         let fixed = self.destination.base_path.len();
-        let Some(mut moved) = Move::told(&customer.id, old, fixed, new, Instant::now()) else { return };
-        moved.confirmed = elsewhere.doubted.as_ref().is_some_and(|doubted| doubted.is_same(&moved));
+        let Some(mut moved) = Move::told(&customer.id, old, fixed, new, Instant::now()) else {
+            return;
+        };
+        moved.confirmed = elsewhere
+            .doubted
+            .as_ref()
+            .is_some_and(|doubted| doubted.is_same(&moved));
         info!(
             customer = customer.id.to_str().unwrap_or_default(),
             from = %moved.from,
@@ -164,7 +210,9 @@ impl<'a> Upstream<'a> {
 /// concluded led.
 pub(super) fn may_lead_elsewhere(status: StatusCode, detour: &Detour) -> bool {
     let doubtful = || {
-        let remembered = detour.as_ref().and_then(|elsewhere| elsewhere.remembered.as_ref());
+        let remembered = detour
+            .as_ref()
+            .and_then(|elsewhere| elsewhere.remembered.as_ref());
         remembered.is_some_and(|moved| !moved.confirmed)
     };
     status == StatusCode::TEMPORARY_REDIRECT || status == StatusCode::NOT_FOUND && doubtful()
@@ -172,8 +220,15 @@ pub(super) fn may_lead_elsewhere(status: StatusCode, detour: &Detour) -> bool {
 
 /// The one `Location` of an answer, if it is a whole URL.
 fn location(answer: &Sent) -> Option<Uri> {
-    let mut locations = answer.response.headers().get_all(LOCATION).iter().map(HeaderValue::to_str);
-    let (Some(Ok(only)), None) = (locations.next(), locations.next()) else { return None };
+    let mut locations = answer
+        .response
+        .headers()
+        .get_all(LOCATION)
+        .iter()
+        .map(HeaderValue::to_str);
+    let (Some(Ok(only)), None) = (locations.next(), locations.next()) else {
+        return None;
+    };
     let location: Uri = only.parse().ok()?;
     let path = location.path_and_query()?;
     // Of `https://host?query` the path is empty.

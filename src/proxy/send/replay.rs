@@ -28,8 +28,14 @@ impl Upstream<'_> {
         replays: u32,
         exchange: &mut Exchange,
     ) -> Result<Outgoing, Sent> {
-        let again = if replays < MAX_REPLAYS { spare.again() } else { None };
-        let newer = self.newer_token(&unauthorized, spare, customer, again.is_some(), exchange).await;
+        let again = if replays < MAX_REPLAYS {
+            spare.again()
+        } else {
+            None
+        };
+        let newer = self
+            .newer_token(&unauthorized, spare, customer, again.is_some(), exchange)
+            .await;
         let outcome = match (newer, again) {
             (Ok(()), Some(again)) => {
                 unauthorized.response.into_body().discard().await;
@@ -39,7 +45,9 @@ impl Upstream<'_> {
             (Ok(()), None) => Replay::NotReplayable,
             (Err(outcome), _) => outcome,
         };
-        self.shared.metrics.replayed(self.route.config.name(), outcome);
+        self.shared
+            .metrics
+            .replayed(self.route.config.name(), outcome);
         Err(unauthorized)
     }
 
@@ -54,13 +62,22 @@ impl Upstream<'_> {
         exchange: &mut Exchange,
     ) -> Result<(), Replay> {
         let generation = unauthorized.token.generation();
-        if customer.usable_token(self.shared.clock.now()).is_some_and(|token| token.generation() > generation)
+        if customer
+            .usable_token(self.shared.clock.now())
+            .is_some_and(|token| token.generation() > generation)
         {
             return Ok(());
         }
-        let place = self.shared.refusals.place(customer, self.route, spare.path());
+        let place = self
+            .shared
+            .refusals
+            .place(customer, self.route, spare.path());
         let unproven = customer.slot.unproven(generation);
-        match self.shared.refusals.may_ask(place, generation, unproven, Instant::now()) {
+        match self
+            .shared
+            .refusals
+            .may_ask(place, generation, unproven, Instant::now())
+        {
             Asking::Allowed => {}
             Asking::SuppressedNow => {
                 warn!(
@@ -96,14 +113,23 @@ impl Upstream<'_> {
         }
         let began = Instant::now();
         let patience = self.live.token.request_timeout;
-        let newer = customer.slot.wait_newer(generation, self.shared.clock, patience).await;
+        let newer = customer
+            .slot
+            .wait_newer(generation, self.shared.clock, patience)
+            .await;
         exchange.waited += began.elapsed();
         newer.map(drop).map_err(|_| Replay::RefreshFailed)
     }
 
     /// Counts a replay that did better, and remembers that a token was all it took.
     pub(super) fn replay_was_accepted(&self, customer: &Customer, spare: &Spare) {
-        self.shared.refusals.accepted(self.shared.refusals.place(customer, self.route, spare.path()));
-        self.shared.metrics.replayed(self.route.config.name(), Replay::Accepted);
+        self.shared.refusals.accepted(self.shared.refusals.place(
+            customer,
+            self.route,
+            spare.path(),
+        ));
+        self.shared
+            .metrics
+            .replayed(self.route.config.name(), Replay::Accepted);
     }
 }

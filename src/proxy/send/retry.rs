@@ -37,7 +37,11 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) const fn new(budget: Duration) -> Self {
-        Self { left: budget, told: 0, stay: None }
+        Self {
+            left: budget,
+            told: 0,
+            stay: None,
+        }
     }
 
     /// Whether a wait is ahead.
@@ -53,7 +57,10 @@ impl Patience {
 
 /// Whether it is an answer that may ask one to wait.
 pub(super) fn may_ask_to_wait(status: StatusCode) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    )
 }
 
 impl Upstream<'_> {
@@ -98,11 +105,19 @@ impl Upstream<'_> {
         let place = self.shared.gates.place(customer, self.route, spare.path());
         let until = Instant::now() + wait.min(self.live.upstream.retry_budget.max(LONGEST_GATE));
         self.shared.gates.close(place, until);
-        let again = if too_many || spare.is_idempotent() { spare.again() } else { None };
+        let again = if too_many || spare.is_idempotent() {
+            spare.again()
+        } else {
+            None
+        };
         let outcome = match again {
             None => Replay::NotReplayable,
             Some(_) if patience.told >= MAX_TRIES || wait > patience.left => Replay::WaitTooLong,
-            Some(again) => match self.shared.gates.stay(place, until, self.live.limits.max_queued) {
+            Some(again) => match self
+                .shared
+                .gates
+                .stay(place, until, self.live.limits.max_queued)
+            {
                 None => Replay::TooManyWait,
                 stay => {
                     patience.stay = stay;
@@ -111,7 +126,9 @@ impl Upstream<'_> {
                 }
             },
         };
-        self.shared.metrics.replayed(self.route.config.name(), outcome);
+        self.shared
+            .metrics
+            .replayed(self.route.config.name(), outcome);
         Err(told)
     }
 
@@ -130,7 +147,11 @@ impl Upstream<'_> {
             let opens = self.shared.gates.opens(place)?;
             let affordable = opens.duration_since(Instant::now()) <= left;
             let room = self.live.limits.max_queued;
-            if affordable { self.shared.gates.stay(place, opens, room) } else { None }
+            if affordable {
+                self.shared.gates.stay(place, opens, room)
+            } else {
+                None
+            }
         };
         let Some(mut stay) = patience.stay.take().or_else(|| at_the_gate(patience.left)) else {
             return;
@@ -142,7 +163,9 @@ impl Upstream<'_> {
             tokio::time::sleep_until(stay.until).await;
             patience.left = patience.left.saturating_sub(began.elapsed());
             // Others may have been told to wait for longer.
-            let Some(more) = at_the_gate(patience.left) else { break };
+            let Some(more) = at_the_gate(patience.left) else {
+                break;
+            };
             stay = more;
         }
     }
@@ -162,9 +185,18 @@ impl Upstream<'_> {
 
 /// Monitor OData calls its JSON plain text (contract 3, "Error bodies").
 fn may_be_json(headers: &HeaderMap) -> bool {
-    let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        matches!(essence.as_str(), "application/json" | "text/plain") || essence.ends_with("+json")
-    });
+    let json = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            let essence = value
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase();
+            matches!(essence.as_str(), "application/json" | "text/plain")
+                || essence.ends_with("+json")
+        });
     json && !headers.contains_key(CONTENT_ENCODING)
 }

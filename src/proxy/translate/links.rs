@@ -34,17 +34,28 @@ impl Reader<'_> {
         elsewhere: Option<&Origin>,
     ) -> Response<PassedBody> {
         let headers = response.headers_mut();
-        let in_head = [LOCATION, CONTENT_LOCATION, LINK].iter().any(|name| headers.contains_key(name));
+        let in_head = [LOCATION, CONTENT_LOCATION, LINK]
+            .iter()
+            .any(|name| headers.contains_key(name));
         let in_body = self.picked.route.config.rewrite_links && is_json(headers);
-        let Some(links) = (in_head || in_body).then(|| self.links(elsewhere)).flatten() else {
+        let Some(links) = (in_head || in_body)
+            .then(|| self.links(elsewhere))
+            .flatten()
+        else {
             return response.map(PassedBody::AsIs);
         };
         if in_head {
-            self.snapshot.metrics.links.add(rewrite_headers(&links, headers));
+            self.snapshot
+                .metrics
+                .links
+                .add(rewrite_headers(&links, headers));
         }
         let coding = Coding::of(headers);
         // A part of a body is no JSON, and a coding that is not known hides it.
-        let (true, Ok(coding)) = (in_body && response.status() != StatusCode::PARTIAL_CONTENT, coding) else {
+        let (true, Ok(coding)) = (
+            in_body && response.status() != StatusCode::PARTIAL_CONTENT,
+            coding,
+        ) else {
             return response.map(PassedBody::AsIs);
         };
         // Also where no body follows: what is said of it is said of the one that GET would bring.
@@ -58,7 +69,10 @@ impl Reader<'_> {
 
     fn links(&self, elsewhere: Option<&Origin>) -> Option<Links> {
         let map = self.snapshot.links(self.customer);
-        let upstream = elsewhere.unwrap_or(&self.picked.destination.origin).authority.as_str();
+        let upstream = elsewhere
+            .unwrap_or(&self.picked.destination.origin)
+            .authority
+            .as_str();
         if let Some(base) = &self.snapshot.live.public_url {
             return Some(Links::new(map, base, upstream));
         }
@@ -70,8 +84,15 @@ impl Reader<'_> {
 
 /// `application/json`, with whatever parameters, and what is built on it (RFC 6839 section 3.1).
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
-    let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return false;
+    };
+    let essence = value
+        .as_bytes()
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     let tail = &essence[essence.len().saturating_sub(4)..];
     tail.eq_ignore_ascii_case(b"json")
 }

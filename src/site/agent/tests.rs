@@ -57,14 +57,22 @@ struct Lab {
 
 fn token(generation: u64) -> Token {
     let text = SecretString::from(format!("token-{generation}"));
-    Token::new(generation, &text, Clock::SYSTEM.now() + Duration::from_hours(1)).unwrap()
+    Token::new(
+        generation,
+        &text,
+        Clock::SYSTEM.now() + Duration::from_hours(1),
+    )
+    .unwrap()
 }
 
 fn lab(script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static) -> Lab {
     lab_with(token_slot::Slot::holding(token(1)), script)
 }
 
-fn lab_with(slot: token_slot::Slot, script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static) -> Lab {
+fn lab_with(
+    slot: token_slot::Slot,
+    script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
+) -> Lab {
     let url = UpstreamUrl {
         scheme: Scheme::HTTPS,
         authority: Authority::from_static("api.example"),
@@ -73,7 +81,10 @@ fn lab_with(slot: token_slot::Slot, script: impl Fn(usize, &Call) -> Answer + Se
     let credential = Credential {
         customer_id: HeaderValue::from_static("acme"),
         cloud: Cloud::Commercial,
-        api: Destination { url, authorization: AuthorizationScheme::Cws },
+        api: Destination {
+            url,
+            authorization: AuthorizationScheme::Cws,
+        },
         client_id: "client-id".to_owned(),
         client_secret: SecretSource::Plain("secret".into()),
         client_secret_next: None,
@@ -82,12 +93,26 @@ fn lab_with(slot: token_slot::Slot, script: impl Fn(usize, &Call) -> Answer + Se
         token_dialect: TokenDialect::Oauth2,
     };
     let site = Arc::<Slot>::default();
-    let api = Scripted { script: Arc::new(script), calls: Arc::default() };
+    let api = Scripted {
+        script: Arc::new(script),
+        calls: Arc::default(),
+    };
     let calls = Arc::clone(&api.calls);
-    let agent = Agent::new(&credential, Arc::clone(&site), Arc::new(slot), api, Clock::SYSTEM, PATIENCE);
+    let agent = Agent::new(
+        &credential,
+        Arc::clone(&site),
+        Arc::new(slot),
+        api,
+        Clock::SYSTEM,
+        PATIENCE,
+    );
     let mut tasks = JoinSet::new();
     tasks.spawn(agent.serve());
-    Lab { site, calls, _agent: tasks }
+    Lab {
+        site,
+        calls,
+        _agent: tasks,
+    }
 }
 
 impl Lab {
@@ -120,7 +145,10 @@ async fn the_site_is_asked_for_once_however_many_need_it_and_not_before() {
     sleep(Duration::from_hours(1)).await;
     assert_eq!(lab.calls(), 0);
     let (one, two, three) = tokio::join!(lab.find(), lab.find(), lab.find());
-    assert_eq!([one, two, three], [known("s-1"), known("s-1"), known("s-1")]);
+    assert_eq!(
+        [one, two, three],
+        [known("s-1"), known("s-1"), known("s-1")]
+    );
     sleep(Duration::from_hours(1)).await;
     assert_eq!((lab.find().await, lab.calls()), (known("s-1"), 1));
     let call = lab.call(0);
@@ -130,7 +158,10 @@ async fn the_site_is_asked_for_once_however_many_need_it_and_not_before() {
     );
     assert_eq!(
         (call.authorization, call.customer_id),
-        (HeaderValue::from_static("CwsAuth Bearer=token-1"), HeaderValue::from_static("acme"))
+        (
+            HeaderValue::from_static("CwsAuth Bearer=token-1"),
+            HeaderValue::from_static("acme")
+        )
     );
 }
 
@@ -169,16 +200,25 @@ async fn several_sites_are_told_and_a_site_that_goes_away_is_seen() {
 async fn nobody_waits_longer_than_he_wants_to() {
     let lab = lab(|_, _| Ok((200, ONE)));
     let began = Instant::now();
-    assert_eq!(lab.site.find(Duration::from_millis(300)).await, Site::Unknown);
+    assert_eq!(
+        lab.site.find(Duration::from_millis(300)).await,
+        Site::Unknown
+    );
     assert_eq!(began.elapsed(), Duration::from_millis(300));
     sleep(Duration::from_secs(1)).await;
-    assert_eq!((lab.site.find(Duration::ZERO).await, lab.calls()), (known("s-1"), 1));
+    assert_eq!(
+        (lab.site.find(Duration::ZERO).await, lab.calls()),
+        (known("s-1"), 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_token_nothing_is_asked() {
     let lab = lab_with(token_slot::Slot::new(), |_, _| Ok((200, ONE)));
-    assert_eq!((lab.site.find(PATIENCE * 2).await, lab.calls()), (Site::Unknown, 0));
+    assert_eq!(
+        (lab.site.find(PATIENCE * 2).await, lab.calls()),
+        (Site::Unknown, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +227,10 @@ async fn a_frozen_site_is_woken_up_once_a_minute_at_most() {
     lab.froze().await;
     let call = lab.call(0);
     let url = "https://api.example/base/resourceprovider/acme/site/activation?customerId=acme";
-    assert_eq!((call.method, call.url.to_string().as_str()), (Method::POST, url));
+    assert_eq!(
+        (call.method, call.url.to_string().as_str()),
+        (Method::POST, url)
+    );
     for _ in 0..10 {
         lab.froze().await;
     }
@@ -206,7 +249,13 @@ async fn a_frozen_site_is_woken_up_once_a_minute_at_most() {
 
 #[tokio::test(start_paused = true)]
 async fn a_site_that_is_frozen_when_it_is_asked_for_is_woken_up_too() {
-    let lab = lab(|_, call| Ok(if call.method == Method::GET { (530, "") } else { (200, "") }));
+    let lab = lab(|_, call| {
+        Ok(if call.method == Method::GET {
+            (530, "")
+        } else {
+            (200, "")
+        })
+    });
     assert_eq!(lab.find().await, Site::Unknown);
     sleep(Duration::from_secs(2)).await;
     assert_eq!((lab.calls(), lab.call(1).method), (2, Method::POST));

@@ -36,7 +36,10 @@ impl Scene {
         let files = CertificateFiles {
             certificate: at("tls.crt"),
             key: at("tls.key"),
-            clients: Some(ClientCertificates { ca_file: at("ca.pem"), required: false }),
+            clients: Some(ClientCertificates {
+                ca_file: at("ca.pem"),
+                required: false,
+            }),
         };
         let (certificate, key) = issue(2100);
         std::fs::write(at("tls.crt"), certificate).unwrap();
@@ -44,7 +47,11 @@ impl Scene {
         std::fs::write(at("ca.pem"), issue(2100).0).unwrap();
         let expiry = Gauge::new("expiry", "expiry").unwrap();
         let reloader = Reloader::new(files, expiry.clone(), Clock::SYSTEM).unwrap();
-        Self { folder, expiry, reloader }
+        Self {
+            folder,
+            expiry,
+            reloader,
+        }
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -60,7 +67,11 @@ impl Scene {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_counts_within_10_seconds_and_half_of_one_does_not() {
-    let Scene { folder, expiry, reloader } = Scene::new();
+    let Scene {
+        folder,
+        expiry,
+        reloader,
+    } = Scene::new();
     let tls = reloader.tls();
     let mut tasks = JoinSet::new();
     tasks.spawn(reloader.keep());
@@ -73,7 +84,10 @@ async fn a_change_counts_within_10_seconds_and_half_of_one_does_not() {
     write("tls.crt", &certificate);
     // Longer than any two files are written apart.
     sleep(SOON * 10).await;
-    assert!(Arc::ptr_eq(&before, &tls.current.load()), "the key is still the old one's");
+    assert!(
+        Arc::ptr_eq(&before, &tls.current.load()),
+        "the key is still the old one's"
+    );
     assert_eq!(expiry.get(), beginning_of(2100));
     write("tls.key", &key);
     sleep(SOON).await;
@@ -110,20 +124,32 @@ fn a_refusal_names_the_file_and_what_is_wrong_with_it() {
     let (certificate, key) = issue(2101);
     scene.write("tls.crt", &certificate);
     let refusal = scene.refusal();
-    assert!(refusal.contains("tls.crt and ") && refusal.contains("KeyMismatch"), "{refusal}");
+    assert!(
+        refusal.contains("tls.crt and ") && refusal.contains("KeyMismatch"),
+        "{refusal}"
+    );
     scene.write("tls.key", "no key\n");
     let refusal = scene.refusal();
-    assert!(refusal.contains("tls.key holds no private key"), "{refusal}");
+    assert!(
+        refusal.contains("tls.key holds no private key"),
+        "{refusal}"
+    );
     scene.write("tls.key", &key);
     scene.write("ca.pem", "");
     let refusal = scene.refusal();
     assert!(refusal.contains("ca.pem holds no certificate"), "{refusal}");
     scene.write("ca.pem", &"x".repeat((1 << 20) + 1));
     let refusal = scene.refusal();
-    assert!(refusal.contains("ca.pem is larger than 1048576 bytes"), "{refusal}");
+    assert!(
+        refusal.contains("ca.pem is larger than 1048576 bytes"),
+        "{refusal}"
+    );
     std::fs::remove_file(scene.folder.path().join("ca.pem")).unwrap();
     let refusal = scene.refusal();
-    assert!(refusal.contains("ca.pem: ") && refusal.contains("No such file"), "{refusal}");
+    assert!(
+        refusal.contains("ca.pem: ") && refusal.contains("No such file"),
+        "{refusal}"
+    );
     assert!(Arc::ptr_eq(&before, &scene.reloader.tls.current.load()));
 }
 

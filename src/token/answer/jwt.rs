@@ -36,22 +36,28 @@ fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
 /// Citrix documents no name for it; these are the likely ones.
 #[derive(Deserialize)]
 struct Whose {
-    #[serde(alias = "customerId", alias = "customer_id", alias = "CustomerId", alias = "Customer")]
+    #[serde(
+        alias = "customerId",
+        alias = "customer_id",
+        alias = "CustomerId",
+        alias = "Customer"
+    )]
     customer: String,
 }
 
 /// The customer that a JWT names; `None` when it names none that could be one.
 pub(super) fn customer(token: &str) -> Option<String> {
     let Whose { customer } = serde_json::from_slice(&payload(token)?).ok()?;
-    let fits =
-        (1..=LONGEST_CUSTOMER).contains(&customer.len()) && customer.bytes().all(|b| b.is_ascii_graphic());
+    let fits = (1..=LONGEST_CUSTOMER).contains(&customer.len())
+        && customer.bytes().all(|b| b.is_ascii_graphic());
     fits.then_some(customer)
 }
 
 /// The claims of a JWT; `None` when the token is no JWT or they make no sense.
 pub(super) fn claims(token: &str) -> Option<Claims> {
     let written: Written = serde_json::from_slice(&payload(token)?).ok()?;
-    let instant = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
+    let instant =
+        |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
     let issued = match written.iat {
         Some(iat) => {
             believable(written.exp - iat)?;
@@ -59,5 +65,8 @@ pub(super) fn claims(token: &str) -> Option<Claims> {
         }
         None => None,
     };
-    Some(Claims { expires: instant(written.exp)?, issued })
+    Some(Claims {
+        expires: instant(written.exp)?,
+        issued,
+    })
 }

@@ -16,7 +16,10 @@ fn secs(seconds: u64) -> Lifetime {
 }
 
 fn jwt(claims: &str) -> String {
-    format!("eyJhbGciOiJub25lIn0.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    format!(
+        "eyJhbGciOiJub25lIn0.{}.c2ln",
+        URL_SAFE_NO_PAD.encode(claims)
+    )
 }
 
 #[track_caller]
@@ -54,7 +57,11 @@ fn lifetimes_as_string_or_number_in_either_dialect() {
     check(r#"{"access_token":"t","expires_in":1800}"#, "t", secs(1800));
     check(r#"{"token":"t","expiresIn":" 1800 "}"#, "t", secs(1800));
     check(r#"{"token":"t","expires_in":"2"}"#, "t", secs(2));
-    check(r#"{"access_token":"t","expiresIn":3600.0}"#, "t", secs(3600));
+    check(
+        r#"{"access_token":"t","expiresIn":3600.0}"#,
+        "t",
+        secs(3600),
+    );
     check(r#"{"ACCESS_TOKEN":"t","Expires_In":"60"}"#, "t", secs(60));
     check(r#"{"Token":"t","ExpiresIn":60}"#, "t", secs(60));
 }
@@ -81,9 +88,17 @@ fn a_lifetime_that_says_nothing_falls_back_to_the_token_and_then_to_an_hour() {
         r#","expires_in":[]"#,
         r#","expires_in":"NaN""#,
     ] {
-        check(&format!(r#"{{"access_token":"opaque"{expiry}}}"#), "opaque", Lifetime::Assumed);
+        check(
+            &format!(r#"{{"access_token":"opaque"{expiry}}}"#),
+            "opaque",
+            Lifetime::Assumed,
+        );
         let token = jwt(r#"{"exp":5000,"iat":1400,"sub":"x"}"#);
-        check(&format!(r#"{{"access_token":"{token}"{expiry}}}"#), &token, until);
+        check(
+            &format!(r#"{{"access_token":"{token}"{expiry}}}"#),
+            &token,
+            until,
+        );
     }
     check(r#"{"token":"t","expiresIn":2592000}"#, "t", secs(2_592_000));
 }
@@ -91,13 +106,28 @@ fn a_lifetime_that_says_nothing_falls_back_to_the_token_and_then_to_an_hour() {
 #[test]
 fn when_a_token_was_issued_is_read_whatever_tells_its_life() {
     let issued = |token: &str, expiry: &str| {
-        parse(Oauth2, format!(r#"{{"access_token":"{token}"{expiry}}}"#).as_bytes()).unwrap().issued
+        parse(
+            Oauth2,
+            format!(r#"{{"access_token":"{token}"{expiry}}}"#).as_bytes(),
+        )
+        .unwrap()
+        .issued
     };
     let token = jwt(r#"{"exp":5000,"iat":1400.5}"#);
-    assert_eq!(issued(&token, ""), Some(at(1400) + Duration::from_millis(500)));
-    assert_eq!(issued(&token, r#","expires_in":"60""#), Some(at(1400) + Duration::from_millis(500)));
+    assert_eq!(
+        issued(&token, ""),
+        Some(at(1400) + Duration::from_millis(500))
+    );
+    assert_eq!(
+        issued(&token, r#","expires_in":"60""#),
+        Some(at(1400) + Duration::from_millis(500))
+    );
     assert_eq!(issued(&jwt(r#"{"exp":5000}"#), ""), None);
-    assert_eq!(issued(&jwt(r#"{"exp":1400,"iat":5000}"#), ""), None, "they make no sense");
+    assert_eq!(
+        issued(&jwt(r#"{"exp":1400,"iat":5000}"#), ""),
+        None,
+        "they make no sense"
+    );
     assert_eq!(issued("opaque", ""), None);
 }
 
@@ -115,7 +145,11 @@ fn a_jwt_that_makes_no_sense_is_an_opaque_token() {
         "..".into(),
         "a.!!.c".into(),
     ] {
-        check(&format!(r#"{{"token":"{token}"}}"#), &token, Lifetime::Assumed);
+        check(
+            &format!(r#"{{"token":"{token}"}}"#),
+            &token,
+            Lifetime::Assumed,
+        );
     }
 }
 
@@ -123,12 +157,25 @@ fn a_jwt_that_makes_no_sense_is_an_opaque_token() {
 fn an_expiry_of_citrixs_clock_is_corrected() {
     let sent = at(10_000);
     let ahead = Skew::measure(at(9_000), sent, Duration::ZERO);
-    assert_eq!(Lifetime::Until(at(13_000)).expires_at(sent, Some(ahead)), at(14_000));
-    assert_eq!(Lifetime::Until(at(13_000)).expires_at(sent, None), at(13_000));
+    assert_eq!(
+        Lifetime::Until(at(13_000)).expires_at(sent, Some(ahead)),
+        at(14_000)
+    );
+    assert_eq!(
+        Lifetime::Until(at(13_000)).expires_at(sent, None),
+        at(13_000)
+    );
     assert_eq!(Lifetime::Until(at(9_000)).expires_at(sent, None), at(9_000));
-    assert_eq!(Lifetime::Until(at(u64::from(u32::MAX))).expires_at(sent, None), at(13_600));
+    assert_eq!(
+        Lifetime::Until(at(u64::from(u32::MAX))).expires_at(sent, None),
+        at(13_600)
+    );
     assert_eq!(Lifetime::Assumed.expires_at(sent, Some(ahead)), at(13_600));
-    assert_eq!(secs(60).expires_at(sent, Some(ahead)), at(10_060), "seconds are counted on our clock");
+    assert_eq!(
+        secs(60).expires_at(sent, Some(ahead)),
+        at(10_060),
+        "seconds are counted on our clock"
+    );
 }
 
 #[test]
@@ -153,16 +200,34 @@ fn what_is_no_token_answer_says_what_it_is() {
 
 #[test]
 fn an_error_in_a_200_is_an_error() {
-    refuse(br#"{"error":"server_error","access_token":"t"}"#, Outcome::ErrorIn200);
+    refuse(
+        br#"{"error":"server_error","access_token":"t"}"#,
+        Outcome::ErrorIn200,
+    );
     refuse(br#"{"error":{"code":1},"token":"t"}"#, Outcome::ErrorIn200);
-    refuse(br#"{"Error":"invalid_client","error_description":"no"}"#, Outcome::InvalidClient);
-    check(r#"{"error":"","access_token":"t","expires_in":5}"#, "t", secs(5));
-    check(r#"{"error":null,"access_token":"t","expires_in":5}"#, "t", secs(5));
+    refuse(
+        br#"{"Error":"invalid_client","error_description":"no"}"#,
+        Outcome::InvalidClient,
+    );
+    check(
+        r#"{"error":"","access_token":"t","expires_in":5}"#,
+        "t",
+        secs(5),
+    );
+    check(
+        r#"{"error":null,"access_token":"t","expires_in":5}"#,
+        "t",
+        secs(5),
+    );
 }
 
 #[test]
 fn a_byte_order_mark_is_passed_over() {
-    check("\u{feff}{\"access_token\":\"t\",\"expires_in\":5}", "t", secs(5));
+    check(
+        "\u{feff}{\"access_token\":\"t\",\"expires_in\":5}",
+        "t",
+        secs(5),
+    );
 }
 
 #[test]

@@ -54,13 +54,23 @@ struct Stamp {
 impl Stamp {
     fn of(known: &Metadata) -> Self {
         let modified = (known.mtime(), known.mtime_nsec());
-        Self { device: known.dev(), inode: known.ino(), size: known.size(), modified }
+        Self {
+            device: known.dev(),
+            inode: known.ino(),
+            size: known.size(),
+            modified,
+        }
     }
 }
 
 impl Files {
     pub(super) fn new(path: PathBuf, key: SecretSource) -> Self {
-        Self { path, key, known: Mutex::default(), waiting: Mutex::default() }
+        Self {
+            path,
+            key,
+            known: Mutex::default(),
+            waiting: Mutex::default(),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -95,7 +105,9 @@ impl Files {
         // What cannot be read is about to be rewritten; who looked there has warned.
         let _ = self.look(&mut known);
         known.stamp = None;
-        known.entries.retain(|old| old.expires_at > now && new.iter().all(|entry| entry.of != old.of));
+        known
+            .entries
+            .retain(|old| old.expires_at > now && new.iter().all(|entry| entry.of != old.of));
         known.entries.extend(new);
         let bytes = sealed::seal(&known.entries, &self.key()?)?;
         if bytes.len() > LARGEST {
@@ -118,7 +130,12 @@ impl Files {
         let before = known.stamp;
         match self.read(before) {
             Ok(None) => {}
-            Ok(Some((stamp, entries))) => *known = Known { stamp: Some(stamp), entries },
+            Ok(Some((stamp, entries))) => {
+                *known = Known {
+                    stamp: Some(stamp),
+                    entries,
+                }
+            }
             Err(trouble) => {
                 *known = Known::default();
                 return Err(trouble);
@@ -146,9 +163,13 @@ impl Files {
         if before == Some(stamp) {
             return Ok(None);
         }
-        let length = usize::try_from(metadata.len()).ok().filter(|length| *length <= LARGEST);
+        let length = usize::try_from(metadata.len())
+            .ok()
+            .filter(|length| *length <= LARGEST);
         let mut bytes = Zeroizing::new(Vec::with_capacity(length.ok_or(Trouble::TooLarge)? + 1));
-        file.take(LARGEST as u64).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(LARGEST as u64)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
         Ok(Some((stamp, sealed::open(&mut bytes, &self.key()?)?)))
     }
 
@@ -172,7 +193,9 @@ impl Files {
     }
 
     fn key(&self) -> Result<SecretString, Trouble> {
-        self.key.read().map_err(|error: SecretError| Trouble::Key(error))
+        self.key
+            .read()
+            .map_err(|error: SecretError| Trouble::Key(error))
     }
 
     /// The file's path with more behind its name.
@@ -194,7 +217,11 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<Stamp> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(path)?;
     file.write_all(bytes)?;
     // Else a crash of the machine could leave the new name with no content.
     file.sync_all()?;
@@ -203,7 +230,12 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<Stamp> {
 
 /// Lock files stay: to delete one that somebody is about to lock would give two of them the lock.
 fn try_lock(path: &Path) -> Result<Option<File>, Trouble> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(path);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(path);
     let file = file.map_err(Trouble::disk("locking"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

@@ -58,11 +58,15 @@ pub(super) fn seal(entries: &[Entry], key: &SecretString) -> Result<Zeroizing<Ve
         .collect();
     // All the room there can be from the start, so that growing leaves no copies behind: a token is visible ASCII,
     // of which JSON makes two bytes at most.
-    let room: usize = entries.iter().map(|entry| 2 * entry.token.expose_secret().len() + 256).sum();
+    let room: usize = entries
+        .iter()
+        .map(|entry| 2 * entry.token.expose_secret().len() + 256)
+        .sum();
     let mut text = Zeroizing::new(Vec::with_capacity(room + TAG + 2));
     serde_json::to_writer(&mut *text, &written).map_err(|_| Trouble::Foreign)?;
-    let nonce =
-        key_of(key)?.seal_in_place_append_tag(Aad::from(FORMAT), &mut *text).map_err(|_| Trouble::Sealed)?;
+    let nonce = key_of(key)?
+        .seal_in_place_append_tag(Aad::from(FORMAT), &mut *text)
+        .map_err(|_| Trouble::Sealed)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(FORMAT.len() + NONCE_LEN + text.len()));
     bytes.extend_from_slice(FORMAT);
     bytes.extend_from_slice(nonce.as_ref());
@@ -72,13 +76,19 @@ pub(super) fn seal(entries: &[Entry], key: &SecretString) -> Result<Zeroizing<Ve
 
 /// The entries in the file's bytes, which are overwritten.
 pub(super) fn open(bytes: &mut [u8], key: &SecretString) -> Result<Vec<Entry>, Trouble> {
-    let (format, sealed) = bytes.split_at_mut_checked(FORMAT.len()).ok_or(Trouble::Foreign)?;
+    let (format, sealed) = bytes
+        .split_at_mut_checked(FORMAT.len())
+        .ok_or(Trouble::Foreign)?;
     if *format != *FORMAT {
         return Err(Trouble::Foreign);
     }
-    let (nonce, sealed) = sealed.split_at_mut_checked(NONCE_LEN).ok_or(Trouble::Foreign)?;
+    let (nonce, sealed) = sealed
+        .split_at_mut_checked(NONCE_LEN)
+        .ok_or(Trouble::Foreign)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Trouble::Foreign)?;
-    let text = key_of(key)?.open_in_place(nonce, Aad::from(FORMAT), sealed).map_err(|_| Trouble::Sealed)?;
+    let text = key_of(key)?
+        .open_in_place(nonce, Aad::from(FORMAT), sealed)
+        .map_err(|_| Trouble::Sealed)?;
     let written: Vec<Written<'_>> = serde_json::from_slice(text).map_err(|_| Trouble::Foreign)?;
     Ok(written
         .into_iter()

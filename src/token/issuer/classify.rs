@@ -25,7 +25,9 @@ fn outcome(error: &SendError) -> Outcome {
     match error {
         SendError::TimedOut(_) | SendError::Connect(ConnectError::Timeout(_)) => Outcome::Timeout,
         SendError::Connect(ConnectError::Dns(_)) => Outcome::Dns,
-        SendError::Connect(ConnectError::Tcp(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+        SendError::Connect(ConnectError::Tcp(error))
+            if error.kind() == ErrorKind::ConnectionRefused =>
+        {
             Outcome::Refused
         }
         SendError::Connect(ConnectError::Proxy(_)) => Outcome::EgressProxy,

@@ -56,7 +56,10 @@ async fn read_request(stream: &mut TcpStream) -> String {
         bytes.extend_from_slice(&piece[..read]);
         let text = String::from_utf8(bytes.clone()).unwrap();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .unwrap();
             if body.len() >= length.parse().unwrap() {
                 return text;
             }
@@ -66,11 +69,17 @@ async fn read_request(stream: &mut TcpStream) -> String {
 }
 
 fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Cws-TransactionId: 0af3\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Cws-TransactionId: 0af3\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn status(line: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {line}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {line}\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    )
 }
 
 async fn log_in(dialect: TokenDialect, url: &str, timeout: Duration) -> Result<Issued, Failure> {
@@ -107,11 +116,17 @@ fn lines(request: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_form_goes_out_byte_for_byte() {
-    let (address, server) = serve(ok("\n {\"access_token\":\"ey.J.x\", \"expires_in\":\"3600\"}\n ")).await;
+    let (address, server) = serve(ok(
+        "\n {\"access_token\":\"ey.J.x\", \"expires_in\":\"3600\"}\n ",
+    ))
+    .await;
     let url = format!("http://{address}/cctrustoauth2/acme/tokens/clients");
     let issued = log_in(TokenDialect::Oauth2, &url, PLENTY).await.unwrap();
     assert_eq!(issued.grant.token.expose_secret(), "ey.J.x");
-    assert_eq!(issued.grant.lifetime, Lifetime::FromRequest(Duration::from_secs(3600)));
+    assert_eq!(
+        issued.grant.lifetime,
+        Lifetime::FromRequest(Duration::from_secs(3600))
+    );
     assert_eq!(issued.transaction_id.unwrap(), "0af3");
     assert!(issued.skew.is_none());
     let body = "grant_type=client_credentials&client_id=id+%261&client_secret=p%2B%2Fw%22%3D%3D";
@@ -121,7 +136,10 @@ async fn the_form_goes_out_byte_for_byte() {
         format!("content-length: {}", body.len()),
         "content-type: application/x-www-form-urlencoded".to_owned(),
         format!("host: {address}"),
-        format!("user-agent: citrix-auth-proxy/{}", env!("CARGO_PKG_VERSION")),
+        format!(
+            "user-agent: citrix-auth-proxy/{}",
+            env!("CARGO_PKG_VERSION")
+        ),
         body.to_owned(),
     ];
     assert_eq!(lines(&server.await.unwrap()), expected);
@@ -140,7 +158,10 @@ async fn the_json_goes_out_byte_for_byte() {
         format!("content-length: {}", body.len()),
         "content-type: application/json".to_owned(),
         format!("host: {address}"),
-        format!("user-agent: citrix-auth-proxy/{}", env!("CARGO_PKG_VERSION")),
+        format!(
+            "user-agent: citrix-auth-proxy/{}",
+            env!("CARGO_PKG_VERSION")
+        ),
         body.to_owned(),
     ];
     assert_eq!(lines(&server.await.unwrap()), expected);
@@ -149,18 +170,35 @@ async fn the_json_goes_out_byte_for_byte() {
 #[tokio::test]
 async fn statuses_are_told_apart() {
     let check = async |line: &str, headers: &str, body: &str, expected| {
-        assert_eq!(outcome(ask(status(line, headers, body)).await), expected, "{line} {body}");
+        assert_eq!(
+            outcome(ask(status(line, headers, body)).await),
+            expected,
+            "{line} {body}"
+        );
     };
     let token = r#"{"access_token":"t","expires_in":"60"}"#;
-    let invalid = r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
+    let invalid =
+        r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
     check("400 Invalid request", "", invalid, Outcome::InvalidClient).await;
-    check("400 Bad Request", "", r#"{"message":"The request is invalid."}"#, Outcome::Http4xx).await;
+    check(
+        "400 Bad Request",
+        "",
+        r#"{"message":"The request is invalid."}"#,
+        Outcome::Http4xx,
+    )
+    .await;
     check("401 Unauthorized", "", "", Outcome::Unauthorized).await;
     check("404 Not Found", "", "<html>", Outcome::Http4xx).await;
     check("500 Internal Server Error", "", "", Outcome::Http5xx).await;
     check("503 Service Unavailable", "", token, Outcome::Http5xx).await;
     check("201 Created", "", token, Outcome::UnexpectedStatus).await;
-    check("307 Temporary Redirect", "Location: http://127.0.0.1:1/\r\n", "", Outcome::Redirect).await;
+    check(
+        "307 Temporary Redirect",
+        "Location: http://127.0.0.1:1/\r\n",
+        "",
+        Outcome::Redirect,
+    )
+    .await;
     check("200 OK", "", "<html>", Outcome::NotJson).await;
     check("200 OK", "", "", Outcome::Empty).await;
     check("200 OK", "", r#"{"error":"x"}"#, Outcome::ErrorIn200).await;
@@ -169,21 +207,34 @@ async fn statuses_are_told_apart() {
 #[tokio::test]
 async fn a_rate_limit_brings_its_hint() {
     let apim = r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 9 seconds."}"#;
-    let failure = ask(status("429 Too Many Requests", "", apim)).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.retry_after), (Outcome::RateLimited, Some(Duration::from_secs(9))));
+    let failure = ask(status("429 Too Many Requests", "", apim))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.outcome, failure.retry_after),
+        (Outcome::RateLimited, Some(Duration::from_secs(9)))
+    );
     // The date is of their clock, which is far from ours: it counts from their Date.
-    let headers = "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nRetry-After: Thu, 01 Jan 2026 00:00:20 GMT\r\n";
-    let failure = ask(status("429 Too Many Requests", headers, "")).await.unwrap_err();
+    let headers =
+        "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nRetry-After: Thu, 01 Jan 2026 00:00:20 GMT\r\n";
+    let failure = ask(status("429 Too Many Requests", headers, ""))
+        .await
+        .unwrap_err();
     assert_eq!(failure.retry_after, Some(Duration::from_secs(20)));
     assert!(failure.skew.is_some());
 }
 
 #[tokio::test]
 async fn the_transaction_id_comes_with_a_failure_and_only_when_it_is_one() {
-    let failure = ask(status("500 x", "X-Cws-TransactionId: 77aa\r\n", "")).await.unwrap_err();
+    let failure = ask(status("500 x", "X-Cws-TransactionId: 77aa\r\n", ""))
+        .await
+        .unwrap_err();
     assert_eq!(failure.transaction_id.unwrap(), "77aa");
     assert_eq!(failure.cause.as_deref(), Some("status 500"));
-    let long = format!("X-Cws-TransactionId: {}\r\nCitrix-TransactionId: 88bb\r\n", "x".repeat(500));
+    let long = format!(
+        "X-Cws-TransactionId: {}\r\nCitrix-TransactionId: 88bb\r\n",
+        "x".repeat(500)
+    );
     let failure = ask(status("500 x", &long, "")).await.unwrap_err();
     assert_eq!(failure.transaction_id.unwrap(), "88bb");
 }
@@ -191,20 +242,34 @@ async fn the_transaction_id_comes_with_a_failure_and_only_when_it_is_one() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_it() {
     let large = "x".repeat(LARGEST_ANSWER + 1);
-    assert_eq!(outcome(ask(status("200 OK", "", &large)).await), Outcome::TooLarge);
-    let chunked =
-        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n", large.len());
+    assert_eq!(
+        outcome(ask(status("200 OK", "", &large)).await),
+        Outcome::TooLarge
+    );
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n",
+        large.len()
+    );
     assert_eq!(outcome(ask(chunked).await), Outcome::TooLarge);
 }
 
 #[tokio::test]
 async fn a_cut_off_answer_is_truncated_wherever_it_is_cut() {
     assert_eq!(outcome(ask("").await), Outcome::Truncated);
-    assert_eq!(outcome(ask("HTTP/1.1 200 OK\r\nContent-Le").await), Outcome::Truncated);
-    assert_eq!(outcome(ask("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"acc").await), Outcome::Truncated);
+    assert_eq!(
+        outcome(ask("HTTP/1.1 200 OK\r\nContent-Le").await),
+        Outcome::Truncated
+    );
+    assert_eq!(
+        outcome(ask("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"acc").await),
+        Outcome::Truncated
+    );
     let whole_length = ok(r#"{"access_token":"ey"#);
     assert_eq!(outcome(ask(whole_length).await), Outcome::Truncated);
-    assert_eq!(outcome(ask("SSH-2.0-OpenSSH_9.6\r\n\r\n").await), Outcome::Malformed);
+    assert_eq!(
+        outcome(ask("SSH-2.0-OpenSSH_9.6\r\n\r\n").await),
+        Outcome::Malformed
+    );
 }
 
 #[tokio::test]
@@ -229,14 +294,20 @@ async fn nobody_there_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/t", listener.local_addr().unwrap());
     drop(listener);
-    assert_eq!(outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await), Outcome::Refused);
+    assert_eq!(
+        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        Outcome::Refused
+    );
 }
 
 #[tokio::test]
 async fn a_name_that_cannot_exist_is_dns() {
     // A label of 64 bytes is refused by the resolver itself: nothing leaves the machine.
     let url = format!("http://{}.invalid/t", "x".repeat(64));
-    assert_eq!(outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await), Outcome::Dns);
+    assert_eq!(
+        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        Outcome::Dns
+    );
 }
 
 #[tokio::test]
@@ -245,9 +316,15 @@ async fn a_server_without_tls_is_a_tls_failure() {
     let url = format!("https://{}/t", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
     });
-    assert_eq!(outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await), Outcome::Tls);
+    assert_eq!(
+        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        Outcome::Tls
+    );
 }
 
 #[tokio::test]
@@ -255,7 +332,10 @@ async fn a_handshake_that_is_hung_up_on_is_a_tls_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/t", listener.local_addr().unwrap());
     tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
-    assert_eq!(outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await), Outcome::Tls);
+    assert_eq!(
+        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        Outcome::Tls
+    );
 }
 
 #[tokio::test]
@@ -269,13 +349,20 @@ async fn a_certificate_nobody_vouches_for_is_a_tls_failure_that_says_so() {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}/t", listener.local_addr().unwrap().port());
+    let url = format!(
+        "https://localhost:{}/t",
+        listener.local_addr().unwrap().port()
+    );
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         // It fails on this side too.
-        let _ = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await;
+        let _ = tokio_rustls::TlsAcceptor::from(Arc::new(config))
+            .accept(stream)
+            .await;
     });
-    let failure = log_in(TokenDialect::Oauth2, &url, PLENTY).await.unwrap_err();
+    let failure = log_in(TokenDialect::Oauth2, &url, PLENTY)
+        .await
+        .unwrap_err();
     assert_eq!(failure.outcome, Outcome::Tls);
     assert!(failure.cause.unwrap().contains("certificate"));
 }
@@ -284,7 +371,9 @@ async fn a_certificate_nobody_vouches_for_is_a_tls_failure_that_says_so() {
 async fn the_skew_comes_out_of_the_date() {
     let date = httpdate::fmt_http_date(Clock::SYSTEM.now() + Duration::from_secs(120));
     let body = r#"{"access_token":"t","expires_in":"60"}"#;
-    let issued = ask(status("200 OK", &format!("Date: {date}\r\n"), body)).await.unwrap();
+    let issued = ask(status("200 OK", &format!("Date: {date}\r\n"), body))
+        .await
+        .unwrap();
     let skew = issued.skew.unwrap().seconds();
     assert!((-121.0..=-110.0).contains(&skew), "{skew}");
 }
@@ -292,34 +381,70 @@ async fn the_skew_comes_out_of_the_date() {
 #[tokio::test]
 async fn without_a_date_the_skew_comes_out_of_the_token() {
     let issued = Clock::SYSTEM.now() - Duration::from_secs(120);
-    let iat = issued.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let iat = issued
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{iat},"exp":{}}}"#, iat + 3600));
     let body = format!(r#"{{"access_token":"e30.{claims}.c2ln"}}"#);
-    let skew = ask(status("200 OK", "", &body)).await.unwrap().skew.unwrap().seconds();
+    let skew = ask(status("200 OK", "", &body))
+        .await
+        .unwrap()
+        .skew
+        .unwrap()
+        .seconds();
     assert!((110.0..=121.0).contains(&skew), "{skew}");
     // A date is nearer to the truth: a token may have been issued a while ago.
     let date = httpdate::fmt_http_date(Clock::SYSTEM.now());
-    let skew = ask(status("200 OK", &format!("Date: {date}\r\n"), &body)).await.unwrap().skew.unwrap();
+    let skew = ask(status("200 OK", &format!("Date: {date}\r\n"), &body))
+        .await
+        .unwrap()
+        .skew
+        .unwrap();
     assert!(skew.seconds().abs() < 10.0, "{skew:?}");
 }
 
 #[tokio::test]
 async fn a_service_that_is_down_may_say_for_how_long() {
-    let busy = r#"{"type":"x/serviceUnavailable","parameters":[{"name":"retryDelay","value":"17"}]}"#;
-    let failure = ask(status("503 Service Unavailable", "", busy)).await.unwrap_err();
-    assert_eq!((failure.outcome, failure.retry_after), (Outcome::Http5xx, Some(Duration::from_secs(17))));
-    let failure = ask(status("500 x", "Retry-After: 9\r\n", "")).await.unwrap_err();
-    assert_eq!(failure.retry_after, None, "no such thing is defined for a 500");
+    let busy =
+        r#"{"type":"x/serviceUnavailable","parameters":[{"name":"retryDelay","value":"17"}]}"#;
+    let failure = ask(status("503 Service Unavailable", "", busy))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.outcome, failure.retry_after),
+        (Outcome::Http5xx, Some(Duration::from_secs(17)))
+    );
+    let failure = ask(status("500 x", "Retry-After: 9\r\n", ""))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        failure.retry_after, None,
+        "no such thing is defined for a 500"
+    );
 }
 
 #[tokio::test]
 async fn what_citrix_writes_is_not_repeated() {
-    let echo = r#"{"error":"CANARY","error_description":"CANARY","parameters":{"retryDelay":"CANARY"}}"#;
-    for line in ["200 OK", "400 CANARY", "401 CANARY", "429 CANARY", "500 CANARY"] {
-        let failure = ask(status(line, "X-Echo: CANARY\r\n", echo)).await.unwrap_err();
+    let echo =
+        r#"{"error":"CANARY","error_description":"CANARY","parameters":{"retryDelay":"CANARY"}}"#;
+    for line in [
+        "200 OK",
+        "400 CANARY",
+        "401 CANARY",
+        "429 CANARY",
+        "500 CANARY",
+    ] {
+        let failure = ask(status(line, "X-Echo: CANARY\r\n", echo))
+            .await
+            .unwrap_err();
         assert!(!format!("{failure:?}").contains("CANARY"), "{failure:?}");
     }
-    for answer in ["CANARY\r\n\r\n".to_owned(), ok("{\"access_token\":\"CANARY\",}"), ok("CANARY")] {
+    for answer in [
+        "CANARY\r\n\r\n".to_owned(),
+        ok("{\"access_token\":\"CANARY\",}"),
+        ok("CANARY"),
+    ] {
         let failure = ask(answer).await.unwrap_err();
         assert!(!format!("{failure:?}").contains("CANARY"), "{failure:?}");
     }

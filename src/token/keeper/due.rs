@@ -16,17 +16,26 @@ pub(super) struct Due {
 
 impl Due {
     pub(super) fn now(clock: Clock) -> Self {
-        Self { wall: clock.now(), instant: Instant::now() }
+        Self {
+            wall: clock.now(),
+            instant: Instant::now(),
+        }
     }
 
     pub(super) fn after(self, wait: Duration) -> Self {
-        Self { wall: self.wall + wait, instant: self.instant + wait }
+        Self {
+            wall: self.wall + wait,
+            instant: self.instant + wait,
+        }
     }
 
     /// The instant at which the wall clock will show `wall`, as things stand; now, if it has shown it.
     pub(super) fn at(wall: SystemTime, clock: Clock) -> Self {
         let now = Self::now(clock);
-        Self { wall, instant: now.instant + wall.duration_since(now.wall).unwrap_or_default() }
+        Self {
+            wall,
+            instant: now.instant + wall.duration_since(now.wall).unwrap_or_default(),
+        }
     }
 
     pub(super) fn left(self, clock: Clock) -> Duration {

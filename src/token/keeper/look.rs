@@ -21,7 +21,10 @@ pub(super) struct Sources {
 impl Sources {
     /// Whether what is there may change by itself.
     pub(super) fn are_files(&self) -> bool {
-        [Some(&self.current), self.next.as_ref()].into_iter().flatten().any(|source| source.path().is_some())
+        [Some(&self.current), self.next.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|source| source.path().is_some())
     }
 }
 
@@ -37,12 +40,17 @@ pub(super) struct Look {
 
 impl Look {
     fn with(sources: &Sources, read: impl Fn(&SecretSource) -> Seen) -> Self {
-        Self { current: read(&sources.current), next: sources.next.as_ref().map(read) }
+        Self {
+            current: read(&sources.current),
+            next: sources.next.as_ref().map(read),
+        }
     }
 
     /// Blocks for as long as the disk does.
     fn of(sources: &Sources) -> Self {
-        Self::with(sources, |source| source.read().map_err(|error| error.to_string()))
+        Self::with(sources, |source| {
+            source.read().map_err(|error| error.to_string())
+        })
     }
 
     /// What can be had without a disk.
@@ -103,17 +111,25 @@ mod tests {
 
     fn sources() -> Sources {
         let plain = SecretSource::Plain(SecretString::from("plain"));
-        Sources { current: SecretSource::File("/no/such/secret".into()), next: Some(plain) }
+        Sources {
+            current: SecretSource::File("/no/such/secret".into()),
+            next: Some(plain),
+        }
     }
 
     fn is_slow(look: &Look) -> bool {
-        look.current.as_ref().is_err_and(|error| error.contains("does not answer"))
+        look.current
+            .as_ref()
+            .is_err_and(|error| error.contains("does not answer"))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_hangs_is_waited_for_once_and_read_by_one_thread() {
         let (sources, began) = (sources(), Instant::now());
-        let mut reader = Reader { under_way: Some(tokio::spawn(pending())), slow: false };
+        let mut reader = Reader {
+            under_way: Some(tokio::spawn(pending())),
+            slow: false,
+        };
         for _ in 0..100 {
             let look = reader.look(&sources).await;
             assert!(is_slow(&look) && look.next.is_some_and(|next| next.is_ok()));
@@ -131,7 +147,10 @@ mod tests {
                 Look::of(&sources)
             }
         };
-        let mut reader = Reader { under_way: Some(tokio::spawn(late)), slow: false };
+        let mut reader = Reader {
+            under_way: Some(tokio::spawn(late)),
+            slow: false,
+        };
         assert!(is_slow(&reader.look(&sources).await));
         tokio::time::sleep(DEADLINE * 2).await;
         assert!(!is_slow(&reader.look(&sources).await));

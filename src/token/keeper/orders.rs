@@ -21,13 +21,20 @@ pub struct Orders {
 impl Orders {
     /// Those of a configuration for one credential.
     pub fn new(credential: &Credential, settings: config::Token, cache: Option<Cache>) -> Self {
-        Self { settings, cache, sources: Sources::of(credential) }
+        Self {
+            settings,
+            cache,
+            sources: Sources::of(credential),
+        }
     }
 }
 
 impl Sources {
     pub(super) fn of(credential: &Credential) -> Self {
-        Self { current: credential.client_secret.clone(), next: credential.client_secret_next.clone() }
+        Self {
+            current: credential.client_secret.clone(),
+            next: credential.client_secret_next.clone(),
+        }
     }
 }
 
@@ -42,7 +49,11 @@ impl<I: Issuer> Keeper<I> {
 
     /// Takes over the newest orders. A secret that comes from elsewhere leads to a login if it is another one.
     pub(super) fn obey(&mut self) {
-        let Orders { settings, cache, sources } = self.orders.borrow_and_update().clone();
+        let Orders {
+            settings,
+            cache,
+            sources,
+        } = self.orders.borrow_and_update().clone();
         self.settings = settings;
         self.memory = cache.map(|cache| Memory::new(cache, &self.credential));
         if *self.secrets.sources() != sources {

@@ -19,7 +19,10 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(cache: Cache, credential: &Credential) -> Self {
-        Self { cache, identity: Identity::of(credential) }
+        Self {
+            cache,
+            identity: Identity::of(credential),
+        }
     }
 }
 
@@ -35,8 +38,17 @@ impl<I: Issuer> Keeper<I> {
     pub(super) async fn recall(&mut self) -> Option<Plan> {
         let memory = self.memory.as_ref()?;
         let now = self.clock.now();
-        let Cached { token: text, obtained_at, expires_at } = memory.cache.look(memory.identity, now).await?;
-        if self.slot.status().obtained_at.is_some_and(|ours| obtained_at <= ours) {
+        let Cached {
+            token: text,
+            obtained_at,
+            expires_at,
+        } = memory.cache.look(memory.identity, now).await?;
+        if self
+            .slot
+            .status()
+            .obtained_at
+            .is_some_and(|ours| obtained_at <= ours)
+        {
             return None;
         }
         let life = expires_at.duration_since(obtained_at).ok()?;
@@ -55,13 +67,24 @@ impl<I: Issuer> Keeper<I> {
             next_refresh_in_s = due.left(self.clock).as_secs(),
             "took the token of the cache file"
         );
-        Some(self.publish(Obtained { token, text, obtained_at, due, usable, expires_at, secret: None }))
+        Some(self.publish(Obtained {
+            token,
+            text,
+            obtained_at,
+            due,
+            usable,
+            expires_at,
+            secret: None,
+        }))
     }
 
     /// Leaves a token for a later start and for siblings.
     pub(super) async fn remember(&self, cached: Cached) {
         if let Some(memory) = &self.memory {
-            memory.cache.store(memory.identity, cached, self.clock.now()).await;
+            memory
+                .cache
+                .store(memory.identity, cached, self.clock.now())
+                .await;
         }
     }
 }

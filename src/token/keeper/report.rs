@@ -11,7 +11,10 @@ use crate::token::issuer::{Failure, Issuer};
 impl<I: Issuer> Keeper<I> {
     /// One log line for a login that worked.
     pub(super) fn tell_of(&self, obtained: &Obtained, told: &Told, cause: Cause) {
-        let life = obtained.expires_at.duration_since(obtained.obtained_at).unwrap_or_default();
+        let life = obtained
+            .expires_at
+            .duration_since(obtained.obtained_at)
+            .unwrap_or_default();
         info!(
             customer = self.credential.customer(),
             generation = obtained.token.generation(),

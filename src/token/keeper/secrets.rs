@@ -30,7 +30,10 @@ pub(super) struct Fingerprint {
 impl Fingerprint {
     fn of_look(look: &Look) -> Self {
         let of = |seen: &Seen| seen.as_ref().ok().map(hash);
-        Self { current: of(&look.current), next: look.next.as_ref().and_then(of) }
+        Self {
+            current: of(&look.current),
+            next: look.next.as_ref().and_then(of),
+        }
     }
 
     const fn of(self, which: Which) -> Option<Hash> {
@@ -90,8 +93,18 @@ pub(super) struct Secrets {
 
 impl Secrets {
     pub(super) const fn new(sources: Sources) -> Self {
-        let seen = Fingerprint { current: None, next: None };
-        Self { sources, first: Which::Current, seen, proven: None, refused: None, turns: 0 }
+        let seen = Fingerprint {
+            current: None,
+            next: None,
+        };
+        Self {
+            sources,
+            first: Which::Current,
+            seen,
+            proven: None,
+            refused: None,
+            turns: 0,
+        }
     }
 
     /// Where they are.
@@ -114,7 +127,10 @@ impl Secrets {
         let mut problem = None;
         let mut candidates: Vec<Candidate> = Vec::with_capacity(3);
         let fingerprint = Fingerprint::of_look(&look);
-        let mut seen = [(Which::Current, Some(look.current)), (Which::Next, look.next)];
+        let mut seen = [
+            (Which::Current, Some(look.current)),
+            (Which::Next, look.next),
+        ];
         if self.first == Which::Next {
             seen.reverse();
         }
@@ -123,7 +139,11 @@ impl Secrets {
                 Some(Ok(secret)) => {
                     let hash = hash(&secret);
                     if candidates.iter().all(|other| other.hash != hash) {
-                        candidates.push(Candidate { which, secret, hash });
+                        candidates.push(Candidate {
+                            which,
+                            secret,
+                            hash,
+                        });
                     }
                 }
                 Some(Err(error)) => {
@@ -138,14 +158,31 @@ impl Secrets {
         if self.refused != Some(fingerprint) {
             self.turns = 0;
         }
-        if let Some(proven) = self.proven.as_ref().filter(|proven| proven.is_none_of(&candidates)) {
-            let at = if self.refused == Some(fingerprint) { 0 } else { candidates.len() };
-            candidates.insert(at, Candidate { which: Which::Remembered, ..proven.clone() });
+        if let Some(proven) = self
+            .proven
+            .as_ref()
+            .filter(|proven| proven.is_none_of(&candidates))
+        {
+            let at = if self.refused == Some(fingerprint) {
+                0
+            } else {
+                candidates.len()
+            };
+            candidates.insert(
+                at,
+                Candidate {
+                    which: Which::Remembered,
+                    ..proven.clone()
+                },
+            );
         }
         if self.turns > 0 && candidates.len() > 1 {
             candidates = vec![candidates.swap_remove(self.turns % candidates.len())];
         }
-        Reading { candidates, problem }
+        Reading {
+            candidates,
+            problem,
+        }
     }
 
     /// Takes what is there now as known: at the start no secret is news, and with a token of the cache there is no
@@ -166,10 +203,16 @@ impl Secrets {
             );
             return;
         }
-        let changed = self.proven.as_ref().is_some_and(|proven| proven.hash != candidate.hash);
+        let changed = self
+            .proven
+            .as_ref()
+            .is_some_and(|proven| proven.hash != candidate.hash);
         if candidate.which != self.first || changed || self.refused.is_some() {
             let secret = candidate.which.key();
-            info!(customer, secret, "this secret works and is tried first from now on");
+            info!(
+                customer,
+                secret, "this secret works and is tried first from now on"
+            );
         }
         self.first = candidate.which;
         self.refused = None;
@@ -199,7 +242,9 @@ impl Secrets {
 
 impl Candidate {
     fn is_none_of(&self, candidates: &[Self]) -> bool {
-        candidates.iter().all(|candidate| candidate.hash != self.hash)
+        candidates
+            .iter()
+            .all(|candidate| candidate.hash != self.hash)
     }
 }
 

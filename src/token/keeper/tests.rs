@@ -101,12 +101,19 @@ impl Issuer for Scripted {
 }
 
 fn granted(lifetime: u64) -> Result<Issued, Failure> {
-    issued("token-text", Lifetime::FromRequest(Duration::from_secs(lifetime)))
+    issued(
+        "token-text",
+        Lifetime::FromRequest(Duration::from_secs(lifetime)),
+    )
 }
 
 fn issued(token: &str, lifetime: Lifetime) -> Result<Issued, Failure> {
     Ok(Issued {
-        grant: Grant { token: SecretString::from(token), lifetime, issued: None },
+        grant: Grant {
+            token: SecretString::from(token),
+            lifetime,
+            issued: None,
+        },
         transaction_id: Some(HeaderValue::from_static("11111111-good")),
         skew: None,
     })
@@ -114,7 +121,10 @@ fn issued(token: &str, lifetime: Lifetime) -> Result<Issued, Failure> {
 
 fn refused(outcome: Outcome) -> Result<Issued, Failure> {
     let transaction_id = Some(HeaderValue::from_static("22222222-bad"));
-    Err(Failure { transaction_id, ..Failure::new(outcome, None) })
+    Err(Failure {
+        transaction_id,
+        ..Failure::new(outcome, None)
+    })
 }
 
 /// A keeper at work.
@@ -165,13 +175,29 @@ impl Kept {
             started: Instant::now(),
         };
         let (orders, obeyed) = watch::channel(Orders::new(&credential, settings(), cache));
-        let keeper = Keeper::new(credential, obeyed, Arc::clone(&slot), issuer, clock, signals);
-        Self { slot, clock, registry, calls, orders, task: tokio::spawn(keeper.keep()) }
+        let keeper = Keeper::new(
+            credential,
+            obeyed,
+            Arc::clone(&slot),
+            issuer,
+            clock,
+            signals,
+        );
+        Self {
+            slot,
+            clock,
+            registry,
+            calls,
+            orders,
+            task: tokio::spawn(keeper.keep()),
+        }
     }
 
     /// The generation of the token that could be sent now; 0 for none.
     fn usable(&self) -> u64 {
-        self.slot.usable(self.clock.now()).map_or(0, |token| token.generation())
+        self.slot
+            .usable(self.clock.now())
+            .map_or(0, |token| token.generation())
     }
 
     fn logins(&self) -> usize {
@@ -179,18 +205,33 @@ impl Kept {
     }
 
     fn secrets_tried(&self) -> Vec<String> {
-        self.calls.lock().unwrap().iter().map(|call| call.secret.clone()).collect()
+        self.calls
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|call| call.secret.clone())
+            .collect()
     }
 
     /// Seconds between one login and the next.
     fn gaps(&self) -> Vec<f64> {
-        self.calls.lock().unwrap().windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f64()).collect()
+        self.calls
+            .lock()
+            .unwrap()
+            .windows(2)
+            .map(|pair| (pair[1].at - pair[0].at).as_secs_f64())
+            .collect()
     }
 
     fn metric(&self, series: &str) -> String {
-        let page = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        let page = TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap();
         let prefix = format!("citrix_auth_proxy_{series} ");
-        page.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("no such series").to_owned()
+        page.lines()
+            .find_map(|line| line.strip_prefix(&prefix))
+            .unwrap_or("no such series")
+            .to_owned()
     }
 
     fn state(&self) -> crate::token::State {
@@ -207,12 +248,17 @@ fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSour
     Credential {
         cloud: crate::citrix::clouds::Cloud::Commercial,
         customer_id: HeaderValue::from_static("acme"),
-        api: Destination { url: api, authorization: AuthorizationScheme::Cws },
+        api: Destination {
+            url: api,
+            authorization: AuthorizationScheme::Cws,
+        },
         client_id: "client-id".to_owned(),
         client_secret,
         client_secret_next,
         instance_id: InstanceId::None,
-        token_url: "https://api.example/cctrustoauth2/acme/tokens/clients".parse().unwrap(),
+        token_url: "https://api.example/cctrustoauth2/acme/tokens/clients"
+            .parse()
+            .unwrap(),
         token_dialect: TokenDialect::Oauth2,
     }
 }

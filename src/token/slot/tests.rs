@@ -75,7 +75,9 @@ async fn waiters_wake_when_the_token_comes_and_failures_do_not_end_the_wait() {
             let slot = Arc::clone(&slot);
             tokio::spawn(async move {
                 let before = Instant::now();
-                slot.wait_usable(CLOCK, WAIT).await.map(|token| (token.generation(), before.elapsed()))
+                slot.wait_usable(CLOCK, WAIT)
+                    .await
+                    .map(|token| (token.generation(), before.elapsed()))
             })
         })
         .collect();
@@ -94,16 +96,30 @@ async fn a_wait_in_vain_says_when_to_come_back() {
     let slot = Slot::new();
     let before = Instant::now();
     let unavailable = slot.wait_usable(CLOCK, WAIT).await.unwrap_err();
-    assert!((5000..5010).contains(&before.elapsed().as_millis()), "{:?}", before.elapsed());
+    assert!(
+        (5000..5010).contains(&before.elapsed().as_millis()),
+        "{:?}",
+        before.elapsed()
+    );
     assert_eq!(unavailable.retry_after, Duration::from_secs(1));
-    assert_eq!((unavailable.transaction_id.as_ref(), unavailable.outcome), (None, None));
+    assert_eq!(
+        (unavailable.transaction_id.as_ref(), unavailable.outcome),
+        (None, None)
+    );
 
     put(&slot, 1, 50);
     fail(&slot, 12.0);
     let unavailable = slot.wait_usable(CLOCK, WAIT).await.unwrap_err();
-    assert!((6.9..=7.0).contains(&unavailable.retry_after.as_secs_f64()), "{:?}", unavailable.retry_after);
+    assert!(
+        (6.9..=7.0).contains(&unavailable.retry_after.as_secs_f64()),
+        "{:?}",
+        unavailable.retry_after
+    );
     assert_eq!(unavailable.transaction_id.unwrap(), "id-1");
-    assert_eq!(unavailable.reason, "There is no usable Citrix token: the last login failed (http_5xx).");
+    assert_eq!(
+        unavailable.reason,
+        "There is no usable Citrix token: the last login failed (http_5xx)."
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,7 +127,10 @@ async fn an_old_token_is_not_a_newer_one() {
     let slot = Slot::new();
     put(&slot, 3, 200);
     assert!(slot.wait_newer(3, CLOCK, WAIT).await.is_err());
-    assert_eq!(slot.wait_newer(2, CLOCK, WAIT).await.unwrap().generation(), 3);
+    assert_eq!(
+        slot.wait_newer(2, CLOCK, WAIT).await.unwrap().generation(),
+        3
+    );
 }
 
 #[tokio::test]
@@ -121,10 +140,15 @@ async fn a_waiter_on_another_runtime_wakes() {
     let waiter = {
         let slot = Arc::clone(&slot);
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 ready.send(()).unwrap();
-                slot.wait_usable(CLOCK, Duration::from_secs(60)).await.is_ok()
+                slot.wait_usable(CLOCK, Duration::from_secs(60))
+                    .await
+                    .is_ok()
             })
         })
     };

@@ -9,11 +9,18 @@ use http::{HeaderMap, HeaderValue};
 /// A field with nothing to take out stays byte for byte, and so does a request without one: that nobody encodes
 /// unasked is how servers are.
 pub fn keep_readable(headers: &mut HeaderMap) {
-    let fields = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|field| field.to_str().ok());
-    let all: Vec<_> = fields.flat_map(|field| field.split(',')).filter_map(Choice::of).collect();
+    let fields = headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|field| field.to_str().ok());
+    let all: Vec<_> = fields
+        .flat_map(|field| field.split(','))
+        .filter_map(Choice::of)
+        .collect();
     let names_gzip = all.iter().any(Choice::is_gzip);
-    let takes_gzip =
-        all.iter().any(|choice| !choice.refused && (choice.is_gzip() || choice.is("*") && !names_gzip));
+    let takes_gzip = all
+        .iter()
+        .any(|choice| !choice.refused && (choice.is_gzip() || choice.is("*") && !names_gzip));
     let stays = |choice: &Choice<'_>| match choice {
         choice if choice.is_gzip() || choice.is("deflate") || choice.is("identity") => true,
         choice if choice.is("br") => choice.refused || !takes_gzip,
@@ -52,9 +59,17 @@ impl<'a> Choice<'a> {
     fn of(element: &'a str) -> Option<Self> {
         let text = element.trim();
         let (name, weight) = text.split_once(';').unwrap_or((text, ""));
-        let weight = weight.trim().trim_start_matches(['q', 'Q']).trim_start().strip_prefix('=');
+        let weight = weight
+            .trim()
+            .trim_start_matches(['q', 'Q'])
+            .trim_start()
+            .strip_prefix('=');
         let refused = weight.is_some_and(|weight| weight.trim().parse() == Ok(0.0_f32));
-        (!text.is_empty()).then_some(Self { text, name: name.trim_end(), refused })
+        (!text.is_empty()).then_some(Self {
+            text,
+            name: name.trim_end(),
+            refused,
+        })
     }
 
     fn is(&self, name: &str) -> bool {

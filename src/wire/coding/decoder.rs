@@ -38,9 +38,15 @@ impl Decoder {
             Format::Gzip => Reader::Gzip(MultiGzDecoder::new(source)),
             Format::Zlib => Reader::Zlib(ZlibDecoder::new(source)),
             Format::Deflate => Reader::Deflate(DeflateDecoder::new(source)),
-            Format::Brotli => Reader::Brotli(Box::new(brotli::Decompressor::new(source, BROTLI_INPUT))),
+            Format::Brotli => {
+                Reader::Brotli(Box::new(brotli::Decompressor::new(source, BROTLI_INPUT)))
+            }
         };
-        Self { reader, room: Vec::new(), over: false }
+        Self {
+            reader,
+            room: Vec::new(),
+            over: false,
+        }
     }
 
     /// Takes the next piece.
@@ -74,7 +80,11 @@ impl Decoder {
                 Err(error) => return Err(CodingError::Broken(error)),
             }
         }
-        if self.reader.source().is_empty() { Ok(None) } else { Err(CodingError::Trailing) }
+        if self.reader.source().is_empty() {
+            Ok(None)
+        } else {
+            Err(CodingError::Trailing)
+        }
     }
 
     /// The coding's own end was met. brotli's decoder may have read something behind it, and says so when it is asked

@@ -48,7 +48,13 @@ fn rfc9110_8_4_a_single_known_coding_is_recognised() {
     assert_eq!(of(&[" X-GZip "]), Ok(Some(Coding::Gzip)));
     assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
     assert_eq!(of(&["BR"]), Ok(Some(Coding::Brotli)));
-    for unknown in [&["zstd"][..], &["gzip, br"], &["gzip", "br"], &[""], &["gzip;q=1"]] {
+    for unknown in [
+        &["zstd"][..],
+        &["gzip, br"],
+        &["gzip", "br"],
+        &[""],
+        &["gzip;q=1"],
+    ] {
         assert_eq!(of(unknown), Err(UnknownCoding), "{unknown:?}");
     }
 }
@@ -56,17 +62,30 @@ fn rfc9110_8_4_a_single_known_coding_is_recognised() {
 #[test]
 fn deflate_is_told_from_zlib_by_its_first_byte() {
     for body in [&b""[..], b"x", b"{\"Items\":[]}", &[0; 1000]] {
-        assert_eq!(Coding::Deflate.format(encode(Format::Zlib, body)[0]), Format::Zlib);
-        assert_eq!(Coding::Deflate.format(encode(Format::Deflate, body)[0]), Format::Deflate);
+        assert_eq!(
+            Coding::Deflate.format(encode(Format::Zlib, body)[0]),
+            Format::Zlib
+        );
+        assert_eq!(
+            Coding::Deflate.format(encode(Format::Deflate, body)[0]),
+            Format::Deflate
+        );
     }
     assert_eq!(Coding::Gzip.format(0x78), Format::Gzip);
 }
 
 #[test]
 fn rfc1952_2_2_gzip_may_have_several_members() {
-    let members = [encode(Format::Gzip, b"one, "), encode(Format::Gzip, b""), encode(Format::Gzip, b"two")];
+    let members = [
+        encode(Format::Gzip, b"one, "),
+        encode(Format::Gzip, b""),
+        encode(Format::Gzip, b"two"),
+    ];
     for size in [1, 5, usize::MAX] {
-        assert_eq!(decode(Format::Gzip, &members.concat(), size).unwrap(), b"one, two");
+        assert_eq!(
+            decode(Format::Gzip, &members.concat(), size).unwrap(),
+            b"one, two"
+        );
     }
 }
 
@@ -76,7 +95,10 @@ fn what_comes_after_the_end_is_an_error() {
         for trailing in [&b"x"[..], b"\0\0\0\0", b"trailing garbage"] {
             let encoded = [&encode(format, b"{\"Items\":[]}"), trailing].concat();
             for size in [1, 7, usize::MAX] {
-                assert!(decode(format, &encoded, size).is_err(), "{format:?} {trailing:?} {size}");
+                assert!(
+                    decode(format, &encoded, size).is_err(),
+                    "{format:?} {trailing:?} {size}"
+                );
             }
         }
     }

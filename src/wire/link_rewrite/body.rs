@@ -37,7 +37,10 @@ struct Codec {
 impl BodyRewriter {
     /// One for a body in this coding.
     pub fn new(links: Links, coding: Option<Coding>) -> Self {
-        Self { json: JsonRewriter::new(links), wrap: coding.map_or(Wrap::Plain, Wrap::Coded) }
+        Self {
+            json: JsonRewriter::new(links),
+            wrap: coding.map_or(Wrap::Plain, Wrap::Coded),
+        }
     }
 
     /// Takes the next piece. Pieces wait, so push one when nothing comes any more.
@@ -46,7 +49,11 @@ impl BodyRewriter {
         if let Wrap::Coded(coding) = self.wrap {
             let format = coding.format(*first);
             let (decoder, encoder) = (Decoder::new(format), Encoder::new(format));
-            self.wrap = Wrap::Open(Box::new(Codec { decoder, encoder, ended: false }));
+            self.wrap = Wrap::Open(Box::new(Codec {
+                decoder,
+                encoder,
+                ended: false,
+            }));
         }
         match &mut self.wrap {
             Wrap::Plain => self.json.push(&piece),

@@ -1,7 +1,9 @@
 //! Links in header fields: `Location` and `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Link` (RFC 8288); and
 //! what else a head says that no longer holds when links in the body changed.
 
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, IF_MATCH, LINK, LOCATION};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, IF_MATCH, LINK, LOCATION,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{LinkCounts, Links};
@@ -10,8 +12,12 @@ use super::{LinkCounts, Links};
 pub fn rewrite_headers(links: &Links, headers: &mut HeaderMap) -> LinkCounts {
     let mut counts = LinkCounts::default();
     rewrite_each(headers, &LOCATION, |value| url(links, value, &mut counts));
-    rewrite_each(headers, &CONTENT_LOCATION, |value| url(links, value, &mut counts));
-    rewrite_each(headers, &LINK, |value| link_field(links, value, &mut counts));
+    rewrite_each(headers, &CONTENT_LOCATION, |value| {
+        url(links, value, &mut counts)
+    });
+    rewrite_each(headers, &LINK, |value| {
+        link_field(links, value, &mut counts)
+    });
     counts
 }
 
@@ -25,7 +31,9 @@ pub fn forget_bytes(headers: &mut HeaderMap) {
     for name in ["content-digest", "repr-digest", "digest", "content-md5"] {
         headers.remove(name);
     }
-    rewrite_each(headers, &ETAG, |tag| tag.starts_with(b"\"").then(|| [b"W/", tag].concat()));
+    rewrite_each(headers, &ETAG, |tag| {
+        tag.starts_with(b"\"").then(|| [b"W/", tag].concat())
+    });
 }
 
 /// Adds to each weak tag in a request's `If-Match` the strong one it may have been before [`forget_bytes`]: a weak one
@@ -33,7 +41,9 @@ pub fn forget_bytes(headers: &mut HeaderMap) {
 /// Citrix still stands beside it. What is no list of tags stays as it is.
 pub fn match_former_tags(headers: &mut HeaderMap) {
     rewrite_each(headers, &IF_MATCH, |list| {
-        let both = tags(list)?.into_iter().flat_map(|tag| [tag.strip_prefix(b"W/"), Some(tag)]);
+        let both = tags(list)?
+            .into_iter()
+            .flat_map(|tag| [tag.strip_prefix(b"W/"), Some(tag)]);
         Some(both.flatten().collect::<Vec<_>>().join(&b", "[..]))
     });
 }
@@ -41,11 +51,15 @@ pub fn match_former_tags(headers: &mut HeaderMap) {
 /// The tags of a list (RFC 9110 section 8.8.3); there may be commas in them. `None` when it is no such list.
 fn tags(list: &[u8]) -> Option<Vec<&[u8]>> {
     let (mut tags, mut rest) = (Vec::new(), list);
-    while let Some(start) = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b',')) {
+    while let Some(start) = rest
+        .iter()
+        .position(|byte| !matches!(byte, b' ' | b'\t' | b','))
+    {
         rest = &rest[start..];
         let quote = if rest.starts_with(b"W/") { 2 } else { 0 };
         let opaque = rest[quote..].strip_prefix(b"\"")?;
-        let (tag, behind) = rest.split_at(quote + opaque.iter().position(|byte| *byte == b'"')? + 2);
+        let (tag, behind) =
+            rest.split_at(quote + opaque.iter().position(|byte| *byte == b'"')? + 2);
         tags.push(tag);
         rest = behind;
     }
@@ -58,9 +72,12 @@ fn rewrite_each(
     name: &HeaderName,
     mut rewrite: impl FnMut(&[u8]) -> Option<Vec<u8>>,
 ) {
-    let http::header::Entry::Occupied(mut fields) = headers.entry(name) else { return };
+    let http::header::Entry::Occupied(mut fields) = headers.entry(name) else {
+        return;
+    };
     for field in fields.iter_mut() {
-        let rewritten = rewrite(field.as_bytes()).and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+        let rewritten =
+            rewrite(field.as_bytes()).and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
         if let Some(rewritten) = rewritten {
             *field = rewritten;
         }
@@ -82,7 +99,9 @@ fn link_field(links: &Links, value: &[u8], counts: &mut LinkCounts) -> Option<Ve
         match byte {
             b'"' => at = end_of_quoted(value, at),
             b'<' => {
-                let Some(length) = value[at..].iter().position(|byte| *byte == b'>') else { break };
+                let Some(length) = value[at..].iter().position(|byte| *byte == b'>') else {
+                    break;
+                };
                 let end = at + length;
                 if let Some(splice) = counts.note(links.judge(&value[at..end])) {
                     out.extend_from_slice(&value[copied..at]);

@@ -75,7 +75,11 @@ impl JsonRewriter {
 
     /// Takes the next piece of the body.
     pub fn push(&mut self, chunk: &Bytes) {
-        let mut pass = Pass { search: Search::new(chunk), chunk, passed: 0 };
+        let mut pass = Pass {
+            search: Search::new(chunk),
+            chunk,
+            passed: 0,
+        };
         let mut at = 0;
         while at < chunk.len() {
             at = match std::mem::replace(&mut self.place, Place::Search(Tail::default())) {
@@ -90,8 +94,10 @@ impl JsonRewriter {
 
     /// Says that the body is over: what was held back is no link any more.
     pub fn finish(&mut self) {
-        if let Place::Inside(Inside { string: Text::Link(held) | Text::HeaderValue(held), .. }) =
-            &mut self.place
+        if let Place::Inside(Inside {
+            string: Text::Link(held) | Text::HeaderValue(held),
+            ..
+        }) = &mut self.place
         {
             self.output.push(Bytes::from(std::mem::take(held)));
         }
@@ -113,7 +119,10 @@ impl JsonRewriter {
         let across = tail.name_across(pass.chunk);
         let found = across.or_else(|| pass.search.next(at, tail.as_bytes().last().copied()));
         if let Some(Found { watched, end }) = found {
-            self.place = Place::Behind { watched, colon: false };
+            self.place = Place::Behind {
+                watched,
+                colon: false,
+            };
             return end;
         }
         tail.push(&pass.chunk[at..]);
@@ -123,9 +132,14 @@ impl JsonRewriter {
 
     /// Inside an array `Headers`: on to the next string or bracket.
     fn next_token(&mut self, pass: &mut Pass<'_>, at: usize) -> usize {
-        let Some(pairs) = &mut self.pairs else { return at };
+        let Some(pairs) = &mut self.pairs else {
+            return at;
+        };
         let rest = &pass.chunk[at..];
-        let Some(next) = rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']')) else {
+        let Some(next) = rest
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))
+        else {
             return pass.chunk.len();
         };
         match rest[next] {
@@ -149,7 +163,12 @@ impl JsonRewriter {
         };
         let next = at + blanks;
         match (colon, chunk[next], watched) {
-            (false, b':', _) => self.place = Place::Behind { watched, colon: true },
+            (false, b':', _) => {
+                self.place = Place::Behind {
+                    watched,
+                    colon: true,
+                }
+            }
             (true, b'[', Watched::Headers) => self.pairs = Some(Pairs::default()),
             (true, b'"', Watched::Link) => self.place = Text::Link(Vec::new()).begins(),
             (true, b'"', Watched::PairName | Watched::PairValue) => {
@@ -162,11 +181,15 @@ impl JsonRewriter {
 
     /// What a string in a pair is. The first `Name` counts, and so does the first `Value` before it.
     fn of_pair(&mut self, watched: Watched) -> Text {
-        let Some(pairs) = &mut self.pairs else { return Text::Other };
+        let Some(pairs) = &mut self.pairs else {
+            return Text::Other;
+        };
         match (watched, pairs.header()) {
             (Watched::PairName, Header::Unknown) => Text::HeaderName(Tail::default()),
             (Watched::PairValue, Header::Location) => Text::Link(Vec::new()),
-            (Watched::PairValue, Header::Unknown) if pairs.first_value() => Text::HeaderValue(Vec::new()),
+            (Watched::PairValue, Header::Unknown) if pairs.first_value() => {
+                Text::HeaderValue(Vec::new())
+            }
             _ => Text::Other,
         }
     }
@@ -203,15 +226,25 @@ impl JsonRewriter {
             Text::Name(tail) => {
                 let in_pair = self.pairs.is_some_and(|pairs| pairs.is_pair());
                 let name = tail.as_bytes();
-                let watched = if in_pair { Watched::in_pair(name) } else { Watched::link(name) };
+                let watched = if in_pair {
+                    Watched::in_pair(name)
+                } else {
+                    Watched::link(name)
+                };
                 if let Some(watched) = watched {
-                    self.place = Place::Behind { watched, colon: false };
+                    self.place = Place::Behind {
+                        watched,
+                        colon: false,
+                    };
                 }
             }
             Text::HeaderName(tail) => {
                 // Whether the value can still be held back must not depend on how the body is cut.
                 self.output.push(pass.until(end));
-                let header = self.pairs.as_mut().map(|pairs| pairs.named(tail.as_bytes()));
+                let header = self
+                    .pairs
+                    .as_mut()
+                    .map(|pairs| pairs.named(tail.as_bytes()));
                 if header != Some(Header::Location) {
                     self.output.release();
                 } else if let Some(link) = self.output.held().cloned() {
@@ -241,7 +274,10 @@ impl JsonRewriter {
 impl Text {
     /// The place at its beginning.
     fn begins(self) -> Place {
-        Place::Inside(Inside { string: self, escaping: false })
+        Place::Inside(Inside {
+            string: self,
+            escaping: false,
+        })
     }
 }
 
@@ -256,7 +292,8 @@ struct Pass<'c> {
 impl Pass<'_> {
     /// What has not gone out yet, up to `end`.
     fn until(&mut self, end: usize) -> Bytes {
-        self.chunk.slice(std::mem::replace(&mut self.passed, end)..end)
+        self.chunk
+            .slice(std::mem::replace(&mut self.passed, end)..end)
     }
 }
 
@@ -265,7 +302,10 @@ fn end_of_string(chunk: &[u8], mut at: usize, escaping: &mut bool) -> Option<usi
     if std::mem::take(escaping) {
         at += 1;
     }
-    while let Some(next) = chunk.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+    while let Some(next) = chunk
+        .get(at..)
+        .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+    {
         at += next;
         if chunk[at] == b'"' {
             return Some(at);

@@ -83,14 +83,23 @@ impl LinkMap {
         aliases: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let identifiers = IDENTIFIERS.into_iter().filter_map(Origin::parse).collect();
-        let mut map = Self { identifiers, ..Self::default() };
+        let mut map = Self {
+            identifiers,
+            ..Self::default()
+        };
         for route in routes {
-            let Some(origin) = Origin::parse(route.upstream) else { continue };
+            let Some(origin) = Origin::parse(route.upstream) else {
+                continue;
+            };
             let next = map.origins.len();
             let origin = *map.origins.entry(origin).or_insert(next);
             let kept = if route.strip_prefix { "" } else { route.prefix };
             let path = format!("{}{kept}", route.base_path);
-            map.targets.push(Target { origin, path, prefix: route.prefix.to_owned() });
+            map.targets.push(Target {
+                origin,
+                path,
+                prefix: route.prefix.to_owned(),
+            });
         }
         for (alias, known) in aliases {
             let known = Origin::parse(known).and_then(|known| map.origins.get(&known).copied());
@@ -99,7 +108,10 @@ impl LinkMap {
             }
         }
         map.targets.sort_by(|a, b| {
-            b.path.len().cmp(&a.path.len()).then_with(|| a.prefix.len().cmp(&b.prefix.len()))
+            b.path
+                .len()
+                .cmp(&a.path.len())
+                .then_with(|| a.prefix.len().cmp(&b.prefix.len()))
         });
         map
     }
@@ -118,7 +130,9 @@ impl LinkMap {
         let there = format!("{}{rest}", target.path);
         self.targets
             .iter()
-            .filter(|other| other.prefix.len() > target.prefix.len() && path::covers(&other.prefix, &here))
+            .filter(|other| {
+                other.prefix.len() > target.prefix.len() && path::covers(&other.prefix, &here)
+            })
             .max_by_key(|other| other.prefix.len())
             .is_some_and(|winner| {
                 let same = winner.origin == target.origin
@@ -132,9 +146,14 @@ impl Origin {
     fn parse(text: &str) -> Option<Self> {
         let authority = Authority::parse(text).ok()?;
         let host = authority.host();
-        let port = text[host.len()..].strip_prefix(':').and_then(|port| port.parse().ok());
+        let port = text[host.len()..]
+            .strip_prefix(':')
+            .and_then(|port| port.parse().ok());
         let port = port.filter(|port| !matches!(port, 80 | 443));
-        Some(Self { host: host.to_ascii_lowercase(), port })
+        Some(Self {
+            host: host.to_ascii_lowercase(),
+            port,
+        })
     }
 }
 
@@ -150,8 +169,13 @@ impl Links {
     /// `base` is the gateway as this caller sees it, such as `https://gw.example.net`: `public_url`, else scheme and
     /// `Host` of the request, read as an authority so that it has neither quotes nor backslashes. `upstream` is host and port of who answers, for links that leave out the host.
     pub fn new(map: Rc<LinkMap>, base: &str, upstream: &str) -> Self {
-        let answering = Origin::parse(upstream).and_then(|origin| map.origins.get(&origin).copied());
-        Self { map, base: base.trim_end_matches('/').to_owned(), answering }
+        let answering =
+            Origin::parse(upstream).and_then(|origin| map.origins.get(&origin).copied());
+        Self {
+            map,
+            base: base.trim_end_matches('/').to_owned(),
+            answering,
+        }
     }
 
     /// What is to be done with `link`, a URL without any escapes but its own.
@@ -159,10 +183,14 @@ impl Links {
     /// A link that leaves out the host (`/jobs/1`) is one to who answers. It changes where the route's prefix was taken
     /// off on the way up, and stays without a host. One that is relative to the request's path is right already.
     pub fn judge(&self, link: &[u8]) -> Verdict {
-        let Some(parts) = Parts::of(link) else { return Verdict::NotALink };
+        let Some(parts) = Parts::of(link) else {
+            return Verdict::NotALink;
+        };
         let origin = match parts.authority {
             Some(authority) => {
-                let Some(origin) = Origin::parse(authority) else { return Verdict::Unknown };
+                let Some(origin) = Origin::parse(authority) else {
+                    return Verdict::Unknown;
+                };
                 if self.map.identifiers.contains(&origin) {
                     return Verdict::NotALink;
                 }
@@ -174,14 +202,20 @@ impl Links {
         match (target, parts.authority) {
             (Some(target), Some(_)) => {
                 let cut = parts.path_at + target.path.len();
-                Verdict::Known(Splice { cut, put: format!("{}{}", self.base, target.prefix) })
+                Verdict::Known(Splice {
+                    cut,
+                    put: format!("{}{}", self.base, target.prefix),
+                })
             }
             (Some(target), None) => {
                 let put = format!("{}{}", self.base_path(), target.prefix);
                 if put == target.path {
                     return Verdict::NotALink;
                 }
-                Verdict::Known(Splice { cut: target.path.len(), put })
+                Verdict::Known(Splice {
+                    cut: target.path.len(),
+                    put,
+                })
             }
             (None, Some(_)) => Verdict::Unknown,
             (None, None) => Verdict::NotALink,
@@ -191,7 +225,9 @@ impl Links {
     /// The path of `base`, which is there when the gateway itself lies below a path of another proxy.
     fn base_path(&self) -> &str {
         let after_scheme = self.base.find("://").map_or(0, |at| at + 3);
-        self.base[after_scheme..].find('/').map_or("", |at| &self.base[after_scheme + at..])
+        self.base[after_scheme..]
+            .find('/')
+            .map_or("", |at| &self.base[after_scheme + at..])
     }
 }
 
@@ -206,9 +242,10 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// `None` for what is neither an `http` or `https` URL, nor a reference that begins with a slash.
     fn of(link: &'a [u8]) -> Option<Self> {
-        let scheme = [&b"https:"[..], b"http:"]
-            .into_iter()
-            .find(|scheme| link.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+        let scheme = [&b"https:"[..], b"http:"].into_iter().find(|scheme| {
+            link.get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        });
         let after_scheme = scheme.map_or(0, <[u8]>::len);
         let (authority, path_at) = if link[after_scheme..].starts_with(b"//") {
             let start = after_scheme + 2;
@@ -222,11 +259,18 @@ impl<'a> Parts<'a> {
         // A byte that is not ASCII is in no prefix: what comes before it decides.
         let path = &link[path_at..end_of(link, path_at, b"?#")];
         let path = path.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        Some(Self { authority, path, path_at })
+        Some(Self {
+            authority,
+            path,
+            path_at,
+        })
     }
 }
 
 /// Where the first of `stops` is, from `start` on, else where the text ends.
 fn end_of(text: &[u8], start: usize, stops: &[u8]) -> usize {
-    text[start..].iter().position(|byte| stops.contains(byte)).map_or(text.len(), |at| start + at)
+    text[start..]
+        .iter()
+        .position(|byte| stops.contains(byte))
+        .map_or(text.len(), |at| start + at)
 }

@@ -38,7 +38,11 @@ impl Output {
     /// Holds back `link` and what comes after it, up to [`MAX_LINK`] bytes in all.
     pub(super) fn hold(&mut self, link: Bytes) {
         self.release();
-        self.held = Some(Held { length: link.len(), link, behind: Vec::new() });
+        self.held = Some(Held {
+            length: link.len(),
+            link,
+            behind: Vec::new(),
+        });
     }
 
     /// The link that is held back.
@@ -49,7 +53,8 @@ impl Output {
     /// Lets go what is held back, with these pieces in the link's place.
     pub(super) fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>) {
         if let Some(held) = self.held.take() {
-            self.ready.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
+            self.ready
+                .extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
             self.ready.extend(held.behind);
         }
     }

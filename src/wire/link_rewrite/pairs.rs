@@ -46,7 +46,11 @@ impl Pairs {
     /// Takes the value of `Name`.
     pub(super) fn named(&mut self, name: &[u8]) -> Header {
         let location = name.eq_ignore_ascii_case(b"Location");
-        self.header = if location { Header::Location } else { Header::Other };
+        self.header = if location {
+            Header::Location
+        } else {
+            Header::Other
+        };
         self.header
     }
 
@@ -57,7 +61,10 @@ impl Pairs {
 
     pub(super) fn open(&mut self, bracket: u8) {
         if self.depth == 0 {
-            *self = Self { in_pair: bracket == b'{', ..Self::default() };
+            *self = Self {
+                in_pair: bracket == b'{',
+                ..Self::default()
+            };
         }
         self.depth = self.depth.saturating_add(1);
     }
@@ -67,6 +74,10 @@ impl Pairs {
             0 => return Closed::Array,
             depth => self.depth = depth - 1,
         }
-        if self.depth == 0 { Closed::Element } else { Closed::Inner }
+        if self.depth == 0 {
+            Closed::Element
+        } else {
+            Closed::Inner
+        }
     }
 }

@@ -45,13 +45,19 @@ const PROPERTIES: [&[u8]; 2] = [b"ResultLocation", b"Location"];
 impl Watched {
     /// What the name of a field says, given whole or at least its last [`REACH`] bytes.
     pub(super) fn of(name: &[u8]) -> Option<Self> {
-        if name == b"Headers" { Some(Self::Headers) } else { Self::link(name) }
+        if name == b"Headers" {
+            Some(Self::Headers)
+        } else {
+            Self::link(name)
+        }
     }
 
     /// The same inside an array `Headers`: another one in there would be something else.
     pub(super) fn link(name: &[u8]) -> Option<Self> {
-        let is_link =
-            PROPERTIES.contains(&name) || ANNOTATIONS.iter().any(|annotation| name.ends_with(annotation));
+        let is_link = PROPERTIES.contains(&name)
+            || ANNOTATIONS
+                .iter()
+                .any(|annotation| name.ends_with(annotation));
         is_link.then_some(Self::Link)
     }
 
@@ -66,8 +72,13 @@ impl Watched {
 }
 
 /// Words of which each name has one, and where they stand in it.
-static WORDS: LazyLock<[Finder<'static>; 3]> =
-    LazyLock::new(|| [Finder::new("@odata."), Finder::new("Location\""), Finder::new("Headers\"")]);
+static WORDS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
+    [
+        Finder::new("@odata."),
+        Finder::new("Location\""),
+        Finder::new("Headers\""),
+    ]
+});
 
 /// A search through one piece of text.
 pub(super) struct Search<'t> {
@@ -79,7 +90,10 @@ pub(super) struct Search<'t> {
 
 impl<'t> Search<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
-        let mut search = Self { text, upcoming: [0; 3] };
+        let mut search = Self {
+            text,
+            upcoming: [0; 3],
+        };
         for word in 0..WORDS.len() {
             search.advance(word, 0);
         }
@@ -95,15 +109,21 @@ impl<'t> Search<'t> {
             }
         }
         loop {
-            let (word, at) = self.upcoming.into_iter().enumerate().min_by_key(|(_, at)| *at)?;
+            let (word, at) = self
+                .upcoming
+                .into_iter()
+                .enumerate()
+                .min_by_key(|(_, at)| *at)?;
             if at == usize::MAX {
                 return None;
             }
             self.advance(word, at + 1);
             let found = match word {
                 0 => annotation(self.text, at),
-                _ => quoted(&self.text[from..], at - from, before)
-                    .map(|found| Found { end: from + found.end, ..found }),
+                _ => quoted(&self.text[from..], at - from, before).map(|found| Found {
+                    end: from + found.end,
+                    ..found
+                }),
             };
             if found.is_some() {
                 return found;
@@ -120,8 +140,14 @@ impl<'t> Search<'t> {
 /// The name that ends in the annotation at `at`.
 fn annotation(text: &[u8], at: usize) -> Option<Found> {
     let rest = &text[at..];
-    let length = ANNOTATIONS.into_iter().find(|name| rest.starts_with(name))?.len();
-    (rest.get(length) == Some(&b'"')).then_some(Found { watched: Watched::Link, end: at + length + 1 })
+    let length = ANNOTATIONS
+        .into_iter()
+        .find(|name| rest.starts_with(name))?
+        .len();
+    (rest.get(length) == Some(&b'"')).then_some(Found {
+        watched: Watched::Link,
+        end: at + length + 1,
+    })
 }
 
 /// The property whose last word begins at `at`.
@@ -130,7 +156,10 @@ fn quoted(text: &[u8], at: usize, before: Option<u8>) -> Option<Found> {
     let start = text[..at].iter().rposition(|byte| *byte == b'"')? + 1;
     let watched = Watched::of(&text[start..end])?;
     let before = text[..start - 1].last().copied().or(before);
-    (before != Some(b'\\')).then_some(Found { watched, end: end + 1 })
+    (before != Some(b'\\')).then_some(Found {
+        watched,
+        end: end + 1,
+    })
 }
 
 /// The last bytes of a text that comes in pieces, and the one before them.
@@ -168,6 +197,9 @@ impl Tail {
         let head = &text[..text.len().min(REACH)];
         let window = [self.as_bytes(), head].concat();
         let found = Search::new(&window).next(0, self.before)?;
-        Some(Found { end: found.end.checked_sub(self.length)?, ..found })
+        Some(Found {
+            end: found.end.checked_sub(self.length)?,
+            ..found
+        })
     }
 }

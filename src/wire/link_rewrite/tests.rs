@@ -13,11 +13,21 @@ use super::{JsonRewriter, LinkCounts, LinkMap, LinkRoute, Links};
 const BASE: &str = "https://gw.example.net";
 
 fn route<'a>(prefix: &'a str, upstream: &'a str, base_path: &'a str) -> LinkRoute<'a> {
-    LinkRoute { prefix, strip_prefix: true, upstream, base_path }
+    LinkRoute {
+        prefix,
+        strip_prefix: true,
+        upstream,
+        base_path,
+    }
 }
 
 fn kept<'a>(prefix: &'a str, upstream: &'a str) -> LinkRoute<'a> {
-    LinkRoute { prefix, strip_prefix: false, upstream, base_path: "" }
+    LinkRoute {
+        prefix,
+        strip_prefix: false,
+        upstream,
+        base_path: "",
+    }
 }
 
 /// A table like the built-in one, with `api_url` somewhere else and two routes of the operator's.
@@ -33,7 +43,12 @@ fn table() -> Rc<LinkMap> {
             route("/direct/acme", "acme.xendesktop.net", ""),
             route("/direct/contoso", "contoso.xendesktop.net", ""),
             route("/reports", "reports.example.cloud.com", "/api"),
-            LinkRoute { prefix: "/kept", strip_prefix: false, upstream: "kept.example", base_path: "/below" },
+            LinkRoute {
+                prefix: "/kept",
+                strip_prefix: false,
+                upstream: "kept.example",
+                base_path: "/below",
+            },
             route("/v6", "[::1]:9000", ""),
         ],
         [("api.cloud.com", api)],

@@ -17,7 +17,11 @@ pub(super) fn judge(links: &Links, text: &[u8], counts: &mut LinkCounts) -> Opti
     for _ in characters.by_ref().take(splice.cut) {}
     let cut = characters.at;
     let escaped = text[..cut].windows(2).any(|pair| pair == br"\/");
-    let put = if escaped { splice.put.replace('/', r"\/") } else { splice.put };
+    let put = if escaped {
+        splice.put.replace('/', r"\/")
+    } else {
+        splice.put
+    };
     Some(Splice { cut, put })
 }
 
@@ -35,7 +39,13 @@ impl Iterator for Characters<'_> {
         let (byte, length) = match rest {
             [] => return None,
             [b'\\', b'u', code @ ..] => match code.get(..4).and_then(hex) {
-                Some(code) => (u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(NOT_ASCII), 6),
+                Some(code) => (
+                    u8::try_from(code)
+                        .ok()
+                        .filter(u8::is_ascii)
+                        .unwrap_or(NOT_ASCII),
+                    6,
+                ),
                 None => (NOT_ASCII, 2),
             },
             [b'\\', escaped, ..] => (*escaped, 2),

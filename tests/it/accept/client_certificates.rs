@@ -25,7 +25,10 @@ async fn status_with(gateway: &Gateway, tls: &Arc<ClientConfig>, fields: &str) -
     let mut wire = Wire::new(stream);
     wire.write(get_with("/", fields)).await;
     let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();
-    answer.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
+    answer
+        .split(' ')
+        .nth(1)
+        .map_or(0, |status| status.parse().unwrap())
 }
 
 struct Scene {
@@ -44,41 +47,78 @@ impl Scene {
         let upstream = Upstream::answering(OK).await;
         let toml = files.toml_for_callers_of(&known, client_auth);
         let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
-        Self { ours, known, stranger, files, _upstream: upstream, gateway }
+        Self {
+            ours,
+            known,
+            stranger,
+            files,
+            _upstream: upstream,
+            gateway,
+        }
     }
 
     /// A caller that `authority` has given a certificate.
     fn caller_of(&self, authority: &Authority) -> Arc<ClientConfig> {
-        tls_client_of(&self.ours, Some(&authority.issue("splunk", &["splunk.example.net"])))
+        tls_client_of(
+            &self.ours,
+            Some(&authority.issue("splunk", &["splunk.example.net"])),
+        )
     }
 }
 
 #[tokio::test]
 async fn who_must_show_a_certificate_is_turned_away_without_one() {
     let scene = Scene::new("required").await;
-    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.known)).await, 200);
-    assert_eq!(status(&scene.gateway, &tls_client_of(&scene.ours, None)).await, 0);
-    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.stranger)).await, 0);
+    assert_eq!(
+        status(&scene.gateway, &scene.caller_of(&scene.known)).await,
+        200
+    );
+    assert_eq!(
+        status(&scene.gateway, &tls_client_of(&scene.ours, None)).await,
+        0
+    );
+    assert_eq!(
+        status(&scene.gateway, &scene.caller_of(&scene.stranger)).await,
+        0
+    );
 }
 
 #[tokio::test]
 async fn who_may_show_a_certificate_is_served_without_one_but_not_with_a_wrong_one() {
     let scene = Scene::new("optional").await;
-    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.known)).await, 200);
-    assert_eq!(status(&scene.gateway, &tls_client_of(&scene.ours, None)).await, 200);
-    assert_eq!(status(&scene.gateway, &scene.caller_of(&scene.stranger)).await, 0);
+    assert_eq!(
+        status(&scene.gateway, &scene.caller_of(&scene.known)).await,
+        200
+    );
+    assert_eq!(
+        status(&scene.gateway, &tls_client_of(&scene.ours, None)).await,
+        200
+    );
+    assert_eq!(
+        status(&scene.gateway, &scene.caller_of(&scene.stranger)).await,
+        0
+    );
 }
 
 #[tokio::test]
 async fn authorities_that_change_are_followed_and_sessions_of_the_old_are_not_resumed() {
     let scene = Scene::new("required").await;
-    let (before, after) = (scene.caller_of(&scene.known), scene.caller_of(&scene.stranger));
+    let (before, after) = (
+        scene.caller_of(&scene.known),
+        scene.caller_of(&scene.stranger),
+    );
     assert_eq!(status(&scene.gateway, &before).await, 200);
     scene.files.write("client-ca.pem", &scene.stranger.pem());
     scene.gateway.app().inbound_tls().unwrap().look_now();
-    eventually("the new authority is trusted", || async { status(&scene.gateway, &after).await == 200 })
-        .await;
-    assert_eq!(status(&scene.gateway, &before).await, 0, "though it has a ticket");
+    eventually("the new authority is trusted", || async {
+        status(&scene.gateway, &after).await == 200
+    })
+    .await;
+    assert_eq!(
+        status(&scene.gateway, &before).await,
+        0,
+        "though it has a ticket"
+    );
 }
 
 #[tokio::test]
@@ -93,8 +133,11 @@ async fn a_caller_may_be_known_by_its_certificate_and_a_page_in_its_browser_may_
     let toml = blocks.to_owned() + &files.toml_for_callers_of(&known, "optional");
     let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
     let of = |name: &str, dns: &[&str]| tls_client_of(&ours, Some(&known.issue(name, dns)));
-    let (splunk, both, other) =
-        (of("splunk", &[]), of("x", &["both.example.net"]), of("other", &["other.example.net"]));
+    let (splunk, both, other) = (
+        of("splunk", &[]),
+        of("x", &["both.example.net"]),
+        of("other", &["other.example.net"]),
+    );
     let nobody = tls_client_of(&ours, None);
     let (key, page) = ("X-Api-Key: secret\r\n", "Origin: https://evil.example\r\n");
     for (tls, fields, expected) in [
@@ -110,7 +153,11 @@ async fn a_caller_may_be_known_by_its_certificate_and_a_page_in_its_browser_may_
         (&nobody, "", 401),
         (&nobody, key, 401),
     ] {
-        assert_eq!(status_with(&gateway, tls, fields).await, expected, "{fields}");
+        assert_eq!(
+            status_with(&gateway, tls, fields).await,
+            expected,
+            "{fields}"
+        );
     }
     let metrics = gateway.metrics().await;
     for line in [

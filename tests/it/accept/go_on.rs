@@ -14,7 +14,10 @@ const EXPECTING: &str =
 async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    for expecting in [EXPECTING.to_owned(), EXPECTING.replace("100-continue", "100-Continue")] {
+    for expecting in [
+        EXPECTING.to_owned(),
+        EXPECTING.replace("100-continue", "100-Continue"),
+    ] {
         let mut caller = gateway.connect().await;
         caller.write(expecting).await;
         assert_eq!(caller.head().await.line(), "HTTP/1.1 100 Continue");
@@ -23,7 +26,10 @@ async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
         let request = upstream.request().await;
         assert!(!request.has("expect"));
         assert_eq!(
-            (request.field("content-length").as_deref(), request.text().as_str()),
+            (
+                request.field("content-length").as_deref(),
+                request.text().as_str()
+            ),
             (Some("5"), "hello")
         );
     }
@@ -33,7 +39,10 @@ async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
 async fn rfc9110_10_1_1_going_on_does_not_wait_for_a_token() {
     let upstream = Upstream::answering(OK).await;
     let logins = Logins::held_back().await;
-    let gateway = Gateway::in_front_of(&upstream).logging_in_at(logins).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(logins)
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
     caller.write(EXPECTING).await;
     assert_eq!(caller.head().await.status(), 100);
@@ -47,7 +56,9 @@ async fn rfc9110_10_1_1_a_refused_caller_is_not_told_to_go_on() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
-    caller.write(EXPECTING.replace("localhost", "rebound.example")).await;
+    caller
+        .write(EXPECTING.replace("localhost", "rebound.example"))
+        .await;
     caller.answer().await.problem(421, "foreign_host");
     caller.closed().await;
 }
@@ -69,8 +80,13 @@ async fn rfc9113_8_1_over_http2_a_caller_that_waits_is_told_to_go_on_as_well() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     let request = Request::post(gateway.url("/")).header("expect", "100-continue");
-    let (mut response, mut body) = http2.send_request(request.body(()).unwrap(), false).unwrap();
-    let interim = soon(poll_fn(|cx| response.poll_informational(cx))).await.unwrap().unwrap();
+    let (mut response, mut body) = http2
+        .send_request(request.body(()).unwrap(), false)
+        .unwrap();
+    let interim = soon(poll_fn(|cx| response.poll_informational(cx)))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(interim.status(), 100);
     body.send_data(Bytes::from_static(b"hello"), true).unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 200);

@@ -17,8 +17,11 @@ async fn a_unix_socket_is_served_with_its_mode_and_taken_away_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.sock");
     let upstream = Upstream::answering(OK).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).on_socket(&path).with("[listen]\nunix_mode = \"0600\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .on_socket(&path)
+        .with("[listen]\nunix_mode = \"0600\"")
+        .start()
+        .await;
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
@@ -33,7 +36,10 @@ async fn a_socket_file_that_nobody_listens_on_is_replaced() {
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).on_socket(&path).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .on_socket(&path)
+        .start()
+        .await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
 }
 
@@ -56,7 +62,11 @@ async fn cannot_start_on(path: &Path) -> String {
     );
     let secret = [("CITRIX_CLIENT_SECRET".to_owned(), "secret".to_owned())];
     let config = config::check::from_toml(&text, secret).unwrap();
-    App::start(config, Clock::SYSTEM, None).await.err().unwrap().to_string()
+    App::start(config, Clock::SYSTEM, None)
+        .await
+        .err()
+        .unwrap()
+        .to_string()
 }
 
 /// A gateway on TLS, and the certificate that must be trusted.
@@ -71,7 +81,11 @@ async fn on_tls_with(upstream: &Upstream, more: &str) -> (Gateway, String) {
     std::fs::write(&certificate, issued.cert.pem()).unwrap();
     std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
     let toml = format!("[listen]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}");
-    let gateway = Gateway::in_front_of(upstream).with(&toml).with(more).start().await;
+    let gateway = Gateway::in_front_of(upstream)
+        .with(&toml)
+        .with(more)
+        .start()
+        .await;
     (gateway, issued.cert.pem())
 }
 
@@ -92,14 +106,20 @@ async fn tls_speaks_http1_to_those_who_ask_for_it_or_for_nothing() {
 async fn tls_speaks_http2_to_those_who_offer_it() {
     let upstream = Upstream::answering(OK).await;
     let (gateway, ca) = on_tls(&upstream).await;
-    let connector =
-        tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls_client(Some(&ca), &["http/1.1", "h2"])));
-    let socket = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls_client(
+        Some(&ca),
+        &["http/1.1", "h2"],
+    )));
+    let socket = tokio::net::TcpStream::connect(gateway.address())
+        .await
+        .unwrap();
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     let stream = soon(connector.connect(name, socket)).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let mut http2 = http2_over(stream).await;
-    let request = Request::get("https://localhost/over-http2").body(()).unwrap();
+    let request = Request::get("https://localhost/over-http2")
+        .body(())
+        .unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 200);
     assert_eq!(upstream.request().await.line(), "GET /over-http2 HTTP/1.1");
@@ -136,8 +156,10 @@ async fn several_addresses_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.sock");
     let upstream = Upstream::answering(OK).await;
-    let addresses =
-        format!("[listen]\naddress = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"unix:{}\"]", path.display());
+    let addresses = format!(
+        "[listen]\naddress = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"unix:{}\"]",
+        path.display()
+    );
     let gateway = Gateway::in_front_of(&upstream)
         .without("CITRIX_AUTH_PROXY_LISTEN__ADDRESS")
         .with(&addresses)
@@ -147,8 +169,12 @@ async fn several_addresses_are_served() {
     assert_eq!(bound.len(), 3);
     for (address, _) in bound {
         let mut wire = match address {
-            BindAddress::Tcp(address) => Wire::new(tokio::net::TcpStream::connect(address).await.unwrap()),
-            BindAddress::Unix(path) => Wire::new(tokio::net::UnixStream::connect(path).await.unwrap()),
+            BindAddress::Tcp(address) => {
+                Wire::new(tokio::net::TcpStream::connect(address).await.unwrap())
+            }
+            BindAddress::Unix(path) => {
+                Wire::new(tokio::net::UnixStream::connect(path).await.unwrap())
+            }
         };
         wire.write(get("/")).await;
         assert_eq!(wire.answer().await.status(), 200);

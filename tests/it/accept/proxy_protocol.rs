@@ -19,18 +19,36 @@ const ERRORS: &str = "citrix_auth_proxy_proxy_protocol_errors_total";
 /// A header of version 2: command and family as they stand, then addresses and the rest.
 fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
-    [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length, rest].concat()
+    [
+        b"\r\n\r\n\0\r\nQUIT\n",
+        &[command, family][..],
+        &length,
+        rest,
+    ]
+    .concat()
 }
 
 /// That of a caller on TCP over IPv4.
 fn from(address: &str) -> Vec<u8> {
     let address: Ipv4Addr = address.parse().unwrap();
-    header(0x21, 0x11, &[&address.octets()[..], &[10, 0, 0, 1, 0x30, 0x39, 0x1f, 0x90]].concat())
+    header(
+        0x21,
+        0x11,
+        &[
+            &address.octets()[..],
+            &[10, 0, 0, 1, 0x30, 0x39, 0x1f, 0x90],
+        ]
+        .concat(),
+    )
 }
 
 async fn listed(more: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with(LISTED).with(more).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(LISTED)
+        .with(more)
+        .start()
+        .await;
     (gateway, upstream)
 }
 
@@ -42,14 +60,24 @@ async fn errors(gateway: &Gateway, count: usize) {
 #[tokio::test]
 async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
     let (gateway, _upstream) = listed("").await;
-    let notes = [&[203, 0, 113, 9, 10, 0, 0, 1, 1, 1, 2, 2][..], &[0x04, 0, 2, 9, 9]].concat();
+    let notes = [
+        &[203, 0, 113, 9, 10, 0, 0, 1, 1, 1, 2, 2][..],
+        &[0x04, 0, 2, 9, 9],
+    ]
+    .concat();
     for header in [
         from("127.0.0.1"),
         header(0x21, 0x11, &[&[127, 0, 0, 1][..], &notes[4..]].concat()),
         // A health check of the balancer's own.
         header(0x20, 0x00, &[]),
     ] {
-        assert_eq!(gateway.raw([&header[..], get("/").as_bytes()].concat()).await.status(), 200);
+        assert_eq!(
+            gateway
+                .raw([&header[..], get("/").as_bytes()].concat())
+                .await
+                .status(),
+            200
+        );
         // Each byte in a packet of its own.
         let mut wire = gateway.connect().await;
         for byte in &header {
@@ -66,14 +94,22 @@ async fn a_balancer_on_this_machine_lends_nobody_its_loopback_address() {
     let (gateway, upstream) = listed("").await;
     let elsewhere: std::net::Ipv6Addr = "2001:db8::9".parse().unwrap();
     let elsewhere = [&elsewhere.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
-    for header in [from("203.0.113.9"), from("10.0.0.9"), header(0x21, 0x21, &elsewhere)] {
-        let answer = gateway.raw([&header[..], get("/").as_bytes()].concat()).await;
+    for header in [
+        from("203.0.113.9"),
+        from("10.0.0.9"),
+        header(0x21, 0x21, &elsewhere),
+    ] {
+        let answer = gateway
+            .raw([&header[..], get("/").as_bytes()].concat())
+            .await;
         answer.problem(403, "caller_forbidden");
     }
     upstream.got_nothing().await;
     let mapped: std::net::Ipv6Addr = "::ffff:127.0.0.1".parse().unwrap();
     let mapped = [&mapped.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
-    let answer = gateway.raw([&header(0x21, 0x21, &mapped)[..], get("/").as_bytes()].concat()).await;
+    let answer = gateway
+        .raw([&header(0x21, 0x21, &mapped)[..], get("/").as_bytes()].concat())
+        .await;
     assert_eq!(answer.status(), 200);
 }
 
@@ -101,7 +137,9 @@ async fn a_listed_peer_that_sends_no_header_is_closed_without_a_word() {
     }
     // One that looks whether the port is open is none of them.
     drop(gateway.connect().await);
-    gateway.raw([&from("127.0.0.1")[..], get("/").as_bytes()].concat()).await;
+    gateway
+        .raw([&from("127.0.0.1")[..], get("/").as_bytes()].concat())
+        .await;
     errors(&gateway, wrong.len()).await;
     upstream.request().await;
     upstream.got_nothing().await;
@@ -121,10 +159,13 @@ async fn a_header_that_stalls_is_given_up() {
 #[tokio::test]
 async fn a_peer_that_is_not_listed_has_nothing_to_tell() {
     let upstream = Upstream::answering(OK).await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[listen]\nproxy_protocol = [\"192.0.2.0/24\"]").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[listen]\nproxy_protocol = [\"192.0.2.0/24\"]")
+        .start()
+        .await;
     let mut wire = gateway.connect().await;
-    wire.write([&from("127.0.0.1")[..], get("/").as_bytes()].concat()).await;
+    wire.write([&from("127.0.0.1")[..], get("/").as_bytes()].concat())
+        .await;
     assert!(wire.rest().await.starts_with(b"HTTP/1.1 400 "));
     upstream.got_nothing().await;
     errors(&gateway, 0).await;
@@ -179,14 +220,25 @@ async fn connections_are_limited_by_the_address_that_was_told() {
     refused.closed().await;
     assert_eq!(connect("127.0.0.2").await.0.status(), 200);
     drop(first);
-    eventually("the place is free again", || async { connect("127.0.0.1").await.0.status() == 200 }).await;
+    eventually("the place is free again", || async {
+        connect("127.0.0.1").await.0.status() == 200
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn networks_of_callers_are_judged_by_the_address_that_is_told() {
     for (more, admitted, refused) in [
-        ("[[caller]]\nname = \"far\"\nnetworks = [\"203.0.113.0/24\"]", "203.0.113.9", Some("203.0.114.9")),
-        ("[[caller]]\nname = \"far\"\nnetworks = [\"203.0.113.0/24\"]", "203.0.113.10", Some("127.0.0.1")),
+        (
+            "[[caller]]\nname = \"far\"\nnetworks = [\"203.0.113.0/24\"]",
+            "203.0.113.9",
+            Some("203.0.114.9"),
+        ),
+        (
+            "[[caller]]\nname = \"far\"\nnetworks = [\"203.0.113.0/24\"]",
+            "203.0.113.10",
+            Some("127.0.0.1"),
+        ),
         ("", "127.0.0.1", Some("203.0.113.9")),
         ("[insecure]\nallow_anonymous = true", "203.0.113.9", None),
     ] {

@@ -34,7 +34,10 @@ async fn resting(gateway: &Gateway) -> Wire {
 async fn a_connection_that_rested_serves_on() {
     let (gateway, _upstream) = gateway().await;
     let mut caller = resting(&gateway).await;
-    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(5000));
+    let long = format!(
+        "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "x".repeat(5000)
+    );
     for requests in [SIMPLE.to_owned(), SIMPLE.repeat(3), long] {
         caller.write(&requests).await;
         for _ in 0..requests.matches("HTTP/1.1").count() {
@@ -61,7 +64,10 @@ async fn a_connection_that_rested_is_as_strict_as_before() {
         caller.write(bad).await;
         let said = caller.rest().await;
         let said = String::from_utf8_lossy(&said);
-        assert!(said.is_empty() || said.starts_with(&format!("HTTP/1.1 {status} ")), "{bad:?}: {said}");
+        assert!(
+            said.is_empty() || said.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{bad:?}: {said}"
+        );
     }
 }
 
@@ -90,7 +96,11 @@ async fn a_body_that_was_not_read_is_never_taken_for_a_request() {
             .start()
             .await;
         let mut caller = gateway.connect().await;
-        caller.write(format!("POST / HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n")).await;
+        caller
+            .write(format!(
+                "POST / HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"
+            ))
+            .await;
         caller.write(beginning).await;
         let mut wire = upstream.connection().await;
         wire.head().await;
@@ -99,9 +109,17 @@ async fn a_body_that_was_not_read_is_never_taken_for_a_request() {
         sleep(PAUSE).await;
         caller.write(&smuggled).await;
         let said = caller.rest().await;
-        assert!(!said.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&said));
+        assert!(
+            !said.starts_with(b"HTTP/1.1 2"),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
         let passed = wire.rest().await;
-        assert!(!passed.starts_with(b"GET"), "{}", String::from_utf8_lossy(&passed));
+        assert!(
+            !passed.starts_with(b"GET"),
+            "{}",
+            String::from_utf8_lossy(&passed)
+        );
     }))
     .await;
 }
@@ -111,7 +129,11 @@ async fn a_tls_connection_that_rested_serves_on() {
     let authority = Authority::new("ca");
     let files = Files::new(&authority.issue("gateway", &["localhost"]));
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with(&files.toml("")).with(LIMITS).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&files.toml(""))
+        .with(LIMITS)
+        .start()
+        .await;
     let (mut caller, _) = gateway.connect_tls(&authority.pem(), &["http/1.1"]).await;
     for requests in [1, 1, 3] {
         caller.write(SIMPLE.repeat(requests)).await;

@@ -14,8 +14,10 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\
 #[tokio::test]
 async fn rfc9110_15_5_9_a_body_that_trickles_is_told_so() {
     let upstream = Upstream::by_hand().await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"200ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nbody_idle_timeout = \"200ms\"")
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
     caller.write(POST).await;
     // Never idle for as long as the timeout; far longer than it in all.
@@ -29,8 +31,10 @@ async fn rfc9110_15_5_9_a_body_that_trickles_is_told_so() {
 #[tokio::test]
 async fn rfc9110_15_5_9_a_body_that_trickles_over_http2_is_told_so() {
     let upstream = Upstream::by_hand().await;
-    let gateway =
-        Gateway::in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"200ms\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nbody_idle_timeout = \"200ms\"")
+        .start()
+        .await;
     let mut http2 = gateway.http2().await;
     let asked = Request::post(gateway.url("/")).body(()).unwrap();
     let (answer, mut upload) = http2.send_request(asked, false).unwrap();
@@ -46,7 +50,10 @@ async fn rfc9110_15_5_9_a_body_that_trickles_over_http2_is_told_so() {
     };
     assert_eq!(answer.status(), 408);
     eventually("the place is free again", || async {
-        gateway.metrics().await.contains("citrix_auth_proxy_in_flight_requests 0\n")
+        gateway
+            .metrics()
+            .await
+            .contains("citrix_auth_proxy_in_flight_requests 0\n")
     })
     .await;
 }
@@ -54,7 +61,10 @@ async fn rfc9110_15_5_9_a_body_that_trickles_over_http2_is_told_so() {
 #[tokio::test]
 async fn an_upload_on_a_slow_link_arrives() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"1s\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nbody_idle_timeout = \"1s\"")
+        .start()
+        .await;
     // Longer than the timeout in all.
     let mut caller = gateway.connect().await;
     caller.write(POST).await;
@@ -69,7 +79,10 @@ async fn an_upload_on_a_slow_link_arrives() {
 #[tokio::test]
 async fn uploads_that_share_an_http2_connection_share_its_slowness() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nbody_idle_timeout = \"1s\"").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nbody_idle_timeout = \"1s\"")
+        .start()
+        .await;
     let mut http2 = gateway.http2().await;
     let mut uploads = Vec::new();
     for _ in 0..50 {
@@ -79,7 +92,9 @@ async fn uploads_that_share_an_http2_connection_share_its_slowness() {
     // Ten bytes a second each: too few for one alone, but there are fifty.
     for sent in 1..=15 {
         for (_, upload) in &mut uploads {
-            upload.send_data(Bytes::from_static(b"x"), sent == 15).unwrap();
+            upload
+                .send_data(Bytes::from_static(b"x"), sent == 15)
+                .unwrap();
         }
         sleep(PAUSE * 5).await;
     }

@@ -16,20 +16,26 @@ use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, soon};
 async fn connect(address: &str, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
     let socket = soon(TcpStream::connect(address)).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    soon(TlsConnector::from(Arc::clone(tls)).connect(name, socket)).await.unwrap()
+    soon(TlsConnector::from(Arc::clone(tls)).connect(name, socket))
+        .await
+        .unwrap()
 }
 
 /// The certificate that a new caller is shown.
 async fn shown(gateway: &Gateway, authority: &Authority) -> CertificateDer<'static> {
     let stream = connect(&gateway.address(), &tls_client_of(authority, None)).await;
-    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    stream.get_ref().1.peer_certificates().unwrap()[0]
+        .clone()
+        .into_owned()
 }
 
 async fn takes(gateway: &Gateway, authority: &Authority, issued: &Issued) {
     gateway.app().inbound_tls().unwrap().look_now();
     let expected = issued.der();
-    eventually("the new certificate is shown", || async { shown(gateway, authority).await == expected })
-        .await;
+    eventually("the new certificate is shown", || async {
+        shown(gateway, authority).await == expected
+    })
+    .await;
 }
 
 fn localhost(authority: &Authority) -> Issued {
@@ -46,10 +52,14 @@ async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() 
         .with(&files.toml(""))
         .start()
         .await;
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (over, answered) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let mut callers = tokio::task::JoinSet::new();
     for number in 0..4 {
-        let (address, over, answered) = (gateway.address(), Arc::clone(&over), Arc::clone(&answered));
+        let (address, over, answered) =
+            (gateway.address(), Arc::clone(&over), Arc::clone(&answered));
         // Some resume their sessions, one shakes hands in full each time, and one keeps its connection.
         let shared = tls_client_of(&authority, None);
         let authority = authority.pem();
@@ -57,7 +67,8 @@ async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() 
             let mut kept = Wire::new(connect(&address, &shared).await);
             while !over.load(Ordering::Relaxed) {
                 if number == 0 {
-                    kept.write("GET /kept HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+                    kept.write("GET /kept HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                        .await;
                     assert_eq!(kept.answer().await.status(), 200);
                 } else {
                     let fresh = Arc::new(crate::harness::tls_client(Some(&authority), &[]));
@@ -100,7 +111,10 @@ async fn a_folder_that_is_swapped_behind_a_symlink_is_seen() {
         symlink(format!("..data/{name}"), files.path(name)).unwrap();
     }
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with(&files.toml("")).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&files.toml(""))
+        .start()
+        .await;
     assert_eq!(shown(&gateway, &authority).await, old.der());
     symlink("..2", files.path("..data_tmp")).unwrap();
     std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
@@ -112,7 +126,10 @@ async fn sessions_are_resumed_across_a_change() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with(&files.toml("")).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&files.toml(""))
+        .start()
+        .await;
     let tls = tls_client_of(&authority, None);
     let mut wire = Wire::new(connect(&gateway.address(), &tls).await);
     // Tickets come with the answer.
@@ -122,7 +139,10 @@ async fn sessions_are_resumed_across_a_change() {
     files.replace(&next);
     takes(&gateway, &authority, &next).await;
     let stream = connect(&gateway.address(), &tls).await;
-    assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+    assert_eq!(
+        stream.get_ref().1.handshake_kind(),
+        Some(rustls::HandshakeKind::Resumed)
+    );
 }
 
 #[tokio::test]
@@ -130,7 +150,10 @@ async fn the_end_of_the_certificate_is_a_metric() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).with(&files.toml("")).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&files.toml(""))
+        .start()
+        .await;
     // rcgen's certificates last until the year 4096.
     let metrics = gateway.metrics().await;
     assert!(

@@ -21,8 +21,16 @@ async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
     while let Some(path) = wanted.pop() {
         let file = gateway.admin(get(&path)).await;
         assert_eq!(file.status(), 200, "{path}");
-        assert_eq!(file.field("content-security-policy").as_deref(), Some(POLICY), "{path}");
-        assert_eq!(file.field("x-content-type-options").as_deref(), Some("nosniff"), "{path}");
+        assert_eq!(
+            file.field("content-security-policy").as_deref(),
+            Some(POLICY),
+            "{path}"
+        );
+        assert_eq!(
+            file.field("x-content-type-options").as_deref(),
+            Some("nosniff"),
+            "{path}"
+        );
         let kind = match path.rsplit_once('.').map(|(_, extension)| extension) {
             Some("js") => "text/javascript; charset=utf-8",
             Some("css") => "text/css; charset=utf-8",
@@ -30,14 +38,23 @@ async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
         };
         assert_eq!(file.field("content-type").as_deref(), Some(kind), "{path}");
         let text = file.text();
-        for forbidden in
-            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "<style", "<script>"]
-        {
+        for forbidden in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "<style",
+            "<script>",
+        ] {
             assert!(!text.contains(forbidden), "{forbidden} in {path}");
         }
         // Names of namespaces are no addresses.
         let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
-        assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"), "{path}");
+        assert!(
+            !elsewhere.contains("http://") && !elsewhere.contains("https://"),
+            "{path}"
+        );
         wanted.extend(files(&text).filter(|file| !seen.contains(file)));
         seen.push(path);
     }
@@ -46,7 +63,9 @@ async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
 
 /// What a page or a module asks for.
 fn files(text: &str) -> impl Iterator<Item = String> {
-    let pieces = text.split('"').filter(|piece| piece.ends_with(".js") || piece.ends_with(".css"));
+    let pieces = text
+        .split('"')
+        .filter(|piece| piece.ends_with(".js") || piece.ends_with(".css"));
     pieces.map(|piece| match piece.strip_prefix("./") {
         Some(name) => format!("/page/{name}"),
         None => piece.to_owned(),

@@ -14,12 +14,16 @@ async fn gateway(toml: &str) -> (Gateway, Upstream) {
 
 async fn refresh(gateway: &Gateway, customer: &str, fields: &str) -> Message {
     let path = format!("/tokens/{customer}/refresh");
-    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{fields}\r\n");
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{fields}\r\n");
     gateway.admin(head).await
 }
 
 fn told(answer: &Message) -> Value {
-    assert_eq!(answer.field("content-type").as_deref(), Some("application/json"));
+    assert_eq!(
+        answer.field("content-type").as_deref(),
+        Some("application/json")
+    );
     let text = answer.text();
     assert!(!text.contains("c4nary"), "{text}");
     serde_json::from_str(&text).unwrap()
@@ -31,12 +35,27 @@ async fn a_new_token_is_fetched_and_told_of_and_sent_from_then_on() {
     let answer = refresh(&gateway, "ACME", "").await;
     assert_eq!(answer.status(), 200);
     let told = told(&answer);
-    assert_eq!((&told["customer"], &told["result"]), (&"acme".into(), &"refreshed".into()));
-    assert_eq!((&told["state"], &told["generation"]), (&"fresh".into(), &2.into()));
-    assert!((3500..=3600).contains(&told["expires_in_s"].as_u64().unwrap()), "{told}");
-    assert!((2000..3600).contains(&told["next_login_in_s"].as_u64().unwrap()), "{told}");
+    assert_eq!(
+        (&told["customer"], &told["result"]),
+        (&"acme".into(), &"refreshed".into())
+    );
+    assert_eq!(
+        (&told["state"], &told["generation"]),
+        (&"fresh".into(), &2.into())
+    );
+    assert!(
+        (3500..=3600).contains(&told["expires_in_s"].as_u64().unwrap()),
+        "{told}"
+    );
+    assert!(
+        (2000..3600).contains(&told["next_login_in_s"].as_u64().unwrap()),
+        "{told}"
+    );
     gateway.raw(get("/")).await;
-    assert_eq!(upstream.request().await.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}2")));
+    assert_eq!(
+        upstream.request().await.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}2"))
+    );
 }
 
 #[tokio::test]
@@ -47,7 +66,10 @@ async fn a_second_wish_within_the_interval_is_put_off() {
     assert_eq!(answer.status(), 429);
     assert!((1..=10).contains(&answer.field("retry-after").unwrap().parse::<u64>().unwrap()));
     let told = told(&answer);
-    assert_eq!((&told["result"], &told["generation"]), (&"deferred".into(), &2.into()));
+    assert_eq!(
+        (&told["result"], &told["generation"]),
+        (&"deferred".into(), &2.into())
+    );
     assert_eq!(gateway.logins.count(), 2);
 }
 
@@ -59,43 +81,84 @@ async fn a_login_that_fails_is_told_with_its_outcome_and_advice() {
     assert_eq!(answer.status(), 503);
     assert!(answer.field("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     let told = told(&answer);
-    assert_eq!((&told["result"], &told["outcome"]), (&"failed".into(), &"invalid_client".into()));
-    assert!(told["detail"].as_str().unwrap().contains("the id or secret is wrong"), "{told}");
+    assert_eq!(
+        (&told["result"], &told["outcome"]),
+        (&"failed".into(), &"invalid_client".into())
+    );
+    assert!(
+        told["detail"]
+            .as_str()
+            .unwrap()
+            .contains("the id or secret is wrong"),
+        "{told}"
+    );
     assert_eq!(told["transaction_id"], REFUSED_ID);
-    assert_eq!((&told["state"], &told["generation"]), (&"stale but valid".into(), &1.into()));
+    assert_eq!(
+        (&told["state"], &told["generation"]),
+        (&"stale but valid".into(), &1.into())
+    );
 }
 
 #[tokio::test]
 async fn the_answer_waits_for_the_login() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).logging_in_at(Logins::held_back().await).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(Logins::held_back().await)
+        .start()
+        .await;
     gateway.logins.reach(1).await;
-    let (answer, ()) = tokio::join!(refresh(&gateway, "acme", ""), async { gateway.logins.give() });
-    assert_eq!((answer.status(), &told(&answer)["state"]), (200, &"fresh".into()));
+    let (answer, ()) = tokio::join!(refresh(&gateway, "acme", ""), async {
+        gateway.logins.give()
+    });
+    assert_eq!(
+        (answer.status(), &told(&answer)["state"]),
+        (200, &"fresh".into())
+    );
 }
 
 #[tokio::test]
 async fn nobody_else_may_ask() {
-    let (gateway, _upstream) = gateway(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\"")).await;
+    let (gateway, _upstream) =
+        gateway(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\"")).await;
     for (customer, fields, status) in [
         ("acme", String::new(), 401),
         ("nobody", String::new(), 401),
         ("acme", "X-Api-Key: wrong\r\n".to_owned(), 401),
-        ("acme", format!("X-Api-Key: {SECRET}\r\nOrigin: https://evil.example\r\n"), 403),
-        ("acme", format!("X-Api-Key: {SECRET}\r\nSec-Fetch-Site: cross-site\r\n"), 403),
+        (
+            "acme",
+            format!("X-Api-Key: {SECRET}\r\nOrigin: https://evil.example\r\n"),
+            403,
+        ),
+        (
+            "acme",
+            format!("X-Api-Key: {SECRET}\r\nSec-Fetch-Site: cross-site\r\n"),
+            403,
+        ),
         ("nobody", format!("X-Api-Key: {SECRET}\r\n"), 404),
     ] {
-        assert_eq!(refresh(&gateway, customer, &fields).await.status(), status, "{customer} {fields}");
+        assert_eq!(
+            refresh(&gateway, customer, &fields).await.status(),
+            status,
+            "{customer} {fields}"
+        );
     }
     assert_eq!(gateway.logins.count(), 1);
-    assert_eq!(refresh(&gateway, "acme", &format!("X-Api-Key: {SECRET}\r\n")).await.status(), 200);
+    assert_eq!(
+        refresh(&gateway, "acme", &format!("X-Api-Key: {SECRET}\r\n"))
+            .await
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]
 async fn a_get_changes_nothing() {
     let (gateway, _upstream) = gateway("").await;
     let answer = gateway.admin(get("/tokens/acme/refresh")).await;
-    assert_eq!((answer.status(), answer.field("allow").as_deref()), (405, Some("POST")));
+    assert_eq!(
+        (answer.status(), answer.field("allow").as_deref()),
+        (405, Some("POST"))
+    );
     assert_eq!(gateway.admin(get("/tokens/acme")).await.status(), 404);
     assert_eq!(gateway.logins.count(), 1);
 }

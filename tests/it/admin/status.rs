@@ -5,14 +5,19 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{SECRET, SECRET_SHA256, ready};
-use crate::harness::{Gateway, Logins, Message, OK, REFUSED_ID, Upstream, eventually, get, get_with};
+use crate::harness::{
+    Gateway, Logins, Message, OK, REFUSED_ID, Upstream, eventually, get, get_with,
+};
 
 /// The SHA-256 of `CANARY-admin`, which is as good a secret for a caller.
 const CALLER: &str = "[[caller]]\nname = 'splunk'\nsecret_sha256 = '107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2'";
 
 async fn status(gateway: &Gateway) -> Value {
     let answer = gateway.admin(get("/status.json")).await;
-    assert_eq!((answer.status(), answer.field("content-type").as_deref()), (200, Some("application/json")));
+    assert_eq!(
+        (answer.status(), answer.field("content-type").as_deref()),
+        (200, Some("application/json"))
+    );
     assert_eq!(answer.field("cache-control").as_deref(), Some("no-store"));
     let text = answer.text();
     assert!(!text.contains("c4nary"), "{text}");
@@ -20,11 +25,21 @@ async fn status(gateway: &Gateway) -> Value {
 }
 
 fn names(value: &Value) -> BTreeSet<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 fn kinds(status: &Value) -> Vec<&str> {
-    status["alerts"].as_array().unwrap().iter().map(|alert| alert["kind"].as_str().unwrap()).collect()
+    status["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| alert["kind"].as_str().unwrap())
+        .collect()
 }
 
 /// Every name of the shape, and whether it is there, is documented.
@@ -38,7 +53,8 @@ async fn every_name_in_it_is_in_its_document() {
     gateway.raw(get_with("/monitorodata/x", &known)).await;
     gateway.raw(get("/")).await;
     gateway.logins.refuse();
-    let refresh = "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let refresh =
+        "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     gateway.admin(refresh).await;
     let document = include_str!("../../../docs/admin.md");
     let mut undocumented = BTreeSet::new();
@@ -48,16 +64,34 @@ async fn every_name_in_it_is_in_its_document() {
             Value::Array(rows) => rows.iter().collect(),
             value => vec![value],
         };
-        let fields = rows.iter().filter(|row| row.is_object()).flat_map(|row| names(row));
+        let fields = rows
+            .iter()
+            .filter(|row| row.is_object())
+            .flat_map(|row| names(row));
         for field in fields.chain([name.as_str()]) {
             if !document.contains(&format!("`{field}`")) {
                 undocumented.insert(field.to_owned());
             }
         }
     }
-    assert!(undocumented.is_empty(), "docs/admin.md does not have {undocumented:?}");
-    for part in ["tokens", "customers", "routes", "callers", "failures", "refusals", "retired", "alerts"] {
-        assert!(!status[part].as_array().unwrap().is_empty(), "{part} in {status:#}");
+    assert!(
+        undocumented.is_empty(),
+        "docs/admin.md does not have {undocumented:?}"
+    );
+    for part in [
+        "tokens",
+        "customers",
+        "routes",
+        "callers",
+        "failures",
+        "refusals",
+        "retired",
+        "alerts",
+    ] {
+        assert!(
+            !status[part].as_array().unwrap().is_empty(),
+            "{part} in {status:#}"
+        );
     }
 }
 
@@ -74,35 +108,59 @@ async fn it_tells_of_the_program_the_token_and_the_traffic() {
         (&status["format"], &status["ready"], &status["alerts"]),
         (&json!(1), &json!(true), &json!([]))
     );
-    assert_eq!((&status["program"]["phase"], &status["program"]["workers"]), (&json!("running"), &json!(1)));
+    assert_eq!(
+        (&status["program"]["phase"], &status["program"]["workers"]),
+        (&json!("running"), &json!(1))
+    );
     let token = &status["tokens"][0];
     assert_eq!(
         (&token["customer"], &token["state"], &token["secret"]),
         (&json!("acme"), &json!("fresh"), &json!("first"))
     );
-    assert!((3000..=3600).contains(&token["runway_s"].as_u64().unwrap()), "{token}");
-    assert!(token["usable_life_s"].as_u64().unwrap() >= token["runway_s"].as_u64().unwrap(), "{token}");
+    assert!(
+        (3000..=3600).contains(&token["runway_s"].as_u64().unwrap()),
+        "{token}"
+    );
+    assert!(
+        token["usable_life_s"].as_u64().unwrap() >= token["runway_s"].as_u64().unwrap(),
+        "{token}"
+    );
     let route = &status["routes"][0];
     assert_eq!(
         (&route["name"], &route["requests"], &route["codes"]),
         (&json!("/cvad/manage"), &json!(3), &json!({"200": 3}))
     );
     assert!(route["rate_1m"].as_f64().unwrap() > 0.0, "{route}");
-    assert!(route["last_5m"]["latency"]["p99_ms"].as_f64().unwrap() > 0.0, "{route}");
+    assert!(
+        route["last_5m"]["latency"]["p99_ms"].as_f64().unwrap() > 0.0,
+        "{route}"
+    );
     let caller = &status["callers"][0];
     assert_eq!(
         (&caller["name"], &caller["configured"], &caller["requests"]),
         (&json!("anonymous"), &json!(false), &json!(3))
     );
     assert!(caller["last_seen_at"].is_string(), "{caller}");
-    assert_eq!((&status["load"]["in_flight"], &status["load"]["max_in_flight"]), (&json!(0), &json!(1024)));
-    assert_eq!((&status["failures"], &status["refusals"]), (&json!([]), &json!([])));
+    assert_eq!(
+        (
+            &status["load"]["in_flight"],
+            &status["load"]["max_in_flight"]
+        ),
+        (&json!(0), &json!(1024))
+    );
+    assert_eq!(
+        (&status["failures"], &status["refusals"]),
+        (&json!([]), &json!([]))
+    );
 }
 
 #[tokio::test]
 async fn a_token_that_is_not_there_is_told_with_the_login_that_failed() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).logging_in_at(Logins::refused().await).start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(Logins::refused().await)
+        .start()
+        .await;
     eventually("the failed login is told", || async {
         status(&gateway).await["tokens"][0]["last_failure"].is_object()
     })
@@ -113,20 +171,38 @@ async fn a_token_that_is_not_there_is_told_with_the_login_that_failed() {
         (&told["ready"], &token["state"], &token["generation"]),
         (&json!(false), &json!("unusable"), &json!(0))
     );
-    assert!(token["consecutive_failures"].as_u64().unwrap() >= 1, "{token}");
+    assert!(
+        token["consecutive_failures"].as_u64().unwrap() >= 1,
+        "{token}"
+    );
     let failure = &token["last_failure"];
-    assert_eq!((&failure["outcome"], &failure["lasts"]), (&json!("invalid_client"), &json!(true)));
+    assert_eq!(
+        (&failure["outcome"], &failure["lasts"]),
+        (&json!("invalid_client"), &json!(true))
+    );
     assert_eq!(failure["transaction_id"], json!(REFUSED_ID));
     assert_eq!(kinds(&told), ["token_unusable"]);
     let alert = &told["alerts"][0];
     assert_eq!(alert["level"], json!("critical"));
     let text = alert["text"].as_str().unwrap();
-    assert!(text.starts_with("acme has no token that can be sent. The last login failed: "), "{text}");
+    assert!(
+        text.starts_with("acme has no token that can be sent. The last login failed: "),
+        "{text}"
+    );
 
     gateway.logins.give();
-    eventually("the token is told", || async { status(&gateway).await["ready"] == json!(true) }).await;
+    eventually("the token is told", || async {
+        status(&gateway).await["ready"] == json!(true)
+    })
+    .await;
     let token = &status(&gateway).await["tokens"][0];
-    assert_eq!((&token["last_failure"]["lasts"], &token["consecutive_failures"]), (&json!(false), &json!(0)));
+    assert_eq!(
+        (
+            &token["last_failure"]["lasts"],
+            &token["consecutive_failures"]
+        ),
+        (&json!(false), &json!(0))
+    );
 }
 
 #[tokio::test]
@@ -135,29 +211,69 @@ async fn failures_and_refusals_are_told_apart_and_with_all_that_is_known() {
     let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
     ready(&gateway).await;
     let known = format!("X-Api-Key: {SECRET}\r\n");
-    let failed = gateway.raw(get_with("/cvad/manage/me?q=c4nary", &known)).await;
+    let failed = gateway
+        .raw(get_with("/cvad/manage/me?q=c4nary", &known))
+        .await;
     let refused = gateway.raw(get("/systemlog?q=c4nary")).await;
     assert_eq!((failed.status(), refused.status()), (502, 401));
     let status = status(&gateway).await;
     let id = |answer: &Message| json!(answer.field("x-proxy-request-id").unwrap());
     let failure = &status["failures"][0];
-    assert_eq!((&failure["request_id"], &failure["reason"]), (&id(&failed), &json!("upstream_connect")));
-    assert_eq!((&failure["caller"], &failure["customer"]), (&json!("splunk"), &json!("acme")));
-    assert_eq!((&failure["path"], &failure["address"]), (&json!("/cvad/manage/me"), &json!("127.0.0.1")));
-    assert!(failure["detail"].as_str().unwrap().starts_with("no connection to "), "{failure}");
-    let refusal = &status["refusals"][0];
-    assert_eq!((&refusal["request_id"], &refusal["reason"]), (&id(&refused), &json!("caller_unknown")));
     assert_eq!(
-        (status["failures"].as_array().unwrap().len(), status["refusals"].as_array().unwrap().len()),
+        (&failure["request_id"], &failure["reason"]),
+        (&id(&failed), &json!("upstream_connect"))
+    );
+    assert_eq!(
+        (&failure["caller"], &failure["customer"]),
+        (&json!("splunk"), &json!("acme"))
+    );
+    assert_eq!(
+        (&failure["path"], &failure["address"]),
+        (&json!("/cvad/manage/me"), &json!("127.0.0.1"))
+    );
+    assert!(
+        failure["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("no connection to "),
+        "{failure}"
+    );
+    let refusal = &status["refusals"][0];
+    assert_eq!(
+        (&refusal["request_id"], &refusal["reason"]),
+        (&id(&refused), &json!("caller_unknown"))
+    );
+    assert_eq!(
+        (
+            status["failures"].as_array().unwrap().len(),
+            status["refusals"].as_array().unwrap().len()
+        ),
         (1, 1)
     );
-    let reasons: Vec<&Value> =
-        status["routes"].as_array().unwrap().iter().map(|route| &route["reasons"]).collect();
-    assert!(reasons.contains(&&json!({"upstream_connect": 1})), "{reasons:?}");
-    assert!(reasons.contains(&&json!({"caller_unknown": 1})), "{reasons:?}");
-    let callers: Vec<_> =
-        status["callers"].as_array().unwrap().iter().map(|one| (&one["name"], &one["refused"])).collect();
-    assert_eq!(callers, [(&json!("splunk"), &json!(0)), (&json!("none"), &json!(1))]);
+    let reasons: Vec<&Value> = status["routes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|route| &route["reasons"])
+        .collect();
+    assert!(
+        reasons.contains(&&json!({"upstream_connect": 1})),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons.contains(&&json!({"caller_unknown": 1})),
+        "{reasons:?}"
+    );
+    let callers: Vec<_> = status["callers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["name"], &one["refused"]))
+        .collect();
+    assert_eq!(
+        callers,
+        [(&json!("splunk"), &json!(0)), (&json!("none"), &json!(1))]
+    );
 }
 
 #[tokio::test]
@@ -166,7 +282,9 @@ async fn who_still_uses_retired_addresses_is_told() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
     for _ in 0..2 {
-        gateway.raw(get("/Citrix/Monitor/OData/v4/Data/Machines")).await;
+        gateway
+            .raw(get("/Citrix/Monitor/OData/v4/Data/Machines"))
+            .await;
     }
     let status = status(&gateway).await;
     let used = &status["retired"][0];
@@ -174,7 +292,10 @@ async fn who_still_uses_retired_addresses_is_told() {
         (&used["retired"], &used["route"]),
         (&json!("/Citrix/Monitor/OData"), &json!("/monitorodata"))
     );
-    assert_eq!((&used["caller"], &used["address"]), (&json!("anonymous"), &json!("127.0.0.1")));
+    assert_eq!(
+        (&used["caller"], &used["address"]),
+        (&json!("anonymous"), &json!("127.0.0.1"))
+    );
     assert_eq!(used["count"], json!(2));
     assert_eq!(kinds(&status), ["retired_addresses"]);
 }
@@ -186,7 +307,13 @@ async fn it_is_for_those_who_know_the_secret_and_pages_of_the_gateway_itself() {
         .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
         .start()
         .await;
-    for path in ["/", "/page/main.js", "/status.json", "/transactions/x", "/log-level"] {
+    for path in [
+        "/",
+        "/page/main.js",
+        "/status.json",
+        "/transactions/x",
+        "/log-level",
+    ] {
         assert_eq!(gateway.admin(get(path)).await.status(), 401, "{path}");
         let known = format!("X-Api-Key: {SECRET}\r\n");
         let ours = get_with(path, &format!("{known}Sec-Fetch-Site: same-origin\r\n"));
@@ -203,9 +330,18 @@ async fn looking_needs_get() {
     for path in ["/", "/page/page.css", "/status.json", "/transactions/x"] {
         let post = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
         let answer = gateway.admin(post).await;
-        assert_eq!((answer.status(), answer.field("allow").as_deref()), (405, Some("GET, HEAD")), "{path}");
+        assert_eq!(
+            (answer.status(), answer.field("allow").as_deref()),
+            (405, Some("GET, HEAD")),
+            "{path}"
+        );
     }
     let put = "PUT /log-level HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\ndebug";
     let answer = gateway.admin(put).await;
-    assert_eq!(answer.status(), 404, "this process does not log by itself: {}", answer.text());
+    assert_eq!(
+        answer.status(),
+        404,
+        "this process does not log by itself: {}",
+        answer.text()
+    );
 }

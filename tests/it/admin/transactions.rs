@@ -18,17 +18,32 @@ async fn gateway() -> (Gateway, Upstream) {
 
 async fn look(gateway: &Gateway, id: &str) -> (u16, Value) {
     let answer = gateway.admin(get(&format!("/transactions/{id}"))).await;
-    assert_eq!(answer.field("content-type").as_deref(), Some("application/json"));
-    (answer.status(), serde_json::from_str(&answer.text()).unwrap())
+    assert_eq!(
+        answer.field("content-type").as_deref(),
+        Some("application/json")
+    );
+    (
+        answer.status(),
+        serde_json::from_str(&answer.text()).unwrap(),
+    )
 }
 
 #[tokio::test]
 async fn an_exchange_is_found_by_each_of_its_ids() {
     let (gateway, _upstream) = gateway().await;
     let sent = "Citrix-TransactionId: Job/7\r\n";
-    let answer = gateway.raw(get_with("/cvad/manage/me?secret=c4nary", sent)).await;
+    let answer = gateway
+        .raw(get_with("/cvad/manage/me?secret=c4nary", sent))
+        .await;
     let request_id = answer.field("x-proxy-request-id").unwrap();
-    for id in [request_id.as_str(), "Job%2F7", "job/7", "given-1", "cws-1", "CC-1"] {
+    for id in [
+        request_id.as_str(),
+        "Job%2F7",
+        "job/7",
+        "given-1",
+        "cws-1",
+        "CC-1",
+    ] {
         let (status, found) = look(&gateway, id).await;
         assert_eq!((status, &found["format"]), (200, &json!(1)), "{id}");
         let exchanges = found["exchanges"].as_array().unwrap();
@@ -57,17 +72,30 @@ async fn an_exchange_is_found_by_each_of_its_ids() {
         assert_eq!(exchange[name], value, "{name}");
     }
     let time = |name: &str| exchange[name].as_f64().unwrap();
-    assert!(time("upstream_ms") > 0.0 && time("total_ms") >= time("upstream_ms"), "{exchange}");
+    assert!(
+        time("upstream_ms") > 0.0 && time("total_ms") >= time("upstream_ms"),
+        "{exchange}"
+    );
 }
 
 #[tokio::test]
 async fn an_id_that_callers_share_finds_all_of_them_newest_first() {
     let (gateway, _upstream) = gateway().await;
     for number in 1..=3 {
-        gateway.raw(get_with(&format!("/{number}"), "Citrix-TransactionId: job\r\n")).await;
+        gateway
+            .raw(get_with(
+                &format!("/{number}"),
+                "Citrix-TransactionId: job\r\n",
+            ))
+            .await;
     }
     let (_, found) = look(&gateway, "job").await;
-    let paths: Vec<_> = found["exchanges"].as_array().unwrap().iter().map(|one| &one["path"]).collect();
+    let paths: Vec<_> = found["exchanges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["path"])
+        .collect();
     assert_eq!(paths, ["/3", "/2", "/1"]);
 }
 
@@ -77,20 +105,29 @@ async fn what_is_not_there_is_a_404_that_says_how_far_memory_goes() {
     let (status, told) = look(&gateway, "never").await;
     let detail = |told: &Value| told["detail"].as_str().unwrap().to_owned();
     assert_eq!((status, &told["exchanges"]), (404, &json!([])));
-    assert!(detail(&told).starts_with("no exchange is over yet"), "{told}");
+    assert!(
+        detail(&told).starts_with("no exchange is over yet"),
+        "{told}"
+    );
     for _ in 0..2 {
         gateway.raw(get("/")).await;
     }
     let (status, told) = look(&gateway, "never").await;
     assert_eq!(status, 404);
-    assert!(detail(&told).starts_with("none of the last 2 exchanges, since 20"), "{told}");
+    assert!(
+        detail(&told).starts_with("none of the last 2 exchanges, since 20"),
+        "{told}"
+    );
     assert_eq!(gateway.admin(get("/transactions/")).await.status(), 404);
 }
 
 #[tokio::test]
 async fn an_exchange_without_an_access_log_is_found_as_well() {
     let upstream = Upstream::answering(ANSWER).await;
-    let gateway = Gateway::in_front_of(&upstream).with("[log]\naccess = false").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[log]\naccess = false")
+        .start()
+        .await;
     ready(&gateway).await;
     gateway.raw(get("/cvad/manage/me")).await;
     let (_, found) = look(&gateway, "cws-1").await;
@@ -102,10 +139,13 @@ async fn the_memory_of_exchanges_is_bounded() {
     // Pipelined, which takes less time.
     const TOGETHER: usize = 64;
     let (gateway, _upstream) = gateway().await;
-    gateway.raw(get_with("/first", "Citrix-TransactionId: first\r\n")).await;
+    gateway
+        .raw(get_with("/first", "Citrix-TransactionId: first\r\n"))
+        .await;
     let mut wire = gateway.connect().await;
     for _ in 0..EXCHANGES / TOGETHER {
-        wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(TOGETHER)).await;
+        wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(TOGETHER))
+            .await;
         for _ in 0..TOGETHER {
             assert_eq!(wire.answer().await.status(), 200);
         }
@@ -113,7 +153,10 @@ async fn the_memory_of_exchanges_is_bounded() {
     let (status, told) = look(&gateway, "first").await;
     assert_eq!(status, 404);
     assert!(
-        told["detail"].as_str().unwrap().starts_with(&format!("none of the last {EXCHANGES} ")),
+        told["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("none of the last {EXCHANGES} ")),
         "{told}"
     );
 }

@@ -19,7 +19,9 @@ async fn contract_4_5_analytics_have_links_to_the_next_page_as_well() {
     loop {
         let page = json_of(&gateway.raw(get(&next)).await);
         rows += page["value"].as_array().unwrap().len();
-        let Some(link) = page["@odata.nextLink"].as_str() else { break };
+        let Some(link) = page["@odata.nextLink"].as_str() else {
+            break;
+        };
         here(&gateway, link).clone_into(&mut next);
     }
     assert_eq!(rows, 2500);
@@ -27,12 +29,22 @@ async fn contract_4_5_analytics_have_links_to_the_next_page_as_well() {
 
 /// What links may look like.
 fn kinds_of_links() -> [Links; 4] {
-    let of = |base, escaped| Links { base, escaped, ..Links::default() };
+    let of = |base, escaped| Links {
+        base,
+        escaped,
+        ..Links::default()
+    };
     [
         of(LinkBase::Own, false),
-        of(LinkBase::Origin("https://API.cloud.com:443".to_owned()), true),
+        of(
+            LinkBase::Origin("https://API.cloud.com:443".to_owned()),
+            true,
+        ),
         of(LinkBase::Origin("http://api.cloud.com".to_owned()), false),
-        Links { relative: true, ..Links::default() },
+        Links {
+            relative: true,
+            ..Links::default()
+        },
     ]
 }
 
@@ -40,10 +52,15 @@ fn kinds_of_links() -> [Links; 4] {
 async fn contract_5_next_links_are_followed_verbatim_to_the_end() {
     for links in kinds_of_links() {
         let relative = links.relative;
-        let (cloud, gateway) = emulated(Options { links, ..Options::default() }).await;
-        for start in
-            ["/monitorodata/Machines?$filter=Name%20ne%20'+'", "/Citrix/Monitor/OData/v4/Data/Machines"]
-        {
+        let (cloud, gateway) = emulated(Options {
+            links,
+            ..Options::default()
+        })
+        .await;
+        for start in [
+            "/monitorodata/Machines?$filter=Name%20ne%20'+'",
+            "/Citrix/Monitor/OData/v4/Data/Machines",
+        ] {
             for coding in ["identity", "gzip", "deflate", "br"] {
                 let (mut rows, mut next) = (0, start.to_owned());
                 loop {
@@ -51,12 +68,21 @@ async fn contract_5_next_links_are_followed_verbatim_to_the_end() {
                     let page = json_of(&gateway.raw(get_with(&next, &fields)).await);
                     rows += page["value"].as_array().unwrap().len();
                     let context = page["@odata.context"].as_str().unwrap();
-                    let expected = if relative { "" } else { "http://localhost/monitorodata/" };
+                    let expected = if relative {
+                        ""
+                    } else {
+                        "http://localhost/monitorodata/"
+                    };
                     assert_eq!(context, format!("{expected}$metadata#Machines"));
-                    let Some(link) = page["@odata.nextLink"].as_str() else { break };
+                    let Some(link) = page["@odata.nextLink"].as_str() else {
+                        break;
+                    };
                     next = if relative {
                         // To the path of the request (RFC 3986 section 5.2.3).
-                        format!("{}/{link}", next.split('?').next().unwrap().rsplit_once('/').unwrap().0)
+                        format!(
+                            "{}/{link}",
+                            next.split('?').next().unwrap().rsplit_once('/').unwrap().0
+                        )
                     } else {
                         here(&gateway, link).to_owned()
                     };
@@ -72,15 +98,35 @@ async fn contract_5_next_links_are_followed_verbatim_to_the_end() {
 #[tokio::test]
 async fn contract_5_a_job_is_followed_from_202_to_its_result() {
     for links in kinds_of_links() {
-        let (_cloud, gateway) = emulated(Options { links, ..Options::default() }).await;
+        let (_cloud, gateway) = emulated(Options {
+            links,
+            ..Options::default()
+        })
+        .await;
         let machines = json_of(&gateway.raw(get("/cvad/manage/Machines?limit=1")).await);
-        let machine = format!("/cvad/manage/Machines/{}", machines["Items"][0]["Id"].as_str().unwrap());
-        let started = gateway.raw(post(&format!("{machine}/$reboot?async=true"), "{}")).await;
-        assert_eq!((started.status(), started.field("content-length").as_deref()), (202, Some("0")));
+        let machine = format!(
+            "/cvad/manage/Machines/{}",
+            machines["Items"][0]["Id"].as_str().unwrap()
+        );
+        let started = gateway
+            .raw(post(&format!("{machine}/$reboot?async=true"), "{}"))
+            .await;
+        assert_eq!(
+            (started.status(), started.field("content-length").as_deref()),
+            (202, Some("0"))
+        );
         let location = started.field("location").unwrap();
-        for (coding, status) in [("gzip", "NotStarted"), ("br", "InProgress"), ("identity", "Complete")] {
+        for (coding, status) in [
+            ("gzip", "NotStarted"),
+            ("br", "InProgress"),
+            ("identity", "Complete"),
+        ] {
             let fields = format!("Accept-Encoding: {coding}\r\n");
-            let job = json_of(&gateway.raw(get_with(here(&gateway, &location), &fields)).await);
+            let job = json_of(
+                &gateway
+                    .raw(get_with(here(&gateway, &location), &fields))
+                    .await,
+            );
             assert_eq!(job["Status"], status);
             if let Some(results) = job["ResultLocation"].as_str() {
                 let see = gateway.raw(get(here(&gateway, results))).await;
@@ -96,14 +142,28 @@ async fn contract_5_a_job_is_followed_from_202_to_its_result() {
 #[tokio::test]
 async fn contract_5_a_nested_location_and_that_of_app_layering_come_back_too() {
     for links in kinds_of_links() {
-        let (_cloud, gateway) = emulated(Options { links: links.clone(), ..Options::default() }).await;
+        let (_cloud, gateway) = emulated(Options {
+            links: links.clone(),
+            ..Options::default()
+        })
+        .await;
         let item = json!({ "Method": "POST", "RelativeUrl": "/Machines/m/$reboot?async=true" });
-        let batch = gateway.raw(post("/cvad/manage/$batch", &json!({ "Items": [item] }).to_string())).await;
+        let batch = gateway
+            .raw(post(
+                "/cvad/manage/$batch",
+                &json!({ "Items": [item] }).to_string(),
+            ))
+            .await;
         let done = &json_of(&batch)["Items"][0];
         assert_eq!(done["Code"], 202);
         let headers = done["Headers"].as_array().unwrap();
-        let location = headers.iter().find(|header| header["Name"] == "Location").unwrap();
-        let job = gateway.raw(get(here(&gateway, location["Value"].as_str().unwrap()))).await;
+        let location = headers
+            .iter()
+            .find(|header| header["Name"] == "Location")
+            .unwrap();
+        let job = gateway
+            .raw(get(here(&gateway, location["Value"].as_str().unwrap())))
+            .await;
         assert_eq!(json_of(&job)["Status"], "NotStarted");
 
         // Its host is another than the API gateway's: under a foreign name the link is none of ours.
@@ -115,8 +175,12 @@ async fn contract_5_a_nested_location_and_that_of_app_layering_come_back_too() {
             let location = started.field("location").unwrap();
             assert_eq!(started.status(), 202, "{}", started.text());
             let followed = here(&gateway, &location).to_owned();
-            let answer =
-                gateway.raw(get_with(&followed, "Accept: application/json;version=preview\r\n")).await;
+            let answer = gateway
+                .raw(get_with(
+                    &followed,
+                    "Accept: application/json;version=preview\r\n",
+                ))
+                .await;
             assert_eq!(answer.status(), 200, "{followed}");
         }
     }
@@ -137,10 +201,16 @@ async fn contract_5_identifiers_and_what_tenants_wrote_stay() {
     for path in ["/monitorodata/x", "/cvad/manage/me"] {
         assert_eq!(gateway.raw(get(path)).await.text(), body, "{path}");
     }
-    let options = Options { machine_bytes: 2000, ..Options::default() };
+    let options = Options {
+        machine_bytes: 2000,
+        ..Options::default()
+    };
     let (cloud, gateway) = emulated(options).await;
     let machine = &json_of(&gateway.raw(get("/cvad/manage/Machines?limit=1")).await)["Items"][0];
     let written = machine["Description"].as_str().unwrap();
-    assert!(written.contains("https://api.cloud.com/cvad/manage/Machines"), "{written}");
+    assert!(
+        written.contains("https://api.cloud.com/cvad/manage/Machines"),
+        "{written}"
+    );
     drop(cloud);
 }

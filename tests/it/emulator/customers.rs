@@ -15,7 +15,12 @@ const CONTOSO: &str =
 async fn two_customers() -> Lab {
     let acme = "acme,site=first,site=second,client=emulator-client,secret=a==";
     let more_customers = vec![parse(CONTOSO)];
-    lab_with(Options { customer: parse(acme), more_customers, ..Options::default() }).await
+    lab_with(Options {
+        customer: parse(acme),
+        more_customers,
+        ..Options::default()
+    })
+    .await
 }
 
 fn parse(text: &str) -> Customer {
@@ -24,17 +29,33 @@ fn parse(text: &str) -> Customer {
 
 impl Lab {
     async fn try_login(&self, customer: &str, client: &str, secret: &str) -> Result<String, u16> {
-        let form = [("grant_type", "client_credentials"), ("client_id", client), ("client_secret", secret)];
-        let answer = self.client.post(self.emulator.token_url(customer)).form(&form).send().await.unwrap();
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", client),
+            ("client_secret", secret),
+        ];
+        let answer = self
+            .client
+            .post(self.emulator.token_url(customer))
+            .form(&form)
+            .send()
+            .await
+            .unwrap();
         match answer.status().as_u16() {
-            200 => Ok(json(answer).await["access_token"].as_str().unwrap().to_owned()),
+            200 => Ok(json(answer).await["access_token"]
+                .as_str()
+                .unwrap()
+                .to_owned()),
             refused => Err(refused),
         }
     }
 
     /// A GET with that token for that customer.
     fn get_as(&self, token: &str, customer: &str, path: &str) -> RequestBuilder {
-        let request = self.client.get(self.url(path)).header("accept", "application/json");
+        let request = self
+            .client
+            .get(self.url(path))
+            .header("accept", "application/json");
         request
             .header("authorization", format!("CwsAuth Bearer={token}"))
             .header("citrix-customerid", customer)
@@ -57,18 +78,39 @@ async fn a_client_logs_in_for_its_own_customer_only() {
         assert_eq!(refused, expected, "{customer} {client} {secret}");
     }
     let stats = lab.emulator.stats();
-    assert_eq!((stats.customers["contoso"].token_requests, stats.customers["contoso"].tokens_issued), (6, 4));
+    assert_eq!(
+        (
+            stats.customers["contoso"].token_requests,
+            stats.customers["contoso"].tokens_issued
+        ),
+        (6, 4)
+    );
     assert_eq!(stats.customers["acme"].token_requests, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_secret_expires_by_itself() {
     let contoso = parse("contoso,secret=old==@90s,secret=new==");
-    let lab = lab_with(Options { more_customers: vec![contoso], ..Options::default() }).await;
-    assert!(lab.try_login("contoso", "contoso-client", "old==").await.is_ok());
+    let lab = lab_with(Options {
+        more_customers: vec![contoso],
+        ..Options::default()
+    })
+    .await;
+    assert!(
+        lab.try_login("contoso", "contoso-client", "old==")
+            .await
+            .is_ok()
+    );
     tokio::time::advance(Duration::from_secs(91)).await;
-    assert_eq!(lab.try_login("contoso", "contoso-client", "old==").await, Err(400));
-    assert!(lab.try_login("contoso", "contoso-client", "new==").await.is_ok());
+    assert_eq!(
+        lab.try_login("contoso", "contoso-client", "old==").await,
+        Err(400)
+    );
+    assert!(
+        lab.try_login("contoso", "contoso-client", "new==")
+            .await
+            .is_ok()
+    );
     // Tokens that an expired secret has bought live on.
     assert!(lab.emulator.expire_secret(lab.emulator.client_id(), 0));
     assert_eq!(lab.status(lab.get("/echo")).await, 200);
@@ -90,7 +132,11 @@ async fn a_token_of_another_customer_is_refused_in_the_services_words() {
         assert_eq!(answer.status(), status, "{path}");
         assert!(answer.text().await.unwrap().contains(part), "{path}");
         let own = path.replace("/acme/", "/contoso/");
-        assert_eq!(lab.status(lab.get_as(&contoso, "contoso", &own)).await, 200, "{own}");
+        assert_eq!(
+            lab.status(lab.get_as(&contoso, "contoso", &own)).await,
+            200,
+            "{own}"
+        );
     }
     let stats = lab.emulator.stats();
     assert_eq!((stats.tokens.foreign_token, stats.refused_customer), (5, 5));
@@ -104,7 +150,11 @@ async fn a_token_of_another_customer_is_refused_in_the_services_words() {
 #[tokio::test]
 async fn the_system_log_refuses_a_wrong_customer_either_way() {
     for (system_log_forbids, status) in [(false, 401), (true, 403)] {
-        let lab = lab_with(Options { system_log_forbids, ..Options::default() }).await;
+        let lab = lab_with(Options {
+            system_log_forbids,
+            ..Options::default()
+        })
+        .await;
         let request = lab.get_as(&lab.token, "contoso", "/systemlog/records");
         assert_eq!(lab.status(request).await, status);
     }
@@ -115,14 +165,27 @@ async fn me_names_every_site_of_the_tokens_customer() {
     let lab = two_customers().await;
     let sites = |me: &Value| -> Vec<String> {
         let sites = me["Customers"][0]["Sites"].as_array().unwrap();
-        sites.iter().map(|site| site["Id"].as_str().unwrap().to_owned()).collect()
+        sites
+            .iter()
+            .map(|site| site["Id"].as_str().unwrap().to_owned())
+            .collect()
     };
-    assert_eq!(sites(&lab.get_json("/cvad/manage/me").await), ["first", "second"]);
+    assert_eq!(
+        sites(&lab.get_json("/cvad/manage/me").await),
+        ["first", "second"]
+    );
     let contoso = lab.try_login("contoso", "second", "s==").await.unwrap();
-    let me = json(lab.get_as(&contoso, "contoso", "/cvad/manage/me").send().await.unwrap()).await;
+    let me = json(
+        lab.get_as(&contoso, "contoso", "/cvad/manage/me")
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
     assert_eq!(sites(&me), ["c-site"]);
-    let elsewhere =
-        lab.get_as(&contoso, "contoso", "/cvad/manage/Machines").header("citrix-instanceid", "first");
+    let elsewhere = lab
+        .get_as(&contoso, "contoso", "/cvad/manage/Machines")
+        .header("citrix-instanceid", "first");
     assert_eq!(lab.status(elsewhere).await, 400);
 }
 
@@ -132,9 +195,15 @@ async fn a_job_is_seen_by_the_client_that_started_it_alone() {
     let [one, other] = [("contoso-client", "new=="), ("second", "s==")];
     let one = lab.try_login("contoso", one.0, one.1).await.unwrap();
     let other = lab.try_login("contoso", other.0, other.1).await.unwrap();
-    let start = lab.client.post(lab.url("/cvad/manage/Machines/m/$reboot?async=true"));
-    let start = start.header("authorization", format!("CwsAuth Bearer={one}")).header("content-length", "0");
-    let start = start.header("citrix-customerid", "contoso").header("accept", "application/json");
+    let start = lab
+        .client
+        .post(lab.url("/cvad/manage/Machines/m/$reboot?async=true"));
+    let start = start
+        .header("authorization", format!("CwsAuth Bearer={one}"))
+        .header("content-length", "0");
+    let start = start
+        .header("citrix-customerid", "contoso")
+        .header("accept", "application/json");
     let answer = start.send().await.unwrap();
     let location = super::header(&answer, "location").unwrap().to_owned();
     let path = location.strip_prefix(&lab.emulator.base_url()).unwrap();
@@ -147,19 +216,46 @@ async fn controls_are_about_one_customer_or_all() {
     let lab = two_customers().await;
     let contoso = lab.try_login("contoso", "second", "s==").await.unwrap();
     let control = async |path: &str| {
-        let answer = lab.client.post(lab.url(&format!("/_emulator/{path}"))).send().await.unwrap();
+        let answer = lab
+            .client
+            .post(lab.url(&format!("/_emulator/{path}")))
+            .send()
+            .await
+            .unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
-    assert_eq!(control("revoke?customer=contoso").await, (200, json!({ "revoked": 1 }).to_string()));
-    assert_eq!(lab.status(lab.get_as(&contoso, "contoso", "/resourcelocations")).await, 401);
+    assert_eq!(
+        control("revoke?customer=contoso").await,
+        (200, json!({ "revoked": 1 }).to_string())
+    );
+    assert_eq!(
+        lab.status(lab.get_as(&contoso, "contoso", "/resourcelocations"))
+            .await,
+        401
+    );
     assert_eq!(lab.status(lab.get("/resourcelocations")).await, 200);
     assert_eq!(control("expire?customer=nobody").await.0, 400);
 
     let expire = "expire-secret?customer=contoso&client=contoso-client&secret=0";
     assert_eq!(control(expire).await.0, 200);
-    assert_eq!(lab.try_login("contoso", "contoso-client", "old==").await, Err(400));
-    assert!(lab.try_login("contoso", "contoso-client", "new==").await.is_ok());
-    assert_eq!(control("expire-secret?customer=contoso&client=contoso-client&secret=2").await.0, 400);
+    assert_eq!(
+        lab.try_login("contoso", "contoso-client", "old==").await,
+        Err(400)
+    );
+    assert!(
+        lab.try_login("contoso", "contoso-client", "new==")
+            .await
+            .is_ok()
+    );
+    assert_eq!(
+        control("expire-secret?customer=contoso&client=contoso-client&secret=2")
+            .await
+            .0,
+        400
+    );
     assert_eq!(control("expire-secret").await.0, 200);
-    assert_eq!(lab.try_login("acme", "emulator-client", "a==").await, Err(400));
+    assert_eq!(
+        lab.try_login("acme", "emulator-client", "a==").await,
+        Err(400)
+    );
 }

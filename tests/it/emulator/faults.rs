@@ -21,7 +21,10 @@ async fn with_fault(lab: &Lab, fault: &str) -> Response {
 #[tokio::test]
 async fn waits_are_hinted_in_every_shape() {
     let lab = lab().await;
-    for (status, silent_body) in [(429, "Rate limit is exceeded."), (503, "common/serviceUnavailable")] {
+    for (status, silent_body) in [
+        (429, "Rate limit is exceeded."),
+        (503, "common/serviceUnavailable"),
+    ] {
         for shape in ["", "-date", "-rfc3339", "-body", "-silent"] {
             let answer = with_fault(&lab, &format!("{status}{shape}:7")).await;
             assert_eq!(answer.status(), status, "{shape}");
@@ -30,9 +33,16 @@ async fn waits_are_hinted_in_every_shape() {
             match (shape, hint.as_deref()) {
                 ("", Some(hint)) => assert_eq!(hint, "7"),
                 ("-date", Some(hint)) => assert!(httpdate::parse_http_date(hint).is_ok(), "{hint}"),
-                ("-rfc3339", Some(hint)) => assert!(humantime::parse_rfc3339(hint).is_ok(), "{hint}"),
-                ("-body", None) => assert!(body.contains(r#"{"name":"retryDelay","value":"7"}"#), "{body}"),
-                ("-silent", None) => assert!(body.contains(silent_body) && !body.contains('7'), "{body}"),
+                ("-rfc3339", Some(hint)) => {
+                    assert!(humantime::parse_rfc3339(hint).is_ok(), "{hint}")
+                }
+                ("-body", None) => assert!(
+                    body.contains(r#"{"name":"retryDelay","value":"7"}"#),
+                    "{body}"
+                ),
+                ("-silent", None) => {
+                    assert!(body.contains(silent_body) && !body.contains('7'), "{body}")
+                }
                 _ => panic!("{status}{shape}: {hint:?}"),
             }
         }
@@ -41,21 +51,39 @@ async fn waits_are_hinted_in_every_shape() {
     let stats = lab.emulator.stats();
     assert_eq!(stats.faults_met, 10);
     // They are no limit's.
-    assert_eq!(stats.customers["acme"].services["resource-locations"].rate_limited, 0);
+    assert_eq!(
+        stats.customers["acme"].services["resource-locations"].rate_limited,
+        0
+    );
 }
 
 #[tokio::test]
 async fn the_gateway_fails_without_a_transaction_id() {
     let lab = lab().await;
     let answer = with_fault(&lab, "502").await;
-    assert_eq!((answer.status().as_u16(), header(&answer, "citrix-transactionid")), (502, None));
+    assert_eq!(
+        (
+            answer.status().as_u16(),
+            header(&answer, "citrix-transactionid")
+        ),
+        (502, None)
+    );
     let answer = with_fault(&lab, "500").await;
-    assert_eq!((answer.status().as_u16(), json(answer).await["statusCode"].clone()), (500, json!(500)));
+    assert_eq!(
+        (
+            answer.status().as_u16(),
+            json(answer).await["statusCode"].clone()
+        ),
+        (500, json!(500))
+    );
     let answer = with_fault(&lab, "401").await;
     assert_eq!(answer.status(), 401);
     let answer = with_fault(&lab, "403-region").await;
     let detail = "User is not authenticated for the specified resource.";
-    assert_eq!((answer.status().as_u16(), &json(answer).await["detail"]), (403, &json!(detail)));
+    assert_eq!(
+        (answer.status().as_u16(), &json(answer).await["detail"]),
+        (403, &json!(detail))
+    );
 }
 
 #[tokio::test]
@@ -63,7 +91,9 @@ async fn an_answer_can_be_cut_off() {
     let lab = lab().await;
     for coding in ["identity", "gzip"] {
         befall(&lab.emulator, "/monitorodata=cut-off*1");
-        let request = lab.get("/monitorodata/Machines").header("accept-encoding", coding);
+        let request = lab
+            .get("/monitorodata/Machines")
+            .header("accept-encoding", coding);
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert!(answer.bytes().await.is_err(), "{coding}");
@@ -75,17 +105,33 @@ async fn an_answer_can_be_cut_off() {
 async fn a_fault_befalls_logins_too_but_never_the_controls() {
     let lab = lab().await;
     befall(&lab.emulator, "/=502");
-    assert_eq!(lab.status(lab.client.post(lab.emulator.token_url("root"))).await, 502);
-    assert_eq!(lab.status(lab.client.get(lab.url("/_emulator/stats"))).await, 200);
+    assert_eq!(
+        lab.status(lab.client.post(lab.emulator.token_url("root")))
+            .await,
+        502
+    );
+    assert_eq!(
+        lab.status(lab.client.get(lab.url("/_emulator/stats")))
+            .await,
+        200
+    );
     // Who has no token learns that first.
-    assert_eq!(lab.status(lab.client.get(lab.url("/resourcelocations"))).await, 401);
+    assert_eq!(
+        lab.status(lab.client.get(lab.url("/resourcelocations")))
+            .await,
+        401
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_frozen_site_thaws_some_time_after_its_activation() {
     let lab = lab().await;
     lab.emulator.freeze(Duration::from_secs(60));
-    let paths = ["/cvad/manage/me", "/cvad/manage/Machines", "/citrix/orchestration/api/me"];
+    let paths = [
+        "/cvad/manage/me",
+        "/cvad/manage/Machines",
+        "/citrix/orchestration/api/me",
+    ];
     for path in paths {
         assert_eq!(lab.status(lab.get(path)).await, 530, "{path}");
     }
@@ -107,37 +153,85 @@ async fn a_frozen_site_thaws_some_time_after_its_activation() {
 #[tokio::test]
 async fn secure_private_access_redirects_to_the_customers_region() {
     let region_listen = Some("127.0.0.1:0".parse().unwrap());
-    let lab = lab_with(Options { region_listen, ..Options::default() }).await;
+    let lab = lab_with(Options {
+        region_listen,
+        ..Options::default()
+    })
+    .await;
     let region = lab.emulator.region_url().unwrap();
     let redirect = async |to| {
-        lab.emulator.set_faults(Faults { region_redirect: Some(to), ..Faults::default() });
-        let answer = lab.get("/accessSecurity/sessionPolicy?limit=5").send().await.unwrap();
+        lab.emulator.set_faults(Faults {
+            region_redirect: Some(to),
+            ..Faults::default()
+        });
+        let answer = lab
+            .get("/accessSecurity/sessionPolicy?limit=5")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 307);
-        (header(&answer, "location").unwrap().to_owned(), json(answer).await)
+        (
+            header(&answer, "location").unwrap().to_owned(),
+            json(answer).await,
+        )
     };
-    let (location, _) =
-        redirect(RegionRedirect::To("https://api-eu.cloud.com/feature-data_accesssecurity".to_owned())).await;
-    assert_eq!(location, "https://api-eu.cloud.com/feature-data_accesssecurity/sessionPolicy?limit=5");
+    let (location, _) = redirect(RegionRedirect::To(
+        "https://api-eu.cloud.com/feature-data_accesssecurity".to_owned(),
+    ))
+    .await;
+    assert_eq!(
+        location,
+        "https://api-eu.cloud.com/feature-data_accesssecurity/sessionPolicy?limit=5"
+    );
 
     let (location, body) = redirect(RegionRedirect::Other).await;
-    assert_eq!(location, format!("{region}/feature-data_accesssecurity/sessionPolicy?limit=5"));
+    assert_eq!(
+        location,
+        format!("{region}/feature-data_accesssecurity/sessionPolicy?limit=5")
+    );
     assert_eq!(body["type"], "https://errors-api.cloud.com/common/Redirect");
-    let names: Vec<_> = body["parameters"].as_array().unwrap().iter().map(|pair| &pair["name"]).collect();
-    assert_eq!(names, ["Citrix-CustomerId", "customerDataRegion", "currentAPIMRegion"]);
+    let names: Vec<_> = body["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| &pair["name"])
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "Citrix-CustomerId",
+            "customerDataRegion",
+            "currentAPIMRegion"
+        ]
+    );
     // There the same token is good, under both paths.
     for path in ["feature-data_accesssecurity", "accessSecurity"] {
         let url = format!("{region}/{path}/sessionPolicy?limit=5");
-        assert_eq!(lab.status(lab.dress(lab.client.get(url))).await, 200, "{path}");
+        assert_eq!(
+            lab.status(lab.dress(lab.client.get(url))).await,
+            200,
+            "{path}"
+        );
     }
 }
 
 #[tokio::test]
 async fn without_a_second_listener_the_other_region_is_another_path() {
     let lab = lab().await;
-    lab.emulator.set_faults(Faults { region_redirect: Some(RegionRedirect::Other), ..Faults::default() });
-    let answer = lab.get("/accessSecurity/applications").send().await.unwrap();
+    lab.emulator.set_faults(Faults {
+        region_redirect: Some(RegionRedirect::Other),
+        ..Faults::default()
+    });
+    let answer = lab
+        .get("/accessSecurity/applications")
+        .send()
+        .await
+        .unwrap();
     let location = header(&answer, "location").unwrap();
-    assert_eq!(location, lab.url("/feature-data_accesssecurity/applications"));
+    assert_eq!(
+        location,
+        lab.url("/feature-data_accesssecurity/applications")
+    );
     assert_eq!(lab.status(lab.dress(lab.client.get(location))).await, 200);
 }
 
@@ -152,7 +246,11 @@ async fn retired_addresses_are_gone_whatever_they_carry() {
         "/cvadapis/61603f15-cdf9-4c7f-99ff-91636601a795/Machines",
     ];
     for path in paths {
-        assert_eq!(lab.status(lab.get(path).header("customer", "acme")).await, 410, "{path}");
+        assert_eq!(
+            lab.status(lab.get(path).header("customer", "acme")).await,
+            410,
+            "{path}"
+        );
     }
     assert_eq!(lab.emulator.stats().retired, 5);
 }
@@ -160,7 +258,10 @@ async fn retired_addresses_are_gone_whatever_they_carry() {
 #[tokio::test]
 async fn the_clouds_clock_can_be_wrong() {
     let lab = lab_with(Options {
-        faults: Faults { clock_skew: -86_400, ..Faults::default() },
+        faults: Faults {
+            clock_skew: -86_400,
+            ..Faults::default()
+        },
         ..Options::default()
     })
     .await;
@@ -171,7 +272,10 @@ async fn the_clouds_clock_can_be_wrong() {
     assert_eq!(answer.status(), 200);
 }
 
-#[expect(clippy::disallowed_methods, reason = "a wrong clock shows beside the machine's own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a wrong clock shows beside the machine's own"
+)]
 fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -185,26 +289,60 @@ async fn faults_are_switched_over_http_too() {
         lab.status(lab.client.post(url)).await
     };
     let faults = async || json(lab.client.get(&url).send().await.unwrap()).await;
-    let both = [("fault", "/cvad=502*2"), ("fault", "/resourcelocations=503-rfc3339:9")];
+    let both = [
+        ("fault", "/cvad=502*2"),
+        ("fault", "/resourcelocations=503-rfc3339:9"),
+    ];
     assert_eq!(post(&both).await, 200);
-    assert_eq!(post(&[("token-fault", "html"), ("latency", "1ms"), ("clock-skew", "5")]).await, 200);
+    assert_eq!(
+        post(&[
+            ("token-fault", "html"),
+            ("latency", "1ms"),
+            ("clock-skew", "5")
+        ])
+        .await,
+        200
+    );
     let now = faults().await;
-    assert_eq!(now["fault"], json!(["/cvad=502:1*2", "/resourcelocations=503-rfc3339:9"]));
-    assert_eq!((&now["token-fault"], &now["latency"]), (&json!("html"), &json!("1ms")));
+    assert_eq!(
+        now["fault"],
+        json!(["/cvad=502:1*2", "/resourcelocations=503-rfc3339:9"])
+    );
+    assert_eq!(
+        (&now["token-fault"], &now["latency"]),
+        (&json!("html"), &json!("1ms"))
+    );
     assert_eq!(lab.status(lab.get("/cvad/manage/me")).await, 502);
     assert_eq!(faults().await["fault"][0], "/cvad=502:1*1");
-    for wrong in [("fault", "/cvad=teapot"), ("token-fault", "x"), ("latency", "long"), ("nothing", "1")] {
+    for wrong in [
+        ("fault", "/cvad=teapot"),
+        ("token-fault", "x"),
+        ("latency", "long"),
+        ("nothing", "1"),
+    ] {
         assert_eq!(post(&[wrong]).await, 400, "{wrong:?}");
     }
     assert_eq!(lab.status(lab.client.delete(&url)).await, 200);
     let now = faults().await;
-    assert_eq!((&now["fault"], &now["token-fault"]), (&json!([]), &Value::Null));
+    assert_eq!(
+        (&now["fault"], &now["token-fault"]),
+        (&json!([]), &Value::Null)
+    );
 
-    let freeze = lab.client.post(lab.url("/_emulator/freeze?customer=acme&thaws_in=1h"));
+    let freeze = lab
+        .client
+        .post(lab.url("/_emulator/freeze?customer=acme&thaws_in=1h"));
     assert_eq!(lab.status(freeze).await, 200);
     assert_eq!(lab.status(lab.get("/cvad/manage/me")).await, 530);
-    assert_eq!(lab.status(lab.client.get(lab.url("/_emulator/freeze"))).await, 405);
+    assert_eq!(
+        lab.status(lab.client.get(lab.url("/_emulator/freeze")))
+            .await,
+        405
+    );
     befall(&lab.emulator, "/monitorodata=429*1");
-    lab.emulator.set_faults(Faults { token: Some(TokenFault::Empty), ..Faults::default() });
+    lab.emulator.set_faults(Faults {
+        token: Some(TokenFault::Empty),
+        ..Faults::default()
+    });
     assert_eq!(lab.status(lab.get("/monitorodata/Machines")).await, 200);
 }

@@ -8,44 +8,84 @@ use serde_json::{Value, json};
 use super::{Lab, header, json, lab, lab_with};
 
 async fn linking(links: Links) -> Lab {
-    lab_with(Options { links, ..Options::default() }).await
+    lab_with(Options {
+        links,
+        ..Options::default()
+    })
+    .await
 }
 
 /// The `Location` of a fresh job.
 async fn job(lab: &Lab) -> String {
-    let start = lab.post("/cvad/manage/Machines/m/$reboot?async=true").header("content-length", "0");
-    header(&start.send().await.unwrap(), "location").unwrap().to_owned()
+    let start = lab
+        .post("/cvad/manage/Machines/m/$reboot?async=true")
+        .header("content-length", "0");
+    header(&start.send().await.unwrap(), "location")
+        .unwrap()
+        .to_owned()
 }
 
 #[tokio::test]
 async fn links_begin_with_any_origin() {
     let europe = "https://api-eu.cloud.com";
-    let lab = linking(Links { base: LinkBase::Origin(europe.to_owned()), ..Links::default() }).await;
+    let lab = linking(Links {
+        base: LinkBase::Origin(europe.to_owned()),
+        ..Links::default()
+    })
+    .await;
     let page = lab.get_json("/monitorodata/Machines?$top=1500").await;
     let monitor = format!("{europe}/monitorodata");
-    assert_eq!(page["@odata.nextLink"], format!("{monitor}/Machines?$top=500&$skip=1000"));
-    assert_eq!(page["@odata.context"], format!("{monitor}/$metadata#Machines"));
+    assert_eq!(
+        page["@odata.nextLink"],
+        format!("{monitor}/Machines?$top=500&$skip=1000")
+    );
+    assert_eq!(
+        page["@odata.context"],
+        format!("{monitor}/$metadata#Machines")
+    );
     let location = job(&lab).await;
     let path = location.strip_prefix(europe).unwrap();
     for _ in 0..2 {
         assert_eq!(lab.get_json(path).await["ResultLocation"], Value::Null);
     }
-    assert_eq!(lab.get_json(path).await["ResultLocation"], format!("{location}/results"));
+    assert_eq!(
+        lab.get_json(path).await["ResultLocation"],
+        format!("{location}/results")
+    );
     let results = lab.get(&format!("{path}/results")).send().await.unwrap();
-    assert_eq!(header(&results, "location"), Some("https://api-eu.cloud.com/cvad/manage/Machines/m"));
+    assert_eq!(
+        header(&results, "location"),
+        Some("https://api-eu.cloud.com/cvad/manage/Machines/m")
+    );
 }
 
 #[tokio::test]
 async fn links_begin_with_the_host_that_was_called() {
-    let lab = linking(Links { base: LinkBase::Called, ..Links::default() }).await;
-    let answer = lab.get("/monitorodata/Machines").header("host", "api-us.cloud.com").send().await.unwrap();
+    let lab = linking(Links {
+        base: LinkBase::Called,
+        ..Links::default()
+    })
+    .await;
+    let answer = lab
+        .get("/monitorodata/Machines")
+        .header("host", "api-us.cloud.com")
+        .send()
+        .await
+        .unwrap();
     let link = json(answer).await["@odata.nextLink"].clone();
-    assert_eq!(link, "http://api-us.cloud.com/monitorodata/Machines?$skip=1000");
+    assert_eq!(
+        link,
+        "http://api-us.cloud.com/monitorodata/Machines?$skip=1000"
+    );
 }
 
 #[tokio::test]
 async fn monitors_links_can_be_relative() {
-    let lab = linking(Links { relative: true, ..Links::default() }).await;
+    let lab = linking(Links {
+        relative: true,
+        ..Links::default()
+    })
+    .await;
     let page = lab.get_json("/monitorodata/Machines").await;
     assert_eq!(page["@odata.nextLink"], "Machines?$skip=1000");
     assert_eq!(page["@odata.context"], "$metadata#Machines");
@@ -54,12 +94,26 @@ async fn monitors_links_can_be_relative() {
 
 #[tokio::test]
 async fn slashes_can_be_escaped() {
-    let lab = linking(Links { escaped: true, ..Links::default() }).await;
-    let body = lab.get("/monitorodata/Machines").send().await.unwrap().text().await.unwrap();
+    let lab = linking(Links {
+        escaped: true,
+        ..Links::default()
+    })
+    .await;
+    let body = lab
+        .get("/monitorodata/Machines")
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(body.contains(r"\/monitorodata\/Machines?$skip=1000"));
     assert!(body.replace(r"\/", "").find('/').is_none());
     let page: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(page["@odata.nextLink"], lab.url("/monitorodata/Machines?$skip=1000"));
+    assert_eq!(
+        page["@odata.nextLink"],
+        lab.url("/monitorodata/Machines?$skip=1000")
+    );
 }
 
 #[tokio::test]
@@ -67,10 +121,15 @@ async fn bodies_come_in_the_coding_that_the_caller_accepts() {
     let lab = lab().await;
     let plain = lab.get_json("/monitorodata/Machines").await;
     for coding in ["gzip", "br", "deflate"] {
-        let request = lab.get("/monitorodata/Machines").header("accept-encoding", coding);
+        let request = lab
+            .get("/monitorodata/Machines")
+            .header("accept-encoding", coding);
         let answer = request.send().await.unwrap();
         assert_eq!(
-            (header(&answer, "content-encoding"), header(&answer, "content-length")),
+            (
+                header(&answer, "content-encoding"),
+                header(&answer, "content-length")
+            ),
             (Some(coding), None)
         );
         let (encoded, mut decoded) = (answer.bytes().await.unwrap(), String::new());
@@ -80,23 +139,49 @@ async fn bodies_come_in_the_coding_that_the_caller_accepts() {
             _ => flate2::read::ZlibDecoder::new(&encoded[..]).read_to_string(&mut decoded),
         }
         .unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&decoded).unwrap(), plain, "{coding}");
+        assert_eq!(
+            serde_json::from_str::<Value>(&decoded).unwrap(),
+            plain,
+            "{coding}"
+        );
     }
     // The slot is free again after an encoded answer as well.
     assert_eq!(lab.emulator.stats().monitor_rate_limited, 0);
 
-    let lab = lab_with(Options { compress: false, ..Options::default() }).await;
-    let answer = lab.get("/monitorodata/Machines").header("accept-encoding", "gzip").send().await.unwrap();
+    let lab = lab_with(Options {
+        compress: false,
+        ..Options::default()
+    })
+    .await;
+    let answer = lab
+        .get("/monitorodata/Machines")
+        .header("accept-encoding", "gzip")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(header(&answer, "content-encoding"), None);
 }
 
 #[tokio::test]
 async fn a_page_of_machines_can_be_as_long_as_the_documented_one() {
-    let lab = lab_with(Options { machine_bytes: 7230, ..Options::default() }).await;
-    let answer = lab.get("/cvad/manage/Machines?limit=1000").send().await.unwrap();
+    let lab = lab_with(Options {
+        machine_bytes: 7230,
+        ..Options::default()
+    })
+    .await;
+    let answer = lab
+        .get("/cvad/manage/Machines?limit=1000")
+        .send()
+        .await
+        .unwrap();
     let length: usize = header(&answer, "content-length").unwrap().parse().unwrap();
     assert!((7_200_000..7_400_000).contains(&length), "{length}");
     let machine = &json(answer).await["Items"][999];
-    assert!(machine["Description"].as_str().unwrap().contains("https://api.cloud.com/cvad/manage/Machines"));
+    assert!(
+        machine["Description"]
+            .as_str()
+            .unwrap()
+            .contains("https://api.cloud.com/cvad/manage/Machines")
+    );
     assert_eq!(machine["Uid"], json!(1000));
 }

@@ -9,18 +9,33 @@ use super::{header, json, lab};
 const READABLE: [(&str, Option<&str>); 21] = [
     ("/administrators/", Some("citrix-transactionid")),
     ("/administrators/invitations", Some("citrix-transactionid")),
-    ("/licensing/license/enterprise/cloud/cvad/ud/current", Some("cc-transactionid")),
+    (
+        "/licensing/license/enterprise/cloud/cvad/ud/current",
+        Some("cc-transactionid"),
+    ),
     ("/notifications/", Some("x-cws-transactionid")),
     ("/acme/notifications/items", Some("x-cws-transactionid")),
     ("/connectors", Some("citrix-transactionid")),
-    ("/acme/edgeservers?connectorType=All", Some("x-cws-transactionid")),
+    (
+        "/acme/edgeservers?connectorType=All",
+        Some("x-cws-transactionid"),
+    ),
     ("/acme/serviceStates", Some("x-cws-transactionid")),
     ("/acme/identityProviders", Some("x-cws-transactionid")),
     ("/acme/AuthDomains", Some("x-cws-transactionid")),
     ("/acme/subscriptions", Some("x-cws-transactionid")),
-    ("/catalogservice/acme/site/images", Some("citrix-transactionid")),
-    ("/quickcreateservice/acme/accounts", Some("citrix-transactionid")),
-    ("/quickcreateservice/acme/tasks/7", Some("citrix-transactionid")),
+    (
+        "/catalogservice/acme/site/images",
+        Some("citrix-transactionid"),
+    ),
+    (
+        "/quickcreateservice/acme/accounts",
+        Some("citrix-transactionid"),
+    ),
+    (
+        "/quickcreateservice/acme/tasks/7",
+        Some("citrix-transactionid"),
+    ),
     ("/services/wem/sites", Some("citrix-transactionid")),
     ("/aca/settings", Some("citrix-transactionid")),
     ("/api/site", Some("citrix-transactionid")),
@@ -36,11 +51,23 @@ async fn every_service_has_something_to_read() {
     for (path, told_in) in READABLE {
         let answer = lab.get(path).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
-        for name in ["citrix-transactionid", "x-cws-transactionid", "cc-transactionid"] {
-            assert_eq!(header(&answer, name).is_some(), told_in == Some(name), "{path} {name}");
+        for name in [
+            "citrix-transactionid",
+            "x-cws-transactionid",
+            "cc-transactionid",
+        ] {
+            assert_eq!(
+                header(&answer, name).is_some(),
+                told_in == Some(name),
+                "{path} {name}"
+            );
         }
         assert!(!json(answer).await.is_null(), "{path}");
-        assert_eq!(lab.status(lab.client.get(lab.url(path))).await, 401, "{path}");
+        assert_eq!(
+            lab.status(lab.client.get(lab.url(path))).await,
+            401,
+            "{path}"
+        );
     }
 }
 
@@ -50,7 +77,11 @@ async fn what_services_say_to_other_requests() {
     let history = "/licensing/license/enterprise/cloud/cvad/ud/historicalusage";
     for (method, path, status) in [
         (Method::GET, history, 204),
-        (Method::GET, "/licensing/license/enterprise/cloud/xyz/ud/current", 400),
+        (
+            Method::GET,
+            "/licensing/license/enterprise/cloud/xyz/ud/current",
+            400,
+        ),
         (Method::GET, "/administrators/nobody", 404),
         (Method::POST, "/notifications/", 200),
         (Method::POST, "/acme/subscriptions", 200),
@@ -64,13 +95,29 @@ async fn what_services_say_to_other_requests() {
         (Method::GET, "/quickcreateservice/contoso/accounts", 403),
     ] {
         let request = lab.dress(lab.client.request(method.clone(), lab.url(path)));
-        let request = if method == Method::POST { request.header("content-length", "0") } else { request };
+        let request = if method == Method::POST {
+            request.header("content-length", "0")
+        } else {
+            request
+        };
         assert_eq!(lab.status(request).await, status, "{method} {path}");
     }
     let problem = json(lab.get("/administrators/nobody").send().await.unwrap()).await;
-    assert_eq!((&problem["title"], &problem["status"]), (&json!("Not Found"), &json!(404)));
-    let error = lab.get("/licensing/license/enterprise/cloud/xyz/ud/current").send().await.unwrap();
-    assert!(json(error).await["error_description"].as_str().unwrap().starts_with("{\"Code\":400,"));
+    assert_eq!(
+        (&problem["title"], &problem["status"]),
+        (&json!("Not Found"), &json!(404))
+    );
+    let error = lab
+        .get("/licensing/license/enterprise/cloud/xyz/ud/current")
+        .send()
+        .await
+        .unwrap();
+    assert!(
+        json(error).await["error_description"]
+            .as_str()
+            .unwrap()
+            .starts_with("{\"Code\":400,")
+    );
 }
 
 #[tokio::test]
@@ -78,7 +125,11 @@ async fn some_services_want_headers_of_their_own() {
     let lab = lab().await;
     let recordings = || lab.get("/api/recordings");
     assert_eq!(lab.status(recordings().header("siteid", "s")).await, 400);
-    assert_eq!(lab.status(recordings().header("siteid", "s").header("serverid", "1")).await, 200);
+    assert_eq!(
+        lab.status(recordings().header("siteid", "s").header("serverid", "1"))
+            .await,
+        200
+    );
 
     let adm = || lab.get("/massvc/acme/nitro/v2/config/stylebooks");
     assert_eq!(lab.status(adm()).await, 400);
@@ -87,15 +138,25 @@ async fn some_services_want_headers_of_their_own() {
     let layering = "/services/Citrix.AppLayering/master/LayeringServices/OsLayers";
     assert_eq!(lab.status(lab.get(layering)).await, 406);
     let preview = |method| {
-        let request = lab.client.request(method, lab.url(&format!("{layering}?async=true")));
+        let request = lab
+            .client
+            .request(method, lab.url(&format!("{layering}?async=true")));
         let request = request.header("authorization", format!("CwsAuth Bearer={}", lab.token));
-        let request = request.header("citrix-customerid", "acme").header("content-length", "0");
-        request.header("accept", "application/json;version=preview").send()
+        let request = request
+            .header("citrix-customerid", "acme")
+            .header("content-length", "0");
+        request
+            .header("accept", "application/json;version=preview")
+            .send()
     };
     assert_eq!(preview(Method::GET).await.unwrap().status(), 200);
     let started = preview(Method::POST).await.unwrap();
     assert_eq!(started.status(), 202);
-    assert!(header(&started, "location").unwrap().starts_with(&lab.url("/services/Citrix.AppLayering/")));
+    assert!(
+        header(&started, "location")
+            .unwrap()
+            .starts_with(&lab.url("/services/Citrix.AppLayering/"))
+    );
 }
 
 #[tokio::test]
@@ -104,21 +165,39 @@ async fn app_configuration_knows_versions() {
     let path = "/aca/discovery/app/workspace/url/aHR0cHM6Ly9h";
     let answer = lab.get(path).send().await.unwrap();
     assert_eq!(
-        (header(&answer, "etag"), header(&answer, "x-content-type-options")),
+        (
+            header(&answer, "etag"),
+            header(&answer, "x-content-type-options")
+        ),
         (Some("\"1\""), Some("nosniff"))
     );
-    assert_eq!(lab.status(lab.get(path).header("if-none-match", "\"1\"")).await, 304);
+    assert_eq!(
+        lab.status(lab.get(path).header("if-none-match", "\"1\""))
+            .await,
+        304
+    );
 
     let put = |known: &str, content_type: &str| {
-        let request = lab.dress(lab.client.put(lab.url(path))).header("content-type", content_type);
+        let request = lab
+            .dress(lab.client.put(lab.url(path)))
+            .header("content-type", content_type);
         request.header("if-match", known).body("{\"items\":[1]}")
     };
     assert_eq!(lab.status(put("\"1\"", "text/plain")).await, 415);
     assert_eq!(lab.status(put("\"1\"", "application/json")).await, 204);
     let conflict = put("\"1\"", "application/json").send().await.unwrap();
     assert_eq!(conflict.status(), 409);
-    assert!(json(conflict).await["type"].as_str().unwrap().ends_with("/optimisticConcurrency"));
-    assert_eq!(lab.status(lab.get(path).header("if-none-match", "\"1\"")).await, 200);
+    assert!(
+        json(conflict).await["type"]
+            .as_str()
+            .unwrap()
+            .ends_with("/optimisticConcurrency")
+    );
+    assert_eq!(
+        lab.status(lab.get(path).header("if-none-match", "\"1\""))
+            .await,
+        200
+    );
     assert_eq!(lab.get_json(path).await, json!({ "items": [1] }));
 }
 
@@ -126,9 +205,21 @@ async fn app_configuration_knows_versions() {
 async fn under_a_name_of_citrix_a_host_has_its_own_services_only() {
     let lab = lab().await;
     for (host, path, status) in [
-        ("registry.citrixworkspacesapi.net", "/acme/resourcelocations", 200),
-        ("registry.citrixworkspacesapi.net", "/resourcelocations", 404),
-        ("core.citrixworkspacesapi.net", "/acme/resourcelocations", 404),
+        (
+            "registry.citrixworkspacesapi.net",
+            "/acme/resourcelocations",
+            200,
+        ),
+        (
+            "registry.citrixworkspacesapi.net",
+            "/resourcelocations",
+            404,
+        ),
+        (
+            "core.citrixworkspacesapi.net",
+            "/acme/resourcelocations",
+            404,
+        ),
         ("api.cloud.com", "/resourcelocations", 200),
         ("api.cloud.com", "/acme/resourcelocations", 404),
         ("acme.xendesktop.net", "/citrix/orchestration/api/me", 200),
@@ -136,6 +227,10 @@ async fn under_a_name_of_citrix_a_host_has_its_own_services_only() {
         ("catalogs.apps.cloud.com", "/acme/site/images", 200),
         ("gateway.example.net", "/acme/resourcelocations", 200),
     ] {
-        assert_eq!(lab.status(lab.get(path).header("host", host)).await, status, "{host}{path}");
+        assert_eq!(
+            lab.status(lab.get(path).header("host", host)).await,
+            status,
+            "{host}{path}"
+        );
     }
 }

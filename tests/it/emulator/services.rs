@@ -23,7 +23,11 @@ const SERVICES: [(&str, Option<&str>); 9] = [
     ("/monitorodata/Machines", None),
 ];
 
-const TRANSACTION_IDS: [&str; 3] = ["citrix-transactionid", "x-cws-transactionid", "cc-transactionid"];
+const TRANSACTION_IDS: [&str; 3] = [
+    "citrix-transactionid",
+    "x-cws-transactionid",
+    "cc-transactionid",
+];
 
 #[tokio::test]
 async fn each_service_tells_the_transaction_id_under_its_own_name() {
@@ -41,12 +45,18 @@ async fn each_service_tells_the_transaction_id_under_its_own_name() {
                 match callers {
                     _ if told_in != Some(name) => assert_eq!(value, None, "{path} {name}"),
                     Some(id) => assert_eq!(value, Some(id), "{path}"),
-                    None => assert!(value.is_some_and(|id| id.len() == 36 && id != GUID), "{path}"),
+                    None => assert!(
+                        value.is_some_and(|id| id.len() == 36 && id != GUID),
+                        "{path}"
+                    ),
                 }
             }
         }
     }
-    lab.emulator.set_faults(Faults { no_transaction_ids: true, ..Faults::default() });
+    lab.emulator.set_faults(Faults {
+        no_transaction_ids: true,
+        ..Faults::default()
+    });
     let answer = lab.get("/cvad/manage/me").send().await.unwrap();
     assert_eq!(header(&answer, "citrix-transactionid"), None);
 }
@@ -57,12 +67,20 @@ async fn only_some_services_take_the_standard_scheme() {
     for (path, _) in SERVICES {
         let scheme = |value: String| lab.client.get(lab.url(path)).header("authorization", value);
         let ask = |value| {
-            lab.status(scheme(value).header("citrix-customerid", "acme").header("accept", "application/json"))
+            lab.status(
+                scheme(value)
+                    .header("citrix-customerid", "acme")
+                    .header("accept", "application/json"),
+            )
         };
         let standard = ask(format!("Bearer {}", lab.token)).await;
         let takes_it = path.starts_with("/citrix/orchestration") || path.starts_with("/aca");
         assert_eq!(standard, if takes_it { 200 } else { 401 }, "{path}");
-        assert_eq!(ask(format!("CWSAuth bearer=   \"{}\"", lab.token)).await, 200, "{path}");
+        assert_eq!(
+            ask(format!("CWSAuth bearer=   \"{}\"", lab.token)).await,
+            200,
+            "{path}"
+        );
     }
 }
 
@@ -71,21 +89,44 @@ async fn a_missing_or_bad_token_is_refused_in_the_services_words() {
     let lab = lab().await;
     let authentication = "https://errors-api.cloud.com/common/authentication";
     let ask = async |path: &str, authorization: Option<&str>| {
-        let mut request = lab.client.get(lab.url(path)).header("citrix-customerid", "acme");
+        let mut request = lab
+            .client
+            .get(lab.url(path))
+            .header("citrix-customerid", "acme");
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        let answer = request.header("citrix-transactionid", GUID).send().await.unwrap();
+        let answer = request
+            .header("citrix-transactionid", GUID)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 401, "{path}");
-        (header(&answer, "content-type").unwrap().to_owned(), json(answer).await)
+        (
+            header(&answer, "content-type").unwrap().to_owned(),
+            json(answer).await,
+        )
     };
     let bad = Some("CwsAuth Bearer=ey.ey.ey");
-    for (path, _) in [SERVICES[2], SERVICES[3], SERVICES[4], SERVICES[5], SERVICES[7]] {
-        for (authorization, reason) in [(None, "missing"), (bad, "invalid"), (Some("Basic eDp5"), "invalid")]
-        {
+    for (path, _) in [
+        SERVICES[2],
+        SERVICES[3],
+        SERVICES[4],
+        SERVICES[5],
+        SERVICES[7],
+    ] {
+        for (authorization, reason) in [
+            (None, "missing"),
+            (bad, "invalid"),
+            (Some("Basic eDp5"), "invalid"),
+        ] {
             let (_, body) = ask(path, authorization).await;
             assert_eq!(body["type"], authentication);
-            assert_eq!(body["parameters"], json!([{ "name": "reason", "value": reason }]), "{path}");
+            assert_eq!(
+                body["parameters"],
+                json!([{ "name": "reason", "value": reason }]),
+                "{path}"
+            );
         }
     }
     let (_, body) = ask("/cvad/manage/me", None).await;
@@ -98,13 +139,18 @@ async fn a_missing_or_bad_token_is_refused_in_the_services_words() {
     let (content_type, body) = ask("/monitorodata/Machines", bad).await;
     assert!(content_type.starts_with("text/plain") && body["error"]["code"].is_string());
     let (_, body) = ask("/accessSecurity/applications", bad).await;
-    assert_eq!(body["parameters"], json!([{ "name": "Citrix-TransactionId", "value": GUID }]));
+    assert_eq!(
+        body["parameters"],
+        json!([{ "name": "Citrix-TransactionId", "value": GUID }])
+    );
 }
 
 #[tokio::test]
 async fn two_authorization_fields_are_worth_nothing() {
     let lab = lab().await;
-    let twice = lab.get("/echo").header("authorization", format!("CwsAuth Bearer={}", lab.token));
+    let twice = lab
+        .get("/echo")
+        .header("authorization", format!("CwsAuth Bearer={}", lab.token));
     assert_eq!(lab.status(twice).await, 401);
     assert_eq!(lab.emulator.stats().tokens.malformed_token, 1);
 }
@@ -113,7 +159,10 @@ async fn two_authorization_fields_are_worth_nothing() {
 async fn customers_are_bound_to_the_token() {
     let lab = lab().await;
     let ask = async |path: &str, customer: Option<&str>| {
-        let mut request = lab.client.get(lab.url(path)).header("accept", "application/json");
+        let mut request = lab
+            .client
+            .get(lab.url(path))
+            .header("accept", "application/json");
         request = request.header("authorization", format!("CwsAuth Bearer={}", lab.token));
         if let Some(customer) = customer {
             request = request.header("citrix-customerid", customer);
@@ -123,7 +172,9 @@ async fn customers_are_bound_to_the_token() {
     };
     let (status, body) = ask("/cvad/manage/me", None).await;
     assert_eq!(status, 500);
-    assert!(body.starts_with("{\"statusCode\":500,\"message\":\"Internal server error\",\"activityId\":\""));
+    assert!(body.starts_with(
+        "{\"statusCode\":500,\"message\":\"Internal server error\",\"activityId\":\""
+    ));
     for (path, status, part) in [
         ("/cvad/manage/me", 403, "common/authorization"),
         ("/resourcelocations", 403, "common/authorization"),
@@ -136,7 +187,12 @@ async fn customers_are_bound_to_the_token() {
         assert!(body.contains(part), "{path}: {body}");
     }
     assert_eq!(ask("/contoso/resourcelocations", None).await.0, 403);
-    assert_eq!(ask("/citrix/orchestration/api/contoso/site/Machines", None).await.0, 403);
+    assert_eq!(
+        ask("/citrix/orchestration/api/contoso/site/Machines", None)
+            .await
+            .0,
+        403
+    );
     assert_eq!(ask("/echo", None).await.0, 200);
     assert_eq!(lab.emulator.stats().refused_customer, 8);
 }
@@ -154,12 +210,20 @@ async fn cvad_wants_exactly_json() {
             raw += &format!("accept: {accept}\r\n");
         }
         let answer = lab.raw(&(raw + "\r\n")).await;
-        assert!(answer.starts_with("HTTP/1.1 406 ") && answer.contains("common/notAcceptable"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 406 ") && answer.contains("common/notAcceptable"),
+            "{answer}"
+        );
     }
     let untyped = lab.post("/cvad/manage/Machines").body("<xml/>");
     assert_eq!(lab.status(untyped).await, 415);
-    let elsewhere = lab.client.get(lab.url("/cvad/manage/Machines")).header("citrix-instanceid", "other");
-    let elsewhere = elsewhere.header("accept", "application/json").header("citrix-customerid", "acme");
+    let elsewhere = lab
+        .client
+        .get(lab.url("/cvad/manage/Machines"))
+        .header("citrix-instanceid", "other");
+    let elsewhere = elsewhere
+        .header("accept", "application/json")
+        .header("citrix-customerid", "acme");
     let elsewhere = elsewhere.header("authorization", format!("CwsAuth Bearer={}", lab.token));
     assert_eq!(lab.status(elsewhere).await, 400);
 }
@@ -196,13 +260,18 @@ async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>,
         let mut url = Url::parse(&lab.url(path)).unwrap();
         url.query_pairs_mut().append_pair("limit", limit);
         if let Some(token) = &token {
-            url.query_pairs_mut().append_pair("continuationToken", token);
+            url.query_pairs_mut()
+                .append_pair("continuationToken", token);
         }
         let answer = lab.dress(lab.client.get(url)).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let page = json(answer).await;
         ids.extend(
-            page["Items"].as_array().unwrap().iter().map(|item| item[id].as_str().unwrap().to_owned()),
+            page["Items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|item| item[id].as_str().unwrap().to_owned()),
         );
         pages += 1;
         match &page["ContinuationToken"] {
@@ -216,9 +285,10 @@ async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>,
 #[tokio::test]
 async fn pages_of_machines_and_records_lead_to_the_end() {
     let lab = lab().await;
-    for (path, limit, id, total, expected_pages) in
-        [("/cvad/manage/Machines", "1000", "Id", 2345, 3), ("/systemlog/records", "200", "RecordId", 430, 3)]
-    {
+    for (path, limit, id, total, expected_pages) in [
+        ("/cvad/manage/Machines", "1000", "Id", 2345, 3),
+        ("/systemlog/records", "200", "RecordId", 430, 3),
+    ] {
         let (mut ids, pages) = read_all(&lab, path, limit, id).await;
         ids.sort();
         ids.dedup();
@@ -227,16 +297,28 @@ async fn pages_of_machines_and_records_lead_to_the_end() {
     let first = lab.get_json("/cvad/manage/Machines").await;
     assert_eq!(first["Items"].as_array().unwrap().len(), 250);
     let first = lab.get_json("/systemlog/records").await;
-    assert_eq!((&first["Count"], &first["EstimatedTotalItems"]), (&json!(50), &json!(430)));
+    assert_eq!(
+        (&first["Count"], &first["EstimatedTotalItems"]),
+        (&json!(50), &json!(430))
+    );
 }
 
 #[tokio::test]
 async fn spoilt_continuation_tokens_and_limits_are_refused() {
     let lab = lab().await;
-    let token = lab.get_json("/systemlog/records").await["ContinuationToken"].as_str().unwrap().to_owned();
-    assert!("+#:~/=".chars().all(|awkward| token.contains(awkward)), "{token}");
+    let token = lab.get_json("/systemlog/records").await["ContinuationToken"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        "+#:~/=".chars().all(|awkward| token.contains(awkward)),
+        "{token}"
+    );
     // Cut at the first '#', and with its plus sign taken for a blank.
-    for spoilt in [token.split('#').next().unwrap().to_owned(), token.replace('#', "%23")] {
+    for spoilt in [
+        token.split('#').next().unwrap().to_owned(),
+        token.replace('#', "%23"),
+    ] {
         let path = format!("/systemlog/records?ContinuationToken={spoilt}");
         assert_eq!(lab.status(lab.get(&path)).await, 400, "{path}");
     }
@@ -256,26 +338,43 @@ async fn an_async_job_runs_to_its_result() {
     let lab = lab().await;
     let machine = lab.get_json("/cvad/manage/Machines?limit=1").await["Items"][0]["Id"].clone();
     let path = format!("/cvad/manage/Machines/{}", machine.as_str().unwrap());
-    let reboot = lab.post(&format!("{path}/$reboot?async=true")).header("content-length", "0");
+    let reboot = lab
+        .post(&format!("{path}/$reboot?async=true"))
+        .header("content-length", "0");
     let answer = reboot.send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), header(&answer, "content-length")), (202, Some("0")));
+    assert_eq!(
+        (answer.status().as_u16(), header(&answer, "content-length")),
+        (202, Some("0"))
+    );
     let location = header(&answer, "location").unwrap().to_owned();
-    assert!(location.starts_with(&lab.url("/cvad/manage/Jobs/")), "{location}");
+    assert!(
+        location.starts_with(&lab.url("/cvad/manage/Jobs/")),
+        "{location}"
+    );
 
     let results = format!("{location}/results");
     let follow = |url: &str| lab.dress(lab.client.get(url));
     assert_eq!(lab.status(follow(&results)).await, 404);
-    for (status, result) in
-        [("NotStarted", Value::Null), ("InProgress", Value::Null), ("Complete", json!(results))]
-    {
+    for (status, result) in [
+        ("NotStarted", Value::Null),
+        ("InProgress", Value::Null),
+        ("Complete", json!(results)),
+    ] {
         let job = json(follow(&location).send().await.unwrap()).await;
-        assert_eq!((&job["Status"], &job["ResultLocation"]), (&json!(status), &result));
+        assert_eq!(
+            (&job["Status"], &job["ResultLocation"]),
+            (&json!(status), &result)
+        );
     }
     let answer = follow(&results).send().await.unwrap();
     assert_eq!(answer.status(), 303);
     assert_eq!(header(&answer, "location"), Some(&lab.url(&path)[..]));
     assert_eq!(lab.get_json(&path).await["Id"], machine);
-    assert_eq!(lab.status(lab.get(&format!("/cvad/manage/Jobs/{GUID}"))).await, 404);
+    assert_eq!(
+        lab.status(lab.get(&format!("/cvad/manage/Jobs/{GUID}")))
+            .await,
+        404
+    );
 }
 
 #[tokio::test]
@@ -285,33 +384,63 @@ async fn monitor_pages_have_absolute_links() {
     let (mut rows, mut links) = (0, Vec::new());
     loop {
         let answer = lab.dress(lab.client.get(&next)).send().await.unwrap();
-        assert_eq!(header(&answer, "content-type"), Some("application/json; odata.metadata=minimal"));
+        assert_eq!(
+            header(&answer, "content-type"),
+            Some("application/json; odata.metadata=minimal")
+        );
         assert_eq!(header(&answer, "odata-version"), Some("4.0"));
         let page = json(answer).await;
-        assert_eq!(page["@odata.context"], lab.url("/monitorodata/$metadata#Machines"));
+        assert_eq!(
+            page["@odata.context"],
+            lab.url("/monitorodata/$metadata#Machines")
+        );
         rows += page["value"].as_array().unwrap().len();
-        let Some(link) = page["@odata.nextLink"].as_str() else { break };
+        let Some(link) = page["@odata.nextLink"].as_str() else {
+            break;
+        };
         next = link.to_owned();
         links.push(next.clone());
     }
     assert_eq!(rows, 2500);
-    let link = |skip| lab.url(&format!("/monitorodata/Machines?$filter=Name%20ne%20null&$skip={skip}"));
+    let link = |skip| {
+        lab.url(&format!(
+            "/monitorodata/Machines?$filter=Name%20ne%20null&$skip={skip}"
+        ))
+    };
     assert_eq!(links, [link(1000), link(2000)]);
 
     let page = lab.get_json("/monitorodata/Machines?$top=1200").await;
-    assert_eq!(page["@odata.nextLink"], lab.url("/monitorodata/Machines?$top=200&$skip=1000"));
-    let page = lab.get_json("/monitorodata/Machines?%24top=3&$count=true").await;
-    assert_eq!((page["value"].as_array().unwrap().len(), &page["@odata.count"]), (3, &json!(2500)));
+    assert_eq!(
+        page["@odata.nextLink"],
+        lab.url("/monitorodata/Machines?$top=200&$skip=1000")
+    );
+    let page = lab
+        .get_json("/monitorodata/Machines?%24top=3&$count=true")
+        .await;
+    assert_eq!(
+        (
+            page["value"].as_array().unwrap().len(),
+            &page["@odata.count"]
+        ),
+        (3, &json!(2500))
+    );
     assert!(page.get("@odata.nextLink").is_none());
 }
 
 #[tokio::test]
 async fn monitor_errors_are_text() {
     let lab = lab().await;
-    for (path, status) in [("/monitorodata/Nothing", 404), ("/monitorodata/Machines?$top=x", 400)] {
+    for (path, status) in [
+        ("/monitorodata/Nothing", 404),
+        ("/monitorodata/Machines?$top=x", 400),
+    ] {
         let answer = lab.get(path).send().await.unwrap();
         assert_eq!(answer.status(), status);
-        assert!(header(&answer, "content-type").unwrap().starts_with("text/plain"));
+        assert!(
+            header(&answer, "content-type")
+                .unwrap()
+                .starts_with("text/plain")
+        );
     }
 }
 
@@ -320,13 +449,19 @@ async fn monitor_answers_one_query_at_a_time() {
     let lab = lab().await;
     // Longer than the test: the first query stays until its caller gives up.
     let latency = Duration::from_secs(600);
-    lab.emulator.set_faults(Faults { latency, ..Faults::default() });
+    lab.emulator.set_faults(Faults {
+        latency,
+        ..Faults::default()
+    });
     let first = tokio::spawn(lab.get("/monitorodata/Machines").send());
     while lab.emulator.stats().monitor_in_flight == 0 {
         tokio::task::yield_now().await;
     }
     let second = lab.get("/monitorodata/Machines").send().await.unwrap();
-    assert_eq!((second.status().as_u16(), header(&second, "retry-after")), (429, Some("1")));
+    assert_eq!(
+        (second.status().as_u16(), header(&second, "retry-after")),
+        (429, Some("1"))
+    );
     assert_eq!(
         second.text().await.unwrap(),
         "{\"statusCode\":429,\"message\":\"Rate limit is exceeded. Try again in 1 seconds.\"}"
@@ -339,19 +474,28 @@ async fn monitor_answers_one_query_at_a_time() {
     lab.emulator.set_faults(Faults::default());
     assert_eq!(lab.status(lab.get("/monitorodata/Machines")).await, 200);
     let stats = lab.emulator.stats();
-    assert_eq!((stats.monitor_concurrency_peak, stats.monitor_rate_limited), (2, 1));
+    assert_eq!(
+        (stats.monitor_concurrency_peak, stats.monitor_rate_limited),
+        (2, 1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn monitor_is_free_again_when_its_answer_has_been_read() {
-    let lab = super::lab_with(Options { tls: Tls::SelfSigned, ..Options::default() }).await;
+    let lab = super::lab_with(Options {
+        tls: Tls::SelfSigned,
+        ..Options::default()
+    })
+    .await;
     for _ in 0..50 {
         lab.get_json("/monitorodata/Machines?$top=5").await;
         let page = lab.get_json("/monitorodata/Machines").await;
         assert_eq!(page["value"].as_array().unwrap().len(), 1000);
     }
     for coding in ["gzip", "br", "deflate"].repeat(10) {
-        let request = lab.get("/monitorodata/Machines").header("accept-encoding", coding);
+        let request = lab
+            .get("/monitorodata/Machines")
+            .header("accept-encoding", coding);
         let answer = request.send().await.unwrap();
         assert_eq!(header(&answer, "content-encoding"), Some(coding));
         assert!(!answer.bytes().await.unwrap().is_empty());
@@ -362,11 +506,31 @@ async fn monitor_is_free_again_when_its_answer_has_been_read() {
 #[tokio::test]
 async fn platform_services_list_their_items() {
     let lab = lab().await;
-    for path in ["/resourcelocations", "/acme/resourcelocations", "/acme/serviceStates"] {
-        assert!(!lab.get_json(path).await["items"].as_array().unwrap().is_empty(), "{path}");
+    for path in [
+        "/resourcelocations",
+        "/acme/resourcelocations",
+        "/acme/serviceStates",
+    ] {
+        assert!(
+            !lab.get_json(path).await["items"]
+                .as_array()
+                .unwrap()
+                .is_empty(),
+            "{path}"
+        );
     }
-    let id = lab.get_json("/resourcelocations").await["items"][1]["id"].as_str().unwrap().to_owned();
-    assert_eq!(lab.get_json(&format!("/resourcelocations/{id}")).await["id"], id);
+    let id = lab.get_json("/resourcelocations").await["items"][1]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        lab.get_json(&format!("/resourcelocations/{id}")).await["id"],
+        id
+    );
     assert_eq!(lab.status(lab.get("/resourcelocations/none")).await, 404);
-    assert_eq!(lab.status(lab.post("/accessSecurity/applications").body("x")).await, 415);
+    assert_eq!(
+        lab.status(lab.post("/accessSecurity/applications").body("x"))
+            .await,
+        415
+    );
 }

@@ -12,25 +12,41 @@ use super::{Lab, header, json, lab, lab_with};
 /// What a login at the form endpoint answers: status and body.
 async fn form_login(lab: &Lab) -> (u16, String) {
     let form = lab.form(lab.emulator.client_secret());
-    let answer = lab.client.post(lab.emulator.token_url("acme")).form(&form).send().await.unwrap();
+    let answer = lab
+        .client
+        .post(lab.emulator.token_url("acme"))
+        .form(&form)
+        .send()
+        .await
+        .unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
 /// What a login at the JSON endpoint answers.
 async fn json_login(lab: &Lab, body: String) -> reqwest::Response {
-    let request = lab.client.post(lab.emulator.trust_url()).header("content-type", "application/json");
+    let request = lab
+        .client
+        .post(lab.emulator.trust_url())
+        .header("content-type", "application/json");
     request.body(body).send().await.unwrap()
 }
 
 fn credentials(lab: &Lab) -> String {
-    json!({ "clientId": lab.emulator.client_id(), "clientSecret": lab.emulator.client_secret() }).to_string()
+    json!({ "clientId": lab.emulator.client_id(), "clientSecret": lab.emulator.client_secret() })
+        .to_string()
 }
 
 #[tokio::test]
 async fn the_form_endpoint_answers_with_blanks_and_a_string() {
     let lab = lab().await;
     let form = lab.form(lab.emulator.client_secret());
-    let answer = lab.client.post(lab.emulator.token_url("acme")).form(&form).send().await.unwrap();
+    let answer = lab
+        .client
+        .post(lab.emulator.token_url("acme"))
+        .form(&form)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     for (name, value) in [
         ("cache-control", "no-store"),
@@ -41,9 +57,15 @@ async fn the_form_endpoint_answers_with_blanks_and_a_string() {
     ] {
         assert_eq!(header(&answer, name), Some(value));
     }
-    assert_eq!(header(&answer, "x-cws-transactionid").map(str::len), Some(36));
+    assert_eq!(
+        header(&answer, "x-cws-transactionid").map(str::len),
+        Some(36)
+    );
     let body = answer.text().await.unwrap();
-    let token = serde_json::from_str::<Value>(&body).unwrap()["access_token"].as_str().unwrap().to_owned();
+    let token = serde_json::from_str::<Value>(&body).unwrap()["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let expected = format!(
         "\n{{\n  \"token_type\": \"bearer\",\n  \"access_token\": \"{token}\",\n  \"expires_in\": \"3600\"\n}}\n  "
     );
@@ -58,10 +80,17 @@ async fn the_json_endpoint_answers_with_a_number() {
         let answer = json_login(&lab, json!({ keys[0]: id, keys[1]: secret }).to_string()).await;
         assert_eq!(answer.status(), 200);
         assert_eq!(header(&answer, "cache-control"), Some("no-cache"));
-        assert_eq!(header(&answer, "content-type"), Some("application/json; charset=utf-8"));
-        assert_eq!(header(&answer, "x-cws-transactionid").map(str::len), Some(36));
+        assert_eq!(
+            header(&answer, "content-type"),
+            Some("application/json; charset=utf-8")
+        );
+        assert_eq!(
+            header(&answer, "x-cws-transactionid").map(str::len),
+            Some(36)
+        );
         let body = answer.text().await.unwrap();
-        let prefix = "{\"principal\":\"emulator-client\",\"subject\":\"emulator-client\",\"token\":\"ey";
+        let prefix =
+            "{\"principal\":\"emulator-client\",\"subject\":\"emulator-client\",\"token\":\"ey";
         assert!(body.starts_with(prefix), "{body}");
         assert!(
             body.contains("\",\"openIdToken\":\"ey") && body.ends_with("\",\"expiresIn\":3600}"),
@@ -73,14 +102,29 @@ async fn the_json_endpoint_answers_with_a_number() {
 #[tokio::test]
 async fn tokens_look_like_jwts_and_several_live_at_once() {
     let lifetime = Duration::from_secs(77);
-    let lab = lab_with(Options { token_lifetime: lifetime, ..Options::default() }).await;
-    assert!((1500..2048).contains(&lab.token.len()), "{}", lab.token.len());
-    let segments: Vec<_> = lab.token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
+    let lab = lab_with(Options {
+        token_lifetime: lifetime,
+        ..Options::default()
+    })
+    .await;
+    assert!(
+        (1500..2048).contains(&lab.token.len()),
+        "{}",
+        lab.token.len()
+    );
+    let segments: Vec<_> = lab
+        .token
+        .split('.')
+        .map(|part| URL_SAFE_NO_PAD.decode(part).unwrap())
+        .collect();
     assert_eq!(segments.len(), 3);
     let claims: Value = serde_json::from_slice(&segments[1]).unwrap();
     assert_eq!(claims["sub"], lab.emulator.client_id());
     assert!(claims["displayname"].is_string());
-    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), lifetime.as_secs());
+    assert_eq!(
+        claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(),
+        lifetime.as_secs()
+    );
 
     let first = lab.token.clone();
     assert_ne!(lab.login().await, first);
@@ -99,14 +143,23 @@ async fn tokens_can_be_expired_and_revoked() {
     lab.token = "eyJhbGciOiJSUzI1NiJ9.e30.AA".to_owned();
     assert_eq!(lab.status(lab.get("/echo")).await, 401);
     let stats = lab.emulator.stats().tokens;
-    let counts = (stats.valid, stats.expired_token, stats.revoked_token, stats.unknown_token);
+    let counts = (
+        stats.valid,
+        stats.expired_token,
+        stats.revoked_token,
+        stats.unknown_token,
+    );
     assert_eq!(counts, (1, 1, 1, 1));
 }
 
 #[tokio::test]
 async fn tokens_expire_by_themselves() {
     // A lifetime of nothing spares the test a wait.
-    let lab = lab_with(Options { token_lifetime: Duration::ZERO, ..Options::default() }).await;
+    let lab = lab_with(Options {
+        token_lifetime: Duration::ZERO,
+        ..Options::default()
+    })
+    .await;
     assert_eq!(lab.status(lab.get("/echo")).await, 401);
     assert_eq!(lab.emulator.stats().tokens.expired_token, 1);
 }
@@ -122,14 +175,22 @@ async fn the_form_endpoint_refuses_a_wrong_client_in_its_own_words() {
             body.len()
         ))
         .await;
-    assert!(answer.starts_with("HTTP/1.1 400 Invalid request\r\n"), "{answer}");
-    let expected =
-        "{\"error\":\"invalid_client\",\"error_description\":\"Invalid client id or client secret.\"}";
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Invalid request\r\n"),
+        "{answer}"
+    );
+    let expected = "{\"error\":\"invalid_client\",\"error_description\":\"Invalid client id or client secret.\"}";
     assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, expected);
 
     // The right secret at another customer's door.
     let form = lab.form(lab.emulator.client_secret());
-    let answer = lab.client.post(lab.emulator.token_url("contoso")).form(&form).send().await.unwrap();
+    let answer = lab
+        .client
+        .post(lab.emulator.token_url("contoso"))
+        .form(&form)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 400);
     assert_eq!(json(answer).await["error"], "invalid_client");
 }
@@ -137,14 +198,27 @@ async fn the_form_endpoint_refuses_a_wrong_client_in_its_own_words() {
 #[tokio::test]
 async fn the_form_endpoint_wants_its_exact_content_type() {
     let lab = lab().await;
-    for content_type in ["application/x-www-form-urlencoded; charset=utf-8", "application/json"] {
-        let request = lab.client.post(lab.emulator.token_url("root")).header("content-type", content_type);
+    for content_type in [
+        "application/x-www-form-urlencoded; charset=utf-8",
+        "application/json",
+    ] {
+        let request = lab
+            .client
+            .post(lab.emulator.token_url("root"))
+            .header("content-type", content_type);
         let answer = request.body(credentials(&lab)).send().await.unwrap();
         assert_eq!(answer.status(), 400);
         let text = answer.text().await.unwrap();
-        assert!(text.contains("Content-Type must be set to application/x-www-form-urlencoded"), "{text}");
+        assert!(
+            text.contains("Content-Type must be set to application/x-www-form-urlencoded"),
+            "{text}"
+        );
     }
-    assert_eq!(lab.status(lab.client.get(lab.emulator.token_url("root"))).await, 405);
+    assert_eq!(
+        lab.status(lab.client.get(lab.emulator.token_url("root")))
+            .await,
+        405
+    );
 }
 
 #[tokio::test]
@@ -155,18 +229,31 @@ async fn the_json_endpoint_refuses_in_its_own_words() {
     let expected = "{\"message\":\"The request is invalid.\",\"modelState\":{\"credentials\":[\"An error has occurred.\"]}}";
     assert_eq!(answer.text().await.unwrap(), expected);
 
-    let wrong = json!({ "clientId": lab.emulator.client_id(), "clientSecret": "wrong" }).to_string();
+    let wrong =
+        json!({ "clientId": lab.emulator.client_id(), "clientSecret": "wrong" }).to_string();
     assert_eq!(json_login(&lab, wrong).await.status(), 401);
-    let untyped = lab.client.post(lab.emulator.trust_url()).body(credentials(&lab));
+    let untyped = lab
+        .client
+        .post(lab.emulator.trust_url())
+        .body(credentials(&lab));
     assert_eq!(lab.status(untyped).await, 415);
 }
 
 #[tokio::test]
 async fn faults_spoil_the_answer() {
     let lab = lab().await;
-    let fault = |token| lab.emulator.set_faults(Faults { token: Some(token), ..Faults::default() });
+    let fault = |token| {
+        lab.emulator.set_faults(Faults {
+            token: Some(token),
+            ..Faults::default()
+        })
+    };
     for (token, status, part) in [
-        (TokenFault::RateLimited, 429, "Rate limit is exceeded. Try again in 1 seconds."),
+        (
+            TokenFault::RateLimited,
+            429,
+            "Rate limit is exceeded. Try again in 1 seconds.",
+        ),
         (TokenFault::RateLimitedBody, 429, "\"retryDelay\""),
         (TokenFault::ServerError, 500, "\"activityId\""),
         (TokenFault::Html, 200, "<html>"),
@@ -182,21 +269,39 @@ async fn faults_spoil_the_answer() {
     }
     fault(TokenFault::Truncated);
     let (status, body) = form_login(&lab).await;
-    assert!(status == 200 && body.contains("access_token") && serde_json::from_str::<Value>(&body).is_err());
+    assert!(
+        status == 200
+            && body.contains("access_token")
+            && serde_json::from_str::<Value>(&body).is_err()
+    );
 
     fault(TokenFault::ExpiresInMissing);
     assert!(!form_login(&lab).await.1.contains("expires_in"));
-    assert!(json(json_login(&lab, credentials(&lab)).await).await.get("expiresIn").is_none());
+    assert!(
+        json(json_login(&lab, credentials(&lab)).await)
+            .await
+            .get("expiresIn")
+            .is_none()
+    );
     fault(TokenFault::ExpiresInNumber);
-    assert_eq!(json(json_login(&lab, credentials(&lab)).await).await["expiresIn"], "3600");
+    assert_eq!(
+        json(json_login(&lab, credentials(&lab)).await).await["expiresIn"],
+        "3600"
+    );
     fault(TokenFault::RateLimited);
-    assert_eq!(header(&json_login(&lab, credentials(&lab)).await, "retry-after"), Some("1"));
+    assert_eq!(
+        header(&json_login(&lab, credentials(&lab)).await, "retry-after"),
+        Some("1")
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn slow_is_slower_than_a_caller_should_wait() {
     let lab = lab().await;
-    lab.emulator.set_faults(Faults { token: Some(TokenFault::Slow), ..Faults::default() });
+    lab.emulator.set_faults(Faults {
+        token: Some(TokenFault::Slow),
+        ..Faults::default()
+    });
     let begin = tokio::time::Instant::now();
     assert_eq!(form_login(&lab).await.0, 200);
     assert!(begin.elapsed() > Duration::from_secs(15));

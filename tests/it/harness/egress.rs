@@ -53,7 +53,11 @@ impl EgressProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mood, asked) = (Arc::new(Mutex::new(mood)), Arc::default());
-        let proxy = Self { address, mood: Arc::clone(&mood), asked: Arc::clone(&asked) };
+        let proxy = Self {
+            address,
+            mood: Arc::clone(&mood),
+            asked: Arc::clone(&asked),
+        };
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 tokio::spawn(serve(socket, Arc::clone(&mood), Arc::clone(&asked)));
@@ -84,25 +88,42 @@ impl EgressProxy {
 
     /// How many tunnels to `target` it was asked for so far.
     pub fn count(&self, target: &str) -> usize {
-        self.asked().iter().filter(|asked| asked.target == target).count()
+        self.asked()
+            .iter()
+            .filter(|asked| asked.target == target)
+            .count()
     }
 }
 
 async fn serve(socket: TcpStream, mood: Arc<Mutex<Mood>>, asked: Arc<Mutex<Vec<Asked>>>) {
     let mut wire = Wire::new(socket);
-    let Some(request) = wire.next_request().await else { return };
+    let Some(request) = wire.next_request().await else {
+        return;
+    };
     let line = request.line();
-    let target = line.strip_prefix("CONNECT ").and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
-    let target = target.unwrap_or_else(|| panic!("no CONNECT: {line}")).to_owned();
+    let target = line
+        .strip_prefix("CONNECT ")
+        .and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
+    let target = target
+        .unwrap_or_else(|| panic!("no CONNECT: {line}"))
+        .to_owned();
     assert_eq!(request.field("host").as_deref(), Some(target.as_str()));
-    asked.lock().unwrap().push(Asked { target, shown: request.field("proxy-authorization") });
+    asked.lock().unwrap().push(Asked {
+        target,
+        shown: request.field("proxy-authorization"),
+    });
     let mood = mood.lock().unwrap().clone();
     match mood {
         Mood::Lead(address) => {
-            wire.write("HTTP/1.1 200 Connection established\r\nProxy-Agent: test\r\n\r\n").await;
-            let Ok(mut upstream) = TcpStream::connect(address).await else { return };
+            wire.write("HTTP/1.1 200 Connection established\r\nProxy-Agent: test\r\n\r\n")
+                .await;
+            let Ok(mut upstream) = TcpStream::connect(address).await else {
+                return;
+            };
             // Whoever closes first ends it.
-            tokio::io::copy_bidirectional(&mut wire.into_io(), &mut upstream).await.ok();
+            tokio::io::copy_bidirectional(&mut wire.into_io(), &mut upstream)
+                .await
+                .ok();
         }
         Mood::Say(answer) => wire.write(answer).await,
         Mood::Silent => std::future::pending().await,

@@ -49,14 +49,23 @@ impl Logins {
         let address = listener.local_addr().unwrap();
         let mood = watch::Sender::new(mood);
         let (counter, count) = watch::channel(0);
-        let (moods, counter, issued) = (mood.clone(), Arc::new(counter), Arc::new(AtomicUsize::new(0)));
+        let (moods, counter, issued) = (
+            mood.clone(),
+            Arc::new(counter),
+            Arc::new(AtomicUsize::new(0)),
+        );
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (moods, counter, issued) = (moods.subscribe(), Arc::clone(&counter), Arc::clone(&issued));
+                let (moods, counter, issued) =
+                    (moods.subscribe(), Arc::clone(&counter), Arc::clone(&issued));
                 tokio::spawn(serve(Wire::new(socket), moods, counter, issued));
             }
         });
-        Self { address, mood, count }
+        Self {
+            address,
+            mood,
+            count,
+        }
     }
 
     pub fn url(&self) -> String {
@@ -83,7 +92,9 @@ impl Logins {
 
     /// Returns once that many logins came.
     pub async fn reach(&self, count: usize) {
-        soon(self.count.clone().wait_for(|now| *now >= count)).await.unwrap();
+        soon(self.count.clone().wait_for(|now| *now >= count))
+            .await
+            .unwrap();
     }
 }
 
@@ -95,7 +106,13 @@ async fn serve(
 ) {
     while wire.next_request().await.is_some() {
         counter.send_modify(|count| *count += 1);
-        let Ok(mood) = moods.wait_for(|mood| *mood != Mood::Wait).await.map(|mood| *mood) else { return };
+        let Ok(mood) = moods
+            .wait_for(|mood| *mood != Mood::Wait)
+            .await
+            .map(|mood| *mood)
+        else {
+            return;
+        };
         let (status, body) = match mood {
             Mood::Give => {
                 let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
@@ -104,7 +121,10 @@ async fn serve(
                 );
                 ("200 OK", body)
             }
-            _ => ("400 Bad Request", r#"{"error":"invalid_client"}"#.to_owned()),
+            _ => (
+                "400 Bad Request",
+                r#"{"error":"invalid_client"}"#.to_owned(),
+            ),
         };
         let head = format!(
             "HTTP/1.1 {status}\r\nX-Cws-TransactionId: {REFUSED_ID}\r\nContent-Length: {}\r\n\r\n",

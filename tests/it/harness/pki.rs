@@ -33,7 +33,10 @@ impl Authority {
     pub fn issue(&self, name: &str, dns_names: &[&str]) -> Issued {
         let key = KeyPair::generate().unwrap();
         let certificate = params(name, dns_names).signed_by(&key, &self.0).unwrap();
-        Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+        Issued {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
     }
 }
 
@@ -46,8 +49,10 @@ impl Issued {
 fn params(name: &str, dns_names: &[&str]) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
-    params.subject_alt_names =
-        dns_names.iter().map(|&name| SanType::DnsName(name.try_into().unwrap())).collect();
+    params.subject_alt_names = dns_names
+        .iter()
+        .map(|&name| SanType::DnsName(name.try_into().unwrap()))
+        .collect();
     params
 }
 
@@ -85,14 +90,18 @@ impl Files {
     pub fn toml_for_callers_of(&self, authority: &Authority, client_auth: &str) -> String {
         self.write("client-ca.pem", &authority.pem());
         let ca = self.path("client-ca.pem");
-        self.toml(&format!("client_ca = {ca:?}\nclient_auth = \"{client_auth}\""))
+        self.toml(&format!(
+            "client_ca = {ca:?}\nclient_auth = \"{client_auth}\""
+        ))
     }
 }
 
 /// TLS that trusts `ca`, and shows `own` where it is asked for it.
 pub fn tls_client_of(ca: &Authority, own: Option<&Issued>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

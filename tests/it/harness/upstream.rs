@@ -11,7 +11,8 @@ use tokio::sync::{Mutex, mpsc};
 use super::wire::{Message, Wire, soon};
 
 /// A small answer.
-pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+pub const OK: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
 /// A plain HTTP server on loopback.
 pub struct Upstream {
@@ -37,11 +38,16 @@ impl Upstream {
 
     /// Answers every request with what the script makes of its own URL.
     pub async fn reflecting(script: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::deciding(move |_, request| script(&format!("http://{}", request.field("host").unwrap()))).await
+        Self::deciding(move |_, request| {
+            script(&format!("http://{}", request.field("host").unwrap()))
+        })
+        .await
     }
 
     /// The same, with a look at the request.
-    pub async fn deciding(script: impl Fn(usize, &Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub async fn deciding(
+        script: impl Fn(usize, &Message) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let (told, requests) = mpsc::unbounded_channel();
         let (script, count) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
         let upstream = Self::listening(requests, move |mut wire| {
@@ -88,13 +94,21 @@ impl Upstream {
             }
         });
         let by_hand = Mutex::new(mpsc::unbounded_channel().1);
-        Self { address, connections, requests: Mutex::new(requests), by_hand, _deaf: None }
+        Self {
+            address,
+            connections,
+            requests: Mutex::new(requests),
+            by_hand,
+            _deaf: None,
+        }
     }
 
     /// An address at which connections are refused.
     pub fn refusing() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
         Self {
             address,
@@ -121,7 +135,9 @@ impl Upstream {
 
     /// The next request that was answered.
     pub async fn request(&self) -> Message {
-        soon(self.requests.lock().await.recv()).await.expect("an upstream that answers by itself")
+        soon(self.requests.lock().await.recv())
+            .await
+            .expect("an upstream that answers by itself")
     }
 
     /// The requests that came so far and were not looked at.
@@ -138,6 +154,8 @@ impl Upstream {
 
     /// The next connection, for the test to serve.
     pub async fn connection(&self) -> Wire {
-        soon(self.by_hand.lock().await.recv()).await.expect("an upstream served by hand")
+        soon(self.by_hand.lock().await.recv())
+            .await
+            .expect("an upstream served by hand")
     }
 }

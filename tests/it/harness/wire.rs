@@ -11,7 +11,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The output of `what`, which must come.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("what the test waits for never came")
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("what the test waits for never came")
 }
 
 /// Tries again and again until it holds: for what another thread does in its own time.
@@ -22,7 +24,9 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("never came true: {what}"));
+    tokio::time::timeout(PATIENCE, until)
+        .await
+        .unwrap_or_else(|_| panic!("never came true: {what}"));
 }
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -49,12 +53,19 @@ pub struct Message {
 
 impl Wire {
     pub fn new(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
-        Self { io: Box::new(io), read: Vec::new() }
+        Self {
+            io: Box::new(io),
+            read: Vec::new(),
+        }
     }
 
     /// The connection itself; nothing may have been read ahead.
     pub fn into_io(self) -> impl AsyncRead + AsyncWrite + Unpin {
-        assert!(self.read.is_empty(), "already here: {:?}", String::from_utf8_lossy(&self.read));
+        assert!(
+            self.read.is_empty(),
+            "already here: {:?}",
+            String::from_utf8_lossy(&self.read)
+        );
         self.io
     }
 
@@ -70,7 +81,10 @@ impl Wire {
     /// Whether there was more to read.
     async fn more(&mut self) -> bool {
         // A reset ends a connection as well.
-        soon(self.io.read_buf(&mut self.read)).await.unwrap_or_default() > 0
+        soon(self.io.read_buf(&mut self.read))
+            .await
+            .unwrap_or_default()
+            > 0
     }
 
     fn take(&mut self, length: usize) -> Vec<u8> {
@@ -81,7 +95,11 @@ impl Wire {
     /// Exactly the next `length` bytes.
     pub async fn bytes(&mut self, length: usize) -> Vec<u8> {
         while self.read.len() < length {
-            assert!(self.more().await, "closed after {:?}", String::from_utf8_lossy(&self.read));
+            assert!(
+                self.more().await,
+                "closed after {:?}",
+                String::from_utf8_lossy(&self.read)
+            );
         }
         self.take(length)
     }
@@ -95,13 +113,21 @@ impl Wire {
     /// Returns once the other end closed; nothing more may come before.
     pub async fn closed(&mut self) {
         let rest = self.rest().await;
-        assert!(rest.is_empty(), "instead of closing: {:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "instead of closing: {:?}",
+            String::from_utf8_lossy(&rest)
+        );
     }
 
     /// Everything up to and including `end`; `None` when the other end closes before.
     async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         loop {
-            if let Some(at) = self.read.windows(end.len()).position(|window| window == end) {
+            if let Some(at) = self
+                .read
+                .windows(end.len())
+                .position(|window| window == end)
+            {
                 return Some(self.take(at + end.len()));
             }
             if !self.more().await {
@@ -112,12 +138,19 @@ impl Wire {
 
     /// The head of the next message.
     pub async fn head(&mut self) -> Message {
-        self.next_head().await.unwrap_or_else(|| panic!("closed before a head; {:?} came", self.read))
+        self.next_head()
+            .await
+            .unwrap_or_else(|| panic!("closed before a head; {:?} came", self.read))
     }
 
     async fn next_head(&mut self) -> Option<Message> {
         let head = self.until(b"\r\n\r\n").await?;
-        Some(Message { head, body: Vec::new(), framed: Vec::new(), whole: true })
+        Some(Message {
+            head,
+            body: Vec::new(),
+            framed: Vec::new(),
+            whole: true,
+        })
     }
 
     /// The next request, or `None` when the other end closes instead.
@@ -169,7 +202,13 @@ impl Wire {
     async fn chunks(&mut self, message: &mut Message) -> Option<()> {
         loop {
             let line = self.until(b"\r\n").await?;
-            let size = std::str::from_utf8(&line).unwrap().trim_end().split(';').next().unwrap().to_owned();
+            let size = std::str::from_utf8(&line)
+                .unwrap()
+                .trim_end()
+                .split(';')
+                .next()
+                .unwrap()
+                .to_owned();
             let size = usize::from_str_radix(&size, 16).unwrap();
             message.framed.extend(line);
             while size > 0 && self.read.len() < size + 2 {
@@ -196,7 +235,10 @@ impl Wire {
 impl Message {
     fn lines(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.head).into_owned();
-        text.split("\r\n").take_while(|line| !line.is_empty()).map(str::to_owned).collect()
+        text.split("\r\n")
+            .take_while(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The request line or the status line.
@@ -220,20 +262,31 @@ impl Message {
 
     /// The names of the fields, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.all_fields().into_iter().map(|(name, _)| name).collect();
+        let mut names: Vec<_> = self
+            .all_fields()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         names.sort();
         names
     }
 
     /// All values of a field.
     pub fn fields(&self, name: &str) -> Vec<String> {
-        self.all_fields().into_iter().filter(|(each, _)| each == name).map(|(_, value)| value).collect()
+        self.all_fields()
+            .into_iter()
+            .filter(|(each, _)| each == name)
+            .map(|(_, value)| value)
+            .collect()
     }
 
     /// The value of a field that is there once at most.
     pub fn field(&self, name: &str) -> Option<String> {
         let mut values = self.fields(name);
-        assert!(values.len() <= 1, "{name} is there more than once: {values:?}");
+        assert!(
+            values.len() <= 1,
+            "{name} is there more than once: {values:?}"
+        );
         values.pop()
     }
 
@@ -249,15 +302,33 @@ impl Message {
 
     /// The body of an answer of the gateway's own, after a look at what all of them have in common.
     pub fn problem(&self, status: u16, reason: &str) -> Value {
-        let said = String::from_utf8_lossy(&self.head).into_owned() + &String::from_utf8_lossy(&self.body);
-        assert_eq!((self.status(), self.field("x-proxy-error").as_deref()), (status, Some(reason)), "{said}");
-        assert_eq!(self.field("content-type").as_deref(), Some("application/problem+json"), "{said}");
-        assert_eq!(self.field("x-proxy-request-id").map(|id| id.len()), Some(36), "{said}");
+        let said =
+            String::from_utf8_lossy(&self.head).into_owned() + &String::from_utf8_lossy(&self.body);
+        assert_eq!(
+            (self.status(), self.field("x-proxy-error").as_deref()),
+            (status, Some(reason)),
+            "{said}"
+        );
+        assert_eq!(
+            self.field("content-type").as_deref(),
+            Some("application/problem+json"),
+            "{said}"
+        );
+        assert_eq!(
+            self.field("x-proxy-request-id").map(|id| id.len()),
+            Some(36),
+            "{said}"
+        );
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(problem["type"], format!("urn:citrix-auth-proxy:{reason}"));
         assert_eq!(problem["status"], status);
-        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
-        let id = self.field("citrix-transactionid").expect("a transaction id");
+        assert!(
+            problem["title"].is_string() && problem["detail"].is_string(),
+            "{problem}"
+        );
+        let id = self
+            .field("citrix-transactionid")
+            .expect("a transaction id");
         assert_eq!(problem["parameters"][0]["name"], "Citrix-TransactionId");
         assert_eq!(problem["parameters"][0]["value"], id);
         problem

@@ -6,8 +6,10 @@ use crate::harness::eventually;
 /// The value of a line of the metrics.
 async fn counted(gateway: &Gateway, name: &str) -> u64 {
     let metrics = gateway.metrics().await;
-    let line =
-        metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{metrics}"));
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_else(|| panic!("{metrics}"));
     line.trim().parse().unwrap()
 }
 
@@ -30,25 +32,51 @@ async fn wrong_secrets_are_held_back_and_a_right_one_from_the_same_address_is_no
         let mut wire = gateway.connect().await;
         wire.write(guess).await;
         waiting.push(wire);
-        eventually("it is counted", || async { counted(&gateway, late).await > number as u64 }).await;
+        eventually("it is counted", || async {
+            counted(&gateway, late).await > number as u64
+        })
+        .await;
     }
     // The last of them wait for five seconds each; meanwhile who knows a secret comes and goes.
     let token = token(&gateway, "a", A).await;
     assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
-    assert_eq!(gateway.raw(get_with("/", &format!("X-Api-Key: {A}\r\n"))).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(get_with("/", &format!("X-Api-Key: {A}\r\n")))
+            .await
+            .status(),
+        200
+    );
     let access = gateway.metrics().await;
     let answered: u64 = access
         .lines()
         .filter(|line| line.contains(r#"requests_total{caller="none""#))
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .sum();
-    assert!(answered < 60, "{answered} of 60 were answered before who knows the secret");
+    assert!(
+        answered < 60,
+        "{answered} of 60 were answered before who knows the secret"
+    );
     for wire in &mut waiting {
         assert!(matches!(soon(wire.answer()).await.status(), 400 | 401));
     }
     assert_eq!(counted(&gateway, late).await, 60);
-    assert_eq!(counted(&gateway, r#"citrix_auth_proxy_wrong_secrets_total{answered="at_once"}"#).await, 0);
-    assert_eq!(counted(&gateway, r#"citrix_auth_proxy_logins_total{outcome="invalid_client"}"#).await, 30);
+    assert_eq!(
+        counted(
+            &gateway,
+            r#"citrix_auth_proxy_wrong_secrets_total{answered="at_once"}"#
+        )
+        .await,
+        0
+    );
+    assert_eq!(
+        counted(
+            &gateway,
+            r#"citrix_auth_proxy_logins_total{outcome="invalid_client"}"#
+        )
+        .await,
+        30
+    );
     assert_eq!(upstream.requests_so_far().await.len(), 2);
 }
 
@@ -56,16 +84,40 @@ async fn wrong_secrets_are_held_back_and_a_right_one_from_the_same_address_is_no
 async fn who_shows_nothing_or_an_old_token_of_citrix_is_no_guesser() {
     let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
     let old = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.AAAA";
-    for fields in [String::new(), format!("Authorization: CwsAuth Bearer={old}\r\n")] {
-        gateway.raw(get_with("/", &fields)).await.problem(401, "caller_unknown");
+    for fields in [
+        String::new(),
+        format!("Authorization: CwsAuth Bearer={old}\r\n"),
+    ] {
+        gateway
+            .raw(get_with("/", &fields))
+            .await
+            .problem(401, "caller_unknown");
     }
-    assert_eq!(counted(&gateway, r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#).await, 0);
+    assert_eq!(
+        counted(
+            &gateway,
+            r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#
+        )
+        .await,
+        0
+    );
 }
 
 #[tokio::test]
 async fn where_nobody_has_a_secret_there_is_nothing_to_guess() {
-    let (gateway, _upstream) = gateway_for("[[caller]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\n").await;
-    gateway.raw(get_with("/", "X-Api-Key: wrong\r\n")).await.problem(403, "caller_forbidden");
+    let (gateway, _upstream) =
+        gateway_for("[[caller]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\n").await;
+    gateway
+        .raw(get_with("/", "X-Api-Key: wrong\r\n"))
+        .await
+        .problem(403, "caller_forbidden");
     assert_eq!(gateway.raw(form("a", "wrong")).await.status(), 400);
-    assert_eq!(counted(&gateway, r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#).await, 0);
+    assert_eq!(
+        counted(
+            &gateway,
+            r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#
+        )
+        .await,
+        0
+    );
 }

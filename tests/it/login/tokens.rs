@@ -21,27 +21,45 @@ async fn a_token_admits_its_caller_in_every_spelling_and_stays_here() {
         format!("bearer {token}"),
     ] {
         assert_eq!(
-            gateway.raw(get_with("/", &format!("Authorization: {value}\r\n"))).await.status(),
+            gateway
+                .raw(get_with("/", &format!("Authorization: {value}\r\n")))
+                .await
+                .status(),
             200,
             "{value}"
         );
         let sent = String::from_utf8(upstream.request().await.head).unwrap();
-        assert!(!sent.contains(&token) && sent.contains("c4nary-token"), "{sent}");
+        assert!(
+            !sent.contains(&token) && sent.contains("c4nary-token"),
+            "{sent}"
+        );
     }
     assert!(
-        gateway.metrics().await.contains(r#"requests_total{caller="a",code="200",method="GET",route="/"} 6"#)
+        gateway
+            .metrics()
+            .await
+            .contains(r#"requests_total{caller="a",code="200",method="GET",route="/"} 6"#)
     );
     for value in [
         format!("X-Api-Key: {token}"),
-        format!("Authorization: Basic {}", STANDARD.encode(format!("a:{token}"))),
+        format!(
+            "Authorization: Basic {}",
+            STANDARD.encode(format!("a:{token}"))
+        ),
         format!("Authorization: Bearer {token}\r\nX-Api-Key: wrong"),
         format!("Authorization: Negotiate {token}"),
         format!("Cookie: token={token}"),
     ] {
-        gateway.raw(get_with("/", &format!("{value}\r\n"))).await.problem(401, "caller_unknown");
+        gateway
+            .raw(get_with("/", &format!("{value}\r\n")))
+            .await
+            .problem(401, "caller_unknown");
     }
     let twice = format!("Authorization: Bearer {token}\r\nAuthorization: Bearer {token}\r\n");
-    gateway.raw(get_with("/", &twice)).await.problem(400, "bad_request");
+    gateway
+        .raw(get_with("/", &twice))
+        .await
+        .problem(400, "bad_request");
     upstream.got_nothing().await;
 }
 
@@ -54,14 +72,20 @@ async fn tokens_outlive_a_restart_and_work_at_each_replica_that_shares_the_key()
     let (second, _upstream) = gateway_for(&blocks).await;
     let (third, _upstream) = gateway_for(&blocks.replace("or-more", "or_more")).await;
     assert_eq!(second.raw(bearing(&shared)).await.status(), 200);
-    third.raw(bearing(&shared)).await.problem(401, "caller_unknown");
+    third
+        .raw(bearing(&shared))
+        .await
+        .problem(401, "caller_unknown");
 
     // Without a key, each process has its own.
     let (one, _upstream) = gateway_for(&block("a", A, "")).await;
     let (other, _upstream) = gateway_for(&block("a", A, "")).await;
     let own = token(&one, "a", A).await;
     assert_eq!(one.raw(bearing(&own)).await.status(), 200);
-    other.raw(bearing(&own)).await.problem(401, "caller_unknown");
+    other
+        .raw(bearing(&own))
+        .await
+        .problem(401, "caller_unknown");
 }
 
 #[tokio::test]
@@ -75,13 +99,18 @@ async fn a_token_ends_with_the_secret_it_was_asked_for_with() {
         (block("a", B, "") + &block("b", A, ""), [401, 401]),
         (block("b", B, ""), [401, 200]),
         (
-            block("a", A, "networks = [\"192.0.2.1\"]") + &block("b", B, "networks = [\"127.0.0.1\"]"),
+            block("a", A, "networks = [\"192.0.2.1\"]")
+                + &block("b", B, "networks = [\"127.0.0.1\"]"),
             [401, 200],
         ),
     ] {
         let (gateway, _upstream) = gateway_for(&(blocks.clone() + KEY)).await;
         for (token, status) in tokens.iter().zip(statuses) {
-            assert_eq!(gateway.raw(bearing(token)).await.status(), status, "{blocks}");
+            assert_eq!(
+                gateway.raw(bearing(token)).await.status(),
+                status,
+                "{blocks}"
+            );
         }
     }
 }
@@ -91,18 +120,27 @@ async fn a_token_of_nobody_is_worth_nothing_once_callers_are_configured() {
     let (open, _upstream) = gateway_for(KEY).await;
     let token = token(&open, "a", A).await;
     let (closed, upstream) = gateway_for(&(block("a", A, "") + KEY)).await;
-    closed.raw(bearing(&token)).await.problem(401, "caller_unknown");
+    closed
+        .raw(bearing(&token))
+        .await
+        .problem(401, "caller_unknown");
     // Not even where the network would do: it says that it is somebody else's.
     let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\n";
     let (known, upstream_of_known) = gateway_for(&(here.to_owned() + KEY)).await;
-    known.raw(bearing(&token)).await.problem(401, "caller_unknown");
+    known
+        .raw(bearing(&token))
+        .await
+        .problem(401, "caller_unknown");
     upstream.got_nothing().await;
     upstream_of_known.got_nothing().await;
 }
 
 static AHEAD: AtomicU64 = AtomicU64::new(0);
 
-#[expect(clippy::disallowed_methods, reason = "a clock of the test's own begins at the machine's time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a clock of the test's own begins at the machine's time"
+)]
 fn moved() -> SystemTime {
     SystemTime::now() + Duration::from_secs(AHEAD.load(Ordering::SeqCst))
 }
@@ -111,20 +149,46 @@ fn moved() -> SystemTime {
 async fn a_token_that_expired_asks_for_another_login() {
     let upstream = Upstream::answering(OK).await;
     let lifetime = block("a", A, "") + "[login]\ntoken_lifetime = \"10m\"";
-    let gateway = Gateway::in_front_of(&upstream).with(&lifetime).by(Clock::custom(moved)).start().await;
-    assert!(gateway.raw(form("a", A)).await.text().contains("\"expires_in\": \"600\""));
-    assert!(gateway.raw(in_json("a", A)).await.text().contains("\"expiresIn\":600}"));
+    let gateway = Gateway::in_front_of(&upstream)
+        .with(&lifetime)
+        .by(Clock::custom(moved))
+        .start()
+        .await;
+    assert!(
+        gateway
+            .raw(form("a", A))
+            .await
+            .text()
+            .contains("\"expires_in\": \"600\"")
+    );
+    assert!(
+        gateway
+            .raw(in_json("a", A))
+            .await
+            .text()
+            .contains("\"expiresIn\":600}")
+    );
     let first = token(&gateway, "a", A).await;
     AHEAD.store(590, Ordering::SeqCst);
     assert_eq!(gateway.raw(bearing(&first)).await.status(), 200);
     AHEAD.store(601, Ordering::SeqCst);
     let answer = gateway.raw(bearing(&first)).await;
     answer.problem(401, "caller_unknown");
-    assert!(answer.field("www-authenticate").unwrap().starts_with("Basic realm="));
+    assert!(
+        answer
+            .field("www-authenticate")
+            .unwrap()
+            .starts_with("Basic realm=")
+    );
     let second = token(&gateway, "a", A).await;
     assert_eq!(gateway.raw(bearing(&second)).await.status(), 200);
     // An old token is no guess.
-    assert!(gateway.metrics().await.contains(r#"wrong_secrets_total{answered="late"} 0"#));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains(r#"wrong_secrets_total{answered="late"} 0"#)
+    );
 }
 
 #[tokio::test]
@@ -137,8 +201,14 @@ async fn rfc8725_3_1_what_was_made_to_look_like_a_token_admits_nobody() {
     let mut forged = vec![
         format!("{}.{payload}.", header(r#"{"alg":"none"}"#)),
         format!("{}.{payload}.{signature}", header(r#"{"alg":"none"}"#)),
-        format!("{}.{payload}.{signature}", header(r#"{"alg":"HS512","typ":"JWT"}"#)),
-        format!("{}.{payload}.{signature}", header(r#"{"alg":"RS256","typ":"JWT"}"#)),
+        format!(
+            "{}.{payload}.{signature}",
+            header(r#"{"alg":"HS512","typ":"JWT"}"#)
+        ),
+        format!(
+            "{}.{payload}.{signature}",
+            header(r#"{"alg":"RS256","typ":"JWT"}"#)
+        ),
         format!(
             "{}.{}.{signature}",
             parts[0],
@@ -149,11 +219,20 @@ async fn rfc8725_3_1_what_was_made_to_look_like_a_token_admits_nobody() {
         format!("{token}x"),
         format!("{token}.{token}"),
         format!("x{token}"),
-        format!("eyJ{}.{}.{}", "a".repeat(20_000), "b".repeat(20_000), "c".repeat(10_000)),
+        format!(
+            "eyJ{}.{}.{}",
+            "a".repeat(20_000),
+            "b".repeat(20_000),
+            "c".repeat(10_000)
+        ),
     ];
-    forged.extend([1, 10, token.len() / 2, token.len() - 1].map(|length| token[..length].to_owned()));
+    forged
+        .extend([1, 10, token.len() / 2, token.len() - 1].map(|length| token[..length].to_owned()));
     for forged in &forged {
-        gateway.raw(bearing(forged)).await.problem(401, "caller_unknown");
+        gateway
+            .raw(bearing(forged))
+            .await
+            .problem(401, "caller_unknown");
     }
     assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
     assert_eq!(upstream.requests_so_far().await.len(), 1);
@@ -166,8 +245,14 @@ async fn the_callers_rules_hold_for_its_token_and_not_for_its_login() {
     let token = token(&gateway, "a", A).await;
     let to = |path: &str| bearing(&token).replace("GET / ", &format!("GET {path} "));
     assert_eq!(gateway.raw(to("/systemlog/records")).await.status(), 200);
-    gateway.raw(to("/licensing/x")).await.problem(403, "caller_forbidden");
-    gateway.raw(to("/systemlog/records").replace("GET", "DELETE")).await.problem(403, "caller_forbidden");
+    gateway
+        .raw(to("/licensing/x"))
+        .await
+        .problem(403, "caller_forbidden");
+    gateway
+        .raw(to("/systemlog/records").replace("GET", "DELETE"))
+        .await
+        .problem(403, "caller_forbidden");
     assert_eq!(upstream.requests_so_far().await.len(), 1);
 }
 
@@ -177,7 +262,10 @@ async fn a_reload_ends_tokens_with_their_key_or_secret_and_no_others() {
     let (mut gateway, _upstream) = gateway_for(&callers).await;
     let [of_a, of_b] = [token(&gateway, "a", A).await, token(&gateway, "b", B).await];
     let statuses = async |gateway: &Gateway| {
-        [gateway.raw(bearing(&of_a)).await.status(), gateway.raw(bearing(&of_b)).await.status()]
+        [
+            gateway.raw(bearing(&of_a)).await.status(),
+            gateway.raw(bearing(&of_b)).await.status(),
+        ]
     };
     // The key of the process stays what it is.
     gateway.reload(&(callers.clone() + "[limits]\nmax_queued = 7"));

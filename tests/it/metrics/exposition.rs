@@ -40,7 +40,10 @@ impl Kind {
 
     fn of(name: &str) -> Self {
         let known = [Self::Counter, Self::Gauge, Self::Histogram];
-        known.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("a type: {name}"))
+        known
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .unwrap_or_else(|| panic!("a type: {name}"))
     }
 }
 
@@ -53,22 +56,41 @@ impl Exposition {
         let mut current = String::new();
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
-                let (name, help) = help.split_once(' ').unwrap_or_else(|| panic!("no help: {line}"));
+                let (name, help) = help
+                    .split_once(' ')
+                    .unwrap_or_else(|| panic!("no help: {line}"));
                 let twice = helps.insert(name.to_owned(), help.to_owned());
                 assert!(twice.is_none(), "twice: {line}");
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = kind.split_once(' ').unwrap();
-                let help = helps.get(name).unwrap_or_else(|| panic!("no help for {name}")).clone();
-                let family = Family { kind: Kind::of(kind), help, series: Vec::new() };
-                assert!(families.insert(name.to_owned(), family).is_none(), "twice: {line}");
+                let help = helps
+                    .get(name)
+                    .unwrap_or_else(|| panic!("no help for {name}"))
+                    .clone();
+                let family = Family {
+                    kind: Kind::of(kind),
+                    help,
+                    series: Vec::new(),
+                };
+                assert!(
+                    families.insert(name.to_owned(), family).is_none(),
+                    "twice: {line}"
+                );
                 name.clone_into(&mut current);
             } else {
                 let series = Series::parse(line);
-                let family = families.get_mut(&current).unwrap_or_else(|| panic!("no type: {line}"));
-                let rest =
-                    series.name.strip_prefix(&current).unwrap_or_else(|| panic!("in {current}: {line}"));
-                let parts: &[&str] =
-                    if family.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+                let family = families
+                    .get_mut(&current)
+                    .unwrap_or_else(|| panic!("no type: {line}"));
+                let rest = series
+                    .name
+                    .strip_prefix(&current)
+                    .unwrap_or_else(|| panic!("in {current}: {line}"));
+                let parts: &[&str] = if family.kind == Kind::Histogram {
+                    &["_bucket", "_sum", "_count"]
+                } else {
+                    &[""]
+                };
                 assert!(parts.contains(&rest), "in {current}: {line}");
                 family.series.push(series);
             }
@@ -80,7 +102,9 @@ impl Exposition {
 impl Series {
     /// Values of labels here hold no quotation marks.
     fn parse(line: &str) -> Self {
-        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        let (series, value) = line
+            .rsplit_once(' ')
+            .unwrap_or_else(|| panic!("no value: {line}"));
         let (name, labels) = match series.split_once('{') {
             Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
             None => (series, ""),
@@ -89,8 +113,15 @@ impl Series {
         let mut read = BTreeMap::new();
         while let (Some(label), Some(value)) = (parts.next(), parts.next()) {
             let label = label.trim_start_matches(',').strip_suffix('=').unwrap();
-            assert!(read.insert(label.to_owned(), value.to_owned()).is_none(), "a label twice: {line}");
+            assert!(
+                read.insert(label.to_owned(), value.to_owned()).is_none(),
+                "a label twice: {line}"
+            );
         }
-        Self { name: name.to_owned(), labels: read, value: value.to_owned() }
+        Self {
+            name: name.to_owned(),
+            labels: read,
+            value: value.to_owned(),
+        }
     }
 }

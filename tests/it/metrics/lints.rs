@@ -14,12 +14,19 @@ async fn nothing_is_to_be_said_against_the_metrics_after_traffic_of_every_kind()
     let told = Exposition::parse(&text);
     let mut all = BTreeSet::new();
     for (name, family) in &told.families {
-        assert!(name.starts_with(PREFIX) || name.starts_with("process_"), "{name}");
+        assert!(
+            name.starts_with(PREFIX) || name.starts_with("process_"),
+            "{name}"
+        );
         lint(name, family);
         for series in &family.series {
             let value: f64 = series.value.parse().unwrap();
             assert!(!value.is_nan(), "{}", series.name);
-            assert!(all.insert((series.name.clone(), series.labels.clone())), "twice: {}", series.name);
+            assert!(
+                all.insert((series.name.clone(), series.labels.clone())),
+                "twice: {}",
+                series.name
+            );
         }
     }
     promtool(&text);
@@ -29,7 +36,9 @@ fn lint(name: &str, family: &Family) {
     let Family { kind, help, series } = family;
     let plain = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_lowercase())
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
     assert!(plain(name) && !name.contains("__"), "{name}");
     assert!(help.len() > 10 && help.ends_with('.'), "{name}: {help}");
@@ -39,17 +48,34 @@ fn lint(name: &str, family: &Family) {
         assert!(!name.ends_with(suffix), "{name}");
     }
     for word in name.split('_') {
-        let other_units = ["ms", "milliseconds", "minutes", "hours", "kilobytes", "megabytes", "percent"];
-        assert!(!other_units.contains(&word), "{name}: seconds, bytes and ratios");
+        let other_units = [
+            "ms",
+            "milliseconds",
+            "minutes",
+            "hours",
+            "kilobytes",
+            "megabytes",
+            "percent",
+        ];
+        assert!(
+            !other_units.contains(&word),
+            "{name}: seconds, bytes and ratios"
+        );
         let types = ["counter", "gauge", "histogram", "summary"];
-        assert!(!types.contains(&word), "{name}: a type is no part of a name");
+        assert!(
+            !types.contains(&word),
+            "{name}: a type is no part of a name"
+        );
     }
     if *kind == Kind::Histogram {
         assert!(name.ends_with("_seconds"), "{name}");
     }
     for label in series.iter().flat_map(|series| series.labels.keys()) {
         assert!(plain(label), "{name}: {label}");
-        assert!(*kind == Kind::Histogram || (label != "le" && label != "quantile"), "{name}: {label}");
+        assert!(
+            *kind == Kind::Histogram || (label != "le" && label != "quantile"),
+            "{name}: {label}"
+        );
     }
 }
 
@@ -62,7 +88,15 @@ fn promtool(text: &str) {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = started else { return };
-    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
     let said = promtool.wait_with_output().unwrap();
-    assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{said:?}");
+    assert!(
+        said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(),
+        "{said:?}"
+    );
 }

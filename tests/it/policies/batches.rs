@@ -7,7 +7,10 @@ fn batch(items: &[(&str, &str, &str)]) -> String {
     let item = |(method, url, headers): &(&str, &str, &str)| {
         format!("{{\"Method\":{method:?},\"RelativeUrl\":{url:?},\"Headers\":[{headers}]}}")
     };
-    format!("{{\"Items\":[{}]}}", items.iter().map(item).collect::<Vec<_>>().join(","))
+    format!(
+        "{{\"Items\":[{}]}}",
+        items.iter().map(item).collect::<Vec<_>>().join(",")
+    )
 }
 
 fn field(name: &str, value: &str) -> String {
@@ -16,8 +19,10 @@ fn field(name: &str, value: &str) -> String {
 
 async fn post(gateway: &Gateway, name: &str, path: &str, fields: &str, body: &str) -> Message {
     let length = format!("Content-Length: {}\r\n{fields}", body.len());
-    let head =
-        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}{length}\r\n", key(name));
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}{length}\r\n",
+        key(name)
+    );
     gateway.raw(head + body).await
 }
 
@@ -41,18 +46,43 @@ async fn items_inside_the_rules_go_on_with_our_tokens() {
         ("GET", &format!("acme/{SITE}/Machines/2"), ""),
     ]);
     // The last is judged with and without what the direct hosts have in front.
-    post(&gateway, "a", "/cvad/manage/$batch", "", &body).await.problem(403, "caller_forbidden");
-    let body =
-        batch(&[("GET", "Machines?limit=2&x=../y", &headers.join(",")), ("POST", "/Machines/1/$reboot", "")]);
-    for fields in
-        ["", "Content-Type: application/json\r\n", "Content-Type: application/json; Charset=\"UTF-8\"\r\n"]
-    {
-        assert_eq!(post(&gateway, "a", "/cvad/manage/$batch?async=true", fields, &body).await.status(), 200);
+    post(&gateway, "a", "/cvad/manage/$batch", "", &body)
+        .await
+        .problem(403, "caller_forbidden");
+    let body = batch(&[
+        ("GET", "Machines?limit=2&x=../y", &headers.join(",")),
+        ("POST", "/Machines/1/$reboot", ""),
+    ]);
+    for fields in [
+        "",
+        "Content-Type: application/json\r\n",
+        "Content-Type: application/json; Charset=\"UTF-8\"\r\n",
+    ] {
+        assert_eq!(
+            post(
+                &gateway,
+                "a",
+                "/cvad/manage/$batch?async=true",
+                fields,
+                &body
+            )
+            .await
+            .status(),
+            200
+        );
         let left = upstream.request().await.text();
-        assert_eq!(left.replace(&format!("Bearer {}1", crate::harness::TOKEN), "Bearer x"), body);
+        assert_eq!(
+            left.replace(&format!("Bearer {}1", crate::harness::TOKEN), "Bearer x"),
+            body
+        );
     }
     // Without a body there is no item.
-    assert_eq!(post(&gateway, "a", "/cvad/manage/$batch", "", "").await.status(), 200);
+    assert_eq!(
+        post(&gateway, "a", "/cvad/manage/$batch", "", "")
+            .await
+            .status(),
+        200
+    );
 }
 
 /// Asserts that a batch is refused for its second item.
@@ -60,8 +90,14 @@ async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told)
     let body = batch(&[("GET", "Machines/1", ""), item]);
     let status = if reason == "bad_request" { 400 } else { 403 };
     let answer = post(gateway, "a", "/cvad/manage/$batch", "", &body).await;
-    let detail = answer.problem(status, reason)["detail"].as_str().unwrap().to_owned();
-    assert!(detail.starts_with("item 1 of the batch, ") && detail.contains(told), "{item:?}: {detail}");
+    let detail = answer.problem(status, reason)["detail"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        detail.starts_with("item 1 of the batch, ") && detail.contains(told),
+        "{item:?}: {detail}"
+    );
 }
 
 #[tokio::test]
@@ -78,16 +114,34 @@ async fn what_an_item_asks_for_widens_nothing() {
         ("GET", "machines", "letter case"),
         ("GET", "Machines/../Administrators", "dots"),
         ("GET", "Machines/%2e%2e/Administrators", "an escaped slash"),
-        ("GET", "https://api.cloud.com/cvad/manage/Machines", "empty segment"),
+        (
+            "GET",
+            "https://api.cloud.com/cvad/manage/Machines",
+            "empty segment",
+        ),
         ("GET", "https:Machines", "an absolute URL"),
-        ("GET", "//api.cloud.com/cvad/manage/Machines", "empty segment"),
+        (
+            "GET",
+            "//api.cloud.com/cvad/manage/Machines",
+            "empty segment",
+        ),
         ("POST", "$batch", "is a batch"),
         ("POST", "Machines/%24batch", "is a batch"),
     ] {
         refused_for(&gateway, (method, url, ""), ("caller_forbidden", told)).await;
     }
-    refused_for(&gateway, ("GET", "Machines#/../x", ""), ("bad_request", "must be escaped")).await;
-    refused_for(&gateway, ("GET", "Machines/%00", ""), ("bad_request", "a control character")).await;
+    refused_for(
+        &gateway,
+        ("GET", "Machines#/../x", ""),
+        ("bad_request", "must be escaped"),
+    )
+    .await;
+    refused_for(
+        &gateway,
+        ("GET", "Machines/%00", ""),
+        ("bad_request", "a control character"),
+    )
+    .await;
     upstream.got_nothing().await;
 }
 
@@ -109,7 +163,10 @@ async fn what_an_items_header_fields_say_widens_nothing() {
         ("A", "b\r\nX-HTTP-Method: PUT"),
         ("A\r\nX-HTTP-Method", "PUT"),
     ] {
-        let told = ("caller_forbidden", "a header field that may change its method, path or customer");
+        let told = (
+            "caller_forbidden",
+            "a header field that may change its method, path or customer",
+        );
         refused_for(&gateway, ("POST", "Machines", &field(name, value)), told).await;
     }
     upstream.got_nothing().await;
@@ -118,36 +175,70 @@ async fn what_an_items_header_fields_say_widens_nothing() {
 #[tokio::test]
 async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
     let upstream = Upstream::answering(OK).await;
-    let batch_route =
-        format!("[[route]]\nprefix = '/x/y'\nupstream = '{}/cvad/manage/$batch'\n", upstream.url());
+    let batch_route = format!(
+        "[[route]]\nprefix = '/x/y'\nupstream = '{}/cvad/manage/$batch'\n",
+        upstream.url()
+    );
     let blocks = block("a", RULES) + &block("free", "") + &batch_route;
     let gateway = in_front_of(&upstream, &blocks).start().await;
     let json = batch(&[("GET", "Machines", "")]);
-    let multipart = "--b\r\nContent-Type: application/http\r\n\r\nDELETE /x HTTP/1.1\r\n\r\n--b--\r\n";
+    let multipart =
+        "--b\r\nContent-Type: application/http\r\n\r\nDELETE /x HTTP/1.1\r\n\r\n--b--\r\n";
     for (path, fields, body) in [
         // OData's two kinds, of which the gateway reads neither.
-        ("/monitorodata/$batch", "Content-Type: multipart/mixed; boundary=b\r\n", multipart),
-        ("/monitorodata/$batch", "", r#"{"requests":[{"id":"0","method":"DELETE","url":"/x"}]}"#),
+        (
+            "/monitorodata/$batch",
+            "Content-Type: multipart/mixed; boundary=b\r\n",
+            multipart,
+        ),
+        (
+            "/monitorodata/$batch",
+            "",
+            r#"{"requests":[{"id":"0","method":"DELETE","url":"/x"}]}"#,
+        ),
         ("/monitorodata/%24batch/", "", &json),
         ("/Citrix/Monitor/OData/v4/Data/$batch", "", &json),
         ("/x/$batch", "", &json),
         ("/cvad/manage/Machines/$batch", "", &json),
         // The route makes a batch of it.
         ("/x/y", "", &json),
-        ("/cvad/manage/$batch", "Content-Type: application/json; charset=utf-7\r\n", &json),
+        (
+            "/cvad/manage/$batch",
+            "Content-Type: application/json; charset=utf-7\r\n",
+            &json,
+        ),
         (
             "/cvad/manage/$batch",
             "Content-Type: application/json\r\nContent-Type: text/x; charset=utf-7\r\n",
             &json,
         ),
     ] {
-        let problem = post(&gateway, "a", path, fields, body).await.problem(403, "caller_forbidden");
-        assert!(problem["detail"].as_str().unwrap().contains("cannot be read"), "{path}: {problem}");
-        assert_eq!(post(&gateway, "free", path, fields, body).await.status(), 200, "{path}");
+        let problem = post(&gateway, "a", path, fields, body)
+            .await
+            .problem(403, "caller_forbidden");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("cannot be read"),
+            "{path}: {problem}"
+        );
+        assert_eq!(
+            post(&gateway, "free", path, fields, body).await.status(),
+            200,
+            "{path}"
+        );
         upstream.request().await;
     }
-    for body in [multipart, "{}", "[]", r#"{"Items":[{"RelativeUrl":"Machines","relativeUrl":"x"}]}"#] {
-        post(&gateway, "a", "/cvad/manage/$batch", "", body).await.problem(400, "bad_request");
+    for body in [
+        multipart,
+        "{}",
+        "[]",
+        r#"{"Items":[{"RelativeUrl":"Machines","relativeUrl":"x"}]}"#,
+    ] {
+        post(&gateway, "a", "/cvad/manage/$batch", "", body)
+            .await
+            .problem(400, "bad_request");
     }
     upstream.got_nothing().await;
 }
@@ -155,23 +246,46 @@ async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
 #[tokio::test]
 async fn the_path_of_a_batch_needs_a_rule_as_well() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = in_front_of(&upstream, &block("a", "paths = ['/cvad/manage/Machines/**']")).start().await;
+    let gateway = in_front_of(
+        &upstream,
+        &block("a", "paths = ['/cvad/manage/Machines/**']"),
+    )
+    .start()
+    .await;
     let body = batch(&[("GET", "Machines", "")]);
-    post(&gateway, "a", "/cvad/manage/$batch", "", &body).await.problem(403, "caller_forbidden");
+    post(&gateway, "a", "/cvad/manage/$batch", "", &body)
+        .await
+        .problem(403, "caller_forbidden");
     upstream.got_nothing().await;
 }
 
 #[tokio::test]
 async fn a_batch_whose_items_would_have_long_paths_is_not_judged() {
     let upstream = Upstream::answering(OK).await;
-    let route = format!("[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n", upstream.url());
+    let route = format!(
+        "[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n",
+        upstream.url()
+    );
     let blocks = block("a", "paths = ['/direct/acme/**']") + &block("free", "") + &route;
     let gateway = in_front_of(&upstream, &blocks).start().await;
     let body = batch(&[("GET", "acme/site/Machines", "")]);
     let below = |site: &str| format!("/direct/acme/citrix/orchestration/api/acme/{site}/$batch");
-    assert_eq!(post(&gateway, "a", &below("site"), "", &body).await.status(), 200);
+    assert_eq!(
+        post(&gateway, "a", &below("site"), "", &body)
+            .await
+            .status(),
+        200
+    );
     let long = below(&"s".repeat(500));
-    let problem = post(&gateway, "a", &long, "", &body).await.problem(403, "caller_forbidden");
-    assert!(problem["detail"].as_str().unwrap().contains("cannot be read"), "{problem}");
+    let problem = post(&gateway, "a", &long, "", &body)
+        .await
+        .problem(403, "caller_forbidden");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("cannot be read"),
+        "{problem}"
+    );
     assert_eq!(post(&gateway, "free", &long, "", &body).await.status(), 200);
 }

@@ -17,9 +17,15 @@ async fn start(upstream: &Upstream, rules: &str) -> Gateway {
     };
     let blocks = customer("acme", "default = true")
         + &customer("contoso", "")
-        + &format!("[[route]]\nprefix = '/api'\nupstream = '{}'\n", upstream.url())
+        + &format!(
+            "[[route]]\nprefix = '/api'\nupstream = '{}'\n",
+            upstream.url()
+        )
         + &block("a", &format!("customers = ['acme']\n{rules}"));
-    Gateway::for_customers(&blocks).set("SECRET", "s").start().await
+    Gateway::for_customers(&blocks)
+        .set("SECRET", "s")
+        .start()
+        .await
 }
 
 #[tokio::test]
@@ -41,16 +47,27 @@ async fn a_customer_that_is_not_the_callers_is_answered_like_one_that_is_not_the
             (format!("GET /classic/registry/{id}/x"), String::new()),
             (format!("GET /classic/none/{id}/x"), String::new()),
             (format!("DELETE /catalogservice/{id}//x"), String::new()),
-            (format!("GET /citrix/orchestration/api/{id}/site/x"), String::new()),
+            (
+                format!("GET /citrix/orchestration/api/{id}/site/x"),
+                String::new(),
+            ),
         ]
     };
     for ((line, fields), (same, twin)) in ways("contoso").into_iter().zip(ways("fabrikam")) {
         let told = |answer: Message| {
             let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-            (answer.status(), answer.field("x-proxy-error"), problem["detail"].clone())
+            (
+                answer.status(),
+                answer.field("x-proxy-error"),
+                problem["detail"].clone(),
+            )
         };
         let there = told(ask(&gateway, "a", &line, &fields).await);
-        assert_eq!(there, told(ask(&gateway, "a", &same, &twin).await), "{line} {fields}");
+        assert_eq!(
+            there,
+            told(ask(&gateway, "a", &same, &twin).await),
+            "{line} {fields}"
+        );
         assert!([403, 413].contains(&there.0), "{line}: {there:?}");
     }
     upstream.got_nothing().await;
@@ -70,11 +87,22 @@ async fn no_spelling_of_a_path_leaves_with_another_customer_in_it() {
         "/api/catalogservice/%63ontoso/x",
         "/api/citrix/orchestration/api/%63ontoso/site/x",
     ] {
-        ask(&gateway, "a", &format!("GET {path}"), "").await.problem(403, "customer_forbidden");
+        ask(&gateway, "a", &format!("GET {path}"), "")
+            .await
+            .problem(403, "customer_forbidden");
     }
     upstream.got_nothing().await;
-    for path in ["/api/catalogservice/acme/x%20y", "/direct/acme/citrix/orchestration/api/%61cme/site/x"] {
-        assert_eq!(ask(&gateway, "a", &format!("GET {path}"), "").await.status(), 200, "{path}");
+    for path in [
+        "/api/catalogservice/acme/x%20y",
+        "/direct/acme/citrix/orchestration/api/%61cme/site/x",
+    ] {
+        assert_eq!(
+            ask(&gateway, "a", &format!("GET {path}"), "")
+                .await
+                .status(),
+            200,
+            "{path}"
+        );
         upstream.request().await;
     }
 }

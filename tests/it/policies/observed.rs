@@ -8,14 +8,22 @@ use crate::harness::get;
 const METRIC: &str = "citrix_auth_proxy_policy_would_deny_total";
 
 async fn suggestion(gateway: &Gateway, name: &str) -> Message {
-    gateway.admin(get(&format!("/callers/{name}/suggestion"))).await
+    gateway
+        .admin(get(&format!("/callers/{name}/suggestion")))
+        .await
 }
 
 async fn block_of(gateway: &Gateway, name: &str) -> String {
     let answer = suggestion(gateway, name).await;
-    assert_eq!((answer.status(), answer.field("content-type").as_deref()), (200, Some("application/json")));
+    assert_eq!(
+        (answer.status(), answer.field("content-type").as_deref()),
+        (200, Some("application/json"))
+    );
     let told: Value = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!((told["caller"].as_str(), told["left_out"].as_u64()), (Some(name), Some(0)));
+    assert_eq!(
+        (told["caller"].as_str(), told["left_out"].as_u64()),
+        (Some(name), Some(0))
+    );
     told["block"].as_str().unwrap().to_owned()
 }
 
@@ -23,7 +31,9 @@ async fn block_of(gateway: &Gateway, name: &str) -> String {
 async fn send(gateway: &Gateway, line: &str, body: &str) -> Message {
     let fields = format!("{}Content-Length: {}\r\n", key("o"), body.len());
     gateway
-        .raw(format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n{body}"))
+        .raw(format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n{body}"
+        ))
         .await
 }
 
@@ -31,13 +41,24 @@ async fn send(gateway: &Gateway, line: &str, body: &str) -> Message {
 async fn what_would_be_refused_goes_on_and_is_counted() {
     let upstream = Upstream::answering(OK).await;
     let rules = "methods = ['GET']\npaths = ['/a/**']\nmax_per_second = 100\nmode = 'observe'";
-    let gateway =
-        in_front_of(&upstream, &(block("o", rules) + &block("e", "paths = ['/a/**']"))).start().await;
+    let gateway = in_front_of(
+        &upstream,
+        &(block("o", rules) + &block("e", "paths = ['/a/**']")),
+    )
+    .start()
+    .await;
     let zero = format!("{METRIC}{{caller=\"o\"}} 0\n");
-    eventually("the count is there", || async { gateway.metrics().await.contains(&zero) }).await;
+    eventually("the count is there", || async {
+        gateway.metrics().await.contains(&zero)
+    })
+    .await;
     let metrics = gateway.metrics().await;
-    assert!(!metrics.contains(&format!("{METRIC}{{caller=\"e\"}}")), "{metrics}");
-    let item = r#"{"Items":[{"RelativeUrl":"Machines/1","Method":"DELETE"},{"RelativeUrl":"/../x"}]}"#;
+    assert!(
+        !metrics.contains(&format!("{METRIC}{{caller=\"e\"}}")),
+        "{metrics}"
+    );
+    let item =
+        r#"{"Items":[{"RelativeUrl":"Machines/1","Method":"DELETE"},{"RelativeUrl":"/../x"}]}"#;
     for (line, body, denied) in [
         ("GET /a/b", "", 0),
         ("GET /b", "", 1),
@@ -52,17 +73,27 @@ async fn what_would_be_refused_goes_on_and_is_counted() {
         assert_eq!(answer.status(), 200, "{line}");
         assert!(upstream.request().await.line().starts_with(line), "{line}");
         let metrics = gateway.metrics().await;
-        assert!(metrics.contains(&format!("{METRIC}{{caller=\"o\"}} {denied}\n")), "{line}: {metrics}");
+        assert!(
+            metrics.contains(&format!("{METRIC}{{caller=\"o\"}} {denied}\n")),
+            "{line}: {metrics}"
+        );
     }
     // Somebody else's rules are as they were.
-    ask(&gateway, "e", "GET /b", "").await.problem(403, "caller_forbidden");
+    ask(&gateway, "e", "GET /b", "")
+        .await
+        .problem(403, "caller_forbidden");
     assert!(!gateway.metrics().await.contains("overloaded\"} 1"));
 }
 
 #[tokio::test]
 async fn limits_are_observed_as_well() {
     let upstream = Upstream::by_hand().await;
-    let gateway = in_front_of(&upstream, &block("o", "max_concurrent = 1\nmode = 'observe'")).start().await;
+    let gateway = in_front_of(
+        &upstream,
+        &block("o", "max_concurrent = 1\nmode = 'observe'"),
+    )
+    .start()
+    .await;
     let mut open = Vec::new();
     for _ in 0..3 {
         let mut caller = gateway.connect().await;
@@ -71,17 +102,26 @@ async fn limits_are_observed_as_well() {
         served.request().await;
         open.push((caller, served));
     }
-    assert!(gateway.metrics().await.contains(&format!("{METRIC}{{caller=\"o\"}} 2\n")));
+    assert!(
+        gateway
+            .metrics()
+            .await
+            .contains(&format!("{METRIC}{{caller=\"o\"}} 2\n"))
+    );
 }
 
 #[tokio::test]
 async fn what_was_suggested_allows_what_was_seen_and_no_more() {
     let upstream = Upstream::answering(OK).await;
-    let gateway = in_front_of(&upstream, &block("o", "mode = 'observe'")).start().await;
-    let batch =
-        r#"{"Items":[{"RelativeUrl":"Catalogs/7a1f2b3c-0000","Method":"PATCH"},{"RelativeUrl":"me"}]}"#;
+    let gateway = in_front_of(&upstream, &block("o", "mode = 'observe'"))
+        .start()
+        .await;
+    let batch = r#"{"Items":[{"RelativeUrl":"Catalogs/7a1f2b3c-0000","Method":"PATCH"},{"RelativeUrl":"me"}]}"#;
     let seen = [
-        ("GET /cvad/manage/Machines/5f1a2b3c-1111-4222-8333-444455556666", ""),
+        (
+            "GET /cvad/manage/Machines/5f1a2b3c-1111-4222-8333-444455556666",
+            "",
+        ),
         ("GET /monitorodata/Machines?$top=1", ""),
         ("POST /cvad/manage/$batch", batch),
     ];
@@ -89,7 +129,10 @@ async fn what_was_suggested_allows_what_was_seen_and_no_more() {
         assert_eq!(send(&gateway, line, body).await.status(), 200);
     }
     let suggested = block_of(&gateway, "o").await;
-    assert!(suggested.starts_with("# From 5 requests of this caller.\n"), "{suggested}");
+    assert!(
+        suggested.starts_with("# From 5 requests of this caller.\n"),
+        "{suggested}"
+    );
     assert!(
         suggested.contains("\"/cvad/manage/Machines/*\"") && suggested.contains("\"PATCH\""),
         "{suggested}"
@@ -99,10 +142,20 @@ async fn what_was_suggested_allows_what_was_seen_and_no_more() {
     let enforced = rules.replace("mode = \"observe\"", "mode = \"enforce\"");
     let gateway = in_front_of(&upstream, &block("o", &enforced)).start().await;
     for (line, body) in seen {
-        assert_eq!(send(&gateway, line, body).await.status(), 200, "{line} by {enforced}");
+        assert_eq!(
+            send(&gateway, line, body).await.status(),
+            200,
+            "{line} by {enforced}"
+        );
     }
-    for line in ["GET /systemlog/records", "DELETE /cvad/manage/me", "GET /cvad/manage/Machines/1/x"] {
-        send(&gateway, line, "").await.problem(403, "caller_forbidden");
+    for line in [
+        "GET /systemlog/records",
+        "DELETE /cvad/manage/me",
+        "GET /cvad/manage/Machines/1/x",
+    ] {
+        send(&gateway, line, "")
+            .await
+            .problem(403, "caller_forbidden");
     }
 }
 
@@ -121,18 +174,28 @@ async fn why_nothing_is_suggested_is_told() {
         assert_eq!(answer.status(), status, "{name}");
         assert!(answer.text().contains(told), "{name}: {}", answer.text());
     }
-    let answer = gateway.admin(get("/callers/o/suggestion").replacen("GET", "POST", 1)).await;
-    assert_eq!((answer.status(), answer.field("allow").as_deref()), (405, Some("GET, HEAD")));
+    let answer = gateway
+        .admin(get("/callers/o/suggestion").replacen("GET", "POST", 1))
+        .await;
+    assert_eq!(
+        (answer.status(), answer.field("allow").as_deref()),
+        (405, Some("GET, HEAD"))
+    );
     // A request of a customer that is none of ours tells nothing of the caller.
-    ask(&gateway, "o", "GET /x", "Citrix-CustomerId: other\r\n").await.problem(403, "customer_forbidden");
+    ask(&gateway, "o", "GET /x", "Citrix-CustomerId: other\r\n")
+        .await
+        .problem(403, "customer_forbidden");
     assert_eq!(suggestion(&gateway, "o").await.status(), 409);
 }
 
 #[tokio::test]
 async fn what_was_seen_is_for_who_knows_the_admin_secret() {
     let upstream = Upstream::answering(OK).await;
-    let secret: String =
-        digest(&SHA256, b"admin").as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret: String = digest(&SHA256, b"admin")
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let blocks = block("o", "mode = 'observe'") + &format!("[admin]\nsecret_sha256 = {secret:?}\n");
     let gateway = in_front_of(&upstream, &blocks).start().await;
     ask(&gateway, "o", "GET /x", "").await;

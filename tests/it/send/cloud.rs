@@ -5,7 +5,11 @@ use serde_json::Value;
 use crate::harness::{Cloud, Gateway, client};
 
 async fn echoed(gateway: &Gateway) -> Value {
-    let answer = client().get(gateway.url("/echo/a%2Fb?q=%27~+")).send().await.unwrap();
+    let answer = client()
+        .get(gateway.url("/echo/a%2Fb?q=%27~+"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     serde_json::from_str(&answer.text().await.unwrap()).unwrap()
 }
@@ -18,14 +22,25 @@ async fn http2_is_spoken_where_the_upstream_chooses_it() {
     assert_eq!(echo["version"], "HTTP/2.0");
     assert_eq!(echo["path"], "/echo/a%2Fb?q=%27~+");
     let headers = echo["headers"].as_array().unwrap();
-    assert!(headers.contains(&serde_json::json!(["authorization", "valid"])), "{headers:?}");
-    assert!(!headers.iter().any(|pair| pair[0] == "host" || pair[0] == "connection"), "{headers:?}");
+    assert!(
+        headers.contains(&serde_json::json!(["authorization", "valid"])),
+        "{headers:?}"
+    );
+    assert!(
+        !headers
+            .iter()
+            .any(|pair| pair[0] == "host" || pair[0] == "connection"),
+        "{headers:?}"
+    );
 }
 
 #[tokio::test]
 async fn http2_is_not_offered_where_the_configuration_says_never() {
     let cloud = Cloud::start().await;
-    let gateway = Gateway::in_front_of_cloud(&cloud).with("[upstream]\nhttp2 = \"never\"").start().await;
+    let gateway = Gateway::in_front_of_cloud(&cloud)
+        .with("[upstream]\nhttp2 = \"never\"")
+        .start()
+        .await;
     assert_eq!(echoed(&gateway).await["version"], "HTTP/1.1");
 }
 
@@ -50,13 +65,28 @@ async fn bodies_pass_whole_over_http2() {
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     for query in ["", "&chunked=1"] {
         let url = gateway.url(&format!("/download?bytes={LENGTH}{query}"));
-        let bytes = client().get(url).send().await.unwrap().bytes().await.unwrap();
+        let bytes = client()
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap();
         assert!(
             bytes.len() == LENGTH
-                && bytes.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at % 65536 % 251)
+                && bytes
+                    .iter()
+                    .enumerate()
+                    .all(|(at, byte)| usize::from(*byte) == at % 65536 % 251)
         );
     }
-    let answer = client().post(gateway.url("/upload")).body(vec![7_u8; LENGTH]).send().await.unwrap();
+    let answer = client()
+        .post(gateway.url("/upload"))
+        .body(vec![7_u8; LENGTH])
+        .send()
+        .await
+        .unwrap();
     let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     assert_eq!(told["bytes"], LENGTH);
 }
@@ -65,10 +95,22 @@ async fn bodies_pass_whole_over_http2() {
 async fn an_upstream_with_a_strange_certificate_is_not_spoken_to() {
     let cloud = Cloud::start().await;
     let trusted = Cloud::start().await;
-    let stranger = format!("[[route]]\nprefix = \"/stranger\"\nupstream = {:?}", cloud.emulator.base_url());
-    let gateway = Gateway::in_front_of_cloud(&trusted).with(&stranger).start().await;
+    let stranger = format!(
+        "[[route]]\nprefix = \"/stranger\"\nupstream = {:?}",
+        cloud.emulator.base_url()
+    );
+    let gateway = Gateway::in_front_of_cloud(&trusted)
+        .with(&stranger)
+        .start()
+        .await;
     let answer = gateway.raw(crate::harness::get("/stranger")).await;
     let problem = answer.problem(502, "upstream_connect");
-    assert!(problem["detail"].as_str().unwrap().contains("upstream.ca_file"), "{problem}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("upstream.ca_file"),
+        "{problem}"
+    );
     assert_eq!(cloud.emulator.stats().requests, 0);
 }

@@ -22,11 +22,17 @@ async fn rfc9112_8_an_answer_cut_off_upstream_is_cut_off_on_http1() {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
-        caller.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        caller
+            .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         let wire = answer_with(&upstream, answer).await;
         let head = caller.head().await;
         assert_eq!(head.status(), 200);
-        let begun: &[u8] = if head.has("content-length") { b"hello" } else { b"5\r\nhello\r\n" };
+        let begun: &[u8] = if head.has("content-length") {
+            b"hello"
+        } else {
+            b"5\r\nhello\r\n"
+        };
         assert_eq!(caller.bytes(begun.len()).await, begun);
         drop(wire);
         // Neither the rest nor a last chunk.
@@ -47,7 +53,11 @@ async fn rfc9113_8_1_1_an_answer_cut_off_upstream_is_a_reset_stream_on_http2() {
         assert_eq!(soon(body.data()).await.unwrap().unwrap(), "hello");
         drop(wire);
         let end = soon(body.data()).await.expect("no clean end");
-        assert_eq!(end.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR), "{answer}");
+        assert_eq!(
+            end.unwrap_err().reason(),
+            Some(h2::Reason::INTERNAL_ERROR),
+            "{answer}"
+        );
         // The connection lives on.
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
@@ -65,15 +75,20 @@ async fn rfc9112_6_3_an_answer_without_framing_ends_with_its_connection() {
     drop(answer_with(&upstream, "HTTP/1.1 200 OK\r\n\r\nhello").await);
     let answer = caller.answer().await;
     assert_eq!((answer.text().as_str(), answer.whole), ("hello", true));
-    assert_eq!(answer.field("transfer-encoding").as_deref(), Some("chunked"));
+    assert_eq!(
+        answer.field("transfer-encoding").as_deref(),
+        Some("chunked")
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_stalls_is_cut_off() {
     for answer in [WITH_LENGTH, CHUNKED] {
         let upstream = Upstream::by_hand().await;
-        let gateway =
-            Gateway::in_front_of(&upstream).with("[upstream]\nidle_timeout = \"50ms\"").start().await;
+        let gateway = Gateway::in_front_of(&upstream)
+            .with("[upstream]\nidle_timeout = \"50ms\"")
+            .start()
+            .await;
         let mut caller = gateway.connect().await;
         caller.write(get("/")).await;
         let mut wire = answer_with(&upstream, answer).await;
@@ -81,7 +96,10 @@ async fn an_answer_that_stalls_is_cut_off() {
         assert_eq!((answer.text().as_str(), answer.whole), ("hello", false));
         wire.closed().await;
         let metrics = gateway.metrics().await;
-        assert!(metrics.contains(r#"code="200",method="GET",route="/"} 1"#), "{metrics}");
+        assert!(
+            metrics.contains(r#"code="200",method="GET",route="/"} 1"#),
+            "{metrics}"
+        );
     }
 }
 
@@ -91,11 +109,16 @@ async fn rfc9112_8_an_answer_that_arrives_together_with_its_end_is_cut_off_as_we
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
-        caller.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        caller
+            .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         drop(answer_with(&upstream, answer).await);
         let said = String::from_utf8(caller.rest().await).unwrap();
         assert!(!said.ends_with("0\r\n\r\n"), "{said}");
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 200 "), "{said}");
+        assert!(
+            said.is_empty() || said.starts_with("HTTP/1.1 200 "),
+            "{said}"
+        );
     }
 }
 
@@ -105,11 +128,16 @@ async fn rfc9112_8_what_came_before_the_cut_reaches_the_caller() {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
-        caller.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        caller
+            .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         // Head, part of the body and the end of the connection arrive together.
         drop(answer_with(&upstream, answer).await);
         let answer = caller.answer().await;
-        assert_eq!((answer.status(), answer.text().as_str(), answer.whole), (200, "hello", false));
+        assert_eq!(
+            (answer.status(), answer.text().as_str(), answer.whole),
+            (200, "hello", false)
+        );
         caller.closed().await;
     }
 }

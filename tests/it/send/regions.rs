@@ -5,29 +5,41 @@ use serde_json::{Value, json};
 
 use crate::harness::{Cloud, Gateway, Logins, Message, OK, TOKEN, Upstream, get, get_with};
 
-const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\nX-From: citrix\r\nContent-Length: 6\r\n\r\ntheirs";
+const NOT_FOUND: &str =
+    "HTTP/1.1 404 Not Found\r\nX-From: citrix\r\nContent-Length: 6\r\n\r\ntheirs";
 
 fn to(location: &str) -> String {
-    format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 6\r\n\r\nmoved!")
+    format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 6\r\n\r\nmoved!"
+    )
 }
 
 /// The second segment of the path and what follows, query and all.
 fn rest(request: &Message) -> String {
     let line = request.line();
     let target = line.split(' ').nth(1).unwrap();
-    let rest = target.match_indices('/').nth(1).map_or("", |(at, _)| &target[at..]);
+    let rest = target
+        .match_indices('/')
+        .nth(1)
+        .map_or("", |(at, _)| &target[at..]);
     rest.to_owned()
 }
 
 /// A gateway that leads everything below `/accessSecurity` to `/feature-data` of another.
 async fn leading_to(other: &Upstream) -> Upstream {
     let base = other.url();
-    Upstream::deciding(move |_, request| to(&format!("{base}/feature-data{}", rest(request))).into()).await
+    Upstream::deciding(move |_, request| {
+        to(&format!("{base}/feature-data{}", rest(request))).into()
+    })
+    .await
 }
 
 /// A proxy for which `other` is a region.
 async fn between(api: &Upstream, other: &Upstream) -> Gateway {
-    let route = format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", other.url());
+    let route = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
+        other.url()
+    );
     Gateway::in_front_of(api).with(&route).start().await
 }
 
@@ -36,7 +48,10 @@ async fn regions(gateway: &Gateway) -> Value {
 }
 
 fn post(path: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 #[tokio::test]
@@ -45,24 +60,51 @@ async fn a_request_follows_to_another_region_and_later_ones_go_there_at_once() {
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
     let paths = ["/sessionPolicy?a=+%23:~/=", "/other/1", "", "?q"];
-    assert_eq!(gateway.raw(get("/accessSecurity/sessionPolicy?a=+%23:~/=")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(get("/accessSecurity/sessionPolicy?a=+%23:~/="))
+            .await
+            .status(),
+        200
+    );
     let (first, second) = (api.request().await, eu.request().await);
-    assert_eq!(second.line(), "GET /feature-data/sessionPolicy?a=+%23:~/= HTTP/1.1");
+    assert_eq!(
+        second.line(),
+        "GET /feature-data/sessionPolicy?a=+%23:~/= HTTP/1.1"
+    );
     assert_eq!(second.field("host"), Some(eu.host()));
     let without_host = |message: &Message| {
-        let fields = message.all_fields().into_iter().filter(|(name, _)| name != "host");
+        let fields = message
+            .all_fields()
+            .into_iter()
+            .filter(|(name, _)| name != "host");
         fields.collect::<Vec<_>>()
     };
     assert_eq!(without_host(&first), without_host(&second));
-    assert_eq!(second.field("authorization"), Some(format!("CwsAuth Bearer={TOKEN}1")));
+    assert_eq!(
+        second.field("authorization"),
+        Some(format!("CwsAuth Bearer={TOKEN}1"))
+    );
     for path in paths {
-        assert_eq!(gateway.raw(get(&format!("/accessSecurity{path}"))).await.status(), 200);
-        assert_eq!(eu.request().await.line(), format!("GET /feature-data{path} HTTP/1.1"));
+        assert_eq!(
+            gateway
+                .raw(get(&format!("/accessSecurity{path}")))
+                .await
+                .status(),
+            200
+        );
+        assert_eq!(
+            eu.request().await.line(),
+            format!("GET /feature-data{path} HTTP/1.1")
+        );
     }
     api.got_nothing().await;
     // Another service is another matter.
     gateway.raw(get("/systemlog/records")).await;
-    assert_eq!(api.request().await.line(), "GET /systemlog/records HTTP/1.1");
+    assert_eq!(
+        api.request().await.line(),
+        "GET /systemlog/records HTTP/1.1"
+    );
 }
 
 #[tokio::test]
@@ -74,7 +116,10 @@ async fn what_is_remembered_is_shown_to_operators() {
     gateway.raw(get("/accessSecurity/sessionPolicy")).await;
     let mut shown = regions(&gateway).await;
     let until = shown[0]["until"].take();
-    assert!(until.as_str().is_some_and(|until| until.ends_with('Z')), "{until}");
+    assert!(
+        until.as_str().is_some_and(|until| until.ends_with('Z')),
+        "{until}"
+    );
     let expected = json!([{
         "customer": "acme",
         "from": format!("{}/accessSecurity", api.url()),
@@ -90,21 +135,41 @@ async fn what_is_remembered_is_shown_to_operators() {
 async fn a_body_goes_along_if_it_was_kept_and_the_region_is_learnt_in_any_case() {
     let eu = Upstream::answering(OK).await;
     let api = leading_to(&eu).await;
-    let route = format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", eu.url());
+    let route = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
+        eu.url()
+    );
     let gateway = Gateway::in_front_of(&api)
         .with(&route)
         .set("CITRIX_AUTH_PROXY_LIMITS__REPLAY_BUFFER_BYTES", "10B")
         .start()
         .await;
-    let too_large = gateway.raw(post("/accessSecurity/large", "eleven byte")).await;
-    assert_eq!((too_large.status(), too_large.text().as_str()), (307, "moved!"));
+    let too_large = gateway
+        .raw(post("/accessSecurity/large", "eleven byte"))
+        .await;
+    assert_eq!(
+        (too_large.status(), too_large.text().as_str()),
+        (307, "moved!")
+    );
     let there = "http://localhost/region/eu/feature-data/large";
     assert_eq!(too_large.field("location").as_deref(), Some(there));
-    assert_eq!(gateway.raw(post("/accessSecurity/large", "eleven byte")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(post("/accessSecurity/large", "eleven byte"))
+            .await
+            .status(),
+        200
+    );
     assert_eq!(eu.request().await.text(), "eleven byte");
 
     let gateway = between(&api, &eu).await;
-    assert_eq!(gateway.raw(post("/accessSecurity/x", "what the caller sent")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(post("/accessSecurity/x", "what the caller sent"))
+            .await
+            .status(),
+        200
+    );
     let sent = eu.request().await;
     assert_eq!(
         (sent.line().as_str(), sent.text().as_str()),
@@ -118,22 +183,50 @@ async fn nothing_else_is_followed() {
     let eu = Upstream::answering(OK).await;
     for (answer, why) in [
         (to(&format!("{}/x", stranger.url())), "an unknown host"),
-        (to(&format!("{}/x", eu.url().replace("http:", "https:"))), "another scheme"),
-        (to(&format!("{}/x", eu.url().replace("http://", "http://me@"))), "a user name"),
+        (
+            to(&format!("{}/x", eu.url().replace("http:", "https:"))),
+            "another scheme",
+        ),
+        (
+            to(&format!("{}/x", eu.url().replace("http://", "http://me@"))),
+            "a user name",
+        ),
         (to("/feature-data/x"), "no host"),
         (to(&format!("//{}/x", eu.host())), "no scheme"),
-        (to(&format!("{}/catalogservice/contoso/x", eu.url())), "another customer"),
-        (to(&format!("{0}/x\r\nLocation: {0}/y", eu.url())), "two of them"),
-        (to(&format!("{}/x", eu.url())).replace("Location:", "X:"), "none"),
-        (to(&format!("{}/x", eu.url())).replace("307", "308"), "another status"),
-        (to(&format!("{}/x", eu.url())).replace("307", "302"), "another status"),
-        (to(&format!("{}/x", eu.url())).replace("307", "303"), "another status"),
+        (
+            to(&format!("{}/catalogservice/contoso/x", eu.url())),
+            "another customer",
+        ),
+        (
+            to(&format!("{0}/x\r\nLocation: {0}/y", eu.url())),
+            "two of them",
+        ),
+        (
+            to(&format!("{}/x", eu.url())).replace("Location:", "X:"),
+            "none",
+        ),
+        (
+            to(&format!("{}/x", eu.url())).replace("307", "308"),
+            "another status",
+        ),
+        (
+            to(&format!("{}/x", eu.url())).replace("307", "302"),
+            "another status",
+        ),
+        (
+            to(&format!("{}/x", eu.url())).replace("307", "303"),
+            "another status",
+        ),
     ] {
         let status: u16 = answer[9..12].parse().unwrap();
         let api = Upstream::answering(answer).await;
         let gateway = between(&api, &eu).await;
         let answer = gateway.raw(get("/accessSecurity/x")).await;
-        assert_eq!((answer.status(), answer.text().as_str()), (status, "moved!"), "{why}");
+        assert_eq!(
+            (answer.status(), answer.text().as_str()),
+            (status, "moved!"),
+            "{why}"
+        );
         assert_eq!(regions(&gateway).await, json!([]), "{why}");
     }
     assert_eq!((eu.connections(), stranger.connections()), (0, 0));
@@ -154,23 +247,33 @@ async fn a_second_redirect_is_the_callers() {
     };
     let (answer, ()) = futures_util::future::join(caller, citrix).await;
     let here = "http://localhost/c/x".to_owned();
-    assert_eq!((answer.status(), answer.field("location")), (307, Some(here)));
+    assert_eq!(
+        (answer.status(), answer.field("location")),
+        (307, Some(here))
+    );
 }
 
 #[tokio::test]
 async fn a_link_without_a_host_leads_to_the_region_that_answered() {
-    let created = "HTTP/1.1 201 Created\r\nLocation: /feature-data/policies/1\r\nContent-Length: 0\r\n\r\n";
+    let created =
+        "HTTP/1.1 201 Created\r\nLocation: /feature-data/policies/1\r\nContent-Length: 0\r\n\r\n";
     let eu = Upstream::answering(created).await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
     for _ in 0..2 {
         let answer = gateway.raw(post("/accessSecurity/policies", "{}")).await;
         let there = "/region/eu/feature-data/policies/1".to_owned();
-        assert_eq!((answer.status(), answer.field("location")), (201, Some(there)));
+        assert_eq!(
+            (answer.status(), answer.field("location")),
+            (201, Some(there))
+        );
         eu.request().await;
     }
     gateway.raw(get("/region/eu/feature-data/policies/1")).await;
-    assert_eq!(eu.request().await.line(), "GET /feature-data/policies/1 HTTP/1.1");
+    assert_eq!(
+        eu.request().await.line(),
+        "GET /feature-data/policies/1 HTTP/1.1"
+    );
 }
 
 #[tokio::test]
@@ -201,11 +304,13 @@ async fn a_404_of_citrix_passes_untouched() {
 
 #[tokio::test]
 async fn a_404_where_a_conclusion_led_is_asked_about_at_the_old_address() {
-    let eu = Upstream::deciding(
-        |_, request| {
-            if request.line().contains("/known") { OK.into() } else { NOT_FOUND.into() }
-        },
-    )
+    let eu = Upstream::deciding(|_, request| {
+        if request.line().contains("/known") {
+            OK.into()
+        } else {
+            NOT_FOUND.into()
+        }
+    })
     .await;
     let base = eu.url();
     // Only part of the service is in the other region.
@@ -220,16 +325,22 @@ async fn a_404_where_a_conclusion_led_is_asked_about_at_the_old_address() {
     let gateway = between(&api, &eu).await;
     gateway.raw(get("/accessSecurity/known")).await;
     assert_eq!(gateway.raw(get("/accessSecurity/here")).await.status(), 200);
-    assert_eq!(regions(&gateway).await, json!([]), "what was concluded was wrong");
+    assert_eq!(
+        regions(&gateway).await,
+        json!([]),
+        "what was concluded was wrong"
+    );
 }
 
 #[tokio::test]
 async fn a_404_that_the_old_address_leads_to_as_well_is_believed_from_then_on() {
-    let eu = Upstream::deciding(
-        |_, request| {
-            if request.line().contains("/known") { OK.into() } else { NOT_FOUND.into() }
-        },
-    )
+    let eu = Upstream::deciding(|_, request| {
+        if request.line().contains("/known") {
+            OK.into()
+        } else {
+            NOT_FOUND.into()
+        }
+    })
     .await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
@@ -253,13 +364,23 @@ async fn a_404_that_the_old_address_leads_to_as_well_is_believed_from_then_on() 
 async fn a_region_that_cannot_be_reached_is_forgotten() {
     let eu = Upstream::refusing();
     let base = eu.url();
-    let api = Upstream::scripted(
-        move |number| if number == 1 { to(&format!("{base}/b/x")).into() } else { OK.into() },
-    )
+    let api = Upstream::scripted(move |number| {
+        if number == 1 {
+            to(&format!("{base}/b/x")).into()
+        } else {
+            OK.into()
+        }
+    })
     .await;
     let gateway = between(&api, &eu).await;
-    gateway.raw(get("/a/x")).await.problem(502, "upstream_connect");
-    gateway.raw(get("/a/x")).await.problem(502, "upstream_connect");
+    gateway
+        .raw(get("/a/x"))
+        .await
+        .problem(502, "upstream_connect");
+    gateway
+        .raw(get("/a/x"))
+        .await
+        .problem(502, "upstream_connect");
     assert_eq!(gateway.raw(get("/a/x")).await.status(), 200);
 }
 
@@ -267,12 +388,22 @@ async fn a_region_that_cannot_be_reached_is_forgotten() {
 async fn a_401_of_the_other_region_is_replayed_there() {
     let eu = Upstream::deciding(|_, request| {
         let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
-        if stale { "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into() } else { OK.into() }
+        if stale {
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into()
+        } else {
+            OK.into()
+        }
     })
     .await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
-    assert_eq!(gateway.raw(post("/accessSecurity/x", "body")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .raw(post("/accessSecurity/x", "body"))
+            .await
+            .status(),
+        200
+    );
     let (first, second) = (eu.request().await, eu.request().await);
     assert_eq!((first.line(), first.text()), (second.line(), second.text()));
     assert_eq!(second.line(), "POST /feature-data/x HTTP/1.1");
@@ -293,8 +424,16 @@ async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
     };
     // The gateway of one customer is a known one for the other.
     let blocks = block("acme", &api, &acme) + &block("contoso", &eu, &contoso);
-    let gateway = Gateway::for_customers(&blocks).set("SECRET", "s3cret").start().await;
-    let of = |customer: &str| get_with("/accessSecurity/x", &format!("Citrix-CustomerId: {customer}\r\n"));
+    let gateway = Gateway::for_customers(&blocks)
+        .set("SECRET", "s3cret")
+        .start()
+        .await;
+    let of = |customer: &str| {
+        get_with(
+            "/accessSecurity/x",
+            &format!("Citrix-CustomerId: {customer}\r\n"),
+        )
+    };
     assert_eq!(gateway.raw(of("acme")).await.status(), 200);
     let moved = eu.request().await;
     assert_eq!(moved.line(), "GET /feature-data/x HTTP/1.1");
@@ -302,31 +441,63 @@ async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
     assert_eq!(gateway.raw(of("contoso")).await.status(), 200);
     assert_eq!(eu.request().await.line(), "GET /accessSecurity/x HTTP/1.1");
     let shown = regions(&gateway).await;
-    assert_eq!((shown.as_array().unwrap().len(), &shown[0]["customer"]), (1, &json!("acme")));
+    assert_eq!(
+        (shown.as_array().unwrap().len(), &shown[0]["customer"]),
+        (1, &json!("acme"))
+    );
 }
 
 #[tokio::test]
 async fn the_list_of_regions_asks_for_the_admin_secret() {
     let api = Upstream::answering(OK).await;
     let hash = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
-    let gateway =
-        Gateway::in_front_of(&api).with(&format!("[admin]\nsecret_sha256 = '{hash}'")).start().await;
+    let gateway = Gateway::in_front_of(&api)
+        .with(&format!("[admin]\nsecret_sha256 = '{hash}'"))
+        .start()
+        .await;
     assert_eq!(gateway.admin(get("/regions")).await.status(), 401);
-    assert_eq!(gateway.admin(get_with("/regions", "X-Api-Key: CANARY-admin\r\n")).await.status(), 200);
+    assert_eq!(
+        gateway
+            .admin(get_with("/regions", "X-Api-Key: CANARY-admin\r\n"))
+            .await
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]
 async fn the_emulators_other_region_is_found_over_tls() {
-    let faults = Faults { region_redirect: Some(RegionRedirect::Other), ..Faults::default() };
+    let faults = Faults {
+        region_redirect: Some(RegionRedirect::Other),
+        ..Faults::default()
+    };
     let region_listen = Some("127.0.0.1:0".parse().unwrap());
-    let cloud = Cloud::with(Options { faults, region_listen, ..Options::default() }).await;
-    let route =
-        format!("[[route]]\nprefix = '/region/eu'\nupstream = '{}'", cloud.emulator.region_url().unwrap());
-    let gateway = Gateway::in_front_of_cloud(&cloud).with(&route).start().await;
+    let cloud = Cloud::with(Options {
+        faults,
+        region_listen,
+        ..Options::default()
+    })
+    .await;
+    let route = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
+        cloud.emulator.region_url().unwrap()
+    );
+    let gateway = Gateway::in_front_of_cloud(&cloud)
+        .with(&route)
+        .start()
+        .await;
     for _ in 0..2 {
-        let answer = gateway.raw(get("/accessSecurity/sessionPolicy?limit=1")).await;
+        let answer = gateway
+            .raw(get("/accessSecurity/sessionPolicy?limit=1"))
+            .await;
         assert_eq!(answer.status(), 200, "{}", answer.text());
     }
     let shown = regions(&gateway).await;
-    assert!(shown[0]["from"].as_str().unwrap().ends_with("/accessSecurity"), "{shown}");
+    assert!(
+        shown[0]["from"]
+            .as_str()
+            .unwrap()
+            .ends_with("/accessSecurity"),
+        "{shown}"
+    );
 }

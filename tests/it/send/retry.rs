@@ -24,17 +24,30 @@ fn json(status: &str, fields: &str, body: &str) -> String {
 /// Says no to the first request and yes to the others.
 async fn busy_at_first(answer: impl Into<String>) -> Upstream {
     let answer = answer.into();
-    Upstream::scripted(move |number| if number == 1 { answer.clone().into() } else { OK.into() }).await
+    Upstream::scripted(move |number| {
+        if number == 1 {
+            answer.clone().into()
+        } else {
+            OK.into()
+        }
+    })
+    .await
 }
 
 async fn metric(gateway: &Gateway, series: &str) -> f64 {
     let series = format!("citrix_auth_proxy_{series} ");
     let text = gateway.metrics().await;
-    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0.0, |value| value.parse().unwrap())
+    text.lines()
+        .find_map(|line| line.strip_prefix(&series))
+        .map_or(0.0, |value| value.parse().unwrap())
 }
 
 async fn replays(gateway: &Gateway, outcome: &str) -> f64 {
-    metric(gateway, &format!("replays_total{{outcome=\"{outcome}\",route=\"/\"}}")).await
+    metric(
+        gateway,
+        &format!("replays_total{{outcome=\"{outcome}\",route=\"/\"}}"),
+    )
+    .await
 }
 
 async fn waiting(gateway: &Gateway, count: f64) {
@@ -43,13 +56,19 @@ async fn waiting(gateway: &Gateway, count: f64) {
 }
 
 fn post(path: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// All of a request but its token and its framing: of a body that was kept the length is known.
 fn essence(request: &Message) -> (String, Vec<(String, String)>, String) {
     let aside = ["authorization", "content-length", "transfer-encoding"];
-    let fields = request.all_fields().into_iter().filter(|(name, _)| !aside.contains(&name.as_str()));
+    let fields = request
+        .all_fields()
+        .into_iter()
+        .filter(|(name, _)| !aside.contains(&name.as_str()));
     (request.line(), fields.collect(), request.text())
 }
 
@@ -60,7 +79,11 @@ async fn is_waited_out(answer: String, request: String) {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let began = Instant::now();
     let answer = gateway.raw(request).await;
-    assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"), "{said}");
+    assert_eq!(
+        (answer.status(), answer.text().as_str()),
+        (200, "{}"),
+        "{said}"
+    );
     assert!(began.elapsed() >= Duration::from_secs(1), "{said}");
     let (first, second) = (upstream.request().await, upstream.request().await);
     assert_eq!(essence(&first), essence(&second));
@@ -76,20 +99,39 @@ async fn contract_4_hints_of_every_shape_are_waited_out() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
     let in_a_second = now + Duration::from_secs(1);
     let date = format!("Date: {}\r\n", httpdate::fmt_http_date(now));
-    let http_date = format!("{date}Retry-After: {}\r\n", httpdate::fmt_http_date(in_a_second));
-    let rfc_3339 = format!("{date}Retry-After: {}\r\n", humantime::format_rfc3339_seconds(in_a_second));
+    let http_date = format!(
+        "{date}Retry-After: {}\r\n",
+        httpdate::fmt_http_date(in_a_second)
+    );
+    let rfc_3339 = format!(
+        "{date}Retry-After: {}\r\n",
+        humantime::format_rfc3339_seconds(in_a_second)
+    );
     let many = "429 Too Many Requests";
     let answers = [
         ONE_SECOND.to_owned(),
         json(many, "Retry-After: 0\r\n", "{}"),
         json(many, &http_date, "{}"),
         json(many, &rfc_3339, "{}"),
-        json(many, "", r#"{"type":"x","parameters":[{"name":"retryDelay","value":"1"}]}"#),
-        json(many, "", r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 1 seconds."}"#),
-        json(many, "", r#"{"parameters":{"retryDelay":1}}"#).replace("application/json", "text/plain"),
+        json(
+            many,
+            "",
+            r#"{"type":"x","parameters":[{"name":"retryDelay","value":"1"}]}"#,
+        ),
+        json(
+            many,
+            "",
+            r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 1 seconds."}"#,
+        ),
+        json(many, "", r#"{"parameters":{"retryDelay":1}}"#)
+            .replace("application/json", "text/plain"),
         // No hint at all.
         json(many, "", "{}"),
-        json("503 Service Unavailable", "", r#"{"parameters":{"retryDelay":1}}"#),
+        json(
+            "503 Service Unavailable",
+            "",
+            r#"{"parameters":{"retryDelay":1}}"#,
+        ),
     ];
     join_all(answers.map(|answer| is_waited_out(answer, get("/x?y=1")))).await;
 }
@@ -109,10 +151,15 @@ async fn is_handed_on(settings: &str, answer: &str, request: String, outcome: Op
     let got = gateway.raw(request).await;
     let (head, framed) = answer.split_once("\r\n\r\n").unwrap();
     assert_eq!(got.line(), head.split("\r\n").next().unwrap());
-    assert!(got.whole && got.framed == framed.as_bytes(), "{answer}\n{got:?}");
+    assert!(
+        got.whole && got.framed == framed.as_bytes(),
+        "{answer}\n{got:?}"
+    );
     for name in ["retry-after", "content-type", "content-length"] {
         let theirs = head.split("\r\n").filter_map(|line| line.split_once(": "));
-        let theirs = theirs.filter(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let theirs = theirs
+            .filter(|(each, _)| each.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value);
         assert_eq!(got.fields(name), theirs.collect::<Vec<_>>(), "{answer}");
     }
     assert!(!got.has("x-proxy-error"));
@@ -127,7 +174,10 @@ async fn is_handed_on(settings: &str, answer: &str, request: String, outcome: Op
 #[tokio::test]
 async fn a_wait_that_is_too_long_is_the_callers_and_the_answer_untouched() {
     let many = "429 Too Many Requests";
-    let long = format!(r#"{{"fill":"{}","parameters":{{"retryDelay":1}}}}"#, "x".repeat(40_000));
+    let long = format!(
+        r#"{{"fill":"{}","parameters":{{"retryDelay":1}}}}"#,
+        "x".repeat(40_000)
+    );
     let chunked = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n\
         Transfer-Encoding: chunked\r\n\r\n20\r\n{\"parameters\":{\"retryDelay\":60}}\r\n0\r\n\r\n";
     for (settings, answer) in [
@@ -135,10 +185,19 @@ async fn a_wait_that_is_too_long_is_the_callers_and_the_answer_untouched() {
         ("", json(many, "Retry-After: 11\r\n", "{}")),
         ("", json(many, "Retry-After: 99999999999999999\r\n", "{}")),
         ("", chunked.to_owned()),
-        ("[upstream]\nretry_budget = '900ms'", json(many, "Retry-After: 0\r\n", "{}")),
+        (
+            "[upstream]\nretry_budget = '900ms'",
+            json(many, "Retry-After: 0\r\n", "{}"),
+        ),
         ("[upstream]\nretry_budget = '900ms'", json(many, "", &long)),
-        ("[upstream]\nretry_budget = '900ms'", json(many, "Content-Encoding: gzip\r\n", "not gzip")),
-        ("", json("503 Service Unavailable", "Retry-After: 60\r\n", "{}")),
+        (
+            "[upstream]\nretry_budget = '900ms'",
+            json(many, "Content-Encoding: gzip\r\n", "not gzip"),
+        ),
+        (
+            "",
+            json("503 Service Unavailable", "Retry-After: 60\r\n", "{}"),
+        ),
     ] {
         is_handed_on(settings, &answer, get("/x"), Some("wait_too_long")).await;
     }
@@ -148,16 +207,31 @@ async fn a_wait_that_is_too_long_is_the_callers_and_the_answer_untouched() {
 async fn what_may_not_go_out_twice_does_not() {
     let unavailable = json("503 Service Unavailable", "Retry-After: 1\r\n", "{}");
     is_handed_on("", &unavailable, post("/x", "body"), Some("not_replayable")).await;
-    is_handed_on("", &json("503 Service Unavailable", "", "{}"), get("/x"), None).await;
+    is_handed_on(
+        "",
+        &json("503 Service Unavailable", "", "{}"),
+        get("/x"),
+        None,
+    )
+    .await;
     let kept = "[limits]\nreplay_buffer_bytes = '3B'";
     is_handed_on(kept, ONE_SECOND, post("/x", "body"), Some("not_replayable")).await;
-    is_handed_on("[upstream]\nretry_budget = '0s'", ONE_SECOND, get("/x"), None).await;
+    is_handed_on(
+        "[upstream]\nretry_budget = '0s'",
+        ONE_SECOND,
+        get("/x"),
+        None,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_while_it_is_looked_at_is_broken_off_for_the_caller() {
     let upstream = Upstream::by_hand().await;
-    let gateway = Gateway::in_front_of(&upstream).with("[upstream]\nretry_budget = '900ms'").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[upstream]\nretry_budget = '900ms'")
+        .start()
+        .await;
     let mut caller = gateway.connect().await;
     caller.write(get("/x")).await;
     let mut wire = upstream.connection().await;
@@ -168,7 +242,10 @@ async fn an_answer_that_breaks_off_while_it_is_looked_at_is_broken_off_for_the_c
     .await;
     drop(wire);
     let answer = caller.answer().await;
-    assert_eq!((answer.status(), answer.text().as_str(), answer.whole), (429, "{\"a", false));
+    assert_eq!(
+        (answer.status(), answer.text().as_str(), answer.whole),
+        (429, "{\"a", false)
+    );
 }
 
 #[tokio::test]
@@ -187,7 +264,13 @@ async fn a_herd_waits_together_and_takes_up_no_place() {
     for number in 1..19 {
         let mut caller = gateway.connect().await;
         // A body makes no difference to what was not sent yet.
-        caller.write(if number == 1 { post("/systemlog/1", "x") } else { get("/systemlog/x") }).await;
+        caller
+            .write(if number == 1 {
+                post("/systemlog/1", "x")
+            } else {
+                get("/systemlog/x")
+            })
+            .await;
         herd.push(caller);
     }
     waiting(&gateway, 19.0).await;
@@ -217,7 +300,10 @@ async fn who_cannot_wait_for_the_gate_gets_citrixs_own_answer() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for _ in 0..3 {
         let answer = gateway.raw(get("/x")).await;
-        assert_eq!((answer.status(), answer.field("retry-after").as_deref()), (429, Some("30")));
+        assert_eq!(
+            (answer.status(), answer.field("retry-after").as_deref()),
+            (429, Some("30"))
+        );
         upstream.request().await;
     }
     upstream.got_nothing().await;
@@ -242,7 +328,10 @@ async fn no_more_wait_at_a_gate_than_may() {
 #[tokio::test]
 async fn a_place_in_flight_may_be_gone_after_the_wait() {
     let upstream = Upstream::by_hand().await;
-    let gateway = Gateway::in_front_of(&upstream).with("[limits]\nmax_in_flight = 1").start().await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .with("[limits]\nmax_in_flight = 1")
+        .start()
+        .await;
     let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
     first.write(get("/x")).await;
     let mut wire = upstream.connection().await;
@@ -271,7 +360,13 @@ async fn waits_and_replays_have_budgets_of_their_own() {
         assert_eq!(upstream.request().await.text(), "body");
     }
     upstream.got_nothing().await;
-    assert_eq!((replays(&gateway, "accepted").await, replays(&gateway, "waited").await), (1.0, 1.0));
+    assert_eq!(
+        (
+            replays(&gateway, "accepted").await,
+            replays(&gateway, "waited").await
+        ),
+        (1.0, 1.0)
+    );
 }
 
 #[tokio::test]
@@ -281,15 +376,26 @@ async fn over_http2_another_programs_query_is_waited_for() {
     // The gateway itself lets one in at a time; another program asks past it.
     let other = Gateway::in_front_of_cloud(&cloud).start().await;
     let latency = Duration::from_secs(600);
-    cloud.emulator.set_faults(Faults { latency, ..Faults::default() });
+    cloud.emulator.set_faults(Faults {
+        latency,
+        ..Faults::default()
+    });
     let mut others = other.connect().await;
     others.write(get("/monitorodata/Machines")).await;
-    eventually("it is asked", || async { cloud.emulator.stats().monitor_in_flight == 1 }).await;
+    eventually("it is asked", || async {
+        cloud.emulator.stats().monitor_in_flight == 1
+    })
+    .await;
     cloud.emulator.set_faults(Faults::default());
-    let poll = client().get(gateway.url("/monitorodata/Machines?$top=1")).send();
+    let poll = client()
+        .get(gateway.url("/monitorodata/Machines?$top=1"))
+        .send();
     let release = async {
         let series = "queue_depth{route=\"/monitorodata\"}";
-        eventually("it waits", || async { metric(&gateway, series).await == 1.0 }).await;
+        eventually("it waits", || async {
+            metric(&gateway, series).await == 1.0
+        })
+        .await;
         drop(others);
     };
     let (answer, ()) = tokio::join!(poll, release);
@@ -299,9 +405,10 @@ async fn over_http2_another_programs_query_is_waited_for() {
 
 #[tokio::test]
 async fn five_tries_are_enough() {
-    let upstream =
-        Upstream::answering("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
-            .await;
+    let upstream = Upstream::answering(
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     assert_eq!(gateway.raw(get("/x")).await.status(), 429);
     for _ in 0..5 {

@@ -44,8 +44,18 @@ const BAD: Answer = Answer::Problem(400, "bad_request");
 const END: &str = "Host: localhost\r\nConnection: close\r\n\r\n";
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-fn case(name: impl Into<String>, bytes: impl Into<Vec<u8>>, answer: Answer, reaches: Reaches) -> Case {
-    Case { name: name.into(), bytes: bytes.into(), answer, reaches }
+fn case(
+    name: impl Into<String>,
+    bytes: impl Into<Vec<u8>>,
+    answer: Answer,
+    reaches: Reaches,
+) -> Case {
+    Case {
+        name: name.into(),
+        bytes: bytes.into(),
+        answer,
+        reaches,
+    }
 }
 
 /// We refuse it, and nothing leaves.
@@ -65,7 +75,12 @@ fn passes(
     line: &'static str,
     body: impl Into<Cow<'static, str>>,
 ) -> Case {
-    case(name, bytes, Answer::Passed(1), Reaches::Requests(vec![(line, body.into(), &[])]))
+    case(
+        name,
+        bytes,
+        Answer::Passed(1),
+        Reaches::Requests(vec![(line, body.into(), &[])]),
+    )
 }
 
 /// Its body is found out to be broken on the way.
@@ -93,23 +108,56 @@ pub fn all() -> Vec<Case> {
 fn line_ends() -> Vec<Case> {
     let get = "GET / HTTP/1.1\r\n";
     vec![
-        refused("bare LF after the request line", format!("GET / HTTP/1.1\n{END}")),
-        refused("bare LF after a field", "GET / HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n"),
-        refused("bare LF after every line", "GET / HTTP/1.1\nHost: localhost\n\n"),
-        refused("CR LF LF at the head's end", "GET / HTTP/1.1\r\nHost: localhost\r\n\n"),
-        refused("LF CR LF at the head's end", "GET / HTTP/1.1\r\nHost: localhost\n\r\n"),
+        refused(
+            "bare LF after the request line",
+            format!("GET / HTTP/1.1\n{END}"),
+        ),
+        refused(
+            "bare LF after a field",
+            "GET / HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n",
+        ),
+        refused(
+            "bare LF after every line",
+            "GET / HTTP/1.1\nHost: localhost\n\n",
+        ),
+        refused(
+            "CR LF LF at the head's end",
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\n",
+        ),
+        refused(
+            "LF CR LF at the head's end",
+            "GET / HTTP/1.1\r\nHost: localhost\n\r\n",
+        ),
         refused("LF in front of the request", format!("\n{get}{END}")),
-        refused("a field hidden behind a bare LF", format!("{get}X: y\nCitrix-CustomerId: other\r\n{END}")),
+        refused(
+            "a field hidden behind a bare LF",
+            format!("{get}X: y\nCitrix-CustomerId: other\r\n{END}"),
+        ),
         refused(
             "a request hidden behind a head that ends with LF LF",
-            format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\n\n{SMUGGLED}", SMUGGLED.len()),
+            format!(
+                "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\n\n{SMUGGLED}",
+                SMUGGLED.len()
+            ),
         ),
-        bare("bare CR after the request line", format!("GET / HTTP/1.1\r{END}")),
+        bare(
+            "bare CR after the request line",
+            format!("GET / HTTP/1.1\r{END}"),
+        ),
         bare("bare CR in a value", format!("{get}X: a\rb\r\n{END}")),
-        bare("bare CR in front of a name", format!("{get}\rX: a\r\n{END}")),
-        bare("bare CR at the end of a value", format!("{get}X: a\r\r\n{END}")),
+        bare(
+            "bare CR in front of a name",
+            format!("{get}\rX: a\r\n{END}"),
+        ),
+        bare(
+            "bare CR at the end of a value",
+            format!("{get}X: a\r\r\n{END}"),
+        ),
         bare("bare CR in front of the request", format!("\r{get}{END}")),
-        bare("bare CR in the target", format!("GET /a\rb HTTP/1.1\r\n{END}")),
+        bare(
+            "bare CR in the target",
+            format!("GET /a\rb HTTP/1.1\r\n{END}"),
+        ),
         // hyper waits for an end that it would take.
         case(
             "CR CR LF at the head's end",
@@ -117,20 +165,56 @@ fn line_ends() -> Vec<Case> {
             Answer::Problem(408, "request_timeout"),
             Reaches::Nothing,
         ),
-        passes("one empty line in front", format!("\r\n{get}{END}"), "GET / HTTP/1.1", ""),
-        passes("two empty lines in front", format!("\r\n\r\n{get}{END}"), "GET / HTTP/1.1", ""),
-        refused("five empty lines in front", format!("{}{get}{END}", "\r\n".repeat(5))),
-        refused("a thousand empty lines in front", format!("{}{get}{END}", "\r\n".repeat(1000))),
-        case("empty lines without end", "\r\n".repeat(100_000), Answer::Bare(431), Reaches::Nothing),
-        bare("obsolete folding with a blank", format!("{get}X: a\r\n b\r\n{END}")),
-        bare("obsolete folding with a tab", format!("{get}X: a\r\n\tb\r\n{END}")),
-        bare("obsolete folding of nothing", format!("{get}X:\r\n \r\n{END}")),
-        bare("obsolete folding of Host", "GET / HTTP/1.1\r\nHost:\r\n localhost\r\n\r\n"),
+        passes(
+            "one empty line in front",
+            format!("\r\n{get}{END}"),
+            "GET / HTTP/1.1",
+            "",
+        ),
+        passes(
+            "two empty lines in front",
+            format!("\r\n\r\n{get}{END}"),
+            "GET / HTTP/1.1",
+            "",
+        ),
+        refused(
+            "five empty lines in front",
+            format!("{}{get}{END}", "\r\n".repeat(5)),
+        ),
+        refused(
+            "a thousand empty lines in front",
+            format!("{}{get}{END}", "\r\n".repeat(1000)),
+        ),
+        case(
+            "empty lines without end",
+            "\r\n".repeat(100_000),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
+        bare(
+            "obsolete folding with a blank",
+            format!("{get}X: a\r\n b\r\n{END}"),
+        ),
+        bare(
+            "obsolete folding with a tab",
+            format!("{get}X: a\r\n\tb\r\n{END}"),
+        ),
+        bare(
+            "obsolete folding of nothing",
+            format!("{get}X:\r\n \r\n{END}"),
+        ),
+        bare(
+            "obsolete folding of Host",
+            "GET / HTTP/1.1\r\nHost:\r\n localhost\r\n\r\n",
+        ),
         bare(
             "obsolete folding of a length",
             format!("POST / HTTP/1.1\r\nContent-Length:\r\n 5\r\n{END}hello"),
         ),
-        bare("a first field that is folded", format!("{get} X: a\r\n{END}")),
+        bare(
+            "a first field that is folded",
+            format!("{get} X: a\r\n{END}"),
+        ),
     ]
 }
 
@@ -144,26 +228,74 @@ fn request_lines() -> Vec<Case> {
         bare("HTTP/2.0", format!("GET / HTTP/2.0\r\n{END}")),
         bare("HTTP/1.10", format!("GET / HTTP/1.10\r\n{END}")),
         bare("HTTP/1", format!("GET / HTTP/1\r\n{END}")),
-        bare("http/1.1 in small letters", format!("GET / http/1.1\r\n{END}")),
-        bare("a version with blanks", format!("GET / HTTP / 1.1\r\n{END}")),
-        bare("something behind the version", format!("GET / HTTP/1.1 x\r\n{END}")),
-        bare("a blank behind the version", format!("GET / HTTP/1.1 \r\n{END}")),
+        bare(
+            "http/1.1 in small letters",
+            format!("GET / http/1.1\r\n{END}"),
+        ),
+        bare(
+            "a version with blanks",
+            format!("GET / HTTP / 1.1\r\n{END}"),
+        ),
+        bare(
+            "something behind the version",
+            format!("GET / HTTP/1.1 x\r\n{END}"),
+        ),
+        bare(
+            "a blank behind the version",
+            format!("GET / HTTP/1.1 \r\n{END}"),
+        ),
         bare("no target", format!("GET HTTP/1.1\r\n{END}")),
         bare("no method", format!(" / HTTP/1.1\r\n{END}")),
-        bare("two blanks in front of the target", format!("GET  / HTTP/1.1\r\n{END}")),
-        bare("two blanks behind the target", format!("GET /  HTTP/1.1\r\n{END}")),
-        bare("a tab in front of the target", format!("GET\t/ HTTP/1.1\r\n{END}")),
-        bare("a tab behind the target", format!("GET /\tHTTP/1.1\r\n{END}")),
-        bare("a form feed for a blank", format!("GET /\x0cHTTP/1.1\r\n{END}")),
-        bare("a blank in front of the method", format!(" GET / HTTP/1.1\r\n{END}")),
+        bare(
+            "two blanks in front of the target",
+            format!("GET  / HTTP/1.1\r\n{END}"),
+        ),
+        bare(
+            "two blanks behind the target",
+            format!("GET /  HTTP/1.1\r\n{END}"),
+        ),
+        bare(
+            "a tab in front of the target",
+            format!("GET\t/ HTTP/1.1\r\n{END}"),
+        ),
+        bare(
+            "a tab behind the target",
+            format!("GET /\tHTTP/1.1\r\n{END}"),
+        ),
+        bare(
+            "a form feed for a blank",
+            format!("GET /\x0cHTTP/1.1\r\n{END}"),
+        ),
+        bare(
+            "a blank in front of the method",
+            format!(" GET / HTTP/1.1\r\n{END}"),
+        ),
         bare("a method with a colon", format!("GET: / HTTP/1.1\r\n{END}")),
-        bare("a method with brackets", format!("G(E)T / HTTP/1.1\r\n{END}")),
+        bare(
+            "a method with brackets",
+            format!("G(E)T / HTTP/1.1\r\n{END}"),
+        ),
         bare("a method with NUL", format!("G\0ET / HTTP/1.1\r\n{END}")),
-        bare("a method beyond ASCII", format!("G\u{c9}T / HTTP/1.1\r\n{END}")),
-        bare("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
-        bare("a PROXY line", format!("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / HTTP/1.1\r\n{END}")),
-        refused("CONNECT", "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n"),
-        refused("CONNECT with a path", format!("CONNECT /x HTTP/1.1\r\n{END}")),
+        bare(
+            "a method beyond ASCII",
+            format!("G\u{c9}T / HTTP/1.1\r\n{END}"),
+        ),
+        bare(
+            "a TLS handshake",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(),
+        ),
+        bare(
+            "a PROXY line",
+            format!("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / HTTP/1.1\r\n{END}"),
+        ),
+        refused(
+            "CONNECT",
+            "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n",
+        ),
+        refused(
+            "CONNECT with a path",
+            format!("CONNECT /x HTTP/1.1\r\n{END}"),
+        ),
         refused("TRACE", format!("TRACE / HTTP/1.1\r\n{END}")),
         passes(
             "connect in small letters is another method",
@@ -194,7 +326,10 @@ fn targets() -> Vec<Case> {
         ("a host alone", "localhost"),
         ("a host and a port", "localhost:80"),
         ("an absolute target for another host", "http://other/"),
-        ("an absolute target for another port", "http://localhost:81/"),
+        (
+            "an absolute target for another port",
+            "http://localhost:81/",
+        ),
         ("an absolute target with a user", "http://user@localhost/"),
         ("an absolute target with a wild port", "http://localhost:x/"),
         ("an absolute target of another scheme", "ftp://localhost/"),
@@ -216,9 +351,16 @@ fn targets() -> Vec<Case> {
     let mut cases: Vec<Case> = refused_targets
         .iter()
         .map(|(name, target)| refused(format!("target: {name}"), request(target)))
-        .chain(bare_targets.iter().map(|(name, target)| bare(format!("target: {name}"), request(target))))
+        .chain(
+            bare_targets
+                .iter()
+                .map(|(name, target)| bare(format!("target: {name}"), request(target))),
+        )
         .collect();
-    cases.push(bare("target: broken UTF-8", [b"GET /a\xffb HTTP/1.1\r\n", END.as_bytes()].concat()));
+    cases.push(bare(
+        "target: broken UTF-8",
+        [b"GET /a\xffb HTTP/1.1\r\n", END.as_bytes()].concat(),
+    ));
     for (target, line) in [
         ("//evil.example/a", "GET //evil.example/a HTTP/1.1"),
         ("/a/../b", "GET /a/../b HTTP/1.1"),
@@ -228,7 +370,12 @@ fn targets() -> Vec<Case> {
         ("http://localhost/a?b", "GET /a?b HTTP/1.1"),
         ("http://LOCALHOST:80", "GET / HTTP/1.1"),
     ] {
-        cases.push(passes(format!("target: {target} leaves as it is"), request(target), line, ""));
+        cases.push(passes(
+            format!("target: {target} leaves as it is"),
+            request(target),
+            line,
+            "",
+        ));
     }
     cases
 }
@@ -264,8 +411,16 @@ fn hosts() -> Vec<Case> {
         Answer::Problem(421, "foreign_host"),
         Reaches::Nothing,
     ));
-    cases.push(passes("HTTP/1.0 needs none", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1", ""));
-    cases.push(refused("HTTP/1.0 with two", "GET / HTTP/1.0\r\nHost: localhost\r\nHost: other\r\n\r\n"));
+    cases.push(passes(
+        "HTTP/1.0 needs none",
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1",
+        "",
+    ));
+    cases.push(refused(
+        "HTTP/1.0 with two",
+        "GET / HTTP/1.0\r\nHost: localhost\r\nHost: other\r\n\r\n",
+    ));
     cases
 }
 
@@ -275,8 +430,14 @@ fn fields() -> Vec<Case> {
     [
         ("a blank in front of the colon", "X : a"),
         ("a tab in front of the colon", "X\t: a"),
-        ("a blank in front of the colon of a length", "Content-Length : 5"),
-        ("a blank in front of the colon of a coding", "Transfer-Encoding : chunked"),
+        (
+            "a blank in front of the colon of a length",
+            "Content-Length : 5",
+        ),
+        (
+            "a blank in front of the colon of a coding",
+            "Transfer-Encoding : chunked",
+        ),
         ("no colon", "X"),
         ("no name", ": a"),
         ("a blank in a name", "X Y: a"),
@@ -284,7 +445,10 @@ fn fields() -> Vec<Case> {
         ("NUL in a value", "X: a\0b"),
         ("a control character in a value", "X: a\x01b"),
         ("DEL in a value", "X: a\x7fb"),
-        ("a vertical tab in front of a coding", "Transfer-Encoding:\x0bchunked"),
+        (
+            "a vertical tab in front of a coding",
+            "Transfer-Encoding:\x0bchunked",
+        ),
         ("brackets in a name", "X(Y): a"),
         ("a slash in a name", "X/Y: a"),
         ("a name beyond ASCII", "X\u{e9}: a"),
@@ -298,11 +462,24 @@ fn fields() -> Vec<Case> {
 /// RFC 9110 section 15.5, RFC 6585 section 5.
 fn bounds() -> Vec<Case> {
     let with = |fields: String| format!("GET / HTTP/1.1\r\n{fields}{END}");
-    let many =
-        |count: usize| (0..count).fold(String::new(), |all, number| all + &format!("A{number}: b\r\n"));
+    let many = |count: usize| {
+        (0..count).fold(String::new(), |all, number| {
+            all + &format!("A{number}: b\r\n")
+        })
+    };
     vec![
-        case("101 fields", with(many(99)), Answer::Bare(431), Reaches::Nothing),
-        case("ten thousand fields", with(many(10_000)), Answer::Bare(431), Reaches::Nothing),
+        case(
+            "101 fields",
+            with(many(99)),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
+        case(
+            "ten thousand fields",
+            with(many(10_000)),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
         case(
             "a large field",
             with(format!("X: {}\r\n", "x".repeat(70_000))),
@@ -333,7 +510,12 @@ fn bounds() -> Vec<Case> {
             Answer::Bare(431),
             Reaches::Nothing,
         ),
-        case("a megabyte without a line's end", "X".repeat(1 << 20), Answer::Bare(431), Reaches::Nothing),
+        case(
+            "a megabyte without a line's end",
+            "X".repeat(1 << 20),
+            Answer::Bare(431),
+            Reaches::Nothing,
+        ),
     ]
 }
 
@@ -404,6 +586,11 @@ fn twins() -> Vec<Case> {
         "HOST_",
     ]
     .iter()
-    .map(|name| refused(format!("twin: {name}"), format!("GET / HTTP/1.1\r\n{name}: other\r\n{END}")))
+    .map(|name| {
+        refused(
+            format!("twin: {name}"),
+            format!("GET / HTTP/1.1\r\n{name}: other\r\n{END}"),
+        )
+    })
     .collect()
 }

@@ -28,7 +28,11 @@ async fn several_customers_keep_their_secrets_from_each_other_and_from_the_log()
     let (address, admin) = addresses(&mut gateway).await;
     good.reach(1).await;
     bad.reach(1).await;
-    for fields in ["Citrix-CustomerId: contoso\r\n", "Citrix-CustomerId: fabrikam\r\n", ""] {
+    for fields in [
+        "Citrix-CustomerId: contoso\r\n",
+        "Citrix-CustomerId: fabrikam\r\n",
+        "",
+    ] {
         let answer = ask(address, &post("/x", fields)).await;
         assert!(answer.has("x-proxy-error"), "{fields}: {}", said(&answer));
         holds_none(&said(&answer));

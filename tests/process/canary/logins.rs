@@ -21,13 +21,19 @@ fn post(path: &str, fields: &str, body: &str) -> String {
 
 /// The lines of the callers' side; those of the operators' have been looked at.
 fn without_operators(audit: Vec<[&str; 4]>) -> Vec<[&str; 4]> {
-    let (operators, callers): (Vec<_>, Vec<_>) =
-        audit.into_iter().partition(|line| line[2].starts_with("/tokens/"));
+    let (operators, callers): (Vec<_>, Vec<_>) = audit
+        .into_iter()
+        .partition(|line| line[2].starts_with("/tokens/"));
     for expected in [
         ["admitted", "operator", "/tokens/acme/refresh", ""],
         ["refused", "none", "/tokens/acme/refresh", "caller_unknown"],
         ["refused", "none", "/tokens/acme/refresh", "foreign_host"],
-        ["refused", "none", "/tokens/acme/refresh", "caller_forbidden"],
+        [
+            "refused",
+            "none",
+            "/tokens/acme/refresh",
+            "caller_forbidden",
+        ],
     ] {
         assert!(operators.contains(&expected), "{operators:?}");
     }
@@ -45,7 +51,9 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
     let secrets = Secrets::at(&upstream.url(), &logins.url(), &toml);
     let file = secrets.folder().join("key");
     std::fs::write(&file, key).unwrap();
-    let text = std::fs::read_to_string(&secrets.config).unwrap().replace("{key}", file.to_str().unwrap());
+    let text = std::fs::read_to_string(&secrets.config)
+        .unwrap()
+        .replace("{key}", file.to_str().unwrap());
     std::fs::write(&secrets.config, text).unwrap();
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
 
@@ -66,15 +74,49 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
         (bearing(&token), 200),
         (bearing(&format!("{token}x")), 401),
         (bearing(&token[..token.len() - 5]), 401),
-        (post(&path, form, &good.replace("splunk", "c4nary-name")), 400),
-        (post(&path, form, &good.replace("caller-secret", "wrong-secret")), 400),
+        (
+            post(&path, form, &good.replace("splunk", "c4nary-name")),
+            400,
+        ),
+        (
+            post(&path, form, &good.replace("caller-secret", "wrong-secret")),
+            400,
+        ),
         (post(&path, form, "c4nary=c4nary"), 400),
-        (post(&path, &format!("{form}; boundary=c4nary\r\nX-Api-Key: c4nary-key"), &good), 400),
+        (
+            post(
+                &path,
+                &format!("{form}; boundary=c4nary\r\nX-Api-Key: c4nary-key"),
+                &good,
+            ),
+            400,
+        ),
         (post(&path, "c4nary/c4nary", &good), 400),
-        (post("/root/tokens/clients", json, r#"{"clientId":"c4nary","clientSecret":"c4nary"}"#), 401),
-        (post("/root/tokens/clients", json, r#"{"clientId":"c4nary","clientSecret":c4nary"#), 400),
-        (post("/root/tokens/clients", json, &"c4nary".repeat(4000)), 413),
-        (post("/root/tokens/clients", json, "{}").replace("Host: localhost", "Host: c4nary.example/"), 400),
+        (
+            post(
+                "/root/tokens/clients",
+                json,
+                r#"{"clientId":"c4nary","clientSecret":"c4nary"}"#,
+            ),
+            401,
+        ),
+        (
+            post(
+                "/root/tokens/clients",
+                json,
+                r#"{"clientId":"c4nary","clientSecret":c4nary"#,
+            ),
+            400,
+        ),
+        (
+            post("/root/tokens/clients", json, &"c4nary".repeat(4000)),
+            413,
+        ),
+        (
+            post("/root/tokens/clients", json, "{}")
+                .replace("Host: localhost", "Host: c4nary.example/"),
+            400,
+        ),
     ] {
         let answer = ask(gateway.address, &request).await;
         assert_eq!(answer.status(), status, "{request}: {}", said(&answer));
@@ -85,11 +127,17 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
     let log = end(gateway.program).await;
     let text = format!("{log:?}");
     // What a token begins with, and the hash.
-    assert!(!text.contains("eyJ") && !text.contains(&hash) && !text.contains(CANARY), "{text}");
+    assert!(
+        !text.contains("eyJ") && !text.contains(&hash) && !text.contains(CANARY),
+        "{text}"
+    );
     let audit: Vec<[&str; 4]> = log
         .iter()
         .filter(|line| line["target"] == "audit" && line["method"] == "POST")
-        .map(|line| ["verdict", "caller", "path", "reason"].map(|key| line[key].as_str().unwrap_or_default()))
+        .map(|line| {
+            ["verdict", "caller", "path", "reason"]
+                .map(|key| line[key].as_str().unwrap_or_default())
+        })
         .collect();
     let callers = without_operators(audit);
     let (oauth2, trust) = (path.as_str(), "/root/tokens/clients");

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::upstream::Upstream;
 
-const ACCEPTED: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
+const ACCEPTED: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
 
 /// What a span says.
 #[derive(Debug)]
@@ -35,12 +36,25 @@ pub async fn spans(collector: &Upstream) -> Vec<Span> {
     let mut spans = Vec::new();
     for request in collector.requests_so_far().await {
         assert!(request.head.starts_with(b"POST /v1/traces HTTP/1.1\r\n"));
-        assert_eq!(request.field("content-type").as_deref(), Some("application/x-protobuf"));
-        assert!(!String::from_utf8_lossy(&request.body).contains("c4nary"), "{request:?}");
+        assert_eq!(
+            request.field("content-type").as_deref(),
+            Some("application/x-protobuf")
+        );
+        assert!(
+            !String::from_utf8_lossy(&request.body).contains("c4nary"),
+            "{request:?}"
+        );
         for of_resource in bytes(&request.body, 1) {
-            let resource = bytes(of_resource, 1).first().map(|it| attributes(it, 1)).unwrap_or_default();
+            let resource = bytes(of_resource, 1)
+                .first()
+                .map(|it| attributes(it, 1))
+                .unwrap_or_default();
             for of_scope in bytes(of_resource, 2) {
-                spans.extend(bytes(of_scope, 2).into_iter().map(|span| read(span, resource.clone())));
+                spans.extend(
+                    bytes(of_scope, 2)
+                        .into_iter()
+                        .map(|span| read(span, resource.clone())),
+                );
             }
         }
     }
@@ -51,7 +65,10 @@ pub async fn spans(collector: &Upstream) -> Vec<Span> {
 fn read(span: &[u8], resource: BTreeMap<String, String>) -> Span {
     let id = |number| hex(bytes(span, number).first().copied().unwrap_or_default());
     let number = |wanted| numbers(span, wanted).first().copied().unwrap_or_default();
-    let status = bytes(span, 15).first().map(|status| numbers(status, 3)).unwrap_or_default();
+    let status = bytes(span, 15)
+        .first()
+        .map(|status| numbers(status, 3))
+        .unwrap_or_default();
     Span {
         trace: id(1),
         id: id(2),
@@ -69,7 +86,9 @@ fn read(span: &[u8], resource: BTreeMap<String, String>) -> Span {
 fn attributes(message: &[u8], number: u64) -> BTreeMap<String, String> {
     let pair = |pair: &[u8]| {
         let value = bytes(pair, 2)[0];
-        let text = bytes(value, 1).first().map(|text| String::from_utf8(text.to_vec()).unwrap());
+        let text = bytes(value, 1)
+            .first()
+            .map(|text| String::from_utf8(text.to_vec()).unwrap());
         let number = || numbers(value, 3).first().map(u64::to_string);
         let key = String::from_utf8(bytes(pair, 1)[0].to_vec()).unwrap();
         (key, text.or_else(number).unwrap_or_default())
@@ -88,14 +107,32 @@ enum Field<'a> {
 }
 
 fn bytes(message: &[u8], wanted: u64) -> Vec<&[u8]> {
-    let found = fields(message).into_iter().filter(|(number, _)| *number == wanted);
-    found.filter_map(|(_, field)| if let Field::Bytes(bytes) = field { Some(bytes) } else { None }).collect()
+    let found = fields(message)
+        .into_iter()
+        .filter(|(number, _)| *number == wanted);
+    found
+        .filter_map(|(_, field)| {
+            if let Field::Bytes(bytes) = field {
+                Some(bytes)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 fn numbers(message: &[u8], wanted: u64) -> Vec<u64> {
-    let found = fields(message).into_iter().filter(|(number, _)| *number == wanted);
+    let found = fields(message)
+        .into_iter()
+        .filter(|(number, _)| *number == wanted);
     found
-        .filter_map(|(_, field)| if let Field::Number(number) = field { Some(number) } else { None })
+        .filter_map(|(_, field)| {
+            if let Field::Number(number) = field {
+                Some(number)
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
@@ -105,12 +142,16 @@ fn fields(mut message: &[u8]) -> Vec<(u64, Field<'_>)> {
         let key = varint(&mut message);
         let field = match key & 7 {
             0 => Field::Number(varint(&mut message)),
-            1 => Field::Number(u64::from_le_bytes(take(&mut message, 8).try_into().unwrap())),
+            1 => Field::Number(u64::from_le_bytes(
+                take(&mut message, 8).try_into().unwrap(),
+            )),
             2 => {
                 let length = usize::try_from(varint(&mut message)).unwrap();
                 Field::Bytes(take(&mut message, length))
             }
-            5 => Field::Number(u32::from_le_bytes(take(&mut message, 4).try_into().unwrap()).into()),
+            5 => {
+                Field::Number(u32::from_le_bytes(take(&mut message, 4).try_into().unwrap()).into())
+            }
             other => panic!("no type of a field: {other}"),
         };
         fields.push((key >> 3, field));

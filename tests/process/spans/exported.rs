@@ -21,7 +21,9 @@ async fn exporting(upstream: &Upstream, collector: &Upstream, more: &[(&str, &st
 
 /// What Citrix was told of the trace.
 fn told(request: &Message) -> Option<TraceParent> {
-    request.field("traceparent").map(|value| TraceParent::parse(value.as_bytes()).unwrap())
+    request
+        .field("traceparent")
+        .map(|value| TraceParent::parse(value.as_bytes()).unwrap())
 }
 
 fn about<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
@@ -32,7 +34,11 @@ fn about<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
 async fn a_callers_trace_goes_on_through_the_gateway_to_citrix() {
     let (upstream, collector) = (Upstream::answering(OK).await, collector().await);
     let gateway = exporting(&upstream, &collector, &[]).await;
-    let answer = sent(&gateway, &format!("traceparent: {PARENT}\r\ntracestate: a=1\r\n")).await;
+    let answer = sent(
+        &gateway,
+        &format!("traceparent: {PARENT}\r\ntracestate: a=1\r\n"),
+    )
+    .await;
     let request = upstream.request().await;
     // What waits to be sent is sent before the program ends.
     gateway.program.signal("TERM");
@@ -41,24 +47,54 @@ async fn a_callers_trace_goes_on_through_the_gateway_to_citrix() {
     assert_eq!(logged(&ended), [Some(TRACE.to_owned())]);
 
     let spans = spans(&collector).await;
-    let [server, client] = &spans[..] else { panic!("{spans:#?}") };
-    assert_eq!((server.trace.as_str(), client.trace.as_str()), (TRACE, TRACE));
-    assert_eq!((server.kind, server.parent.as_str()), (SERVER, "b7ad6b7169203331"));
+    let [server, client] = &spans[..] else {
+        panic!("{spans:#?}")
+    };
+    assert_eq!(
+        (server.trace.as_str(), client.trace.as_str()),
+        (TRACE, TRACE)
+    );
+    assert_eq!(
+        (server.kind, server.parent.as_str()),
+        (SERVER, "b7ad6b7169203331")
+    );
     assert_eq!((client.kind, &client.parent), (CLIENT, &server.id));
-    assert!(server.began <= client.began && client.began <= client.ended && client.ended <= server.ended);
+    assert!(
+        server.began <= client.began
+            && client.began <= client.ended
+            && client.ended <= server.ended
+    );
     let told = told(&request).unwrap();
-    assert_eq!((told.trace_id.to_string().as_str(), &told.span_id.to_string()), (TRACE, &client.id));
+    assert_eq!(
+        (
+            told.trace_id.to_string().as_str(),
+            &told.span_id.to_string()
+        ),
+        (TRACE, &client.id)
+    );
     assert_eq!(request.field("tracestate").as_deref(), Some("a=1"));
 
-    assert_eq!((server.name.as_str(), client.name.as_str()), ("GET /", "GET"));
+    assert_eq!(
+        (server.name.as_str(), client.name.as_str()),
+        ("GET /", "GET")
+    );
     for span in &spans {
         assert_eq!(about(span, "http.response.status_code"), Some("200"));
         assert_eq!(span.resource["service.name"], "citrix-auth-proxy");
         assert!(!span.failed);
     }
-    assert_eq!((about(server, "url.path"), about(server, "http.route")), (Some("/x"), Some("/")));
-    assert_eq!(about(server, "citrix.transaction_id"), answer.field("citrix-transactionid").as_deref());
-    assert_eq!(about(client, "url.full"), Some(format!("{}/x", upstream.url()).as_str()));
+    assert_eq!(
+        (about(server, "url.path"), about(server, "http.route")),
+        (Some("/x"), Some("/"))
+    );
+    assert_eq!(
+        about(server, "citrix.transaction_id"),
+        answer.field("citrix-transactionid").as_deref()
+    );
+    assert_eq!(
+        about(client, "url.full"),
+        Some(format!("{}/x", upstream.url()).as_str())
+    );
 }
 
 #[tokio::test]
@@ -70,7 +106,9 @@ async fn a_trace_of_ours_is_not_told_to_citrix() {
     gateway.program.signal("TERM");
     let ended = gateway.end().await;
     let spans = spans(&collector).await;
-    let [server, client] = &spans[..] else { panic!("{spans:#?}") };
+    let [server, client] = &spans[..] else {
+        panic!("{spans:#?}")
+    };
     assert_eq!(logged(&ended), [Some(server.trace.clone())]);
     assert_eq!((server.parent.as_str(), &client.parent), ("", &server.id));
     assert_eq!(server.resource["service.name"], "citrix-eu");
@@ -82,7 +120,10 @@ async fn what_a_caller_does_not_record_passes_as_it_came() {
     let gateway = exporting(&upstream, &collector, &[]).await;
     let unsampled = PARENT.replace("-01", "-00");
     sent(&gateway, &format!("traceparent: {unsampled}\r\n")).await;
-    assert_eq!(upstream.request().await.field("traceparent"), Some(unsampled));
+    assert_eq!(
+        upstream.request().await.field("traceparent"),
+        Some(unsampled)
+    );
     gateway.program.signal("TERM");
     assert_eq!(logged(&gateway.end().await), [Some(TRACE.to_owned())]);
     assert_eq!(spans(&collector).await.len(), 0);
@@ -91,14 +132,20 @@ async fn what_a_caller_does_not_record_passes_as_it_came() {
 #[tokio::test]
 async fn the_sampler_is_the_environments() {
     let (upstream, collector) = (Upstream::answering(OK).await, collector().await);
-    let sampler = [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0")];
+    let sampler = [
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0"),
+    ];
     let gateway = exporting(&upstream, &collector, &sampler).await;
     sent(&gateway, "").await;
     sent(&gateway, &format!("traceparent: {PARENT}\r\n")).await;
     gateway.program.signal("TERM");
     assert_eq!(logged(&gateway.end().await), [None, Some(TRACE.to_owned())]);
     let spans = spans(&collector).await;
-    assert!(spans.len() == 2 && spans.iter().all(|span| span.trace == TRACE), "{spans:#?}");
+    assert!(
+        spans.len() == 2 && spans.iter().all(|span| span.trace == TRACE),
+        "{spans:#?}"
+    );
 }
 
 #[tokio::test]
@@ -108,15 +155,26 @@ async fn each_attempt_is_a_span_of_its_own() {
     let gateway = exporting(&upstream, &collector, &[]).await;
     let answer = sent(&gateway, &format!("traceparent: {PARENT}\r\n")).await;
     assert_eq!(answer.status(), 200);
-    let seen = [told(&upstream.request().await), told(&upstream.request().await)];
+    let seen = [
+        told(&upstream.request().await),
+        told(&upstream.request().await),
+    ];
     let seen = seen.map(|told| told.unwrap().span_id.to_string());
     gateway.program.signal("TERM");
     gateway.end().await;
     let spans = spans(&collector).await;
-    let [_, refused, accepted] = &spans[..] else { panic!("{spans:#?}") };
+    let [_, refused, accepted] = &spans[..] else {
+        panic!("{spans:#?}")
+    };
     assert_eq!([&refused.id, &accepted.id], [&seen[0], &seen[1]]);
-    assert_eq!((about(refused, "error.type"), refused.failed), (Some("401"), true));
-    assert_eq!((about(accepted, "error.type"), accepted.failed), (None, false));
+    assert_eq!(
+        (about(refused, "error.type"), refused.failed),
+        (Some("401"), true)
+    );
+    assert_eq!(
+        (about(accepted, "error.type"), accepted.failed),
+        (None, false)
+    );
     assert_eq!(about(accepted, "http.request.resend_count"), Some("1"));
 }
 
@@ -128,16 +186,24 @@ async fn an_upstream_that_cannot_be_reached_is_a_failed_attempt() {
     gateway.program.signal("TERM");
     gateway.end().await;
     let spans = spans(&collector).await;
-    let [server, client] = &spans[..] else { panic!("{spans:#?}") };
+    let [server, client] = &spans[..] else {
+        panic!("{spans:#?}")
+    };
     for span in [server, client] {
-        assert_eq!((about(span, "error.type"), span.failed), (Some("upstream_connect"), true));
+        assert_eq!(
+            (about(span, "error.type"), span.failed),
+            (Some("upstream_connect"), true)
+        );
     }
 }
 
 #[tokio::test]
 async fn a_collector_that_is_not_there_delays_neither_requests_nor_the_end_for_long() {
     let (upstream, collector) = (Upstream::answering(OK).await, Upstream::refusing());
-    let quickly = [("OTEL_BSP_SCHEDULE_DELAY", "10"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "50")];
+    let quickly = [
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "50"),
+    ];
     let gateway = exporting(&upstream, &collector, &quickly).await;
     assert_eq!(sent(&gateway, "").await.status(), 200);
     eventually("the spans are given up", || async {
@@ -149,18 +215,29 @@ async fn a_collector_that_is_not_there_delays_neither_requests_nor_the_end_for_l
     let ended = gateway.end().await;
     assert_eq!(ended.code, Some(0));
     let log = ended.log();
-    let lost =
-        |line: &&Value| line["message"].as_str().is_some_and(|told| told.starts_with("spans are lost"));
+    let lost = |line: &&Value| {
+        line["message"]
+            .as_str()
+            .is_some_and(|told| told.starts_with("spans are lost"))
+    };
     let told: Vec<_> = log.iter().filter(lost).collect();
-    let [told] = told[..] else { panic!("{told:#?}") };
-    assert!(told["cause"].as_str().unwrap().contains("refused"), "{told}");
+    let [told] = told[..] else {
+        panic!("{told:#?}")
+    };
+    assert!(
+        told["cause"].as_str().unwrap().contains("refused"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
 async fn spans_that_find_no_room_are_lost_and_counted() {
     // It takes a batch and never says that it did.
     let (upstream, collector) = (Upstream::answering(OK).await, Upstream::by_hand().await);
-    let few = [("OTEL_BSP_MAX_QUEUE_SIZE", "4"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")];
+    let few = [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2"),
+    ];
     let gateway = exporting(&upstream, &collector, &few).await;
     sent(&gateway, "").await;
     let mut wire = collector.connection().await;
@@ -169,7 +246,10 @@ async fn spans_that_find_no_room_are_lost_and_counted() {
         assert_eq!(sent(&gateway, "").await.status(), 200);
     }
     let metrics = asked(gateway.admin, "/metrics").await.text();
-    assert!(metrics.contains(r#"citrix_auth_proxy_spans_total{outcome="queue_full"} 4"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"citrix_auth_proxy_spans_total{outcome="queue_full"} 4"#),
+        "{metrics}"
+    );
     gateway.program.signal("TERM");
     assert_eq!(gateway.end().await.code, Some(0));
 }
@@ -178,12 +258,36 @@ async fn spans_that_find_no_room_are_lost_and_counted() {
 async fn what_is_wrong_with_the_settings_is_told_without_passwords_and_nothing_else_changes() {
     let upstream = Upstream::answering(OK).await;
     for (name, value, expected) in [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:c4nary@127.0.0.1:9", "no spans are exported"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[nonsense?c4nary", "no spans are exported"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL: "),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "OTEL_EXPORTER_OTLP_COMPRESSION: "),
-        ("OTEL_TRACES_SAMPLER", "jaeger_remote", "OTEL_TRACES_SAMPLER: "),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "OTEL_BSP_MAX_QUEUE_SIZE: "),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://me:c4nary@127.0.0.1:9",
+            "no spans are exported",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://[nonsense?c4nary",
+            "no spans are exported",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "grpc",
+            "OTEL_EXPORTER_OTLP_PROTOCOL: ",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_COMPRESSION",
+            "gzip",
+            "OTEL_EXPORTER_OTLP_COMPRESSION: ",
+        ),
+        (
+            "OTEL_TRACES_SAMPLER",
+            "jaeger_remote",
+            "OTEL_TRACES_SAMPLER: ",
+        ),
+        (
+            "OTEL_BSP_MAX_QUEUE_SIZE",
+            "many",
+            "OTEL_BSP_MAX_QUEUE_SIZE: ",
+        ),
     ] {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
         let briefly = ("OTEL_EXPORTER_OTLP_TIMEOUT", "50");
@@ -193,7 +297,10 @@ async fn what_is_wrong_with_the_settings_is_told_without_passwords_and_nothing_e
         let ended = gateway.end().await;
         let log = ended.log();
         let mut told = log.iter().filter_map(|line| line["message"].as_str());
-        assert!(told.any(|message| message.starts_with(expected)), "{name}: {log:#?}");
+        assert!(
+            told.any(|message| message.starts_with(expected)),
+            "{name}: {log:#?}"
+        );
         assert!(!ended.stderr.contains("c4nary"), "{}", ended.stderr);
     }
 }

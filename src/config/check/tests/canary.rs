@@ -59,7 +59,11 @@ fn a_secret_in_the_file_is_never_printed() {
             if key == "citrix" && value.starts_with(&format!("{{ {CANARY} =")) {
                 continue; // a plain unknown key of [citrix], which is named
             }
-            for line in [format!("{key} = {value}"), format!("{key} {value}"), format!("{key}: {value}")] {
+            for line in [
+                format!("{key} = {value}"),
+                format!("{key} {value}"),
+                format!("{key}: {value}"),
+            ] {
                 nothing_shows(&format!("{table}\n{line}\n"), &[]);
                 nothing_shows(&format!("{table}\n{line}\n"), &LOGIN);
             }
@@ -69,7 +73,12 @@ fn a_secret_in_the_file_is_never_printed() {
 
 #[test]
 fn a_number_where_a_secret_belongs_is_never_printed() {
-    for number in ["8675309001", "86753090018675309001867530900", "8675309001.5", "86753-09-001"] {
+    for number in [
+        "8675309001",
+        "86753090018675309001867530900",
+        "8675309001.5",
+        "86753-09-001",
+    ] {
         for key in ["client_secret", "client_secret_next", "client_id", "secret"] {
             let text = format!("[citrix]\n{key} = {number}\n");
             let shown = printed(&from_toml(&text, []).unwrap_err());
@@ -121,11 +130,16 @@ fn a_secret_in_a_variable_is_never_printed() {
 fn a_secret_in_a_file_of_its_own_is_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
-    for content in
-        [CANARY.as_bytes().to_vec(), [CANARY.as_bytes(), b"\xff"].concat(), CANARY.repeat(9000).into()]
-    {
+    for content in [
+        CANARY.as_bytes().to_vec(),
+        [CANARY.as_bytes(), b"\xff"].concat(),
+        CANARY.repeat(9000).into(),
+    ] {
         std::fs::write(&path, content).unwrap();
-        let text = format!("[citrix]\nclient_secret = {{ file = '{}' }}", path.display());
+        let text = format!(
+            "[citrix]\nclient_secret = {{ file = '{}' }}",
+            path.display()
+        );
         nothing_shows(&text, &[LOGIN[0], LOGIN[1]]);
     }
 }
@@ -135,7 +149,10 @@ fn a_hash_is_not_printed_either() {
     let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
     let config = good(&format!("[admin]\nsecret_sha256 = '{hash}'"));
     let shown = format!("{config:?}");
-    assert!(shown.contains("secret_sha256: Some(\"[REDACTED]\")"), "{shown}");
+    assert!(
+        shown.contains("secret_sha256: Some(\"[REDACTED]\")"),
+        "{shown}"
+    );
     assert!(!shown.contains("72, 19, 73"), "{shown}");
 }
 
@@ -144,8 +161,19 @@ fn a_secret_in_the_file_itself_is_warned_about() {
     let text = format!("[citrix]\nclient_secret = '{CANARY}'");
     let config = from_toml(&text, pairs(&LOGIN[..2])).unwrap();
     assert_eq!(config.warnings.len(), 1);
-    assert!(config.warnings[0].starts_with("citrix.client_secret: "), "{:?}", config.warnings);
-    assert_eq!(config.live.credentials[0].client_secret.read().unwrap().expose_secret(), CANARY);
+    assert!(
+        config.warnings[0].starts_with("citrix.client_secret: "),
+        "{:?}",
+        config.warnings
+    );
+    assert_eq!(
+        config.live.credentials[0]
+            .client_secret
+            .read()
+            .unwrap()
+            .expose_secret(),
+        CANARY
+    );
 }
 
 #[test]
@@ -155,22 +183,43 @@ fn what_is_wrong_with_a_secret_is_said_without_it() {
     std::fs::write(&empty, "\r\n").unwrap();
     let (empty, folder) = (empty.display(), folder.path().display());
     for (value, what) in [
-        ("1".to_owned(), "must be a table with file or env, or a string in quotes".to_owned()),
+        (
+            "1".to_owned(),
+            "must be a table with file or env, or a string in quotes".to_owned(),
+        ),
         ("''".to_owned(), "the secret is empty".to_owned()),
         ("{}".to_owned(), "has neither file nor env".to_owned()),
-        ("{ file = 'a', env = 'b' }".to_owned(), "has both file and env; keep one of them".to_owned()),
-        ("{ path = 'a' }".to_owned(), "has a key that is neither file nor env".to_owned()),
-        ("{ env = 'NOBODY' }".to_owned(), "the environment variable that env names is not set".to_owned()),
+        (
+            "{ file = 'a', env = 'b' }".to_owned(),
+            "has both file and env; keep one of them".to_owned(),
+        ),
+        (
+            "{ path = 'a' }".to_owned(),
+            "has a key that is neither file nor env".to_owned(),
+        ),
+        (
+            "{ env = 'NOBODY' }".to_owned(),
+            "the environment variable that env names is not set".to_owned(),
+        ),
         (
             "{ file = '/nowhere' }".to_owned(),
             "the file it names cannot be read: No such file or directory (os error 2)".to_owned(),
         ),
-        (format!("{{ file = '{empty}' }}"), format!("{empty}: the secret is empty")),
-        (format!("{{ file = '{folder}' }}"), format!("{folder} is not a regular file")),
+        (
+            format!("{{ file = '{empty}' }}"),
+            format!("{empty}: the secret is empty"),
+        ),
+        (
+            format!("{{ file = '{folder}' }}"),
+            format!("{folder} is not a regular file"),
+        ),
     ] {
         let text = format!("[citrix]\nclient_secret = {value}");
         let problems = from_toml(&text, pairs(&LOGIN[..2])).unwrap_err();
         let example = "client_secret = { file = \"/run/secrets/citrix-client-secret\" }";
-        assert_eq!(printed(&problems), format!("citrix.client_secret: {what}; for example: {example}\n"));
+        assert_eq!(
+            printed(&problems),
+            format!("citrix.client_secret: {what}; for example: {example}\n")
+        );
     }
 }

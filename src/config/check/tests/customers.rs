@@ -18,7 +18,8 @@ fn two(first: &str, second: &str) -> String {
 
 #[track_caller]
 fn right(text: &str) -> Config {
-    from_toml(text, pairs(&SECRETS)).unwrap_or_else(|problems| panic!("{text}\n{}", printed(&problems)))
+    from_toml(text, pairs(&SECRETS))
+        .unwrap_or_else(|problems| panic!("{text}\n{}", printed(&problems)))
 }
 
 #[track_caller]
@@ -32,21 +33,44 @@ fn wrong(text: &str, problems: &[&str]) {
 fn each_customer_has_a_login_a_cloud_and_a_scheme_of_its_own() {
     let eu = "cloud = 'eu'\nauthorization = 'bearer'\ninstance_id = ''";
     let live = right(&two("token_dialect = 'trust'", eu)).live;
-    let [acme, contoso] = live.credentials.as_slice() else { panic!("{:?}", live.credentials) };
-    assert_eq!((acme.customer(), acme.client_id.as_str()), ("acme", "id-acme"));
-    assert_eq!(acme.client_secret.read().unwrap().expose_secret(), "s3cret-1");
+    let [acme, contoso] = live.credentials.as_slice() else {
+        panic!("{:?}", live.credentials)
+    };
+    assert_eq!(
+        (acme.customer(), acme.client_id.as_str()),
+        ("acme", "id-acme")
+    );
+    assert_eq!(
+        acme.client_secret.read().unwrap().expose_secret(),
+        "s3cret-1"
+    );
     assert_eq!(
         (acme.api.url.to_string().as_str(), acme.api.authorization),
         ("https://api.cloud.com", AuthorizationScheme::Cws)
     );
-    assert_eq!(acme.token_url, "https://trust.citrixworkspacesapi.net/root/tokens/clients");
-    assert_eq!((contoso.customer(), &contoso.instance_id), ("contoso", &InstanceId::None));
-    assert_eq!(contoso.client_secret.read().unwrap().expose_secret(), "s3cret-2");
     assert_eq!(
-        (contoso.api.url.to_string().as_str(), contoso.api.authorization),
+        acme.token_url,
+        "https://trust.citrixworkspacesapi.net/root/tokens/clients"
+    );
+    assert_eq!(
+        (contoso.customer(), &contoso.instance_id),
+        ("contoso", &InstanceId::None)
+    );
+    assert_eq!(
+        contoso.client_secret.read().unwrap().expose_secret(),
+        "s3cret-2"
+    );
+    assert_eq!(
+        (
+            contoso.api.url.to_string().as_str(),
+            contoso.api.authorization
+        ),
         ("https://api-eu.cloud.com", AuthorizationScheme::Bearer)
     );
-    assert_eq!(contoso.token_url, "https://api-eu.cloud.com/cctrustoauth2/contoso/tokens/clients");
+    assert_eq!(
+        contoso.token_url,
+        "https://api-eu.cloud.com/cctrustoauth2/contoso/tokens/clients"
+    );
     assert_eq!(live.routes[0].name(), "/");
     assert_eq!(live.routes[0].target, Target::CustomerApi);
 }
@@ -88,10 +112,22 @@ fn mistakes_in_blocks_are_told_by_the_blocks_number() {
         ],
     );
     for (more, problem) in [
-        ("customerid = 'x'", "customer[1].customerid: unknown key; did you mean customer_id?"),
-        ("defualt = true", "customer[1].defualt: unknown key; did you mean default?"),
-        ("secret = 's'", "customer[1].secret: this key is called customer[1].client_secret"),
-        ("customer = 's'", "customer[1].customer: this key is called customer[1].customer_id"),
+        (
+            "customerid = 'x'",
+            "customer[1].customerid: unknown key; did you mean customer_id?",
+        ),
+        (
+            "defualt = true",
+            "customer[1].defualt: unknown key; did you mean default?",
+        ),
+        (
+            "secret = 's'",
+            "customer[1].secret: this key is called customer[1].client_secret",
+        ),
+        (
+            "customer = 's'",
+            "customer[1].customer: this key is called customer[1].customer_id",
+        ),
         (
             "default = 'yes'",
             "customer[1].default: \"yes\" is neither true nor false; for example: default = false",
@@ -131,33 +167,63 @@ fn one_default_is_enough() {
 fn citrix_and_blocks_do_not_stand_side_by_side() {
     let what = "citrix: stands beside [[customer]] blocks; write its customer into a block too, and leave out [citrix] \
                 and every variable that sets a key of it";
-    wrong(&("[citrix]\ncloud = 'eu'\n".to_owned() + &two("", "")), &[what]);
+    wrong(
+        &("[citrix]\ncloud = 'eu'\n".to_owned() + &two("", "")),
+        &[what],
+    );
     wrong(&("[citrix]\n".to_owned() + &two("", "")), &[what]);
-    let env: Vec<_> = SECRETS.into_iter().chain([("CITRIX_CLIENT_SECRET", "s3cret")]).collect();
+    let env: Vec<_> = SECRETS
+        .into_iter()
+        .chain([("CITRIX_CLIENT_SECRET", "s3cret")])
+        .collect();
     let found = printed(&from_toml(&two("", ""), pairs(&env)).unwrap_err());
     assert_eq!(found, format!("{what} (from CITRIX_CLIENT_SECRET)\n"));
 }
 
 #[test]
 fn blocks_that_cannot_be_read_are_not_told_as_a_missing_citrix() {
-    for text in ["[customer]\ncustomer_id = 'a'", "[[custmer]]\ncustomer_id = 'a'", "[customers]"] {
+    for text in [
+        "[customer]\ncustomer_id = 'a'",
+        "[[custmer]]\ncustomer_id = 'a'",
+        "[customers]",
+    ] {
         let problems = from_toml(text, []).unwrap_err();
-        assert!(problems.len() == 1 && problems[0].key.starts_with("cust"), "{text}\n{}", printed(&problems));
+        assert!(
+            problems.len() == 1 && problems[0].key.starts_with("cust"),
+            "{text}\n{}",
+            printed(&problems)
+        );
     }
     let variable = [("CITRIX_AUTH_PROXY_CUSTOMER__CUSTOMER_ID", "a")];
     let found = printed(&with_login(&variable).unwrap_err());
-    assert_eq!(found, format!("{}: [[customer]] blocks come from the file only\n", variable[0].0));
+    assert_eq!(
+        found,
+        format!(
+            "{}: [[customer]] blocks come from the file only\n",
+            variable[0].0
+        )
+    );
 }
 
 fn with_login(env: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
-    from_toml("", pairs(&LOGIN.iter().chain(env).copied().collect::<Vec<_>>()))
+    from_toml(
+        "",
+        pairs(&LOGIN.iter().chain(env).copied().collect::<Vec<_>>()),
+    )
 }
 
 #[test]
 fn there_is_an_end_to_the_customers() {
-    let blocks = |count: usize| (0..count).map(|n| block(&format!("c{n}"), "ONE", "")).collect::<String>();
+    let blocks = |count: usize| {
+        (0..count)
+            .map(|n| block(&format!("c{n}"), "ONE", ""))
+            .collect::<String>()
+    };
     assert_eq!(right(&blocks(1000)).live.credentials.len(), 1000);
-    wrong(&blocks(1001), &["customer: 1001 blocks are too many; 1000 are the most"]);
+    wrong(
+        &blocks(1001),
+        &["customer: 1001 blocks are too many; 1000 are the most"],
+    );
 }
 
 #[test]
@@ -170,16 +236,37 @@ fn the_service_manager_gives_each_customer_its_own_secret() {
     ] {
         std::fs::write(folder.path().join(name), secret).unwrap();
     }
-    let env = [("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()), ("TWO", "own")];
+    let env = [
+        ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
+        ("TWO", "own"),
+    ];
     let acme = "[[customer]]\ncustomer_id = 'acme'\nclient_id = 'c'\n";
-    let config = from_toml(&(acme.to_owned() + &block("contoso", "TWO", "")), pairs(&env)).unwrap();
-    let [acme_, contoso] = config.live.credentials.as_slice() else { panic!("two") };
+    let config = from_toml(
+        &(acme.to_owned() + &block("contoso", "TWO", "")),
+        pairs(&env),
+    )
+    .unwrap();
+    let [acme_, contoso] = config.live.credentials.as_slice() else {
+        panic!("two")
+    };
     assert_eq!(acme_.client_secret.read().unwrap().expose_secret(), "first");
-    assert_eq!(acme_.client_secret_next.as_ref().unwrap().read().unwrap().expose_secret(), "second");
+    assert_eq!(
+        acme_
+            .client_secret_next
+            .as_ref()
+            .unwrap()
+            .read()
+            .unwrap()
+            .expose_secret(),
+        "second"
+    );
     assert_eq!(contoso.client_secret.read().unwrap().expose_secret(), "own");
     assert!(contoso.client_secret_next.is_none());
 
     let other = "[[customer]]\ncustomer_id = 'initech'\nclient_id = 'c'\n";
     let found = printed(&from_toml(&(acme.to_owned() + other), pairs(&env)).unwrap_err());
-    assert!(found.starts_with("customer[1].client_secret: missing"), "{found}");
+    assert!(
+        found.starts_with("customer[1].client_secret: missing"),
+        "{found}"
+    );
 }

@@ -10,8 +10,14 @@ fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
 /// The proxy on the way to a host; `-`: none.
 #[track_caller]
 fn way(text: &str, env: &[(&str, &str)], host: &str) -> String {
-    let config = with(text, env).unwrap_or_else(|problems| panic!("{text}\n{}", printed(&problems)));
-    config.live.upstream.egress.proxy_for(host).map_or("-".to_owned(), |proxy| proxy.to_string())
+    let config =
+        with(text, env).unwrap_or_else(|problems| panic!("{text}\n{}", printed(&problems)));
+    config
+        .live
+        .upstream
+        .egress
+        .proxy_for(host)
+        .map_or("-".to_owned(), |proxy| proxy.to_string())
 }
 
 const KEY: &str = "[upstream]\nproxy_url = 'http://key:1'";
@@ -20,14 +26,37 @@ const KEY: &str = "[upstream]\nproxy_url = 'http://key:1'";
 fn the_key_wins_over_the_environment() {
     for (text, env, proxy) in [
         ("", &[][..], "-"),
-        ("", &[("HTTPS_PROXY", "http://upper:1"), ("https_proxy", "http://lower:1")], "upper:1"),
-        ("", &[("HTTPS_PROXY", ""), ("https_proxy", "http://lower:1")], "lower:1"),
+        (
+            "",
+            &[
+                ("HTTPS_PROXY", "http://upper:1"),
+                ("https_proxy", "http://lower:1"),
+            ],
+            "upper:1",
+        ),
+        (
+            "",
+            &[("HTTPS_PROXY", ""), ("https_proxy", "http://lower:1")],
+            "lower:1",
+        ),
         ("", &[("HTTPS_PROXY", "bare:8080")], "bare:8080"),
         ("", &[("HTTP_PROXY", "http://other:1")], "-"),
         (KEY, &[("HTTPS_PROXY", "http://upper:1")], "key:1"),
-        ("", &[("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL", "http://variable:1")], "variable:1"),
-        (KEY, &[("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL", "http://variable:1")], "variable:1"),
-        ("[upstream]\nproxy_url = ''", &[("HTTPS_PROXY", "http://upper:1")], "-"),
+        (
+            "",
+            &[("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL", "http://variable:1")],
+            "variable:1",
+        ),
+        (
+            KEY,
+            &[("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL", "http://variable:1")],
+            "variable:1",
+        ),
+        (
+            "[upstream]\nproxy_url = ''",
+            &[("HTTPS_PROXY", "http://upper:1")],
+            "-",
+        ),
         (KEY, &[("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL", "")], "-"),
     ] {
         assert_eq!(way(text, env, "api.cloud.com"), proxy, "{text} {env:?}");
@@ -36,11 +65,22 @@ fn the_key_wins_over_the_environment() {
 
 #[test]
 fn exceptions_count_for_the_key_as_well() {
-    for (name, text) in [("NO_PROXY", KEY), ("no_proxy", KEY), ("NO_PROXY", ""), ("no_proxy", "")] {
-        let env = [("HTTPS_PROXY", "http://upper:1"), (name, "a.example,.cloud.com,10.0.0.0/8")];
-        for (host, direct) in
-            [("api.cloud.com", true), ("10.1.2.3", true), ("11.1.2.3", false), ("api.citrixcloud.jp", false)]
-        {
+    for (name, text) in [
+        ("NO_PROXY", KEY),
+        ("no_proxy", KEY),
+        ("NO_PROXY", ""),
+        ("no_proxy", ""),
+    ] {
+        let env = [
+            ("HTTPS_PROXY", "http://upper:1"),
+            (name, "a.example,.cloud.com,10.0.0.0/8"),
+        ];
+        for (host, direct) in [
+            ("api.cloud.com", true),
+            ("10.1.2.3", true),
+            ("11.1.2.3", false),
+            ("api.citrixcloud.jp", false),
+        ] {
             assert_eq!(way(text, &env, host) == "-", direct, "{name} {text} {host}");
         }
     }
@@ -57,8 +97,14 @@ fn the_whole_url_may_be_in_a_file_or_a_variable() {
         let config = with(text, &[("PROXY", "http://user:c4nary@env:1")]).unwrap();
         let egress = &config.live.upstream.egress;
         let found = egress.proxy().unwrap();
-        assert_eq!((found.to_string().as_str(), found.authorization().is_some()), (proxy, true));
-        assert!(config.warnings.is_empty() && !format!("{config:?}").contains("c4nary"), "{config:?}");
+        assert_eq!(
+            (found.to_string().as_str(), found.authorization().is_some()),
+            (proxy, true)
+        );
+        assert!(
+            config.warnings.is_empty() && !format!("{config:?}").contains("c4nary"),
+            "{config:?}"
+        );
         // Only a file can change.
         assert_eq!(egress.watched().is_some(), proxy == "file:1");
     }
@@ -79,19 +125,43 @@ fn a_password_in_the_file_itself_is_warned_about_and_not_shown() {
 #[test]
 fn what_is_no_proxy_is_told_without_the_url() {
     for (value, why) in [
-        ("'https://u:c4nary@p:1'", "upstream.proxy_url: begins with another scheme than http"),
+        (
+            "'https://u:c4nary@p:1'",
+            "upstream.proxy_url: begins with another scheme than http",
+        ),
         ("'http://u:c4nary@p:1/x'", "upstream.proxy_url: has a path"),
         ("'http://u:c4nary@p:0'", "upstream.proxy_url: has a port"),
-        ("7", "upstream.proxy_url: must be a table with file or env, or a string"),
-        ("{ file = '/c4nary' }", "upstream.proxy_url: the file it names cannot be read"),
-        ("{ url = 'c4nary' }", "upstream.proxy_url: has a key that is neither file nor env"),
+        (
+            "7",
+            "upstream.proxy_url: must be a table with file or env, or a string",
+        ),
+        (
+            "{ file = '/c4nary' }",
+            "upstream.proxy_url: the file it names cannot be read",
+        ),
+        (
+            "{ url = 'c4nary' }",
+            "upstream.proxy_url: has a key that is neither file nor env",
+        ),
     ] {
         let problems = printed(&read(&format!("[upstream]\nproxy_url = {value}")).unwrap_err());
-        assert!(problems.starts_with(why) && !problems.contains("c4nary"), "{value}\n{problems}");
+        assert!(
+            problems.starts_with(why) && !problems.contains("c4nary"),
+            "{value}\n{problems}"
+        );
     }
     let problems = printed(&with("", &[("https_proxy", "socks5://u:c4nary@p:1")]).unwrap_err());
-    assert!(problems.starts_with("https_proxy: begins with another scheme than http"), "{problems}");
-    assert!(problems.contains("upstream.proxy_url") && !problems.contains("c4nary"), "{problems}");
+    assert!(
+        problems.starts_with("https_proxy: begins with another scheme than http"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("upstream.proxy_url") && !problems.contains("c4nary"),
+        "{problems}"
+    );
     // The key makes it meaningless.
-    assert_eq!(way(KEY, &[("HTTPS_PROXY", "socks5://p:1")], "api.cloud.com"), "key:1");
+    assert_eq!(
+        way(KEY, &[("HTTPS_PROXY", "socks5://p:1")], "api.cloud.com"),
+        "key:1"
+    );
 }

@@ -14,22 +14,30 @@ fn set(env: &[(&str, &str)]) -> Config {
 
 #[test]
 fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
-    let text =
-        "[citrix]\ncustomer_id = 'file'\ncloud = 'eu'\n[limits]\nmax_in_flight = 2\nmax_connections = 3";
+    let text = "[citrix]\ncustomer_id = 'file'\ncloud = 'eu'\n[limits]\nmax_in_flight = 2\nmax_connections = 3";
     let config = with(text, &[("CITRIX_AUTH_PROXY_LIMITS__MAX_IN_FLIGHT", "1")]).unwrap();
     let limits = config.live.limits;
     assert_eq!((limits.max_in_flight, limits.max_connections), (1, 3));
     assert_eq!(limits.max_header_bytes, 64 << 10);
     assert_eq!(config.live.credentials[0].customer(), "acme");
-    assert_eq!(config.live.credentials[0].api.url.authority, "api-eu.cloud.com");
+    assert_eq!(
+        config.live.credentials[0].api.url.authority,
+        "api-eu.cloud.com"
+    );
     let config = with(text, &[("CITRIX_CLOUD", "us")]).unwrap();
-    assert_eq!(config.live.credentials[0].api.url.authority, "api-us.cloud.com");
+    assert_eq!(
+        config.live.credentials[0].api.url.authority,
+        "api-us.cloud.com"
+    );
 }
 
 #[test]
 fn text_is_taken_for_what_the_key_must_be() {
     let config = set(&[
-        ("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "127.0.0.1:1, [::1]:2,unix:/s"),
+        (
+            "CITRIX_AUTH_PROXY_LISTEN__ADDRESS",
+            "127.0.0.1:1, [::1]:2,unix:/s",
+        ),
         ("CITRIX_AUTH_PROXY_LISTEN__HOSTS", "[\"a\", \"B\"]"),
         ("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "007"),
         ("CITRIX_AUTH_PROXY_LOG__ACCESS", "false"),
@@ -38,10 +46,17 @@ fn text_is_taken_for_what_the_key_must_be() {
         ("CITRIX_AUTH_PROXY_LIMITS__MAX_BODY_BYTES", "5MiB"),
         ("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", ""),
     ]);
-    let addresses: Vec<_> =
-        config.boot.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    let addresses: Vec<_> = config
+        .boot
+        .listeners
+        .iter()
+        .map(|listener| listener.address.to_string())
+        .collect();
     assert_eq!(addresses, ["127.0.0.1:1", "[::1]:2", "unix:/s"]);
-    assert_eq!(config.live.hosts, AllowedHosts::Only(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        config.live.hosts,
+        AllowedHosts::Only(vec!["a".to_owned(), "b".to_owned()])
+    );
     assert_eq!(config.boot.workers.get(), 7);
     assert!(!config.live.access_log);
     assert_eq!(config.live.token.refresh_at, 0.5);
@@ -54,13 +69,26 @@ fn text_is_taken_for_what_the_key_must_be() {
 
 #[test]
 fn what_looks_like_a_number_stays_a_string() {
-    let env =
-        [("CITRIX_CUSTOMER_ID", "007"), ("CITRIX_CLIENT_ID", "00123"), ("CITRIX_CLIENT_SECRET", "0e10")];
+    let env = [
+        ("CITRIX_CUSTOMER_ID", "007"),
+        ("CITRIX_CLIENT_ID", "00123"),
+        ("CITRIX_CLIENT_SECRET", "0e10"),
+    ];
     let config = from_toml("", pairs(&env)).unwrap();
     let credential = &config.live.credentials[0];
-    assert_eq!((credential.customer(), credential.client_id.as_str()), ("007", "00123"));
-    assert_eq!(credential.client_secret.read().unwrap().expose_secret(), "0e10");
-    assert!(config.warnings.is_empty(), "a variable is no secret in a file: {:?}", config.warnings);
+    assert_eq!(
+        (credential.customer(), credential.client_id.as_str()),
+        ("007", "00123")
+    );
+    assert_eq!(
+        credential.client_secret.read().unwrap().expose_secret(),
+        "0e10"
+    );
+    assert!(
+        config.warnings.is_empty(),
+        "a variable is no secret in a file: {:?}",
+        config.warnings
+    );
 }
 
 #[test]
@@ -69,11 +97,24 @@ fn nested_tables_are_set_whole_or_key_by_key() {
     let path = folder.path().join("pem");
     std::fs::write(&path, "").unwrap();
     let path = path.to_str().unwrap();
-    let certificate = |config: Config| config.boot.certificate.unwrap().certificate.display().to_string();
+    let certificate = |config: Config| {
+        config
+            .boot
+            .certificate
+            .unwrap()
+            .certificate
+            .display()
+            .to_string()
+    };
     let table = format!("{{ certificate = '{path}', key = '{path}' }}");
-    assert_eq!(certificate(set(&[("CITRIX_AUTH_PROXY_LISTEN__TLS", &table)])), path);
-    let parts =
-        [("CITRIX_AUTH_PROXY_LISTEN__TLS__CERTIFICATE", path), ("CITRIX_AUTH_PROXY_LISTEN__TLS__KEY", path)];
+    assert_eq!(
+        certificate(set(&[("CITRIX_AUTH_PROXY_LISTEN__TLS", &table)])),
+        path
+    );
+    let parts = [
+        ("CITRIX_AUTH_PROXY_LISTEN__TLS__CERTIFICATE", path),
+        ("CITRIX_AUTH_PROXY_LISTEN__TLS__KEY", path),
+    ];
     assert_eq!(certificate(set(&parts)), path);
     // One key of a table that the file has.
     let text = format!("[listen]\ntls = {{ certificate = '/nowhere', key = '{path}' }}");
@@ -81,9 +122,16 @@ fn nested_tables_are_set_whole_or_key_by_key() {
 
     let both = [("CITRIX_AUTH_PROXY_LISTEN__TLS", table.as_str()), parts[1]];
     let problems = printed(&with("", &both).unwrap_err());
-    assert!(problems.contains("contradicts CITRIX_AUTH_PROXY_LISTEN__TLS"), "{problems}");
-    let problems = printed(&with("", &[("CITRIX_AUTH_PROXY_LISTEN__TLS", "{ certificate = ")]).unwrap_err());
-    assert_eq!(problems, "listen.tls: must be a table (from CITRIX_AUTH_PROXY_LISTEN__TLS)\n");
+    assert!(
+        problems.contains("contradicts CITRIX_AUTH_PROXY_LISTEN__TLS"),
+        "{problems}"
+    );
+    let problems =
+        printed(&with("", &[("CITRIX_AUTH_PROXY_LISTEN__TLS", "{ certificate = ")]).unwrap_err());
+    assert_eq!(
+        problems,
+        "listen.tls: must be a table (from CITRIX_AUTH_PROXY_LISTEN__TLS)\n"
+    );
 }
 
 #[test]
@@ -98,35 +146,83 @@ fn a_secret_from_a_variable_replaces_the_files_whole() {
         ("CITRIX_CLIENT_SECRET", "plain", "plain"),
         ("CITRIX_CLIENT_SECRET", "{ file = '/x' }", "{ file = '/x' }"),
         ("CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET", "plain", "plain"),
-        ("CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET", table.as_str(), "from file"),
-        ("CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET__FILE", path, "from file"),
+        (
+            "CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET",
+            table.as_str(),
+            "from file",
+        ),
+        (
+            "CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET__FILE",
+            path,
+            "from file",
+        ),
     ] {
         let env = [LOGIN[0], LOGIN[1], (variable, value)];
         let config = from_toml(text, pairs(&env)).unwrap();
         let source = &config.live.credentials[0].client_secret;
-        assert_eq!(source.read().unwrap().expose_secret(), secret, "{variable}={value}");
+        assert_eq!(
+            source.read().unwrap().expose_secret(),
+            secret,
+            "{variable}={value}"
+        );
     }
-    let env = [("CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET__ENV", "NAME"), ("NAME", "named\n")];
+    let env = [
+        ("CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET__ENV", "NAME"),
+        ("NAME", "named\n"),
+    ];
     let env: Vec<_> = LOGIN[..2].iter().chain(&env).copied().collect();
     let config = from_toml("", pairs(&env)).unwrap();
-    assert_eq!(config.live.credentials[0].client_secret.read().unwrap().expose_secret(), "named");
+    assert_eq!(
+        config.live.credentials[0]
+            .client_secret
+            .read()
+            .unwrap()
+            .expose_secret(),
+        "named"
+    );
 }
 
 #[test]
 fn the_service_managers_credentials_are_the_default() {
     let folder = tempfile::tempdir().unwrap();
-    let directory = [LOGIN[0], LOGIN[1], ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())];
-    assert!(from_toml("", pairs(&directory)).is_err(), "nothing is in it yet");
+    let directory = [
+        LOGIN[0],
+        LOGIN[1],
+        ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
+    ];
+    assert!(
+        from_toml("", pairs(&directory)).is_err(),
+        "nothing is in it yet"
+    );
     std::fs::write(folder.path().join("client_secret"), "first\n").unwrap();
     std::fs::write(folder.path().join("client_secret_next"), "second\n").unwrap();
     let config = from_toml("", pairs(&directory)).unwrap();
     let credential = &config.live.credentials[0];
-    assert_eq!(credential.client_secret.read().unwrap().expose_secret(), "first");
-    assert_eq!(credential.client_secret_next.as_ref().unwrap().read().unwrap().expose_secret(), "second");
+    assert_eq!(
+        credential.client_secret.read().unwrap().expose_secret(),
+        "first"
+    );
+    assert_eq!(
+        credential
+            .client_secret_next
+            .as_ref()
+            .unwrap()
+            .read()
+            .unwrap()
+            .expose_secret(),
+        "second"
+    );
     assert!(config.warnings.is_empty());
 
     let own = with("", &directory[2..]).unwrap();
-    assert_eq!(own.live.credentials[0].client_secret.read().unwrap().expose_secret(), "s3cret");
+    assert_eq!(
+        own.live.credentials[0]
+            .client_secret
+            .read()
+            .unwrap()
+            .expose_secret(),
+        "s3cret"
+    );
 }
 
 #[test]
@@ -167,11 +263,17 @@ fn problems_name_the_variable_they_come_from() {
              keep one of them",
         ),
     ] {
-        assert_eq!(printed(&with("", &[(variable, value)]).unwrap_err()), format!("{problem}\n"));
+        assert_eq!(
+            printed(&with("", &[(variable, value)]).unwrap_err()),
+            format!("{problem}\n")
+        );
     }
-    for name in
-        ["CITRIX_AUTH_PROXY_", "CITRIX_AUTH_PROXY___A", "CITRIX_AUTH_PROXY_LOG__", "CITRIX_AUTH_PROXY_A____B"]
-    {
+    for name in [
+        "CITRIX_AUTH_PROXY_",
+        "CITRIX_AUTH_PROXY___A",
+        "CITRIX_AUTH_PROXY_LOG__",
+        "CITRIX_AUTH_PROXY_A____B",
+    ] {
         let problems = printed(&with("", &[(name, "x")]).unwrap_err());
         assert!(problems.contains("sets nothing"), "{name}: {problems}");
     }
@@ -200,8 +302,16 @@ fn variables_that_kubernetes_makes_up_for_a_service_are_none_of_ours() {
 #[test]
 fn empty_short_variables_are_as_good_as_none() {
     let text = "[citrix]\ncloud = 'eu'\nclient_id = 'file'\n";
-    let env = [LOGIN[0], ("CITRIX_CLIENT_ID", ""), LOGIN[2], ("CITRIX_CLOUD", "")];
+    let env = [
+        LOGIN[0],
+        ("CITRIX_CLIENT_ID", ""),
+        LOGIN[2],
+        ("CITRIX_CLOUD", ""),
+    ];
     let config = from_toml(text, pairs(&env)).unwrap();
     assert_eq!(config.live.credentials[0].client_id, "file");
-    assert_eq!(config.live.credentials[0].api.url.authority, "api-eu.cloud.com");
+    assert_eq!(
+        config.live.credentials[0].api.url.authority,
+        "api-eu.cloud.com"
+    );
 }

@@ -21,12 +21,17 @@ fn settings() -> Vec<Setting> {
     let mut header = String::new();
     for line in EXAMPLE.lines() {
         let bare = line.strip_prefix("# ").unwrap_or(line);
-        let is_key =
-            |key: &str| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let is_key = |key: &str| {
+            key.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
         if bare.starts_with('[') && bare.ends_with(']') && !bare.contains(' ') {
             header = bare.to_owned();
         } else if bare.split_once(" = ").is_some_and(|(key, _)| is_key(key)) {
-            found.push(Setting { header: header.clone(), line: bare.to_owned() });
+            found.push(Setting {
+                header: header.clone(),
+                line: bare.to_owned(),
+            });
         }
     }
     found
@@ -51,7 +56,10 @@ fn paths(table: &Table, known: &BTreeSet<String>, path: &str, found: &mut BTreeS
         match value {
             Value::Table(table) if !known.contains(&at) => paths(table, known, &at, found),
             Value::Array(blocks) if !known.contains(&at) => {
-                blocks.iter().filter_map(Value::as_table).for_each(|block| paths(block, known, &at, found));
+                blocks
+                    .iter()
+                    .filter_map(Value::as_table)
+                    .for_each(|block| paths(block, known, &at, found));
             }
             _ => assert!(found.insert(at.clone()), "{at} twice"),
         }
@@ -60,7 +68,8 @@ fn paths(table: &Table, known: &BTreeSet<String>, path: &str, found: &mut BTreeS
 
 #[test]
 fn the_example_is_a_configuration_as_it_stands() {
-    let config = from_toml(EXAMPLE, pairs(&[LOGIN[2]])).unwrap_or_else(|found| panic!("{}", printed(&found)));
+    let config = from_toml(EXAMPLE, pairs(&[LOGIN[2]]))
+        .unwrap_or_else(|found| panic!("{}", printed(&found)));
     assert_eq!(config.live.credentials[0].customer(), "acme");
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -73,7 +82,10 @@ fn the_example_has_every_key_there_is_and_no_other() {
     paths(&toml::from_str(&text).unwrap(), &known, "", &mut found);
     let missing: Vec<_> = known.difference(&found).collect();
     let unknown: Vec<_> = found.difference(&known).collect();
-    assert!(missing.is_empty() && unknown.is_empty(), "missing: {missing:?}, unknown: {unknown:?}");
+    assert!(
+        missing.is_empty() && unknown.is_empty(),
+        "missing: {missing:?}, unknown: {unknown:?}"
+    );
 }
 
 #[test]
@@ -85,8 +97,11 @@ fn every_line_of_the_example_is_known_by_itself() {
             _ => "",
         };
         let key = line.split(' ').next().unwrap();
-        let required: String =
-            required.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        let required: String = required
+            .lines()
+            .filter(|line| !line.starts_with(key))
+            .collect::<Vec<_>>()
+            .join("\n");
         let text = format!("{header}\n{required}\n{line}\n");
         let problems = read(&text).err().unwrap_or_default();
         let known = !printed(&problems).contains("unknown key");
@@ -116,8 +131,8 @@ fn the_defaults_in_the_example_are_the_defaults() {
     let mut text = String::new();
     let mut header = String::new();
     for setting in settings() {
-        let off_by_default =
-            ["[[route]]", "[[customer]]", "[[caller]]", "[listen.tls]"].contains(&setting.header.as_str());
+        let off_by_default = ["[[route]]", "[[customer]]", "[[caller]]", "[listen.tls]"]
+            .contains(&setting.header.as_str());
         if off_by_default || !plain(&setting.line) || setting.line.contains("file =") {
             continue;
         }
@@ -129,7 +144,12 @@ fn the_defaults_in_the_example_are_the_defaults() {
     }
     assert!(text.lines().count() > 30, "{text}");
     let meant = |text: &str| {
-        let Config { boot, live, warnings, .. } = good(text);
+        let Config {
+            boot,
+            live,
+            warnings,
+            ..
+        } = good(text);
         format!("{boot:?} {live:?} {warnings:?}")
     };
     assert_eq!(meant(&text), meant(""));

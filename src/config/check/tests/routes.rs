@@ -25,7 +25,11 @@ fn route<'l>(live: &'l Live, prefix: &str) -> Option<&'l Route> {
 #[track_caller]
 fn leads(live: &Live, cases: &[(&str, &str, bool)]) {
     for (prefix, url, stripped) in cases {
-        assert_eq!(lead(live, prefix), Some(((*url).to_owned(), *stripped)), "{prefix}");
+        assert_eq!(
+            lead(live, prefix),
+            Some(((*url).to_owned(), *stripped)),
+            "{prefix}"
+        );
     }
 }
 
@@ -40,9 +44,21 @@ fn design_4_3_the_built_in_routes_are_there() {
             ("/cvad/manage", "the API", false),
             ("/accessSecurity", "the API", false),
             ("/region/eu", "https://api-eu.cloud.com", true),
-            ("/region/eu/monitorodata", "https://api-eu.cloud.com/monitorodata", true),
-            ("/region/ap-s/cvad/manage", "https://api-ap-s.cloud.com/cvad/manage", true),
-            ("/classic/registry", "https://registry.citrixworkspacesapi.net", true),
+            (
+                "/region/eu/monitorodata",
+                "https://api-eu.cloud.com/monitorodata",
+                true,
+            ),
+            (
+                "/region/ap-s/cvad/manage",
+                "https://api-ap-s.cloud.com/cvad/manage",
+                true,
+            ),
+            (
+                "/classic/registry",
+                "https://registry.citrixworkspacesapi.net",
+                true,
+            ),
             ("/direct/acme", "https://acme.xendesktop.net", true),
             ("/wem", "https://api.wem.cloud.com", true),
         ],
@@ -51,10 +67,23 @@ fn design_4_3_the_built_in_routes_are_there() {
     for (name, cloud) in crate::citrix::clouds::Cloud::ALL {
         let live = good(&format!("[citrix]\ncloud = '{name}'")).live;
         for built_in in services::on_other_hosts(cloud, ["acme"]) {
-            assert!(route(&live, &built_in.prefix).is_some(), "{name} {}", built_in.prefix);
+            assert!(
+                route(&live, &built_in.prefix).is_some(),
+                "{name} {}",
+                built_in.prefix
+            );
         }
-        assert_eq!(route(&live, "/region/us").is_some(), cloud.regions().len() == 3, "{name}");
-        assert!(live.routes.iter().all(|route| route.any_case && route.built_in), "{name}");
+        assert_eq!(
+            route(&live, "/region/us").is_some(),
+            cloud.regions().len() == 3,
+            "{name}"
+        );
+        assert!(
+            live.routes
+                .iter()
+                .all(|route| route.any_case && route.built_in),
+            "{name}"
+        );
     }
 }
 
@@ -72,11 +101,15 @@ fn design_4_3_limits_and_links_are_alike_behind_every_gateway() {
             of("/accessSecurity").limit.as_ref().unwrap().allows,
             Allows::PerSecond(15.try_into().unwrap())
         );
-        assert!(of("").limit.is_none() && of("/cvad/manage").limit.is_none() && !of("").rewrite_links);
+        assert!(
+            of("").limit.is_none() && of("/cvad/manage").limit.is_none() && !of("").rewrite_links
+        );
     }
     let adm = &route(&live, "/adm").unwrap().adds;
     assert_eq!(
-        adm.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>(),
+        adm.iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect::<Vec<_>>(),
         [("iscloud", &b"true"[..])]
     );
 }
@@ -89,15 +122,30 @@ fn customers_of_several_clouds_have_the_hosts_of_each() {
              client_secret = {{ env = 'S' }}\n"
         )
     };
-    let text = [("acme", "eu"), ("contoso", "gov"), ("fabrikam", "us")].map(|(id, cloud)| block(id, cloud));
-    let live = from_toml(&text.concat(), pairs(&[("S", "s3cret")])).unwrap().live;
+    let text = [("acme", "eu"), ("contoso", "gov"), ("fabrikam", "us")]
+        .map(|(id, cloud)| block(id, cloud));
+    let live = from_toml(&text.concat(), pairs(&[("S", "s3cret")]))
+        .unwrap()
+        .live;
     let net = "https://core.citrixworkspacesapi.net";
     leads(
         &live,
         &[
-            ("/classic/core", &format!("{net} {net} https://core.citrixworkspacesapi.us"), true),
-            ("/wem", "https://api.wem.cloud.com https://eu-api.wem.cloud.com", true),
-            ("/region/ap-s", "https://api-ap-s.cloud.com https://api-ap-s.cloud.com", true),
+            (
+                "/classic/core",
+                &format!("{net} {net} https://core.citrixworkspacesapi.us"),
+                true,
+            ),
+            (
+                "/wem",
+                "https://api.wem.cloud.com https://eu-api.wem.cloud.com",
+                true,
+            ),
+            (
+                "/region/ap-s",
+                "https://api-ap-s.cloud.com https://api-ap-s.cloud.com",
+                true,
+            ),
             ("/direct/acme", "https://acme.xendesktop.net", true),
             ("/direct/contoso", "https://contoso.xendesktop.us", true),
         ],
@@ -126,7 +174,11 @@ upstream = 'https://d.example/y'
         &[
             ("/MonitorOData", "https://a.example", true),
             ("/region/eu", "https://b.example/x", true),
-            ("/region/eu/monitorodata", "https://b.example/x/monitorodata", true),
+            (
+                "/region/eu/monitorodata",
+                "https://b.example/x/monitorodata",
+                true,
+            ),
             ("/classic/mine", "https://c.example", true),
             ("", "https://d.example/y", false),
             ("/cvad/manage", "https://d.example/y", false),
@@ -134,7 +186,12 @@ upstream = 'https://d.example/y'
     );
     assert!(route(&live, "/monitorodata").is_none());
     let replaced = route(&live, "/MonitorOData").unwrap();
-    assert!(replaced.any_case && replaced.limit.is_none() && !replaced.rewrite_links && !replaced.built_in);
+    assert!(
+        replaced.any_case
+            && replaced.limit.is_none()
+            && !replaced.rewrite_links
+            && !replaced.built_in
+    );
     assert!(!route(&live, "/classic/mine").unwrap().any_case);
     refused_since(
         "[[route]]\nprefix = '/wem'\nupstream = 'https://a'\n[[route]]\nprefix = '/WEM'\nupstream = 'https://a'",
@@ -150,14 +207,26 @@ upstream = 'https://d.example/y'
 fn metrics_name_customers_hosts_as_one() {
     let live = good("").live;
     assert_eq!(route(&live, "/direct/acme").unwrap().name(), "/direct");
-    assert_eq!(route(&live, "/classic/core").unwrap().name(), "/classic/core");
+    assert_eq!(
+        route(&live, "/classic/core").unwrap().name(),
+        "/classic/core"
+    );
     let own = good("[[route]]\nprefix = '/directory'\nupstream = 'https://a'").live;
     assert_eq!(route(&own, "/directory").unwrap().name(), "/directory");
 }
 
 #[test]
 fn a_customer_whose_id_is_no_dns_label_has_no_host() {
-    let env = [("CITRIX_CUSTOMER_ID", "a.b"), ("CITRIX_CLIENT_ID", "id"), ("CITRIX_CLIENT_SECRET", "s3cret")];
+    let env = [
+        ("CITRIX_CUSTOMER_ID", "a.b"),
+        ("CITRIX_CLIENT_ID", "id"),
+        ("CITRIX_CLIENT_SECRET", "s3cret"),
+    ];
     let live = from_toml("", pairs(&env)).unwrap().live;
-    assert!(!live.routes.iter().any(|route| route.prefix.starts_with("/direct")));
+    assert!(
+        !live
+            .routes
+            .iter()
+            .any(|route| route.prefix.starts_with("/direct"))
+    );
 }

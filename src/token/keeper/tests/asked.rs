@@ -6,14 +6,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[tokio::test(start_paused = true)]
 async fn a_login_is_made_at_once_and_everybody_who_asks_meanwhile_shares_it() {
-    let kept = Kept::with(secret("s"), None, Duration::from_millis(200), |_| granted(3600));
+    let kept = Kept::with(secret("s"), None, Duration::from_millis(200), |_| {
+        granted(3600)
+    });
     seconds(1.0).await;
     let asked = Instant::now();
     assert_eq!(kept.slot.ask(), Ok(()));
     seconds(0.1).await;
     assert_eq!(kept.slot.ask(), Ok(()), "it is being made");
     let token = kept.slot.wait_newer(1, kept.clock, PATIENCE).await.unwrap();
-    assert!(asked.elapsed() < Duration::from_millis(300), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_millis(300),
+        "{:?}",
+        asked.elapsed()
+    );
     assert_eq!((token.generation(), kept.logins()), (2, 2));
     seconds(60.0).await;
     assert_eq!(kept.logins(), 2);
@@ -27,7 +33,10 @@ async fn logins_that_are_asked_for_keep_the_interval_whoever_asks() {
     seconds(3.0).await;
     let wait = kept.slot.ask().unwrap_err();
     assert!((6.9..=7.0).contains(&wait.as_secs_f64()), "{wait:?}");
-    assert!(matches!(kept.slot.refused(2), crate::token::Refusal::Deferred(_)));
+    assert!(matches!(
+        kept.slot.refused(2),
+        crate::token::Refusal::Deferred(_)
+    ));
     seconds(6.0).await;
     assert_eq!(kept.logins(), 2);
     // The 401 was heard when the interval ended; the wish that came too soon was not kept.
@@ -40,7 +49,13 @@ async fn logins_that_are_asked_for_keep_the_interval_whoever_asks() {
 #[tokio::test(start_paused = true)]
 async fn without_a_token_a_wish_ends_the_pause_only_where_the_endpoint_may_be_asked() {
     // The first pauses are shorter than the interval between wishes.
-    let kept = Kept::start(|call| if call.number == 1 { refused(Outcome::Http5xx) } else { granted(3600) });
+    let kept = Kept::start(|call| {
+        if call.number == 1 {
+            refused(Outcome::Http5xx)
+        } else {
+            granted(3600)
+        }
+    });
     seconds(0.1).await;
     let wait = kept.slot.ask().unwrap_err();
     assert!(wait < Duration::from_secs(2), "{wait:?}");
@@ -51,13 +66,30 @@ async fn without_a_token_a_wish_ends_the_pause_only_where_the_endpoint_may_be_as
 
 #[tokio::test(start_paused = true)]
 async fn a_wish_that_fails_is_told_at_once_and_the_token_stays() {
-    let kept = Kept::start(|call| if call.number == 1 { granted(3600) } else { refused(Outcome::Http5xx) });
+    let kept = Kept::start(|call| {
+        if call.number == 1 {
+            granted(3600)
+        } else {
+            refused(Outcome::Http5xx)
+        }
+    });
     seconds(1.0).await;
     kept.slot.ask().unwrap();
     let asked = Instant::now();
-    let unavailable = kept.slot.wait_newer(1, kept.clock, PATIENCE).await.unwrap_err();
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-    assert_eq!((unavailable.outcome, kept.usable()), (Some(Outcome::Http5xx), 1));
+    let unavailable = kept
+        .slot
+        .wait_newer(1, kept.clock, PATIENCE)
+        .await
+        .unwrap_err();
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(
+        (unavailable.outcome, kept.usable()),
+        (Some(Outcome::Http5xx), 1)
+    );
     assert_eq!(kept.state(), crate::token::State::Stale);
 }
 

@@ -19,17 +19,43 @@ struct Row {
 const BACKOFF: [(f64, f64); 2] = [(0.8, 1.2), (1.6, 2.4)];
 
 const fn row(outcome: Outcome) -> Row {
-    Row { outcome, hint: None, first: BACKOFF[0], second: BACKOFF[1], secrets_tried: 1 }
+    Row {
+        outcome,
+        hint: None,
+        first: BACKOFF[0],
+        second: BACKOFF[1],
+        secrets_tried: 1,
+    }
 }
 
 /// All classes but success, and the secret that cannot be read: there is no login then (see `rotation`).
 fn table() -> Vec<Row> {
     let mut rows = vec![
-        Row { secrets_tried: 2, ..row(Outcome::InvalidClient) },
-        Row { secrets_tried: 2, ..row(Outcome::Unauthorized) },
-        Row { first: (8.0, 12.0), second: (16.0, 24.0), ..row(Outcome::RateLimited) },
-        Row { hint: Some(40), first: (40.0, 44.0), second: (40.0, 44.0), ..row(Outcome::RateLimited) },
-        Row { hint: Some(20), first: (20.0, 22.0), second: (20.0, 22.0), ..row(Outcome::Http5xx) },
+        Row {
+            secrets_tried: 2,
+            ..row(Outcome::InvalidClient)
+        },
+        Row {
+            secrets_tried: 2,
+            ..row(Outcome::Unauthorized)
+        },
+        Row {
+            first: (8.0, 12.0),
+            second: (16.0, 24.0),
+            ..row(Outcome::RateLimited)
+        },
+        Row {
+            hint: Some(40),
+            first: (40.0, 44.0),
+            second: (40.0, 44.0),
+            ..row(Outcome::RateLimited)
+        },
+        Row {
+            hint: Some(20),
+            first: (20.0, 22.0),
+            second: (20.0, 22.0),
+            ..row(Outcome::Http5xx)
+        },
     ];
     rows.extend(
         [
@@ -59,7 +85,10 @@ fn table() -> Vec<Row> {
 
 fn fail(outcome: Outcome, hint: Option<u64>) -> Result<Issued, Failure> {
     let retry_after = hint.map(Duration::from_secs);
-    refused(outcome).map_err(|failure| Failure { retry_after, ..failure })
+    refused(outcome).map_err(|failure| Failure {
+        retry_after,
+        ..failure
+    })
 }
 
 impl Row {
@@ -75,14 +104,28 @@ impl Row {
         let pauses = &gaps[self.secrets_tried - 1..];
         for (pause, (least, most)) in pauses.iter().zip([self.first, self.second]) {
             // The timer's grain is a millisecond.
-            assert!((least..=most + 0.002).contains(pause), "{outcome} {pause} in {gaps:?}");
+            assert!(
+                (least..=most + 0.002).contains(pause),
+                "{outcome} {pause} in {gaps:?}"
+            );
         }
         let series = format!("token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}}");
-        assert_eq!(kept.metric(&series), self.failing().to_string(), "{outcome}");
+        assert_eq!(
+            kept.metric(&series),
+            self.failing().to_string(),
+            "{outcome}"
+        );
         assert!(log.text().contains(outcome.advice()), "{outcome}");
         let status = kept.slot.status();
-        assert_eq!(status.last_failure.as_ref().map(|failure| failure.outcome), Some(outcome));
-        assert_eq!((status.consecutive_failures, kept.state()), (0, State::Fresh), "{outcome}: recovered");
+        assert_eq!(
+            status.last_failure.as_ref().map(|failure| failure.outcome),
+            Some(outcome)
+        );
+        assert_eq!(
+            (status.consecutive_failures, kept.state()),
+            (0, State::Fresh),
+            "{outcome}: recovered"
+        );
     }
 }
 
@@ -91,7 +134,11 @@ fn the_table_has_every_class() {
     let table = table();
     for outcome in Outcome::ALL {
         let exempt = matches!(outcome, Outcome::Ok | Outcome::SecretUnreadable);
-        assert_eq!(table.iter().any(|row| row.outcome == outcome), !exempt, "{outcome}");
+        assert_eq!(
+            table.iter().any(|row| row.outcome == outcome),
+            !exempt,
+            "{outcome}"
+        );
     }
 }
 
@@ -100,11 +147,24 @@ async fn without_a_token_every_failure_is_told_paused_after_and_tried_again() {
     for row in table() {
         let log = Log::start();
         let (outcome, hint, failing) = (row.outcome, row.hint, row.failing());
-        let kept = Kept::with(secret("a"), Some(secret("b")), Duration::ZERO, move |call| {
-            if call.number as usize <= failing { fail(outcome, hint) } else { granted(3600) }
-        });
+        let kept = Kept::with(
+            secret("a"),
+            Some(secret("b")),
+            Duration::ZERO,
+            move |call| {
+                if call.number as usize <= failing {
+                    fail(outcome, hint)
+                } else {
+                    granted(3600)
+                }
+            },
+        );
         seconds(0.5).await;
-        assert_eq!((kept.usable(), kept.state()), (0, State::Unusable), "{outcome}");
+        assert_eq!(
+            (kept.usable(), kept.state()),
+            (0, State::Unusable),
+            "{outcome}"
+        );
         let unavailable = kept.slot.unavailable();
         assert_eq!(unavailable.outcome, Some(outcome));
         let wait = unavailable.retry_after.as_secs_f64();
@@ -113,7 +173,11 @@ async fn without_a_token_every_failure_is_told_paused_after_and_tried_again() {
             "{outcome} {wait}: the real pause"
         );
         seconds(200.0).await;
-        assert_eq!((kept.usable(), kept.logins()), (1, failing + 1), "{outcome}");
+        assert_eq!(
+            (kept.usable(), kept.logins()),
+            (1, failing + 1),
+            "{outcome}"
+        );
         row.check(&kept, &log, 0);
     }
 }
@@ -123,14 +187,27 @@ async fn with_a_token_every_failure_leaves_it_in_use_and_is_tried_again() {
     for row in table() {
         let log = Log::start();
         let (outcome, hint, failing) = (row.outcome, row.hint, row.failing());
-        let kept = Kept::with(secret("a"), Some(secret("b")), Duration::ZERO, move |call| {
-            let fails = (2..2 + failing).contains(&(call.number as usize));
-            if fails { fail(outcome, hint) } else { granted(3600) }
-        });
+        let kept = Kept::with(
+            secret("a"),
+            Some(secret("b")),
+            Duration::ZERO,
+            move |call| {
+                let fails = (2..2 + failing).contains(&(call.number as usize));
+                if fails {
+                    fail(outcome, hint)
+                } else {
+                    granted(3600)
+                }
+            },
+        );
         while kept.logins() < 2 {
             seconds(1.0).await;
         }
-        assert_eq!((kept.usable(), kept.state()), (1, State::Stale), "{outcome}: kept, and not fresh");
+        assert_eq!(
+            (kept.usable(), kept.state()),
+            (1, State::Stale),
+            "{outcome}: kept, and not fresh"
+        );
         while kept.logins() < failing + 2 {
             assert_eq!(kept.usable(), 1, "{outcome}: kept");
             seconds(0.25).await;

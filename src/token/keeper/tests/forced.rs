@@ -17,9 +17,17 @@ async fn however_many_requests_met_the_401_one_login_is_made() {
         assert_eq!(kept.slot.refused(1), Refusal::Refreshing);
     }
     seconds(0.1).await;
-    assert_eq!(kept.slot.refused(1), Refusal::Refreshing, "it is on its way");
+    assert_eq!(
+        kept.slot.refused(1),
+        Refusal::Refreshing,
+        "it is on its way"
+    );
     assert_eq!(kept.usable(), 1, "and the old one stays until then");
-    let token = kept.slot.wait_newer(1, kept.clock, Duration::from_secs(5)).await.unwrap();
+    let token = kept
+        .slot
+        .wait_newer(1, kept.clock, Duration::from_secs(5))
+        .await
+        .unwrap();
     assert_eq!((token.generation(), kept.logins()), (2, 2));
     assert_eq!(kept.slot.refused(1), Refusal::Replaced);
     seconds(60.0).await;
@@ -32,7 +40,9 @@ async fn a_401_within_the_interval_is_heard_when_it_ends() {
     seconds(1.0).await;
     kept.slot.refused(1);
     seconds(3.0).await;
-    let Refusal::Deferred(after) = kept.slot.refused(2) else { panic!("it is too soon") };
+    let Refusal::Deferred(after) = kept.slot.refused(2) else {
+        panic!("it is too soon")
+    };
     assert!((6.9..=7.0).contains(&after.as_secs_f64()), "{after:?}");
     seconds(6.5).await;
     assert_eq!(kept.logins(), 2);
@@ -50,7 +60,11 @@ async fn a_client_whose_tokens_are_all_refused_logs_in_once_an_interval() {
         kept.slot.refused(kept.usable());
     }
     assert!((9..=11).contains(&kept.logins()), "{}", kept.logins());
-    assert!(kept.gaps()[1..].iter().all(|gap| *gap >= 10.0), "{:?}", kept.gaps());
+    assert!(
+        kept.gaps()[1..].iter().all(|gap| *gap >= 10.0),
+        "{:?}",
+        kept.gaps()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,40 +80,74 @@ async fn a_number_that_was_never_given_out_condemns_no_later_token() {
 #[tokio::test(start_paused = true)]
 async fn a_login_that_fails_is_told_at_once_and_not_repeated_at_every_401() {
     let kept = Kept::with(secret("s"), None, LATENCY, |call| {
-        if call.number == 1 { granted(3600) } else { refused(Outcome::Http5xx) }
+        if call.number == 1 {
+            granted(3600)
+        } else {
+            refused(Outcome::Http5xx)
+        }
     });
     seconds(1.0).await;
     kept.slot.refused(1);
     let asked = Instant::now();
-    let unavailable = kept.slot.wait_newer(1, kept.clock, Duration::from_secs(5)).await.unwrap_err();
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let unavailable = kept
+        .slot
+        .wait_newer(1, kept.clock, Duration::from_secs(5))
+        .await
+        .unwrap_err();
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        asked.elapsed()
+    );
     assert_eq!(unavailable.outcome, Some(Outcome::Http5xx));
     assert!(matches!(kept.slot.refused(1), Refusal::Deferred(_)));
-    assert_eq!(kept.usable(), 1, "a token that is refused in one place may work in another");
+    assert_eq!(
+        kept.usable(),
+        1,
+        "a token that is refused in one place may work in another"
+    );
     for _ in 0..600 {
         seconds(0.1).await;
         kept.slot.refused(1);
     }
     let gaps = kept.gaps();
-    assert!(kept.logins() < 12 && gaps[1..].iter().all(|gap| *gap >= 0.8), "{gaps:?}");
+    assert!(
+        kept.logins() < 12 && gaps[1..].iter().all(|gap| *gap >= 0.8),
+        "{gaps:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_401_during_a_long_pause_shortens_it() {
-    let kept = Kept::start(|call| if call.number == 1 { granted(3600) } else { refused(Outcome::Http5xx) });
+    let kept = Kept::start(|call| {
+        if call.number == 1 {
+            granted(3600)
+        } else {
+            refused(Outcome::Http5xx)
+        }
+    });
     // The refresh begins to fail at 2655 s at the latest; 200 s on the pauses are a minute long.
     seconds(2855.0).await;
     let before = kept.logins();
     kept.slot.refused(1);
     seconds(100.0).await;
     let more = kept.logins() - before;
-    assert!(more >= 6, "{more} logins in 100 s: the pause is 15 s at most once the token is refused");
+    assert!(
+        more >= 6,
+        "{more} logins in 100 s: the pause is 15 s at most once the token is refused"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_interval_holds_when_a_scheduled_login_fails_within_it() {
     // Tokens of 4 s: the 401 at 1 s is heard at once, the login planned for 3 s after that fails.
-    let kept = Kept::start(|call| if call.number == 3 { refused(Outcome::Timeout) } else { granted(4) });
+    let kept = Kept::start(|call| {
+        if call.number == 3 {
+            refused(Outcome::Timeout)
+        } else {
+            granted(4)
+        }
+    });
     seconds(1.0).await;
     kept.slot.refused(1);
     seconds(0.1).await;

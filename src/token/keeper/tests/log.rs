@@ -51,7 +51,11 @@ impl Log {
         // remembered before is asked again.
         let second = Dispatch::new(NoSubscriber::new());
         tracing::callsite::rebuild_interest_cache();
-        Self { lines, _guard: guard, _second: second }
+        Self {
+            lines,
+            _guard: guard,
+            _second: second,
+        }
     }
 
     pub(super) fn text(&self) -> String {

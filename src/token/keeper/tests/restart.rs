@@ -16,7 +16,10 @@ struct Volume {
 
 impl Volume {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), clock: clock() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: clock(),
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -29,10 +32,16 @@ impl Volume {
     }
 
     fn cache_with(&self, key: &str) -> Cache {
-        Cache::new(&TokenCache { file: self.file(), key: secret(key) })
+        Cache::new(&TokenCache {
+            file: self.file(),
+            key: secret(key),
+        })
     }
 
-    fn keeper(&self, script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static) -> Kept {
+    fn keeper(
+        &self,
+        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+    ) -> Kept {
         self.keeper_of(credential(secret("s"), None), script)
     }
 
@@ -41,12 +50,19 @@ impl Volume {
         credential: Credential,
         script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
     ) -> Kept {
-        Kept::of(credential, Some(self.cache()), self.clock, Duration::from_millis(200), script)
+        Kept::of(
+            credential,
+            Some(self.cache()),
+            self.clock,
+            Duration::from_millis(200),
+            script,
+        )
     }
 
     /// Has a token put into the file, and ends that process.
     async fn with_a_token(self) -> Self {
-        let kept = self.keeper(|_| issued("first", Lifetime::FromRequest(Duration::from_secs(3600))));
+        let kept =
+            self.keeper(|_| issued("first", Lifetime::FromRequest(Duration::from_secs(3600))));
         seconds(1.0).await;
         assert_eq!(kept.usable(), 1);
         drop(kept);
@@ -60,7 +76,13 @@ fn down(_: &Call) -> Result<Issued, Failure> {
 
 fn sent(kept: &Kept) -> Option<String> {
     let token = kept.slot.usable(kept.clock.now())?;
-    Some(token.authorization(AuthorizationScheme::Bearer).to_str().unwrap().to_owned())
+    Some(
+        token
+            .authorization(AuthorizationScheme::Bearer)
+            .to_str()
+            .unwrap()
+            .to_owned(),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,16 +94,31 @@ async fn a_restart_while_the_token_endpoint_is_down_still_serves() {
     assert_eq!(sent(&kept).unwrap(), "Bearer first");
     assert_eq!((kept.logins(), kept.state()), (0, State::Fresh));
     let status = kept.slot.status();
-    let left = status.expires_at.unwrap().duration_since(kept.clock.now()).unwrap();
-    assert!((2990..3000).contains(&left.as_secs()), "{left:?}: the life that is left, not a whole one");
+    let left = status
+        .expires_at
+        .unwrap()
+        .duration_since(kept.clock.now())
+        .unwrap();
+    assert!(
+        (2990..3000).contains(&left.as_secs()),
+        "{left:?}: the life that is left, not a whole one"
+    );
     assert_eq!(kept.metric("token_generation{customer=\"acme\"}"), "1");
     seconds(1700.0).await;
-    assert_eq!(kept.logins(), 0, "the next login is planned by the token's real age");
+    assert_eq!(
+        kept.logins(),
+        0,
+        "the next login is planned by the token's real age"
+    );
     seconds(400.0).await;
     assert_ne!(kept.logins(), 0);
     assert_eq!((kept.usable(), kept.state()), (1, State::Stale));
     seconds(900.0).await;
-    assert_eq!(kept.state(), State::Unusable, "and it is not sent beyond its life");
+    assert_eq!(
+        kept.state(),
+        State::Unusable,
+        "and it is not sent beyond its life"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +128,10 @@ async fn a_secret_that_was_there_at_the_start_is_no_news() {
     fs::write(&path, "s").unwrap();
     let kept = volume.keeper_of(credential(secret_file(&path), None), down);
     seconds(60.0).await;
-    assert_eq!((kept.usable(), kept.logins(), kept.state()), (1, 0, State::Fresh));
+    assert_eq!(
+        (kept.usable(), kept.logins(), kept.state()),
+        (1, 0, State::Fresh)
+    );
     fs::write(&path, "another").unwrap();
     seconds(10.0).await;
     assert_ne!(kept.logins(), 0, "a new one is proven at once");
@@ -120,11 +160,18 @@ async fn a_dead_token_is_not_taken() {
 #[tokio::test(start_paused = true)]
 async fn a_changed_credential_does_not_find_the_old_ones_token() {
     let volume = Volume::new().with_a_token().await;
-    let other_id = Credential { client_id: "other".to_owned(), ..credential(secret("s"), None) };
-    let other_url =
-        Credential { token_url: "https://other.example/t".parse().unwrap(), ..credential(secret("s"), None) };
-    let other_customer =
-        Credential { customer_id: HeaderValue::from_static("contoso"), ..credential(secret("s"), None) };
+    let other_id = Credential {
+        client_id: "other".to_owned(),
+        ..credential(secret("s"), None)
+    };
+    let other_url = Credential {
+        token_url: "https://other.example/t".parse().unwrap(),
+        ..credential(secret("s"), None)
+    };
+    let other_customer = Credential {
+        customer_id: HeaderValue::from_static("contoso"),
+        ..credential(secret("s"), None)
+    };
     for other in [other_id, other_url, other_customer] {
         let kept = volume.keeper_of(other, down);
         seconds(1.0).await;
@@ -132,20 +179,29 @@ async fn a_changed_credential_does_not_find_the_old_ones_token() {
     }
     let kept = volume.keeper_of(credential(secret("another"), None), down);
     seconds(1.0).await;
-    assert_eq!(kept.usable(), 1, "a rotated secret is still the same client");
+    assert_eq!(
+        kept.usable(),
+        1,
+        "a rotated secret is still the same client"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn several_customers_share_the_file() {
     let volume = Volume::new().with_a_token().await;
-    let contoso =
-        || Credential { customer_id: HeaderValue::from_static("contoso"), ..credential(secret("s"), None) };
+    let contoso = || Credential {
+        customer_id: HeaderValue::from_static("contoso"),
+        ..credential(secret("s"), None)
+    };
     drop({
         let kept = volume.keeper_of(contoso(), |_| issued("second", Lifetime::Assumed));
         seconds(1.0).await;
         kept
     });
-    for (credential, token) in [(credential(secret("s"), None), "first"), (contoso(), "second")] {
+    for (credential, token) in [
+        (credential(secret("s"), None), "first"),
+        (contoso(), "second"),
+    ] {
         let kept = volume.keeper_of(credential, down);
         seconds(1.0).await;
         assert_eq!(sent(&kept).unwrap(), format!("Bearer {token}"));
@@ -157,16 +213,28 @@ async fn many_customers_leave_and_find_their_tokens_at_the_same_time() {
     let volume = Volume::new();
     let cache = volume.cache();
     let keeper = |number: u32, cache: &Cache, script: fn(&Call) -> Result<Issued, Failure>| {
-        let credential =
-            Credential { client_id: format!("client-{number}"), ..credential(secret("s"), None) };
-        Kept::of(credential, Some(cache.clone()), volume.clock, Duration::ZERO, script)
+        let credential = Credential {
+            client_id: format!("client-{number}"),
+            ..credential(secret("s"), None)
+        };
+        Kept::of(
+            credential,
+            Some(cache.clone()),
+            volume.clock,
+            Duration::ZERO,
+            script,
+        )
     };
-    let before: Vec<_> = (0..200).map(|number| keeper(number, &cache, |_| granted(3600))).collect();
+    let before: Vec<_> = (0..200)
+        .map(|number| keeper(number, &cache, |_| granted(3600)))
+        .collect();
     seconds(10.0).await;
     assert!(before.iter().all(|kept| kept.usable() == 1));
     drop(before);
     let cache = volume.cache();
-    let after: Vec<_> = (0..200).map(|number| keeper(number, &cache, down)).collect();
+    let after: Vec<_> = (0..200)
+        .map(|number| keeper(number, &cache, down))
+        .collect();
     seconds(10.0).await;
     assert!(after.iter().all(|kept| kept.usable() == 1));
 }
@@ -174,7 +242,10 @@ async fn many_customers_leave_and_find_their_tokens_at_the_same_time() {
 #[tokio::test(start_paused = true)]
 async fn a_revoked_token_is_replaced_by_a_login_whatever_the_file_says() {
     let volume = Volume::new().with_a_token().await;
-    let (one, two) = (volume.keeper(|_| granted(3600)), volume.keeper(|_| granted(3600)));
+    let (one, two) = (
+        volume.keeper(|_| granted(3600)),
+        volume.keeper(|_| granted(3600)),
+    );
     seconds(1.0).await;
     assert_eq!((one.logins(), two.logins()), (0, 0));
     one.slot.refused(1);
@@ -201,7 +272,11 @@ async fn replicas_make_one_login_for_all_at_start_and_at_each_rollover() {
         }
     }
     let expected = 1010.0 / 38.0;
-    assert!((logins() as f64) < expected * 1.2, "{} for about {expected} rollovers", logins());
+    assert!(
+        (logins() as f64) < expected * 1.2,
+        "{} for about {expected} rollovers",
+        logins()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,24 +317,37 @@ async fn a_file_of_no_use_is_warned_about_once_passed_over_and_rewritten() {
             bytes[7] = b'2';
             fs::write(volume.file(), bytes).unwrap();
         }),
-        ("not of this version's format", |volume| fs::write(volume.file(), "").unwrap()),
+        ("not of this version's format", |volume| {
+            fs::write(volume.file(), "").unwrap()
+        }),
         ("others than its owner", |volume| {
             fs::set_permissions(volume.file(), fs::Permissions::from_mode(0o640)).unwrap();
         }),
-        ("larger than any we write", |volume| fs::write(volume.file(), vec![0; 5 << 20]).unwrap()),
+        ("larger than any we write", |volume| {
+            fs::write(volume.file(), vec![0; 5 << 20]).unwrap()
+        }),
     ];
     for (said, harm) in harms {
         let volume = Volume::new().with_a_token().await;
         harm(&volume);
         let log = Log::start();
-        let kept = volume.keeper(|call| if call.number < 4 { down(call) } else { granted(3600) });
+        let kept = volume.keeper(|call| {
+            if call.number < 4 {
+                down(call)
+            } else {
+                granted(3600)
+            }
+        });
         seconds(2.0).await;
         assert_eq!(kept.usable(), 0, "{said}");
         seconds(30.0).await;
         assert_eq!(kept.usable(), 1, "{said}");
         let text = log.text();
         assert_eq!(text.matches(said).count(), 1, "{said} in {text}");
-        assert!(!text.contains("kkk") && !text.contains("token-text"), "{text}");
+        assert!(
+            !text.contains("kkk") && !text.contains("token-text"),
+            "{text}"
+        );
         drop(kept);
         let mode = fs::metadata(volume.file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{said}");
@@ -273,7 +361,13 @@ async fn a_file_of_no_use_is_warned_about_once_passed_over_and_rewritten() {
 async fn another_key_does_not_open_the_file() {
     let volume = Volume::new().with_a_token().await;
     let cache = volume.cache_with(&"x".repeat(32));
-    let kept = Kept::of(credential(secret("s"), None), Some(cache), volume.clock, Duration::ZERO, down);
+    let kept = Kept::of(
+        credential(secret("s"), None),
+        Some(cache),
+        volume.clock,
+        Duration::ZERO,
+        down,
+    );
     seconds(1.0).await;
     assert_eq!(kept.usable(), 0);
 }
@@ -299,18 +393,27 @@ async fn a_token_from_a_clock_far_ahead_of_ours_is_not_believed() {
 #[tokio::test(start_paused = true)]
 async fn the_file_shows_no_token() {
     let volume = Volume::new().with_a_token().await;
-    let names: Vec<_> =
-        fs::read_dir(volume.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let names: Vec<_> = fs::read_dir(volume.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert!(names.len() <= 3, "the file and its locks: {names:?}");
     for path in names {
         let bytes = fs::read(&path).unwrap();
         assert!(!bytes.windows(5).any(|part| part == b"first"), "{path:?}");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{path:?}"
+        );
     }
     let printed = format!(
         "{:?} {:?}",
         volume.cache(),
-        Cache::new(&TokenCache { file: "/a".into(), key: secret("CANARY") })
+        Cache::new(&TokenCache {
+            file: "/a".into(),
+            key: secret("CANARY")
+        })
     );
     assert!(!printed.contains("CANARY"), "{printed}");
 }

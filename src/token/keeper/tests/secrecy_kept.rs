@@ -9,14 +9,18 @@ const SECRET: &str = "CANARY-secret";
 #[tokio::test(start_paused = true)]
 async fn the_log_tells_everything_but_the_secrets() {
     let log = Log::start();
-    let kept =
-        Kept::with(secret(SECRET), Some(secret("CANARY-other")), Duration::ZERO, |call| match call.number {
+    let kept = Kept::with(
+        secret(SECRET),
+        Some(secret("CANARY-other")),
+        Duration::ZERO,
+        |call| match call.number {
             1 | 2 => refused(Outcome::InvalidClient),
             3 => refused(Outcome::Tls),
             4 => issued("CANARY\n", Lifetime::Assumed),
             5 => issued(TOKEN, Lifetime::Assumed),
             _ => refused(Outcome::Http5xx),
-        });
+        },
+    );
     seconds(4000.0).await;
     assert!(kept.logins() > 6);
     let text = log.text();
@@ -42,12 +46,20 @@ async fn the_log_tells_everything_but_the_secrets() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_prints_a_token_or_a_secret() {
-    let kept = Kept::with(secret(SECRET), None, Duration::ZERO, |_| issued(TOKEN, Lifetime::Assumed));
+    let kept = Kept::with(secret(SECRET), None, Duration::ZERO, |_| {
+        issued(TOKEN, Lifetime::Assumed)
+    });
     seconds(1.0).await;
     let token = kept.slot.usable(kept.clock.now()).unwrap();
     let sent = token.authorization(AuthorizationScheme::Cws);
     assert_eq!(sent.to_str().unwrap(), "CwsAuth Bearer=CANARY-token");
-    assert_eq!(token.authorization(AuthorizationScheme::Bearer).to_str().unwrap(), "Bearer CANARY-token");
+    assert_eq!(
+        token
+            .authorization(AuthorizationScheme::Bearer)
+            .to_str()
+            .unwrap(),
+        "Bearer CANARY-token"
+    );
     let client_secret = SecretString::from(SECRET);
     let credential = credential(secret(SECRET), None);
     let login = Login {
@@ -56,7 +68,10 @@ async fn nothing_prints_a_token_or_a_secret() {
         client_id: &credential.client_id,
         client_secret: &client_secret,
     };
-    let sources = Sources { current: secret(SECRET), next: None };
+    let sources = Sources {
+        current: secret(SECRET),
+        next: None,
+    };
     let look = Reader::default().look(&sources).await;
     let mut secrets = Secrets::new(sources);
     let reading = secrets.read(look);

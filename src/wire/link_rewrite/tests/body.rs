@@ -46,15 +46,22 @@ fn rewrite(coding: Option<Coding>, body: &Bytes, size: usize) -> Result<Vec<u8>,
 }
 
 fn page(host: &str, rows: usize) -> String {
-    let rows: String = (0..rows).map(|row| format!(r#"{{"Id":{row},"Name":"machine {row}"}},"#)).collect();
-    format!(r#"{{"Items":[{rows}{{}}],"@odata.nextLink":"https://{host}/monitorodata/Machines?$skip=1"}}"#)
+    let rows: String = (0..rows)
+        .map(|row| format!(r#"{{"Id":{row},"Name":"machine {row}"}},"#))
+        .collect();
+    format!(
+        r#"{{"Items":[{rows}{{}}],"@odata.nextLink":"https://{host}/monitorodata/Machines?$skip=1"}}"#
+    )
 }
 
 #[test]
 fn links_are_rewritten_inside_every_coding() {
     let (old, new) = (page("api.cloud.com", 500), page("gw.example.net", 500));
     for size in [1, 7, 1000, usize::MAX] {
-        assert_eq!(rewrite(None, &Bytes::from(old.clone()), size).unwrap(), new.as_bytes());
+        assert_eq!(
+            rewrite(None, &Bytes::from(old.clone()), size).unwrap(),
+            new.as_bytes()
+        );
         for (coding, format) in FORMATS {
             let out = rewrite(Some(coding), &encode(format, old.as_bytes()), size).unwrap();
             assert!(decode(format, &out) == new.as_bytes(), "{format:?} {size}");
@@ -70,7 +77,10 @@ fn what_went_in_can_be_read_before_the_rest_comes() {
         let mut out = Vec::new();
         for (piece, expected) in [
             (r#"{"a":1,"#, r#"{"a":1,"#),
-            (r#""Location":"//api.cloud.com","#, r#"{"a":1,"Location":"https://gw.example.net","#),
+            (
+                r#""Location":"//api.cloud.com","#,
+                r#"{"a":1,"Location":"https://gw.example.net","#,
+            ),
         ] {
             encoder.write(piece.as_bytes()).unwrap();
             rewriter.push(encoder.flush().unwrap());
@@ -94,7 +104,10 @@ fn a_body_that_broke_off_is_an_error_and_gets_no_end() {
     for (coding, format) in FORMATS {
         let encoded = encode(format, body.as_bytes());
         for length in 1..encoded.len() {
-            assert!(rewrite(Some(coding), &encoded.slice(..length), 50).is_err(), "{format:?} {length}");
+            assert!(
+                rewrite(Some(coding), &encoded.slice(..length), 50).is_err(),
+                "{format:?} {length}"
+            );
         }
         let mut rewriter = BodyRewriter::new(links(), Some(coding));
         rewriter.push(encoded.slice(..encoded.len() - 1));

@@ -7,16 +7,37 @@ use super::*;
 #[test]
 fn location_and_content_location_come_back_to_the_gateway() {
     let mut headers = HeaderMap::new();
-    headers.append(LOCATION, HeaderValue::from_static("https://api.cloud.com/cvad/manage/Jobs/1?a=b#c"));
-    headers.append(CONTENT_LOCATION, HeaderValue::from_static("https://elsewhere.example/x"));
-    headers.append(CONTENT_LOCATION, HeaderValue::from_static("http://API.cloud.com/x"));
+    headers.append(
+        LOCATION,
+        HeaderValue::from_static("https://api.cloud.com/cvad/manage/Jobs/1?a=b#c"),
+    );
+    headers.append(
+        CONTENT_LOCATION,
+        HeaderValue::from_static("https://elsewhere.example/x"),
+    );
+    headers.append(
+        CONTENT_LOCATION,
+        HeaderValue::from_static("http://API.cloud.com/x"),
+    );
     headers.append(REFERER, HeaderValue::from_static("https://api.cloud.com/"));
     let counts = rewrite_headers(&links(), &mut headers);
-    assert_eq!(headers[LOCATION], "https://gw.example.net/cvad/manage/Jobs/1?a=b#c");
+    assert_eq!(
+        headers[LOCATION],
+        "https://gw.example.net/cvad/manage/Jobs/1?a=b#c"
+    );
     let content: Vec<_> = headers.get_all(CONTENT_LOCATION).iter().collect();
-    assert_eq!(content, ["https://elsewhere.example/x", "https://gw.example.net/x"]);
+    assert_eq!(
+        content,
+        ["https://elsewhere.example/x", "https://gw.example.net/x"]
+    );
     assert_eq!(headers[REFERER], "https://api.cloud.com/");
-    assert_eq!(counts, LinkCounts { rewritten: 2, unknown: 1 });
+    assert_eq!(
+        counts,
+        LinkCounts {
+            rewritten: 2,
+            unknown: 1
+        }
+    );
 }
 
 #[test]
@@ -38,7 +59,10 @@ fn rfc8288_each_target_of_link_is_rewritten_and_no_parameter() {
             "<https://api.cloud.com/a>, <https://api.cloud.com/b",
             "<https://gw.example.net/a>, <https://api.cloud.com/b",
         ),
-        (r#"<x>; title="open <https://api.cloud.com/b>"#, r#"<x>; title="open <https://api.cloud.com/b>"#),
+        (
+            r#"<x>; title="open <https://api.cloud.com/b>"#,
+            r#"<x>; title="open <https://api.cloud.com/b>"#,
+        ),
         (r#"<x>; title="\"#, r#"<x>; title="\"#),
         ("https://api.cloud.com/b", "https://api.cloud.com/b"),
         ("<>", "<>"),
@@ -67,7 +91,11 @@ fn what_a_head_says_about_the_bytes_of_its_body_goes() {
         .into_iter()
         .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
         .collect();
-    for (tag, weak) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\""), ("unquoted", "unquoted")] {
+    for (tag, weak) in [
+        ("\"a\"", "W/\"a\""),
+        ("W/\"a\"", "W/\"a\""),
+        ("unquoted", "unquoted"),
+    ] {
         headers.insert(ETAG, HeaderValue::from_static(tag));
         forget_bytes(&mut headers);
         assert_eq!(headers[ETAG], weak);
@@ -81,7 +109,10 @@ fn what_a_head_says_about_the_bytes_of_its_body_goes() {
 fn rfc9110_13_1_1_weak_tags_in_if_match_get_their_strong_ones_beside_them() {
     for (given, leaving) in [
         ("W/\"a\"", "\"a\", W/\"a\""),
-        ("W/\"a,b\",\"c\" , W/\"\"", "\"a,b\", W/\"a,b\", \"c\", \"\", W/\"\""),
+        (
+            "W/\"a,b\",\"c\" , W/\"\"",
+            "\"a,b\", W/\"a,b\", \"c\", \"\", W/\"\"",
+        ),
         ("\"a\"", "\"a\""),
         ("*", "*"),
         ("", ""),

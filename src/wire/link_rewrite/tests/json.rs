@@ -25,9 +25,11 @@ fn contract_5_the_fields_that_hold_links_are_rewritten_at_any_depth() {
         "ResultLocation",
         "Location",
     ] {
-        for (before, after) in
-            [("{", "}"), (r#"{"a":[null,{"b":{"#, "}}]}"), (r#"[{"x":"y" ,"#, r#","z":1}]"#)]
-        {
+        for (before, after) in [
+            ("{", "}"),
+            (r#"{"a":[null,{"b":{"#, "}}]}"),
+            (r#"[{"x":"y" ,"#, r#","z":1}]"#),
+        ] {
             check(
                 &format!(r#"{before}"{name}":"https://api.cloud.com/x?a=1"{after}"#),
                 &format!(r#"{before}"{name}":"https://gw.example.net/x?a=1"{after}"#),
@@ -47,17 +49,41 @@ fn white_space_and_a_byte_order_mark_stay() {
 #[test]
 fn escapes_are_read_and_slashes_written_as_they_were() {
     let cases = [
-        (r"https:\/\/api.cloud.com\/x\/y", r"https:\/\/gw.example.net\/x\/y"),
-        (r"https:\/\/api-eu.cloud.com\/x/y", r"https:\/\/gw.example.net\/region\/eu\/x/y"),
+        (
+            r"https:\/\/api.cloud.com\/x\/y",
+            r"https:\/\/gw.example.net\/x\/y",
+        ),
+        (
+            r"https:\/\/api-eu.cloud.com\/x/y",
+            r"https:\/\/gw.example.net\/region\/eu\/x/y",
+        ),
         (r"https://api.cloud.com\/x", r"https://gw.example.net\/x"),
-        (r"https:\u002f\u002Fapi.cloud.com\u002fx", r"https://gw.example.net\u002fx"),
-        (r"\u0068ttps://AP\u0049.cloud.com/\u00e9\ud83e\udd80", r"https://gw.example.net/\u00e9\ud83e\udd80"),
-        (r"https://api.cloud.com/?a=1\u0026b=\u0022", r"https://gw.example.net/?a=1\u0026b=\u0022"),
-        (r#"https://api.cloud.com/\"x\\"#, r#"https://gw.example.net/\"x\\"#),
-        (r"https:\/\/reports.example.cloud.com\/\u0061pi\/1", r"https:\/\/gw.example.net\/reports\/1"),
+        (
+            r"https:\u002f\u002Fapi.cloud.com\u002fx",
+            r"https://gw.example.net\u002fx",
+        ),
+        (
+            r"\u0068ttps://AP\u0049.cloud.com/\u00e9\ud83e\udd80",
+            r"https://gw.example.net/\u00e9\ud83e\udd80",
+        ),
+        (
+            r"https://api.cloud.com/?a=1\u0026b=\u0022",
+            r"https://gw.example.net/?a=1\u0026b=\u0022",
+        ),
+        (
+            r#"https://api.cloud.com/\"x\\"#,
+            r#"https://gw.example.net/\"x\\"#,
+        ),
+        (
+            r"https:\/\/reports.example.cloud.com\/\u0061pi\/1",
+            r"https:\/\/gw.example.net\/reports\/1",
+        ),
     ];
     for (link, expected) in cases {
-        check(&format!(r#"{{"ResultLocation":"{link}"}}"#), &format!(r#"{{"ResultLocation":"{expected}"}}"#));
+        check(
+            &format!(r#"{{"ResultLocation":"{link}"}}"#),
+            &format!(r#"{{"ResultLocation":"{expected}"}}"#),
+        );
     }
 }
 
@@ -101,19 +127,30 @@ fn a_name_that_ends_in_a_backslash_hides_no_name_behind_it() {
 #[test]
 fn contract_5_a_batch_answers_location_is_a_link_in_either_order() {
     let value = |host: &str| format!(r#""Value":"{host}/cvad/manage/Jobs/1""#);
-    let (old, new) = (value("https://api.cloud.com"), value("https://gw.example.net"));
+    let (old, new) = (
+        value("https://api.cloud.com"),
+        value("https://gw.example.net"),
+    );
     for (before, after) in [
         (r#"{"Name":"Location","#, "}"),
         (r#"{"Name" : "location" , "#, "}"),
         ("{", r#","Name":"Location"}"#),
         ("{", r#","x":[{"Name":"no"},"]}"],"Name":"LOCATION"}"#),
         (r#"{"a":{"b":[]},"Name":"Location","#, "},3"),
-        (r#"{"Name":"Other","Value":"https://api.cloud.com/"},{"Name":"Location","#, "}"),
-        (r#""str]",[],[{}],{"Value":"https://api.cloud.com/"},{"Name":"Location","#, "}"),
+        (
+            r#"{"Name":"Other","Value":"https://api.cloud.com/"},{"Name":"Location","#,
+            "}",
+        ),
+        (
+            r#""str]",[],[{}],{"Value":"https://api.cloud.com/"},{"Name":"Location","#,
+            "}",
+        ),
         (r#"{"Value":1,"Name":"Location","#, "}"),
     ] {
         let body = |value: &str| {
-            format!(r#"{{"Items":[{{"Code":202,"Headers" : [ {before}{value}{after} ],"Body":"]"}}]}}"#)
+            format!(
+                r#"{{"Items":[{{"Code":202,"Headers" : [ {before}{value}{after} ],"Body":"]"}}]}}"#
+            )
         };
         check(&body(&old), &body(&new));
     }
@@ -148,7 +185,10 @@ fn links_in_and_behind_headers_are_found_too() {
 
 #[test]
 fn a_link_is_rewritten_up_to_its_longest_length_however_it_is_cut() {
-    for (length, host) in [(MAX_LINK, "gw.example.net"), (MAX_LINK + 1, "api.cloud.com")] {
+    for (length, host) in [
+        (MAX_LINK, "gw.example.net"),
+        (MAX_LINK + 1, "api.cloud.com"),
+    ] {
         let rest = "x".repeat(length - "https://api.cloud.com/".len());
         let body = |host: &str| format!(r#"{{"Location":"https://{host}/{rest}","a":1}}"#);
         for sizes in [&[usize::MAX][..], &[1], &[1000, 7], &[MAX_LINK]] {
@@ -162,8 +202,16 @@ fn a_link_is_rewritten_up_to_its_longest_length_however_it_is_cut() {
 fn a_value_waits_for_its_name_up_to_a_limit_however_it_is_cut() {
     let between = |gap: usize| format!(r#"","x":"{}","Name":"Location"#, "x".repeat(gap));
     let fixed = "https://api.cloud.com/".len() + between(0).len();
-    for (gap, host) in [(MAX_LINK - fixed, "gw.example.net"), (MAX_LINK - fixed + 1, "api.cloud.com")] {
-        let body = |host: &str| format!(r#"{{"Headers":[{{"Value":"https://{host}/{}"}}]}}"#, between(gap));
+    for (gap, host) in [
+        (MAX_LINK - fixed, "gw.example.net"),
+        (MAX_LINK - fixed + 1, "api.cloud.com"),
+    ] {
+        let body = |host: &str| {
+            format!(
+                r#"{{"Headers":[{{"Value":"https://{host}/{}"}}]}}"#,
+                between(gap)
+            )
+        };
         for sizes in [&[usize::MAX][..], &[1], &[1000, 7], &[MAX_LINK]] {
             let (out, _) = rewrite_in_pieces(links(), body("api.cloud.com").as_bytes(), sizes);
             assert!(out == body(host).as_bytes(), "{gap} {sizes:?}");
@@ -176,7 +224,13 @@ fn links_are_counted() {
     let body = r#"[{"Location":"https://api.cloud.com/"},{"Location":"https://x.example/"},{"Location":"eastus"},
         {"Location":"https://errors-api.cloud.com/"},{"Location":"\/\/api.cloud.com"}]"#;
     let (_, counts) = rewrite_in_pieces(links(), body.as_bytes(), &[5]);
-    assert_eq!(counts, LinkCounts { rewritten: 2, unknown: 1 });
+    assert_eq!(
+        counts,
+        LinkCounts {
+            rewritten: 2,
+            unknown: 1
+        }
+    );
 }
 
 #[test]
@@ -198,8 +252,14 @@ fn nothing_is_held_back_but_a_link() {
         let out: Vec<u8> = std::iter::from_fn(|| rewriter.pull()).flatten().collect();
         String::from_utf8(out).unwrap()
     };
-    assert_eq!(come_out(r#"{"a":"https://api.cl"#), r#"{"a":"https://api.cl"#);
+    assert_eq!(
+        come_out(r#"{"a":"https://api.cl"#),
+        r#"{"a":"https://api.cl"#
+    );
     assert_eq!(come_out(r#"oud.com/","Loca"#), r#"oud.com/","Loca"#);
     assert_eq!(come_out(r#"tion":"https://api.cl"#), r#"tion":""#);
-    assert_eq!(come_out(r#"oud.com/","x"#), r#"https://gw.example.net/","x"#);
+    assert_eq!(
+        come_out(r#"oud.com/","x"#),
+        r#"https://gw.example.net/","x"#
+    );
 }

@@ -13,8 +13,14 @@ fn judged(links: &Links, link: &str) -> String {
 fn a_link_comes_back_by_the_route_that_leads_where_it_points() {
     let gw = |path: &str| format!("{BASE}{path}");
     let cases = [
-        ("https://api.cloud.com/cvad/manage/Jobs/81c0", gw("/cvad/manage/Jobs/81c0")),
-        ("https://api.cloud.com/anything?x=%2F+#:~", gw("/anything?x=%2F+#:~")),
+        (
+            "https://api.cloud.com/cvad/manage/Jobs/81c0",
+            gw("/cvad/manage/Jobs/81c0"),
+        ),
+        (
+            "https://api.cloud.com/anything?x=%2F+#:~",
+            gw("/anything?x=%2F+#:~"),
+        ),
         ("https://api.cloud.com", gw("")),
         ("https://api.cloud.com?q", gw("?q")),
         ("https://api.cloud.com#f", gw("#f")),
@@ -28,7 +34,10 @@ fn a_link_comes_back_by_the_route_that_leads_where_it_points() {
         ("https://api.cloud.com:/x", gw("/x")),
         ("//api.cloud.com/x", gw("/x")),
         ("https://gateway.staging.example:8443/x", gw("/x")),
-        ("https://api-eu.cloud.com/feature/x", gw("/region/eu/feature/x")),
+        (
+            "https://api-eu.cloud.com/feature/x",
+            gw("/region/eu/feature/x"),
+        ),
         (
             "https://api-eu.cloud.com/monitorodata/Machines?$skip=1",
             gw("/region/eu/monitorodata/Machines?$skip=1"),
@@ -37,13 +46,22 @@ fn a_link_comes_back_by_the_route_that_leads_where_it_points() {
             "https://registry.citrixworkspacesapi.net/acme/resourcelocations",
             gw("/classic/registry/acme/resourcelocations"),
         ),
-        ("https://acme.xendesktop.net/Citrix/Monitor", gw("/direct/acme/Citrix/Monitor")),
+        (
+            "https://acme.xendesktop.net/Citrix/Monitor",
+            gw("/direct/acme/Citrix/Monitor"),
+        ),
         ("https://contoso.xendesktop.net", gw("/direct/contoso")),
-        ("https://reports.example.cloud.com/api/a%2Fb", gw("/reports/a%2Fb")),
+        (
+            "https://reports.example.cloud.com/api/a%2Fb",
+            gw("/reports/a%2Fb"),
+        ),
         ("https://reports.example.cloud.com/api?x", gw("/reports?x")),
         ("https://kept.example/below/kept/x", gw("/kept/x")),
         ("http://[::1]:9000/x", gw("/v6/x")),
-        ("https://api.cloud.com/caf\u{e9}/\u{1F980}?\u{e9}", gw("/caf\u{e9}/\u{1F980}?\u{e9}")),
+        (
+            "https://api.cloud.com/caf\u{e9}/\u{1F980}?\u{e9}",
+            gw("/caf\u{e9}/\u{1F980}?\u{e9}"),
+        ),
     ];
     for (link, expected) in cases {
         assert_eq!(judged(&links(), link), expected, "{link}");
@@ -75,10 +93,19 @@ fn what_no_route_leads_to_is_unknown() {
 
 #[test]
 fn a_link_whose_place_belongs_to_another_route_is_unknown() {
-    assert_eq!(judged(&links(), "https://api.cloud.com/reports/1"), "unknown");
+    assert_eq!(
+        judged(&links(), "https://api.cloud.com/reports/1"),
+        "unknown"
+    );
     assert_eq!(judged(&links(), "https://api.cloud.com/reports"), "unknown");
-    assert_eq!(judged(&links(), "https://api.cloud.com/reportsx"), format!("{BASE}/reportsx"));
-    assert_eq!(judged(&links(), "https://api-eu.cloud.com/reports"), format!("{BASE}/region/eu/reports"));
+    assert_eq!(
+        judged(&links(), "https://api.cloud.com/reportsx"),
+        format!("{BASE}/reportsx")
+    );
+    assert_eq!(
+        judged(&links(), "https://api-eu.cloud.com/reports"),
+        format!("{BASE}/region/eu/reports")
+    );
 }
 
 #[test]
@@ -106,13 +133,27 @@ fn identifiers_and_what_is_no_url_stay() {
 
 #[test]
 fn a_link_without_a_host_gets_the_prefix_that_was_taken_off() {
-    let from = |base: &str, upstream: &str, link: &str| judged(&Links::new(table(), base, upstream), link);
-    assert_eq!(from(BASE, "api-eu.cloud.com", "/monitorodata/Users?x"), "/region/eu/monitorodata/Users?x");
-    assert_eq!(from(BASE, "reports.example.cloud.com", "/api/2"), "/reports/2");
-    assert_eq!(from(BASE, "reports.example.cloud.com", "/other/2"), "left");
-    assert_eq!(from("https://gw.example/citrix/", "api.cloud.com", "/x"), "/citrix/x");
+    let from =
+        |base: &str, upstream: &str, link: &str| judged(&Links::new(table(), base, upstream), link);
     assert_eq!(
-        from("https://gw.example/citrix/", "api.cloud.com", "https://api.cloud.com/x"),
+        from(BASE, "api-eu.cloud.com", "/monitorodata/Users?x"),
+        "/region/eu/monitorodata/Users?x"
+    );
+    assert_eq!(
+        from(BASE, "reports.example.cloud.com", "/api/2"),
+        "/reports/2"
+    );
+    assert_eq!(from(BASE, "reports.example.cloud.com", "/other/2"), "left");
+    assert_eq!(
+        from("https://gw.example/citrix/", "api.cloud.com", "/x"),
+        "/citrix/x"
+    );
+    assert_eq!(
+        from(
+            "https://gw.example/citrix/",
+            "api.cloud.com",
+            "https://api.cloud.com/x"
+        ),
         "https://gw.example/citrix/x"
     );
     assert_eq!(from(BASE, "nobody.example", "/x"), "left");
@@ -120,9 +161,18 @@ fn a_link_without_a_host_gets_the_prefix_that_was_taken_off() {
 
 #[test]
 fn the_chosen_clouds_own_host_leads_to_the_root() {
-    let map = LinkMap::new([route("/region/eu", "api-eu.cloud.com", ""), kept("", "api-eu.cloud.com")], []);
+    let map = LinkMap::new(
+        [
+            route("/region/eu", "api-eu.cloud.com", ""),
+            kept("", "api-eu.cloud.com"),
+        ],
+        [],
+    );
     let links = Links::new(Rc::new(map), BASE, "api-eu.cloud.com");
-    assert_eq!(judged(&links, "https://api-eu.cloud.com/x"), format!("{BASE}/x"));
+    assert_eq!(
+        judged(&links, "https://api-eu.cloud.com/x"),
+        format!("{BASE}/x")
+    );
 }
 
 #[test]

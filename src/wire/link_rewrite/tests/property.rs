@@ -35,16 +35,36 @@ const ORIGINS: [Origin; 9] = [
     ("https://api.cloud.com", "https://gw.example.net"),
     (r"https:\/\/api.cloud.com", r"https:\/\/gw.example.net"),
     ("HTTPS://API.cloud.COM:443", "https://gw.example.net"),
-    (r"http:\/\/Api-EU.cloud.com", r"https:\/\/gw.example.net\/region\/eu"),
-    ("https://acme.xendesktop.net", "https://gw.example.net/direct/acme"),
-    (r"https:\u002f\u002Fapi.cloud.c\u006fm", "https://gw.example.net"),
-    (r"https://reports.example.cloud.com\/api", r"https:\/\/gw.example.net\/reports"),
+    (
+        r"http:\/\/Api-EU.cloud.com",
+        r"https:\/\/gw.example.net\/region\/eu",
+    ),
+    (
+        "https://acme.xendesktop.net",
+        "https://gw.example.net/direct/acme",
+    ),
+    (
+        r"https:\u002f\u002Fapi.cloud.c\u006fm",
+        "https://gw.example.net",
+    ),
+    (
+        r"https://reports.example.cloud.com\/api",
+        r"https:\/\/gw.example.net\/reports",
+    ),
     ("https://other.example", "https://other.example"),
-    (r"https:\/\/errors-api.cloud.com", r"https:\/\/errors-api.cloud.com"),
+    (
+        r"https:\/\/errors-api.cloud.com",
+        r"https:\/\/errors-api.cloud.com",
+    ),
 ];
 
-const LINK_NAMES: [&str; 5] =
-    ["@odata.nextLink", "@odata.context", "Sessions@odata.deltaLink", "ResultLocation", "Location"];
+const LINK_NAMES: [&str; 5] = [
+    "@odata.nextLink",
+    "@odata.context",
+    "Sessions@odata.deltaLink",
+    "ResultLocation",
+    "Location",
+];
 
 /// Names like those above, but none of them; none is `Name` or `Value`, as pairs have these exactly once.
 const OTHER_NAMES: [&str; 9] = [
@@ -68,7 +88,10 @@ impl Json {
     fn write(&self, new: bool, here: bool, blank: &str, out: &mut String) {
         match self {
             Self::Raw(text) => out.push_str(text),
-            Self::Link { origin: (old, changed), rest } => {
+            Self::Link {
+                origin: (old, changed),
+                rest,
+            } => {
                 let origin = if new && here { changed } else { old };
                 out.extend(["\"", *origin, rest, "\""]);
             }
@@ -85,7 +108,12 @@ impl Json {
                 write_fields(fields, new, blank, out);
                 out.push('}');
             }
-            Self::Pair { fields, header, value, value_first } => {
+            Self::Pair {
+                fields,
+                header,
+                value,
+                value_first,
+            } => {
                 let is_location = header.eq_ignore_ascii_case("location");
                 let mut name = String::new();
                 out.push('{');
@@ -112,7 +140,11 @@ impl Json {
 fn write_fields(fields: &[(String, Json)], new: bool, blank: &str, out: &mut String) {
     for (index, (name, value)) in fields.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
-        let name = if matches!(value, Json::Headers(_)) { "Headers" } else { name };
+        let name = if matches!(value, Json::Headers(_)) {
+            "Headers"
+        } else {
+            name
+        };
         out.extend([comma, blank, "\"", name, "\"", blank, ":", blank]);
         value.write(new, is_link(name), blank, out);
     }
@@ -131,11 +163,20 @@ fn leaf() -> impl Strategy<Value = Json> {
         r#""na\u00efve \ud83e\udd80 é""#,
         r#""Machines?$skip=1""#,
     ]);
-    let rest = select(vec!["", "/", r"\/a\/b?x=1&y=%2F", r"/q?a=\u0026b", "?x#y", r#"/\"quoted\"\\"#]);
+    let rest = select(vec![
+        "",
+        "/",
+        r"\/a\/b?x=1&y=%2F",
+        r"/q?a=\u0026b",
+        "?x#y",
+        r#"/\"quoted\"\\"#,
+    ]);
     prop_oneof![
         raw.prop_map(|raw| Json::Raw(raw.to_owned())),
-        (select(ORIGINS.to_vec()), rest)
-            .prop_map(|(origin, rest)| Json::Link { origin, rest: rest.to_owned() }),
+        (select(ORIGINS.to_vec()), rest).prop_map(|(origin, rest)| Json::Link {
+            origin,
+            rest: rest.to_owned()
+        }),
     ]
 }
 
@@ -160,8 +201,19 @@ fn json() -> impl Strategy<Value = Json> {
 /// An array of pairs and others. There is no second one inside, which would not be read.
 fn headers(inner: impl Strategy<Value = Json> + Clone + 'static) -> impl Strategy<Value = Json> {
     let inner = inner.prop_filter("no Headers inside Headers", |json| !json.has_headers());
-    let header = select(vec!["Location", "LOCATION", "Content-Location", "", r"Loca\u0074ion"]);
-    let pair = (vec((name(), inner.clone()), 0..3), header, leaf(), any::<bool>());
+    let header = select(vec![
+        "Location",
+        "LOCATION",
+        "Content-Location",
+        "",
+        r"Loca\u0074ion",
+    ]);
+    let pair = (
+        vec((name(), inner.clone()), 0..3),
+        header,
+        leaf(),
+        any::<bool>(),
+    );
     let pair = pair.prop_map(|(fields, header, value, value_first)| Json::Pair {
         fields,
         header: header.to_owned(),

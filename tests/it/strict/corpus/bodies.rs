@@ -4,7 +4,16 @@ use super::{Answer, Case, END, Reaches, SMUGGLED, bare, case, passes, refused, u
 
 /// All of them.
 pub(super) fn all() -> Vec<Case> {
-    [lengths(), codings(), broken_chunks(), odd_chunks(), trailers()].into_iter().flatten().collect()
+    [
+        lengths(),
+        codings(),
+        broken_chunks(),
+        odd_chunks(),
+        trailers(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// RFC 9112 section 6.2.
@@ -21,18 +30,33 @@ fn lengths() -> Vec<Case> {
         ("list of two that differ", "Content-Length: 5, 6\r\n"),
         ("digits with a blank between", "Content-Length: 5 5\r\n"),
         ("digits beyond ASCII", "Content-Length: \u{0665}\r\n"),
-        ("more than 64 bits", "Content-Length: 18446744073709551621\r\n"),
-        ("two that differ", "Content-Length: 5\r\nContent-Length: 6\r\n"),
+        (
+            "more than 64 bits",
+            "Content-Length: 18446744073709551621\r\n",
+        ),
+        (
+            "two that differ",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+        ),
     ]
     .iter()
     .map(|(name, lengths)| bare(format!("length: {name}"), post(lengths, "hello")))
     .collect();
     cases.extend([
-        refused("length: two that agree", post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello")),
-        refused("length: 5 and 05", post("Content-Length: 5\r\nContent-Length: 05\r\n", "hello")),
+        refused(
+            "length: two that agree",
+            post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
+        ),
+        refused(
+            "length: 5 and 05",
+            post("Content-Length: 5\r\nContent-Length: 05\r\n", "hello"),
+        ),
         refused(
             "length: two, in other letters",
-            post("Content-Length: 5\r\nX: y\r\ncONTENT-lENGTH: 5\r\n", "hello"),
+            post(
+                "Content-Length: 5\r\nX: y\r\ncONTENT-lENGTH: 5\r\n",
+                "hello",
+            ),
         ),
         case(
             "length: as large as can be",
@@ -72,18 +96,51 @@ fn lengths() -> Vec<Case> {
 fn codings() -> Vec<Case> {
     let post = |fields: &str| format!("POST / HTTP/1.1\r\n{fields}{END}5\r\nhello\r\n0\r\n\r\n");
     let mut cases: Vec<Case> = [
-        ("gzip before chunked", "Transfer-Encoding: gzip, chunked\r\n"),
-        ("identity before chunked", "Transfer-Encoding: identity, chunked\r\n"),
-        ("chunked twice in one", "Transfer-Encoding: chunked, chunked\r\n"),
-        ("chunked twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
-        ("something before chunked", "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n"),
-        ("an empty one before chunked", "Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n"),
+        (
+            "gzip before chunked",
+            "Transfer-Encoding: gzip, chunked\r\n",
+        ),
+        (
+            "identity before chunked",
+            "Transfer-Encoding: identity, chunked\r\n",
+        ),
+        (
+            "chunked twice in one",
+            "Transfer-Encoding: chunked, chunked\r\n",
+        ),
+        (
+            "chunked twice",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "something before chunked",
+            "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "an empty one before chunked",
+            "Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
+        ),
         ("an empty member", "Transfer-Encoding: , chunked\r\n"),
-        ("with a length", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
-        ("with a length before it", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
-        ("with a length that is none", "Transfer-Encoding: chunked\r\nContent-Length: x\r\n"),
-        ("with two lengths", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\nContent-Length: 6\r\n"),
-        ("with a length of nothing", "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"),
+        (
+            "with a length",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ),
+        (
+            "with a length before it",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        (
+            "with a length that is none",
+            "Transfer-Encoding: chunked\r\nContent-Length: x\r\n",
+        ),
+        (
+            "with two lengths",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
+        ),
+        (
+            "with a length of nothing",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+        ),
     ]
     .iter()
     .map(|(name, fields)| refused(format!("coding: {name}"), post(fields)))
@@ -93,12 +150,27 @@ fn codings() -> Vec<Case> {
             ("gzip", "Transfer-Encoding: gzip\r\n"),
             ("identity", "Transfer-Encoding: identity\r\n"),
             ("empty", "Transfer-Encoding:\r\n"),
-            ("chunked before gzip", "Transfer-Encoding: chunked, gzip\r\n"),
-            ("chunked before identity", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"),
+            (
+                "chunked before gzip",
+                "Transfer-Encoding: chunked, gzip\r\n",
+            ),
+            (
+                "chunked before identity",
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+            ),
             ("nearly chunked", "Transfer-Encoding: xchunked\r\n"),
-            ("chunked with a parameter", "Transfer-Encoding: chunked;q=1\r\n"),
-            ("chunked in quotation marks", "Transfer-Encoding: \"chunked\"\r\n"),
-            ("chunked and an empty member", "Transfer-Encoding: chunked,\r\n"),
+            (
+                "chunked with a parameter",
+                "Transfer-Encoding: chunked;q=1\r\n",
+            ),
+            (
+                "chunked in quotation marks",
+                "Transfer-Encoding: \"chunked\"\r\n",
+            ),
+            (
+                "chunked and an empty member",
+                "Transfer-Encoding: chunked,\r\n",
+            ),
         ]
         .iter()
         .map(|(name, fields)| bare(format!("coding: {name}"), post(fields))),
@@ -128,7 +200,10 @@ fn broken_chunks() -> Vec<Case> {
         ("a size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
         ("a size with plus", "+5\r\nhello\r\n0\r\n\r\n"),
         ("a blank in front of a size", " 5\r\nhello\r\n0\r\n\r\n"),
-        ("a size of more than 64 bits", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+        (
+            "a size of more than 64 bits",
+            "10000000000000005\r\nhello\r\n0\r\n\r\n",
+        ),
         ("a size that ends with LF", "5\nhello\r\n0\r\n\r\n"),
         ("a size that ends with CR", "5\rhello\r\n0\r\n\r\n"),
         ("data that end with LF", "5\r\nhello\n0\r\n\r\n"),
@@ -147,7 +222,10 @@ fn broken_chunks() -> Vec<Case> {
         ),
         unended(
             "chunks: a little extension on many",
-            post(&format!("{}0\r\n\r\n", format!("1;{}\r\nx\r\n", "e".repeat(400)).repeat(100))),
+            post(&format!(
+                "{}0\r\n\r\n",
+                format!("1;{}\r\nx\r\n", "e".repeat(400)).repeat(100)
+            )),
         ),
         unended(
             "chunks: a megabyte of zeros in front",
@@ -173,7 +251,12 @@ fn odd_chunks() -> Vec<Case> {
             "POST / HTTP/1.1",
             "hello",
         ),
-        passes("chunks: capitals", post("A\r\n0123456789\r\n0\r\n\r\n"), "POST / HTTP/1.1", "0123456789"),
+        passes(
+            "chunks: capitals",
+            post("A\r\n0123456789\r\n0\r\n\r\n"),
+            "POST / HTTP/1.1",
+            "0123456789",
+        ),
         passes(
             "chunks: empty lines inside",
             post("8\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n"),
@@ -194,7 +277,11 @@ fn odd_chunks() -> Vec<Case> {
         ),
         case(
             "chunks: more than may come",
-            post(&format!("{:x}\r\n{}\r\n0\r\n\r\n", 3 << 20, "x".repeat(3 << 20))),
+            post(&format!(
+                "{:x}\r\n{}\r\n0\r\n\r\n",
+                3 << 20,
+                "x".repeat(3 << 20)
+            )),
             Answer::Problem(413, "body_too_large"),
             Reaches::Unended,
         ),
@@ -204,7 +291,9 @@ fn odd_chunks() -> Vec<Case> {
 /// RFC 9112 section 7.1.2, RFC 9110 section 6.5.
 fn trailers() -> Vec<Case> {
     let post = |trailers: &str| {
-        format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{END}5\r\nhello\r\n0\r\n{trailers}\r\n")
+        format!(
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{END}5\r\nhello\r\n0\r\n{trailers}\r\n"
+        )
     };
     vec![
         passes(
@@ -221,8 +310,14 @@ fn trailers() -> Vec<Case> {
         unended("trailers: NUL", post("X: a\0b\r\n")),
         unended("trailers: obsolete folding", post("X: a\r\n b\r\n")),
         unended("trailers: bare CR", post("X: a\rb\r\n")),
-        unended("trailers: a megabyte in one", post(&format!("X: {}\r\n", "x".repeat(1 << 20)))),
-        unended("trailers: a megabyte in many", post(&"X: abcdefghijklmnop\r\n".repeat(50_000))),
+        unended(
+            "trailers: a megabyte in one",
+            post(&format!("X: {}\r\n", "x".repeat(1 << 20))),
+        ),
+        unended(
+            "trailers: a megabyte in many",
+            post(&"X: abcdefghijklmnop\r\n".repeat(50_000)),
+        ),
         unended("trailers: two hundred", post(&"X: a\r\n".repeat(200))),
     ]
 }

@@ -22,11 +22,18 @@ fn behind_a_request() -> Vec<Case> {
     let get = "GET /first HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let hello = "POST /first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
     let chunked = "POST /first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
-    let (got, posted) = (request("GET /first HTTP/1.1", ""), request("POST /first HTTP/1.1", "hello"));
-    [("a GET", get, got), ("a body", hello, posted.clone()), ("chunks", chunked, posted)]
-        .into_iter()
-        .flat_map(|(name, before, reaches)| behind(name, before, &reaches))
-        .collect()
+    let (got, posted) = (
+        request("GET /first HTTP/1.1", ""),
+        request("POST /first HTTP/1.1", "hello"),
+    );
+    [
+        ("a GET", get, got),
+        ("a body", hello, posted.clone()),
+        ("chunks", chunked, posted),
+    ]
+    .into_iter()
+    .flat_map(|(name, before, reaches)| behind(name, before, &reaches))
+    .collect()
 }
 
 type Request = (&'static str, Cow<'static, str>, &'static [&'static str]);
@@ -40,14 +47,24 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
     let second = format!("GET /second HTTP/1.1\r\n{END}");
     let passed = [
         ("a request", String::new(), "GET /second HTTP/1.1"),
-        ("an empty line and a request", "\r\n".to_owned(), "GET /second HTTP/1.1"),
+        (
+            "an empty line and a request",
+            "\r\n".to_owned(),
+            "GET /second HTTP/1.1",
+        ),
         ("a byte too many", "X".to_owned(), "XGET /second HTTP/1.1"),
     ];
     let refused = [
         ("bare LF", format!("GET / HTTP/1.1\n{END}")),
         ("a fragment", format!("GET /#x HTTP/1.1\r\n{END}")),
-        ("two lengths", format!("POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n{END}")),
-        ("a head of bare LF", "GET / HTTP/1.1\nHost: localhost\n\n".to_owned()),
+        (
+            "two lengths",
+            format!("POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n{END}"),
+        ),
+        (
+            "a head of bare LF",
+            "GET / HTTP/1.1\nHost: localhost\n\n".to_owned(),
+        ),
     ];
     let alone = || Reaches::Requests(vec![first.clone()]);
     let passed = passed.into_iter().map(|(what, between, line)| {
@@ -60,11 +77,21 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
         )
     });
     let refused = refused.into_iter().map(|(what, bytes)| {
-        case(format!("behind {name}: {what}"), format!("{before}{bytes}"), Answer::PassedThen(400), alone())
+        case(
+            format!("behind {name}: {what}"),
+            format!("{before}{bytes}"),
+            Answer::PassedThen(400),
+            alone(),
+        )
     });
     let garbage = format!("{before}garbage\r\n\r\n");
     passed
         .chain(refused)
-        .chain([case(format!("behind {name}: garbage"), garbage, Answer::PassedThenBare(400), alone())])
+        .chain([case(
+            format!("behind {name}: garbage"),
+            garbage,
+            Answer::PassedThenBare(400),
+            alone(),
+        )])
         .collect()
 }
