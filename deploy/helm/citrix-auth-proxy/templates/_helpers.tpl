@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* What is missing, all of it at once, as the program itself does it. */}}
+{{/* Fails with all missing or contradicting values at once, as the gateway does for its configuration. */}}
 {{- define "gateway.check" -}}
 {{- $missing := list }}
 {{- $several := regexMatch "(?m)^\\s*\\[\\[customer\\]\\]" .Values.config }}
@@ -51,7 +51,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $missing = append $missing "citrix.customerId and citrix.clientId, or [[customer]] blocks in config" }}
 {{- end }}
 {{- if and $several (or .Values.citrix.customerId .Values.citrix.clientId .Values.citrix.cloud) }}
-{{- $missing = append $missing "citrix.* has to be empty beside [[customer]] blocks" }}
+{{- $missing = append $missing "citrix.*: must be empty with [[customer]] blocks in config" }}
 {{- end }}
 {{- if not .Values.credentials.existingSecret }}
 {{- $missing = append $missing "credentials.existingSecret" }}
@@ -60,9 +60,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $missing = append $missing "admin.secretSha256 or admin.existingSecret" }}
 {{- end }}
 {{- if and .Values.tls.clientCaKey (not .Values.tls.existingSecret) }}
-{{- $missing = append $missing "tls.existingSecret, which tls.clientCaKey is a key of" }}
+{{- $missing = append $missing "tls.existingSecret, required by tls.clientCaKey" }}
 {{- end }}
 {{- if $missing }}
-{{- fail (printf "\n\nto be set:\n  - %s\n" (join "\n  - " $missing)) }}
+{{- fail (printf "\n\nmissing or invalid values:\n  - %s\n" (join "\n  - " $missing)) }}
 {{- end }}
 {{- end }}
