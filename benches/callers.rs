@@ -16,7 +16,7 @@ use citrix_auth_proxy::callers::token::Signer;
 use citrix_auth_proxy::callers::{Callers, Origin};
 use citrix_auth_proxy::clock::Clock;
 use citrix_auth_proxy::config::{Caller, Mode, SecretHash};
-use citrix_auth_proxy::policy::Rules;
+use citrix_wire::policy::Rules;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use citrix_auth_proxy::wire::coding::{Coding, Decoder};
-use citrix_auth_proxy::wire::link_rewrite::{BodyRewriter, LinkMap, LinkRoute, Links};
+use citrix_wire::coding::{Coding, Decoder};
+use citrix_wire::link_rewrite::{BodyRewriter, LinkMap, LinkRoute, Links};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

@@ -55,8 +55,8 @@ use crate::error::{Failure, Reason};
 use crate::lifecycle::Lifecycle;
 use crate::proxy::Shared;
 use crate::telemetry::LogHandle;
-use crate::wire::host;
 use audit::Asked;
+use citrix_wire::host;
 use history::History;
 
 pub use suggestion::Suggestion;

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::config::AllowedHosts;
 use crate::error::{Failure, Reason};
-use crate::wire::host::Authority;
+use citrix_wire::host::Authority;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

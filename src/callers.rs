@@ -8,6 +8,7 @@
 mod certificate;
 pub mod credentials;
 pub mod guesses;
+pub mod observations;
 pub mod secret;
 pub mod token;
 pub mod usage;

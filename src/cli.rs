@@ -49,7 +49,7 @@ pub enum Command {
     /// Start an emulated Citrix Cloud and the gateway in front of it, and print what to try
     Demo(DemoArgs),
     /// Start the emulated Citrix Cloud alone
-    Emulator(Box<crate::emulator::EmulatorArgs>),
+    Emulator(Box<citrix_emulator::EmulatorArgs>),
     /// Make what a caller of the gateway needs
     #[command(subcommand)]
     Caller(CallerCommand),

@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::citrix::headers::X_CWS_TRANSACTION_ID;
+use citrix_wire::citrix::headers::X_CWS_TRANSACTION_ID;
 
 /// Says in a header which reason an answer of ours has; Citrix's own answers never carry it.
 pub const X_PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");

@@ -18,7 +18,6 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::callers::Origin;
-use crate::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::inbound::body::BodyProgress;
@@ -30,10 +29,11 @@ use crate::recent::End;
 use crate::snapshot::Snapshot;
 use crate::spans::{Recording, Spans};
 use crate::upstream::passed::PassedBody;
-use crate::wire::forwarded;
-use crate::wire::trace_context::TraceParent;
-use crate::wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 use answer::Source;
+use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
+use citrix_wire::forwarded;
+use citrix_wire::trace_context::TraceParent;
+use citrix_wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 
 pub use answer::AnswerBody;
 

@@ -22,9 +22,11 @@ use rustls::pki_types::ServerName;
 use secrecy::zeroize::Zeroizing;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::citrix::headers::{CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID};
 use crate::dial::tunnel::PRODUCT;
 use crate::dial::{ConnectError, Peer, UpstreamIo, Way, dial};
+use citrix_wire::citrix::headers::{
+    CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID,
+};
 
 /// The largest answer that is read. A token answer is about 2 kB (contract 1.1).
 pub(crate) const LARGEST_ANSWER: usize = 256 * 1024;

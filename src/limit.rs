@@ -1,6 +1,7 @@
 //! What Citrix allows a customer, shared by all workers: so many requests at a time, or so many a second. Those
 //! beyond wait in a fair queue instead of meeting a 429.
 
+pub mod caller;
 mod lane;
 
 use std::num::NonZeroUsize;

@@ -15,10 +15,10 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::citrix::legacy;
 use crate::error::Reason;
 use crate::recent::{Recent, WorkerRecent};
-use crate::wire::link_rewrite::LinkCounts;
+use citrix_wire::citrix::legacy;
+use citrix_wire::link_rewrite::LinkCounts;
 use summed::Summed;
 
 pub use reloads::{Reload, Reloads};

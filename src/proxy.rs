@@ -23,7 +23,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 
-use crate::citrix;
 use crate::clock::Clock;
 use crate::error::Failure;
 use crate::exchange::{AnswerBody, Exchange};
@@ -38,6 +37,7 @@ use crate::spans::Spans;
 use crate::upstream::passed::PassedBody;
 use crate::upstream::pool::Pool;
 use accept::{ConnectionCount, Shortage};
+use citrix_wire::citrix;
 use login::Logins;
 use queue::Gates;
 use send::Refusals;

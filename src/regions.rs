@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::config::UpstreamUrl;
 use crate::upstream::origin::Origin;
-use crate::wire::path;
+use citrix_wire::path;
 
 /// How long a move is remembered.
 const REMEMBERED: Duration = Duration::from_hours(1);

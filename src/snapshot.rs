@@ -15,8 +15,6 @@ use secrecy::ExposeSecret as _;
 use crate::callers::Callers;
 use crate::callers::token::Signer;
 use crate::callers::usage::Usage;
-use crate::citrix::clouds::Cloud;
-use crate::citrix::{AuthorizationScheme, services};
 use crate::config::{self, Credential, InstanceId, Live, Mode, Target, UpstreamUrl};
 use crate::limit::Limit;
 use crate::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
@@ -24,8 +22,10 @@ use crate::recent::CallerUse;
 use crate::site;
 use crate::token::slot::{Slot, Token};
 use crate::upstream::origin::Origin;
-use crate::wire::link_rewrite::{LinkMap, LinkRoute};
-use crate::wire::prefix_tree::PrefixTree;
+use citrix_wire::citrix::clouds::Cloud;
+use citrix_wire::citrix::{AuthorizationScheme, services};
+use citrix_wire::link_rewrite::{LinkMap, LinkRoute};
+use citrix_wire::prefix_tree::PrefixTree;
 
 use limits::Limited;
 

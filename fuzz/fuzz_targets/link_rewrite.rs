@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| citrix_auth_proxy_fuzz::link_rewrite(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_properties::link_rewrite(bytes));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::{HeaderValue, Method, Request};
 
 use crate::error::{Failure, Reason};
-use crate::wire::transaction_id;
+use citrix_wire::transaction_id;
 
 /// A request that may be told of; queries and header values are not in it.
 pub(super) struct Asked {

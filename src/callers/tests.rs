@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::credentials::X_API_KEY;
 use super::*;
 use crate::config::{CertificateName, Mode};
-use crate::policy::Rules;
+use citrix_wire::policy::Rules;
 
 pub(super) fn caller(
     name: &str,

@@ -3,9 +3,9 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
+use crate::callers::observations::Observations;
 use crate::config::{Caller, Mode};
-use crate::policy::observations::Observations;
-use crate::policy::rate::CallerLimits;
+use crate::limit::caller::CallerLimits;
 
 /// What is kept of one caller.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::policy::Rules;
+    use citrix_wire::policy::Rules;
 
     fn caller(name: &str, max_concurrent: usize, max_per_second: u32, mode: Mode) -> Caller {
         Caller {

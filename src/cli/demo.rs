@@ -11,8 +11,8 @@ use super::{DemoArgs, FAILED, USAGE, complain_of, say};
 use crate::app::{Addresses, App};
 use crate::clock::Clock;
 use crate::config::{self, Config, Log, LogFormat, Problem};
-use crate::emulator::{self, Emulator, EmulatorError, Options, Tls};
 use crate::telemetry::{LogHandle, Telemetry};
+use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
 
 /// Why there is no demonstration.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
 
 async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> {
     let mut signals = Signals::new()?;
-    let emulator = emulator::start(Options {
+    let emulator = citrix_emulator::start(Options {
         tls: Tls::SelfSigned,
         ..Options::default()
     })

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::run::on_a_runtime;
 use super::{DONE, FAILED, complain_of};
-use crate::emulator::{EmulatorArgs, run};
+use citrix_emulator::{EmulatorArgs, run};
 
 /// Serves until it is told to stop.
 pub fn emulator(args: EmulatorArgs) -> ExitCode {

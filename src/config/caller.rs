@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use ipnet::IpNet;
 
-use crate::policy::Rules;
+use citrix_wire::policy::Rules;
 
 /// One who may use the gateway. What there is of secret, networks and certificate must all hold; one of them there
 /// always is.

@@ -3,8 +3,8 @@
 use http::{HeaderValue, Uri};
 
 use super::{Destination, SecretSource};
-use crate::citrix::TokenDialect;
-use crate::citrix::clouds::Cloud;
+use citrix_wire::citrix::TokenDialect;
+use citrix_wire::citrix::clouds::Cloud;
 
 /// How one customer logs in.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 
-use crate::citrix::clouds::Cloud;
-use crate::citrix::{AuthorizationScheme, services};
+use citrix_wire::citrix::clouds::Cloud;
+use citrix_wire::citrix::{AuthorizationScheme, services};
 
 /// Requests below one path prefix are treated alike.
 #[derive(Clone, Debug, PartialEq, Eq)]

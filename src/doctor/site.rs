@@ -6,11 +6,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 use super::check::{Check, Kind, State};
-use crate::citrix::SITE_FROZEN;
-use crate::citrix::clouds::Cloud;
 use crate::config::{Credential, InstanceId};
 use crate::site::answer::{self, Sites};
 use crate::site::api::{Api as _, Call, HttpApi, Reply};
+use citrix_wire::citrix::SITE_FROZEN;
+use citrix_wire::citrix::clouds::Cloud;
 
 /// What a gateway of the wrong region says in a 403 (contract 1.6).
 const WRONG_REGION: &str = "User is not authenticated for the specified resource";

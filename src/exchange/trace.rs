@@ -8,7 +8,7 @@ use super::{End, Exchange};
 use crate::error::Reason;
 use crate::spans::Facts;
 use crate::upstream::origin::Origin;
-use crate::wire::trace_context::TraceId;
+use citrix_wire::trace_context::TraceId;
 
 impl Exchange {
     /// The caller's, if it named one; else ours, if spans of it are exported.

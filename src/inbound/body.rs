@@ -19,7 +19,7 @@ use super::http2::StreamBody;
 use super::kept::Kept;
 use crate::error::{Failure, Reason};
 use crate::idle::IdleTimer;
-use crate::wire::head_watch::HeadWatch;
+use citrix_wire::head_watch::HeadWatch;
 
 /// What went wrong with a request body on the caller's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -345,7 +345,7 @@ impl Arriving {
 /// A caller's trailers leave only under the rules for header fields, so that none smuggles in what a header
 /// could not say.
 fn passable(mut trailers: HeaderMap) -> HeaderMap {
-    crate::citrix::headers::keep_passable(&mut trailers);
+    citrix_wire::citrix::headers::keep_passable(&mut trailers);
     trailers
 }
 

@@ -22,11 +22,11 @@ use tokio::time::timeout;
 use super::body::CallerBody;
 use super::connection::{Connection, Order};
 use super::stream::Stream;
-use crate::citrix::headers::CITRIX_TRANSACTION_ID;
 use crate::config::Limits;
 use crate::error::{Failure, Reason, X_PROXY_ERROR};
-use crate::wire::head_watch::BodyLength;
-use crate::wire::transaction_id;
+use citrix_wire::citrix::headers::CITRIX_TRANSACTION_ID;
+use citrix_wire::head_watch::BodyLength;
+use citrix_wire::transaction_id;
 
 /// hyper reads at most this much of a body ahead of who takes it.
 const READ_BUFFER: usize = 64 * 1024;

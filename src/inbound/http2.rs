@@ -21,7 +21,7 @@ use super::connection::{Connection, Order};
 use super::stream::Stream;
 use crate::config::Limits;
 use crate::idle::IdleTimer;
-use crate::wire::hop_by_hop;
+use citrix_wire::hop_by_hop;
 
 /// What a stream may send before we took it; Envoy's advice for the edge is of this order.
 const STREAM_WINDOW: u32 = 256 * 1024;

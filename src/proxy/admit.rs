@@ -16,13 +16,13 @@ use http_body::Body as _;
 use super::Shared;
 use super::pick_route::{self, Addressed};
 use crate::browser_guard;
-use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_path};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::snapshot::{Customer, Snapshot};
-use crate::wire::host::{self, Authority};
+use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_path};
+use citrix_wire::host::{self, Authority};
 
 use self::caller::pick_caller;
 pub(super) use self::caller::{anybody, guard_pages};

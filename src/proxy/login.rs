@@ -16,6 +16,7 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
@@ -25,16 +26,16 @@ use super::{Shared, admit};
 use crate::callers::credentials::{NameAndSecret, Shown};
 use crate::callers::guesses::Guesses;
 use crate::callers::token::{Signer, SigningError};
-use crate::citrix::TokenDialect;
-use crate::citrix::headers::X_CWS_TRANSACTION_ID;
-use crate::citrix::login::answer;
-use crate::citrix::login::request::{self, Credentials, Unreadable};
 use crate::error::{CHALLENGE, Failure, Reason, X_PROXY_ERROR};
 use crate::exchange::{AnswerBody, Exchange};
 use crate::inbound::body::{BodyFault, CallerBody};
 use crate::metrics::ANONYMOUS;
 use crate::places::Places;
 use crate::snapshot::Snapshot;
+use citrix_wire::citrix::TokenDialect;
+use citrix_wire::citrix::headers::X_CWS_TRANSACTION_ID;
+use citrix_wire::citrix::login::answer;
+use citrix_wire::citrix::login::request::{self, Credentials, Unreadable};
 
 /// More than any credentials.
 const MAX_BODY: usize = 16 * 1024;
@@ -200,6 +201,10 @@ pub async fn log_in(
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     }
+    if endpoint == TokenDialect::Oauth2 && response.status() == StatusCode::BAD_REQUEST {
+        let phrase = ReasonPhrase::from_static(answer::BAD_REQUEST_PHRASE);
+        response.extensions_mut().insert(phrase);
+    }
     answered(response, exchange)
 }
 
@@ -288,7 +293,7 @@ fn identify(
             } else {
                 callers.identify(&Shown::Nothing, origin).ok()
             };
-            (credentials.shown(), by_place)
+            (presented(credentials), by_place)
         }
     };
     callers.identify(&shown, origin).or_else(|unknown| {
@@ -299,19 +304,17 @@ fn identify(
     })
 }
 
-impl Credentials {
-    /// As if they had come by HTTP Basic.
-    fn shown(&self) -> Shown<'static> {
-        if self.id.is_none() && self.secret.is_none() {
-            return Shown::Nothing;
-        }
-        let id = self.id.as_ref().map_or("", |id| id.as_str());
-        let secret = self
-            .secret
-            .as_ref()
-            .map_or("", |secret| secret.expose_secret());
-        Shown::Basic(Some(NameAndSecret::new(id, secret)))
+/// The credentials of a login body, as if they had come by HTTP Basic.
+fn presented(credentials: &Credentials) -> Shown<'static> {
+    if credentials.id.is_none() && credentials.secret.is_none() {
+        return Shown::Nothing;
     }
+    let id = credentials.id.as_ref().map_or("", |id| id.as_str());
+    let secret = credentials
+        .secret
+        .as_ref()
+        .map_or("", |secret| secret.expose_secret());
+    Shown::Basic(Some(NameAndSecret::new(id, secret)))
 }
 
 /// The body, which is small and comes soon.

@@ -4,11 +4,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 
 use super::admit::Admitted;
-use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID};
-use crate::citrix::legacy;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::snapshot::{Destination, Route, Snapshot};
+use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID};
+use citrix_wire::citrix::legacy;
 
 /// A path that leads somewhere, told before anything else is made of it: what the caller may, and whose request it
 /// is, is judged by today's address.

@@ -12,16 +12,16 @@ use http_body::Body;
 
 use super::admit::{Admitted, Policy};
 use super::pick_route::Picked;
-use crate::citrix::batch::{Template, is_batch, is_of_the_api};
-use crate::citrix::headers::{
-    CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
-};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::policy::path::{Judged, judge};
 use crate::snapshot::Customer;
-use crate::wire::{coding, hop_by_hop, link_rewrite, path};
+use citrix_wire::citrix::batch::{Template, is_batch, is_of_the_api};
+use citrix_wire::citrix::headers::{
+    CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
+};
+use citrix_wire::policy::path::{Judged, judge};
+use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
 
 pub(super) use self::batch::read_batch;
 pub(super) use self::site::find_site;

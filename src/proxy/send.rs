@@ -23,7 +23,6 @@ use self::retry::{Patience, may_ask_to_wait};
 use super::Shared;
 use super::prepare::UpstreamRequest;
 use super::queue::{take_place, usable_token};
-use crate::citrix::SITE_FROZEN;
 use crate::config::Live;
 use crate::dial::ConnectError;
 use crate::error::{Failure, Reason};
@@ -35,6 +34,7 @@ use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::{AttemptError, ResponseDeadline};
+use citrix_wire::citrix::SITE_FROZEN;
 
 pub use self::refusals::Refusals;
 

@@ -9,7 +9,7 @@ use super::send::Sent;
 use crate::error::{Failure, Reason};
 use crate::snapshot::HeldToken;
 use crate::upstream::passed::PassedBody;
-use crate::wire::hop_by_hop;
+use citrix_wire::hop_by_hop;
 
 pub use self::links::Reader;
 

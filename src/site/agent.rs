@@ -12,11 +12,11 @@ use tracing::{info, warn};
 use super::answer::{self, Sites};
 use super::api::{Api, Call, Reply};
 use super::slot::{PAUSE, Site, Slot};
-use crate::citrix::{AuthorizationScheme, SITE_FROZEN};
 use crate::clock::Clock;
 use crate::config::Credential;
 use crate::token::slot::{self as token_slot, Refusal};
-use crate::wire::form;
+use citrix_wire::citrix::{AuthorizationScheme, SITE_FROZEN};
+use citrix_wire::form;
 
 /// The least time between two requests to wake a site up (design 4.4).
 const BETWEEN_ACTIVATIONS: Duration = Duration::from_secs(60);

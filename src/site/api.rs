@@ -2,11 +2,11 @@
 
 use std::future::Future;
 
-use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
 use crate::dial::ConnectError;
 use crate::http_client::{self, SendError, SharedClient};
-use crate::wire::transaction_id;
 use bytes::Bytes;
+use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
+use citrix_wire::transaction_id;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 

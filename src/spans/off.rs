@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use super::Facts;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::wire::trace_context::{TraceId, TraceParent};
+use citrix_wire::trace_context::{TraceId, TraceParent};
 
 /// Spans go nowhere.
 #[derive(Clone, Default)]

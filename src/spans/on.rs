@@ -21,7 +21,7 @@ use super::sampler::Sampler;
 use super::{Facts, Recording};
 use crate::clock::Clock;
 use crate::metrics::{Metrics, SpanCounters};
-use crate::wire::trace_context::TraceParent;
+use citrix_wire::trace_context::TraceParent;
 
 /// Where spans go, if anywhere.
 #[derive(Clone, Default)]

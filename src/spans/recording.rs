@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::{Facts, Spans};
-use crate::wire::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceId, TraceParent};
+use citrix_wire::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceId, TraceParent};
 
 /// An exchange whose spans will be exported: the ids they have, and the attempts so far.
 pub struct Recording {

@@ -1,7 +1,7 @@
 //! Which exchanges are recorded: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` of OpenTelemetry's
 //! specification ("Environment Variable Specification", "Sampling").
 
-use crate::wire::trace_context::{TraceId, TraceParent};
+use citrix_wire::trace_context::{TraceId, TraceParent};
 
 /// One more than the largest number that is compared: 63 bits of a trace's id.
 const ALL: u64 = 1 << 63;
@@ -96,7 +96,7 @@ fn fresh() -> TraceId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::trace_context::SpanId;
+    use citrix_wire::trace_context::SpanId;
 
     fn caller(sampled: bool) -> Option<TraceParent> {
         let (trace_id, span_id) = (TraceId::new(7 << 64 | 5).unwrap(), SpanId::new(9).unwrap());

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::recording::Attempt;
 use super::{Facts, Recording};
-use crate::wire::trace_context;
+use citrix_wire::trace_context;
 
 /// Ours (server), and those of the attempts (client), which are its children. `now` is the time of `facts.ended`.
 pub(super) fn of<'a>(
@@ -269,7 +269,7 @@ mod tests {
 
     use super::*;
     use crate::spans::Spans;
-    use crate::wire::trace_context::TraceParent;
+    use citrix_wire::trace_context::TraceParent;
 
     const THEIRS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     static ID: HeaderValue = HeaderValue::from_static("id");

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::outcome::Outcome;
 use super::status::Skew;
-use crate::citrix::TokenDialect;
+use citrix_wire::citrix::TokenDialect;
 
 /// The life of a token that tells nothing of it: what Citrix documents (contract 1.2).
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);

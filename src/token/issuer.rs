@@ -16,10 +16,10 @@ use serde::Serialize;
 use super::answer::{self, Grant};
 use super::outcome::Outcome;
 use super::status::Skew;
-use crate::citrix::TokenDialect;
 use crate::clock::Clock;
 use crate::http_client::{self, Answer, Client, SharedClient};
-use crate::wire::retry_after;
+use citrix_wire::citrix::TokenDialect;
+use citrix_wire::retry_after;
 
 /// One login to be made.
 #[derive(Clone, Copy, Debug)]

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::status::Status;
-use crate::citrix::AuthorizationScheme;
 use crate::clock::Clock;
 use crate::places::Places;
+use citrix_wire::citrix::AuthorizationScheme;
 
 /// A token as it is sent: ready-made header values, marked sensitive so that nothing prints or indexes them.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use super::http1::Http1;
 use super::pool::Pool;
 use crate::idle::IdleTimer;
 use crate::inbound::body::BodyProgress;
-use crate::wire::coding::CodingError;
-use crate::wire::hop_by_hop;
+use citrix_wire::coding::CodingError;
+use citrix_wire::hop_by_hop;
 
 /// What of an answer that nobody wants is read so that its connection can be used again.
 const DISCARDED_BYTES: u64 = 64 * 1024;

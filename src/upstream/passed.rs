@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::body::{ResponseBody, ResponseBodyError};
 use crate::metrics::LinkCounters;
-use crate::wire::link_rewrite::BodyRewriter;
+use citrix_wire::link_rewrite::BodyRewriter;
 
 /// A body for the caller.
 pub enum PassedBody {

@@ -5,7 +5,7 @@ mod links;
 
 use std::io::Read as _;
 
-use citrix_auth_proxy::emulator::{Faults, Options};
+use citrix_emulator::{Faults, Options};
 use serde_json::Value;
 
 use crate::harness::{Cloud, Gateway, Message, Upstream, get, get_with};

@@ -3,9 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../../fuzz/src/lib.rs"]
-pub mod properties;
-
 fn replay(target: &str, property: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
@@ -20,25 +17,25 @@ fn replay(target: &str, property: fn(&[u8])) {
 
 #[test]
 fn token_answers() {
-    replay("token_answer", properties::token_answer);
+    replay("token_answer", fuzz_properties::token_answer);
 }
 
 #[test]
 fn retry_after() {
-    replay("retry_after", properties::retry_after);
+    replay("retry_after", fuzz_properties::retry_after);
 }
 
 #[test]
 fn link_rewrite() {
-    replay("link_rewrite", properties::link_rewrite);
+    replay("link_rewrite", fuzz_properties::link_rewrite);
 }
 
 #[test]
 fn login_request() {
-    replay("login_request", properties::login_request);
+    replay("login_request", fuzz_properties::login_request);
 }
 
 #[test]
 fn path_judge() {
-    replay("path_judge", properties::path_judge);
+    replay("path_judge", fuzz_properties::path_judge);
 }

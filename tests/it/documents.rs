@@ -15,7 +15,9 @@ const AT_THE_TOP: [&str; 5] = [
     "CHANGELOG.md",
 ];
 /// Folders whose files documents name by their whole path.
-const FOLDERS: [&str; 6] = ["benches/", "deploy/", "docs/", "fuzz/", "src/", "tests/"];
+const FOLDERS: [&str; 7] = [
+    "benches/", "crates/", "deploy/", "docs/", "fuzz/", "src/", "tests/",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

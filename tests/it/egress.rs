@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use citrix_auth_proxy::emulator::Options;
+use citrix_emulator::Options;
 use serde_json::Value;
 
 use crate::harness::{Cloud, EgressProxy, Gateway, Upstream, client, eventually, get};

@@ -12,7 +12,7 @@ mod trust;
 
 use std::time::Duration;
 
-use citrix_auth_proxy::emulator::{Emulator, EmulatorError, Faults, Options, Tls, start};
+use citrix_emulator::{Emulator, EmulatorError, Faults, Options, Tls, start};
 use reqwest::{Client, RequestBuilder, Response, Version};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

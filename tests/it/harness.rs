@@ -1,11 +1,5 @@
 //! A gateway between a test's caller and a test's upstream, all on loopback, each on a port of its own.
 
-pub mod egress;
-pub mod logins;
-pub mod pki;
-pub mod upstream;
-pub mod wire;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,8 +9,8 @@ use bytes::Bytes;
 use citrix_auth_proxy::app::{App, Fresh};
 use citrix_auth_proxy::clock::Clock;
 use citrix_auth_proxy::config::{self, BindAddress, Changes};
-use citrix_auth_proxy::emulator::{self, Emulator, Options, Tls};
 use citrix_auth_proxy::tls::UpstreamTls;
+use citrix_emulator::{Emulator, Options, Tls};
 use h2::client::SendRequest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -25,10 +19,11 @@ use tempfile::NamedTempFile;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-pub use egress::EgressProxy;
-pub use logins::{Logins, REFUSED_ID, TOKEN};
-pub use upstream::{OK, Upstream};
-pub use wire::{Message, Wire, eventually, soon};
+pub use testkit::egress::EgressProxy;
+pub use testkit::logins::{Logins, REFUSED_ID, TOKEN};
+pub use testkit::pki;
+pub use testkit::upstream::{OK, Upstream};
+pub use testkit::wire::{Message, Wire, eventually, soon};
 
 /// The API client's secret of every gateway here.
 pub const SECRET: &str = "c4nary-client-secret==";
@@ -305,7 +300,7 @@ impl Cloud {
     }
 
     pub async fn with(options: Options) -> Self {
-        let emulator = emulator::start(Options {
+        let emulator = citrix_emulator::start(Options {
             tls: Tls::SelfSigned,
             ..options
         })

@@ -6,17 +6,14 @@ mod customers;
 mod observed;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use citrix_auth_proxy::policy::path::Unjudgeable;
 use http::Request;
 use http::uri::PathAndQuery;
 
-use crate::corpus::properties::servers::first_outside;
 use crate::harness::{
     Cloud, Gateway, Message, OK, Plan, SITE, Upstream, eventually, get_with, soon,
 };
-
-#[path = "../../src/policy/tests/table.rs"]
-mod table;
+use testkit::path_table;
+use testkit::servers::first_outside;
 
 /// A caller whose secret is its name.
 fn block(name: &str, rules: &str) -> String {
@@ -52,7 +49,7 @@ async fn ask(gateway: &Gateway, name: &str, line: &str, fields: &str) -> Message
 /// One caller for each rule of the table.
 fn callers_of_the_table() -> String {
     let caller = |(number, rule)| block(&format!("rule{number}"), &format!("paths = [{rule:?}]"));
-    table::RULES.iter().enumerate().map(caller).collect()
+    path_table::RULES.iter().enumerate().map(caller).collect()
 }
 
 /// Asserts that what came is inside the rule at every kind of server; whether something came.
@@ -78,9 +75,9 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
         .start()
         .await;
     let mut refused = 0;
-    for (number, rule) in table::RULES.iter().enumerate() {
+    for (number, rule) in path_table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
-        for (path, signs) in table::JUDGED {
+        for (path, signs) in path_table::JUDGED {
             let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             let expected = signs.as_bytes()[number] == b'+';
@@ -89,7 +86,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
                 answer.problem(403, "caller_forbidden");
             }
         }
-        for (path, why) in table::UNJUDGEABLE {
+        for (path, why) in path_table::UNJUDGEABLE {
             let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             if path.contains('?') {
@@ -111,7 +108,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
         }
     }
     assert!(
-        table::JUDGED.len() + refused / table::RULES.len() > 120,
+        path_table::JUDGED.len() + refused / path_table::RULES.len() > 120,
         "{refused}"
     );
 }
@@ -125,12 +122,12 @@ async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
         .start()
         .await;
     let mut admitted = 0;
-    for (number, rule) in table::RULES.iter().enumerate() {
+    for (number, rule) in path_table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
-        let covered = table::JUDGED
+        let covered = path_table::JUDGED
             .iter()
             .map(|(path, signs)| (*path, signs.as_bytes()[number] == b'+'));
-        let others = table::UNJUDGEABLE
+        let others = path_table::UNJUDGEABLE
             .iter()
             .filter(|(path, _)| !path.contains('?'));
         for (path, expected) in covered.chain(others.map(|(path, _)| (*path, false))) {
@@ -150,10 +147,12 @@ async fn over_http2_spellings_are_judged_alike() {
         .start()
         .await;
     let mut http2 = gateway.http2().await;
-    let judged = table::JUDGED
+    let judged = path_table::JUDGED
         .iter()
         .map(|(path, signs)| (*path, Some(*signs)));
-    let unjudgeable = table::UNJUDGEABLE.iter().map(|(path, _)| (*path, None));
+    let unjudgeable = path_table::UNJUDGEABLE
+        .iter()
+        .map(|(path, _)| (*path, None));
     let mut sent = 0;
     for (path, signs) in judged.chain(unjudgeable) {
         // What the client cannot write, queries, and fragments, which it drops.
@@ -163,7 +162,7 @@ async fn over_http2_spellings_are_judged_alike() {
         {
             continue;
         }
-        for (number, rule) in table::RULES.iter().enumerate() {
+        for (number, rule) in path_table::RULES.iter().enumerate() {
             let uri = http::Uri::builder()
                 .scheme("http")
                 .authority("localhost")

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use citrix_auth_proxy::emulator::{Customer, Options};
+use citrix_emulator::{Customer, Options};
 use futures_util::future::join_all;
 
 use crate::harness::{

@@ -4,10 +4,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
 use crate::gateway::{Gateway, environment};
-use crate::logins::Logins;
 use crate::program::{Ended, Program};
-use crate::upstream::{OK, Upstream};
-use crate::wire::{Message, Wire};
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::{Message, Wire};
 
 /// The secret and the block that `caller new` printed.
 fn secret_and_block(ended: &Ended) -> (String, String) {

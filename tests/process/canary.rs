@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 
 use crate::cloud::{self, Cloud};
 use crate::gateway::Gateway;
-use crate::logins::{Logins, TOKEN};
 use crate::program::Program;
-use crate::upstream::{OK, Upstream};
-use crate::wire::{Message, Wire, eventually, soon};
+use testkit::logins::{Logins, TOKEN};
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::{Message, Wire, eventually, soon};
 
 /// What every secret here begins with.
 const CANARY: &str = "c4nary";
@@ -476,6 +476,6 @@ async fn a_login_that_fails_is_logged_with_all_that_may_be_told() {
         (&line["level"], &line["outcome"]),
         (&"ERROR".into(), &"invalid_client".into())
     );
-    assert_eq!(line["transaction_id"], crate::logins::REFUSED_ID);
+    assert_eq!(line["transaction_id"], testkit::logins::REFUSED_ID);
     end(gateway).await;
 }

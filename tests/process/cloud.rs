@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::gateway::Gateway;
 use crate::program::Program;
-use crate::wire::{Wire, soon};
+use testkit::wire::{Wire, soon};
 
 /// A running emulator.
 pub struct Cloud {

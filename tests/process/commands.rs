@@ -1,9 +1,9 @@
 //! The commands that do something and end.
 
 use crate::gateway::{Gateway, environment};
-use crate::logins::Logins;
 use crate::program::Program;
-use crate::upstream::{OK, Upstream};
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
 
 #[tokio::test]
 async fn help_and_version_go_to_stdout_and_are_no_failure() {

@@ -7,7 +7,7 @@ use reqwest::{Method, Response};
 use crate::cloud;
 use crate::gateway::{FREE_PORTS, addresses, asked};
 use crate::program::Program;
-use crate::wire::eventually;
+use testkit::wire::eventually;
 
 /// The words of a command line as a shell would split this one: blanks, and single quotes around some words.
 fn words(line: &str) -> Vec<String> {

@@ -4,13 +4,13 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::cloud::{Cloud, printed_settings};
-use crate::egress_proxy::EgressProxy;
 use crate::gateway::environment;
-use crate::logins::{Logins, REFUSED_ID};
-use crate::pki::{Authority, Files};
 use crate::program::{Ended, Program};
-use crate::upstream::Upstream;
-use crate::wire::Wire;
+use testkit::egress::EgressProxy;
+use testkit::logins::{Logins, REFUSED_ID};
+use testkit::pki::{Authority, Files};
+use testkit::upstream::Upstream;
+use testkit::wire::Wire;
 
 /// What `check --online --format json` found.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! The egress proxy of the environment, in the log of the real program.
 
 use crate::gateway::{FREE_PORTS, Gateway, SECRET, environment};
-use crate::logins::Logins;
 use crate::program::Program;
-use crate::upstream::Upstream;
+use testkit::logins::Logins;
+use testkit::upstream::Upstream;
 
 #[tokio::test]
 async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::logins::Logins;
 use crate::program::{Ended, Program};
-use crate::upstream::{OK, Upstream};
-use crate::wire::{Message, Wire, eventually, soon};
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::{Message, Wire, eventually, soon};
 
 /// The API client's secret.
 pub const SECRET: &str = "c4nary-client-secret==";

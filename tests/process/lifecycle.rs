@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::gateway::{Gateway, asked, environment};
-use crate::logins::Logins;
 use crate::program::Program;
-use crate::upstream::{OK, Upstream};
-use crate::wire::{eventually, soon};
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::{eventually, soon};
 
 const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

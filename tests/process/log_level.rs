@@ -3,8 +3,8 @@
 use tokio::net::TcpStream;
 
 use crate::gateway::Gateway;
-use crate::upstream::{OK, Upstream};
-use crate::wire::{Message, Wire, soon};
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::{Message, Wire, soon};
 
 async fn ask(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Message {
     let mut wire = Wire::new(soon(TcpStream::connect(gateway.admin)).await.unwrap());

@@ -8,9 +8,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::gateway::{Gateway, asked};
-use crate::pki::{Authority, Files, tls_client_of};
-use crate::upstream::{OK, Upstream};
-use crate::wire::{Wire, eventually, soon};
+use testkit::pki::{Authority, Files, tls_client_of};
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::{Wire, eventually, soon};
 
 const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                          Forwarded: for=192.0.2.43;proto=https, for=\"[2001:db8::17]:4711\"\r\n\r\n";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::wire::soon;
+use testkit::wire::soon;
 
 /// A process that is killed when a test gives up on it.
 pub struct Program {

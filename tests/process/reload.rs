@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 use crate::cloud::Load;
 use crate::gateway::{FREE_PORTS, Gateway, asked, environment};
-use crate::logins::Logins;
 use crate::program::Program;
-use crate::upstream::{OK, Upstream};
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
 
 /// A gateway whose customers and settings are in a file.
 struct Scene {

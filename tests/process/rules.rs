@@ -4,10 +4,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
 use crate::gateway::{Gateway, environment};
-use crate::logins::Logins;
 use crate::program::{Ended, Program};
-use crate::upstream::{OK, Upstream};
-use crate::wire::Message;
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::Message;
 
 fn hash(secret: &str) -> String {
     digest(&SHA256, secret.as_bytes())

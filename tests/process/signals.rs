@@ -3,8 +3,8 @@
 use tokio::net::TcpStream;
 
 use crate::gateway::{Gateway, asked};
-use crate::upstream::{OK, Upstream};
-use crate::wire::eventually;
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::eventually;
 
 #[tokio::test]
 async fn an_idle_gateway_stops_at_once_and_well() {

@@ -7,8 +7,8 @@ mod exported;
 
 use crate::gateway::Gateway;
 use crate::program::Ended;
-use crate::upstream::{OK, Upstream};
-use crate::wire::Message;
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::Message;
 
 /// What a caller says of its trace.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cloud::{Cloud, Load};
-use crate::wire::eventually;
+use testkit::wire::eventually;
 
 const GET: &str = "GET /echo/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const POST: &str =

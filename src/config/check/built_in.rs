@@ -5,9 +5,9 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use http::{HeaderName, HeaderValue};
 
 use super::{QUEUE_TIMEOUT, url};
-use crate::citrix::clouds::Cloud;
-use crate::citrix::services::{self, At, Limit, Service};
 use crate::config::{Allows, Credential, Destination, Route, RouteLimit, Target, UpstreamUrl};
+use citrix_wire::citrix::clouds::Cloud;
+use citrix_wire::citrix::services::{self, At, Limit, Service};
 
 /// The built-in table, before what the configuration replaces of it.
 pub(super) struct BuiltIn {

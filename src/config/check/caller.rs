@@ -7,8 +7,8 @@ use http::Method;
 use super::{COUNT, Report, file, network, secret};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{Caller, CertificateName, Credential, Mode, SecretHash, check_name};
-use crate::policy::pattern::PathRules;
-use crate::policy::{METHODS_OF_RULES, Rules};
+use citrix_wire::policy::pattern::PathRules;
+use citrix_wire::policy::{METHODS_OF_RULES, Rules};
 
 /// The most callers of one gateway. Each has series of its own in the metrics, and the secret of each is compared
 /// with what a request shows.

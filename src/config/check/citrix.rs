@@ -4,10 +4,10 @@ use http::{HeaderValue, Uri};
 use uuid::Uuid;
 
 use super::{Report, file, secret, url};
-use crate::citrix::clouds::Cloud;
-use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::value::{Checked, Leaf};
 use crate::config::{Credential, Destination, InstanceId, SecretSource, UpstreamUrl};
+use citrix_wire::citrix::clouds::Cloud;
+use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
 /// What `authorization` may be.
 pub(super) const SCHEMES: [(&str, AuthorizationScheme); 2] = [

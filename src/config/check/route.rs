@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::built_in::BuiltIn;
 use super::citrix::SCHEMES;
 use super::{COUNT, QUEUE_TIMEOUT, Report, TIMEOUT, file, url};
-use crate::citrix::AuthorizationScheme;
 use crate::config::value::{Checked, Leaf};
 use crate::config::{Allows, Destination, Route, RouteLimit, Target};
+use citrix_wire::citrix::AuthorizationScheme;
 
 /// The whole table: the configured routes and `/`, longest prefix first, then the built-in ones that none of them
 /// replaces.

@@ -16,11 +16,11 @@ use secrecy::ExposeSecret as _;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::{
     AllowedHosts, Allows, BindAddress, Destination, Http2, InstanceId, LogFormat, Route,
     RouteLimit, Target,
 };
+use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
 /// What every configuration needs.
 const LOGIN: [(&str, &str); 3] = [

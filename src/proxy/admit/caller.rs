@@ -9,7 +9,7 @@ use crate::callers::{Callers, Unknown};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::snapshot::Snapshot;
-use crate::wire::host::Authority;
+use citrix_wire::host::Authority;
 
 /// The place in the configuration of the caller that a request is from; `None` when nobody is configured, and
 /// whatever is shown is left unread.

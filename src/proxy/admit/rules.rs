@@ -4,17 +4,17 @@ use http::Method;
 use tokio::time::Instant;
 
 use crate::callers::usage::Usage;
-use crate::citrix::batch::Operation;
-use crate::citrix::headers::customers_in_path;
 use crate::config::{Caller, Mode};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::policy::batch::{LONGEST_BASE, base_of, judge_items};
-use crate::policy::path::Unjudgeable;
-use crate::policy::rate::TooMuch;
-use crate::policy::{Outside, Verdict};
+use crate::limit::caller::TooMuch;
 use crate::proxy::queue::COME_BACK;
 use crate::snapshot::Snapshot;
+use citrix_wire::citrix::batch::Operation;
+use citrix_wire::citrix::headers::customers_in_path;
+use citrix_wire::policy::batch::{LONGEST_BASE, base_of, judge_items};
+use citrix_wire::policy::path::Unjudgeable;
+use citrix_wire::policy::{Outside, Verdict};
 
 /// The same whether there is no such customer, or the caller may not use it: it shall not find out which there are.
 pub(super) const OTHER_CUSTOMER: &str = "the gateway has no credential for the customer that is meant, or none that this caller may use";

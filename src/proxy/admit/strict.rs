@@ -5,8 +5,8 @@
 use http::request::Parts;
 
 use crate::error::{Failure, Reason};
-use crate::wire::head_watch::HeadFault;
-use crate::wire::twins::is_twin;
+use citrix_wire::head_watch::HeadFault;
+use citrix_wire::twins::is_twin;
 
 /// As many as hyper takes over HTTP/1. HTTP/2 bounds their size alone.
 const MAX_FIELDS: usize = 100;

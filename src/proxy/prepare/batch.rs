@@ -13,14 +13,14 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::UpstreamRequest;
-use crate::citrix::batch::Batch;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::places::{Place, Places};
 use crate::proxy::Shared;
 use crate::proxy::admit::Policy;
-use crate::wire::link_rewrite::forget_bytes;
+use citrix_wire::citrix::batch::Batch;
+use citrix_wire::link_rewrite::forget_bytes;
 
 /// Bytes of a batch at most. Items have some hundred.
 const MAX_BATCH: usize = 4 * 1024 * 1024;

@@ -6,12 +6,12 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::UpstreamRequest;
-use crate::citrix::headers::{CITRIX_INSTANCE_ID, wants_instance_id};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::site::slot::Site;
 use crate::snapshot::Customer;
+use citrix_wire::citrix::headers::{CITRIX_INSTANCE_ID, wants_instance_id};
 
 /// How long a request waits until the customer's site is found. It then goes without, for what Citrix says to that
 /// tells more than we could.

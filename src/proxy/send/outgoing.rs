@@ -8,11 +8,11 @@ use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Body;
 
-use crate::citrix::AuthorizationScheme;
-use crate::citrix::batch::Template;
 use crate::inbound::body::{BodyProgress, CallerBody};
 use crate::proxy::prepare::frame;
 use crate::snapshot::{Destination, HeldToken};
+use citrix_wire::citrix::AuthorizationScheme;
+use citrix_wire::citrix::batch::Template;
 
 /// A request on its way out.
 pub(super) struct Outgoing {

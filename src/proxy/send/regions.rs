@@ -10,11 +10,11 @@ use tracing::info;
 
 use super::outgoing::{Outgoing, Spare};
 use super::{Sent, Upstream};
-use crate::citrix::headers::customer_in_service_path;
 use crate::error::{Failure, Reason};
 use crate::regions::{Move, Place};
 use crate::snapshot::{Customer, Destination};
 use crate::upstream::origin::Origin;
+use citrix_wire::citrix::headers::customer_in_service_path;
 
 /// Where a request goes instead of where its route leads. Nearly none has one.
 pub(super) type Detour = Option<Box<Elsewhere>>;

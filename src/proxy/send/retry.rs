@@ -14,7 +14,7 @@ use crate::metrics::Replay;
 use crate::proxy::queue::Stay;
 use crate::snapshot::Customer;
 use crate::upstream::body::ResponseBody;
-use crate::wire::retry_after;
+use citrix_wire::retry_after;
 
 /// How often a request is sent because of these answers.
 const MAX_TRIES: u32 = 5;

@@ -8,8 +8,8 @@ use crate::snapshot::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use crate::upstream::passed::{PassedBody, RewrittenBody};
-use crate::wire::coding::Coding;
-use crate::wire::link_rewrite::{BodyRewriter, Links, forget_bytes, rewrite_headers};
+use citrix_wire::coding::Coding;
+use citrix_wire::link_rewrite::{BodyRewriter, Links, forget_bytes, rewrite_headers};
 
 /// Whom an answer is for: what its links have to begin with, and where they may lead.
 pub struct Reader<'s> {

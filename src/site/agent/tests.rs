@@ -8,11 +8,11 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::citrix::TokenDialect;
-use crate::citrix::clouds::Cloud;
 use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
 use crate::site::api::NoReply;
 use crate::token::slot::Token;
+use citrix_wire::citrix::TokenDialect;
+use citrix_wire::citrix::clouds::Cloud;
 
 const ONE: &str = r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s-1"}]}]}"#;
 const TWO: &str = r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s-1"},{"Id":"s-2"}]}]}"#;

@@ -244,7 +244,7 @@ proptest! {
     #[test]
     fn no_body_panics_and_every_grant_can_be_sent(body: Vec<u8>) {
         if let Ok(grant) = parse(Oauth2, &body) {
-            prop_assert!(crate::citrix::AuthorizationScheme::Cws.header_value(grant.token.expose_secret()).is_ok());
+            prop_assert!(citrix_wire::citrix::AuthorizationScheme::Cws.header_value(grant.token.expose_secret()).is_ok());
         }
     }
 

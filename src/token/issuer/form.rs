@@ -2,7 +2,7 @@
 
 use secrecy::zeroize::Zeroizing;
 
-use crate::wire::form::encode;
+use citrix_wire::form::encode;
 
 /// The login in `application/x-www-form-urlencoded`.
 pub(super) fn body(client_id: &str, client_secret: &str) -> Zeroizing<Vec<u8>> {

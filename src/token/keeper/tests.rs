@@ -17,11 +17,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::log::Log;
 use super::*;
-use crate::citrix::{AuthorizationScheme, TokenDialect};
 use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
 use crate::token::Cache;
 use crate::token::answer::{Grant, Lifetime};
 use crate::token::signals::Signals;
+use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
 /// 2026-01-01T00:00:00Z
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
@@ -246,7 +246,7 @@ fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSour
         base_path: String::new(),
     };
     Credential {
-        cloud: crate::citrix::clouds::Cloud::Commercial,
+        cloud: citrix_wire::citrix::clouds::Cloud::Commercial,
         customer_id: HeaderValue::from_static("acme"),
         api: Destination {
             url: api,

@@ -1,6 +1,6 @@
 //! Links of Citrix's, each kind in each spelling (contract 5).
 
-use citrix_auth_proxy::emulator::{LinkBase, Links, Options};
+use citrix_emulator::{LinkBase, Links, Options};
 use serde_json::json;
 
 use super::{emulated, json_of, post};

@@ -1,6 +1,6 @@
 //! `$batch`: several operations in one request (contract 5).
 
-use citrix_auth_proxy::emulator::{Customer, Options};
+use citrix_emulator::{Customer, Options};
 use serde_json::{Value, json};
 
 use super::{Lab, json, lab, lab_with};

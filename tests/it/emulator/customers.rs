@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use citrix_auth_proxy::emulator::{Customer, Options};
+use citrix_emulator::{Customer, Options};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 

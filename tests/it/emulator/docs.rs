@@ -1,6 +1,6 @@
 //! The manual tells of every option, fault and counter.
 
-use citrix_auth_proxy::emulator::{EmulatorArgs, TokenFault, Trouble};
+use citrix_emulator::{EmulatorArgs, TokenFault, Trouble};
 use clap::{Args as _, ValueEnum as _};
 
 use super::{json, lab};

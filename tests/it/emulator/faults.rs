@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use citrix_auth_proxy::emulator::{Emulator, Faults, Options, RegionRedirect, TokenFault};
+use citrix_emulator::{Emulator, Faults, Options, RegionRedirect, TokenFault};
 use reqwest::{Response, Url};
 use serde_json::{Value, json};
 

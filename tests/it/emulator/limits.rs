@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use citrix_auth_proxy::emulator::{Customer, Faults, Limits, Options, Rate};
+use citrix_emulator::{Customer, Faults, Limits, Options, Rate};
 use serde_json::json;
 
 use super::{Lab, header, json, lab_with};

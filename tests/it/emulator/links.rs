@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use citrix_auth_proxy::emulator::{LinkBase, Links, Options};
+use citrix_emulator::{LinkBase, Links, Options};
 use serde_json::{Value, json};
 
 use super::{Lab, header, json, lab, lab_with};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use citrix_auth_proxy::emulator::{Faults, Options, Tls};
+use citrix_emulator::{Faults, Options, Tls};
 use reqwest::Url;
 use serde_json::{Value, json};
 

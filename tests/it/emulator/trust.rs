@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use citrix_auth_proxy::emulator::{Faults, Options, TokenFault};
+use citrix_emulator::{Faults, Options, TokenFault};
 use serde_json::{Value, json};
 
 use super::{Lab, header, json, lab, lab_with};

@@ -1,6 +1,6 @@
 //! A 307 of Citrix to another region, and what must not be followed (design 4.4, contract 1.6).
 
-use citrix_auth_proxy::emulator::{Faults, Options, RegionRedirect};
+use citrix_emulator::{Faults, Options, RegionRedirect};
 use serde_json::{Value, json};
 
 use crate::harness::{Cloud, Gateway, Logins, Message, OK, TOKEN, Upstream, get, get_with};

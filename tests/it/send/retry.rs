@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use citrix_auth_proxy::emulator::Faults;
+use citrix_emulator::Faults;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 

@@ -2,9 +2,9 @@
 
 use super::{FIELDS, ask, end, holds_none, look_at_the_admin_side, post, said};
 use crate::gateway::{FREE_PORTS, addresses};
-use crate::logins::Logins;
 use crate::program::Program;
-use crate::upstream::{OK, Upstream};
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
 
 #[tokio::test]
 async fn several_customers_keep_their_secrets_from_each_other_and_from_the_log() {

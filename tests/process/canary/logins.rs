@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::{CANARY, Secrets, ask, end, hex, holds_none, look_at_the_admin_side, said};
 use crate::gateway::Gateway;
-use crate::logins::Logins;
-use crate::upstream::{OK, Upstream};
 use aws_lc_rs::digest::{SHA256, digest};
+use testkit::logins::Logins;
+use testkit::upstream::{OK, Upstream};
 
 const SECRET: &str = "c4nary-caller-secret";
 const FORM: &str = "/cctrustoauth2/c4nary-customer/tokens/clients";

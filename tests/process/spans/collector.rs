@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::upstream::Upstream;
+use testkit::upstream::Upstream;
 
 const ACCEPTED: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";

@@ -1,14 +1,14 @@
 //! Spans as a collector gets them.
 
-use citrix_auth_proxy::wire::trace_context::TraceParent;
+use citrix_wire::trace_context::TraceParent;
 
 use serde_json::Value;
 
 use super::collector::{CLIENT, SERVER, Span, collector, spans};
 use super::{PARENT, TRACE, logged, sent};
 use crate::gateway::{Gateway, asked};
-use crate::upstream::{OK, Upstream};
-use crate::wire::{Message, eventually};
+use testkit::upstream::{OK, Upstream};
+use testkit::wire::{Message, eventually};
 
 const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 

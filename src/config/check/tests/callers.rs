@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::*;
 use crate::config::{CertificateName, Mode, SecretHash};
-use crate::policy::{Outside, Verdict};
+use citrix_wire::policy::{Outside, Verdict};
 
 const HASH: &str = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
 

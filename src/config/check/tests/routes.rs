@@ -1,8 +1,8 @@
 //! The built-in routes (design 4.3), and what `[[route]]` makes of them.
 
 use super::*;
-use crate::citrix::services;
 use crate::config::Live;
+use citrix_wire::citrix::services;
 
 /// Where the route with this prefix leads, and whether the prefix is taken off.
 fn lead(live: &Live, prefix: &str) -> Option<(String, bool)> {
@@ -64,7 +64,7 @@ fn design_4_3_the_built_in_routes_are_there() {
         ],
     );
     // Whatever the table has, it became a route.
-    for (name, cloud) in crate::citrix::clouds::Cloud::ALL {
+    for (name, cloud) in citrix_wire::citrix::clouds::Cloud::ALL {
         let live = good(&format!("[citrix]\ncloud = '{name}'")).live;
         for built_in in services::on_other_hosts(cloud, ["acme"]) {
             assert!(

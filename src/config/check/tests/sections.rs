@@ -74,7 +74,7 @@ fn the_customer_and_its_login() {
     ] {
         assert_eq!(credential(text).token_url, url, "{text}");
     }
-    for (name, _) in crate::citrix::clouds::Cloud::ALL {
+    for (name, _) in citrix_wire::citrix::clouds::Cloud::ALL {
         let api = good(&format!("[citrix]\ncloud = '{name}'"))
             .live
             .credentials[0]

@@ -1,0 +1,340 @@
+//! Who may use a service: length, token, `Accept`, customer, in that order, each refused in the words of the
+//! service that is asked (contract 2, 3 and 7).
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use serde_json::{Value, json};
+
+use super::answers::{self, Response};
+use super::state::State;
+use super::stats::count;
+use super::tenants::{Identity, Tenant};
+use citrix_wire::citrix::headers::CITRIX_CUSTOMER_ID;
+
+/// How a service treats every request of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Access {
+    /// `Bearer <t>` will do as well.
+    pub(super) plain_bearer: bool,
+    /// `Accept` must be exactly `application/json`.
+    pub(super) exact_accept: bool,
+    /// Where the customer is told.
+    pub(super) customer: CustomerIn,
+    /// In which words it refuses.
+    pub(super) dialect: Dialect,
+}
+
+/// Where a service expects the customer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum CustomerIn {
+    /// In `Citrix-CustomerId`.
+    Header,
+    /// In the path.
+    Path,
+    /// Nowhere; but a wrong `Citrix-CustomerId` is refused.
+    Optional,
+}
+
+/// The families of refusals.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// The standard error body.
+    Standard,
+    /// The same, but a wrong customer is a 401, as one guide shows (contract 3, "401 facts").
+    SystemLog,
+    /// CVAD's three.
+    Cvad,
+    /// Plain text.
+    Monitor,
+    /// The standard error body with the transaction id in it.
+    AccessSecurity,
+}
+
+/// What a request's `Authorization` is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Valid,
+    Missing,
+    Malformed,
+    Expired,
+    Revoked,
+    Unknown,
+}
+
+impl Standing {
+    /// For `/echo`, which must never give a token away.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Whose token a request carries, or its refusal. `path_customer` is the customer in its path.
+pub(super) fn admit(
+    state: &State,
+    access: Access,
+    parts: &Parts,
+    path_customer: Option<&str>,
+    transaction: &str,
+) -> Result<Identity, Box<Response>> {
+    if lacks_length(parts) {
+        let page = "<h2>Length Required</h2><hr><p>HTTP Error 411. The request must have a content length.</p>";
+        return Err(Box::new(answers::html(StatusCode::LENGTH_REQUIRED, page)));
+    }
+    let access = match access.dialect {
+        Dialect::SystemLog if state.system_log_forbids => Access {
+            dialect: Dialect::Standard,
+            ..access
+        },
+        _ => access,
+    };
+    let (standing, identity) = request_standing(state, &parts.headers, access.plain_bearer);
+    state.counters.standing(standing);
+    let named = named_customer(state, parts, path_customer);
+    if let Some(tenant) = named.or(identity.as_ref().map(|identity| &identity.tenant)) {
+        tenant.count_token(standing);
+    }
+    let Some(identity) = identity.filter(|_| standing == Standing::Valid) else {
+        return Err(Box::new(access.dialect.no_token(standing, transaction)));
+    };
+    if access.exact_accept && !accepts_exactly_json(&parts.headers) {
+        let detail = "The requested media type is not acceptable.";
+        let kind = "common/notAcceptable";
+        return Err(Box::new(answers::standard_error(
+            StatusCode::NOT_ACCEPTABLE,
+            kind,
+            detail,
+            json!([]),
+        )));
+    }
+    if let Some(refusal) = wrong_customer(
+        &identity.tenant,
+        access,
+        &parts.headers,
+        path_customer,
+        transaction,
+    ) {
+        count(&state.counters.refused_customer);
+        if let Some(foreign) = named.filter(|named| !Arc::ptr_eq(named, &identity.tenant)) {
+            count(&state.counters.foreign_token);
+            foreign.stats().tokens.foreign_token += 1;
+        }
+        return Err(Box::new(refusal));
+    }
+    Ok(identity)
+}
+
+/// The customer that a request names, if there is such a one.
+fn named_customer<'a>(
+    state: &'a State,
+    parts: &Parts,
+    in_path: Option<&str>,
+) -> Option<&'a Arc<Tenant>> {
+    let in_header = parts
+        .headers
+        .get(CITRIX_CUSTOMER_ID)
+        .map(HeaderValue::as_bytes);
+    state.tenant(in_path.map(str::as_bytes).or(in_header)?)
+}
+
+fn wrong_customer(
+    tenant: &Tenant,
+    access: Access,
+    headers: &HeaderMap,
+    path_customer: Option<&str>,
+    transaction: &str,
+) -> Option<Response> {
+    let ours = |name: &[u8]| tenant.is_called(name);
+    let mut named = headers.get_all(CITRIX_CUSTOMER_ID).iter();
+    match (access.customer, path_customer, named.next()) {
+        (CustomerIn::Path, Some(customer), _) if !ours(customer.as_bytes()) => {
+            Some(access.dialect.forbidden())
+        }
+        (CustomerIn::Header, _, None) => Some(access.dialect.no_customer(transaction)),
+        (_, _, Some(customer)) if !ours(customer.as_bytes()) || named.next().is_some() => {
+            Some(access.dialect.forbidden())
+        }
+        _ => None,
+    }
+}
+
+impl Dialect {
+    pub(super) fn no_token(self, standing: Standing, transaction: &str) -> Response {
+        let missing = standing == Standing::Missing;
+        let reason = if missing { "missing" } else { "invalid" };
+        match self {
+            Self::Standard | Self::SystemLog => unauthenticated(
+                "Missing or invalid authentication details.",
+                reason_list(reason),
+            ),
+            Self::Cvad if missing => answers::cws_auth_exception("Missing Authorization Header"),
+            // Parameters are an object in Citrix's own example of this one.
+            Self::Cvad => unauthenticated(
+                "Missing or invalid authentication details.",
+                json!({ "reason": reason }),
+            ),
+            Self::Monitor => {
+                // JSON under a text label, which is how Monitor writes it.
+                let message = format!("The bearer token is {reason}.");
+                let body = json!({ "error": { "code": "Unauthorized", "message": message } });
+                answers::text(StatusCode::UNAUTHORIZED, body.to_string())
+            }
+            Self::AccessSecurity => unauthenticated(
+                "Validate Identity Error: <Invalid Bearer Token>",
+                json!([{ "name": "Citrix-TransactionId", "value": transaction }]),
+            ),
+        }
+    }
+
+    fn no_customer(self, transaction: &str) -> Response {
+        match self {
+            Self::Standard | Self::SystemLog | Self::Monitor => self.forbidden(),
+            Self::Cvad => {
+                answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+            }
+            Self::AccessSecurity => self.no_token(Standing::Malformed, transaction),
+        }
+    }
+
+    fn forbidden(self) -> Response {
+        match self {
+            Self::SystemLog => unauthenticated(
+                "Missing or invalid authentication details.",
+                reason_list("invalid"),
+            ),
+            Self::Monitor => answers::text(
+                StatusCode::FORBIDDEN,
+                "Access denied to query Monitor objects : Invalid Customer.",
+            ),
+            Self::Standard | Self::Cvad | Self::AccessSecurity => answers::not_authorized(),
+        }
+    }
+}
+
+fn unauthenticated(detail: &str, parameters: Value) -> Response {
+    answers::standard_error(
+        StatusCode::UNAUTHORIZED,
+        "common/authentication",
+        detail,
+        parameters,
+    )
+}
+
+fn reason_list(reason: &str) -> Value {
+    json!([{ "name": "reason", "value": reason }])
+}
+
+/// HTTP/1.1 without a length is refused by the web server, before any service sees it.
+fn lacks_length(parts: &Parts) -> bool {
+    parts.version <= Version::HTTP_11
+        && [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method)
+        && !parts.headers.contains_key(CONTENT_LENGTH)
+        && !parts.headers.contains_key(TRANSFER_ENCODING)
+}
+
+fn accepts_exactly_json(headers: &HeaderMap) -> bool {
+    let mut accepts = headers.get_all(ACCEPT).iter();
+    accepts
+        .next()
+        .is_some_and(|accept| accept == "application/json")
+        && accepts.next().is_none()
+}
+
+fn request_standing(
+    state: &State,
+    headers: &HeaderMap,
+    plain_bearer: bool,
+) -> (Standing, Option<Identity>) {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => (Standing::Missing, None),
+        (Some(field), None) => field_standing(state, field.as_bytes(), plain_bearer),
+        (Some(_), Some(_)) => (Standing::Malformed, None),
+    }
+}
+
+/// What one field's value is worth, and whose token it is if it was ever issued.
+pub(super) fn field_standing(
+    state: &State,
+    field: &[u8],
+    plain_bearer: bool,
+) -> (Standing, Option<Identity>) {
+    match std::str::from_utf8(field)
+        .ok()
+        .and_then(|text| bearer_token(text, plain_bearer))
+    {
+        Some(token) => state.tokens.standing(token),
+        None => (Standing::Malformed, None),
+    }
+}
+
+/// The token of `(?i)cwsauth\s+bearer=\s*"?tok"?` or, where that will do, of `(?i)bearer\s+tok` (contract 8).
+fn bearer_token(text: &str, plain_bearer: bool) -> Option<&str> {
+    let (scheme, rest) = text.trim().split_once([' ', '\t'])?;
+    let rest = rest.trim_start();
+    if plain_bearer && scheme.eq_ignore_ascii_case("bearer") {
+        return is_token(rest).then_some(rest);
+    }
+    if !scheme.eq_ignore_ascii_case("cwsauth") {
+        return None;
+    }
+    let (key, token) = rest.split_once('=')?;
+    let token = token.trim_start();
+    let token = token
+        .strip_prefix('"')
+        .and_then(|token| token.strip_suffix('"'))
+        .unwrap_or(token);
+    (key.eq_ignore_ascii_case("bearer") && is_token(token)).then_some(token)
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_seen_on_the_wire_is_read() {
+        for text in [
+            "CwsAuth Bearer=t.o-k_n",
+            "CWSAuth bearer=t.o-k_n",
+            "cwsauth BEARER= t.o-k_n",
+            "CwsAuth   Bearer=   t.o-k_n",
+            "CWSAuth bearer=\"t.o-k_n\"",
+        ] {
+            assert_eq!(bearer_token(text, false), Some("t.o-k_n"), "{text}");
+        }
+        assert_eq!(bearer_token("Bearer  t", true), Some("t"));
+    }
+
+    #[test]
+    fn other_forms_are_malformed() {
+        for text in [
+            "",
+            "t",
+            "Bearer t",
+            "CwsAuth t",
+            "CwsAuth Bearer=",
+            "CwsAuth Bearer=\"\"",
+            "CwsAuth service=t",
+            "CwsAuth Bearer=a b",
+        ] {
+            assert_eq!(bearer_token(text, false), None, "{text}");
+        }
+        assert_eq!(bearer_token("bearer bearer t", true), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! CVAD (DaaS): who am I, machines by the page, async jobs, batches (contract 4 and 5).
+
+mod batch;
+mod machines;
+
+use http::header::{CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::answers::{self, Response};
+use super::call::Call;
+use super::query::Query;
+use super::state::State;
+use super::stats::count;
+use super::tenants::Tenant;
+use super::trust::is_json;
+use citrix_wire::citrix::headers::CITRIX_INSTANCE_ID;
+
+/// More than any batch of a test; a longer body of another operation is cut off unread.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// What a frozen site answers, of no standard (contract 4).
+const SITE_FROZEN: u16 = 530;
+
+/// The caller of an operation, alone or in a batch.
+struct Scope<'a> {
+    state: &'a State,
+    tenant: &'a Tenant,
+    client_id: &'a str,
+    /// What links to other operations begin with.
+    link_base: String,
+}
+
+/// One operation, as a request or as an item of a batch.
+struct Operation<'a> {
+    method: &'a Method,
+    /// The path's segments below the site.
+    path: Vec<&'a str>,
+    query: Query<'a>,
+}
+
+impl<'a> Scope<'a> {
+    fn of(call: &'a Call<'_>) -> Self {
+        Self {
+            state: call.state,
+            tenant: call.tenant(),
+            client_id: call.client_id(),
+            link_base: call.link_base(),
+        }
+    }
+}
+
+/// Anything below `/cvad/manage`, or below the site of a direct address.
+pub(super) async fn answer(mut call: Call<'_>) -> Response {
+    if call.tenant().is_frozen() {
+        return frozen();
+    }
+    let first = call
+        .rest
+        .first()
+        .copied()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    if let Some(refusal) = instance_refusal(&call, &first) {
+        return refusal;
+    }
+    if !call.is_get() && has_body(&call.parts.headers) && !is_json(&call.parts.headers) {
+        return answers::unsupported_media_type();
+    }
+    // Mostly what is in it does not matter, but a body left unread would cost the caller the connection.
+    let Ok(body) = Limited::new(&mut call.body, BODY_LIMIT).collect().await else {
+        return answers::error_data(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.");
+    };
+    let scope = Scope::of(&call);
+    if first == "$batch" && call.is_post() {
+        return batch::answer(&scope, &body.to_bytes()).await;
+    }
+    let operation = Operation {
+        method: &call.parts.method,
+        path: call.rest.clone(),
+        query: call.query(),
+    };
+    operate(&scope, &operation)
+}
+
+/// `GET me` on the direct hosts, where it is not below a site; a frozen site shows there too, as clients poll it.
+pub(super) fn me_alone(call: &Call<'_>) -> Response {
+    if call.tenant().is_frozen() {
+        frozen()
+    } else {
+        me(&Scope::of(call))
+    }
+}
+
+fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
+    let first = operation
+        .path
+        .first()
+        .copied()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let reads = [Method::GET, Method::HEAD].contains(operation.method);
+    match (&first[..], &operation.path[..]) {
+        ("me", [_]) => me(scope),
+        (_, path) if !reads => change(scope, operation, path),
+        ("sites", [_]) => answers::ok(&json!({ "Items": sites(scope.tenant) })),
+        ("about", [_]) => answers::ok(&json!({ "AppVersion": "emulator" })),
+        ("tenants", [_]) => {
+            let id = scope.tenant.id();
+            answers::ok(&json!({ "Items": [{ "Id": id, "Name": id }] }))
+        }
+        ("machines", [_]) => machines::page(scope.state, operation.query),
+        ("machines", [_, id]) => machines::one(scope.state, id),
+        ("jobs", [_, id]) => job(scope, id),
+        ("jobs", [_, id, results]) if results.eq_ignore_ascii_case("results") => {
+            job_results(scope, id)
+        }
+        _ => answers::error_data(
+            StatusCode::NOT_FOUND,
+            "The requested object does not exist.",
+        ),
+    }
+}
+
+fn frozen() -> Response {
+    let status = StatusCode::from_u16(SITE_FROZEN).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    answers::error_data(status, "The site is frozen.")
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
+}
+
+/// All but a few operations are about a site. A wrong one is refused; a missing one is counted and forgiven, as
+/// what the real service then does is not documented.
+fn instance_refusal(call: &Call<'_>, first: &str) -> Option<Response> {
+    let sites = &call.tenant().customer.sites;
+    let known = |site: &[u8]| {
+        sites
+            .iter()
+            .any(|own| own.as_bytes().eq_ignore_ascii_case(site))
+    };
+    match call.parts.headers.get(CITRIX_INSTANCE_ID) {
+        Some(site) if !known(site.as_bytes()) => Some(answers::error_data(
+            StatusCode::BAD_REQUEST,
+            "The site does not exist.",
+        )),
+        // On the direct hosts the site is in the path.
+        None if call.customer.is_none() && !matches!(first, "me" | "sites" | "about") => {
+            count(&call.state.counters.missing_instance_id);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// `GET me`: where every client learns the site id.
+fn me(scope: &Scope<'_>) -> Response {
+    answers::ok(&json!({
+        "UserId": scope.client_id,
+        "DisplayName": format!("{} (emulator)", scope.client_id),
+        "IsCspCustomer": false,
+        "Customers": [{
+            "Id": scope.tenant.id(),
+            "Name": scope.tenant.id(),
+            "Sites": sites(scope.tenant),
+        }],
+    }))
+}
+
+fn sites(tenant: &Tenant) -> Value {
+    let sites = tenant.customer.sites.iter();
+    sites
+        .map(|id| json!({ "Id": id, "Name": "cloudxdsite" }))
+        .collect()
+}
+
+/// With `?async=true` it starts a job; `$search` finds; the rest is done at once.
+fn change(scope: &Scope<'_>, operation: &Operation<'_>, path: &[&str]) -> Response {
+    let kind = path.last().copied().unwrap_or_default();
+    if operation.query.is_true("async") {
+        let action = path
+            .iter()
+            .position(|segment| segment.starts_with('$'))
+            .unwrap_or(path.len());
+        let id = scope
+            .state
+            .jobs
+            .start(scope.client_id, kind.to_owned(), path[..action].join("/"));
+        let location = format!("{}/Jobs/{id}", scope.link_base);
+        return answers::with_text(answers::empty(StatusCode::ACCEPTED), LOCATION, &location);
+    }
+    if kind.eq_ignore_ascii_case("$search") {
+        return machines::found(scope.state);
+    }
+    answers::empty(StatusCode::NO_CONTENT)
+}
+
+/// `GET Jobs/{id}`: a step further at each look.
+fn job(scope: &Scope<'_>, id: &str) -> Response {
+    let Some(job) = Uuid::try_parse(id)
+        .ok()
+        .and_then(|id| scope.state.jobs.poll(scope.client_id, id))
+    else {
+        return no_job();
+    };
+    let (status, percent) = job.status();
+    let results = format!("{}/Jobs/{}/results", scope.link_base, job.id);
+    answers::ok(&json!({
+        "Id": job.id.to_string(),
+        "Type": job.kind,
+        "Status": status,
+        "OverallProgressPercent": percent,
+        "IsCancellable": false,
+        "ResultLocation": job.is_complete().then_some(results),
+    }))
+}
+
+/// `GET Jobs/{id}/results`: results are not kept, so it sends the caller to the object.
+fn job_results(scope: &Scope<'_>, id: &str) -> Response {
+    match Uuid::try_parse(id)
+        .ok()
+        .and_then(|id| scope.state.jobs.get(scope.client_id, id))
+    {
+        Some(job) if job.is_complete() => {
+            let location = format!("{}/{}", scope.link_base, job.subject);
+            answers::with_text(answers::empty(StatusCode::SEE_OTHER), LOCATION, &location)
+        }
+        _ => no_job(),
+    }
+}
+
+fn no_job() -> Response {
+    answers::error_data(StatusCode::NOT_FOUND, "The job does not exist.")
+}

@@ -1,0 +1,141 @@
+//! `POST $batch`: several operations in one request, each with headers of its own (contract 5).
+
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Operation, Scope, operate};
+use crate::access::{Dialect, Standing, field_standing};
+use crate::answers::{self, Response};
+use crate::query::Query;
+use crate::stats::count;
+
+const MAX_ITEMS: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Batch {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    reference: Option<String>,
+    #[serde(default = "default_method")]
+    method: String,
+    /// Bare on the API gateway, with customer and site in front on the direct hosts.
+    relative_url: String,
+    #[serde(default)]
+    headers: Vec<Field>,
+}
+
+/// That of Citrix's own SDK.
+fn default_method() -> String {
+    "GET".to_owned()
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Field {
+    name: String,
+    value: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Done {
+    reference: Option<String>,
+    code: u16,
+    headers: Vec<Field>,
+    body: String,
+}
+
+/// The answers of all items, in their order.
+pub(super) async fn answer(scope: &Scope<'_>, body: &[u8]) -> Response {
+    let Ok(batch) = serde_json::from_slice::<Batch>(body) else {
+        return answers::error_data(StatusCode::BAD_REQUEST, "The batch is invalid.");
+    };
+    if batch.items.len() > MAX_ITEMS {
+        return answers::error_data(StatusCode::BAD_REQUEST, "The batch has too many items.");
+    }
+    let mut items = Vec::with_capacity(batch.items.len());
+    for item in batch.items {
+        let response = item_refusal(scope, &item).unwrap_or_else(|| perform(scope, &item));
+        items.push(told(item.reference, response).await);
+    }
+    answers::ok(&json!({ "TotalItems": items.len(), "Items": items }))
+}
+
+/// An item's own `Authorization` counts for it, in the standard form too; an item without one goes by that of the
+/// whole request.
+fn item_refusal(scope: &Scope<'_>, item: &Item) -> Option<Response> {
+    let field = item
+        .headers
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("authorization"))?;
+    let refused = match field_standing(scope.state, field.value.as_bytes(), true) {
+        (Standing::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, scope.tenant) => {
+            return None;
+        }
+        (standing, _) => standing,
+    };
+    count(&scope.state.counters.refused_batch_items);
+    Some(Dialect::Cvad.no_token(refused, ""))
+}
+
+fn perform(scope: &Scope<'_>, item: &Item) -> Response {
+    let Ok(method) = item.method.parse::<Method>() else {
+        return answers::error_data(StatusCode::METHOD_NOT_ALLOWED, "The method is unknown.");
+    };
+    let (path, query) = item
+        .relative_url
+        .split_once('?')
+        .unwrap_or((&item.relative_url, ""));
+    let mut path: Vec<_> = path.trim_start_matches('/').split('/').collect();
+    if let [customer, site, ..] = path[..]
+        && scope.tenant.is_called(customer.as_bytes())
+        && scope
+            .tenant
+            .customer
+            .sites
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(site))
+    {
+        path.drain(..2);
+    }
+    operate(
+        scope,
+        &Operation {
+            method: &method,
+            path,
+            query: Query::of(query),
+        },
+    )
+}
+
+async fn told(reference: Option<String>, response: Response) -> Done {
+    let (parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await;
+    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    Done {
+        reference,
+        code: parts.status.as_u16(),
+        headers: fields(&parts.headers),
+        body,
+    }
+}
+
+/// The header fields in the spelling of Citrix's samples.
+fn fields(headers: &HeaderMap) -> Vec<Field> {
+    let known = [("location", "Location"), ("content-type", "Content-Type")];
+    let field = |(key, name): (&str, &str)| {
+        let value = headers.get(key)?.to_str().ok()?.to_owned();
+        Some(Field {
+            name: name.to_owned(),
+            value,
+        })
+    };
+    known.into_iter().filter_map(field).collect()
+}

@@ -1,0 +1,211 @@
+//! What all services have in common: a request's way to its service, and the answer's way back.
+
+use http::header::{DATE, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use uuid::Uuid;
+
+use super::access::{Access, admit};
+use super::answers::{self, Holding, Response, Untraced};
+use super::call::{Call, Origin};
+use super::faults::Trouble;
+use super::routes::{Handler, Service, find};
+use super::state::State;
+use super::stats::count;
+use super::tenants::{InFlight, MonitorSlot};
+use super::{
+    access_security, canned, control, cvad, documents, encoding, helpers, monitor, platform,
+    services, trouble, trust,
+};
+use citrix_wire::citrix::headers::CITRIX_TRANSACTION_ID;
+
+/// An answer that is to end in the middle, once it is in its final coding.
+#[derive(Clone, Copy)]
+struct CutOff;
+
+/// An answer of a fault: no limit of the service's is behind its 429.
+#[derive(Clone, Copy)]
+struct Befallen;
+
+/// Answers any request.
+pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incoming>) -> Response {
+    let (parts, body) = request.into_parts();
+    let Some((service, customer, rest)) = find(host(&parts), parts.uri.path()) else {
+        return answers::not_found();
+    };
+    let transaction = transaction_id(&parts);
+    let call = Call {
+        state,
+        origin,
+        parts: &parts,
+        customer,
+        rest,
+        caller: None,
+        body,
+    };
+    let mut response = match service.access {
+        Some(access) => {
+            guarded(
+                service,
+                access,
+                call,
+                transaction.to_str().unwrap_or_default(),
+            )
+            .await
+        }
+        None => finished(troubled(service, call).await).await,
+    };
+    let traced = response.extensions().get::<Untraced>().is_none() && state.tells_transaction_ids();
+    if let Some(name) = service.transaction.clone().filter(|_| traced) {
+        response.headers_mut().insert(name, transaction);
+    }
+    if state.faults().clock_skew != 0 {
+        response = answers::with_text(response, DATE, &httpdate::fmt_http_date(state.now()));
+    }
+    response
+}
+
+/// A service that wants to know who asks.
+async fn guarded(
+    service: &'static Service,
+    access: Access,
+    mut call: Call<'_>,
+    transaction: &str,
+) -> Response {
+    let state = call.state;
+    count(&state.counters.requests);
+    let identity = match admit(state, access, call.parts, call.customer, transaction) {
+        Ok(identity) => identity,
+        Err(refusal) => return *refusal,
+    };
+    let in_flight = InFlight::enter(&identity.tenant, service.name);
+    let is_monitor = matches!(service.handler, Handler::Monitor);
+    let slot = if is_monitor {
+        MonitorSlot::take(&identity.tenant)
+    } else {
+        None
+    };
+    call.caller = Some(identity);
+    let parts = call.parts;
+    let mut response = if is_monitor && slot.is_none() {
+        answers::apim_rate_limited(1)
+    } else {
+        troubled(service, call).await
+    };
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        if response.extensions().get::<Befallen>().is_none() {
+            in_flight.rate_limited();
+        }
+        return response;
+    }
+    if !matches!(
+        service.handler,
+        Handler::Echo | Handler::Upload | Handler::Download | Handler::Status
+    ) {
+        if state.links.escaped {
+            response = encoding::escape_slashes(response).await;
+        }
+        if state.compress {
+            response = encoding::encode(response, &parts.headers).await;
+        }
+    }
+    finished(response)
+        .await
+        .map(|body| Holding::new(body, (in_flight, slot)).boxed_unsync())
+}
+
+/// The answer as it leaves, cut off if that is its fault.
+async fn finished(response: Response) -> Response {
+    if response.extensions().get::<CutOff>().is_some() {
+        encoding::cut_off(response).await
+    } else {
+        response
+    }
+}
+
+/// The service's answer, unless a fault of its path befalls the request.
+async fn troubled(service: &'static Service, call: Call<'_>) -> Response {
+    let state = call.state;
+    let befalls = if matches!(service.handler, Handler::Control) {
+        None
+    } else {
+        state.befall(call.parts.uri.path())
+    };
+    if befalls.is_some() {
+        count(&state.counters.faults_met);
+    }
+    match befalls {
+        None => answer(service.handler, call).await,
+        Some((Trouble::CutOff, _)) => {
+            let mut response = answer(service.handler, call).await;
+            response.extensions_mut().insert(CutOff);
+            response
+        }
+        Some((trouble, seconds)) => {
+            let mut response = trouble::answer(trouble, seconds, state.now());
+            response.extensions_mut().insert(Befallen);
+            response
+        }
+    }
+}
+
+async fn answer(handler: Handler, call: Call<'_>) -> Response {
+    match handler {
+        Handler::Control => return control::answer(&call),
+        Handler::Oauth2 => return trust::oauth2(call).await,
+        Handler::Trust => return trust::trust(call).await,
+        // It has a latency of its own.
+        Handler::Monitor => return monitor::answer(&call).await,
+        _ => call.state.latency().await,
+    }
+    match handler {
+        Handler::Cvad => cvad::answer(call).await,
+        Handler::CvadMe => cvad::me_alone(&call),
+        Handler::Activation => services::activation(&call),
+        Handler::SystemLog => platform::system_log(&call),
+        Handler::ResourceLocations => platform::resource_locations(&call),
+        Handler::AccessSecurity => access_security::answer(&call),
+        Handler::AppConfiguration => documents::answer(call).await,
+        Handler::Analytics => monitor::analytics(&call),
+        Handler::SessionRecording => services::session_recording(&call),
+        Handler::AppLayering => services::app_layering(&call),
+        Handler::Adm => services::adm(&call),
+        Handler::EndpointManagement => services::endpoint_management(&call),
+        Handler::Canned(answers) => canned::answer(&call, answers),
+        Handler::Retired => services::retired(&call),
+        Handler::Echo => helpers::echo(call).await,
+        Handler::Upload => helpers::upload(call).await,
+        Handler::Download => helpers::download(&call),
+        Handler::Status => helpers::status(&call),
+        Handler::Control | Handler::Oauth2 | Handler::Trust | Handler::Monitor => {
+            answers::not_found()
+        }
+    }
+}
+
+/// The host that a request is sent to, without its port.
+fn host(parts: &Parts) -> &str {
+    let in_header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = parts
+        .uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or(in_header)
+        .unwrap_or_default();
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+/// The caller's transaction id, else a new one (contract 3).
+fn transaction_id(parts: &Parts) -> HeaderValue {
+    let callers = parts
+        .headers
+        .get(CITRIX_TRANSACTION_ID)
+        .filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
+    callers.cloned().unwrap_or_else(|| {
+        let mut buffer = Uuid::encode_buffer();
+        let id: &str = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+        HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""))
+    })
+}

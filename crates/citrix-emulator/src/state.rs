@@ -1,0 +1,135 @@
+//! What the emulator knows while it runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::documents::Documents;
+use super::faults::{Faults, TokenFault, Trouble};
+use super::jobs::Jobs;
+use super::options::{Limits, Links, Options};
+use super::rate::Meter;
+use super::stats::{Counters, Stats};
+use super::tenants::Tenant;
+use super::tokens::TokenStore;
+use crate::clock;
+
+/// Everything the services share.
+pub(super) struct State {
+    /// The emulator's own origin.
+    pub(super) base_url: String,
+    /// The origin of the other region, if it is played.
+    pub(super) region_url: Option<String>,
+    first: Arc<Tenant>,
+    more: Vec<Arc<Tenant>>,
+    pub(super) tokens: TokenStore,
+    pub(super) jobs: Jobs,
+    pub(super) documents: Documents,
+    pub(super) logins: Meter,
+    pub(super) limits: Limits,
+    pub(super) system_log_forbids: bool,
+    pub(super) links: Links,
+    pub(super) machine_bytes: usize,
+    pub(super) compress: bool,
+    pub(super) counters: Counters,
+    faults: Mutex<Faults>,
+}
+
+impl State {
+    pub(super) fn new(options: Options, base_url: String, region_url: Option<String>) -> Self {
+        let tenant = |customer| Arc::new(Tenant::new(customer));
+        Self {
+            base_url,
+            region_url,
+            first: tenant(options.customer),
+            more: options.more_customers.into_iter().map(tenant).collect(),
+            tokens: TokenStore::new(options.token_lifetime),
+            jobs: Jobs::default(),
+            documents: Documents::default(),
+            logins: Meter::default(),
+            limits: options.limits,
+            system_log_forbids: options.system_log_forbids,
+            links: options.links,
+            machine_bytes: options.machine_bytes,
+            compress: options.compress,
+            counters: Counters::default(),
+            faults: Mutex::new(options.faults),
+        }
+    }
+
+    /// The customer that there always is.
+    pub(super) fn first(&self) -> &Arc<Tenant> {
+        &self.first
+    }
+
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// The customer called `id`, in any letter case.
+    pub(super) fn tenant(&self, id: &[u8]) -> Option<&Arc<Tenant>> {
+        self.tenants().find(|tenant| tenant.is_called(id))
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let customers = self
+            .tenants()
+            .map(|tenant| (tenant.id().to_owned(), tenant.stats().clone()));
+        self.counters.snapshot(customers.collect())
+    }
+
+    pub(super) fn set_faults(&self, faults: Faults) {
+        *self.faults() = faults;
+    }
+
+    /// Looks at the faults, or changes them.
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn token_fault(&self) -> Option<TokenFault> {
+        self.faults().token
+    }
+
+    pub(super) fn befall(&self, path: &str) -> Option<(Trouble, u32)> {
+        self.faults().befall(path)
+    }
+
+    /// Whether services may tell a transaction id of their own (contract 4: bursts of 502 have none).
+    pub(super) fn tells_transaction_ids(&self) -> bool {
+        !self.faults().no_transaction_ids
+    }
+
+    /// The time by the cloud's clock.
+    pub(super) fn now(&self) -> SystemTime {
+        let skew = self.faults().clock_skew;
+        let distance = Duration::from_secs(skew.unsigned_abs());
+        let now = clock::now();
+        let skewed = if skew < 0 {
+            now.checked_sub(distance)
+        } else {
+            now.checked_add(distance)
+        };
+        skewed.unwrap_or(now)
+    }
+
+    /// Waits as long as the latency fault says.
+    pub(super) async fn latency(&self) {
+        let latency = self.faults().latency;
+        wait(latency).await;
+    }
+
+    /// The same, and as long as the one for Monitor says.
+    pub(super) async fn monitor_latency(&self) {
+        let latency = {
+            let faults = self.faults();
+            faults.latency + faults.monitor_latency
+        };
+        wait(latency).await;
+    }
+}
+
+async fn wait(time: Duration) {
+    if time > Duration::ZERO {
+        tokio::time::sleep(time).await;
+    }
+}

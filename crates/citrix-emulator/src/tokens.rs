@@ -1,0 +1,193 @@
+//! The tokens in circulation.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::access::Standing;
+use super::tenants::{Identity, Tenant};
+use crate::clock;
+
+/// How many tokens are remembered; the ones that expire first go first.
+const CAPACITY: usize = 4096;
+/// How long a dead token is remembered, so that it is told from one never issued.
+const AFTERLIFE: Duration = Duration::from_secs(60 * 60);
+
+/// All tokens issued, several valid at once (contract 1.4).
+pub(super) struct TokenStore {
+    lifetime: Duration,
+    issued: Mutex<HashMap<String, Issued>>,
+}
+
+struct Issued {
+    to: Identity,
+    expires: SystemTime,
+    revoked: bool,
+}
+
+impl TokenStore {
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            issued: Mutex::default(),
+        }
+    }
+
+    /// How long a new token lives.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// A new token for the client; `told` is the time that its claims are made with.
+    pub(super) fn issue(&self, to: Identity, told: SystemTime) -> String {
+        let now = clock::now();
+        let expires = now + self.lifetime;
+        let token = jwt(&to.client_id, to.tenant.id(), told, told + self.lifetime);
+        let mut issued = self.issued();
+        if issued.len() >= CAPACITY {
+            make_room(&mut issued, now);
+        }
+        issued.insert(
+            token.clone(),
+            Issued {
+                to,
+                expires,
+                revoked: false,
+            },
+        );
+        token
+    }
+
+    /// What a token is worth now, and whose it is if it was ever issued.
+    pub(super) fn standing(&self, token: &str) -> (Standing, Option<Identity>) {
+        let issued = self.issued();
+        let Some(issued) = issued.get(token) else {
+            return (Standing::Unknown, None);
+        };
+        let standing = if issued.revoked {
+            Standing::Revoked
+        } else if issued.expires <= clock::now() {
+            Standing::Expired
+        } else {
+            Standing::Valid
+        };
+        (standing, Some(issued.to.clone()))
+    }
+
+    /// Revokes those of a customer, or all; how many were usable until then.
+    pub(super) fn revoke(&self, of: Option<&Tenant>) -> usize {
+        self.end(of, |issued, _| issued.revoked = true)
+    }
+
+    /// Lets those of a customer expire, or all; how many were usable until then.
+    pub(super) fn expire(&self, of: Option<&Tenant>) -> usize {
+        self.end(of, |issued, now| issued.expires = now)
+    }
+
+    fn end(&self, of: Option<&Tenant>, end: impl Fn(&mut Issued, SystemTime)) -> usize {
+        let now = clock::now();
+        let mut issued = self.issued();
+        let concerned =
+            |token: &Issued| of.is_none_or(|tenant| std::ptr::eq(&*token.to.tenant, tenant));
+        let usable = issued
+            .values_mut()
+            .filter(|token| !token.revoked && token.expires > now && concerned(token));
+        usable.map(|token| end(token, now)).count()
+    }
+
+    fn issued(&self) -> MutexGuard<'_, HashMap<String, Issued>> {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the long dead, and if that is not enough the token that expires first.
+fn make_room(issued: &mut HashMap<String, Issued>, now: SystemTime) {
+    issued.retain(|_, token| token.expires + AFTERLIFE > now);
+    if issued.len() >= CAPACITY
+        && let Some(first) = issued
+            .iter()
+            .min_by_key(|(_, token)| token.expires)
+            .map(|(token, _)| token.clone())
+    {
+        issued.remove(&first);
+    }
+}
+
+/// Three base64url segments that look like a real token and weigh as much, about 1.7 kB; the signature is
+/// random, nobody can check it.
+fn jwt(client_id: &str, customer_id: &str, now: SystemTime, expires: SystemTime) -> String {
+    let header = json!({ "alg": "RS256", "typ": "JWT", "kid": "emulator" });
+    let claims = json!({
+        "sub": client_id,
+        "user_id": client_id,
+        "displayname": format!("{client_id} (emulator)"),
+        "name": client_id,
+        "iss": "cws",
+        "customer": customer_id,
+        "jti": Uuid::new_v4().to_string(),
+        "iat": seconds(now),
+        "nbf": seconds(now),
+        "exp": seconds(expires),
+        "refresh_expiration": seconds(expires),
+        "access_token_scope": "",
+        "permissions": (0..20).map(|_| Uuid::new_v4().to_string()).collect::<Vec<_>>(),
+    });
+    let signature: Vec<u8> = (0..16).flat_map(|_| Uuid::new_v4().into_bytes()).collect();
+    let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+    let (header, claims) = (
+        encode(header.to_string().as_bytes()),
+        encode(claims.to_string().as_bytes()),
+    );
+    format!("{header}.{claims}.{}", encode(&signature))
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::customers::Customer;
+    use super::*;
+
+    fn identity(customer: &str) -> Identity {
+        Identity {
+            tenant: Arc::new(Tenant::new(Customer::new(customer))),
+            client_id: "id".into(),
+        }
+    }
+
+    #[test]
+    fn the_store_forgets_and_stays_bounded() {
+        let store = TokenStore::new(Duration::from_secs(60));
+        let acme = identity("acme");
+        let issue = || store.issue(acme.clone(), clock::now());
+        let first = issue();
+        for _ in 0..CAPACITY {
+            issue();
+        }
+        assert_eq!(store.standing(&first).0, Standing::Unknown);
+        assert_eq!(store.issued().len(), CAPACITY);
+        assert_eq!(store.expire(None), CAPACITY);
+        assert_eq!(store.revoke(None), 0);
+    }
+
+    #[test]
+    fn tokens_of_one_customer_end_alone() {
+        let store = TokenStore::new(Duration::from_secs(60));
+        let (acme, contoso) = (identity("acme"), identity("contoso"));
+        let [first, second] = [&acme, &contoso].map(|to| store.issue(to.clone(), clock::now()));
+        assert_eq!(store.revoke(Some(&contoso.tenant)), 1);
+        assert_eq!(store.standing(&first).0, Standing::Valid);
+        assert_eq!(store.standing(&second).0, Standing::Revoked);
+    }
+}

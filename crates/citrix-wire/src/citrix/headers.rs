@@ -1,0 +1,229 @@
+//! Header names of Citrix Cloud (contract 3).
+
+use http::{HeaderMap, HeaderName};
+
+use super::legacy;
+use crate::hop_by_hop;
+use crate::twins::is_twin;
+
+/// The customer a request is about; every service of the API gateway wants it.
+pub const CITRIX_CUSTOMER_ID: HeaderName = HeaderName::from_static("citrix-customerid");
+/// The site of a CVAD (DaaS) request.
+pub const CITRIX_INSTANCE_ID: HeaderName = HeaderName::from_static("citrix-instanceid");
+/// The old name of [`CITRIX_CUSTOMER_ID`], from the OData endpoints retired in 2023.
+pub const CUSTOMER: HeaderName = HeaderName::from_static("customer");
+/// Transaction id, both directions; the newer services' spelling.
+pub const CITRIX_TRANSACTION_ID: HeaderName = HeaderName::from_static("citrix-transactionid");
+/// Transaction id of the trust service and the classic hosts.
+pub const X_CWS_TRANSACTION_ID: HeaderName = HeaderName::from_static("x-cws-transactionid");
+/// Transaction id of System Log and Licensing.
+pub const CC_TRANSACTION_ID: HeaderName = HeaderName::from_static("cc-transactionid");
+
+/// Every name under which Citrix sends a transaction id.
+pub const TRANSACTION_IDS: [HeaderName; 3] = [
+    CITRIX_TRANSACTION_ID,
+    X_CWS_TRANSACTION_ID,
+    CC_TRANSACTION_ID,
+];
+
+/// Whether a caller's field stays here instead of going on to Citrix (design 4.1): what admits a caller, what
+/// a proxy adds, and the fields by which frameworks let a request claim another method or path.
+pub fn stays_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "customer"
+            | "expect"
+            | "forwarded"
+            | "via"
+            | "x-api-key"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-rewrite-url"
+    ) || name.as_str().starts_with("x-forwarded-")
+}
+
+/// Takes out of a caller's trailers whatever could not have come as a header: fields that stay here, those of
+/// one connection, those that frame a message, and those the proxy sets itself (RFC 9110 section 6.5.1).
+pub fn keep_passable(trailers: &mut HeaderMap) {
+    let set_by_us = [
+        CITRIX_CUSTOMER_ID,
+        CITRIX_INSTANCE_ID,
+        CITRIX_TRANSACTION_ID,
+    ];
+    let unfit: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| {
+            stays_here(name)
+                || is_twin(name.as_str())
+                || hop_by_hop::is_hop_by_hop(name)
+                || set_by_us.contains(name)
+                || matches!(
+                    name.as_str(),
+                    "content-length" | "content-type" | "content-encoding" | "host" | "cookie"
+                )
+        })
+        .cloned()
+        .collect();
+    for name in unfit {
+        trailers.remove(name);
+    }
+}
+
+/// The customer that a caller's path names, for the services that have it there (design 4.1, contract 4): what
+/// the gateway's own prefixes stand for is looked through.
+pub fn customer_in_path(path: &str) -> Option<&str> {
+    let (service, rest) = first_segment(path)?;
+    let is = |name: &str| service.eq_ignore_ascii_case(name);
+    if is("direct") {
+        customer(rest)
+    } else if is("classic") {
+        // Each classic host describes itself below `swagger`.
+        customer(first_segment(rest)?.1).filter(|name| !name.eq_ignore_ascii_case("swagger"))
+    } else if is("region") {
+        customer_in_service_path(first_segment(rest)?.1)
+    } else if is("adm") || is("catalogs") {
+        customer_in_service_path(rest)
+    } else {
+        customer_in_service_path(path)
+    }
+}
+
+/// Every customer that a caller's path names: below a customer's own host a service may name one again.
+pub fn customers_in_path(path: &str) -> impl Iterator<Item = &str> {
+    let again = first_segment(path)
+        .filter(|(service, _)| service.eq_ignore_ascii_case("direct"))
+        .and_then(|(_, rest)| customer_in_service_path(first_segment(rest)?.1));
+    customer_in_path(path).into_iter().chain(again)
+}
+
+/// The customer that a path names as it reaches Citrix.
+pub fn customer_in_service_path(path: &str) -> Option<&str> {
+    let (service, rest) = first_segment(path)?;
+    let names_it = [
+        "catalogservice",
+        "quickcreateservice",
+        "resourceprovider",
+        "massvc",
+    ]
+    .iter()
+    .any(|name| service.eq_ignore_ascii_case(name));
+    if names_it {
+        customer(rest)
+    } else {
+        legacy::customer_of_orchestration(path)
+    }
+}
+
+/// The segment after a path's first slash, and what follows it.
+fn first_segment(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix('/')?;
+    Some(path.split_at(path.find('/').unwrap_or(path.len())))
+}
+
+fn customer(path: &str) -> Option<&str> {
+    first_segment(path)
+        .map(|(name, _)| name)
+        .filter(|name| !name.is_empty())
+}
+
+/// Whether the service behind a path wants `Citrix-InstanceId`: CVAD's management API, but for the calls that
+/// find the site in the first place (contract 3).
+pub fn wants_instance_id(path: &str) -> bool {
+    const CVAD: &str = "/cvad/manage/";
+    match path.split_at_checked(CVAD.len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case(CVAD) => {
+            !is_without_site(rest.split('/').next().unwrap_or_default())
+        }
+        _ => false,
+    }
+}
+
+/// Whether CVAD's operations of this name are about no site: those that find one, and its sign of life.
+pub fn is_without_site(name: &str) -> bool {
+    ["me", "sites", "about", "ping"]
+        .iter()
+        .any(|each| name.eq_ignore_ascii_case(each))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_their_customer_where_the_service_has_it_there() {
+        let cases = [
+            ("/catalogservice/acme/site/x", Some("acme")),
+            ("/CatalogService/acme", Some("acme")),
+            ("/quickcreateservice/contoso/tasks", Some("contoso")),
+            ("/resourceprovider/acme/site/activation", Some("acme")),
+            ("/resourceprovider//x", None),
+            ("/catalogservice", None),
+            ("/cvad/manage/me", None),
+            ("/acme/catalogservice/x", None),
+            ("/classic/registry/acme/resourcelocations", Some("acme")),
+            ("/Classic/registry/acme", Some("acme")),
+            ("/classic/registry/swagger/docs/v1", None),
+            ("/classic/registry", None),
+            ("/classic/registry//acme", None),
+            ("/direct/acme/citrix/orchestration/api/me", Some("acme")),
+            ("/direct/", None),
+            ("/direct", None),
+            ("/citrix/orchestration/api/acme/site/Machines", Some("acme")),
+            (
+                "/citrix/orchestration/api/techpreview/acme/site/Machines",
+                Some("acme"),
+            ),
+            ("/citrix/orchestration/api/me", None),
+            ("/region/eu/catalogservice/acme/x", Some("acme")),
+            ("/region/eu/cvad/manage/me", None),
+            ("/region/eu", None),
+            ("/adm/massvc/acme/nitro/v2/config", Some("acme")),
+            ("/region/eu/direct/acme", None),
+            ("", None),
+            ("/", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(customer_in_path(path), expected, "{path}");
+        }
+        let both: Vec<_> =
+            customers_in_path("/direct/acme/citrix/orchestration/api/contoso/site/x").collect();
+        assert_eq!(both, ["acme", "contoso"]);
+        // What stands for a host at the gateway is nothing special at Citrix.
+        for path in [
+            "/direct/resourcelocations",
+            "/classic/a/b",
+            "/region/eu/catalogservice/acme",
+        ] {
+            assert_eq!(customer_in_service_path(path), None, "{path}");
+        }
+        assert_eq!(
+            customer_in_service_path("/citrix/orchestration/api/acme/site/x"),
+            Some("acme")
+        );
+    }
+
+    #[test]
+    fn the_site_id_is_for_cvad_but_not_for_the_calls_that_find_it() {
+        for path in [
+            "/cvad/manage/Machines",
+            "/Cvad/Manage/Machines/1/$reboot",
+            "/cvad/manage/meh",
+        ] {
+            assert!(wants_instance_id(path), "{path}");
+        }
+        for path in [
+            "/cvad/manage/me",
+            "/cvad/manage/Me",
+            "/cvad/manage/Sites/1",
+            "/cvad/manage/ping/status",
+            "/cvad%2Fmanage/Machines",
+            "/cvad/manage",
+            "/systemlog/records",
+        ] {
+            assert!(!wants_instance_id(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! HTTP and Citrix Cloud rules without I/O.
+//!
+//! Everything here works on values: no sockets, no runtime, no clock. The modules at the root implement
+//! rules of HTTP, [`citrix`] those of Citrix Cloud, and [`policy`] evaluates callers' rules.
+
+pub mod citrix;
+pub mod coding;
+pub mod form;
+pub mod forwarded;
+pub mod head_watch;
+pub mod hop_by_hop;
+pub mod host;
+pub mod link_rewrite;
+pub mod path;
+pub mod policy;
+pub mod prefix_tree;
+pub mod retry_after;
+pub mod trace_context;
+pub mod transaction_id;
+pub mod twins;

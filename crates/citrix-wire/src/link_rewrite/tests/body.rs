@@ -1,0 +1,143 @@
+use std::io::Read;
+
+use super::super::BodyRewriter;
+use super::*;
+use crate::coding::{Coding, CodingError, Encoder, Format, SLICE};
+
+const FORMATS: [(Coding, Format); 4] = [
+    (Coding::Gzip, Format::Gzip),
+    (Coding::Deflate, Format::Zlib),
+    (Coding::Deflate, Format::Deflate),
+    (Coding::Brotli, Format::Brotli),
+];
+
+fn encode(format: Format, body: &[u8]) -> Bytes {
+    let mut encoder = Encoder::new(format);
+    encoder.write(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn decode(format: Format, mut body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match format {
+        Format::Gzip => flate2::bufread::MultiGzDecoder::new(body).read_to_end(&mut out),
+        Format::Zlib => flate2::bufread::ZlibDecoder::new(body).read_to_end(&mut out),
+        Format::Deflate => flate2::bufread::DeflateDecoder::new(body).read_to_end(&mut out),
+        Format::Brotli => brotli::Decompressor::new(&mut body, 4096).read_to_end(&mut out),
+    }
+    .unwrap();
+    out
+}
+
+fn rewrite(coding: Option<Coding>, body: &Bytes, size: usize) -> Result<Vec<u8>, CodingError> {
+    let mut rewriter = BodyRewriter::new(links(), coding);
+    let mut out = Vec::new();
+    for piece in body.chunks(size) {
+        rewriter.push(Bytes::copy_from_slice(piece));
+        while let Some(piece) = rewriter.pull()? {
+            out.extend_from_slice(&piece);
+        }
+    }
+    rewriter.finish();
+    while let Some(piece) = rewriter.pull()? {
+        out.extend_from_slice(&piece);
+    }
+    Ok(out)
+}
+
+fn page(host: &str, rows: usize) -> String {
+    let rows: String = (0..rows)
+        .map(|row| format!(r#"{{"Id":{row},"Name":"machine {row}"}},"#))
+        .collect();
+    format!(
+        r#"{{"Items":[{rows}{{}}],"@odata.nextLink":"https://{host}/monitorodata/Machines?$skip=1"}}"#
+    )
+}
+
+#[test]
+fn links_are_rewritten_inside_every_coding() {
+    let (old, new) = (page("api.cloud.com", 500), page("gw.example.net", 500));
+    for size in [1, 7, 1000, usize::MAX] {
+        assert_eq!(
+            rewrite(None, &Bytes::from(old.clone()), size).unwrap(),
+            new.as_bytes()
+        );
+        for (coding, format) in FORMATS {
+            let out = rewrite(Some(coding), &encode(format, old.as_bytes()), size).unwrap();
+            assert!(decode(format, &out) == new.as_bytes(), "{format:?} {size}");
+        }
+    }
+}
+
+#[test]
+fn what_went_in_can_be_read_before_the_rest_comes() {
+    for (coding, format) in FORMATS {
+        let mut encoder = Encoder::new(format);
+        let mut rewriter = BodyRewriter::new(links(), Some(coding));
+        let mut out = Vec::new();
+        for (piece, expected) in [
+            (r#"{"a":1,"#, r#"{"a":1,"#),
+            (
+                r#""Location":"//api.cloud.com","#,
+                r#"{"a":1,"Location":"https://gw.example.net","#,
+            ),
+        ] {
+            encoder.write(piece.as_bytes()).unwrap();
+            rewriter.push(encoder.flush().unwrap());
+            while let Some(piece) = rewriter.pull().unwrap() {
+                out.extend_from_slice(&piece);
+            }
+            let mut decoder = crate::coding::Decoder::new(format);
+            decoder.push(Bytes::from(out.clone()));
+            let mut text = Vec::new();
+            while let Some(slice) = decoder.pull().unwrap() {
+                text.extend_from_slice(&slice);
+            }
+            assert_eq!(String::from_utf8(text).unwrap(), expected, "{format:?}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_broke_off_is_an_error_and_gets_no_end() {
+    let body = page("api.cloud.com", 20);
+    for (coding, format) in FORMATS {
+        let encoded = encode(format, body.as_bytes());
+        for length in 1..encoded.len() {
+            assert!(
+                rewrite(Some(coding), &encoded.slice(..length), 50).is_err(),
+                "{format:?} {length}"
+            );
+        }
+        let mut rewriter = BodyRewriter::new(links(), Some(coding));
+        rewriter.push(encoded.slice(..encoded.len() - 1));
+        while let Some(_piece) = rewriter.pull().unwrap() {}
+        rewriter.finish();
+        assert!(rewriter.pull().is_err());
+        assert!(rewriter.pull().unwrap().is_none());
+    }
+}
+
+#[test]
+fn an_empty_body_stays_empty_in_any_coding() {
+    for (coding, _) in FORMATS {
+        assert_eq!(rewrite(Some(coding), &Bytes::new(), 1).unwrap(), b"");
+    }
+}
+
+#[test]
+fn a_pull_costs_no_more_than_a_slice_whatever_a_body_expands_to() {
+    let zeros = vec![b'0'; 64 * SLICE];
+    for (coding, format) in FORMATS {
+        let bomb = encode(format, &zeros);
+        assert!(bomb.len() < 64 * SLICE / 100, "{format:?}");
+        let mut rewriter = BodyRewriter::new(links(), Some(coding));
+        rewriter.push(bomb);
+        let mut pulls = 0;
+        while let Some(piece) = rewriter.pull().unwrap() {
+            assert!(piece.len() < SLICE);
+            pulls += 1;
+        }
+        assert!(pulls >= 64, "{format:?}: {pulls}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Items of a batch.
+
+use citrix_wire::policy::batch::{base_of, judge_items};
+use citrix_wire::policy::path::Unjudgeable;
+use citrix_wire::policy::pattern::PathRules;
+use citrix_wire::policy::{Outside, Rules, Verdict};
+
+const SITE: &str = "61603f15-cdf9-4c7f-99ff-91636601a795";
+
+fn rules(methods: &[&str], paths: &[&str]) -> Rules {
+    let methods = methods
+        .iter()
+        .map(|method| method.parse().unwrap())
+        .collect();
+    Rules::new(
+        methods,
+        PathRules::new(paths.iter().copied()).unwrap(),
+        Vec::new(),
+    )
+}
+
+fn verdict(rules: &Rules, method: &str, url: &str) -> Verdict {
+    judge_items(
+        rules,
+        "/cvad/manage",
+        "acme",
+        [("GET", "/Machines"), (method, url)],
+    )
+}
+
+#[test]
+fn a_batch_is_known_by_its_last_segment_in_any_spelling() {
+    for (path, base) in [
+        ("/cvad/manage/$batch", Some("/cvad/manage")),
+        ("/cvad/manage/$batch/", Some("/cvad/manage")),
+        ("/cvad/manage/%24batch", Some("/cvad/manage")),
+        ("/CVAD/manage/$BATCH", Some("/CVAD/manage")),
+        (
+            "/region/eu/cvad/manage/$batch",
+            Some("/region/eu/cvad/manage"),
+        ),
+        ("/monitorodata/$batch", Some("/monitorodata")),
+        ("/$batch", Some("")),
+        ("/cvad/manage/$batches", None),
+        ("/cvad/manage/$batch/x", None),
+        ("/cvad/manage/batch", None),
+        ("/", None),
+    ] {
+        assert_eq!(base_of(path), base, "{path}");
+    }
+}
+
+#[test]
+fn each_item_is_judged_like_a_request_of_its_own() {
+    let rules = rules(
+        &["GET", "POST"],
+        &["/cvad/manage/Machines/**", "/cvad/manage/Machines"],
+    );
+    let (path, method) = (
+        Verdict::Denied(Outside::Paths),
+        Verdict::Denied(Outside::Methods),
+    );
+    for (item_method, url, expected) in [
+        ("GET", "/Machines/1", Verdict::Allowed),
+        ("GET", "Machines/1", Verdict::Allowed),
+        ("POST", "/Machines/1/$reboot?async=true", Verdict::Allowed),
+        ("GET", "/Machines?limit=5&x=/../y", Verdict::Allowed),
+        ("DELETE", "/Machines/1", method),
+        ("delete", "/Machines/1", method),
+        ("GET", "/Administrators", path),
+        ("GET", "", path),
+        ("GET", "/", path),
+        ("GET", "?x", path),
+        // Below the base or from the root: it must be inside both times.
+        ("GET", "/cvad/manage/Machines", path),
+        (
+            "GET",
+            "/Machines/../Administrators",
+            Verdict::Unjudgeable(Unjudgeable::DotSegment),
+        ),
+        (
+            "GET",
+            "../Administrators",
+            Verdict::Unjudgeable(Unjudgeable::DotSegment),
+        ),
+        (
+            "GET",
+            "//api.cloud.com/x",
+            Verdict::Unjudgeable(Unjudgeable::EmptySegment),
+        ),
+        (
+            "GET",
+            "https://api.cloud.com/x",
+            Verdict::Unjudgeable(Unjudgeable::EmptySegment),
+        ),
+        (
+            "GET",
+            "https:/Machines",
+            Verdict::Unjudgeable(Unjudgeable::AbsoluteItem),
+        ),
+        (
+            "GET",
+            "\\Machines",
+            Verdict::Unjudgeable(Unjudgeable::Backslash),
+        ),
+        (
+            "GET",
+            "/Machines#/x",
+            Verdict::Unjudgeable(Unjudgeable::Unescaped),
+        ),
+        (
+            "GET",
+            "/machines",
+            Verdict::Unjudgeable(Unjudgeable::LetterCase),
+        ),
+        (
+            "POST",
+            "/$batch",
+            Verdict::Unjudgeable(Unjudgeable::NestedBatch),
+        ),
+        (
+            "POST",
+            "/Machines/%24Batch/?x",
+            Verdict::Unjudgeable(Unjudgeable::NestedBatch),
+        ),
+    ] {
+        assert_eq!(
+            verdict(&rules, item_method, url),
+            expected,
+            "{item_method} {url}"
+        );
+    }
+}
+
+#[test]
+fn an_item_is_judged_in_each_place_where_it_may_lead() {
+    let everything = rules(&[], &["/cvad/manage/**"]);
+    let machines = rules(
+        &[],
+        &["/cvad/manage/Machines/**", "/cvad/manage/*/*/Machines/**"],
+    );
+    for (url, wide, narrow) in [
+        // Customer and site are dropped by the direct hosts.
+        (format!("acme/{SITE}/Machines/1"), true, true),
+        (format!("/ACME/{SITE}/Administrators"), true, false),
+        (format!("%61cme/{SITE}/Administrators"), true, false),
+        ("/cvad/manage/Machines".to_owned(), true, true),
+        ("/cvad/other/Machines".to_owned(), false, false),
+        ("/%63vad/other/Machines".to_owned(), false, false),
+        (
+            format!("/cvadapis/{SITE}/Administrators/Machines"),
+            true,
+            false,
+        ),
+        (
+            format!("/citrix/orchestration/api/acme/{SITE}/Machines"),
+            true,
+            false,
+        ),
+        (
+            "/citrix/monitor/odata/v4/data/Machines".to_owned(),
+            false,
+            false,
+        ),
+    ] {
+        assert_eq!(
+            verdict(&everything, "GET", &url) == Verdict::Allowed,
+            wide,
+            "{url}"
+        );
+        assert_eq!(
+            judge_items(&machines, "/cvad/manage", "acme", [("GET", &*url)]) == Verdict::Allowed,
+            narrow,
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn contract_5_below_a_direct_host_an_item_names_customer_and_site_itself() {
+    let api = "/direct/acme/citrix/orchestration/api";
+    let one_site = rules(&[], &[&format!("{api}/acme/s1/**")]);
+    for base in [format!("{api}/acme/s1"), format!("{api}/%61cme/s1")] {
+        for (url, expected) in [
+            ("acme/s1/Machines", base.contains("/acme/s1")),
+            ("acme/s2/Machines", false),
+            ("/Acme/s2/Machines", false),
+            ("%61cme/s2/Machines", false),
+            ("contoso/s1/Machines", false),
+        ] {
+            let verdict = judge_items(&one_site, &base, "acme", [("GET", url)]);
+            assert_eq!(verdict == Verdict::Allowed, expected, "{base} {url}");
+        }
+    }
+    let own = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
+    for base in [api.to_owned(), format!("{api}/acme/s1")] {
+        assert_eq!(
+            judge_items(&own, &base, "acme", [("GET", "acme/s2/x")]),
+            Verdict::Allowed
+        );
+        for url in ["contoso/s1/x", "%63ontoso/s1/x"] {
+            let other = Verdict::Denied(Outside::Customers);
+            assert_eq!(
+                judge_items(&own, &base, "acme", [("GET", url)]),
+                other,
+                "{base} {url}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_item_whose_url_names_another_customer_is_refused() {
+    let other = Verdict::Unjudgeable(Unjudgeable::OtherCustomer);
+    for url in [
+        "/citrix/orchestration/api/contoso/s1/Machines",
+        "citrix/orchestration/api/%63ontoso/s1/Machines",
+        "/catalogservice/contoso/x",
+    ] {
+        assert_eq!(verdict(&rules(&["GET"], &[]), "GET", url), other, "{url}");
+    }
+    assert_eq!(
+        verdict(&rules(&["GET"], &[]), "GET", "/catalogservice/ACME/x"),
+        Verdict::Allowed
+    );
+}
+
+#[test]
+fn without_rules_nothing_of_a_batch_is_judged() {
+    assert_eq!(
+        verdict(&Rules::default(), "any", "https://x/../y"),
+        Verdict::Allowed
+    );
+    assert_eq!(
+        judge_items(&rules(&["GET"], &[]), "/cvad/manage", "acme", []),
+        Verdict::Allowed
+    );
+}

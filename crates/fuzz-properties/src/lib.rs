@@ -1,0 +1,148 @@
+//! Properties that hold for any input. The fuzz targets check them on generated input, `tests/it/corpus.rs` on the
+//! kept corpus.
+
+#![allow(clippy::expect_used, reason = "a violated property panics")]
+
+mod links;
+
+pub use links::link_rewrite;
+
+use std::time::{Duration, SystemTime};
+
+use citrix_auth_proxy::token::answer::{self, LONGEST_LIFETIME};
+use citrix_auth_proxy::token::schedule::{self, Failures};
+use citrix_auth_proxy::token::status::Skew;
+use citrix_auth_proxy::token::{Outcome, Token};
+use citrix_wire::citrix::login::request::{self, Credentials};
+use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
+use citrix_wire::policy::pattern::PathRules;
+use citrix_wire::policy::{Rules, Verdict};
+use citrix_wire::retry_after;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue};
+use secrecy::ExposeSecret as _;
+use testkit::servers;
+
+/// 2026-01-01T00:00:00Z
+const NOW: Duration = Duration::from_secs(1_767_225_600);
+
+/// The body of a token answer: a grant can be sent and has a life to believe; anything else is told as one of
+/// the failures that a body can be.
+pub fn token_answer(body: &[u8]) {
+    let sent = SystemTime::UNIX_EPOCH + NOW;
+    let ahead = Skew::measure(sent - Duration::from_secs(300), sent, Duration::ZERO);
+    for dialect in [TokenDialect::Oauth2, TokenDialect::Trust] {
+        match answer::parse(dialect, body) {
+            Ok(grant) => {
+                for skew in [None, Some(ahead)] {
+                    let dies = grant.lifetime.expires_at(sent, skew);
+                    let life = dies.duration_since(sent).unwrap_or_default();
+                    assert!(life <= LONGEST_LIFETIME);
+                    assert!(schedule::usable_life(life) <= life);
+                }
+                let token =
+                    Token::new(1, &grant.token, sent).expect("a token that was taken can be sent");
+                for scheme in [AuthorizationScheme::Cws, AuthorizationScheme::Bearer] {
+                    assert!(token.authorization(scheme).is_sensitive());
+                }
+            }
+            Err(
+                Outcome::Empty
+                | Outcome::NotJson
+                | Outcome::Truncated
+                | Outcome::Malformed
+                | Outcome::ErrorIn200
+                | Outcome::InvalidClient
+                | Outcome::BadToken,
+            ) => {}
+            Err(other) => panic!("{other} is no failure of a body"),
+        }
+    }
+    // The same text as a refusal.
+    answer::is_invalid_client(body);
+}
+
+/// The body of a login at the gateway: what is read of it is read again of JSON that says the same.
+pub fn login_request(body: &[u8]) {
+    let read = |dialect, content_type, body: &[u8]| {
+        request::read(dialect, Some(&HeaderValue::from_static(content_type)), body)
+    };
+    let text = |credentials: Credentials| {
+        let secret = credentials
+            .secret
+            .map(|secret| secret.expose_secret().to_owned());
+        (credentials.id.map(|id| id.to_string()), secret)
+    };
+    let json = "application/json; charset=utf-8";
+    let form = read(
+        TokenDialect::Oauth2,
+        "application/x-www-form-urlencoded",
+        body,
+    );
+    for found in [form, read(TokenDialect::Trust, json, body)]
+        .into_iter()
+        .flatten()
+    {
+        let (id, secret) = text(found);
+        let mut same = serde_json::Map::new();
+        same.extend(id.clone().map(|id| ("ClientId".to_owned(), id.into())));
+        same.extend(
+            secret
+                .clone()
+                .map(|secret| ("clientSecret".to_owned(), secret.into())),
+        );
+        let same = serde_json::Value::Object(same).to_string();
+        let again =
+            read(TokenDialect::Trust, json, same.as_bytes()).expect("JSON that was made here");
+        assert_eq!(text(again), (id, secret));
+    }
+}
+
+/// A 429: its first line is the value of `Retry-After`, the rest its body. Whatever is asked for, the pause that
+/// comes of it is at least a second and not much more than an hour.
+pub fn retry_after(input: &[u8]) {
+    let (header, body) = match input.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&input[..end], &input[end + 1..]),
+        None => (input, &[][..]),
+    };
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_bytes(header) {
+        headers.insert(RETRY_AFTER, value);
+    }
+    let wait = retry_after::wait(&headers, body, SystemTime::UNIX_EPOCH + NOW);
+    let failures = Failures::default().and(Outcome::RateLimited);
+    for chance in [0.0, 1.0] {
+        let pause = failures.pause(None, wait, chance);
+        assert!((Duration::from_secs(1)..=Duration::from_secs(2 * 3600)).contains(&pause));
+        if let Some(wait) = wait.filter(|wait| *wait <= Duration::from_secs(3600)) {
+            assert!(pause >= wait);
+        }
+    }
+}
+
+/// A pattern in the first line, a path in the rest: if the path is admitted, it is inside the pattern at servers of
+/// every kind.
+pub fn path_judge(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else {
+        return;
+    };
+    let Some((pattern, path)) = text.split_once('\n') else {
+        return;
+    };
+    let Ok(paths) = PathRules::new([pattern]) else {
+        return;
+    };
+    // What the reference takes to try every way grows beyond all bounds.
+    if pattern.matches('*').count() > 4 || path.len() > 200 {
+        return;
+    }
+    let rules = Rules::new(Vec::new(), paths, Vec::new());
+    // To a server that takes paths for forms, no path has the plus sign of a pattern.
+    if rules.verdict("GET", path, "acme") == Verdict::Allowed && !pattern.contains('+') {
+        assert_eq!(
+            servers::first_outside(&[pattern], path),
+            None,
+            "{path:?} is not inside {pattern:?}"
+        );
+    }
+}

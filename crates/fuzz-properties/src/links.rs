@@ -1,0 +1,250 @@
+//! Links in JSON bodies, against a reference that has the whole document before it and keeps a stack.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use citrix_wire::coding::Coding;
+use citrix_wire::link_rewrite::{BodyRewriter, JsonRewriter, LinkMap, LinkRoute, Links, Verdict};
+
+/// Beyond this, a link can be too long to be one.
+const LONGEST: usize = 8 * 1024;
+
+/// A body, the first byte of which says how it is cut, and whether it is read as a coded one, too. However it is cut, the
+/// same comes out; of JSON only the links change; nothing changes where nothing is known; and a coded body ends or is
+/// refused.
+pub fn link_rewrite(input: &[u8]) {
+    let Some((cut, body)) = input.split_first() else {
+        return;
+    };
+    if body.len() > LONGEST {
+        return;
+    }
+    let size = usize::from(*cut) + 1;
+    let out = rewrite(links(), body, size);
+    assert_eq!(
+        out,
+        rewrite(links(), body, usize::MAX),
+        "it depends on how the body is cut"
+    );
+    assert_eq!(
+        rewrite(Links::new(Rc::default(), BASE, API), body, size),
+        body
+    );
+    if let Ok(text) = str::from_utf8(body)
+        && serde_json::from_str::<serde_json::Value>(text).is_ok()
+    {
+        compare(text, &out);
+    }
+    match cut % 8 {
+        0 => decode(Coding::Gzip, body, size),
+        1 => decode(Coding::Deflate, body, size),
+        2 => decode(Coding::Brotli, body, size),
+        _ => {}
+    }
+}
+
+const BASE: &str = "https://gw.example.net";
+const API: &str = "api.cloud.com";
+
+fn links() -> Links {
+    let routes = [
+        ("", API, ""),
+        ("/eu", "api-eu.cloud.com", ""),
+        ("/r", "r.cloud.com", "/api"),
+    ];
+    let routes = routes.map(|(prefix, upstream, base_path)| LinkRoute {
+        prefix,
+        strip_prefix: true,
+        upstream,
+        base_path,
+    });
+    Links::new(Rc::new(LinkMap::new(routes, [])), BASE, "api-eu.cloud.com")
+}
+
+fn rewrite(links: Links, body: &[u8], size: usize) -> Vec<u8> {
+    let mut rewriter = JsonRewriter::new(links);
+    let mut out = Vec::new();
+    for piece in body.chunks(size) {
+        rewriter.push(&Bytes::copy_from_slice(piece));
+        out.extend(std::iter::from_fn(|| rewriter.pull()).flatten());
+    }
+    rewriter.finish();
+    out.extend(std::iter::from_fn(|| rewriter.pull()).flatten());
+    out
+}
+
+fn decode(coding: Coding, body: &[u8], size: usize) {
+    let mut rewriter = BodyRewriter::new(links(), Some(coding));
+    for piece in body.chunks(size) {
+        rewriter.push(Bytes::copy_from_slice(piece));
+        while let Ok(Some(_)) = rewriter.pull() {}
+    }
+    rewriter.finish();
+    while let Ok(Some(_)) = rewriter.pull() {}
+}
+
+/// Outside of links every byte is the same, and a link reads as it should.
+fn compare(text: &str, out: &[u8]) {
+    let mut walk = Walk {
+        text,
+        at: 0,
+        found: Vec::new(),
+    };
+    walk.value("", Within::Nothing);
+    let (mut copied, mut rest) = (0, str::from_utf8(out).expect("the output is still UTF-8"));
+    for link in walk.found {
+        let before = &text[copied..link.start];
+        rest = rest
+            .strip_prefix(before)
+            .expect("what is before a link stays");
+        let end = end_of_string(rest);
+        assert_eq!(plain(&rest[..end]), expected(&plain(&text[link.clone()])));
+        rest = &rest[end..];
+        copied = link.end;
+    }
+    assert_eq!(rest, &text[copied..], "what is behind the last link stays");
+}
+
+fn plain(text: &str) -> String {
+    serde_json::from_str(&format!("\"{text}\"")).expect("the text of a JSON string")
+}
+
+fn expected(link: &str) -> String {
+    match links().judge(link.as_bytes()) {
+        Verdict::Known(splice) => format!("{}{}", splice.put, &link[splice.cut..]),
+        Verdict::Unknown | Verdict::NotALink => link.to_owned(),
+    }
+}
+
+fn end_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// What a value is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Nothing,
+    /// An element of `Headers`.
+    Headers,
+    /// Something inside of an element of `Headers`.
+    Element,
+}
+
+/// Reads a document that is known to be JSON, and notes where the links are.
+struct Walk<'t> {
+    text: &'t str,
+    at: usize,
+    found: Vec<Range<usize>>,
+}
+
+impl<'t> Walk<'t> {
+    fn value(&mut self, name: &str, within: Within) {
+        match self.peek() {
+            b'"' => {
+                let text = self.string();
+                if is_link(name) {
+                    self.found.push(text);
+                }
+            }
+            b'[' => {
+                let inner = match within {
+                    Within::Nothing if name == "Headers" => Within::Headers,
+                    Within::Nothing => Within::Nothing,
+                    Within::Headers | Within::Element => Within::Element,
+                };
+                self.list(b']', |walk| walk.value("", inner));
+            }
+            b'{' if within == Within::Headers => self.pair(),
+            b'{' => self.list(b'}', |walk| {
+                let name = walk.name();
+                walk.value(name, within);
+            }),
+            _ => {
+                let rest = self.text[self.at..].find([',', ']', '}', ' ', '\t', '\r', '\n']);
+                self.at = rest.map_or(self.text.len(), |length| self.at + length);
+            }
+        }
+    }
+
+    /// An object in `Headers`: the first `Name` counts, and the first `Value` where no name came before.
+    fn pair(&mut self) {
+        let (mut header, mut waiting, mut value_came) = (None, None, false);
+        let first = self.found.len();
+        self.list(b'}', |walk| {
+            let name = walk.name();
+            match (name, walk.peek()) {
+                ("Name", b'"') => {
+                    let text = walk.string();
+                    if header.is_none() {
+                        header = Some(walk.text[text].eq_ignore_ascii_case("location"));
+                        walk.found
+                            .extend(waiting.take().filter(|_| header == Some(true)));
+                    }
+                }
+                ("Value", b'"') => {
+                    let text = walk.string();
+                    match header {
+                        Some(true) => walk.found.push(text),
+                        Some(false) => {}
+                        None if !std::mem::replace(&mut value_came, true) => waiting = Some(text),
+                        None => {}
+                    }
+                }
+                _ => walk.value(name, Within::Element),
+            }
+        });
+        self.found[first..].sort_by_key(|link| link.start);
+    }
+
+    fn list(&mut self, close: u8, mut element: impl FnMut(&mut Self)) {
+        self.at += 1;
+        while self.peek() != close {
+            if self.peek() == b',' {
+                self.at += 1;
+            }
+            element(self);
+        }
+        self.at += 1;
+    }
+
+    fn name(&mut self) -> &'t str {
+        self.peek();
+        let name = self.string();
+        assert_eq!(self.peek(), b':');
+        self.at += 1;
+        &self.text[name]
+    }
+
+    fn string(&mut self) -> Range<usize> {
+        let start = self.at + 1;
+        let end = start + end_of_string(&self.text[start..]);
+        self.at = end + 1;
+        start..end
+    }
+
+    /// The next byte that is not white space.
+    fn peek(&mut self) -> u8 {
+        let bytes = self.text.as_bytes();
+        while bytes[self.at].is_ascii_whitespace() {
+            self.at += 1;
+        }
+        bytes[self.at]
+    }
+}
+
+fn is_link(name: &str) -> bool {
+    ["@odata.nextLink", "@odata.context", "@odata.deltaLink"]
+        .iter()
+        .any(|end| name.ends_with(end))
+        || ["ResultLocation", "Location"].contains(&name)
+}

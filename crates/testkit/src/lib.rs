@@ -1,0 +1,16 @@
+//! Building blocks for tests: scripted upstreams, raw clients, certificates and reference models.
+
+#![allow(missing_docs, reason = "used by tests only")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failing test panics, in its helpers as well"
+)]
+
+pub mod egress;
+pub mod logins;
+pub mod path_table;
+pub mod pki;
+pub mod servers;
+pub mod upstream;
+pub mod wire;

@@ -1,0 +1,247 @@
+//! How servers of several kinds read a path, and whether that is inside a caller's rules. Unit tests of the policy
+//! use it as well, so it knows nothing but the standard library.
+
+/// A server: the segments that it finds in a path, and whether letter case counts to it.
+pub struct Server {
+    pub name: &'static str,
+    pub segments: fn(&str) -> Vec<String>,
+    pub any_case: bool,
+}
+
+pub const SERVERS: [Server; 9] = [
+    // Compares what came, after the escapes that every client has to write.
+    Server {
+        name: "as written",
+        segments: |path| split(&decode_needed(path)),
+        any_case: false,
+    },
+    Server {
+        name: "decode once",
+        segments: |path| split(&text(decode(path.as_bytes()))),
+        any_case: false,
+    },
+    Server {
+        name: "decode twice",
+        segments: |path| resolve(&text(decode(&decode(path.as_bytes())))),
+        any_case: false,
+    },
+    // Merges slashes, resolves dots, ends at a NUL.
+    Server {
+        name: "nginx",
+        segments: |path| resolve(&until(&text(decode(path.as_bytes())), &['\0'])),
+        any_case: false,
+    },
+    // `path.Clean` of what was decoded.
+    Server {
+        name: "Go",
+        segments: |path| resolve(&text(decode(path.as_bytes()))),
+        any_case: false,
+    },
+    // Parameters off, then decoded, then resolved.
+    Server {
+        name: "Tomcat",
+        segments: |path| resolve(&text(decode(without_parameters(path).as_bytes()))),
+        any_case: false,
+    },
+    Server {
+        name: "ASP.NET",
+        segments: windows,
+        any_case: true,
+    },
+    // Decodes anew until nothing changes, and maps to ASCII what looks like it.
+    Server {
+        name: "IIS with best fit",
+        segments: best_fit,
+        any_case: true,
+    },
+    // Takes it for a form's value, and looks for a query in it.
+    Server {
+        name: "form",
+        segments: |path| windows(&until(&path.replace('+', " "), &['?', '#'])),
+        any_case: true,
+    },
+];
+
+/// The segments between slashes; one at the end does not count.
+pub fn split(path: &str) -> Vec<String> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        Vec::new()
+    } else {
+        path.split('/').map(str::to_owned).collect()
+    }
+}
+
+/// Without empty and dot segments.
+fn resolve(path: &str) -> Vec<String> {
+    let mut segments: Vec<String> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            other => segments.push(other.to_owned()),
+        }
+    }
+    segments
+}
+
+fn windows(path: &str) -> Vec<String> {
+    let path = text(decode(path.as_bytes())).replace('\\', "/");
+    let path = until(&path, &['?', '#', '\0']);
+    let trimmed: Vec<_> = path
+        .split('/')
+        .map(|segment| match segment {
+            "." | ".." => segment,
+            other => other.trim_end_matches(['.', ' ']),
+        })
+        .collect();
+    resolve(&trimmed.join("/"))
+}
+
+fn best_fit(path: &str) -> Vec<String> {
+    let mut bytes = path.as_bytes().to_vec();
+    loop {
+        let decoded = decode(&bytes);
+        if decoded == bytes {
+            break;
+        }
+        bytes = decoded;
+    }
+    let ascii = |c: char| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap(),
+        '\u{2024}' => '.',
+        '\u{2044}' | '\u{2215}' => '/',
+        '\u{2216}' => '\\',
+        '\u{212a}' => 'K',
+        other => other,
+    };
+    let path: String = text(bytes)
+        .chars()
+        .map(ascii)
+        .filter(|c| *c != '\u{200b}')
+        .collect();
+    windows(&path.replace('%', "%25"))
+}
+
+fn without_parameters(path: &str) -> String {
+    let bare: Vec<_> = path
+        .split('/')
+        .map(|segment| segment.split(';').next().unwrap())
+        .collect();
+    bare.join("/")
+}
+
+fn until(path: &str, ends: &[char]) -> String {
+    path.split(ends).next().unwrap().to_owned()
+}
+
+/// What is no escape stays.
+fn decode(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    let mut rest = path;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after
+            .get(..2)
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        if let (b'%', Some(digits)) = (first, digits) {
+            decoded.push(u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap());
+            rest = &after[2..];
+        } else {
+            decoded.push(*first);
+            rest = after;
+        }
+    }
+    decoded
+}
+
+/// As lenient decoders have it: an overlong form is the character it would be.
+fn text(bytes: Vec<u8>) -> String {
+    let mut plain = Vec::new();
+    let mut rest = bytes.as_slice();
+    while let Some((first, after)) = rest.split_first() {
+        match (first, after) {
+            (0xc0 | 0xc1, [second @ 0x80..0xc0, ..]) => {
+                plain.push(((first & 1) << 6) | (second & 0x3f));
+                rest = &after[1..];
+            }
+            _ => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+/// Escapes of what may stand in a path itself are left.
+fn decode_needed(path: &str) -> String {
+    let needed = |escape: &str| match decode(escape.as_bytes())[..] {
+        [byte] => !(byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)),
+        _ => false,
+    };
+    let mut bytes = Vec::new();
+    let mut rest = path;
+    while let Some(first) = rest.chars().next() {
+        let length = if rest.get(..3).is_some_and(needed) {
+            3
+        } else {
+            first.len_utf8()
+        };
+        let (piece, after) = rest.split_at(length);
+        bytes.extend(if length == 3 {
+            decode(piece.as_bytes())
+        } else {
+            piece.as_bytes().to_vec()
+        });
+        rest = after;
+    }
+    text(bytes)
+}
+
+/// The first server at which a path is outside all of the patterns, with what it reads.
+pub fn first_outside(patterns: &[&str], path: &str) -> Option<(&'static str, Vec<String>)> {
+    SERVERS.iter().find_map(|server| {
+        let fold = |text: &str| {
+            if server.any_case {
+                text.to_lowercase()
+            } else {
+                text.to_owned()
+            }
+        };
+        let segments: Vec<String> = (server.segments)(path)
+            .iter()
+            .map(|segment| fold(segment))
+            .collect();
+        let covered = patterns
+            .iter()
+            .any(|pattern| inside(&split(&fold(pattern)), &segments));
+        (!covered).then_some((server.name, segments))
+    })
+}
+
+/// Whether a pattern covers segments, tried in every way. An independent reading of what patterns mean.
+pub fn inside(pattern: &[String], segments: &[String]) -> bool {
+    match (pattern.split_first(), segments.split_first()) {
+        (None, None) => true,
+        (Some((first, rest)), _) if first == "**" => {
+            (0..=segments.len()).any(|skip| inside(rest, &segments[skip..]))
+        }
+        (Some((glob, rest)), Some((segment, others))) => {
+            let (glob, segment): (Vec<_>, Vec<_>) =
+                (glob.chars().collect(), segment.chars().collect());
+            matches(&glob, &segment) && inside(rest, others)
+        }
+        _ => false,
+    }
+}
+
+fn matches(glob: &[char], segment: &[char]) -> bool {
+    match glob.split_first() {
+        None => segment.is_empty(),
+        Some(('*', rest)) => (0..=segment.len()).any(|skip| matches(rest, &segment[skip..])),
+        Some((character, rest)) => {
+            segment.first() == Some(character) && matches(rest, &segment[1..])
+        }
+    }
+}
