@@ -1,13 +1,13 @@
-// Elements, and putting them where others are. All text becomes text nodes: nothing that a caller or Citrix wrote is
-// ever read as HTML.
+// Creates elements and merges them into the document. All text becomes text nodes: text from callers or Citrix is never
+// parsed as HTML.
 
-/** An element. Attributes that are null, undefined or false are left out; so are children that are. */
+/** Returns an element. Attributes and children that are null, undefined or false are omitted. */
 export function el(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-/** An element of a drawing. */
-export function drawn(name, attributes = {}, ...children) {
+/** Returns an SVG element. */
+export function svg(name, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
 
@@ -22,8 +22,8 @@ function fill(element, attributes, children) {
 }
 
 /**
- * Makes the children of `target` those given, and touches only what differs: what has the focus, is selected or was
- * opened stays so. Children with a `data-key` are the same wherever they are.
+ * Replaces the children of `target`, but modifies only what differs: focus, selection and open details are kept. Children
+ * with the same `data-key` are the same element at any position.
  */
 export function show(target, ...children) {
   const fresh = el("div", {}, ...children);
@@ -64,7 +64,7 @@ function update(known, child) {
     return;
   }
   for (const { name } of [...known.attributes]) {
-    // Who opened it keeps it open.
+    // Set by the user.
     if (!child.hasAttribute(name) && name !== "open") known.removeAttribute(name);
   }
   for (const { name, value } of child.attributes) {
@@ -73,9 +73,9 @@ function update(known, child) {
   merge(known, child);
 }
 
-/** A table. A column is `{ title, of, number, wide, head }`; rows are keyed by `key`. An empty cell takes no room on a phone. */
+/** Returns a table. A column is `{ title, of, number, wide, head }`; `key` identifies rows. Empty cells are hidden on phones. */
 export function table(label, columns, rows, key) {
-  // The roles are said because a style sheet for phones makes blocks of tables, which would take them away.
+  // Explicit roles: the style sheet for phones sets `display: block`, which removes the implicit ones.
   const heads = columns.map((column) =>
     el("th", { scope: "col", role: "columnheader", class: column.number && "number" }, column.title));
   const cell = (column, row) => {
@@ -92,14 +92,14 @@ export function table(label, columns, rows, key) {
     el("tbody", { role: "rowgroup" }, ...body));
 }
 
-/** Pairs of a term and what is to be said of it; those without a value are left out. */
+/** Returns a list of terms and values; pairs without a value are omitted. */
 export function facts(pairs) {
-  const said = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl", { class: "facts" }, ...said.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
+  const present = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return el("dl", { class: "facts" }, ...present.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
 }
 
-/** Seconds in words, on one line: `44 min`. */
-export function lasting(seconds) {
+/** Formats a duration in seconds: `44 min`. */
+export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 120) return `${whole}\u00a0s`;
   if (whole < 7200) return `${Math.floor(whole / 60)}\u00a0min`;
@@ -107,32 +107,32 @@ export function lasting(seconds) {
   return `${Math.floor(whole / 86400)}\u00a0days`;
 }
 
-/** A moment as it is read here, with how long ago it is at `now`, both in RFC 3339. */
+/** Returns a `time` element with the distance of `at` from `now`, both in RFC 3339. */
 export function moment(at, now) {
   if (!at) return null;
   const away = (Date.parse(now) - Date.parse(at)) / 1000;
-  const words = away < -1 ? `in ${lasting(-away)}` : `${lasting(away)} ago`;
+  const words = away < -1 ? `in ${duration(-away)}` : `${duration(away)} ago`;
   return el("time", { datetime: at, title: new Date(at).toLocaleString() }, words);
 }
 
-/** The time of day. */
+/** Formats the local time of day. */
 export function clock(date) {
   return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 }
 
-/** A count with thin spaces. */
+/** Formats a count with thin spaces between thousands. */
 export function count(number) {
   return number.toLocaleString("en").replaceAll(",", "\u202f");
 }
 
-/** How long a request takes. */
+/** Formats a duration in milliseconds. */
 export function milliseconds(time) {
   if (time === null || time === undefined) return "–";
   if (time >= 10000) return `${(time / 1000).toFixed(1)} s`;
   return time >= 10 ? `${Math.round(time)} ms` : `${time.toFixed(1)} ms`;
 }
 
-/** How many a second, or a minute where they are few. */
+/** Formats a rate per second, or per minute when it is low. */
 export function rate(perSecond) {
   if (perSecond === 0) return "0";
   if (perSecond >= 10) return `${Math.round(perSecond)}/s`;

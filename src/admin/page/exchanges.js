@@ -1,4 +1,4 @@
-// Exchanges that are over: the last failures, and what is found by an id.
+// Completed exchanges: recent failures and rejections, and lookup by id.
 
 import { el, facts, milliseconds, moment } from "./dom.js";
 
@@ -10,80 +10,80 @@ const ID_NAMES = [
   ["cc_transaction_id", "CC-TransactionId"],
 ];
 
-/** An id with a button that copies it. */
-export function copyable(what, id) {
-  return el("li", {}, el("span", { class: "what" }, what), el("code", {}, id), copier(what, id));
+/** Returns a list item with an id and its copy button. */
+export function copyable(label, id) {
+  return el("li", {}, el("span", { class: "label" }, label), el("code", {}, id), copyButton(label, id));
 }
 
-/** The button alone. */
-export function copier(what, id) {
-  return el("button", { type: "button", class: "small", "data-copy": id, "aria-label": `Copy ${what} ${id}` }, "Copy");
+/** Returns the copy button of an id. */
+function copyButton(label, id) {
+  return el("button", { type: "button", class: "small", "data-copy": id, "aria-label": `Copy ${label} ${id}` }, "Copy");
 }
 
-/** Each id once, with all the names it has. */
+/** Returns the distinct ids of an exchange, each with all its names. */
 function ids(exchange) {
   const names = new Map();
   for (const [field, name] of ID_NAMES) {
     const id = exchange[field];
     if (id) names.set(id, [...(names.get(id) ?? []), name]);
   }
-  // Citrix gives the id back that it was sent, as a rule.
+  // Citrix usually returns the id that it was sent.
   const label = (known) => known.join(" · ").replace("Citrix-TransactionId, sent · Citrix-TransactionId, received", "Citrix-TransactionId");
   return el("ul", { class: "ids" }, ...[...names].map(([id, known]) => copyable(label(known), id)));
 }
 
-function verdict(exchange) {
+function outcome(exchange) {
   const { status, reason } = exchange;
   const kind = status >= 500 || status === 499 ? "bad" : status >= 400 ? "warn" : exchange.end === "cut_off" ? "bad" : "good";
-  const who = reason ? `${status} ${reason}` : status === 499 ? "caller left" : `${status} from Citrix`;
-  return el("span", { class: `badge ${kind}` }, exchange.end === "cut_off" ? `${who}, cut off` : who);
+  const label = reason ? `${status} ${reason}` : status === 499 ? "caller disconnected" : `${status} from Citrix`;
+  return el("span", { class: `badge ${kind}` }, exchange.end === "cut_off" ? `${label}, truncated` : label);
 }
 
-/** What callers are told begins and ends as it does in JSON. */
+/** Formats the `detail` of an error as a sentence. */
 function sentence(text) {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+  const capitalized = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`;
 }
 
-/** What is behind "More": who, where, how long. */
-function more(exchange, from) {
+/** Returns the content of "Details". */
+function details(exchange, from) {
   return facts([
-    ["Began", new Date(exchange.at).toLocaleString()],
+    ["Started", new Date(exchange.at).toLocaleString()],
     ["Caller", from],
     ["Customer", exchange.customer],
     ["Route", exchange.route],
     ["Retired address", exchange.retired],
-    ["In all", milliseconds(exchange.total_ms)],
-    ["Waited here", exchange.waited_ms > 0 ? milliseconds(exchange.waited_ms) : "not at all"],
-    ["Citrix", exchange.attempts > 0 ? milliseconds(exchange.upstream_ms) : "was not asked"],
-    ["Gateway alone", milliseconds(exchange.ours_ms)],
+    ["Total", milliseconds(exchange.total_ms)],
+    ["Queued", exchange.waited_ms > 0 ? milliseconds(exchange.waited_ms) : "no"],
+    ["Citrix", exchange.attempts > 0 ? milliseconds(exchange.upstream_ms) : "no request sent"],
+    ["Gateway", milliseconds(exchange.ours_ms)],
     ["Attempts", String(exchange.attempts)],
-    ["Ended", exchange.end.replace("_", " ")],
+    ["End", exchange.end.replace("_", " ")],
   ]);
 }
 
-/** One exchange; `open` shows all of it at once. */
+/** Returns the card of an exchange; `open` expands its details. */
 export function exchangeCard(exchange, now, open) {
-  const who = exchange.caller === "none" ? "unknown caller" : exchange.caller;
-  const from = [who, exchange.address && `at ${exchange.address}`].filter(Boolean).join(" ");
+  const caller = exchange.caller === "none" ? "unknown caller" : exchange.caller;
+  const from = [caller, exchange.address && `at ${exchange.address}`].filter(Boolean).join(" ");
   const customer = exchange.customer && `customer ${exchange.customer}`;
   return el("li", { class: "card", "data-key": exchange.request_id },
     el("div", { class: "top" },
-      verdict(exchange),
+      outcome(exchange),
       el("code", {}, `${exchange.method} ${exchange.path ?? ""}`),
       el("span", { class: "quiet end" }, moment(exchange.at, now))),
     exchange.detail && el("p", {}, sentence(exchange.detail)),
     exchange.cause && exchange.cause !== exchange.detail && el("p", { class: "quiet" }, `Cause: ${exchange.cause}`),
-    el("p", { class: "quiet" }, [who, customer, milliseconds(exchange.total_ms)].filter(Boolean).join(" · ")),
+    el("p", { class: "quiet" }, [caller, customer, milliseconds(exchange.total_ms)].filter(Boolean).join(" · ")),
     ids(exchange),
     el("details", { open },
-      el("summary", {}, "More"),
-      more(exchange, from)));
+      el("summary", {}, "Details"),
+      details(exchange, from)));
 }
 
-/** A list of exchanges, the first few unless all are wanted. */
-export function exchangeList(exchanges, now, all, action, few, nothing) {
-  if (exchanges.length === 0) return [el("p", { class: "quiet" }, nothing)];
+/** Returns a list of the first `few` exchanges, or of all of them; `empty` is the text for none. */
+export function exchangeList(exchanges, now, all, action, few, empty) {
+  if (exchanges.length === 0) return [el("p", { class: "quiet" }, empty)];
   const shown = all ? exchanges : exchanges.slice(0, few);
   return [
     el("ol", { class: "cards" }, ...shown.map((exchange) => exchangeCard(exchange, now, false))),
@@ -92,14 +92,14 @@ export function exchangeList(exchanges, now, all, action, few, nothing) {
   ];
 }
 
-/** Looks an id up, and tells what was found. */
+/** Looks up an id and returns the elements of the result. */
 export async function find(id) {
-  const answer = await fetch(`/transactions/${encodeURIComponent(id)}`, { cache: "no-store" });
-  const isAnswer = answer.headers.get("content-type")?.startsWith("application/json");
-  if (!isAnswer) throw new Error(`the gateway answered ${answer.status}`);
-  const { exchanges, detail } = await answer.json();
-  const title = (words) => el("h3", { tabindex: "-1" }, words);
-  if (exchanges.length === 0) return [title("Nothing was found"), el("p", { class: "card" }, sentence(detail))];
+  const response = await fetch(`/transactions/${encodeURIComponent(id)}`, { cache: "no-store" });
+  const isJson = response.headers.get("content-type")?.startsWith("application/json");
+  if (!isJson) throw new Error(`the gateway returned ${response.status}`);
+  const { exchanges, detail } = await response.json();
+  const title = (text) => el("h3", { tabindex: "-1" }, text);
+  if (exchanges.length === 0) return [title("Not found"), el("p", { class: "card" }, sentence(detail))];
   const [now, one] = [new Date().toISOString(), exchanges.length === 1];
   return [
     title(one ? "One exchange with this id" : `${exchanges.length} exchanges with this id`),

@@ -1,83 +1,83 @@
-// The status page: asks for /status.json every two seconds and shows it.
+// The status page: polls /status.json every two seconds and renders it.
 
-import { clock, el, lasting, show } from "./dom.js";
+import { clock, duration, el, show } from "./dom.js";
 import { exchangeList, find } from "./exchanges.js";
 import { Poll } from "./poll.js";
 import * as sections from "./sections.js";
 
-const by = (id) => document.getElementById(id);
-/** The lists of which everything is shown. */
-const all = new Set();
+const byId = (id) => document.getElementById(id);
+/** Names of the lists that are shown completely. */
+const expanded = new Set();
 let last = null;
-let answeredAt = null;
+let updatedAt = null;
 
 function render(status) {
   const [text, level] = sections.headline(status);
-  // Set only when it changed: it is read aloud.
-  if (by("headline").textContent !== text) by("headline").textContent = text;
-  by("headline").className = `headline ${level}`;
+  // Set only on change: screen readers announce it.
+  if (byId("headline").textContent !== text) byId("headline").textContent = text;
+  byId("headline").className = `headline ${level}`;
   document.title = level === "good" || level === "notice" ? status.program.name : `(!) ${text}`;
-  by("program").textContent = ` · ${status.program.version} · up\u00a0${lasting(status.program.uptime_s)}`;
-  show(by("alerts"), ...sections.alerts(status));
-  show(by("tokens"), ...sections.tokens(status, all.has("tokens")));
-  show(by("routes"), ...sections.routes(status));
-  const failures = exchangeList(status.failures, status.now, all.has("failures"), "failures", 5, "None that is remembered.");
-  show(by("failures"), ...failures);
-  const refusals = exchangeList(status.refusals, status.now, all.has("refusals"), "refusals", 3, "Nobody was refused.");
-  show(by("refusals"), ...refusals);
-  show(by("load"), ...sections.load(status));
-  show(by("callers"), ...sections.callers(status));
-  show(by("retired"), ...sections.retired(status));
-  show(by("customers"), ...sections.customers(status, all.has("customers")));
-  show(by("about"), ...sections.about(status));
+  byId("program").textContent = ` · ${status.program.version} · up\u00a0${duration(status.program.uptime_s)}`;
+  show(byId("alerts"), ...sections.alerts(status));
+  show(byId("tokens"), ...sections.tokens(status, expanded.has("tokens")));
+  show(byId("routes"), ...sections.routes(status));
+  const failures = exchangeList(status.failures, status.now, expanded.has("failures"), "failures", 5, "No recent failures.");
+  show(byId("failures"), ...failures);
+  const refusals = exchangeList(status.refusals, status.now, expanded.has("refusals"), "refusals", 3, "No recent rejections.");
+  show(byId("refusals"), ...refusals);
+  show(byId("load"), ...sections.load(status));
+  show(byId("callers"), ...sections.callers(status));
+  show(byId("retired"), ...sections.retired(status));
+  show(byId("customers"), ...sections.customers(status, expanded.has("customers")));
+  show(byId("about"), ...sections.about(status));
 }
 
-function answered(status) {
-  [last, answeredAt] = [status, new Date()];
-  by("stale").hidden = true;
+function updated(status) {
+  [last, updatedAt] = [status, new Date()];
+  byId("stale").hidden = true;
   document.body.classList.remove("is-stale");
-  by("as-of").textContent = `as of ${clock(answeredAt)}`;
+  byId("as-of").textContent = `as of ${clock(updatedAt)}`;
   render(status);
 }
 
-function failed(why, wait) {
-  const since = answeredAt ? `Stale since ${clock(answeredAt)}` : "Nothing to show";
-  const words = `${since}: the gateway does not answer (${why}). Next try in ${lasting(wait / 1000)}.`;
-  by("stale-text").textContent = words;
-  by("stale").hidden = false;
+function failed(cause, wait) {
+  const since = updatedAt ? `Stale since ${clock(updatedAt)}` : "No data";
+  const text = `${since}: the gateway does not respond (${cause}). Next retry in ${duration(wait / 1000)}.`;
+  byId("stale-text").textContent = text;
+  byId("stale").hidden = false;
   document.body.classList.add("is-stale");
-  document.title = "(!) no answer";
-  by("headline").className = "headline critical";
-  if (by("headline").textContent !== "The gateway does not answer") by("headline").textContent = "The gateway does not answer";
+  document.title = "(!) no response";
+  byId("headline").className = "headline critical";
+  if (byId("headline").textContent !== "The gateway does not respond") byId("headline").textContent = "The gateway does not respond";
 }
 
-const poll = new Poll("/status.json", answered, failed);
+const poll = new Poll("/status.json", updated, failed);
 
-by("retry").addEventListener("click", () => poll.now());
-by("pause").addEventListener("click", () => {
-  const paused = by("pause").getAttribute("aria-pressed") !== "true";
-  by("pause").setAttribute("aria-pressed", String(paused));
+byId("retry").addEventListener("click", () => poll.now());
+byId("pause").addEventListener("click", () => {
+  const paused = byId("pause").getAttribute("aria-pressed") !== "true";
+  byId("pause").setAttribute("aria-pressed", String(paused));
   poll.pause(paused);
 });
 
-async function look(id) {
-  const found = by("found");
+async function lookUp(id) {
+  const found = byId("found");
   found.hidden = false;
   try {
     show(found, ...await find(id));
   } catch (error) {
-    show(found, el("p", { class: "card bad" }, `The gateway could not be asked: ${error.message}`));
+    show(found, el("p", { class: "card bad" }, `Lookup failed: ${error.message}`));
   }
   (found.querySelector("h3") ?? found).focus();
 }
 
-by("find").addEventListener("submit", (event) => {
+byId("find").addEventListener("submit", (event) => {
   event.preventDefault();
-  const id = by("id").value.trim();
-  if (id) look(id);
+  const id = byId("id").value.trim();
+  if (id) lookUp(id);
 });
 
-// One listener for all buttons, since lists come and go.
+// One listener for all buttons, since lists are replaced.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.copy) {
@@ -86,12 +86,12 @@ document.addEventListener("click", async (event) => {
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   } else if (button?.dataset.toggle) {
     const name = button.dataset.toggle;
-    if (!all.delete(name)) all.add(name);
+    if (!expanded.delete(name)) expanded.add(name);
     if (last) render(last);
   }
 });
 
-/** Browsers lend the clipboard only to pages of https and of this machine; elsewhere the old way may do. */
+/** Copies an id. The Clipboard API requires https or localhost; elsewhere `execCommand` may work. */
 async function copy(button) {
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
@@ -102,10 +102,10 @@ async function copy(button) {
   }
 }
 
-// `/#id=…` looks the id up, so that a note or an alert can link to it.
+// `/#id=…` looks up the id, so that alerts and tickets can link to it.
 const wanted = new URLSearchParams(location.hash.slice(1)).get("id");
 if (wanted) {
-  by("id").value = wanted;
-  look(wanted);
+  byId("id").value = wanted;
+  lookUp(wanted);
 }
 poll.now();

@@ -1,63 +1,64 @@
-// Asking the gateway again and again: not while nobody looks, and less often while it does not answer.
+// Polls the gateway: paused while the page is hidden, with backoff while the gateway does not respond.
 
-const PACE = 2000;
-const PATIENCE = 10000;
-const LONGEST_PAUSE = 30000;
+// In milliseconds.
+const INTERVAL = 2000;
+const REQUEST_TIMEOUT = 10000;
+const MAX_BACKOFF = 30000;
 
-/** Asks for `url` until told otherwise. `answered` gets what came, `failed` why nothing came and when it is tried again. */
+/** Polls `url`. Calls `onStatus` with the parsed response, or `onFailure` with the cause and the wait before the next retry. */
 export class Poll {
   #url;
-  #answered;
-  #failed;
+  #onStatus;
+  #onFailure;
   #timer = null;
   #failures = 0;
   #paused = false;
-  #asking = false;
+  #inFlight = false;
 
-  constructor(url, answered, failed) {
+  constructor(url, onStatus, onFailure) {
     this.#url = url;
-    this.#answered = answered;
-    this.#failed = failed;
+    this.#onStatus = onStatus;
+    this.#onFailure = onFailure;
     document.addEventListener("visibilitychange", () => this.now());
   }
 
-  /** Asks at once, unless it is asking already. */
+  /** Sends a request at once, unless one is in flight. */
   now() {
     clearTimeout(this.#timer);
-    if (!document.hidden && !this.#paused && !this.#asking) this.#ask();
+    if (!document.hidden && !this.#paused && !this.#inFlight) this.#poll();
   }
 
-  /** Asks no more, or goes on. */
+  /** Pauses or resumes polling. */
   pause(paused) {
     this.#paused = paused;
     this.now();
   }
 
-  async #ask() {
-    this.#asking = true;
-    const began = performance.now();
+  async #poll() {
+    this.#inFlight = true;
+    const started = performance.now();
     let wait;
     try {
-      const answer = await fetch(this.#url, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-      if (!answer.ok) throw new Error(answer.status === 401 ? "it asks for the admin secret; reload the page" : `status ${answer.status}`);
-      const text = await answer.text();
+      const response = await fetch(this.#url, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_TIMEOUT) });
+      if (!response.ok) throw new Error(response.status === 401 ? "the admin secret is required; reload the page" : `status ${response.status}`);
+      const text = await response.text();
       const status = JSON.parse(text);
       this.#failures = 0;
-      // A gateway of a thousand customers has much to say: no more than 100 KB a second, and a tenth of the time.
-      wait = Math.max(PACE, 10 * (performance.now() - began), text.length / 100);
-      this.#answered(status);
+      // Large documents (a thousand customers): at most 100 KB per second and a tenth of the time.
+      wait = Math.max(INTERVAL, 10 * (performance.now() - started), text.length / 100);
+      this.#onStatus(status);
     } catch (error) {
-      wait = Math.min(PACE * 2 ** this.#failures, LONGEST_PAUSE);
+      wait = Math.min(INTERVAL * 2 ** this.#failures, MAX_BACKOFF);
       this.#failures += 1;
-      this.#failed(reason(error), wait);
+      this.#onFailure(cause(error), wait);
     }
-    this.#asking = false;
-    if (!document.hidden && !this.#paused) this.#timer = setTimeout(() => this.#ask(), wait);
+    this.#inFlight = false;
+    if (!document.hidden && !this.#paused) this.#timer = setTimeout(() => this.#poll(), wait);
   }
 }
 
-function reason(error) {
-  if (error.name === "TimeoutError") return `no answer within ${PATIENCE / 1000} s`;
-  // What browsers call it when there is no connection.
+function cause(error) {
+  if (error.name === "TimeoutError") return `no response within ${REQUEST_TIMEOUT / 1000} s`;
+  // Browsers report a failed connection as a TypeError.
   return error instanceof TypeError ? "no connection" : error.message;
 }
