@@ -48,16 +48,16 @@ function nextLogin(token) {
 }
 
 function token(one, now) {
-  const life = Math.max(1, one.usable_life_s);
+  const lifetime = Math.max(1, one.usable_life_s);
   const left = one.state === "unusable" ? "no usable token" : `${duration(one.runway_s)} left`;
   const plan = nextLogin(one);
-  const mark = one.login_in_progress || one.runway_s === 0 ? null : (one.runway_s - one.next_login_in_s) / life;
+  const mark = one.login_in_progress || one.runway_s === 0 ? null : (one.runway_s - one.next_login_in_s) / lifetime;
   const failure = one.last_failure;
   return el("li", { class: "card", "data-key": one.customer },
     el("div", { class: "top" },
       el("h3", {}, one.customer),
       el("span", { class: `badge ${KINDS[one.state]}` }, STATES[one.state])),
-    bar(KINDS[one.state], one.runway_s / life, mark > 0 ? mark : null, `Remaining token lifetime of ${one.customer}`, `${left}, ${plan}`),
+    bar(KINDS[one.state], one.runway_s / lifetime, mark > 0 ? mark : null, `Remaining token lifetime of ${one.customer}`, `${left}, ${plan}`),
     el("p", { class: "number" }, `${left} · ${plan}`),
     one.consecutive_failures > 0 && el("p", { class: one.state === "unusable" ? "bad" : "warn" },
       `${one.consecutive_failures} failed ${one.consecutive_failures === 1 ? "login" : "logins"} in a row`),
