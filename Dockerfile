@@ -1,28 +1,34 @@
 # syntax=docker/dockerfile:1
-# The gateway in an image without a shell. Both stages are Debian 13, so the C library matches. Each is there for amd64 and
-# arm64, and nothing here is particular to either: an image is built on a machine of its own kind, or emulated.
+# The gateway in an image without a shell. Both stages are Debian 13, so the C library matches. Nothing depends on the
+# architecture: amd64 and arm64 images are built natively or emulated.
+
+FROM rust:1.95-trixie AS manifests
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY benches benches
+COPY crates crates
+# Empty every source file. What is left changes only with a manifest, the lock file or the name of a file.
+RUN find benches crates -type f ! -name Cargo.toml -exec truncate --size=0 {} + \
+    && mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs
 
 FROM rust:1.95-trixie AS builder
-# Writes the list of crates into the binary, where scanners of images, and those who make SBOMs, find it.
+# Embeds the list of crates in the binary, for image scanners and SBOM tools.
 RUN cargo install --locked cargo-auditable@0.7.7
 WORKDIR /src
-# First the dependencies alone, for an empty program: this layer is built again only when one of them changes.
-COPY Cargo.toml Cargo.lock ./
-# Cargo wants every target that the manifest names, though none of these is built.
-COPY benches benches
-RUN mkdir src \
-    && touch src/lib.rs \
-    && echo 'fn main() {}' > src/main.rs \
-    && cargo auditable build --release --locked \
-    && rm -r src
+# The dependencies alone, cached until that changes.
+COPY --from=manifests /src .
+RUN cargo auditable build --profile dist --locked --package citrix-auth-proxy
+COPY crates crates
 COPY src src
-# What build_info in /metrics says; `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
+# The commit in the metric build_info: `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
 ARG COMMIT=unknown
-# Copied files may be older than the empty program; cargo goes by their times.
-RUN touch src/lib.rs src/main.rs \
-    && CITRIX_AUTH_PROXY_COMMIT="$COMMIT" cargo auditable build --release --locked
+# Cargo compares modification times, and copied files may be older than the empty targets.
+RUN find src crates -name '*.rs' -exec touch {} + \
+    && CITRIX_AUTH_PROXY_COMMIT="$COMMIT" cargo auditable build --profile dist --locked --package citrix-auth-proxy
 
-# libc, libm, libgcc_s and the root certificates; nothing else is needed.
+# Has libc, libm, libgcc_s and the root certificates.
 FROM gcr.io/distroless/cc-debian13:nonroot
 ARG COMMIT=unknown
 ARG VERSION=unknown
@@ -32,10 +38,10 @@ LABEL org.opencontainers.image.title="citrix-auth-proxy" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
-COPY --from=builder /src/target/release/citrix-auth-proxy /citrix-auth-proxy
-# A number, so that Kubernetes can tell that it is not root (runAsNonRoot).
+COPY --from=builder /src/target/dist/citrix-auth-proxy /citrix-auth-proxy
+# Numeric, because Kubernetes' runAsNonRoot rejects names.
 USER 65532:65532
-# Callers, and operators. Both are loopback by default: see "A container" in docs/deploy.md.
+# The listeners for callers and operators, by default on loopback only: see docs/deploy.md.
 EXPOSE 8080 9090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["/citrix-auth-proxy", "healthcheck"]
 ENTRYPOINT ["/citrix-auth-proxy"]
