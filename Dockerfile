@@ -24,9 +24,11 @@ COPY crates crates
 COPY src src
 # The commit in the metric build_info: `--build-arg COMMIT=$(git rev-parse --short HEAD)`.
 ARG COMMIT=unknown
-# Cargo compares modification times, and copied files may be older than the empty targets.
+# Cargo compares modification times, and copied files may be older than the empty targets. Debug sections are three
+# quarters of the binary; the symbols that backtraces need are not among them.
 RUN find src crates -name '*.rs' -exec touch {} + \
-    && CITRIX_AUTH_PROXY_COMMIT="$COMMIT" cargo auditable build --profile dist --locked --package citrix-auth-proxy
+    && CITRIX_AUTH_PROXY_COMMIT="$COMMIT" cargo auditable build --profile dist --locked --package citrix-auth-proxy \
+    && objcopy --strip-debug target/dist/citrix-auth-proxy
 
 # Has libc, libm, libgcc_s and the root certificates.
 FROM gcr.io/distroless/cc-debian13:nonroot
