@@ -49,12 +49,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::browser_guard;
+use crate::callers::browser_guard;
 use crate::config::{self, AllowedHosts};
 use crate::error::{Failure, Reason};
-use crate::lifecycle::Lifecycle;
-use crate::proxy::Shared;
-use crate::telemetry::LogHandle;
+use crate::observe::telemetry::LogHandle;
+use crate::state::Shared;
+use crate::state::lifecycle::Lifecycle;
 use audit::Asked;
 use citrix_wire::host;
 use history::History;

@@ -1,6 +1,8 @@
 //! The composition root: a checked configuration becomes a running gateway, and another takes its place.
 
 mod control;
+pub mod reload;
+pub mod worker;
 
 use std::future::pending;
 use std::io;
@@ -17,26 +19,29 @@ use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 
 use crate::admin::{self, Admin};
+use crate::app::worker::{Work, WorkerThread};
+use crate::callers::login::{Logins, LoginsError};
 use crate::clock::Clock;
 use crate::config::{BindAddress, Boot, Changes, Config, Listener, Route, Written};
-use crate::dial::Way;
-use crate::http_client::SharedClient;
+use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
-use crate::lifecycle::{Heartbeats, Lifecycle, Phase};
-use crate::metrics::Metrics;
-use crate::proxy::Shared;
-use crate::proxy::accept::{ConnectionCount, Shortage};
-use crate::proxy::login::{Logins, LoginsError};
-use crate::proxy::queue::Gates;
-use crate::proxy::send::Refusals;
-use crate::regions::Regions;
-use crate::snapshot::Published;
-use crate::spans::Spans;
-use crate::telemetry::LogHandle;
-use crate::tls::{InboundTls, Reloader, TlsError, UpstreamTls};
+use crate::inbound::shortage::Shortage;
+use crate::inbound::tls::{InboundTls, Reloader};
+use crate::limit::gate::Gates;
+use crate::observe::metrics::Metrics;
+use crate::observe::spans::Spans;
+use crate::observe::telemetry::LogHandle;
+use crate::site::regions::Regions;
+use crate::state::Shared;
+use crate::state::lifecycle::{Heartbeats, Lifecycle, Phase};
+use crate::state::published::Published;
+use crate::tls::TlsError;
+use crate::token::refusals::Refusals;
+use crate::upstream::dial::Way;
+use crate::upstream::http_client::SharedClient;
 use crate::upstream::origin::BadHost;
-use crate::worker::{Work, WorkerThread};
+use crate::upstream::tls::UpstreamTls;
 use control::Control;
 
 /// Connections on their way from one worker to another.

@@ -5,9 +5,12 @@
 //! the one that fits. Finding it in a map would be faster with a thousand callers, but its time would tell how far a
 //! hash that the sender knows agrees with one of ours; for a secret that can be guessed that is enough to guess it.
 
+pub mod browser_guard;
 mod certificate;
 pub mod credentials;
 pub mod guesses;
+pub mod head;
+pub mod login;
 pub mod observations;
 pub mod secret;
 pub mod token;
@@ -20,7 +23,7 @@ use ipnet::IpNet;
 
 use crate::clock::Clock;
 use crate::config::{Caller, SecretHash};
-use crate::tls::CallerCertificate;
+use crate::inbound::tls::CallerCertificate;
 use credentials::Shown;
 use token::{Claims, Read, Signer};
 

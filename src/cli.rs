@@ -4,6 +4,7 @@ pub mod admin_client;
 pub mod caller;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod emulator;
 pub mod healthcheck;
 pub mod run;

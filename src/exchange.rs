@@ -1,9 +1,10 @@
 //! The record of one exchange: begun when a request's head is complete, closed exactly once, when the answer's
 //! body ends or is given up.
 
-mod answer;
 mod audit;
+pub mod body;
 mod remember;
+mod response_body;
 mod trace;
 
 use std::borrow::Cow;
@@ -20,22 +21,22 @@ use tokio::time::Instant;
 use crate::callers::Origin;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
+use crate::exchange::body::PassedBody;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
+use crate::limit::permits::Place;
 use crate::limit::{Caller, Turn};
-use crate::metrics::{NONE, QueueMetrics, RouteMetrics};
-use crate::places::Place;
-use crate::recent::End;
-use crate::snapshot::Snapshot;
-use crate::spans::{Recording, Spans};
-use crate::upstream::passed::PassedBody;
-use answer::Source;
+use crate::observe::metrics::{NONE, QueueMetrics, RouteMetrics};
+use crate::observe::recent::End;
+use crate::observe::spans::{Recording, Spans};
+use crate::state::snapshot::Snapshot;
 use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
 use citrix_wire::forwarded;
 use citrix_wire::trace_context::TraceParent;
 use citrix_wire::transaction_id::{self, X_PROXY_REQUEST_ID};
+use response_body::Source;
 
-pub use answer::AnswerBody;
+pub use response_body::AnswerBody;
 
 /// What nginx logs when a caller leaves before he is answered.
 const CALLER_LEFT: u16 = 499;

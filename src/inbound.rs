@@ -2,10 +2,15 @@
 
 pub mod body;
 pub mod connection;
+pub mod connection_count;
 pub mod http1;
 pub mod http2;
+pub mod idle;
 pub mod kept;
 pub mod listener;
 pub mod passed_sockets;
 pub mod proxy_header;
+pub mod shortage;
 pub mod stream;
+pub mod strict;
+pub mod tls;

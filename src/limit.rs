@@ -2,18 +2,22 @@
 //! beyond wait in a fair queue instead of meeting a 429.
 
 pub mod caller;
-mod lane;
+mod fair_queue;
+pub mod gate;
+pub mod permits;
+pub mod rate;
+pub mod scope;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::lane::{Asked, Lane};
+use self::fair_queue::{Asked, Lane};
 use crate::config::Allows;
-use crate::pace::Pace;
+use crate::limit::rate::Pace;
 
-pub use self::lane::{Caller, Crowded, Turn};
+pub use self::fair_queue::{Caller, Crowded, Turn};
 
 /// One customer's limit at one service.
 #[derive(Debug)]

@@ -8,7 +8,6 @@
 
 pub mod accept;
 pub mod admit;
-pub mod login;
 pub mod pick_route;
 pub mod prepare;
 pub mod queue;
@@ -20,58 +19,18 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use http::{Request, Response};
 
-use crate::clock::Clock;
 use crate::error::Failure;
+use crate::exchange::body::PassedBody;
 use crate::exchange::{AnswerBody, Exchange};
 use crate::inbound::body::CallerBody;
 use crate::inbound::connection::Connection;
-use crate::lifecycle::Heartbeats;
-use crate::metrics::{Metrics, WorkerMetrics};
-use crate::places::Places;
-use crate::regions::Regions;
-use crate::snapshot::{Published, Snapshot};
-use crate::spans::Spans;
-use crate::upstream::passed::PassedBody;
+use crate::login;
+use crate::observe::metrics::WorkerMetrics;
+use crate::state::{Shared, Snapshot};
 use crate::upstream::pool::Pool;
-use accept::{ConnectionCount, Shortage};
 use citrix_wire::citrix;
-use login::Logins;
-use queue::Gates;
-use send::Refusals;
-
-/// What all workers share: atomics and what is published; locks only where a customer may have few requests at
-/// once, and for what follows a 401 or 429.
-pub struct Shared {
-    /// What requests look up.
-    pub published: ArcSwap<Published>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Requests being answered.
-    pub in_flight: Arc<Places>,
-    /// Bytes of batches that were read and may be sent again.
-    pub batches: Arc<Places>,
-    /// Connections of callers.
-    pub connections: Arc<ConnectionCount>,
-    /// Whether the workers are at work.
-    pub beats: Heartbeats,
-    /// Whether connections cannot be accepted.
-    pub shortage: Shortage,
-    /// Where tokens were refused lately.
-    pub refusals: Refusals,
-    /// Which customers' data is in another region.
-    pub regions: Regions,
-    /// Where Citrix asked to wait.
-    pub gates: Gates,
-    /// What the gateway's own token endpoints need.
-    pub logins: Logins,
-    /// Whether tokens have expired.
-    pub clock: Clock,
-    /// Whether a tracing system is told of exchanges.
-    pub spans: Spans,
-}
 
 /// One worker's end of the path.
 pub struct Proxy {

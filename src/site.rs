@@ -6,4 +6,5 @@
 pub mod agent;
 pub mod answer;
 pub mod api;
+pub mod regions;
 pub mod slot;

@@ -15,6 +15,7 @@ pub mod cache;
 pub mod issuer;
 pub mod keeper;
 pub mod outcome;
+pub mod refusals;
 pub mod schedule;
 pub mod signals;
 pub mod slot;

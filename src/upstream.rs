@@ -1,11 +1,13 @@
 //! Connections to Citrix: dialling, pooling, one exchange on one of them. Each worker has its own.
 
 pub mod body;
+pub mod dial;
 pub mod http1;
 pub mod http2;
+pub mod http_client;
 pub mod origin;
-pub mod passed;
 pub mod pool;
+pub mod tls;
 
 use std::future::Future;
 use std::pin::{Pin, pin};

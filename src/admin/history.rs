@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::metrics::Totals;
+use crate::observe::metrics::Totals;
 
 /// How often the counts are noted.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);

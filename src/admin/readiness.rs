@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use super::{Admin, Answer, text};
-use crate::lifecycle::Phase;
+use crate::state::lifecycle::Phase;
 use crate::token::slot::Slot;
 use crate::token::status::{State, Status};
 

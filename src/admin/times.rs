@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::proxy::Shared;
+use crate::state::Shared;
 
 /// The present moment on both clocks. Moments are kept on the one that nobody sets, so those before a suspension of
 /// the machine are told too late.

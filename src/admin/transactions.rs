@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::times::Times;
 use super::{Admin, Answer, FORMAT, json};
 use crate::error::Reason;
-use crate::recent::{Record, Text};
+use crate::observe::recent::{Record, Text};
 
 /// Exchanges that are told of one id; only ids that callers choose can be of several.
 const MOST: usize = 20;

@@ -10,19 +10,19 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::clock::Clock;
 use crate::config::{Credential, Live, TokenCache};
-use crate::dial::Way;
-use crate::http_client::{Client, SharedClient};
-use crate::metrics::Metrics;
+use crate::inbound::tls::Reloader;
+use crate::observe::metrics::Metrics;
 use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
-use crate::snapshot::Published;
-use crate::tls::Reloader;
+use crate::state::published::Published;
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::{Keeper, Orders};
 use crate::token::signals::Signals;
 use crate::token::slot::Slot;
+use crate::upstream::dial::Way;
+use crate::upstream::http_client::{Client, SharedClient};
 
 /// All of them. They end with it.
 pub(super) struct Control {

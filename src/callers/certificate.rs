@@ -1,7 +1,7 @@
 //! Whether the certificate a caller showed is the one that is configured.
 
 use crate::config::CertificateName;
-use crate::tls::CallerCertificate;
+use crate::inbound::tls::CallerCertificate;
 
 /// Whether a certificate is of this name.
 pub(super) fn is_of(certificate: &CallerCertificate, name: &CertificateName) -> bool {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::time::{Instant, sleep};
 
-use crate::places::Places;
+use crate::limit::permits::Places;
 
 /// Counters of wrong secrets. Addresses that share one slow each other's guesses, which does not matter: there is no
 /// table to fill up and nothing to forget.

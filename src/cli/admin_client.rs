@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use reqwest::{Client, redirect};
 
 use crate::callers::credentials::X_API_KEY;
-use crate::http_client::chain;
+use crate::upstream::http_client::chain;
 
 /// Container runtimes wait longer for a health check.
 const PATIENCE: Duration = Duration::from_secs(3);

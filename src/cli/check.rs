@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, Format, USAGE, complain, say};
+use crate::cli::doctor::{self, Check, State};
 use crate::clock::Clock;
 use crate::config::{self, Caller, Config, Problem, Route, Target};
-use crate::doctor::{self, Check, State};
-use crate::tls;
+use crate::inbound::tls::server_config;
+use crate::upstream::tls::upstream_config;
 
 /// What is printed with `--format json`. The shape is a contract (docs/doctor.md).
 #[derive(Serialize)]
@@ -42,9 +43,9 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         .boot
         .certificate
         .as_ref()
-        .map(tls::server_config)
+        .map(server_config)
         .transpose();
-    let upstream = tls::upstream_config(&config.live.upstream);
+    let upstream = upstream_config(&config.live.upstream);
     let problems: Vec<String> = [files.err(), upstream.err()]
         .into_iter()
         .flatten()

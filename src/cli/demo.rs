@@ -11,7 +11,7 @@ use super::{DemoArgs, FAILED, USAGE, complain_of, say};
 use crate::app::{Addresses, App};
 use crate::clock::Clock;
 use crate::config::{self, Config, Log, LogFormat, Problem};
-use crate::telemetry::{LogHandle, Telemetry};
+use crate::observe::telemetry::{LogHandle, Telemetry};
 use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
 
 /// Why there is no demonstration.

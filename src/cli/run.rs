@@ -12,13 +12,13 @@ use tokio::runtime;
 use tracing::level_filters::LevelFilter;
 
 use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
+use crate::app::reload::Watch;
 use crate::app::{Addresses, App, Drained};
 use crate::clock::Clock;
 use crate::config::{Config, Log, LogFormat, Problem};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
-use crate::lifecycle::Phase;
-use crate::reload::Watch;
-use crate::telemetry::{LogHandle, Telemetry};
+use crate::observe::telemetry::{LogHandle, Telemetry};
+use crate::state::lifecycle::Phase;
 use signals::{Signal, Stop};
 use supervisor::Watchdog;
 

@@ -6,8 +6,8 @@ use http::StatusCode;
 use http::uri::PathAndQuery;
 
 use super::Exchange;
-use crate::metrics::NONE;
-use crate::recent::{Closed, End};
+use crate::observe::metrics::NONE;
+use crate::observe::recent::{Closed, End};
 
 impl Exchange {
     /// Leaves what an operator may look up later.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{End, Exchange};
 use crate::error::Reason;
-use crate::spans::Facts;
+use crate::observe::spans::Facts;
 use crate::upstream::origin::Origin;
 use citrix_wire::trace_context::TraceId;
 

@@ -18,7 +18,7 @@ use super::connection::{Connection, Waiting};
 use super::http2::StreamBody;
 use super::kept::Kept;
 use crate::error::{Failure, Reason};
-use crate::idle::IdleTimer;
+use crate::inbound::idle::IdleTimer;
 use citrix_wire::head_watch::HeadWatch;
 
 /// What went wrong with a request body on the caller's side.

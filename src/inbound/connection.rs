@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::idle::Lag;
-use crate::tls::CallerCertificate;
+use crate::inbound::idle::Lag;
+use crate::inbound::tls::CallerCertificate;
 
 pub use all::{Connections, Entered, sweep_interval};
 

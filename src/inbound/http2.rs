@@ -20,7 +20,7 @@ use super::body::CallerBody;
 use super::connection::{Connection, Order};
 use super::stream::Stream;
 use crate::config::Limits;
-use crate::idle::IdleTimer;
+use crate::inbound::idle::IdleTimer;
 use citrix_wire::hop_by_hop;
 
 /// What a stream may send before we took it; Envoy's advice for the edge is of this order.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pace::Pace;
-use crate::places::{Place, Places};
+use crate::limit::permits::{Place, Places};
+use crate::limit::rate::Pace;
 
 /// One caller's own limits.
 #[derive(Debug)]

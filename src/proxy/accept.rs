@@ -1,8 +1,5 @@
 //! Step 1: connections come in, within their bounds, and are spread over the workers.
 
-mod count;
-mod shortage;
-
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -19,15 +16,13 @@ use super::Proxy;
 use crate::config::Limits;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, Connections, Order};
+use crate::inbound::connection_count::CountedAddress;
 use crate::inbound::listener::Listener;
 use crate::inbound::proxy_header::{self, ProxyHeaderError};
 use crate::inbound::stream::{Socket, Spoken, Stream, Transport, WatchedSocket};
+use crate::inbound::tls::{CallerCertificate, InboundTls};
 use crate::inbound::{http1, http2};
-use crate::tls::{ALPN_H2, CallerCertificate, InboundTls};
-use count::CountedAddress;
-
-pub use count::ConnectionCount;
-pub use shortage::Shortage;
+use crate::tls::ALPN_H2;
 
 /// A pause when no file descriptor is left: accepting again at once would only burn the processor.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -5,27 +5,24 @@
 
 mod caller;
 mod rules;
-mod strict;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use http_body::Body as _;
 
-use super::Shared;
 use super::pick_route::{self, Addressed};
-use crate::browser_guard;
+use crate::callers::head::{check_head, reject_codings};
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::snapshot::{Customer, Snapshot};
+use crate::state::Shared;
+use crate::state::snapshot::{Customer, Snapshot};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_path};
-use citrix_wire::host::{self, Authority};
 
 use self::caller::pick_caller;
-pub(super) use self::caller::{anybody, guard_pages};
 pub(super) use rules::Policy;
 
 /// A request that may be forwarded, and for whom.
@@ -105,7 +102,7 @@ fn judge<'s>(
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => head.headers.remove(HOST),
     };
-    refuse_codings(&head.headers)?;
+    reject_codings(&head.headers)?;
     // Whatever else is wrong is told before, or nothing is: it must not tell which customers there are.
     refuse_too_large(live, &head.headers)?;
     rules::check_named(snapshot, target.path(), exchange)?;
@@ -140,26 +137,6 @@ fn judge<'s>(
         expects_continue,
         policy,
     })
-}
-
-/// What every request has to be, whoever sends it: of one meaning, and to a host that is ours. Gives what it names as
-/// its host.
-///
-/// # Errors
-/// `bad_request`, `headers_too_large` or `foreign_host`.
-pub(super) fn check_head<'h>(
-    live: &Live,
-    head: &'h Parts,
-) -> Result<Option<Authority<'h>>, Failure> {
-    strict::check(head)?;
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        let detail = format!("{} is not forwarded", head.method);
-        return Err(Failure::new(Reason::BadRequest, detail));
-    }
-    let authority = host::authority(head.version, &head.uri, &head.headers)
-        .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
-    browser_guard::check_host(&live.hosts, authority.as_ref())?;
-    Ok(authority)
 }
 
 /// The customer a request is about: what `Citrix-CustomerId`, the old `Customer` or the path says, else the
@@ -204,23 +181,6 @@ fn pick_customer<'s>(
         Failure::new(Reason::CustomerForbidden, rules::OTHER_CUSTOMER)
             .because("no credential for the customer that is named")
     })
-}
-
-/// A body in another transfer coding than `chunked` cannot be forwarded: hyper takes the chunks off and leaves the
-/// rest, and the field that would tell of it belongs to the caller's connection (RFC 9112 section 6.1).
-pub(super) fn refuse_codings(headers: &HeaderMap) -> Result<(), Failure> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked")
-    };
-    if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
-        let detail = "of the transfer codings only chunked is understood";
-        return Err(Failure::new(Reason::BadRequest, detail));
-    }
-    Ok(())
 }
 
 fn refuse_too_large(live: &Live, headers: &HeaderMap) -> Result<(), Failure> {

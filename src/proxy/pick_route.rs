@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use super::admit::Admitted;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::snapshot::{Destination, Route, Snapshot};
+use crate::state::snapshot::{Destination, Route, Snapshot};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID};
 use citrix_wire::citrix::legacy;
 

@@ -15,7 +15,7 @@ use super::pick_route::Picked;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::snapshot::Customer;
+use crate::state::snapshot::Customer;
 use citrix_wire::citrix::batch::{Template, is_batch, is_of_the_api};
 use citrix_wire::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,

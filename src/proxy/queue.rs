@@ -1,9 +1,6 @@
 //! Step 5: waiting, where a request has to: for a token, for a turn where Citrix lets few in, and for a place among
 //! the requests in flight.
 
-mod gate;
-mod place;
-
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -11,21 +8,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Shared;
 use super::prepare::{UpstreamRequest, find_site, read_batch};
 use crate::clock::Clock;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
+use crate::state::Shared;
 
+use crate::limit::permits::Place;
 use crate::limit::{Crowded, Entry, TooLate, Waiting};
-use crate::places;
-use crate::snapshot::{Customer, HeldToken, Route};
+use crate::state::snapshot::{Customer, HeldToken, Route};
 use crate::token::slot::Unavailable;
-
-pub use self::gate::Gates;
-pub(super) use self::gate::Stay;
-pub(super) use self::place::Place;
 
 /// How often other tasks get their turn until who was told to go is gone: his connection, then his streams.
 const TURNS_TO_GO: usize = 8;
@@ -93,7 +86,7 @@ pub(super) async fn take_place(
 }
 
 /// The place of somebody who has to go.
-async fn place_made(shared: &Shared, limit: usize, exchange: &Exchange) -> Option<places::Place> {
+async fn place_made(shared: &Shared, limit: usize, exchange: &Exchange) -> Option<Place> {
     if !exchange.make_room() {
         return None;
     }

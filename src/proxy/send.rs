@@ -5,7 +5,6 @@
 //! budget of its own.
 
 mod outgoing;
-mod refusals;
 mod regions;
 mod replay;
 mod retry;
@@ -20,23 +19,21 @@ use tokio::time::Instant;
 use self::outgoing::{Outgoing, Spare};
 use self::regions::may_lead_elsewhere;
 use self::retry::{Patience, may_ask_to_wait};
-use super::Shared;
 use super::prepare::UpstreamRequest;
 use super::queue::{take_place, usable_token};
 use crate::config::Live;
-use crate::dial::ConnectError;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::BodyProgress;
-use crate::metrics::Replay;
-use crate::snapshot::{Customer, Destination, HeldToken, Route};
+use crate::observe::metrics::Replay;
+use crate::state::Shared;
+use crate::state::snapshot::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
+use crate::upstream::dial::ConnectError;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::{AttemptError, ResponseDeadline};
 use citrix_wire::citrix::SITE_FROZEN;
-
-pub use self::refusals::Refusals;
 
 /// Attempts with one token. After the first each dials anew, so more of them would only repeat what one has shown.
 const MAX_ATTEMPTS: u32 = 3;

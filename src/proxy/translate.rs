@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, Response};
 
 use super::send::Sent;
 use crate::error::{Failure, Reason};
-use crate::snapshot::HeldToken;
-use crate::upstream::passed::PassedBody;
+use crate::exchange::body::PassedBody;
+use crate::state::snapshot::HeldToken;
 use citrix_wire::hop_by_hop;
 
 pub use self::links::Reader;

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use crate::dial::ConnectError;
-use crate::http_client::{self, SendError, SharedClient};
+use crate::upstream::dial::ConnectError;
+use crate::upstream::http_client::{self, SendError, SharedClient};
 use bytes::Bytes;
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
 use citrix_wire::transaction_id;

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::places::Places;
+use crate::limit::permits::Places;
 
 /// How long after an answer that was no single site Citrix is not asked again.
 pub const PAUSE: Duration = Duration::from_secs(30);

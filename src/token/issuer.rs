@@ -17,7 +17,7 @@ use super::answer::{self, Grant};
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::clock::Clock;
-use crate::http_client::{self, Answer, Client, SharedClient};
+use crate::upstream::http_client::{self, Answer, Client, SharedClient};
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::retry_after;
 

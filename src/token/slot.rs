@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::outcome::Outcome;
 use super::status::Status;
 use crate::clock::Clock;
-use crate::places::Places;
+use crate::limit::permits::Places;
 use citrix_wire::citrix::AuthorizationScheme;
 
 /// A token as it is sent: ready-made header values, marked sensitive so that nothing prints or indexes them.

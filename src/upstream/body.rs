@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::http1::Http1;
 use super::pool::Pool;
-use crate::idle::IdleTimer;
 use crate::inbound::body::BodyProgress;
+use crate::inbound::idle::IdleTimer;
 use citrix_wire::coding::CodingError;
 use citrix_wire::hop_by_hop;
 

@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{AttemptError, ResponseDeadline};
-use crate::dial::{ConnectError, UpstreamIo};
 use crate::inbound::body::CallerBody;
+use crate::upstream::dial::{ConnectError, UpstreamIo};
 
 /// hyper reads at most this much of a response ahead of who takes it.
 const READ_BUFFER: usize = 128 * 1024;

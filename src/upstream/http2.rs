@@ -11,8 +11,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::AttemptError;
-use crate::dial::{ConnectError, UpstreamIo};
 use crate::inbound::body::CallerBody;
+use crate::upstream::dial::{ConnectError, UpstreamIo};
 
 /// What one response may bring before its caller took it.
 const STREAM_WINDOW: u32 = 1024 * 1024;

@@ -5,7 +5,7 @@ use http::uri::{Authority, Scheme, Uri};
 use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
-use crate::dial::{Peer, Way};
+use crate::upstream::dial::{Peer, Way};
 
 /// One upstream host and port, and how it is reached: what a connection is good for.
 #[derive(Debug)]

@@ -20,8 +20,8 @@ use super::http2::Http2;
 use super::origin::Origin;
 use super::{AttemptError, ResponseDeadline};
 use crate::config::{Live, Upstream as Settings};
-use crate::dial::{ConnectError, dial};
 use crate::inbound::body::CallerBody;
+use crate::upstream::dial::{ConnectError, dial};
 
 /// Idle connections kept for one origin; more are closed when they come back.
 const MAX_IDLE: usize = 256;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use citrix_auth_proxy::lifecycle::Phase;
+use citrix_auth_proxy::state::lifecycle::Phase;
 
 use crate::harness::{Gateway, Logins, OK, Upstream, eventually, get, get_with};
 

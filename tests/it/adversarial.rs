@@ -199,7 +199,7 @@ async fn an_http2_request_is_finished_while_draining_and_no_other_begun() {
     gateway
         .app()
         .lifecycle()
-        .advance(citrix_auth_proxy::lifecycle::Phase::Draining);
+        .advance(citrix_auth_proxy::state::lifecycle::Phase::Draining);
     eventually("the caller is told to go away", || {
         let http2 = http2.clone();
         async move { http2.ready().await.is_err() }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::admin::readiness::whole_seconds;
 use crate::admin::times::{Times, rfc3339};
-use crate::snapshot::Published;
+use crate::state::published::Published;
 use crate::token::status::{FailedLogin, State, Status, WhichSecret};
 
 /// One customer's token.

@@ -11,9 +11,9 @@ use crate::admin::Admin;
 use crate::admin::history::REACH;
 use crate::admin::times::Times;
 use crate::config::Mode;
-use crate::metrics::{ANONYMOUS, Distribution, NONE, RouteTotals, Totals};
-use crate::recent::{CallerSeen, RouteReasons};
-use crate::snapshot::Published;
+use crate::observe::metrics::{ANONYMOUS, Distribution, NONE, RouteTotals, Totals};
+use crate::observe::recent::{CallerSeen, RouteReasons};
+use crate::state::published::Published;
 
 const MINUTE: Duration = Duration::from_mins(1);
 

@@ -2,10 +2,10 @@
 
 use std::future::pending;
 
+use crate::app::reload::{Candidate, Watch};
 use crate::app::{App, Fresh};
 use crate::config::{Changes, Problem, listed};
-use crate::metrics::Reload;
-use crate::reload::{Candidate, Watch};
+use crate::observe::metrics::Reload;
 
 /// The next candidate, where somebody watches for one.
 pub(super) async fn next(watch: &mut Option<Watch>) -> Candidate {

@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::proxy::Shared;
+use crate::state::Shared;
 
 /// How long a worker may go unseen at least: it shows itself once a second.
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);

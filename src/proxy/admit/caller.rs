@@ -2,13 +2,13 @@
 
 use http::HeaderMap;
 
-use super::super::Shared;
-use crate::browser_guard;
+use crate::callers::browser_guard;
 use crate::callers::credentials::Shown;
 use crate::callers::{Callers, Unknown};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::snapshot::Snapshot;
+use crate::state::Shared;
+use crate::state::snapshot::Snapshot;
 use citrix_wire::host::Authority;
 
 /// The place in the configuration of the caller that a request is from; `None` when nobody is configured, and
@@ -22,11 +22,12 @@ pub(super) fn pick_caller(
 ) -> Result<Option<usize>, Failure> {
     let callers = &snapshot.callers;
     if callers.is_empty() {
-        return anybody(snapshot, authority, headers, exchange).map(|()| None);
+        let permitted = snapshot.live.allow_anonymous || exchange.is_local();
+        return browser_guard::admit_anonymous(permitted, authority, headers).map(|()| None);
     }
     let shown = Shown::read(headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
-    let signer = shared.logins.signer(snapshot);
+    let signer = shared.logins.signer(snapshot.signer.as_ref());
     let number = match callers.admit(&shown, exchange.origin(), signer, shared.clock) {
         Ok(number) => number,
         Err(unknown) => {
@@ -35,40 +36,8 @@ pub(super) fn pick_caller(
             return Err(failure);
         }
     };
-    guard_pages(callers, number, authority, headers)?;
+    browser_guard::reject_cross_site(callers, number, authority, headers)?;
     Ok(Some(number))
-}
-
-/// Lets in whoever comes, where nobody is configured: from this machine, but for a browser's page of another site.
-pub(in crate::proxy) fn anybody(
-    snapshot: &Snapshot,
-    authority: Option<&Authority<'_>>,
-    headers: &HeaderMap,
-    exchange: &Exchange,
-) -> Result<(), Failure> {
-    // A balancer on this machine, which connects from loopback, must not lend that to everybody it serves.
-    if !snapshot.live.allow_anonymous && !exchange.is_local() {
-        let detail = "nobody is configured as a caller, so only this machine may use the gateway";
-        return Err(Failure::new(Reason::CallerForbidden, detail));
-    }
-    browser_guard::check_site(authority, headers)
-}
-
-/// Keeps pages of other sites out of what a caller without a secret may do: what a browser does by itself, connecting
-/// and showing a certificate, lets no page in.
-pub(in crate::proxy) fn guard_pages(
-    callers: &Callers,
-    number: usize,
-    authority: Option<&Authority<'_>>,
-    headers: &HeaderMap,
-) -> Result<(), Failure> {
-    if callers
-        .get(number)
-        .is_some_and(|caller| caller.secret.is_none())
-    {
-        browser_guard::check_site(authority, headers)?;
-    }
-    Ok(())
 }
 
 /// The same answer whatever was wrong: who tries secrets shall not learn that one was right, but for the place.

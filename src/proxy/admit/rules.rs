@@ -9,7 +9,7 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::limit::caller::TooMuch;
 use crate::proxy::queue::COME_BACK;
-use crate::snapshot::Snapshot;
+use crate::state::snapshot::Snapshot;
 use citrix_wire::citrix::batch::Operation;
 use citrix_wire::citrix::headers::customers_in_path;
 use citrix_wire::policy::batch::{LONGEST_BASE, base_of, judge_items};

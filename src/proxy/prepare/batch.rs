@@ -16,9 +16,9 @@ use super::UpstreamRequest;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::places::{Place, Places};
-use crate::proxy::Shared;
+use crate::limit::permits::{Place, Places};
 use crate::proxy::admit::Policy;
+use crate::state::Shared;
 use citrix_wire::citrix::batch::Batch;
 use citrix_wire::link_rewrite::forget_bytes;
 

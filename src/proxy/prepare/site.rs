@@ -10,7 +10,7 @@ use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::site::slot::Site;
-use crate::snapshot::Customer;
+use crate::state::snapshot::Customer;
 use citrix_wire::citrix::headers::{CITRIX_INSTANCE_ID, wants_instance_id};
 
 /// How long a request waits until the customer's site is found. It then goes without, for what Citrix says to that

@@ -10,7 +10,7 @@ use http_body::Body;
 
 use crate::inbound::body::{BodyProgress, CallerBody};
 use crate::proxy::prepare::frame;
-use crate::snapshot::{Destination, HeldToken};
+use crate::state::snapshot::{Destination, HeldToken};
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::batch::Template;
 

@@ -11,8 +11,8 @@ use tracing::info;
 use super::outgoing::{Outgoing, Spare};
 use super::{Sent, Upstream};
 use crate::error::{Failure, Reason};
-use crate::regions::{Move, Place};
-use crate::snapshot::{Customer, Destination};
+use crate::site::regions::{Move, Place};
+use crate::state::snapshot::{Customer, Destination};
 use crate::upstream::origin::Origin;
 use citrix_wire::citrix::headers::customer_in_service_path;
 

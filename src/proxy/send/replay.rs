@@ -4,11 +4,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::outgoing::{Outgoing, Spare};
-use super::refusals::Asking;
 use super::{Sent, Upstream};
 use crate::exchange::Exchange;
-use crate::metrics::Replay;
-use crate::snapshot::Customer;
+use crate::observe::metrics::Replay;
+use crate::state::snapshot::Customer;
+use crate::token::refusals::Asking;
 use crate::token::slot::Refusal;
 
 /// Replays of one request. One follows a login that it waited for; others only when tokens were replaced
@@ -68,15 +68,16 @@ impl Upstream<'_> {
         {
             return Ok(());
         }
-        let place = self
-            .shared
-            .refusals
-            .place(customer, self.route, spare.path());
+        let scope = self.shared.refusals.scope(
+            customer.id.as_bytes(),
+            self.route.config.name(),
+            spare.path(),
+        );
         let unproven = customer.slot.unproven(generation);
         match self
             .shared
             .refusals
-            .may_ask(place, generation, unproven, Instant::now())
+            .may_ask(scope, generation, unproven, Instant::now())
         {
             Asking::Allowed => {}
             Asking::SuppressedNow => {
@@ -123,9 +124,9 @@ impl Upstream<'_> {
 
     /// Counts a replay that did better, and remembers that a token was all it took.
     pub(super) fn replay_was_accepted(&self, customer: &Customer, spare: &Spare) {
-        self.shared.refusals.accepted(self.shared.refusals.place(
-            customer,
-            self.route,
+        self.shared.refusals.accepted(self.shared.refusals.scope(
+            customer.id.as_bytes(),
+            self.route.config.name(),
             spare.path(),
         ));
         self.shared

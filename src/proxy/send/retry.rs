@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::outgoing::{Outgoing, Spare};
 use super::{Sent, Upstream};
 use crate::exchange::Exchange;
-use crate::metrics::Replay;
-use crate::proxy::queue::Stay;
-use crate::snapshot::Customer;
+use crate::limit::gate::Stay;
+use crate::observe::metrics::Replay;
+use crate::state::snapshot::Customer;
 use crate::upstream::body::ResponseBody;
 use citrix_wire::retry_after;
 
@@ -102,9 +102,13 @@ impl Upstream<'_> {
             None => return Err(told),
         };
         patience.told += 1;
-        let place = self.shared.gates.place(customer, self.route, spare.path());
+        let scope = self.shared.gates.scope(
+            customer.id.as_bytes(),
+            self.route.config.name(),
+            spare.path(),
+        );
         let until = Instant::now() + wait.min(self.live.upstream.retry_budget.max(LONGEST_GATE));
-        self.shared.gates.close(place, until);
+        self.shared.gates.close(scope, until);
         let again = if too_many || spare.is_idempotent() {
             spare.again()
         } else {
@@ -116,7 +120,7 @@ impl Upstream<'_> {
             Some(again) => match self
                 .shared
                 .gates
-                .stay(place, until, self.live.limits.max_queued)
+                .stay(scope, until, self.live.limits.max_queued)
             {
                 None => Replay::TooManyWait,
                 stay => {
@@ -142,13 +146,17 @@ impl Upstream<'_> {
         patience: &mut Patience,
         exchange: &mut Exchange,
     ) {
-        let place = self.shared.gates.place(customer, self.route, spare.path());
+        let scope = self.shared.gates.scope(
+            customer.id.as_bytes(),
+            self.route.config.name(),
+            spare.path(),
+        );
         let at_the_gate = |left: Duration| {
-            let opens = self.shared.gates.opens(place)?;
+            let opens = self.shared.gates.opens(scope)?;
             let affordable = opens.duration_since(Instant::now()) <= left;
             let room = self.live.limits.max_queued;
             if affordable {
-                self.shared.gates.stay(place, opens, room)
+                self.shared.gates.stay(scope, opens, room)
             } else {
                 None
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Sent;
 use crate::error::{Failure, Reason};
-use crate::snapshot::Customer;
+use crate::state::snapshot::Customer;
 
 /// How soon the caller should come back. Citrix's own client looks every 30 s, for up to 20 minutes (contract 4).
 const COME_BACK: Duration = Duration::from_secs(30);

@@ -3,11 +3,11 @@
 use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::exchange::body::{PassedBody, RewrittenBody};
 use crate::proxy::pick_route::Picked;
-use crate::snapshot::{Customer, Snapshot};
+use crate::state::snapshot::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
-use crate::upstream::passed::{PassedBody, RewrittenBody};
 use citrix_wire::coding::Coding;
 use citrix_wire::link_rewrite::{BodyRewriter, Links, forget_bytes, rewrite_headers};
 

@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 
 use super::Failure;
-use crate::dial::ConnectError;
-use crate::http_client::{self, ReadError, SendError};
 use crate::token::outcome::Outcome;
+use crate::upstream::dial::ConnectError;
+use crate::upstream::http_client::{self, ReadError, SendError};
 
 /// A request that got no answer.
 pub(super) fn no_answer(error: &SendError) -> Failure {

@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::Egress;
-use crate::dial::Way;
-use crate::http_client::LARGEST_ANSWER;
 use crate::token::answer::Lifetime;
+use crate::upstream::dial::Way;
+use crate::upstream::http_client::LARGEST_ANSWER;
 
 /// Generous for what must work, and waited out by nothing.
 const PLENTY: Duration = Duration::from_secs(20);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use citrix_auth_proxy::lifecycle::Phase;
+use citrix_auth_proxy::state::lifecycle::Phase;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 

@@ -1,6 +1,6 @@
 //! `/transactions/{id}`: a recent exchange by any of its ids.
 
-use citrix_auth_proxy::recent::EXCHANGES;
+use citrix_auth_proxy::observe::recent::EXCHANGES;
 use serde_json::{Value, json};
 
 use super::ready;

@@ -1,0 +1,45 @@
+//! Checks of a request's head that do not depend on its caller.
+
+use http::header::TRANSFER_ENCODING;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::browser_guard;
+use crate::config::Live;
+use crate::error::{Failure, Reason};
+use crate::inbound::strict;
+use citrix_wire::host::{self, Authority};
+
+/// What every request has to be, whoever sends it: of one meaning, and to a host that is ours. Gives what it names as
+/// its host.
+///
+/// # Errors
+/// `bad_request`, `headers_too_large` or `foreign_host`.
+pub fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'h>>, Failure> {
+    strict::check(head)?;
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        let detail = format!("{} is not forwarded", head.method);
+        return Err(Failure::new(Reason::BadRequest, detail));
+    }
+    let authority = host::authority(head.version, &head.uri, &head.headers)
+        .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    browser_guard::check_host(&live.hosts, authority.as_ref())?;
+    Ok(authority)
+}
+
+/// A body in another transfer coding than `chunked` cannot be forwarded: hyper takes the chunks off and leaves the
+/// rest, and the field that would tell of it belongs to the caller's connection (RFC 9112 section 6.1).
+pub fn reject_codings(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    };
+    if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
+        let detail = "of the transfer codings only chunked is understood";
+        return Err(Failure::new(Reason::BadRequest, detail));
+    }
+    Ok(())
+}

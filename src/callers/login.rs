@@ -1,0 +1,68 @@
+//! State of the gateway's own token endpoints, shared by all workers.
+
+use std::sync::Arc;
+
+use aws_lc_rs::error::Unspecified;
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use super::guesses::Guesses;
+use super::token::Signer;
+use crate::limit::permits::Places;
+
+/// What all workers share of logins.
+pub struct Logins {
+    /// Signs where no `login.signing_key` is configured.
+    own: Signer,
+    pub(crate) guesses: Guesses,
+    pub(crate) being_read: Arc<Places>,
+    pub(crate) outcomes: Outcomes,
+}
+
+/// How logins ended: the values of the label `outcome` of `logins_total`.
+pub(crate) struct Outcomes {
+    pub(crate) ok: IntCounter,
+    pub(crate) invalid_client: IntCounter,
+    pub(crate) malformed: IntCounter,
+    pub(crate) refused: IntCounter,
+}
+
+/// Why the endpoints cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginsError {
+    /// No key for tokens.
+    #[error("the system has no randomness for a signing key")]
+    Randomness(#[from] Unspecified),
+    /// A metric registered twice: a mistake of ours.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Logins {
+    /// With a key of this process alone.
+    ///
+    /// # Errors
+    /// Without randomness, or when the registry has these metrics already.
+    pub fn new(registry: &Registry) -> Result<Self, LoginsError> {
+        let help = "Logins at the gateway's own token endpoints, by how they ended.";
+        let options = Opts::new("citrix_auth_proxy_logins_total", help);
+        let logins = IntCounterVec::new(options, &["outcome"])?;
+        registry.register(Box::new(logins.clone()))?;
+        let outcome = |name| logins.with_label_values(&[name]);
+        Ok(Self {
+            own: Signer::random()?,
+            guesses: Guesses::new(registry)?,
+            being_read: Arc::default(),
+            outcomes: Outcomes {
+                ok: outcome("ok"),
+                invalid_client: outcome("invalid_client"),
+                malformed: outcome("malformed"),
+                refused: outcome("refused"),
+            },
+        })
+    }
+
+    /// The configured signer, or the one with this process's own key.
+    pub fn signer<'s>(&'s self, configured: Option<&'s Signer>) -> &'s Signer {
+        configured.unwrap_or(&self.own)
+    }
+}

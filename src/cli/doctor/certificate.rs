@@ -1,0 +1,225 @@
+//! The TLS handshake, and who vouches for the server.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+
+use super::check::{Check, Kind};
+use super::connection::{Place, innermost};
+use crate::config::Upstream;
+use crate::upstream::dial::{self, Way};
+use crate::upstream::http_client::chain;
+use crate::upstream::tls::Verifiers;
+
+/// The longest name that is printed of somebody who is perhaps a stranger, in characters.
+const LONGEST_NAME: usize = 200;
+
+/// Shakes hands as the gateway does.
+pub(super) async fn examine(
+    place: &Place,
+    socket: TcpStream,
+    name: &ServerName<'static>,
+    way: &Way,
+    verifiers: &Verifiers,
+    upstream: &Upstream,
+) -> Check {
+    let observer = Arc::new(Observer {
+        verifiers: verifiers.clone(),
+        seen: Mutex::default(),
+    });
+    let mut tls = rustls::ClientConfig::clone(way.tls());
+    tls.dangerous()
+        .set_certificate_verifier(Arc::clone(&observer) as Arc<dyn ServerCertVerifier>);
+    let began = Instant::now();
+    let limit = upstream.connect_timeout;
+    let shaken = timeout(limit, dial::shake_hands(socket, name, &Arc::new(tls))).await;
+    let seen = observer
+        .seen
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let check = match shaken {
+        Ok(Ok(stream)) => {
+            let session = stream.get_ref().1;
+            let version = version(session.protocol_version());
+            let alpn = session
+                .alpn_protocol()
+                .map_or("http/1.1".into(), String::from_utf8_lossy)
+                .into_owned();
+            agreed(place, &version, &alpn, seen)
+        }
+        Ok(Err(error)) => refused(place, &error, seen, upstream),
+        Err(_) => {
+            let detail = format!("no handshake within {}", humantime::format_duration(limit));
+            Check::failed(
+                Kind::Tls,
+                place,
+                detail,
+                "look for a firewall that lets no TLS through",
+            )
+        }
+    };
+    check.took(began.elapsed())
+}
+
+fn agreed(place: &Place, version: &str, alpn: &str, seen: Option<Seen>) -> Check {
+    let Seen { signer, by_system } = seen.unwrap_or_default();
+    let (remark, trusted_by) = if by_system {
+        ("", "system")
+    } else {
+        (
+            ", whom upstream.ca_file alone vouches for: a proxy that inspects TLS, or a test",
+            "ca_file",
+        )
+    };
+    let detail = format!("{version}, {alpn}, signed by {signer}{remark}");
+    let check = Check::ok(Kind::Tls, place, detail)
+        .fact("version", version)
+        .fact("alpn", alpn);
+    check.fact("signer", signer).fact("trusted_by", trusted_by)
+}
+
+fn refused(place: &Place, error: &io::Error, seen: Option<Seen>, upstream: &Upstream) -> Check {
+    let certificate = chain(error).find_map(|cause| match cause.downcast_ref::<Error>() {
+        Some(Error::InvalidCertificate(wrong)) => Some(wrong),
+        _ => None,
+    });
+    let signer = seen.map(|seen| seen.signer).unwrap_or_default();
+    let (detail, advice) = match certificate {
+        Some(CertificateError::UnknownIssuer) => {
+            let file = upstream.ca_file.as_ref().map_or_else(
+                || "a file and name that in upstream.ca_file".to_owned(),
+                |file| format!("{} (upstream.ca_file)", file.display()),
+            );
+            (
+                format!("the certificate is signed by {signer}, whom nobody here vouches for"),
+                format!(
+                    "if that is your company's proxy, which inspects TLS, put its root certificate (PEM) into {file}; \
+                     if not, somebody is in between"
+                ),
+            )
+        }
+        Some(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => (
+            format!("the certificate, signed by {signer}, is not valid now"),
+            "check this machine's clock first".to_owned(),
+        ),
+        Some(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => (
+            format!("the certificate, signed by {signer}, is for another host"),
+            "somebody else answers there: check the host, the resolver and proxies on the way"
+                .to_owned(),
+        ),
+        Some(wrong) => (
+            format!("the certificate, signed by {signer}, cannot be accepted: {wrong}"),
+            "look at who signed it".to_owned(),
+        ),
+        None => (
+            format!("no handshake: {}", innermost(error)),
+            "look for a proxy or firewall that lets neither TLS 1.2 nor 1.3 through".to_owned(),
+        ),
+    };
+    Check::failed(Kind::Tls, place, detail, advice).fact("signer", signer)
+}
+
+fn version(version: Option<ProtocolVersion>) -> String {
+    match version {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
+        Some(ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What a server showed.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Who signed the last certificate it sent: a root, or who is next to one.
+    signer: String,
+    /// Whether the system's roots alone vouch for it.
+    by_system: bool,
+}
+
+/// Looks on, and decides as the gateway's own verifier does.
+#[derive(Debug)]
+struct Observer {
+    verifiers: Verifiers,
+    seen: Mutex<Option<Seen>>,
+}
+
+impl ServerCertVerifier for Observer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let by = |verifier: &dyn ServerCertVerifier| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        let seen = Seen {
+            signer: signer(intermediates.last().unwrap_or(end_entity)),
+            by_system: self
+                .verifiers
+                .system
+                .as_deref()
+                .is_some_and(|system| by(system).is_ok()),
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        by(&*self.verifiers.all)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifiers
+            .all
+            .verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifiers
+            .all
+            .verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifiers.all.supported_verify_schemes()
+    }
+}
+
+fn signer(certificate: &CertificateDer<'_>) -> String {
+    let issuer =
+        Certificate::from_der(certificate).map(|read| read.tbs_certificate().issuer().to_string());
+    let name: String = issuer
+        .unwrap_or_default()
+        .chars()
+        .take(LONGEST_NAME)
+        .collect();
+    if name.is_empty() {
+        "somebody without a name".to_owned()
+    } else {
+        name
+    }
+}

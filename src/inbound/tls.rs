@@ -1,0 +1,7 @@
+//! TLS towards callers: certificates of the gateway, reloaded when their files change, and certificates of callers.
+
+mod caller;
+mod reload;
+
+pub use caller::{CallerCertificate, CertificateError};
+pub use reload::{InboundTls, Reloader, server_config};

@@ -1,0 +1,6 @@
+//! What operators see of the running gateway: metrics, recent exchanges, spans and logs.
+
+pub mod metrics;
+pub mod recent;
+pub mod spans;
+pub mod telemetry;

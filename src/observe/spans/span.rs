@@ -1,0 +1,477 @@
+//! The spans of an exchange, by OpenTelemetry's semantic conventions ("HTTP spans"). No query, header or body is told.
+
+use std::time::SystemTime;
+
+use http::uri::Scheme;
+use http::{HeaderValue, Method, StatusCode, Version};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use tokio::time::Instant;
+
+use super::recording::Attempt;
+use super::{Facts, Recording};
+use citrix_wire::trace_context;
+
+/// Ours (server), and those of the attempts (client), which are its children. `now` is the time of `facts.ended`.
+pub(super) fn of<'a>(
+    recording: &'a Recording,
+    facts: &'a Facts<'_>,
+    now: SystemTime,
+) -> impl Iterator<Item = SpanData> + 'a {
+    let wall = move |moment: Instant| {
+        now.checked_sub(facts.ended.saturating_duration_since(moment))
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    let trace = recording.trace_id();
+    let server = SpanData {
+        parent_span_id: recording.parent.map_or(SpanId::INVALID, id),
+        parent_span_is_remote: recording.parent.is_some(),
+        start_time: wall(facts.began),
+        end_time: now,
+        attributes: about_exchange(facts),
+        status: status(failure_of_exchange(facts)),
+        ..span(trace, recording.span, SpanKind::Server, name(facts))
+    };
+    let attempts = recording
+        .attempts
+        .iter()
+        .enumerate()
+        .map(move |(index, attempt)| {
+            // One that was given up ended as the whole exchange did.
+            let ended = attempt.end.map_or(facts.ended, |(ended, _)| ended);
+            SpanData {
+                parent_span_id: id(recording.span),
+                start_time: wall(attempt.began),
+                end_time: wall(ended),
+                attributes: about_attempt(facts, attempt, index),
+                status: status(failure_of_attempt(facts, attempt)),
+                ..span(
+                    trace,
+                    attempt.span,
+                    SpanKind::Client,
+                    method(facts.method).to_owned(),
+                )
+            }
+        });
+    std::iter::once(server).chain(attempts)
+}
+
+fn span(
+    trace: trace_context::TraceId,
+    own: trace_context::SpanId,
+    kind: SpanKind,
+    name: String,
+) -> SpanData {
+    let trace = TraceId::from(trace.get());
+    SpanData {
+        span_context: SpanContext::new(
+            trace,
+            id(own),
+            TraceFlags::SAMPLED,
+            false,
+            TraceState::NONE,
+        ),
+        parent_span_id: SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: kind,
+        name: name.into(),
+        start_time: SystemTime::UNIX_EPOCH,
+        end_time: SystemTime::UNIX_EPOCH,
+        attributes: Vec::new(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: InstrumentationScope::builder("citrix-auth-proxy")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build(),
+    }
+}
+
+fn id(id: trace_context::SpanId) -> SpanId {
+    SpanId::from(id.get())
+}
+
+/// Method and route: a closed set, as names are to be.
+fn name(facts: &Facts<'_>) -> String {
+    match facts.route {
+        Some(route) => format!("{} {route}", method(facts.method)),
+        None => method(facts.method).to_owned(),
+    }
+}
+
+/// As span names have it, where what is no standard method is `HTTP`.
+fn method(method: &Method) -> &str {
+    if is_standard(method) {
+        method.as_str()
+    } else {
+        "HTTP"
+    }
+}
+
+fn is_standard(method: &Method) -> bool {
+    const STANDARD: [Method; 9] = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    STANDARD.contains(method)
+}
+
+fn about_exchange(facts: &Facts<'_>) -> Vec<KeyValue> {
+    let mut about = vec![
+        method_attribute(facts.method),
+        KeyValue::new("url.path", facts.path.to_owned()),
+        KeyValue::new("url.scheme", if facts.secure { "https" } else { "http" }),
+        KeyValue::new("network.protocol.version", version(facts.version)),
+        KeyValue::new("http.request.body.size", size(facts.request_bytes)),
+        KeyValue::new("http.response.body.size", size(facts.answer_bytes)),
+        KeyValue::new("citrix_auth_proxy.caller", facts.caller.to_owned()),
+        KeyValue::new("citrix_auth_proxy.request_id", text(facts.request_id)),
+        KeyValue::new(
+            "citrix_auth_proxy.waited_seconds",
+            facts.waited.as_secs_f64(),
+        ),
+        KeyValue::new(
+            "citrix.transaction_id",
+            text(facts.citrix_id.unwrap_or(facts.transaction_id)),
+        ),
+    ];
+    if let Some(route) = facts.route {
+        about.push(KeyValue::new("http.route", route.to_owned()));
+    }
+    if let Some(peer) = facts.peer {
+        about.push(KeyValue::new("client.address", peer.to_string()));
+    }
+    if let Some(status) = facts.status {
+        about.push(status_attribute(status));
+    }
+    if let Some(reason) = facts.reason {
+        about.push(KeyValue::new("citrix_auth_proxy.reason", reason.to_owned()));
+    }
+    about.extend(failure_of_exchange(facts).map(failure_attribute));
+    about
+}
+
+fn about_attempt(facts: &Facts<'_>, attempt: &Attempt, index: usize) -> Vec<KeyValue> {
+    let own = if attempt.scheme == Scheme::HTTPS {
+        443
+    } else {
+        80
+    };
+    let port = attempt.authority.port_u16().unwrap_or(own);
+    let url = format!(
+        "{}://{}{}",
+        attempt.scheme,
+        attempt.authority,
+        attempt.target.path()
+    );
+    let mut about = vec![
+        method_attribute(facts.method),
+        KeyValue::new("url.full", url),
+        KeyValue::new("server.address", attempt.authority.host().to_owned()),
+        KeyValue::new("server.port", i64::from(port)),
+        KeyValue::new("citrix.transaction_id", text(facts.transaction_id)),
+    ];
+    if index > 0 {
+        about.push(KeyValue::new(
+            "http.request.resend_count",
+            i64::try_from(index).unwrap_or(i64::MAX),
+        ));
+    }
+    if let Some((_, Ok(status))) = attempt.end {
+        about.push(status_attribute(status));
+    }
+    about.extend(failure_of_attempt(facts, attempt).map(failure_attribute));
+    about
+}
+
+/// What went wrong by the conventions: to a server, what a caller did wrong is no failure.
+fn failure_of_exchange<'a>(facts: &'a Facts<'_>) -> Option<&'a str> {
+    let status = facts
+        .status
+        .as_ref()
+        .filter(|status| status.is_server_error());
+    facts
+        .cut
+        .or_else(|| status.map(|status| facts.reason.unwrap_or(status.as_str())))
+}
+
+/// To a client it is one. An attempt without an end was given up for the reason the exchange ended for.
+fn failure_of_attempt<'a>(facts: &'a Facts<'_>, attempt: &'a Attempt) -> Option<&'a str> {
+    match &attempt.end {
+        Some((_, Ok(status))) if status.is_client_error() || status.is_server_error() => {
+            Some(status.as_str())
+        }
+        Some((_, Ok(_))) => None,
+        Some((_, Err(failure))) => Some(failure),
+        None => facts.reason.or(facts.cut),
+    }
+}
+
+fn method_attribute(method: &Method) -> KeyValue {
+    // The caller's own word for it may be anything.
+    let known = if is_standard(method) {
+        method.as_str().to_owned()
+    } else {
+        "_OTHER".to_owned()
+    };
+    KeyValue::new("http.request.method", known)
+}
+
+fn status_attribute(status: StatusCode) -> KeyValue {
+    KeyValue::new("http.response.status_code", i64::from(status.as_u16()))
+}
+
+fn failure_attribute(failure: &str) -> KeyValue {
+    KeyValue::new("error.type", failure.to_owned())
+}
+
+fn status(failure: Option<&str>) -> Status {
+    match failure {
+        // The attribute says what it is.
+        Some(_) => Status::error(""),
+        None => Status::Unset,
+    }
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+fn size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn text(value: &HeaderValue) -> String {
+    value.to_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderMap;
+    use http::uri::{Authority, PathAndQuery};
+
+    use super::*;
+    use crate::observe::spans::Spans;
+    use citrix_wire::trace_context::TraceParent;
+
+    const THEIRS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    static ID: HeaderValue = HeaderValue::from_static("id");
+
+    fn facts(method: &Method, began: Instant) -> Facts<'_> {
+        Facts {
+            method,
+            path: "/cvad/manage/me",
+            version: Version::HTTP_11,
+            secure: false,
+            route: Some("/cvad/manage"),
+            caller: "splunk",
+            peer: None,
+            status: Some(StatusCode::OK),
+            reason: None,
+            cut: None,
+            request_id: &ID,
+            transaction_id: &ID,
+            citrix_id: None,
+            waited: Duration::ZERO,
+            request_bytes: 0,
+            answer_bytes: 2,
+            began,
+            ended: began + Duration::from_secs(2),
+        }
+    }
+
+    /// The recording of an exchange with attempts that ended so.
+    fn recording(attempts: &[Option<Result<StatusCode, &'static str>>]) -> Recording {
+        let caller = TraceParent::parse(THEIRS.as_bytes()).unwrap();
+        let mut recording = Recording::new(Spans::default(), caller.trace_id, Some(caller));
+        for end in attempts {
+            let to = (&Scheme::HTTPS, &Authority::from_static("api.cloud.com"));
+            let target = PathAndQuery::from_static("/cvad/manage/me?secret=CANARY");
+            recording.begin_attempt(to, &target, &mut HeaderMap::new());
+            if let Some(outcome) = end {
+                recording.end_attempt(*outcome);
+            }
+        }
+        recording
+    }
+
+    fn spans(recording: &Recording, facts: &Facts<'_>) -> Vec<SpanData> {
+        of(
+            recording,
+            facts,
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1000),
+        )
+        .collect()
+    }
+
+    fn attribute(span: &SpanData, name: &str) -> Option<String> {
+        let found = span
+            .attributes
+            .iter()
+            .find(|attribute| attribute.key.as_str() == name);
+        found.map(|attribute| attribute.value.as_str().into_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_is_a_child_of_the_exchange_and_that_of_the_callers_span() {
+        let began = Instant::now();
+        let recording = recording(&[Some(Ok(StatusCode::OK))]);
+        let spans = spans(&recording, &facts(&Method::GET, began));
+        let [server, client] = &spans[..] else {
+            panic!("{spans:?}")
+        };
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        for span in &spans {
+            assert_eq!(span.span_context.trace_id().to_string(), trace);
+            assert_eq!(span.status, Status::Unset);
+            assert!(!format!("{span:?}").contains("CANARY"), "{span:?}");
+        }
+        assert_eq!(
+            (server.name.as_ref(), client.name.as_ref()),
+            ("GET /cvad/manage", "GET")
+        );
+        assert_eq!(
+            (&server.span_kind, &client.span_kind),
+            (&SpanKind::Server, &SpanKind::Client)
+        );
+        assert_eq!(server.parent_span_id.to_string(), "b7ad6b7169203331");
+        assert!(server.parent_span_is_remote);
+        assert_eq!(client.parent_span_id, server.span_context.span_id());
+        let seconds = |time: SystemTime| {
+            time.duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .as_secs()
+        };
+        assert_eq!(
+            (seconds(server.start_time), seconds(server.end_time)),
+            (998, 1000)
+        );
+        assert_eq!(
+            attribute(client, "url.full").as_deref(),
+            Some("https://api.cloud.com/cvad/manage/me")
+        );
+        assert_eq!(attribute(client, "server.port").as_deref(), Some("443"));
+    }
+
+    #[test]
+    fn a_failure_is_told_where_it_is_one() {
+        let ok = StatusCode::OK;
+        // The answer, why we gave it ourselves, how it was cut off; whether that is a failure and which.
+        let cases = [
+            (Some(ok), None, None, None),
+            (Some(StatusCode::NOT_FOUND), None, None, None),
+            (
+                Some(StatusCode::UNAUTHORIZED),
+                Some("caller_unknown"),
+                None,
+                None,
+            ),
+            (
+                Some(StatusCode::BAD_GATEWAY),
+                Some("upstream_connect"),
+                None,
+                Some("upstream_connect"),
+            ),
+            (
+                Some(StatusCode::SERVICE_UNAVAILABLE),
+                None,
+                None,
+                Some("503"),
+            ),
+            (Some(ok), None, Some("cut_off"), Some("cut_off")),
+            (None, None, Some("caller_left"), Some("caller_left")),
+        ];
+        for (status, reason, cut, expected) in cases {
+            let facts = Facts {
+                status,
+                reason,
+                cut,
+                ..facts(&Method::GET, Instant::now())
+            };
+            let spans = spans(&recording(&[]), &facts);
+            assert_eq!(
+                attribute(&spans[0], "error.type").as_deref(),
+                expected,
+                "{facts:?}"
+            );
+            assert_eq!(
+                matches!(spans[0].status, Status::Error { .. }),
+                expected.is_some(),
+                "{facts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_attempt_says_how_it_ended_and_one_that_was_given_up_why() {
+        let recording = recording(&[
+            Some(Err("upstream_broken")),
+            Some(Ok(StatusCode::UNAUTHORIZED)),
+            Some(Ok(StatusCode::OK)),
+            None,
+        ]);
+        let status = Some(StatusCode::GATEWAY_TIMEOUT);
+        let facts = Facts {
+            status,
+            reason: Some("upstream_timeout"),
+            ..facts(&Method::GET, Instant::now())
+        };
+        let spans = spans(&recording, &facts);
+        let told = |name| {
+            spans[1..]
+                .iter()
+                .map(|span| attribute(span, name))
+                .collect::<Vec<_>>()
+        };
+        let some = |value: &str| Some(value.to_owned());
+        let failures = [
+            some("upstream_broken"),
+            some("401"),
+            None,
+            some("upstream_timeout"),
+        ];
+        assert_eq!(told("error.type"), failures);
+        assert_eq!(
+            told("http.response.status_code"),
+            [None, some("401"), some("200"), None]
+        );
+        assert_eq!(
+            told("http.request.resend_count"),
+            [None, some("1"), some("2"), some("3")]
+        );
+    }
+
+    #[test]
+    fn a_callers_own_method_becomes_no_name() {
+        let method = Method::from_bytes(b"BREW").unwrap();
+        let facts = Facts {
+            route: None,
+            ..facts(&method, Instant::now())
+        };
+        let spans = spans(&recording(&[None]), &facts);
+        for span in &spans {
+            assert_eq!(span.name, "HTTP");
+            assert_eq!(
+                attribute(span, "http.request.method").as_deref(),
+                Some("_OTHER")
+            );
+        }
+    }
+}
