@@ -14,6 +14,7 @@ mod accept;
 mod admin;
 mod admit;
 mod adversarial;
+mod architecture;
 mod batch;
 mod browser_guard;
 mod callers;
