@@ -38,7 +38,7 @@ use crate::state::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::state::published::Published;
 use crate::tls::TlsError;
 use crate::token::refusals::Refusals;
-use crate::upstream::dial::Way;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::SharedClient;
 use crate::upstream::origin::BadHost;
 use crate::upstream::tls::UpstreamTls;
@@ -105,7 +105,7 @@ pub struct App {
     control: Control,
     client: SharedClient,
     upstream_tls: UpstreamTls,
-    way: Way,
+    dial_config: DialConfig,
     log: Option<LogHandle>,
     /// As it was last configured; an operator may have set another.
     log_level: LevelFilter,
@@ -168,7 +168,7 @@ impl App {
         passed.finish()?;
         let addresses = addresses(&boot, &bound, &admin_listener)?;
         let upstream_tls = UpstreamTls::new(&live.upstream)?;
-        let way = Way::new(
+        let dial_config = DialConfig::new(
             Arc::clone(&upstream_tls.config),
             live.upstream.egress.clone(),
         );
@@ -177,11 +177,11 @@ impl App {
         let logins = Logins::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
-        let client = SharedClient::from(control::client(&live, &way));
+        let client = SharedClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
-        let spans = Spans::start(&metrics, way.tls(), clock)?;
+        let spans = Spans::start(&metrics, dial_config.tls(), clock)?;
         let shared = Arc::new(Shared {
-            published: ArcSwap::from_pointee(Published::first(live, &way)?),
+            published: ArcSwap::from_pointee(Published::first(live, &dial_config)?),
             metrics,
             in_flight: Arc::default(),
             batches: Arc::default(),
@@ -200,7 +200,7 @@ impl App {
             start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
 
         control.follow(&shared.published.load());
-        control.follow_egress(&way);
+        control.follow_egress(&dial_config);
         if let Some(reloader) = reloader {
             control.run(reloader);
         }
@@ -230,7 +230,7 @@ impl App {
             control,
             client,
             upstream_tls,
-            way,
+            dial_config,
             log,
             log_level,
             written: [written.clone(), written],
@@ -248,15 +248,20 @@ impl App {
         let Fresh { config, tls } = fresh;
         let [at_start, now] = &self.written;
         let changes = Changes::between(at_start, now, &config.written);
-        let same_tls = self.upstream_tls.is_like(&tls);
+        let same_tls = self.upstream_tls.is_equivalent(&tls);
         let egress = &config.live.upstream.egress;
-        let way = if same_tls && self.way.leads(egress) {
-            self.way.clone()
+        let dial_config = if same_tls && self.dial_config.matches(egress) {
+            self.dial_config.clone()
         } else {
-            Way::new(Arc::clone(&tls.config), egress.clone())
+            DialConfig::new(Arc::clone(&tls.config), egress.clone())
         };
-        let published = self.shared.published.load().succeed(config.live, &way)?;
-        self.client.replace(control::client(&published.live, &way));
+        let published = self
+            .shared
+            .published
+            .load()
+            .succeed(config.live, &dial_config)?;
+        self.client
+            .replace(control::client(&published.live, &dial_config));
         // Before anybody waits for its first token.
         self.control.follow(&published);
         let published = Arc::new(published);
@@ -269,9 +274,9 @@ impl App {
             .map(|caller| caller.name.as_str())
             .collect();
         self.shared.metrics.keep_only(&routes, &callers);
-        if !self.way.is(&way) {
-            self.control.follow_egress(&way);
-            (self.upstream_tls, self.way) = (tls, way);
+        if !self.dial_config.same_as(&dial_config) {
+            self.control.follow_egress(&dial_config);
+            (self.upstream_tls, self.dial_config) = (tls, dial_config);
         }
         self.written[1] = config.written;
         Ok(changes)

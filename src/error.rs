@@ -200,7 +200,7 @@ impl Failure {
 
     /// Adds what the log shall say of the cause.
     #[must_use]
-    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub fn with_source(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn an_answer_tells_the_reason_and_hides_the_cause() {
         let failure = Failure::new(Reason::TokenUnavailable, "no token yet")
-            .because("secret cause")
+            .with_source("secret cause")
             .retry_after(Duration::from_millis(1200))
             .login_transaction_id(Some(HeaderValue::from_static("t-1")));
         assert_eq!(failure.cause_chain(), "secret cause");

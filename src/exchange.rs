@@ -153,8 +153,8 @@ impl Exchange {
     }
 
     /// Ends the connection of somebody who is waited for in vain; `false` when there is none.
-    pub fn make_room(&self) -> bool {
-        self.connection.make_room()
+    pub fn evict_stalled(&self) -> bool {
+        self.connection.evict_stalled()
     }
 
     /// Where the request comes from.

@@ -78,7 +78,7 @@ impl From<Unreadable> for Refused {
 
 impl From<SigningError> for Refused {
     fn from(error: SigningError) -> Self {
-        Self::Failure(Failure::new(Reason::Overloaded, "no token can be signed").because(error))
+        Self::Failure(Failure::new(Reason::Overloaded, "no token can be signed").with_source(error))
     }
 }
 
@@ -148,7 +148,7 @@ pub async fn log_in(
 
 /// What is logged; the tool is told in Citrix's words.
 fn for_the_log(reason: Reason, cause: String) -> Failure {
-    Failure::new(reason, "the login was refused").because(cause)
+    Failure::new(reason, "the login was refused").with_source(cause)
 }
 
 /// With the id under the name that Citrix's token endpoints use; the newer name every answer has.

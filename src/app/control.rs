@@ -21,7 +21,7 @@ use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::{Keeper, Orders};
 use crate::token::signals::Signals;
 use crate::token::slot::Slot;
-use crate::upstream::dial::Way;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::{Client, SharedClient};
 
 /// All of them. They end with it.
@@ -82,11 +82,14 @@ impl Control {
     }
 
     /// Watches how connections leave now, and no more how they did before.
-    pub(super) fn follow_egress(&mut self, way: &Way) {
-        if let Some(proxy) = way.egress().proxy() {
+    pub(super) fn follow_egress(&mut self, dial_config: &DialConfig) {
+        if let Some(proxy) = dial_config.egress().proxy() {
             tracing::info!(%proxy, "connections to Citrix leave through the egress proxy");
         }
-        if let Some(before) = self.egress.replace(self.tasks.spawn(way.clone().keep())) {
+        if let Some(before) = self
+            .egress
+            .replace(self.tasks.spawn(dial_config.clone().keep()))
+        {
             before.abort();
         }
     }
@@ -212,8 +215,8 @@ fn take<T>(from: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> Option<T> {
 }
 
 /// The client of keepers and agents.
-pub(super) fn client(live: &Live, way: &Way) -> Client {
-    Client::new(way.clone(), live.token.request_timeout)
+pub(super) fn client(live: &Live, dial_config: &DialConfig) -> Client {
+    Client::new(dial_config.clone(), live.token.request_timeout)
 }
 
 #[cfg(test)]
@@ -221,7 +224,7 @@ mod tests {
     use super::*;
 
     fn control() -> Control {
-        let client = Client::new(Way::to_nobody(), Duration::from_secs(1));
+        let client = Client::new(DialConfig::unreachable(), Duration::from_secs(1));
         Control::new(&Metrics::new(1).unwrap(), client.into(), Clock::SYSTEM).unwrap()
     }
 

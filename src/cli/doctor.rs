@@ -14,7 +14,7 @@ use crate::config::{Live, Target};
 use crate::site::api::HttpApi;
 use crate::tls::TlsError;
 use crate::token::issuer::HttpIssuer;
-use crate::upstream::dial::Way;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::Client;
 use crate::upstream::tls::{self, Verifiers};
 
@@ -24,7 +24,7 @@ use connection::Place;
 /// What all examinations need, and what they found out about hosts.
 struct Doctor<'a> {
     live: &'a Live,
-    way: Way,
+    dial_config: DialConfig,
     verifiers: Verifiers,
     tell: &'a mut dyn FnMut(Check),
     /// The hosts that were looked at, and the step at which each failed.
@@ -40,17 +40,17 @@ pub async fn examine(
     clock: Clock,
     tell: &mut dyn FnMut(Check),
 ) -> Result<(), TlsError> {
-    let way = Way::new(
+    let dial_config = DialConfig::new(
         tls::upstream_config(&live.upstream)?,
         live.upstream.egress.clone(),
     );
-    let client = Client::new(way.clone(), live.token.request_timeout);
+    let client = Client::new(dial_config.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
     let api = HttpApi(client.into());
     let verifiers = tls::verifiers(&live.upstream)?;
     let mut doctor = Doctor {
         live,
-        way,
+        dial_config,
         verifiers,
         tell,
         places: Vec::new(),
@@ -78,9 +78,15 @@ impl Doctor<'_> {
             return *outcome;
         }
         let upstream = &self.live.upstream;
-        let outcome = connection::examine(&place, &self.way, &self.verifiers, upstream, self.tell)
-            .await
-            .err();
+        let outcome = connection::examine(
+            &place,
+            &self.dial_config,
+            &self.verifiers,
+            upstream,
+            self.tell,
+        )
+        .await
+        .err();
         self.places.push((place, outcome));
         outcome
     }

@@ -302,8 +302,8 @@ impl Connection {
 
     /// Ends a connection of this worker whose caller is waited for and moves nothing, to make room; `false` when there
     /// is none.
-    pub fn make_room(&self) -> bool {
-        self.all.upgrade().is_some_and(|all| all.make_room())
+    pub fn evict_stalled(&self) -> bool {
+        self.all.upgrade().is_some_and(|all| all.evict_stalled())
     }
 
     /// What has become due at `now`.

@@ -87,7 +87,8 @@ fn judge<'s>(
         query if head.uri.scheme().is_some() => {
             let query = query.map_or("", PathAndQuery::as_str);
             PathAndQuery::try_from(format!("/{query}")).map_err(|error| {
-                Failure::new(Reason::BadRequest, "the request target is not a path").because(error)
+                Failure::new(Reason::BadRequest, "the request target is not a path")
+                    .with_source(error)
             })?
         }
         _ => {
@@ -179,7 +180,7 @@ fn pick_customer<'s>(
     }
     snapshot.customers.named(first).ok_or_else(|| {
         Failure::new(Reason::CustomerForbidden, rules::OTHER_CUSTOMER)
-            .because("no credential for the customer that is named")
+            .with_source("no credential for the customer that is named")
     })
 }
 

@@ -74,7 +74,7 @@ pub fn prepare<'s>(
     };
     let target =
         path::rebase(&address.target, prefix, &picked.destination.base_path).map_err(|error| {
-            Failure::new(Reason::BadRequest, "the path cannot be forwarded").because(error)
+            Failure::new(Reason::BadRequest, "the path cannot be forwarded").with_source(error)
         })?;
     // With and without the upstream's own base path in front.
     let paths = [

@@ -76,7 +76,7 @@ pub(super) async fn take_place(
     exchange.place = match shared.in_flight.enter(limit) {
         Some(place) => Some(place),
         // Boxed: most requests find one.
-        None => Box::pin(place_made(shared, limit, exchange)).await,
+        None => Box::pin(permit_after_eviction(shared, limit, exchange)).await,
     };
     if exchange.place.is_some() {
         return Ok(());
@@ -86,8 +86,12 @@ pub(super) async fn take_place(
 }
 
 /// The place of somebody who has to go.
-async fn place_made(shared: &Shared, limit: usize, exchange: &Exchange) -> Option<Place> {
-    if !exchange.make_room() {
+async fn permit_after_eviction(
+    shared: &Shared,
+    limit: usize,
+    exchange: &Exchange,
+) -> Option<Place> {
+    if !exchange.evict_stalled() {
         return None;
     }
     for _ in 0..TURNS_TO_GO {

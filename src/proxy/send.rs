@@ -260,7 +260,7 @@ impl Failed {
             (Some(fault), _) => fault.into(),
             (None, Self::Connect(error)) => {
                 let detail = format!("no connection to {authority}: {error}; {}", error.advice());
-                Failure::new(Reason::UpstreamConnect, detail).because(error)
+                Failure::new(Reason::UpstreamConnect, detail).with_source(error)
             }
             (None, Self::Attempt(AttemptError::TimedOut)) => {
                 let limit = humantime::format_duration(deadline.limit());
@@ -279,7 +279,7 @@ impl Failed {
             ) => {
                 let detail =
                     format!("{authority} broke the connection off before its answer began");
-                Failure::new(Reason::UpstreamBroken, detail).because(error)
+                Failure::new(Reason::UpstreamBroken, detail).with_source(error)
             }
         }
     }

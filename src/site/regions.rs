@@ -207,7 +207,7 @@ mod tests {
             authority: Authority::from_static(host),
             base_path: String::new(),
         };
-        Origin::new(0, &url, &crate::upstream::dial::Way::to_nobody()).unwrap()
+        Origin::new(0, &url, &crate::upstream::dial::DialConfig::unreachable()).unwrap()
     }
 
     fn told(old: &str, new: &str) -> Option<Move> {

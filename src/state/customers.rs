@@ -60,7 +60,7 @@ mod tests {
     use crate::config::check;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
-    use crate::upstream::dial::Way;
+    use crate::upstream::dial::DialConfig;
 
     fn snapshot(ids: &[&str], default: Option<&str>) -> Rc<Snapshot> {
         let mut text = String::new();
@@ -74,7 +74,7 @@ mod tests {
             .unwrap();
         }
         let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
-        let published = Published::first(config.live, &Way::to_nobody()).unwrap();
+        let published = Published::first(config.live, &DialConfig::unreachable()).unwrap();
         Snapshot::new(Arc::new(published), Metrics::new(1).unwrap().worker(0))
     }
 

@@ -76,7 +76,7 @@ mod tests {
     use crate::limit::Limit;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
-    use crate::upstream::dial::Way;
+    use crate::upstream::dial::DialConfig;
 
     fn limit<'s>(snapshot: &'s Snapshot, path: &str, customer: &str) -> Option<&'s Limit> {
         let route = &snapshot.routes[snapshot.route_of(path).unwrap()];
@@ -93,7 +93,8 @@ mod tests {
             text += "client_secret = { env = 'S' }\n";
         }
         let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
-        let published = Arc::new(Published::first(config.live, &Way::to_nobody()).unwrap());
+        let published =
+            Arc::new(Published::first(config.live, &DialConfig::unreachable()).unwrap());
         let metrics = Metrics::new(2).unwrap();
         let workers: [Rc<Snapshot>; 2] =
             [0, 1].map(|worker| Snapshot::new(Arc::clone(&published), metrics.worker(worker)));

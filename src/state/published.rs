@@ -9,7 +9,7 @@ use crate::callers::usage::Usage;
 use crate::config::{Credential, Live, Target, UpstreamUrl};
 use crate::site;
 use crate::token::slot::Slot;
-use crate::upstream::dial::Way;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::origin::{BadHost, Origin};
 
 /// The live configuration and the tokens that go with it. A reload publishes another one.
@@ -39,8 +39,8 @@ impl Published {
     ///
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
-    pub fn first(live: Arc<Live>, way: &Way) -> Result<Self, BadHost> {
-        Self::new(live, way, None)
+    pub fn first(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, BadHost> {
+        Self::new(live, dial_config, None)
     }
 
     /// What a reload puts in the place of this one. The one place where state passes from one configuration to the
@@ -49,12 +49,16 @@ impl Published {
     ///
     /// # Errors
     /// When an upstream's host is none a certificate could be for.
-    pub fn succeed(&self, live: Arc<Live>, way: &Way) -> Result<Self, BadHost> {
-        Self::new(live, way, Some(self))
+    pub fn succeed(&self, live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, BadHost> {
+        Self::new(live, dial_config, Some(self))
     }
 
-    fn new(live: Arc<Live>, way: &Way, before: Option<&Self>) -> Result<Self, BadHost> {
-        let mut origins = Origins::after(before.map(|before| &before.origins), way);
+    fn new(
+        live: Arc<Live>,
+        dial_config: &DialConfig,
+        before: Option<&Self>,
+    ) -> Result<Self, BadHost> {
+        let mut origins = Origins::after(before.map(|before| &before.origins), dial_config);
         let (slots, sites) = slots(&live, before);
         let apis = live
             .credentials
@@ -124,16 +128,16 @@ struct Origins {
     /// Those of the configuration before this one, while this one is made.
     before: Vec<Arc<Origin>>,
     next_id: u64,
-    way: Way,
+    dial_config: DialConfig,
 }
 
 impl Origins {
-    fn after(before: Option<&Self>, way: &Way) -> Self {
+    fn after(before: Option<&Self>, dial_config: &DialConfig) -> Self {
         Self {
             all: Vec::new(),
             before: before.map(|before| before.all.clone()).unwrap_or_default(),
             next_id: before.map_or(0, |before| before.next_id),
-            way: way.clone(),
+            dial_config: dial_config.clone(),
         }
     }
 
@@ -142,11 +146,13 @@ impl Origins {
         if let Some(known) = self.all.iter().find(|origin| origin.is_of(url)) {
             return Ok(Arc::clone(known));
         }
-        let same = |origin: &&Arc<Origin>| origin.is_of(url) && origin.way.is(&self.way);
+        let same = |origin: &&Arc<Origin>| {
+            origin.is_of(url) && origin.dial_config.same_as(&self.dial_config)
+        };
         let origin = match self.before.iter().find(same) {
             Some(same) => Arc::clone(same),
             None => {
-                let new = Origin::new(self.next_id, url, &self.way)?;
+                let new = Origin::new(self.next_id, url, &self.dial_config)?;
                 self.next_id += 1;
                 Arc::new(new)
             }

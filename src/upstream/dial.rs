@@ -26,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 use crate::config::Proxy;
 use crate::tls::ALPN_H2;
 
-pub use egress::Way;
+pub use egress::DialConfig;
 
 /// Read ahead of rustls, which itself asks for 4 KiB at a time: a quarter of the system calls on large answers.
 const TLS_READ_BUFFER: usize = 64 * 1024;
@@ -180,11 +180,11 @@ impl ProxyFault {
 /// When any of the steps fails, or all together take longer than `limit`.
 pub async fn dial(
     peer: Peer<'_>,
-    way: &Way,
+    dial_config: &DialConfig,
     limit: Duration,
 ) -> Result<(UpstreamIo, bool), ConnectError> {
     let deadline = Instant::now() + limit;
-    let proxy = way.egress().proxy_for(peer.host);
+    let proxy = dial_config.egress().proxy_for(peer.host);
     let socket = match timeout_at(deadline, reach(peer, proxy.as_ref())).await {
         Ok(reached) => reached?,
         Err(_) => return Err(too_late(proxy.as_ref(), limit)),
@@ -192,10 +192,13 @@ pub async fn dial(
     let Some(server_name) = peer.server_name else {
         return Ok((UpstreamIo::Plain(socket), false));
     };
-    let stream = timeout_at(deadline, shake_hands(socket, server_name, way.tls()))
-        .await
-        .map_err(|_| ConnectError::Timeout(limit))?
-        .map_err(ConnectError::Tls)?;
+    let stream = timeout_at(
+        deadline,
+        shake_hands(socket, server_name, dial_config.tls()),
+    )
+    .await
+    .map_err(|_| ConnectError::Timeout(limit))?
+    .map_err(ConnectError::Tls)?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_H2);
     Ok((UpstreamIo::Tls(Box::new(stream)), http2))
 }

@@ -23,7 +23,7 @@ use secrecy::zeroize::Zeroizing;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::upstream::dial::tunnel::PRODUCT;
-use crate::upstream::dial::{ConnectError, Peer, UpstreamIo, Way, dial};
+use crate::upstream::dial::{ConnectError, DialConfig, Peer, UpstreamIo, dial};
 use citrix_wire::citrix::headers::{
     CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID,
 };
@@ -37,7 +37,7 @@ const LONGEST_TRANSACTION_ID: usize = 128;
 /// Makes requests of the program's own.
 #[derive(Clone, Debug)]
 pub struct Client {
-    way: Way,
+    dial_config: DialConfig,
     timeout: Duration,
 }
 
@@ -107,8 +107,11 @@ pub enum ReadError {
 
 impl Client {
     /// A client that leaves `way`, and gives a request `timeout`, connecting and the answer's body included.
-    pub fn new(way: Way, timeout: Duration) -> Self {
-        Self { way, timeout }
+    pub fn new(dial_config: DialConfig, timeout: Duration) -> Self {
+        Self {
+            dial_config,
+            timeout,
+        }
     }
 
     /// Makes a request.
@@ -174,7 +177,7 @@ impl Client {
             port,
             server_name: server_name.as_ref(),
         };
-        Ok(dial(peer, &self.way, self.timeout).await?)
+        Ok(dial(peer, &self.dial_config, self.timeout).await?)
     }
 
     /// Runs a connection. hyper ends it when nobody holds it any more; the deadline is for a peer that does not let

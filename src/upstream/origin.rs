@@ -5,7 +5,7 @@ use http::uri::{Authority, Scheme, Uri};
 use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
-use crate::upstream::dial::{Peer, Way};
+use crate::upstream::dial::{DialConfig, Peer};
 
 /// One upstream host and port, and how it is reached: what a connection is good for.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Origin {
     /// The name the certificate must be for; `None` speaks in clear.
     pub server_name: Option<ServerName<'static>>,
     /// How new connections leave, and whom they trust.
-    pub way: Way,
+    pub dial_config: DialConfig,
 }
 
 /// An upstream host that TLS cannot verify a certificate for.
@@ -37,7 +37,7 @@ impl Origin {
     ///
     /// # Errors
     /// When its host is none a certificate could be for.
-    pub fn new(id: u64, url: &UpstreamUrl, way: &Way) -> Result<Self, BadHost> {
+    pub fn new(id: u64, url: &UpstreamUrl, dial_config: &DialConfig) -> Result<Self, BadHost> {
         let bad = || BadHost(url.authority.clone());
         let server_name = if url.scheme == Scheme::HTTPS {
             let host = unbracketed(url.authority.host()).to_owned();
@@ -52,7 +52,7 @@ impl Origin {
             authority: url.authority.clone(),
             port: url.port(),
             server_name,
-            way: way.clone(),
+            dial_config: dial_config.clone(),
         })
     }
 
@@ -115,7 +115,7 @@ mod tests {
             authority,
             base_path: String::new(),
         };
-        Origin::new(0, &url, &Way::to_nobody()).unwrap()
+        Origin::new(0, &url, &DialConfig::unreachable()).unwrap()
     }
 
     #[test]

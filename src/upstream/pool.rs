@@ -172,7 +172,7 @@ impl Pool {
     /// Opens a connection; an HTTP/2 one is left in the pool for the others as well.
     async fn open(&self, origin: &Origin) -> Result<Leased, Arc<ConnectError>> {
         let limit = self.setting(|settings| settings.connect_timeout);
-        let (io, http2) = dial(origin.peer(), &origin.way, limit).await?;
+        let (io, http2) = dial(origin.peer(), &origin.dial_config, limit).await?;
         if http2 {
             let connection = Http2::open(io).await?;
             self.with(origin.id, |pool| {

@@ -95,7 +95,7 @@ impl UpstreamTls {
 
     /// Whether both trust the same and offer the same, so that connections made with one are as good as those made
     /// with the other.
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub fn is_equivalent(&self, other: &Self) -> bool {
         self.roots.roots == other.roots.roots
             && self.config.alpn_protocols == other.config.alpn_protocols
     }

@@ -14,7 +14,7 @@ use x509_cert::der::Decode as _;
 use super::check::{Check, Kind};
 use super::connection::{Place, innermost};
 use crate::config::Upstream;
-use crate::upstream::dial::{self, Way};
+use crate::upstream::dial::{self, DialConfig};
 use crate::upstream::http_client::chain;
 use crate::upstream::tls::Verifiers;
 
@@ -26,7 +26,7 @@ pub(super) async fn examine(
     place: &Place,
     socket: TcpStream,
     name: &ServerName<'static>,
-    way: &Way,
+    dial_config: &DialConfig,
     verifiers: &Verifiers,
     upstream: &Upstream,
 ) -> Check {
@@ -34,7 +34,7 @@ pub(super) async fn examine(
         verifiers: verifiers.clone(),
         seen: Mutex::default(),
     });
-    let mut tls = rustls::ClientConfig::clone(way.tls());
+    let mut tls = rustls::ClientConfig::clone(dial_config.tls());
     tls.dangerous()
         .set_certificate_verifier(Arc::clone(&observer) as Arc<dyn ServerCertVerifier>);
     let began = Instant::now();

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::certificate;
 use super::check::{Check, Kind};
 use crate::config::{Proxy, Upstream, UpstreamUrl};
-use crate::upstream::dial::{self, Peer, ProxyFault, Way, tunnel};
+use crate::upstream::dial::{self, DialConfig, Peer, ProxyFault, tunnel};
 use crate::upstream::http_client::chain;
 use crate::upstream::tls::Verifiers;
 
@@ -76,12 +76,12 @@ const STEPS: [Kind; 4] = [Kind::Dns, Kind::Tcp, Kind::Egress, Kind::Tls];
 /// The step that fails; those behind it are told as skipped.
 pub(super) async fn examine(
     place: &Place,
-    way: &Way,
+    dial_config: &DialConfig,
     verifiers: &Verifiers,
     upstream: &Upstream,
     tell: &mut dyn FnMut(Check),
 ) -> Result<(), Kind> {
-    let outcome = steps(place, way, verifiers, upstream, tell).await;
+    let outcome = steps(place, dial_config, verifiers, upstream, tell).await;
     if let Err(failed) = outcome {
         for step in STEPS.into_iter().skip_while(|step| *step != failed).skip(1) {
             tell(Check::skipped(
@@ -96,13 +96,13 @@ pub(super) async fn examine(
 
 async fn steps(
     place: &Place,
-    way: &Way,
+    dial_config: &DialConfig,
     verifiers: &Verifiers,
     upstream: &Upstream,
     tell: &mut dyn FnMut(Check),
 ) -> Result<(), Kind> {
     let limit = upstream.connect_timeout;
-    let proxy = way.egress().proxy_for(&place.host);
+    let proxy = dial_config.egress().proxy_for(&place.host);
     let addresses = look_up(place, proxy.as_ref(), limit, tell)
         .await
         .ok_or(Kind::Dns)?;
@@ -129,7 +129,7 @@ async fn steps(
         ));
         return Err(Kind::Tls);
     };
-    let check = certificate::examine(place, socket, &name, way, verifiers, upstream).await;
+    let check = certificate::examine(place, socket, &name, dial_config, verifiers, upstream).await;
     let failed = check.state == super::State::Failed;
     tell(check);
     if failed { Err(Kind::Tls) } else { Ok(()) }

@@ -97,7 +97,7 @@ impl Connections {
     }
 
     /// Ends one that is stuck; `false` when none is.
-    pub(super) fn make_room(&self) -> bool {
+    pub(super) fn evict_stalled(&self) -> bool {
         while let Some(stuck) = self.stuck.borrow_mut().pop() {
             // It may have moved since.
             let stuck = stuck

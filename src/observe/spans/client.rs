@@ -10,7 +10,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use rustls::ClientConfig;
 
 use crate::config::Egress;
-use crate::upstream::dial::Way;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client;
 
 /// For one request. `OTEL_EXPORTER_OTLP_TIMEOUT` bounds all its repetitions together.
@@ -30,9 +30,9 @@ pub(super) struct Cause(Arc<Mutex<Option<String>>>);
 impl Client {
     /// Trusts what `tls` trusts.
     pub(super) fn new(tls: &Arc<ClientConfig>) -> Self {
-        let way = Way::new(Arc::clone(tls), Egress::direct());
+        let dial_config = DialConfig::new(Arc::clone(tls), Egress::direct());
         Self {
-            http: http_client::Client::new(way, TIMEOUT),
+            http: http_client::Client::new(dial_config, TIMEOUT),
             cause: Cause::default(),
         }
     }

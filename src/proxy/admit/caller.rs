@@ -54,5 +54,5 @@ fn refuse_unknown(callers: &Callers, unknown: Unknown<'_>) -> Failure {
             "nobody from where you come may use this gateway",
         )
     };
-    failure.because(unknown.to_string())
+    failure.with_source(unknown.to_string())
 }

@@ -36,7 +36,7 @@ pub(super) fn check_named(
         && !customers_in_path(path).all(|named| caller.rules.allow_customer(named))
     {
         return Err(
-            Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER).because(Outside::Customers)
+            Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER).with_source(Outside::Customers)
         );
     }
     Ok(())
@@ -226,7 +226,7 @@ impl Policy<'_> {
                     TooMuch::PerSecond(wait) => wait,
                 };
                 let failure = Failure::new(Reason::Overloaded, too_much.to_string());
-                self.enforce(failure.because(too_much).retry_after(wait), exchange)
+                self.enforce(failure.with_source(too_much).retry_after(wait), exchange)
             }
         }
     }
@@ -243,14 +243,14 @@ impl Policy<'_> {
                     }
                 };
                 let failure = Failure::new(reason, format!("{which}{told}"));
-                return self.enforce(failure.because(format!("{which}{outside}")), exchange);
+                return self.enforce(failure.with_source(format!("{which}{outside}")), exchange);
             }
             Verdict::Unjudgeable(why) if why.is_malformed() => (Reason::BadRequest, why),
             Verdict::Unjudgeable(why) => (Reason::CallerForbidden, why),
         };
         let detail = format!("{which}{why}; this caller's rules cannot be held to it");
         self.enforce(
-            Failure::new(reason, detail).because(format!("{which}{why}")),
+            Failure::new(reason, detail).with_source(format!("{which}{why}")),
             exchange,
         )
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::Egress;
 use crate::token::answer::Lifetime;
-use crate::upstream::dial::Way;
+use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::LARGEST_ANSWER;
 
 /// Generous for what must work, and waited out by nothing.
@@ -29,8 +29,8 @@ fn issuer(timeout: Duration) -> HttpIssuer {
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    let way = Way::new(Arc::new(tls), Egress::direct());
-    HttpIssuer::new(Client::new(way, timeout), Clock::SYSTEM)
+    let dial_config = DialConfig::new(Arc::new(tls), Egress::direct());
+    HttpIssuer::new(Client::new(dial_config, timeout), Clock::SYSTEM)
 }
 
 /// Answers one request with these bytes; gives back the request's.

@@ -18,12 +18,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What every connection towards Citrix is opened with. Its clones are one.
 #[derive(Clone)]
-pub struct Way {
+pub struct DialConfig {
     tls: Arc<ClientConfig>,
     egress: Arc<ArcSwap<Egress>>,
 }
 
-impl Way {
+impl DialConfig {
     /// Trusts what `tls` trusts, and goes where `egress` says.
     pub fn new(tls: Arc<ClientConfig>, egress: Egress) -> Self {
         Self {
@@ -33,12 +33,12 @@ impl Way {
     }
 
     /// Whether both are one: connections made by one are as good as those made by the other.
-    pub fn is(&self, other: &Self) -> bool {
+    pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.tls, &other.tls) && Arc::ptr_eq(&self.egress, &other.egress)
     }
 
     /// Whether it goes where `egress` says, and would follow it as that does.
-    pub fn leads(&self, egress: &Egress) -> bool {
+    pub fn matches(&self, egress: &Egress) -> bool {
         let now = self.egress();
         **now == *egress && now.watched() == egress.watched()
     }
@@ -55,7 +55,7 @@ impl Way {
 
     /// One for tests that connect to nobody.
     #[cfg(test)]
-    pub(crate) fn to_nobody() -> Self {
+    pub(crate) fn unreachable() -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -104,9 +104,9 @@ impl Way {
     }
 }
 
-impl fmt::Debug for Way {
+impl fmt::Debug for DialConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Way")
+        f.debug_struct("DialConfig")
             .field("egress", &*self.egress())
             .finish_non_exhaustive()
     }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::config::SecretSource;
 
-    fn way(url: &str, file: &std::path::Path) -> Way {
+    fn dial_config(url: &str, file: &std::path::Path) -> DialConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -129,7 +129,7 @@ mod tests {
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let source = SecretSource::File(file.to_owned());
-        Way::new(
+        DialConfig::new(
             Arc::new(tls),
             Egress::through(url, Some(source), "a.example").unwrap(),
         )
@@ -139,11 +139,11 @@ mod tests {
     async fn a_proxys_url_in_a_file_is_followed_and_a_bad_one_changes_nothing() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "http://user:first@proxy:1\n").unwrap();
-        let way = way("http://user:first@proxy:1", file.path());
+        let dial_config = dial_config("http://user:first@proxy:1", file.path());
         let mut tasks = JoinSet::new();
-        tasks.spawn(way.clone().keep());
+        tasks.spawn(dial_config.clone().keep());
         // Who dials has a clone of its own.
-        let dialler = way.clone();
+        let dialler = dial_config.clone();
         for (content, place, shown) in [
             (
                 "http://user:first@proxy:1\n",
