@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use crate::error::{Failure, Reason};
 use citrix_wire::head_watch::HeadFault;
-use citrix_wire::twins::is_twin;
+use citrix_wire::lookalikes::is_lookalike;
 
 /// As many as hyper takes over HTTP/1. HTTP/2 bounds their size alone.
 const MAX_FIELDS: usize = 100;
@@ -33,8 +33,8 @@ pub fn check(head: &Parts) -> Result<(), Failure> {
     if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
         return bad("the scheme of the request target is neither http nor https".to_owned());
     }
-    if let Some(twin) = head.headers.keys().find(|name| is_twin(name.as_str())) {
-        return bad(format!("the header {twin} may be taken for another one"));
+    if let Some(name) = head.headers.keys().find(|name| is_lookalike(name.as_str())) {
+        return bad(format!("the header {name} may be taken for another one"));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::inbound::body::CallerBody;
 use crate::state::snapshot::Customer;
 use citrix_wire::citrix::batch::{Template, is_batch, is_of_the_api};
 use citrix_wire::citrix::headers::{
-    CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, stays_here,
+    CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, is_gateway_only,
 };
 use citrix_wire::policy::path::{Judged, judge};
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
@@ -147,7 +147,7 @@ fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failu
 
 /// What belongs to the caller's connection, and what is for us alone.
 fn take_out(headers: &mut HeaderMap) {
-    hop_by_hop::remove_and(headers, stays_here);
+    hop_by_hop::remove_and(headers, is_gateway_only);
 }
 
 /// HTTP/2 lets cookies come in pieces; HTTP/1.1 wants one field (RFC 9113 section 8.2.3).

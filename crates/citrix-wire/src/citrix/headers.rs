@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::legacy;
 use crate::hop_by_hop;
-use crate::twins::is_twin;
+use crate::lookalikes::is_lookalike;
 
 /// The customer a request is about; every service of the API gateway wants it.
 pub const CITRIX_CUSTOMER_ID: HeaderName = HeaderName::from_static("citrix-customerid");
@@ -28,7 +28,7 @@ pub const TRANSACTION_IDS: [HeaderName; 3] = [
 
 /// Whether a caller's field stays here instead of going on to Citrix (design 4.1): what admits a caller, what
 /// a proxy adds, and the fields by which frameworks let a request claim another method or path.
-pub fn stays_here(name: &HeaderName) -> bool {
+pub fn is_gateway_only(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "authorization"
@@ -56,8 +56,8 @@ pub fn keep_passable(trailers: &mut HeaderMap) {
     let unfit: Vec<HeaderName> = trailers
         .keys()
         .filter(|name| {
-            stays_here(name)
-                || is_twin(name.as_str())
+            is_gateway_only(name)
+                || is_lookalike(name.as_str())
                 || hop_by_hop::is_hop_by_hop(name)
                 || set_by_us.contains(name)
                 || matches!(

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::{MAX_ITEMS, NotABatch, Operation, Spot};
 use crate::citrix::AuthorizationScheme;
-use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, stays_here};
-use crate::twins::is_twin;
+use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, is_gateway_only};
+use crate::lookalikes::is_lookalike;
 
 /// The method of an item that names none (default of Citrix's SDK).
 const DEFAULT_METHOD: &str = "GET";
@@ -116,7 +116,7 @@ impl Operation {
                 self.customers.push(value.trim().to_owned());
             }
             Some((field, _)) => {
-                self.misleads |= field == HOST || stays_here(&field) || is_twin(name)
+                self.misleads |= field == HOST || is_gateway_only(&field) || is_lookalike(name)
             }
             None => self.misleads = true,
         }

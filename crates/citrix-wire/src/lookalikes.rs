@@ -36,7 +36,7 @@ const GUARDED: [&str; 25] = [
 const GUARDED_FAMILY: &str = "xforwarded";
 
 /// Whether `name` is not, but may be taken for, one of the names that matter: `x_api_key`, `authorization_`.
-pub fn is_twin(name: &str) -> bool {
+pub fn is_lookalike(name: &str) -> bool {
     // Nearly every name ends here.
     if name
         .bytes()
@@ -73,7 +73,7 @@ mod tests {
             "x_http_method_override",
             "host_",
         ] {
-            assert!(is_twin(name), "{name}");
+            assert!(is_lookalike(name), "{name}");
         }
         for name in [
             "citrix-customerid",
@@ -84,7 +84,7 @@ mod tests {
             "accept",
             "_",
         ] {
-            assert!(!is_twin(name), "{name}");
+            assert!(!is_lookalike(name), "{name}");
         }
     }
 }
