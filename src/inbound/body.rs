@@ -19,7 +19,7 @@ use super::http2::StreamBody;
 use super::kept::Kept;
 use crate::error::{Failure, Reason};
 use crate::inbound::idle::IdleTimer;
-use citrix_wire::head_watch::HeadWatch;
+use citrix_wire::framing_guard::FramingGuard;
 
 /// What went wrong with a request body on the caller's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +81,7 @@ struct Arriving {
 
 enum Source {
     /// With the watch over its connection, to be told of what comes.
-    Http1(Incoming, Rc<RefCell<HeadWatch>>),
+    Http1(Incoming, Rc<RefCell<FramingGuard>>),
     Http2(StreamBody),
     /// Kept from before.
     Again(vec::IntoIter<Bytes>),
@@ -96,7 +96,7 @@ impl CallerBody {
     /// A body hyper reads.
     pub fn http1(
         body: Incoming,
-        heads: &Rc<RefCell<HeadWatch>>,
+        heads: &Rc<RefCell<FramingGuard>>,
         connection: &Rc<Connection>,
     ) -> Self {
         if body.is_end_stream() {
@@ -221,9 +221,9 @@ impl Arriving {
                     Poll::Ready(Some(Ok(frame))) => {
                         heads
                             .borrow_mut()
-                            .data_read(frame.data_ref().map_or(0, Bytes::len));
+                            .record_data(frame.data_ref().map_or(0, Bytes::len));
                     }
-                    Poll::Ready(None) => heads.borrow_mut().body_read(),
+                    Poll::Ready(None) => heads.borrow_mut().end_body(),
                     _ => {}
                 }
                 polled.map_err(|_| BodyFault::Broken)

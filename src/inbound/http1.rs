@@ -25,7 +25,7 @@ use super::stream::Stream;
 use crate::config::Limits;
 use crate::error::{Failure, Reason, X_PROXY_ERROR};
 use citrix_wire::citrix::headers::CITRIX_TRANSACTION_ID;
-use citrix_wire::head_watch::BodyLength;
+use citrix_wire::framing_guard::BodyLength;
 use citrix_wire::transaction_id;
 
 /// hyper reads at most this much of a body ahead of who takes it.
@@ -112,7 +112,7 @@ where
     let heads = stream.watch_heads();
     let service = service_fn(|mut request: Request<Incoming>| {
         // At once, before hyper reads on.
-        if let Err(fault) = heads.borrow_mut().head_read(length_of(request.body())) {
+        if let Err(fault) = heads.borrow_mut().check_head(length_of(request.body())) {
             request.extensions_mut().insert(fault);
         }
         // Boxed: hyper would keep room for it as long as the connection lives, and move it about.
@@ -148,7 +148,7 @@ where
                 return Left::Ended(Ended::Served);
             }
             Err(Order::Finish) => Pin::new(&mut server).graceful_shutdown(),
-            Err(Order::Rest) if connection.is_idle() && heads.borrow().is_body_read() => {
+            Err(Order::Rest) if connection.is_idle() && heads.borrow().is_body_complete() => {
                 let parts = server.into_parts();
                 return Left::Resting(parts.io.into_inner(), parts.read_buf);
             }

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
-use citrix_wire::head_watch::HeadWatch;
+use citrix_wire::framing_guard::FramingGuard;
 
 /// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -70,7 +70,7 @@ pub struct Stream {
     /// Read, but still to be handed out: no more than one read gives.
     held: BytesMut,
     /// Of HTTP/1: has a look at what is handed out, and says how much of it may be.
-    heads: Option<Rc<RefCell<HeadWatch>>>,
+    heads: Option<Rc<RefCell<FramingGuard>>>,
     connection: Rc<Connection>,
 }
 
@@ -132,8 +132,8 @@ impl Stream {
     }
 
     /// From now on the heads of requests are watched; to be asked about each that is read.
-    pub fn watch_heads(&mut self) -> Rc<RefCell<HeadWatch>> {
-        let heads = Rc::<RefCell<HeadWatch>>::default();
+    pub fn watch_heads(&mut self) -> Rc<RefCell<FramingGuard>> {
+        let heads = Rc::<RefCell<FramingGuard>>::default();
         self.heads = Some(Rc::clone(&heads));
         heads
     }
@@ -146,7 +146,7 @@ impl Stream {
     /// How many of these bytes may be handed out now.
     fn pass(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.heads {
-            Some(heads) => heads.borrow_mut().pass(bytes).map_err(io::Error::other),
+            Some(heads) => heads.borrow_mut().scan(bytes).map_err(io::Error::other),
             None => Ok(bytes.len()),
         }
     }

@@ -5,7 +5,7 @@
 use http::request::Parts;
 
 use crate::error::{Failure, Reason};
-use citrix_wire::head_watch::HeadFault;
+use citrix_wire::framing_guard::FramingError;
 use citrix_wire::lookalikes::is_lookalike;
 
 /// As many as hyper takes over HTTP/1. HTTP/2 bounds their size alone.
@@ -18,7 +18,7 @@ const MAX_FIELDS: usize = 100;
 pub fn check(head: &Parts) -> Result<(), Failure> {
     let bad = |detail: String| Err(Failure::new(Reason::BadRequest, detail));
     // Seen by who reads the connection; it is not to be seen in what hyper made of it.
-    if let Some(fault) = head.extensions.get::<HeadFault>() {
+    if let Some(fault) = head.extensions.get::<FramingError>() {
         return bad(fault.to_string());
     }
     if head.headers.len() > MAX_FIELDS {
@@ -62,7 +62,7 @@ mod tests {
             Request::get("/a\"b"),
             Request::get("ftp://localhost/a"),
             Request::get("/").header("citrix_customerid", "other"),
-            Request::get("/").extension(HeadFault::SeveralLengths),
+            Request::get("/").extension(FramingError::RepeatedContentLength),
         ] {
             assert_eq!(refused(request), Some("bad_request"));
         }

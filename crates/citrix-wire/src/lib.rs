@@ -7,7 +7,7 @@ pub mod citrix;
 pub mod coding;
 pub mod form;
 pub mod forwarded;
-pub mod head_watch;
+pub mod framing_guard;
 pub mod hop_by_hop;
 pub mod host;
 pub mod link_rewrite;

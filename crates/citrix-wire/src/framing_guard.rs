@@ -20,7 +20,7 @@ const CONTENT_LENGTH: &[u8] = b"content-length:";
 
 /// What is wrong with a head, though hyper took it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeadFault {
+pub enum FramingError {
     /// A line ends with LF alone.
     #[error("a line of the request's head ends with a bare LF")]
     BareLineFeed,
@@ -29,10 +29,10 @@ pub enum HeadFault {
     BlankLines,
     /// More than one Content-Length.
     #[error("the request has more than one Content-Length")]
-    SeveralLengths,
+    RepeatedContentLength,
     /// Content-Length beside Transfer-Encoding.
     #[error("the request has both Content-Length and Transfer-Encoding")]
-    LengthAndCoding,
+    ContentLengthWithTransferEncoding,
     /// A target with a fragment, which is never sent (RFC 9112 section 3.2).
     #[error("the request target has a fragment (#)")]
     Fragment,
@@ -41,7 +41,7 @@ pub enum HeadFault {
 /// A chunked body that is hardly anything but sizes and extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a chunked body has far more framing than data")]
-pub struct TooMuchFraming;
+pub struct ExcessiveFraming;
 
 /// How long the body behind a head is, as hyper read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub enum BodyLength {
 
 /// Watches one connection's stream.
 #[derive(Debug, Default)]
-pub struct HeadWatch {
+pub struct FramingGuard {
     /// Bytes of a body of known length that are still to come.
     skip: u64,
     /// Bytes of it that nobody has read yet.
@@ -67,7 +67,7 @@ pub struct HeadWatch {
 /// What was seen of the portion that is coming in, or that came last.
 #[derive(Debug, Default)]
 struct Portion {
-    fault: Option<HeadFault>,
+    fault: Option<FramingError>,
     /// It ended with an empty line; the next byte begins another one.
     ended: bool,
     /// Empty lines before its first line, with those of blank portions before it.
@@ -87,13 +87,13 @@ struct Portion {
     length_name: Option<u8>,
 }
 
-impl HeadWatch {
+impl FramingGuard {
     /// Takes note of bytes that are about to be handed to hyper and returns how many of them may be: at least one
     /// where there is one. The rest is to be shown again.
     ///
     /// # Errors
     /// When the body that is being read is all framing.
-    pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, TooMuchFraming> {
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<usize, ExcessiveFraming> {
         if self.skip > 0 {
             let passed = usize::try_from(self.skip)
                 .unwrap_or(usize::MAX)
@@ -105,14 +105,14 @@ impl HeadWatch {
         if let Some(framing) = &mut self.framing {
             *framing += passed as u64;
             if *framing > MAX_FRAMING {
-                return Err(TooMuchFraming);
+                return Err(ExcessiveFraming);
             }
         }
         Ok(passed)
     }
 
     /// hyper has read so many bytes of a body's data.
-    pub fn data_read(&mut self, length: usize) {
+    pub fn record_data(&mut self, length: usize) {
         self.unread = self.unread.saturating_sub(length as u64);
         if let Some(framing) = &mut self.framing {
             *framing = framing.saturating_sub((length as u64).saturating_mul(9));
@@ -120,12 +120,12 @@ impl HeadWatch {
     }
 
     /// hyper has read a body to its end.
-    pub fn body_read(&mut self) {
+    pub fn end_body(&mut self) {
         (self.unread, self.framing) = (0, None);
     }
 
     /// Whether the last request's body was read to its end. Then what comes next is another request.
-    pub fn is_body_read(&self) -> bool {
+    pub fn is_body_complete(&self) -> bool {
         self.unread == 0 && self.framing.is_none()
     }
 
@@ -133,7 +133,7 @@ impl HeadWatch {
     ///
     /// # Errors
     /// With what is wrong with the head. The connection must not be read on then.
-    pub fn head_read(&mut self, body: BodyLength) -> Result<(), HeadFault> {
+    pub fn check_head(&mut self, body: BodyLength) -> Result<(), FramingError> {
         (self.skip, self.framing) = match body {
             BodyLength::Bytes(length) => (length, None),
             BodyLength::Chunked => (0, Some(0)),
@@ -143,11 +143,11 @@ impl HeadWatch {
         match portion.fault {
             Some(fault) => Err(fault),
             // For hyper the head was over before it was for us.
-            None if !portion.ended || !portion.begun => Err(HeadFault::BareLineFeed),
-            None if portion.blank_lines > MAX_BLANK_LINES => Err(HeadFault::BlankLines),
-            None if portion.lengths > 1 => Err(HeadFault::SeveralLengths),
+            None if !portion.ended || !portion.begun => Err(FramingError::BareLineFeed),
+            None if portion.blank_lines > MAX_BLANK_LINES => Err(FramingError::BlankLines),
+            None if portion.lengths > 1 => Err(FramingError::RepeatedContentLength),
             None if portion.lengths > 0 && body == BodyLength::Chunked => {
-                Err(HeadFault::LengthAndCoding)
+                Err(FramingError::ContentLengthWithTransferEncoding)
             }
             None => Ok(()),
         }
@@ -206,7 +206,7 @@ impl Portion {
         self.line = self.line.saturating_add(part.len());
         self.after_cr = last == b'\r';
         if self.in_request_line && memchr(b'#', part).is_some() {
-            self.fault.get_or_insert(HeadFault::Fragment);
+            self.fault.get_or_insert(FramingError::Fragment);
         }
         self.see_name(part);
     }
@@ -231,7 +231,7 @@ impl Portion {
     fn end_line(&mut self) {
         let (ended_well, empty) = (self.after_cr, self.after_cr && self.line == 1);
         if !ended_well {
-            self.fault.get_or_insert(HeadFault::BareLineFeed);
+            self.fault.get_or_insert(FramingError::BareLineFeed);
         }
         if !self.begun {
             self.blank_lines = self.blank_lines.saturating_add(1);
@@ -249,11 +249,11 @@ mod tests {
     use super::*;
 
     /// Shows the bytes in pieces of this size; where the portions end.
-    fn portions(watch: &mut HeadWatch, bytes: &[u8], piece: usize) -> Vec<usize> {
+    fn portions(watch: &mut FramingGuard, bytes: &[u8], piece: usize) -> Vec<usize> {
         let (mut ends, mut at) = (Vec::new(), 0);
         while at < bytes.len() {
             at += watch
-                .pass(&bytes[at..(at + piece).min(bytes.len())])
+                .scan(&bytes[at..(at + piece).min(bytes.len())])
                 .unwrap();
             if watch.skip == 0 && watch.portion.ended {
                 ends.push(at);
@@ -262,11 +262,11 @@ mod tests {
         ends
     }
 
-    fn judged(head: &str, body: BodyLength) -> Result<(), HeadFault> {
+    fn judged(head: &str, body: BodyLength) -> Result<(), FramingError> {
         let verdicts = [1, 2, 3, 7, usize::MAX / 2].map(|piece| {
-            let mut watch = HeadWatch::default();
+            let mut watch = FramingGuard::default();
             portions(&mut watch, head.as_bytes(), piece);
-            watch.head_read(body)
+            watch.check_head(body)
         });
         assert!(
             verdicts.iter().all(|verdict| *verdict == verdicts[0]),
@@ -290,42 +290,42 @@ mod tests {
             (
                 "\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
                 Bytes(0),
-                Err(HeadFault::BlankLines),
+                Err(FramingError::BlankLines),
             ),
             (
                 "\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
                 Bytes(0),
-                Err(HeadFault::BareLineFeed),
+                Err(FramingError::BareLineFeed),
             ),
             (
                 "\nGET / HTTP/1.1\r\n\r\n",
                 Bytes(0),
-                Err(HeadFault::BareLineFeed),
+                Err(FramingError::BareLineFeed),
             ),
             (
                 "GET / HTTP/1.1\nHost: a\r\n\r\n",
                 Bytes(0),
-                Err(HeadFault::BareLineFeed),
+                Err(FramingError::BareLineFeed),
             ),
             (
                 "GET / HTTP/1.1\r\nHost: a\n\r\n",
                 Bytes(0),
-                Err(HeadFault::BareLineFeed),
+                Err(FramingError::BareLineFeed),
             ),
             (
                 "GET / HTTP/1.1\r\nHost: a\r\n\n",
                 Bytes(0),
-                Err(HeadFault::BareLineFeed),
+                Err(FramingError::BareLineFeed),
             ),
             (
                 "GET / HTTP/1.1\r\nHost: a\r\n\nX: \r\n\r\n",
                 Bytes(0),
-                Err(HeadFault::BareLineFeed),
+                Err(FramingError::BareLineFeed),
             ),
             (
                 "GET /#a HTTP/1.1\r\nHost: a\r\n\r\n",
                 Bytes(0),
-                Err(HeadFault::Fragment),
+                Err(FramingError::Fragment),
             ),
             (
                 "GET / HTTP/1.1\r\nHost: a\r\nX: #a\r\n\r\n",
@@ -345,12 +345,12 @@ mod tests {
             (
                 "POST / HTTP/1.1\r\nContent-Length: 5\r\nCONTENT-LENGTH:5\r\n\r\n",
                 Bytes(5),
-                Err(HeadFault::SeveralLengths),
+                Err(FramingError::RepeatedContentLength),
             ),
             (
                 "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
                 Chunked,
-                Err(HeadFault::LengthAndCoding),
+                Err(FramingError::ContentLengthWithTransferEncoding),
             ),
             (
                 "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn blank_lines_without_end_are_not_cut_into_portions_and_end_with_a_head_all_the_same() {
-        let mut watch = HeadWatch::default();
+        let mut watch = FramingGuard::default();
         let heads = "\r\n".repeat(1000) + "GET / HTTP/1.1\r\n\r\n" + "GET / HTTP/1.1\r\n\r\n";
         assert_eq!(
             portions(&mut watch, heads.as_bytes(), usize::MAX / 2),
@@ -373,37 +373,37 @@ mod tests {
         );
         assert_eq!(
             judged(&heads[..2018], BodyLength::Bytes(0)),
-            Err(HeadFault::BlankLines)
+            Err(FramingError::BlankLines)
         );
     }
 
     #[test]
     fn a_body_of_known_length_is_not_looked_at() {
-        let mut watch = HeadWatch::default();
+        let mut watch = FramingGuard::default();
         let head = b"POST / HTTP/1.1\r\nContent-Length: 7\r\n\r\n";
         assert_eq!(
-            watch.pass(&[head, &b"\n\r\n\r\n#\nGET"[..]].concat()),
+            watch.scan(&[head, &b"\n\r\n\r\n#\nGET"[..]].concat()),
             Ok(head.len())
         );
-        assert_eq!(watch.head_read(BodyLength::Bytes(7)), Ok(()));
-        assert_eq!(watch.pass(b"\n\r\n"), Ok(3));
-        assert_eq!(watch.pass(b"\r\n#\nGET"), Ok(4));
+        assert_eq!(watch.check_head(BodyLength::Bytes(7)), Ok(()));
+        assert_eq!(watch.scan(b"\n\r\n"), Ok(3));
+        assert_eq!(watch.scan(b"\r\n#\nGET"), Ok(4));
         portions(&mut watch, b"GET / HTTP/1.1\r\n\r\n", 5);
-        assert_eq!(watch.head_read(BodyLength::Bytes(0)), Ok(()));
+        assert_eq!(watch.check_head(BodyLength::Bytes(0)), Ok(()));
     }
 
     #[test]
     fn chunks_may_be_small_but_not_all_framing() {
         let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let mut watch = HeadWatch::default();
-        watch.pass(head).unwrap();
-        watch.head_read(BodyLength::Chunked).unwrap();
+        let mut watch = FramingGuard::default();
+        watch.scan(head).unwrap();
+        watch.check_head(BodyLength::Chunked).unwrap();
         for _ in 0..100_000 {
-            assert_eq!(watch.pass(b"1\r\nx\r\n"), Ok(6));
-            watch.data_read(1);
+            assert_eq!(watch.scan(b"1\r\nx\r\n"), Ok(6));
+            watch.record_data(1);
         }
         let zeros = [b'0'; 1024];
-        let passed = (0..1024).take_while(|_| watch.pass(&zeros).is_ok()).count();
+        let passed = (0..1024).take_while(|_| watch.scan(&zeros).is_ok()).count();
         assert_eq!(passed, 256);
     }
 
@@ -426,11 +426,11 @@ mod tests {
             }
             body += "\r\n";
             let next = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-            let mut watch = HeadWatch::default();
+            let mut watch = FramingGuard::default();
             let ends = portions(&mut watch, format!("{body}{next}").as_bytes(), piece);
             prop_assert!(ends.contains(&body.len()), "{body:?} {ends:?}");
             prop_assert_eq!(ends.last(), Some(&(body.len() + next.len())));
-            prop_assert_eq!(watch.head_read(BodyLength::Bytes(0)), Ok(()));
+            prop_assert_eq!(watch.check_head(BodyLength::Bytes(0)), Ok(()));
         }
     }
 }
