@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::callers::Origin;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
-use crate::exchange::body::PassedBody;
+use crate::exchange::body::ForwardedBody;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
 use crate::limit::permits::Place;
@@ -36,7 +36,7 @@ use citrix_wire::trace_context::TraceParent;
 use citrix_wire::transaction_id::{self, X_PROXY_REQUEST_ID};
 use response_body::Source;
 
-pub use response_body::AnswerBody;
+pub use response_body::CallerResponseBody;
 
 /// What nginx logs when a caller leaves before he is answered.
 const CALLER_LEFT: u16 = 499;
@@ -177,7 +177,7 @@ impl Exchange {
     }
 
     /// Who it is that waits, where callers take turns.
-    pub fn waits_as(&self) -> Caller {
+    pub fn queue_key(&self) -> Caller {
         match self.caller {
             Some(number) => Caller::Configured(number),
             None => Caller::at(self.address()),
@@ -210,8 +210,8 @@ impl Exchange {
     /// The answer Citrix gave, with our ids on it.
     pub fn answered(
         mut self: Box<Self>,
-        mut response: Response<PassedBody>,
-    ) -> Response<AnswerBody> {
+        mut response: Response<ForwardedBody>,
+    ) -> Response<CallerResponseBody> {
         let headers = response.headers();
         self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
         // Answers of the API gateway's own may have an empty one.
@@ -225,15 +225,15 @@ impl Exchange {
         self.snapshot
             .metrics
             .overhead
-            .observe(self.ours().as_secs_f64());
+            .observe(self.gateway_time().as_secs_f64());
         self.route_metrics()
             .upstream()
             .observe(self.upstream_time.as_secs_f64());
-        response.map(|body| AnswerBody::new(Source::Citrix(body), self))
+        response.map(|body| CallerResponseBody::new(Source::Citrix(body), self))
     }
 
     /// The answer we give ourselves.
-    pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<AnswerBody> {
+    pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<CallerResponseBody> {
         if matches!(
             failure.reason(),
             Reason::CallerForbidden | Reason::CustomerForbidden
@@ -260,7 +260,7 @@ impl Exchange {
     pub fn answered_here(
         mut self: Box<Self>,
         mut response: Response<Bytes>,
-    ) -> Response<AnswerBody> {
+    ) -> Response<CallerResponseBody> {
         self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         response
             .headers_mut()
@@ -270,9 +270,9 @@ impl Exchange {
             // No body follows; the length stays what GET's would be.
             let length = response.body().len().into();
             response.headers_mut().insert(CONTENT_LENGTH, length);
-            return response.map(|_| AnswerBody::new(Source::Own(None), self));
+            return response.map(|_| CallerResponseBody::new(Source::Own(None), self));
         }
-        response.map(|body| AnswerBody::new(Source::Own(Some(body)), self))
+        response.map(|body| CallerResponseBody::new(Source::Own(Some(body)), self))
     }
 
     /// Whether the caller came over TLS.
@@ -298,7 +298,7 @@ impl Exchange {
     }
 
     /// The gateway's own part of the time to the answer's head.
-    fn ours(&self) -> Duration {
+    fn gateway_time(&self) -> Duration {
         self.answered_after
             .saturating_sub(self.upstream_time)
             .saturating_sub(self.waited)
@@ -360,7 +360,7 @@ impl Exchange {
             total_ms = milliseconds(took),
             upstream_ms = milliseconds(self.upstream_time),
             waited_ms = milliseconds(self.waited),
-            ours_ms = milliseconds(self.ours()),
+            ours_ms = milliseconds(self.gateway_time()),
             attempts = self.attempts,
             request_id = self.request_id.to_str().unwrap_or_default(),
             transaction_id = self.transaction_id.to_str().unwrap_or_default(),

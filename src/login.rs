@@ -23,7 +23,7 @@ use crate::callers::credentials::{NameAndSecret, Shown};
 use crate::callers::token::SigningError;
 use crate::callers::{browser_guard, head};
 use crate::error::{CHALLENGE, Failure, Reason, X_PROXY_ERROR};
-use crate::exchange::{AnswerBody, Exchange};
+use crate::exchange::{CallerResponseBody, Exchange};
 use crate::inbound::body::{BodyFault, CallerBody};
 use crate::observe::metrics::ANONYMOUS;
 use crate::state::Shared;
@@ -89,7 +89,7 @@ pub async fn log_in(
     snapshot: &Snapshot,
     shared: &Shared,
     mut exchange: Box<Exchange>,
-) -> Response<AnswerBody> {
+) -> Response<CallerResponseBody> {
     let (head, body) = request.into_parts();
     let granted = grant(endpoint, &head, body, snapshot, shared, &mut exchange).await;
     let outcomes = &shared.logins.outcomes;
@@ -152,7 +152,10 @@ fn for_the_log(reason: Reason, cause: String) -> Failure {
 }
 
 /// With the id under the name that Citrix's token endpoints use; the newer name every answer has.
-fn answered(mut response: Response<Bytes>, exchange: Box<Exchange>) -> Response<AnswerBody> {
+fn answered(
+    mut response: Response<Bytes>,
+    exchange: Box<Exchange>,
+) -> Response<CallerResponseBody> {
     response
         .headers_mut()
         .insert(X_CWS_TRANSACTION_ID, exchange.transaction_id.clone());

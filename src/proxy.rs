@@ -22,8 +22,8 @@ use std::sync::Arc;
 use http::{Request, Response};
 
 use crate::error::Failure;
-use crate::exchange::body::PassedBody;
-use crate::exchange::{AnswerBody, Exchange};
+use crate::exchange::body::ForwardedBody;
+use crate::exchange::{CallerResponseBody, Exchange};
 use crate::inbound::body::CallerBody;
 use crate::inbound::connection::Connection;
 use crate::login;
@@ -75,7 +75,7 @@ impl Proxy {
         request: Request<CallerBody>,
         connection: Rc<Connection>,
         peer: Option<SocketAddr>,
-    ) -> Response<AnswerBody> {
+    ) -> Response<CallerResponseBody> {
         let snapshot = self.snapshot();
         let mut exchange = Exchange::begin(
             Rc::clone(&snapshot),
@@ -109,7 +109,7 @@ impl Proxy {
         snapshot: &Snapshot,
         request: Request<CallerBody>,
         exchange: &mut Exchange,
-    ) -> Result<Response<PassedBody>, Failure> {
+    ) -> Result<Response<ForwardedBody>, Failure> {
         let mut admitted = admit::admit(snapshot, &self.shared, request, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
         let reader = translate::Reader {

@@ -11,7 +11,7 @@ use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use citrix_wire::link_rewrite::BodyRewriter;
 
 /// A body for the caller.
-pub enum PassedBody {
+pub enum ForwardedBody {
     /// Byte for byte.
     AsIs(ResponseBody),
     /// With links that point at the gateway.
@@ -89,7 +89,7 @@ impl Drop for RewrittenBody {
     }
 }
 
-impl Body for PassedBody {
+impl Body for ForwardedBody {
     type Data = Bytes;
     type Error = ResponseBodyError;
 

@@ -18,7 +18,7 @@ impl Exchange {
             total,
             waited: self.waited,
             upstream: self.upstream_time,
-            ours: self.ours(),
+            ours: self.gateway_time(),
             attempts: self.attempts,
             request_id: &self.request_id,
             transaction_id: &self.transaction_id,

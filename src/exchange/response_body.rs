@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Exchange;
-use crate::exchange::body::PassedBody;
+use crate::exchange::body::ForwardedBody;
 use crate::observe::recent::End;
 use crate::upstream::body::ResponseBodyError;
 
 /// The body of an answer; it closes the record when it ends.
-pub struct AnswerBody {
+pub struct CallerResponseBody {
     source: Source,
     exchange: Box<Exchange>,
 }
@@ -20,14 +20,14 @@ pub struct AnswerBody {
 /// Where the bytes of an answer come from.
 pub(super) enum Source {
     /// Citrix.
-    Citrix(PassedBody),
+    Citrix(ForwardedBody),
     /// The gateway itself.
     Own(Option<Bytes>),
     /// What broke Citrix's answer off, until the caller is told.
     Broken(Option<ResponseBodyError>),
 }
 
-impl AnswerBody {
+impl CallerResponseBody {
     pub(super) fn new(source: Source, exchange: Box<Exchange>) -> Self {
         let mut body = Self { source, exchange };
         // Nobody polls a body that has nothing to give.
@@ -43,7 +43,7 @@ impl AnswerBody {
     }
 }
 
-impl Body for AnswerBody {
+impl Body for CallerResponseBody {
     type Data = Bytes;
     type Error = ResponseBodyError;
 

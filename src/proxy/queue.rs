@@ -52,7 +52,7 @@ pub async fn queue(
     usable_token(request.customer, live, shared.clock, exchange).await?;
     find_site(request, live, exchange).await?;
     if let Some((limit, patience)) = route.limit(request.customer) {
-        match limit.enter(exchange.waits_as(), live.limits.max_queued) {
+        match limit.enter(exchange.queue_key(), live.limits.max_queued) {
             Ok(Entry::Now(turn)) => exchange.turn = turn,
             Ok(Entry::Later(waiting)) => {
                 Box::pin(wait_for_turn(waiting, patience, exchange)).await?

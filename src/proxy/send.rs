@@ -16,9 +16,9 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
-use self::outgoing::{Outgoing, Spare};
+use self::outgoing::{Outgoing, ReplayCopy};
 use self::regions::may_lead_elsewhere;
-use self::retry::{Patience, may_ask_to_wait};
+use self::retry::{RetryBudget, may_ask_to_wait};
 use super::prepare::UpstreamRequest;
 use super::queue::{take_place, usable_token};
 use crate::config::Live;
@@ -93,7 +93,7 @@ impl Upstream<'_> {
         let mut detour = self.known_detour(&mut outgoing, customer);
         let mut spare = outgoing.spare(batch);
         let mut replays = 0;
-        let mut patience = Patience::new(self.live.upstream.retry_budget);
+        let mut patience = RetryBudget::new(self.live.upstream.retry_budget);
         let mut sent = loop {
             if patience.must_wait() || self.shared.gates.any_closed() {
                 Box::pin(self.wait(&spare, customer, &mut patience, exchange)).await;
@@ -104,7 +104,7 @@ impl Upstream<'_> {
             }
             exchange.upstream_begins();
             let sent = self
-                .by(&detour)
+                .with_redirect(&detour)
                 .attempts(outgoing, &spare, customer, exchange)
                 .await;
             exchange.upstream_ends();
@@ -156,7 +156,7 @@ impl Upstream<'_> {
     async fn attempts(
         &self,
         mut outgoing: Outgoing,
-        spare: &Spare,
+        spare: &ReplayCopy,
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Result<Sent, Failure> {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, Response};
 
 use super::send::Sent;
 use crate::error::{Failure, Reason};
-use crate::exchange::body::PassedBody;
+use crate::exchange::body::ForwardedBody;
 use crate::state::snapshot::HeldToken;
 use citrix_wire::hop_by_hop;
 
@@ -18,7 +18,7 @@ pub use self::links::Reader;
 ///
 /// # Errors
 /// When the upstream switched protocols, which nobody asked it to, or used a transfer coding we do not know.
-pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<PassedBody>, Failure> {
+pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<ForwardedBody>, Failure> {
     let Sent {
         mut response,
         token,

@@ -23,7 +23,7 @@ pub(super) struct Outgoing {
 }
 
 /// A copy of a request's head, and the way to its body: what a replay is made of.
-pub(super) struct Spare {
+pub(super) struct ReplayCopy {
     head: Outgoing,
     /// `None` for a request without a body.
     upload: Option<Rc<BodyProgress>>,
@@ -33,8 +33,8 @@ pub(super) struct Spare {
 
 impl Outgoing {
     /// What is needed to send it again. The body of a batch is there only when it is authorized.
-    pub(super) fn spare(&self, batch: Option<Box<Template>>) -> Spare {
-        Spare {
+    pub(super) fn spare(&self, batch: Option<Box<Template>>) -> ReplayCopy {
+        ReplayCopy {
             head: self.without_body(),
             upload: self.body.progress(),
             batch,
@@ -107,7 +107,7 @@ impl Outgoing {
     }
 }
 
-impl Spare {
+impl ReplayCopy {
     /// Writes the token into a request: into its head, and into its body where tokens stand there.
     pub(super) fn authorize(
         &self,

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::outgoing::{Outgoing, Spare};
+use super::outgoing::{Outgoing, ReplayCopy};
 use super::{Sent, Upstream};
 use crate::error::{Failure, Reason};
 use crate::site::regions::{Move, Place};
@@ -17,10 +17,10 @@ use crate::upstream::origin::Origin;
 use citrix_wire::citrix::headers::customer_in_service_path;
 
 /// Where a request goes instead of where its route leads. Nearly none has one.
-pub(super) type Detour = Option<Box<Elsewhere>>;
+pub(super) type Detour = Option<Box<RegionRedirect>>;
 
 /// A request that is on its way, or was, to another place than its route leads to.
-pub(super) struct Elsewhere {
+pub(super) struct RegionRedirect {
     /// The other gateway; `None` when it was sent back to where the route leads.
     destination: Option<Destination>,
     /// The target it had by its route.
@@ -33,7 +33,7 @@ pub(super) struct Elsewhere {
     followed: bool,
 }
 
-impl Elsewhere {
+impl RegionRedirect {
     fn new(original: PathAndQuery) -> Self {
         Self {
             destination: None,
@@ -66,15 +66,15 @@ impl<'a> Upstream<'a> {
         let target = moved.target(&outgoing.target).ok()?;
         let original = std::mem::replace(&mut outgoing.target, target);
         let destination = Some(self.destination.moved_to(gateway));
-        Some(Box::new(Elsewhere {
+        Some(Box::new(RegionRedirect {
             destination,
             remembered: Some(moved),
-            ..Elsewhere::new(original)
+            ..RegionRedirect::new(original)
         }))
     }
 
     /// The upstream as a detour makes it.
-    pub(super) fn by<'b>(&'b self, detour: &'b Detour) -> Upstream<'b>
+    pub(super) fn with_redirect<'b>(&'b self, detour: &'b Detour) -> Upstream<'b>
     where
         'a: 'b,
     {
@@ -107,7 +107,7 @@ impl<'a> Upstream<'a> {
         &self,
         answer: Sent,
         detour: &mut Detour,
-        spare: &mut Spare,
+        spare: &mut ReplayCopy,
         customer: &Customer,
     ) -> Result<Outgoing, Sent> {
         let target = if answer.response.status() == StatusCode::TEMPORARY_REDIRECT {
@@ -129,7 +129,7 @@ impl<'a> Upstream<'a> {
         &self,
         answer: &Sent,
         detour: &mut Detour,
-        spare: &Spare,
+        spare: &ReplayCopy,
         customer: &Customer,
     ) -> Option<PathAndQuery> {
         let location = location(answer)?;
@@ -146,13 +146,13 @@ impl<'a> Upstream<'a> {
         }) {
             return None;
         }
-        let here = &self.by(detour).destination.origin;
+        let here = &self.with_redirect(detour).destination.origin;
         if Arc::ptr_eq(here, gateway) && path == spare.path() {
             return None;
         }
         let mut elsewhere = detour
             .take()
-            .unwrap_or_else(|| Box::new(Elsewhere::new(spare.target().clone())));
+            .unwrap_or_else(|| Box::new(RegionRedirect::new(spare.target().clone())));
         let to_follow = !std::mem::replace(&mut elsewhere.followed, true);
         if let Some(outdated) = elsewhere.remembered.take() {
             self.shared.regions.forget(&outdated);
@@ -168,7 +168,7 @@ impl<'a> Upstream<'a> {
         target
     }
 
-    fn learn(&self, elsewhere: &Elsewhere, customer: &Customer, gateway: &Origin, path: &str) {
+    fn learn(&self, elsewhere: &RegionRedirect, customer: &Customer, gateway: &Origin, path: &str) {
         let old = Place {
             origin: &self.destination.origin,
             path: elsewhere.original.path(),

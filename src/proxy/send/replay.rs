@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::outgoing::{Outgoing, Spare};
+use super::outgoing::{Outgoing, ReplayCopy};
 use super::{Sent, Upstream};
 use crate::exchange::Exchange;
 use crate::observe::metrics::Replay;
@@ -23,7 +23,7 @@ impl Upstream<'_> {
     pub(super) async fn replay(
         &self,
         unauthorized: Sent,
-        spare: &Spare,
+        spare: &ReplayCopy,
         customer: &Customer,
         replays: u32,
         exchange: &mut Exchange,
@@ -56,7 +56,7 @@ impl Upstream<'_> {
     async fn newer_token(
         &self,
         unauthorized: &Sent,
-        spare: &Spare,
+        spare: &ReplayCopy,
         customer: &Customer,
         replayable: bool,
         exchange: &mut Exchange,
@@ -123,7 +123,7 @@ impl Upstream<'_> {
     }
 
     /// Counts a replay that did better, and remembers that a token was all it took.
-    pub(super) fn replay_was_accepted(&self, customer: &Customer, spare: &Spare) {
+    pub(super) fn replay_was_accepted(&self, customer: &Customer, spare: &ReplayCopy) {
         self.shared.refusals.accepted(self.shared.refusals.scope(
             customer.id.as_bytes(),
             self.route.config.name(),

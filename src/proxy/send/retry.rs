@@ -7,7 +7,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::outgoing::{Outgoing, Spare};
+use super::outgoing::{Outgoing, ReplayCopy};
 use super::{Sent, Upstream};
 use crate::exchange::Exchange;
 use crate::limit::gate::Stay;
@@ -28,14 +28,14 @@ const PEEKED_BYTES: usize = 16 * 1024;
 const PEEK_TIME: Duration = Duration::from_secs(1);
 
 /// How long one request will still wait, and how often it was told to.
-pub(super) struct Patience {
+pub(super) struct RetryBudget {
     left: Duration,
     told: u32,
     /// The wait that comes before it is sent again.
     stay: Option<Stay>,
 }
 
-impl Patience {
+impl RetryBudget {
     pub(super) const fn new(budget: Duration) -> Self {
         Self {
             left: budget,
@@ -72,9 +72,9 @@ impl Upstream<'_> {
     pub(super) async fn wait_out(
         &self,
         told: Sent,
-        spare: &Spare,
+        spare: &ReplayCopy,
         customer: &Customer,
-        patience: &mut Patience,
+        patience: &mut RetryBudget,
         exchange: &mut Exchange,
     ) -> Result<Outgoing, Sent> {
         // The rest of an answer is Citrix's time like its head.
@@ -87,9 +87,9 @@ impl Upstream<'_> {
     async fn again(
         &self,
         mut told: Sent,
-        spare: &Spare,
+        spare: &ReplayCopy,
         customer: &Customer,
-        patience: &mut Patience,
+        patience: &mut RetryBudget,
     ) -> Result<Outgoing, Sent> {
         if self.live.upstream.retry_budget.is_zero() {
             return Err(told);
@@ -141,9 +141,9 @@ impl Upstream<'_> {
     /// keeps.
     pub(super) async fn wait(
         &self,
-        spare: &Spare,
+        spare: &ReplayCopy,
         customer: &Customer,
-        patience: &mut Patience,
+        patience: &mut RetryBudget,
         exchange: &mut Exchange,
     ) {
         let scope = self.shared.gates.scope(

@@ -3,7 +3,7 @@
 use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::exchange::body::{PassedBody, RewrittenBody};
+use crate::exchange::body::{ForwardedBody, RewrittenBody};
 use crate::proxy::pick_route::Picked;
 use crate::state::snapshot::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
@@ -32,7 +32,7 @@ impl Reader<'_> {
         &self,
         mut response: Response<ResponseBody>,
         elsewhere: Option<&Origin>,
-    ) -> Response<PassedBody> {
+    ) -> Response<ForwardedBody> {
         let headers = response.headers_mut();
         let in_head = [LOCATION, CONTENT_LOCATION, LINK]
             .iter()
@@ -42,7 +42,7 @@ impl Reader<'_> {
             .then(|| self.links(elsewhere))
             .flatten()
         else {
-            return response.map(PassedBody::AsIs);
+            return response.map(ForwardedBody::AsIs);
         };
         if in_head {
             self.snapshot
@@ -56,14 +56,14 @@ impl Reader<'_> {
             in_body && response.status() != StatusCode::PARTIAL_CONTENT,
             coding,
         ) else {
-            return response.map(PassedBody::AsIs);
+            return response.map(ForwardedBody::AsIs);
         };
         // Also where no body follows: what is said of it is said of the one that GET would bring.
         forget_bytes(response.headers_mut());
         let counters = self.snapshot.metrics.links.clone();
         response.map(|body| {
             let rewriter = BodyRewriter::new(links, coding);
-            PassedBody::Rewritten(RewrittenBody::new(body, rewriter, counters))
+            ForwardedBody::Rewritten(RewrittenBody::new(body, rewriter, counters))
         })
     }
 
