@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use citrix_wire::policy::batch::item_paths;
-use citrix_wire::policy::path::{Unjudgeable, judge};
-use citrix_wire::policy::{METHODS_OF_RULES, shape};
+use citrix_wire::policy::path::{Ambiguous, evaluate};
+use citrix_wire::policy::{RULE_METHODS, shape};
 
 /// How many shapes of requests are kept of a caller. First come, first kept: rules are made of what a tool does all
 /// the time.
@@ -30,7 +30,7 @@ struct Seen {
     /// How often, by method and pattern.
     shapes: BTreeMap<(String, String), u64>,
     customers: BTreeSet<String>,
-    unjudgeable: BTreeMap<Unjudgeable, u64>,
+    unjudgeable: BTreeMap<Ambiguous, u64>,
     /// Requests that were not kept, as there were too many shapes or customers, one was too long, or its
     /// method none that a rule can name.
     overflow: u64,
@@ -38,7 +38,7 @@ struct Seen {
 
 impl Observations {
     /// Keeps the shape of a request: its method, its path with the ids folded, its customer. Paths are those that
-    /// rules judge ([`citrix_wire::policy::Rules::verdict`]).
+    /// rules judge ([`citrix_wire::policy::Rules::evaluate`]).
     pub fn record(&self, method: &str, path: &str, customer: &str) {
         self.record_each(method, &[path], customer);
     }
@@ -55,7 +55,7 @@ impl Observations {
     }
 
     /// Counts what no rule can allow, and whose shape is not known.
-    pub fn record_unjudgeable(&self, why: Unjudgeable) {
+    pub fn record_unjudgeable(&self, why: Ambiguous) {
         let mut seen = self.lock();
         seen.requests += 1;
         *seen.unjudgeable.entry(why).or_default() += 1;
@@ -65,7 +65,7 @@ impl Observations {
         // Before the lock is taken.
         let patterns: Vec<_> = paths
             .iter()
-            .map(|path| judge(path).map(|path| shape::fold(&path)))
+            .map(|path| evaluate(path).map(|path| shape::fold(&path)))
             .collect();
         let mut seen = self.lock();
         seen.requests += 1;
@@ -147,7 +147,7 @@ impl Seen {
         let customer = customer.to_ascii_lowercase();
         let key = (method.to_owned(), pattern);
         // An item of a batch may say anything; no block with that in it could be used.
-        let fits = METHODS_OF_RULES.iter().any(|known| known == method)
+        let fits = RULE_METHODS.iter().any(|known| known == method)
             && customer.len() <= LONGEST_CUSTOMER
             && key.1.len() <= LONGEST_PATTERN
             && (self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&key))

@@ -16,11 +16,11 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::snapshot::Customer;
-use citrix_wire::citrix::batch::{Template, is_batch, is_of_the_api};
+use citrix_wire::citrix::batch::{Template, is_api_batch, is_batch};
 use citrix_wire::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, is_gateway_only,
 };
-use citrix_wire::policy::path::{Judged, judge};
+use citrix_wire::policy::path::{ParsedPath, evaluate};
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
 
 pub(super) use self::batch::read_batch;
@@ -106,11 +106,7 @@ pub fn prepare<'s>(
     let has_body = !body.is_end_stream();
     let is_batch = has_body && paths.into_iter().any(is_batch);
     if let Some(policy) = policy.as_mut().filter(|_| has_body) {
-        policy.expect_items(
-            target.path(),
-            paths.into_iter().any(is_of_the_api),
-            exchange,
-        )?;
+        policy.expect_items(target.path(), paths.into_iter().any(is_api_batch), exchange)?;
     }
     Ok(UpstreamRequest {
         method,
@@ -130,11 +126,11 @@ pub fn prepare<'s>(
 fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
     // Escapes hide none. What nobody can decode for certain is read as it is written.
     let judged = if path.contains('%') {
-        judge(path).ok()
+        evaluate(path).ok()
     } else {
         None
     };
-    match customer_in_service_path(judged.as_ref().map_or(path, Judged::decoded)) {
+    match customer_in_service_path(judged.as_ref().map_or(path, ParsedPath::decoded)) {
         Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
             Err(Failure::new(
                 Reason::CustomerForbidden,

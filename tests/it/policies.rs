@@ -77,7 +77,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
     let mut refused = 0;
     for (number, rule) in path_table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
-        for (path, signs) in path_table::JUDGED {
+        for (path, signs) in path_table::UNAMBIGUOUS {
             let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             let expected = signs.as_bytes()[number] == b'+';
@@ -86,7 +86,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
                 answer.problem(403, "caller_forbidden");
             }
         }
-        for (path, why) in path_table::UNJUDGEABLE {
+        for (path, why) in path_table::AMBIGUOUS {
             let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             if path.contains('?') {
@@ -108,7 +108,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
         }
     }
     assert!(
-        path_table::JUDGED.len() + refused / path_table::RULES.len() > 120,
+        path_table::UNAMBIGUOUS.len() + refused / path_table::RULES.len() > 120,
         "{refused}"
     );
 }
@@ -124,10 +124,10 @@ async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
     let mut admitted = 0;
     for (number, rule) in path_table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
-        let covered = path_table::JUDGED
+        let covered = path_table::UNAMBIGUOUS
             .iter()
             .map(|(path, signs)| (*path, signs.as_bytes()[number] == b'+'));
-        let others = path_table::UNJUDGEABLE
+        let others = path_table::AMBIGUOUS
             .iter()
             .filter(|(path, _)| !path.contains('?'));
         for (path, expected) in covered.chain(others.map(|(path, _)| (*path, false))) {
@@ -147,12 +147,10 @@ async fn over_http2_spellings_are_judged_alike() {
         .start()
         .await;
     let mut http2 = gateway.http2().await;
-    let judged = path_table::JUDGED
+    let judged = path_table::UNAMBIGUOUS
         .iter()
         .map(|(path, signs)| (*path, Some(*signs)));
-    let unjudgeable = path_table::UNJUDGEABLE
-        .iter()
-        .map(|(path, _)| (*path, None));
+    let unjudgeable = path_table::AMBIGUOUS.iter().map(|(path, _)| (*path, None));
     let mut sent = 0;
     for (path, signs) in judged.chain(unjudgeable) {
         // What the client cannot write, queries, and fragments, which it drops.

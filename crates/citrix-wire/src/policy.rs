@@ -10,13 +10,13 @@ pub mod shape;
 
 use http::Method;
 
-use self::path::{Judged, Unjudgeable, judge};
+use self::path::{Ambiguous, ParsedPath, evaluate};
 use self::pattern::PathRules;
 use crate::citrix::headers::customers_in_path;
 
 /// What `methods` may name: those that are forwarded (RFC 9110 section 9.3, RFC 5789), but for extensions, of which
 /// Citrix has none.
-pub const METHODS_OF_RULES: [Method; 7] = [
+pub const RULE_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
     Method::POST,
@@ -36,18 +36,18 @@ pub struct Rules {
 
 /// What the rules say to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// It is inside the rules, however the upstream reads it.
     Allowed,
     /// It is outside.
-    Denied(Outside),
+    Denied(Restriction),
     /// Nobody can tell; to be refused like what is outside.
-    Unjudgeable(Unjudgeable),
+    Ambiguous(Ambiguous),
 }
 
 /// Which rule a request is outside of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Outside {
+pub enum Restriction {
     /// `methods`
     #[error("the caller may not use this method (methods)")]
     Methods,
@@ -70,7 +70,7 @@ impl Rules {
     }
 
     /// Whether everything is allowed. Then no path is judged either, and all go on byte for byte.
-    pub fn are_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.methods.is_empty() && self.paths.is_empty() && self.customers.is_empty()
     }
 
@@ -78,47 +78,47 @@ impl Rules {
     ///
     /// The path is the caller's, after a retired address was translated and before a route's prefix is taken off
     /// (design 4.3). While there is any rule, also one of methods or customers alone, a path must be judgeable: it
-    /// may name a customer, or a batch of other requests ([`batch::base_of`]).
-    pub fn verdict(&self, method: &str, path: &str, customer: &str) -> Verdict {
-        if self.are_empty() {
-            return Verdict::Allowed;
+    /// may name a customer, or a batch of other requests ([`batch::batch_base`]).
+    pub fn evaluate(&self, method: &str, path: &str, customer: &str) -> Decision {
+        if self.is_empty() {
+            return Decision::Allowed;
         }
         // First: whatever is said of a path or a method says that the gateway has the customer.
-        if !self.allow_customer(customer) {
-            return Verdict::Denied(Outside::Customers);
+        if !self.allows_customer(customer) {
+            return Decision::Denied(Restriction::Customers);
         }
-        match judge(path) {
-            Ok(path) => self.allows(method, &path, customer),
-            Err(why) => Verdict::Unjudgeable(why),
+        match evaluate(path) {
+            Ok(path) => self.evaluate_parsed(method, &path, customer),
+            Err(why) => Decision::Ambiguous(why),
         }
     }
 
     /// Judges a request whose path was judged.
-    pub fn allows(&self, method: &str, path: &Judged<'_>, customer: &str) -> Verdict {
+    pub fn evaluate_parsed(&self, method: &str, path: &ParsedPath<'_>, customer: &str) -> Decision {
         if !self.customers.is_empty() && !self.cover_customer(path, customer) {
-            return Verdict::Denied(Outside::Customers);
+            return Decision::Denied(Restriction::Customers);
         }
         if !self.methods.is_empty() && !self.methods.iter().any(|allowed| allowed == method) {
-            return Verdict::Denied(Outside::Methods);
+            return Decision::Denied(Restriction::Methods);
         }
         if self.paths.is_empty() {
-            return Verdict::Allowed;
+            return Decision::Allowed;
         }
         match (
             self.paths.cover(path.decoded()),
             self.paths.cover(path.written()),
         ) {
-            (true, true) => Verdict::Allowed,
+            (true, true) => Decision::Allowed,
             (false, false) if self.paths.cover_in_another_case(path.decoded()) => {
-                Verdict::Unjudgeable(Unjudgeable::LetterCase)
+                Decision::Ambiguous(Ambiguous::LetterCase)
             }
-            (false, false) => Verdict::Denied(Outside::Paths),
-            _ => Verdict::Unjudgeable(Unjudgeable::Escapes),
+            (false, false) => Decision::Denied(Restriction::Paths),
+            _ => Decision::Ambiguous(Ambiguous::Escapes),
         }
     }
 
     /// Whether the caller may act for this customer.
-    pub fn allow_customer(&self, customer: &str) -> bool {
+    pub fn allows_customer(&self, customer: &str) -> bool {
         self.customers.is_empty()
             || self
                 .customers
@@ -127,8 +127,8 @@ impl Rules {
     }
 
     /// Whether the customer is allowed, and the path, once its escapes are decoded, names no other.
-    fn cover_customer(&self, path: &Judged<'_>, customer: &str) -> bool {
+    fn cover_customer(&self, path: &ParsedPath<'_>, customer: &str) -> bool {
         let is_same = |other: &str| other.eq_ignore_ascii_case(customer);
-        self.allow_customer(customer) && customers_in_path(path.decoded()).all(is_same)
+        self.allows_customer(customer) && customers_in_path(path.decoded()).all(is_same)
     }
 }

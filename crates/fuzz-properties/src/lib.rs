@@ -16,7 +16,7 @@ use citrix_auth_proxy::token::{Outcome, Token};
 use citrix_wire::citrix::login::request::{self, Credentials};
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 use citrix_wire::policy::pattern::PathRules;
-use citrix_wire::policy::{Rules, Verdict};
+use citrix_wire::policy::{Decision, Rules};
 use citrix_wire::retry_after;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue};
@@ -138,7 +138,7 @@ pub fn path_judge(input: &[u8]) {
     }
     let rules = Rules::new(Vec::new(), paths, Vec::new());
     // To a server that takes paths for forms, no path has the plus sign of a pattern.
-    if rules.verdict("GET", path, "acme") == Verdict::Allowed && !pattern.contains('+') {
+    if rules.evaluate("GET", path, "acme") == Decision::Allowed && !pattern.contains('+') {
         assert_eq!(
             servers::first_outside(&[pattern], path),
             None,

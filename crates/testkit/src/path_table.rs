@@ -1,7 +1,7 @@
 //! Spellings of paths, and what six rules say to them. The tests of the whole gateway send them, so this is read there
 //! as well (`tests/it/policies.rs`).
 
-use citrix_wire::policy::path::Unjudgeable;
+use citrix_wire::policy::path::Ambiguous;
 
 /// Each alone is all that a caller may do.
 pub const RULES: [&str; 6] = [
@@ -15,7 +15,7 @@ pub const RULES: [&str; 6] = [
 
 /// Those that can be judged, with a sign for each rule: `+` inside, `-` outside, `c` inside but for the letter case, `e`
 /// inside in one reading of the escapes.
-pub const JUDGED: &[(&str, &str)] = &[
+pub const UNAMBIGUOUS: &[(&str, &str)] = &[
     ("/", "-----+"),
     ("/cvad", "-----+"),
     ("/cvad/manage", "---+-+"),
@@ -72,178 +72,157 @@ pub const JUDGED: &[(&str, &str)] = &[
 ];
 
 /// Those that cannot; under no rule do they come in.
-pub const UNJUDGEABLE: &[(&str, Unjudgeable)] = &[
-    ("", Unjudgeable::NotAbsolute),
-    ("*", Unjudgeable::NotAbsolute),
-    ("cvad/manage/Machines", Unjudgeable::NotAbsolute),
+pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
+    ("", Ambiguous::NotAbsolute),
+    ("*", Ambiguous::NotAbsolute),
+    ("cvad/manage/Machines", Ambiguous::NotAbsolute),
     (
         "https://api.cloud.com/cvad/manage/Machines",
-        Unjudgeable::NotAbsolute,
+        Ambiguous::NotAbsolute,
     ),
     // Dot segments.
-    ("/cvad/manage/Machines/..", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/.", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/../", Unjudgeable::DotSegment),
+    ("/cvad/manage/Machines/..", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/.", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/../", Ambiguous::DotSegment),
     (
         "/cvad/manage/Machines/../Administrators",
-        Unjudgeable::DotSegment,
+        Ambiguous::DotSegment,
     ),
-    ("/cvad/manage/./Machines", Unjudgeable::DotSegment),
-    ("/../cvad/manage/Machines", Unjudgeable::DotSegment),
-    ("/.", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/...", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/..%20/x", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/.%20./x", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/..+/x", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/%2B../x", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/+", Unjudgeable::DotSegment),
-    ("/cvad/manage/Machines/%20", Unjudgeable::DotSegment),
+    ("/cvad/manage/./Machines", Ambiguous::DotSegment),
+    ("/../cvad/manage/Machines", Ambiguous::DotSegment),
+    ("/.", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/...", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/..%20/x", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/.%20./x", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/..+/x", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/%2B../x", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/+", Ambiguous::DotSegment),
+    ("/cvad/manage/Machines/%20", Ambiguous::DotSegment),
     // Escaped dots and slashes.
     (
         "/cvad/manage/Machines/%2e%2e/x",
-        Unjudgeable::EscapedDelimiter,
+        Ambiguous::EscapedDelimiter,
     ),
-    (
-        "/cvad/manage/Machines/%2E%2E",
-        Unjudgeable::EscapedDelimiter,
-    ),
-    (
-        "/cvad/manage/Machines/.%2e/x",
-        Unjudgeable::EscapedDelimiter,
-    ),
-    ("/cvad/manage/Machines/%2e", Unjudgeable::EscapedDelimiter),
-    (
-        "/cvad/manage/Machines/v1%2e0",
-        Unjudgeable::EscapedDelimiter,
-    ),
-    ("/cvad%2fmanage/Machines", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines%2F1", Unjudgeable::EscapedDelimiter),
+    ("/cvad/manage/Machines/%2E%2E", Ambiguous::EscapedDelimiter),
+    ("/cvad/manage/Machines/.%2e/x", Ambiguous::EscapedDelimiter),
+    ("/cvad/manage/Machines/%2e", Ambiguous::EscapedDelimiter),
+    ("/cvad/manage/Machines/v1%2e0", Ambiguous::EscapedDelimiter),
+    ("/cvad%2fmanage/Machines", Ambiguous::EscapedDelimiter),
+    ("/cvad/manage/Machines%2F1", Ambiguous::EscapedDelimiter),
     (
         "/cvad/manage/Machines/..%2fAdministrators",
-        Unjudgeable::EscapedDelimiter,
+        Ambiguous::EscapedDelimiter,
     ),
     (
         "/cvad/manage/Machines/..%2f..%2f",
-        Unjudgeable::EscapedDelimiter,
+        Ambiguous::EscapedDelimiter,
     ),
-    ("/%2f/cvad", Unjudgeable::EscapedDelimiter),
-    ("/cvad/manage/Machines%5c1", Unjudgeable::EscapedDelimiter),
+    ("/%2f/cvad", Ambiguous::EscapedDelimiter),
+    ("/cvad/manage/Machines%5c1", Ambiguous::EscapedDelimiter),
     (
         "/cvad/manage/Machines/%5C..%5CAdministrators",
-        Unjudgeable::EscapedDelimiter,
+        Ambiguous::EscapedDelimiter,
     ),
-    ("/cvad/manage/Machines%3bx", Unjudgeable::EscapedDelimiter),
+    ("/cvad/manage/Machines%3bx", Ambiguous::EscapedDelimiter),
     (
         "/cvad/manage/Machines%3Flimit=5",
-        Unjudgeable::EscapedDelimiter,
+        Ambiguous::EscapedDelimiter,
     ),
-    ("/cvad/manage/Machines%23x", Unjudgeable::EscapedDelimiter),
+    ("/cvad/manage/Machines%23x", Ambiguous::EscapedDelimiter),
     // Empty segments.
-    ("//", Unjudgeable::EmptySegment),
-    ("///", Unjudgeable::EmptySegment),
-    ("//cvad/manage/Machines", Unjudgeable::EmptySegment),
+    ("//", Ambiguous::EmptySegment),
+    ("///", Ambiguous::EmptySegment),
+    ("//cvad/manage/Machines", Ambiguous::EmptySegment),
     (
         "//evil.example/cvad/manage/Machines",
-        Unjudgeable::EmptySegment,
+        Ambiguous::EmptySegment,
     ),
-    ("/cvad//manage/Machines", Unjudgeable::EmptySegment),
-    ("/https://api.cloud.com/cvad", Unjudgeable::EmptySegment),
-    ("/cvad/manage/Machines//", Unjudgeable::EmptySegment),
-    ("/cvad/manage/Machines//1", Unjudgeable::EmptySegment),
+    ("/cvad//manage/Machines", Ambiguous::EmptySegment),
+    ("/https://api.cloud.com/cvad", Ambiguous::EmptySegment),
+    ("/cvad/manage/Machines//", Ambiguous::EmptySegment),
+    ("/cvad/manage/Machines//1", Ambiguous::EmptySegment),
     // Parameters.
-    ("/cvad/manage/Machines;x=1", Unjudgeable::Parameters),
-    ("/cvad;x/manage/Machines", Unjudgeable::Parameters),
+    ("/cvad/manage/Machines;x=1", Ambiguous::Parameters),
+    ("/cvad;x/manage/Machines", Ambiguous::Parameters),
     (
         "/cvad/manage/Machines/..;/Administrators",
-        Unjudgeable::Parameters,
+        Ambiguous::Parameters,
     ),
-    ("/cvad/manage/Machines/;", Unjudgeable::Parameters),
+    ("/cvad/manage/Machines/;", Ambiguous::Parameters),
     // Backslashes; the first is what a tool in use sends (contract 5).
-    ("/monitorodata\\Applications", Unjudgeable::Backslash),
+    ("/monitorodata\\Applications", Ambiguous::Backslash),
     (
         "/cvad/manage/Machines\\..\\Administrators",
-        Unjudgeable::Backslash,
+        Ambiguous::Backslash,
     ),
-    ("/\\cvad/manage/Machines", Unjudgeable::Backslash),
+    ("/\\cvad/manage/Machines", Ambiguous::Backslash),
     // Control characters.
-    ("/cvad/manage/Machines%00", Unjudgeable::Control),
-    ("/cvad/manage/Machines%00/../x", Unjudgeable::Control),
-    ("/cvad/manage/Machines%0d%0aX:%20y", Unjudgeable::Control),
-    ("/cvad/manage/Machines%09", Unjudgeable::Control),
-    ("/cvad/manage/Machines%7F", Unjudgeable::Control),
-    ("/cvad/manage/Machines\t", Unjudgeable::Control),
-    ("/cvad/manage/Machines\u{7f}", Unjudgeable::Control),
+    ("/cvad/manage/Machines%00", Ambiguous::Control),
+    ("/cvad/manage/Machines%00/../x", Ambiguous::Control),
+    ("/cvad/manage/Machines%0d%0aX:%20y", Ambiguous::Control),
+    ("/cvad/manage/Machines%09", Ambiguous::Control),
+    ("/cvad/manage/Machines%7F", Ambiguous::Control),
+    ("/cvad/manage/Machines\t", Ambiguous::Control),
+    ("/cvad/manage/Machines\u{7f}", Ambiguous::Control),
     // Escapes of escapes.
     (
         "/cvad/manage/Machines/%252e%252e/x",
-        Unjudgeable::DoubleEncoding,
+        Ambiguous::DoubleEncoding,
     ),
     (
         "/cvad/manage/Machines/..%252fAdministrators",
-        Unjudgeable::DoubleEncoding,
+        Ambiguous::DoubleEncoding,
     ),
-    ("/cvad/manage/Machines/%25", Unjudgeable::DoubleEncoding),
-    (
-        "/cvad/manage/Machines/%25%32%65",
-        Unjudgeable::DoubleEncoding,
-    ),
+    ("/cvad/manage/Machines/%25", Ambiguous::DoubleEncoding),
+    ("/cvad/manage/Machines/%25%32%65", Ambiguous::DoubleEncoding),
     // Escapes that are none.
-    ("/cvad/manage/Machines/%", Unjudgeable::InvalidEscape),
-    ("/cvad/manage/Machines/%2", Unjudgeable::InvalidEscape),
-    ("/cvad/manage/Machines/%zz", Unjudgeable::InvalidEscape),
-    ("/cvad/manage/Machines/%+f", Unjudgeable::InvalidEscape),
+    ("/cvad/manage/Machines/%", Ambiguous::InvalidEscape),
+    ("/cvad/manage/Machines/%2", Ambiguous::InvalidEscape),
+    ("/cvad/manage/Machines/%zz", Ambiguous::InvalidEscape),
+    ("/cvad/manage/Machines/%+f", Ambiguous::InvalidEscape),
     (
         "/cvad/manage/Machines/%u002e%u002e/x",
-        Unjudgeable::InvalidEscape,
+        Ambiguous::InvalidEscape,
     ),
-    ("/cvad/manage/Machines/%%32%65", Unjudgeable::InvalidEscape),
+    ("/cvad/manage/Machines/%%32%65", Ambiguous::InvalidEscape),
     // Bytes that are no text: overlong slashes and dots, Latin-1, surrogates.
-    ("/cvad/manage/Machines/..%c0%afx", Unjudgeable::NotUtf8),
-    ("/cvad/manage/Machines/%c0%ae%c0%ae/x", Unjudgeable::NotUtf8),
-    ("/cvad/manage/Machines/%e0%80%afx", Unjudgeable::NotUtf8),
-    ("/monitorodata/Sales%20B%FCro", Unjudgeable::NotUtf8),
-    ("/cvad/manage/Machines/%ED%A0%80", Unjudgeable::NotUtf8),
+    ("/cvad/manage/Machines/..%c0%afx", Ambiguous::NotUtf8),
+    ("/cvad/manage/Machines/%c0%ae%c0%ae/x", Ambiguous::NotUtf8),
+    ("/cvad/manage/Machines/%e0%80%afx", Ambiguous::NotUtf8),
+    ("/monitorodata/Sales%20B%FCro", Ambiguous::NotUtf8),
+    ("/cvad/manage/Machines/%ED%A0%80", Ambiguous::NotUtf8),
     // Characters that some servers take for others: wide slash, wide dots, one dot leader, wide letters, the Kelvin
     // sign, a letter and its accent apart, a zero-width space, the next-line control.
     (
         "/cvad/manage/Machines/..%EF%BC%8Fx",
-        Unjudgeable::ForeignCharacter,
+        Ambiguous::ForeignCharacter,
     ),
     (
         "/cvad/manage/Machines/%EF%BC%8E%EF%BC%8E/x",
-        Unjudgeable::ForeignCharacter,
+        Ambiguous::ForeignCharacter,
     ),
     (
         "/cvad/manage/Machines/%E2%80%A4%E2%80%A4/x",
-        Unjudgeable::ForeignCharacter,
+        Ambiguous::ForeignCharacter,
     ),
-    (
-        "/cvad/manage/%EF%BC%ADachines",
-        Unjudgeable::ForeignCharacter,
-    ),
-    ("/cvad/manage/%E2%84%AA", Unjudgeable::ForeignCharacter),
-    (
-        "/cvad/manage/Machines/u%CC%88",
-        Unjudgeable::ForeignCharacter,
-    ),
+    ("/cvad/manage/%EF%BC%ADachines", Ambiguous::ForeignCharacter),
+    ("/cvad/manage/%E2%84%AA", Ambiguous::ForeignCharacter),
+    ("/cvad/manage/Machines/u%CC%88", Ambiguous::ForeignCharacter),
     (
         "/cvad/manage/Machines/.%E2%80%8B./x",
-        Unjudgeable::ForeignCharacter,
+        Ambiguous::ForeignCharacter,
     ),
-    (
-        "/cvad/manage/Machines/%C2%85",
-        Unjudgeable::ForeignCharacter,
-    ),
+    ("/cvad/manage/Machines/%C2%85", Ambiguous::ForeignCharacter),
     // What must be escaped; a query or fragment is never part of what is judged.
-    ("/cvad/manage/Machines?limit=5", Unjudgeable::Unescaped),
-    ("/cvad/manage/Machines#x", Unjudgeable::Unescaped),
-    ("/cvad/manage/Mach ines", Unjudgeable::Unescaped),
-    ("/monitorodata/Sales%20B\u{fc}ro", Unjudgeable::Unescaped),
-    ("/cvad/manage/Machines.", Unjudgeable::SegmentEdge),
-    ("/cvad/manage/Machines.+", Unjudgeable::SegmentEdge),
-    ("/cvad/manage/Machines+%20+", Unjudgeable::SegmentEdge),
-    ("/cvad/manage/Machines%20", Unjudgeable::SegmentEdge),
-    ("/cvad/manage/%20Machines", Unjudgeable::SegmentEdge),
-    ("/cvad/manage/Machines%20/1", Unjudgeable::SegmentEdge),
-    ("/cvad./manage/Machines", Unjudgeable::SegmentEdge),
+    ("/cvad/manage/Machines?limit=5", Ambiguous::Unescaped),
+    ("/cvad/manage/Machines#x", Ambiguous::Unescaped),
+    ("/cvad/manage/Mach ines", Ambiguous::Unescaped),
+    ("/monitorodata/Sales%20B\u{fc}ro", Ambiguous::Unescaped),
+    ("/cvad/manage/Machines.", Ambiguous::SegmentEdge),
+    ("/cvad/manage/Machines.+", Ambiguous::SegmentEdge),
+    ("/cvad/manage/Machines+%20+", Ambiguous::SegmentEdge),
+    ("/cvad/manage/Machines%20", Ambiguous::SegmentEdge),
+    ("/cvad/manage/%20Machines", Ambiguous::SegmentEdge),
+    ("/cvad/manage/Machines%20/1", Ambiguous::SegmentEdge),
+    ("/cvad./manage/Machines", Ambiguous::SegmentEdge),
 ];

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use citrix_wire::policy::pattern::PathRules;
-use citrix_wire::policy::{Rules, Verdict};
+use citrix_wire::policy::{Decision, Rules};
 
 #[test]
 fn what_was_seen_becomes_a_block_that_can_be_pasted() {
@@ -178,7 +178,7 @@ proptest! {
         let texts = PathRules::new(texts.iter().map(|path| path.as_str().unwrap())).unwrap();
         let rules = Rules::new(vec![http::Method::GET], texts, vec!["acme".into()]);
         for path in &paths {
-            prop_assert_eq!(rules.verdict("GET", path, "acme"), Verdict::Allowed, "{}", path);
+            prop_assert_eq!(rules.evaluate("GET", path, "acme"), Decision::Allowed, "{}", path);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{COUNT, Report, file, network, secret};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{Caller, CertificateName, Credential, Mode, SecretHash, check_name};
 use citrix_wire::policy::pattern::PathRules;
-use citrix_wire::policy::{METHODS_OF_RULES, Rules};
+use citrix_wire::policy::{RULE_METHODS, Rules};
 
 /// The most callers of one gateway. Each has series of its own in the metrics, and the secret of each is compared
 /// with what a request shows.
@@ -246,12 +246,12 @@ fn each<T>(
 }
 
 fn method(text: &str) -> Checked<Method> {
-    let known = METHODS_OF_RULES
+    let known = RULE_METHODS
         .iter()
         .find(|method| method.as_str() == text)
         .cloned();
     known.ok_or_else(|| {
-        let names = METHODS_OF_RULES.map(|method| method.to_string()).join(", ");
+        let names = RULE_METHODS.map(|method| method.to_string()).join(", ");
         format!(
             "{} is none of the methods that are forwarded: {names}",
             shown(text)

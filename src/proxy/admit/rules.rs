@@ -12,9 +12,9 @@ use crate::proxy::queue::COME_BACK;
 use crate::state::snapshot::Snapshot;
 use citrix_wire::citrix::batch::Operation;
 use citrix_wire::citrix::headers::customers_in_path;
-use citrix_wire::policy::batch::{LONGEST_BASE, base_of, judge_items};
-use citrix_wire::policy::path::Unjudgeable;
-use citrix_wire::policy::{Outside, Verdict};
+use citrix_wire::policy::batch::{MAX_BASE_LENGTH, batch_base, evaluate_items};
+use citrix_wire::policy::path::Ambiguous;
+use citrix_wire::policy::{Decision, Restriction};
 
 /// The same whether there is no such customer, or the caller may not use it: it shall not find out which there are.
 pub(super) const OTHER_CUSTOMER: &str = "the gateway has no credential for the customer that is meant, or none that this caller may use";
@@ -33,11 +33,10 @@ pub(super) fn check_named(
         return Ok(());
     };
     if caller.mode == Mode::Enforce
-        && !customers_in_path(path).all(|named| caller.rules.allow_customer(named))
+        && !customers_in_path(path).all(|named| caller.rules.allows_customer(named))
     {
-        return Err(
-            Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER).with_source(Outside::Customers)
-        );
+        return Err(Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER)
+            .with_source(Restriction::Customers));
     }
     Ok(())
 }
@@ -80,14 +79,14 @@ pub(super) fn check<'s>(
     if policy.observes() {
         usage.observations.record(method.as_str(), path, customer);
     }
-    let verdict = caller.rules.verdict(method.as_str(), path, customer);
+    let verdict = caller.rules.evaluate(method.as_str(), path, customer);
     policy.settle(verdict, "", exchange)?;
     policy.enter(exchange)?;
-    if caller.rules.are_empty() && !policy.observes() {
+    if caller.rules.is_empty() && !policy.observes() {
         return Ok(None);
     }
     // A batch without a body has no items.
-    policy.base = base_of(path).filter(|_| has_body).map(Box::from);
+    policy.base = batch_base(path).filter(|_| has_body).map(Box::from);
     Ok(Some(policy))
 }
 
@@ -103,23 +102,23 @@ impl Policy<'_> {
     }
 
     /// A request with a body is about to leave to `leaving`. If that is a batch, its items have to be judged;
-    /// `is_of_the_api` is whether they can be.
+    /// `is_api_batch` is whether they can be.
     ///
     /// # Errors
     /// When it is a batch of which nobody can tell the items.
     pub(in crate::proxy) fn expect_items(
         &mut self,
         leaving: &str,
-        is_of_the_api: bool,
+        is_api_batch: bool,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
-        let readable = is_of_the_api
+        let readable = is_api_batch
             && self
                 .base
                 .as_ref()
-                .is_none_or(|base| base.len() <= LONGEST_BASE);
+                .is_none_or(|base| base.len() <= MAX_BASE_LENGTH);
         // A route may make a batch of what the caller's path does not show to be one.
-        let is_batch = is_of_the_api || self.base.is_some() || base_of(leaving).is_some();
+        let is_batch = is_api_batch || self.base.is_some() || batch_base(leaving).is_some();
         if !is_batch || (readable && self.base.is_some()) {
             return Ok(());
         }
@@ -138,13 +137,13 @@ impl Policy<'_> {
         if self.observes() {
             self.usage
                 .observations
-                .record_unjudgeable(Unjudgeable::UnreadableBatch);
+                .record_unjudgeable(Ambiguous::UnreadableBatch);
         }
-        if self.caller.rules.are_empty() {
+        if self.caller.rules.is_empty() {
             return Ok(());
         }
         self.settle(
-            Verdict::Unjudgeable(Unjudgeable::UnreadableBatch),
+            Decision::Ambiguous(Ambiguous::UnreadableBatch),
             "",
             exchange,
         )
@@ -154,7 +153,7 @@ impl Policy<'_> {
     ///
     /// # Errors
     /// When one is outside of the caller's rules; in `mode = "observe"` the first such is told.
-    pub(in crate::proxy) async fn judge_items(
+    pub(in crate::proxy) async fn evaluate_items(
         &self,
         items: &[Operation],
         exchange: &Exchange,
@@ -176,11 +175,11 @@ impl Policy<'_> {
                 );
             }
             let verdict = if told {
-                Verdict::Allowed
+                Decision::Allowed
             } else {
-                self.judge_item(base, item)
+                self.evaluate_item(base, item)
             };
-            if verdict != Verdict::Allowed {
+            if verdict != Decision::Allowed {
                 told = true;
                 let which = format!("item {number} of the batch, counted from 0: ");
                 self.settle(verdict, &which, exchange)?;
@@ -189,19 +188,19 @@ impl Policy<'_> {
         Ok(())
     }
 
-    fn judge_item(&self, base: &str, item: &Operation) -> Verdict {
+    fn evaluate_item(&self, base: &str, item: &Operation) -> Decision {
         let rules = &self.caller.rules;
-        if rules.are_empty() {
-            return Verdict::Allowed;
+        if rules.is_empty() {
+            return Decision::Allowed;
         }
         let is_other = |named: &String| !named.eq_ignore_ascii_case(self.customer);
         if item.customers.iter().any(is_other) {
-            return Verdict::Denied(Outside::Customers);
+            return Decision::Denied(Restriction::Customers);
         }
         if item.misleads {
-            return Verdict::Unjudgeable(Unjudgeable::MisleadingField);
+            return Decision::Ambiguous(Ambiguous::MisleadingField);
         }
-        judge_items(
+        evaluate_items(
             rules,
             base,
             self.customer,
@@ -232,21 +231,23 @@ impl Policy<'_> {
     }
 
     /// Refuses what is not allowed. `which` says what of the request is meant, if not all of it.
-    fn settle(&self, verdict: Verdict, which: &str, exchange: &Exchange) -> Result<(), Failure> {
+    fn settle(&self, verdict: Decision, which: &str, exchange: &Exchange) -> Result<(), Failure> {
         let (reason, why) = match verdict {
-            Verdict::Allowed => return Ok(()),
-            Verdict::Denied(outside) => {
+            Decision::Allowed => return Ok(()),
+            Decision::Denied(outside) => {
                 let (reason, told) = match outside {
-                    Outside::Customers => (Reason::CustomerForbidden, OTHER_CUSTOMER.to_owned()),
-                    Outside::Methods | Outside::Paths => {
+                    Restriction::Customers => {
+                        (Reason::CustomerForbidden, OTHER_CUSTOMER.to_owned())
+                    }
+                    Restriction::Methods | Restriction::Paths => {
                         (Reason::CallerForbidden, outside.to_string())
                     }
                 };
                 let failure = Failure::new(reason, format!("{which}{told}"));
                 return self.enforce(failure.with_source(format!("{which}{outside}")), exchange);
             }
-            Verdict::Unjudgeable(why) if why.is_malformed() => (Reason::BadRequest, why),
-            Verdict::Unjudgeable(why) => (Reason::CallerForbidden, why),
+            Decision::Ambiguous(why) if why.is_malformed() => (Reason::BadRequest, why),
+            Decision::Ambiguous(why) => (Reason::CallerForbidden, why),
         };
         let detail = format!("{which}{why}; this caller's rules cannot be held to it");
         self.enforce(

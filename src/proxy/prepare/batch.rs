@@ -81,7 +81,7 @@ async fn read(
     let batch =
         Batch::read(&read?).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     if let Some(policy) = &request.policy {
-        policy.judge_items(batch.operations(), exchange).await?;
+        policy.evaluate_items(batch.operations(), exchange).await?;
     }
     forget_bytes(&mut request.headers);
     request.headers.remove(TRANSFER_ENCODING);

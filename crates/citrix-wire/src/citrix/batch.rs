@@ -43,7 +43,7 @@ pub fn is_batch(path: &str) -> bool {
 
 /// Whether the path of a batch says for certain what its items are relative to: it is that of the API itself, which on
 /// the direct hosts has a version, the customer and the site in it. Further down Citrix has none that is known.
-pub fn is_of_the_api(path: &str) -> bool {
+pub fn is_api_batch(path: &str) -> bool {
     let segments = |rest: &str| {
         rest.split('/')
             .filter(|segment| !segment.is_empty())

@@ -3,8 +3,8 @@
 //! Gateways were bypassed by paths that their rules read in one way and the server behind them in another: dot
 //! segments, empty segments, parameters, backslashes, escapes of escapes, invalid UTF-8. A path passes here only if
 //! servers of every kind find the same segments in it. What is left open then, and each rule has to hold in both
-//! readings, is whether a server takes an escape such as `%24` for what it stands for: [`Judged::decoded`] and
-//! [`Judged::written`].
+//! readings, is whether a server takes an escape such as `%24` for what it stands for: [`ParsedPath::decoded`] and
+//! [`ParsedPath::written`].
 
 use std::borrow::Cow;
 
@@ -15,14 +15,14 @@ const LONGEST: usize = 8192;
 
 /// A path in which all upstreams find the same segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged<'p> {
+pub struct ParsedPath<'p> {
     decoded: Cow<'p, str>,
     written: Cow<'p, str>,
 }
 
 /// Why a path, or an item of a batch, cannot be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
-pub enum Unjudgeable {
+pub enum Ambiguous {
     /// No slash at the beginning.
     #[error("the path does not begin with a slash")]
     NotAbsolute,
@@ -64,7 +64,7 @@ pub enum Unjudgeable {
     /// A segment that begins or ends with a blank, or ends with a dot, which Windows drops; plus signs may follow.
     #[error("a segment of the path begins or ends with a blank, or ends with a dot")]
     SegmentEdge,
-    /// Outside ASCII, and neither a letter nor a digit, or one that has another spelling (NFKC).
+    /// Restriction ASCII, and neither a letter nor a digit, or one that has another spelling (NFKC).
     #[error("the path has a character outside ASCII that some servers take for another")]
     ForeignCharacter,
     /// No rule covers the path, but would in another letter case.
@@ -90,7 +90,7 @@ pub enum Unjudgeable {
     UnreadableBatch,
 }
 
-impl Unjudgeable {
+impl Ambiguous {
     /// Whether it is no valid path to begin with: 400 then, where rules apply; else 403.
     pub fn is_malformed(self) -> bool {
         matches!(
@@ -104,7 +104,7 @@ impl Unjudgeable {
     }
 }
 
-impl Judged<'_> {
+impl ParsedPath<'_> {
     /// The path as a server reads it that decodes escapes.
     pub fn decoded(&self) -> &str {
         &self.decoded
@@ -121,12 +121,12 @@ impl Judged<'_> {
 ///
 /// # Errors
 /// When upstreams may read it in several ways.
-pub fn judge(path: &str) -> Result<Judged<'_>, Unjudgeable> {
+pub fn evaluate(path: &str) -> Result<ParsedPath<'_>, Ambiguous> {
     if path.len() > LONGEST {
-        return Err(Unjudgeable::TooLong);
+        return Err(Ambiguous::TooLong);
     }
     if !path.starts_with('/') {
-        return Err(Unjudgeable::NotAbsolute);
+        return Err(Ambiguous::NotAbsolute);
     }
     if let Some(why) = path.bytes().find_map(unfit) {
         return Err(why);
@@ -147,46 +147,46 @@ pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> + Clone {
 }
 
 /// Whether a decoded segment may be another one to some server.
-pub(super) fn check_segment(segment: &str) -> Result<(), Unjudgeable> {
+pub(super) fn check_segment(segment: &str) -> Result<(), Ambiguous> {
     if segment.is_empty() {
-        return Err(Unjudgeable::EmptySegment);
+        return Err(Ambiguous::EmptySegment);
     }
     // Windows drops blanks and dots at the end, and who decodes a form takes a plus sign for a blank.
     let droppable = ['.', ' ', '+'];
     if segment.trim_matches(droppable).is_empty() {
-        return Err(Unjudgeable::DotSegment);
+        return Err(Ambiguous::DotSegment);
     }
     // Servers map such characters to ASCII, a wide slash to a slash, in more ways than one. Letters that stay what
     // they are cannot become a delimiter.
     let plain = |c: char| c.is_ascii() || c.is_alphanumeric();
     let stays = || ComposingNormalizerBorrowed::new_nfkc().is_normalized(segment);
     if !segment.chars().all(plain) || !(segment.is_ascii() || stays()) {
-        return Err(Unjudgeable::ForeignCharacter);
+        return Err(Ambiguous::ForeignCharacter);
     }
     // Plus signs alone may end a segment: `C++`.
     let end = &segment[segment.trim_end_matches(droppable).len()..];
     if segment.starts_with(' ') || end.contains([' ', '.']) {
-        return Err(Unjudgeable::SegmentEdge);
+        return Err(Ambiguous::SegmentEdge);
     }
     Ok(())
 }
 
 /// Why a path cannot have a byte as it is.
-fn unfit(byte: u8) -> Option<Unjudgeable> {
+fn unfit(byte: u8) -> Option<Ambiguous> {
     match byte {
-        0..0x20 | 0x7f => Some(Unjudgeable::Control),
-        b' ' | b'?' | b'#' | 0x80.. => Some(Unjudgeable::Unescaped),
-        b'\\' => Some(Unjudgeable::Backslash),
-        b';' => Some(Unjudgeable::Parameters),
+        0..0x20 | 0x7f => Some(Ambiguous::Control),
+        b' ' | b'?' | b'#' | 0x80.. => Some(Ambiguous::Unescaped),
+        b'\\' => Some(Ambiguous::Backslash),
+        b';' => Some(Ambiguous::Parameters),
         _ => None,
     }
 }
 
-fn read(path: &str) -> Result<Judged<'_>, Unjudgeable> {
+fn read(path: &str) -> Result<ParsedPath<'_>, Ambiguous> {
     let mut pieces = path.split('%');
     let first = pieces.next().unwrap_or_default();
     if first.len() == path.len() {
-        return Ok(Judged {
+        return Ok(ParsedPath {
             decoded: Cow::Borrowed(path),
             written: Cow::Borrowed(path),
         });
@@ -196,11 +196,11 @@ fn read(path: &str) -> Result<Judged<'_>, Unjudgeable> {
     decoded.extend_from_slice(first.as_bytes());
     written.extend_from_slice(first.as_bytes());
     for piece in pieces {
-        let (byte, digits, rest) = escape(piece).ok_or(Unjudgeable::InvalidEscape)?;
+        let (byte, digits, rest) = escape(piece).ok_or(Ambiguous::InvalidEscape)?;
         match byte {
-            0..0x20 | 0x7f => return Err(Unjudgeable::Control),
-            b'/' | b'\\' | b'.' | b';' | b'?' | b'#' => return Err(Unjudgeable::EscapedDelimiter),
-            b'%' => return Err(Unjudgeable::DoubleEncoding),
+            0..0x20 | 0x7f => return Err(Ambiguous::Control),
+            b'/' | b'\\' | b'.' | b';' | b'?' | b'#' => return Err(Ambiguous::EscapedDelimiter),
+            b'%' => return Err(Ambiguous::DoubleEncoding),
             _ => {}
         }
         decoded.push(byte);
@@ -216,9 +216,9 @@ fn read(path: &str) -> Result<Judged<'_>, Unjudgeable> {
     let text = |bytes| {
         String::from_utf8(bytes)
             .map(Cow::Owned)
-            .map_err(|_| Unjudgeable::NotUtf8)
+            .map_err(|_| Ambiguous::NotUtf8)
     };
-    Ok(Judged {
+    Ok(ParsedPath {
         decoded: text(decoded)?,
         written: text(written)?,
     })

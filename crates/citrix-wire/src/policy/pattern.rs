@@ -4,7 +4,7 @@
 //! meaning to `?`, brackets, braces and backslashes. Over paths that were judged ([`super::path`]), where no
 //! segment is empty, what is needed is a screen of code.
 
-use super::path::{Unjudgeable, check_segment, segments};
+use super::path::{Ambiguous, check_segment, segments};
 
 /// The patterns of a caller's `paths`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum InvalidPattern {
     Across,
     /// A segment that no path that can be judged has.
     #[error("no path can match it: {0}")]
-    Segment(#[source] Unjudgeable),
+    Segment(#[source] Ambiguous),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Paths folded to patterns: what names one object among many becomes `*`.
 
-use super::path::{Judged, segments};
+use super::path::{ParsedPath, segments};
 
 /// The pattern of a path, in which ids are `*`. It covers the path.
-pub fn fold(path: &Judged<'_>) -> String {
+pub fn fold(path: &ParsedPath<'_>) -> String {
     let mut pattern = String::new();
     for (decoded, written) in segments(path.decoded()).zip(segments(path.written())) {
         pattern.push('/');
@@ -56,7 +56,7 @@ fn is_name(segment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::path::judge;
+    use crate::policy::path::evaluate;
 
     #[test]
     fn ids_are_folded_and_words_are_not() {
@@ -107,7 +107,7 @@ mod tests {
             ("/x/a*b", "/x/*"),
             ("/x/user@acme", "/x/*"),
         ] {
-            assert_eq!(fold(&judge(path).unwrap()), pattern, "{path}");
+            assert_eq!(fold(&evaluate(path).unwrap()), pattern, "{path}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Items of a batch.
 
-use citrix_wire::policy::batch::{base_of, judge_items};
-use citrix_wire::policy::path::Unjudgeable;
+use citrix_wire::policy::batch::{batch_base, evaluate_items};
+use citrix_wire::policy::path::Ambiguous;
 use citrix_wire::policy::pattern::PathRules;
-use citrix_wire::policy::{Outside, Rules, Verdict};
+use citrix_wire::policy::{Decision, Restriction, Rules};
 
 const SITE: &str = "61603f15-cdf9-4c7f-99ff-91636601a795";
 
@@ -19,8 +19,8 @@ fn rules(methods: &[&str], paths: &[&str]) -> Rules {
     )
 }
 
-fn verdict(rules: &Rules, method: &str, url: &str) -> Verdict {
-    judge_items(
+fn verdict(rules: &Rules, method: &str, url: &str) -> Decision {
+    evaluate_items(
         rules,
         "/cvad/manage",
         "acme",
@@ -46,7 +46,7 @@ fn a_batch_is_known_by_its_last_segment_in_any_spelling() {
         ("/cvad/manage/batch", None),
         ("/", None),
     ] {
-        assert_eq!(base_of(path), base, "{path}");
+        assert_eq!(batch_base(path), base, "{path}");
     }
 }
 
@@ -57,14 +57,14 @@ fn each_item_is_judged_like_a_request_of_its_own() {
         &["/cvad/manage/Machines/**", "/cvad/manage/Machines"],
     );
     let (path, method) = (
-        Verdict::Denied(Outside::Paths),
-        Verdict::Denied(Outside::Methods),
+        Decision::Denied(Restriction::Paths),
+        Decision::Denied(Restriction::Methods),
     );
     for (item_method, url, expected) in [
-        ("GET", "/Machines/1", Verdict::Allowed),
-        ("GET", "Machines/1", Verdict::Allowed),
-        ("POST", "/Machines/1/$reboot?async=true", Verdict::Allowed),
-        ("GET", "/Machines?limit=5&x=/../y", Verdict::Allowed),
+        ("GET", "/Machines/1", Decision::Allowed),
+        ("GET", "Machines/1", Decision::Allowed),
+        ("POST", "/Machines/1/$reboot?async=true", Decision::Allowed),
+        ("GET", "/Machines?limit=5&x=/../y", Decision::Allowed),
         ("DELETE", "/Machines/1", method),
         ("delete", "/Machines/1", method),
         ("GET", "/Administrators", path),
@@ -76,52 +76,52 @@ fn each_item_is_judged_like_a_request_of_its_own() {
         (
             "GET",
             "/Machines/../Administrators",
-            Verdict::Unjudgeable(Unjudgeable::DotSegment),
+            Decision::Ambiguous(Ambiguous::DotSegment),
         ),
         (
             "GET",
             "../Administrators",
-            Verdict::Unjudgeable(Unjudgeable::DotSegment),
+            Decision::Ambiguous(Ambiguous::DotSegment),
         ),
         (
             "GET",
             "//api.cloud.com/x",
-            Verdict::Unjudgeable(Unjudgeable::EmptySegment),
+            Decision::Ambiguous(Ambiguous::EmptySegment),
         ),
         (
             "GET",
             "https://api.cloud.com/x",
-            Verdict::Unjudgeable(Unjudgeable::EmptySegment),
+            Decision::Ambiguous(Ambiguous::EmptySegment),
         ),
         (
             "GET",
             "https:/Machines",
-            Verdict::Unjudgeable(Unjudgeable::AbsoluteItem),
+            Decision::Ambiguous(Ambiguous::AbsoluteItem),
         ),
         (
             "GET",
             "\\Machines",
-            Verdict::Unjudgeable(Unjudgeable::Backslash),
+            Decision::Ambiguous(Ambiguous::Backslash),
         ),
         (
             "GET",
             "/Machines#/x",
-            Verdict::Unjudgeable(Unjudgeable::Unescaped),
+            Decision::Ambiguous(Ambiguous::Unescaped),
         ),
         (
             "GET",
             "/machines",
-            Verdict::Unjudgeable(Unjudgeable::LetterCase),
+            Decision::Ambiguous(Ambiguous::LetterCase),
         ),
         (
             "POST",
             "/$batch",
-            Verdict::Unjudgeable(Unjudgeable::NestedBatch),
+            Decision::Ambiguous(Ambiguous::NestedBatch),
         ),
         (
             "POST",
             "/Machines/%24Batch/?x",
-            Verdict::Unjudgeable(Unjudgeable::NestedBatch),
+            Decision::Ambiguous(Ambiguous::NestedBatch),
         ),
     ] {
         assert_eq!(
@@ -164,12 +164,13 @@ fn an_item_is_judged_in_each_place_where_it_may_lead() {
         ),
     ] {
         assert_eq!(
-            verdict(&everything, "GET", &url) == Verdict::Allowed,
+            verdict(&everything, "GET", &url) == Decision::Allowed,
             wide,
             "{url}"
         );
         assert_eq!(
-            judge_items(&machines, "/cvad/manage", "acme", [("GET", &*url)]) == Verdict::Allowed,
+            evaluate_items(&machines, "/cvad/manage", "acme", [("GET", &*url)])
+                == Decision::Allowed,
             narrow,
             "{url}"
         );
@@ -188,20 +189,20 @@ fn contract_5_below_a_direct_host_an_item_names_customer_and_site_itself() {
             ("%61cme/s2/Machines", false),
             ("contoso/s1/Machines", false),
         ] {
-            let verdict = judge_items(&one_site, &base, "acme", [("GET", url)]);
-            assert_eq!(verdict == Verdict::Allowed, expected, "{base} {url}");
+            let verdict = evaluate_items(&one_site, &base, "acme", [("GET", url)]);
+            assert_eq!(verdict == Decision::Allowed, expected, "{base} {url}");
         }
     }
     let own = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
     for base in [api.to_owned(), format!("{api}/acme/s1")] {
         assert_eq!(
-            judge_items(&own, &base, "acme", [("GET", "acme/s2/x")]),
-            Verdict::Allowed
+            evaluate_items(&own, &base, "acme", [("GET", "acme/s2/x")]),
+            Decision::Allowed
         );
         for url in ["contoso/s1/x", "%63ontoso/s1/x"] {
-            let other = Verdict::Denied(Outside::Customers);
+            let other = Decision::Denied(Restriction::Customers);
             assert_eq!(
-                judge_items(&own, &base, "acme", [("GET", url)]),
+                evaluate_items(&own, &base, "acme", [("GET", url)]),
                 other,
                 "{base} {url}"
             );
@@ -211,7 +212,7 @@ fn contract_5_below_a_direct_host_an_item_names_customer_and_site_itself() {
 
 #[test]
 fn an_item_whose_url_names_another_customer_is_refused() {
-    let other = Verdict::Unjudgeable(Unjudgeable::OtherCustomer);
+    let other = Decision::Ambiguous(Ambiguous::OtherCustomer);
     for url in [
         "/citrix/orchestration/api/contoso/s1/Machines",
         "citrix/orchestration/api/%63ontoso/s1/Machines",
@@ -221,7 +222,7 @@ fn an_item_whose_url_names_another_customer_is_refused() {
     }
     assert_eq!(
         verdict(&rules(&["GET"], &[]), "GET", "/catalogservice/ACME/x"),
-        Verdict::Allowed
+        Decision::Allowed
     );
 }
 
@@ -229,10 +230,10 @@ fn an_item_whose_url_names_another_customer_is_refused() {
 fn without_rules_nothing_of_a_batch_is_judged() {
     assert_eq!(
         verdict(&Rules::default(), "any", "https://x/../y"),
-        Verdict::Allowed
+        Decision::Allowed
     );
     assert_eq!(
-        judge_items(&rules(&["GET"], &[]), "/cvad/manage", "acme", []),
-        Verdict::Allowed
+        evaluate_items(&rules(&["GET"], &[]), "/cvad/manage", "acme", []),
+        Decision::Allowed
     );
 }

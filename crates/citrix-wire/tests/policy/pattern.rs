@@ -1,6 +1,6 @@
 //! What is a pattern, and what it covers.
 
-use citrix_wire::policy::path::Unjudgeable;
+use citrix_wire::policy::path::Ambiguous;
 use citrix_wire::policy::pattern::{InvalidPattern, PathRules};
 
 fn covers(pattern: &str, path: &str) -> bool {
@@ -78,14 +78,14 @@ fn what_no_path_can_match_or_means_something_elsewhere_is_no_pattern() {
         ("/a\n", InvalidPattern::Character('\n')),
         ("/a**", InvalidPattern::Across),
         ("/***", InvalidPattern::Across),
-        ("//", InvalidPattern::Segment(Unjudgeable::EmptySegment)),
-        ("/a//b", InvalidPattern::Segment(Unjudgeable::EmptySegment)),
-        ("/a/../b", InvalidPattern::Segment(Unjudgeable::DotSegment)),
-        ("/a/b.", InvalidPattern::Segment(Unjudgeable::SegmentEdge)),
-        ("/a /b", InvalidPattern::Segment(Unjudgeable::SegmentEdge)),
+        ("//", InvalidPattern::Segment(Ambiguous::EmptySegment)),
+        ("/a//b", InvalidPattern::Segment(Ambiguous::EmptySegment)),
+        ("/a/../b", InvalidPattern::Segment(Ambiguous::DotSegment)),
+        ("/a/b.", InvalidPattern::Segment(Ambiguous::SegmentEdge)),
+        ("/a /b", InvalidPattern::Segment(Ambiguous::SegmentEdge)),
         (
             "/\u{ff41}",
-            InvalidPattern::Segment(Unjudgeable::ForeignCharacter),
+            InvalidPattern::Segment(Ambiguous::ForeignCharacter),
         ),
     ] {
         assert_eq!(

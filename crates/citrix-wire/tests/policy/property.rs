@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use citrix_wire::policy::path::judge;
+use citrix_wire::policy::path::evaluate;
 use citrix_wire::policy::pattern::PathRules;
-use citrix_wire::policy::{Rules, Verdict};
+use citrix_wire::policy::{Decision, Rules};
 use testkit::servers::{SERVERS, first_outside, inside, split};
 
 /// What paths are made of here: names that patterns have, and what others were bypassed with.
@@ -127,7 +127,7 @@ proptest! {
         patterns in patterns(),
         path in prop_oneof![path(), tame_path()],
     ) {
-        if rules(&patterns).verdict("GET", &path, "acme") == Verdict::Allowed {
+        if rules(&patterns).evaluate("GET", &path, "acme") == Decision::Allowed {
             let texts: Vec<&str> = patterns.iter().map(String::as_str).collect();
             prop_assert_eq!(first_outside(&texts, &path), None, "{:?} {}", patterns, path);
         }
@@ -135,7 +135,7 @@ proptest! {
 
     #[test]
     fn whatever_can_be_judged_has_as_many_segments_at_every_server(path in prop_oneof![path(), tame_path()]) {
-        if let Ok(judged) = judge(&path) {
+        if let Ok(judged) = evaluate(&path) {
             let count = split(judged.decoded()).len();
             for server in &SERVERS {
                 prop_assert_eq!((server.segments)(&path).len(), count, "{} {}", server.name, path);
@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn a_pattern_covers_what_its_reference_covers(patterns in patterns(), path in tame_path()) {
-        let judged = judge(&path).unwrap();
+        let judged = evaluate(&path).unwrap();
         let segments = split(judged.decoded());
         let expected = patterns.iter().any(|pattern| inside(&split(pattern), &segments));
         let rules = PathRules::new(patterns.iter().map(String::as_str)).unwrap();
@@ -154,7 +154,7 @@ proptest! {
 
     #[test]
     fn nothing_panics(path in "\\PC{0,40}|/[%/.;a-fA-F0-9]{0,40}") {
-        let _ = judge(&path);
+        let _ = evaluate(&path);
         let _ = PathRules::new([path.as_str()]);
     }
 }

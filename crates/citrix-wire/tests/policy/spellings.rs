@@ -1,9 +1,9 @@
 //! Spellings of paths against six rules.
 
-use citrix_wire::policy::path::{Unjudgeable, judge};
+use citrix_wire::policy::path::{Ambiguous, evaluate};
 use citrix_wire::policy::pattern::PathRules;
-use citrix_wire::policy::{Outside, Rules, Verdict};
-use testkit::path_table::{JUDGED, RULES, UNJUDGEABLE};
+use citrix_wire::policy::{Decision, Restriction, Rules};
+use testkit::path_table::{AMBIGUOUS, RULES, UNAMBIGUOUS};
 
 fn rules() -> [Rules; 6] {
     RULES.map(|pattern| Rules::new(Vec::new(), PathRules::new([pattern]).unwrap(), Vec::new()))
@@ -11,16 +11,16 @@ fn rules() -> [Rules; 6] {
 
 #[test]
 fn each_spelling_is_inside_the_rules_that_cover_it_in_every_reading() {
-    for &(path, signs) in JUDGED {
+    for &(path, signs) in UNAMBIGUOUS {
         for ((pattern, rules), sign) in RULES.iter().zip(rules()).zip(signs.chars()) {
             let expected = match sign {
-                '+' => Verdict::Allowed,
-                '-' => Verdict::Denied(Outside::Paths),
-                'c' => Verdict::Unjudgeable(Unjudgeable::LetterCase),
-                _ => Verdict::Unjudgeable(Unjudgeable::Escapes),
+                '+' => Decision::Allowed,
+                '-' => Decision::Denied(Restriction::Paths),
+                'c' => Decision::Ambiguous(Ambiguous::LetterCase),
+                _ => Decision::Ambiguous(Ambiguous::Escapes),
             };
             assert_eq!(
-                rules.verdict("GET", path, "acme"),
+                rules.evaluate("GET", path, "acme"),
                 expected,
                 "{path} by {pattern}"
             );
@@ -30,11 +30,11 @@ fn each_spelling_is_inside_the_rules_that_cover_it_in_every_reading() {
 
 #[test]
 fn a_spelling_of_two_readings_comes_in_under_no_rule() {
-    for &(path, why) in UNJUDGEABLE {
+    for &(path, why) in AMBIGUOUS {
         for rules in rules() {
             assert_eq!(
-                rules.verdict("GET", path, "acme"),
-                Verdict::Unjudgeable(why),
+                rules.evaluate("GET", path, "acme"),
+                Decision::Ambiguous(why),
                 "{path}"
             );
         }
@@ -44,17 +44,17 @@ fn a_spelling_of_two_readings_comes_in_under_no_rule() {
 #[test]
 fn a_path_longer_than_any_server_takes_is_not_judged() {
     let longest = format!("/{}", "a".repeat(8191));
-    assert!(judge(&longest).is_ok());
-    assert_eq!(judge(&format!("{longest}a")), Err(Unjudgeable::TooLong));
+    assert!(evaluate(&longest).is_ok());
+    assert_eq!(evaluate(&format!("{longest}a")), Err(Ambiguous::TooLong));
 }
 
 #[test]
 fn while_no_rule_applies_every_path_goes_on() {
     let rules = Rules::default();
-    for &(path, _) in UNJUDGEABLE {
+    for &(path, _) in AMBIGUOUS {
         assert_eq!(
-            rules.verdict("GET", path, "acme"),
-            Verdict::Allowed,
+            rules.evaluate("GET", path, "acme"),
+            Decision::Allowed,
             "{path}"
         );
     }
@@ -65,9 +65,9 @@ fn a_rule_of_methods_or_customers_alone_wants_a_path_that_can_be_judged() {
     let methods = Rules::new(vec![http::Method::POST], PathRules::default(), Vec::new());
     let customers = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
     for rules in [methods, customers] {
-        assert_eq!(rules.verdict("POST", "/any", "acme"), Verdict::Allowed);
-        let hidden = rules.verdict("POST", "/cvad/manage/x/../$batch", "acme");
-        assert_eq!(hidden, Verdict::Unjudgeable(Unjudgeable::DotSegment));
+        assert_eq!(rules.evaluate("POST", "/any", "acme"), Decision::Allowed);
+        let hidden = rules.evaluate("POST", "/cvad/manage/x/../$batch", "acme");
+        assert_eq!(hidden, Decision::Ambiguous(Ambiguous::DotSegment));
     }
 }
 
@@ -79,15 +79,15 @@ fn methods_are_compared_as_they_are_and_customers_in_any_letter_case() {
         vec!["acme".into()],
     );
     for (method, customer, expected) in [
-        ("GET", "acme", Verdict::Allowed),
-        ("GET", "ACME", Verdict::Allowed),
-        ("get", "acme", Verdict::Denied(Outside::Methods)),
-        ("HEAD", "acme", Verdict::Denied(Outside::Methods)),
-        ("GET", "acme2", Verdict::Denied(Outside::Customers)),
-        ("GET", "", Verdict::Denied(Outside::Customers)),
+        ("GET", "acme", Decision::Allowed),
+        ("GET", "ACME", Decision::Allowed),
+        ("get", "acme", Decision::Denied(Restriction::Methods)),
+        ("HEAD", "acme", Decision::Denied(Restriction::Methods)),
+        ("GET", "acme2", Decision::Denied(Restriction::Customers)),
+        ("GET", "", Decision::Denied(Restriction::Customers)),
     ] {
         assert_eq!(
-            rules.verdict(method, "/x", customer),
+            rules.evaluate(method, "/x", customer),
             expected,
             "{method} {customer}"
         );
@@ -98,35 +98,35 @@ fn methods_are_compared_as_they_are_and_customers_in_any_letter_case() {
 fn an_escape_hides_no_customer_in_a_path() {
     let rules = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
     for (path, expected) in [
-        ("/catalogservice/acme/x", Verdict::Allowed),
-        ("/catalogservice/%61cme/x", Verdict::Allowed),
+        ("/catalogservice/acme/x", Decision::Allowed),
+        ("/catalogservice/%61cme/x", Decision::Allowed),
         (
             "/catalogservice/contoso/x",
-            Verdict::Denied(Outside::Customers),
+            Decision::Denied(Restriction::Customers),
         ),
         (
             "/%63atalogservice/contoso/x",
-            Verdict::Denied(Outside::Customers),
+            Decision::Denied(Restriction::Customers),
         ),
         (
             "/region/eu/massvc/%63ontoso",
-            Verdict::Denied(Outside::Customers),
+            Decision::Denied(Restriction::Customers),
         ),
     ] {
-        assert_eq!(rules.verdict("GET", path, "acme"), expected, "{path}");
+        assert_eq!(rules.evaluate("GET", path, "acme"), expected, "{path}");
     }
 }
 
 #[test]
 fn what_is_malformed_is_told_from_what_is_ambiguous() {
-    for &(path, why) in UNJUDGEABLE {
+    for &(path, why) in AMBIGUOUS {
         // RFC 3986 section 3.3, with escapes of UTF-8 and no control characters.
         let malformed = !path.starts_with('/')
             || path.contains([' ', '?', '#', '\t', '\u{7f}'])
             || !path.is_ascii()
             || matches!(
                 why,
-                Unjudgeable::InvalidEscape | Unjudgeable::NotUtf8 | Unjudgeable::Control
+                Ambiguous::InvalidEscape | Ambiguous::NotUtf8 | Ambiguous::Control
             );
         assert_eq!(why.is_malformed(), malformed, "{path}");
     }

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::*;
 use crate::config::{CertificateName, Mode, SecretHash};
-use citrix_wire::policy::{Outside, Verdict};
+use citrix_wire::policy::{Decision, Restriction};
 
 const HASH: &str = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
 
@@ -43,7 +43,7 @@ fn a_caller_has_a_name_and_shows_a_secret_or_comes_from_a_network() {
         callers[1].secret.is_none() && callers[1].shows_nothing() && !callers[0].shows_nothing()
     );
     let all = &callers[2];
-    assert!(all.rules.are_empty());
+    assert!(all.rules.is_empty());
     assert_eq!(all.mode, Mode::Enforce);
     assert_eq!(
         (callers[2].max_concurrent, callers[2].max_per_second),
@@ -191,29 +191,29 @@ fn a_caller_may_do_what_its_rules_say() {
     let config = good(&text);
     let caller = &config.live.callers[0];
     for (method, path, customer, verdict) in [
-        ("GET", "/systemlog/records", "acme", Verdict::Allowed),
-        ("PATCH", "/a%20b/c", "Acme", Verdict::Allowed),
+        ("GET", "/systemlog/records", "acme", Decision::Allowed),
+        ("PATCH", "/a%20b/c", "Acme", Decision::Allowed),
         (
             "POST",
             "/systemlog",
             "acme",
-            Verdict::Denied(Outside::Methods),
+            Decision::Denied(Restriction::Methods),
         ),
         (
             "GET",
             "/monitorodata",
             "acme",
-            Verdict::Denied(Outside::Paths),
+            Decision::Denied(Restriction::Paths),
         ),
         (
             "GET",
             "/systemlog",
             "contoso",
-            Verdict::Denied(Outside::Customers),
+            Decision::Denied(Restriction::Customers),
         ),
     ] {
         assert_eq!(
-            caller.rules.verdict(method, path, customer),
+            caller.rules.evaluate(method, path, customer),
             verdict,
             "{method} {path} {customer}"
         );
@@ -225,7 +225,7 @@ fn a_caller_may_do_what_its_rules_say() {
         assert!(
             !good(&(with_secret("a", "s") + one)).live.callers[0]
                 .rules
-                .are_empty(),
+                .is_empty(),
             "{one}"
         );
     }

@@ -152,7 +152,7 @@ fn what_items_are_relative_to_is_certain_at_the_top_alone() {
         ("/monitorodata/$batch", false),
         ("/cvad/manage/Machines", false),
     ] {
-        assert_eq!(is_of_the_api(path), certain, "{path}");
+        assert_eq!(is_api_batch(path), certain, "{path}");
     }
 }
 
