@@ -37,7 +37,7 @@ use crate::state::Shared;
 use crate::state::lifecycle::{Heartbeats, Lifecycle, Phase};
 use crate::state::published::Published;
 use crate::tls::TlsError;
-use crate::token::refusals::Refusals;
+use crate::token::rejections::Rejections;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::SharedClient;
 use crate::upstream::origin::BadHost;
@@ -188,7 +188,7 @@ impl App {
             connections: ConnectionCount::new(boot.workers.get()),
             beats: Heartbeats::new(boot.workers.get()),
             shortage: Shortage::default(),
-            refusals: Refusals::default(),
+            rejections: Rejections::default(),
             regions: Regions::default(),
             gates: Gates::default(),
             logins,

@@ -4,7 +4,7 @@
 //! One [`agent`] per customer asks, on the control side. The data path reads and waits at its [`slot`].
 
 pub mod agent;
-pub mod answer;
 pub mod api;
 pub mod regions;
+pub mod response;
 pub mod slot;

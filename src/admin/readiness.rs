@@ -6,8 +6,8 @@ use http::StatusCode;
 
 use super::{Admin, Answer, text};
 use crate::state::lifecycle::Phase;
-use crate::token::slot::Slot;
-use crate::token::status::{State, Status};
+use crate::token::slot::TokenSlot;
+use crate::token::status::{TokenState, TokenStatus};
 
 /// 200 when every credential has a usable token and nothing is being drained; 503 says first what is missing. Either
 /// way every customer's state is told.
@@ -15,17 +15,20 @@ pub(super) fn answer(admin: &Admin) -> Answer {
     let published = admin.shared.published.load();
     let now = admin.shared.clock.now();
     let credentials = published.live.credentials.iter().zip(&published.slots);
-    let mut customers: Vec<(State, String)> = credentials
+    let mut customers: Vec<(TokenState, String)> = credentials
         .map(|(credential, slot)| line(credential.customer(), slot, now))
         .collect();
     // The worst first; in the order of the configuration otherwise.
     customers.sort_by_key(|(state, _)| match state {
-        State::Unusable => 0,
-        State::Stale => 1,
-        State::Fresh => 2,
+        TokenState::Unusable => 0,
+        TokenState::Stale => 1,
+        TokenState::Fresh => 2,
     });
     let draining = admin.lifecycle.phase() != Phase::Running;
-    let ready = !draining && customers.iter().all(|(state, _)| *state != State::Unusable);
+    let ready = !draining
+        && customers
+            .iter()
+            .all(|(state, _)| *state != TokenState::Unusable);
     let mut lines = Vec::with_capacity(customers.len() + 1);
     if ready {
         lines.push("ready".to_owned());
@@ -42,7 +45,7 @@ pub(super) fn answer(admin: &Admin) -> Answer {
 }
 
 /// One customer's state and its line, as in `customer acme: fresh; the next login is due in 2655 s`.
-fn line(customer: &str, slot: &Slot, now: SystemTime) -> (State, String) {
+fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (TokenState, String) {
     let status = slot.status();
     let state = status.state(now);
     let why = why(state, &status, now)
@@ -58,14 +61,14 @@ fn line(customer: &str, slot: &Slot, now: SystemTime) -> (State, String) {
     )
 }
 
-fn why(state: State, status: &Status, now: SystemTime) -> Option<String> {
+fn why(state: TokenState, status: &TokenStatus, now: SystemTime) -> Option<String> {
     let failure = status.current_failure().map(|failure| {
         let (outcome, advice) = (failure.outcome, failure.outcome.advice());
         format!("the last login failed ({outcome}: {advice})")
     });
     match state {
-        State::Fresh => None,
-        State::Stale => {
+        TokenState::Fresh => None,
+        TokenState::Stale => {
             let left = status
                 .usable_until
                 .and_then(|until| until.duration_since(now).ok());
@@ -75,14 +78,16 @@ fn why(state: State, status: &Status, now: SystemTime) -> Option<String> {
                 "{why}, and the present token can be sent for {left} s"
             ))
         }
-        State::Unusable if status.generation == 0 => {
+        TokenState::Unusable if status.generation == 0 => {
             Some(failure.unwrap_or_else(|| "there is no token yet".to_owned()))
         }
-        State::Unusable => Some(failure.unwrap_or_else(|| "the token's life is over".to_owned())),
+        TokenState::Unusable => {
+            Some(failure.unwrap_or_else(|| "the token's life is over".to_owned()))
+        }
     }
 }
 
-fn next_login(status: &Status) -> String {
+fn next_login(status: &TokenStatus) -> String {
     match status.next_login_in() {
         _ if status.in_progress => "a login is being made".to_owned(),
         Duration::ZERO => "a login is due now".to_owned(),
@@ -105,17 +110,17 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn status(set: impl FnOnce(&mut Status)) -> Status {
-        let mut status = Status::default();
+    fn status(set: impl FnOnce(&mut TokenStatus)) -> TokenStatus {
+        let mut status = TokenStatus::default();
         set(&mut status);
         status
     }
 
-    fn issued(status: &mut Status, until: u64) {
+    fn issued(status: &mut TokenStatus, until: u64) {
         (status.generation, status.usable_until) = (1, Some(at(until)));
     }
 
-    fn fail(status: &mut Status) {
+    fn fail(status: &mut TokenStatus) {
         let failed = FailedLogin {
             outcome: Outcome::Empty,
             transaction_id: None,
@@ -129,40 +134,40 @@ mod tests {
         let advice = Outcome::Empty.advice();
         let failed = format!("the last login failed (empty: {advice})");
         let left = "the present token can be sent for 10 s";
-        let both = |status: &mut Status, until| {
+        let both = |status: &mut TokenStatus, until| {
             fail(status);
             issued(status, until);
         };
-        let late = |status: &mut Status| {
+        let late = |status: &mut TokenStatus| {
             issued(status, 20);
             status.next_attempt = Some(at(5));
         };
         for (status, state, reason) in [
-            (status(|status| issued(status, 20)), State::Fresh, None),
+            (status(|status| issued(status, 20)), TokenState::Fresh, None),
             (
                 status(|status| both(status, 20)),
-                State::Stale,
+                TokenState::Stale,
                 Some(format!("{failed}, and {left}")),
             ),
             (
                 status(late),
-                State::Stale,
+                TokenState::Stale,
                 Some(format!("the login is late, and {left}")),
             ),
             (
                 status(|_| ()),
-                State::Unusable,
+                TokenState::Unusable,
                 Some("there is no token yet".to_owned()),
             ),
-            (status(fail), State::Unusable, Some(failed.clone())),
+            (status(fail), TokenState::Unusable, Some(failed.clone())),
             (
                 status(|status| issued(status, 10)),
-                State::Unusable,
+                TokenState::Unusable,
                 Some("the token's life is over".to_owned()),
             ),
             (
                 status(|status| both(status, 10)),
-                State::Unusable,
+                TokenState::Unusable,
                 Some(failed),
             ),
         ] {

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::readiness::whole_seconds;
 use super::{Admin, Answer, text};
-use crate::token::slot::Slot;
-use crate::token::status::Status;
+use crate::token::slot::TokenSlot;
+use crate::token::status::TokenStatus;
 
 /// How much longer than `token.request_timeout` the answer waits, so that a login which takes all of it is told as
 /// what it is.
@@ -33,7 +33,7 @@ pub(super) async fn answer(admin: &Admin, customer: &str) -> Answer {
         );
     };
     let before = slot.status().generation;
-    if let Err(wait) = slot.ask() {
+    if let Err(wait) = slot.request_login() {
         let detail = "the last login that was asked for is too recent, or the token endpoint wants to be left alone";
         let told = Told {
             detail,
@@ -71,7 +71,7 @@ pub(super) async fn answer(admin: &Admin, customer: &str) -> Answer {
 }
 
 /// The customer's id as it is configured, its slot, and how long to wait for a login.
-fn find(admin: &Admin, named: &str) -> Option<(String, Arc<Slot>, Duration)> {
+fn find(admin: &Admin, named: &str) -> Option<(String, Arc<TokenSlot>, Duration)> {
     let published = admin.shared.published.load();
     let live = &published.live;
     let place = live
@@ -108,7 +108,7 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn of(customer: &'a str, result: &'static str, status: &Status, admin: &Admin) -> Self {
+    fn of(customer: &'a str, result: &'static str, status: &TokenStatus, admin: &Admin) -> Self {
         let now = admin.shared.clock.now();
         let left = status.expires_at.and_then(|at| at.duration_since(now).ok());
         Self {

@@ -18,9 +18,9 @@ use crate::site::api::HttpApi;
 use crate::state::published::Published;
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
-use crate::token::keeper::{Keeper, Orders};
-use crate::token::signals::Signals;
-use crate::token::slot::Slot;
+use crate::token::keeper::{Keeper, KeeperSettings};
+use crate::token::metrics::TokenMetrics;
+use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::{Client, SharedClient};
 
@@ -29,7 +29,7 @@ pub(super) struct Control {
     tasks: JoinSet<Infallible>,
     keepers: Vec<Keeping>,
     agents: Vec<Asking>,
-    signals: Signals,
+    token_metrics: TokenMetrics,
     client: SharedClient,
     clock: Clock,
     cache: Option<(TokenCache, Cache)>,
@@ -38,16 +38,16 @@ pub(super) struct Control {
 
 /// A keeper, and whose token it keeps.
 struct Keeping {
-    slot: Arc<Slot>,
+    slot: Arc<TokenSlot>,
     customer: String,
-    orders: watch::Sender<Orders>,
+    orders: watch::Sender<KeeperSettings>,
     task: AbortHandle,
 }
 
 /// A site agent, and what it fills.
 struct Asking {
-    site: Arc<site::slot::Slot>,
-    token: Arc<Slot>,
+    site: Arc<site::slot::SiteSlot>,
+    token: Arc<TokenSlot>,
     patience: Duration,
     task: AbortHandle,
 }
@@ -62,13 +62,13 @@ impl Control {
         client: SharedClient,
         clock: Clock,
     ) -> Result<Self, prometheus::Error> {
-        let signals = Signals::register(metrics.registry())?;
+        let token_metrics = TokenMetrics::register(metrics.registry())?;
         let (tasks, keepers, agents) = (JoinSet::new(), Vec::new(), Vec::new());
         Ok(Self {
             tasks,
             keepers,
             agents,
-            signals,
+            token_metrics,
             client,
             clock,
             cache: None,
@@ -109,7 +109,7 @@ impl Control {
             .zip(&published.slots)
             .zip(&published.sites)
         {
-            let orders = Orders::new(credential, live.token, cache.clone());
+            let orders = KeeperSettings::new(credential, live.token, cache.clone());
             match take(&mut keepers, |keeping| Arc::ptr_eq(&keeping.slot, token)) {
                 Some(keeping) => {
                     keeping.orders.send_replace(orders);
@@ -131,7 +131,7 @@ impl Control {
         }
         for keeping in keepers {
             keeping.task.abort();
-            self.signals.forget(&keeping.customer);
+            self.token_metrics.forget(&keeping.customer);
         }
         // After the old ones were forgotten: a customer may have both.
         for (credential, token, orders) in new {
@@ -147,10 +147,15 @@ impl Control {
         }
     }
 
-    fn keep(&mut self, credential: &Credential, slot: &Arc<Slot>, orders: Orders) -> Keeping {
+    fn keep(
+        &mut self,
+        credential: &Credential,
+        slot: &Arc<TokenSlot>,
+        orders: KeeperSettings,
+    ) -> Keeping {
         let customer = credential.customer().to_owned();
-        let (signals, issuer) = (
-            self.signals.customer(&customer),
+        let (metrics, issuer) = (
+            self.token_metrics.customer(&customer),
             HttpIssuer::over(self.client.clone(), self.clock),
         );
         let (orders, obeyed) = watch::channel(orders);
@@ -160,7 +165,7 @@ impl Control {
             Arc::clone(slot),
             issuer,
             self.clock,
-            signals,
+            metrics,
         );
         Keeping {
             slot: Arc::clone(slot),
@@ -173,8 +178,8 @@ impl Control {
     fn ask(
         &mut self,
         credential: &Credential,
-        site: &Arc<site::slot::Slot>,
-        token: &Arc<Slot>,
+        site: &Arc<site::slot::SiteSlot>,
+        token: &Arc<TokenSlot>,
         patience: Duration,
     ) -> Asking {
         let (site, token) = (Arc::clone(site), Arc::clone(token));

@@ -51,7 +51,7 @@ pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<ForwardedBo
 fn remove_echoed_token(headers: &mut HeaderMap, token: &HeldToken) {
     let echoes: Vec<HeaderName> = headers
         .iter()
-        .filter(|(_, value)| token.is_in(value.as_bytes()))
+        .filter(|(_, value)| token.occurs_in(value.as_bytes()))
         .map(|(name, _)| name.clone())
         .collect();
     for name in echoes {

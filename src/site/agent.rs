@@ -9,12 +9,12 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::answer::{self, Sites};
-use super::api::{Api, Call, Reply};
-use super::slot::{PAUSE, Site, Slot};
+use super::api::{Api, ApiRequest, ApiResponse};
+use super::response::{self, Sites};
+use super::slot::{PAUSE, Site, SiteSlot};
 use crate::clock::Clock;
 use crate::config::Credential;
-use crate::token::slot::{self as token_slot, Refusal};
+use crate::token::slot::{ForcedRefresh, Token, TokenSlot};
 use citrix_wire::citrix::{AuthorizationScheme, SITE_FROZEN};
 use citrix_wire::form;
 
@@ -28,8 +28,8 @@ pub struct Agent<A> {
     /// The API gateway's base URL, without a slash at the end.
     gateway: String,
     authorization: AuthorizationScheme,
-    site: Arc<Slot>,
-    token: Arc<token_slot::Slot>,
+    site: Arc<SiteSlot>,
+    token: Arc<TokenSlot>,
     api: A,
     clock: Clock,
     /// For a token, where there is none.
@@ -44,8 +44,8 @@ impl<A: Api> Agent<A> {
     /// a token.
     pub fn new(
         credential: &Credential,
-        site: Arc<Slot>,
-        token: Arc<token_slot::Slot>,
+        site: Arc<SiteSlot>,
+        token: Arc<TokenSlot>,
         api: A,
         clock: Clock,
         patience: Duration,
@@ -125,11 +125,11 @@ impl<A: Api> Agent<A> {
         let url = self.url("/cvad/manage/me")?;
         let reply = self.call(Method::GET, url).await?;
         match reply.status {
-            StatusCode::OK => answer::parse(self.customer(), &reply.body)
+            StatusCode::OK => response::parse(self.customer(), &reply.body)
                 .ok_or_else(|| told(&reply, "GET /cvad/manage/me in an unknown shape")),
             status => {
                 if status.as_u16() == SITE_FROZEN {
-                    self.site.tell_frozen();
+                    self.site.report_frozen();
                 }
                 Err(told(&reply, "GET /cvad/manage/me"))
             }
@@ -180,7 +180,7 @@ impl<A: Api> Agent<A> {
 
     /// One request; twice, if Citrix answers 401 and there is a newer token then. A login is asked for only after
     /// another answer than 401: what refuses fresh tokens as well must not cost a login each time.
-    async fn call(&mut self, method: Method, url: Uri) -> Result<Reply, String> {
+    async fn call(&mut self, method: Method, url: Uri) -> Result<ApiResponse, String> {
         let token = self
             .token
             .wait_usable(self.clock, self.patience)
@@ -193,7 +193,7 @@ impl<A: Api> Agent<A> {
             self.unauthorized = reply.status == StatusCode::UNAUTHORIZED;
             return Ok(reply);
         }
-        if let Refusal::Deferred(_) = self.token.refused(token.generation()) {
+        if let ForcedRefresh::Deferred(_) = self.token.report_rejected(token.generation()) {
             return Ok(reply);
         }
         let newer = self
@@ -208,11 +208,11 @@ impl<A: Api> Agent<A> {
 
     async fn call_with(
         &self,
-        token: &token_slot::Token,
+        token: &Token,
         method: &Method,
         url: &Uri,
-    ) -> Result<Reply, String> {
-        let call = Call {
+    ) -> Result<ApiResponse, String> {
+        let call = ApiRequest {
             method: method.clone(),
             url: url.clone(),
             authorization: token.authorization(self.authorization).clone(),
@@ -223,7 +223,7 @@ impl<A: Api> Agent<A> {
 }
 
 /// An answer that says no, for the log; nothing of its body.
-fn told(reply: &Reply, what: &str) -> String {
+fn told(reply: &ApiResponse, what: &str) -> String {
     let id = reply.transaction_id.to_str().unwrap_or_default();
     format!(
         "Citrix answered {} to {what} (transaction id {id})",

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct ApiRequest {
     /// `GET`, or `POST` without a body.
     pub method: Method,
     /// Of whom.
@@ -25,7 +25,7 @@ pub struct Call {
 
 /// What Citrix answers.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct ApiResponse {
     /// The status.
     pub status: StatusCode,
     /// Citrix's name for the exchange, else the one we sent.
@@ -39,12 +39,12 @@ pub struct Reply {
 /// Why there is no answer, for the log: what the operating system or TLS says.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NoReply(pub String);
+pub struct ApiError(pub String);
 
 /// Who answers: Citrix, or the script of a test.
 pub trait Api: Send + Sync {
     /// Makes one request; no retries in here.
-    fn call(&self, call: Call) -> impl Future<Output = Result<Reply, NoReply>> + Send;
+    fn call(&self, call: ApiRequest) -> impl Future<Output = Result<ApiResponse, ApiError>> + Send;
 }
 
 /// [`Api`] over HTTP.
@@ -52,7 +52,7 @@ pub trait Api: Send + Sync {
 pub struct HttpApi(pub SharedClient);
 
 impl Api for HttpApi {
-    async fn call(&self, call: Call) -> Result<Reply, NoReply> {
+    async fn call(&self, call: ApiRequest) -> Result<ApiResponse, ApiError> {
         let ours = transaction_id::fresh();
         let mut request = Request::new(Bytes::new());
         let headers = request.headers_mut();
@@ -71,8 +71,8 @@ impl Api for HttpApi {
             .get()
             .send(request)
             .await
-            .map_err(|error| no_reply(&error))?;
-        Ok(Reply {
+            .map_err(|error| api_error(&error))?;
+        Ok(ApiResponse {
             status: answer.status,
             transaction_id: http_client::transaction_id(&answer.headers).unwrap_or(ours),
             location: answer.headers.get(LOCATION).cloned(),
@@ -82,8 +82,8 @@ impl Api for HttpApi {
     }
 }
 
-fn no_reply(error: &SendError) -> NoReply {
-    NoReply(match error {
+fn api_error(error: &SendError) -> ApiError {
+    ApiError(match error {
         SendError::TimedOut(_) | SendError::Connect(ConnectError::Timeout(_)) => {
             "it took too long".to_owned()
         }

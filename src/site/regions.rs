@@ -26,11 +26,11 @@ const MAX_LENGTH: usize = 512;
 /// The moves of all customers, shared by all workers. Reading is one atomic load, and a look-up only where a
 /// customer moved at all.
 #[derive(Default)]
-pub struct Regions(ArcSwap<HashMap<HeaderValue, Vec<Arc<Move>>>>);
+pub struct Regions(ArcSwap<HashMap<HeaderValue, Vec<Arc<Relocation>>>>);
 
 /// Where a customer's requests below a prefix went, and where they go now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
+pub struct Relocation {
     /// The customer's id, as it is configured.
     pub customer: HeaderValue,
     /// The old address: a gateway and the prefix.
@@ -45,23 +45,23 @@ pub struct Move {
 
 /// A request's old path, or the new one, and on which gateway.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct OriginPath<'a> {
     /// The gateway.
     pub origin: &'a Origin,
     /// The path.
     pub path: &'a str,
 }
 
-impl Move {
+impl Relocation {
     /// What a redirect from `old` to `new` tells. Of the old path the first `fixed` bytes (the base path of its
     /// gateway) and the service's segment after them always belong to the prefix: what was said of one service
     /// is not true of the others. `None` when the two have nothing in common at the end, when nothing moved, and when
     /// prefix or base is too long to be one.
-    pub fn told(
+    pub fn from_redirect(
         customer: &HeaderValue,
-        old: Place<'_>,
+        old: OriginPath<'_>,
         fixed: usize,
-        new: Place<'_>,
+        new: OriginPath<'_>,
         now: Instant,
     ) -> Option<Self> {
         let (prefix, base) = before_common_end(old.path, new.path, fixed);
@@ -79,7 +79,7 @@ impl Move {
     }
 
     /// Whether both lead from the same place to the same place.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub fn same_as(&self, other: &Self) -> bool {
         self.from == other.from && self.to == other.to
     }
 
@@ -100,7 +100,7 @@ impl Move {
         PathAndQuery::try_from(format!("{}{slash}{rest}", self.to.base_path))
     }
 
-    fn is_from(&self, old: Place<'_>, now: Instant) -> bool {
+    fn is_from(&self, old: OriginPath<'_>, now: Instant) -> bool {
         now < self.until
             && old.origin.is_of(&self.from)
             && path::covers(&self.from.base_path, old.path)
@@ -109,7 +109,7 @@ impl Move {
 
 impl Regions {
     /// Where a request went meanwhile: the move with the longest prefix of its path.
-    pub fn find(&self, customer: &HeaderValue, old: Place<'_>) -> Option<Arc<Move>> {
+    pub fn find(&self, customer: &HeaderValue, old: OriginPath<'_>) -> Option<Arc<Relocation>> {
         let all = self.0.load();
         if all.is_empty() {
             return None;
@@ -125,7 +125,7 @@ impl Regions {
     }
 
     /// Remembers a move; one from the same place is replaced.
-    pub fn learn(&self, new: Move) {
+    pub fn learn(&self, new: Relocation) {
         let now = Instant::now();
         let new = Arc::new(new);
         self.0.rcu(|all| {
@@ -143,11 +143,11 @@ impl Regions {
     }
 
     /// Forgets a move that proved wrong.
-    pub fn forget(&self, wrong: &Move) {
+    pub fn forget(&self, wrong: &Relocation) {
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
             if let Some(moves) = all.get_mut(&wrong.customer) {
-                moves.retain(|each| !each.is_same(wrong));
+                moves.retain(|each| !each.same_as(wrong));
             }
             all.retain(|_, moves| !moves.is_empty());
             all
@@ -155,7 +155,7 @@ impl Regions {
     }
 
     /// All that is remembered, by customer and old address.
-    pub fn list(&self) -> Vec<Arc<Move>> {
+    pub fn list(&self) -> Vec<Arc<Relocation>> {
         let now = Instant::now();
         let all = self.0.load();
         let mut list: Vec<_> = all
@@ -210,25 +210,25 @@ mod tests {
         Origin::new(0, &url, &crate::upstream::dial::DialConfig::unreachable()).unwrap()
     }
 
-    fn told(old: &str, new: &str) -> Option<Move> {
+    fn told(old: &str, new: &str) -> Option<Relocation> {
         let (global, eu) = (origin("api.cloud.com"), origin("api-eu.cloud.com"));
         let (old, new) = (
-            Place {
+            OriginPath {
                 origin: &global,
                 path: old,
             },
-            Place {
+            OriginPath {
                 origin: &eu,
                 path: new,
             },
         );
-        Move::told(&ACME, old, 0, new, Instant::now())
+        Relocation::from_redirect(&ACME, old, 0, new, Instant::now())
     }
 
-    fn find(regions: &Regions, customer: HeaderValue, path: &str) -> Option<Arc<Move>> {
+    fn find(regions: &Regions, customer: HeaderValue, path: &str) -> Option<Arc<Relocation>> {
         regions.find(
             &customer,
-            Place {
+            OriginPath {
                 origin: &origin("api.cloud.com"),
                 path,
             },
@@ -332,11 +332,11 @@ mod tests {
                 && told("/a/x", &format!("/{long}/x")).is_none()
         );
         let here = origin("api.cloud.com");
-        let place = Place {
+        let place = OriginPath {
             origin: &here,
             path: "/a/x",
         };
-        assert!(Move::told(&ACME, place, 0, place, Instant::now()).is_none());
+        assert!(Relocation::from_redirect(&ACME, place, 0, place, Instant::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -358,7 +358,7 @@ mod tests {
             regions
                 .find(
                     &ACME,
-                    Place {
+                    OriginPath {
                         origin: &origin("api-eu.cloud.com"),
                         path: "/a/x"
                     }

@@ -27,7 +27,7 @@ pub enum Site {
 
 /// One customer's site. Its agent writes, everybody else reads, on whatever thread and runtime.
 #[derive(Debug, Default)]
-pub struct Slot {
+pub struct SiteSlot {
     known: OnceLock<HeaderValue>,
     progress: watch::Sender<Progress>,
     wanted: Notify,
@@ -51,7 +51,7 @@ impl Progress {
     }
 }
 
-impl Slot {
+impl SiteSlot {
     /// The site's id, once it is known: one atomic load.
     pub fn known(&self) -> Option<&HeaderValue> {
         self.known.get()
@@ -87,7 +87,7 @@ impl Slot {
     }
 
     /// Tells that Citrix answered that the site is frozen.
-    pub fn tell_frozen(&self) {
+    pub fn report_frozen(&self) {
         self.frozen.notify_one();
     }
 

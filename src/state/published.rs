@@ -8,7 +8,7 @@ use super::limits::Limits;
 use crate::callers::usage::Usage;
 use crate::config::{Credential, Live, Target, UpstreamUrl};
 use crate::site;
-use crate::token::slot::Slot;
+use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::origin::{BadHost, Origin};
 
@@ -17,9 +17,9 @@ pub struct Published {
     /// The settings as they were checked.
     pub live: Arc<Live>,
     /// The slots of its credentials, in order.
-    pub slots: Vec<Arc<Slot>>,
+    pub slots: Vec<Arc<TokenSlot>>,
     /// What is known of its customers' sites, in order.
-    pub sites: Vec<Arc<site::slot::Slot>>,
+    pub sites: Vec<Arc<site::slot::SiteSlot>>,
     /// Where a redirect may lead.
     pub gateways: Vec<Arc<Origin>>,
     origins: Origins,
@@ -99,7 +99,7 @@ impl Published {
     }
 }
 
-type Slots = (Vec<Arc<Slot>>, Vec<Arc<site::slot::Slot>>);
+type Slots = (Vec<Arc<TokenSlot>>, Vec<Arc<site::slot::SiteSlot>>);
 
 /// The slots of the credentials: those they had before, where the token, or the site, is the same thing still.
 fn slots(live: &Live, before: Option<&Published>) -> Slots {
@@ -110,7 +110,7 @@ fn slots(live: &Live, before: Option<&Published>) -> Slots {
     };
     let slot = |credential: &Credential| {
         let same = old(&|other| credential.has_token_of(other));
-        same.map_or_else(|| Arc::new(Slot::new()), |(slot, _)| Arc::clone(slot))
+        same.map_or_else(|| Arc::new(TokenSlot::new()), |(slot, _)| Arc::clone(slot))
     };
     let site = |credential: &Credential| {
         let same = old(&|other| credential.has_site_of(other));

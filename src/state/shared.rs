@@ -15,7 +15,7 @@ use crate::limit::permits::Places;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::site::regions::Regions;
-use crate::token::refusals::Refusals;
+use crate::token::rejections::Rejections;
 
 /// What all workers share: atomics and what is published; locks only where a customer may have few requests at
 /// once, and for what follows a 401 or 429.
@@ -35,7 +35,7 @@ pub struct Shared {
     /// Whether connections cannot be accepted.
     pub shortage: Shortage,
     /// Where tokens were refused lately.
-    pub refusals: Refusals,
+    pub rejections: Rejections,
     /// Which customers' data is in another region.
     pub regions: Regions,
     /// Where Citrix asked to wait.

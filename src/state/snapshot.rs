@@ -16,7 +16,7 @@ use crate::limit::Limit;
 use crate::observe::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::observe::recent::CallerUse;
 use crate::site;
-use crate::token::slot::{Slot, Token};
+use crate::token::slot::{Token, TokenSlot};
 use crate::upstream::origin::Origin;
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, services};
@@ -161,13 +161,13 @@ pub struct Customer {
     /// Whose hosts are the customer's.
     cloud: Cloud,
     /// What is known of its site, and who finds out more.
-    pub site: Arc<site::slot::Slot>,
+    pub site: Arc<site::slot::SiteSlot>,
     /// Whether Citrix is asked for the site's id.
     finds_site: bool,
     /// The worker's copy of the site's id.
     instance_id: OnceCell<HeaderValue>,
     /// The token's slot.
-    pub slot: Arc<Slot>,
+    pub slot: Arc<TokenSlot>,
     /// Its API gateway.
     api: Destination,
     /// Shared with the other workers.
@@ -318,7 +318,7 @@ fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
 impl Customer {
     fn new(
         credential: &Credential,
-        (slot, site, limits): (Arc<Slot>, Arc<site::slot::Slot>, Arc<[Arc<Limit>]>),
+        (slot, site, limits): (Arc<TokenSlot>, Arc<site::slot::SiteSlot>, Arc<[Arc<Limit>]>),
         api: &Arc<Origin>,
     ) -> Self {
         Self {
@@ -392,14 +392,14 @@ impl HeldToken {
         }
     }
 
-    /// The token's number, for [`Slot::refused`].
+    /// The token's number, for [`TokenSlot::report_rejected`].
     pub fn generation(&self) -> u64 {
         self.shared.generation()
     }
 
     /// Whether a header value holds the token.
-    pub fn is_in(&self, value: &[u8]) -> bool {
-        self.shared.is_in(value)
+    pub fn occurs_in(&self, value: &[u8]) -> bool {
+        self.shared.occurs_in(value)
     }
 }
 

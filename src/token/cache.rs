@@ -20,9 +20,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use self::files::Files;
-use self::sealed::Entry;
-use super::answer::LONGEST_LIFETIME;
+use self::files::CacheFiles;
+use self::sealed::CacheEntry;
+use super::response::MAX_LIFETIME;
 use crate::config::{Credential, SecretError, TokenCache};
 
 /// How long the disk may take.
@@ -39,9 +39,9 @@ const CLOCKS_APART: Duration = Duration::from_secs(5);
 /// Whose token it is: a hash of the customer, the client's id and the token URL. A changed credential does not find
 /// the old one's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity([u8; 32]);
+pub struct CredentialId([u8; 32]);
 
-impl Identity {
+impl CredentialId {
     /// That of a credential.
     pub fn of(credential: &Credential) -> Self {
         let url = credential.token_url.to_string();
@@ -64,7 +64,7 @@ impl Identity {
 
 /// A token as it was obtained. Times are of the clock of whoever obtained it.
 #[derive(Debug)]
-pub struct Cached {
+pub struct CachedToken {
     /// The token.
     pub token: SecretString,
     /// When it was asked for.
@@ -76,7 +76,7 @@ pub struct Cached {
 /// The file, for all keepers of the process.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    files: Arc<Files>,
+    files: Arc<CacheFiles>,
     /// One at a time, so that a disk that hangs holds one thread and no more.
     disk: Arc<Semaphore>,
     /// What was warned about last, so that it is said once.
@@ -85,7 +85,7 @@ pub struct Cache {
 
 /// The right to log in while siblings wait; given back when dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct LoginLock {
     _lock: Option<std::fs::File>,
 }
 
@@ -93,35 +93,35 @@ impl Cache {
     /// Touches no file yet.
     pub fn new(settings: &TokenCache) -> Self {
         Self {
-            files: Arc::new(Files::new(settings.file.clone(), settings.key.clone())),
+            files: Arc::new(CacheFiles::new(settings.file.clone(), settings.key.clone())),
             disk: Arc::new(Semaphore::new(1)),
             warned: Arc::default(),
         }
     }
 
     /// The token of `identity`, if the file has one that may be alive at `now`.
-    pub async fn look(&self, identity: Identity, now: SystemTime) -> Option<Cached> {
+    pub async fn look(&self, identity: CredentialId, now: SystemTime) -> Option<CachedToken> {
         let entry = self.settle(
             self.on_disk(move |files| files.find(&identity.name()))
                 .await,
         )??;
-        let cached = Cached {
+        let cached = CachedToken {
             token: entry.token,
             obtained_at: SystemTime::UNIX_EPOCH.checked_add(entry.obtained_at)?,
             expires_at: SystemTime::UNIX_EPOCH.checked_add(entry.expires_at)?,
         };
         let life = cached.expires_at.duration_since(cached.obtained_at).ok()?;
-        let believable = life <= LONGEST_LIFETIME && cached.obtained_at <= now + CLOCKS_APART;
+        let believable = life <= MAX_LIFETIME && cached.obtained_at <= now + CLOCKS_APART;
         (believable && now < cached.expires_at).then_some(cached)
     }
 
     /// Puts a token into the file, in place of the one that `identity` had there.
-    pub async fn store(&self, identity: Identity, cached: Cached, now: SystemTime) {
+    pub async fn store(&self, identity: CredentialId, cached: CachedToken, now: SystemTime) {
         let since_epoch = |at: SystemTime| {
             at.duration_since(SystemTime::UNIX_EPOCH)
                 .unwrap_or_default()
         };
-        let entry = Entry {
+        let entry = CacheEntry {
             of: identity.name(),
             token: cached.token,
             obtained_at: since_epoch(cached.obtained_at),
@@ -135,7 +135,7 @@ impl Cache {
 
     /// Waits for a sibling that is logging in for the same `identity`, up to a deadline. Whoever has the turn, and
     /// whoever waited in vain, looks once more and then logs in.
-    pub async fn turn(&self, identity: Identity) -> Turn {
+    pub async fn turn(&self, identity: CredentialId) -> LoginLock {
         let give_up = Instant::now() + TURN_DEADLINE;
         loop {
             match self
@@ -143,38 +143,38 @@ impl Cache {
                 .await
             {
                 Ok(None) if Instant::now() < give_up => sleep(TURN_POLL).await,
-                Ok(lock) => return Turn { _lock: lock },
+                Ok(lock) => return LoginLock { _lock: lock },
                 // A volume without locks: its replicas have nothing but their jitter to keep them apart.
-                Err(_) => return Turn { _lock: None },
+                Err(_) => return LoginLock { _lock: None },
             }
         }
     }
 
     async fn on_disk<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Files) -> Result<T, Trouble> + Send + 'static,
-    ) -> Result<T, Trouble> {
+        work: impl FnOnce(&CacheFiles) -> Result<T, CacheError> + Send + 'static,
+    ) -> Result<T, CacheError> {
         let work = async {
             // Never closed; a thread that panicked ended the process.
             let alone = Arc::clone(&self.disk)
                 .acquire_owned()
                 .await
-                .map_err(|_| Trouble::Slow)?;
+                .map_err(|_| CacheError::Slow)?;
             let files = Arc::clone(&self.files);
             let thread = spawn_blocking(move || {
                 let done = work(&files);
                 drop(alone);
                 done
             });
-            thread.await.map_err(|_| Trouble::Slow)?
+            thread.await.map_err(|_| CacheError::Slow)?
         };
         timeout(DISK_DEADLINE, work)
             .await
-            .unwrap_or(Err(Trouble::Slow))
+            .unwrap_or(Err(CacheError::Slow))
     }
 
     /// Warns of a trouble once.
-    fn settle<T>(&self, done: Result<T, Trouble>) -> Option<T> {
+    fn settle<T>(&self, done: Result<T, CacheError>) -> Option<T> {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         match done {
             Ok(done) => {
@@ -182,7 +182,7 @@ impl Cache {
                 Some(done)
             }
             // As it is before the first login.
-            Err(Trouble::Missing) => None,
+            Err(CacheError::Missing) => None,
             Err(trouble) => {
                 let trouble = trouble.to_string();
                 if warned.as_ref() != Some(&trouble) {
@@ -198,7 +198,7 @@ impl Cache {
 
 /// Why the file is of no use. Printing it shows nothing that is in it.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum CacheError {
     #[error("there is no file")]
     Missing,
     #[error("the disk does not answer in time")]
@@ -221,14 +221,14 @@ enum Trouble {
     ShortKey,
 }
 
-impl Trouble {
+impl CacheError {
     fn disk(what: &'static str) -> impl Fn(std::io::Error) -> Self {
         move |error| Self::Disk(what, error.kind())
     }
 }
 
-impl fmt::Debug for Files {
+impl fmt::Debug for CacheFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Files").field(&self.path()).finish()
+        f.debug_tuple("CacheFiles").field(&self.path()).finish()
     }
 }

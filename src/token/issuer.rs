@@ -13,8 +13,8 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::answer::{self, Grant};
 use super::outcome::Outcome;
+use super::response::{self, Grant};
 use super::status::Skew;
 use crate::clock::Clock;
 use crate::upstream::http_client::{self, Answer, Client, SharedClient};
@@ -23,7 +23,7 @@ use citrix_wire::retry_after;
 
 /// One login to be made.
 #[derive(Clone, Copy, Debug)]
-pub struct Login<'a> {
+pub struct LoginRequest<'a> {
     /// The token endpoint.
     pub url: &'a Uri,
     /// What it speaks.
@@ -36,7 +36,7 @@ pub struct Login<'a> {
 
 /// What a login that worked brings.
 #[derive(Debug)]
-pub struct Issued {
+pub struct IssuedToken {
     /// The token and its life.
     pub grant: Grant,
     /// Citrix's transaction id.
@@ -47,7 +47,7 @@ pub struct Issued {
 
 /// A login that did not work.
 #[derive(Debug)]
-pub struct Failure {
+pub struct LoginError {
     /// How; its advice is [`Outcome::advice`].
     pub outcome: Outcome,
     /// Citrix's transaction id, if it answered.
@@ -60,7 +60,7 @@ pub struct Failure {
     pub cause: Option<String>,
 }
 
-impl Failure {
+impl LoginError {
     /// A failure without an answer.
     pub const fn new(outcome: Outcome, cause: Option<String>) -> Self {
         Self {
@@ -76,7 +76,10 @@ impl Failure {
 /// Who issues tokens: Citrix, or the script of a test.
 pub trait Issuer: Send + Sync {
     /// Makes one login; no retries in here.
-    fn log_in(&self, login: Login<'_>) -> impl Future<Output = Result<Issued, Failure>> + Send;
+    fn log_in(
+        &self,
+        login: LoginRequest<'_>,
+    ) -> impl Future<Output = Result<IssuedToken, LoginError>> + Send;
 }
 
 /// [`Issuer`] over HTTP.
@@ -98,7 +101,7 @@ impl HttpIssuer {
     }
 }
 
-fn request(login: Login<'_>) -> Result<Request<Bytes>, Failure> {
+fn request(login: LoginRequest<'_>) -> Result<Request<Bytes>, LoginError> {
     let id = login.client_id;
     let secret = login.client_secret.expose_secret();
     // Wiped once it was sent, where it is ours: what hyper and TLS copy it into is not.
@@ -127,7 +130,7 @@ struct TrustRequest<'a> {
     client_secret: &'a str,
 }
 
-fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>, LoginError> {
     // All the room there can be from the start, so that growing leaves no copies behind: JSON makes six bytes of one
     // at most.
     let mut body = Zeroizing::new(Vec::with_capacity(
@@ -140,12 +143,12 @@ fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>
             client_secret,
         },
     )
-    .map_err(|_| Failure::new(Outcome::Malformed, None))?;
+    .map_err(|_| LoginError::new(Outcome::Malformed, None))?;
     Ok(body)
 }
 
 impl Issuer for HttpIssuer {
-    async fn log_in(&self, login: Login<'_>) -> Result<Issued, Failure> {
+    async fn log_in(&self, login: LoginRequest<'_>) -> Result<IssuedToken, LoginError> {
         let request = request(login)?;
         let sent = self.clock.now();
         let answer = self
@@ -168,12 +171,12 @@ impl Issuer for HttpIssuer {
         }
         let grant = body
             .map_err(classify::unread)
-            .and_then(|body| answer::parse(login.dialect, &body))
+            .and_then(|body| response::parse(login.dialect, &body))
             .map_err(|outcome| answered.failure(outcome, status))?;
         let skew = answered
             .skew
             .or_else(|| grant.issued.map(|issued| answered.compare(issued)));
-        Ok(Issued {
+        Ok(IssuedToken {
             grant,
             transaction_id: answered.transaction_id,
             skew,
@@ -207,8 +210,8 @@ impl Answered {
         Skew::measure(theirs, self.sent, self.round_trip)
     }
 
-    fn failure(&self, outcome: Outcome, status: StatusCode) -> Failure {
-        Failure {
+    fn failure(&self, outcome: Outcome, status: StatusCode) -> LoginError {
+        LoginError {
             outcome,
             transaction_id: self.transaction_id.clone(),
             retry_after: None,
@@ -223,9 +226,9 @@ impl Answered {
         headers: &HeaderMap,
         body: &[u8],
         now: SystemTime,
-    ) -> Failure {
+    ) -> LoginError {
         let outcome = match Outcome::of_status(status) {
-            Outcome::Http4xx | Outcome::Unauthorized if answer::is_invalid_client(body) => {
+            Outcome::Http4xx | Outcome::Unauthorized if response::is_invalid_client(body) => {
                 Outcome::InvalidClient
             }
             outcome => outcome,
@@ -237,7 +240,7 @@ impl Answered {
             }
             _ => None,
         };
-        Failure {
+        LoginError {
             retry_after,
             ..self.failure(outcome, status)
         }

@@ -1,11 +1,11 @@
 //! Keeps one credential's token fresh, for ever.
 
-mod due;
-mod look;
-mod orders;
-mod recall;
-mod report;
+mod cached;
+mod deadline;
+mod log;
+mod reader;
 mod secrets;
+mod settings;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::due::Due;
-use self::look::Reader;
-use self::recall::Memory;
-use self::secrets::{Candidate, Reading, Secrets, Which};
-use super::answer::LONGEST_LIFETIME;
-use super::cache::Cached;
-use super::issuer::{Failure, Issued, Issuer, Login};
+use self::cached::CacheHandle;
+use self::deadline::Deadline;
+use self::reader::SecretReader;
+use self::secrets::{SecretCandidate, SecretSelector, Selection, WhichSecret};
+use super::cache::CachedToken;
+use super::issuer::{IssuedToken, Issuer, LoginError, LoginRequest};
+use super::metrics::CustomerMetrics;
 use super::outcome::Outcome;
+use super::response::MAX_LIFETIME;
 use super::schedule::{self, Failures};
-use super::signals::CustomerSignals;
-use super::slot::{Slot, Token};
+use super::slot::{Token, TokenSlot};
 use super::status::{FailedLogin, Skew};
 use crate::clock::Clock;
 use crate::config::{self, Credential};
 
-pub use self::orders::Orders;
+pub use self::settings::KeeperSettings;
 
 /// The longest sleep. A timer stands still while the machine is suspended, so the wall clock is looked at this
 /// often.
@@ -46,14 +46,14 @@ const SECRET_POLL: Duration = Duration::from_secs(3);
 pub struct Keeper<I> {
     credential: Credential,
     settings: config::Token,
-    slot: Arc<Slot>,
+    slot: Arc<TokenSlot>,
     issuer: I,
     clock: Clock,
-    signals: CustomerSignals,
-    secrets: Secrets,
-    reader: Reader,
-    orders: watch::Receiver<Orders>,
-    memory: Option<Memory>,
+    metrics: CustomerMetrics,
+    secrets: SecretSelector,
+    reader: SecretReader,
+    orders: watch::Receiver<KeeperSettings>,
+    memory: Option<CacheHandle>,
     failures: Failures,
     /// When the last login that a 401 or an operator asked for began.
     last_forced: Option<Instant>,
@@ -63,7 +63,7 @@ pub struct Keeper<I> {
 
 /// Why a login is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+enum LoginReason {
     /// It was time. A sibling's token does as well.
     Planned,
     /// Citrix refused the present token.
@@ -76,31 +76,31 @@ enum Cause {
 
 /// A token that is ready to be published.
 #[derive(Debug)]
-struct Obtained {
+struct NewToken {
     token: Token,
     /// The token itself, for the cache.
     text: SecretString,
     obtained_at: SystemTime,
-    due: Due,
-    usable: Due,
+    due: Deadline,
+    usable: Deadline,
     expires_at: SystemTime,
     /// With which secret, unless it came out of the cache.
-    secret: Option<Which>,
+    secret: Option<WhichSecret>,
 }
 
 /// What the log tells of a login that worked.
 #[derive(Debug)]
-struct Told {
+struct LoginLog {
     skew: Option<Skew>,
     transaction_id: Option<HeaderValue>,
 }
 
 /// What the keeper waits for after a login.
 #[derive(Debug)]
-struct Plan {
-    due: Due,
+struct LoginSchedule {
+    due: Deadline,
     /// When the next login is due if Citrix refuses the present token, or an operator asks.
-    due_if_refused: Due,
+    due_if_refused: Deadline,
 }
 
 impl<I: Issuer> Keeper<I> {
@@ -108,27 +108,27 @@ impl<I: Issuer> Keeper<I> {
     /// [`Keeper::keep`] is polled.
     pub fn new(
         credential: Credential,
-        mut orders: watch::Receiver<Orders>,
-        slot: Arc<Slot>,
+        mut orders: watch::Receiver<KeeperSettings>,
+        slot: Arc<TokenSlot>,
         issuer: I,
         clock: Clock,
-        signals: CustomerSignals,
+        metrics: CustomerMetrics,
     ) -> Self {
-        let Orders {
+        let KeeperSettings {
             settings,
             cache,
             sources,
         } = orders.borrow_and_update().clone();
         Self {
-            memory: cache.map(|cache| Memory::new(cache, &credential)),
+            memory: cache.map(|cache| CacheHandle::new(cache, &credential)),
             credential,
             settings,
             slot,
             issuer,
             clock,
-            signals,
-            secrets: Secrets::new(sources),
-            reader: Reader::default(),
+            metrics,
+            secrets: SecretSelector::new(sources),
+            reader: SecretReader::default(),
             orders,
             failures: Failures::default(),
             last_forced: None,
@@ -145,22 +145,22 @@ impl<I: Issuer> Keeper<I> {
         self.secrets.saw(&look);
         let mut plan = match self.recall().await {
             Some(plan) => plan,
-            None => self.attempt(Cause::Planned).await,
+            None => self.attempt(LoginReason::Planned).await,
         };
         loop {
-            let cause = self.rest(&plan).await;
+            let cause = self.sleep_until_due(&plan).await;
             plan = self.attempt(cause).await;
         }
     }
 
-    async fn attempt(&mut self, cause: Cause) -> Plan {
+    async fn attempt(&mut self, cause: LoginReason) -> LoginSchedule {
         let asked = self.slot.begin_login();
         let cause = match cause {
-            _ if self.slot.is_refused() => Cause::Refused,
-            Cause::Planned if asked => Cause::Asked,
+            _ if self.slot.is_refused() => LoginReason::Refused,
+            LoginReason::Planned if asked => LoginReason::Asked,
             cause => cause,
         };
-        if matches!(cause, Cause::Refused | Cause::Asked) {
+        if matches!(cause, LoginReason::Refused | LoginReason::Asked) {
             self.last_forced = Some(Instant::now());
         }
         // Held until the new token is in the cache, for those who wait for it.
@@ -172,13 +172,13 @@ impl<I: Issuer> Keeper<I> {
         }
         match self.log_in().await {
             Ok((obtained, told)) => {
-                self.tell_of(&obtained, &told, cause);
-                let Obtained {
+                self.log_success(&obtained, &told, cause);
+                let NewToken {
                     obtained_at,
                     expires_at,
                     ..
                 } = obtained;
-                let cached = Cached {
+                let cached = CachedToken {
                     token: obtained.text.clone(),
                     obtained_at,
                     expires_at,
@@ -187,21 +187,21 @@ impl<I: Issuer> Keeper<I> {
                 self.remember(cached).await;
                 plan
             }
-            Err(failure) => self.pause(&failure),
+            Err(failure) => self.schedule_retry(&failure),
         }
     }
 
     /// Logs in with one secret after the other, as long as Citrix refuses them.
-    async fn log_in(&mut self) -> Result<(Obtained, Told), Failure> {
+    async fn log_in(&mut self) -> Result<(NewToken, LoginLog), LoginError> {
         let look = self.reader.look(self.secrets.sources()).await;
-        let Reading {
+        let Selection {
             candidates,
             problem,
         } = self.secrets.read(look);
         if candidates.is_empty() {
-            self.signals.ended(Outcome::SecretUnreadable, None);
+            self.metrics.ended(Outcome::SecretUnreadable, None);
         }
-        let mut failure = Failure::new(Outcome::SecretUnreadable, problem);
+        let mut failure = LoginError::new(Outcome::SecretUnreadable, problem);
         for candidate in candidates {
             match self.ask(&candidate).await {
                 Ok((mut obtained, told)) => {
@@ -221,9 +221,9 @@ impl<I: Issuer> Keeper<I> {
     }
 
     /// One request to the token endpoint.
-    async fn ask(&self, candidate: &Candidate) -> Result<(Obtained, Told), Failure> {
-        let asked = Due::now(self.clock);
-        let login = Login {
+    async fn ask(&self, candidate: &SecretCandidate) -> Result<(NewToken, LoginLog), LoginError> {
+        let asked = Deadline::now(self.clock);
+        let login = LoginRequest {
             url: &self.credential.token_url,
             dialect: self.credential.token_dialect,
             client_id: &self.credential.client_id,
@@ -235,11 +235,11 @@ impl<I: Issuer> Keeper<I> {
             .as_ref()
             .map_or_else(|failure| failure.skew, |issued| issued.skew)
         {
-            self.signals.skewed(skew);
+            self.metrics.skewed(skew);
             self.slot.update(|status| status.skew = Some(skew));
         }
         let result = issued.and_then(|issued| self.examine(issued, asked));
-        self.signals.ended(
+        self.metrics.ended(
             result
                 .as_ref()
                 .map_or_else(|failure| failure.outcome, |_| Outcome::Ok),
@@ -249,20 +249,24 @@ impl<I: Issuer> Keeper<I> {
     }
 
     /// Turns an answer into a token that can be published, unless it is dead or cannot be sent.
-    fn examine(&self, issued: Issued, asked: Due) -> Result<(Obtained, Told), Failure> {
-        let Issued {
+    fn examine(
+        &self,
+        issued: IssuedToken,
+        asked: Deadline,
+    ) -> Result<(NewToken, LoginLog), LoginError> {
+        let IssuedToken {
             grant,
             transaction_id,
             skew,
         } = issued;
-        let refuse = |outcome| Failure {
+        let refuse = |outcome| LoginError {
             transaction_id: transaction_id.clone(),
-            ..Failure::new(outcome, None)
+            ..LoginError::new(outcome, None)
         };
         // Seconds count from the moment the request left: the answer was made some time after that.
         let expires_at = grant.lifetime.expires_at(asked.wall, skew);
         let life = expires_at.duration_since(asked.wall).unwrap_or_default();
-        let usable = asked.after(schedule::usable_life(life));
+        let usable = asked.after(schedule::usable_lifetime(life));
         if usable.left(self.clock).is_zero() {
             return Err(refuse(Outcome::Expired));
         }
@@ -274,7 +278,7 @@ impl<I: Issuer> Keeper<I> {
             fastrand::f64(),
         ));
         let text = grant.token;
-        let obtained = Obtained {
+        let obtained = NewToken {
             token,
             text,
             obtained_at: asked.wall,
@@ -285,15 +289,15 @@ impl<I: Issuer> Keeper<I> {
         };
         Ok((
             obtained,
-            Told {
+            LoginLog {
                 skew,
                 transaction_id,
             },
         ))
     }
 
-    fn publish(&mut self, obtained: Obtained) -> Plan {
-        let Obtained {
+    fn publish(&mut self, obtained: NewToken) -> LoginSchedule {
+        let NewToken {
             token,
             obtained_at,
             due,
@@ -303,13 +307,13 @@ impl<I: Issuer> Keeper<I> {
             ..
         } = obtained;
         let generation = token.generation();
-        let due_if_refused = Due::now(self.clock).after(self.forced_wait());
+        let due_if_refused = Deadline::now(self.clock).after(self.forced_wait());
         let on_old_secret = self.secrets.are_refused();
         self.failures = Failures::default();
         self.deadline = Some(usable.instant);
         // First the metrics: whoever is woken by the token may be followed by a scrape.
-        self.signals.published(generation, expires_at);
-        self.signals.planned(due.wall, 0);
+        self.metrics.published(generation, expires_at);
+        self.metrics.planned(due.wall, 0);
         self.slot.publish(token, |status| {
             status.generation = generation;
             status.obtained_at = Some(obtained_at);
@@ -323,14 +327,14 @@ impl<I: Issuer> Keeper<I> {
             status.due = Some(due.instant);
             status.forced_not_before = Some(due_if_refused.instant);
         });
-        Plan {
+        LoginSchedule {
             due,
             due_if_refused,
         }
     }
 
-    fn pause(&mut self, failure: &Failure) -> Plan {
-        self.failures = self.failures.and(failure.outcome);
+    fn schedule_retry(&mut self, failure: &LoginError) -> LoginSchedule {
+        self.failures = self.failures.with(failure.outcome);
         let now = self.clock.now();
         // A token that Citrix refuses is no reason to take one's time.
         let usable_for = self
@@ -339,11 +343,14 @@ impl<I: Issuer> Keeper<I> {
             .filter(|_| !self.slot.is_refused())
             .and_then(|token| token.usable_until().duration_since(now).ok());
         let chance = fastrand::f64();
-        let pause = self.failures.pause(usable_for, failure.retry_after, chance);
-        let due = Due::now(self.clock).after(pause);
+        let pause = self
+            .failures
+            .backoff(usable_for, failure.retry_after, chance);
+        let due = Deadline::now(self.clock).after(pause);
         // A login that a 401 asked for and that failed has this pause already: it may be made good at once.
-        let short = self.failures.pause(None, failure.retry_after, chance);
-        let due_if_refused = Due::now(self.clock).after(short.max(self.forced_wait()).min(pause));
+        let short = self.failures.backoff(None, failure.retry_after, chance);
+        let due_if_refused =
+            Deadline::now(self.clock).after(short.max(self.forced_wait()).min(pause));
         let consecutive = self.failures.consecutive;
         self.slot.update(|status| {
             status.next_attempt = Some(due.wall);
@@ -357,9 +364,9 @@ impl<I: Issuer> Keeper<I> {
             status.due = Some(due.instant);
             status.forced_not_before = Some(due_if_refused.instant);
         });
-        self.signals.planned(due.wall, consecutive);
-        self.complain(failure, pause, self.slot.usable(now).is_some());
-        Plan {
+        self.metrics.planned(due.wall, consecutive);
+        self.log_failure(failure, pause, self.slot.usable(now).is_some());
+        LoginSchedule {
             due,
             due_if_refused,
         }
@@ -368,22 +375,22 @@ impl<I: Issuer> Keeper<I> {
     /// How long until a 401 may again lead to a login.
     fn forced_wait(&self) -> Duration {
         // No token lives longer than that, so a longer interval would hold off nothing more.
-        let interval = self.settings.min_forced_interval.min(LONGEST_LIFETIME);
+        let interval = self.settings.min_forced_interval.min(MAX_LIFETIME);
         self.last_forced.map_or(Duration::ZERO, |last| {
             interval.saturating_sub(last.elapsed())
         })
     }
 
     /// Sleeps until the plan says that a login is due, or a new secret ends the sleep.
-    async fn rest(&mut self, plan: &Plan) -> Cause {
+    async fn sleep_until_due(&mut self, plan: &LoginSchedule) -> LoginReason {
         loop {
-            self.bury();
+            self.expire();
             let mut left = plan.due.left(self.clock);
             if self.slot.wants_login() {
                 left = left.min(plan.due_if_refused.left(self.clock));
             }
             if left.is_zero() {
-                return Cause::Planned;
+                return LoginReason::Planned;
             }
             let mut nap = left.min(WAKE);
             let look = self.reader.look(self.secrets.sources()).await;
@@ -392,7 +399,7 @@ impl<I: Issuer> Keeper<I> {
                     customer = self.credential.customer(),
                     "the client secret changed; logging in at once"
                 );
-                return Cause::NewSecret;
+                return LoginReason::NewSecret;
             }
             if self.secrets.sources().are_files() {
                 nap = nap.min(SECRET_POLL);
@@ -400,13 +407,13 @@ impl<I: Issuer> Keeper<I> {
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
                 () = self.slot.refusal() => {}
-                () = Self::ordered(&mut self.orders) => self.obey(),
+                () = Self::settings_changed(&mut self.orders) => self.apply_settings(),
             }
         }
     }
 
     /// Takes a token out of use whose life is over, though a clock that was set back says otherwise.
-    fn bury(&self) {
+    fn expire(&self) {
         let over = self
             .deadline
             .is_some_and(|deadline| Instant::now() >= deadline);

@@ -23,14 +23,14 @@ const LONGEST_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(90);
 const LONGEST_HINT: Duration = Duration::from_secs(3600);
 
 /// The part of a token's life in which it is sent: the life less a tenth of it, a minute at most.
-pub fn usable_life(life: Duration) -> Duration {
+pub fn usable_lifetime(life: Duration) -> Duration {
     life - MARGIN.min(life / 10)
 }
 
 /// How long after a token was asked for the next one is due: `refresh_at` of the usable life, less up to a
 /// tenth by `chance` (0 to 1), and at least a second.
 pub fn refresh_after(life: Duration, refresh_at: f64, chance: f64) -> Duration {
-    let planned = usable_life(life).mul_f64(refresh_at.clamp(0.0, 1.0));
+    let planned = usable_lifetime(life).mul_f64(refresh_at.clamp(0.0, 1.0));
     let jitter = planned.mul_f64(REFRESH_JITTER * chance.clamp(0.0, 1.0));
     (planned - jitter).max(LEAST_INTERVAL)
 }
@@ -47,7 +47,7 @@ pub struct Failures {
 impl Failures {
     /// One more.
     #[must_use]
-    pub const fn and(self, outcome: Outcome) -> Self {
+    pub const fn with(self, outcome: Outcome) -> Self {
         Self {
             consecutive: self.consecutive.saturating_add(1),
             rate_limited: match outcome {
@@ -62,7 +62,7 @@ impl Failures {
     /// `usable_for` is how long the present token can still be sent, if there is one: it allows longer pauses,
     /// but none that lasts past its end. `hint` is what the answer asked for; it is kept to (never earlier, a little
     /// later by chance): a 429's up to an hour, a 503's up to a minute and a half.
-    pub fn pause(
+    pub fn backoff(
         self,
         usable_for: Option<Duration>,
         hint: Option<Duration>,
@@ -134,7 +134,7 @@ mod tests {
             (3600.0, 3540.0),
             (86_400.0, 86_340.0),
         ] {
-            assert_eq!(usable_life(secs(life)), secs(usable), "{life}");
+            assert_eq!(usable_lifetime(secs(life)), secs(usable), "{life}");
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
                         consecutive: n,
                         rate_limited: 0,
                     }
-                    .pause(usable, None, 0.5)
+                    .backoff(usable, None, 0.5)
                     .as_secs_f64()
                 })
                 .collect()
@@ -181,7 +181,7 @@ mod tests {
                 consecutive: rate_limited,
                 rate_limited,
             }
-            .pause(None, hint, chance)
+            .backoff(None, hint, chance)
         };
         assert_eq!(
             (1..7)
@@ -201,18 +201,18 @@ mod tests {
             consecutive: 1,
             rate_limited: 0,
         };
-        assert_eq!(failures.pause(None, Some(secs(30.0)), 0.0), secs(30.0));
+        assert_eq!(failures.backoff(None, Some(secs(30.0)), 0.0), secs(30.0));
         assert_eq!(
-            failures.pause(Some(secs(600.0)), Some(secs(30.0)), 1.0),
+            failures.backoff(Some(secs(600.0)), Some(secs(30.0)), 1.0),
             secs(33.0)
         );
-        assert_eq!(failures.pause(None, Some(secs(7200.0)), 0.0), secs(90.0));
+        assert_eq!(failures.backoff(None, Some(secs(7200.0)), 0.0), secs(90.0));
         let failures = Failures {
             consecutive: 9,
             rate_limited: 0,
         };
         assert_eq!(
-            failures.pause(None, Some(secs(2.0)), 0.5),
+            failures.backoff(None, Some(secs(2.0)), 0.5),
             secs(12.5),
             "never sooner than without it"
         );
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn another_failure_ends_the_count_of_rate_limits() {
         let failures = Failures::default()
-            .and(Outcome::RateLimited)
-            .and(Outcome::RateLimited);
+            .with(Outcome::RateLimited)
+            .with(Outcome::RateLimited);
         assert_eq!(
             failures,
             Failures {
@@ -231,7 +231,7 @@ mod tests {
             }
         );
         assert_eq!(
-            failures.and(Outcome::Http5xx),
+            failures.with(Outcome::Http5xx),
             Failures {
                 consecutive: 3,
                 rate_limited: 0
@@ -245,9 +245,9 @@ mod tests {
             consecutive: 9,
             rate_limited: 0,
         };
-        assert_eq!(failures.pause(Some(secs(30.0)), None, 0.5), secs(30.0));
+        assert_eq!(failures.backoff(Some(secs(30.0)), None, 0.5), secs(30.0));
         assert_eq!(
-            failures.pause(Some(secs(0.5)), None, 0.5),
+            failures.backoff(Some(secs(0.5)), None, 0.5),
             secs(12.5),
             "but it is still a pause"
         );
@@ -260,8 +260,8 @@ mod tests {
         ) {
             let life = Duration::from_millis(millis);
             let after = refresh_after(life, refresh_at, chance);
-            prop_assert!(after < usable_life(life));
-            prop_assert!(usable_life(life) < life);
+            prop_assert!(after < usable_lifetime(life));
+            prop_assert!(usable_lifetime(life) < life);
             prop_assert!(after >= LEAST_INTERVAL);
         }
 
@@ -286,13 +286,13 @@ mod tests {
                 (false, false) => LONGEST_PAUSE_WITHOUT_TOKEN,
             };
             let failures = |n| Failures { consecutive: n, rate_limited: if rate_limited { n } else { 0 } };
-            let pause = failures(consecutive).pause(usable, None, chance);
+            let pause = failures(consecutive).backoff(usable, None, chance);
             prop_assert!(pause <= ceiling);
             prop_assert!(pause >= Duration::from_millis(800));
-            prop_assert!(failures(consecutive + 1).pause(usable, None, chance) >= pause);
-            let middle = failures(consecutive).pause(usable, None, 0.5).as_secs_f64();
+            prop_assert!(failures(consecutive + 1).backoff(usable, None, chance) >= pause);
+            let middle = failures(consecutive).backoff(usable, None, 0.5).as_secs_f64();
             prop_assert!((pause.as_secs_f64() - middle).abs() <= middle * 0.2 + 1e-6);
-            prop_assert_eq!(failures(consecutive).pause(usable, None, 1.0) > failures(consecutive).pause(usable, None, 0.0), true);
+            prop_assert_eq!(failures(consecutive).backoff(usable, None, 1.0) > failures(consecutive).backoff(usable, None, 0.0), true);
         }
 
         #[test]
@@ -301,13 +301,13 @@ mod tests {
         ) {
             let failures = Failures { consecutive, rate_limited: 0 };
             let left = Duration::from_secs(left);
-            prop_assert!(failures.pause(None, None, chance) <= failures.pause(Some(left), None, chance));
+            prop_assert!(failures.backoff(None, None, chance) <= failures.backoff(Some(left), None, chance));
         }
 
         #[test]
         fn a_hint_is_never_undercut(seconds in 1_u64..3600, chance in 0.0_f64..=1.0) {
             let hint = Duration::from_secs(seconds);
-            let pause = Failures { consecutive: 1, rate_limited: 1 }.pause(None, Some(hint), chance);
+            let pause = Failures { consecutive: 1, rate_limited: 1 }.backoff(None, Some(hint), chance);
             prop_assert!(pause >= hint && pause.as_secs_f64() <= hint.as_secs_f64() * 1.1 + 1e-6);
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::outcome::Outcome;
-use super::status::Status;
+use super::status::TokenStatus;
 use crate::clock::Clock;
 use crate::limit::permits::Places;
 use citrix_wire::citrix::AuthorizationScheme;
@@ -47,7 +47,7 @@ impl Token {
         })
     }
 
-    /// The token's number, counted from 1; what [`Slot::refused`] wants back.
+    /// The token's number, counted from 1; what [`TokenSlot::report_rejected`] wants back.
     pub const fn generation(&self) -> u64 {
         self.generation
     }
@@ -61,7 +61,7 @@ impl Token {
     }
 
     /// Whether a header value holds the token, in whatever scheme.
-    pub fn is_in(&self, value: &[u8]) -> bool {
+    pub fn occurs_in(&self, value: &[u8]) -> bool {
         let bearer = self.bearer.as_bytes();
         let token = bearer.strip_prefix(b"Bearer ").unwrap_or(bearer);
         // Tokens are far longer than nearly all header values.
@@ -95,11 +95,11 @@ pub struct Unavailable {
 
 /// What comes of a token that Citrix refused with a 401.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ForcedRefresh {
     /// There is a newer token by now.
     Replaced,
-    /// A login is being made or about to begin: [`Slot::wait_newer`] waits for it.
-    Refreshing,
+    /// A login is being made or about to begin: [`TokenSlot::wait_newer`] waits for it.
+    InProgress,
     /// A login will be made, but only after this time, for the last one that a 401 asked for is too recent or
     /// the token endpoint is being left alone. Hand the 401 on.
     Deferred(Duration),
@@ -107,10 +107,10 @@ pub enum Refusal {
 
 /// One credential's token. The keeper writes, everybody else reads, on whatever thread and runtime.
 #[derive(Debug, Default)]
-pub struct Slot {
+pub struct TokenSlot {
     token: ArcSwapOption<Token>,
     /// Changes after the token did, so that who sees the change sees the token.
-    status: watch::Sender<Status>,
+    status: watch::Sender<TokenStatus>,
     /// The newest generation that Citrix answered 401 to; 0 for none.
     refused: AtomicU64,
     /// Told when a token is refused, and when an operator asks for a login.
@@ -118,7 +118,7 @@ pub struct Slot {
     waiting: Arc<Places>,
 }
 
-impl Slot {
+impl TokenSlot {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
@@ -152,7 +152,7 @@ impl Slot {
     }
 
     /// A snapshot of what is known.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> TokenStatus {
         self.status.borrow().clone()
     }
 
@@ -174,7 +174,7 @@ impl Slot {
             .await
     }
 
-    /// The token that replaces `generation`, waiting up to `timeout` for the login that [`Slot::refused`] asked
+    /// The token that replaces `generation`, waiting up to `timeout` for the login that [`TokenSlot::report_rejected`] asked
     /// for.
     ///
     /// # Errors
@@ -199,7 +199,7 @@ impl Slot {
         &self,
         timeout: Duration,
         ready: impl Fn() -> Option<Arc<Token>>,
-        hopeless: impl Fn(&Status) -> bool,
+        hopeless: impl Fn(&TokenStatus) -> bool,
     ) -> Result<Arc<Token>, Unavailable> {
         let mut changes = self.status.subscribe();
         let arrival = async {
@@ -221,10 +221,10 @@ impl Slot {
     }
 
     /// Tells that Citrix answered 401 to this generation, and asks for one login, however many requests met it.
-    pub fn refused(&self, generation: u64) -> Refusal {
+    pub fn report_rejected(&self, generation: u64) -> ForcedRefresh {
         let newest = self.generation();
         if newest > generation {
-            return Refusal::Replaced;
+            return ForcedRefresh::Replaced;
         }
         // A number that was never given out must not condemn the tokens to come.
         let generation = generation.min(newest);
@@ -242,16 +242,16 @@ impl Slot {
             self.refusal.notify_one();
         }
         match deferred {
-            _ if self.generation() > generation => Refusal::Replaced,
-            Some(after) => Refusal::Deferred(after),
-            None => Refusal::Refreshing,
+            _ if self.generation() > generation => ForcedRefresh::Replaced,
+            Some(after) => ForcedRefresh::Deferred(after),
+            None => ForcedRefresh::InProgress,
         }
     }
 
     /// The newest token whose refusal shows nothing new once `generation` was refused, to be asked before
-    /// [`Slot::refused`]. A login that is being made may have begun before tokens were revoked, and what it brings
+    /// [`TokenSlot::report_rejected`]. A login that is being made may have begun before tokens were revoked, and what it brings
     /// be as dead.
-    pub fn unproven(&self, generation: u64) -> u64 {
+    pub fn last_suspect(&self, generation: u64) -> u64 {
         let status = self.status.borrow();
         if status.in_progress && !status.after_refusal {
             generation + 1
@@ -260,13 +260,13 @@ impl Slot {
         }
     }
 
-    /// Asks for a login now, whatever the token is like; one that is being made will do. [`Slot::wait_newer`] waits
+    /// Asks for a login now, whatever the token is like; one that is being made will do. [`TokenSlot::wait_newer`] waits
     /// for it.
     ///
     /// # Errors
     /// With the time to wait, when the last login that was asked for is too recent or the token endpoint is being
     /// left alone. Nothing is asked for then.
-    pub fn ask(&self) -> Result<(), Duration> {
+    pub fn request_login(&self) -> Result<(), Duration> {
         let mut answer = Ok(());
         self.status.send_if_modified(|status| {
             match deferral(status) {
@@ -341,13 +341,13 @@ impl Slot {
     }
 
     /// Puts a new token in place and tells everybody.
-    pub(super) fn publish(&self, token: Token, describe: impl FnOnce(&mut Status)) {
+    pub(super) fn publish(&self, token: Token, describe: impl FnOnce(&mut TokenStatus)) {
         self.token.store(Some(Arc::new(token)));
         self.update(describe);
     }
 
     /// Changes what is known.
-    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut TokenStatus)) {
         self.status.send_modify(change);
     }
 
@@ -367,7 +367,7 @@ impl Slot {
 }
 
 /// How long it takes until a 401 or an operator may lead to a login; `None` if they may already.
-fn deferral(status: &Status) -> Option<Duration> {
+fn deferral(status: &TokenStatus) -> Option<Duration> {
     let left = status
         .forced_not_before?
         .saturating_duration_since(Instant::now());

@@ -44,7 +44,7 @@ const TIMER_SLACK: Duration = Duration::from_secs(1);
 
 /// Whether requests can be sent, and for how long that is likely to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum TokenState {
     /// A usable token, and its renewal goes as planned.
     Fresh,
     /// A usable token whose renewal fails or is late, or would fail after a restart.
@@ -53,7 +53,7 @@ pub enum State {
     Unusable,
 }
 
-impl State {
+impl TokenState {
     /// The name in pages and answers.
     pub const fn name(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ pub struct FailedLogin {
 
 /// A snapshot of what is known about one credential's token. All times are of our clock.
 #[derive(Clone, Debug, Default)]
-pub struct Status {
+pub struct TokenStatus {
     /// The newest token's number, counted from 1; 0 before the first.
     pub generation: u64,
     /// When the newest token was asked for.
@@ -125,7 +125,7 @@ pub struct Status {
     pub secret: Option<WhichSecret>,
     /// Our clock against Citrix's, once an answer told.
     pub skew: Option<Skew>,
-    /// [`Status::next_attempt`] on the clock that no one sets.
+    /// [`TokenStatus::next_attempt`] on the clock that no one sets.
     pub(super) due: Option<Instant>,
     /// Before this neither a 401 nor an operator's wish leads to a login.
     pub(super) forced_not_before: Option<Instant>,
@@ -133,17 +133,17 @@ pub struct Status {
     pub(super) asked: bool,
 }
 
-impl Status {
+impl TokenStatus {
     /// The state at `now`.
-    pub fn state(&self, now: SystemTime) -> State {
+    pub fn state(&self, now: SystemTime) -> TokenState {
         if self.usable_until.is_none_or(|until| now >= until) {
-            return State::Unusable;
+            return TokenState::Unusable;
         }
         let late = !self.in_progress && self.next_attempt.is_some_and(|at| at + TIMER_SLACK < now);
         if late || self.consecutive_failures > 0 || self.on_old_secret {
-            State::Stale
+            TokenState::Stale
         } else {
-            State::Fresh
+            TokenState::Fresh
         }
     }
 
@@ -183,39 +183,43 @@ mod tests {
 
     #[test]
     fn the_state_follows_the_clock_and_the_failures() {
-        let status = Status {
+        let status = TokenStatus {
             usable_until: Some(at(100)),
             next_attempt: Some(at(75)),
             generation: 1,
-            ..Status::default()
+            ..TokenStatus::default()
         };
-        assert_eq!(Status::default().state(at(0)), State::Unusable);
-        assert_eq!(status.state(at(76)), State::Fresh);
-        assert_eq!(status.state(at(77)), State::Stale, "the renewal is late");
-        assert_eq!(status.state(at(100)), State::Unusable);
+        assert_eq!(TokenStatus::default().state(at(0)), TokenState::Unusable);
+        assert_eq!(status.state(at(76)), TokenState::Fresh);
         assert_eq!(
-            Status {
+            status.state(at(77)),
+            TokenState::Stale,
+            "the renewal is late"
+        );
+        assert_eq!(status.state(at(100)), TokenState::Unusable);
+        assert_eq!(
+            TokenStatus {
                 in_progress: true,
                 ..status.clone()
             }
             .state(at(77)),
-            State::Fresh
+            TokenState::Fresh
         );
         assert_eq!(
-            Status {
+            TokenStatus {
                 on_old_secret: true,
                 ..status.clone()
             }
             .state(at(10)),
-            State::Stale
+            TokenState::Stale
         );
         assert_eq!(
-            Status {
+            TokenStatus {
                 consecutive_failures: 1,
                 ..status
             }
             .state(at(10)),
-            State::Stale
+            TokenState::Stale
         );
     }
 }

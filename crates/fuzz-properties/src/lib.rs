@@ -9,7 +9,7 @@ pub use links::link_rewrite;
 
 use std::time::{Duration, SystemTime};
 
-use citrix_auth_proxy::token::answer::{self, LONGEST_LIFETIME};
+use citrix_auth_proxy::token::response::{self, MAX_LIFETIME};
 use citrix_auth_proxy::token::schedule::{self, Failures};
 use citrix_auth_proxy::token::status::Skew;
 use citrix_auth_proxy::token::{Outcome, Token};
@@ -32,13 +32,13 @@ pub fn token_answer(body: &[u8]) {
     let sent = SystemTime::UNIX_EPOCH + NOW;
     let ahead = Skew::measure(sent - Duration::from_secs(300), sent, Duration::ZERO);
     for dialect in [TokenDialect::Oauth2, TokenDialect::Trust] {
-        match answer::parse(dialect, body) {
+        match response::parse(dialect, body) {
             Ok(grant) => {
                 for skew in [None, Some(ahead)] {
                     let dies = grant.lifetime.expires_at(sent, skew);
                     let life = dies.duration_since(sent).unwrap_or_default();
-                    assert!(life <= LONGEST_LIFETIME);
-                    assert!(schedule::usable_life(life) <= life);
+                    assert!(life <= MAX_LIFETIME);
+                    assert!(schedule::usable_lifetime(life) <= life);
                 }
                 let token =
                     Token::new(1, &grant.token, sent).expect("a token that was taken can be sent");
@@ -59,7 +59,7 @@ pub fn token_answer(body: &[u8]) {
         }
     }
     // The same text as a refusal.
-    answer::is_invalid_client(body);
+    response::is_invalid_client(body);
 }
 
 /// The body of a login at the gateway: what is read of it is read again of JSON that says the same.
@@ -110,9 +110,9 @@ pub fn retry_after(input: &[u8]) {
         headers.insert(RETRY_AFTER, value);
     }
     let wait = retry_after::wait(&headers, body, SystemTime::UNIX_EPOCH + NOW);
-    let failures = Failures::default().and(Outcome::RateLimited);
+    let failures = Failures::default().with(Outcome::RateLimited);
     for chance in [0.0, 1.0] {
-        let pause = failures.pause(None, wait, chance);
+        let pause = failures.backoff(None, wait, chance);
         assert!((Duration::from_secs(1)..=Duration::from_secs(2 * 3600)).contains(&pause));
         if let Some(wait) = wait.filter(|wait| *wait <= Duration::from_secs(3600)) {
             assert!(pause >= wait);

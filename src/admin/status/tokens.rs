@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::admin::readiness::whole_seconds;
 use crate::admin::times::{Times, rfc3339};
 use crate::state::published::Published;
-use crate::token::status::{FailedLogin, State, Status, WhichSecret};
+use crate::token::status::{FailedLogin, TokenState, TokenStatus, WhichSecret};
 
 /// One customer's token.
 #[derive(Default, Serialize)]
@@ -62,11 +62,11 @@ impl Token {
     }
 
     pub(super) fn is_usable(&self) -> bool {
-        self.state != name(State::Unusable)
+        self.state != name(TokenState::Unusable)
     }
 
     pub(super) fn is_stale(&self) -> bool {
-        self.state == name(State::Stale)
+        self.state == name(TokenState::Stale)
     }
 }
 
@@ -78,15 +78,15 @@ pub(super) fn list(published: &Published, times: &Times) -> Vec<Token> {
         .collect()
 }
 
-const fn name(state: State) -> &'static str {
+const fn name(state: TokenState) -> &'static str {
     match state {
-        State::Fresh => "fresh",
-        State::Stale => "stale",
-        State::Unusable => "unusable",
+        TokenState::Fresh => "fresh",
+        TokenState::Stale => "stale",
+        TokenState::Unusable => "unusable",
     }
 }
 
-fn token(customer: &str, status: &Status, times: &Times) -> Token {
+fn token(customer: &str, status: &TokenStatus, times: &Times) -> Token {
     let left = |until: Option<SystemTime>, from: Option<SystemTime>| {
         until
             .zip(from)
@@ -120,12 +120,12 @@ fn token(customer: &str, status: &Status, times: &Times) -> Token {
     }
 }
 
-fn next_login_at(status: &Status, times: &Times, wait: Duration) -> Option<String> {
+fn next_login_at(status: &TokenStatus, times: &Times, wait: Duration) -> Option<String> {
     (!status.in_progress && status.next_attempt.is_some()).then(|| rfc3339(times.wall + wait))
 }
 
 impl Failure {
-    fn of(failed: &FailedLogin, status: &Status) -> Self {
+    fn of(failed: &FailedLogin, status: &TokenStatus) -> Self {
         let id = failed.transaction_id.as_ref();
         Self {
             at: rfc3339(failed.at),

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::check::{Check, Kind, State};
 use crate::clock::Clock;
 use crate::config::{Credential, SecretSource};
-use crate::token::answer::customer_of;
-use crate::token::issuer::{Failure, HttpIssuer, Issued, Issuer as _, Login};
+use crate::token::issuer::{HttpIssuer, IssuedToken, Issuer as _, LoginError, LoginRequest};
+use crate::token::response::customer_of;
 use crate::token::status::Skew;
 
 /// From how many seconds on clocks that differ are worth a warning.
@@ -75,7 +75,7 @@ async fn log_in(
     issuer: &HttpIssuer,
     clock: Clock,
     tell: &mut dyn FnMut(Check),
-) -> Option<Result<Issued, Failure>> {
+) -> Option<Result<IssuedToken, LoginError>> {
     let secret = match secret.read() {
         Ok(secret) => secret,
         Err(error) => {
@@ -84,7 +84,7 @@ async fn log_in(
             return None;
         }
     };
-    let login = Login {
+    let login = LoginRequest {
         url: &credential.token_url,
         dialect: credential.token_dialect,
         client_id: &credential.client_id,

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::check::{Check, Kind, State};
 use crate::config::{Credential, InstanceId};
-use crate::site::answer::{self, Sites};
-use crate::site::api::{Api as _, Call, HttpApi, Reply};
+use crate::site::api::{Api as _, ApiRequest, ApiResponse, HttpApi};
+use crate::site::response::{self, Sites};
 use citrix_wire::citrix::SITE_FROZEN;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -68,8 +68,8 @@ pub(super) async fn examine(
     }
 }
 
-fn call(credential: &Credential, token: &SecretString) -> Option<Call> {
-    Some(Call {
+fn call(credential: &Credential, token: &SecretString) -> Option<ApiRequest> {
+    Some(ApiRequest {
         method: Method::GET,
         url: format!("{}/cvad/manage/me", credential.api.url)
             .parse()
@@ -83,7 +83,7 @@ fn call(credential: &Credential, token: &SecretString) -> Option<Call> {
     })
 }
 
-fn region(credential: &Credential, reply: &Reply) -> Check {
+fn region(credential: &Credential, reply: &ApiResponse) -> Check {
     let of = credential.customer();
     let gateway = &credential.api.url.authority;
     match reply.status {
@@ -132,7 +132,7 @@ fn cloud_at(host: &Authority) -> Option<&'static str> {
         .map(|(name, _)| name)
 }
 
-fn site(credential: &Credential, reply: &Reply) -> Check {
+fn site(credential: &Credential, reply: &ApiResponse) -> Check {
     let of = credential.customer();
     let failed = |what: &str, advice: &str| {
         Check::failed(
@@ -143,7 +143,7 @@ fn site(credential: &Credential, reply: &Reply) -> Check {
         )
     };
     match reply.status {
-        StatusCode::OK => match answer::parse(of, &reply.body) {
+        StatusCode::OK => match response::parse(of, &reply.body) {
             Some(sites) => known(credential, &sites),
             None => failed(
                 "GET /cvad/manage/me answers in an unknown shape",
@@ -215,7 +215,7 @@ fn known(credential: &Credential, sites: &Sites) -> Check {
 }
 
 /// What the answer was, for whoever asks Citrix.
-fn told(reply: &Reply) -> String {
+fn told(reply: &ApiResponse) -> String {
     let id = reply.transaction_id.to_str().unwrap_or_default();
     format!(" (status {}, transaction {id})", reply.status.as_u16())
 }

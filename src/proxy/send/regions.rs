@@ -11,7 +11,7 @@ use tracing::info;
 use super::outgoing::{Outgoing, ReplayCopy};
 use super::{Sent, Upstream};
 use crate::error::{Failure, Reason};
-use crate::site::regions::{Move, Place};
+use crate::site::regions::{OriginPath, Relocation};
 use crate::state::snapshot::{Customer, Destination};
 use crate::upstream::origin::Origin;
 use citrix_wire::citrix::headers::customer_in_service_path;
@@ -26,9 +26,9 @@ pub(super) struct RegionRedirect {
     /// The target it had by its route.
     original: PathAndQuery,
     /// The move that it was sent there by, unless a redirect of its own did.
-    remembered: Option<Arc<Move>>,
+    remembered: Option<Arc<Relocation>>,
     /// The move that led to a 404.
-    doubted: Option<Arc<Move>>,
+    doubted: Option<Arc<Relocation>>,
     /// It followed a redirect, and follows no other.
     followed: bool,
 }
@@ -53,7 +53,7 @@ impl RegionRedirect {
 impl<'a> Upstream<'a> {
     /// Leads a request to where Citrix said before that its customer's data is.
     pub(super) fn known_detour(&self, outgoing: &mut Outgoing, customer: &Customer) -> Detour {
-        let place = Place {
+        let place = OriginPath {
             origin: &self.destination.origin,
             path: outgoing.target.path(),
         };
@@ -169,22 +169,24 @@ impl<'a> Upstream<'a> {
     }
 
     fn learn(&self, elsewhere: &RegionRedirect, customer: &Customer, gateway: &Origin, path: &str) {
-        let old = Place {
+        let old = OriginPath {
             origin: &self.destination.origin,
             path: elsewhere.original.path(),
         };
-        let new = Place {
+        let new = OriginPath {
             origin: gateway,
             path,
         };
         let fixed = self.destination.base_path.len();
-        let Some(mut moved) = Move::told(&customer.id, old, fixed, new, Instant::now()) else {
+        let Some(mut moved) =
+            Relocation::from_redirect(&customer.id, old, fixed, new, Instant::now())
+        else {
             return;
         };
         moved.confirmed = elsewhere
             .doubted
             .as_ref()
-            .is_some_and(|doubted| doubted.is_same(&moved));
+            .is_some_and(|doubted| doubted.same_as(&moved));
         info!(
             customer = customer.id.to_str().unwrap_or_default(),
             from = %moved.from,

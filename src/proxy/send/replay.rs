@@ -8,8 +8,8 @@ use super::{Sent, Upstream};
 use crate::exchange::Exchange;
 use crate::observe::metrics::Replay;
 use crate::state::snapshot::Customer;
-use crate::token::refusals::Asking;
-use crate::token::slot::Refusal;
+use crate::token::rejections::RefreshDecision;
+use crate::token::slot::ForcedRefresh;
 
 /// Replays of one request. One follows a login that it waited for; others only when tokens were replaced
 /// meanwhile.
@@ -68,19 +68,19 @@ impl Upstream<'_> {
         {
             return Ok(());
         }
-        let scope = self.shared.refusals.scope(
+        let scope = self.shared.rejections.scope(
             customer.id.as_bytes(),
             self.route.config.name(),
             spare.path(),
         );
-        let unproven = customer.slot.unproven(generation);
+        let last_suspect = customer.slot.last_suspect(generation);
         match self
             .shared
-            .refusals
-            .may_ask(scope, generation, unproven, Instant::now())
+            .rejections
+            .may_refresh(scope, generation, last_suspect, Instant::now())
         {
-            Asking::Allowed => {}
-            Asking::SuppressedNow => {
+            RefreshDecision::Allowed => {}
+            RefreshDecision::NewlySuppressed => {
                 warn!(
                     customer = customer.id.to_str().unwrap_or_default(),
                     route = self.route.config.name(),
@@ -90,13 +90,13 @@ impl Upstream<'_> {
                 );
                 return Err(Replay::Suppressed);
             }
-            Asking::Suppressed => return Err(Replay::Suppressed),
+            RefreshDecision::Suppressed => return Err(Replay::Suppressed),
         }
-        match customer.slot.refused(generation) {
-            Refusal::Replaced => Ok(()),
-            Refusal::Deferred(_) => Err(Replay::Deferred),
-            Refusal::Refreshing if !replayable => Err(Replay::NotReplayable),
-            Refusal::Refreshing => self.wait_for_login(generation, customer, exchange).await,
+        match customer.slot.report_rejected(generation) {
+            ForcedRefresh::Replaced => Ok(()),
+            ForcedRefresh::Deferred(_) => Err(Replay::Deferred),
+            ForcedRefresh::InProgress if !replayable => Err(Replay::NotReplayable),
+            ForcedRefresh::InProgress => self.wait_for_login(generation, customer, exchange).await,
         }
     }
 
@@ -124,11 +124,13 @@ impl Upstream<'_> {
 
     /// Counts a replay that did better, and remembers that a token was all it took.
     pub(super) fn replay_was_accepted(&self, customer: &Customer, spare: &ReplayCopy) {
-        self.shared.refusals.accepted(self.shared.refusals.scope(
-            customer.id.as_bytes(),
-            self.route.config.name(),
-            spare.path(),
-        ));
+        self.shared
+            .rejections
+            .accepted(self.shared.rejections.scope(
+                customer.id.as_bytes(),
+                self.route.config.name(),
+                spare.path(),
+            ));
         self.shared
             .metrics
             .replayed(self.route.config.name(), Replay::Accepted);

@@ -11,7 +11,7 @@ const COME_BACK: Duration = Duration::from_secs(30);
 
 /// Has the site woken up; what the caller is told meanwhile. Nothing is remembered: the next request is tried again.
 pub(super) async fn is_frozen(answer: Sent, customer: &Customer) -> Failure {
-    customer.site.tell_frozen();
+    customer.site.report_frozen();
     answer.response.into_body().discard().await;
     let detail = "Citrix put the site to sleep because nobody used it (530); the gateway asked to wake it up, which may \
                   take up to 20 minutes";

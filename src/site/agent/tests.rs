@@ -9,8 +9,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
-use crate::site::api::NoReply;
-use crate::token::slot::Token;
+use crate::site::api::ApiError;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -19,19 +18,19 @@ const TWO: &str = r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s-1"},{"Id":"s-2
 /// Longer than any answer here takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Answer = Result<(u16, &'static str), NoReply>;
+type Answer = Result<(u16, &'static str), ApiError>;
 
-type Script = dyn Fn(usize, &Call) -> Answer + Send + Sync;
+type Script = dyn Fn(usize, &ApiRequest) -> Answer + Send + Sync;
 
 /// A Citrix whose answers a closure makes; it takes a second for each.
 #[derive(Clone)]
 struct Scripted {
     script: Arc<Script>,
-    calls: Arc<Mutex<Vec<Call>>>,
+    calls: Arc<Mutex<Vec<ApiRequest>>>,
 }
 
 impl Api for Scripted {
-    async fn call(&self, call: Call) -> Result<Reply, NoReply> {
+    async fn call(&self, call: ApiRequest) -> Result<ApiResponse, ApiError> {
         let number = {
             let mut calls = self.calls.lock().unwrap();
             calls.push(call.clone());
@@ -39,7 +38,7 @@ impl Api for Scripted {
         };
         sleep(Duration::from_secs(1)).await;
         let (status, body) = (self.script)(number, &call)?;
-        Ok(Reply {
+        Ok(ApiResponse {
             status: StatusCode::from_u16(status).unwrap(),
             transaction_id: HeaderValue::from_static("t-1"),
             location: None,
@@ -50,8 +49,8 @@ impl Api for Scripted {
 
 /// A running agent and what it works with.
 struct Lab {
-    site: Arc<Slot>,
-    calls: Arc<Mutex<Vec<Call>>>,
+    site: Arc<SiteSlot>,
+    calls: Arc<Mutex<Vec<ApiRequest>>>,
     _agent: JoinSet<Infallible>,
 }
 
@@ -65,13 +64,13 @@ fn token(generation: u64) -> Token {
     .unwrap()
 }
 
-fn lab(script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static) -> Lab {
-    lab_with(token_slot::Slot::holding(token(1)), script)
+fn lab(script: impl Fn(usize, &ApiRequest) -> Answer + Send + Sync + 'static) -> Lab {
+    lab_with(TokenSlot::holding(token(1)), script)
 }
 
 fn lab_with(
-    slot: token_slot::Slot,
-    script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
+    slot: TokenSlot,
+    script: impl Fn(usize, &ApiRequest) -> Answer + Send + Sync + 'static,
 ) -> Lab {
     let url = UpstreamUrl {
         scheme: Scheme::HTTPS,
@@ -92,7 +91,7 @@ fn lab_with(
         token_url: "https://api.example/tokens".parse().unwrap(),
         token_dialect: TokenDialect::Oauth2,
     };
-    let site = Arc::<Slot>::default();
+    let site = Arc::<SiteSlot>::default();
     let api = Scripted {
         script: Arc::new(script),
         calls: Arc::default(),
@@ -120,7 +119,7 @@ impl Lab {
         self.calls.lock().unwrap().len()
     }
 
-    fn call(&self, index: usize) -> Call {
+    fn call(&self, index: usize) -> ApiRequest {
         self.calls.lock().unwrap()[index].clone()
     }
 
@@ -129,7 +128,7 @@ impl Lab {
     }
 
     async fn froze(&self) {
-        self.site.tell_frozen();
+        self.site.report_frozen();
         // Long enough for the answer.
         sleep(Duration::from_secs(2)).await;
     }
@@ -168,7 +167,7 @@ async fn the_site_is_asked_for_once_however_many_need_it_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_nobody_waits_and_citrix_is_asked_again_in_half_a_minute() {
     let lab = lab(|number, _| match number {
-        1 => Err(NoReply("no route to host".to_owned())),
+        1 => Err(ApiError("no route to host".to_owned())),
         2 => Ok((403, "{}")),
         3 => Ok((200, "<html>")),
         4 => Ok((200, r#"{"Customers":[]}"#)),
@@ -214,7 +213,7 @@ async fn nobody_waits_longer_than_he_wants_to() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_token_nothing_is_asked() {
-    let lab = lab_with(token_slot::Slot::new(), |_, _| Ok((200, ONE)));
+    let lab = lab_with(TokenSlot::new(), |_, _| Ok((200, ONE)));
     assert_eq!(
         (lab.site.find(PATIENCE * 2).await, lab.calls()),
         (Site::Unknown, 0)

@@ -12,8 +12,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use super::sealed::{self, Entry};
-use super::{SecretError, Trouble};
+use super::sealed::{self, CacheEntry};
+use super::{CacheError, SecretError};
 use crate::config::SecretSource;
 
 /// The largest file, in bytes: room for more than a thousand customers.
@@ -25,21 +25,21 @@ const WRITE_POLL: Duration = Duration::from_millis(20);
 const WRITE_POLLS: u32 = 25;
 
 /// Where the files are. The key is read anew for each reading and writing, as all secrets are.
-pub(super) struct Files {
+pub(super) struct CacheFiles {
     path: PathBuf,
     key: SecretSource,
     /// What the file held when it was last looked at.
     known: Mutex<Known>,
     /// What waits to be written: the keepers of many customers log in at the same time, and one writing is enough.
     /// One entry a credential at most.
-    waiting: Mutex<Vec<Entry>>,
+    waiting: Mutex<Vec<CacheEntry>>,
 }
 
 /// The file's content, so that it is decrypted once and not once for each customer.
 #[derive(Default)]
 struct Known {
     stamp: Option<Stamp>,
-    entries: Vec<Entry>,
+    entries: Vec<CacheEntry>,
 }
 
 /// What changes when a file is replaced or written to.
@@ -63,7 +63,7 @@ impl Stamp {
     }
 }
 
-impl Files {
+impl CacheFiles {
     pub(super) fn new(path: PathBuf, key: SecretSource) -> Self {
         Self {
             path,
@@ -78,14 +78,14 @@ impl Files {
     }
 
     /// The entry of that name.
-    pub(super) fn find(&self, of: &str) -> Result<Option<Entry>, Trouble> {
+    pub(super) fn find(&self, of: &str) -> Result<Option<CacheEntry>, CacheError> {
         let mut known = locked(&self.known);
         self.look(&mut known)?;
         Ok(known.entries.iter().find(|entry| entry.of == of).cloned())
     }
 
     /// Takes an entry that the next writing puts in the place of its like.
-    pub(super) fn enqueue(&self, entry: Entry) {
+    pub(super) fn enqueue(&self, entry: CacheEntry) {
         let mut waiting = locked(&self.waiting);
         waiting.retain(|other| other.of != entry.of);
         waiting.push(entry);
@@ -94,7 +94,7 @@ impl Files {
     /// Writes what waits, unless another writing took it along, and drops what died before `now`.
     ///
     /// The file is replaced by another in one step: a reader finds the old one or the new one, whole.
-    pub(super) fn write_waiting(&self, now: Duration) -> Result<(), Trouble> {
+    pub(super) fn write_waiting(&self, now: Duration) -> Result<(), CacheError> {
         // Without the lock, when it cannot be had: at worst a sibling's token is lost, which costs it a login.
         let _lock = self.wait_to_write();
         let new = std::mem::take(&mut *locked(&self.waiting));
@@ -111,7 +111,7 @@ impl Files {
         known.entries.extend(new);
         let bytes = sealed::seal(&known.entries, &self.key()?)?;
         if bytes.len() > LARGEST {
-            return Err(Trouble::TooLarge);
+            return Err(CacheError::TooLarge);
         }
         let temporary = self.beside(".tmp");
         let done = write(&temporary, &bytes)
@@ -119,14 +119,14 @@ impl Files {
             .map_err(|error| {
                 // It may not even be there.
                 let _ = fs::remove_file(&temporary);
-                Trouble::disk("writing")(error)
+                CacheError::disk("writing")(error)
             });
         known.stamp = Some(done?);
         Ok(())
     }
 
     /// Brings what is known up to date.
-    fn look(&self, known: &mut Known) -> Result<(), Trouble> {
+    fn look(&self, known: &mut Known) -> Result<(), CacheError> {
         let before = known.stamp;
         match self.read(before) {
             Ok(None) => {}
@@ -145,19 +145,19 @@ impl Files {
     }
 
     /// All that is in the file; `None` when it is as it was.
-    fn read(&self, before: Option<Stamp>) -> Result<Option<(Stamp, Vec<Entry>)>, Trouble> {
+    fn read(&self, before: Option<Stamp>) -> Result<Option<(Stamp, Vec<CacheEntry>)>, CacheError> {
         let failed = |error: std::io::Error| match error.kind() {
-            ErrorKind::NotFound => Trouble::Missing,
-            kind => Trouble::Disk("reading", kind),
+            ErrorKind::NotFound => CacheError::Missing,
+            kind => CacheError::Disk("reading", kind),
         };
         // Asked before opening: opening a pipe would wait for somebody to write into it.
         if !fs::metadata(&self.path).map_err(failed)?.is_file() {
-            return Err(Trouble::NotAFile);
+            return Err(CacheError::NotAFile);
         }
         let file = File::open(&self.path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.mode() & 0o077 != 0 {
-            return Err(Trouble::Exposed);
+            return Err(CacheError::Exposed);
         }
         let stamp = Stamp::of(&metadata);
         if before == Some(stamp) {
@@ -166,7 +166,7 @@ impl Files {
         let length = usize::try_from(metadata.len())
             .ok()
             .filter(|length| *length <= LARGEST);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(length.ok_or(Trouble::TooLarge)? + 1));
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length.ok_or(CacheError::TooLarge)? + 1));
         file.take(LARGEST as u64)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
@@ -175,7 +175,7 @@ impl Files {
 
     /// The lock of those who log in for `name`, `None` while somebody else has it. The system takes it from a
     /// process that died.
-    pub(super) fn try_turn(&self, name: &str) -> Result<Option<File>, Trouble> {
+    pub(super) fn try_turn(&self, name: &str) -> Result<Option<File>, CacheError> {
         let short = name.get(..16).unwrap_or(name);
         try_lock(&self.beside(&format!(".{short}.lock")))
     }
@@ -192,10 +192,10 @@ impl Files {
         None
     }
 
-    fn key(&self) -> Result<SecretString, Trouble> {
+    fn key(&self) -> Result<SecretString, CacheError> {
         self.key
             .read()
-            .map_err(|error: SecretError| Trouble::Key(error))
+            .map_err(|error: SecretError| CacheError::Key(error))
     }
 
     /// The file's path with more behind its name.
@@ -229,17 +229,17 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<Stamp> {
 }
 
 /// Lock files stay: to delete one that somebody is about to lock would give two of them the lock.
-fn try_lock(path: &Path) -> Result<Option<File>, Trouble> {
+fn try_lock(path: &Path) -> Result<Option<File>, CacheError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(MODE)
         .open(path);
-    let file = file.map_err(Trouble::disk("locking"))?;
+    let file = file.map_err(CacheError::disk("locking"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(Trouble::Disk("locking", error.kind())),
+        Err(TryLockError::Error(error)) => Err(CacheError::Disk("locking", error.kind())),
     }
 }

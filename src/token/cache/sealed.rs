@@ -13,7 +13,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::Trouble;
+use super::CacheError;
 
 /// The format and its version.
 const FORMAT: &[u8; 8] = b"CAPTOKN1";
@@ -24,7 +24,7 @@ const TAG: usize = 16;
 
 /// One customer's token. Times are since 1970.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct CacheEntry {
     /// The identity's name.
     pub(super) of: String,
     pub(super) token: SecretString,
@@ -34,7 +34,7 @@ pub(super) struct Entry {
 
 /// An entry as it is written.
 #[derive(Serialize, Deserialize)]
-struct Written<'a> {
+struct StoredEntry<'a> {
     #[serde(borrow)]
     of: Cow<'a, str>,
     // Borrowed from the buffer, which is wiped. Owned only if it holds a quote or a backslash, as no JWT does.
@@ -45,11 +45,14 @@ struct Written<'a> {
 }
 
 /// The file's bytes for these entries.
-pub(super) fn seal(entries: &[Entry], key: &SecretString) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+pub(super) fn seal(
+    entries: &[CacheEntry],
+    key: &SecretString,
+) -> Result<Zeroizing<Vec<u8>>, CacheError> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let written: Vec<Written<'_>> = entries
+    let written: Vec<StoredEntry<'_>> = entries
         .iter()
-        .map(|entry| Written {
+        .map(|entry| StoredEntry {
             of: Cow::Borrowed(&entry.of),
             token: Cow::Borrowed(entry.token.expose_secret()),
             obtained_ms: millis(entry.obtained_at),
@@ -63,10 +66,10 @@ pub(super) fn seal(entries: &[Entry], key: &SecretString) -> Result<Zeroizing<Ve
         .map(|entry| 2 * entry.token.expose_secret().len() + 256)
         .sum();
     let mut text = Zeroizing::new(Vec::with_capacity(room + TAG + 2));
-    serde_json::to_writer(&mut *text, &written).map_err(|_| Trouble::Foreign)?;
+    serde_json::to_writer(&mut *text, &written).map_err(|_| CacheError::Foreign)?;
     let nonce = key_of(key)?
         .seal_in_place_append_tag(Aad::from(FORMAT), &mut *text)
-        .map_err(|_| Trouble::Sealed)?;
+        .map_err(|_| CacheError::Sealed)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(FORMAT.len() + NONCE_LEN + text.len()));
     bytes.extend_from_slice(FORMAT);
     bytes.extend_from_slice(nonce.as_ref());
@@ -75,24 +78,25 @@ pub(super) fn seal(entries: &[Entry], key: &SecretString) -> Result<Zeroizing<Ve
 }
 
 /// The entries in the file's bytes, which are overwritten.
-pub(super) fn open(bytes: &mut [u8], key: &SecretString) -> Result<Vec<Entry>, Trouble> {
+pub(super) fn open(bytes: &mut [u8], key: &SecretString) -> Result<Vec<CacheEntry>, CacheError> {
     let (format, sealed) = bytes
         .split_at_mut_checked(FORMAT.len())
-        .ok_or(Trouble::Foreign)?;
+        .ok_or(CacheError::Foreign)?;
     if *format != *FORMAT {
-        return Err(Trouble::Foreign);
+        return Err(CacheError::Foreign);
     }
     let (nonce, sealed) = sealed
         .split_at_mut_checked(NONCE_LEN)
-        .ok_or(Trouble::Foreign)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Trouble::Foreign)?;
+        .ok_or(CacheError::Foreign)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CacheError::Foreign)?;
     let text = key_of(key)?
         .open_in_place(nonce, Aad::from(FORMAT), sealed)
-        .map_err(|_| Trouble::Sealed)?;
-    let written: Vec<Written<'_>> = serde_json::from_slice(text).map_err(|_| Trouble::Foreign)?;
+        .map_err(|_| CacheError::Sealed)?;
+    let written: Vec<StoredEntry<'_>> =
+        serde_json::from_slice(text).map_err(|_| CacheError::Foreign)?;
     Ok(written
         .into_iter()
-        .map(|entry| Entry {
+        .map(|entry| CacheEntry {
             of: entry.of.into_owned(),
             token: SecretString::from(&*entry.token),
             obtained_at: Duration::from_millis(entry.obtained_ms),
@@ -110,16 +114,16 @@ impl KeyType for Length {
     }
 }
 
-fn key_of(key: &SecretString) -> Result<RandomizedNonceKey, Trouble> {
+fn key_of(key: &SecretString) -> Result<RandomizedNonceKey, CacheError> {
     let key = key.expose_secret().as_bytes();
     if key.len() < SHORTEST_KEY {
-        return Err(Trouble::ShortKey);
+        return Err(CacheError::ShortKey);
     }
     let mut derived = Zeroizing::new([0; 32]);
     Salt::new(HKDF_SHA256, FORMAT)
         .extract(key)
         .expand(&[b"citrix-auth-proxy token cache"], Length)
         .and_then(|okm| okm.fill(&mut *derived))
-        .map_err(|_| Trouble::ShortKey)?;
-    RandomizedNonceKey::new(&AES_256_GCM, &*derived).map_err(|_| Trouble::ShortKey)
+        .map_err(|_| CacheError::ShortKey)?;
+    RandomizedNonceKey::new(&AES_256_GCM, &*derived).map_err(|_| CacheError::ShortKey)
 }

@@ -2,14 +2,14 @@
 
 use std::io::ErrorKind;
 
-use super::Failure;
+use super::LoginError;
 use crate::token::outcome::Outcome;
 use crate::upstream::dial::ConnectError;
 use crate::upstream::http_client::{self, ReadError, SendError};
 
 /// A request that got no answer.
-pub(super) fn no_answer(error: &SendError) -> Failure {
-    Failure::new(outcome(error), Some(http_client::cause(error)))
+pub(super) fn no_answer(error: &SendError) -> LoginError {
+    LoginError::new(outcome(error), Some(http_client::cause(error)))
 }
 
 /// An answer whose body was not read to its end.

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::Egress;
-use crate::token::answer::Lifetime;
+use crate::token::response::Lifetime;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::LARGEST_ANSWER;
 
@@ -82,9 +82,13 @@ fn status(line: &str, headers: &str, body: &str) -> String {
     )
 }
 
-async fn log_in(dialect: TokenDialect, url: &str, timeout: Duration) -> Result<Issued, Failure> {
+async fn log_in(
+    dialect: TokenDialect,
+    url: &str,
+    timeout: Duration,
+) -> Result<IssuedToken, LoginError> {
     issuer(timeout)
-        .log_in(Login {
+        .log_in(LoginRequest {
             url: &url.parse().unwrap(),
             dialect,
             client_id: "id &1",
@@ -93,7 +97,7 @@ async fn log_in(dialect: TokenDialect, url: &str, timeout: Duration) -> Result<I
         .await
 }
 
-async fn ask(answer: impl Into<Vec<u8>>) -> Result<Issued, Failure> {
+async fn ask(answer: impl Into<Vec<u8>>) -> Result<IssuedToken, LoginError> {
     let (address, server) = serve(answer).await;
     let result = log_in(TokenDialect::Oauth2, &format!("http://{address}/t"), PLENTY).await;
     server.await.unwrap();
@@ -101,7 +105,7 @@ async fn ask(answer: impl Into<Vec<u8>>) -> Result<Issued, Failure> {
 }
 
 #[track_caller]
-fn outcome(result: Result<Issued, Failure>) -> Outcome {
+fn outcome(result: Result<IssuedToken, LoginError>) -> Outcome {
     result.expect_err("a failure").outcome
 }
 

@@ -4,10 +4,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
-use super::look::{Look, Seen, Sources};
-pub(super) use crate::token::status::WhichSecret as Which;
+use super::reader::{SecretSnapshot, SecretSources, Seen};
+pub(super) use crate::token::status::WhichSecret;
 
-impl Which {
+impl WhichSecret {
     const fn key(self) -> &'static str {
         match self {
             Self::Current => "client_secret",
@@ -18,17 +18,17 @@ impl Which {
 }
 
 /// SHA-256 of a secret.
-type Hash = [u8; 32];
+type SecretHash = [u8; 32];
 
 /// What both secrets were: enough to see a change, and not the secrets. `None` for one that cannot be read.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    current: Option<Hash>,
-    next: Option<Hash>,
+    current: Option<SecretHash>,
+    next: Option<SecretHash>,
 }
 
 impl Fingerprint {
-    fn of_look(look: &Look) -> Self {
+    fn of_look(look: &SecretSnapshot) -> Self {
         let of = |seen: &Seen| seen.as_ref().ok().map(hash);
         Self {
             current: of(&look.current),
@@ -36,11 +36,11 @@ impl Fingerprint {
         }
     }
 
-    const fn of(self, which: Which) -> Option<Hash> {
+    const fn of(self, which: WhichSecret) -> Option<SecretHash> {
         match which {
-            Which::Current => self.current,
-            Which::Next => self.next,
-            Which::Remembered => None,
+            WhichSecret::Current => self.current,
+            WhichSecret::Next => self.next,
+            WhichSecret::Remembered => None,
         }
     }
 }
@@ -53,53 +53,53 @@ impl std::fmt::Debug for Fingerprint {
 
 /// A secret to log in with.
 #[derive(Clone)]
-pub(super) struct Candidate {
-    pub(super) which: Which,
+pub(super) struct SecretCandidate {
+    pub(super) which: WhichSecret,
     pub(super) secret: SecretString,
-    hash: Hash,
+    hash: SecretHash,
 }
 
-impl std::fmt::Debug for Candidate {
+impl std::fmt::Debug for SecretCandidate {
     /// Without the hash: a weak secret can be guessed from it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Candidate").field(&self.which).finish()
+        f.debug_tuple("SecretCandidate").field(&self.which).finish()
     }
 }
 
 /// The secrets as they are at this moment.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct Selection {
     /// What to try, in this order; at most three, and never the same twice.
-    pub(super) candidates: Vec<Candidate>,
+    pub(super) candidates: Vec<SecretCandidate>,
     /// Why one could not be read.
     pub(super) problem: Option<String>,
 }
 
 /// Where the secrets are, and what became of them.
 #[derive(Debug)]
-pub(super) struct Secrets {
-    sources: Sources,
+pub(super) struct SecretSelector {
+    sources: SecretSources,
     /// The configured one to try first: the one that worked last.
-    first: Which,
+    first: WhichSecret,
     /// What was configured at the start, or when the secrets were last read for a login.
     seen: Fingerprint,
     /// The secret that worked last. Dropping it wipes it.
-    proven: Option<Candidate>,
+    proven: Option<SecretCandidate>,
     /// What was configured when all of it was refused, or could not be read.
     refused: Option<Fingerprint>,
     /// Logins in a row in which Citrix refused all that was tried.
     turns: usize,
 }
 
-impl Secrets {
-    pub(super) const fn new(sources: Sources) -> Self {
+impl SecretSelector {
+    pub(super) const fn new(sources: SecretSources) -> Self {
         let seen = Fingerprint {
             current: None,
             next: None,
         };
         Self {
             sources,
-            first: Which::Current,
+            first: WhichSecret::Current,
             seen,
             proven: None,
             refused: None,
@@ -108,12 +108,12 @@ impl Secrets {
     }
 
     /// Where they are.
-    pub(super) const fn sources(&self) -> &Sources {
+    pub(super) const fn sources(&self) -> &SecretSources {
         &self.sources
     }
 
     /// They come from elsewhere from now on. The one that worked last is still remembered.
-    pub(super) fn come_from(&mut self, sources: Sources) {
+    pub(super) fn come_from(&mut self, sources: SecretSources) {
         self.sources = sources;
     }
 
@@ -123,15 +123,15 @@ impl Secrets {
     /// is tried after what is configured, or before it once all of that was refused. When Citrix refused
     /// everything they take turns, one a login, until something changes: a dead secret is not hammered, and one
     /// that becomes valid later is found all the same.
-    pub(super) fn read(&mut self, look: Look) -> Reading {
+    pub(super) fn read(&mut self, look: SecretSnapshot) -> Selection {
         let mut problem = None;
-        let mut candidates: Vec<Candidate> = Vec::with_capacity(3);
+        let mut candidates: Vec<SecretCandidate> = Vec::with_capacity(3);
         let fingerprint = Fingerprint::of_look(&look);
         let mut seen = [
-            (Which::Current, Some(look.current)),
-            (Which::Next, look.next),
+            (WhichSecret::Current, Some(look.current)),
+            (WhichSecret::Next, look.next),
         ];
-        if self.first == Which::Next {
+        if self.first == WhichSecret::Next {
             seen.reverse();
         }
         for (which, secret) in seen {
@@ -139,7 +139,7 @@ impl Secrets {
                 Some(Ok(secret)) => {
                     let hash = hash(&secret);
                     if candidates.iter().all(|other| other.hash != hash) {
-                        candidates.push(Candidate {
+                        candidates.push(SecretCandidate {
                             which,
                             secret,
                             hash,
@@ -170,8 +170,8 @@ impl Secrets {
             };
             candidates.insert(
                 at,
-                Candidate {
-                    which: Which::Remembered,
+                SecretCandidate {
+                    which: WhichSecret::Remembered,
                     ..proven.clone()
                 },
             );
@@ -179,7 +179,7 @@ impl Secrets {
         if self.turns > 0 && candidates.len() > 1 {
             candidates = vec![candidates.swap_remove(self.turns % candidates.len())];
         }
-        Reading {
+        Selection {
             candidates,
             problem,
         }
@@ -187,14 +187,14 @@ impl Secrets {
 
     /// Takes what is there now as known: at the start no secret is news, and with a token of the cache there is no
     /// login to be made.
-    pub(super) fn saw(&mut self, look: &Look) {
+    pub(super) fn saw(&mut self, look: &SecretSnapshot) {
         self.seen = Fingerprint::of_look(look);
     }
 
     /// Citrix took this one: it is remembered, and the first to be tried from now on.
-    pub(super) fn worked(&mut self, candidate: Candidate, customer: &str) {
+    pub(super) fn worked(&mut self, candidate: SecretCandidate, customer: &str) {
         self.turns = 0;
-        if candidate.which == Which::Remembered {
+        if candidate.which == WhichSecret::Remembered {
             self.refused = Some(self.seen);
             warn!(
                 customer,
@@ -232,15 +232,15 @@ impl Secrets {
 
     /// Whether there is a secret now that was not there at the start, or when they were last read for a login. One
     /// that is gone is no reason to log in: its file may be about to be written.
-    pub(super) fn are_news(&self, look: &Look) -> bool {
+    pub(super) fn are_news(&self, look: &SecretSnapshot) -> bool {
         let now = Fingerprint::of_look(look);
-        [Which::Current, Which::Next]
+        [WhichSecret::Current, WhichSecret::Next]
             .into_iter()
             .any(|which| now.of(which).is_some() && now.of(which) != self.seen.of(which))
     }
 }
 
-impl Candidate {
+impl SecretCandidate {
     fn is_none_of(&self, candidates: &[Self]) -> bool {
         candidates
             .iter()
@@ -248,7 +248,7 @@ impl Candidate {
     }
 }
 
-fn hash(secret: &SecretString) -> Hash {
+fn hash(secret: &SecretString) -> SecretHash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, secret.expose_secret().as_bytes()).as_ref());
     hash

@@ -19,8 +19,8 @@ use self::log::Log;
 use super::*;
 use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
 use crate::token::Cache;
-use crate::token::answer::{Grant, Lifetime};
-use crate::token::signals::Signals;
+use crate::token::metrics::TokenMetrics;
+use crate::token::response::{Grant, Lifetime};
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
 /// 2026-01-01T00:00:00Z
@@ -72,7 +72,7 @@ struct Call {
     secret: String,
 }
 
-type Script = Box<dyn FnMut(&Call) -> Result<Issued, Failure> + Send>;
+type Script = Box<dyn FnMut(&Call) -> Result<IssuedToken, LoginError> + Send>;
 
 /// An issuer whose answers a closure makes.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ struct Scripted {
 }
 
 impl Issuer for Scripted {
-    async fn log_in(&self, login: Login<'_>) -> Result<Issued, Failure> {
+    async fn log_in(&self, login: LoginRequest<'_>) -> Result<IssuedToken, LoginError> {
         let call = {
             let mut calls = self.calls.lock().unwrap();
             let number = u32::try_from(calls.len()).unwrap() + 1;
@@ -100,15 +100,15 @@ impl Issuer for Scripted {
     }
 }
 
-fn granted(lifetime: u64) -> Result<Issued, Failure> {
+fn granted(lifetime: u64) -> Result<IssuedToken, LoginError> {
     issued(
         "token-text",
         Lifetime::FromRequest(Duration::from_secs(lifetime)),
     )
 }
 
-fn issued(token: &str, lifetime: Lifetime) -> Result<Issued, Failure> {
-    Ok(Issued {
+fn issued(token: &str, lifetime: Lifetime) -> Result<IssuedToken, LoginError> {
+    Ok(IssuedToken {
         grant: Grant {
             token: SecretString::from(token),
             lifetime,
@@ -119,21 +119,21 @@ fn issued(token: &str, lifetime: Lifetime) -> Result<Issued, Failure> {
     })
 }
 
-fn refused(outcome: Outcome) -> Result<Issued, Failure> {
+fn refused(outcome: Outcome) -> Result<IssuedToken, LoginError> {
     let transaction_id = Some(HeaderValue::from_static("22222222-bad"));
-    Err(Failure {
+    Err(LoginError {
         transaction_id,
-        ..Failure::new(outcome, None)
+        ..LoginError::new(outcome, None)
     })
 }
 
 /// A keeper at work.
 struct Kept {
-    slot: Arc<Slot>,
+    slot: Arc<TokenSlot>,
     clock: Clock,
     registry: Registry,
     calls: Arc<Mutex<Vec<Call>>>,
-    orders: watch::Sender<Orders>,
+    orders: watch::Sender<KeeperSettings>,
     task: tokio::task::JoinHandle<Infallible>,
 }
 
@@ -144,7 +144,9 @@ impl Drop for Kept {
 }
 
 impl Kept {
-    fn start(script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static) -> Self {
+    fn start(
+        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
+    ) -> Self {
         Self::with(secret("secret-1"), None, Duration::ZERO, script)
     }
 
@@ -152,7 +154,7 @@ impl Kept {
         current: SecretSource,
         next: Option<SecretSource>,
         latency: Duration,
-        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
         Self::of(credential(current, next), None, clock(), latency, script)
     }
@@ -162,11 +164,11 @@ impl Kept {
         cache: Option<Cache>,
         clock: Clock,
         latency: Duration,
-        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
         let registry = Registry::new();
-        let signals = Signals::register(&registry).unwrap().customer("acme");
-        let slot = Arc::new(Slot::new());
+        let metrics = TokenMetrics::register(&registry).unwrap().customer("acme");
+        let slot = Arc::new(TokenSlot::new());
         let calls = Arc::default();
         let issuer = Scripted {
             script: Arc::new(Mutex::new(Box::new(script))),
@@ -174,14 +176,14 @@ impl Kept {
             latency,
             started: Instant::now(),
         };
-        let (orders, obeyed) = watch::channel(Orders::new(&credential, settings(), cache));
+        let (orders, obeyed) = watch::channel(KeeperSettings::new(&credential, settings(), cache));
         let keeper = Keeper::new(
             credential,
             obeyed,
             Arc::clone(&slot),
             issuer,
             clock,
-            signals,
+            metrics,
         );
         Self {
             slot,
@@ -234,7 +236,7 @@ impl Kept {
             .to_owned()
     }
 
-    fn state(&self) -> crate::token::State {
+    fn state(&self) -> crate::token::TokenState {
         self.slot.status().state(self.clock.now())
     }
 }

@@ -15,14 +15,14 @@ fn token(generation: u64, usable_until: u64) -> Token {
     Token::new(generation, &SecretString::from("t"), at(usable_until)).unwrap()
 }
 
-fn put(slot: &Slot, generation: u64, usable_until: u64) {
+fn put(slot: &TokenSlot, generation: u64, usable_until: u64) {
     slot.publish(token(generation, usable_until), |status| {
         status.generation = generation;
         status.usable_until = Some(at(usable_until));
     });
 }
 
-fn fail(slot: &Slot, pause: f64) {
+fn fail(slot: &TokenSlot, pause: f64) {
     slot.update(|status| {
         status.consecutive_failures += 1;
         status.due = Some(Instant::now() + Duration::from_secs_f64(pause));
@@ -36,7 +36,7 @@ fn fail(slot: &Slot, pause: f64) {
 
 #[test]
 fn a_token_is_handed_out_until_its_end_and_not_at_it() {
-    let slot = Slot::new();
+    let slot = TokenSlot::new();
     assert!(slot.usable(at(0)).is_none());
     put(&slot, 1, 100);
     assert!(slot.usable(at(99)).is_some());
@@ -51,7 +51,7 @@ fn a_token_no_header_may_carry_is_refused() {
 
 #[test]
 fn a_retired_token_does_not_come_back() {
-    let slot = Slot::holding(token(1, 1000));
+    let slot = TokenSlot::holding(token(1, 1000));
     assert!(slot.usable(at(400)).is_some());
     slot.retire(at(500));
     assert!(slot.usable(at(400)).is_none());
@@ -60,7 +60,7 @@ fn a_retired_token_does_not_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_takes_no_time_when_there_is_a_token() {
-    let slot = Slot::new();
+    let slot = TokenSlot::new();
     put(&slot, 1, 200);
     let before = Instant::now();
     assert!(slot.wait_usable(CLOCK, Duration::ZERO).await.is_ok());
@@ -69,7 +69,7 @@ async fn waiting_takes_no_time_when_there_is_a_token() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_wake_when_the_token_comes_and_failures_do_not_end_the_wait() {
-    let slot = Arc::new(Slot::new());
+    let slot = Arc::new(TokenSlot::new());
     let waiters: Vec<_> = (0..20)
         .map(|_| {
             let slot = Arc::clone(&slot);
@@ -93,7 +93,7 @@ async fn waiters_wake_when_the_token_comes_and_failures_do_not_end_the_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_vain_says_when_to_come_back() {
-    let slot = Slot::new();
+    let slot = TokenSlot::new();
     let before = Instant::now();
     let unavailable = slot.wait_usable(CLOCK, WAIT).await.unwrap_err();
     assert!(
@@ -124,7 +124,7 @@ async fn a_wait_in_vain_says_when_to_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn an_old_token_is_not_a_newer_one() {
-    let slot = Slot::new();
+    let slot = TokenSlot::new();
     put(&slot, 3, 200);
     assert!(slot.wait_newer(3, CLOCK, WAIT).await.is_err());
     assert_eq!(
@@ -135,7 +135,7 @@ async fn an_old_token_is_not_a_newer_one() {
 
 #[tokio::test]
 async fn a_waiter_on_another_runtime_wakes() {
-    let slot = Arc::new(Slot::new());
+    let slot = Arc::new(TokenSlot::new());
     let (ready, began) = tokio::sync::oneshot::channel();
     let waiter = {
         let slot = Arc::clone(&slot);

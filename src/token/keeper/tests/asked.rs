@@ -11,9 +11,9 @@ async fn a_login_is_made_at_once_and_everybody_who_asks_meanwhile_shares_it() {
     });
     seconds(1.0).await;
     let asked = Instant::now();
-    assert_eq!(kept.slot.ask(), Ok(()));
+    assert_eq!(kept.slot.request_login(), Ok(()));
     seconds(0.1).await;
-    assert_eq!(kept.slot.ask(), Ok(()), "it is being made");
+    assert_eq!(kept.slot.request_login(), Ok(()), "it is being made");
     let token = kept.slot.wait_newer(1, kept.clock, PATIENCE).await.unwrap();
     assert!(
         asked.elapsed() < Duration::from_millis(300),
@@ -29,13 +29,13 @@ async fn a_login_is_made_at_once_and_everybody_who_asks_meanwhile_shares_it() {
 async fn logins_that_are_asked_for_keep_the_interval_whoever_asks() {
     let kept = Kept::start(|_| granted(3600));
     seconds(1.0).await;
-    assert_eq!(kept.slot.ask(), Ok(()));
+    assert_eq!(kept.slot.request_login(), Ok(()));
     seconds(3.0).await;
-    let wait = kept.slot.ask().unwrap_err();
+    let wait = kept.slot.request_login().unwrap_err();
     assert!((6.9..=7.0).contains(&wait.as_secs_f64()), "{wait:?}");
     assert!(matches!(
-        kept.slot.refused(2),
-        crate::token::Refusal::Deferred(_)
+        kept.slot.report_rejected(2),
+        crate::token::ForcedRefresh::Deferred(_)
     ));
     seconds(6.0).await;
     assert_eq!(kept.logins(), 2);
@@ -43,7 +43,7 @@ async fn logins_that_are_asked_for_keep_the_interval_whoever_asks() {
     seconds(2.0).await;
     assert_eq!(kept.logins(), 3);
     seconds(3000.0).await;
-    assert_eq!(kept.slot.ask(), Ok(()), "long after the last one");
+    assert_eq!(kept.slot.request_login(), Ok(()), "long after the last one");
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +57,7 @@ async fn without_a_token_a_wish_ends_the_pause_only_where_the_endpoint_may_be_as
         }
     });
     seconds(0.1).await;
-    let wait = kept.slot.ask().unwrap_err();
+    let wait = kept.slot.request_login().unwrap_err();
     assert!(wait < Duration::from_secs(2), "{wait:?}");
     assert_eq!(kept.logins(), 1);
     seconds(2.0).await;
@@ -74,7 +74,7 @@ async fn a_wish_that_fails_is_told_at_once_and_the_token_stays() {
         }
     });
     seconds(1.0).await;
-    kept.slot.ask().unwrap();
+    kept.slot.request_login().unwrap();
     let asked = Instant::now();
     let unavailable = kept
         .slot
@@ -90,7 +90,7 @@ async fn a_wish_that_fails_is_told_at_once_and_the_token_stays() {
         (unavailable.outcome, kept.usable()),
         (Some(Outcome::Http5xx), 1)
     );
-    assert_eq!(kept.state(), crate::token::State::Stale);
+    assert_eq!(kept.state(), crate::token::TokenState::Stale);
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,9 +104,12 @@ async fn a_wish_during_a_long_pause_is_heard_after_the_short_one() {
     while kept.logins() < 9 {
         seconds(1.0).await;
     }
-    assert!(kept.slot.ask().is_err(), "the endpoint has just failed");
+    assert!(
+        kept.slot.request_login().is_err(),
+        "the endpoint has just failed"
+    );
     seconds(19.0).await;
-    assert_eq!((kept.logins(), kept.slot.ask()), (9, Ok(())));
+    assert_eq!((kept.logins(), kept.slot.request_login()), (9, Ok(())));
     seconds(0.1).await;
     assert_eq!((kept.logins(), kept.usable()), (10, 2));
 }

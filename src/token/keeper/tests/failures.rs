@@ -2,7 +2,7 @@
 //! (`issuer/tests.rs`) and the parser (`answer/tests.rs`).
 
 use super::*;
-use crate::token::State;
+use crate::token::TokenState;
 
 /// One class, and what follows from it. The first two pauses are the same with a token as without.
 struct Row {
@@ -83,9 +83,9 @@ fn table() -> Vec<Row> {
     rows
 }
 
-fn fail(outcome: Outcome, hint: Option<u64>) -> Result<Issued, Failure> {
+fn fail(outcome: Outcome, hint: Option<u64>) -> Result<IssuedToken, LoginError> {
     let retry_after = hint.map(Duration::from_secs);
-    refused(outcome).map_err(|failure| Failure {
+    refused(outcome).map_err(|failure| LoginError {
         retry_after,
         ..failure
     })
@@ -123,7 +123,7 @@ impl Row {
         );
         assert_eq!(
             (status.consecutive_failures, kept.state()),
-            (0, State::Fresh),
+            (0, TokenState::Fresh),
             "{outcome}: recovered"
         );
     }
@@ -162,7 +162,7 @@ async fn without_a_token_every_failure_is_told_paused_after_and_tried_again() {
         seconds(0.5).await;
         assert_eq!(
             (kept.usable(), kept.state()),
-            (0, State::Unusable),
+            (0, TokenState::Unusable),
             "{outcome}"
         );
         let unavailable = kept.slot.unavailable();
@@ -205,7 +205,7 @@ async fn with_a_token_every_failure_leaves_it_in_use_and_is_tried_again() {
         }
         assert_eq!(
             (kept.usable(), kept.state()),
-            (1, State::Stale),
+            (1, TokenState::Stale),
             "{outcome}: kept, and not fresh"
         );
         while kept.logins() < failing + 2 {

@@ -1,7 +1,7 @@
 //! What follows when Citrix refuses a token with a 401.
 
 use super::*;
-use crate::token::Refusal;
+use crate::token::ForcedRefresh;
 
 const LATENCY: Duration = Duration::from_millis(200);
 
@@ -14,12 +14,12 @@ async fn however_many_requests_met_the_401_one_login_is_made() {
     let kept = hourly();
     seconds(1.0).await;
     for _ in 0..1000 {
-        assert_eq!(kept.slot.refused(1), Refusal::Refreshing);
+        assert_eq!(kept.slot.report_rejected(1), ForcedRefresh::InProgress);
     }
     seconds(0.1).await;
     assert_eq!(
-        kept.slot.refused(1),
-        Refusal::Refreshing,
+        kept.slot.report_rejected(1),
+        ForcedRefresh::InProgress,
         "it is on its way"
     );
     assert_eq!(kept.usable(), 1, "and the old one stays until then");
@@ -29,7 +29,7 @@ async fn however_many_requests_met_the_401_one_login_is_made() {
         .await
         .unwrap();
     assert_eq!((token.generation(), kept.logins()), (2, 2));
-    assert_eq!(kept.slot.refused(1), Refusal::Replaced);
+    assert_eq!(kept.slot.report_rejected(1), ForcedRefresh::Replaced);
     seconds(60.0).await;
     assert_eq!(kept.logins(), 2);
 }
@@ -38,9 +38,9 @@ async fn however_many_requests_met_the_401_one_login_is_made() {
 async fn a_401_within_the_interval_is_heard_when_it_ends() {
     let kept = hourly();
     seconds(1.0).await;
-    kept.slot.refused(1);
+    kept.slot.report_rejected(1);
     seconds(3.0).await;
-    let Refusal::Deferred(after) = kept.slot.refused(2) else {
+    let ForcedRefresh::Deferred(after) = kept.slot.report_rejected(2) else {
         panic!("it is too soon")
     };
     assert!((6.9..=7.0).contains(&after.as_secs_f64()), "{after:?}");
@@ -57,7 +57,7 @@ async fn a_client_whose_tokens_are_all_refused_logs_in_once_an_interval() {
     let kept = hourly();
     for _ in 0..1000 {
         seconds(0.1).await;
-        kept.slot.refused(kept.usable());
+        kept.slot.report_rejected(kept.usable());
     }
     assert!((9..=11).contains(&kept.logins()), "{}", kept.logins());
     assert!(
@@ -70,9 +70,9 @@ async fn a_client_whose_tokens_are_all_refused_logs_in_once_an_interval() {
 #[tokio::test(start_paused = true)]
 async fn a_number_that_was_never_given_out_condemns_no_later_token() {
     let kept = hourly();
-    assert_eq!(kept.slot.refused(99), Refusal::Refreshing);
+    assert_eq!(kept.slot.report_rejected(99), ForcedRefresh::InProgress);
     seconds(1.0).await;
-    kept.slot.refused(99);
+    kept.slot.report_rejected(99);
     seconds(100.0).await;
     assert_eq!(kept.logins(), 2);
 }
@@ -87,7 +87,7 @@ async fn a_login_that_fails_is_told_at_once_and_not_repeated_at_every_401() {
         }
     });
     seconds(1.0).await;
-    kept.slot.refused(1);
+    kept.slot.report_rejected(1);
     let asked = Instant::now();
     let unavailable = kept
         .slot
@@ -100,7 +100,10 @@ async fn a_login_that_fails_is_told_at_once_and_not_repeated_at_every_401() {
         asked.elapsed()
     );
     assert_eq!(unavailable.outcome, Some(Outcome::Http5xx));
-    assert!(matches!(kept.slot.refused(1), Refusal::Deferred(_)));
+    assert!(matches!(
+        kept.slot.report_rejected(1),
+        ForcedRefresh::Deferred(_)
+    ));
     assert_eq!(
         kept.usable(),
         1,
@@ -108,7 +111,7 @@ async fn a_login_that_fails_is_told_at_once_and_not_repeated_at_every_401() {
     );
     for _ in 0..600 {
         seconds(0.1).await;
-        kept.slot.refused(1);
+        kept.slot.report_rejected(1);
     }
     let gaps = kept.gaps();
     assert!(
@@ -129,7 +132,7 @@ async fn a_401_during_a_long_pause_shortens_it() {
     // The refresh begins to fail at 2655 s at the latest; 200 s on the pauses are a minute long.
     seconds(2855.0).await;
     let before = kept.logins();
-    kept.slot.refused(1);
+    kept.slot.report_rejected(1);
     seconds(100.0).await;
     let more = kept.logins() - before;
     assert!(
@@ -149,13 +152,16 @@ async fn the_interval_holds_when_a_scheduled_login_fails_within_it() {
         }
     });
     seconds(1.0).await;
-    kept.slot.refused(1);
+    kept.slot.report_rejected(1);
     seconds(0.1).await;
     assert_eq!(kept.usable(), 2);
     while kept.logins() < 3 {
         seconds(0.01).await;
     }
-    assert!(matches!(kept.slot.refused(2), Refusal::Deferred(_)));
+    assert!(matches!(
+        kept.slot.report_rejected(2),
+        ForcedRefresh::Deferred(_)
+    ));
     seconds(0.5).await;
     assert_eq!(kept.logins(), 3, "the failed login's own pause is kept to");
     seconds(1.0).await;

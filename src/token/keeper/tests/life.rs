@@ -1,14 +1,14 @@
-//! Refreshing, failing and recovering.
+//! InProgress, failing and recovering.
 
 use super::*;
-use crate::token::State;
+use crate::token::TokenState;
 use crate::token::status::Skew;
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_published_and_renewed_before_its_end() {
     let kept = Kept::start(|_| granted(3600));
     seconds(1.0).await;
-    assert_eq!((kept.usable(), kept.state()), (1, State::Fresh));
+    assert_eq!((kept.usable(), kept.state()), (1, TokenState::Fresh));
     let status = kept.slot.status();
     let start = SystemTime::UNIX_EPOCH + EPOCH;
     assert_eq!(status.expires_at, Some(start + Duration::from_secs(3600)));
@@ -52,7 +52,7 @@ async fn every_class_of_failure_is_recovered_from() {
         assert_eq!(status.last_failure.unwrap().outcome, outcome);
         seconds(300.0).await;
         assert_eq!((kept.usable(), kept.logins()), (1, 6), "{outcome}");
-        assert_eq!(kept.state(), State::Fresh);
+        assert_eq!(kept.state(), TokenState::Fresh);
         let series = format!("token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}}");
         assert_eq!(kept.metric(&series), "5");
         assert_eq!(
@@ -76,10 +76,10 @@ async fn a_failed_refresh_never_evicts_a_good_token_and_an_expired_one_is_never_
         seconds(1.0).await;
         assert_eq!(kept.usable(), 1, "after {second} s");
     }
-    assert_eq!(kept.state(), State::Stale);
+    assert_eq!(kept.state(), TokenState::Stale);
     assert_eq!(kept.metric("token_generation{customer=\"acme\"}"), "1");
     seconds(1.0).await;
-    assert_eq!((kept.usable(), kept.state()), (0, State::Unusable));
+    assert_eq!((kept.usable(), kept.state()), (0, TokenState::Unusable));
     let gaps = kept.gaps();
     assert!(
         gaps[1..].iter().all(|gap| (0.8..=60.0).contains(gap)),
@@ -92,7 +92,7 @@ async fn a_failed_refresh_never_evicts_a_good_token_and_an_expired_one_is_never_
         "{gaps:?}"
     );
     seconds(600.0).await;
-    assert_eq!((kept.usable(), kept.state()), (2, State::Fresh));
+    assert_eq!((kept.usable(), kept.state()), (2, TokenState::Fresh));
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +192,7 @@ async fn a_token_that_cannot_be_sent_is_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_limit_is_kept_to() {
     let kept = Kept::start(|call| match call.number {
-        1 => refused(Outcome::RateLimited).map_err(|f| Failure {
+        1 => refused(Outcome::RateLimited).map_err(|f| LoginError {
             retry_after: Some(Duration::from_secs(40)),
             ..f
         }),
@@ -212,7 +212,7 @@ async fn a_suspended_machine_never_sends_what_expired_and_wakes_to_a_login() {
     let kept = Kept::start(|_| granted(3600));
     seconds(1.0).await;
     set_clock_by(7200);
-    assert_eq!((kept.usable(), kept.state()), (0, State::Unusable));
+    assert_eq!((kept.usable(), kept.state()), (0, TokenState::Unusable));
     seconds(30.0).await;
     assert_eq!(kept.usable(), 2);
 }

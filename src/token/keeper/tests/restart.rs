@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::config::TokenCache;
-use crate::token::State;
+use crate::token::TokenState;
 
 /// A folder for a cache, and a clock; keepers come and go.
 struct Volume {
@@ -40,7 +40,7 @@ impl Volume {
 
     fn keeper(
         &self,
-        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Kept {
         self.keeper_of(credential(secret("s"), None), script)
     }
@@ -48,7 +48,7 @@ impl Volume {
     fn keeper_of(
         &self,
         credential: Credential,
-        script: impl FnMut(&Call) -> Result<Issued, Failure> + Send + 'static,
+        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Kept {
         Kept::of(
             credential,
@@ -70,7 +70,7 @@ impl Volume {
     }
 }
 
-fn down(_: &Call) -> Result<Issued, Failure> {
+fn down(_: &Call) -> Result<IssuedToken, LoginError> {
     refused(Outcome::Refused)
 }
 
@@ -92,7 +92,7 @@ async fn a_restart_while_the_token_endpoint_is_down_still_serves() {
     let kept = volume.keeper(down);
     seconds(0.1).await;
     assert_eq!(sent(&kept).unwrap(), "Bearer first");
-    assert_eq!((kept.logins(), kept.state()), (0, State::Fresh));
+    assert_eq!((kept.logins(), kept.state()), (0, TokenState::Fresh));
     let status = kept.slot.status();
     let left = status
         .expires_at
@@ -112,11 +112,11 @@ async fn a_restart_while_the_token_endpoint_is_down_still_serves() {
     );
     seconds(400.0).await;
     assert_ne!(kept.logins(), 0);
-    assert_eq!((kept.usable(), kept.state()), (1, State::Stale));
+    assert_eq!((kept.usable(), kept.state()), (1, TokenState::Stale));
     seconds(900.0).await;
     assert_eq!(
         kept.state(),
-        State::Unusable,
+        TokenState::Unusable,
         "and it is not sent beyond its life"
     );
 }
@@ -130,7 +130,7 @@ async fn a_secret_that_was_there_at_the_start_is_no_news() {
     seconds(60.0).await;
     assert_eq!(
         (kept.usable(), kept.logins(), kept.state()),
-        (1, 0, State::Fresh)
+        (1, 0, TokenState::Fresh)
     );
     fs::write(&path, "another").unwrap();
     seconds(10.0).await;
@@ -212,19 +212,20 @@ async fn several_customers_share_the_file() {
 async fn many_customers_leave_and_find_their_tokens_at_the_same_time() {
     let volume = Volume::new();
     let cache = volume.cache();
-    let keeper = |number: u32, cache: &Cache, script: fn(&Call) -> Result<Issued, Failure>| {
-        let credential = Credential {
-            client_id: format!("client-{number}"),
-            ..credential(secret("s"), None)
+    let keeper =
+        |number: u32, cache: &Cache, script: fn(&Call) -> Result<IssuedToken, LoginError>| {
+            let credential = Credential {
+                client_id: format!("client-{number}"),
+                ..credential(secret("s"), None)
+            };
+            Kept::of(
+                credential,
+                Some(cache.clone()),
+                volume.clock,
+                Duration::ZERO,
+                script,
+            )
         };
-        Kept::of(
-            credential,
-            Some(cache.clone()),
-            volume.clock,
-            Duration::ZERO,
-            script,
-        )
-    };
     let before: Vec<_> = (0..200)
         .map(|number| keeper(number, &cache, |_| granted(3600)))
         .collect();
@@ -248,11 +249,11 @@ async fn a_revoked_token_is_replaced_by_a_login_whatever_the_file_says() {
     );
     seconds(1.0).await;
     assert_eq!((one.logins(), two.logins()), (0, 0));
-    one.slot.refused(1);
+    one.slot.report_rejected(1);
     seconds(1.0).await;
     assert_eq!((one.logins(), one.usable()), (1, 2));
     // The file has a newer token by now; who was told that a token is dead trusts nothing but a login.
-    two.slot.refused(1);
+    two.slot.report_rejected(1);
     seconds(1.0).await;
     assert_eq!((two.logins(), two.usable()), (1, 2));
 }

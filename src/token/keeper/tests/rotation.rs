@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use super::*;
-use crate::token::State;
+use crate::token::TokenState;
 
 /// A file that a test may change, in a folder that lives as long as its handle.
 fn secret_in_a_file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -16,7 +16,7 @@ fn secret_in_a_file(text: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Takes only the secret that a test names.
-fn only(good: &'static str) -> impl FnMut(&Call) -> Result<Issued, Failure> + Send {
+fn only(good: &'static str) -> impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send {
     move |call| {
         if call.secret == good {
             granted(3600)
@@ -179,7 +179,7 @@ async fn a_new_secret_that_is_refused_leaves_the_one_that_worked_in_use_and_says
     fs::write(&path, "bad").unwrap();
     seconds(10.0).await;
     assert_eq!(kept.secrets_tried(), ["good", "bad", "good"]);
-    assert_eq!((kept.usable(), kept.state()), (2, State::Stale));
+    assert_eq!((kept.usable(), kept.state()), (2, TokenState::Stale));
     assert!(kept.slot.status().on_old_secret);
     assert!(
         log.text()
@@ -198,7 +198,7 @@ async fn a_new_secret_that_is_refused_leaves_the_one_that_worked_in_use_and_says
 
     fs::write(&path, "good\n").unwrap();
     seconds(10.0).await;
-    assert_eq!(kept.state(), State::Fresh);
+    assert_eq!(kept.state(), TokenState::Fresh);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +238,7 @@ async fn a_new_secret_is_not_judged_by_an_outage() {
     fs::write(&path, "two").unwrap();
     seconds(30.0).await;
     assert_eq!(kept.secrets_tried(), ["one", "two", "two", "two", "two"]);
-    assert_eq!((kept.usable(), kept.state()), (2, State::Fresh));
+    assert_eq!((kept.usable(), kept.state()), (2, TokenState::Fresh));
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,7 +320,7 @@ async fn a_secret_that_comes_from_elsewhere_leads_to_a_login_if_it_is_another_on
     let order = |secret: &str| {
         let credential = credential(super::secret(secret), None);
         kept.orders
-            .send_replace(Orders::new(&credential, settings(), None));
+            .send_replace(KeeperSettings::new(&credential, settings(), None));
     };
     seconds(1.0).await;
     order("secret-1");
@@ -344,7 +344,7 @@ async fn a_secret_from_elsewhere_that_is_refused_leaves_the_one_that_worked() {
     let order = |secret: &str| {
         let credential = credential(super::secret(secret), None);
         kept.orders
-            .send_replace(Orders::new(&credential, settings(), None));
+            .send_replace(KeeperSettings::new(&credential, settings(), None));
     };
     order("good");
     seconds(2.0).await;
@@ -367,7 +367,7 @@ async fn settings_count_from_the_next_token_on() {
         refresh_at: 0.1,
         ..settings()
     };
-    kept.orders.send_replace(Orders::new(
+    kept.orders.send_replace(KeeperSettings::new(
         &credential(secret("secret-1"), None),
         settings,
         None,

@@ -1,7 +1,7 @@
 //! Neither token nor secret is printed, whatever happens.
 
 use super::*;
-use crate::token::keeper::look::Sources;
+use crate::token::keeper::reader::SecretSources;
 
 const TOKEN: &str = "CANARY-token";
 const SECRET: &str = "CANARY-secret";
@@ -62,18 +62,18 @@ async fn nothing_prints_a_token_or_a_secret() {
     );
     let client_secret = SecretString::from(SECRET);
     let credential = credential(secret(SECRET), None);
-    let login = Login {
+    let login = LoginRequest {
         url: &credential.token_url,
         dialect: credential.token_dialect,
         client_id: &credential.client_id,
         client_secret: &client_secret,
     };
-    let sources = Sources {
+    let sources = SecretSources {
         current: secret(SECRET),
         next: None,
     };
-    let look = Reader::default().look(&sources).await;
-    let mut secrets = Secrets::new(sources);
+    let look = SecretReader::default().look(&sources).await;
+    let mut secrets = SecretSelector::new(sources);
     let reading = secrets.read(look);
     let printed = format!(
         "{token:?} {sent:?} {:?} {:?} {:?} {login:?} {secrets:?} {reading:?} {:?} {:?}",

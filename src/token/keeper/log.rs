@@ -5,12 +5,12 @@ use std::time::Duration;
 use http::HeaderValue;
 use tracing::{error, info, warn};
 
-use super::{Cause, Keeper, Obtained, Told};
-use crate::token::issuer::{Failure, Issuer};
+use super::{Keeper, LoginLog, LoginReason, NewToken};
+use crate::token::issuer::{Issuer, LoginError};
 
 impl<I: Issuer> Keeper<I> {
     /// One log line for a login that worked.
-    pub(super) fn tell_of(&self, obtained: &Obtained, told: &Told, cause: Cause) {
+    pub(super) fn log_success(&self, obtained: &NewToken, told: &LoginLog, cause: LoginReason) {
         let life = obtained
             .expires_at
             .duration_since(obtained.obtained_at)
@@ -22,15 +22,15 @@ impl<I: Issuer> Keeper<I> {
             next_refresh_in_s = tenths(obtained.due.left(self.clock).as_secs_f64()),
             transaction_id = text(told.transaction_id.as_ref()),
             clock_skew_s = told.skew.map(|skew| tenths(skew.seconds())),
-            after_a_401 = cause == Cause::Refused,
-            asked_for = cause == Cause::Asked,
+            after_a_401 = cause == LoginReason::Refused,
+            asked_for = cause == LoginReason::Asked,
             after_failures = self.failures.consecutive,
             "obtained a token"
         );
     }
 
     /// One log line: an error when requests fail for it, else a warning.
-    pub(super) fn complain(&self, failure: &Failure, pause: Duration, has_token: bool) {
+    pub(super) fn log_failure(&self, failure: &LoginError, pause: Duration, has_token: bool) {
         let customer = self.credential.customer();
         let outcome = failure.outcome.label();
         let advice = failure.outcome.advice();

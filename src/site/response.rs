@@ -20,19 +20,19 @@ pub enum Sites {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Me {
-    customers: Option<Vec<Customer>>,
+    customers: Option<Vec<MeCustomer>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Customer {
+struct MeCustomer {
     id: Option<String>,
-    sites: Option<Vec<Site>>,
+    sites: Option<Vec<MeSite>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Site {
+struct MeSite {
     id: String,
 }
 
@@ -40,7 +40,7 @@ struct Site {
 /// body is something else.
 pub fn parse(customer: &str, body: &[u8]) -> Option<Sites> {
     let mut customers = serde_json::from_slice::<Me>(body).ok()?.customers?;
-    let is_it = |each: &Customer| {
+    let is_it = |each: &MeCustomer| {
         each.id
             .as_deref()
             .is_some_and(|id| id.eq_ignore_ascii_case(customer))

@@ -2,26 +2,26 @@
 
 use tracing::info;
 
-use super::due::Due;
-use super::{Cause, Keeper, Obtained, Plan};
+use super::deadline::Deadline;
+use super::{Keeper, LoginReason, LoginSchedule, NewToken};
 use crate::config::Credential;
-use crate::token::cache::{Cache, Cached, Identity, Turn};
+use crate::token::cache::{Cache, CachedToken, CredentialId, LoginLock};
 use crate::token::issuer::Issuer;
 use crate::token::schedule;
 use crate::token::slot::Token;
 
 /// The cache, and what is this credential's in it.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct CacheHandle {
     cache: Cache,
-    identity: Identity,
+    identity: CredentialId,
 }
 
-impl Memory {
+impl CacheHandle {
     pub(super) fn new(cache: Cache, credential: &Credential) -> Self {
         Self {
             cache,
-            identity: Identity::of(credential),
+            identity: CredentialId::of(credential),
         }
     }
 }
@@ -29,16 +29,19 @@ impl Memory {
 impl<I: Issuer> Keeper<I> {
     /// Waits until no sibling is logging in. `None` without a cache, and for a login that a sibling's cannot stand
     /// in for.
-    pub(super) async fn turn(&self, cause: Cause) -> Option<Turn> {
-        let memory = self.memory.as_ref().filter(|_| cause == Cause::Planned)?;
+    pub(super) async fn turn(&self, cause: LoginReason) -> Option<LoginLock> {
+        let memory = self
+            .memory
+            .as_ref()
+            .filter(|_| cause == LoginReason::Planned)?;
         Some(memory.cache.turn(memory.identity).await)
     }
 
     /// Publishes the token of the cache, if it is newer than the present one and good for more than that.
-    pub(super) async fn recall(&mut self) -> Option<Plan> {
+    pub(super) async fn recall(&mut self) -> Option<LoginSchedule> {
         let memory = self.memory.as_ref()?;
         let now = self.clock.now();
-        let Cached {
+        let CachedToken {
             token: text,
             obtained_at,
             expires_at,
@@ -52,9 +55,9 @@ impl<I: Issuer> Keeper<I> {
             return None;
         }
         let life = expires_at.duration_since(obtained_at).ok()?;
-        let usable = Due::at(obtained_at + schedule::usable_life(life), self.clock);
+        let usable = Deadline::at(obtained_at + schedule::usable_lifetime(life), self.clock);
         let refresh = schedule::refresh_after(life, self.settings.refresh_at, fastrand::f64());
-        let due = Due::at(obtained_at + refresh, self.clock);
+        let due = Deadline::at(obtained_at + refresh, self.clock);
         let overdue = due.left(self.clock).is_zero();
         if usable.left(self.clock).is_zero() || (overdue && self.slot.usable(now).is_some()) {
             return None;
@@ -67,7 +70,7 @@ impl<I: Issuer> Keeper<I> {
             next_refresh_in_s = due.left(self.clock).as_secs(),
             "took the token of the cache file"
         );
-        Some(self.publish(Obtained {
+        Some(self.publish(NewToken {
             token,
             text,
             obtained_at,
@@ -79,7 +82,7 @@ impl<I: Issuer> Keeper<I> {
     }
 
     /// Leaves a token for a later start and for siblings.
-    pub(super) async fn remember(&self, cached: Cached) {
+    pub(super) async fn remember(&self, cached: CachedToken) {
         if let Some(memory) = &self.memory {
             memory
                 .cache

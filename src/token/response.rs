@@ -20,7 +20,7 @@ use citrix_wire::citrix::TokenDialect;
 /// The life of a token that tells nothing of it: what Citrix documents (contract 1.2).
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 /// A longer life than this is a mistake, not a promise.
-pub const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a login brings.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Lifetime {
             Self::Assumed => return assumed,
             Self::Until(expires) => skew.map_or(Some(expires), |skew| skew.to_ours(expires)),
         };
-        ours.filter(|at| at.duration_since(sent).unwrap_or_default() <= LONGEST_LIFETIME)
+        ours.filter(|at| at.duration_since(sent).unwrap_or_default() <= MAX_LIFETIME)
             .unwrap_or(assumed)
     }
 }
@@ -77,7 +77,7 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
         Some(b'{') => {}
         Some(_) => return Err(Outcome::NotJson),
     }
-    let members: Members = serde_json::from_slice(body).map_err(|error| {
+    let members: ResponseFields = serde_json::from_slice(body).map_err(|error| {
         if error.is_eof() {
             Outcome::Truncated
         } else {
@@ -128,19 +128,19 @@ const INVALID_CLIENT: &str = "invalid_client";
 
 /// Whether the body of an error answer is `{"error":"invalid_client", …}` (contract 1.3).
 pub fn is_invalid_client(body: &[u8]) -> bool {
-    serde_json::from_slice::<Members>(body.trim_ascii())
+    serde_json::from_slice::<ResponseFields>(body.trim_ascii())
         .is_ok_and(|members| members.error.as_deref() == Some(INVALID_CLIENT))
 }
 
 /// A life in seconds, if it is one to believe.
 fn believable(seconds: f64) -> Option<Duration> {
     let life = Duration::try_from_secs_f64(seconds).ok()?;
-    (!life.is_zero() && life <= LONGEST_LIFETIME).then_some(life)
+    (!life.is_zero() && life <= MAX_LIFETIME).then_some(life)
 }
 
 /// The members of a token answer that matter. The token goes straight into its wiped box.
 #[derive(Default)]
-struct Members {
+struct ResponseFields {
     access_token: Option<SecretString>,
     token: Option<SecretString>,
     expires_snake: Option<Duration>,
@@ -148,23 +148,23 @@ struct Members {
     error: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for ResponseFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
+        deserializer.deserialize_map(ResponseFieldsVisitor)
     }
 }
 
-struct MembersVisitor;
+struct ResponseFieldsVisitor;
 
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
+impl<'de> Visitor<'de> for ResponseFieldsVisitor {
+    type Value = ResponseFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a token answer")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        let mut members = Members::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ResponseFields, A::Error> {
+        let mut members = ResponseFields::default();
         while let Some(mut key) = map.next_key::<String>()? {
             key.make_ascii_lowercase();
             match key.as_str() {

@@ -1,4 +1,4 @@
-//! Reading the secrets where a disk that hangs holds up nobody.
+//! Selection the secrets where a disk that hangs holds up nobody.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Where the one or two secrets of a credential are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sources {
+pub(super) struct SecretSources {
     pub(super) current: SecretSource,
     pub(super) next: Option<SecretSource>,
 }
 
-impl Sources {
+impl SecretSources {
     /// Whether what is there may change by itself.
     pub(super) fn are_files(&self) -> bool {
         [Some(&self.current), self.next.as_ref()]
@@ -33,13 +33,13 @@ pub(super) type Seen = Result<SecretString, String>;
 
 /// What was there at one moment.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct SecretSnapshot {
     pub(super) current: Seen,
     pub(super) next: Option<Seen>,
 }
 
-impl Look {
-    fn with(sources: &Sources, read: impl Fn(&SecretSource) -> Seen) -> Self {
+impl SecretSnapshot {
+    fn with(sources: &SecretSources, read: impl Fn(&SecretSource) -> Seen) -> Self {
         Self {
             current: read(&sources.current),
             next: sources.next.as_ref().map(read),
@@ -47,14 +47,14 @@ impl Look {
     }
 
     /// Blocks for as long as the disk does.
-    fn of(sources: &Sources) -> Self {
+    fn of(sources: &SecretSources) -> Self {
         Self::with(sources, |source| {
             source.read().map_err(|error| error.to_string())
         })
     }
 
     /// What can be had without a disk.
-    fn without_files(sources: &Sources) -> Self {
+    fn without_files(sources: &SecretSources) -> Self {
         Self::with(sources, |source| match source.path() {
             Some(path) => Err(format!("{}: the disk does not answer", path.display())),
             None => source.read().map_err(|error| error.to_string()),
@@ -65,21 +65,21 @@ impl Look {
 /// The reading that is under way, if any. There is never another beside it, so that a disk that hangs holds one
 /// thread of a keeper and no more.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    under_way: Option<JoinHandle<Look>>,
+pub(super) struct SecretReader {
+    under_way: Option<JoinHandle<SecretSnapshot>>,
     /// It was waited for in vain.
     slow: bool,
 }
 
-impl Reader {
+impl SecretReader {
     /// What the sources hold now, or held when a slow reading came back; within a deadline.
-    pub(super) async fn look(&mut self, sources: &Sources) -> Look {
+    pub(super) async fn look(&mut self, sources: &SecretSources) -> SecretSnapshot {
         if !sources.are_files() {
-            return Look::of(sources);
+            return SecretSnapshot::of(sources);
         }
         let reading = self.under_way.get_or_insert_with(|| {
             let sources = sources.clone();
-            spawn_blocking(move || Look::of(&sources))
+            spawn_blocking(move || SecretSnapshot::of(&sources))
         });
         // Waited for once; then only asked whether it is done.
         let patience = if self.slow { Duration::ZERO } else { DEADLINE };
@@ -91,7 +91,7 @@ impl Reader {
         match read {
             Ok(Ok(look)) => look,
             // Late, or the runtime is going.
-            Ok(Err(_)) | Err(_) => Look::without_files(sources),
+            Ok(Err(_)) | Err(_) => SecretSnapshot::without_files(sources),
         }
     }
 
@@ -109,15 +109,15 @@ mod tests {
 
     use super::*;
 
-    fn sources() -> Sources {
+    fn sources() -> SecretSources {
         let plain = SecretSource::Plain(SecretString::from("plain"));
-        Sources {
+        SecretSources {
             current: SecretSource::File("/no/such/secret".into()),
             next: Some(plain),
         }
     }
 
-    fn is_slow(look: &Look) -> bool {
+    fn is_slow(look: &SecretSnapshot) -> bool {
         look.current
             .as_ref()
             .is_err_and(|error| error.contains("does not answer"))
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_hangs_is_waited_for_once_and_read_by_one_thread() {
         let (sources, began) = (sources(), Instant::now());
-        let mut reader = Reader {
+        let mut reader = SecretReader {
             under_way: Some(tokio::spawn(pending())),
             slow: false,
         };
@@ -144,10 +144,10 @@ mod tests {
             let sources = sources.clone();
             async move {
                 tokio::time::sleep(DEADLINE * 2).await;
-                Look::of(&sources)
+                SecretSnapshot::of(&sources)
             }
         };
-        let mut reader = Reader {
+        let mut reader = SecretReader {
             under_way: Some(tokio::spawn(late)),
             slow: false,
         };

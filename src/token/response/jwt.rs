@@ -15,13 +15,13 @@ const LONGEST_CUSTOMER: usize = 128;
 
 /// The registered claims of RFC 7519 that bound a life; fractions are allowed there.
 #[derive(Deserialize)]
-struct Written {
+struct RegisteredClaims {
     exp: f64,
     iat: Option<f64>,
 }
 
 /// What a token tells, by the clock of its issuer.
-pub(super) struct Claims {
+pub(super) struct TokenTimes {
     /// `exp`
     pub(super) expires: SystemTime,
     /// `iat`
@@ -35,7 +35,7 @@ fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 /// Citrix documents no name for it; these are the likely ones.
 #[derive(Deserialize)]
-struct Whose {
+struct CustomerClaim {
     #[serde(
         alias = "customerId",
         alias = "customer_id",
@@ -47,15 +47,15 @@ struct Whose {
 
 /// The customer that a JWT names; `None` when it names none that could be one.
 pub(super) fn customer(token: &str) -> Option<String> {
-    let Whose { customer } = serde_json::from_slice(&payload(token)?).ok()?;
+    let CustomerClaim { customer } = serde_json::from_slice(&payload(token)?).ok()?;
     let fits = (1..=LONGEST_CUSTOMER).contains(&customer.len())
         && customer.bytes().all(|b| b.is_ascii_graphic());
     fits.then_some(customer)
 }
 
 /// The claims of a JWT; `None` when the token is no JWT or they make no sense.
-pub(super) fn claims(token: &str) -> Option<Claims> {
-    let written: Written = serde_json::from_slice(&payload(token)?).ok()?;
+pub(super) fn claims(token: &str) -> Option<TokenTimes> {
+    let written: RegisteredClaims = serde_json::from_slice(&payload(token)?).ok()?;
     let instant =
         |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
     let issued = match written.iat {
@@ -65,7 +65,7 @@ pub(super) fn claims(token: &str) -> Option<Claims> {
         }
         None => None,
     };
-    Some(Claims {
+    Some(TokenTimes {
         expires: instant(written.exp)?,
         issued,
     })

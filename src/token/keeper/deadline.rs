@@ -9,12 +9,12 @@ use crate::clock::Clock;
 /// An instant on both clocks. It has come when either says so: the wall clock also runs while the machine
 /// sleeps, the other cannot be set back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
+pub(super) struct Deadline {
     pub(super) wall: SystemTime,
     pub(super) instant: Instant,
 }
 
-impl Due {
+impl Deadline {
     pub(super) fn now(clock: Clock) -> Self {
         Self {
             wall: clock.now(),

@@ -12,7 +12,7 @@ use super::status::Skew;
 
 /// The families, one set in a process.
 #[derive(Clone, Debug)]
-pub struct Signals {
+pub struct TokenMetrics {
     expiry: GaugeVec,
     next_refresh: GaugeVec,
     refreshes: IntCounterVec,
@@ -25,14 +25,14 @@ pub struct Signals {
 /// A login takes a round trip and a half at best and `token.request_timeout` at worst.
 const DURATION_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 
-impl Signals {
+impl TokenMetrics {
     /// Makes the families and puts them into the registry.
     ///
     /// # Errors
     /// When the registry has one of these names already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let customer = &["customer"];
-        let signals = Self {
+        let metrics = Self {
             expiry: GaugeVec::new(
                 opts(
                     "token_expiry_timestamp_seconds",
@@ -80,20 +80,20 @@ impl Signals {
                 customer,
             )?,
         };
-        registry.register(Box::new(signals.expiry.clone()))?;
-        registry.register(Box::new(signals.next_refresh.clone()))?;
-        registry.register(Box::new(signals.refreshes.clone()))?;
-        registry.register(Box::new(signals.duration.clone()))?;
-        registry.register(Box::new(signals.consecutive_failures.clone()))?;
-        registry.register(Box::new(signals.generation.clone()))?;
-        registry.register(Box::new(signals.clock_skew.clone()))?;
-        Ok(signals)
+        registry.register(Box::new(metrics.expiry.clone()))?;
+        registry.register(Box::new(metrics.next_refresh.clone()))?;
+        registry.register(Box::new(metrics.refreshes.clone()))?;
+        registry.register(Box::new(metrics.duration.clone()))?;
+        registry.register(Box::new(metrics.consecutive_failures.clone()))?;
+        registry.register(Box::new(metrics.generation.clone()))?;
+        registry.register(Box::new(metrics.clock_skew.clone()))?;
+        Ok(metrics)
     }
 
     /// One customer's handles. All its series exist from here on, at 0.
-    pub fn customer(&self, customer: &str) -> CustomerSignals {
+    pub fn customer(&self, customer: &str) -> CustomerMetrics {
         let label = &[customer];
-        CustomerSignals {
+        CustomerMetrics {
             expiry: self.expiry.with_label_values(label),
             next_refresh: self.next_refresh.with_label_values(label),
             refreshes: Outcome::ALL.map(|outcome| {
@@ -133,7 +133,7 @@ fn opts(name: &str, help: &str) -> Opts {
 
 /// One customer's handles, resolved ahead.
 #[derive(Clone, Debug)]
-pub struct CustomerSignals {
+pub struct CustomerMetrics {
     expiry: Gauge,
     next_refresh: Gauge,
     refreshes: [(Outcome, IntCounter); Outcome::ALL.len()],
@@ -143,7 +143,7 @@ pub struct CustomerSignals {
     clock_skew: Gauge,
 }
 
-impl CustomerSignals {
+impl CustomerMetrics {
     /// A login ended; `took` is `None` when nothing was sent.
     pub(super) fn ended(&self, outcome: Outcome, took: Option<Duration>) {
         if let Some((_, counter)) = self.refreshes.iter().find(|(which, _)| *which == outcome) {
@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn every_series_exists_from_the_start_and_can_be_forgotten() {
         let registry = Registry::new();
-        let signals = Signals::register(&registry).unwrap();
-        let _acme = signals.customer("acme");
+        let metrics = TokenMetrics::register(&registry).unwrap();
+        let _acme = metrics.customer("acme");
         let page = text(&registry);
         for outcome in Outcome::ALL {
             let line = format!(
@@ -219,14 +219,14 @@ mod tests {
             );
         }
         assert!(page.contains("citrix_auth_proxy_token_refresh_duration_seconds_count 0\n"));
-        signals.forget("acme");
+        metrics.forget("acme");
         assert!(!text(&registry).contains("acme"));
     }
 
     #[test]
     fn what_happens_is_seen() {
         let registry = Registry::new();
-        let acme = Signals::register(&registry).unwrap().customer("acme");
+        let acme = TokenMetrics::register(&registry).unwrap().customer("acme");
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         acme.ended(Outcome::Tls, Some(Duration::from_millis(300)));
         acme.ended(Outcome::SecretUnreadable, None);
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn registering_twice_is_refused() {
         let registry = Registry::new();
-        assert!(Signals::register(&registry).is_ok());
-        assert!(Signals::register(&registry).is_err());
+        assert!(TokenMetrics::register(&registry).is_ok());
+        assert!(TokenMetrics::register(&registry).is_err());
     }
 }

@@ -4,32 +4,32 @@ use std::future::pending;
 
 use tokio::sync::watch;
 
-use super::look::Sources;
-use super::recall::Memory;
+use super::cached::CacheHandle;
+use super::reader::SecretSources;
 use super::{Issuer, Keeper};
 use crate::config::{self, Credential};
 use crate::token::cache::Cache;
 
 /// What a keeper goes by, as far as it may change without another token: see [`Credential::has_token_of`].
 #[derive(Clone, Debug)]
-pub struct Orders {
+pub struct KeeperSettings {
     pub(super) settings: config::Token,
     pub(super) cache: Option<Cache>,
-    pub(super) sources: Sources,
+    pub(super) sources: SecretSources,
 }
 
-impl Orders {
+impl KeeperSettings {
     /// Those of a configuration for one credential.
     pub fn new(credential: &Credential, settings: config::Token, cache: Option<Cache>) -> Self {
         Self {
             settings,
             cache,
-            sources: Sources::of(credential),
+            sources: SecretSources::of(credential),
         }
     }
 }
 
-impl Sources {
+impl SecretSources {
     pub(super) fn of(credential: &Credential) -> Self {
         Self {
             current: credential.client_secret.clone(),
@@ -40,7 +40,7 @@ impl Sources {
 
 impl<I: Issuer> Keeper<I> {
     /// Comes back when there are new orders.
-    pub(super) async fn ordered(orders: &mut watch::Receiver<Orders>) {
+    pub(super) async fn settings_changed(orders: &mut watch::Receiver<KeeperSettings>) {
         if orders.changed().await.is_err() {
             // Nobody gives any more.
             pending().await
@@ -48,14 +48,14 @@ impl<I: Issuer> Keeper<I> {
     }
 
     /// Takes over the newest orders. A secret that comes from elsewhere leads to a login if it is another one.
-    pub(super) fn obey(&mut self) {
-        let Orders {
+    pub(super) fn apply_settings(&mut self) {
+        let KeeperSettings {
             settings,
             cache,
             sources,
         } = self.orders.borrow_and_update().clone();
         self.settings = settings;
-        self.memory = cache.map(|cache| Memory::new(cache, &self.credential));
+        self.memory = cache.map(|cache| CacheHandle::new(cache, &self.credential));
         if *self.secrets.sources() != sources {
             self.secrets.come_from(sources);
             self.reader.forget();
