@@ -16,8 +16,8 @@ fn replay(target: &str, property: fn(&[u8])) {
 }
 
 #[test]
-fn token_answers() {
-    replay("token_answer", fuzz_properties::token_answer);
+fn token_response() {
+    replay("token_response", fuzz_properties::token_response);
 }
 
 #[test]
@@ -36,6 +36,6 @@ fn login_request() {
 }
 
 #[test]
-fn path_judge() {
-    replay("path_judge", fuzz_properties::path_judge);
+fn path_rules() {
+    replay("path_rules", fuzz_properties::path_rules);
 }

@@ -28,7 +28,7 @@ const NOW: Duration = Duration::from_secs(1_767_225_600);
 
 /// The body of a token answer: a grant can be sent and has a life to believe; anything else is told as one of
 /// the failures that a body can be.
-pub fn token_answer(body: &[u8]) {
+pub fn token_response(body: &[u8]) {
     let sent = SystemTime::UNIX_EPOCH + NOW;
     let ahead = Skew::measure(sent - Duration::from_secs(300), sent, Duration::ZERO);
     for dialect in [TokenDialect::Oauth2, TokenDialect::Trust] {
@@ -109,7 +109,7 @@ pub fn retry_after(input: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(header) {
         headers.insert(RETRY_AFTER, value);
     }
-    let wait = retry_after::wait(&headers, body, SystemTime::UNIX_EPOCH + NOW);
+    let wait = retry_after::from_response(&headers, body, SystemTime::UNIX_EPOCH + NOW);
     let failures = Failures::default().with(Outcome::RateLimited);
     for chance in [0.0, 1.0] {
         let pause = failures.backoff(None, wait, chance);
@@ -122,7 +122,7 @@ pub fn retry_after(input: &[u8]) {
 
 /// A pattern in the first line, a path in the rest: if the path is admitted, it is inside the pattern at servers of
 /// every kind.
-pub fn path_judge(input: &[u8]) {
+pub fn path_rules(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
     };
