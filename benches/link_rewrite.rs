@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use citrix_wire::coding::{Coding, Decoder};
-use citrix_wire::link_rewrite::{BodyRewriter, LinkMap, LinkRoute, Links};
+use citrix_wire::link_rewrite::{BodyRewriter, LinkMap, LinkRewriter, LinkRoute};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -92,7 +92,7 @@ fn rewrite(coding: Option<Coding>, pieces: &[Bytes]) -> Fallible<usize> {
         upstream,
         base_path: "",
     });
-    let links = Links::new(
+    let links = LinkRewriter::new(
         Rc::new(LinkMap::new(routes, [])),
         "https://gw.example.net",
         upstream,

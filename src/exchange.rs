@@ -109,10 +109,10 @@ impl Exchange {
         request: &http::Request<B>,
     ) -> Box<Self> {
         connection.exchange_began();
-        let trace = TraceParent::of(request.headers());
+        let trace = TraceParent::from_headers(request.headers());
         let recording = spans.record(trace);
         // One id for both where the caller brought none: whichever of them somebody quotes, it is found.
-        let request_id = transaction_id::fresh();
+        let request_id = transaction_id::generate();
         Box::new(Self {
             connection,
             peer,
@@ -121,7 +121,7 @@ impl Exchange {
             method: request.method().clone(),
             target: request.uri().path_and_query().cloned(),
             version: request.version(),
-            transaction_id: transaction_id::of_caller(request.headers())
+            transaction_id: transaction_id::from_caller(request.headers())
                 .unwrap_or_else(|| request_id.clone()),
             trace,
             recording,

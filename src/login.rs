@@ -30,8 +30,8 @@ use crate::state::Shared;
 use crate::state::snapshot::Snapshot;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::headers::X_CWS_TRANSACTION_ID;
-use citrix_wire::citrix::login::answer;
-use citrix_wire::citrix::login::request::{self, Credentials, Unreadable};
+use citrix_wire::citrix::login::request::{self, Credentials, InvalidRequest};
+use citrix_wire::citrix::login::response;
 
 /// More than any credentials.
 const MAX_BODY: usize = 16 * 1024;
@@ -57,7 +57,7 @@ enum Refused {
     /// As any other request is refused.
     Failure(Failure),
     /// As Citrix refuses what is no login.
-    Unreadable(Unreadable),
+    InvalidRequest(InvalidRequest),
     /// The same for another method.
     Method,
     /// As Citrix refuses a wrong id or secret; with what the log is told.
@@ -70,9 +70,9 @@ impl From<Failure> for Refused {
     }
 }
 
-impl From<Unreadable> for Refused {
-    fn from(unreadable: Unreadable) -> Self {
-        Self::Unreadable(unreadable)
+impl From<InvalidRequest> for Refused {
+    fn from(request: InvalidRequest) -> Self {
+        Self::InvalidRequest(request)
     }
 }
 
@@ -106,23 +106,23 @@ pub async fn log_in(
             outcomes.refused.inc();
             (failure, None)
         }
-        Refused::Unreadable(why) => {
+        Refused::InvalidRequest(why) => {
             outcomes.malformed.inc();
             (
                 for_the_log(Reason::BadRequest, why.to_string()),
-                Some(answer::unreadable(endpoint, why)),
+                Some(response::invalid_request(endpoint, why)),
             )
         }
         Refused::Method => {
             outcomes.malformed.inc();
             let failure = for_the_log(Reason::BadRequest, "a login is a POST".to_owned());
-            (failure, Some(answer::method_not_allowed(&head.method)))
+            (failure, Some(response::method_not_allowed(&head.method)))
         }
         Refused::InvalidClient(cause) => {
             outcomes.invalid_client.inc();
             (
                 for_the_log(Reason::CallerUnknown, cause),
-                Some(answer::invalid_client(endpoint)),
+                Some(response::invalid_client(endpoint)),
             )
         }
     };
@@ -140,7 +140,7 @@ pub async fn log_in(
         response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     }
     if endpoint == TokenDialect::Oauth2 && response.status() == StatusCode::BAD_REQUEST {
-        let phrase = ReasonPhrase::from_static(answer::BAD_REQUEST_PHRASE);
+        let phrase = ReasonPhrase::from_static(response::BAD_REQUEST_PHRASE);
         response.extensions_mut().insert(phrase);
     }
     answered(response, exchange)
@@ -203,7 +203,7 @@ async fn grant(
         lifetime,
     )?;
     let principal = caller.map_or(ANONYMOUS, |caller| &caller.name);
-    Ok(answer::granted(
+    Ok(response::token(
         endpoint,
         &token,
         principal,

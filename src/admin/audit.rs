@@ -23,7 +23,7 @@ impl Asked {
             peer,
             method,
             path,
-            id: transaction_id::fresh(),
+            id: transaction_id::generate(),
         }
     }
 

@@ -28,7 +28,7 @@ pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Re
     if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return Ok(());
     }
-    let detail = if authority.is_disguised_address() {
+    let detail = if authority.is_unspecified_or_mapped() {
         format!(
             "this gateway does not answer to {name}, which hides web pages; use its address, as in 127.0.0.1"
         )

@@ -345,7 +345,7 @@ impl Arriving {
 /// A caller's trailers leave only under the rules for header fields, so that none smuggles in what a header
 /// could not say.
 fn passable(mut trailers: HeaderMap) -> HeaderMap {
-    citrix_wire::citrix::headers::keep_passable(&mut trailers);
+    citrix_wire::citrix::headers::retain_allowed_trailers(&mut trailers);
     trailers
 }
 

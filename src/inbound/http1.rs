@@ -216,7 +216,7 @@ pub async fn write_failure<W: AsyncWrite + Unpin>(
     to: &mut W,
     failure: Failure,
 ) -> std::io::Result<()> {
-    let id = transaction_id::fresh();
+    let id = transaction_id::generate();
     let reason = failure.reason().as_str();
     let mut response = failure.into_response(&id);
     // Not at a higher level: whoever floods the door must not flood the log.

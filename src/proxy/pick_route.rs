@@ -65,7 +65,7 @@ pub fn address(
         name_site(headers, site)?;
     }
     let route = find(today.target.path())?;
-    let retired = Some(today.which);
+    let retired = Some(today.family);
     Ok(Addressed {
         target: today.target,
         route,

@@ -95,8 +95,8 @@ pub fn prepare<'s>(
     headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
     accept_json(&mut headers);
     if route.config.rewrite_links {
-        coding::keep_readable(&mut headers);
-        link_rewrite::match_former_tags(&mut headers);
+        coding::retain_decodable(&mut headers);
+        link_rewrite::add_strong_tags(&mut headers);
     }
     for (name, value) in &route.adds {
         headers.entry(name).or_insert_with(|| value.clone());
@@ -143,7 +143,7 @@ fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failu
 
 /// What belongs to the caller's connection, and what is for us alone.
 fn take_out(headers: &mut HeaderMap) {
-    hop_by_hop::remove_and(headers, is_gateway_only);
+    hop_by_hop::remove_with(headers, is_gateway_only);
 }
 
 /// HTTP/2 lets cookies come in pieces; HTTP/1.1 wants one field (RFC 9113 section 8.2.3).

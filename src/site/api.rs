@@ -53,7 +53,7 @@ pub struct HttpApi(pub SharedClient);
 
 impl Api for HttpApi {
     async fn call(&self, call: ApiRequest) -> Result<ApiResponse, ApiError> {
-        let ours = transaction_id::fresh();
+        let ours = transaction_id::generate();
         let mut request = Request::new(Bytes::new());
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));

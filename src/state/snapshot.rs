@@ -306,7 +306,7 @@ fn callers_use(metrics: &WorkerMetrics, names: &[String]) -> Vec<Arc<CallerUse>>
 /// The routes by their prefixes, and prefixes below which nothing else leads anywhere.
 fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
     let mut tree = PrefixTree::default();
-    for prefix in services::reserved() {
+    for prefix in services::reserved_prefixes() {
         tree.insert(prefix, true, None);
     }
     for (index, route) in routes.iter().enumerate() {

@@ -236,7 +236,7 @@ impl Answered {
         // The two statuses that may say when to come back (RFC 9110, 10.2.3; contract 4).
         let retry_after = match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                retry_after::wait(headers, body, self.date.unwrap_or(now))
+                retry_after::from_response(headers, body, self.date.unwrap_or(now))
             }
             _ => None,
         };

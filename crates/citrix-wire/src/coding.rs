@@ -15,7 +15,7 @@ use std::io;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
-pub use accepted::keep_readable;
+pub use accepted::retain_decodable;
 pub use decoder::{Decoder, SLICE};
 pub use encoder::Encoder;
 
@@ -33,18 +33,18 @@ pub enum Coding {
 /// A coding, or several on top of each other, that has to pass as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body has a Content-Encoding other than gzip, deflate or br")]
-pub struct UnknownCoding;
+pub struct UnsupportedCoding;
 
 impl Coding {
     /// The coding of a body with these headers; `None` for a body without one.
     ///
     /// # Errors
     /// When it is one that passes as it is.
-    pub fn of(headers: &HeaderMap) -> Result<Option<Self>, UnknownCoding> {
+    pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, UnsupportedCoding> {
         let mut fields = headers.get_all(CONTENT_ENCODING).iter();
         let (Some(field), None) = (fields.next(), fields.next()) else {
             return if headers.contains_key(CONTENT_ENCODING) {
-                Err(UnknownCoding)
+                Err(UnsupportedCoding)
             } else {
                 Ok(None)
             };
@@ -60,7 +60,7 @@ impl Coding {
         let known = known
             .into_iter()
             .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-        known.map(|(_, coding)| coding).ok_or(UnknownCoding)
+        known.map(|(_, coding)| coding).ok_or(UnsupportedCoding)
     }
 
     /// The format of a body that begins with this byte.

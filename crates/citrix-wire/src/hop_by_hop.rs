@@ -28,11 +28,11 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 ///
 /// To be called *before* fields of our own go in: `Connection: authorization` would take ours along.
 pub fn remove(headers: &mut HeaderMap) {
-    remove_and(headers, |_| false);
+    remove_with(headers, |_| false);
 }
 
 /// The same, and in the same pass the fields that are `unwanted` for another reason.
-pub fn remove_and(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+pub fn remove_with(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     // Most messages have none, and then nothing is allocated.
     let mut found: Vec<HeaderName> = headers
         .keys()

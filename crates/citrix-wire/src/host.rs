@@ -12,13 +12,13 @@ pub enum HostError {
     Missing,
     /// More than one `Host`.
     #[error("the request has more than one Host header")]
-    Several,
+    Repeated,
     /// Not a host with an optional port.
     #[error("the Host header is not a host name with an optional port")]
     Invalid,
     /// An absolute target, or `:authority`, and another `Host`.
     #[error("the request target and the Host header name different hosts")]
-    Differ,
+    Mismatch,
 }
 
 /// A host with an optional port (`uri-host [ ":" port ]` of RFC 9110), as a request names it.
@@ -79,7 +79,7 @@ impl<'a> Authority<'a> {
     /// Whether it is another way to write this machine's address: `0.0.0.0`, `[::]` or an IPv4 address as IPv6.
     /// Browsers take it to loopback, but do not know it for loopback: of a page's request they tell no more than of
     /// one over plain HTTP to anywhere, which for a GET is nothing.
-    pub fn is_disguised_address(&self) -> bool {
+    pub fn is_unspecified_or_mapped(&self) -> bool {
         self.address().is_some_and(|address| match address {
             IpAddr::V4(address) => address.is_unspecified(),
             IpAddr::V6(address) => address.is_unspecified() || address.to_ipv4_mapped().is_some(),
@@ -117,7 +117,7 @@ pub fn authority<'a>(
     let mut fields = headers.get_all(header::HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
-        return Err(HostError::Several);
+        return Err(HostError::Repeated);
     }
     let from_field = match field {
         Some(value) => Some(Authority::parse(
@@ -132,7 +132,7 @@ pub fn authority<'a>(
         Some(authority) => {
             let from_target = Authority::parse(authority.as_str())?;
             match from_field {
-                Some(field) if !same(uri, field, from_target) => Err(HostError::Differ),
+                Some(field) if !same(uri, field, from_target) => Err(HostError::Mismatch),
                 _ => Ok(Some(from_target)),
             }
         }
@@ -188,7 +188,7 @@ mod tests {
                 Version::HTTP_11,
                 "/",
                 vec!["a", "a"],
-                Err(HostError::Several),
+                Err(HostError::Repeated),
             ),
             (Version::HTTP_11, "/", vec!["a b"], Err(HostError::Invalid)),
             (Version::HTTP_11, "/", vec![""], Err(HostError::Invalid)),
@@ -260,25 +260,25 @@ mod tests {
                 Version::HTTP_11,
                 "http://real/x",
                 vec!["real:443"],
-                Err(HostError::Differ),
+                Err(HostError::Mismatch),
             ),
             (
                 Version::HTTP_11,
                 "http://real/x",
                 vec!["other"],
-                Err(HostError::Differ),
+                Err(HostError::Mismatch),
             ),
             (
                 Version::HTTP_2,
                 "http://real/x",
                 vec!["other"],
-                Err(HostError::Differ),
+                Err(HostError::Mismatch),
             ),
             (
                 Version::HTTP_11,
                 "http://real/x",
                 vec!["a", "b"],
-                Err(HostError::Several),
+                Err(HostError::Repeated),
             ),
             (Version::HTTP_10, "/", vec![], Ok(None)),
             (Version::HTTP_2, "http://real/x", vec![], ok("real")),
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn ways_to_write_this_machine_are_told_from_its_address() {
-        let is = |text| Authority::parse(text).unwrap().is_disguised_address();
+        let is = |text| Authority::parse(text).unwrap().is_unspecified_or_mapped();
         for host in [
             "0.0.0.0",
             "0.0.0.0:80",

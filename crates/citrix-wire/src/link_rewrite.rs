@@ -6,7 +6,7 @@
 //! bytes.
 //!
 //! ```text
-//! map      which origins are known, and what to put in their place      LinkMap, Links
+//! map      which origins are known, and what to put in their place      LinkMap, LinkRewriter
 //! headers  Location, Content-Location, Link
 //! json     the fields of a JSON body that hold links, as it streams     JsonRewriter
 //!   search   finds the names of those fields, fast
@@ -29,9 +29,9 @@ mod text;
 mod tests;
 
 pub use body::BodyRewriter;
-pub use headers::{forget_bytes, match_former_tags, rewrite_headers};
+pub use headers::{add_strong_tags, rewrite_headers, strip_content_metadata};
 pub use json::{JsonRewriter, MAX_LINK};
-pub use map::{LinkMap, LinkRoute, Links, Splice, Verdict};
+pub use map::{LinkMap, LinkOutcome, LinkRewriter, LinkRoute, Splice};
 
 /// How many links were met, for a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,17 +44,17 @@ pub struct LinkCounts {
 
 impl LinkCounts {
     /// Counts one verdict, and hands on what to change.
-    fn note(&mut self, verdict: Verdict) -> Option<Splice> {
+    fn note(&mut self, verdict: LinkOutcome) -> Option<Splice> {
         match verdict {
-            Verdict::Known(splice) => {
+            LinkOutcome::Rewrite(splice) => {
                 self.rewritten += 1;
                 Some(splice)
             }
-            Verdict::Unknown => {
+            LinkOutcome::Unknown => {
                 self.unknown += 1;
                 None
             }
-            Verdict::NotALink => None,
+            LinkOutcome::NotALink => None,
         }
     }
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 /// The wait that an answer asks for, if it asks for one. `now` is the answerer's own time, as far as it is
 /// known, because dates are of its clock.
-pub fn wait(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
-    of_header(headers, now).or_else(|| of_body(body))
+pub fn from_response(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
+    from_header(headers, now).or_else(|| from_body(body))
 }
 
 /// The time of the answerer, as `Date` tells it.
@@ -21,7 +21,7 @@ pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
 }
 
 /// What `Retry-After` says.
-pub fn of_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn from_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Some(seconds) = seconds(text) {
         return Some(seconds);
@@ -33,14 +33,14 @@ pub fn of_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// What a JSON body says.
-pub fn of_body(body: &[u8]) -> Option<Duration> {
+pub fn from_body(body: &[u8]) -> Option<Duration> {
     let answer: Value = serde_json::from_slice(body).ok()?;
-    of_parameters(answer.get("parameters"))
-        .or_else(|| of_sentence(answer.get("message")?.as_str()?))
+    from_parameters(answer.get("parameters"))
+        .or_else(|| from_message(answer.get("message")?.as_str()?))
 }
 
 /// `parameters` is a list of name and value, or sometimes an object.
-fn of_parameters(parameters: Option<&Value>) -> Option<Duration> {
+fn from_parameters(parameters: Option<&Value>) -> Option<Duration> {
     let delay = match parameters? {
         Value::Array(list) => list
             .iter()
@@ -64,7 +64,7 @@ fn of_parameters(parameters: Option<&Value>) -> Option<Duration> {
 }
 
 /// "Rate limit is exceeded. Try again in 42 seconds."
-fn of_sentence(message: &str) -> Option<Duration> {
+fn from_message(message: &str) -> Option<Duration> {
     let (_, rest) = message.split_once("Try again in ")?;
     let (number, unit) = rest.split_once(' ')?;
     if unit.starts_with("second") {
@@ -101,7 +101,7 @@ mod tests {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(header));
         }
         assert_eq!(
-            wait(&headers, body.as_bytes(), now),
+            from_response(&headers, body.as_bytes(), now),
             expected.map(Duration::from_secs),
             "{header:?} {body}"
         );
@@ -149,7 +149,7 @@ mod tests {
             for header in headers {
                 let headers =
                     HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::try_from(&header).unwrap())]);
-                prop_assert_eq!(wait(&headers, b"", now), Some(wait_for), "{}", header);
+                prop_assert_eq!(from_response(&headers, b"", now), Some(wait_for), "{}", header);
             }
             let bodies = [
                 format!(r#"{{"parameters":[{{"name":"retryDelay","value":"{seconds}"}}]}}"#),
@@ -158,7 +158,7 @@ mod tests {
                 format!(r#"{{"message":"Rate limit is exceeded. Try again in {seconds} seconds."}}"#),
             ];
             for body in bodies {
-                prop_assert_eq!(wait(&HeaderMap::new(), body.as_bytes(), now), Some(wait_for), "{}", body);
+                prop_assert_eq!(from_response(&HeaderMap::new(), body.as_bytes(), now), Some(wait_for), "{}", body);
             }
         }
     }

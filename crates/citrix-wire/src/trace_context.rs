@@ -58,7 +58,7 @@ impl SpanId {
 
 impl TraceParent {
     /// What a request says, if it says one thing and that is valid.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let value = values.next()?;
         if values.next().is_some() {
@@ -217,17 +217,17 @@ mod tests {
     #[test]
     fn two_fields_are_none() {
         let mut headers = HeaderMap::new();
-        assert_eq!(TraceParent::of(&headers), None);
+        assert_eq!(TraceParent::from_headers(&headers), None);
         headers.append(
             TRACEPARENT,
             format!("00-{TRACE}-{SPAN}-01").parse().unwrap(),
         );
-        assert!(TraceParent::of(&headers).is_some());
+        assert!(TraceParent::from_headers(&headers).is_some());
         headers.append(
             TRACEPARENT,
             format!("00-{TRACE}-{SPAN}-01").parse().unwrap(),
         );
-        assert_eq!(TraceParent::of(&headers), None);
+        assert_eq!(TraceParent::from_headers(&headers), None);
     }
 
     proptest! {

@@ -13,7 +13,7 @@ pub const X_PROXY_REQUEST_ID: HeaderName = HeaderName::from_static("x-proxy-requ
 const LONGEST: usize = 128;
 
 /// A fresh random id, as a header value.
-pub fn fresh() -> HeaderValue {
+pub fn generate() -> HeaderValue {
     let mut text = Uuid::encode_buffer();
     let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
     // A hyphenated UUID is always a legal header value; the fallback is never taken.
@@ -22,7 +22,7 @@ pub fn fresh() -> HeaderValue {
 }
 
 /// The caller's own `Citrix-TransactionId`, when it is one that can be sent on: a single, visible, short value.
-pub fn of_caller(headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn from_caller(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(CITRIX_TRANSACTION_ID).iter();
     let value = values.next()?;
     let usable = values.next().is_none()
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn fresh_ids_are_uuids_and_differ() {
-        let (one, two) = (fresh(), fresh());
+        let (one, two) = (generate(), generate());
         assert_ne!(one, two);
         assert!(Uuid::parse_str(one.to_str().unwrap()).is_ok());
     }
@@ -59,7 +59,7 @@ mod tests {
                 headers.append(CITRIX_TRANSACTION_ID, value.parse().unwrap());
             }
             assert_eq!(
-                of_caller(&headers).as_ref().map(|v| v.to_str().unwrap()),
+                from_caller(&headers).as_ref().map(|v| v.to_str().unwrap()),
                 *expected
             );
         }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use citrix_wire::coding::Coding;
-use citrix_wire::link_rewrite::{BodyRewriter, JsonRewriter, LinkMap, LinkRoute, Links, Verdict};
+use citrix_wire::link_rewrite::{
+    BodyRewriter, JsonRewriter, LinkMap, LinkOutcome, LinkRewriter, LinkRoute,
+};
 
 /// Beyond this, a link can be too long to be one.
 const LONGEST: usize = 8 * 1024;
@@ -28,7 +30,7 @@ pub fn link_rewrite(input: &[u8]) {
         "it depends on how the body is cut"
     );
     assert_eq!(
-        rewrite(Links::new(Rc::default(), BASE, API), body, size),
+        rewrite(LinkRewriter::new(Rc::default(), BASE, API), body, size),
         body
     );
     if let Ok(text) = str::from_utf8(body)
@@ -47,7 +49,7 @@ pub fn link_rewrite(input: &[u8]) {
 const BASE: &str = "https://gw.example.net";
 const API: &str = "api.cloud.com";
 
-fn links() -> Links {
+fn links() -> LinkRewriter {
     let routes = [
         ("", API, ""),
         ("/eu", "api-eu.cloud.com", ""),
@@ -59,10 +61,10 @@ fn links() -> Links {
         upstream,
         base_path,
     });
-    Links::new(Rc::new(LinkMap::new(routes, [])), BASE, "api-eu.cloud.com")
+    LinkRewriter::new(Rc::new(LinkMap::new(routes, [])), BASE, "api-eu.cloud.com")
 }
 
-fn rewrite(links: Links, body: &[u8], size: usize) -> Vec<u8> {
+fn rewrite(links: LinkRewriter, body: &[u8], size: usize) -> Vec<u8> {
     let mut rewriter = JsonRewriter::new(links);
     let mut out = Vec::new();
     for piece in body.chunks(size) {
@@ -111,9 +113,9 @@ fn plain(text: &str) -> String {
 }
 
 fn expected(link: &str) -> String {
-    match links().judge(link.as_bytes()) {
-        Verdict::Known(splice) => format!("{}{}", splice.put, &link[splice.cut..]),
-        Verdict::Unknown | Verdict::NotALink => link.to_owned(),
+    match links().rewrite(link.as_bytes()) {
+        LinkOutcome::Rewrite(splice) => format!("{}{}", splice.insert, &link[splice.remove..]),
+        LinkOutcome::Unknown | LinkOutcome::NotALink => link.to_owned(),
     }
 }
 

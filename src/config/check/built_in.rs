@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::{QUEUE_TIMEOUT, url};
 use crate::config::{Allows, Credential, Destination, Route, RouteLimit, Target, UpstreamUrl};
 use citrix_wire::citrix::clouds::Cloud;
-use citrix_wire::citrix::services::{self, At, Limit, Service};
+use citrix_wire::citrix::services::{self, Service, ServiceLimit, ServiceLocation};
 
 /// The built-in table, before what the configuration replaces of it.
 pub(super) struct BuiltIn {
@@ -30,10 +30,10 @@ impl BuiltIn {
             if here.peek().is_none() {
                 continue;
             }
-            for (prefix, url) in services::regions(cloud) {
+            for (prefix, url) in services::region_prefixes(cloud) {
                 lead(&mut gateways, prefix, cloud, url);
             }
-            for each in services::on_other_hosts(cloud, here.map(Credential::customer)) {
+            for each in services::built_in_prefixes(cloud, here.map(Credential::customer)) {
                 if let Some(route) = lead(&mut others, each.prefix, cloud, &each.url) {
                     treat(route, each.service);
                 }
@@ -53,7 +53,7 @@ impl BuiltIn {
             .chain(&self.others)
             .any(|route| is(&route.prefix))
             || self.gateways.iter().any(below)
-            || services::reserved().any(is)
+            || services::reserved_prefixes().any(is)
     }
 
     /// Adds what `routes` does not replace. A gateway that it replaces takes the services on it along.
@@ -153,12 +153,12 @@ fn treat(route: &mut Route, service: &Service) {
         )
     });
     let allows = match service.limit {
-        Limit::Unknown => None,
-        Limit::AtOnce(count) => NonZeroUsize::new(count).map(Allows::AtOnce),
-        Limit::PerSecond(count) => NonZeroU32::new(count).map(Allows::PerSecond),
+        ServiceLimit::Unknown => None,
+        ServiceLimit::AtOnce(count) => NonZeroUsize::new(count).map(Allows::AtOnce),
+        ServiceLimit::PerSecond(count) => NonZeroU32::new(count).map(Allows::PerSecond),
     };
     let shared_as = match service.at {
-        At::Gateway(path) => path,
+        ServiceLocation::Gateway(path) => path,
         _ => &route.prefix,
     };
     route.limit = allows.map(|allows| RouteLimit {

@@ -109,7 +109,7 @@ mod tests {
     const THEIRS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn recording(headers: &HeaderMap) -> Recording {
-        let caller = TraceParent::of(headers);
+        let caller = TraceParent::from_headers(headers);
         let trace = caller.map_or(TraceId::new(1).unwrap(), |caller| caller.trace_id);
         Recording::new(Spans::default(), trace, caller)
     }
@@ -135,7 +135,7 @@ mod tests {
         for _ in 0..2 {
             attempt(&mut recording, &mut headers);
             recording.end_attempt(Err("upstream_broken"));
-            told.push(TraceParent::of(&headers).unwrap());
+            told.push(TraceParent::from_headers(&headers).unwrap());
         }
         let theirs = TraceParent::parse(THEIRS.as_bytes()).unwrap();
         for (told, attempt) in told.iter().zip(&recording.attempts) {
@@ -171,7 +171,7 @@ mod tests {
             let mut headers = headers(broken);
             let mut recording = recording(&headers);
             attempt(&mut recording, &mut headers);
-            let told = TraceParent::of(&headers).unwrap();
+            let told = TraceParent::from_headers(&headers).unwrap();
             assert_eq!((told.trace_id, recording.parent), (recording.trace, None));
             assert!(!headers.contains_key("tracestate"));
         }

@@ -10,7 +10,7 @@ use crate::exchange::Exchange;
 use crate::limit::caller::TooMuch;
 use crate::proxy::queue::COME_BACK;
 use crate::state::snapshot::Snapshot;
-use citrix_wire::citrix::batch::Operation;
+use citrix_wire::citrix::batch::BatchItem;
 use citrix_wire::citrix::headers::customers_in_path;
 use citrix_wire::policy::batch::{MAX_BASE_LENGTH, batch_base, evaluate_items};
 use citrix_wire::policy::path::Ambiguous;
@@ -155,7 +155,7 @@ impl Policy<'_> {
     /// When one is outside of the caller's rules; in `mode = "observe"` the first such is told.
     pub(in crate::proxy) async fn evaluate_items(
         &self,
-        items: &[Operation],
+        items: &[BatchItem],
         exchange: &Exchange,
     ) -> Result<(), Failure> {
         let Some(base) = self.base.as_deref() else {
@@ -188,7 +188,7 @@ impl Policy<'_> {
         Ok(())
     }
 
-    fn evaluate_item(&self, base: &str, item: &Operation) -> Decision {
+    fn evaluate_item(&self, base: &str, item: &BatchItem) -> Decision {
         let rules = &self.caller.rules;
         if rules.is_empty() {
             return Decision::Allowed;
@@ -197,7 +197,7 @@ impl Policy<'_> {
         if item.customers.iter().any(is_other) {
             return Decision::Denied(Restriction::Customers);
         }
-        if item.misleads {
+        if item.has_misleading_fields {
             return Decision::Ambiguous(Ambiguous::MisleadingField);
         }
         evaluate_items(

@@ -20,7 +20,7 @@ use crate::limit::permits::{Place, Places};
 use crate::proxy::admit::Policy;
 use crate::state::Shared;
 use citrix_wire::citrix::batch::Batch;
-use citrix_wire::link_rewrite::forget_bytes;
+use citrix_wire::link_rewrite::strip_content_metadata;
 
 /// Bytes of a batch at most. Items have some hundred.
 const MAX_BATCH: usize = 4 * 1024 * 1024;
@@ -81,9 +81,9 @@ async fn read(
     let batch =
         Batch::read(&read?).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     if let Some(policy) = &request.policy {
-        policy.evaluate_items(batch.operations(), exchange).await?;
+        policy.evaluate_items(batch.items(), exchange).await?;
     }
-    forget_bytes(&mut request.headers);
+    strip_content_metadata(&mut request.headers);
     request.headers.remove(TRANSFER_ENCODING);
     request.body = CallerBody::to_fill();
     request.batch = Some(Box::new(batch.into_template()));

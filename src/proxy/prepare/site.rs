@@ -11,7 +11,7 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::site::slot::Site;
 use crate::state::snapshot::Customer;
-use citrix_wire::citrix::headers::{CITRIX_INSTANCE_ID, wants_instance_id};
+use citrix_wire::citrix::headers::{CITRIX_INSTANCE_ID, needs_instance_id};
 
 /// How long a request waits until the customer's site is found. It then goes without, for what Citrix says to that
 /// tells more than we could.
@@ -28,7 +28,7 @@ pub(super) fn name(customer: &Customer, paths: [&str; 2], headers: &mut HeaderMa
     let named = headers
         .get(CITRIX_INSTANCE_ID)
         .is_some_and(|site| !site.is_empty());
-    if named || !paths.into_iter().any(wants_instance_id) {
+    if named || !paths.into_iter().any(needs_instance_id) {
         return false;
     }
     if let Some(site) = customer.instance_id() {

@@ -181,13 +181,13 @@ impl Upstream<'_> {
     /// How long an answer asks one to wait. Its body is looked into where the head does not say.
     async fn hint(&self, answer: &mut Response<ResponseBody>) -> Option<Duration> {
         let now = retry_after::date(answer.headers()).unwrap_or_else(|| self.shared.clock.now());
-        if let Some(wait) = retry_after::of_header(answer.headers(), now) {
+        if let Some(wait) = retry_after::from_header(answer.headers(), now) {
             return Some(wait);
         }
         if !may_be_json(answer.headers()) {
             return None;
         }
-        retry_after::of_body(&answer.body_mut().peek(PEEKED_BYTES, PEEK_TIME).await)
+        retry_after::from_body(&answer.body_mut().peek(PEEKED_BYTES, PEEK_TIME).await)
     }
 }
 

@@ -9,7 +9,9 @@ use crate::state::snapshot::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use citrix_wire::coding::Coding;
-use citrix_wire::link_rewrite::{BodyRewriter, Links, forget_bytes, rewrite_headers};
+use citrix_wire::link_rewrite::{
+    BodyRewriter, LinkRewriter, rewrite_headers, strip_content_metadata,
+};
 
 /// Whom an answer is for: what its links have to begin with, and where they may lead.
 pub struct Reader<'s> {
@@ -50,7 +52,7 @@ impl Reader<'_> {
                 .links
                 .add(rewrite_headers(&links, headers));
         }
-        let coding = Coding::of(headers);
+        let coding = Coding::from_headers(headers);
         // A part of a body is no JSON, and a coding that is not known hides it.
         let (true, Ok(coding)) = (
             in_body && response.status() != StatusCode::PARTIAL_CONTENT,
@@ -59,7 +61,7 @@ impl Reader<'_> {
             return response.map(ForwardedBody::AsIs);
         };
         // Also where no body follows: what is said of it is said of the one that GET would bring.
-        forget_bytes(response.headers_mut());
+        strip_content_metadata(response.headers_mut());
         let counters = self.snapshot.metrics.links.clone();
         response.map(|body| {
             let rewriter = BodyRewriter::new(links, coding);
@@ -67,18 +69,22 @@ impl Reader<'_> {
         })
     }
 
-    fn links(&self, elsewhere: Option<&Origin>) -> Option<Links> {
+    fn links(&self, elsewhere: Option<&Origin>) -> Option<LinkRewriter> {
         let map = self.snapshot.links(self.customer);
         let upstream = elsewhere
             .unwrap_or(&self.picked.destination.origin)
             .authority
             .as_str();
         if let Some(base) = &self.snapshot.live.public_url {
-            return Some(Links::new(map, base, upstream));
+            return Some(LinkRewriter::new(map, base, upstream));
         }
         let scheme = if self.secure { "https" } else { "http" };
         let host = self.host.as_ref()?.to_str().ok()?;
-        Some(Links::new(map, &format!("{scheme}://{host}"), upstream))
+        Some(LinkRewriter::new(
+            map,
+            &format!("{scheme}://{host}"),
+            upstream,
+        ))
     }
 }
 

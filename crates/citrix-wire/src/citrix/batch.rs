@@ -58,7 +58,7 @@ pub fn is_api_batch(path: &str) -> bool {
 
 /// Why a body is not forwarded as a batch. It tells nothing of what the body holds.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotABatch {
+pub enum BatchError {
     /// Not JSON in UTF-8.
     #[error(
         "the body of a $batch request must be JSON in UTF-8; this is not, from line {line}, column {column} on"
@@ -86,12 +86,12 @@ pub enum NotABatch {
 
 /// A batch that was read. It does not print: callers put credentials into batches.
 pub struct Batch {
-    operations: Vec<Operation>,
+    operations: Vec<BatchItem>,
     template: Template,
 }
 
 /// What an item asks for.
-pub struct Operation {
+pub struct BatchItem {
     /// As it is written; `GET` where there is none.
     pub method: String,
     /// As it is written. It may have the customer and the site in front.
@@ -100,7 +100,7 @@ pub struct Operation {
     pub customers: Vec<String>,
     /// Whether it has header fields that may change what it asks for: a method, a path or a host, a name that some
     /// servers take for one that matters, or what is no header field at all.
-    pub misleads: bool,
+    pub has_misleading_fields: bool,
 }
 
 impl Batch {
@@ -108,7 +108,7 @@ impl Batch {
     ///
     /// # Errors
     /// When it is no batch, or could be read in more than one way.
-    pub fn read(body: &Bytes) -> Result<Self, NotABatch> {
+    pub fn read(body: &Bytes) -> Result<Self, BatchError> {
         let (operations, spots) = read::read(body)?;
         Ok(Self {
             operations,
@@ -120,7 +120,7 @@ impl Batch {
     }
 
     /// What each item asks for, in order.
-    pub fn operations(&self) -> &[Operation] {
+    pub fn items(&self) -> &[BatchItem] {
         &self.operations
     }
 

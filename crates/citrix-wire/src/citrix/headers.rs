@@ -47,7 +47,7 @@ pub fn is_gateway_only(name: &HeaderName) -> bool {
 
 /// Takes out of a caller's trailers whatever could not have come as a header: fields that stay here, those of
 /// one connection, those that frame a message, and those the proxy sets itself (RFC 9110 section 6.5.1).
-pub fn keep_passable(trailers: &mut HeaderMap) {
+pub fn retain_allowed_trailers(trailers: &mut HeaderMap) {
     let set_by_us = [
         CITRIX_CUSTOMER_ID,
         CITRIX_INSTANCE_ID,
@@ -131,7 +131,7 @@ fn customer(path: &str) -> Option<&str> {
 
 /// Whether the service behind a path wants `Citrix-InstanceId`: CVAD's management API, but for the calls that
 /// find the site in the first place (contract 3).
-pub fn wants_instance_id(path: &str) -> bool {
+pub fn needs_instance_id(path: &str) -> bool {
     const CVAD: &str = "/cvad/manage/";
     match path.split_at_checked(CVAD.len()) {
         Some((start, rest)) if start.eq_ignore_ascii_case(CVAD) => {
@@ -212,7 +212,7 @@ mod tests {
             "/Cvad/Manage/Machines/1/$reboot",
             "/cvad/manage/meh",
         ] {
-            assert!(wants_instance_id(path), "{path}");
+            assert!(needs_instance_id(path), "{path}");
         }
         for path in [
             "/cvad/manage/me",
@@ -223,7 +223,7 @@ mod tests {
             "/cvad/manage",
             "/systemlog/records",
         ] {
-            assert!(!wants_instance_id(path), "{path}");
+            assert!(!needs_instance_id(path), "{path}");
         }
     }
 }

@@ -19,7 +19,7 @@ const PREVIEW: &str = "/cvadapis";
 
 /// A retired address in today's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Translated<'t> {
+pub struct TranslatedTarget<'t> {
     /// Today's path, with the query as it came.
     pub target: PathAndQuery,
     /// The customer the path named, for `Citrix-CustomerId`.
@@ -27,40 +27,40 @@ pub struct Translated<'t> {
     /// The site the path named, for `Citrix-InstanceId`.
     pub site: Option<&'t str>,
     /// One of [`FAMILIES`].
-    pub which: &'static str,
+    pub family: &'static str,
 }
 
 /// Today's address of a retired one, whatever the case of its letters; `None` for any other. An address with ids
 /// that no header can carry as they are (escapes, blanks) is left alone: Citrix refuses it.
-pub fn translate(target: &PathAndQuery) -> Option<Translated<'_>> {
+pub fn translate(target: &PathAndQuery) -> Option<TranslatedTarget<'_>> {
     let path = target.path();
-    let (today, rest, ids, which) = if let Some(rest) = below(path, "/citrix/monitor/odata/v4/data")
-    {
-        ("/monitorodata", rest, Ids::default(), ODATA)
-    } else if let Some(rest) = below(path, ORCHESTRATION) {
-        let (ids, rest) = orchestration(rest)?;
-        ("/cvad/manage", rest, ids, ORCHESTRATION)
-    } else {
-        let (site, rest) = site(below(path, PREVIEW)?)?;
-        (
-            "/cvad/manage",
-            rest,
-            Ids {
-                customer: None,
-                site,
-            },
-            PREVIEW,
-        )
-    };
+    let (today, rest, ids, family) =
+        if let Some(rest) = below(path, "/citrix/monitor/odata/v4/data") {
+            ("/monitorodata", rest, Ids::default(), ODATA)
+        } else if let Some(rest) = below(path, ORCHESTRATION) {
+            let (ids, rest) = orchestration(rest)?;
+            ("/cvad/manage", rest, ids, ORCHESTRATION)
+        } else {
+            let (site, rest) = site(below(path, PREVIEW)?)?;
+            (
+                "/cvad/manage",
+                rest,
+                Ids {
+                    customer: None,
+                    site,
+                },
+                PREVIEW,
+            )
+        };
     let query = target
         .query()
         .map_or(String::new(), |query| format!("?{query}"));
     let target = PathAndQuery::try_from(format!("{today}{rest}{query}")).ok()?;
-    Some(Translated {
+    Some(TranslatedTarget {
         target,
         customer: ids.customer,
         site: ids.site,
-        which,
+        family,
     })
 }
 
@@ -151,7 +151,7 @@ mod tests {
         let found = translate(&parsed);
         let found = found
             .as_ref()
-            .map(|t| (t.target.as_str(), t.customer, t.site, t.which));
+            .map(|t| (t.target.as_str(), t.customer, t.site, t.family));
         assert_eq!(found, expected, "{target}");
     }
 

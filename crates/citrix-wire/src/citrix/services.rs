@@ -20,7 +20,7 @@ pub struct Service {
     /// What Citrix calls it.
     pub name: &'static str,
     /// Where it is.
-    pub at: At,
+    pub at: ServiceLocation,
     /// Headers a request needs besides `Authorization`. The gateway adds `Citrix-CustomerId`,
     /// `Citrix-InstanceId` and what is in [`Self::adds`]; others are the caller's to send.
     pub needs: &'static [&'static str],
@@ -29,7 +29,7 @@ pub struct Service {
     /// How a list goes on: the field of an answer, the parameters of a query.
     pub paging: &'static str,
     /// What Citrix allows, where it is known and the gateway can keep to it.
-    pub limit: Limit,
+    pub limit: ServiceLimit,
     /// The same in words, with what the gateway cannot keep for its callers.
     pub limits: &'static str,
     /// The header in which it tells its transaction id.
@@ -42,7 +42,7 @@ pub struct Service {
 
 /// Where a service is, which is also how it is reached.
 #[derive(Clone, Copy, Debug)]
-pub enum At {
+pub enum ServiceLocation {
     /// On the API gateway, below this path; there by the same path at ours, and behind `/region/{region}`.
     Gateway(&'static str),
     /// On a classic host, which begins with this name: `/classic/{name}`.
@@ -57,7 +57,7 @@ pub enum At {
 
 /// A limit of Citrix's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
+pub enum ServiceLimit {
     /// None known.
     Unknown,
     /// Requests at a time, for each customer.
@@ -69,7 +69,7 @@ pub enum Limit {
 impl Service {
     /// Whether requests to it are treated in a way that needs a route, though the API gateway's would lead there.
     fn needs_own_route(&self) -> bool {
-        self.limit != Limit::Unknown || self.rewrite_links
+        self.limit != ServiceLimit::Unknown || self.rewrite_links
     }
 }
 
@@ -86,7 +86,7 @@ pub struct BuiltIn {
 
 /// The built-in prefixes that lead to hosts other than the API gateways: the classic hosts, each customer's own
 /// one, and those of single services. A customer whose id is no DNS label has no host of its own.
-pub fn on_other_hosts<'c>(
+pub fn built_in_prefixes<'c>(
     cloud: Cloud,
     customers: impl IntoIterator<Item = &'c str>,
 ) -> Vec<BuiltIn> {
@@ -104,14 +104,14 @@ pub fn on_other_hosts<'c>(
             })
         };
         match service.at {
-            At::Gateway(_) | At::Elsewhere => {}
-            At::Classic(name) => {
+            ServiceLocation::Gateway(_) | ServiceLocation::Elsewhere => {}
+            ServiceLocation::Classic(name) => {
                 lead(
                     format!("{CLASSIC}/{name}"),
                     format!("https://{name}.{}", cloud.classic_domain()),
                 );
             }
-            At::Direct => {
+            ServiceLocation::Direct => {
                 for customer in &customers {
                     let host = format!(
                         "{}.{}",
@@ -121,7 +121,7 @@ pub fn on_other_hosts<'c>(
                     lead(format!("{DIRECT}/{customer}"), format!("https://{host}"));
                 }
             }
-            At::Host(prefix, url) => {
+            ServiceLocation::Host(prefix, url) => {
                 if let Some(url) = url(cloud) {
                     lead(prefix.to_owned(), url.to_owned());
                 }
@@ -137,13 +137,13 @@ pub fn with_own_route() -> impl Iterator<Item = (&'static str, &'static Service)
         .iter()
         .filter(|service| service.needs_own_route())
         .filter_map(|service| match service.at {
-            At::Gateway(path) => Some((path, service)),
+            ServiceLocation::Gateway(path) => Some((path, service)),
             _ => None,
         })
 }
 
 /// The gateways of the regions, by their prefixes.
-pub fn regions(cloud: Cloud) -> impl Iterator<Item = (String, &'static str)> {
+pub fn region_prefixes(cloud: Cloud) -> impl Iterator<Item = (String, &'static str)> {
     cloud
         .regions()
         .iter()
@@ -152,9 +152,9 @@ pub fn regions(cloud: Cloud) -> impl Iterator<Item = (String, &'static str)> {
 
 /// Prefixes below which nothing is served but what has a route: another name there is a mistake, or somebody trying
 /// hosts. Those of services that the chosen cloud does not have are among them.
-pub fn reserved() -> impl Iterator<Item = &'static str> {
+pub fn reserved_prefixes() -> impl Iterator<Item = &'static str> {
     let hosts = SERVICES.iter().filter_map(|service| match service.at {
-        At::Host(prefix, _) => Some(prefix),
+        ServiceLocation::Host(prefix, _) => Some(prefix),
         _ => None,
     });
     [CLASSIC, DIRECT, REGION].into_iter().chain(hosts)

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 ///
 /// A field with nothing to take out stays byte for byte, and so does a request without one: that nobody encodes
 /// unasked is how servers are.
-pub fn keep_readable(headers: &mut HeaderMap) {
+pub fn retain_decodable(headers: &mut HeaderMap) {
     let fields = headers
         .get_all(ACCEPT_ENCODING)
         .iter()
@@ -90,7 +90,7 @@ mod tests {
         for field in given {
             headers.append(ACCEPT_ENCODING, HeaderValue::from_str(field).unwrap());
         }
-        keep_readable(&mut headers);
+        retain_decodable(&mut headers);
         let got: Vec<_> = headers.get_all(ACCEPT_ENCODING).iter().collect();
         assert_eq!(got, left, "{given:?}");
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::json::JsonRewriter;
-use super::{LinkCounts, Links};
+use super::{LinkCounts, LinkRewriter};
 use crate::coding::{Coding, CodingError, Decoder, Encoder};
 
 /// Rewrites the links of a JSON body as it comes from the wire. Push a piece, pull until nothing comes, push the next;
@@ -36,7 +36,7 @@ struct Codec {
 
 impl BodyRewriter {
     /// One for a body in this coding.
-    pub fn new(links: Links, coding: Option<Coding>) -> Self {
+    pub fn new(links: LinkRewriter, coding: Option<Coding>) -> Self {
         Self {
             json: JsonRewriter::new(links),
             wrap: coding.map_or(Wrap::Plain, Wrap::Coded),

@@ -6,10 +6,10 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{LinkCounts, Links};
+use super::{LinkCounts, LinkRewriter};
 
 /// Rewrites the links in an answer's head. What is not a link, or no well-formed field, stays as it is.
-pub fn rewrite_headers(links: &Links, headers: &mut HeaderMap) -> LinkCounts {
+pub fn rewrite_headers(links: &LinkRewriter, headers: &mut HeaderMap) -> LinkCounts {
     let mut counts = LinkCounts::default();
     rewrite_each(headers, &LOCATION, |value| url(links, value, &mut counts));
     rewrite_each(headers, &CONTENT_LOCATION, |value| {
@@ -24,7 +24,7 @@ pub fn rewrite_headers(links: &Links, headers: &mut HeaderMap) -> LinkCounts {
 /// Takes out of an answer's head what is said about the bytes of its body, for one whose links are rewritten: its
 /// length, its digests (RFC 9530, and their forerunners), and that parts of it may be asked for. An `ETag` becomes a
 /// weak one (RFC 9110 section 8.8.1): the body means the same, but its bytes are others.
-pub fn forget_bytes(headers: &mut HeaderMap) {
+pub fn strip_content_metadata(headers: &mut HeaderMap) {
     for name in [CONTENT_LENGTH, ACCEPT_RANGES] {
         headers.remove(name);
     }
@@ -36,10 +36,10 @@ pub fn forget_bytes(headers: &mut HeaderMap) {
     });
 }
 
-/// Adds to each weak tag in a request's `If-Match` the strong one it may have been before [`forget_bytes`]: a weak one
+/// Adds to each weak tag in a request's `If-Match` the strong one it may have been before [`strip_content_metadata`]: a weak one
 /// matches nothing there (RFC 9110 section 13.1.1), so a change on condition would always fail. One that was weak at
 /// Citrix still stands beside it. What is no list of tags stays as it is.
-pub fn match_former_tags(headers: &mut HeaderMap) {
+pub fn add_strong_tags(headers: &mut HeaderMap) {
     rewrite_each(headers, &IF_MATCH, |list| {
         let both = tags(list)?
             .into_iter()
@@ -85,13 +85,13 @@ fn rewrite_each(
 }
 
 /// A field that is one URL.
-fn url(links: &Links, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
-    let splice = counts.note(links.judge(value))?;
-    Some([splice.put.as_bytes(), &value[splice.cut..]].concat())
+fn url(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
+    let splice = counts.note(links.rewrite(value))?;
+    Some([splice.insert.as_bytes(), &value[splice.remove..]].concat())
 }
 
 /// A list of `<URL>; parameter="…"`. Parameters stay, also an `anchor`: it says what the link is about.
-fn link_field(links: &Links, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
+fn link_field(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len());
     let (mut copied, mut at) = (0, 0);
     while let Some(&byte) = value.get(at) {
@@ -103,10 +103,10 @@ fn link_field(links: &Links, value: &[u8], counts: &mut LinkCounts) -> Option<Ve
                     break;
                 };
                 let end = at + length;
-                if let Some(splice) = counts.note(links.judge(&value[at..end])) {
+                if let Some(splice) = counts.note(links.rewrite(&value[at..end])) {
                     out.extend_from_slice(&value[copied..at]);
-                    out.extend_from_slice(splice.put.as_bytes());
-                    copied = at + splice.cut;
+                    out.extend_from_slice(splice.insert.as_bytes());
+                    copied = at + splice.remove;
                 }
                 at = end + 1;
             }

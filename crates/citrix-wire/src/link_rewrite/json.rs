@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::output::Output;
 use super::pairs::{Closed, Header, Pairs};
 use super::search::{Found, Search, Tail, Watched};
-use super::{LinkCounts, Links, text};
+use super::{LinkCounts, LinkRewriter, text};
 
 /// How long a link may be, in bytes of JSON; a longer one stays as it is. Also bounds what is held back of a `Headers`
 /// pair whose value comes before its name.
@@ -23,7 +23,7 @@ pub const MAX_LINK: usize = 16 * 1024;
 /// - Nothing is held back but a link that has not ended, and a pair from its value on until its name comes: at most
 ///   [`MAX_LINK`] bytes of each. The rest comes out as soon as it went in.
 pub struct JsonRewriter {
-    links: Links,
+    links: LinkRewriter,
     counts: LinkCounts,
     place: Place,
     /// Set inside an array `Headers`. Only there structure matters, and each string is looked at.
@@ -63,7 +63,7 @@ enum Text {
 
 impl JsonRewriter {
     /// One for a body.
-    pub fn new(links: Links) -> Self {
+    pub fn new(links: LinkRewriter) -> Self {
         Self {
             links,
             counts: LinkCounts::default(),
@@ -265,7 +265,7 @@ impl JsonRewriter {
     /// A link as it goes out, in two pieces: what is new and what is left.
     fn rewrite(&mut self, mut link: Bytes) -> [Bytes; 2] {
         match text::judge(&self.links, &link, &mut self.counts) {
-            Some(splice) => [Bytes::from(splice.put), link.split_off(splice.cut)],
+            Some(splice) => [Bytes::from(splice.insert), link.split_off(splice.remove)],
             None => [Bytes::new(), link],
         }
     }

@@ -59,16 +59,16 @@ struct Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {
     /// How many bytes go.
-    pub cut: usize,
+    pub remove: usize,
     /// What comes in their place.
-    pub put: String,
+    pub insert: String,
 }
 
 /// What is to be done with a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LinkOutcome {
     /// It points where a route leads.
-    Known(Splice),
+    Rewrite(Splice),
     /// It points where no route leads, and stays as it is.
     Unknown,
     /// It is no URL of a host, or an identifier, or leads to the right place as it is.
@@ -159,13 +159,13 @@ impl Origin {
 
 /// The links of one answer: what is known, where the caller reaches the gateway, and who answers.
 #[derive(Clone, Debug)]
-pub struct Links {
+pub struct LinkRewriter {
     map: Rc<LinkMap>,
     base: String,
     answering: Option<usize>,
 }
 
-impl Links {
+impl LinkRewriter {
     /// `base` is the gateway as this caller sees it, such as `https://gw.example.net`: `public_url`, else scheme and
     /// `Host` of the request, read as an authority so that it has neither quotes nor backslashes. `upstream` is host and port of who answers, for links that leave out the host.
     pub fn new(map: Rc<LinkMap>, base: &str, upstream: &str) -> Self {
@@ -182,17 +182,17 @@ impl Links {
     ///
     /// A link that leaves out the host (`/jobs/1`) is one to who answers. It changes where the route's prefix was taken
     /// off on the way up, and stays without a host. One that is relative to the request's path is right already.
-    pub fn judge(&self, link: &[u8]) -> Verdict {
+    pub fn rewrite(&self, link: &[u8]) -> LinkOutcome {
         let Some(parts) = Parts::of(link) else {
-            return Verdict::NotALink;
+            return LinkOutcome::NotALink;
         };
         let origin = match parts.authority {
             Some(authority) => {
                 let Some(origin) = Origin::parse(authority) else {
-                    return Verdict::Unknown;
+                    return LinkOutcome::Unknown;
                 };
                 if self.map.identifiers.contains(&origin) {
-                    return Verdict::NotALink;
+                    return LinkOutcome::NotALink;
                 }
                 self.map.origins.get(&origin).copied()
             }
@@ -201,24 +201,24 @@ impl Links {
         let target = origin.and_then(|origin| self.map.target(origin, parts.path));
         match (target, parts.authority) {
             (Some(target), Some(_)) => {
-                let cut = parts.path_at + target.path.len();
-                Verdict::Known(Splice {
-                    cut,
-                    put: format!("{}{}", self.base, target.prefix),
+                let remove = parts.path_at + target.path.len();
+                LinkOutcome::Rewrite(Splice {
+                    remove,
+                    insert: format!("{}{}", self.base, target.prefix),
                 })
             }
             (Some(target), None) => {
-                let put = format!("{}{}", self.base_path(), target.prefix);
-                if put == target.path {
-                    return Verdict::NotALink;
+                let insert = format!("{}{}", self.base_path(), target.prefix);
+                if insert == target.path {
+                    return LinkOutcome::NotALink;
                 }
-                Verdict::Known(Splice {
-                    cut: target.path.len(),
-                    put,
+                LinkOutcome::Rewrite(Splice {
+                    remove: target.path.len(),
+                    insert,
                 })
             }
-            (None, Some(_)) => Verdict::Unknown,
-            (None, None) => Verdict::NotALink,
+            (None, Some(_)) => LinkOutcome::Unknown,
+            (None, None) => LinkOutcome::NotALink,
         }
     }
 

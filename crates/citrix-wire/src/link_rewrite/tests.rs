@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::{JsonRewriter, LinkCounts, LinkMap, LinkRoute, Links};
+use super::{JsonRewriter, LinkCounts, LinkMap, LinkRewriter, LinkRoute};
 
 const BASE: &str = "https://gw.example.net";
 
@@ -55,12 +55,12 @@ fn table() -> Rc<LinkMap> {
     ))
 }
 
-fn links() -> Links {
-    Links::new(table(), BASE, "api.cloud.com")
+fn links() -> LinkRewriter {
+    LinkRewriter::new(table(), BASE, "api.cloud.com")
 }
 
 /// What becomes of a body that comes in pieces of these sizes, again and again.
-fn rewrite_in_pieces(links: Links, body: &[u8], sizes: &[usize]) -> (Vec<u8>, LinkCounts) {
+fn rewrite_in_pieces(links: LinkRewriter, body: &[u8], sizes: &[usize]) -> (Vec<u8>, LinkCounts) {
     let mut rewriter = JsonRewriter::new(links);
     let mut out = Vec::new();
     let mut rest = Bytes::copy_from_slice(body);

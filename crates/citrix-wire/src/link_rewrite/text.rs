@@ -1,28 +1,28 @@
 //! A link as the text of a JSON string (RFC 8259 section 7).
 
-use super::{LinkCounts, Links, Splice};
+use super::{LinkCounts, LinkRewriter, Splice};
 
 /// Stands for whatever is not ASCII: no host and no prefix has it.
 const NOT_ASCII: u8 = 0x80;
 
 /// What to change in a JSON string that is a link: bytes of its text, escapes included, and what comes in their place.
 /// Slashes come escaped where the original's are.
-pub(super) fn judge(links: &Links, text: &[u8], counts: &mut LinkCounts) -> Option<Splice> {
+pub(super) fn judge(links: &LinkRewriter, text: &[u8], counts: &mut LinkCounts) -> Option<Splice> {
     if memchr::memchr(b'\\', text).is_none() {
-        return counts.note(links.judge(text));
+        return counts.note(links.rewrite(text));
     }
     let plain: Vec<u8> = Characters { text, at: 0 }.collect();
-    let splice = counts.note(links.judge(&plain))?;
+    let splice = counts.note(links.rewrite(&plain))?;
     let mut characters = Characters { text, at: 0 };
-    for _ in characters.by_ref().take(splice.cut) {}
-    let cut = characters.at;
-    let escaped = text[..cut].windows(2).any(|pair| pair == br"\/");
-    let put = if escaped {
-        splice.put.replace('/', r"\/")
+    for _ in characters.by_ref().take(splice.remove) {}
+    let remove = characters.at;
+    let escaped = text[..remove].windows(2).any(|pair| pair == br"\/");
+    let insert = if escaped {
+        splice.insert.replace('/', r"\/")
     } else {
-        splice.put
+        splice.insert
     };
-    Some(Splice { cut, put })
+    Some(Splice { remove, insert })
 }
 
 /// The characters of a JSON string's text, one byte for each that is ASCII.

@@ -66,7 +66,7 @@ fn design_4_3_the_built_in_routes_are_there() {
     // Whatever the table has, it became a route.
     for (name, cloud) in citrix_wire::citrix::clouds::Cloud::ALL {
         let live = good(&format!("[citrix]\ncloud = '{name}'")).live;
-        for built_in in services::on_other_hosts(cloud, ["acme"]) {
+        for built_in in services::built_in_prefixes(cloud, ["acme"]) {
             assert!(
                 route(&live, &built_in.prefix).is_some(),
                 "{name} {}",

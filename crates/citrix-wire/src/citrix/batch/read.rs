@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{MAX_ITEMS, NotABatch, Operation, Spot};
+use super::{BatchError, BatchItem, MAX_ITEMS, Spot};
 use crate::citrix::AuthorizationScheme;
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, is_gateway_only};
 use crate::lookalikes::is_lookalike;
@@ -20,19 +20,19 @@ const DEFAULT_METHOD: &str = "GET";
 const MAX_FIELDS: usize = 1000;
 
 /// The operations of a batch, and where the tokens in it stand.
-pub(super) fn read(body: &[u8]) -> Result<(Vec<Operation>, Vec<Spot>), NotABatch> {
+pub(super) fn read(body: &[u8]) -> Result<(Vec<BatchItem>, Vec<Spot>), BatchError> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
     // .NET may write a byte order mark, and reads over it.
     let json = text.strip_prefix('\u{feff}').unwrap_or(text);
     let [items] = members(json, ["Items"]).map_err(|error| not_a_batch(&error))?;
-    let items = items.ok_or(NotABatch::NoItems)?;
-    let items = elements(items.get(), MAX_ITEMS + 1).map_err(|_| NotABatch::NoItems)?;
+    let items = items.ok_or(BatchError::NoItems)?;
+    let items = elements(items.get(), MAX_ITEMS + 1).map_err(|_| BatchError::NoItems)?;
     if items.len() > MAX_ITEMS {
-        return Err(NotABatch::TooManyItems);
+        return Err(BatchError::TooManyItems);
     }
     let (mut operations, mut spots) = (Vec::with_capacity(items.len()), Vec::new());
     for (number, item) in items.into_iter().enumerate() {
-        let (operation, authorization) = read_item(item).map_err(|_| NotABatch::Item(number))?;
+        let (operation, authorization) = read_item(item).map_err(|_| BatchError::Item(number))?;
         operations.push(operation);
         spots.extend(authorization.map(|(value, scheme)| Spot {
             value: place(value, text),
@@ -42,33 +42,33 @@ pub(super) fn read(body: &[u8]) -> Result<(Vec<Operation>, Vec<Spot>), NotABatch
     Ok((operations, spots))
 }
 
-fn not_utf8(body: &[u8], valid: usize) -> NotABatch {
+fn not_utf8(body: &[u8], valid: usize) -> BatchError {
     let before = &body[..valid];
     let line_start = before
         .iter()
         .rposition(|&byte| byte == b'\n')
         .map_or(0, |at| at + 1);
     let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-    NotABatch::NotJson {
+    BatchError::NotJson {
         line,
         column: valid - line_start + 1,
     }
 }
 
-fn not_a_batch(error: &serde_json::Error) -> NotABatch {
+fn not_a_batch(error: &serde_json::Error) -> BatchError {
     match error.classify() {
         // The text of the error could quote the body.
-        Category::Syntax | Category::Eof | Category::Io => NotABatch::NotJson {
+        Category::Syntax | Category::Eof | Category::Io => BatchError::NotJson {
             line: error.line(),
             column: error.column(),
         },
-        Category::Data => NotABatch::NoItems,
+        Category::Data => BatchError::NoItems,
     }
 }
 
 type Authorization<'b> = (&'b RawValue, AuthorizationScheme);
 
-fn read_item(item: &RawValue) -> serde_json::Result<(Operation, Option<Authorization<'_>>)> {
+fn read_item(item: &RawValue) -> serde_json::Result<(BatchItem, Option<Authorization<'_>>)> {
     let [method, relative_url, headers] =
         members(item.get(), ["Method", "RelativeUrl", "Headers"])?;
     let method = method.map_or_else(|| Ok(DEFAULT_METHOD.to_owned()), text_of)?;
@@ -81,11 +81,11 @@ fn read_item(item: &RawValue) -> serde_json::Result<(Operation, Option<Authoriza
     if fields.len() > MAX_FIELDS {
         return Err(serde_json::Error::custom("too many fields"));
     }
-    let mut operation = Operation {
+    let mut operation = BatchItem {
         method,
         relative_url,
         customers: Vec::new(),
-        misleads: false,
+        has_misleading_fields: false,
     };
     let mut found = None;
     for field in fields {
@@ -106,7 +106,7 @@ fn read_item(item: &RawValue) -> serde_json::Result<(Operation, Option<Authoriza
     Ok((operation, found))
 }
 
-impl Operation {
+impl BatchItem {
     /// Notes what a header field says of what is asked for; `None` is a value that is no text.
     fn note(&mut self, name: &str, value: Option<&str>) {
         let field = HeaderName::from_bytes(name.as_bytes()).ok();
@@ -116,9 +116,10 @@ impl Operation {
                 self.customers.push(value.trim().to_owned());
             }
             Some((field, _)) => {
-                self.misleads |= field == HOST || is_gateway_only(&field) || is_lookalike(name)
+                self.has_misleading_fields |=
+                    field == HOST || is_gateway_only(&field) || is_lookalike(name)
             }
-            None => self.misleads = true,
+            None => self.has_misleading_fields = true,
         }
     }
 }

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn read(body: &str) -> Result<Batch, NotABatch> {
+fn read(body: &str) -> Result<Batch, BatchError> {
     Batch::read(&Bytes::copy_from_slice(body.as_bytes()))
 }
 
@@ -29,7 +29,7 @@ fn with_headers(headers: &str) -> String {
     format!(r#"{{"Items":[{{"RelativeUrl":"me","Headers":{headers}}}]}}"#)
 }
 
-fn refused(body: &str) -> NotABatch {
+fn refused(body: &str) -> BatchError {
     read(body)
         .err()
         .unwrap_or_else(|| panic!("{body} was read"))
@@ -164,7 +164,7 @@ fn each_operation_is_told_in_order() {
     );
     let batch = batch.ok().unwrap();
     let told = batch
-        .operations()
+        .items()
         .iter()
         .map(|each| (each.method.as_str(), each.relative_url.as_str()));
     let operations: Vec<_> = told.collect();
@@ -178,7 +178,7 @@ fn each_operation_is_told_in_order() {
 
 #[test]
 fn what_an_items_own_header_fields_say_of_it_is_told() {
-    for (fields, customers, misleads) in [
+    for (fields, customers, has_misleading_fields) in [
         (
             r#"[{"Name":"X-AdminCredential","Value":"Basic x"},{"Name":"Authorization","Value":"Bearer x"}]"#,
             &[][..],
@@ -216,17 +216,17 @@ fn what_an_items_own_header_fields_say_of_it_is_told() {
         (r#"[{"Name":"Citrix-CustomerId","Value":1}]"#, &[], true),
     ] {
         let batch = read(&with_headers(fields)).ok().unwrap();
-        let [operation] = batch.operations() else {
+        let [operation] = batch.items() else {
             panic!("{fields}")
         };
         assert_eq!(
-            (&*operation.customers, operation.misleads),
+            (&*operation.customers, operation.has_misleading_fields),
             (
                 &*customers
                     .iter()
                     .map(|id| (*id).to_owned())
                     .collect::<Vec<_>>(),
-                misleads
+                has_misleading_fields
             ),
             "{fields}"
         );
@@ -244,20 +244,20 @@ fn what_cannot_be_read_for_certain_is_refused() {
         "{\"Items\":[{}",
     ] {
         assert!(
-            matches!(refused(body), NotABatch::NotJson { line: 1, .. }),
+            matches!(refused(body), BatchError::NotJson { line: 1, .. }),
             "{body}"
         );
     }
     assert_eq!(
         refused("{\"Items\":[]}\n{}"),
-        NotABatch::NotJson { line: 2, column: 1 }
+        BatchError::NotJson { line: 2, column: 1 }
     );
     let not_utf8 = Batch::read(&Bytes::from_static(b"{\n \"\xff\":1}")).err();
-    assert_eq!(not_utf8, Some(NotABatch::NotJson { line: 2, column: 3 }));
+    assert_eq!(not_utf8, Some(BatchError::NotJson { line: 2, column: 3 }));
     let utf16: Vec<u8> = r#"{"Items":[]}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(matches!(
         Batch::read(&utf16.into()).err(),
-        Some(NotABatch::NotJson { .. })
+        Some(BatchError::NotJson { .. })
     ));
     for body in [
         "{}",
@@ -267,7 +267,7 @@ fn what_cannot_be_read_for_certain_is_refused() {
         r#"{"Items":{}}"#,
         r#"{"Items":[],"items":[]}"#,
     ] {
-        assert_eq!(refused(body), NotABatch::NoItems, "{body}");
+        assert_eq!(refused(body), BatchError::NoItems, "{body}");
     }
     for item in [
         "null",
@@ -289,12 +289,12 @@ fn what_cannot_be_read_for_certain_is_refused() {
             {"Name":"authorization","Value":"x"}]}"#,
     ] {
         let body = format!(r#"{{"Items":[{{"RelativeUrl":"me"}},{item}]}}"#);
-        assert_eq!(refused(&body), NotABatch::Item(1), "{item}");
+        assert_eq!(refused(&body), BatchError::Item(1), "{item}");
     }
     let fields = vec![r#"{"Name":"A"}"#; 1001].join(",");
     assert_eq!(
         refused(&with_headers(&format!("[{fields}]"))),
-        NotABatch::Item(0)
+        BatchError::Item(0)
     );
     let items = |count| {
         format!(
@@ -303,10 +303,10 @@ fn what_cannot_be_read_for_certain_is_refused() {
         )
     };
     assert_eq!(
-        read(&items(MAX_ITEMS)).ok().unwrap().operations().len(),
+        read(&items(MAX_ITEMS)).ok().unwrap().items().len(),
         MAX_ITEMS
     );
-    assert_eq!(refused(&items(MAX_ITEMS + 1)), NotABatch::TooManyItems);
+    assert_eq!(refused(&items(MAX_ITEMS + 1)), BatchError::TooManyItems);
 }
 
 #[test]
@@ -401,7 +401,7 @@ proptest! {
         match read(&write(false)) {
             Ok(batch) => {
                 prop_assert!(!doubled);
-                let told: Vec<_> = batch.operations().iter().map(|each| each.relative_url.clone()).collect();
+                let told: Vec<_> = batch.items().iter().map(|each| each.relative_url.clone()).collect();
                 prop_assert_eq!(told, items.iter().map(|(url, ..)| url.clone()).collect::<Vec<_>>());
                 let left = filled_by(batch, &token);
                 prop_assert_eq!(&left, &write(true));

@@ -20,7 +20,7 @@ pub struct Credentials {
 
 /// Why a body cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum InvalidRequest {
     /// `Content-Type` is not that of the endpoint.
     #[error("the body of the login is of another media type")]
     MediaType,
@@ -40,17 +40,17 @@ pub fn read(
     dialect: TokenDialect,
     content_type: Option<&HeaderValue>,
     body: &[u8],
-) -> Result<Credentials, Unreadable> {
+) -> Result<Credentials, InvalidRequest> {
     let media_type = match dialect {
         TokenDialect::Oauth2 => "application/x-www-form-urlencoded",
         TokenDialect::Trust => "application/json",
     };
     if !content_type.is_some_and(|value| is_of(value, media_type)) {
-        return Err(Unreadable::MediaType);
+        return Err(InvalidRequest::MediaType);
     }
     match dialect {
         TokenDialect::Oauth2 => read_form(body),
-        TokenDialect::Trust => serde_json::from_slice(body).map_err(|_| Unreadable::Malformed),
+        TokenDialect::Trust => serde_json::from_slice(body).map_err(|_| InvalidRequest::Malformed),
     }
 }
 
@@ -71,7 +71,7 @@ fn is_of(value: &HeaderValue, media_type: &str) -> bool {
 }
 
 /// The fields in any order; none of them twice (RFC 6749 section 3.2).
-fn read_form(body: &[u8]) -> Result<Credentials, Unreadable> {
+fn read_form(body: &[u8]) -> Result<Credentials, InvalidRequest> {
     let (mut grant_type, mut id, mut secret) = (None, None, None);
     for (name, value) in form_urlencoded::parse(body) {
         let field = match &*name {
@@ -81,11 +81,11 @@ fn read_form(body: &[u8]) -> Result<Credentials, Unreadable> {
             _ => continue,
         };
         if field.replace(Zeroizing::new(value.into_owned())).is_some() {
-            return Err(Unreadable::Malformed);
+            return Err(InvalidRequest::Malformed);
         }
     }
     if grant_type.is_none_or(|grant_type| *grant_type != "client_credentials") {
-        return Err(Unreadable::GrantType);
+        return Err(InvalidRequest::GrantType);
     }
     Ok(Credentials {
         id,
@@ -145,7 +145,7 @@ mod tests {
     const FORM: &str = "application/x-www-form-urlencoded";
     const JSON: &str = "application/json";
 
-    type Found = Result<(Option<String>, Option<String>), Unreadable>;
+    type Found = Result<(Option<String>, Option<String>), InvalidRequest>;
 
     fn found(dialect: TokenDialect, content_type: &str, body: &str) -> Found {
         let content_type = HeaderValue::from_str(content_type).unwrap();
@@ -191,7 +191,7 @@ mod tests {
             "{}",
             "grant_type",
         ] {
-            assert_eq!(form(body), Err(Unreadable::GrantType), "{body}");
+            assert_eq!(form(body), Err(InvalidRequest::GrantType), "{body}");
         }
         for field in [
             "grant_type=client_credentials",
@@ -199,7 +199,7 @@ mod tests {
             "client_secret=s",
         ] {
             let body = format!("grant_type=client_credentials&client_id=a&client_secret=s&{field}");
-            assert_eq!(form(&body), Err(Unreadable::Malformed), "{body}");
+            assert_eq!(form(&body), Err(InvalidRequest::Malformed), "{body}");
         }
     }
 
@@ -227,7 +227,7 @@ mod tests {
             r#"{"clientSecret":"s","clientSecret":"s"}"#,
             "client_id=a&client_secret=s",
         ] {
-            assert_eq!(json(body), Err(Unreadable::Malformed), "{body}");
+            assert_eq!(json(body), Err(InvalidRequest::Malformed), "{body}");
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
             let found = found(TokenDialect::Oauth2, content_type, body);
             assert_eq!(found.is_ok(), is_read, "{content_type}");
             assert!(
-                is_read || found == Err(Unreadable::MediaType),
+                is_read || found == Err(InvalidRequest::MediaType),
                 "{content_type}"
             );
         }
@@ -263,7 +263,7 @@ mod tests {
         }
         assert_eq!(
             read(TokenDialect::Trust, None, b"{}").err(),
-            Some(Unreadable::MediaType)
+            Some(InvalidRequest::MediaType)
         );
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::TokenDialect;
-use super::request::Unreadable;
+use super::request::InvalidRequest;
 
 /// What is said of a wrong id and of a wrong secret alike.
 pub const INVALID_CLIENT: &str = "Invalid client id or client secret.";
@@ -28,12 +28,7 @@ struct TrustToken<'a> {
 }
 
 /// A token for `principal`, good for so many seconds.
-pub fn granted(
-    dialect: TokenDialect,
-    token: &str,
-    principal: &str,
-    seconds: u64,
-) -> Response<Bytes> {
+pub fn token(dialect: TokenDialect, token: &str, principal: &str, seconds: u64) -> Response<Bytes> {
     match dialect {
         // Indented, with blanks around it: a template's output.
         TokenDialect::Oauth2 => oauth2(
@@ -72,23 +67,23 @@ pub fn invalid_client(dialect: TokenDialect) -> Response<Bytes> {
 }
 
 /// The answer to a body that is none of the endpoint's.
-pub fn unreadable(dialect: TokenDialect, why: Unreadable) -> Response<Bytes> {
+pub fn invalid_request(dialect: TokenDialect, why: InvalidRequest) -> Response<Bytes> {
     match (dialect, why) {
-        (TokenDialect::Oauth2, Unreadable::MediaType) => {
+        (TokenDialect::Oauth2, InvalidRequest::MediaType) => {
             oauth2_error("invalid_request", WRONG_TYPE)
         }
-        (TokenDialect::Oauth2, Unreadable::GrantType) => oauth2_error(
+        (TokenDialect::Oauth2, InvalidRequest::GrantType) => oauth2_error(
             "unsupported_grant_type",
             "The grant type must be client_credentials.",
         ),
-        (TokenDialect::Oauth2, Unreadable::Malformed) => {
+        (TokenDialect::Oauth2, InvalidRequest::Malformed) => {
             oauth2_error("invalid_request", "A parameter is there twice.")
         }
-        (TokenDialect::Trust, Unreadable::MediaType) => trust_message(
+        (TokenDialect::Trust, InvalidRequest::MediaType) => trust_message(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "The request entity's media type is not supported for this resource.",
         ),
-        (TokenDialect::Trust, Unreadable::GrantType | Unreadable::Malformed) => {
+        (TokenDialect::Trust, InvalidRequest::GrantType | InvalidRequest::Malformed) => {
             let state = json!({ "credentials": ["An error has occurred."] });
             let body = json!({ "message": "The request is invalid.", "modelState": state });
             trust(StatusCode::BAD_REQUEST, body.to_string())

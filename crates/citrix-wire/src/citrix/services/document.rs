@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{At, BuiltIn, SERVICES, Service, on_other_hosts, regions};
+use super::{BuiltIn, SERVICES, Service, ServiceLocation, built_in_prefixes, region_prefixes};
 use crate::citrix::clouds::Cloud;
 
 const HEAD: &str = "\
@@ -62,20 +62,23 @@ there and no more. The login, `trust`, is not among them: it is the gateway's.
 fn document() -> String {
     let mut text = String::from(HEAD);
     table(&mut text, "On the API gateway", "", |at| {
-        matches!(at, At::Gateway(_))
+        matches!(at, ServiceLocation::Gateway(_))
     });
     table(&mut text, "On hosts of their own", "", |at| {
-        matches!(at, At::Host(..) | At::Direct | At::Elsewhere)
+        matches!(
+            at,
+            ServiceLocation::Host(..) | ServiceLocation::Direct | ServiceLocation::Elsewhere
+        )
     });
     table(&mut text, "On classic hosts", CLASSIC_PATHS, |at| {
-        matches!(at, At::Classic(_))
+        matches!(at, ServiceLocation::Classic(_))
     });
     hosts(&mut text);
     text.push_str(RETIRED);
     text
 }
 
-fn table(text: &mut String, title: &str, intro: &str, belongs: impl Fn(&At) -> bool) {
+fn table(text: &mut String, title: &str, intro: &str, belongs: impl Fn(&ServiceLocation) -> bool) {
     let _ = write!(
         text,
         "\n## {title}\n\n{intro}| service | path | headers | paging | limits | transaction id | notes |\n\
@@ -118,10 +121,10 @@ fn table(text: &mut String, title: &str, intro: &str, belongs: impl Fn(&At) -> b
 
 fn path(service: &Service) -> String {
     match service.at {
-        At::Gateway(path) | At::Host(path, _) => format!("`{path}`"),
-        At::Classic(name) => format!("`/classic/{name}`"),
-        At::Direct => "`/direct/{customer}`".to_owned(),
-        At::Elsewhere => "`[[route]]`".to_owned(),
+        ServiceLocation::Gateway(path) | ServiceLocation::Host(path, _) => format!("`{path}`"),
+        ServiceLocation::Classic(name) => format!("`/classic/{name}`"),
+        ServiceLocation::Direct => "`/direct/{customer}`".to_owned(),
+        ServiceLocation::Elsewhere => "`[[route]]`".to_owned(),
     }
 }
 
@@ -135,7 +138,7 @@ fn hosts(text: &mut String) {
             "\n### {name}\n\n| path | leads to |\n|---|---|\n| `/` | `{}` |\n",
             cloud.api_url()
         );
-        for (prefix, url) in regions(cloud) {
+        for (prefix, url) in region_prefixes(cloud) {
             let _ = writeln!(text, "| `{prefix}` | `{url}` |");
         }
         let _ = writeln!(
@@ -152,9 +155,9 @@ fn hosts(text: &mut String) {
             prefix,
             url,
             service,
-        } in on_other_hosts(cloud, [])
+        } in built_in_prefixes(cloud, [])
         {
-            if matches!(service.at, At::Host(..)) {
+            if matches!(service.at, ServiceLocation::Host(..)) {
                 let _ = writeln!(text, "| `{prefix}` | `{url}` |");
             }
         }

@@ -1,6 +1,6 @@
 //! The rows, in the order of contract 4.
 
-use super::{At, Limit, Service};
+use super::{Service, ServiceLimit, ServiceLocation};
 use crate::citrix::clouds::Cloud;
 
 const CUSTOMER: &str = "Citrix-CustomerId";
@@ -13,11 +13,11 @@ const CC_ID: &str = "CC-TransactionId";
 /// What most services of the API gateway have in common.
 const ON_GATEWAY: Service = Service {
     name: "",
-    at: At::Elsewhere,
+    at: ServiceLocation::Elsewhere,
     needs: &[CUSTOMER],
     adds: &[],
     paging: "",
-    limit: Limit::Unknown,
+    limit: ServiceLimit::Unknown,
     limits: "",
     transaction_id: CITRIX_ID,
     rewrite_links: false,
@@ -35,7 +35,7 @@ const ON_CLASSIC: Service = Service {
 const fn classic(name: &'static str) -> Service {
     Service {
         name,
-        at: At::Classic(name),
+        at: ServiceLocation::Classic(name),
         ..ON_CLASSIC
     }
 }
@@ -44,7 +44,7 @@ const fn classic(name: &'static str) -> Service {
 pub static SERVICES: &[Service] = &[
     Service {
         name: "DaaS (CVAD)",
-        at: At::Gateway("/cvad/manage"),
+        at: ServiceLocation::Gateway("/cvad/manage"),
         needs: &[CUSTOMER, INSTANCE],
         paging: "`ContinuationToken`; `limit` (1000 at most), `continuationToken`",
         limits: "429 without a number",
@@ -54,7 +54,7 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "DaaS and old OData, direct",
-        at: At::Direct,
+        at: ServiceLocation::Direct,
         needs: &[CUSTOMER],
         paging: "as DaaS",
         limits: "530: the site is frozen",
@@ -64,9 +64,9 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "Monitor OData",
-        at: At::Gateway("/monitorodata"),
+        at: ServiceLocation::Gateway("/monitorodata"),
         paging: "`@odata.nextLink`; `$top`, `$skip`",
-        limit: Limit::AtOnce(1),
+        limit: ServiceLimit::AtOnce(1),
         limits: "one at a time per customer, else 429",
         transaction_id: "",
         rewrite_links: true,
@@ -74,7 +74,7 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "Analytics OData",
-        at: At::Gateway("/casodata"),
+        at: ServiceLocation::Gateway("/casodata"),
         paging: "`@odata.nextLink`; `$top`, `$skip`",
         transaction_id: "",
         rewrite_links: true,
@@ -82,64 +82,64 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "System Log",
-        at: At::Gateway("/systemlog"),
+        at: ServiceLocation::Gateway("/systemlog"),
         paging: "`ContinuationToken`; `Limit` (200 at most), `ContinuationToken`",
         transaction_id: CC_ID,
         ..ON_GATEWAY
     },
     Service {
         name: "Notifications",
-        at: At::Gateway("/notifications"),
+        at: ServiceLocation::Gateway("/notifications"),
         paging: "`continuationToken`",
         transaction_id: CWS_ID,
         ..ON_GATEWAY
     },
     Service {
         name: "Resource locations",
-        at: At::Gateway("/resourcelocations"),
+        at: ServiceLocation::Gateway("/resourcelocations"),
         ..ON_GATEWAY
     },
     Service {
         name: "Connectors",
-        at: At::Gateway("/connectors"),
+        at: ServiceLocation::Gateway("/connectors"),
         transaction_id: "",
         ..ON_GATEWAY
     },
     Service {
         name: "Administrators",
-        at: At::Gateway("/administrators"),
+        at: ServiceLocation::Gateway("/administrators"),
         paging: "`continuationToken`; `requestContinuation`",
         ..ON_GATEWAY
     },
     Service {
         name: "Licensing",
-        at: At::Gateway("/licensing"),
+        at: ServiceLocation::Gateway("/licensing"),
         transaction_id: CC_ID,
         ..ON_GATEWAY
     },
     Service {
         name: "Catalog service (Quick Deploy)",
-        at: At::Gateway("/catalogservice"),
+        at: ServiceLocation::Gateway("/catalogservice"),
         note: "`/catalogservice/{customer}/{site}/…`",
         ..ON_GATEWAY
     },
     Service {
         name: "Quick Create",
-        at: At::Gateway("/quickcreateservice"),
+        at: ServiceLocation::Gateway("/quickcreateservice"),
         note: "`/quickcreateservice/{customer}/…`",
         ..ON_GATEWAY
     },
     Service {
         name: "Site activation",
-        at: At::Gateway("/resourceprovider"),
+        at: ServiceLocation::Gateway("/resourceprovider"),
         note: "`/resourceprovider/{customer}/site/activation`",
         ..ON_GATEWAY
     },
     Service {
         name: "Secure Private Access",
-        at: At::Gateway("/accessSecurity"),
+        at: ServiceLocation::Gateway("/accessSecurity"),
         paging: "`offset`, `limit`",
-        limit: Limit::PerSecond(15),
+        limit: ServiceLimit::PerSecond(15),
         limits: "1000 a minute; paced at 15 a second, as Citrix's own client is",
         note: "307 when the customer is in another region",
         ..ON_GATEWAY
@@ -185,14 +185,14 @@ pub static SERVICES: &[Service] = &[
     classic("releasesapi"),
     Service {
         name: "Workspace Environment Management",
-        at: At::Host("/wem", Cloud::wem_url),
+        at: ServiceLocation::Host("/wem", Cloud::wem_url),
         limits: "429 from about 50 reads at once",
         note: "`/wem/services/wem/…`",
         ..ON_GATEWAY
     },
     Service {
         name: "Global App Configuration",
-        at: At::Host("/gac", |cloud| {
+        at: ServiceLocation::Host("/gac", |cloud| {
             cloud.if_commercial("https://wsaca.cloud.com")
         }),
         note: "`/gac/aca/…`; some say that it wants `authorization = \"bearer\"`",
@@ -200,7 +200,7 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "Session Recording",
-        at: At::Host("/sessionrecording", |cloud| {
+        at: ServiceLocation::Host("/sessionrecording", |cloud| {
             cloud.if_commercial("https://sessionrecording.apps.cloud.com")
         }),
         needs: &[CUSTOMER, "SiteId", "ServerId"],
@@ -209,7 +209,7 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "NetScaler Console (ADM)",
-        at: At::Host("/adm", |cloud| cloud.if_commercial("https://adm.cloud.com")),
+        at: ServiceLocation::Host("/adm", |cloud| cloud.if_commercial("https://adm.cloud.com")),
         needs: &["isCloud"],
         adds: &[("iscloud", "true")],
         transaction_id: "",
@@ -218,14 +218,14 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "App Layering",
-        at: At::Host("/applayering", Cloud::app_layering_url),
+        at: ServiceLocation::Host("/applayering", Cloud::app_layering_url),
         transaction_id: "",
         note: "wants `Accept: application/json;version=preview`",
         ..ON_GATEWAY
     },
     Service {
         name: "Catalog service, classic",
-        at: At::Host("/catalogs", |cloud| {
+        at: ServiceLocation::Host("/catalogs", |cloud| {
             cloud.if_commercial("https://catalogs.apps.cloud.com")
         }),
         ..ON_GATEWAY

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 fn urls(cloud: Cloud, customers: &[&str]) -> BTreeMap<String, String> {
-    let built_in = on_other_hosts(cloud, customers.iter().copied());
+    let built_in = built_in_prefixes(cloud, customers.iter().copied());
     let count = built_in.len();
     let urls: BTreeMap<_, _> = built_in
         .into_iter()
@@ -132,14 +132,14 @@ fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
     assert_eq!(
         own,
         [
-            ("/cvad/manage", Limit::Unknown, true),
-            ("/monitorodata", Limit::AtOnce(1), true),
-            ("/casodata", Limit::Unknown, true),
-            ("/accessSecurity", Limit::PerSecond(15), false),
+            ("/cvad/manage", ServiceLimit::Unknown, true),
+            ("/monitorodata", ServiceLimit::AtOnce(1), true),
+            ("/casodata", ServiceLimit::Unknown, true),
+            ("/accessSecurity", ServiceLimit::PerSecond(15), false),
         ]
     );
     // The same services on the customers' own hosts.
-    let elsewhere = on_other_hosts(Cloud::Commercial, ["acme"]);
+    let elsewhere = built_in_prefixes(Cloud::Commercial, ["acme"]);
     let with_links = elsewhere.iter().filter(|each| each.service.rewrite_links);
     assert_eq!(
         with_links.map(|each| &*each.prefix).collect::<Vec<_>>(),
@@ -150,7 +150,7 @@ fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
 #[test]
 fn regions_lead_to_gateways_that_take_the_clouds_tokens() {
     let of = |cloud| {
-        regions(cloud)
+        region_prefixes(cloud)
             .map(|(prefix, url)| format!("{prefix} {url}"))
             .collect::<Vec<_>>()
     };
@@ -181,7 +181,7 @@ fn hosts_are_of_citrixs_domains_only() {
     for (_, cloud) in Cloud::ALL {
         let all = urls(cloud, &["acme"])
             .into_values()
-            .chain(regions(cloud).map(|(_, url)| url.to_owned()));
+            .chain(region_prefixes(cloud).map(|(_, url)| url.to_owned()));
         for url in all {
             let host = url.strip_prefix("https://").unwrap();
             assert!(DOMAINS.iter().any(|domain| host.ends_with(domain)), "{url}");

@@ -1,7 +1,7 @@
 use http::header::{CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::{forget_bytes, match_former_tags, rewrite_headers};
+use super::super::{add_strong_tags, rewrite_headers, strip_content_metadata};
 use super::*;
 
 #[test]
@@ -97,7 +97,7 @@ fn what_a_head_says_about_the_bytes_of_its_body_goes() {
         ("unquoted", "unquoted"),
     ] {
         headers.insert(ETAG, HeaderValue::from_static(tag));
-        forget_bytes(&mut headers);
+        strip_content_metadata(&mut headers);
         assert_eq!(headers[ETAG], weak);
     }
     let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
@@ -126,7 +126,7 @@ fn rfc9110_13_1_1_weak_tags_in_if_match_get_their_strong_ones_beside_them() {
         let mut headers = HeaderMap::new();
         headers.insert(IF_MATCH, HeaderValue::from_static(given));
         headers.insert(IF_NONE_MATCH, HeaderValue::from_static(given));
-        match_former_tags(&mut headers);
+        add_strong_tags(&mut headers);
         assert_eq!(headers[IF_MATCH], leaving, "{given}");
         assert_eq!(headers[IF_NONE_MATCH], given);
     }

@@ -1,11 +1,11 @@
-use super::super::Verdict;
+use super::super::LinkOutcome;
 use super::*;
 
-fn judged(links: &Links, link: &str) -> String {
-    match links.judge(link.as_bytes()) {
-        Verdict::Known(splice) => format!("{}{}", splice.put, &link[splice.cut..]),
-        Verdict::Unknown => "unknown".to_owned(),
-        Verdict::NotALink => "left".to_owned(),
+fn judged(links: &LinkRewriter, link: &str) -> String {
+    match links.rewrite(link.as_bytes()) {
+        LinkOutcome::Rewrite(splice) => format!("{}{}", splice.insert, &link[splice.remove..]),
+        LinkOutcome::Unknown => "unknown".to_owned(),
+        LinkOutcome::NotALink => "left".to_owned(),
     }
 }
 
@@ -128,13 +128,17 @@ fn identifiers_and_what_is_no_url_stay() {
     ] {
         assert_eq!(judged(&links(), link), "left", "{link}");
     }
-    assert_eq!(links().judge(b"https://\xff\xfe/x"), Verdict::NotALink);
+    assert_eq!(
+        links().rewrite(b"https://\xff\xfe/x"),
+        LinkOutcome::NotALink
+    );
 }
 
 #[test]
 fn a_link_without_a_host_gets_the_prefix_that_was_taken_off() {
-    let from =
-        |base: &str, upstream: &str, link: &str| judged(&Links::new(table(), base, upstream), link);
+    let from = |base: &str, upstream: &str, link: &str| {
+        judged(&LinkRewriter::new(table(), base, upstream), link)
+    };
     assert_eq!(
         from(BASE, "api-eu.cloud.com", "/monitorodata/Users?x"),
         "/region/eu/monitorodata/Users?x"
@@ -168,7 +172,7 @@ fn the_chosen_clouds_own_host_leads_to_the_root() {
         ],
         [],
     );
-    let links = Links::new(Rc::new(map), BASE, "api-eu.cloud.com");
+    let links = LinkRewriter::new(Rc::new(map), BASE, "api-eu.cloud.com");
     assert_eq!(
         judged(&links, "https://api-eu.cloud.com/x"),
         format!("{BASE}/x")
@@ -177,7 +181,7 @@ fn the_chosen_clouds_own_host_leads_to_the_root() {
 
 #[test]
 fn no_table_at_all_knows_nothing() {
-    let links = Links::new(Rc::default(), BASE, "api.cloud.com");
+    let links = LinkRewriter::new(Rc::default(), BASE, "api.cloud.com");
     assert_eq!(judged(&links, "https://api.cloud.com/x"), "unknown");
     assert_eq!(judged(&links, "/x"), "left");
 }

@@ -265,7 +265,7 @@ proptest! {
         sizes in vec(1usize..20, 1..12),
     ) {
         let bytes = words.concat();
-        let nobody = Links::new(Rc::default(), BASE, "api.cloud.com");
+        let nobody = LinkRewriter::new(Rc::default(), BASE, "api.cloud.com");
         prop_assert_eq!(rewrite_in_pieces(nobody, &bytes, &sizes).0, bytes);
     }
 }
