@@ -237,7 +237,7 @@ impl Admin {
         let metrics = &self.shared.metrics;
         metrics
             .in_flight
-            .set(i64::try_from(self.shared.in_flight.taken()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.shared.in_flight.in_use()).unwrap_or(i64::MAX));
         metrics
             .connections
             .set(i64::try_from(self.shared.connections.total()).unwrap_or(i64::MAX));

@@ -24,8 +24,8 @@ use crate::error::{Failure, Reason};
 use crate::exchange::body::ForwardedBody;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
-use crate::limit::permits::Place;
-use crate::limit::{Caller, Turn};
+use crate::limit::permits::Permit;
+use crate::limit::{QueueKey, QueuePermit};
 use crate::observe::metrics::{NONE, QueueMetrics, RouteMetrics};
 use crate::observe::recent::End;
 use crate::observe::spans::{Recording, Spans};
@@ -73,11 +73,11 @@ pub struct Exchange {
     /// The request's body, once it is bound.
     pub upload: Option<Rc<BodyProgress>>,
     /// The place among the requests in flight, once there is one.
-    pub place: Option<Place>,
+    pub place: Option<Permit>,
     /// The place among its caller's requests, where the caller may have so many.
-    pub caller_place: Option<Place>,
+    pub caller_place: Option<Permit>,
     /// The turn, where Citrix lets few in at a time; it lasts until the answer was read.
-    pub turn: Option<Turn>,
+    pub turn: Option<QueuePermit>,
     /// Waiting that is nobody's work: for a token, for a turn, for the end of what a 429 asked for.
     pub waited: Duration,
     /// From sending to the head of Citrix's answer, over all attempts.
@@ -177,10 +177,10 @@ impl Exchange {
     }
 
     /// Who it is that waits, where callers take turns.
-    pub fn queue_key(&self) -> Caller {
+    pub fn queue_key(&self) -> QueueKey {
         match self.caller {
-            Some(number) => Caller::Configured(number),
-            None => Caller::at(self.address()),
+            Some(number) => QueueKey::Configured(number),
+            None => QueueKey::at(self.address()),
         }
     }
 

@@ -13,27 +13,27 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::fair_queue::{Asked, Lane};
+use self::fair_queue::{Asked, FairQueue};
 use crate::config::Allows;
-use crate::limit::rate::Pace;
+use crate::limit::rate::RateLimiter;
 
-pub use self::fair_queue::{Caller, Crowded, Turn};
+pub use self::fair_queue::{QueueFull, QueueKey, QueuePermit};
 
 /// One customer's limit at one service.
 #[derive(Debug)]
 pub struct Limit {
-    lane: Arc<Lane>,
+    lane: Arc<FairQueue>,
     /// Without one, a turn lasts as long as its request. With one, the lane is for those that wait for their moment:
     /// so the waiting is fair, bounded and given up as it is for places, and a moment is never lost with a caller
     /// that left.
-    pace: Option<Pace>,
+    pace: Option<RateLimiter>,
 }
 
 /// What a limit says to a request.
 #[derive(Debug)]
 pub enum Entry<'l> {
     /// Go. The turn is to be kept for as long as it is the request's.
-    Now(Option<Turn>),
+    Now(Option<QueuePermit>),
     /// Wait.
     Later(Waiting<'l>),
 }
@@ -47,19 +47,19 @@ pub struct Waiting<'l> {
 
 /// The turn did not come in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLate;
+pub struct WaitTimeout;
 
 impl Limit {
     /// The limit that `allows` says.
     pub fn new(allows: Allows) -> Self {
         match allows {
             Allows::AtOnce(count) => Self {
-                lane: Lane::new(count),
+                lane: FairQueue::new(count),
                 pace: None,
             },
             Allows::PerSecond(count) => Self {
-                lane: Lane::new(NonZeroUsize::MIN),
-                pace: Some(Pace::new(count)),
+                lane: FairQueue::new(NonZeroUsize::MIN),
+                pace: Some(RateLimiter::new(count)),
             },
         }
     }
@@ -68,11 +68,11 @@ impl Limit {
     ///
     /// # Errors
     /// When `room` wait already.
-    pub fn enter(&self, caller: Caller, room: usize) -> Result<Entry<'_>, Crowded> {
+    pub fn acquire(&self, caller: QueueKey, room: usize) -> Result<Entry<'_>, QueueFull> {
         let asked = self.lane.ask(caller, room)?;
         Ok(match (asked, &self.pace) {
             (Asked::Now(turn), None) => Entry::Now(Some(turn)),
-            (Asked::Now(_), Some(pace)) if pace.take(Instant::now()).is_ok() => Entry::Now(None),
+            (Asked::Now(_), Some(pace)) if pace.acquire(Instant::now()).is_ok() => Entry::Now(None),
             (asked, _) => Entry::Later(Waiting { limit: self, asked }),
         })
     }
@@ -83,18 +83,18 @@ impl Waiting<'_> {
     ///
     /// # Errors
     /// When the turn does not come by `deadline`.
-    pub async fn turn(self, deadline: Instant) -> Result<Option<Turn>, TooLate> {
+    pub async fn turn(self, deadline: Instant) -> Result<Option<QueuePermit>, WaitTimeout> {
         let turn = match self.asked {
             Asked::Now(turn) => turn,
-            Asked::Later(waiter) => waiter.turn(deadline).await.ok_or(TooLate)?,
+            Asked::Later(waiter) => waiter.turn(deadline).await.ok_or(WaitTimeout)?,
         };
         let Some(pace) = &self.limit.pace else {
             return Ok(Some(turn));
         };
-        while let Err(early) = pace.take(Instant::now()) {
+        while let Err(early) = pace.acquire(Instant::now()) {
             let moment = Instant::now() + early;
             if moment > deadline {
-                return Err(TooLate);
+                return Err(WaitTimeout);
             }
             tokio::time::sleep_until(moment).await;
         }
@@ -116,9 +116,9 @@ mod tests {
     }
 
     /// Waits as a request does; how long it was.
-    async fn pass(limit: &Limit, patience: Duration) -> Result<Duration, TooLate> {
+    async fn pass(limit: &Limit, patience: Duration) -> Result<Duration, WaitTimeout> {
         let began = Instant::now();
-        match limit.enter(Caller::at(None), 100).unwrap() {
+        match limit.acquire(QueueKey::at(None), 100).unwrap() {
             Entry::Now(turn) => assert!(turn.is_none()),
             Entry::Later(waiting) => assert!(waiting.turn(began + patience).await?.is_none()),
         }
@@ -145,7 +145,7 @@ mod tests {
         let limit = per_second(1);
         let second = Duration::from_secs(1);
         assert_eq!(pass(&limit, second).await, Ok(Duration::ZERO));
-        assert_eq!(pass(&limit, second / 2).await, Err(TooLate));
+        assert_eq!(pass(&limit, second / 2).await, Err(WaitTimeout));
         let waited = pass(&limit, second * 2).await.unwrap();
         assert!(waited <= second + Duration::from_millis(2), "{waited:?}");
     }
@@ -154,13 +154,13 @@ mod tests {
     async fn at_a_pace_no_more_wait_than_may() {
         let limit = per_second(1);
         assert!(matches!(
-            limit.enter(Caller::at(None), 1),
+            limit.acquire(QueueKey::at(None), 1),
             Ok(Entry::Now(None))
         ));
-        let first = limit.enter(Caller::at(None), 1).unwrap();
-        let second = limit.enter(Caller::at(None), 1).unwrap();
-        assert_eq!(limit.enter(Caller::at(None), 1).unwrap_err(), Crowded);
+        let first = limit.acquire(QueueKey::at(None), 1).unwrap();
+        let second = limit.acquire(QueueKey::at(None), 1).unwrap();
+        assert_eq!(limit.acquire(QueueKey::at(None), 1).unwrap_err(), QueueFull);
         drop((first, second));
-        assert!(limit.enter(Caller::at(None), 1).is_ok());
+        assert!(limit.acquire(QueueKey::at(None), 1).is_ok());
     }
 }

@@ -277,7 +277,7 @@ async fn read(
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let Some(_place) = shared.logins.being_read.enter(MOST_READ) else {
+    let Some(_place) = shared.logins.being_read.acquire(MOST_READ) else {
         let detail = format!("{MOST_READ} logins are being read already");
         return Err(Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK));
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::time::{Instant, sleep};
 
-use crate::limit::permits::Places;
+use crate::limit::permits::PermitCounter;
 
 /// Counters of wrong secrets. Addresses that share one slow each other's guesses, which does not matter: there is no
 /// table to fill up and nothing to forget.
@@ -33,7 +33,7 @@ pub struct Guesses {
     /// Each with the second in which the last one came (the upper half) and how many came (the lower).
     counters: Box<[AtomicU64]>,
     began: Instant,
-    held: Arc<Places>,
+    held: Arc<PermitCounter>,
     slowed: IntCounter,
     at_once: IntCounter,
 }
@@ -61,7 +61,7 @@ impl Guesses {
     /// Counts a wrong secret that came from `address` (none: over a unix socket), and returns when it may be answered.
     pub async fn slow_down(&self, address: Option<IpAddr>) {
         let delay = self.delay(address);
-        let Some(_place) = self.held.enter(MOST_HELD) else {
+        let Some(_place) = self.held.acquire(MOST_HELD) else {
             self.at_once.inc();
             return;
         };
@@ -161,10 +161,10 @@ mod tests {
         let guesses = guesses();
         join_all((0..MOST_HELD + 10).map(|_| guesses.slow_down(ONE))).await;
         assert_eq!(guesses.at_once.get(), 10);
-        assert_eq!(guesses.held.taken(), 0);
+        assert_eq!(guesses.held.in_use(), 0);
         // Who leaves gives its place back.
         drop(tokio::time::timeout(Duration::from_millis(1), guesses.slow_down(ONE)).await);
-        assert_eq!(guesses.held.taken(), 0);
+        assert_eq!(guesses.held.in_use(), 0);
     }
 
     #[test]

@@ -7,14 +7,14 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::guesses::Guesses;
 use super::token::Signer;
-use crate::limit::permits::Places;
+use crate::limit::permits::PermitCounter;
 
 /// What all workers share of logins.
 pub struct Logins {
     /// Signs where no `login.signing_key` is configured.
     own: Signer,
     pub(crate) guesses: Guesses,
-    pub(crate) being_read: Arc<Places>,
+    pub(crate) being_read: Arc<PermitCounter>,
     pub(crate) outcomes: Outcomes,
 }
 

@@ -71,7 +71,7 @@ mod tests {
             ],
             &[],
         );
-        let _place = first[0].limits.enter(now).unwrap();
+        let _place = first[0].limits.acquire(now).unwrap();
         first[0].observations.record("GET", "/seen", "acme");
         // In another place and with another limit.
         let second = Usage::of(
@@ -81,17 +81,17 @@ mod tests {
             ],
             &first,
         );
-        let _other = second[1].limits.enter(now).unwrap();
+        let _other = second[1].limits.acquire(now).unwrap();
         assert!(
-            second[1].limits.enter(now).is_err(),
+            second[1].limits.acquire(now).is_err(),
             "two were a second's worth"
         );
         assert_eq!(second[1].observations.requests(), 1);
-        assert!(second[0].limits.enter(now).is_ok(), "somebody else");
+        assert!(second[0].limits.acquire(now).is_ok(), "somebody else");
         // Another rate begins anew; the two that are being answered still count.
         let third = Usage::of(&[caller("a", 3, 5, Mode::Enforce)], &second);
-        let _last = third[0].limits.enter(now).unwrap();
-        assert!(third[0].limits.enter(now).is_err());
+        let _last = third[0].limits.acquire(now).unwrap();
+        assert!(third[0].limits.acquire(now).is_err());
         assert_eq!(
             third[0].observations.requests(),
             0,

@@ -162,7 +162,7 @@ pub(super) async fn serve(mut app: App, signals: &mut Signals, mut watch: Option
         }
     }
     let limit = humantime::format_duration(live.drain_timeout).to_string();
-    let in_flight = app.shared().in_flight.taken();
+    let in_flight = app.shared().in_flight.in_use();
     tracing::info!(signal = first.name(), in_flight, limit, "draining");
     let drained = drain(app, live.drain_timeout, signals, &mut second).await;
     told(drained, second)

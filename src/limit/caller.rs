@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limit::permits::{Place, Places};
-use crate::limit::rate::Pace;
+use crate::limit::permits::{Permit, PermitCounter};
+use crate::limit::rate::RateLimiter;
 
 /// One caller's own limits.
 #[derive(Debug)]
 pub struct CallerLimits {
     max_concurrent: Option<NonZeroUsize>,
-    places: Arc<Places>,
-    pace: Option<Arc<Pace>>,
+    places: Arc<PermitCounter>,
+    pace: Option<Arc<RateLimiter>>,
     max_per_second: u32,
 }
 
 /// A caller asks for more than it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TooMuch {
+pub enum CallerLimitExceeded {
     /// As many requests as it may have are being answered.
     #[error("{0} requests of the caller are being answered already (max_concurrent)")]
     AtOnce(NonZeroUsize),
@@ -35,7 +35,7 @@ impl CallerLimits {
         Self {
             max_concurrent: NonZeroUsize::new(max_concurrent),
             places: Arc::default(),
-            pace: NonZeroU32::new(max_per_second).map(|rate| Arc::new(Pace::new(rate))),
+            pace: NonZeroU32::new(max_per_second).map(|rate| Arc::new(RateLimiter::new(rate))),
             max_per_second,
         }
     }
@@ -60,18 +60,18 @@ impl CallerLimits {
     ///
     /// # Errors
     /// When a limit is reached.
-    pub fn enter(&self, now: Instant) -> Result<Option<Place>, TooMuch> {
+    pub fn acquire(&self, now: Instant) -> Result<Option<Permit>, CallerLimitExceeded> {
         // The place first: it is given back when the pace says no.
         let place = match self.max_concurrent {
             Some(limit) => Some(
                 self.places
-                    .enter(limit.get())
-                    .ok_or(TooMuch::AtOnce(limit))?,
+                    .acquire(limit.get())
+                    .ok_or(CallerLimitExceeded::AtOnce(limit))?,
             ),
             None => None,
         };
         if let Some(pace) = &self.pace {
-            pace.take(now).map_err(TooMuch::PerSecond)?;
+            pace.acquire(now).map_err(CallerLimitExceeded::PerSecond)?;
         }
         Ok(place)
     }
@@ -85,42 +85,48 @@ mod tests {
     async fn without_limits_everybody_comes_in() {
         let limits = CallerLimits::new(0, 0);
         let now = Instant::now();
-        assert!((0..10_000).all(|_| matches!(limits.enter(now), Ok(None))));
+        assert!((0..10_000).all(|_| matches!(limits.acquire(now), Ok(None))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_free_again_when_its_request_is_over() {
         let limits = CallerLimits::new(2, 0);
         let now = Instant::now();
-        let first = limits.enter(now).unwrap();
-        let _second = limits.enter(now).unwrap();
+        let first = limits.acquire(now).unwrap();
+        let _second = limits.acquire(now).unwrap();
         assert_eq!(
-            limits.enter(now).unwrap_err(),
-            TooMuch::AtOnce(NonZeroUsize::new(2).unwrap())
+            limits.acquire(now).unwrap_err(),
+            CallerLimitExceeded::AtOnce(NonZeroUsize::new(2).unwrap())
         );
         drop(first);
-        assert!(limits.enter(now).is_ok());
+        assert!(limits.acquire(now).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_too_often_is_told_when_to_come_back_and_takes_up_no_place() {
         let limits = CallerLimits::new(3, 2);
         let now = Instant::now();
-        drop((limits.enter(now).unwrap(), limits.enter(now).unwrap()));
+        drop((limits.acquire(now).unwrap(), limits.acquire(now).unwrap()));
         let half = Duration::from_millis(500);
         for _ in 0..10 {
-            assert_eq!(limits.enter(now).unwrap_err(), TooMuch::PerSecond(half));
+            assert_eq!(
+                limits.acquire(now).unwrap_err(),
+                CallerLimitExceeded::PerSecond(half)
+            );
         }
-        assert!(limits.enter(now + half).is_ok());
+        assert!(limits.acquire(now + half).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_too_many_at_a_time_spends_nothing_of_the_rate() {
         let limits = CallerLimits::new(1, 2);
         let now = Instant::now();
-        let first = limits.enter(now).unwrap();
-        assert!(matches!(limits.enter(now), Err(TooMuch::AtOnce(_))));
+        let first = limits.acquire(now).unwrap();
+        assert!(matches!(
+            limits.acquire(now),
+            Err(CallerLimitExceeded::AtOnce(_))
+        ));
         drop(first);
-        assert!(limits.enter(now).is_ok());
+        assert!(limits.acquire(now).is_ok());
     }
 }

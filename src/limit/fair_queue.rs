@@ -10,14 +10,14 @@ use tokio::time::{Instant, timeout_at};
 
 /// Who waits: callers take turns, whatever each of them asks for and however many machines it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Caller {
+pub enum QueueKey {
     /// One of the configured ones, by its place in the configuration.
     Configured(usize),
     /// Somebody at this address; `None` on a unix socket.
     Address(Option<IpAddr>),
 }
 
-impl Caller {
+impl QueueKey {
     /// A caller by its address; one that came in both families' spellings is one.
     pub fn at(address: Option<IpAddr>) -> Self {
         Self::Address(address.map(|address| address.to_canonical()))
@@ -27,23 +27,23 @@ impl Caller {
 /// What lets a few through at a time, for all workers. Callers that wait are served in turn, each one's requests in
 /// the order they came.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct FairQueue {
     at_once: NonZeroUsize,
     queue: Mutex<Queue>,
 }
 
 /// The right to go; whoever waits next has it when it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct QueuePermit {
     /// `None` once it was taken back.
-    lane: Option<Arc<Lane>>,
+    lane: Option<Arc<FairQueue>>,
 }
 
 /// What a lane says to a request.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// Go.
-    Now(Turn),
+    Now(QueuePermit),
     /// Wait.
     Later(Waiter),
 }
@@ -51,15 +51,15 @@ pub(super) enum Asked {
 /// A place in the queue; given up when dropped.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    lane: Arc<Lane>,
-    caller: Caller,
+    lane: Arc<FairQueue>,
+    caller: QueueKey,
     ticket: u64,
-    turn: oneshot::Receiver<Turn>,
+    turn: oneshot::Receiver<QueuePermit>,
 }
 
 /// As many wait as may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crowded;
+pub struct QueueFull;
 
 /// The queue as the lock guards it. Nobody waits unless `running` is all there may be.
 #[derive(Debug, Default)]
@@ -68,18 +68,18 @@ struct Queue {
     waiting: usize,
     tickets: u64,
     /// The callers that wait, the next one first.
-    order: VecDeque<Caller>,
+    order: VecDeque<QueueKey>,
     /// What each of them waits with, never nothing.
-    lines: HashMap<Caller, VecDeque<Place>>,
+    lines: HashMap<QueueKey, VecDeque<Waiting>>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct Waiting {
     ticket: u64,
-    turn: oneshot::Sender<Turn>,
+    turn: oneshot::Sender<QueuePermit>,
 }
 
-impl Lane {
+impl FairQueue {
     /// A lane for so many at a time.
     pub(super) fn new(at_once: NonZeroUsize) -> Arc<Self> {
         Arc::new(Self {
@@ -96,14 +96,14 @@ impl Lane {
     ///
     /// # Errors
     /// When `room` wait already.
-    pub(super) fn ask(self: &Arc<Self>, caller: Caller, room: usize) -> Result<Asked, Crowded> {
+    pub(super) fn ask(self: &Arc<Self>, caller: QueueKey, room: usize) -> Result<Asked, QueueFull> {
         let mut queue = self.lock();
         if queue.running < self.at_once.get() {
             queue.running += 1;
             return Ok(Asked::Now(self.turn()));
         }
         if queue.waiting >= room {
-            return Err(Crowded);
+            return Err(QueueFull);
         }
         let (sender, receiver) = oneshot::channel();
         let ticket = queue.enter(caller, sender);
@@ -116,8 +116,8 @@ impl Lane {
         }))
     }
 
-    fn turn(self: &Arc<Self>) -> Turn {
-        Turn {
+    fn turn(self: &Arc<Self>) -> QueuePermit {
+        QueuePermit {
             lane: Some(Arc::clone(self)),
         }
     }
@@ -140,7 +140,7 @@ impl Lane {
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
             lane.pass_on();
@@ -150,7 +150,7 @@ impl Drop for Turn {
 
 impl Waiter {
     /// The turn, if it comes in time.
-    pub(super) async fn turn(mut self, deadline: Instant) -> Option<Turn> {
+    pub(super) async fn turn(mut self, deadline: Instant) -> Option<QueuePermit> {
         timeout_at(deadline, &mut self.turn).await.ok()?.ok()
     }
 }
@@ -163,14 +163,14 @@ impl Drop for Waiter {
 }
 
 impl Queue {
-    fn enter(&mut self, caller: Caller, turn: oneshot::Sender<Turn>) -> u64 {
+    fn enter(&mut self, caller: QueueKey, turn: oneshot::Sender<QueuePermit>) -> u64 {
         self.tickets += 1;
         self.waiting += 1;
         let line = self.lines.entry(caller).or_default();
         if line.is_empty() {
             self.order.push_back(caller);
         }
-        line.push_back(Place {
+        line.push_back(Waiting {
             ticket: self.tickets,
             turn,
         });
@@ -178,7 +178,7 @@ impl Queue {
     }
 
     /// The first of the next caller, who then is the last.
-    fn leave_first(&mut self) -> Option<Place> {
+    fn leave_first(&mut self) -> Option<Waiting> {
         let caller = self.order.pop_front()?;
         let line = self.lines.get_mut(&caller)?;
         let first = line.pop_front();
@@ -192,7 +192,7 @@ impl Queue {
     }
 
     /// Gives up a place, unless its turn came.
-    fn leave(&mut self, caller: Caller, ticket: u64) {
+    fn leave(&mut self, caller: QueueKey, ticket: u64) {
         let Some(line) = self.lines.get_mut(&caller) else {
             return;
         };

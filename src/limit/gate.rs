@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::scope::Scope;
-use crate::limit::permits::{Place, Places};
+use crate::limit::permits::{Permit, PermitCounter};
 
 /// Gates that are remembered. When more are closed the one that opens first is forgotten: its requests go and meet
 /// what they would have waited for.
@@ -26,15 +26,15 @@ pub struct Gates {
 #[derive(Clone)]
 struct Gate {
     opens: Instant,
-    waiting: Arc<Places>,
+    waiting: Arc<PermitCounter>,
 }
 
 /// Leave to wait until a gate opens.
-pub struct Stay {
+pub struct GateWait {
     /// End of the wait.
     pub until: Instant,
     /// One of the places there are for those that wait.
-    _place: Place,
+    _place: Permit,
 }
 
 impl Default for Gates {
@@ -103,15 +103,15 @@ impl Gates {
     }
 
     /// Leave to wait at a gate until `until`, unless `room` do already.
-    pub fn stay(&self, scope: Scope, until: Instant, room: usize) -> Option<Stay> {
+    pub fn stay(&self, scope: Scope, until: Instant, room: usize) -> Option<GateWait> {
         let waiting = self
             .lock()
             .get(&scope)
             .map(|gate| Arc::clone(&gate.waiting))
             .unwrap_or_default();
-        Some(Stay {
+        Some(GateWait {
             until,
-            _place: waiting.enter(room)?,
+            _place: waiting.acquire(room)?,
         })
     }
 }

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many places are taken.
 #[derive(Debug, Default)]
-pub struct Places(AtomicUsize);
+pub struct PermitCounter(AtomicUsize);
 
-impl Places {
+impl PermitCounter {
     /// How many there are now.
-    pub fn taken(&self) -> usize {
+    pub fn in_use(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// A place, unless `limit` are taken.
-    pub fn enter(self: &Arc<Self>, limit: usize) -> Option<Place> {
-        let place = Place {
+    pub fn acquire(self: &Arc<Self>, limit: usize) -> Option<Permit> {
+        let place = Permit {
             places: Arc::clone(self),
             taken: 1,
         };
@@ -26,14 +26,14 @@ impl Places {
 
 /// One place, or several that belong together; given up when dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct Permit {
+    places: Arc<PermitCounter>,
     taken: usize,
 }
 
-impl Place {
+impl Permit {
     /// Takes `more` places besides. `false`: then more than `limit` would be taken, and nothing changed.
-    pub fn widen(&mut self, more: usize, limit: usize) -> bool {
+    pub fn grow(&mut self, more: usize, limit: usize) -> bool {
         if self
             .places
             .0
@@ -49,7 +49,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.places.0.fetch_sub(self.taken, Ordering::Relaxed);
     }
@@ -61,27 +61,27 @@ mod tests {
 
     #[test]
     fn places_are_limited_and_come_back() {
-        let places = Arc::new(Places::default());
-        let first = places.enter(2).unwrap();
-        let second = places.enter(2).unwrap();
-        assert!(places.enter(2).is_none());
-        assert_eq!(places.taken(), 2);
+        let places = Arc::new(PermitCounter::default());
+        let first = places.acquire(2).unwrap();
+        let second = places.acquire(2).unwrap();
+        assert!(places.acquire(2).is_none());
+        assert_eq!(places.in_use(), 2);
         drop(first);
-        assert!(places.enter(2).is_some());
+        assert!(places.acquire(2).is_some());
         drop(second);
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.in_use(), 0);
     }
 
     #[test]
     fn a_place_is_widened_within_the_limit() {
-        let places = Arc::new(Places::default());
-        let mut wide = places.enter(10).unwrap();
-        let mut other = places.enter(10).unwrap();
-        assert!(wide.widen(7, 10) && !other.widen(2, 10) && other.widen(1, 10));
-        assert!(places.enter(10).is_none());
+        let places = Arc::new(PermitCounter::default());
+        let mut wide = places.acquire(10).unwrap();
+        let mut other = places.acquire(10).unwrap();
+        assert!(wide.grow(7, 10) && !other.grow(2, 10) && other.grow(1, 10));
+        assert!(places.acquire(10).is_none());
         drop(wide);
-        assert_eq!(places.taken(), 2);
+        assert_eq!(places.in_use(), 2);
         drop(other);
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.in_use(), 0);
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// A rate, kept by the generic cell rate algorithm: one number says when the next would come if all came evenly. A
 /// second's worth may come at once. Shared by all workers, without a lock.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimiter {
     interval: u64,
     began: Instant,
     /// Nanoseconds since `began`.
@@ -20,7 +20,7 @@ pub struct Pace {
 
 const SECOND: u64 = 1_000_000_000;
 
-impl Pace {
+impl RateLimiter {
     /// So many a second.
     pub fn new(per_second: NonZeroU32) -> Self {
         let interval = SECOND / u64::from(per_second.get());
@@ -37,7 +37,7 @@ impl Pace {
     ///
     /// # Errors
     /// With how long it is until one may go.
-    pub fn take(&self, now: Instant) -> Result<(), Duration> {
+    pub fn acquire(&self, now: Instant) -> Result<(), Duration> {
         // In 500 years.
         let now = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         let mut early = 0;
@@ -58,8 +58,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(per_second: u32) -> Pace {
-        Pace::new(NonZeroU32::new(per_second).unwrap())
+    fn pace(per_second: u32) -> RateLimiter {
+        RateLimiter::new(NonZeroU32::new(per_second).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -67,19 +67,19 @@ mod tests {
         let pace = pace(15);
         let began = Instant::now();
         for _ in 0..15 {
-            assert_eq!(pace.take(began), Ok(()));
+            assert_eq!(pace.acquire(began), Ok(()));
         }
         let interval = Duration::from_nanos(SECOND / 15);
         for number in 1..=100 {
-            assert_eq!(pace.take(began + interval * (number - 1)), Err(interval));
-            assert_eq!(pace.take(began + interval * number), Ok(()));
+            assert_eq!(pace.acquire(began + interval * (number - 1)), Err(interval));
+            assert_eq!(pace.acquire(began + interval * number), Ok(()));
         }
         let later = began + interval * 100 + Duration::from_secs(60);
         assert!(
-            (0..15).all(|_| pace.take(later).is_ok()),
+            (0..15).all(|_| pace.acquire(later).is_ok()),
             "what was not used for a second is there again"
         );
-        assert_eq!(pace.take(later), Err(interval), "and no more than that");
+        assert_eq!(pace.acquire(later), Err(interval), "and no more than that");
     }
 
     #[tokio::test(start_paused = true)]
@@ -89,7 +89,7 @@ mod tests {
         // 61 is prime to the interval.
         let went = (0..60_000).step_by(61).map(|milliseconds| {
             let now = began + Duration::from_millis(milliseconds);
-            std::iter::repeat_with(|| pace.take(now))
+            std::iter::repeat_with(|| pace.acquire(now))
                 .take_while(Result::is_ok)
                 .count()
         });
@@ -102,7 +102,7 @@ mod tests {
         let pace = pace(1000);
         let now = Instant::now();
         let went: usize = std::thread::scope(|scope| {
-            let ask = || (0..1000).filter(|_| pace.take(now).is_ok()).count();
+            let ask = || (0..1000).filter(|_| pace.acquire(now).is_ok()).count();
             let threads = [(); 4].map(|()| scope.spawn(ask));
             threads
                 .into_iter()
@@ -116,7 +116,7 @@ mod tests {
     async fn one_a_second_has_no_burst() {
         let pace = pace(1);
         let began = Instant::now();
-        assert_eq!(pace.take(began), Ok(()));
-        assert_eq!(pace.take(began), Err(Duration::from_secs(1)));
+        assert_eq!(pace.acquire(began), Ok(()));
+        assert_eq!(pace.acquire(began), Err(Duration::from_secs(1)));
     }
 }

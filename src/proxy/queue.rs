@@ -15,8 +15,8 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::state::Shared;
 
-use crate::limit::permits::Place;
-use crate::limit::{Crowded, Entry, TooLate, Waiting};
+use crate::limit::permits::Permit;
+use crate::limit::{Entry, QueueFull, WaitTimeout, Waiting};
 use crate::state::snapshot::{Customer, HeldToken, Route};
 use crate::token::slot::Unavailable;
 
@@ -52,12 +52,12 @@ pub async fn queue(
     usable_token(request.customer, live, shared.clock, exchange).await?;
     find_site(request, live, exchange).await?;
     if let Some((limit, patience)) = route.limit(request.customer) {
-        match limit.enter(exchange.queue_key(), live.limits.max_queued) {
+        match limit.acquire(exchange.queue_key(), live.limits.max_queued) {
             Ok(Entry::Now(turn)) => exchange.turn = turn,
             Ok(Entry::Later(waiting)) => {
                 Box::pin(wait_for_turn(waiting, patience, exchange)).await?
             }
-            Err(Crowded) => return Err(crowded(live.limits.max_queued)),
+            Err(QueueFull) => return Err(crowded(live.limits.max_queued)),
         }
     }
     take_place(shared, live, exchange).await
@@ -73,7 +73,7 @@ pub(super) async fn take_place(
     exchange: &mut Exchange,
 ) -> Result<(), Failure> {
     let limit = live.limits.max_in_flight;
-    exchange.place = match shared.in_flight.enter(limit) {
+    exchange.place = match shared.in_flight.acquire(limit) {
         Some(place) => Some(place),
         // Boxed: most requests find one.
         None => Box::pin(permit_after_eviction(shared, limit, exchange)).await,
@@ -90,14 +90,14 @@ async fn permit_after_eviction(
     shared: &Shared,
     limit: usize,
     exchange: &Exchange,
-) -> Option<Place> {
+) -> Option<Permit> {
     if !exchange.evict_stalled() {
         return None;
     }
     for _ in 0..TURNS_TO_GO {
         // His tasks have to run to let go of it.
         tokio::task::yield_now().await;
-        if let Some(place) = shared.in_flight.enter(limit) {
+        if let Some(place) = shared.in_flight.acquire(limit) {
             return Some(place);
         }
     }
@@ -112,7 +112,7 @@ async fn wait_for_turn(
     let wait = exchange.begin_wait();
     let turn = waiting.turn(Instant::now() + patience).await;
     drop(wait);
-    exchange.turn = turn.map_err(|TooLate| {
+    exchange.turn = turn.map_err(|WaitTimeout| {
         let limit = humantime::format_duration(patience);
         let detail = format!(
             "Citrix lets few requests of a customer in here, and no turn came within {limit} (queue_timeout)"
@@ -164,7 +164,7 @@ async fn wait_for_token(
         return Err(no_token(unavailable));
     }
     let limit = live.limits.max_queued;
-    let Some(_place) = slot.waiting().enter(limit) else {
+    let Some(_place) = slot.waiting().acquire(limit) else {
         let reason = format!(
             "{} {limit} requests wait for it already (limits.max_queued).",
             unavailable.reason

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::limit::permits::Places;
+use crate::limit::permits::PermitCounter;
 
 /// How long after an answer that was no single site Citrix is not asked again.
 pub const PAUSE: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ pub struct SiteSlot {
     progress: watch::Sender<Progress>,
     wanted: Notify,
     frozen: Notify,
-    waiting: Arc<Places>,
+    waiting: Arc<PermitCounter>,
 }
 
 /// How far asking has come.
@@ -58,7 +58,7 @@ impl SiteSlot {
     }
 
     /// The places for those who wait.
-    pub const fn waiting(&self) -> &Arc<Places> {
+    pub const fn waiting(&self) -> &Arc<PermitCounter> {
         &self.waiting
     }
 

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::shortage::Shortage;
 use crate::limit::gate::Gates;
-use crate::limit::permits::Places;
+use crate::limit::permits::PermitCounter;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::site::regions::Regions;
@@ -25,9 +25,9 @@ pub struct Shared {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Requests being answered.
-    pub in_flight: Arc<Places>,
+    pub in_flight: Arc<PermitCounter>,
     /// Bytes of batches that were read and may be sent again.
-    pub batches: Arc<Places>,
+    pub batches: Arc<PermitCounter>,
     /// Connections of callers.
     pub connections: Arc<ConnectionCount>,
     /// Whether the workers are at work.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::outcome::Outcome;
 use super::status::TokenStatus;
 use crate::clock::Clock;
-use crate::limit::permits::Places;
+use crate::limit::permits::PermitCounter;
 use citrix_wire::citrix::AuthorizationScheme;
 
 /// A token as it is sent: ready-made header values, marked sensitive so that nothing prints or indexes them.
@@ -115,7 +115,7 @@ pub struct TokenSlot {
     refused: AtomicU64,
     /// Told when a token is refused, and when an operator asks for a login.
     refusal: Notify,
-    waiting: Arc<Places>,
+    waiting: Arc<PermitCounter>,
 }
 
 impl TokenSlot {
@@ -147,7 +147,7 @@ impl TokenSlot {
     }
 
     /// The places for those who wait for a token.
-    pub const fn waiting(&self) -> &Arc<Places> {
+    pub const fn waiting(&self) -> &Arc<PermitCounter> {
         &self.waiting
     }
 

@@ -295,7 +295,7 @@ async fn what_is_too_large_or_no_batch_is_refused_before_anything_leaves() {
         .await
         .problem(408, "request_timeout");
     upstream.got_nothing().await;
-    assert_eq!(gateway.app().shared().batches.taken(), 0);
+    assert_eq!(gateway.app().shared().batches.in_use(), 0);
 }
 
 #[tokio::test]
@@ -311,17 +311,17 @@ async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
         "it changed on the way"
     );
     let batches = &gateway.app().shared().batches;
-    assert_eq!(batches.taken(), 4 * MIB + 1);
+    assert_eq!(batches.in_use(), 4 * MIB + 1);
     // Others have taken the rest.
-    let mut others = batches.enter(64 * MIB).unwrap();
-    assert!(others.widen(60 * MIB - 10, 64 * MIB));
+    let mut others = batches.acquire(64 * MIB).unwrap();
+    assert!(others.grow(60 * MIB - 10, 64 * MIB));
     let refused = gateway.raw(post("/cvad/manage/$batch", &dummy())).await;
     refused.problem(503, "overloaded");
     assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
     wire.write(OK).await;
     assert_eq!(caller.answer().await.status(), 200);
     drop(others);
-    eventually("the room is free", || async { batches.taken() == 0 }).await;
+    eventually("the room is free", || async { batches.in_use() == 0 }).await;
 }
 
 /// What the cloud answers to items, all with a dummy for a token.
@@ -422,10 +422,10 @@ async fn a_batch_whose_caller_leaves_gives_its_room_back() {
     caller.write(&request[..request.len() - 1]).await;
     let batches = &gateway.app().shared().batches;
     eventually("the batch is being read", || async {
-        batches.taken() > 100
+        batches.in_use() > 100
     })
     .await;
     drop(caller);
-    eventually("it is given up", || async { batches.taken() == 0 }).await;
+    eventually("it is given up", || async { batches.in_use() == 0 }).await;
     upstream.got_nothing().await;
 }

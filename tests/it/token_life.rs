@@ -15,7 +15,7 @@ async fn a_request_before_the_first_token_waits_for_it() {
     let waiting = || {
         gateway.app().shared().published.load().slots[0]
             .waiting()
-            .taken()
+            .in_use()
     };
     eventually("the request waits", || async { waiting() == 1 }).await;
     assert_eq!(upstream.connections(), 0);
@@ -100,7 +100,7 @@ async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
     let waiting = || {
         gateway.app().shared().published.load().slots[0]
             .waiting()
-            .taken()
+            .in_use()
     };
     eventually("the first waits", || async { waiting() == 1 }).await;
     let problem = gateway

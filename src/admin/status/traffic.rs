@@ -237,7 +237,7 @@ impl Load {
     pub(super) fn now(admin: &Admin, published: &Published) -> Self {
         let (shared, limits) = (&admin.shared, &published.live.limits);
         Self {
-            in_flight: shared.in_flight.taken(),
+            in_flight: shared.in_flight.in_use(),
             max_in_flight: limits.max_in_flight,
             connections: shared.connections.total(),
             max_connections: limits.max_connections,

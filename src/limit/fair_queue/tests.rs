@@ -10,29 +10,29 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn lane(at_once: usize) -> Arc<Lane> {
-    Lane::new(NonZeroUsize::new(at_once).unwrap())
+fn lane(at_once: usize) -> Arc<FairQueue> {
+    FairQueue::new(NonZeroUsize::new(at_once).unwrap())
 }
 
-fn caller(number: u8) -> Caller {
-    Caller::at(Some(Ipv4Addr::new(10, 0, 0, number).into()))
+fn caller(number: u8) -> QueueKey {
+    QueueKey::at(Some(Ipv4Addr::new(10, 0, 0, number).into()))
 }
 
-fn now(lane: &Arc<Lane>, number: u8) -> Turn {
+fn now(lane: &Arc<FairQueue>, number: u8) -> QueuePermit {
     match lane.ask(caller(number), 100).unwrap() {
         Asked::Now(turn) => turn,
         Asked::Later(_) => panic!("it must wait"),
     }
 }
 
-fn later(lane: &Arc<Lane>, number: u8) -> Waiter {
+fn later(lane: &Arc<FairQueue>, number: u8) -> Waiter {
     match lane.ask(caller(number), 100).unwrap() {
         Asked::Now(_) => panic!("it need not wait"),
         Asked::Later(waiter) => waiter,
     }
 }
 
-fn counts(lane: &Lane) -> (usize, usize) {
+fn counts(lane: &FairQueue) -> (usize, usize) {
     let queue = lane.lock();
     assert_eq!(
         queue.lines.values().map(VecDeque::len).sum::<usize>(),
@@ -43,7 +43,7 @@ fn counts(lane: &Lane) -> (usize, usize) {
 }
 
 /// Who has its turn already, of those that are polled once.
-fn came(waiter: &mut Waiter) -> Option<Turn> {
+fn came(waiter: &mut Waiter) -> Option<QueuePermit> {
     waiter.turn.try_recv().ok()
 }
 
@@ -83,8 +83,8 @@ async fn so_many_go_at_once_and_so_many_wait() {
     let lane = lane(2);
     let turns = [now(&lane, 1), now(&lane, 1)];
     let waiting = later(&lane, 1);
-    assert_eq!(lane.ask(caller(1), 1).unwrap_err(), Crowded);
-    assert_eq!(lane.ask(caller(2), 0).unwrap_err(), Crowded);
+    assert_eq!(lane.ask(caller(1), 1).unwrap_err(), QueueFull);
+    assert_eq!(lane.ask(caller(2), 0).unwrap_err(), QueueFull);
     drop(waiting);
     assert_eq!(
         counts(&lane),
@@ -127,8 +127,8 @@ async fn a_turn_that_nobody_takes_moves_on() {
 #[test]
 fn an_address_is_one_in_either_familys_spelling() {
     let mapped = "::ffff:10.0.0.7".parse().unwrap();
-    assert_eq!(Caller::at(Some(mapped)), caller(7));
-    assert_ne!(Caller::at(None), caller(7));
+    assert_eq!(QueueKey::at(Some(mapped)), caller(7));
+    assert_ne!(QueueKey::at(None), caller(7));
 }
 
 /// Some wait to the end, some leave at random moments; turns are handed from thread to thread.

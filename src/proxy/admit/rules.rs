@@ -7,7 +7,7 @@ use crate::callers::usage::Usage;
 use crate::config::{Caller, Mode};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::limit::caller::TooMuch;
+use crate::limit::caller::CallerLimitExceeded;
 use crate::proxy::queue::COME_BACK;
 use crate::state::snapshot::Snapshot;
 use citrix_wire::citrix::batch::BatchItem;
@@ -214,15 +214,15 @@ impl Policy<'_> {
 
     /// Takes up what the caller's own limits leave, until the exchange is over.
     fn enter(&self, exchange: &mut Exchange) -> Result<(), Failure> {
-        match self.usage.limits.enter(Instant::now()) {
+        match self.usage.limits.acquire(Instant::now()) {
             Ok(place) => {
                 exchange.caller_place = place;
                 Ok(())
             }
             Err(too_much) => {
                 let wait = match too_much {
-                    TooMuch::AtOnce(_) => COME_BACK,
-                    TooMuch::PerSecond(wait) => wait,
+                    CallerLimitExceeded::AtOnce(_) => COME_BACK,
+                    CallerLimitExceeded::PerSecond(wait) => wait,
                 };
                 let failure = Failure::new(Reason::Overloaded, too_much.to_string());
                 self.enforce(failure.with_source(too_much).retry_after(wait), exchange)

@@ -16,7 +16,7 @@ use super::UpstreamRequest;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::limit::permits::{Place, Places};
+use crate::limit::permits::{Permit, PermitCounter};
 use crate::proxy::admit::Policy;
 use crate::state::Shared;
 use citrix_wire::citrix::batch::Batch;
@@ -32,7 +32,7 @@ const COME_BACK: Duration = Duration::from_secs(1);
 /// Bytes and the room they take up, which is given back when nobody holds a part of them any more.
 struct Held {
     bytes: Vec<u8>,
-    room: Place,
+    room: Permit,
 }
 
 impl AsRef<[u8]> for Held {
@@ -125,11 +125,11 @@ fn is_in_utf8(headers: &HeaderMap) -> bool {
     plain && types.next().is_none()
 }
 
-async fn read_whole(body: &mut CallerBody, held: &Arc<Places>) -> Result<Bytes, Failure> {
+async fn read_whole(body: &mut CallerBody, held: &Arc<PermitCounter>) -> Result<Bytes, Failure> {
     if body.size_hint().lower() > MAX_BATCH as u64 {
         return Err(too_large());
     }
-    let room = held.enter(MAX_HELD).ok_or_else(crowded)?;
+    let room = held.acquire(MAX_HELD).ok_or_else(crowded)?;
     let mut held = Held {
         bytes: Vec::new(),
         room,
@@ -142,7 +142,7 @@ async fn read_whole(body: &mut CallerBody, held: &Arc<Places>) -> Result<Bytes, 
         if held.bytes.len() + piece.len() > MAX_BATCH {
             return Err(too_large());
         }
-        if !held.room.widen(piece.len(), MAX_HELD) {
+        if !held.room.grow(piece.len(), MAX_HELD) {
             return Err(crowded());
         }
         held.bytes.extend_from_slice(&piece);

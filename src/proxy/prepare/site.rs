@@ -64,7 +64,7 @@ async fn find(
     exchange: &mut Exchange,
 ) -> Result<Option<HeaderValue>, Failure> {
     let limit = live.limits.max_queued;
-    let Some(_place) = customer.site.waiting().enter(limit) else {
+    let Some(_place) = customer.site.waiting().acquire(limit) else {
         let detail = format!(
             "{limit} requests wait already until the customer's site is found (limits.max_queued); name it in \
              Citrix-InstanceId or instance_id"

@@ -108,7 +108,7 @@ impl Upstream<'_> {
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Result<(), Replay> {
-        let waiting = customer.slot.waiting().enter(self.live.limits.max_queued);
+        let waiting = customer.slot.waiting().acquire(self.live.limits.max_queued);
         if waiting.is_some() {
             exchange.place = None;
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::outgoing::{Outgoing, ReplayCopy};
 use super::{Sent, Upstream};
 use crate::exchange::Exchange;
-use crate::limit::gate::Stay;
+use crate::limit::gate::GateWait;
 use crate::observe::metrics::Replay;
 use crate::state::snapshot::Customer;
 use crate::upstream::body::ResponseBody;
@@ -32,7 +32,7 @@ pub(super) struct RetryBudget {
     left: Duration,
     told: u32,
     /// The wait that comes before it is sent again.
-    stay: Option<Stay>,
+    stay: Option<GateWait>,
 }
 
 impl RetryBudget {
