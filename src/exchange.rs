@@ -1,9 +1,9 @@
 //! The record of one exchange: begun when a request's head is complete, closed exactly once, when the answer's
 //! body ends or is given up.
 
+mod access_log;
 mod audit;
 pub mod body;
-mod remember;
 mod response_body;
 mod trace;
 
@@ -27,8 +27,8 @@ use crate::inbound::connection::Connection;
 use crate::limit::permits::Permit;
 use crate::limit::{QueueKey, QueuePermit};
 use crate::observe::metrics::{NONE, QueueMetrics, RouteMetrics};
-use crate::observe::recent::End;
 use crate::observe::spans::{Recording, Spans};
+use crate::observe::summary::{End, ExchangeSummary, RequestFacts};
 use crate::state::snapshot::Snapshot;
 use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
 use citrix_wire::forwarded;
@@ -93,7 +93,7 @@ pub struct Exchange {
     cause: String,
     citrix_ids: [Option<HeaderValue>; 3],
     answered_after: Duration,
-    answer_bytes: u64,
+    response_bytes: u64,
     /// Whether the audit log has the refusal.
     refusal_told: bool,
     closed: bool,
@@ -145,7 +145,7 @@ impl Exchange {
             cause: String::new(),
             citrix_ids: [None, None, None],
             answered_after: Duration::ZERO,
-            answer_bytes: 0,
+            response_bytes: 0,
             refusal_told: false,
             closed: false,
             snapshot,
@@ -304,71 +304,77 @@ impl Exchange {
             .saturating_sub(self.waited)
     }
 
-    /// Counts, logs, remembers, and gives up the place. Only the first call does anything.
+    /// Counts, logs and records the exchange, and releases its permits. Only the first call has an effect.
     fn close(&mut self, end: End) {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
         self.upstream_ends();
-        let took = self.began.elapsed();
-        let unanswered = || match end {
-            // The caller was owed an answer.
-            End::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::from_u16(CALLER_LEFT).unwrap_or_default(),
-        };
-        let status = self.status.unwrap_or_else(unanswered);
+        let summary = self.summary(end);
         let metrics = self.route_metrics();
-        metrics.count(self.caller, &self.method, status);
-        metrics.duration().observe(took.as_secs_f64());
+        metrics.count(self.caller, &self.method, summary.status);
+        metrics.duration().observe(summary.total.as_secs_f64());
         if self.snapshot.live.access_log {
-            self.log(end, status, took);
+            access_log::log(&summary);
         }
-        self.remember(end, status, took);
-        self.export(end);
+        let caller_use = self.snapshot.caller_use(self.caller);
+        self.snapshot.metrics.recent.record(&summary, caller_use);
+        if let Some(recording) = &self.recording {
+            recording.close(&summary);
+        }
         self.place = None;
         self.caller_place = None;
         self.turn = None;
         self.connection.exchange_ended();
     }
 
-    fn log(&self, end: End, status: StatusCode, took: Duration) {
+    fn request_facts(&self) -> RequestFacts<'_> {
+        RequestFacts {
+            caller: self.caller_name(),
+            peer: self.peer,
+            method: &self.method,
+            path: self.target.as_ref().map_or("", PathAndQuery::path),
+            request_id: &self.request_id,
+            transaction_id: &self.transaction_id,
+        }
+    }
+
+    fn summary(&self, end: End) -> ExchangeSummary<'_> {
         let route = self.route.and_then(|index| self.snapshot.routes.get(index));
-        let milliseconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-        let text = |value: &Option<HeaderValue>| {
-            value
-                .as_ref()
-                .and_then(|v| v.to_str().ok())
-                .map(str::to_owned)
-        };
-        let [citrix_id, cws_id, cc_id] = &self.citrix_ids;
-        tracing::info!(
-            target: "access",
-            caller = self.caller_name(),
-            peer = self.peer.map(tracing::field::display),
-            forwarded_for = self.forwarded_for.as_deref(),
-            method = self.method.as_str(),
-            path = self.target.as_ref().map_or("", PathAndQuery::path),
-            version = ?self.version,
-            route = route.map_or(NONE, |route| route.config.name()),
-            retired = self.retired,
-            status = status.as_u16(),
-            reason = self.reason.map(Reason::as_str),
-            cause = (!self.cause.is_empty()).then_some(self.cause.as_str()),
-            end = end.as_str(),
-            request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
-            answer_bytes = self.answer_bytes,
-            total_ms = milliseconds(took),
-            upstream_ms = milliseconds(self.upstream_time),
-            waited_ms = milliseconds(self.waited),
-            ours_ms = milliseconds(self.gateway_time()),
-            attempts = self.attempts,
-            request_id = self.request_id.to_str().unwrap_or_default(),
-            transaction_id = self.transaction_id.to_str().unwrap_or_default(),
-            trace_id = self.trace_id().map(tracing::field::display),
-            citrix_transaction_id = text(citrix_id),
-            x_cws_transaction_id = text(cws_id),
-            cc_transaction_id = text(cc_id),
-        );
+        ExchangeSummary {
+            request: self.request_facts(),
+            is_named: self.caller.is_some(),
+            forwarded_for: self.forwarded_for.as_deref(),
+            version: self.version,
+            secure: self.is_secure(),
+            trace_id: self.trace_id(),
+            route: route.map_or(NONE, |route| route.config.name()),
+            retired: self.retired,
+            customer: self.customer.as_ref(),
+            response_status: self.status,
+            status: self.status.unwrap_or_else(|| status_without_response(end)),
+            reason: self.reason,
+            detail: &self.detail,
+            cause: &self.cause,
+            end,
+            citrix_ids: &self.citrix_ids,
+            request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
+            response_bytes: self.response_bytes,
+            began: self.began,
+            total: self.began.elapsed(),
+            upstream: self.upstream_time,
+            waited: self.waited,
+            gateway: self.gateway_time(),
+            attempts: self.attempts,
+        }
+    }
+}
+
+/// Returns the status that logs and metrics use for an exchange without a response.
+fn status_without_response(end: End) -> StatusCode {
+    match end {
+        End::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::from_u16(CALLER_LEFT).unwrap_or_default(),
     }
 }
 

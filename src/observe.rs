@@ -3,4 +3,5 @@
 pub mod metrics;
 pub mod recent;
 pub mod spans;
+pub mod summary;
 pub mod telemetry;

@@ -135,7 +135,7 @@ impl<'a> Exchange<'a> {
             total_ms: milliseconds(record.total),
             waited_ms: milliseconds(record.waited),
             upstream_ms: milliseconds(record.upstream),
-            ours_ms: milliseconds(record.ours),
+            ours_ms: milliseconds(record.gateway),
         }
     }
 }

@@ -3,7 +3,6 @@
 //! but the host are in it, nor the name that an unknown caller gave itself, which may be a secret in the wrong place.
 
 use http::Method;
-use http::uri::PathAndQuery;
 
 use super::Exchange;
 use crate::error::Failure;
@@ -67,19 +66,20 @@ impl Exchange {
             cause if cause.is_empty() => failure.detail().clone().into_owned(),
             cause => cause,
         });
+        let request = self.request_facts();
         tracing::info!(
             target: "audit",
             verdict = said,
-            caller = self.caller_name(),
-            peer = self.peer.map(tracing::field::display),
+            caller = request.caller,
+            peer = request.peer.map(tracing::field::display),
             certificate = self.connection.certificate().map(|certificate| certificate.subject.as_str()),
-            method = self.method.as_str(),
-            path = self.target.as_ref().map_or("", PathAndQuery::path),
+            method = request.method.as_str(),
+            path = request.path,
             customer,
             reason = failure.map(|failure| failure.reason().as_str()),
             cause,
-            request_id = self.request_id.to_str().unwrap_or_default(),
-            transaction_id = self.transaction_id.to_str().unwrap_or_default(),
+            request_id = request.request_id.to_str().unwrap_or_default(),
+            transaction_id = request.transaction_id.to_str().unwrap_or_default(),
         );
     }
 }

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Exchange;
 use crate::exchange::body::ForwardedBody;
-use crate::observe::recent::End;
+use crate::observe::summary::End;
 use crate::upstream::body::ResponseBodyError;
 
 /// The body of an answer; it closes the record when it ends.
@@ -66,7 +66,8 @@ impl Body for CallerResponseBody {
         }
         match &polled {
             Some(Ok(frame)) => {
-                this.exchange.answer_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.exchange.response_bytes +=
+                    frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.close_at_end();
             }
             Some(Err(error)) => {

@@ -14,10 +14,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::error::{Fault, Reason};
+use crate::error::Reason;
+use crate::observe::summary::{Disposition, End, ExchangeSummary};
 use ring::Ring;
 use usage::{note_reason, note_retired};
 
@@ -33,119 +34,16 @@ const LEAST: usize = 32;
 /// The longest explanation that is kept, in bytes.
 const LONGEST_DETAIL: usize = 300;
 
-/// How an exchange ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum End {
-    /// The answer's last byte went out.
-    #[default]
-    Complete,
-    /// The caller left or stopped reading.
-    CallerLeft,
-    /// The upstream's answer broke off, and so did ours.
-    CutOff,
-    /// The program stopped before the answer was out.
-    Stopped,
-}
-
-impl End {
-    /// The name in logs and pages.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::CallerLeft => "caller_left",
-            Self::CutOff => "cut_off",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// How an exchange is to be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing to see.
-    Fine,
-    /// The gateway refused it, and the fault is the caller's.
-    Refused,
-    /// Something went wrong here, at Citrix or between.
-    Failed,
-}
-
-/// A closed exchange, as its record is told of it.
-pub struct Closed<'a> {
-    /// When the request's head was complete.
-    pub began: Instant,
-    /// From there to the answer's last byte.
-    pub total: Duration,
-    /// Waiting for a token, a turn, the end of what a 429 asked for.
-    pub waited: Duration,
-    /// From sending to the head of Citrix's answer, over all attempts.
-    pub upstream: Duration,
-    /// What is left of the time to the answer's head.
-    pub ours: Duration,
-    /// How often the request was sent.
-    pub attempts: u32,
-    /// `X-Proxy-Request-Id`.
-    pub request_id: &'a HeaderValue,
-    /// `Citrix-TransactionId`, as it was sent.
-    pub transaction_id: &'a HeaderValue,
-    /// The ids in the answer: `Citrix-TransactionId`, `X-Cws-TransactionId`, `CC-TransactionId`.
-    pub citrix_ids: &'a [Option<HeaderValue>; 3],
-    /// Of the request.
-    pub method: &'a str,
-    /// Without the query.
-    pub path: &'a str,
-    /// The route's name in metrics.
-    pub route: &'a str,
-    /// The caller's name in metrics.
-    pub caller: &'a str,
-    /// Whether that is a configured name.
-    pub is_named: bool,
-    /// The customer's id, once it was known.
-    pub customer: Option<&'a HeaderValue>,
-    /// Where the request came from.
-    pub address: Option<IpAddr>,
-    /// The family of the retired address that was used.
-    pub retired: Option<&'static str>,
-    /// Of the answer; 499 if there was none.
-    pub status: StatusCode,
-    /// When the gateway answered itself.
-    pub reason: Option<Reason>,
-    /// What the caller was told then.
-    pub detail: &'a str,
-    /// What the log says of the cause.
-    pub cause: &'a str,
-    /// How it ended.
-    pub end: End,
-}
-
-impl Closed<'_> {
-    /// What an operator makes of it. A refusal of Citrix's that names no right or too many requests is no failure
-    /// of anybody's but the caller's; these two are what operators are asked about.
-    pub fn verdict(&self) -> Verdict {
-        match self.reason {
-            Some(reason) if reason.fault() == Fault::Caller => Verdict::Refused,
-            Some(_) => Verdict::Failed,
-            None if matches!(self.end, End::CutOff | End::Stopped)
-                || self.status.is_server_error() =>
-            {
-                Verdict::Failed
-            }
-            None if matches!(self.status.as_u16(), 401 | 403 | 429 | 499) => Verdict::Failed,
-            None => Verdict::Fine,
-        }
-    }
-}
-
 /// A closed exchange, remembered.
 #[derive(Clone, Default)]
 pub struct Record {
     /// When the request's head was complete; none in a slot that was never used.
     pub began: Option<Instant>,
-    /// See [`Closed`], as for all that follows.
+    /// This and the following fields are those of [`ExchangeSummary`].
     pub total: Duration,
     pub(crate) waited: Duration,
     pub(crate) upstream: Duration,
-    pub(crate) ours: Duration,
+    pub(crate) gateway: Duration,
     pub(crate) attempts: u32,
     /// `X-Proxy-Request-Id`.
     pub request_id: Text<36>,
@@ -167,32 +65,33 @@ pub struct Record {
 }
 
 impl Record {
-    /// Writes an exchange over what is here.
-    fn set(&mut self, closed: &Closed<'_>) {
-        self.began = Some(closed.began);
-        self.total = closed.total;
-        self.waited = closed.waited;
-        self.upstream = closed.upstream;
-        self.ours = closed.ours;
-        self.attempts = closed.attempts;
-        self.request_id.set(closed.request_id.as_bytes());
-        self.transaction_id.set(closed.transaction_id.as_bytes());
-        for (text, id) in self.citrix_ids.iter_mut().zip(closed.citrix_ids) {
+    /// Overwrites the record.
+    fn set(&mut self, summary: &ExchangeSummary<'_>) {
+        let request = &summary.request;
+        self.began = Some(summary.began);
+        self.total = summary.total;
+        self.waited = summary.waited;
+        self.upstream = summary.upstream;
+        self.gateway = summary.gateway;
+        self.attempts = summary.attempts;
+        self.request_id.set(request.request_id.as_bytes());
+        self.transaction_id.set(request.transaction_id.as_bytes());
+        for (text, id) in self.citrix_ids.iter_mut().zip(summary.citrix_ids) {
             text.set(id.as_ref().map_or(&[], HeaderValue::as_bytes));
         }
-        self.method.set(closed.method.as_bytes());
-        self.path.set(closed.path.as_bytes());
-        self.route.set(closed.route.as_bytes());
-        self.caller.set(closed.caller.as_bytes());
+        self.method.set(request.method.as_str().as_bytes());
+        self.path.set(request.path.as_bytes());
+        self.route.set(summary.route.as_bytes());
+        self.caller.set(request.caller.as_bytes());
         self.customer
-            .set(closed.customer.map_or(&[], HeaderValue::as_bytes));
-        self.address = closed.address;
-        self.retired = closed.retired;
-        self.status = closed.status.as_u16();
-        self.reason = closed.reason;
-        set_bounded(&mut self.detail, closed.detail);
-        set_bounded(&mut self.cause, closed.cause);
-        self.end = closed.end;
+            .set(summary.customer.map_or(&[], HeaderValue::as_bytes));
+        self.address = request.peer.map(|peer| peer.ip());
+        self.retired = summary.retired;
+        self.status = summary.status.as_u16();
+        self.reason = summary.reason;
+        set_bounded(&mut self.detail, summary.detail);
+        set_bounded(&mut self.cause, summary.cause);
+        self.end = summary.end;
     }
 
     /// Whether one of its ids is this, letter case aside.
@@ -227,33 +126,33 @@ struct Memory {
 }
 
 impl WorkerRecent {
-    /// Remembers an exchange.
-    pub fn record(&self, closed: &Closed<'_>, caller: Option<&Arc<CallerUse>>) {
-        let verdict = closed.verdict();
+    /// Records a finished exchange.
+    pub fn record(&self, summary: &ExchangeSummary<'_>, caller: Option<&Arc<CallerUse>>) {
+        let disposition = summary.disposition();
         if let Some(caller) = caller {
-            let over = closed.began.saturating_duration_since(self.start) + closed.total;
-            caller.note(over, verdict == Verdict::Refused);
+            let since_start = summary.began.saturating_duration_since(self.start) + summary.total;
+            caller.note(since_start, disposition == Disposition::Refused);
         }
         let mut memory = self.memory();
-        memory.all.slot().set(closed);
-        match verdict {
-            Verdict::Fine => {}
-            Verdict::Refused => memory.refused.slot().set(closed),
-            Verdict::Failed => memory.failed.slot().set(closed),
+        memory.all.slot().set(summary);
+        match disposition {
+            Disposition::Fine => {}
+            Disposition::Refused => memory.refused.slot().set(summary),
+            Disposition::Failed => memory.failed.slot().set(summary),
         }
-        if let Some(reason) = closed.reason {
-            note_reason(&mut memory.reasons, closed.route, reason);
+        if let Some(reason) = summary.reason {
+            note_reason(&mut memory.reasons, summary.route, reason);
         }
-        if let Some(family) = closed.retired {
+        if let Some(family) = summary.retired {
             let used = RetiredUse {
                 family,
-                route: closed.route.to_owned(),
-                caller: closed.caller.to_owned(),
-                address: closed.address,
+                route: summary.route.to_owned(),
+                caller: summary.request.caller.to_owned(),
+                address: summary.request.peer.map(|peer| peer.ip()),
                 count: 1,
-                last: closed.began,
+                last: summary.began,
             };
-            note_retired(&mut memory.retired, used, closed.is_named);
+            note_retired(&mut memory.retired, used, summary.is_named);
         }
     }
 

@@ -17,12 +17,6 @@ mod span;
 #[cfg(not(feature = "otlp"))]
 mod off;
 
-use std::net::IpAddr;
-use std::time::Duration;
-
-use http::{HeaderValue, Method, StatusCode, Version};
-use tokio::time::Instant;
-
 #[cfg(not(feature = "otlp"))]
 pub use self::off::{Recording, Spans};
 #[cfg(feature = "otlp")]
@@ -35,47 +29,6 @@ const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
-
-/// What is known of an exchange at its end.
-#[derive(Debug)]
-pub struct Facts<'a> {
-    /// The request's.
-    pub method: &'a Method,
-    /// Its path; the query is not told.
-    pub path: &'a str,
-    /// Its version of HTTP.
-    pub version: Version,
-    /// Whether it came over TLS.
-    pub secure: bool,
-    /// The route's prefix, if one was picked.
-    pub route: Option<&'a str>,
-    /// The caller's name in metrics.
-    pub caller: &'a str,
-    /// From where it came.
-    pub peer: Option<IpAddr>,
-    /// The answer's, if there was one.
-    pub status: Option<StatusCode>,
-    /// Why the gateway answered itself, if it did.
-    pub reason: Option<&'a str>,
-    /// Why the answer did not end as it should, if it did not.
-    pub cut: Option<&'a str>,
-    /// The id in the access log.
-    pub request_id: &'a HeaderValue,
-    /// The id that Citrix was sent.
-    pub transaction_id: &'a HeaderValue,
-    /// The one that Citrix's support asks for.
-    pub citrix_id: Option<&'a HeaderValue>,
-    /// Time that was nobody's work.
-    pub waited: Duration,
-    /// Size of the request's body.
-    pub request_bytes: u64,
-    /// Size of the answer's.
-    pub answer_bytes: u64,
-    /// When it began, by the monotonic clock.
-    pub began: Instant,
-    /// When it ended.
-    pub ended: Instant,
-}
 
 /// A variable of the process. An empty one counts as unset, as OpenTelemetry has it.
 fn variable(name: &str) -> Option<String> {

@@ -1,4 +1,7 @@
+use http::StatusCode;
+
 use super::*;
+use crate::observe::summary::RequestFacts;
 
 struct Given {
     request_id: HeaderValue,
@@ -18,30 +21,20 @@ impl Given {
         }
     }
 
-    fn closed(&self, status: u16, reason: Option<Reason>) -> Closed<'_> {
-        Closed {
+    fn summary(&self, status: u16, reason: Option<Reason>) -> ExchangeSummary<'_> {
+        let sample = ExchangeSummary::sample();
+        ExchangeSummary {
+            request: RequestFacts {
+                request_id: &self.request_id,
+                transaction_id: &self.sent,
+                ..sample.request
+            },
+            citrix_ids: &self.citrix_ids,
             began: self.began,
             total: Duration::from_millis(5),
-            waited: Duration::ZERO,
-            upstream: Duration::from_millis(4),
-            ours: Duration::from_millis(1),
-            attempts: 1,
-            request_id: &self.request_id,
-            transaction_id: &self.sent,
-            citrix_ids: &self.citrix_ids,
-            method: "GET",
-            path: "/cvad/manage/me",
-            route: "/cvad/manage",
-            caller: "splunk",
-            is_named: true,
-            customer: None,
-            address: None,
-            retired: None,
             status: StatusCode::from_u16(status).unwrap(),
             reason,
-            detail: "",
-            cause: "",
-            end: End::Complete,
+            ..sample
         }
     }
 }
@@ -52,7 +45,7 @@ fn an_exchange_is_found_by_each_of_its_ids_on_whatever_worker_in_whatever_case()
     for number in 0..10 {
         recent
             .worker(number)
-            .record(&Given::numbered(number).closed(200, None), None);
+            .record(&Given::numbered(number).summary(200, None), None);
     }
     for id in [
         "request-7",
@@ -82,7 +75,7 @@ fn an_id_of_many_exchanges_finds_the_newest_of_them_once_each() {
         };
         recent
             .worker(number)
-            .record(&given.closed(502, Some(Reason::UpstreamConnect)), None);
+            .record(&given.summary(502, Some(Reason::UpstreamConnect)), None);
     }
     let found: Vec<_> = recent
         .find("job", 3)
@@ -96,16 +89,17 @@ fn an_id_of_many_exchanges_finds_the_newest_of_them_once_each() {
 fn memory_is_bounded_and_success_drives_no_failure_out() {
     let recent = Recent::new(2);
     recent.worker(0).record(
-        &Given::numbered(0).closed(502, Some(Reason::UpstreamConnect)),
+        &Given::numbered(0).summary(502, Some(Reason::UpstreamConnect)),
         None,
     );
-    recent
-        .worker(0)
-        .record(&Given::numbered(1).closed(404, Some(Reason::NoRoute)), None);
+    recent.worker(0).record(
+        &Given::numbered(1).summary(404, Some(Reason::NoRoute)),
+        None,
+    );
     for number in 2..EXCHANGES + 2 {
         recent
             .worker(0)
-            .record(&Given::numbered(number).closed(200, None), None);
+            .record(&Given::numbered(number).summary(200, None), None);
     }
     assert_eq!(recent.reach().0, EXCHANGES / 2);
     assert!(
@@ -119,7 +113,7 @@ fn memory_is_bounded_and_success_drives_no_failure_out() {
     );
     for number in 0..2 * FAILURES {
         recent.worker(0).record(
-            &Given::numbered(number).closed(404, Some(Reason::NoRoute)),
+            &Given::numbered(number).summary(404, Some(Reason::NoRoute)),
             None,
         );
     }
@@ -137,14 +131,18 @@ fn texts_in_records_are_bounded() {
         sent: HeaderValue::from_str(&long[..128]).unwrap(),
         ..Given::numbered(1)
     };
-    let closed = Closed {
-        path: &long,
+    let plain = given.summary(502, None);
+    let summary = ExchangeSummary {
+        request: RequestFacts {
+            path: &long,
+            caller: &long,
+            ..plain.request
+        },
         detail: &long,
         cause: &long,
-        caller: &long,
-        ..given.closed(502, None)
+        ..plain
     };
-    recent.worker(0).record(&closed, None);
+    recent.worker(0).record(&summary, None);
     let found = recent.find(&long[..128], 1);
     assert_eq!(
         (found[0].path.as_bytes().len(), found[0].detail.len()),
@@ -160,62 +158,20 @@ fn texts_in_records_are_bounded() {
 fn a_slot_keeps_nothing_of_what_was_there_before() {
     let mut record = Record::default();
     let given = Given::numbered(1);
-    let full = Closed {
+    let full = ExchangeSummary {
         detail: "d",
         cause: "c",
         retired: Some("/cvadapis"),
-        ..given.closed(502, None)
+        ..given.summary(502, None)
     };
     record.set(&full);
     let bare = Given {
         citrix_ids: [None, None, None],
         ..Given::numbered(2)
     };
-    record.set(&bare.closed(200, None));
+    record.set(&bare.summary(200, None));
     assert!(record.detail.is_empty() && record.cause.is_empty() && record.retired.is_none());
     assert!(record.citrix_ids.iter().all(Text::is_empty));
-}
-
-#[test]
-fn what_an_operator_has_to_look_at_is_told_from_what_callers_do_wrong() {
-    let given = Given::numbered(1);
-    for (status, reason, end, verdict) in [
-        (200, None, End::Complete, Verdict::Fine),
-        (200, None, End::CallerLeft, Verdict::Fine),
-        (200, None, End::CutOff, Verdict::Failed),
-        (200, None, End::Stopped, Verdict::Failed),
-        (404, None, End::Complete, Verdict::Fine),
-        (401, None, End::Complete, Verdict::Failed),
-        (403, None, End::Complete, Verdict::Failed),
-        (429, None, End::Complete, Verdict::Failed),
-        (500, None, End::Complete, Verdict::Failed),
-        (530, None, End::Complete, Verdict::Failed),
-        (499, None, End::CallerLeft, Verdict::Failed),
-        (
-            401,
-            Some(Reason::CallerUnknown),
-            End::Complete,
-            Verdict::Refused,
-        ),
-        (
-            503,
-            Some(Reason::TokenUnavailable),
-            End::Complete,
-            Verdict::Failed,
-        ),
-        (
-            502,
-            Some(Reason::UpstreamBroken),
-            End::Complete,
-            Verdict::Failed,
-        ),
-    ] {
-        let closed = Closed {
-            end,
-            ..given.closed(status, reason)
-        };
-        assert_eq!(closed.verdict(), verdict, "{status} {reason:?} {end:?}");
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,10 +181,10 @@ async fn callers_are_seen_last_where_they_were_seen_last() {
     let begin = Instant::now();
     recent
         .worker(0)
-        .record(&Given::numbered(0).closed(200, None), Some(&one));
+        .record(&Given::numbered(0).summary(200, None), Some(&one));
     tokio::time::advance(Duration::from_secs(60)).await;
     recent.worker(1).record(
-        &Given::numbered(0).closed(403, Some(Reason::CallerForbidden)),
+        &Given::numbered(0).summary(403, Some(Reason::CallerForbidden)),
         Some(&other),
     );
     let seen = recent.callers()["splunk"];

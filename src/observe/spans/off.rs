@@ -7,9 +7,9 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, StatusCode};
 use rustls::ClientConfig;
 
-use super::Facts;
 use crate::clock::Clock;
 use crate::observe::metrics::Metrics;
+use crate::observe::summary::ExchangeSummary;
 use citrix_wire::trace_context::{TraceId, TraceParent};
 
 /// Spans go nowhere.
@@ -61,7 +61,7 @@ impl Recording {
     }
 
     /// Makes spans of it.
-    pub fn close(&self, _: &Facts<'_>) {
+    pub fn close(&self, _: &ExchangeSummary<'_>) {
         match *self {}
     }
 }

@@ -16,11 +16,12 @@ use tokio::runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::Recording;
 use super::client::{Cause, Client};
 use super::sampler::Sampler;
-use super::{Facts, Recording};
 use crate::clock::Clock;
 use crate::observe::metrics::{Metrics, SpanCounters};
+use crate::observe::summary::ExchangeSummary;
 use citrix_wire::trace_context::TraceParent;
 
 /// Where spans go, if anywhere.
@@ -108,9 +109,9 @@ impl Spans {
     }
 
     /// Makes spans of what was recorded of an exchange. Never waits: what finds no room is lost, and counted.
-    pub(super) fn export(&self, recording: &Recording, facts: &Facts<'_>) {
+    pub(super) fn export(&self, recording: &Recording, summary: &ExchangeSummary<'_>) {
         let Some(queue) = &self.0 else { return };
-        for span in super::span::of(recording, facts, queue.clock.now()) {
+        for span in super::span::of(recording, summary, queue.clock.now()) {
             if queue.spans.try_send(span).is_err() {
                 queue.lost.inc();
             }

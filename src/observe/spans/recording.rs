@@ -4,7 +4,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::{Facts, Spans};
+use super::Spans;
+use crate::observe::summary::ExchangeSummary;
 use citrix_wire::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceId, TraceParent};
 
 /// An exchange whose spans will be exported: the ids they have, and the attempts so far.
@@ -89,8 +90,8 @@ impl Recording {
     }
 
     /// Makes spans of it. The last thing that is done with an exchange.
-    pub fn close(&self, facts: &Facts<'_>) {
-        self.spans.export(self, facts);
+    pub fn close(&self, summary: &ExchangeSummary<'_>) {
+        self.spans.export(self, summary);
     }
 }
 

@@ -11,29 +11,32 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use tokio::time::Instant;
 
+use super::Recording;
 use super::recording::Attempt;
-use super::{Facts, Recording};
+use crate::error::Reason;
+use crate::observe::metrics::NONE;
+use crate::observe::summary::{End, ExchangeSummary};
 use citrix_wire::trace_context;
 
-/// Ours (server), and those of the attempts (client), which are its children. `now` is the time of `facts.ended`.
+/// Ours (server), and those of the attempts (client), which are its children. `now` is the time of `summary.ended()`.
 pub(super) fn of<'a>(
     recording: &'a Recording,
-    facts: &'a Facts<'_>,
+    summary: &'a ExchangeSummary<'_>,
     now: SystemTime,
 ) -> impl Iterator<Item = SpanData> + 'a {
     let wall = move |moment: Instant| {
-        now.checked_sub(facts.ended.saturating_duration_since(moment))
+        now.checked_sub(summary.ended().saturating_duration_since(moment))
             .unwrap_or(SystemTime::UNIX_EPOCH)
     };
     let trace = recording.trace_id();
     let server = SpanData {
         parent_span_id: recording.parent.map_or(SpanId::INVALID, id),
         parent_span_is_remote: recording.parent.is_some(),
-        start_time: wall(facts.began),
+        start_time: wall(summary.began),
         end_time: now,
-        attributes: about_exchange(facts),
-        status: status(failure_of_exchange(facts)),
-        ..span(trace, recording.span, SpanKind::Server, name(facts))
+        attributes: about_exchange(summary),
+        status: status(failure_of_exchange(summary)),
+        ..span(trace, recording.span, SpanKind::Server, name(summary))
     };
     let attempts = recording
         .attempts
@@ -41,18 +44,18 @@ pub(super) fn of<'a>(
         .enumerate()
         .map(move |(index, attempt)| {
             // One that was given up ended as the whole exchange did.
-            let ended = attempt.end.map_or(facts.ended, |(ended, _)| ended);
+            let ended = attempt.end.map_or(summary.ended(), |(ended, _)| ended);
             SpanData {
                 parent_span_id: id(recording.span),
                 start_time: wall(attempt.began),
                 end_time: wall(ended),
-                attributes: about_attempt(facts, attempt, index),
-                status: status(failure_of_attempt(facts, attempt)),
+                attributes: about_attempt(summary, attempt, index),
+                status: status(failure_of_attempt(summary, attempt)),
                 ..span(
                     trace,
                     attempt.span,
                     SpanKind::Client,
-                    method(facts.method).to_owned(),
+                    method(summary.request.method).to_owned(),
                 )
             }
         });
@@ -96,10 +99,10 @@ fn id(id: trace_context::SpanId) -> SpanId {
 }
 
 /// Method and route: a closed set, as names are to be.
-fn name(facts: &Facts<'_>) -> String {
-    match facts.route {
-        Some(route) => format!("{} {route}", method(facts.method)),
-        None => method(facts.method).to_owned(),
+fn name(summary: &ExchangeSummary<'_>) -> String {
+    match route(summary) {
+        Some(route) => format!("{} {route}", method(summary.request.method)),
+        None => method(summary.request.method).to_owned(),
     }
 }
 
@@ -127,42 +130,49 @@ fn is_standard(method: &Method) -> bool {
     STANDARD.contains(method)
 }
 
-fn about_exchange(facts: &Facts<'_>) -> Vec<KeyValue> {
+fn about_exchange(summary: &ExchangeSummary<'_>) -> Vec<KeyValue> {
+    let citrix_id = summary.citrix_ids.iter().flatten().next();
     let mut about = vec![
-        method_attribute(facts.method),
-        KeyValue::new("url.path", facts.path.to_owned()),
-        KeyValue::new("url.scheme", if facts.secure { "https" } else { "http" }),
-        KeyValue::new("network.protocol.version", version(facts.version)),
-        KeyValue::new("http.request.body.size", size(facts.request_bytes)),
-        KeyValue::new("http.response.body.size", size(facts.answer_bytes)),
-        KeyValue::new("citrix_auth_proxy.caller", facts.caller.to_owned()),
-        KeyValue::new("citrix_auth_proxy.request_id", text(facts.request_id)),
+        method_attribute(summary.request.method),
+        KeyValue::new("url.path", summary.request.path.to_owned()),
+        KeyValue::new("url.scheme", if summary.secure { "https" } else { "http" }),
+        KeyValue::new("network.protocol.version", version(summary.version)),
+        KeyValue::new("http.request.body.size", size(summary.request_bytes)),
+        KeyValue::new("http.response.body.size", size(summary.response_bytes)),
+        KeyValue::new(
+            "citrix_auth_proxy.caller",
+            summary.request.caller.to_owned(),
+        ),
+        KeyValue::new(
+            "citrix_auth_proxy.request_id",
+            text(summary.request.request_id),
+        ),
         KeyValue::new(
             "citrix_auth_proxy.waited_seconds",
-            facts.waited.as_secs_f64(),
+            summary.waited.as_secs_f64(),
         ),
         KeyValue::new(
             "citrix.transaction_id",
-            text(facts.citrix_id.unwrap_or(facts.transaction_id)),
+            text(citrix_id.unwrap_or(summary.request.transaction_id)),
         ),
     ];
-    if let Some(route) = facts.route {
+    if let Some(route) = route(summary) {
         about.push(KeyValue::new("http.route", route.to_owned()));
     }
-    if let Some(peer) = facts.peer {
-        about.push(KeyValue::new("client.address", peer.to_string()));
+    if let Some(peer) = summary.request.peer {
+        about.push(KeyValue::new("client.address", peer.ip().to_string()));
     }
-    if let Some(status) = facts.status {
+    if let Some(status) = summary.response_status {
         about.push(status_attribute(status));
     }
-    if let Some(reason) = facts.reason {
-        about.push(KeyValue::new("citrix_auth_proxy.reason", reason.to_owned()));
+    if let Some(reason) = summary.reason {
+        about.push(KeyValue::new("citrix_auth_proxy.reason", reason.as_str()));
     }
-    about.extend(failure_of_exchange(facts).map(failure_attribute));
+    about.extend(failure_of_exchange(summary).map(failure_attribute));
     about
 }
 
-fn about_attempt(facts: &Facts<'_>, attempt: &Attempt, index: usize) -> Vec<KeyValue> {
+fn about_attempt(summary: &ExchangeSummary<'_>, attempt: &Attempt, index: usize) -> Vec<KeyValue> {
     let own = if attempt.scheme == Scheme::HTTPS {
         443
     } else {
@@ -176,11 +186,14 @@ fn about_attempt(facts: &Facts<'_>, attempt: &Attempt, index: usize) -> Vec<KeyV
         attempt.target.path()
     );
     let mut about = vec![
-        method_attribute(facts.method),
+        method_attribute(summary.request.method),
         KeyValue::new("url.full", url),
         KeyValue::new("server.address", attempt.authority.host().to_owned()),
         KeyValue::new("server.port", i64::from(port)),
-        KeyValue::new("citrix.transaction_id", text(facts.transaction_id)),
+        KeyValue::new(
+            "citrix.transaction_id",
+            text(summary.request.transaction_id),
+        ),
     ];
     if index > 0 {
         about.push(KeyValue::new(
@@ -191,30 +204,45 @@ fn about_attempt(facts: &Facts<'_>, attempt: &Attempt, index: usize) -> Vec<KeyV
     if let Some((_, Ok(status))) = attempt.end {
         about.push(status_attribute(status));
     }
-    about.extend(failure_of_attempt(facts, attempt).map(failure_attribute));
+    about.extend(failure_of_attempt(summary, attempt).map(failure_attribute));
     about
 }
 
-/// What went wrong by the conventions: to a server, what a caller did wrong is no failure.
-fn failure_of_exchange<'a>(facts: &'a Facts<'_>) -> Option<&'a str> {
-    let status = facts
-        .status
+/// Returns the route's name, if one was picked.
+fn route<'a>(summary: &ExchangeSummary<'a>) -> Option<&'a str> {
+    (summary.route != NONE).then_some(summary.route)
+}
+
+/// Returns the error type of the server span: by the conventions only 5xx and interrupted responses are errors.
+fn failure_of_exchange<'a>(summary: &'a ExchangeSummary<'_>) -> Option<&'a str> {
+    let status = summary
+        .response_status
         .as_ref()
         .filter(|status| status.is_server_error());
-    facts
-        .cut
-        .or_else(|| status.map(|status| facts.reason.unwrap_or(status.as_str())))
+    interruption(summary)
+        .or_else(|| status.map(|status| reason(summary).unwrap_or(status.as_str())))
+}
+
+fn interruption(summary: &ExchangeSummary<'_>) -> Option<&'static str> {
+    (summary.end != End::Complete).then(|| summary.end.as_str())
+}
+
+fn reason(summary: &ExchangeSummary<'_>) -> Option<&'static str> {
+    summary.reason.map(Reason::as_str)
 }
 
 /// To a client it is one. An attempt without an end was given up for the reason the exchange ended for.
-fn failure_of_attempt<'a>(facts: &'a Facts<'_>, attempt: &'a Attempt) -> Option<&'a str> {
+fn failure_of_attempt<'a>(
+    summary: &'a ExchangeSummary<'_>,
+    attempt: &'a Attempt,
+) -> Option<&'a str> {
     match &attempt.end {
         Some((_, Ok(status))) if status.is_client_error() || status.is_server_error() => {
             Some(status.as_str())
         }
         Some((_, Ok(_))) => None,
         Some((_, Err(failure))) => Some(failure),
-        None => facts.reason.or(facts.cut),
+        None => reason(summary).or(interruption(summary)),
     }
 }
 
@@ -269,31 +297,19 @@ mod tests {
 
     use super::*;
     use crate::observe::spans::Spans;
+    use crate::observe::summary::RequestFacts;
     use citrix_wire::trace_context::TraceParent;
 
     const THEIRS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    static ID: HeaderValue = HeaderValue::from_static("id");
 
-    fn facts(method: &Method, began: Instant) -> Facts<'_> {
-        Facts {
-            method,
-            path: "/cvad/manage/me",
-            version: Version::HTTP_11,
-            secure: false,
-            route: Some("/cvad/manage"),
-            caller: "splunk",
-            peer: None,
-            status: Some(StatusCode::OK),
-            reason: None,
-            cut: None,
-            request_id: &ID,
-            transaction_id: &ID,
-            citrix_id: None,
-            waited: Duration::ZERO,
-            request_bytes: 0,
-            answer_bytes: 2,
-            began,
-            ended: began + Duration::from_secs(2),
+    fn summary(method: &Method) -> ExchangeSummary<'_> {
+        let sample = ExchangeSummary::sample();
+        ExchangeSummary {
+            request: RequestFacts {
+                method,
+                ..sample.request
+            },
+            ..sample
         }
     }
 
@@ -312,10 +328,10 @@ mod tests {
         recording
     }
 
-    fn spans(recording: &Recording, facts: &Facts<'_>) -> Vec<SpanData> {
+    fn spans(recording: &Recording, summary: &ExchangeSummary<'_>) -> Vec<SpanData> {
         of(
             recording,
-            facts,
+            summary,
             SystemTime::UNIX_EPOCH + Duration::from_secs(1000),
         )
         .collect()
@@ -331,9 +347,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_is_a_child_of_the_exchange_and_that_of_the_callers_span() {
-        let began = Instant::now();
         let recording = recording(&[Some(Ok(StatusCode::OK))]);
-        let spans = spans(&recording, &facts(&Method::GET, began));
+        let spans = spans(&recording, &summary(&Method::GET));
         let [server, client] = &spans[..] else {
             panic!("{spans:?}")
         };
@@ -373,48 +388,48 @@ mod tests {
     #[test]
     fn a_failure_is_told_where_it_is_one() {
         let ok = StatusCode::OK;
-        // The answer, why we gave it ourselves, how it was cut off; whether that is a failure and which.
+        // Response status, reason, end; expected error type.
         let cases = [
-            (Some(ok), None, None, None),
-            (Some(StatusCode::NOT_FOUND), None, None, None),
+            (Some(ok), None, End::Complete, None),
+            (Some(StatusCode::NOT_FOUND), None, End::Complete, None),
             (
                 Some(StatusCode::UNAUTHORIZED),
-                Some("caller_unknown"),
-                None,
+                Some(Reason::CallerUnknown),
+                End::Complete,
                 None,
             ),
             (
                 Some(StatusCode::BAD_GATEWAY),
-                Some("upstream_connect"),
-                None,
+                Some(Reason::UpstreamConnect),
+                End::Complete,
                 Some("upstream_connect"),
             ),
             (
                 Some(StatusCode::SERVICE_UNAVAILABLE),
                 None,
-                None,
+                End::Complete,
                 Some("503"),
             ),
-            (Some(ok), None, Some("cut_off"), Some("cut_off")),
-            (None, None, Some("caller_left"), Some("caller_left")),
+            (Some(ok), None, End::CutOff, Some("cut_off")),
+            (None, None, End::CallerLeft, Some("caller_left")),
         ];
-        for (status, reason, cut, expected) in cases {
-            let facts = Facts {
-                status,
+        for (response_status, reason, end, expected) in cases {
+            let summary = ExchangeSummary {
+                response_status,
                 reason,
-                cut,
-                ..facts(&Method::GET, Instant::now())
+                end,
+                ..summary(&Method::GET)
             };
-            let spans = spans(&recording(&[]), &facts);
+            let spans = spans(&recording(&[]), &summary);
             assert_eq!(
                 attribute(&spans[0], "error.type").as_deref(),
                 expected,
-                "{facts:?}"
+                "{summary:?}"
             );
             assert_eq!(
                 matches!(spans[0].status, Status::Error { .. }),
                 expected.is_some(),
-                "{facts:?}"
+                "{summary:?}"
             );
         }
     }
@@ -427,13 +442,12 @@ mod tests {
             Some(Ok(StatusCode::OK)),
             None,
         ]);
-        let status = Some(StatusCode::GATEWAY_TIMEOUT);
-        let facts = Facts {
-            status,
-            reason: Some("upstream_timeout"),
-            ..facts(&Method::GET, Instant::now())
+        let summary = ExchangeSummary {
+            response_status: Some(StatusCode::GATEWAY_TIMEOUT),
+            reason: Some(Reason::UpstreamTimeout),
+            ..summary(&Method::GET)
         };
-        let spans = spans(&recording, &facts);
+        let spans = spans(&recording, &summary);
         let told = |name| {
             spans[1..]
                 .iter()
@@ -461,11 +475,11 @@ mod tests {
     #[test]
     fn a_callers_own_method_becomes_no_name() {
         let method = Method::from_bytes(b"BREW").unwrap();
-        let facts = Facts {
-            route: None,
-            ..facts(&method, Instant::now())
+        let summary = ExchangeSummary {
+            route: NONE,
+            ..summary(&method)
         };
-        let spans = spans(&recording(&[None]), &facts);
+        let spans = spans(&recording(&[None]), &summary);
         for span in &spans {
             assert_eq!(span.name, "HTTP");
             assert_eq!(
