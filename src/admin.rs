@@ -81,7 +81,7 @@ pub struct Admin {
     /// The phase the program is in.
     pub lifecycle: Lifecycle,
     /// Who may see more than probes and metrics.
-    pub settings: config::Admin,
+    pub settings: config::AdminSettings,
     /// The log; none when the process does not log by itself.
     pub log: Option<LogHandle>,
     started: Instant,
@@ -138,7 +138,7 @@ impl Admin {
     pub fn new(
         shared: Arc<Shared>,
         lifecycle: Lifecycle,
-        settings: config::Admin,
+        settings: config::AdminSettings,
         log: Option<LogHandle>,
     ) -> Self {
         let started = Instant::now();

@@ -22,7 +22,7 @@ use crate::admin::{self, Admin};
 use crate::app::worker::{Work, WorkerThread};
 use crate::callers::login::{Logins, LoginsError};
 use crate::clock::Clock;
-use crate::config::{BindAddress, Boot, Changes, Config, Listener, Route, Written};
+use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress, Route};
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
@@ -110,7 +110,7 @@ pub struct App {
     /// As it was last configured; an operator may have set another.
     log_level: LevelFilter,
     /// The configuration's text at the start, and now.
-    written: [Written; 2],
+    fingerprints: [ConfigFingerprint; 2],
     admin: JoinSet<()>,
     /// Held so that a unix socket's file goes when the gateway does.
     bound: Vec<Bound>,
@@ -159,7 +159,7 @@ impl App {
         let Config {
             boot,
             live,
-            written,
+            fingerprint,
             ..
         } = config;
         let log_level = boot.log.level;
@@ -233,7 +233,7 @@ impl App {
             dial_config,
             log,
             log_level,
-            written: [written.clone(), written],
+            fingerprints: [fingerprint.clone(), fingerprint],
             admin,
             bound,
         })
@@ -246,8 +246,8 @@ impl App {
     /// When it cannot be used; nothing has changed then.
     pub fn reload(&mut self, fresh: Fresh) -> Result<Changes, ReloadError> {
         let Fresh { config, tls } = fresh;
-        let [at_start, now] = &self.written;
-        let changes = Changes::between(at_start, now, &config.written);
+        let [at_start, now] = &self.fingerprints;
+        let changes = Changes::between(at_start, now, &config.fingerprint);
         let same_tls = self.upstream_tls.is_equivalent(&tls);
         let egress = &config.live.upstream.egress;
         let dial_config = if same_tls && self.dial_config.matches(egress) {
@@ -278,7 +278,7 @@ impl App {
             self.control.follow_egress(&dial_config);
             (self.upstream_tls, self.dial_config) = (tls, dial_config);
         }
-        self.written[1] = config.written;
+        self.fingerprints[1] = config.fingerprint;
         Ok(changes)
     }
 
@@ -365,7 +365,7 @@ impl App {
 
 fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartError> {
     let some_plain = boot.listeners.iter().any(|listener| !listener.tls);
-    let bind = |listener: &Listener| {
+    let bind = |listener: &ListenAddress| {
         let role = if listener.tls && some_plain {
             Role::Tls
         } else {

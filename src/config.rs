@@ -7,34 +7,38 @@
 mod boot;
 mod caller;
 mod changes;
-pub mod check;
-mod content;
+mod check;
 mod credential;
 mod egress;
 mod environment;
 mod file;
+mod file_digest;
 mod live;
 mod report;
 mod route;
-pub mod secret;
+mod secret;
 mod syntax;
 mod value;
 
 use std::sync::Arc;
 
 pub use boot::{
-    Admin, BindAddress, Boot, CertificateFiles, ClientCertificates, Listener, Log, LogFormat,
+    AdminSettings, BindAddress, Boot, CertificateFiles, ClientCertificates, ListenAddress,
+    LogFormat, LogSettings,
 };
 pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
-pub use changes::{BOOT, Changes, Written, listed};
+pub use changes::{BOOT_KEYS, Changes, ConfigFingerprint, join_names};
 pub use check::{from_bytes, from_toml, load};
-pub use content::Content;
 pub use credential::{Credential, InstanceId};
-pub use egress::{BadProxy, Egress, Proxy};
+pub use egress::{ConnectProxy, Egress, ProxyUrlError};
 pub use environment::process_environment;
-pub use live::{AllowedHosts, Http2, Limits, Live, Login, Networks, Token, TokenCache, Upstream};
-pub use report::Problem;
-pub use route::{Allows, Destination, Route, RouteLimit, Target, UpstreamUrl};
+pub use file_digest::FileDigest;
+pub use live::{
+    AllowedHosts, Http2Mode, Limits, Live, LoginSettings, Networks, TokenCache, TokenSettings,
+    UpstreamSettings,
+};
+pub use report::ConfigProblem;
+pub use route::{Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint, UpstreamUrl};
 pub use secret::{SecretError, SecretSource};
 
 /// A whole configuration without a mistake in it.
@@ -47,5 +51,5 @@ pub struct Config {
     /// What deserves a warning at start, in sentences ("citrix.client_secret is written in the file itself: …").
     pub warnings: Vec<String>,
     /// What was written, to tell what another configuration changes.
-    pub written: Written,
+    pub fingerprint: ConfigFingerprint,
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use self::fair_queue::{Asked, FairQueue};
-use crate::config::Allows;
+use crate::config::Quota;
 use crate::limit::rate::RateLimiter;
 
 pub use self::fair_queue::{QueueFull, QueueKey, QueuePermit};
@@ -51,13 +51,13 @@ pub struct WaitTimeout;
 
 impl Limit {
     /// The limit that `allows` says.
-    pub fn new(allows: Allows) -> Self {
+    pub fn new(allows: Quota) -> Self {
         match allows {
-            Allows::AtOnce(count) => Self {
+            Quota::AtOnce(count) => Self {
                 lane: FairQueue::new(count),
                 pace: None,
             },
-            Allows::PerSecond(count) => Self {
+            Quota::PerSecond(count) => Self {
                 lane: FairQueue::new(NonZeroUsize::MIN),
                 pace: Some(RateLimiter::new(count)),
             },
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn per_second(count: u32) -> Limit {
-        Limit::new(Allows::PerSecond(NonZeroU32::new(count).unwrap()))
+        Limit::new(Quota::PerSecond(NonZeroU32::new(count).unwrap()))
     }
 
     /// Waits as a request does; how long it was.

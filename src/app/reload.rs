@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::Fresh;
-use crate::config::{self, Config, Content, Problem};
+use crate::config::{self, Config, ConfigProblem, FileDigest};
 use crate::upstream::tls::UpstreamTls;
 
 /// How often the files are looked at.
@@ -30,7 +30,7 @@ type Hash = [u8; 32];
 #[derive(Clone, PartialEq, Eq)]
 struct Held {
     text: Hash,
-    contents: Vec<Content>,
+    contents: Vec<FileDigest>,
 }
 
 /// The configuration, read anew and checked as at the start.
@@ -38,7 +38,7 @@ pub enum Candidate {
     /// Without a mistake.
     Fresh(Box<Fresh>),
     /// With these.
-    Refused(Vec<Problem>),
+    Refused(Vec<ConfigProblem>),
 }
 
 /// Looks after the configuration's files. At most one thread is at it, so a disk that hangs holds no more.
@@ -67,7 +67,7 @@ struct Look {
 
 /// What was wrong when the configuration was last refused.
 struct Refused {
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
     again: Instant,
 }
 
@@ -95,14 +95,14 @@ impl Watch {
     ///
     /// # Errors
     /// As [`config::load`].
-    pub fn load(path: Option<&Path>) -> Result<(Config, Self), Vec<Problem>> {
+    pub fn load(path: Option<&Path>) -> Result<(Config, Self), Vec<ConfigProblem>> {
         // Once, anything can be read: a pipe as well.
         let read = path.map(std::fs::read);
         let text = hash(read.as_ref());
         let config = check(path, read)?;
         let settled = Held {
             text,
-            contents: config.written.contents().cloned().collect(),
+            contents: config.fingerprint.files().cloned().collect(),
         };
         let watch = Self {
             is_file: path.is_some_and(Path::is_file),
@@ -219,7 +219,12 @@ impl Order {
     /// Blocks for as long as the disk does.
     fn look(self) -> Found {
         let read = self.path.as_deref().map(read);
-        let contents = self.settled.contents.iter().map(Content::anew).collect();
+        let contents = self
+            .settled
+            .contents
+            .iter()
+            .map(FileDigest::reread)
+            .collect();
         let mut found = Held {
             text: hash(read.as_ref()),
             contents,
@@ -234,7 +239,7 @@ impl Order {
         }
         let checked = check(self.path.as_deref(), read).and_then(|config| {
             let tls = UpstreamTls::new(&config.live.upstream).map_err(|error| {
-                vec![Problem {
+                vec![ConfigProblem {
                     key: "upstream".to_owned(),
                     variable: None,
                     what: error.to_string(),
@@ -246,7 +251,7 @@ impl Order {
         let candidate = match checked {
             Ok(fresh) => {
                 // As they were just before the check read them, and maybe others than before.
-                found.contents = fresh.config.written.contents().cloned().collect();
+                found.contents = fresh.config.fingerprint.files().cloned().collect();
                 Candidate::Fresh(Box::new(fresh))
             }
             Err(problems) => Candidate::Refused(problems),
@@ -255,7 +260,10 @@ impl Order {
     }
 }
 
-fn check(path: Option<&Path>, read: Option<io::Result<Vec<u8>>>) -> Result<Config, Vec<Problem>> {
+fn check(
+    path: Option<&Path>,
+    read: Option<io::Result<Vec<u8>>>,
+) -> Result<Config, Vec<ConfigProblem>> {
     let environment = config::process_environment();
     match (path, read) {
         (Some(path), Some(read)) => config::from_bytes(path, read, environment),

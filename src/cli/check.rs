@@ -9,7 +9,7 @@ use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, Format, USAGE, complain, say};
 use crate::cli::doctor::{self, Check, State};
 use crate::clock::Clock;
-use crate::config::{self, Caller, Config, Problem, Route, Target};
+use crate::config::{self, Caller, Config, ConfigProblem, Route, RouteTarget};
 use crate::inbound::tls::server_config;
 use crate::upstream::tls::upstream_config;
 
@@ -33,7 +33,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         Err(problems) => {
             return wrong(
                 args,
-                problems.iter().map(Problem::to_string).collect(),
+                problems.iter().map(ConfigProblem::to_string).collect(),
                 Vec::new(),
             );
         }
@@ -177,7 +177,7 @@ fn summary(config: &Config) -> String {
     }
     let shown = |route: &&Route| !route.built_in || route.prefix.is_empty();
     for route in config.live.routes.iter().filter(shown) {
-        if let Target::Fixed(destination) = &route.target {
+        if let RouteTarget::Fixed(destination) = &route.target {
             let _ = writeln!(text, "route      {} -> {}", route.name(), destination.url);
             continue;
         }

@@ -10,7 +10,7 @@ use super::run::{Signals, on_a_runtime, serve};
 use super::{DemoArgs, FAILED, USAGE, complain_of, say};
 use crate::app::{Addresses, App};
 use crate::clock::Clock;
-use crate::config::{self, Config, Log, LogFormat, Problem};
+use crate::config::{self, Config, ConfigProblem, LogFormat, LogSettings};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
 
@@ -22,12 +22,12 @@ enum DemoError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{}", list(.0))]
-    Config(Vec<Problem>),
+    Config(Vec<ConfigProblem>),
     #[error("{0}")]
     Gateway(#[from] crate::app::StartError),
 }
 
-fn list(problems: &[Problem]) -> String {
+fn list(problems: &[ConfigProblem]) -> String {
     problems
         .iter()
         .map(ToString::to_string)
@@ -37,7 +37,7 @@ fn list(problems: &[Problem]) -> String {
 
 /// Runs until it is told to stop.
 pub fn demo(args: &DemoArgs) -> ExitCode {
-    let log = Log {
+    let log = LogSettings {
         format: LogFormat::Text,
         level: LevelFilter::INFO,
     };
@@ -78,7 +78,7 @@ fn configure(
     args: &DemoArgs,
     emulator: &Emulator,
     certificate: &CaFile,
-) -> Result<Config, Vec<Problem>> {
+) -> Result<Config, Vec<ConfigProblem>> {
     let customer = emulator.customer_id();
     let text = format!(
         "[citrix]\ncustomer_id = {customer:?}\nclient_id = {:?}\napi_url = {:?}\ntoken_url = {:?}\n\
@@ -94,7 +94,7 @@ fn configure(
         "CITRIX_CLIENT_SECRET".to_owned(),
         emulator.client_secret().to_owned(),
     );
-    config::check::from_toml(&text, [secret])
+    config::from_toml(&text, [secret])
 }
 
 /// The emulator's CA as a file, because that is how a gateway is told; gone when the demonstration ends.

@@ -10,7 +10,7 @@ mod login;
 mod site;
 
 use crate::clock::Clock;
-use crate::config::{Live, Target};
+use crate::config::{Live, RouteTarget};
 use crate::site::api::HttpApi;
 use crate::tls::TlsError;
 use crate::token::issuer::HttpIssuer;
@@ -63,7 +63,7 @@ pub async fn examine(
         site::examine(credential, &token, gateway_fails, &api, doctor.tell).await;
     }
     for route in live.routes.iter().filter(|route| !route.built_in) {
-        if let Target::Fixed(destination) = &route.target {
+        if let RouteTarget::Fixed(destination) = &route.target {
             doctor.visit(Some(Place::of(&destination.url))).await;
         }
     }

@@ -15,7 +15,7 @@ use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
 use crate::app::reload::Watch;
 use crate::app::{Addresses, App, Drained};
 use crate::clock::Clock;
-use crate::config::{Config, Log, LogFormat, Problem};
+use crate::config::{Config, ConfigProblem, LogFormat, LogSettings};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::state::lifecycle::Phase;
@@ -25,7 +25,7 @@ use supervisor::Watchdog;
 pub(super) use signals::Signals;
 
 /// How log lines look before the configuration told.
-const LOG_UNTIL_CONFIGURED: Log = Log {
+const LOG_UNTIL_CONFIGURED: LogSettings = LogSettings {
     format: LogFormat::Json,
     level: LevelFilter::INFO,
 };
@@ -75,7 +75,7 @@ pub(super) fn on_a_runtime(main: impl Future<Output = u8>) -> u8 {
     }
 }
 
-fn log_problems(problems: &[Problem]) {
+fn log_problems(problems: &[ConfigProblem]) {
     for problem in problems {
         tracing::error!(%problem, "the configuration is wrong");
     }

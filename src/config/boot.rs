@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct Boot {
     /// Where callers are served.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenAddress>,
     /// Certificate and key of the listeners that speak TLS.
     pub certificate: Option<CertificateFiles>,
     /// Permission bits of a unix socket's file.
@@ -17,14 +17,14 @@ pub struct Boot {
     /// Data-path threads.
     pub workers: NonZeroUsize,
     /// The admin listener.
-    pub admin: Admin,
+    pub admin: AdminSettings,
     /// Format of the log, and its level, which a reload may change as well.
-    pub log: Log,
+    pub log: LogSettings,
 }
 
 /// One address to serve callers on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub struct ListenAddress {
     /// Where.
     pub address: BindAddress,
     /// Whether callers speak TLS there.
@@ -71,18 +71,18 @@ pub struct ClientCertificates {
 
 /// The admin listener's settings.
 #[derive(Clone)]
-pub struct Admin {
+pub struct AdminSettings {
     /// Where.
     pub address: SocketAddr,
     /// SHA-256 of the secret that everything but the probes and `/metrics` asks for.
     pub secret_sha256: Option<[u8; 32]>,
 }
 
-impl fmt::Debug for Admin {
+impl fmt::Debug for AdminSettings {
     /// Without the hash: a weak secret can be guessed from it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = self.secret_sha256.map(|_| "[REDACTED]");
-        f.debug_struct("Admin")
+        f.debug_struct("AdminSettings")
             .field("address", &self.address)
             .field("secret_sha256", &secret)
             .finish()
@@ -91,7 +91,7 @@ impl fmt::Debug for Admin {
 
 /// How the program logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// Lines as JSON or as text.
     pub format: LogFormat,
     /// The least severe level that is written.

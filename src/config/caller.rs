@@ -1,8 +1,10 @@
 //! Who may use the gateway, and for what.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::num::{NonZeroU32, NonZeroUsize};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
 use citrix_wire::policy::Rules;
@@ -31,7 +33,7 @@ pub struct Caller {
 
 impl Caller {
     /// Whether it is known by where its connections come from, and by nothing it shows.
-    pub fn shows_nothing(&self) -> bool {
+    pub fn is_network_only(&self) -> bool {
         self.secret.is_none() && self.certificate.is_none()
     }
 }
@@ -48,6 +50,31 @@ pub enum Mode {
 /// The SHA-256 of a caller's secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SecretHash(pub [u8; 32]);
+
+impl SecretHash {
+    /// Hashes a secret.
+    pub fn of(secret: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, secret).as_ref());
+        Self(hash)
+    }
+
+    /// Compares in constant time.
+    pub fn matches(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+
+    /// Formats the hash as in `secret_sha256`.
+    pub fn to_hex(self) -> String {
+        self.0
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+}
 
 impl fmt::Debug for SecretHash {
     /// Without the hash: a weak secret can be guessed from it.
@@ -110,4 +137,17 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("is not a caller's name, which is up to 64 letters, digits and - _ . @");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_hash_equals_the_output_of_sha256sum() {
+        let hex = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        assert_eq!(SecretHash::of(b"secret").to_hex(), hex);
+        assert!(SecretHash::of(b"secret").matches(&SecretHash::of(b"secret")));
+        assert!(!SecretHash::of(b"secret").matches(&SecretHash::of(b"Secret")));
+    }
 }

@@ -6,11 +6,11 @@ use std::fmt;
 use aws_lc_rs::digest::{Context, SHA256};
 use toml::{Table, Value};
 
-use super::content::Content;
 use super::file;
+use super::file_digest::FileDigest;
 
 /// Keys that are read at start only, and tables of such keys.
-pub const BOOT: [&str; 6] = [
+pub const BOOT_KEYS: [&str; 6] = [
     "admin",
     "listen.address",
     "listen.tls",
@@ -33,14 +33,14 @@ type Hash = [u8; 32];
 /// What was written, file and environment together: each key and block with a hash of its value. So a value that is a
 /// secret is not kept here.
 #[derive(Clone, Default)]
-pub struct Written {
+pub struct ConfigFingerprint {
     keys: BTreeMap<String, Hash>,
     blocks: BTreeMap<String, Hash>,
     /// What the files hold that keys name, where that is part of the configuration.
-    contents: BTreeMap<String, Content>,
+    contents: BTreeMap<String, FileDigest>,
 }
 
-impl fmt::Debug for Written {
+impl fmt::Debug for ConfigFingerprint {
     /// Without the hashes: a weak secret can be guessed from one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
@@ -50,7 +50,7 @@ impl fmt::Debug for Written {
     }
 }
 
-impl Written {
+impl ConfigFingerprint {
     pub(super) fn of(table: &Table) -> Self {
         let mut written = Self::default();
         let leaves = file::leaves();
@@ -69,13 +69,13 @@ impl Written {
     }
 
     /// Adds what files held when they were read.
-    pub(super) fn with(mut self, contents: BTreeMap<String, Content>) -> Self {
+    pub(super) fn with(mut self, contents: BTreeMap<String, FileDigest>) -> Self {
         self.contents = contents;
         self
     }
 
     /// What files held when they were read.
-    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+    pub fn files(&self) -> impl Iterator<Item = &FileDigest> {
         self.contents.values()
     }
 
@@ -103,42 +103,46 @@ pub struct Changes {
     /// Blocks that are written otherwise.
     pub changed: Vec<String>,
     /// Keys that differ from what the program was started with, and are read at start only.
-    pub need_restart: Vec<String>,
+    pub restart_required: Vec<String>,
     /// Nothing of all that.
-    pub none: bool,
+    pub unchanged: bool,
 }
 
 impl Changes {
     /// What `fresh` changes of `now`, in a program that was started with `at_start`.
-    pub fn between(at_start: &Written, now: &Written, fresh: &Written) -> Self {
+    pub fn between(
+        at_start: &ConfigFingerprint,
+        now: &ConfigFingerprint,
+        fresh: &ConfigFingerprint,
+    ) -> Self {
         let mut keys = differing(&now.keys, &fresh.keys);
         keys.extend(differing(&now.contents, &fresh.contents));
         keys.sort_unstable();
         keys.dedup();
         let (boot, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| is_boot(key));
         let blocks = differing(&now.blocks, &fresh.blocks);
-        let none = boot.is_empty() && keys.is_empty() && blocks.is_empty();
+        let unchanged = boot.is_empty() && keys.is_empty() && blocks.is_empty();
         let (old, rest): (Vec<_>, Vec<_>) = blocks
             .into_iter()
             .partition(|block| !fresh.blocks.contains_key(block));
         let (changed, added) = rest
             .into_iter()
             .partition(|block| now.blocks.contains_key(block));
-        let mut need_restart = differing(&at_start.keys, &fresh.keys);
-        need_restart.retain(|key| is_boot(key));
+        let mut restart_required = differing(&at_start.keys, &fresh.keys);
+        restart_required.retain(|key| is_boot(key));
         Self {
             keys,
             added,
             removed: old,
             changed,
-            need_restart,
-            none,
+            restart_required,
+            unchanged,
         }
     }
 }
 
 /// A list of names for the log; `None` for an empty one.
-pub fn listed(names: &[String]) -> Option<String> {
+pub fn join_names(names: &[String]) -> Option<String> {
     let shown = names.get(..MOST_NAMES).unwrap_or(names).join(", ");
     match names.len() {
         0 => None,
@@ -148,7 +152,7 @@ pub fn listed(names: &[String]) -> Option<String> {
 }
 
 fn is_boot(path: &str) -> bool {
-    BOOT.iter().any(|boot| {
+    BOOT_KEYS.iter().any(|boot| {
         path.strip_prefix(boot)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
@@ -205,8 +209,8 @@ fn feed(context: &mut Context, value: &Value) {
 mod tests {
     use super::*;
 
-    fn written(text: &str) -> Written {
-        Written::of(&text.parse().unwrap())
+    fn written(text: &str) -> ConfigFingerprint {
+        ConfigFingerprint::of(&text.parse().unwrap())
     }
 
     fn between(now: &str, fresh: &str) -> Changes {
@@ -232,7 +236,7 @@ mod tests {
         assert_eq!(changes.added, ["route /r"]);
         assert_eq!(changes.removed, ["customer a"]);
         assert_eq!(changes.changed, ["customer b"]);
-        assert!(changes.need_restart.is_empty() && !changes.none);
+        assert!(changes.restart_required.is_empty() && !changes.unchanged);
     }
 
     #[test]
@@ -242,11 +246,11 @@ mod tests {
         assert_eq!(
             between(now, fresh),
             Changes {
-                none: true,
+                unchanged: true,
                 ..Changes::default()
             }
         );
-        assert!(!between("[a]\nb = '5'\n", "[a]\nb = 5\n").none);
+        assert!(!between("[a]\nb = '5'\n", "[a]\nb = 5\n").unchanged);
     }
 
     #[test]
@@ -255,13 +259,13 @@ mod tests {
         let key = folder.path().join("key");
         let with = |held: &str, text: &str| {
             std::fs::write(&key, held).unwrap();
-            written(text).with([("login.signing_key".to_owned(), Content::of(&key))].into())
+            written(text).with([("login.signing_key".to_owned(), FileDigest::of(&key))].into())
         };
         let text = "[login]\nsigning_key = { file = '/k' }\n";
         let now = with("first", text);
         let changes = Changes::between(&now, &now, &with("second", text));
         assert_eq!(
-            (changes.keys, changes.none),
+            (changes.keys, changes.unchanged),
             (vec!["login.signing_key".to_owned()], false)
         );
         let named_otherwise = with("second", &text.replace("/k", "/l"));
@@ -269,7 +273,7 @@ mod tests {
             Changes::between(&now, &now, &named_otherwise).keys,
             ["login.signing_key"]
         );
-        assert!(Changes::between(&now, &now, &with("first", text)).none);
+        assert!(Changes::between(&now, &now, &with("first", text)).unchanged);
     }
 
     #[test]
@@ -282,16 +286,19 @@ mod tests {
         let needed = ["listen.tls.key".to_owned(), "listen.workers".to_owned()];
         let changes = Changes::between(&first, &first, &second);
         assert_eq!(
-            (changes.need_restart, changes.none),
+            (changes.restart_required, changes.unchanged),
             (needed.to_vec(), false)
         );
         let changes = Changes::between(&first, &second, &second);
         assert_eq!(
-            (changes.need_restart, changes.none),
+            (changes.restart_required, changes.unchanged),
             (needed.to_vec(), true)
         );
         let changes = Changes::between(&first, &second, &first);
-        assert_eq!((changes.need_restart, changes.none), (Vec::new(), false));
+        assert_eq!(
+            (changes.restart_required, changes.unchanged),
+            (Vec::new(), false)
+        );
     }
 
     #[test]
@@ -307,7 +314,7 @@ mod tests {
             .step_by(2)
             .map(|key| key.trim_end_matches(".*"))
             .collect();
-        assert_eq!(named, BOOT);
+        assert_eq!(named, BOOT_KEYS);
     }
 
     #[test]
@@ -317,9 +324,13 @@ mod tests {
                 .map(|number| number.to_string())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(listed(&names(0)), None);
-        assert_eq!(listed(&names(3)).as_deref(), Some("0, 1, 2"));
-        assert!(listed(&names(50)).unwrap().ends_with(", 19 and 30 more"));
+        assert_eq!(join_names(&names(0)), None);
+        assert_eq!(join_names(&names(3)).as_deref(), Some("0, 1, 2"));
+        assert!(
+            join_names(&names(50))
+                .unwrap()
+                .ends_with(", 19 and 30 more")
+        );
     }
 
     #[test]

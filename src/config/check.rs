@@ -34,8 +34,8 @@ use toml::Value;
 
 use super::environment::{self, Environment};
 use super::file::{self, Field as _, File};
-use super::report::{Problem, Report};
-use super::{Boot, Config, Live, Written, syntax};
+use super::report::{ConfigProblem, Report};
+use super::{Boot, Config, ConfigFingerprint, Live, syntax};
 use built_in::BuiltIn;
 
 /// What a timeout may be: not zero, which would let nothing pass, and not so long that it is none.
@@ -56,7 +56,7 @@ const COUNT: RangeInclusive<usize> = 1..=u32::MAX as usize;
 pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, Vec<Problem>> {
+) -> Result<Config, Vec<ConfigProblem>> {
     let Some(path) = file else {
         return from_toml("", env);
     };
@@ -71,9 +71,9 @@ pub fn from_bytes(
     path: &Path,
     read: io::Result<Vec<u8>>,
     env: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, Vec<Problem>> {
+) -> Result<Config, Vec<ConfigProblem>> {
     let unreadable = |what: String| {
-        vec![Problem {
+        vec![ConfigProblem {
             key: path.display().to_string(),
             variable: None,
             what,
@@ -92,22 +92,22 @@ pub fn from_bytes(
 pub fn from_toml(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
-) -> Result<Config, Vec<Problem>> {
+) -> Result<Config, Vec<ConfigProblem>> {
     let environment = Environment::new(env);
     let mut report = Report::new(&environment);
     let mut table = syntax::parse(text, &mut report);
     environment::overlay(&mut table, &mut report);
-    let written = Written::of(&table);
+    let fingerprint = ConfigFingerprint::of(&table);
     let file = File::read(Some(Value::Table(table)), "", &mut report);
     let config = check_file(file, &mut report);
-    let written = written.with(report.take_contents());
+    let fingerprint = fingerprint.with(report.take_contents());
     report
         .finish(config)
         .map(|((boot, live), warnings)| Config {
             boot,
             live: Arc::new(live),
             warnings,
-            written,
+            fingerprint,
         })
 }
 

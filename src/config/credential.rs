@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Uri};
 
-use super::{Destination, SecretSource};
+use super::{SecretSource, UpstreamEndpoint};
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -14,7 +14,7 @@ pub struct Credential {
     /// Whose hosts are the customer's.
     pub cloud: Cloud,
     /// The API gateway that the customer's requests go to.
-    pub api: Destination,
+    pub api: UpstreamEndpoint,
     /// The API client's id.
     pub client_id: String,
     /// The API client's secret.
@@ -37,7 +37,7 @@ impl Credential {
 
     /// Whether a token of `other` is one of this: the same client of the same customer, at the same endpoint. Its
     /// secret may be another.
-    pub fn has_token_of(&self, other: &Self) -> bool {
+    pub fn shares_token_with(&self, other: &Self) -> bool {
         self.customer_id == other.customer_id
             && self.client_id == other.client_id
             && self.token_url == other.token_url
@@ -45,7 +45,7 @@ impl Credential {
     }
 
     /// Whether what is known of the site of `other` is true of this one's.
-    pub fn has_site_of(&self, other: &Self) -> bool {
+    pub fn shares_site_with(&self, other: &Self) -> bool {
         self.customer_id == other.customer_id && self.api == other.api
     }
 }

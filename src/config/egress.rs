@@ -21,7 +21,7 @@ pub struct Egress {
 
 /// What is wrong with a proxy's URL. It never repeats the URL, in which there may be a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadProxy {
+pub enum ProxyUrlError {
     /// No URL at all.
     #[error("is not a URL of a proxy: http://, a host and a port")]
     NotAUrl,
@@ -57,7 +57,7 @@ impl Egress {
         url: &str,
         source: Option<SecretSource>,
         exceptions: &str,
-    ) -> Result<Self, BadProxy> {
+    ) -> Result<Self, ProxyUrlError> {
         let (url, exceptions) = (checked(url)?, normal(exceptions));
         // The matcher takes `*` for all names, and not for addresses.
         let everybody = exceptions.split(',').any(|entry| entry == "*");
@@ -78,12 +78,12 @@ impl Egress {
     ///
     /// # Errors
     /// As [`Self::through`].
-    pub fn moved(&self, url: &str) -> Result<Self, BadProxy> {
+    pub fn with_url(&self, url: &str) -> Result<Self, ProxyUrlError> {
         Self::through(url, self.source.clone(), &self.exceptions)
     }
 
     /// Where the proxy's URL comes from, if it can change while the program runs.
-    pub fn watched(&self) -> Option<&SecretSource> {
+    pub fn file_source(&self) -> Option<&SecretSource> {
         self.source
             .as_ref()
             .filter(|source| source.path().is_some())
@@ -91,7 +91,7 @@ impl Egress {
 
     /// The proxy for connections to `host` (an IPv6 address without brackets); `None`: directly. This machine is
     /// never behind a proxy.
-    pub fn proxy_for(&self, host: &str) -> Option<Proxy> {
+    pub fn proxy_for(&self, host: &str) -> Option<ConnectProxy> {
         if is_this_machine(host) {
             return None;
         }
@@ -106,15 +106,15 @@ impl Egress {
             .path_and_query("/")
             .build()
             .ok()?;
-        self.rules.intercept(&uri).map(Proxy)
+        self.rules.intercept(&uri).map(ConnectProxy)
     }
 
     /// The proxy, whoever it is for.
-    pub fn proxy(&self) -> Option<Proxy> {
+    pub fn proxy(&self) -> Option<ConnectProxy> {
         // A name that nobody may have (RFC 2606), so that no exception is for it.
         self.rules
             .intercept(&Uri::from_static("https://any.invalid/"))
-            .map(Proxy)
+            .map(ConnectProxy)
     }
 }
 
@@ -137,9 +137,9 @@ impl fmt::Debug for Egress {
 
 /// A proxy, and what it is shown. Printing it shows `host:port` alone.
 #[derive(Clone)]
-pub struct Proxy(Intercept);
+pub struct ConnectProxy(Intercept);
 
-impl Proxy {
+impl ConnectProxy {
     /// Its host, an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         let host = self.0.uri().host().unwrap_or_default();
@@ -159,15 +159,15 @@ impl Proxy {
     }
 }
 
-impl PartialEq for Proxy {
+impl PartialEq for ConnectProxy {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string() && self.authorization() == other.authorization()
     }
 }
 
-impl Eq for Proxy {}
+impl Eq for ConnectProxy {}
 
-impl fmt::Display for Proxy {
+impl fmt::Display for ConnectProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -178,38 +178,40 @@ impl fmt::Display for Proxy {
     }
 }
 
-impl fmt::Debug for Proxy {
+impl fmt::Debug for ConnectProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({self})")
+        write!(f, "ConnectProxy({self})")
     }
 }
 
 /// The URL, with the scheme that may be left out where there is a port.
-fn checked(url: &str) -> Result<String, BadProxy> {
+fn checked(url: &str) -> Result<String, ProxyUrlError> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(BadProxy::Scheme);
+        return Err(ProxyUrlError::Scheme);
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
-        return Err(BadProxy::Path);
+        return Err(ProxyUrlError::Path);
     }
     let whole = format!("http://{authority}");
-    let uri: Uri = whole.parse().map_err(|_| BadProxy::NotAUrl)?;
+    let uri: Uri = whole.parse().map_err(|_| ProxyUrlError::NotAUrl)?;
     let place = authority
         .rsplit_once('@')
         .map_or(authority, |(_, place)| place);
     let host = uri
         .host()
         .filter(|host| !host.is_empty())
-        .ok_or(BadProxy::NotAUrl)?;
+        .ok_or(ProxyUrlError::NotAUrl)?;
     match place
         .get(host.len()..)
         .unwrap_or_default()
         .strip_prefix(':')
     {
-        None if !url.contains("://") => Err(BadProxy::NotAUrl),
-        Some(port) if port.parse::<u16>().map_or(true, |port| port == 0) => Err(BadProxy::Port),
+        None if !url.contains("://") => Err(ProxyUrlError::NotAUrl),
+        Some(port) if port.parse::<u16>().map_or(true, |port| port == 0) => {
+            Err(ProxyUrlError::Port)
+        }
         _ => Ok(whole),
     }
 }
@@ -281,22 +283,22 @@ mod tests {
     #[test]
     fn other_urls_are_refused_without_a_word_of_them() {
         for (url, wrong) in [
-            ("", BadProxy::NotAUrl),
-            ("http://", BadProxy::NotAUrl),
-            ("http://:3128", BadProxy::NotAUrl),
-            ("http://u:c4nary@", BadProxy::NotAUrl),
-            ("http://pro xy:1", BadProxy::NotAUrl),
+            ("", ProxyUrlError::NotAUrl),
+            ("http://", ProxyUrlError::NotAUrl),
+            ("http://:3128", ProxyUrlError::NotAUrl),
+            ("http://u:c4nary@", ProxyUrlError::NotAUrl),
+            ("http://pro xy:1", ProxyUrlError::NotAUrl),
             // A misplaced secret rather than a host.
-            ("c4nary", BadProxy::NotAUrl),
-            ("https://u:c4nary@proxy:3128", BadProxy::Scheme),
-            ("socks5://u:c4nary@proxy:1080", BadProxy::Scheme),
-            ("http://proxy:3128/c4nary", BadProxy::Path),
-            ("http://proxy:3128?c4nary", BadProxy::Path),
-            ("http://u:c4nary#@proxy:3128", BadProxy::Path),
-            ("http://proxy:0", BadProxy::Port),
-            ("http://proxy:", BadProxy::Port),
-            ("http://proxy:c4nary", BadProxy::Port),
-            ("http://u:c4nary@proxy:99999", BadProxy::Port),
+            ("c4nary", ProxyUrlError::NotAUrl),
+            ("https://u:c4nary@proxy:3128", ProxyUrlError::Scheme),
+            ("socks5://u:c4nary@proxy:1080", ProxyUrlError::Scheme),
+            ("http://proxy:3128/c4nary", ProxyUrlError::Path),
+            ("http://proxy:3128?c4nary", ProxyUrlError::Path),
+            ("http://u:c4nary#@proxy:3128", ProxyUrlError::Path),
+            ("http://proxy:0", ProxyUrlError::Port),
+            ("http://proxy:", ProxyUrlError::Port),
+            ("http://proxy:c4nary", ProxyUrlError::Port),
+            ("http://u:c4nary@proxy:99999", ProxyUrlError::Port),
         ] {
             let found = Egress::through(url, None, "").unwrap_err();
             assert_eq!(found, wrong, "{url}");
@@ -368,7 +370,7 @@ mod tests {
         assert_ne!(egress, through("http://user:c4nary@proxy:3128", ""));
         assert_eq!(
             egress,
-            egress.moved("http://user:c4nary@proxy:3128").unwrap()
+            egress.with_url("http://user:c4nary@proxy:3128").unwrap()
         );
     }
 }

@@ -51,15 +51,15 @@ pub struct Live {
     /// What rewritten links begin with, without a slash at the end; else the request's scheme and host.
     pub public_url: Option<String>,
     /// Connections to Citrix.
-    pub upstream: Upstream,
+    pub upstream: UpstreamSettings,
     /// The token's life.
-    pub token: Token,
+    pub token: TokenSettings,
     /// Where tokens survive a restart, if anywhere.
     pub token_cache: Option<TokenCache>,
     /// Bounds.
     pub limits: Limits,
     /// The gateway's own token endpoints.
-    pub login: Login,
+    pub login: LoginSettings,
     /// Whether each exchange is logged.
     pub access_log: bool,
     /// How long requests are still accepted once the program is asked to stop and says that it is not ready.
@@ -70,7 +70,7 @@ pub struct Live {
 
 /// The gateway's own token endpoints (design 4.5).
 #[derive(Clone, Debug)]
-pub struct Login {
+pub struct LoginSettings {
     /// What gateway tokens are signed with: 32 bytes or more. `None`: with a key of this process alone.
     pub signing_key: Option<SecretString>,
     /// How long such a token is valid, in whole seconds.
@@ -88,13 +88,13 @@ pub enum AllowedHosts {
 
 /// Connections to Citrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamSettings {
     /// Roots trusted besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Which way connections take; token requests too.
     pub egress: Egress,
     /// Whether HTTP/2 is offered.
-    pub http2: Http2,
+    pub http2: Http2Mode,
     /// TCP and TLS together.
     pub connect_timeout: Duration,
     /// From the request's end to the response's head.
@@ -111,7 +111,7 @@ pub struct Upstream {
 
 /// Whether HTTP/2 is offered to upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Http2 {
+pub enum Http2Mode {
     /// ALPN decides.
     Auto,
     /// HTTP/1.1 only.
@@ -120,7 +120,7 @@ pub enum Http2 {
 
 /// The token's life.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Token {
+pub struct TokenSettings {
     /// The part of the usable life after which a new token is asked for: 0.1 to 0.95.
     pub refresh_at: f64,
     /// How long a request may wait for the first token.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use super::content::Content;
 use super::environment::Environment;
 use super::file;
+use super::file_digest::FileDigest;
 use super::value::Leaf;
 
 /// One mistake in a configuration.
@@ -14,7 +14,7 @@ use super::value::Leaf;
 /// Printed on one line: `limits.max_in_flight: "many" is not a whole number; for example: max_in_flight = 1024`.
 /// It never holds a secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// The key's path, as in `listen.tls.key`; for a mistake of no key the line, file or variable it is in.
     pub key: String,
     /// The environment variable that set the key, if one did.
@@ -25,7 +25,7 @@ pub struct Problem {
     pub example: Option<String>,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.what)?;
         if let Some(variable) = &self.variable {
@@ -44,10 +44,10 @@ const RENAMED: [(&str, &str); 2] = [("customer", "customer_id"), ("secret", "cli
 /// Everything found so far.
 pub(super) struct Report<'e> {
     pub(super) environment: &'e Environment,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
     warnings: Vec<String>,
     /// What files hold whose content becomes part of the configuration, by the key that names them.
-    contents: BTreeMap<String, Content>,
+    contents: BTreeMap<String, FileDigest>,
     /// Which variable set a key, by the key's path.
     variables: BTreeMap<String, String>,
     /// Required keys (or whole tables) whose absence another problem already explains.
@@ -70,7 +70,10 @@ impl<'e> Report<'e> {
     }
 
     /// The configuration and its warnings, if there is no problem.
-    pub(super) fn finish<T>(self, config: Option<T>) -> Result<(T, Vec<String>), Vec<Problem>> {
+    pub(super) fn finish<T>(
+        self,
+        config: Option<T>,
+    ) -> Result<(T, Vec<String>), Vec<ConfigProblem>> {
         match config {
             Some(config) if self.problems.is_empty() => Ok((config, self.warnings)),
             _ => Err(self.problems),
@@ -80,11 +83,12 @@ impl<'e> Report<'e> {
     /// Notes that the content of the file at `path` becomes part of the configuration; to be called before it is read, so
     /// that no change is missed.
     pub(super) fn reads(&mut self, leaf: &Leaf, path: &Path) {
-        self.contents.insert(leaf.path.clone(), Content::of(path));
+        self.contents
+            .insert(leaf.path.clone(), FileDigest::of(path));
     }
 
     /// What was noted of files.
-    pub(super) fn take_contents(&mut self) -> BTreeMap<String, Content> {
+    pub(super) fn take_contents(&mut self) -> BTreeMap<String, FileDigest> {
         std::mem::take(&mut self.contents)
     }
 
@@ -96,7 +100,7 @@ impl<'e> Report<'e> {
     /// A problem with the key at `path`. `example` is a value in TOML.
     pub(super) fn add(&mut self, path: &str, what: impl Into<String>, example: Option<&str>) {
         let name = path.rsplit('.').next().unwrap_or(path);
-        self.problems.push(Problem {
+        self.problems.push(ConfigProblem {
             key: path.to_owned(),
             variable: self.variable(path).map(str::to_owned),
             what: what.into(),
@@ -106,7 +110,7 @@ impl<'e> Report<'e> {
 
     /// A problem of no key: `place` is a position in the text, a file or a variable.
     pub(super) fn add_elsewhere(&mut self, place: String, what: impl Into<String>) {
-        self.problems.push(Problem {
+        self.problems.push(ConfigProblem {
             key: place,
             variable: None,
             what: what.into(),

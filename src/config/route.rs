@@ -17,15 +17,15 @@ pub struct Route {
     pub prefix: String,
     /// Whether ASCII letters of a path may differ from the prefix's in case: those of built-in routes, and of what
     /// replaces one.
-    pub any_case: bool,
+    pub ignore_case: bool,
     /// Whether the prefix is taken off before the request leaves.
     pub strip_prefix: bool,
     /// Where requests go.
-    pub target: Target,
+    pub target: RouteTarget,
     /// Whether the program brought it, and no `[[route]]` replaced it.
     pub built_in: bool,
     /// Headers of a fixed value, for requests that do not have them.
-    pub adds: Vec<(HeaderName, HeaderValue)>,
+    pub default_headers: Vec<(HeaderName, HeaderValue)>,
     /// What Citrix allows each customer, which callers wait for.
     pub limit: Option<RouteLimit>,
     /// Whether links in JSON bodies are made to point at the proxy.
@@ -34,19 +34,19 @@ pub struct Route {
 
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum RouteTarget {
     /// To the API gateway of the request's customer: [`Credential::api`].
     CustomerApi,
     /// To the host that the cloud of the request's customer has for it, if it has one. The token is written as for
     /// that customer's API gateway.
     ByCloud(Vec<(Cloud, UpstreamUrl)>),
     /// To one upstream, whoever the customer is.
-    Fixed(Destination),
+    Fixed(UpstreamEndpoint),
 }
 
 /// An upstream, and how it is shown the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
+pub struct UpstreamEndpoint {
     /// Its base URL.
     pub url: UpstreamUrl,
     /// How the token is written.
@@ -60,14 +60,14 @@ pub struct RouteLimit {
     /// together.
     pub shared_as: String,
     /// What is allowed.
-    pub allows: Allows,
+    pub quota: Quota,
     /// How long a request may wait.
     pub queue_timeout: Duration,
 }
 
 /// The two kinds of limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allows {
+pub enum Quota {
     /// So many at a time.
     AtOnce(NonZeroUsize),
     /// So many begun in a second.
@@ -76,14 +76,14 @@ pub enum Allows {
 
 impl Route {
     /// A route without anything special about it.
-    pub(crate) fn plain(prefix: String, target: Target) -> Self {
+    pub(crate) fn plain(prefix: String, target: RouteTarget) -> Self {
         Self {
             strip_prefix: !prefix.is_empty(),
             prefix,
-            any_case: false,
+            ignore_case: false,
             target,
             built_in: false,
-            adds: Vec::new(),
+            default_headers: Vec::new(),
             limit: None,
             rewrite_links: false,
         }

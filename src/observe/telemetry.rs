@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt as format};
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 
 /// Lines that may wait for the writer; more are dropped and counted.
 const WAITING_LINES: usize = 32 * 1024;
@@ -40,7 +40,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// When something else in the process logs already.
-    pub fn start(log: Log) -> Result<Self, TryInitError> {
+    pub fn start(log: LogSettings) -> Result<Self, TryInitError> {
         // Lossy: when the writer cannot follow, lines are lost rather than requests delayed.
         let (writer, guard) = NonBlockingBuilder::default()
             .buffered_lines_limit(WAITING_LINES)

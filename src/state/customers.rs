@@ -57,7 +57,7 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    use crate::config::check;
+    use crate::config;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
     use crate::upstream::dial::DialConfig;
@@ -73,7 +73,7 @@ mod tests {
             )
             .unwrap();
         }
-        let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
+        let config = config::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
         let published = Published::first(config.live, &DialConfig::unreachable()).unwrap();
         Snapshot::new(Arc::new(published), Metrics::new(1).unwrap().worker(0))
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Allows, Credential, Live, Route};
+use crate::config::{Credential, Live, Quota, Route};
 use crate::limit::Limit;
 
 /// A name, and what it allows.
-type Kind = (String, Allows);
+type Kind = (String, Quota);
 
 /// What all workers share of limits.
 pub(super) struct Limits {
@@ -31,9 +31,9 @@ impl Limits {
         for limit in live.routes.iter().filter_map(|route| route.limit.as_ref()) {
             if !kinds
                 .iter()
-                .any(|(name, allows)| *name == limit.shared_as && *allows == limit.allows)
+                .any(|(name, allows)| *name == limit.shared_as && *allows == limit.quota)
             {
-                kinds.push((limit.shared_as.clone(), limit.allows));
+                kinds.push((limit.shared_as.clone(), limit.quota));
             }
         }
         let limits = |credential: &Credential| {
@@ -58,7 +58,7 @@ impl Limits {
 
     pub(super) fn of(&self, route: &Route) -> Option<Limited> {
         let limit = route.limit.as_ref()?;
-        let is = |(name, allows): &Kind| *name == limit.shared_as && *allows == limit.allows;
+        let is = |(name, allows): &Kind| *name == limit.shared_as && *allows == limit.quota;
         let kind = self.kinds.iter().position(is)?;
         Some(Limited {
             kind,
@@ -72,7 +72,7 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    use crate::config::check;
+    use crate::config;
     use crate::limit::Limit;
     use crate::observe::metrics::Metrics;
     use crate::state::{Published, Snapshot};
@@ -92,7 +92,7 @@ mod tests {
             text += &format!("[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\n");
             text += "client_secret = { env = 'S' }\n";
         }
-        let config = check::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
+        let config = config::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
         let published =
             Arc::new(Published::first(config.live, &DialConfig::unreachable()).unwrap());
         let metrics = Metrics::new(2).unwrap();

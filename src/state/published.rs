@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::limits::Limits;
 use crate::callers::usage::Usage;
-use crate::config::{Credential, Live, Target, UpstreamUrl};
+use crate::config::{Credential, Live, RouteTarget, UpstreamUrl};
 use crate::site;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
@@ -66,9 +66,9 @@ impl Published {
             .map(|credential| origins.of(&credential.api.url));
         let apis = apis.collect::<Result<_, _>>()?;
         let hosts = live.routes.iter().map(|route| match &route.target {
-            Target::CustomerApi => Ok(Vec::new()),
-            Target::ByCloud(urls) => urls.iter().map(|(_, url)| origins.of(url)).collect(),
-            Target::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
+            RouteTarget::CustomerApi => Ok(Vec::new()),
+            RouteTarget::ByCloud(urls) => urls.iter().map(|(_, url)| origins.of(url)).collect(),
+            RouteTarget::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
         });
         let hosts = hosts.collect::<Result<_, _>>()?;
         let gateways = live
@@ -109,11 +109,11 @@ fn slots(live: &Live, before: Option<&Published>) -> Slots {
         Some((before.slots.get(index)?, before.sites.get(index)?))
     };
     let slot = |credential: &Credential| {
-        let same = old(&|other| credential.has_token_of(other));
+        let same = old(&|other| credential.shares_token_with(other));
         same.map_or_else(|| Arc::new(TokenSlot::new()), |(slot, _)| Arc::clone(slot))
     };
     let site = |credential: &Credential| {
-        let same = old(&|other| credential.has_site_of(other));
+        let same = old(&|other| credential.shares_site_with(other));
         same.map_or_else(Arc::default, |(_, site)| Arc::clone(site))
     };
     (

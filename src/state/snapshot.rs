@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use crate::callers::Callers;
 use crate::callers::token::Signer;
 use crate::callers::usage::Usage;
-use crate::config::{self, Credential, InstanceId, Live, Mode, Target, UpstreamUrl};
+use crate::config::{self, Credential, InstanceId, Live, Mode, RouteTarget, UpstreamUrl};
 use crate::limit::Limit;
 use crate::observe::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
 use crate::observe::recent::CallerUse;
@@ -89,7 +89,7 @@ impl Route {
     }
 }
 
-/// A [`Target`], ready for use.
+/// A [`RouteTarget`], ready for use.
 enum To {
     CustomerApi,
     /// For each way to write the token that a customer of the cloud has.
@@ -98,12 +98,12 @@ enum To {
 }
 
 impl To {
-    fn new(target: &Target, origins: &[Arc<Origin>], customers: &[Credential]) -> Self {
+    fn new(target: &RouteTarget, origins: &[Arc<Origin>], customers: &[Credential]) -> Self {
         match (target, origins) {
-            (Target::Fixed(to), [origin, ..]) => {
+            (RouteTarget::Fixed(to), [origin, ..]) => {
                 Self::Fixed(Destination::new(&to.url, to.authorization, origin))
             }
-            (Target::ByCloud(urls), origins) => {
+            (RouteTarget::ByCloud(urls), origins) => {
                 let schemes = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer];
                 let used = |cloud: Cloud, scheme: AuthorizationScheme| {
                     customers
@@ -200,7 +200,7 @@ impl Snapshot {
             .map(|(route, origins)| Route {
                 config: route.clone(),
                 adds: route
-                    .adds
+                    .default_headers
                     .iter()
                     .map(|(name, value)| (name.clone(), own_copy(value)))
                     .collect(),
@@ -310,7 +310,7 @@ fn prefixes(routes: &[config::Route]) -> PrefixTree<Option<usize>> {
         tree.insert(prefix, true, None);
     }
     for (index, route) in routes.iter().enumerate() {
-        tree.insert(&route.prefix, route.any_case, Some(index));
+        tree.insert(&route.prefix, route.ignore_case, Some(index));
     }
     tree
 }

@@ -45,7 +45,7 @@ const SECRET_POLL: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Keeper<I> {
     credential: Credential,
-    settings: config::Token,
+    settings: config::TokenSettings,
     slot: Arc<TokenSlot>,
     issuer: I,
     clock: Clock,

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::Proxy;
+use crate::config::ConnectProxy;
 use crate::tls::ALPN_H2;
 
 pub use egress::DialConfig;
@@ -203,14 +203,14 @@ pub async fn dial(
     Ok((UpstreamIo::Tls(Box::new(stream)), http2))
 }
 
-fn too_late(proxy: Option<&Proxy>, limit: Duration) -> ConnectError {
+fn too_late(proxy: Option<&ConnectProxy>, limit: Duration) -> ConnectError {
     match proxy {
         Some(proxy) => of_proxy(proxy, ProxyFault::Timeout(limit)),
         None => ConnectError::Timeout(limit),
     }
 }
 
-fn of_proxy(proxy: &Proxy, fault: ProxyFault) -> ConnectError {
+fn of_proxy(proxy: &ConnectProxy, fault: ProxyFault) -> ConnectError {
     ConnectError::Proxy(ProxyError {
         proxy: proxy.to_string(),
         fault,
@@ -218,7 +218,7 @@ fn of_proxy(proxy: &Proxy, fault: ProxyFault) -> ConnectError {
 }
 
 /// A TCP connection to the peer, or one of the proxy's that leads there.
-async fn reach(peer: Peer<'_>, proxy: Option<&Proxy>) -> Result<TcpStream, ConnectError> {
+async fn reach(peer: Peer<'_>, proxy: Option<&ConnectProxy>) -> Result<TcpStream, ConnectError> {
     let Some(proxy) = proxy else {
         let addresses = resolve(peer.host, peer.port)
             .await

@@ -19,7 +19,7 @@ use super::http1::Http1;
 use super::http2::Http2;
 use super::origin::Origin;
 use super::{AttemptError, ResponseDeadline};
-use crate::config::{Live, Upstream as Settings};
+use crate::config::{Live, UpstreamSettings as Settings};
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, dial};
 

@@ -7,7 +7,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::Error as PemError;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::{Http2, Upstream};
+use crate::config::{Http2Mode, UpstreamSettings};
 use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, provider};
 
 /// What is trusted upstream: the system's roots and those of `ca_file`.
@@ -51,7 +51,7 @@ pub struct Verifiers {
 ///
 /// # Errors
 /// As [`upstream_config`].
-pub fn verifiers(upstream: &Upstream) -> Result<Verifiers, TlsError> {
+pub fn verifiers(upstream: &UpstreamSettings) -> Result<Verifiers, TlsError> {
     let verifier = |roots| {
         let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
         // The only thing it refuses is an empty set of roots.
@@ -77,15 +77,15 @@ impl UpstreamTls {
     ///
     /// # Errors
     /// When `ca_file` cannot be used, or when nobody is trusted.
-    pub fn new(upstream: &Upstream) -> Result<Self, TlsError> {
+    pub fn new(upstream: &UpstreamSettings) -> Result<Self, TlsError> {
         let roots = Arc::new(roots(upstream.ca_file.as_deref())?);
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&roots))
             .with_no_client_auth();
         config.alpn_protocols = match upstream.http2 {
-            Http2::Auto => vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()],
-            Http2::Never => vec![ALPN_HTTP1.to_vec()],
+            Http2Mode::Auto => vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()],
+            Http2Mode::Never => vec![ALPN_HTTP1.to_vec()],
         };
         Ok(Self {
             config: Arc::new(config),
@@ -105,6 +105,6 @@ impl UpstreamTls {
 ///
 /// # Errors
 /// When `ca_file` cannot be used, or when nobody is trusted.
-pub fn upstream_config(upstream: &Upstream) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn upstream_config(upstream: &UpstreamSettings) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(UpstreamTls::new(upstream)?.config)
 }

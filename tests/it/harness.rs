@@ -187,7 +187,7 @@ impl Gateway {
 
     /// Puts other TOML in force; the environment stays what it was.
     pub fn reload(&mut self, toml: &str) -> Changes {
-        let config = config::check::from_toml(toml, self.settings.clone()).unwrap();
+        let config = config::from_toml(toml, self.settings.clone()).unwrap();
         let tls = UpstreamTls::new(&config.live.upstream).unwrap();
         self.app.reload(Fresh { config, tls }).unwrap()
     }
@@ -278,7 +278,7 @@ impl Plan {
                 .entry(token_url)
                 .or_insert_with(|| logins.url());
         }
-        let config = config::check::from_toml(&self.toml, self.settings.clone()).unwrap();
+        let config = config::from_toml(&self.toml, self.settings.clone()).unwrap();
         let app = App::start(config, self.clock, None).await.unwrap();
         Gateway {
             app,

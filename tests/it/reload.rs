@@ -264,7 +264,7 @@ async fn keys_of_the_start_are_named_and_the_rest_is_applied() {
         .await;
     let changes = gateway.reload("[log]\nformat = 'text'\n[limits]\nmax_body_bytes = 1\n");
     assert_eq!(
-        (changes.need_restart, changes.keys),
+        (changes.restart_required, changes.keys),
         (
             vec!["log.format".to_owned()],
             vec!["limits.max_body_bytes".to_owned()]
@@ -324,7 +324,7 @@ async fn another_way_out_counts_at_once_and_the_login_goes_on() {
     }
     // The login, and one connection for both requests.
     assert_eq!((first.asked().len(), second.asked().len()), (2, 0));
-    assert!(gateway.reload(&through(&first)).none);
+    assert!(gateway.reload(&through(&first)).unchanged);
     assert_eq!(gateway_get(&gateway).await, 200);
     assert_eq!(first.asked().len(), 2, "the same way");
     gateway.reload(&through(&second));

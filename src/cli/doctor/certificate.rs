@@ -13,7 +13,7 @@ use x509_cert::der::Decode as _;
 
 use super::check::{Check, Kind};
 use super::connection::{Place, innermost};
-use crate::config::Upstream;
+use crate::config::UpstreamSettings;
 use crate::upstream::dial::{self, DialConfig};
 use crate::upstream::http_client::chain;
 use crate::upstream::tls::Verifiers;
@@ -28,7 +28,7 @@ pub(super) async fn examine(
     name: &ServerName<'static>,
     dial_config: &DialConfig,
     verifiers: &Verifiers,
-    upstream: &Upstream,
+    upstream: &UpstreamSettings,
 ) -> Check {
     let observer = Arc::new(Observer {
         verifiers: verifiers.clone(),
@@ -86,7 +86,12 @@ fn agreed(place: &Place, version: &str, alpn: &str, seen: Option<Seen>) -> Check
     check.fact("signer", signer).fact("trusted_by", trusted_by)
 }
 
-fn refused(place: &Place, error: &io::Error, seen: Option<Seen>, upstream: &Upstream) -> Check {
+fn refused(
+    place: &Place,
+    error: &io::Error,
+    seen: Option<Seen>,
+    upstream: &UpstreamSettings,
+) -> Check {
     let certificate = chain(error).find_map(|cause| match cause.downcast_ref::<Error>() {
         Some(Error::InvalidCertificate(wrong)) => Some(wrong),
         _ => None,

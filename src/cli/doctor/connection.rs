@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::certificate;
 use super::check::{Check, Kind};
-use crate::config::{Proxy, Upstream, UpstreamUrl};
+use crate::config::{ConnectProxy, UpstreamSettings, UpstreamUrl};
 use crate::upstream::dial::{self, DialConfig, Peer, ProxyFault, tunnel};
 use crate::upstream::http_client::chain;
 use crate::upstream::tls::Verifiers;
@@ -78,7 +78,7 @@ pub(super) async fn examine(
     place: &Place,
     dial_config: &DialConfig,
     verifiers: &Verifiers,
-    upstream: &Upstream,
+    upstream: &UpstreamSettings,
     tell: &mut dyn FnMut(Check),
 ) -> Result<(), Kind> {
     let outcome = steps(place, dial_config, verifiers, upstream, tell).await;
@@ -98,7 +98,7 @@ async fn steps(
     place: &Place,
     dial_config: &DialConfig,
     verifiers: &Verifiers,
-    upstream: &Upstream,
+    upstream: &UpstreamSettings,
     tell: &mut dyn FnMut(Check),
 ) -> Result<(), Kind> {
     let limit = upstream.connect_timeout;
@@ -136,13 +136,13 @@ async fn steps(
 }
 
 /// Which way it goes, for a sentence.
-fn whose(proxy: Option<&Proxy>) -> String {
+fn whose(proxy: Option<&ConnectProxy>) -> String {
     proxy.map_or_else(String::new, |proxy| format!("the egress proxy {proxy}: "))
 }
 
 async fn look_up(
     place: &Place,
-    proxy: Option<&Proxy>,
+    proxy: Option<&ConnectProxy>,
     limit: Duration,
     tell: &mut dyn FnMut(Check),
 ) -> Option<Vec<SocketAddr>> {
@@ -190,7 +190,7 @@ async fn look_up(
 
 async fn connect(
     place: &Place,
-    proxy: Option<&Proxy>,
+    proxy: Option<&ConnectProxy>,
     addresses: &[SocketAddr],
     limit: Duration,
     tell: &mut dyn FnMut(Check),
@@ -230,7 +230,7 @@ async fn connect(
 
 async fn leave(
     place: &Place,
-    proxy: Option<&Proxy>,
+    proxy: Option<&ConnectProxy>,
     socket: TcpStream,
     limit: Duration,
     tell: &mut dyn FnMut(Check),

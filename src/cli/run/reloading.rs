@@ -4,7 +4,7 @@ use std::future::pending;
 
 use crate::app::reload::{Candidate, Watch};
 use crate::app::{App, Fresh};
-use crate::config::{Changes, Problem, listed};
+use crate::config::{Changes, ConfigProblem, join_names};
 use crate::observe::metrics::Reload;
 
 /// The next candidate, where somebody watches for one.
@@ -46,17 +46,17 @@ pub(super) fn settle(app: &mut App, candidate: Candidate) {
     shared.metrics.reloads.ended(outcome, shared.clock.now());
 }
 
-fn take(app: &mut App, fresh: Fresh) -> Result<Reload, Vec<Problem>> {
+fn take(app: &mut App, fresh: Fresh) -> Result<Reload, Vec<ConfigProblem>> {
     let (warnings, level) = (fresh.config.warnings.clone(), fresh.config.boot.log.level);
     let changes = app.reload(fresh).map_err(|error| {
-        vec![Problem {
+        vec![ConfigProblem {
             key: "upstream".to_owned(),
             variable: None,
             what: error.to_string(),
             example: None,
         }]
     })?;
-    if changes.none {
+    if changes.unchanged {
         tracing::info!("reloaded the configuration; nothing in it changed");
         return Ok(Reload::Unchanged);
     }
@@ -74,13 +74,13 @@ fn take(app: &mut App, fresh: Fresh) -> Result<Reload, Vec<Problem>> {
 
 fn tell(changes: &Changes) {
     tracing::info!(
-        keys = listed(&changes.keys),
-        added = listed(&changes.added),
-        removed = listed(&changes.removed),
-        changed = listed(&changes.changed),
+        keys = join_names(&changes.keys),
+        added = join_names(&changes.added),
+        removed = join_names(&changes.removed),
+        changed = join_names(&changes.changed),
         "reloaded the configuration"
     );
-    if let Some(keys) = listed(&changes.need_restart) {
+    if let Some(keys) = join_names(&changes.restart_required) {
         tracing::warn!(
             keys,
             "these keys are read at start only; what they say now counts after a restart"

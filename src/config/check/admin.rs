@@ -3,13 +3,17 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Report, file, listen, secret};
-use crate::config::{Admin, BindAddress, Listener};
+use crate::config::{AdminSettings, BindAddress, ListenAddress};
 
 const DEFAULT_PORT: u16 = 9090;
 const ADDRESS: &str = "\"127.0.0.1:9090\"";
 const HASH: &str = "\"<64 hex digits>\", as printf %s SECRET | sha256sum prints them";
 
-pub(super) fn check(admin: &file::Admin, listeners: &[Listener], report: &mut Report<'_>) -> Admin {
+pub(super) fn check(
+    admin: &file::Admin,
+    listeners: &[ListenAddress],
+    report: &mut Report<'_>,
+) -> AdminSettings {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
     let address = report
         .read(&admin.address, ADDRESS, |leaf| listen::tcp(leaf.text()?))
@@ -29,7 +33,7 @@ pub(super) fn check(admin: &file::Admin, listeners: &[Listener], report: &mut Re
             ADDRESS,
         );
     }
-    Admin {
+    AdminSettings {
         address,
         secret_sha256,
     }

@@ -5,7 +5,9 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use http::{HeaderName, HeaderValue};
 
 use super::{QUEUE_TIMEOUT, url};
-use crate::config::{Allows, Credential, Destination, Route, RouteLimit, Target, UpstreamUrl};
+use crate::config::{
+    Credential, Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint, UpstreamUrl,
+};
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::services::{self, Service, ServiceLimit, ServiceLocation};
 
@@ -20,7 +22,7 @@ pub(super) struct BuiltIn {
 impl BuiltIn {
     /// The table for the clouds that these customers are in.
     pub(super) fn new(customers: &[Credential]) -> Self {
-        let mut gateways = vec![built_in(String::new(), Target::CustomerApi)];
+        let mut gateways = vec![built_in(String::new(), RouteTarget::CustomerApi)];
         let mut others = Vec::new();
         for (_, cloud) in Cloud::ALL {
             let mut here = customers
@@ -78,9 +80,9 @@ impl BuiltIn {
     }
 }
 
-fn built_in(prefix: String, target: Target) -> Route {
+fn built_in(prefix: String, target: RouteTarget) -> Route {
     Route {
-        any_case: true,
+        ignore_case: true,
         built_in: true,
         ..Route::plain(prefix, target)
     }
@@ -99,11 +101,11 @@ fn lead<'r>(
         .iter()
         .position(|route| route.prefix.eq_ignore_ascii_case(&prefix));
     let index = known.unwrap_or_else(|| {
-        routes.push(built_in(prefix, Target::ByCloud(Vec::new())));
+        routes.push(built_in(prefix, RouteTarget::ByCloud(Vec::new())));
         routes.len() - 1
     });
     let route = routes.get_mut(index)?;
-    if let Target::ByCloud(urls) = &mut route.target {
+    if let RouteTarget::ByCloud(urls) = &mut route.target {
         urls.push((cloud, url));
     }
     Some(route)
@@ -123,13 +125,13 @@ fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
         }
     };
     let target = match &gateway.target {
-        Target::CustomerApi => Target::CustomerApi,
-        Target::ByCloud(urls) => Target::ByCloud(
+        RouteTarget::CustomerApi => RouteTarget::CustomerApi,
+        RouteTarget::ByCloud(urls) => RouteTarget::ByCloud(
             urls.iter()
                 .map(|(cloud, url)| (*cloud, below(url)))
                 .collect(),
         ),
-        Target::Fixed(fixed) => Target::Fixed(Destination {
+        RouteTarget::Fixed(fixed) => RouteTarget::Fixed(UpstreamEndpoint {
             url: below(&fixed.url),
             ..fixed.clone()
         }),
@@ -146,7 +148,7 @@ fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
 /// Notes what the service wants and allows.
 fn treat(route: &mut Route, service: &Service) {
     let adds = service.adds.iter();
-    let adds = adds.map(|&(name, value)| {
+    let default_headers = adds.map(|&(name, value)| {
         (
             HeaderName::from_static(name),
             HeaderValue::from_static(value),
@@ -154,8 +156,8 @@ fn treat(route: &mut Route, service: &Service) {
     });
     let allows = match service.limit {
         ServiceLimit::Unknown => None,
-        ServiceLimit::AtOnce(count) => NonZeroUsize::new(count).map(Allows::AtOnce),
-        ServiceLimit::PerSecond(count) => NonZeroU32::new(count).map(Allows::PerSecond),
+        ServiceLimit::AtOnce(count) => NonZeroUsize::new(count).map(Quota::AtOnce),
+        ServiceLimit::PerSecond(count) => NonZeroU32::new(count).map(Quota::PerSecond),
     };
     let shared_as = match service.at {
         ServiceLocation::Gateway(path) => path,
@@ -163,9 +165,9 @@ fn treat(route: &mut Route, service: &Service) {
     };
     route.limit = allows.map(|allows| RouteLimit {
         shared_as: shared_as.to_owned(),
-        allows,
+        quota: allows,
         queue_timeout: QUEUE_TIMEOUT,
     });
-    route.adds = adds.collect();
+    route.default_headers = default_headers.collect();
     route.rewrite_links = service.rewrite_links;
 }

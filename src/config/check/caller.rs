@@ -78,7 +78,7 @@ pub(super) fn check_door(
             anywhere: anonymous,
         };
     }
-    if callers.iter().any(Caller::shows_nothing) {
+    if callers.iter().any(Caller::is_network_only) {
         Door::Known
     } else {
         Door::Shown

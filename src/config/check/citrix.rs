@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Report, file, secret, url};
 use crate::config::value::{Checked, Leaf};
-use crate::config::{Credential, Destination, InstanceId, SecretSource, UpstreamUrl};
+use crate::config::{Credential, InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
@@ -87,7 +87,7 @@ pub(super) fn check(
     })
 }
 
-fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> Destination {
+fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> UpstreamEndpoint {
     let example = format!("{:?}", cloud.api_url());
     let written = report.read(&citrix.api_url, &example, |leaf| {
         url::upstream(leaf.text()?)
@@ -95,7 +95,7 @@ fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> De
     let authorization = report
         .choice(&citrix.authorization, &SCHEMES)
         .unwrap_or(AuthorizationScheme::Cws);
-    Destination {
+    UpstreamEndpoint {
         url: written.unwrap_or_else(|| preset(cloud)),
         authorization,
     }

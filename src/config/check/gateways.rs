@@ -1,7 +1,7 @@
 //! The API gateways that the program knows: nothing else is followed when Citrix sends a request elsewhere.
 
 use super::citrix;
-use crate::config::{Credential, Route, Target, UpstreamUrl};
+use crate::config::{Credential, Route, RouteTarget, UpstreamUrl};
 
 /// Those of the customers' clouds, every `api_url`, and what a route from `/region/{name}` leads to. What counts is
 /// scheme, host and port.
@@ -24,9 +24,9 @@ pub(super) fn known(credentials: &[Credential], routes: &[Route]) -> Vec<Upstrea
     }
     for route in routes.iter().filter(|route| is_of_region(&route.prefix)) {
         match &route.target {
-            Target::CustomerApi => {}
-            Target::ByCloud(urls) => urls.iter().for_each(|(_, url)| add(url)),
-            Target::Fixed(destination) => add(&destination.url),
+            RouteTarget::CustomerApi => {}
+            RouteTarget::ByCloud(urls) => urls.iter().for_each(|(_, url)| add(url)),
+            RouteTarget::Fixed(destination) => add(&destination.url),
         }
     }
     known

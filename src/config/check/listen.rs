@@ -8,7 +8,7 @@ use super::caller::Door;
 use super::{Report, file, network, url};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{
-    AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, Listener, Networks,
+    AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, ListenAddress, Networks,
 };
 
 /// What a unix socket's path may be long, less the zero behind it.
@@ -18,7 +18,7 @@ const DEFAULT_PORT: u16 = 8080;
 
 /// What `[listen]` means.
 pub(super) struct Listen {
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Vec<ListenAddress>,
     pub(super) certificate: Option<CertificateFiles>,
     pub(super) unix_mode: u32,
     pub(super) workers: NonZeroUsize,
@@ -41,7 +41,7 @@ pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) 
             add(
                 &tls.address,
                 &mut listeners,
-                Listener { address, tls: true },
+                ListenAddress { address, tls: true },
                 door,
                 report,
             );
@@ -78,11 +78,16 @@ pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) 
     }
 }
 
-fn check_addresses(leaf: &Leaf, tls: bool, door: Door, report: &mut Report<'_>) -> Vec<Listener> {
+fn check_addresses(
+    leaf: &Leaf,
+    tls: bool,
+    door: Door,
+    report: &mut Report<'_>,
+) -> Vec<ListenAddress> {
     let mut listeners = Vec::new();
     let Some(texts) = report.read(leaf, EXAMPLE, Leaf::text_or_texts) else {
         let address = BindAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        return vec![Listener { address, tls }];
+        return vec![ListenAddress { address, tls }];
     };
     if texts.is_empty() {
         report.wrong(leaf, "names no address, so nobody would be served", EXAMPLE);
@@ -92,7 +97,7 @@ fn check_addresses(leaf: &Leaf, tls: bool, door: Door, report: &mut Report<'_>) 
             Ok(address) => add(
                 leaf,
                 &mut listeners,
-                Listener { address, tls },
+                ListenAddress { address, tls },
                 door,
                 report,
             ),
@@ -105,8 +110,8 @@ fn check_addresses(leaf: &Leaf, tls: bool, door: Door, report: &mut Report<'_>) 
 /// Adds a listener, if nobody can come in there who should not, and it is not there yet.
 fn add(
     leaf: &Leaf,
-    listeners: &mut Vec<Listener>,
-    new: Listener,
+    listeners: &mut Vec<ListenAddress>,
+    new: ListenAddress,
     door: Door,
     report: &mut Report<'_>,
 ) {
@@ -121,12 +126,12 @@ fn add(
         );
         report.wrong(leaf, what, EXAMPLE);
     }
-    let anew =
+    let ephemeral =
         |address: &BindAddress| matches!(address, BindAddress::Tcp(address) if address.port() == 0);
     if listeners
         .iter()
         .any(|listener| listener.address == new.address)
-        && !anew(&new.address)
+        && !ephemeral(&new.address)
     {
         report.wrong(
             leaf,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{DAY, Report, file, secret};
-use crate::config::Login;
+use crate::config::LoginSettings;
 
 /// The least length of the signing key, in bytes: that of the HMAC it is for (RFC 7518 section 3.2).
 const SHORTEST_KEY: usize = 32;
@@ -14,8 +14,8 @@ const KEY: &str = "{ file = \"/run/secrets/login-signing-key\" }";
 /// Tools are told it in whole seconds.
 const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 
-pub(super) fn check(login: &file::Login, report: &mut Report<'_>) -> Login {
-    Login {
+pub(super) fn check(login: &file::Login, report: &mut Report<'_>) -> LoginSettings {
+    LoginSettings {
         signing_key: signing_key(login, report),
         token_lifetime: report.duration(&login.token_lifetime, Duration::from_hours(1), LIFETIME),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::{Report, TIMEOUT, WAIT, file};
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("info", LevelFilter::INFO),
@@ -16,9 +16,9 @@ const LEVELS: [(&str, LevelFilter); 6] = [
     ("trace", LevelFilter::TRACE),
 ];
 
-pub(super) fn check_log(log: &file::Log, report: &mut Report<'_>) -> Log {
+pub(super) fn check_log(log: &file::Log, report: &mut Report<'_>) -> LogSettings {
     let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
-    Log {
+    LogSettings {
         format: report
             .choice(&log.format, &formats)
             .unwrap_or(LogFormat::Json),

@@ -8,7 +8,7 @@ use super::built_in::BuiltIn;
 use super::citrix::SCHEMES;
 use super::{COUNT, QUEUE_TIMEOUT, Report, TIMEOUT, file, url};
 use crate::config::value::{Checked, Leaf};
-use crate::config::{Allows, Destination, Route, RouteLimit, Target};
+use crate::config::{Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint};
 use citrix_wire::citrix::AuthorizationScheme;
 
 /// The whole table: the configured routes and `/`, longest prefix first, then the built-in ones that none of them
@@ -23,10 +23,10 @@ pub(super) fn check(
         let Some(mut read) = check_route(route, report) else {
             continue;
         };
-        read.any_case = built_in.has(&read.prefix);
+        read.ignore_case = built_in.has(&read.prefix);
         let same = |other: &Route| {
             other.prefix == read.prefix
-                || read.any_case && other.prefix.eq_ignore_ascii_case(&read.prefix)
+                || read.ignore_case && other.prefix.eq_ignore_ascii_case(&read.prefix)
         };
         if routes.iter().any(same) {
             let what = format!("{} has a route already", route.prefix.shown());
@@ -75,12 +75,12 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     let prefix = prefix?;
     let limit = limit.map(|(allows, queue_timeout)| RouteLimit {
         shared_as: prefix.clone(),
-        allows,
+        quota: allows,
         queue_timeout,
     });
     let route = Route::plain(
         prefix,
-        Target::Fixed(Destination {
+        RouteTarget::Fixed(UpstreamEndpoint {
             url: upstream?,
             authorization,
         }),
@@ -94,7 +94,7 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
 }
 
 /// How many requests of a customer go at a time, if that is limited, and how long the others wait.
-fn limit(route: &file::Route, report: &mut Report<'_>) -> Option<(Allows, Duration)> {
+fn limit(route: &file::Route, report: &mut Report<'_>) -> Option<(Quota, Duration)> {
     let queue_timeout = report.duration(&route.queue_timeout, QUEUE_TIMEOUT, TIMEOUT);
     if route.max_concurrent.value.is_none() {
         if route.queue_timeout.value.is_some() {
@@ -104,7 +104,7 @@ fn limit(route: &file::Route, report: &mut Report<'_>) -> Option<(Allows, Durati
         return None;
     }
     let at_once = NonZeroUsize::new(report.whole(&route.max_concurrent, 1, COUNT))?;
-    Some((Allows::AtOnce(at_once), queue_timeout))
+    Some((Quota::AtOnce(at_once), queue_timeout))
 }
 
 /// A prefix that a request's path can be compared with byte for byte.

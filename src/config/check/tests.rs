@@ -17,8 +17,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::config::{
-    AllowedHosts, Allows, BindAddress, Destination, Http2, InstanceId, LogFormat, Route,
-    RouteLimit, Target,
+    AllowedHosts, BindAddress, Http2Mode, InstanceId, LogFormat, Quota, Route, RouteLimit,
+    RouteTarget, UpstreamEndpoint,
 };
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
@@ -36,7 +36,7 @@ fn pairs(env: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// A configuration with a login from the environment.
-fn read(text: &str) -> Result<Config, Vec<Problem>> {
+fn read(text: &str) -> Result<Config, Vec<ConfigProblem>> {
     from_toml(text, pairs(&LOGIN))
 }
 
@@ -45,7 +45,7 @@ fn good(text: &str) -> Config {
     read(text).unwrap_or_else(|problems| panic!("{text}\n{}", printed(&problems)))
 }
 
-fn printed(problems: &[Problem]) -> String {
+fn printed(problems: &[ConfigProblem]) -> String {
     problems
         .iter()
         .map(|problem| format!("{problem}\n"))
@@ -114,7 +114,7 @@ fn without_a_word_everything_has_the_documented_default() {
         (live.routes[0].name(), live.routes[0].strip_prefix),
         ("/", false)
     );
-    assert_eq!(live.routes[0].target, Target::CustomerApi);
+    assert_eq!(live.routes[0].target, RouteTarget::CustomerApi);
     assert_eq!(credential.api.url.to_string(), "https://api.cloud.com");
     assert_eq!(credential.api.authorization, AuthorizationScheme::Cws);
     assert_eq!(live.hosts, AllowedHosts::Only(Vec::new()));
@@ -122,7 +122,10 @@ fn without_a_word_everything_has_the_documented_default() {
     assert_eq!(live.drain_timeout, Duration::from_secs(30));
 
     let upstream = &live.upstream;
-    assert_eq!((upstream.http2, &upstream.ca_file), (Http2::Auto, &None));
+    assert_eq!(
+        (upstream.http2, &upstream.ca_file),
+        (Http2Mode::Auto, &None)
+    );
     let seconds = |duration: Duration| duration.as_secs_f64();
     let timeouts = [
         upstream.connect_timeout,
@@ -169,7 +172,7 @@ fn without_a_word_everything_has_the_documented_default() {
 fn limit(route: &str, at_once: usize, seconds: u64) -> RouteLimit {
     RouteLimit {
         shared_as: route.to_owned(),
-        allows: Allows::AtOnce(at_once.try_into().unwrap()),
+        quota: Quota::AtOnce(at_once.try_into().unwrap()),
         queue_timeout: Duration::from_secs(seconds),
     }
 }
@@ -242,7 +245,7 @@ fn every_built_key_does_what_it_says() {
         .iter()
         .filter(|route| !route.built_in || route.prefix.is_empty())
         .map(|route| match &route.target {
-            Target::Fixed(to) => (
+            RouteTarget::Fixed(to) => (
                 route.name(),
                 to.url.to_string(),
                 route.strip_prefix,
@@ -269,7 +272,7 @@ fn every_built_key_does_what_it_says() {
         live.hosts,
         AllowedHosts::Only(vec!["gateway.example.net".to_owned()])
     );
-    assert_eq!(live.upstream.http2, Http2::Never);
+    assert_eq!(live.upstream.http2, Http2Mode::Never);
     let ms = |duration: Duration| duration.as_millis();
     let upstream = &live.upstream;
     assert_eq!(

@@ -7,13 +7,13 @@ use secrecy::ExposeSecret as _;
 
 use super::{Report, TIMEOUT, WAIT, file, secret};
 use crate::config::value::{Checked, Leaf};
-use crate::config::{Token, TokenCache};
+use crate::config::{TokenCache, TokenSettings};
 
 /// The least length of the cache's key, in bytes: that of the AES key it becomes.
 const SHORTEST_KEY: usize = 32;
 
-pub(super) fn check(token: &file::Token, report: &mut Report<'_>) -> Token {
-    Token {
+pub(super) fn check(token: &file::Token, report: &mut Report<'_>) -> TokenSettings {
+    TokenSettings {
         refresh_at: report.fraction(&token.refresh_at, 0.75, 0.1..=0.95),
         startup_wait: report.duration(&token.startup_wait, Duration::from_secs(5), WAIT),
         request_timeout: report.duration(&token.request_timeout, Duration::from_secs(15), TIMEOUT),

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use super::{Report, TIMEOUT, WAIT, egress, file};
-use crate::config::{Http2, Upstream};
+use crate::config::{Http2Mode, UpstreamSettings};
 
-pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> Upstream {
-    let modes = [("auto", Http2::Auto), ("never", Http2::Never)];
+pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> UpstreamSettings {
+    let modes = [("auto", Http2Mode::Auto), ("never", Http2Mode::Never)];
     let ca_file = report.file(&upstream.ca_file, "\"/etc/citrix-auth-proxy/ca.pem\"");
     if let Some(path) = &ca_file {
         report.reads(&upstream.ca_file, path);
     }
-    Upstream {
+    UpstreamSettings {
         ca_file,
         egress: egress::check(&upstream.proxy_url, report),
         http2: report
             .choice(&upstream.http2, &modes)
-            .unwrap_or(Http2::Auto),
+            .unwrap_or(Http2Mode::Auto),
         connect_timeout: report.duration(
             &upstream.connect_timeout,
             Duration::from_secs(5),

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
+use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use crate::site::api::ApiError;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
@@ -80,7 +80,7 @@ fn lab_with(
     let credential = Credential {
         customer_id: HeaderValue::from_static("acme"),
         cloud: Cloud::Commercial,
-        api: Destination {
+        api: UpstreamEndpoint {
             url,
             authorization: AuthorizationScheme::Cws,
         },

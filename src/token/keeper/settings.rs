@@ -10,17 +10,21 @@ use super::{Issuer, Keeper};
 use crate::config::{self, Credential};
 use crate::token::cache::Cache;
 
-/// What a keeper goes by, as far as it may change without another token: see [`Credential::has_token_of`].
+/// What a keeper goes by, as far as it may change without another token: see [`Credential::shares_token_with`].
 #[derive(Clone, Debug)]
 pub struct KeeperSettings {
-    pub(super) settings: config::Token,
+    pub(super) settings: config::TokenSettings,
     pub(super) cache: Option<Cache>,
     pub(super) sources: SecretSources,
 }
 
 impl KeeperSettings {
     /// Those of a configuration for one credential.
-    pub fn new(credential: &Credential, settings: config::Token, cache: Option<Cache>) -> Self {
+    pub fn new(
+        credential: &Credential,
+        settings: config::TokenSettings,
+        cache: Option<Cache>,
+    ) -> Self {
         Self {
             settings,
             cache,

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::log::Log;
 use super::*;
-use crate::config::{Destination, InstanceId, SecretSource, UpstreamUrl};
+use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use crate::token::Cache;
 use crate::token::metrics::TokenMetrics;
 use crate::token::response::{Grant, Lifetime};
@@ -250,7 +250,7 @@ fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSour
     Credential {
         cloud: citrix_wire::citrix::clouds::Cloud::Commercial,
         customer_id: HeaderValue::from_static("acme"),
-        api: Destination {
+        api: UpstreamEndpoint {
             url: api,
             authorization: AuthorizationScheme::Cws,
         },
@@ -265,8 +265,8 @@ fn credential(client_secret: SecretSource, client_secret_next: Option<SecretSour
     }
 }
 
-fn settings() -> config::Token {
-    config::Token {
+fn settings() -> config::TokenSettings {
+    config::TokenSettings {
         refresh_at: 0.75,
         startup_wait: Duration::from_secs(5),
         request_timeout: Duration::from_secs(15),

@@ -40,7 +40,7 @@ impl DialConfig {
     /// Whether it goes where `egress` says, and would follow it as that does.
     pub fn matches(&self, egress: &Egress) -> bool {
         let now = self.egress();
-        **now == *egress && now.watched() == egress.watched()
+        **now == *egress && now.file_source() == egress.file_source()
     }
 
     /// TLS with whom is connected to.
@@ -72,7 +72,7 @@ impl DialConfig {
         loop {
             sleep(LOOK_INTERVAL).await;
             let now = self.egress.load_full();
-            let Some(source) = now.watched().cloned() else {
+            let Some(source) = now.file_source().cloned() else {
                 continue;
             };
             // A disk that hangs holds up this task and nobody else.
@@ -81,7 +81,7 @@ impl DialConfig {
             };
             let moved = read.map_err(|error| error.to_string());
             let moved = moved.and_then(|url| {
-                now.moved(url.expose_secret())
+                now.with_url(url.expose_secret())
                     .map_err(|error| error.to_string())
             });
             match moved {

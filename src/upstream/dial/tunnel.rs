@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Peer, ProxyFault};
-use crate::config::Proxy;
+use crate::config::ConnectProxy;
 
 /// How the program names itself.
 pub const PRODUCT: HeaderValue =
@@ -25,7 +25,7 @@ const MAX_HEAD: usize = 16 * 1024;
 ///
 /// # Errors
 /// When the proxy does not make one.
-pub async fn open<S>(socket: S, proxy: &Proxy, peer: Peer<'_>) -> Result<S, ProxyFault>
+pub async fn open<S>(socket: S, proxy: &ConnectProxy, peer: Peer<'_>) -> Result<S, ProxyFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -62,7 +62,7 @@ where
     Ok(parts.io.into_inner())
 }
 
-fn request(proxy: &Proxy, peer: Peer<'_>) -> Request<Empty<Bytes>> {
+fn request(proxy: &ConnectProxy, peer: Peer<'_>) -> Request<Empty<Bytes>> {
     let host = if peer.host.contains(':') {
         format!("[{}]", peer.host)
     } else {
@@ -99,7 +99,7 @@ mod tests {
         server_name: None,
     };
 
-    fn proxy() -> Proxy {
+    fn proxy() -> ConnectProxy {
         Egress::through("http://user:p%40ss@proxy:3128", None, "")
             .unwrap()
             .proxy()

@@ -61,7 +61,7 @@ async fn cannot_start_on(path: &Path) -> String {
         path.display()
     );
     let secret = [("CITRIX_CLIENT_SECRET".to_owned(), "secret".to_owned())];
-    let config = config::check::from_toml(&text, secret).unwrap();
+    let config = config::from_toml(&text, secret).unwrap();
     App::start(config, Clock::SYSTEM, None)
         .await
         .err()

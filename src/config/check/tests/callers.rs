@@ -40,7 +40,9 @@ fn a_caller_has_a_name_and_shows_a_secret_or_comes_from_a_network() {
         .collect();
     assert_eq!(networks, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
     assert!(
-        callers[1].secret.is_none() && callers[1].shows_nothing() && !callers[0].shows_nothing()
+        callers[1].secret.is_none()
+            && callers[1].is_network_only()
+            && !callers[0].is_network_only()
     );
     let all = &callers[2];
     assert!(all.rules.is_empty());

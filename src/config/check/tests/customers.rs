@@ -72,7 +72,7 @@ fn each_customer_has_a_login_a_cloud_and_a_scheme_of_its_own() {
         "https://api-eu.cloud.com/cctrustoauth2/contoso/tokens/clients"
     );
     assert_eq!(live.routes[0].name(), "/");
-    assert_eq!(live.routes[0].target, Target::CustomerApi);
+    assert_eq!(live.routes[0].target, RouteTarget::CustomerApi);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn blocks_that_cannot_be_read_are_not_told_as_a_missing_citrix() {
     );
 }
 
-fn with_login(env: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
+fn with_login(env: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> {
     from_toml(
         "",
         pairs(&LOGIN.iter().chain(env).copied().collect::<Vec<_>>()),

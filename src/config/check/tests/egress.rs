@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
+fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> {
     let all: Vec<_> = LOGIN.iter().chain(env).copied().collect();
     from_toml(text, pairs(&all))
 }
@@ -106,7 +106,7 @@ fn the_whole_url_may_be_in_a_file_or_a_variable() {
             "{config:?}"
         );
         // Only a file can change.
-        assert_eq!(egress.watched().is_some(), proxy == "file:1");
+        assert_eq!(egress.file_source().is_some(), proxy == "file:1");
     }
 }
 

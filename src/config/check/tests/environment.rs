@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
+fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> {
     let all: Vec<_> = LOGIN.iter().chain(env).copied().collect();
     from_toml(text, pairs(&all))
 }

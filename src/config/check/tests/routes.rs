@@ -8,12 +8,12 @@ use citrix_wire::citrix::services;
 fn lead(live: &Live, prefix: &str) -> Option<(String, bool)> {
     let route = route(live, prefix)?;
     let url = match &route.target {
-        Target::CustomerApi => "the API".to_owned(),
-        Target::ByCloud(urls) => {
+        RouteTarget::CustomerApi => "the API".to_owned(),
+        RouteTarget::ByCloud(urls) => {
             let urls: Vec<String> = urls.iter().map(|(_, url)| url.to_string()).collect();
             urls.join(" ")
         }
-        Target::Fixed(to) => to.url.to_string(),
+        RouteTarget::Fixed(to) => to.url.to_string(),
     };
     Some((url, route.strip_prefix))
 }
@@ -81,7 +81,7 @@ fn design_4_3_the_built_in_routes_are_there() {
         assert!(
             live.routes
                 .iter()
-                .all(|route| route.any_case && route.built_in),
+                .all(|route| route.ignore_case && route.built_in),
             "{name}"
         );
     }
@@ -94,18 +94,18 @@ fn design_4_3_limits_and_links_are_alike_behind_every_gateway() {
         let of = |path: &str| route(&live, &format!("{gateway}{path}")).unwrap();
         let limit = of("/monitorodata").limit.as_ref().unwrap();
         assert_eq!(limit.shared_as, "/monitorodata");
-        assert_eq!(limit.allows, Allows::AtOnce(1.try_into().unwrap()));
+        assert_eq!(limit.quota, Quota::AtOnce(1.try_into().unwrap()));
         assert_eq!(limit.queue_timeout, Duration::from_secs(60));
         assert!(of("/monitorodata").rewrite_links && of("/cvad/manage").rewrite_links);
         assert_eq!(
-            of("/accessSecurity").limit.as_ref().unwrap().allows,
-            Allows::PerSecond(15.try_into().unwrap())
+            of("/accessSecurity").limit.as_ref().unwrap().quota,
+            Quota::PerSecond(15.try_into().unwrap())
         );
         assert!(
             of("").limit.is_none() && of("/cvad/manage").limit.is_none() && !of("").rewrite_links
         );
     }
-    let adm = &route(&live, "/adm").unwrap().adds;
+    let adm = &route(&live, "/adm").unwrap().default_headers;
     assert_eq!(
         adm.iter()
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
@@ -187,12 +187,12 @@ upstream = 'https://d.example/y'
     assert!(route(&live, "/monitorodata").is_none());
     let replaced = route(&live, "/MonitorOData").unwrap();
     assert!(
-        replaced.any_case
+        replaced.ignore_case
             && replaced.limit.is_none()
             && !replaced.rewrite_links
             && !replaced.built_in
     );
-    assert!(!route(&live, "/classic/mine").unwrap().any_case);
+    assert!(!route(&live, "/classic/mine").unwrap().ignore_case);
     refused_since(
         "[[route]]\nprefix = '/wem'\nupstream = 'https://a'\n[[route]]\nprefix = '/WEM'\nupstream = 'https://a'",
         "route[1].prefix: \"/WEM\" has a route already",

@@ -342,7 +342,7 @@ fn routes_are_prefixes_that_can_be_compared_byte_for_byte() {
         (all.routes[0].prefix.as_str(), all.routes[0].strip_prefix),
         ("", false)
     );
-    let Target::Fixed(Destination { url, authorization }) = &all.routes[0].target else {
+    let RouteTarget::Fixed(UpstreamEndpoint { url, authorization }) = &all.routes[0].target else {
         panic!("it is replaced")
     };
     assert_eq!(

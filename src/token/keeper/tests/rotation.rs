@@ -363,7 +363,7 @@ async fn a_secret_from_elsewhere_that_is_refused_leaves_the_one_that_worked() {
 async fn settings_count_from_the_next_token_on() {
     let kept = Kept::start(|_| granted(3600));
     seconds(1.0).await;
-    let settings = config::Token {
+    let settings = config::TokenSettings {
         refresh_at: 0.1,
         ..settings()
     };

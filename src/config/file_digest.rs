@@ -14,20 +14,20 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// What a file held, as a hash, since that may be a secret.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Content {
+pub struct FileDigest {
     path: PathBuf,
     /// SHA-256; the same as long as nothing changes, and so is the lack of a file.
     hash: [u8; 32],
 }
 
-impl fmt::Debug for Content {
+impl fmt::Debug for FileDigest {
     /// Without the hash: a weak secret can be guessed from one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.fmt(f)
     }
 }
 
-impl Content {
+impl FileDigest {
     /// What is at `path` now. Blocks for as long as the disk does.
     pub(super) fn of(path: &Path) -> Self {
         let mut context = Context::new(&SHA256);
@@ -44,7 +44,7 @@ impl Content {
 
     /// What is there now. Blocks for as long as the disk does.
     #[must_use]
-    pub fn anew(&self) -> Self {
+    pub fn reread(&self) -> Self {
         Self::of(&self.path)
     }
 }
@@ -72,16 +72,16 @@ mod tests {
     fn it_differs_while_the_file_holds_something_else_or_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let none = Content::of(&path);
-        assert_eq!(none, none.anew());
+        let none = FileDigest::of(&path);
+        assert_eq!(none, none.reread());
         fs::write(&path, "c4nary").unwrap();
-        let first = none.anew();
+        let first = none.reread();
         assert_ne!(first, none);
         fs::write(&path, "another").unwrap();
-        assert_ne!(first.anew(), first);
+        assert_ne!(first.reread(), first);
         fs::write(&path, "c4nary").unwrap();
-        assert_eq!(first.anew(), first);
-        assert_ne!(Content::of(folder.path()), none);
+        assert_eq!(first.reread(), first);
+        assert_ne!(FileDigest::of(folder.path()), none);
         assert_eq!(format!("{first:?}"), format!("{path:?}"));
     }
 }
