@@ -27,11 +27,6 @@ lint:
 test *args:
     cargo test --locked {{ args }}
 
-# Lint and test what the feature otlp adds
-test-otlp:
-    cargo clippy --all-targets --features otlp --locked -- -D warnings
-    cargo test --features otlp --locked spans
-
 # Check alerts, their tests and the metrics of a running demo with promtool (downloads it from Debian if it is missing)
 promtool:
     .ci/promtool
@@ -75,7 +70,7 @@ image-check tag="citrix-auth-proxy":
     docker run --rm --read-only {{ tag }} check || test $? -eq 64
 
 # What every change has to pass; `.ci/run` runs the same on a machine with nothing but Rust
-ci: fmt-check lint test test-otlp promtool
+ci: fmt-check lint test promtool
 
 # Everything that the workflow `ci` runs
 ci-full: ci doc deny advisories lint-files image image-check lint-deploy

@@ -227,7 +227,6 @@ impl Metrics {
     ///
     /// # Errors
     /// When it is registered already.
-    #[cfg(feature = "otlp")]
     pub fn spans(&self) -> Result<SpanCounters, Error> {
         let help = "Spans, by what became of them.";
         let spans = registered(
@@ -379,7 +378,6 @@ impl WorkerMetrics {
 }
 
 /// What became of spans.
-#[cfg(feature = "otlp")]
 #[derive(Clone)]
 pub struct SpanCounters {
     /// The collector accepted them.

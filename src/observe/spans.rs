@@ -1,27 +1,15 @@
 //! Spans: what a tracing system is told of exchanges. One for each, and one for each attempt to have it answered
 //! by Citrix; made of the record's timings when that is closed, and sent by a thread of its own.
 //!
-//! Only with the feature `otlp`, and only where the environment names an endpoint; else nothing is recorded.
+//! Nothing is recorded unless the environment names an endpoint.
 
-#[cfg(feature = "otlp")]
 mod client;
-#[cfg(feature = "otlp")]
-mod on;
-#[cfg(feature = "otlp")]
+mod export;
 mod recording;
-#[cfg(feature = "otlp")]
 mod sampler;
-#[cfg(feature = "otlp")]
 mod span;
 
-#[cfg(not(feature = "otlp"))]
-mod off;
-
-#[cfg(not(feature = "otlp"))]
-pub use self::off::{Recording, Spans};
-#[cfg(feature = "otlp")]
-pub use self::on::Spans;
-#[cfg(feature = "otlp")]
+pub use self::export::Spans;
 pub use self::recording::Recording;
 
 /// Variables that ask for spans.

@@ -1,8 +1,6 @@
-//! Traces: what goes on to Citrix, what the log tells, and, in builds that can export spans, what a collector gets.
+//! Traces: what is forwarded to Citrix, what the access log has, and what a collector receives.
 
-#[cfg(feature = "otlp")]
 mod collector;
-#[cfg(feature = "otlp")]
 mod exported;
 
 use crate::gateway::Gateway;
@@ -53,21 +51,4 @@ async fn without_an_exporter_a_trace_passes_byte_for_byte_and_a_valid_ones_id_is
     gateway.program.signal("TERM");
     let id = || Some(TRACE.to_owned());
     assert_eq!(logged(&gateway.end().await), [id(), id(), None, None]);
-}
-
-#[cfg(not(feature = "otlp"))]
-#[tokio::test]
-async fn a_build_that_cannot_export_spans_says_so_once_when_they_are_asked_for() {
-    let upstream = Upstream::answering(OK).await;
-    let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
-    for (variables, warnings) in [(&endpoint[..], 1), (&[], 0)] {
-        let gateway = Gateway::in_front_of(&upstream, variables).await;
-        assert_eq!(sent(&gateway, "").await.status(), 200);
-        gateway.program.signal("TERM");
-        let log = gateway.end().await.log();
-        let told = log
-            .iter()
-            .filter(|line| line.to_string().contains("cargo feature otlp"));
-        assert_eq!(told.count(), warnings);
-    }
 }

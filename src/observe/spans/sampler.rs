@@ -1,91 +1,79 @@
-//! Which exchanges are recorded: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` of OpenTelemetry's
-//! specification ("Environment Variable Specification", "Sampling").
+//! The sampler of `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, as the SDK reads them.
 
 use citrix_wire::trace_context::{TraceId, TraceParent};
+use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt, TraceFlags, TraceState};
+use opentelemetry::{Context, trace};
+use opentelemetry_sdk::trace::{Config, SamplingDecision, ShouldSample};
 
-/// One more than the largest number that is compared: 63 bits of a trace's id.
-const ALL: u64 = 1 << 63;
+/// Samplers that the SDK implements. It replaces any other name by `parentbased_always_on`.
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
 
-/// Decides by what a caller said, or else by a trace's id, so that all who use the same share record the same traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sampler {
-    /// Where a caller says whether its span is recorded, ours is if it is.
-    parent_based: bool,
-    /// Traces whose number is below are recorded.
-    bound: u64,
-}
+/// Decides by the caller's sampled flag or by the trace id, so that all services with one ratio sample the same traces.
+#[derive(Debug)]
+pub(super) struct Sampler(Box<dyn ShouldSample>);
 
 impl Sampler {
-    /// What is used unless another one is asked for: `parentbased_always_on`.
-    const DEFAULT: Self = Self {
-        parent_based: true,
-        bound: ALL,
-    };
+    /// Returns the sampler that the environment names.
+    pub(super) fn from_env() -> Self {
+        Self(Config::default().sampler)
+    }
 
-    /// The sampler of this name, with its argument. What is neither is told, and the next best is used.
-    pub(super) fn named(name: Option<&str>, argument: Option<&str>) -> (Self, Option<String>) {
-        let name = name.map_or("parentbased_always_on", str::trim);
-        let (parent_based, root) = match name.strip_prefix("parentbased_") {
-            Some(root) => (true, root),
-            None => (false, name),
-        };
-        let (bound, problem) = match root {
-            "always_on" => (ALL, None),
-            "always_off" => (0, None),
-            "traceidratio" => share(argument),
-            _ => {
-                let problem =
-                    format!("OTEL_TRACES_SAMPLER: {name} is not known here; expected for example");
-                return (Self::DEFAULT, Some(problem + " parentbased_traceidratio"));
-            }
-        };
-        (
-            Self {
-                parent_based,
-                bound,
-            },
-            problem,
+    /// Returns the trace of an exchange if the exchange is sampled.
+    pub(super) fn sample(&self, caller: Option<TraceParent>) -> Option<TraceId> {
+        let trace_id = caller.map_or_else(random_trace_id, |caller| caller.trace_id);
+        let parent = caller.map(context);
+        let result = self.0.should_sample(
+            parent.as_ref(),
+            trace::TraceId::from(trace_id.get()),
+            "",
+            &SpanKind::Server,
+            &[],
+            &[],
+        );
+        (result.decision == SamplingDecision::RecordAndSample).then_some(trace_id)
+    }
+}
+
+/// Returns what the SDK replaces without a log line of its own.
+pub(super) fn problem(name: Option<&str>, argument: Option<&str>) -> Option<String> {
+    let name = name?;
+    if !SAMPLERS.contains(&name) {
+        return Some(format!(
+            "OTEL_TRACES_SAMPLER: unknown sampler {name}; using parentbased_always_on"
+        ));
+    }
+    let argument = argument.filter(|_| name.ends_with("traceidratio"))?;
+    let ratio = argument.parse::<f64>();
+    (!ratio.is_ok_and(|ratio| (0.0..=1.0).contains(&ratio))).then(|| {
+        format!(
+            "OTEL_TRACES_SAMPLER_ARG: {argument} is not a number from 0 to 1; sampling all traces"
         )
-    }
-
-    /// The trace of an exchange, if it is to be recorded.
-    pub(super) fn recorded(self, caller: Option<TraceParent>) -> Option<TraceId> {
-        let trace = caller.map_or_else(fresh, |caller| caller.trace_id);
-        let recorded = match caller {
-            Some(caller) if self.parent_based => caller.sampled,
-            _ => self.covers(trace),
-        };
-        recorded.then_some(trace)
-    }
-
-    fn covers(self, trace: TraceId) -> bool {
-        // As libraries of OpenTelemetry do it: the second half of the id, less its last bit.
-        let [.., a, b, c, d, e, f, g, h] = trace.get().to_be_bytes();
-        u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1 < self.bound
-    }
+    })
 }
 
-/// How many traces of 2^63 a ratio between 0 and 1 means.
-fn share(argument: Option<&str>) -> (u64, Option<String>) {
-    let Some(argument) = argument else {
-        return (ALL, None);
+fn context(caller: TraceParent) -> Context {
+    let flags = if caller.sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::default()
     };
-    match argument.trim().parse::<f64>() {
-        Ok(ratio) if (0.0..=1.0).contains(&ratio) => {
-            #[expect(clippy::cast_possible_truncation, reason = "it is between 0 and 2^63")]
-            let bound = (ratio * 2_f64.powi(63)) as u64;
-            (bound, None)
-        }
-        _ => (
-            ALL,
-            Some(format!(
-                "OTEL_TRACES_SAMPLER_ARG: {argument} is no number from 0 to 1; all are recorded"
-            )),
-        ),
-    }
+    Context::new().with_remote_span_context(SpanContext::new(
+        trace::TraceId::from(caller.trace_id.get()),
+        trace::SpanId::from(caller.span_id.get()),
+        flags,
+        true,
+        TraceState::NONE,
+    ))
 }
 
-fn fresh() -> TraceId {
+fn random_trace_id() -> TraceId {
     loop {
         if let Some(id) = TraceId::new(fastrand::u128(..)) {
             return id;
@@ -95,92 +83,88 @@ fn fresh() -> TraceId {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use citrix_wire::trace_context::SpanId;
+    use opentelemetry_sdk::trace::Sampler as Sdk;
 
-    fn caller(sampled: bool) -> Option<TraceParent> {
-        let (trace_id, span_id) = (TraceId::new(7 << 64 | 5).unwrap(), SpanId::new(9).unwrap());
+    use super::*;
+
+    fn caller(trace_id: u128, sampled: bool) -> Option<TraceParent> {
         Some(TraceParent {
-            trace_id,
-            span_id,
+            trace_id: TraceId::new(trace_id).unwrap(),
+            span_id: SpanId::new(9).unwrap(),
             sampled,
         })
     }
 
-    fn sampler(name: &str, argument: Option<&str>) -> Sampler {
-        let (sampler, problem) = Sampler::named(Some(name), argument);
-        assert_eq!(problem, None);
-        sampler
+    fn parent_based(root: Sdk) -> Sdk {
+        Sdk::ParentBased(Box::new(root))
     }
 
     #[test]
-    fn a_caller_decides_where_the_sampler_is_based_on_it() {
+    fn parent_based_sampler_follows_the_flag_of_the_caller() {
         let cases = [
-            // The sampler, its argument, without a caller's word, with one for it, with one against it.
-            ("always_on", None, [true, true, true]),
-            ("always_off", None, [false, false, false]),
-            ("traceidratio", Some("1"), [true, true, true]),
-            ("traceidratio", Some("0"), [false, false, false]),
-            ("traceidratio", None, [true, true, true]),
-            ("parentbased_always_on", None, [true, true, false]),
-            ("parentbased_always_off", None, [false, true, false]),
+            // Without a caller's trace, with the sampled flag, with the flag unset.
+            (Sdk::AlwaysOn, [true, true, true]),
+            (Sdk::AlwaysOff, [false, false, false]),
+            (Sdk::TraceIdRatioBased(1.0), [true, true, true]),
+            (Sdk::TraceIdRatioBased(0.0), [false, false, false]),
+            (parent_based(Sdk::AlwaysOn), [true, true, false]),
+            (parent_based(Sdk::AlwaysOff), [false, true, false]),
             (
-                "parentbased_traceidratio",
-                Some("0.0"),
+                parent_based(Sdk::TraceIdRatioBased(0.0)),
                 [false, true, false],
             ),
-            (
-                "parentbased_traceidratio",
-                Some(" 1.0 "),
-                [true, true, false],
-            ),
         ];
-        for (name, argument, expected) in cases {
-            let sampler = sampler(name, argument);
-            let decided =
-                [None, caller(true), caller(false)].map(|said| sampler.recorded(said).is_some());
-            assert_eq!(decided, expected, "{name} {argument:?}");
+        for (sampler, expected) in cases {
+            let sampler = Sampler(Box::new(sampler));
+            let callers = [None, caller(5, true), caller(5, false)];
+            let sampled = callers.map(|caller| sampler.sample(caller).is_some());
+            assert_eq!(sampled, expected, "{sampler:?}");
         }
-        assert_eq!(Sampler::named(None, None), (Sampler::DEFAULT, None));
     }
 
     #[test]
-    fn a_share_of_the_traces_is_about_that_share() {
-        let sampler = sampler("traceidratio", Some("0.25"));
-        let recorded = (0..10_000)
-            .filter(|_| sampler.recorded(None).is_some())
-            .count();
-        assert!((2_000..3_000).contains(&recorded), "{recorded}");
+    fn sampled_trace_keeps_the_id_of_the_caller() {
+        let sampler = Sampler(Box::new(Sdk::AlwaysOn));
+        assert_eq!(sampler.sample(caller(5, false)), TraceId::new(5));
     }
 
     #[test]
-    fn the_same_traces_are_recorded_as_by_others_with_the_same_share() {
-        let half = sampler("traceidratio", Some("0.5"));
-        for (id, covered) in [
+    fn ratio_compares_the_second_half_of_the_trace_id() {
+        let half = Sampler(Box::new(Sdk::TraceIdRatioBased(0.5)));
+        for (id, expected) in [
             (1, true),
             (0x7fff_ffff_ffff_ffff, true),
             (0x8000_0000_0000_0000, false),
         ] {
-            assert_eq!(
-                half.covers(TraceId::new((3 << 64) | id).unwrap()),
-                covered,
-                "{id:x}"
-            );
+            let sampled = half.sample(caller((3 << 64) | id, false)).is_some();
+            assert_eq!(sampled, expected, "{id:x}");
         }
     }
 
     #[test]
-    fn what_is_not_known_is_told_and_all_is_recorded() {
-        for (name, argument) in [
-            ("jaeger_remote", None),
-            ("traceidratio", Some("2")),
-            ("traceidratio", Some("half")),
-        ] {
-            let (sampler, problem) = Sampler::named(Some(name), argument);
-            assert!(
-                problem.is_some() && sampler.recorded(None).is_some(),
-                "{name}"
-            );
+    fn ratio_samples_about_that_share_of_new_traces() {
+        let quarter = Sampler(Box::new(Sdk::TraceIdRatioBased(0.25)));
+        let sampled = (0..10_000)
+            .filter(|_| quarter.sample(None).is_some())
+            .count();
+        assert!((2_000..3_000).contains(&sampled), "{sampled}");
+    }
+
+    #[test]
+    fn unknown_sampler_or_ratio_is_a_problem() {
+        let cases = [
+            (None, None, false),
+            (None, Some("half"), false),
+            (Some("parentbased_traceidratio"), Some("0.5"), false),
+            (Some("always_on"), Some("half"), false),
+            (Some("jaeger_remote"), None, true),
+            (Some("traceidratio"), Some("2"), true),
+            (Some("traceidratio"), Some("half"), true),
+        ];
+        for (name, argument, expected) in cases {
+            let problem = problem(name, argument);
+            assert_eq!(problem.is_some(), expected, "{name:?} {argument:?}");
         }
     }
 }

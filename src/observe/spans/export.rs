@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Recording;
 use super::client::{Cause, Client};
-use super::sampler::Sampler;
+use super::sampler::{self, Sampler};
 use crate::clock::Clock;
 use crate::observe::metrics::{Metrics, SpanCounters};
 use crate::observe::summary::ExchangeSummary;
@@ -104,7 +104,7 @@ impl Spans {
 
     /// Begins to record an exchange, if its spans are to be exported. `caller` is what its request said.
     pub fn record(&self, caller: Option<TraceParent>) -> Option<Box<Recording>> {
-        let trace = self.0.as_ref()?.sampler.recorded(caller)?;
+        let trace = self.0.as_ref()?.sampler.sample(caller)?;
         Some(Box::new(Recording::new(self.clone(), trace, caller)))
     }
 
@@ -157,8 +157,7 @@ impl Queue {
         to.set_resource(&resource());
         let name = super::variable("OTEL_TRACES_SAMPLER");
         let argument = super::variable("OTEL_TRACES_SAMPLER_ARG");
-        let (sampler, problem) = Sampler::named(name.as_deref(), argument.as_deref());
-        if let Some(problem) = problem {
+        if let Some(problem) = sampler::problem(name.as_deref(), argument.as_deref()) {
             tracing::warn!("{problem}");
         }
         tell_unheeded();
@@ -185,7 +184,7 @@ impl Queue {
             .name("span-exporter".to_owned())
             .spawn(move || runtime.block_on(exporter.run()))?;
         Ok(Self {
-            sampler,
+            sampler: Sampler::from_env(),
             clock,
             spans,
             together,
