@@ -11,9 +11,9 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use citrix_auth_proxy::callers::credentials::{Shown, X_API_KEY};
-use citrix_auth_proxy::callers::token::Signer;
-use citrix_auth_proxy::callers::{Callers, Origin};
+use citrix_auth_proxy::callers::credentials::{PresentedCredentials, X_API_KEY};
+use citrix_auth_proxy::callers::gateway_token::Signer;
+use citrix_auth_proxy::callers::{Callers, PeerIdentity};
 use citrix_auth_proxy::clock::Clock;
 use citrix_auth_proxy::config::{Caller, Mode, SecretHash};
 use citrix_wire::policy::Rules;
@@ -53,7 +53,7 @@ fn main() -> Fallible<()> {
     )]);
     let began = Instant::now();
     for _ in 0..samples / 10 {
-        let shown = Shown::read(&bearing)?;
+        let shown = PresentedCredentials::read(&bearing)?;
         black_box(callers_of_tokens.admit(&shown, here(), &signer, Clock::SYSTEM)).ok();
     }
     let each = began.elapsed().as_secs_f64() * 1e9 / (samples / 10) as f64;
@@ -113,12 +113,12 @@ fn shown(secret: &str) -> HeaderMap {
 }
 
 fn identify(callers: &Callers, headers: &HeaderMap) -> Result<usize, ()> {
-    let shown = Shown::read(headers).map_err(drop)?;
+    let shown = PresentedCredentials::read(headers).map_err(drop)?;
     callers.identify(&shown, here()).map_err(drop)
 }
 
-fn here() -> Origin<'static> {
-    Origin {
+fn here() -> PeerIdentity<'static> {
+    PeerIdentity {
         address: Some(IpAddr::from(HERE)),
         certificate: None,
     }

@@ -20,7 +20,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::admin::{self, Admin};
 use crate::app::worker::{Work, WorkerThread};
-use crate::callers::login::{Logins, LoginsError};
+use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
 use crate::clock::Clock;
 use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress, Route};
 use crate::inbound::connection_count::ConnectionCount;
@@ -70,7 +70,7 @@ pub enum StartError {
     Upstream(#[from] BadHost),
     /// The gateway's own token endpoints.
     #[error(transparent)]
-    Logins(#[from] LoginsError),
+    Logins(#[from] LoginEndpointsError),
     /// A metric registered twice: a mistake of ours.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -174,7 +174,7 @@ impl App {
         );
 
         let metrics = Metrics::new(boot.workers.get())?;
-        let logins = Logins::new(metrics.registry())?;
+        let login_endpoints = LoginEndpoints::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(Reloader::tls);
         let client = SharedClient::from(control::client(&live, &dial_config));
@@ -191,7 +191,7 @@ impl App {
             rejections: Rejections::default(),
             regions: Regions::default(),
             gates: Gates::default(),
-            logins,
+            login_endpoints,
             clock,
             spans,
         });

@@ -6,15 +6,15 @@
 //! hash that the sender knows agrees with one of ours; for a secret that can be guessed that is enough to guess it.
 
 pub mod browser_guard;
+pub mod caller_state;
 mod certificate;
 pub mod credentials;
-pub mod guesses;
+pub mod gateway_token;
 pub mod head;
 pub mod login;
 pub mod observations;
 pub mod secret;
-pub mod token;
-pub mod usage;
+pub mod throttle;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,8 +24,8 @@ use ipnet::IpNet;
 use crate::clock::Clock;
 use crate::config::{Caller, SecretHash};
 use crate::inbound::tls::CallerCertificate;
-use credentials::Shown;
-use token::{Claims, Read, Signer};
+use credentials::PresentedCredentials;
+use gateway_token::{Claims, Signer, Verification};
 
 /// Everybody who may come in; nobody in particular when there is none.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Callers {
 
 /// Where a request comes from, as its connection tells.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'c> {
+pub struct PeerIdentity<'c> {
     /// The peer's address; none on a unix socket, which is in no network.
     pub address: Option<IpAddr>,
     /// The certificate it showed.
@@ -45,28 +45,28 @@ pub struct Origin<'c> {
 
 /// Why a request is nobody's. For the log: who asks is not told which part was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown<'c> {
+pub enum UnknownCaller<'c> {
     /// It shows nothing, and nobody is known by where it comes from.
-    NothingShown,
+    NoCredentials,
     /// What it shows is no caller's.
-    NobodysSecret,
+    WrongSecret,
     /// It shows this caller's secret by HTTP Basic under another name.
-    OtherName(&'c str),
+    NameMismatch(&'c str),
     /// It shows this caller's secret or token, but its network or certificate is not that caller's.
-    Elsewhere(&'c str),
+    WrongPeer(&'c str),
     /// It shows a gateway token that expired, or whose caller is gone or has another secret by now.
     StaleToken,
 }
 
-impl fmt::Display for Unknown<'_> {
+impl fmt::Display for UnknownCaller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NothingShown => {
+            Self::NoCredentials => {
                 f.write_str("no credential was shown, and no caller is known by this network or certificate")
             }
-            Self::NobodysSecret => f.write_str("the credential that was shown is no caller's"),
-            Self::OtherName(name) => write!(f, "the secret of {name} was shown under another name"),
-            Self::Elsewhere(name) => {
+            Self::WrongSecret => f.write_str("the credential that was shown is no caller's"),
+            Self::NameMismatch(name) => write!(f, "the secret of {name} was shown under another name"),
+            Self::WrongPeer(name) => {
                 write!(
                     f,
                     "the secret of {name} was shown, but not from its networks or without its certificate"
@@ -100,12 +100,18 @@ impl Callers {
 
     /// Whether a request that is nobody's may have tried a secret. What looks like a token, an old one of ours or of
     /// Citrix's, is none that anybody has.
-    pub fn is_guess(&self, unknown: Unknown<'_>, shown: &Shown<'_>) -> bool {
+    pub fn is_bad_secret(
+        &self,
+        unknown: UnknownCaller<'_>,
+        shown: &PresentedCredentials<'_>,
+    ) -> bool {
         let tried = match unknown {
-            Unknown::NothingShown | Unknown::StaleToken => false,
-            Unknown::NobodysSecret | Unknown::OtherName(_) | Unknown::Elsewhere(_) => true,
+            UnknownCaller::NoCredentials | UnknownCaller::StaleToken => false,
+            UnknownCaller::WrongSecret
+            | UnknownCaller::NameMismatch(_)
+            | UnknownCaller::WrongPeer(_) => true,
         };
-        let token = matches!(shown, Shown::Bearer(bytes) if token::looks_like_a_token(bytes));
+        let token = matches!(shown, PresentedCredentials::Bearer(bytes) if gateway_token::looks_like_jwt(bytes));
         tried && !token && self.have_secrets()
     }
 
@@ -127,16 +133,16 @@ impl Callers {
     /// As [`Self::identify`], and when it is a token of ours that admits nobody any more.
     pub fn admit(
         &self,
-        shown: &Shown<'_>,
-        origin: Origin<'_>,
+        shown: &PresentedCredentials<'_>,
+        origin: PeerIdentity<'_>,
         signer: &Signer,
         clock: Clock,
-    ) -> Result<usize, Unknown<'_>> {
-        if let Shown::Bearer(token) = shown {
-            match signer.read(token, clock.now()) {
-                Read::Foreign => {}
-                Read::Expired => return Err(Unknown::StaleToken),
-                Read::Valid(claims) => return self.of_token(&claims, origin, signer),
+    ) -> Result<usize, UnknownCaller<'_>> {
+        if let PresentedCredentials::Bearer(token) = shown {
+            match signer.verify(token, clock.now()) {
+                Verification::Foreign => {}
+                Verification::Expired => return Err(UnknownCaller::StaleToken),
+                Verification::Valid(claims) => return self.of_token(&claims, origin, signer),
             }
         }
         self.identify(shown, origin)
@@ -145,20 +151,20 @@ impl Callers {
     fn of_token(
         &self,
         claims: &Claims,
-        origin: Origin<'_>,
+        origin: PeerIdentity<'_>,
         signer: &Signer,
-    ) -> Result<usize, Unknown<'_>> {
+    ) -> Result<usize, UnknownCaller<'_>> {
         let number = claims.caller().and_then(|name| self.named(name.as_bytes()));
         let known = number.and_then(|number| Some((number, self.get(number)?)));
         let (number, caller) = known
             .filter(|(_, caller)| signer.is_current(claims, caller))
-            .ok_or(Unknown::StaleToken)?;
+            .ok_or(UnknownCaller::StaleToken)?;
         let here =
             origin.narrowest(&caller.networks).is_some() && origin.has_certificate_of(caller);
         if here {
             Ok(number)
         } else {
-            Err(Unknown::Elsewhere(&caller.name))
+            Err(UnknownCaller::WrongPeer(&caller.name))
         }
     }
 
@@ -169,7 +175,11 @@ impl Callers {
     ///
     /// # Errors
     /// When it is nobody's, with what the log may say of it.
-    pub fn identify(&self, shown: &Shown<'_>, origin: Origin<'_>) -> Result<usize, Unknown<'_>> {
+    pub fn identify(
+        &self,
+        shown: &PresentedCredentials<'_>,
+        origin: PeerIdentity<'_>,
+    ) -> Result<usize, UnknownCaller<'_>> {
         let hash = shown.secret().map(SecretHash::of);
         let (mut found, mut found_holds) = (0, 0);
         let mut by_place: Option<(bool, u8, usize)> = None;
@@ -196,21 +206,21 @@ impl Callers {
         {
             return match shown.name() {
                 Some(name) if name != caller.name.as_bytes() => {
-                    Err(Unknown::OtherName(&caller.name))
+                    Err(UnknownCaller::NameMismatch(&caller.name))
                 }
-                _ if found_holds == 0 => Err(Unknown::Elsewhere(&caller.name)),
+                _ if found_holds == 0 => Err(UnknownCaller::WrongPeer(&caller.name)),
                 _ => Ok(number),
             };
         }
         match by_place {
             Some((_, _, number)) if !shown.decides() => Ok(number),
-            _ if matches!(shown, Shown::Nothing) => Err(Unknown::NothingShown),
-            _ => Err(Unknown::NobodysSecret),
+            _ if matches!(shown, PresentedCredentials::Absent) => Err(UnknownCaller::NoCredentials),
+            _ => Err(UnknownCaller::WrongSecret),
         }
     }
 }
 
-impl Origin<'_> {
+impl PeerIdentity<'_> {
     /// How long the prefix is of the smallest of `networks` around the address; 0 when any address will do, `None`
     /// when this one will not.
     fn narrowest(&self, networks: &[IpNet]) -> Option<u8> {

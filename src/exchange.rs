@@ -18,7 +18,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use tokio::time::Instant;
 
-use crate::callers::Origin;
+use crate::callers::PeerIdentity;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::body::ForwardedBody;
@@ -63,7 +63,7 @@ pub struct Exchange {
     /// The caller's place in the configuration, once it is known; never any when nobody is configured.
     pub caller: Option<usize>,
     /// Whether a secret was shown that lets nobody in.
-    pub guessed: bool,
+    pub bad_secret: bool,
     /// The customer's id, once it is known.
     pub customer: Option<HeaderValue>,
     /// The index of the route, once one is picked.
@@ -127,7 +127,7 @@ impl Exchange {
             recording,
             request_id,
             caller: None,
-            guessed: false,
+            bad_secret: false,
             customer: None,
             route: None,
             retired: None,
@@ -158,8 +158,8 @@ impl Exchange {
     }
 
     /// Where the request comes from.
-    pub fn origin(&self) -> Origin<'_> {
-        Origin {
+    pub fn peer_identity(&self) -> PeerIdentity<'_> {
+        PeerIdentity {
             address: self.address(),
             certificate: self.connection.certificate(),
         }

@@ -19,8 +19,8 @@ use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 use tokio::time::{Instant, timeout};
 
-use crate::callers::credentials::{NameAndSecret, Shown};
-use crate::callers::token::SigningError;
+use crate::callers::credentials::{BasicCredentials, PresentedCredentials};
+use crate::callers::gateway_token::SigningError;
 use crate::callers::{browser_guard, head};
 use crate::error::{CHALLENGE, Failure, Reason, X_PROXY_ERROR};
 use crate::exchange::{CallerResponseBody, Exchange};
@@ -43,11 +43,11 @@ const MOST_READ: usize = 1024;
 const COME_BACK: Duration = Duration::from_secs(1);
 
 /// Holds the answer to a wrong secret back, wherever it was shown.
-pub async fn slow_down(shared: &Shared, exchange: &mut Exchange) {
-    if exchange.guessed {
+pub async fn delay_bad_secret(shared: &Shared, exchange: &mut Exchange) {
+    if exchange.bad_secret {
         let began = Instant::now();
         // Boxed: few requests come here.
-        Box::pin(shared.logins.guesses.slow_down(exchange.address())).await;
+        Box::pin(shared.login_endpoints.throttle.delay(exchange.address())).await;
         exchange.waited += began.elapsed();
     }
 }
@@ -92,7 +92,7 @@ pub async fn log_in(
 ) -> Response<CallerResponseBody> {
     let (head, body) = request.into_parts();
     let granted = grant(endpoint, &head, body, snapshot, shared, &mut exchange).await;
-    let outcomes = &shared.logins.outcomes;
+    let outcomes = &shared.login_endpoints.outcomes;
     let refused = match granted {
         Ok(response) => {
             outcomes.ok.inc();
@@ -127,7 +127,7 @@ pub async fn log_in(
         }
     };
     exchange.audit_refusal(&failure);
-    slow_down(shared, &mut exchange).await;
+    delay_bad_secret(shared, &mut exchange).await;
     let Some(mut response) = in_citrixs_words else {
         return exchange.failed(failure);
     };
@@ -197,11 +197,10 @@ async fn grant(
     }
     let caller = exchange.caller.and_then(|number| callers.get(number));
     let lifetime = live.login.token_lifetime;
-    let token = shared.logins.signer(snapshot.signer.as_ref()).issue(
-        caller,
-        shared.clock.now(),
-        lifetime,
-    )?;
+    let token = shared
+        .login_endpoints
+        .signer(snapshot.signer.as_ref())
+        .issue(caller, shared.clock.now(), lifetime)?;
     let principal = caller.map_or(ANONYMOUS, |caller| &caller.name);
     Ok(response::token(
         endpoint,
@@ -218,13 +217,13 @@ fn identify(
     snapshot: &Snapshot,
     exchange: &mut Exchange,
 ) -> Result<usize, Refused> {
-    let (callers, origin) = (&snapshot.callers, exchange.origin());
-    let in_header = Shown::read(&head.headers)
+    let (callers, origin) = (&snapshot.callers, exchange.peer_identity());
+    let in_header = PresentedCredentials::read(&head.headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
     let (shown, by_place) = match in_header {
         // It decides alone, here as elsewhere.
-        Shown::Key(_) => (in_header, None),
-        Shown::Basic(_) if credentials.secret.is_none() => (in_header, None),
+        PresentedCredentials::ApiKey(_) => (in_header, None),
+        PresentedCredentials::Basic(_) if credentials.secret.is_none() => (in_header, None),
         // A bearer token beside a login is an old one.
         _ => {
             let named = credentials
@@ -237,30 +236,30 @@ fn identify(
             let by_place = if must_prove {
                 None
             } else {
-                callers.identify(&Shown::Nothing, origin).ok()
+                callers.identify(&PresentedCredentials::Absent, origin).ok()
             };
             (presented(credentials), by_place)
         }
     };
     callers.identify(&shown, origin).or_else(|unknown| {
         by_place.ok_or_else(|| {
-            exchange.guessed = callers.is_guess(unknown, &shown);
+            exchange.bad_secret = callers.is_bad_secret(unknown, &shown);
             Refused::InvalidClient(unknown.to_string())
         })
     })
 }
 
 /// The credentials of a login body, as if they had come by HTTP Basic.
-fn presented(credentials: &Credentials) -> Shown<'static> {
+fn presented(credentials: &Credentials) -> PresentedCredentials<'static> {
     if credentials.id.is_none() && credentials.secret.is_none() {
-        return Shown::Nothing;
+        return PresentedCredentials::Absent;
     }
     let id = credentials.id.as_ref().map_or("", |id| id.as_str());
     let secret = credentials
         .secret
         .as_ref()
         .map_or("", |secret| secret.expose_secret());
-    Shown::Basic(Some(NameAndSecret::new(id, secret)))
+    PresentedCredentials::Basic(Some(BasicCredentials::new(id, secret)))
 }
 
 /// The body, which is small and comes soon.
@@ -277,7 +276,7 @@ async fn read(
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let Some(_place) = shared.logins.being_read.acquire(MOST_READ) else {
+    let Some(_place) = shared.login_endpoints.being_read.acquire(MOST_READ) else {
         let detail = format!("{MOST_READ} logins are being read already");
         return Err(Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK));
     };

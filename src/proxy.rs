@@ -97,7 +97,7 @@ impl Proxy {
         match self.exchange(&snapshot, request, &mut exchange).await {
             Ok(response) => exchange.answered(response),
             Err(failure) => {
-                login::slow_down(&self.shared, &mut exchange).await;
+                login::delay_bad_secret(&self.shared, &mut exchange).await;
                 exchange.failed(failure)
             }
         }

@@ -11,19 +11,19 @@ use secrecy::zeroize::Zeroizing;
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A credential as it was sent. No `Debug`: it is a secret.
-pub enum Shown<'r> {
+pub enum PresentedCredentials<'r> {
     /// None, or none in a form that this gateway understands.
-    Nothing,
+    Absent,
     /// `X-Api-Key`; `Authorization` beside it is not looked at.
-    Key(&'r [u8]),
+    ApiKey(&'r [u8]),
     /// HTTP Basic (RFC 7617); `None` when it is broken.
-    Basic(Option<NameAndSecret>),
+    Basic(Option<BasicCredentials>),
     /// `Bearer`, or `CwsAuth Bearer=`.
     Bearer(&'r [u8]),
 }
 
 /// What HTTP Basic carries.
-pub struct NameAndSecret {
+pub struct BasicCredentials {
     decoded: Zeroizing<Vec<u8>>,
     colon: usize,
 }
@@ -31,39 +31,40 @@ pub struct NameAndSecret {
 /// Two fields of one credential: whoever reads the other one than we do sees another caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request has {0} twice")]
-pub struct Twice(&'static str);
+pub struct DuplicateField(&'static str);
 
-impl<'r> Shown<'r> {
+impl<'r> PresentedCredentials<'r> {
     /// Reads a request's credential.
     ///
     /// # Errors
     /// When a field that holds one is there twice.
-    pub fn read(headers: &'r HeaderMap) -> Result<Self, Twice> {
-        let key = single(headers, &X_API_KEY).ok_or(Twice("X-Api-Key"))?;
-        let authorization = single(headers, &AUTHORIZATION).ok_or(Twice("Authorization"))?;
+    pub fn read(headers: &'r HeaderMap) -> Result<Self, DuplicateField> {
+        let key = single(headers, &X_API_KEY).ok_or(DuplicateField("X-Api-Key"))?;
+        let authorization =
+            single(headers, &AUTHORIZATION).ok_or(DuplicateField("Authorization"))?;
         Ok(match (key, authorization) {
-            (Some(key), _) => Self::Key(key.as_bytes().trim_ascii()),
+            (Some(key), _) => Self::ApiKey(key.as_bytes().trim_ascii()),
             (None, Some(value)) => Self::in_authorization(value.as_bytes()),
-            (None, None) => Self::Nothing,
+            (None, None) => Self::Absent,
         })
     }
 
     fn in_authorization(value: &'r [u8]) -> Self {
         if let Some(credentials) = after_scheme(value, b"basic") {
-            return Self::Basic(NameAndSecret::decode(credentials));
+            return Self::Basic(BasicCredentials::decode(credentials));
         }
         let token = after_scheme(value, b"cwsauth").and_then(cws_token);
         match token.or_else(|| after_scheme(value, b"bearer")) {
             Some(token) => Self::Bearer(unquoted(token)),
-            None => Self::Nothing,
+            None => Self::Absent,
         }
     }
 
     /// The secret.
     pub fn secret(&self) -> Option<&[u8]> {
         match self {
-            Self::Nothing | Self::Basic(None) => None,
-            Self::Key(secret) | Self::Bearer(secret) => Some(secret),
+            Self::Absent | Self::Basic(None) => None,
+            Self::ApiKey(secret) | Self::Bearer(secret) => Some(secret),
             Self::Basic(Some(shown)) => Some(&shown.decoded[shown.colon + 1..]),
         }
     }
@@ -79,11 +80,11 @@ impl<'r> Shown<'r> {
     /// Whether it was meant for this gateway, so that it decides alone. A bearer token may be an old one of Citrix's
     /// that a tool goes on sending.
     pub fn decides(&self) -> bool {
-        matches!(self, Self::Key(_) | Self::Basic(_))
+        matches!(self, Self::ApiKey(_) | Self::Basic(_))
     }
 }
 
-impl NameAndSecret {
+impl BasicCredentials {
     /// As if HTTP Basic had carried them, for what carries them otherwise.
     pub fn new(name: &str, secret: &str) -> Self {
         let decoded = Zeroizing::new([name.as_bytes(), b":", secret.as_bytes()].concat());
@@ -148,12 +149,12 @@ mod tests {
     /// The kind of credential, the name and the secret.
     fn read(fields: &[(&str, &str)]) -> (&'static str, Option<String>, Option<String>) {
         let headers = headers(fields);
-        let shown = Shown::read(&headers).unwrap();
+        let shown = PresentedCredentials::read(&headers).unwrap();
         let kind = match shown {
-            Shown::Nothing => "nothing",
-            Shown::Key(_) => "key",
-            Shown::Basic(_) => "basic",
-            Shown::Bearer(_) => "bearer",
+            PresentedCredentials::Absent => "nothing",
+            PresentedCredentials::ApiKey(_) => "key",
+            PresentedCredentials::Basic(_) => "basic",
+            PresentedCredentials::Bearer(_) => "bearer",
         };
         let text =
             |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
@@ -240,10 +241,12 @@ mod tests {
         for name in ["authorization", "x-api-key"] {
             for value in ["Bearer t", "Bearer u"] {
                 let headers = headers(&[(name, "Bearer t"), (name, value)]);
-                assert!(Shown::read(&headers).is_err(), "{name}");
+                assert!(PresentedCredentials::read(&headers).is_err(), "{name}");
             }
         }
         // Two fields are two readings, even where neither would be read.
-        assert!(Shown::read(&headers(&[("x-api-key", "k"), bearer, bearer])).is_err());
+        assert!(
+            PresentedCredentials::read(&headers(&[("x-api-key", "k"), bearer, bearer])).is_err()
+        );
     }
 }

@@ -54,12 +54,12 @@ fn identify(callers: &Callers, field: &str, address: &str, subject: Option<&str>
         subject: subject.to_owned(),
         dns_names: Vec::new(),
     });
-    let origin = Origin {
+    let origin = PeerIdentity {
         address: address.parse().ok(),
         certificate: certificate.as_ref(),
     };
     let headers = headers(field);
-    let shown = Shown::read(&headers).unwrap();
+    let shown = PresentedCredentials::read(&headers).unwrap();
     match callers.identify(&shown, origin) {
         Ok(number) => callers.get(number).unwrap().name.clone(),
         Err(unknown) => format!("{unknown:?}"),
@@ -78,15 +78,15 @@ fn a_secret_names_its_caller_in_every_form_it_may_be_sent() {
         ("Authorization: Bearer secret-of-b", "b"),
         ("Authorization: CWSAuth bearer=secret-of-a", "a"),
         (&basic("a:secret-of-a"), "a"),
-        (&basic("b:secret-of-a"), "OtherName(\"a\")"),
-        (&basic(":secret-of-a"), "OtherName(\"a\")"),
-        (&basic("a:"), "NobodysSecret"),
-        (&basic("a"), "NobodysSecret"),
-        ("X-Api-Key: secret-of-", "NobodysSecret"),
-        ("X-Api-Key: secret-of-aa", "NobodysSecret"),
-        ("X-Api-Key: a", "NobodysSecret"),
-        ("Authorization: secret-of-a", "NothingShown"),
-        ("", "NothingShown"),
+        (&basic("b:secret-of-a"), "NameMismatch(\"a\")"),
+        (&basic(":secret-of-a"), "NameMismatch(\"a\")"),
+        (&basic("a:"), "WrongSecret"),
+        (&basic("a"), "WrongSecret"),
+        ("X-Api-Key: secret-of-", "WrongSecret"),
+        ("X-Api-Key: secret-of-aa", "WrongSecret"),
+        ("X-Api-Key: a", "WrongSecret"),
+        ("Authorization: secret-of-a", "NoCredentials"),
+        ("", "NoCredentials"),
     ] {
         assert_eq!(identify(&callers, field, "10.0.0.1", None), who, "{field}");
     }
@@ -94,7 +94,7 @@ fn a_secret_names_its_caller_in_every_form_it_may_be_sent() {
     let hash = SecretHash::of(b"secret-of-a").to_hex();
     assert_eq!(
         identify(&callers, &format!("X-Api-Key: {hash}"), "10.0.0.1", None),
-        "NobodysSecret"
+        "WrongSecret"
     );
 }
 
@@ -106,23 +106,23 @@ fn what_is_given_of_secret_networks_and_certificate_must_all_hold() {
         ("X-Api-Key: s", "10.255.0.1", Some("CN=a"), "a"),
         ("X-Api-Key: s", "::ffff:10.1.2.3", Some("CN=a"), "a"),
         ("X-Api-Key: s", "2001:db8::7", Some("CN=a"), "a"),
-        ("X-Api-Key: s", "11.0.0.1", Some("CN=a"), "Elsewhere(\"a\")"),
+        ("X-Api-Key: s", "11.0.0.1", Some("CN=a"), "WrongPeer(\"a\")"),
         (
             "X-Api-Key: s",
             "2001:db9::7",
             Some("CN=a"),
-            "Elsewhere(\"a\")",
+            "WrongPeer(\"a\")",
         ),
         (
             "X-Api-Key: s",
             "on a unix socket",
             Some("CN=a"),
-            "Elsewhere(\"a\")",
+            "WrongPeer(\"a\")",
         ),
-        ("X-Api-Key: s", "10.0.0.1", Some("CN=b"), "Elsewhere(\"a\")"),
-        ("X-Api-Key: s", "10.0.0.1", None, "Elsewhere(\"a\")"),
-        ("X-Api-Key: t", "10.0.0.1", Some("CN=a"), "NobodysSecret"),
-        ("", "10.0.0.1", Some("CN=a"), "NothingShown"),
+        ("X-Api-Key: s", "10.0.0.1", Some("CN=b"), "WrongPeer(\"a\")"),
+        ("X-Api-Key: s", "10.0.0.1", None, "WrongPeer(\"a\")"),
+        ("X-Api-Key: t", "10.0.0.1", Some("CN=a"), "WrongSecret"),
+        ("", "10.0.0.1", Some("CN=a"), "NoCredentials"),
     ] {
         assert_eq!(
             identify(&callers, field, address, subject),
@@ -146,7 +146,7 @@ fn without_a_secret_the_certificate_counts_and_then_the_smallest_network() {
         ("", "10.2.0.1", None, "all"),
         ("", "10.1.0.1", None, "some"),
         ("", "192.0.2.1", None, "some"),
-        ("", "192.0.2.2", None, "NothingShown"),
+        ("", "192.0.2.2", None, "NoCredentials"),
         ("", "10.2.0.1", Some("CN=shown"), "shown"),
         ("", "10.1.0.1", Some("CN=shown"), "both"),
         ("", "on a unix socket", Some("CN=shown"), "shown"),
@@ -154,12 +154,12 @@ fn without_a_secret_the_certificate_counts_and_then_the_smallest_network() {
         ("X-Api-Key: s", "10.2.0.1", None, "secret"),
         // Tools go on sending what they once needed.
         (old_token, "10.2.0.1", None, "all"),
-        (old_token, "192.0.2.2", None, "NobodysSecret"),
+        (old_token, "192.0.2.2", None, "WrongSecret"),
         ("Authorization: Negotiate abc", "10.2.0.1", None, "all"),
         // What was meant for this gateway is a mistake when it is wrong.
-        ("X-Api-Key: t", "10.2.0.1", None, "NobodysSecret"),
-        (&basic("secret:t"), "10.2.0.1", None, "NobodysSecret"),
-        ("Authorization: Basic %", "10.2.0.1", None, "NobodysSecret"),
+        ("X-Api-Key: t", "10.2.0.1", None, "WrongSecret"),
+        (&basic("secret:t"), "10.2.0.1", None, "WrongSecret"),
+        ("Authorization: Basic %", "10.2.0.1", None, "WrongSecret"),
     ] {
         assert_eq!(
             identify(&callers, field, address, subject),
@@ -172,10 +172,10 @@ fn without_a_secret_the_certificate_counts_and_then_the_smallest_network() {
 #[test]
 fn what_the_log_is_told_names_the_caller_and_no_secret() {
     for unknown in [
-        Unknown::NothingShown,
-        Unknown::NobodysSecret,
-        Unknown::OtherName("a"),
-        Unknown::Elsewhere("a"),
+        UnknownCaller::NoCredentials,
+        UnknownCaller::WrongSecret,
+        UnknownCaller::NameMismatch("a"),
+        UnknownCaller::WrongPeer("a"),
     ] {
         assert!(unknown.to_string().contains("shown"), "{unknown}");
     }
@@ -194,8 +194,8 @@ proptest! {
         for name in [&X_API_KEY, &AUTHORIZATION] {
             let mut headers = HeaderMap::new();
             headers.insert(name, field.parse().unwrap());
-            let shown = Shown::read(&headers).unwrap();
-            let origin = Origin { address: Some(address.into()), certificate: None };
+            let shown = PresentedCredentials::read(&headers).unwrap();
+            let origin = PeerIdentity { address: Some(address.into()), certificate: None };
             prop_assert!(callers.identify(&shown, origin).is_err());
         }
     }
@@ -213,12 +213,12 @@ proptest! {
             IpAddr::V4(address.into()),
             IpAddr::V6(std::net::Ipv4Addr::from(address).to_ipv6_mapped()),
         ] {
-            let origin = Origin { address: Some(address), certificate: None };
+            let origin = PeerIdentity { address: Some(address), certificate: None };
             let expected = match address.to_canonical() {
                 IpAddr::V4(v4) => u32::from(v4) & mask == network,
                 IpAddr::V6(_) => false,
             };
-            prop_assert_eq!(callers.identify(&Shown::Nothing, origin).is_ok(), expected);
+            prop_assert_eq!(callers.identify(&PresentedCredentials::Absent, origin).is_ok(), expected);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::limits::Limits;
-use crate::callers::usage::Usage;
+use crate::callers::caller_state::CallerState;
 use crate::config::{Credential, Live, RouteTarget, UpstreamUrl};
 use crate::site;
 use crate::token::slot::TokenSlot;
@@ -29,7 +29,7 @@ pub struct Published {
     pub(super) hosts: Vec<Vec<Arc<Origin>>>,
     pub(super) limits: Limits,
     /// What is kept of its callers, in order.
-    pub usage: Vec<Usage>,
+    pub usage: Vec<CallerState>,
     /// When it was put together.
     pub loaded: Instant,
 }
@@ -78,7 +78,7 @@ impl Published {
             .collect::<Result<_, _>>()?;
         origins.forget_before();
         let limits = Limits::new(&live, before.map(|before| (&*before.live, &before.limits)));
-        let usage = Usage::of(&live.callers, before.map_or(&[], |before| &before.usage));
+        let usage = CallerState::of(&live.callers, before.map_or(&[], |before| &before.usage));
         Ok(Self {
             limits,
             usage,

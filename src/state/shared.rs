@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::lifecycle::Heartbeats;
 use super::published::Published;
-use crate::callers::login::Logins;
+use crate::callers::login::LoginEndpoints;
 use crate::clock::Clock;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::shortage::Shortage;
@@ -41,7 +41,7 @@ pub struct Shared {
     /// Where Citrix asked to wait.
     pub gates: Gates,
     /// What the gateway's own token endpoints need.
-    pub logins: Logins,
+    pub login_endpoints: LoginEndpoints,
     /// Whether tokens have expired.
     pub clock: Clock,
     /// Whether a tracing system is told of exchanges.

@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret as _;
 
 use crate::callers::Callers;
-use crate::callers::token::Signer;
-use crate::callers::usage::Usage;
+use crate::callers::caller_state::CallerState;
+use crate::callers::gateway_token::Signer;
 use crate::config::{self, Credential, InstanceId, Live, Mode, RouteTarget, UpstreamUrl};
 use crate::limit::Limit;
 use crate::observe::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
@@ -274,7 +274,7 @@ impl Snapshot {
     }
 
     /// The caller at this place of the configuration, and what all workers know of it.
-    pub fn caller(&self, number: usize) -> Option<(&config::Caller, &Usage)> {
+    pub fn caller(&self, number: usize) -> Option<(&config::Caller, &CallerState)> {
         self.live
             .callers
             .get(number)

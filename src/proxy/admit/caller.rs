@@ -3,8 +3,8 @@
 use http::HeaderMap;
 
 use crate::callers::browser_guard;
-use crate::callers::credentials::Shown;
-use crate::callers::{Callers, Unknown};
+use crate::callers::credentials::PresentedCredentials;
+use crate::callers::{Callers, UnknownCaller};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::state::Shared;
@@ -25,14 +25,14 @@ pub(super) fn pick_caller(
         let permitted = snapshot.live.allow_anonymous || exchange.is_local();
         return browser_guard::admit_anonymous(permitted, authority, headers).map(|()| None);
     }
-    let shown = Shown::read(headers)
+    let shown = PresentedCredentials::read(headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
-    let signer = shared.logins.signer(snapshot.signer.as_ref());
-    let number = match callers.admit(&shown, exchange.origin(), signer, shared.clock) {
+    let signer = shared.login_endpoints.signer(snapshot.signer.as_ref());
+    let number = match callers.admit(&shown, exchange.peer_identity(), signer, shared.clock) {
         Ok(number) => number,
         Err(unknown) => {
             let failure = refuse_unknown(callers, unknown);
-            exchange.guessed = callers.is_guess(unknown, &shown);
+            exchange.bad_secret = callers.is_bad_secret(unknown, &shown);
             return Err(failure);
         }
     };
@@ -41,9 +41,9 @@ pub(super) fn pick_caller(
 }
 
 /// The same answer whatever was wrong: who tries secrets shall not learn that one was right, but for the place.
-fn refuse_unknown(callers: &Callers, unknown: Unknown<'_>) -> Failure {
+fn refuse_unknown(callers: &Callers, unknown: UnknownCaller<'_>) -> Failure {
     // A login helps who shows an old token, whether or not anybody has a secret.
-    let failure = if callers.have_secrets() || unknown == Unknown::StaleToken {
+    let failure = if callers.have_secrets() || unknown == UnknownCaller::StaleToken {
         let detail = "show a caller's name and secret by HTTP Basic, or its secret in X-Api-Key or as a bearer \
                       token, from where that caller may come";
         Failure::new(Reason::CallerUnknown, detail)

@@ -3,7 +3,7 @@
 use http::Method;
 use tokio::time::Instant;
 
-use crate::callers::usage::Usage;
+use crate::callers::caller_state::CallerState;
 use crate::config::{Caller, Mode};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
@@ -47,7 +47,7 @@ const AT_A_TIME: usize = 100;
 /// What a caller may do, for as long as its request is not wholly judged.
 pub(in crate::proxy) struct Policy<'s> {
     caller: &'s Caller,
-    usage: &'s Usage,
+    usage: &'s CallerState,
     customer: &'s str,
     /// What the items of a batch are relative to, if that is where the caller's path leads.
     base: Option<Box<str>>,

@@ -28,7 +28,7 @@ const FORGIVEN_AFTER: u64 = 30;
 const MOST_COUNTED: u64 = 64;
 
 /// What is remembered of wrong secrets, for all workers.
-pub struct Guesses {
+pub struct AuthThrottle {
     hasher: RandomState,
     /// Each with the second in which the last one came (the upper half) and how many came (the lower).
     counters: Box<[AtomicU64]>,
@@ -38,7 +38,7 @@ pub struct Guesses {
     at_once: IntCounter,
 }
 
-impl Guesses {
+impl AuthThrottle {
     /// Nothing yet.
     ///
     /// # Errors
@@ -59,8 +59,8 @@ impl Guesses {
     }
 
     /// Counts a wrong secret that came from `address` (none: over a unix socket), and returns when it may be answered.
-    pub async fn slow_down(&self, address: Option<IpAddr>) {
-        let delay = self.delay(address);
+    pub async fn delay(&self, address: Option<IpAddr>) {
+        let delay = self.count(address);
         let Some(_place) = self.held.acquire(MOST_HELD) else {
             self.at_once.inc();
             return;
@@ -70,7 +70,7 @@ impl Guesses {
     }
 
     /// Counts, and tells how long to wait.
-    fn delay(&self, address: Option<IpAddr>) -> Duration {
+    fn count(&self, address: Option<IpAddr>) -> Duration {
         let now = self.began.elapsed().as_secs();
         let counted = |before: u64| {
             let (last, count) = (before >> 32, before & u64::from(u32::MAX));
@@ -113,13 +113,13 @@ mod tests {
 
     const ONE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 
-    fn guesses() -> Guesses {
-        Guesses::new(&Registry::new()).unwrap()
+    fn guesses() -> AuthThrottle {
+        AuthThrottle::new(&Registry::new()).unwrap()
     }
 
-    async fn waited(guesses: &Guesses, address: Option<IpAddr>) -> u128 {
+    async fn waited(guesses: &AuthThrottle, address: Option<IpAddr>) -> u128 {
         let began = Instant::now();
-        guesses.slow_down(address).await;
+        guesses.delay(address).await;
         began.elapsed().as_millis()
     }
 
@@ -159,11 +159,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_held_any_more_is_answered_at_once() {
         let guesses = guesses();
-        join_all((0..MOST_HELD + 10).map(|_| guesses.slow_down(ONE))).await;
+        join_all((0..MOST_HELD + 10).map(|_| guesses.delay(ONE))).await;
         assert_eq!(guesses.at_once.get(), 10);
         assert_eq!(guesses.held.in_use(), 0);
         // Who leaves gives its place back.
-        drop(tokio::time::timeout(Duration::from_millis(1), guesses.slow_down(ONE)).await);
+        drop(tokio::time::timeout(Duration::from_millis(1), guesses.delay(ONE)).await);
         assert_eq!(guesses.held.in_use(), 0);
     }
 

@@ -33,7 +33,7 @@ pub struct Signer {
 
 /// What a credential is, looked at as a gateway token.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum Verification {
     /// Not one that this key signed.
     Foreign,
     /// One whose time is over.
@@ -119,14 +119,14 @@ impl Signer {
     }
 
     /// What is shown, as a token.
-    pub fn read(&self, shown: &[u8], now: SystemTime) -> Read {
-        if shown.len() > LONGEST || !looks_like_a_token(shown) {
-            return Read::Foreign;
+    pub fn verify(&self, shown: &[u8], now: SystemTime) -> Verification {
+        if shown.len() > LONGEST || !looks_like_jwt(shown) {
+            return Verification::Foreign;
         }
         match jsonwebtoken::decode::<Claims>(shown, &self.verifying, &self.validation) {
-            Err(_) => Read::Foreign,
-            Ok(token) if token.claims.exp <= seconds(now) => Read::Expired,
-            Ok(token) => Read::Valid(token.claims),
+            Err(_) => Verification::Foreign,
+            Ok(token) if token.claims.exp <= seconds(now) => Verification::Expired,
+            Ok(token) => Verification::Valid(token.claims),
         }
     }
 
@@ -147,7 +147,7 @@ impl Signer {
 }
 
 /// Whether it has the shape of a signed JWT, ours or anybody's, as no secret of a caller has.
-pub fn looks_like_a_token(shown: &[u8]) -> bool {
+pub fn looks_like_jwt(shown: &[u8]) -> bool {
     // `{"` in base64.
     shown.starts_with(b"eyJ") && shown.iter().filter(|&&byte| byte == b'.').count() == 2
 }
@@ -177,8 +177,8 @@ mod tests {
     }
 
     fn claims(signer: &Signer, token: &str) -> Claims {
-        match signer.read(token.as_bytes(), NOW) {
-            Read::Valid(claims) => claims,
+        match signer.verify(token.as_bytes(), NOW) {
+            Verification::Valid(claims) => claims,
             other => panic!("{other:?}"),
         }
     }
@@ -199,17 +199,17 @@ mod tests {
         let token = issued(&Signer::new(KEY), Some("s"));
         let elsewhere = Signer::new(KEY);
         assert_eq!(claims(&elsewhere, &token).caller(), Some("splunk"));
-        let at = |time| elsewhere.read(token.as_bytes(), time);
+        let at = |time| elsewhere.verify(token.as_bytes(), time);
         assert!(matches!(
             at(NOW + HOUR - Duration::from_secs(1)),
-            Read::Valid(_)
+            Verification::Valid(_)
         ));
-        assert_eq!(at(NOW + HOUR), Read::Expired);
+        assert_eq!(at(NOW + HOUR), Verification::Expired);
         for other in [
             Signer::new(b"another key of thirty-two bytes."),
             Signer::random().unwrap(),
         ] {
-            assert_eq!(other.read(token.as_bytes(), NOW), Read::Foreign);
+            assert_eq!(other.verify(token.as_bytes(), NOW), Verification::Foreign);
         }
     }
 
@@ -241,8 +241,8 @@ mod tests {
         let hs256 = r#"{"typ":"JWT","alg":"HS256"}"#;
         let payload = format!(r#"{{"iss":"{ISSUER}","sub":"a","iat":0,"exp":3600,"bnd":"b"}}"#);
         assert!(matches!(
-            signer.read(forged(hs256, &payload, KEY).as_bytes(), NOW),
-            Read::Valid(_)
+            signer.verify(forged(hs256, &payload, KEY).as_bytes(), NOW),
+            Verification::Valid(_)
         ));
         for header in [
             r#"{"alg":"none"}"#,
@@ -258,14 +258,14 @@ mod tests {
         ] {
             let forged = forged(header, &payload, KEY);
             assert_eq!(
-                signer.read(forged.as_bytes(), NOW),
-                Read::Foreign,
+                signer.verify(forged.as_bytes(), NOW),
+                Verification::Foreign,
                 "{header}"
             );
             let unsigned = forged.rsplit_once('.').unwrap().0.to_owned() + ".";
             assert_eq!(
-                signer.read(unsigned.as_bytes(), NOW),
-                Read::Foreign,
+                signer.verify(unsigned.as_bytes(), NOW),
+                Verification::Foreign,
                 "{header}"
             );
         }
@@ -279,13 +279,16 @@ mod tests {
         ] {
             let forged = forged(hs256, payload, KEY);
             assert_eq!(
-                signer.read(forged.as_bytes(), NOW),
-                Read::Foreign,
+                signer.verify(forged.as_bytes(), NOW),
+                Verification::Foreign,
                 "{payload}"
             );
         }
         let wrong_key = forged(hs256, &payload, &[0; 32]);
-        assert_eq!(signer.read(wrong_key.as_bytes(), NOW), Read::Foreign);
+        assert_eq!(
+            signer.verify(wrong_key.as_bytes(), NOW),
+            Verification::Foreign
+        );
     }
 
     #[test]
@@ -312,7 +315,7 @@ mod tests {
             let at = at.index(token.len());
             prop_assume!(token[at] != byte);
             token[at] = byte;
-            prop_assert_eq!(signer.read(&token, NOW), Read::Foreign);
+            prop_assert_eq!(signer.verify(&token, NOW), Verification::Foreign);
         }
 
         #[test]
@@ -321,7 +324,7 @@ mod tests {
             let token = issued(&signer, Some("s"));
             prop_assume!(length != token.len());
             let other: Vec<u8> = token.bytes().chain(std::iter::repeat(b'A')).take(length).collect();
-            prop_assert_eq!(signer.read(&other, NOW), Read::Foreign);
+            prop_assert_eq!(signer.verify(&other, NOW), Verification::Foreign);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::limit::caller::CallerLimits;
 
 /// What is kept of one caller.
 #[derive(Debug)]
-pub struct Usage {
+pub struct CallerState {
     name: String,
     /// Its own limits, and how far they are used up.
     pub limits: CallerLimits,
@@ -17,7 +17,7 @@ pub struct Usage {
     pub observations: Arc<Observations>,
 }
 
-impl Usage {
+impl CallerState {
     /// One for each caller, in their order. What was kept of a caller of the same name goes on: its requests that are
     /// being answered still count, and what it was seen to do is kept as long as it is observed.
     pub fn of(callers: &[Caller], before: &[Self]) -> Vec<Self> {
@@ -64,7 +64,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_known_of_a_caller_outlives_its_configuration() {
         let now = Instant::now();
-        let first = Usage::of(
+        let first = CallerState::of(
             &[
                 caller("a", 2, 2, Mode::Observe),
                 caller("b", 2, 0, Mode::Enforce),
@@ -74,7 +74,7 @@ mod tests {
         let _place = first[0].limits.acquire(now).unwrap();
         first[0].observations.record("GET", "/seen", "acme");
         // In another place and with another limit.
-        let second = Usage::of(
+        let second = CallerState::of(
             &[
                 caller("c", 1, 0, Mode::Observe),
                 caller("a", 3, 2, Mode::Observe),
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(second[1].observations.requests(), 1);
         assert!(second[0].limits.acquire(now).is_ok(), "somebody else");
         // Another rate begins anew; the two that are being answered still count.
-        let third = Usage::of(&[caller("a", 3, 5, Mode::Enforce)], &second);
+        let third = CallerState::of(&[caller("a", 3, 5, Mode::Enforce)], &second);
         let _last = third[0].limits.acquire(now).unwrap();
         assert!(third[0].limits.acquire(now).is_err());
         assert_eq!(
