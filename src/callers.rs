@@ -21,9 +21,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::clock::Clock;
 use crate::config::{Caller, SecretHash};
 use crate::inbound::tls::CallerCertificate;
+use crate::system::clock::Clock;
 use credentials::PresentedCredentials;
 use gateway_token::{Claims, Signer, Verification};
 

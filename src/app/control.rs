@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
-use crate::clock::Clock;
 use crate::config::{Credential, Live, TokenCache};
 use crate::inbound::tls::Reloader;
 use crate::observe::metrics::Metrics;
@@ -16,6 +15,7 @@ use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
 use crate::state::published::Published;
+use crate::system::clock::Clock;
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::{Keeper, KeeperSettings};

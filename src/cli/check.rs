@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::run::on_a_runtime;
 use super::{CheckArgs, DONE, FAILED, Format, USAGE, complain, say};
 use crate::cli::doctor::{self, Check, State};
-use crate::clock::Clock;
 use crate::config::{self, Caller, Config, ConfigProblem, Route, RouteTarget};
 use crate::inbound::tls::server_config;
+use crate::system::clock::Clock;
 use crate::upstream::tls::upstream_config;
 
 /// What is printed with `--format json`. The shape is a contract (docs/doctor.md).

@@ -9,9 +9,9 @@ use tracing::level_filters::LevelFilter;
 use super::run::{Signals, on_a_runtime, serve};
 use super::{DemoArgs, FAILED, USAGE, complain_of, say};
 use crate::app::{Addresses, App};
-use crate::clock::Clock;
 use crate::config::{self, Config, ConfigProblem, LogFormat, LogSettings};
 use crate::observe::telemetry::{LogHandle, Telemetry};
+use crate::system::clock::Clock;
 use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
 
 /// Why there is no demonstration.

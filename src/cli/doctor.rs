@@ -9,9 +9,9 @@ mod connection;
 mod login;
 mod site;
 
-use crate::clock::Clock;
 use crate::config::{Live, RouteTarget};
 use crate::site::api::HttpApi;
+use crate::system::clock::Clock;
 use crate::tls::TlsError;
 use crate::token::issuer::HttpIssuer;
 use crate::upstream::dial::DialConfig;

@@ -14,11 +14,11 @@ use tracing::level_filters::LevelFilter;
 use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
 use crate::app::reload::Watch;
 use crate::app::{Addresses, App, Drained};
-use crate::clock::Clock;
 use crate::config::{Config, ConfigProblem, LogFormat, LogSettings};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::state::lifecycle::Phase;
+use crate::system::clock::Clock;
 use signals::{Signal, Stop};
 use supervisor::Watchdog;
 

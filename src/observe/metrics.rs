@@ -17,6 +17,7 @@ use prometheus::{
 
 use crate::error::Reason;
 use crate::observe::recent::{Recent, WorkerRecent};
+use crate::system::files::ReadFailures;
 use citrix_wire::citrix::legacy;
 use citrix_wire::link_rewrite::LinkCounts;
 use summed::Summed;
@@ -114,6 +115,8 @@ pub struct Metrics {
     pub proxy_protocol_errors: IntCounter,
     /// Lines the log lost because its writer could not follow.
     pub log_lines_lost: IntCounter,
+    /// Failed reads of watched files.
+    pub file_read_failures: ReadFailures,
     /// Times that accepting a connection failed (file descriptors, usually).
     pub accept_errors: IntCounter,
 }
@@ -190,6 +193,7 @@ impl Metrics {
                 "log_lines_lost_total",
                 "Log lines lost because the writer could not follow.",
             )?,
+            file_read_failures: ReadFailures::register(&registry)?,
             accept_errors: counter("accept_errors_total", "Failures to accept a connection.")?,
             registry,
         }))

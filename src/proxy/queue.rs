@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::prepare::{UpstreamRequest, find_site, read_batch};
-use crate::clock::Clock;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::state::Shared;
+use crate::system::clock::Clock;
 
 use crate::limit::permits::Permit;
 use crate::limit::{Entry, QueueFull, WaitTimeout, Waiting};

@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use super::lifecycle::Heartbeats;
 use super::published::Published;
 use crate::callers::login::LoginEndpoints;
-use crate::clock::Clock;
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::shortage::Shortage;
 use crate::limit::gate::Gates;
@@ -15,6 +14,7 @@ use crate::limit::permits::PermitCounter;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
 use crate::site::regions::Regions;
+use crate::system::clock::Clock;
 use crate::token::rejections::Rejections;
 
 /// What all workers share: atomics and what is published; locks only where a customer may have few requests at

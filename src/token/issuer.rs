@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::outcome::Outcome;
 use super::response::{self, Grant};
 use super::status::Skew;
-use crate::clock::Clock;
+use crate::system::clock::Clock;
 use crate::upstream::http_client::{self, Answer, Client, SharedClient};
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::retry_after;

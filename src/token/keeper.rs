@@ -29,8 +29,8 @@ use super::response::MAX_LIFETIME;
 use super::schedule::{self, Failures};
 use super::slot::{Token, TokenSlot};
 use super::status::{FailedLogin, Skew};
-use crate::clock::Clock;
 use crate::config::{self, Credential};
+use crate::system::clock::Clock;
 
 pub use self::settings::KeeperSettings;
 

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::status::TokenStatus;
-use crate::clock::Clock;
 use crate::limit::permits::PermitCounter;
+use crate::system::clock::Clock;
 use citrix_wire::citrix::AuthorizationScheme;
 
 /// A token as it is sent: ready-made header values, marked sensitive so that nothing prints or indexes them.

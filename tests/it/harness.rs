@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use citrix_auth_proxy::app::{App, Fresh};
-use citrix_auth_proxy::clock::Clock;
 use citrix_auth_proxy::config::{self, BindAddress, Changes};
+use citrix_auth_proxy::system::clock::Clock;
 use citrix_auth_proxy::upstream::tls::UpstreamTls;
 use citrix_emulator::{Emulator, Options, Tls};
 use h2::client::SendRequest;

@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::check::{Check, Kind, State};
-use crate::clock::Clock;
 use crate::config::{Credential, SecretSource};
+use crate::system::clock::Clock;
 use crate::token::issuer::{HttpIssuer, IssuedToken, Issuer as _, LoginError, LoginRequest};
 use crate::token::response::customer_of;
 use crate::token::status::Skew;

@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::caller::end_of;
-use crate::clock::Clock;
 use crate::config::{CertificateFiles, ClientCertificates};
+use crate::system::clock::Clock;
 use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, certificates, provider};
 
 /// How often the files are looked at. A change counts once two looks in a row found the same, so that a certificate

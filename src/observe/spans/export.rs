@@ -19,9 +19,9 @@ use tokio::time::{sleep, timeout};
 use super::Recording;
 use super::client::{Cause, Client};
 use super::sampler::{self, Sampler};
-use crate::clock::Clock;
 use crate::observe::metrics::{Metrics, SpanCounters};
 use crate::observe::summary::ExchangeSummary;
+use crate::system::clock::Clock;
 use citrix_wire::trace_context::TraceParent;
 
 /// Where spans go, if anywhere.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::system::clock::Clock;
 
 /// An instant on both clocks. It has come when either says so: the wall clock also runs while the machine
 /// sleeps, the other cannot be set back.

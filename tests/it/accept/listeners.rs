@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use citrix_auth_proxy::app::App;
-use citrix_auth_proxy::clock::Clock;
 use citrix_auth_proxy::config::{self, BindAddress};
+use citrix_auth_proxy::system::clock::Clock;
 use http::Request;
 
 use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, soon, tls_client};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use citrix_auth_proxy::clock::Clock;
+use citrix_auth_proxy::system::clock::Clock;
 
 use super::*;
 

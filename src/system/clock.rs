@@ -1,24 +1,23 @@
-//! Wall-clock time that a test can move.
+//! A wall clock that tests replace.
 //!
-//! Expiry dates are wall-clock facts: a monotonic clock stands still while a machine sleeps, and a token dies
-//! all the same.
+//! Expiry times are wall-clock times: the monotonic clock stops while a machine is suspended, but a token expires.
 
 use std::time::SystemTime;
 
-/// Where the wall-clock time comes from.
+/// A source of wall-clock time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(fn() -> SystemTime);
 
 impl Clock {
-    /// The machine's own clock.
+    /// The clock of the machine.
     pub const SYSTEM: Self = Self(system_now);
 
-    /// A clock of a test: `now` is asked each time.
+    /// Returns a clock that calls `now` each time it is read.
     pub const fn custom(now: fn() -> SystemTime) -> Self {
         Self(now)
     }
 
-    /// The time it is.
+    /// Returns the current time.
     pub fn now(self) -> SystemTime {
         (self.0)()
     }
@@ -26,7 +25,7 @@ impl Clock {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place that reads the machine's clock"
+    reason = "the only place that reads the machine's clock"
 )]
 fn system_now() -> SystemTime {
     SystemTime::now()

@@ -1,0 +1,87 @@
+//! SHA-256 of values that must not be stored, such as secrets and files that may hold one.
+
+use std::fmt;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{Context, SHA256, digest};
+
+/// A SHA-256 digest. `Debug` does not show it, because a weak secret can be guessed from its digest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// Returns the digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_aws(digest(&SHA256, bytes))
+    }
+
+    /// Returns the digest itself.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Compares with `expected` in constant time.
+    pub fn verify(&self, expected: &[u8; 32]) -> bool {
+        verify_slices_are_equal(&self.0, expected).is_ok()
+    }
+
+    fn from_aws(digest: aws_lc_rs::digest::Digest) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sha256")
+    }
+}
+
+/// Computes the digest of a value in parts.
+pub struct Sha256Builder(Context);
+
+impl Default for Sha256Builder {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Sha256Builder {
+    /// Adds bytes without a separator.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Adds a part preceded by its length, so that no two lists of parts have the same digest.
+    pub fn part(&mut self, part: &[u8]) {
+        self.bytes(&part.len().to_be_bytes());
+        self.bytes(part);
+    }
+
+    /// Returns the digest.
+    pub fn finish(self) -> Sha256 {
+        Sha256::from_aws(self.0.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_parts_with_equal_concatenations_differ() {
+        let of = |parts: &[&str]| {
+            let mut builder = Sha256Builder::default();
+            parts.iter().for_each(|part| builder.part(part.as_bytes()));
+            builder.finish()
+        };
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
+    }
+
+    #[test]
+    fn debug_output_contains_no_digest() {
+        assert_eq!(format!("{:?}", Sha256::of(b"secret")), "Sha256");
+    }
+}
