@@ -1,10 +1,13 @@
 //! `demo`: an emulated Citrix Cloud on TLS and the gateway in front of it, with something to try.
 
-use std::io;
-use std::path::PathBuf;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
+use uuid::Uuid;
 
 use super::run::{Signals, on_a_runtime, serve};
 use super::{DemoArgs, FAILED, USAGE, complain_of, say};
@@ -65,8 +68,9 @@ async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> 
         ..Options::default()
     })
     .await?;
-    let certificate = CaFile::write(&emulator)?;
-    let config = configure(args, &emulator, &certificate).map_err(DemoError::Config)?;
+    let folder = PrivateFolder::new_in(&std::env::temp_dir())?;
+    let ca_file = folder.write("ca.pem", emulator.ca_pem().unwrap_or_default())?;
+    let config = configure(args, &emulator, &ca_file).map_err(DemoError::Config)?;
     let app = App::start(config, Clock::SYSTEM, log).await?;
     say(guide(app.addresses(), &emulator).as_bytes());
     let code = serve(app, &mut signals, None).await;
@@ -77,7 +81,7 @@ async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> 
 fn configure(
     args: &DemoArgs,
     emulator: &Emulator,
-    certificate: &CaFile,
+    ca_file: &Path,
 ) -> Result<Config, Vec<ConfigProblem>> {
     let customer = emulator.customer_id();
     let text = format!(
@@ -88,7 +92,7 @@ fn configure(
         emulator.base_url(),
         emulator.token_url(customer),
         args.listen,
-        certificate.0,
+        ca_file,
     );
     let secret = (
         "CITRIX_CLIENT_SECRET".to_owned(),
@@ -97,22 +101,39 @@ fn configure(
     config::from_toml(&text, [secret])
 }
 
-/// The emulator's CA as a file, because that is how a gateway is told; gone when the demonstration ends.
-struct CaFile(PathBuf);
+/// A folder that only this user can enter; removed on drop.
+struct PrivateFolder(PathBuf);
 
-impl CaFile {
-    fn write(emulator: &Emulator) -> io::Result<Self> {
-        let name = format!("citrix-auth-proxy-demo-{}.pem", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, emulator.ca_pem().unwrap_or_default())?;
-        Ok(Self(path))
+impl PrivateFolder {
+    /// Creates a folder with a random name.
+    ///
+    /// # Errors
+    /// If the folder cannot be created, or something has its name already, a symbolic link included.
+    fn new_in(parent: &Path) -> io::Result<Self> {
+        Self::create(parent.join(format!("citrix-auth-proxy-demo-{}", Uuid::new_v4())))
+    }
+
+    fn create(path: PathBuf) -> io::Result<Self> {
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!("failed to create {}: {error}", path.display()),
+            )),
+        }
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
+        let path = self.0.join(name);
+        File::create_new(&path)?.write_all(content.as_ref())?;
+        Ok(path)
     }
 }
 
-impl Drop for CaFile {
+impl Drop for PrivateFolder {
     fn drop(&mut self) {
-        // Left in the temporary folder it does no harm.
-        let _ = std::fs::remove_file(&self.0);
+        // It holds nothing secret.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -143,4 +164,45 @@ fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
          \n\
          Ctrl-C ends it.\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn private_folder_is_closed_to_others_and_removed_with_its_files() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = PrivateFolder::new_in(parent.path()).unwrap();
+        let file = folder.write("ca.pem", "certificate").unwrap();
+        let path = file.parent().unwrap().to_owned();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "certificate");
+        drop(folder);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn private_folder_follows_no_link() {
+        let parent = tempfile::tempdir().unwrap();
+        let (target, link) = (parent.path().join("target"), parent.path().join("link"));
+        fs::create_dir(&target).unwrap();
+        symlink(&target, &link).unwrap();
+        for existing in [&target, &link] {
+            let error = PrivateFolder::create(existing.clone()).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        }
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn private_folder_overwrites_no_file() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = PrivateFolder::new_in(parent.path()).unwrap();
+        folder.write("ca.pem", "first").unwrap();
+        assert!(folder.write("ca.pem", "second").is_err());
+    }
 }

@@ -1,5 +1,7 @@
 //! `demo` and `emulator`: what they print must work as it stands.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use reqwest::{Method, Response};
@@ -107,17 +109,23 @@ async fn a_gateway_starts_from_what_the_emulator_prints() {
 }
 
 #[tokio::test]
-async fn the_demo_leaves_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let temporary = [("TMPDIR", folder.path().to_str().unwrap())];
-    let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &temporary);
-    demo.line().await;
-    assert_eq!(
-        std::fs::read_dir(folder.path()).unwrap().count(),
-        1,
-        "the CA's file"
-    );
-    demo.signal("TERM");
-    assert_eq!(demo.end().await.code, Some(0));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+async fn demo_keeps_its_ca_file_in_a_private_folder_and_removes_it_at_exit() {
+    for signal in ["INT", "TERM"] {
+        let temporary = tempfile::tempdir().unwrap();
+        let variables = [("TMPDIR", temporary.path().to_str().unwrap())];
+        let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &variables);
+        demo.line().await;
+        let entries: Vec<_> = fs::read_dir(temporary.path()).unwrap().collect();
+        let [Ok(folder)] = &entries[..] else {
+            panic!("{entries:?}")
+        };
+        let metadata = folder.metadata().unwrap();
+        assert!(metadata.is_dir());
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
+        let ca = fs::read_to_string(folder.path().join("ca.pem")).unwrap();
+        assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"), "{ca}");
+        demo.signal(signal);
+        assert_eq!(demo.end().await.code, Some(0));
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
 }
