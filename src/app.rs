@@ -311,6 +311,11 @@ impl App {
         self.inbound_tls.as_ref()
     }
 
+    /// The counts of callers' connections.
+    pub fn connections(&self) -> &ConnectionCount {
+        &self.shared.connections
+    }
+
     /// A handle that can cut a drain short.
     pub fn lifecycle(&self) -> Lifecycle {
         self.lifecycle.clone()

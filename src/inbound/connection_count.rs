@@ -20,6 +20,7 @@ pub struct ConnectionCount {
     total: AtomicUsize,
     by_worker: Box<[AtomicUsize]>,
     by_address: ByAddress,
+    idle: AtomicUsize,
 }
 
 impl ConnectionCount {
@@ -32,12 +33,24 @@ impl ConnectionCount {
             total: AtomicUsize::new(0),
             by_worker,
             by_address: ByAddress::default(),
+            idle: AtomicUsize::new(0),
         })
     }
 
     /// How many there are.
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of idle HTTP/1 connections that have released their buffers.
+    pub fn idle(&self) -> usize {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Counts an idle connection until the guard is dropped.
+    pub(super) fn enter_idle(&self) -> Idle<'_> {
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        Idle(&self.idle)
     }
 
     /// Counts one, unless there are `limit` already.
@@ -89,6 +102,15 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.count.total.fetch_sub(1, Ordering::Relaxed);
         self.count.by_worker[self.worker].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An idle connection in [`ConnectionCount::idle`].
+pub(super) struct Idle<'a>(&'a AtomicUsize);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

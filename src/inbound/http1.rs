@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use super::body::CallerBody;
 use super::connection::{Connection, Order};
+use super::connection_count::ConnectionCount;
 use super::stream::Stream;
 use crate::config::Limits;
 use crate::error::{Failure, Reason, X_PROXY_ERROR};
@@ -57,6 +58,7 @@ enum Left {
 pub async fn serve<H, F, B>(
     mut stream: Stream,
     connection: Rc<Connection>,
+    count: &ConnectionCount,
     limits: &Limits,
     handle: H,
 ) -> Ended
@@ -75,7 +77,10 @@ where
                 unread
             }
         };
-        if !rest(&mut stream, &connection, unread).await {
+        let idle = count.enter_idle();
+        let readable = rest(&mut stream, &connection, unread).await;
+        drop(idle);
+        if !readable {
             return Ended::Served;
         }
     }

@@ -192,7 +192,14 @@ impl Acceptor {
         };
         match spoken {
             Spoken::Http1 => {
-                if Box::pin(http1::serve(stream, connection, &limits, handle)).await
+                if Box::pin(http1::serve(
+                    stream,
+                    connection,
+                    &self.proxy.shared.connections,
+                    &limits,
+                    handle,
+                ))
+                .await
                     == http1::Ended::HeadStalled
                 {
                     self.proxy.metrics.error(Reason::RequestTimeout);

@@ -1,19 +1,14 @@
-//! Connections that rest between two requests: nobody notices.
-
-use std::time::Duration;
+//! Idle connections release their buffers; callers do not notice.
 
 use citrix_auth_proxy::state::lifecycle::Phase;
 use futures_util::future::join_all;
-use tokio::time::sleep;
 
 use crate::harness::pki::{Authority, Files};
-use crate::harness::{Gateway, OK, Upstream, Wire, get};
+use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get};
 
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-/// They rest after a quarter of it.
-const LIMITS: &str = "[limits]\nkeep_alive_timeout = \"1s\"";
-/// Longer than a quarter of the timeout and a look around; shorter than the timeout.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Connections release their buffers after a quarter of the timeout.
+const LIMITS: &str = "[limits]\nkeep_alive_timeout = \"2s\"";
 
 async fn gateway() -> (Gateway, Upstream) {
     let upstream = Upstream::answering(OK).await;
@@ -21,19 +16,25 @@ async fn gateway() -> (Gateway, Upstream) {
     (gateway, upstream)
 }
 
-/// A connection that has served a request and rests.
-async fn resting(gateway: &Gateway) -> Wire {
+/// Waits until `count` connections are idle without buffers.
+async fn idle(gateway: &Gateway, count: usize) {
+    let reached = async || gateway.app().connections().idle() == count;
+    eventually("connections are idle", reached).await;
+}
+
+/// A connection that has served a request and is idle.
+async fn idle_connection(gateway: &Gateway) -> Wire {
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
     assert_eq!(caller.answer().await.status(), 200);
-    sleep(PAUSE).await;
+    idle(gateway, 1).await;
     caller
 }
 
 #[tokio::test]
-async fn a_connection_that_rested_serves_on() {
+async fn idle_connection_serves_further_requests() {
     let (gateway, _upstream) = gateway().await;
-    let mut caller = resting(&gateway).await;
+    let mut caller = idle_connection(&gateway).await;
     let long = format!(
         "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "x".repeat(5000)
@@ -43,13 +44,13 @@ async fn a_connection_that_rested_serves_on() {
         for _ in 0..requests.matches("HTTP/1.1").count() {
             assert_eq!(caller.answer().await.status(), 200);
         }
-        sleep(PAUSE).await;
+        idle(&gateway, 1).await;
     }
     caller.closed().await;
 }
 
 #[tokio::test]
-async fn a_connection_that_rested_is_as_strict_as_before() {
+async fn idle_connection_rejects_malformed_requests() {
     let (gateway, _upstream) = gateway().await;
     for (bad, status) in [
         ("GET / HTTP/1.1\nHost: localhost\n\n", 400),
@@ -57,32 +58,33 @@ async fn a_connection_that_rested_is_as_strict_as_before() {
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             400,
         ),
-        // No other version of HTTP is begun on it.
+        // The HTTP version does not change within a connection.
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     ] {
-        let mut caller = resting(&gateway).await;
+        let mut caller = idle_connection(&gateway).await;
         caller.write(bad).await;
-        let said = caller.rest().await;
-        let said = String::from_utf8_lossy(&said);
+        let received = caller.rest().await;
+        let received = String::from_utf8_lossy(&received);
         assert!(
-            said.is_empty() || said.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{bad:?}: {said}"
+            received.is_empty() || received.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{bad:?}: {received}"
         );
+        idle(&gateway, 0).await;
     }
 }
 
 #[tokio::test]
-async fn rfc9110_15_5_9_a_head_that_stalls_after_a_rest_is_told_so() {
+async fn rfc9110_15_5_9_stalled_head_on_an_idle_connection_returns_408() {
     let upstream = Upstream::answering(OK).await;
     let limits = format!("{LIMITS}\nheader_read_timeout = \"100ms\"");
     let gateway = Gateway::in_front_of(&upstream).with(&limits).start().await;
-    let mut caller = resting(&gateway).await;
+    let mut caller = idle_connection(&gateway).await;
     caller.write("G").await;
     caller.answer().await.problem(408, "request_timeout");
 }
 
 #[tokio::test]
-async fn a_body_that_was_not_read_is_never_taken_for_a_request() {
+async fn unread_body_is_not_parsed_as_a_request() {
     let smuggled = get("/smuggled");
     let framings = [
         (format!("Content-Length: {}", 5 + smuggled.len()), "hello"),
@@ -93,6 +95,7 @@ async fn a_body_that_was_not_read_is_never_taken_for_a_request() {
         let gateway = Gateway::in_front_of(&upstream)
             .with(LIMITS)
             .with("[upstream]\npool_idle_timeout = \"1s\"")
+            .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "1")
             .start()
             .await;
         let mut caller = gateway.connect().await;
@@ -106,26 +109,33 @@ async fn a_body_that_was_not_read_is_never_taken_for_a_request() {
         wire.head().await;
         wire.write(OK).await;
         assert_eq!(caller.answer().await.status(), 200);
-        sleep(PAUSE).await;
+        // The one worker sweeps both connections at once, and only the other one becomes idle.
+        let mut other = gateway.connect().await;
+        other.write(SIMPLE).await;
+        let mut other_wire = upstream.connection().await;
+        other_wire.head().await;
+        other_wire.write(OK).await;
+        assert_eq!(other.answer().await.status(), 200);
+        idle(&gateway, 1).await;
         caller.write(&smuggled).await;
-        let said = caller.rest().await;
+        let received = caller.rest().await;
         assert!(
-            !said.starts_with(b"HTTP/1.1 2"),
+            !received.starts_with(b"HTTP/1.1 2"),
             "{}",
-            String::from_utf8_lossy(&said)
+            String::from_utf8_lossy(&received)
         );
-        let passed = wire.rest().await;
+        let forwarded = wire.rest().await;
         assert!(
-            !passed.starts_with(b"GET"),
+            !forwarded.starts_with(b"GET"),
             "{}",
-            String::from_utf8_lossy(&passed)
+            String::from_utf8_lossy(&forwarded)
         );
     }))
     .await;
 }
 
 #[tokio::test]
-async fn a_tls_connection_that_rested_serves_on() {
+async fn idle_tls_connection_serves_further_requests() {
     let authority = Authority::new("ca");
     let files = Files::new(&authority.issue("gateway", &["localhost"]));
     let upstream = Upstream::answering(OK).await;
@@ -140,14 +150,14 @@ async fn a_tls_connection_that_rested_serves_on() {
         for _ in 0..requests {
             assert_eq!(caller.answer().await.status(), 200);
         }
-        sleep(PAUSE).await;
+        idle(&gateway, 1).await;
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_rests_is_closed_when_the_gateway_drains() {
+async fn idle_connection_is_closed_when_the_gateway_drains() {
     let (gateway, _upstream) = gateway().await;
-    let mut caller = resting(&gateway).await;
+    let mut caller = idle_connection(&gateway).await;
     gateway.app().lifecycle().advance(Phase::Draining);
     caller.closed().await;
 }
