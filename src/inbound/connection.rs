@@ -29,7 +29,7 @@ const REST_AFTER: Duration = Duration::from_secs(2);
 /// in flight are taken; a quarter of `limits.body_idle_timeout` if that is less.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// How long a caller that was let in may take to begin its first request when the program stops: a round trip, and some.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What a connection is told to do by those who watch over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

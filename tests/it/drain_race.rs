@@ -1,20 +1,23 @@
-//! A drain that begins the moment a request was sent: whoever the kernel let in is answered.
+//! A drain that begins while a request is on its way: each accepted connection is served.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use citrix_auth_proxy::app::Drained;
+use citrix_auth_proxy::inbound::connection::FIRST_REQUEST;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::harness::{Gateway, OK, Upstream, eventually, soon};
+use crate::harness::{Gateway, OK, Upstream, Wire, eventually, soon};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Twenty gateways are drained while a fresh request is on its way; how many of those got no answer. A worker
-/// that has `served` before is awake when the drain begins, one that has not is only just starting.
-async fn unanswered(workers: &str, served: usize) -> usize {
+/// Drains twenty gateways with a new request on its way and returns how many of those got no response. A worker that has
+/// `served` requests is awake when the drain begins; any other is about to start.
+async fn unserved(workers: &str, served: usize) -> usize {
     let upstream = Upstream::answering(OK).await;
-    let mut unanswered = 0;
+    let mut unserved = 0;
     for _ in 0..20 {
         let gateway = Gateway::in_front_of(&upstream)
             .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", workers)
@@ -28,58 +31,75 @@ async fn unanswered(workers: &str, served: usize) -> usize {
         let mut caller = gateway.connect().await;
         caller.write(GET).await;
         let drain = gateway.into_app().drain(Duration::from_secs(10));
-        let (said, drained) = soon(async { tokio::join!(caller.rest(), drain) }).await;
+        let (received, drained) = soon(async { tokio::join!(caller.rest(), drain) }).await;
         assert_eq!(drained.cut, 0);
-        unanswered += usize::from(!said.starts_with(b"HTTP/1.1 200 "));
+        unserved += usize::from(!received.starts_with(b"HTTP/1.1 200 "));
     }
-    unanswered
+    unserved
 }
 
 #[tokio::test]
-async fn a_worker_that_has_just_started_answers_who_was_let_in() {
-    assert_eq!(unanswered("1", 0).await, 0);
+async fn request_before_drain_to_a_new_worker_is_served() {
+    assert_eq!(unserved("1", 0).await, 0);
 }
 
 #[tokio::test]
-async fn workers_that_have_just_started_answer_who_was_let_in() {
-    assert_eq!(unanswered("3", 0).await, 0);
+async fn request_before_drain_to_new_workers_is_served() {
+    assert_eq!(unserved("3", 0).await, 0);
 }
 
 #[tokio::test]
-async fn a_worker_that_has_served_before_answers_who_was_let_in() {
-    assert_eq!(unanswered("1", 6).await, 0);
+async fn request_before_drain_to_an_active_worker_is_served() {
+    assert_eq!(unserved("1", 6).await, 0);
 }
 
 #[tokio::test]
-async fn workers_that_have_served_before_answer_who_was_let_in() {
-    assert_eq!(unanswered("3", 6).await, 0);
+async fn request_before_drain_to_active_workers_is_served() {
+    assert_eq!(unserved("3", 6).await, 0);
 }
 
-/// Begins the drain of a gateway, and waits until it lets nobody in any more.
+/// Starts the drain of a gateway and waits until it accepts no more connections.
 async fn draining(gateway: Gateway) -> JoinHandle<Drained> {
     let address = gateway.address();
     let drain = tokio::spawn(gateway.into_app().drain(Duration::from_secs(10)));
     let refused = || async { TcpStream::connect(&address).await.is_err() };
-    eventually("nobody is let in", refused).await;
-    // Orders are given every 10 ms.
+    eventually("connections are refused", refused).await;
+    // Connections are ordered to finish every 10 ms.
     tokio::time::sleep(Duration::from_millis(50)).await;
     drain
 }
 
-#[tokio::test]
-async fn who_was_let_in_just_before_may_still_ask_once() {
-    let upstream = Upstream::answering(OK).await;
-    let gateway = Gateway::in_front_of(&upstream).start().await;
+/// Sends the first request of a connection during a drain. Returns whether it was served; `None` if it was not, but came
+/// so late that the gateway may have closed the connection.
+async fn first_request_during_drain(upstream: &Upstream) -> Option<bool> {
+    let gateway = Gateway::in_front_of(upstream).start().await;
+    let start = Instant::now();
     let mut caller = gateway.connect().await;
     let drain = draining(gateway).await;
     caller.write(GET).await;
-    assert_eq!(caller.answer().await.status(), 200);
-    caller.closed().await;
+    let received = soon(caller.rest()).await;
+    let in_time = start.elapsed() < FIRST_REQUEST;
     assert_eq!(soon(drain).await.unwrap().cut, 0);
+    let served = received.starts_with(b"HTTP/1.1 200 ");
+    let responses = received.windows(9).filter(|bytes| bytes == b"HTTP/1.1 ");
+    assert_eq!(responses.count(), usize::from(served));
+    (served || in_time).then_some(served)
 }
 
 #[tokio::test]
-async fn who_was_let_in_and_says_nothing_does_not_hold_the_drain_up() {
+async fn connection_accepted_before_drain_may_send_one_request() {
+    let upstream = Upstream::answering(OK).await;
+    // On a busy machine the attempts that come too late prove nothing and are repeated.
+    let served = loop {
+        if let Some(served) = first_request_during_drain(&upstream).await {
+            break served;
+        }
+    };
+    assert!(served);
+}
+
+#[tokio::test]
+async fn silent_connection_does_not_delay_drain() {
     let upstream = Upstream::answering(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut silent = gateway.connect().await;
@@ -88,19 +108,42 @@ async fn who_was_let_in_and_says_nothing_does_not_hold_the_drain_up() {
     assert_eq!(soon(drain).await.unwrap().cut, 0);
 }
 
+/// Waits until the gateway has read what was written to a connection: no byte is unacknowledged, and then none is in the
+/// receive queue of the gateway's socket.
+async fn read_by_gateway([client, gateway]: [SocketAddr; 2]) {
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    // Columns of proc_pid_net(5): slot, local address, remote address, state, transmit queue:receive queue.
+    let queues = |local: SocketAddr, remote: SocketAddr| {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let row = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|row| row[1].ends_with(&port(local)) && row[2].ends_with(&port(remote)))
+            .unwrap();
+        let (transmit, receive) = row[4].split_once(':').unwrap();
+        [transmit, receive].map(|bytes| u32::from_str_radix(bytes, 16).unwrap())
+    };
+    let acknowledged = async || queues(client, gateway)[0] == 0;
+    eventually("all bytes are acknowledged", acknowledged).await;
+    let read = async || queues(gateway, client)[1] == 0;
+    eventually("all bytes are read", read).await;
+}
+
 #[tokio::test]
-async fn a_head_of_which_a_part_has_come_is_read_to_its_end_and_answered() {
+async fn partial_head_at_drain_is_read_to_its_end_and_served() {
     let upstream = Upstream::answering(OK).await;
     for earlier in [0, 1] {
         let gateway = Gateway::in_front_of(&upstream).start().await;
-        let mut caller = gateway.connect().await;
+        let socket = TcpStream::connect(gateway.address()).await.unwrap();
+        let addresses = [socket.local_addr().unwrap(), socket.peer_addr().unwrap()];
+        let mut caller = Wire::new(socket);
         for _ in 0..earlier {
             caller.write(GET).await;
             assert_eq!(caller.answer().await.status(), 200);
         }
         let (one, other) = GET.split_at(20);
         caller.write(one).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        read_by_gateway(addresses).await;
         let drain = draining(gateway).await;
         caller.write(other).await;
         assert_eq!(caller.answer().await.status(), 200, "after {earlier}");
@@ -110,7 +153,7 @@ async fn a_head_of_which_a_part_has_come_is_read_to_its_end_and_answered() {
 }
 
 #[tokio::test]
-async fn a_caller_with_http2_is_told_to_go_and_what_is_under_way_is_answered() {
+async fn http2_drain_refuses_new_streams_and_serves_open_ones() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut sender = gateway.http2().await.ready().await.unwrap();
@@ -120,7 +163,7 @@ async fn a_caller_with_http2_is_told_to_go_and_what_is_under_way_is_answered() {
     wire.request().await;
     let drain = tokio::spawn(gateway.into_app().drain(Duration::from_secs(10)));
     let mut sender = sender;
-    eventually("no more requests are taken", || {
+    eventually("no more streams are opened", || {
         let next = sender.clone();
         async move { next.ready().await.is_err() }
     })
