@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -128,31 +127,5 @@ fn the_dashboards_panels_are_told_apart_and_do_not_overlap() {
             let apart = x + w <= ox || ox + ow <= x || y + h <= oy || oy + oh <= y;
             assert!(apart, "{title} and {}", other["title"]);
         }
-    }
-}
-
-/// Only where promtool is, as with Debian's package `prometheus`.
-#[test]
-fn promtool_takes_the_rules_and_their_tests_pass() {
-    if Command::new("promtool").arg("--version").output().is_err() {
-        return;
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus");
-    for arguments in [
-        ["check", "rules", "alerts.yaml"],
-        ["check", "config", "prometheus.yml"],
-        ["test", "rules", "alerts.test.yaml"],
-    ] {
-        let told = Command::new("promtool")
-            .args(arguments)
-            .current_dir(&folder)
-            .output()
-            .unwrap();
-        let text = [told.stdout, told.stderr].concat();
-        assert!(
-            told.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&text)
-        );
     }
 }

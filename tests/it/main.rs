@@ -48,3 +48,4 @@ mod token_failures;
 mod token_life;
 mod transaction_ids;
 mod translate;
+mod workflows;
