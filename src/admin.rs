@@ -31,8 +31,6 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -56,6 +54,7 @@ use crate::observe::telemetry::LogHandle;
 use crate::state::Shared;
 use crate::state::lifecycle::Lifecycle;
 use audit::Asked;
+use citrix_wire::basic_auth::BasicCredentials;
 use citrix_wire::host;
 use history::History;
 
@@ -286,9 +285,8 @@ fn basic_password(headers: &HeaderMap) -> Option<Vec<u8>> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let pair = STANDARD.decode(credentials.trim()).ok()?;
-    let colon = pair.iter().position(|&byte| byte == b':')?;
-    Some(pair[colon + 1..].to_vec())
+    let credentials = BasicCredentials::decode(credentials.trim().as_bytes())?;
+    Some(credentials.password().to_vec())
 }
 
 fn ask_for_the_secret() -> Answer {

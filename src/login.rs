@@ -19,7 +19,7 @@ use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 use tokio::time::{Instant, timeout};
 
-use crate::callers::credentials::{BasicCredentials, PresentedCredentials};
+use crate::callers::credentials::PresentedCredentials;
 use crate::callers::gateway_token::SigningError;
 use crate::callers::{browser_guard, head};
 use crate::error::{CHALLENGE, Failure, Reason, X_PROXY_ERROR};
@@ -28,6 +28,7 @@ use crate::inbound::body::{BodyFault, CallerBody};
 use crate::observe::metrics::ANONYMOUS;
 use crate::state::Shared;
 use crate::state::snapshot::Snapshot;
+use citrix_wire::basic_auth::BasicCredentials;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::headers::X_CWS_TRANSACTION_ID;
 use citrix_wire::citrix::login::request::{self, Credentials, InvalidRequest};

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use citrix_wire::hex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -47,11 +48,7 @@ pub(crate) async fn compare(requests: usize) -> Fallible<()> {
     let mut toml = String::new();
     for ((name, secret), network) in [(HERE, "127.0.0.0/8"), (ELSEWHERE, "192.0.2.0/24")] {
         let hash = digest(&SHA256, secret.as_bytes());
-        let hash: String = hash
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = hex::encode(hash.as_ref());
         write!(
             toml,
             "[[caller]]\nname = '{name}'\nsecret_sha256 = '{hash}'\nnetworks = ['{network}']\n"

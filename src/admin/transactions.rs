@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use citrix_wire::percent;
 use http::StatusCode;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ const MOST: usize = 20;
 /// The id in the path, without its escapes.
 pub(super) fn id_of(path: &str) -> Option<String> {
     let id = path.strip_prefix("/transactions/")?;
-    (!id.is_empty()).then(|| unescape(id))
+    (!id.is_empty()).then(|| percent::decode_lossy(id))
 }
 
 pub(super) fn answer(admin: &Admin, id: &str) -> Answer {
@@ -138,24 +139,6 @@ impl<'a> Exchange<'a> {
             ours_ms: milliseconds(record.gateway),
         }
     }
-}
-
-/// Undoes the escapes of a path (RFC 3986 section 2.1). What is none stays as it is.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = (first == b'%').then(|| after.get(..2)).flatten();
-        let escaped =
-            escaped.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() {
-            &after[2..]
-        } else {
-            after
-        };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

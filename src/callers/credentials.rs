@@ -1,11 +1,9 @@
 //! What a request shows of who it is from: `X-Api-Key` or `Authorization`, in every spelling that tools of Citrix's
 //! have (contract 2).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use citrix_wire::basic_auth::BasicCredentials;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::zeroize::Zeroizing;
 
 /// A secret in a field of its own.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -20,12 +18,6 @@ pub enum PresentedCredentials<'r> {
     Basic(Option<BasicCredentials>),
     /// `Bearer`, or `CwsAuth Bearer=`.
     Bearer(&'r [u8]),
-}
-
-/// What HTTP Basic carries.
-pub struct BasicCredentials {
-    decoded: Zeroizing<Vec<u8>>,
-    colon: usize,
 }
 
 /// Two fields of one credential: whoever reads the other one than we do sees another caller.
@@ -65,14 +57,14 @@ impl<'r> PresentedCredentials<'r> {
         match self {
             Self::Absent | Self::Basic(None) => None,
             Self::ApiKey(secret) | Self::Bearer(secret) => Some(secret),
-            Self::Basic(Some(shown)) => Some(&shown.decoded[shown.colon + 1..]),
+            Self::Basic(Some(shown)) => Some(shown.password()),
         }
     }
 
     /// Whose secret it is said to be, where that is said.
     pub fn name(&self) -> Option<&[u8]> {
         match self {
-            Self::Basic(Some(shown)) => Some(&shown.decoded[..shown.colon]),
+            Self::Basic(Some(shown)) => Some(shown.user()),
             _ => None,
         }
     }
@@ -81,23 +73,6 @@ impl<'r> PresentedCredentials<'r> {
     /// that a tool goes on sending.
     pub fn decides(&self) -> bool {
         matches!(self, Self::ApiKey(_) | Self::Basic(_))
-    }
-}
-
-impl BasicCredentials {
-    /// As if HTTP Basic had carried them, for what carries them otherwise.
-    pub fn new(name: &str, secret: &str) -> Self {
-        let decoded = Zeroizing::new([name.as_bytes(), b":", secret.as_bytes()].concat());
-        Self {
-            decoded,
-            colon: name.len(),
-        }
-    }
-
-    fn decode(credentials: &[u8]) -> Option<Self> {
-        let decoded = Zeroizing::new(STANDARD.decode(credentials).ok()?);
-        let colon = decoded.iter().position(|&byte| byte == b':')?;
-        Some(Self { decoded, colon })
     }
 }
 

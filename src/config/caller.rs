@@ -1,12 +1,13 @@
 //! Who may use the gateway, and for what.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
+use citrix_wire::hex;
 use citrix_wire::policy::Rules;
 
 /// One who may use the gateway. What there is of secret, networks and certificate must all hold; one of them there
@@ -66,13 +67,7 @@ impl SecretHash {
 
     /// Formats the hash as in `secret_sha256`.
     pub fn to_hex(self) -> String {
-        self.0
-            .iter()
-            .fold(String::with_capacity(64), |mut text, byte| {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
+        hex::encode(&self.0)
     }
 }
 

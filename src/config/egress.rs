@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use citrix_wire::host;
 use http::Uri;
 use http::uri::Scheme;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -95,14 +96,9 @@ impl Egress {
         if is_this_machine(host) {
             return None;
         }
-        let authority = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
         let uri = Uri::builder()
             .scheme(Scheme::HTTPS)
-            .authority(authority)
+            .authority(&*host::add_brackets(host))
             .path_and_query("/")
             .build()
             .ok()?;
@@ -142,10 +138,7 @@ pub struct ConnectProxy(Intercept);
 impl ConnectProxy {
     /// Its host, an IPv6 address without brackets.
     pub fn host(&self) -> &str {
-        let host = self.0.uri().host().unwrap_or_default();
-        host.strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host)
+        host::strip_brackets(self.0.uri().host().unwrap_or_default())
     }
 
     /// Its port.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use citrix_wire::hex;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -58,7 +59,7 @@ impl CredentialId {
 
     /// As hex digits.
     fn name(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&self.0)
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use citrix_wire::host;
 use http::header::{HOST, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
@@ -162,10 +163,7 @@ impl Client {
     async fn connect(&self, url: &Uri) -> Result<(UpstreamIo, bool), SendError> {
         let bad = || SendError::BadUrl(url.clone());
         let host = url.host().ok_or_else(bad)?;
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let host = host::strip_brackets(host);
         let tls = url.scheme() == Some(&Scheme::HTTPS);
         let server_name = tls
             .then(|| ServerName::try_from(host.to_owned()))

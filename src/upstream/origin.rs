@@ -1,5 +1,6 @@
 //! Where an upstream is.
 
+use citrix_wire::host;
 use http::HeaderValue;
 use http::uri::{Authority, Scheme, Uri};
 use rustls::pki_types::ServerName;
@@ -40,7 +41,7 @@ impl Origin {
     pub fn new(id: u64, url: &UpstreamUrl, dial_config: &DialConfig) -> Result<Self, BadHost> {
         let bad = || BadHost(url.authority.clone());
         let server_name = if url.scheme == Scheme::HTTPS {
-            let host = unbracketed(url.authority.host()).to_owned();
+            let host = host::strip_brackets(url.authority.host()).to_owned();
             Some(ServerName::try_from(host).map_err(|_| bad())?)
         } else {
             None
@@ -82,7 +83,7 @@ impl Origin {
     /// Whom connections are opened to.
     pub fn peer(&self) -> Peer<'_> {
         Peer {
-            host: unbracketed(self.authority.host()),
+            host: host::strip_brackets(self.authority.host()),
             port: self.port,
             server_name: self.server_name.as_ref(),
         }
@@ -96,12 +97,6 @@ fn port(authority: &Authority) -> Option<Option<u16>> {
         .get(authority.host().len()..)?
         .strip_prefix(':')?;
     Some(written.parse().ok())
-}
-
-fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host)
 }
 
 #[cfg(test)]

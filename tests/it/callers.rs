@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use citrix_wire::hex;
 use futures_util::future::join_all;
 use http::Request;
 
@@ -13,11 +14,7 @@ const B: &str = "c4nary-secret-of-b";
 
 /// A caller with a secret, and what else its block says.
 pub fn block(name: &str, secret: &str, more: &str) -> String {
-    let hash: String = digest(&SHA256, secret.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hex::encode(digest(&SHA256, secret.as_bytes()).as_ref());
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{more}\n")
 }
 

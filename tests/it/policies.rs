@@ -6,6 +6,7 @@ mod customers;
 mod observed;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use citrix_wire::hex;
 use http::Request;
 use http::uri::PathAndQuery;
 
@@ -17,11 +18,7 @@ use testkit::servers::first_outside;
 
 /// A caller whose secret is its name.
 fn block(name: &str, rules: &str) -> String {
-    let hash: String = digest(&SHA256, name.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hex::encode(digest(&SHA256, name.as_bytes()).as_ref());
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{rules}\n")
 }
 

@@ -1,6 +1,7 @@
 //! Secrets for callers from the command line to the door, and what the log tells of both sides of it.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use citrix_wire::hex;
 use serde_json::Value;
 
 use crate::gateway::{Gateway, environment};
@@ -40,11 +41,7 @@ fn of<'l>(log: &'l [Value], target: &str) -> Vec<&'l Value> {
 async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
     let ended = Program::run(&["caller", "new", "splunk"], &[]).await;
     let (secret, block) = secret_and_block(&ended);
-    let hash: String = digest(&SHA256, secret.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hex::encode(digest(&SHA256, secret.as_bytes()).as_ref());
     assert_eq!(
         block.trim_end(),
         format!("[[caller]]\nname = \"splunk\"\nsecret_sha256 = \"{hash}\"")

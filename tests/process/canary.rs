@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use citrix_wire::hex;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -41,7 +42,7 @@ fn spellings() -> Vec<String> {
     let numbers = format!("{bytes:?}");
     let mut spellings = vec![
         CANARY.to_owned(),
-        hex(bytes),
+        hex::encode(bytes),
         numbers.trim_matches(['[', ']']).to_owned(),
     ];
     // In base64 it depends on what stands before; only digits without a bit of a neighbour are the canary's own.
@@ -55,11 +56,7 @@ fn spellings() -> Vec<String> {
 }
 
 fn hash_of_the_admin_secret() -> String {
-    hex(digest(&SHA256, ADMIN_SECRET.as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest(&SHA256, ADMIN_SECRET.as_bytes()).as_ref())
 }
 
 #[track_caller]

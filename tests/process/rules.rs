@@ -1,6 +1,7 @@
 //! Rules of callers as operators meet them: what the audit tells, and the block that `caller suggest` prints.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use citrix_wire::hex;
 use serde_json::Value;
 
 use crate::gateway::{Gateway, environment};
@@ -10,11 +11,7 @@ use testkit::upstream::{OK, Upstream};
 use testkit::wire::Message;
 
 fn hash(secret: &str) -> String {
-    digest(&SHA256, secret.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
 /// A caller whose secret is its name, among canaries.

@@ -1,5 +1,7 @@
 //! Reading a query string, and the continuation tokens that travel in it.
 
+use citrix_wire::percent;
+
 /// A query string as it came.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
@@ -47,32 +49,7 @@ pub(super) fn is_named(pair: &str, name: &str) -> bool {
 
 /// Undoes form encoding: `+` is a blank, `%XX` a byte; what is no escape stays as it is.
 pub(super) fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        bytes.push(match (first, tail) {
-            (b'+', _) => b' ',
-            (b'%', [high, low, tail @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => {
-                    rest = tail;
-                    high << 4 | low
-                }
-                _ => b'%',
-            },
-            (byte, _) => *byte,
-        });
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    percent::decode_lossy(&text.replace('+', " "))
 }
 
 /// A token in the shape of the production ones: every character that a careless proxy decodes, encodes or cuts

@@ -1,18 +1,18 @@
-//! Text in forms and queries.
+//! `application/x-www-form-urlencoded` text, for forms and queries.
 
-/// As the URL standard says (the "application/x-www-form-urlencoded percent-encode set").
+use crate::hex;
+
+/// Appends `text`, encoded as the URL standard prescribes ("application/x-www-form-urlencoded percent-encode set").
 pub fn encode(text: &str, body: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         match byte {
             b' ' => body.push(b'+'),
             b'*' | b'-' | b'.' | b'_' => body.push(byte),
             _ if byte.is_ascii_alphanumeric() => body.push(byte),
-            _ => body.extend([
-                b'%',
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]),
+            _ => {
+                body.push(b'%');
+                body.extend(hex::digits(byte).map(|digit| digit.to_ascii_uppercase()));
+            }
         }
     }
 }

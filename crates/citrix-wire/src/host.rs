@@ -1,5 +1,6 @@
 //! Which host a request names (RFC 9110 section 7.2, RFC 9112 section 3.2).
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderMap, Uri, Version, header};
@@ -87,14 +88,30 @@ impl<'a> Authority<'a> {
     }
 
     fn address(&self) -> Option<IpAddr> {
-        match self
-            .host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
+        match ip_literal(self.host) {
             Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
             None => self.host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         }
+    }
+}
+
+/// Returns the address inside an IP literal's brackets (RFC 3986 section 3.2.2); `None` for any other host.
+pub fn ip_literal(host: &str) -> Option<&str> {
+    host.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+}
+
+/// Returns the host as it is resolved and compared with a certificate: an IPv6 address without its brackets.
+pub fn strip_brackets(host: &str) -> &str {
+    ip_literal(host).unwrap_or(host)
+}
+
+/// Returns the host as it is written in an authority: an IPv6 address in brackets.
+pub fn add_brackets(host: &str) -> Cow<'_, str> {
+    if host.contains(':') {
+        Cow::Owned(format!("[{host}]"))
+    } else {
+        Cow::Borrowed(host)
     }
 }
 

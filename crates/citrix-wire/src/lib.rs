@@ -3,16 +3,19 @@
 //! Everything here works on values: no sockets, no runtime, no clock. The modules at the root implement
 //! rules of HTTP, [`citrix`] those of Citrix Cloud, and [`policy`] evaluates callers' rules.
 
+pub mod basic_auth;
 pub mod citrix;
 pub mod coding;
 pub mod form;
 pub mod forwarded;
 pub mod framing_guard;
+pub mod hex;
 pub mod hop_by_hop;
 pub mod host;
 pub mod link_rewrite;
 pub mod lookalikes;
 pub mod path;
+pub mod percent;
 pub mod policy;
 pub mod prefix_tree;
 pub mod retry_after;

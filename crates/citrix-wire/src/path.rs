@@ -10,6 +10,12 @@ pub fn covers(prefix: &str, path: &str) -> bool {
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Splits off the segment after a path's first slash. The segment may be empty; the rest is empty or begins with a slash.
+pub fn first_segment(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix('/')?;
+    Some(path.split_at(path.find('/').unwrap_or(path.len())))
+}
+
 /// The target that leaves: `base` in front of `target`, from which `prefix` was taken off. That the prefix covers
 /// the target, perhaps in another case, is known.
 ///

@@ -4,6 +4,8 @@
 
 use std::cmp::Ordering;
 
+use crate::path::first_segment;
+
 /// Prefixes by their segments.
 #[derive(Debug)]
 pub struct PrefixTree<T> {
@@ -113,12 +115,6 @@ impl<T> Branch<T> {
                 *self.segment == *segment
             }
     }
-}
-
-/// The segment after a path's first slash, and what follows it.
-fn first_segment(path: &str) -> Option<(&str, &str)> {
-    let path = path.strip_prefix('/')?;
-    Some(path.split_at(path.find('/').unwrap_or(path.len())))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use citrix_wire::host;
 use http::Uri;
 use http::uri::Scheme;
 use rustls::pki_types::ServerName;
@@ -33,7 +34,7 @@ impl Place {
         let tls = uri.scheme() == Some(&Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         Some(Self {
-            host: unbracketed(uri.host()?),
+            host: host::strip_brackets(uri.host()?).to_ascii_lowercase(),
             port,
             tls,
         })
@@ -43,27 +44,16 @@ impl Place {
     pub(super) fn of(url: &UpstreamUrl) -> Self {
         let tls = url.scheme == Scheme::HTTPS;
         Self {
-            host: unbracketed(url.authority.host()),
+            host: host::strip_brackets(url.authority.host()).to_ascii_lowercase(),
             port: url.port(),
             tls,
         }
     }
 }
 
-fn unbracketed(host: &str) -> String {
-    host.strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host)
-        .to_ascii_lowercase()
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        write!(f, "{}:{}", host::add_brackets(&self.host), self.port)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use citrix_wire::hex;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
@@ -56,20 +57,7 @@ pub(super) fn sha256(leaf: &Leaf) -> Result<[u8; 32], String> {
         .and_then(Value::as_str)
         .ok_or_else(wrong)?
         .as_bytes();
-    let (pairs, rest) = digits.as_chunks::<2>();
-    let hash: Option<Vec<u8>> = pairs
-        .iter()
-        .map(|pair| Some(hex(pair[0])? << 4 | hex(pair[1])?))
-        .collect();
-    hash.filter(|_| rest.is_empty())
-        .and_then(|hash| hash.try_into().ok())
-        .ok_or_else(wrong)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    hex::decode(digits).ok_or_else(wrong)
 }
 
 fn from_credentials_directory(name: &str, report: &Report<'_>) -> Option<SecretSource> {

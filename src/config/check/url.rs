@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use citrix_wire::host;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
@@ -88,10 +89,7 @@ fn repeated(text: &str) -> String {
 }
 
 fn check_host(host: &str) -> Result<(), &'static str> {
-    let valid = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
+    let valid = match host::ip_literal(host) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()
@@ -105,7 +103,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
 
 /// By what is written, not by what a name resolves to, which may change.
 fn is_loopback(host: &str) -> bool {
-    let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
+    let address: Result<IpAddr, _> = host::strip_brackets(host).parse();
     address.map_or_else(
         |_| host.eq_ignore_ascii_case("localhost"),
         |address| address.is_loopback(),

@@ -3,6 +3,7 @@
 //! hyper writes and reads the one exchange. hyper-util's `Tunnel` does the same, but does not tell the status.
 
 use bytes::Bytes;
+use citrix_wire::host;
 use futures_util::future::try_join;
 use http::header::{HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Request};
@@ -63,12 +64,7 @@ where
 }
 
 fn request(proxy: &ConnectProxy, peer: Peer<'_>) -> Request<Empty<Bytes>> {
-    let host = if peer.host.contains(':') {
-        format!("[{}]", peer.host)
-    } else {
-        peer.host.to_owned()
-    };
-    let authority = format!("{host}:{}", peer.port);
+    let authority = format!("{}:{}", host::add_brackets(peer.host), peer.port);
     let mut request = Request::new(Empty::new());
     *request.method_mut() = http::Method::CONNECT;
     let headers = request.headers_mut();

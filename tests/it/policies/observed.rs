@@ -191,11 +191,7 @@ async fn why_nothing_is_suggested_is_told() {
 #[tokio::test]
 async fn what_was_seen_is_for_who_knows_the_admin_secret() {
     let upstream = Upstream::answering(OK).await;
-    let secret: String = digest(&SHA256, b"admin")
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let secret = hex::encode(digest(&SHA256, b"admin").as_ref());
     let blocks = block("o", "mode = 'observe'") + &format!("[admin]\nsecret_sha256 = {secret:?}\n");
     let gateway = in_front_of(&upstream, &blocks).start().await;
     ask(&gateway, "o", "GET /x", "").await;

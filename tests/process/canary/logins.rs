@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{CANARY, Secrets, ask, end, hex, holds_none, look_at_the_admin_side, said};
+use super::{CANARY, Secrets, ask, end, holds_none, look_at_the_admin_side, said};
 use crate::gateway::Gateway;
 use aws_lc_rs::digest::{SHA256, digest};
+use citrix_wire::hex;
 use testkit::logins::Logins;
 use testkit::upstream::{OK, Upstream};
 
@@ -43,7 +44,7 @@ fn without_operators(audit: Vec<[&str; 4]>) -> Vec<[&str; 4]> {
 #[tokio::test]
 async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_of_others() {
     let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
-    let hash = hex(digest(&SHA256, SECRET.as_bytes()).as_ref());
+    let hash = hex::encode(digest(&SHA256, SECRET.as_bytes()).as_ref());
     let key = "c4nary-signing-key-of-thirty-two-bytes";
     let toml = format!(
         "[login]\nsigning_key = {{ file = \"{{key}}\" }}\n[[caller]]\nname = \"splunk\"\nsecret_sha256 = {hash:?}\n"

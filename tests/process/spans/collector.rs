@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use citrix_wire::hex;
 use testkit::upstream::Upstream;
 
 const ACCEPTED: &str =
@@ -63,7 +64,7 @@ pub async fn spans(collector: &Upstream) -> Vec<Span> {
 }
 
 fn read(span: &[u8], resource: BTreeMap<String, String>) -> Span {
-    let id = |number| hex(bytes(span, number).first().copied().unwrap_or_default());
+    let id = |number| hex::encode(bytes(span, number).first().copied().unwrap_or_default());
     let number = |wanted| numbers(span, wanted).first().copied().unwrap_or_default();
     let status = bytes(span, 15)
         .first()
@@ -94,10 +95,6 @@ fn attributes(message: &[u8], number: u64) -> BTreeMap<String, String> {
         (key, text.or_else(number).unwrap_or_default())
     };
     bytes(message, number).into_iter().map(pair).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A field of a message of protobuf.

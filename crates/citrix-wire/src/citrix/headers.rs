@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName};
 use super::legacy;
 use crate::hop_by_hop;
 use crate::lookalikes::is_lookalike;
+use crate::path::first_segment;
 
 /// The customer a request is about; every service of the API gateway wants it.
 pub const CITRIX_CUSTOMER_ID: HeaderName = HeaderName::from_static("citrix-customerid");
@@ -115,12 +116,6 @@ pub fn customer_in_service_path(path: &str) -> Option<&str> {
     } else {
         legacy::customer_of_orchestration(path)
     }
-}
-
-/// The segment after a path's first slash, and what follows it.
-fn first_segment(path: &str) -> Option<(&str, &str)> {
-    let path = path.strip_prefix('/')?;
-    Some(path.split_at(path.find('/').unwrap_or(path.len())))
 }
 
 fn customer(path: &str) -> Option<&str> {

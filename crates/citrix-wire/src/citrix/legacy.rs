@@ -9,6 +9,7 @@
 use http::uri::PathAndQuery;
 
 use super::headers::is_without_site;
+use crate::path::first_segment;
 
 /// The families of retired addresses, as metrics and logs name them.
 pub const FAMILIES: [&str; 3] = [ODATA, ORCHESTRATION, PREVIEW];
@@ -124,11 +125,8 @@ pub(super) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
         .then_some(rest)
 }
 
-/// The segment after a path's first slash, unless it is empty, and what follows it.
 fn first(path: &str) -> Option<(&str, &str)> {
-    let path = path.strip_prefix('/')?;
-    let (segment, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
-    (!segment.is_empty()).then_some((segment, rest))
+    first_segment(path).filter(|(segment, _)| !segment.is_empty())
 }
 
 /// A segment that means as a header's value what it means in a path (unreserved characters of RFC 3986), and is no

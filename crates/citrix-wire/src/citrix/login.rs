@@ -5,6 +5,7 @@ pub mod request;
 pub mod response;
 
 use super::TokenDialect;
+use crate::percent;
 
 /// Which token endpoint a path is that of, if any: it ends with `/{customer}/tokens/clients`, whatever the customer
 /// and whatever stands before it. With `/cctrustoauth2` before it, it is the one that takes forms.
@@ -32,21 +33,10 @@ pub fn endpoint_at(path: &str) -> Option<TokenDialect> {
 fn is(segment: &str, word: &str) -> bool {
     let mut rest = segment.as_bytes();
     let matches = word.bytes().all(|expected| {
-        let byte = match rest {
-            [b'%', high, low, tail @ ..] => {
-                rest = tail;
-                let digit = |digit: u8| char::from(digit).to_digit(16);
-                digit(*high)
-                    .zip(digit(*low))
-                    .and_then(|(high, low)| u8::try_from(high << 4 | low).ok())
-            }
-            [byte, tail @ ..] => {
-                rest = tail;
-                Some(*byte)
-            }
-            [] => None,
-        };
-        byte.is_some_and(|byte| byte.eq_ignore_ascii_case(&expected))
+        percent::split_first(rest).is_some_and(|(byte, after)| {
+            rest = after;
+            byte.eq_ignore_ascii_case(&expected)
+        })
     });
     matches && rest.is_empty()
 }

@@ -1,5 +1,7 @@
 //! A link as the text of a JSON string (RFC 8259 section 7).
 
+use crate::hex;
+
 use super::{LinkCounts, LinkRewriter, Splice};
 
 /// Stands for whatever is not ASCII: no host and no prefix has it.
@@ -38,7 +40,7 @@ impl Iterator for Characters<'_> {
         let rest = &self.text[self.at..];
         let (byte, length) = match rest {
             [] => return None,
-            [b'\\', b'u', code @ ..] => match code.get(..4).and_then(hex) {
+            [b'\\', b'u', code @ ..] => match code.get(..4).and_then(code_unit) {
                 Some(code) => (
                     u8::try_from(code)
                         .ok()
@@ -60,9 +62,8 @@ impl Iterator for Characters<'_> {
     }
 }
 
-fn hex(digits: &[u8]) -> Option<u16> {
+fn code_unit(digits: &[u8]) -> Option<u16> {
     digits.iter().try_fold(0, |value, digit| {
-        let digit = u16::try_from(char::from(*digit).to_digit(16)?).ok()?;
-        Some(value << 4 | digit)
+        Some(value << 4 | u16::from(hex::digit(*digit)?))
     })
 }

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
+use crate::hex;
+
 /// Kestrel's bound for a whole request line; no path of Citrix's comes near it. It bounds what judging one costs.
 const LONGEST: usize = 8192;
 
@@ -227,8 +229,7 @@ fn read(path: &str) -> Result<ParsedPath<'_>, Ambiguous> {
 /// The byte that two digits stand for, the digits, and what follows.
 fn escape(piece: &str) -> Option<(u8, &[u8], &[u8])> {
     let (digits, rest) = piece.as_bytes().split_at_checked(2)?;
-    let digit = |at: usize| char::from(digits[at]).to_digit(16);
-    let byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    let byte = hex::byte([digits[0], digits[1]])?;
     Some((byte, digits, rest))
 }
 
