@@ -14,8 +14,9 @@ use std::time::Duration;
 use citrix_auth_proxy::callers::credentials::{PresentedCredentials, X_API_KEY};
 use citrix_auth_proxy::callers::gateway_token::Signer;
 use citrix_auth_proxy::callers::{Callers, PeerIdentity};
-use citrix_auth_proxy::config::{Caller, Mode, SecretHash};
+use citrix_auth_proxy::config::{Caller, Mode};
 use citrix_auth_proxy::system::clock::Clock;
+use citrix_auth_proxy::system::digest::Sha256;
 use citrix_wire::policy::Rules;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
@@ -93,7 +94,7 @@ fn callers(count: usize) -> Fallible<Callers> {
         };
         Ok(Caller {
             name: format!("caller-{number}"),
-            secret: Some(SecretHash::of(format!("secret {}", number + 10).as_bytes())),
+            secret: Some(Sha256::of(format!("secret {}", number + 10).as_bytes())),
             networks: vec![network.parse()?],
             certificate: None,
             rules: Rules::default(),

@@ -29,8 +29,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -53,6 +51,7 @@ use crate::error::{Failure, Reason};
 use crate::observe::telemetry::LogHandle;
 use crate::state::Shared;
 use crate::state::lifecycle::Lifecycle;
+use crate::system::digest::Sha256;
 use audit::Asked;
 use citrix_wire::basic_auth::BasicCredentials;
 use citrix_wire::host;
@@ -272,9 +271,7 @@ impl Admin {
             .get(X_API_KEY)
             .map(|key| key.as_bytes().to_vec())
             .or_else(|| basic_password(headers));
-        shown.is_some_and(|secret| {
-            verify_slices_are_equal(digest(&SHA256, &secret).as_ref(), expected).is_ok()
-        })
+        shown.is_some_and(|secret| Sha256::of(&secret).matches(expected))
     }
 }
 

@@ -21,9 +21,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{Caller, SecretHash};
+use crate::config::Caller;
 use crate::inbound::tls::CallerCertificate;
 use crate::system::clock::Clock;
+use crate::system::digest::Sha256;
 use credentials::PresentedCredentials;
 use gateway_token::{Claims, Signer, Verification};
 
@@ -180,7 +181,7 @@ impl Callers {
         shown: &PresentedCredentials<'_>,
         origin: PeerIdentity<'_>,
     ) -> Result<usize, UnknownCaller<'_>> {
-        let hash = shown.secret().map(SecretHash::of);
+        let hash = shown.secret().map(Sha256::of);
         let (mut found, mut found_holds) = (0, 0);
         let mut by_place: Option<(bool, u8, usize)> = None;
         for (number, caller) in self.all.iter().enumerate() {

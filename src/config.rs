@@ -12,7 +12,6 @@ mod credential;
 mod egress;
 mod environment;
 mod file;
-mod file_digest;
 mod live;
 mod report;
 mod route;
@@ -26,13 +25,12 @@ pub use boot::{
     AdminSettings, BindAddress, Boot, CertificateFiles, ClientCertificates, ListenAddress,
     LogFormat, LogSettings,
 };
-pub use caller::{Caller, CertificateName, Mode, SecretHash, check_name};
+pub use caller::{Caller, CertificateName, Mode, check_name};
 pub use changes::{BOOT_KEYS, Changes, ConfigFingerprint, join_names};
 pub use check::{from_bytes, from_toml, load};
 pub use credential::{Credential, InstanceId};
 pub use egress::{ConnectProxy, Egress, ProxyUrlError};
 pub use environment::process_environment;
-pub use file_digest::FileDigest;
 pub use live::{
     AllowedHosts, Http2Mode, Limits, Live, LoginSettings, Networks, TokenCache, TokenSettings,
     UpstreamSettings,

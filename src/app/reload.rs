@@ -13,7 +13,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::app::Fresh;
-use crate::config::{self, Config, ConfigProblem, FileDigest};
+use crate::config::{self, Config, ConfigProblem};
+use crate::system::files::{FileDigest, FileKind};
 use crate::upstream::tls::UpstreamTls;
 
 /// How often the files are looked at.
@@ -223,7 +224,7 @@ impl Order {
             .settled
             .contents
             .iter()
-            .map(FileDigest::reread)
+            .map(|file| FileDigest::of(file.path(), FileKind::Configuration))
             .collect();
         let mut found = Held {
             text: hash(read.as_ref()),

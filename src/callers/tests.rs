@@ -17,7 +17,7 @@ pub(super) fn caller(
 ) -> Caller {
     Caller {
         name: name.to_owned(),
-        secret: secret.map(|secret| SecretHash::of(secret.as_bytes())),
+        secret: secret.map(|secret| Sha256::of(secret.as_bytes())),
         networks: networks
             .iter()
             .map(|network| network.parse().unwrap())
@@ -91,7 +91,7 @@ fn a_secret_names_its_caller_in_every_form_it_may_be_sent() {
         assert_eq!(identify(&callers, field, "10.0.0.1", None), who, "{field}");
     }
     // What the configuration keeps is no secret.
-    let hash = SecretHash::of(b"secret-of-a").to_hex();
+    let hash = Sha256::of(b"secret-of-a").to_hex();
     assert_eq!(
         identify(&callers, &format!("X-Api-Key: {hash}"), "10.0.0.1", None),
         "WrongSecret"
@@ -182,7 +182,7 @@ fn what_the_log_is_told_names_the_caller_and_no_secret() {
     let callers = Callers::new(vec![caller("a", Some("s"), &[], None)]);
     let shown = format!("{callers:?}");
     assert!(
-        shown.contains("[REDACTED]") && !shown.contains(&SecretHash::of(b"s").to_hex()),
+        shown.contains("[REDACTED]") && !shown.contains(&Sha256::of(b"s").to_hex()),
         "{shown}"
     );
 }

@@ -11,7 +11,8 @@ use super::run::on_a_runtime;
 use super::{CallerCommand, DONE, FAILED, SuggestArgs, USAGE, complain, say};
 use crate::admin::Suggestion;
 use crate::callers::secret;
-use crate::config::{SecretHash, check_name};
+use crate::config::check_name;
+use crate::system::digest::Sha256;
 
 /// Does what is asked.
 pub fn caller(command: &CallerCommand) -> ExitCode {
@@ -38,7 +39,7 @@ fn new(name: &str) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     let secret = secret.expose_secret();
-    let hash = SecretHash::of(secret.as_bytes()).to_hex();
+    let hash = Sha256::of(secret.as_bytes()).to_hex();
     let text = format!(
         "The secret of {name}, which is kept nowhere:\n\n{secret}\n\n\
          The caller sends it by HTTP Basic with the name {name}, in X-Api-Key, or as a bearer token.\n\

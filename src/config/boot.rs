@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::system::digest::Sha256;
+
 /// Settings that are read once: addresses, threads, where logs go.
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -75,7 +77,7 @@ pub struct AdminSettings {
     /// Where.
     pub address: SocketAddr,
     /// SHA-256 of the secret that everything but the probes and `/metrics` asks for.
-    pub secret_sha256: Option<[u8; 32]>,
+    pub secret_sha256: Option<Sha256>,
 }
 
 impl fmt::Debug for AdminSettings {

@@ -1,13 +1,10 @@
 //! Who may use the gateway, and for what.
 
-use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
-use citrix_wire::hex;
+use crate::system::digest::Sha256;
 use citrix_wire::policy::Rules;
 
 /// One who may use the gateway. What there is of secret, networks and certificate must all hold; one of them there
@@ -17,7 +14,7 @@ pub struct Caller {
     /// Its name in metrics and logs, and in HTTP Basic.
     pub name: String,
     /// What it has to know.
-    pub secret: Option<SecretHash>,
+    pub secret: Option<Sha256>,
     /// Where its connections come from; from anywhere when there are none.
     pub networks: Vec<IpNet>,
     /// The client certificate it has to show.
@@ -46,36 +43,6 @@ pub enum Mode {
     Enforce,
     /// It is logged and counted, and let through.
     Observe,
-}
-
-/// The SHA-256 of a caller's secret.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SecretHash(pub [u8; 32]);
-
-impl SecretHash {
-    /// Hashes a secret.
-    pub fn of(secret: &[u8]) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, secret).as_ref());
-        Self(hash)
-    }
-
-    /// Compares in constant time.
-    pub fn matches(&self, other: &Self) -> bool {
-        verify_slices_are_equal(&self.0, &other.0).is_ok()
-    }
-
-    /// Formats the hash as in `secret_sha256`.
-    pub fn to_hex(self) -> String {
-        hex::encode(&self.0)
-    }
-}
-
-impl fmt::Debug for SecretHash {
-    /// Without the hash: a weak secret can be guessed from it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[REDACTED]")
-    }
 }
 
 /// How a client certificate is known.
@@ -132,17 +99,4 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("is not a caller's name, which is up to 64 letters, digits and - _ . @");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secret_hash_equals_the_output_of_sha256sum() {
-        let hex = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
-        assert_eq!(SecretHash::of(b"secret").to_hex(), hex);
-        assert!(SecretHash::of(b"secret").matches(&SecretHash::of(b"secret")));
-        assert!(!SecretHash::of(b"secret").matches(&SecretHash::of(b"Secret")));
-    }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use toml::{Table, Value};
 
 use super::file;
-use super::file_digest::FileDigest;
+use crate::system::digest::{Sha256, Sha256Builder};
+use crate::system::files::FileDigest;
 
 /// Keys that are read at start only, and tables of such keys.
 pub const BOOT_KEYS: [&str; 6] = [
@@ -27,15 +27,12 @@ const BLOCKS: [(&str, &str); 3] = [
 /// Names in one list; more are counted only.
 const MOST_NAMES: usize = 20;
 
-/// SHA-256.
-type Hash = [u8; 32];
-
 /// What was written, file and environment together: each key and block with a hash of its value. So a value that is a
 /// secret is not kept here.
 #[derive(Clone, Default)]
 pub struct ConfigFingerprint {
-    keys: BTreeMap<String, Hash>,
-    blocks: BTreeMap<String, Hash>,
+    keys: BTreeMap<String, Sha256>,
+    blocks: BTreeMap<String, Sha256>,
     /// What the files hold that keys name, where that is part of the configuration.
     contents: BTreeMap<String, FileDigest>,
 }
@@ -170,20 +167,17 @@ fn differing<V: PartialEq>(one: &BTreeMap<String, V>, other: &BTreeMap<String, V
     names
 }
 
-fn hash(value: &Value) -> Hash {
-    let mut context = Context::new(&SHA256);
-    feed(&mut context, value);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+fn hash(value: &Value) -> Sha256 {
+    let mut builder = Sha256Builder::default();
+    feed(&mut builder, value);
+    builder.finish()
 }
 
 /// With kinds and lengths, so that no two values read the same; a table's keys are sorted.
-fn feed(context: &mut Context, value: &Value) {
+fn feed(builder: &mut Sha256Builder, value: &Value) {
     let mut text = |kind: u8, text: &str| {
-        context.update(&[kind]);
-        context.update(&text.len().to_be_bytes());
-        context.update(text.as_bytes());
+        builder.bytes(&[kind]);
+        builder.part(text.as_bytes());
     };
     match value {
         Value::String(string) => text(b's', string),
@@ -193,13 +187,13 @@ fn feed(context: &mut Context, value: &Value) {
         Value::Datetime(date) => text(b'd', &date.to_string()),
         Value::Array(values) => {
             text(b'a', &values.len().to_string());
-            values.iter().for_each(|value| feed(context, value));
+            values.iter().for_each(|value| feed(builder, value));
         }
         Value::Table(table) => {
             text(b't', &table.len().to_string());
             for (key, value) in table {
-                feed(context, &Value::String(key.clone()));
-                feed(context, value);
+                feed(builder, &Value::String(key.clone()));
+                feed(builder, value);
             }
         }
     }
@@ -259,7 +253,13 @@ mod tests {
         let key = folder.path().join("key");
         let with = |held: &str, text: &str| {
             std::fs::write(&key, held).unwrap();
-            written(text).with([("login.signing_key".to_owned(), FileDigest::of(&key))].into())
+            written(text).with(
+                [(
+                    "login.signing_key".to_owned(),
+                    FileDigest::of(&key, crate::system::files::FileKind::Configuration),
+                )]
+                .into(),
+            )
         };
         let text = "[login]\nsigning_key = { file = '/k' }\n";
         let now = with("first", text);

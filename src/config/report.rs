@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::environment::Environment;
 use super::file;
-use super::file_digest::FileDigest;
 use super::value::Leaf;
+use crate::system::files::{FileDigest, FileKind};
 
 /// One mistake in a configuration.
 ///
@@ -83,8 +83,10 @@ impl<'e> Report<'e> {
     /// Notes that the content of the file at `path` becomes part of the configuration; to be called before it is read, so
     /// that no change is missed.
     pub(super) fn reads(&mut self, leaf: &Leaf, path: &Path) {
-        self.contents
-            .insert(leaf.path.clone(), FileDigest::of(path));
+        self.contents.insert(
+            leaf.path.clone(),
+            FileDigest::of(path, FileKind::Configuration),
+        );
     }
 
     /// What was noted of files.

@@ -1,15 +1,14 @@
 //! Secrets: where one comes from, and reading it.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// The longest secret, in bytes: a file that was named by mistake is not swallowed whole.
-const LONGEST: usize = 64 * 1024;
+use crate::system::files::{self, FileContent, FileKind, ReadError};
+
+const MAX_BYTES: usize = FileKind::ClientSecret.max_bytes();
 
 /// Where a secret comes from. Printing it never shows the secret.
 #[derive(Clone)]
@@ -37,9 +36,28 @@ impl SecretSource {
     /// When there is no secret to be had: see [`SecretError`].
     pub fn read(&self) -> Result<SecretString, SecretError> {
         match self {
-            Self::File(path) | Self::Credential(path) => trimmed(&read_file(path)?),
+            Self::File(path) | Self::Credential(path) => {
+                Self::from_content(path, files::read(path, FileKind::ClientSecret))
+            }
             Self::Environment { value, .. } | Self::Plain(value) => trimmed(value.expose_secret()),
         }
+    }
+
+    /// Returns the secret in the content of the file at `path`.
+    ///
+    /// # Errors
+    /// When the file was not read, is empty or is not text.
+    pub fn from_content(path: &Path, content: FileContent) -> Result<SecretString, SecretError> {
+        let bytes = content.map_err(|error| match error {
+            ReadError::Io(source) => SecretError::Unreadable {
+                path: path.to_owned(),
+                source,
+            },
+            ReadError::NotRegular => SecretError::NotAFile(path.to_owned()),
+            ReadError::TooLarge(_) => SecretError::TooLong,
+            ReadError::TimedOut => SecretError::TimedOut(path.to_owned()),
+        })?;
+        trimmed(std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText)?)
     }
 
     /// The file to watch for a new secret, if it comes from one.
@@ -105,6 +123,9 @@ pub enum SecretError {
     /// The path leads to a directory, a pipe or a device; those cannot be read again and again.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
+    /// The volume did not respond in time.
+    #[error("read of {} timed out", .0.display())]
+    TimedOut(PathBuf),
     /// Nothing but line ends.
     #[error("the secret is empty")]
     Empty,
@@ -116,28 +137,6 @@ pub enum SecretError {
     NotText,
 }
 
-fn read_file(path: &Path) -> Result<Zeroizing<String>, SecretError> {
-    let unreadable = |source| SecretError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    // Asked before opening: opening a pipe would wait for somebody to write into it.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(SecretError::NotAFile(path.to_owned()));
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    // All the room there can be from the start, so that growing leaves no copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    file.take(LONGEST as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > LONGEST {
-        return Err(SecretError::TooLong);
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText)?;
-    Ok(Zeroizing::new(text.to_owned()))
-}
-
 fn trimmed(text: &str) -> Result<SecretString, SecretError> {
     let secret = text
         .strip_prefix('\u{feff}')
@@ -145,13 +144,15 @@ fn trimmed(text: &str) -> Result<SecretString, SecretError> {
         .trim_end_matches(['\r', '\n']);
     match secret.len() {
         0 => Err(SecretError::Empty),
-        length if length > LONGEST => Err(SecretError::TooLong),
+        length if length > MAX_BYTES => Err(SecretError::TooLong),
         _ => Ok(SecretString::from(secret)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn plain(text: &str) -> SecretSource {
@@ -184,9 +185,9 @@ mod tests {
                 "{written:?}"
             );
         }
-        assert!(plain(&"x".repeat(LONGEST)).read().is_ok());
+        assert!(plain(&"x".repeat(MAX_BYTES)).read().is_ok());
         assert!(matches!(
-            plain(&"x".repeat(LONGEST + 1)).read(),
+            plain(&"x".repeat(MAX_BYTES + 1)).read(),
             Err(SecretError::TooLong)
         ));
     }
@@ -203,7 +204,7 @@ mod tests {
         }
         fs::write(&path, [0xff, 0xfe, b'a', 0]).unwrap();
         assert!(matches!(source.read(), Err(SecretError::NotText)));
-        fs::write(&path, vec![b'x'; LONGEST + 1]).unwrap();
+        fs::write(&path, vec![b'x'; MAX_BYTES + 1]).unwrap();
         assert!(matches!(source.read(), Err(SecretError::TooLong)));
         assert!(matches!(
             SecretSource::File(folder.path().into()).read(),

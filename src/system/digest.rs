@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Context, SHA256, digest};
+use citrix_wire::hex;
 
 /// A SHA-256 digest. `Debug` does not show it, because a weak secret can be guessed from its digest.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,14 +16,24 @@ impl Sha256 {
         Self::from_aws(digest(&SHA256, bytes))
     }
 
-    /// Returns the digest itself.
+    /// Parses 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        hex::decode(text.as_bytes()).map(Self)
+    }
+
+    /// Formats the digest as 64 lower-case hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        hex::encode(&self.0)
+    }
+
+    /// The bytes of the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Compares with `expected` in constant time.
-    pub fn verify(&self, expected: &[u8; 32]) -> bool {
-        verify_slices_are_equal(&self.0, expected).is_ok()
+    /// Compares in constant time.
+    pub fn matches(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
     fn from_aws(digest: aws_lc_rs::digest::Digest) -> Self {
@@ -34,7 +45,7 @@ impl Sha256 {
 
 impl fmt::Debug for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sha256")
+        f.write_str("[REDACTED]")
     }
 }
 
@@ -81,7 +92,25 @@ mod tests {
     }
 
     #[test]
+    fn digest_equals_the_output_of_sha256sum() {
+        let hex = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        let secret = Sha256::of(b"secret");
+        assert_eq!(secret.to_hex(), hex);
+        assert!(secret.matches(&Sha256::from_hex(&hex.to_uppercase()).unwrap()));
+        assert!(!secret.matches(&Sha256::of(b"Secret")));
+        for wrong in [
+            "",
+            "2b",
+            &hex[1..],
+            &format!("{hex}0"),
+            &hex.replace('2', "g"),
+        ] {
+            assert_eq!(Sha256::from_hex(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn debug_output_contains_no_digest() {
-        assert_eq!(format!("{:?}", Sha256::of(b"secret")), "Sha256");
+        assert_eq!(format!("{:?}", Sha256::of(b"secret")), "[REDACTED]");
     }
 }

@@ -118,18 +118,18 @@ pub fn read(path: &Path, kind: FileKind) -> FileContent {
 
 /// A path, and the digest of the file's content or of the error that reading it returned.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Fingerprint {
+pub struct FileDigest {
     path: PathBuf,
     digest: Sha256,
 }
 
-impl Fingerprint {
+impl FileDigest {
     /// Reads the file at `path`. Blocks.
     pub fn of(path: &Path, kind: FileKind) -> Self {
         Self::of_content(path, &read(path, kind))
     }
 
-    /// Returns the fingerprint of content that has been read from `path`.
+    /// Returns the digest of content that has been read from `path`.
     pub fn of_content<B: AsRef<[u8]>, E: fmt::Display>(
         path: &Path,
         content: &Result<B, E>,
@@ -157,7 +157,7 @@ impl Fingerprint {
     }
 }
 
-impl fmt::Debug for Fingerprint {
+impl fmt::Debug for FileDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.fmt(f)
     }
@@ -166,7 +166,7 @@ impl fmt::Debug for Fingerprint {
 /// The result of one read of all files of a [`Poller`], in their order.
 #[derive(Debug)]
 pub struct Snapshot {
-    fingerprints: Vec<Fingerprint>,
+    digests: Vec<FileDigest>,
     contents: Vec<FileContent>,
 }
 
@@ -193,18 +193,18 @@ impl Snapshot {
     }
 
     fn new(paths: &[PathBuf], contents: Vec<FileContent>) -> Self {
-        let fingerprints = paths.iter().zip(&contents);
+        let digests = paths.iter().zip(&contents);
         Self {
-            fingerprints: fingerprints
-                .map(|(path, content)| Fingerprint::of_content(path, content))
+            digests: digests
+                .map(|(path, content)| FileDigest::of_content(path, content))
                 .collect(),
             contents,
         }
     }
 
-    /// The fingerprints of all files.
-    pub fn fingerprints(&self) -> &[Fingerprint] {
-        &self.fingerprints
+    /// The digests of all files.
+    pub fn digests(&self) -> &[FileDigest] {
+        &self.digests
     }
 
     /// The contents of all files.
@@ -268,9 +268,9 @@ impl ReadTrigger {
 pub struct Poller {
     kind: FileKind,
     /// What [`Poller::next`] reported last.
-    reported: Vec<Fingerprint>,
+    reported: Vec<FileDigest>,
     /// A change that was read once.
-    pending: Option<Vec<Fingerprint>>,
+    pending: Option<Vec<FileDigest>>,
     call: BlockingCall<Snapshot>,
     /// The index of the file that the call is reading.
     position: Arc<AtomicUsize>,
@@ -285,7 +285,7 @@ pub struct Poller {
 
 impl Poller {
     /// Polls the files of `known`, and reports when they no longer have that content.
-    pub fn new(kind: FileKind, known: Vec<Fingerprint>) -> Self {
+    pub fn new(kind: FileKind, known: Vec<FileDigest>) -> Self {
         let mut poller = Self {
             kind,
             reported: Vec::new(),
@@ -304,7 +304,7 @@ impl Poller {
 
     /// Polls `paths`, whose content is unknown: the first read is reported.
     pub fn unread(kind: FileKind, paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        let unread = |path| Fingerprint {
+        let unread = |path| FileDigest {
             path,
             digest: Sha256::of(&[]),
         };
@@ -331,11 +331,11 @@ impl Poller {
     }
 
     /// Polls the files of `known` instead.
-    pub fn follow(&mut self, known: Vec<Fingerprint>) {
+    pub fn follow(&mut self, known: Vec<FileDigest>) {
         let same_paths = known
             .iter()
-            .map(Fingerprint::path)
-            .eq(self.reported.iter().map(Fingerprint::path));
+            .map(FileDigest::path)
+            .eq(self.reported.iter().map(FileDigest::path));
         if !same_paths {
             self.call = BlockingCall::default();
             self.errors = vec![None; known.len()];
@@ -441,7 +441,7 @@ impl Poller {
     }
 
     fn evaluate(&mut self, snapshot: Snapshot) -> Option<Update> {
-        let found = &snapshot.fingerprints;
+        let found = &snapshot.digests;
         let requested = std::mem::take(&mut self.requested);
         let changed = *found != self.reported;
         let confirmed = requested

@@ -13,8 +13,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{Context, SHA256};
-use citrix_wire::hex;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -25,6 +23,7 @@ use self::files::CacheFiles;
 use self::sealed::CacheEntry;
 use super::response::MAX_LIFETIME;
 use crate::config::{Credential, SecretError, TokenCache};
+use crate::system::digest::{Sha256, Sha256Builder};
 
 /// How long the disk may take.
 const DISK_DEADLINE: Duration = Duration::from_secs(2);
@@ -40,26 +39,22 @@ const CLOCKS_APART: Duration = Duration::from_secs(5);
 /// Whose token it is: a hash of the customer, the client's id and the token URL. A changed credential does not find
 /// the old one's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CredentialId([u8; 32]);
+pub struct CredentialId(Sha256);
 
 impl CredentialId {
     /// That of a credential.
     pub fn of(credential: &Credential) -> Self {
         let url = credential.token_url.to_string();
-        let mut context = Context::new(&SHA256);
+        let mut digest = Sha256Builder::default();
         for part in [credential.customer(), &credential.client_id, &url] {
-            // With its length, so that no two lists of parts read the same.
-            context.update(&part.len().to_be_bytes());
-            context.update(part.as_bytes());
+            digest.part(part.as_bytes());
         }
-        let mut hash = [0; 32];
-        hash.copy_from_slice(context.finish().as_ref());
-        Self(hash)
+        Self(digest.finish())
     }
 
     /// As hex digits.
     fn name(self) -> String {
-        hex::encode(&self.0)
+        self.0.to_hex()
     }
 }
 

@@ -6,7 +6,8 @@ use http::Method;
 
 use super::{COUNT, Report, file, network, secret};
 use crate::config::value::{Checked, Leaf, shown};
-use crate::config::{Caller, CertificateName, Credential, Mode, SecretHash, check_name};
+use crate::config::{Caller, CertificateName, Credential, Mode, check_name};
+use crate::system::digest::Sha256;
 use citrix_wire::policy::pattern::PathRules;
 use citrix_wire::policy::{RULE_METHODS, Rules};
 
@@ -194,9 +195,9 @@ fn name(leaf: &Leaf) -> Checked<String> {
     Ok(text.to_owned())
 }
 
-fn hash(leaf: &Leaf) -> Checked<SecretHash> {
-    let hash = SecretHash(secret::sha256(leaf)?);
-    if hash == SecretHash::of(b"") {
+fn hash(leaf: &Leaf) -> Checked<Sha256> {
+    let hash = secret::sha256(leaf)?;
+    if hash == Sha256::of(b"") {
         return Err("is the SHA-256 of nothing, so the caller would have no secret".to_owned());
     }
     Ok(hash)

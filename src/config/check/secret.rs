@@ -3,13 +3,13 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use citrix_wire::hex;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
 use super::{Report, syntax};
 use crate::config::secret::{SecretError, SecretSource};
 use crate::config::value::Leaf;
+use crate::system::digest::Sha256;
 
 /// How the API client's secret is written.
 pub(super) const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\" }";
@@ -48,16 +48,11 @@ pub(super) fn check_secret(
 }
 
 /// The SHA-256 of a secret, as hex digits.
-pub(super) fn sha256(leaf: &Leaf) -> Result<[u8; 32], String> {
-    let wrong =
-        || "must be 64 hex digits, the SHA-256 of the secret and not the secret itself".to_owned();
-    let digits = leaf
-        .value
-        .as_ref()
-        .and_then(Value::as_str)
-        .ok_or_else(wrong)?
-        .as_bytes();
-    hex::decode(digits).ok_or_else(wrong)
+pub(super) fn sha256(leaf: &Leaf) -> Result<Sha256, String> {
+    let digits = leaf.value.as_ref().and_then(Value::as_str);
+    digits.and_then(Sha256::from_hex).ok_or_else(|| {
+        "must be 64 hex digits, the SHA-256 of the secret and not the secret itself".to_owned()
+    })
 }
 
 fn from_credentials_directory(name: &str, report: &Report<'_>) -> Option<SecretSource> {
@@ -131,7 +126,7 @@ pub(super) fn told(source: &SecretSource, error: &SecretError) -> String {
     };
     match error {
         SecretError::Unreadable { source, .. } => format!("{place} cannot be read: {source}"),
-        SecretError::NotAFile(_) => error.to_string(),
+        SecretError::NotAFile(_) | SecretError::TimedOut(_) => error.to_string(),
         SecretError::Empty | SecretError::TooLong | SecretError::NotText => {
             format!("{place}: {error}")
         }

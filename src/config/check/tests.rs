@@ -202,7 +202,9 @@ fn every_built_key_does_what_it_says() {
     assert_eq!((boot.unix_mode, boot.workers.get()), (0o600, 3));
     assert_eq!(boot.admin.address.to_string(), "0.0.0.0:9091");
     assert_eq!(
-        boot.admin.secret_sha256.map(|hash| (hash[0], hash[31])),
+        boot.admin
+            .secret_sha256
+            .map(|hash| (hash.as_bytes()[0], hash.as_bytes()[31])),
         Some((0x48, 0xb2))
     );
     assert_eq!(

@@ -22,7 +22,7 @@ impl Scene {
             fs::write(&path, name).unwrap();
             path
         });
-        let known = Snapshot::read(&paths, kind).fingerprints;
+        let known = Snapshot::read(&paths, kind).digests;
         let failures = ReadFailures::register(&registry).unwrap();
         let poller = Poller::new(kind, known).counted_by(&failures);
         Self {
@@ -187,10 +187,10 @@ fn irregular_and_large_files_are_errors() {
 }
 
 #[test]
-fn fingerprint_depends_on_content_and_error() {
+fn digest_depends_on_content_and_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
-    let of = |path: &Path| Fingerprint::of(path, FileKind::Configuration);
+    let of = |path: &Path| FileDigest::of(path, FileKind::Configuration);
     let absent = of(&path);
     assert_eq!(absent, of(&path));
     fs::write(&path, "c4nary").unwrap();

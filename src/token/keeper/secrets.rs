@@ -1,10 +1,10 @@
 //! The one or two secrets of a credential, which of them to try, and the one that is known to work (contract 1.5).
 
-use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
 use super::reader::{SecretSnapshot, SecretSources, Seen};
+use crate::system::digest::Sha256;
 pub(super) use crate::token::status::WhichSecret;
 
 impl WhichSecret {
@@ -17,14 +17,11 @@ impl WhichSecret {
     }
 }
 
-/// SHA-256 of a secret.
-type SecretHash = [u8; 32];
-
 /// What both secrets were: enough to see a change, and not the secrets. `None` for one that cannot be read.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    current: Option<SecretHash>,
-    next: Option<SecretHash>,
+    current: Option<Sha256>,
+    next: Option<Sha256>,
 }
 
 impl Fingerprint {
@@ -36,7 +33,7 @@ impl Fingerprint {
         }
     }
 
-    const fn of(self, which: WhichSecret) -> Option<SecretHash> {
+    const fn of(self, which: WhichSecret) -> Option<Sha256> {
         match which {
             WhichSecret::Current => self.current,
             WhichSecret::Next => self.next,
@@ -56,7 +53,7 @@ impl std::fmt::Debug for Fingerprint {
 pub(super) struct SecretCandidate {
     pub(super) which: WhichSecret,
     pub(super) secret: SecretString,
-    hash: SecretHash,
+    hash: Sha256,
 }
 
 impl std::fmt::Debug for SecretCandidate {
@@ -248,8 +245,6 @@ impl SecretCandidate {
     }
 }
 
-fn hash(secret: &SecretString) -> SecretHash {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, secret.expose_secret().as_bytes()).as_ref());
-    hash
+fn hash(secret: &SecretString) -> Sha256 {
+    Sha256::of(secret.expose_secret().as_bytes())
 }

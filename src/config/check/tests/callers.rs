@@ -3,7 +3,8 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::*;
-use crate::config::{CertificateName, Mode, SecretHash};
+use crate::config::{CertificateName, Mode};
+use crate::system::digest::Sha256;
 use citrix_wire::policy::{Decision, Restriction};
 
 const HASH: &str = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
@@ -15,7 +16,7 @@ fn block(keys: &str) -> String {
 fn with_secret(name: &str, secret: &str) -> String {
     block(&format!(
         "name = '{name}'\nsecret_sha256 = '{}'",
-        SecretHash::of(secret.as_bytes()).to_hex()
+        Sha256::of(secret.as_bytes()).to_hex()
     ))
 }
 
@@ -30,7 +31,9 @@ fn a_caller_has_a_name_and_shows_a_secret_or_comes_from_a_network() {
     let callers = good(&text).live.callers.clone();
     assert_eq!(callers[0].name, "Splunk.1@x_y-z");
     assert_eq!(
-        callers[0].secret.map(|hash| (hash.0[0], hash.0[31])),
+        callers[0]
+            .secret
+            .map(|hash| (hash.as_bytes()[0], hash.as_bytes()[31])),
         Some((0x48, 0xb2))
     );
     let networks: Vec<String> = callers[1]
