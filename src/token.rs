@@ -1,13 +1,13 @@
-//! The token's life: logging in at Citrix, keeping the token fresh, handing it to the data path.
+//! Tokens: login at Citrix, refresh, publication to the data path.
 //!
-//! One [`Keeper`] per credential runs on the control runtime and never ends. It asks an [`Issuer`] for a token,
-//! puts it into a [`TokenSlot`] and sleeps until the instant that [`schedule`] names or until a 401 of Citrix asks
-//! for a fresh one. A request reads the slot and nothing else, so a slow token endpoint never delays it.
+//! One [`Keeper`] per credential runs on the control runtime and never returns. It requests a token from an [`Issuer`],
+//! publishes it in a [`TokenSlot`], and sleeps until the deadline that [`schedule`] computes or until a 401 from Citrix
+//! forces a refresh. A request only reads the slot, so a slow token endpoint never delays it.
 //!
 //! ```text
-//! issuer (http_client) ─ answer (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, pages
-//!                                       ├─> signals (metrics), tracing
-//!                                       └─> cache (disk, off by default)
+//! issuer (http_client) ─ response (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, status page
+//!                                         ├─> metrics, tracing
+//!                                         └─> cache (disk, off by default)
 //! ```
 
 pub mod cache;

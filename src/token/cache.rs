@@ -1,10 +1,9 @@
-//! Tokens on disk, so that a restart during an outage of the token endpoint still serves, and replicas on one
-//! volume share a login. Off by default.
+//! Token cache on disk (`token.cache_file`), off by default. A restart during an outage of the token endpoint still has
+//! a token, and replicas on one volume share a login.
 //!
-//! One encrypted file holds the tokens of all customers and is replaced as a whole. Nothing here is needed for a
-//! login to work: a file that is missing, unreadable or foreign is warned about once, passed over and rewritten,
-//! and a lock that cannot be had is done without. Disks hang, those of the network above all, so files are
-//! touched on a blocking thread, one at a time, and the wait for it has a deadline.
+//! One encrypted file holds the tokens of all customers and is replaced atomically. No login depends on it: an unusable
+//! file is logged once, ignored and rewritten, and a lock that cannot be acquired is skipped. Disks, network volumes
+//! above all, can stall, so file operations run on one blocking thread at a time, with a timeout.
 
 mod files;
 mod sealed;
@@ -25,24 +24,23 @@ use super::response::MAX_LIFETIME;
 use crate::config::{Credential, SecretError, TokenCache};
 use crate::system::digest::{Sha256, Sha256Builder};
 
-/// How long the disk may take.
-const DISK_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a login of a sibling is waited for. A login takes well under a second; one that hangs is none to wait
-/// for.
-const TURN_DEADLINE: Duration = Duration::from_secs(5);
-/// How often one looks whether the sibling is done.
-const TURN_POLL: Duration = Duration::from_millis(100);
-/// How far ahead of our clock a sibling's may be. A token from further in the future would seem to live longer than
-/// it does.
-const CLOCKS_APART: Duration = Duration::from_secs(5);
+/// Timeout of one file operation.
+const DISK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of the wait for a sibling's login, which normally takes well under a second.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval between attempts to acquire the login lock.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum lead of a sibling's clock over the local one. A token obtained further in the future would appear to be
+/// valid for longer than it is.
+const MAX_CLOCK_LEAD: Duration = Duration::from_secs(5);
 
-/// Whose token it is: a hash of the customer, the client's id and the token URL. A changed credential does not find
-/// the old one's token.
+/// Key of a credential in the cache: a hash of its customer, client id and token URL, so that a changed credential does
+/// not find the old token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CredentialId(Sha256);
 
 impl CredentialId {
-    /// That of a credential.
+    /// Returns the key of a credential.
     pub fn of(credential: &Credential) -> Self {
         let url = credential.token_url.to_string();
         let mut digest = Sha256Builder::default();
@@ -52,41 +50,39 @@ impl CredentialId {
         Self(digest.finish())
     }
 
-    /// As hex digits.
     fn name(self) -> String {
         self.0.to_hex()
     }
 }
 
-/// A token as it was obtained. Times are of the clock of whoever obtained it.
+/// A token with its times, on the clock of the replica that obtained it.
 #[derive(Debug)]
 pub struct CachedToken {
-    /// The token.
-    pub token: SecretString,
-    /// When it was asked for.
-    pub obtained_at: SystemTime,
-    /// When it dies at Citrix.
-    pub expires_at: SystemTime,
+    pub(super) token: SecretString,
+    /// Start of the login.
+    pub(super) obtained_at: SystemTime,
+    /// Expiry at Citrix.
+    pub(super) expires_at: SystemTime,
 }
 
-/// The file, for all keepers of the process.
+/// The cache file, shared by all keepers of the process.
 #[derive(Clone, Debug)]
 pub struct Cache {
     files: Arc<CacheFiles>,
-    /// One at a time, so that a disk that hangs holds one thread and no more.
+    /// Admits one file operation at a time, so that a stalled disk occupies a single thread.
     disk: Arc<Semaphore>,
-    /// What was warned about last, so that it is said once.
+    /// The last logged error, so that it is logged once.
     warned: Arc<Mutex<Option<String>>>,
 }
 
-/// The right to log in while siblings wait; given back when dropped.
+/// Exclusive right to log in while siblings wait, released on drop.
 #[derive(Debug)]
 pub struct LoginLock {
     _lock: Option<std::fs::File>,
 }
 
 impl Cache {
-    /// Touches no file yet.
+    /// Returns a cache without touching the file.
     pub fn new(settings: &TokenCache) -> Self {
         Self {
             files: Arc::new(CacheFiles::new(settings.file.clone(), settings.key.clone())),
@@ -95,52 +91,50 @@ impl Cache {
         }
     }
 
-    /// The token of `identity`, if the file has one that may be alive at `now`.
-    pub async fn look(&self, identity: CredentialId, now: SystemTime) -> Option<CachedToken> {
-        let entry = self.settle(
-            self.on_disk(move |files| files.find(&identity.name()))
-                .await,
-        )??;
+    /// Returns the token of a credential if the file has one that is valid at `now`.
+    pub(super) async fn load(&self, id: CredentialId, now: SystemTime) -> Option<CachedToken> {
+        let found = self.on_disk(move |files| files.find(&id.name())).await;
+        let entry = self.log_error(found)??;
         let cached = CachedToken {
             token: entry.token,
             obtained_at: SystemTime::UNIX_EPOCH.checked_add(entry.obtained_at)?,
             expires_at: SystemTime::UNIX_EPOCH.checked_add(entry.expires_at)?,
         };
-        let life = cached.expires_at.duration_since(cached.obtained_at).ok()?;
-        let believable = life <= MAX_LIFETIME && cached.obtained_at <= now + CLOCKS_APART;
-        (believable && now < cached.expires_at).then_some(cached)
+        let lifetime = cached.expires_at.duration_since(cached.obtained_at).ok()?;
+        let plausible = lifetime <= MAX_LIFETIME && cached.obtained_at <= now + MAX_CLOCK_LEAD;
+        (plausible && now < cached.expires_at).then_some(cached)
     }
 
-    /// Puts a token into the file, in place of the one that `identity` had there.
-    pub async fn store(&self, identity: CredentialId, cached: CachedToken, now: SystemTime) {
+    /// Stores a credential's token in the file, in place of its previous one.
+    pub(super) async fn store(&self, id: CredentialId, cached: CachedToken, now: SystemTime) {
         let since_epoch = |at: SystemTime| {
             at.duration_since(SystemTime::UNIX_EPOCH)
                 .unwrap_or_default()
         };
         let entry = CacheEntry {
-            of: identity.name(),
+            id: id.name(),
             token: cached.token,
             obtained_at: since_epoch(cached.obtained_at),
             expires_at: since_epoch(cached.expires_at),
         };
         let now = since_epoch(now);
         self.files.enqueue(entry);
-        let stored = self.on_disk(move |files| files.write_waiting(now)).await;
-        self.settle(stored);
+        let stored = self.on_disk(move |files| files.write_queued(now)).await;
+        self.log_error(stored);
     }
 
-    /// Waits for a sibling that is logging in for the same `identity`, up to a deadline. Whoever has the turn, and
-    /// whoever waited in vain, looks once more and then logs in.
-    pub async fn turn(&self, identity: CredentialId) -> LoginLock {
-        let give_up = Instant::now() + TURN_DEADLINE;
+    /// Acquires the login lock of a credential, or gives up after [`LOCK_TIMEOUT`]. Either way the caller loads the token
+    /// again before it logs in.
+    pub(super) async fn login_lock(&self, id: CredentialId) -> LoginLock {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match self
-                .on_disk(move |files| files.try_turn(&identity.name()))
+                .on_disk(move |files| files.try_login_lock(&id.name()))
                 .await
             {
-                Ok(None) if Instant::now() < give_up => sleep(TURN_POLL).await,
+                Ok(None) if Instant::now() < deadline => sleep(LOCK_POLL_INTERVAL).await,
                 Ok(lock) => return LoginLock { _lock: lock },
-                // A volume without locks: its replicas have nothing but their jitter to keep them apart.
+                // On a volume without locks only jitter keeps the replicas' logins apart.
                 Err(_) => return LoginLock { _lock: None },
             }
         }
@@ -151,40 +145,40 @@ impl Cache {
         work: impl FnOnce(&CacheFiles) -> Result<T, CacheError> + Send + 'static,
     ) -> Result<T, CacheError> {
         let work = async {
-            // Never closed; a thread that panicked ended the process.
-            let alone = Arc::clone(&self.disk)
+            // The semaphore is never closed, and a panic ends the process; the errors are unreachable.
+            let permit = Arc::clone(&self.disk)
                 .acquire_owned()
                 .await
-                .map_err(|_| CacheError::Slow)?;
+                .map_err(|_| CacheError::TimedOut)?;
             let files = Arc::clone(&self.files);
             let thread = spawn_blocking(move || {
-                let done = work(&files);
-                drop(alone);
-                done
+                let result = work(&files);
+                drop(permit);
+                result
             });
-            thread.await.map_err(|_| CacheError::Slow)?
+            thread.await.map_err(|_| CacheError::TimedOut)?
         };
-        timeout(DISK_DEADLINE, work)
+        timeout(DISK_TIMEOUT, work)
             .await
-            .unwrap_or(Err(CacheError::Slow))
+            .unwrap_or(Err(CacheError::TimedOut))
     }
 
-    /// Warns of a trouble once.
-    fn settle<T>(&self, done: Result<T, CacheError>) -> Option<T> {
+    /// Logs an error once, until an operation succeeds.
+    fn log_error<T>(&self, result: Result<T, CacheError>) -> Option<T> {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        match done {
-            Ok(done) => {
+        match result {
+            Ok(value) => {
                 *warned = None;
-                Some(done)
+                Some(value)
             }
-            // As it is before the first login.
+            // Expected before the first login.
             Err(CacheError::Missing) => None,
-            Err(trouble) => {
-                let trouble = trouble.to_string();
-                if warned.as_ref() != Some(&trouble) {
+            Err(error) => {
+                let error = error.to_string();
+                if warned.as_ref() != Some(&error) {
                     let file = self.files.path().display();
-                    warn!(%file, trouble, "the token cache is of no use; going on without");
-                    *warned = Some(trouble);
+                    warn!(%file, trouble = error, "token cache unusable; continuing without it");
+                    *warned = Some(error);
                 }
                 None
             }
@@ -192,25 +186,25 @@ impl Cache {
     }
 }
 
-/// Why the file is of no use. Printing it shows nothing that is in it.
+/// Error that makes the cache file unusable. Its text contains nothing of the file.
 #[derive(Debug, thiserror::Error)]
 enum CacheError {
-    #[error("there is no file")]
+    #[error("no such file")]
     Missing,
-    #[error("the disk does not answer in time")]
-    Slow,
+    #[error("timed out accessing the file")]
+    TimedOut,
     #[error("{0} failed: {1}")]
-    Disk(&'static str, std::io::ErrorKind),
-    #[error("it is not a regular file")]
+    Io(&'static str, std::io::ErrorKind),
+    #[error("not a regular file")]
     NotAFile,
-    #[error("others than its owner may read or write it; it is not read, and replaced")]
+    #[error("accessible to users other than its owner; ignored and replaced")]
     Exposed,
-    #[error("it is larger than any we write")]
+    #[error("larger than the maximum of 4 MiB")]
     TooLarge,
-    #[error("it is not of this version's format")]
-    Foreign,
-    #[error("it was encrypted with another key, or is damaged")]
-    Sealed,
+    #[error("not in this version's format")]
+    UnknownFormat,
+    #[error("damaged, or encrypted with another key")]
+    Undecipherable,
     #[error("token.cache_key: {0}")]
     Key(SecretError),
     #[error("token.cache_key is shorter than 32 bytes")]
@@ -218,8 +212,8 @@ enum CacheError {
 }
 
 impl CacheError {
-    fn disk(what: &'static str) -> impl Fn(std::io::Error) -> Self {
-        move |error| Self::Disk(what, error.kind())
+    fn io(operation: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::Io(operation, error.kind())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Asks Citrix for a token (contract 1).
+//! Token requests to Citrix (contract §1).
 
 mod classify;
 mod form;
@@ -21,48 +21,42 @@ use crate::upstream::http_client::{self, Answer, Client, SharedClient};
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::retry_after;
 
-/// One login to be made.
+/// Parameters of one token request.
 #[derive(Clone, Copy, Debug)]
 pub struct LoginRequest<'a> {
-    /// The token endpoint.
-    pub url: &'a Uri,
-    /// What it speaks.
-    pub dialect: TokenDialect,
-    /// The API client's id.
-    pub client_id: &'a str,
-    /// The API client's secret.
-    pub client_secret: &'a SecretString,
+    pub(crate) url: &'a Uri,
+    pub(crate) dialect: TokenDialect,
+    pub(crate) client_id: &'a str,
+    pub(crate) client_secret: &'a SecretString,
 }
 
-/// What a login that worked brings.
+/// Result of a successful login.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// The token and its life.
-    pub grant: Grant,
+    pub(crate) grant: Grant,
     /// Citrix's transaction id.
-    pub transaction_id: Option<HeaderValue>,
-    /// Our clock against Citrix's, by the answer's `Date` or else by when the token says that it was issued.
-    pub skew: Option<Skew>,
+    pub(crate) transaction_id: Option<HeaderValue>,
+    /// Clock skew, from the response's `Date` or else the token's issue time.
+    pub(crate) skew: Option<Skew>,
 }
 
-/// A login that did not work.
+/// A failed login.
 #[derive(Debug)]
 pub struct LoginError {
-    /// How; its advice is [`Outcome::advice`].
-    pub outcome: Outcome,
-    /// Citrix's transaction id, if it answered.
-    pub transaction_id: Option<HeaderValue>,
-    /// How long a 429 or 503 asks to wait.
-    pub retry_after: Option<Duration>,
-    /// Our clock against Citrix's, if the answer had a `Date`.
-    pub skew: Option<Skew>,
-    /// For the log: the status, or what the operating system or TLS said. Nothing of the answer's body.
-    pub cause: Option<String>,
+    pub(crate) outcome: Outcome,
+    /// Citrix's transaction id, if there was a response.
+    pub(crate) transaction_id: Option<HeaderValue>,
+    /// Wait that a 429 or 503 requests.
+    pub(crate) retry_after: Option<Duration>,
+    /// Clock skew, if the response had a `Date`.
+    pub(crate) skew: Option<Skew>,
+    /// Status, or error of the operating system or TLS, for the log. Never part of the response body.
+    pub(crate) cause: Option<String>,
 }
 
 impl LoginError {
-    /// A failure without an answer.
-    pub const fn new(outcome: Outcome, cause: Option<String>) -> Self {
+    /// Returns a failure without a response.
+    pub(crate) const fn new(outcome: Outcome, cause: Option<String>) -> Self {
         Self {
             outcome,
             transaction_id: None,
@@ -73,9 +67,9 @@ impl LoginError {
     }
 }
 
-/// Who issues tokens: Citrix, or the script of a test.
+/// Issuer of tokens: Citrix, or a script in tests.
 pub trait Issuer: Send + Sync {
-    /// Makes one login; no retries in here.
+    /// Sends one token request, without retries.
     fn log_in(
         &self,
         login: LoginRequest<'_>,
@@ -90,12 +84,12 @@ pub struct HttpIssuer {
 }
 
 impl HttpIssuer {
-    /// An issuer that makes its requests by `client`.
+    /// Returns an issuer with a client of its own.
     pub fn new(client: Client, clock: Clock) -> Self {
         Self::over(client.into(), clock)
     }
 
-    /// An issuer over a client that others share.
+    /// Returns an issuer with a shared client.
     pub const fn over(client: SharedClient, clock: Clock) -> Self {
         Self { client, clock }
     }
@@ -104,9 +98,9 @@ impl HttpIssuer {
 fn request(login: LoginRequest<'_>) -> Result<Request<Bytes>, LoginError> {
     let id = login.client_id;
     let secret = login.client_secret.expose_secret();
-    // Wiped once it was sent, where it is ours: what hyper and TLS copy it into is not.
+    // The body is wiped after it was sent. Copies that hyper and TLS make are not.
     let (content_type, body) = match login.dialect {
-        // The form's Content-Type has no charset: Citrix refuses one (contract 1.1).
+        // Without a charset, which Citrix rejects (contract §1.1).
         TokenDialect::Oauth2 => ("application/x-www-form-urlencoded", form::body(id, secret)),
         TokenDialect::Trust => ("application/json", trust_body(id, secret)?),
     };
@@ -122,7 +116,7 @@ fn request(login: LoginRequest<'_>) -> Result<Request<Bytes>, LoginError> {
     Ok(request)
 }
 
-/// The trust service's login (contract 1.1).
+/// JSON body of a login at the trust service (contract §1.1).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TrustRequest<'a> {
@@ -131,7 +125,7 @@ struct TrustRequest<'a> {
 }
 
 fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>, LoginError> {
-    // All the room there can be from the start, so that growing leaves no copies behind: JSON makes six bytes of one
+    // Allocated at its maximum size, because a reallocation would leave a copy behind: JSON escapes a byte in six bytes
     // at most.
     let mut body = Zeroizing::new(Vec::with_capacity(
         6 * (client_id.len() + client_secret.len()) + 64,
@@ -151,41 +145,41 @@ impl Issuer for HttpIssuer {
     async fn log_in(&self, login: LoginRequest<'_>) -> Result<IssuedToken, LoginError> {
         let request = request(login)?;
         let sent = self.clock.now();
-        let answer = self
+        let response = self
             .client
             .get()
             .send(request)
             .await
-            .map_err(|error| classify::no_answer(&error))?;
-        let answered = Answered::new(&answer, sent);
+            .map_err(|error| classify::no_response(&error))?;
+        let context = ResponseContext::new(&response, sent);
         let Answer {
             status,
             headers,
             body,
             ..
-        } = answer;
+        } = response;
         if status != StatusCode::OK {
-            // A body that cannot be read still has its status.
+            // The status counts even if the body could not be read.
             let body = body.unwrap_or_default();
-            return Err(answered.refused(status, &headers, &body, self.clock.now()));
+            return Err(context.rejected(status, &headers, &body, self.clock.now()));
         }
         let grant = body
-            .map_err(classify::unread)
+            .map_err(classify::incomplete_body)
             .and_then(|body| response::parse(login.dialect, &body))
-            .map_err(|outcome| answered.failure(outcome, status))?;
-        let skew = answered
+            .map_err(|outcome| context.failure(outcome, status))?;
+        let skew = context
             .skew
-            .or_else(|| grant.issued.map(|issued| answered.compare(issued)));
+            .or_else(|| grant.issued.map(|issued| context.skew_at(issued)));
         Ok(IssuedToken {
             grant,
-            transaction_id: answered.transaction_id,
+            transaction_id: context.transaction_id,
             skew,
         })
     }
 }
 
-/// What every answer tells, whether a token came or not.
-struct Answered {
+/// The parts of a response that do not depend on success.
+struct ResponseContext {
     transaction_id: Option<HeaderValue>,
     date: Option<SystemTime>,
     skew: Option<Skew>,
@@ -193,21 +187,21 @@ struct Answered {
     round_trip: Duration,
 }
 
-impl Answered {
-    fn new(answer: &Answer, sent: SystemTime) -> Self {
-        let date = retry_after::date(&answer.headers);
+impl ResponseContext {
+    fn new(response: &Answer, sent: SystemTime) -> Self {
+        let date = retry_after::date(&response.headers);
         Self {
-            transaction_id: http_client::transaction_id(&answer.headers),
+            transaction_id: http_client::transaction_id(&response.headers),
             date,
-            skew: date.map(|theirs| Skew::measure(theirs, sent, answer.taken)),
+            skew: date.map(|date| Skew::measure(date, sent, response.taken)),
             sent,
-            round_trip: answer.taken,
+            round_trip: response.taken,
         }
     }
 
-    /// Our clock against Citrix's, which showed `theirs` when it answered.
-    fn compare(&self, theirs: SystemTime) -> Skew {
-        Skew::measure(theirs, self.sent, self.round_trip)
+    /// Returns the skew if Citrix's clock read `citrix` when it responded.
+    fn skew_at(&self, citrix: SystemTime) -> Skew {
+        Skew::measure(citrix, self.sent, self.round_trip)
     }
 
     fn failure(&self, outcome: Outcome, status: StatusCode) -> LoginError {
@@ -220,7 +214,7 @@ impl Answered {
         }
     }
 
-    fn refused(
+    fn rejected(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
@@ -233,7 +227,7 @@ impl Answered {
             }
             outcome => outcome,
         };
-        // The two statuses that may say when to come back (RFC 9110, 10.2.3; contract 4).
+        // Only these carry a wait (RFC 9110, section 10.2.3; contract §4).
         let retry_after = match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 retry_after::from_response(headers, body, self.date.unwrap_or(now))

@@ -1,4 +1,4 @@
-//! Keeps one credential's token fresh, for ever.
+//! The task that keeps one credential's token fresh.
 
 mod cached;
 mod deadline;
@@ -34,12 +34,11 @@ use crate::system::clock::Clock;
 
 pub use self::settings::KeeperSettings;
 
-/// The longest sleep. A timer stands still while the machine is suspended, so the wall clock is looked at this
-/// often.
-const WAKE: Duration = Duration::from_secs(30);
-/// How often the files of the secrets are read, to see whether they changed. Volumes that a platform mounts are
-/// swapped by symlink, and network volumes tell nobody about changes: reading a few bytes sees every kind of them.
-const SECRET_POLL: Duration = Duration::from_secs(3);
+/// Maximum sleep. Timers do not advance while the machine is suspended, so the wall clock is checked this often.
+const MAX_SLEEP: Duration = Duration::from_secs(30);
+/// Interval between reads of the secret files. Reading detects every kind of change, including swapped symlinks and
+/// network volumes without change notifications.
+const SECRET_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The task that logs in for one credential.
 #[derive(Debug)]
@@ -52,63 +51,62 @@ pub struct Keeper<I> {
     metrics: CustomerMetrics,
     secrets: SecretSelector,
     reader: SecretReader,
-    orders: watch::Receiver<KeeperSettings>,
-    memory: Option<CacheHandle>,
+    new_settings: watch::Receiver<KeeperSettings>,
+    cache: Option<CacheHandle>,
     failures: Failures,
-    /// When the last login that a 401 or an operator asked for began.
+    /// Start of the last login that a 401 or an operator triggered.
     last_forced: Option<Instant>,
-    /// The end of the token's usable life on the clock that no one sets.
-    deadline: Option<Instant>,
+    /// End of the token's usable lifetime on the monotonic clock.
+    usable_until: Option<Instant>,
 }
 
-/// Why a login is made.
+/// Trigger of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoginReason {
-    /// It was time. A sibling's token does as well.
-    Planned,
-    /// Citrix refused the present token.
-    Refused,
-    /// An operator asked for it.
-    Asked,
-    /// There is a new secret, which only a login can prove.
+    /// The schedule. A sibling's token is accepted instead.
+    Scheduled,
+    /// Citrix rejected the current token.
+    Rejected,
+    /// An operator requested it.
+    Requested,
+    /// A new secret, which only a login can prove.
     NewSecret,
 }
 
-/// A token that is ready to be published.
+/// A token ready for publication.
 #[derive(Debug)]
 struct NewToken {
     token: Token,
-    /// The token itself, for the cache.
+    /// The token's text, for the cache.
     text: SecretString,
     obtained_at: SystemTime,
     due: Deadline,
     usable: Deadline,
     expires_at: SystemTime,
-    /// With which secret, unless it came out of the cache.
+    /// The secret of the login; `None` if the token is from the cache.
     secret: Option<WhichSecret>,
 }
 
-/// What the log tells of a login that worked.
+/// Details of a successful login that are only logged.
 #[derive(Debug)]
 struct LoginLog {
     skew: Option<Skew>,
     transaction_id: Option<HeaderValue>,
 }
 
-/// What the keeper waits for after a login.
+/// Deadlines of the next login.
 #[derive(Debug)]
 struct LoginSchedule {
     due: Deadline,
-    /// When the next login is due if Citrix refuses the present token, or an operator asks.
-    due_if_refused: Deadline,
+    /// Deadline if Citrix rejects the current token or an operator requests a login.
+    due_if_forced: Deadline,
 }
 
 impl<I: Issuer> Keeper<I> {
-    /// A keeper that fills `slot` and goes by `orders`, those that are there and those to come. It does nothing until
-    /// [`Keeper::keep`] is polled.
+    /// Returns a keeper that publishes to `slot` and follows `new_settings`. It is idle until [`Keeper::keep`] is polled.
     pub fn new(
         credential: Credential,
-        mut orders: watch::Receiver<KeeperSettings>,
+        mut new_settings: watch::Receiver<KeeperSettings>,
         slot: Arc<TokenSlot>,
         issuer: I,
         clock: Clock,
@@ -118,9 +116,9 @@ impl<I: Issuer> Keeper<I> {
             settings,
             cache,
             sources,
-        } = orders.borrow_and_update().clone();
+        } = new_settings.borrow_and_update().clone();
         Self {
-            memory: cache.map(|cache| CacheHandle::new(cache, &credential)),
+            cache: cache.map(|cache| CacheHandle::new(cache, &credential)),
             credential,
             settings,
             slot,
@@ -129,174 +127,166 @@ impl<I: Issuer> Keeper<I> {
             metrics,
             secrets: SecretSelector::new(sources),
             reader: SecretReader::default(),
-            orders,
+            new_settings,
             failures: Failures::default(),
             last_forced: None,
-            deadline: None,
+            usable_until: None,
         }
     }
 
-    /// Logs in, publishes the token, sleeps until the next is due; again and again. Every failure is logged,
-    /// counted and followed by a pause, and a token that is still good is left in place.
+    /// Logs in and publishes the token whenever a login is due. Every failure is logged, counted and followed by a
+    /// backoff; a valid token stays published.
     ///
-    /// Dropping the future ends the keeper; another one may then go on with the same slot.
+    /// Dropping the future stops the keeper; another one may continue with the same slot.
     pub async fn keep(mut self) -> Infallible {
-        let look = self.reader.look(self.secrets.sources()).await;
-        self.secrets.saw(&look);
-        let mut plan = match self.recall().await {
-            Some(plan) => plan,
-            None => self.attempt(LoginReason::Planned).await,
+        let snapshot = self.reader.read(self.secrets.sources()).await;
+        self.secrets.set_baseline(&snapshot);
+        let mut schedule = match self.publish_cached().await {
+            Some(schedule) => schedule,
+            None => self.attempt(LoginReason::Scheduled).await,
         };
         loop {
-            let cause = self.sleep_until_due(&plan).await;
-            plan = self.attempt(cause).await;
+            let reason = self.sleep_until_due(&schedule).await;
+            schedule = self.attempt(reason).await;
         }
     }
 
-    async fn attempt(&mut self, cause: LoginReason) -> LoginSchedule {
-        let asked = self.slot.begin_login();
-        let cause = match cause {
-            _ if self.slot.is_refused() => LoginReason::Refused,
-            LoginReason::Planned if asked => LoginReason::Asked,
-            cause => cause,
+    async fn attempt(&mut self, reason: LoginReason) -> LoginSchedule {
+        let requested = self.slot.begin_login();
+        let reason = match reason {
+            _ if self.slot.is_rejected() => LoginReason::Rejected,
+            LoginReason::Scheduled if requested => LoginReason::Requested,
+            reason => reason,
         };
-        if matches!(cause, LoginReason::Refused | LoginReason::Asked) {
+        if matches!(reason, LoginReason::Rejected | LoginReason::Requested) {
             self.last_forced = Some(Instant::now());
         }
-        // Held until the new token is in the cache, for those who wait for it.
-        let turn = self.turn(cause).await;
-        if turn.is_some()
-            && let Some(plan) = self.recall().await
+        // Held until the new token is in the cache, where waiting siblings find it.
+        let lock = self.login_lock(reason).await;
+        if lock.is_some()
+            && let Some(schedule) = self.publish_cached().await
         {
-            return plan;
+            return schedule;
         }
         match self.log_in().await {
-            Ok((obtained, told)) => {
-                self.log_success(&obtained, &told, cause);
-                let NewToken {
-                    obtained_at,
-                    expires_at,
-                    ..
-                } = obtained;
+            Ok((new, log)) => {
+                self.log_success(&new, &log, reason);
                 let cached = CachedToken {
-                    token: obtained.text.clone(),
-                    obtained_at,
-                    expires_at,
+                    token: new.text.clone(),
+                    obtained_at: new.obtained_at,
+                    expires_at: new.expires_at,
                 };
-                let plan = self.publish(obtained);
-                self.remember(cached).await;
-                plan
+                let schedule = self.publish(new);
+                self.store_cached(cached).await;
+                schedule
             }
-            Err(failure) => self.schedule_retry(&failure),
+            Err(error) => self.schedule_retry(&error),
         }
     }
 
-    /// Logs in with one secret after the other, as long as Citrix refuses them.
+    /// Tries the candidate secrets in turn while Citrix rejects them.
     async fn log_in(&mut self) -> Result<(NewToken, LoginLog), LoginError> {
-        let look = self.reader.look(self.secrets.sources()).await;
+        let snapshot = self.reader.read(self.secrets.sources()).await;
         let Selection {
             candidates,
             problem,
-        } = self.secrets.read(look);
+        } = self.secrets.select(snapshot);
         if candidates.is_empty() {
-            self.metrics.ended(Outcome::SecretUnreadable, None);
+            self.metrics.record_login(Outcome::SecretUnreadable, None);
         }
-        let mut failure = LoginError::new(Outcome::SecretUnreadable, problem);
+        let mut error = LoginError::new(Outcome::SecretUnreadable, problem);
         for candidate in candidates {
-            match self.ask(&candidate).await {
-                Ok((mut obtained, told)) => {
-                    obtained.secret = Some(candidate.which);
-                    self.secrets.worked(candidate, self.credential.customer());
-                    return Ok((obtained, told));
+            match self.request_token(&candidate).await {
+                Ok((mut new, log)) => {
+                    new.secret = Some(candidate.which);
+                    self.secrets.accepted(candidate, self.credential.customer());
+                    return Ok((new, log));
                 }
-                Err(refused) if refused.outcome.rejects_secret() => failure = refused,
-                // The network or the service, not the secret: another one would fare no better.
+                Err(rejected) if rejected.outcome.rejects_secret() => error = rejected,
+                // A failure of the network or the service, which another secret does not change.
                 Err(other) => return Err(other),
             }
         }
-        if failure.outcome.rejects_secret() {
+        if error.outcome.rejects_secret() {
             self.secrets.all_rejected();
         }
-        Err(failure)
+        Err(error)
     }
 
-    /// One request to the token endpoint.
-    async fn ask(&self, candidate: &SecretCandidate) -> Result<(NewToken, LoginLog), LoginError> {
-        let asked = Deadline::now(self.clock);
-        let login = LoginRequest {
+    async fn request_token(
+        &self,
+        candidate: &SecretCandidate,
+    ) -> Result<(NewToken, LoginLog), LoginError> {
+        let sent = Deadline::now(self.clock);
+        let request = LoginRequest {
             url: &self.credential.token_url,
             dialect: self.credential.token_dialect,
             client_id: &self.credential.client_id,
             client_secret: &candidate.secret,
         };
-        let issued = self.issuer.log_in(login).await;
-        let took = asked.instant.elapsed();
+        let issued = self.issuer.log_in(request).await;
+        let duration = sent.instant.elapsed();
         if let Some(skew) = issued
             .as_ref()
-            .map_or_else(|failure| failure.skew, |issued| issued.skew)
+            .map_or_else(|error| error.skew, |issued| issued.skew)
         {
-            self.metrics.skewed(skew);
+            self.metrics.set_skew(skew);
             self.slot.update(|status| status.skew = Some(skew));
         }
-        let result = issued.and_then(|issued| self.examine(issued, asked));
-        self.metrics.ended(
-            result
-                .as_ref()
-                .map_or_else(|failure| failure.outcome, |_| Outcome::Ok),
-            Some(took),
-        );
+        let result = issued.and_then(|issued| self.examine(issued, sent));
+        let outcome = result
+            .as_ref()
+            .map_or_else(|error| error.outcome, |_| Outcome::Ok);
+        self.metrics.record_login(outcome, Some(duration));
         result
     }
 
-    /// Turns an answer into a token that can be published, unless it is dead or cannot be sent.
+    /// Converts an issued token, unless it has expired or is invalid in a header.
     fn examine(
         &self,
         issued: IssuedToken,
-        asked: Deadline,
+        sent: Deadline,
     ) -> Result<(NewToken, LoginLog), LoginError> {
         let IssuedToken {
             grant,
             transaction_id,
             skew,
         } = issued;
-        let refuse = |outcome| LoginError {
+        let error = |outcome| LoginError {
             transaction_id: transaction_id.clone(),
             ..LoginError::new(outcome, None)
         };
-        // Seconds count from the moment the request left: the answer was made some time after that.
-        let expires_at = grant.lifetime.expires_at(asked.wall, skew);
-        let life = expires_at.duration_since(asked.wall).unwrap_or_default();
-        let usable = asked.after(schedule::usable_lifetime(life));
+        // A relative lifetime counts from the request, which is earlier than the issue.
+        let expires_at = grant.lifetime.expires_at(sent.wall, skew);
+        let lifetime = expires_at.duration_since(sent.wall).unwrap_or_default();
+        let usable = sent.after(schedule::usable_lifetime(lifetime));
         if usable.left(self.clock).is_zero() {
-            return Err(refuse(Outcome::Expired));
+            return Err(error(Outcome::Expired));
         }
         let token = Token::new(self.slot.generation() + 1, &grant.token, usable.wall)
-            .map_err(|_| refuse(Outcome::BadToken))?;
-        let due = asked.after(schedule::refresh_after(
-            life,
+            .map_err(|_| error(Outcome::BadToken))?;
+        let due = sent.after(schedule::refresh_after(
+            lifetime,
             self.settings.refresh_at,
             fastrand::f64(),
         ));
-        let text = grant.token;
-        let obtained = NewToken {
+        let new = NewToken {
             token,
-            text,
-            obtained_at: asked.wall,
+            text: grant.token,
+            obtained_at: sent.wall,
             due,
             usable,
             expires_at,
             secret: None,
         };
-        Ok((
-            obtained,
-            LoginLog {
-                skew,
-                transaction_id,
-            },
-        ))
+        let log = LoginLog {
+            skew,
+            transaction_id,
+        };
+        Ok((new, log))
     }
 
-    fn publish(&mut self, obtained: NewToken) -> LoginSchedule {
+    fn publish(&mut self, new: NewToken) -> LoginSchedule {
         let NewToken {
             token,
             obtained_at,
@@ -305,15 +295,15 @@ impl<I: Issuer> Keeper<I> {
             expires_at,
             secret,
             ..
-        } = obtained;
+        } = new;
         let generation = token.generation();
-        let due_if_refused = Deadline::now(self.clock).after(self.forced_wait());
-        let on_old_secret = self.secrets.are_refused();
+        let due_if_forced = Deadline::now(self.clock).after(self.forced_wait());
+        let on_old_secret = self.secrets.are_rejected();
         self.failures = Failures::default();
-        self.deadline = Some(usable.instant);
-        // First the metrics: whoever is woken by the token may be followed by a scrape.
-        self.metrics.published(generation, expires_at);
-        self.metrics.planned(due.wall, 0);
+        self.usable_until = Some(usable.instant);
+        // Metrics first: a scrape may follow the request that the token wakes.
+        self.metrics.set_token(generation, expires_at);
+        self.metrics.set_schedule(due.wall, 0);
         self.slot.publish(token, |status| {
             status.generation = generation;
             status.obtained_at = Some(obtained_at);
@@ -325,105 +315,97 @@ impl<I: Issuer> Keeper<I> {
             status.on_old_secret = on_old_secret;
             status.secret = secret;
             status.due = Some(due.instant);
-            status.forced_not_before = Some(due_if_refused.instant);
+            status.forced_not_before = Some(due_if_forced.instant);
         });
-        LoginSchedule {
-            due,
-            due_if_refused,
-        }
+        LoginSchedule { due, due_if_forced }
     }
 
-    fn schedule_retry(&mut self, failure: &LoginError) -> LoginSchedule {
-        self.failures = self.failures.with(failure.outcome);
+    fn schedule_retry(&mut self, error: &LoginError) -> LoginSchedule {
+        self.failures = self.failures.with(error.outcome);
         let now = self.clock.now();
-        // A token that Citrix refuses is no reason to take one's time.
+        // A token that Citrix rejects does not justify the longer backoff.
         let usable_for = self
             .slot
             .usable(now)
-            .filter(|_| !self.slot.is_refused())
+            .filter(|_| !self.slot.is_rejected())
             .and_then(|token| token.usable_until().duration_since(now).ok());
-        let chance = fastrand::f64();
-        let pause = self
-            .failures
-            .backoff(usable_for, failure.retry_after, chance);
-        let due = Deadline::now(self.clock).after(pause);
-        // A login that a 401 asked for and that failed has this pause already: it may be made good at once.
-        let short = self.failures.backoff(None, failure.retry_after, chance);
-        let due_if_refused =
-            Deadline::now(self.clock).after(short.max(self.forced_wait()).min(pause));
+        let random = fastrand::f64();
+        let backoff = self.failures.backoff(usable_for, error.retry_after, random);
+        let due = Deadline::now(self.clock).after(backoff);
+        // A forced login waits for the shorter backoff only.
+        let short = self.failures.backoff(None, error.retry_after, random);
+        let due_if_forced =
+            Deadline::now(self.clock).after(short.max(self.forced_wait()).min(backoff));
         let consecutive = self.failures.consecutive;
         self.slot.update(|status| {
             status.next_attempt = Some(due.wall);
             status.in_progress = false;
             status.consecutive_failures = consecutive;
             status.last_failure = Some(FailedLogin {
-                outcome: failure.outcome,
-                transaction_id: failure.transaction_id.clone(),
+                outcome: error.outcome,
+                transaction_id: error.transaction_id.clone(),
                 at: now,
             });
             status.due = Some(due.instant);
-            status.forced_not_before = Some(due_if_refused.instant);
+            status.forced_not_before = Some(due_if_forced.instant);
         });
-        self.metrics.planned(due.wall, consecutive);
-        self.log_failure(failure, pause, self.slot.usable(now).is_some());
-        LoginSchedule {
-            due,
-            due_if_refused,
-        }
+        self.metrics.set_schedule(due.wall, consecutive);
+        self.log_failure(error, backoff, self.slot.usable(now).is_some());
+        LoginSchedule { due, due_if_forced }
     }
 
-    /// How long until a 401 may again lead to a login.
+    /// Returns the remainder of `token.min_forced_interval`.
     fn forced_wait(&self) -> Duration {
-        // No token lives longer than that, so a longer interval would hold off nothing more.
+        // Capped at the longest lifetime of a token, beyond which the interval has no effect.
         let interval = self.settings.min_forced_interval.min(MAX_LIFETIME);
         self.last_forced.map_or(Duration::ZERO, |last| {
             interval.saturating_sub(last.elapsed())
         })
     }
 
-    /// Sleeps until the plan says that a login is due, or a new secret ends the sleep.
-    async fn sleep_until_due(&mut self, plan: &LoginSchedule) -> LoginReason {
+    /// Sleeps until a login is due or a secret changes. Applies new settings meanwhile.
+    async fn sleep_until_due(&mut self, schedule: &LoginSchedule) -> LoginReason {
         loop {
             self.expire();
-            let mut left = plan.due.left(self.clock);
+            let mut left = schedule.due.left(self.clock);
             if self.slot.wants_login() {
-                left = left.min(plan.due_if_refused.left(self.clock));
+                left = left.min(schedule.due_if_forced.left(self.clock));
             }
             if left.is_zero() {
-                return LoginReason::Planned;
+                return LoginReason::Scheduled;
             }
-            let mut nap = left.min(WAKE);
-            let look = self.reader.look(self.secrets.sources()).await;
-            if self.secrets.are_news(&look) {
+            let mut sleep = left.min(MAX_SLEEP);
+            let snapshot = self.reader.read(self.secrets.sources()).await;
+            if self.secrets.have_changed(&snapshot) {
                 info!(
                     customer = self.credential.customer(),
-                    "the client secret changed; logging in at once"
+                    "client secret changed; logging in"
                 );
                 return LoginReason::NewSecret;
             }
-            if self.secrets.sources().are_files() {
-                nap = nap.min(SECRET_POLL);
+            if self.secrets.sources().any_file() {
+                sleep = sleep.min(SECRET_POLL_INTERVAL);
             }
             tokio::select! {
-                () = tokio::time::sleep(nap) => {}
-                () = self.slot.refusal() => {}
-                () = Self::settings_changed(&mut self.orders) => self.apply_settings(),
+                () = tokio::time::sleep(sleep) => {}
+                () = self.slot.login_wanted() => {}
+                () = Self::settings_changed(&mut self.new_settings) => self.apply_settings(),
             }
         }
     }
 
-    /// Takes a token out of use whose life is over, though a clock that was set back says otherwise.
+    /// Withdraws a token whose lifetime has elapsed although a clock set back shows otherwise.
     fn expire(&self) {
-        let over = self
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline);
+        let elapsed = self
+            .usable_until
+            .is_some_and(|until| Instant::now() >= until);
         let now = self.clock.now();
-        if over && self.slot.usable(now).is_some() {
+        if elapsed && self.slot.usable(now).is_some() {
             warn!(
                 customer = self.credential.customer(),
-                "the clock was set back; the token's life is over all the same"
+                "wall clock set back; token withdrawn at the end of its lifetime"
             );
-            self.slot.retire(now);
+            self.slot.expire(now);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics of the token's life (design 5).
+//! Metrics of tokens and logins (interface §5).
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use prometheus::{
 use super::outcome::Outcome;
 use super::status::Skew;
 
-/// The families, one set in a process.
+/// The metric families, one set per process.
 #[derive(Clone, Debug)]
 pub struct TokenMetrics {
     expiry: GaugeVec,
@@ -22,60 +22,60 @@ pub struct TokenMetrics {
     clock_skew: GaugeVec,
 }
 
-/// A login takes a round trip and a half at best and `token.request_timeout` at worst.
+/// In seconds, up to the default of `token.request_timeout`.
 const DURATION_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 
 impl TokenMetrics {
-    /// Makes the families and puts them into the registry.
+    /// Registers the families.
     ///
     /// # Errors
-    /// When the registry has one of these names already.
+    /// If the registry already has a family of the same name.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let customer = &["customer"];
         let metrics = Self {
             expiry: GaugeVec::new(
                 opts(
                     "token_expiry_timestamp_seconds",
-                    "When the token dies, in Unix time; 0 before the first.",
+                    "Expiry of the token at Citrix, in Unix time; 0 before the first.",
                 ),
                 customer,
             )?,
             next_refresh: GaugeVec::new(
                 opts(
                     "token_next_refresh_timestamp_seconds",
-                    "When the next login is planned, in Unix time.",
+                    "Scheduled time of the next login, in Unix time.",
                 ),
                 customer,
             )?,
             refreshes: IntCounterVec::new(
-                opts("token_refreshes_total", "Token requests by how they ended."),
+                opts("token_refreshes_total", "Logins by outcome."),
                 &["customer", "outcome"],
             )?,
             duration: Histogram::with_opts(
                 HistogramOpts::from(opts(
                     "token_refresh_duration_seconds",
-                    "How long token requests took.",
+                    "Duration of token requests.",
                 ))
                 .buckets(DURATION_BUCKETS.to_vec()),
             )?,
             consecutive_failures: IntGaugeVec::new(
                 opts(
                     "token_consecutive_failures",
-                    "Failed logins since the last that worked.",
+                    "Failed logins since the last success.",
                 ),
                 customer,
             )?,
             generation: IntGaugeVec::new(
                 opts(
                     "token_generation",
-                    "The newest token's number, counted from 1.",
+                    "Number of the newest token, counted from 1.",
                 ),
                 customer,
             )?,
             clock_skew: GaugeVec::new(
                 opts(
                     "token_clock_skew_seconds",
-                    "Our clock less Citrix's, as the last login told.",
+                    "Local clock minus Citrix's clock, measured at the last login.",
                 ),
                 customer,
             )?,
@@ -90,7 +90,7 @@ impl TokenMetrics {
         Ok(metrics)
     }
 
-    /// One customer's handles. All its series exist from here on, at 0.
+    /// Returns one customer's handles and creates all its series, at 0.
     pub fn customer(&self, customer: &str) -> CustomerMetrics {
         let label = &[customer];
         CustomerMetrics {
@@ -110,10 +110,10 @@ impl TokenMetrics {
         }
     }
 
-    /// Drops the series of a customer that a reload took away, so that no alert fires for it for ever.
+    /// Removes the series of a customer that a reload removed, so that its alerts stop.
     pub fn forget(&self, customer: &str) {
         let label = &[customer];
-        // An error means that the series is not there, which is what is wanted.
+        // An error means that the series does not exist.
         let _ = self.expiry.remove_label_values(label);
         let _ = self.next_refresh.remove_label_values(label);
         let _ = self.consecutive_failures.remove_label_values(label);
@@ -131,7 +131,7 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("citrix_auth_proxy_{name}"), help)
 }
 
-/// One customer's handles, resolved ahead.
+/// One customer's metric handles.
 #[derive(Clone, Debug)]
 pub struct CustomerMetrics {
     expiry: Gauge,
@@ -144,31 +144,28 @@ pub struct CustomerMetrics {
 }
 
 impl CustomerMetrics {
-    /// A login ended; `took` is `None` when nothing was sent.
-    pub(super) fn ended(&self, outcome: Outcome, took: Option<Duration>) {
+    /// Counts a login; `duration` is `None` if no request was sent.
+    pub(super) fn record_login(&self, outcome: Outcome, duration: Option<Duration>) {
         if let Some((_, counter)) = self.refreshes.iter().find(|(which, _)| *which == outcome) {
             counter.inc();
         }
-        if let Some(took) = took {
-            self.duration.observe(took.as_secs_f64());
+        if let Some(duration) = duration {
+            self.duration.observe(duration.as_secs_f64());
         }
     }
 
-    /// There is a new token.
-    pub(super) fn published(&self, generation: u64, expires_at: SystemTime) {
+    pub(super) fn set_token(&self, generation: u64, expires_at: SystemTime) {
         self.generation
             .set(generation.try_into().unwrap_or(i64::MAX));
         self.expiry.set(unix(expires_at));
     }
 
-    /// The next login is planned, after so many that failed.
-    pub(super) fn planned(&self, next: SystemTime, consecutive_failures: u32) {
+    pub(super) fn set_schedule(&self, next: SystemTime, consecutive_failures: u32) {
         self.next_refresh.set(unix(next));
         self.consecutive_failures.set(consecutive_failures.into());
     }
 
-    /// An answer told Citrix's time.
-    pub(super) fn skewed(&self, skew: Skew) {
+    pub(super) fn set_skew(&self, skew: Skew) {
         self.clock_skew.set(skew.seconds());
     }
 }
@@ -192,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_exists_from_the_start_and_can_be_forgotten() {
+    fn all_series_exist_from_the_start_until_forgotten() {
         let registry = Registry::new();
         let metrics = TokenMetrics::register(&registry).unwrap();
         let _acme = metrics.customer("acme");
@@ -224,15 +221,15 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_is_seen() {
+    fn events_update_the_series() {
         let registry = Registry::new();
         let acme = TokenMetrics::register(&registry).unwrap().customer("acme");
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        acme.ended(Outcome::Tls, Some(Duration::from_millis(300)));
-        acme.ended(Outcome::SecretUnreadable, None);
-        acme.published(7, at(3600));
-        acme.planned(at(2700), 2);
-        acme.skewed(Skew::measure(at(60), at(0), Duration::ZERO));
+        acme.record_login(Outcome::Tls, Some(Duration::from_millis(300)));
+        acme.record_login(Outcome::SecretUnreadable, None);
+        acme.set_token(7, at(3600));
+        acme.set_schedule(at(2700), 2);
+        acme.set_skew(Skew::measure(at(60), at(0), Duration::ZERO));
         let page = text(&registry);
         for line in [
             "token_refreshes_total{customer=\"acme\",outcome=\"tls\"} 1",
@@ -252,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn registering_twice_is_refused() {
+    fn second_registration_fails() {
         let registry = Registry::new();
         assert!(TokenMetrics::register(&registry).is_ok());
         assert!(TokenMetrics::register(&registry).is_err());

@@ -1,29 +1,29 @@
-//! How a token request can end: the closed set behind the metric label, the log and the advice.
+//! Outcomes of token requests: the closed set behind the metric label, the log field and the advice.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// How one token request ended. The names of [`Outcome::label`] are values of the metric label `outcome`.
+/// Outcome of one token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// A token was obtained.
+    /// Token issued.
     Ok,
-    /// Nobody listens at the token endpoint's address.
+    /// TCP connection refused.
     Refused,
-    /// The endpoint's name could not be resolved.
+    /// DNS lookup of the endpoint failed.
     Dns,
-    /// No TLS session could be agreed on.
+    /// TLS handshake failed.
     Tls,
-    /// No complete answer within `token.request_timeout`.
+    /// No complete response within `token.request_timeout`.
     Timeout,
     /// No connection, for another reason.
     Connect,
-    /// The egress proxy is down, or does not connect us.
+    /// The egress proxy is unreachable or rejected CONNECT.
     EgressProxy,
-    /// 400 `invalid_client` (contract 1.3).
+    /// 400 `invalid_client` (contract §1.3).
     InvalidClient,
-    /// 401, the trust service's way to refuse an id or secret (contract 1.3).
+    /// 401, with which the trust service rejects an id or secret (contract §1.3).
     Unauthorized,
     /// Another 4xx.
     Http4xx,
@@ -31,35 +31,35 @@ pub enum Outcome {
     Http5xx,
     /// 429.
     RateLimited,
-    /// 3xx, which is never followed: the secret must not reach another host.
+    /// 3xx, never followed because the secret must not reach another host.
     Redirect,
-    /// Neither 200 nor any of the above; success is exactly 200 (contract 1.1).
+    /// Any other status; only 200 is success (contract §1.1).
     UnexpectedStatus,
-    /// A 200 with a page or text instead of JSON.
+    /// 200 with a page or text instead of JSON.
     NotJson,
-    /// A 200 without a body.
+    /// 200 without a body.
     Empty,
-    /// An answer that was cut off.
+    /// Truncated response.
     Truncated,
-    /// JSON (or HTTP) that does not have the shape of a token answer.
+    /// HTTP or JSON that is not a token response.
     Malformed,
-    /// A 200 with an `error` member (contract 1.3).
+    /// 200 with an `error` field (contract §1.3).
     ErrorIn200,
-    /// An answer larger than any token answer is.
+    /// Response larger than any token response.
     TooLarge,
-    /// A token that no header may carry.
+    /// Token that is invalid in a header value.
     BadToken,
-    /// A token whose life was over before it arrived.
+    /// Token that had expired on arrival.
     Expired,
-    /// The client secret could not be read, so nothing was asked.
+    /// The client secret could not be read; no request was sent.
     SecretUnreadable,
 }
 
-// `SecretUnreadable` stays the last one, so that a variant added above it cannot be forgotten in `ALL`.
+// `SecretUnreadable` stays the last variant, so that `ALL` cannot miss one.
 const _: () = assert!(Outcome::ALL.len() == Outcome::SecretUnreadable as usize + 1);
 
 impl Outcome {
-    /// Every outcome, so that each can be a metric from the start.
+    /// All outcomes, each of which is a metric series from the start.
     pub const ALL: [Self; 23] = [
         Self::Ok,
         Self::Refused,
@@ -86,7 +86,7 @@ impl Outcome {
         Self::SecretUnreadable,
     ];
 
-    /// The value of the metric label and of the log field.
+    /// Returns the value of the metric label and log field `outcome`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -115,83 +115,83 @@ impl Outcome {
         }
     }
 
-    /// What it means and what to look at, in one sentence for the log and the status page.
+    /// Returns the cause and the action to take, for the log and the status page.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Ok => "Citrix issued a token",
+            Self::Ok => "token issued",
             Self::Refused => {
-                "nothing listens at the token endpoint: check token_url, firewalls and whether an egress proxy is needed"
+                "the token endpoint refuses connections; check token_url, firewalls and whether an egress proxy is needed"
             }
             Self::Dns => {
-                "the token endpoint's name does not resolve: check token_url and the resolver"
+                "the token endpoint's host name does not resolve; check token_url and the resolver"
             }
             Self::Tls => {
-                "TLS with the token endpoint failed: if a proxy inspects traffic, put its root into upstream.ca_file"
+                "TLS with the token endpoint failed; if a proxy inspects TLS, add its root certificate to upstream.ca_file"
             }
             Self::Timeout => {
-                "no answer within token.request_timeout: Citrix is slow, or a firewall drops the packets"
+                "no response within token.request_timeout; Citrix is slow, or a firewall drops packets"
             }
-            Self::Connect => "no connection to the token endpoint: check the network",
+            Self::Connect => "no connection to the token endpoint; check the network",
             Self::EgressProxy => {
-                "the egress proxy makes no connection to the token endpoint: check it and upstream.proxy_url"
+                "the egress proxy does not connect to the token endpoint; check it and upstream.proxy_url"
             }
             Self::InvalidClient => {
-                "Citrix answers 400 invalid_client: the id or secret is wrong, or the secret expired"
+                "Citrix returned 400 invalid_client; the id or secret is wrong, or the secret expired"
             }
             Self::Unauthorized => {
-                "Citrix answers 401 to the login: the id or secret is wrong, or the client was deleted"
+                "Citrix returned 401; the id or secret is wrong, or the client was deleted"
             }
             Self::Http4xx => {
-                "Citrix refuses the login request: check token_url, token_dialect and the customer in the path"
+                "Citrix rejected the login request; check token_url, token_dialect and the customer in the path"
             }
             Self::Http5xx => {
-                "the token endpoint answers with a server error: look at Citrix Cloud's health page"
+                "the token endpoint returned a server error; check the status page of Citrix Cloud"
             }
             Self::RateLimited => {
-                "Citrix limits how often one may log in: other programs share the client, or replicas restart often"
+                "Citrix rate-limits logins; other programs share the client, or replicas restart often"
             }
             Self::Redirect => {
-                "the token endpoint redirects, which is never followed: set token_url to the final address"
+                "the token endpoint redirects, which is never followed; set token_url to the final address"
             }
             Self::UnexpectedStatus => {
-                "the token endpoint answers neither 200 nor an error: check token_url"
+                "the token endpoint returned an unexpected status; check token_url"
             }
             Self::NotJson => {
-                "the token endpoint answers with a page instead of JSON: a captive portal or proxy, or a wrong token_url"
+                "the token endpoint returned a page instead of JSON; check for a captive portal or proxy, and token_url"
             }
             Self::Empty => {
-                "the token endpoint answers 200 without a body: tell Citrix the transaction id"
+                "the token endpoint returned 200 without a body; report the transaction id to Citrix"
             }
             Self::Truncated => {
-                "the token endpoint's answer was cut off: a proxy on the way, or Citrix closed the connection"
+                "the token endpoint's response is truncated; a proxy on the path or Citrix closed the connection"
             }
             Self::Malformed => {
-                "the token endpoint answers 200 in an unknown shape: check token_url and token_dialect"
+                "the token endpoint returned an unknown format; check token_url and token_dialect"
             }
             Self::ErrorIn200 => {
-                "the token endpoint answers 200 with an error inside: check the client's id, secret and rights"
+                "the token endpoint returned 200 with an error; check the client's id, secret and rights"
             }
             Self::TooLarge => {
-                "the token endpoint's answer is larger than any token answer: check token_url"
+                "the token endpoint's response is too large for a token; check token_url"
             }
             Self::BadToken => {
-                "the issued token holds bytes that no header may carry: check token_url"
+                "the issued token contains bytes that are invalid in a header; check token_url"
             }
             Self::Expired => {
-                "the issued token's life was over when it arrived: check this machine's clock and the latency"
+                "the issued token had expired on arrival; check this machine's clock and the latency"
             }
             Self::SecretUnreadable => {
-                "the client secret cannot be read: check that it exists and who may read it"
+                "the client secret cannot be read; check that it exists and its permissions"
             }
         }
     }
 
-    /// Whether Citrix refused the id or the secret, so that a second secret is worth a try.
+    /// Returns `true` if Citrix rejected the id or secret, so that another secret may succeed.
     pub const fn rejects_secret(self) -> bool {
         matches!(self, Self::InvalidClient | Self::Unauthorized)
     }
 
-    /// The outcome that a status other than 200 means by itself.
+    /// Returns the outcome for a status other than 200.
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::Unauthorized,
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_distinct_and_fit_a_metric() {
+    fn labels_are_distinct_snake_case() {
         let mut labels: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.label()).collect();
         labels.sort_unstable();
         labels.dedup();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn advice_is_one_sentence_of_its_own() {
+    fn advice_is_one_line() {
         for outcome in Outcome::ALL {
             assert!(
                 outcome.advice().len() > 10 && !outcome.advice().contains('\n'),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_fall_into_their_classes() {
+    fn each_status_has_its_outcome() {
         let check = |status: u16, expected| {
             assert_eq!(
                 Outcome::of_status(StatusCode::from_u16(status).unwrap()),

@@ -1,4 +1,5 @@
-//! Where Citrix refused which token: an authorisation problem dressed as 401 must not cost a login each time.
+//! Routes and paths whose requests Citrix rejects with 401 although the token is fresh. Such an authorization problem must
+//! not cause a login per request.
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -9,48 +10,48 @@ use tokio::time::Instant;
 
 use crate::limit::scope::Scope;
 
-/// How long a place asks for no login after it refused a fresh token (design 4.4).
+/// Time for which a scope triggers no login after it rejected a fresh token (interface §4.4).
 const SUPPRESSION: Duration = Duration::from_secs(60);
-/// Places that are remembered. When there are more the oldest is forgotten: it may then ask once more, and
-/// `token.min_forced_interval` holds all the same.
-const MAX_PLACES: usize = 1024;
+/// Maximum number of remembered scopes. The oldest is evicted and may trigger another login, within
+/// `token.min_forced_interval`.
+const MAX_SCOPES: usize = 1024;
 
-/// What is remembered of 401 answers, for all workers. Nobody comes here but with one.
+/// Recent 401 responses per scope, shared by all workers. Only a request that received a 401 locks it.
 #[derive(Default)]
 pub struct Rejections {
     state: RandomState,
-    places: Mutex<HashMap<Scope, Rejected>>,
+    scopes: Mutex<HashMap<Scope, Rejected>>,
 }
 
-/// Whether a 401 may lead to a login.
+/// Decision on whether a 401 may trigger a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshDecision {
-    /// It may.
+    /// The 401 may trigger a login.
     Allowed,
-    /// Not from this one on.
+    /// The scope rejected a fresh token; suppression starts with this 401.
     NewlySuppressed,
-    /// Not for a while.
+    /// Suppression is active.
     Suppressed,
 }
 
 #[derive(Clone, Copy)]
 struct Rejected {
-    /// The token that was refused when a new one was asked for, or the one after it where that may be as dead.
+    /// The newest token that was rejected or may have been revoked when the scope triggered a login.
     generation: u64,
-    /// A newer one was refused as well.
+    /// A newer token was rejected as well.
     suppressed: bool,
     since: Instant,
 }
 
 impl Rejections {
-    /// The place that a request to `path` of the upstream belongs to.
+    /// Returns the scope of a request to an upstream `path`.
     pub fn scope(&self, customer: &[u8], route: &str, path: &str) -> Scope {
         Scope::new(&self.state, customer, route, path)
     }
 
-    /// Whether a token that was refused here may be the reason for a login. It is not when a token that is newer
-    /// than one this place asked for was refused too: then the token is not what is wrong. Those up to `last_suspect` show
-    /// nothing of the kind.
+    /// Decides whether the rejection of token `generation` may trigger a login. It may not once a token newer than one
+    /// that this scope triggered a login for is rejected, because then the token is not the problem. Generations up to
+    /// `last_suspect` may have been revoked together and prove nothing.
     pub fn may_refresh(
         &self,
         scope: Scope,
@@ -58,26 +59,26 @@ impl Rejections {
         last_suspect: u64,
         now: Instant,
     ) -> RefreshDecision {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = places
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = scopes
             .get(&scope)
             .filter(|known| now.duration_since(known.since) < SUPPRESSION);
         let suppressed = match known {
             Some(known) if known.suppressed => return RefreshDecision::Suppressed,
-            // Others met the same 401 before.
+            // A concurrent request received the same 401.
             Some(known) if generation <= known.generation => return RefreshDecision::Allowed,
             Some(_) => true,
             None => false,
         };
-        if places.len() >= MAX_PLACES
-            && let Some(oldest) = places
+        if scopes.len() >= MAX_SCOPES
+            && let Some(oldest) = scopes
                 .iter()
                 .min_by_key(|(_, rejected)| rejected.since)
-                .map(|(at, _)| *at)
+                .map(|(scope, _)| *scope)
         {
-            places.remove(&oldest);
+            scopes.remove(&oldest);
         }
-        places.insert(
+        scopes.insert(
             scope,
             Rejected {
                 generation: last_suspect,
@@ -92,14 +93,14 @@ impl Rejections {
         }
     }
 
-    /// A replay was accepted here: the token was what was wrong.
+    /// Forgets the scope after a successful replay, which proves that the token was the problem.
     pub fn accepted(&self, scope: Scope) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        if scopes
             .get(&scope)
             .is_some_and(|rejected| !rejected.suppressed)
         {
-            places.remove(&scope);
+            scopes.remove(&scope);
         }
     }
 }
@@ -109,7 +110,7 @@ mod tests {
     use super::RefreshDecision::{Allowed, NewlySuppressed, Suppressed};
     use super::*;
 
-    const HERE: Scope = Scope(1);
+    const SCOPE: Scope = Scope(1);
 
     async fn later(seconds: u64) -> Instant {
         tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -117,70 +118,70 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_that_refuses_a_fresh_token_asks_for_none_for_a_minute() {
+    async fn scope_that_rejects_a_fresh_token_is_suppressed_for_a_minute() {
         let rejections = Rejections::default();
-        assert_eq!(rejections.may_refresh(HERE, 1, 1, later(0).await), Allowed);
+        assert_eq!(rejections.may_refresh(SCOPE, 1, 1, later(0).await), Allowed);
         assert_eq!(
-            rejections.may_refresh(HERE, 1, 1, later(1).await),
+            rejections.may_refresh(SCOPE, 1, 1, later(1).await),
             Allowed,
-            "others meet the same 401"
+            "a concurrent request received the same 401"
         );
         assert_eq!(
-            rejections.may_refresh(HERE, 2, 2, later(1).await),
+            rejections.may_refresh(SCOPE, 2, 2, later(1).await),
             NewlySuppressed,
-            "the fresh one was refused too"
+            "the fresh token was rejected as well"
         );
         assert_eq!(
-            rejections.may_refresh(HERE, 1, 1, later(1).await),
+            rejections.may_refresh(SCOPE, 1, 1, later(1).await),
             Suppressed
         );
-        rejections.accepted(HERE);
+        rejections.accepted(SCOPE);
         assert_eq!(
-            rejections.may_refresh(HERE, 3, 3, later(58).await),
+            rejections.may_refresh(SCOPE, 3, 3, later(58).await),
             Suppressed,
-            "whatever else succeeds"
+            "a success elsewhere does not end it"
         );
-        assert_eq!(rejections.may_refresh(HERE, 3, 3, later(1).await), Allowed);
+        assert_eq!(rejections.may_refresh(SCOPE, 3, 3, later(1).await), Allowed);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replay_that_is_accepted_makes_the_next_refusal_a_first_one() {
+    async fn accepted_replay_resets_the_scope() {
         let rejections = Rejections::default();
-        assert_eq!(rejections.may_refresh(HERE, 1, 1, later(0).await), Allowed);
-        rejections.accepted(HERE);
-        assert_eq!(rejections.may_refresh(HERE, 2, 2, later(5).await), Allowed);
+        assert_eq!(rejections.may_refresh(SCOPE, 1, 1, later(0).await), Allowed);
+        rejections.accepted(SCOPE);
+        assert_eq!(rejections.may_refresh(SCOPE, 2, 2, later(5).await), Allowed);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_of_a_login_that_was_under_way_proves_nothing() {
+    async fn token_of_a_login_in_progress_proves_nothing() {
         let rejections = Rejections::default();
-        assert_eq!(rejections.may_refresh(HERE, 1, 2, later(0).await), Allowed);
-        assert_eq!(rejections.may_refresh(HERE, 2, 2, later(1).await), Allowed);
+        assert_eq!(rejections.may_refresh(SCOPE, 1, 2, later(0).await), Allowed);
+        assert_eq!(rejections.may_refresh(SCOPE, 2, 2, later(1).await), Allowed);
         assert_eq!(
-            rejections.may_refresh(HERE, 3, 3, later(1).await),
+            rejections.may_refresh(SCOPE, 3, 3, later(1).await),
             NewlySuppressed
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_do_not_know_of_each_other_and_are_bounded() {
+    async fn scopes_are_independent_and_bounded() {
         let rejections = Rejections::default();
-        assert_eq!(rejections.may_refresh(HERE, 1, 1, later(0).await), Allowed);
+        assert_eq!(rejections.may_refresh(SCOPE, 1, 1, later(0).await), Allowed);
         assert_eq!(
-            rejections.may_refresh(HERE, 2, 2, later(1).await),
+            rejections.may_refresh(SCOPE, 2, 2, later(1).await),
             NewlySuppressed
         );
-        for number in 2..=MAX_PLACES as u64 + 1 {
+        for number in 2..=MAX_SCOPES as u64 + 1 {
             assert_eq!(
                 rejections.may_refresh(Scope(number), 2, 2, later(1).await),
                 Allowed
             );
         }
-        assert_eq!(rejections.places.lock().unwrap().len(), MAX_PLACES);
+        assert_eq!(rejections.scopes.lock().unwrap().len(), MAX_SCOPES);
         assert_eq!(
-            rejections.may_refresh(HERE, 2, 2, later(0).await),
+            rejections.may_refresh(SCOPE, 2, 2, later(0).await),
             Allowed,
-            "the oldest was forgotten"
+            "the oldest was evicted"
         );
     }
 }

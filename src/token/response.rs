@@ -1,7 +1,7 @@
-//! Reads a token answer (contract 1.1). Pure.
+//! Parser for token responses (contract §1.1). Pure.
 //!
-//! Both dialects are read leniently, for the shapes in the wild differ from the documented ones: numbers as
-//! strings, other letter case, blanks around the JSON, no lifetime at all.
+//! Both dialects are parsed leniently, because real responses deviate from the documented format: numbers as strings,
+//! other letter case, whitespace around the JSON, no lifetime.
 
 mod jwt;
 
@@ -17,56 +17,57 @@ use super::outcome::Outcome;
 use super::status::Skew;
 use citrix_wire::citrix::TokenDialect;
 
-/// The life of a token that tells nothing of it: what Citrix documents (contract 1.2).
-pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
-/// A longer life than this is a mistake, not a promise.
+/// Lifetime of a token whose response states none, as Citrix documents it (contract §1.2).
+pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+/// Longest plausible lifetime of a token; a response that states more is treated as one that states none.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// What a login brings.
+/// Content of a successful token response.
 #[derive(Debug)]
 pub struct Grant {
-    /// The token: visible ASCII without blanks.
+    /// The token, in visible ASCII without spaces.
     pub token: SecretString,
-    /// How long it lives.
+    /// The lifetime, as stated by the response or the token.
     pub lifetime: Lifetime,
-    /// When it was issued, by Citrix's clock, if it is a JWT that says so (`iat`).
-    pub issued: Option<SystemTime>,
+    /// Issue time on Citrix's clock, if the token is a JWT with `iat`.
+    pub(crate) issued: Option<SystemTime>,
 }
 
-/// How long a token lives, as it was told.
+/// Lifetime of a token, by its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// For this long, counted from the login request.
+    /// Duration from the login request on, from the response.
     FromRequest(Duration),
-    /// Until an instant of Citrix's clock, out of the token itself (`exp`).
+    /// Expiry on Citrix's clock, from `exp` in the token.
     Until(SystemTime),
-    /// Nothing was told: [`DEFAULT_LIFETIME`] is assumed.
+    /// Not stated; [`DEFAULT_LIFETIME`] applies.
     Assumed,
 }
 
 impl Lifetime {
-    /// The instant of our clock at which the token dies, for a login request sent at `sent`.
+    /// Returns the local time at which the token expires, for a login request sent at `sent`. May be in the past.
     ///
-    /// A time of Citrix's clock is corrected by the skew, where that is known. May lie in the past.
+    /// A time of Citrix's clock is corrected by the skew, if known.
     pub fn expires_at(self, sent: SystemTime, skew: Option<Skew>) -> SystemTime {
         let assumed = sent + DEFAULT_LIFETIME;
-        let ours = match self {
-            Self::FromRequest(life) => return sent + life,
+        let local = match self {
+            Self::FromRequest(lifetime) => return sent + lifetime,
             Self::Assumed => return assumed,
-            Self::Until(expires) => skew.map_or(Some(expires), |skew| skew.to_ours(expires)),
+            Self::Until(expires) => skew.map_or(Some(expires), |skew| skew.to_local(expires)),
         };
-        ours.filter(|at| at.duration_since(sent).unwrap_or_default() <= MAX_LIFETIME)
+        local
+            .filter(|at| at.duration_since(sent).unwrap_or_default() <= MAX_LIFETIME)
             .unwrap_or(assumed)
     }
 }
 
-/// Reads the body of a 200.
+/// Parses the body of a 200 response.
 ///
-/// The names of both dialects are understood in either; those of `dialect` win.
+/// Field names of both dialects are accepted; those of `dialect` take precedence.
 ///
 /// # Errors
 /// [`Outcome::Empty`], [`Outcome::NotJson`], [`Outcome::Truncated`], [`Outcome::Malformed`],
-/// [`Outcome::ErrorIn200`] (or [`Outcome::InvalidClient`], when that is the error) and [`Outcome::BadToken`].
+/// [`Outcome::ErrorIn200`], [`Outcome::InvalidClient`] for that `error` code, and [`Outcome::BadToken`].
 pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
     let body = body
         .strip_prefix(b"\xef\xbb\xbf")
@@ -77,26 +78,26 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
         Some(b'{') => {}
         Some(_) => return Err(Outcome::NotJson),
     }
-    let members: ResponseFields = serde_json::from_slice(body).map_err(|error| {
+    let fields: ResponseFields = serde_json::from_slice(body).map_err(|error| {
         if error.is_eof() {
             Outcome::Truncated
         } else {
             Outcome::Malformed
         }
     })?;
-    match members.error.as_deref() {
+    match fields.error.as_deref() {
         Some(INVALID_CLIENT) => return Err(Outcome::InvalidClient),
         Some(_) => return Err(Outcome::ErrorIn200),
         None => {}
     }
     let (token, lifetime) = match dialect {
         TokenDialect::Oauth2 => (
-            members.access_token.or(members.token),
-            members.expires_snake.or(members.expires_camel),
+            fields.access_token.or(fields.token),
+            fields.expires_snake.or(fields.expires_camel),
         ),
         TokenDialect::Trust => (
-            members.token.or(members.access_token),
-            members.expires_camel.or(members.expires_snake),
+            fields.token.or(fields.access_token),
+            fields.expires_camel.or(fields.expires_snake),
         ),
     };
     let token = token.ok_or(Outcome::Malformed)?;
@@ -104,13 +105,13 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Outcome::BadToken);
     }
-    let claims = jwt::claims(text);
-    let lifetime = match (lifetime, &claims) {
-        (Some(life), _) => Lifetime::FromRequest(life),
-        (None, Some(claims)) => Lifetime::Until(claims.expires),
+    let times = jwt::times(text);
+    let lifetime = match (lifetime, &times) {
+        (Some(lifetime), _) => Lifetime::FromRequest(lifetime),
+        (None, Some(times)) => Lifetime::Until(times.expires),
         (None, None) => Lifetime::Assumed,
     };
-    let issued = claims.and_then(|claims| claims.issued);
+    let issued = times.and_then(|times| times.issued);
     Ok(Grant {
         token,
         lifetime,
@@ -118,27 +119,27 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
     })
 }
 
-/// The customer that a token says it is for; `None` when it says none. Its signature is not checked.
-pub fn customer_of(token: &SecretString) -> Option<String> {
+/// Returns the customer that a token names. The signature is not verified.
+pub(crate) fn customer_of(token: &SecretString) -> Option<String> {
     jwt::customer(token.expose_secret())
 }
 
-/// The `error` code that refuses id or secret.
+/// The `error` code for a wrong id or secret.
 const INVALID_CLIENT: &str = "invalid_client";
 
-/// Whether the body of an error answer is `{"error":"invalid_client", …}` (contract 1.3).
+/// Returns `true` if the body of an error response is `{"error":"invalid_client", …}` (contract §1.3).
 pub fn is_invalid_client(body: &[u8]) -> bool {
     serde_json::from_slice::<ResponseFields>(body.trim_ascii())
-        .is_ok_and(|members| members.error.as_deref() == Some(INVALID_CLIENT))
+        .is_ok_and(|fields| fields.error.as_deref() == Some(INVALID_CLIENT))
 }
 
-/// A life in seconds, if it is one to believe.
-fn believable(seconds: f64) -> Option<Duration> {
-    let life = Duration::try_from_secs_f64(seconds).ok()?;
-    (!life.is_zero() && life <= MAX_LIFETIME).then_some(life)
+/// Converts a lifetime in seconds; `None` if it is zero, negative or above [`MAX_LIFETIME`].
+fn plausible(seconds: f64) -> Option<Duration> {
+    let lifetime = Duration::try_from_secs_f64(seconds).ok()?;
+    (!lifetime.is_zero() && lifetime <= MAX_LIFETIME).then_some(lifetime)
 }
 
-/// The members of a token answer that matter. The token goes straight into its wiped box.
+/// The relevant fields of a token response. The token is moved directly into memory that is wiped on drop.
 #[derive(Default)]
 struct ResponseFields {
     access_token: Option<SecretString>,
@@ -160,41 +161,41 @@ impl<'de> Visitor<'de> for ResponseFieldsVisitor {
     type Value = ResponseFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a token answer")
+        f.write_str("a token response")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ResponseFields, A::Error> {
-        let mut members = ResponseFields::default();
+        let mut fields = ResponseFields::default();
         while let Some(mut key) = map.next_key::<String>()? {
             key.make_ascii_lowercase();
             match key.as_str() {
                 "access_token" => {
-                    members.access_token = map.next_value::<Option<String>>()?.map(Into::into)
+                    fields.access_token = map.next_value::<Option<String>>()?.map(Into::into)
                 }
-                "token" => members.token = map.next_value::<Option<String>>()?.map(Into::into),
-                "expires_in" => members.expires_snake = lifetime(&map.next_value()?),
-                "expiresin" => members.expires_camel = lifetime(&map.next_value()?),
-                "error" => members.error = error(map.next_value()?),
+                "token" => fields.token = map.next_value::<Option<String>>()?.map(Into::into),
+                "expires_in" => fields.expires_snake = lifetime(&map.next_value()?),
+                "expiresin" => fields.expires_camel = lifetime(&map.next_value()?),
+                "error" => fields.error = error_code(map.next_value()?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(members)
+        Ok(fields)
     }
 }
 
 fn lifetime(value: &Value) -> Option<Duration> {
     match value {
-        Value::Number(number) => believable(number.as_f64()?),
-        Value::String(text) => believable(text.trim().parse().ok()?),
+        Value::Number(number) => plausible(number.as_f64()?),
+        Value::String(text) => plausible(text.trim().parse().ok()?),
         _ => None,
     }
 }
 
-/// An error code. Citrix's own client takes the empty string for "no error"; what is no string is an error
-/// without a code.
-fn error(value: Value) -> Option<String> {
+/// Returns the error code. Citrix's own client treats the empty string as no error; a value that is not a string is an
+/// error with an empty code.
+fn error_code(value: Value) -> Option<String> {
     match value {
         Value::Null | Value::Bool(false) => None,
         Value::String(code) => Some(code).filter(|code| !code.is_empty()),

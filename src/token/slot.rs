@@ -1,7 +1,7 @@
-//! Where the data path finds the token.
+//! The current token of one credential, shared between its keeper and the data path.
 //!
-//! Reading it is one atomic load. Everything else here is for the rare moments without a token that may be
-//! sent: waiting for one, telling the keeper that Citrix refused one, and saying why there is none.
+//! A request reads it with one atomic load. Waiting for a token, reporting a 401 to the keeper and explaining why there
+//! is no token happen off this fast path.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::limit::permits::PermitCounter;
 use crate::system::clock::Clock;
 use citrix_wire::citrix::AuthorizationScheme;
 
-/// A token as it is sent: ready-made header values, marked sensitive so that nothing prints or indexes them.
+/// A token as prebuilt `Authorization` values, marked sensitive so that they are neither printed nor indexed by HPACK.
 #[derive(Debug)]
 pub struct Token {
     generation: u64,
@@ -30,10 +30,10 @@ pub struct Token {
 }
 
 impl Token {
-    /// Writes a token out in both schemes.
+    /// Builds the header values of both schemes.
     ///
     /// # Errors
-    /// When it holds a byte that no header may carry.
+    /// If the token contains a byte that is invalid in a header value.
     pub fn new(
         generation: u64,
         token: &SecretString,
@@ -47,12 +47,12 @@ impl Token {
         })
     }
 
-    /// The token's number, counted from 1; what [`TokenSlot::report_rejected`] wants back.
+    /// Returns the token's number, counted from 1, as [`TokenSlot::report_rejected`] expects it.
     pub const fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The value of `Authorization` (contract 2).
+    /// Returns the value of `Authorization` (contract §2).
     pub const fn authorization(&self, scheme: AuthorizationScheme) -> &HeaderValue {
         match scheme {
             AuthorizationScheme::Cws => &self.cws,
@@ -60,72 +60,73 @@ impl Token {
         }
     }
 
-    /// Whether a header value holds the token, in whatever scheme.
+    /// Returns `true` if a header value contains the token, in any scheme.
     pub fn occurs_in(&self, value: &[u8]) -> bool {
         let bearer = self.bearer.as_bytes();
         let token = bearer.strip_prefix(b"Bearer ").unwrap_or(bearer);
-        // Tokens are far longer than nearly all header values.
+        // Nearly all header values are shorter than a token.
         value.len() >= token.len() && value.windows(token.len()).any(|part| part == token)
     }
 
-    /// Until when it may be sent: a little before it dies at Citrix.
+    /// Returns the end of the period in which the token is sent, shortly before it expires at Citrix.
     pub const fn usable_until(&self) -> SystemTime {
         self.usable_until
     }
 
-    /// Whether it may be sent at `now`.
+    /// Returns `true` if the token may be sent at `now`.
     pub fn is_usable(&self, now: SystemTime) -> bool {
         now < self.usable_until
     }
 }
 
-/// Why there is no token to send, for a 503 that says when to come back.
+/// The lack of a usable token, as a 503 with `Retry-After` reports it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unavailable {
-    /// When the next login is due, from now on; at least a second.
+    /// Time until the next login, at least 1 s.
     pub retry_after: Duration,
-    /// The transaction id of the failed login, to be shown to Citrix's support.
+    /// Citrix's transaction id of the failed login.
     pub transaction_id: Option<HeaderValue>,
-    /// How the last login failed; `None` while the first is being made.
+    /// Outcome of the last login if it failed; `None` while the first login is in progress.
     pub outcome: Option<Outcome>,
-    /// One sentence for the caller. It holds nothing secret and nothing that the token endpoint wrote.
+    /// One clause for the caller, without secrets and without text of the token endpoint.
     pub reason: String,
 }
 
-/// What comes of a token that Citrix refused with a 401.
+/// The keeper's reaction to a token that Citrix rejected with 401.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForcedRefresh {
-    /// There is a newer token by now.
+    /// A newer token is already published.
     Replaced,
-    /// A login is being made or about to begin: [`TokenSlot::wait_newer`] waits for it.
+    /// A login is in progress or about to start; [`TokenSlot::wait_newer`] waits for it.
     InProgress,
-    /// A login will be made, but only after this time, for the last one that a 401 asked for is too recent or
-    /// the token endpoint is being left alone. Hand the 401 on.
+    /// A login follows after this time, because of `token.min_forced_interval` or the backoff after a failed login. The
+    /// 401 is passed to the caller.
     Deferred(Duration),
 }
 
-/// One credential's token. The keeper writes, everybody else reads, on whatever thread and runtime.
+/// One credential's token and its status. The keeper writes; any thread and runtime may read.
 #[derive(Debug, Default)]
 pub struct TokenSlot {
     token: ArcSwapOption<Token>,
-    /// Changes after the token did, so that who sees the change sees the token.
+    /// Updated after `token`, so that a reader that sees the new status also sees the new token.
     status: watch::Sender<TokenStatus>,
-    /// The newest generation that Citrix answered 401 to; 0 for none.
-    refused: AtomicU64,
-    /// Told when a token is refused, and when an operator asks for a login.
-    refusal: Notify,
+    /// The newest generation that Citrix rejected with 401; 0 for none.
+    rejected: AtomicU64,
+    /// Notified on a rejected token and on a login that an operator requests.
+    login_wanted: Notify,
     waiting: Arc<PermitCounter>,
 }
 
 impl TokenSlot {
-    /// An empty one.
+    /// Returns an empty slot.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One that holds a token from the start: a warm restart, or a test.
-    pub fn holding(token: Token) -> Self {
+    /// Returns a slot that already holds a token.
+    #[cfg(test)]
+    pub(crate) fn holding(token: Token) -> Self {
         let slot = Self::new();
         let (generation, usable_until) = (token.generation, token.usable_until);
         slot.publish(token, |status| {
@@ -135,38 +136,37 @@ impl TokenSlot {
         slot
     }
 
-    /// The token, usable or not: one atomic load and no reference counted. To keep it, clone the `Arc`.
+    /// Returns the token, usable or not, with one atomic load and without counting a reference.
     pub fn current(&self) -> Guard<Option<Arc<Token>>> {
         self.token.load()
     }
 
-    /// The token, if there is one that may be sent at `now`. This is the call of the data path: one atomic load
-    /// and a comparison, and never a token beyond its life.
+    /// Returns the token if it may be sent at `now`, never an expired one.
     pub fn usable(&self, now: SystemTime) -> Option<Arc<Token>> {
         self.token.load_full().filter(|token| token.is_usable(now))
     }
 
-    /// The places for those who wait for a token.
+    /// Returns the permits of the requests that wait for this credential's token.
     pub const fn waiting(&self) -> &Arc<PermitCounter> {
         &self.waiting
     }
 
-    /// A snapshot of what is known.
+    /// Returns a snapshot of the status.
     pub fn status(&self) -> TokenStatus {
         self.status.borrow().clone()
     }
 
-    /// The token, waiting up to `timeout` for one that may be sent. A login that fails meanwhile does not end the
-    /// wait, for the next may come in time.
+    /// Waits up to `timeout` for a usable token. A failed login does not end the wait, because the next one may still
+    /// succeed in time.
     ///
     /// # Errors
-    /// When there was none in all that time.
+    /// If no token is usable within `timeout`.
     pub async fn wait_usable(
         &self,
         clock: Clock,
         timeout: Duration,
     ) -> Result<Arc<Token>, Unavailable> {
-        // Without a timer where there is nothing to wait for.
+        // The common case needs no timer.
         if let Some(token) = self.usable(clock.now()) {
             return Ok(token);
         }
@@ -174,11 +174,11 @@ impl TokenSlot {
             .await
     }
 
-    /// The token that replaces `generation`, waiting up to `timeout` for the login that [`TokenSlot::report_rejected`] asked
-    /// for.
+    /// Waits up to `timeout` for a token newer than `generation`, after [`TokenSlot::report_rejected`] or
+    /// [`TokenSlot::request_login`].
     ///
     /// # Errors
-    /// As soon as that login failed, and when it was not done in time.
+    /// As soon as the login fails, or if it takes longer than `timeout`.
     pub async fn wait_newer(
         &self,
         generation: u64,
@@ -199,17 +199,18 @@ impl TokenSlot {
         &self,
         timeout: Duration,
         ready: impl Fn() -> Option<Arc<Token>>,
-        hopeless: impl Fn(&TokenStatus) -> bool,
+        failed: impl Fn(&TokenStatus) -> bool,
     ) -> Result<Arc<Token>, Unavailable> {
         let mut changes = self.status.subscribe();
         let arrival = async {
             loop {
-                let given_up = hopeless(&changes.borrow_and_update());
+                // Read before the token: a token published later still wakes this task.
+                let failed = failed(&changes.borrow_and_update());
                 if let Some(token) = ready() {
                     return Some(token);
                 }
-                // The sender lives as long as `self`, so an error cannot come; it would be hopeless too.
-                if given_up || changes.changed().await.is_err() {
+                // `changed` fails only without a sender, which `self` holds.
+                if failed || changes.changed().await.is_err() {
                     return None;
                 }
             }
@@ -220,15 +221,15 @@ impl TokenSlot {
         }
     }
 
-    /// Tells that Citrix answered 401 to this generation, and asks for one login, however many requests met it.
+    /// Reports that Citrix rejected this generation with 401. However many requests report it, one login follows.
     pub fn report_rejected(&self, generation: u64) -> ForcedRefresh {
         let newest = self.generation();
         if newest > generation {
             return ForcedRefresh::Replaced;
         }
-        // A number that was never given out must not condemn the tokens to come.
+        // A generation that was never issued must not reject future tokens.
         let generation = generation.min(newest);
-        // Looked at before the keeper is told: the login may be over before this thread goes on.
+        // Evaluated before the keeper is woken, which may finish the login before this thread continues.
         let deferred = {
             let status = self.status.borrow();
             if status.in_progress {
@@ -237,9 +238,9 @@ impl TokenSlot {
                 deferral(&status)
             }
         };
-        // Told once; the keeper is not woken by each of a thousand requests.
-        if self.refused.fetch_max(generation, Ordering::AcqRel) < generation {
-            self.refusal.notify_one();
+        // Wakes the keeper once per generation, not once per request.
+        if self.rejected.fetch_max(generation, Ordering::AcqRel) < generation {
+            self.login_wanted.notify_one();
         }
         match deferred {
             _ if self.generation() > generation => ForcedRefresh::Replaced,
@@ -248,42 +249,41 @@ impl TokenSlot {
         }
     }
 
-    /// The newest token whose refusal shows nothing new once `generation` was refused, to be asked before
-    /// [`TokenSlot::report_rejected`]. A login that is being made may have begun before tokens were revoked, and what it brings
-    /// be as dead.
+    /// Returns the newest generation that may have been revoked together with `generation`. To be called before
+    /// [`TokenSlot::report_rejected`]: a login in progress may have started before tokens were revoked, so that the token
+    /// it obtains is invalid as well.
     pub fn last_suspect(&self, generation: u64) -> u64 {
         let status = self.status.borrow();
-        if status.in_progress && !status.after_refusal {
+        if status.in_progress && !status.started_after_rejection {
             generation + 1
         } else {
             generation
         }
     }
 
-    /// Asks for a login now, whatever the token is like; one that is being made will do. [`TokenSlot::wait_newer`] waits
-    /// for it.
+    /// Requests a login for an operator, whatever the state of the token. A login in progress counts.
     ///
     /// # Errors
-    /// With the time to wait, when the last login that was asked for is too recent or the token endpoint is being
-    /// left alone. Nothing is asked for then.
+    /// Rejects the request with the remaining wait within `token.min_forced_interval` and during the backoff after a
+    /// failed login.
     pub fn request_login(&self) -> Result<(), Duration> {
-        let mut answer = Ok(());
+        let mut result = Ok(());
         self.status.send_if_modified(|status| {
             match deferral(status) {
                 _ if status.in_progress => {}
-                Some(after) => answer = Err(after),
-                None => status.asked = true,
+                Some(after) => result = Err(after),
+                None => status.login_requested = true,
             }
-            // What changed is for the keeper alone.
+            // Only the keeper reads this field, and `login_wanted` wakes it.
             false
         });
-        if answer.is_ok() {
-            self.refusal.notify_one();
+        if result.is_ok() {
+            self.login_wanted.notify_one();
         }
-        answer
+        result
     }
 
-    /// Why there is no token, as things stand.
+    /// Returns the reason for the lack of a usable token.
     pub fn unavailable(&self) -> Unavailable {
         let status = self.status.borrow();
         let failure = status.current_failure();
@@ -294,18 +294,16 @@ impl TokenSlot {
             reason: match failure {
                 Some(failure) => {
                     format!(
-                        "There is no usable Citrix token: the last login failed ({}).",
+                        "no usable token: the last login failed ({})",
                         failure.outcome
                     )
                 }
-                None => {
-                    "There is no usable Citrix token yet: the login is not finished.".to_owned()
-                }
+                None => "no usable token: the login is in progress".to_owned(),
             },
         }
     }
 
-    /// The newest token's number; 0 before the first.
+    /// Returns the number of the newest token; 0 before the first.
     pub(super) fn generation(&self) -> u64 {
         self.token
             .load()
@@ -313,47 +311,46 @@ impl TokenSlot {
             .map_or(0, |token| token.generation)
     }
 
-    /// Whether Citrix refused the newest token.
-    pub(super) fn is_refused(&self) -> bool {
+    /// Returns `true` if Citrix rejected the newest token.
+    pub(super) fn is_rejected(&self) -> bool {
         let generation = self.generation();
-        generation > 0 && self.refused.load(Ordering::Acquire) >= generation
+        generation > 0 && self.rejected.load(Ordering::Acquire) >= generation
     }
 
-    /// Whether a login is wanted before its time, by a 401 or by an operator.
+    /// Returns `true` if a 401 or an operator wants a login before the scheduled one.
     pub(super) fn wants_login(&self) -> bool {
-        self.is_refused() || self.status.borrow().asked
+        self.is_rejected() || self.status.borrow().login_requested
     }
 
-    /// Tells that a login begins; whether an operator asked for it.
+    /// Marks a login as in progress. Returns `true` if an operator requested it.
     pub(super) fn begin_login(&self) -> bool {
-        let mut asked = false;
+        let mut requested = false;
         self.update(|status| {
             status.in_progress = true;
-            status.after_refusal = self.is_refused();
-            asked = std::mem::take(&mut status.asked);
+            status.started_after_rejection = self.is_rejected();
+            requested = std::mem::take(&mut status.login_requested);
         });
-        asked
+        requested
     }
 
-    /// Comes back when a login is wanted before its time, at once if that happened since the last call.
-    pub(super) async fn refusal(&self) {
-        self.refusal.notified().await;
+    /// Waits until a login is wanted before the scheduled one; returns at once if that happened since the last call.
+    pub(super) async fn login_wanted(&self) {
+        self.login_wanted.notified().await;
     }
 
-    /// Puts a new token in place and tells everybody.
+    /// Publishes a new token, then its status.
     pub(super) fn publish(&self, token: Token, describe: impl FnOnce(&mut TokenStatus)) {
         self.token.store(Some(Arc::new(token)));
         self.update(describe);
     }
 
-    /// Changes what is known.
     pub(super) fn update(&self, change: impl FnOnce(&mut TokenStatus)) {
         self.status.send_modify(change);
     }
 
-    /// Makes the present token unusable, whatever its date says. For a clock that was set back: the date lies ahead
-    /// again, but the life is over.
-    pub(super) fn retire(&self, now: SystemTime) {
+    /// Marks the current token as expired, for a clock that was set back: `usable_until` is in the future again, but the
+    /// lifetime has elapsed.
+    pub(super) fn expire(&self, now: SystemTime) {
         if let Some(token) = self.token.load_full() {
             self.token.store(Some(Arc::new(Token {
                 generation: token.generation,
@@ -366,7 +363,7 @@ impl TokenSlot {
     }
 }
 
-/// How long it takes until a 401 or an operator may lead to a login; `None` if they may already.
+/// Returns the time until a 401 or an operator may trigger a login; `None` if they may do so already.
 fn deferral(status: &TokenStatus) -> Option<Duration> {
     let left = status
         .forced_not_before?

@@ -1,4 +1,4 @@
-//! What is known about a credential's token, for readiness, metrics, pages and answers to callers.
+//! Status of a credential's token, for readiness, metrics, the status page and responses to callers.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,54 +7,54 @@ use tokio::time::Instant;
 
 use super::outcome::Outcome;
 
-/// How far our clock is from Citrix's: ours less theirs, so positive when ours is ahead.
+/// The local clock minus Citrix's clock: positive if the local clock is ahead.
 ///
-/// A `Date` header names whole seconds, so the measure is good to about one second.
+/// A `Date` field has a resolution of one second, so the accuracy is about one second.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Skew(f64);
 
 impl Skew {
-    /// Compares an answer's `Date` with our clock at half the round trip.
-    pub fn measure(theirs: SystemTime, sent: SystemTime, round_trip: Duration) -> Self {
-        let ours = sent + round_trip / 2;
-        Self(match ours.duration_since(theirs) {
+    /// Compares a time of Citrix's clock with the local clock at half the round trip.
+    pub fn measure(citrix: SystemTime, sent: SystemTime, round_trip: Duration) -> Self {
+        let local = sent + round_trip / 2;
+        Self(match local.duration_since(citrix) {
             Ok(ahead) => ahead.as_secs_f64(),
             Err(behind) => -behind.duration().as_secs_f64(),
         })
     }
 
-    /// In seconds.
+    /// Returns the skew in seconds.
     pub const fn seconds(self) -> f64 {
         self.0
     }
 
-    /// What our clock shows when theirs shows `theirs`; `None` beyond what a clock can show.
-    pub fn to_ours(self, theirs: SystemTime) -> Option<SystemTime> {
+    /// Converts a time of Citrix's clock to local time; `None` if it is out of range.
+    pub fn to_local(self, citrix: SystemTime) -> Option<SystemTime> {
         let by = Duration::try_from_secs_f64(self.0.abs()).ok()?;
         if self.0 < 0.0 {
-            theirs.checked_sub(by)
+            citrix.checked_sub(by)
         } else {
-            theirs.checked_add(by)
+            citrix.checked_add(by)
         }
     }
 }
 
-/// A login that begins this much after its time is not late.
+/// Delay after which a scheduled login counts as late.
 const TIMER_SLACK: Duration = Duration::from_secs(1);
 
-/// Whether requests can be sent, and for how long that is likely to last.
+/// Usability of a credential's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {
-    /// A usable token, and its renewal goes as planned.
+    /// Usable, and its refresh is on schedule.
     Fresh,
-    /// A usable token whose renewal fails or is late, or would fail after a restart.
+    /// Usable, but its refresh fails or is late, or would fail after a restart.
     Stale,
-    /// No token that may be sent.
+    /// No usable token.
     Unusable,
 }
 
 impl TokenState {
-    /// The name in pages and answers.
+    /// Returns the name shown by `/readyz` and other admin responses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
@@ -64,19 +64,19 @@ impl TokenState {
     }
 }
 
-/// Where a secret to log in with comes from.
+/// Origin of the client secret of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhichSecret {
     /// `client_secret`.
     Current,
     /// `client_secret_next`.
     Next,
-    /// Nowhere any more: it is the one that worked last, and what replaced it has yet to work.
+    /// The last secret that Citrix accepted, kept in memory until a configured one is accepted.
     Remembered,
 }
 
 impl WhichSecret {
-    /// The name in pages and answers.
+    /// Returns the value of `secret` in `/status.json`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Current => "first",
@@ -86,55 +86,54 @@ impl WhichSecret {
     }
 }
 
-/// A login that failed.
+/// Record of a failed login.
 #[derive(Clone, Debug)]
 pub struct FailedLogin {
-    /// How; its advice is [`Outcome::advice`].
-    pub outcome: Outcome,
-    /// Citrix's transaction id of the failed login, if it answered at all.
-    pub transaction_id: Option<HeaderValue>,
-    /// When, by our clock.
-    pub at: SystemTime,
+    pub(crate) outcome: Outcome,
+    /// Citrix's transaction id, if there was a response.
+    pub(crate) transaction_id: Option<HeaderValue>,
+    /// Local time of the failure.
+    pub(crate) at: SystemTime,
 }
 
-/// A snapshot of what is known about one credential's token. All times are of our clock.
+/// Snapshot of the status of one credential's token. All times are local.
 #[derive(Clone, Debug, Default)]
 pub struct TokenStatus {
-    /// The newest token's number, counted from 1; 0 before the first.
+    /// Number of the newest token, counted from 1; 0 before the first.
     pub generation: u64,
-    /// When the newest token was asked for.
+    /// Start of the login that obtained the newest token.
     pub obtained_at: Option<SystemTime>,
-    /// Until when the newest token is sent.
+    /// End of the period in which the newest token is sent.
     pub usable_until: Option<SystemTime>,
-    /// When the newest token dies at Citrix.
+    /// Expiry of the newest token at Citrix.
     pub expires_at: Option<SystemTime>,
-    /// When the next login is planned; in the past while one is being made.
+    /// Time of the next login; in the past while one is in progress.
     pub next_attempt: Option<SystemTime>,
-    /// Whether a login is being made at this moment.
+    /// A login is in progress.
     pub in_progress: bool,
-    /// Whether the login that is being made began after Citrix refused the present token.
-    pub(super) after_refusal: bool,
-    /// Failed logins since the last that worked.
+    /// The login in progress started after Citrix rejected the current token.
+    pub(super) started_after_rejection: bool,
+    /// Failed logins since the last success.
     pub consecutive_failures: u32,
-    /// The last login that failed, also after others worked.
+    /// The last failed login, kept after later successes.
     pub last_failure: Option<FailedLogin>,
-    /// Whether the newest token was obtained without the configured secrets, which were refused or cannot be read: with
-    /// the one that worked last, or by a sibling. A restart would have no secret that works.
+    /// The newest token was not obtained with a configured secret, because those were rejected or unreadable, but with
+    /// the last accepted one or by a sibling. A restart would have no valid secret.
     pub on_old_secret: bool,
-    /// The secret that the newest token was obtained with; `None` for a token out of the cache.
+    /// The secret that obtained the newest token; `None` for a token from the cache.
     pub secret: Option<WhichSecret>,
-    /// Our clock against Citrix's, once an answer told.
+    /// The clock skew, once a response revealed it.
     pub skew: Option<Skew>,
-    /// [`TokenStatus::next_attempt`] on the clock that no one sets.
+    /// [`TokenStatus::next_attempt`] on the monotonic clock.
     pub(super) due: Option<Instant>,
-    /// Before this neither a 401 nor an operator's wish leads to a login.
+    /// Earliest login that a 401 or an operator can trigger.
     pub(super) forced_not_before: Option<Instant>,
-    /// Whether an operator asked for a login that has not begun yet.
-    pub(super) asked: bool,
+    /// An operator requested a login that has not started yet.
+    pub(super) login_requested: bool,
 }
 
 impl TokenStatus {
-    /// The state at `now`.
+    /// Returns the state at `now`.
     pub fn state(&self, now: SystemTime) -> TokenState {
         if self.usable_until.is_none_or(|until| now >= until) {
             return TokenState::Unusable;
@@ -147,7 +146,7 @@ impl TokenStatus {
         }
     }
 
-    /// How long until the next login is due; zero while one is due or being made.
+    /// Returns the time until the next login; zero while one is due or in progress.
     pub fn next_login_in(&self) -> Duration {
         let due = self.due.filter(|_| !self.in_progress);
         due.map_or(Duration::ZERO, |due| {
@@ -155,7 +154,7 @@ impl TokenStatus {
         })
     }
 
-    /// The failure that is behind the present lack of a token, if there is one.
+    /// Returns the last failed login if no login succeeded since.
     pub fn current_failure(&self) -> Option<&FailedLogin> {
         self.last_failure
             .as_ref()
@@ -172,17 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn skew_is_ours_less_theirs_at_half_the_round_trip() {
+    fn skew_is_local_minus_citrix_at_half_the_round_trip() {
         let ahead = Skew::measure(at(1000), at(1059), Duration::from_secs(2));
         assert_eq!(ahead.seconds(), 60.0);
-        assert_eq!(ahead.to_ours(at(2000)), Some(at(2060)));
+        assert_eq!(ahead.to_local(at(2000)), Some(at(2060)));
         let behind = Skew::measure(at(1060), at(999), Duration::from_secs(2));
         assert_eq!(behind.seconds(), -60.0);
-        assert_eq!(behind.to_ours(at(2000)), Some(at(1940)));
+        assert_eq!(behind.to_local(at(2000)), Some(at(1940)));
     }
 
     #[test]
-    fn the_state_follows_the_clock_and_the_failures() {
+    fn state_depends_on_the_clock_and_on_failures() {
         let status = TokenStatus {
             usable_until: Some(at(100)),
             next_attempt: Some(at(75)),
@@ -194,7 +193,7 @@ mod tests {
         assert_eq!(
             status.state(at(77)),
             TokenState::Stale,
-            "the renewal is late"
+            "the refresh is late"
         );
         assert_eq!(status.state(at(100)), TokenState::Unusable);
         assert_eq!(

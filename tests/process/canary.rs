@@ -468,7 +468,7 @@ async fn a_login_that_fails_is_logged_with_all_that_may_be_told() {
     let (nobody, logins) = (Upstream::refusing(), Logins::refused().await);
     let secrets = Secrets::at(&nobody.url(), &logins.url(), "");
     let mut gateway = Program::start(&secrets.run_arguments(), &[]);
-    let line = gateway.logged("the login failed").await;
+    let line = gateway.logged("login failed").await;
     assert_eq!(
         (&line["level"], &line["outcome"]),
         (&"ERROR".into(), &"invalid_client".into())

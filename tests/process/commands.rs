@@ -212,7 +212,7 @@ async fn healthcheck_says_what_a_gateway_that_is_not_ready_lacks() {
     let url = logins.url();
     let mut program = Program::start(&[], &environment("http://127.0.0.1:9", &url));
     let (_, admin) = crate::gateway::addresses(&mut program).await;
-    program.logged("the login failed").await;
+    program.logged("login failed").await;
     let ended = Program::run(&["healthcheck", "--admin", &admin.to_string()], &[]).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("customer acme"), "{}", ended.stderr);

@@ -22,7 +22,7 @@ async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
         .logged("connections to Citrix leave through the egress proxy")
         .await;
     assert_eq!(leaves["proxy"], down.host(), "{leaves}");
-    let failed = program.logged("the login failed").await;
+    let failed = program.logged("login failed").await;
     let named = format!(
         "the egress proxy {} cannot be reached: no TCP connection: ",
         down.host()

@@ -1,4 +1,4 @@
-//! The files of the cache. All of this blocks.
+//! Blocking access to the cache file and its locks.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -16,33 +16,33 @@ use super::sealed::{self, CacheEntry};
 use super::{CacheError, SecretError};
 use crate::config::SecretSource;
 
-/// The largest file, in bytes: room for more than a thousand customers.
-const LARGEST: usize = 4 << 20;
-/// Read and written by its owner alone.
+/// Maximum size of the file, in bytes, enough for more than a thousand customers.
+const MAX_FILE_SIZE: usize = 4 << 20;
+/// File mode: read and write for the owner only.
 const MODE: u32 = 0o600;
-/// How often, and how many times, a sibling's writing is waited for. It takes milliseconds.
-const WRITE_POLL: Duration = Duration::from_millis(20);
-const WRITE_POLLS: u32 = 25;
+/// Interval between attempts to acquire the write lock, which siblings hold for milliseconds.
+const WRITE_LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum number of attempts to acquire the write lock.
+const MAX_WRITE_LOCK_ATTEMPTS: u32 = 25;
 
-/// Where the files are. The key is read anew for each reading and writing, as all secrets are.
+/// The cache file, its key and what is known of its content. The key is read for each operation, so that a rotated key
+/// takes effect.
 pub(super) struct CacheFiles {
     path: PathBuf,
     key: SecretSource,
-    /// What the file held when it was last looked at.
-    known: Mutex<Known>,
-    /// What waits to be written: the keepers of many customers log in at the same time, and one writing is enough.
-    /// One entry a credential at most.
-    waiting: Mutex<Vec<CacheEntry>>,
+    contents: Mutex<Contents>,
+    /// Entries to write, at most one per credential: keepers that log in at the same time share one write.
+    queued: Mutex<Vec<CacheEntry>>,
 }
 
-/// The file's content, so that it is decrypted once and not once for each customer.
+/// Decrypted content of the file when it was last read, so that it is decrypted once and not once per customer.
 #[derive(Default)]
-struct Known {
+struct Contents {
     stamp: Option<Stamp>,
     entries: Vec<CacheEntry>,
 }
 
-/// What changes when a file is replaced or written to.
+/// Metadata that change when a file is replaced or written to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -52,13 +52,12 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(known: &Metadata) -> Self {
-        let modified = (known.mtime(), known.mtime_nsec());
+    fn of(metadata: &Metadata) -> Self {
         Self {
-            device: known.dev(),
-            inode: known.ino(),
-            size: known.size(),
-            modified,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }
 }
@@ -68,8 +67,8 @@ impl CacheFiles {
         Self {
             path,
             key,
-            known: Mutex::default(),
-            waiting: Mutex::default(),
+            contents: Mutex::default(),
+            queued: Mutex::default(),
         }
     }
 
@@ -77,80 +76,80 @@ impl CacheFiles {
         &self.path
     }
 
-    /// The entry of that name.
-    pub(super) fn find(&self, of: &str) -> Result<Option<CacheEntry>, CacheError> {
-        let mut known = locked(&self.known);
-        self.look(&mut known)?;
-        Ok(known.entries.iter().find(|entry| entry.of == of).cloned())
+    /// Returns the entry of a credential.
+    pub(super) fn find(&self, id: &str) -> Result<Option<CacheEntry>, CacheError> {
+        let mut contents = locked(&self.contents);
+        self.refresh(&mut contents)?;
+        let found = contents.entries.iter().find(|entry| entry.id == id);
+        Ok(found.cloned())
     }
 
-    /// Takes an entry that the next writing puts in the place of its like.
+    /// Queues an entry for the next write, in place of a queued one of the same credential.
     pub(super) fn enqueue(&self, entry: CacheEntry) {
-        let mut waiting = locked(&self.waiting);
-        waiting.retain(|other| other.of != entry.of);
-        waiting.push(entry);
+        let mut queued = locked(&self.queued);
+        queued.retain(|other| other.id != entry.id);
+        queued.push(entry);
     }
 
-    /// Writes what waits, unless another writing took it along, and drops what died before `now`.
+    /// Writes the queued entries, unless a concurrent write already did, and removes those that expired before `now`.
     ///
-    /// The file is replaced by another in one step: a reader finds the old one or the new one, whole.
-    pub(super) fn write_waiting(&self, now: Duration) -> Result<(), CacheError> {
-        // Without the lock, when it cannot be had: at worst a sibling's token is lost, which costs it a login.
-        let _lock = self.wait_to_write();
-        let new = std::mem::take(&mut *locked(&self.waiting));
+    /// The file is replaced atomically, so that a reader sees either version in full.
+    pub(super) fn write_queued(&self, now: Duration) -> Result<(), CacheError> {
+        // Optional: without the lock a sibling's token may be lost, which costs one login.
+        let _lock = self.write_lock();
+        let new = std::mem::take(&mut *locked(&self.queued));
         if new.is_empty() {
             return Ok(());
         }
-        let mut known = locked(&self.known);
-        // What cannot be read is about to be rewritten; who looked there has warned.
-        let _ = self.look(&mut known);
-        known.stamp = None;
-        known
+        let mut contents = locked(&self.contents);
+        // An unreadable file is replaced; the preceding load has logged the error.
+        let _ = self.refresh(&mut contents);
+        contents.stamp = None;
+        contents
             .entries
-            .retain(|old| old.expires_at > now && new.iter().all(|entry| entry.of != old.of));
-        known.entries.extend(new);
-        let bytes = sealed::seal(&known.entries, &self.key()?)?;
-        if bytes.len() > LARGEST {
+            .retain(|old| old.expires_at > now && new.iter().all(|entry| entry.id != old.id));
+        contents.entries.extend(new);
+        let bytes = sealed::seal(&contents.entries, &self.key()?)?;
+        if bytes.len() > MAX_FILE_SIZE {
             return Err(CacheError::TooLarge);
         }
-        let temporary = self.beside(".tmp");
-        let done = write(&temporary, &bytes)
+        let temporary = self.sibling_path(".tmp");
+        let written = write(&temporary, &bytes)
             .and_then(|stamp| fs::rename(&temporary, &self.path).map(|()| stamp))
             .map_err(|error| {
-                // It may not even be there.
+                // The file may not exist.
                 let _ = fs::remove_file(&temporary);
-                CacheError::disk("writing")(error)
+                CacheError::io("writing")(error)
             });
-        known.stamp = Some(done?);
+        contents.stamp = Some(written?);
         Ok(())
     }
 
-    /// Brings what is known up to date.
-    fn look(&self, known: &mut Known) -> Result<(), CacheError> {
-        let before = known.stamp;
-        match self.read(before) {
+    /// Reads the file if it has changed.
+    fn refresh(&self, contents: &mut Contents) -> Result<(), CacheError> {
+        match self.read(contents.stamp) {
             Ok(None) => {}
             Ok(Some((stamp, entries))) => {
-                *known = Known {
+                *contents = Contents {
                     stamp: Some(stamp),
                     entries,
                 }
             }
-            Err(trouble) => {
-                *known = Known::default();
-                return Err(trouble);
+            Err(error) => {
+                *contents = Contents::default();
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    /// All that is in the file; `None` when it is as it was.
+    /// Returns the content of the file; `None` if it is unchanged since `before`.
     fn read(&self, before: Option<Stamp>) -> Result<Option<(Stamp, Vec<CacheEntry>)>, CacheError> {
         let failed = |error: std::io::Error| match error.kind() {
             ErrorKind::NotFound => CacheError::Missing,
-            kind => CacheError::Disk("reading", kind),
+            kind => CacheError::Io("reading", kind),
         };
-        // Asked before opening: opening a pipe would wait for somebody to write into it.
+        // Checked before opening, because opening a FIFO blocks until a writer opens it.
         if !fs::metadata(&self.path).map_err(failed)?.is_file() {
             return Err(CacheError::NotAFile);
         }
@@ -165,27 +164,27 @@ impl CacheFiles {
         }
         let length = usize::try_from(metadata.len())
             .ok()
-            .filter(|length| *length <= LARGEST);
+            .filter(|length| *length <= MAX_FILE_SIZE);
         let mut bytes = Zeroizing::new(Vec::with_capacity(length.ok_or(CacheError::TooLarge)? + 1));
-        file.take(LARGEST as u64)
+        file.take(MAX_FILE_SIZE as u64)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
         Ok(Some((stamp, sealed::open(&mut bytes, &self.key()?)?)))
     }
 
-    /// The lock of those who log in for `name`, `None` while somebody else has it. The system takes it from a
-    /// process that died.
-    pub(super) fn try_turn(&self, name: &str) -> Result<Option<File>, CacheError> {
-        let short = name.get(..16).unwrap_or(name);
-        try_lock(&self.beside(&format!(".{short}.lock")))
+    /// Acquires the login lock of a credential; `None` while another process holds it. The operating system releases the
+    /// lock of a process that ends.
+    pub(super) fn try_login_lock(&self, id: &str) -> Result<Option<File>, CacheError> {
+        let short = id.get(..16).unwrap_or(id);
+        try_lock(&self.sibling_path(&format!(".{short}.lock")))
     }
 
-    fn wait_to_write(&self) -> Option<File> {
-        let path = self.beside(".lock");
-        for _ in 0..WRITE_POLLS {
+    fn write_lock(&self) -> Option<File> {
+        let path = self.sibling_path(".lock");
+        for _ in 0..MAX_WRITE_LOCK_ATTEMPTS {
             match try_lock(&path) {
                 Ok(Some(lock)) => return Some(lock),
-                Ok(None) => sleep(WRITE_POLL),
+                Ok(None) => sleep(WRITE_LOCK_POLL_INTERVAL),
                 Err(_) => return None,
             }
         }
@@ -198,21 +197,21 @@ impl CacheFiles {
             .map_err(|error: SecretError| CacheError::Key(error))
     }
 
-    /// The file's path with more behind its name.
-    fn beside(&self, more: &str) -> PathBuf {
+    /// Returns the file's path with a suffix.
+    fn sibling_path(&self, suffix: &str) -> PathBuf {
         let mut path = OsString::from(&self.path);
-        path.push(more);
+        path.push(suffix);
         path.into()
     }
 }
 
-/// A thread that panics ends the process, so nobody meets a poisoned lock.
+/// Locks a mutex. A panic ends the process, so poisoning does not occur.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<Stamp> {
-    // A process that died may have left one behind.
+    // A process that ended during a write leaves this file behind.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -223,12 +222,13 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<Stamp> {
         .mode(MODE)
         .open(path)?;
     file.write_all(bytes)?;
-    // Else a crash of the machine could leave the new name with no content.
+    // Without it, a crash of the machine could leave an empty file under the final name.
     file.sync_all()?;
     Ok(Stamp::of(&file.metadata()?))
 }
 
-/// Lock files stay: to delete one that somebody is about to lock would give two of them the lock.
+/// Tries to lock a file. Lock files are never deleted: a process about to lock a deleted file would acquire a second
+/// lock.
 fn try_lock(path: &Path) -> Result<Option<File>, CacheError> {
     let file = OpenOptions::new()
         .write(true)
@@ -236,10 +236,10 @@ fn try_lock(path: &Path) -> Result<Option<File>, CacheError> {
         .truncate(false)
         .mode(MODE)
         .open(path);
-    let file = file.map_err(CacheError::disk("locking"))?;
+    let file = file.map_err(CacheError::io("locking"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(CacheError::Disk("locking", error.kind())),
+        Err(TryLockError::Error(error)) => Err(CacheError::Io("locking", error.kind())),
     }
 }

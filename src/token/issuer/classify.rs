@@ -1,4 +1,4 @@
-//! Which of the closed set of failures it is when there is no answer, or only a part of one.
+//! Classification of failed exchanges with the token endpoint into [`Outcome`]s.
 
 use std::io::ErrorKind;
 
@@ -7,13 +7,13 @@ use crate::token::outcome::Outcome;
 use crate::upstream::dial::ConnectError;
 use crate::upstream::http_client::{self, ReadError, SendError};
 
-/// A request that got no answer.
-pub(super) fn no_answer(error: &SendError) -> LoginError {
+/// Returns the failure for a request without a response.
+pub(super) fn no_response(error: &SendError) -> LoginError {
     LoginError::new(outcome(error), Some(http_client::cause(error)))
 }
 
-/// An answer whose body was not read to its end.
-pub(super) fn unread(error: ReadError) -> Outcome {
+/// Returns the outcome for a response body that was not read to its end.
+pub(super) fn incomplete_body(error: ReadError) -> Outcome {
     match error {
         ReadError::TooLarge => Outcome::TooLarge,
         ReadError::TimedOut => Outcome::Timeout,

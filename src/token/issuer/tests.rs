@@ -1,4 +1,4 @@
-//! The issuer on a real wire, against a server of a few lines that records what it got.
+//! The issuer over real connections, against a minimal server that records the request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::token::response::Lifetime;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::http_client::LARGEST_ANSWER;
 
-/// Generous for what must work, and waited out by nothing.
-const PLENTY: Duration = Duration::from_secs(20);
+/// Timeout that no test reaches.
+const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
@@ -33,16 +33,16 @@ fn issuer(timeout: Duration) -> HttpIssuer {
     HttpIssuer::new(Client::new(dial_config, timeout), Clock::SYSTEM)
 }
 
-/// Answers one request with these bytes; gives back the request's.
-async fn serve(answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHandle<String>) {
-    let answer = answer.into();
+/// Serves one connection: responds with these bytes and returns the request.
+async fn serve(response: impl Into<Vec<u8>>) -> (SocketAddr, JoinHandle<String>) {
+    let response = response.into();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let request = read_request(&mut stream).await;
-        // The client may close early; that is its right.
-        let _ = stream.write_all(&answer).await;
+        // The client may close early.
+        let _ = stream.write_all(&response).await;
         request
     });
     (address, server)
@@ -51,9 +51,9 @@ async fn serve(answer: impl Into<Vec<u8>>) -> (SocketAddr, JoinHandle<String>) {
 async fn read_request(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     loop {
-        let mut piece = [0; 4096];
-        let read = stream.read(&mut piece).await.unwrap();
-        bytes.extend_from_slice(&piece[..read]);
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer).await.unwrap();
+        bytes.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8(bytes.clone()).unwrap();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head
@@ -64,7 +64,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
                 return text;
             }
         }
-        assert_ne!(read, 0, "cut off: {text}");
+        assert_ne!(read, 0, "truncated: {text}");
     }
 }
 
@@ -97,9 +97,14 @@ async fn log_in(
         .await
 }
 
-async fn ask(answer: impl Into<Vec<u8>>) -> Result<IssuedToken, LoginError> {
-    let (address, server) = serve(answer).await;
-    let result = log_in(TokenDialect::Oauth2, &format!("http://{address}/t"), PLENTY).await;
+async fn log_in_against(response: impl Into<Vec<u8>>) -> Result<IssuedToken, LoginError> {
+    let (address, server) = serve(response).await;
+    let result = log_in(
+        TokenDialect::Oauth2,
+        &format!("http://{address}/t"),
+        LONG_TIMEOUT,
+    )
+    .await;
     server.await.unwrap();
     result
 }
@@ -109,7 +114,7 @@ fn outcome(result: Result<IssuedToken, LoginError>) -> Outcome {
     result.expect_err("a failure").outcome
 }
 
-/// The request's lines, the head's in alphabetical order: their order is nobody's business.
+/// Returns the request's lines, header lines sorted.
 fn lines(request: &str) -> Vec<String> {
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let mut lines: Vec<_> = head.split("\r\n").map(str::to_owned).collect();
@@ -119,13 +124,15 @@ fn lines(request: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_form_goes_out_byte_for_byte() {
+async fn oauth2_request_is_an_exact_form() {
     let (address, server) = serve(ok(
         "\n {\"access_token\":\"ey.J.x\", \"expires_in\":\"3600\"}\n ",
     ))
     .await;
     let url = format!("http://{address}/cctrustoauth2/acme/tokens/clients");
-    let issued = log_in(TokenDialect::Oauth2, &url, PLENTY).await.unwrap();
+    let issued = log_in(TokenDialect::Oauth2, &url, LONG_TIMEOUT)
+        .await
+        .unwrap();
     assert_eq!(issued.grant.token.expose_secret(), "ey.J.x");
     assert_eq!(
         issued.grant.lifetime,
@@ -150,10 +157,12 @@ async fn the_form_goes_out_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn the_json_goes_out_byte_for_byte() {
+async fn trust_request_is_exact_json() {
     let (address, server) = serve(ok("{\"token\":\"ey.J.x\",\"expiresIn\":3600}")).await;
     let url = format!("http://{address}/root/tokens/clients");
-    let issued = log_in(TokenDialect::Trust, &url, PLENTY).await.unwrap();
+    let issued = log_in(TokenDialect::Trust, &url, LONG_TIMEOUT)
+        .await
+        .unwrap();
     assert_eq!(issued.grant.token.expose_secret(), "ey.J.x");
     let body = r#"{"clientId":"id &1","clientSecret":"p+/w\"=="}"#;
     let expected = [
@@ -172,10 +181,10 @@ async fn the_json_goes_out_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn statuses_are_told_apart() {
+async fn each_status_has_its_outcome() {
     let check = async |line: &str, headers: &str, body: &str, expected| {
         assert_eq!(
-            outcome(ask(status(line, headers, body)).await),
+            outcome(log_in_against(status(line, headers, body)).await),
             expected,
             "{line} {body}"
         );
@@ -209,19 +218,19 @@ async fn statuses_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_brings_its_hint() {
+async fn rate_limit_carries_its_retry_hint() {
     let apim = r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 9 seconds."}"#;
-    let failure = ask(status("429 Too Many Requests", "", apim))
+    let failure = log_in_against(status("429 Too Many Requests", "", apim))
         .await
         .unwrap_err();
     assert_eq!(
         (failure.outcome, failure.retry_after),
         (Outcome::RateLimited, Some(Duration::from_secs(9)))
     );
-    // The date is of their clock, which is far from ours: it counts from their Date.
+    // A date in Retry-After is relative to the response's Date, not to the local clock.
     let headers =
         "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nRetry-After: Thu, 01 Jan 2026 00:00:20 GMT\r\n";
-    let failure = ask(status("429 Too Many Requests", headers, ""))
+    let failure = log_in_against(status("429 Too Many Requests", headers, ""))
         .await
         .unwrap_err();
     assert_eq!(failure.retry_after, Some(Duration::from_secs(20)));
@@ -229,8 +238,8 @@ async fn a_rate_limit_brings_its_hint() {
 }
 
 #[tokio::test]
-async fn the_transaction_id_comes_with_a_failure_and_only_when_it_is_one() {
-    let failure = ask(status("500 x", "X-Cws-TransactionId: 77aa\r\n", ""))
+async fn failure_carries_the_first_valid_transaction_id() {
+    let failure = log_in_against(status("500 x", "X-Cws-TransactionId: 77aa\r\n", ""))
         .await
         .unwrap_err();
     assert_eq!(failure.transaction_id.unwrap(), "77aa");
@@ -239,45 +248,50 @@ async fn the_transaction_id_comes_with_a_failure_and_only_when_it_is_one() {
         "X-Cws-TransactionId: {}\r\nCitrix-TransactionId: 88bb\r\n",
         "x".repeat(500)
     );
-    let failure = ask(status("500 x", &long, "")).await.unwrap_err();
+    let failure = log_in_against(status("500 x", &long, ""))
+        .await
+        .unwrap_err();
     assert_eq!(failure.transaction_id.unwrap(), "88bb");
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_it() {
+async fn oversized_body_is_too_large() {
     let large = "x".repeat(LARGEST_ANSWER + 1);
     assert_eq!(
-        outcome(ask(status("200 OK", "", &large)).await),
+        outcome(log_in_against(status("200 OK", "", &large)).await),
         Outcome::TooLarge
     );
     let chunked = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n",
         large.len()
     );
-    assert_eq!(outcome(ask(chunked).await), Outcome::TooLarge);
+    assert_eq!(outcome(log_in_against(chunked).await), Outcome::TooLarge);
 }
 
 #[tokio::test]
-async fn a_cut_off_answer_is_truncated_wherever_it_is_cut() {
-    assert_eq!(outcome(ask("").await), Outcome::Truncated);
+async fn incomplete_response_is_truncated() {
+    assert_eq!(outcome(log_in_against("").await), Outcome::Truncated);
     assert_eq!(
-        outcome(ask("HTTP/1.1 200 OK\r\nContent-Le").await),
+        outcome(log_in_against("HTTP/1.1 200 OK\r\nContent-Le").await),
         Outcome::Truncated
     );
     assert_eq!(
-        outcome(ask("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"acc").await),
+        outcome(log_in_against("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"acc").await),
         Outcome::Truncated
     );
     let whole_length = ok(r#"{"access_token":"ey"#);
-    assert_eq!(outcome(ask(whole_length).await), Outcome::Truncated);
     assert_eq!(
-        outcome(ask("SSH-2.0-OpenSSH_9.6\r\n\r\n").await),
+        outcome(log_in_against(whole_length).await),
+        Outcome::Truncated
+    );
+    assert_eq!(
+        outcome(log_in_against("SSH-2.0-OpenSSH_9.6\r\n\r\n").await),
         Outcome::Malformed
     );
 }
 
 #[tokio::test]
-async fn a_silent_server_is_a_timeout_before_and_within_the_answer() {
+async fn silent_server_is_a_timeout_before_and_within_the_response() {
     for start in ["", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/t", listener.local_addr().unwrap());
@@ -294,28 +308,28 @@ async fn a_silent_server_is_a_timeout_before_and_within_the_answer() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_refused() {
+async fn closed_port_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/t", listener.local_addr().unwrap());
     drop(listener);
     assert_eq!(
-        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        outcome(log_in(TokenDialect::Oauth2, &url, LONG_TIMEOUT).await),
         Outcome::Refused
     );
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_exist_is_dns() {
-    // A label of 64 bytes is refused by the resolver itself: nothing leaves the machine.
+async fn invalid_host_name_is_dns() {
+    // The resolver rejects a label of 64 bytes without a query.
     let url = format!("http://{}.invalid/t", "x".repeat(64));
     assert_eq!(
-        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        outcome(log_in(TokenDialect::Oauth2, &url, LONG_TIMEOUT).await),
         Outcome::Dns
     );
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_a_tls_failure() {
+async fn plain_http_server_is_a_tls_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/t", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -326,24 +340,24 @@ async fn a_server_without_tls_is_a_tls_failure() {
             .unwrap();
     });
     assert_eq!(
-        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        outcome(log_in(TokenDialect::Oauth2, &url, LONG_TIMEOUT).await),
         Outcome::Tls
     );
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_hung_up_on_is_a_tls_failure() {
+async fn close_during_the_handshake_is_a_tls_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/t", listener.local_addr().unwrap());
     tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
     assert_eq!(
-        outcome(log_in(TokenDialect::Oauth2, &url, PLENTY).await),
+        outcome(log_in(TokenDialect::Oauth2, &url, LONG_TIMEOUT).await),
         Outcome::Tls
     );
 }
 
 #[tokio::test]
-async fn a_certificate_nobody_vouches_for_is_a_tls_failure_that_says_so() {
+async fn untrusted_certificate_is_a_tls_failure_with_its_cause() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let config = rustls::ServerConfig::builder_with_provider(provider())
@@ -359,12 +373,12 @@ async fn a_certificate_nobody_vouches_for_is_a_tls_failure_that_says_so() {
     );
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        // It fails on this side too.
+        // Fails on this side as well.
         let _ = tokio_rustls::TlsAcceptor::from(Arc::new(config))
             .accept(stream)
             .await;
     });
-    let failure = log_in(TokenDialect::Oauth2, &url, PLENTY)
+    let failure = log_in(TokenDialect::Oauth2, &url, LONG_TIMEOUT)
         .await
         .unwrap_err();
     assert_eq!(failure.outcome, Outcome::Tls);
@@ -372,10 +386,10 @@ async fn a_certificate_nobody_vouches_for_is_a_tls_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn the_skew_comes_out_of_the_date() {
+async fn skew_is_measured_from_date() {
     let date = httpdate::fmt_http_date(Clock::SYSTEM.now() + Duration::from_secs(120));
     let body = r#"{"access_token":"t","expires_in":"60"}"#;
-    let issued = ask(status("200 OK", &format!("Date: {date}\r\n"), body))
+    let issued = log_in_against(status("200 OK", &format!("Date: {date}\r\n"), body))
         .await
         .unwrap();
     let skew = issued.skew.unwrap().seconds();
@@ -383,7 +397,7 @@ async fn the_skew_comes_out_of_the_date() {
 }
 
 #[tokio::test]
-async fn without_a_date_the_skew_comes_out_of_the_token() {
+async fn skew_without_date_is_measured_from_iat() {
     let issued = Clock::SYSTEM.now() - Duration::from_secs(120);
     let iat = issued
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -391,16 +405,16 @@ async fn without_a_date_the_skew_comes_out_of_the_token() {
         .as_secs();
     let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{iat},"exp":{}}}"#, iat + 3600));
     let body = format!(r#"{{"access_token":"e30.{claims}.c2ln"}}"#);
-    let skew = ask(status("200 OK", "", &body))
+    let skew = log_in_against(status("200 OK", "", &body))
         .await
         .unwrap()
         .skew
         .unwrap()
         .seconds();
     assert!((110.0..=121.0).contains(&skew), "{skew}");
-    // A date is nearer to the truth: a token may have been issued a while ago.
+    // Date takes precedence: a token may have been issued earlier.
     let date = httpdate::fmt_http_date(Clock::SYSTEM.now());
-    let skew = ask(status("200 OK", &format!("Date: {date}\r\n"), &body))
+    let skew = log_in_against(status("200 OK", &format!("Date: {date}\r\n"), &body))
         .await
         .unwrap()
         .skew
@@ -409,27 +423,24 @@ async fn without_a_date_the_skew_comes_out_of_the_token() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_down_may_say_for_how_long() {
+async fn retry_hint_is_read_from_503_but_not_500() {
     let busy =
         r#"{"type":"x/serviceUnavailable","parameters":[{"name":"retryDelay","value":"17"}]}"#;
-    let failure = ask(status("503 Service Unavailable", "", busy))
+    let failure = log_in_against(status("503 Service Unavailable", "", busy))
         .await
         .unwrap_err();
     assert_eq!(
         (failure.outcome, failure.retry_after),
         (Outcome::Http5xx, Some(Duration::from_secs(17)))
     );
-    let failure = ask(status("500 x", "Retry-After: 9\r\n", ""))
+    let failure = log_in_against(status("500 x", "Retry-After: 9\r\n", ""))
         .await
         .unwrap_err();
-    assert_eq!(
-        failure.retry_after, None,
-        "no such thing is defined for a 500"
-    );
+    assert_eq!(failure.retry_after, None, "not defined for 500");
 }
 
 #[tokio::test]
-async fn what_citrix_writes_is_not_repeated() {
+async fn response_text_never_appears_in_debug_output() {
     let echo =
         r#"{"error":"CANARY","error_description":"CANARY","parameters":{"retryDelay":"CANARY"}}"#;
     for line in [
@@ -439,19 +450,21 @@ async fn what_citrix_writes_is_not_repeated() {
         "429 CANARY",
         "500 CANARY",
     ] {
-        let failure = ask(status(line, "X-Echo: CANARY\r\n", echo))
+        let failure = log_in_against(status(line, "X-Echo: CANARY\r\n", echo))
             .await
             .unwrap_err();
         assert!(!format!("{failure:?}").contains("CANARY"), "{failure:?}");
     }
-    for answer in [
+    for response in [
         "CANARY\r\n\r\n".to_owned(),
         ok("{\"access_token\":\"CANARY\",}"),
         ok("CANARY"),
     ] {
-        let failure = ask(answer).await.unwrap_err();
+        let failure = log_in_against(response).await.unwrap_err();
         assert!(!format!("{failure:?}").contains("CANARY"), "{failure:?}");
     }
-    let issued = ask(ok("{\"access_token\":\"CANARY\"}")).await.unwrap();
+    let issued = log_in_against(ok("{\"access_token\":\"CANARY\"}"))
+        .await
+        .unwrap();
     assert!(!format!("{issued:?}").contains("CANARY"), "{issued:?}");
 }

@@ -1,4 +1,4 @@
-//! The keeper and the token cache: what it takes from there, and what it leaves for others.
+//! The keeper's use of the token cache.
 
 use tracing::info;
 
@@ -10,53 +10,56 @@ use crate::token::issuer::Issuer;
 use crate::token::schedule;
 use crate::token::slot::Token;
 
-/// The cache, and what is this credential's in it.
+/// The cache with this credential's key in it.
 #[derive(Debug)]
 pub(super) struct CacheHandle {
     cache: Cache,
-    identity: CredentialId,
+    id: CredentialId,
 }
 
 impl CacheHandle {
     pub(super) fn new(cache: Cache, credential: &Credential) -> Self {
         Self {
             cache,
-            identity: CredentialId::of(credential),
+            id: CredentialId::of(credential),
         }
     }
 }
 
 impl<I: Issuer> Keeper<I> {
-    /// Waits until no sibling is logging in. `None` without a cache, and for a login that a sibling's cannot stand
-    /// in for.
-    pub(super) async fn turn(&self, cause: LoginReason) -> Option<LoginLock> {
-        let memory = self
-            .memory
+    /// Waits until no sibling is logging in. Returns `None` without a cache, and for a login that a sibling's token cannot
+    /// replace.
+    pub(super) async fn login_lock(&self, reason: LoginReason) -> Option<LoginLock> {
+        let handle = self
+            .cache
             .as_ref()
-            .filter(|_| cause == LoginReason::Planned)?;
-        Some(memory.cache.turn(memory.identity).await)
+            .filter(|_| reason == LoginReason::Scheduled)?;
+        Some(handle.cache.login_lock(handle.id).await)
     }
 
-    /// Publishes the token of the cache, if it is newer than the present one and good for more than that.
-    pub(super) async fn recall(&mut self) -> Option<LoginSchedule> {
-        let memory = self.memory.as_ref()?;
+    /// Publishes the cached token if it is newer than the current one and not due for refresh itself.
+    pub(super) async fn publish_cached(&mut self) -> Option<LoginSchedule> {
+        let handle = self.cache.as_ref()?;
         let now = self.clock.now();
         let CachedToken {
             token: text,
             obtained_at,
             expires_at,
-        } = memory.cache.look(memory.identity, now).await?;
+        } = handle.cache.load(handle.id, now).await?;
         if self
             .slot
             .status()
             .obtained_at
-            .is_some_and(|ours| obtained_at <= ours)
+            .is_some_and(|current| obtained_at <= current)
         {
             return None;
         }
-        let life = expires_at.duration_since(obtained_at).ok()?;
-        let usable = Deadline::at(obtained_at + schedule::usable_lifetime(life), self.clock);
-        let refresh = schedule::refresh_after(life, self.settings.refresh_at, fastrand::f64());
+        let lifetime = expires_at.duration_since(obtained_at).ok()?;
+        let usable = Deadline::at(
+            obtained_at + schedule::usable_lifetime(lifetime),
+            self.clock,
+        );
+        let refresh = schedule::refresh_after(lifetime, self.settings.refresh_at, fastrand::f64());
         let due = Deadline::at(obtained_at + refresh, self.clock);
         let overdue = due.left(self.clock).is_zero();
         if usable.left(self.clock).is_zero() || (overdue && self.slot.usable(now).is_some()) {
@@ -68,7 +71,7 @@ impl<I: Issuer> Keeper<I> {
             generation = token.generation(),
             usable_for_s = usable.left(self.clock).as_secs(),
             next_refresh_in_s = due.left(self.clock).as_secs(),
-            "took the token of the cache file"
+            "token loaded from the cache file"
         );
         Some(self.publish(NewToken {
             token,
@@ -81,13 +84,10 @@ impl<I: Issuer> Keeper<I> {
         }))
     }
 
-    /// Leaves a token for a later start and for siblings.
-    pub(super) async fn remember(&self, cached: CachedToken) {
-        if let Some(memory) = &self.memory {
-            memory
-                .cache
-                .store(memory.identity, cached, self.clock.now())
-                .await;
+    /// Stores a token for a restart and for siblings.
+    pub(super) async fn store_cached(&self, token: CachedToken) {
+        if let Some(handle) = &self.cache {
+            handle.cache.store(handle.id, token, self.clock.now()).await;
         }
     }
 }

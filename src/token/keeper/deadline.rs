@@ -1,4 +1,4 @@
-//! A point in time on both clocks.
+//! Deadlines on both clocks.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::system::clock::Clock;
 
-/// An instant on both clocks. It has come when either says so: the wall clock also runs while the machine
-/// sleeps, the other cannot be set back.
+/// An instant on both clocks, reached as soon as either clock reaches it: the wall clock advances while the machine is
+/// suspended, and the monotonic clock cannot be set back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     pub(super) wall: SystemTime,
@@ -29,7 +29,7 @@ impl Deadline {
         }
     }
 
-    /// The instant at which the wall clock will show `wall`, as things stand; now, if it has shown it.
+    /// Returns the deadline at wall-clock time `wall`, by the current offset between the clocks.
     pub(super) fn at(wall: SystemTime, clock: Clock) -> Self {
         let now = Self::now(clock);
         Self {
@@ -38,6 +38,7 @@ impl Deadline {
         }
     }
 
+    /// Returns the remaining time; zero once either clock has reached the deadline.
     pub(super) fn left(self, clock: Clock) -> Duration {
         let wall = self.wall.duration_since(clock.now()).unwrap_or_default();
         wall.min(self.instant.saturating_duration_since(Instant::now()))

@@ -1,4 +1,4 @@
-//! What the log tells of logins.
+//! Log messages about logins.
 
 use std::time::Duration;
 
@@ -9,32 +9,31 @@ use super::{Keeper, LoginLog, LoginReason, NewToken};
 use crate::token::issuer::{Issuer, LoginError};
 
 impl<I: Issuer> Keeper<I> {
-    /// One log line for a login that worked.
-    pub(super) fn log_success(&self, obtained: &NewToken, told: &LoginLog, cause: LoginReason) {
-        let life = obtained
+    pub(super) fn log_success(&self, new: &NewToken, log: &LoginLog, reason: LoginReason) {
+        let lifetime = new
             .expires_at
-            .duration_since(obtained.obtained_at)
+            .duration_since(new.obtained_at)
             .unwrap_or_default();
         info!(
             customer = self.credential.customer(),
-            generation = obtained.token.generation(),
-            lifetime_s = life.as_secs(),
-            next_refresh_in_s = tenths(obtained.due.left(self.clock).as_secs_f64()),
-            transaction_id = text(told.transaction_id.as_ref()),
-            clock_skew_s = told.skew.map(|skew| tenths(skew.seconds())),
-            after_a_401 = cause == LoginReason::Refused,
-            asked_for = cause == LoginReason::Asked,
+            generation = new.token.generation(),
+            lifetime_s = lifetime.as_secs(),
+            next_refresh_in_s = tenths(new.due.left(self.clock).as_secs_f64()),
+            transaction_id = text(log.transaction_id.as_ref()),
+            clock_skew_s = log.skew.map(|skew| tenths(skew.seconds())),
+            after_a_401 = reason == LoginReason::Rejected,
+            asked_for = reason == LoginReason::Requested,
             after_failures = self.failures.consecutive,
-            "obtained a token"
+            "token obtained"
         );
     }
 
-    /// One log line: an error when requests fail for it, else a warning.
-    pub(super) fn log_failure(&self, failure: &LoginError, pause: Duration, has_token: bool) {
+    /// Logs an error if requests now fail, else a warning.
+    pub(super) fn log_failure(&self, failure: &LoginError, backoff: Duration, has_token: bool) {
         let customer = self.credential.customer();
         let outcome = failure.outcome.label();
         let advice = failure.outcome.advice();
-        let next_attempt_in_s = tenths(pause.as_secs_f64());
+        let next_attempt_in_s = tenths(backoff.as_secs_f64());
         let transaction_id = text(failure.transaction_id.as_ref());
         let cause = failure.cause.as_deref();
         let consecutive_failures = self.failures.consecutive;
@@ -47,7 +46,7 @@ impl<I: Issuer> Keeper<I> {
                 next_attempt_in_s,
                 consecutive_failures,
                 transaction_id,
-                "the login failed; the present token is still good"
+                "login failed; current token still valid"
             );
         } else {
             error!(
@@ -58,18 +57,18 @@ impl<I: Issuer> Keeper<I> {
                 next_attempt_in_s,
                 consecutive_failures,
                 transaction_id,
-                "the login failed, and there is no usable token"
+                "login failed; no usable token"
             );
         }
     }
 }
 
-/// Citrix's transaction id as it is logged; the issuer made sure that it is short visible ASCII.
+/// Returns a transaction id as text; the issuer only keeps short visible ASCII.
 fn text(transaction_id: Option<&HeaderValue>) -> Option<&str> {
     transaction_id?.to_str().ok()
 }
 
-/// What is worth reading of a number of seconds.
+/// Rounds to tenths of a second.
 fn tenths(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
 }

@@ -1,4 +1,4 @@
-//! Selection the secrets where a disk that hangs holds up nobody.
+//! Reads of client secrets that do not block on a slow disk.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use crate::config::SecretSource;
 
-/// How long a disk may take. Beyond that the secret counts as unreadable, until the reading comes back.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// Timeout of one read. A late secret counts as unreadable until the read completes.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where the one or two secrets of a credential are.
+/// Sources of a credential's one or two secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SecretSources {
     pub(super) current: SecretSource,
@@ -19,8 +19,8 @@ pub(super) struct SecretSources {
 }
 
 impl SecretSources {
-    /// Whether what is there may change by itself.
-    pub(super) fn are_files(&self) -> bool {
+    /// Returns `true` if a secret can change without a reload.
+    pub(super) fn any_file(&self) -> bool {
         [Some(&self.current), self.next.as_ref()]
             .into_iter()
             .flatten()
@@ -28,75 +28,78 @@ impl SecretSources {
     }
 }
 
-/// A secret, or why there is none, for the log.
-pub(super) type Seen = Result<SecretString, String>;
+/// A secret, or the cause for the log if it is unreadable.
+pub(super) type ReadSecret = Result<SecretString, String>;
 
-/// What was there at one moment.
+/// The secrets at one moment.
 #[derive(Debug)]
 pub(super) struct SecretSnapshot {
-    pub(super) current: Seen,
-    pub(super) next: Option<Seen>,
+    pub(super) current: ReadSecret,
+    pub(super) next: Option<ReadSecret>,
 }
 
 impl SecretSnapshot {
-    fn with(sources: &SecretSources, read: impl Fn(&SecretSource) -> Seen) -> Self {
+    fn with(sources: &SecretSources, read: impl Fn(&SecretSource) -> ReadSecret) -> Self {
         Self {
             current: read(&sources.current),
             next: sources.next.as_ref().map(read),
         }
     }
 
-    /// Blocks for as long as the disk does.
+    /// Reads the sources. Blocks on the disk.
     fn of(sources: &SecretSources) -> Self {
         Self::with(sources, |source| {
             source.read().map_err(|error| error.to_string())
         })
     }
 
-    /// What can be had without a disk.
+    /// Reads the sources other than files.
     fn without_files(sources: &SecretSources) -> Self {
         Self::with(sources, |source| match source.path() {
-            Some(path) => Err(format!("{}: the disk does not answer", path.display())),
+            Some(path) => Err(format!("{}: timed out reading the file", path.display())),
             None => source.read().map_err(|error| error.to_string()),
         })
     }
 }
 
-/// The reading that is under way, if any. There is never another beside it, so that a disk that hangs holds one
-/// thread of a keeper and no more.
+/// Reads secrets on a blocking thread, one read at a time, so that a stalled disk occupies a single thread per keeper.
 #[derive(Debug, Default)]
 pub(super) struct SecretReader {
-    under_way: Option<JoinHandle<SecretSnapshot>>,
-    /// It was waited for in vain.
-    slow: bool,
+    pending: Option<JoinHandle<SecretSnapshot>>,
+    /// The pending read has already timed out.
+    timed_out: bool,
 }
 
 impl SecretReader {
-    /// What the sources hold now, or held when a slow reading came back; within a deadline.
-    pub(super) async fn look(&mut self, sources: &SecretSources) -> SecretSnapshot {
-        if !sources.are_files() {
+    /// Returns the secrets within [`READ_TIMEOUT`]. After a timeout, later calls return at once until the pending read
+    /// completes, and then return its result.
+    pub(super) async fn read(&mut self, sources: &SecretSources) -> SecretSnapshot {
+        if !sources.any_file() {
             return SecretSnapshot::of(sources);
         }
-        let reading = self.under_way.get_or_insert_with(|| {
+        let pending = self.pending.get_or_insert_with(|| {
             let sources = sources.clone();
             spawn_blocking(move || SecretSnapshot::of(&sources))
         });
-        // Waited for once; then only asked whether it is done.
-        let patience = if self.slow { Duration::ZERO } else { DEADLINE };
-        let read = timeout(patience, reading).await;
-        self.slow = read.is_err();
-        if !self.slow {
-            self.under_way = None;
+        let wait = if self.timed_out {
+            Duration::ZERO
+        } else {
+            READ_TIMEOUT
+        };
+        let result = timeout(wait, pending).await;
+        self.timed_out = result.is_err();
+        if !self.timed_out {
+            self.pending = None;
         }
-        match read {
-            Ok(Ok(look)) => look,
-            // Late, or the runtime is going.
+        match result {
+            Ok(Ok(snapshot)) => snapshot,
+            // Timed out, or the runtime is shutting down.
             Ok(Err(_)) | Err(_) => SecretSnapshot::without_files(sources),
         }
     }
 
-    /// The sources are others now: what is being read is of no use any more.
-    pub(super) fn forget(&mut self) {
+    /// Discards a pending read, because the sources changed.
+    pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 }
@@ -117,43 +120,44 @@ mod tests {
         }
     }
 
-    fn is_slow(look: &SecretSnapshot) -> bool {
-        look.current
+    fn timed_out(snapshot: &SecretSnapshot) -> bool {
+        snapshot
+            .current
             .as_ref()
-            .is_err_and(|error| error.contains("does not answer"))
+            .is_err_and(|error| error.contains("timed out"))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_that_hangs_is_waited_for_once_and_read_by_one_thread() {
+    async fn stalled_disk_is_awaited_once_and_occupies_one_thread() {
         let (sources, began) = (sources(), Instant::now());
         let mut reader = SecretReader {
-            under_way: Some(tokio::spawn(pending())),
-            slow: false,
+            pending: Some(tokio::spawn(pending())),
+            timed_out: false,
         };
         for _ in 0..100 {
-            let look = reader.look(&sources).await;
-            assert!(is_slow(&look) && look.next.is_some_and(|next| next.is_ok()));
+            let snapshot = reader.read(&sources).await;
+            assert!(timed_out(&snapshot) && snapshot.next.is_some_and(|next| next.is_ok()));
         }
-        assert!(began.elapsed() < DEADLINE + Duration::from_secs(1));
+        assert!(began.elapsed() < READ_TIMEOUT + Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_slow_disk_brings_in_the_end_is_taken() {
+    async fn late_result_of_a_slow_disk_is_used() {
         let sources = sources();
         let late = {
             let sources = sources.clone();
             async move {
-                tokio::time::sleep(DEADLINE * 2).await;
+                tokio::time::sleep(READ_TIMEOUT * 2).await;
                 SecretSnapshot::of(&sources)
             }
         };
         let mut reader = SecretReader {
-            under_way: Some(tokio::spawn(late)),
-            slow: false,
+            pending: Some(tokio::spawn(late)),
+            timed_out: false,
         };
-        assert!(is_slow(&reader.look(&sources).await));
-        tokio::time::sleep(DEADLINE * 2).await;
-        assert!(!is_slow(&reader.look(&sources).await));
-        assert!(reader.under_way.is_none());
+        assert!(timed_out(&reader.read(&sources).await));
+        tokio::time::sleep(READ_TIMEOUT * 2).await;
+        assert!(!timed_out(&reader.read(&sources).await));
+        assert!(reader.pending.is_none());
     }
 }

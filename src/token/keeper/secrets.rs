@@ -1,9 +1,9 @@
-//! The one or two secrets of a credential, which of them to try, and the one that is known to work (contract 1.5).
+//! Selection among a credential's secrets during a rotation, including the last accepted one (contract §1.5).
 
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
-use super::reader::{SecretSnapshot, SecretSources, Seen};
+use super::reader::{ReadSecret, SecretSnapshot, SecretSources};
 use crate::system::digest::Sha256;
 pub(super) use crate::token::status::WhichSecret;
 
@@ -12,28 +12,28 @@ impl WhichSecret {
         match self {
             Self::Current => "client_secret",
             Self::Next => "client_secret_next",
-            Self::Remembered => "the one that worked last",
+            Self::Remembered => "remembered",
         }
     }
 }
 
-/// What both secrets were: enough to see a change, and not the secrets. `None` for one that cannot be read.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Fingerprint {
+/// Hashes of both configured secrets, which reveal a change; `None` for an unreadable or unset one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SecretHashes {
     current: Option<Sha256>,
     next: Option<Sha256>,
 }
 
-impl Fingerprint {
-    fn of_look(look: &SecretSnapshot) -> Self {
-        let of = |seen: &Seen| seen.as_ref().ok().map(hash);
+impl SecretHashes {
+    fn of(snapshot: &SecretSnapshot) -> Self {
+        let hashed = |secret: &ReadSecret| secret.as_ref().ok().map(hash);
         Self {
-            current: of(&look.current),
-            next: look.next.as_ref().and_then(of),
+            current: hashed(&snapshot.current),
+            next: snapshot.next.as_ref().and_then(hashed),
         }
     }
 
-    const fn of(self, which: WhichSecret) -> Option<Sha256> {
+    const fn get(self, which: WhichSecret) -> Option<Sha256> {
         match which {
             WhichSecret::Current => self.current,
             WhichSecret::Next => self.next,
@@ -42,96 +42,110 @@ impl Fingerprint {
     }
 }
 
-impl std::fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fingerprint")
-    }
-}
-
-/// A secret to log in with.
-#[derive(Clone)]
+/// A secret to try.
+#[derive(Clone, Debug)]
 pub(super) struct SecretCandidate {
     pub(super) which: WhichSecret,
     pub(super) secret: SecretString,
     hash: Sha256,
 }
 
-impl std::fmt::Debug for SecretCandidate {
-    /// Without the hash: a weak secret can be guessed from it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SecretCandidate").field(&self.which).finish()
-    }
-}
-
-/// The secrets as they are at this moment.
+/// The secrets for one login.
 #[derive(Debug)]
 pub(super) struct Selection {
-    /// What to try, in this order; at most three, and never the same twice.
+    /// Distinct secrets in the order to try, at most three.
     pub(super) candidates: Vec<SecretCandidate>,
-    /// Why one could not be read.
+    /// Cause of an unreadable secret.
     pub(super) problem: Option<String>,
 }
 
-/// Where the secrets are, and what became of them.
+/// Sources of the secrets and what Citrix accepted or rejected.
 #[derive(Debug)]
 pub(super) struct SecretSelector {
     sources: SecretSources,
-    /// The configured one to try first: the one that worked last.
+    /// The configured secret to try first: the last accepted one.
     first: WhichSecret,
-    /// What was configured at the start, or when the secrets were last read for a login.
-    seen: Fingerprint,
-    /// The secret that worked last. Dropping it wipes it.
+    /// The configured secrets at the start, or at the last login.
+    seen: SecretHashes,
+    /// The last accepted secret.
     proven: Option<SecretCandidate>,
-    /// What was configured when all of it was refused, or could not be read.
-    refused: Option<Fingerprint>,
-    /// Logins in a row in which Citrix refused all that was tried.
-    turns: usize,
+    /// The configured secrets when all of them were rejected or unreadable.
+    rejected: Option<SecretHashes>,
+    /// Consecutive logins in which Citrix rejected every secret tried.
+    rejections: usize,
 }
 
 impl SecretSelector {
-    pub(super) const fn new(sources: SecretSources) -> Self {
-        let seen = Fingerprint {
-            current: None,
-            next: None,
-        };
+    pub(super) fn new(sources: SecretSources) -> Self {
         Self {
             sources,
             first: WhichSecret::Current,
-            seen,
+            seen: SecretHashes::default(),
             proven: None,
-            refused: None,
-            turns: 0,
+            rejected: None,
+            rejections: 0,
         }
     }
 
-    /// Where they are.
     pub(super) const fn sources(&self) -> &SecretSources {
         &self.sources
     }
 
-    /// They come from elsewhere from now on. The one that worked last is still remembered.
-    pub(super) fn come_from(&mut self, sources: SecretSources) {
+    /// Replaces the sources. The last accepted secret stays available.
+    pub(super) fn set_sources(&mut self, sources: SecretSources) {
         self.sources = sources;
     }
 
-    /// What to try of those that a look for this login found, for they may have been rotated since the last.
+    /// Selects the secrets to try from those just read for a login.
     ///
-    /// A secret that changed comes first, so that it is proven while the one that worked is still at hand; that one
-    /// is tried after what is configured, or before it once all of that was refused. When Citrix refused
-    /// everything they take turns, one a login, until something changes: a dead secret is not hammered, and one
-    /// that becomes valid later is found all the same.
-    pub(super) fn read(&mut self, look: SecretSnapshot) -> Selection {
+    /// A changed secret comes first, so that it is proven while the last accepted one is still available. That one
+    /// follows the configured secrets, or precedes them once all of them were rejected. After Citrix rejected every
+    /// secret, each login tries one of them in turn until something changes: an invalid secret is not tried too often,
+    /// and one that becomes valid later is found.
+    pub(super) fn select(&mut self, snapshot: SecretSnapshot) -> Selection {
+        let hashes = SecretHashes::of(&snapshot);
+        let (mut candidates, problem) = self.readable(snapshot);
+        candidates.sort_by_key(|candidate| self.seen.get(candidate.which) == Some(candidate.hash));
+        self.seen = hashes;
+        let already_rejected = self.rejected == Some(hashes);
+        if !already_rejected {
+            self.rejections = 0;
+        }
+        if let Some(proven) = &self.proven
+            && candidates.iter().all(|other| other.hash != proven.hash)
+        {
+            let index = if already_rejected {
+                0
+            } else {
+                candidates.len()
+            };
+            let remembered = SecretCandidate {
+                which: WhichSecret::Remembered,
+                ..proven.clone()
+            };
+            candidates.insert(index, remembered);
+        }
+        if self.rejections > 0 && candidates.len() > 1 {
+            candidates = vec![candidates.swap_remove(self.rejections % candidates.len())];
+        }
+        Selection {
+            candidates,
+            problem,
+        }
+    }
+
+    /// Returns the distinct readable secrets, the preferred one first, and the cause of an unreadable one.
+    fn readable(&self, snapshot: SecretSnapshot) -> (Vec<SecretCandidate>, Option<String>) {
         let mut problem = None;
         let mut candidates: Vec<SecretCandidate> = Vec::with_capacity(3);
-        let fingerprint = Fingerprint::of_look(&look);
-        let mut seen = [
-            (WhichSecret::Current, Some(look.current)),
-            (WhichSecret::Next, look.next),
+        let mut secrets = [
+            (WhichSecret::Current, Some(snapshot.current)),
+            (WhichSecret::Next, snapshot.next),
         ];
         if self.first == WhichSecret::Next {
-            seen.reverse();
+            secrets.reverse();
         }
-        for (which, secret) in seen {
+        for (which, secret) in secrets {
             match secret {
                 Some(Ok(secret)) => {
                     let hash = hash(&secret);
@@ -144,59 +158,28 @@ impl SecretSelector {
                     }
                 }
                 Some(Err(error)) => {
-                    warn!(secret = which.key(), %error, "a client secret cannot be read");
+                    warn!(secret = which.key(), %error, "failed to read client secret");
                     problem = Some(error);
                 }
                 None => {}
             }
         }
-        candidates.sort_by_key(|candidate| self.seen.of(candidate.which) == Some(candidate.hash));
-        self.seen = fingerprint;
-        if self.refused != Some(fingerprint) {
-            self.turns = 0;
-        }
-        if let Some(proven) = self
-            .proven
-            .as_ref()
-            .filter(|proven| proven.is_none_of(&candidates))
-        {
-            let at = if self.refused == Some(fingerprint) {
-                0
-            } else {
-                candidates.len()
-            };
-            candidates.insert(
-                at,
-                SecretCandidate {
-                    which: WhichSecret::Remembered,
-                    ..proven.clone()
-                },
-            );
-        }
-        if self.turns > 0 && candidates.len() > 1 {
-            candidates = vec![candidates.swap_remove(self.turns % candidates.len())];
-        }
-        Selection {
-            candidates,
-            problem,
-        }
+        (candidates, problem)
     }
 
-    /// Takes what is there now as known: at the start no secret is news, and with a token of the cache there is no
-    /// login to be made.
-    pub(super) fn saw(&mut self, look: &SecretSnapshot) {
-        self.seen = Fingerprint::of_look(look);
+    /// Records the secrets at the start, which do not count as changed.
+    pub(super) fn set_baseline(&mut self, snapshot: &SecretSnapshot) {
+        self.seen = SecretHashes::of(snapshot);
     }
 
-    /// Citrix took this one: it is remembered, and the first to be tried from now on.
-    pub(super) fn worked(&mut self, candidate: SecretCandidate, customer: &str) {
-        self.turns = 0;
+    /// Records that Citrix accepted a secret, which is remembered and tried first from now on.
+    pub(super) fn accepted(&mut self, candidate: SecretCandidate, customer: &str) {
+        self.rejections = 0;
         if candidate.which == WhichSecret::Remembered {
-            self.refused = Some(self.seen);
+            self.rejected = Some(self.seen);
             warn!(
                 customer,
-                "the configured client secret is refused or cannot be read; the one that worked last is still used, \
-                 but is lost when the program ends"
+                "configured client secret rejected or unreadable; using the last accepted one until the process ends"
             );
             return;
         }
@@ -204,44 +187,33 @@ impl SecretSelector {
             .proven
             .as_ref()
             .is_some_and(|proven| proven.hash != candidate.hash);
-        if candidate.which != self.first || changed || self.refused.is_some() {
+        if candidate.which != self.first || changed || self.rejected.is_some() {
             let secret = candidate.which.key();
-            info!(
-                customer,
-                secret, "this secret works and is tried first from now on"
-            );
+            info!(customer, secret, "client secret accepted; trying it first");
         }
         self.first = candidate.which;
-        self.refused = None;
+        self.rejected = None;
         self.proven = Some(candidate);
     }
 
-    /// Citrix took none.
+    /// Records that Citrix rejected every secret tried.
     pub(super) const fn all_rejected(&mut self) {
-        self.refused = Some(self.seen);
-        self.turns = self.turns.saturating_add(1);
+        self.rejected = Some(self.seen);
+        self.rejections = self.rejections.saturating_add(1);
     }
 
-    /// Whether all that is configured was refused, or cannot be read: a login that works has the remembered one.
-    pub(super) const fn are_refused(&self) -> bool {
-        self.refused.is_some()
+    /// Returns `true` if all configured secrets were rejected or unreadable at the last login.
+    pub(super) const fn are_rejected(&self) -> bool {
+        self.rejected.is_some()
     }
 
-    /// Whether there is a secret now that was not there at the start, or when they were last read for a login. One
-    /// that is gone is no reason to log in: its file may be about to be written.
-    pub(super) fn are_news(&self, look: &SecretSnapshot) -> bool {
-        let now = Fingerprint::of_look(look);
+    /// Returns `true` if a secret differs from the start or the last login. A removed secret is not a change, because its
+    /// file may be about to be rewritten.
+    pub(super) fn have_changed(&self, snapshot: &SecretSnapshot) -> bool {
+        let now = SecretHashes::of(snapshot);
         [WhichSecret::Current, WhichSecret::Next]
             .into_iter()
-            .any(|which| now.of(which).is_some() && now.of(which) != self.seen.of(which))
-    }
-}
-
-impl SecretCandidate {
-    fn is_none_of(&self, candidates: &[Self]) -> bool {
-        candidates
-            .iter()
-            .all(|candidate| candidate.hash != self.hash)
+            .any(|which| now.get(which).is_some() && now.get(which) != self.seen.get(which))
     }
 }
 

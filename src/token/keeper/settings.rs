@@ -1,4 +1,4 @@
-//! What a reload changes under a keeper that goes on.
+//! Settings that a reload changes in a running keeper.
 
 use std::future::pending;
 
@@ -10,7 +10,7 @@ use super::{Issuer, Keeper};
 use crate::config::{self, Credential};
 use crate::token::cache::Cache;
 
-/// What a keeper goes by, as far as it may change without another token: see [`Credential::shares_token_with`].
+/// The settings that may change while the token stays valid: see [`Credential::shares_token_with`].
 #[derive(Clone, Debug)]
 pub struct KeeperSettings {
     pub(super) settings: config::TokenSettings,
@@ -19,7 +19,7 @@ pub struct KeeperSettings {
 }
 
 impl KeeperSettings {
-    /// Those of a configuration for one credential.
+    /// Returns the settings of one credential.
     pub fn new(
         credential: &Credential,
         settings: config::TokenSettings,
@@ -34,7 +34,7 @@ impl KeeperSettings {
 }
 
 impl SecretSources {
-    pub(super) fn of(credential: &Credential) -> Self {
+    fn of(credential: &Credential) -> Self {
         Self {
             current: credential.client_secret.clone(),
             next: credential.client_secret_next.clone(),
@@ -43,26 +43,27 @@ impl SecretSources {
 }
 
 impl<I: Issuer> Keeper<I> {
-    /// Comes back when there are new orders.
-    pub(super) async fn settings_changed(orders: &mut watch::Receiver<KeeperSettings>) {
-        if orders.changed().await.is_err() {
-            // Nobody gives any more.
+    /// Waits for new settings.
+    pub(super) async fn settings_changed(settings: &mut watch::Receiver<KeeperSettings>) {
+        if settings.changed().await.is_err() {
+            // The sender is gone; the keeper continues with the last settings.
             pending().await
         }
     }
 
-    /// Takes over the newest orders. A secret that comes from elsewhere leads to a login if it is another one.
+    /// Applies the newest settings. A secret from a new source is compared by value, so that a login follows only if it
+    /// differs.
     pub(super) fn apply_settings(&mut self) {
         let KeeperSettings {
             settings,
             cache,
             sources,
-        } = self.orders.borrow_and_update().clone();
+        } = self.new_settings.borrow_and_update().clone();
         self.settings = settings;
-        self.memory = cache.map(|cache| CacheHandle::new(cache, &self.credential));
+        self.cache = cache.map(|cache| CacheHandle::new(cache, &self.credential));
         if *self.secrets.sources() != sources {
-            self.secrets.come_from(sources);
-            self.reader.forget();
+            self.secrets.set_sources(sources);
+            self.reader.reset();
         }
     }
 }

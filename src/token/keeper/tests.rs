@@ -1,13 +1,13 @@
-//! The keeper against a scripted issuer, on a clock that stands still unless a test sleeps.
+//! The keeper against a scripted issuer, on a paused clock.
 
-mod asked;
+mod cache;
 mod failures;
 mod forced;
-mod life;
 mod log;
-mod restart;
+mod redaction;
+mod refresh;
+mod requested;
 mod rotation;
-mod secrecy_kept;
 
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use prometheus::{Registry, TextEncoder};
 use secrecy::{ExposeSecret, SecretString};
 
-use self::log::Log;
+use self::log::CapturedLog;
 use super::*;
 use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use crate::token::Cache;
@@ -27,12 +27,12 @@ use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
 thread_local! {
-    /// The runtime's time at the start, and by how many seconds the wall clock was set since.
+    /// The runtime's time at the start, and the offset in seconds by which a test set the wall clock.
     static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };
     static SET_BY: Cell<i64> = const { Cell::new(0) };
 }
 
-/// A wall clock that goes with the runtime's time. Each test has its thread, so its own clock.
+/// Returns a wall clock that follows the runtime's time. Each test has a thread and thus a clock of its own.
 fn clock() -> Clock {
     STARTED.set(Some(Instant::now()));
     SET_BY.set(0);
@@ -44,17 +44,16 @@ fn clock() -> Clock {
     })
 }
 
-/// Moves the wall clock alone, as a suspended machine or a person does.
+/// Shifts the wall clock only, as suspension or a change of the system time does.
 fn set_clock_by(seconds: i64) {
     SET_BY.set(SET_BY.get() + seconds);
 }
 
 async fn seconds(seconds: f64) {
-    // Under a paused clock sleeping is what moves the time; no test waits here.
+    // On a paused clock, sleeping advances the time without waiting.
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
-/// The one place that knows how a secret source is made.
 fn secret(text: &str) -> SecretSource {
     SecretSource::Plain(text.into())
 }
@@ -63,32 +62,32 @@ fn secret_file(path: &std::path::Path) -> SecretSource {
     SecretSource::File(path.to_owned())
 }
 
-/// A login as the issuer saw it.
+/// A login as received by the issuer.
 #[derive(Clone, Debug)]
-struct Call {
+struct LoginCall {
     /// Counted from 1.
     number: u32,
     at: Duration,
     secret: String,
 }
 
-type Script = Box<dyn FnMut(&Call) -> Result<IssuedToken, LoginError> + Send>;
+type IssuerScript = Box<dyn FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send>;
 
-/// An issuer whose answers a closure makes.
+/// An issuer whose results come from a closure.
 #[derive(Clone)]
-struct Scripted {
-    script: Arc<Mutex<Script>>,
-    calls: Arc<Mutex<Vec<Call>>>,
+struct ScriptedIssuer {
+    script: Arc<Mutex<IssuerScript>>,
+    calls: Arc<Mutex<Vec<LoginCall>>>,
     latency: Duration,
     started: Instant,
 }
 
-impl Issuer for Scripted {
+impl Issuer for ScriptedIssuer {
     async fn log_in(&self, login: LoginRequest<'_>) -> Result<IssuedToken, LoginError> {
         let call = {
             let mut calls = self.calls.lock().unwrap();
             let number = u32::try_from(calls.len()).unwrap() + 1;
-            calls.push(Call {
+            calls.push(LoginCall {
                 number,
                 at: self.started.elapsed(),
                 secret: login.client_secret.expose_secret().to_owned(),
@@ -119,7 +118,7 @@ fn issued(token: &str, lifetime: Lifetime) -> Result<IssuedToken, LoginError> {
     })
 }
 
-fn refused(outcome: Outcome) -> Result<IssuedToken, LoginError> {
+fn login_error(outcome: Outcome) -> Result<IssuedToken, LoginError> {
     let transaction_id = Some(HeaderValue::from_static("22222222-bad"));
     Err(LoginError {
         transaction_id,
@@ -127,25 +126,25 @@ fn refused(outcome: Outcome) -> Result<IssuedToken, LoginError> {
     })
 }
 
-/// A keeper at work.
-struct Kept {
+/// A running keeper.
+struct TestKeeper {
     slot: Arc<TokenSlot>,
     clock: Clock,
     registry: Registry,
-    calls: Arc<Mutex<Vec<Call>>>,
-    orders: watch::Sender<KeeperSettings>,
+    calls: Arc<Mutex<Vec<LoginCall>>>,
+    settings_sender: watch::Sender<KeeperSettings>,
     task: tokio::task::JoinHandle<Infallible>,
 }
 
-impl Drop for Kept {
+impl Drop for TestKeeper {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Kept {
+impl TestKeeper {
     fn start(
-        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
+        script: impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
         Self::with(secret("secret-1"), None, Duration::ZERO, script)
     }
@@ -154,7 +153,7 @@ impl Kept {
         current: SecretSource,
         next: Option<SecretSource>,
         latency: Duration,
-        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
+        script: impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
         Self::of(credential(current, next), None, clock(), latency, script)
     }
@@ -164,22 +163,23 @@ impl Kept {
         cache: Option<Cache>,
         clock: Clock,
         latency: Duration,
-        script: impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send + 'static,
+        script: impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
         let registry = Registry::new();
         let metrics = TokenMetrics::register(&registry).unwrap().customer("acme");
         let slot = Arc::new(TokenSlot::new());
         let calls = Arc::default();
-        let issuer = Scripted {
+        let issuer = ScriptedIssuer {
             script: Arc::new(Mutex::new(Box::new(script))),
             calls: Arc::clone(&calls),
             latency,
             started: Instant::now(),
         };
-        let (orders, obeyed) = watch::channel(KeeperSettings::new(&credential, settings(), cache));
+        let (settings_sender, settings_receiver) =
+            watch::channel(KeeperSettings::new(&credential, settings(), cache));
         let keeper = Keeper::new(
             credential,
-            obeyed,
+            settings_receiver,
             Arc::clone(&slot),
             issuer,
             clock,
@@ -190,12 +190,12 @@ impl Kept {
             clock,
             registry,
             calls,
-            orders,
+            settings_sender,
             task: tokio::spawn(keeper.keep()),
         }
     }
 
-    /// The generation of the token that could be sent now; 0 for none.
+    /// Returns the generation of the usable token; 0 for none.
     fn usable(&self) -> u64 {
         self.slot
             .usable(self.clock.now())
@@ -215,7 +215,7 @@ impl Kept {
             .collect()
     }
 
-    /// Seconds between one login and the next.
+    /// Returns the seconds between consecutive logins.
     fn gaps(&self) -> Vec<f64> {
         self.calls
             .lock()

@@ -1,5 +1,4 @@
-//! The life that a token tells of itself. Its signature is none of our business: Citrix checks it, and all we
-//! decide by it is when to ask for the next one.
+//! Unverified claims of a JWT. Citrix verifies the signature; here the claims only schedule the next login.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,23 +7,21 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
-use super::believable;
+use super::plausible;
 
-/// The longest id that is repeated.
-const LONGEST_CUSTOMER: usize = 128;
+/// Maximum length of a customer id, in bytes.
+const MAX_CUSTOMER_LEN: usize = 128;
 
-/// The registered claims of RFC 7519 that bound a life; fractions are allowed there.
+/// Registered claims of RFC 7519, section 4.1, which permits fractions of a second.
 #[derive(Deserialize)]
 struct RegisteredClaims {
     exp: f64,
     iat: Option<f64>,
 }
 
-/// What a token tells, by the clock of its issuer.
+/// Issue and expiry of a token, on the issuer's clock.
 pub(super) struct TokenTimes {
-    /// `exp`
     pub(super) expires: SystemTime,
-    /// `iat`
     pub(super) issued: Option<SystemTime>,
 }
 
@@ -33,7 +30,7 @@ fn payload(token: &str) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?))
 }
 
-/// Citrix documents no name for it; these are the likely ones.
+/// Citrix documents no claim for the customer; these names are likely.
 #[derive(Deserialize)]
 struct CustomerClaim {
     #[serde(
@@ -45,28 +42,30 @@ struct CustomerClaim {
     customer: String,
 }
 
-/// The customer that a JWT names; `None` when it names none that could be one.
+/// Returns the customer that a JWT names; `None` if there is none or it is not a valid id.
 pub(super) fn customer(token: &str) -> Option<String> {
     let CustomerClaim { customer } = serde_json::from_slice(&payload(token)?).ok()?;
-    let fits = (1..=LONGEST_CUSTOMER).contains(&customer.len())
+    let is_valid = (1..=MAX_CUSTOMER_LEN).contains(&customer.len())
         && customer.bytes().all(|b| b.is_ascii_graphic());
-    fits.then_some(customer)
+    is_valid.then_some(customer)
 }
 
-/// The claims of a JWT; `None` when the token is no JWT or they make no sense.
-pub(super) fn claims(token: &str) -> Option<TokenTimes> {
-    let written: RegisteredClaims = serde_json::from_slice(&payload(token)?).ok()?;
-    let instant =
-        |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
-    let issued = match written.iat {
+/// Returns the times of a JWT; `None` if the token is not a JWT or the times are implausible.
+pub(super) fn times(token: &str) -> Option<TokenTimes> {
+    let claims: RegisteredClaims = serde_json::from_slice(&payload(token)?).ok()?;
+    let issued = match claims.iat {
         Some(iat) => {
-            believable(written.exp - iat)?;
+            plausible(claims.exp - iat)?;
             Some(instant(iat)?)
         }
         None => None,
     };
     Some(TokenTimes {
-        expires: instant(written.exp)?,
+        expires: instant(claims.exp)?,
         issued,
     })
+}
+
+fn instant(seconds: f64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }

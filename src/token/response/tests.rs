@@ -1,4 +1,4 @@
-//! Token answers as they are documented, as they are met, and as they should not be.
+//! Token responses: documented, deviating and invalid.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,14 +32,14 @@ fn check(body: &str, token: &str, lifetime: Lifetime) {
 }
 
 #[track_caller]
-fn refuse(body: &[u8], expected: Outcome) {
+fn rejects(body: &[u8], expected: Outcome) {
     for dialect in [Oauth2, Trust] {
         assert_eq!(parse(dialect, body).unwrap_err(), expected, "{dialect:?}");
     }
 }
 
 #[test]
-fn the_documented_answers() {
+fn documented_responses_are_parsed() {
     check(
         "\n  {\n  \"token_type\": \"bearer\",\n  \"access_token\": \"ey1.2.3\",\n  \"expires_in\": \"3600\"\n}\n  ",
         "ey1.2.3",
@@ -53,7 +53,7 @@ fn the_documented_answers() {
 }
 
 #[test]
-fn lifetimes_as_string_or_number_in_either_dialect() {
+fn lifetime_is_accepted_as_string_or_number_in_either_dialect() {
     check(r#"{"access_token":"t","expires_in":1800}"#, "t", secs(1800));
     check(r#"{"token":"t","expiresIn":" 1800 "}"#, "t", secs(1800));
     check(r#"{"token":"t","expires_in":"2"}"#, "t", secs(2));
@@ -67,7 +67,7 @@ fn lifetimes_as_string_or_number_in_either_dialect() {
 }
 
 #[test]
-fn the_names_of_the_dialect_win() {
+fn field_names_of_the_dialect_take_precedence() {
     let body = br#"{"token":"a","expiresIn":1,"access_token":"b","expires_in":2}"#;
     assert_eq!(parse(Trust, body).unwrap().token.expose_secret(), "a");
     assert_eq!(parse(Trust, body).unwrap().lifetime, secs(1));
@@ -76,7 +76,7 @@ fn the_names_of_the_dialect_win() {
 }
 
 #[test]
-fn a_lifetime_that_says_nothing_falls_back_to_the_token_and_then_to_an_hour() {
+fn missing_or_implausible_lifetime_falls_back_to_the_jwt_then_to_the_default() {
     let until = Lifetime::Until(at(5000));
     for expiry in [
         "",
@@ -104,7 +104,7 @@ fn a_lifetime_that_says_nothing_falls_back_to_the_token_and_then_to_an_hour() {
 }
 
 #[test]
-fn when_a_token_was_issued_is_read_whatever_tells_its_life() {
+fn issue_time_is_read_whatever_states_the_lifetime() {
     let issued = |token: &str, expiry: &str| {
         parse(
             Oauth2,
@@ -126,13 +126,13 @@ fn when_a_token_was_issued_is_read_whatever_tells_its_life() {
     assert_eq!(
         issued(&jwt(r#"{"exp":1400,"iat":5000}"#), ""),
         None,
-        "they make no sense"
+        "implausible times"
     );
     assert_eq!(issued("opaque", ""), None);
 }
 
 #[test]
-fn a_jwt_that_makes_no_sense_is_an_opaque_token() {
+fn jwt_with_implausible_times_is_an_opaque_token() {
     for token in [
         jwt(r#"{"iat":1}"#),
         jwt(r#"{"exp":"soon"}"#),
@@ -154,7 +154,7 @@ fn a_jwt_that_makes_no_sense_is_an_opaque_token() {
 }
 
 #[test]
-fn an_expiry_of_citrixs_clock_is_corrected() {
+fn expiry_on_citrix_clock_is_corrected_by_the_skew() {
     let sent = at(10_000);
     let ahead = Skew::measure(at(9_000), sent, Duration::ZERO);
     assert_eq!(
@@ -174,38 +174,38 @@ fn an_expiry_of_citrixs_clock_is_corrected() {
     assert_eq!(
         secs(60).expires_at(sent, Some(ahead)),
         at(10_060),
-        "seconds are counted on our clock"
+        "a relative lifetime counts on the local clock"
     );
 }
 
 #[test]
-fn what_is_no_token_answer_says_what_it_is() {
-    refuse(b"", Outcome::Empty);
-    refuse(b" \r\n\t", Outcome::Empty);
-    refuse(b"<!DOCTYPE html><html></html>", Outcome::NotJson);
-    refuse(b"Service Unavailable", Outcome::NotJson);
-    refuse(b"[]", Outcome::NotJson);
-    refuse(br#"{"access_token":"ey"#, Outcome::Truncated);
-    refuse(br#"{"access_token":"ey","expires_in""#, Outcome::Truncated);
-    refuse(br#"{"access_token":"ey"}}"#, Outcome::Malformed);
-    refuse(br#"{"access_token":17}"#, Outcome::Malformed);
-    refuse(b"{}", Outcome::Malformed);
-    refuse(br#"{"access_token":null}"#, Outcome::Malformed);
-    refuse(b"{\"access_token\":\"\xff\"}", Outcome::Malformed);
-    refuse(br#"{"access_token":""}"#, Outcome::BadToken);
-    refuse(br#"{"access_token":"a\r\nX-Evil: b"}"#, Outcome::BadToken);
-    refuse(br#"{"access_token":"a b"}"#, Outcome::BadToken);
-    refuse("{\"access_token\":\"é\"}".as_bytes(), Outcome::BadToken);
+fn invalid_body_returns_its_outcome() {
+    rejects(b"", Outcome::Empty);
+    rejects(b" \r\n\t", Outcome::Empty);
+    rejects(b"<!DOCTYPE html><html></html>", Outcome::NotJson);
+    rejects(b"Service Unavailable", Outcome::NotJson);
+    rejects(b"[]", Outcome::NotJson);
+    rejects(br#"{"access_token":"ey"#, Outcome::Truncated);
+    rejects(br#"{"access_token":"ey","expires_in""#, Outcome::Truncated);
+    rejects(br#"{"access_token":"ey"}}"#, Outcome::Malformed);
+    rejects(br#"{"access_token":17}"#, Outcome::Malformed);
+    rejects(b"{}", Outcome::Malformed);
+    rejects(br#"{"access_token":null}"#, Outcome::Malformed);
+    rejects(b"{\"access_token\":\"\xff\"}", Outcome::Malformed);
+    rejects(br#"{"access_token":""}"#, Outcome::BadToken);
+    rejects(br#"{"access_token":"a\r\nX-Evil: b"}"#, Outcome::BadToken);
+    rejects(br#"{"access_token":"a b"}"#, Outcome::BadToken);
+    rejects("{\"access_token\":\"é\"}".as_bytes(), Outcome::BadToken);
 }
 
 #[test]
-fn an_error_in_a_200_is_an_error() {
-    refuse(
+fn error_field_in_a_200_is_an_error() {
+    rejects(
         br#"{"error":"server_error","access_token":"t"}"#,
         Outcome::ErrorIn200,
     );
-    refuse(br#"{"error":{"code":1},"token":"t"}"#, Outcome::ErrorIn200);
-    refuse(
+    rejects(br#"{"error":{"code":1},"token":"t"}"#, Outcome::ErrorIn200);
+    rejects(
         br#"{"Error":"invalid_client","error_description":"no"}"#,
         Outcome::InvalidClient,
     );
@@ -222,7 +222,7 @@ fn an_error_in_a_200_is_an_error() {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over() {
+fn byte_order_mark_is_skipped() {
     check(
         "\u{feff}{\"access_token\":\"t\",\"expires_in\":5}",
         "t",
@@ -231,7 +231,7 @@ fn a_byte_order_mark_is_passed_over() {
 }
 
 #[test]
-fn invalid_client_is_recognised() {
+fn invalid_client_is_recognized_in_json_only() {
     assert!(is_invalid_client(
         br#" {"error":"invalid_client","error_description":"Invalid client id or client secret."} "#
     ));
@@ -242,19 +242,19 @@ fn invalid_client_is_recognised() {
 
 proptest! {
     #[test]
-    fn no_body_panics_and_every_grant_can_be_sent(body: Vec<u8>) {
+    fn any_body_is_rejected_or_yields_a_token_valid_in_a_header(body: Vec<u8>) {
         if let Ok(grant) = parse(Oauth2, &body) {
             prop_assert!(citrix_wire::citrix::AuthorizationScheme::Cws.header_value(grant.token.expose_secret()).is_ok());
         }
     }
 
     #[test]
-    fn no_lifetime_is_absurd(number: f64, exp: f64, iat: f64) {
+    fn any_lifetime_is_capped(number: f64, exp: f64, iat: f64) {
         let body = format!(r#"{{"token":"{}","expiresIn":{number:e}}}"#, jwt(&format!(r#"{{"exp":{exp:e},"iat":{iat:e}}}"#)));
         if let Ok(grant) = parse(Trust, body.as_bytes()) {
             let sent = at(1_800_000_000);
-            let life = grant.lifetime.expires_at(sent, None).duration_since(sent).unwrap_or_default();
-            prop_assert!(life <= MAX_LIFETIME);
+            let lifetime = grant.lifetime.expires_at(sent, None).duration_since(sent).unwrap_or_default();
+            prop_assert!(lifetime <= MAX_LIFETIME);
         }
     }
 }

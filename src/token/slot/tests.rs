@@ -1,4 +1,4 @@
-//! Handing out and waiting.
+//! Reads and waits.
 
 use super::*;
 use crate::token::status::FailedLogin;
@@ -7,7 +7,7 @@ fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// A wall clock that shows 100 s.
+/// A wall clock fixed at 100 s.
 const CLOCK: Clock = Clock::custom(|| SystemTime::UNIX_EPOCH + Duration::from_secs(100));
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -35,7 +35,7 @@ fn fail(slot: &TokenSlot, pause: f64) {
 }
 
 #[test]
-fn a_token_is_handed_out_until_its_end_and_not_at_it() {
+fn token_is_usable_until_its_end_exclusive() {
     let slot = TokenSlot::new();
     assert!(slot.usable(at(0)).is_none());
     put(&slot, 1, 100);
@@ -45,21 +45,21 @@ fn a_token_is_handed_out_until_its_end_and_not_at_it() {
 }
 
 #[test]
-fn a_token_no_header_may_carry_is_refused() {
+fn token_invalid_in_a_header_is_rejected() {
     assert!(Token::new(1, &SecretString::from("a\r\nb"), at(1)).is_err());
 }
 
 #[test]
-fn a_retired_token_does_not_come_back() {
+fn expired_token_stays_unusable_on_a_clock_set_back() {
     let slot = TokenSlot::holding(token(1, 1000));
     assert!(slot.usable(at(400)).is_some());
-    slot.retire(at(500));
+    slot.expire(at(500));
     assert!(slot.usable(at(400)).is_none());
     assert_eq!(slot.generation(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_takes_no_time_when_there_is_a_token() {
+async fn usable_token_is_returned_without_a_wait() {
     let slot = TokenSlot::new();
     put(&slot, 1, 200);
     let before = Instant::now();
@@ -68,7 +68,7 @@ async fn waiting_takes_no_time_when_there_is_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiters_wake_when_the_token_comes_and_failures_do_not_end_the_wait() {
+async fn new_token_wakes_all_waiters_and_failures_do_not() {
     let slot = Arc::new(TokenSlot::new());
     let waiters: Vec<_> = (0..20)
         .map(|_| {
@@ -92,7 +92,7 @@ async fn waiters_wake_when_the_token_comes_and_failures_do_not_end_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_vain_says_when_to_come_back() {
+async fn wait_timeout_returns_time_until_the_next_login() {
     let slot = TokenSlot::new();
     let before = Instant::now();
     let unavailable = slot.wait_usable(CLOCK, WAIT).await.unwrap_err();
@@ -118,12 +118,12 @@ async fn a_wait_in_vain_says_when_to_come_back() {
     assert_eq!(unavailable.transaction_id.unwrap(), "id-1");
     assert_eq!(
         unavailable.reason,
-        "There is no usable Citrix token: the last login failed (http_5xx)."
+        "no usable token: the last login failed (http_5xx)"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_token_is_not_a_newer_one() {
+async fn wait_newer_ignores_the_same_generation() {
     let slot = TokenSlot::new();
     put(&slot, 3, 200);
     assert!(slot.wait_newer(3, CLOCK, WAIT).await.is_err());
@@ -134,7 +134,7 @@ async fn an_old_token_is_not_a_newer_one() {
 }
 
 #[tokio::test]
-async fn a_waiter_on_another_runtime_wakes() {
+async fn waiter_on_another_runtime_wakes() {
     let slot = Arc::new(TokenSlot::new());
     let (ready, began) = tokio::sync::oneshot::channel();
     let waiter = {

@@ -1,18 +1,18 @@
-//! Every class of failure × what the keeper did. How an answer on the wire becomes a class is tested with the issuer
-//! (`issuer/tests.rs`) and the parser (`answer/tests.rs`).
+//! The keeper's reaction to each outcome. The mapping of responses to outcomes is tested with the issuer
+//! (`issuer/tests.rs`) and the parser (`response/tests.rs`).
 
 use super::*;
 use crate::token::TokenState;
 
-/// One class, and what follows from it. The first two pauses are the same with a token as without.
+/// One outcome and its consequences. The first two backoffs do not depend on a usable token.
 struct Row {
     outcome: Outcome,
-    /// What the answer asks for, in seconds.
-    hint: Option<u64>,
-    /// The bounds of the first pause and of the second, in seconds.
+    /// Requested wait, in seconds.
+    retry_after: Option<u64>,
+    /// Bounds of the first and second backoff, in seconds.
     first: (f64, f64),
     second: (f64, f64),
-    /// How many of two secrets an attempt tries at first.
+    /// Number of secrets that the first attempt tries, of two.
     secrets_tried: usize,
 }
 
@@ -21,14 +21,14 @@ const BACKOFF: [(f64, f64); 2] = [(0.8, 1.2), (1.6, 2.4)];
 const fn row(outcome: Outcome) -> Row {
     Row {
         outcome,
-        hint: None,
+        retry_after: None,
         first: BACKOFF[0],
         second: BACKOFF[1],
         secrets_tried: 1,
     }
 }
 
-/// All classes but success, and the secret that cannot be read: there is no login then (see `rotation`).
+/// All outcomes of a request except success. Unreadable secrets send no request (see `rotation`).
 fn table() -> Vec<Row> {
     let mut rows = vec![
         Row {
@@ -45,13 +45,13 @@ fn table() -> Vec<Row> {
             ..row(Outcome::RateLimited)
         },
         Row {
-            hint: Some(40),
+            retry_after: Some(40),
             first: (40.0, 44.0),
             second: (40.0, 44.0),
             ..row(Outcome::RateLimited)
         },
         Row {
-            hint: Some(20),
+            retry_after: Some(20),
             first: (20.0, 22.0),
             second: (20.0, 22.0),
             ..row(Outcome::Http5xx)
@@ -83,46 +83,46 @@ fn table() -> Vec<Row> {
     rows
 }
 
-fn fail(outcome: Outcome, hint: Option<u64>) -> Result<IssuedToken, LoginError> {
-    let retry_after = hint.map(Duration::from_secs);
-    refused(outcome).map_err(|failure| LoginError {
+fn fail(outcome: Outcome, retry_after: Option<u64>) -> Result<IssuedToken, LoginError> {
+    let retry_after = retry_after.map(Duration::from_secs);
+    login_error(outcome).map_err(|failure| LoginError {
         retry_after,
         ..failure
     })
 }
 
 impl Row {
-    /// How many logins in a row fail here: three attempts, of which the first tries both secrets where that helps.
+    /// Returns the number of failing logins: three attempts, the first of which may try both secrets.
     const fn failing(&self) -> usize {
         2 + self.secrets_tried
     }
 
-    fn check(&self, kept: &Kept, log: &Log, before: usize) {
+    fn check(&self, keeper: &TestKeeper, log: &CapturedLog, before: usize) {
         let outcome = self.outcome;
-        let gaps = &kept.gaps()[before..];
-        // The second secret follows the first without a pause; both are refused.
-        let pauses = &gaps[self.secrets_tried - 1..];
-        for (pause, (least, most)) in pauses.iter().zip([self.first, self.second]) {
-            // The timer's grain is a millisecond.
+        let gaps = &keeper.gaps()[before..];
+        // The second secret is tried without a backoff; both are rejected.
+        let backoffs = &gaps[self.secrets_tried - 1..];
+        for (backoff, (min, max)) in backoffs.iter().zip([self.first, self.second]) {
+            // Timers have a resolution of 1 ms.
             assert!(
-                (least..=most + 0.002).contains(pause),
-                "{outcome} {pause} in {gaps:?}"
+                (min..=max + 0.002).contains(backoff),
+                "{outcome} {backoff} in {gaps:?}"
             );
         }
         let series = format!("token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}}");
         assert_eq!(
-            kept.metric(&series),
+            keeper.metric(&series),
             self.failing().to_string(),
             "{outcome}"
         );
         assert!(log.text().contains(outcome.advice()), "{outcome}");
-        let status = kept.slot.status();
+        let status = keeper.slot.status();
         assert_eq!(
             status.last_failure.as_ref().map(|failure| failure.outcome),
             Some(outcome)
         );
         assert_eq!(
-            (status.consecutive_failures, kept.state()),
+            (status.consecutive_failures, keeper.state()),
             (0, TokenState::Fresh),
             "{outcome}: recovered"
         );
@@ -130,7 +130,7 @@ impl Row {
 }
 
 #[test]
-fn the_table_has_every_class() {
+fn table_has_every_outcome() {
     let table = table();
     for outcome in Outcome::ALL {
         let exempt = matches!(outcome, Outcome::Ok | Outcome::SecretUnreadable);
@@ -143,17 +143,17 @@ fn the_table_has_every_class() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_token_every_failure_is_told_paused_after_and_tried_again() {
+async fn failure_without_a_token_is_reported_and_retried_after_a_backoff() {
     for row in table() {
-        let log = Log::start();
-        let (outcome, hint, failing) = (row.outcome, row.hint, row.failing());
-        let kept = Kept::with(
+        let log = CapturedLog::start();
+        let (outcome, retry_after, failing) = (row.outcome, row.retry_after, row.failing());
+        let keeper = TestKeeper::with(
             secret("a"),
             Some(secret("b")),
             Duration::ZERO,
             move |call| {
                 if call.number as usize <= failing {
-                    fail(outcome, hint)
+                    fail(outcome, retry_after)
                 } else {
                     granted(3600)
                 }
@@ -161,58 +161,58 @@ async fn without_a_token_every_failure_is_told_paused_after_and_tried_again() {
         );
         seconds(0.5).await;
         assert_eq!(
-            (kept.usable(), kept.state()),
+            (keeper.usable(), keeper.state()),
             (0, TokenState::Unusable),
             "{outcome}"
         );
-        let unavailable = kept.slot.unavailable();
+        let unavailable = keeper.slot.unavailable();
         assert_eq!(unavailable.outcome, Some(outcome));
         let wait = unavailable.retry_after.as_secs_f64();
         assert!(
             ((row.first.0 - 0.5).max(1.0)..=row.first.1).contains(&wait),
-            "{outcome} {wait}: the real pause"
+            "{outcome} {wait}: the actual backoff"
         );
         seconds(200.0).await;
         assert_eq!(
-            (kept.usable(), kept.logins()),
+            (keeper.usable(), keeper.logins()),
             (1, failing + 1),
             "{outcome}"
         );
-        row.check(&kept, &log, 0);
+        row.check(&keeper, &log, 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_token_every_failure_leaves_it_in_use_and_is_tried_again() {
+async fn failure_with_a_token_keeps_it_in_use_and_is_retried() {
     for row in table() {
-        let log = Log::start();
-        let (outcome, hint, failing) = (row.outcome, row.hint, row.failing());
-        let kept = Kept::with(
+        let log = CapturedLog::start();
+        let (outcome, retry_after, failing) = (row.outcome, row.retry_after, row.failing());
+        let keeper = TestKeeper::with(
             secret("a"),
             Some(secret("b")),
             Duration::ZERO,
             move |call| {
                 let fails = (2..2 + failing).contains(&(call.number as usize));
                 if fails {
-                    fail(outcome, hint)
+                    fail(outcome, retry_after)
                 } else {
                     granted(3600)
                 }
             },
         );
-        while kept.logins() < 2 {
+        while keeper.logins() < 2 {
             seconds(1.0).await;
         }
         assert_eq!(
-            (kept.usable(), kept.state()),
+            (keeper.usable(), keeper.state()),
             (1, TokenState::Stale),
-            "{outcome}: kept, and not fresh"
+            "{outcome}: kept, but stale"
         );
-        while kept.logins() < failing + 2 {
-            assert_eq!(kept.usable(), 1, "{outcome}: kept");
+        while keeper.logins() < failing + 2 {
+            assert_eq!(keeper.usable(), 1, "{outcome}: keeper");
             seconds(0.25).await;
         }
-        assert_eq!(kept.usable(), 2, "{outcome}");
-        row.check(&kept, &log, 1);
+        assert_eq!(keeper.usable(), 2, "{outcome}");
+        row.check(&keeper, &log, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! A log that a test can read.
+//! Capture of log output.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -7,8 +7,8 @@ use tracing::dispatcher::{DefaultGuard, Dispatch};
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What the test's thread logs, at every level, until it is dropped.
-pub(super) struct Log {
+/// Log output of the test's thread, at every level, until dropped.
+pub(super) struct CapturedLog {
     lines: Lines,
     _guard: DefaultGuard,
     _second: Dispatch,
@@ -36,7 +36,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-impl Log {
+impl CapturedLog {
     pub(super) fn start() -> Self {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
@@ -45,10 +45,9 @@ impl Log {
             .with_writer(lines.clone())
             .finish();
         let guard = tracing::subscriber::set_default(subscriber);
-        // While there is one subscriber only, tracing asks the *current thread's* whether a log line that is met for
-        // the first time interests anybody, and remembers the answer for all. A test that runs beside this one has
-        // none, so it would silence lines for good. As soon as there are two, all of them are asked; what was
-        // remembered before is asked again.
+        // With a single subscriber, tracing caches the interest of the current thread's subscriber in a callsite for all
+        // threads, so a concurrent test without a subscriber would disable callsites for good. With two subscribers it
+        // asks all of them, and the rebuild discards earlier results.
         let second = Dispatch::new(NoSubscriber::new());
         tracing::callsite::rebuild_interest_cache();
         Self {

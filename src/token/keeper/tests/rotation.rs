@@ -7,150 +7,162 @@ use std::path::PathBuf;
 use super::*;
 use crate::token::TokenState;
 
-/// A file that a test may change, in a folder that lives as long as its handle.
-fn secret_in_a_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+/// Writes a secret to a file in a temporary folder.
+fn temp_secret_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     fs::write(&path, text).unwrap();
     (folder, path)
 }
 
-/// Takes only the secret that a test names.
-fn only(good: &'static str) -> impl FnMut(&Call) -> Result<IssuedToken, LoginError> + Send {
+/// Accepts only the given secret.
+fn accepts_only(
+    good: &'static str,
+) -> impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send {
     move |call| {
         if call.secret == good {
             granted(3600)
         } else {
-            refused(Outcome::InvalidClient)
+            login_error(Outcome::InvalidClient)
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_second_secret_is_tried_when_the_first_is_refused_and_kept_when_it_works() {
-    let kept = Kept::with(
+async fn rejected_first_secret_falls_back_to_the_second_for_good() {
+    let keeper = TestKeeper::with(
         secret("old"),
         Some(secret("new")),
         Duration::ZERO,
-        only("new"),
+        accepts_only("new"),
     );
     seconds(1.0).await;
-    assert_eq!(kept.usable(), 1);
+    assert_eq!(keeper.usable(), 1);
     seconds(3600.0).await;
-    assert_eq!(kept.usable(), 2);
-    assert_eq!(kept.secrets_tried(), ["old", "new", "new"]);
+    assert_eq!(keeper.usable(), 2);
+    assert_eq!(keeper.secrets_tried(), ["old", "new", "new"]);
     assert_eq!(
-        kept.metric("token_refreshes_total{customer=\"acme\",outcome=\"invalid_client\"}"),
+        keeper.metric("token_refreshes_total{customer=\"acme\",outcome=\"invalid_client\"}"),
         "1"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_trust_services_401_is_a_refused_secret_too() {
-    let kept = Kept::with(secret("old"), Some(secret("new")), Duration::ZERO, |call| {
+async fn trust_service_401_is_a_rejected_secret() {
+    let keeper = TestKeeper::with(secret("old"), Some(secret("new")), Duration::ZERO, |call| {
         if call.secret == "new" {
             granted(3600)
         } else {
-            refused(Outcome::Unauthorized)
+            login_error(Outcome::Unauthorized)
         }
     });
     seconds(1.0).await;
-    assert_eq!((kept.usable(), kept.logins()), (1, 2));
+    assert_eq!((keeper.usable(), keeper.logins()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_other_secret_is_not_tried_for_what_is_not_its_fault() {
-    let kept = Kept::with(secret("old"), Some(secret("new")), Duration::ZERO, |_| {
-        refused(Outcome::Http5xx)
+async fn other_failure_does_not_try_the_second_secret() {
+    let keeper = TestKeeper::with(secret("old"), Some(secret("new")), Duration::ZERO, |_| {
+        login_error(Outcome::Http5xx)
     });
     seconds(60.0).await;
-    assert!(kept.secrets_tried().iter().all(|tried| tried == "old"));
+    assert!(keeper.secrets_tried().iter().all(|tried| tried == "old"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_dead_secrets_take_turns_and_either_is_found_once_it_lives() {
-    let kept = Kept::with(secret("a"), Some(secret("b")), Duration::ZERO, |call| {
+async fn two_rejected_secrets_alternate_until_one_becomes_valid() {
+    let keeper = TestKeeper::with(secret("a"), Some(secret("b")), Duration::ZERO, |call| {
         if call.at > Duration::from_secs(300) && call.secret == "b" {
             granted(3600)
         } else {
-            refused(Outcome::InvalidClient)
+            login_error(Outcome::InvalidClient)
         }
     });
     seconds(20.0).await;
-    assert_eq!(kept.secrets_tried()[..5], ["a", "b", "b", "a", "b"]);
+    assert_eq!(keeper.secrets_tried()[..5], ["a", "b", "b", "a", "b"]);
     seconds(280.0).await;
-    assert!(kept.logins() < 40, "{}", kept.logins());
-    assert_eq!(kept.usable(), 0);
+    assert!(keeper.logins() < 40, "{}", keeper.logins());
+    assert_eq!(keeper.usable(), 0);
     seconds(40.0).await;
-    assert_eq!(kept.usable(), 1);
+    assert_eq!(keeper.usable(), 1);
     seconds(3000.0).await;
-    assert_eq!(kept.secrets_tried().last().unwrap(), "b");
+    assert_eq!(keeper.secrets_tried().last().unwrap(), "b");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_secret_twice_is_tried_once() {
-    let kept = Kept::with(secret("a"), Some(secret("a")), Duration::ZERO, only("b"));
+async fn duplicate_secret_is_tried_once() {
+    let keeper = TestKeeper::with(
+        secret("a"),
+        Some(secret("a")),
+        Duration::ZERO,
+        accepts_only("b"),
+    );
     seconds(0.5).await;
-    assert_eq!(kept.logins(), 1);
+    assert_eq!(keeper.logins(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_secret_ends_the_pause() {
+async fn changed_secret_ends_the_backoff() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     fs::write(&path, "old\n").unwrap();
-    let kept = Kept::with(secret_file(&path), None, Duration::ZERO, only("new"));
+    let keeper = TestKeeper::with(
+        secret_file(&path),
+        None,
+        Duration::ZERO,
+        accepts_only("new"),
+    );
     seconds(120.0).await;
-    let before = kept.logins();
-    // Right after a login, so that the pause would be long.
-    while kept.logins() == before {
+    let before = keeper.logins();
+    // Directly after a login, so that the backoff would be long.
+    while keeper.logins() == before {
         seconds(0.1).await;
     }
     fs::write(&path, "new\n").unwrap();
     seconds(3.1).await;
-    assert_eq!((kept.usable(), kept.logins()), (1, before + 2));
+    assert_eq!((keeper.usable(), keeper.logins()), (1, before + 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_cannot_be_read_is_waited_for() {
+async fn unreadable_secret_is_used_once_readable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
-    let kept = Kept::with(secret_file(&path), None, Duration::ZERO, |_| granted(3600));
+    let keeper = TestKeeper::with(secret_file(&path), None, Duration::ZERO, |_| granted(3600));
     seconds(60.0).await;
     assert_eq!(
-        (kept.usable(), kept.logins()),
+        (keeper.usable(), keeper.logins()),
         (0, 0),
-        "nothing is asked without a secret"
+        "no request without a secret"
     );
     assert_eq!(
-        kept.slot.status().last_failure.unwrap().outcome,
+        keeper.slot.status().last_failure.unwrap().outcome,
         Outcome::SecretUnreadable
     );
     fs::write(&path, "s").unwrap();
     seconds(3.1).await;
-    assert_eq!(kept.usable(), 1);
+    assert_eq!(keeper.usable(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_secret_is_proven_within_ten_seconds_while_the_token_is_fresh() {
-    let (_folder, path) = secret_in_a_file("one");
-    let kept = Kept::with(secret_file(&path), None, Duration::ZERO, |_| granted(3600));
+async fn changed_secret_is_proven_within_ten_seconds() {
+    let (_folder, path) = temp_secret_file("one");
+    let keeper = TestKeeper::with(secret_file(&path), None, Duration::ZERO, |_| granted(3600));
     seconds(100.0).await;
-    assert_eq!(kept.logins(), 1, "looking is not logging in");
+    assert_eq!(keeper.logins(), 1, "an unchanged file causes no login");
     fs::write(&path, "two\n").unwrap();
     seconds(10.0).await;
     assert_eq!(
-        (kept.secrets_tried(), kept.usable()),
+        (keeper.secrets_tried(), keeper.usable()),
         (vec!["one".to_owned(), "two".to_owned()], 2)
     );
     fs::write(&path, "two\r\n").unwrap();
     seconds(60.0).await;
-    assert_eq!(kept.logins(), 2, "another line end is no other secret");
+    assert_eq!(keeper.logins(), 2, "another line ending is not a change");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_swapped_symlink_of_a_mounted_volume_is_a_change() {
-    // As Kubernetes does it: secret -> ..data/secret, ..data -> ..1, and then ..data is replaced.
+async fn swapped_symlink_of_a_mounted_volume_is_a_change() {
+    // As in Kubernetes: secret -> ..data/secret, ..data -> ..1, then ..data is replaced.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     for (generation, text) in [("..1", "one"), ("..2", "two")] {
@@ -159,7 +171,7 @@ async fn a_swapped_symlink_of_a_mounted_volume_is_a_change() {
     }
     symlink("..1", at("..data")).unwrap();
     symlink("..data/secret", at("secret")).unwrap();
-    let kept = Kept::with(secret_file(&at("secret")), None, Duration::ZERO, |_| {
+    let keeper = TestKeeper::with(secret_file(&at("secret")), None, Duration::ZERO, |_| {
         granted(3600)
     });
     seconds(1.0).await;
@@ -167,30 +179,34 @@ async fn a_swapped_symlink_of_a_mounted_volume_is_a_change() {
     fs::rename(at("..data_tmp"), at("..data")).unwrap();
     fs::remove_dir_all(at("..1")).unwrap();
     seconds(10.0).await;
-    assert_eq!(kept.secrets_tried(), ["one", "two"]);
+    assert_eq!(keeper.secrets_tried(), ["one", "two"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_secret_that_is_refused_leaves_the_one_that_worked_in_use_and_says_so() {
-    let log = Log::start();
-    let (_folder, path) = secret_in_a_file("good");
-    let kept = Kept::with(secret_file(&path), None, Duration::ZERO, only("good"));
+async fn rejected_new_secret_keeps_the_accepted_one_in_use_and_logs() {
+    let log = CapturedLog::start();
+    let (_folder, path) = temp_secret_file("good");
+    let keeper = TestKeeper::with(
+        secret_file(&path),
+        None,
+        Duration::ZERO,
+        accepts_only("good"),
+    );
     seconds(1.0).await;
     fs::write(&path, "bad").unwrap();
     seconds(10.0).await;
-    assert_eq!(kept.secrets_tried(), ["good", "bad", "good"]);
-    assert_eq!((kept.usable(), kept.state()), (2, TokenState::Stale));
-    assert!(kept.slot.status().on_old_secret);
+    assert_eq!(keeper.secrets_tried(), ["good", "bad", "good"]);
+    assert_eq!((keeper.usable(), keeper.state()), (2, TokenState::Stale));
+    assert!(keeper.slot.status().on_old_secret);
     assert!(
-        log.text()
-            .contains("the one that worked last is still used"),
+        log.text().contains("using the last accepted one"),
         "{}",
         log.text()
     );
 
     seconds(36_000.0).await;
-    assert_ne!(kept.usable(), 0);
-    let tried = kept.secrets_tried();
+    assert_ne!(keeper.usable(), 0);
+    let tried = keeper.secrets_tried();
     assert!(
         tried.len() > 10 && tried[3..].iter().all(|tried| tried == "good"),
         "{tried:?}"
@@ -198,23 +214,23 @@ async fn a_new_secret_that_is_refused_leaves_the_one_that_worked_in_use_and_says
 
     fs::write(&path, "good\n").unwrap();
     seconds(10.0).await;
-    assert_eq!(kept.state(), TokenState::Fresh);
+    assert_eq!(keeper.state(), TokenState::Fresh);
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_the_new_secret_works_the_old_one_is_gone() {
-    let (_folder, path) = secret_in_a_file("one");
-    let kept = Kept::with(secret_file(&path), None, Duration::ZERO, |call| {
+async fn accepted_new_secret_replaces_the_old_one() {
+    let (_folder, path) = temp_secret_file("one");
+    let keeper = TestKeeper::with(secret_file(&path), None, Duration::ZERO, |call| {
         if call.number <= 2 {
             granted(3600)
         } else {
-            refused(Outcome::InvalidClient)
+            login_error(Outcome::InvalidClient)
         }
     });
     seconds(1.0).await;
     fs::write(&path, "two").unwrap();
     seconds(3000.0).await;
-    let tried = kept.secrets_tried();
+    let tried = keeper.secrets_tried();
     assert!(
         tried.len() > 3 && tried[1..].iter().all(|tried| tried == "two"),
         "{tried:?}"
@@ -222,51 +238,51 @@ async fn once_the_new_secret_works_the_old_one_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_secret_is_not_judged_by_an_outage() {
-    let (_folder, path) = secret_in_a_file("one");
-    let kept = Kept::with(
+async fn outage_does_not_discard_a_new_secret() {
+    let (_folder, path) = temp_secret_file("one");
+    let keeper = TestKeeper::with(
         secret_file(&path),
         None,
         Duration::ZERO,
         |call| match call.number {
-            2..=4 => refused(Outcome::Http5xx),
-            _ if call.secret == "one" && call.number > 1 => refused(Outcome::InvalidClient),
+            2..=4 => login_error(Outcome::Http5xx),
+            _ if call.secret == "one" && call.number > 1 => login_error(Outcome::InvalidClient),
             _ => granted(3600),
         },
     );
     seconds(1.0).await;
     fs::write(&path, "two").unwrap();
     seconds(30.0).await;
-    assert_eq!(kept.secrets_tried(), ["one", "two", "two", "two", "two"]);
-    assert_eq!((kept.usable(), kept.state()), (2, TokenState::Fresh));
+    assert_eq!(keeper.secrets_tried(), ["one", "two", "two", "two", "two"]);
+    assert_eq!((keeper.usable(), keeper.state()), (2, TokenState::Fresh));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_vanished_is_remembered() {
-    let (_folder, path) = secret_in_a_file("one");
-    let kept = Kept::with(secret_file(&path), None, Duration::ZERO, |_| granted(3600));
+async fn deleted_secret_is_remembered() {
+    let (_folder, path) = temp_secret_file("one");
+    let keeper = TestKeeper::with(secret_file(&path), None, Duration::ZERO, |_| granted(3600));
     seconds(1.0).await;
     fs::remove_file(&path).unwrap();
     seconds(60.0).await;
-    assert_eq!(kept.logins(), 1, "no reason to log in");
+    assert_eq!(keeper.logins(), 1, "a deleted file causes no login");
     seconds(3000.0).await;
     assert_eq!(
-        (kept.secrets_tried(), kept.usable()),
+        (keeper.secrets_tried(), keeper.usable()),
         (vec!["one".to_owned(), "one".to_owned()], 2)
     );
-    assert!(kept.slot.status().on_old_secret);
+    assert!(keeper.slot.status().on_old_secret);
     fs::write(&path, "one").unwrap();
     seconds(10.0).await;
     assert_eq!(
-        (kept.usable(), kept.slot.status().on_old_secret),
+        (keeper.usable(), keeper.slot.status().on_old_secret),
         (3, false)
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_are_dead_the_remembered_one_takes_its_turn() {
-    let (_folder, path) = secret_in_a_file("a");
-    let kept = Kept::with(
+async fn remembered_secret_alternates_when_all_are_rejected() {
+    let (_folder, path) = temp_secret_file("a");
+    let keeper = TestKeeper::with(
         secret_file(&path),
         Some(secret("b")),
         Duration::ZERO,
@@ -274,35 +290,35 @@ async fn when_all_are_dead_the_remembered_one_takes_its_turn() {
             if call.number == 1 {
                 granted(3600)
             } else {
-                refused(Outcome::InvalidClient)
+                login_error(Outcome::InvalidClient)
             }
         },
     );
     seconds(1.0).await;
     fs::write(&path, "c").unwrap();
     seconds(3600.0).await;
-    let tried = kept.secrets_tried();
+    let tried = keeper.secrets_tried();
     assert_eq!(
         tried[..4],
         ["a", "c", "b", "a"],
         "the changed one first, the remembered one last"
     );
-    for dead in ["a", "b", "c"] {
+    for rejected in ["a", "b", "c"] {
         assert!(
-            tried[4..].iter().filter(|tried| *tried == dead).count() > 10,
-            "{dead} {tried:?}"
+            tried[4..].iter().filter(|tried| *tried == rejected).count() > 10,
+            "{rejected} {tried:?}"
         );
     }
     assert!(
-        kept.gaps()[4..].iter().all(|gap| *gap >= 0.8),
-        "one login a pause"
+        keeper.gaps()[4..].iter().all(|gap| *gap >= 0.8),
+        "one login per backoff"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_second_secret_is_proven_too() {
-    let (_folder, path) = secret_in_a_file("b");
-    let kept = Kept::with(
+async fn changed_second_secret_is_proven() {
+    let (_folder, path) = temp_secret_file("b");
+    let keeper = TestKeeper::with(
         secret("a"),
         Some(secret_file(&path)),
         Duration::ZERO,
@@ -311,69 +327,71 @@ async fn a_changed_second_secret_is_proven_too() {
     seconds(1.0).await;
     fs::write(&path, "c").unwrap();
     seconds(10.0).await;
-    assert_eq!(kept.secrets_tried(), ["a", "c"]);
+    assert_eq!(keeper.secrets_tried(), ["a", "c"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_comes_from_elsewhere_leads_to_a_login_if_it_is_another_one() {
-    let kept = Kept::start(|_| granted(3600));
-    let order = |secret: &str| {
+async fn secret_from_a_new_source_triggers_a_login_only_if_it_differs() {
+    let keeper = TestKeeper::start(|_| granted(3600));
+    let configure = |secret: &str| {
         let credential = credential(super::secret(secret), None);
-        kept.orders
+        keeper
+            .settings_sender
             .send_replace(KeeperSettings::new(&credential, settings(), None));
     };
     seconds(1.0).await;
-    order("secret-1");
+    configure("secret-1");
     seconds(1.0).await;
-    assert_eq!(kept.logins(), 1, "the same");
-    order("secret-2");
+    assert_eq!(keeper.logins(), 1, "the same secret");
+    configure("secret-2");
     seconds(0.1).await;
-    assert_eq!(kept.secrets_tried(), ["secret-1", "secret-2"]);
-    assert_eq!(kept.usable(), 2);
+    assert_eq!(keeper.secrets_tried(), ["secret-1", "secret-2"]);
+    assert_eq!(keeper.usable(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_from_elsewhere_that_is_refused_leaves_the_one_that_worked() {
-    let kept = Kept::start(|call| {
+async fn rejected_secret_from_a_new_source_keeps_the_accepted_one() {
+    let keeper = TestKeeper::start(|call| {
         if call.secret == "good" {
             granted(3600)
         } else {
-            refused(Outcome::InvalidClient)
+            login_error(Outcome::InvalidClient)
         }
     });
-    let order = |secret: &str| {
+    let configure = |secret: &str| {
         let credential = credential(super::secret(secret), None);
-        kept.orders
+        keeper
+            .settings_sender
             .send_replace(KeeperSettings::new(&credential, settings(), None));
     };
-    order("good");
+    configure("good");
     seconds(2.0).await;
-    order("bad");
+    configure("bad");
     seconds(0.1).await;
     assert_eq!(
-        kept.secrets_tried().last().map(String::as_str),
+        keeper.secrets_tried().last().map(String::as_str),
         Some("good"),
         "{:?}",
-        kept.secrets_tried()
+        keeper.secrets_tried()
     );
-    assert!(kept.usable() > 0);
+    assert!(keeper.usable() > 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_count_from_the_next_token_on() {
-    let kept = Kept::start(|_| granted(3600));
+async fn changed_settings_apply_from_the_next_token() {
+    let keeper = TestKeeper::start(|_| granted(3600));
     seconds(1.0).await;
     let settings = config::TokenSettings {
         refresh_at: 0.1,
         ..settings()
     };
-    kept.orders.send_replace(KeeperSettings::new(
+    keeper.settings_sender.send_replace(KeeperSettings::new(
         &credential(secret("secret-1"), None),
         settings,
         None,
     ));
     seconds(7200.0).await;
-    let gaps = kept.gaps();
+    let gaps = keeper.gaps();
     assert!(
         gaps[0] > 2000.0 && gaps[1..].iter().all(|gap| *gap < 1000.0),
         "{gaps:?}"

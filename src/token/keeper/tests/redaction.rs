@@ -1,4 +1,4 @@
-//! Neither token nor secret is printed, whatever happens.
+//! Tokens and secrets never appear in logs or debug output.
 
 use super::*;
 use crate::token::keeper::reader::SecretSources;
@@ -7,25 +7,25 @@ const TOKEN: &str = "CANARY-token";
 const SECRET: &str = "CANARY-secret";
 
 #[tokio::test(start_paused = true)]
-async fn the_log_tells_everything_but_the_secrets() {
-    let log = Log::start();
-    let kept = Kept::with(
+async fn log_has_all_fields_but_no_secret() {
+    let log = CapturedLog::start();
+    let keeper = TestKeeper::with(
         secret(SECRET),
         Some(secret("CANARY-other")),
         Duration::ZERO,
         |call| match call.number {
-            1 | 2 => refused(Outcome::InvalidClient),
-            3 => refused(Outcome::Tls),
+            1 | 2 => login_error(Outcome::InvalidClient),
+            3 => login_error(Outcome::Tls),
             4 => issued("CANARY\n", Lifetime::Assumed),
             5 => issued(TOKEN, Lifetime::Assumed),
-            _ => refused(Outcome::Http5xx),
+            _ => login_error(Outcome::Http5xx),
         },
     );
     seconds(4000.0).await;
-    assert!(kept.logins() > 6);
+    assert!(keeper.logins() > 6);
     let text = log.text();
     for expected in [
-        "obtained a token",
+        "token obtained",
         "customer=\"acme\"",
         "generation=1",
         "lifetime_s=3600",
@@ -35,9 +35,9 @@ async fn the_log_tells_everything_but_the_secrets() {
         "outcome=\"invalid_client\"",
         "the id or secret is wrong, or the secret expired",
         "next_attempt_in_s=",
-        "this secret works",
-        "the login failed, and there is no usable token",
-        "the login failed; the present token is still good",
+        "client secret accepted",
+        "login failed; no usable token",
+        "login failed; current token still valid",
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
@@ -45,12 +45,12 @@ async fn the_log_tells_everything_but_the_secrets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_prints_a_token_or_a_secret() {
-    let kept = Kept::with(secret(SECRET), None, Duration::ZERO, |_| {
+async fn debug_output_has_no_token_or_secret() {
+    let keeper = TestKeeper::with(secret(SECRET), None, Duration::ZERO, |_| {
         issued(TOKEN, Lifetime::Assumed)
     });
     seconds(1.0).await;
-    let token = kept.slot.usable(kept.clock.now()).unwrap();
+    let token = keeper.slot.usable(keeper.clock.now()).unwrap();
     let sent = token.authorization(AuthorizationScheme::Cws);
     assert_eq!(sent.to_str().unwrap(), "CwsAuth Bearer=CANARY-token");
     assert_eq!(
@@ -72,16 +72,16 @@ async fn nothing_prints_a_token_or_a_secret() {
         current: secret(SECRET),
         next: None,
     };
-    let look = SecretReader::default().look(&sources).await;
+    let snapshot = SecretReader::default().read(&sources).await;
     let mut secrets = SecretSelector::new(sources);
-    let reading = secrets.read(look);
+    let reading = secrets.select(snapshot);
     let printed = format!(
         "{token:?} {sent:?} {:?} {:?} {:?} {login:?} {secrets:?} {reading:?} {:?} {:?}",
-        kept.slot,
-        kept.slot.status(),
-        kept.slot.unavailable(),
+        keeper.slot,
+        keeper.slot.status(),
+        keeper.slot.unavailable(),
         issued(TOKEN, Lifetime::Assumed),
-        refused(Outcome::InvalidClient),
+        login_error(Outcome::InvalidClient),
     );
     assert!(!printed.contains("CANARY"), "{printed}");
 }
