@@ -431,7 +431,7 @@ async fn start_workers(
     let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..boot.workers.get())
         .map(|_| mpsc::channel(HANDED_OVER))
         .unzip();
-    let colleagues: Arc<[_]> = outboxes.into();
+    let outboxes: Arc<[_]> = outboxes.into();
     let mut workers = Vec::with_capacity(boot.workers.get());
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let mut listeners = Vec::with_capacity(bound.len());
@@ -445,7 +445,7 @@ async fn start_workers(
             listeners,
             phases: lifecycle.watch(),
             inbox,
-            colleagues: Arc::clone(&colleagues),
+            workers: Arc::clone(&outboxes),
         };
         workers.push(work.start().await?);
     }

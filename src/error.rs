@@ -19,6 +19,9 @@ pub const X_PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 pub const CHALLENGE: HeaderValue =
     HeaderValue::from_static("Basic realm=\"citrix-auth-proxy\", charset=\"UTF-8\"");
 
+/// `Retry-After` of a response at a limit: most permits are released within a second.
+pub const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Why the proxy itself answers instead of Citrix. The names are a contract: `X-Proxy-Error`, the problem's
 /// `type`, the access log and `errors_total` all use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -196,6 +199,11 @@ impl Failure {
             login_transaction_id: None,
             cause: None,
         }
+    }
+
+    /// Returns an `overloaded` failure that may be retried after [`LIMIT_RETRY_AFTER`].
+    pub fn overloaded(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Reason::Overloaded, detail).retry_after(LIMIT_RETRY_AFTER)
     }
 
     /// Adds what the log shall say of the cause.

@@ -1,11 +1,15 @@
-//! The record of one exchange: begun when a request's head is complete, closed exactly once, when the answer's
-//! body ends or is given up.
+//! The record of one exchange: a request and its response.
+//!
+//! It begins when the request head is complete and is closed exactly once: when the response body ends or is dropped.
+//! The steps of the path write into it; at the end it becomes an [`ExchangeSummary`].
 
 mod access_log;
 mod audit;
 pub mod body;
+mod permits;
 mod response_body;
 mod trace;
+mod waits;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -24,9 +28,8 @@ use crate::error::{Failure, Reason};
 use crate::exchange::body::ForwardedBody;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::connection::Connection;
-use crate::limit::permits::Permit;
-use crate::limit::{QueueKey, QueuePermit};
-use crate::observe::metrics::{NONE, QueueMetrics, RouteMetrics};
+use crate::limit::QueueKey;
+use crate::observe::metrics::{NONE, RouteMetrics};
 use crate::observe::spans::{Recording, Spans};
 use crate::observe::summary::{End, ExchangeSummary, RequestFacts};
 use crate::state::snapshot::Snapshot;
@@ -34,69 +37,79 @@ use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
 use citrix_wire::forwarded;
 use citrix_wire::trace_context::TraceParent;
 use citrix_wire::transaction_id::{self, X_PROXY_REQUEST_ID};
+use permits::Permits;
 use response_body::Source;
 
 pub use response_body::CallerResponseBody;
 
-/// What nginx logs when a caller leaves before he is answered.
+/// Status in logs and metrics of an exchange whose caller disconnected before the response, as in nginx.
 const CALLER_LEFT: u16 = 499;
 
-/// What is known of an exchange.
+/// The record of one exchange.
 pub struct Exchange {
     snapshot: Rc<Snapshot>,
     connection: Rc<Connection>,
     peer: Option<SocketAddr>,
-    /// Whom the peer says it forwards for, if that is believed; for the log.
+    /// Client address in a trusted peer's `Forwarded` field; for the log only.
     forwarded_for: Option<String>,
-    began: Instant,
     method: Method,
     target: Option<PathAndQuery>,
     version: Version,
-    /// What the caller said of the trace it is part of.
+    /// The caller's `traceparent`.
     trace: Option<TraceParent>,
-    /// What becomes spans, where they are exported.
+    /// Present if spans of this exchange are exported.
     recording: Option<Box<Recording>>,
-    /// On every answer, and in the log.
-    request_id: HeaderValue,
-    /// Sent to Citrix: the caller's, else a fresh one.
-    pub transaction_id: HeaderValue,
-    /// The caller's place in the configuration, once it is known; never any when nobody is configured.
-    pub caller: Option<usize>,
-    /// Whether a secret was shown that lets nobody in.
-    pub bad_secret: bool,
-    /// The customer's id, once it is known.
-    pub customer: Option<HeaderValue>,
-    /// The index of the route, once one is picked.
-    pub route: Option<usize>,
-    /// The family of retired addresses the request's was of.
-    pub retired: Option<&'static str>,
-    /// The request's body, once it is bound.
-    pub upload: Option<Rc<BodyProgress>>,
-    /// The place among the requests in flight, once there is one.
-    pub place: Option<Permit>,
-    /// The place among its caller's requests, where the caller may have so many.
-    pub caller_place: Option<Permit>,
-    /// The turn, where Citrix lets few in at a time; it lasts until the answer was read.
-    pub turn: Option<QueuePermit>,
-    /// Waiting that is nobody's work: for a token, for a turn, for the end of what a 429 asked for.
-    pub waited: Duration,
-    /// From sending to the head of Citrix's answer, over all attempts.
-    upstream_time: Duration,
-    /// Since when Citrix is being waited for.
+    ids: Ids,
+    /// Index of the caller in the configuration, once authenticated; never set in anonymous mode.
+    caller: Option<usize>,
+    /// `true` if the request presented a wrong secret.
+    bad_secret: bool,
+    customer: Option<HeaderValue>,
+    /// Index of the route in the snapshot.
+    route: Option<usize>,
+    /// Family of retired addresses that the request used.
+    retired: Option<&'static str>,
+    /// Progress of the request body, once its limits are set.
+    upload: Option<Rc<BodyProgress>>,
+    permits: Permits,
+    timings: Timings,
+    /// Number of times the request was sent.
+    attempts: u32,
+    outcome: Outcome,
+    /// `true` once the audit log has the refusal.
+    refusal_audited: bool,
+    closed: bool,
+}
+
+/// Ids under which an exchange is found.
+struct Ids {
+    /// `X-Proxy-Request-Id` of the response.
+    request: HeaderValue,
+    /// `Citrix-TransactionId` as sent to Citrix: the caller's, else a fresh one.
+    transaction: HeaderValue,
+    /// Values of [`TRANSACTION_IDS`] in the response.
+    citrix: [Option<HeaderValue>; 3],
+}
+
+struct Timings {
+    began: Instant,
+    /// Time from `began` to the response head.
+    response_head: Duration,
+    /// Waits for a token, a permit, the caller, or the end of a `Retry-After`.
+    waited: Duration,
+    /// Time from sending to Citrix's response head, over all attempts.
+    upstream: Duration,
+    /// Start of the attempt in progress.
     upstream_since: Option<Instant>,
-    /// How often the request was sent.
-    pub attempts: u32,
+}
+
+struct Outcome {
     status: Option<StatusCode>,
     reason: Option<Reason>,
-    /// What the caller is told with it.
+    /// Detail of a response generated by the gateway.
     detail: Cow<'static, str>,
     cause: String,
-    citrix_ids: [Option<HeaderValue>; 3],
-    answered_after: Duration,
     response_bytes: u64,
-    /// Whether the audit log has the refusal.
-    refusal_told: bool,
-    closed: bool,
 }
 
 impl Exchange {
@@ -111,53 +124,52 @@ impl Exchange {
         connection.exchange_began();
         let trace = TraceParent::from_headers(request.headers());
         let recording = spans.record(trace);
-        // One id for both where the caller brought none: whichever of them somebody quotes, it is found.
+        // One id for both if the caller sent none: a search for either finds the exchange.
         let request_id = transaction_id::generate();
         Box::new(Self {
             connection,
             peer,
             forwarded_for: forwarded_for(&snapshot.live, peer, request.headers()),
-            began: Instant::now(),
             method: request.method().clone(),
             target: request.uri().path_and_query().cloned(),
             version: request.version(),
-            transaction_id: transaction_id::from_caller(request.headers())
-                .unwrap_or_else(|| request_id.clone()),
             trace,
             recording,
-            request_id,
+            ids: Ids {
+                transaction: transaction_id::from_caller(request.headers())
+                    .unwrap_or_else(|| request_id.clone()),
+                request: request_id,
+                citrix: [None, None, None],
+            },
             caller: None,
             bad_secret: false,
             customer: None,
             route: None,
             retired: None,
             upload: None,
-            place: None,
-            caller_place: None,
-            turn: None,
-            waited: Duration::ZERO,
-            upstream_time: Duration::ZERO,
-            upstream_since: None,
+            permits: Permits::default(),
+            timings: Timings {
+                began: Instant::now(),
+                response_head: Duration::ZERO,
+                waited: Duration::ZERO,
+                upstream: Duration::ZERO,
+                upstream_since: None,
+            },
             attempts: 0,
-            status: None,
-            reason: None,
-            detail: Cow::Borrowed(""),
-            cause: String::new(),
-            citrix_ids: [None, None, None],
-            answered_after: Duration::ZERO,
-            response_bytes: 0,
-            refusal_told: false,
+            outcome: Outcome {
+                status: None,
+                reason: None,
+                detail: Cow::Borrowed(""),
+                cause: String::new(),
+                response_bytes: 0,
+            },
+            refusal_audited: false,
             closed: false,
             snapshot,
         })
     }
 
-    /// Ends the connection of somebody who is waited for in vain; `false` when there is none.
-    pub fn evict_stalled(&self) -> bool {
-        self.connection.evict_stalled()
-    }
-
-    /// Where the request comes from.
+    /// Returns the address and certificate that callers are identified by.
     pub fn peer_identity(&self) -> PeerIdentity<'_> {
         PeerIdentity {
             address: self.address(),
@@ -165,61 +177,84 @@ impl Exchange {
         }
     }
 
-    /// The address a request comes from; none on a unix socket.
+    /// Returns the caller's address; `None` on a unix socket.
     pub fn address(&self) -> Option<IpAddr> {
         self.peer.map(|peer| peer.ip())
     }
 
-    /// Whether the request comes from this machine: from a loopback address, also of what a balancer told, or over a
+    /// Returns `true` if the request comes from this machine: a loopback address, also one in a PROXY header, or a
     /// unix socket.
     pub fn is_local(&self) -> bool {
         self.peer.is_none_or(|peer| peer.ip().is_loopback())
     }
 
-    /// Who it is that waits, where callers take turns.
+    /// Returns `true` if the caller's connection uses TLS.
+    pub fn is_secure(&self) -> bool {
+        self.connection.is_secure()
+    }
+
+    /// Returns `Citrix-TransactionId` as sent to Citrix.
+    pub fn transaction_id(&self) -> &HeaderValue {
+        &self.ids.transaction
+    }
+
+    /// Returns the index of the authenticated caller in the configuration.
+    pub fn caller(&self) -> Option<usize> {
+        self.caller
+    }
+
+    /// Sets the index of the authenticated caller; `None` in anonymous mode.
+    pub fn set_caller(&mut self, caller: Option<usize>) {
+        self.caller = caller;
+    }
+
+    /// Returns `true` if the request presented a wrong secret, so that its response must be delayed.
+    pub fn has_bad_secret(&self) -> bool {
+        self.bad_secret
+    }
+
+    /// Sets whether the request presented a wrong secret.
+    pub fn set_bad_secret(&mut self, bad_secret: bool) {
+        self.bad_secret = bad_secret;
+    }
+
+    /// Sets the customer's id.
+    pub fn set_customer(&mut self, id: &HeaderValue) {
+        self.customer = Some(id.clone());
+    }
+
+    /// Sets the index of the route, and the family of retired addresses that led to it.
+    pub fn set_route(&mut self, route: usize, retired: Option<&'static str>) {
+        self.route = Some(route);
+        self.retired = retired;
+    }
+
+    /// Sets the progress of the request body.
+    pub fn set_upload(&mut self, upload: Option<Rc<BodyProgress>>) {
+        self.upload = upload;
+    }
+
+    /// Returns the key of the caller in fair queues.
     pub fn queue_key(&self) -> QueueKey {
         match self.caller {
-            Some(number) => QueueKey::Configured(number),
+            Some(index) => QueueKey::Configured(index),
             None => QueueKey::at(self.address()),
         }
     }
 
-    /// Begins a wait for what Citrix allows; it is counted when the guard is dropped, however it ended.
-    pub fn begin_wait(&mut self) -> Wait<'_> {
-        let metrics = self.route_metrics().queue().clone();
-        metrics.depth.inc();
-        Wait {
-            exchange: self,
-            began: Instant::now(),
-            metrics,
-        }
-    }
-
-    /// Begins time that is Citrix's. It ends with [`Exchange::upstream_ends`], or with the exchange.
-    pub fn upstream_begins(&mut self) {
-        self.upstream_since = Some(Instant::now());
-    }
-
-    /// Ends it.
-    pub fn upstream_ends(&mut self) {
-        if let Some(since) = self.upstream_since.take() {
-            self.upstream_time += since.elapsed();
-        }
-    }
-
-    /// The answer Citrix gave, with our ids on it.
-    pub fn answered(
+    /// Completes Citrix's response head and attaches the record to its body.
+    pub fn forwarded(
         mut self: Box<Self>,
         mut response: Response<ForwardedBody>,
     ) -> Response<CallerResponseBody> {
         let headers = response.headers();
-        self.citrix_ids = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
-        // Answers of the API gateway's own may have an empty one.
-        let given = |name| headers.get(name).is_some_and(|id| !id.is_empty());
-        if !TRANSACTION_IDS.iter().any(given) {
+        self.ids.citrix = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
+        // Responses of Citrix's API gateway itself may have an empty id.
+        let has_id = |name| headers.get(name).is_some_and(|id| !id.is_empty());
+        if !TRANSACTION_IDS.iter().any(has_id) {
             response
                 .headers_mut()
-                .insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
+                .insert(CITRIX_TRANSACTION_ID, self.ids.transaction.clone());
         }
         self.finish_head(response.status(), response.headers_mut());
         self.snapshot
@@ -228,62 +263,57 @@ impl Exchange {
             .observe(self.gateway_time().as_secs_f64());
         self.route_metrics()
             .upstream()
-            .observe(self.upstream_time.as_secs_f64());
+            .observe(self.timings.upstream.as_secs_f64());
         response.map(|body| CallerResponseBody::new(Source::Citrix(body), self))
     }
 
-    /// The answer we give ourselves.
+    /// Returns the response for a failure.
     pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<CallerResponseBody> {
         if matches!(
             failure.reason(),
             Reason::CallerForbidden | Reason::CustomerForbidden
         ) {
-            // What was found out after the door; what was refused there was told there.
+            // Refusals by steps after `admit`; those of `admit` are in the audit log already.
             self.audit_refusal(&failure);
         }
-        // Nothing of Citrix's is left to read.
-        self.turn = None;
-        self.refused(&failure);
-        let response = failure.into_response(&self.transaction_id);
-        self.answered_here(response)
+        // No response of Citrix is read under the permit any more.
+        self.permits.queue = None;
+        self.set_failure(&failure);
+        let response = failure.into_response(&self.ids.transaction);
+        self.generated(response)
     }
 
-    /// Notes why the answer is a refusal of ours.
-    pub fn refused(&mut self, failure: &Failure) {
-        self.reason = Some(failure.reason());
-        self.detail = failure.detail().clone();
-        self.cause = failure.cause_chain();
+    /// Records and counts the failure that the response reports.
+    pub fn set_failure(&mut self, failure: &Failure) {
+        self.outcome.reason = Some(failure.reason());
+        self.outcome.detail = failure.detail().clone();
+        self.outcome.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
     }
 
-    /// An answer that did not come from Citrix, with our ids on it.
-    pub fn answered_here(
+    /// Completes the head of a response that the gateway generated, and attaches the record to its body.
+    pub fn generated(
         mut self: Box<Self>,
         mut response: Response<Bytes>,
     ) -> Response<CallerResponseBody> {
-        self.citrix_ids = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
+        self.ids.citrix = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
         response
             .headers_mut()
-            .insert(CITRIX_TRANSACTION_ID, self.transaction_id.clone());
+            .insert(CITRIX_TRANSACTION_ID, self.ids.transaction.clone());
         self.finish_head(response.status(), response.headers_mut());
         if self.method == Method::HEAD {
-            // No body follows; the length stays what GET's would be.
+            // No body follows; the length remains that of the GET response.
             let length = response.body().len().into();
             response.headers_mut().insert(CONTENT_LENGTH, length);
-            return response.map(|_| CallerResponseBody::new(Source::Own(None), self));
+            return response.map(|_| CallerResponseBody::new(Source::Generated(None), self));
         }
-        response.map(|body| CallerResponseBody::new(Source::Own(Some(body)), self))
-    }
-
-    /// Whether the caller came over TLS.
-    pub fn is_secure(&self) -> bool {
-        self.connection.is_secure()
+        response.map(|body| CallerResponseBody::new(Source::Generated(Some(body)), self))
     }
 
     fn finish_head(&mut self, status: StatusCode, headers: &mut HeaderMap) {
-        headers.insert(X_PROXY_REQUEST_ID, self.request_id.clone());
-        self.status = Some(status);
-        self.answered_after = self.began.elapsed();
+        headers.insert(X_PROXY_REQUEST_ID, self.ids.request.clone());
+        self.outcome.status = Some(status);
+        self.timings.response_head = self.timings.began.elapsed();
     }
 
     fn route_metrics(&self) -> &RouteMetrics {
@@ -292,16 +322,17 @@ impl Exchange {
             .map_or(&self.snapshot.unrouted, |route| &route.metrics)
     }
 
-    /// The caller's name in metrics and logs.
+    /// Returns the caller's name in metrics and logs.
     fn caller_name(&self) -> &str {
         self.route_metrics().caller(self.caller)
     }
 
-    /// The gateway's own part of the time to the answer's head.
+    /// Returns the gateway's own part of the time to the response head.
     fn gateway_time(&self) -> Duration {
-        self.answered_after
-            .saturating_sub(self.upstream_time)
-            .saturating_sub(self.waited)
+        self.timings
+            .response_head
+            .saturating_sub(self.timings.upstream)
+            .saturating_sub(self.timings.waited)
     }
 
     /// Counts, logs and records the exchange, and releases its permits. Only the first call has an effect.
@@ -309,7 +340,7 @@ impl Exchange {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
-        self.upstream_ends();
+        self.end_upstream_time();
         let summary = self.summary(end);
         let metrics = self.route_metrics();
         metrics.count(self.caller, &self.method, summary.status);
@@ -322,9 +353,7 @@ impl Exchange {
         if let Some(recording) = &self.recording {
             recording.close(&summary);
         }
-        self.place = None;
-        self.caller_place = None;
-        self.turn = None;
+        self.permits = Permits::default();
         self.connection.exchange_ended();
     }
 
@@ -334,13 +363,14 @@ impl Exchange {
             peer: self.peer,
             method: &self.method,
             path: self.target.as_ref().map_or("", PathAndQuery::path),
-            request_id: &self.request_id,
-            transaction_id: &self.transaction_id,
+            request_id: &self.ids.request,
+            transaction_id: &self.ids.transaction,
         }
     }
 
     fn summary(&self, end: End) -> ExchangeSummary<'_> {
         let route = self.route.and_then(|index| self.snapshot.routes.get(index));
+        let status = self.outcome.status;
         ExchangeSummary {
             request: self.request_facts(),
             is_named: self.caller.is_some(),
@@ -351,22 +381,32 @@ impl Exchange {
             route: route.map_or(NONE, |route| route.config.name()),
             retired: self.retired,
             customer: self.customer.as_ref(),
-            response_status: self.status,
-            status: self.status.unwrap_or_else(|| status_without_response(end)),
-            reason: self.reason,
-            detail: &self.detail,
-            cause: &self.cause,
+            response_status: status,
+            status: status.unwrap_or_else(|| status_without_response(end)),
+            reason: self.outcome.reason,
+            detail: &self.outcome.detail,
+            cause: &self.outcome.cause,
             end,
-            citrix_ids: &self.citrix_ids,
+            citrix_ids: &self.ids.citrix,
             request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
-            response_bytes: self.response_bytes,
-            began: self.began,
-            total: self.began.elapsed(),
-            upstream: self.upstream_time,
-            waited: self.waited,
+            response_bytes: self.outcome.response_bytes,
+            began: self.timings.began,
+            total: self.timings.began.elapsed(),
+            upstream: self.timings.upstream,
+            waited: self.timings.waited,
             gateway: self.gateway_time(),
             attempts: self.attempts,
         }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.close(if self.connection.is_stopped() {
+            End::Stopped
+        } else {
+            End::CallerLeft
+        });
     }
 }
 
@@ -378,7 +418,7 @@ fn status_without_response(end: End) -> StatusCode {
     }
 }
 
-/// Whom a trusted peer says it forwards for. Nothing is decided by it.
+/// Returns the client that a trusted peer names in `Forwarded`. For the log only: no decision depends on it.
 fn forwarded_for(live: &Live, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<String> {
     let trusted =
         live.access_log && peer.is_some_and(|peer| live.trusted_forwarders.contains(peer.ip()));
@@ -386,31 +426,5 @@ fn forwarded_for(live: &Live, peer: Option<SocketAddr>, headers: &HeaderMap) -> 
         forwarded::forwarded_for(headers)
     } else {
         None
-    }
-}
-
-/// A wait that has begun.
-pub struct Wait<'e> {
-    exchange: &'e mut Exchange,
-    began: Instant,
-    metrics: QueueMetrics,
-}
-
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        let waited = self.began.elapsed();
-        self.exchange.waited += waited;
-        self.metrics.wait.observe(waited.as_secs_f64());
-        self.metrics.depth.dec();
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.close(if self.connection.is_stopped() {
-            End::Stopped
-        } else {
-            End::CallerLeft
-        });
     }
 }

@@ -1,9 +1,8 @@
-//! The gateway's own token endpoints, for tools that insist on logging in (design 4.5). Not a step of the path: what
-//! comes here goes no further, and a login is never forwarded.
+//! The gateway's own token endpoints, for tools that insist on a login (interface §4.5). A login is never forwarded.
 //!
-//! What is shown counts as it does with any other request. Who is known by network or certificate alone gets a token
-//! whatever id and secret its tool still has, as its requests are served whatever old token they carry; under the name
-//! of a caller with a secret that secret decides.
+//! Credentials count as in any other request. A caller identified by its network or certificate alone gets a token
+//! whatever id and secret its tool sends, just as its requests are served whatever old token they carry. A login under
+//! the name of a caller with a secret requires that secret.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,10 +16,11 @@ use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::callers::credentials::PresentedCredentials;
 use crate::callers::gateway_token::SigningError;
+use crate::callers::login::LoginOutcomes;
 use crate::callers::{browser_guard, head};
 use crate::error::{CHALLENGE, Failure, Reason, X_PROXY_ERROR};
 use crate::exchange::{CallerResponseBody, Exchange};
@@ -34,56 +34,92 @@ use citrix_wire::citrix::headers::X_CWS_TRANSACTION_ID;
 use citrix_wire::citrix::login::request::{self, Credentials, InvalidRequest};
 use citrix_wire::citrix::login::response;
 
-/// More than any credentials.
+/// Bytes of a login body.
 const MAX_BODY: usize = 16 * 1024;
-/// For all of it to come, however it trickles.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Bodies that are read at a time, over all workers.
-const MOST_READ: usize = 1024;
-/// How soon a tool should come back when that many are.
-const COME_BACK: Duration = Duration::from_secs(1);
+/// Timeout for the whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Login bodies read at the same time, over all workers.
+const MAX_READS: usize = 1024;
 
-/// Holds the answer to a wrong secret back, wherever it was shown.
+/// Delays the response to a request with a wrong secret.
 pub async fn delay_bad_secret(shared: &Shared, exchange: &mut Exchange) {
-    if exchange.bad_secret {
-        let began = Instant::now();
-        // Boxed: few requests come here.
-        Box::pin(shared.login_endpoints.throttle.delay(exchange.address())).await;
-        exchange.waited += began.elapsed();
+    if exchange.has_bad_secret() {
+        let address = exchange.address();
+        // Boxed: rare.
+        Box::pin(exchange.count_wait(shared.login_endpoints.throttle.delay(address))).await;
     }
 }
 
-/// What becomes of a login, but for a token.
-enum Refused {
-    /// As any other request is refused.
+/// The reason that a login gets no token.
+enum LoginError {
+    /// Reported like the failure of any other request.
     Failure(Failure),
-    /// As Citrix refuses what is no login.
+    /// Reported in Citrix's format, like the variants below.
     InvalidRequest(InvalidRequest),
-    /// The same for another method.
     Method,
-    /// As Citrix refuses a wrong id or secret; with what the log is told.
+    /// With the cause for the log.
     InvalidClient(String),
 }
 
-impl From<Failure> for Refused {
+impl From<Failure> for LoginError {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
 }
 
-impl From<InvalidRequest> for Refused {
+impl From<InvalidRequest> for LoginError {
     fn from(request: InvalidRequest) -> Self {
         Self::InvalidRequest(request)
     }
 }
 
-impl From<SigningError> for Refused {
+impl From<SigningError> for LoginError {
     fn from(error: SigningError) -> Self {
-        Self::Failure(Failure::new(Reason::Overloaded, "no token can be signed").with_source(error))
+        let detail = "the gateway token cannot be signed";
+        Self::Failure(Failure::new(Reason::Overloaded, detail).with_source(error))
     }
 }
 
-/// Answers a request to one of the token endpoints, whatever happens.
+impl LoginError {
+    /// Counts the error. Returns the failure for the log, and the response if it has Citrix's format.
+    fn report(
+        self,
+        endpoint: TokenDialect,
+        method: &Method,
+        outcomes: &LoginOutcomes,
+    ) -> (Failure, Option<Response<Bytes>>) {
+        match self {
+            Self::Failure(failure) => {
+                outcomes.refused.inc();
+                (failure, None)
+            }
+            Self::InvalidRequest(invalid) => {
+                outcomes.malformed.inc();
+                let response = response::invalid_request(endpoint, invalid);
+                let cause = invalid.to_string();
+                (rejected(Reason::BadRequest, cause), Some(response))
+            }
+            Self::Method => {
+                outcomes.malformed.inc();
+                let response = response::method_not_allowed(method);
+                let cause = "the method of a login is POST".to_owned();
+                (rejected(Reason::BadRequest, cause), Some(response))
+            }
+            Self::InvalidClient(cause) => {
+                outcomes.invalid_client.inc();
+                let response = response::invalid_client(endpoint);
+                (rejected(Reason::CallerUnknown, cause), Some(response))
+            }
+        }
+    }
+}
+
+/// Returns a failure for the log; the response has Citrix's format.
+fn rejected(reason: Reason, cause: String) -> Failure {
+    Failure::new(reason, "login rejected").with_source(cause)
+}
+
+/// Returns the response to a request to one of the token endpoints.
 pub async fn log_in(
     endpoint: TokenDialect,
     request: Request<CallerBody>,
@@ -94,45 +130,21 @@ pub async fn log_in(
     let (head, body) = request.into_parts();
     let granted = grant(endpoint, &head, body, snapshot, shared, &mut exchange).await;
     let outcomes = &shared.login_endpoints.outcomes;
-    let refused = match granted {
+    let error = match granted {
         Ok(response) => {
             outcomes.ok.inc();
             exchange.audit_login();
-            return answered(response, exchange);
+            return respond(response, exchange);
         }
-        Err(refused) => refused,
+        Err(error) => error,
     };
-    let (failure, in_citrixs_words) = match refused {
-        Refused::Failure(failure) => {
-            outcomes.refused.inc();
-            (failure, None)
-        }
-        Refused::InvalidRequest(why) => {
-            outcomes.malformed.inc();
-            (
-                for_the_log(Reason::BadRequest, why.to_string()),
-                Some(response::invalid_request(endpoint, why)),
-            )
-        }
-        Refused::Method => {
-            outcomes.malformed.inc();
-            let failure = for_the_log(Reason::BadRequest, "a login is a POST".to_owned());
-            (failure, Some(response::method_not_allowed(&head.method)))
-        }
-        Refused::InvalidClient(cause) => {
-            outcomes.invalid_client.inc();
-            (
-                for_the_log(Reason::CallerUnknown, cause),
-                Some(response::invalid_client(endpoint)),
-            )
-        }
-    };
+    let (failure, in_citrix_format) = error.report(endpoint, &head.method, outcomes);
     exchange.audit_refusal(&failure);
     delay_bad_secret(shared, &mut exchange).await;
-    let Some(mut response) = in_citrixs_words else {
+    let Some(mut response) = in_citrix_format else {
         return exchange.failed(failure);
     };
-    exchange.refused(&failure);
+    exchange.set_failure(&failure);
     response.headers_mut().insert(
         X_PROXY_ERROR,
         HeaderValue::from_static(failure.reason().as_str()),
@@ -144,23 +156,15 @@ pub async fn log_in(
         let phrase = ReasonPhrase::from_static(response::BAD_REQUEST_PHRASE);
         response.extensions_mut().insert(phrase);
     }
-    answered(response, exchange)
+    respond(response, exchange)
 }
 
-/// What is logged; the tool is told in Citrix's words.
-fn for_the_log(reason: Reason, cause: String) -> Failure {
-    Failure::new(reason, "the login was refused").with_source(cause)
-}
-
-/// With the id under the name that Citrix's token endpoints use; the newer name every answer has.
-fn answered(
-    mut response: Response<Bytes>,
-    exchange: Box<Exchange>,
-) -> Response<CallerResponseBody> {
+/// Adds the transaction id under the name that Citrix's token endpoints use.
+fn respond(mut response: Response<Bytes>, exchange: Box<Exchange>) -> Response<CallerResponseBody> {
     response
         .headers_mut()
-        .insert(X_CWS_TRANSACTION_ID, exchange.transaction_id.clone());
-    exchange.answered_here(response)
+        .insert(X_CWS_TRANSACTION_ID, exchange.transaction_id().clone());
+    exchange.generated(response)
 }
 
 async fn grant(
@@ -170,11 +174,11 @@ async fn grant(
     snapshot: &Snapshot,
     shared: &Shared,
     exchange: &mut Exchange,
-) -> Result<Response<Bytes>, Refused> {
+) -> Result<Response<Bytes>, LoginError> {
     let live = &snapshot.live;
     let authority = head::check_head(live, head)?;
     if head.method != Method::POST {
-        return Err(Refused::Method);
+        return Err(LoginError::Method);
     }
     head::reject_codings(&head.headers)?;
     let callers = &snapshot.callers;
@@ -185,23 +189,21 @@ async fn grant(
             &head.headers,
         )?;
     }
-    let body = read(body, live.limits.body_idle_timeout, shared, exchange).await?;
+    let body = read_body(body, live.limits.body_idle_timeout, shared, exchange).await?;
     let mut content_types = head.headers.get_all(CONTENT_TYPE).iter();
     let content_type = content_types
         .next()
         .filter(|_| content_types.next().is_none());
     let credentials = request::read(endpoint, content_type, &body)?;
     if !callers.is_empty() {
-        let number = identify(head, &credentials, snapshot, exchange)?;
-        browser_guard::reject_cross_site(callers, number, authority.as_ref(), &head.headers)?;
-        exchange.caller = Some(number);
+        let index = identify(head, &credentials, snapshot, exchange)?;
+        browser_guard::reject_cross_site(callers, index, authority.as_ref(), &head.headers)?;
+        exchange.set_caller(Some(index));
     }
-    let caller = exchange.caller.and_then(|number| callers.get(number));
+    let caller = exchange.caller().and_then(|index| callers.get(index));
     let lifetime = live.login.token_lifetime;
-    let token = shared
-        .login_endpoints
-        .signer(snapshot.signer.as_ref())
-        .issue(caller, shared.clock.now(), lifetime)?;
+    let signer = shared.login_endpoints.signer(snapshot.signer.as_ref());
+    let token = signer.issue(caller, shared.clock.now(), lifetime)?;
     let principal = caller.map_or(ANONYMOUS, |caller| &caller.name);
     Ok(response::token(
         endpoint,
@@ -211,46 +213,50 @@ async fn grant(
     ))
 }
 
-/// The place in the configuration of the caller that logs in.
+/// Returns the index of the caller that logs in.
 fn identify(
     head: &Parts,
     credentials: &Credentials,
     snapshot: &Snapshot,
     exchange: &mut Exchange,
-) -> Result<usize, Refused> {
-    let (callers, origin) = (&snapshot.callers, exchange.peer_identity());
+) -> Result<usize, LoginError> {
+    let (callers, identity) = (&snapshot.callers, exchange.peer_identity());
     let in_header = PresentedCredentials::read(&head.headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
-    let (shown, by_place) = match in_header {
-        // It decides alone, here as elsewhere.
+    let (presented, by_identity) = match in_header {
+        // As in any other request, it takes precedence.
         PresentedCredentials::ApiKey(_) => (in_header, None),
         PresentedCredentials::Basic(_) if credentials.secret.is_none() => (in_header, None),
-        // A bearer token beside a login is an old one.
+        // A bearer token in a login request is an old one.
         _ => {
             let named = credentials
                 .id
                 .as_ref()
                 .and_then(|id| callers.named(id.as_bytes()));
-            let must_prove = named
-                .and_then(|number| callers.get(number))
-                .is_some_and(|it| it.secret.is_some());
-            let by_place = if must_prove {
+            let requires_secret = named
+                .and_then(|index| callers.get(index))
+                .is_some_and(|caller| caller.secret.is_some());
+            let by_identity = if requires_secret {
                 None
             } else {
-                callers.identify(&PresentedCredentials::Absent, origin).ok()
+                callers
+                    .identify(&PresentedCredentials::Absent, identity)
+                    .ok()
             };
-            (presented(credentials), by_place)
+            (presented(credentials), by_identity)
         }
     };
-    callers.identify(&shown, origin).or_else(|unknown| {
-        by_place.ok_or_else(|| {
-            exchange.bad_secret = callers.is_bad_secret(unknown, &shown);
-            Refused::InvalidClient(unknown.to_string())
+    callers.identify(&presented, identity).or_else(|unknown| {
+        by_identity.ok_or_else(|| {
+            let bad_secret = callers.is_bad_secret(unknown, &presented);
+            let cause = unknown.to_string();
+            exchange.set_bad_secret(bad_secret);
+            LoginError::InvalidClient(cause)
         })
     })
 }
 
-/// The credentials of a login body, as if they had come by HTTP Basic.
+/// Returns the credentials of a login body as HTTP Basic credentials.
 fn presented(credentials: &Credentials) -> PresentedCredentials<'static> {
     if credentials.id.is_none() && credentials.secret.is_none() {
         return PresentedCredentials::Absent;
@@ -263,47 +269,47 @@ fn presented(credentials: &Credentials) -> PresentedCredentials<'static> {
     PresentedCredentials::Basic(Some(BasicCredentials::new(id, secret)))
 }
 
-/// The body, which is small and comes soon.
-async fn read(
+/// Reads the body of a login.
+async fn read_body(
     mut body: CallerBody,
     idle: Duration,
     shared: &Shared,
     exchange: &mut Exchange,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let too_large = || {
-        let detail = format!("the body of a login may have {MAX_BODY} bytes at most (16 KiB)");
-        Failure::new(Reason::BodyTooLarge, detail)
-    };
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let Some(_place) = shared.login_endpoints.being_read.acquire(MOST_READ) else {
-        let detail = format!("{MOST_READ} logins are being read already");
-        return Err(Failure::new(Reason::Overloaded, detail).retry_after(COME_BACK));
+    let Some(_permit) = shared.login_endpoints.being_read.acquire(MAX_READS) else {
+        return Err(Failure::overloaded(format!(
+            "{MAX_READS} logins are in progress"
+        )));
     };
     body.bound(MAX_BODY as u64, idle);
-    exchange.upload = body.progress();
-    let began = Instant::now();
-    let reading = async {
-        // All the room there can be from the start, so that growing leaves no copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BODY));
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            match frame {
-                Ok(frame) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
-                Err(BodyFault::TooLarge) => return Err(too_large()),
-                Err(fault) => return Err(fault.into()),
-            }
-        }
-        Ok(bytes)
-    };
-    let read = timeout(PATIENCE, reading).await;
-    // The caller's time, not ours.
-    exchange.waited += began.elapsed();
+    exchange.set_upload(body.progress());
+    let read = exchange
+        .count_wait(timeout(BODY_TIMEOUT, collect(body)))
+        .await;
     read.unwrap_or_else(|_| {
-        let detail = format!(
-            "the login did not come within {}",
-            humantime::format_duration(PATIENCE)
-        );
+        let limit = humantime::format_duration(BODY_TIMEOUT);
+        let detail = format!("the body of the login was not complete within {limit}");
         Err(Failure::new(Reason::RequestTimeout, detail))
     })
+}
+
+async fn collect(mut body: CallerBody) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // Full capacity from the start: growing would leave copies of the secret behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BODY));
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        match frame {
+            Ok(frame) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+            Err(BodyFault::TooLarge) => return Err(too_large()),
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Ok(bytes)
+}
+
+fn too_large() -> Failure {
+    let detail = format!("the body of the login exceeds {MAX_BODY} bytes (16 KiB)");
+    Failure::new(Reason::BodyTooLarge, detail)
 }

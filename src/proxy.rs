@@ -2,9 +2,8 @@
 //!
 //! `accept → admit → pick_route → prepare → queue → send → translate`
 //!
-//! Beside them is [`login`]: requests to the gateway's own token endpoints end there.
-//!
-//! A [`Proxy`] belongs to one worker; what workers share is in [`Shared`].
+//! Each step passes a value to the next one and calls no other step. [`Proxy::serve`] runs them. Requests to the
+//! gateway's own token endpoints are handled by [`login`] instead.
 
 pub mod accept;
 pub mod admit;
@@ -32,7 +31,7 @@ use crate::state::{Shared, Snapshot};
 use crate::upstream::pool::Pool;
 use citrix_wire::citrix;
 
-/// One worker's end of the path.
+/// The data path of one worker. State shared by the workers is in [`Shared`].
 pub struct Proxy {
     shared: Arc<Shared>,
     pool: Rc<Pool>,
@@ -41,7 +40,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A path over this worker's connections.
+    /// Creates the data path over the worker's upstream connections.
     pub fn new(shared: Arc<Shared>, pool: Rc<Pool>, metrics: WorkerMetrics) -> Rc<Self> {
         let snapshot = RefCell::new(Snapshot::new(shared.published.load_full(), metrics.clone()));
         Rc::new(Self {
@@ -52,8 +51,8 @@ impl Proxy {
         })
     }
 
-    /// The worker's view of what is published now. To be called now and then even when no request comes, so that what
-    /// was replaced is let go.
+    /// Returns the worker's view of the published state. Idle workers call it regularly, so that replaced state is
+    /// dropped.
     pub fn snapshot(&self) -> Rc<Snapshot> {
         let published = self.shared.published.load();
         let mut snapshot = self.snapshot.borrow_mut();
@@ -64,12 +63,12 @@ impl Proxy {
         Rc::clone(&snapshot)
     }
 
-    /// Tells that its worker is at work.
+    /// Records a heartbeat of the worker.
     pub fn beat(&self, worker: usize) {
         self.shared.beats.beat(worker);
     }
 
-    /// Answers a request, whatever happens.
+    /// Returns the response to a request: Citrix's, or a generated one.
     pub async fn serve(
         self: Rc<Self>,
         request: Request<CallerBody>,
@@ -95,7 +94,7 @@ impl Proxy {
             .await;
         }
         match self.exchange(&snapshot, request, &mut exchange).await {
-            Ok(response) => exchange.answered(response),
+            Ok(response) => exchange.forwarded(response),
             Err(failure) => {
                 login::delay_bad_secret(&self.shared, &mut exchange).await;
                 exchange.failed(failure)
@@ -103,7 +102,7 @@ impl Proxy {
         }
     }
 
-    /// The steps from a request's head to an answer's.
+    /// Runs the steps from `admit` to `translate`.
     async fn exchange(
         &self,
         snapshot: &Snapshot,
@@ -112,7 +111,7 @@ impl Proxy {
     ) -> Result<Response<ForwardedBody>, Failure> {
         let mut admitted = admit::admit(snapshot, &self.shared, request, exchange)?;
         let picked = pick_route::pick_route(snapshot, &admitted, exchange)?;
-        let reader = translate::Reader {
+        let links = translate::LinkContext {
             snapshot,
             customer: admitted.customer,
             picked,
@@ -128,7 +127,7 @@ impl Proxy {
             exchange,
         )
         .await?;
-        let upstream = send::Upstream {
+        let context = send::SendContext {
             route: picked.route,
             destination: picked.destination,
             gateways: snapshot.gateways(),
@@ -136,7 +135,7 @@ impl Proxy {
             shared: &self.shared,
             live: &snapshot.live,
         };
-        let sent = upstream.send(prepared, exchange).await?;
-        translate::translate(sent, &reader)
+        let sent = context.send(prepared, exchange).await?;
+        translate::translate(sent, &links)
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod dial;
+pub mod framing;
 pub mod http1;
 pub mod http2;
 pub mod http_client;

@@ -16,7 +16,7 @@ use crate::inbound::listener::Handle;
 use crate::inbound::tls::InboundTls;
 use crate::observe::metrics::WorkerMetrics;
 use crate::proxy::Proxy;
-use crate::proxy::accept::{Acceptor, HandedOver};
+use crate::proxy::accept::{Acceptor, TransferredConnection};
 use crate::state::Shared;
 use crate::state::lifecycle::{Phase, PhaseWatch};
 use crate::upstream::pool::Pool;
@@ -39,9 +39,9 @@ pub struct Work {
     /// When to stop.
     pub phases: PhaseWatch,
     /// Connections that others hand over.
-    pub inbox: mpsc::Receiver<HandedOver>,
+    pub inbox: mpsc::Receiver<TransferredConnection>,
     /// Where to hand connections to.
-    pub colleagues: Arc<[mpsc::Sender<HandedOver>]>,
+    pub workers: Arc<[mpsc::Sender<TransferredConnection>]>,
 }
 
 /// A worker's thread, seen from outside.
@@ -92,7 +92,7 @@ impl Work {
             listeners,
             mut phases,
             mut inbox,
-            colleagues,
+            workers,
         } = self;
         let connections = Rc::new(Connections::default());
         let pool = Pool::new(Arc::clone(&shared.published.load().live));
@@ -102,7 +102,7 @@ impl Work {
             proxy: Rc::clone(&proxy),
             connections: Rc::clone(&connections),
             worker: index,
-            colleagues,
+            workers,
         });
         let mut tasks = JoinSet::new();
         for (handle, tls) in listeners {

@@ -1,21 +1,23 @@
-//! What was decided at the door: a line for each refusal, and one for each call that may change something, by whom
-//! it was made, and one for each that rules would refuse if they were not only observed. Neither queries nor header values
-//! but the host are in it, nor the name that an unknown caller gave itself, which may be a secret in the wrong place.
+//! The audit log: decisions about who may do what.
+//!
+//! One line for each refusal, each admitted request that may change something, each login, and each request that rules
+//! in `observe` mode would refuse. It holds no query, no header value except `Host`, and no name that an
+//! unauthenticated caller presented: that may be a secret in the wrong field.
 
 use http::Method;
 
 use super::Exchange;
 use crate::error::Failure;
 
-/// What was decided.
-enum Verdict<'a> {
+/// A decision to log.
+enum AuditEvent<'a> {
     Admitted {
         customer: &'a str,
     },
-    /// The caller's rules do not allow it, but are only observed.
+    /// The caller's rules or limits reject the request, in `observe` mode.
     WouldDeny {
         customer: &'a str,
-        refusal: &'a Failure,
+        failure: &'a Failure,
     },
     /// At the gateway's own token endpoints.
     LoggedIn,
@@ -23,56 +25,57 @@ enum Verdict<'a> {
 }
 
 impl Exchange {
-    /// Notes that the request was refused. Once is enough.
+    /// Logs that the request is refused; the first call only.
     pub fn audit_refusal(&mut self, failure: &Failure) {
-        if !std::mem::replace(&mut self.refusal_told, true) {
-            self.audit(&Verdict::Refused(failure));
+        if !std::mem::replace(&mut self.refusal_audited, true) {
+            self.audit(&AuditEvent::Refused(failure));
         }
     }
 
-    /// Notes that somebody logged in at the gateway itself.
+    /// Logs a login at the gateway itself.
     pub fn audit_login(&self) {
-        self.audit(&Verdict::LoggedIn);
+        self.audit(&AuditEvent::LoggedIn);
     }
 
-    /// Notes that the request was admitted, if it may change something and it is known who made it.
+    /// Logs that the request is admitted, if it may change something and its caller is configured.
     pub fn audit_admission(&self, customer: &str) {
-        let changes = matches!(
+        let may_change = matches!(
             self.method,
             Method::POST | Method::PUT | Method::PATCH | Method::DELETE
         );
-        if changes && self.caller.is_some() {
-            self.audit(&Verdict::Admitted { customer });
+        if may_change && self.caller.is_some() {
+            self.audit(&AuditEvent::Admitted { customer });
         }
     }
 
-    /// Notes and counts what a caller's rules or limits do not allow, but are only observed.
-    pub fn would_deny(&self, customer: &str, refusal: &Failure) {
-        self.audit(&Verdict::WouldDeny { customer, refusal });
+    /// Logs and counts a violation of rules or limits in `observe` mode.
+    pub fn would_deny(&self, customer: &str, failure: &Failure) {
+        self.audit(&AuditEvent::WouldDeny { customer, failure });
         self.snapshot.metrics.would_deny(self.caller_name()).inc();
     }
 
-    fn audit(&self, verdict: &Verdict<'_>) {
-        let (said, customer, failure) = match *verdict {
-            Verdict::Admitted { customer } => ("admitted", Some(customer), None),
-            Verdict::WouldDeny { customer, refusal } => {
-                ("would_deny", Some(customer), Some(refusal))
+    fn audit(&self, event: &AuditEvent<'_>) {
+        let (verdict, customer, failure) = match *event {
+            AuditEvent::Admitted { customer } => ("admitted", Some(customer), None),
+            AuditEvent::WouldDeny { customer, failure } => {
+                ("would_deny", Some(customer), Some(failure))
             }
-            Verdict::LoggedIn => ("logged_in", None, None),
-            Verdict::Refused(failure) => ("refused", None, Some(failure)),
+            AuditEvent::LoggedIn => ("logged_in", None, None),
+            AuditEvent::Refused(failure) => ("refused", None, Some(failure)),
         };
-        // What the caller was told is the whole of it, where nothing more is known.
+        // The detail, if there is no cause that the response hides.
         let cause = failure.map(|failure| match failure.cause_chain() {
             cause if cause.is_empty() => failure.detail().clone().into_owned(),
             cause => cause,
         });
         let request = self.request_facts();
+        let certificate = self.connection.certificate();
         tracing::info!(
             target: "audit",
-            verdict = said,
+            verdict,
             caller = request.caller,
             peer = request.peer.map(tracing::field::display),
-            certificate = self.connection.certificate().map(|certificate| certificate.subject.as_str()),
+            certificate = certificate.map(|certificate| certificate.subject.as_str()),
             method = request.method.as_str(),
             path = request.path,
             customer,

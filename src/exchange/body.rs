@@ -1,4 +1,4 @@
-//! A response's body as it is passed on: as it came, or with its links rewritten.
+//! Response bodies from Citrix: forwarded unchanged, or with rewritten links.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,27 +10,27 @@ use crate::observe::metrics::LinkCounters;
 use crate::upstream::body::{ResponseBody, ResponseBodyError};
 use citrix_wire::link_rewrite::BodyRewriter;
 
-/// A body for the caller.
+/// A response body from Citrix.
 pub enum ForwardedBody {
-    /// Byte for byte.
-    AsIs(ResponseBody),
-    /// With links that point at the gateway.
+    /// Forwarded byte for byte.
+    Unchanged(ResponseBody),
+    /// With links that point to the gateway.
     Rewritten(Box<RewrittenBody>),
 }
 
-/// A body that goes through a [`BodyRewriter`] on its way.
+/// A body that passes through a [`BodyRewriter`].
 pub struct RewrittenBody {
     source: ResponseBody,
     rewriter: BodyRewriter,
     counters: LinkCounters,
-    /// Nothing more comes from the source: it ended, or it broke.
+    /// `true` once the source has ended or failed.
     source_ended: bool,
-    /// Held back until the last byte is out.
+    /// Sent after the last byte.
     trailers: Option<Frame<Bytes>>,
 }
 
 impl RewrittenBody {
-    /// Sends `source` through `rewriter`.
+    /// Rewrites `source`; the counts of `rewriter` are added to `counters` at the end.
     pub fn new(source: ResponseBody, rewriter: BodyRewriter, counters: LinkCounters) -> Box<Self> {
         Box::new(Self {
             source,
@@ -61,7 +61,7 @@ impl RewrittenBody {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => {
                         self.rewriter.push(piece);
-                        // The connection may be given back now, and need not be asked again.
+                        // Another poll only learns what is known already: the source has ended.
                         if self.source.is_end_stream() {
                             self.finish();
                         }
@@ -69,7 +69,7 @@ impl RewrittenBody {
                     Err(trailers) => self.trailers = Some(trailers),
                 },
                 Some(Err(error)) => {
-                    // What is held back is not to be mistaken for the end.
+                    // Bytes that the rewriter holds must not look like the end of the body.
                     self.source_ended = true;
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -98,22 +98,22 @@ impl Body for ForwardedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         match self.get_mut() {
-            Self::AsIs(body) => Pin::new(body).poll_frame(cx),
+            Self::Unchanged(body) => Pin::new(body).poll_frame(cx),
             Self::Rewritten(body) => body.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::AsIs(body) => body.is_end_stream(),
-            // Whether something is held back is only known when it is asked for.
+            Self::Unchanged(body) => body.is_end_stream(),
+            // The rewriter may hold bytes after the source has ended.
             Self::Rewritten(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::AsIs(body) => body.size_hint(),
+            Self::Unchanged(body) => body.size_hint(),
             Self::Rewritten(_) => SizeHint::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! The trace an exchange is part of, and what its spans are made of where they are exported.
+//! The trace of an exchange, and its attempts for the spans.
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, StatusCode};
@@ -9,23 +9,28 @@ use crate::upstream::origin::Origin;
 use citrix_wire::trace_context::TraceId;
 
 impl Exchange {
-    /// The caller's, if it named one; else ours, if spans of it are exported.
-    pub fn trace_id(&self) -> Option<TraceId> {
-        let ours = self
+    /// Returns the trace that spans of this exchange belong to; without spans, the caller's.
+    pub(super) fn trace_id(&self) -> Option<TraceId> {
+        let recorded = self
             .recording
             .as_ref()
             .map(|recording| recording.trace_id());
-        ours.or(self.trace.map(|caller| caller.trace_id))
+        recorded.or(self.trace.map(|caller| caller.trace_id))
     }
 
-    /// Begins an attempt to have the request answered, which may change what `headers` say of its trace.
+    /// Begins an attempt. Replaces `traceparent` in `headers` if the attempt has a span of its own.
     pub fn begin_attempt(&mut self, to: &Origin, target: &PathAndQuery, headers: &mut HeaderMap) {
         if let Some(recording) = &mut self.recording {
             recording.begin_attempt((&to.scheme, &to.authority), target, headers);
         }
     }
 
-    /// Ends it with the status of an answer, or with what became of it instead.
+    /// Counts the attempt: its request is about to be written.
+    pub fn count_attempt(&mut self) {
+        self.attempts += 1;
+    }
+
+    /// Ends the attempt with the status of its response, or with the reason there is none.
     pub fn end_attempt(&mut self, outcome: Result<StatusCode, Reason>) {
         if let Some(recording) = &mut self.recording {
             recording.end_attempt(outcome.map_err(Reason::as_str));

@@ -1,58 +1,59 @@
-//! Step 1: connections come in, within their bounds, and are spread over the workers.
+//! Step 1: accepts connections within their limits and distributes them over the workers.
 
-use std::future::{Future, poll_fn};
+mod open;
+
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Once};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
+use self::open::{OpenConnection, unless_ordered_to_close};
 use super::Proxy;
-use crate::config::Limits;
 use crate::error::{Failure, Reason};
-use crate::inbound::connection::{Connection, Connections, Order};
-use crate::inbound::connection_count::CountedAddress;
+use crate::inbound::connection::{Connection, Connections};
 use crate::inbound::listener::Listener;
-use crate::inbound::proxy_header::{self, ProxyHeaderError};
-use crate::inbound::stream::{Socket, Spoken, Stream, Transport, WatchedSocket};
-use crate::inbound::tls::{CallerCertificate, InboundTls};
+use crate::inbound::stream::{Socket, Spoken};
+use crate::inbound::tls::InboundTls;
 use crate::inbound::{http1, http2};
-use crate::tls::ALPN_H2;
 
-/// A pause when no file descriptor is left: accepting again at once would only burn the processor.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a failed `accept`: without file descriptors the next call would fail at once.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Timeout for writing the response to a rejected connection.
+const REJECTION_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A connection on its way to another worker's runtime.
-pub struct HandedOver {
-    socket: HandedSocket,
+/// An accepted connection, on its way to the runtime of another worker.
+pub struct TransferredConnection {
+    socket: DetachedSocket,
     peer: Option<SocketAddr>,
     tls: Option<InboundTls>,
 }
 
-enum HandedSocket {
+/// A socket that is not registered with a runtime.
+enum DetachedSocket {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// What accepting needs of its worker.
+/// Accepts connections for one worker.
 pub struct Acceptor {
-    /// The path behind the door.
+    /// The data path of the worker.
     pub proxy: Rc<Proxy>,
-    /// This worker's connections.
+    /// The worker's connections.
     pub connections: Rc<Connections>,
-    /// Its number.
+    /// Index of the worker.
     pub worker: usize,
-    /// How to reach every worker, this one included, by number.
-    pub colleagues: Arc<[mpsc::Sender<HandedOver>]>,
+    /// Channels to all workers, by index.
+    pub workers: Arc<[mpsc::Sender<TransferredConnection>]>,
 }
 
 impl Acceptor {
-    /// Accepts until `stop`, and then what the kernel has accepted already: those callers believe to be in.
+    /// Accepts until `stop`, then what is left in the kernel's queue: to their callers these are connected.
     pub async fn accept(
         self: Rc<Self>,
         listener: Listener,
@@ -66,74 +67,75 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
                 () = &mut stop => break,
             };
-            self.take(accepted, tls.as_ref()).await;
+            self.handle_accepted(accepted, tls.as_ref()).await;
         }
         loop {
             match listener.accept_queued() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                accepted => self.take(accepted, tls.as_ref()).await,
+                accepted => self.handle_accepted(accepted, tls.as_ref()).await,
             }
         }
     }
 
-    async fn take(
+    async fn handle_accepted(
         self: &Rc<Self>,
         accepted: io::Result<(Socket, Option<SocketAddr>)>,
         tls: Option<&InboundTls>,
     ) {
+        let shared = &self.proxy.shared;
         match accepted {
             Ok((socket, peer)) => {
-                if self.proxy.shared.shortage.worked() {
-                    tracing::info!("connections are accepted again");
+                if shared.shortage.worked() {
+                    tracing::info!("accepting connections again");
                 }
-                self.place(socket, peer, tls.cloned());
+                self.assign(socket, peer, tls.cloned());
             }
-            // The caller left before we came to him.
+            // The client disconnected first.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                self.proxy.shared.metrics.accept_errors.inc();
-                if self.proxy.shared.shortage.failed() {
-                    tracing::error!(%error, "cannot accept connections; is the limit of open files too low?");
+                shared.metrics.accept_errors.inc();
+                if shared.shortage.failed() {
+                    tracing::error!(%error, "failed to accept connections; check the limit of open files");
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 
-    /// Serves the connection here or hands it to a worker that has fewer.
-    fn place(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<InboundTls>) {
+    /// Serves the connection here, or transfers it to the least busy worker.
+    fn assign(self: &Rc<Self>, socket: Socket, peer: Option<SocketAddr>, tls: Option<InboundTls>) {
         let least_busy = self.proxy.shared.connections.least_busy(self.worker);
         if least_busy == self.worker {
             return self.spawn(socket, peer, tls);
         }
-        let handed = match socket {
-            Socket::Tcp(socket) => socket.into_std().map(HandedSocket::Tcp),
-            Socket::Unix(socket) => socket.into_std().map(HandedSocket::Unix),
+        let detached = match socket {
+            Socket::Tcp(socket) => socket.into_std().map(DetachedSocket::Tcp),
+            Socket::Unix(socket) => socket.into_std().map(DetachedSocket::Unix),
         };
-        match handed {
+        match detached {
             Ok(socket) => {
-                let handed_over = HandedOver { socket, peer, tls };
-                // A worker whose queue is full is not the least busy one after all.
-                if let Err(returned) = self.colleagues[least_busy].try_send(handed_over) {
+                let transferred = TransferredConnection { socket, peer, tls };
+                // If that worker's channel is full, it is not the least busy one any more.
+                if let Err(returned) = self.workers[least_busy].try_send(transferred) {
                     self.receive(returned.into_inner());
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection was lost on its way to another worker")
+                tracing::warn!(%error, "connection lost; transfer to another worker failed")
             }
         }
     }
 
-    /// Takes a connection that another worker accepted.
-    pub fn receive(self: &Rc<Self>, handed: HandedOver) {
-        let socket = match handed.socket {
-            HandedSocket::Tcp(socket) => TcpStream::from_std(socket).map(Socket::Tcp),
-            HandedSocket::Unix(socket) => UnixStream::from_std(socket).map(Socket::Unix),
+    /// Serves a connection that another worker accepted.
+    pub fn receive(self: &Rc<Self>, transferred: TransferredConnection) {
+        let socket = match transferred.socket {
+            DetachedSocket::Tcp(socket) => TcpStream::from_std(socket).map(Socket::Tcp),
+            DetachedSocket::Unix(socket) => UnixStream::from_std(socket).map(Socket::Unix),
         };
         match socket {
-            Ok(socket) => self.spawn(socket, handed.peer, handed.tls),
+            Ok(socket) => self.spawn(socket, transferred.peer, transferred.tls),
             Err(error) => {
-                tracing::warn!(%error, "a connection was lost on its way from another worker")
+                tracing::warn!(%error, "connection lost; transfer from another worker failed")
             }
         }
     }
@@ -144,25 +146,29 @@ impl Acceptor {
         match shared.connections.enter(self.worker, limit) {
             Some(counted) => {
                 let this = Rc::clone(self);
-                // On the list before its task first runs, so that a drain that begins now waits for it.
+                // Registered before its task first runs, so that a drain waits for it.
                 let entered = self.connections.enter();
                 tokio::task::spawn_local(async move {
                     this.serve(socket, peer, tls, entered.connection()).await;
                     drop((entered, counted));
                 });
             }
-            None => {
-                self.count_refusal();
-                if tls.is_none() {
-                    refuse(socket, too_many(limit));
-                }
-            }
+            None => self.reject(socket, tls.as_ref(), too_many(limit)),
         }
     }
 
-    fn count_refusal(&self) {
+    /// Counts the connection and closes it; without TLS, after a response.
+    fn reject(&self, mut socket: Socket, tls: Option<&InboundTls>, failure: Failure) {
         self.proxy.shared.metrics.connections_refused.inc();
         self.proxy.metrics.error(Reason::Overloaded);
+        if tls.is_some() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            // One write fits the buffer of a fresh socket. An error means that the client has disconnected.
+            let write = http1::write_failure(&mut socket, failure);
+            let _ = tokio::time::timeout(REJECTION_TIMEOUT, write).await;
+        });
     }
 
     async fn serve(
@@ -172,15 +178,14 @@ impl Acceptor {
         tls: Option<InboundTls>,
         connection: &Rc<Connection>,
     ) {
-        // Each stage boxed: an idle connection shall not keep room for a handshake or another version of HTTP.
+        // Each stage is boxed, so that an idle connection reserves no memory for a handshake or the other version.
         let opening = Box::pin(self.open(socket, peer, tls, connection));
-        let opened = or_ordered_away(connection, opening).await;
-        let Some(Opened {
+        let Some(OpenConnection {
             stream,
             spoken,
             peer,
             counted: _counted,
-        }) = opened
+        }) = unless_ordered_to_close(connection, opening).await
         else {
             return;
         };
@@ -214,199 +219,10 @@ impl Acceptor {
             }
         }
     }
-
-    /// Finds out who the caller is, shakes hands, and learns which version of HTTP he speaks. `None` when it came to
-    /// nothing; whoever should know was told.
-    async fn open(
-        &self,
-        mut socket: Socket,
-        peer: Option<SocketAddr>,
-        tls: Option<InboundTls>,
-        connection: &Rc<Connection>,
-    ) -> Option<Opened> {
-        let peer = self.told_peer(&mut socket, peer).await?;
-        let limits = self.proxy.shared.published.load().live.limits;
-        let counted = match self.count_address(peer, &limits) {
-            Ok(counted) => counted,
-            Err(failure) => {
-                self.count_refusal();
-                if tls.is_none() {
-                    refuse(socket, failure);
-                }
-                return None;
-            }
-        };
-        let opened = match tls {
-            None => open_plain(socket, connection).await,
-            Some(tls) => self.open_tls(socket, &tls, connection).await,
-        };
-        match opened {
-            Ok((stream, spoken)) => {
-                if spoken == Spoken::Http2 {
-                    connection.speaks_http2();
-                }
-                Some(Opened {
-                    stream,
-                    spoken,
-                    peer,
-                    counted,
-                })
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a caller's connection could not be opened");
-                None
-            }
-        }
-    }
-
-    /// Whom a load balancer connects, if the peer is one; else the peer itself.
-    async fn told_peer(
-        &self,
-        socket: &mut Socket,
-        peer: Option<SocketAddr>,
-    ) -> Option<Option<SocketAddr>> {
-        let is_balancer = |peer: &SocketAddr| {
-            self.proxy
-                .shared
-                .published
-                .load()
-                .live
-                .proxy_protocol
-                .contains(peer.ip())
-        };
-        let Some(balancer) = peer.filter(is_balancer) else {
-            return Some(peer);
-        };
-        let mut unheard = Unheard(Some(self));
-        let error = match Box::pin(proxy_header::read(socket)).await {
-            Ok(told) => {
-                unheard.0 = None;
-                return Some(told.or(peer));
-            }
-            Err(error) => error,
-        };
-        match &error {
-            // Nothing is wrong with a check whether the port is open.
-            ProxyHeaderError::Nothing => unheard.0 = None,
-            ProxyHeaderError::Version1 => {
-                static ONCE: Once = Once::new();
-                ONCE.call_once(
-                    || tracing::warn!(%balancer, %error, "connections of a balancer are closed"),
-                );
-            }
-            _ => {}
-        }
-        tracing::debug!(%balancer, %error, "a balancer's connection could not be opened");
-        None
-    }
-
-    /// A place among the connections of the same address, if they are limited.
-    fn count_address(
-        &self,
-        peer: Option<SocketAddr>,
-        limits: &Limits,
-    ) -> Result<Option<CountedAddress>, Failure> {
-        let limit = limits.max_connections_per_address;
-        let Some(peer) = peer.filter(|_| limit > 0) else {
-            return Ok(None);
-        };
-        let counted = self.proxy.shared.connections.enter_from(peer.ip(), limit);
-        counted.map(Some).ok_or_else(|| too_many_of(peer, limit))
-    }
-
-    async fn open_tls(
-        &self,
-        socket: Socket,
-        tls: &InboundTls,
-        connection: &Rc<Connection>,
-    ) -> io::Result<(Stream, Spoken)> {
-        let session = tls
-            .acceptor()
-            .accept(WatchedSocket::new(socket, Rc::clone(connection)))
-            .await?;
-        let (_, state) = session.get_ref();
-        let http2 = state.alpn_protocol() == Some(ALPN_H2);
-        if let Some([leaf, ..]) = state.peer_certificates() {
-            let now = self.proxy.shared.clock.now();
-            let certificate = CallerCertificate::read(leaf, now).map_err(io::Error::other)?;
-            // As it is to be written into the configuration.
-            tracing::debug!(
-                subject = certificate.subject,
-                dns_names = ?certificate.dns_names,
-                "a caller showed a certificate"
-            );
-            connection.showed(certificate);
-        }
-        let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
-        connection.speaks_tls();
-        connection.opened();
-        Ok((stream, if http2 { Spoken::Http2 } else { Spoken::Http1 }))
-    }
-}
-
-/// A connection on which requests may come.
-struct Opened {
-    stream: Stream,
-    spoken: Spoken,
-    /// Who is on it, as far as can be believed.
-    peer: Option<SocketAddr>,
-    counted: Option<CountedAddress>,
-}
-
-/// Counts a connection that ends, for whatever reason, before its PROXY header came.
-struct Unheard<'a>(Option<&'a Acceptor>);
-
-impl Drop for Unheard<'_> {
-    fn drop(&mut self) {
-        if let Some(acceptor) = self.0 {
-            acceptor.proxy.shared.metrics.proxy_protocol_errors.inc();
-        }
-    }
-}
-
-async fn open_plain(socket: Socket, connection: &Rc<Connection>) -> io::Result<(Stream, Spoken)> {
-    connection.opened();
-    let socket = WatchedSocket::new(socket, Rc::clone(connection));
-    let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
-    let spoken = stream.sniff().await?;
-    Ok((stream, spoken))
-}
-
-/// The output of `opening`, unless the connection is told to go while it waits.
-async fn or_ordered_away<T>(
-    connection: &Connection,
-    opening: impl Future<Output = Option<T>>,
-) -> Option<T> {
-    let mut opening = std::pin::pin!(opening);
-    poll_fn(|cx| match opening.as_mut().poll(cx) {
-        Poll::Ready(opened) => Poll::Ready(opened),
-        // A handshake under way is let finish: who shakes hands has a request. It has a deadline of its own.
-        Poll::Pending => match connection.poll_order(cx) {
-            Some(Order::Finish) if connection.is_opening() => Poll::Pending,
-            Some(_) => Poll::Ready(None),
-            None => Poll::Pending,
-        },
-    })
-    .await
 }
 
 fn too_many(limit: usize) -> Failure {
-    let detail = format!("{limit} connections are open already (limits.max_connections)");
-    Failure::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
-}
-
-fn too_many_of(peer: SocketAddr, limit: usize) -> Failure {
-    let address = peer.ip();
-    let detail = format!(
-        "{address} has {limit} connections open already (limits.max_connections_per_address)"
-    );
-    Failure::new(Reason::Overloaded, detail).retry_after(Duration::from_secs(1))
-}
-
-/// Says why and closes: cheap, and clearer than a connection that is reset.
-fn refuse(mut socket: Socket, failure: Failure) {
-    tokio::task::spawn_local(async move {
-        // One write to a fresh socket fits its buffer; the caller may be gone, and nobody else would be told.
-        let _ = tokio::time::timeout(PAUSE, http1::write_failure(&mut socket, failure)).await;
-    });
+    Failure::overloaded(format!(
+        "{limit} connections are open (limits.max_connections)"
+    ))
 }

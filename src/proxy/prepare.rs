@@ -1,11 +1,9 @@
-//! Step 4: the request as it will leave, but for the token and what depends on the connection.
+//! Step 4: turns the admitted request into the one that is sent, except for the token.
 //!
-//! Only this step makes an [`UpstreamRequest`], so nothing leaves that did not pass its rules.
+//! Only this step creates an [`UpstreamRequest`], so no request is sent to which its rules were not applied: target
+//! rebased, hop-by-hop fields and the caller's credentials removed, Citrix's fields added, body framed anew.
 
-mod batch;
-mod site;
-
-use http::header::{ACCEPT, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
+use http::header::{ACCEPT, COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
@@ -16,19 +14,18 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::snapshot::Customer;
+use crate::upstream::framing::frame;
 use citrix_wire::citrix::batch::{Template, is_api_batch, is_batch};
 use citrix_wire::citrix::headers::{
-    CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID, customer_in_service_path, is_gateway_only,
+    CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path,
+    is_gateway_only, needs_instance_id,
 };
 use citrix_wire::policy::path::{ParsedPath, evaluate};
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
 
-pub(super) use self::batch::read_batch;
-pub(super) use self::site::find_site;
-
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A request that obeys every rule of design 4.1 but has no token yet.
+/// A request ready to be sent, except for the token (interface §4.1).
 pub struct UpstreamRequest<'s> {
     pub(super) method: Method,
     pub(super) target: PathAndQuery,
@@ -36,30 +33,29 @@ pub struct UpstreamRequest<'s> {
     pub(super) body: CallerBody,
     pub(super) customer: &'s Customer,
     pub(super) expects_continue: bool,
-    /// The service wants to know the site, and nobody knows it yet.
-    pub(super) wants_site: bool,
-    /// Tokens stand in the body as well, which is yet to be read.
+    /// `true` if the service requires a site id that is not known yet.
+    pub(super) needs_site: bool,
+    /// `true` if the body is a batch, whose items contain tokens.
     pub(super) is_batch: bool,
-    /// The body in which they stand.
+    /// The batch, once it is read.
     pub(super) batch: Option<Box<Template>>,
-    /// What the caller may do, where the body tells more of what it does.
+    /// The caller's rules, if they apply to the body.
     pub(super) policy: Option<Policy<'s>>,
 }
 
-/// Applies the rules for what leaves.
+/// Prepares an admitted request.
 ///
 /// # Errors
-/// When the path with the route's prefix exchanged is no path any more, or names another customer; when it is a batch
-/// that the caller's rules cannot be held to.
+/// `bad_request` if the rebased path is invalid, `customer_forbidden` if it names another customer, or the rejection
+/// of a batch whose items cannot be evaluated.
 pub fn prepare<'s>(
     admitted: Admitted<'s>,
     picked: &Picked<'_>,
     exchange: &mut Exchange,
 ) -> Result<UpstreamRequest<'s>, Failure> {
-    let route = picked.route;
     let Admitted {
         method,
-        address,
+        route_match,
         mut headers,
         body,
         customer,
@@ -67,86 +63,103 @@ pub fn prepare<'s>(
         mut policy,
         ..
     } = admitted;
-    let prefix = if route.config.strip_prefix {
-        &*route.config.prefix
+    let prefix = if picked.route.config.strip_prefix {
+        &*picked.route.config.prefix
     } else {
         ""
     };
-    let target =
-        path::rebase(&address.target, prefix, &picked.destination.base_path).map_err(|error| {
-            Failure::new(Reason::BadRequest, "the path cannot be forwarded").with_source(error)
-        })?;
-    // With and without the upstream's own base path in front.
-    let paths = [
-        address
-            .target
-            .path()
-            .get(prefix.len()..)
-            .unwrap_or_default(),
-        target.path(),
-    ];
+    let target = path::rebase(&route_match.target, prefix, &picked.destination.base_path).map_err(
+        |error| Failure::new(Reason::BadRequest, "the path cannot be forwarded").with_source(error),
+    )?;
+    let stripped = route_match
+        .target
+        .path()
+        .get(prefix.len()..)
+        .unwrap_or_default();
+    // Without and with the base path of the upstream.
+    let paths = [stripped, target.path()];
     for path in paths {
-        refuse_other_customer(&customer.id, path)?;
+        reject_other_customer(&customer.id, path)?;
     }
-    take_out(&mut headers);
+    hop_by_hop::remove_with(&mut headers, is_gateway_only);
+    let needs_site = add_citrix_fields(&mut headers, customer, paths, exchange);
     join_cookies(&mut headers);
-    let wants_site = site::name(customer, paths, &mut headers);
-    headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
-    headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id.clone());
     accept_json(&mut headers);
-    if route.config.rewrite_links {
+    if picked.route.config.rewrite_links {
         coding::retain_decodable(&mut headers);
         link_rewrite::add_strong_tags(&mut headers);
     }
-    for (name, value) in &route.adds {
+    for (name, value) in &picked.route.adds {
         headers.entry(name).or_insert_with(|| value.clone());
     }
     frame(&method, &mut headers, &body);
-    exchange.upload = body.progress();
+    exchange.set_upload(body.progress());
     let has_body = !body.is_end_stream();
-    let is_batch = has_body && paths.into_iter().any(is_batch);
     if let Some(policy) = policy.as_mut().filter(|_| has_body) {
         policy.expect_items(target.path(), paths.into_iter().any(is_api_batch), exchange)?;
     }
     Ok(UpstreamRequest {
+        is_batch: has_body && paths.into_iter().any(is_batch),
         method,
         target,
         headers,
         body,
         customer,
         expects_continue,
-        wants_site,
-        is_batch,
+        needs_site,
         batch: None,
         policy,
     })
 }
 
-/// A route may put a customer's segment where the caller's path had none; what leaves is what counts.
-fn refuse_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
-    // Escapes hide none. What nobody can decode for certain is read as it is written.
-    let judged = if path.contains('%') {
+/// Rejects a path that names another customer: a route's base path may add a segment that the caller's path had not.
+fn reject_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
+    // Decoded, so that escapes hide no customer. An ambiguous path is read as written.
+    let parsed = if path.contains('%') {
         evaluate(path).ok()
     } else {
         None
     };
-    match customer_in_service_path(judged.as_ref().map_or(path, ParsedPath::decoded)) {
+    match customer_in_service_path(parsed.as_ref().map_or(path, ParsedPath::decoded)) {
         Some(named) if !named.as_bytes().eq_ignore_ascii_case(customer.as_bytes()) => {
-            Err(Failure::new(
-                Reason::CustomerForbidden,
-                "the path names another customer than the request",
-            ))
+            let detail = "the path names another customer than the request";
+            Err(Failure::new(Reason::CustomerForbidden, detail))
         }
         _ => Ok(()),
     }
 }
 
-/// What belongs to the caller's connection, and what is for us alone.
-fn take_out(headers: &mut HeaderMap) {
-    hop_by_hop::remove_with(headers, is_gateway_only);
+/// Adds customer, site and transaction id. Returns `true` if the site is required and not known yet.
+fn add_citrix_fields(
+    headers: &mut HeaderMap,
+    customer: &Customer,
+    paths: [&str; 2],
+    exchange: &Exchange,
+) -> bool {
+    let needs_site = add_site(headers, customer, paths);
+    headers.insert(CITRIX_CUSTOMER_ID, customer.id.clone());
+    headers.insert(CITRIX_TRANSACTION_ID, exchange.transaction_id().clone());
+    needs_site
 }
 
-/// HTTP/2 lets cookies come in pieces; HTTP/1.1 wants one field (RFC 9113 section 8.2.3).
+/// Adds `Citrix-InstanceId` if the service behind one of `paths` requires it: the caller's value, else the configured
+/// or discovered one. Returns `true` if the site is still to be discovered.
+fn add_site(headers: &mut HeaderMap, customer: &Customer, paths: [&str; 2]) -> bool {
+    // An empty value is treated as absent: a setting left empty.
+    let named = headers
+        .get(CITRIX_INSTANCE_ID)
+        .is_some_and(|site| !site.is_empty());
+    if named || !paths.into_iter().any(needs_instance_id) {
+        return false;
+    }
+    if let Some(site) = customer.instance_id() {
+        headers.insert(CITRIX_INSTANCE_ID, site.clone());
+        return false;
+    }
+    customer.must_find_site()
+}
+
+/// Joins `Cookie` fields: HTTP/2 may split them, HTTP/1.1 requires one (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut fields = headers.get_all(COOKIE).iter();
     if let (Some(_), Some(_)) = (fields.next(), fields.next()) {
@@ -161,7 +174,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Citrix answers 406 to anything but `application/json`; a caller that asked for something else meant it.
+/// Requests JSON if the caller accepts anything: Citrix returns 406 to `*/*`.
 fn accept_json(headers: &mut HeaderMap) {
     let mut values = headers.get_all(ACCEPT).iter();
     let anything = match (values.next(), values.next()) {
@@ -171,24 +184,5 @@ fn accept_json(headers: &mut HeaderMap) {
     };
     if anything {
         headers.insert(ACCEPT, JSON);
-    }
-}
-
-/// Our own framing: the caller's was read by hyper and ends here. To be called again for a body that is sent again,
-/// as its length is known then.
-pub(super) fn frame(method: &Method, headers: &mut HeaderMap, body: &CallerBody) {
-    headers.remove(CONTENT_LENGTH);
-    headers.remove(TRANSFER_ENCODING);
-    let may_have_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
-    if body.is_end_stream() {
-        if may_have_body {
-            // Citrix answers 411 without it.
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if let Some(length) = body.size_hint().exact() {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    } else if !may_have_body {
-        // hyper sends no body of unknown length with GET or DELETE unless it is told to.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }

@@ -1,4 +1,6 @@
-//! Step 7: Citrix's answer as the caller may see it.
+//! Step 7: turns Citrix's response into the one for the caller.
+//!
+//! Hop-by-hop fields and `Alt-Svc` are removed, links are rewritten; everything else is forwarded unchanged.
 
 mod links;
 
@@ -11,22 +13,21 @@ use crate::exchange::body::ForwardedBody;
 use crate::state::snapshot::HeldToken;
 use citrix_wire::hop_by_hop;
 
-pub use self::links::Reader;
+pub use self::links::LinkContext;
 
-/// Takes out what is not for the caller, and makes links lead back to the gateway. Everything else passes as it
-/// came.
+/// Translates a response head and wraps the body.
 ///
 /// # Errors
-/// When the upstream switched protocols, which nobody asked it to, or used a transfer coding we do not know.
-pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<ForwardedBody>, Failure> {
+/// `upstream_broken` for a final response with a 1xx status, such as 101, or a transfer coding other than chunked.
+pub fn translate(sent: Sent, links: &LinkContext<'_>) -> Result<Response<ForwardedBody>, Failure> {
     let Sent {
         mut response,
         token,
-        elsewhere,
+        redirected_to,
     } = sent;
     if response.status().is_informational() {
         let detail = format!(
-            "the upstream answered {} without being asked to",
+            "unexpected response {} from the upstream",
             response.status()
         );
         return Err(Failure::new(Reason::UpstreamBroken, detail));
@@ -34,20 +35,21 @@ pub fn translate(sent: Sent, reader: &Reader<'_>) -> Result<Response<ForwardedBo
     let headers = response.headers_mut();
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            // hyper takes chunked off; another coding would reach the caller unnamed.
-            let detail = "the upstream's answer has a transfer coding other than chunked";
+            // hyper decodes chunked only; the field that names another coding is not forwarded.
+            let detail = "the upstream's response has a transfer coding other than chunked";
             return Err(Failure::new(Reason::UpstreamBroken, detail));
         }
-        // It overrides a length, which is then not to be passed on (RFC 9112 section 6.3).
+        // Transfer-Encoding overrides Content-Length (RFC 9112 section 6.3).
         headers.remove(CONTENT_LENGTH);
     }
     hop_by_hop::remove(headers);
-    // It would send the caller past the gateway, and without a token.
+    // It would direct the caller past the gateway.
     headers.remove(ALT_SVC);
     remove_echoed_token(headers, &token);
-    Ok(reader.rewrite(response, elsewhere.as_deref()))
+    Ok(links.rewrite(response, redirected_to.as_deref()))
 }
-/// An upstream that echoes request headers must not hand the token to the caller.
+
+/// Removes fields that contain the token, from an upstream that echoes request fields.
 fn remove_echoed_token(headers: &mut HeaderMap, token: &HeldToken) {
     let echoes: Vec<HeaderName> = headers
         .iter()

@@ -1,4 +1,4 @@
-//! Whose request it is, and what those are told who are nobody.
+//! The caller of a request.
 
 use http::HeaderMap;
 
@@ -11,8 +11,11 @@ use crate::state::Shared;
 use crate::state::snapshot::Snapshot;
 use citrix_wire::host::Authority;
 
-/// The place in the configuration of the caller that a request is from; `None` when nobody is configured, and
-/// whatever is shown is left unread.
+/// Authenticates the caller and returns its index in the configuration. In anonymous mode it returns `None` and
+/// ignores credentials.
+///
+/// # Errors
+/// `caller_unknown`, `caller_forbidden`, or `bad_request` for a repeated credential field.
 pub(super) fn pick_caller(
     snapshot: &Snapshot,
     shared: &Shared,
@@ -25,34 +28,32 @@ pub(super) fn pick_caller(
         let permitted = snapshot.live.allow_anonymous || exchange.is_local();
         return browser_guard::admit_anonymous(permitted, authority, headers).map(|()| None);
     }
-    let shown = PresentedCredentials::read(headers)
+    let presented = PresentedCredentials::read(headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
     let signer = shared.login_endpoints.signer(snapshot.signer.as_ref());
-    let number = match callers.admit(&shown, exchange.peer_identity(), signer, shared.clock) {
-        Ok(number) => number,
+    let index = match callers.admit(&presented, exchange.peer_identity(), signer, shared.clock) {
+        Ok(index) => index,
         Err(unknown) => {
-            let failure = refuse_unknown(callers, unknown);
-            exchange.bad_secret = callers.is_bad_secret(unknown, &shown);
+            let failure = unknown_caller(callers, unknown);
+            exchange.set_bad_secret(callers.is_bad_secret(unknown, &presented));
             return Err(failure);
         }
     };
-    browser_guard::reject_cross_site(callers, number, authority, headers)?;
-    Ok(Some(number))
+    browser_guard::reject_cross_site(callers, index, authority, headers)?;
+    Ok(Some(index))
 }
 
-/// The same answer whatever was wrong: who tries secrets shall not learn that one was right, but for the place.
-fn refuse_unknown(callers: &Callers, unknown: UnknownCaller<'_>) -> Failure {
-    // A login helps who shows an old token, whether or not anybody has a secret.
+/// Returns one failure for every cause, so that a response does not confirm a secret presented from the wrong
+/// network.
+fn unknown_caller(callers: &Callers, unknown: UnknownCaller<'_>) -> Failure {
+    // A stale gateway token can be replaced by a login, even if no caller has a secret.
     let failure = if callers.have_secrets() || unknown == UnknownCaller::StaleToken {
-        let detail = "show a caller's name and secret by HTTP Basic, or its secret in X-Api-Key or as a bearer \
-                      token, from where that caller may come";
+        let detail = "no valid credentials; send a caller's name and secret by HTTP Basic, or its secret in X-Api-Key \
+                      or as a bearer token, from a network of that caller";
         Failure::new(Reason::CallerUnknown, detail)
     } else {
-        // No secret to be found out, and none that would help.
-        Failure::new(
-            Reason::CallerForbidden,
-            "nobody from where you come may use this gateway",
-        )
+        let detail = "no caller is configured for this network or client certificate";
+        Failure::new(Reason::CallerForbidden, detail)
     };
     failure.with_source(unknown.to_string())
 }

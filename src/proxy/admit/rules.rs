@@ -1,14 +1,13 @@
-//! What a caller's rules and limits say to its request (design 3.1).
+//! A caller's rules and limits, applied to its request (docs/configuration.md, "Caller rules").
 
 use http::Method;
 use tokio::time::Instant;
 
 use crate::callers::caller_state::CallerState;
 use crate::config::{Caller, Mode};
-use crate::error::{Failure, Reason};
+use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
 use crate::limit::caller::CallerLimitExceeded;
-use crate::proxy::queue::COME_BACK;
 use crate::state::snapshot::Snapshot;
 use citrix_wire::citrix::batch::BatchItem;
 use citrix_wire::citrix::headers::customers_in_path;
@@ -16,50 +15,51 @@ use citrix_wire::policy::batch::{MAX_BASE_LENGTH, batch_base, evaluate_items};
 use citrix_wire::policy::path::Ambiguous;
 use citrix_wire::policy::{Decision, Restriction};
 
-/// The same whether there is no such customer, or the caller may not use it: it shall not find out which there are.
-pub(super) const OTHER_CUSTOMER: &str = "the gateway has no credential for the customer that is meant, or none that this caller may use";
+/// Detail for a customer without a credential and for one the caller may not use. It is the same for both, so that a
+/// caller cannot find out which customers exist.
+pub(super) const UNKNOWN_CUSTOMER: &str =
+    "no credential for the named customer, or none that this caller may use";
 
-/// Refuses a path that names a customer the caller may not act for, before anything tells whether there is one: its
-/// own host below `/direct` is there only if there is.
+/// Batch items evaluated before the worker runs other tasks.
+const ITEMS_PER_YIELD: usize = 100;
+
+/// Rejects a path that names a customer the caller may not act for. It precedes the routing, because `/direct` has a
+/// route for a configured customer only, and 404 would show that there is none.
 ///
 /// # Errors
 /// `customer_forbidden`.
-pub(super) fn check_named(
+pub(super) fn check_named_customers(
     snapshot: &Snapshot,
     path: &str,
     exchange: &Exchange,
 ) -> Result<(), Failure> {
-    let Some((caller, _)) = exchange.caller.and_then(|number| snapshot.caller(number)) else {
+    let Some((caller, _)) = exchange.caller().and_then(|index| snapshot.caller(index)) else {
         return Ok(());
     };
     if caller.mode == Mode::Enforce
         && !customers_in_path(path).all(|named| caller.rules.allows_customer(named))
     {
-        return Err(Failure::new(Reason::CustomerForbidden, OTHER_CUSTOMER)
+        return Err(Failure::new(Reason::CustomerForbidden, UNKNOWN_CUSTOMER)
             .with_source(Restriction::Customers));
     }
     Ok(())
 }
 
-/// Items of a batch that are judged before other requests of the worker have their turn.
-const AT_A_TIME: usize = 100;
-
-/// What a caller may do, for as long as its request is not wholly judged.
+/// The rules of a caller, as long as parts of its request are not evaluated yet.
 pub(in crate::proxy) struct Policy<'s> {
     caller: &'s Caller,
     usage: &'s CallerState,
     customer: &'s str,
-    /// What the items of a batch are relative to, if that is where the caller's path leads.
+    /// Base of the relative URLs in a batch, if the path names a batch.
     base: Option<Box<str>>,
 }
 
-/// Judges a request by its method, its path as it is today, and its customer, and takes it into account. What is left
-/// to be judged is in its body.
+/// Evaluates method, path and customer of a request, and acquires permits of the caller's limits. Returns the policy
+/// that applies to the body, if any.
 ///
 /// # Errors
-/// When it is outside of the caller's rules, or the caller has reached a limit of its own; in `mode = "observe"` both
-/// are only told.
-pub(super) fn check<'s>(
+/// If the rules reject the request or a limit is reached; in `mode = "observe"` both are only logged and counted.
+pub(super) fn evaluate<'s>(
     snapshot: &'s Snapshot,
     method: &Method,
     path: &str,
@@ -67,7 +67,7 @@ pub(super) fn check<'s>(
     has_body: bool,
     exchange: &mut Exchange,
 ) -> Result<Option<Policy<'s>>, Failure> {
-    let Some((caller, usage)) = exchange.caller.and_then(|number| snapshot.caller(number)) else {
+    let Some((caller, usage)) = exchange.caller().and_then(|index| snapshot.caller(index)) else {
         return Ok(None);
     };
     let mut policy = Policy {
@@ -79,9 +79,9 @@ pub(super) fn check<'s>(
     if policy.observes() {
         usage.observations.record(method.as_str(), path, customer);
     }
-    let verdict = caller.rules.evaluate(method.as_str(), path, customer);
-    policy.settle(verdict, "", exchange)?;
-    policy.enter(exchange)?;
+    let decision = caller.rules.evaluate(method.as_str(), path, customer);
+    policy.apply(decision, "", exchange)?;
+    policy.acquire_permits(exchange)?;
     if caller.rules.is_empty() && !policy.observes() {
         return Ok(None);
     }
@@ -91,24 +91,24 @@ pub(super) fn check<'s>(
 }
 
 impl Policy<'_> {
-    /// Whether it is a batch, whose items are yet to be judged.
+    /// Returns `true` for a batch whose items are not evaluated yet.
     pub(in crate::proxy) fn awaits_items(&self) -> bool {
         self.base.is_some()
     }
 
-    /// For whom the request is.
+    /// Returns the id of the request's customer.
     pub(in crate::proxy) fn customer(&self) -> &str {
         self.customer
     }
 
-    /// A request with a body is about to leave to `leaving`. If that is a batch, its items have to be judged;
-    /// `is_api_batch` is whether they can be.
+    /// Checks, for a request with a body, that the items can be evaluated if the forwarded path is that of a batch.
+    /// `is_api_batch` is `true` if the body is read and parsed.
     ///
     /// # Errors
-    /// When it is a batch of which nobody can tell the items.
+    /// If it is a batch whose items cannot be evaluated.
     pub(in crate::proxy) fn expect_items(
         &mut self,
-        leaving: &str,
+        forwarded_path: &str,
         is_api_batch: bool,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
@@ -117,23 +117,23 @@ impl Policy<'_> {
                 .base
                 .as_ref()
                 .is_none_or(|base| base.len() <= MAX_BASE_LENGTH);
-        // A route may make a batch of what the caller's path does not show to be one.
-        let is_batch = is_api_batch || self.base.is_some() || batch_base(leaving).is_some();
+        // A route may turn a path that is not a batch into one that is.
+        let is_batch = is_api_batch || self.base.is_some() || batch_base(forwarded_path).is_some();
         if !is_batch || (readable && self.base.is_some()) {
             return Ok(());
         }
-        self.refuse_unreadable(exchange)?;
+        self.reject_unreadable(exchange)?;
         if self.base.take().is_some() {
             exchange.audit_admission(self.customer);
         }
         Ok(())
     }
 
-    /// The items of a batch cannot be told.
+    /// Rejects a batch whose items cannot be evaluated, if the caller has rules.
     ///
     /// # Errors
-    /// Unless nothing is enforced, or there is no rule.
-    pub(in crate::proxy) fn refuse_unreadable(&self, exchange: &Exchange) -> Result<(), Failure> {
+    /// If the rules are enforced.
+    pub(in crate::proxy) fn reject_unreadable(&self, exchange: &Exchange) -> Result<(), Failure> {
         if self.observes() {
             self.usage
                 .observations
@@ -142,17 +142,17 @@ impl Policy<'_> {
         if self.caller.rules.is_empty() {
             return Ok(());
         }
-        self.settle(
+        self.apply(
             Decision::Ambiguous(Ambiguous::UnreadableBatch),
             "",
             exchange,
         )
     }
 
-    /// Judges each item of a batch like a request of its own.
+    /// Evaluates each item of a batch like a request of its own.
     ///
     /// # Errors
-    /// When one is outside of the caller's rules; in `mode = "observe"` the first such is told.
+    /// If the rules reject an item; in `mode = "observe"` the first such item is logged.
     pub(in crate::proxy) async fn evaluate_items(
         &self,
         items: &[BatchItem],
@@ -161,9 +161,9 @@ impl Policy<'_> {
         let Some(base) = self.base.as_deref() else {
             return Ok(());
         };
-        let mut told = false;
-        for (number, item) in items.iter().enumerate() {
-            if (number + 1) % AT_A_TIME == 0 {
+        let mut rejected = false;
+        for (index, item) in items.iter().enumerate() {
+            if (index + 1) % ITEMS_PER_YIELD == 0 {
                 tokio::task::yield_now().await;
             }
             if self.observes() {
@@ -174,15 +174,15 @@ impl Policy<'_> {
                     self.customer,
                 );
             }
-            let verdict = if told {
+            let decision = if rejected {
                 Decision::Allowed
             } else {
                 self.evaluate_item(base, item)
             };
-            if verdict != Decision::Allowed {
-                told = true;
-                let which = format!("item {number} of the batch, counted from 0: ");
-                self.settle(verdict, &which, exchange)?;
+            if decision != Decision::Allowed {
+                rejected = true;
+                let which = format!("item {index} of the batch, counted from 0: ");
+                self.apply(decision, &which, exchange)?;
             }
         }
         Ok(())
@@ -212,55 +212,56 @@ impl Policy<'_> {
         self.caller.mode == Mode::Observe
     }
 
-    /// Takes up what the caller's own limits leave, until the exchange is over.
-    fn enter(&self, exchange: &mut Exchange) -> Result<(), Failure> {
+    /// Acquires permits of the caller's own limits for the rest of the exchange.
+    fn acquire_permits(&self, exchange: &mut Exchange) -> Result<(), Failure> {
         match self.usage.limits.acquire(Instant::now()) {
-            Ok(place) => {
-                exchange.caller_place = place;
+            Ok(permit) => {
+                exchange.set_caller_permit(permit);
                 Ok(())
             }
-            Err(too_much) => {
-                let wait = match too_much {
-                    CallerLimitExceeded::AtOnce(_) => COME_BACK,
+            Err(exceeded) => {
+                let wait = match exceeded {
+                    CallerLimitExceeded::AtOnce(_) => LIMIT_RETRY_AFTER,
                     CallerLimitExceeded::PerSecond(wait) => wait,
                 };
-                let failure = Failure::new(Reason::Overloaded, too_much.to_string());
-                self.enforce(failure.with_source(too_much).retry_after(wait), exchange)
+                let failure = Failure::new(Reason::Overloaded, exceeded.to_string());
+                self.enforce(failure.with_source(exceeded).retry_after(wait), exchange)
             }
         }
     }
 
-    /// Refuses what is not allowed. `which` says what of the request is meant, if not all of it.
-    fn settle(&self, verdict: Decision, which: &str, exchange: &Exchange) -> Result<(), Failure> {
-        let (reason, why) = match verdict {
+    /// Rejects unless `decision` allows. `which` names the part of the request, if not the whole.
+    fn apply(&self, decision: Decision, which: &str, exchange: &Exchange) -> Result<(), Failure> {
+        let failure = match decision {
             Decision::Allowed => return Ok(()),
-            Decision::Denied(outside) => {
-                let (reason, told) = match outside {
-                    Restriction::Customers => {
-                        (Reason::CustomerForbidden, OTHER_CUSTOMER.to_owned())
-                    }
-                    Restriction::Methods | Restriction::Paths => {
-                        (Reason::CallerForbidden, outside.to_string())
-                    }
-                };
-                let failure = Failure::new(reason, format!("{which}{told}"));
-                return self.enforce(failure.with_source(format!("{which}{outside}")), exchange);
+            Decision::Denied(restriction @ Restriction::Customers) => Failure::new(
+                Reason::CustomerForbidden,
+                format!("{which}{UNKNOWN_CUSTOMER}"),
+            )
+            .with_source(format!("{which}{restriction}")),
+            Decision::Denied(restriction @ (Restriction::Methods | Restriction::Paths)) => {
+                let text = format!("{which}{restriction}");
+                Failure::new(Reason::CallerForbidden, text.clone()).with_source(text)
             }
-            Decision::Ambiguous(why) if why.is_malformed() => (Reason::BadRequest, why),
-            Decision::Ambiguous(why) => (Reason::CallerForbidden, why),
+            Decision::Ambiguous(ambiguity) => {
+                let reason = if ambiguity.is_malformed() {
+                    Reason::BadRequest
+                } else {
+                    Reason::CallerForbidden
+                };
+                let detail =
+                    format!("{which}{ambiguity}; the caller's rules cannot be applied to it");
+                Failure::new(reason, detail).with_source(format!("{which}{ambiguity}"))
+            }
         };
-        let detail = format!("{which}{why}; this caller's rules cannot be held to it");
-        self.enforce(
-            Failure::new(reason, detail).with_source(format!("{which}{why}")),
-            exchange,
-        )
+        self.enforce(failure, exchange)
     }
 
-    fn enforce(&self, refusal: Failure, exchange: &Exchange) -> Result<(), Failure> {
+    fn enforce(&self, failure: Failure, exchange: &Exchange) -> Result<(), Failure> {
         if self.observes() {
-            exchange.would_deny(self.customer, &refusal);
+            exchange.would_deny(self.customer, &failure);
             return Ok(());
         }
-        Err(refusal)
+        Err(failure)
     }
 }

@@ -1,4 +1,4 @@
-//! A request in the form both versions of HTTP share, and what is kept of it to send it again.
+//! A request in the form that HTTP/1.1 and HTTP/2 share, and the copy from which it is sent again.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::Body;
 
 use crate::inbound::body::{BodyProgress, CallerBody};
-use crate::proxy::prepare::frame;
 use crate::state::snapshot::{Destination, HeldToken};
+use crate::upstream::framing::frame;
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::batch::Template;
 
-/// A request on its way out.
+/// A request to be sent once.
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) target: PathAndQuery,
@@ -22,18 +22,18 @@ pub(super) struct Outgoing {
     pub(super) body: CallerBody,
 }
 
-/// A copy of a request's head, and the way to its body: what a replay is made of.
+/// A copy of the request head, and access to the replay buffer of its body.
 pub(super) struct ReplayCopy {
     head: Outgoing,
     /// `None` for a request without a body.
     upload: Option<Rc<BodyProgress>>,
-    /// What the body is made of, where tokens stand in it.
+    /// The batch, if the body is one: it is rendered with each token.
     batch: Option<Box<Template>>,
 }
 
 impl Outgoing {
-    /// What is needed to send it again. The body of a batch is there only when it is authorized.
-    pub(super) fn spare(&self, batch: Option<Box<Template>>) -> ReplayCopy {
+    /// Returns the copy for sending it again. The body of a batch is rendered by [`ReplayCopy::authorize`].
+    pub(super) fn replay_copy(&self, batch: Option<Box<Template>>) -> ReplayCopy {
         ReplayCopy {
             head: self.without_body(),
             upload: self.body.progress(),
@@ -41,8 +41,8 @@ impl Outgoing {
         }
     }
 
-    /// Whether it may go out twice: an idempotent method without a body (RFC 9110 section 9.2.2).
-    pub(super) fn is_harmless(&self) -> bool {
+    /// Returns `true` if it may be sent twice: an idempotent method and no body (RFC 9110 section 9.2.2).
+    pub(super) fn is_repeatable(&self) -> bool {
         self.method.is_idempotent() && self.body.is_end_stream()
     }
 
@@ -55,10 +55,10 @@ impl Outgoing {
         }
     }
 
-    /// What hyper gave back unsent.
-    pub(super) fn taken_back(request: Request<CallerBody>) -> Self {
+    /// Returns the request that hyper handed back unsent.
+    pub(super) fn from_unsent(request: Request<CallerBody>) -> Self {
         let (head, body) = request.into_parts();
-        // It was made with a path, in either version.
+        // Both versions build the URI with a path.
         let target = head
             .uri
             .into_parts()
@@ -72,13 +72,13 @@ impl Outgoing {
         }
     }
 
-    /// HTTP/1.1 names the host in a field and the path in the request line.
+    /// Converts it for HTTP/1.1: `Host`, and an origin-form target.
     pub(super) fn into_http1(mut self, to: &Destination) -> Request<CallerBody> {
         self.headers.insert(HOST, to.host.clone());
         self.into_request(Version::HTTP_11, Uri::from)
     }
 
-    /// HTTP/2 names scheme and authority in the target and knows neither `Host` nor codings of the transfer.
+    /// Converts it for HTTP/2: scheme and authority in the target, no `Host`, no `Transfer-Encoding`.
     pub(super) fn into_http2(mut self, to: &Destination) -> Request<CallerBody> {
         self.headers.remove(HOST);
         self.headers.remove(TRANSFER_ENCODING);
@@ -88,7 +88,7 @@ impl Outgoing {
             parts.scheme = Some(origin.scheme.clone());
             parts.authority = Some(origin.authority.clone());
             parts.path_and_query = Some(target);
-            // All three are there, so they make a URI.
+            // All three are present, so this does not fail.
             Uri::from_parts(parts).unwrap_or_default()
         })
     }
@@ -108,7 +108,7 @@ impl Outgoing {
 }
 
 impl ReplayCopy {
-    /// Writes the token into a request: into its head, and into its body where tokens stand there.
+    /// Writes the token into `Authorization`, and renders a batch with it.
     pub(super) fn authorize(
         &self,
         outgoing: &mut Outgoing,
@@ -127,8 +127,8 @@ impl ReplayCopy {
         }
     }
 
-    /// The request once more, if all of it is there: it had no body, or the whole body was kept.
-    pub(super) fn again(&self) -> Option<Outgoing> {
+    /// Returns the request again, if it has no body or the whole body is in the replay buffer.
+    pub(super) fn outgoing(&self) -> Option<Outgoing> {
         let body = match &self.upload {
             None => CallerBody::empty(),
             Some(_) if self.batch.is_some() => CallerBody::to_fill(),
@@ -138,35 +138,33 @@ impl ReplayCopy {
             body,
             ..self.head.without_body()
         };
-        // A batch is framed when it is filled.
+        // The length of a batch is set when it is rendered.
         if self.upload.is_some() && self.batch.is_none() {
             frame(&again.method, &mut again.headers, &again.body);
         }
         Some(again)
     }
 
-    /// Whether doing it twice is doing it once (RFC 9110 section 9.2.2).
+    /// Returns `true` if the method is idempotent (RFC 9110 section 9.2.2).
     pub(super) fn is_idempotent(&self) -> bool {
         self.head.method.is_idempotent()
     }
 
-    /// Where it goes.
     pub(super) fn path(&self) -> &str {
         self.head.target.path()
     }
 
-    /// The same with its query.
     pub(super) fn target(&self) -> &PathAndQuery {
         &self.head.target
     }
 
-    /// Sends it elsewhere from now on.
-    pub(super) fn redirect(&mut self, target: PathAndQuery) {
+    /// Replaces the target of later attempts.
+    pub(super) fn set_target(&mut self, target: PathAndQuery) {
         self.head.target = target;
     }
 
-    /// Lets go of the body: it will not be needed again.
-    pub(super) fn forget(self) {
+    /// Releases the replay buffer.
+    pub(super) fn release(self) {
         if let Some(upload) = self.upload {
             upload.kept.borrow_mut().give_up();
         }

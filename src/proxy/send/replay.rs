@@ -1,62 +1,63 @@
-//! What follows a 401 of Citrix: a replay with another token, or the 401 for the caller (design 4.4).
+//! After a 401: a replay with a new token, or the 401 for the caller (interface §4.4).
 
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::outgoing::{Outgoing, ReplayCopy};
-use super::{Sent, Upstream};
+use super::outgoing::ReplayCopy;
+use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::observe::metrics::Replay;
 use crate::state::snapshot::Customer;
 use crate::token::rejections::RefreshDecision;
 use crate::token::slot::ForcedRefresh;
 
-/// Replays of one request. One follows a login that it waited for; others only when tokens were replaced
-/// meanwhile.
+/// Replays of one request. One follows a forced refresh; others only if tokens are replaced meanwhile.
 const MAX_REPLAYS: u32 = 3;
 
-impl Upstream<'_> {
-    /// The request once more, when there is a token that it may fare better with.
-    ///
-    /// # Errors
-    /// With the 401 when it is the caller's.
+impl SendContext<'_> {
+    /// Returns the request for a replay, if it can be replayed and there is a newer token.
     pub(super) async fn replay(
         &self,
         unauthorized: Sent,
-        spare: &ReplayCopy,
+        resend: &mut Resend,
         customer: &Customer,
-        replays: u32,
         exchange: &mut Exchange,
-    ) -> Result<Outgoing, Sent> {
+    ) -> Next {
+        let replays = resend.replays;
+        resend.replays += 1;
         let again = if replays < MAX_REPLAYS {
-            spare.again()
+            resend.copy.outgoing()
         } else {
             None
         };
         let newer = self
-            .newer_token(&unauthorized, spare, customer, again.is_some(), exchange)
+            .newer_token(
+                &unauthorized,
+                &resend.copy,
+                customer,
+                again.is_some(),
+                exchange,
+            )
             .await;
         let outcome = match (newer, again) {
             (Ok(()), Some(again)) => {
                 unauthorized.response.into_body().discard().await;
-                return Ok(again);
+                return Next::Again(again);
             }
             (_, _) if replays > 0 => Replay::RefusedAgain,
             (Ok(()), None) => Replay::NotReplayable,
             (Err(outcome), _) => outcome,
         };
-        self.shared
-            .metrics
-            .replayed(self.route.config.name(), outcome);
-        Err(unauthorized)
+        self.count_replay(outcome);
+        Next::Done(unauthorized)
     }
 
-    /// Sees to it that there is a newer token than the one that was refused, and waits for it if the request can
-    /// be replayed. Whether it can or not, the login is asked for.
+    /// Ensures that there is a newer token than the rejected one. Forces a refresh if necessary, and waits for it only
+    /// if the request is replayable.
     async fn newer_token(
         &self,
         unauthorized: &Sent,
-        spare: &ReplayCopy,
+        copy: &ReplayCopy,
         customer: &Customer,
         replayable: bool,
         exchange: &mut Exchange,
@@ -68,25 +69,22 @@ impl Upstream<'_> {
         {
             return Ok(());
         }
-        let scope = self.shared.rejections.scope(
+        let rejections = &self.shared.rejections;
+        let scope = rejections.scope(
             customer.id.as_bytes(),
             self.route.config.name(),
-            spare.path(),
+            copy.path(),
         );
         let last_suspect = customer.slot.last_suspect(generation);
-        match self
-            .shared
-            .rejections
-            .may_refresh(scope, generation, last_suspect, Instant::now())
-        {
+        match rejections.may_refresh(scope, generation, last_suspect, Instant::now()) {
             RefreshDecision::Allowed => {}
             RefreshDecision::NewlySuppressed => {
                 warn!(
-                    customer = customer.id.to_str().unwrap_or_default(),
+                    customer = customer.name(),
                     route = self.route.config.name(),
-                    transaction_id = exchange.transaction_id.to_str().unwrap_or_default(),
-                    "Citrix answers 401 to a fresh token too: the API client may not do this, or the site or \
-                     customer id is wrong. For 60 s no 401 from there leads to a login"
+                    transaction_id = exchange.transaction_id().to_str().unwrap_or_default(),
+                    "Citrix rejected a fresh token (401): the API client lacks the permission, or the site or \
+                     customer id is wrong; forced refreshes suppressed for 60 s"
                 );
                 return Err(Replay::Suppressed);
             }
@@ -96,13 +94,15 @@ impl Upstream<'_> {
             ForcedRefresh::Replaced => Ok(()),
             ForcedRefresh::Deferred(_) => Err(Replay::Deferred),
             ForcedRefresh::InProgress if !replayable => Err(Replay::NotReplayable),
-            ForcedRefresh::InProgress => self.wait_for_login(generation, customer, exchange).await,
+            ForcedRefresh::InProgress => {
+                self.wait_for_refresh(generation, customer, exchange).await
+            }
         }
     }
 
-    /// Waits for the token that replaces `generation`. Meanwhile it is not in flight, as far as there is room among
-    /// those that wait for this customer's token: a login that hangs takes no places from other customers.
-    async fn wait_for_login(
+    /// Waits for the token that replaces `generation`. The in-flight permit is released meanwhile, if fewer than
+    /// `limits.max_queued` requests wait for this customer's token: a slow login does not exhaust the permits.
+    async fn wait_for_refresh(
         &self,
         generation: u64,
         customer: &Customer,
@@ -110,29 +110,24 @@ impl Upstream<'_> {
     ) -> Result<(), Replay> {
         let waiting = customer.slot.waiting().acquire(self.live.limits.max_queued);
         if waiting.is_some() {
-            exchange.place = None;
+            exchange.leave_flight();
         }
-        let began = Instant::now();
-        let patience = self.live.token.request_timeout;
+        let timeout = self.live.token.request_timeout;
         let newer = customer
             .slot
-            .wait_newer(generation, self.shared.clock, patience)
-            .await;
-        exchange.waited += began.elapsed();
+            .wait_newer(generation, self.shared.clock, timeout);
+        let newer = exchange.count_wait(newer).await;
         newer.map(drop).map_err(|_| Replay::RefreshFailed)
     }
 
-    /// Counts a replay that did better, and remembers that a token was all it took.
-    pub(super) fn replay_was_accepted(&self, customer: &Customer, spare: &ReplayCopy) {
-        self.shared
-            .rejections
-            .accepted(self.shared.rejections.scope(
-                customer.id.as_bytes(),
-                self.route.config.name(),
-                spare.path(),
-            ));
-        self.shared
-            .metrics
-            .replayed(self.route.config.name(), Replay::Accepted);
+    /// Records that a replay was not rejected: the token was the only problem.
+    pub(super) fn replay_accepted(&self, customer: &Customer, copy: &ReplayCopy) {
+        let rejections = &self.shared.rejections;
+        rejections.accepted(rejections.scope(
+            customer.id.as_bytes(),
+            self.route.config.name(),
+            copy.path(),
+        ));
+        self.count_replay(Replay::Accepted);
     }
 }

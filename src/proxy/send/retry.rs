@@ -1,5 +1,5 @@
-//! What follows a 429 or 503 of Citrix: a wait as long as its hint says, and the request once more, or the answer for
-//! the caller (design 4.4).
+//! After a 429 or 503: a retry after the wait that the response requests, or the response for the caller
+//! (interface §4.4).
 
 use std::time::Duration;
 
@@ -7,191 +7,183 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::outgoing::{Outgoing, ReplayCopy};
-use super::{Sent, Upstream};
+use super::outgoing::ReplayCopy;
+use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::limit::gate::GateWait;
+use crate::limit::scope::Scope;
 use crate::observe::metrics::Replay;
 use crate::state::snapshot::Customer;
 use crate::upstream::body::ResponseBody;
 use citrix_wire::retry_after;
 
-/// How often a request is sent because of these answers.
+/// Times a request is sent because of these responses.
 const MAX_TRIES: u32 = 5;
-/// No wait is shorter, whatever the hint. Without a hint it is the first one.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// A hint beyond this is handed on like any that is too long, but closes its gate no longer.
-const LONGEST_GATE: Duration = Duration::from_mins(10);
-/// Where a hint in a body is looked for. Citrix's errors have a few hundred bytes.
-const PEEKED_BYTES: usize = 16 * 1024;
-/// How long is waited for such a body.
-const PEEK_TIME: Duration = Duration::from_secs(1);
+/// Minimum wait, whatever the hint says; without a hint, the first wait.
+const MIN_WAIT: Duration = Duration::from_secs(1);
+/// Maximum time that a hint closes the gate. A longer wait exceeds every budget anyway.
+const MAX_GATE: Duration = Duration::from_mins(10);
+/// Bytes of a body that are searched for a hint. Citrix's error bodies have a few hundred.
+const MAX_PEEK: usize = 16 * 1024;
+/// Timeout for these bytes.
+const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long one request will still wait, and how often it was told to.
+/// The time one request may still spend on waits, and the responses that requested one.
 pub(super) struct RetryBudget {
     left: Duration,
-    told: u32,
-    /// The wait that comes before it is sent again.
-    stay: Option<GateWait>,
+    responses: u32,
+    /// The wait before the next attempt.
+    next: Option<GateWait>,
 }
 
 impl RetryBudget {
     pub(super) const fn new(budget: Duration) -> Self {
         Self {
             left: budget,
-            told: 0,
-            stay: None,
+            responses: 0,
+            next: None,
         }
     }
 
-    /// Whether a wait is ahead.
+    /// Returns `true` if a wait precedes the next attempt.
     pub(super) const fn must_wait(&self) -> bool {
-        self.stay.is_some()
+        self.next.is_some()
     }
 
-    /// Whether it waited and was sent again.
-    pub(super) const fn was_told(&self) -> bool {
-        self.told > 0
+    /// Returns `true` if a response requested a wait.
+    pub(super) const fn has_waited(&self) -> bool {
+        self.responses > 0
     }
 }
 
-/// Whether it is an answer that may ask one to wait.
-pub(super) fn may_ask_to_wait(status: StatusCode) -> bool {
+/// Returns `true` for the statuses that may request a wait.
+pub(super) fn may_request_wait(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
     )
 }
 
-impl Upstream<'_> {
-    /// The request once more, when the wait that its answer asks for can be made. [`Upstream::wait`] makes it. The
-    /// gate closes in any case, for the others.
-    ///
-    /// # Errors
-    /// With the answer when it is the caller's.
-    pub(super) async fn wait_out(
+impl SendContext<'_> {
+    /// Returns the request for a retry, if the requested wait is within its budget; [`SendContext::wait`] makes it.
+    /// Either way the gate closes for other requests.
+    pub(super) async fn retry(
         &self,
-        told: Sent,
-        spare: &ReplayCopy,
+        unavailable: Sent,
+        resend: &mut Resend,
         customer: &Customer,
-        patience: &mut RetryBudget,
         exchange: &mut Exchange,
-    ) -> Result<Outgoing, Sent> {
-        // The rest of an answer is Citrix's time like its head.
-        exchange.upstream_begins();
-        let again = self.again(told, spare, customer, patience).await;
-        exchange.upstream_ends();
-        again
+    ) -> Next {
+        // Reading the rest of the response is Citrix's time.
+        exchange.begin_upstream_time();
+        let next = self.next_try(unavailable, resend, customer).await;
+        exchange.end_upstream_time();
+        next
     }
 
-    async fn again(
+    async fn next_try(
         &self,
-        mut told: Sent,
-        spare: &ReplayCopy,
+        mut unavailable: Sent,
+        resend: &mut Resend,
         customer: &Customer,
-        patience: &mut RetryBudget,
-    ) -> Result<Outgoing, Sent> {
-        if self.live.upstream.retry_budget.is_zero() {
-            return Err(told);
+    ) -> Next {
+        let limits = &self.live.upstream;
+        let budget = &mut resend.budget;
+        if limits.retry_budget.is_zero() {
+            return Next::Done(unavailable);
         }
-        let too_many = told.response.status() == StatusCode::TOO_MANY_REQUESTS;
-        let wait = match self.hint(&mut told.response).await {
-            Some(hint) => hint.max(SHORTEST_WAIT),
-            None if too_many => SHORTEST_WAIT * 2_u32.pow(patience.told.min(MAX_TRIES)),
-            // It may be down for long, and nobody says that it was not acted upon.
-            None => return Err(told),
+        let too_many = unavailable.response.status() == StatusCode::TOO_MANY_REQUESTS;
+        let wait = match self.hint(&mut unavailable.response).await {
+            Some(hint) => hint.max(MIN_WAIT),
+            None if too_many => MIN_WAIT * 2_u32.pow(budget.responses.min(MAX_TRIES)),
+            // Without a hint the outage may be long, and the request may have been processed.
+            None => return Next::Done(unavailable),
         };
-        patience.told += 1;
-        let scope = self.shared.gates.scope(
-            customer.id.as_bytes(),
-            self.route.config.name(),
-            spare.path(),
-        );
-        let until = Instant::now() + wait.min(self.live.upstream.retry_budget.max(LONGEST_GATE));
-        self.shared.gates.close(scope, until);
-        let again = if too_many || spare.is_idempotent() {
-            spare.again()
+        budget.responses += 1;
+        let gates = &self.shared.gates;
+        let scope = self.gate_scope(customer, &resend.copy);
+        let until = Instant::now() + wait.min(limits.retry_budget.max(MAX_GATE));
+        gates.close(scope, until);
+        let again = if too_many || resend.copy.is_idempotent() {
+            resend.copy.outgoing()
         } else {
             None
         };
         let outcome = match again {
             None => Replay::NotReplayable,
-            Some(_) if patience.told >= MAX_TRIES || wait > patience.left => Replay::WaitTooLong,
-            Some(again) => match self
-                .shared
-                .gates
-                .stay(scope, until, self.live.limits.max_queued)
-            {
+            Some(_) if budget.responses >= MAX_TRIES || wait > budget.left => Replay::WaitTooLong,
+            Some(again) => match gates.stay(scope, until, self.live.limits.max_queued) {
                 None => Replay::TooManyWait,
-                stay => {
-                    patience.stay = stay;
-                    told.response.into_body().discard().await;
-                    return Ok(again);
+                next => {
+                    budget.next = next;
+                    unavailable.response.into_body().discard().await;
+                    return Next::Again(again);
                 }
             },
         };
-        self.shared
-            .metrics
-            .replayed(self.route.config.name(), outcome);
-        Err(told)
+        self.count_replay(outcome);
+        Next::Done(unavailable)
     }
 
-    /// Waits as long as an answer asked for, and while the request's gate is closed, as far as its patience goes;
-    /// then it goes anyway and gets Citrix's own answer. Its place in flight is given up for a wait; its turn it
-    /// keeps.
+    /// Waits as long as a response requested, and then while the gate is closed, within the budget; after that the
+    /// request is sent anyway. The in-flight permit is released for the wait, the queue permit is kept.
     pub(super) async fn wait(
         &self,
-        spare: &ReplayCopy,
+        resend: &mut Resend,
         customer: &Customer,
-        patience: &mut RetryBudget,
         exchange: &mut Exchange,
     ) {
-        let scope = self.shared.gates.scope(
-            customer.id.as_bytes(),
-            self.route.config.name(),
-            spare.path(),
-        );
-        let at_the_gate = |left: Duration| {
-            let opens = self.shared.gates.opens(scope)?;
-            let affordable = opens.duration_since(Instant::now()) <= left;
-            let room = self.live.limits.max_queued;
-            if affordable {
-                self.shared.gates.stay(scope, opens, room)
-            } else {
-                None
-            }
-        };
-        let Some(mut stay) = patience.stay.take().or_else(|| at_the_gate(patience.left)) else {
+        let scope = self.gate_scope(customer, &resend.copy);
+        let budget = &mut resend.budget;
+        let next = budget.next.take();
+        let Some(mut wait) = next.or_else(|| self.wait_at_gate(scope, budget.left)) else {
             return;
         };
-        exchange.place = None;
-        let _waiting = exchange.begin_wait();
+        exchange.leave_flight();
+        let _waiting = exchange.begin_queue_wait();
         loop {
             let began = Instant::now();
-            tokio::time::sleep_until(stay.until).await;
-            patience.left = patience.left.saturating_sub(began.elapsed());
-            // Others may have been told to wait for longer.
-            let Some(more) = at_the_gate(patience.left) else {
+            tokio::time::sleep_until(wait.until).await;
+            budget.left = budget.left.saturating_sub(began.elapsed());
+            // A later response may have closed the gate for longer.
+            let Some(longer) = self.wait_at_gate(scope, budget.left) else {
                 break;
             };
-            stay = more;
+            wait = longer;
         }
     }
 
-    /// How long an answer asks one to wait. Its body is looked into where the head does not say.
-    async fn hint(&self, answer: &mut Response<ResponseBody>) -> Option<Duration> {
-        let now = retry_after::date(answer.headers()).unwrap_or_else(|| self.shared.clock.now());
-        if let Some(wait) = retry_after::from_header(answer.headers(), now) {
-            return Some(wait);
-        }
-        if !may_be_json(answer.headers()) {
+    fn gate_scope(&self, customer: &Customer, copy: &ReplayCopy) -> Scope {
+        let route = self.route.config.name();
+        self.shared
+            .gates
+            .scope(customer.id.as_bytes(), route, copy.path())
+    }
+
+    /// Returns a wait until the gate opens, if it is closed and opens within `left`.
+    fn wait_at_gate(&self, scope: Scope, left: Duration) -> Option<GateWait> {
+        let opens = self.shared.gates.opens(scope)?;
+        if opens.duration_since(Instant::now()) > left {
             return None;
         }
-        retry_after::from_body(&answer.body_mut().peek(PEEKED_BYTES, PEEK_TIME).await)
+        let limit = self.live.limits.max_queued;
+        self.shared.gates.stay(scope, opens, limit)
+    }
+
+    /// Returns the wait that a response requests in its head, else in its body.
+    async fn hint(&self, response: &mut Response<ResponseBody>) -> Option<Duration> {
+        let now = retry_after::date(response.headers()).unwrap_or_else(|| self.shared.clock.now());
+        if let Some(wait) = retry_after::from_header(response.headers(), now) {
+            return Some(wait);
+        }
+        if !may_be_json(response.headers()) {
+            return None;
+        }
+        retry_after::from_body(&response.body_mut().peek(MAX_PEEK, PEEK_TIMEOUT).await)
     }
 }
 
-/// Monitor OData calls its JSON plain text (contract 3, "Error bodies").
+/// Returns `true` for JSON, and for plain text: Monitor OData labels its JSON so (contract §3).
 fn may_be_json(headers: &HeaderMap) -> bool {
     let json = headers
         .get(CONTENT_TYPE)

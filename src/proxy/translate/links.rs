@@ -1,4 +1,4 @@
-//! Links in an answer, made to lead back to the gateway (design 4.2).
+//! Rewrites links in responses, so that they point to the gateway (interface §4.2).
 
 use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -13,65 +13,63 @@ use citrix_wire::link_rewrite::{
     BodyRewriter, LinkRewriter, rewrite_headers, strip_content_metadata,
 };
 
-/// Whom an answer is for: what its links have to begin with, and where they may lead.
-pub struct Reader<'s> {
+/// Facts of a request on which the links in its response depend.
+pub struct LinkContext<'s> {
     /// The routes.
     pub snapshot: &'s Snapshot,
-    /// Whose hosts are known.
+    /// The customer; its hosts are known hosts.
     pub customer: &'s Customer,
-    /// Who answers.
+    /// The route and upstream of the request.
     pub picked: Picked<'s>,
-    /// The gateway as this caller named it; none did in HTTP/1.0.
+    /// Authority by which the caller addressed the gateway; HTTP/1.0 may have none.
     pub host: Option<HeaderValue>,
-    /// Whether the caller came over TLS.
+    /// `true` if the caller uses TLS.
     pub secure: bool,
 }
 
-impl Reader<'_> {
-    /// Rewrites what links there are. An answer without any costs a look at its head. `elsewhere` is who answered, if
-    /// not who was asked.
+impl LinkContext<'_> {
+    /// Rewrites the links of a response. `redirected_to` is the origin that responded, if not the route's.
     pub(super) fn rewrite(
         &self,
         mut response: Response<ResponseBody>,
-        elsewhere: Option<&Origin>,
+        redirected_to: Option<&Origin>,
     ) -> Response<ForwardedBody> {
         let headers = response.headers_mut();
         let in_head = [LOCATION, CONTENT_LOCATION, LINK]
             .iter()
             .any(|name| headers.contains_key(name));
         let in_body = self.picked.route.config.rewrite_links && is_json(headers);
-        let Some(links) = (in_head || in_body)
-            .then(|| self.links(elsewhere))
-            .flatten()
-        else {
-            return response.map(ForwardedBody::AsIs);
+        let rewriter = (in_head || in_body).then(|| self.rewriter(redirected_to));
+        let Some(rewriter) = rewriter.flatten() else {
+            return response.map(ForwardedBody::Unchanged);
         };
         if in_head {
             self.snapshot
                 .metrics
                 .links
-                .add(rewrite_headers(&links, headers));
+                .add(rewrite_headers(&rewriter, headers));
         }
-        let coding = Coding::from_headers(headers);
-        // A part of a body is no JSON, and a coding that is not known hides it.
+        // Part of a body is not JSON, and a body in an unknown coding cannot be read.
+        let is_whole = response.status() != StatusCode::PARTIAL_CONTENT;
         let (true, Ok(coding)) = (
-            in_body && response.status() != StatusCode::PARTIAL_CONTENT,
-            coding,
+            in_body && is_whole,
+            Coding::from_headers(response.headers()),
         ) else {
-            return response.map(ForwardedBody::AsIs);
+            return response.map(ForwardedBody::Unchanged);
         };
-        // Also where no body follows: what is said of it is said of the one that GET would bring.
+        // Also for HEAD: the fields describe the body that GET returns.
         strip_content_metadata(response.headers_mut());
         let counters = self.snapshot.metrics.links.clone();
         response.map(|body| {
-            let rewriter = BodyRewriter::new(links, coding);
+            let rewriter = BodyRewriter::new(rewriter, coding);
             ForwardedBody::Rewritten(RewrittenBody::new(body, rewriter, counters))
         })
     }
 
-    fn links(&self, elsewhere: Option<&Origin>) -> Option<LinkRewriter> {
+    /// Returns `None` if neither the configuration nor the request names the gateway.
+    fn rewriter(&self, redirected_to: Option<&Origin>) -> Option<LinkRewriter> {
         let map = self.snapshot.links(self.customer);
-        let upstream = elsewhere
+        let upstream = redirected_to
             .unwrap_or(&self.picked.destination.origin)
             .authority
             .as_str();
@@ -80,15 +78,12 @@ impl Reader<'_> {
         }
         let scheme = if self.secure { "https" } else { "http" };
         let host = self.host.as_ref()?.to_str().ok()?;
-        Some(LinkRewriter::new(
-            map,
-            &format!("{scheme}://{host}"),
-            upstream,
-        ))
+        let base = format!("{scheme}://{host}");
+        Some(LinkRewriter::new(map, &base, upstream))
     }
 }
 
-/// `application/json`, with whatever parameters, and what is built on it (RFC 6839 section 3.1).
+/// Returns `true` for `application/json` and for types with the suffix `+json` (RFC 6839 section 3.1).
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return false;
@@ -99,6 +94,6 @@ fn is_json(headers: &HeaderMap) -> bool {
         .next()
         .unwrap_or_default()
         .trim_ascii();
-    let tail = &essence[essence.len().saturating_sub(4)..];
-    tail.eq_ignore_ascii_case(b"json")
+    let suffix = &essence[essence.len().saturating_sub(4)..];
+    suffix.eq_ignore_ascii_case(b"json")
 }

@@ -1,0 +1,198 @@
+//! Opens an accepted connection: PROXY header, connections per address, TLS handshake, HTTP version.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Once;
+use std::task::Poll;
+
+use super::Acceptor;
+use crate::config::Limits;
+use crate::error::Failure;
+use crate::inbound::connection::{Connection, Order};
+use crate::inbound::connection_count::CountedAddress;
+use crate::inbound::proxy_header::{self, ProxyHeaderError};
+use crate::inbound::stream::{Socket, Spoken, Stream, Transport, WatchedSocket};
+use crate::inbound::tls::{CallerCertificate, InboundTls};
+use crate::tls::ALPN_H2;
+
+/// A connection that is ready for requests.
+pub(super) struct OpenConnection {
+    pub(super) stream: Stream,
+    pub(super) spoken: Spoken,
+    /// The client: of the connection, or in the PROXY header.
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) counted: Option<CountedAddress>,
+}
+
+/// Counts a connection that ends without a valid PROXY header.
+struct HeaderGuard<'a>(Option<&'a Acceptor>);
+
+impl Drop for HeaderGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(acceptor) = self.0 {
+            acceptor.proxy.shared.metrics.proxy_protocol_errors.inc();
+        }
+    }
+}
+
+impl Acceptor {
+    /// Returns `None` if the connection fails or is rejected, which is logged and counted.
+    pub(super) async fn open(
+        &self,
+        mut socket: Socket,
+        peer: Option<SocketAddr>,
+        tls: Option<InboundTls>,
+        connection: &Rc<Connection>,
+    ) -> Option<OpenConnection> {
+        let peer = self.resolve_peer(&mut socket, peer).await?;
+        let limits = self.proxy.shared.published.load().live.limits;
+        let counted = match self.count_address(peer, &limits) {
+            Ok(counted) => counted,
+            Err(failure) => {
+                self.reject(socket, tls.as_ref(), failure);
+                return None;
+            }
+        };
+        let opened = match tls {
+            None => open_plain(socket, connection).await,
+            Some(tls) => self.open_tls(socket, &tls, connection).await,
+        };
+        match opened {
+            Ok((stream, spoken)) => {
+                if spoken == Spoken::Http2 {
+                    connection.speaks_http2();
+                }
+                Some(OpenConnection {
+                    stream,
+                    spoken,
+                    peer,
+                    counted,
+                })
+            }
+            Err(error) => {
+                tracing::debug!(%error, "connection failed before the first request");
+                None
+            }
+        }
+    }
+
+    /// Returns the client: the peer, or the address in the PROXY header of a peer in `listen.proxy_protocol`. The outer
+    /// `None` is a missing or invalid header.
+    async fn resolve_peer(
+        &self,
+        socket: &mut Socket,
+        peer: Option<SocketAddr>,
+    ) -> Option<Option<SocketAddr>> {
+        let Some(balancer) = peer.filter(|peer| self.must_send_header(peer)) else {
+            return Some(peer);
+        };
+        let mut guard = HeaderGuard(Some(self));
+        let error = match Box::pin(proxy_header::read(socket)).await {
+            Ok(client) => {
+                guard.0 = None;
+                return Some(client.or(peer));
+            }
+            Err(error) => error,
+        };
+        match &error {
+            // A health check that only connects is no error.
+            ProxyHeaderError::Nothing => guard.0 = None,
+            ProxyHeaderError::Version1 => {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(
+                    || tracing::warn!(%balancer, %error, "connections of a balancer closed"),
+                );
+            }
+            _ => {}
+        }
+        tracing::debug!(%balancer, %error, "connection of a balancer failed");
+        None
+    }
+
+    fn must_send_header(&self, peer: &SocketAddr) -> bool {
+        let published = self.proxy.shared.published.load();
+        published.live.proxy_protocol.contains(peer.ip())
+    }
+
+    /// Counts the connection for `limits.max_connections_per_address`, if set.
+    fn count_address(
+        &self,
+        peer: Option<SocketAddr>,
+        limits: &Limits,
+    ) -> Result<Option<CountedAddress>, Failure> {
+        let limit = limits.max_connections_per_address;
+        let Some(peer) = peer.filter(|_| limit > 0) else {
+            return Ok(None);
+        };
+        let counted = self.proxy.shared.connections.enter_from(peer.ip(), limit);
+        counted.map(Some).ok_or_else(|| too_many_from(peer, limit))
+    }
+
+    async fn open_tls(
+        &self,
+        socket: Socket,
+        tls: &InboundTls,
+        connection: &Rc<Connection>,
+    ) -> io::Result<(Stream, Spoken)> {
+        let session = tls
+            .acceptor()
+            .accept(WatchedSocket::new(socket, Rc::clone(connection)))
+            .await?;
+        let (_, state) = session.get_ref();
+        let spoken = if state.alpn_protocol() == Some(ALPN_H2) {
+            Spoken::Http2
+        } else {
+            Spoken::Http1
+        };
+        if let Some([leaf, ..]) = state.peer_certificates() {
+            let now = self.proxy.shared.clock.now();
+            let certificate = CallerCertificate::read(leaf, now).map_err(io::Error::other)?;
+            // In the form for `client_certificate`.
+            tracing::debug!(
+                subject = certificate.subject,
+                dns_names = ?certificate.dns_names,
+                "client certificate received"
+            );
+            connection.showed(certificate);
+        }
+        let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
+        connection.speaks_tls();
+        connection.opened();
+        Ok((stream, spoken))
+    }
+}
+
+async fn open_plain(socket: Socket, connection: &Rc<Connection>) -> io::Result<(Stream, Spoken)> {
+    connection.opened();
+    let socket = WatchedSocket::new(socket, Rc::clone(connection));
+    let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
+    let spoken = stream.sniff().await?;
+    Ok((stream, spoken))
+}
+
+/// Returns the output of `opening`, or `None` once the connection is ordered to close.
+pub(super) async fn unless_ordered_to_close<T>(
+    connection: &Connection,
+    opening: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    let mut opening = std::pin::pin!(opening);
+    poll_fn(|cx| match opening.as_mut().poll(cx) {
+        Poll::Ready(opened) => Poll::Ready(opened),
+        // A drain lets a handshake finish, because a request follows it. The handshake has its own deadline.
+        Poll::Pending => match connection.poll_order(cx) {
+            Some(Order::Finish) if connection.is_opening() => Poll::Pending,
+            Some(_) => Poll::Ready(None),
+            None => Poll::Pending,
+        },
+    })
+    .await
+}
+
+fn too_many_from(peer: SocketAddr, limit: usize) -> Failure {
+    let address = peer.ip();
+    Failure::overloaded(format!(
+        "{limit} connections from {address} are open (limits.max_connections_per_address)"
+    ))
+}

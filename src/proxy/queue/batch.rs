@@ -1,0 +1,157 @@
+//! Reads the body of a `$batch` request, whose items contain tokens (contract §5).
+//!
+//! The body is read whole, so that the gateway's token can replace the caller's in each item. It is held until the
+//! response head, because every attempt may use another token.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
+use http_body::Body;
+
+use crate::error::{Failure, Reason};
+use crate::exchange::Exchange;
+use crate::inbound::body::CallerBody;
+use crate::limit::permits::{Permit, PermitCounter};
+use crate::proxy::prepare::UpstreamRequest;
+use crate::state::Shared;
+use citrix_wire::citrix::batch::Batch;
+use citrix_wire::link_rewrite::strip_content_metadata;
+
+/// Bytes of one batch. Items have a few hundred.
+const MAX_BATCH: usize = 4 * 1024 * 1024;
+/// Bytes of all batches held, over all workers.
+const MAX_HELD: usize = 64 * 1024 * 1024;
+
+/// Bytes of a batch and their share of [`MAX_HELD`], released when the last part is dropped.
+struct HeldBatch {
+    bytes: Vec<u8>,
+    permit: Permit,
+}
+
+impl AsRef<[u8]> for HeldBatch {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a batch and evaluates its items like requests of their own.
+///
+/// # Errors
+/// `bad_request` if it is malformed, encoded or truncated; `body_too_large`; `request_timeout` if it stalls;
+/// `overloaded` if too many bytes are held; the rejection of an item by the caller's rules.
+pub(super) async fn read_batch(
+    request: &mut UpstreamRequest<'_>,
+    shared: &Shared,
+    exchange: &mut Exchange,
+) -> Result<(), Failure> {
+    let read = read(request, shared, exchange).await;
+    let policy = request.policy.take();
+    if let Some(policy) = policy.filter(|policy| policy.awaits_items()) {
+        match &read {
+            Ok(()) => exchange.audit_admission(policy.customer()),
+            Err(failure) => exchange.audit_refusal(failure),
+        }
+    }
+    read
+}
+
+async fn read(
+    request: &mut UpstreamRequest<'_>,
+    shared: &Shared,
+    exchange: &mut Exchange,
+) -> Result<(), Failure> {
+    reject_encoded(&request.headers)?;
+    if let Some(policy) = &request.policy
+        && !is_utf8(&request.headers)
+    {
+        policy.reject_unreadable(exchange)?;
+    }
+    // No replay buffer: the batch itself is kept.
+    request.body.keep(0);
+    let bytes = exchange
+        .count_wait(read_whole(&mut request.body, &shared.batches))
+        .await?;
+    let batch =
+        Batch::read(&bytes).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    if let Some(policy) = &request.policy {
+        policy.evaluate_items(batch.items(), exchange).await?;
+    }
+    strip_content_metadata(&mut request.headers);
+    request.headers.remove(TRANSFER_ENCODING);
+    request.body = CallerBody::to_fill();
+    request.batch = Some(Box::new(batch.into_template()));
+    Ok(())
+}
+
+fn reject_encoded(headers: &HeaderMap) -> Result<(), Failure> {
+    let is_identity = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"identity")
+    };
+    if headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
+        return Ok(());
+    }
+    let detail = "a $batch request must not have a Content-Encoding; its items are read";
+    Err(Failure::new(Reason::BadRequest, detail))
+}
+
+/// Returns `true` if no other charset than UTF-8 is declared: in UTF-7 the same bytes are other items.
+fn is_utf8(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    types.next().is_none_or(declares_only_utf8) && types.next().is_none()
+}
+
+fn declares_only_utf8(content_type: &HeaderValue) -> bool {
+    let lower = content_type.as_bytes().to_ascii_lowercase();
+    let text = String::from_utf8_lossy(&lower);
+    let mut charsets = text
+        .split(';')
+        .skip(1)
+        .filter(|parameter| parameter.contains("charset"));
+    charsets.all(|parameter| {
+        let value = parameter.split_once('=').map_or("", |(_, value)| value);
+        value.trim().trim_matches('"') == "utf-8"
+    })
+}
+
+async fn read_whole(body: &mut CallerBody, held: &Arc<PermitCounter>) -> Result<Bytes, Failure> {
+    if body.size_hint().lower() > MAX_BATCH as u64 {
+        return Err(too_large());
+    }
+    let permit = held.acquire(MAX_HELD).ok_or_else(too_many_held)?;
+    let mut held = HeldBatch {
+        bytes: Vec::new(),
+        permit,
+    };
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        // Trailers are dropped: they would describe bytes that change.
+        let Ok(piece) = frame?.into_data() else {
+            continue;
+        };
+        if held.bytes.len() + piece.len() > MAX_BATCH {
+            return Err(too_large());
+        }
+        if !held.permit.grow(piece.len(), MAX_HELD) {
+            return Err(too_many_held());
+        }
+        held.bytes.extend_from_slice(&piece);
+    }
+    held.bytes.shrink_to_fit();
+    Ok(Bytes::from_owner(held))
+}
+
+fn too_large() -> Failure {
+    let detail = format!("a $batch request exceeds {MAX_BATCH} bytes (4 MiB); send several");
+    Failure::new(Reason::BodyTooLarge, detail)
+}
+
+fn too_many_held() -> Failure {
+    let detail = format!("$batch requests in progress hold {MAX_HELD} bytes (64 MiB)");
+    Failure::overloaded(detail)
+}

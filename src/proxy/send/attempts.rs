@@ -1,0 +1,156 @@
+//! One response head, over as many connections as that takes.
+
+use std::sync::Arc;
+
+use http::Response;
+use tokio::time::Instant;
+
+use super::outgoing::{Outgoing, ReplayCopy};
+use super::{SendContext, Sent};
+use crate::error::{Failure, Reason};
+use crate::exchange::Exchange;
+use crate::inbound::body::BodyProgress;
+use crate::state::snapshot::{Customer, Destination};
+use crate::upstream::body::ResponseBody;
+use crate::upstream::dial::ConnectError;
+use crate::upstream::pool::Lease;
+use crate::upstream::{AttemptError, ResponseDeadline};
+
+/// Attempts for one response. Each after the first uses a new connection; more would only repeat what one has shown.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// The reason that there is no response.
+enum NoResponse {
+    Connect(Arc<ConnectError>),
+    Attempt(AttemptError),
+}
+
+impl SendContext<'_> {
+    /// Sends until there is a response head or another attempt is not safe.
+    ///
+    /// The upstream may close a pooled connection while a request is written to it. A request of which nothing was
+    /// written is sent again whatever it is; else a copy is sent if the method is idempotent and there is no body
+    /// (RFC 9110 section 9.2.2). A failure of a new connection is final.
+    pub(super) async fn attempts(
+        &self,
+        mut outgoing: Outgoing,
+        copy: &ReplayCopy,
+        customer: &Customer,
+        exchange: &mut Exchange,
+    ) -> Result<Sent, Failure> {
+        let upload = outgoing.body.progress();
+        let limit = self.live.upstream.response_timeout;
+        let deadline = ResponseDeadline::new(limit, Instant::now(), upload.clone());
+        let repeatable = outgoing.is_repeatable();
+        let mut attempt = 0;
+        let error = loop {
+            attempt += 1;
+            exchange.begin_attempt(
+                &self.destination.origin,
+                &outgoing.target,
+                &mut outgoing.headers,
+            );
+            let lease = match self.lease(attempt == 1).await {
+                Ok(lease) => lease,
+                Err(error) => break NoResponse::Connect(error),
+            };
+            // The token that `queue` waited for may have expired during the dial.
+            let token = exchange
+                .usable_token(customer, self.live, self.shared.clock)
+                .await?;
+            copy.authorize(&mut outgoing, &token, self.destination.authorization);
+            exchange.count_attempt();
+            let may_repeat = attempt < MAX_ATTEMPTS;
+            let may_be_stale = may_repeat && repeatable && lease.reused;
+            let result = exchange_over(lease, outgoing, self.destination, &deadline).await;
+            exchange.end_attempt(
+                result
+                    .as_ref()
+                    .map(Response::status)
+                    .map_err(AttemptError::reason),
+            );
+            let error = match result {
+                Ok(response) => {
+                    return Ok(Sent {
+                        response,
+                        token,
+                        redirected_to: None,
+                    });
+                }
+                Err(AttemptError::Unsent { request, .. }) if may_repeat => {
+                    outgoing = Outgoing::from_unsent(*request);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match copy.outgoing() {
+                Some(again) if may_be_stale && error.is_loss() => outgoing = again,
+                _ => break NoResponse::Attempt(error),
+            }
+        };
+        Err(error.into_failure(self.destination, upload.as_deref(), &deadline))
+    }
+
+    /// Leases a connection. Pooled connections become stale together, so only the first attempt uses one.
+    async fn lease(&self, first: bool) -> Result<Lease, Arc<ConnectError>> {
+        let origin = &self.destination.origin;
+        // Boxed: dialling is rare and its future large.
+        if !first {
+            return Box::pin(self.pool.dial(origin)).await;
+        }
+        match self.pool.at_hand(origin).await {
+            Some(lease) => Ok(lease),
+            None => Box::pin(self.pool.lease(origin)).await,
+        }
+    }
+}
+
+async fn exchange_over(
+    lease: Lease,
+    outgoing: Outgoing,
+    destination: &Destination,
+    deadline: &ResponseDeadline,
+) -> Result<Response<ResponseBody>, AttemptError> {
+    let request = if lease.speaks_http2() {
+        outgoing.into_http2(destination)
+    } else {
+        outgoing.into_http1(destination)
+    };
+    lease.exchange(request, deadline).await
+}
+
+impl NoResponse {
+    /// Returns the failure for the caller. A fault of its own body takes precedence.
+    fn into_failure(
+        self,
+        destination: &Destination,
+        upload: Option<&BodyProgress>,
+        deadline: &ResponseDeadline,
+    ) -> Failure {
+        if let Some(fault) = upload.and_then(|upload| upload.fault.get()) {
+            return fault.into();
+        }
+        let authority = &destination.origin.authority;
+        match self {
+            Self::Connect(error) => {
+                let detail = format!("no connection to {authority}: {error}; {}", error.advice());
+                Failure::new(Reason::UpstreamConnect, detail).with_source(error)
+            }
+            Self::Attempt(AttemptError::TimedOut) => {
+                let limit = humantime::format_duration(deadline.limit());
+                let detail = format!(
+                    "no response head from {authority} within {limit} (upstream.response_timeout)"
+                );
+                Failure::new(Reason::UpstreamTimeout, detail)
+            }
+            Self::Attempt(
+                AttemptError::Broken(error)
+                | AttemptError::Refused(error)
+                | AttemptError::Unsent { error, .. },
+            ) => {
+                let detail = format!("{authority} broke the connection before its response head");
+                Failure::new(Reason::UpstreamBroken, detail).with_source(error)
+            }
+        }
+    }
+}
