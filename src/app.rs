@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use crate::admin::{self, Admin};
 use crate::app::worker::{Work, WorkerThread};
 use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
-use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress, Route};
+use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress};
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
@@ -266,7 +266,12 @@ impl App {
         self.control.follow(&published);
         let published = Arc::new(published);
         self.shared.published.store(Arc::clone(&published));
-        let routes: Vec<&str> = published.live.routes.iter().map(Route::name).collect();
+        let routes: Vec<&str> = published
+            .live
+            .routes
+            .iter()
+            .map(|route| route.name())
+            .collect();
         let callers: Vec<&str> = published
             .live
             .callers

@@ -32,7 +32,7 @@ use crate::limit::QueueKey;
 use crate::observe::metrics::{NONE, RouteMetrics};
 use crate::observe::spans::{Recording, Spans};
 use crate::observe::summary::{End, ExchangeSummary, RequestFacts};
-use crate::state::snapshot::Snapshot;
+use crate::state::Snapshot;
 use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
 use citrix_wire::forwarded;
 use citrix_wire::trace_context::TraceParent;

@@ -27,7 +27,7 @@ use crate::exchange::{CallerResponseBody, Exchange};
 use crate::inbound::body::{BodyFault, CallerBody};
 use crate::observe::metrics::ANONYMOUS;
 use crate::state::Shared;
-use crate::state::snapshot::Snapshot;
+use crate::state::Snapshot;
 use citrix_wire::basic_auth::BasicCredentials;
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::headers::X_CWS_TRANSACTION_ID;

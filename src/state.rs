@@ -1,14 +1,19 @@
-//! What requests look up: published once for the whole program, resolved by each worker for itself.
+//! The state that requests look up: published once for all workers, and resolved by each worker for itself.
 
 pub mod addressing;
-mod customers;
+mod customer;
+mod customer_index;
 pub mod lifecycle;
 mod limits;
+mod origins;
 pub mod published;
+mod route;
 pub mod shared;
-pub mod snapshot;
+mod snapshot;
 mod token_wait;
 
+pub use customer::{Customer, HeldToken};
 pub use published::Published;
+pub use route::{Destination, Route};
 pub use shared::Shared;
 pub use snapshot::Snapshot;

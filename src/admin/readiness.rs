@@ -14,9 +14,10 @@ use crate::token::status::{TokenState, TokenStatus};
 pub(super) fn answer(admin: &Admin) -> Answer {
     let published = admin.shared.published.load();
     let now = admin.shared.clock.now();
-    let credentials = published.live.credentials.iter().zip(&published.slots);
-    let mut customers: Vec<(TokenState, String)> = credentials
-        .map(|(credential, slot)| line(credential.customer(), slot, now))
+    let mut customers: Vec<(TokenState, String)> = published
+        .customers
+        .iter()
+        .map(|customer| line(customer.credential.customer(), &customer.token, now))
         .collect();
     // The worst first; in the order of the configuration otherwise.
     customers.sort_by_key(|(state, _)| match state {

@@ -73,16 +73,13 @@ pub(super) async fn answer(admin: &Admin, customer: &str) -> Answer {
 /// The customer's id as it is configured, its slot, and how long to wait for a login.
 fn find(admin: &Admin, named: &str) -> Option<(String, Arc<TokenSlot>, Duration)> {
     let published = admin.shared.published.load();
-    let live = &published.live;
-    let place = live
-        .credentials
-        .iter()
-        .position(|one| one.customer().eq_ignore_ascii_case(named))?;
-    let customer = live.credentials.get(place)?.customer().to_owned();
+    let mut customers = published.customers.iter();
+    let is_it = |id: &str| id.eq_ignore_ascii_case(named);
+    let customer = customers.find(|customer| is_it(customer.credential.customer()))?;
     Some((
-        customer,
-        Arc::clone(published.slots.get(place)?),
-        live.token.request_timeout + GRACE,
+        customer.credential.customer().to_owned(),
+        Arc::clone(&customer.token),
+        published.live.token.request_timeout + GRACE,
     ))
 }
 

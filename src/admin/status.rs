@@ -114,7 +114,7 @@ impl<'a> Program<'a> {
                 .instant
                 .saturating_duration_since(admin.started)
                 .as_secs(),
-            config_loaded_at: times.seconds(published.loaded),
+            config_loaded_at: times.seconds(published.loaded_at),
             workers: admin.shared.metrics.workers(),
             log_level: admin.log.as_ref().map(|log| log.levels.level().to_string()),
             log_lines_lost: admin
@@ -144,16 +144,11 @@ struct Customer<'a> {
 
 fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<Customer<'a>> {
     let moves = admin.shared.regions.list();
-    let credentials = published
-        .live
-        .credentials
-        .iter()
-        .zip(&published.sites)
-        .enumerate();
-    let customers = credentials.map(|(index, (credential, site))| {
+    let customers = published.customers.iter().map(|customer| {
+        let credential = &customer.credential;
         let text = |id: &http::HeaderValue| id.to_str().unwrap_or_default().to_owned();
         let (instance_id_from, instance_id) = match &credential.instance_id {
-            InstanceId::Auto => ("auto", site.known().map(text)),
+            InstanceId::Auto => ("auto", customer.site.known().map(text)),
             InstanceId::Fixed(id) => ("fixed", Some(text(id))),
             InstanceId::None => ("none", None),
         };
@@ -162,7 +157,7 @@ fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<C
             .filter(|moved| moved.customer == credential.customer_id && moved.until > now);
         Customer {
             id: credential.customer(),
-            default: published.live.default_customer == Some(index),
+            default: customer.is_default,
             cloud: credential.cloud.name(),
             api: credential.api.url.to_string(),
             instance_id_from,

@@ -32,22 +32,23 @@ pub(super) fn caller_of(path: &str) -> Option<&str> {
 /// What was seen of the caller, as a block.
 pub(super) fn answer(admin: &Admin, name: &str) -> Answer {
     let published = admin.shared.published.load();
-    let mut callers = published.live.callers.iter().zip(&published.usage);
-    let Some((caller, usage)) = callers.find(|(caller, _)| caller.name == name) else {
+    let mut callers = published.callers.iter();
+    let Some(caller) = callers.find(|caller| caller.config.name == name) else {
         return text(
             StatusCode::NOT_FOUND,
             "the gateway has no caller of this name\n",
         );
     };
-    if caller.mode != Mode::Observe {
+    if caller.config.mode != Mode::Observe {
         let what = "the caller is not observed; its block needs mode = \"observe\"\n";
         return text(StatusCode::CONFLICT, what);
     }
+    let observations = &caller.state.observations;
     let suggestion = Suggestion {
-        caller: caller.name.clone(),
-        requests: usage.observations.requests(),
-        left_out: usage.observations.overflow(),
-        block: usage.observations.suggest(&caller.name),
+        caller: name.to_owned(),
+        requests: observations.requests(),
+        left_out: observations.overflow(),
+        block: observations.suggest(name),
     };
     if suggestion.requests == 0 {
         let what = "nothing was seen of the caller yet; let it do what it has to do\n";

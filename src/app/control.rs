@@ -103,12 +103,8 @@ impl Control {
         let mut keepers = std::mem::take(&mut self.keepers);
         let mut agents = std::mem::take(&mut self.agents);
         let mut new = Vec::new();
-        for ((credential, token), site) in live
-            .credentials
-            .iter()
-            .zip(&published.slots)
-            .zip(&published.sites)
-        {
+        for customer in &published.customers {
+            let (credential, token, site) = (&customer.credential, &customer.token, &customer.site);
             let orders = KeeperSettings::new(credential, live.token, cache.clone());
             match take(&mut keepers, |keeping| Arc::ptr_eq(&keeping.slot, token)) {
                 Some(keeping) => {

@@ -183,7 +183,7 @@ async fn keep_house(
             }
             _ = tend.tick() => {
                 proxy.beat(worker);
-                pool.tend(|origin| snapshot.knows_origin(origin));
+                pool.tend(|origin| snapshot.has_origin(origin));
                 let (active, idle) = pool.counts();
                 metrics.upstream_active.set(active);
                 metrics.upstream_idle.set(idle);

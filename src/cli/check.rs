@@ -175,8 +175,8 @@ fn summary(config: &Config) -> String {
             one.token_url
         );
     }
-    let shown = |route: &&Route| !route.built_in || route.prefix.is_empty();
-    for route in config.live.routes.iter().filter(shown) {
+    let shown = |route: &Route| !route.built_in || route.prefix.is_empty();
+    for route in config.live.routes.iter().filter(|route| shown(route)) {
         if let RouteTarget::Fixed(destination) = &route.target {
             let _ = writeln!(text, "route      {} -> {}", route.name(), destination.url);
             continue;

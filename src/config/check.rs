@@ -145,10 +145,10 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
     } = customers?;
     let live = Live {
         gateways: gateways::known(&credentials, &routes),
-        credentials,
+        credentials: shared(credentials),
         default_customer: default,
-        routes,
-        callers,
+        routes: shared(routes),
+        callers: shared(callers),
         allow_anonymous: door == (caller::Door::Open { anywhere: true }),
         hosts: listen.hosts,
         proxy_protocol: listen.proxy_protocol,
@@ -164,4 +164,8 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         drain_timeout,
     };
     Some((boot, live))
+}
+
+fn shared<T>(values: Vec<T>) -> Vec<Arc<T>> {
+    values.into_iter().map(Arc::new).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -30,13 +31,13 @@ impl Networks {
 #[derive(Clone, Debug)]
 pub struct Live {
     /// One per customer, in the order of the file; never none, and no two for ids that differ in case alone.
-    pub credentials: Vec<Credential>,
+    pub credentials: Vec<Arc<Credential>>,
     /// Which of them is meant when a request names none.
     pub default_customer: Option<usize>,
     /// Those of the configuration and `/`, longest prefix first; then the other built-in ones.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// Who may use the gateway; none: whoever reaches it.
-    pub callers: Vec<Caller>,
+    pub callers: Vec<Arc<Caller>>,
     /// Whether, without callers, requests of other machines are served.
     pub allow_anonymous: bool,
     /// The API gateways that a redirect may lead to: those of the customers' clouds, every `api_url`, and what a

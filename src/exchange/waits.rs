@@ -8,7 +8,7 @@ use super::Exchange;
 use crate::config::Live;
 use crate::error::Failure;
 use crate::observe::metrics::QueueMetrics;
-use crate::state::snapshot::{Customer, HeldToken};
+use crate::state::{Customer, HeldToken};
 use crate::system::clock::Clock;
 
 /// A wait in the queue of a route; counted when dropped, however it ends.

@@ -20,7 +20,7 @@ use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::Shared;
 use crate::state::addressing::RouteMatch;
-use crate::state::snapshot::{Customer, Snapshot};
+use crate::state::{Customer, Snapshot};
 
 use self::caller::pick_caller;
 use self::customer::pick_customer;

@@ -3,7 +3,7 @@
 use super::admit::Admitted;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
-use crate::state::snapshot::{Destination, Route, Snapshot};
+use crate::state::{Destination, Route, Snapshot};
 
 /// The route of a request, and the upstream it leads to.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ pub fn pick_route<'s>(
         snapshot.metrics.retired_address(family);
     }
     let route = &snapshot.routes[index];
-    let destination = route.destination(admitted.customer).ok_or_else(|| {
+    let destination = admitted.customer.destination(route).ok_or_else(|| {
         let detail =
             "the customer's cloud has no known host for this service; add a [[route]] for it";
         Failure::new(Reason::NoRoute, detail)

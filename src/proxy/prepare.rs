@@ -13,7 +13,7 @@ use super::pick_route::Picked;
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
-use crate::state::snapshot::Customer;
+use crate::state::Customer;
 use crate::upstream::framing::frame;
 use citrix_wire::citrix::batch::{Template, is_api_batch, is_batch};
 use citrix_wire::citrix::headers::{
@@ -89,7 +89,7 @@ pub fn prepare<'s>(
         coding::retain_decodable(&mut headers);
         link_rewrite::add_strong_tags(&mut headers);
     }
-    for (name, value) in &picked.route.adds {
+    for (name, value) in &picked.route.default_headers {
         headers.entry(name).or_insert_with(|| value.clone());
     }
     frame(&method, &mut headers, &body);

@@ -18,8 +18,8 @@ use crate::config::Live;
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
 use crate::limit::{Entry, QueueFull, WaitTimeout, Waiting};
+use crate::state::Route;
 use crate::state::Shared;
-use crate::state::snapshot::Route;
 
 /// Waits until `request` may be sent. A caller that waits for `100 Continue` is sent it first.
 ///
@@ -50,7 +50,7 @@ pub async fn queue(
         // Boxed: it happens to the first requests only.
         Box::pin(site::find_site(request, live, exchange)).await?;
     }
-    if let Some((limit, timeout)) = route.limit(request.customer) {
+    if let Some((limit, timeout)) = request.customer.limit(route) {
         match limit.acquire(exchange.queue_key(), live.limits.max_queued) {
             Ok(Entry::Now(permit)) => exchange.set_queue_permit(permit),
             Ok(Entry::Later(waiting)) => {

@@ -25,7 +25,7 @@ use crate::error::Failure;
 use crate::exchange::Exchange;
 use crate::observe::metrics::Replay;
 use crate::state::Shared;
-use crate::state::snapshot::{Customer, Destination, HeldToken, Route};
+use crate::state::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, Response};
 use super::send::Sent;
 use crate::error::{Failure, Reason};
 use crate::exchange::body::ForwardedBody;
-use crate::state::snapshot::HeldToken;
+use crate::state::HeldToken;
 use citrix_wire::hop_by_hop;
 
 pub use self::links::LinkContext;

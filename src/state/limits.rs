@@ -1,69 +1,84 @@
-//! The limits of all customers: one per customer and service that Citrix limits.
+//! The limits of each customer: one per service that Citrix limits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Credential, Live, Quota, Route};
+use crate::config::{Quota, Route, RouteLimit};
 use crate::limit::Limit;
 
-/// A name, and what it allows.
-type Kind = (String, Quota);
-
-/// What all workers share of limits.
-pub(super) struct Limits {
-    /// What a name allows. Routes with the same name that allow the same share a limit.
-    kinds: Vec<Kind>,
-    /// In the order of the credentials; each has the kinds in their order.
-    pub(super) by_customer: Vec<Arc<[Arc<Limit>]>>,
+/// A limit as routes name it. Routes with the same name and quota share it.
+#[derive(Clone, PartialEq, Eq)]
+struct LimitKey {
+    shared_as: String,
+    quota: Quota,
 }
 
-/// A route's limit: which of a customer's, and how long a request may wait for it.
+/// The distinct limits that the routes of a configuration name.
+#[derive(Clone)]
+pub(super) struct LimitKeys(Arc<[LimitKey]>);
+
+/// The limits of one customer, shared by all workers: one for each of the keys.
+#[derive(Clone)]
+pub(super) struct CustomerLimits {
+    keys: LimitKeys,
+    limits: Arc<[Arc<Limit>]>,
+}
+
+/// A route's reference to the limit that each customer has there.
 #[derive(Clone, Copy)]
-pub(super) struct Limited {
-    pub(super) kind: usize,
-    pub(super) queue_timeout: Duration,
+pub(super) struct LimitRef {
+    index: usize,
+    queue_timeout: Duration,
 }
 
-impl Limits {
-    /// The limits of `live`. Where a customer had the same one `before`, it is that one, with all who wait there.
-    pub(super) fn new(live: &Live, before: Option<(&Live, &Self)>) -> Self {
-        let mut kinds: Vec<Kind> = Vec::new();
-        for limit in live.routes.iter().filter_map(|route| route.limit.as_ref()) {
-            if !kinds
-                .iter()
-                .any(|(name, allows)| *name == limit.shared_as && *allows == limit.quota)
-            {
-                kinds.push((limit.shared_as.clone(), limit.quota));
+impl LimitKey {
+    fn of(limit: &RouteLimit) -> Self {
+        Self {
+            shared_as: limit.shared_as.clone(),
+            quota: limit.quota,
+        }
+    }
+}
+
+impl LimitKeys {
+    pub(super) fn of<'r>(routes: impl Iterator<Item = &'r Route>) -> Self {
+        let mut keys: Vec<LimitKey> = Vec::new();
+        for key in routes.filter_map(|route| route.limit.as_ref().map(LimitKey::of)) {
+            if !keys.contains(&key) {
+                keys.push(key);
             }
         }
-        let limits = |credential: &Credential| {
-            let old = before.and_then(|(old, limits)| limits.of_customer(old, credential));
-            let limit = |kind: &Kind| {
-                let same = old
-                    .and_then(|(kinds, old)| old.get(kinds.iter().position(|each| each == kind)?));
-                same.map_or_else(|| Arc::new(Limit::new(kind.1)), Arc::clone)
-            };
-            kinds.iter().map(limit).collect()
-        };
-        let by_customer = live.credentials.iter().map(limits).collect();
-        Self { kinds, by_customer }
+        Self(keys.into())
     }
 
-    /// What it has for a customer of `live`, by kind.
-    fn of_customer(&self, live: &Live, customer: &Credential) -> Option<(&[Kind], &[Arc<Limit>])> {
-        let is = |other: &Credential| other.customer_id == customer.customer_id;
-        let index = live.credentials.iter().position(is)?;
-        Some((&self.kinds, self.by_customer.get(index)?))
-    }
-
-    pub(super) fn of(&self, route: &Route) -> Option<Limited> {
-        let limit = route.limit.as_ref()?;
-        let is = |(name, allows): &Kind| *name == limit.shared_as && *allows == limit.quota;
-        let kind = self.kinds.iter().position(is)?;
-        Some(Limited {
-            kind,
+    pub(super) fn find(&self, limit: &RouteLimit) -> Option<LimitRef> {
+        Some(LimitRef {
+            index: self.position(&LimitKey::of(limit))?,
             queue_timeout: limit.queue_timeout,
         })
+    }
+
+    fn position(&self, key: &LimitKey) -> Option<usize> {
+        self.0.iter().position(|each| each == key)
+    }
+}
+
+impl CustomerLimits {
+    /// The limits of a customer. Each that the customer had `before` is that one, with the requests that wait for it.
+    pub(super) fn new(keys: &LimitKeys, before: Option<&Self>) -> Self {
+        let limit = |key: &LimitKey| {
+            let same = before.and_then(|before| before.limits.get(before.keys.position(key)?));
+            same.map_or_else(|| Arc::new(Limit::new(key.quota)), Arc::clone)
+        };
+        Self {
+            keys: keys.clone(),
+            limits: keys.0.iter().map(limit).collect(),
+        }
+    }
+
+    /// The limit that `limit_ref` names, and the longest wait for it.
+    pub(super) fn get(&self, limit_ref: LimitRef) -> Option<(&Limit, Duration)> {
+        Some((self.limits.get(limit_ref.index)?, limit_ref.queue_timeout))
     }
 }
 
@@ -80,8 +95,8 @@ mod tests {
 
     fn limit<'s>(snapshot: &'s Snapshot, path: &str, customer: &str) -> Option<&'s Limit> {
         let route = &snapshot.routes[snapshot.route_of(path).unwrap()];
-        let customer = snapshot.customers.named(customer.as_bytes()).unwrap();
-        route.limit(customer).map(|(limit, _)| limit)
+        let customer = snapshot.customers.get(customer.as_bytes()).unwrap();
+        customer.limit(route).map(|(limit, _)| limit)
     }
 
     #[test]

@@ -1,54 +1,89 @@
-//! What is published for all workers, and what of it passes to the next.
+//! The state that is published for all workers, and its succession from one configuration to the next.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::limits::Limits;
+use super::limits::{CustomerLimits, LimitKeys, LimitRef};
+use super::origins::{Origins, ResolvedUrl};
 use crate::callers::caller_state::CallerState;
-use crate::config::{Credential, Live, RouteTarget, UpstreamUrl};
-use crate::site;
+use crate::config::{Caller, Credential, Live, Route, RouteTarget};
+use crate::site::slot::SiteSlot;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::origin::{BadHost, Origin};
+use citrix_wire::citrix::AuthorizationScheme;
+use citrix_wire::citrix::clouds::Cloud;
 
-/// The live configuration and the tokens that go with it. A reload publishes another one.
+/// The live configuration with the state of its customers, callers and routes. A reload publishes its successor.
 pub struct Published {
-    /// The settings as they were checked.
+    /// The live settings.
     pub live: Arc<Live>,
-    /// The slots of its credentials, in order.
-    pub slots: Vec<Arc<TokenSlot>>,
-    /// What is known of its customers' sites, in order.
-    pub sites: Vec<Arc<site::slot::SiteSlot>>,
-    /// Where a redirect may lead.
-    pub gateways: Vec<Arc<Origin>>,
+    /// One per customer, in the order of the configuration.
+    pub customers: Vec<PublishedCustomer>,
+    /// One per caller, in the order of the configuration.
+    pub callers: Vec<PublishedCaller>,
+    /// In the order of the configuration.
+    pub(super) routes: Vec<PublishedRoute>,
+    /// The API gateways that a redirect may name.
+    pub(super) gateways: Vec<Arc<Origin>>,
     origins: Origins,
-    /// Where the customers' API gateways are, in order.
-    pub(super) apis: Vec<Arc<Origin>>,
-    /// The hosts that the routes lead to by themselves, in order.
-    pub(super) hosts: Vec<Vec<Arc<Origin>>>,
-    pub(super) limits: Limits,
-    /// What is kept of its callers, in order.
-    pub usage: Vec<CallerState>,
-    /// When it was put together.
-    pub loaded: Instant,
+    /// Time of publication.
+    pub loaded_at: Instant,
+}
+
+/// A customer with its state.
+pub struct PublishedCustomer {
+    /// The customer's settings.
+    pub credential: Arc<Credential>,
+    /// Whether requests that name no customer are this one's.
+    pub is_default: bool,
+    /// The customer's token.
+    pub token: Arc<TokenSlot>,
+    /// The customer's site.
+    pub site: Arc<SiteSlot>,
+    pub(super) api: ResolvedUrl,
+    pub(super) limits: CustomerLimits,
+}
+
+/// A caller with its state.
+pub struct PublishedCaller {
+    /// The caller's settings.
+    pub config: Arc<Caller>,
+    /// The use of the caller's limits, and its observed requests.
+    pub state: CallerState,
+}
+
+/// A route with its origins.
+pub(super) struct PublishedRoute {
+    pub(super) config: Arc<Route>,
+    pub(super) target: PublishedTarget,
+    pub(super) limit: Option<LimitRef>,
+}
+
+/// A [`RouteTarget`] with its origins.
+pub(super) enum PublishedTarget {
+    CustomerApi,
+    ByCloud(Vec<(Cloud, ResolvedUrl)>),
+    Fixed(ResolvedUrl, AuthorizationScheme),
 }
 
 impl Published {
-    /// The first, with nothing in its slots.
+    /// The state at start: no token, no known site.
     ///
     /// # Errors
-    /// When an upstream's host is none a certificate could be for.
+    /// When the host of an upstream is not a valid TLS server name.
     pub fn first(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, BadHost> {
         Self::new(live, dial_config, None)
     }
 
-    /// What a reload puts in the place of this one. The one place where state passes from one configuration to the
-    /// next: tokens, sites, limits with those who wait there, what callers use, and connections, where what they belong to is the same
-    /// as before. (What is known of regions, gates and refused tokens is in `Shared`, and stays there.)
+    /// The successor of this state under a new configuration. This is the one place where state passes from one
+    /// configuration to the next: tokens, sites, limits with the requests that wait for them, the state of callers,
+    /// and origins with their connections, each if what it belongs to is unchanged. (Regions, gates and rejected
+    /// tokens are in [`super::Shared`] and outlive every configuration.)
     ///
     /// # Errors
-    /// When an upstream's host is none a certificate could be for.
+    /// When the host of an upstream is not a valid TLS server name.
     pub fn succeed(&self, live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, BadHost> {
         Self::new(live, dial_config, Some(self))
     }
@@ -59,109 +94,148 @@ impl Published {
         before: Option<&Self>,
     ) -> Result<Self, BadHost> {
         let mut origins = Origins::after(before.map(|before| &before.origins), dial_config);
-        let (slots, sites) = slots(&live, before);
-        let apis = live
+        let keys = LimitKeys::of(live.routes.iter().map(|route| &**route));
+        let customers = live
             .credentials
             .iter()
-            .map(|credential| origins.of(&credential.api.url));
-        let apis = apis.collect::<Result<_, _>>()?;
-        let hosts = live.routes.iter().map(|route| match &route.target {
-            RouteTarget::CustomerApi => Ok(Vec::new()),
-            RouteTarget::ByCloud(urls) => urls.iter().map(|(_, url)| origins.of(url)).collect(),
-            RouteTarget::Fixed(destination) => Ok(vec![origins.of(&destination.url)?]),
-        });
-        let hosts = hosts.collect::<Result<_, _>>()?;
+            .enumerate()
+            .map(|(index, credential)| {
+                Ok(PublishedCustomer {
+                    is_default: live.default_customer == Some(index),
+                    ..PublishedCustomer::new(credential, before, &keys, &mut origins)?
+                })
+            });
+        let customers = customers.collect::<Result<_, _>>()?;
+        let routes = live
+            .routes
+            .iter()
+            .map(|route| PublishedRoute::new(route, &keys, &mut origins));
+        let routes = routes.collect::<Result<_, _>>()?;
         let gateways = live
             .gateways
             .iter()
             .map(|url| origins.of(url))
             .collect::<Result<_, _>>()?;
         origins.forget_before();
-        let limits = Limits::new(&live, before.map(|before| (&*before.live, &before.limits)));
-        let usage = CallerState::of(&live.callers, before.map_or(&[], |before| &before.usage));
+        let callers = live
+            .callers
+            .iter()
+            .map(|caller| PublishedCaller::new(caller, before));
         Ok(Self {
-            limits,
-            usage,
-            live,
-            slots,
-            sites,
+            customers,
+            callers: callers.collect(),
+            routes,
             gateways,
             origins,
-            apis,
-            hosts,
-            loaded: Instant::now(),
+            live,
+            loaded_at: Instant::now(),
         })
     }
 
-    /// Whether requests may go to the origin of this id.
-    pub(super) fn knows_origin(&self, id: u64) -> bool {
-        self.origins.all.iter().any(|origin| origin.id == id)
+    /// Returns `true` if requests may be sent to the origin with this id.
+    pub(super) fn has_origin(&self, id: u64) -> bool {
+        self.origins.contains(id)
     }
 }
 
-type Slots = (Vec<Arc<TokenSlot>>, Vec<Arc<site::slot::SiteSlot>>);
-
-/// The slots of the credentials: those they had before, where the token, or the site, is the same thing still.
-fn slots(live: &Live, before: Option<&Published>) -> Slots {
-    let old = |is_same: &dyn Fn(&Credential) -> bool| {
-        let before = before?;
-        let index = before.live.credentials.iter().position(is_same)?;
-        Some((before.slots.get(index)?, before.sites.get(index)?))
-    };
-    let slot = |credential: &Credential| {
-        let same = old(&|other| credential.shares_token_with(other));
-        same.map_or_else(|| Arc::new(TokenSlot::new()), |(slot, _)| Arc::clone(slot))
-    };
-    let site = |credential: &Credential| {
-        let same = old(&|other| credential.shares_site_with(other));
-        same.map_or_else(Arc::default, |(_, site)| Arc::clone(site))
-    };
-    (
-        live.credentials.iter().map(slot).collect(),
-        live.credentials.iter().map(site).collect(),
-    )
-}
-
-/// Each origin once.
-struct Origins {
-    all: Vec<Arc<Origin>>,
-    /// Those of the configuration before this one, while this one is made.
-    before: Vec<Arc<Origin>>,
-    next_id: u64,
-    dial_config: DialConfig,
-}
-
-impl Origins {
-    fn after(before: Option<&Self>, dial_config: &DialConfig) -> Self {
-        Self {
-            all: Vec::new(),
-            before: before.map(|before| before.all.clone()).unwrap_or_default(),
-            next_id: before.map_or(0, |before| before.next_id),
-            dial_config: dial_config.clone(),
-        }
-    }
-
-    /// The origin of a URL: the same as before, unless it is reached in another way now.
-    fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, BadHost> {
-        if let Some(known) = self.all.iter().find(|origin| origin.is_of(url)) {
-            return Ok(Arc::clone(known));
-        }
-        let same = |origin: &&Arc<Origin>| {
-            origin.is_of(url) && origin.dial_config.same_as(&self.dial_config)
+impl PublishedCustomer {
+    /// The customer of `credential`, with the token, the site and the limits that it had before as far as they are
+    /// still the same.
+    fn new(
+        credential: &Arc<Credential>,
+        before: Option<&Published>,
+        keys: &LimitKeys,
+        origins: &mut Origins,
+    ) -> Result<Self, BadHost> {
+        let find = |is_same: &dyn Fn(&Credential) -> bool| {
+            let mut before = before?.customers.iter();
+            before.find(|customer| is_same(&customer.credential))
         };
-        let origin = match self.before.iter().find(same) {
-            Some(same) => Arc::clone(same),
-            None => {
-                let new = Origin::new(self.next_id, url, &self.dial_config)?;
-                self.next_id += 1;
-                Arc::new(new)
+        let same_token = find(&|other| credential.shares_token_with(other));
+        let same_site = find(&|other| credential.shares_site_with(other));
+        let same_id = find(&|other| credential.customer_id == other.customer_id);
+        Ok(Self {
+            credential: Arc::clone(credential),
+            is_default: false,
+            token: same_token.map_or_else(
+                || Arc::new(TokenSlot::new()),
+                |customer| Arc::clone(&customer.token),
+            ),
+            site: same_site
+                .map(|customer| Arc::clone(&customer.site))
+                .unwrap_or_default(),
+            api: origins.resolve(&credential.api.url)?,
+            limits: CustomerLimits::new(keys, same_id.map(|customer| &customer.limits)),
+        })
+    }
+}
+
+impl PublishedCaller {
+    fn new(caller: &Arc<Caller>, before: Option<&Published>) -> Self {
+        let same = before.and_then(|before| {
+            let mut callers = before.callers.iter();
+            callers.find(|other| other.config.name == caller.name)
+        });
+        Self {
+            config: Arc::clone(caller),
+            state: match same {
+                Some(same) => same.state.succeed(caller),
+                None => CallerState::new(caller),
+            },
+        }
+    }
+}
+
+impl PublishedRoute {
+    fn new(route: &Arc<Route>, keys: &LimitKeys, origins: &mut Origins) -> Result<Self, BadHost> {
+        let target = match &route.target {
+            RouteTarget::CustomerApi => PublishedTarget::CustomerApi,
+            RouteTarget::ByCloud(urls) => {
+                let resolved = urls
+                    .iter()
+                    .map(|(cloud, url)| Ok((*cloud, origins.resolve(url)?)));
+                PublishedTarget::ByCloud(resolved.collect::<Result<_, _>>()?)
+            }
+            RouteTarget::Fixed(endpoint) => {
+                PublishedTarget::Fixed(origins.resolve(&endpoint.url)?, endpoint.authorization)
             }
         };
-        self.all.push(Arc::clone(&origin));
-        Ok(origin)
+        Ok(Self {
+            config: Arc::clone(route),
+            target,
+            limit: route.limit.as_ref().and_then(|limit| keys.find(limit)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(callers: &[(&str, usize)]) -> Arc<Live> {
+        let mut text =
+            "[citrix]\ncustomer_id = 'acme'\nclient_id = 'c'\nclient_secret = { env = 'S' }\n"
+                .to_owned();
+        for (network, (name, max_concurrent)) in ["10.0.0.1", "10.0.0.2"].iter().zip(callers) {
+            text += &format!(
+                "[[caller]]\nname = '{name}'\nnetworks = ['{network}']\nmax_concurrent = {max_concurrent}\n"
+            );
+        }
+        let config = crate::config::from_toml(&text, [("S".to_owned(), "s".to_owned())]);
+        config.unwrap().live
     }
 
-    fn forget_before(&mut self) {
-        self.before = Vec::new();
+    #[tokio::test(start_paused = true)]
+    async fn caller_at_another_position_keeps_its_state() {
+        let (now, dial_config) = (Instant::now(), DialConfig::unreachable());
+        let first = Published::first(live(&[("a", 2), ("b", 2)]), &dial_config).unwrap();
+        let _permit = first.callers[0].state.limits.acquire(now).unwrap();
+        let second = first.succeed(live(&[("c", 1), ("a", 2)]), &dial_config);
+        let [c, a] = &second.unwrap().callers[..] else {
+            panic!("two callers");
+        };
+        let _other = a.state.limits.acquire(now).unwrap();
+        assert!(a.state.limits.acquire(now).is_err());
+        assert!(c.state.limits.acquire(now).is_ok(), "another caller");
     }
 }

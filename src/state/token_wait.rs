@@ -1,6 +1,6 @@
 //! Waiting for a customer's first token.
 
-use super::snapshot::Customer;
+use super::customer::Customer;
 use crate::config::Live;
 use crate::error::{Failure, Reason};
 use crate::system::clock::Clock;
@@ -13,7 +13,7 @@ impl Customer {
     /// `token_unavailable` if there is none in time; at once if the next login is later than that, or if
     /// `limits.max_queued` requests of the customer wait already.
     pub async fn wait_for_token(&self, live: &Live, clock: Clock) -> Result<(), Failure> {
-        let (slot, timeout) = (&self.slot, live.token.startup_wait);
+        let (slot, timeout) = (&self.token, live.token.startup_wait);
         let status = slot.status();
         let unavailable = slot.unavailable();
         if status.consecutive_failures > 0

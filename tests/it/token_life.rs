@@ -13,7 +13,8 @@ async fn a_request_before_the_first_token_waits_for_it() {
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
     let waiting = || {
-        gateway.app().shared().published.load().slots[0]
+        gateway.app().shared().published.load().customers[0]
+            .token
             .waiting()
             .in_use()
     };
@@ -98,7 +99,8 @@ async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
     let mut first = gateway.connect().await;
     first.write(get("/")).await;
     let waiting = || {
-        gateway.app().shared().published.load().slots[0]
+        gateway.app().shared().published.load().customers[0]
+            .token
             .waiting()
             .in_use()
     };

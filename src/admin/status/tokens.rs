@@ -72,9 +72,15 @@ impl Token {
 
 /// In the order of the configuration.
 pub(super) fn list(published: &Published, times: &Times) -> Vec<Token> {
-    let credentials = published.live.credentials.iter().zip(&published.slots);
-    credentials
-        .map(|(credential, slot)| token(credential.customer(), &slot.status(), times))
+    let customers = published.customers.iter();
+    customers
+        .map(|customer| {
+            token(
+                customer.credential.customer(),
+                &customer.token.status(),
+                times,
+            )
+        })
         .collect()
 }
 

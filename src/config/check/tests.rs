@@ -108,7 +108,7 @@ fn without_a_word_everything_has_the_documented_default() {
         "https://api.cloud.com/cctrustoauth2/acme/tokens/clients"
     );
     assert_eq!(credential.token_dialect, TokenDialect::Oauth2);
-    let configured = |route: &&Route| !route.built_in || route.prefix.is_empty();
+    let configured = |route: &&Arc<Route>| !route.built_in || route.prefix.is_empty();
     assert_eq!(live.routes.iter().filter(configured).count(), 1);
     assert_eq!(
         (live.routes[0].name(), live.routes[0].strip_prefix),

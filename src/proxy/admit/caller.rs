@@ -8,7 +8,7 @@ use crate::callers::{Callers, UnknownCaller};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::state::Shared;
-use crate::state::snapshot::Snapshot;
+use crate::state::Snapshot;
 use citrix_wire::host::Authority;
 
 /// Authenticates the caller and returns its index in the configuration. In anonymous mode it returns `None` and

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue};
 use super::rules::UNKNOWN_CUSTOMER;
 use crate::error::{Failure, Reason};
 use crate::state::addressing::RouteMatch;
-use crate::state::snapshot::{Customer, Snapshot};
+use crate::state::{Customer, Snapshot};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_path};
 
 /// Returns the customer that `Citrix-CustomerId`, the old `Customer` field or the path names, else the default one.
@@ -22,8 +22,8 @@ pub(super) fn pick_customer<'s>(
     // address is retired.
     let counts = |id: &&[u8]| {
         route_match.retired.is_some()
-            || snapshot.customers.are_several()
-            || snapshot.customers.named(id).is_some()
+            || snapshot.customers.has_several()
+            || snapshot.customers.get(id).is_some()
     };
     let old = headers
         .get_all(CUSTOMER)
@@ -47,7 +47,7 @@ pub(super) fn pick_customer<'s>(
         let detail = "the request names different customers";
         return Err(Failure::new(Reason::CustomerForbidden, detail));
     }
-    snapshot.customers.named(first).ok_or_else(|| {
+    snapshot.customers.get(first).ok_or_else(|| {
         Failure::new(Reason::CustomerForbidden, UNKNOWN_CUSTOMER)
             .with_source("no credential for the named customer")
     })

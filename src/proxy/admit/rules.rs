@@ -8,7 +8,7 @@ use crate::config::{Caller, Mode};
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
 use crate::limit::caller::CallerLimitExceeded;
-use crate::state::snapshot::Snapshot;
+use crate::state::Snapshot;
 use citrix_wire::citrix::batch::BatchItem;
 use citrix_wire::citrix::headers::customers_in_path;
 use citrix_wire::policy::batch::{MAX_BASE_LENGTH, batch_base, evaluate_items};

@@ -7,7 +7,7 @@ use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::proxy::prepare::UpstreamRequest;
 use crate::site::slot::Site;
-use crate::state::snapshot::Customer;
+use crate::state::Customer;
 use citrix_wire::citrix::headers::CITRIX_INSTANCE_ID;
 
 /// Maximum wait of a request for the lookup. It is then sent without an id: Citrix's response states the problem.

@@ -10,7 +10,7 @@ use super::{SendContext, Sent};
 use crate::error::{Failure, Reason};
 use crate::exchange::Exchange;
 use crate::inbound::body::BodyProgress;
-use crate::state::snapshot::{Customer, Destination};
+use crate::state::{Customer, Destination};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::dial::ConnectError;
 use crate::upstream::pool::Lease;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Sent;
 use crate::error::{Failure, Reason};
-use crate::state::snapshot::Customer;
+use crate::state::Customer;
 
 /// `Retry-After` for a frozen site. Citrix's own client polls every 30 s, for up to 20 minutes (contract §4).
 const FROZEN_RETRY_AFTER: Duration = Duration::from_secs(30);

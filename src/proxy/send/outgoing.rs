@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::Body;
 
 use crate::inbound::body::{BodyProgress, CallerBody};
-use crate::state::snapshot::{Destination, HeldToken};
+use crate::state::{Destination, HeldToken};
 use crate::upstream::framing::frame;
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::batch::Template;

@@ -12,7 +12,7 @@ use super::outgoing::Outgoing;
 use super::{Next, Resend, SendContext, Sent};
 use crate::error::{Failure, Reason};
 use crate::site::regions::{OriginPath, Relocation};
-use crate::state::snapshot::{Customer, Destination};
+use crate::state::{Customer, Destination};
 use crate::upstream::origin::Origin;
 use citrix_wire::citrix::headers::customer_in_service_path;
 

@@ -7,7 +7,7 @@ use super::outgoing::ReplayCopy;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::observe::metrics::Replay;
-use crate::state::snapshot::Customer;
+use crate::state::Customer;
 use crate::token::rejections::RefreshDecision;
 use crate::token::slot::ForcedRefresh;
 
@@ -75,7 +75,7 @@ impl SendContext<'_> {
             self.route.config.name(),
             copy.path(),
         );
-        let last_suspect = customer.slot.last_suspect(generation);
+        let last_suspect = customer.token.last_suspect(generation);
         match rejections.may_refresh(scope, generation, last_suspect, Instant::now()) {
             RefreshDecision::Allowed => {}
             RefreshDecision::NewlySuppressed => {
@@ -90,7 +90,7 @@ impl SendContext<'_> {
             }
             RefreshDecision::Suppressed => return Err(Replay::Suppressed),
         }
-        match customer.slot.report_rejected(generation) {
+        match customer.token.report_rejected(generation) {
             ForcedRefresh::Replaced => Ok(()),
             ForcedRefresh::Deferred(_) => Err(Replay::Deferred),
             ForcedRefresh::InProgress if !replayable => Err(Replay::NotReplayable),
@@ -108,13 +108,16 @@ impl SendContext<'_> {
         customer: &Customer,
         exchange: &mut Exchange,
     ) -> Result<(), Replay> {
-        let waiting = customer.slot.waiting().acquire(self.live.limits.max_queued);
+        let waiting = customer
+            .token
+            .waiting()
+            .acquire(self.live.limits.max_queued);
         if waiting.is_some() {
             exchange.leave_flight();
         }
         let timeout = self.live.token.request_timeout;
         let newer = customer
-            .slot
+            .token
             .wait_newer(generation, self.shared.clock, timeout);
         let newer = exchange.count_wait(newer).await;
         newer.map(drop).map_err(|_| Replay::RefreshFailed)

@@ -13,7 +13,7 @@ use crate::exchange::Exchange;
 use crate::limit::gate::GateWait;
 use crate::limit::scope::Scope;
 use crate::observe::metrics::Replay;
-use crate::state::snapshot::Customer;
+use crate::state::Customer;
 use crate::upstream::body::ResponseBody;
 use citrix_wire::retry_after;
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::exchange::body::{ForwardedBody, RewrittenBody};
 use crate::proxy::pick_route::Picked;
-use crate::state::snapshot::{Customer, Snapshot};
+use crate::state::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use citrix_wire::coding::Coding;

@@ -19,7 +19,10 @@ fn lead(live: &Live, prefix: &str) -> Option<(String, bool)> {
 }
 
 fn route<'l>(live: &'l Live, prefix: &str) -> Option<&'l Route> {
-    live.routes.iter().find(|route| route.prefix == prefix)
+    live.routes
+        .iter()
+        .map(|route| &**route)
+        .find(|route| route.prefix == prefix)
 }
 
 #[track_caller]

@@ -1,50 +1,54 @@
-//! Finding a customer by the id that a request names.
+//! The customers of a worker by their ids.
 
 use std::cmp::Ordering;
 
-use super::snapshot::Customer;
+use super::customer::Customer;
+use super::published::PublishedCustomer;
 
-/// All customers of a worker.
-pub struct Customers {
-    /// By id, letter case aside, so that one of a thousand is found in ten comparisons.
+/// The customers of a worker, sorted for binary search.
+pub struct CustomerIndex {
+    /// By id, regardless of case.
     sorted: Vec<Customer>,
+    /// Index of the default customer in `sorted`.
     default: Option<usize>,
 }
 
-impl Customers {
-    /// `default` is the place of the default among `customers`.
-    pub(super) fn new(customers: impl Iterator<Item = Customer>, default: Option<usize>) -> Self {
-        let mut numbered: Vec<(usize, Customer)> = customers.enumerate().collect();
-        numbered.sort_by(|(_, a), (_, b)| compare(a.id.as_bytes(), b.id.as_bytes()));
-        let default = numbered
+impl CustomerIndex {
+    pub(super) fn new(published: &[PublishedCustomer]) -> Self {
+        let mut customers: Vec<_> = published
             .iter()
-            .position(|(index, _)| Some(*index) == default);
+            .map(|customer| (customer.is_default, Customer::new(customer)))
+            .collect();
+        customers.sort_by(|(_, a), (_, b)| compare(a.id.as_bytes(), b.id.as_bytes()));
         Self {
-            sorted: numbered.into_iter().map(|(_, customer)| customer).collect(),
-            default,
+            default: customers.iter().position(|(is_default, _)| *is_default),
+            sorted: customers
+                .into_iter()
+                .map(|(_, customer)| customer)
+                .collect(),
         }
     }
 
-    /// The customer with this id, in whatever letter case.
-    pub fn named(&self, id: &[u8]) -> Option<&Customer> {
+    /// The customer with this id, regardless of case.
+    pub fn get(&self, id: &[u8]) -> Option<&Customer> {
         let found = self
             .sorted
             .binary_search_by(|customer| compare(customer.id.as_bytes(), id));
         self.sorted.get(found.ok()?)
     }
 
-    /// Whether there is more than one.
-    pub fn are_several(&self) -> bool {
+    /// Returns `true` if there is more than one customer.
+    pub fn has_several(&self) -> bool {
         self.sorted.len() > 1
     }
 
-    /// The one meant when a request names none.
+    /// The customer of requests that name none.
     pub fn default(&self) -> Option<&Customer> {
         self.sorted.get(self.default?)
     }
 }
 
-/// Orders ids without regard to ASCII letter case.
+/// Orders ids regardless of ASCII case.
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
     a.iter()
         .map(u8::to_ascii_lowercase)
@@ -79,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn customers_are_found_in_any_letter_case_and_nobody_else_is() {
+    fn id_in_any_case_finds_only_its_customer() {
         let ids = ["contoso", "Acme", "acme-2", "b", "ACM", "zebra_9"];
         let snapshot = snapshot(&ids, None);
         let customers = &snapshot.customers;
@@ -89,18 +93,18 @@ mod tests {
                 id.to_ascii_uppercase(),
                 id.to_ascii_lowercase(),
             ] {
-                let found = customers.named(named.as_bytes()).unwrap();
+                let found = customers.get(named.as_bytes()).unwrap();
                 assert_eq!(found.id, id, "{named}");
             }
         }
         for named in ["", "ac", "acme-", "acme-22", "contosoo", "zebra", "\u{e9}"] {
-            assert!(customers.named(named.as_bytes()).is_none(), "{named}");
+            assert!(customers.get(named.as_bytes()).is_none(), "{named}");
         }
         assert!(customers.default().is_none());
     }
 
     #[test]
-    fn the_default_is_the_one_that_the_configuration_says_wherever_it_is_sorted() {
+    fn default_customer_is_found_wherever_it_sorts() {
         for default in ["m", "a", "z"] {
             let snapshot = snapshot(&["m", "z", "a"], Some(default));
             assert_eq!(snapshot.customers.default().unwrap().id, default);
@@ -108,16 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn every_one_of_the_most_there_can_be_is_found_with_its_own_slot() {
+    fn each_of_1000_customers_is_found_with_its_own_token() {
         let ids: Vec<String> = (0..1000)
             .map(|number| format!("customer-{}", number * 7919 % 1000))
             .collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let snapshot = snapshot(&ids, None);
-        for (id, slot) in ids.iter().zip(&snapshot.published.slots) {
-            let customer = snapshot.customers.named(id.as_bytes()).unwrap();
+        for (id, published) in ids.iter().zip(&snapshot.published.customers) {
+            let customer = snapshot.customers.get(id.as_bytes()).unwrap();
             assert!(
-                customer.id == id && Arc::ptr_eq(&customer.slot, slot),
+                customer.id == id && Arc::ptr_eq(&customer.token, &published.token),
                 "{id}"
             );
         }

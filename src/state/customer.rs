@@ -1,0 +1,172 @@
+//! A worker's customers and their tokens.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+
+use super::limits::CustomerLimits;
+use super::published::PublishedCustomer;
+use super::route::{Destination, Destinations, Route, own_copy};
+use crate::config::InstanceId;
+use crate::limit::Limit;
+use crate::site::slot::SiteSlot;
+use crate::token::slot::{Token, TokenSlot};
+use citrix_wire::citrix::AuthorizationScheme;
+use citrix_wire::citrix::clouds::Cloud;
+use citrix_wire::link_rewrite::{LinkMap, LinkRoute};
+
+/// A worker's view of a customer.
+pub struct Customer {
+    /// The value of `Citrix-CustomerId`.
+    pub id: HeaderValue,
+    cloud: Cloud,
+    /// The customer's site, shared by all workers.
+    pub site: Arc<SiteSlot>,
+    /// Whether the site's id is looked up at Citrix.
+    looks_up_site: bool,
+    /// The worker's copy of the site's id, once it is known.
+    instance_id: OnceCell<HeaderValue>,
+    /// The customer's token, shared by all workers.
+    pub token: Arc<TokenSlot>,
+    api: Destination,
+    limits: CustomerLimits,
+    held: RefCell<Option<Rc<HeldToken>>>,
+    /// Built at first use.
+    links: OnceCell<Rc<LinkMap>>,
+}
+
+/// A worker's copy of a token.
+pub struct HeldToken {
+    shared: Arc<Token>,
+    cws: HeaderValue,
+    bearer: HeaderValue,
+}
+
+impl Customer {
+    pub(super) fn new(customer: &PublishedCustomer) -> Self {
+        let credential = &customer.credential;
+        Self {
+            id: own_copy(&credential.customer_id),
+            cloud: credential.cloud,
+            site: Arc::clone(&customer.site),
+            looks_up_site: credential.instance_id == InstanceId::Auto,
+            instance_id: match &credential.instance_id {
+                InstanceId::Fixed(id) => own_copy(id).into(),
+                InstanceId::Auto | InstanceId::None => OnceCell::new(),
+            },
+            token: Arc::clone(&customer.token),
+            api: Destination::new(&customer.api, credential.api.authorization),
+            limits: customer.limits.clone(),
+            held: RefCell::new(None),
+            links: OnceCell::new(),
+        }
+    }
+
+    /// The customer's id as text.
+    pub fn name(&self) -> &str {
+        // The configuration admits visible ASCII only.
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// The value of `Citrix-InstanceId`, if it is configured or already known.
+    pub fn instance_id(&self) -> Option<&HeaderValue> {
+        if self.instance_id.get().is_none() && self.looks_up_site {
+            let found = self.site.known()?;
+            return Some(self.instance_id.get_or_init(|| own_copy(found)));
+        }
+        self.instance_id.get()
+    }
+
+    /// Returns `true` if the site has yet to be looked up at Citrix.
+    pub fn must_find_site(&self) -> bool {
+        self.looks_up_site && self.site.known().is_none()
+    }
+
+    /// The token, if it is usable at `now`; never an expired one.
+    pub fn usable_token(&self, now: SystemTime) -> Option<Rc<HeldToken>> {
+        let current = self.token.current();
+        let mut held = self.held.borrow_mut();
+        if !held.as_ref().is_some_and(|held| {
+            current
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, &held.shared))
+        }) {
+            *held = current.as_ref().map(|token| Rc::new(HeldToken::new(token)));
+        }
+        held.as_ref()
+            .filter(|held| held.shared.is_usable(now))
+            .cloned()
+    }
+
+    /// The upstream of the customer's requests on `route`; `None` if the customer's cloud has no host for it.
+    pub fn destination<'s>(&'s self, route: &'s Route) -> Option<&'s Destination> {
+        match &route.destinations {
+            Destinations::CustomerApi => Some(&self.api),
+            Destinations::ByCloud(known) => known
+                .iter()
+                .find(|(cloud, to)| {
+                    *cloud == self.cloud && to.authorization == self.api.authorization
+                })
+                .map(|(_, to)| to),
+            Destinations::Fixed(to) => Some(to),
+        }
+    }
+
+    /// The customer's limit on `route`, and the longest wait for it.
+    pub fn limit(&self, route: &Route) -> Option<(&Limit, Duration)> {
+        self.limits.get(route.limit?)
+    }
+
+    /// The map that rewrites links in responses to the customer: the inverse of its routes.
+    pub(super) fn links(&self, routes: &[Route]) -> Rc<LinkMap> {
+        let map = self.links.get_or_init(|| {
+            let routes = routes.iter().filter_map(|route| {
+                let to = self.destination(route)?;
+                Some(LinkRoute {
+                    prefix: &route.config.prefix,
+                    strip_prefix: route.config.strip_prefix,
+                    upstream: to.origin.authority.as_str(),
+                    base_path: &to.base_path,
+                })
+            });
+            // The gateway of a region serves the same resources as the worldwide one.
+            let gateways = self.cloud.gateways().iter();
+            let gateways = gateways.filter(|&&it| it == self.cloud || it == Cloud::Commercial);
+            let api = self.api.origin.authority.as_str();
+            let aliases = gateways.map(|it| (it.api_url().trim_start_matches("https://"), api));
+            Rc::new(LinkMap::new(routes, aliases))
+        });
+        Rc::clone(map)
+    }
+}
+
+impl HeldToken {
+    fn new(token: &Arc<Token>) -> Self {
+        Self {
+            shared: Arc::clone(token),
+            cws: own_copy(token.authorization(AuthorizationScheme::Cws)),
+            bearer: own_copy(token.authorization(AuthorizationScheme::Bearer)),
+        }
+    }
+
+    /// The value of `Authorization`.
+    pub fn authorization(&self, scheme: AuthorizationScheme) -> &HeaderValue {
+        match scheme {
+            AuthorizationScheme::Cws => &self.cws,
+            AuthorizationScheme::Bearer => &self.bearer,
+        }
+    }
+
+    /// The token's generation, for [`TokenSlot::report_rejected`].
+    pub fn generation(&self) -> u64 {
+        self.shared.generation()
+    }
+
+    /// Returns `true` if a header value contains the token.
+    pub fn occurs_in(&self, value: &[u8]) -> bool {
+        self.shared.occurs_in(value)
+    }
+}
