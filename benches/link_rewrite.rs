@@ -183,7 +183,7 @@ fn encoded(page: &[u8]) -> Fallible<[(&'static str, Coding, Vec<u8>); 3]> {
     ])
 }
 
-/// A page of 7 MB like those of `/cvad/manage/Machines?limit=1000` (contract 4, "Sizes").
+/// A page of 7 MB like those of `/cvad/manage/Machines?limit=1000` (contract §4, "Sizes").
 fn page() -> Fallible<Vec<u8>> {
     let mut page = Vec::new();
     let start =

@@ -1,5 +1,5 @@
 //! Which of the configured callers a request is from: what it shows, and where it comes from, against what each of
-//! them must show (design 3.1, 4.1).
+//! them must show (interface §3.1, §4.1).
 //!
 //! The hash of what is shown is compared with that of every caller, each time in constant time and never stopping at
 //! the one that fits. Finding it in a map would be faster with a thousand callers, but its time would tell how far a

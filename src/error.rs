@@ -315,7 +315,7 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// RFC 9457's members plus the `parameters` of Citrix's error bodies (contract 3).
+/// RFC 9457's members plus the `parameters` of Citrix's error bodies (contract §3).
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: String,

@@ -1,4 +1,4 @@
-//! Keeps web pages out wherever nobody has to show who he is (design 4.1), and where a caller is known by what a
+//! Keeps web pages out wherever nobody has to show who he is (interface §4.1), and where a caller is known by what a
 //! browser does by itself; on the admin listener always.
 //!
 //! A page in a browser on this network can send requests to us: by a name of its own that it points at our

@@ -1,5 +1,5 @@
 //! What a request shows of who it is from: `X-Api-Key` or `Authorization`, in every spelling that tools of Citrix's
-//! have (contract 2).
+//! have (contract §2).
 
 use citrix_wire::basic_auth::BasicCredentials;
 use http::header::AUTHORIZATION;

@@ -1,4 +1,4 @@
-//! Gateway tokens (design 4.5): what the gateway's own token endpoints hand out, and what then admits a caller.
+//! Gateway tokens (interface §4.5): what the gateway's own token endpoints hand out, and what then admits a caller.
 //!
 //! A token says whose it is and until when, and is bound to what its caller's secret is at present. It admits nobody
 //! from where its caller may not come: that is judged anew at each use, as with a secret.

@@ -69,7 +69,7 @@ pub struct Live {
     pub drain_timeout: Duration,
 }
 
-/// The gateway's own token endpoints (design 4.5).
+/// The gateway's own token endpoints (interface §4.5).
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
     /// What gateway tokens are signed with: 32 bytes or more. `None`: with a key of this process alone.
@@ -78,7 +78,7 @@ pub struct LoginSettings {
     pub token_lifetime: Duration,
 }
 
-/// Which `Host` values are answered (the browser guard of design 4.1).
+/// Which `Host` values are answered (the browser guard of interface §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedHosts {
     /// `hosts = ["*"]`.

@@ -18,7 +18,7 @@ use crate::token::slot::{ForcedRefresh, Token, TokenSlot};
 use citrix_wire::citrix::{AuthorizationScheme, SITE_FROZEN};
 use citrix_wire::form;
 
-/// The least time between two requests to wake a site up (design 4.4).
+/// The least time between two requests to wake a site up (interface §4.4).
 const BETWEEN_ACTIVATIONS: Duration = Duration::from_secs(60);
 
 /// The task that asks for one customer. It asks only when it is told to: a customer that nobody uses costs nothing.

@@ -1,7 +1,7 @@
 //! What Citrix said of customers whose data is in another region: for an hour, requests go there at once.
 //!
-//! A 307 tells where one path has moved to (contract 1.6). What it has in common with the old one at the end, in
-//! whole segments, is taken for the part that stays: old prefix → new base (design 4.4).
+//! A 307 tells where one path has moved to (contract §1.6). What it has in common with the old one at the end, in
+//! whole segments, is taken for the part that stays: old prefix → new base (interface §4.4).
 
 use std::collections::HashMap;
 use std::sync::Arc;

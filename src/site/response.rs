@@ -1,4 +1,4 @@
-//! What `GET /cvad/manage/me` says of a customer's sites (contract 3).
+//! What `GET /cvad/manage/me` says of a customer's sites (contract §3).
 
 use http::HeaderValue;
 use serde::Deserialize;

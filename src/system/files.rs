@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::blocking::{BlockingCall, Unfinished};
 use super::digest::{Sha256, Sha256Builder};
 
-/// Time between two reads of a file. A change that needs two reads takes effect within 10 s (interface 3.2).
+/// Time between two reads of a file. A change that needs two reads takes effect within 10 s (interface §3.2).
 pub const READ_INTERVAL: Duration = Duration::from_secs(3);
 /// Deadline of one read of all files of a [`Poller`].
 pub const READ_TIMEOUT: Duration = Duration::from_secs(2);

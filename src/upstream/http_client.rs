@@ -29,7 +29,7 @@ use citrix_wire::citrix::headers::{
     CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID,
 };
 
-/// The largest answer that is read. A token answer is about 2 kB (contract 1.1).
+/// The largest answer that is read. A token answer is about 2 kB (contract §1.1).
 pub(crate) const LARGEST_ANSWER: usize = 256 * 1024;
 
 /// A transaction id is about 36 bytes; what is much longer is none, and does not belong into a log line.
@@ -223,7 +223,7 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     Ok(read)
 }
 
-/// Citrix's name for an exchange. The token endpoints use the first of these (contract 1.1).
+/// Citrix's name for an exchange. The token endpoints use the first of these (contract §1.1).
 pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
     [
         X_CWS_TRANSACTION_ID,

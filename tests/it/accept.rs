@@ -1,4 +1,4 @@
-//! Connections of callers: clocks, bounds, sockets, versions of HTTP (design 3.1 `[listen]` and `[limits]`).
+//! Connections of callers: clocks, bounds, sockets, versions of HTTP (interface §3.1 `[listen]` and `[limits]`).
 
 mod client_certificates;
 mod go_on;

@@ -1,4 +1,4 @@
-//! The admin listener (design 5).
+//! The admin listener (interface §5).
 
 mod page;
 mod refresh;

@@ -1,4 +1,4 @@
-//! Who and what may come in (design 4.1).
+//! Who and what may come in (interface §4.1).
 
 use http::Request;
 

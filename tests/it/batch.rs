@@ -1,4 +1,4 @@
-//! `$batch`: the tokens that callers put into the items of a request are replaced by ours (contract 5).
+//! `$batch`: the tokens that callers put into the items of a request are replaced by ours (contract §5).
 
 use bytes::Bytes;
 use http::Request;

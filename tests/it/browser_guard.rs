@@ -1,4 +1,4 @@
-//! What a real browser sends for a page of another site, and what becomes of it (design 4.1). The heads are those of
+//! What a real browser sends for a page of another site, and what becomes of it (interface §4.1). The heads are those of
 //! Chromium 156, less what no guard could go by, with another page's origin and other ports.
 
 use crate::harness::{Gateway, OK, Upstream, get};

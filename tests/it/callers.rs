@@ -1,4 +1,4 @@
-//! Who is let in, as whom, and what those are told who are not (design 3.1, 4.1).
+//! Who is let in, as whom, and what those are told who are not (interface §3.1, §4.1).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;

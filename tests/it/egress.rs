@@ -1,4 +1,4 @@
-//! The proxy on the way out: everything goes through it that shall, and what it says is told (design 3.1).
+//! The proxy on the way out: everything goes through it that shall, and what it says is told (interface §3.1).
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Links in answers lead back to the gateway (design 4.2, contract 5).
+//! Links in answers lead back to the gateway (interface §4.2, contract §5).
 
 use std::io::{Read as _, Write as _};
 

@@ -1,4 +1,4 @@
-//! The gateway's own token endpoints and the tokens they hand out (design 4.5, contract 1).
+//! The gateway's own token endpoints and the tokens they hand out (interface §4.5, contract §1).
 
 mod guesses;
 mod tokens;

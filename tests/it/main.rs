@@ -35,6 +35,7 @@ mod pick_route;
 mod policies;
 mod prepare;
 mod queue;
+mod references;
 mod regressions;
 mod reload;
 mod replay;

@@ -1,4 +1,4 @@
-//! What `/metrics` tells (design 5): names, types, labels, and that it is well-formed after traffic of every kind.
+//! What `/metrics` tells (interface §5): names, types, labels, and that it is well-formed after traffic of every kind.
 
 mod exposition;
 mod lints;

@@ -1,4 +1,4 @@
-//! Which upstream a path leads to (design 3.1 `[[route]]`).
+//! Which upstream a path leads to (interface §3.1 `[[route]]`).
 
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get};
 

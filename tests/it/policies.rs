@@ -1,4 +1,4 @@
-//! What callers may do, and how much of it (design 3.1): methods, paths, customers and limits of their own, enforced
+//! What callers may do, and how much of it (interface §3.1): methods, paths, customers and limits of their own, enforced
 //! or observed.
 
 mod batches;

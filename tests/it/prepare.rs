@@ -1,4 +1,4 @@
-//! What leaves for Citrix, byte for byte (design 4.1).
+//! What leaves for Citrix, byte for byte (interface §4.1).
 
 use bytes::Bytes;
 use http::Request;

@@ -1,5 +1,5 @@
 //! What a request may have to wait for: a turn where Citrix lets few in, a place among the requests in flight
-//! (design 3.1 `max_concurrent`, `queue_timeout`, `max_queued`, `max_in_flight`).
+//! (interface §3.1 `max_concurrent`, `queue_timeout`, `max_queued`, `max_in_flight`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Another configuration is put in force while the gateway runs (design 1.6, 3.2): what changes counts at once, and
+//! Another configuration is put in force while the gateway runs (interface §3.2): what changes counts at once, and
 //! what does not change lives on. How a file is watched is in the process tests.
 
 use crate::callers::block as caller;

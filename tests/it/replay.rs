@@ -1,4 +1,4 @@
-//! What follows a 401 of Citrix (design 4.4): one login for all who met it, and a replay where that is safe.
+//! What follows a 401 of Citrix (interface §4.4): one login for all who met it, and a replay where that is safe.
 
 use futures_util::future::join_all;
 

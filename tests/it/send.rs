@@ -1,4 +1,5 @@
-//! The exchange with the upstream: its failures, its deadlines, its versions of HTTP (design 4.2).
+//! The exchange with the upstream: its failures, its deadlines, its versions of HTTP
+//! (interface §4.2).
 
 mod cloud;
 mod cut_off;

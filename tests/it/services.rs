@@ -1,4 +1,4 @@
-//! Citrix's services behind one base URL: built-in routes, customers in paths, retired addresses (design 4.1, 4.3).
+//! Citrix's services behind one base URL: built-in routes, customers in paths, retired addresses (interface §4.1, §4.3).
 
 use crate::harness::{Cloud, Gateway, Message, OK, SITE, Upstream, get, get_with};
 

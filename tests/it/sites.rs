@@ -1,5 +1,5 @@
 //! A customer's site: found by the gateway where the service wants to know it, and woken up when it sleeps
-//! (design 3.1, 4.4).
+//! (interface §3.1, §4.4).
 
 use std::time::Duration;
 

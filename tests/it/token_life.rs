@@ -1,4 +1,4 @@
-//! What callers notice of the token's life: waiting and failing (design 4.2). What follows a 401: `replay`.
+//! What callers notice of the token's life: waiting and failing (interface §4.2). What follows a 401: `replay`.
 
 use crate::harness::{Gateway, Logins, OK, REFUSED_ID, TOKEN, Upstream, eventually, get};
 

@@ -1,4 +1,4 @@
-//! Ids by which one exchange is found again, at Citrix and here (design 4.2).
+//! Ids by which one exchange is found again, at Citrix and here (interface §4.2).
 
 use uuid::Uuid;
 

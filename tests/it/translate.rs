@@ -1,4 +1,4 @@
-//! Citrix's answer as the caller sees it (design 4.2).
+//! Citrix's answer as the caller sees it (interface §4.2).
 
 use http::Request;
 

@@ -28,7 +28,7 @@ use testkit::wire::{Message, Wire, eventually, soon};
 const CANARY: &str = "c4nary";
 const ADMIN_SECRET: &str = "c4nary-admin-secret";
 
-/// What a caller may send along, all of it to be redacted (contract 3).
+/// What a caller may send along, all of it to be redacted (contract §3).
 const FIELDS: &str = "Authorization: CwsAuth Bearer=c4nary-caller\r\nX-Api-Key: c4nary-key\r\n\
     X-AdminCredential: Basic YzRuYXJ5OmM0bmFyeQ==\r\nX-AccessToken: Bearer c4nary-access\r\n\
     X-AZURE-ACCESS-TOKEN: c4nary-azure\r\nX-AZURE-GRAPH-ACCESS-TOKEN: c4nary-graph\r\n\

@@ -1,4 +1,4 @@
-//! How the program begins and ends with others around it: load, a balancer, a service manager (design 3.1
+//! How the program begins and ends with others around it: load, a balancer, a service manager (interface §3.1
 //! `[lifecycle]`).
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The configuration is read again: by SIGHUP, and when its file changes (design 3.2). What a new one changes is in
+//! The configuration is read again: by SIGHUP, and when its file changes (interface §3.2). What a new one changes is in
 //! the integration tests.
 
 use std::fmt::Write as _;

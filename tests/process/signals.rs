@@ -1,4 +1,4 @@
-//! Signals and the exit codes they lead to (design 2).
+//! Signals and the exit codes they lead to (interface §2).
 
 use tokio::net::TcpStream;
 

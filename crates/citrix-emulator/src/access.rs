@@ -1,5 +1,5 @@
 //! Who may use a service: length, token, `Accept`, customer, in that order, each refused in the words of the
-//! service that is asked (contract 2, 3 and 7).
+//! service that is asked (contract §2, §3 and §7).
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) enum CustomerIn {
 pub(super) enum Dialect {
     /// The standard error body.
     Standard,
-    /// The same, but a wrong customer is a 401, as one guide shows (contract 3, "401 facts").
+    /// The same, but a wrong customer is a 401, as one guide shows (contract §3, "401 responses").
     SystemLog,
     /// CVAD's three.
     Cvad,
@@ -277,7 +277,7 @@ pub(super) fn field_standing(
     }
 }
 
-/// The token of `(?i)cwsauth\s+bearer=\s*"?tok"?` or, where that will do, of `(?i)bearer\s+tok` (contract 8).
+/// The token of `(?i)cwsauth\s+bearer=\s*"?tok"?` or, where that will do, of `(?i)bearer\s+tok` (contract §8).
 fn bearer_token(text: &str, plain_bearer: bool) -> Option<&str> {
     let (scheme, rest) = text.trim().split_once([' ', '\t'])?;
     let rest = rest.trim_start();

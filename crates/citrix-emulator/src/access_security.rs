@@ -1,4 +1,4 @@
-//! Secure Private Access: a rate, and redirects to the region of the customer's data (contract 1.6 and 4).
+//! Secure Private Access: a rate, and redirects to the region of the customer's data (contract §1.6 and §4).
 
 use http::header::LOCATION;
 use http::{Method, StatusCode};

@@ -1,4 +1,4 @@
-//! Bodies, and the shapes in which Citrix says no (contract 3, "Error bodies").
+//! Bodies, and the shapes in which Citrix says no (contract §3, "Error bodies").
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -220,7 +220,7 @@ pub(super) fn invalid_argument(name: &str) -> Response {
     )
 }
 
-/// An answer of the API gateway that carries no transaction id (contract 3).
+/// An answer of the API gateway that carries no transaction id (contract §3).
 #[derive(Clone, Copy)]
 pub(super) struct Untraced;
 

@@ -1,4 +1,4 @@
-//! Services that a small fixed answer stands for (contract 4). Their shapes are Citrix's, their data is made up.
+//! Services that a small fixed answer stands for (contract §4). Their shapes are Citrix's, their data is made up.
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -59,7 +59,7 @@ pub(super) const ADMINISTRATORS: &[Canned] = &[
         r#"{"userId":"c1700010-0000-4000-8000-000000000001","email":"admin@acme.example",
         "displayName":"Ada Admin","accessType":"Full","providerType":"CitrixSts","type":"AdministratorUser"}"#,
     ),
-    // RFC 7807 on administrators (contract 3, shape e).
+    // RFC 7807 on administrators (contract §3, shape e).
     Canned {
         method: "GET",
         path: "*",
@@ -138,7 +138,7 @@ pub(super) const AUTH_DOMAINS: &[Canned] = &[get(
 
 pub(super) const SUBSCRIPTIONS: &[Canned] = &[
     get("", r#"{"items":[]}"#),
-    // The webhook's own url is the tenant's data, not a link into the cloud (contract 5).
+    // The webhook's own url is the tenant's data, not a link into the cloud (contract §5).
     post(
         "",
         StatusCode::OK,

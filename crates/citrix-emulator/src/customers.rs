@@ -1,4 +1,4 @@
-//! Who may log in, and for whom (contract 1.5 and 7).
+//! Who may log in, and for whom (contract §1.5 and §7).
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Client {
 }
 
 impl ClientSecret {
-    /// Real secrets end in `==`, which trips callers that forget to url-encode the form (contract 1.1); sixteen
+    /// Real secrets end in `==`, which trips callers that forget to url-encode the form (contract §1.1); sixteen
     /// bytes of base64 do too.
     pub fn random() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! CVAD (DaaS): who am I, machines by the page, async jobs, batches (contract 4 and 5).
+//! CVAD (DaaS): who am I, machines by the page, async jobs, batches (contract §4 and §5).
 
 mod batch;
 mod machines;
@@ -20,7 +20,7 @@ use citrix_wire::citrix::headers::CITRIX_INSTANCE_ID;
 
 /// More than any batch of a test; a longer body of another operation is cut off unread.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
-/// What a frozen site answers, of no standard (contract 4).
+/// What a frozen site answers, of no standard (contract §4).
 const SITE_FROZEN: u16 = 530;
 
 /// The caller of an operation, alone or in a batch.

@@ -1,5 +1,5 @@
-//! Global App Configuration: documents with an `ETag` (contract 3 and 4). It is one of the few services that take
-//! the standard scheme (contract 2).
+//! Global App Configuration: documents with an `ETag` (contract §3 and §4). It is one of the few services that take
+//! the standard scheme (contract §2).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -24,7 +24,7 @@ pub struct Faults {
     pub clock_skew: i64,
 }
 
-/// What the token endpoints do instead of (or besides) issuing a good token (contract 1.3, 8).
+/// What the token endpoints do instead of (or besides) issuing a good token (contract §1.3, §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TokenFault {
     /// 429 with `Retry-After: 1`, as the API gateway writes it.
@@ -52,7 +52,7 @@ pub enum TokenFault {
     ExpiresInZero,
 }
 
-/// Where a region redirect leads (contract 1.6).
+/// Where a region redirect leads (contract §1.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegionRedirect {
     /// To the second listener, or to the same one when there is none.
@@ -91,7 +91,7 @@ pub struct PathFault {
 /// What happens to a request instead of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// 429, with a hint (contract 4).
+    /// 429, with a hint (contract §4).
     RateLimited(Hint),
     /// 503, with a hint.
     Unavailable(Hint),
@@ -101,7 +101,7 @@ pub enum Trouble {
     ServerError,
     /// 401, though the token is good.
     Unauthorized,
-    /// 403 in the words that a wrong region gets (contract 1.6).
+    /// 403 in the words that a wrong region gets (contract §1.6).
     WrongRegion,
     /// The good answer, cut off in the middle of its body.
     CutOff,

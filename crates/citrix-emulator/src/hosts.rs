@@ -1,4 +1,4 @@
-//! The names of Citrix's hosts, as far as they tell services apart (contract 1.6 and 4).
+//! The names of Citrix's hosts, as far as they tell services apart (contract §1.6 and §4).
 
 /// On which hosts a service lives. Patterns have at most one `*`. Under a name that is none of Citrix's, such as
 /// `localhost`, the path alone decides.

@@ -1,4 +1,4 @@
-//! The async jobs of CVAD (contract 4, "Timing").
+//! The async jobs of CVAD (contract §4, "Timing").
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ pub(super) struct Job {
     pub(super) kind: String,
     /// The path below the service of the object that it works on.
     pub(super) subject: String,
-    /// The client that started it, who alone may see it (contract 4, "Timing").
+    /// The client that started it, who alone may see it (contract §4, "Timing").
     owner: Arc<str>,
     polls: u32,
 }

@@ -1,4 +1,4 @@
-//! A small Citrix Cloud: two token endpoints, the services with their quirks and limits (contract 8).
+//! A small Citrix Cloud: two token endpoints, the services with their quirks and limits (contract §8).
 //!
 //! For `demo`, for users' own CI and for our tests. It is a test double: whoever reaches its address may read
 //! its counters and revoke its tokens.

@@ -1,4 +1,4 @@
-//! Monitor OData: links to the next page, errors as text (contract 3 and 4); and the analytics that are read in the
+//! Monitor OData: links to the next page, errors as text (contract §3 and §4); and the analytics that are read in the
 //! same way.
 
 use http::header::CONTENT_TYPE;

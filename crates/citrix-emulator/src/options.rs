@@ -27,12 +27,12 @@ pub struct Options {
     /// How fast services let themselves be asked.
     pub limits: Limits,
     /// Whether the system log refuses a wrong customer with 403, as one guide says, or 401, as another shows
-    /// (contract 3, "401 facts").
+    /// (contract §3, "401 responses").
     pub system_log_forbids: bool,
     /// What links in answers look like.
     pub links: Links,
     /// How long a machine of `GET /cvad/manage/Machines` is at least, in bytes: 7230 makes the page of 1000 as
-    /// long as the documented one (contract 4, "Sizes").
+    /// long as the documented one (contract §4, "Sizes").
     pub machine_bytes: usize,
     /// Whether answers are compressed for callers that accept it.
     pub compress: bool,
@@ -76,10 +76,10 @@ pub enum Tls {
     },
 }
 
-/// The published limits (contract 4, "Limits, in one place"), and one that is known to exist.
+/// The published limits (contract §4, "Limits"), and one that is known to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Logins in all. That there is a limit is known, its value is not (contract 1.3); none unless asked for.
+    /// Logins in all. That there is a limit is known, its value is not (contract §1.3); none unless asked for.
     pub logins: Option<Rate>,
     /// Secure Private Access, for each customer.
     pub access_security: Rate,
@@ -104,7 +104,7 @@ impl Default for Limits {
     }
 }
 
-/// What links in answers look like (contract 5).
+/// What links in answers look like (contract §5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links {
     /// What they begin with.

@@ -1,4 +1,4 @@
-//! Platform services: system log and resource locations (contract 4).
+//! Platform services: system log and resource locations (contract §4).
 
 use serde_json::{Value, json};
 

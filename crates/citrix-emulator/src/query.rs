@@ -53,7 +53,7 @@ pub(super) fn decode(text: &str) -> String {
 }
 
 /// A token in the shape of the production ones: every character that a careless proxy decodes, encodes or cuts
-/// at (contract 4: `+ # : ~ / =`).
+/// at (contract §4: `+ # : ~ / =`).
 pub(super) fn continuation_token(collection: &str, offset: usize) -> String {
     format!("+RID:~{collection}/AJVtAA==#RT:1#TRC:{offset}#FPC:AgH/f+8=")
 }

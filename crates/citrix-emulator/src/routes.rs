@@ -18,7 +18,7 @@ pub(super) struct Service {
     /// The first segments of its paths, in any letter case; `{customer}` and `{any}` match every segment.
     pattern: &'static str,
     pub(super) handler: Handler,
-    /// The header in which it tells the transaction id, if it does (contract 3).
+    /// The header in which it tells the transaction id, if it does (contract §3).
     pub(super) transaction: Option<HeaderName>,
     /// Who may use it; anybody when none.
     pub(super) access: Option<Access>,

@@ -197,7 +197,7 @@ fn host(parts: &Parts) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-/// The caller's transaction id, else a new one (contract 3).
+/// The caller's transaction id, else a new one (contract §3).
 fn transaction_id(parts: &Parts) -> HeaderValue {
     let callers = parts
         .headers

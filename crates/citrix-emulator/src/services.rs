@@ -76,7 +76,7 @@ pub(super) fn adm(call: &Call<'_>) -> Response {
 }
 
 /// Endpoint Management reporting: five requests a minute, told in headers of its own, and a `Retry-After` that is
-/// an RFC 3339 date (contract 4).
+/// an RFC 3339 date (contract §4).
 pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
     let rate = call.state.limits.endpoint_management;
     let (response, remaining) = match call.tenant().endpoint_management.take(rate) {

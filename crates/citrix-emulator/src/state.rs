@@ -94,7 +94,7 @@ impl State {
         self.faults().befall(path)
     }
 
-    /// Whether services may tell a transaction id of their own (contract 4: bursts of 502 have none).
+    /// Whether services may tell a transaction id of their own (contract §4: bursts of 502 have none).
     pub(super) fn tells_transaction_ids(&self) -> bool {
         !self.faults().no_transaction_ids
     }

@@ -26,9 +26,9 @@ pub struct Stats {
     pub tokens: TokensSeen,
     /// Requests with a usable token, but no customer or another one.
     pub refused_customer: u64,
-    /// CVAD requests without `Citrix-InstanceId` where Citrix documents one (contract 3); they are answered.
+    /// CVAD requests without `Citrix-InstanceId` where Citrix documents one (contract §3); they are answered.
     pub missing_instance_id: u64,
-    /// Requests to addresses that were retired (contract 3 and 4).
+    /// Requests to addresses that were retired (contract §3 and §4).
     pub retired: u64,
     /// Items of `$batch` requests whose own `Authorization` was no good.
     pub refused_batch_items: u64,

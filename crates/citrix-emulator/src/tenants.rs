@@ -32,7 +32,7 @@ pub(super) struct Identity {
     pub(super) client_id: Arc<str>,
 }
 
-/// Sites that nobody uses are frozen, and thaw when asked (contract 4, "530").
+/// Sites that nobody uses are frozen, and thaw when asked (contract §4, "530").
 #[derive(Clone, Copy)]
 enum SiteState {
     Awake,

@@ -18,7 +18,7 @@ const CAPACITY: usize = 4096;
 /// How long a dead token is remembered, so that it is told from one never issued.
 const AFTERLIFE: Duration = Duration::from_secs(60 * 60);
 
-/// All tokens issued, several valid at once (contract 1.4).
+/// All tokens issued, several valid at once (contract §1.4).
 pub(super) struct TokenStore {
     lifetime: Duration,
     issued: Mutex<HashMap<String, Issued>>,

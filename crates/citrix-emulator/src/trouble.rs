@@ -1,4 +1,4 @@
-//! The answers of faults that befall a path, in all shapes in which Citrix says when to come back (contract 4).
+//! The answers of faults that befall a path, in all shapes in which Citrix says when to come back (contract §4).
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! The two token endpoints (contract 1).
+//! The two token endpoints (contract §1).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
     if let Some(response) = without_looking(&call, Endpoint::Oauth2).await {
         return response;
     }
-    // The exact type; a charset is refused (contract 1.3).
+    // The exact type; a charset is refused (contract §1.3).
     if call
         .parts
         .headers
@@ -86,7 +86,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
         let body = json!({ "message": "The request is invalid.", "modelState": state });
         return answers::json(StatusCode::BAD_REQUEST, &body);
     };
-    // Keys come in two spellings in Citrix's own samples (contract 1.1).
+    // Keys come in two spellings in Citrix's own samples (contract §1.1).
     let field = |name: &str| {
         fields
             .iter()
@@ -96,7 +96,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     };
     match log_in(&call, field("clientId"), field("clientSecret")) {
         Some(client) => trust_success(&trust_body(state, &client)),
-        // Not documented; assumed (contract 10, 4).
+        // Not documented; assumed (contract §10, item 4).
         None => answers::json(
             StatusCode::UNAUTHORIZED,
             &json!({ "message": INVALID_CLIENT }),
@@ -177,7 +177,7 @@ fn faulty(state: &State, fault: TokenFault, endpoint: Endpoint) -> Option<Respon
     })
 }
 
-/// Indented, with blanks around it: a template's output, as production sends it (contract 1.1).
+/// Indented, with blanks around it: a template's output, as production sends it (contract §1.1).
 fn oauth2_body(state: &State, client: &Identity) -> String {
     let token = issue(state, client);
     let seconds = state.tokens.lifetime().as_secs();
@@ -263,7 +263,7 @@ fn error_body(error: &str, description: &str) -> String {
     json!({ "error": error, "error_description": description }).to_string()
 }
 
-/// 400 with the reason phrase that Citrix writes over HTTP/1.1 (contract 1.3).
+/// 400 with the reason phrase that Citrix writes over HTTP/1.1 (contract §1.3).
 fn oauth2_error(error: &str, description: &str) -> Response {
     let mut response = oauth2_success(&error_body(error, description));
     *response.status_mut() = StatusCode::BAD_REQUEST;

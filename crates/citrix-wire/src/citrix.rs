@@ -11,10 +11,10 @@ pub mod services;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
-/// What Citrix answers when a site that nobody used for long was put to sleep (contract 4).
+/// What Citrix answers when a site that nobody used for long was put to sleep (contract §4).
 pub const SITE_FROZEN: u16 = 530;
 
-/// Which of Citrix's two token endpoints a credential logs in at (contract 1.1).
+/// Which of Citrix's two token endpoints a credential logs in at (contract §1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenDialect {
     /// The current one: a form in, `access_token` and a string `expires_in` out.
@@ -23,7 +23,7 @@ pub enum TokenDialect {
     Trust,
 }
 
-/// How a token is written into `Authorization` (contract 2).
+/// How a token is written into `Authorization` (contract §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthorizationScheme {
     /// `CwsAuth Bearer=<token>`, which nearly every Citrix service wants.

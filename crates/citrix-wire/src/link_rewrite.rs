@@ -1,4 +1,4 @@
-//! Links in answers, made to point at the gateway (design 4.2, contract 5).
+//! Links in answers, made to point at the gateway (interface §4.2, contract §5).
 //!
 //! A tool that follows a link verbatim would leave the gateway, reach Citrix without a token, and get a 401: page 1
 //! works, page 2 fails. So a link to a host that the route table knows is rewritten so that the same table leads it

@@ -1,5 +1,5 @@
 //! Paths, compared and joined byte for byte: Citrix's own are full of `$`, `%2F`, blanks and backslashes
-//! (contract 5), and nothing of them may change on the way.
+//! (contract §5), and nothing of them may change on the way.
 
 use http::uri::{InvalidUri, PathAndQuery};
 

@@ -1,4 +1,4 @@
-//! What a caller may do (design 3.1): methods, paths and customers, and how much of it. No I/O here.
+//! What a caller may do (interface §3.1): methods, paths and customers, and how much of it. No I/O here.
 //!
 //! There are only rules that allow. A path is judged as every upstream may read it: a spelling that could be read in
 //! two ways is refused, so that what a rule admits is inside the rule wherever it arrives ([`path`]).
@@ -77,7 +77,7 @@ impl Rules {
     /// Judges a request by its method, its path without the query, and the customer it is for.
     ///
     /// The path is the caller's, after a retired address was translated and before a route's prefix is taken off
-    /// (design 4.3). While there is any rule, also one of methods or customers alone, a path must be judgeable: it
+    /// (interface §4.3). While there is any rule, also one of methods or customers alone, a path must be judgeable: it
     /// may name a customer, or a batch of other requests ([`batch::batch_base`]).
     pub fn evaluate(&self, method: &str, path: &str, customer: &str) -> Decision {
         if self.is_empty() {

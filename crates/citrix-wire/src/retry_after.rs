@@ -1,7 +1,7 @@
 //! How long a 429 or 503 asks one to wait. Pure.
 //!
 //! Citrix says so in several ways: `Retry-After` as seconds, as an HTTP date or as an RFC 3339 date, or only
-//! in the body, as parameter `retryDelay` or in a sentence of the API gateway (contract 4, "Limits").
+//! in the body, as parameter `retryDelay` or in a sentence of the API gateway (contract §4, "Limits").
 
 use std::time::{Duration, SystemTime};
 

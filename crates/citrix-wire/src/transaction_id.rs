@@ -1,4 +1,4 @@
-//! Ids that let one exchange be found again: ours, and Citrix's (contract 3).
+//! Ids that let one exchange be found again: ours, and Citrix's (contract §3).
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};

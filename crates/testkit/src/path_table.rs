@@ -149,7 +149,7 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
         Ambiguous::Parameters,
     ),
     ("/cvad/manage/Machines/;", Ambiguous::Parameters),
-    // Backslashes; the first is what a tool in use sends (contract 5).
+    // Backslashes; the first is what a tool in use sends (contract §5).
     ("/monitorodata\\Applications", Ambiguous::Backslash),
     (
         "/cvad/manage/Machines\\..\\Administrators",

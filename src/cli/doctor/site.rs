@@ -12,7 +12,7 @@ use crate::site::response::{self, Sites};
 use citrix_wire::citrix::SITE_FROZEN;
 use citrix_wire::citrix::clouds::Cloud;
 
-/// What a gateway of the wrong region says in a 403 (contract 1.6).
+/// What a gateway of the wrong region says in a 403 (contract §1.6).
 const WRONG_REGION: &str = "User is not authenticated for the specified resource";
 /// For whoever has nothing that has a site.
 const NO_DAAS: &str = "where the customer has no DaaS, set instance_id = \"\"";

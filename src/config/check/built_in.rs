@@ -1,4 +1,4 @@
-//! The routes that are there without a word in the configuration (design 4.3).
+//! The routes that are there without a word in the configuration (interface §4.3).
 
 use std::num::{NonZeroU32, NonZeroUsize};
 

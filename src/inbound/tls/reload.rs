@@ -28,7 +28,7 @@ use crate::system::clock::Clock;
 use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, certificates, provider};
 
 /// How often the files are looked at. A change counts once two looks in a row found the same, so that a certificate
-/// without its key, or half of a chain, is not taken; with that it counts well within 10 s (design 3.2).
+/// without its key, or half of a chain, is not taken; with that it counts well within 10 s (interface §3.2).
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// What a file may hold: every public authority of the world is a quarter of it.
 const LONGEST_FILE: u64 = 1 << 20;

@@ -13,7 +13,8 @@ use tokio::time::sleep;
 
 use crate::config::Egress;
 
-/// How often the file with the proxy's URL is looked at; a change counts within 10 s (design 3.2).
+/// How often the file with the proxy's URL is looked at; a change counts within 10 s
+/// (interface §3.2).
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What every connection towards Citrix is opened with. Its clones are one.

@@ -1,4 +1,4 @@
-//! Certificates that callers show (design 3.1 `listen.tls`).
+//! Certificates that callers show (interface §3.1 `listen.tls`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `Expect: 100-continue` is answered by the gateway (RFC 9110 section 10.1.1, design 4.1).
+//! `Expect: 100-continue` is answered by the gateway (RFC 9110 section 10.1.1, interface §4.1).
 
 use std::future::poll_fn;
 

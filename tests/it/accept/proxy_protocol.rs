@@ -1,4 +1,4 @@
-//! PROXY protocol v2, byte for byte (design 3.1 `proxy_protocol`, <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
+//! PROXY protocol v2, byte for byte (interface §3.1 `proxy_protocol`, <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Certificates that change while the gateway runs (design 3.2).
+//! Certificates that change while the gateway runs (interface §3.2).
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;

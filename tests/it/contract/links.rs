@@ -1,4 +1,4 @@
-//! Links of Citrix's, each kind in each spelling (contract 5).
+//! Links of Citrix's, each kind in each spelling (contract §5).
 
 use citrix_emulator::{LinkBase, Links, Options};
 use serde_json::json;

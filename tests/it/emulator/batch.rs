@@ -1,4 +1,4 @@
-//! `$batch`: several operations in one request (contract 5).
+//! `$batch`: several operations in one request (contract §5).
 
 use citrix_emulator::{Customer, Options};
 use serde_json::{Value, json};

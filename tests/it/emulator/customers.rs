@@ -1,4 +1,4 @@
-//! Several customers, their clients and secrets (contract 1.5 and 7).
+//! Several customers, their clients and secrets (contract §1.5 and §7).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Faults of paths, sites, regions and clocks (contract 1.6, 4 and 8).
+//! Faults of paths, sites, regions and clocks (contract §1.6, §4 and §8).
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! The limits that services keep to (contract 4).
+//! The limits that services keep to (contract §4).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What links and bodies look like on the wire (contract 5).
+//! What links and bodies look like on the wire (contract §5).
 
 use std::io::Read as _;
 

@@ -1,4 +1,4 @@
-//! The smaller services (contract 3 and 4).
+//! The smaller services (contract §3 and §4).
 
 use reqwest::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The services: refusals, pages, jobs, transaction ids (contract 3, 4, 5 and 7).
+//! The services: refusals, pages, jobs, transaction ids (contract §3, §4, §5 and §7).
 
 use std::time::Duration;
 

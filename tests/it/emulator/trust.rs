@@ -1,4 +1,4 @@
-//! The token endpoints, to the byte (contract 1).
+//! The token endpoints, to the byte (contract §1).
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A cut-off answer of Citrix's is a cut-off answer to the caller, never a clean end (design 4.2).
+//! A cut-off answer of Citrix's is a cut-off answer to the caller, never a clean end
+//! (interface §4.2).
 
 use http::Request;
 

@@ -1,4 +1,5 @@
-//! A 307 of Citrix to another region, and what must not be followed (design 4.4, contract 1.6).
+//! A 307 of Citrix to another region, and what must not be followed (interface §4.4,
+//! contract §1.6).
 
 use citrix_emulator::{Faults, Options, RegionRedirect};
 use serde_json::{Value, json};

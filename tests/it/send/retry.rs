@@ -1,4 +1,4 @@
-//! What follows a 429 or 503 of Citrix (design 4.4): waits that callers do not see, one for all who would knock. A wait
+//! What follows a 429 or 503 of Citrix (interface §4.4): waits that callers do not see, one for all who would knock. A wait
 //! has a second at least, and so have these tests.
 
 use std::time::{Duration, SystemTime};

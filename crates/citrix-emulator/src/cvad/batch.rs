@@ -1,4 +1,4 @@
-//! `POST $batch`: several operations in one request, each with headers of its own (contract 5).
+//! `POST $batch`: several operations in one request, each with headers of its own (contract §5).
 
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;

@@ -1,4 +1,4 @@
-//! `$batch` requests of CVAD: several operations in one body, each with header fields of its own (contract 5).
+//! `$batch` requests of CVAD: several operations in one body, each with header fields of its own (contract §5).
 //!
 //! ```json
 //! {"Items": [{"Reference": "0", "Method": "POST", "RelativeUrl": "Machines/1/$reboot",

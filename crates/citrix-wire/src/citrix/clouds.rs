@@ -1,4 +1,4 @@
-//! The clouds Citrix runs: which hosts, which login (contract 1.6).
+//! The clouds Citrix runs: which hosts, which login (contract §1.6).
 //!
 //! Presets, not constants of the protocol: every one of them can be overridden in the configuration.
 
@@ -52,7 +52,7 @@ impl Cloud {
         }
     }
 
-    /// The domain of the classic hosts, `{service}.` in front (contract 1.6, 4).
+    /// The domain of the classic hosts, `{service}.` in front (contract §1.6, §4).
     pub const fn classic_domain(self) -> &'static str {
         match self {
             Self::Commercial | Self::Us | Self::Eu | Self::ApS => "citrixworkspacesapi.net",

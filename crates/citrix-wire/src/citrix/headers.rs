@@ -1,4 +1,4 @@
-//! Header names of Citrix Cloud (contract 3).
+//! Header names of Citrix Cloud (contract §3).
 
 use http::{HeaderMap, HeaderName};
 
@@ -27,7 +27,7 @@ pub const TRANSACTION_IDS: [HeaderName; 3] = [
     CC_TRANSACTION_ID,
 ];
 
-/// Whether a caller's field stays here instead of going on to Citrix (design 4.1): what admits a caller, what
+/// Whether a caller's field stays here instead of going on to Citrix (interface §4.1): what admits a caller, what
 /// a proxy adds, and the fields by which frameworks let a request claim another method or path.
 pub fn is_gateway_only(name: &HeaderName) -> bool {
     matches!(
@@ -73,7 +73,7 @@ pub fn retain_allowed_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// The customer that a caller's path names, for the services that have it there (design 4.1, contract 4): what
+/// The customer that a caller's path names, for the services that have it there (interface §4.1, contract §4): what
 /// the gateway's own prefixes stand for is looked through.
 pub fn customer_in_path(path: &str) -> Option<&str> {
     let (service, rest) = first_segment(path)?;
@@ -125,7 +125,7 @@ fn customer(path: &str) -> Option<&str> {
 }
 
 /// Whether the service behind a path wants `Citrix-InstanceId`: CVAD's management API, but for the calls that
-/// find the site in the first place (contract 3).
+/// find the site in the first place (contract §3).
 pub fn needs_instance_id(path: &str) -> bool {
     const CVAD: &str = "/cvad/manage/";
     match path.split_at_checked(CVAD.len()) {

@@ -1,4 +1,4 @@
-//! Retired addresses and where their services are today (design 4.3, contract 3 and 4).
+//! Retired addresses and where their services are today (interface §4.3, contract §3 and §4).
 //!
 //! | family | was | is |
 //! |---|---|---|

@@ -1,5 +1,5 @@
 //! Citrix's token endpoints as seen from the other side: what tools send there, and what they expect back (contract
-//! 1). The gateway has endpoints of its own in these shapes, for tools that insist on logging in (design 4.5).
+//! §1). The gateway has endpoints of its own in these shapes, for tools that insist on logging in (interface §4.5).
 
 pub mod request;
 pub mod response;

@@ -1,5 +1,6 @@
-//! The services of Citrix Cloud as data: where each is, what it wants, what it allows (contract 3, 4), and by
-//! which path of the gateway it is reached (design 4.3). `docs/services.md` is generated from here.
+//! The services of Citrix Cloud as data: where each is, what it wants, what it allows (contract §3, §4), and by
+//! which path of the gateway it is reached (interface §4.3). `docs/services.md` is generated from
+//! here.
 //!
 //! No text of a caller ever becomes a part of a host: each name that a path may have leads to a host made here,
 //! ahead of any request.
@@ -34,7 +35,7 @@ pub struct Service {
     pub limits: &'static str,
     /// The header in which it tells its transaction id.
     pub transaction_id: &'static str,
-    /// Whether links in its JSON bodies are made to point at the gateway (contract 5).
+    /// Whether links in its JSON bodies are made to point at the gateway (contract §5).
     pub rewrite_links: bool,
     /// What else a user should know.
     pub note: &'static str,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::host::Authority;
 use crate::path;
 
-/// Hosts whose URLs are names, not places: they stay as they are (design 4.2, contract 5).
+/// Hosts whose URLs are names, not places: they stay as they are (interface §4.2, contract §5).
 const IDENTIFIERS: [&str; 2] = ["errors-api.cloud.com", "identifiers-api.cloud.com"];
 
 /// A route, as far as links are concerned. A family of routes (`/classic/{service}`) is one of these for each

@@ -1,4 +1,4 @@
-//! The `Headers` of a nested answer in a batch: an array of objects with a `Name` and a `Value` (contract 5).
+//! The `Headers` of a nested answer in a batch: an array of objects with a `Name` and a `Value` (contract §5).
 
 /// Where in such an array we are. It takes a depth and no stack, as what lies deeper than a pair does not matter.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,4 +1,4 @@
-//! Batches (`POST …/$batch`, contract 5): each of their items is judged like a request of its own.
+//! Batches (`POST …/$batch`, contract §5): each of their items is judged like a request of its own.
 
 use http::uri::PathAndQuery;
 
@@ -59,7 +59,7 @@ fn evaluate_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &
 }
 
 /// The paths that an item's URL may stand for: below the base; the same without the customer and site that the direct
-/// hosts have in front (contract 5); there, in place of those in the base; and from the root, if it looks like that.
+/// hosts have in front (contract §5); there, in place of those in the base; and from the root, if it looks like that.
 ///
 /// # Errors
 /// When it may lead elsewhere, to another customer, or to a batch.

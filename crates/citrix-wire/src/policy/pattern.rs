@@ -1,4 +1,4 @@
-//! Patterns of paths: `*` within a segment, `**` across segments (design 3.1).
+//! Patterns of paths: `*` within a segment, `**` across segments (interface §3.1).
 //!
 //! No crate of globs fits: their `*` also stands for an empty segment, `/a/**` does not cover `/a`, and they give a
 //! meaning to `?`, brackets, braces and backslashes. Over paths that were judged ([`super::path`]), where no

@@ -1,4 +1,4 @@
-//! The built-in routes (design 4.3), and what `[[route]]` makes of them.
+//! The built-in routes (interface §4.3), and what `[[route]]` makes of them.
 
 use super::*;
 use crate::config::Live;

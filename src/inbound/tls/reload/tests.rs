@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::*;
 
-/// What design 3.2 allows.
+/// What interface §3.2 allows.
 const SOON: Duration = Duration::from_secs(10);
 
 struct Scene {

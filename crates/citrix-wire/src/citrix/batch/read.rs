@@ -124,7 +124,7 @@ impl BatchItem {
     }
 }
 
-/// The scheme in which a caller wrote its token (contract 2). What is none of Citrix's is written as `Bearer`, which
+/// The scheme in which a caller wrote its token (contract §2). What is none of Citrix's is written as `Bearer`, which
 /// nested fields are known to have.
 fn scheme_of(value: &str) -> AuthorizationScheme {
     match value.trim_start().get(..7) {

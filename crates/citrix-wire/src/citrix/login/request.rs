@@ -1,4 +1,4 @@
-//! What tools send to a token endpoint (contract 1.1): a form or JSON, in which a name and a secret stand.
+//! What tools send to a token endpoint (contract §1.1): a form or JSON, in which a name and a secret stand.
 
 use std::fmt;
 
@@ -94,7 +94,7 @@ fn read_form(body: &[u8]) -> Result<Credentials, InvalidRequest> {
 }
 
 impl<'de> Deserialize<'de> for Credentials {
-    /// By hand: Citrix's own samples have the names in two spellings (contract 1.1), and none may be there twice.
+    /// By hand: Citrix's own samples have the names in two spellings (contract §1.1), and none may be there twice.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
 

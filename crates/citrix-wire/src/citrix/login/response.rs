@@ -1,4 +1,4 @@
-//! What token endpoints answer, byte for byte as Citrix's do (contract 1.1, 1.3): official clients read one lifetime
+//! What token endpoints answer, byte for byte as Citrix's do (contract §1.1, §1.3): official clients read one lifetime
 //! as a string and the other as a number.
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use super::request::InvalidRequest;
 
 /// What is said of a wrong id and of a wrong secret alike.
 pub const INVALID_CLIENT: &str = "Invalid client id or client secret.";
-/// Reason phrase of the OAuth 2.0 endpoint's 400 responses over HTTP/1.1 (contract 1.3).
+/// Reason phrase of the OAuth 2.0 endpoint's 400 responses over HTTP/1.1 (contract §1.3).
 pub const BAD_REQUEST_PHRASE: &[u8] = b"Invalid request";
 const WRONG_TYPE: &str = "Content-Type must be set to application/x-www-form-urlencoded";
 
@@ -58,7 +58,7 @@ pub fn token(dialect: TokenDialect, token: &str, principal: &str, seconds: u64) 
     }
 }
 
-/// The answer to a wrong id or secret. The trust endpoint's is not documented; 401 is assumed (contract 1.3).
+/// The answer to a wrong id or secret. The trust endpoint's is not documented; 401 is assumed (contract §1.3).
 pub fn invalid_client(dialect: TokenDialect) -> Response<Bytes> {
     match dialect {
         TokenDialect::Oauth2 => oauth2_error("invalid_client", INVALID_CLIENT),

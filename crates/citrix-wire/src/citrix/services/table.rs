@@ -1,4 +1,4 @@
-//! The rows, in the order of contract 4.
+//! The rows, in the order of contract §4.
 
 use super::{Service, ServiceLimit, ServiceLocation};
 use crate::citrix::clouds::Cloud;
@@ -40,7 +40,7 @@ const fn classic(name: &'static str) -> Service {
     }
 }
 
-/// Every service with a public reference (contract 4).
+/// Every service with a public reference (contract §4).
 pub static SERVICES: &[Service] = &[
     Service {
         name: "DaaS (CVAD)",
