@@ -33,12 +33,12 @@ impl Exchange {
     }
 
     /// Returns `true` if the exchange holds a permit of `limits.max_in_flight`.
-    pub fn is_in_flight(&self) -> bool {
+    pub fn holds_in_flight_permit(&self) -> bool {
         self.permits.in_flight.is_some()
     }
 
     /// Releases the permit of `limits.max_in_flight`, for the time of a wait.
-    pub fn leave_flight(&mut self) {
+    pub fn release_in_flight_permit(&mut self) {
         self.permits.in_flight = None;
     }
 
@@ -46,7 +46,7 @@ impl Exchange {
     ///
     /// # Errors
     /// `overloaded` if all permits are in use and no caller is stalled.
-    pub async fn enter_flight(
+    pub async fn acquire_in_flight_permit(
         &mut self,
         in_flight: &Arc<PermitCounter>,
         limit: usize,

@@ -1,7 +1,7 @@
 //! Step 4: turns the admitted request into the one that is sent, except for the token.
 //!
 //! Only this step creates an [`UpstreamRequest`], so no request is sent to which its rules were not applied: target
-//! rebased, hop-by-hop fields and the caller's credentials removed, Citrix's fields added, body framed anew.
+//! rebased, hop-by-hop fields and the caller's credentials removed, Citrix's fields added, body reframed.
 
 use http::header::{ACCEPT, COOKIE};
 use http::uri::PathAndQuery;

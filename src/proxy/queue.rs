@@ -60,7 +60,7 @@ pub async fn queue(
         }
     }
     exchange
-        .enter_flight(&shared.in_flight, live.limits.max_in_flight)
+        .acquire_in_flight_permit(&shared.in_flight, live.limits.max_in_flight)
         .await
 }
 

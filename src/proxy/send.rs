@@ -101,10 +101,12 @@ impl SendContext<'_> {
             if resend.budget.must_wait() || self.shared.gates.any_closed() {
                 Box::pin(self.wait(&mut resend, customer, exchange)).await;
             }
-            if !exchange.is_in_flight() {
+            if !exchange.holds_in_flight_permit() {
                 // The permit was released for a wait.
                 let limit = self.live.limits.max_in_flight;
-                exchange.enter_flight(&self.shared.in_flight, limit).await?;
+                exchange
+                    .acquire_in_flight_permit(&self.shared.in_flight, limit)
+                    .await?;
             }
             exchange.begin_upstream_time();
             let sent = self

@@ -163,6 +163,21 @@ fn uses(sources: &BTreeMap<Vec<String>, String>) -> BTreeMap<&Vec<String>, BTree
     uses
 }
 
+/// The steps of the data path run in alphabetical order: a step may use the types of the steps before it.
+#[test]
+fn steps_of_the_data_path_use_only_earlier_steps() {
+    let sources = sources("src");
+    let step = |file: &Vec<String>| (file[0] == "proxy").then(|| file.get(1).cloned()).flatten();
+    let mut backwards = Vec::new();
+    for (file, used) in uses(&sources) {
+        let later = |other: &&&Vec<String>| step(file).is_some() && step(other) > step(file);
+        for other in used.iter().filter(later) {
+            backwards.push(format!("{} uses {}", file.join("/"), other.join("/")));
+        }
+    }
+    assert!(backwards.is_empty(), "{backwards:#?}");
+}
+
 #[test]
 #[ignore = "nine cycles are left"]
 fn no_files_use_each_other_in_a_cycle() {

@@ -99,10 +99,7 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
     wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!(wire.answer().await.status(), 200);
-    let line = gateway
-        .program
-        .logged("a caller showed a certificate")
-        .await;
+    let line = gateway.program.logged("client certificate received").await;
     assert_eq!(line["subject"], "CN=splunk\\, the one");
     assert_eq!(line["dns_names"], "[\"splunk.example.net\"]");
 }
@@ -130,7 +127,7 @@ async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_o
     for _ in 0..20 {
         callers.push(soon(TcpStream::connect(gateway.address)).await.unwrap());
     }
-    gateway.program.logged("cannot accept connections").await;
+    gateway.program.logged("failed to accept connections").await;
     drop(callers);
     eventually("callers are served again", || async {
         let mut wire = gateway.connect().await;

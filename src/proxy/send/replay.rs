@@ -113,7 +113,7 @@ impl SendContext<'_> {
             .waiting()
             .acquire(self.live.limits.max_queued);
         if waiting.is_some() {
-            exchange.leave_flight();
+            exchange.release_in_flight_permit();
         }
         let timeout = self.live.token.request_timeout;
         let newer = customer

@@ -139,7 +139,7 @@ impl SendContext<'_> {
         let Some(mut wait) = next.or_else(|| self.wait_at_gate(scope, budget.left)) else {
             return;
         };
-        exchange.leave_flight();
+        exchange.release_in_flight_permit();
         let _waiting = exchange.begin_queue_wait();
         loop {
             let began = Instant::now();

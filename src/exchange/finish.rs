@@ -1,0 +1,175 @@
+//! The end of an exchange: its response, and the record that is counted, logged and kept.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Response, StatusCode};
+
+use super::body::ForwardedBody;
+use super::permits::Permits;
+use super::response_body::{CallerResponseBody, Source};
+use super::{Exchange, access_log};
+use crate::error::{Failure, Reason};
+use crate::observe::metrics::NONE;
+use crate::observe::summary::{End, ExchangeSummary};
+use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
+use citrix_wire::transaction_id::X_PROXY_REQUEST_ID;
+
+/// Status in logs and metrics of an exchange whose caller disconnected before the response, as in nginx.
+const CALLER_LEFT: u16 = 499;
+
+impl Exchange {
+    /// Completes Citrix's response head and attaches the record to its body.
+    pub fn forwarded(
+        mut self: Box<Self>,
+        mut response: Response<ForwardedBody>,
+    ) -> Response<CallerResponseBody> {
+        let headers = response.headers();
+        self.ids.citrix = TRANSACTION_IDS.map(|name| headers.get(name).cloned());
+        // Responses of Citrix's API gateway itself may have an empty id.
+        let has_id = |name| headers.get(name).is_some_and(|id| !id.is_empty());
+        if !TRANSACTION_IDS.iter().any(has_id) {
+            response
+                .headers_mut()
+                .insert(CITRIX_TRANSACTION_ID, self.ids.transaction.clone());
+        }
+        self.finish_head(response.status(), response.headers_mut());
+        self.snapshot
+            .metrics
+            .overhead
+            .observe(self.gateway_time().as_secs_f64());
+        self.route_metrics()
+            .upstream()
+            .observe(self.timings.upstream.as_secs_f64());
+        response.map(|body| CallerResponseBody::new(Source::Citrix(body), self))
+    }
+
+    /// Returns the response for a failure.
+    pub fn failed(mut self: Box<Self>, failure: Failure) -> Response<CallerResponseBody> {
+        if matches!(
+            failure.reason(),
+            Reason::CallerForbidden | Reason::CustomerForbidden
+        ) {
+            // Refusals by steps after `admit`; those of `admit` are in the audit log already.
+            self.audit_refusal(&failure);
+        }
+        // No response of Citrix is read under the permit any more.
+        self.permits.queue = None;
+        self.set_failure(&failure);
+        let response = failure.into_response(&self.ids.transaction);
+        self.generated(response)
+    }
+
+    /// Records and counts the failure that the response reports.
+    pub fn set_failure(&mut self, failure: &Failure) {
+        self.outcome.reason = Some(failure.reason());
+        self.outcome.detail = failure.detail().clone();
+        self.outcome.cause = failure.cause_chain();
+        self.snapshot.metrics.error(failure.reason());
+    }
+
+    /// Completes the head of a response that the gateway generated, and attaches the record to its body.
+    pub fn generated(
+        mut self: Box<Self>,
+        mut response: Response<Bytes>,
+    ) -> Response<CallerResponseBody> {
+        self.ids.citrix = TRANSACTION_IDS.map(|name| response.headers().get(name).cloned());
+        response
+            .headers_mut()
+            .insert(CITRIX_TRANSACTION_ID, self.ids.transaction.clone());
+        self.finish_head(response.status(), response.headers_mut());
+        if self.method == Method::HEAD {
+            // No body follows; the length remains that of the GET response.
+            let length = response.body().len().into();
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+            return response.map(|_| CallerResponseBody::new(Source::Generated(None), self));
+        }
+        response.map(|body| CallerResponseBody::new(Source::Generated(Some(body)), self))
+    }
+
+    fn finish_head(&mut self, status: StatusCode, headers: &mut HeaderMap) {
+        headers.insert(X_PROXY_REQUEST_ID, self.ids.request.clone());
+        self.outcome.status = Some(status);
+        self.timings.response_head = self.timings.began.elapsed();
+    }
+
+    /// Returns the gateway's own part of the time to the response head.
+    fn gateway_time(&self) -> Duration {
+        self.timings
+            .response_head
+            .saturating_sub(self.timings.upstream)
+            .saturating_sub(self.timings.waited)
+    }
+
+    /// Counts, logs and records the exchange, and releases its permits. Only the first call has an effect.
+    pub(super) fn close(&mut self, end: End) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        self.end_upstream_time();
+        let summary = self.summary(end);
+        let metrics = self.route_metrics();
+        metrics.count(self.caller, &self.method, summary.status);
+        metrics.duration().observe(summary.total.as_secs_f64());
+        if self.snapshot.live.access_log {
+            access_log::log(&summary);
+        }
+        let caller_use = self.snapshot.caller_use(self.caller);
+        self.snapshot.metrics.recent.record(&summary, caller_use);
+        if let Some(recording) = &self.recording {
+            recording.close(&summary);
+        }
+        self.permits = Permits::default();
+        self.connection.exchange_ended();
+    }
+
+    fn summary(&self, end: End) -> ExchangeSummary<'_> {
+        let route = self.route.and_then(|index| self.snapshot.routes.get(index));
+        let status = self.outcome.status;
+        ExchangeSummary {
+            request: self.request_facts(),
+            is_named: self.caller.is_some(),
+            forwarded_for: self.forwarded_for.as_deref(),
+            version: self.version,
+            secure: self.is_secure(),
+            trace_id: self.trace_id(),
+            route: route.map_or(NONE, |route| route.config.name()),
+            retired: self.retired,
+            customer: self.customer.as_ref(),
+            response_status: status,
+            status: status.unwrap_or_else(|| status_without_response(end)),
+            reason: self.outcome.reason,
+            detail: &self.outcome.detail,
+            cause: &self.outcome.cause,
+            end,
+            citrix_ids: &self.ids.citrix,
+            request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
+            response_bytes: self.outcome.response_bytes,
+            began: self.timings.began,
+            total: self.timings.began.elapsed(),
+            upstream: self.timings.upstream,
+            waited: self.timings.waited,
+            gateway: self.gateway_time(),
+            attempts: self.attempts,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.close(if self.connection.is_stopped() {
+            End::Stopped
+        } else {
+            End::CallerLeft
+        });
+    }
+}
+
+/// Returns the status that logs and metrics use for an exchange without a response.
+fn status_without_response(end: End) -> StatusCode {
+    match end {
+        End::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::from_u16(CALLER_LEFT).unwrap_or_default(),
+    }
+}
