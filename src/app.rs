@@ -26,7 +26,7 @@ use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::listener::{self, BindError, Bound};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::inbound::shortage::Shortage;
-use crate::inbound::tls::{InboundTls, Reloader};
+use crate::inbound::tls::{CertificateReloader, InboundTls};
 use crate::limit::gate::Gates;
 use crate::observe::metrics::Metrics;
 use crate::observe::spans::Spans;
@@ -80,7 +80,7 @@ pub enum StartError {
 }
 
 /// A configuration that may take the place of the one in force.
-pub struct Fresh {
+pub struct NewConfig {
     /// Without a mistake in it.
     pub config: Config,
     /// What it says of TLS towards Citrix, with the roots as they are now.
@@ -176,7 +176,7 @@ impl App {
         let metrics = Metrics::new(boot.workers.get())?;
         let login_endpoints = LoginEndpoints::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
-        let inbound_tls = reloader.as_ref().map(Reloader::tls);
+        let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
         let spans = Spans::start(&metrics, dial_config.tls(), clock)?;
@@ -244,8 +244,8 @@ impl App {
     ///
     /// # Errors
     /// When it cannot be used; nothing has changed then.
-    pub fn reload(&mut self, fresh: Fresh) -> Result<Changes, ReloadError> {
-        let Fresh { config, tls } = fresh;
+    pub fn reload(&mut self, new: NewConfig) -> Result<Changes, ReloadError> {
+        let NewConfig { config, tls } = new;
         let [at_start, now] = &self.fingerprints;
         let changes = Changes::between(at_start, now, &config.fingerprint);
         let same_tls = self.upstream_tls.is_equivalent(&tls);
@@ -415,13 +415,18 @@ fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addres
     })
 }
 
-fn reloader(boot: &Boot, metrics: &Metrics, clock: Clock) -> Result<Option<Reloader>, StartError> {
+fn reloader(
+    boot: &Boot,
+    metrics: &Metrics,
+    clock: Clock,
+) -> Result<Option<CertificateReloader>, StartError> {
     let Some(files) = &boot.certificate else {
         return Ok(None);
     };
-    Ok(Some(Reloader::new(
+    Ok(Some(CertificateReloader::new(
         files.clone(),
         metrics.certificate_expiry()?,
+        &metrics.file_read_failures,
         clock,
     )?))
 }

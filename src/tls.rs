@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::CertificateFiles;
+use crate::system::files::ReadError;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
@@ -18,7 +19,15 @@ pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read or is no PEM.
+    /// The file was not read.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: ReadError,
+    },
+    /// The file is not PEM.
     #[error("{path}: {source}", path = path.display())]
     Pem {
         /// The file.
@@ -27,19 +36,11 @@ pub enum TlsError {
         source: PemError,
     },
     /// A file without a certificate in it.
-    #[error("{path} holds no certificate; expected PEM blocks that begin with BEGIN CERTIFICATE", path = .0.display())]
+    #[error("{path} contains no certificate; expected PEM blocks that begin with BEGIN CERTIFICATE", path = .0.display())]
     NoCertificate(PathBuf),
     /// A file without a private key in it.
-    #[error("{path} holds no private key; expected a PEM block that begins with BEGIN PRIVATE KEY", path = .0.display())]
+    #[error("{path} contains no private key; expected a PEM block that begins with BEGIN PRIVATE KEY", path = .0.display())]
     NoKey(PathBuf),
-    /// A file larger than any certificate.
-    #[error("{path} is larger than {longest} bytes, which no certificate is", path = path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// What it may be.
-        longest: u64,
-    },
     /// Certificate and key do not go together, or rustls does not take them.
     #[error("{certificate} and {key}: {source}", certificate = files.certificate.display(), key = files.key.display())]
     Pair {

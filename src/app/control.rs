@@ -9,13 +9,14 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::config::{Credential, Live, TokenCache};
-use crate::inbound::tls::Reloader;
+use crate::inbound::tls::CertificateReloader;
 use crate::observe::metrics::Metrics;
 use crate::site;
 use crate::site::agent::Agent;
 use crate::site::api::HttpApi;
 use crate::state::published::Published;
 use crate::system::clock::Clock;
+use crate::system::files::ReadFailures;
 use crate::token::cache::Cache;
 use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::{Keeper, KeeperSettings};
@@ -34,6 +35,7 @@ pub(super) struct Control {
     clock: Clock,
     cache: Option<(TokenCache, Cache)>,
     egress: Option<AbortHandle>,
+    read_failures: ReadFailures,
 }
 
 /// A keeper, and whose token it keeps.
@@ -73,12 +75,13 @@ impl Control {
             clock,
             cache: None,
             egress: None,
+            read_failures: metrics.file_read_failures.clone(),
         })
     }
 
     /// Puts the reloader of certificates to work.
-    pub(super) fn run(&mut self, reloader: Reloader) {
-        self.tasks.spawn(reloader.keep());
+    pub(super) fn run(&mut self, reloader: CertificateReloader) {
+        self.tasks.spawn(reloader.run());
     }
 
     /// Watches how connections leave now, and no more how they did before.
@@ -86,10 +89,10 @@ impl Control {
         if let Some(proxy) = dial_config.egress().proxy() {
             tracing::info!(%proxy, "connections to Citrix leave through the egress proxy");
         }
-        if let Some(before) = self
-            .egress
-            .replace(self.tasks.spawn(dial_config.clone().keep()))
-        {
+        if let Some(before) = self.egress.replace(
+            self.tasks
+                .spawn(dial_config.clone().follow(self.read_failures.clone())),
+        ) {
             before.abort();
         }
     }

@@ -12,7 +12,7 @@ use tokio::runtime;
 use tracing::level_filters::LevelFilter;
 
 use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
-use crate::app::reload::Watch;
+use crate::app::reload::ConfigWatcher;
 use crate::app::{Addresses, App, Drained};
 use crate::config::{Config, ConfigProblem, LogFormat, LogSettings};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets};
@@ -34,7 +34,7 @@ const LOG_UNTIL_CONFIGURED: LogSettings = LogSettings {
 pub fn run(args: &RunArgs) -> ExitCode {
     // First of all: it takes variables out of the environment.
     let passed = PassedSockets::from_environment();
-    let loaded = Watch::load(args.config.as_deref());
+    let loaded = ConfigWatcher::load(args.config.as_deref());
     let log = loaded
         .as_ref()
         .map_or(LOG_UNTIL_CONFIGURED, |(config, _)| config.boot.log);
@@ -87,7 +87,7 @@ fn log_problems(problems: &[ConfigProblem]) {
 
 async fn gateway(
     config: Config,
-    watch: Watch,
+    watch: ConfigWatcher,
     passed: Result<PassedSockets, PassedSocketError>,
     log: LogHandle,
 ) -> u8 {
@@ -128,7 +128,14 @@ fn announce(addresses: &Addresses) {
 }
 
 /// Serves and reloads until a signal to stop, drains, and tells how it went by the exit code.
-pub(super) async fn serve(mut app: App, signals: &mut Signals, mut watch: Option<Watch>) -> u8 {
+pub(super) async fn serve(
+    mut app: App,
+    signals: &mut Signals,
+    mut watch: Option<ConfigWatcher>,
+) -> u8 {
+    if let Some(watch) = &mut watch {
+        watch.count_failures(&app.shared().metrics.file_read_failures);
+    }
     let first = loop {
         tokio::select! {
             what = app.failed() => return broken(&what),

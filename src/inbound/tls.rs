@@ -4,4 +4,4 @@ mod caller;
 mod reload;
 
 pub use caller::{CallerCertificate, CertificateError};
-pub use reload::{InboundTls, Reloader, server_config};
+pub use reload::{CertificateReloader, InboundTls, server_config};

@@ -276,7 +276,9 @@ pub struct Poller {
     position: Arc<AtomicUsize>,
     trigger: ReadTrigger,
     requested: bool,
-    /// `None` if files are read on request only.
+    /// `false` if files are read on request only.
+    polls: bool,
+    /// `None` without files to poll.
     next_read: Option<Instant>,
     /// The error of the last read of each file, and whether it was logged.
     errors: Vec<Option<(String, bool)>>,
@@ -294,6 +296,7 @@ impl Poller {
             position: Arc::default(),
             trigger: ReadTrigger::default(),
             requested: false,
+            polls: true,
             next_read: None,
             errors: Vec::new(),
             failures: None,
@@ -323,11 +326,9 @@ impl Poller {
         self.failures = Some(failures.0.with_label_values(&[self.kind.label()]));
     }
 
-    /// Reads files on request only.
-    #[must_use]
-    pub fn on_request_only(mut self) -> Self {
-        self.next_read = None;
-        self
+    /// Reads files on request only from now on.
+    pub fn read_on_request_only(&mut self) {
+        (self.polls, self.next_read) = (false, None);
     }
 
     /// Polls the files of `known` instead.
@@ -339,7 +340,8 @@ impl Poller {
         if !same_paths {
             self.call = BlockingCall::default();
             self.errors = vec![None; known.len()];
-            self.next_read = (!known.is_empty()).then(|| Instant::now() + READ_INTERVAL);
+            self.next_read =
+                (self.polls && !known.is_empty()).then(|| Instant::now() + READ_INTERVAL);
         }
         (self.reported, self.pending) = (known, None);
     }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::pem::Error as PemError;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Http2Mode, UpstreamSettings};
+use crate::system::files::{self, FileKind};
 use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, provider};
 
 /// What is trusted upstream: the system's roots and those of `ca_file`.
@@ -25,9 +25,9 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         );
     }
     if let Some(path) = ca_file {
-        let pem = std::fs::read(path).map_err(|error| TlsError::Pem {
+        let pem = files::read(path, FileKind::Configuration).map_err(|source| TlsError::File {
             path: path.to_owned(),
-            source: PemError::Io(error),
+            source,
         })?;
         add_roots(&mut roots, path, &pem)?;
     }

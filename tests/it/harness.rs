@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use citrix_auth_proxy::app::{App, Fresh};
+use citrix_auth_proxy::app::{App, NewConfig};
 use citrix_auth_proxy::config::{self, BindAddress, Changes};
 use citrix_auth_proxy::system::clock::Clock;
 use citrix_auth_proxy::upstream::tls::UpstreamTls;
@@ -189,7 +189,7 @@ impl Gateway {
     pub fn reload(&mut self, toml: &str) -> Changes {
         let config = config::from_toml(toml, self.settings.clone()).unwrap();
         let tls = UpstreamTls::new(&config.live.upstream).unwrap();
-        self.app.reload(Fresh { config, tls }).unwrap()
+        self.app.reload(NewConfig { config, tls }).unwrap()
     }
 
     pub fn app(&self) -> &App {

@@ -2,13 +2,13 @@
 
 use std::future::pending;
 
-use crate::app::reload::{Candidate, Watch};
-use crate::app::{App, Fresh};
+use crate::app::reload::{Candidate, ConfigWatcher};
+use crate::app::{App, NewConfig};
 use crate::config::{Changes, ConfigProblem, join_names};
 use crate::observe::metrics::Reload;
 
 /// The next candidate, where somebody watches for one.
-pub(super) async fn next(watch: &mut Option<Watch>) -> Candidate {
+pub(super) async fn next(watch: &mut Option<ConfigWatcher>) -> Candidate {
     match watch {
         Some(watch) => watch.next().await,
         None => pending().await,
@@ -16,12 +16,12 @@ pub(super) async fn next(watch: &mut Option<Watch>) -> Candidate {
 }
 
 /// Answers a SIGHUP.
-pub(super) fn ask(app: &App, watch: Option<&Watch>) {
+pub(super) fn ask(app: &App, watch: Option<&ConfigWatcher>) {
     if let Some(tls) = app.inbound_tls() {
-        tls.look_now();
+        tls.request_read();
     }
     match watch {
-        Some(watch) => watch.ask(),
+        Some(watch) => watch.request(),
         None => tracing::warn!("SIGHUP: there is no configuration to read again"),
     }
 }
@@ -29,8 +29,8 @@ pub(super) fn ask(app: &App, watch: Option<&Watch>) {
 /// Takes a candidate, or says why not.
 pub(super) fn settle(app: &mut App, candidate: Candidate) {
     let outcome = match candidate {
-        Candidate::Fresh(fresh) => take(app, *fresh),
-        Candidate::Refused(problems) => Err(problems),
+        Candidate::Valid(new) => take(app, *new),
+        Candidate::Rejected(problems) => Err(problems),
     };
     let outcome = outcome.unwrap_or_else(|problems| {
         for problem in &problems {
@@ -46,9 +46,9 @@ pub(super) fn settle(app: &mut App, candidate: Candidate) {
     shared.metrics.reloads.ended(outcome, shared.clock.now());
 }
 
-fn take(app: &mut App, fresh: Fresh) -> Result<Reload, Vec<ConfigProblem>> {
-    let (warnings, level) = (fresh.config.warnings.clone(), fresh.config.boot.log.level);
-    let changes = app.reload(fresh).map_err(|error| {
+fn take(app: &mut App, new: NewConfig) -> Result<Reload, Vec<ConfigProblem>> {
+    let (warnings, level) = (new.config.warnings.clone(), new.config.boot.log.level);
+    let changes = app.reload(new).map_err(|error| {
         vec![ConfigProblem {
             key: "upstream".to_owned(),
             variable: None,

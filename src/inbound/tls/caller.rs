@@ -38,7 +38,7 @@ impl CallerCertificate {
     pub fn read(leaf: &CertificateDer<'_>, now: SystemTime) -> Result<Self, CertificateError> {
         let certificate = Certificate::from_der(leaf)?;
         let leaf = certificate.tbs_certificate();
-        if ends(&certificate) < now.duration_since(UNIX_EPOCH).unwrap_or_default() {
+        if validity_end(&certificate) < now.duration_since(UNIX_EPOCH).unwrap_or_default() {
             return Err(CertificateError::Expired);
         }
         let names = leaf
@@ -56,7 +56,7 @@ impl CallerCertificate {
 }
 
 /// When a certificate ends, since the beginning of Unix time.
-fn ends(certificate: &Certificate) -> Duration {
+fn validity_end(certificate: &Certificate) -> Duration {
     certificate
         .tbs_certificate()
         .validity()
@@ -65,8 +65,8 @@ fn ends(certificate: &Certificate) -> Duration {
 }
 
 /// When our own certificate ends; `None` when only rustls can read it.
-pub(super) fn end_of(leaf: &CertificateDer<'_>) -> Option<Duration> {
-    Certificate::from_der(leaf).ok().as_ref().map(ends)
+pub(super) fn not_after(leaf: &CertificateDer<'_>) -> Option<Duration> {
+    Certificate::from_der(leaf).ok().as_ref().map(validity_end)
 }
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn what_expired_or_is_no_certificate_tells_nothing() {
         let leaf = certificate(|params| params.not_after = rcgen::date_time_ymd(2030, 1, 1));
-        let end = end_of(&leaf).unwrap();
+        let end = not_after(&leaf).unwrap();
         assert_eq!(end, Duration::from_secs(1_893_456_000));
         let read = |seconds| {
             CallerCertificate::read(&leaf, UNIX_EPOCH + end + Duration::from_secs(seconds))
@@ -179,6 +179,6 @@ mod tests {
             CallerCertificate::read(&cut, UNIX_EPOCH),
             Err(CertificateError::Malformed(_))
         ));
-        assert_eq!(end_of(&cut), None);
+        assert_eq!(not_after(&cut), None);
     }
 }

@@ -2,20 +2,17 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::pending;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use rustls::ClientConfig;
 use secrecy::ExposeSecret as _;
-use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use secrecy::zeroize::Zeroizing;
 
-use crate::config::Egress;
-
-/// How often the file with the proxy's URL is looked at; a change counts within 10 s
-/// (interface §3.2).
-const LOOK_INTERVAL: Duration = Duration::from_secs(3);
+use crate::config::{Egress, SecretSource};
+use crate::system::files::{FileKind, Poller, ReadFailures};
 
 /// What every connection towards Citrix is opened with. Its clones are one.
 #[derive(Clone)]
@@ -66,43 +63,44 @@ impl DialConfig {
         Self::new(Arc::new(tls), Egress::direct())
     }
 
-    /// Reads the proxy's URL again and again, if it is in a file. One that cannot be used is logged once, and the
-    /// one before stays.
-    pub async fn keep(self) -> Infallible {
-        let mut complained = None;
+    /// Follows the proxy's URL if it is in a file. An invalid URL is logged once and not used.
+    pub async fn follow(self, failures: ReadFailures) -> Infallible {
+        let path = self
+            .egress()
+            .file_source()
+            .and_then(SecretSource::path)
+            .map(Path::to_owned);
+        let Some(path) = path else {
+            return pending().await;
+        };
+        let mut poller =
+            Poller::unread(FileKind::EgressProxy, [path.clone()]).counted_by(&failures);
         loop {
-            sleep(LOOK_INTERVAL).await;
-            let now = self.egress.load_full();
-            let Some(source) = now.file_source().cloned() else {
+            let contents = poller.next().await.snapshot.into_contents();
+            // The poller logs a file that cannot be read.
+            let Some(Ok(content)) = contents.into_iter().next() else {
                 continue;
             };
-            // A disk that hangs holds up this task and nobody else.
-            let Ok(read) = spawn_blocking(move || source.read()).await else {
-                continue;
-            };
-            let moved = read.map_err(|error| error.to_string());
-            let moved = moved.and_then(|url| {
-                now.with_url(url.expose_secret())
-                    .map_err(|error| error.to_string())
-            });
-            match moved {
-                Ok(moved) if moved == *now => complained = None,
-                Ok(moved) => {
-                    complained = None;
-                    tracing::info!(proxy = ?moved.proxy(), "the egress proxy, or what it is shown, changed");
-                    self.egress.store(Arc::new(moved));
+            let current = self.egress.load_full();
+            match with_url(&current, &path, content) {
+                Ok(egress) if egress == *current => {}
+                Ok(egress) => {
+                    tracing::info!(proxy = ?egress.proxy(), "egress proxy changed");
+                    self.egress.store(Arc::new(egress));
                 }
-                Err(error) if complained.as_ref() != Some(&error) => {
-                    tracing::warn!(
-                        error,
-                        "upstream.proxy_url cannot be used; the proxy stays what it was"
-                    );
-                    complained = Some(error);
-                }
-                Err(_) => {}
+                Err(error) => tracing::warn!(
+                    error,
+                    "invalid upstream.proxy_url; previous egress proxy stays in use"
+                ),
             }
         }
     }
+}
+
+fn with_url(current: &Egress, path: &Path, content: Zeroizing<Vec<u8>>) -> Result<Egress, String> {
+    let url = SecretSource::from_content(path, Ok(content)).map_err(|error| error.to_string())?;
+    let egress = current.with_url(url.expose_secret());
+    egress.map_err(|error| error.to_string())
 }
 
 impl fmt::Debug for DialConfig {
@@ -117,12 +115,14 @@ impl fmt::Debug for DialConfig {
 mod tests {
     use std::fs;
 
+    use prometheus::Registry;
     use tokio::task::JoinSet;
+    use tokio::time::sleep;
 
     use super::*;
-    use crate::config::SecretSource;
+    use crate::system::files::READ_INTERVAL;
 
-    fn dial_config(url: &str, file: &std::path::Path) -> DialConfig {
+    fn dial_config(url: &str, file: &Path) -> DialConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -142,7 +142,8 @@ mod tests {
         fs::write(file.path(), "http://user:first@proxy:1\n").unwrap();
         let dial_config = dial_config("http://user:first@proxy:1", file.path());
         let mut tasks = JoinSet::new();
-        tasks.spawn(dial_config.clone().keep());
+        let failures = ReadFailures::register(&Registry::new()).unwrap();
+        tasks.spawn(dial_config.clone().follow(failures));
         // Who dials has a clone of its own.
         let dialler = dial_config.clone();
         for (content, place, shown) in [
@@ -170,7 +171,7 @@ mod tests {
         ] {
             fs::write(file.path(), content).unwrap();
             // On this clock, time passes only when the reading is done.
-            sleep(LOOK_INTERVAL * 2).await;
+            sleep(READ_INTERVAL * 2).await;
             let egress = dialler.egress();
             let proxy = egress.proxy_for("api.cloud.com").unwrap();
             assert_eq!(

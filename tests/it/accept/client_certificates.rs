@@ -109,7 +109,7 @@ async fn authorities_that_change_are_followed_and_sessions_of_the_old_are_not_re
     );
     assert_eq!(status(&scene.gateway, &before).await, 200);
     scene.files.write("client-ca.pem", &scene.stranger.pem());
-    scene.gateway.app().inbound_tls().unwrap().look_now();
+    scene.gateway.app().inbound_tls().unwrap().request_read();
     eventually("the new authority is trusted", || async {
         status(&scene.gateway, &after).await == 200
     })

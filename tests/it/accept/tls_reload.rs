@@ -30,7 +30,7 @@ async fn shown(gateway: &Gateway, authority: &Authority) -> CertificateDer<'stat
 }
 
 async fn takes(gateway: &Gateway, authority: &Authority, issued: &Issued) {
-    gateway.app().inbound_tls().unwrap().look_now();
+    gateway.app().inbound_tls().unwrap().request_read();
     let expected = issued.der();
     eventually("the new certificate is shown", || async {
         shown(gateway, authority).await == expected

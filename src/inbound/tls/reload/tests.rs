@@ -1,5 +1,6 @@
-//! Files that change, on a clock that stands still unless a test sleeps.
+//! Files that change. Time passes only while no file is read.
 
+use prometheus::Registry;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -7,16 +8,16 @@ use tokio::time::sleep;
 
 use super::*;
 
-/// What interface §3.2 allows.
+/// The longest time after which a change takes effect (interface §3.2).
 const SOON: Duration = Duration::from_secs(10);
 
 struct Scene {
     folder: TempDir,
     expiry: Gauge,
-    reloader: Reloader,
+    reloader: CertificateReloader,
 }
 
-/// A fresh certificate, which ends in this year, and its key.
+/// A new certificate that expires at the beginning of `year`, and its key.
 fn issue(year: i32) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -24,7 +25,7 @@ fn issue(year: i32) -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-/// The start of a year in Unix time.
+/// The beginning of a year in Unix time.
 fn beginning_of(year: i32) -> f64 {
     rcgen::date_time_ymd(year, 1, 1).unix_timestamp() as f64
 }
@@ -46,7 +47,9 @@ impl Scene {
         std::fs::write(at("tls.key"), key).unwrap();
         std::fs::write(at("ca.pem"), issue(2100).0).unwrap();
         let expiry = Gauge::new("expiry", "expiry").unwrap();
-        let reloader = Reloader::new(files, expiry.clone(), Clock::SYSTEM).unwrap();
+        let failures = ReadFailures::register(&Registry::new()).unwrap();
+        let reloader =
+            CertificateReloader::new(files, expiry.clone(), &failures, Clock::SYSTEM).unwrap();
         Self {
             folder,
             expiry,
@@ -58,15 +61,15 @@ impl Scene {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
-    /// Why the files as they are now would not be taken.
-    fn refusal(&mut self) -> String {
-        let reading = Reading::of(&self.reloader.files);
-        self.reloader.take(reading).unwrap_err().to_string()
+    /// The reason why the present files cannot be used.
+    fn rejection(&mut self) -> String {
+        let snapshot = read(&self.reloader.files);
+        self.reloader.load(snapshot).unwrap_err().to_string()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_counts_within_10_seconds_and_half_of_one_does_not() {
+async fn change_takes_effect_within_10_seconds_and_half_a_change_does_not() {
     let Scene {
         folder,
         expiry,
@@ -74,7 +77,7 @@ async fn a_change_counts_within_10_seconds_and_half_of_one_does_not() {
     } = Scene::new();
     let tls = reloader.tls();
     let mut tasks = JoinSet::new();
-    tasks.spawn(reloader.keep());
+    tasks.spawn(reloader.run());
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let before = tls.current.load_full();
     sleep(SOON * 10).await;
@@ -82,11 +85,10 @@ async fn a_change_counts_within_10_seconds_and_half_of_one_does_not() {
 
     let (certificate, key) = issue(2101);
     write("tls.crt", &certificate);
-    // Longer than any two files are written apart.
     sleep(SOON * 10).await;
     assert!(
         Arc::ptr_eq(&before, &tls.current.load()),
-        "the key is still the old one's"
+        "the key is that of the previous certificate"
     );
     assert_eq!(expiry.get(), beginning_of(2100));
     write("tls.key", &key);
@@ -98,77 +100,66 @@ async fn a_change_counts_within_10_seconds_and_half_of_one_does_not() {
     std::fs::remove_file(folder.path().join("tls.crt")).unwrap();
     sleep(SOON).await;
     assert!(Arc::ptr_eq(&after, &tls.current.load()));
-    // What comes back is taken, though it is what was in force before.
     write("tls.crt", &certificate);
     sleep(SOON).await;
     assert_eq!(expiry.get(), beginning_of(2101));
 }
 
 #[test]
-fn what_changes_between_two_looks_is_looked_at_once_more() {
-    let mut scene = Scene::new();
-    for (year, at_once, taken) in [(2101, false, 2100), (2102, false, 2100), (2103, true, 2103)] {
-        let (certificate, key) = issue(year);
-        scene.write("tls.crt", &certificate);
-        scene.write("tls.key", &key);
-        let reading = Reading::of(&scene.reloader.files);
-        scene.reloader.consider(reading, at_once);
-        assert_eq!(scene.expiry.get(), beginning_of(taken), "{year}");
-    }
-}
-
-#[test]
-fn a_refusal_names_the_file_and_what_is_wrong_with_it() {
+fn rejection_names_the_file_and_the_reason() {
     let mut scene = Scene::new();
     let before = scene.reloader.tls.current.load_full();
     let (certificate, key) = issue(2101);
     scene.write("tls.crt", &certificate);
-    let refusal = scene.refusal();
+    let rejection = scene.rejection();
     assert!(
-        refusal.contains("tls.crt and ") && refusal.contains("KeyMismatch"),
-        "{refusal}"
+        rejection.contains("tls.crt and ") && rejection.contains("KeyMismatch"),
+        "{rejection}"
     );
     scene.write("tls.key", "no key\n");
-    let refusal = scene.refusal();
+    let rejection = scene.rejection();
     assert!(
-        refusal.contains("tls.key holds no private key"),
-        "{refusal}"
+        rejection.contains("tls.key contains no private key"),
+        "{rejection}"
     );
     scene.write("tls.key", &key);
     scene.write("ca.pem", "");
-    let refusal = scene.refusal();
-    assert!(refusal.contains("ca.pem holds no certificate"), "{refusal}");
-    scene.write("ca.pem", &"x".repeat((1 << 20) + 1));
-    let refusal = scene.refusal();
+    let rejection = scene.rejection();
     assert!(
-        refusal.contains("ca.pem is larger than 1048576 bytes"),
-        "{refusal}"
+        rejection.contains("ca.pem contains no certificate"),
+        "{rejection}"
+    );
+    scene.write("ca.pem", &"x".repeat((1 << 20) + 1));
+    let rejection = scene.rejection();
+    assert!(
+        rejection.contains("ca.pem: larger than 1048576 bytes"),
+        "{rejection}"
     );
     std::fs::remove_file(scene.folder.path().join("ca.pem")).unwrap();
-    let refusal = scene.refusal();
+    let rejection = scene.rejection();
     assert!(
-        refusal.contains("ca.pem: ") && refusal.contains("No such file"),
-        "{refusal}"
+        rejection.contains("ca.pem: ") && rejection.contains("No such file"),
+        "{rejection}"
     );
     assert!(Arc::ptr_eq(&before, &scene.reloader.tls.current.load()));
 }
 
 #[test]
-fn sessions_outlive_a_certificate_but_not_an_authority() {
+fn sessions_survive_a_new_certificate_but_not_a_new_authority() {
     let mut scene = Scene::new();
-    let mut take = |name: &str, text: &str| {
+    let mut load = |name: &str, text: &str| {
         std::fs::write(scene.folder.path().join(name), text).unwrap();
         let before = scene.reloader.tls.current.load_full();
-        let reading = Reading::of(&scene.reloader.files);
-        let taken = scene.reloader.take(reading);
+        let snapshot = read(&scene.reloader.files);
+        let loaded = scene.reloader.load(snapshot);
         let after = scene.reloader.tls.current.load_full();
-        taken.is_ok().then(|| {
+        loaded.is_ok().then(|| {
             Arc::ptr_eq(&before.ticketer, &after.ticketer)
                 && Arc::ptr_eq(&before.session_storage, &after.session_storage)
         })
     };
     let (certificate, key) = issue(2101);
-    assert_eq!(take("tls.crt", &certificate), None);
-    assert_eq!(take("tls.key", &key), Some(true));
-    assert_eq!(take("ca.pem", &issue(2101).0), Some(false));
+    assert_eq!(load("tls.crt", &certificate), None);
+    assert_eq!(load("tls.key", &key), Some(true));
+    assert_eq!(load("ca.pem", &issue(2101).0), Some(false));
 }
