@@ -244,7 +244,7 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "",
             403,
             "caller_forbidden",
-            "differs in letter case from what the caller may use",
+            "differs from the caller's paths in case",
         ),
         (
             "GET /monitorodata/%78/../y",

@@ -122,7 +122,7 @@ async fn the_audit_tells_what_rules_refused_and_what_they_would_have() {
     // What the caller is told, as there is no more to it.
     let no_json =
         "the body of a $batch request must be JSON in UTF-8; this is not, from line 1, column 1 on";
-    let dots = "the path has a segment of dots, blanks or plus signs alone";
+    let dots = "the path has a segment of only dots, spaces or plus signs";
     assert_eq!(
         told,
         [

@@ -1,26 +1,25 @@
-//! `Forwarded` (RFC 7239): whom other proxies say they forward for.
+//! `Forwarded` (RFC 7239): the clients that other proxies claim to forward for.
 //!
-//! For the log alone: everybody can send this header, and each proxy only knows of the one before it.
+//! For logs only: any client can send this field, and each proxy knows only its predecessor.
 
 use http::HeaderMap;
 use http::header::FORWARDED;
 
-/// Nodes that are named at most, the last ones: those the nearest proxies wrote.
-const MOST: usize = 8;
-/// What a node may be long: an IPv6 address with brackets and port is 47 characters.
-const LONGEST: usize = 64;
-/// What a header may be long that is looked at.
-const LONGEST_HEADER: usize = 4096;
+/// Maximum number of returned nodes: the last ones, which the nearest proxies added.
+const MAX_NODES: usize = 8;
+/// Maximum length of a node; an IPv6 address with brackets and port has 47 characters.
+const MAX_NODE_LENGTH: usize = 64;
+const MAX_FIELD_LENGTH: usize = 4096;
 
-/// The `for` nodes of all elements, in their order (`192.0.2.43, [2001:db8::17]:4711`); `None` when there is none, or
-/// something that RFC 7239 does not allow.
+/// Returns the `for` nodes of all elements in order (`192.0.2.43, [2001:db8::17]:4711`); `None` without any, or if the
+/// syntax is not that of RFC 7239.
 pub fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     let mut nodes = Vec::new();
     for value in headers.get_all(FORWARDED) {
         let text = value
             .to_str()
             .ok()
-            .filter(|text| text.len() <= LONGEST_HEADER)?;
+            .filter(|text| text.len() <= MAX_FIELD_LENGTH)?;
         for element in split(text, ',')? {
             for pair in split(element, ';')? {
                 let Some((name, value)) = pair.split_once('=') else {
@@ -32,11 +31,11 @@ pub fn forwarded_for(headers: &HeaderMap) -> Option<String> {
             }
         }
     }
-    let last = nodes.len().saturating_sub(MOST);
-    (!nodes.is_empty()).then(|| nodes[last..].join(", "))
+    let first = nodes.len().saturating_sub(MAX_NODES);
+    (!nodes.is_empty()).then(|| nodes[first..].join(", "))
 }
 
-/// The parts between separators, where one in quotes is none. `None` when a quote stays open.
+/// Splits at separators outside quotes. `None` if a quote stays open.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let mut quoted = false;
     let parts = text.split(|c| {
@@ -47,8 +46,8 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// A node (RFC 7239 section 6) without its quotes. Only what addresses and obfuscated names are made of is let through,
-/// so none can look like something else in a log; nothing of that needs a backslash.
+/// Returns a node (RFC 7239 section 6) without its quotes. Only characters of addresses and obfuscated identifiers are
+/// permitted, so that a node cannot forge log syntax; none of them needs a backslash.
 fn node(value: &str) -> Option<&str> {
     let bare = value
         .strip_prefix('"')
@@ -56,7 +55,7 @@ fn node(value: &str) -> Option<&str> {
         .unwrap_or(value);
     let is_node =
         |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b':' | b'[' | b']' | b'_' | b'-');
-    ((1..=LONGEST).contains(&bare.len()) && bare.bytes().all(is_node)).then_some(bare)
+    ((1..=MAX_NODE_LENGTH).contains(&bare.len()) && bare.bytes().all(is_node)).then_some(bare)
 }
 
 #[cfg(test)]
@@ -65,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    fn read(values: &[&str]) -> Option<String> {
+    fn parse(values: &[&str]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(FORWARDED, value.parse().unwrap());
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc7239_4_the_nodes_are_read_in_their_order() {
+    fn rfc7239_4_nodes_are_returned_in_order() {
         for (values, nodes) in [
             (&["for=192.0.2.43"][..], Some("192.0.2.43")),
             (
@@ -100,12 +99,12 @@ mod tests {
             (&[""], None),
             (&[], None),
         ] {
-            assert_eq!(read(values).as_deref(), nodes, "{values:?}");
+            assert_eq!(parse(values).as_deref(), nodes, "{values:?}");
         }
     }
 
     #[test]
-    fn what_is_no_node_is_not_logged() {
+    fn rfc7239_6_invalid_node_is_not_returned() {
         let long = format!("for={}", "1".repeat(65));
         for value in [
             "for=a b",
@@ -117,27 +116,27 @@ mod tests {
             "for=a%0a",
             &long,
         ] {
-            assert_eq!(read(&[value]), None, "{value}");
+            assert_eq!(parse(&[value]), None, "{value}");
         }
     }
 
     #[test]
-    fn of_many_nodes_the_nearest_are_named() {
+    fn only_the_last_eight_nodes_are_returned() {
         let many = (1..=20)
             .map(|n| format!("for=_{n}"))
             .collect::<Vec<_>>()
             .join(", ");
         assert_eq!(
-            read(&[&many]).unwrap(),
+            parse(&[&many]).unwrap(),
             "_13, _14, _15, _16, _17, _18, _19, _20"
         );
     }
 
     proptest! {
         #[test]
-        fn what_is_logged_is_short_and_harmless(value in "[ -~]{0,300}") {
-            if let Some(nodes) = read(&[&value]) {
-                prop_assert!(nodes.len() <= MOST * (LONGEST + 2));
+        fn returned_nodes_are_short_and_plain(value in "[ -~]{0,300}") {
+            if let Some(nodes) = parse(&[&value]) {
+                prop_assert!(nodes.len() <= MAX_NODES * (MAX_NODE_LENGTH + 2));
                 prop_assert!(nodes.bytes().all(|c| c.is_ascii_alphanumeric() || b".:[]_-, ".contains(&c)));
             }
         }

@@ -1,12 +1,12 @@
-//! Header fields that belong to one connection and not to the message (RFC 9110 section 7.6.1).
+//! Header fields of one connection (RFC 9110 section 7.6.1).
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName};
 
-/// Whether a field concerns one connection only, whatever `Connection` says.
+/// Returns `true` if a field is hop-by-hop even when `Connection` does not name it.
 ///
-/// The list is RFC 9110's with the older names that are still sent: `Keep-Alive`, `Proxy-Connection`,
-/// `HTTP2-Settings` (Java's client offers an upgrade with every request) and the proxy's own credentials.
+/// Besides the fields of RFC 9110, the list has `Keep-Alive`, `Proxy-Connection`, `HTTP2-Settings` (Java's client offers
+/// an upgrade with every request) and the credentials for a proxy.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -24,16 +24,16 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Takes out the fields that `Connection` nominates and the fixed ones.
+/// Removes hop-by-hop fields and those that `Connection` names.
 ///
-/// To be called *before* fields of our own go in: `Connection: authorization` would take ours along.
+/// Call it before adding fields: `Connection: authorization` would remove an added `Authorization`.
 pub fn remove(headers: &mut HeaderMap) {
     remove_with(headers, |_| false);
 }
 
-/// The same, and in the same pass the fields that are `unwanted` for another reason.
+/// Like [`remove`], and also removes the fields that `unwanted` selects.
 pub fn remove_with(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    // Most messages have none, and then nothing is allocated.
+    // Allocates nothing for the many messages without such fields.
     let mut found: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_hop_by_hop(name) || unwanted(name))
@@ -47,7 +47,7 @@ pub fn remove_with(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bo
     }
 }
 
-/// The names listed in `Connection`, but for its own options `close` and `keep-alive`.
+/// Returns the field names listed in `Connection`, without its options `close` and `keep-alive`.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(CONNECTION)
@@ -127,11 +127,11 @@ mod tests {
                 &["user-agent"],
             ),
         ];
-        for (given, left) in cases {
-            let mut map = headers(given);
+        for (fields, remaining) in cases {
+            let mut map = headers(fields);
             remove(&mut map);
             let names: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
-            assert_eq!(&names, left, "given {given:?}");
+            assert_eq!(&names, remaining, "{fields:?}");
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Which host a request names (RFC 9110 section 7.2, RFC 9112 section 3.2).
+//! The host that a request names (RFC 9110 section 7.2, RFC 9112 section 3.2).
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderMap, Uri, Version, header};
 
-/// Why a request names no usable host.
+/// Why a request has no usable host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// HTTP/1.1 without `Host`.
-    #[error("the request has no Host header")]
+    #[error("the request has no Host field")]
     Missing,
     /// More than one `Host`.
-    #[error("the request has more than one Host header")]
+    #[error("the request has more than one Host field")]
     Repeated,
-    /// Not a host with an optional port.
-    #[error("the Host header is not a host name with an optional port")]
+    /// Not `uri-host [ ":" port ]`.
+    #[error("the Host field is not a host with an optional port")]
     Invalid,
-    /// An absolute target, or `:authority`, and another `Host`.
-    #[error("the request target and the Host header name different hosts")]
+    /// `Host` differs from an absolute target or `:authority`.
+    #[error("the request target and the Host field name different hosts")]
     Mismatch,
 }
 
-/// A host with an optional port (`uri-host [ ":" port ]` of RFC 9110), as a request names it.
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2), borrowed from the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     text: &'a str,
@@ -30,10 +30,10 @@ pub struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// Reads one. It borrows, as every request is asked for its host.
+    /// Parses an authority without user information.
     ///
     /// # Errors
-    /// When it is anything else, such as one with user information.
+    /// [`HostError::Invalid`] for anything else.
     pub fn parse(text: &'a str) -> Result<Self, HostError> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -61,25 +61,23 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// Host and port, as they were sent.
+    /// Returns host and port as they were sent.
     pub fn as_str(&self) -> &'a str {
         self.text
     }
 
-    /// The host alone; an IPv6 address in its brackets.
+    /// Returns the host; an IPv6 address in brackets.
     pub fn host(&self) -> &'a str {
         self.host
     }
 
-    /// Whether it can only be this machine's or was typed as an address, so that no web page can have made it
-    /// point here (DNS rebinding needs a name).
+    /// Returns `true` for an IP address or `localhost`, which DNS rebinding cannot point at the gateway.
     pub fn is_address_or_localhost(&self) -> bool {
         self.address().is_some() || self.host.eq_ignore_ascii_case("localhost")
     }
 
-    /// Whether it is another way to write this machine's address: `0.0.0.0`, `[::]` or an IPv4 address as IPv6.
-    /// Browsers take it to loopback, but do not know it for loopback: of a page's request they tell no more than of
-    /// one over plain HTTP to anywhere, which for a GET is nothing.
+    /// Returns `true` for `0.0.0.0`, `[::]` and IPv4-mapped IPv6 addresses. Browsers connect to loopback for them but do
+    /// not treat them as loopback: a GET from a page of another site then has no header that identifies it as such.
     pub fn is_unspecified_or_mapped(&self) -> bool {
         self.address().is_some_and(|address| match address {
             IpAddr::V4(address) => address.is_unspecified(),
@@ -115,17 +113,17 @@ pub fn add_brackets(host: &str) -> Cow<'_, str> {
     }
 }
 
-/// RFC 3986's unreserved and sub-delims, and the percent sign of escapes.
+/// Returns `true` for unreserved characters and sub-delims of RFC 3986, and the percent sign of escapes.
 fn is_reg_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
 
-/// The authority a request is for: that of an absolute target or `:authority`, else the `Host` field's.
-/// `None` for HTTP/1.0 without either.
+/// Returns the authority of a request: that of an absolute target or `:authority`, else of `Host`. `None` for HTTP/1.0
+/// without either.
 ///
 /// # Errors
-/// When `Host` is missing on HTTP/1.1, there twice, not an authority, or not that of the target: RFC 9112 lets the
-/// target win, but whoever stands before us may have gone by the field.
+/// If `Host` is missing in HTTP/1.1, repeated, invalid, or differs from the target. RFC 9112 gives the target precedence,
+/// but a proxy in front of the gateway may have used the field.
 pub fn authority<'a>(
     version: Version,
     uri: &'a Uri,
@@ -149,7 +147,7 @@ pub fn authority<'a>(
         Some(authority) => {
             let from_target = Authority::parse(authority.as_str())?;
             match from_field {
-                Some(field) if !same(uri, field, from_target) => Err(HostError::Mismatch),
+                Some(field) if !is_same(uri, field, from_target) => Err(HostError::Mismatch),
                 _ => Ok(Some(from_target)),
             }
         }
@@ -157,21 +155,21 @@ pub fn authority<'a>(
     }
 }
 
-/// Whether two authorities are one: letter case and the scheme's own port make no difference.
-fn same(uri: &Uri, one: Authority<'_>, other: Authority<'_>) -> bool {
-    let own_port = if uri.scheme_str() == Some("https") {
+/// Returns `true` if two authorities are equal, ignoring case and the scheme's default port.
+fn is_same(uri: &Uri, one: Authority<'_>, other: Authority<'_>) -> bool {
+    let default_port = if uri.scheme_str() == Some("https") {
         ":443"
     } else {
         ":80"
     };
-    let plain = |authority: Authority<'_>| {
+    let normalize = |authority: Authority<'_>| {
         let text = authority.as_str();
-        text.strip_suffix(own_port)
+        text.strip_suffix(default_port)
             .or_else(|| text.strip_suffix(':'))
             .unwrap_or(text)
             .to_ascii_lowercase()
     };
-    plain(one) == plain(other)
+    normalize(one) == normalize(other)
 }
 
 #[cfg(test)]
@@ -187,130 +185,132 @@ mod tests {
         authority(version, &uri, &headers).map(|found| found.map(|a| a.as_str().to_owned()))
     }
 
+    type Case = (
+        Version,
+        &'static str,
+        &'static [&'static str],
+        Result<Option<&'static str>, HostError>,
+    );
+
+    const CASES: [Case; 28] = [
+        (
+            Version::HTTP_11,
+            "/",
+            &["localhost:8080"],
+            Ok(Some("localhost:8080")),
+        ),
+        (Version::HTTP_11, "/", &["[::1]:80"], Ok(Some("[::1]:80"))),
+        (Version::HTTP_11, "/", &["my_host."], Ok(Some("my_host."))),
+        (Version::HTTP_11, "/", &["host:"], Ok(Some("host:"))),
+        (Version::HTTP_11, "/", &[], Err(HostError::Missing)),
+        (Version::HTTP_11, "/", &["a", "a"], Err(HostError::Repeated)),
+        (Version::HTTP_11, "/", &["a b"], Err(HostError::Invalid)),
+        (Version::HTTP_11, "/", &[""], Err(HostError::Invalid)),
+        (Version::HTTP_11, "/", &[":80"], Err(HostError::Invalid)),
+        (
+            Version::HTTP_11,
+            "/",
+            &["user@host"],
+            Err(HostError::Invalid),
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &["host:http"],
+            Err(HostError::Invalid),
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &["host:99999"],
+            Err(HostError::Invalid),
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &["host:+80"],
+            Err(HostError::Invalid),
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &["host:80:80"],
+            Err(HostError::Invalid),
+        ),
+        (
+            Version::HTTP_11,
+            "/",
+            &["host/path"],
+            Err(HostError::Invalid),
+        ),
+        (Version::HTTP_11, "/", &["[::1"], Err(HostError::Invalid)),
+        (
+            Version::HTTP_11,
+            "/",
+            &["[localhost]"],
+            Err(HostError::Invalid),
+        ),
+        (Version::HTTP_11, "/", &["[::1]x"], Err(HostError::Invalid)),
+        (Version::HTTP_11, "/", &["::1"], Err(HostError::Invalid)),
+        (
+            Version::HTTP_11,
+            "http://real/x",
+            &["real"],
+            Ok(Some("real")),
+        ),
+        (
+            Version::HTTP_11,
+            "http://real:80/x",
+            &["REAL"],
+            Ok(Some("real:80")),
+        ),
+        (
+            Version::HTTP_11,
+            "https://real/x",
+            &["real:443"],
+            Ok(Some("real")),
+        ),
+        (
+            Version::HTTP_11,
+            "http://real/x",
+            &["real:443"],
+            Err(HostError::Mismatch),
+        ),
+        (
+            Version::HTTP_11,
+            "http://real/x",
+            &["other"],
+            Err(HostError::Mismatch),
+        ),
+        (
+            Version::HTTP_2,
+            "http://real/x",
+            &["other"],
+            Err(HostError::Mismatch),
+        ),
+        (
+            Version::HTTP_11,
+            "http://real/x",
+            &["a", "b"],
+            Err(HostError::Repeated),
+        ),
+        (Version::HTTP_10, "/", &[], Ok(None)),
+        (Version::HTTP_2, "http://real/x", &[], Ok(Some("real"))),
+    ];
+
     #[test]
-    fn rfc9112_3_2_one_valid_host_is_required() {
-        let ok = |text: &str| Ok(Some(text.to_owned()));
-        let cases = [
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["localhost:8080"],
-                ok("localhost:8080"),
-            ),
-            (Version::HTTP_11, "/", vec!["[::1]:80"], ok("[::1]:80")),
-            (Version::HTTP_11, "/", vec!["my_host."], ok("my_host.")),
-            (Version::HTTP_11, "/", vec!["host:"], ok("host:")),
-            (Version::HTTP_11, "/", vec![], Err(HostError::Missing)),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["a", "a"],
-                Err(HostError::Repeated),
-            ),
-            (Version::HTTP_11, "/", vec!["a b"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec![""], Err(HostError::Invalid)),
-            (Version::HTTP_11, "/", vec![":80"], Err(HostError::Invalid)),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["user@host"],
-                Err(HostError::Invalid),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["host:http"],
-                Err(HostError::Invalid),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["host:99999"],
-                Err(HostError::Invalid),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["host:+80"],
-                Err(HostError::Invalid),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["host:80:80"],
-                Err(HostError::Invalid),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["host/path"],
-                Err(HostError::Invalid),
-            ),
-            (Version::HTTP_11, "/", vec!["[::1"], Err(HostError::Invalid)),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["[localhost]"],
-                Err(HostError::Invalid),
-            ),
-            (
-                Version::HTTP_11,
-                "/",
-                vec!["[::1]x"],
-                Err(HostError::Invalid),
-            ),
-            (Version::HTTP_11, "/", vec!["::1"], Err(HostError::Invalid)),
-            (Version::HTTP_11, "http://real/x", vec!["real"], ok("real")),
-            (
-                Version::HTTP_11,
-                "http://real:80/x",
-                vec!["REAL"],
-                ok("real:80"),
-            ),
-            (
-                Version::HTTP_11,
-                "https://real/x",
-                vec!["real:443"],
-                ok("real"),
-            ),
-            (
-                Version::HTTP_11,
-                "http://real/x",
-                vec!["real:443"],
-                Err(HostError::Mismatch),
-            ),
-            (
-                Version::HTTP_11,
-                "http://real/x",
-                vec!["other"],
-                Err(HostError::Mismatch),
-            ),
-            (
-                Version::HTTP_2,
-                "http://real/x",
-                vec!["other"],
-                Err(HostError::Mismatch),
-            ),
-            (
-                Version::HTTP_11,
-                "http://real/x",
-                vec!["a", "b"],
-                Err(HostError::Repeated),
-            ),
-            (Version::HTTP_10, "/", vec![], Ok(None)),
-            (Version::HTTP_2, "http://real/x", vec![], ok("real")),
-        ];
-        for (version, target, hosts, expected) in cases {
+    fn rfc9112_3_2_exactly_one_valid_host_is_required() {
+        for (version, target, hosts, expected) in CASES {
             assert_eq!(
-                check(version, target, &hosts),
-                expected,
+                check(version, target, hosts),
+                expected.map(|host| host.map(str::to_owned)),
                 "{version:?} {target} {hosts:?}"
             );
         }
     }
 
     #[test]
-    fn addresses_and_localhost_are_told_from_names() {
+    fn only_addresses_and_localhost_are_safe_from_rebinding() {
         let is = |text| Authority::parse(text).unwrap().is_address_or_localhost();
         for host in [
             "127.0.0.1",
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn ways_to_write_this_machine_are_told_from_its_address() {
+    fn unspecified_and_mapped_addresses_are_recognized() {
         let is = |text| Authority::parse(text).unwrap().is_unspecified_or_mapped();
         for host in [
             "0.0.0.0",
@@ -356,5 +356,18 @@ mod tests {
         ] {
             assert!(!is(host), "{host}");
         }
+    }
+
+    #[test]
+    fn only_ipv6_addresses_have_brackets() {
+        for (bare, written) in [
+            ("::1", "[::1]"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("api.cloud.com", "api.cloud.com"),
+        ] {
+            assert_eq!(add_brackets(bare), written);
+            assert_eq!(strip_brackets(written), bare);
+        }
+        assert_eq!(strip_brackets("[::1"), "[::1");
     }
 }

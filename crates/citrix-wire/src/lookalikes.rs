@@ -1,10 +1,9 @@
-//! Field names that another server may take for a name that matters here.
+//! Field names that a server may mistake for a security-relevant name.
 //!
-//! CGI and what descends from it (WSGI, PHP, IIS's server variables) turn both `-` and `_`, some of them every other
-//! sign, into `_`: what is called `citrix_customerid` on the wire is `Citrix-CustomerId` there.
+//! CGI and its descendants (WSGI, PHP, IIS server variables) map `-` and `_`, and some of them every other separator,
+//! to `_`. They read `citrix_customerid` as `Citrix-CustomerId`.
 
-/// Names that decide who somebody is, whose data is meant, or where a message ends; without what is not a letter or
-/// a digit.
+/// Names that authenticate, select a customer or frame a message, in lower case without separators.
 const GUARDED: [&str; 25] = [
     "authorization",
     "citrixcustomerid",
@@ -32,12 +31,12 @@ const GUARDED: [&str; 25] = [
     "xoriginalurl",
     "xrewriteurl",
 ];
-/// The same for names that only begin so.
-const GUARDED_FAMILY: &str = "xforwarded";
+/// Prefix of further guarded names.
+const GUARDED_PREFIX: &str = "xforwarded";
 
-/// Whether `name` is not, but may be taken for, one of the names that matter: `x_api_key`, `authorization_`.
+/// Returns `true` if `name` is not a guarded name but equals one without separators: `x_api_key`, `authorization_`.
 pub fn is_lookalike(name: &str) -> bool {
-    // Nearly every name ends here.
+    // Nearly every name consists of letters, digits and hyphens.
     if name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -49,7 +48,7 @@ pub fn is_lookalike(name: &str) -> bool {
         .filter(char::is_ascii_alphanumeric)
         .map(|letter| letter.to_ascii_lowercase())
         .collect();
-    letters.starts_with(GUARDED_FAMILY) || GUARDED.contains(&letters.as_str())
+    letters.starts_with(GUARDED_PREFIX) || GUARDED.contains(&letters.as_str())
 }
 
 #[cfg(test)]
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twins_are_told_from_the_names_themselves_and_from_others() {
+    fn only_other_separators_make_a_lookalike() {
         for name in [
             "citrix_customerid",
             "citrix_customer_id",

@@ -1,10 +1,10 @@
-//! Paths, compared and joined byte for byte: Citrix's own are full of `$`, `%2F`, blanks and backslashes
-//! (contract §5), and nothing of them may change on the way.
+//! Paths compared and joined byte for byte: Citrix's contain `$`, `%2F`, spaces and backslashes (contract §5), and must
+//! arrive unchanged.
 
 use http::uri::{InvalidUri, PathAndQuery};
 
-/// Whether `path` lies at or below `prefix`, on whole segments: `/a` covers `/a`, `/a/` and `/a/b`, not `/ab`.
-/// The empty prefix covers everything.
+/// Returns `true` if `path` lies at or below `prefix`, by whole segments: `/a` covers `/a`, `/a/` and `/a/b`, not
+/// `/ab`. The empty prefix covers everything.
 pub fn covers(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
@@ -16,11 +16,10 @@ pub fn first_segment(path: &str) -> Option<(&str, &str)> {
     Some(path.split_at(path.find('/').unwrap_or(path.len())))
 }
 
-/// The target that leaves: `base` in front of `target`, from which `prefix` was taken off. That the prefix covers
-/// the target, perhaps in another case, is known.
+/// Replaces `prefix` of `target` by `base`. The prefix must cover the target, possibly in another case.
 ///
 /// # Errors
-/// When what comes out is no path (which a checked `base` and a parsed `target` cannot give).
+/// If the result is no path, which a validated `base` and a parsed `target` exclude.
 pub fn rebase(target: &PathAndQuery, prefix: &str, base: &str) -> Result<PathAndQuery, InvalidUri> {
     if prefix.is_empty() && base.is_empty() {
         return Ok(target.clone());
@@ -38,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_covers_whole_segments() {
+    fn prefix_covers_whole_segments() {
         let cases = [
             ("", "/anything", true),
             ("/a", "/a", true),
@@ -54,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn rebasing_changes_nothing_but_the_prefix() {
+    fn rebase_changes_only_the_prefix() {
         let cases = [
             ("/x?y=%27a%27+b~", "", "", "/x?y=%27a%27+b~"),
             ("/reports/a%2Fb?c", "/reports", "", "/a%2Fb?c"),

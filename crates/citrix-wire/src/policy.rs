@@ -1,7 +1,7 @@
-//! What a caller may do (interface §3.1): methods, paths and customers, and how much of it. No I/O here.
+//! A caller's rules: permitted methods, paths and customers (interface §3.1).
 //!
-//! There are only rules that allow. A path is judged as every upstream may read it: a spelling that could be read in
-//! two ways is refused, so that what a rule admits is inside the rule wherever it arrives ([`path`]).
+//! Rules only permit. A path is evaluated as every upstream may read it, and rejected if upstreams may read it in several
+//! ways ([`path`]), so that a request within the rules stays within them wherever it arrives.
 
 pub mod batch;
 pub mod path;
@@ -14,8 +14,8 @@ use self::path::{Ambiguous, ParsedPath, evaluate};
 use self::pattern::PathRules;
 use crate::citrix::headers::customers_in_path;
 
-/// What `methods` may name: those that are forwarded (RFC 9110 section 9.3, RFC 5789), but for extensions, of which
-/// Citrix has none.
+/// Methods that `methods` may contain: all that are forwarded (RFC 9110 section 9.3, RFC 5789), without extension
+/// methods, which Citrix does not use.
 pub const RULE_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -26,7 +26,7 @@ pub const RULE_METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// What one caller may do. What is empty sets no limit.
+/// The rules of one caller. An empty list permits everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     methods: Vec<Method>,
@@ -34,18 +34,18 @@ pub struct Rules {
     customers: Vec<Box<str>>,
 }
 
-/// What the rules say to a request.
+/// The result of evaluating a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It is inside the rules, however the upstream reads it.
+    /// Within the rules in every reading of its path.
     Allowed,
-    /// It is outside.
+    /// Outside the rules.
     Denied(Restriction),
-    /// Nobody can tell; to be refused like what is outside.
+    /// Upstreams may read the request in several ways; to be rejected like a denied one.
     Ambiguous(Ambiguous),
 }
 
-/// Which rule a request is outside of.
+/// The list that denies a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Restriction {
     /// `methods`
@@ -60,7 +60,7 @@ pub enum Restriction {
 }
 
 impl Rules {
-    /// Rules that allow these methods, paths and customers; of an empty list, all.
+    /// Creates rules from lists, of which empty ones permit everything.
     pub fn new(methods: Vec<Method>, paths: PathRules, customers: Vec<Box<str>>) -> Self {
         Self {
             methods,
@@ -69,33 +69,32 @@ impl Rules {
         }
     }
 
-    /// Whether everything is allowed. Then no path is judged either, and all go on byte for byte.
+    /// Returns `true` if everything is permitted. Paths are not evaluated then and are forwarded unchanged.
     pub fn is_empty(&self) -> bool {
         self.methods.is_empty() && self.paths.is_empty() && self.customers.is_empty()
     }
 
-    /// Judges a request by its method, its path without the query, and the customer it is for.
+    /// Evaluates a request with its path (without query) and customer.
     ///
-    /// The path is the caller's, after a retired address was translated and before a route's prefix is taken off
-    /// (interface §4.3). While there is any rule, also one of methods or customers alone, a path must be judgeable: it
-    /// may name a customer, or a batch of other requests ([`batch::batch_base`]).
+    /// `path` is the caller's, after the translation of a retired address and before a route's prefix is stripped
+    /// (interface §4.3). It must be unambiguous under any rule, even one for methods or customers alone, since it may name
+    /// a customer or a batch ([`batch::batch_base`]).
     pub fn evaluate(&self, method: &str, path: &str, customer: &str) -> Decision {
         if self.is_empty() {
             return Decision::Allowed;
         }
-        // First: whatever is said of a path or a method says that the gateway has the customer.
+        // First, because any other decision would reveal that credentials of the customer exist.
         if !self.allows_customer(customer) {
             return Decision::Denied(Restriction::Customers);
         }
         match evaluate(path) {
             Ok(path) => self.evaluate_parsed(method, &path, customer),
-            Err(why) => Decision::Ambiguous(why),
+            Err(ambiguous) => Decision::Ambiguous(ambiguous),
         }
     }
 
-    /// Judges a request whose path was judged.
-    pub fn evaluate_parsed(&self, method: &str, path: &ParsedPath<'_>, customer: &str) -> Decision {
-        if !self.customers.is_empty() && !self.cover_customer(path, customer) {
+    fn evaluate_parsed(&self, method: &str, path: &ParsedPath<'_>, customer: &str) -> Decision {
+        if !self.customers.is_empty() && !self.allows_customers(path, customer) {
             return Decision::Denied(Restriction::Customers);
         }
         if !self.methods.is_empty() && !self.methods.iter().any(|allowed| allowed == method) {
@@ -109,7 +108,7 @@ impl Rules {
             self.paths.cover(path.written()),
         ) {
             (true, true) => Decision::Allowed,
-            (false, false) if self.paths.cover_in_another_case(path.decoded()) => {
+            (false, false) if self.paths.cover_ignoring_case(path.decoded()) => {
                 Decision::Ambiguous(Ambiguous::LetterCase)
             }
             (false, false) => Decision::Denied(Restriction::Paths),
@@ -117,7 +116,7 @@ impl Rules {
         }
     }
 
-    /// Whether the caller may act for this customer.
+    /// Returns `true` if the caller may act for this customer.
     pub fn allows_customer(&self, customer: &str) -> bool {
         self.customers.is_empty()
             || self
@@ -126,8 +125,8 @@ impl Rules {
                 .any(|allowed| allowed.eq_ignore_ascii_case(customer))
     }
 
-    /// Whether the customer is allowed, and the path, once its escapes are decoded, names no other.
-    fn cover_customer(&self, path: &ParsedPath<'_>, customer: &str) -> bool {
+    /// Returns `true` if the customer is permitted and the decoded path names no other.
+    fn allows_customers(&self, path: &ParsedPath<'_>, customer: &str) -> bool {
         let is_same = |other: &str| other.eq_ignore_ascii_case(customer);
         self.allows_customer(customer) && customers_in_path(path.decoded()).all(is_same)
     }

@@ -1,12 +1,12 @@
-//! Path prefixes and what they stand for: the longest one of whole segments wins.
+//! A map from path prefixes to values, matched by whole segments; the longest prefix wins.
 //!
-//! Looking a path up costs a binary search for each of its first segments, however many prefixes there are.
+//! A lookup takes one binary search per segment, regardless of the number of prefixes.
 
 use std::cmp::Ordering;
 
 use crate::path::first_segment;
 
-/// Prefixes by their segments.
+/// A node of the tree; its prefix is the path of segments from the root.
 #[derive(Debug)]
 pub struct PrefixTree<T> {
     value: Option<T>,
@@ -17,7 +17,7 @@ pub struct PrefixTree<T> {
 #[derive(Debug)]
 struct Branch<T> {
     segment: Box<str>,
-    any_case: bool,
+    ignore_case: bool,
     below: PrefixTree<T>,
 }
 
@@ -31,59 +31,60 @@ impl<T> Default for PrefixTree<T> {
 }
 
 impl<T> PrefixTree<T> {
-    /// Adds a prefix: empty, or segments with a slash before each. `any_case`: whether ASCII letters of a path may
-    /// be of either case.
-    pub fn insert(&mut self, prefix: &str, any_case: bool, value: T) {
+    /// Adds a prefix: empty, or segments that each begin with a slash. With `ignore_case`, ASCII letters of a path match
+    /// in either case.
+    pub fn insert(&mut self, prefix: &str, ignore_case: bool, value: T) {
         let Some((segment, rest)) = first_segment(prefix) else {
             self.value = Some(value);
             return;
         };
         let start = self.start(segment);
-        let twins = self.twins(segment);
-        let same = |branch: &Branch<T>| branch.any_case == any_case && branch.covers(segment);
-        let known = twins.iter().position(same);
+        let same = |branch: &Branch<T>| branch.ignore_case == ignore_case && branch.covers(segment);
+        let known = self.candidates(segment).iter().position(same);
         if known.is_none() {
             let branch = Branch {
                 segment: segment.into(),
-                any_case,
+                ignore_case,
                 below: Self::default(),
             };
             self.branches.insert(start, branch);
         }
         self.branches[start + known.unwrap_or_default()]
             .below
-            .insert(rest, any_case, value);
+            .insert(rest, ignore_case, value);
     }
 
-    /// What the longest prefix of `path` stands for: `/a` is one of `/a`, `/a/` and `/a/b`, not of `/ab`. Of two
-    /// that are equally long the one in the path's own spelling wins.
+    /// Returns the value of the longest prefix of `path`: `/a` is a prefix of `/a`, `/a/` and `/a/b`, not of `/ab`. Of
+    /// two equally long prefixes, the case-sensitive one wins.
     pub fn find(&self, path: &str) -> Option<&T> {
         self.deepest(path, 0).map(|(_, value)| value)
     }
 
-    /// With the number of segments. As deep as the longest prefix at most, whatever the path.
+    /// Returns the value with its number of segments. Recurses at most as deep as the longest prefix.
     fn deepest(&self, path: &str, depth: usize) -> Option<(usize, &T)> {
         let mut best = self.value.as_ref().map(|value| (depth, value));
         let Some((segment, rest)) = first_segment(path) else {
             return best;
         };
         for branch in self
-            .twins(segment)
+            .candidates(segment)
             .iter()
             .filter(|branch| branch.covers(segment))
         {
             let Some((found, value)) = branch.below.deepest(rest, depth + 1) else {
                 continue;
             };
-            if best.is_none_or(|(depth, _)| found > depth || (found == depth && !branch.any_case)) {
+            if best
+                .is_none_or(|(depth, _)| found > depth || (found == depth && !branch.ignore_case))
+            {
                 best = Some((found, value));
             }
         }
         best
     }
 
-    /// The branches whose segment is this one but for the case of its letters.
-    fn twins(&self, segment: &str) -> &[Branch<T>] {
+    /// Returns the branches whose segment equals this one, ignoring case.
+    fn candidates(&self, segment: &str) -> &[Branch<T>] {
         let branches = self.branches.get(self.start(segment)..).unwrap_or_default();
         let count = branches
             .iter()
@@ -98,7 +99,7 @@ impl<T> PrefixTree<T> {
     }
 }
 
-/// By length first, which tells most segments apart; case does not count.
+/// Compares by length first, which decides most comparisons, then by bytes, ignoring case.
 fn order(a: &str, b: &str) -> Ordering {
     let lower = |byte: u8| byte.to_ascii_lowercase();
     a.len()
@@ -109,7 +110,7 @@ fn order(a: &str, b: &str) -> Ordering {
 impl<T> Branch<T> {
     fn covers(&self, segment: &str) -> bool {
         self.segment.len() == segment.len()
-            && if self.any_case {
+            && if self.ignore_case {
                 self.segment.eq_ignore_ascii_case(segment)
             } else {
                 *self.segment == *segment
@@ -125,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_prefix_of_whole_segments_wins() {
+    fn longest_prefix_of_whole_segments_wins() {
         let mut tree = PrefixTree::default();
-        for (prefix, any_case) in [
+        for (prefix, ignore_case) in [
             ("", true),
             ("/a", false),
             ("/a/b/c", false),
@@ -135,7 +136,7 @@ mod tests {
             ("/CVAD/other", false),
             ("/CVAD/manage", false),
         ] {
-            tree.insert(prefix, any_case, prefix);
+            tree.insert(prefix, ignore_case, prefix);
         }
         for (path, expected) in [
             ("/", ""),
@@ -167,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_finds_what_a_look_at_every_prefix_finds(
+        fn lookup_equals_a_scan_of_all_prefixes(
             prefixes in prop::collection::vec("(/[abB]{1,2}){0,3}", 0..12),
             path in "(/[abB]{0,2}){0,5}",
         ) {

@@ -1,7 +1,7 @@
-//! How long a 429 or 503 asks one to wait. Pure.
+//! The wait that a 429 or 503 requests.
 //!
-//! Citrix says so in several ways: `Retry-After` as seconds, as an HTTP date or as an RFC 3339 date, or only
-//! in the body, as parameter `retryDelay` or in a sentence of the API gateway (contract §4, "Limits").
+//! Citrix sends it as `Retry-After` (seconds, an HTTP date or an RFC 3339 date) or only in a JSON body, as the parameter
+//! `retryDelay` or in a sentence of the API gateway (contract §4).
 
 use std::time::{Duration, SystemTime};
 
@@ -9,18 +9,17 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use serde_json::Value;
 
-/// The wait that an answer asks for, if it asks for one. `now` is the answerer's own time, as far as it is
-/// known, because dates are of its clock.
+/// Returns the wait that a response requests. `now` is the sender's time, since a date is of its clock.
 pub fn from_response(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
     from_header(headers, now).or_else(|| from_body(body))
 }
 
-/// The time of the answerer, as `Date` tells it.
+/// Returns the sender's time from `Date`.
 pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
-/// What `Retry-After` says.
+/// Returns the wait from `Retry-After`; zero for a date in the past.
 pub fn from_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Some(seconds) = seconds(text) {
@@ -32,14 +31,13 @@ pub fn from_header(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// What a JSON body says.
+/// Returns the wait from a JSON body.
 pub fn from_body(body: &[u8]) -> Option<Duration> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    from_parameters(answer.get("parameters"))
-        .or_else(|| from_message(answer.get("message")?.as_str()?))
+    let body: Value = serde_json::from_slice(body).ok()?;
+    from_parameters(body.get("parameters")).or_else(|| from_message(body.get("message")?.as_str()?))
 }
 
-/// `parameters` is a list of name and value, or sometimes an object.
+/// `parameters` is a list of objects with name and value, or sometimes one object.
 fn from_parameters(parameters: Option<&Value>) -> Option<Duration> {
     let delay = match parameters? {
         Value::Array(list) => list
@@ -74,6 +72,7 @@ fn from_message(message: &str) -> Option<Duration> {
     }
 }
 
+/// Parses digits with an optional fraction; no sign, exponent or `inf`.
 fn seconds(text: &str) -> Option<Duration> {
     let digits = text.starts_with(|first: char| first.is_ascii_digit());
     if !digits
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_hint_is_understood() {
+    fn contract_4_every_form_of_the_wait_is_parsed() {
         check(Some("7"), "", Some(7));
         check(Some(" 7 "), "", Some(7));
         check(Some("Thu, 01 Jan 2026 00:00:30 GMT"), "", Some(30));
@@ -138,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_spelling_says_the_same(seconds in 0_u64..=10_000_000, now in 0_u64..4_000_000_000) {
+        fn all_forms_of_one_wait_are_equal(seconds in 0_u64..=10_000_000, now in 0_u64..4_000_000_000) {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
             let wait_for = Duration::from_secs(seconds);
             let headers = [
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hint_is_none() {
+    fn malformed_wait_is_none() {
         for header in ["", "-1", "soon", "1e3", "inf", "NaN", "1.2.3"] {
             check(Some(header), "", None);
         }

@@ -1,63 +1,65 @@
-//! Which trace a request is part of (W3C Trace Context, Recommendation of 2021, section 3.2).
+//! The trace of a request (W3C Trace Context, Recommendation of 2021, section 3.2).
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 
-/// Which trace, and below which span of it.
+use crate::hex;
+
+/// Field with the trace and the parent span.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// What tracing systems say to each other besides; nothing without a [`TRACEPARENT`].
+/// Field with vendor-specific data; meaningless without [`TRACEPARENT`].
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Version, trace, span and flags with the dashes between them; later versions may go on after another dash.
+/// Length of version, trace, span and flags with their dashes; later versions may append a dash and more.
 const LENGTH: usize = 55;
 const SAMPLED: u8 = 1;
 
-/// The id of a trace; never 0. Written as 32 digits.
+/// The id of a trace; never 0. Displayed as 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(u128);
 
-/// The id of a span; never 0. Written as 16 digits.
+/// The id of a span; never 0. Displayed as 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanId(u64);
 
 /// The value of `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The whole trace.
+    /// The trace of the request.
     pub trace_id: TraceId,
-    /// The span of whoever sends it.
+    /// The sender's span, parent of the receiver's.
     pub span_id: SpanId,
     /// Whether the sender records its spans.
     pub sampled: bool,
 }
 
 impl TraceId {
-    /// Unless it is 0, which means none.
+    /// Returns `None` for 0, which is invalid.
     pub const fn new(id: u128) -> Option<Self> {
         if id == 0 { None } else { Some(Self(id)) }
     }
 
-    /// Its number.
+    /// Returns the id as a number.
     pub const fn get(self) -> u128 {
         self.0
     }
 }
 
 impl SpanId {
-    /// Unless it is 0, which means none.
+    /// Returns `None` for 0, which is invalid.
     pub const fn new(id: u64) -> Option<Self> {
         if id == 0 { None } else { Some(Self(id)) }
     }
 
-    /// Its number.
+    /// Returns the id as a number.
     pub const fn get(self) -> u64 {
         self.0
     }
 }
 
 impl TraceParent {
-    /// What a request says, if it says one thing and that is valid.
+    /// Parses `traceparent`; `None` if it is absent, repeated or invalid.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let value = values.next()?;
@@ -68,36 +70,32 @@ impl TraceParent {
         }
     }
 
-    /// Reads a value. Of a version to come it takes the part that is as in version 00.
+    /// Parses a field value. Of a later version it parses the part that version 00 defines.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (known, more) = value.split_at_checked(LENGTH)?;
-        let version = u8::try_from(hex(&known[..2])?).ok()?;
-        let whole = match version {
+        let version = u8::try_from(number(&known[..2])?).ok()?;
+        let complete = match version {
             0 => more.is_empty(),
             0xff => false,
             _ => matches!(more.first(), None | Some(b'-')),
         };
         let dashed = [2, 35, 52].into_iter().all(|at| known[at] == b'-');
-        if !whole || !dashed {
+        if !complete || !dashed {
             return None;
         }
-        let flags = u8::try_from(hex(&known[53..])?).ok()?;
+        let flags = u8::try_from(number(&known[53..])?).ok()?;
         Some(Self {
-            trace_id: TraceId::new(hex(&known[3..35])?)?,
-            span_id: SpanId::new(u64::try_from(hex(&known[36..52])?).ok()?)?,
+            trace_id: TraceId::new(number(&known[3..35])?)?,
+            span_id: SpanId::new(u64::try_from(number(&known[36..52])?).ok()?)?,
             sampled: flags & SAMPLED != 0,
         })
     }
 }
 
-/// Lower-case digits only: the Recommendation has others ignored.
-fn hex(digits: &[u8]) -> Option<u128> {
+/// Parses hex digits. Upper-case digits are invalid in this field.
+fn number(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number: u128, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
+        let digit = hex::digit(*digit).filter(|_| !digit.is_ascii_uppercase())?;
         Some((number << 4) | u128::from(digit))
     })
 }
@@ -136,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_recommendations_example_is_read_and_written_as_it_was() {
+    fn example_of_the_recommendation_round_trips() {
         let value = format!("00-{TRACE}-{SPAN}-01");
         let parent = parse(&value).unwrap();
         assert_eq!(
@@ -148,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_flag_that_is_known_counts() {
+    fn only_the_sampled_flag_is_evaluated() {
         for (flags, sampled) in [
             ("00", false),
             ("01", true),
@@ -167,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn versions_to_come_are_read_as_far_as_they_are_known() {
+    fn later_versions_are_parsed_as_version_00() {
         for value in [
             format!("01-{TRACE}-{SPAN}-01"),
             format!("cc-{TRACE}-{SPAN}-01-"),
-            format!("fe-{TRACE}-{SPAN}-01-what the future will be like"),
+            format!("fe-{TRACE}-{SPAN}-01-fields of a later version"),
         ] {
             let parent = parse(&value).unwrap_or_else(|| panic!("{value}"));
             assert_eq!(parent.to_string(), format!("00-{TRACE}-{SPAN}-01"));
@@ -188,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_so_is_nothing() {
+    fn malformed_value_is_none() {
         let (no_trace, no_span) = ("0".repeat(32), "0".repeat(16));
         for value in [
             String::new(),
@@ -215,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn two_fields_are_none() {
+    fn absent_or_repeated_field_is_none() {
         let mut headers = HeaderMap::new();
         assert_eq!(TraceParent::from_headers(&headers), None);
         headers.append(
@@ -232,14 +230,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+        fn displayed_value_is_parsed_again(trace in 1_u128.., span in 1_u64.., sampled: bool) {
             let (trace_id, span_id) = (TraceId::new(trace).unwrap(), SpanId::new(span).unwrap());
             let parent = TraceParent { trace_id, span_id, sampled };
             prop_assert_eq!(parse(&parent.to_string()), Some(parent));
         }
 
         #[test]
-        fn nothing_that_is_sent_is_too_odd(value in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn any_bytes_are_parsed_without_panic(value in proptest::collection::vec(any::<u8>(), 0..80)) {
             TraceParent::parse(&value);
         }
     }

@@ -1,4 +1,4 @@
-//! Ids that let one exchange be found again: ours, and Citrix's (contract §3).
+//! Identifiers of an exchange: the gateway's request id and Citrix's transaction id (contract §3).
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -6,27 +6,27 @@ use uuid::Uuid;
 
 use crate::citrix::headers::CITRIX_TRANSACTION_ID;
 
-/// The id of an exchange with this proxy, on every answer and in the access log.
+/// The gateway's request id, in every response and in the access log.
 pub const X_PROXY_REQUEST_ID: HeaderName = HeaderName::from_static("x-proxy-request-id");
 
-/// The longest id of a caller's that is taken over; Citrix's own are 36 characters.
-const LONGEST: usize = 128;
+/// Maximum length of a forwarded transaction id; Citrix's own have 36 characters.
+const MAX_LENGTH: usize = 128;
 
-/// A fresh random id, as a header value.
+/// Returns a random UUID as a header value.
 pub fn generate() -> HeaderValue {
     let mut text = Uuid::encode_buffer();
     let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
-    // A hyphenated UUID is always a legal header value; the fallback is never taken.
+    // A hyphenated UUID is always a valid header value.
     HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes()))
         .unwrap_or_else(|_| HeaderValue::from_static("00000000-0000-4000-8000-000000000000"))
 }
 
-/// The caller's own `Citrix-TransactionId`, when it is one that can be sent on: a single, visible, short value.
+/// Returns the caller's `Citrix-TransactionId` if it is one field of 1 to 128 visible ASCII characters.
 pub fn from_caller(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(CITRIX_TRANSACTION_ID).iter();
     let value = values.next()?;
     let usable = values.next().is_none()
-        && (1..=LONGEST).contains(&value.len())
+        && (1..=MAX_LENGTH).contains(&value.len())
         && value.as_bytes().iter().all(u8::is_ascii_graphic);
     usable.then(|| value.clone())
 }
@@ -36,21 +36,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fresh_ids_are_uuids_and_differ() {
+    fn generated_ids_are_distinct_uuids() {
         let (one, two) = (generate(), generate());
         assert_ne!(one, two);
         assert!(Uuid::parse_str(one.to_str().unwrap()).is_ok());
     }
 
     #[test]
-    fn only_a_single_visible_id_of_a_caller_is_taken_over() {
-        let long = "x".repeat(LONGEST + 1);
+    fn repeated_invisible_or_long_caller_id_is_ignored() {
+        let long = "x".repeat(MAX_LENGTH + 1);
         let cases: &[(&[&str], Option<&str>)] = &[
             (&[], None),
             (&["abc-1"], Some("abc-1")),
             (&["one", "two"], None),
             (&[""], None),
-            (&["with blank"], None),
+            (&["with space"], None),
             (&[&long], None),
         ];
         for (values, expected) in cases {

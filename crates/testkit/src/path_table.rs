@@ -195,24 +195,33 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
     // sign, a letter and its accent apart, a zero-width space, the next-line control.
     (
         "/cvad/manage/Machines/..%EF%BC%8Fx",
-        Ambiguous::ForeignCharacter,
+        Ambiguous::ConfusableCharacter,
     ),
     (
         "/cvad/manage/Machines/%EF%BC%8E%EF%BC%8E/x",
-        Ambiguous::ForeignCharacter,
+        Ambiguous::ConfusableCharacter,
     ),
     (
         "/cvad/manage/Machines/%E2%80%A4%E2%80%A4/x",
-        Ambiguous::ForeignCharacter,
+        Ambiguous::ConfusableCharacter,
     ),
-    ("/cvad/manage/%EF%BC%ADachines", Ambiguous::ForeignCharacter),
-    ("/cvad/manage/%E2%84%AA", Ambiguous::ForeignCharacter),
-    ("/cvad/manage/Machines/u%CC%88", Ambiguous::ForeignCharacter),
+    (
+        "/cvad/manage/%EF%BC%ADachines",
+        Ambiguous::ConfusableCharacter,
+    ),
+    ("/cvad/manage/%E2%84%AA", Ambiguous::ConfusableCharacter),
+    (
+        "/cvad/manage/Machines/u%CC%88",
+        Ambiguous::ConfusableCharacter,
+    ),
     (
         "/cvad/manage/Machines/.%E2%80%8B./x",
-        Ambiguous::ForeignCharacter,
+        Ambiguous::ConfusableCharacter,
     ),
-    ("/cvad/manage/Machines/%C2%85", Ambiguous::ForeignCharacter),
+    (
+        "/cvad/manage/Machines/%C2%85",
+        Ambiguous::ConfusableCharacter,
+    ),
     // What must be escaped; a query or fragment is never part of what is judged.
     ("/cvad/manage/Machines?limit=5", Ambiguous::Unescaped),
     ("/cvad/manage/Machines#x", Ambiguous::Unescaped),

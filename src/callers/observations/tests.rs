@@ -20,7 +20,7 @@ fn what_was_seen_becomes_a_block_that_can_be_pasted() {
     seen.record("GET", "/systemlog/records", "contoso");
     seen.record("GET", "/monitorodata\\Applications", "acme");
     let expected = r#"# From 203 requests of this caller.
-# 1 of them no rule can allow: the path has a backslash, which some servers take for a slash.
+# 1 of them no rule can allow: the path has a backslash, which some servers read as a slash.
 # Copy secret_sha256, networks, client_certificate and limits from the present block.
 [[caller]]
 name = "night \"watch\\man\u001b"

@@ -1,10 +1,9 @@
-//! Which paths can be judged at all.
+//! Rejects paths that upstreams may read in several ways.
 //!
-//! Gateways were bypassed by paths that their rules read in one way and the server behind them in another: dot
-//! segments, empty segments, parameters, backslashes, escapes of escapes, invalid UTF-8. A path passes here only if
-//! servers of every kind find the same segments in it. What is left open then, and each rule has to hold in both
-//! readings, is whether a server takes an escape such as `%24` for what it stands for: [`ParsedPath::decoded`] and
-//! [`ParsedPath::written`].
+//! Rules of gateways were bypassed by paths that the server behind them read differently: dot segments, empty segments,
+//! parameters, backslashes, double escapes, invalid UTF-8. [`evaluate`] accepts only paths in which every kind of server
+//! finds the same segments. One difference remains, and rules must match both readings: whether a server decodes an
+//! escape such as `%24` ([`ParsedPath::decoded`], [`ParsedPath::written`]).
 
 use std::borrow::Cow;
 
@@ -12,8 +11,8 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::hex;
 
-/// Kestrel's bound for a whole request line; no path of Citrix's comes near it. It bounds what judging one costs.
-const LONGEST: usize = 8192;
+/// Maximum length of a path in bytes, which bounds the cost of its evaluation: Kestrel's limit for a request line.
+const MAX_LENGTH: usize = 8192;
 
 /// A path in which all upstreams find the same segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,17 +21,17 @@ pub struct ParsedPath<'p> {
     written: Cow<'p, str>,
 }
 
-/// Why a path, or an item of a batch, cannot be judged.
+/// Why a path or an item of a batch is ambiguous or malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Ambiguous {
-    /// No slash at the beginning.
+    /// No leading slash, such as `*`.
     #[error("the path does not begin with a slash")]
     NotAbsolute,
     /// More than 8192 bytes.
-    #[error("the path is too long to be judged")]
+    #[error("the path has more than {MAX_LENGTH} bytes")]
     TooLong,
-    /// A blank, `?`, `#`, or a byte outside ASCII, none of which RFC 3986 has in a path.
-    #[error("the path has a character that must be escaped there")]
+    /// A space, `?`, `#` or a byte outside ASCII, which RFC 3986 does not permit in a path.
+    #[error("the path has a character that must be percent-encoded")]
     Unescaped,
     /// A control character, escaped or not.
     #[error("the path has a control character")]
@@ -40,14 +39,14 @@ pub enum Ambiguous {
     /// `%` without two hexadecimal digits.
     #[error("the path has an invalid percent escape")]
     InvalidEscape,
-    /// Escapes that are no UTF-8, such as overlong forms.
-    #[error("the path's escapes are not UTF-8")]
+    /// Escapes that decode to invalid UTF-8, such as overlong forms.
+    #[error("the path has escapes that are not UTF-8")]
     NotUtf8,
     /// `\`
-    #[error("the path has a backslash, which some servers take for a slash")]
+    #[error("the path has a backslash, which some servers read as a slash")]
     Backslash,
     /// `;`
-    #[error("the path has a semicolon, from which some servers read parameters")]
+    #[error("the path has a semicolon, after which some servers read parameters")]
     Parameters,
     /// An escaped `/`, `\`, `.`, `;`, `?` or `#`.
     #[error(
@@ -60,40 +59,40 @@ pub enum Ambiguous {
     /// `//`
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.` or `..`, or of which some servers make such a one, or none: dots, blanks and plus signs alone.
-    #[error("the path has a segment of dots, blanks or plus signs alone")]
+    /// `.`, `..`, or a segment of only dots, spaces and plus signs, which some servers reduce to one of them or drop.
+    #[error("the path has a segment of only dots, spaces or plus signs")]
     DotSegment,
-    /// A segment that begins or ends with a blank, or ends with a dot, which Windows drops; plus signs may follow.
-    #[error("a segment of the path begins or ends with a blank, or ends with a dot")]
+    /// A leading or trailing space or a trailing dot, which Windows drops; plus signs may follow it.
+    #[error("a segment of the path begins or ends with a space, or ends with a dot")]
     SegmentEdge,
-    /// Restriction ASCII, and neither a letter nor a digit, or one that has another spelling (NFKC).
-    #[error("the path has a character outside ASCII that some servers take for another")]
-    ForeignCharacter,
-    /// No rule covers the path, but would in another letter case.
-    #[error("the path differs in letter case from what the caller may use")]
+    /// A character outside ASCII that is neither a letter nor a digit, or that NFKC changes.
+    #[error("the path has a character outside ASCII that some servers read as another")]
+    ConfusableCharacter,
+    /// The rules cover the path only if case is ignored.
+    #[error("the path differs from the caller's paths in case")]
     LetterCase,
-    /// The rules cover the path only with, or only without, its escapes decoded.
-    #[error("the path escapes what need not be, and the rules cover only one of its readings")]
+    /// The rules cover only one of the path's two readings.
+    #[error("the path has needless escapes, and the caller's paths match only one of its readings")]
     Escapes,
-    /// A relative URL of a batch that may be an absolute one.
+    /// A relative URL that may be an absolute one.
     #[error("an item of the batch has an absolute URL")]
     AbsoluteItem,
-    /// A batch in a batch.
+    /// A batch within a batch.
     #[error("an item of the batch is a batch")]
     NestedBatch,
-    /// A relative URL of a batch that names another customer than the batch is for.
+    /// A relative URL that names a customer other than the batch's.
     #[error("an item of the batch has a URL that names another customer")]
     OtherCustomer,
-    /// An item of a batch with a header field that may change its method, its path or its customer.
+    /// A header field of an item that may change its method, path or customer.
     #[error("an item of the batch has a header field that may change its method, path or customer")]
     MisleadingField,
-    /// A batch of which the gateway cannot tell the items: another service's, or in another charset.
+    /// A batch whose items the gateway cannot read: another service's, or in another charset.
     #[error("the items of this batch cannot be read")]
     UnreadableBatch,
 }
 
 impl Ambiguous {
-    /// Whether it is no valid path to begin with: 400 then, where rules apply; else 403.
+    /// Returns `true` if the path violates RFC 3986: rejected with 400, otherwise with 403.
     pub fn is_malformed(self) -> bool {
         matches!(
             self,
@@ -107,65 +106,65 @@ impl Ambiguous {
 }
 
 impl ParsedPath<'_> {
-    /// The path as a server reads it that decodes escapes.
+    /// Returns the path as read by a server that decodes escapes.
     pub fn decoded(&self) -> &str {
         &self.decoded
     }
 
-    /// The path as a server reads it that compares it as it is written: escapes of characters that may stand in a
-    /// path themselves (RFC 3986, `pchar`) are left; all others have but one spelling, and are decoded here too.
+    /// Returns the path as read by a server that keeps needless escapes, those of characters permitted in a path
+    /// (RFC 3986, `pchar`). Other escapes have no alternative form and are decoded here as well.
     pub fn written(&self) -> &str {
         &self.written
     }
 }
 
-/// Judges a path without its query.
+/// Parses a path without its query.
 ///
 /// # Errors
-/// When upstreams may read it in several ways.
+/// If upstreams may read it in several ways.
 pub fn evaluate(path: &str) -> Result<ParsedPath<'_>, Ambiguous> {
-    if path.len() > LONGEST {
+    if path.len() > MAX_LENGTH {
         return Err(Ambiguous::TooLong);
     }
     if !path.starts_with('/') {
         return Err(Ambiguous::NotAbsolute);
     }
-    if let Some(why) = path.bytes().find_map(unfit) {
-        return Err(why);
+    if let Some(ambiguous) = path.bytes().find_map(forbidden_unescaped) {
+        return Err(ambiguous);
     }
-    let judged = read(path)?;
-    let rest = &judged.decoded[1..];
-    // A slash at the end is no segment; servers differ in whether they see it, and rules do not.
+    let parsed = decode(path)?;
+    let rest = &parsed.decoded[1..];
+    // Servers differ in whether a trailing slash matters; rules ignore it.
     let segments = rest.strip_suffix('/').unwrap_or(rest);
     if !rest.is_empty() {
         segments.split('/').try_for_each(check_segment)?;
     }
-    Ok(judged)
+    Ok(parsed)
 }
 
-/// The segments of a judged path, or of a pattern. A slash at the end counts in neither.
+/// Returns the segments of a reading or a pattern; a trailing slash adds none.
 pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> + Clone {
     path.split('/').filter(|segment| !segment.is_empty())
 }
 
-/// Whether a decoded segment may be another one to some server.
+/// Rejects a decoded segment that some server may read as another.
 pub(super) fn check_segment(segment: &str) -> Result<(), Ambiguous> {
     if segment.is_empty() {
         return Err(Ambiguous::EmptySegment);
     }
-    // Windows drops blanks and dots at the end, and who decodes a form takes a plus sign for a blank.
+    // Windows drops trailing spaces and dots; form decoding turns a plus sign into a space.
     let droppable = ['.', ' ', '+'];
     if segment.trim_matches(droppable).is_empty() {
         return Err(Ambiguous::DotSegment);
     }
-    // Servers map such characters to ASCII, a wide slash to a slash, in more ways than one. Letters that stay what
-    // they are cannot become a delimiter.
+    // Servers map some characters to ASCII in different ways, such as a full-width slash to a slash. Letters and digits
+    // that NFKC keeps cannot become a delimiter.
     let plain = |c: char| c.is_ascii() || c.is_alphanumeric();
-    let stays = || ComposingNormalizerBorrowed::new_nfkc().is_normalized(segment);
-    if !segment.chars().all(plain) || !(segment.is_ascii() || stays()) {
-        return Err(Ambiguous::ForeignCharacter);
+    let normalized = || ComposingNormalizerBorrowed::new_nfkc().is_normalized(segment);
+    if !segment.chars().all(plain) || !(segment.is_ascii() || normalized()) {
+        return Err(Ambiguous::ConfusableCharacter);
     }
-    // Plus signs alone may end a segment: `C++`.
+    // A segment may end with plus signs: `C++`.
     let end = &segment[segment.trim_end_matches(droppable).len()..];
     if segment.starts_with(' ') || end.contains([' ', '.']) {
         return Err(Ambiguous::SegmentEdge);
@@ -173,8 +172,8 @@ pub(super) fn check_segment(segment: &str) -> Result<(), Ambiguous> {
     Ok(())
 }
 
-/// Why a path cannot have a byte as it is.
-fn unfit(byte: u8) -> Option<Ambiguous> {
+/// Returns the error for a byte that a path must not contain unescaped.
+fn forbidden_unescaped(byte: u8) -> Option<Ambiguous> {
     match byte {
         0..0x20 | 0x7f => Some(Ambiguous::Control),
         b' ' | b'?' | b'#' | 0x80.. => Some(Ambiguous::Unescaped),
@@ -184,7 +183,8 @@ fn unfit(byte: u8) -> Option<Ambiguous> {
     }
 }
 
-fn read(path: &str) -> Result<ParsedPath<'_>, Ambiguous> {
+/// Decodes escapes into both readings.
+fn decode(path: &str) -> Result<ParsedPath<'_>, Ambiguous> {
     let mut pieces = path.split('%');
     let first = pieces.next().unwrap_or_default();
     if first.len() == path.len() {
@@ -226,14 +226,14 @@ fn read(path: &str) -> Result<ParsedPath<'_>, Ambiguous> {
     })
 }
 
-/// The byte that two digits stand for, the digits, and what follows.
+/// Splits the text after a `%` into the escaped byte, its digits and the rest.
 fn escape(piece: &str) -> Option<(u8, &[u8], &[u8])> {
     let (digits, rest) = piece.as_bytes().split_at_checked(2)?;
     let byte = hex::byte([digits[0], digits[1]])?;
     Some((byte, digits, rest))
 }
 
-/// `pchar` of RFC 3986 section 3.3, but for the escapes.
+/// Returns `true` for `pchar` of RFC 3986 section 3.3, without escapes.
 fn needs_no_escape(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
 }

@@ -1,8 +1,7 @@
-//! Patterns of paths: `*` within a segment, `**` across segments (interface §3.1).
+//! Path patterns: `*` within a segment, `**` for any number of segments (interface §3.1).
 //!
-//! No crate of globs fits: their `*` also stands for an empty segment, `/a/**` does not cover `/a`, and they give a
-//! meaning to `?`, brackets, braces and backslashes. Over paths that were judged ([`super::path`]), where no
-//! segment is empty, what is needed is a screen of code.
+//! Glob crates do not fit: their `*` matches an empty segment, their `/a/**` does not cover `/a`, and `?`, brackets,
+//! braces and backslashes are special. Patterns match unambiguous paths ([`super::path`]), which have no empty segment.
 
 use super::path::{Ambiguous, check_segment, segments};
 
@@ -10,23 +9,25 @@ use super::path::{Ambiguous, check_segment, segments};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathRules {
     patterns: Vec<Pattern>,
-    /// The same in lower case, to tell why a path is outside.
-    in_lower_case: Vec<Pattern>,
+    /// The patterns in lower case, to report a mismatch that is one of case only.
+    lower_case: Vec<Pattern>,
 }
 
-/// Why a text is no pattern of paths.
+/// Why a text is no path pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
-    /// No slash at the beginning.
+    /// No leading slash.
     #[error("it does not begin with a slash")]
     NotAbsolute,
-    /// A character that stands in no path that can be judged, or that means something in other kinds of patterns.
-    #[error("it has {0:?}; * and ** are the only wildcards, and all else is written unescaped")]
+    /// A character that no unambiguous path contains, or that is special in other pattern languages.
+    #[error(
+        "it contains {0:?}; only * and ** are wildcards, and all other characters are unescaped"
+    )]
     Character(char),
     /// `**` beside other characters.
-    #[error("** stands for whole segments, as in /a/**/b")]
+    #[error("** must be a whole segment, as in /a/**/b")]
     Across,
-    /// A segment that no path that can be judged has.
+    /// A segment that no unambiguous path contains.
     #[error("no path can match it: {0}")]
     Segment(#[source] Ambiguous),
 }
@@ -36,18 +37,18 @@ struct Pattern(Vec<Segment>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
-    /// `**`: any number of segments, none too.
+    /// `**`: any number of segments, including none.
     Across,
-    /// One segment: these texts in this order, with anything between them.
+    /// One segment: the texts between its `*`.
     One(Vec<Box<str>>),
 }
 
 impl PathRules {
-    /// Reads patterns. `/a/*` covers `/a/b`; `/a/**` covers `/a` and all below it; a slash at the end counts neither
-    /// in a pattern nor in a path.
+    /// Parses patterns. `/a/*` covers `/a/b`; `/a/**` covers `/a` and everything below it. Trailing slashes of patterns
+    /// and paths are ignored.
     ///
     /// # Errors
-    /// With the index of the first text that is no pattern.
+    /// The first invalid pattern, with its index.
     pub fn new<'t>(
         texts: impl IntoIterator<Item = &'t str>,
     ) -> Result<Self, (usize, InvalidPattern)> {
@@ -56,38 +57,34 @@ impl PathRules {
             rules
                 .patterns
                 .push(Pattern::new(text).map_err(|error| (index, error))?);
-            // Of letters that lower case takes apart no pattern can be made; they only go without the hint.
-            rules
-                .in_lower_case
-                .extend(Pattern::new(&text.to_lowercase()));
+            // The lower case of some letters is invalid; mismatches of their patterns are not reported as such.
+            rules.lower_case.extend(Pattern::new(&text.to_lowercase()));
         }
         Ok(rules)
     }
 
-    /// Whether there is none.
+    /// Returns `true` without patterns.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// Whether a pattern covers one reading of a judged path.
+    /// Returns `true` if a pattern covers this reading of a path.
     pub fn cover(&self, path: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.covers(path))
     }
 
-    /// Whether one would if letter case did not count.
-    pub(super) fn cover_in_another_case(&self, path: &str) -> bool {
+    /// Like [`cover`](Self::cover), ignoring case.
+    pub(super) fn cover_ignoring_case(&self, path: &str) -> bool {
         let path = path.to_lowercase();
-        self.in_lower_case
-            .iter()
-            .any(|pattern| pattern.covers(&path))
+        self.lower_case.iter().any(|pattern| pattern.covers(&path))
     }
 }
 
 impl Pattern {
     fn new(text: &str) -> Result<Self, InvalidPattern> {
         let rest = text.strip_prefix('/').ok_or(InvalidPattern::NotAbsolute)?;
-        let unfit = |c: &char| c.is_control() || r"\;%?#[]{}".contains(*c);
-        if let Some(character) = rest.chars().find(unfit) {
+        let forbidden = |c: &char| c.is_control() || r"\;%?#[]{}".contains(*c);
+        if let Some(character) = rest.chars().find(forbidden) {
             return Err(InvalidPattern::Character(character));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -100,7 +97,7 @@ impl Pattern {
             .map(Self)
     }
 
-    /// Looks back to the last `**` alone, so this takes no more steps than the product of the lengths.
+    /// Backtracks only to the last `**`, so that the number of steps is at most the product of the lengths.
     fn covers(&self, path: &str) -> bool {
         let (mut pattern, mut path) = (self.0.as_slice(), segments(path));
         let mut after_across = None;
@@ -121,7 +118,7 @@ impl Pattern {
                 None if path.clone().next().is_none() => return true,
                 None => {}
             }
-            // The last `**` stands for one segment more. An earlier one need not: what it gave up this one can have.
+            // Extends the last `**` by one segment. Extending an earlier one would not help: this one can match the same.
             let Some((rest, from)) = &mut after_across else {
                 return false;
             };
@@ -146,7 +143,7 @@ impl Segment {
     }
 }
 
-/// Whether `segment` is `texts` with anything between them.
+/// Returns `true` if `segment` consists of `texts` with anything between them.
 fn matches(texts: &[Box<str>], segment: &str) -> bool {
     let [first, between @ .., last] = texts else {
         return texts.iter().all(|only| **only == *segment);

@@ -1,13 +1,13 @@
-//! Paths folded to patterns: what names one object among many becomes `*`.
+//! Folds observed paths into patterns: segments that identify one object among many become `*`.
 
 use super::path::{ParsedPath, segments};
 
-/// The pattern of a path, in which ids are `*`. It covers the path.
+/// Returns a pattern that covers the path and has `*` for each id.
 pub fn fold(path: &ParsedPath<'_>) -> String {
     let mut pattern = String::new();
     for (decoded, written) in segments(path.decoded()).zip(segments(path.written())) {
         pattern.push('/');
-        // With an escape that is not needed only `*` covers both readings.
+        // Only `*` covers both readings of a segment with a needless escape.
         let folded = if decoded == written {
             fold_segment(decoded)
         } else {
@@ -23,7 +23,7 @@ pub fn fold(path: &ParsedPath<'_>) -> String {
 }
 
 fn fold_segment(segment: &str) -> String {
-    // The key of an OData entity: `Machines(1)`.
+    // OData entity key: `Machines(1)`.
     if let Some((name, key)) = segment.split_once('(')
         && key.ends_with(')')
         && key.len() > 1
@@ -38,7 +38,7 @@ fn fold_segment(segment: &str) -> String {
     }
 }
 
-/// Whether it is a word of an API, such as `$search`, `v4` or `resourceLocations`, and no id.
+/// Returns `true` for a word of an API, such as `$search`, `v4` or `resourceLocations`, as opposed to an id.
 fn is_name(segment: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~$".contains(&byte);
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
@@ -48,7 +48,7 @@ fn is_name(segment: &str) -> bool {
     segment.len() <= 40
         && segment.bytes().all(word)
         && segment.bytes().any(|byte| byte.is_ascii_alphabetic())
-        // Versions have a digit or two; what counts machines or users, or is base64, has more.
+        // Versions have one or two digits; numbered machines or users and base64 have more.
         && digits <= 2
         && !(is_hex && segment.len() >= 8)
 }
@@ -59,7 +59,7 @@ mod tests {
     use crate::policy::path::evaluate;
 
     #[test]
-    fn ids_are_folded_and_words_are_not() {
+    fn only_ids_are_folded() {
         for (path, pattern) in [
             ("/", "/"),
             ("/monitorodata/Machines", "/monitorodata/Machines"),

@@ -1,4 +1,4 @@
-//! Items of a batch.
+//! Rules applied to the items of a batch.
 
 use citrix_wire::policy::batch::{batch_base, evaluate_items};
 use citrix_wire::policy::path::Ambiguous;
@@ -19,7 +19,7 @@ fn rules(methods: &[&str], paths: &[&str]) -> Rules {
     )
 }
 
-fn verdict(rules: &Rules, method: &str, url: &str) -> Decision {
+fn decision(rules: &Rules, method: &str, url: &str) -> Decision {
     evaluate_items(
         rules,
         "/cvad/manage",
@@ -29,7 +29,7 @@ fn verdict(rules: &Rules, method: &str, url: &str) -> Decision {
 }
 
 #[test]
-fn a_batch_is_known_by_its_last_segment_in_any_spelling() {
+fn last_segment_of_any_form_identifies_a_batch() {
     for (path, base) in [
         ("/cvad/manage/$batch", Some("/cvad/manage")),
         ("/cvad/manage/$batch/", Some("/cvad/manage")),
@@ -51,7 +51,7 @@ fn a_batch_is_known_by_its_last_segment_in_any_spelling() {
 }
 
 #[test]
-fn each_item_is_judged_like_a_request_of_its_own() {
+fn item_is_evaluated_like_a_request() {
     let rules = rules(
         &["GET", "POST"],
         &["/cvad/manage/Machines/**", "/cvad/manage/Machines"],
@@ -71,7 +71,7 @@ fn each_item_is_judged_like_a_request_of_its_own() {
         ("GET", "", path),
         ("GET", "/", path),
         ("GET", "?x", path),
-        // Below the base or from the root: it must be inside both times.
+        // May resolve below the base or from the root; both must be allowed.
         ("GET", "/cvad/manage/Machines", path),
         (
             "GET",
@@ -125,7 +125,7 @@ fn each_item_is_judged_like_a_request_of_its_own() {
         ),
     ] {
         assert_eq!(
-            verdict(&rules, item_method, url),
+            decision(&rules, item_method, url),
             expected,
             "{item_method} {url}"
         );
@@ -133,14 +133,14 @@ fn each_item_is_judged_like_a_request_of_its_own() {
 }
 
 #[test]
-fn an_item_is_judged_in_each_place_where_it_may_lead() {
+fn item_is_evaluated_at_every_path_it_may_resolve_to() {
     let everything = rules(&[], &["/cvad/manage/**"]);
     let machines = rules(
         &[],
         &["/cvad/manage/Machines/**", "/cvad/manage/*/*/Machines/**"],
     );
     for (url, wide, narrow) in [
-        // Customer and site are dropped by the direct hosts.
+        // The direct hosts strip customer and site.
         (format!("acme/{SITE}/Machines/1"), true, true),
         (format!("/ACME/{SITE}/Administrators"), true, false),
         (format!("%61cme/{SITE}/Administrators"), true, false),
@@ -164,7 +164,7 @@ fn an_item_is_judged_in_each_place_where_it_may_lead() {
         ),
     ] {
         assert_eq!(
-            verdict(&everything, "GET", &url) == Decision::Allowed,
+            decision(&everything, "GET", &url) == Decision::Allowed,
             wide,
             "{url}"
         );
@@ -178,7 +178,7 @@ fn an_item_is_judged_in_each_place_where_it_may_lead() {
 }
 
 #[test]
-fn contract_5_below_a_direct_host_an_item_names_customer_and_site_itself() {
+fn contract_5_item_on_a_direct_host_may_name_customer_and_site() {
     let api = "/direct/acme/citrix/orchestration/api";
     let one_site = rules(&[], &[&format!("{api}/acme/s1/**")]);
     for base in [format!("{api}/acme/s1"), format!("{api}/%61cme/s1")] {
@@ -189,8 +189,8 @@ fn contract_5_below_a_direct_host_an_item_names_customer_and_site_itself() {
             ("%61cme/s2/Machines", false),
             ("contoso/s1/Machines", false),
         ] {
-            let verdict = evaluate_items(&one_site, &base, "acme", [("GET", url)]);
-            assert_eq!(verdict == Decision::Allowed, expected, "{base} {url}");
+            let decision = evaluate_items(&one_site, &base, "acme", [("GET", url)]);
+            assert_eq!(decision == Decision::Allowed, expected, "{base} {url}");
         }
     }
     let own = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
@@ -211,25 +211,25 @@ fn contract_5_below_a_direct_host_an_item_names_customer_and_site_itself() {
 }
 
 #[test]
-fn an_item_whose_url_names_another_customer_is_refused() {
+fn item_url_with_another_customer_is_ambiguous() {
     let other = Decision::Ambiguous(Ambiguous::OtherCustomer);
     for url in [
         "/citrix/orchestration/api/contoso/s1/Machines",
         "citrix/orchestration/api/%63ontoso/s1/Machines",
         "/catalogservice/contoso/x",
     ] {
-        assert_eq!(verdict(&rules(&["GET"], &[]), "GET", url), other, "{url}");
+        assert_eq!(decision(&rules(&["GET"], &[]), "GET", url), other, "{url}");
     }
     assert_eq!(
-        verdict(&rules(&["GET"], &[]), "GET", "/catalogservice/ACME/x"),
+        decision(&rules(&["GET"], &[]), "GET", "/catalogservice/ACME/x"),
         Decision::Allowed
     );
 }
 
 #[test]
-fn without_rules_nothing_of_a_batch_is_judged() {
+fn every_item_is_allowed_without_rules() {
     assert_eq!(
-        verdict(&Rules::default(), "any", "https://x/../y"),
+        decision(&Rules::default(), "any", "https://x/../y"),
         Decision::Allowed
     );
     assert_eq!(

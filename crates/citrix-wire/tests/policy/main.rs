@@ -1,4 +1,4 @@
-//! Callers' rules, in tables and by properties.
+//! Rules of callers, by tables and properties.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,6 @@
 
 mod batch;
 mod bypasses;
+mod paths;
 mod pattern;
 mod property;
-mod spellings;

@@ -1,4 +1,4 @@
-//! What a rule admits is inside the rule at every kind of server, whatever the spelling.
+//! An allowed path is within the rules at every kind of server.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use citrix_wire::policy::pattern::PathRules;
 use citrix_wire::policy::{Decision, Rules};
 use testkit::servers::{SERVERS, first_outside, inside, split};
 
-/// What paths are made of here: names that patterns have, and what others were bypassed with.
+/// Parts of generated paths: names from the patterns and parts of known bypasses.
 const PIECES: [&str; 62] = [
     "/",
     "/",
@@ -83,8 +83,8 @@ fn path() -> impl Strategy<Value = String> {
     vec(select(&PIECES[..]), 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
-/// Paths most of which can be judged.
-fn tame_path() -> impl Strategy<Value = String> {
+/// Unambiguous paths.
+fn plain_path() -> impl Strategy<Value = String> {
     let segments = [
         "a",
         "b",
@@ -123,9 +123,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_admitted_is_inside_the_rule_at_every_server(
+    fn allowed_path_is_within_the_rules_at_every_server(
         patterns in patterns(),
-        path in prop_oneof![path(), tame_path()],
+        path in prop_oneof![path(), plain_path()],
     ) {
         if rules(&patterns).evaluate("GET", &path, "acme") == Decision::Allowed {
             let texts: Vec<&str> = patterns.iter().map(String::as_str).collect();
@@ -134,9 +134,9 @@ proptest! {
     }
 
     #[test]
-    fn whatever_can_be_judged_has_as_many_segments_at_every_server(path in prop_oneof![path(), tame_path()]) {
-        if let Ok(judged) = evaluate(&path) {
-            let count = split(judged.decoded()).len();
+    fn unambiguous_path_has_equally_many_segments_at_every_server(path in prop_oneof![path(), plain_path()]) {
+        if let Ok(parsed) = evaluate(&path) {
+            let count = split(parsed.decoded()).len();
             for server in &SERVERS {
                 prop_assert_eq!((server.segments)(&path).len(), count, "{} {}", server.name, path);
             }
@@ -144,16 +144,16 @@ proptest! {
     }
 
     #[test]
-    fn a_pattern_covers_what_its_reference_covers(patterns in patterns(), path in tame_path()) {
-        let judged = evaluate(&path).unwrap();
-        let segments = split(judged.decoded());
+    fn pattern_covers_what_the_reference_covers(patterns in patterns(), path in plain_path()) {
+        let parsed = evaluate(&path).unwrap();
+        let segments = split(parsed.decoded());
         let expected = patterns.iter().any(|pattern| inside(&split(pattern), &segments));
         let rules = PathRules::new(patterns.iter().map(String::as_str)).unwrap();
-        prop_assert_eq!(rules.cover(judged.decoded()), expected, "{:?} {:?}", patterns, segments);
+        prop_assert_eq!(rules.cover(parsed.decoded()), expected, "{:?} {:?}", patterns, segments);
     }
 
     #[test]
-    fn nothing_panics(path in "\\PC{0,40}|/[%/.;a-fA-F0-9]{0,40}") {
+    fn any_text_is_evaluated_without_panic(path in "\\PC{0,40}|/[%/.;a-fA-F0-9]{0,40}") {
         let _ = evaluate(&path);
         let _ = PathRules::new([path.as_str()]);
     }

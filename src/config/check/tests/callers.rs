@@ -266,9 +266,9 @@ fn every_mistake_in_the_rules_is_told() {
             &[
                 "paths: \"a\" is no pattern of paths: it does not begin with a slash; for example: \
                  paths = [\"/systemlog/**\"]",
-                "\"/a**\" is no pattern of paths: ** stands for whole segments",
+                "\"/a**\" is no pattern of paths: ** must be a whole segment",
                 "\"/a/../b\" is no pattern of paths: no path can match it",
-                "\"/%61\" is no pattern of paths: it has '%'",
+                "\"/%61\" is no pattern of paths: it contains '%'",
             ],
         ),
         (

@@ -1,4 +1,4 @@
-//! Spellings of paths against six rules.
+//! A table of paths against six rules.
 
 use citrix_wire::policy::path::{Ambiguous, evaluate};
 use citrix_wire::policy::pattern::PathRules;
@@ -10,7 +10,7 @@ fn rules() -> [Rules; 6] {
 }
 
 #[test]
-fn each_spelling_is_inside_the_rules_that_cover_it_in_every_reading() {
+fn path_is_allowed_if_every_reading_is_covered() {
     for &(path, signs) in UNAMBIGUOUS {
         for ((pattern, rules), sign) in RULES.iter().zip(rules()).zip(signs.chars()) {
             let expected = match sign {
@@ -29,12 +29,12 @@ fn each_spelling_is_inside_the_rules_that_cover_it_in_every_reading() {
 }
 
 #[test]
-fn a_spelling_of_two_readings_comes_in_under_no_rule() {
-    for &(path, why) in AMBIGUOUS {
+fn ambiguous_path_is_allowed_by_no_rule() {
+    for &(path, ambiguous) in AMBIGUOUS {
         for rules in rules() {
             assert_eq!(
                 rules.evaluate("GET", path, "acme"),
-                Decision::Ambiguous(why),
+                Decision::Ambiguous(ambiguous),
                 "{path}"
             );
         }
@@ -42,14 +42,14 @@ fn a_spelling_of_two_readings_comes_in_under_no_rule() {
 }
 
 #[test]
-fn a_path_longer_than_any_server_takes_is_not_judged() {
-    let longest = format!("/{}", "a".repeat(8191));
-    assert!(evaluate(&longest).is_ok());
-    assert_eq!(evaluate(&format!("{longest}a")), Err(Ambiguous::TooLong));
+fn path_beyond_8192_bytes_is_ambiguous() {
+    let maximum = format!("/{}", "a".repeat(8191));
+    assert!(evaluate(&maximum).is_ok());
+    assert_eq!(evaluate(&format!("{maximum}a")), Err(Ambiguous::TooLong));
 }
 
 #[test]
-fn while_no_rule_applies_every_path_goes_on() {
+fn every_path_is_allowed_without_rules() {
     let rules = Rules::default();
     for &(path, _) in AMBIGUOUS {
         assert_eq!(
@@ -61,7 +61,7 @@ fn while_no_rule_applies_every_path_goes_on() {
 }
 
 #[test]
-fn a_rule_of_methods_or_customers_alone_wants_a_path_that_can_be_judged() {
+fn ambiguous_path_is_not_allowed_by_rules_without_paths() {
     let methods = Rules::new(vec![http::Method::POST], PathRules::default(), Vec::new());
     let customers = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
     for rules in [methods, customers] {
@@ -72,7 +72,7 @@ fn a_rule_of_methods_or_customers_alone_wants_a_path_that_can_be_judged() {
 }
 
 #[test]
-fn methods_are_compared_as_they_are_and_customers_in_any_letter_case() {
+fn methods_match_exactly_and_customers_ignoring_case() {
     let rules = Rules::new(
         vec![http::Method::GET],
         PathRules::default(),
@@ -95,7 +95,7 @@ fn methods_are_compared_as_they_are_and_customers_in_any_letter_case() {
 }
 
 #[test]
-fn an_escape_hides_no_customer_in_a_path() {
+fn escaped_customer_in_path_is_evaluated() {
     let rules = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
     for (path, expected) in [
         ("/catalogservice/acme/x", Decision::Allowed),
@@ -118,16 +118,16 @@ fn an_escape_hides_no_customer_in_a_path() {
 }
 
 #[test]
-fn what_is_malformed_is_told_from_what_is_ambiguous() {
-    for &(path, why) in AMBIGUOUS {
-        // RFC 3986 section 3.3, with escapes of UTF-8 and no control characters.
+fn rfc3986_3_3_only_invalid_paths_are_malformed() {
+    for &(path, ambiguous) in AMBIGUOUS {
+        // RFC 3986 section 3.3, restricted to UTF-8 escapes without control characters.
         let malformed = !path.starts_with('/')
             || path.contains([' ', '?', '#', '\t', '\u{7f}'])
             || !path.is_ascii()
             || matches!(
-                why,
+                ambiguous,
                 Ambiguous::InvalidEscape | Ambiguous::NotUtf8 | Ambiguous::Control
             );
-        assert_eq!(why.is_malformed(), malformed, "{path}");
+        assert_eq!(ambiguous.is_malformed(), malformed, "{path}");
     }
 }
