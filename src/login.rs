@@ -51,7 +51,7 @@ pub async fn delay_bad_secret(shared: &Shared, exchange: &mut Exchange) {
 }
 
 /// The reason that a login gets no token.
-enum LoginError {
+enum LoginRejection {
     /// Reported like the failure of any other request.
     Failure(Failure),
     /// Reported in Citrix's format, like the variants below.
@@ -61,26 +61,26 @@ enum LoginError {
     InvalidClient(String),
 }
 
-impl From<Failure> for LoginError {
+impl From<Failure> for LoginRejection {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
 }
 
-impl From<InvalidRequest> for LoginError {
+impl From<InvalidRequest> for LoginRejection {
     fn from(request: InvalidRequest) -> Self {
         Self::InvalidRequest(request)
     }
 }
 
-impl From<SigningError> for LoginError {
+impl From<SigningError> for LoginRejection {
     fn from(error: SigningError) -> Self {
         let detail = "the gateway token cannot be signed";
         Self::Failure(Failure::new(Reason::Overloaded, detail).with_source(error))
     }
 }
 
-impl LoginError {
+impl LoginRejection {
     /// Counts the error. Returns the failure for the log, and the response if it has Citrix's format.
     fn report(
         self,
@@ -174,11 +174,11 @@ async fn grant(
     snapshot: &Snapshot,
     shared: &Shared,
     exchange: &mut Exchange,
-) -> Result<Response<Bytes>, LoginError> {
+) -> Result<Response<Bytes>, LoginRejection> {
     let live = &snapshot.live;
     let authority = head::check_head(live, head)?;
     if head.method != Method::POST {
-        return Err(LoginError::Method);
+        return Err(LoginRejection::Method);
     }
     head::reject_codings(&head.headers)?;
     let callers = &snapshot.callers;
@@ -219,7 +219,7 @@ fn identify(
     credentials: &Credentials,
     snapshot: &Snapshot,
     exchange: &mut Exchange,
-) -> Result<usize, LoginError> {
+) -> Result<usize, LoginRejection> {
     let (callers, identity) = (&snapshot.callers, exchange.peer_identity());
     let in_header = PresentedCredentials::read(&head.headers)
         .map_err(|twice| Failure::new(Reason::BadRequest, twice.to_string()))?;
@@ -251,7 +251,7 @@ fn identify(
             let bad_secret = callers.is_bad_secret(unknown, &presented);
             let cause = unknown.to_string();
             exchange.set_bad_secret(bad_secret);
-            LoginError::InvalidClient(cause)
+            LoginRejection::InvalidClient(cause)
         })
     })
 }

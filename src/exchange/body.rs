@@ -61,7 +61,7 @@ impl RewrittenBody {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => {
                         self.rewriter.push(piece);
-                        // Another poll only learns what is known already: the source has ended.
+                        // The source has ended; another poll is not needed.
                         if self.source.is_end_stream() {
                             self.finish();
                         }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 
 use super::body::ForwardedBody;
 use super::permits::Permits;
-use super::response_body::{CallerResponseBody, Source};
+use super::response_body::{BodySource, CallerResponseBody};
 use super::{Exchange, access_log};
 use crate::error::{Failure, Reason};
 use crate::observe::metrics::NONE;
@@ -42,7 +42,7 @@ impl Exchange {
         self.route_metrics()
             .upstream()
             .observe(self.timings.upstream.as_secs_f64());
-        response.map(|body| CallerResponseBody::new(Source::Citrix(body), self))
+        response.map(|body| CallerResponseBody::new(BodySource::Citrix(body), self))
     }
 
     /// Returns the response for a failure.
@@ -63,9 +63,9 @@ impl Exchange {
 
     /// Records and counts the failure that the response reports.
     pub fn set_failure(&mut self, failure: &Failure) {
-        self.outcome.reason = Some(failure.reason());
-        self.outcome.detail = failure.detail().clone();
-        self.outcome.cause = failure.cause_chain();
+        self.response.reason = Some(failure.reason());
+        self.response.detail = failure.detail().clone();
+        self.response.cause = failure.cause_chain();
         self.snapshot.metrics.error(failure.reason());
     }
 
@@ -83,14 +83,14 @@ impl Exchange {
             // No body follows; the length remains that of the GET response.
             let length = response.body().len().into();
             response.headers_mut().insert(CONTENT_LENGTH, length);
-            return response.map(|_| CallerResponseBody::new(Source::Generated(None), self));
+            return response.map(|_| CallerResponseBody::new(BodySource::Generated(None), self));
         }
-        response.map(|body| CallerResponseBody::new(Source::Generated(Some(body)), self))
+        response.map(|body| CallerResponseBody::new(BodySource::Generated(Some(body)), self))
     }
 
     fn finish_head(&mut self, status: StatusCode, headers: &mut HeaderMap) {
         headers.insert(X_PROXY_REQUEST_ID, self.ids.request.clone());
-        self.outcome.status = Some(status);
+        self.response.status = Some(status);
         self.timings.response_head = self.timings.began.elapsed();
     }
 
@@ -126,7 +126,7 @@ impl Exchange {
 
     fn summary(&self, end: End) -> ExchangeSummary<'_> {
         let route = self.route.and_then(|index| self.snapshot.routes.get(index));
-        let status = self.outcome.status;
+        let status = self.response.status;
         ExchangeSummary {
             request: self.request_facts(),
             is_named: self.caller.is_some(),
@@ -139,13 +139,13 @@ impl Exchange {
             customer: self.customer.as_ref(),
             response_status: status,
             status: status.unwrap_or_else(|| status_without_response(end)),
-            reason: self.outcome.reason,
-            detail: &self.outcome.detail,
-            cause: &self.outcome.cause,
+            reason: self.response.reason,
+            detail: &self.response.detail,
+            cause: &self.response.cause,
             end,
             citrix_ids: &self.ids.citrix,
             request_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
-            response_bytes: self.outcome.response_bytes,
+            response_bytes: self.response.bytes,
             began: self.timings.began,
             total: self.timings.began.elapsed(),
             upstream: self.timings.upstream,

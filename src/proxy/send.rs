@@ -147,7 +147,7 @@ impl SendContext<'_> {
         if resend.replays > 0 && status != StatusCode::UNAUTHORIZED {
             self.replay_accepted(customer, &resend.copy);
         }
-        if resend.budget.has_waited() && !may_request_wait(status) {
+        if resend.budget.wait_requested() && !may_request_wait(status) {
             self.count_replay(Replay::Waited);
         }
         resend.copy.release();

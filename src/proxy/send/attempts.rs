@@ -1,4 +1,4 @@
-//! One response head, over as many connections as that takes.
+//! Attempts at one response head, each on a connection of its own.
 
 use std::sync::Arc;
 

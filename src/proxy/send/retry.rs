@@ -21,7 +21,7 @@ use citrix_wire::retry_after;
 const MAX_TRIES: u32 = 5;
 /// Minimum wait, whatever the hint says; without a hint, the first wait.
 const MIN_WAIT: Duration = Duration::from_secs(1);
-/// Maximum time that a hint closes the gate. A longer wait exceeds every budget anyway.
+/// Maximum time that a hint closes the gate, unless `upstream.retry_budget` is longer.
 const MAX_GATE: Duration = Duration::from_mins(10);
 /// Bytes of a body that are searched for a hint. Citrix's error bodies have a few hundred.
 const MAX_PEEK: usize = 16 * 1024;
@@ -51,7 +51,7 @@ impl RetryBudget {
     }
 
     /// Returns `true` if a response requested a wait.
-    pub(super) const fn has_waited(&self) -> bool {
+    pub(super) const fn wait_requested(&self) -> bool {
         self.responses > 0
     }
 }
