@@ -1,7 +1,8 @@
-//! What the program asks Citrix about a customer's site on its own account: which one it is, for
-//! `Citrix-InstanceId`, and to wake it up when it is frozen.
+//! A customer's site: its id for `Citrix-InstanceId`, its activation after Citrix froze it, and redirects to other
+//! regions.
 //!
-//! One [`agent`] per customer asks, on the control side. The data path reads and waits at its [`slot`].
+//! One [`agent`] per customer sends requests of its own on the control runtime. The data path reads the [`slot`] and
+//! waits there.
 
 pub mod agent;
 pub mod api;

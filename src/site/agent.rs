@@ -1,4 +1,4 @@
-//! Asks Citrix about one customer's site when somebody needs it.
+//! The task that looks up one customer's site and requests its activation.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,44 +11,43 @@ use tracing::{info, warn};
 
 use super::api::{Api, ApiRequest, ApiResponse};
 use super::response::{self, Sites};
-use super::slot::{PAUSE, Site, SiteSlot};
+use super::slot::{RETRY_INTERVAL, Site, SiteSlot};
 use crate::config::Credential;
 use crate::system::clock::Clock;
 use crate::token::slot::{ForcedRefresh, Token, TokenSlot};
 use citrix_wire::citrix::{AuthorizationScheme, SITE_FROZEN};
 use citrix_wire::form;
 
-/// The least time between two requests to wake a site up (interface §4.4).
-const BETWEEN_ACTIVATIONS: Duration = Duration::from_secs(60);
+/// Minimum time between two activation requests (interface §4.4).
+const ACTIVATION_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The task that asks for one customer. It asks only when it is told to: a customer that nobody uses costs nothing.
+/// The site agent of one customer. It sends requests on demand only, so an unused customer costs nothing.
 #[derive(Debug)]
 pub struct Agent<A> {
     customer_id: HeaderValue,
-    /// The API gateway's base URL, without a slash at the end.
+    /// Base URL of the API gateway, without a trailing slash.
     gateway: String,
     authorization: AuthorizationScheme,
     site: Arc<SiteSlot>,
     token: Arc<TokenSlot>,
     api: A,
     clock: Clock,
-    /// For a token, where there is none.
-    patience: Duration,
-    activated: Option<Instant>,
-    /// The last answer was a 401.
+    token_timeout: Duration,
+    last_activation: Option<Instant>,
+    /// The last response was a 401.
     unauthorized: bool,
 }
 
 impl<A: Api> Agent<A> {
-    /// An agent that fills `site`. It does nothing until [`Agent::serve`] is polled. `patience` bounds the wait for
-    /// a token.
+    /// Returns an agent that publishes to `site`. It is idle until [`Agent::serve`] is polled. `token_timeout` bounds the
+    /// wait for a token.
     pub fn new(
         credential: &Credential,
         site: Arc<SiteSlot>,
         token: Arc<TokenSlot>,
         api: A,
         clock: Clock,
-        patience: Duration,
+        token_timeout: Duration,
     ) -> Self {
         Self {
             customer_id: credential.customer_id.clone(),
@@ -58,19 +57,19 @@ impl<A: Api> Agent<A> {
             token,
             api,
             clock,
-            patience,
-            activated: None,
+            token_timeout,
+            last_activation: None,
             unauthorized: false,
         }
     }
 
-    /// Asks when asked, for ever. What fails is logged, and tried again when it is needed again.
+    /// Serves lookups and activations. A failure is logged and retried on the next demand.
     pub async fn serve(mut self) -> Infallible {
         let site = Arc::clone(&self.site);
         loop {
             tokio::select! {
-                () = site.wanted() => self.find().await,
-                () = site.seen_frozen() => self.activate().await,
+                () = site.lookup_wanted() => self.find().await,
+                () = site.reported_frozen() => self.activate().await,
             }
         }
     }
@@ -80,15 +79,15 @@ impl<A: Api> Agent<A> {
     }
 
     async fn find(&mut self) {
-        let sites = self.sites().await;
+        let sites = self.look_up().await;
         let customer = self.customer();
-        let again = PAUSE.as_secs();
+        let next_lookup_in_s = RETRY_INTERVAL.as_secs();
         let site = match sites {
             Ok(Sites::One(id)) => {
                 info!(
                     customer,
                     site = id.to_str().unwrap_or_default(),
-                    "found the customer's site"
+                    "site found"
                 );
                 Site::Known(id)
             }
@@ -96,24 +95,21 @@ impl<A: Api> Agent<A> {
                 warn!(
                     customer,
                     sites = ids.join(", "),
-                    "the customer has several sites; requests must say which in Citrix-InstanceId, or the \
-                     configuration in instance_id"
+                    "several sites found; requests need Citrix-InstanceId, or the configuration instance_id"
                 );
                 Site::Several(ids.into())
             }
             Ok(Sites::None) => {
                 warn!(
                     customer,
-                    "the customer has no site; Citrix is asked again in {again} s at the earliest"
+                    next_lookup_in_s, "no site found; Citrix-InstanceId not added"
                 );
                 Site::Unknown
             }
             Err(cause) => {
                 warn!(
                     customer,
-                    cause,
-                    "the customer's site is not found; Citrix-InstanceId is not added, and Citrix asked again in \
-                     {again} s at the earliest"
+                    cause, next_lookup_in_s, "site lookup failed; Citrix-InstanceId not added"
                 );
                 Site::Unknown
             }
@@ -121,41 +117,36 @@ impl<A: Api> Agent<A> {
         self.site.publish(site);
     }
 
-    async fn sites(&mut self) -> Result<Sites, String> {
+    async fn look_up(&mut self) -> Result<Sites, String> {
+        const REQUEST: &str = "GET /cvad/manage/me";
         let url = self.url("/cvad/manage/me")?;
-        let reply = self.call(Method::GET, url).await?;
-        match reply.status {
-            StatusCode::OK => response::parse(self.customer(), &reply.body)
-                .ok_or_else(|| told(&reply, "GET /cvad/manage/me in an unknown shape")),
+        let response = self.call(Method::GET, url).await?;
+        match response.status {
+            StatusCode::OK => response::parse(self.customer(), &response.body)
+                .ok_or_else(|| failure(&response, REQUEST, " in an unknown format")),
             status => {
                 if status.as_u16() == SITE_FROZEN {
                     self.site.report_frozen();
                 }
-                Err(told(&reply, "GET /cvad/manage/me"))
+                Err(failure(&response, REQUEST, ""))
             }
         }
     }
 
-    /// Asks Citrix to wake the site up, unless that was done a moment ago.
+    /// Requests the site's activation, at most once per [`ACTIVATION_INTERVAL`].
     async fn activate(&mut self) {
         if self
-            .activated
-            .is_some_and(|at| at.elapsed() < BETWEEN_ACTIVATIONS)
+            .last_activation
+            .is_some_and(|at| at.elapsed() < ACTIVATION_INTERVAL)
         {
             return;
         }
-        self.activated = Some(Instant::now());
-        let outcome = self.request_activation().await;
+        self.last_activation = Some(Instant::now());
+        let result = self.request_activation().await;
         let customer = self.customer();
-        match outcome {
-            Ok(()) => info!(
-                customer,
-                "Citrix froze the customer's site; its activation is under way"
-            ),
-            Err(cause) => warn!(
-                customer,
-                cause, "Citrix froze the customer's site and did not activate it"
-            ),
+        match result {
+            Ok(()) => info!(customer, "site frozen; activation requested"),
+            Err(cause) => warn!(customer, cause, "site frozen; activation request failed"),
         }
     }
 
@@ -165,10 +156,10 @@ impl<A: Api> Agent<A> {
             format!("/resourceprovider/{customer}/site/activation?customerId=").into_bytes();
         form::encode(customer, &mut path);
         let url = self.url(&String::from_utf8_lossy(&path))?;
-        let reply = self.call(Method::POST, url).await?;
-        match reply.status {
+        let response = self.call(Method::POST, url).await?;
+        match response.status {
             StatusCode::OK | StatusCode::ACCEPTED => Ok(()),
-            _ => Err(told(&reply, "the activation")),
+            _ => Err(failure(&response, "POST /site/activation", "")),
         }
     }
 
@@ -178,57 +169,53 @@ impl<A: Api> Agent<A> {
             .map_err(|error: InvalidUri| error.to_string())
     }
 
-    /// One request; twice, if Citrix answers 401 and there is a newer token then. A login is asked for only after
-    /// another answer than 401: what refuses fresh tokens as well must not cost a login each time.
+    /// Sends a request, and replays it after a 401 if a newer token can be obtained. Consecutive 401s force no login,
+    /// because a permission problem must not cost a login per request.
     async fn call(&mut self, method: Method, url: Uri) -> Result<ApiResponse, String> {
         let token = self
             .token
-            .wait_usable(self.clock, self.patience)
+            .wait_usable(self.clock, self.token_timeout)
             .await
-            .map_err(|e| e.reason)?;
-        let reply = self.call_with(&token, &method, &url).await?;
-        if reply.status != StatusCode::UNAUTHORIZED
+            .map_err(|unavailable| unavailable.reason)?;
+        let response = self.send(&token, &method, &url).await?;
+        if response.status != StatusCode::UNAUTHORIZED
             || std::mem::replace(&mut self.unauthorized, true)
         {
-            self.unauthorized = reply.status == StatusCode::UNAUTHORIZED;
-            return Ok(reply);
+            self.unauthorized = response.status == StatusCode::UNAUTHORIZED;
+            return Ok(response);
         }
         if let ForcedRefresh::Deferred(_) = self.token.report_rejected(token.generation()) {
-            return Ok(reply);
+            return Ok(response);
         }
         let newer = self
             .token
-            .wait_newer(token.generation(), self.clock, self.patience)
-            .await;
-        let newer = newer.map_err(|e| e.reason)?;
-        let reply = self.call_with(&newer, &method, &url).await?;
-        self.unauthorized = reply.status == StatusCode::UNAUTHORIZED;
-        Ok(reply)
+            .wait_newer(token.generation(), self.clock, self.token_timeout)
+            .await
+            .map_err(|unavailable| unavailable.reason)?;
+        let response = self.send(&newer, &method, &url).await?;
+        self.unauthorized = response.status == StatusCode::UNAUTHORIZED;
+        Ok(response)
     }
 
-    async fn call_with(
-        &self,
-        token: &Token,
-        method: &Method,
-        url: &Uri,
-    ) -> Result<ApiResponse, String> {
-        let call = ApiRequest {
+    async fn send(&self, token: &Token, method: &Method, url: &Uri) -> Result<ApiResponse, String> {
+        let request = ApiRequest {
             method: method.clone(),
             url: url.clone(),
             authorization: token.authorization(self.authorization).clone(),
             customer_id: self.customer_id.clone(),
         };
-        self.api.call(call).await.map_err(|error| error.to_string())
+        self.api
+            .call(request)
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
-/// An answer that says no, for the log; nothing of its body.
-fn told(reply: &ApiResponse, what: &str) -> String {
-    let id = reply.transaction_id.to_str().unwrap_or_default();
-    format!(
-        "Citrix answered {} to {what} (transaction id {id})",
-        reply.status.as_u16()
-    )
+/// Describes a response for the log, without its body.
+fn failure(response: &ApiResponse, request: &str, detail: &str) -> String {
+    let id = response.transaction_id.to_str().unwrap_or_default();
+    let status = response.status.as_u16();
+    format!("{request} returned {status}{detail} (transaction id {id})")
 }
 
 #[cfg(test)]

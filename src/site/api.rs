@@ -1,4 +1,4 @@
-//! A request of the program's own to a customer's API gateway.
+//! The gateway's own requests to a customer's API gateway.
 
 use std::future::Future;
 
@@ -10,41 +10,39 @@ use citrix_wire::transaction_id;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 
-/// What is asked.
+/// Parameters of one request.
 #[derive(Clone, Debug)]
 pub struct ApiRequest {
     /// `GET`, or `POST` without a body.
-    pub method: Method,
-    /// Of whom.
-    pub url: Uri,
-    /// The token.
-    pub authorization: HeaderValue,
-    /// For `Citrix-CustomerId`.
-    pub customer_id: HeaderValue,
+    pub(crate) method: Method,
+    pub(crate) url: Uri,
+    pub(crate) authorization: HeaderValue,
+    pub(crate) customer_id: HeaderValue,
 }
 
-/// What Citrix answers.
+/// Citrix's response.
 #[derive(Clone, Debug)]
 pub struct ApiResponse {
-    /// The status.
-    pub status: StatusCode,
-    /// Citrix's name for the exchange, else the one we sent.
-    pub transaction_id: HeaderValue,
-    /// Where it sends, if it does.
-    pub location: Option<HeaderValue>,
-    /// The body; empty when it could not be read.
-    pub body: Vec<u8>,
+    pub(crate) status: StatusCode,
+    /// Citrix's transaction id, or else the one that was sent.
+    pub(crate) transaction_id: HeaderValue,
+    pub(crate) location: Option<HeaderValue>,
+    /// The body; empty if it could not be read.
+    pub(crate) body: Vec<u8>,
 }
 
-/// Why there is no answer, for the log: what the operating system or TLS says.
+/// A request without a response, with the error of the operating system or TLS for the log.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ApiError(pub String);
 
-/// Who answers: Citrix, or the script of a test.
+/// An API gateway: Citrix's, or a script in tests.
 pub trait Api: Send + Sync {
-    /// Makes one request; no retries in here.
-    fn call(&self, call: ApiRequest) -> impl Future<Output = Result<ApiResponse, ApiError>> + Send;
+    /// Sends one request, without retries.
+    fn call(
+        &self,
+        request: ApiRequest,
+    ) -> impl Future<Output = Result<ApiResponse, ApiError>> + Send;
 }
 
 /// [`Api`] over HTTP.
@@ -53,31 +51,32 @@ pub struct HttpApi(pub SharedClient);
 
 impl Api for HttpApi {
     async fn call(&self, call: ApiRequest) -> Result<ApiResponse, ApiError> {
-        let ours = transaction_id::generate();
+        let own_transaction_id = transaction_id::generate();
         let mut request = Request::new(Bytes::new());
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, call.authorization);
         headers.insert(CITRIX_CUSTOMER_ID, call.customer_id);
-        headers.insert(CITRIX_TRANSACTION_ID, ours.clone());
+        headers.insert(CITRIX_TRANSACTION_ID, own_transaction_id.clone());
         if call.method == Method::POST {
-            // Citrix answers 411 without it.
+            // Citrix rejects the request with 411 without it.
             headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
         *request.method_mut() = call.method;
         *request.uri_mut() = call.url;
-        let answer = self
+        let response = self
             .0
             .get()
             .send(request)
             .await
             .map_err(|error| api_error(&error))?;
         Ok(ApiResponse {
-            status: answer.status,
-            transaction_id: http_client::transaction_id(&answer.headers).unwrap_or(ours),
-            location: answer.headers.get(LOCATION).cloned(),
-            // A body that cannot be read still has its status.
-            body: answer.body.map(|body| body.to_vec()).unwrap_or_default(),
+            status: response.status,
+            transaction_id: http_client::transaction_id(&response.headers)
+                .unwrap_or(own_transaction_id),
+            location: response.headers.get(LOCATION).cloned(),
+            // The status counts even if the body could not be read.
+            body: response.body.map(|body| body.to_vec()).unwrap_or_default(),
         })
     }
 }
@@ -85,7 +84,7 @@ impl Api for HttpApi {
 fn api_error(error: &SendError) -> ApiError {
     ApiError(match error {
         SendError::TimedOut(_) | SendError::Connect(ConnectError::Timeout(_)) => {
-            "it took too long".to_owned()
+            "timed out".to_owned()
         }
         _ => http_client::cause(error),
     })

@@ -1,7 +1,7 @@
-//! What Citrix said of customers whose data is in another region: for an hour, requests go there at once.
+//! Redirects of customers to other regions, remembered for an hour so that later requests go there directly.
 //!
-//! A 307 tells where one path has moved to (contract §1.6). What it has in common with the old one at the end, in
-//! whole segments, is taken for the part that stays: old prefix → new base (interface §4.4).
+//! A 307 names the new address of one path (contract §1.6). The common suffix of both paths, in whole segments, is
+//! assumed to be unchanged, which leaves a mapping from an old prefix to a new base (interface §4.4).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,78 +16,74 @@ use crate::config::UpstreamUrl;
 use crate::upstream::origin::Origin;
 use citrix_wire::path;
 
-/// How long a move is remembered.
-const REMEMBERED: Duration = Duration::from_hours(1);
-/// Moves that are remembered of one customer; a new one then takes the place of the oldest.
-const MAX_MOVES: usize = 64;
-/// The longest prefix, and base, that is remembered; Citrix's are a few dozen bytes.
-const MAX_LENGTH: usize = 512;
+/// Lifetime of a relocation.
+const LIFETIME: Duration = Duration::from_hours(1);
+/// Maximum number of relocations per customer; a new one evicts the oldest.
+const MAX_RELOCATIONS: usize = 64;
+/// Maximum length of a prefix or base, in bytes; Citrix's have a few dozen.
+const MAX_PREFIX_LEN: usize = 512;
 
-/// The moves of all customers, shared by all workers. Reading is one atomic load, and a look-up only where a
-/// customer moved at all.
+/// The relocations of all customers, shared by all workers. Without any, a read is one atomic load.
 #[derive(Default)]
 pub struct Regions(ArcSwap<HashMap<HeaderValue, Vec<Arc<Relocation>>>>);
 
-/// Where a customer's requests below a prefix went, and where they go now.
+/// Mapping of a path prefix to another region, for one customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relocation {
-    /// The customer's id, as it is configured.
+    /// The customer's id, as configured.
     pub customer: HeaderValue,
-    /// The old address: a gateway and the prefix.
+    /// The old gateway and prefix.
     pub from: UpstreamUrl,
-    /// The new one: a gateway and the base that stands for the prefix there.
+    /// The new gateway and the base that replaces the prefix.
     pub to: UpstreamUrl,
-    /// Whether Citrix has confirmed what was concluded from one redirect: then a 404 there is Citrix's own.
+    /// A second redirect confirmed the mapping, so that a 404 at the new address is genuine.
     pub confirmed: bool,
-    /// When it is forgotten.
+    /// End of the lifetime.
     pub until: Instant,
 }
 
-/// A request's old path, or the new one, and on which gateway.
+/// A path on a gateway.
 #[derive(Clone, Copy)]
 pub struct OriginPath<'a> {
-    /// The gateway.
-    pub origin: &'a Origin,
-    /// The path.
-    pub path: &'a str,
+    pub(crate) origin: &'a Origin,
+    pub(crate) path: &'a str,
 }
 
 impl Relocation {
-    /// What a redirect from `old` to `new` tells. Of the old path the first `fixed` bytes (the base path of its
-    /// gateway) and the service's segment after them always belong to the prefix: what was said of one service
-    /// is not true of the others. `None` when the two have nothing in common at the end, when nothing moved, and when
-    /// prefix or base is too long to be one.
-    pub fn from_redirect(
+    /// Derives the mapping from a redirect from `old` to `new`. The first `fixed` bytes of the old path (the base path of
+    /// its gateway) and the service's segment after them always belong to the prefix, because a redirect of one service
+    /// does not apply to others. Returns `None` without a common suffix, for a redirect to the same address, and if the
+    /// prefix or base is longer than [`MAX_PREFIX_LEN`].
+    pub(crate) fn from_redirect(
         customer: &HeaderValue,
         old: OriginPath<'_>,
         fixed: usize,
         new: OriginPath<'_>,
         now: Instant,
     ) -> Option<Self> {
-        let (prefix, base) = before_common_end(old.path, new.path, fixed);
-        let fits = prefix.len().max(base.len()) <= MAX_LENGTH;
-        let learnt = fits && (prefix.len() < old.path.len() || old.path == new.path);
+        let (prefix, base) = split_common_suffix(old.path, new.path, fixed);
+        let fits = prefix.len().max(base.len()) <= MAX_PREFIX_LEN;
+        let has_suffix = prefix.len() < old.path.len() || old.path == new.path;
         let (from, to) = (url(old.origin, prefix), url(new.origin, base));
-        let until = now + REMEMBERED;
-        (learnt && from != to).then(|| Self {
+        (fits && has_suffix && from != to).then(|| Self {
             customer: customer.clone(),
             from,
             to,
             confirmed: false,
-            until,
+            until: now + LIFETIME,
         })
     }
 
-    /// Whether both lead from the same place to the same place.
-    pub fn same_as(&self, other: &Self) -> bool {
+    /// Returns `true` if both map the same prefix to the same base.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.from == other.from && self.to == other.to
     }
 
-    /// The new target for an old one below the prefix; all but the prefix stays byte for byte.
+    /// Returns the new target for an old one below the prefix. Everything after the prefix is unchanged.
     ///
     /// # Errors
-    /// When what comes out is no path, which two paths cannot give.
-    pub fn target(&self, old: &PathAndQuery) -> Result<PathAndQuery, InvalidUri> {
+    /// If the result is not a valid path, which cannot happen for two valid paths.
+    pub(crate) fn target(&self, old: &PathAndQuery) -> Result<PathAndQuery, InvalidUri> {
         let rest = old
             .as_str()
             .strip_prefix(&*self.from.base_path)
@@ -100,7 +96,7 @@ impl Relocation {
         PathAndQuery::try_from(format!("{}{slash}{rest}", self.to.base_path))
     }
 
-    fn is_from(&self, old: OriginPath<'_>, now: Instant) -> bool {
+    fn applies_to(&self, old: OriginPath<'_>, now: Instant) -> bool {
         now < self.until
             && old.origin.is_of(&self.from)
             && path::covers(&self.from.base_path, old.path)
@@ -108,63 +104,67 @@ impl Relocation {
 }
 
 impl Regions {
-    /// Where a request went meanwhile: the move with the longest prefix of its path.
-    pub fn find(&self, customer: &HeaderValue, old: OriginPath<'_>) -> Option<Arc<Relocation>> {
+    /// Returns the relocation with the longest prefix of a request's path.
+    pub(crate) fn find(
+        &self,
+        customer: &HeaderValue,
+        old: OriginPath<'_>,
+    ) -> Option<Arc<Relocation>> {
         let all = self.0.load();
         if all.is_empty() {
             return None;
         }
         let now = Instant::now();
-        let fitting = all
-            .get(customer)?
+        all.get(customer)?
             .iter()
-            .filter(|each| each.is_from(old, now));
-        fitting
-            .max_by_key(|each| each.from.base_path.len())
+            .filter(|known| known.applies_to(old, now))
+            .max_by_key(|known| known.from.base_path.len())
             .cloned()
     }
 
-    /// Remembers a move; one from the same place is replaced.
-    pub fn learn(&self, new: Relocation) {
+    /// Adds a relocation, in place of one with the same prefix.
+    pub(crate) fn insert(&self, new: Relocation) {
         let now = Instant::now();
         let new = Arc::new(new);
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
-            all.retain(|_, moves| moves.iter().any(|each| now < each.until));
-            let moves = all.entry(new.customer.clone()).or_default();
-            moves.retain(|each| now < each.until && each.from != new.from);
-            if moves.len() >= MAX_MOVES {
-                // The oldest is the first: what is learnt goes to the end.
-                moves.remove(0);
+            all.retain(|_, known| known.iter().any(|known| now < known.until));
+            let known = all.entry(new.customer.clone()).or_default();
+            known.retain(|known| now < known.until && known.from != new.from);
+            if known.len() >= MAX_RELOCATIONS {
+                // Ordered by age.
+                known.remove(0);
             }
-            moves.push(Arc::clone(&new));
+            known.push(Arc::clone(&new));
             all
         });
     }
 
-    /// Forgets a move that proved wrong.
-    pub fn forget(&self, wrong: &Relocation) {
+    /// Removes a relocation that proved wrong.
+    pub(crate) fn remove(&self, wrong: &Relocation) {
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
-            if let Some(moves) = all.get_mut(&wrong.customer) {
-                moves.retain(|each| !each.same_as(wrong));
+            if let Some(known) = all.get_mut(&wrong.customer) {
+                known.retain(|known| !known.same_as(wrong));
             }
-            all.retain(|_, moves| !moves.is_empty());
+            all.retain(|_, known| !known.is_empty());
             all
         });
     }
 
-    /// All that is remembered, by customer and old address.
-    pub fn list(&self) -> Vec<Arc<Relocation>> {
+    /// Returns all relocations, sorted by customer and old address.
+    pub(crate) fn list(&self) -> Vec<Arc<Relocation>> {
         let now = Instant::now();
         let all = self.0.load();
         let mut list: Vec<_> = all
             .values()
             .flatten()
-            .filter(|each| now < each.until)
+            .filter(|known| now < known.until)
             .cloned()
             .collect();
-        list.sort_by_cached_key(|each| (each.customer.as_bytes().to_vec(), each.from.to_string()));
+        list.sort_by_cached_key(|known| {
+            (known.customer.as_bytes().to_vec(), known.from.to_string())
+        });
         list
     }
 }
@@ -177,14 +177,14 @@ fn url(origin: &Origin, base_path: &str) -> UpstreamUrl {
     }
 }
 
-/// What stands in each path before the whole segments that both end with. Of `old`, `fixed` bytes and the segment
-/// after them are left whatever is common.
-fn before_common_end<'a>(old: &'a str, new: &'a str, fixed: usize) -> (&'a str, &'a str) {
+/// Returns both paths without their common suffix of whole segments. The first `fixed` bytes of `old` and the segment
+/// after them are always retained.
+fn split_common_suffix<'a>(old: &'a str, new: &'a str, fixed: usize) -> (&'a str, &'a str) {
     let service = old.get(fixed + 1..).unwrap_or_default();
-    let shortest = (fixed + 1 + service.find('/').unwrap_or(service.len())).min(old.len());
+    let min_len = (fixed + 1 + service.find('/').unwrap_or(service.len())).min(old.len());
     let (mut prefix, mut base) = (old, new);
     while let (Some(cut), Some(new_cut)) = (prefix.rfind('/'), base.rfind('/'))
-        && cut >= shortest
+        && cut >= min_len
         && prefix[cut..] == base[new_cut..]
     {
         (prefix, base) = (&prefix[..cut], &base[..new_cut]);
@@ -210,7 +210,7 @@ mod tests {
         Origin::new(0, &url, &crate::upstream::dial::DialConfig::unreachable()).unwrap()
     }
 
-    fn told(old: &str, new: &str) -> Option<Relocation> {
+    fn relocation(old: &str, new: &str) -> Option<Relocation> {
         let (global, eu) = (origin("api.cloud.com"), origin("api-eu.cloud.com"));
         let (old, new) = (
             OriginPath {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_paths_have_in_common_at_the_end_stays() {
+    fn common_suffix_of_whole_segments_is_kept() {
         let table = [
             (
                 "/accessSecurity/sessionPolicy",
@@ -249,7 +249,7 @@ mod tests {
             ("/a/x/1", "/b/y/1", 0, ("/a/x", "/b/y")),
             ("/a/x/1", "/b/x/11", 0, ("/a/x/1", "/b/x/11")),
             ("/a/x/", "/b/x/", 0, ("/a", "/b")),
-            // Never the service's own segment.
+            // The service's own segment is retained.
             ("/cvad/manage/me", "/cvad/manage/me", 0, ("/cvad", "/cvad")),
             (
                 "/cvad/manage/me",
@@ -269,13 +269,17 @@ mod tests {
             ("/base", "/", 5, ("/base", "/")),
         ];
         for (old, new, fixed, expected) in table {
-            assert_eq!(before_common_end(old, new, fixed), expected, "{old} {new}");
+            assert_eq!(
+                split_common_suffix(old, new, fixed),
+                expected,
+                "{old} {new}"
+            );
         }
     }
 
     #[test]
-    fn a_move_takes_along_everything_below_its_prefix_byte_for_byte() {
-        let moved = told("/a/x", "/b/c/x").unwrap();
+    fn target_keeps_everything_after_the_prefix_unchanged() {
+        let moved = relocation("/a/x", "/b/c/x").unwrap();
         assert_eq!(
             (moved.from.to_string(), moved.to.to_string()),
             (
@@ -298,7 +302,7 @@ mod tests {
                 "{old}"
             );
         }
-        let up = told("/a/x", "/x").unwrap();
+        let up = relocation("/a/x", "/x").unwrap();
         for (old, new) in [("/a", "/"), ("/a?q", "/?q"), ("/a/b", "/b")] {
             assert_eq!(
                 up.target(&PathAndQuery::try_from(old).unwrap()).unwrap(),
@@ -310,10 +314,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_learnt_leads_the_same_path_where_citrix_said(
+        fn relocation_maps_its_own_path_to_the_redirect_target(
             old in "(/[ab]{0,2}){1,5}", new in "(/[ab]{0,2}){1,5}", query in "(\\?[ab/+%]{0,3})?"
         ) {
-            if let Some(moved) = told(&old, &new) {
+            if let Some(moved) = relocation(&old, &new) {
                 let target = PathAndQuery::try_from(format!("{old}{query}")).unwrap();
                 prop_assert_eq!(moved.target(&target).unwrap().to_string(), format!("{new}{query}"));
                 prop_assert!(path::covers(&moved.from.base_path, &old));
@@ -322,28 +326,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_learnt_from_paths_without_a_common_end_or_from_a_loop() {
-        assert!(told("/a/x", "/b/y").is_none());
-        assert!(told("/a", "/b").is_none());
-        assert!(told("/a", "/a").is_some());
-        let long = "x".repeat(MAX_LENGTH);
+    fn redirect_without_common_suffix_or_to_itself_is_ignored() {
+        assert!(relocation("/a/x", "/b/y").is_none());
+        assert!(relocation("/a", "/b").is_none());
+        assert!(relocation("/a", "/a").is_some());
+        let long = "x".repeat(MAX_PREFIX_LEN);
         assert!(
-            told(&format!("/{long}/x"), "/b/x").is_none()
-                && told("/a/x", &format!("/{long}/x")).is_none()
+            relocation(&format!("/{long}/x"), "/b/x").is_none()
+                && relocation("/a/x", &format!("/{long}/x")).is_none()
         );
         let here = origin("api.cloud.com");
-        let place = OriginPath {
+        let address = OriginPath {
             origin: &here,
             path: "/a/x",
         };
-        assert!(Relocation::from_redirect(&ACME, place, 0, place, Instant::now()).is_none());
+        assert!(Relocation::from_redirect(&ACME, address, 0, address, Instant::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_move_is_known_for_an_hour_for_its_customer_gateway_and_prefix_alone() {
+    async fn relocation_applies_for_an_hour_to_its_customer_gateway_and_prefix_only() {
         let regions = Regions::default();
         assert!(find(&regions, ACME, "/a/x").is_none());
-        regions.learn(told("/a/x", "/b/x").unwrap());
+        regions.insert(relocation("/a/x", "/b/x").unwrap());
         for (path, known) in [
             ("/a/x", true),
             ("/a", true),
@@ -365,7 +369,7 @@ mod tests {
                 )
                 .is_none()
         );
-        tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
+        tokio::time::advance(LIFETIME - Duration::from_secs(1)).await;
         assert_eq!(
             (find(&regions, ACME, "/a/x").is_some(), regions.list().len()),
             (true, 1)
@@ -378,13 +382,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_prefix_wins_and_a_new_word_replaces_the_old_one() {
+    async fn longest_prefix_wins_and_a_newer_redirect_replaces_an_older_one() {
         let regions = Regions::default();
-        regions.learn(told("/a/x", "/b/x").unwrap());
-        regions.learn(told("/a/x/y", "/c/y").unwrap());
+        regions.insert(relocation("/a/x", "/b/x").unwrap());
+        regions.insert(relocation("/a/x/y", "/c/y").unwrap());
         assert_eq!(find(&regions, ACME, "/a/x/1").unwrap().to.base_path, "/c");
         assert_eq!(find(&regions, ACME, "/a/z").unwrap().to.base_path, "/b");
-        regions.learn(told("/a/x", "/d/x").unwrap());
+        regions.insert(relocation("/a/x", "/d/x").unwrap());
         assert_eq!(
             (
                 find(&regions, ACME, "/a/z").unwrap().to.base_path.as_str(),
@@ -392,18 +396,18 @@ mod tests {
             ),
             ("/d", 2)
         );
-        regions.forget(&told("/a/x", "/d/x").unwrap());
+        regions.remove(&relocation("/a/x", "/d/x").unwrap());
         assert!(find(&regions, ACME, "/a/z").is_none());
         assert_eq!(regions.list().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
+    async fn relocations_per_customer_are_bounded() {
         let regions = Regions::default();
-        for number in 0..=MAX_MOVES {
-            regions.learn(told(&format!("/a{number}/x"), "/b/x").unwrap());
+        for number in 0..=MAX_RELOCATIONS {
+            regions.insert(relocation(&format!("/a{number}/x"), "/b/x").unwrap());
         }
-        assert_eq!(regions.list().len(), MAX_MOVES);
+        assert_eq!(regions.list().len(), MAX_RELOCATIONS);
         assert!(find(&regions, ACME, "/a0/x").is_none() && find(&regions, ACME, "/a1/x").is_some());
     }
 }

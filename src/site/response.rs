@@ -1,19 +1,19 @@
-//! What `GET /cvad/manage/me` says of a customer's sites (contract §3).
+//! Parser for the response to `GET /cvad/manage/me` (contract §3).
 
 use http::HeaderValue;
 use serde::Deserialize;
 
-/// The longest id that is believed; Citrix's are GUIDs.
-const LONGEST_ID: usize = 128;
+/// Maximum length of a site id, in bytes; Citrix's are GUIDs.
+const MAX_ID_LEN: usize = 128;
 
-/// The sites of a customer.
+/// Number of a customer's sites.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sites {
-    /// It has no DaaS.
+    /// No site: the customer has no DaaS.
     None,
-    /// The usual case.
+    /// The id of the only site.
     One(HeaderValue),
-    /// Only the caller can know which is meant.
+    /// The ids of several sites, of which the caller must name one.
     Several(Vec<String>),
 }
 
@@ -36,28 +36,29 @@ struct MeSite {
     id: String,
 }
 
-/// The sites of `customer` in the body of an answer; of all customers there, when none has that id. `None` when the
-/// body is something else.
+/// Returns the sites of `customer` in a response body, or of all customers if none has that id. Returns `None` if the
+/// body has another format.
 pub fn parse(customer: &str, body: &[u8]) -> Option<Sites> {
     let mut customers = serde_json::from_slice::<Me>(body).ok()?.customers?;
-    let is_it = |each: &MeCustomer| {
-        each.id
+    let matches = |listed: &MeCustomer| {
+        listed
+            .id
             .as_deref()
             .is_some_and(|id| id.eq_ignore_ascii_case(customer))
     };
-    if customers.iter().any(is_it) {
-        customers.retain(is_it);
+    if customers.iter().any(matches) {
+        customers.retain(matches);
     }
     let mut ids: Vec<String> = customers
         .into_iter()
-        .filter_map(|each| each.sites)
+        .filter_map(|listed| listed.sites)
         .flatten()
         .map(|site| site.id)
         .collect();
-    let fits = |id: &String| {
-        (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+    let is_valid = |id: &String| {
+        (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
     };
-    if !ids.iter().all(fits) {
+    if !ids.iter().all(is_valid) {
         return None;
     }
     ids.sort();
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sites_of_the_customer_are_read() {
+    fn sites_of_the_customer_are_parsed() {
         let several = Sites::Several(vec!["s-1".to_owned(), "s-2".to_owned()]);
         for (body, expected) in [
             (
@@ -127,7 +128,7 @@ mod tests {
         }
         let long = format!(
             r#"{{"Customers":[{{"Sites":[{{"Id":"{}"}}]}}]}}"#,
-            "x".repeat(LONGEST_ID + 1)
+            "x".repeat(MAX_ID_LEN + 1)
         );
         assert_eq!(parse("acme", long.as_bytes()), None);
     }

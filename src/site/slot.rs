@@ -1,6 +1,6 @@
-//! Where the data path finds a customer's site, and tells that it is frozen.
+//! The site of one customer, shared between its agent and the data path.
 //!
-//! Reading a known site is one atomic load; everything else here is for the rare moments before it is known.
+//! A request reads a known site with one atomic load; it waits only until the site is known.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,74 +11,73 @@ use tokio::time::Instant;
 
 use crate::limit::permits::PermitCounter;
 
-/// How long after an answer that was no single site Citrix is not asked again.
-pub const PAUSE: Duration = Duration::from_secs(30);
+/// Time without another lookup after one that found no single site.
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What is known of a customer's site.
+/// Result of a site lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Site {
-    /// Its id.
+    /// The only site, by its id.
     Known(HeaderValue),
-    /// There are several, with these ids: never fewer than two.
+    /// The ids of two or more sites.
     Several(Arc<[String]>),
-    /// Citrix did not say, or not in time.
+    /// No result from Citrix, or not in time.
     Unknown,
 }
 
-/// One customer's site. Its agent writes, everybody else reads, on whatever thread and runtime.
+/// One customer's site. Its agent writes; any thread and runtime may read.
 #[derive(Debug, Default)]
 pub struct SiteSlot {
     known: OnceLock<HeaderValue>,
-    progress: watch::Sender<Progress>,
-    wanted: Notify,
+    lookups: watch::Sender<Lookups>,
+    lookup_wanted: Notify,
     frozen: Notify,
     waiting: Arc<PermitCounter>,
 }
 
-/// How far asking has come.
+/// Finished lookups.
 #[derive(Debug, Default)]
-struct Progress {
-    /// How often Citrix was asked, to the end.
-    asked: u64,
-    /// Until when it is not asked again.
-    rests_until: Option<Instant>,
+struct Lookups {
+    count: u64,
+    /// Earliest time of the next lookup.
+    not_before: Option<Instant>,
     several: Option<Arc<[String]>>,
 }
 
-impl Progress {
-    fn rests(&self) -> bool {
-        self.rests_until.is_some_and(|until| Instant::now() < until)
+impl Lookups {
+    fn is_recent(&self) -> bool {
+        self.not_before.is_some_and(|until| Instant::now() < until)
     }
 }
 
 impl SiteSlot {
-    /// The site's id, once it is known: one atomic load.
+    /// Returns the site's id if it is known, with one atomic load.
     pub fn known(&self) -> Option<&HeaderValue> {
         self.known.get()
     }
 
-    /// The places for those who wait.
+    /// Returns the permits of the requests that wait for this customer's site.
     pub const fn waiting(&self) -> &Arc<PermitCounter> {
         &self.waiting
     }
 
-    /// The site, waiting up to `patience` for Citrix's word where it has not been asked lately.
-    pub async fn find(&self, patience: Duration) -> Site {
-        let mut progress = self.progress.subscribe();
-        let asked = {
-            let now = progress.borrow_and_update();
-            (!now.rests()).then_some(now.asked)
+    /// Returns the site. Waits up to `timeout` for a lookup, unless the last one is recent.
+    pub async fn find(&self, timeout: Duration) -> Site {
+        let mut lookups = self.lookups.subscribe();
+        let before = {
+            let state = lookups.borrow_and_update();
+            (!state.is_recent()).then_some(state.count)
         };
-        if let (None, Some(asked)) = (self.known(), asked) {
-            self.wanted.notify_one();
-            // Too late is seen below. The sender lives as long as `self`.
-            let _ =
-                tokio::time::timeout(patience, progress.wait_for(|now| now.asked > asked)).await;
+        if let (None, Some(before)) = (self.known(), before) {
+            self.lookup_wanted.notify_one();
+            // A timeout is handled below; the sender lives as long as `self`.
+            let finished = lookups.wait_for(|state| state.count > before);
+            let _ = tokio::time::timeout(timeout, finished).await;
         }
         match self.known() {
             Some(id) => Site::Known(id.clone()),
             None => self
-                .progress
+                .lookups
                 .borrow()
                 .several
                 .clone()
@@ -86,42 +85,42 @@ impl SiteSlot {
         }
     }
 
-    /// Tells that Citrix answered that the site is frozen.
+    /// Reports that Citrix responded with 530 (site frozen).
     pub fn report_frozen(&self) {
         self.frozen.notify_one();
     }
 
-    /// Comes back when somebody needs the site's id and Citrix may be asked for it.
-    pub(super) async fn wanted(&self) {
+    /// Waits until a request needs the site and a lookup is permitted.
+    pub(super) async fn lookup_wanted(&self) {
         loop {
-            self.wanted.notified().await;
-            // Who asked while an answer was on its way has it by now.
-            if self.known().is_none() && !self.progress.borrow().rests() {
+            self.lookup_wanted.notified().await;
+            // A request that arrived during a lookup already has its result.
+            if self.known().is_none() && !self.lookups.borrow().is_recent() {
                 return;
             }
         }
     }
 
-    /// Comes back when the site was seen frozen, at once if that happened since the last call.
-    pub(super) async fn seen_frozen(&self) {
+    /// Waits until the site is reported as frozen; returns at once if that happened since the last call.
+    pub(super) async fn reported_frozen(&self) {
         self.frozen.notified().await;
     }
 
-    /// Publishes what Citrix said. An id is for good; anything else holds for [`PAUSE`].
+    /// Publishes the result of a lookup. An id is final; any other result holds for [`RETRY_INTERVAL`].
     pub(super) fn publish(&self, site: Site) {
         let several = match site {
             Site::Known(id) => {
-                // There is one writer, which asks no more after this.
+                // The only writer looks up no site after this.
                 let _ = self.known.set(id);
                 None
             }
             Site::Several(ids) => Some(ids),
             Site::Unknown => None,
         };
-        self.progress.send_modify(|progress| {
-            progress.asked += 1;
-            progress.rests_until = Some(Instant::now() + PAUSE);
-            progress.several = several;
+        self.lookups.send_modify(|lookups| {
+            lookups.count += 1;
+            lookups.not_before = Some(Instant::now() + RETRY_INTERVAL);
+            lookups.several = several;
         });
     }
 }

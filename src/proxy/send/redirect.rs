@@ -101,7 +101,7 @@ impl<'a> SendContext<'a> {
                 .as_ref()
                 .and_then(|redirect| redirect.applied.as_ref())
         {
-            self.shared.regions.forget(relocation);
+            self.shared.regions.remove(relocation);
         }
     }
 
@@ -155,7 +155,7 @@ impl<'a> SendContext<'a> {
             .get_or_insert_with(|| Box::new(RegionRedirect::new(resend.copy.target().clone())));
         let is_first = !std::mem::replace(&mut redirect.followed, true);
         if let Some(outdated) = redirect.applied.take() {
-            self.shared.regions.forget(&outdated);
+            self.shared.regions.remove(&outdated);
         }
         if !is_first {
             return None;
@@ -191,7 +191,7 @@ impl<'a> SendContext<'a> {
             to = %relocation.to,
             "customer data in another region; requests sent there for an hour"
         );
-        self.shared.regions.learn(relocation);
+        self.shared.regions.insert(relocation);
     }
 
     /// Returns the original target after a 404 under an unconfirmed relocation, which was derived from another path and
@@ -201,7 +201,7 @@ impl<'a> SendContext<'a> {
         let relocation = redirect
             .applied
             .take_if(|relocation| !relocation.confirmed)?;
-        self.shared.regions.forget(&relocation);
+        self.shared.regions.remove(&relocation);
         redirect.unconfirmed = Some(relocation);
         redirect.destination = None;
         Some(redirect.original.clone())

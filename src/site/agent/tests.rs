@@ -1,4 +1,4 @@
-//! The agent against a scripted Citrix, on a clock that stands still unless a test sleeps.
+//! The agent against a scripted API gateway, on a paused clock.
 
 use std::sync::Mutex;
 
@@ -15,21 +15,21 @@ use citrix_wire::citrix::clouds::Cloud;
 
 const ONE: &str = r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s-1"}]}]}"#;
 const TWO: &str = r#"{"Customers":[{"Id":"acme","Sites":[{"Id":"s-1"},{"Id":"s-2"}]}]}"#;
-/// Longer than any answer here takes.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than any response takes.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-type Answer = Result<(u16, &'static str), ApiError>;
+type ScriptedResponse = Result<(u16, &'static str), ApiError>;
 
-type Script = dyn Fn(usize, &ApiRequest) -> Answer + Send + Sync;
+type ApiScript = dyn Fn(usize, &ApiRequest) -> ScriptedResponse + Send + Sync;
 
-/// A Citrix whose answers a closure makes; it takes a second for each.
+/// An API gateway whose responses come from a closure, a second after the request.
 #[derive(Clone)]
-struct Scripted {
-    script: Arc<Script>,
+struct ScriptedApi {
+    script: Arc<ApiScript>,
     calls: Arc<Mutex<Vec<ApiRequest>>>,
 }
 
-impl Api for Scripted {
+impl Api for ScriptedApi {
     async fn call(&self, call: ApiRequest) -> Result<ApiResponse, ApiError> {
         let number = {
             let mut calls = self.calls.lock().unwrap();
@@ -47,8 +47,8 @@ impl Api for Scripted {
     }
 }
 
-/// A running agent and what it works with.
-struct Lab {
+/// A running agent with its slot and its requests.
+struct TestAgent {
     site: Arc<SiteSlot>,
     calls: Arc<Mutex<Vec<ApiRequest>>>,
     _agent: JoinSet<Infallible>,
@@ -64,14 +64,16 @@ fn token(generation: u64) -> Token {
     .unwrap()
 }
 
-fn lab(script: impl Fn(usize, &ApiRequest) -> Answer + Send + Sync + 'static) -> Lab {
-    lab_with(TokenSlot::holding(token(1)), script)
+fn start(
+    script: impl Fn(usize, &ApiRequest) -> ScriptedResponse + Send + Sync + 'static,
+) -> TestAgent {
+    start_with(TokenSlot::holding(token(1)), script)
 }
 
-fn lab_with(
+fn start_with(
     slot: TokenSlot,
-    script: impl Fn(usize, &ApiRequest) -> Answer + Send + Sync + 'static,
-) -> Lab {
+    script: impl Fn(usize, &ApiRequest) -> ScriptedResponse + Send + Sync + 'static,
+) -> TestAgent {
     let url = UpstreamUrl {
         scheme: Scheme::HTTPS,
         authority: Authority::from_static("api.example"),
@@ -92,7 +94,7 @@ fn lab_with(
         token_dialect: TokenDialect::Oauth2,
     };
     let site = Arc::<SiteSlot>::default();
-    let api = Scripted {
+    let api = ScriptedApi {
         script: Arc::new(script),
         calls: Arc::default(),
     };
@@ -103,18 +105,18 @@ fn lab_with(
         Arc::new(slot),
         api,
         Clock::SYSTEM,
-        PATIENCE,
+        TIMEOUT,
     );
     let mut tasks = JoinSet::new();
     tasks.spawn(agent.serve());
-    Lab {
+    TestAgent {
         site,
         calls,
         _agent: tasks,
     }
 }
 
-impl Lab {
+impl TestAgent {
     fn calls(&self) -> usize {
         self.calls.lock().unwrap().len()
     }
@@ -124,12 +126,12 @@ impl Lab {
     }
 
     async fn find(&self) -> Site {
-        self.site.find(PATIENCE).await
+        self.site.find(TIMEOUT).await
     }
 
-    async fn froze(&self) {
+    async fn report_frozen(&self) {
         self.site.report_frozen();
-        // Long enough for the answer.
+        // Longer than the response takes.
         sleep(Duration::from_secs(2)).await;
     }
 }
@@ -139,18 +141,18 @@ fn known(id: &'static str) -> Site {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_site_is_asked_for_once_however_many_need_it_and_not_before() {
-    let lab = lab(|_, _| Ok((200, ONE)));
+async fn site_is_looked_up_once_on_first_demand() {
+    let agent = start(|_, _| Ok((200, ONE)));
     sleep(Duration::from_hours(1)).await;
-    assert_eq!(lab.calls(), 0);
-    let (one, two, three) = tokio::join!(lab.find(), lab.find(), lab.find());
+    assert_eq!(agent.calls(), 0);
+    let (one, two, three) = tokio::join!(agent.find(), agent.find(), agent.find());
     assert_eq!(
         [one, two, three],
         [known("s-1"), known("s-1"), known("s-1")]
     );
     sleep(Duration::from_hours(1)).await;
-    assert_eq!((lab.find().await, lab.calls()), (known("s-1"), 1));
-    let call = lab.call(0);
+    assert_eq!((agent.find().await, agent.calls()), (known("s-1"), 1));
+    let call = agent.call(0);
     assert_eq!(
         (call.method, call.url.to_string().as_str()),
         (Method::GET, "https://api.example/base/cvad/manage/me")
@@ -165,8 +167,8 @@ async fn the_site_is_asked_for_once_however_many_need_it_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_failure_nobody_waits_and_citrix_is_asked_again_in_half_a_minute() {
-    let lab = lab(|number, _| match number {
+async fn failed_lookup_is_retried_after_the_interval_without_waits_meanwhile() {
+    let agent = start(|number, _| match number {
         1 => Err(ApiError("no route to host".to_owned())),
         2 => Ok((403, "{}")),
         3 => Ok((200, "<html>")),
@@ -174,88 +176,94 @@ async fn after_a_failure_nobody_waits_and_citrix_is_asked_again_in_half_a_minute
         _ => Ok((200, ONE)),
     });
     for failures in 1..=4 {
-        assert_eq!((lab.find().await, lab.calls()), (Site::Unknown, failures));
+        assert_eq!(
+            (agent.find().await, agent.calls()),
+            (Site::Unknown, failures)
+        );
         let began = Instant::now();
-        assert_eq!(lab.find().await, Site::Unknown);
+        assert_eq!(agent.find().await, Site::Unknown);
         assert_eq!(began.elapsed(), Duration::ZERO);
-        sleep(PAUSE - Duration::from_secs(1)).await;
-        assert_eq!((lab.find().await, lab.calls()), (Site::Unknown, failures));
+        sleep(RETRY_INTERVAL - Duration::from_secs(1)).await;
+        assert_eq!(
+            (agent.find().await, agent.calls()),
+            (Site::Unknown, failures)
+        );
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(lab.find().await, known("s-1"));
+    assert_eq!(agent.find().await, known("s-1"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_sites_are_told_and_a_site_that_goes_away_is_seen() {
-    let lab = lab(|number, _| Ok((200, if number == 1 { TWO } else { ONE })));
+async fn several_sites_are_returned_until_a_later_lookup_finds_one() {
+    let agent = start(|number, _| Ok((200, if number == 1 { TWO } else { ONE })));
     let both = Site::Several(["s-1".to_owned(), "s-2".to_owned()].into());
-    assert_eq!(lab.find().await, both);
-    assert_eq!((lab.find().await, lab.calls()), (both, 1));
-    sleep(PAUSE).await;
-    assert_eq!((lab.find().await, lab.calls()), (known("s-1"), 2));
+    assert_eq!(agent.find().await, both);
+    assert_eq!((agent.find().await, agent.calls()), (both, 1));
+    sleep(RETRY_INTERVAL).await;
+    assert_eq!((agent.find().await, agent.calls()), (known("s-1"), 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_he_wants_to() {
-    let lab = lab(|_, _| Ok((200, ONE)));
+async fn find_returns_after_its_timeout() {
+    let agent = start(|_, _| Ok((200, ONE)));
     let began = Instant::now();
     assert_eq!(
-        lab.site.find(Duration::from_millis(300)).await,
+        agent.site.find(Duration::from_millis(300)).await,
         Site::Unknown
     );
     assert_eq!(began.elapsed(), Duration::from_millis(300));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(
-        (lab.site.find(Duration::ZERO).await, lab.calls()),
+        (agent.site.find(Duration::ZERO).await, agent.calls()),
         (known("s-1"), 1)
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_token_nothing_is_asked() {
-    let lab = lab_with(TokenSlot::new(), |_, _| Ok((200, ONE)));
+async fn no_token_sends_no_request() {
+    let agent = start_with(TokenSlot::new(), |_, _| Ok((200, ONE)));
     assert_eq!(
-        (lab.site.find(PATIENCE * 2).await, lab.calls()),
+        (agent.site.find(TIMEOUT * 2).await, agent.calls()),
         (Site::Unknown, 0)
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_site_is_woken_up_once_a_minute_at_most() {
-    let lab = lab(|number, _| Ok((if number == 2 { 500 } else { 202 }, "")));
-    lab.froze().await;
-    let call = lab.call(0);
+async fn frozen_site_is_activated_at_most_once_a_minute() {
+    let agent = start(|number, _| Ok((if number == 2 { 500 } else { 202 }, "")));
+    agent.report_frozen().await;
+    let call = agent.call(0);
     let url = "https://api.example/base/resourceprovider/acme/site/activation?customerId=acme";
     assert_eq!(
         (call.method, call.url.to_string().as_str()),
         (Method::POST, url)
     );
     for _ in 0..10 {
-        lab.froze().await;
+        agent.report_frozen().await;
     }
-    assert_eq!(lab.calls(), 1);
-    advance(BETWEEN_ACTIVATIONS).await;
-    lab.froze().await;
-    assert_eq!(lab.calls(), 2);
-    // Also when it failed.
-    lab.froze().await;
-    assert_eq!(lab.calls(), 2);
-    advance(BETWEEN_ACTIVATIONS).await;
-    assert_eq!(lab.calls(), 2, "nobody needs it");
-    lab.froze().await;
-    assert_eq!(lab.calls(), 3);
+    assert_eq!(agent.calls(), 1);
+    advance(ACTIVATION_INTERVAL).await;
+    agent.report_frozen().await;
+    assert_eq!(agent.calls(), 2);
+    // Also after a failure.
+    agent.report_frozen().await;
+    assert_eq!(agent.calls(), 2);
+    advance(ACTIVATION_INTERVAL).await;
+    assert_eq!(agent.calls(), 2, "not needed");
+    agent.report_frozen().await;
+    assert_eq!(agent.calls(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_site_that_is_frozen_when_it_is_asked_for_is_woken_up_too() {
-    let lab = lab(|_, call| {
+async fn frozen_site_found_by_a_lookup_is_activated() {
+    let agent = start(|_, call| {
         Ok(if call.method == Method::GET {
             (530, "")
         } else {
             (200, "")
         })
     });
-    assert_eq!(lab.find().await, Site::Unknown);
+    assert_eq!(agent.find().await, Site::Unknown);
     sleep(Duration::from_secs(2)).await;
-    assert_eq!((lab.calls(), lab.call(1).method), (2, Method::POST));
+    assert_eq!((agent.calls(), agent.call(1).method), (2, Method::POST));
 }
