@@ -19,11 +19,11 @@ use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 
 use crate::admin::{self, Admin};
-use crate::app::worker::{Work, WorkerThread};
+use crate::app::worker::{Worker, WorkerThread};
 use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
 use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress};
 use crate::inbound::connection_count::ConnectionCount;
-use crate::inbound::listener::{self, BindError, Bound};
+use crate::inbound::listener::{self, BindError, BoundSocket};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
 use crate::inbound::shortage::Shortage;
 use crate::inbound::tls::{CertificateReloader, InboundTls};
@@ -38,9 +38,9 @@ use crate::state::published::Published;
 use crate::system::clock::Clock;
 use crate::tls::TlsError;
 use crate::token::rejections::Rejections;
+use crate::upstream::control_plane::SharedControlClient;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::http_client::SharedClient;
-use crate::upstream::origin::BadHost;
+use crate::upstream::origin::InvalidServerName;
 use crate::upstream::tls::UpstreamTls;
 use control::Control;
 
@@ -67,7 +67,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// An upstream no certificate can be for.
     #[error(transparent)]
-    Upstream(#[from] BadHost),
+    Upstream(#[from] InvalidServerName),
     /// The gateway's own token endpoints.
     #[error(transparent)]
     Logins(#[from] LoginEndpointsError),
@@ -92,7 +92,7 @@ pub struct NewConfig {
 pub enum ReloadError {
     /// An upstream no certificate can be for.
     #[error(transparent)]
-    Upstream(#[from] BadHost),
+    Upstream(#[from] InvalidServerName),
 }
 
 /// A running gateway.
@@ -103,7 +103,7 @@ pub struct App {
     inbound_tls: Option<InboundTls>,
     workers: Vec<WorkerThread>,
     control: Control,
-    client: SharedClient,
+    client: SharedControlClient,
     upstream_tls: UpstreamTls,
     dial_config: DialConfig,
     log: Option<LogHandle>,
@@ -113,7 +113,7 @@ pub struct App {
     fingerprints: [ConfigFingerprint; 2],
     admin: JoinSet<()>,
     /// Held so that a unix socket's file goes when the gateway does.
-    bound: Vec<Bound>,
+    bound: Vec<BoundSocket>,
 }
 
 /// Where a gateway was bound: the real ports where 0 was asked for.
@@ -177,7 +177,7 @@ impl App {
         let login_endpoints = LoginEndpoints::new(metrics.registry())?;
         let reloader = reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
-        let client = SharedClient::from(control::client(&live, &dial_config));
+        let client = SharedControlClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
         let spans = Spans::start(&metrics, dial_config.tls(), clock)?;
         let shared = Arc::new(Shared {
@@ -343,7 +343,7 @@ impl App {
     /// Takes no more connections, lets those in flight finish for `limit`, and ends everything. The admin side
     /// answers until the end. Moving the lifecycle on to `Stopping` cuts it short.
     pub async fn drain(self, limit: Duration) -> Drained {
-        self.bound.iter().for_each(Bound::shut_door);
+        self.bound.iter().for_each(BoundSocket::stop_accepting);
         self.lifecycle.advance(Phase::Draining);
         // The workers close theirs when nobody is left at the door. With ours open, the kernel would go on taking
         // connections that nobody accepts.
@@ -373,7 +373,7 @@ impl App {
     }
 }
 
-fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartError> {
+fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<BoundSocket>, StartError> {
     let some_plain = boot.listeners.iter().any(|listener| !listener.tls);
     let bind = |listener: &ListenAddress| {
         let role = if listener.tls && some_plain {
@@ -383,7 +383,7 @@ fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartErro
         };
         match passed.take(role, &listener.address)? {
             Some(passed) => Ok(passed),
-            None => Ok(Bound::bind(&listener.address, boot.unix_mode)?),
+            None => Ok(BoundSocket::bind(&listener.address, boot.unix_mode)?),
         }
     };
     boot.listeners.iter().map(bind).collect()
@@ -392,9 +392,9 @@ fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<Bound>, StartErro
 fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, StartError> {
     let address = boot.admin.address;
     let listener = match passed.take(Role::Admin, &BindAddress::Tcp(address))? {
-        Some(Bound::Tcp(listener) | Bound::Passed(listener)) => Ok(listener),
+        Some(BoundSocket::Tcp(listener) | BoundSocket::Passed(listener)) => Ok(listener),
         // It fits by its name alone.
-        Some(Bound::Unix { .. }) => Err(io::Error::other(
+        Some(BoundSocket::Unix { .. }) => Err(io::Error::other(
             "the socket that was passed for it is none of TCP",
         )),
         None => listener::bind_tcp(address),
@@ -404,7 +404,11 @@ fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, St
         .map_err(|error| StartError::Admin(address, error))
 }
 
-fn addresses(boot: &Boot, bound: &[Bound], admin: &TcpListener) -> Result<Addresses, StartError> {
+fn addresses(
+    boot: &Boot,
+    bound: &[BoundSocket],
+    admin: &TcpListener,
+) -> Result<Addresses, StartError> {
     let mut listeners = Vec::with_capacity(bound.len());
     for (listener, bound) in boot.listeners.iter().zip(bound) {
         listeners.push((bound.address()?, listener.tls));
@@ -433,7 +437,7 @@ fn reloader(
 
 async fn start_workers(
     boot: &Boot,
-    bound: &[Bound],
+    bound: &[BoundSocket],
     shared: &Arc<Shared>,
     inbound_tls: Option<&InboundTls>,
     lifecycle: &Lifecycle,
@@ -449,7 +453,7 @@ async fn start_workers(
             let tls = inbound_tls.filter(|_| listener.tls).cloned();
             listeners.push((bound.handle()?, tls));
         }
-        let work = Work {
+        let work = Worker {
             index,
             shared: Arc::clone(shared),
             listeners,

@@ -284,7 +284,7 @@ async fn read_body(
             "{MAX_READS} logins are in progress"
         )));
     };
-    body.bound(MAX_BODY as u64, idle);
+    body.set_limits(MAX_BODY as u64, idle);
     exchange.set_upload(body.progress());
     let read = exchange
         .count_wait(timeout(BODY_TIMEOUT, collect(body)))

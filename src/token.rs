@@ -5,7 +5,7 @@
 //! forces a refresh. A request only reads the slot, so a slow token endpoint never delays it.
 //!
 //! ```text
-//! issuer (http_client) ─ response (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, status page
+//! issuer (control_plane) ─ response (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, status page
 //!                                         ├─> metrics, tracing
 //!                                         └─> cache (disk, off by default)
 //! ```

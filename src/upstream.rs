@@ -1,11 +1,11 @@
 //! Connections to Citrix: dialling, pooling, one exchange on one of them. Each worker has its own.
 
 pub mod body;
+pub mod control_plane;
 pub mod dial;
 pub mod framing;
 pub mod http1;
 pub mod http2;
-pub mod http_client;
 pub mod origin;
 pub mod pool;
 pub mod tls;
@@ -42,7 +42,7 @@ pub enum AttemptError {
 
 impl AttemptError {
     /// Whether the connection, not the time, was lost.
-    pub fn is_loss(&self) -> bool {
+    pub fn is_connection_lost(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Broken(_))
     }
 
@@ -56,7 +56,7 @@ impl AttemptError {
 }
 
 /// The deadline for a response's head. It runs from the request's end: an upload may take as long as it moves, and as
-/// long as its caller is borne with, whose stalling is not the upstream's.
+/// long as its caller is caller_wait with, whose stalling is not the upstream's.
 pub struct ResponseDeadline {
     limit: Duration,
     began: Instant,
@@ -87,7 +87,7 @@ impl ResponseDeadline {
         let Some(upload) = &self.upload else {
             return self.began + self.limit;
         };
-        upload.moved.get().max(self.began) + upload.borne.get() + self.limit
+        upload.moved.get().max(self.began) + upload.caller_wait.get() + self.limit
     }
 
     /// The output of `attempt`, or `TimedOut`.
@@ -134,7 +134,7 @@ mod tests {
     /// When an upstream that never answers is given up, if `caller` is what becomes of the upload.
     async fn given_up<F: Future<Output = ()>>(caller: impl FnOnce(Rc<BodyProgress>) -> F) -> u64 {
         let start = Instant::now();
-        let upload = CallerBody::to_fill().progress().unwrap();
+        let upload = CallerBody::placeholder().progress().unwrap();
         let deadline = ResponseDeadline::new(LIMIT, start, Some(Rc::clone(&upload)));
         let (outcome, ()) = tokio::join!(
             async {
@@ -166,15 +166,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_is_waited_for_takes_nothing_of_the_upstreams_time() {
         let back_after_fifteen = |upload: Rc<BodyProgress>| async move {
-            upload.borne.set(Duration::from_secs(60));
+            upload.caller_wait.set(Duration::from_secs(60));
             seconds(15).await;
-            upload.borne.set(Duration::ZERO);
+            upload.caller_wait.set(Duration::ZERO);
             upload.moved.set(Instant::now());
         };
         assert_eq!(given_up(back_after_fifteen).await, 25);
         // The body gives a caller up before; if nobody asks it any more this ends all the same.
-        let never_back =
-            |upload: Rc<BodyProgress>| async move { upload.borne.set(Duration::from_secs(60)) };
+        let never_back = |upload: Rc<BodyProgress>| async move {
+            upload.caller_wait.set(Duration::from_secs(60))
+        };
         assert_eq!(given_up(never_back).await, 70);
     }
 }

@@ -22,8 +22,8 @@ use crate::token::issuer::HttpIssuer;
 use crate::token::keeper::{Keeper, KeeperSettings};
 use crate::token::metrics::TokenMetrics;
 use crate::token::slot::TokenSlot;
+use crate::upstream::control_plane::{ControlClient, SharedControlClient};
 use crate::upstream::dial::DialConfig;
-use crate::upstream::http_client::{Client, SharedClient};
 
 /// All of them. They end with it.
 pub(super) struct Control {
@@ -31,7 +31,7 @@ pub(super) struct Control {
     keepers: Vec<Keeping>,
     agents: Vec<Asking>,
     token_metrics: TokenMetrics,
-    client: SharedClient,
+    client: SharedControlClient,
     clock: Clock,
     cache: Option<(TokenCache, Cache)>,
     egress: Option<AbortHandle>,
@@ -61,7 +61,7 @@ impl Control {
     /// When the metrics are registered already.
     pub(super) fn new(
         metrics: &Metrics,
-        client: SharedClient,
+        client: SharedControlClient,
         clock: Clock,
     ) -> Result<Self, prometheus::Error> {
         let token_metrics = TokenMetrics::register(metrics.registry())?;
@@ -219,8 +219,8 @@ fn take<T>(from: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> Option<T> {
 }
 
 /// The client of keepers and agents.
-pub(super) fn client(live: &Live, dial_config: &DialConfig) -> Client {
-    Client::new(dial_config.clone(), live.token.request_timeout)
+pub(super) fn client(live: &Live, dial_config: &DialConfig) -> ControlClient {
+    ControlClient::new(dial_config.clone(), live.token.request_timeout)
 }
 
 #[cfg(test)]
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     fn control() -> Control {
-        let client = Client::new(DialConfig::unreachable(), Duration::from_secs(1));
+        let client = ControlClient::new(DialConfig::unreachable(), Duration::from_secs(1));
         Control::new(&Metrics::new(1).unwrap(), client.into(), Clock::SYSTEM).unwrap()
     }
 

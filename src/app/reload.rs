@@ -36,12 +36,12 @@ pub struct ConfigWatcher {
     poller: Poller,
     /// A reload was requested.
     requested: AtomicBool,
-    check: Option<Check>,
+    check: Option<ConfigCheck>,
     rejected: Option<RejectedConfig>,
 }
 
 /// A check in progress.
-struct Check {
+struct ConfigCheck {
     thread: JoinHandle<Result<NewConfig, Vec<ConfigProblem>>>,
     /// The configuration file as it was read for this check.
     file: Option<FileDigest>,
@@ -121,7 +121,7 @@ impl ConfigWatcher {
         }
     }
 
-    async fn start_check(&mut self) -> Check {
+    async fn start_check(&mut self) -> ConfigCheck {
         let update = self.next_update().await;
         let is_new = update.changed || self.requested.swap(false, Ordering::Relaxed);
         let path = self.path.clone();
@@ -131,7 +131,7 @@ impl ConfigWatcher {
         let content = path
             .as_ref()
             .and_then(|_| update.snapshot.into_contents().into_iter().next());
-        Check {
+        ConfigCheck {
             thread: spawn_blocking(move || check_again(path.as_deref(), content)),
             file,
             is_new,
@@ -157,7 +157,7 @@ impl ConfigWatcher {
 
     fn conclude(
         &mut self,
-        check: Check,
+        check: ConfigCheck,
         result: Result<NewConfig, Vec<ConfigProblem>>,
     ) -> Option<Candidate> {
         let before = self.rejected.take();

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::inbound::connection::{Connections, sweep_interval};
-use crate::inbound::listener::Handle;
+use crate::inbound::listener::ListenerHandle;
 use crate::inbound::tls::InboundTls;
 use crate::observe::metrics::WorkerMetrics;
 use crate::proxy::Proxy;
@@ -29,13 +29,13 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 const SHUTDOWN: Duration = Duration::from_millis(100);
 
 /// What a worker is given.
-pub struct Work {
+pub struct Worker {
     /// Its number.
     pub index: usize,
     /// What all workers share.
     pub shared: Arc<Shared>,
     /// Its handles of the listening sockets, and whether callers speak TLS there.
-    pub listeners: Vec<(Handle, Option<InboundTls>)>,
+    pub listeners: Vec<(ListenerHandle, Option<InboundTls>)>,
     /// When to stop.
     pub phases: PhaseWatch,
     /// Connections that others hand over.
@@ -50,7 +50,7 @@ pub struct WorkerThread {
     pub done: oneshot::Receiver<usize>,
 }
 
-impl Work {
+impl Worker {
     /// Starts the worker's thread.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl Work {
                 acceptor.receive(handed);
             }
         });
-        tokio::task::spawn_local(keep_house(
+        tokio::task::spawn_local(housekeeping(
             index,
             Rc::clone(&connections),
             pool,
@@ -162,15 +162,15 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
 }
 
 /// Ends connections that waited too long, on both sides, and tells the gauges what is there.
-async fn keep_house(
+async fn housekeeping(
     worker: usize,
     connections: Rc<Connections>,
     pool: Rc<Pool>,
     proxy: Rc<Proxy>,
     metrics: WorkerMetrics,
 ) {
-    let mut tend = interval(TEND_INTERVAL);
-    tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut evict_idle = interval(TEND_INTERVAL);
+    evict_idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sweep = Instant::now();
     loop {
         // Taken each time, so that a worker without requests follows a reload, too.
@@ -181,9 +181,9 @@ async fn keep_house(
                 connections.sweep(limits);
                 sweep = Instant::now() + sweep_interval(limits);
             }
-            _ = tend.tick() => {
+            _ = evict_idle.tick() => {
                 proxy.beat(worker);
-                pool.tend(|origin| snapshot.has_origin(origin));
+                pool.evict_idle(|origin| snapshot.has_origin(origin));
                 let (active, idle) = pool.counts();
                 metrics.upstream_active.set(active);
                 metrics.upstream_idle.set(idle);

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use reqwest::{Client, redirect};
 
 use crate::callers::credentials::X_API_KEY;
-use crate::upstream::http_client::chain;
+use crate::upstream::control_plane::sources;
 
 /// Container runtimes wait longer for a health check.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -36,7 +36,7 @@ impl fmt::Display for NoAnswer {
             return write!(f, " within {PATIENCE:?}");
         }
         // The first only says that it was asked for, and where.
-        chain(&self.why)
+        sources(&self.why)
             .skip(1)
             .try_for_each(|cause| write!(f, ": {cause}"))
     }

@@ -14,8 +14,8 @@ use crate::site::api::HttpApi;
 use crate::system::clock::Clock;
 use crate::tls::TlsError;
 use crate::token::issuer::HttpIssuer;
+use crate::upstream::control_plane::ControlClient;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::http_client::Client;
 use crate::upstream::tls::{self, Verifiers};
 
 pub use check::{Check, Kind, State};
@@ -44,7 +44,7 @@ pub async fn examine(
         tls::upstream_config(&live.upstream)?,
         live.upstream.egress.clone(),
     );
-    let client = Client::new(dial_config.clone(), live.token.request_timeout);
+    let client = ControlClient::new(dial_config.clone(), live.token.request_timeout);
     let issuer = HttpIssuer::new(client.clone(), clock);
     let api = HttpApi(client.into());
     let verifiers = tls::verifiers(&live.upstream)?;

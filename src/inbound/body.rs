@@ -14,11 +14,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Waiting};
+use super::connection::{CallerWait, Connection};
 use super::http2::StreamBody;
-use super::kept::Kept;
+use super::replay_buffer::ReplayBuffer;
 use crate::error::{Failure, Reason};
-use crate::inbound::idle::IdleTimer;
+use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::framing_guard::FramingGuard;
 
 /// What went wrong with a request body on the caller's side.
@@ -56,34 +56,34 @@ pub struct BodyProgress {
     /// When it last moved, or ended.
     pub moved: Cell<Instant>,
     /// How long the caller may keep us waiting for more; zero while it is not the caller who is waited for.
-    pub borne: Cell<Duration>,
+    pub caller_wait: Cell<Duration>,
     /// Whether nothing more of it will be sent: it is through, broken, or given up.
     pub ended: Cell<bool>,
     /// What may have to be sent again.
-    pub kept: RefCell<Kept>,
+    pub replay_buffer: RefCell<ReplayBuffer>,
 }
 
 /// A request body. Most requests have none, so what a body needs is boxed.
-pub struct CallerBody(Option<Box<Arriving>>);
+pub struct CallerBody(Option<Box<StreamedBody>>);
 
 /// A body that has bytes to come.
-struct Arriving {
-    source: Source,
+struct StreamedBody {
+    source: BodySource,
     /// What was read ahead, when the caller had to be told to go on.
     ahead: Option<Option<Result<Frame<Bytes>, BodyFault>>>,
     left: u64,
     idle: IdleTimer,
     progress: Rc<BodyProgress>,
-    /// Whose it is; of a body that is kept nobody's.
+    /// Whose it is; of a body that is replay_buffer nobody's.
     connection: Option<Rc<Connection>>,
-    waiting: Option<Waiting>,
+    waiting: Option<CallerWait>,
 }
 
-enum Source {
+enum BodySource {
     /// With the watch over its connection, to be told of what comes.
     Http1(Incoming, Rc<RefCell<FramingGuard>>),
     Http2(StreamBody),
-    /// Kept from before.
+    /// ReplayBuffer from before.
     Again(vec::IntoIter<Bytes>),
 }
 
@@ -102,7 +102,7 @@ impl CallerBody {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::arriving(Source::Http1(body, Rc::clone(heads)), Some(connection))
+        Self::arriving(BodySource::Http1(body, Rc::clone(heads)), Some(connection))
     }
 
     /// The body of an HTTP/2 stream.
@@ -110,42 +110,42 @@ impl CallerBody {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::arriving(Source::Http2(body), Some(connection))
+        Self::arriving(BodySource::Http2(body), Some(connection))
     }
 
-    /// A body that was kept, once more.
-    pub fn again(pieces: Vec<Bytes>) -> Self {
+    /// A body that was replay_buffer, once more.
+    pub fn replayed(pieces: Vec<Bytes>) -> Self {
         if pieces.is_empty() {
             return Self(None);
         }
-        let mut body = Self::arriving(Source::Again(pieces.into_iter()), None);
+        let mut body = Self::arriving(BodySource::Again(pieces.into_iter()), None);
         // It passed its bounds the first time.
-        body.bound(u64::MAX, Duration::MAX);
+        body.set_limits(u64::MAX, Duration::MAX);
         body
     }
 
     /// A body that is at hand but not in its last form: [`CallerBody::fill`] says what it is each time it is sent.
-    pub fn to_fill() -> Self {
-        Self::again(vec![Bytes::new()])
+    pub fn placeholder() -> Self {
+        Self::replayed(vec![Bytes::new()])
     }
 
     /// Says what a body that is at hand consists of. Its progress goes on.
-    pub fn fill(&mut self, pieces: Vec<Bytes>) {
+    pub fn set_content(&mut self, pieces: Vec<Bytes>) {
         if let Some(arriving) = &mut self.0 {
-            arriving.source = Source::Again(pieces.into_iter());
+            arriving.source = BodySource::Again(pieces.into_iter());
         }
     }
 
-    fn arriving(source: Source, connection: Option<&Rc<Connection>>) -> Self {
+    fn arriving(source: BodySource, connection: Option<&Rc<Connection>>) -> Self {
         let progress = BodyProgress {
             fault: Cell::new(None),
             bytes: Cell::new(0),
             moved: Cell::new(Instant::now()),
-            borne: Cell::new(Duration::ZERO),
+            caller_wait: Cell::new(Duration::ZERO),
             ended: Cell::new(false),
-            kept: RefCell::default(),
+            replay_buffer: RefCell::default(),
         };
-        Self(Some(Box::new(Arriving {
+        Self(Some(Box::new(StreamedBody {
             source,
             ahead: None,
             left: 0,
@@ -157,7 +157,7 @@ impl CallerBody {
     }
 
     /// Sets the bounds. To be called once, before anything is read.
-    pub fn bound(&mut self, max_bytes: u64, idle: Duration) {
+    pub fn set_limits(&mut self, max_bytes: u64, idle: Duration) {
         if let Some(arriving) = &mut self.0 {
             arriving.left = max_bytes;
             arriving.idle = IdleTimer::new(idle);
@@ -166,9 +166,10 @@ impl CallerBody {
 
     /// Keeps what comes, up to `limit` bytes in all, so that it can be sent again. To be called once, before
     /// anything is read.
-    pub fn keep(&mut self, limit: usize) {
+    pub fn buffer_for_replay(&mut self, limit: usize) {
         if let Some(arriving) = &self.0 {
-            *arriving.progress.kept.borrow_mut() = Kept::new(limit, arriving.size_hint().lower());
+            *arriving.progress.replay_buffer.borrow_mut() =
+                ReplayBuffer::new(limit, arriving.size_hint().lower());
         }
     }
 
@@ -203,19 +204,19 @@ impl fmt::Debug for CallerBody {
     }
 }
 
-impl Drop for Arriving {
+impl Drop for StreamedBody {
     fn drop(&mut self) {
         self.progress.ended.set(true);
     }
 }
 
-impl Arriving {
+impl StreamedBody {
     fn poll_source(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let polled = match &mut self.source {
-            Source::Http1(body, heads) => {
+            BodySource::Http1(body, heads) => {
                 let polled = Pin::new(body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
@@ -228,8 +229,10 @@ impl Arriving {
                 }
                 polled.map_err(|_| BodyFault::Broken)
             }
-            Source::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
-            Source::Again(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
+            BodySource::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
+            BodySource::Again(pieces) => {
+                Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece))))
+            }
         };
         match polled {
             Poll::Pending if self.idle.poll_expired(cx).is_ready() => {
@@ -239,7 +242,7 @@ impl Arriving {
                 if self.waiting.is_none() {
                     self.waiting = self.connection.as_ref().map(Connection::wait);
                 }
-                self.progress.borne.set(self.idle.limit());
+                self.progress.caller_wait.set(self.idle.limit());
                 Poll::Pending
             }
             Poll::Ready(frame) => {
@@ -251,7 +254,7 @@ impl Arriving {
 
     fn wait_is_over(&mut self) {
         self.waiting = None;
-        self.progress.borne.set(Duration::ZERO);
+        self.progress.caller_wait.set(Duration::ZERO);
     }
 
     fn account(
@@ -260,7 +263,7 @@ impl Arriving {
     ) -> Option<Result<Frame<Bytes>, BodyFault>> {
         self.progress.moved.set(Instant::now());
         let Some(frame) = frame else {
-            self.progress.kept.borrow_mut().complete();
+            self.progress.replay_buffer.borrow_mut().complete();
             return None;
         };
         let frame = match frame {
@@ -291,20 +294,20 @@ impl Arriving {
     }
 
     fn keep(&self, frame: &Frame<Bytes>) {
-        let mut kept = self.progress.kept.borrow_mut();
+        let mut replay_buffer = self.progress.replay_buffer.borrow_mut();
         match frame.data_ref() {
-            Some(data) => kept.push(data),
+            Some(data) => replay_buffer.push(data),
             // Trailers are rare enough not to be worth keeping.
-            None => kept.give_up(),
+            None => replay_buffer.discard(),
         }
         // Nobody asks for more when the length is known and has come.
         if self.source_ended() {
-            kept.complete();
+            replay_buffer.complete();
         }
     }
 
     fn fail(&self, fault: BodyFault) -> BodyFault {
-        self.progress.kept.borrow_mut().give_up();
+        self.progress.replay_buffer.borrow_mut().discard();
         self.progress.fault.set(Some(fault));
         fault
     }
@@ -315,17 +318,17 @@ impl Arriving {
 
     fn source_ended(&self) -> bool {
         match &self.source {
-            Source::Http1(body, _) => body.is_end_stream(),
-            Source::Http2(body) => body.is_end_stream(),
-            Source::Again(pieces) => pieces.len() == 0,
+            BodySource::Http1(body, _) => body.is_end_stream(),
+            BodySource::Http2(body) => body.is_end_stream(),
+            BodySource::Again(pieces) => pieces.len() == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = match &self.source {
-            Source::Http1(body, _) => body.size_hint(),
-            Source::Http2(body) => body.size_hint(),
-            Source::Again(pieces) => SizeHint::with_exact(
+            BodySource::Http1(body, _) => body.size_hint(),
+            BodySource::Http2(body) => body.size_hint(),
+            BodySource::Again(pieces) => SizeHint::with_exact(
                 pieces
                     .as_slice()
                     .iter()

@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::inbound::idle::Lag;
 use crate::inbound::tls::CallerCertificate;
+use crate::inbound::transfer_rate::RateDeficit;
 
-pub use all::{Connections, Entered, sweep_interval};
+pub use all::{Connections, RegisteredConnection, sweep_interval};
 
 /// How long a connection idles before it is told to rest, where it may idle for four times as long. Who asks again
 /// sooner finds everything in place.
@@ -33,20 +33,20 @@ pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What a connection is told to do by those who watch over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Directive {
     /// Finish what is under way and close.
-    Finish,
+    Drain,
     /// A request head stalled: say so (408) and close.
-    HeadStalled,
+    HeadTimedOut,
     /// Nothing happens: let go of what is not needed to wait.
-    Rest,
+    Park,
     /// Close at once.
     Abort,
 }
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// The TLS handshake or HTTP/2's preface.
     Opening,
     /// The first byte of a request.
@@ -61,7 +61,7 @@ enum Phase {
 
 /// One connection, as its own task, its stream and its watcher see it.
 pub struct Connection {
-    phase: Cell<Phase>,
+    phase: Cell<ConnectionPhase>,
     /// When the watcher first saw this phase; no clock is read on the way.
     since: Cell<Option<Instant>>,
     exchanges: Cell<usize>,
@@ -77,7 +77,7 @@ pub struct Connection {
     written: Cell<u64>,
     /// When the watcher last looked and found the caller not reading.
     seen_blocked: Cell<Option<Instant>>,
-    lag: Cell<Lag>,
+    rate_deficit: Cell<RateDeficit>,
     /// Exchanges that wait for the caller to send or to read.
     waits: Cell<usize>,
     /// Bytes of bodies that moved, either way, since the watcher last looked.
@@ -90,14 +90,14 @@ pub struct Connection {
     may_rest: Cell<bool>,
     /// The program stops.
     stopped: Cell<bool>,
-    order: Cell<Option<Order>>,
+    order: Cell<Option<Directive>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Connection {
     fn new(all: Weak<Connections>) -> Self {
         Self {
-            phase: Cell::new(Phase::Opening),
+            phase: Cell::new(ConnectionPhase::Opening),
             since: Cell::new(None),
             exchanges: Cell::new(0),
             was_used: Cell::new(false),
@@ -107,7 +107,7 @@ impl Connection {
             write_blocked: Cell::new(false),
             written: Cell::new(0),
             seen_blocked: Cell::new(None),
-            lag: Cell::default(),
+            rate_deficit: Cell::default(),
             waits: Cell::new(0),
             moved: Cell::new(0),
             stuck_since: Cell::new(None),
@@ -119,18 +119,18 @@ impl Connection {
         }
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ConnectionPhase) {
         self.phase.set(phase);
         self.since.set(None);
     }
 
     /// The handshake is done; the first request may come.
     pub fn opened(&self) {
-        self.enter(Phase::Idle);
+        self.enter(ConnectionPhase::Idle);
     }
 
     /// TLS is spoken.
-    pub fn speaks_tls(&self) {
+    pub fn set_tls(&self) {
         self.secure.set(true);
     }
 
@@ -139,26 +139,26 @@ impl Connection {
         self.secure.get()
     }
 
-    /// The caller showed a certificate, and it was verified.
-    pub fn showed(&self, certificate: CallerCertificate) {
+    /// The caller set_certificate a certificate, and it was verified.
+    pub fn set_certificate(&self, certificate: CallerCertificate) {
         // A connection has one handshake, so there is none yet.
         self.certificate.get_or_init(|| Box::new(certificate));
     }
 
-    /// The certificate the caller showed, verified against `listen.tls.client_ca`.
+    /// The certificate the caller set_certificate, verified against `listen.tls.client_ca`.
     pub fn certificate(&self) -> Option<&CallerCertificate> {
         self.certificate.get().map(|certificate| &**certificate)
     }
 
     /// HTTP/2 is spoken: bytes are frames (pings, settings), not the beginning of a head.
-    pub fn speaks_http2(&self) {
+    pub fn set_http2(&self) {
         self.http2.set(true);
     }
 
     /// Bytes came from the caller.
     pub(super) fn bytes_arrived(&self) {
-        if self.phase.get() == Phase::Idle && !self.http2.get() {
-            self.enter(Phase::Head);
+        if self.phase.get() == ConnectionPhase::Idle && !self.http2.get() {
+            self.enter(ConnectionPhase::Head);
         }
     }
 
@@ -180,9 +180,9 @@ impl Connection {
     }
 
     /// An exchange waits for the caller, as long as the guard lives.
-    pub(super) fn wait(self: &Rc<Self>) -> Waiting {
+    pub(super) fn wait(self: &Rc<Self>) -> CallerWait {
         self.waits.set(self.waits.get() + 1);
-        Waiting(Rc::clone(self))
+        CallerWait(Rc::clone(self))
     }
 
     /// So many bytes of a body moved.
@@ -192,19 +192,19 @@ impl Connection {
 
     /// Everything written so far is out.
     pub(super) fn flushed(&self) {
-        if self.phase.get() == Phase::Flushing {
-            self.enter(Phase::Idle);
+        if self.phase.get() == ConnectionPhase::Flushing {
+            self.enter(ConnectionPhase::Idle);
         }
     }
 
     /// Whether the handshake is still under way.
     pub fn is_opening(&self) -> bool {
-        self.phase.get() == Phase::Opening
+        self.phase.get() == ConnectionPhase::Opening
     }
 
     /// Whether nothing was asked since the last answer went out.
     pub(super) fn is_idle(&self) -> bool {
-        self.phase.get() == Phase::Idle
+        self.phase.get() == ConnectionPhase::Idle
     }
 
     /// Whether it is cut off because the program stops.
@@ -216,8 +216,8 @@ impl Connection {
     /// expected. HTTP/2 has GOAWAY for both.
     fn is_asking(&self, now: Instant) -> bool {
         match self.phase.get() {
-            Phase::Head => true,
-            Phase::Idle if !self.http2.get() && !self.was_used.get() => {
+            ConnectionPhase::Head => true,
+            ConnectionPhase::Idle if !self.http2.get() && !self.was_used.get() => {
                 waited(&self.since, now) < FIRST_REQUEST
             }
             _ => false,
@@ -226,14 +226,17 @@ impl Connection {
 
     /// Whether a request is being answered, or its answer is still on its way out.
     fn is_busy(&self) -> bool {
-        matches!(self.phase.get(), Phase::Busy | Phase::Flushing)
+        matches!(
+            self.phase.get(),
+            ConnectionPhase::Busy | ConnectionPhase::Flushing
+        )
     }
 
     /// A request's head is complete.
     pub fn exchange_began(&self) {
         self.exchanges.set(self.exchanges.get() + 1);
         self.was_used.set(true);
-        self.phase.set(Phase::Busy);
+        self.phase.set(ConnectionPhase::Busy);
     }
 
     /// An answer's last byte was handed to the connection, or the exchange was given up.
@@ -243,16 +246,16 @@ impl Connection {
         if left == 0 {
             // Of HTTP/2 nothing is written around the codec, so its flushes need not be watched.
             self.enter(if self.http2.get() {
-                Phase::Idle
+                ConnectionPhase::Idle
             } else {
-                Phase::Flushing
+                ConnectionPhase::Flushing
             });
             self.may_rest.set(!self.http2.get());
         }
     }
 
     /// The order that waits for this connection, if any; otherwise the task is woken when one comes.
-    pub fn poll_order(&self, cx: &mut Context<'_>) -> Option<Order> {
+    pub fn poll_directive(&self, cx: &mut Context<'_>) -> Option<Directive> {
         let mut waker = self.waker.borrow_mut();
         if !waker
             .as_ref()
@@ -263,7 +266,7 @@ impl Connection {
         self.order.take()
     }
 
-    fn give(&self, order: Order) {
+    fn give(&self, order: Directive) {
         self.order.set(Some(order));
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -271,17 +274,17 @@ impl Connection {
     }
 
     /// How far the caller is behind with reading.
-    fn lag(&self, now: Instant) -> Duration {
-        let mut lag = self.lag.get();
+    fn rate_deficit(&self, now: Instant) -> Duration {
+        let mut rate_deficit = self.rate_deficit.get();
         let seen_blocked = self
             .seen_blocked
             .replace(self.write_blocked.get().then_some(now));
         if let Some(before) = seen_blocked {
-            lag.waited(now.saturating_duration_since(before));
+            rate_deficit.waited(now.saturating_duration_since(before));
         }
-        lag.moved(self.written.take());
-        self.lag.set(lag);
-        lag.behind()
+        rate_deficit.moved(self.written.take());
+        self.rate_deficit.set(rate_deficit);
+        rate_deficit.behind()
     }
 
     /// Whether the caller has been waited for, for a while, and moved nothing on any of his exchanges.
@@ -307,20 +310,28 @@ impl Connection {
     }
 
     /// What has become due at `now`.
-    fn overdue(&self, limits: &Limits, now: Instant) -> Option<Order> {
-        if self.lag(now) >= limits.body_idle_timeout {
-            return Some(Order::Abort);
+    fn overdue(&self, limits: &Limits, now: Instant) -> Option<Directive> {
+        if self.rate_deficit(now) >= limits.body_idle_timeout {
+            return Some(Directive::Abort);
         }
         let waited = waited(&self.since, now);
         match self.phase.get() {
-            Phase::Opening if waited >= limits.header_read_timeout => Some(Order::Abort),
-            // HTTP/2 asks the caller to agree; one that is gone never does.
-            Phase::Idle if waited >= limits.keep_alive_timeout + limits.header_read_timeout => {
-                Some(Order::Abort)
+            ConnectionPhase::Opening if waited >= limits.header_read_timeout => {
+                Some(Directive::Abort)
             }
-            Phase::Idle if waited >= limits.keep_alive_timeout => Some(Order::Finish),
-            Phase::Idle if self.may_rest.get() && waited >= rest_after(limits) => Some(Order::Rest),
-            Phase::Head if waited >= limits.header_read_timeout => Some(Order::HeadStalled),
+            // HTTP/2 asks the caller to agree; one that is gone never does.
+            ConnectionPhase::Idle
+                if waited >= limits.keep_alive_timeout + limits.header_read_timeout =>
+            {
+                Some(Directive::Abort)
+            }
+            ConnectionPhase::Idle if waited >= limits.keep_alive_timeout => Some(Directive::Drain),
+            ConnectionPhase::Idle if self.may_rest.get() && waited >= rest_after(limits) => {
+                Some(Directive::Park)
+            }
+            ConnectionPhase::Head if waited >= limits.header_read_timeout => {
+                Some(Directive::HeadTimedOut)
+            }
             _ => None,
         }
     }
@@ -339,9 +350,9 @@ fn rest_after(limits: &Limits) -> Duration {
 }
 
 /// An exchange that waits for its caller.
-pub(super) struct Waiting(Rc<Connection>);
+pub(super) struct CallerWait(Rc<Connection>);
 
-impl Drop for Waiting {
+impl Drop for CallerWait {
     fn drop(&mut self) {
         self.0.waits.set(self.0.waits.get().saturating_sub(1));
     }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::body::CallerBody;
-use super::connection::{Connection, Order};
+use super::connection::{Connection, Directive};
 use super::connection_count::ConnectionCount;
 use super::stream::Stream;
 use crate::config::Limits;
@@ -92,10 +92,10 @@ async fn rest(stream: &mut Stream, connection: &Connection, unread: Bytes) -> bo
     drop(unread);
     poll_fn(|cx| match stream.poll_readable(cx) {
         Poll::Ready(readable) => Poll::Ready(readable.unwrap_or(false)),
-        Poll::Pending => match connection.poll_order(cx) {
-            Some(Order::Finish | Order::Abort) => Poll::Ready(false),
+        Poll::Pending => match connection.poll_directive(cx) {
+            Some(Directive::Drain | Directive::Abort) => Poll::Ready(false),
             // Neither comes before there is something to read.
-            Some(Order::HeadStalled | Order::Rest) | None => Poll::Pending,
+            Some(Directive::HeadTimedOut | Directive::Park) | None => Poll::Pending,
         },
     })
     .await
@@ -135,7 +135,7 @@ where
         let event = poll_fn(|cx| match Pin::new(&mut server).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Ok(ended)),
             Poll::Pending => connection
-                .poll_order(cx)
+                .poll_directive(cx)
                 .map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
         });
         match event.await {
@@ -143,7 +143,7 @@ where
                 Box::pin(linger(server.into_parts().io.into_inner(), connection)).await;
                 return Left::Ended(Ended::Served);
             }
-            Err(Order::Abort) => return Left::Ended(Ended::Served),
+            Err(Directive::Abort) => return Left::Ended(Ended::Served),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a caller's connection ended badly");
                 if error.is_parse() {
@@ -152,14 +152,14 @@ where
                 }
                 return Left::Ended(Ended::Served);
             }
-            Err(Order::Finish) => Pin::new(&mut server).graceful_shutdown(),
-            Err(Order::Rest) if connection.is_idle() && heads.borrow().is_body_complete() => {
+            Err(Directive::Drain) => Pin::new(&mut server).graceful_shutdown(),
+            Err(Directive::Park) if connection.is_idle() && heads.borrow().is_body_complete() => {
                 let parts = server.into_parts();
                 return Left::Resting(parts.io.into_inner(), parts.read_buf);
             }
             // A request came in the meantime, or the last one's body has not been read.
-            Err(Order::Rest) => {}
-            Err(Order::HeadStalled) => {
+            Err(Directive::Park) => {}
+            Err(Directive::HeadTimedOut) => {
                 let mut stream = server.into_parts().io.into_inner();
                 let failure = Failure::new(Reason::RequestTimeout, "the request head stalled");
                 // The caller may be gone or not read; there is nobody else to tell.
@@ -206,9 +206,9 @@ async fn linger(mut stream: Stream, connection: &Connection) {
         while !matches!(stream.read(&mut scratch).await, Ok(0) | Err(_)) {}
     };
     let mut drained = pin!(timeout(LINGER, drained));
-    poll_fn(|cx| match connection.poll_order(cx) {
-        Some(Order::Finish | Order::HeadStalled | Order::Abort) => Poll::Ready(()),
-        Some(Order::Rest) | None => drained.as_mut().poll(cx).map(drop),
+    poll_fn(|cx| match connection.poll_directive(cx) {
+        Some(Directive::Drain | Directive::HeadTimedOut | Directive::Abort) => Poll::Ready(()),
+        Some(Directive::Park) | None => drained.as_mut().poll(cx).map(drop),
     })
     .await;
 }

@@ -17,10 +17,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::timeout;
 
 use super::body::CallerBody;
-use super::connection::{Connection, Order};
+use super::connection::{Connection, Directive};
 use super::stream::Stream;
 use crate::config::Limits;
-use crate::inbound::idle::IdleTimer;
+use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::hop_by_hop;
 
 /// What a stream may send before we took it; Envoy's advice for the edge is of this order.
@@ -71,7 +71,7 @@ where
     let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(server) => Poll::Ready(Some(server)),
         Poll::Pending => connection
-            .poll_order(cx)
+            .poll_directive(cx)
             .map_or(Poll::Pending, |_| Poll::Ready(None)),
     });
     let mut server = match opened.await {
@@ -85,7 +85,7 @@ where
         let event = poll_fn(|cx| match server.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Ok(accepted)),
             Poll::Pending => connection
-                .poll_order(cx)
+                .poll_directive(cx)
                 .map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
         });
         match event.await {
@@ -107,7 +107,7 @@ where
                     CallerBody::http2(body, &connection),
                 ));
                 let given_up = Rc::clone(&given_up);
-                let reader = Reader {
+                let reader = ResponseWriter {
                     connection: Rc::clone(&connection),
                     idle: IdleTimer::new(limits.body_idle_timeout),
                 };
@@ -121,10 +121,10 @@ where
                     });
                 });
             }
-            Err(Order::Finish | Order::HeadStalled) => server.graceful_shutdown(),
+            Err(Directive::Drain | Directive::HeadTimedOut) => server.graceful_shutdown(),
             // Its settings and tables have to stay.
-            Err(Order::Rest) => {}
-            Err(Order::Abort) => {
+            Err(Directive::Park) => {}
+            Err(Directive::Abort) => {
                 server.abrupt_shutdown(Reason::CANCEL);
                 return Ended::Served;
             }
@@ -145,7 +145,7 @@ fn ended_by(error: &h2::Error) -> Ended {
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 
 /// How well a caller takes the answer of one stream.
-struct Reader {
+struct ResponseWriter {
     connection: Rc<Connection>,
     idle: IdleTimer,
 }
@@ -154,7 +154,7 @@ struct Reader {
 struct GivenUp;
 
 /// Answers one stream; gives the exchange up when the caller resets it.
-async fn exchange<F, B>(answer: F, respond: Respond, reader: Reader) -> Result<(), GivenUp>
+async fn exchange<F, B>(answer: F, respond: Respond, reader: ResponseWriter) -> Result<(), GivenUp>
 where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes>,
@@ -184,7 +184,7 @@ where
         Ok(mut stream) => {
             if let Err(error) = send_body(body, &mut stream, reader).await {
                 tracing::debug!(%error, "an HTTP/2 answer was cut off");
-                if matches!(error, CutOff::Caller(_) | CutOff::Stalled) {
+                if matches!(error, ResponseAborted::Caller(_) | ResponseAborted::Stalled) {
                     return Err(GivenUp);
                 }
             }
@@ -199,7 +199,7 @@ where
 
 /// Why the rest of an answer was not sent.
 #[derive(Debug, thiserror::Error)]
-enum CutOff {
+enum ResponseAborted {
     #[error("the caller reset the stream or went away: {0}")]
     Caller(#[from] h2::Error),
     #[error("the caller read nothing, or hardly anything, for limits.body_idle_timeout")]
@@ -211,8 +211,8 @@ enum CutOff {
 async fn send_body<B>(
     body: B,
     stream: &mut SendStream<Bytes>,
-    mut reader: Reader,
-) -> Result<(), CutOff>
+    mut reader: ResponseWriter,
+) -> Result<(), ResponseAborted>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
@@ -230,7 +230,7 @@ where
             Some(Err(error)) => {
                 // A cut-off answer must not look like a whole one (RFC 9113 section 8.1.1).
                 stream.send_reset(Reason::INTERNAL_ERROR);
-                return Err(CutOff::Upstream(error.to_string()));
+                return Err(ResponseAborted::Upstream(error.to_string()));
             }
             None => return Ok(stream.send_data(Bytes::new(), true)?),
         };
@@ -256,8 +256,8 @@ async fn send_piece(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     last: bool,
-    reader: &mut Reader,
-) -> Result<(), CutOff> {
+    reader: &mut ResponseWriter,
+) -> Result<(), ResponseAborted> {
     if data.is_empty() && last {
         // An upstream may end its answer with an empty frame; it needs no window, but it is the end.
         return Ok(stream.send_data(data, true)?);
@@ -267,9 +267,16 @@ async fn send_piece(
         if stream.capacity() == 0 {
             let _waiting = reader.connection.wait();
             let window = poll_fn(|cx| match stream.poll_capacity(cx) {
-                Poll::Ready(Some(changed)) => Poll::Ready(changed.map(drop).map_err(CutOff::from)),
-                Poll::Ready(None) => Poll::Ready(Err(CutOff::Caller(Reason::CANCEL.into()))),
-                Poll::Pending => reader.idle.poll_expired(cx).map(|()| Err(CutOff::Stalled)),
+                Poll::Ready(Some(changed)) => {
+                    Poll::Ready(changed.map(drop).map_err(ResponseAborted::from))
+                }
+                Poll::Ready(None) => {
+                    Poll::Ready(Err(ResponseAborted::Caller(Reason::CANCEL.into())))
+                }
+                Poll::Pending => reader
+                    .idle
+                    .poll_expired(cx)
+                    .map(|()| Err(ResponseAborted::Stalled)),
             });
             if let Err(cut_off) = window.await {
                 stream.send_reset(Reason::CANCEL);

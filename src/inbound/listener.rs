@@ -50,9 +50,9 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A bound socket, from which each worker gets a handle of its own. Bound once, without `SO_REUSEPORT`: that
+/// A bound socket, from which each worker gets a handle of its own. BoundSocket once, without `SO_REUSEPORT`: that
 /// would let a second instance take the same port unseen, and a handle closed early would lose its backlog.
-pub enum Bound {
+pub enum BoundSocket {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// TCP, from the service manager, which has the socket as well.
@@ -78,7 +78,7 @@ impl Drop for SocketFile {
     }
 }
 
-impl Bound {
+impl BoundSocket {
     /// Binds an address; `unix_mode` are the permission bits of a unix socket's file.
     ///
     /// # Errors
@@ -112,17 +112,19 @@ impl Bound {
     ///
     /// # Errors
     /// When no file descriptor is left.
-    pub fn handle(&self) -> io::Result<Handle> {
+    pub fn handle(&self) -> io::Result<ListenerHandle> {
         match self {
-            Self::Tcp(listener) | Self::Passed(listener) => listener.try_clone().map(Handle::Tcp),
-            Self::Unix { listener, .. } => listener.try_clone().map(Handle::Unix),
+            Self::Tcp(listener) | Self::Passed(listener) => {
+                listener.try_clone().map(ListenerHandle::Tcp)
+            }
+            Self::Unix { listener, .. } => listener.try_clone().map(ListenerHandle::Unix),
         }
     }
 
     /// Has the kernel let nobody else in, before the socket is closed: closing resets whoever came after the last
     /// `accept(2)`. Those who come now ask the kernel again after a second, and are refused then. Of a socket that stays
     /// open elsewhere nothing is changed.
-    pub fn shut_door(&self) {
+    pub fn stop_accepting(&self) {
         #[cfg(target_os = "linux")]
         if let Self::Tcp(listener) = self
             && let Err(error) = SockRef::from(listener).attach_filter(&NO_SYN)
@@ -133,14 +135,14 @@ impl Bound {
 }
 
 /// A worker's share of a bound socket, on its way to the worker's thread.
-pub enum Handle {
+pub enum ListenerHandle {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// A unix socket.
     Unix(unix::UnixListener),
 }
 
-impl Handle {
+impl ListenerHandle {
     /// Registers it with the runtime of the thread.
     ///
     /// # Errors
@@ -270,13 +272,14 @@ mod tests {
 
     #[test]
     fn behind_a_shut_door_those_who_were_in_are_found_and_nobody_else_gets_in() {
-        let bound = Bound::bind(&BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), 0o660).unwrap();
-        let Bound::Tcp(listener) = &bound else {
+        let bound =
+            BoundSocket::bind(&BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), 0o660).unwrap();
+        let BoundSocket::Tcp(listener) = &bound else {
             unreachable!("it was bound to TCP")
         };
         let address = listener.local_addr().unwrap();
         let early = std::net::TcpStream::connect(address).unwrap();
-        bound.shut_door();
+        bound.stop_accepting();
         // Loopback answers at once or never.
         let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
         assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 
-use super::listener::Bound;
+use super::listener::BoundSocket;
 use crate::config::BindAddress;
 
 /// What a socket is for.
@@ -81,10 +81,10 @@ pub struct PassedSockets(Vec<Passed>);
 struct Passed {
     name: String,
     address: BindAddress,
-    socket: Socket,
+    socket: PassedListener,
 }
 
-enum Socket {
+enum PassedListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -126,7 +126,7 @@ impl PassedSockets {
         &mut self,
         role: Role,
         address: &BindAddress,
-    ) -> Result<Option<Bound>, PassedSocketError> {
+    ) -> Result<Option<BoundSocket>, PassedSocketError> {
         let here = self.0.iter().position(|passed| {
             passed.role().is_none_or(|its| its == role) && passed.is_at(address)
         });
@@ -148,17 +148,17 @@ impl PassedSockets {
         }
         tracing::info!(name, address = %bound_to, "the service manager passed this socket");
         Ok(Some(match (socket, bound_to) {
-            (Socket::Unix(listener), BindAddress::Unix(path)) => Bound::Unix {
+            (PassedListener::Unix(listener), BindAddress::Unix(path)) => BoundSocket::Unix {
                 listener,
                 path,
                 file: None,
             },
-            (Socket::Unix(listener), BindAddress::Tcp(_)) => Bound::Unix {
+            (PassedListener::Unix(listener), BindAddress::Tcp(_)) => BoundSocket::Unix {
                 listener,
                 path: std::path::PathBuf::new(),
                 file: None,
             },
-            (Socket::Tcp(listener), _) => Bound::Passed(listener),
+            (PassedListener::Tcp(listener), _) => BoundSocket::Passed(listener),
         }))
     }
 
@@ -194,14 +194,14 @@ impl Passed {
                     .as_pathname()
                     .map(ToOwned::to_owned)
                     .unwrap_or_default();
-                (BindAddress::Unix(path), Socket::Unix(listener))
+                (BindAddress::Unix(path), PassedListener::Unix(listener))
             }
             Err(_) => {
                 let listener = sockets.take_tcp_listener(index)?.ok_or_else(none)?;
                 listener.set_nonblocking(true)?;
                 (
                     BindAddress::Tcp(listener.local_addr()?),
-                    Socket::Tcp(listener),
+                    PassedListener::Tcp(listener),
                 )
             }
         };
@@ -249,7 +249,7 @@ mod tests {
             Passed {
                 name: (*name).to_owned(),
                 address: tcp(address),
-                socket: Socket::Tcp(listener),
+                socket: PassedListener::Tcp(listener),
             }
         });
         PassedSockets(passed.collect())

@@ -56,7 +56,7 @@ pub enum Transport {
 
 /// The version of HTTP a caller speaks, known from ALPN or from his first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spoken {
+pub enum CallerProtocol {
     /// HTTP/1.0 or HTTP/1.1.
     Http1,
     /// HTTP/2, negotiated or with prior knowledge.
@@ -89,7 +89,7 @@ impl Stream {
     ///
     /// # Errors
     /// Those of reading. An end of the stream is HTTP/1's matter.
-    pub async fn sniff(&mut self) -> io::Result<Spoken> {
+    pub async fn detect_protocol(&mut self) -> io::Result<CallerProtocol> {
         let mut ahead = [0; PREFACE.len()];
         let mut length = 0;
         while length < PREFACE.len() {
@@ -100,10 +100,10 @@ impl Stream {
             self.held.extend_from_slice(&ahead[length..length + read]);
             length += read;
             if read == 0 || ahead[..length] != PREFACE[..length] {
-                return Ok(Spoken::Http1);
+                return Ok(CallerProtocol::Http1);
             }
         }
-        Ok(Spoken::Http2)
+        Ok(CallerProtocol::Http2)
     }
 
     /// Takes back what was handed out last and not looked at. No watch is kept any more.

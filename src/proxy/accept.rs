@@ -18,7 +18,7 @@ use super::Proxy;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, Connections};
 use crate::inbound::listener::Listener;
-use crate::inbound::stream::{Socket, Spoken};
+use crate::inbound::stream::{CallerProtocol, Socket};
 use crate::inbound::tls::InboundTls;
 use crate::inbound::{http1, http2};
 
@@ -147,7 +147,7 @@ impl Acceptor {
             Some(counted) => {
                 let this = Rc::clone(self);
                 // Registered before its task first runs, so that a drain waits for it.
-                let entered = self.connections.enter();
+                let entered = self.connections.register();
                 tokio::task::spawn_local(async move {
                     this.serve(socket, peer, tls, entered.connection()).await;
                     drop((entered, counted));
@@ -196,7 +196,7 @@ impl Acceptor {
             move |request| Rc::clone(&proxy).serve(request, Rc::clone(&connection), peer)
         };
         match spoken {
-            Spoken::Http1 => {
+            CallerProtocol::Http1 => {
                 if Box::pin(http1::serve(
                     stream,
                     connection,
@@ -210,7 +210,7 @@ impl Acceptor {
                     self.proxy.metrics.error(Reason::RequestTimeout);
                 }
             }
-            Spoken::Http2 => {
+            CallerProtocol::Http2 => {
                 if Box::pin(http2::serve(stream, connection, &limits, handle)).await
                     == http2::Ended::Flooded
                 {

@@ -104,8 +104,8 @@ fn check<'s>(
         !body.is_end_stream(),
         exchange,
     )?;
-    body.bound(live.limits.max_body_bytes, live.limits.body_idle_timeout);
-    body.keep(live.limits.replay_buffer_bytes);
+    body.set_limits(live.limits.max_body_bytes, live.limits.body_idle_timeout);
+    body.buffer_for_replay(live.limits.replay_buffer_bytes);
     Ok(Admitted {
         method: head.method.clone(),
         route_match,

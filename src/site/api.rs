@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
+use crate::upstream::control_plane::{self, SendError, SharedControlClient};
 use crate::upstream::dial::ConnectError;
-use crate::upstream::http_client::{self, SendError, SharedClient};
 use bytes::Bytes;
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_TRANSACTION_ID};
 use citrix_wire::transaction_id;
@@ -47,7 +47,7 @@ pub trait Api: Send + Sync {
 
 /// [`Api`] over HTTP.
 #[derive(Clone, Debug)]
-pub struct HttpApi(pub SharedClient);
+pub struct HttpApi(pub SharedControlClient);
 
 impl Api for HttpApi {
     async fn call(&self, call: ApiRequest) -> Result<ApiResponse, ApiError> {
@@ -72,7 +72,7 @@ impl Api for HttpApi {
             .map_err(|error| api_error(&error))?;
         Ok(ApiResponse {
             status: response.status,
-            transaction_id: http_client::transaction_id(&response.headers)
+            transaction_id: control_plane::transaction_id(&response.headers)
                 .unwrap_or(own_transaction_id),
             location: response.headers.get(LOCATION).cloned(),
             // The status counts even if the body could not be read.
@@ -86,6 +86,6 @@ fn api_error(error: &SendError) -> ApiError {
         SendError::TimedOut(_) | SendError::Connect(ConnectError::Timeout(_)) => {
             "timed out".to_owned()
         }
-        _ => http_client::cause(error),
+        _ => control_plane::root_cause(error),
     })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::UpstreamUrl;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::origin::{BadHost, Origin};
+use crate::upstream::origin::{InvalidServerName, Origin};
 
 /// The origins of one configuration. One that the configuration before had keeps its id, and with it its pooled
 /// connections, as long as it is dialed the same way.
@@ -32,14 +32,14 @@ impl Origins {
         }
     }
 
-    pub(super) fn resolve(&mut self, url: &UpstreamUrl) -> Result<ResolvedUrl, BadHost> {
+    pub(super) fn resolve(&mut self, url: &UpstreamUrl) -> Result<ResolvedUrl, InvalidServerName> {
         Ok(ResolvedUrl {
             origin: self.of(url)?,
             base_path: url.base_path.clone(),
         })
     }
 
-    pub(super) fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, BadHost> {
+    pub(super) fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, InvalidServerName> {
         if let Some(known) = self.all.iter().find(|origin| origin.is_of(url)) {
             return Ok(Arc::clone(known));
         }

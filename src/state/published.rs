@@ -11,7 +11,7 @@ use crate::config::{Caller, Credential, Live, Route, RouteTarget};
 use crate::site::slot::SiteSlot;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::origin::{BadHost, Origin};
+use crate::upstream::origin::{InvalidServerName, Origin};
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -73,7 +73,7 @@ impl Published {
     ///
     /// # Errors
     /// When the host of an upstream is not a valid TLS server name.
-    pub fn first(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, BadHost> {
+    pub fn first(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, InvalidServerName> {
         Self::new(live, dial_config, None)
     }
 
@@ -84,7 +84,11 @@ impl Published {
     ///
     /// # Errors
     /// When the host of an upstream is not a valid TLS server name.
-    pub fn succeed(&self, live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, BadHost> {
+    pub fn succeed(
+        &self,
+        live: Arc<Live>,
+        dial_config: &DialConfig,
+    ) -> Result<Self, InvalidServerName> {
         Self::new(live, dial_config, Some(self))
     }
 
@@ -92,7 +96,7 @@ impl Published {
         live: Arc<Live>,
         dial_config: &DialConfig,
         before: Option<&Self>,
-    ) -> Result<Self, BadHost> {
+    ) -> Result<Self, InvalidServerName> {
         let mut origins = Origins::after(before.map(|before| &before.origins), dial_config);
         let keys = LimitKeys::of(live.routes.iter().map(|route| &**route));
         let customers = live
@@ -146,7 +150,7 @@ impl PublishedCustomer {
         before: Option<&Published>,
         keys: &LimitKeys,
         origins: &mut Origins,
-    ) -> Result<Self, BadHost> {
+    ) -> Result<Self, InvalidServerName> {
         let find = |is_same: &dyn Fn(&Credential) -> bool| {
             let mut before = before?.customers.iter();
             before.find(|customer| is_same(&customer.credential))
@@ -187,7 +191,11 @@ impl PublishedCaller {
 }
 
 impl PublishedRoute {
-    fn new(route: &Arc<Route>, keys: &LimitKeys, origins: &mut Origins) -> Result<Self, BadHost> {
+    fn new(
+        route: &Arc<Route>,
+        keys: &LimitKeys,
+        origins: &mut Origins,
+    ) -> Result<Self, InvalidServerName> {
         let target = match &route.target {
             RouteTarget::CustomerApi => PublishedTarget::CustomerApi,
             RouteTarget::ByCloud(urls) => {

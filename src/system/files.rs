@@ -165,12 +165,12 @@ impl fmt::Debug for FileDigest {
 
 /// The result of one read of all files of a [`Poller`], in their order.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct FileSnapshot {
     digests: Vec<FileDigest>,
     contents: Vec<FileContent>,
 }
 
-impl Snapshot {
+impl FileSnapshot {
     /// Reads the files. Blocks.
     pub fn read(paths: &[PathBuf], kind: FileKind) -> Self {
         Self::read_with(paths, kind, &AtomicUsize::new(0))
@@ -222,7 +222,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Update {
     /// All files.
-    pub snapshot: Snapshot,
+    pub snapshot: FileSnapshot,
     /// The content differs from that of the previous update.
     pub changed: bool,
     /// The read was requested through a [`ReadTrigger`].
@@ -271,7 +271,7 @@ pub struct Poller {
     reported: Vec<FileDigest>,
     /// A change that was read once.
     pending: Option<Vec<FileDigest>>,
-    call: BlockingCall<Snapshot>,
+    call: BlockingCall<FileSnapshot>,
     /// The index of the file that the call is reading.
     position: Arc<AtomicUsize>,
     trigger: ReadTrigger,
@@ -367,10 +367,10 @@ impl Poller {
 
     /// Reads the files now, or waits for a read in progress. A file that could not be read in time has
     /// [`ReadError::TimedOut`]. The next change is reported relative to the previous update all the same.
-    pub async fn read(&mut self) -> Snapshot {
+    pub async fn read(&mut self) -> FileSnapshot {
         match self.try_read().await {
             Ok(snapshot) => snapshot,
-            Err(Unfinished) => Snapshot::timed_out(&self.paths()),
+            Err(Unfinished) => FileSnapshot::timed_out(&self.paths()),
         }
     }
 
@@ -390,9 +390,9 @@ impl Poller {
         };
     }
 
-    async fn try_read(&mut self) -> Result<Snapshot, Unfinished> {
+    async fn try_read(&mut self) -> Result<FileSnapshot, Unfinished> {
         let (paths, kind, position) = (self.paths(), self.kind, Arc::clone(&self.position));
-        let call = move || Snapshot::read_with(&paths, kind, &position);
+        let call = move || FileSnapshot::read_with(&paths, kind, &position);
         let read = self.call.run(READ_TIMEOUT, call).await;
         if let Some(next_read) = &mut self.next_read {
             *next_read = Instant::now() + READ_INTERVAL;
@@ -442,7 +442,7 @@ impl Poller {
         *last = Some((text, logged || log));
     }
 
-    fn evaluate(&mut self, snapshot: Snapshot) -> Option<Update> {
+    fn evaluate(&mut self, snapshot: FileSnapshot) -> Option<Update> {
         let found = &snapshot.digests;
         let requested = std::mem::take(&mut self.requested);
         let changed = *found != self.reported;

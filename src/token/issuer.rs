@@ -17,7 +17,7 @@ use super::outcome::Outcome;
 use super::response::{self, Grant};
 use super::status::Skew;
 use crate::system::clock::Clock;
-use crate::upstream::http_client::{self, Answer, Client, SharedClient};
+use crate::upstream::control_plane::{self, ControlClient, ControlResponse, SharedControlClient};
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::retry_after;
 
@@ -79,18 +79,18 @@ pub trait Issuer: Send + Sync {
 /// [`Issuer`] over HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpIssuer {
-    client: SharedClient,
+    client: SharedControlClient,
     clock: Clock,
 }
 
 impl HttpIssuer {
     /// Returns an issuer with a client of its own.
-    pub fn new(client: Client, clock: Clock) -> Self {
+    pub fn new(client: ControlClient, clock: Clock) -> Self {
         Self::over(client.into(), clock)
     }
 
     /// Returns an issuer with a shared client.
-    pub const fn over(client: SharedClient, clock: Clock) -> Self {
+    pub const fn over(client: SharedControlClient, clock: Clock) -> Self {
         Self { client, clock }
     }
 }
@@ -152,7 +152,7 @@ impl Issuer for HttpIssuer {
             .await
             .map_err(|error| classify::no_response(&error))?;
         let context = ResponseContext::new(&response, sent);
-        let Answer {
+        let ControlResponse {
             status,
             headers,
             body,
@@ -188,10 +188,10 @@ struct ResponseContext {
 }
 
 impl ResponseContext {
-    fn new(response: &Answer, sent: SystemTime) -> Self {
+    fn new(response: &ControlResponse, sent: SystemTime) -> Self {
         let date = retry_after::date(&response.headers);
         Self {
-            transaction_id: http_client::transaction_id(&response.headers),
+            transaction_id: control_plane::transaction_id(&response.headers),
             date,
             skew: date.map(|date| Skew::measure(date, sent, response.taken)),
             sent,

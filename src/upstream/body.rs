@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::http1::Http1;
 use super::pool::Pool;
 use crate::inbound::body::BodyProgress;
-use crate::inbound::idle::IdleTimer;
+use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::coding::CodingError;
 use citrix_wire::hop_by_hop;
 
@@ -54,18 +54,18 @@ pub struct ResponseBody {
     announced: Option<u64>,
     /// What was peeked at.
     ahead: VecDeque<Result<Frame<Bytes>, ResponseBodyError>>,
-    home: Option<Home>,
+    home: Option<PoolHandle>,
     idle: IdleTimer,
     idle_limit: Duration,
 }
 
 /// Where a connection goes back to. While it lives, the connection counts as active.
-pub(super) struct Home {
+pub(super) struct PoolHandle {
     pub(super) pool: Rc<Pool>,
     pub(super) origin: u64,
 }
 
-impl Drop for Home {
+impl Drop for PoolHandle {
     fn drop(&mut self) {
         self.pool.ended();
     }
@@ -76,7 +76,7 @@ impl ResponseBody {
         inner: Incoming,
         connection: Option<Box<Http1>>,
         upload: Option<Rc<BodyProgress>>,
-        home: Home,
+        home: PoolHandle,
     ) -> Self {
         let idle_limit = home.pool.idle_timeout();
         let mut body = Self {
@@ -142,7 +142,7 @@ impl ResponseBody {
         match (self.connection.take(), self.inner.take()) {
             (Some(connection), _) => {
                 match self.upload.take().filter(|upload| !upload.ended.get()) {
-                    None => home.pool.put_back(home.origin, connection),
+                    None => home.pool.return_idle(home.origin, connection),
                     Some(upload) => drop(tokio::task::spawn_local(finish_upload(
                         connection, upload, home,
                     ))),
@@ -185,7 +185,7 @@ impl ResponseBody {
 
 /// Sends the rest of an upload that was answered before its end, and gives the connection back then. The
 /// caller's body has its own deadline; an upstream that does not read gets as long as one that does not write.
-async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, home: Home) {
+async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, home: PoolHandle) {
     let mut idle = IdleTimer::new(home.pool.idle_timeout());
     let mut seen = upload.bytes.get();
     let usable = poll_fn(|cx| {
@@ -204,12 +204,12 @@ async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, hom
         }
     });
     if usable.await {
-        home.pool.put_back(home.origin, connection);
+        home.pool.return_idle(home.origin, connection);
     }
 }
 
 /// Waits for the end of an HTTP/2 stream whose bytes have all come.
-async fn read_end(mut inner: Incoming, limit: Duration, home: Home) {
+async fn read_end(mut inner: Incoming, limit: Duration, home: PoolHandle) {
     let end = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx).map(drop));
     // Too late or broken, it is reset after all; the caller has his answer.
     let _ = timeout(limit, end).await;

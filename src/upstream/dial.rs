@@ -56,7 +56,7 @@ mod io_impl {
 
 /// Who is to be connected to.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer<'a> {
+pub struct DialTarget<'a> {
     /// A name or an address, an IPv6 one without brackets.
     pub host: &'a str,
     /// The port.
@@ -76,7 +76,7 @@ pub enum ConnectError {
     Tcp(#[source] io::Error),
     /// The egress proxy is not there, or does not connect us.
     #[error(transparent)]
-    Proxy(ProxyError),
+    Proxy(EgressProxyError),
     /// The handshake failed: certificate, protocol version, or a closed connection.
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
@@ -90,20 +90,20 @@ pub enum ConnectError {
 
 /// What is wrong with which egress proxy.
 #[derive(Debug)]
-pub struct ProxyError {
+pub struct EgressProxyError {
     /// `host:port`.
     pub proxy: String,
     /// What is wrong with it.
-    pub fault: ProxyFault,
+    pub fault: EgressProxyFault,
 }
 
-impl fmt::Display for ProxyError {
+impl fmt::Display for EgressProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the egress proxy {} {}", self.proxy, self.fault)
     }
 }
 
-impl Error for ProxyError {
+impl Error for EgressProxyError {
     /// What the fault comes from; the fault itself is in the text already.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.fault.source()
@@ -112,7 +112,7 @@ impl Error for ProxyError {
 
 /// What is wrong with an egress proxy.
 #[derive(Debug, thiserror::Error)]
-pub enum ProxyFault {
+pub enum EgressProxyFault {
     /// Its name does not resolve.
     #[error("cannot be reached: its name cannot be resolved")]
     Dns(#[source] io::Error),
@@ -149,7 +149,7 @@ impl ConnectError {
     }
 }
 
-impl ProxyFault {
+impl EgressProxyFault {
     /// What an operator should look at first.
     pub fn advice(&self) -> &'static str {
         match self {
@@ -179,7 +179,7 @@ impl ProxyFault {
 /// # Errors
 /// When any of the steps fails, or all together take longer than `limit`.
 pub async fn dial(
-    peer: Peer<'_>,
+    peer: DialTarget<'_>,
     dial_config: &DialConfig,
     limit: Duration,
 ) -> Result<(UpstreamIo, bool), ConnectError> {
@@ -205,20 +205,23 @@ pub async fn dial(
 
 fn too_late(proxy: Option<&ConnectProxy>, limit: Duration) -> ConnectError {
     match proxy {
-        Some(proxy) => of_proxy(proxy, ProxyFault::Timeout(limit)),
+        Some(proxy) => of_proxy(proxy, EgressProxyFault::Timeout(limit)),
         None => ConnectError::Timeout(limit),
     }
 }
 
-fn of_proxy(proxy: &ConnectProxy, fault: ProxyFault) -> ConnectError {
-    ConnectError::Proxy(ProxyError {
+fn of_proxy(proxy: &ConnectProxy, fault: EgressProxyFault) -> ConnectError {
+    ConnectError::Proxy(EgressProxyError {
         proxy: proxy.to_string(),
         fault,
     })
 }
 
 /// A TCP connection to the peer, or one of the proxy's that leads there.
-async fn reach(peer: Peer<'_>, proxy: Option<&ConnectProxy>) -> Result<TcpStream, ConnectError> {
+async fn reach(
+    peer: DialTarget<'_>,
+    proxy: Option<&ConnectProxy>,
+) -> Result<TcpStream, ConnectError> {
     let Some(proxy) = proxy else {
         let addresses = resolve(peer.host, peer.port)
             .await
@@ -228,8 +231,8 @@ async fn reach(peer: Peer<'_>, proxy: Option<&ConnectProxy>) -> Result<TcpStream
     let through = async {
         let addresses = resolve(proxy.host(), proxy.port())
             .await
-            .map_err(ProxyFault::Dns)?;
-        let socket = connect(&addresses).await.map_err(ProxyFault::Tcp)?;
+            .map_err(EgressProxyFault::Dns)?;
+        let socket = connect(&addresses).await.map_err(EgressProxyFault::Tcp)?;
         tunnel::open(socket, proxy, peer).await
     };
     through.await.map_err(|fault| of_proxy(proxy, fault))

@@ -33,9 +33,9 @@ pub struct Http2 {
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy)]
-struct OnThisThread;
+struct LocalExecutor;
 
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisThread {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
         tokio::task::spawn_local(task);
     }
@@ -47,7 +47,7 @@ impl Http2 {
     /// # Errors
     /// When the upstream does not speak HTTP/2 after all.
     pub async fn open(io: UpstreamIo) -> Result<Self, ConnectError> {
-        let (sender, connection) = Builder::new(OnThisThread)
+        let (sender, connection) = Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

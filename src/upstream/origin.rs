@@ -6,7 +6,7 @@ use http::uri::{Authority, Scheme, Uri};
 use rustls::pki_types::ServerName;
 
 use crate::config::UpstreamUrl;
-use crate::upstream::dial::{DialConfig, Peer};
+use crate::upstream::dial::{DialConfig, DialTarget};
 
 /// One upstream host and port, and how it is reached: what a connection is good for.
 #[derive(Debug)]
@@ -31,15 +31,19 @@ pub struct Origin {
 /// An upstream host that TLS cannot verify a certificate for.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is not a host name that a certificate can be for")]
-pub struct BadHost(Authority);
+pub struct InvalidServerName(Authority);
 
 impl Origin {
     /// The origin of a URL.
     ///
     /// # Errors
     /// When its host is none a certificate could be for.
-    pub fn new(id: u64, url: &UpstreamUrl, dial_config: &DialConfig) -> Result<Self, BadHost> {
-        let bad = || BadHost(url.authority.clone());
+    pub fn new(
+        id: u64,
+        url: &UpstreamUrl,
+        dial_config: &DialConfig,
+    ) -> Result<Self, InvalidServerName> {
+        let bad = || InvalidServerName(url.authority.clone());
         let server_name = if url.scheme == Scheme::HTTPS {
             let host = host::strip_brackets(url.authority.host()).to_owned();
             Some(ServerName::try_from(host).map_err(|_| bad())?)
@@ -81,8 +85,8 @@ impl Origin {
     }
 
     /// Whom connections are opened to.
-    pub fn peer(&self) -> Peer<'_> {
-        Peer {
+    pub fn dial_target(&self) -> DialTarget<'_> {
+        DialTarget {
             host: host::strip_brackets(self.authority.host()),
             port: self.port,
             server_name: self.server_name.as_ref(),

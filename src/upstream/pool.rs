@@ -14,7 +14,7 @@ use futures_util::future::{Shared, WeakShared};
 use http::{Request, Response};
 use tokio::time::Instant;
 
-use super::body::{Home, ResponseBody};
+use super::body::{PoolHandle, ResponseBody};
 use super::http1::Http1;
 use super::http2::Http2;
 use super::origin::Origin;
@@ -48,25 +48,25 @@ struct OriginPool {
     /// Whether the origin was last seen to choose HTTP/1.1: then every request that finds no idle connection
     /// dials its own; otherwise one dials for all, as HTTP/2 needs but one.
     chose_http1: bool,
-    dialling: Option<WeakShared<Dialling>>,
+    dialling: Option<WeakShared<SharedDial>>,
 }
 
-type Dialling = Pin<Box<dyn Future<Output = Result<(), Arc<ConnectError>>>>>;
+type SharedDial = Pin<Box<dyn Future<Output = Result<(), Arc<ConnectError>>>>>;
 
 /// A connection on loan for one exchange.
 pub struct Lease {
-    connection: Leased,
+    connection: PooledConnection,
     /// Whether it has carried an exchange before: then the upstream may have closed it unseen.
     pub reused: bool,
-    home: Home,
+    home: PoolHandle,
 }
 
-enum Leased {
+enum PooledConnection {
     Http1(Box<Http1>),
     Http2(Http2),
 }
 
-impl Leased {
+impl PooledConnection {
     /// Marks it as used; whether it was before. One that was dialled for several requests goes through the pool
     /// like any other, and is new all the same.
     fn use_again(&mut self) -> bool {
@@ -107,7 +107,7 @@ impl Pool {
     /// When none can be opened.
     pub async fn lease(self: &Rc<Self>, origin: &Arc<Origin>) -> Result<Lease, Arc<ConnectError>> {
         for _ in 0..MAX_LOOKS {
-            if let Some(lease) = self.at_hand(origin).await {
+            if let Some(lease) = self.reuse(origin).await {
                 return Ok(lease);
             }
             if self.with(origin.id, |pool| pool.chose_http1) {
@@ -128,13 +128,13 @@ impl Pool {
         Ok(self.lend(connection, origin.id))
     }
 
-    fn lend(self: &Rc<Self>, mut connection: Leased, origin: u64) -> Lease {
+    fn lend(self: &Rc<Self>, mut connection: PooledConnection, origin: u64) -> Lease {
         self.active.set(self.active.get() + 1);
         let reused = connection.use_again();
         Lease {
             connection,
             reused,
-            home: Home {
+            home: PoolHandle {
                 pool: Rc::clone(self),
                 origin,
             },
@@ -142,12 +142,12 @@ impl Pool {
     }
 
     /// A connection to `origin` that is open already, young enough and still alive.
-    pub async fn at_hand(self: &Rc<Self>, origin: &Origin) -> Option<Lease> {
+    pub async fn reuse(self: &Rc<Self>, origin: &Origin) -> Option<Lease> {
         let connection = self.open_connection(origin.id).await?;
         Some(self.lend(connection, origin.id))
     }
 
-    async fn open_connection(&self, origin: u64) -> Option<Leased> {
+    async fn open_connection(&self, origin: u64) -> Option<PooledConnection> {
         let now = self.now.get();
         let oldest = self.setting(|settings| settings.max_connection_age);
         let too_old = |born: Instant| now.saturating_duration_since(born) >= oldest;
@@ -157,44 +157,44 @@ impl Pool {
             pool.http2.clone()
         });
         if let Some(connection) = http2 {
-            return Some(Leased::Http2(connection));
+            return Some(PooledConnection::Http2(connection));
         }
         // The youngest first: the others may then grow old enough to be closed.
         while let Some(mut connection) = self.with(origin, |pool| pool.idle.pop()) {
             let usable = poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await;
             if usable && !too_old(connection.born) {
-                return Some(Leased::Http1(connection));
+                return Some(PooledConnection::Http1(connection));
             }
         }
         None
     }
 
     /// Opens a connection; an HTTP/2 one is left in the pool for the others as well.
-    async fn open(&self, origin: &Origin) -> Result<Leased, Arc<ConnectError>> {
+    async fn open(&self, origin: &Origin) -> Result<PooledConnection, Arc<ConnectError>> {
         let limit = self.setting(|settings| settings.connect_timeout);
-        let (io, http2) = dial(origin.peer(), &origin.dial_config, limit).await?;
+        let (io, http2) = dial(origin.dial_target(), &origin.dial_config, limit).await?;
         if http2 {
             let connection = Http2::open(io).await?;
             self.with(origin.id, |pool| {
                 pool.chose_http1 = false;
                 pool.http2 = Some(connection.clone());
             });
-            Ok(Leased::Http2(connection))
+            Ok(PooledConnection::Http2(connection))
         } else {
             self.with(origin.id, |pool| pool.chose_http1 = true);
-            Ok(Leased::Http1(Http1::open(io).await?))
+            Ok(PooledConnection::Http1(Http1::open(io).await?))
         }
     }
 
     /// Waits for the one dial that is under way, or begins it; what it opens is then at hand in the pool.
-    fn shared_dial(self: &Rc<Self>, origin: &Arc<Origin>) -> Shared<Dialling> {
+    fn shared_dial(self: &Rc<Self>, origin: &Arc<Origin>) -> Shared<SharedDial> {
         let under_way = self.with(origin.id, |pool| {
             pool.dialling.as_ref().and_then(WeakShared::upgrade)
         });
         under_way.unwrap_or_else(|| {
             let (this, target) = (Rc::clone(self), Arc::clone(origin));
-            let dialling: Dialling = Box::pin(async move {
-                if let Leased::Http1(connection) = this.open(&target).await? {
+            let dialling: SharedDial = Box::pin(async move {
+                if let PooledConnection::Http1(connection) = this.open(&target).await? {
                     this.with(target.id, |pool| pool.idle.push(connection));
                 }
                 Ok(())
@@ -213,7 +213,7 @@ impl Pool {
         self.active.set(self.active.get() - 1);
     }
 
-    pub(super) fn put_back(&self, origin: u64, mut connection: Box<Http1>) {
+    pub(super) fn return_idle(&self, origin: u64, mut connection: Box<Http1>) {
         connection.idle_since = None;
         self.with(origin, |pool| {
             if pool.idle.len() < MAX_IDLE {
@@ -224,7 +224,7 @@ impl Pool {
 
     /// Closes idle connections that are too old, unused for too long, dead, or to an origin that is not `known` any
     /// more. To be called now and then.
-    pub fn tend(&self, known: impl Fn(u64) -> bool) {
+    pub fn evict_idle(&self, known: impl Fn(u64) -> bool) {
         let now = Instant::now();
         self.now.set(now);
         let live = Arc::clone(&self.live.borrow());
@@ -257,8 +257,8 @@ impl Pool {
 
 impl Lease {
     /// Whether the exchange will speak HTTP/2, which names the authority in the target.
-    pub fn speaks_http2(&self) -> bool {
-        matches!(self.connection, Leased::Http2(_))
+    pub fn is_http2(&self) -> bool {
+        matches!(self.connection, PooledConnection::Http2(_))
     }
 
     /// One exchange: the response's head, and a body that brings the connection home.
@@ -271,10 +271,14 @@ impl Lease {
         deadline: &ResponseDeadline,
     ) -> Result<Response<ResponseBody>, AttemptError> {
         let outcome = match &mut self.connection {
-            Leased::Http1(connection) => connection.exchange(request, deadline).await,
-            Leased::Http2(connection) => deadline.bound(connection.exchange(request)).await,
+            PooledConnection::Http1(connection) => connection.exchange(request, deadline).await,
+            PooledConnection::Http2(connection) => {
+                deadline.bound(connection.exchange(request)).await
+            }
         };
-        if let (Err(AttemptError::TimedOut), Leased::Http2(mine)) = (&outcome, &self.connection) {
+        if let (Err(AttemptError::TimedOut), PooledConnection::Http2(mine)) =
+            (&outcome, &self.connection)
+        {
             // It may be dead without anybody knowing; the next request shall not find out the same way.
             let is_mine = |pooled: &mut Http2| Rc::ptr_eq(&pooled.used, &mine.used);
             self.home
@@ -286,8 +290,8 @@ impl Lease {
             connection, home, ..
         } = self;
         let http1 = match connection {
-            Leased::Http1(connection) => Some(connection),
-            Leased::Http2(_) => None,
+            PooledConnection::Http1(connection) => Some(connection),
+            PooledConnection::Http2(_) => None,
         };
         Ok(response.map(|incoming| ResponseBody::new(incoming, http1, deadline.upload(), home)))
     }

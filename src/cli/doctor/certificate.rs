@@ -14,8 +14,8 @@ use x509_cert::der::Decode as _;
 use super::check::{Check, Kind};
 use super::connection::{Place, innermost};
 use crate::config::UpstreamSettings;
+use crate::upstream::control_plane::sources;
 use crate::upstream::dial::{self, DialConfig};
-use crate::upstream::http_client::chain;
 use crate::upstream::tls::Verifiers;
 
 /// The longest name that is printed of somebody who is perhaps a stranger, in characters.
@@ -92,7 +92,7 @@ fn refused(
     seen: Option<Seen>,
     upstream: &UpstreamSettings,
 ) -> Check {
-    let certificate = chain(error).find_map(|cause| match cause.downcast_ref::<Error>() {
+    let certificate = sources(error).find_map(|cause| match cause.downcast_ref::<Error>() {
         Some(Error::InvalidCertificate(wrong)) => Some(wrong),
         _ => None,
     });

@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout};
 use super::certificate;
 use super::check::{Check, Kind};
 use crate::config::{ConnectProxy, UpstreamSettings, UpstreamUrl};
-use crate::upstream::dial::{self, DialConfig, Peer, ProxyFault, tunnel};
-use crate::upstream::http_client::chain;
+use crate::upstream::control_plane::sources;
+use crate::upstream::dial::{self, DialConfig, DialTarget, EgressProxyFault, tunnel};
 use crate::upstream::tls::Verifiers;
 
 /// A host and port, and whether TLS is spoken there.
@@ -230,13 +230,13 @@ async fn leave(
         return Some(socket);
     };
     let began = Instant::now();
-    let peer = Peer {
+    let peer = DialTarget {
         host: &place.host,
         port: place.port,
         server_name: None,
     };
     let opened = timeout(limit, tunnel::open(socket, proxy, peer)).await;
-    let opened = opened.unwrap_or(Err(ProxyFault::Timeout(limit)));
+    let opened = opened.unwrap_or(Err(EgressProxyFault::Timeout(limit)));
     let (check, socket) = match opened {
         Ok(socket) => (
             Check::ok(
@@ -266,7 +266,7 @@ async fn leave(
 
 /// What is behind an error, if that says more.
 fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    chain(error)
+    sources(error)
         .skip(1)
         .last()
         .map(|cause| format!(": {cause}"))
@@ -275,7 +275,7 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// A text for an error of the system or of TLS.
 pub(super) fn innermost(error: &io::Error) -> String {
-    chain(error)
+    sources(error)
         .last()
         .map(ToString::to_string)
         .unwrap_or_default()

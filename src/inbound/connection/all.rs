@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Connection, Order};
+use super::{Connection, Directive};
 use crate::config::Limits;
 
 /// How many connections are told to rest in one sweep: a crowd that falls idle at once shall not hold up the others.
@@ -24,12 +24,12 @@ pub struct Connections {
 
 impl Connections {
     /// Enters a new connection; it is taken out when the guard is dropped.
-    pub fn enter(self: &Rc<Self>) -> Entered {
+    pub fn register(self: &Rc<Self>) -> RegisteredConnection {
         let id = self.next.get();
         self.next.set(id + 1);
         let connection = Rc::new(Connection::new(Rc::downgrade(self)));
         self.all.borrow_mut().insert(id, Rc::clone(&connection));
-        Entered {
+        RegisteredConnection {
             connection,
             id,
             all: Rc::downgrade(self),
@@ -61,7 +61,7 @@ impl Connections {
         let now = Instant::now();
         let all = self.all.borrow();
         for connection in all.values().filter(|connection| !connection.is_asking(now)) {
-            connection.give(Order::Finish);
+            connection.give(Directive::Drain);
         }
     }
 
@@ -69,7 +69,7 @@ impl Connections {
     pub fn abort_all(&self) {
         for connection in self.all.borrow().values() {
             connection.stopped.set(true);
-            connection.give(Order::Abort);
+            connection.give(Directive::Abort);
         }
     }
 
@@ -84,11 +84,11 @@ impl Connections {
                 stuck.push(Rc::downgrade(connection));
             }
             match connection.overdue(limits, now) {
-                Some(Order::Rest) if rests >= MAX_RESTS => {}
-                Some(Order::Rest) => {
+                Some(Directive::Park) if rests >= MAX_RESTS => {}
+                Some(Directive::Park) => {
                     rests += 1;
                     connection.may_rest.set(false);
-                    connection.give(Order::Rest);
+                    connection.give(Directive::Park);
                 }
                 Some(order) => connection.give(order),
                 None => {}
@@ -104,7 +104,7 @@ impl Connections {
                 .upgrade()
                 .filter(|connection| connection.moved.get() == 0);
             if let Some(connection) = stuck {
-                connection.give(Order::Abort);
+                connection.give(Directive::Abort);
                 return true;
             }
         }
@@ -122,20 +122,20 @@ pub fn sweep_interval(limits: &Limits) -> Duration {
 }
 
 /// A connection that is on its worker's list.
-pub struct Entered {
+pub struct RegisteredConnection {
     connection: Rc<Connection>,
     id: u64,
     all: Weak<Connections>,
 }
 
-impl Entered {
+impl RegisteredConnection {
     /// The connection.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.connection
     }
 }
 
-impl Drop for Entered {
+impl Drop for RegisteredConnection {
     fn drop(&mut self) {
         if let Some(all) = self.all.upgrade() {
             all.all.borrow_mut().remove(&self.id);

@@ -16,7 +16,7 @@ fn limits() -> Limits {
 }
 
 /// What is due some seconds after the watcher first saw the connection as it is.
-async fn after(seconds: u64, connection: &Connection) -> Option<Order> {
+async fn after(seconds: u64, connection: &Connection) -> Option<Directive> {
     connection.overdue(&limits(), Instant::now());
     tokio::time::advance(Duration::from_secs(seconds)).await;
     connection.overdue(&limits(), Instant::now())
@@ -28,7 +28,7 @@ async fn each_phase_has_its_own_deadline() {
     assert_eq!(after(9, &connection).await, None);
     assert_eq!(
         after(1, &connection).await,
-        Some(Order::Abort),
+        Some(Directive::Abort),
         "a handshake that stalls"
     );
 
@@ -39,7 +39,7 @@ async fn each_phase_has_its_own_deadline() {
     connection.bytes_arrived();
     assert_eq!(
         after(1, &connection).await,
-        Some(Order::HeadStalled),
+        Some(Directive::HeadTimedOut),
         "the clock runs from the first byte"
     );
 
@@ -58,12 +58,12 @@ async fn each_phase_has_its_own_deadline() {
     );
     connection.flushed();
     assert_eq!(after(1, &connection).await, None);
-    assert_eq!(after(1, &connection).await, Some(Order::Rest));
+    assert_eq!(after(1, &connection).await, Some(Directive::Park));
     connection.may_rest.set(false);
     assert_eq!(after(597, &connection).await, None, "once is enough");
     assert_eq!(
         after(1, &connection).await,
-        Some(Order::Finish),
+        Some(Directive::Drain),
         "idle for too long"
     );
 }
@@ -81,7 +81,7 @@ async fn a_caller_that_does_not_read_is_given_up() {
     connection.write_blocked();
     assert_eq!(
         after(2, &connection).await,
-        Some(Order::Abort),
+        Some(Directive::Abort),
         "a byte a minute is as good as nothing"
     );
 }
@@ -102,7 +102,7 @@ async fn time_in_which_nothing_is_to_be_read_does_not_count() {
 async fn pings_on_an_idle_http2_connection_start_no_head() {
     let connection = Connection::new(Weak::new());
     connection.opened();
-    connection.speaks_http2();
+    connection.set_http2();
     connection.bytes_arrived();
     assert_eq!(after(100, &connection).await, None);
 }
@@ -114,7 +114,7 @@ fn a_connection_leaves_the_list_when_it_ends() {
         .enable_time()
         .build()
         .unwrap()
-        .block_on(async { connections.enter() });
+        .block_on(async { connections.register() });
     assert_eq!(connections.len(), 1);
     drop(entered);
     assert!(connections.is_empty());
@@ -124,9 +124,9 @@ fn a_connection_leaves_the_list_when_it_ends() {
 async fn who_is_waited_for_and_moves_nothing_makes_room() {
     let connections = Rc::new(Connections::default());
     let (stuck, slow, idle) = (
-        connections.enter(),
-        connections.enter(),
-        connections.enter(),
+        connections.register(),
+        connections.register(),
+        connections.register(),
     );
     stuck.connection().exchange_began();
     let waiting = stuck.connection().wait();
@@ -139,10 +139,10 @@ async fn who_is_waited_for_and_moves_nothing_makes_room() {
         assert_eq!(connections.evict_stalled(), second > 1, "after {second} s");
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    let order = |entered: &Entered| entered.connection().order.get();
+    let order = |entered: &RegisteredConnection| entered.connection().order.get();
     assert_eq!(
         [&stuck, &slow, &idle].map(order),
-        [Some(Order::Abort), None, None]
+        [Some(Directive::Abort), None, None]
     );
     drop(waiting);
     connections.sweep(&limits());
@@ -155,8 +155,8 @@ async fn who_is_waited_for_and_moves_nothing_makes_room() {
 #[tokio::test(start_paused = true)]
 async fn who_is_about_to_ask_is_not_told_to_finish() {
     let connections = Rc::new(Connections::default());
-    let all = [(); 4].map(|()| connections.enter());
-    let [fresh, half, used, http2] = all.each_ref().map(Entered::connection);
+    let all = [(); 4].map(|()| connections.register());
+    let [fresh, half, used, http2] = all.each_ref().map(RegisteredConnection::connection);
     for connection in [fresh, half, used, http2] {
         connection.opened();
     }
@@ -164,7 +164,7 @@ async fn who_is_about_to_ask_is_not_told_to_finish() {
     used.exchange_ended();
     used.flushed();
     half.bytes_arrived();
-    http2.speaks_http2();
+    http2.set_http2();
     let told = || {
         connections.finish_all();
         [fresh, half, used, http2].map(|connection| connection.order.take().is_some())

@@ -22,7 +22,7 @@ use super::caller::not_after;
 use crate::config::{CertificateFiles, ClientCertificates};
 use crate::system::clock::Clock;
 use crate::system::files::{
-    FileContent, FileDigest, FileKind, Poller, ReadFailures, ReadTrigger, Snapshot,
+    FileContent, FileDigest, FileKind, FileSnapshot, Poller, ReadFailures, ReadTrigger,
 };
 use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, certificates, provider};
 
@@ -119,7 +119,7 @@ impl CertificateReloader {
     }
 
     /// Returns the expiry of the new certificate as RFC 3339.
-    fn load(&mut self, snapshot: Snapshot) -> Result<Option<String>, TlsError> {
+    fn load(&mut self, snapshot: FileSnapshot) -> Result<Option<String>, TlsError> {
         let client_ca = client_ca(snapshot.digests());
         // A resumed session is not verified again, so sessions must not survive a change of the authorities.
         let sessions = if client_ca == self.client_ca {
@@ -159,7 +159,7 @@ pub fn server_config(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsE
 }
 
 /// Certificate, key and, if configured, client authorities. Blocks.
-fn read(files: &CertificateFiles) -> Snapshot {
+fn read(files: &CertificateFiles) -> FileSnapshot {
     let mut paths = vec![files.certificate.clone(), files.key.clone()];
     paths.extend(
         files
@@ -167,7 +167,7 @@ fn read(files: &CertificateFiles) -> Snapshot {
             .as_ref()
             .map(|clients| clients.ca_file.clone()),
     );
-    Snapshot::read(&paths, FileKind::Certificate)
+    FileSnapshot::read(&paths, FileKind::Certificate)
 }
 
 fn client_ca(digests: &[FileDigest]) -> Option<FileDigest> {
@@ -200,7 +200,7 @@ struct Loaded {
 impl Loaded {
     fn new(
         files: &CertificateFiles,
-        snapshot: Snapshot,
+        snapshot: FileSnapshot,
         sessions: &Sessions,
     ) -> Result<Self, TlsError> {
         let mut contents = snapshot.into_contents().into_iter();

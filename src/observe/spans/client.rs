@@ -10,8 +10,8 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use rustls::ClientConfig;
 
 use crate::config::Egress;
+use crate::upstream::control_plane;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::http_client;
 
 /// For one request. `OTEL_EXPORTER_OTLP_TIMEOUT` bounds all its repetitions together.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The HTTP client of the exporter.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: http_client::Client,
+    http: control_plane::ControlClient,
     cause: Cause,
 }
 
@@ -32,7 +32,7 @@ impl Client {
     pub(super) fn new(tls: &Arc<ClientConfig>) -> Self {
         let dial_config = DialConfig::new(Arc::clone(tls), Egress::direct());
         Self {
-            http: http_client::Client::new(dial_config, TIMEOUT),
+            http: control_plane::ControlClient::new(dial_config, TIMEOUT),
             cause: Cause::default(),
         }
     }
@@ -71,7 +71,8 @@ impl HttpClient for Client {
     {
         Box::pin(async move {
             let sent = self.http.send(request).await;
-            self.cause.set(sent.as_ref().err().map(http_client::cause));
+            self.cause
+                .set(sent.as_ref().err().map(control_plane::root_cause));
             let answer = sent?;
             // What a collector says besides its status is for people.
             let body = answer

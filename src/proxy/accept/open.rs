@@ -10,17 +10,17 @@ use std::task::Poll;
 use super::Acceptor;
 use crate::config::Limits;
 use crate::error::Failure;
-use crate::inbound::connection::{Connection, Order};
+use crate::inbound::connection::{Connection, Directive};
 use crate::inbound::connection_count::CountedAddress;
 use crate::inbound::proxy_header::{self, ProxyHeaderError};
-use crate::inbound::stream::{Socket, Spoken, Stream, Transport, WatchedSocket};
+use crate::inbound::stream::{CallerProtocol, Socket, Stream, Transport, WatchedSocket};
 use crate::inbound::tls::{CallerCertificate, InboundTls};
 use crate::tls::ALPN_H2;
 
 /// A connection that is ready for requests.
 pub(super) struct OpenConnection {
     pub(super) stream: Stream,
-    pub(super) spoken: Spoken,
+    pub(super) spoken: CallerProtocol,
     /// The client: of the connection, or in the PROXY header.
     pub(super) peer: Option<SocketAddr>,
     pub(super) counted: Option<CountedAddress>,
@@ -61,8 +61,8 @@ impl Acceptor {
         };
         match opened {
             Ok((stream, spoken)) => {
-                if spoken == Spoken::Http2 {
-                    connection.speaks_http2();
+                if spoken == CallerProtocol::Http2 {
+                    connection.set_http2();
                 }
                 Some(OpenConnection {
                     stream,
@@ -135,16 +135,16 @@ impl Acceptor {
         socket: Socket,
         tls: &InboundTls,
         connection: &Rc<Connection>,
-    ) -> io::Result<(Stream, Spoken)> {
+    ) -> io::Result<(Stream, CallerProtocol)> {
         let session = tls
             .acceptor()
             .accept(WatchedSocket::new(socket, Rc::clone(connection)))
             .await?;
         let (_, state) = session.get_ref();
         let spoken = if state.alpn_protocol() == Some(ALPN_H2) {
-            Spoken::Http2
+            CallerProtocol::Http2
         } else {
-            Spoken::Http1
+            CallerProtocol::Http1
         };
         if let Some([leaf, ..]) = state.peer_certificates() {
             let now = self.proxy.shared.clock.now();
@@ -155,20 +155,23 @@ impl Acceptor {
                 dns_names = ?certificate.dns_names,
                 "client certificate received"
             );
-            connection.showed(certificate);
+            connection.set_certificate(certificate);
         }
         let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
-        connection.speaks_tls();
+        connection.set_tls();
         connection.opened();
         Ok((stream, spoken))
     }
 }
 
-async fn open_plain(socket: Socket, connection: &Rc<Connection>) -> io::Result<(Stream, Spoken)> {
+async fn open_plain(
+    socket: Socket,
+    connection: &Rc<Connection>,
+) -> io::Result<(Stream, CallerProtocol)> {
     connection.opened();
     let socket = WatchedSocket::new(socket, Rc::clone(connection));
     let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
-    let spoken = stream.sniff().await?;
+    let spoken = stream.detect_protocol().await?;
     Ok((stream, spoken))
 }
 
@@ -181,8 +184,8 @@ pub(super) async fn unless_ordered_to_close<T>(
     poll_fn(|cx| match opening.as_mut().poll(cx) {
         Poll::Ready(opened) => Poll::Ready(opened),
         // A drain lets a handshake finish, because a request follows it. The handshake has its own deadline.
-        Poll::Pending => match connection.poll_order(cx) {
-            Some(Order::Finish) if connection.is_opening() => Poll::Pending,
+        Poll::Pending => match connection.poll_directive(cx) {
+            Some(Directive::Drain) if connection.is_opening() => Poll::Pending,
             Some(_) => Poll::Ready(None),
             None => Poll::Pending,
         },

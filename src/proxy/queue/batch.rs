@@ -71,7 +71,7 @@ async fn read(
         policy.reject_unreadable(exchange)?;
     }
     // No replay buffer: the batch itself is kept.
-    request.body.keep(0);
+    request.body.buffer_for_replay(0);
     let bytes = exchange
         .count_wait(read_whole(&mut request.body, &shared.batches))
         .await?;
@@ -82,7 +82,7 @@ async fn read(
     }
     strip_content_metadata(&mut request.headers);
     request.headers.remove(TRANSFER_ENCODING);
-    request.body = CallerBody::to_fill();
+    request.body = CallerBody::placeholder();
     request.batch = Some(Box::new(batch.into_template()));
     Ok(())
 }

@@ -84,7 +84,7 @@ impl SendContext<'_> {
                 Err(error) => error,
             };
             match copy.outgoing() {
-                Some(again) if may_be_stale && error.is_loss() => outgoing = again,
+                Some(again) if may_be_stale && error.is_connection_lost() => outgoing = again,
                 _ => break NoResponse::Attempt(error),
             }
         };
@@ -98,7 +98,7 @@ impl SendContext<'_> {
         if !first {
             return Box::pin(self.pool.dial(origin)).await;
         }
-        match self.pool.at_hand(origin).await {
+        match self.pool.reuse(origin).await {
             Some(lease) => Ok(lease),
             None => Box::pin(self.pool.lease(origin)).await,
         }
@@ -111,7 +111,7 @@ async fn exchange_over(
     destination: &Destination,
     deadline: &ResponseDeadline,
 ) -> Result<Response<ResponseBody>, AttemptError> {
-    let request = if lease.speaks_http2() {
+    let request = if lease.is_http2() {
         outgoing.into_http2(destination)
     } else {
         outgoing.into_http1(destination)

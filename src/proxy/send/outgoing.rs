@@ -121,7 +121,7 @@ impl ReplayCopy {
         if let Some(batch) = &self.batch {
             outgoing
                 .body
-                .fill(batch.fill(|scheme| token.authorization(scheme)));
+                .set_content(batch.fill(|scheme| token.authorization(scheme)));
             let length = outgoing.body.size_hint().lower();
             outgoing.headers.insert(CONTENT_LENGTH, length.into());
         }
@@ -131,8 +131,8 @@ impl ReplayCopy {
     pub(super) fn outgoing(&self) -> Option<Outgoing> {
         let body = match &self.upload {
             None => CallerBody::empty(),
-            Some(_) if self.batch.is_some() => CallerBody::to_fill(),
-            Some(upload) => CallerBody::again(upload.kept.borrow().whole()?),
+            Some(_) if self.batch.is_some() => CallerBody::placeholder(),
+            Some(upload) => CallerBody::replayed(upload.replay_buffer.borrow().complete_body()?),
         };
         let mut again = Outgoing {
             body,
@@ -166,7 +166,7 @@ impl ReplayCopy {
     /// Releases the replay buffer.
     pub(super) fn release(self) {
         if let Some(upload) = self.upload {
-            upload.kept.borrow_mut().give_up();
+            upload.replay_buffer.borrow_mut().discard();
         }
     }
 }

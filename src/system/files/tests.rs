@@ -22,7 +22,7 @@ impl Scene {
             fs::write(&path, name).unwrap();
             path
         });
-        let known = Snapshot::read(&paths, kind).digests;
+        let known = FileSnapshot::read(&paths, kind).digests;
         let failures = ReadFailures::register(&registry).unwrap();
         let poller = Poller::new(kind, known).counted_by(&failures);
         Self {
@@ -157,7 +157,7 @@ async fn late_read_is_used() {
     let paths = scene.poller.paths();
     let late = async move {
         sleep(READ_TIMEOUT * 2).await;
-        Snapshot::read(&paths, FileKind::ClientSecret)
+        FileSnapshot::read(&paths, FileKind::ClientSecret)
     };
     scene.poller.call = BlockingCall::in_progress(tokio::spawn(late));
     assert_eq!(texts(scene.next(2).await.unwrap()), ["late", "b"]);

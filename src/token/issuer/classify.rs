@@ -4,20 +4,20 @@ use std::io::ErrorKind;
 
 use super::LoginError;
 use crate::token::outcome::Outcome;
+use crate::upstream::control_plane::{self, BodyReadError, SendError};
 use crate::upstream::dial::ConnectError;
-use crate::upstream::http_client::{self, ReadError, SendError};
 
 /// Returns the failure for a request without a response.
 pub(super) fn no_response(error: &SendError) -> LoginError {
-    LoginError::new(outcome(error), Some(http_client::cause(error)))
+    LoginError::new(outcome(error), Some(control_plane::root_cause(error)))
 }
 
 /// Returns the outcome for a response body that was not read to its end.
-pub(super) fn incomplete_body(error: ReadError) -> Outcome {
+pub(super) fn incomplete_body(error: BodyReadError) -> Outcome {
     match error {
-        ReadError::TooLarge => Outcome::TooLarge,
-        ReadError::TimedOut => Outcome::Timeout,
-        ReadError::CutOff => Outcome::Truncated,
+        BodyReadError::TooLarge => Outcome::TooLarge,
+        BodyReadError::TimedOut => Outcome::Timeout,
+        BodyReadError::CutOff => Outcome::Truncated,
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::Egress;
 use crate::token::response::Lifetime;
+use crate::upstream::control_plane::MAX_RESPONSE_BYTES;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::http_client::LARGEST_ANSWER;
 
 /// Timeout that no test reaches.
 const LONG_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ fn issuer(timeout: Duration) -> HttpIssuer {
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
     let dial_config = DialConfig::new(Arc::new(tls), Egress::direct());
-    HttpIssuer::new(Client::new(dial_config, timeout), Clock::SYSTEM)
+    HttpIssuer::new(ControlClient::new(dial_config, timeout), Clock::SYSTEM)
 }
 
 /// Serves one connection: responds with these bytes and returns the request.
@@ -256,7 +256,7 @@ async fn failure_carries_the_first_valid_transaction_id() {
 
 #[tokio::test]
 async fn oversized_body_is_too_large() {
-    let large = "x".repeat(LARGEST_ANSWER + 1);
+    let large = "x".repeat(MAX_RESPONSE_BYTES + 1);
     assert_eq!(
         outcome(log_in_against(status("200 OK", "", &large)).await),
         Outcome::TooLarge

@@ -81,15 +81,15 @@ mod tests {
 
     /// What becomes of an attempt.
     #[derive(Clone, Copy)]
-    enum Attempt {
+    enum ScriptedAttempt {
         Connects(u64),
         Fails(u64),
         Hangs,
     }
-    use Attempt::{Connects, Fails, Hangs};
+    use ScriptedAttempt::{Connects, Fails, Hangs};
 
     /// Tries addresses that behave like this, in this order; the winner's number, when it won, and when each began.
-    async fn race(script: &[Attempt]) -> (io::Result<usize>, u128, Vec<u128>) {
+    async fn race(script: &[ScriptedAttempt]) -> (io::Result<usize>, u128, Vec<u128>) {
         let began = Instant::now();
         let addresses: Vec<SocketAddr> = (0..script.len())
             .map(|n| SocketAddr::from(([192, 0, 2, 1], u16::try_from(n).unwrap())))

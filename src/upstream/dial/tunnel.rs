@@ -12,7 +12,7 @@ use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Peer, ProxyFault};
+use super::{DialTarget, EgressProxyFault};
 use crate::config::ConnectProxy;
 
 /// How the program names itself.
@@ -26,7 +26,11 @@ const MAX_HEAD: usize = 16 * 1024;
 ///
 /// # Errors
 /// When the proxy does not make one.
-pub async fn open<S>(socket: S, proxy: &ConnectProxy, peer: Peer<'_>) -> Result<S, ProxyFault>
+pub async fn open<S>(
+    socket: S,
+    proxy: &ConnectProxy,
+    peer: DialTarget<'_>,
+) -> Result<S, EgressProxyFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -35,17 +39,17 @@ where
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(socket))
         .await
-        .map_err(ProxyFault::Broken)?;
+        .map_err(EgressProxyFault::Broken)?;
     let answer = async {
         let response = sender
             .send_request(request)
             .await
-            .map_err(ProxyFault::Broken)?;
+            .map_err(EgressProxyFault::Broken)?;
         let status = response.status();
         if status.is_success() {
             Ok(())
         } else {
-            Err(ProxyFault::Refused(status))
+            Err(EgressProxyFault::Refused(status))
         }
     };
     // It ends when the answer says that the bytes behind it are not HTTP.
@@ -53,17 +57,17 @@ where
         connection
             .without_shutdown()
             .await
-            .map_err(ProxyFault::Broken)
+            .map_err(EgressProxyFault::Broken)
     };
     let ((), parts) = try_join(answer, handed_over).await?;
     // Citrix's TLS speaks after us: it was somebody else.
     if !parts.read_buf.is_empty() {
-        return Err(ProxyFault::Talkative);
+        return Err(EgressProxyFault::Talkative);
     }
     Ok(parts.io.into_inner())
 }
 
-fn request(proxy: &ConnectProxy, peer: Peer<'_>) -> Request<Empty<Bytes>> {
+fn request(proxy: &ConnectProxy, peer: DialTarget<'_>) -> Request<Empty<Bytes>> {
     let authority = format!("{}:{}", host::add_brackets(peer.host), peer.port);
     let mut request = Request::new(Empty::new());
     *request.method_mut() = http::Method::CONNECT;
@@ -89,7 +93,7 @@ mod tests {
     use super::*;
     use crate::config::Egress;
 
-    const PEER: Peer<'static> = Peer {
+    const PEER: DialTarget<'static> = DialTarget {
         host: "api.cloud.com",
         port: 443,
         server_name: None,
@@ -105,8 +109,8 @@ mod tests {
     /// A proxy that answers like this and then says nothing more; what it was asked.
     async fn answering(
         answer: &[u8],
-        peer: Peer<'_>,
-    ) -> (Result<DuplexStream, ProxyFault>, String, DuplexStream) {
+        peer: DialTarget<'_>,
+    ) -> (Result<DuplexStream, EgressProxyFault>, String, DuplexStream) {
         let (ours, mut theirs) = duplex(64 * 1024);
         let serve = async {
             let mut asked = Vec::new();
@@ -146,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_of_ipv6_are_in_brackets() {
-        let peer = Peer {
+        let peer = DialTarget {
             host: "2001:db8::1",
             ..PEER
         };
@@ -202,6 +206,6 @@ mod tests {
     async fn a_head_without_end_is_not_read_to_it() {
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(40 * 1024));
         let (opened, ..) = answering(endless.as_bytes(), PEER).await;
-        assert!(matches!(opened, Err(ProxyFault::Broken(_))));
+        assert!(matches!(opened, Err(EgressProxyFault::Broken(_))));
     }
 }

@@ -24,33 +24,33 @@ use secrecy::zeroize::Zeroizing;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::upstream::dial::tunnel::PRODUCT;
-use crate::upstream::dial::{ConnectError, DialConfig, Peer, UpstreamIo, dial};
+use crate::upstream::dial::{ConnectError, DialConfig, DialTarget, UpstreamIo, dial};
 use citrix_wire::citrix::headers::{
     CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID,
 };
 
 /// The largest answer that is read. A token answer is about 2 kB (contract §1.1).
-pub(crate) const LARGEST_ANSWER: usize = 256 * 1024;
+pub(crate) const MAX_RESPONSE_BYTES: usize = 256 * 1024;
 
 /// A transaction id is about 36 bytes; what is much longer is none, and does not belong into a log line.
-const LONGEST_TRANSACTION_ID: usize = 128;
+const MAX_TRANSACTION_ID_BYTES: usize = 128;
 
 /// Makes requests of the program's own.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct ControlClient {
     dial_config: DialConfig,
     timeout: Duration,
 }
 
 /// An answer: the head, and what came of the body.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ControlResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
     /// The body, up to a bound. Its memory is wiped, for it may hold a token.
-    pub body: Result<Zeroizing<Vec<u8>>, ReadError>,
+    pub body: Result<Zeroizing<Vec<u8>>, BodyReadError>,
     /// From the request to the answer's head, connecting included.
     pub taken: Duration,
 }
@@ -75,29 +75,29 @@ pub enum SendError {
 /// A client that everybody who has it shares, and that a reload may put another in the place of. A request takes the
 /// one of the moment.
 #[derive(Clone, Debug)]
-pub struct SharedClient(Arc<ArcSwap<Client>>);
+pub struct SharedControlClient(Arc<ArcSwap<ControlClient>>);
 
-impl From<Client> for SharedClient {
-    fn from(client: Client) -> Self {
+impl From<ControlClient> for SharedControlClient {
+    fn from(client: ControlClient) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(client)))
     }
 }
 
-impl SharedClient {
+impl SharedControlClient {
     /// The client of the moment.
-    pub fn get(&self) -> Arc<Client> {
+    pub fn get(&self) -> Arc<ControlClient> {
         self.0.load_full()
     }
 
     /// Puts another in its place.
-    pub fn replace(&self, client: Client) {
+    pub fn replace(&self, client: ControlClient) {
         self.0.store(Arc::new(client));
     }
 }
 
 /// Why an answer's body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadError {
+pub enum BodyReadError {
     /// It is larger than any answer that is asked for here.
     TooLarge,
     /// It broke off.
@@ -106,7 +106,7 @@ pub enum ReadError {
     TimedOut,
 }
 
-impl Client {
+impl ControlClient {
     /// A client that leaves `way`, and gives a request `timeout`, connecting and the answer's body included.
     pub fn new(dial_config: DialConfig, timeout: Duration) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no head of an answer.
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, SendError> {
+    pub async fn send(&self, request: Request<Bytes>) -> Result<ControlResponse, SendError> {
         let began = Instant::now();
         let deadline = began + self.timeout;
         let response = timeout_at(deadline, self.respond(request));
@@ -130,8 +130,8 @@ impl Client {
         let (head, body) = response.into_parts();
         let body = timeout_at(deadline, read(body))
             .await
-            .unwrap_or(Err(ReadError::TimedOut));
-        Ok(Answer {
+            .unwrap_or(Err(BodyReadError::TimedOut));
+        Ok(ControlResponse {
             status: head.status,
             headers: head.headers,
             body,
@@ -140,10 +140,10 @@ impl Client {
     }
 
     async fn respond(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, SendError> {
-        let (io, speaks_http2) = self.connect(request.uri()).await?;
+        let (io, is_http2) = self.connect(request.uri()).await?;
         request.headers_mut().insert(USER_AGENT, PRODUCT);
         let request = request.map(Full::new);
-        let response = if speaks_http2 {
+        let response = if is_http2 {
             let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .handshake(TokioIo::new(io))
@@ -170,7 +170,7 @@ impl Client {
             .transpose()
             .map_err(|_| bad())?;
         let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let peer = Peer {
+        let peer = DialTarget {
             host,
             port,
             server_name: server_name.as_ref(),
@@ -204,19 +204,19 @@ fn in_origin_form(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
     request
 }
 
-async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    if body.size_hint().lower() > LARGEST_ANSWER as u64 {
-        return Err(ReadError::TooLarge);
+async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
+    if body.size_hint().lower() > MAX_RESPONSE_BYTES as u64 {
+        return Err(BodyReadError::TooLarge);
     }
     // Room for a usual answer, so that growing leaves no unwiped copies behind.
     let mut read = Zeroizing::new(Vec::with_capacity(16 * 1024));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ReadError::CutOff)?;
+        let frame = frame.map_err(|_| BodyReadError::CutOff)?;
         let Some(piece) = frame.data_ref() else {
             continue;
         };
-        if read.len() + piece.len() > LARGEST_ANSWER {
-            return Err(ReadError::TooLarge);
+        if read.len() + piece.len() > MAX_RESPONSE_BYTES {
+            return Err(BodyReadError::TooLarge);
         }
         read.extend_from_slice(piece);
     }
@@ -233,14 +233,14 @@ pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
     .iter()
     .filter_map(|name| headers.get(name))
     .find(|value| {
-        (1..=LONGEST_TRANSACTION_ID).contains(&value.len())
+        (1..=MAX_TRANSACTION_ID_BYTES).contains(&value.len())
             && value.as_bytes().iter().all(u8::is_ascii_graphic)
     })
     .cloned()
 }
 
 /// The error's sources, with what an `io::Error` wraps: its `source` passes that over.
-pub fn chain<'a>(
+pub fn sources<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(
@@ -256,8 +256,8 @@ pub fn chain<'a>(
 }
 
 /// What an operator is told of it: what the system or TLS says, and of a proxy who it is and what it answered.
-pub fn cause(error: &SendError) -> String {
-    let innermost = chain(error)
+pub fn root_cause(error: &SendError) -> String {
+    let innermost = sources(error)
         .last()
         .map(ToString::to_string)
         .unwrap_or_default();

@@ -15,9 +15,9 @@ const NANOS_PER_BYTE: u64 = 1_000_000_000 / SLOWEST;
 /// How far a caller is behind [`SLOWEST`]: waiting for him adds to it, bytes that moved take from it. Nothing is saved
 /// up by being fast.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lag(Duration);
+pub struct RateDeficit(Duration);
 
-impl Lag {
+impl RateDeficit {
     /// He was waited for.
     pub fn waited(&mut self, time: Duration) {
         self.0 = self.0.saturating_add(time);
@@ -43,7 +43,7 @@ impl Lag {
 pub struct IdleTimer {
     limit: Duration,
     /// From waits before this one.
-    lag: Lag,
+    rate_deficit: RateDeficit,
     waiting_since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -53,7 +53,7 @@ impl IdleTimer {
     pub const fn new(limit: Duration) -> Self {
         Self {
             limit,
-            lag: Lag(Duration::ZERO),
+            rate_deficit: RateDeficit(Duration::ZERO),
             waiting_since: None,
             sleep: None,
         }
@@ -66,22 +66,22 @@ impl IdleTimer {
 
     /// Something happened, whatever it was: the next wait starts anew.
     pub fn progress(&mut self) {
-        self.lag = Lag::default();
+        self.rate_deficit = RateDeficit::default();
         self.waiting_since = None;
     }
 
     /// So many bytes moved. The next wait starts anew only if they make up for the last one.
     pub fn moved(&mut self, bytes: u64) {
         if let Some(since) = self.waiting_since.take() {
-            self.lag.waited(since.elapsed());
+            self.rate_deficit.waited(since.elapsed());
         }
-        self.lag.moved(bytes);
+        self.rate_deficit.moved(bytes);
     }
 
     /// To be polled while waiting; ready when this wait, and what is left of those before, has lasted for the limit.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.limit.saturating_sub(self.lag.behind());
+        let deadline = since + self.limit.saturating_sub(self.rate_deficit.behind());
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
