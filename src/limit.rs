@@ -1,5 +1,5 @@
-//! What Citrix allows a customer, shared by all workers: so many requests at a time, or so many a second. Those
-//! beyond wait in a fair queue instead of meeting a 429.
+//! Limits that all workers share: those of Citrix per customer, with a fair queue instead of a 429, and those of
+//! callers.
 
 pub mod caller;
 mod fair_queue;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::fair_queue::{Asked, FairQueue};
+use self::fair_queue::{Acquired, FairQueue};
 use crate::config::Quota;
 use crate::limit::rate::RateLimiter;
 
@@ -22,84 +22,89 @@ pub use self::fair_queue::{QueueFull, QueueKey, QueuePermit};
 /// One customer's limit at one service.
 #[derive(Debug)]
 pub struct Limit {
-    lane: Arc<FairQueue>,
-    /// Without one, a turn lasts as long as its request. With one, the lane is for those that wait for their moment:
-    /// so the waiting is fair, bounded and given up as it is for places, and a moment is never lost with a caller
-    /// that left.
-    pace: Option<RateLimiter>,
+    queue: Arc<FairQueue>,
+    /// Without a rate limiter, a queue permit is held until the response ends. With one, the single permit is held by
+    /// the request that waits for the limiter, so that waiting is fair and bounded, and no admission is lost when a
+    /// caller disconnects.
+    rate: Option<RateLimiter>,
 }
 
-/// What a limit says to a request.
+/// The result of [`Limit::acquire`].
 #[derive(Debug)]
-pub enum Entry<'l> {
-    /// Go. The turn is to be kept for as long as it is the request's.
-    Now(Option<QueuePermit>),
-    /// Wait.
-    Later(Waiting<'l>),
+pub enum Admission<'l> {
+    /// Admitted. The permit, if any, must be held until the response ends.
+    Immediate(Option<QueuePermit>),
+    /// Admitted after [`QueuedRequest::wait`].
+    Queued(QueuedRequest<'l>),
 }
 
-/// A place in a limit's queue; given up when dropped.
+/// A request in a limit's queue; removed on drop.
 #[derive(Debug)]
-pub struct Waiting<'l> {
+pub struct QueuedRequest<'l> {
     limit: &'l Limit,
-    asked: Asked,
+    acquired: Acquired,
 }
 
-/// The turn did not come in time.
+/// A wait that exceeded its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeout;
 
 impl Limit {
-    /// The limit that `allows` says.
-    pub fn new(allows: Quota) -> Self {
-        match allows {
+    /// An unused limit.
+    pub fn new(quota: Quota) -> Self {
+        match quota {
             Quota::AtOnce(count) => Self {
-                lane: FairQueue::new(count),
-                pace: None,
+                queue: FairQueue::new(count),
+                rate: None,
             },
             Quota::PerSecond(count) => Self {
-                lane: FairQueue::new(NonZeroUsize::MIN),
-                pace: Some(RateLimiter::new(count)),
+                queue: FairQueue::new(NonZeroUsize::MIN),
+                rate: Some(RateLimiter::new(count)),
             },
         }
     }
 
-    /// Lets a request of `caller` go, or wait.
+    /// Admits or queues a request.
     ///
     /// # Errors
-    /// When `room` wait already.
-    pub fn acquire(&self, caller: QueueKey, room: usize) -> Result<Entry<'_>, QueueFull> {
-        let asked = self.lane.ask(caller, room)?;
-        Ok(match (asked, &self.pace) {
-            (Asked::Now(turn), None) => Entry::Now(Some(turn)),
-            (Asked::Now(_), Some(pace)) if pace.acquire(Instant::now()).is_ok() => Entry::Now(None),
-            (asked, _) => Entry::Later(Waiting { limit: self, asked }),
+    /// If `max_queued` requests are queued.
+    pub fn acquire(&self, key: QueueKey, max_queued: usize) -> Result<Admission<'_>, QueueFull> {
+        let acquired = self.queue.acquire(key, max_queued)?;
+        Ok(match (acquired, &self.rate) {
+            (Acquired::Permit(permit), None) => Admission::Immediate(Some(permit)),
+            (Acquired::Permit(_), Some(rate)) if rate.acquire(Instant::now()).is_ok() => {
+                Admission::Immediate(None)
+            }
+            (acquired, _) => Admission::Queued(QueuedRequest {
+                limit: self,
+                acquired,
+            }),
         })
     }
 }
 
-impl Waiting<'_> {
-    /// Waits; what comes is to be kept for as long as it is the request's.
+impl QueuedRequest<'_> {
+    /// Waits until the request is admitted. The permit, if any, must be held until the response ends.
     ///
     /// # Errors
-    /// When the turn does not come by `deadline`.
-    pub async fn turn(self, deadline: Instant) -> Result<Option<QueuePermit>, WaitTimeout> {
-        let turn = match self.asked {
-            Asked::Now(turn) => turn,
-            Asked::Later(waiter) => waiter.turn(deadline).await.ok_or(WaitTimeout)?,
+    /// If the request is not admitted by `deadline`; at once if the rate cannot admit it by then.
+    pub async fn wait(self, deadline: Instant) -> Result<Option<QueuePermit>, WaitTimeout> {
+        let permit = match self.acquired {
+            Acquired::Permit(permit) => permit,
+            Acquired::Queued(waiter) => waiter.wait(deadline).await.ok_or(WaitTimeout)?,
         };
-        let Some(pace) = &self.limit.pace else {
-            return Ok(Some(turn));
+        let Some(rate) = &self.limit.rate else {
+            return Ok(Some(permit));
         };
-        while let Err(early) = pace.acquire(Instant::now()) {
-            let moment = Instant::now() + early;
-            if moment > deadline {
+        while let Err(wait) = rate.acquire(Instant::now()) {
+            let next = Instant::now() + wait;
+            if next > deadline {
                 return Err(WaitTimeout);
             }
-            tokio::time::sleep_until(moment).await;
+            tokio::time::sleep_until(next).await;
         }
-        // The next in line may look for its moment.
-        drop(turn);
+        // The next request in the queue waits for the limiter from here on.
+        drop(permit);
         Ok(None)
     }
 }
@@ -115,24 +120,24 @@ mod tests {
         Limit::new(Quota::PerSecond(NonZeroU32::new(count).unwrap()))
     }
 
-    /// Waits as a request does; how long it was.
-    async fn pass(limit: &Limit, patience: Duration) -> Result<Duration, WaitTimeout> {
+    /// Waits as a request does; returns the time it took.
+    async fn wait(limit: &Limit, timeout: Duration) -> Result<Duration, WaitTimeout> {
         let began = Instant::now();
         match limit.acquire(QueueKey::at(None), 100).unwrap() {
-            Entry::Now(turn) => assert!(turn.is_none()),
-            Entry::Later(waiting) => assert!(waiting.turn(began + patience).await?.is_none()),
+            Admission::Immediate(permit) => assert!(permit.is_none()),
+            Admission::Queued(request) => assert!(request.wait(began + timeout).await?.is_none()),
         }
         Ok(began.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_a_pace_the_burst_goes_at_once_and_the_others_one_after_another() {
+    async fn rate_admits_the_burst_at_once_and_later_requests_evenly() {
         let limit = per_second(10);
-        let patience = Duration::from_secs(60);
-        let waits = futures_util::future::join_all((0..15).map(|_| pass(&limit, patience))).await;
+        let timeout = Duration::from_secs(60);
+        let waits = futures_util::future::join_all((0..15).map(|_| wait(&limit, timeout))).await;
         for (number, wait) in (0_u32..).zip(waits) {
             let even = Duration::from_millis(100) * number.saturating_sub(9);
-            // Timers are of a millisecond.
+            // Timers have a resolution of 1 ms.
             assert!(
                 wait.unwrap().abs_diff(even) < Duration::from_millis(10),
                 "{number} {wait:?}"
@@ -141,21 +146,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_a_pace_who_would_come_too_late_leaves_and_costs_the_others_nothing() {
+    async fn request_that_times_out_uses_nothing_of_the_rate() {
         let limit = per_second(1);
         let second = Duration::from_secs(1);
-        assert_eq!(pass(&limit, second).await, Ok(Duration::ZERO));
-        assert_eq!(pass(&limit, second / 2).await, Err(WaitTimeout));
-        let waited = pass(&limit, second * 2).await.unwrap();
+        assert_eq!(wait(&limit, second).await, Ok(Duration::ZERO));
+        assert_eq!(wait(&limit, second / 2).await, Err(WaitTimeout));
+        let waited = wait(&limit, second * 2).await.unwrap();
         assert!(waited <= second + Duration::from_millis(2), "{waited:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_a_pace_no_more_wait_than_may() {
+    async fn request_beyond_max_queued_is_rejected_at_a_rate() {
         let limit = per_second(1);
         assert!(matches!(
             limit.acquire(QueueKey::at(None), 1),
-            Ok(Entry::Now(None))
+            Ok(Admission::Immediate(None))
         ));
         let first = limit.acquire(QueueKey::at(None), 1).unwrap();
         let second = limit.acquire(QueueKey::at(None), 1).unwrap();

@@ -65,7 +65,7 @@ impl Proxy {
 
     /// Records a heartbeat of the worker.
     pub fn beat(&self, worker: usize) {
-        self.shared.beats.beat(worker);
+        self.shared.heartbeats.beat(worker);
     }
 
     /// Returns the response to a request: Citrix's, or a generated one.

@@ -69,7 +69,7 @@ impl Worker {
                         let _ = started.send(Ok(()));
                         let (index, shared) = (self.index, Arc::clone(&self.shared));
                         let cut = runtime.block_on(self.run());
-                        shared.beats.done(index);
+                        shared.heartbeats.done(index);
                         // Ends what is left, so that its records are written, but waits for no slow resolver.
                         runtime.shutdown_timeout(SHUTDOWN);
                         // Nobody listens any more when the program was told to leave at once.

@@ -1,6 +1,5 @@
 //! The state of a caller, over all workers and from one configuration to the next.
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use crate::callers::observations::Observations;
@@ -19,9 +18,8 @@ pub struct CallerState {
 impl CallerState {
     /// The state of a new caller.
     pub fn new(caller: &Caller) -> Self {
-        let (max_concurrent, max_per_second) = limits(caller);
         Self {
-            limits: CallerLimits::new(max_concurrent, max_per_second),
+            limits: CallerLimits::new(caller.max_concurrent, caller.max_per_second),
             observations: Arc::default(),
         }
     }
@@ -29,9 +27,10 @@ impl CallerState {
     /// The state of the same caller under its next configuration. Its requests in flight still count, and its
     /// observations are kept as long as its mode is `observe`.
     pub fn succeed(&self, caller: &Caller) -> Self {
-        let (max_concurrent, max_per_second) = limits(caller);
         Self {
-            limits: self.limits.changed_to(max_concurrent, max_per_second),
+            limits: self
+                .limits
+                .changed_to(caller.max_concurrent, caller.max_per_second),
             observations: match caller.mode {
                 Mode::Observe => Arc::clone(&self.observations),
                 Mode::Enforce => Arc::default(),
@@ -40,16 +39,10 @@ impl CallerState {
     }
 }
 
-/// `max_concurrent` and `max_per_second`; 0 if unset.
-fn limits(caller: &Caller) -> (usize, u32) {
-    (
-        caller.max_concurrent.map_or(0, NonZeroUsize::get),
-        caller.max_per_second.map_or(0, NonZeroU32::get),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::{NonZeroU32, NonZeroUsize};
+
     use tokio::time::Instant;
 
     use super::*;

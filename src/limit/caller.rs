@@ -1,4 +1,4 @@
-//! How much a caller may do at a time: `max_concurrent` and `max_per_second`, over all workers and without a lock.
+//! A caller's own limits, `max_concurrent` and `max_per_second`, for all workers and without a lock.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
@@ -9,71 +9,82 @@ use tokio::time::Instant;
 use crate::limit::permits::{Permit, PermitCounter};
 use crate::limit::rate::RateLimiter;
 
-/// One caller's own limits.
+/// One caller's own limits and their use.
 #[derive(Debug)]
 pub struct CallerLimits {
     max_concurrent: Option<NonZeroUsize>,
-    places: Arc<PermitCounter>,
-    pace: Option<Arc<RateLimiter>>,
-    max_per_second: u32,
+    permits: Arc<PermitCounter>,
+    max_per_second: Option<(NonZeroU32, Arc<RateLimiter>)>,
 }
 
-/// A caller asks for more than it may have.
+/// A rejection by a caller's own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallerLimitExceeded {
-    /// As many requests as it may have are being answered.
-    #[error("{0} requests of the caller are being answered already (max_concurrent)")]
-    AtOnce(NonZeroUsize),
-    /// It comes too often; this long until one may go.
-    #[error("the caller sends more requests a second than it may (max_per_second)")]
-    PerSecond(Duration),
+    /// By `max_concurrent`.
+    #[error("{0} requests of the caller are in flight (max_concurrent)")]
+    Concurrent(NonZeroUsize),
+    /// By `max_per_second`.
+    #[error("the caller exceeds {limit} requests per second (max_per_second)")]
+    PerSecond {
+        /// The value of `max_per_second`.
+        limit: NonZeroU32,
+        /// Time until a request can be admitted.
+        retry_after: Duration,
+    },
 }
 
 impl CallerLimits {
-    /// So many requests at a time, and so many a second, of which a second's worth may come at once; 0: no limit.
-    pub fn new(max_concurrent: usize, max_per_second: u32) -> Self {
+    /// Unused limits; `None` is unlimited.
+    pub fn new(max_concurrent: Option<NonZeroUsize>, max_per_second: Option<NonZeroU32>) -> Self {
         Self {
-            max_concurrent: NonZeroUsize::new(max_concurrent),
-            places: Arc::default(),
-            pace: NonZeroU32::new(max_per_second).map(|rate| Arc::new(RateLimiter::new(rate))),
-            max_per_second,
+            max_concurrent,
+            permits: Arc::default(),
+            max_per_second: max_per_second.map(|rate| (rate, Arc::new(RateLimiter::new(rate)))),
         }
     }
 
-    /// Other limits of the same caller, whose requests go on: what they take up is taken up of the new ones.
+    /// New limits of the same caller. Its requests in flight count against them; an unchanged rate keeps its limiter.
     #[must_use]
-    pub fn changed_to(&self, max_concurrent: usize, max_per_second: u32) -> Self {
+    pub fn changed_to(
+        &self,
+        max_concurrent: Option<NonZeroUsize>,
+        max_per_second: Option<NonZeroU32>,
+    ) -> Self {
         let new = Self::new(max_concurrent, max_per_second);
-        let pace = if self.max_per_second == max_per_second {
-            self.pace.clone()
-        } else {
-            new.pace
-        };
+        let same = self
+            .max_per_second
+            .as_ref()
+            .filter(|(rate, _)| Some(*rate) == max_per_second);
         Self {
-            places: Arc::clone(&self.places),
-            pace,
+            permits: Arc::clone(&self.permits),
+            max_per_second: same.cloned().or(new.max_per_second),
             ..new
         }
     }
 
-    /// Lets a request in. The place, where there is a limit, is to be kept until its answer was read.
+    /// Admits a request. The permit, if `max_concurrent` is set, must be held until its response ends.
     ///
     /// # Errors
-    /// When a limit is reached.
+    /// If a limit is reached.
     pub fn acquire(&self, now: Instant) -> Result<Option<Permit>, CallerLimitExceeded> {
-        // The place first: it is given back when the pace says no.
-        let place = match self.max_concurrent {
+        // The permit first: it can be released again, a request that the rate admitted cannot be taken back.
+        let permit = match self.max_concurrent {
             Some(limit) => Some(
-                self.places
+                self.permits
                     .acquire(limit.get())
-                    .ok_or(CallerLimitExceeded::AtOnce(limit))?,
+                    .ok_or(CallerLimitExceeded::Concurrent(limit))?,
             ),
             None => None,
         };
-        if let Some(pace) = &self.pace {
-            pace.acquire(now).map_err(CallerLimitExceeded::PerSecond)?;
+        if let Some((limit, limiter)) = &self.max_per_second {
+            limiter
+                .acquire(now)
+                .map_err(|retry_after| CallerLimitExceeded::PerSecond {
+                    limit: *limit,
+                    retry_after,
+                })?;
         }
-        Ok(place)
+        Ok(permit)
     }
 }
 
@@ -81,50 +92,60 @@ impl CallerLimits {
 mod tests {
     use super::*;
 
+    fn limits(max_concurrent: usize, max_per_second: u32) -> CallerLimits {
+        CallerLimits::new(
+            NonZeroUsize::new(max_concurrent),
+            NonZeroU32::new(max_per_second),
+        )
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn without_limits_everybody_comes_in() {
-        let limits = CallerLimits::new(0, 0);
+    async fn without_limits_every_request_is_admitted() {
+        let limits = limits(0, 0);
         let now = Instant::now();
         assert!((0..10_000).all(|_| matches!(limits.acquire(now), Ok(None))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_is_free_again_when_its_request_is_over() {
-        let limits = CallerLimits::new(2, 0);
+    async fn finished_request_releases_its_permit() {
+        let limits = limits(2, 0);
         let now = Instant::now();
         let first = limits.acquire(now).unwrap();
         let _second = limits.acquire(now).unwrap();
         assert_eq!(
             limits.acquire(now).unwrap_err(),
-            CallerLimitExceeded::AtOnce(NonZeroUsize::new(2).unwrap())
+            CallerLimitExceeded::Concurrent(NonZeroUsize::new(2).unwrap())
         );
         drop(first);
         assert!(limits.acquire(now).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_too_often_is_told_when_to_come_back_and_takes_up_no_place() {
-        let limits = CallerLimits::new(3, 2);
+    async fn rate_limited_request_learns_the_wait_and_takes_no_permit() {
+        let limits = limits(3, 2);
         let now = Instant::now();
         drop((limits.acquire(now).unwrap(), limits.acquire(now).unwrap()));
         let half = Duration::from_millis(500);
         for _ in 0..10 {
             assert_eq!(
                 limits.acquire(now).unwrap_err(),
-                CallerLimitExceeded::PerSecond(half)
+                CallerLimitExceeded::PerSecond {
+                    limit: NonZeroU32::new(2).unwrap(),
+                    retry_after: half,
+                }
             );
         }
         assert!(limits.acquire(now + half).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_too_many_at_a_time_spends_nothing_of_the_rate() {
-        let limits = CallerLimits::new(1, 2);
+    async fn request_beyond_max_concurrent_does_not_count_toward_the_rate() {
+        let limits = limits(1, 2);
         let now = Instant::now();
         let first = limits.acquire(now).unwrap();
         assert!(matches!(
             limits.acquire(now),
-            Err(CallerLimitExceeded::AtOnce(_))
+            Err(CallerLimitExceeded::Concurrent(_))
         ));
         drop(first);
         assert!(limits.acquire(now).is_ok());

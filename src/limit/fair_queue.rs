@@ -1,4 +1,4 @@
-//! A few at a time, and the others in a fair queue.
+//! A bounded number of permits and a fair queue for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -8,133 +8,133 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// Who waits: callers take turns, whatever each of them asks for and however many machines it has.
+/// The party that a queued request belongs to. Parties are served round robin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum QueueKey {
-    /// One of the configured ones, by its place in the configuration.
+    /// A configured caller, by its number.
     Configured(usize),
-    /// Somebody at this address; `None` on a unix socket.
+    /// An anonymous client by its address; `None` on a Unix socket.
     Address(Option<IpAddr>),
 }
 
 impl QueueKey {
-    /// A caller by its address; one that came in both families' spellings is one.
+    /// The key of an anonymous client. An IPv4 address equals its IPv4-mapped form.
     pub fn at(address: Option<IpAddr>) -> Self {
         Self::Address(address.map(|address| address.to_canonical()))
     }
 }
 
-/// What lets a few through at a time, for all workers. Callers that wait are served in turn, each one's requests in
-/// the order they came.
+/// A fair queue for all workers: round robin between keys, in order of arrival within one.
 #[derive(Debug)]
 pub(super) struct FairQueue {
-    at_once: NonZeroUsize,
-    queue: Mutex<Queue>,
+    permits: NonZeroUsize,
+    state: Mutex<QueueState>,
 }
 
-/// The right to go; whoever waits next has it when it is dropped.
+/// A permit, passed to the next queued request on drop.
 #[derive(Debug)]
 pub struct QueuePermit {
-    /// `None` once it was taken back.
-    lane: Option<Arc<FairQueue>>,
+    /// `None` if the drop must not pass it on.
+    queue: Option<Arc<FairQueue>>,
 }
 
-/// What a lane says to a request.
+/// The result of [`FairQueue::acquire`].
 #[derive(Debug)]
-pub(super) enum Asked {
-    /// Go.
-    Now(QueuePermit),
-    /// Wait.
-    Later(Waiter),
+pub(super) enum Acquired {
+    Permit(QueuePermit),
+    Queued(Waiter),
 }
 
-/// A place in the queue; given up when dropped.
+/// A queued request; removed from the queue on drop.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    lane: Arc<FairQueue>,
-    caller: QueueKey,
+    queue: Arc<FairQueue>,
+    key: QueueKey,
     ticket: u64,
-    turn: oneshot::Receiver<QueuePermit>,
+    permit: oneshot::Receiver<QueuePermit>,
 }
 
-/// As many wait as may.
+/// A rejection because the maximum number of requests is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
-/// The queue as the lock guards it. Nobody waits unless `running` is all there may be.
+/// Requests are queued only while all permits are in use.
 #[derive(Debug, Default)]
-struct Queue {
-    running: usize,
-    waiting: usize,
-    tickets: u64,
-    /// The callers that wait, the next one first.
+struct QueueState {
+    in_use: usize,
+    queued: usize,
+    last_ticket: u64,
+    /// The keys with queued requests, the next one first.
     order: VecDeque<QueueKey>,
-    /// What each of them waits with, never nothing.
-    lines: HashMap<QueueKey, VecDeque<Waiting>>,
+    /// The queued requests of each key, never an empty list.
+    by_key: HashMap<QueueKey, VecDeque<QueuedPermit>>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedPermit {
     ticket: u64,
-    turn: oneshot::Sender<QueuePermit>,
+    sender: oneshot::Sender<QueuePermit>,
 }
 
 impl FairQueue {
-    /// A lane for so many at a time.
-    pub(super) fn new(at_once: NonZeroUsize) -> Arc<Self> {
+    pub(super) fn new(permits: NonZeroUsize) -> Arc<Self> {
         Arc::new(Self {
-            at_once,
-            queue: Mutex::default(),
+            permits,
+            state: Mutex::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A turn, or a place in the queue.
+    /// Acquires a permit, or queues for one.
     ///
     /// # Errors
-    /// When `room` wait already.
-    pub(super) fn ask(self: &Arc<Self>, caller: QueueKey, room: usize) -> Result<Asked, QueueFull> {
-        let mut queue = self.lock();
-        if queue.running < self.at_once.get() {
-            queue.running += 1;
-            return Ok(Asked::Now(self.turn()));
+    /// If all permits are in use and `max_queued` requests are queued.
+    pub(super) fn acquire(
+        self: &Arc<Self>,
+        key: QueueKey,
+        max_queued: usize,
+    ) -> Result<Acquired, QueueFull> {
+        let mut state = self.lock();
+        if state.in_use < self.permits.get() {
+            state.in_use += 1;
+            return Ok(Acquired::Permit(self.permit()));
         }
-        if queue.waiting >= room {
+        if state.queued >= max_queued {
             return Err(QueueFull);
         }
         let (sender, receiver) = oneshot::channel();
-        let ticket = queue.enter(caller, sender);
-        drop(queue);
-        Ok(Asked::Later(Waiter {
-            lane: Arc::clone(self),
-            caller,
+        let ticket = state.push(key, sender);
+        drop(state);
+        Ok(Acquired::Queued(Waiter {
+            queue: Arc::clone(self),
+            key,
             ticket,
-            turn: receiver,
+            permit: receiver,
         }))
     }
 
-    fn turn(self: &Arc<Self>) -> QueuePermit {
+    fn permit(self: &Arc<Self>) -> QueuePermit {
         QueuePermit {
-            lane: Some(Arc::clone(self)),
+            queue: Some(Arc::clone(self)),
         }
     }
 
-    /// Gives a turn that ended to who waits next.
+    /// Passes a released permit to the next queued request.
     fn pass_on(self: &Arc<Self>) {
         loop {
-            let mut queue = self.lock();
-            let Some(next) = queue.leave_first() else {
-                queue.running -= 1;
+            let mut state = self.lock();
+            let Some(next) = state.pop() else {
+                state.in_use -= 1;
                 return;
             };
-            drop(queue);
-            match next.turn.send(self.turn()) {
+            drop(state);
+            match next.sender.send(self.permit()) {
                 Ok(()) => return,
-                // It left meanwhile. The turn must not pass itself on: that would recur.
-                Err(mut turn) => turn.lane = None,
+                // The waiter is gone. Dropping the permit as it is would recurse.
+                Err(mut permit) => permit.queue = None,
             }
         }
     }
@@ -142,68 +142,68 @@ impl FairQueue {
 
 impl Drop for QueuePermit {
     fn drop(&mut self) {
-        if let Some(lane) = self.lane.take() {
-            lane.pass_on();
+        if let Some(queue) = self.queue.take() {
+            queue.pass_on();
         }
     }
 }
 
 impl Waiter {
-    /// The turn, if it comes in time.
-    pub(super) async fn turn(mut self, deadline: Instant) -> Option<QueuePermit> {
-        timeout_at(deadline, &mut self.turn).await.ok()?.ok()
+    /// Waits for the permit; `None` at the deadline.
+    pub(super) async fn wait(mut self, deadline: Instant) -> Option<QueuePermit> {
+        timeout_at(deadline, &mut self.permit).await.ok()?.ok()
     }
 }
 
 impl Drop for Waiter {
-    /// A turn that is on its way passes on by itself, as nobody takes it.
+    /// A permit that was sent already passes itself on when the channel is dropped.
     fn drop(&mut self) {
-        self.lane.lock().leave(self.caller, self.ticket);
+        self.queue.lock().remove(self.key, self.ticket);
     }
 }
 
-impl Queue {
-    fn enter(&mut self, caller: QueueKey, turn: oneshot::Sender<QueuePermit>) -> u64 {
-        self.tickets += 1;
-        self.waiting += 1;
-        let line = self.lines.entry(caller).or_default();
+impl QueueState {
+    fn push(&mut self, key: QueueKey, sender: oneshot::Sender<QueuePermit>) -> u64 {
+        self.last_ticket += 1;
+        self.queued += 1;
+        let line = self.by_key.entry(key).or_default();
         if line.is_empty() {
-            self.order.push_back(caller);
+            self.order.push_back(key);
         }
-        line.push_back(Waiting {
-            ticket: self.tickets,
-            turn,
+        line.push_back(QueuedPermit {
+            ticket: self.last_ticket,
+            sender,
         });
-        self.tickets
+        self.last_ticket
     }
 
-    /// The first of the next caller, who then is the last.
-    fn leave_first(&mut self) -> Option<Waiting> {
-        let caller = self.order.pop_front()?;
-        let line = self.lines.get_mut(&caller)?;
+    /// Removes the oldest request of the next key, and moves that key to the end.
+    fn pop(&mut self) -> Option<QueuedPermit> {
+        let key = self.order.pop_front()?;
+        let line = self.by_key.get_mut(&key)?;
         let first = line.pop_front();
         if line.is_empty() {
-            self.lines.remove(&caller);
+            self.by_key.remove(&key);
         } else {
-            self.order.push_back(caller);
+            self.order.push_back(key);
         }
-        self.waiting -= usize::from(first.is_some());
+        self.queued -= usize::from(first.is_some());
         first
     }
 
-    /// Gives up a place, unless its turn came.
-    fn leave(&mut self, caller: QueueKey, ticket: u64) {
-        let Some(line) = self.lines.get_mut(&caller) else {
+    /// Removes a request, unless its permit was sent.
+    fn remove(&mut self, key: QueueKey, ticket: u64) {
+        let Some(line) = self.by_key.get_mut(&key) else {
             return;
         };
-        let Ok(at) = line.binary_search_by_key(&ticket, |place| place.ticket) else {
+        let Ok(index) = line.binary_search_by_key(&ticket, |queued| queued.ticket) else {
             return;
         };
-        line.remove(at);
-        self.waiting -= 1;
+        line.remove(index);
+        self.queued -= 1;
         if line.is_empty() {
-            self.lines.remove(&caller);
-            self.order.retain(|waiting| *waiting != caller);
+            self.by_key.remove(&key);
+            self.order.retain(|queued| *queued != key);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Where Citrix asked to wait, and until when: all requests of a place wait together instead of knocking one by one.
+//! Gates that hold requests back after a response from Citrix requested a wait (429, 503): all requests of a scope wait
+//! for the same moment.
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -10,15 +11,15 @@ use tokio::time::Instant;
 use super::scope::Scope;
 use crate::limit::permits::{Permit, PermitCounter};
 
-/// Gates that are remembered. When more are closed the one that opens first is forgotten: its requests go and meet
-/// what they would have waited for.
+/// Maximum number of closed gates. Beyond it the gate that opens first is dropped: its requests are sent, and Citrix
+/// rejects them again.
 const MAX_GATES: usize = 1024;
 
-/// The closed gates, for all workers. Nobody takes the lock unless one is.
+/// The closed gates of all workers. The lock is taken only while one is closed.
 pub struct Gates {
     state: RandomState,
     began: Instant,
-    /// When the last of them opens, in milliseconds since `began`; 0 when none was ever closed.
+    /// Time at which the last gate opens, in milliseconds since `began`; 0 if none was ever closed.
     last_opens: AtomicU64,
     closed: Mutex<HashMap<Scope, Gate>>,
 }
@@ -29,12 +30,11 @@ struct Gate {
     waiting: Arc<PermitCounter>,
 }
 
-/// Leave to wait until a gate opens.
+/// A permit to wait for a gate to open.
 pub struct GateWait {
-    /// End of the wait.
+    /// The end of the wait.
     pub until: Instant,
-    /// One of the places there are for those that wait.
-    _place: Permit,
+    _permit: Permit,
 }
 
 impl Default for Gates {
@@ -55,46 +55,43 @@ impl Gates {
     }
 
     fn milliseconds(&self, instant: Instant) -> u64 {
-        // In 500 million years.
+        // Overflows after 500 million years.
         u64::try_from(instant.duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The gate that a request to `path` of the upstream passes.
+    /// The scope of a request to `path` at the upstream.
     pub fn scope(&self, customer: &[u8], route: &str, path: &str) -> Scope {
         Scope::new(&self.state, customer, route, path)
     }
 
-    /// Whether any gate may be closed. One load where none ever was.
+    /// Returns `true` if a gate may be closed. One atomic load if none ever was.
     pub fn any_closed(&self) -> bool {
         let last_opens = self.last_opens.load(Ordering::Relaxed);
         last_opens != 0 && self.milliseconds(Instant::now()) < last_opens
     }
 
-    /// Closes a gate until `opens`, or leaves it closed for longer.
+    /// Closes a gate until `opens`, unless it is closed for longer already.
     pub fn close(&self, scope: Scope, opens: Instant) {
         let mut gates = self.lock();
         let now = Instant::now();
         gates.retain(|_, gate| gate.opens > now);
-        if gates.len() >= MAX_GATES
-            && !gates.contains_key(&scope)
-            && let Some(first) = gates
-                .iter()
-                .min_by_key(|(_, gate)| gate.opens)
-                .map(|(at, _)| *at)
-        {
-            gates.remove(&first);
+        if gates.len() >= MAX_GATES && !gates.contains_key(&scope) {
+            let first = gates.iter().min_by_key(|(_, gate)| gate.opens);
+            if let Some(first) = first.map(|(scope, _)| *scope) {
+                gates.remove(&first);
+            }
         }
         let gate = gates.entry(scope).or_insert_with(|| Gate {
             opens,
             waiting: Arc::default(),
         });
         gate.opens = gate.opens.max(opens);
-        // Rounded up, so that nobody finds it open before its time.
+        // Rounded up, so that `any_closed` is never too early.
         self.last_opens
             .fetch_max(self.milliseconds(opens) + 1, Ordering::Relaxed);
     }
 
-    /// When a gate opens; `None` when it is open.
+    /// Returns the moment at which a gate opens; `None` if it is open.
     pub fn opens(&self, scope: Scope) -> Option<Instant> {
         self.lock()
             .get(&scope)
@@ -102,8 +99,13 @@ impl Gates {
             .filter(|opens| *opens > Instant::now())
     }
 
-    /// Leave to wait at a gate until `until`, unless `room` do already.
-    pub fn stay(&self, scope: Scope, until: Instant, room: usize) -> Option<GateWait> {
+    /// Acquires a permit to wait at a gate until `until`; `None` if `max_queued` requests wait there.
+    pub fn acquire_wait(
+        &self,
+        scope: Scope,
+        until: Instant,
+        max_queued: usize,
+    ) -> Option<GateWait> {
         let waiting = self
             .lock()
             .get(&scope)
@@ -111,7 +113,7 @@ impl Gates {
             .unwrap_or_default();
         Some(GateWait {
             until,
-            _place: waiting.acquire(room)?,
+            _permit: waiting.acquire(max_queued)?,
         })
     }
 }
@@ -122,46 +124,46 @@ mod tests {
 
     use super::*;
 
-    const HERE: Scope = Scope(1);
-    const THERE: Scope = Scope(2);
+    const ONE: Scope = Scope(1);
+    const OTHER: Scope = Scope(2);
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gate_is_closed_until_the_last_of_its_hints_ends() {
+    async fn gate_opens_at_the_latest_of_its_times() {
         let gates = Gates::default();
         let began = Instant::now();
-        assert!(!gates.any_closed() && gates.opens(HERE).is_none());
-        gates.close(HERE, began + seconds(5));
-        gates.close(HERE, began + seconds(3));
+        assert!(!gates.any_closed() && gates.opens(ONE).is_none());
+        gates.close(ONE, began + seconds(5));
+        gates.close(ONE, began + seconds(3));
         assert!(gates.any_closed());
         assert_eq!(
-            (gates.opens(HERE), gates.opens(THERE)),
+            (gates.opens(ONE), gates.opens(OTHER)),
             (Some(began + seconds(5)), None)
         );
         tokio::time::advance(seconds(5)).await;
-        assert!(gates.opens(HERE).is_none());
+        assert!(gates.opens(ONE).is_none());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!gates.any_closed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_many_wait_at_a_gate_and_others_at_others() {
+    async fn waits_are_limited_per_gate() {
         let gates = Gates::default();
         let until = Instant::now() + seconds(5);
-        gates.close(HERE, until);
-        gates.close(THERE, until);
-        let first = gates.stay(HERE, until, 1);
-        assert!(first.is_some() && gates.stay(HERE, until, 1).is_none());
-        assert!(gates.stay(THERE, until, 1).is_some());
+        gates.close(ONE, until);
+        gates.close(OTHER, until);
+        let first = gates.acquire_wait(ONE, until, 1);
+        assert!(first.is_some() && gates.acquire_wait(ONE, until, 1).is_none());
+        assert!(gates.acquire_wait(OTHER, until, 1).is_some());
         drop(first);
-        assert!(gates.stay(HERE, until, 1).is_some());
+        assert!(gates.acquire_wait(ONE, until, 1).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn gates_are_bounded_and_what_opened_is_forgotten() {
+    async fn number_of_gates_is_bounded_and_open_ones_are_dropped() {
         let gates = Gates::default();
         let began = Instant::now();
         for number in 0..=MAX_GATES as u64 {
@@ -170,11 +172,11 @@ mod tests {
         assert_eq!(gates.lock().len(), MAX_GATES);
         assert!(
             gates.opens(Scope(0)).is_none(),
-            "the first to open was forgotten"
+            "the first to open is dropped"
         );
         assert!(gates.opens(Scope(1)).is_some());
         tokio::time::advance(seconds(MAX_GATES as u64 + 1)).await;
-        gates.close(HERE, Instant::now() + seconds(1));
+        gates.close(ONE, Instant::now() + seconds(1));
         assert_eq!(gates.lock().len(), 1);
     }
 }

@@ -1,57 +1,52 @@
-//! A bounded number of places, counted over all workers.
+//! A counter of permits, shared by all workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many places are taken.
+/// The number of permits in use. The limit is an argument of each operation: a reload may change it.
 #[derive(Debug, Default)]
 pub struct PermitCounter(AtomicUsize);
 
 impl PermitCounter {
-    /// How many there are now.
+    /// The number of permits in use.
     pub fn in_use(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A place, unless `limit` are taken.
+    /// Acquires one permit; `None` if `limit` are in use.
     pub fn acquire(self: &Arc<Self>, limit: usize) -> Option<Permit> {
-        let place = Permit {
-            places: Arc::clone(self),
-            taken: 1,
+        let permit = Permit {
+            counter: Arc::clone(self),
+            count: 1,
         };
-        // Counted first and looked at then: dropping the place takes it back.
-        (self.0.fetch_add(1, Ordering::Relaxed) < limit).then_some(place)
+        // Counted before the check; dropping the permit undoes it.
+        (self.0.fetch_add(1, Ordering::Relaxed) < limit).then_some(permit)
     }
 }
 
-/// One place, or several that belong together; given up when dropped.
+/// One or more permits, released on drop.
 #[derive(Debug)]
 pub struct Permit {
-    places: Arc<PermitCounter>,
-    taken: usize,
+    counter: Arc<PermitCounter>,
+    count: usize,
 }
 
 impl Permit {
-    /// Takes `more` places besides. `false`: then more than `limit` would be taken, and nothing changed.
+    /// Acquires `more` permits. Returns `false`, and changes nothing, if more than `limit` would be in use.
     pub fn grow(&mut self, more: usize, limit: usize) -> bool {
-        if self
-            .places
-            .0
-            .fetch_add(more, Ordering::Relaxed)
-            .saturating_add(more)
-            > limit
-        {
-            self.places.0.fetch_sub(more, Ordering::Relaxed);
+        let in_use = self.counter.0.fetch_add(more, Ordering::Relaxed);
+        if in_use.saturating_add(more) > limit {
+            self.counter.0.fetch_sub(more, Ordering::Relaxed);
             return false;
         }
-        self.taken += more;
+        self.count += more;
         true
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.0.fetch_sub(self.taken, Ordering::Relaxed);
+        self.counter.0.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -60,28 +55,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_and_come_back() {
-        let places = Arc::new(PermitCounter::default());
-        let first = places.acquire(2).unwrap();
-        let second = places.acquire(2).unwrap();
-        assert!(places.acquire(2).is_none());
-        assert_eq!(places.in_use(), 2);
+    fn dropped_permit_can_be_acquired_again() {
+        let permits = Arc::new(PermitCounter::default());
+        let first = permits.acquire(2).unwrap();
+        let second = permits.acquire(2).unwrap();
+        assert!(permits.acquire(2).is_none());
+        assert_eq!(permits.in_use(), 2);
         drop(first);
-        assert!(places.acquire(2).is_some());
+        assert!(permits.acquire(2).is_some());
         drop(second);
-        assert_eq!(places.in_use(), 0);
+        assert_eq!(permits.in_use(), 0);
     }
 
     #[test]
-    fn a_place_is_widened_within_the_limit() {
-        let places = Arc::new(PermitCounter::default());
-        let mut wide = places.acquire(10).unwrap();
-        let mut other = places.acquire(10).unwrap();
-        assert!(wide.grow(7, 10) && !other.grow(2, 10) && other.grow(1, 10));
-        assert!(places.acquire(10).is_none());
-        drop(wide);
-        assert_eq!(places.in_use(), 2);
+    fn permit_grows_up_to_the_limit() {
+        let permits = Arc::new(PermitCounter::default());
+        let mut first = permits.acquire(10).unwrap();
+        let mut other = permits.acquire(10).unwrap();
+        assert!(first.grow(7, 10) && !other.grow(2, 10) && other.grow(1, 10));
+        assert!(permits.acquire(10).is_none());
+        drop(first);
+        assert_eq!(permits.in_use(), 2);
         drop(other);
-        assert_eq!(places.in_use(), 0);
+        assert_eq!(permits.in_use(), 0);
     }
 }

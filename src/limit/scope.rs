@@ -1,13 +1,13 @@
-//! The requests that one rejection by Citrix applies to: those of a customer, a route and the first segment of a path.
+//! The requests that one rejection by Citrix applies to: those of a customer, a route and the first path segment.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A scope, hashed: a caller may write anything into a path.
+/// A scope as a keyed hash: a caller chooses the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope(pub(crate) u64);
 
 impl Scope {
-    /// The scope of a request to `path` of the upstream.
+    /// The scope of a request to `path` at the upstream.
     pub fn new(state: &RandomState, customer: &[u8], route: &str, path: &str) -> Self {
         let segment = path.trim_start_matches('/').split('/').next();
         Self(state.hash_one((customer, route, segment)))

@@ -17,7 +17,7 @@ use super::prepare::UpstreamRequest;
 use crate::config::Live;
 use crate::error::{Failure, LIMIT_RETRY_AFTER, Reason};
 use crate::exchange::Exchange;
-use crate::limit::{Entry, QueueFull, WaitTimeout, Waiting};
+use crate::limit::{Admission, QueueFull, QueuedRequest, WaitTimeout};
 use crate::state::Route;
 use crate::state::Shared;
 
@@ -52,9 +52,9 @@ pub async fn queue(
     }
     if let Some((limit, timeout)) = request.customer.limit(route) {
         match limit.acquire(exchange.queue_key(), live.limits.max_queued) {
-            Ok(Entry::Now(permit)) => exchange.set_queue_permit(permit),
-            Ok(Entry::Later(waiting)) => {
-                Box::pin(wait_for_permit(waiting, timeout, exchange)).await?
+            Ok(Admission::Immediate(permit)) => exchange.set_queue_permit(permit),
+            Ok(Admission::Queued(request)) => {
+                Box::pin(wait_for_permit(request, timeout, exchange)).await?
             }
             Err(QueueFull) => return Err(queue_full(live.limits.max_queued)),
         }
@@ -65,12 +65,12 @@ pub async fn queue(
 }
 
 async fn wait_for_permit(
-    waiting: Waiting<'_>,
+    request: QueuedRequest<'_>,
     timeout: Duration,
     exchange: &mut Exchange,
 ) -> Result<(), Failure> {
     let wait = exchange.begin_queue_wait();
-    let permit = waiting.turn(Instant::now() + timeout).await;
+    let permit = request.wait(Instant::now() + timeout).await;
     drop(wait);
     let permit = permit.map_err(|WaitTimeout| queue_timeout(timeout))?;
     exchange.set_queue_permit(permit);

@@ -1,4 +1,4 @@
-//! The phases of the program's life, seen by everybody who has to act on them.
+//! The phases of the process, from running to stopping.
 
 mod heartbeat;
 
@@ -6,20 +6,20 @@ use tokio::sync::watch;
 
 pub use heartbeat::Heartbeats;
 
-/// Where in its life the program is. Phases only move forward.
+/// A phase of the process. Phases only advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Requests are answered.
+    /// Requests are served.
     Running,
-    /// They still are, but readiness says no, so that balancers send no more.
+    /// Requests are served, but `/readyz` fails, so that load balancers send no more.
     Leaving,
-    /// No new connections; what is in flight is finished.
+    /// New connections are not accepted; requests in flight finish.
     Draining,
-    /// What is still in flight is cut off.
+    /// Requests in flight are aborted.
     Stopping,
 }
 
-/// Moves the program from phase to phase.
+/// Advances the phase of the process.
 #[derive(Clone, Debug)]
 pub struct Lifecycle(watch::Sender<Phase>);
 
@@ -30,37 +30,37 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Moves on to `phase`; a phase that has passed already changes nothing.
+    /// Advances to `phase`, unless it has passed already.
     pub fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|now| {
-            let forward = *now < phase;
-            if forward {
-                *now = phase;
+        self.0.send_if_modified(|current| {
+            let is_later = *current < phase;
+            if is_later {
+                *current = phase;
             }
-            forward
+            is_later
         });
     }
 
-    /// The phase it is in.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
-    /// A view for somebody who acts on phases.
+    /// Returns a watch on the phase.
     pub fn watch(&self) -> PhaseWatch {
         PhaseWatch(self.0.subscribe())
     }
 }
 
-/// Waits for phases.
+/// A watch on the phase of the process.
 #[derive(Clone, Debug)]
 pub struct PhaseWatch(watch::Receiver<Phase>);
 
 impl PhaseWatch {
-    /// Returns once `phase`, or a later one, is reached. A program whose lifecycle is gone is stopping.
+    /// Returns once `phase` or a later one is reached, or the [`Lifecycle`] is dropped.
     pub async fn reached(&mut self, phase: Phase) {
-        // The error says that the sender is gone.
-        let _ = self.0.wait_for(|now| *now >= phase).await;
+        // An error means that the sender is gone.
+        let _ = self.0.wait_for(|current| *current >= phase).await;
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn phases_only_move_forward() {
+    async fn phase_never_goes_back() {
         let lifecycle = Lifecycle::default();
         let mut watch = lifecycle.watch();
         lifecycle.advance(Phase::Stopping);

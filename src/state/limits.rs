@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_customer_has_one_limit_at_a_service_by_whatever_gateway_and_on_whatever_worker() {
+    fn gateways_and_workers_share_a_customers_limit_at_a_service() {
         let mut text =
             "[[route]]\nprefix = '/a'\nupstream = 'https://a'\nmax_concurrent = 1\n".to_owned();
         for id in ["acme", "contoso"] {

@@ -1,4 +1,4 @@
-//! What all workers share.
+//! The state that all workers share.
 
 use std::sync::Arc;
 
@@ -17,33 +17,33 @@ use crate::site::regions::Regions;
 use crate::system::clock::Clock;
 use crate::token::rejections::Rejections;
 
-/// What all workers share: atomics and what is published; locks only where a customer may have few requests at
-/// once, and for what follows a 401 or 429.
+/// The state that all workers share. The data path uses atomics and [`Published`]; locks are taken only in the fair
+/// queue of a limited customer and after a 401 or 429.
 pub struct Shared {
-    /// What requests look up.
+    /// The published state; a reload replaces it.
     pub published: ArcSwap<Published>,
-    /// What is counted.
+    /// Metrics of all workers.
     pub metrics: Arc<Metrics>,
-    /// Requests being answered.
+    /// Permits of `limits.max_in_flight`.
     pub in_flight: Arc<PermitCounter>,
-    /// Bytes of batches that were read and may be sent again.
-    pub batches: Arc<PermitCounter>,
-    /// Connections of callers.
+    /// One permit per byte of a buffered batch.
+    pub batch_bytes: Arc<PermitCounter>,
+    /// Permits of `limits.max_connections`.
     pub connections: Arc<ConnectionCount>,
-    /// Whether the workers are at work.
-    pub beats: Heartbeats,
+    /// Heartbeats of the workers.
+    pub heartbeats: Heartbeats,
     /// Whether connections cannot be accepted.
     pub shortage: Shortage,
-    /// Where tokens were refused lately.
+    /// The scopes in which Citrix rejected tokens.
     pub rejections: Rejections,
-    /// Which customers' data is in another region.
+    /// The regions that customers' data has moved to.
     pub regions: Regions,
-    /// Where Citrix asked to wait.
+    /// The scopes in which Citrix requested a wait.
     pub gates: Gates,
-    /// What the gateway's own token endpoints need.
+    /// State of the gateway's own token endpoints.
     pub login_endpoints: LoginEndpoints,
-    /// Whether tokens have expired.
+    /// The clock by which tokens expire.
     pub clock: Clock,
-    /// Whether a tracing system is told of exchanges.
+    /// The export of spans.
     pub spans: Spans,
 }

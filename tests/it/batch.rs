@@ -295,7 +295,7 @@ async fn what_is_too_large_or_no_batch_is_refused_before_anything_leaves() {
         .await
         .problem(408, "request_timeout");
     upstream.got_nothing().await;
-    assert_eq!(gateway.app().shared().batches.in_use(), 0);
+    assert_eq!(gateway.app().shared().batch_bytes.in_use(), 0);
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
         left.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")),
         "it changed on the way"
     );
-    let batches = &gateway.app().shared().batches;
+    let batches = &gateway.app().shared().batch_bytes;
     assert_eq!(batches.in_use(), 4 * MIB + 1);
     // Others have taken the rest.
     let mut others = batches.acquire(64 * MIB).unwrap();
@@ -420,7 +420,7 @@ async fn a_batch_whose_caller_leaves_gives_its_room_back() {
     let mut caller = gateway.connect().await;
     let request = post("/cvad/manage/$batch", &dummy());
     caller.write(&request[..request.len() - 1]).await;
-    let batches = &gateway.app().shared().batches;
+    let batches = &gateway.app().shared().batch_bytes;
     eventually("the batch is being read", || async {
         batches.in_use() > 100
     })

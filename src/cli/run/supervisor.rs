@@ -61,7 +61,7 @@ async fn feed(shared: Arc<Shared>, every: Duration) {
     meal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         meal.tick().await;
-        match shared.beats.missing(every.max(LEAST_PATIENCE)) {
+        match shared.heartbeats.missing(every.max(LEAST_PATIENCE)) {
             None => tell(&[NotifyState::Watchdog]),
             Some(worker) => {
                 tracing::error!(worker, "a worker stands still; the watchdog is not fed")

@@ -221,8 +221,8 @@ impl Policy<'_> {
             }
             Err(exceeded) => {
                 let wait = match exceeded {
-                    CallerLimitExceeded::AtOnce(_) => LIMIT_RETRY_AFTER,
-                    CallerLimitExceeded::PerSecond(wait) => wait,
+                    CallerLimitExceeded::Concurrent(_) => LIMIT_RETRY_AFTER,
+                    CallerLimitExceeded::PerSecond { retry_after, .. } => retry_after,
                 };
                 let failure = Failure::new(Reason::Overloaded, exceeded.to_string());
                 self.enforce(failure.with_source(exceeded).retry_after(wait), exchange)

@@ -73,7 +73,7 @@ async fn read(
     // No replay buffer: the batch itself is kept.
     request.body.buffer_for_replay(0);
     let bytes = exchange
-        .count_wait(read_whole(&mut request.body, &shared.batches))
+        .count_wait(read_whole(&mut request.body, &shared.batch_bytes))
         .await?;
     let batch =
         Batch::read(&bytes).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;

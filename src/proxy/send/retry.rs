@@ -112,7 +112,7 @@ impl SendContext<'_> {
         let outcome = match again {
             None => Replay::NotReplayable,
             Some(_) if budget.responses >= MAX_TRIES || wait > budget.left => Replay::WaitTooLong,
-            Some(again) => match gates.stay(scope, until, self.live.limits.max_queued) {
+            Some(again) => match gates.acquire_wait(scope, until, self.live.limits.max_queued) {
                 None => Replay::TooManyWait,
                 next => {
                     budget.next = next;
@@ -167,7 +167,7 @@ impl SendContext<'_> {
             return None;
         }
         let limit = self.live.limits.max_queued;
-        self.shared.gates.stay(scope, opens, limit)
+        self.shared.gates.acquire_wait(scope, opens, limit)
     }
 
     /// Returns the wait that a response requests in its head, else in its body.

@@ -1,21 +1,22 @@
-//! Whether the workers are alive, as a service manager's watchdog wants to know.
+//! Heartbeats of the workers, for the watchdog of the service manager.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The beat of a worker that is done: it is owed no more.
+/// The heartbeat of a worker that has ended.
 const DONE: u64 = u64::MAX;
 
-/// When each worker was last seen at work, in milliseconds since `began`.
+/// The time of each worker's last heartbeat.
 pub struct Heartbeats {
     began: Instant,
+    /// In milliseconds since `began`.
     beats: Box<[AtomicU64]>,
 }
 
 impl Heartbeats {
-    /// For so many workers, as if all had just been seen.
+    /// Heartbeats of `workers` workers, all of which beat right now.
     pub fn new(workers: usize) -> Self {
         Self {
             began: Instant::now(),
@@ -33,17 +34,17 @@ impl Heartbeats {
         }
     }
 
-    /// A worker is at work.
+    /// Records a heartbeat of `worker`.
     pub fn beat(&self, worker: usize) {
         self.set(worker, self.now());
     }
 
-    /// A worker has ended well.
+    /// Records that `worker` has ended as intended.
     pub fn done(&self, worker: usize) {
         self.set(worker, DONE);
     }
 
-    /// A worker that was not seen for `limit`.
+    /// Returns a worker without a heartbeat for more than `limit`.
     pub fn missing(&self, limit: Duration) -> Option<usize> {
         let earliest = self
             .now()
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_that_stands_still_is_missed_and_one_that_is_done_is_not() {
+    async fn unresponsive_worker_is_missing_and_ended_worker_is_not() {
         let (beats, limit) = (Heartbeats::new(2), Duration::from_secs(3));
         tokio::time::advance(limit).await;
         assert_eq!(beats.missing(limit), None);
