@@ -15,18 +15,18 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-/// Everything is done.
-pub const DONE: u8 = 0;
-/// Something failed while running: an address in use, a login of `check --online`.
-pub const FAILED: u8 = 1;
-/// The drain's deadline passed with requests in flight.
-pub const CUT_OFF: u8 = 2;
-/// The command line or the configuration is wrong (`EX_USAGE` of sysexits).
+/// Exit code: success.
+pub const SUCCESS: u8 = 0;
+/// Exit code: a failure at run time, such as an address in use or a failed online check.
+pub const FAILURE: u8 = 1;
+/// Exit code: `lifecycle.drain_timeout` expired with requests in flight.
+pub const DRAIN_TIMEOUT: u8 = 2;
+/// Exit code: an invalid command line or configuration (`EX_USAGE` of sysexits).
 pub const USAGE: u8 = 64;
 
 /// An authenticating reverse proxy for the Citrix Cloud REST APIs.
 ///
-/// Legacy tools point at it as their base URL; it logs in, keeps the token fresh, and puts it on every request.
+/// Tools use it as their base URL. It logs in, keeps the token fresh and adds it to every request.
 #[derive(Parser)]
 #[command(
     name = "citrix-auth-proxy",
@@ -40,21 +40,21 @@ pub struct Cli {
     run: RunArgs,
 }
 
-/// What the program can be asked to do.
+/// Subcommands.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Run the gateway (what happens without a command, too)
+    /// Run the gateway (the default command)
     Run(RunArgs),
-    /// Check the configuration and report every problem at once
+    /// Validate the configuration and report every problem at once
     Check(CheckArgs),
-    /// Start an emulated Citrix Cloud and the gateway in front of it, and print what to try
+    /// Start an emulated Citrix Cloud with the gateway in front of it and print commands to try
     Demo(DemoArgs),
     /// Start the emulated Citrix Cloud alone
     Emulator(Box<citrix_emulator::EmulatorArgs>),
-    /// Make what a caller of the gateway needs
+    /// Create secrets and rules for callers
     #[command(subcommand)]
     Caller(CallerCommand),
-    /// Exit with 0 when the gateway is ready, for containers without a shell
+    /// Exit with 0 if the gateway is ready, for containers without a shell
     Healthcheck(AdminArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
@@ -63,7 +63,7 @@ pub enum Command {
 /// Arguments of `run`.
 #[derive(clap::Args)]
 pub struct RunArgs {
-    /// The configuration; without it, everything comes from the environment
+    /// Configuration file [default: the environment alone]
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -71,65 +71,64 @@ pub struct RunArgs {
 /// Arguments of `check`.
 #[derive(clap::Args)]
 pub struct CheckArgs {
-    /// The configuration; without it, everything comes from the environment
+    /// Configuration file [default: the environment alone]
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Connect and log in as well, and say what is in the way
+    /// Also connect and log in, and report what fails
     #[arg(long)]
     pub online: bool,
-    /// Lines for people, or one JSON object for programs
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
-/// How results are printed.
+/// Output format of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Lines.
+    /// Lines for people
     Text,
-    /// One object.
+    /// One JSON object
     Json,
 }
 
 /// Arguments of `demo`.
 #[derive(clap::Args)]
 pub struct DemoArgs {
-    /// Where the gateway listens
+    /// Address of the gateway
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: String,
 }
 
-/// What can be made for a caller.
+/// Subcommands of `caller`.
 #[derive(clap::Subcommand)]
 pub enum CallerCommand {
-    /// Make a secret; print it once, with the block for the configuration
+    /// Generate a secret; print it once, with the configuration block for it
     New {
-        /// What the caller is called in logs and metrics
+        /// Name of the caller in logs and metrics
         #[arg(value_parser = caller::name)]
         name: String,
     },
-    /// Print a block for the configuration that allows what a caller in mode "observe" was seen to do
+    /// Print a configuration block that permits the observed requests of a caller in mode "observe"
     Suggest(SuggestArgs),
 }
 
 /// Arguments of `caller suggest`.
 #[derive(clap::Args)]
 pub struct SuggestArgs {
-    /// The caller's name in the configuration of the running gateway
+    /// Name of the caller in the configuration of the running gateway
     #[arg(value_parser = caller::name)]
     name: String,
     #[command(flatten)]
     admin: AdminArgs,
-    /// A file with the admin listener's secret, where it has one. Without it, the secret itself is taken from
-    /// CITRIX_ADMIN_SECRET
+    /// File with the secret of the admin listener [default: the value of CITRIX_ADMIN_SECRET]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
 
-/// Where a running gateway is asked.
+/// Arguments of commands that query a running gateway.
 #[derive(clap::Args)]
 pub struct AdminArgs {
-    /// The admin listener [default: 127.0.0.1:9090]
+    /// Address of the admin listener [default: 127.0.0.1:9090]
     #[arg(
         long,
         value_name = "ADDR",
@@ -143,25 +142,24 @@ pub struct AdminArgs {
 /// Arguments of `completions`.
 #[derive(clap::Args)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell to complete for
     shell: clap_complete::Shell,
 }
 
 impl Cli {
-    /// Reads the command line.
+    /// Parses the command line.
     ///
     /// # Errors
-    /// With the code to exit with: 64 after a mistake, 0 after `--help` and `--version`. What is to be said has
-    /// been printed.
+    /// The exit code, once the message is printed: 64 for an invalid command line, 0 for `--help` and `--version`.
     pub fn from_argv() -> Result<Self, ExitCode> {
         Self::try_parse().map_err(|error| {
-            // A closed terminal is nobody to complain to.
+            // A closed terminal leaves no place to report an error.
             let _ = error.print();
-            ExitCode::from(if error.use_stderr() { USAGE } else { DONE })
+            ExitCode::from(if error.use_stderr() { USAGE } else { SUCCESS })
         })
     }
 
-    /// The command, `run` when none was given.
+    /// Returns the command; `run` is the default.
     pub fn command(self) -> Command {
         self.command.unwrap_or(Command::Run(self.run))
     }
@@ -173,37 +171,37 @@ pub fn completions(args: CompletionsArgs) -> ExitCode {
     let mut command = <Cli as CommandFactory>::command();
     let name = command.get_name().to_owned();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
-    say(&script)
+    print(&script)
 }
 
 /// Writes a result to stdout.
-fn say(text: &[u8]) -> ExitCode {
+fn print(text: &[u8]) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::from(DONE),
-        // A reader that had enough (`| head`) is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(DONE),
-        Err(_) => ExitCode::from(FAILED),
+        Ok(()) => ExitCode::from(SUCCESS),
+        // A reader that closes the pipe early (`| head`) is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(SUCCESS),
+        Err(_) => ExitCode::from(FAILURE),
     }
 }
 
-/// Writes a complaint to stderr.
-fn complain(text: &str) {
-    // Nobody is left to tell when stderr is closed.
+/// Writes a line to stderr.
+fn eprint(text: &str) {
+    // A closed stderr leaves no place to report an error.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Writes an error to stderr, with what caused it.
-fn complain_of(error: &dyn std::error::Error) {
+/// Writes an error and its causes to stderr.
+fn eprint_error(error: &dyn std::error::Error) {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        // Some messages say their cause themselves.
+        // Some messages include their cause.
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
             text = format!("{text}: {cause_text}");
         }
         next = cause.source();
     }
-    complain(&text);
+    eprint(&text);
 }

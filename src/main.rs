@@ -1,10 +1,10 @@
-//! The program: argv → configuration → telemetry → gateway → exit code. The library does the rest.
+//! argv → configuration → telemetry → gateway → exit code.
 
 use std::process::ExitCode;
 
 use citrix_auth_proxy::cli::{self, Cli, Command};
 
-/// 6 % less processor time a request than with glibc's (docs/performance.md).
+/// Takes 6 % less processor time per request than glibc's allocator (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

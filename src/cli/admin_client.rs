@@ -1,4 +1,4 @@
-//! Asks the admin listener of a running gateway, for commands that need to.
+//! Requests to the admin listener of a running gateway.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,54 +10,52 @@ use reqwest::{Client, redirect};
 use crate::callers::credentials::X_API_KEY;
 use crate::upstream::control_plane::sources;
 
-/// Container runtimes wait longer for a health check.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// No answer is that long; a stranger on the port may send more.
-const LONGEST_ANSWER: usize = 1024 * 1024;
+/// Container runtimes allow more time for a health check.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bound on a response body: another server on the port may send more than the gateway does.
+const MAX_BODY: usize = 1024 * 1024;
 
-/// What the admin listener said.
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// The body, or as much of it as an answer may have.
-    pub body: String,
+pub(super) struct AdminResponse {
+    pub(super) status: StatusCode,
+    /// Truncated at [`MAX_BODY`].
+    pub(super) body: String,
 }
 
-/// Why there is none.
-pub struct NoAnswer {
+/// A request without a response.
+pub(super) struct AdminUnreachable {
     address: SocketAddr,
-    why: reqwest::Error,
+    source: reqwest::Error,
 }
 
-impl fmt::Display for NoAnswer {
+impl fmt::Display for AdminUnreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer from the admin listener at {}", self.address)?;
-        if self.why.is_timeout() {
-            return write!(f, " within {PATIENCE:?}");
+        write!(f, "no response from the admin listener at {}", self.address)?;
+        if self.source.is_timeout() {
+            return write!(f, " within {REQUEST_TIMEOUT:?}");
         }
-        // The first only says that it was asked for, and where.
-        sources(&self.why)
+        // The outermost error only repeats the request.
+        sources(&self.source)
             .skip(1)
             .try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
-/// Asks for `path`, showing the admin secret if there is one.
+/// Sends a GET request for `path`, with the admin secret if there is one.
 ///
 /// # Errors
-/// When no answer comes in time, or none of HTTP.
-pub async fn get(
+/// If no HTTP response arrives within [`REQUEST_TIMEOUT`].
+pub(super) async fn get(
     admin: SocketAddr,
     path: &str,
     secret: Option<&HeaderValue>,
-) -> Result<Answer, NoAnswer> {
+) -> Result<AdminResponse, AdminUnreachable> {
     let address = reachable(admin);
-    ask(address, path, secret)
+    send(address, path, secret)
         .await
-        .map_err(|why| NoAnswer { address, why })
+        .map_err(|source| AdminUnreachable { address, source })
 }
 
-/// A listener on every address is asked on loopback.
+/// Replaces the unspecified address, on which nothing can be reached, by loopback.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -67,32 +65,32 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn ask(
+async fn send(
     address: SocketAddr,
     path: &str,
     secret: Option<&HeaderValue>,
-) -> Result<Answer, reqwest::Error> {
-    // No TLS is spoken here, but a reqwest that was built with it wants to know by whom; a second call changes nothing.
+) -> Result<AdminResponse, reqwest::Error> {
+    // reqwest with TLS requires a default provider, although this is plain HTTP. A second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // Straight there, and nowhere else: the secret is for this listener.
+    // No proxy, no redirects: the secret is for this listener only.
     let client = Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
-        .timeout(PATIENCE)
+        .timeout(REQUEST_TIMEOUT)
         .build()?;
     let mut request = client.get(format!("http://{address}{path}"));
     if let Some(secret) = secret {
         request = request.header(X_API_KEY, secret);
     }
-    let mut answer = request.send().await?;
+    let mut response = request.send().await?;
     let mut body = Vec::new();
-    while body.len() < LONGEST_ANSWER
-        && let Some(piece) = answer.chunk().await?
+    while body.len() < MAX_BODY
+        && let Some(chunk) = response.chunk().await?
     {
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&chunk);
     }
-    Ok(Answer {
-        status: answer.status(),
+    Ok(AdminResponse {
+        status: response.status(),
         body: String::from_utf8_lossy(&body).into_owned(),
     })
 }

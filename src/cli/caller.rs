@@ -1,4 +1,4 @@
-//! `caller`: secrets and rules for those who may use the gateway.
+//! `caller`: secrets and rules of callers.
 
 use std::process::ExitCode;
 
@@ -6,15 +6,15 @@ use http::{HeaderValue, StatusCode};
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
-use super::admin_client::{self, Answer};
+use super::admin_client::{self, AdminResponse};
 use super::run::on_a_runtime;
-use super::{CallerCommand, DONE, FAILED, SuggestArgs, USAGE, complain, say};
+use super::{CallerCommand, FAILURE, SUCCESS, SuggestArgs, USAGE, eprint, print};
 use crate::admin::Suggestion;
 use crate::callers::secret;
 use crate::config::check_name;
 use crate::system::digest::Sha256;
 
-/// Does what is asked.
+/// Runs a subcommand of `caller`.
 pub fn caller(command: &CallerCommand) -> ExitCode {
     match command {
         CallerCommand::New { name } => new(name),
@@ -22,39 +22,39 @@ pub fn caller(command: &CallerCommand) -> ExitCode {
     }
 }
 
-/// A name that a caller may have.
+/// Parses the name of a caller.
 ///
 /// # Errors
-/// With what a name may be.
+/// If the name is invalid, with the rule it violates.
 pub(super) fn name(text: &str) -> Result<String, String> {
     check_name(text)
         .map(|()| text.to_owned())
-        .map_err(|why| format!("it {why}"))
+        .map_err(|rule| format!("it {rule}"))
 }
 
-/// Makes a secret and prints it, this once, with the block that lets its caller in.
+/// Generates a secret and prints it once, with the block that admits its caller.
 fn new(name: &str) -> ExitCode {
     let Ok(secret) = secret::generate() else {
-        complain("the system has no randomness to make a secret of");
-        return ExitCode::from(FAILED);
+        eprint("failed to generate a secret: no randomness from the system");
+        return ExitCode::from(FAILURE);
     };
     let secret = secret.expose_secret();
     let hash = Sha256::of(secret.as_bytes()).to_hex();
     let text = format!(
-        "The secret of {name}, which is kept nowhere:\n\n{secret}\n\n\
-         The caller sends it by HTTP Basic with the name {name}, in X-Api-Key, or as a bearer token.\n\
-         For the configuration:\n\n\
+        "The secret of {name}; it is not stored anywhere:\n\n{secret}\n\n\
+         The caller sends it with HTTP Basic as the password of {name}, in X-Api-Key, or as a bearer token.\n\
+         Add this block to the configuration:\n\n\
          [[caller]]\nname = \"{name}\"\nsecret_sha256 = \"{hash}\"\n"
     );
-    say(text.as_bytes())
+    print(text.as_bytes())
 }
 
-/// Prints a block that allows what the caller was seen to do.
+/// Prints a block that permits the caller's observed requests.
 fn suggest(args: &SuggestArgs) -> ExitCode {
     let secret = match admin_secret(args) {
         Ok(secret) => secret,
         Err(problem) => {
-            complain(&problem);
+            eprint(&problem);
             return ExitCode::from(USAGE);
         }
     };
@@ -62,52 +62,52 @@ fn suggest(args: &SuggestArgs) -> ExitCode {
         args.admin.admin,
         format!("/callers/{}/suggestion", args.name),
     );
-    let mut asked = None;
+    let mut received = None;
     on_a_runtime(async {
-        asked = Some(admin_client::get(admin, &path, secret.as_ref()).await);
-        DONE
+        received = Some(admin_client::get(admin, &path, secret.as_ref()).await);
+        SUCCESS
     });
-    match asked {
-        Some(Ok(answer)) => print_suggestion(&answer),
-        Some(Err(none)) => {
-            complain(&none.to_string());
-            ExitCode::from(FAILED)
+    match received {
+        Some(Ok(response)) => print_suggestion(&response),
+        Some(Err(unreachable)) => {
+            eprint(&unreachable.to_string());
+            ExitCode::from(FAILURE)
         }
-        // What kept the runtime from starting was told.
-        None => ExitCode::from(FAILED),
+        // The runtime did not start, and printed why.
+        None => ExitCode::from(FAILURE),
     }
 }
 
-fn print_suggestion(answer: &Answer) -> ExitCode {
-    let told = (answer.status == StatusCode::OK)
-        .then(|| serde_json::from_str::<Suggestion>(&answer.body).ok());
-    match (told.flatten(), answer.status) {
+fn print_suggestion(response: &AdminResponse) -> ExitCode {
+    let suggestion = (response.status == StatusCode::OK)
+        .then(|| serde_json::from_str::<Suggestion>(&response.body).ok());
+    match (suggestion.flatten(), response.status) {
         (Some(suggestion), _) => {
-            let printed = say(suggestion.block.as_bytes());
+            let printed = print(suggestion.block.as_bytes());
             if suggestion.left_out == 0 {
                 return printed;
             }
-            complain(&format!(
-                "the block does not allow all that {} does: {} of {} requests were of more kinds than are kept",
+            eprint(&format!(
+                "the block does not permit everything {} does: {} of {} requests exceeded the number of kinds that are kept",
                 suggestion.caller, suggestion.left_out, suggestion.requests
             ));
         }
         (None, StatusCode::UNAUTHORIZED) => {
-            complain("the admin listener wants its secret: --secret-file, or CITRIX_ADMIN_SECRET");
+            eprint("the admin listener requires its secret: --secret-file or CITRIX_ADMIN_SECRET");
         }
-        (None, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => complain(answer.body.trim_end()),
-        (None, _) => complain("what answers there is no admin listener of this version"),
+        (None, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => eprint(response.body.trim_end()),
+        (None, _) => eprint("the server at this address is not an admin listener of this version"),
     }
-    ExitCode::from(FAILED)
+    ExitCode::from(FAILURE)
 }
 
-/// What is to be shown to the admin listener, from the file or the variable.
+/// Reads the admin secret from the file or the variable.
 fn admin_secret(args: &SuggestArgs) -> Result<Option<HeaderValue>, String> {
     let secret = match &args.secret_file {
         Some(file) => {
             let read = std::fs::read_to_string(file);
             Zeroizing::new(
-                read.map_err(|error| format!("{} cannot be read: {error}", file.display()))?,
+                read.map_err(|error| format!("failed to read {}: {error}", file.display()))?,
             )
         }
         None => match std::env::var("CITRIX_ADMIN_SECRET") {
@@ -116,8 +116,9 @@ fn admin_secret(args: &SuggestArgs) -> Result<Option<HeaderValue>, String> {
         },
     };
     let value = HeaderValue::from_str(secret.trim_end_matches(['\r', '\n']));
-    let mut value =
-        value.map_err(|_| "the admin secret is none that a header can carry".to_owned())?;
+    let mut value = value.map_err(|_| {
+        "the admin secret contains characters that a header field cannot carry".to_owned()
+    })?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

@@ -1,4 +1,4 @@
-//! `check`: is the configuration right, and is Citrix to be had with it?
+//! `check`: validates the configuration and, with `--online`, what it depends on.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -6,39 +6,37 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::run::on_a_runtime;
-use super::{CheckArgs, DONE, FAILED, Format, USAGE, complain, say};
+use super::{CheckArgs, FAILURE, Format, SUCCESS, USAGE, eprint, print};
 use crate::cli::doctor::{self, Check, State};
 use crate::config::{self, Caller, Config, ConfigProblem, Route, RouteTarget};
 use crate::inbound::tls::server_config;
 use crate::system::clock::Clock;
 use crate::upstream::tls::upstream_config;
 
-/// What is printed with `--format json`. The shape is a contract (docs/doctor.md).
+/// Output of `--format json`. Its names are a contract (docs/doctor.md).
 #[derive(Serialize)]
-struct Told {
-    /// Whether the exit code is 0.
+struct CheckReport {
+    /// `true` for exit code 0.
     ok: bool,
-    /// What is wrong with the configuration.
     problems: Vec<String>,
-    /// What is right and deserves a thought.
     warnings: Vec<String>,
-    /// What `--online` found.
+    /// Findings of `--online`.
     checks: Vec<Check>,
 }
 
-/// Checks the configuration, every problem at once, and with `--online` what it needs of the world.
+/// Prints every problem of the configuration at once, then a summary and the findings of `--online`.
 pub fn check(args: &CheckArgs) -> ExitCode {
     let config = match config::load(args.config.as_deref(), config::process_environment()) {
         Ok(config) => config,
         Err(problems) => {
-            return wrong(
+            return print_problems(
                 args,
                 problems.iter().map(ConfigProblem::to_string).collect(),
                 Vec::new(),
             );
         }
     };
-    // What only a look into the files tells.
+    // The content of files is not part of the configuration.
     let files = config
         .boot
         .certificate
@@ -52,7 +50,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         .map(|error| error.to_string())
         .collect();
     if !problems.is_empty() {
-        return wrong(args, problems, config.warnings);
+        return print_problems(args, problems, config.warnings);
     }
     match args.format {
         Format::Text => in_text(args, &config),
@@ -60,10 +58,9 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// Tells what is wrong with the configuration.
-fn wrong(args: &CheckArgs, problems: Vec<String>, warnings: Vec<String>) -> ExitCode {
+fn print_problems(args: &CheckArgs, problems: Vec<String>, warnings: Vec<String>) -> ExitCode {
     if args.format == Format::Json {
-        say_json(&Told {
+        print_json(&CheckReport {
             ok: false,
             problems,
             warnings,
@@ -72,28 +69,28 @@ fn wrong(args: &CheckArgs, problems: Vec<String>, warnings: Vec<String>) -> Exit
         return ExitCode::from(USAGE);
     }
     for problem in &problems {
-        complain(problem);
+        eprint(problem);
     }
     let plural = if problems.len() == 1 {
         "problem"
     } else {
         "problems"
     };
-    complain(&format!("{} {plural} found", problems.len()));
+    eprint(&format!("{} {plural} found", problems.len()));
     ExitCode::from(USAGE)
 }
 
 fn in_text(args: &CheckArgs, config: &Config) -> ExitCode {
     for warning in &config.warnings {
-        complain(&format!("warning: {warning}"));
+        eprint(&format!("warning: {warning}"));
     }
-    let said = say(summary(config).as_bytes());
+    let printed = print(summary(config).as_bytes());
     if !args.online {
-        return said;
+        return printed;
     }
-    // Each as it is found: a host that does not answer takes its time.
+    // Each as it is found: a host that does not respond takes a while.
     let code = online(config, &mut |check| {
-        let _ = say(format!("{check}\n").as_bytes());
+        let _ = print(format!("{check}\n").as_bytes());
     });
     ExitCode::from(code)
 }
@@ -103,10 +100,10 @@ fn in_json(args: &CheckArgs, config: Config) -> ExitCode {
     let code = if args.online {
         online(&config, &mut |check| checks.push(check))
     } else {
-        DONE
+        SUCCESS
     };
-    say_json(&Told {
-        ok: code == DONE,
+    print_json(&CheckReport {
+        ok: code == SUCCESS,
         problems: Vec::new(),
         warnings: config.warnings,
         checks,
@@ -114,30 +111,30 @@ fn in_json(args: &CheckArgs, config: Config) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn say_json(told: &Told) {
-    match serde_json::to_string_pretty(told) {
+fn print_json(report: &CheckReport) {
+    match serde_json::to_string_pretty(report) {
         Ok(text) => {
-            let _ = say(format!("{text}\n").as_bytes());
+            let _ = print(format!("{text}\n").as_bytes());
         }
-        Err(error) => complain(&error.to_string()),
+        Err(error) => eprint(&error.to_string()),
     }
 }
 
-/// Examines everything; 1 when something does not work.
-fn online(config: &Config, tell: &mut dyn FnMut(Check)) -> u8 {
-    let mut code = DONE;
-    let mut judge = |check: Check| {
+/// Runs the online checks and returns the exit code.
+fn online(config: &Config, on_check: &mut dyn FnMut(Check)) -> u8 {
+    let mut code = SUCCESS;
+    let mut record = |check: Check| {
         if check.state == State::Failed {
-            code = FAILED;
+            code = FAILURE;
         }
-        tell(check);
+        on_check(check);
     };
     let examined = on_a_runtime(async {
-        match doctor::examine(&config.live, Clock::SYSTEM, &mut judge).await {
-            Ok(()) => DONE,
+        match doctor::examine(&config.live, Clock::SYSTEM, &mut record).await {
+            Ok(()) => SUCCESS,
             Err(error) => {
-                complain(&error.to_string());
-                FAILED
+                eprint(&error.to_string());
+                FAILURE
             }
         }
     });
@@ -145,17 +142,17 @@ fn online(config: &Config, tell: &mut dyn FnMut(Check)) -> u8 {
 }
 
 fn summary(config: &Config) -> String {
-    let mut text = String::from("the configuration is right\n");
+    let mut text = String::from("the configuration is valid\n");
     for listener in &config.boot.listeners {
         let scheme = if listener.tls { "https" } else { "http" };
         let _ = writeln!(text, "callers    {} ({scheme})", listener.address);
     }
     let _ = writeln!(text, "operators  {} (http)", config.boot.admin.address);
     if let Some(proxy) = config.live.upstream.egress.proxy() {
-        let _ = writeln!(text, "leaves     through the egress proxy {proxy}");
+        let _ = writeln!(text, "egress     through the proxy {proxy}");
     }
     if config.live.callers.is_empty() {
-        text.push_str("admits     whoever reaches it\n");
+        text.push_str("admits     every client that can connect\n");
     }
     for caller in &config.live.callers {
         let _ = writeln!(text, "admits     {}{}", caller.name, conditions(caller));
@@ -163,11 +160,7 @@ fn summary(config: &Config) -> String {
     let customers = &config.live.credentials;
     for (index, one) in customers.iter().enumerate() {
         let is_default = customers.len() > 1 && config.live.default_customer == Some(index);
-        let default = if is_default {
-            ", and is meant when a request names none"
-        } else {
-            ""
-        };
+        let default = if is_default { " (default)" } else { "" };
         let _ = writeln!(
             text,
             "customer   {} logs in at {}{default}",
@@ -201,11 +194,14 @@ fn summary(config: &Config) -> String {
         .iter()
         .filter(|route| !shown(route))
         .count();
-    let _ = writeln!(text, "           and {others} built in (docs/services.md)");
+    let _ = writeln!(
+        text,
+        "           and {others} built-in routes (docs/services.md)"
+    );
     text
 }
 
-/// What a caller has to show, and from where.
+/// Describes how a caller authenticates, and from which networks.
 fn conditions(caller: &Caller) -> String {
     let mut text = String::new();
     if caller.secret.is_some() {

@@ -1,4 +1,4 @@
-//! `demo`: an emulated Citrix Cloud on TLS and the gateway in front of it, with something to try.
+//! `demo`: an emulated Citrix Cloud over TLS, the gateway in front of it, and commands to try.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -10,17 +10,16 @@ use tracing::level_filters::LevelFilter;
 use uuid::Uuid;
 
 use super::run::{Signals, on_a_runtime, serve};
-use super::{DemoArgs, FAILED, USAGE, complain_of, say};
+use super::{DemoArgs, FAILURE, USAGE, eprint_error, print};
 use crate::app::{Addresses, App};
 use crate::config::{self, Config, ConfigProblem, LogFormat, LogSettings};
 use crate::observe::telemetry::{LogHandle, Telemetry};
 use crate::system::clock::Clock;
 use citrix_emulator::{Emulator, EmulatorError, Options, Tls};
 
-/// Why there is no demonstration.
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
-    #[error("the emulator does not start: {0}")]
+    #[error("failed to start the emulator: {0}")]
     Emulator(#[from] EmulatorError),
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -38,30 +37,30 @@ fn list(problems: &[ConfigProblem]) -> String {
         .join("\n")
 }
 
-/// Runs until it is told to stop.
+/// Runs until a signal stops it.
 pub fn demo(args: &DemoArgs) -> ExitCode {
     let log = LogSettings {
         format: LogFormat::Text,
         level: LevelFilter::INFO,
     };
-    // Something else in the process may log already.
+    // A test may have installed a logger already.
     let telemetry = Telemetry::start(log).ok();
     ExitCode::from(on_a_runtime(async {
-        match show(args, telemetry.as_ref().map(Telemetry::handle)).await {
+        match start(args, telemetry.as_ref().map(Telemetry::handle)).await {
             Ok(code) => code,
             Err(error) => {
-                complain_of(&error);
+                eprint_error(&error);
                 if matches!(error, DemoError::Config(_)) {
                     USAGE
                 } else {
-                    FAILED
+                    FAILURE
                 }
             }
         }
     }))
 }
 
-async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> {
+async fn start(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> {
     let mut signals = Signals::new()?;
     let emulator = citrix_emulator::start(Options {
         tls: Tls::SelfSigned,
@@ -72,7 +71,7 @@ async fn show(args: &DemoArgs, log: Option<LogHandle>) -> Result<u8, DemoError> 
     let ca_file = folder.write("ca.pem", emulator.ca_pem().unwrap_or_default())?;
     let config = configure(args, &emulator, &ca_file).map_err(DemoError::Config)?;
     let app = App::start(config, Clock::SYSTEM, log).await?;
-    say(guide(app.addresses(), &emulator).as_bytes());
+    print(guide(app.addresses(), &emulator).as_bytes());
     let code = serve(app, &mut signals, None).await;
     emulator.stop().await;
     Ok(code)
@@ -149,7 +148,7 @@ fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
          The gateway in front of it at     http://{gateway}\n\
          Its status page at                http://{admin}/\n\
          \n\
-         Try in another terminal; none of these logs in, the gateway does:\n\
+         Try these in another terminal. None of them logs in; the gateway does.\n\
          \n\
          curl -i http://{gateway}/cvad/manage/me\n\
          curl -i 'http://{gateway}/cvad/manage/Machines?limit=2'\n\
@@ -162,7 +161,7 @@ fn guide(addresses: &Addresses, emulator: &Emulator) -> String {
          curl -s http://{admin}/readyz\n\
          curl -s http://{admin}/metrics\n\
          \n\
-         Ctrl-C ends it.\n"
+         Ctrl-C stops it.\n"
     )
 }
 

@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use super::run::on_a_runtime;
-use super::{DONE, FAILED, complain_of};
+use super::{FAILURE, SUCCESS, eprint_error};
 use citrix_emulator::{EmulatorArgs, run};
 
-/// Serves until it is told to stop.
+/// Runs until a signal stops it.
 pub fn emulator(args: EmulatorArgs) -> ExitCode {
     ExitCode::from(on_a_runtime(async {
         match run(args).await {
-            Ok(()) => DONE,
+            Ok(()) => SUCCESS,
             Err(error) => {
-                complain_of(&error);
-                FAILED
+                eprint_error(&error);
+                FAILURE
             }
         }
     }))

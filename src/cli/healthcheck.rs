@@ -1,25 +1,25 @@
-//! `healthcheck`: is the gateway ready? For container health checks, which have no shell and no curl.
+//! `healthcheck`: queries `/readyz`, for containers without a shell and curl.
 
 use std::process::ExitCode;
 
 use http::StatusCode;
 
 use super::run::on_a_runtime;
-use super::{AdminArgs, DONE, FAILED, admin_client, complain};
+use super::{AdminArgs, FAILURE, SUCCESS, admin_client, eprint};
 
-/// Asks `/readyz`.
+/// Exits with 0 if `/readyz` returns 200.
 pub fn healthcheck(args: &AdminArgs) -> ExitCode {
     let admin = args.admin;
     ExitCode::from(on_a_runtime(async move {
         match admin_client::get(admin, "/readyz", None).await {
-            Ok(answer) if answer.status == StatusCode::OK => DONE,
-            Ok(answer) => {
-                complain(&format!("not ready: {}", answer.body.trim_end()));
-                FAILED
+            Ok(response) if response.status == StatusCode::OK => SUCCESS,
+            Ok(response) => {
+                eprint(&format!("not ready: {}", response.body.trim_end()));
+                FAILURE
             }
-            Err(none) => {
-                complain(&none.to_string());
-                FAILED
+            Err(unreachable) => {
+                eprint(&unreachable.to_string());
+                FAILURE
             }
         }
     }))

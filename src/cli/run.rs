@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime;
 use tracing::level_filters::LevelFilter;
 
-use super::{CUT_OFF, DONE, FAILED, RunArgs, USAGE, complain};
+use super::{DRAIN_TIMEOUT, FAILURE, RunArgs, SUCCESS, USAGE, eprint};
 use crate::app::reload::ConfigWatcher;
 use crate::app::{Addresses, App, Drained};
 use crate::config::{Config, ConfigProblem, LogFormat, LogSettings};
@@ -24,25 +24,25 @@ use supervisor::Watchdog;
 
 pub(super) use signals::Signals;
 
-/// How log lines look before the configuration told.
-const LOG_UNTIL_CONFIGURED: LogSettings = LogSettings {
+/// Log settings for an invalid configuration.
+const DEFAULT_LOG: LogSettings = LogSettings {
     format: LogFormat::Json,
     level: LevelFilter::INFO,
 };
 
-/// Runs the gateway until it is told to stop.
+/// Runs the gateway until a signal stops it.
 pub fn run(args: &RunArgs) -> ExitCode {
-    // First of all: it takes variables out of the environment.
+    // First, because it removes variables from the environment.
     let passed = PassedSockets::from_environment();
     let loaded = ConfigWatcher::load(args.config.as_deref());
     let log = loaded
         .as_ref()
-        .map_or(LOG_UNTIL_CONFIGURED, |(config, _)| config.boot.log);
+        .map_or(DEFAULT_LOG, |(config, _)| config.boot.log);
     let telemetry = match Telemetry::start(log) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            complain(&format!("cannot log: {error}"));
-            return ExitCode::from(FAILED);
+            eprint(&format!("failed to start logging: {error}"));
+            return ExitCode::from(FAILURE);
         }
     };
     match loaded {
@@ -59,29 +59,29 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-/// Runs the control side: keepers, admin listener, signals. Workers have threads and runtimes of their own.
+/// Runs `main` on a single-threaded runtime, the control plane's. Workers have threads and runtimes of their own.
 pub(super) fn on_a_runtime(main: impl Future<Output = u8>) -> u8 {
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(main);
-            // A name that still resolves in a thread must not hold the exit up.
+            // A name resolution in progress must not delay the exit.
             runtime.shutdown_background();
             code
         }
         Err(error) => {
-            complain(&format!("cannot start: {error}"));
-            FAILED
+            eprint(&format!("failed to start a runtime: {error}"));
+            FAILURE
         }
     }
 }
 
 fn log_problems(problems: &[ConfigProblem]) {
     for problem in problems {
-        tracing::error!(%problem, "the configuration is wrong");
+        tracing::error!(%problem, "invalid configuration");
     }
     tracing::error!(
         problems = problems.len(),
-        "not started; `citrix-auth-proxy check` lists the problems"
+        "not started; `citrix-auth-proxy check` prints the problems without running"
     );
 }
 
@@ -91,12 +91,12 @@ async fn gateway(
     passed: Result<PassedSockets, PassedSocketError>,
     log: LogHandle,
 ) -> u8 {
-    // Before anything is announced: whoever reads "listening" may send a signal at once.
+    // Before the addresses are logged: a supervisor that reads them may send a signal at once.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::error!(%error, "cannot watch for signals");
-            return FAILED;
+            tracing::error!(%error, "failed to install signal handlers");
+            return FAILURE;
         }
     };
     for warning in &config.warnings {
@@ -108,26 +108,26 @@ async fn gateway(
     };
     match started {
         Ok(app) => {
-            announce(app.addresses());
+            log_addresses(app.addresses());
             supervisor::ready();
             let _watchdog = Watchdog::start(app.shared());
             serve(app, &mut signals, Some(watch)).await
         }
         Err(error) => {
             tracing::error!(%error, "not started");
-            FAILED
+            FAILURE
         }
     }
 }
 
-fn announce(addresses: &Addresses) {
+fn log_addresses(addresses: &Addresses) {
     for (address, tls) in &addresses.listeners {
         tracing::info!(%address, tls, "listening for callers");
     }
     tracing::info!(address = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "listening for operators");
 }
 
-/// Serves and reloads until a signal to stop, drains, and tells how it went by the exit code.
+/// Serves and reloads until a signal stops the gateway, then drains it. Returns the exit code.
 pub(super) async fn serve(
     mut app: App,
     signals: &mut Signals,
@@ -138,15 +138,15 @@ pub(super) async fn serve(
     }
     let first = loop {
         tokio::select! {
-            what = app.failed() => return broken(&what),
+            task = app.failed() => return task_ended(&task),
             candidate = reloading::next(&mut watch) => {
                 supervisor::reloading();
-                reloading::settle(&mut app, candidate);
+                reloading::apply(&mut app, candidate);
                 supervisor::ready();
             }
             signal = signals.next() => match signal {
                 Signal::Stop(stop) => break stop,
-                Signal::Reload => reloading::ask(&app, watch.as_ref()),
+                Signal::Reload => reloading::request(&app, watch.as_ref()),
             },
         }
     };
@@ -160,10 +160,10 @@ pub(super) async fn serve(
         tracing::info!(
             signal = first.name(),
             delay,
-            "not ready any more; still accepting"
+            "not ready; still accepting connections"
         );
         tokio::select! {
-            what = app.failed() => return broken(&what),
+            task = app.failed() => return task_ended(&task),
             () = tokio::time::sleep(live.drain_delay) => {}
             signal = signals.stop() => second = Some(signal),
         }
@@ -172,15 +172,15 @@ pub(super) async fn serve(
     let in_flight = app.shared().in_flight.in_use();
     tracing::info!(signal = first.name(), in_flight, limit, "draining");
     let drained = drain(app, live.drain_timeout, signals, &mut second).await;
-    told(drained, second)
+    log_stop(drained, second)
 }
 
-fn broken(what: &str) -> u8 {
-    tracing::error!(what, "the gateway is broken and ends");
-    FAILED
+fn task_ended(task: &str) -> u8 {
+    tracing::error!(what = task, "a task that must not end has ended; exiting");
+    FAILURE
 }
 
-/// Drains; a second signal ends that at once.
+/// Drains; a second signal ends the drain at once.
 async fn drain(
     app: App,
     limit: Duration,
@@ -199,17 +199,18 @@ async fn drain(
     drain.await
 }
 
-fn told(drained: Drained, second: Option<Stop>) -> u8 {
+/// Logs how the gateway stopped and returns the exit code.
+fn log_stop(drained: Drained, second: Option<Stop>) -> u8 {
     match (drained.cut, second) {
         (0, _) => {
             tracing::info!("stopped; nothing was in flight");
-            DONE
+            SUCCESS
         }
         (cut, Some(signal)) => {
             tracing::warn!(
                 cut,
                 signal = signal.name(),
-                "stopped at once by a second signal"
+                "stopped by a second signal with requests in flight"
             );
             signal.exit_code()
         }
@@ -218,7 +219,7 @@ fn told(drained: Drained, second: Option<Stop>) -> u8 {
                 cut,
                 "stopped; lifecycle.drain_timeout passed with requests in flight"
             );
-            CUT_OFF
+            DRAIN_TIMEOUT
         }
     }
 }

@@ -113,7 +113,7 @@ async fn check_says_what_the_configuration_means() {
         "acme",
         "http://127.0.0.1:9/token",
         "127.0.0.1:0",
-        "admits     whoever reaches it\n",
+        "admits     every client that can connect\n",
     ] {
         assert!(
             ended.stdout.contains(expected),
@@ -138,8 +138,8 @@ async fn check_says_where_each_customer_logs_in_and_goes() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     for line in [
         "customer   contoso logs in at https://api.cloud.com/cctrustoauth2/contoso/tokens/clients",
-        "customer   fabrikam logs in at https://api.citrixcloud.jp/cctrustoauth2/fabrikam/tokens/clients, and is \
-         meant when a request names none",
+        "customer   fabrikam logs in at https://api.citrixcloud.jp/cctrustoauth2/fabrikam/tokens/clients \
+         (default)",
         "route      / of contoso -> https://api.cloud.com",
         "route      / of fabrikam -> https://api.citrixcloud.jp",
     ] {

@@ -96,7 +96,7 @@ async fn before_a_drain_it_is_not_ready_and_still_accepts() {
     let delay = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_DELAY", "1s")];
     let mut gateway = Gateway::in_front_of(&upstream, &delay).await;
     gateway.program.signal("TERM");
-    gateway.program.logged("not ready any more").await;
+    gateway.program.logged("not ready; still accepting").await;
     assert_eq!(asked(gateway.admin, "/readyz").await.status(), 503);
     assert_eq!(asked(gateway.address, "/").await.status(), 200);
     gateway.program.logged("draining").await;
@@ -115,7 +115,7 @@ async fn a_second_signal_ends_the_delay_too() {
             None
         };
         gateway.program.signal("TERM");
-        gateway.program.logged("not ready any more").await;
+        gateway.program.logged("not ready; still accepting").await;
         gateway.program.signal("TERM");
         assert_eq!(gateway.end().await.code, Some(code));
         drop(under_way);

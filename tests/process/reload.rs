@@ -92,7 +92,7 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
     let mut scene = Scene::start("").await;
     let contoso = customer("contoso", &scene.upstream, &scene.logins);
     let more = format!("{contoso}[limits]\nmax_in_flight = 7\n[log]\nformat = 'json'\n");
-    let line = scene.reload(&more, "reloaded the configuration").await;
+    let line = scene.reload(&more, "configuration reloaded").await;
     assert_eq!(
         (&line["keys"], &line["added"]),
         (&"limits.max_in_flight".into(), &"customer contoso".into())
@@ -100,7 +100,7 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
     let line = scene
         .gateway
         .program
-        .logged("these keys are read at start only")
+        .logged("changed keys are read at start only")
         .await;
     assert_eq!(line["keys"], "log.format");
     assert_eq!(
@@ -112,9 +112,9 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
     // Both of them once.
     assert_eq!(scene.logins.count(), 2);
     scene
-        .reload(&more, "reloaded the configuration; nothing in it changed")
+        .reload(&more, "configuration reloaded; nothing changed")
         .await;
-    let line = scene.reload("", "reloaded the configuration").await;
+    let line = scene.reload("", "configuration reloaded").await;
     assert_eq!(line["removed"], "customer contoso");
     assert_eq!(
         asked(scene.gateway.address, "/catalogservice/contoso/x")
@@ -141,7 +141,7 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
 async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it() {
     let mut scene = Scene::start("[limits]\nmax_body_bytes = 5\n").await;
     let broken = "[limits]\nmax_body_bytes = 5000\nmax_in_flight = 'many'\n[token]\nrefresh_at = 7\n[listenn]\n";
-    let line = scene.reload(broken, "not reloaded").await;
+    let line = scene.reload(broken, "configuration not reloaded").await;
     assert_eq!(line["problems"], 3);
     assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
     let upload = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 7\r\n\r\n1234567";
@@ -150,7 +150,7 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
     assert_eq!(caller.answer().await.status(), 413, "none of it counts");
     assert_eq!(scene.metric("config_last_reload_successful").await, "0");
     scene
-        .reload("[limits]\nmax_body_bytes = 7\n", "reloaded")
+        .reload("[limits]\nmax_body_bytes = 7\n", "configuration reloaded")
         .await;
     let mut caller = scene.gateway.connect().await;
     caller.write(upload).await;
@@ -164,7 +164,11 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
     );
     std::fs::remove_file(scene.file()).unwrap();
     scene.gateway.program.signal("HUP");
-    scene.gateway.program.logged("not reloaded").await;
+    scene
+        .gateway
+        .program
+        .logged("configuration not reloaded")
+        .await;
     scene.gateway.program.signal("TERM");
     let ended = scene.gateway.end().await;
     assert_eq!(ended.code, Some(0));
@@ -195,7 +199,7 @@ async fn a_file_that_changes_is_seen_also_behind_a_symlink_that_is_swapped() {
     symlink("..data/gateway.toml", at("gateway.toml")).unwrap();
     let mut gateway = Scene::gateway(&at("gateway.toml")).await;
     version("..2", "[limits]\nmax_in_flight = 7\n");
-    let line = gateway.program.logged("reloaded the configuration").await;
+    let line = gateway.program.logged("configuration reloaded").await;
     assert_eq!(line["keys"], "limits.max_in_flight");
     assert_eq!(logins.count(), 1);
 }
@@ -238,12 +242,12 @@ async fn reloads_under_load(count: usize) -> Vec<u64> {
         )
         .unwrap();
         if number % 2 == 0 {
-            scene.reload(&more, "reloaded the configuration").await;
+            scene.reload(&more, "configuration reloaded").await;
         } else {
             scene
                 .reload(
                     &format!("{more}[limits]\nmax_in_flight = 'many'\n"),
-                    "not reloaded",
+                    "configuration not reloaded",
                 )
                 .await;
         }
@@ -296,7 +300,7 @@ async fn a_file_changes_nothing_of_what_the_environment_says() {
     scene
         .reload(
             "[listen]\nworkers = 7\n",
-            "reloaded the configuration; nothing in it changed",
+            "configuration reloaded; nothing changed",
         )
         .await;
     assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
@@ -306,12 +310,12 @@ async fn a_file_changes_nothing_of_what_the_environment_says() {
 async fn a_level_of_the_log_counts_at_once_and_is_told_of_either_way() {
     let mut scene = Scene::start("").await;
     let line = scene
-        .reload("[log]\nlevel = 'error'\n", "reloaded the configuration")
+        .reload("[log]\nlevel = 'error'\n", "configuration reloaded")
         .await;
     assert_eq!(line["keys"], "log.level");
     assert_eq!(asked(scene.gateway.address, "/quiet").await.status(), 200);
     let line = scene
-        .reload("[log]\nlevel = 'info'\n", "reloaded the configuration")
+        .reload("[log]\nlevel = 'info'\n", "configuration reloaded")
         .await;
     assert_eq!(line["keys"], "log.level");
     assert_eq!(asked(scene.gateway.address, "/told").await.status(), 200);
@@ -337,10 +341,10 @@ async fn a_key_or_roots_in_files_are_followed_though_no_configuration_file_is_th
     variables.push(("CITRIX_AUTH_PROXY_LOGIN__SIGNING_KEY", &named));
     let mut gateway = Gateway::start(&["run"], &variables).await;
     std::fs::write(&key, "c4nary".repeat(6)).unwrap();
-    let line = gateway.program.logged("reloaded the configuration").await;
+    let line = gateway.program.logged("configuration reloaded").await;
     assert_eq!(line["keys"], "login.signing_key");
     std::fs::write(&key, "short").unwrap();
-    gateway.program.logged("not reloaded").await;
+    gateway.program.logged("configuration not reloaded").await;
     assert_eq!(asked(gateway.address, "/").await.status(), 200);
     gateway.program.signal("TERM");
     assert!(!gateway.end().await.stderr.contains("c4nary"));

@@ -255,21 +255,21 @@ async fn what_an_observed_caller_does_becomes_a_block_to_paste() {
             &[][..],
             &[][..],
             1,
-            "the admin listener wants its secret",
+            "the admin listener requires its secret",
         ),
         (
             "o",
             &[],
             &[("CITRIX_ADMIN_SECRET", "c4nary-wrong")],
             1,
-            "the admin listener wants its secret",
+            "the admin listener requires its secret",
         ),
         (
             "o",
             &["--secret-file", "/no/such"],
             &[],
             64,
-            "/no/such cannot be read",
+            "failed to read /no/such",
         ),
         ("nobody", &by_file, &[], 1, "no caller of this name"),
         ("e", &by_file, &[], 1, "is not observed"),
@@ -301,7 +301,7 @@ async fn what_an_observed_caller_does_becomes_a_block_to_paste() {
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stdout.contains("[[caller]]")
-            && ended.stderr.contains("does not allow all that o does"),
+            && ended.stderr.contains("does not permit everything o does"),
         "{ended:?}"
     );
     // Nobody is there.
@@ -313,7 +313,7 @@ async fn what_an_observed_caller_does_becomes_a_block_to_paste() {
     assert!(
         ended
             .stderr
-            .starts_with("no answer from the admin listener at"),
+            .starts_with("no response from the admin listener at"),
         "{ended:?}"
     );
 }

@@ -79,7 +79,7 @@ async fn a_hangup_does_not_end_a_gateway_without_a_file() {
     gateway.program.signal("HUP");
     gateway
         .program
-        .logged("reloaded the configuration; nothing in it changed")
+        .logged("configuration reloaded; nothing changed")
         .await;
     assert_eq!(asked(gateway.address, "/").await.status(), 200);
     gateway.program.signal("TERM");

@@ -1,4 +1,4 @@
-//! Puts a configuration in force that was read anew, and tells how that went.
+//! Applies a changed configuration and logs the outcome.
 
 use std::future::pending;
 
@@ -7,7 +7,7 @@ use crate::app::{App, NewConfig};
 use crate::config::{Changes, ConfigProblem, join_names};
 use crate::observe::metrics::Reload;
 
-/// The next candidate, where somebody watches for one.
+/// Waits for the next changed configuration; forever without a file to watch.
 pub(super) async fn next(watch: &mut Option<ConfigWatcher>) -> Candidate {
     match watch {
         Some(watch) => watch.next().await,
@@ -15,30 +15,30 @@ pub(super) async fn next(watch: &mut Option<ConfigWatcher>) -> Candidate {
     }
 }
 
-/// Answers a SIGHUP.
-pub(super) fn ask(app: &App, watch: Option<&ConfigWatcher>) {
+/// Handles SIGHUP: certificates and configuration are read now.
+pub(super) fn request(app: &App, watch: Option<&ConfigWatcher>) {
     if let Some(tls) = app.inbound_tls() {
         tls.request_read();
     }
     match watch {
         Some(watch) => watch.request(),
-        None => tracing::warn!("SIGHUP: there is no configuration to read again"),
+        None => tracing::warn!("SIGHUP ignored; there is no configuration file"),
     }
 }
 
-/// Takes a candidate, or says why not.
-pub(super) fn settle(app: &mut App, candidate: Candidate) {
+/// Applies a candidate, or logs its problems and keeps the current configuration.
+pub(super) fn apply(app: &mut App, candidate: Candidate) {
     let outcome = match candidate {
         Candidate::Valid(new) => take(app, *new),
         Candidate::Rejected(problems) => Err(problems),
     };
     let outcome = outcome.unwrap_or_else(|problems| {
         for problem in &problems {
-            tracing::error!(%problem, "the configuration is wrong");
+            tracing::error!(%problem, "invalid configuration");
         }
         tracing::error!(
             problems = problems.len(),
-            "not reloaded; the configuration before stays in force"
+            "configuration not reloaded; the current one stays in effect"
         );
         Reload::Refused
     });
@@ -57,33 +57,33 @@ fn take(app: &mut App, new: NewConfig) -> Result<Reload, Vec<ConfigProblem>> {
         }]
     })?;
     if changes.unchanged {
-        tracing::info!("reloaded the configuration; nothing in it changed");
+        tracing::info!("configuration reloaded; nothing changed");
         return Ok(Reload::Unchanged);
     }
-    // At the more talkative of the two levels.
+    // The reload itself is logged at the more verbose of the two levels.
     if level >= app.log_level() {
         app.set_log_level(level);
     }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    tell(&changes);
+    log_changes(&changes);
     app.set_log_level(level);
     Ok(Reload::Applied)
 }
 
-fn tell(changes: &Changes) {
+fn log_changes(changes: &Changes) {
     tracing::info!(
         keys = join_names(&changes.keys),
         added = join_names(&changes.added),
         removed = join_names(&changes.removed),
         changed = join_names(&changes.changed),
-        "reloaded the configuration"
+        "configuration reloaded"
     );
     if let Some(keys) = join_names(&changes.restart_required) {
         tracing::warn!(
             keys,
-            "these keys are read at start only; what they say now counts after a restart"
+            "changed keys are read at start only; restart to apply them"
         );
     }
 }

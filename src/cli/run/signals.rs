@@ -1,25 +1,25 @@
-//! The signals the program acts on.
+//! Signal handling.
 
 use std::io;
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// All of them.
+/// Handlers for SIGTERM, SIGINT and SIGHUP.
 pub(in crate::cli) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
 }
 
-/// One that came.
+/// A received signal.
 #[derive(Clone, Copy)]
 pub(super) enum Signal {
     Stop(Stop),
-    /// SIGHUP: the configuration is to be read again. It does not end the program, as it would by default.
+    /// SIGHUP, which by default would end the program.
     Reload,
 }
 
-/// A signal that ends the program.
+/// A signal that stops the program.
 #[derive(Clone, Copy)]
 pub(super) enum Stop {
     Terminate,
@@ -34,7 +34,7 @@ impl Stop {
         }
     }
 
-    /// 128 and the signal's number, as shells report it.
+    /// Returns 128 plus the signal's number, as shells report it.
     pub(super) fn exit_code(self) -> u8 {
         match self {
             Self::Terminate => 143,
@@ -60,7 +60,7 @@ impl Signals {
         }
     }
 
-    /// The next signal to stop; who stops reloads nothing.
+    /// Waits for the next signal that stops the program. SIGHUP is ignored: a stopping program reloads nothing.
     pub(super) async fn stop(&mut self) -> Stop {
         loop {
             if let Signal::Stop(stop) = self.next().await {

@@ -1,4 +1,4 @@
-//! What a service manager is told, where one started us (`NOTIFY_SOCKET`); nothing else happens without one.
+//! Notifications to the service manager (`NOTIFY_SOCKET`); no-ops without one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,42 +9,43 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::state::Shared;
 
-/// How long a worker may go unseen at least: it shows itself once a second.
-const LEAST_PATIENCE: Duration = Duration::from_secs(3);
+/// Minimum time without a heartbeat before a worker counts as unresponsive. Heartbeats are one second apart.
+const MIN_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Requests are answered.
+/// Reports that requests are served.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// The configuration is about to change; [`ready`] ends that.
+/// Reports that the configuration is about to change, until [`ready`] is called.
 pub(super) fn reloading() {
-    // Without the time `Type=notify-reload` takes this for an old message.
+    // `Type=notify-reload` takes a message without a time for an old one.
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
+        notify(&[NotifyState::Reloading, now]);
     }
 }
 
-/// The program is about to end.
+/// Reports that the program is about to end.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager cannot be told how things are");
+        tracing::warn!(%error, "failed to notify the service manager");
     }
 }
 
-/// Feeds the service manager's watchdog as long as every worker is alive, and, as it runs on the control side, so
-/// is that. Ends when dropped.
+/// Pings the service manager's watchdog while every worker sends heartbeats. It runs on the control plane, so a ping
+/// also shows that this one is responsive. Ends when dropped.
 pub(super) struct Watchdog(Option<JoinHandle<()>>);
 
 impl Watchdog {
-    /// Feeds it if there is one (`WATCHDOG_USEC`).
+    /// Starts the pings if a watchdog is configured (`WATCHDOG_USEC`).
     pub(super) fn start(shared: &Arc<Shared>) -> Self {
-        let feed = sd_notify::watchdog_enabled().map(|period| feed(Arc::clone(shared), period / 3));
-        Self(feed.map(tokio::spawn))
+        let pings = sd_notify::watchdog_enabled()
+            .map(|period| ping_watchdog(Arc::clone(shared), period / 3));
+        Self(pings.map(tokio::spawn))
     }
 }
 
@@ -56,15 +57,15 @@ impl Drop for Watchdog {
     }
 }
 
-async fn feed(shared: Arc<Shared>, every: Duration) {
-    let mut meal = interval(every.max(Duration::from_millis(1)));
-    meal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn ping_watchdog(shared: Arc<Shared>, period: Duration) {
+    let mut ticks = interval(period.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        meal.tick().await;
-        match shared.heartbeats.missing(every.max(LEAST_PATIENCE)) {
-            None => tell(&[NotifyState::Watchdog]),
+        ticks.tick().await;
+        match shared.heartbeats.missing(period.max(MIN_HEARTBEAT_TIMEOUT)) {
+            None => notify(&[NotifyState::Watchdog]),
             Some(worker) => {
-                tracing::error!(worker, "a worker stands still; the watchdog is not fed")
+                tracing::error!(worker, "worker unresponsive; watchdog not notified")
             }
         }
     }
