@@ -93,7 +93,7 @@ async fn unread_body_is_not_parsed_as_a_request() {
     join_all(framings.map(async |(framing, beginning)| {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream)
-            .with(LIMITS)
+            .with(&format!("{LIMITS}\nheader_read_timeout = \"1s\""))
             .with("[upstream]\npool_idle_timeout = \"1s\"")
             .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "1")
             .start()
