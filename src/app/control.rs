@@ -165,6 +165,7 @@ impl Control {
             issuer,
             self.clock,
             metrics,
+            &self.read_failures,
         );
         Keeping {
             slot: Arc::clone(slot),

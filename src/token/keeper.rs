@@ -31,14 +31,12 @@ use super::slot::{Token, TokenSlot};
 use super::status::{FailedLogin, Skew};
 use crate::config::{self, Credential};
 use crate::system::clock::Clock;
+use crate::system::files::ReadFailures;
 
 pub use self::settings::KeeperSettings;
 
 /// Maximum sleep. Timers do not advance while the machine is suspended, so the wall clock is checked this often.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-/// Interval between reads of the secret files. Reading detects every kind of change, including swapped symlinks and
-/// network volumes without change notifications.
-const SECRET_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The task that logs in for one credential.
 #[derive(Debug)]
@@ -111,6 +109,7 @@ impl<I: Issuer> Keeper<I> {
         issuer: I,
         clock: Clock,
         metrics: CustomerMetrics,
+        read_failures: &ReadFailures,
     ) -> Self {
         let KeeperSettings {
             settings,
@@ -125,8 +124,8 @@ impl<I: Issuer> Keeper<I> {
             issuer,
             clock,
             metrics,
-            secrets: SecretSelector::new(sources),
-            reader: SecretReader::default(),
+            secrets: SecretSelector::new(),
+            reader: SecretReader::new(sources, read_failures),
             new_settings,
             failures: Failures::default(),
             last_forced: None,
@@ -139,7 +138,7 @@ impl<I: Issuer> Keeper<I> {
     ///
     /// Dropping the future stops the keeper; another one may continue with the same slot.
     pub async fn keep(mut self) -> Infallible {
-        let snapshot = self.reader.read(self.secrets.sources()).await;
+        let snapshot = self.reader.read().await;
         self.secrets.set_baseline(&snapshot);
         let mut schedule = match self.publish_cached().await {
             Some(schedule) => schedule,
@@ -186,7 +185,7 @@ impl<I: Issuer> Keeper<I> {
 
     /// Tries the candidate secrets in turn while Citrix rejects them.
     async fn log_in(&mut self) -> Result<(NewToken, LoginLog), LoginError> {
-        let snapshot = self.reader.read(self.secrets.sources()).await;
+        let snapshot = self.reader.read().await;
         let Selection {
             candidates,
             problem,
@@ -374,22 +373,24 @@ impl<I: Issuer> Keeper<I> {
             if left.is_zero() {
                 return LoginReason::Scheduled;
             }
-            let mut sleep = left.min(MAX_SLEEP);
-            let snapshot = self.reader.read(self.secrets.sources()).await;
-            if self.secrets.have_changed(&snapshot) {
+            let snapshot = tokio::select! {
+                () = tokio::time::sleep(left.min(MAX_SLEEP)) => None,
+                () = self.slot.login_wanted() => None,
+                () = Self::settings_changed(&mut self.new_settings) => {
+                    if self.apply_settings() {
+                        Some(self.reader.read().await)
+                    } else {
+                        None
+                    }
+                }
+                snapshot = self.reader.changed() => Some(snapshot),
+            };
+            if snapshot.is_some_and(|snapshot| self.secrets.have_changed(&snapshot)) {
                 info!(
                     customer = self.credential.customer(),
                     "client secret changed; logging in"
                 );
                 return LoginReason::NewSecret;
-            }
-            if self.secrets.sources().any_file() {
-                sleep = sleep.min(SECRET_POLL_INTERVAL);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(sleep) => {}
-                () = self.slot.login_wanted() => {}
-                () = Self::settings_changed(&mut self.new_settings) => self.apply_settings(),
             }
         }
     }

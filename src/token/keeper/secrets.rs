@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
-use super::reader::{ReadSecret, SecretSnapshot, SecretSources};
+use super::reader::{ReadSecret, SecretSnapshot};
 use crate::system::digest::Sha256;
 pub(super) use crate::token::status::WhichSecret;
 
@@ -18,7 +18,7 @@ impl WhichSecret {
 }
 
 /// Hashes of both configured secrets, which reveal a change; `None` for an unreadable or unset one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SecretHashes {
     current: Option<Sha256>,
     next: Option<Sha256>,
@@ -59,10 +59,9 @@ pub(super) struct Selection {
     pub(super) problem: Option<String>,
 }
 
-/// Sources of the secrets and what Citrix accepted or rejected.
+/// The secrets that Citrix accepted or rejected.
 #[derive(Debug)]
 pub(super) struct SecretSelector {
-    sources: SecretSources,
     /// The configured secret to try first: the last accepted one.
     first: WhichSecret,
     /// The configured secrets at the start, or at the last login.
@@ -76,24 +75,17 @@ pub(super) struct SecretSelector {
 }
 
 impl SecretSelector {
-    pub(super) fn new(sources: SecretSources) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            sources,
             first: WhichSecret::Current,
-            seen: SecretHashes::default(),
+            seen: SecretHashes {
+                current: None,
+                next: None,
+            },
             proven: None,
             rejected: None,
             rejections: 0,
         }
-    }
-
-    pub(super) const fn sources(&self) -> &SecretSources {
-        &self.sources
-    }
-
-    /// Replaces the sources. The last accepted secret stays available.
-    pub(super) fn set_sources(&mut self, sources: SecretSources) {
-        self.sources = sources;
     }
 
     /// Selects the secrets to try from those just read for a login.

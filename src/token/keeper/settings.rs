@@ -33,15 +33,6 @@ impl KeeperSettings {
     }
 }
 
-impl SecretSources {
-    fn of(credential: &Credential) -> Self {
-        Self {
-            current: credential.client_secret.clone(),
-            next: credential.client_secret_next.clone(),
-        }
-    }
-}
-
 impl<I: Issuer> Keeper<I> {
     /// Waits for new settings.
     pub(super) async fn settings_changed(settings: &mut watch::Receiver<KeeperSettings>) {
@@ -51,9 +42,8 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Applies the newest settings. A secret from a new source is compared by value, so that a login follows only if it
-    /// differs.
-    pub(super) fn apply_settings(&mut self) {
+    /// Applies the newest settings. Returns `true` if the secrets have new sources and must be read.
+    pub(super) fn apply_settings(&mut self) -> bool {
         let KeeperSettings {
             settings,
             cache,
@@ -61,9 +51,6 @@ impl<I: Issuer> Keeper<I> {
         } = self.new_settings.borrow_and_update().clone();
         self.settings = settings;
         self.cache = cache.map(|cache| CacheHandle::new(cache, &self.credential));
-        if *self.secrets.sources() != sources {
-            self.secrets.set_sources(sources);
-            self.reader.reset();
-        }
+        self.reader.set_sources(sources)
     }
 }

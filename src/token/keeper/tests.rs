@@ -184,6 +184,7 @@ impl TestKeeper {
             issuer,
             clock,
             metrics,
+            &ReadFailures::register(&registry).unwrap(),
         );
         Self {
             slot,

@@ -72,8 +72,9 @@ async fn debug_output_has_no_token_or_secret() {
         current: secret(SECRET),
         next: None,
     };
-    let snapshot = SecretReader::default().read(&sources).await;
-    let mut secrets = SecretSelector::new(sources);
+    let failures = ReadFailures::register(&Registry::new()).unwrap();
+    let snapshot = SecretReader::new(sources, &failures).read().await;
+    let mut secrets = SecretSelector::new();
     let reading = secrets.select(snapshot);
     let printed = format!(
         "{token:?} {sent:?} {:?} {:?} {:?} {login:?} {secrets:?} {reading:?} {:?} {:?}",
