@@ -89,10 +89,10 @@ fn check<'s>(
         None => head.headers.remove(HOST),
     };
     reject_codings(&head.headers)?;
-    // Before any check whose result depends on which customers exist.
     reject_too_large(live, &head.headers)?;
+    // The checks below depend on which customers exist; all others precede them.
     rules::check_named_customers(snapshot, target.path(), exchange)?;
-    // Before the customer is known: an unknown path is 404 for every customer.
+    // Before the customer is looked up: a path without a route is 404 whichever customer it names.
     let route_match = snapshot.match_route(target, &mut head.headers)?;
     let customer = pick_customer(snapshot, &head.headers, &route_match)?;
     exchange.set_customer(&customer.id);
