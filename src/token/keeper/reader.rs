@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use crate::config::{Credential, SecretSource};
-use crate::system::files::{FileContent, FileKind, Poller, ReadFailures, Snapshot};
+use crate::system::files::{FileContent, FileKind, FileSnapshot, Poller, ReadFailures};
 
 /// Sources of a credential's one or two secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) struct SecretSnapshot {
 }
 
 impl SecretSnapshot {
-    fn new(sources: &SecretSources, files: Snapshot) -> Self {
+    fn new(sources: &SecretSources, files: FileSnapshot) -> Self {
         let mut contents = files.into_contents().into_iter();
         let mut read = |source| read(source, &mut contents);
         Self {
