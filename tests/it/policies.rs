@@ -251,7 +251,7 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "",
             403,
             "caller_forbidden",
-            "a segment of dots",
+            "a segment of only dots",
         ),
         (
             "GET /monitorodata/%zz",

@@ -111,7 +111,7 @@ async fn what_an_item_asks_for_widens_nothing() {
         ("GET", "/cvad/manage/Machines", "(paths)"),
         ("GET", "/monitorodata/Machines", "(paths)"),
         ("GET", "", "(paths)"),
-        ("GET", "machines", "letter case"),
+        ("GET", "machines", "in case"),
         ("GET", "Machines/../Administrators", "dots"),
         ("GET", "Machines/%2e%2e/Administrators", "an escaped slash"),
         (
@@ -133,7 +133,7 @@ async fn what_an_item_asks_for_widens_nothing() {
     refused_for(
         &gateway,
         ("GET", "Machines#/../x", ""),
-        ("bad_request", "must be escaped"),
+        ("bad_request", "must be percent-encoded"),
     )
     .await;
     refused_for(
