@@ -194,7 +194,7 @@ async fn grant(
     let content_type = content_types
         .next()
         .filter(|_| content_types.next().is_none());
-    let credentials = request::read(endpoint, content_type, &body)?;
+    let credentials = request::parse(endpoint, content_type, &body)?;
     if !callers.is_empty() {
         let index = identify(head, &credentials, snapshot, exchange)?;
         browser_guard::reject_cross_site(callers, index, authority.as_ref(), &head.headers)?;

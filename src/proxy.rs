@@ -83,7 +83,7 @@ impl Proxy {
             peer,
             &request,
         );
-        if let Some(endpoint) = citrix::login::endpoint_at(request.uri().path()) {
+        if let Some(endpoint) = citrix::login::token_endpoint(request.uri().path()) {
             return Box::pin(login::log_in(
                 endpoint,
                 request,

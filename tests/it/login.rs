@@ -170,7 +170,7 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
                 "grant_type=client_credentials&client_id=a&client_id=b",
             ),
             400,
-            r#"{"error":"invalid_request","error_description":"A parameter is there twice."}"#,
+            r#"{"error":"invalid_request","error_description":"A parameter is repeated."}"#,
         ),
         (
             post(FORM, &format!("{urlencoded}{urlencoded}"), "x"),

@@ -120,8 +120,7 @@ async fn the_audit_tells_what_rules_refused_and_what_they_would_have() {
     );
     let patch = format!("item 0 of the batch, counted from 0: {method}");
     // What the caller is told, as there is no more to it.
-    let no_json =
-        "the body of a $batch request must be JSON in UTF-8; this is not, from line 1, column 1 on";
+    let no_json = "the $batch body is not UTF-8 JSON at line 1, column 1";
     let dots = "the path has a segment of only dots, spaces or plus signs";
     assert_eq!(
         told,

@@ -1,5 +1,4 @@
-//! What is particular to Citrix Cloud: its clouds, services, token dialects, headers and retired addresses. No
-//! sockets here.
+//! Rules of Citrix Cloud: clouds, services, token endpoints, header fields, batches and retired addresses.
 
 pub mod batch;
 pub mod clouds;
@@ -11,32 +10,32 @@ pub mod services;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
-/// What Citrix answers when a site that nobody used for long was put to sleep (contract §4).
+/// Status for a site that is frozen after long inactivity (contract §4).
 pub const SITE_FROZEN: u16 = 530;
 
-/// Which of Citrix's two token endpoints a credential logs in at (contract §1.1).
+/// The two generations of Citrix's token endpoints (contract §1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenDialect {
-    /// The current one: a form in, `access_token` and a string `expires_in` out.
+    /// Current: form requests; responses with `access_token` and a string `expires_in`.
     Oauth2,
-    /// The legacy trust service: JSON in, `token` and a number `expiresIn` out.
+    /// Legacy trust service: JSON requests; responses with `token` and a number `expiresIn`.
     Trust,
 }
 
-/// How a token is written into `Authorization` (contract §2).
+/// The forms of a token in `Authorization` (contract §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuthorizationScheme {
-    /// `CwsAuth Bearer=<token>`, which nearly every Citrix service wants.
+    /// `CwsAuth Bearer=<token>`, required by nearly every Citrix service.
     Cws,
-    /// `Bearer <token>` (RFC 6750), for the few that want the standard form.
+    /// `Bearer <token>` (RFC 6750), required by a few services.
     Bearer,
 }
 
 impl AuthorizationScheme {
-    /// The whole header value for a token, marked sensitive so that nothing prints or indexes it.
+    /// Returns the field value for a token, marked sensitive so that it is neither printed nor indexed by HPACK.
     ///
     /// # Errors
-    /// When the token holds a byte that no header may carry.
+    /// If the token has a byte that a field value must not contain.
     pub fn header_value(self, token: &str) -> Result<HeaderValue, InvalidHeaderValue> {
         let text = match self {
             Self::Cws => format!("CwsAuth Bearer={token}"),

@@ -65,7 +65,7 @@ pub fn token_response(body: &[u8]) {
 /// The body of a login at the gateway: what is read of it is read again of JSON that says the same.
 pub fn login_request(body: &[u8]) {
     let read = |dialect, content_type, body: &[u8]| {
-        request::read(dialect, Some(&HeaderValue::from_static(content_type)), body)
+        request::parse(dialect, Some(&HeaderValue::from_static(content_type)), body)
     };
     let text = |credentials: Credentials| {
         let secret = credentials

@@ -75,8 +75,8 @@ async fn read(
     let bytes = exchange
         .count_wait(read_whole(&mut request.body, &shared.batch_bytes))
         .await?;
-    let batch =
-        Batch::read(&bytes).map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
+    let batch = Batch::parse(&bytes)
+        .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     if let Some(policy) = &request.policy {
         policy.evaluate_items(batch.items(), exchange).await?;
     }

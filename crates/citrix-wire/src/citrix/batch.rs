@@ -1,14 +1,14 @@
-//! `$batch` requests of CVAD: several operations in one body, each with header fields of its own (contract §5).
+//! `$batch` requests of CVAD: several operations in one body, each with its own header fields (contract §5).
 //!
 //! ```json
 //! {"Items": [{"Reference": "0", "Method": "POST", "RelativeUrl": "Machines/1/$reboot",
 //!             "Headers": [{"Name": "Authorization", "Value": "Bearer …"}], "Body": "…"}]}
 //! ```
 //!
-//! A token in there is the caller's, like that in the head, and ours takes its place. All else keeps its bytes. What
-//! cannot be read here for certain is refused: who knows what Citrix would read in it.
+//! The values of nested `Authorization` fields are replaced by the gateway's token; all other bytes are kept. A body that
+//! parsers may read in several ways is rejected.
 
-mod read;
+mod parse;
 
 #[cfg(test)]
 mod tests;
@@ -21,110 +21,107 @@ use secrecy::zeroize::Zeroizing;
 
 use super::{AuthorizationScheme, legacy};
 
-/// Items of one batch at most. No limit of Citrix's is known; a token in each makes 20 MB of a batch that was small.
+/// Maximum number of items. Citrix documents no limit; a token in each of these adds 20 MB to a small batch.
 pub const MAX_ITEMS: usize = 10_000;
 
-/// Whether a path, as it reaches Citrix, is that of a batch: below CVAD's management API or, on the direct hosts, the
-/// orchestration API.
+/// Returns `true` if a path in the form in which Citrix receives it is that of a batch: below CVAD's management API or,
+/// on direct hosts, the orchestration API.
 pub fn is_batch(path: &str) -> bool {
     let operation = path
         .trim_end_matches('/')
         .rsplit('/')
         .next()
         .unwrap_or_default();
-    let named = ["$batch", "%24batch"]
+    let has_name = ["$batch", "%24batch"]
         .iter()
         .any(|name| operation.eq_ignore_ascii_case(name));
-    named
+    has_name
         && ["/cvad/manage", legacy::ORCHESTRATION]
             .iter()
             .any(|api| legacy::below(path, api).is_some())
 }
 
-/// Whether the path of a batch says for certain what its items are relative to: it is that of the API itself, which on
-/// the direct hosts has a version, the customer and the site in it. Further down Citrix has none that is known.
+/// Returns `true` if the path is that of a batch directly below the API, so that the base of its items is certain. On
+/// direct hosts a version, the customer and the site may precede `$batch`. No deeper batch of Citrix is documented.
 pub fn is_api_batch(path: &str) -> bool {
+    const MAX_SEGMENTS: [(&str, usize); 2] = [("/cvad/manage", 1), (legacy::ORCHESTRATION, 4)];
     let segments = |rest: &str| {
         rest.split('/')
             .filter(|segment| !segment.is_empty())
             .count()
     };
-    let deepest = [("/cvad/manage", 1), (legacy::ORCHESTRATION, 4)];
     is_batch(path)
-        && deepest
-            .iter()
-            .any(|(api, most)| legacy::below(path, api).is_some_and(|rest| segments(rest) <= *most))
+        && MAX_SEGMENTS.iter().any(|(api, maximum)| {
+            legacy::below(path, api).is_some_and(|rest| segments(rest) <= *maximum)
+        })
 }
 
-/// Why a body is not forwarded as a batch. It tells nothing of what the body holds.
+/// Why a body is rejected as a batch. The texts quote nothing from the body.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// Not JSON in UTF-8.
-    #[error(
-        "the body of a $batch request must be JSON in UTF-8; this is not, from line {line}, column {column} on"
-    )]
+    /// Invalid JSON or UTF-8.
+    #[error("the $batch body is not UTF-8 JSON at line {line}, column {column}")]
     NotJson {
         /// Counted from 1.
         line: usize,
         /// In bytes, counted from 1.
         column: usize,
     },
-    /// Another kind of JSON.
-    #[error("the body of a $batch request must be an object with one array Items")]
+    /// JSON without an array `Items`, or with two.
+    #[error("the $batch body is not an object with one array Items")]
     NoItems,
-    /// One of its items.
+    /// An invalid or ambiguous item.
     #[error(
-        "item {0} of the $batch request, counted from 0, cannot be read: an item is an object with the text \
-         RelativeUrl and, if at all, the text Method and the array Headers of objects with the texts Name and Value, \
-         each once, and with one Authorization among them"
+        "item {0} of the $batch body (counted from 0) is not an object with the string RelativeUrl and, optionally, \
+         the string Method and the array Headers of objects with strings Name and Value, each name once and at most \
+         one Authorization"
     )]
     Item(usize),
     /// More than [`MAX_ITEMS`].
-    #[error("the $batch request has more than {MAX_ITEMS} items")]
+    #[error("the $batch body has more than {MAX_ITEMS} items")]
     TooManyItems,
 }
 
-/// A batch that was read. It does not print: callers put credentials into batches.
+/// A parsed batch. No `Debug`: callers put credentials into batches.
 pub struct Batch {
-    operations: Vec<BatchItem>,
+    items: Vec<BatchItem>,
     template: Template,
 }
 
-/// What an item asks for.
+/// The request that an item describes.
 pub struct BatchItem {
-    /// As it is written; `GET` where there is none.
+    /// The method as written; `GET` by default.
     pub method: String,
-    /// As it is written. It may have the customer and the site in front.
+    /// The URL as written, possibly with a leading customer and site.
     pub relative_url: String,
-    /// The customers that its own header fields name.
+    /// Values of the item's customer fields.
     pub customers: Vec<String>,
-    /// Whether it has header fields that may change what it asks for: a method, a path or a host, a name that some
-    /// servers take for one that matters, or what is no header field at all.
+    /// Header fields of the item may change its method, path or host, have a lookalike name, or are malformed.
     pub has_misleading_fields: bool,
 }
 
 impl Batch {
-    /// Reads the body of a request. Names are found in any letter case, in any order and in any spelling JSON has.
+    /// Parses a body. Member names are case-insensitive and may contain JSON escapes.
     ///
     /// # Errors
-    /// When it is no batch, or could be read in more than one way.
-    pub fn read(body: &Bytes) -> Result<Self, BatchError> {
-        let (operations, spots) = read::read(body)?;
+    /// If the body is no batch, or ambiguous.
+    pub fn parse(body: &Bytes) -> Result<Self, BatchError> {
+        let (items, tokens) = parse::parse(body)?;
         Ok(Self {
-            operations,
+            items,
             template: Template {
                 body: body.clone(),
-                spots,
+                tokens,
             },
         })
     }
 
-    /// What each item asks for, in order.
+    /// Returns the items in order.
     pub fn items(&self) -> &[BatchItem] {
-        &self.operations
+        &self.items
     }
 
-    /// What is left when the callers' tokens are taken out.
+    /// Returns the body with its tokens to be replaced.
     pub fn into_template(self) -> Template {
         self.template
     }
@@ -132,31 +129,31 @@ impl Batch {
 
 /// The value of a nested `Authorization`.
 #[derive(Debug, PartialEq, Eq)]
-struct Spot {
-    /// Where in the body, with its quotes.
+struct NestedToken {
+    /// Position in the body, including the quotes.
     value: Range<usize>,
     scheme: AuthorizationScheme,
 }
 
-/// A batch whose tokens are yet to be put in.
+/// A body whose nested tokens are to be replaced.
 pub struct Template {
     body: Bytes,
-    /// In their order.
-    spots: Vec<Spot>,
+    /// In ascending order.
+    tokens: Vec<NestedToken>,
 }
 
 impl Template {
-    /// The body with the values of `Authorization` that are given for the schemes the caller used. The values are
-    /// wiped when the last piece is gone; the rest is not copied.
+    /// Returns the body with nested values of `Authorization` replaced, each by the one for the scheme that the caller
+    /// used. The new values are zeroized on drop; the rest is not copied.
     pub fn fill<'v>(
         &self,
         authorization: impl Fn(AuthorizationScheme) -> &'v HeaderValue,
     ) -> Vec<Bytes> {
         let [cws, bearer] = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer]
             .map(|scheme| Bytes::from_owner(quoted(authorization(scheme))));
-        let mut pieces = Vec::with_capacity(2 * self.spots.len() + 1);
+        let mut pieces = Vec::with_capacity(2 * self.tokens.len() + 1);
         let mut done = 0;
-        for Spot { value, scheme } in &self.spots {
+        for NestedToken { value, scheme } in &self.tokens {
             pieces.push(self.body.slice(done..value.start));
             pieces.push(match scheme {
                 AuthorizationScheme::Cws => cws.clone(),
@@ -169,9 +166,9 @@ impl Template {
     }
 }
 
-/// A header value as a string of JSON. Of the control characters a value may have a tab alone (RFC 9110 section 5.5).
+/// Returns a field value as a JSON string. Its only possible control character is a tab (RFC 9110 section 5.5).
 fn quoted(value: &HeaderValue) -> Zeroizing<Vec<u8>> {
-    // Allocated whole: growing would leave copies behind.
+    // Full capacity: reallocation would leave copies that are not zeroized.
     let mut json = Zeroizing::new(Vec::with_capacity(2 * value.len() + 2));
     json.push(b'"');
     for &byte in value.as_bytes() {

@@ -1,28 +1,28 @@
-//! The clouds Citrix runs: which hosts, which login (contract §1.6).
+//! Citrix's clouds with their hosts and token endpoints (contract §1.6).
 //!
-//! Presets, not constants of the protocol: every one of them can be overridden in the configuration.
+//! These are presets; the configuration can override each of them.
 
 use super::TokenDialect;
 
 /// One of Citrix's clouds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
-    /// The worldwide gateway, which finds the customer's region by itself.
+    /// Worldwide API gateway, which routes to the customer's region.
     Commercial,
-    /// The region United States.
+    /// Region United States.
     Us,
-    /// The region European Union.
+    /// Region European Union.
     Eu,
-    /// The region Asia Pacific South.
+    /// Region Asia Pacific South.
     ApS,
-    /// Japan, a cloud of its own.
+    /// Japan, a separate cloud.
     Japan,
-    /// US Government, a cloud of its own with the legacy login only.
+    /// US Government, a separate cloud with only the legacy token endpoint.
     Gov,
 }
 
 impl Cloud {
-    /// Every cloud under the name it has in a configuration.
+    /// All clouds with their names in a configuration.
     pub const ALL: [(&'static str, Self); 6] = [
         ("commercial", Self::Commercial),
         ("us", Self::Us),
@@ -32,7 +32,7 @@ impl Cloud {
         ("gov", Self::Gov),
     ];
 
-    /// The name it has in a configuration.
+    /// Returns the name in a configuration.
     pub fn name(self) -> &'static str {
         Self::ALL
             .into_iter()
@@ -40,7 +40,7 @@ impl Cloud {
             .map_or("", |(name, _)| name)
     }
 
-    /// The base URL of the API gateway, without a slash at the end.
+    /// Returns the base URL of the API gateway, without a trailing slash.
     pub const fn api_url(self) -> &'static str {
         match self {
             Self::Commercial => "https://api.cloud.com",
@@ -52,7 +52,7 @@ impl Cloud {
         }
     }
 
-    /// The domain of the classic hosts, `{service}.` in front (contract §1.6, §4).
+    /// Returns the parent domain of the classic hosts, `{service}.{domain}` (contract §1.6, §4).
     pub const fn classic_domain(self) -> &'static str {
         match self {
             Self::Commercial | Self::Us | Self::Eu | Self::ApS => "citrixworkspacesapi.net",
@@ -61,7 +61,7 @@ impl Cloud {
         }
     }
 
-    /// The domain of the hosts that customers have for themselves, `{customer}.` in front.
+    /// Returns the parent domain of the customers' direct hosts, `{customer}.{domain}`.
     pub const fn direct_domain(self) -> &'static str {
         match self {
             Self::Commercial | Self::Us | Self::Eu | Self::ApS => "xendesktop.net",
@@ -70,7 +70,7 @@ impl Cloud {
         }
     }
 
-    /// Workspace Environment Management; nobody has told of a host for US Government.
+    /// Returns the URL of Workspace Environment Management; none is documented for US Government.
     pub const fn wem_url(self) -> Option<&'static str> {
         match self {
             Self::Commercial | Self::Us => Some("https://api.wem.cloud.com"),
@@ -81,7 +81,7 @@ impl Cloud {
         }
     }
 
-    /// The App Layering API, known for the commercial regions only.
+    /// Returns the URL of the App Layering API, documented only for the commercial regions.
     pub const fn app_layering_url(self) -> Option<&'static str> {
         match self {
             Self::Commercial | Self::Us => Some("https://us.workstreams.cloud.com"),
@@ -91,7 +91,7 @@ impl Cloud {
         }
     }
 
-    /// A host that all commercial regions share and the other clouds are not known to have.
+    /// Returns the URL of a host that all commercial regions share; other clouds are not known to have it.
     pub const fn if_commercial(self, url: &'static str) -> Option<&'static str> {
         match self {
             Self::Commercial | Self::Us | Self::Eu | Self::ApS => Some(url),
@@ -99,8 +99,7 @@ impl Cloud {
         }
     }
 
-    /// The regions a request may be led to by name: those that take tokens of this cloud. Japan and US Government
-    /// are clouds of their own.
+    /// Returns the regions with their names in paths: those that accept tokens of this cloud.
     pub const fn regions(self) -> &'static [(&'static str, Self)] {
         match self {
             Self::Commercial | Self::Us | Self::Eu | Self::ApS => {
@@ -110,8 +109,7 @@ impl Cloud {
         }
     }
 
-    /// The clouds whose API gateways take this one's tokens, this one among them: the worldwide gateway and those of
-    /// the regions. Japan and US Government are clouds of their own.
+    /// Returns the clouds whose API gateways accept tokens of this cloud, including itself.
     pub const fn gateways(self) -> &'static [Self] {
         match self {
             Self::Commercial | Self::Us | Self::Eu | Self::ApS => {
@@ -122,7 +120,7 @@ impl Cloud {
         }
     }
 
-    /// The login that clients are known to use there.
+    /// Returns the token endpoint that clients are known to use.
     pub const fn token_dialect(self) -> TokenDialect {
         match self {
             Self::Gov => TokenDialect::Trust,
@@ -132,11 +130,11 @@ impl Cloud {
         }
     }
 
-    /// Where `customer_id` logs in, unless the configuration says otherwise.
+    /// Returns the default token URL of a customer.
     ///
-    /// `api_origin` is scheme, host and port of the API gateway in use (an override of [`Self::api_url`], or
-    /// that itself): the OAuth2 endpoint lives on the same host, so a staging gateway never sees a login go to
-    /// production. The trust service has a host of its own and asks for the special customer `root`.
+    /// `api_origin` is scheme, host and port of the API gateway in use, [`Self::api_url`] or an override: the OAuth2
+    /// endpoint is on the same host, so that credentials for a staging gateway never reach production. The trust service
+    /// has a separate host and uses the customer `root`.
     pub fn token_url(self, api_origin: &str, customer_id: &str, dialect: TokenDialect) -> String {
         match (dialect, self) {
             (TokenDialect::Oauth2, _) => {
@@ -145,7 +143,7 @@ impl Cloud {
             (TokenDialect::Trust, Self::Gov) => {
                 "https://trust.citrixworkspacesapi.us/root/tokens/clients".to_owned()
             }
-            // Of Japan's, only the current login is known.
+            // No trust host of Japan is documented.
             (TokenDialect::Trust, _) => {
                 "https://trust.citrixworkspacesapi.net/root/tokens/clients".to_owned()
             }
@@ -158,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contract_1_6_each_cloud_has_its_hosts_and_its_login() {
+    fn contract_1_6_each_cloud_has_its_api_and_token_url() {
         let oauth2 = "/cctrustoauth2/acme/tokens/clients";
         let table = [
             (
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cloud_and_its_regions_take_each_others_tokens() {
+    fn clouds_that_share_tokens_have_equal_gateways() {
         for (name, cloud) in Cloud::ALL {
             assert!(cloud.gateways().contains(&cloud), "{name}");
             assert!(
@@ -250,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trust_login_asks_for_root_on_a_host_of_its_own() {
+    fn trust_login_uses_root_on_a_separate_host() {
         for (name, cloud) in Cloud::ALL {
             let top = if cloud == Cloud::Gov { "us" } else { "net" };
             assert_eq!(
@@ -262,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oauth2_login_follows_an_overridden_gateway() {
+    fn oauth2_login_uses_an_overridden_gateway() {
         assert_eq!(
             Cloud::Gov.token_url("http://127.0.0.1:1", "acme", TokenDialect::Oauth2),
             "http://127.0.0.1:1/cctrustoauth2/acme/tokens/clients"

@@ -1,4 +1,4 @@
-//! Header names of Citrix Cloud (contract §3).
+//! Header fields of Citrix Cloud (contract §3).
 
 use http::{HeaderMap, HeaderName};
 
@@ -7,28 +7,28 @@ use crate::hop_by_hop;
 use crate::lookalikes::is_lookalike;
 use crate::path::first_segment;
 
-/// The customer a request is about; every service of the API gateway wants it.
+/// Customer of a request; required by every service of the API gateway.
 pub const CITRIX_CUSTOMER_ID: HeaderName = HeaderName::from_static("citrix-customerid");
-/// The site of a CVAD (DaaS) request.
+/// Site of a CVAD (DaaS) request.
 pub const CITRIX_INSTANCE_ID: HeaderName = HeaderName::from_static("citrix-instanceid");
-/// The old name of [`CITRIX_CUSTOMER_ID`], from the OData endpoints retired in 2023.
+/// Old name of [`CITRIX_CUSTOMER_ID`], of the OData endpoints retired in 2023.
 pub const CUSTOMER: HeaderName = HeaderName::from_static("customer");
-/// Transaction id, both directions; the newer services' spelling.
+/// Transaction id of newer services, in requests and responses.
 pub const CITRIX_TRANSACTION_ID: HeaderName = HeaderName::from_static("citrix-transactionid");
 /// Transaction id of the trust service and the classic hosts.
 pub const X_CWS_TRANSACTION_ID: HeaderName = HeaderName::from_static("x-cws-transactionid");
 /// Transaction id of System Log and Licensing.
 pub const CC_TRANSACTION_ID: HeaderName = HeaderName::from_static("cc-transactionid");
 
-/// Every name under which Citrix sends a transaction id.
+/// All names of transaction ids in Citrix's responses.
 pub const TRANSACTION_IDS: [HeaderName; 3] = [
     CITRIX_TRANSACTION_ID,
     X_CWS_TRANSACTION_ID,
     CC_TRANSACTION_ID,
 ];
 
-/// Whether a caller's field stays here instead of going on to Citrix (interface §4.1): what admits a caller, what
-/// a proxy adds, and the fields by which frameworks let a request claim another method or path.
+/// Returns `true` if a caller's field is not forwarded to Citrix (interface §4.1): credentials for the gateway, fields
+/// that proxies add, and those with which frameworks override method or path.
 pub fn is_gateway_only(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -46,21 +46,21 @@ pub fn is_gateway_only(name: &HeaderName) -> bool {
     ) || name.as_str().starts_with("x-forwarded-")
 }
 
-/// Takes out of a caller's trailers whatever could not have come as a header: fields that stay here, those of
-/// one connection, those that frame a message, and those the proxy sets itself (RFC 9110 section 6.5.1).
+/// Removes trailer fields that would not be forwarded as header fields, that the gateway sets itself, or that are not
+/// permitted in trailers: hop-by-hop, framing, routing and content fields (RFC 9110 section 6.5.1).
 pub fn retain_allowed_trailers(trailers: &mut HeaderMap) {
-    let set_by_us = [
+    let set_by_gateway = [
         CITRIX_CUSTOMER_ID,
         CITRIX_INSTANCE_ID,
         CITRIX_TRANSACTION_ID,
     ];
-    let unfit: Vec<HeaderName> = trailers
+    let forbidden: Vec<HeaderName> = trailers
         .keys()
         .filter(|name| {
             is_gateway_only(name)
                 || is_lookalike(name.as_str())
                 || hop_by_hop::is_hop_by_hop(name)
-                || set_by_us.contains(name)
+                || set_by_gateway.contains(name)
                 || matches!(
                     name.as_str(),
                     "content-length" | "content-type" | "content-encoding" | "host" | "cookie"
@@ -68,20 +68,20 @@ pub fn retain_allowed_trailers(trailers: &mut HeaderMap) {
         })
         .cloned()
         .collect();
-    for name in unfit {
+    for name in forbidden {
         trailers.remove(name);
     }
 }
 
-/// The customer that a caller's path names, for the services that have it there (interface §4.1, contract §4): what
-/// the gateway's own prefixes stand for is looked through.
+/// Returns the customer that a caller's path names, for services with the customer in the path (interface §4.1,
+/// contract §4). Prefixes of the gateway are resolved.
 pub fn customer_in_path(path: &str) -> Option<&str> {
     let (service, rest) = first_segment(path)?;
     let is = |name: &str| service.eq_ignore_ascii_case(name);
     if is("direct") {
         customer(rest)
     } else if is("classic") {
-        // Each classic host describes itself below `swagger`.
+        // Each classic host serves its description below `swagger`.
         customer(first_segment(rest)?.1).filter(|name| !name.eq_ignore_ascii_case("swagger"))
     } else if is("region") {
         customer_in_service_path(first_segment(rest)?.1)
@@ -92,18 +92,18 @@ pub fn customer_in_path(path: &str) -> Option<&str> {
     }
 }
 
-/// Every customer that a caller's path names: below a customer's own host a service may name one again.
+/// Returns all customers that a caller's path names: that of a direct host, and that of a service on it.
 pub fn customers_in_path(path: &str) -> impl Iterator<Item = &str> {
-    let again = first_segment(path)
+    let of_service = first_segment(path)
         .filter(|(service, _)| service.eq_ignore_ascii_case("direct"))
         .and_then(|(_, rest)| customer_in_service_path(first_segment(rest)?.1));
-    customer_in_path(path).into_iter().chain(again)
+    customer_in_path(path).into_iter().chain(of_service)
 }
 
-/// The customer that a path names as it reaches Citrix.
+/// Returns the customer that a path names in the form in which Citrix receives it.
 pub fn customer_in_service_path(path: &str) -> Option<&str> {
     let (service, rest) = first_segment(path)?;
-    let names_it = [
+    let has_customer = [
         "catalogservice",
         "quickcreateservice",
         "resourceprovider",
@@ -111,7 +111,7 @@ pub fn customer_in_service_path(path: &str) -> Option<&str> {
     ]
     .iter()
     .any(|name| service.eq_ignore_ascii_case(name));
-    if names_it {
+    if has_customer {
         customer(rest)
     } else {
         legacy::customer_of_orchestration(path)
@@ -124,8 +124,8 @@ fn customer(path: &str) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-/// Whether the service behind a path wants `Citrix-InstanceId`: CVAD's management API, but for the calls that
-/// find the site in the first place (contract §3).
+/// Returns `true` if the service of a path requires `Citrix-InstanceId`: CVAD's management API, except the operations
+/// that look up a site (contract §3).
 pub fn needs_instance_id(path: &str) -> bool {
     const CVAD: &str = "/cvad/manage/";
     match path.split_at_checked(CVAD.len()) {
@@ -136,8 +136,8 @@ pub fn needs_instance_id(path: &str) -> bool {
     }
 }
 
-/// Whether CVAD's operations of this name are about no site: those that find one, and its sign of life.
-pub fn is_without_site(name: &str) -> bool {
+/// Returns `true` for operations of CVAD without a site: those that look one up, and `ping`.
+pub(super) fn is_without_site(name: &str) -> bool {
     ["me", "sites", "about", "ping"]
         .iter()
         .any(|each| name.eq_ignore_ascii_case(each))
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_name_their_customer_where_the_service_has_it_there() {
+    fn contract_4_customer_is_found_in_paths_of_services_with_one() {
         let cases = [
             ("/catalogservice/acme/site/x", Some("acme")),
             ("/CatalogService/acme", Some("acme")),
@@ -186,7 +186,7 @@ mod tests {
         let both: Vec<_> =
             customers_in_path("/direct/acme/citrix/orchestration/api/contoso/site/x").collect();
         assert_eq!(both, ["acme", "contoso"]);
-        // What stands for a host at the gateway is nothing special at Citrix.
+        // Prefixes of the gateway mean nothing at Citrix.
         for path in [
             "/direct/resourcelocations",
             "/classic/a/b",
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_site_id_is_for_cvad_but_not_for_the_calls_that_find_it() {
+    fn contract_3_only_cvad_operations_on_a_site_need_its_id() {
         for path in [
             "/cvad/manage/Machines",
             "/Cvad/Manage/Machines/1/$reboot",

@@ -1,6 +1,6 @@
-//! Retired addresses and where their services are today (interface §4.3, contract §3 and §4).
+//! Retired addresses and their present counterparts (interface §4.3, contract §3, §4).
 //!
-//! | family | was | is |
+//! | family | retired | present |
 //! |---|---|---|
 //! | `/Citrix/Monitor/OData` | `{customer}.xendesktop.net/Citrix/Monitor/OData/v4/Data/…` | `/monitorodata/…` |
 //! | `/citrix/orchestration/api` | `{customer}.xendesktop.net/citrix/orchestration/api/{customer}/{site}/…`, also below `techpreview`; `v1/…` without ids | `/cvad/manage/…` |
@@ -11,28 +11,28 @@ use http::uri::PathAndQuery;
 use super::headers::is_without_site;
 use crate::path::first_segment;
 
-/// The families of retired addresses, as metrics and logs name them.
+/// Families of retired addresses, as in metrics and logs.
 pub const FAMILIES: [&str; 3] = [ODATA, ORCHESTRATION, PREVIEW];
 
 const ODATA: &str = "/Citrix/Monitor/OData";
 pub(super) const ORCHESTRATION: &str = "/citrix/orchestration/api";
 const PREVIEW: &str = "/cvadapis";
 
-/// A retired address in today's terms.
+/// The translation of a retired address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TranslatedTarget<'t> {
-    /// Today's path, with the query as it came.
+    /// The present path with the unchanged query.
     pub target: PathAndQuery,
-    /// The customer the path named, for `Citrix-CustomerId`.
+    /// The customer in the retired path, for `Citrix-CustomerId`.
     pub customer: Option<&'t str>,
-    /// The site the path named, for `Citrix-InstanceId`.
+    /// The site in the retired path, for `Citrix-InstanceId`.
     pub site: Option<&'t str>,
     /// One of [`FAMILIES`].
     pub family: &'static str,
 }
 
-/// Today's address of a retired one, whatever the case of its letters; `None` for any other. An address with ids
-/// that no header can carry as they are (escapes, blanks) is left alone: Citrix refuses it.
+/// Translates a retired address, ignoring case; `None` for any other. An address whose ids have escapes or other
+/// characters that differ between path and header field is not translated: Citrix rejects it.
 pub fn translate(target: &PathAndQuery) -> Option<TranslatedTarget<'_>> {
     let path = target.path();
     let (today, rest, ids, family) =
@@ -65,12 +65,12 @@ pub fn translate(target: &PathAndQuery) -> Option<TranslatedTarget<'_>> {
     })
 }
 
-/// The customer in a path of the orchestration API, which the customers' own hosts still serve.
+/// Returns the customer in a path of the orchestration API, which the direct hosts still serve.
 pub(super) fn customer_of_orchestration(path: &str) -> Option<&str> {
     orchestration(below(path, ORCHESTRATION)?)?.0.customer
 }
 
-/// Whether a path ends with the orchestration API, and names no customer behind it.
+/// Returns `true` if a path ends with the base of the orchestration API, without a customer.
 pub fn is_orchestration(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     path.strip_suffix("/techpreview")
@@ -84,10 +84,10 @@ struct Ids<'p> {
     site: Option<&'p str>,
 }
 
-/// The ids at the beginning of an orchestration path, and what follows them.
+/// Splits the ids off a path below the orchestration API.
 fn orchestration(rest: &str) -> Option<(Ids<'_>, &str)> {
     if let Some(rest) = below(rest, "/v1") {
-        // The first version had none in its paths: the host told the customer.
+        // Version 1 has no ids in its paths; the host named the customer.
         return Some((Ids::default(), rest));
     }
     let rest = below(rest, "/techpreview").unwrap_or(rest);
@@ -107,18 +107,18 @@ fn orchestration(rest: &str) -> Option<(Ids<'_>, &str)> {
     ))
 }
 
-/// The site at the beginning of a path, if it has one there, and what follows.
+/// Splits the site off a path; the outer `None` rejects an invalid id.
 fn site(rest: &str) -> Option<(Option<&str>, &str)> {
     match first(rest) {
         None => Some((None, rest)),
         Some((name, _)) if is_without_site(name) => Some((None, rest)),
-        // `/cvadapis/Machines`: a collection, whose site the header names or the configuration.
+        // `/cvadapis/Machines`: a collection, whose site a header field or the configuration names.
         Some((name, "")) if uuid::Uuid::try_parse(name).is_err() => Some((None, rest)),
         Some((name, after)) => Some((Some(id(name)?), after)),
     }
 }
 
-/// What follows `prefix`, whatever the case: nothing, or a slash and more.
+/// Strips `prefix`, ignoring case. The rest is empty or begins with a slash.
 pub(super) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     let (start, rest) = path.split_at_checked(prefix.len())?;
     (start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/')))
@@ -129,8 +129,7 @@ fn first(path: &str) -> Option<(&str, &str)> {
     first_segment(path).filter(|(segment, _)| !segment.is_empty())
 }
 
-/// A segment that means as a header's value what it means in a path (unreserved characters of RFC 3986), and is no
-/// dot segment.
+/// Returns a segment that is the same in a path and a field value: unreserved characters of RFC 3986, no dot segment.
 fn id(segment: &str) -> Option<&str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     (segment.bytes().all(plain) && !matches!(segment, "." | "..")).then_some(segment)
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn design_4_3_old_odata_is_monitorodata() {
+    fn interface_4_3_retired_odata_becomes_monitorodata() {
         for (target, today) in [
             (
                 "/Citrix/Monitor/OData/v4/Data/Machines",
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn design_4_3_old_orchestration_is_cvad_and_its_ids_are_told() {
+    fn interface_4_3_retired_orchestration_becomes_cvad_with_ids() {
         let ids = (Some("acme"), Some(SITE));
         for (path, today, (customer, site)) in [
             (
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn design_4_3_the_preview_is_cvad_and_its_site_is_told() {
+    fn interface_4_3_preview_becomes_cvad_with_site() {
         for (target, today, site) in [
             (
                 format!("/cvadapis/{SITE}/MachineCatalogs/a%20b?x"),
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_and_unreadable_ids_are_left_alone() {
+    fn other_address_or_escaped_id_is_not_translated() {
         for target in [
             "/",
             "/?/cvadapis/me",
@@ -303,12 +302,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_follows_and_the_query_stay_byte_for_byte(
+        fn rest_of_path_and_query_are_unchanged(
             rest in "(/[!-\"$->@-~]{0,5}){0,4}", query in proptest::option::of("[!-\"$-~]{0,20}"),
         ) {
             let query = query.map_or(String::new(), |query| format!("?{query}"));
-            let old = format!("/cvadapis/{SITE}{rest}{query}");
-            if let Ok(target) = PathAndQuery::try_from(old.as_str()) {
+            let retired = format!("/cvadapis/{SITE}{rest}{query}");
+            if let Ok(target) = PathAndQuery::try_from(retired.as_str()) {
                 let translated = translate(&target).unwrap();
                 prop_assert_eq!(translated.target.as_str(), format!("/cvad/manage{rest}{query}"));
             }

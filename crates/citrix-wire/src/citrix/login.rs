@@ -1,5 +1,4 @@
-//! Citrix's token endpoints as seen from the other side: what tools send there, and what they expect back (contract
-//! §1). The gateway has endpoints of its own in these shapes, for tools that insist on logging in (interface §4.5).
+//! The server side of Citrix's token endpoints (contract §1), for the gateway's own (interface §4.5).
 
 pub mod request;
 pub mod response;
@@ -7,16 +6,16 @@ pub mod response;
 use super::TokenDialect;
 use crate::percent;
 
-/// Which token endpoint a path is that of, if any: it ends with `/{customer}/tokens/clients`, whatever the customer
-/// and whatever stands before it. With `/cctrustoauth2` before it, it is the one that takes forms.
+/// Returns the kind of token endpoint that a path addresses: any path that ends with `/{customer}/tokens/clients`,
+/// [`TokenDialect::Oauth2`] if `/cctrustoauth2` precedes it.
 ///
-/// Letter case, a slash at the end and escapes make no difference: what one of Citrix's servers might take for a login
-/// is none of theirs to see.
-pub fn endpoint_at(path: &str) -> Option<TokenDialect> {
+/// Case, escapes and a trailing slash are ignored, so that no request that a Citrix server may treat as a login is
+/// forwarded.
+pub fn token_endpoint(path: &str) -> Option<TokenDialect> {
     let mut segments = path.strip_suffix('/').unwrap_or(path).rsplit('/');
-    let ends_so = is(segments.next()?, "clients") && is(segments.next()?, "tokens");
+    let matches = is(segments.next()?, "clients") && is(segments.next()?, "tokens");
     let customer = segments.next()?;
-    if !ends_so || customer.is_empty() {
+    if !matches || customer.is_empty() {
         return None;
     }
     let oauth2 = segments
@@ -29,7 +28,7 @@ pub fn endpoint_at(path: &str) -> Option<TokenDialect> {
     })
 }
 
-/// Whether a segment is this word, any letter of it perhaps in the other case or escaped.
+/// Returns `true` if a segment decodes to this word, ignoring case.
 fn is(segment: &str, word: &str) -> bool {
     let mut rest = segment.as_bytes();
     let matches = word.bytes().all(|expected| {
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contract_1_1_a_login_is_known_by_the_end_of_its_path() {
+    fn contract_1_1_path_suffix_identifies_a_token_endpoint() {
         use TokenDialect::{Oauth2, Trust};
         for (path, endpoint) in [
             ("/cctrustoauth2/root/tokens/clients", Some(Oauth2)),
@@ -79,7 +78,7 @@ mod tests {
             ("*", None),
             ("", None),
         ] {
-            assert_eq!(endpoint_at(path), endpoint, "{path}");
+            assert_eq!(token_endpoint(path), endpoint, "{path}");
         }
     }
 }

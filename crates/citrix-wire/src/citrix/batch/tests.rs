@@ -3,11 +3,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn read(body: &str) -> Result<Batch, BatchError> {
-    Batch::read(&Bytes::copy_from_slice(body.as_bytes()))
+fn parse(body: &str) -> Result<Batch, BatchError> {
+    Batch::parse(&Bytes::copy_from_slice(body.as_bytes()))
 }
 
-fn filled_by(batch: Batch, token: &str) -> String {
+fn fill(batch: Batch, token: &str) -> String {
     let [cws, bearer] = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer]
         .map(|scheme| scheme.header_value(token).unwrap());
     let pieces = batch.into_template().fill(|scheme| match scheme {
@@ -17,10 +17,10 @@ fn filled_by(batch: Batch, token: &str) -> String {
     String::from_utf8(pieces.concat()).unwrap()
 }
 
-/// What leaves for a body, with `T` as the token.
+/// Returns a body with `T` as the token.
 fn filled(body: &str) -> String {
-    filled_by(
-        read(body).unwrap_or_else(|error| panic!("{body}: {error}")),
+    fill(
+        parse(body).unwrap_or_else(|error| panic!("{body}: {error}")),
         "T",
     )
 }
@@ -29,14 +29,14 @@ fn with_headers(headers: &str) -> String {
     format!(r#"{{"Items":[{{"RelativeUrl":"me","Headers":{headers}}}]}}"#)
 }
 
-fn refused(body: &str) -> BatchError {
-    read(body)
+fn error(body: &str) -> BatchError {
+    parse(body)
         .err()
-        .unwrap_or_else(|| panic!("{body} was read"))
+        .unwrap_or_else(|| panic!("{body} was parsed"))
 }
 
 #[test]
-fn paths_of_batches_are_known_on_the_gateway_and_the_direct_hosts() {
+fn batch_paths_are_recognized_at_the_gateway_and_direct_hosts() {
     for path in [
         "/cvad/manage/$batch",
         "/Cvad/Manage/$Batch",
@@ -65,7 +65,7 @@ fn paths_of_batches_are_known_on_the_gateway_and_the_direct_hosts() {
 }
 
 #[test]
-fn contract_2_the_scheme_stays_the_callers() {
+fn contract_2_scheme_of_the_caller_is_kept() {
     for (value, expected) in [
         ("Bearer dummy", "Bearer T"),
         ("bearer dummy", "Bearer T"),
@@ -91,7 +91,7 @@ fn contract_2_the_scheme_stays_the_callers() {
 }
 
 #[test]
-fn a_token_is_found_however_its_field_is_written() {
+fn token_is_found_in_any_form_of_its_field() {
     for (headers, expected) in [
         (
             r#"[{"Value":"x","Name":"Authorization"}]"#,
@@ -119,7 +119,7 @@ fn a_token_is_found_however_its_field_is_written() {
 }
 
 #[test]
-fn what_is_no_token_of_an_item_stays() {
+fn other_values_are_unchanged() {
     for body in [
         &*with_headers(r#"[{"Name":"X-AdminCredential","Value":"Basic x"}]"#),
         &with_headers(r#"[{"Name":"Proxy-Authorization","Value":"x"},{"Name":null,"Value":1}]"#),
@@ -135,7 +135,7 @@ fn what_is_no_token_of_an_item_stays() {
 }
 
 #[test]
-fn what_items_are_relative_to_is_certain_at_the_top_alone() {
+fn only_a_batch_directly_below_the_api_has_a_certain_base() {
     for (path, certain) in [
         ("/cvad/manage/$batch", true),
         ("/CVAD/manage/%24batch/", true),
@@ -157,28 +157,28 @@ fn what_items_are_relative_to_is_certain_at_the_top_alone() {
 }
 
 #[test]
-fn each_operation_is_told_in_order() {
-    let batch = read(
+fn items_are_returned_in_order() {
+    let batch = parse(
         r#"{"items":[{"Method":"POST","RelativeUrl":"Machines\/1\/$reboot"},
             {"relativeurl":"acme/site/me?x=\u00e4","METHOD":"get"},{"RelativeUrl":"about"}]}"#,
     );
     let batch = batch.ok().unwrap();
-    let told = batch
+    let items: Vec<_> = batch
         .items()
         .iter()
-        .map(|each| (each.method.as_str(), each.relative_url.as_str()));
-    let operations: Vec<_> = told.collect();
+        .map(|item| (item.method.as_str(), item.relative_url.as_str()))
+        .collect();
     let expected = [
         ("POST", "Machines/1/$reboot"),
         ("get", "acme/site/me?x=ä"),
         ("GET", "about"),
     ];
-    assert_eq!(operations, expected);
+    assert_eq!(items, expected);
 }
 
 #[test]
-fn what_an_items_own_header_fields_say_of_it_is_told() {
-    for (fields, customers, has_misleading_fields) in [
+fn header_fields_of_an_item_are_evaluated() {
+    for (fields, customers, misleading) in [
         (
             r#"[{"Name":"X-AdminCredential","Value":"Basic x"},{"Name":"Authorization","Value":"Bearer x"}]"#,
             &[][..],
@@ -215,18 +215,18 @@ fn what_an_items_own_header_fields_say_of_it_is_told() {
         ),
         (r#"[{"Name":"Citrix-CustomerId","Value":1}]"#, &[], true),
     ] {
-        let batch = read(&with_headers(fields)).ok().unwrap();
-        let [operation] = batch.items() else {
+        let batch = parse(&with_headers(fields)).ok().unwrap();
+        let [item] = batch.items() else {
             panic!("{fields}")
         };
         assert_eq!(
-            (&*operation.customers, operation.has_misleading_fields),
+            (&*item.customers, item.has_misleading_fields),
             (
                 &*customers
                     .iter()
                     .map(|id| (*id).to_owned())
                     .collect::<Vec<_>>(),
-                has_misleading_fields
+                misleading
             ),
             "{fields}"
         );
@@ -234,7 +234,7 @@ fn what_an_items_own_header_fields_say_of_it_is_told() {
 }
 
 #[test]
-fn what_cannot_be_read_for_certain_is_refused() {
+fn invalid_json_or_utf8_is_rejected_with_its_position() {
     for body in [
         "",
         "Items=1",
@@ -244,21 +244,25 @@ fn what_cannot_be_read_for_certain_is_refused() {
         "{\"Items\":[{}",
     ] {
         assert!(
-            matches!(refused(body), BatchError::NotJson { line: 1, .. }),
+            matches!(error(body), BatchError::NotJson { line: 1, .. }),
             "{body}"
         );
     }
     assert_eq!(
-        refused("{\"Items\":[]}\n{}"),
+        error("{\"Items\":[]}\n{}"),
         BatchError::NotJson { line: 2, column: 1 }
     );
-    let not_utf8 = Batch::read(&Bytes::from_static(b"{\n \"\xff\":1}")).err();
+    let not_utf8 = Batch::parse(&Bytes::from_static(b"{\n \"\xff\":1}")).err();
     assert_eq!(not_utf8, Some(BatchError::NotJson { line: 2, column: 3 }));
     let utf16: Vec<u8> = r#"{"Items":[]}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(matches!(
-        Batch::read(&utf16.into()).err(),
+        Batch::parse(&utf16.into()).err(),
         Some(BatchError::NotJson { .. })
     ));
+}
+
+#[test]
+fn body_without_one_array_items_is_rejected() {
     for body in [
         "{}",
         "[]",
@@ -267,33 +271,43 @@ fn what_cannot_be_read_for_certain_is_refused() {
         r#"{"Items":{}}"#,
         r#"{"Items":[],"items":[]}"#,
     ] {
-        assert_eq!(refused(body), BatchError::NoItems, "{body}");
+        assert_eq!(error(body), BatchError::NoItems, "{body}");
     }
-    for item in [
-        "null",
-        "{}",
-        r#"{"RelativeUrl":1}"#,
-        r#"{"RelativeUrl":"a","relativeURL":"b"}"#,
-        r#"{"RelativeUrl":"\ud800"}"#,
-        r#"{"RelativeUrl":"a","Method":"GET","Method":"POST"}"#,
-        // To some readers a long s is an S, and a dotless i an I.
-        "{\"RelativeUrl\":\"a\",\"Headerſ\":[]}",
-        "{\"RelativeUrl\":\"a\",\"relatıveurl\":\"b\"}",
-        r#"{"RelativeUrl":"a","Headers":{}}"#,
-        r#"{"RelativeUrl":"a","Headers":[null]}"#,
-        r#"{"RelativeUrl":"a","Headers":[],"Headers":[]}"#,
-        r#"{"RelativeUrl":"a","Headers":[{"Name":"A","Name":"Authorization","Value":"x"}]}"#,
-        r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":"x","value":"y"}]}"#,
-        r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":["x"]}]}"#,
-        r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":"x"},
-            {"Name":"authorization","Value":"x"}]}"#,
-    ] {
+}
+
+const INVALID_ITEMS: [&str; 15] = [
+    "null",
+    "{}",
+    r#"{"RelativeUrl":1}"#,
+    r#"{"RelativeUrl":"a","relativeURL":"b"}"#,
+    r#"{"RelativeUrl":"\ud800"}"#,
+    r#"{"RelativeUrl":"a","Method":"GET","Method":"POST"}"#,
+    // Under Unicode case folding a long s is an S and a dotless i an I.
+    "{\"RelativeUrl\":\"a\",\"Headerſ\":[]}",
+    "{\"RelativeUrl\":\"a\",\"relatıveurl\":\"b\"}",
+    r#"{"RelativeUrl":"a","Headers":{}}"#,
+    r#"{"RelativeUrl":"a","Headers":[null]}"#,
+    r#"{"RelativeUrl":"a","Headers":[],"Headers":[]}"#,
+    r#"{"RelativeUrl":"a","Headers":[{"Name":"A","Name":"Authorization","Value":"x"}]}"#,
+    r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":"x","value":"y"}]}"#,
+    r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":["x"]}]}"#,
+    r#"{"RelativeUrl":"a","Headers":[{"Name":"Authorization","Value":"x"},
+        {"Name":"authorization","Value":"x"}]}"#,
+];
+
+#[test]
+fn invalid_or_ambiguous_item_is_rejected() {
+    for item in INVALID_ITEMS {
         let body = format!(r#"{{"Items":[{{"RelativeUrl":"me"}},{item}]}}"#);
-        assert_eq!(refused(&body), BatchError::Item(1), "{item}");
+        assert_eq!(error(&body), BatchError::Item(1), "{item}");
     }
+}
+
+#[test]
+fn too_many_fields_or_items_are_rejected() {
     let fields = vec![r#"{"Name":"A"}"#; 1001].join(",");
     assert_eq!(
-        refused(&with_headers(&format!("[{fields}]"))),
+        error(&with_headers(&format!("[{fields}]"))),
         BatchError::Item(0)
     );
     let items = |count| {
@@ -303,14 +317,14 @@ fn what_cannot_be_read_for_certain_is_refused() {
         )
     };
     assert_eq!(
-        read(&items(MAX_ITEMS)).ok().unwrap().items().len(),
+        parse(&items(MAX_ITEMS)).ok().unwrap().items().len(),
         MAX_ITEMS
     );
-    assert_eq!(refused(&items(MAX_ITEMS + 1)), BatchError::TooManyItems);
+    assert_eq!(error(&items(MAX_ITEMS + 1)), BatchError::TooManyItems);
 }
 
 #[test]
-fn deep_nesting_is_no_danger() {
+fn deep_nesting_is_accepted() {
     let deep = format!(
         r#"{{"x":{}{},"Items":[]}}"#,
         "[".repeat(1_000_000),
@@ -320,21 +334,21 @@ fn deep_nesting_is_no_danger() {
 }
 
 #[test]
-fn a_refusal_quotes_nothing() {
+fn error_quotes_nothing_of_the_body() {
     for body in [
         r#"{"Items":"s3cret"}"#,
         r#""s3cret""#,
         r#"{"Items":[{"RelativeUrl":"s3cret","Headers":"s3cret"}]}"#,
         r#"{"s3cret":[}"#,
     ] {
-        let error = refused(body);
+        let error = error(body);
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{body}");
     }
 }
 
-/// The same text in JSON, some of its characters escaped.
-fn spelled(text: &str, escaped: &[bool]) -> String {
-    let escape = |(at, char): (usize, char)| {
+/// Returns a text as a JSON string with some characters escaped.
+fn escape(text: &str, escaped: &[bool]) -> String {
+    let escape_char = |(at, char): (usize, char)| {
         if escaped
             .get(at % escaped.len().max(1))
             .copied()
@@ -349,7 +363,7 @@ fn spelled(text: &str, escaped: &[bool]) -> String {
             quoted[1..quoted.len() - 1].to_owned()
         }
     };
-    let inside: String = text.chars().enumerate().map(escape).collect();
+    let inside: String = text.chars().enumerate().map(escape_char).collect();
     format!("\"{inside}\"")
 }
 
@@ -369,7 +383,7 @@ fn field() -> impl Strategy<Value = (String, String)> {
 
 proptest! {
     #[test]
-    fn every_token_is_replaced_and_nothing_else(
+    fn only_tokens_are_replaced(
         items in prop::collection::vec((".{0,9}", ".{0,9}", prop::collection::vec(field(), 0..3)), 0..4),
         escaped in prop::collection::vec(any::<bool>(), 0..7),
         value_first in any::<bool>(),
@@ -381,53 +395,53 @@ proptest! {
             let items: Vec<_> = items.iter().map(|(url, body, fields)| {
                 let fields: Vec<_> = fields.iter().map(|(name, value)| {
                     let value = match value.trim_start().to_ascii_lowercase().starts_with("cwsauth") {
-                        _ if !(fill && is_token(name)) => spelled(value, &escaped),
+                        _ if !(fill && is_token(name)) => escape(value, &escaped),
                         true => serde_json::to_string(&format!("CwsAuth Bearer={token}")).unwrap(),
                         false => serde_json::to_string(&format!("Bearer {token}")).unwrap(),
                     };
-                    let name = format!("{}{space}:{}", spelled("Name", &escaped), spelled(name, &escaped));
-                    let value = format!("{}:{space}{value}", spelled("vALUE", &escaped));
+                    let name = format!("{}{space}:{}", escape("Name", &escaped), escape(name, &escaped));
+                    let value = format!("{}:{space}{value}", escape("vALUE", &escaped));
                     let [first, second] = if value_first { [value, name] } else { [name, value] };
                     format!("{{{first},{space}{second}}}")
                 }).collect();
-                let [url, body] = [url, body].map(|text| spelled(text, &escaped));
+                let [url, body] = [url, body].map(|text| escape(text, &escaped));
                 format!("{{\"Body\":{body},\"RelativeUrl\":{url},{space}\"Headers\":[{}]}}", fields.join(","))
             }).collect();
             format!("{space}{{{space}\"Items\":[{}{space}]}}", items.join(","))
         };
-        let doubled = items.iter().any(|(_, _, fields)| {
+        let repeated = items.iter().any(|(_, _, fields)| {
             fields.iter().filter(|(name, _)| is_token(name)).count() > 1
         });
-        match read(&write(false)) {
+        match parse(&write(false)) {
             Ok(batch) => {
-                prop_assert!(!doubled);
-                let told: Vec<_> = batch.items().iter().map(|each| each.relative_url.clone()).collect();
-                prop_assert_eq!(told, items.iter().map(|(url, ..)| url.clone()).collect::<Vec<_>>());
-                let left = filled_by(batch, &token);
-                prop_assert_eq!(&left, &write(true));
-                serde_json::from_str::<Value>(&left).unwrap();
+                prop_assert!(!repeated);
+                let urls: Vec<_> = batch.items().iter().map(|item| item.relative_url.clone()).collect();
+                prop_assert_eq!(urls, items.iter().map(|(url, ..)| url.clone()).collect::<Vec<_>>());
+                let filled = fill(batch, &token);
+                prop_assert_eq!(&filled, &write(true));
+                serde_json::from_str::<Value>(&filled).unwrap();
             }
-            Err(error) => prop_assert!(doubled, "{}", error),
+            Err(error) => prop_assert!(repeated, "{}", error),
         }
     }
 
     #[test]
-    fn no_bytes_are_a_danger(body in prop_oneof![
+    fn any_body_is_parsed_without_panic(body in prop_oneof![
         prop::collection::vec(any::<u8>(), 0..60),
         "[\\[\\]{}\":,nul0-9ItemsName \\\\]{0,60}".prop_map(String::into_bytes),
     ]) {
         let body = Bytes::from(body);
-        if let Ok(batch) = Batch::read(&body) {
+        if let Ok(batch) = Batch::parse(&body) {
             let value = HeaderValue::from_static("x");
-            let left = batch.into_template().fill(|_| &value).concat();
-            let json = left.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&left);
+            let filled = batch.into_template().fill(|_| &value).concat();
+            let json = filled.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&filled);
             prop_assert!(serde_json::from_slice::<Value>(json).is_ok());
         }
     }
 }
 
 #[test]
-fn a_batch_of_citrixs_own_client_works() {
+fn contract_5_batch_of_citrixs_client_is_filled() {
     let item = |number: u32| {
         json!({
             "Reference": number.to_string(), "Method": "POST",
@@ -440,6 +454,5 @@ fn a_batch_of_citrixs_own_client_works() {
         })
     };
     let body = json!({ "Items": (0..500).map(item).collect::<Vec<_>>() }).to_string();
-    let left = filled(&body);
-    assert_eq!(left, body.replace("dummy", "T"));
+    assert_eq!(filled(&body), body.replace("dummy", "T"));
 }

@@ -1,4 +1,4 @@
-//! What tools send to a token endpoint (contract §1.1): a form or JSON, in which a name and a secret stand.
+//! Requests to a token endpoint: a form or JSON with a client id and secret (contract §1.1).
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor
 
 use super::super::TokenDialect;
 
-/// What stands in a body, of what should. No `Debug`: who mistakes one field for the other writes a secret into both.
+/// The credentials of a request. No `Debug`: even `id` holds a secret if a tool swaps the two.
 #[derive(Default)]
 pub struct Credentials {
     /// `client_id`, or `clientId`.
@@ -18,25 +18,25 @@ pub struct Credentials {
     pub secret: Option<SecretString>,
 }
 
-/// Why a body cannot be read.
+/// Why a token request is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
     /// `Content-Type` is not that of the endpoint.
-    #[error("the body of the login is of another media type")]
+    #[error("the token request has another media type than its endpoint")]
     MediaType,
     /// `grant_type` is not `client_credentials`.
-    #[error("the login is not for grant_type=client_credentials")]
+    #[error("the token request does not have grant_type=client_credentials")]
     GrantType,
-    /// It is not what `Content-Type` says, or says something twice.
-    #[error("the body of the login is malformed")]
+    /// The body is not of its media type, or has a repeated parameter.
+    #[error("the body of the token request is malformed")]
     Malformed,
 }
 
-/// Reads the body of a login, of which `content_type` says what it is, if it does so once.
+/// Parses the body of a token request. `content_type` is `None` if the field is absent or repeated.
 ///
 /// # Errors
-/// When it is none of this endpoint's.
-pub fn read(
+/// If the request is invalid at this endpoint.
+pub fn parse(
     dialect: TokenDialect,
     content_type: Option<&HeaderValue>,
     body: &[u8],
@@ -49,13 +49,13 @@ pub fn read(
         return Err(InvalidRequest::MediaType);
     }
     match dialect {
-        TokenDialect::Oauth2 => read_form(body),
+        TokenDialect::Oauth2 => parse_form(body),
         TokenDialect::Trust => serde_json::from_slice(body).map_err(|_| InvalidRequest::Malformed),
     }
 }
 
-/// Whether the value names this media type. Citrix's form endpoint takes no parameters; a tool that sends UTF-8's
-/// means nothing else by it.
+/// Returns `true` for this media type with UTF-8 or no charset. Citrix's form endpoint rejects any parameter; the gateway
+/// accepts an explicit UTF-8.
 fn is_of(value: &HeaderValue, media_type: &str) -> bool {
     let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
     parts
@@ -70,8 +70,8 @@ fn is_of(value: &HeaderValue, media_type: &str) -> bool {
         })
 }
 
-/// The fields in any order; none of them twice (RFC 6749 section 3.2).
-fn read_form(body: &[u8]) -> Result<Credentials, InvalidRequest> {
+/// Parses parameters in any order; repeated ones are invalid (RFC 6749 section 3.2).
+fn parse_form(body: &[u8]) -> Result<Credentials, InvalidRequest> {
     let (mut grant_type, mut id, mut secret) = (None, None, None);
     for (name, value) in form_urlencoded::parse(body) {
         let field = match &*name {
@@ -94,7 +94,7 @@ fn read_form(body: &[u8]) -> Result<Credentials, InvalidRequest> {
 }
 
 impl<'de> Deserialize<'de> for Credentials {
-    /// By hand: Citrix's own samples have the names in two spellings (contract §1.1), and none may be there twice.
+    /// Not derived: names are case-insensitive (contract §1.1), and repeated ones are invalid.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
 
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Credentials {
                         .replace(Zeroizing::new(fields.next_value()?))
                         .is_some()
                     {
-                        return Err(A::Error::custom("a field is there twice"));
+                        return Err(A::Error::custom("repeated field"));
                     }
                 }
                 Ok(Credentials {
@@ -149,7 +149,7 @@ mod tests {
 
     fn found(dialect: TokenDialect, content_type: &str, body: &str) -> Found {
         let content_type = HeaderValue::from_str(content_type).unwrap();
-        let credentials = read(dialect, Some(&content_type), body.as_bytes())?;
+        let credentials = parse(dialect, Some(&content_type), body.as_bytes())?;
         let secret = credentials
             .secret
             .map(|secret| secret.expose_secret().to_owned());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn contract_1_1_a_form_is_read_whatever_its_order() {
+    fn contract_1_1_form_parameters_are_parsed_in_any_order() {
         for body in [
             "grant_type=client_credentials&client_id=a&client_secret=s%2B%3D%3D",
             "client_secret=s%2b==&client_id=%61&grant_type=client_credentials",
@@ -178,12 +178,12 @@ mod tests {
             assert_eq!(form(body), both("a", "s+=="), "{body}");
         }
         assert_eq!(form("grant_type=client_credentials"), Ok((None, None)));
-        let blanks = "grant_type=client_credentials&client_id=a+b&client_secret=";
-        assert_eq!(form(blanks), both("a b", ""));
+        let spaces = "grant_type=client_credentials&client_id=a+b&client_secret=";
+        assert_eq!(form(spaces), both("a b", ""));
     }
 
     #[test]
-    fn rfc6749_3_2_a_form_for_something_else_or_with_a_field_twice_is_refused() {
+    fn rfc6749_3_2_other_grant_type_or_repeated_parameter_is_rejected() {
         for body in [
             "",
             "client_id=a&client_secret=s",
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn contract_1_1_json_is_read_in_any_letter_case() {
+    fn contract_1_1_json_names_are_case_insensitive() {
         for body in [
             r#"{"clientId":"a","clientSecret":"s"}"#,
             r#"{"ClientSecret":"s","ClientId":"a"}"#,
@@ -232,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_what_its_content_type_says() {
+    fn other_content_type_is_rejected() {
         let body = "grant_type=client_credentials";
-        for (content_type, is_read) in [
+        for (content_type, is_valid) in [
             ("application/x-www-form-urlencoded", true),
             ("Application/X-WWW-Form-Urlencoded; charset=UTF-8", true),
             ("application/x-www-form-urlencoded;charset=\"utf-8\"", true),
@@ -244,32 +244,32 @@ mod tests {
             ("", false),
         ] {
             let found = found(TokenDialect::Oauth2, content_type, body);
-            assert_eq!(found.is_ok(), is_read, "{content_type}");
+            assert_eq!(found.is_ok(), is_valid, "{content_type}");
             assert!(
-                is_read || found == Err(InvalidRequest::MediaType),
+                is_valid || found == Err(InvalidRequest::MediaType),
                 "{content_type}"
             );
         }
-        for (content_type, is_read) in [
+        for (content_type, is_valid) in [
             ("application/json; charset=utf-8", true),
             ("application/json", true),
             (FORM, false),
         ] {
             assert_eq!(
                 found(TokenDialect::Trust, content_type, "{}").is_ok(),
-                is_read,
+                is_valid,
                 "{content_type}"
             );
         }
         assert_eq!(
-            read(TokenDialect::Trust, None, b"{}").err(),
+            parse(TokenDialect::Trust, None, b"{}").err(),
             Some(InvalidRequest::MediaType)
         );
     }
 
     proptest! {
         #[test]
-        fn what_a_tool_encodes_is_read(id in ".{0,40}", secret in ".{0,60}") {
+        fn encoded_credentials_are_parsed(id in ".{0,40}", secret in ".{0,60}") {
             let mut form_body = form_urlencoded::Serializer::new(String::new());
             form_body.append_pair("client_secret", &secret).append_pair("client_id", &id);
             let form_body = form_body.append_pair("grant_type", "client_credentials").finish();
@@ -279,9 +279,9 @@ mod tests {
         }
 
         #[test]
-        fn no_body_is_too_strange_to_be_looked_at(body in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_body_is_parsed_without_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
             for (dialect, content_type) in [(TokenDialect::Oauth2, FORM), (TokenDialect::Trust, JSON)] {
-                read(dialect, Some(&HeaderValue::from_static(content_type)), &body).ok();
+                parse(dialect, Some(&HeaderValue::from_static(content_type)), &body).ok();
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What token endpoints answer, byte for byte as Citrix's do (contract §1.1, §1.3): official clients read one lifetime
-//! as a string and the other as a number.
+//! Responses of token endpoints, byte for byte like Citrix's (contract §1.1, §1.3): official clients require one lifetime
+//! to be a string and the other a number.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, X_CONTENT_TYPE_OPTIONS};
@@ -10,13 +10,13 @@ use serde_json::json;
 use super::super::TokenDialect;
 use super::request::InvalidRequest;
 
-/// What is said of a wrong id and of a wrong secret alike.
-pub const INVALID_CLIENT: &str = "Invalid client id or client secret.";
+/// Description of a wrong id as well as a wrong secret.
+const INVALID_CLIENT: &str = "Invalid client id or client secret.";
 /// Reason phrase of the OAuth 2.0 endpoint's 400 responses over HTTP/1.1 (contract §1.3).
 pub const BAD_REQUEST_PHRASE: &[u8] = b"Invalid request";
 const WRONG_TYPE: &str = "Content-Type must be set to application/x-www-form-urlencoded";
 
-/// In the order of Citrix's sample.
+/// The fields in the order of Citrix's sample.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TrustToken<'a> {
@@ -27,10 +27,10 @@ struct TrustToken<'a> {
     expires_in: u64,
 }
 
-/// A token for `principal`, good for so many seconds.
+/// Returns a response with a token for `principal` that is valid for `seconds`.
 pub fn token(dialect: TokenDialect, token: &str, principal: &str, seconds: u64) -> Response<Bytes> {
     match dialect {
-        // Indented, with blanks around it: a template's output.
+        // Indented, with surrounding spaces, like Citrix's response.
         TokenDialect::Oauth2 => oauth2(
             StatusCode::OK,
             format!(
@@ -39,7 +39,7 @@ pub fn token(dialect: TokenDialect, token: &str, principal: &str, seconds: u64) 
             ),
         ),
         TokenDialect::Trust => {
-            // It is for the tool to read; what it is signed with makes it good for nothing else.
+            // Clients may only decode it: the signature `aWQ` is invalid.
             let open_id_token = token.split('.').take(2).collect::<Vec<_>>().join(".") + ".aWQ";
             let (subject, expires_in) = (principal, seconds);
             let body = TrustToken {
@@ -58,7 +58,7 @@ pub fn token(dialect: TokenDialect, token: &str, principal: &str, seconds: u64) 
     }
 }
 
-/// The answer to a wrong id or secret. The trust endpoint's is not documented; 401 is assumed (contract §1.3).
+/// Returns the response to a wrong id or secret. The trust endpoint's is not documented; 401 is assumed (contract §1.3).
 pub fn invalid_client(dialect: TokenDialect) -> Response<Bytes> {
     match dialect {
         TokenDialect::Oauth2 => oauth2_error("invalid_client", INVALID_CLIENT),
@@ -66,9 +66,9 @@ pub fn invalid_client(dialect: TokenDialect) -> Response<Bytes> {
     }
 }
 
-/// The answer to a body that is none of the endpoint's.
-pub fn invalid_request(dialect: TokenDialect, why: InvalidRequest) -> Response<Bytes> {
-    match (dialect, why) {
+/// Returns the response to an invalid token request.
+pub fn invalid_request(dialect: TokenDialect, error: InvalidRequest) -> Response<Bytes> {
+    match (dialect, error) {
         (TokenDialect::Oauth2, InvalidRequest::MediaType) => {
             oauth2_error("invalid_request", WRONG_TYPE)
         }
@@ -77,7 +77,7 @@ pub fn invalid_request(dialect: TokenDialect, why: InvalidRequest) -> Response<B
             "The grant type must be client_credentials.",
         ),
         (TokenDialect::Oauth2, InvalidRequest::Malformed) => {
-            oauth2_error("invalid_request", "A parameter is there twice.")
+            oauth2_error("invalid_request", "A parameter is repeated.")
         }
         (TokenDialect::Trust, InvalidRequest::MediaType) => trust_message(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -91,7 +91,7 @@ pub fn invalid_request(dialect: TokenDialect, why: InvalidRequest) -> Response<B
     }
 }
 
-/// The answer to anything but a POST.
+/// Returns the response to a method other than POST.
 pub fn method_not_allowed(method: &Method) -> Response<Bytes> {
     let message = format!("The requested resource does not support http method '{method}'.");
     let mut response = trust_message(StatusCode::METHOD_NOT_ALLOWED, &message);
@@ -107,7 +107,7 @@ fn oauth2_error(error: &str, description: &str) -> Response<Bytes> {
 }
 
 fn oauth2(status: StatusCode, body: String) -> Response<Bytes> {
-    // Not `Access-Control-Expose-Headers`, which Citrix sends: no page of another site is meant to read this.
+    // Without Citrix's `Access-Control-Expose-Headers`: pages of other origins must not read the response.
     let fields = [
         (CONTENT_TYPE, "application/json"),
         (CACHE_CONTROL, "no-store"),

@@ -1,4 +1,4 @@
-//! A batch, taken apart with serde_json one level after the other: what does not matter here stays text.
+//! Parses a batch level by level with serde_json; irrelevant values stay raw text.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,37 +9,37 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{BatchError, BatchItem, MAX_ITEMS, Spot};
+use super::{BatchError, BatchItem, MAX_ITEMS, NestedToken};
 use crate::citrix::AuthorizationScheme;
 use crate::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, is_gateway_only};
 use crate::lookalikes::is_lookalike;
 
-/// The method of an item that names none (default of Citrix's SDK).
+/// Method of an item without one (default of Citrix's SDK).
 const DEFAULT_METHOD: &str = "GET";
-/// Header fields of one item that are looked at; an item with more is refused.
+/// Maximum number of header fields of an item.
 const MAX_FIELDS: usize = 1000;
 
-/// The operations of a batch, and where the tokens in it stand.
-pub(super) fn read(body: &[u8]) -> Result<(Vec<BatchItem>, Vec<Spot>), BatchError> {
+/// Returns the items of a batch and the positions of nested tokens.
+pub(super) fn parse(body: &[u8]) -> Result<(Vec<BatchItem>, Vec<NestedToken>), BatchError> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
-    // .NET may write a byte order mark, and reads over it.
+    // .NET may write a byte order mark, and ignores one.
     let json = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let [items] = members(json, ["Items"]).map_err(|error| not_a_batch(&error))?;
+    let [items] = members(json, ["Items"]).map_err(|error| syntax_error(&error))?;
     let items = items.ok_or(BatchError::NoItems)?;
     let items = elements(items.get(), MAX_ITEMS + 1).map_err(|_| BatchError::NoItems)?;
     if items.len() > MAX_ITEMS {
         return Err(BatchError::TooManyItems);
     }
-    let (mut operations, mut spots) = (Vec::with_capacity(items.len()), Vec::new());
+    let (mut parsed, mut tokens) = (Vec::with_capacity(items.len()), Vec::new());
     for (number, item) in items.into_iter().enumerate() {
-        let (operation, authorization) = read_item(item).map_err(|_| BatchError::Item(number))?;
-        operations.push(operation);
-        spots.extend(authorization.map(|(value, scheme)| Spot {
-            value: place(value, text),
+        let (item, authorization) = parse_item(item).map_err(|_| BatchError::Item(number))?;
+        parsed.push(item);
+        tokens.extend(authorization.map(|(value, scheme)| NestedToken {
+            value: position(value, text),
             scheme,
         }));
     }
-    Ok((operations, spots))
+    Ok((parsed, tokens))
 }
 
 fn not_utf8(body: &[u8], valid: usize) -> BatchError {
@@ -55,9 +55,9 @@ fn not_utf8(body: &[u8], valid: usize) -> BatchError {
     }
 }
 
-fn not_a_batch(error: &serde_json::Error) -> BatchError {
+fn syntax_error(error: &serde_json::Error) -> BatchError {
     match error.classify() {
-        // The text of the error could quote the body.
+        // Drops serde_json's text, which may quote the body.
         Category::Syntax | Category::Eof | Category::Io => BatchError::NotJson {
             line: error.line(),
             column: error.column(),
@@ -68,12 +68,12 @@ fn not_a_batch(error: &serde_json::Error) -> BatchError {
 
 type Authorization<'b> = (&'b RawValue, AuthorizationScheme);
 
-fn read_item(item: &RawValue) -> serde_json::Result<(BatchItem, Option<Authorization<'_>>)> {
+fn parse_item(item: &RawValue) -> serde_json::Result<(BatchItem, Option<Authorization<'_>>)> {
     let [method, relative_url, headers] =
         members(item.get(), ["Method", "RelativeUrl", "Headers"])?;
-    let method = method.map_or_else(|| Ok(DEFAULT_METHOD.to_owned()), text_of)?;
+    let method = method.map_or_else(|| Ok(DEFAULT_METHOD.to_owned()), string)?;
     let relative_url =
-        text_of(relative_url.ok_or_else(|| serde_json::Error::missing_field("RelativeUrl"))?)?;
+        string(relative_url.ok_or_else(|| serde_json::Error::missing_field("RelativeUrl"))?)?;
     let fields = headers.map_or_else(
         || Ok(Vec::new()),
         |headers| elements(headers.get(), MAX_FIELDS + 1),
@@ -81,34 +81,34 @@ fn read_item(item: &RawValue) -> serde_json::Result<(BatchItem, Option<Authoriza
     if fields.len() > MAX_FIELDS {
         return Err(serde_json::Error::custom("too many fields"));
     }
-    let mut operation = BatchItem {
+    let mut parsed = BatchItem {
         method,
         relative_url,
         customers: Vec::new(),
         has_misleading_fields: false,
     };
-    let mut found = None;
+    let mut authorization = None;
     for field in fields {
         let [name, value] = members(field.get(), ["Name", "Value"])?;
         let (Some(name), Some(value)) = (name, value) else {
             continue;
         };
-        let name = text_of(name)?;
+        let name = string(name)?;
         if !name.trim().eq_ignore_ascii_case("authorization") {
-            operation.note(name.trim(), text_of(value).ok().as_deref());
-        } else if found
-            .replace((value, scheme_of(&text_of(value)?)))
+            parsed.add_field(name.trim(), string(value).ok().as_deref());
+        } else if authorization
+            .replace((value, scheme(&string(value)?)))
             .is_some()
         {
             return Err(serde_json::Error::duplicate_field("Authorization"));
         }
     }
-    Ok((operation, found))
+    Ok((parsed, authorization))
 }
 
 impl BatchItem {
-    /// Notes what a header field says of what is asked for; `None` is a value that is no text.
-    fn note(&mut self, name: &str, value: Option<&str>) {
+    /// Evaluates a header field other than `Authorization`; `value` is `None` if it is not a string.
+    fn add_field(&mut self, name: &str, value: Option<&str>) {
         let field = HeaderName::from_bytes(name.as_bytes()).ok();
         let value = value.filter(|value| HeaderValue::from_bytes(value.as_bytes()).is_ok());
         match field.zip(value) {
@@ -124,44 +124,43 @@ impl BatchItem {
     }
 }
 
-/// The scheme in which a caller wrote its token (contract §2). What is none of Citrix's is written as `Bearer`, which
-/// nested fields are known to have.
-fn scheme_of(value: &str) -> AuthorizationScheme {
+/// Returns the scheme of a caller's token (contract §2); `Bearer`, the documented one of nested fields, for any other.
+fn scheme(value: &str) -> AuthorizationScheme {
     match value.trim_start().get(..7) {
         Some(start) if start.eq_ignore_ascii_case("cwsauth") => AuthorizationScheme::Cws,
         _ => AuthorizationScheme::Bearer,
     }
 }
 
-/// Where a part of `text` stands in it.
-fn place(part: &RawValue, text: &str) -> Range<usize> {
+/// Returns the position of a slice of `text`.
+fn position(part: &RawValue, text: &str) -> Range<usize> {
     let start = part.get().as_ptr().addr() - text.as_ptr().addr();
     start..start + part.get().len()
 }
 
-fn text_of(value: &RawValue) -> serde_json::Result<String> {
+fn string(value: &RawValue) -> serde_json::Result<String> {
     serde_json::from_str(value.get())
 }
 
-/// The members of an object that have these names, in whatever letter case; `null` is none. A name that comes twice is
-/// an error: one reader takes the first, another the last.
+/// Returns the members of an object with these case-insensitive names; `null` counts as absent. A repeated name is an
+/// error, since some parsers use the first and others the last.
 fn members<'b, const N: usize>(
     json: &'b str,
     names: [&'static str; N],
 ) -> serde_json::Result<[Option<&'b RawValue>; N]> {
-    let found = parse(json, Members(names))?;
+    let found = deserialize(json, Members(names))?;
     Ok(found.map(|value| value.filter(|value| value.get() != "null")))
 }
 
-/// The elements of an array; of a longer one the first `limit`.
+/// Returns at most the first `limit` elements of an array.
 fn elements(json: &str, limit: usize) -> serde_json::Result<Vec<&RawValue>> {
-    parse(json, Elements(limit))
+    deserialize(json, Elements(limit))
 }
 
-fn parse<'b, S: DeserializeSeed<'b>>(json: &'b str, seed: S) -> serde_json::Result<S::Value> {
-    let mut reader = serde_json::Deserializer::from_str(json);
-    let value = seed.deserialize(&mut reader)?;
-    reader.end()?;
+fn deserialize<'b, S: DeserializeSeed<'b>>(json: &'b str, seed: S) -> serde_json::Result<S::Value> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let value = seed.deserialize(&mut deserializer)?;
+    deserializer.end()?;
     Ok(value)
 }
 
@@ -170,8 +169,8 @@ struct Members<const N: usize>([&'static str; N]);
 impl<'de, const N: usize> DeserializeSeed<'de> for Members<N> {
     type Value = [Option<&'de RawValue>; N];
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_map(self)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
@@ -196,7 +195,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
             }
             if !name.is_ascii() && self.0.iter().any(|wanted| folds_to(&name, wanted)) {
                 return Err(A::Error::custom(
-                    "a name that only some readers take for another",
+                    "a name that only some parsers match, ignoring case",
                 ));
             }
         }
@@ -204,7 +203,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
     }
 }
 
-/// Whether a reader that knows all of Unicode takes a name for this one: the long s for an S, the dotless i for an I.
+/// Returns `true` if Unicode case folding maps a name to this one: the long s to S, the dotless i to I.
 fn folds_to(name: &str, wanted: &str) -> bool {
     [name.to_uppercase(), name.to_lowercase()]
         .iter()
@@ -216,8 +215,8 @@ struct Elements(usize);
 impl<'de> DeserializeSeed<'de> for Elements {
     type Value = Vec<&'de RawValue>;
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_seq(self)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
     }
 }
 
