@@ -1,4 +1,4 @@
-//! `/readyz`: can requests be sent for every customer?
+//! `/readyz`: the state of every customer's token.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +9,8 @@ use crate::state::lifecycle::Phase;
 use crate::token::slot::TokenSlot;
 use crate::token::status::{TokenState, TokenStatus};
 
-/// 200 when every credential has a usable token and nothing is being drained; 503 says first what is missing. Either
-/// way every customer's state is told.
+/// Responds with 200 if every customer has a usable token and the gateway is not draining, else with 503. Lists every
+/// customer's state, the worst first.
 pub(super) fn answer(admin: &Admin) -> Answer {
     let published = admin.shared.published.load();
     let now = admin.shared.clock.now();
@@ -19,7 +19,7 @@ pub(super) fn answer(admin: &Admin) -> Answer {
         .iter()
         .map(|customer| line(customer.credential.customer(), &customer.token, now))
         .collect();
-    // The worst first; in the order of the configuration otherwise.
+    // A stable sort, so that customers of one state stay in the order of the configuration.
     customers.sort_by_key(|(state, _)| match state {
         TokenState::Unusable => 0,
         TokenState::Stale => 1,
@@ -45,24 +45,24 @@ pub(super) fn answer(admin: &Admin) -> Answer {
     text(status, lines.join("\n") + "\n")
 }
 
-/// One customer's state and its line, as in `customer acme: fresh; the next login is due in 2655 s`.
+/// Returns one customer's state and its line, for example `customer acme: fresh; next login in 2655 s`.
 fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (TokenState, String) {
     let status = slot.status();
     let state = status.state(now);
-    let why = why(state, &status, now)
-        .map(|why| format!(": {why}"))
+    let cause = cause(state, &status, now)
+        .map(|cause| format!(": {cause}"))
         .unwrap_or_default();
     (
         state,
         format!(
-            "customer {customer}: {}{why}; {}",
+            "customer {customer}: {}{cause}; {}",
             state.name(),
             next_login(&status)
         ),
     )
 }
 
-fn why(state: TokenState, status: &TokenStatus, now: SystemTime) -> Option<String> {
+fn cause(state: TokenState, status: &TokenStatus, now: SystemTime) -> Option<String> {
     let failure = status.current_failure().map(|failure| {
         let (outcome, advice) = (failure.outcome, failure.outcome.advice());
         format!("the last login failed ({outcome}: {advice})")
@@ -74,29 +74,27 @@ fn why(state: TokenState, status: &TokenStatus, now: SystemTime) -> Option<Strin
                 .usable_until
                 .and_then(|until| until.duration_since(now).ok());
             let left = whole_seconds(left.unwrap_or_default());
-            let why = failure.unwrap_or_else(|| "the login is late".to_owned());
+            let cause = failure.unwrap_or_else(|| "the refresh is overdue".to_owned());
             Some(format!(
-                "{why}, and the present token can be sent for {left} s"
+                "{cause}, and the current token is usable for {left} s"
             ))
         }
         TokenState::Unusable if status.generation == 0 => {
-            Some(failure.unwrap_or_else(|| "there is no token yet".to_owned()))
+            Some(failure.unwrap_or_else(|| "no token yet".to_owned()))
         }
-        TokenState::Unusable => {
-            Some(failure.unwrap_or_else(|| "the token's life is over".to_owned()))
-        }
+        TokenState::Unusable => Some(failure.unwrap_or_else(|| "the token has expired".to_owned())),
     }
 }
 
 fn next_login(status: &TokenStatus) -> String {
     match status.next_login_in() {
-        _ if status.in_progress => "a login is being made".to_owned(),
-        Duration::ZERO => "a login is due now".to_owned(),
-        wait => format!("the next login is due in {} s", whole_seconds(wait)),
+        _ if status.in_progress => "login in progress".to_owned(),
+        Duration::ZERO => "login due now".to_owned(),
+        wait => format!("next login in {} s", whole_seconds(wait)),
     }
 }
 
-/// Rounded up, so that nobody reads 0 where something is left.
+/// Rounds up to whole seconds, so that a positive time is never 0.
 pub(super) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -131,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn each_state_has_its_reason() {
+    fn each_state_has_its_cause() {
         let advice = Outcome::Empty.advice();
         let failed = format!("the last login failed (empty: {advice})");
-        let left = "the present token can be sent for 10 s";
+        let left = "the current token is usable for 10 s";
         let both = |status: &mut TokenStatus, until| {
             fail(status);
             issued(status, until);
@@ -153,18 +151,18 @@ mod tests {
             (
                 status(late),
                 TokenState::Stale,
-                Some(format!("the login is late, and {left}")),
+                Some(format!("the refresh is overdue, and {left}")),
             ),
             (
                 status(|_| ()),
                 TokenState::Unusable,
-                Some("there is no token yet".to_owned()),
+                Some("no token yet".to_owned()),
             ),
             (status(fail), TokenState::Unusable, Some(failed.clone())),
             (
                 status(|status| issued(status, 10)),
                 TokenState::Unusable,
-                Some("the token's life is over".to_owned()),
+                Some("the token has expired".to_owned()),
             ),
             (
                 status(|status| both(status, 10)),
@@ -173,7 +171,7 @@ mod tests {
             ),
         ] {
             assert_eq!(status.state(at(10)), state, "{status:?}");
-            assert_eq!(why(state, &status, at(10)), reason, "{status:?}");
+            assert_eq!(cause(state, &status, at(10)), reason, "{status:?}");
         }
     }
 }

@@ -113,11 +113,11 @@ async fn readyz_tells_each_customers_state_and_the_worst_first() {
         "{told:?}"
     );
     assert!(
-        told[1].contains("the present token can be sent for "),
+        told[1].contains("the current token is usable for "),
         "{told:?}"
     );
     assert!(
-        told[2].starts_with("customer fine: fresh; the next login is due in "),
+        told[2].starts_with("customer fine: fresh; next login in "),
         "{told:?}"
     );
 
