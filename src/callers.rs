@@ -1,9 +1,8 @@
-//! Which of the configured callers a request is from: what it shows, and where it comes from, against what each of
-//! them must show (interface §3.1, §4.1).
+//! Identifies the caller of a request by its credentials and its peer (interface §3.1, §4.1).
 //!
-//! The hash of what is shown is compared with that of every caller, each time in constant time and never stopping at
-//! the one that fits. Finding it in a map would be faster with a thousand callers, but its time would tell how far a
-//! hash that the sender knows agrees with one of ours; for a secret that can be guessed that is enough to guess it.
+//! The hash of the presented secret is compared with that of every caller, each in constant time, without stopping at
+//! a match. A map would be faster with a thousand callers, but its timing would reveal how many leading bits of a hash
+//! that the client knows match a configured one; for a weak secret that is enough to guess it.
 
 pub mod browser_guard;
 pub mod caller_state;
@@ -28,34 +27,34 @@ use crate::system::digest::Sha256;
 use credentials::PresentedCredentials;
 use gateway_token::{Claims, Signer, Verification};
 
-/// Everybody who may come in; nobody in particular when there is none.
+/// The configured callers. If there is none, requests are anonymous.
 #[derive(Debug)]
 pub struct Callers {
     all: Vec<Caller>,
     any_secret: bool,
 }
 
-/// Where a request comes from, as its connection tells.
+/// The identity of a connection's peer.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerIdentity<'c> {
-    /// The peer's address; none on a unix socket, which is in no network.
+    /// The peer's address; `None` on a Unix socket, which matches no network.
     pub address: Option<IpAddr>,
-    /// The certificate it showed.
+    /// The peer's client certificate.
     pub certificate: Option<&'c CallerCertificate>,
 }
 
-/// Why a request is nobody's. For the log: who asks is not told which part was wrong.
+/// The reason that a request has no caller, for the log: the response does not name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownCaller<'c> {
-    /// It shows nothing, and nobody is known by where it comes from.
+    /// No credentials, and no caller without a secret matches the peer.
     NoCredentials,
-    /// What it shows is no caller's.
+    /// The credentials match no caller.
     WrongSecret,
-    /// It shows this caller's secret by HTTP Basic under another name.
+    /// This caller's secret with another user-id (HTTP Basic).
     NameMismatch(&'c str),
-    /// It shows this caller's secret or token, but its network or certificate is not that caller's.
+    /// This caller's secret or token from a peer that does not match.
     WrongPeer(&'c str),
-    /// It shows a gateway token that expired, or whose caller is gone or has another secret by now.
+    /// A gateway token that expired, or whose caller is gone or has another secret.
     StaleToken,
 }
 
@@ -63,25 +62,25 @@ impl fmt::Display for UnknownCaller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCredentials => {
-                f.write_str("no credential was shown, and no caller is known by this network or certificate")
+                f.write_str("no credentials, and no caller matches the network or certificate")
             }
-            Self::WrongSecret => f.write_str("the credential that was shown is no caller's"),
-            Self::NameMismatch(name) => write!(f, "the secret of {name} was shown under another name"),
+            Self::WrongSecret => f.write_str("the credentials match no caller"),
+            Self::NameMismatch(name) => write!(f, "the secret of {name} with another name"),
             Self::WrongPeer(name) => {
                 write!(
                     f,
-                    "the secret of {name} was shown, but not from its networks or without its certificate"
+                    "the secret of {name} from another network or without its certificate"
                 )
             }
             Self::StaleToken => f.write_str(
-                "the gateway token that was shown expired, or its caller is gone or has another secret by now",
+                "gateway token expired, or its caller was removed or has another secret",
             ),
         }
     }
 }
 
 impl Callers {
-    /// Those of a configuration.
+    /// The callers of a configuration.
     pub fn new(all: Vec<Caller>) -> Self {
         Self {
             any_secret: all.iter().any(|caller| caller.secret.is_some()),
@@ -89,22 +88,22 @@ impl Callers {
         }
     }
 
-    /// Whether nobody is configured, so that nobody has to show who he is.
+    /// Returns `true` if no caller is configured, so that requests are anonymous.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Whether a secret could have helped somebody in.
+    /// Returns `true` if a caller has a secret.
     pub fn have_secrets(&self) -> bool {
         self.any_secret
     }
 
-    /// Whether a request that is nobody's may have tried a secret. What looks like a token, an old one of ours or of
-    /// Citrix's, is none that anybody has.
+    /// Returns `true` if a rejected request may have tried to guess a secret. A JWT is none: it is an old token of
+    /// the gateway or of Citrix.
     pub fn is_bad_secret(
         &self,
         unknown: UnknownCaller<'_>,
-        shown: &PresentedCredentials<'_>,
+        presented: &PresentedCredentials<'_>,
     ) -> bool {
         let tried = match unknown {
             UnknownCaller::NoCredentials | UnknownCaller::StaleToken => false,
@@ -112,124 +111,129 @@ impl Callers {
             | UnknownCaller::NameMismatch(_)
             | UnknownCaller::WrongPeer(_) => true,
         };
-        let token = matches!(shown, PresentedCredentials::Bearer(bytes) if gateway_token::looks_like_jwt(bytes));
-        tried && !token && self.have_secrets()
+        let is_jwt = matches!(presented, PresentedCredentials::Bearer(bytes) if gateway_token::looks_like_jwt(bytes));
+        tried && !is_jwt && self.have_secrets()
     }
 
-    /// The caller at this place of the configuration.
-    pub fn get(&self, number: usize) -> Option<&Caller> {
-        self.all.get(number)
+    /// Returns the caller with this index.
+    pub fn get(&self, index: usize) -> Option<&Caller> {
+        self.all.get(index)
     }
 
-    /// The place in the configuration of the caller that is called so.
-    pub fn named(&self, name: &[u8]) -> Option<usize> {
+    /// Returns the index of the caller with this name.
+    pub fn index_of(&self, name: &[u8]) -> Option<usize> {
         self.all
             .iter()
             .position(|caller| caller.name.as_bytes() == name)
     }
 
-    /// As [`Self::identify`], where a gateway token names its caller as well.
+    /// Identifies the caller by a gateway token, else as [`Self::identify`].
     ///
     /// # Errors
-    /// As [`Self::identify`], and when it is a token of ours that admits nobody any more.
+    /// As [`Self::identify`], and if the gateway token is no longer valid.
     pub fn admit(
         &self,
-        shown: &PresentedCredentials<'_>,
-        origin: PeerIdentity<'_>,
+        presented: &PresentedCredentials<'_>,
+        peer: PeerIdentity<'_>,
         signer: &Signer,
         clock: Clock,
     ) -> Result<usize, UnknownCaller<'_>> {
-        if let PresentedCredentials::Bearer(token) = shown {
+        if let PresentedCredentials::Bearer(token) = presented {
             match signer.verify(token, clock.now()) {
                 Verification::Foreign => {}
                 Verification::Expired => return Err(UnknownCaller::StaleToken),
-                Verification::Valid(claims) => return self.of_token(&claims, origin, signer),
+                Verification::Valid(claims) => return self.of_token(&claims, peer, signer),
             }
         }
-        self.identify(shown, origin)
+        self.identify(presented, peer)
     }
 
     fn of_token(
         &self,
         claims: &Claims,
-        origin: PeerIdentity<'_>,
+        peer: PeerIdentity<'_>,
         signer: &Signer,
     ) -> Result<usize, UnknownCaller<'_>> {
-        let number = claims.caller().and_then(|name| self.named(name.as_bytes()));
-        let known = number.and_then(|number| Some((number, self.get(number)?)));
-        let (number, caller) = known
+        let index = claims
+            .caller()
+            .and_then(|name| self.index_of(name.as_bytes()));
+        let known = index.and_then(|index| Some((index, self.get(index)?)));
+        let (index, caller) = known
             .filter(|(_, caller)| signer.is_current(claims, caller))
             .ok_or(UnknownCaller::StaleToken)?;
-        let here =
-            origin.narrowest(&caller.networks).is_some() && origin.has_certificate_of(caller);
-        if here {
-            Ok(number)
+        if peer.network_of(caller).is_some() && peer.has_certificate_of(caller) {
+            Ok(index)
         } else {
             Err(UnknownCaller::WrongPeer(&caller.name))
         }
     }
 
-    /// The place in the configuration of the caller that a request is from.
+    /// Returns the index of the caller that the credentials and the peer identify.
     ///
-    /// A secret names its caller. Without one it is the caller with the right certificate, then the one with the
-    /// smallest network around the address.
+    /// A secret identifies its caller. Without one it is a caller without a secret whose certificate and networks match
+    /// the peer: one with a certificate before one without, then the one with the narrowest network.
     ///
     /// # Errors
-    /// When it is nobody's, with what the log may say of it.
+    /// If no caller matches.
     pub fn identify(
         &self,
-        shown: &PresentedCredentials<'_>,
-        origin: PeerIdentity<'_>,
+        presented: &PresentedCredentials<'_>,
+        peer: PeerIdentity<'_>,
     ) -> Result<usize, UnknownCaller<'_>> {
-        let hash = shown.secret().map(Sha256::of);
-        let (mut found, mut found_holds) = (0, 0);
-        let mut by_place: Option<(bool, u8, usize)> = None;
-        for (number, caller) in self.all.iter().enumerate() {
-            let network = origin.narrowest(&caller.networks);
-            let holds = network.is_some() && origin.has_certificate_of(caller);
+        let hash = presented.secret().map(Sha256::of);
+        // 1 + the index of the caller with this secret, and 1 if the peer matches that caller.
+        let (mut found, mut found_matches) = (0, 0);
+        let mut by_peer: Option<(bool, u8, usize)> = None;
+        for (index, caller) in self.all.iter().enumerate() {
+            let network = peer.network_of(caller);
+            let matches = network.is_some() && peer.has_certificate_of(caller);
             if let Some(expected) = &caller.secret {
-                // By arithmetic: a branch that is seldom taken tells by its time that it was.
-                let fits = usize::from(hash.as_ref().is_some_and(|hash| expected.matches(hash)));
-                found |= fits * (number + 1);
-                found_holds |= fits * usize::from(holds);
-            } else if holds {
-                let (certificate, narrowness) =
-                    (caller.certificate.is_some(), network.unwrap_or(0));
-                // The first of equals stays.
-                if by_place.is_none_or(|(c, n, _)| (certificate, narrowness) > (c, n)) {
-                    by_place = Some((certificate, narrowness, number));
+                // Arithmetic instead of a branch: the time of a rarely taken branch reveals the match.
+                let equal = usize::from(hash.as_ref().is_some_and(|hash| expected.matches(hash)));
+                found |= equal * (index + 1);
+                found_matches |= equal * usize::from(matches);
+            } else if matches {
+                let rank = (caller.certificate.is_some(), network.unwrap_or(0));
+                // The first of equal rank wins.
+                if by_peer
+                    .is_none_or(|(certificate, narrowness, _)| rank > (certificate, narrowness))
+                {
+                    by_peer = Some((rank.0, rank.1, index));
                 }
             }
         }
-        if let Some((number, caller)) = found
+        if let Some((index, caller)) = found
             .checked_sub(1)
-            .and_then(|number| Some((number, self.get(number)?)))
+            .and_then(|index| Some((index, self.get(index)?)))
         {
-            return match shown.name() {
+            return match presented.name() {
                 Some(name) if name != caller.name.as_bytes() => {
                     Err(UnknownCaller::NameMismatch(&caller.name))
                 }
-                _ if found_holds == 0 => Err(UnknownCaller::WrongPeer(&caller.name)),
-                _ => Ok(number),
+                _ if found_matches == 0 => Err(UnknownCaller::WrongPeer(&caller.name)),
+                _ => Ok(index),
             };
         }
-        match by_place {
-            Some((_, _, number)) if !shown.decides() => Ok(number),
-            _ if matches!(shown, PresentedCredentials::Absent) => Err(UnknownCaller::NoCredentials),
+        match by_peer {
+            Some((_, _, index)) if !presented.is_for_gateway() => Ok(index),
+            _ if matches!(presented, PresentedCredentials::Absent) => {
+                Err(UnknownCaller::NoCredentials)
+            }
             _ => Err(UnknownCaller::WrongSecret),
         }
     }
 }
 
 impl PeerIdentity<'_> {
-    /// How long the prefix is of the smallest of `networks` around the address; 0 when any address will do, `None`
-    /// when this one will not.
-    fn narrowest(&self, networks: &[IpNet]) -> Option<u8> {
-        if networks.is_empty() {
+    /// Returns the prefix length of the narrowest of the caller's networks that contains the address; 0 if the caller
+    /// has no networks, `None` if none contains it.
+    fn network_of(&self, caller: &Caller) -> Option<u8> {
+        if caller.networks.is_empty() {
             return Some(0);
         }
         let address = self.address?.to_canonical();
-        networks
+        caller
+            .networks
             .iter()
             .filter(|network| network.contains(&address))
             .map(IpNet::prefix_len)
@@ -239,7 +243,7 @@ impl PeerIdentity<'_> {
     fn has_certificate_of(&self, caller: &Caller) -> bool {
         caller.certificate.as_ref().is_none_or(|name| {
             self.certificate
-                .is_some_and(|shown| certificate::is_of(shown, name))
+                .is_some_and(|presented| certificate::has_name(presented, name))
         })
     }
 }

@@ -232,7 +232,7 @@ fn identify(
             let named = credentials
                 .id
                 .as_ref()
-                .and_then(|id| callers.named(id.as_bytes()));
+                .and_then(|id| callers.index_of(id.as_bytes()));
             let requires_secret = named
                 .and_then(|index| callers.get(index))
                 .is_some_and(|caller| caller.secret.is_some());
@@ -279,7 +279,7 @@ async fn read_body(
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let Some(_permit) = shared.login_endpoints.being_read.acquire(MAX_READS) else {
+    let Some(_permit) = shared.login_endpoints.body_reads.acquire(MAX_READS) else {
         return Err(Failure::overloaded(format!(
             "{MAX_READS} logins are in progress"
         )));

@@ -1,22 +1,21 @@
-//! Keeps web pages out wherever nobody has to show who he is (interface §4.1), and where a caller is known by what a
-//! browser does by itself; on the admin listener always.
+//! Rejects requests that web pages send through a browser (interface §4.1): where requests are anonymous, where a
+//! caller has no secret, and always on the admin listener.
 //!
-//! A page in a browser on this network can send requests to us: by a name of its own that it points at our
-//! address (DNS rebinding), or straight from its own site. Neither may get in.
+//! A page in a browser on this network can send requests to the gateway under a name of its own that resolves to the
+//! gateway's address (DNS rebinding), or cross-site.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName};
 
 use super::Callers;
-use crate::config::AllowedHosts;
-use crate::config::Caller;
+use crate::config::{AllowedHosts, Caller};
 use crate::error::{Failure, Reason};
 use citrix_wire::host::Authority;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses foreign names. `authority` is what the request names; a request without one is of HTTP/1.0, which comes
-/// from old tools and never from a browser.
+/// Rejects a host name that is neither local nor in `listen.hosts`. A request without an authority is HTTP/1.0, which
+/// no browser sends.
 ///
 /// # Errors
 /// `foreign_host`.
@@ -30,43 +29,37 @@ pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Re
     }
     let detail = if authority.is_unspecified_or_mapped() {
         format!(
-            "this gateway does not answer to {name}, which hides web pages; use its address, as in 127.0.0.1"
+            "host {name} is an unspecified or IPv4-mapped address; use a plain one, for example 127.0.0.1"
         )
     } else if authority.is_address_or_localhost() {
         return Ok(());
     } else {
-        format!("this gateway does not answer to the name {name}; add it to listen.hosts")
+        format!("host name {name} is not in listen.hosts")
     };
     Err(Failure::new(Reason::ForeignHost, detail))
 }
 
-/// Refuses what pages of other sites send.
+/// Rejects a browser's cross-site and cross-origin requests.
 ///
 /// # Errors
 /// `caller_forbidden`.
 pub fn check_site(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> Result<(), Failure> {
     let same_site = |value: &[u8]| matches!(value, b"same-origin" | b"none");
-    if headers
-        .get_all(SEC_FETCH_SITE)
-        .iter()
-        .any(|value| !same_site(value.as_bytes()))
-    {
-        let detail = "a web page of another site may not call this gateway";
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    if !sites.all(|value| same_site(value.as_bytes())) {
+        let detail = "cross-site request of a web page (Sec-Fetch-Site)";
         return Err(Failure::new(Reason::CallerForbidden, detail));
     }
-    let foreign = |origin: &[u8]| !authority.is_some_and(|own| is_origin_of(origin, own));
-    if headers
-        .get_all(ORIGIN)
-        .iter()
-        .any(|value| foreign(value.as_bytes()))
-    {
-        let detail = "a web page of another origin may not call this gateway";
+    let same_origin = |origin: &[u8]| authority.is_some_and(|own| is_origin_of(origin, own));
+    let mut origins = headers.get_all(ORIGIN).iter();
+    if !origins.all(|value| same_origin(value.as_bytes())) {
+        let detail = "cross-origin request of a web page (Origin)";
         return Err(Failure::new(Reason::CallerForbidden, detail));
     }
     Ok(())
 }
 
-/// Whether a serialized origin (RFC 6454) is that of the authority the request names.
+/// Returns `true` if a serialized origin (RFC 6454) is that of the request's authority.
 fn is_origin_of(origin: &[u8], own: &Authority<'_>) -> bool {
     let authority = origin
         .strip_prefix(b"http://")
@@ -74,9 +67,9 @@ fn is_origin_of(origin: &[u8], own: &Authority<'_>) -> bool {
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(own.as_str().as_bytes()))
 }
 
-/// Admits an anonymous request if the configuration or its origin permits that, except for a browser's cross-site
-/// request. `permitted` is false for a peer that is not this machine, unless `insecure.allow_anonymous` is set: a load
-/// balancer on this machine must not lend its loopback address to its clients.
+/// Admits an anonymous request if `permitted`, except for a browser's cross-site request. `permitted` is `true` for a
+/// peer on this machine, or with `insecure.allow_anonymous`: a load balancer on this machine must not lend its
+/// loopback address to its clients.
 ///
 /// # Errors
 /// `caller_forbidden`.
@@ -86,25 +79,26 @@ pub fn admit_anonymous(
     headers: &HeaderMap,
 ) -> Result<(), Failure> {
     if !permitted {
-        let detail = "nobody is configured as a caller, so only this machine may use the gateway";
+        let detail =
+            "no [[caller]] is configured; only clients on the gateway's machine are admitted";
         return Err(Failure::new(Reason::CallerForbidden, detail));
     }
     check_site(authority, headers)
 }
 
-/// Rejects a browser's cross-site request where the caller at `number` has no secret: a browser connects and presents
-/// a certificate by itself.
+/// Rejects a browser's cross-site request where the caller at `index` has no secret: a browser connects and presents
+/// a certificate on its own.
 ///
 /// # Errors
 /// `caller_forbidden`.
 pub fn reject_cross_site(
     callers: &Callers,
-    number: usize,
+    index: usize,
     authority: Option<&Authority<'_>>,
     headers: &HeaderMap,
 ) -> Result<(), Failure> {
     let has_no_secret = |caller: &Caller| caller.secret.is_none();
-    if callers.get(number).is_some_and(has_no_secret) {
+    if callers.get(index).is_some_and(has_no_secret) {
         check_site(authority, headers)?;
     }
     Ok(())
@@ -130,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_and_pages_of_other_sites_are_kept_out() {
+    fn foreign_hosts_and_cross_site_requests_are_rejected() {
         let only = AllowedHosts::Only(vec!["gw.example.net".to_owned()]);
         let (foreign, forbidden) = (Some("foreign_host"), Some("caller_forbidden"));
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);

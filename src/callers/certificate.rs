@@ -1,20 +1,20 @@
-//! Whether the certificate a caller showed is the one that is configured.
+//! Matches a client certificate against `client_certificate`.
 
 use crate::config::CertificateName;
 use crate::inbound::tls::CallerCertificate;
 
-/// Whether a certificate is of this name.
-pub(super) fn is_of(certificate: &CallerCertificate, name: &CertificateName) -> bool {
+/// Returns `true` if the whole subject or a DNS name of the certificate equals `name`.
+pub(super) fn has_name(certificate: &CallerCertificate, name: &CertificateName) -> bool {
     match name {
         CertificateName::Subject(parts) => {
-            let shown = CertificateName::subject_parts(&certificate.subject);
-            // Tools disagree on which end of a subject they write first.
-            shown == *parts || shown.iter().rev().eq(parts)
+            let presented = CertificateName::subject_parts(&certificate.subject);
+            // Tools print the parts of a subject in either order.
+            presented == *parts || presented.iter().rev().eq(parts)
         }
         CertificateName::Dns(name) => certificate
             .dns_names
             .iter()
-            .any(|shown| shown.eq_ignore_ascii_case(name)),
+            .any(|presented| presented.eq_ignore_ascii_case(name)),
     }
 }
 
@@ -23,12 +23,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_known_by_its_whole_subject_or_by_one_dns_name() {
+    fn certificate_matches_by_whole_subject_or_one_dns_name() {
         let certificate = CallerCertificate {
             subject: "CN=splunk,O=Example\\, Inc".to_owned(),
             dns_names: vec!["splunk.example.net".to_owned(), "*.example.org".to_owned()],
         };
-        for (name, is_it) in [
+        for (name, expected) in [
             ("CN=splunk,O=Example\\, Inc", true),
             ("O=Example\\, Inc, cn=splunk", true),
             ("CN=splunk", false),
@@ -41,8 +41,8 @@ mod tests {
             ("splunk", false),
         ] {
             assert_eq!(
-                is_of(&certificate, &CertificateName::new(name)),
-                is_it,
+                has_name(&certificate, &CertificateName::new(name)),
+                expected,
                 "{name}"
             );
         }

@@ -1,35 +1,34 @@
-//! What a request shows of who it is from: `X-Api-Key` or `Authorization`, in every spelling that tools of Citrix's
-//! have (contract §2).
+//! The credentials of a request: `X-Api-Key`, or `Authorization` in every form that Citrix's tools send (contract §2).
 
 use citrix_wire::basic_auth::BasicCredentials;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// A secret in a field of its own.
+/// The field for a secret alone.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// A credential as it was sent. No `Debug`: it is a secret.
+/// The credentials as sent. No `Debug`: they are secret.
 pub enum PresentedCredentials<'r> {
-    /// None, or none in a form that this gateway understands.
+    /// No credentials, or none of a known scheme.
     Absent,
-    /// `X-Api-Key`; `Authorization` beside it is not looked at.
+    /// `X-Api-Key`, which takes precedence over `Authorization`.
     ApiKey(&'r [u8]),
-    /// HTTP Basic (RFC 7617); `None` when it is broken.
+    /// HTTP Basic (RFC 7617); `None` if it is malformed.
     Basic(Option<BasicCredentials>),
     /// `Bearer`, or `CwsAuth Bearer=`.
     Bearer(&'r [u8]),
 }
 
-/// Two fields of one credential: whoever reads the other one than we do sees another caller.
+/// A field of credentials that occurs twice: another recipient may read the other one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request has {0} twice")]
+#[error("duplicate field {0}")]
 pub struct DuplicateField(&'static str);
 
 impl<'r> PresentedCredentials<'r> {
-    /// Reads a request's credential.
+    /// Reads the credentials of a request.
     ///
     /// # Errors
-    /// When a field that holds one is there twice.
+    /// If `X-Api-Key` or `Authorization` occurs twice.
     pub fn read(headers: &'r HeaderMap) -> Result<Self, DuplicateField> {
         let key = single(headers, &X_API_KEY).ok_or(DuplicateField("X-Api-Key"))?;
         let authorization =
@@ -52,45 +51,45 @@ impl<'r> PresentedCredentials<'r> {
         }
     }
 
-    /// The secret.
+    /// Returns the secret or token.
     pub fn secret(&self) -> Option<&[u8]> {
         match self {
             Self::Absent | Self::Basic(None) => None,
             Self::ApiKey(secret) | Self::Bearer(secret) => Some(secret),
-            Self::Basic(Some(shown)) => Some(shown.password()),
+            Self::Basic(Some(basic)) => Some(basic.password()),
         }
     }
 
-    /// Whose secret it is said to be, where that is said.
+    /// Returns the user-id of HTTP Basic.
     pub fn name(&self) -> Option<&[u8]> {
         match self {
-            Self::Basic(Some(shown)) => Some(shown.user()),
+            Self::Basic(Some(basic)) => Some(basic.user()),
             _ => None,
         }
     }
 
-    /// Whether it was meant for this gateway, so that it decides alone. A bearer token may be an old one of Citrix's
-    /// that a tool goes on sending.
-    pub fn decides(&self) -> bool {
+    /// Returns `true` if the credentials can only be meant for the gateway. A bearer token may be an old one of Citrix
+    /// that a tool still sends.
+    pub fn is_for_gateway(&self) -> bool {
         matches!(self, Self::ApiKey(_) | Self::Basic(_))
     }
 }
 
-/// The only field of a name, if it is there; `None` when there are two.
+/// Returns the field of this name, if any; `None` if it occurs twice.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Option<&'h HeaderValue>> {
     let mut fields = headers.get_all(name).iter();
     let first = fields.next();
     fields.next().is_none().then_some(first)
 }
 
-/// What comes after a scheme of this name, in any letter case, and the blanks behind it.
+/// Returns the part after the scheme, which is case-insensitive, and its spaces.
 fn after_scheme<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {
     let (first, rest) = value.trim_ascii().split_at_checked(scheme.len())?;
     let follows = rest.first().is_some_and(u8::is_ascii_whitespace);
     (first.eq_ignore_ascii_case(scheme) && follows).then(|| rest.trim_ascii_start())
 }
 
-/// The token of `Bearer=<token>`, with or without blanks behind `=`.
+/// Returns the token of `Bearer=<token>`, with or without spaces after `=`.
 fn cws_token(credentials: &[u8]) -> Option<&[u8]> {
     const BEARER: &[u8] = b"bearer=";
     let (first, token) = credentials.split_at_checked(BEARER.len())?;
@@ -99,7 +98,7 @@ fn cws_token(credentials: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii_start())
 }
 
-/// Some tools put the token in quotes.
+/// Strips the quotes that some tools send.
 fn unquoted(token: &[u8]) -> &[u8] {
     token
         .strip_prefix(b"\"")
@@ -121,11 +120,11 @@ mod tests {
             .collect()
     }
 
-    /// The kind of credential, the name and the secret.
+    /// The kind, the name and the secret.
     fn read(fields: &[(&str, &str)]) -> (&'static str, Option<String>, Option<String>) {
         let headers = headers(fields);
-        let shown = PresentedCredentials::read(&headers).unwrap();
-        let kind = match shown {
+        let presented = PresentedCredentials::read(&headers).unwrap();
+        let kind = match presented {
             PresentedCredentials::Absent => "nothing",
             PresentedCredentials::ApiKey(_) => "key",
             PresentedCredentials::Basic(_) => "basic",
@@ -133,11 +132,11 @@ mod tests {
         };
         let text =
             |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        (kind, text(shown.name()), text(shown.secret()))
+        (kind, text(presented.name()), text(presented.secret()))
     }
 
     #[test]
-    fn contract_2_every_spelling_of_a_bearer_token_is_read() {
+    fn contract_2_every_form_of_a_bearer_token_is_read() {
         for value in [
             "Bearer t0k.en",
             "bearer t0k.en",
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_decides_alone_and_no_field_may_be_there_twice() {
+    fn api_key_takes_precedence_and_duplicate_field_is_an_error() {
         let bearer = ("authorization", "Bearer other");
         assert_eq!(
             read(&[bearer, ("x-api-key", "k")]),
@@ -219,7 +218,7 @@ mod tests {
                 assert!(PresentedCredentials::read(&headers).is_err(), "{name}");
             }
         }
-        // Two fields are two readings, even where neither would be read.
+        // Even where `Authorization` would not be read.
         assert!(
             PresentedCredentials::read(&headers(&[("x-api-key", "k"), bearer, bearer])).is_err()
         );

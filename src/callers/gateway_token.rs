@@ -1,7 +1,7 @@
-//! Gateway tokens (interface §4.5): what the gateway's own token endpoints hand out, and what then admits a caller.
+//! Gateway tokens (interface §4.5): issued by the gateway's own token endpoints, accepted as a caller's credentials.
 //!
-//! A token says whose it is and until when, and is bound to what its caller's secret is at present. It admits nobody
-//! from where its caller may not come: that is judged anew at each use, as with a secret.
+//! A token names its caller and its expiry, and is bound to the caller's current secret. Networks and certificate of
+//! the caller are checked at each use, as with a secret.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,12 +18,12 @@ use crate::config::Caller;
 
 const ALGORITHM: Algorithm = Algorithm::HS256;
 const ISSUER: &str = "citrix-auth-proxy";
-/// Ours have some 250 bytes. What is longer is not looked at.
-const LONGEST: usize = 1024;
-/// In front of what is bound, so that the same key never signs the same bytes as a token's.
+/// Maximum length of a token; the gateway's own have about 250 bytes.
+const MAX_LENGTH: usize = 1024;
+/// Prefix of the bound bytes, so that the key never signs the bytes of a token here.
 const BINDING: &[u8] = b"binding\0";
 
-/// Signs tokens and tells its own from others.
+/// Signs gateway tokens and verifies them.
 pub struct Signer {
     signing: EncodingKey,
     verifying: DecodingKey,
@@ -31,50 +31,50 @@ pub struct Signer {
     validation: Validation,
 }
 
-/// What a credential is, looked at as a gateway token.
+/// The result of [`Signer::verify`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// Not one that this key signed.
+    /// Not a token signed with this key.
     Foreign,
-    /// One whose time is over.
+    /// A token of this key that expired.
     Expired,
-    /// One in its time.
+    /// A valid token of this key.
     Valid(Claims),
 }
 
-/// What a token says.
+/// The claims of a gateway token.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     iss: String,
-    /// The caller's name; none where nobody was configured.
+    /// The caller's name; `None` if no caller was configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     iat: u64,
     exp: u64,
-    /// To what the caller's secret was.
+    /// The binding to the caller's secret.
     bnd: String,
 }
 
 impl Claims {
-    /// The name of the caller it was issued to.
+    /// Returns the name of the caller that the token was issued to.
     pub fn caller(&self) -> Option<&str> {
         self.sub.as_deref()
     }
 }
 
-/// A token could not be signed, which no input leads to.
+/// A failure to sign a token (a bug).
 #[derive(Debug, thiserror::Error)]
-#[error("the token could not be signed")]
+#[error("failed to sign the gateway token")]
 pub struct SigningError(#[from] jsonwebtoken::errors::Error);
 
 impl Signer {
-    /// With a key of 32 bytes or more.
+    /// A signer with a key of at least 32 bytes.
     pub fn new(key: &[u8]) -> Self {
         let mut validation = Validation::new(ALGORITHM);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["iss", "exp"]);
         validation.validate_aud = false;
-        // Judged here, by a clock that tests can move.
+        // Checked in `verify`, by a clock that tests can move.
         validation.validate_exp = false;
         Self {
             signing: EncodingKey::from_secret(key),
@@ -84,20 +84,20 @@ impl Signer {
         }
     }
 
-    /// With a key that nobody else has.
+    /// A signer with a random key.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// If the system has no randomness.
     pub fn random() -> Result<Self, Unspecified> {
         let mut key = Zeroizing::new([0; 32]);
         rand::fill(&mut *key)?;
         Ok(Self::new(&*key))
     }
 
-    /// A token for a caller; for nobody in particular where none is configured.
+    /// Issues a token for a caller, or for anonymous requests.
     ///
     /// # Errors
-    /// Never, as far as anybody can see; the library could.
+    /// If the library fails to sign, for which no cause is known.
     pub fn issue(
         &self,
         caller: Option<&Caller>,
@@ -118,24 +118,24 @@ impl Signer {
         )?))
     }
 
-    /// What is shown, as a token.
-    pub fn verify(&self, shown: &[u8], now: SystemTime) -> Verification {
-        if shown.len() > LONGEST || !looks_like_jwt(shown) {
+    /// Verifies a presented token.
+    pub fn verify(&self, presented: &[u8], now: SystemTime) -> Verification {
+        if presented.len() > MAX_LENGTH || !looks_like_jwt(presented) {
             return Verification::Foreign;
         }
-        match jsonwebtoken::decode::<Claims>(shown, &self.verifying, &self.validation) {
+        match jsonwebtoken::decode::<Claims>(presented, &self.verifying, &self.validation) {
             Err(_) => Verification::Foreign,
             Ok(token) if token.claims.exp <= seconds(now) => Verification::Expired,
             Ok(token) => Verification::Valid(token.claims),
         }
     }
 
-    /// Whether the caller's secret is what it was when the token was issued.
+    /// Returns `true` if the caller's secret is the one that it had when the token was issued.
     pub fn is_current(&self, claims: &Claims, caller: &Caller) -> bool {
         claims.bnd == self.binding(Some(caller))
     }
 
-    /// Tells whether a secret changed, and nothing else of it: what makes it is a key that stays here.
+    /// Returns a keyed hash of the caller's secret, which reveals only whether the secret changed.
     fn binding(&self, caller: Option<&Caller>) -> String {
         let mut context = hmac::Context::with_key(&self.binding);
         context.update(BINDING);
@@ -146,10 +146,10 @@ impl Signer {
     }
 }
 
-/// Whether it has the shape of a signed JWT, ours or anybody's, as no secret of a caller has.
-pub fn looks_like_jwt(shown: &[u8]) -> bool {
+/// Returns `true` if a credential has the form of a signed JWT. No secret of a caller has it.
+pub fn looks_like_jwt(credential: &[u8]) -> bool {
     // `{"` in base64.
-    shown.starts_with(b"eyJ") && shown.iter().filter(|&&byte| byte == b'.').count() == 2
+    credential.starts_with(b"eyJ") && credential.iter().filter(|&&byte| byte == b'.').count() == 2
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// A token whose parts are these, signed as the algorithm's name says.
+    /// Returns a token of these parts with an HS256 signature.
     fn forged(header: &str, payload: &str, key: &[u8]) -> String {
         let signed = format!(
             "{}.{}",
@@ -195,11 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn a_token_tells_whose_it_is_wherever_the_key_is_the_same_and_until_its_end() {
+    fn token_is_valid_for_every_signer_with_the_key_until_it_expires() {
         let token = issued(&Signer::new(KEY), Some("s"));
-        let elsewhere = Signer::new(KEY);
-        assert_eq!(claims(&elsewhere, &token).caller(), Some("splunk"));
-        let at = |time| elsewhere.verify(token.as_bytes(), time);
+        let other_replica = Signer::new(KEY);
+        assert_eq!(claims(&other_replica, &token).caller(), Some("splunk"));
+        let at = |time| other_replica.verify(token.as_bytes(), time);
         assert!(matches!(
             at(NOW + HOUR - Duration::from_secs(1)),
             Verification::Valid(_)
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_with_the_secret_that_its_caller_had() {
+    fn token_is_current_while_the_callers_secret_is_unchanged() {
         let signer = Signer::new(KEY);
         for (then, now, is_current) in [
             (Some("s"), Some("s"), true),
@@ -231,12 +231,12 @@ mod tests {
                 "{then:?} {now:?}"
             );
         }
-        let nobodys = signer.issue(None, NOW, HOUR).unwrap();
-        assert_eq!(claims(&signer, &nobodys).caller(), None);
+        let anonymous = signer.issue(None, NOW, HOUR).unwrap();
+        assert_eq!(claims(&signer, &anonymous).caller(), None);
     }
 
     #[test]
-    fn rfc8725_3_1_a_token_has_one_algorithm_and_says_who_issued_it() {
+    fn rfc8725_3_1_token_of_another_algorithm_or_issuer_is_foreign() {
         let signer = Signer::new(KEY);
         let hs256 = r#"{"typ":"JWT","alg":"HS256"}"#;
         let payload = format!(r#"{{"iss":"{ISSUER}","sub":"a","iat":0,"exp":3600,"bnd":"b"}}"#);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_holds_neither_secret_nor_hash() {
+    fn token_contains_neither_secret_nor_hash() {
         let token = issued(&Signer::new(KEY), Some("the secret"));
         let payload = token.split('.').nth(1).unwrap();
         let payload = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
@@ -309,7 +309,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_changes_a_byte_has_no_token(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn token_with_a_changed_byte_is_foreign(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let signer = Signer::new(KEY);
             let mut token = issued(&signer, Some("s")).into_bytes();
             let at = at.index(token.len());
@@ -319,7 +319,7 @@ mod tests {
         }
 
         #[test]
-        fn a_token_that_was_cut_or_grew_is_none(length in 0_usize..400) {
+        fn token_of_another_length_is_foreign(length in 0_usize..400) {
             let signer = Signer::new(KEY);
             let token = issued(&signer, Some("s"));
             prop_assume!(length != token.len());

@@ -1,4 +1,4 @@
-//! Checks of a request's head that do not depend on its caller.
+//! Checks of a request head that do not depend on its caller.
 
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
@@ -10,15 +10,14 @@ use crate::error::{Failure, Reason};
 use crate::inbound::strict;
 use citrix_wire::host::{self, Authority};
 
-/// What every request has to be, whoever sends it: of one meaning, and to a host that is ours. Gives what it names as
-/// its host.
+/// Rejects an ambiguous head, `CONNECT` and `TRACE`, and a foreign host. Returns the authority.
 ///
 /// # Errors
 /// `bad_request`, `headers_too_large` or `foreign_host`.
 pub fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'h>>, Failure> {
     strict::check(head)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        let detail = format!("{} is not forwarded", head.method);
+        let detail = format!("method {} is not supported", head.method);
         return Err(Failure::new(Reason::BadRequest, detail));
     }
     let authority = host::authority(head.version, &head.uri, &head.headers)
@@ -27,8 +26,11 @@ pub fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'
     Ok(authority)
 }
 
-/// A body in another transfer coding than `chunked` cannot be forwarded: hyper takes the chunks off and leaves the
-/// rest, and the field that would tell of it belongs to the caller's connection (RFC 9112 section 6.1).
+/// Rejects transfer codings other than `chunked`: hyper decodes only the chunks, and `Transfer-Encoding` is a
+/// hop-by-hop field that is not forwarded (RFC 9112 section 6.1).
+///
+/// # Errors
+/// `bad_request`.
 pub fn reject_codings(headers: &HeaderMap) -> Result<(), Failure> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let chunked = |value: &HeaderValue| {
@@ -38,7 +40,7 @@ pub fn reject_codings(headers: &HeaderMap) -> Result<(), Failure> {
             .eq_ignore_ascii_case(b"chunked")
     };
     if codings.next().is_some_and(|first| !chunked(first)) || codings.next().is_some() {
-        let detail = "of the transfer codings only chunked is understood";
+        let detail = "unsupported transfer coding; only chunked is accepted";
         return Err(Failure::new(Reason::BadRequest, detail));
     }
     Ok(())

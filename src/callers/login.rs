@@ -9,16 +9,18 @@ use super::gateway_token::Signer;
 use super::throttle::AuthThrottle;
 use crate::limit::permits::PermitCounter;
 
-/// What all workers share of logins.
+/// State of the gateway's own token endpoints.
 pub struct LoginEndpoints {
-    /// Signs where no `login.signing_key` is configured.
-    own: Signer,
+    /// The signer where `login.signing_key` is not set.
+    fallback_signer: Signer,
+    /// The throttle of all requests with a bad secret.
     pub(crate) throttle: AuthThrottle,
-    pub(crate) being_read: Arc<PermitCounter>,
+    /// Logins whose body is being read.
+    pub(crate) body_reads: Arc<PermitCounter>,
     pub(crate) outcomes: LoginOutcomes,
 }
 
-/// How logins ended: the values of the label `outcome` of `logins_total`.
+/// Counters of `logins_total`, one per value of the label `outcome`.
 pub(crate) struct LoginOutcomes {
     pub(crate) ok: IntCounter,
     pub(crate) invalid_client: IntCounter,
@@ -26,32 +28,32 @@ pub(crate) struct LoginOutcomes {
     pub(crate) refused: IntCounter,
 }
 
-/// Why the endpoints cannot be offered.
+/// An error that prevents the start of the token endpoints.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginEndpointsError {
-    /// No key for tokens.
+    /// The signing key cannot be generated.
     #[error("the system has no randomness for a signing key")]
     Randomness(#[from] Unspecified),
-    /// A metric registered twice: a mistake of ours.
+    /// A metric is registered already (a bug).
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
 }
 
 impl LoginEndpoints {
-    /// With a key of this process alone.
+    /// Generates a signing key for this process and registers the metrics.
     ///
     /// # Errors
-    /// Without randomness, or when the registry has these metrics already.
+    /// If the system has no randomness, or the metrics are registered already.
     pub fn new(registry: &Registry) -> Result<Self, LoginEndpointsError> {
-        let help = "LoginEndpoints at the gateway's own token endpoints, by how they ended.";
+        let help = "Logins at the gateway's token endpoints by outcome.";
         let options = Opts::new("citrix_auth_proxy_logins_total", help);
         let logins = IntCounterVec::new(options, &["outcome"])?;
         registry.register(Box::new(logins.clone()))?;
         let outcome = |name| logins.with_label_values(&[name]);
         Ok(Self {
-            own: Signer::random()?,
+            fallback_signer: Signer::random()?,
             throttle: AuthThrottle::new(registry)?,
-            being_read: Arc::default(),
+            body_reads: Arc::default(),
             outcomes: LoginOutcomes {
                 ok: outcome("ok"),
                 invalid_client: outcome("invalid_client"),
@@ -61,8 +63,8 @@ impl LoginEndpoints {
         })
     }
 
-    /// The configured signer, or the one with this process's own key.
+    /// Returns the configured signer, else the one with this process's own key.
     pub fn signer<'s>(&'s self, configured: Option<&'s Signer>) -> &'s Signer {
-        configured.unwrap_or(&self.own)
+        configured.unwrap_or(&self.fallback_signer)
     }
 }

@@ -1,4 +1,4 @@
-//! What a caller was seen to do, from which rules for it can be made.
+//! Observed requests of a caller, and the rules derived from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,57 +8,55 @@ use citrix_wire::policy::batch::item_paths;
 use citrix_wire::policy::path::{Ambiguous, evaluate};
 use citrix_wire::policy::{RULE_METHODS, shape};
 
-/// How many shapes of requests are kept of a caller. First come, first kept: rules are made of what a tool does all
-/// the time.
-const MOST_SHAPES: usize = 256;
-/// How many customers.
-const MOST_CUSTOMERS: usize = 64;
-/// How long a customer's id and a pattern may be; no known one comes near.
-const LONGEST_CUSTOMER: usize = 64;
-const LONGEST_PATTERN: usize = 512;
-/// That many names in one place of otherwise equal patterns are taken for names of objects, and suggested as `*`.
-/// Below it they may be collections, of which an allowed one says nothing about the next.
-const MANY: usize = 32;
+/// Maximum number of recorded shapes (method and path pattern) per caller. The first are kept: a tool repeats most of
+/// its requests.
+const MAX_SHAPES: usize = 256;
+const MAX_CUSTOMERS: usize = 64;
+/// Maximum length of a customer id; known ones are much shorter.
+const MAX_CUSTOMER_LENGTH: usize = 64;
+const MAX_PATTERN_LENGTH: usize = 512;
+/// Number of names in one segment of otherwise equal patterns from which they are taken for object names and become
+/// `*`. Fewer may be collections, and one allowed collection implies nothing about another.
+const MIN_OBJECT_NAMES: usize = 32;
 
-/// What one caller was seen to do, over all workers: some 150 KiB at most.
+/// The observed requests of one caller, for all workers; at most about 150 KiB.
 #[derive(Debug, Default)]
-pub struct Observations(Mutex<Seen>);
+pub struct Observations(Mutex<Record>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Record {
     requests: u64,
-    /// How often, by method and pattern.
+    /// Number of requests by method and pattern.
     shapes: BTreeMap<(String, String), u64>,
     customers: BTreeSet<String>,
-    unjudgeable: BTreeMap<Ambiguous, u64>,
-    /// Requests that were not kept, as there were too many shapes or customers, one was too long, or its
-    /// method none that a rule can name.
+    ambiguous: BTreeMap<Ambiguous, u64>,
+    /// Number of requests that were not recorded: too many shapes or customers, a value too long, or a method that no
+    /// rule can name.
     overflow: u64,
 }
 
 impl Observations {
-    /// Keeps the shape of a request: its method, its path with the ids folded, its customer. Paths are those that
-    /// rules judge ([`citrix_wire::policy::Rules::evaluate`]).
+    /// Records the shape of a request: method, path with ids replaced, and customer.
     pub fn record(&self, method: &str, path: &str, customer: &str) {
         self.record_each(method, &[path], customer);
     }
 
-    /// Keeps the shape of an item of a batch, for each place where it may lead ([`item_paths`]).
+    /// Records the shape of an item of a batch, for each path that its URL may mean ([`item_paths`]).
     pub fn record_item(&self, base: &str, method: &str, url: &str, customer: &str) {
         match item_paths(base, customer, url) {
             Ok(paths) => {
                 let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
                 self.record_each(method, &paths, customer);
             }
-            Err(why) => self.record_unjudgeable(why),
+            Err(ambiguous) => self.record_ambiguous(ambiguous),
         }
     }
 
-    /// Counts what no rule can allow, and whose shape is not known.
-    pub fn record_unjudgeable(&self, why: Ambiguous) {
-        let mut seen = self.lock();
-        seen.requests += 1;
-        *seen.unjudgeable.entry(why).or_default() += 1;
+    /// Records a request that no rule can allow.
+    pub fn record_ambiguous(&self, ambiguous: Ambiguous) {
+        let mut record = self.lock();
+        record.requests += 1;
+        *record.ambiguous.entry(ambiguous).or_default() += 1;
     }
 
     fn record_each(&self, method: &str, paths: &[&str], customer: &str) {
@@ -67,91 +65,85 @@ impl Observations {
             .iter()
             .map(|path| evaluate(path).map(|path| shape::fold(&path)))
             .collect();
-        let mut seen = self.lock();
-        seen.requests += 1;
+        let mut record = self.lock();
+        record.requests += 1;
         for pattern in patterns {
             match pattern {
-                Ok(pattern) => seen.keep(method, pattern, customer),
-                Err(why) => *seen.unjudgeable.entry(why).or_default() += 1,
+                Ok(pattern) => record.keep(method, pattern, customer),
+                Err(ambiguous) => *record.ambiguous.entry(ambiguous).or_default() += 1,
             }
         }
     }
 
-    /// Requests that were seen, items of batches included.
+    /// Returns the number of observed requests, including the items of batches.
     pub fn requests(&self) -> u64 {
         self.lock().requests
     }
 
-    /// Requests that were seen, but whose shape was not kept.
+    /// Returns the number of observed requests whose shape was not recorded.
     pub fn overflow(&self) -> u64 {
         self.lock().overflow
     }
 
-    /// A `[[caller]]` block that allows what was seen, to be put in place of the caller's. How it shows who it is,
-    /// is for the reader to copy.
+    /// Returns a `[[caller]]` block that allows the observed requests. It replaces the caller's block except for
+    /// secret, networks, certificate and limits.
     pub fn suggest(&self, caller: &str) -> String {
-        let seen = self.lock();
-        let methods: BTreeSet<&str> = seen
-            .shapes
-            .keys()
-            .map(|(method, _)| method.as_str())
-            .collect();
-        let patterns = generalise(seen.shapes.keys().map(|(_, pattern)| pattern.clone()));
-        let plural = if seen.requests == 1 { "" } else { "s" };
-        let mut block = format!("# From {} request{plural} of this caller.\n", seen.requests);
-        for (why, count) in &seen.unjudgeable {
-            let _ = writeln!(block, "# {count} of them no rule can allow: {why}.");
+        let record = self.lock();
+        let plural = if record.requests == 1 { "" } else { "s" };
+        let mut block = format!(
+            "# From {} request{plural} of this caller.\n",
+            record.requests
+        );
+        for (why, count) in &record.ambiguous {
+            let _ = writeln!(block, "# No rule can allow {count} of them: {why}.");
         }
-        if seen.overflow > 0 {
+        if record.overflow > 0 {
             let _ = writeln!(
                 block,
-                "# {} more are not in here: there were too many kinds.",
-                seen.overflow
+                "# {} more are not covered: the record was full.",
+                record.overflow
             );
         }
         block.push_str(
-            "# Copy secret_sha256, networks, client_certificate and limits from the present block.\n",
+            "# Copy secret_sha256, networks, client_certificate and limits from the current block.\n",
         );
         let _ = writeln!(block, "[[caller]]\nname = {}", quoted(caller));
-        if !seen.shapes.is_empty() {
-            list(
-                &mut block,
-                "methods",
-                methods.into_iter().map(|method| (method, 0)),
-            );
+        if !record.shapes.is_empty() {
+            let methods: BTreeSet<_> = record.shapes.keys().map(|(method, _)| method).collect();
+            let patterns = generalize(record.shapes.keys().map(|(_, pattern)| pattern.clone()));
+            list(&mut block, "methods", methods.into_iter().map(|it| (it, 0)));
             list(
                 &mut block,
                 "paths",
-                patterns
-                    .iter()
-                    .map(|(pattern, names)| (pattern.as_str(), *names)),
+                patterns.iter().map(|(it, names)| (it, *names)),
             );
             list(
                 &mut block,
                 "customers",
-                seen.customers.iter().map(|id| (id.as_str(), 0)),
+                record.customers.iter().map(|it| (it, 0)),
             );
         }
-        block
-            .push_str("mode = \"observe\"  # then \"enforce\", when nothing is counted any more\n");
+        block.push_str(
+            "mode = \"observe\"  # \"enforce\" once policy_would_deny_total stays constant\n",
+        );
         block
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seen {
+impl Record {
     fn keep(&mut self, method: &str, pattern: String, customer: &str) {
         let customer = customer.to_ascii_lowercase();
         let key = (method.to_owned(), pattern);
-        // An item of a batch may say anything; no block with that in it could be used.
+        // An item of a batch may contain any text, which would make the block unusable.
         let fits = RULE_METHODS.iter().any(|known| known == method)
-            && customer.len() <= LONGEST_CUSTOMER
-            && key.1.len() <= LONGEST_PATTERN
-            && (self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&key))
-            && (self.customers.len() < MOST_CUSTOMERS || self.customers.contains(&customer));
+            && customer.len() <= MAX_CUSTOMER_LENGTH
+            && key.1.len() <= MAX_PATTERN_LENGTH
+            && (self.shapes.len() < MAX_SHAPES || self.shapes.contains_key(&key))
+            && (self.customers.len() < MAX_CUSTOMERS || self.customers.contains(&customer));
         if fits {
             *self.shapes.entry(key).or_default() += 1;
             self.customers.insert(customer);
@@ -161,16 +153,16 @@ impl Seen {
     }
 }
 
-/// Folds segments of which there are many in otherwise equal patterns, from the end: names of objects come last.
-/// With how many names a pattern stands for that is not as it was kept.
-fn generalise(kept: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
-    let mut patterns: BTreeMap<String, usize> = kept.map(|pattern| (pattern, 0)).collect();
+/// Replaces a segment by `*` where [`MIN_OBJECT_NAMES`] otherwise equal patterns differ in it, from the last segment
+/// on: names of objects are at the end. Returns the number of names that a generalized pattern stands for, else 0.
+fn generalize(recorded: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut patterns: BTreeMap<String, usize> = recorded.map(|pattern| (pattern, 0)).collect();
     let depth = patterns
         .keys()
         .map(|pattern| pattern.split('/').count())
         .max()
         .unwrap_or_default();
-    // The first one is the service.
+    // The first segment is the service.
     for at in (2..depth).rev() {
         let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for pattern in patterns.keys() {
@@ -184,12 +176,12 @@ fn generalise(kept: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
             }
         }
         for (general, members) in alike {
-            let names = if members.len() >= MANY {
+            let names = if members.len() >= MIN_OBJECT_NAMES {
                 members.len()
             } else {
                 0
             };
-            // One that is there already covers the others.
+            // A general pattern that was recorded as such covers the others.
             if names > 0 || members.contains(&general) {
                 patterns.retain(|pattern, _| !members.contains(pattern));
                 patterns.insert(general, names);
@@ -199,11 +191,12 @@ fn generalise(kept: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     patterns
 }
 
-fn list<'v>(block: &mut String, key: &str, values: impl Iterator<Item = (&'v str, usize)>) {
+/// Writes an array, with a comment at each value that stands for several names.
+fn list<'v>(block: &mut String, key: &str, values: impl Iterator<Item = (&'v String, usize)>) {
     let _ = writeln!(block, "{key} = [");
     for (value, names) in values {
         let note = if names > 0 {
-            format!("  # {names} names were seen here")
+            format!("  # stands for {names} names")
         } else {
             String::new()
         };
@@ -212,7 +205,7 @@ fn list<'v>(block: &mut String, key: &str, values: impl Iterator<Item = (&'v str
     block.push_str("]\n");
 }
 
-/// A TOML basic string.
+/// Returns a TOML basic string.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! Callers' secrets: made here, kept as hashes, compared in constant time.
+//! Generation of callers' secrets.
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
@@ -7,13 +7,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-/// 256 bits: nobody guesses that, so one SHA-256 is all the hashing it needs.
+/// 256 bits cannot be guessed, so that a plain SHA-256 suffices as password hash.
 const BYTES: usize = 32;
 
-/// A new secret, in letters, digits, `-` and `_`.
+/// Returns a random secret of letters, digits, `-` and `_`.
 ///
 /// # Errors
-/// When the system has no randomness.
+/// If the system has no randomness.
 pub fn generate() -> Result<SecretString, Unspecified> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     rand::fill(&mut *bytes)?;
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_secret_has_256_bits_and_is_another_each_time() {
+    fn generated_secrets_have_256_bits_and_differ() {
         let secrets = [generate().unwrap(), generate().unwrap()];
         for secret in &secrets {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! Who is let in, and as whom.
+//! Identification of callers.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -48,31 +48,31 @@ fn basic(pair: &str) -> String {
     )
 }
 
-/// Who it is, or why it is nobody.
+/// The caller's name, or the `Debug` form of the rejection.
 fn identify(callers: &Callers, field: &str, address: &str, subject: Option<&str>) -> String {
     let certificate = subject.map(|subject| CallerCertificate {
         subject: subject.to_owned(),
         dns_names: Vec::new(),
     });
-    let origin = PeerIdentity {
+    let peer = PeerIdentity {
         address: address.parse().ok(),
         certificate: certificate.as_ref(),
     };
     let headers = headers(field);
-    let shown = PresentedCredentials::read(&headers).unwrap();
-    match callers.identify(&shown, origin) {
-        Ok(number) => callers.get(number).unwrap().name.clone(),
+    let presented = PresentedCredentials::read(&headers).unwrap();
+    match callers.identify(&presented, peer) {
+        Ok(index) => callers.get(index).unwrap().name.clone(),
         Err(unknown) => format!("{unknown:?}"),
     }
 }
 
 #[test]
-fn a_secret_names_its_caller_in_every_form_it_may_be_sent() {
+fn secret_identifies_its_caller_in_every_form() {
     let callers = Callers::new(vec![
         caller("a", Some("secret-of-a"), &[], None),
         caller("b", Some("secret-of-b"), &[], None),
     ]);
-    for (field, who) in [
+    for (field, expected) in [
         ("X-Api-Key: secret-of-a", "a"),
         ("X-Api-Key: secret-of-b", "b"),
         ("Authorization: Bearer secret-of-b", "b"),
@@ -88,9 +88,13 @@ fn a_secret_names_its_caller_in_every_form_it_may_be_sent() {
         ("Authorization: secret-of-a", "NoCredentials"),
         ("", "NoCredentials"),
     ] {
-        assert_eq!(identify(&callers, field, "10.0.0.1", None), who, "{field}");
+        assert_eq!(
+            identify(&callers, field, "10.0.0.1", None),
+            expected,
+            "{field}"
+        );
     }
-    // What the configuration keeps is no secret.
+    // The configured hash does not authenticate.
     let hash = Sha256::of(b"secret-of-a").to_hex();
     assert_eq!(
         identify(&callers, &format!("X-Api-Key: {hash}"), "10.0.0.1", None),
@@ -99,10 +103,10 @@ fn a_secret_names_its_caller_in_every_form_it_may_be_sent() {
 }
 
 #[test]
-fn what_is_given_of_secret_networks_and_certificate_must_all_hold() {
+fn configured_secret_networks_and_certificate_must_all_match() {
     let networks = ["10.0.0.0/8", "2001:db8::/32"];
     let callers = Callers::new(vec![caller("a", Some("s"), &networks, Some("CN=a"))]);
-    for (field, address, subject, who) in [
+    for (field, address, subject, expected) in [
         ("X-Api-Key: s", "10.255.0.1", Some("CN=a"), "a"),
         ("X-Api-Key: s", "::ffff:10.1.2.3", Some("CN=a"), "a"),
         ("X-Api-Key: s", "2001:db8::7", Some("CN=a"), "a"),
@@ -115,7 +119,7 @@ fn what_is_given_of_secret_networks_and_certificate_must_all_hold() {
         ),
         (
             "X-Api-Key: s",
-            "on a unix socket",
+            "on a Unix socket",
             Some("CN=a"),
             "WrongPeer(\"a\")",
         ),
@@ -126,14 +130,14 @@ fn what_is_given_of_secret_networks_and_certificate_must_all_hold() {
     ] {
         assert_eq!(
             identify(&callers, field, address, subject),
-            who,
+            expected,
             "{field} {address} {subject:?}"
         );
     }
 }
 
 #[test]
-fn without_a_secret_the_certificate_counts_and_then_the_smallest_network() {
+fn without_a_secret_certificate_ranks_before_narrowest_network() {
     let callers = Callers::new(vec![
         caller("all", None, &["10.0.0.0/8"], None),
         caller("some", None, &["10.1.0.0/16", "192.0.2.1/32"], None),
@@ -142,66 +146,66 @@ fn without_a_secret_the_certificate_counts_and_then_the_smallest_network() {
         caller("secret", Some("s"), &[], None),
     ]);
     let old_token = "Authorization: CwsAuth Bearer=one-of-citrix";
-    for (field, address, subject, who) in [
+    for (field, address, subject, expected) in [
         ("", "10.2.0.1", None, "all"),
         ("", "10.1.0.1", None, "some"),
         ("", "192.0.2.1", None, "some"),
         ("", "192.0.2.2", None, "NoCredentials"),
         ("", "10.2.0.1", Some("CN=shown"), "shown"),
         ("", "10.1.0.1", Some("CN=shown"), "both"),
-        ("", "on a unix socket", Some("CN=shown"), "shown"),
-        ("", "10.2.0.1", Some("CN=stranger"), "all"),
+        ("", "on a Unix socket", Some("CN=shown"), "shown"),
+        ("", "10.2.0.1", Some("CN=other"), "all"),
         ("X-Api-Key: s", "10.2.0.1", None, "secret"),
-        // Tools go on sending what they once needed.
+        // Tools still send tokens that they once needed.
         (old_token, "10.2.0.1", None, "all"),
         (old_token, "192.0.2.2", None, "WrongSecret"),
         ("Authorization: Negotiate abc", "10.2.0.1", None, "all"),
-        // What was meant for this gateway is a mistake when it is wrong.
+        // Credentials for the gateway must be valid.
         ("X-Api-Key: t", "10.2.0.1", None, "WrongSecret"),
         (&basic("secret:t"), "10.2.0.1", None, "WrongSecret"),
         ("Authorization: Basic %", "10.2.0.1", None, "WrongSecret"),
     ] {
         assert_eq!(
             identify(&callers, field, address, subject),
-            who,
+            expected,
             "{field} {address} {subject:?}"
         );
     }
 }
 
 #[test]
-fn what_the_log_is_told_names_the_caller_and_no_secret() {
-    for unknown in [
-        UnknownCaller::NoCredentials,
-        UnknownCaller::WrongSecret,
-        UnknownCaller::NameMismatch("a"),
-        UnknownCaller::WrongPeer("a"),
+fn log_names_the_caller_and_no_secret() {
+    for (unknown, expected) in [
+        (UnknownCaller::NoCredentials, "no credentials"),
+        (UnknownCaller::WrongSecret, "match no caller"),
+        (UnknownCaller::NameMismatch("a"), "secret of a"),
+        (UnknownCaller::WrongPeer("a"), "secret of a"),
     ] {
-        assert!(unknown.to_string().contains("shown"), "{unknown}");
+        assert!(unknown.to_string().contains(expected), "{unknown}");
     }
     let callers = Callers::new(vec![caller("a", Some("s"), &[], None)]);
-    let shown = format!("{callers:?}");
+    let printed = format!("{callers:?}");
     assert!(
-        shown.contains("[REDACTED]") && !shown.contains(&Sha256::of(b"s").to_hex()),
-        "{shown}"
+        printed.contains("[REDACTED]") && !printed.contains(&Sha256::of(b"s").to_hex()),
+        "{printed}"
     );
 }
 
 proptest! {
     #[test]
-    fn nobody_gets_in_with_anything_but_a_secret(field in "[ -~]{0,40}", address in any::<[u8; 4]>()) {
+    fn random_credentials_identify_no_caller(field in "[ -~]{0,40}", address in any::<[u8; 4]>()) {
         let callers = Callers::new(vec![caller("a", Some("the very secret of a"), &[], None)]);
         for name in [&X_API_KEY, &AUTHORIZATION] {
             let mut headers = HeaderMap::new();
             headers.insert(name, field.parse().unwrap());
-            let shown = PresentedCredentials::read(&headers).unwrap();
-            let origin = PeerIdentity { address: Some(address.into()), certificate: None };
-            prop_assert!(callers.identify(&shown, origin).is_err());
+            let presented = PresentedCredentials::read(&headers).unwrap();
+            let peer = PeerIdentity { address: Some(address.into()), certificate: None };
+            prop_assert!(callers.identify(&presented, peer).is_err());
         }
     }
 
     #[test]
-    fn a_network_holds_exactly_what_its_prefix_says(
+    fn network_contains_exactly_the_addresses_of_its_prefix(
         network in any::<u32>(), length in 0_u8..=32, address in any::<u32>(), inside in any::<bool>(),
     ) {
         let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
@@ -213,12 +217,12 @@ proptest! {
             IpAddr::V4(address.into()),
             IpAddr::V6(std::net::Ipv4Addr::from(address).to_ipv6_mapped()),
         ] {
-            let origin = PeerIdentity { address: Some(address), certificate: None };
+            let peer = PeerIdentity { address: Some(address), certificate: None };
             let expected = match address.to_canonical() {
                 IpAddr::V4(v4) => u32::from(v4) & mask == network,
                 IpAddr::V6(_) => false,
             };
-            prop_assert_eq!(callers.identify(&PresentedCredentials::Absent, origin).is_ok(), expected);
+            prop_assert_eq!(callers.identify(&PresentedCredentials::Absent, peer).is_ok(), expected);
         }
     }
 }

@@ -273,7 +273,7 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "",
             400,
             "bad_request",
-            "is not forwarded",
+            "is not supported",
         ),
         ("GET /classic/none/acme/x", "", 404, "no_route", "no route"),
         // Else it would tell which customers have a host here.

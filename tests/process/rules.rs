@@ -238,11 +238,11 @@ async fn what_an_observed_caller_does_becomes_a_block_to_paste() {
     assert_eq!(
         printed.stdout,
         "# From 3 requests of this caller.\n\
-         # Copy secret_sha256, networks, client_certificate and limits from the present block.\n\
+         # Copy secret_sha256, networks, client_certificate and limits from the current block.\n\
          [[caller]]\nname = \"o\"\nmethods = [\n    \"DELETE\",\n    \"GET\",\n]\n\
          paths = [\n    \"/cvad/manage/Machines/*\",\n    \"/monitorodata/Users\",\n]\n\
          customers = [\n    \"acme\",\n]\n\
-         mode = \"observe\"  # then \"enforce\", when nothing is counted any more\n"
+         mode = \"observe\"  # \"enforce\" once policy_would_deny_total stays constant\n"
     );
     assert_eq!(
         suggest(&gateway, "o", &[], &by_variable).await.stdout,

@@ -6,22 +6,22 @@ use citrix_wire::policy::pattern::PathRules;
 use citrix_wire::policy::{Decision, Rules};
 
 #[test]
-fn what_was_seen_becomes_a_block_that_can_be_pasted() {
-    let seen = Observations::default();
+fn observed_requests_become_a_valid_block() {
+    let observations = Observations::default();
     for id in 1..=100 {
-        seen.record("GET", &format!("/cvad/manage/Machines/{id}"), "Acme");
-        seen.record(
+        observations.record("GET", &format!("/cvad/manage/Machines/{id}"), "Acme");
+        observations.record(
             "POST",
             &format!("/cvad/manage/Machines/{id}/$reboot"),
             "acme",
         );
     }
-    seen.record("GET", "/cvad/manage/Machines/$search", "acme");
-    seen.record("GET", "/systemlog/records", "contoso");
-    seen.record("GET", "/monitorodata\\Applications", "acme");
+    observations.record("GET", "/cvad/manage/Machines/$search", "acme");
+    observations.record("GET", "/systemlog/records", "contoso");
+    observations.record("GET", "/monitorodata\\Applications", "acme");
     let expected = r#"# From 203 requests of this caller.
-# 1 of them no rule can allow: the path has a backslash, which some servers read as a slash.
-# Copy secret_sha256, networks, client_certificate and limits from the present block.
+# No rule can allow 1 of them: the path has a backslash, which some servers read as a slash.
+# Copy secret_sha256, networks, client_certificate and limits from the current block.
 [[caller]]
 name = "night \"watch\\man\u001b"
 methods = [
@@ -37,9 +37,9 @@ customers = [
     "acme",
     "contoso",
 ]
-mode = "observe"  # then "enforce", when nothing is counted any more
+mode = "observe"  # "enforce" once policy_would_deny_total stays constant
 "#;
-    let block = seen.suggest("night \"watch\\man\u{1b}");
+    let block = observations.suggest("night \"watch\\man\u{1b}");
     assert_eq!(block, expected);
     let table: toml::Table = toml::from_str(&block).unwrap();
     assert_eq!(
@@ -49,7 +49,7 @@ mode = "observe"  # then "enforce", when nothing is counted any more
 }
 
 #[test]
-fn who_was_not_seen_gets_no_rules() {
+fn caller_without_requests_gets_no_rules() {
     let block = Observations::default().suggest("new");
     let table: toml::Table = toml::from_str(&block).unwrap();
     let caller = table["caller"][0].as_table().unwrap();
@@ -57,28 +57,28 @@ fn who_was_not_seen_gets_no_rules() {
 }
 
 #[test]
-fn many_names_in_one_place_are_taken_for_objects_and_that_is_said() {
-    let seen = Observations::default();
+fn many_names_in_one_segment_become_a_pattern_with_a_note() {
+    let observations = Observations::default();
     let name = |number: u8| {
         char::from(b'a' + number % 26)
             .to_string()
             .repeat(1 + usize::from(number / 26))
     };
-    for number in 0..MANY {
-        seen.record(
+    for number in 0..MIN_OBJECT_NAMES {
+        observations.record(
             "GET",
             &format!("/x/Groups/{}", name(u8::try_from(number).unwrap())),
             "acme",
         );
-        seen.record(
+        observations.record(
             "GET",
             &format!("/x/{}", name(u8::try_from(number % 9).unwrap())),
             "acme",
         );
     }
-    let block = seen.suggest("x");
+    let block = observations.suggest("x");
     assert!(
-        block.contains("\"/x/Groups/*\",  # 32 names were seen here"),
+        block.contains("\"/x/Groups/*\",  # stands for 32 names"),
         "{block}"
     );
     assert!(
@@ -88,8 +88,8 @@ fn many_names_in_one_place_are_taken_for_objects_and_that_is_said() {
 }
 
 #[test]
-fn the_first_shapes_are_kept_and_the_rest_is_counted() {
-    let seen = Observations::default();
+fn shapes_beyond_the_maximum_are_counted() {
+    let observations = Observations::default();
     let name = |number: usize| -> String {
         [number / 26, number % 26]
             .iter()
@@ -98,41 +98,41 @@ fn the_first_shapes_are_kept_and_the_rest_is_counted() {
     };
     let mut kept = BTreeSet::new();
     for number in 0..650 {
-        seen.record(
+        observations.record(
             "GET",
             &format!("/{}/{}", name(number / 2), name(number)),
             "acme",
         );
         kept.insert((name(number / 2), name(number)));
     }
-    assert!(kept.len() > MOST_SHAPES);
-    assert_eq!(seen.lock().shapes.len(), MOST_SHAPES);
-    let before = seen.overflow();
+    assert!(kept.len() > MAX_SHAPES);
+    assert_eq!(observations.lock().shapes.len(), MAX_SHAPES);
+    let before = observations.overflow();
     assert!(before > 0);
-    seen.record("GET", &format!("/{}/{}", name(0), name(0)), "acme");
+    observations.record("GET", &format!("/{}/{}", name(0), name(0)), "acme");
     assert_eq!(
-        seen.overflow(),
+        observations.overflow(),
         before,
-        "a shape that is kept is counted on"
+        "a recorded shape is not overflow"
     );
     for (method, path, customer) in [
         ("GET", format!("/{}", "ab/".repeat(300)), "acme"),
         ("AVERYLONGMETHODINDEED", "/a".to_owned(), "acme"),
         ("GET", format!("/{}/{}", name(0), name(0)), &"c".repeat(65)),
     ] {
-        seen.record(method, &path, customer);
+        observations.record(method, &path, customer);
     }
-    assert_eq!(seen.overflow(), before + 3);
+    assert_eq!(observations.overflow(), before + 3);
     assert!(
-        seen.suggest("x").contains("more are not in here"),
+        observations.suggest("x").contains("more are not covered"),
         "{}",
-        seen.suggest("x")
+        observations.suggest("x")
     );
 }
 
 #[test]
-fn what_a_caller_writes_for_a_method_comes_into_no_block() {
-    let seen = Observations::default();
+fn unknown_method_appears_in_no_block() {
+    let observations = Observations::default();
     for method in [
         "\u{1b}[2J",
         "\"]\n[insecure]",
@@ -141,11 +141,11 @@ fn what_a_caller_writes_for_a_method_comes_into_no_block() {
         "FOO",
         "",
     ] {
-        seen.record_item("/cvad/manage", method, "Machines", "acme");
+        observations.record_item("/cvad/manage", method, "Machines", "acme");
     }
-    assert_eq!(seen.overflow(), 6);
-    seen.record("GET", "/a", "acme");
-    let block: toml::Table = toml::from_str(&seen.suggest("x")).unwrap();
+    assert_eq!(observations.overflow(), 6);
+    observations.record("GET", "/a", "acme");
+    let block: toml::Table = toml::from_str(&observations.suggest("x")).unwrap();
     let methods: Vec<_> = block["caller"][0]["methods"]
         .as_array()
         .unwrap()
@@ -156,18 +156,18 @@ fn what_a_caller_writes_for_a_method_comes_into_no_block() {
 }
 
 #[test]
-fn customers_are_bounded_too() {
-    let seen = Observations::default();
+fn number_of_customers_is_bounded() {
+    let observations = Observations::default();
     for number in 0..100 {
-        seen.record("GET", "/a", &format!("customer{number}"));
+        observations.record("GET", "/a", &format!("customer{number}"));
     }
-    assert_eq!(seen.lock().customers.len(), MOST_CUSTOMERS);
-    assert_eq!(seen.overflow(), 100 - 64);
+    assert_eq!(observations.lock().customers.len(), MAX_CUSTOMERS);
+    assert_eq!(observations.overflow(), 100 - 64);
 }
 
 proptest! {
     #[test]
-    fn what_was_observed_is_allowed_by_what_is_suggested(
+    fn suggested_rules_allow_the_observed_requests(
         paths in vec("(/[ab]|/%61|/%24s|/S%20p|/%C3%BC|/x\\*y|/12|/Machines\\(7\\)|/%7C){0,4}/?", 1..60),
     ) {
         let paths: Vec<String> = paths.into_iter().map(|path| if path.is_empty() { "/".to_owned() } else { path }).collect();

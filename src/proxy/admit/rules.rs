@@ -137,7 +137,7 @@ impl Policy<'_> {
         if self.observes() {
             self.usage
                 .observations
-                .record_unjudgeable(Ambiguous::UnreadableBatch);
+                .record_ambiguous(Ambiguous::UnreadableBatch);
         }
         if self.caller.rules.is_empty() {
             return Ok(());
