@@ -1,8 +1,12 @@
-//! The checked configuration: what the rest of the program may rely on.
+//! The validated configuration.
 //!
-//! `file` mirrors what a user writes, [`check`] is the only way from there to a [`Config`], and it reports
-//! every problem at once. In between, `syntax` reads TOML without stopping at the first mistake, `environment`
-//! lays variables over it, and `value` turns single values into types.
+//! | module | content |
+//! |---|---|
+//! | [`Boot`], [`Live`] | the result: settings read at start only, and settings that a reload replaces |
+//! | `environment`, `raw`, `value` | input: variables, the file as written, single values |
+//! | `check` | the only way from input to a [`Config`]; one function per section |
+//! | `report` | problems and warnings, collected so that one run reports all of them |
+//! | `changes` | the keys and blocks that a reload changes |
 
 mod boot;
 mod caller;
@@ -11,12 +15,11 @@ mod check;
 mod credential;
 mod egress;
 mod environment;
-mod file;
 mod live;
+mod raw;
 mod report;
 mod route;
 mod secret;
-mod syntax;
 mod value;
 
 use std::sync::Arc;
@@ -39,15 +42,15 @@ pub use report::ConfigProblem;
 pub use route::{Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint, UpstreamUrl};
 pub use secret::{SecretError, SecretSource};
 
-/// A whole configuration without a mistake in it.
+/// A configuration without problems.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What cannot change while the program runs.
+    /// Settings that are read at start only.
     pub boot: Boot,
-    /// What a reload may replace.
+    /// Settings that a reload replaces.
     pub live: Arc<Live>,
-    /// What deserves a warning at start, in sentences ("citrix.client_secret is written in the file itself: …").
+    /// Messages to log at start, each with the key it is about.
     pub warnings: Vec<String>,
-    /// What was written, to tell what another configuration changes.
+    /// Hashes of all keys and blocks, to find out what another configuration changes.
     pub fingerprint: ConfigFingerprint,
 }

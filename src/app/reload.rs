@@ -199,7 +199,7 @@ fn check_again(
         vec![ConfigProblem {
             key: "upstream".to_owned(),
             variable: None,
-            what: error.to_string(),
+            problem: error.to_string(),
             example: None,
         }]
     })?;

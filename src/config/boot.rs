@@ -1,4 +1,4 @@
-//! What cannot change while the program runs: addresses, threads, where logs go.
+//! Settings that are read at start only.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,38 +7,38 @@ use std::path::PathBuf;
 
 use crate::system::digest::Sha256;
 
-/// Settings that are read once: addresses, threads, where logs go.
+/// Settings that are read at start only.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Where callers are served.
+    /// `listen.address` and `listen.tls.address`.
     pub listeners: Vec<ListenAddress>,
-    /// Certificate and key of the listeners that speak TLS.
+    /// `listen.tls`.
     pub certificate: Option<CertificateFiles>,
-    /// Permission bits of a unix socket's file.
+    /// Permission bits of unix socket files.
     pub unix_mode: u32,
-    /// Data-path threads.
+    /// Number of data-path threads.
     pub workers: NonZeroUsize,
-    /// The admin listener.
+    /// `[admin]`.
     pub admin: AdminSettings,
-    /// Format of the log, and its level, which a reload may change as well.
+    /// `[log]`. A reload may change the level.
     pub log: LogSettings,
 }
 
-/// One address to serve callers on.
+/// An address for callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// Where.
+    /// The address to bind.
     pub address: BindAddress,
-    /// Whether callers speak TLS there.
+    /// Whether connections use TLS.
     pub tls: bool,
 }
 
-/// An address a socket can be bound to.
+/// The address of a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
     /// TCP.
     Tcp(SocketAddr),
-    /// A unix socket's file.
+    /// The path of a unix socket.
     Unix(PathBuf),
 }
 
@@ -51,37 +51,37 @@ impl fmt::Display for BindAddress {
     }
 }
 
-/// A certificate chain, its private key and what is asked of callers, as PEM files.
+/// The PEM files of the TLS listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain, leaf first.
     pub certificate: PathBuf,
-    /// The key: PKCS#8, PKCS#1 or SEC1.
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
-    /// Whether callers are asked for certificates, too.
+    /// Client authentication; `None` if no certificate is requested.
     pub clients: Option<ClientCertificates>,
 }
 
-/// Certificates that callers show.
+/// Requirements for client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
-    /// The authorities they may be of.
+    /// The trusted authorities, in PEM.
     pub ca_file: PathBuf,
-    /// Whether who shows none is turned away in the handshake.
+    /// Whether the handshake fails without a certificate.
     pub required: bool,
 }
 
-/// The admin listener's settings.
+/// `[admin]`.
 #[derive(Clone)]
 pub struct AdminSettings {
-    /// Where.
+    /// The address of the admin listener.
     pub address: SocketAddr,
-    /// SHA-256 of the secret that everything but the probes and `/metrics` asks for.
+    /// SHA-256 of the secret that is required except for the probes and `/metrics`.
     pub secret_sha256: Option<Sha256>,
 }
 
 impl fmt::Debug for AdminSettings {
-    /// Without the hash: a weak secret can be guessed from it.
+    /// Redacts the hash: a weak secret can be guessed from it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = self.secret_sha256.map(|_| "[REDACTED]");
         f.debug_struct("AdminSettings")
@@ -91,20 +91,20 @@ impl fmt::Debug for AdminSettings {
     }
 }
 
-/// How the program logs.
+/// `log.format` and `log.level`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Lines as JSON or as text.
+    /// The format of a line.
     pub format: LogFormat,
     /// The least severe level that is written.
     pub level: tracing::level_filters::LevelFilter,
 }
 
-/// The two forms of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object.
     Json,
-    /// For people.
+    /// Text for terminals.
     Text,
 }

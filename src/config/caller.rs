@@ -1,4 +1,4 @@
-//! Who may use the gateway, and for what.
+//! Callers: the clients of the gateway, their credentials and their rules.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -7,55 +7,54 @@ use ipnet::IpNet;
 use crate::system::digest::Sha256;
 use citrix_wire::policy::Rules;
 
-/// One who may use the gateway. What there is of secret, networks and certificate must all hold; one of them there
-/// always is.
+/// A `[[caller]]`. At least one of `secret`, `networks` and `certificate` is set, and all that are set must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Its name in metrics and logs, and in HTTP Basic.
+    /// The name in metrics, logs and HTTP Basic.
     pub name: String,
-    /// What it has to know.
+    /// The hash of its secret.
     pub secret: Option<Sha256>,
-    /// Where its connections come from; from anywhere when there are none.
+    /// The networks it may connect from; empty: any.
     pub networks: Vec<IpNet>,
-    /// The client certificate it has to show.
+    /// Its client certificate.
     pub certificate: Option<CertificateName>,
-    /// The methods, paths and customers that it may use.
+    /// The methods, paths and customers it may use.
     pub rules: Rules,
-    /// How many of its requests are answered at a time; `None`: no limit of its own.
+    /// The maximum number of its requests in flight; `None`: no limit of its own.
     pub max_concurrent: Option<NonZeroUsize>,
-    /// How many of its requests may begin in a second; `None`: no limit.
+    /// The maximum number of its requests per second; `None`: no limit.
     pub max_per_second: Option<NonZeroU32>,
-    /// What is done with what it may not.
+    /// Whether its rules and limits are enforced.
     pub mode: Mode,
 }
 
 impl Caller {
-    /// Whether it is known by where its connections come from, and by nothing it shows.
+    /// Returns `true` if its network alone identifies the caller.
     pub fn is_network_only(&self) -> bool {
         self.secret.is_none() && self.certificate.is_none()
     }
 }
 
-/// What is done with a request that a caller's rules do not allow.
+/// The effect of a caller's rules and limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It is refused.
+    /// A violation is rejected.
     Enforce,
-    /// It is logged and counted, and let through.
+    /// A violation is logged and counted, and the request forwarded.
     Observe,
 }
 
-/// How a client certificate is known.
+/// The name in a client certificate that identifies a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateName {
-    /// By its whole subject, part by part (`CN=splunk`).
+    /// The whole subject, attribute by attribute (`CN=splunk`).
     Subject(Vec<String>),
-    /// By a DNS name in it.
+    /// A DNS name.
     Dns(String),
 }
 
 impl CertificateName {
-    /// A subject if there is `=` in it, which no DNS name has.
+    /// Parses `client_certificate`: a subject if it contains `=`, which no DNS name does.
     pub fn new(text: &str) -> Self {
         if text.contains('=') {
             Self::Subject(Self::subject_parts(text))
@@ -64,7 +63,8 @@ impl CertificateName {
         }
     }
 
-    /// The parts of a subject as RFC 4514 writes it: without the blanks around them, their types in upper case.
+    /// Splits a subject in the notation of RFC 4514 into attributes, with surrounding spaces removed and attribute
+    /// types in upper case.
     pub fn subject_parts(subject: &str) -> Vec<String> {
         let mut escaped = false;
         let separates = |c: char| {
@@ -72,7 +72,7 @@ impl CertificateName {
             escaped = c == '\\' && !escaped;
             separates
         };
-        let part = |part: &str| match part.trim().split_once('=') {
+        let normalized = |part: &str| match part.trim().split_once('=') {
             Some((name, value)) => format!(
                 "{}={}",
                 name.trim_end().to_ascii_uppercase(),
@@ -80,23 +80,23 @@ impl CertificateName {
             ),
             None => part.trim().to_owned(),
         };
-        subject.split(separates).map(part).collect()
+        subject.split(separates).map(normalized).collect()
     }
 }
 
-/// Whether a caller may be called so.
+/// Checks the name of a caller.
 ///
 /// # Errors
-/// With what a name may be.
+/// A clause that completes a sentence about the name.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
-    const LONGEST: usize = 64;
+    const MAX_LENGTH: usize = 64;
     if ["anonymous", "none"].contains(&name) {
-        return Err("is what metrics call those who have no name");
+        return Err("is reserved for requests without a caller");
     }
-    let may_be_in =
+    let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
-    if name.is_empty() || name.len() > LONGEST || !name.bytes().all(may_be_in) {
-        return Err("is not a caller's name, which is up to 64 letters, digits and - _ . @");
+    if name.is_empty() || name.len() > MAX_LENGTH || !name.bytes().all(allowed) {
+        return Err("is not a valid caller name: use 1 to 64 ASCII letters, digits and - _ . @");
     }
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! What one configuration has that another has not, told by the names of keys and blocks, never by values.
+//! The difference between two configurations, by names of keys and blocks, never by values.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use toml::{Table, Value};
 
-use super::file;
+use super::raw;
 use crate::system::digest::{Sha256, Sha256Builder};
 use crate::system::files::FileDigest;
 
-/// Keys that are read at start only, and tables of such keys.
+/// Keys, and tables of keys, that are read at start only.
 pub const BOOT_KEYS: [&str; 6] = [
     "admin",
     "listen.address",
@@ -18,27 +18,26 @@ pub const BOOT_KEYS: [&str; 6] = [
     "listen.workers",
     "log.format",
 ];
-/// Blocks, and the key that tells one from another.
+/// Arrays of tables, each with the key that identifies a block.
 const BLOCKS: [(&str, &str); 3] = [
     ("caller", "name"),
     ("customer", "customer_id"),
     ("route", "prefix"),
 ];
-/// Names in one list; more are counted only.
-const MOST_NAMES: usize = 20;
+/// The number of names in a list; further ones are counted.
+const MAX_NAMES: usize = 20;
 
-/// What was written, file and environment together: each key and block with a hash of its value. So a value that is a
-/// secret is not kept here.
+/// Hashes of all keys and blocks that the file and the environment set. Values may be secrets, so they are not kept.
 #[derive(Clone, Default)]
 pub struct ConfigFingerprint {
     keys: BTreeMap<String, Sha256>,
     blocks: BTreeMap<String, Sha256>,
-    /// What the files hold that keys name, where that is part of the configuration.
-    contents: BTreeMap<String, FileDigest>,
+    /// Files whose content is part of the configuration, by the key that names them.
+    files: BTreeMap<String, FileDigest>,
 }
 
 impl fmt::Debug for ConfigFingerprint {
-    /// Without the hashes: a weak secret can be guessed from one.
+    /// Omits the hashes: a weak secret can be guessed from one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
             .entries(self.keys.keys())
@@ -49,38 +48,39 @@ impl fmt::Debug for ConfigFingerprint {
 
 impl ConfigFingerprint {
     pub(super) fn of(table: &Table) -> Self {
-        let mut written = Self::default();
-        let leaves = file::leaves();
+        let mut fingerprint = Self::default();
+        let leaves = raw::leaves();
         for (name, value) in table {
             match (BLOCKS.iter().find(|(block, _)| block == name), value) {
                 (Some((block, key)), Value::Array(blocks)) => {
                     for value in blocks {
-                        let of = value.get(key).and_then(Value::as_str).unwrap_or_default();
-                        written.blocks.insert(format!("{block} {of}"), hash(value));
+                        let id = value.get(key).and_then(Value::as_str).unwrap_or_default();
+                        fingerprint
+                            .blocks
+                            .insert(format!("{block} {id}"), hash(value));
                     }
                 }
-                _ => written.add(name.clone(), value, &leaves),
+                _ => fingerprint.add(name.clone(), value, &leaves),
             }
         }
-        written
+        fingerprint
     }
 
-    /// Adds what files held when they were read.
-    pub(super) fn with(mut self, contents: BTreeMap<String, FileDigest>) -> Self {
-        self.contents = contents;
+    pub(super) fn with_files(mut self, files: BTreeMap<String, FileDigest>) -> Self {
+        self.files = files;
         self
     }
 
-    /// What files held when they were read.
+    /// Returns the files whose content is part of the configuration.
     pub fn files(&self) -> impl Iterator<Item = &FileDigest> {
-        self.contents.values()
+        self.files.values()
     }
 
     fn add(&mut self, path: String, value: &Value, leaves: &[String]) {
         match value {
             Value::Table(table) if !leaves.contains(&path) => {
                 for (key, value) in table {
-                    self.add(file::below(&path, key), value, leaves);
+                    self.add(raw::below(&path, key), value, leaves);
                 }
             }
             value => drop(self.keys.insert(path, hash(value))),
@@ -88,49 +88,49 @@ impl ConfigFingerprint {
     }
 }
 
-/// How a configuration differs from the one before.
+/// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Keys that are written otherwise, for the first time or no more, or whose file holds something else.
+    /// Keys that were set, changed or removed, or whose file changed. Without [`BOOT_KEYS`].
     pub keys: Vec<String>,
-    /// Blocks that are new, as `customer contoso`.
+    /// New blocks, such as `customer contoso`.
     pub added: Vec<String>,
-    /// Blocks that are gone.
+    /// Removed blocks.
     pub removed: Vec<String>,
-    /// Blocks that are written otherwise.
+    /// Changed blocks.
     pub changed: Vec<String>,
-    /// Keys that differ from what the program was started with, and are read at start only.
+    /// [`BOOT_KEYS`] whose value differs from that at start.
     pub restart_required: Vec<String>,
-    /// Nothing of all that.
+    /// Whether the two configurations are equal.
     pub unchanged: bool,
 }
 
 impl Changes {
-    /// What `fresh` changes of `now`, in a program that was started with `at_start`.
+    /// Compares `current` with `new`, in a process that was started with `at_start`.
     pub fn between(
         at_start: &ConfigFingerprint,
-        now: &ConfigFingerprint,
-        fresh: &ConfigFingerprint,
+        current: &ConfigFingerprint,
+        new: &ConfigFingerprint,
     ) -> Self {
-        let mut keys = differing(&now.keys, &fresh.keys);
-        keys.extend(differing(&now.contents, &fresh.contents));
+        let mut keys = differing(&current.keys, &new.keys);
+        keys.extend(differing(&current.files, &new.files));
         keys.sort_unstable();
         keys.dedup();
-        let (boot, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| is_boot(key));
-        let blocks = differing(&now.blocks, &fresh.blocks);
+        let (boot, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| is_boot_key(key));
+        let blocks = differing(&current.blocks, &new.blocks);
         let unchanged = boot.is_empty() && keys.is_empty() && blocks.is_empty();
-        let (old, rest): (Vec<_>, Vec<_>) = blocks
+        let (removed, present): (Vec<_>, Vec<_>) = blocks
             .into_iter()
-            .partition(|block| !fresh.blocks.contains_key(block));
-        let (changed, added) = rest
+            .partition(|block| !new.blocks.contains_key(block));
+        let (changed, added) = present
             .into_iter()
-            .partition(|block| now.blocks.contains_key(block));
-        let mut restart_required = differing(&at_start.keys, &fresh.keys);
-        restart_required.retain(|key| is_boot(key));
+            .partition(|block| current.blocks.contains_key(block));
+        let mut restart_required = differing(&at_start.keys, &new.keys);
+        restart_required.retain(|key| is_boot_key(key));
         Self {
             keys,
             added,
-            removed: old,
+            removed,
             changed,
             restart_required,
             unchanged,
@@ -138,43 +138,40 @@ impl Changes {
     }
 }
 
-/// A list of names for the log; `None` for an empty one.
+/// Joins names for a log field; `None` if there are none.
 pub fn join_names(names: &[String]) -> Option<String> {
-    let shown = names.get(..MOST_NAMES).unwrap_or(names).join(", ");
+    let shown = names.get(..MAX_NAMES).unwrap_or(names).join(", ");
     match names.len() {
         0 => None,
-        few if few <= MOST_NAMES => Some(shown),
-        many => Some(format!("{shown} and {} more", many - MOST_NAMES)),
+        few if few <= MAX_NAMES => Some(shown),
+        many => Some(format!("{shown} and {} more", many - MAX_NAMES)),
     }
 }
 
-fn is_boot(path: &str) -> bool {
-    BOOT_KEYS.iter().any(|boot| {
-        path.strip_prefix(boot)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
+fn is_boot_key(path: &str) -> bool {
+    BOOT_KEYS.iter().any(|key| raw::is_at_or_below(path, key))
 }
 
-/// The names that do not stand for the same on both sides.
+/// Returns the names whose values differ, or that only one side has.
 fn differing<V: PartialEq>(one: &BTreeMap<String, V>, other: &BTreeMap<String, V>) -> Vec<String> {
-    let gone = one.keys().filter(|name| !other.contains_key(*name));
+    let removed = one.keys().filter(|name| !other.contains_key(*name));
     let new = other
         .iter()
         .filter(|(name, value)| one.get(*name) != Some(value))
         .map(|(name, _)| name);
-    let mut names: Vec<String> = gone.chain(new).cloned().collect();
+    let mut names: Vec<String> = removed.chain(new).cloned().collect();
     names.sort_unstable();
     names
 }
 
 fn hash(value: &Value) -> Sha256 {
     let mut builder = Sha256Builder::default();
-    feed(&mut builder, value);
+    update(&mut builder, value);
     builder.finish()
 }
 
-/// With kinds and lengths, so that no two values read the same; a table's keys are sorted.
-fn feed(builder: &mut Sha256Builder, value: &Value) {
+/// Hashes types and lengths too, so that different values never have the same input. A table iterates in key order.
+fn update(builder: &mut Sha256Builder, value: &Value) {
     let mut text = |kind: u8, text: &str| {
         builder.bytes(&[kind]);
         builder.part(text.as_bytes());
@@ -187,13 +184,13 @@ fn feed(builder: &mut Sha256Builder, value: &Value) {
         Value::Datetime(date) => text(b'd', &date.to_string()),
         Value::Array(values) => {
             text(b'a', &values.len().to_string());
-            values.iter().for_each(|value| feed(builder, value));
+            values.iter().for_each(|value| update(builder, value));
         }
         Value::Table(table) => {
             text(b't', &table.len().to_string());
             for (key, value) in table {
-                feed(builder, &Value::String(key.clone()));
-                feed(builder, value);
+                update(builder, &Value::String(key.clone()));
+                update(builder, value);
             }
         }
     }
@@ -202,22 +199,27 @@ fn feed(builder: &mut Sha256Builder, value: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::files::FileKind;
 
-    fn written(text: &str) -> ConfigFingerprint {
+    fn fingerprint(text: &str) -> ConfigFingerprint {
         ConfigFingerprint::of(&text.parse().unwrap())
     }
 
-    fn between(now: &str, fresh: &str) -> Changes {
-        Changes::between(&written(now), &written(now), &written(fresh))
+    fn between(current: &str, new: &str) -> Changes {
+        Changes::between(
+            &fingerprint(current),
+            &fingerprint(current),
+            &fingerprint(new),
+        )
     }
 
     #[test]
-    fn keys_are_told_by_their_paths_and_blocks_by_their_names() {
-        let now = "[limits]\nmax_in_flight = 5\nmax_queued = 3\n[citrix]\nclient_secret = { file = '/a' }\n\
+    fn changes_list_keys_by_path_and_blocks_by_name() {
+        let current = "[limits]\nmax_in_flight = 5\nmax_queued = 3\n[citrix]\nclient_secret = { file = '/a' }\n\
             [[customer]]\ncustomer_id = 'a'\n[[customer]]\ncustomer_id = 'b'\n[[caller]]\nname = 'c'\n";
-        let fresh = "[limits]\nmax_in_flight = 6\n[token]\nrefresh_at = 0.5\n[citrix]\nclient_secret = { file = '/b' }\n\
+        let new = "[limits]\nmax_in_flight = 6\n[token]\nrefresh_at = 0.5\n[citrix]\nclient_secret = { file = '/b' }\n\
             [[customer]]\ncustomer_id = 'b'\ncloud = 'eu'\n[[caller]]\nname = 'c'\n[[route]]\nprefix = '/r'\n";
-        let changes = between(now, fresh);
+        let changes = between(current, new);
         assert_eq!(
             changes.keys,
             [
@@ -234,11 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn order_comments_and_quotes_change_nothing() {
-        let now = "[limits]\nmax_in_flight = 5\nmax_queued = 3\n";
-        let fresh = "# Queues.\n[limits]\nmax_queued = 3 # three\nmax_in_flight = 5\n";
+    fn other_order_comments_and_quotes_are_unchanged() {
+        let current = "[limits]\nmax_in_flight = 5\nmax_queued = 3\n";
+        let new = "# Queues.\n[limits]\nmax_queued = 3 # three\nmax_in_flight = 5\n";
         assert_eq!(
-            between(now, fresh),
+            between(current, new),
             Changes {
                 unchanged: true,
                 ..Changes::default()
@@ -248,41 +250,41 @@ mod tests {
     }
 
     #[test]
-    fn a_key_whose_file_holds_something_else_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("key");
-        let with = |held: &str, text: &str| {
-            std::fs::write(&key, held).unwrap();
-            written(text).with(
+    fn changed_file_content_lists_the_key_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key");
+        let with = |content: &str, text: &str| {
+            std::fs::write(&key, content).unwrap();
+            fingerprint(text).with_files(
                 [(
                     "login.signing_key".to_owned(),
-                    FileDigest::of(&key, crate::system::files::FileKind::Configuration),
+                    FileDigest::of(&key, FileKind::Configuration),
                 )]
                 .into(),
             )
         };
         let text = "[login]\nsigning_key = { file = '/k' }\n";
-        let now = with("first", text);
-        let changes = Changes::between(&now, &now, &with("second", text));
+        let current = with("first", text);
+        let changes = Changes::between(&current, &current, &with("second", text));
         assert_eq!(
             (changes.keys, changes.unchanged),
             (vec!["login.signing_key".to_owned()], false)
         );
-        let named_otherwise = with("second", &text.replace("/k", "/l"));
+        let other_path = with("second", &text.replace("/k", "/l"));
         assert_eq!(
-            Changes::between(&now, &now, &named_otherwise).keys,
+            Changes::between(&current, &current, &other_path).keys,
             ["login.signing_key"]
         );
-        assert!(Changes::between(&now, &now, &with("first", text)).unchanged);
+        assert!(Changes::between(&current, &current, &with("first", text)).unchanged);
     }
 
     #[test]
-    fn a_key_of_the_start_needs_a_restart_until_it_is_as_it_was() {
+    fn boot_key_requires_restart_until_it_has_its_initial_value() {
         let [first, second] = [
             "[listen]\nworkers = 1\n",
             "[listen]\nworkers = 2\ntls = { key = 'k' }\n",
         ]
-        .map(written);
+        .map(fingerprint);
         let needed = ["listen.tls.key".to_owned(), "listen.workers".to_owned()];
         let changes = Changes::between(&first, &first, &second);
         assert_eq!(
@@ -302,12 +304,12 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_names_the_keys_of_the_start() {
-        let manual = include_str!("../../docs/configuration.md");
-        let (_, manual) = manual
+    fn documentation_lists_the_boot_keys() {
+        let page = include_str!("../../docs/configuration.md");
+        let (_, rest) = page
             .split_once("These keys are read at start only")
             .unwrap();
-        let (sentence, _) = manual.split_once(". (").unwrap();
+        let (sentence, _) = rest.split_once(". (").unwrap();
         let named: Vec<_> = sentence
             .split('`')
             .skip(1)
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_cut() {
+    fn long_list_of_names_is_truncated() {
         let names = |count: usize| {
             (0..count)
                 .map(|number| number.to_string())
@@ -334,8 +336,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_prints_no_value() {
-        let printed = format!("{:?}", written("[citrix]\nclient_secret = 'c4nary'\n"));
+    fn debug_output_has_no_values() {
+        let printed = format!("{:?}", fingerprint("[citrix]\nclient_secret = 'c4nary'\n"));
         assert_eq!(printed, r#"{"citrix.client_secret"}"#);
     }
 }

@@ -1,7 +1,7 @@
-//! From what was written to a [`Config`]: the only way there.
+//! Validation: from what is written to a [`Config`].
 //!
-//! Each section has a function that takes what was written and gives what it means. A mistake is put on the
-//! report and the default stands in for it, so that one run finds all of them.
+//! Each section has a `check_*` function. It reports every problem and goes on with the default, so that one run
+//! reports all of them.
 
 mod admin;
 mod built_in;
@@ -33,26 +33,38 @@ use std::time::Duration;
 use toml::Value;
 
 use super::environment::{self, Environment};
-use super::file::{self, Field as _, File};
+use super::raw::{self, FromValue as _, RawConfig};
 use super::report::{ConfigProblem, Report};
-use super::{Boot, Config, ConfigFingerprint, Live, syntax};
-use built_in::BuiltIn;
+use super::{Boot, Config, ConfigFingerprint, Live};
+use admin::check_admin;
+use built_in::BuiltInRoutes;
+use caller::{check_access, check_callers, check_client_certificates};
+use customers::{CustomerList, check_customers};
+use gateways::known_gateways;
+use limits::check_limits;
+use listen::check_listen;
+use login::check_login;
+use process::{check_lifecycle, check_log};
+use route::check_routes;
+use token::{check_token, check_token_cache};
+use upstream::check_upstream;
 
-/// What a timeout may be: not zero, which would let nothing pass, and not so long that it is none.
+/// The range of a timeout: zero would always fail, and more than a day is none.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
-/// What a wait may be: none at all, too.
+/// The range of a wait, which may be zero.
 const WAIT: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 const DAY: Duration = Duration::from_hours(24);
-/// How long a request waits for its turn where Citrix lets few in.
+/// The default of `queue_timeout`.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a count may be. The end is what every counter and semaphore can hold.
-const COUNT: RangeInclusive<usize> = 1..=u32::MAX as usize;
+/// The range of a count, up to the capacity of all counters and semaphores.
+const COUNT: RangeInclusive<usize> = 1..=MAX_COUNT;
+const MAX_COUNT: usize = u32::MAX as usize;
 
-/// Reads a configuration from a file, if one is given, and the environment, which wins over it. Reads every
-/// secret and looks for every file once, so that what is missing is told at start.
+/// Reads a configuration from `file`, if any, and the environment, which overrides it. Reads every secret and file
+/// that it names once, so that missing ones are reported.
 ///
 /// # Errors
-/// Every problem there is, at once, in no particular order; never none.
+/// The syntax error of the file, or all other problems; at least one.
 pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
@@ -63,7 +75,7 @@ pub fn load(
     from_bytes(path, std::fs::read(path), env)
 }
 
-/// As [`load`], with what reading the file at `path` gave.
+/// As [`load`], with the result of reading the file at `path`.
 ///
 /// # Errors
 /// As [`load`].
@@ -72,20 +84,14 @@ pub fn from_bytes(
     read: io::Result<Vec<u8>>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
-    let unreadable = |what: String| {
-        vec![ConfigProblem {
-            key: path.display().to_string(),
-            variable: None,
-            what,
-            example: None,
-        }]
-    };
-    let bytes = read.map_err(|error| unreadable(format!("cannot be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable("is not UTF-8 text".to_owned()))?;
+    let unreadable =
+        |problem: String| vec![ConfigProblem::new(path.display().to_string(), problem)];
+    let bytes = read.map_err(|error| unreadable(format!("cannot read the file: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("not valid UTF-8".to_owned()))?;
     from_toml(&text, env)
 }
 
-/// As [`load`], with the file's text.
+/// As [`load`], with the text of the file.
 ///
 /// # Errors
 /// As [`load`].
@@ -93,44 +99,43 @@ pub fn from_toml(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, Vec<ConfigProblem>> {
+    let mut table = raw::parse(text).map_err(|problem| vec![problem])?;
     let environment = Environment::new(env);
     let mut report = Report::new(&environment);
-    let mut table = syntax::parse(text, &mut report);
     environment::overlay(&mut table, &mut report);
     let fingerprint = ConfigFingerprint::of(&table);
-    let file = File::read(Some(Value::Table(table)), "", &mut report);
-    let config = check_file(file, &mut report);
-    let fingerprint = fingerprint.with(report.take_contents());
-    report
-        .finish(config)
-        .map(|((boot, live), warnings)| Config {
-            boot,
-            live: Arc::new(live),
-            warnings,
-            fingerprint,
-        })
+    let raw = RawConfig::read(Some(Value::Table(table)), "", &mut report);
+    let config = check_config(raw, &mut report);
+    let fingerprint = fingerprint.with_files(report.take_files());
+    let ((boot, live), warnings) = report.finish(config)?;
+    Ok(Config {
+        boot,
+        live: Arc::new(live),
+        warnings,
+        fingerprint,
+    })
 }
 
-/// The whole configuration; `None` when there is no credential, which is on the report then.
-fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
-    let customers = customers::check(file.citrix, file.customer, report);
+/// Returns `None` if there is no valid customer, which is then reported.
+fn check_config(raw: RawConfig, report: &mut Report<'_>) -> Option<(Boot, Live)> {
+    let customers = check_customers(raw.citrix, raw.customer, report);
     let known = customers
         .as_ref()
         .map_or(&[][..], |customers| &customers.credentials);
-    let callers = caller::check(&file.caller, known, report);
-    caller::check_certificates(&file.caller, file.listen.tls.as_ref(), report);
-    let door = caller::check_door(&file.caller, &callers, &file.insecure, report);
-    let listen = listen::check(&file.listen, door, report);
-    let admin = admin::check(&file.admin, &listen.listeners, report);
-    let log = process::check_log(&file.log, report);
-    let upstream = upstream::check(&file.upstream, report);
-    let token = token::check(&file.token, report);
-    let token_cache = token::check_cache(&file.token, report);
-    let limits = limits::check(&file.limits, report);
-    let login = login::check(&file.login, report);
-    let routes = route::check(&file.route, BuiltIn::new(known), report);
-    let (drain_delay, drain_timeout) = process::check_lifecycle(&file.lifecycle, report);
-    let access_log = report.switch(&file.log.access, true);
+    let callers = check_callers(&raw.caller, known, report);
+    check_client_certificates(&raw.caller, raw.listen.tls.as_ref(), report);
+    let access = check_access(&raw.caller, &callers, &raw.insecure, report);
+    let listen = check_listen(&raw.listen, access, report);
+    let admin = check_admin(&raw.admin, &listen.listeners, report);
+    let log = check_log(&raw.log, report);
+    let upstream = check_upstream(&raw.upstream, report);
+    let token = check_token(&raw.token, report);
+    let token_cache = check_token_cache(&raw.token, report);
+    let limits = check_limits(&raw.limits, report);
+    let login = check_login(&raw.login, report);
+    let routes = check_routes(&raw.route, BuiltInRoutes::new(known), report);
+    let (drain_delay, drain_timeout) = check_lifecycle(&raw.lifecycle, report);
+    let access_log = report.boolean(&raw.log.access, true);
     let boot = Boot {
         listeners: listen.listeners,
         certificate: listen.certificate,
@@ -139,17 +144,17 @@ fn check_file(file: File, report: &mut Report<'_>) -> Option<(Boot, Live)> {
         admin,
         log,
     };
-    let customers::Customers {
+    let CustomerList {
         credentials,
         default,
     } = customers?;
     let live = Live {
-        gateways: gateways::known(&credentials, &routes),
+        gateways: known_gateways(&credentials, &routes),
         credentials: shared(credentials),
         default_customer: default,
         routes: shared(routes),
         callers: shared(callers),
-        allow_anonymous: door == (caller::Door::Open { anywhere: true }),
+        allow_anonymous: access.allows_remote_anonymous(),
         hosts: listen.hosts,
         proxy_protocol: listen.proxy_protocol,
         trusted_forwarders: listen.trusted_forwarders,

@@ -1,4 +1,4 @@
-//! How a customer logs in, and where its requests go.
+//! Customers: their API client and API gateway.
 
 use http::{HeaderValue, Uri};
 
@@ -6,37 +6,37 @@ use super::{SecretSource, UpstreamEndpoint};
 use citrix_wire::citrix::TokenDialect;
 use citrix_wire::citrix::clouds::Cloud;
 
-/// How one customer logs in.
+/// One customer with its API client.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// Citrix's customer id, as it is sent in `Citrix-CustomerId`.
+    /// The customer id, as sent in `Citrix-CustomerId`.
     pub customer_id: HeaderValue,
-    /// Whose hosts are the customer's.
+    /// The cloud that selects hosts and defaults.
     pub cloud: Cloud,
-    /// The API gateway that the customer's requests go to.
+    /// The customer's API gateway.
     pub api: UpstreamEndpoint,
     /// The API client's id.
     pub client_id: String,
     /// The API client's secret.
     pub client_secret: SecretSource,
-    /// The second secret of a rotation.
+    /// The second secret during a rotation.
     pub client_secret_next: Option<SecretSource>,
-    /// Where the site id for `Citrix-InstanceId` comes from.
+    /// The site id for `Citrix-InstanceId`.
     pub instance_id: InstanceId,
     /// The token endpoint.
     pub token_url: Uri,
-    /// What it speaks.
+    /// The format of token requests.
     pub token_dialect: TokenDialect,
 }
 
 impl Credential {
-    /// The customer id as text (it was checked to be visible ASCII).
+    /// Returns the customer id as text; it is visible ASCII.
     pub fn customer(&self) -> &str {
         self.customer_id.to_str().unwrap_or_default()
     }
 
-    /// Whether a token of `other` is one of this: the same client of the same customer, at the same endpoint. Its
-    /// secret may be another.
+    /// Returns `true` if a token of `other` is valid for this credential: same customer, client and endpoint. The
+    /// secret may differ.
     pub fn shares_token_with(&self, other: &Self) -> bool {
         self.customer_id == other.customer_id
             && self.client_id == other.client_id
@@ -44,19 +44,19 @@ impl Credential {
             && self.token_dialect == other.token_dialect
     }
 
-    /// Whether what is known of the site of `other` is true of this one's.
+    /// Returns `true` if the site looked up for `other` is also the site of this credential.
     pub fn shares_site_with(&self, other: &Self) -> bool {
         self.customer_id == other.customer_id && self.api == other.api
     }
 }
 
-/// Where `Citrix-InstanceId` comes from.
+/// The source of `Citrix-InstanceId`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceId {
-    /// Asked of Citrix when first needed.
+    /// Looked up at Citrix when first needed.
     Auto,
-    /// None is sent.
+    /// The header is not added.
     None,
-    /// This one.
+    /// The configured site id.
     Fixed(HeaderValue),
 }

@@ -1,4 +1,4 @@
-//! The way out: directly, or through a proxy that is asked to `CONNECT`.
+//! Egress to Citrix: direct, or through an HTTP proxy with `CONNECT`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,37 +10,35 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use super::SecretSource;
 
-/// Which way connections to Citrix take: the proxy, if there is one, and who is connected to without it.
+/// The egress proxy, if any, and the hosts that are connected to directly.
 #[derive(Clone)]
 pub struct Egress {
     rules: Arc<Matcher>,
-    /// As `NO_PROXY` has it.
+    /// In the notation of `NO_PROXY`.
     exceptions: String,
-    /// Where the proxy's URL comes from.
+    /// The source of the proxy's URL.
     source: Option<SecretSource>,
 }
 
-/// What is wrong with a proxy's URL. It never repeats the URL, in which there may be a password.
+/// An invalid proxy URL. The message does not contain the URL, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyUrlError {
-    /// No URL at all.
-    #[error("is not a URL of a proxy: http://, a host and a port")]
+    /// Not a URL with a host.
+    #[error("invalid proxy URL")]
     NotAUrl,
-    /// `https`, `socks5` or another.
-    #[error(
-        "begins with another scheme than http, which is the only one that is spoken with a proxy"
-    )]
+    /// A scheme such as `https` or `socks5`.
+    #[error("invalid proxy URL: the scheme must be http")]
     Scheme,
-    /// Something behind the port.
-    #[error("has a path, a query or a fragment, which a proxy's URL does not have")]
+    /// A path, query or fragment.
+    #[error("invalid proxy URL: path, query and fragment are not supported")]
     Path,
-    /// Port 0, or none that is a number.
-    #[error("has a port that is not between 1 and 65535")]
+    /// A port that is zero or not a number.
+    #[error("invalid proxy URL: the port is not between 1 and 65535")]
     Port,
 }
 
 impl Egress {
-    /// Always directly.
+    /// Connects directly.
     pub fn direct() -> Self {
         Self {
             rules: Arc::new(Matcher::builder().build()),
@@ -49,20 +47,20 @@ impl Egress {
         }
     }
 
-    /// Through the proxy at `url`, which came from `source`, but for the hosts in `exceptions`: names, which mean
-    /// what is below them too, addresses, networks as `10.0.0.0/8`, or `*`; separated by commas.
+    /// Connects through the proxy at `url`, except to the hosts in `exceptions` (`NO_PROXY`): names with their
+    /// subdomains, addresses, networks, or `*`, separated by commas.
     ///
     /// # Errors
-    /// When `url` is not that of a proxy that is reached by plain HTTP.
+    /// If `url` is not a valid `http` URL of a proxy.
     pub fn through(
         url: &str,
         source: Option<SecretSource>,
         exceptions: &str,
     ) -> Result<Self, ProxyUrlError> {
-        let (url, exceptions) = (checked(url)?, normal(exceptions));
-        // The matcher takes `*` for all names, and not for addresses.
-        let everybody = exceptions.split(',').any(|entry| entry == "*");
-        let rules = if everybody {
+        let (url, exceptions) = (normalize_url(url)?, normalize_exceptions(exceptions));
+        // The matcher does not match addresses with `*`.
+        let direct = exceptions.split(',').any(|entry| entry == "*");
+        let rules = if direct {
             Matcher::builder()
         } else {
             Matcher::builder().https(url).no(&exceptions)
@@ -75,7 +73,7 @@ impl Egress {
         })
     }
 
-    /// The same rules with the proxy at another URL.
+    /// Replaces the URL of the proxy.
     ///
     /// # Errors
     /// As [`Self::through`].
@@ -83,17 +81,17 @@ impl Egress {
         Self::through(url, self.source.clone(), &self.exceptions)
     }
 
-    /// Where the proxy's URL comes from, if it can change while the program runs.
+    /// Returns the source of the proxy's URL if it is a file, which may change.
     pub fn file_source(&self) -> Option<&SecretSource> {
         self.source
             .as_ref()
             .filter(|source| source.path().is_some())
     }
 
-    /// The proxy for connections to `host` (an IPv6 address without brackets); `None`: directly. This machine is
-    /// never behind a proxy.
+    /// Returns the proxy for connections to `host` (IPv6 without brackets), or `None` for a direct connection, which
+    /// loopback hosts always get.
     pub fn proxy_for(&self, host: &str) -> Option<ConnectProxy> {
-        if is_this_machine(host) {
+        if is_loopback(host) {
             return None;
         }
         let uri = Uri::builder()
@@ -105,9 +103,9 @@ impl Egress {
         self.rules.intercept(&uri).map(ConnectProxy)
     }
 
-    /// The proxy, whoever it is for.
+    /// Returns the proxy, whatever the exceptions.
     pub fn proxy(&self) -> Option<ConnectProxy> {
-        // A name that nobody may have (RFC 2606), so that no exception is for it.
+        // A reserved name (RFC 2606), to which no exception applies.
         self.rules
             .intercept(&Uri::from_static("https://any.invalid/"))
             .map(ConnectProxy)
@@ -131,22 +129,22 @@ impl fmt::Debug for Egress {
     }
 }
 
-/// A proxy, and what it is shown. Printing it shows `host:port` alone.
+/// An egress proxy with its credentials. `Display` and `Debug` show `host:port` only.
 #[derive(Clone)]
 pub struct ConnectProxy(Intercept);
 
 impl ConnectProxy {
-    /// Its host, an IPv6 address without brackets.
+    /// Returns the host, IPv6 without brackets.
     pub fn host(&self) -> &str {
         host::strip_brackets(self.0.uri().host().unwrap_or_default())
     }
 
-    /// Its port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.0.uri().port_u16().unwrap_or(80)
     }
 
-    /// User and password as it is shown them, if it has to be (RFC 7617); marked as sensitive.
+    /// Returns the `Proxy-Authorization` value (RFC 7617), marked as sensitive.
     pub fn authorization(&self) -> Option<&http::HeaderValue> {
         self.0.basic_auth()
     }
@@ -177,8 +175,8 @@ impl fmt::Debug for ConnectProxy {
     }
 }
 
-/// The URL, with the scheme that may be left out where there is a port.
-fn checked(url: &str) -> Result<String, ProxyUrlError> {
+/// Validates a URL and adds the scheme, which may be omitted if there is a port.
+fn normalize_url(url: &str) -> Result<String, ProxyUrlError> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     if !scheme.eq_ignore_ascii_case("http") {
         return Err(ProxyUrlError::Scheme);
@@ -189,14 +187,14 @@ fn checked(url: &str) -> Result<String, ProxyUrlError> {
     }
     let whole = format!("http://{authority}");
     let uri: Uri = whole.parse().map_err(|_| ProxyUrlError::NotAUrl)?;
-    let place = authority
+    let host_and_port = authority
         .rsplit_once('@')
-        .map_or(authority, |(_, place)| place);
+        .map_or(authority, |(_, rest)| rest);
     let host = uri
         .host()
         .filter(|host| !host.is_empty())
         .ok_or(ProxyUrlError::NotAUrl)?;
-    match place
+    match host_and_port
         .get(host.len()..)
         .unwrap_or_default()
         .strip_prefix(':')
@@ -209,8 +207,9 @@ fn checked(url: &str) -> Result<String, ProxyUrlError> {
     }
 }
 
-/// `NO_PROXY` as the matcher has it: blanks separate as well, and `*.example.com` is written `.example.com`.
-fn normal(exceptions: &str) -> String {
+/// Converts `NO_PROXY` to the notation of the matcher: commas instead of spaces, `.example.com` instead of
+/// `*.example.com`.
+fn normalize_exceptions(exceptions: &str) -> String {
     let entries = exceptions
         .split([',', ' ', '\t'])
         .filter(|entry| !entry.is_empty());
@@ -225,8 +224,8 @@ fn normal(exceptions: &str) -> String {
     entries.join(",")
 }
 
-/// By what is written: a proxy elsewhere has another `localhost`.
-fn is_this_machine(host: &str) -> bool {
+/// Returns `true` for `localhost` and loopback addresses: a proxy would resolve them to itself.
+fn is_loopback(host: &str) -> bool {
     host.parse::<std::net::IpAddr>().map_or_else(
         |_| host.eq_ignore_ascii_case("localhost"),
         |address| address.to_canonical().is_loopback(),
@@ -242,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_where_its_url_says() {
-        for (url, place, authorization) in [
+    fn proxy_url_has_address_and_credentials() {
+        for (url, address, authorization) in [
             ("http://proxy.example:3128", "proxy.example:3128", None),
             ("http://proxy.example:3128/", "proxy.example:3128", None),
             ("HTTP://proxy.example", "proxy.example:80", None),
             ("proxy.example:8080", "proxy.example:8080", None),
             ("http://[2001:db8::1]:3128", "[2001:db8::1]:3128", None),
-            // RFC 7617's own example, and what has to be escaped in a URL.
+            // The example of RFC 7617, and reserved characters.
             (
                 "http://Aladdin:open%20sesame@p:1",
                 "p:1",
@@ -260,7 +259,7 @@ mod tests {
             ("http://u@p:1", "p:1", Some("Basic dTo=")),
         ] {
             let proxy = through(url, "").proxy_for("api.cloud.com").unwrap();
-            assert_eq!(proxy.to_string(), place, "{url}");
+            assert_eq!(proxy.to_string(), address, "{url}");
             assert_eq!(
                 proxy.authorization().map(|value| value.to_str().unwrap()),
                 authorization,
@@ -274,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused_without_a_word_of_them() {
+    fn invalid_proxy_url_is_rejected_and_not_quoted() {
         for (url, wrong) in [
             ("", ProxyUrlError::NotAUrl),
             ("http://", ProxyUrlError::NotAUrl),
             ("http://:3128", ProxyUrlError::NotAUrl),
             ("http://u:c4nary@", ProxyUrlError::NotAUrl),
             ("http://pro xy:1", ProxyUrlError::NotAUrl),
-            // A misplaced secret rather than a host.
+            // Maybe a misplaced secret.
             ("c4nary", ProxyUrlError::NotAUrl),
             ("https://u:c4nary@proxy:3128", ProxyUrlError::Scheme),
             ("socks5://u:c4nary@proxy:1080", ProxyUrlError::Scheme),
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_are_names_what_is_below_them_addresses_and_networks() {
+    fn exceptions_match_names_subdomains_addresses_and_networks() {
         for (exceptions, host, direct) in [
             ("", "api.cloud.com", false),
             ("cloud.com", "api.cloud.com", true),
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_never_behind_a_proxy() {
+    fn loopback_hosts_are_direct() {
         for host in [
             "localhost",
             "LocalHost",
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn printing_shows_no_password() {
+    fn printed_proxy_does_not_contain_the_password() {
         let egress = through("http://user:c4nary@proxy:3128", "a.example");
         let printed = format!(
             "{egress:?} {:?} {}",

@@ -1,16 +1,16 @@
-//! Settings from environment variables, laid over the file's.
+//! Environment variables, which override the file.
 
 use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-use super::file::below;
+use super::raw::below;
 use super::report::Report;
 
-/// What every variable of ours begins with.
+/// The prefix of all variables but [`SHORT`].
 const PREFIX: &str = "CITRIX_AUTH_PROXY_";
 
-/// The variables with a name of their own (those of Citrix's Terraform provider, and the cloud).
+/// Variables with short names (those of Citrix's Terraform provider, and the cloud), for keys of `[citrix]`.
 const SHORT: [(&str, &str); 4] = [
     ("CITRIX_CUSTOMER_ID", "customer_id"),
     ("CITRIX_CLIENT_ID", "client_id"),
@@ -18,10 +18,10 @@ const SHORT: [(&str, &str); 4] = [
     ("CITRIX_CLOUD", "cloud"),
 ];
 
-/// Tables that are lists of blocks, and come from the file only.
+/// Arrays of tables, which only the file can contain.
 const BLOCKS: [&str; 3] = ["customer", "route", "caller"];
 
-/// Secrets, which are written in one of several ways: a variable replaces what the file says as a whole.
+/// Keys whose value may be a table or a string: a variable replaces the value in the file as a whole.
 const SECRETS: [&str; 5] = [
     "client_secret",
     "client_secret_next",
@@ -30,14 +30,14 @@ const SECRETS: [&str; 5] = [
     "signing_key",
 ];
 
-/// The environment of this process, without what is not UTF-8 (no setting of ours is), for [`super::load`].
+/// Returns the environment of this process for [`super::load`], without variables that are not UTF-8.
 pub fn process_environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// A copy of the environment.
+/// A snapshot of the environment.
 pub(super) struct Environment(BTreeMap<String, String>);
 
 impl Environment {
@@ -45,17 +45,16 @@ impl Environment {
         Self(pairs.into_iter().collect())
     }
 
-    /// The value of one variable.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 }
 
-/// Lays the variables over `table`. All of them become strings there; who reads a key knows what it must be.
+/// Overrides `table` with the variables. All values become strings, parsed later as the type of their key.
 pub(super) fn overlay(table: &mut Table, report: &mut Report<'_>) {
     let environment = report.environment;
     for (variable, key) in SHORT {
-        // Empty is how compose files and the like pass on a variable that is not set.
+        // Compose files pass an unset variable on as an empty one.
         if let Some(value) = environment.get(variable).filter(|value| !value.is_empty()) {
             set(table, &["citrix", key], variable, value, report);
         }
@@ -70,19 +69,19 @@ pub(super) fn overlay(table: &mut Table, report: &mut Report<'_>) {
         let name = name.to_ascii_lowercase();
         let keys: Vec<&str> = name.split("__").collect();
         if BLOCKS.contains(&keys[0]) {
-            let what = format!("[[{}]] blocks come from the file only", keys[0]);
-            report.add_elsewhere(variable.clone(), what);
+            let problem = format!("[[{}]] blocks are read from the file only", keys[0]);
+            report.add_variable(variable, problem);
         } else if keys.len() < 2 || keys.contains(&"") {
-            let what = "sets nothing: a variable names a table and a key, as CITRIX_AUTH_PROXY_LISTEN__ADDRESS does";
-            report.add_elsewhere(variable.clone(), what);
+            let problem = "unknown variable; expected CITRIX_AUTH_PROXY_<TABLE>__<KEY>";
+            report.add_variable(variable, problem);
         } else {
             set(table, &keys, variable, value, report);
         }
     }
 }
 
-/// Whether Kubernetes made a variable up for a Service whose name begins as ours do (`citrix-auth-proxy`): it
-/// gives every pod `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT_8080_TCP_ADDR` and so on.
+/// Returns `true` for the variables that Kubernetes sets in every pod for a Service named `citrix-auth-proxy`:
+/// `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT_8080_TCP_ADDR` and so on.
 fn is_service_link(name: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_port = |words: &[&str]| match words {
@@ -103,7 +102,7 @@ fn is_service_link(name: &str) -> bool {
             })
 }
 
-/// Puts one value at the path `keys`, making the tables on the way.
+/// Sets the value at the path `keys`, and creates missing tables.
 fn set(table: &mut Table, keys: &[&str], variable: &str, value: &str, report: &mut Report<'_>) {
     let Some((last, tables)) = keys.split_last() else {
         return;
@@ -120,25 +119,23 @@ fn set(table: &mut Table, keys: &[&str], variable: &str, value: &str, report: &m
         }
         match next {
             Value::Table(next) => here = next,
-            // A variable set the whole, this one sets a part of it.
-            _ if report.variable(&path).is_some() => return contradiction(&path, variable, report),
-            // The file has something else there, which is reported when the file is read.
+            // Another variable sets the table as a whole.
+            _ if report.variable(&path).is_some() => return conflict(&path, variable, report),
+            // The file has another type, which is reported later.
             _ => return,
         }
     }
     path = below(&path, last);
-    if report.variable(&path).is_some_and(|_| {
-        here.get(*last)
-            .is_some_and(|set| set.as_str() != Some(value))
-    }) {
-        return contradiction(&path, variable, report);
+    let differs = |set: &Value| set.as_str() != Some(value);
+    if report.variable(&path).is_some() && here.get(*last).is_some_and(differs) {
+        return conflict(&path, variable, report);
     }
     here.insert((*last).to_owned(), Value::String(value.to_owned()));
     report.set_by(path, variable);
 }
 
-fn contradiction(path: &str, variable: &str, report: &mut Report<'_>) {
+fn conflict(path: &str, variable: &str, report: &mut Report<'_>) {
     let other = report.variable(path).unwrap_or_default();
-    let what = format!("contradicts {other}, which sets {path} too; keep one of them");
-    report.add_elsewhere(variable.to_owned(), what);
+    let problem = format!("conflicts with {other}, which also sets {path}; remove one of them");
+    report.add_variable(variable, problem);
 }

@@ -1,4 +1,4 @@
-//! What a reload may replace.
+//! Settings that a reload replaces.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,17 +10,16 @@ use secrecy::SecretString;
 
 use super::{Caller, Credential, Egress, Route, SecretSource, UpstreamUrl};
 
-/// Networks that an address may be in.
+/// A set of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// These networks.
-    pub const fn new(networks: Vec<IpNet>) -> Self {
+    pub(super) const fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether it is in one of them; an IPv4 address in IPv6's clothes counts as what it is.
+    /// Returns `true` if a network contains `address`. IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
@@ -30,139 +29,138 @@ impl Networks {
 /// Settings that each request takes from one snapshot.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// One per customer, in the order of the file; never none, and no two for ids that differ in case alone.
+    /// One per customer, in the order of the file; at least one. Customer ids differ in more than case.
     pub credentials: Vec<Arc<Credential>>,
-    /// Which of them is meant when a request names none.
+    /// The index of the customer of requests that name none.
     pub default_customer: Option<usize>,
-    /// Those of the configuration and `/`, longest prefix first; then the other built-in ones.
+    /// Configured routes and `/`, longest prefix first, then the other built-in routes.
     pub routes: Vec<Arc<Route>>,
-    /// Who may use the gateway; none: whoever reaches it.
+    /// Callers; without any, requests are anonymous.
     pub callers: Vec<Arc<Caller>>,
-    /// Whether, without callers, requests of other machines are served.
+    /// Whether anonymous requests from other machines are permitted.
     pub allow_anonymous: bool,
-    /// The API gateways that a redirect may lead to: those of the customers' clouds, every `api_url`, and what a
-    /// route from `/region/…` leads to.
+    /// Known API gateways, the only permitted targets of a region redirect: those of the customers' clouds, every
+    /// `api_url`, and the upstreams of routes for `/region/{name}`.
     pub gateways: Vec<UpstreamUrl>,
-    /// Names the program answers to, lower case and without port, besides IP literals and `localhost`.
+    /// Host names that requests may use, beside IP literals and `localhost`.
     pub hosts: AllowedHosts,
-    /// Peers that must tell by PROXY protocol v2 whom they connect.
+    /// Peers that must send a PROXY protocol v2 header.
     pub proxy_protocol: Networks,
-    /// Peers whose `Forwarded` is believed, for the access log alone.
+    /// Peers whose `Forwarded` field is logged.
     pub trusted_forwarders: Networks,
-    /// What rewritten links begin with, without a slash at the end; else the request's scheme and host.
+    /// The base of rewritten links, without a trailing slash; `None`: scheme and host of the request.
     pub public_url: Option<String>,
-    /// Connections to Citrix.
+    /// `[upstream]`.
     pub upstream: UpstreamSettings,
-    /// The token's life.
+    /// `[token]`.
     pub token: TokenSettings,
-    /// Where tokens survive a restart, if anywhere.
+    /// The file that keeps tokens across restarts.
     pub token_cache: Option<TokenCache>,
-    /// Bounds.
+    /// `[limits]`.
     pub limits: Limits,
-    /// The gateway's own token endpoints.
+    /// `[login]`.
     pub login: LoginSettings,
     /// Whether each exchange is logged.
     pub access_log: bool,
-    /// How long requests are still accepted once the program is asked to stop and says that it is not ready.
+    /// The time that requests are still accepted while the readiness probe already fails.
     pub drain_delay: Duration,
-    /// How long requests in flight may take to finish once the program is asked to stop.
+    /// The time that requests in flight have to finish during a drain.
     pub drain_timeout: Duration,
 }
 
 /// The gateway's own token endpoints (interface §4.5).
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
-    /// What gateway tokens are signed with: 32 bytes or more. `None`: with a key of this process alone.
+    /// The key that signs gateway tokens, at least 32 bytes; `None`: random per process.
     pub signing_key: Option<SecretString>,
-    /// How long such a token is valid, in whole seconds.
+    /// The lifetime of a gateway token, at least one second.
     pub token_lifetime: Duration,
 }
 
-/// Which `Host` values are answered (the browser guard of interface §4.1).
+/// Host names that requests may use (the browser guard of interface §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedHosts {
-    /// `hosts = ["*"]`.
+    /// Any name.
     Any,
-    /// These, lower case, besides IP literals and `localhost`.
+    /// These names in lower case and without port, IP literals and `localhost`.
     Only(Vec<String>),
 }
 
-/// Connections to Citrix.
+/// `[upstream]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
-    /// Roots trusted besides the system's.
+    /// Trusted roots in addition to the system's, in PEM.
     pub ca_file: Option<PathBuf>,
-    /// Which way connections take; token requests too.
+    /// The egress proxy and its exceptions.
     pub egress: Egress,
     /// Whether HTTP/2 is offered.
     pub http2: Http2Mode,
-    /// TCP and TLS together.
+    /// Timeout for TCP and TLS together.
     pub connect_timeout: Duration,
-    /// From the request's end to the response's head.
+    /// Timeout from the end of the request to the response head.
     pub response_timeout: Duration,
-    /// Between pieces of a response body.
+    /// Timeout between frames of a response body.
     pub idle_timeout: Duration,
-    /// How long an unused connection is kept.
+    /// The time that an idle connection stays in the pool.
     pub pool_idle_timeout: Duration,
-    /// How old a connection may grow, so that DNS changes are followed.
+    /// The age at which a connection is no longer used, so that DNS changes take effect.
     pub max_connection_age: Duration,
-    /// How long one request may wait in all because a 429 or 503 asked for it; zero: never.
+    /// The total wait of one request for 429 and 503 responses; zero: never wait.
     pub retry_budget: Duration,
 }
 
-/// Whether HTTP/2 is offered to upstreams.
+/// The HTTP versions offered to upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2Mode {
-    /// ALPN decides.
+    /// HTTP/2 and HTTP/1.1, negotiated by ALPN.
     Auto,
     /// HTTP/1.1 only.
     Never,
 }
 
-/// The token's life.
+/// `[token]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenSettings {
-    /// The part of the usable life after which a new token is asked for: 0.1 to 0.95.
+    /// The fraction of a token's usable lifetime after which it is refreshed: 0.1 to 0.95.
     pub refresh_at: f64,
-    /// How long a request may wait for the first token.
+    /// The time that a request waits for the first token.
     pub startup_wait: Duration,
-    /// One token request, connecting included.
+    /// Timeout for one token request, including connect.
     pub request_timeout: Duration,
-    /// The least time between refreshes that a 401 or an operator asked for.
+    /// The minimum time between refreshes that a 401 or an operator triggers.
     pub min_forced_interval: Duration,
 }
 
-/// Where tokens survive a restart.
+/// The file that keeps tokens across restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenCache {
-    /// The file, in a folder that exists.
+    /// The file; its directory exists.
     pub file: PathBuf,
-    /// The key it is encrypted with: 32 bytes or more.
+    /// The encryption key, at least 32 bytes.
     pub key: SecretSource,
 }
 
-/// Bounds on what callers may use up.
+/// `[limits]`. Counts apply to all workers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections of callers, all workers together.
+    /// Connections from callers.
     pub max_connections: usize,
     /// Connections from one address; zero: no limit.
     pub max_connections_per_address: usize,
-    /// Requests being answered, all workers together.
+    /// Requests in flight, without those in a queue.
     pub max_in_flight: usize,
-    /// Requests that wait in one queue: for one customer's token, for its turn at one service, for the end of what a
-    /// 429 asked for.
+    /// Requests in one queue: for a customer's token, for a limit of Citrix, or for the end of a 429.
     pub max_queued: usize,
-    /// For a request head to arrive, from its first byte on; for a TLS handshake too.
+    /// Timeout for a request head, from its first byte, and for a TLS handshake.
     pub header_read_timeout: Duration,
-    /// Between pieces of a request body.
+    /// Timeout between reads of a request body.
     pub body_idle_timeout: Duration,
-    /// Between requests of one connection.
+    /// Timeout between requests on a connection.
     pub keep_alive_timeout: Duration,
-    /// Of one request head.
+    /// Size of a request head.
     pub max_header_bytes: usize,
-    /// Of one request body.
+    /// Size of a request body.
     pub max_body_bytes: u64,
-    /// What is kept of a request body so that it can be sent again.
+    /// Size of the part of a request body that is kept for a replay.
     pub replay_buffer_bytes: usize,
 }

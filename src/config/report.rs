@@ -1,59 +1,70 @@
-//! Collects what is wrong with a configuration, so that all of it is told at once.
+//! Problems and warnings, collected so that one run reports all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use super::environment::Environment;
-use super::file;
+use super::raw::{self, below, is_at_or_below};
 use super::value::Leaf;
 use crate::system::files::{FileDigest, FileKind};
 
-/// One mistake in a configuration.
+/// A problem of a configuration, printed on one line:
+/// `limits.max_in_flight: invalid integer "many"; expected, for example, 1024`.
 ///
-/// Printed on one line: `limits.max_in_flight: "many" is not a whole number; for example: max_in_flight = 1024`.
-/// It never holds a secret's value.
+/// It never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
-    /// The key's path, as in `listen.tls.key`; for a mistake of no key the line, file or variable it is in.
+    /// The path of the key, such as `listen.tls.key`; else the line, file or variable.
     pub key: String,
-    /// The environment variable that set the key, if one did.
+    /// The environment variable that sets the key.
     pub variable: Option<String>,
-    /// What is wrong.
-    pub what: String,
-    /// A line that would be right.
+    /// The problem, in lower case and without a full stop.
+    pub problem: String,
+    /// A valid value, in TOML.
     pub example: Option<String>,
+}
+
+impl ConfigProblem {
+    /// Returns a problem without variable and example.
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            variable: None,
+            problem: problem.into(),
+            example: None,
+        }
+    }
 }
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.what)?;
+        write!(f, "{}: {}", self.key, self.problem)?;
         if let Some(variable) = &self.variable {
             write!(f, " (from {variable})")?;
         }
         if let Some(example) = &self.example {
-            write!(f, "; for example: {example}")?;
+            write!(f, "; expected, for example, {example}")?;
         }
         Ok(())
     }
 }
 
-/// Keys of a customer's table that are known under another name, with the key that does what they mean.
-const RENAMED: [(&str, &str); 2] = [("customer", "customer_id"), ("secret", "client_secret")];
+/// Likely names for keys of a customer's table, with the key they mean.
+const CUSTOMER_ALIASES: [(&str, &str); 2] =
+    [("customer", "customer_id"), ("secret", "client_secret")];
 
-/// Everything found so far.
+/// The findings so far.
 pub(super) struct Report<'e> {
     pub(super) environment: &'e Environment,
     problems: Vec<ConfigProblem>,
     warnings: Vec<String>,
-    /// What files hold whose content becomes part of the configuration, by the key that names them.
-    contents: BTreeMap<String, FileDigest>,
-    /// Which variable set a key, by the key's path.
+    /// Files whose content is part of the configuration, by the key that names them.
+    files: BTreeMap<String, FileDigest>,
+    /// Variables by the path of the key they set.
     variables: BTreeMap<String, String>,
-    /// Required keys (or whole tables) whose absence another problem already explains.
+    /// Keys and tables whose absence another problem explains.
     excused: BTreeSet<String>,
-    /// The text has syntax errors, so that what seems absent may only be unreadable.
-    damaged: bool,
 }
 
 impl<'e> Report<'e> {
@@ -62,14 +73,13 @@ impl<'e> Report<'e> {
             environment,
             problems: Vec::new(),
             warnings: Vec::new(),
-            contents: BTreeMap::new(),
+            files: BTreeMap::new(),
             variables: BTreeMap::new(),
             excused: BTreeSet::new(),
-            damaged: false,
         }
     }
 
-    /// The configuration and its warnings, if there is no problem.
+    /// Returns the configuration with its warnings, or the problems.
     pub(super) fn finish<T>(
         self,
         config: Option<T>,
@@ -80,100 +90,85 @@ impl<'e> Report<'e> {
         }
     }
 
-    /// Notes that the content of the file at `path` becomes part of the configuration; to be called before it is read, so
-    /// that no change is missed.
-    pub(super) fn reads(&mut self, leaf: &Leaf, path: &Path) {
-        self.contents.insert(
-            leaf.path.clone(),
-            FileDigest::of(path, FileKind::Configuration),
-        );
+    /// Hashes a file whose content becomes part of the configuration. Called before the file is read, so that no
+    /// later change is missed.
+    pub(super) fn add_file(&mut self, leaf: &Leaf, path: &Path) {
+        let digest = FileDigest::of(path, FileKind::Configuration);
+        self.files.insert(leaf.path.clone(), digest);
     }
 
-    /// What was noted of files.
-    pub(super) fn take_contents(&mut self) -> BTreeMap<String, FileDigest> {
-        std::mem::take(&mut self.contents)
+    pub(super) fn take_files(&mut self) -> BTreeMap<String, FileDigest> {
+        std::mem::take(&mut self.files)
     }
 
-    /// A problem with the value of `leaf`. `example` is a value in TOML.
-    pub(super) fn wrong(&mut self, leaf: &Leaf, what: impl Into<String>, example: &str) {
-        self.add(&leaf.path, what, Some(example));
-    }
-
-    /// A problem with the key at `path`. `example` is a value in TOML.
-    pub(super) fn add(&mut self, path: &str, what: impl Into<String>, example: Option<&str>) {
-        let name = path.rsplit('.').next().unwrap_or(path);
+    /// Reports an invalid value. `example` is a valid one, in TOML.
+    pub(super) fn invalid(&mut self, leaf: &Leaf, problem: impl Into<String>, example: &str) {
         self.problems.push(ConfigProblem {
-            key: path.to_owned(),
+            variable: self.variable(&leaf.path).map(str::to_owned),
+            example: Some(example.to_owned()),
+            ..ConfigProblem::new(&leaf.path, problem)
+        });
+    }
+
+    /// Reports a problem of the key at `path` for which no example helps.
+    pub(super) fn add(&mut self, path: &str, problem: impl Into<String>) {
+        self.problems.push(ConfigProblem {
             variable: self.variable(path).map(str::to_owned),
-            what: what.into(),
-            example: example.map(|value| format!("{name} = {value}")),
+            ..ConfigProblem::new(path, problem)
         });
     }
 
-    /// A problem of no key: `place` is a position in the text, a file or a variable.
-    pub(super) fn add_elsewhere(&mut self, place: String, what: impl Into<String>) {
-        self.problems.push(ConfigProblem {
-            key: place,
-            variable: None,
-            what: what.into(),
-            example: None,
-        });
+    /// Reports a problem of an environment variable.
+    pub(super) fn add_variable(&mut self, name: &str, problem: impl Into<String>) {
+        self.problems.push(ConfigProblem::new(name, problem));
     }
 
-    /// A mistake of the text itself; from here on nothing is called missing.
-    pub(super) fn syntax(&mut self, line: usize, column: usize, what: &str) {
-        self.damaged = true;
-        self.add_elsewhere(format!("line {line}, column {column}"), what);
-    }
-
-    /// A required key that is not there.
-    pub(super) fn missing(&mut self, leaf: &Leaf, what: &str, example: &str) {
-        if !self.damaged && !self.is_excused(&leaf.path) {
-            self.wrong(leaf, what, example);
+    /// Reports a required key that is not set, unless another problem explains it. `purpose` names what is missing,
+    /// or the reason why it is required.
+    pub(super) fn require(&mut self, leaf: &Leaf, purpose: &str, example: &str) {
+        if leaf.value.is_none() && !self.is_excused(&leaf.path) {
+            self.invalid(leaf, format!("missing: {purpose}"), example);
         }
     }
 
-    /// Something to say at start that is no mistake.
+    /// Adds a message to log at start.
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// Nothing at or below `path` is to be called missing.
+    /// Suppresses [`Self::require`] for `path` and keys below it.
     pub(super) fn excuse(&mut self, path: &str) {
         self.excused.insert(path.to_owned());
     }
 
-    /// Whether another problem explains that there is nothing at `path`.
+    /// Returns `true` if another problem explains the absence of `path`.
     pub(super) fn is_excused(&self, path: &str) -> bool {
         self.excused
             .iter()
             .any(|excused| is_at_or_below(path, excused))
     }
 
-    /// Remembers that `variable` set the key at `path`.
+    /// Records that `variable` sets the key at `path`.
     pub(super) fn set_by(&mut self, path: String, variable: &str) {
         self.variables.insert(path, variable.to_owned());
     }
 
-    /// The variable that set the key at `path`, a part of it, or the table it stands in.
+    /// Returns the variable that sets the key at `path`, a key below it, or a table that contains it.
     pub(super) fn variable(&self, path: &str) -> Option<&str> {
         let exact = self.variables.get(path);
-        let inside = || {
+        let first = |matches: &dyn Fn(&str) -> bool| {
             self.variables
                 .iter()
-                .find(|(set, _)| is_at_or_below(set, path))
+                .find(|(set, _)| matches(set))
                 .map(|(_, name)| name)
         };
-        let around = || {
-            self.variables
-                .iter()
-                .find(|(set, _)| is_at_or_below(path, set))
-                .map(|(_, name)| name)
-        };
-        exact.or_else(inside).or_else(around).map(String::as_str)
+        exact
+            .or_else(|| first(&|set| is_at_or_below(set, path)))
+            .or_else(|| first(&|set| is_at_or_below(path, set)))
+            .map(String::as_str)
     }
 
-    /// Reports each of `keys`, which the table at `path` does not know; `known` are those it does.
+    /// Reports `keys` as unknown in the table at `path`, which has the keys `known`.
     pub(super) fn unknown(
         &mut self,
         keys: impl Iterator<Item = String>,
@@ -181,65 +176,56 @@ impl<'e> Report<'e> {
         known: &[&str],
     ) {
         for key in keys {
-            let at = file::below(path, &shown_key(&key));
-            let renamed = RENAMED.iter().find(|(old, _)| *old == key);
-            if let Some((_, successor)) = renamed.filter(|_| is_of_a_customer(path)) {
-                let successor = file::below(path, successor);
-                self.add(&at, format!("this key is called {successor}"), None);
-                self.excuse(&successor);
-                continue;
-            }
-            let what = match suggestion(&key, path, known) {
+            let problem = match suggestion(&key, path, known) {
                 Some(meant) => {
                     self.excuse(&meant);
-                    let named = meant.strip_prefix(&format!("{path}.")).unwrap_or(&meant);
-                    format!("unknown key; did you mean {named}?")
+                    let shown = meant.strip_prefix(&format!("{path}.")).unwrap_or(&meant);
+                    format!("unknown key; did you mean {shown}?")
                 }
-                // In a damaged text what reads as a key may be a piece of a secret.
-                None if self.damaged => continue,
                 None => "unknown key".to_owned(),
             };
-            self.add(&at, what, None);
+            self.add(&below(path, &shown_key(&key)), problem);
         }
     }
 }
 
-/// Whether `path` is `above` or a key in the table `above`.
-fn is_at_or_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// Whether the table at `path` is `[citrix]` or one of the `[[customer]]` blocks.
-fn is_of_a_customer(path: &str) -> bool {
-    path == "citrix" || path.starts_with("customer[")
-}
-
-/// The path of the key that was probably meant: a similar one of the same table, or the same one of another.
+/// Returns the path of the key that was probably meant: an alias, a similar key of the same table, or the same key of
+/// another table.
 fn suggestion(key: &str, path: &str, known: &[&str]) -> Option<String> {
+    let alias = CUSTOMER_ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == key && is_customer_table(path));
+    if let Some((_, meant)) = alias {
+        return Some(below(path, meant));
+    }
     let lower = key.to_ascii_lowercase();
-    let near = known
+    let similar = known
         .iter()
         .map(|known| (strsim::damerau_levenshtein(&lower, known), known))
         .filter(|(distance, known)| *distance <= (known.len() / 3).clamp(1, 3))
         .min();
-    if let Some((_, known)) = near {
-        return Some(file::below(path, known));
+    if let Some((_, known)) = similar {
+        return Some(below(path, known));
     }
-    file::leaves()
+    raw::leaves()
         .into_iter()
         .find(|leaf| leaf.rsplit('.').next() == Some(&lower))
 }
 
-/// A key as it may be printed: bare if it can be, else quoted, and never long.
+/// Returns `true` for `[citrix]` and `[[customer]]` blocks.
+fn is_customer_table(path: &str) -> bool {
+    path == "citrix" || path.starts_with("customer[")
+}
+
+/// Quotes a key unless it is a bare key, and truncates it.
 fn shown_key(key: &str) -> String {
-    const LONGEST: usize = 64;
+    const MAX_CHARS: usize = 64;
     let bare = !key.is_empty()
         && key
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if key.chars().count() > LONGEST {
-        let start: String = key.chars().take(LONGEST).collect();
+    if key.chars().count() > MAX_CHARS {
+        let start: String = key.chars().take(MAX_CHARS).collect();
         format!("{start:?}…")
     } else if bare {
         key.to_owned()

@@ -1,4 +1,4 @@
-//! Where requests go, and what Citrix allows there.
+//! Routes: path prefixes, upstreams and Citrix's limits.
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -10,72 +10,70 @@ use http::{HeaderName, HeaderValue};
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, services};
 
-/// Requests below one path prefix are treated alike.
+/// The treatment of requests below one path prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The prefix, from its slash on and without one at the end (`/` alone is the empty string).
+    /// The prefix with a leading and without a trailing slash; empty for `/`.
     pub prefix: String,
-    /// Whether ASCII letters of a path may differ from the prefix's in case: those of built-in routes, and of what
-    /// replaces one.
+    /// Whether the prefix is compared case-insensitively: for built-in routes and their replacements.
     pub ignore_case: bool,
-    /// Whether the prefix is taken off before the request leaves.
+    /// Whether the prefix is stripped before forwarding.
     pub strip_prefix: bool,
-    /// Where requests go.
+    /// The upstream.
     pub target: RouteTarget,
-    /// Whether the program brought it, and no `[[route]]` replaced it.
+    /// Whether the route is built in and not replaced by a `[[route]]`.
     pub built_in: bool,
-    /// Headers of a fixed value, for requests that do not have them.
+    /// Header fields added to requests that lack them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
-    /// What Citrix allows each customer, which callers wait for.
+    /// Citrix's limit per customer; excess requests queue.
     pub limit: Option<RouteLimit>,
-    /// Whether links in JSON bodies are made to point at the proxy.
+    /// Whether links in JSON bodies are rewritten.
     pub rewrite_links: bool,
 }
 
-/// Where a route leads.
+/// The upstream of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteTarget {
-    /// To the API gateway of the request's customer: [`Credential::api`].
+    /// The API gateway of the request's customer: [`Credential::api`](super::Credential::api).
     CustomerApi,
-    /// To the host that the cloud of the request's customer has for it, if it has one. The token is written as for
-    /// that customer's API gateway.
+    /// The host that the cloud of the request's customer has for the service, if any. The authorization scheme is
+    /// that of the customer's API gateway.
     ByCloud(Vec<(Cloud, UpstreamUrl)>),
-    /// To one upstream, whoever the customer is.
+    /// One upstream for all customers.
     Fixed(UpstreamEndpoint),
 }
 
-/// An upstream, and how it is shown the token.
+/// An upstream with its authorization scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamEndpoint {
-    /// Its base URL.
+    /// The base URL.
     pub url: UpstreamUrl,
-    /// How the token is written.
+    /// The scheme of the `Authorization` field.
     pub authorization: AuthorizationScheme,
 }
 
-/// What Citrix allows each customer. More requests wait.
+/// Citrix's limit per customer. Excess requests queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteLimit {
-    /// Routes with the same name share the limit: a service behind several gateways counts a customer's requests
-    /// together.
+    /// Routes with the same name share the limit, such as one service behind several regional gateways.
     pub shared_as: String,
-    /// What is allowed.
+    /// The permitted rate or concurrency.
     pub quota: Quota,
-    /// How long a request may wait.
+    /// The maximum wait of a request.
     pub queue_timeout: Duration,
 }
 
-/// The two kinds of limits.
+/// A rate or concurrency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
-    /// So many at a time.
+    /// Requests in flight.
     AtOnce(NonZeroUsize),
-    /// So many begun in a second.
+    /// Requests started per second.
     PerSecond(NonZeroU32),
 }
 
 impl Route {
-    /// A route without anything special about it.
+    /// Returns a route with defaults for everything else.
     pub(crate) fn plain(prefix: String, target: RouteTarget) -> Self {
         Self {
             strip_prefix: !prefix.is_empty(),
@@ -89,8 +87,8 @@ impl Route {
         }
     }
 
-    /// The route's name in metrics and logs: its prefix, where the empty one is written `/`. The routes to the
-    /// customers' own hosts have one name, as customers may be many.
+    /// Returns the name in metrics and logs: the prefix, or `/` if it is empty. All built-in routes to customers' own
+    /// hosts share one name, which bounds the number of series.
     pub fn name(&self) -> &str {
         match self.prefix.as_str() {
             "" => "/",
@@ -103,11 +101,11 @@ impl Route {
 /// The base URL of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
-    /// `https`, or `http` for a loopback address.
+    /// `https`, or `http` for a loopback host.
     pub scheme: Scheme,
-    /// Host and, when it is not the scheme's own, port.
+    /// The host in lower case, and the port unless it is the scheme's default.
     pub authority: Authority,
-    /// The path put in front of the rest, without a slash at the end; often empty.
+    /// The path to prepend, without a trailing slash; often empty.
     pub base_path: String,
 }
 
@@ -118,7 +116,7 @@ impl fmt::Display for UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// The port to connect to.
+    /// Returns the port to connect to.
     pub fn port(&self) -> u16 {
         self.authority
             .port_u16()

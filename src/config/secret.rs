@@ -1,4 +1,4 @@
-//! Secrets: where one comes from, and reading it.
+//! Sources of secrets.
 
 use std::fmt;
 use std::io;
@@ -10,43 +10,42 @@ use crate::system::files::{self, FileContent, FileKind, ReadError};
 
 const MAX_BYTES: usize = FileKind::ClientSecret.max_bytes();
 
-/// Where a secret comes from. Printing it never shows the secret.
+/// The source of a secret. `Display` and `Debug` never show the secret.
 #[derive(Clone)]
 pub enum SecretSource {
-    /// A file, read anew each time.
+    /// A file; read for each use.
     File(PathBuf),
-    /// A file in `$CREDENTIALS_DIRECTORY`, where a service manager puts secrets; read anew each time.
+    /// A file in the service manager's `$CREDENTIALS_DIRECTORY`; read for each use.
     Credential(PathBuf),
-    /// An environment variable, as it was when the configuration was read.
+    /// An environment variable, with its value at the time the configuration was read.
     Environment {
         /// The variable's name.
         name: String,
-        /// What it held.
+        /// The variable's value.
         value: SecretString,
     },
-    /// The text of the configuration itself.
+    /// A string in the configuration.
     Plain(SecretString),
 }
 
 impl SecretSource {
-    /// The secret as it is now, without line ends behind it (nor the byte order mark of a Windows editor before
-    /// it). Reads a file, so it blocks for a moment.
+    /// Reads the secret, and strips trailing line ends and a leading byte order mark. Blocks if it reads a file.
     ///
     /// # Errors
-    /// When there is no secret to be had: see [`SecretError`].
+    /// If the secret cannot be read, or is empty, too long or not UTF-8.
     pub fn read(&self) -> Result<SecretString, SecretError> {
         match self {
             Self::File(path) | Self::Credential(path) => {
                 Self::from_content(path, files::read(path, FileKind::ClientSecret))
             }
-            Self::Environment { value, .. } | Self::Plain(value) => trimmed(value.expose_secret()),
+            Self::Environment { value, .. } | Self::Plain(value) => trim(value.expose_secret()),
         }
     }
 
-    /// Returns the secret in the content of the file at `path`.
+    /// Extracts the secret from the content of the file at `path`.
     ///
     /// # Errors
-    /// When the file was not read, is empty or is not text.
+    /// As [`Self::read`].
     pub fn from_content(path: &Path, content: FileContent) -> Result<SecretString, SecretError> {
         let bytes = content.map_err(|error| match error {
             ReadError::Io(source) => SecretError::Unreadable {
@@ -57,10 +56,10 @@ impl SecretSource {
             ReadError::TooLarge(_) => SecretError::TooLong,
             ReadError::TimedOut => SecretError::TimedOut(path.to_owned()),
         })?;
-        trimmed(std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText)?)
+        trim(std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText)?)
     }
 
-    /// The file to watch for a new secret, if it comes from one.
+    /// Returns the file to watch for changes.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::File(path) | Self::Credential(path) => Some(path),
@@ -70,7 +69,7 @@ impl SecretSource {
 }
 
 impl PartialEq for SecretSource {
-    /// Whether both come from the same place and, where that place never changes, are the same.
+    /// Compares sources, and the secrets of sources that never change.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -93,12 +92,12 @@ impl PartialEq for SecretSource {
 impl Eq for SecretSource {}
 
 impl fmt::Display for SecretSource {
-    /// Where it comes from, for a log line.
+    /// Formats the source for a log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) | Self::Credential(path) => write!(f, "file {}", path.display()),
             Self::Environment { name, .. } => write!(f, "variable {name}"),
-            Self::Plain(_) => f.write_str("the configuration itself"),
+            Self::Plain(_) => f.write_str("the configuration"),
         }
     }
 }
@@ -109,7 +108,7 @@ impl fmt::Debug for SecretSource {
     }
 }
 
-/// Why there is no secret. Printing it may show a file's path, never what is in it.
+/// An unusable secret. The message may contain a path, never the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be opened or read.
@@ -117,27 +116,27 @@ pub enum SecretError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The path leads to a directory, a pipe or a device; those cannot be read again and again.
+    /// The path is a directory, pipe or device.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
     /// The volume did not respond in time.
     #[error("read of {} timed out", .0.display())]
     TimedOut(PathBuf),
-    /// Nothing but line ends.
+    /// The secret is empty, or has line ends only.
     #[error("the secret is empty")]
     Empty,
-    /// More than 64 KiB.
+    /// The secret is longer than 64 KiB.
     #[error("the secret is longer than 64 KiB")]
     TooLong,
-    /// Not UTF-8.
-    #[error("the secret is not UTF-8 text")]
+    /// The secret is not UTF-8.
+    #[error("the secret is not valid UTF-8")]
     NotText,
 }
 
-fn trimmed(text: &str) -> Result<SecretString, SecretError> {
+fn trim(text: &str) -> Result<SecretString, SecretError> {
     let secret = text
         .strip_prefix('\u{feff}')
         .unwrap_or(text)
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_behind_a_secret_are_not_part_of_it() {
+    fn trailing_line_ends_and_byte_order_mark_are_stripped() {
         for (written, secret) in [
             ("s3cret==", "s3cret=="),
             ("s3cret==\n", "s3cret=="),
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_endless_secret_is_refused() {
+    fn empty_or_too_long_secret_is_rejected() {
         for written in ["", "\n", "\r\n\r\n", "\u{feff}\n"] {
             assert!(
                 matches!(plain(written).read(), Err(SecretError::Empty)),
@@ -193,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_anew_each_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret");
+    fn changed_file_yields_the_new_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
         let source = SecretSource::File(path.clone());
         assert!(matches!(source.read(), Err(SecretError::Unreadable { .. })));
         for secret in ["first", "second"] {
@@ -207,13 +206,13 @@ mod tests {
         fs::write(&path, vec![b'x'; MAX_BYTES + 1]).unwrap();
         assert!(matches!(source.read(), Err(SecretError::TooLong)));
         assert!(matches!(
-            SecretSource::File(folder.path().into()).read(),
+            SecretSource::File(directory.path().into()).read(),
             Err(SecretError::NotAFile(_))
         ));
     }
 
     #[test]
-    fn printing_a_source_says_where_it_is_and_not_what() {
+    fn printed_source_does_not_contain_the_secret() {
         let secret = SecretString::from("c4nary");
         for (source, printed) in [
             (
@@ -233,7 +232,7 @@ mod tests {
             ),
             (
                 SecretSource::Plain(secret),
-                "SecretSource(the configuration itself)",
+                "SecretSource(the configuration)",
             ),
         ] {
             assert_eq!(format!("{source:?}"), printed);

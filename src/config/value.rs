@@ -1,7 +1,6 @@
-//! Single values: what was written, and what it means.
+//! Single values: as written, and parsed.
 //!
-//! What a variable says is text, and is taken for whatever the key must be. What a file says has a type already,
-//! and has to have the right one.
+//! A variable holds text, which is parsed as the type of its key. A value in the file must have the right type.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -9,56 +8,51 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use toml::Value;
+use toml::{Table, Value};
 
 use super::report::Report;
-use super::syntax;
 
-/// What was written behind a key. No `Debug`: it may be a secret.
+/// A key and its value as written. No `Debug`: the value may be a secret.
 pub(super) struct Leaf {
-    /// The key's path.
+    /// The path of the key.
     pub(super) path: String,
-    /// The value, if the key is there.
+    /// The value; `None` if the key is not set.
     pub(super) value: Option<Value>,
-    /// Whether a variable (and not the file) says so.
+    /// Whether a variable sets the key.
     pub(super) from_variable: bool,
 }
 
-/// A value, or what is wrong with it.
+/// A parsed value, or the problem with it.
 pub(super) type Checked<T> = Result<T, String>;
 
 impl Leaf {
-    /// A string.
     pub(super) fn text(&self) -> Checked<&str> {
-        self.text_as("a string in quotes")
+        self.text_of("string")
     }
 
-    fn text_as(&self, kind: &str) -> Checked<&str> {
+    fn text_of(&self, kind: &str) -> Checked<&str> {
         self.value
             .as_ref()
             .and_then(Value::as_str)
-            .ok_or_else(|| format!("{} is not {kind}", self.shown()))
+            .ok_or_else(|| self.invalid(kind))
     }
 
-    /// A list of strings.
+    /// Parses a list of strings.
     pub(super) fn texts(&self) -> Checked<Vec<String>> {
         let texts = match &self.value {
-            Some(Value::Array(list)) => texts(list),
-            Some(Value::String(text)) if self.from_variable => Some(separated(text)),
+            Some(Value::Array(list)) => strings(list),
+            Some(Value::String(text)) if self.from_variable => Some(list_in_variable(text)),
             _ => None,
         };
-        texts.ok_or_else(|| format!("{} is not a list of strings", self.shown()))
+        texts.ok_or_else(|| self.invalid("list of strings"))
     }
 
-    /// One string, or a list of them.
+    /// Parses one string or a list of strings.
     pub(super) fn text_or_texts(&self) -> Checked<Vec<String>> {
         match &self.value {
             Some(Value::String(text)) if !self.from_variable => Ok(vec![text.clone()]),
             Some(Value::Array(_) | Value::String(_)) => self.texts(),
-            _ => Err(format!(
-                "{} is neither a string nor a list of strings",
-                self.shown()
-            )),
+            _ => Err(self.invalid("string or list of strings")),
         }
     }
 
@@ -68,7 +62,7 @@ impl Leaf {
             Some(Value::String(text)) if self.from_variable => text.trim().parse().ok(),
             _ => None,
         };
-        number.ok_or_else(|| format!("{} is not a whole number", self.shown()))
+        number.ok_or_else(|| self.invalid("integer"))
     }
 
     fn fraction(&self) -> Checked<f64> {
@@ -79,77 +73,93 @@ impl Leaf {
             Some(Value::String(text)) if self.from_variable => text.trim().parse().ok(),
             _ => None,
         };
-        number.ok_or_else(|| format!("{} is not a fraction", self.shown()))
+        number.ok_or_else(|| self.invalid("fraction"))
     }
 
-    fn yes_or_no(&self) -> Checked<bool> {
-        let yes = match &self.value {
-            Some(Value::Boolean(yes)) => Some(*yes),
+    fn boolean(&self) -> Checked<bool> {
+        let boolean = match &self.value {
+            Some(Value::Boolean(boolean)) => Some(*boolean),
             Some(Value::String(text)) if self.from_variable => text.trim().parse().ok(),
             _ => None,
         };
-        yes.ok_or_else(|| format!("{} is neither true nor false", self.shown()))
+        boolean.ok_or_else(|| self.invalid("boolean"))
     }
 
     fn duration(&self) -> Checked<Duration> {
-        const KIND: &str = "a duration, which is a number with a unit: ms, s, m or h";
-        let text = self.text_as(KIND)?;
-        humantime::parse_duration(text.trim())
-            .map_err(|_| format!("{} is not {KIND}", self.shown()))
+        const KIND: &str = "duration";
+        humantime::parse_duration(self.text_of(KIND)?.trim()).map_err(|_| self.invalid(KIND))
     }
 
     fn size(&self) -> Checked<u64> {
-        const KIND: &str = "a size, which is a number with a unit: B, KiB, MiB or GiB";
+        const KIND: &str = "size";
         if let Some(Value::Integer(bytes)) = self.value {
-            return u64::try_from(bytes).map_err(|_| format!("{bytes} is not {KIND}"));
+            return u64::try_from(bytes).map_err(|_| self.invalid(KIND));
         }
-        let text = self.text_as(KIND)?;
-        let size: Result<ByteSize, _> = text.trim().parse();
+        let size: Result<ByteSize, _> = self.text_of(KIND)?.trim().parse();
         size.map(|size| size.as_u64())
-            .map_err(|_| format!("{} is not {KIND}", self.shown()))
+            .map_err(|_| self.invalid(KIND))
     }
 
-    /// The path of a file that is there.
+    /// Parses the path of an existing file.
     fn file(&self) -> Checked<PathBuf> {
         let path = PathBuf::from(self.text()?);
         match std::fs::metadata(&path) {
-            Ok(found) if found.is_dir() => {
-                Err(format!("{} is a directory, not a file", self.shown()))
-            }
+            Ok(found) if found.is_dir() => Err(format!("{} is a directory", self.shown())),
             Ok(_) => Ok(path),
-            Err(error) => Err(format!("{} cannot be read: {error}", self.shown())),
+            Err(error) => Err(format!("cannot read {}: {error}", self.shown())),
         }
     }
 
-    /// The value, for a message. Not for secrets.
+    fn invalid(&self, kind: &str) -> String {
+        format!("invalid {kind} {}", self.shown())
+    }
+
+    /// Formats the value for a message. Not for secrets.
     pub(super) fn shown(&self) -> String {
         match &self.value {
             None => "nothing".to_owned(),
             Some(Value::String(text)) => shown(text),
             Some(Value::Integer(number)) => number.to_string(),
             Some(Value::Float(number)) => number.to_string(),
-            Some(Value::Boolean(yes)) => yes.to_string(),
-            Some(Value::Datetime(_)) => "a date".to_owned(),
-            Some(Value::Array(_)) => "this list".to_owned(),
-            Some(Value::Table(_)) => "a table".to_owned(),
+            Some(Value::Boolean(boolean)) => boolean.to_string(),
+            Some(Value::Datetime(date)) => date.to_string(),
+            Some(Value::Array(_)) => "[…]".to_owned(),
+            Some(Value::Table(_)) => "{…}".to_owned(),
         }
     }
 }
 
-/// Text for a message: quoted, and cut off where it gets long.
+/// Quotes and truncates text for a message.
 pub(super) fn shown(text: &str) -> String {
-    const LONGEST: usize = 80;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_CHARS: usize = 80;
+    match text.char_indices().nth(MAX_CHARS) {
         None => format!("{text:?}"),
         Some((end, _)) => format!("{:?}…", &text[..end]),
     }
 }
 
-/// The items of a list in a variable: a TOML list, or separated by commas.
-fn separated(text: &str) -> Vec<String> {
-    // An IPv6 address begins with a bracket too.
-    let list = syntax::parse_list(text).and_then(|list| texts(&list));
-    list.unwrap_or_else(|| {
+/// Parses an inline table in a variable.
+pub(super) fn parse_table(text: &str) -> Option<Table> {
+    match parse_value(text)? {
+        Value::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+fn parse_value(text: &str) -> Option<Value> {
+    toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()?
+        .remove("value")
+}
+
+/// Parses a list in a variable: a TOML array, or items separated by commas. A bracket alone does not make an array:
+/// IPv6 addresses begin with one.
+fn list_in_variable(text: &str) -> Vec<String> {
+    let array = match parse_value(text) {
+        Some(Value::Array(list)) => strings(&list),
+        _ => None,
+    };
+    array.unwrap_or_else(|| {
         text.split(',')
             .map(|item| item.trim().to_owned())
             .filter(|item| !item.is_empty())
@@ -157,15 +167,15 @@ fn separated(text: &str) -> Vec<String> {
     })
 }
 
-fn texts(list: &[Value]) -> Option<Vec<String>> {
+fn strings(list: &[Value]) -> Option<Vec<String>> {
     list.iter()
         .map(|item| item.as_str().map(str::to_owned))
         .collect()
 }
 
-/// Values with a default. A mistake is reported and the default stands in, so that the rest is checked too.
+/// Values with a default. The default replaces an invalid value, so that the rest is validated too.
 impl Report<'_> {
-    /// What `leaf` says according to `parse`, if the key is there and right.
+    /// Parses the value of `leaf`. Returns `None` if it is not set, or invalid and reported.
     pub(super) fn read<'l, T>(
         &mut self,
         leaf: &'l Leaf,
@@ -174,33 +184,25 @@ impl Report<'_> {
     ) -> Option<T> {
         leaf.value.as_ref()?;
         parse(leaf)
-            .map_err(|what| self.wrong(leaf, what, example))
+            .map_err(|problem| self.invalid(leaf, problem, example))
             .ok()
     }
 
-    /// A whole number.
-    pub(super) fn whole<T>(&mut self, leaf: &Leaf, default: T, range: RangeInclusive<T>) -> T
+    pub(super) fn integer<T>(&mut self, leaf: &Leaf, default: T, range: RangeInclusive<T>) -> T
     where
         T: TryFrom<i64> + PartialOrd + Copy + Display,
     {
         let parse = |leaf: &Leaf| {
             let number = leaf.integer()?;
-            let fitting = T::try_from(number)
+            T::try_from(number)
                 .ok()
-                .filter(|number| range.contains(number));
-            fitting.ok_or_else(|| {
-                format!(
-                    "{number} is not between {} and {}",
-                    range.start(),
-                    range.end()
-                )
-            })
+                .filter(|number| range.contains(number))
+                .ok_or_else(|| outside(number, range.start(), range.end()))
         };
         self.read(leaf, &default.to_string(), parse)
             .unwrap_or(default)
     }
 
-    /// A fraction.
     pub(super) fn fraction(
         &mut self,
         leaf: &Leaf,
@@ -208,89 +210,73 @@ impl Report<'_> {
         range: RangeInclusive<f64>,
     ) -> f64 {
         let parse = |leaf: &Leaf| {
-            let number = leaf.fraction()?;
-            let out = || {
-                format!(
-                    "{number} is not between {} and {}",
-                    range.start(),
-                    range.end()
-                )
-            };
-            Some(number)
+            Some(leaf.fraction()?)
                 .filter(|number| range.contains(number))
-                .ok_or_else(out)
+                .ok_or_else(|| outside(leaf.shown(), range.start(), range.end()))
         };
         self.read(leaf, &default.to_string(), parse)
             .unwrap_or(default)
     }
 
-    /// `true` or `false`.
-    pub(super) fn switch(&mut self, leaf: &Leaf, default: bool) -> bool {
-        self.read(leaf, &default.to_string(), Leaf::yes_or_no)
+    pub(super) fn boolean(&mut self, leaf: &Leaf, default: bool) -> bool {
+        self.read(leaf, &default.to_string(), Leaf::boolean)
             .unwrap_or(default)
     }
 
-    /// A span of time.
     pub(super) fn duration(
         &mut self,
         leaf: &Leaf,
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
+        let [start, end, example] = [*range.start(), *range.end(), default].map(written_duration);
         let parse = |leaf: &Leaf| {
-            let duration = leaf.duration()?;
-            let (least, most) = (
-                written_duration(*range.start()),
-                written_duration(*range.end()),
-            );
-            let out = || format!("{} is not between {least} and {most}", leaf.shown());
-            Some(duration)
+            Some(leaf.duration()?)
                 .filter(|duration| range.contains(duration))
-                .ok_or_else(out)
+                .ok_or_else(|| outside(leaf.shown(), start, end))
         };
-        self.read(leaf, &format!("\"{}\"", written_duration(default)), parse)
+        self.read(leaf, &format!("\"{example}\""), parse)
             .unwrap_or(default)
     }
 
-    /// A number of bytes.
+    /// Parses a number of bytes.
     pub(super) fn size(&mut self, leaf: &Leaf, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let [start, end, example] = [*range.start(), *range.end(), default].map(written_size);
         let parse = |leaf: &Leaf| {
-            let size = leaf.size()?;
-            let (least, most) = (written_size(*range.start()), written_size(*range.end()));
-            let out = || format!("{} is not between {least} and {most}", leaf.shown());
-            Some(size)
+            Some(leaf.size()?)
                 .filter(|size| range.contains(size))
-                .ok_or_else(out)
+                .ok_or_else(|| outside(leaf.shown(), start, end))
         };
-        self.read(leaf, &format!("\"{}\"", written_size(default)), parse)
+        self.read(leaf, &format!("\"{example}\""), parse)
             .unwrap_or(default)
     }
 
-    /// One of a few words; the first is the example.
+    /// Parses one of `words`. The first is the example.
     pub(super) fn choice<T: Copy>(&mut self, leaf: &Leaf, words: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         let parse = |leaf: &Leaf| {
             let text = leaf.text()?;
-            let found = words
+            words
                 .iter()
                 .find(|(name, _)| *name == text)
-                .map(|(_, meaning)| *meaning);
-            found.ok_or_else(|| format!("{} is none of {}", leaf.shown(), names.join(", ")))
+                .map(|(_, meaning)| *meaning)
+                .ok_or_else(|| format!("{} is not one of {}", leaf.shown(), names.join(", ")))
         };
-        self.read(
-            leaf,
-            &format!("\"{}\"", names.first().unwrap_or(&"")),
-            parse,
-        )
+        let example = format!("\"{}\"", names.first().unwrap_or(&""));
+        self.read(leaf, &example, parse)
     }
 
-    /// A file that is there.
+    /// Parses the path of an existing file.
     pub(super) fn file(&mut self, leaf: &Leaf, example: &str) -> Option<PathBuf> {
         self.read(leaf, example, Leaf::file)
     }
 }
 
-/// A duration as people write it: `100s`, not `1m 40s`.
+fn outside(value: impl Display, start: impl Display, end: impl Display) -> String {
+    format!("{value} is not between {start} and {end}")
+}
+
+/// Formats a duration with the largest unit that divides it: `100s`, not `1m 40s`.
 fn written_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
@@ -304,7 +290,7 @@ fn written_duration(duration: Duration) -> String {
     }
 }
 
-/// A size as people write it: `64KiB`.
+/// Formats a size with the largest unit that divides it: `64KiB`.
 fn written_size(bytes: u64) -> String {
     let units = [
         ("EiB", 60),

@@ -213,7 +213,7 @@ fn problems_of(block: &str) -> Vec<String> {
     };
     let problems = config::from_toml(&text, named).err().unwrap_or_default();
     // Certificates that are shown are not there.
-    let there = |problem: &String| !problem.contains("cannot be read");
+    let there = |problem: &String| !problem.contains("cannot read");
     problems
         .iter()
         .map(ToString::to_string)

@@ -179,7 +179,7 @@ async fn on_an_address_of_other_machines_it_starts_only_if_it_is_said_who_may_co
     assert_eq!(ended.code, Some(64));
     let told = ended.log()[0]["problem"].as_str().unwrap().to_owned();
     assert!(
-        told.contains("can be reached from other machines") && told.contains("[[caller]]"),
+        told.contains("is not a loopback address") && told.contains("[[caller]]"),
         "{told}"
     );
 

@@ -172,7 +172,7 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
     scene.gateway.program.signal("TERM");
     let ended = scene.gateway.end().await;
     assert_eq!(ended.code, Some(0));
-    for wrong in ["max_in_flight", "refresh_at", "listenn", "cannot be read"] {
+    for wrong in ["max_in_flight", "refresh_at", "listenn", "cannot read"] {
         let told = |line: &Value| {
             line["problem"]
                 .as_str()

@@ -52,7 +52,7 @@ fn take(app: &mut App, new: NewConfig) -> Result<Reload, Vec<ConfigProblem>> {
         vec![ConfigProblem {
             key: "upstream".to_owned(),
             variable: None,
-            what: error.to_string(),
+            problem: error.to_string(),
             example: None,
         }]
     })?;

@@ -1,4 +1,4 @@
-//! The routes that are there without a word in the configuration (interface §4.3).
+//! The built-in routes (interface §4.3).
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -11,54 +11,55 @@ use crate::config::{
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::services::{self, Service, ServiceLimit, ServiceLocation};
 
-/// The built-in table, before what the configuration replaces of it.
-pub(super) struct BuiltIn {
-    /// The customers' API gateway and those of the regions.
+/// The built-in routes, before `[[route]]` blocks replace some.
+pub(super) struct BuiltInRoutes {
+    /// Routes to API gateways: the customers' own and those of the regions.
     gateways: Vec<Route>,
     /// Routes to other hosts.
     others: Vec<Route>,
 }
 
-impl BuiltIn {
-    /// The table for the clouds that these customers are in.
+impl BuiltInRoutes {
+    /// Returns the routes for the clouds of `customers`.
     pub(super) fn new(customers: &[Credential]) -> Self {
         let mut gateways = vec![built_in(String::new(), RouteTarget::CustomerApi)];
         let mut others = Vec::new();
         for (_, cloud) in Cloud::ALL {
-            let mut here = customers
+            let mut of_cloud = customers
                 .iter()
                 .filter(|customer| customer.cloud == cloud)
                 .peekable();
-            if here.peek().is_none() {
+            if of_cloud.peek().is_none() {
                 continue;
             }
             for (prefix, url) in services::region_prefixes(cloud) {
-                lead(&mut gateways, prefix, cloud, url);
+                add_target(&mut gateways, prefix, cloud, url);
             }
-            for each in services::built_in_prefixes(cloud, here.map(Credential::customer)) {
-                if let Some(route) = lead(&mut others, each.prefix, cloud, &each.url) {
-                    treat(route, each.service);
+            for other in services::built_in_prefixes(cloud, of_cloud.map(Credential::customer)) {
+                if let Some(route) = add_target(&mut others, other.prefix, cloud, &other.url) {
+                    apply_service(route, other.service);
                 }
             }
         }
         Self { gateways, others }
     }
 
-    /// Whether a prefix is one of the table's, or one below which only the table's names lead anywhere.
+    /// Returns `true` if `prefix` is built in or reserved for built-in routes.
     pub(super) fn has(&self, prefix: &str) -> bool {
         let is = |other: &str| other.eq_ignore_ascii_case(prefix);
-        let below = |gateway: &Route| {
+        let is_service_of = |gateway: &Route| {
             services::with_own_route().any(|(path, _)| is(&format!("{}{path}", gateway.prefix)))
         };
         self.gateways
             .iter()
             .chain(&self.others)
             .any(|route| is(&route.prefix))
-            || self.gateways.iter().any(below)
+            || self.gateways.iter().any(is_service_of)
             || services::reserved_prefixes().any(is)
     }
 
-    /// Adds what `routes` does not replace. A gateway that it replaces takes the services on it along.
+    /// Adds the built-in routes that `routes` does not replace. The services of a replaced gateway follow it to its
+    /// new target.
     pub(super) fn add_to(self, routes: &mut Vec<Route>) {
         let mut built_in = self.others;
         for gateway in self.gateways {
@@ -67,7 +68,8 @@ impl BuiltIn {
                 .find(|route| route.prefix.eq_ignore_ascii_case(&gateway.prefix));
             let gateway = replaced.cloned().unwrap_or(gateway);
             built_in.extend(
-                services::with_own_route().map(|(path, service)| on(&gateway, path, service)),
+                services::with_own_route()
+                    .map(|(path, service)| service_route(&gateway, path, service)),
             );
             built_in.push(gateway);
         }
@@ -88,9 +90,9 @@ fn built_in(prefix: String, target: RouteTarget) -> Route {
     }
 }
 
-/// Leads customers of `cloud` from `prefix` to `url`. `None` when that is no URL, which would be a bug in a table
-/// of ours that a test looks for.
-fn lead<'r>(
+/// Adds `url` as the target of `prefix` for customers of `cloud`. Returns `None` if `url` is invalid, which a test of
+/// the table rules out.
+fn add_target<'r>(
     routes: &'r mut Vec<Route>,
     prefix: String,
     cloud: Cloud,
@@ -111,9 +113,9 @@ fn lead<'r>(
     Some(route)
 }
 
-/// The route to a service of an API gateway: the gateway's, longer.
-fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
-    let below = |url: &UpstreamUrl| {
+/// Returns the route to a service of an API gateway.
+fn service_route(gateway: &Route, path: &'static str, service: &Service) -> Route {
+    let extended = |url: &UpstreamUrl| {
         let base_path = if gateway.strip_prefix {
             format!("{}{path}", url.base_path)
         } else {
@@ -128,12 +130,12 @@ fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
         RouteTarget::CustomerApi => RouteTarget::CustomerApi,
         RouteTarget::ByCloud(urls) => RouteTarget::ByCloud(
             urls.iter()
-                .map(|(cloud, url)| (*cloud, below(url)))
+                .map(|(cloud, url)| (*cloud, extended(url)))
                 .collect(),
         ),
-        RouteTarget::Fixed(fixed) => RouteTarget::Fixed(UpstreamEndpoint {
-            url: below(&fixed.url),
-            ..fixed.clone()
+        RouteTarget::Fixed(endpoint) => RouteTarget::Fixed(UpstreamEndpoint {
+            url: extended(&endpoint.url),
+            ..endpoint.clone()
         }),
     };
     let prefix = format!("{}{path}", gateway.prefix);
@@ -141,20 +143,13 @@ fn on(gateway: &Route, path: &'static str, service: &Service) -> Route {
         strip_prefix: gateway.strip_prefix,
         ..built_in(prefix, target)
     };
-    treat(&mut route, service);
+    apply_service(&mut route, service);
     route
 }
 
-/// Notes what the service wants and allows.
-fn treat(route: &mut Route, service: &Service) {
-    let adds = service.adds.iter();
-    let default_headers = adds.map(|&(name, value)| {
-        (
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        )
-    });
-    let allows = match service.limit {
+/// Sets the limit, default header fields and link rewriting of `service`.
+fn apply_service(route: &mut Route, service: &Service) {
+    let quota = match service.limit {
         ServiceLimit::Unknown => None,
         ServiceLimit::AtOnce(count) => NonZeroUsize::new(count).map(Quota::AtOnce),
         ServiceLimit::PerSecond(count) => NonZeroU32::new(count).map(Quota::PerSecond),
@@ -163,11 +158,17 @@ fn treat(route: &mut Route, service: &Service) {
         ServiceLocation::Gateway(path) => path,
         _ => &route.prefix,
     };
-    route.limit = allows.map(|allows| RouteLimit {
+    route.limit = quota.map(|quota| RouteLimit {
         shared_as: shared_as.to_owned(),
-        quota: allows,
+        quota,
         queue_timeout: QUEUE_TIMEOUT,
     });
-    route.default_headers = default_headers.collect();
+    let headers = service.adds.iter().map(|&(name, value)| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
+    });
+    route.default_headers = headers.collect();
     route.rewrite_links = service.rewrite_links;
 }

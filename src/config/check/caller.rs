@@ -1,117 +1,119 @@
-//! `[[caller]]` and `[insecure]`: who may come in.
+//! `[[caller]]` and `[insecure]`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use http::Method;
 
-use super::{COUNT, Report, file, network, secret};
+use super::{MAX_COUNT, Report, network, secret};
+use crate::config::raw::{RawCaller, RawInsecure, RawTls};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{Caller, CertificateName, Credential, Mode, check_name};
 use crate::system::digest::Sha256;
 use citrix_wire::policy::pattern::PathRules;
 use citrix_wire::policy::{RULE_METHODS, Rules};
 
-/// The most callers of one gateway. Each has series of its own in the metrics, and the secret of each is compared
-/// with what a request shows.
-const MOST: usize = 1000;
+/// The maximum number of callers. Each has its own series in the metrics, and its secret is compared with that of each
+/// request.
+const MAX_CALLERS: usize = 1000;
+
 const NAME: &str = "\"splunk\"";
-const HASH: &str = "\"<64 hex digits>\", as citrix-auth-proxy caller new NAME prints them";
+const HASH: &str = "\"<64 hex digits>\" (printed by: citrix-auth-proxy caller new NAME)";
 const NETWORKS: &str = "[\"10.0.0.0/8\"]";
 const CERTIFICATE: &str = "\"CN=splunk\"";
 const METHODS: &str = "[\"GET\"]";
 const PATHS: &str = "[\"/systemlog/**\"]";
 const CUSTOMERS: &str = "[\"acme\"]";
-/// Who comes in at an address, as far as it matters which address and under which name.
+
+/// The credentials that the gateway requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    /// Callers who show a secret or a certificate.
-    Shown,
-    /// Callers, some of them for where they come from alone.
-    Known,
-    /// Whoever reaches it; on addresses of other machines only if `anywhere`.
-    Open { anywhere: bool },
+pub(super) enum Access {
+    /// Every caller has a secret or a certificate.
+    Authenticated,
+    /// Some caller is identified by its network alone.
+    ByNetwork,
+    /// None: requests are anonymous, from other machines only if `remote`.
+    Anonymous { remote: bool },
 }
 
-/// All callers. Mistaken ones are left out, which is on the report then.
-pub(super) fn check(
-    written: &[file::Caller],
-    known: &[Credential],
+impl Access {
+    pub(super) fn allows_remote_anonymous(self) -> bool {
+        self == Self::Anonymous { remote: true }
+    }
+}
+
+/// Returns the valid callers.
+pub(super) fn check_callers(
+    raw: &[RawCaller],
+    customers: &[Credential],
     report: &mut Report<'_>,
 ) -> Vec<Caller> {
-    if written.len() > MOST {
-        report.add(
-            "caller",
-            format!("{} blocks are too many; {MOST} are the most", written.len()),
-            None,
+    if raw.len() > MAX_CALLERS {
+        let problem = format!(
+            "{} [[caller]] blocks; the maximum is {MAX_CALLERS}",
+            raw.len()
         );
+        report.add("caller", problem);
     }
     let mut callers: Vec<(usize, Caller)> = Vec::new();
-    for (index, block) in written.iter().take(MOST).enumerate() {
-        let Some(caller) = check_one(block, known, report) else {
+    for (index, block) in raw.iter().take(MAX_CALLERS).enumerate() {
+        let Some(caller) = check_caller(block, customers, report) else {
             continue;
         };
-        refuse_twin(block, &caller, &callers, report);
+        reject_duplicate(block, &caller, &callers, report);
         callers.push((index, caller));
     }
     callers.into_iter().map(|(_, caller)| caller).collect()
 }
 
-/// What the callers and `[insecure]` mean for listening.
-pub(super) fn check_door(
-    written: &[file::Caller],
+/// Determines the required credentials from `[[caller]]` and `[insecure]`.
+pub(super) fn check_access(
+    raw: &[RawCaller],
     callers: &[Caller],
-    insecure: &file::Insecure,
+    insecure: &RawInsecure,
     report: &mut Report<'_>,
-) -> Door {
-    let anonymous = report.switch(&insecure.allow_anonymous, false);
-    // Blocks that cannot be read are meant to keep somebody out all the same.
-    let configured = !written.is_empty() || report.is_excused("caller");
-    if anonymous {
+) -> Access {
+    let allow_anonymous = report.boolean(&insecure.allow_anonymous, false);
+    // Invalid blocks still restrict access.
+    let configured = !raw.is_empty() || report.is_excused("caller");
+    if allow_anonymous {
         report.warn(if configured {
-            "insecure.allow_anonymous does nothing: [[caller]] blocks say who may come in".to_owned()
+            "insecure.allow_anonymous has no effect: [[caller]] blocks are configured".to_owned()
         } else {
-            "insecure.allow_anonymous: whoever reaches the gateway acts with the API client's rights"
+            "insecure.allow_anonymous: every client that can connect acts with the API client's permissions"
                 .to_owned()
         });
     }
     if !configured {
-        return Door::Open {
-            anywhere: anonymous,
-        };
-    }
-    if callers.iter().any(Caller::is_network_only) {
-        Door::Known
+        Access::Anonymous {
+            remote: allow_anonymous,
+        }
+    } else if callers.iter().any(Caller::is_network_only) {
+        Access::ByNetwork
     } else {
-        Door::Shown
+        Access::Authenticated
     }
 }
 
-fn check_one(
-    block: &file::Caller,
-    known: &[Credential],
+fn check_caller(
+    block: &RawCaller,
+    customers: &[Credential],
     report: &mut Report<'_>,
 ) -> Option<Caller> {
-    if block.name.value.is_none() {
-        report.missing(
-            &block.name,
-            "missing: what the caller is called in logs and metrics",
-            NAME,
-        );
-    }
-    let proofs = [
+    report.require(&block.name, "the name in logs and metrics", NAME);
+    let credentials = [
         &block.secret_sha256,
         &block.networks,
         &block.client_certificate,
     ];
-    if proofs.iter().all(|leaf| leaf.value.is_none()) {
-        let what = "missing: nothing tells who this caller is; give it a secret, networks or a client certificate";
-        report.missing(&block.secret_sha256, what, HASH);
+    if credentials.iter().all(|leaf| leaf.value.is_none()) {
+        let purpose = "a caller requires secret_sha256, networks or client_certificate";
+        report.require(&block.secret_sha256, purpose, HASH);
     }
     let name = report.read(&block.name, NAME, name);
     let secret = report.read(&block.secret_sha256, HASH, hash);
     let networks = each(&block.networks, NETWORKS, report, network::network);
     let certificate = report.read(&block.client_certificate, CERTIFICATE, certificate);
-    let rules = rules(block, known, report);
+    let rules = rules(block, customers, report);
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
     let caller = Caller {
         name: name?,
@@ -119,86 +121,82 @@ fn check_one(
         networks,
         certificate,
         rules,
-        max_concurrent: NonZeroUsize::new(report.whole(&block.max_concurrent, 0, 0..=*COUNT.end())),
-        max_per_second: NonZeroU32::new(report.whole(&block.max_per_second, 0, 0..=u32::MAX)),
+        max_concurrent: NonZeroUsize::new(report.integer(&block.max_concurrent, 0, 0..=MAX_COUNT)),
+        max_per_second: NonZeroU32::new(report.integer(&block.max_per_second, 0, 0..=u32::MAX)),
         mode: report.choice(&block.mode, &modes).unwrap_or(Mode::Enforce),
     };
     if caller.mode == Mode::Observe {
-        let what = "observe: what this caller's rules and limits do not allow is logged, counted and let through";
-        report.warn(format!("{}: {what}", block.mode.path));
+        report.warn(format!(
+            "{}: observe: the rules and limits of this caller are not enforced, only logged and counted",
+            block.mode.path
+        ));
     }
-    // A proof that was given and cannot be read is on the report; without it the caller would be another.
-    let proven =
+    // Without its only, invalid credential the caller would match every client.
+    let identified =
         caller.secret.is_some() || caller.certificate.is_some() || !caller.networks.is_empty();
-    proven.then_some(caller)
+    identified.then_some(caller)
 }
 
-/// A certificate can only be shown where one is asked for.
-pub(super) fn check_certificates(
-    written: &[file::Caller],
-    tls: Option<&file::Tls>,
+/// Reports a client certificate that no client can present.
+pub(super) fn check_client_certificates(
+    raw: &[RawCaller],
+    tls: Option<&RawTls>,
     report: &mut Report<'_>,
 ) {
-    const CA: &str = "client_ca = \"/etc/citrix-auth-proxy/client-ca.pem\"";
-    let asked = tls.is_some_and(|tls| tls.client_ca.value.is_some());
-    let needed = written
+    let requested = tls.is_some_and(|tls| tls.client_ca.value.is_some());
+    let required = raw
         .iter()
         .find(|block| block.client_certificate.value.is_some());
-    if let Some(block) = needed.filter(|_| !asked) {
-        let what =
-            format!("can never be shown: listen.tls has no client_ca to vouch for it ({CA})");
-        report.wrong(&block.client_certificate, what, CERTIFICATE);
+    if let Some(block) = required.filter(|_| !requested) {
+        let problem = "requires listen.tls.client_ca, without which no client presents one";
+        report.add(&block.client_certificate.path, problem);
     }
 }
 
-/// Nobody may be taken for somebody else. `before` are those of earlier blocks, each with its place in the file.
-fn refuse_twin(
-    block: &file::Caller,
-    new: &Caller,
+/// Reports a caller with the name or credentials of an earlier one. `before` has the index of each block.
+fn reject_duplicate(
+    block: &RawCaller,
+    caller: &Caller,
     before: &[(usize, Caller)],
     report: &mut Report<'_>,
 ) {
     for (index, other) in before {
-        if other.name == new.name {
-            let what = format!(
-                "{} is the name of caller[{index}] already",
-                block.name.shown()
-            );
-            report.wrong(&block.name, what, NAME);
+        let mut duplicate =
+            |leaf: &Leaf, what: &str| report.add(&leaf.path, format!("{what} of caller[{index}]"));
+        if other.name == caller.name {
+            duplicate(&block.name, "duplicate name");
         }
-        if new.secret.is_some() && other.secret == new.secret {
-            let what = format!("is that of caller[{index}] already; nobody could tell them apart");
-            report.wrong(&block.secret_sha256, what, HASH);
+        if caller.secret.is_some() && other.secret == caller.secret {
+            duplicate(&block.secret_sha256, "duplicate secret");
         }
-        if new.secret.is_none() && other.secret.is_none() && other.certificate == new.certificate {
-            let common = new
-                .networks
-                .iter()
-                .find(|network| other.networks.contains(network));
-            if let Some(network) = common {
-                let what = format!(
-                    "{network} is of caller[{index}] already; nobody could tell them apart"
-                );
-                report.wrong(&block.networks, what, NETWORKS);
-            } else if new.networks.is_empty() && other.networks.is_empty() {
-                let what =
-                    format!("is that of caller[{index}] already; nobody could tell them apart");
-                report.wrong(&block.client_certificate, what, CERTIFICATE);
-            }
+        if caller.secret.is_some()
+            || other.secret.is_some()
+            || other.certificate != caller.certificate
+        {
+            continue;
+        }
+        let common = caller
+            .networks
+            .iter()
+            .find(|network| other.networks.contains(network));
+        if let Some(network) = common {
+            duplicate(&block.networks, &format!("duplicate network {network}"));
+        } else if caller.networks.is_empty() && other.networks.is_empty() {
+            duplicate(&block.client_certificate, "duplicate certificate");
         }
     }
 }
 
 fn name(leaf: &Leaf) -> Checked<String> {
     let text = leaf.text()?;
-    check_name(text).map_err(|why| format!("{} {why}", leaf.shown()))?;
+    check_name(text).map_err(|problem| format!("{} {problem}", leaf.shown()))?;
     Ok(text.to_owned())
 }
 
 fn hash(leaf: &Leaf) -> Checked<Sha256> {
     let hash = secret::sha256(leaf)?;
     if hash == Sha256::of(b"") {
-        return Err("is the SHA-256 of nothing, so the caller would have no secret".to_owned());
+        return Err("SHA-256 of an empty secret".to_owned());
     }
     Ok(hash)
 }
@@ -206,29 +204,24 @@ fn hash(leaf: &Leaf) -> Checked<Sha256> {
 fn certificate(leaf: &Leaf) -> Checked<CertificateName> {
     let text = leaf.text()?;
     if text.trim().is_empty() {
-        return Err("is empty".to_owned());
+        return Err("must not be empty".to_owned());
     }
     Ok(CertificateName::new(text))
 }
 
-/// What the caller may do. Mistaken elements are left out, which is on the report then.
-fn rules(block: &file::Caller, known: &[Credential], report: &mut Report<'_>) -> Rules {
+/// Returns the valid rules of the caller.
+fn rules(block: &RawCaller, customers: &[Credential], report: &mut Report<'_>) -> Rules {
     let methods = each(&block.methods, METHODS, report, method);
-    let patterns = each(&block.paths, PATHS, report, |text| {
-        let wrong = |(_, why)| format!("{} is no pattern of paths: {why}", shown(text));
-        PathRules::new([text])
-            .map(|_| text.to_owned())
-            .map_err(wrong)
-    });
+    let patterns = each(&block.paths, PATHS, report, pattern);
     let customers = each(&block.customers, CUSTOMERS, report, |text| {
-        customer(text, known)
+        customer(text, customers)
     });
-    // Each of them was read above.
+    // Each pattern is valid.
     let paths = PathRules::new(patterns.iter().map(String::as_str)).unwrap_or_default();
     Rules::new(methods, paths, customers)
 }
 
-/// The elements of a list, each judged by itself, so that all mistakes are told.
+/// Parses a non-empty list item by item, and reports each invalid item.
 fn each<T>(
     leaf: &Leaf,
     example: &str,
@@ -236,11 +229,11 @@ fn each<T>(
     parse: impl Fn(&str) -> Checked<T>,
 ) -> Vec<T> {
     let texts = report
-        .read(leaf, example, |leaf| some(leaf.text_or_texts()?))
+        .read(leaf, example, |leaf| non_empty(leaf.text_or_texts()?))
         .unwrap_or_default();
     let parsed = texts.iter().filter_map(|text| {
         parse(text)
-            .map_err(|what| report.wrong(leaf, what, example))
+            .map_err(|problem| report.invalid(leaf, problem, example))
             .ok()
     });
     parsed.collect()
@@ -253,30 +246,30 @@ fn method(text: &str) -> Checked<Method> {
         .cloned();
     known.ok_or_else(|| {
         let names = RULE_METHODS.map(|method| method.to_string()).join(", ");
-        format!(
-            "{} is none of the methods that are forwarded: {names}",
-            shown(text)
-        )
+        format!("{} is not one of {names}", shown(text))
     })
 }
 
-fn customer(text: &str, known: &[Credential]) -> Checked<Box<str>> {
-    // Without any, their own mistakes are on the report.
-    if known.is_empty()
-        || known
-            .iter()
-            .any(|one| one.customer().eq_ignore_ascii_case(text))
-    {
+fn pattern(text: &str) -> Checked<String> {
+    PathRules::new([text])
+        .map(|_| text.to_owned())
+        .map_err(|(_, problem)| format!("invalid path pattern {}: {problem}", shown(text)))
+}
+
+fn customer(text: &str, customers: &[Credential]) -> Checked<Box<str>> {
+    let is_known = |known: &Credential| known.customer().eq_ignore_ascii_case(text);
+    // Without valid customers there are other problems to correct first.
+    if customers.is_empty() || customers.iter().any(is_known) {
         Ok(text.into())
     } else {
-        Err(format!("{} is no customer of this gateway", shown(text)))
+        Err(format!("unknown customer {}", shown(text)))
     }
 }
 
-/// A list with something in it: an empty one would be taken for "all" by one reader and for "none" by another.
-fn some(list: Vec<String>) -> Checked<Vec<String>> {
+/// Rejects an empty list, which could be taken for "all" or for "none".
+fn non_empty(list: Vec<String>) -> Checked<Vec<String>> {
     if list.is_empty() {
-        Err("is an empty list; leave it out where anything will do".to_owned())
+        Err("must not be an empty list; remove the key if anything is permitted".to_owned())
     } else {
         Ok(list)
     }

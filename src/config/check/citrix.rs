@@ -1,15 +1,17 @@
-//! `[citrix]`, or a `[[customer]]` block: one customer, its login, and its API gateway.
+//! The keys of one customer: `[citrix]` or a `[[customer]]` block.
 
+use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use uuid::Uuid;
 
-use super::{Report, file, secret, url};
+use super::{Report, secret, url};
+use crate::config::raw::RawCitrix;
 use crate::config::value::{Checked, Leaf};
 use crate::config::{Credential, InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
-/// What `authorization` may be.
+/// The values of `authorization`.
 pub(super) const SCHEMES: [(&str, AuthorizationScheme); 2] = [
     ("cws", AuthorizationScheme::Cws),
     ("bearer", AuthorizationScheme::Bearer),
@@ -20,47 +22,47 @@ const DIALECTS: [(&str, TokenDialect); 2] = [
     ("trust", TokenDialect::Trust),
 ];
 
-/// Where a customer is written.
+/// The table that configures a customer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// `[citrix]`: there are short variables for it, and a secret of the service manager is its own.
-    Table,
-    /// A `[[customer]]` block: no variables, and a secret of the service manager has the customer's id in its name.
+pub(super) enum CustomerTable {
+    /// `[citrix]`, with short variables.
+    Citrix,
+    /// A `[[customer]]` block, without variables.
     Block,
 }
 
-impl Form {
-    /// An example, with the variable that may be used instead.
+impl CustomerTable {
+    /// Appends the variable that could be set instead.
     fn example(self, value: &str, variable: &str) -> String {
         match self {
-            Self::Table => format!("{value} (or {variable})"),
+            Self::Citrix => format!("{value} (or {variable})"),
             Self::Block => value.to_owned(),
         }
     }
 
-    /// The name of a secret in `$CREDENTIALS_DIRECTORY`, if it can be told.
-    fn credential(self, key: &str, customer_id: Option<&HeaderValue>) -> Option<String> {
+    /// Returns the name of a secret in `$CREDENTIALS_DIRECTORY`: that of a block ends in the customer id.
+    fn credential_name(self, key: &str, customer_id: Option<&HeaderValue>) -> Option<String> {
         match self {
-            Self::Table => Some(key.to_owned()),
+            Self::Citrix => Some(key.to_owned()),
             Self::Block => Some(format!("{key}.{}", customer_id?.to_str().ok()?)),
         }
     }
 }
 
-/// What the keys of one customer mean; `None` when a part of it is missing or wrong.
-pub(super) fn check(
-    citrix: &file::Citrix,
-    form: Form,
+/// Returns `None` if a required key is missing or invalid.
+pub(super) fn check_citrix(
+    citrix: &RawCitrix,
+    table: CustomerTable,
     report: &mut Report<'_>,
 ) -> Option<Credential> {
     let cloud = report
         .choice(&citrix.cloud, &Cloud::ALL)
         .unwrap_or(Cloud::Commercial);
     let api = check_api(citrix, cloud, report);
-    let customer_id = check_customer_id(&citrix.customer_id, form, report);
-    let client_id = check_client_id(&citrix.client_id, form, report);
+    let customer_id = check_customer_id(&citrix.customer_id, table, report);
+    let client_id = check_client_id(&citrix.client_id, table, report);
     let (client_secret, client_secret_next) =
-        check_secrets(citrix, form, customer_id.as_ref(), report);
+        check_secrets(citrix, table, customer_id.as_ref(), report);
     let instance_id = check_instance_id(&citrix.instance_id, report);
     let token_dialect = report
         .choice(&citrix.token_dialect, &DIALECTS)
@@ -68,11 +70,8 @@ pub(super) fn check(
     let token_url = check_token_url(citrix, report).or_else(|| {
         let origin = format!("{}://{}", api.url.scheme, api.url.authority);
         let customer = customer_id.as_ref()?.to_str().ok()?;
-        default_token_url(
-            &citrix.customer_id,
-            &cloud.token_url(&origin, customer, token_dialect),
-            report,
-        )
+        let url = cloud.token_url(&origin, customer, token_dialect);
+        default_token_url(&citrix.customer_id, &url, report)
     });
     Some(Credential {
         customer_id: customer_id?,
@@ -87,107 +86,96 @@ pub(super) fn check(
     })
 }
 
-fn check_api(citrix: &file::Citrix, cloud: Cloud, report: &mut Report<'_>) -> UpstreamEndpoint {
+fn check_api(citrix: &RawCitrix, cloud: Cloud, report: &mut Report<'_>) -> UpstreamEndpoint {
     let example = format!("{:?}", cloud.api_url());
-    let written = report.read(&citrix.api_url, &example, |leaf| {
+    let configured = report.read(&citrix.api_url, &example, |leaf| {
         url::upstream(leaf.text()?)
     });
     let authorization = report
         .choice(&citrix.authorization, &SCHEMES)
         .unwrap_or(AuthorizationScheme::Cws);
     UpstreamEndpoint {
-        url: written.unwrap_or_else(|| preset(cloud)),
+        url: configured.unwrap_or_else(|| api_gateway(cloud)),
         authorization,
     }
 }
 
-/// The gateway of a cloud. A table of ours that is not a URL would be a bug, which a test looks for.
-pub(super) fn preset(cloud: Cloud) -> UpstreamUrl {
+/// Returns the API gateway of a cloud. A test checks that every URL of the table is valid.
+pub(super) fn api_gateway(cloud: Cloud) -> UpstreamUrl {
     url::upstream(cloud.api_url()).unwrap_or_else(|_| UpstreamUrl {
-        scheme: http::uri::Scheme::HTTPS,
-        authority: http::uri::Authority::from_static("api.cloud.com"),
+        scheme: Scheme::HTTPS,
+        authority: Authority::from_static("api.cloud.com"),
         base_path: String::new(),
     })
 }
 
-fn check_customer_id(leaf: &Leaf, form: Form, report: &mut Report<'_>) -> Option<HeaderValue> {
-    let example = form.example("\"acme\"", "CITRIX_CUSTOMER_ID=acme");
-    if leaf.value.is_none() {
-        let what = "missing: the customer id that Citrix Cloud shows for its API clients";
-        report.missing(leaf, what, &example);
-    }
+fn check_customer_id(
+    leaf: &Leaf,
+    table: CustomerTable,
+    report: &mut Report<'_>,
+) -> Option<HeaderValue> {
+    let example = table.example("\"acme\"", "CITRIX_CUSTOMER_ID=acme");
+    report.require(leaf, "the customer id in Citrix Cloud", &example);
     report.read(leaf, &example, customer_id)
 }
 
+/// Parses a customer id, which becomes a header field and a segment of the token URL.
 fn customer_id(leaf: &Leaf) -> Checked<HeaderValue> {
     let text = leaf.text()?;
-    // It becomes a header and a segment of the token URL's path.
-    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '%');
     if text.is_empty() {
-        return Err("is empty".to_owned());
+        return Err("must not be empty".to_owned());
     }
-    if !text.chars().all(fits) || matches!(text, "." | "..") {
-        let rule = "only visible ASCII characters other than / ? # % may be in it";
-        return Err(format!("{} is not a customer id: {rule}", leaf.shown()));
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '%');
+    if !text.chars().all(allowed) || matches!(text, "." | "..") {
+        return Err(format!(
+            "invalid customer id {}: use visible ASCII without / ? # %",
+            leaf.shown()
+        ));
     }
-    HeaderValue::from_str(text).map_err(|_| format!("{} cannot be sent in a header", leaf.shown()))
+    HeaderValue::from_str(text).map_err(|_| format!("invalid customer id {}", leaf.shown()))
 }
 
-fn check_client_id(leaf: &Leaf, form: Form, report: &mut Report<'_>) -> Option<String> {
-    let example = form.example("\"6e4f0b2a-…\"", "CITRIX_CLIENT_ID=6e4f0b2a-…");
-    if leaf.value.is_none() {
-        report.missing(
-            leaf,
-            "missing: the id of an API client of Citrix Cloud",
-            &example,
-        );
+fn check_client_id(leaf: &Leaf, table: CustomerTable, report: &mut Report<'_>) -> Option<String> {
+    let example = table.example("\"6e4f0b2a-…\"", "CITRIX_CLIENT_ID=6e4f0b2a-…");
+    report.require(leaf, "the API client's id", &example);
+    report.read(leaf, &example, client_id)
+}
+
+/// Parses a client id. It is never quoted: id and secret are easily confused.
+fn client_id(leaf: &Leaf) -> Checked<String> {
+    let text = leaf.text().map_err(|_| "must be a string".to_owned())?;
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("must not be empty or contain control characters".to_owned());
     }
-    let text = |leaf: &Leaf| {
-        // Not repeated: id and secret are easily mixed up.
-        let text = leaf
-            .text()
-            .map_err(|_| "must be a string in quotes".to_owned())?;
-        let printable = !text.is_empty() && !text.chars().any(char::is_control);
-        printable
-            .then(|| text.to_owned())
-            .ok_or_else(|| "is empty or has a control character in it".to_owned())
-    };
-    report.read(leaf, &example, text)
+    Ok(text.to_owned())
 }
 
 fn check_secrets(
-    citrix: &file::Citrix,
-    form: Form,
+    citrix: &RawCitrix,
+    table: CustomerTable,
     customer_id: Option<&HeaderValue>,
     report: &mut Report<'_>,
 ) -> (Option<SecretSource>, Option<SecretSource>) {
     let mut check = |leaf: &Leaf, key: &str| {
-        let credential = form.credential(key, customer_id);
+        let credential = table.credential_name(key, customer_id);
         secret::check_secret(leaf, credential.as_deref(), secret::EXAMPLE, report)
     };
-    let now = check(&citrix.client_secret, "client_secret");
+    let current = check(&citrix.client_secret, "client_secret");
     let next = check(&citrix.client_secret_next, "client_secret_next");
-    if now.is_none() && citrix.client_secret.value.is_none() {
-        let example = form.example(secret::EXAMPLE, "CITRIX_CLIENT_SECRET=…");
-        report.missing(
-            &citrix.client_secret,
-            "missing: the API client's secret",
-            &example,
-        );
+    if current.is_none() {
+        let example = table.example(secret::EXAMPLE, "CITRIX_CLIENT_SECRET=…");
+        report.require(&citrix.client_secret, "the API client's secret", &example);
     }
-    (now, next)
+    (current, next)
 }
 
 fn check_instance_id(leaf: &Leaf, report: &mut Report<'_>) -> InstanceId {
     let parse = |leaf: &Leaf| match leaf.text()? {
         "auto" => Ok(InstanceId::Auto),
         "" => Ok(InstanceId::None),
-        text => guid(text).map(InstanceId::Fixed).ok_or_else(|| {
-            format!(
-                "{} is neither \"auto\", nor empty, nor a GUID",
-                leaf.shown()
-            )
-        }),
+        text => guid(text)
+            .map(InstanceId::Fixed)
+            .ok_or_else(|| format!("{} is not \"auto\", \"\" or a GUID", leaf.shown())),
     };
     report
         .read(leaf, "\"auto\"", parse)
@@ -195,22 +183,25 @@ fn check_instance_id(leaf: &Leaf, report: &mut Report<'_>) -> InstanceId {
 }
 
 fn guid(text: &str) -> Option<HeaderValue> {
-    const LENGTH: usize = 36; // with hyphens; the parser knows forms that Citrix does not
+    // The parser accepts notations other than this one with hyphens, which Citrix does not.
+    const LENGTH: usize = 36;
     (text.len() == LENGTH && Uuid::try_parse(text).is_ok())
         .then(|| HeaderValue::from_str(text).ok())?
 }
 
-fn check_token_url(citrix: &file::Citrix, report: &mut Report<'_>) -> Option<Uri> {
+fn check_token_url(citrix: &RawCitrix, report: &mut Report<'_>) -> Option<Uri> {
     const EXAMPLE: &str = "\"https://api.cloud.com/cctrustoauth2/acme/tokens/clients\"";
     report.read(&citrix.token_url, EXAMPLE, |leaf| {
-        url::checked(leaf.text()?)
+        url::confidential(leaf.text()?)
     })
 }
 
-/// The default, which a strange customer id can make unfit.
-fn default_token_url(customer_id: &Leaf, written: &str, report: &mut Report<'_>) -> Option<Uri> {
-    let wrong = |_| format!("{} does not fit into a URL", customer_id.shown());
-    url::checked(written)
-        .map_err(|what| report.wrong(customer_id, wrong(what), "\"acme\""))
+/// Parses the default token URL, which an unusual customer id can make invalid.
+fn default_token_url(customer_id: &Leaf, url: &str, report: &mut Report<'_>) -> Option<Uri> {
+    url::confidential(url)
+        .map_err(|_| {
+            let problem = format!("invalid customer id {} in a URL", customer_id.shown());
+            report.invalid(customer_id, problem, "\"acme\"");
+        })
         .ok()
 }

@@ -1,88 +1,87 @@
-//! For whom the gateway logs in: the one customer of `[citrix]`, or those of the `[[customer]]` blocks.
+//! All customers: that of `[citrix]`, or those of the `[[customer]]` blocks.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::citrix::{self, Form};
-use super::{Report, file};
+use super::Report;
+use super::citrix::{CustomerTable, check_citrix};
 use crate::config::Credential;
-use crate::config::file::Field as _;
+use crate::config::raw::{FromValue as _, RawCitrix, RawCustomer};
 use crate::config::value::Leaf;
 
-/// The most customers of one gateway. Each has a task, a connection when it logs in, and some thirty series in the
+/// The maximum number of customers. Each has a task, a connection during logins, and some thirty series in the
 /// metrics.
-const MOST: usize = 1000;
+const MAX_CUSTOMERS: usize = 1000;
 
-/// All customers.
-pub(super) struct Customers {
-    /// In the order of the file.
+/// All customers, in the order of the file.
+pub(super) struct CustomerList {
     pub(super) credentials: Vec<Credential>,
-    /// Which of them is meant when a request names none.
+    /// The index of the customer of requests that name none.
     pub(super) default: Option<usize>,
 }
 
-/// `None` when a customer is missing or wrong, which is on the report then.
-pub(super) fn check(
-    citrix: Option<file::Citrix>,
-    blocks: Vec<file::Customer>,
+/// Returns `None` if a customer is missing or invalid, which is then reported.
+pub(super) fn check_customers(
+    citrix: Option<RawCitrix>,
+    blocks: Vec<RawCustomer>,
     report: &mut Report<'_>,
-) -> Option<Customers> {
+) -> Option<CustomerList> {
     if !blocks.is_empty() {
         if citrix.is_some() {
-            let what = "stands beside [[customer]] blocks; write its customer into a block too, and leave out \
-                        [citrix] and every variable that sets a key of it";
-            report.add("citrix", what, None);
+            let problem = "conflicts with [[customer]] blocks; move its customer into a block, and remove [citrix] and \
+                           every variable that sets one of its keys";
+            report.add("citrix", problem);
         }
         return check_blocks(blocks, report);
     }
     if citrix.is_none() && report.is_excused("customer") {
-        // The blocks are there, but cannot be read: nobody is looking for [citrix].
+        // The invalid blocks are reported; [citrix] is not missing.
         return None;
     }
-    let citrix = citrix.unwrap_or_else(|| file::Citrix::read(None, "citrix", report));
-    let credential = citrix::check(&citrix, Form::Table, report)?;
-    Some(Customers {
+    let citrix = citrix.unwrap_or_else(|| RawCitrix::read(None, "citrix", report));
+    let credential = check_citrix(&citrix, CustomerTable::Citrix, report)?;
+    Some(CustomerList {
         credentials: vec![credential],
         default: Some(0),
     })
 }
 
-fn check_blocks(blocks: Vec<file::Customer>, report: &mut Report<'_>) -> Option<Customers> {
+fn check_blocks(blocks: Vec<RawCustomer>, report: &mut Report<'_>) -> Option<CustomerList> {
     let count = blocks.len();
-    if count > MOST {
-        report.add(
-            "customer",
-            format!("{count} blocks are too many; {MOST} are the most"),
-            None,
-        );
+    if count > MAX_CUSTOMERS {
+        let problem = format!("{count} [[customer]] blocks; the maximum is {MAX_CUSTOMERS}");
+        report.add("customer", problem);
     }
     let mut credentials = Some(Vec::with_capacity(count));
     let mut seen = HashMap::with_capacity(count);
-    let mut default = None;
-    for (index, block) in blocks.into_iter().take(MOST).enumerate() {
+    let mut default: Option<usize> = None;
+    for (index, block) in blocks.into_iter().take(MAX_CUSTOMERS).enumerate() {
         let (citrix, is_default) = block.into_parts();
-        check_new(&citrix.customer_id, index, &mut seen, report);
-        // Who is alone is meant, unless the block says otherwise.
-        if report.switch(&is_default, count == 1) {
-            check_first_default(&is_default, default, report);
+        reject_duplicate(&citrix.customer_id, index, &mut seen, report);
+        // The only customer is the default, unless its block sets `default = false`.
+        if report.boolean(&is_default, count == 1) {
+            if let Some(first) = default {
+                let problem = format!("customer[{first}] is already the default");
+                report.add(&is_default.path, problem);
+            }
             default = default.or(Some(index));
         }
         match (
-            citrix::check(&citrix, Form::Block, report),
+            check_citrix(&citrix, CustomerTable::Block, report),
             &mut credentials,
         ) {
             (Some(credential), Some(credentials)) => credentials.push(credential),
             _ => credentials = None,
         }
     }
-    Some(Customers {
+    Some(CustomerList {
         credentials: credentials?,
         default,
     })
 }
 
-/// Letter case does not tell customers apart: a request may write the id in either.
-fn check_new(
+/// Reports a customer id that differs from an earlier one in case at most: requests may use any case.
+fn reject_duplicate(
     customer_id: &Leaf,
     index: usize,
     seen: &mut HashMap<String, usize>,
@@ -92,19 +91,9 @@ fn check_new(
     match seen.entry(id.to_ascii_lowercase()) {
         Entry::Vacant(entry) => drop(entry.insert(index)),
         Entry::Occupied(first) => {
-            let what = format!(
-                "{} is the customer of customer[{}] already",
-                customer_id.shown(),
-                first.get()
-            );
-            report.wrong(customer_id, what, "\"contoso\"");
+            let shown = customer_id.shown();
+            let problem = format!("duplicate customer id {shown} of customer[{}]", first.get());
+            report.add(&customer_id.path, problem);
         }
-    }
-}
-
-fn check_first_default(leaf: &Leaf, first: Option<usize>, report: &mut Report<'_>) {
-    if let Some(first) = first {
-        let what = format!("customer[{first}] is the default already; only one can be");
-        report.wrong(leaf, what, "false");
     }
 }

@@ -1,11 +1,11 @@
-//! The API gateways that the program knows: nothing else is followed when Citrix sends a request elsewhere.
+//! The known API gateways: the only permitted targets of a region redirect.
 
-use super::citrix;
+use super::citrix::api_gateway;
 use crate::config::{Credential, Route, RouteTarget, UpstreamUrl};
 
-/// Those of the customers' clouds, every `api_url`, and what a route from `/region/{name}` leads to. What counts is
-/// scheme, host and port.
-pub(super) fn known(credentials: &[Credential], routes: &[Route]) -> Vec<UpstreamUrl> {
+/// Returns the gateways of the customers' clouds, every `api_url`, and the upstreams of routes for `/region/{name}`,
+/// without paths.
+pub(super) fn known_gateways(credentials: &[Credential], routes: &[Route]) -> Vec<UpstreamUrl> {
     let mut known = Vec::new();
     let mut add = |url: &UpstreamUrl| {
         let url = UpstreamUrl {
@@ -19,21 +19,21 @@ pub(super) fn known(credentials: &[Credential], routes: &[Route]) -> Vec<Upstrea
     for credential in credentials {
         add(&credential.api.url);
         for cloud in credential.cloud.gateways() {
-            add(&citrix::preset(*cloud));
+            add(&api_gateway(*cloud));
         }
     }
-    for route in routes.iter().filter(|route| is_of_region(&route.prefix)) {
+    for route in routes.iter().filter(|route| is_region(&route.prefix)) {
         match &route.target {
             RouteTarget::CustomerApi => {}
             RouteTarget::ByCloud(urls) => urls.iter().for_each(|(_, url)| add(url)),
-            RouteTarget::Fixed(destination) => add(&destination.url),
+            RouteTarget::Fixed(endpoint) => add(&endpoint.url),
         }
     }
     known
 }
 
-/// Whether a prefix is `/region/` and a name.
-fn is_of_region(prefix: &str) -> bool {
+/// Returns `true` for `/region/{name}`.
+fn is_region(prefix: &str) -> bool {
     let mut segments = prefix.split('/').skip(1);
     let region = segments
         .next()
@@ -51,30 +51,31 @@ mod tests {
         live.gateways.iter().map(ToString::to_string).collect()
     }
 
-    const LOGIN: &str = "customer_id = 'acme'\nclient_id = 'c'\nclient_secret = { env = 'SECRET' }";
+    const CLIENT: &str =
+        "customer_id = 'acme'\nclient_id = 'c'\nclient_secret = { env = 'SECRET' }";
 
     #[test]
-    fn the_gateways_of_a_customers_cloud_are_known_and_no_other_clouds() {
+    fn gateways_of_the_customers_cloud_are_known() {
         let regions = [
             "https://api.cloud.com",
             "https://api-us.cloud.com",
             "https://api-eu.cloud.com",
         ];
-        assert_eq!(gateways(&format!("[citrix]\n{LOGIN}"))[..3], regions);
+        assert_eq!(gateways(&format!("[citrix]\n{CLIENT}"))[..3], regions);
         assert_eq!(
-            gateways(&format!("[citrix]\ncloud = 'eu'\n{LOGIN}")).len(),
+            gateways(&format!("[citrix]\ncloud = 'eu'\n{CLIENT}")).len(),
             4
         );
         assert_eq!(
-            gateways(&format!("[citrix]\ncloud = 'japan'\n{LOGIN}")),
+            gateways(&format!("[citrix]\ncloud = 'japan'\n{CLIENT}")),
             ["https://api.citrixcloud.jp"]
         );
     }
 
     #[test]
-    fn so_is_what_the_configuration_calls_a_gateway() {
+    fn api_url_and_region_routes_are_known() {
         let table = format!(
-            "[citrix]\ncloud = 'gov'\napi_url = 'https://h/base'\n{LOGIN}\n\
+            "[citrix]\ncloud = 'gov'\napi_url = 'https://h/base'\n{CLIENT}\n\
              [[route]]\nprefix = '/region/eu'\nupstream = 'https://eu/x'\n\
              [[route]]\nprefix = '/region/eu/more'\nupstream = 'https://more'\n\
              [[route]]\nprefix = '/reports'\nupstream = 'https://reports'\n"

@@ -1,23 +1,24 @@
-//! `[listen]`: where callers are served, and who may be.
+//! `[listen]`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::caller::Door;
-use super::{Report, file, network, url};
+use super::caller::Access;
+use super::{Report, network, url};
+use crate::config::raw::{RawListen, RawTls};
 use crate::config::value::{Checked, Leaf, shown};
 use crate::config::{
     AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, ListenAddress, Networks,
+    UpstreamUrl,
 };
 
-/// What a unix socket's path may be long, less the zero behind it.
-const LONGEST_SOCKET_PATH: usize = 107;
+/// The maximum length of a unix socket path (`sun_path` without the terminating zero).
+const MAX_SOCKET_PATH: usize = 107;
 const EXAMPLE: &str = "\"127.0.0.1:8080\"";
 const DEFAULT_PORT: u16 = 8080;
 
-/// What `[listen]` means.
-pub(super) struct Listen {
+pub(super) struct CheckedListen {
     pub(super) listeners: Vec<ListenAddress>,
     pub(super) certificate: Option<CertificateFiles>,
     pub(super) unix_mode: u32,
@@ -28,170 +29,151 @@ pub(super) struct Listen {
     pub(super) public_url: Option<String>,
 }
 
-pub(super) fn check(listen: &file::Listen, door: Door, report: &mut Report<'_>) -> Listen {
-    let plain = listen
-        .tls
-        .as_ref()
-        .is_none_or(|tls| tls.address.value.is_some());
-    let mut listeners = check_addresses(&listen.address, !plain, door, report);
-    let certificate = listen.tls.as_ref().and_then(|tls| {
-        if let Some(address) = report.read(&tls.address, "\"127.0.0.1:8443\"", |leaf| {
-            bind(leaf.text()?)
-        }) {
-            add(
-                &tls.address,
-                &mut listeners,
-                ListenAddress { address, tls: true },
-                door,
-                report,
-            );
-        }
-        check_certificate(tls, report)
-    });
+pub(super) fn check_listen(
+    listen: &RawListen,
+    access: Access,
+    report: &mut Report<'_>,
+) -> CheckedListen {
     let public_url = report.read(
         &listen.public_url,
         "\"https://citrix-gw.example.net\"",
         |leaf| url::public(leaf.text()?),
     );
-    let mut hosts = check_hosts(&listen.hosts, door, report);
-    match (&mut hosts, &public_url) {
-        (AllowedHosts::Only(names), Some(url)) => names.push(url.authority.host().to_owned()),
-        // Any name would do but for such a caller: a surprise to who adds the first.
-        (AllowedHosts::Only(_), None) if listen.hosts.value.is_none() && door == Door::Known => report.warn(format!(
-            "{}: not set, and a [[caller]] is known by where it comes from alone, so the gateway answers to its \
-             addresses and to localhost only, and refuses any other name (421); list its names here",
-            listen.hosts.path
-        )),
-        _ => {}
-    }
-    Listen {
-        listeners,
-        certificate,
+    CheckedListen {
+        listeners: check_addresses(listen, access, report),
+        certificate: listen
+            .tls
+            .as_ref()
+            .and_then(|tls| check_certificate(tls, report)),
         unix_mode: report
-            .read(&listen.unix_mode, "\"0660\"", mode)
+            .read(&listen.unix_mode, "\"0660\"", file_mode)
             .unwrap_or(0o660),
         workers: check_workers(&listen.workers, report),
-        hosts,
+        hosts: check_hosts(&listen.hosts, public_url.as_ref(), access, report),
         proxy_protocol: network::networks(&listen.proxy_protocol, report),
         trusted_forwarders: network::networks(&listen.trusted_forwarders, report),
         public_url: public_url.map(|url| url.to_string()),
     }
 }
 
+/// Checks `address` and `tls.address`. With the latter, only that one uses TLS.
 fn check_addresses(
-    leaf: &Leaf,
-    tls: bool,
-    door: Door,
+    listen: &RawListen,
+    access: Access,
     report: &mut Report<'_>,
 ) -> Vec<ListenAddress> {
     let mut listeners = Vec::new();
-    let Some(texts) = report.read(leaf, EXAMPLE, Leaf::text_or_texts) else {
-        let address = BindAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)));
-        return vec![ListenAddress { address, tls }];
-    };
-    if texts.is_empty() {
-        report.wrong(leaf, "names no address, so nobody would be served", EXAMPLE);
-    }
-    for text in texts {
-        match bind(&text) {
-            Ok(address) => add(
-                leaf,
-                &mut listeners,
-                ListenAddress { address, tls },
-                door,
-                report,
-            ),
-            Err(what) => report.wrong(leaf, what, EXAMPLE),
+    let tls_address = listen.tls.as_ref().map(|tls| &tls.address);
+    let tls = tls_address.is_some_and(|leaf| leaf.value.is_none());
+    match report.read(&listen.address, EXAMPLE, Leaf::text_or_texts) {
+        None => {
+            let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+            listeners.push(ListenAddress {
+                address: BindAddress::Tcp(default),
+                tls,
+            });
         }
+        Some(texts) if texts.is_empty() => {
+            report.invalid(&listen.address, "must not be an empty list", EXAMPLE);
+        }
+        Some(texts) => {
+            for text in texts {
+                match bind_address(&text) {
+                    Ok(address) => {
+                        let new = ListenAddress { address, tls };
+                        add(&listen.address, &mut listeners, new, access, report);
+                    }
+                    Err(problem) => report.invalid(&listen.address, problem, EXAMPLE),
+                }
+            }
+        }
+    }
+    if let Some(leaf) = tls_address
+        && let Some(address) = report.read(leaf, "\"127.0.0.1:8443\"", |leaf| {
+            bind_address(leaf.text()?)
+        })
+    {
+        let new = ListenAddress { address, tls: true };
+        add(leaf, &mut listeners, new, access, report);
     }
     listeners
 }
 
-/// Adds a listener, if nobody can come in there who should not, and it is not there yet.
+/// Adds a listener, and reports a duplicate or one that would expose the API client to other machines.
 fn add(
     leaf: &Leaf,
     listeners: &mut Vec<ListenAddress>,
     new: ListenAddress,
-    door: Door,
+    access: Access,
     report: &mut Report<'_>,
 ) {
     if let BindAddress::Tcp(address) = &new.address
-        && door == (Door::Open { anywhere: false })
+        && access == (Access::Anonymous { remote: false })
         && !address.ip().to_canonical().is_loopback()
     {
-        let what = format!(
-            "{address} can be reached from other machines, and whoever reaches it acts with this API client's \
-             rights; say who may by [[caller]] blocks (citrix-auth-proxy caller new NAME), listen on loopback or a \
-             unix socket, or serve anyone by allow_anonymous = true in [insecure]"
+        let problem = format!(
+            "{address} is not a loopback address, and without [[caller]] blocks every client that can connect acts \
+             with the API client's permissions; add [[caller]] blocks (citrix-auth-proxy caller new NAME), listen on \
+             loopback or a unix socket, or set allow_anonymous = true in [insecure]"
         );
-        report.wrong(leaf, what, EXAMPLE);
+        report.add(&leaf.path, problem);
     }
-    let ephemeral =
+    let is_ephemeral =
         |address: &BindAddress| matches!(address, BindAddress::Tcp(address) if address.port() == 0);
     if listeners
         .iter()
         .any(|listener| listener.address == new.address)
-        && !ephemeral(&new.address)
+        && !is_ephemeral(&new.address)
     {
-        report.wrong(
-            leaf,
-            format!("{} is listened on twice", new.address),
-            EXAMPLE,
-        );
+        report.add(&leaf.path, format!("duplicate address {}", new.address));
     }
     listeners.push(new);
 }
 
-/// `host:port` or `unix:/path`.
-fn bind(text: &str) -> Checked<BindAddress> {
+/// Parses `host:port` or `unix:/path`.
+fn bind_address(text: &str) -> Checked<BindAddress> {
     if let Some(path) = text.strip_prefix("unix:") {
         return socket_path(path).map(BindAddress::Unix);
     }
-    tcp(text).map(BindAddress::Tcp)
+    tcp_address(text).map(BindAddress::Tcp)
 }
 
-/// `host:port`, where a host is an IP address or `localhost`: what other names resolve to may change, and with
-/// it who can connect.
-pub(super) fn tcp(text: &str) -> Checked<SocketAddr> {
+/// Parses `host:port`. The host is an IP address or `localhost`: what another name resolves to may change, and with it
+/// the clients that can connect.
+pub(super) fn tcp_address(text: &str) -> Checked<SocketAddr> {
     let literal = match text.strip_prefix("localhost:") {
         Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
         None => text.to_owned(),
     };
-    literal
-        .parse()
-        .map_err(|_| format!("{} is not an IP address with a port", shown(text)))
+    literal.parse().map_err(|_| {
+        format!(
+            "invalid address {}: not an IP address with a port",
+            shown(text)
+        )
+    })
 }
 
 fn socket_path(path: &str) -> Checked<PathBuf> {
     if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
-        return Err(format!(
-            "{} is not an absolute path of a socket",
-            shown(path)
-        ));
+        return Err(format!("invalid socket path {}: not absolute", shown(path)));
     }
-    if path.len() > LONGEST_SOCKET_PATH {
+    if path.len() > MAX_SOCKET_PATH {
         return Err(format!(
-            "{} is longer than the {LONGEST_SOCKET_PATH} bytes of a socket's path",
+            "invalid socket path {}: longer than {MAX_SOCKET_PATH} bytes",
             shown(path)
         ));
     }
     Ok(path.into())
 }
 
-fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<CertificateFiles> {
+fn check_certificate(tls: &RawTls, report: &mut Report<'_>) -> Option<CertificateFiles> {
     let clients = check_clients(tls, report);
     let parts = [
         (&tls.certificate, "\"/etc/citrix-auth-proxy/tls.crt\""),
         (&tls.key, "\"/etc/citrix-auth-proxy/tls.key\""),
     ];
     let [certificate, key] = parts.map(|(leaf, example)| {
-        if leaf.value.is_none() {
-            report.missing(
-                leaf,
-                "missing: TLS needs a certificate and its key",
-                example,
-            );
-        }
+        report.require(leaf, "TLS requires a certificate and its key", example);
         report.file(leaf, example)
     });
     Some(CertificateFiles {
@@ -201,15 +183,11 @@ fn check_certificate(tls: &file::Tls, report: &mut Report<'_>) -> Option<Certifi
     })
 }
 
-fn check_clients(tls: &file::Tls, report: &mut Report<'_>) -> Option<ClientCertificates> {
+fn check_clients(tls: &RawTls, report: &mut Report<'_>) -> Option<ClientCertificates> {
     const EXAMPLE: &str = "\"/etc/citrix-auth-proxy/client-ca.pem\"";
     let required = report.choice(&tls.client_auth, &[("optional", false), ("required", true)]);
-    if tls.client_ca.value.is_none() && required.is_some() {
-        report.missing(
-            &tls.client_ca,
-            "missing: a client certificate must be of somebody's",
-            EXAMPLE,
-        );
+    if required.is_some() {
+        report.require(&tls.client_ca, "required by client_auth", EXAMPLE);
     }
     let ca_file = report.file(&tls.client_ca, EXAMPLE)?;
     Some(ClientCertificates {
@@ -218,65 +196,76 @@ fn check_clients(tls: &file::Tls, report: &mut Report<'_>) -> Option<ClientCerti
     })
 }
 
-fn mode(leaf: &Leaf) -> Checked<u32> {
-    const MOST: u32 = 0o777;
-    let wrong = || {
-        format!(
-            "{} is not a file mode, which is up to four octal digits in quotes",
-            leaf.shown()
-        )
-    };
-    let text = leaf.text().map_err(|_| wrong())?;
-    let octal = (1..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
-    let mode = u32::from_str_radix(text, 8)
+/// Parses up to four octal digits.
+fn file_mode(leaf: &Leaf) -> Checked<u32> {
+    const MAX_MODE: u32 = 0o777;
+    let invalid = || format!("invalid file mode {}", leaf.shown());
+    let text = leaf.text().map_err(|_| invalid())?;
+    // `from_str_radix` would accept a sign.
+    let is_octal = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    u32::from_str_radix(text, 8)
         .ok()
-        .filter(|mode| octal && *mode <= MOST);
-    mode.ok_or_else(wrong)
+        .filter(|mode| is_octal && *mode <= MAX_MODE)
+        .ok_or_else(invalid)
 }
 
 fn check_workers(leaf: &Leaf, report: &mut Report<'_>) -> NonZeroUsize {
-    const MOST: usize = 1024;
+    const MAX_WORKERS: usize = 1024;
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    NonZeroUsize::new(report.whole(leaf, 0, 0..=MOST)).unwrap_or_else(cores)
+    NonZeroUsize::new(report.integer(leaf, 0, 0..=MAX_WORKERS)).unwrap_or_else(cores)
 }
 
-fn check_hosts(leaf: &Leaf, door: Door, report: &mut Report<'_>) -> AllowedHosts {
+/// Returns `hosts` and the host of `public_url`. The default permits any name if all callers authenticate: then a web
+/// page that reaches the gateway through DNS rebinding lacks credentials.
+fn check_hosts(
+    leaf: &Leaf,
+    public_url: Option<&UpstreamUrl>,
+    access: Access,
+    report: &mut Report<'_>,
+) -> AllowedHosts {
     const EXAMPLE: &str = "[\"citrix-gw.example.net\"]";
-    if leaf.value.is_none() && door == Door::Shown {
-        return AllowedHosts::Any;
+    if leaf.value.is_none() {
+        if access == Access::Authenticated {
+            return AllowedHosts::Any;
+        }
+        // The first such caller changes the default.
+        if access == Access::ByNetwork && public_url.is_none() {
+            report.warn(format!(
+                "{}: not set, and a [[caller]] has neither secret nor certificate, so requests for host names other \
+                 than localhost and IP addresses are rejected (421); list the gateway's names here",
+                leaf.path
+            ));
+        }
     }
     let names = report.read(leaf, EXAMPLE, Leaf::texts).unwrap_or_default();
     if names == ["*"] {
-        if door != Door::Shown {
+        if access != Access::Authenticated {
             report.warn(format!(
-                "{} = [\"*\"]: every Host is answered, so a web page can reach the gateway by a name of its own, \
-                 while not everybody has to show who he is",
+                "{} = [\"*\"]: any Host is permitted although not all callers authenticate, so a web page can reach \
+                 the gateway by a name of its own (DNS rebinding)",
                 leaf.path
             ));
         }
         return AllowedHosts::Any;
     }
     for name in names.iter().filter(|name| !is_host_name(name)) {
-        let what = match name.as_str() {
-            "*" => "\"*\" stands for every name, so it must stand alone".to_owned(),
-            _ => format!("{} is not a host name without scheme and port", shown(name)),
+        let problem = match name.as_str() {
+            "*" => "\"*\" must be the only entry".to_owned(),
+            _ => format!("invalid host name {}", shown(name)),
         };
-        report.wrong(leaf, what, EXAMPLE);
+        report.invalid(leaf, problem, EXAMPLE);
     }
-    AllowedHosts::Only(
-        names
-            .into_iter()
-            .map(|name| name.to_ascii_lowercase())
-            .collect(),
-    )
+    let public_name = public_url.map(|url| url.authority.host().to_owned());
+    let names = names.into_iter().map(|name| name.to_ascii_lowercase());
+    AllowedHosts::Only(names.chain(public_name).collect())
 }
 
 fn is_host_name(name: &str) -> bool {
-    let label = |label: &str| {
+    let is_label = |label: &str| {
         !label.is_empty()
             && label
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    name.split('.').all(label)
+    name.split('.').all(is_label)
 }

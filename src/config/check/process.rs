@@ -1,12 +1,14 @@
-//! `[log]` and `[lifecycle]`: the process as a whole.
+//! `[log]` and `[lifecycle]`.
 
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Report, TIMEOUT, WAIT, file};
+use super::{Report, TIMEOUT, WAIT};
+use crate::config::raw::{RawLifecycle, RawLog};
 use crate::config::{LogFormat, LogSettings};
 
+const FORMATS: [(&str, LogFormat); 2] = [("json", LogFormat::Json), ("text", LogFormat::Text)];
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("info", LevelFilter::INFO),
     ("off", LevelFilter::OFF),
@@ -16,11 +18,10 @@ const LEVELS: [(&str, LevelFilter); 6] = [
     ("trace", LevelFilter::TRACE),
 ];
 
-pub(super) fn check_log(log: &file::Log, report: &mut Report<'_>) -> LogSettings {
-    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+pub(super) fn check_log(log: &RawLog, report: &mut Report<'_>) -> LogSettings {
     LogSettings {
         format: report
-            .choice(&log.format, &formats)
+            .choice(&log.format, &FORMATS)
             .unwrap_or(LogFormat::Json),
         level: report
             .choice(&log.level, &LEVELS)
@@ -28,14 +29,13 @@ pub(super) fn check_log(log: &file::Log, report: &mut Report<'_>) -> LogSettings
     }
 }
 
-/// How long requests are still accepted before a drain, and how long it may take.
+/// Returns `drain_delay` and `drain_timeout`.
 pub(super) fn check_lifecycle(
-    lifecycle: &file::Lifecycle,
+    lifecycle: &RawLifecycle,
     report: &mut Report<'_>,
 ) -> (Duration, Duration) {
-    let delay = report.duration(&lifecycle.drain_delay, Duration::ZERO, WAIT);
     (
-        delay,
+        report.duration(&lifecycle.drain_delay, Duration::ZERO, WAIT),
         report.duration(&lifecycle.drain_timeout, Duration::from_secs(30), TIMEOUT),
     )
 }

@@ -1,45 +1,48 @@
-//! `[[route]]`: path prefixes and where they lead.
+//! `[[route]]`.
 
 use std::cmp::Reverse;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::built_in::BuiltIn;
+use super::built_in::BuiltInRoutes;
 use super::citrix::SCHEMES;
-use super::{COUNT, QUEUE_TIMEOUT, Report, TIMEOUT, file, url};
+use super::{COUNT, QUEUE_TIMEOUT, Report, TIMEOUT, url};
+use crate::config::raw::RawRoute;
 use crate::config::value::{Checked, Leaf};
 use crate::config::{Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint};
 use citrix_wire::citrix::AuthorizationScheme;
 
-/// The whole table: the configured routes and `/`, longest prefix first, then the built-in ones that none of them
-/// replaces.
-pub(super) fn check(
-    written: &[file::Route],
-    built_in: BuiltIn,
+const PREFIX: &str = "\"/reports\"";
+const UPSTREAM: &str = "\"https://reports.example.cloud.com/api\"";
+
+/// Returns the configured routes and `/`, longest prefix first, then the built-in routes that they do not replace.
+pub(super) fn check_routes(
+    raw: &[RawRoute],
+    built_in: BuiltInRoutes,
     report: &mut Report<'_>,
 ) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
-    for route in written {
-        let Some(mut read) = check_route(route, report) else {
+    for block in raw {
+        let Some(mut route) = check_route(block, report) else {
             continue;
         };
-        read.ignore_case = built_in.has(&read.prefix);
-        let same = |other: &Route| {
-            other.prefix == read.prefix
-                || read.ignore_case && other.prefix.eq_ignore_ascii_case(&read.prefix)
+        route.ignore_case = built_in.has(&route.prefix);
+        let is_same = |other: &Route| {
+            other.prefix == route.prefix
+                || route.ignore_case && other.prefix.eq_ignore_ascii_case(&route.prefix)
         };
-        if routes.iter().any(same) {
-            let what = format!("{} has a route already", route.prefix.shown());
-            report.wrong(&route.prefix, what, "\"/reports\"");
+        if routes.iter().any(is_same) {
+            let problem = format!("duplicate prefix {}", block.prefix.shown());
+            report.add(&block.prefix.path, problem);
         } else {
-            routes.push(read);
+            routes.push(route);
         }
     }
     built_in.add_to(&mut routes);
-    let later = |route: &Route| route.built_in && !route.prefix.is_empty();
+    let is_later = |route: &Route| route.built_in && !route.prefix.is_empty();
     routes.sort_by_cached_key(|route| {
         (
-            later(route),
+            is_later(route),
             Reverse(route.prefix.len()),
             route.prefix.clone(),
         )
@@ -47,44 +50,28 @@ pub(super) fn check(
     routes
 }
 
-fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
-    const PREFIX: &str = "\"/reports\"";
-    const UPSTREAM: &str = "\"https://reports.example.cloud.com/api\"";
-    for (leaf, what, example) in [
-        (
-            &route.prefix,
-            "missing: the beginning of the paths this route is for",
-            PREFIX,
-        ),
-        (&route.upstream, "missing: where the requests go", UPSTREAM),
-    ] {
-        if leaf.value.is_none() {
-            report.missing(leaf, what, example);
-        }
-    }
-    let prefix = report.read(&route.prefix, PREFIX, prefix);
-    let upstream = report.read(&route.upstream, UPSTREAM, |leaf| {
-        url::upstream(leaf.text()?)
-    });
-    let strip_prefix = report.switch(&route.strip_prefix, true);
-    let rewrite_links = report.switch(&route.rewrite_links, false);
+fn check_route(raw: &RawRoute, report: &mut Report<'_>) -> Option<Route> {
+    report.require(&raw.prefix, "the path prefix of the route", PREFIX);
+    report.require(&raw.upstream, "the URL to forward to", UPSTREAM);
+    let prefix = report.read(&raw.prefix, PREFIX, prefix);
+    let upstream = report.read(&raw.upstream, UPSTREAM, |leaf| url::upstream(leaf.text()?));
+    let strip_prefix = report.boolean(&raw.strip_prefix, true);
+    let rewrite_links = report.boolean(&raw.rewrite_links, false);
     let authorization = report
-        .choice(&route.authorization, &SCHEMES)
+        .choice(&raw.authorization, &SCHEMES)
         .unwrap_or(AuthorizationScheme::Cws);
-    let limit = limit(route, report);
+    let limit = limit(raw, report);
     let prefix = prefix?;
-    let limit = limit.map(|(allows, queue_timeout)| RouteLimit {
+    let limit = limit.map(|(quota, queue_timeout)| RouteLimit {
         shared_as: prefix.clone(),
-        quota: allows,
+        quota,
         queue_timeout,
     });
-    let route = Route::plain(
-        prefix,
-        RouteTarget::Fixed(UpstreamEndpoint {
-            url: upstream?,
-            authorization,
-        }),
-    );
+    let endpoint = UpstreamEndpoint {
+        url: upstream?,
+        authorization,
+    };
+    let route = Route::plain(prefix, RouteTarget::Fixed(endpoint));
     Some(Route {
         strip_prefix: strip_prefix && route.strip_prefix,
         limit,
@@ -93,45 +80,37 @@ fn check_route(route: &file::Route, report: &mut Report<'_>) -> Option<Route> {
     })
 }
 
-/// How many requests of a customer go at a time, if that is limited, and how long the others wait.
-fn limit(route: &file::Route, report: &mut Report<'_>) -> Option<(Quota, Duration)> {
-    let queue_timeout = report.duration(&route.queue_timeout, QUEUE_TIMEOUT, TIMEOUT);
-    if route.max_concurrent.value.is_none() {
-        if route.queue_timeout.value.is_some() {
-            let what = "missing: without it nothing waits, and queue_timeout is for nothing";
-            report.missing(&route.max_concurrent, what, "1");
-        }
-        return None;
+/// Returns `max_concurrent` and `queue_timeout`, if the former is set.
+fn limit(raw: &RawRoute, report: &mut Report<'_>) -> Option<(Quota, Duration)> {
+    let queue_timeout = report.duration(&raw.queue_timeout, QUEUE_TIMEOUT, TIMEOUT);
+    if raw.queue_timeout.value.is_some() {
+        report.require(&raw.max_concurrent, "required by queue_timeout", "1");
     }
-    let at_once = NonZeroUsize::new(report.whole(&route.max_concurrent, 1, COUNT))?;
-    Some((Quota::AtOnce(at_once), queue_timeout))
+    raw.max_concurrent.value.as_ref()?;
+    let count = NonZeroUsize::new(report.integer(&raw.max_concurrent, 1, COUNT))?;
+    Some((Quota::AtOnce(count), queue_timeout))
 }
 
-/// A prefix that a request's path can be compared with byte for byte.
+/// Parses a prefix that can be compared with a request path byte by byte.
 fn prefix(leaf: &Leaf) -> Checked<String> {
     let text = leaf.text()?;
-    let wrong = |why: &str| Err(format!("{} is not a path prefix: {why}", leaf.shown()));
     if text == "/" {
         return Ok(String::new());
     }
+    let invalid = |reason: &str| Err(format!("invalid path prefix {}: {reason}", leaf.shown()));
     if !text.starts_with('/') {
-        return wrong("it must begin with a slash");
+        return invalid("a leading slash is required");
     }
     if text.ends_with('/') {
-        return wrong("it must not end with a slash");
+        return invalid("a trailing slash is not permitted");
     }
-    if !text
-        .chars()
-        .all(|c| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '%' | '\\'))
-    {
-        return wrong("only visible ASCII characters other than ? # % \\ may be in it");
+    let is_allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '%' | '\\');
+    if !text.chars().all(is_allowed) {
+        return invalid("use visible ASCII without ? # % \\");
     }
-    if text
-        .split('/')
-        .skip(1)
-        .any(|segment| matches!(segment, "" | "." | ".."))
-    {
-        return wrong("it must not have empty or dot segments");
+    let mut segments = text.split('/').skip(1);
+    if segments.any(|segment| matches!(segment, "" | "." | "..")) {
+        return invalid("empty and dot segments are not permitted");
     }
     Ok(text.to_owned())
 }

@@ -1,21 +1,24 @@
-//! Values that are secrets. Nothing here repeats what was written, right or wrong.
+//! Secrets. Problems never quote the value, valid or not.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use toml::{Table, Value};
 
-use super::{Report, syntax};
-use crate::config::secret::{SecretError, SecretSource};
-use crate::config::value::Leaf;
+use super::Report;
+use crate::config::value::{Leaf, parse_table};
+use crate::config::{SecretError, SecretSource};
 use crate::system::digest::Sha256;
 
-/// How the API client's secret is written.
+/// An example of the API client's secret.
 pub(super) const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\" }";
 
-/// Where the secret of `leaf` comes from; without one, the credential `name` if the service manager gave it. It
-/// has been read once. `example` is how it is written.
+/// The minimum length in bytes of a key for HMAC-SHA256 (RFC 7518 section 3.2) or AES-256.
+const MIN_KEY_BYTES: usize = 32;
+
+/// Returns the source of the secret: the value of `leaf`, else the credential `name` of the service manager. Reads the
+/// secret once.
 pub(super) fn check_secret(
     leaf: &Leaf,
     name: Option<&str>,
@@ -24,64 +27,75 @@ pub(super) fn check_secret(
 ) -> Option<SecretSource> {
     let source = match &leaf.value {
         None => from_credentials_directory(name?, report)?,
-        Some(_) => match written(leaf, report) {
-            Ok(source) => source,
-            Err(what) => {
-                report.wrong(leaf, what, example);
-                return None;
-            }
-        },
+        Some(_) => source_of(leaf, report)
+            .map_err(|problem| report.invalid(leaf, problem, example))
+            .ok()?,
     };
     if let Err(error) = source.read() {
-        report.wrong(leaf, told(&source, &error), example);
+        report.invalid(leaf, read_problem(&source, &error), example);
         return None;
     }
     if matches!(source, SecretSource::Plain(_)) {
+        let key = leaf.path.rsplit('.').next().unwrap_or(&leaf.path);
         report.warn(format!(
-            "{}: the secret is written in the file itself, where whoever reads the file has it; move it to a \
-             file of its own: {} = {example}",
-            leaf.path,
-            leaf.path.rsplit('.').next().unwrap_or(&leaf.path),
+            "{}: the configuration contains the secret; move it to a file: {key} = {example}",
+            leaf.path
         ));
     }
     Some(source)
 }
 
-/// The SHA-256 of a secret, as hex digits.
+/// Reads a key from `source`, and reports one that is too short.
+pub(super) fn check_key(
+    leaf: &Leaf,
+    source: &SecretSource,
+    example: &str,
+    report: &mut Report<'_>,
+) -> Option<SecretString> {
+    // An unreadable key is already reported.
+    let key = source.read().ok()?;
+    let length = key.expose_secret().len();
+    if length < MIN_KEY_BYTES {
+        let problem = format!("the key has {length} bytes; the minimum is {MIN_KEY_BYTES}");
+        report.invalid(leaf, problem, example);
+        return None;
+    }
+    Some(key)
+}
+
+/// Parses the SHA-256 of a secret in hex digits.
 pub(super) fn sha256(leaf: &Leaf) -> Result<Sha256, String> {
     let digits = leaf.value.as_ref().and_then(Value::as_str);
     digits.and_then(Sha256::from_hex).ok_or_else(|| {
-        "must be 64 hex digits, the SHA-256 of the secret and not the secret itself".to_owned()
+        "must be the 64 hex digits of the secret's SHA-256, not the secret itself".to_owned()
     })
 }
 
 fn from_credentials_directory(name: &str, report: &Report<'_>) -> Option<SecretSource> {
-    let folder = report
+    let directory = report
         .environment
         .get("CREDENTIALS_DIRECTORY")
-        .filter(|folder| !folder.is_empty())?;
-    let path = Path::new(folder).join(name);
+        .filter(|directory| !directory.is_empty())?;
+    let path = Path::new(directory).join(name);
     path.exists().then_some(SecretSource::Credential(path))
 }
 
-pub(super) fn written(leaf: &Leaf, report: &Report<'_>) -> Result<SecretSource, String> {
+/// Returns the source of a secret as written, without reading it.
+pub(super) fn source_of(leaf: &Leaf, report: &Report<'_>) -> Result<SecretSource, String> {
     match &leaf.value {
         Some(Value::Table(table)) => from_table(table, report),
         Some(Value::String(text)) if leaf.from_variable => from_variable(leaf, text, report),
         Some(Value::String(text)) => Ok(SecretSource::Plain(SecretString::from(text.as_str()))),
-        _ => Err("must be a table with file or env, or a string in quotes".to_owned()),
+        _ => Err("must be a table with file or env, or a string".to_owned()),
     }
 }
 
 fn from_variable(leaf: &Leaf, text: &str, report: &Report<'_>) -> Result<SecretSource, String> {
     let name = report.variable(&leaf.path).unwrap_or_default();
-    // The short variable is always the secret itself, whatever it looks like.
+    // The short variable always contains the secret itself.
     if name != "CITRIX_CLIENT_SECRET" && text.starts_with('{') && text.ends_with('}') {
-        let table = syntax::parse_table(text);
-        return from_table(
-            &table.ok_or("looks like a table and is not one in TOML")?,
-            report,
-        );
+        let table = parse_table(text).ok_or("invalid inline table")?;
+        return from_table(&table, report);
     }
     Ok(SecretSource::Environment {
         name: name.to_owned(),
@@ -91,44 +105,43 @@ fn from_variable(leaf: &Leaf, text: &str, report: &Report<'_>) -> Result<SecretS
 
 fn from_table(table: &Table, report: &Report<'_>) -> Result<SecretSource, String> {
     if table.keys().any(|key| key != "file" && key != "env") {
-        // Not which: the secret may stand where a key should.
-        return Err("has a key that is neither file nor env".to_owned());
+        // The key is not quoted: it may be a misplaced secret.
+        return Err("unknown key in the table; use file or env".to_owned());
     }
     match (table.get("file"), table.get("env")) {
-        (Some(_), Some(_)) => Err("has both file and env; keep one of them".to_owned()),
+        (Some(_), Some(_)) => Err("file and env are mutually exclusive".to_owned()),
         (Some(Value::String(path)), None) if !path.is_empty() => {
             Ok(SecretSource::File(path.into()))
         }
         (None, Some(Value::String(name))) => {
             let value = report.environment.get(name);
-            let value = value.ok_or("the environment variable that env names is not set")?;
+            let value = value.ok_or("the environment variable named by env is not set")?;
             Ok(SecretSource::Environment {
                 name: name.clone(),
                 value: SecretString::from(value),
             })
         }
-        (None, None) => Err("has neither file nor env".to_owned()),
-        _ => Err("must name a file or an environment variable by a string in quotes".to_owned()),
+        (None, None) => Err("file or env is required".to_owned()),
+        _ => Err("file and env must be non-empty strings".to_owned()),
     }
 }
 
-/// Why a secret cannot be read. A path is repeated only if there is something: else it may be no path, but the
-/// secret itself.
-pub(super) fn told(source: &SecretSource, error: &SecretError) -> String {
-    let known = match error {
+/// Describes why a secret cannot be read. The path of a missing file is not quoted: it may be a misplaced secret.
+pub(super) fn read_problem(source: &SecretSource, error: &SecretError) -> String {
+    let exists = match error {
         SecretError::Unreadable { source, .. } => source.kind() == ErrorKind::PermissionDenied,
         _ => true,
     };
-    let place = match source.path() {
-        Some(path) if known => path.display().to_string(),
-        Some(_) => "the file it names".to_owned(),
+    let file = match source.path() {
+        Some(path) if exists => path.display().to_string(),
+        Some(_) => "the file".to_owned(),
         None => return error.to_string(),
     };
     match error {
-        SecretError::Unreadable { source, .. } => format!("{place} cannot be read: {source}"),
+        SecretError::Unreadable { source, .. } => format!("cannot read {file}: {source}"),
         SecretError::NotAFile(_) | SecretError::TimedOut(_) => error.to_string(),
         SecretError::Empty | SecretError::TooLong | SecretError::NotText => {
-            format!("{place}: {error}")
+            format!("{file}: {error}")
         }
     }
 }

@@ -1,19 +1,21 @@
-//! `[upstream]`: connections to Citrix.
+//! `[upstream]`.
 
 use std::time::Duration;
 
-use super::{Report, TIMEOUT, WAIT, egress, file};
+use super::egress::check_egress;
+use super::{Report, TIMEOUT, WAIT};
+use crate::config::raw::RawUpstream;
 use crate::config::{Http2Mode, UpstreamSettings};
 
-pub(super) fn check(upstream: &file::Upstream, report: &mut Report<'_>) -> UpstreamSettings {
+pub(super) fn check_upstream(upstream: &RawUpstream, report: &mut Report<'_>) -> UpstreamSettings {
     let modes = [("auto", Http2Mode::Auto), ("never", Http2Mode::Never)];
     let ca_file = report.file(&upstream.ca_file, "\"/etc/citrix-auth-proxy/ca.pem\"");
     if let Some(path) = &ca_file {
-        report.reads(&upstream.ca_file, path);
+        report.add_file(&upstream.ca_file, path);
     }
     UpstreamSettings {
         ca_file,
-        egress: egress::check(&upstream.proxy_url, report),
+        egress: check_egress(&upstream.proxy_url, report),
         http2: report
             .choice(&upstream.http2, &modes)
             .unwrap_or(Http2Mode::Auto),

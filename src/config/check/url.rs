@@ -1,4 +1,4 @@
-//! URLs that requests or secrets go to.
+//! URLs.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,23 +9,23 @@ use http::uri::{Authority, Scheme};
 use crate::config::UpstreamUrl;
 use crate::config::value::{Checked, shown};
 
-/// The base URL of an upstream.
+/// Parses the base URL of an upstream.
 pub(super) fn upstream(text: &str) -> Checked<UpstreamUrl> {
-    base(text, checked(text)?)
+    base(text, confidential(text)?)
 }
 
-/// The base URL by which callers reach the gateway. No secret of ours goes there, so it may be `http`.
+/// Parses the base URL of the gateway, which may use `http`: no credentials are sent to it.
 pub(super) fn public(text: &str) -> Checked<UpstreamUrl> {
-    base(text, well_formed(text)?)
+    base(text, absolute(text)?)
 }
 
 fn base(text: &str, uri: Uri) -> Checked<UpstreamUrl> {
     let base_path = uri.path().trim_end_matches('/').to_owned();
     let parts = uri.into_parts();
     let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-        return Err(format!("{} is not a whole URL", repeated(text)));
+        return Err(invalid(text, "scheme or host is missing"));
     };
-    let authority = normal(&scheme, &authority);
+    let authority = normalized(&scheme, &authority);
     Ok(UpstreamUrl {
         scheme,
         authority,
@@ -33,63 +33,61 @@ fn base(text: &str, uri: Uri) -> Checked<UpstreamUrl> {
     })
 }
 
-/// A URL that a token or a secret may be sent to: `https`, or `http` on this machine.
-pub(super) fn checked(text: &str) -> Checked<Uri> {
-    let uri = well_formed(text)?;
+/// Parses a URL that may receive tokens and secrets: `https`, or `http` on a loopback host.
+pub(super) fn confidential(text: &str) -> Checked<Uri> {
+    let uri = absolute(text)?;
     match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(host)) if !is_loopback(host) => {
-            let what = "would carry a token in clear: http is for loopback hosts only, use https";
-            Err(format!("{} {what}", repeated(text)))
-        }
+        (Some("http"), Some(host)) if !is_loopback(host) => Err(invalid(
+            text,
+            "http would expose the token and is permitted for loopback hosts only",
+        )),
         _ => Ok(uri),
     }
 }
 
-/// A whole URL of either scheme, without what would be lost.
-fn well_formed(text: &str) -> Checked<Uri> {
-    let wrong = |what: &str| format!("{} {what}", repeated(text));
+/// Parses an absolute `http` or `https` URL, and rejects components that would be ignored.
+fn absolute(text: &str) -> Checked<Uri> {
+    let invalid = |reason: &str| invalid(text, reason);
     if !text.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(wrong(
-            "is not a URL: only visible ASCII characters may be in it",
-        ));
+        return Err(invalid("use visible ASCII"));
     }
     if text.contains(['?', '#']) {
-        return Err(wrong("has a query or a fragment, which would be lost"));
+        return Err(invalid("query and fragment are not supported"));
     }
-    let uri: Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
+    let uri: Uri = text.parse().map_err(|_| invalid("syntax error"))?;
     let Some(authority) = uri.authority().filter(|_| uri.scheme().is_some()) else {
-        return Err(wrong(
-            "is not a whole URL: it must begin with https:// and a host",
-        ));
+        return Err(invalid("scheme or host is missing"));
     };
     if authority.as_str().contains('@') {
-        return Err(wrong("has a user name in it, which would not be sent"));
+        return Err(invalid("user information is not supported"));
     }
-    check_host(authority.host()).map_err(wrong)?;
+    if !is_valid_host(authority.host()) {
+        return Err(invalid("invalid host"));
+    }
     let port = authority
         .as_str()
         .get(authority.host().len()..)
         .and_then(|rest| rest.strip_prefix(':'));
     if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
-        return Err(wrong("has a port that is not between 1 and 65535"));
+        return Err(invalid("the port is not between 1 and 65535"));
     }
     match uri.scheme_str() {
         Some("https" | "http") => Ok(uri),
-        _ => Err(wrong("is neither https nor http")),
+        _ => Err(invalid("the scheme must be https or http")),
     }
 }
 
-/// A URL for a message, unless there may be a password or a key in it.
-fn repeated(text: &str) -> String {
+/// Formats a problem. A URL that may contain a password or key is not quoted.
+fn invalid(text: &str, reason: &str) -> String {
     if text.contains(['@', '?', '#']) {
-        "this URL".to_owned()
+        format!("invalid URL: {reason}")
     } else {
-        shown(text)
+        format!("invalid URL {}: {reason}", shown(text))
     }
 }
 
-fn check_host(host: &str) -> Result<(), &'static str> {
-    let valid = match host::ip_literal(host) {
+fn is_valid_host(host: &str) -> bool {
+    match host::ip_literal(host) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()
@@ -97,11 +95,10 @@ fn check_host(host: &str) -> Result<(), &'static str> {
                     .chars()
                     .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
         }
-    };
-    valid.then_some(()).ok_or("has no valid host")
+    }
 }
 
-/// By what is written, not by what a name resolves to, which may change.
+/// Returns `true` for `localhost` and loopback addresses. Names are not resolved: the result could change.
 fn is_loopback(host: &str) -> bool {
     let address: Result<IpAddr, _> = host::strip_brackets(host).parse();
     address.map_or_else(
@@ -110,16 +107,15 @@ fn is_loopback(host: &str) -> bool {
     )
 }
 
-/// Lower case, and without the scheme's own port: as it is sent in `Host`.
-fn normal(scheme: &Scheme, authority: &Authority) -> Authority {
-    let own = if *scheme == Scheme::HTTPS { 443 } else { 80 };
-    let text = authority.as_str().to_ascii_lowercase();
-    let host = if authority.port_u16() == Some(own) {
-        authority.host().to_ascii_lowercase()
+/// Converts to lower case and removes the default port, as in `Host`.
+fn normalized(scheme: &Scheme, authority: &Authority) -> Authority {
+    let default_port = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let text = if authority.port_u16() == Some(default_port) {
+        authority.host()
     } else {
-        text
+        authority.as_str()
     };
-    Authority::try_from(host).unwrap_or_else(|_| authority.clone())
+    Authority::try_from(text.to_ascii_lowercase()).unwrap_or_else(|_| authority.clone())
 }
 
 #[cfg(test)]
@@ -127,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn upstreams_are_https_or_loopback() {
+    fn https_and_loopback_urls_are_valid_upstreams() {
         for (text, scheme, authority, base_path) in [
             ("https://api.cloud.com", "https", "api.cloud.com", ""),
             ("https://api.cloud.com/", "https", "api.cloud.com", ""),
@@ -156,20 +152,20 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused() {
+    fn invalid_upstream_url_is_rejected() {
         for (text, why) in [
-            ("", "is not a URL"),
-            ("api.cloud.com", "whole URL"),
-            ("/path", "whole URL"),
-            ("https://", "is not a URL"),
-            ("https:///path", "is not a URL"),
-            ("ftp://host", "neither https nor http"),
-            ("http://api.cloud.com", "in clear"),
-            ("http://127.0.0.1.example.com", "in clear"),
-            ("http://localhost.example.com", "in clear"),
-            ("http://0.0.0.0", "in clear"),
-            ("http://10.0.0.1", "in clear"),
-            ("https://user:c4nary@host", "user name"),
+            ("", "syntax error"),
+            ("api.cloud.com", "scheme or host is missing"),
+            ("/path", "scheme or host is missing"),
+            ("https://", "syntax error"),
+            ("https:///path", "syntax error"),
+            ("ftp://host", "the scheme must be"),
+            ("http://api.cloud.com", "loopback hosts only"),
+            ("http://127.0.0.1.example.com", "loopback hosts only"),
+            ("http://localhost.example.com", "loopback hosts only"),
+            ("http://0.0.0.0", "loopback hosts only"),
+            ("http://10.0.0.1", "loopback hosts only"),
+            ("https://user:c4nary@host", "user information"),
             ("https://host?key=c4nary", "query"),
             ("https://host/a#c4nary", "fragment"),
             ("https://ho st", "visible ASCII"),
@@ -177,18 +173,18 @@ mod tests {
             ("https://host:0", "port"),
             ("https://host:", "port"),
             ("https://host:99999", "port"),
-            ("https://[::1", "is not a URL"),
+            ("https://[::1", "syntax error"),
             ("https://a,b", "host"),
         ] {
-            let wrong = upstream(text).unwrap_err();
-            assert!(wrong.contains(why), "{text}: {wrong}");
-            assert!(!wrong.contains("c4nary"), "{wrong}");
+            let problem = upstream(text).unwrap_err();
+            assert!(problem.contains(why), "{text}: {problem}");
+            assert!(!problem.contains("c4nary"), "{problem}");
         }
     }
 
     #[test]
-    fn a_token_url_is_kept_as_written() {
+    fn token_url_is_unchanged() {
         let text = "https://trust.citrixworkspacesapi.net/root/tokens/clients";
-        assert_eq!(checked(text).unwrap().to_string(), text);
+        assert_eq!(confidential(text).unwrap().to_string(), text);
     }
 }

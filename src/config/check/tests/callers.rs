@@ -1,4 +1,4 @@
-//! `[[caller]]` and `[insecure]`: who may come in.
+//! `[[caller]]` and `[insecure]`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -21,14 +21,14 @@ fn with_secret(name: &str, secret: &str) -> String {
 }
 
 #[test]
-fn a_caller_has_a_name_and_shows_a_secret_or_comes_from_a_network() {
+fn caller_has_a_name_and_credentials() {
     let text =
         block(&format!(
             "name = 'Splunk.1@x_y-z'\nsecret_sha256 = '{HASH}'"
         )) + &block(
             "name = 'b'\nnetworks = ['10.0.0.0/8', '192.0.2.7', '2001:db8::/32']\nmode = 'enforce'",
         ) + &block("name = 'c'\nnetworks = '0.0.0.0/0'\nmax_concurrent = 0\nmax_per_second = 0");
-    let callers = good(&text).live.callers.clone();
+    let callers = accept(&text).live.callers.clone();
     assert_eq!(callers[0].name, "Splunk.1@x_y-z");
     assert_eq!(
         callers[0]
@@ -56,144 +56,127 @@ fn a_caller_has_a_name_and_shows_a_secret_or_comes_from_a_network() {
     );
 }
 
+/// Blocks without a usable secret, name or network, each with the problem.
+const INVALID_BLOCKS: [(&str, &str); 11] = [
+    (
+        "name = 'a'",
+        "caller[0].secret_sha256: missing: a caller requires",
+    ),
+    (
+        "name = 'a'\nsecret_sha256 = 'c4nary'",
+        "secret_sha256: must be the 64 hex digits",
+    ),
+    (
+        "name = 'a'\nsecret_sha256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'",
+        "SHA-256 of an empty secret",
+    ),
+    (
+        "name = 'a'\nnetworks = []",
+        "networks: must not be an empty list",
+    ),
+    (
+        "name = 'a'\nnetworks = ['10.0.0.1/8']",
+        "beyond the prefix; the network is 10.0.0.0/8",
+    ),
+    (
+        "name = 'a'\nnetworks = ['10.0.0.0/33']",
+        "invalid network \"10.0.0.0/33\"",
+    ),
+    ("name = 'a'\nnetworks = ['10.0.0']", "invalid network"),
+    ("name = 'a'\nnetworks = ['localhost']", "invalid network"),
+    (
+        "name = 'a'\nnetworks = ['::ffff:10.0.0.0/104']",
+        "write an IPv4-mapped network as IPv4",
+    ),
+    (
+        "name = 'a'\nnetworks = 10",
+        "invalid string or list of strings 10",
+    ),
+    (
+        "networks = ['10.0.0.0/8']\nname = 'a'\nsecret = 'c4nary'",
+        "caller[0].secret: unknown key",
+    ),
+];
+
+/// Names in TOML, each with the problem.
+const INVALID_NAMES: [(&str, &str); 8] = [
+    ("''", "caller[0].name: \"\" is not a valid caller name"),
+    ("'a b'", "is not a valid caller name"),
+    ("'a:b'", "is not a valid caller name"),
+    ("'ä'", "is not a valid caller name"),
+    (
+        "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'",
+        "is not a valid caller name",
+    ),
+    ("'none'", "\"none\" is reserved"),
+    ("'anonymous'", "\"anonymous\" is reserved"),
+    ("1", "invalid string 1"),
+];
+
 #[test]
-fn what_is_wrong_with_a_caller_is_told() {
-    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    for (keys, why) in [
-        (
-            format!("secret_sha256 = '{HASH}'"),
-            "caller[0].name: missing",
-        ),
-        (
-            "name = 'a'".to_owned(),
-            "caller[0].secret_sha256: missing: nothing tells who this caller is",
-        ),
-        (
-            format!("name = ''\nsecret_sha256 = '{HASH}'"),
-            "caller[0].name: \"\" is not a caller's name",
-        ),
-        (
-            format!("name = 'a b'\nsecret_sha256 = '{HASH}'"),
-            "is not a caller's name",
-        ),
-        (
-            format!("name = 'a:b'\nsecret_sha256 = '{HASH}'"),
-            "is not a caller's name",
-        ),
-        (
-            format!("name = 'ä'\nsecret_sha256 = '{HASH}'"),
-            "is not a caller's name",
-        ),
-        (
-            format!("name = '{}'\nsecret_sha256 = '{HASH}'", "x".repeat(65)),
-            "is not a caller's name",
-        ),
-        (
-            format!("name = 'none'\nsecret_sha256 = '{HASH}'"),
-            "what metrics call those who have no name",
-        ),
-        (
-            format!("name = 'anonymous'\nsecret_sha256 = '{HASH}'"),
-            "what metrics call those",
-        ),
-        (
-            format!("name = 1\nsecret_sha256 = '{HASH}'"),
-            "1 is not a string in quotes",
-        ),
-        (
-            "name = 'a'\nsecret_sha256 = 'c4nary'".to_owned(),
-            "secret_sha256: must be 64 hex digits",
-        ),
-        (
-            format!("name = 'a'\nsecret_sha256 = '{empty}'"),
-            "is the SHA-256 of nothing",
-        ),
-        (
-            "name = 'a'\nnetworks = []".to_owned(),
-            "networks: is an empty list",
-        ),
-        (
-            "name = 'a'\nnetworks = ['10.0.0.1/8']".to_owned(),
-            "bits beyond its prefix; the network is 10.0.0.0/8",
-        ),
-        (
-            "name = 'a'\nnetworks = ['10.0.0.0/33']".to_owned(),
-            "\"10.0.0.0/33\" is not a network",
-        ),
-        (
-            "name = 'a'\nnetworks = ['10.0.0']".to_owned(),
-            "is not a network",
-        ),
-        (
-            "name = 'a'\nnetworks = ['localhost']".to_owned(),
-            "is not a network",
-        ),
-        (
-            "name = 'a'\nnetworks = ['::ffff:10.0.0.0/104']".to_owned(),
-            "write it as IPv4",
-        ),
-        (
-            "name = 'a'\nnetworks = 10".to_owned(),
-            "10 is neither a string nor a list",
-        ),
-        (
-            format!("name = 'a'\nsecret_sha256 = '{HASH}'\nsecret = 'c4nary'"),
-            "caller[0].secret: unknown key",
-        ),
-    ] {
-        refused_since(&block(&keys), why);
+fn invalid_caller_is_rejected() {
+    for (keys, part) in INVALID_BLOCKS {
+        rejects_with(&block(keys), part);
     }
-    refused_since("caller = 1", "caller: must be a list of blocks");
+    for (name, part) in INVALID_NAMES {
+        let keys = format!("name = {name}\nsecret_sha256 = '{HASH}'");
+        rejects_with(&block(&keys), part);
+    }
+    rejects_with(
+        &block(&format!("secret_sha256 = '{HASH}'")),
+        "caller[0].name: missing",
+    );
+    rejects_with("caller = 1", "caller: must be an array of tables");
 }
 
 #[test]
-fn callers_can_be_told_apart() {
+fn duplicate_name_or_credentials_are_rejected() {
     let network =
         |name: &str, network: &str| block(&format!("name = '{name}'\nnetworks = ['{network}']"));
-    good(&(with_secret("a", "s") + &with_secret("b", "t") + &with_secret("A", "u")));
-    good(&(network("a", "10.0.0.0/8") + &network("b", "10.0.0.0/16") + &with_secret("c", "s")));
-    for (text, why) in [
+    accept(&(with_secret("a", "s") + &with_secret("b", "t") + &with_secret("A", "u")));
+    accept(&(network("a", "10.0.0.0/8") + &network("b", "10.0.0.0/16") + &with_secret("c", "s")));
+    for (text, part) in [
         (
             with_secret("a", "s") + &with_secret("a", "t"),
-            "caller[1].name: \"a\" is the name of caller[0] already",
+            "caller[1].name: duplicate name of caller[0]",
         ),
         (
             with_secret("a", "s") + &with_secret("b", "s"),
-            "caller[1].secret_sha256: is that of caller[0] already",
+            "caller[1].secret_sha256: duplicate secret of caller[0]",
         ),
         (
             network("a", "10.0.0.0/8") + &network("b", "10.0.0.0/8"),
-            "caller[1].networks: 10.0.0.0/8 is of caller[0] already",
+            "caller[1].networks: duplicate network 10.0.0.0/8 of caller[0]",
         ),
     ] {
-        refused_since(&text, why);
+        rejects_with(&text, part);
     }
-    // Places are those in the file, whatever is wrong before.
+    // Indices are those in the file, even after an invalid block.
     let text = block("name = 'a'") + &with_secret("b", "s") + &with_secret("b", "t");
     let problems = printed(&read(&text).expect_err(&text));
     assert!(
-        problems.contains("caller[2].name: \"b\" is the name of caller[1] already"),
+        problems.contains("caller[2].name: duplicate name of caller[1]"),
         "{problems}"
     );
     let problems =
         printed(&read(&block("name = 'a'\nnetworks = ['10.0.0.1/8', 'x']")).expect_err("two"));
     assert!(
-        problems.contains("beyond its prefix") && problems.contains("\"x\" is not"),
+        problems.contains("beyond the prefix") && problems.contains("network \"x\""),
         "{problems}"
     );
 
     let many: String = (0..1001)
         .map(|n| with_secret(&format!("c{n}"), &format!("s{n}")))
         .collect();
-    refused_since(&many, "caller: 1001 blocks are too many; 1000 are the most");
+    rejects_with(&many, "caller: 1001 [[caller]] blocks; the maximum is 1000");
 }
 
 #[test]
-fn a_caller_may_do_what_its_rules_say() {
+fn rules_restrict_methods_paths_and_customers() {
     let text = with_secret("a", "s")
         + "methods = ['GET', 'PATCH']\npaths = ['/systemlog/**', '/a b/*']\ncustomers = ['ACME']\n\
            max_concurrent = 3\nmax_per_second = 20\nmode = 'enforce'";
-    let config = good(&text);
+    let config = accept(&text);
     let caller = &config.live.callers[0];
     for (method, path, customer, verdict) in [
         ("GET", "/systemlog/records", "acme", Decision::Allowed),
@@ -228,7 +211,7 @@ fn a_caller_may_do_what_its_rules_say() {
     assert_eq!((caller.mode, config.warnings.len()), (Mode::Enforce, 0));
     for one in ["methods = 'GET'", "paths = '/a'", "customers = 'acme'"] {
         assert!(
-            !good(&(with_secret("a", "s") + one)).live.callers[0]
+            !accept(&(with_secret("a", "s") + one)).live.callers[0]
                 .rules
                 .is_empty(),
             "{one}"
@@ -237,8 +220,8 @@ fn a_caller_may_do_what_its_rules_say() {
 }
 
 #[test]
-fn rules_that_are_only_observed_are_warned_about() {
-    let config = good(&(with_secret("a", "s") + "mode = 'observe'"));
+fn observed_rules_log_a_warning() {
+    let config = accept(&(with_secret("a", "s") + "mode = 'observe'"));
     assert_eq!(config.live.callers[0].mode, Mode::Observe);
     assert!(
         config.warnings[0].starts_with("caller[0].mode: observe: "),
@@ -248,53 +231,52 @@ fn rules_that_are_only_observed_are_warned_about() {
 }
 
 #[test]
-fn every_mistake_in_the_rules_is_told() {
-    for (keys, told) in [
-        ("methods = []", &["methods: is an empty list"][..]),
+fn all_problems_of_rules_are_reported() {
+    for (keys, expected) in [
+        ("methods = []", &["methods: must not be an empty list"][..]),
         (
             "methods = ['get', 'GET', 'TRACE']",
-            &["\"get\" is none of the methods", "\"TRACE\" is none of"],
+            &["\"get\" is not one of GET", "\"TRACE\" is not one of"],
         ),
         (
             "methods = ['BREW']",
-            &["methods: \"BREW\" is none of the methods that are forwarded: GET, HEAD, "],
+            &["methods: \"BREW\" is not one of GET, HEAD, "],
         ),
-        ("paths = []", &["paths: is an empty list"]),
-        ("paths = 1", &["1 is neither a string nor a list"]),
+        ("paths = []", &["paths: must not be an empty list"]),
+        ("paths = 1", &["invalid string or list of strings 1"]),
         (
             "paths = ['a', '/ok', '/a**', '/a/../b', '/%61']",
             &[
-                "paths: \"a\" is no pattern of paths: it does not begin with a slash; for example: \
-                 paths = [\"/systemlog/**\"]",
-                "\"/a**\" is no pattern of paths: ** must be a whole segment",
-                "\"/a/../b\" is no pattern of paths: no path can match it",
-                "\"/%61\" is no pattern of paths: it contains '%'",
+                "paths: invalid path pattern \"a\": ",
+                "invalid path pattern \"/a**\": ",
+                "invalid path pattern \"/a/../b\": ",
+                "invalid path pattern \"/%61\": ",
             ],
         ),
         (
             "customers = ['contoso', 'acme', 'x']",
-            &["\"contoso\" is no customer of this gateway", "\"x\" is no"],
+            &["unknown customer \"contoso\"", "unknown customer \"x\""],
         ),
-        ("customers = []", &["customers: is an empty list"]),
+        ("customers = []", &["customers: must not be an empty list"]),
         ("max_concurrent = -1", &["is not between 0 and"]),
-        ("max_per_second = '1'", &["is not a whole number"]),
-        ("mode = 'watch'", &["is none of enforce, observe"]),
+        ("max_per_second = '1'", &["invalid integer \"1\""]),
+        ("mode = 'watch'", &["is not one of enforce, observe"]),
         (
             "methods = ['x']\npaths = ['y']",
-            &["caller[0].methods: \"x\"", "caller[0].paths: \"y\""],
+            &["caller[0].methods: \"x\"", "caller[0].paths: invalid"],
         ),
     ] {
         let problems = read(&(with_secret("a", "s") + keys)).expect_err(keys);
         let all = printed(&problems);
-        assert_eq!(problems.len(), told.len(), "{keys}\n{all}");
-        for told in told {
-            assert!(all.contains(told), "{keys}\n{all}");
+        assert_eq!(problems.len(), expected.len(), "{keys}\n{all}");
+        for expected in expected {
+            assert!(all.contains(expected), "{keys}\n{all}");
         }
     }
 }
 
 #[test]
-fn a_certificate_is_shown_where_one_is_asked_for() {
+fn client_certificate_requires_client_ca() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let file = file.path().display();
     let tls = |keys: &str| {
@@ -312,42 +294,42 @@ fn a_certificate_is_shown_where_one_is_asked_for() {
             CertificateName::Dns("a.example.net".to_owned()),
         ),
     ] {
-        let config = good(&(with(name) + &asking));
+        let config = accept(&(with(name) + &asking));
         assert_eq!(config.live.callers[0].certificate, Some(expected));
         assert_eq!(
             config.live.hosts,
             AllowedHosts::Any,
-            "who shows a certificate shows who he is"
+            "a certificate authenticates the caller"
         );
     }
-    for (text, why) in [
+    for (text, part) in [
         (
             with("CN=a"),
-            "caller[0].client_certificate: can never be shown",
+            "caller[0].client_certificate: requires listen.tls.client_ca",
         ),
         (
             with("CN=a") + &tls(""),
-            "caller[0].client_certificate: can never be shown",
+            "caller[0].client_certificate: requires listen.tls.client_ca",
         ),
         (
             with(" ") + &asking,
-            "caller[0].client_certificate: is empty",
+            "caller[0].client_certificate: must not be empty",
         ),
         (
             with("CN=a") + &block("name = 'b'\nclient_certificate = 'CN=a'") + &asking,
-            "is that of caller[0] already",
+            "duplicate certificate of caller[0]",
         ),
     ] {
-        refused_since(&text, why);
+        rejects_with(&text, part);
     }
 }
 
 #[test]
-fn other_machines_are_served_once_it_is_said_who_may() {
+fn remote_address_requires_callers_or_allow_anonymous() {
     let everywhere = "[listen]\naddress = ['0.0.0.0:80', '[::]:80']\n";
     let problems = printed(&read(everywhere).unwrap_err());
     for what in [
-        "0.0.0.0:80 can be reached",
+        "0.0.0.0:80 is not a loopback address",
         "[[caller]]",
         "caller new",
         "allow_anonymous = true in [insecure]",
@@ -355,58 +337,63 @@ fn other_machines_are_served_once_it_is_said_who_may() {
         assert!(problems.contains(what), "{problems}");
     }
     assert!(
-        good(&(with_secret("a", "s") + everywhere))
+        accept(&(with_secret("a", "s") + everywhere))
             .warnings
             .is_empty()
     );
 
-    let anyone = good(&format!("{everywhere}[insecure]\nallow_anonymous = true"));
+    let anyone = accept(&format!("{everywhere}[insecure]\nallow_anonymous = true"));
     assert!(anyone.live.callers.is_empty());
     assert_eq!(anyone.warnings.len(), 1);
     assert!(
-        anyone.warnings[0].contains("whoever reaches the gateway acts with"),
+        anyone.warnings[0].contains("every client that can connect"),
         "{:?}",
         anyone.warnings
     );
 
     let both = with_secret("a", "s") + "[insecure]\nallow_anonymous = true";
-    assert!(good(&both).warnings[0].contains("does nothing"));
-    refused_since(
-        "[insecure]\nallow_anonymous = 1",
-        "1 is neither true nor false",
-    );
-    // A mistake in a block is told alone.
-    refused_since(
+    assert!(accept(&both).warnings[0].contains("has no effect"));
+    rejects_with("[insecure]\nallow_anonymous = 1", "invalid boolean 1");
+    // An invalid block is the only problem.
+    rejects_with(
         &format!("{everywhere}[[caller]]\nname = 'a'"),
-        "nothing tells who this caller is",
+        "a caller requires",
     );
 }
 
 #[test]
-fn any_name_is_answered_when_everybody_shows_who_he_is() {
-    let shown = with_secret("a", "s");
-    let known = block("name = 'n'\nnetworks = ['10.0.0.0/8']");
-    let hosts = |text: &str| good(text).live.hosts.clone();
+fn any_host_is_allowed_if_all_callers_authenticate() {
+    let authenticated = with_secret("a", "s");
+    let by_network = block("name = 'n'\nnetworks = ['10.0.0.0/8']");
+    let hosts = |text: &str| accept(text).live.hosts.clone();
     let names =
         |names: &[&str]| AllowedHosts::Only(names.iter().map(|name| (*name).to_owned()).collect());
-    assert_eq!(hosts(&shown), AllowedHosts::Any);
-    assert_eq!(hosts(&(shown.clone() + &known)), names(&[]));
+    assert_eq!(hosts(&authenticated), AllowedHosts::Any);
+    assert_eq!(hosts(&(authenticated.clone() + &by_network)), names(&[]));
     assert_eq!(hosts("[insecure]\nallow_anonymous = true"), names(&[]));
     assert_eq!(
-        hosts(&(shown.clone() + "[listen]\nhosts = ['Gw']")),
+        hosts(&(authenticated.clone() + "[listen]\nhosts = ['Gw']")),
         names(&["gw"])
     );
-    assert_eq!(hosts(&(shown.clone() + "[listen]\nhosts = []")), names(&[]));
-    assert!(good(&known).warnings[0].starts_with("listen.hosts: not set, "));
+    assert_eq!(
+        hosts(&(authenticated.clone() + "[listen]\nhosts = []")),
+        names(&[])
+    );
+    assert!(accept(&by_network).warnings[0].starts_with("listen.hosts: not set, "));
     assert!(
-        good(&(known.clone() + "[listen]\nhosts = ['gw']"))
+        accept(&(by_network.clone() + "[listen]\nhosts = ['gw']"))
             .warnings
             .is_empty()
     );
     assert!(
-        good(&(shown + "[listen]\nhosts = ['*']"))
+        accept(&(authenticated + "[listen]\nhosts = ['*']"))
             .warnings
             .is_empty()
     );
-    assert_eq!(good(&(known + "[listen]\nhosts = ['*']")).warnings.len(), 1);
+    assert_eq!(
+        accept(&(by_network + "[listen]\nhosts = ['*']"))
+            .warnings
+            .len(),
+        1
+    );
 }

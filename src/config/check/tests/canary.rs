@@ -1,12 +1,12 @@
-//! No secret is ever printed: not by a problem, not by `Debug`, whatever stands where.
+//! No problem and no `Debug` output contains a secret, wherever it is written.
 
 use super::*;
 
-/// Looks like what a Citrix secret is, and works as a TOML bare key.
+/// Similar to a Citrix secret, and a valid bare key of TOML.
 const CANARY: &str = "c4naryZ0xYk";
 
 #[track_caller]
-fn nothing_shows(text: &str, env: &[(&str, &str)]) {
+fn assert_not_printed(text: &str, env: &[(&str, &str)]) {
     let shown = match from_toml(text, pairs(env)) {
         Ok(config) => format!("{config:?}\n{config:#?}\n{:?}", config.warnings),
         Err(problems) => format!("{}\n{problems:?}", printed(&problems)),
@@ -15,7 +15,7 @@ fn nothing_shows(text: &str, env: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_secret_in_the_file_is_never_printed() {
+fn secret_in_the_configuration_is_not_printed() {
     let values = [
         format!("'{CANARY}'"),
         format!("\"{CANARY}"),
@@ -57,22 +57,22 @@ fn a_secret_in_the_file_is_never_printed() {
     for (table, key) in keys {
         for value in &values {
             if key == "citrix" && value.starts_with(&format!("{{ {CANARY} =")) {
-                continue; // a plain unknown key of [citrix], which is named
+                continue; // an unknown key of [citrix], which is reported by name
             }
             for line in [
                 format!("{key} = {value}"),
                 format!("{key} {value}"),
                 format!("{key}: {value}"),
             ] {
-                nothing_shows(&format!("{table}\n{line}\n"), &[]);
-                nothing_shows(&format!("{table}\n{line}\n"), &LOGIN);
+                assert_not_printed(&format!("{table}\n{line}\n"), &[]);
+                assert_not_printed(&format!("{table}\n{line}\n"), &LOGIN);
             }
         }
     }
 }
 
 #[test]
-fn a_number_where_a_secret_belongs_is_never_printed() {
+fn number_instead_of_a_secret_is_not_printed() {
     for number in [
         "8675309001",
         "86753090018675309001867530900",
@@ -88,7 +88,7 @@ fn a_number_where_a_secret_belongs_is_never_printed() {
 }
 
 #[test]
-fn a_secret_in_a_variable_is_never_printed() {
+fn secret_in_a_variable_is_not_printed() {
     let values = [
         CANARY.to_owned(),
         format!("{{ file = '{CANARY}' }}"),
@@ -116,9 +116,9 @@ fn a_secret_in_a_variable_is_never_printed() {
     ];
     for variable in variables {
         for value in &values {
-            nothing_shows("", &[LOGIN[0], LOGIN[1], (variable, value)]);
-            nothing_shows("", &[LOGIN[0], LOGIN[1], LOGIN[2], (variable, value)]);
-            nothing_shows(
+            assert_not_printed("", &[LOGIN[0], LOGIN[1], (variable, value)]);
+            assert_not_printed("", &[LOGIN[0], LOGIN[1], LOGIN[2], (variable, value)]);
+            assert_not_printed(
                 "[citrix]\nclient_secret = { env = 'X' }",
                 &[LOGIN[0], ("X", CANARY), (variable, value)],
             );
@@ -127,9 +127,9 @@ fn a_secret_in_a_variable_is_never_printed() {
 }
 
 #[test]
-fn a_secret_in_a_file_of_its_own_is_never_printed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("secret");
+fn secret_in_a_file_is_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
     for content in [
         CANARY.as_bytes().to_vec(),
         [CANARY.as_bytes(), b"\xff"].concat(),
@@ -140,14 +140,14 @@ fn a_secret_in_a_file_of_its_own_is_never_printed() {
             "[citrix]\nclient_secret = {{ file = '{}' }}",
             path.display()
         );
-        nothing_shows(&text, &[LOGIN[0], LOGIN[1]]);
+        assert_not_printed(&text, &[LOGIN[0], LOGIN[1]]);
     }
 }
 
 #[test]
-fn a_hash_is_not_printed_either() {
+fn hash_of_a_secret_is_not_printed() {
     let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
-    let config = good(&format!("[admin]\nsecret_sha256 = '{hash}'"));
+    let config = accept(&format!("[admin]\nsecret_sha256 = '{hash}'"));
     let shown = format!("{config:?}");
     assert!(
         shown.contains("secret_sha256: Some(\"[REDACTED]\")"),
@@ -157,7 +157,7 @@ fn a_hash_is_not_printed_either() {
 }
 
 #[test]
-fn a_secret_in_the_file_itself_is_warned_about() {
+fn secret_in_the_configuration_logs_a_warning() {
     let text = format!("[citrix]\nclient_secret = '{CANARY}'");
     let config = from_toml(&text, pairs(&LOGIN[..2])).unwrap();
     assert_eq!(config.warnings.len(), 1);
@@ -177,49 +177,49 @@ fn a_secret_in_the_file_itself_is_warned_about() {
 }
 
 #[test]
-fn what_is_wrong_with_a_secret_is_said_without_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let empty = folder.path().join("empty");
+fn invalid_secret_is_reported_without_its_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory.path().join("empty");
     std::fs::write(&empty, "\r\n").unwrap();
-    let (empty, folder) = (empty.display(), folder.path().display());
-    for (value, what) in [
+    let (empty, directory) = (empty.display(), directory.path().display());
+    for (value, problem) in [
         (
             "1".to_owned(),
-            "must be a table with file or env, or a string in quotes".to_owned(),
+            "must be a table with file or env, or a string".to_owned(),
         ),
         ("''".to_owned(), "the secret is empty".to_owned()),
-        ("{}".to_owned(), "has neither file nor env".to_owned()),
+        ("{}".to_owned(), "file or env is required".to_owned()),
         (
             "{ file = 'a', env = 'b' }".to_owned(),
-            "has both file and env; keep one of them".to_owned(),
+            "file and env are mutually exclusive".to_owned(),
         ),
         (
             "{ path = 'a' }".to_owned(),
-            "has a key that is neither file nor env".to_owned(),
+            "unknown key in the table; use file or env".to_owned(),
         ),
         (
-            "{ env = 'NOBODY' }".to_owned(),
-            "the environment variable that env names is not set".to_owned(),
+            "{ env = 'UNSET' }".to_owned(),
+            "the environment variable named by env is not set".to_owned(),
         ),
         (
             "{ file = '/nowhere' }".to_owned(),
-            "the file it names cannot be read: No such file or directory (os error 2)".to_owned(),
+            "cannot read the file: No such file or directory (os error 2)".to_owned(),
         ),
         (
             format!("{{ file = '{empty}' }}"),
             format!("{empty}: the secret is empty"),
         ),
         (
-            format!("{{ file = '{folder}' }}"),
-            format!("{folder} is not a regular file"),
+            format!("{{ file = '{directory}' }}"),
+            format!("{directory} is not a regular file"),
         ),
     ] {
         let text = format!("[citrix]\nclient_secret = {value}");
         let problems = from_toml(&text, pairs(&LOGIN[..2])).unwrap_err();
-        let example = "client_secret = { file = \"/run/secrets/citrix-client-secret\" }";
+        let example = "{ file = \"/run/secrets/citrix-client-secret\" }";
         assert_eq!(
             printed(&problems),
-            format!("citrix.client_secret: {what}; for example: {example}\n")
+            format!("citrix.client_secret: {problem}; expected, for example, {example}\n")
         );
     }
 }

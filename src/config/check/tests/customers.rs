@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// The environment of a provider: a secret for each customer, and none of the variables of `[citrix]`.
+/// A secret for each customer, and no variable of `[citrix]`.
 const SECRETS: [(&str, &str); 2] = [("ONE", "s3cret-1"), ("TWO", "s3cret-2")];
 
-/// A block without a mistake, and more keys of it.
+/// Returns a valid block with additional keys.
 fn block(id: &str, secret: &str, more: &str) -> String {
     format!(
         "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'id-{id}'\nclient_secret = {{ env = '{secret}' }}\n{more}\n"
@@ -17,22 +17,22 @@ fn two(first: &str, second: &str) -> String {
 }
 
 #[track_caller]
-fn right(text: &str) -> Config {
+fn accept_all(text: &str) -> Config {
     from_toml(text, pairs(&SECRETS))
         .unwrap_or_else(|problems| panic!("{text}\n{}", printed(&problems)))
 }
 
 #[track_caller]
-fn wrong(text: &str, problems: &[&str]) {
+fn rejects_all(text: &str, problems: &[&str]) {
     let found = printed(&from_toml(text, pairs(&SECRETS)).expect_err(text));
     let found: Vec<&str> = found.lines().collect();
     assert_eq!(found, problems, "{text}");
 }
 
 #[test]
-fn each_customer_has_a_login_a_cloud_and_a_scheme_of_its_own() {
+fn each_customer_has_its_own_client_cloud_and_scheme() {
     let eu = "cloud = 'eu'\nauthorization = 'bearer'\ninstance_id = ''";
-    let live = right(&two("token_dialect = 'trust'", eu)).live;
+    let live = accept_all(&two("token_dialect = 'trust'", eu)).live;
     let [acme, contoso] = live.credentials.as_slice() else {
         panic!("{:?}", live.credentials)
     };
@@ -76,7 +76,7 @@ fn each_customer_has_a_login_a_cloud_and_a_scheme_of_its_own() {
 }
 
 #[test]
-fn the_default_is_the_one_that_is_marked_or_the_only_one() {
+fn default_customer_is_the_marked_or_only_one() {
     for (text, default) in [
         (two("", ""), None),
         (two("", "default = true"), Some(1)),
@@ -85,30 +85,27 @@ fn the_default_is_the_one_that_is_marked_or_the_only_one() {
         (block("acme", "ONE", "default = true"), Some(0)),
         (block("acme", "ONE", "default = false"), None),
     ] {
-        assert_eq!(right(&text).live.default_customer, default, "{text}");
+        assert_eq!(accept_all(&text).live.default_customer, default, "{text}");
     }
-    assert_eq!(good("").live.default_customer, Some(0), "[citrix]");
+    assert_eq!(accept("").live.default_customer, Some(0), "[citrix]");
 }
 
 #[test]
-fn mistakes_in_blocks_are_told_by_the_blocks_number() {
-    wrong(
-        "[[customer]]\ncustomer_id = 'a/b'\n[[customer]]\nclient_secret = { env = 'NOBODY' }\ncloud = 'mars'",
+fn problems_of_blocks_have_the_index_of_the_block() {
+    rejects_all(
+        "[[customer]]\ncustomer_id = 'a/b'\n[[customer]]\nclient_secret = { env = 'UNSET' }\ncloud = 'mars'",
         &[
-            "customer[0].customer_id: \"a/b\" is not a customer id: only visible ASCII characters other than / ? # % \
-             may be in it; for example: customer_id = \"acme\"",
-            "customer[0].client_id: missing: the id of an API client of Citrix Cloud; for example: client_id = \
-             \"6e4f0b2a-…\"",
-            "customer[0].client_secret: missing: the API client's secret; for example: client_secret = { file = \
+            "customer[0].customer_id: invalid customer id \"a/b\": use visible ASCII without / ? # %; expected, for \
+             example, \"acme\"",
+            "customer[0].client_id: missing: the API client's id; expected, for example, \"6e4f0b2a-…\"",
+            "customer[0].client_secret: missing: the API client's secret; expected, for example, { file = \
              \"/run/secrets/citrix-client-secret\" }",
-            "customer[1].cloud: \"mars\" is none of commercial, us, eu, ap-s, japan, gov; for example: cloud = \
+            "customer[1].cloud: \"mars\" is not one of commercial, us, eu, ap-s, japan, gov; expected, for example, \
              \"commercial\"",
-            "customer[1].customer_id: missing: the customer id that Citrix Cloud shows for its API clients; for \
-             example: customer_id = \"acme\"",
-            "customer[1].client_id: missing: the id of an API client of Citrix Cloud; for example: client_id = \
-             \"6e4f0b2a-…\"",
-            "customer[1].client_secret: the environment variable that env names is not set; for example: \
-             client_secret = { file = \"/run/secrets/citrix-client-secret\" }",
+            "customer[1].customer_id: missing: the customer id in Citrix Cloud; expected, for example, \"acme\"",
+            "customer[1].client_id: missing: the API client's id; expected, for example, \"6e4f0b2a-…\"",
+            "customer[1].client_secret: the environment variable named by env is not set; expected, for example, \
+             { file = \"/run/secrets/citrix-client-secret\" }",
         ],
     );
     for (more, problem) in [
@@ -122,66 +119,64 @@ fn mistakes_in_blocks_are_told_by_the_blocks_number() {
         ),
         (
             "secret = 's'",
-            "customer[1].secret: this key is called customer[1].client_secret",
+            "customer[1].secret: unknown key; did you mean client_secret?",
         ),
         (
             "customer = 's'",
-            "customer[1].customer: this key is called customer[1].customer_id",
+            "customer[1].customer: unknown key; did you mean customer_id?",
         ),
         (
             "default = 'yes'",
-            "customer[1].default: \"yes\" is neither true nor false; for example: default = false",
+            "customer[1].default: invalid boolean \"yes\"; expected, for example, false",
         ),
         (
             "api_url = 'http://a'",
-            "customer[1].api_url: \"http://a\" would carry a token in clear: http is for loopback \
-          hosts only, use https; for example: api_url = \"https://api.cloud.com\"",
+            "customer[1].api_url: invalid URL \"http://a\": http would expose the token and is permitted for loopback \
+             hosts only; expected, for example, \"https://api.cloud.com\"",
         ),
     ] {
-        wrong(&two("", more), &[problem]);
+        rejects_all(&two("", more), &[problem]);
     }
 }
 
 #[test]
-fn a_customer_has_one_block_whatever_the_letter_case() {
+fn duplicate_customer_id_in_another_case_is_rejected() {
     let text = two("", "") + &block("ACME", "ONE", "");
-    let twice = "customer[2].customer_id: \"ACME\" is the customer of customer[0] already; for example: customer_id = \
-                 \"contoso\"";
-    wrong(&text, &[twice]);
-    // Also where the rest of a block is wrong.
+    let duplicate = "customer[2].customer_id: duplicate customer id \"ACME\" of customer[0]";
+    rejects_all(&text, &[duplicate]);
+    // Also if another key of the block is invalid.
     let text = block("acme", "ONE", "cloud = 1") + &block("Acme", "TWO", "");
     assert!(
         printed(&from_toml(&text, pairs(&SECRETS)).unwrap_err())
-            .contains("\"Acme\" is the customer of customer[0]")
+            .contains("duplicate customer id \"Acme\" of customer[0]")
     );
 }
 
 #[test]
-fn one_default_is_enough() {
-    let second = "customer[1].default: customer[0] is the default already; only one can be; for example: default = \
-                  false";
-    wrong(&two("default = true", "default = true"), &[second]);
+fn second_default_is_rejected() {
+    let second = "customer[1].default: customer[0] is already the default";
+    rejects_all(&two("default = true", "default = true"), &[second]);
 }
 
 #[test]
-fn citrix_and_blocks_do_not_stand_side_by_side() {
-    let what = "citrix: stands beside [[customer]] blocks; write its customer into a block too, and leave out [citrix] \
-                and every variable that sets a key of it";
-    wrong(
+fn citrix_beside_blocks_is_rejected() {
+    let problem = "citrix: conflicts with [[customer]] blocks; move its customer into a block, and remove [citrix] and \
+                   every variable that sets one of its keys";
+    rejects_all(
         &("[citrix]\ncloud = 'eu'\n".to_owned() + &two("", "")),
-        &[what],
+        &[problem],
     );
-    wrong(&("[citrix]\n".to_owned() + &two("", "")), &[what]);
+    rejects_all(&("[citrix]\n".to_owned() + &two("", "")), &[problem]);
     let env: Vec<_> = SECRETS
         .into_iter()
         .chain([("CITRIX_CLIENT_SECRET", "s3cret")])
         .collect();
     let found = printed(&from_toml(&two("", ""), pairs(&env)).unwrap_err());
-    assert_eq!(found, format!("{what} (from CITRIX_CLIENT_SECRET)\n"));
+    assert_eq!(found, format!("{problem} (from CITRIX_CLIENT_SECRET)\n"));
 }
 
 #[test]
-fn blocks_that_cannot_be_read_are_not_told_as_a_missing_citrix() {
+fn invalid_blocks_are_not_reported_as_missing_citrix() {
     for text in [
         "[customer]\ncustomer_id = 'a'",
         "[[custmer]]\ncustomer_id = 'a'",
@@ -199,7 +194,7 @@ fn blocks_that_cannot_be_read_are_not_told_as_a_missing_citrix() {
     assert_eq!(
         found,
         format!(
-            "{}: [[customer]] blocks come from the file only\n",
+            "{}: [[customer]] blocks are read from the file only\n",
             variable[0].0
         )
     );
@@ -213,31 +208,31 @@ fn with_login(env: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> {
 }
 
 #[test]
-fn there_is_an_end_to_the_customers() {
+fn more_than_1000_customers_are_rejected() {
     let blocks = |count: usize| {
         (0..count)
             .map(|n| block(&format!("c{n}"), "ONE", ""))
             .collect::<String>()
     };
-    assert_eq!(right(&blocks(1000)).live.credentials.len(), 1000);
-    wrong(
+    assert_eq!(accept_all(&blocks(1000)).live.credentials.len(), 1000);
+    rejects_all(
         &blocks(1001),
-        &["customer: 1001 blocks are too many; 1000 are the most"],
+        &["customer: 1001 [[customer]] blocks; the maximum is 1000"],
     );
 }
 
 #[test]
-fn the_service_manager_gives_each_customer_its_own_secret() {
-    let folder = tempfile::tempdir().unwrap();
+fn credentials_directory_has_a_secret_per_customer() {
+    let directory = tempfile::tempdir().unwrap();
     for (name, secret) in [
-        ("client_secret", "nobody's"),
+        ("client_secret", "unused"),
         ("client_secret.acme", "first\n"),
         ("client_secret_next.acme", "second\n"),
     ] {
-        std::fs::write(folder.path().join(name), secret).unwrap();
+        std::fs::write(directory.path().join(name), secret).unwrap();
     }
     let env = [
-        ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
+        ("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap()),
         ("TWO", "own"),
     ];
     let acme = "[[customer]]\ncustomer_id = 'acme'\nclient_id = 'c'\n";

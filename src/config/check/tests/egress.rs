@@ -1,4 +1,4 @@
-//! The egress proxy: the key over the environment, and no password anywhere.
+//! `upstream.proxy_url` and the environment.
 
 use super::*;
 
@@ -7,9 +7,9 @@ fn with(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> 
     from_toml(text, pairs(&all))
 }
 
-/// The proxy on the way to a host; `-`: none.
+/// Returns the proxy for a host; `-`: none.
 #[track_caller]
-fn way(text: &str, env: &[(&str, &str)], host: &str) -> String {
+fn proxy_for(text: &str, env: &[(&str, &str)], host: &str) -> String {
     let config =
         with(text, env).unwrap_or_else(|problems| panic!("{text}\n{}", printed(&problems)));
     config
@@ -23,7 +23,7 @@ fn way(text: &str, env: &[(&str, &str)], host: &str) -> String {
 const KEY: &str = "[upstream]\nproxy_url = 'http://key:1'";
 
 #[test]
-fn the_key_wins_over_the_environment() {
+fn key_overrides_the_environment() {
     for (text, env, proxy) in [
         ("", &[][..], "-"),
         (
@@ -59,12 +59,16 @@ fn the_key_wins_over_the_environment() {
         ),
         (KEY, &[("CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL", "")], "-"),
     ] {
-        assert_eq!(way(text, env, "api.cloud.com"), proxy, "{text} {env:?}");
+        assert_eq!(
+            proxy_for(text, env, "api.cloud.com"),
+            proxy,
+            "{text} {env:?}"
+        );
     }
 }
 
 #[test]
-fn exceptions_count_for_the_key_as_well() {
+fn no_proxy_applies_to_the_key() {
     for (name, text) in [
         ("NO_PROXY", KEY),
         ("no_proxy", KEY),
@@ -81,15 +85,19 @@ fn exceptions_count_for_the_key_as_well() {
             ("11.1.2.3", false),
             ("api.citrixcloud.jp", false),
         ] {
-            assert_eq!(way(text, &env, host) == "-", direct, "{name} {text} {host}");
+            assert_eq!(
+                proxy_for(text, &env, host) == "-",
+                direct,
+                "{name} {text} {host}"
+            );
         }
     }
 }
 
 #[test]
-fn the_whole_url_may_be_in_a_file_or_a_variable() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("proxy");
+fn url_is_read_from_a_file_or_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxy");
     std::fs::write(&file, "http://user:c4nary@file:1\r\n").unwrap();
     let from_file = format!("[upstream]\nproxy_url = {{ file = '{}' }}", file.display());
     let from_env = "[upstream]\nproxy_url = { env = 'PROXY' }";
@@ -111,57 +119,63 @@ fn the_whole_url_may_be_in_a_file_or_a_variable() {
 }
 
 #[test]
-fn a_password_in_the_file_itself_is_warned_about_and_not_shown() {
-    let config = good("[upstream]\nproxy_url = 'http://user:c4nary@key:1'");
+fn password_in_the_configuration_logs_a_warning_without_it() {
+    let config = accept("[upstream]\nproxy_url = 'http://user:c4nary@key:1'");
     assert!(
-        config.warnings[0].starts_with("upstream.proxy_url: a password is written"),
+        config.warnings[0].starts_with("upstream.proxy_url: the configuration contains a password"),
         "{:?}",
         config.warnings
     );
     assert!(!format!("{config:?} {:?}", config.warnings).contains("c4nary"));
-    assert!(good(KEY).warnings.is_empty());
+    assert!(accept(KEY).warnings.is_empty());
 }
 
 #[test]
-fn what_is_no_proxy_is_told_without_the_url() {
-    for (value, why) in [
+fn invalid_url_is_reported_without_the_url() {
+    for (value, start) in [
         (
             "'https://u:c4nary@p:1'",
-            "upstream.proxy_url: begins with another scheme than http",
+            "upstream.proxy_url: invalid proxy URL: the scheme must be http",
         ),
-        ("'http://u:c4nary@p:1/x'", "upstream.proxy_url: has a path"),
-        ("'http://u:c4nary@p:0'", "upstream.proxy_url: has a port"),
+        (
+            "'http://u:c4nary@p:1/x'",
+            "upstream.proxy_url: invalid proxy URL: path, query",
+        ),
+        (
+            "'http://u:c4nary@p:0'",
+            "upstream.proxy_url: invalid proxy URL: the port",
+        ),
         (
             "7",
             "upstream.proxy_url: must be a table with file or env, or a string",
         ),
         (
             "{ file = '/c4nary' }",
-            "upstream.proxy_url: the file it names cannot be read",
+            "upstream.proxy_url: cannot read the file",
         ),
         (
             "{ url = 'c4nary' }",
-            "upstream.proxy_url: has a key that is neither file nor env",
+            "upstream.proxy_url: unknown key in the table",
         ),
     ] {
         let problems = printed(&read(&format!("[upstream]\nproxy_url = {value}")).unwrap_err());
         assert!(
-            problems.starts_with(why) && !problems.contains("c4nary"),
+            problems.starts_with(start) && !problems.contains("c4nary"),
             "{value}\n{problems}"
         );
     }
     let problems = printed(&with("", &[("https_proxy", "socks5://u:c4nary@p:1")]).unwrap_err());
     assert!(
-        problems.starts_with("https_proxy: begins with another scheme than http"),
+        problems.starts_with("https_proxy: invalid proxy URL: the scheme must be http"),
         "{problems}"
     );
     assert!(
         problems.contains("upstream.proxy_url") && !problems.contains("c4nary"),
         "{problems}"
     );
-    // The key makes it meaningless.
+    // The key overrides the invalid variable.
     assert_eq!(
-        way(KEY, &[("HTTPS_PROXY", "socks5://p:1")], "api.cloud.com"),
+        proxy_for(KEY, &[("HTTPS_PROXY", "socks5://p:1")], "api.cloud.com"),
         "key:1"
     );
 }

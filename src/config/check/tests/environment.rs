@@ -1,4 +1,4 @@
-//! Variables over the file, the file over the defaults.
+//! Environment variables override the file.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn set(env: &[(&str, &str)]) -> Config {
 }
 
 #[test]
-fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
+fn variable_overrides_file_and_file_overrides_default() {
     let text = "[citrix]\ncustomer_id = 'file'\ncloud = 'eu'\n[limits]\nmax_in_flight = 2\nmax_connections = 3";
     let config = with(text, &[("CITRIX_AUTH_PROXY_LIMITS__MAX_IN_FLIGHT", "1")]).unwrap();
     let limits = config.live.limits;
@@ -32,7 +32,7 @@ fn a_variable_wins_over_the_file_and_the_file_over_the_default() {
 }
 
 #[test]
-fn text_is_taken_for_what_the_key_must_be() {
+fn text_is_parsed_as_the_type_of_the_key() {
     let config = set(&[
         (
             "CITRIX_AUTH_PROXY_LISTEN__ADDRESS",
@@ -63,12 +63,12 @@ fn text_is_taken_for_what_the_key_must_be() {
     assert_eq!(config.live.limits.max_body_bytes, 5 << 20);
     assert_eq!(config.live.credentials[0].instance_id, InstanceId::None);
 
-    let lone = set(&[("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "[::1]:2")]);
-    assert_eq!(lone.boot.listeners[0].address.to_string(), "[::1]:2");
+    let ipv6 = set(&[("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "[::1]:2")]);
+    assert_eq!(ipv6.boot.listeners[0].address.to_string(), "[::1]:2");
 }
 
 #[test]
-fn what_looks_like_a_number_stays_a_string() {
+fn number_in_a_string_key_is_unchanged() {
     let env = [
         ("CITRIX_CUSTOMER_ID", "007"),
         ("CITRIX_CLIENT_ID", "00123"),
@@ -86,15 +86,15 @@ fn what_looks_like_a_number_stays_a_string() {
     );
     assert!(
         config.warnings.is_empty(),
-        "a variable is no secret in a file: {:?}",
+        "a secret in a variable logs no warning: {:?}",
         config.warnings
     );
 }
 
 #[test]
-fn nested_tables_are_set_whole_or_key_by_key() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pem");
+fn table_is_set_as_a_whole_or_by_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pem");
     std::fs::write(&path, "").unwrap();
     let path = path.to_str().unwrap();
     let certificate = |config: Config| {
@@ -116,14 +116,14 @@ fn nested_tables_are_set_whole_or_key_by_key() {
         ("CITRIX_AUTH_PROXY_LISTEN__TLS__KEY", path),
     ];
     assert_eq!(certificate(set(&parts)), path);
-    // One key of a table that the file has.
+    // One key of a table in the file.
     let text = format!("[listen]\ntls = {{ certificate = '/nowhere', key = '{path}' }}");
     assert_eq!(certificate(with(&text, &parts[..1]).unwrap()), path);
 
     let both = [("CITRIX_AUTH_PROXY_LISTEN__TLS", table.as_str()), parts[1]];
     let problems = printed(&with("", &both).unwrap_err());
     assert!(
-        problems.contains("contradicts CITRIX_AUTH_PROXY_LISTEN__TLS"),
+        problems.contains("conflicts with CITRIX_AUTH_PROXY_LISTEN__TLS"),
         "{problems}"
     );
     let problems =
@@ -135,13 +135,13 @@ fn nested_tables_are_set_whole_or_key_by_key() {
 }
 
 #[test]
-fn a_secret_from_a_variable_replaces_the_files_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("secret");
+fn secret_in_a_variable_replaces_the_value_in_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
     std::fs::write(&path, "from file\n").unwrap();
     let path = path.to_str().unwrap();
     let table = format!("{{ file = '{path}' }}");
-    let text = "[citrix]\nclient_secret = { env = 'NOBODY' }";
+    let text = "[citrix]\nclient_secret = { env = 'UNSET' }";
     for (variable, value, secret) in [
         ("CITRIX_CLIENT_SECRET", "plain", "plain"),
         ("CITRIX_CLIENT_SECRET", "{ file = '/x' }", "{ file = '/x' }"),
@@ -183,20 +183,20 @@ fn a_secret_from_a_variable_replaces_the_files_whole() {
 }
 
 #[test]
-fn the_service_managers_credentials_are_the_default() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = [
+fn credentials_directory_is_the_default_source_of_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [
         LOGIN[0],
         LOGIN[1],
-        ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
+        ("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap()),
     ];
     assert!(
-        from_toml("", pairs(&directory)).is_err(),
-        "nothing is in it yet"
+        from_toml("", pairs(&variables)).is_err(),
+        "the directory is empty"
     );
-    std::fs::write(folder.path().join("client_secret"), "first\n").unwrap();
-    std::fs::write(folder.path().join("client_secret_next"), "second\n").unwrap();
-    let config = from_toml("", pairs(&directory)).unwrap();
+    std::fs::write(directory.path().join("client_secret"), "first\n").unwrap();
+    std::fs::write(directory.path().join("client_secret_next"), "second\n").unwrap();
+    let config = from_toml("", pairs(&variables)).unwrap();
     let credential = &config.live.credentials[0];
     assert_eq!(
         credential.client_secret.read().unwrap().expose_secret(),
@@ -214,7 +214,7 @@ fn the_service_managers_credentials_are_the_default() {
     );
     assert!(config.warnings.is_empty());
 
-    let own = with("", &directory[2..]).unwrap();
+    let own = with("", &variables[2..]).unwrap();
     assert_eq!(
         own.live.credentials[0]
             .client_secret
@@ -226,13 +226,13 @@ fn the_service_managers_credentials_are_the_default() {
 }
 
 #[test]
-fn problems_name_the_variable_they_come_from() {
+fn problems_name_the_variable() {
     for (variable, value, problem) in [
         (
             "CITRIX_AUTH_PROXY_LIMITS__MAX_IN_FLIGHT",
             "many",
-            "limits.max_in_flight: \"many\" is not a whole number (from CITRIX_AUTH_PROXY_LIMITS__MAX_IN_FLIGHT); \
-             for example: max_in_flight = 1024",
+            "limits.max_in_flight: invalid integer \"many\" (from CITRIX_AUTH_PROXY_LIMITS__MAX_IN_FLIGHT); expected, \
+             for example, 1024",
         ),
         (
             "CITRIX_AUTH_PROXY_LIMITS__MAX_INFLIGHT",
@@ -248,19 +248,18 @@ fn problems_name_the_variable_they_come_from() {
         (
             "CITRIX_AUTH_PROXY_ROUTE__PREFIX",
             "/a",
-            "CITRIX_AUTH_PROXY_ROUTE__PREFIX: [[route]] blocks come from the file only",
+            "CITRIX_AUTH_PROXY_ROUTE__PREFIX: [[route]] blocks are read from the file only",
         ),
         (
             "CITRIX_AUTH_PROXY_LEVEL",
             "debug",
-            "CITRIX_AUTH_PROXY_LEVEL: sets nothing: a variable names a table and a key, as \
-             CITRIX_AUTH_PROXY_LISTEN__ADDRESS does",
+            "CITRIX_AUTH_PROXY_LEVEL: unknown variable; expected CITRIX_AUTH_PROXY_<TABLE>__<KEY>",
         ),
         (
             "CITRIX_AUTH_PROXY_CITRIX__CLIENT_ID",
             "other",
-            "CITRIX_AUTH_PROXY_CITRIX__CLIENT_ID: contradicts CITRIX_CLIENT_ID, which sets citrix.client_id too; \
-             keep one of them",
+            "CITRIX_AUTH_PROXY_CITRIX__CLIENT_ID: conflicts with CITRIX_CLIENT_ID, which also sets citrix.client_id; \
+             remove one of them",
         ),
     ] {
         assert_eq!(
@@ -275,12 +274,12 @@ fn problems_name_the_variable_they_come_from() {
         "CITRIX_AUTH_PROXY_A____B",
     ] {
         let problems = printed(&with("", &[(name, "x")]).unwrap_err());
-        assert!(problems.contains("sets nothing"), "{name}: {problems}");
+        assert!(problems.contains("unknown variable"), "{name}: {problems}");
     }
 }
 
 #[test]
-fn variables_that_kubernetes_makes_up_for_a_service_are_none_of_ours() {
+fn kubernetes_service_variables_are_ignored() {
     for name in [
         "SERVICE_HOST",
         "SERVICE_PORT",
@@ -300,7 +299,7 @@ fn variables_that_kubernetes_makes_up_for_a_service_are_none_of_ours() {
 }
 
 #[test]
-fn empty_short_variables_are_as_good_as_none() {
+fn empty_short_variable_is_unset() {
     let text = "[citrix]\ncloud = 'eu'\nclient_id = 'file'\n";
     let env = [
         LOGIN[0],

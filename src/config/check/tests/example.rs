@@ -1,21 +1,21 @@
-//! `config.toml.example` is the reference of the settings, so it must be true.
+//! `config.toml.example` is the reference of all keys.
 
 use std::collections::BTreeSet;
 
 use toml::Table;
 
 use super::*;
-use crate::config::file;
+use crate::config::raw;
 
 const EXAMPLE: &str = include_str!("../../../../config.toml.example");
 
-/// A line with a setting: its table's header, and itself.
+/// A line that sets a key.
 struct Setting {
     header: String,
     line: String,
 }
 
-/// Every setting, commented out or not.
+/// Returns all settings, commented out or not.
 fn settings() -> Vec<Setting> {
     let mut found = Vec::new();
     let mut header = String::new();
@@ -52,7 +52,7 @@ fn uncommented() -> String {
 
 fn paths(table: &Table, known: &BTreeSet<String>, path: &str, found: &mut BTreeSet<String>) {
     for (key, value) in table {
-        let at = file::below(path, key);
+        let at = raw::below(path, key);
         match value {
             Value::Table(table) if !known.contains(&at) => paths(table, known, &at, found),
             Value::Array(blocks) if !known.contains(&at) => {
@@ -61,13 +61,13 @@ fn paths(table: &Table, known: &BTreeSet<String>, path: &str, found: &mut BTreeS
                     .filter_map(Value::as_table)
                     .for_each(|block| paths(block, known, &at, found));
             }
-            _ => assert!(found.insert(at.clone()), "{at} twice"),
+            _ => assert!(found.insert(at.clone()), "duplicate {at}"),
         }
     }
 }
 
 #[test]
-fn the_example_is_a_configuration_as_it_stands() {
+fn example_is_a_valid_configuration() {
     let config = from_toml(EXAMPLE, pairs(&[LOGIN[2]]))
         .unwrap_or_else(|found| panic!("{}", printed(&found)));
     assert_eq!(config.live.credentials[0].customer(), "acme");
@@ -75,8 +75,8 @@ fn the_example_is_a_configuration_as_it_stands() {
 }
 
 #[test]
-fn the_example_has_every_key_there_is_and_no_other() {
-    let known: BTreeSet<String> = file::leaves().into_iter().collect();
+fn example_has_every_key() {
+    let known: BTreeSet<String> = raw::leaves().into_iter().collect();
     let text = uncommented();
     let mut found = BTreeSet::new();
     paths(&toml::from_str(&text).unwrap(), &known, "", &mut found);
@@ -89,7 +89,7 @@ fn the_example_has_every_key_there_is_and_no_other() {
 }
 
 #[test]
-fn every_line_of_the_example_is_known_by_itself() {
+fn each_line_of_the_example_is_a_known_key() {
     for Setting { header, line } in settings() {
         let required = match header.as_str() {
             "[[route]]" => "prefix = '/a'\nupstream = 'https://a'\n",
@@ -110,7 +110,7 @@ fn every_line_of_the_example_is_known_by_itself() {
 }
 
 #[test]
-fn the_defaults_in_the_example_are_the_defaults() {
+fn defaults_in_the_example_are_the_defaults() {
     let plain = |line: &str| {
         let example = [
             "customer_id",
@@ -143,14 +143,14 @@ fn the_defaults_in_the_example_are_the_defaults() {
         text += &format!("{}\n", setting.line);
     }
     assert!(text.lines().count() > 30, "{text}");
-    let meant = |text: &str| {
+    let effect = |text: &str| {
         let Config {
             boot,
             live,
             warnings,
             ..
-        } = good(text);
+        } = accept(text);
         format!("{boot:?} {live:?} {warnings:?}")
     };
-    assert_eq!(meant(&text), meant(""));
+    assert_eq!(effect(&text), effect(""));
 }

@@ -1,11 +1,11 @@
-//! The built-in routes (interface §4.3), and what `[[route]]` makes of them.
+//! The built-in routes (interface §4.3) and `[[route]]` blocks that replace them.
 
 use super::*;
 use crate::config::Live;
 use citrix_wire::citrix::services;
 
-/// Where the route with this prefix leads, and whether the prefix is taken off.
-fn lead(live: &Live, prefix: &str) -> Option<(String, bool)> {
+/// Returns the target of the route with this prefix, and whether the prefix is stripped.
+fn target_of(live: &Live, prefix: &str) -> Option<(String, bool)> {
     let route = route(live, prefix)?;
     let url = match &route.target {
         RouteTarget::CustomerApi => "the API".to_owned(),
@@ -26,10 +26,10 @@ fn route<'l>(live: &'l Live, prefix: &str) -> Option<&'l Route> {
 }
 
 #[track_caller]
-fn leads(live: &Live, cases: &[(&str, &str, bool)]) {
+fn assert_targets(live: &Live, cases: &[(&str, &str, bool)]) {
     for (prefix, url, stripped) in cases {
         assert_eq!(
-            lead(live, prefix),
+            target_of(live, prefix),
             Some(((*url).to_owned(), *stripped)),
             "{prefix}"
         );
@@ -37,9 +37,9 @@ fn leads(live: &Live, cases: &[(&str, &str, bool)]) {
 }
 
 #[test]
-fn design_4_3_the_built_in_routes_are_there() {
-    let live = good("").live;
-    leads(
+fn built_in_routes_exist() {
+    let live = accept("").live;
+    assert_targets(
         &live,
         &[
             ("", "the API", false),
@@ -66,9 +66,9 @@ fn design_4_3_the_built_in_routes_are_there() {
             ("/wem", "https://api.wem.cloud.com", true),
         ],
     );
-    // Whatever the table has, it became a route.
+    // Every entry of the table has a route.
     for (name, cloud) in citrix_wire::citrix::clouds::Cloud::ALL {
-        let live = good(&format!("[citrix]\ncloud = '{name}'")).live;
+        let live = accept(&format!("[citrix]\ncloud = '{name}'")).live;
         for built_in in services::built_in_prefixes(cloud, ["acme"]) {
             assert!(
                 route(&live, &built_in.prefix).is_some(),
@@ -91,8 +91,8 @@ fn design_4_3_the_built_in_routes_are_there() {
 }
 
 #[test]
-fn design_4_3_limits_and_links_are_alike_behind_every_gateway() {
-    let live = good("").live;
+fn limits_and_link_rewriting_are_equal_at_every_gateway() {
+    let live = accept("").live;
     for gateway in ["", "/region/us", "/region/eu", "/region/ap-s"] {
         let of = |path: &str| route(&live, &format!("{gateway}{path}")).unwrap();
         let limit = of("/monitorodata").limit.as_ref().unwrap();
@@ -118,7 +118,7 @@ fn design_4_3_limits_and_links_are_alike_behind_every_gateway() {
 }
 
 #[test]
-fn customers_of_several_clouds_have_the_hosts_of_each() {
+fn customers_of_several_clouds_have_the_hosts_of_each_cloud() {
     let block = |id: &str, cloud: &str| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\ncloud = '{cloud}'\nclient_id = 'c'\n\
@@ -131,7 +131,7 @@ fn customers_of_several_clouds_have_the_hosts_of_each() {
         .unwrap()
         .live;
     let net = "https://core.citrixworkspacesapi.net";
-    leads(
+    assert_targets(
         &live,
         &[
             (
@@ -156,7 +156,7 @@ fn customers_of_several_clouds_have_the_hosts_of_each() {
 }
 
 #[test]
-fn a_configured_route_replaces_a_built_in_one_and_a_gateway_takes_its_services_along() {
+fn configured_route_replaces_a_built_in_route_and_its_services() {
     let text = "\
 [[route]]
 prefix = '/MonitorOData'
@@ -171,8 +171,8 @@ upstream = 'https://c.example'
 prefix = '/'
 upstream = 'https://d.example/y'
 ";
-    let live = good(text).live;
-    leads(
+    let live = accept(text).live;
+    assert_targets(
         &live,
         &[
             ("/MonitorOData", "https://a.example", true),
@@ -196,30 +196,30 @@ upstream = 'https://d.example/y'
             && !replaced.built_in
     );
     assert!(!route(&live, "/classic/mine").unwrap().ignore_case);
-    refused_since(
+    rejects_with(
         "[[route]]\nprefix = '/wem'\nupstream = 'https://a'\n[[route]]\nprefix = '/WEM'\nupstream = 'https://a'",
-        "route[1].prefix: \"/WEM\" has a route already",
+        "route[1].prefix: duplicate prefix \"/WEM\"",
     );
-    // Prefixes of one's own may differ in case alone.
-    good(
+    // Prefixes that are not built in may differ in case only.
+    accept(
         "[[route]]\nprefix = '/a'\nupstream = 'https://a'\n[[route]]\nprefix = '/A'\nupstream = 'https://a'",
     );
 }
 
 #[test]
-fn metrics_name_customers_hosts_as_one() {
-    let live = good("").live;
+fn routes_to_customers_hosts_share_a_name() {
+    let live = accept("").live;
     assert_eq!(route(&live, "/direct/acme").unwrap().name(), "/direct");
     assert_eq!(
         route(&live, "/classic/core").unwrap().name(),
         "/classic/core"
     );
-    let own = good("[[route]]\nprefix = '/directory'\nupstream = 'https://a'").live;
+    let own = accept("[[route]]\nprefix = '/directory'\nupstream = 'https://a'").live;
     assert_eq!(route(&own, "/directory").unwrap().name(), "/directory");
 }
 
 #[test]
-fn a_customer_whose_id_is_no_dns_label_has_no_host() {
+fn customer_id_that_is_no_dns_label_has_no_direct_route() {
     let env = [
         ("CITRIX_CUSTOMER_ID", "a.b"),
         ("CITRIX_CLIENT_ID", "id"),

@@ -1,25 +1,48 @@
-//! The mirror of the configuration file: every key there is, and nothing checked but that it is known.
+//! The configuration as written: all keys that exist, with values of any type.
 //!
-//! The tables below are read from TOML values by hand rather than by a derive, which would stop at the first
-//! mistake: a table keeps each value as it was written ([`Leaf`]), and an unknown key is reported and passed
-//! over. Whether a value is right is for [`super::check`] to say.
+//! A derive would stop at the first problem. So tables are read from TOML values by a macro: each key keeps its value
+//! as written ([`Leaf`]), and unknown keys are reported. [`super::check`] validates the values.
 
+use serde::Deserialize as _;
+use toml::de::{DeTable, Deserializer};
 use toml::{Table, Value};
 
-use super::report::Report;
-use super::syntax;
-use super::value::Leaf;
+use super::report::{ConfigProblem, Report};
+use super::value::{self, Leaf};
 
-/// Something that may stand behind a key.
-pub(super) trait Field: Sized {
-    /// Takes what was written at `path`, or notes that nothing was.
+/// Parses the text of a configuration file.
+///
+/// # Errors
+/// The position and kind of a syntax error, without text of the file, which may be a secret.
+pub(super) fn parse(text: &str) -> Result<Table, ConfigProblem> {
+    let problem = |error: &toml::de::Error, kind: &str| {
+        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+        ConfigProblem::new(format!("line {line}, column {column}"), kind)
+    };
+    let document = DeTable::parse(text).map_err(|error| problem(&error, error.message()))?;
+    // The error for an integer that is too large quotes it.
+    Table::deserialize(Deserializer::from(document))
+        .map_err(|error| problem(&error, "number out of range"))
+}
+
+/// Returns line and column of a byte, both from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let start_of_line = before.rfind('\n').map_or(0, |end| end + 1);
+    let column = before[start_of_line..].chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
+/// Something that can be read from the value of a key.
+pub(super) trait FromValue: Sized {
+    /// Reads the value at `path`, if any.
     fn read(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Self;
 
-    /// Adds the paths of all values in it.
+    /// Adds the paths of all keys that hold a single value.
     fn leaves(path: &str, found: &mut Vec<String>);
 }
 
-impl Field for Leaf {
+impl FromValue for Leaf {
     fn read(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Self {
         let from_variable = value.is_some() && report.variable(path).is_some();
         Self {
@@ -34,8 +57,8 @@ impl Field for Leaf {
     }
 }
 
-/// A table whose absence means something.
-impl<T: Field> Field for Option<T> {
+/// A table whose absence has a meaning.
+impl<T: FromValue> FromValue for Option<T> {
     fn read(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Self {
         value.map(|value| T::read(Some(value), path, report))
     }
@@ -45,19 +68,15 @@ impl<T: Field> Field for Option<T> {
     }
 }
 
-/// `[[blocks]]`.
-impl<T: Field> Field for Vec<T> {
+/// An array of tables.
+impl<T: FromValue> FromValue for Vec<T> {
     fn read(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Self {
         let blocks = match value {
             None => Vec::new(),
             Some(Value::Array(blocks)) => blocks,
             Some(_) => {
                 report.excuse(path);
-                report.add(
-                    path,
-                    format!("must be a list of blocks, each below a line [[{path}]]"),
-                    None,
-                );
+                report.add(path, format!("must be an array of tables: [[{path}]]"));
                 Vec::new()
             }
         };
@@ -72,7 +91,7 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-/// A table of the file, with its keys in the order of the documentation.
+/// Defines a table with its keys, in the order of the documentation.
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $($key:ident: $kind:ty,)* }) => {
         $(#[$doc])*
@@ -80,11 +99,11 @@ macro_rules! table {
             $(pub(super) $key: $kind,)*
         }
 
-        impl Field for $name {
+        impl FromValue for $name {
             fn read(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Self {
                 let mut table = table_of(value, path, report);
                 let read = Self {
-                    $($key: Field::read(
+                    $($key: FromValue::read(
                         table.remove(stringify!($key)),
                         &below(path, stringify!($key)),
                         report,
@@ -95,7 +114,7 @@ macro_rules! table {
             }
 
             fn leaves(path: &str, found: &mut Vec<String>) {
-                $(<$kind as Field>::leaves(&below(path, stringify!($key)), found);)*
+                $(<$kind as FromValue>::leaves(&below(path, stringify!($key)), found);)*
             }
         }
     };
@@ -103,26 +122,26 @@ macro_rules! table {
 
 table! {
     /// The whole file.
-    File {
-        citrix: Option<Citrix>,
-        customer: Vec<Customer>,
-        listen: Listen,
-        admin: Admin,
-        upstream: Upstream,
-        token: Token,
-        limits: Limits,
-        route: Vec<Route>,
-        caller: Vec<Caller>,
-        login: Login,
-        lifecycle: Lifecycle,
-        log: Log,
-        insecure: Insecure,
+    RawConfig {
+        citrix: Option<RawCitrix>,
+        customer: Vec<RawCustomer>,
+        listen: RawListen,
+        admin: RawAdmin,
+        upstream: RawUpstream,
+        token: RawToken,
+        limits: RawLimits,
+        route: Vec<RawRoute>,
+        caller: Vec<RawCaller>,
+        login: RawLogin,
+        lifecycle: RawLifecycle,
+        log: RawLog,
+        insecure: RawInsecure,
     }
 }
 
 table! {
     /// `[citrix]`
-    Citrix {
+    RawCitrix {
         cloud: Leaf,
         customer_id: Leaf,
         client_id: Leaf,
@@ -138,7 +157,7 @@ table! {
 
 table! {
     /// `[[customer]]`: the keys of `[citrix]`, and whether it is the default.
-    Customer {
+    RawCustomer {
         cloud: Leaf,
         customer_id: Leaf,
         client_id: Leaf,
@@ -153,10 +172,10 @@ table! {
     }
 }
 
-impl Customer {
-    /// What it shares with `[citrix]`, and `default`.
-    pub(super) fn into_parts(self) -> (Citrix, Leaf) {
-        let citrix = Citrix {
+impl RawCustomer {
+    /// Splits the block into the keys of `[citrix]` and `default`.
+    pub(super) fn into_parts(self) -> (RawCitrix, Leaf) {
+        let citrix = RawCitrix {
             cloud: self.cloud,
             customer_id: self.customer_id,
             client_id: self.client_id,
@@ -174,10 +193,10 @@ impl Customer {
 
 table! {
     /// `[listen]`
-    Listen {
+    RawListen {
         address: Leaf,
         public_url: Leaf,
-        tls: Option<Tls>,
+        tls: Option<RawTls>,
         unix_mode: Leaf,
         proxy_protocol: Leaf,
         trusted_forwarders: Leaf,
@@ -188,7 +207,7 @@ table! {
 
 table! {
     /// `listen.tls`
-    Tls {
+    RawTls {
         certificate: Leaf,
         key: Leaf,
         address: Leaf,
@@ -199,7 +218,7 @@ table! {
 
 table! {
     /// `[admin]`
-    Admin {
+    RawAdmin {
         address: Leaf,
         secret_sha256: Leaf,
     }
@@ -207,7 +226,7 @@ table! {
 
 table! {
     /// `[upstream]`
-    Upstream {
+    RawUpstream {
         ca_file: Leaf,
         proxy_url: Leaf,
         http2: Leaf,
@@ -222,7 +241,7 @@ table! {
 
 table! {
     /// `[token]`
-    Token {
+    RawToken {
         refresh_at: Leaf,
         startup_wait: Leaf,
         request_timeout: Leaf,
@@ -234,7 +253,7 @@ table! {
 
 table! {
     /// `[limits]`
-    Limits {
+    RawLimits {
         max_connections: Leaf,
         max_connections_per_address: Leaf,
         max_in_flight: Leaf,
@@ -250,7 +269,7 @@ table! {
 
 table! {
     /// `[[route]]`
-    Route {
+    RawRoute {
         prefix: Leaf,
         upstream: Leaf,
         strip_prefix: Leaf,
@@ -263,7 +282,7 @@ table! {
 
 table! {
     /// `[[caller]]`
-    Caller {
+    RawCaller {
         name: Leaf,
         secret_sha256: Leaf,
         networks: Leaf,
@@ -279,7 +298,7 @@ table! {
 
 table! {
     /// `[login]`
-    Login {
+    RawLogin {
         signing_key: Leaf,
         token_lifetime: Leaf,
     }
@@ -287,7 +306,7 @@ table! {
 
 table! {
     /// `[lifecycle]`
-    Lifecycle {
+    RawLifecycle {
         drain_delay: Leaf,
         drain_timeout: Leaf,
     }
@@ -295,7 +314,7 @@ table! {
 
 table! {
     /// `[log]`
-    Log {
+    RawLog {
         format: Leaf,
         level: Leaf,
         access: Leaf,
@@ -304,19 +323,19 @@ table! {
 
 table! {
     /// `[insecure]`
-    Insecure {
+    RawInsecure {
         allow_anonymous: Leaf,
     }
 }
 
-/// The paths of all keys that hold a value, blocks without a number.
+/// Returns the paths of all keys that hold a single value; blocks have no number.
 pub(super) fn leaves() -> Vec<String> {
     let mut found = Vec::new();
-    File::leaves("", &mut found);
+    RawConfig::leaves("", &mut found);
     found
 }
 
-/// The path of `key` in the table at `path`.
+/// Returns the path of `key` in the table at `path`.
 pub(super) fn below(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
@@ -325,18 +344,71 @@ pub(super) fn below(path: &str, key: &str) -> String {
     }
 }
 
-/// The table that was written at `path`: empty if there is none, or something else (which is reported, without
-/// the something, since a misplaced secret may be in it).
+/// Returns `true` if `path` is `table` or a key below it.
+pub(super) fn is_at_or_below(path: &str, table: &str) -> bool {
+    path.strip_prefix(table)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Returns the table at `path`. A value of another type is reported without the value, which may be a secret.
 fn table_of(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Table {
     let table = match value {
         None => Some(Table::new()),
         Some(Value::Table(table)) => Some(table),
-        Some(Value::String(text)) if report.variable(path).is_some() => syntax::parse_table(&text),
+        Some(Value::String(text)) if report.variable(path).is_some() => value::parse_table(&text),
         Some(_) => None,
     };
     table.unwrap_or_else(|| {
         report.excuse(path);
-        report.add(path, "must be a table", None);
+        report.add(path, "must be a table");
         Table::new()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYNTAX_ERRORS: [(&str, &str); 10] = [
+        ("[a]\nx = \"1\ny = 2", "line 2, column 7"),
+        ("[a]\nx 1\ny = 2", "line 2, column 3"),
+        ("[a]\nx: 1\ny = 2", "line 2, column 4"),
+        ("[a]\nx = 1 2\r\ny = 2\r\n", "line 2, column 5"),
+        ("[a]\nx = 1\n[b\ny = 2\n", "line 3, column 3"),
+        ("[a]\nx = 1\n[a]\ny = 2\n", "line 3, column 2"),
+        ("[a]\nx = 1\nx = 2", "line 3, column 1"),
+        ("[a]\nx = [\n'p'\n'q'\n]\n", "line 4, column 1"),
+        ("ä = \"ö\" ü", "line 1, column 9"),
+        ("x = 99999999999999999999\n", "line 1, column 5"),
+    ];
+
+    #[test]
+    fn syntax_error_has_line_and_column() {
+        for (text, place) in SYNTAX_ERRORS {
+            let problem = parse(text).expect_err(text);
+            assert_eq!(problem.key, place, "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn number_out_of_range_is_not_quoted() {
+        for number in ["99999999999999999999", "0xffffffffffffffffff", "1e999"] {
+            let problem = parse(&format!("x = {number}")).unwrap_err().to_string();
+            assert!(
+                !problem.contains("99") && !problem.contains("46"),
+                "{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn garbage_and_deep_nesting_are_syntax_errors() {
+        for text in [
+            "no toml\n".repeat(1000),
+            "[".repeat(100_000),
+            "x = [".repeat(10_000),
+        ] {
+            assert!(parse(&text).is_err());
+        }
+    }
 }
