@@ -278,7 +278,7 @@ impl App {
             .iter()
             .map(|caller| caller.name.as_str())
             .collect();
-        self.shared.metrics.keep_only(&routes, &callers);
+        self.shared.metrics.retain_series(&routes, &callers);
         if !self.dial_config.same_as(&dial_config) {
             self.control.follow_egress(&dial_config);
             (self.upstream_tls, self.dial_config) = (tls, dial_config);

@@ -178,7 +178,7 @@ struct Certificate {
 }
 
 fn certificates(admin: &Admin, times: &Times) -> Vec<Certificate> {
-    let end = admin.shared.metrics.certificate_ends();
+    let end = admin.shared.metrics.certificate_expires_at();
     let since_epoch = end.and_then(|end| std::time::Duration::try_from_secs_f64(end).ok());
     let end = since_epoch.and_then(|since| std::time::SystemTime::UNIX_EPOCH.checked_add(since));
     let certificate = end.map(|end| Certificate {

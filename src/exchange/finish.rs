@@ -66,7 +66,7 @@ impl Exchange {
         self.response.reason = Some(failure.reason());
         self.response.detail = failure.detail().clone();
         self.response.cause = failure.cause_chain();
-        self.snapshot.metrics.error(failure.reason());
+        self.snapshot.metrics.count_error(failure.reason());
     }
 
     /// Completes the head of a response that the gateway generated, and attaches the record to its body.
@@ -161,7 +161,7 @@ impl Drop for Exchange {
         self.close(if self.connection.is_stopped() {
             End::Stopped
         } else {
-            End::CallerLeft
+            End::CallerDisconnected
         });
     }
 }

@@ -72,7 +72,7 @@ impl Body for CallerResponseBody {
             }
             Some(Err(error)) => {
                 this.exchange.response.cause = error.to_string();
-                this.exchange.close(End::CutOff);
+                this.exchange.close(End::Truncated);
             }
             None => this.exchange.close(End::Complete),
         }

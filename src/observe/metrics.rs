@@ -1,7 +1,7 @@
 //! What Prometheus scrapes. Handles are resolved ahead of the request path; label values come from closed sets.
 
-mod forget;
 mod reloads;
+mod retain;
 mod route;
 mod summed;
 mod totals;
@@ -22,7 +22,7 @@ use citrix_wire::citrix::legacy;
 use citrix_wire::link_rewrite::LinkCounts;
 use summed::Summed;
 
-pub use reloads::{Reload, Reloads};
+pub use reloads::{ReloadOutcome, Reloads};
 pub use route::{QueueMetrics, RouteMetrics};
 pub use totals::{Distribution, RouteTotals, Totals};
 
@@ -44,7 +44,7 @@ pub const NONE: &str = "none";
 
 /// What came of a 401, 429 or 503 of Citrix: the values of the label `outcome` of `replays_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
+pub enum ReplayOutcome {
     /// The request was sent again with another token and got another answer.
     Accepted,
     /// It was sent again and got a 401 again.
@@ -65,7 +65,7 @@ pub enum Replay {
     TooManyWait,
 }
 
-impl Replay {
+impl ReplayOutcome {
     /// Every outcome.
     pub const ALL: [Self; 9] = [
         Self::Accepted,
@@ -200,7 +200,7 @@ impl Metrics {
     }
 
     /// Counts what came of a 401.
-    pub fn replayed(&self, route: &str, outcome: Replay) {
+    pub fn count_replay(&self, route: &str, outcome: ReplayOutcome) {
         self.replays
             .with_label_values(&[route, outcome.label()])
             .inc();
@@ -220,7 +220,7 @@ impl Metrics {
     }
 
     /// What that gauge shows, in Unix time; `None` where callers are shown none, or it cannot be read.
-    pub fn certificate_ends(&self) -> Option<f64> {
+    pub fn certificate_expires_at(&self) -> Option<f64> {
         self.certificate_expiry
             .get()
             .map(Gauge::get)
@@ -355,7 +355,7 @@ impl WorkerMetrics {
     }
 
     /// Counts an answer of our own making.
-    pub fn error(&self, reason: Reason) {
+    pub fn count_error(&self, reason: Reason) {
         let index = Reason::ALL.iter().position(|&each| each == reason);
         if let Some(counter) = index.and_then(|index| self.errors.get(index)) {
             counter.inc();
@@ -363,7 +363,7 @@ impl WorkerMetrics {
     }
 
     /// Counts a request to a retired address of one of [`legacy::FAMILIES`].
-    pub fn retired_address(&self, family: &str) {
+    pub fn count_retired_address(&self, family: &str) {
         let index = legacy::FAMILIES.iter().position(|&each| each == family);
         if let Some(counter) = index.and_then(|index| self.retired.get(index)) {
             counter.inc();
@@ -444,7 +444,7 @@ mod tests {
             StatusCode::from_u16(530).unwrap(),
         );
         route.count(None, &Method::GET, StatusCode::from_u16(999).unwrap());
-        worker.error(Reason::Overloaded);
+        worker.count_error(Reason::Overloaded);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         let line = r#"citrix_auth_proxy_requests_total{caller="anonymous",code="200",method="GET",route="/"} 2"#;
         assert!(text.contains(line), "{text}");

@@ -23,16 +23,16 @@ use ring::Ring;
 use usage::{note_reason, note_retired};
 
 pub use text::Text;
-pub use usage::{CallerUse, RetiredUse, RouteReasons};
+pub use usage::{CallerActivity, RetiredUse, RouteReasons};
 
 /// Exchanges that are remembered, over all workers.
-pub const EXCHANGES: usize = 4096;
+pub const MAX_EXCHANGES: usize = 4096;
 /// Failures that are remembered, over all workers; and as many refused requests.
-pub const FAILURES: usize = 256;
+pub const MAX_FAILURES: usize = 256;
 /// However many workers there are, each remembers as many of both.
 const LEAST: usize = 32;
 /// The longest explanation that is kept, in bytes.
-const LONGEST_DETAIL: usize = 300;
+const MAX_DETAIL: usize = 300;
 
 /// A closed exchange, remembered.
 #[derive(Clone, Default)]
@@ -105,7 +105,7 @@ impl Record {
 
 fn set_bounded(own: &mut String, text: &str) {
     own.clear();
-    own.push_str(&text[..text.floor_char_boundary(LONGEST_DETAIL)]);
+    own.push_str(&text[..text.floor_char_boundary(MAX_DETAIL)]);
 }
 
 /// One worker's memory. Aligned so that no two workers write to one cache line.
@@ -114,7 +114,7 @@ pub struct WorkerRecent {
     start: Instant,
     memory: Mutex<Memory>,
     /// Written without the mutex, by handles.
-    callers: Mutex<HashMap<String, Arc<CallerUse>>>,
+    callers: Mutex<HashMap<String, Arc<CallerActivity>>>,
 }
 
 struct Memory {
@@ -127,7 +127,7 @@ struct Memory {
 
 impl WorkerRecent {
     /// Records a finished exchange.
-    pub fn record(&self, summary: &ExchangeSummary<'_>, caller: Option<&Arc<CallerUse>>) {
+    pub fn record(&self, summary: &ExchangeSummary<'_>, caller: Option<&Arc<CallerActivity>>) {
         let disposition = summary.disposition();
         if let Some(caller) = caller {
             let since_start = summary.began.saturating_duration_since(self.start) + summary.total;
@@ -157,7 +157,7 @@ impl WorkerRecent {
     }
 
     /// The handle for requests of the caller with this name, to be had once for each configuration.
-    pub fn caller(&self, name: &str) -> Arc<CallerUse> {
+    pub fn caller(&self, name: &str) -> Arc<CallerActivity> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         // What a reload left without a user is forgotten, so that the map is no larger than a configuration or two.
         callers.retain(|known, used| known == name || Arc::strong_count(used) > 1);
@@ -171,7 +171,7 @@ impl WorkerRecent {
 
 /// What has been seen of a caller, by all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CallerSeen {
+pub struct CallerTotals {
     /// When its last request was over.
     pub last: Option<Instant>,
     /// Requests that the gateway refused for the caller's own fault.
@@ -194,9 +194,9 @@ impl Recent {
             Arc::new(WorkerRecent {
                 start,
                 memory: Mutex::new(Memory {
-                    all: Ring::new(share(EXCHANGES)),
-                    failed: Ring::new(share(FAILURES)),
-                    refused: Ring::new(share(FAILURES)),
+                    all: Ring::new(share(MAX_EXCHANGES)),
+                    failed: Ring::new(share(MAX_FAILURES)),
+                    refused: Ring::new(share(MAX_FAILURES)),
                     reasons: Vec::new(),
                     retired: Vec::new(),
                 }),
@@ -300,8 +300,8 @@ impl Recent {
     }
 
     /// What was seen of callers, by name.
-    pub fn callers(&self) -> BTreeMap<String, CallerSeen> {
-        let mut sum: BTreeMap<String, CallerSeen> = BTreeMap::new();
+    pub fn callers(&self) -> BTreeMap<String, CallerTotals> {
+        let mut sum: BTreeMap<String, CallerTotals> = BTreeMap::new();
         for worker in &self.workers {
             let callers = worker
                 .callers

@@ -16,9 +16,9 @@ pub enum End {
     #[default]
     Complete,
     /// The caller disconnected or stopped reading.
-    CallerLeft,
+    CallerDisconnected,
     /// The upstream truncated its response.
-    CutOff,
+    Truncated,
     /// The process stopped before the response was complete.
     Stopped,
 }
@@ -28,8 +28,8 @@ impl End {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
-            Self::CallerLeft => "caller_left",
-            Self::CutOff => "cut_off",
+            Self::CallerDisconnected => "caller_left",
+            Self::Truncated => "cut_off",
             Self::Stopped => "stopped",
         }
     }
@@ -123,7 +123,7 @@ impl ExchangeSummary<'_> {
         match self.reason {
             Some(reason) if reason.fault() == Fault::Caller => Disposition::Refused,
             Some(_) => Disposition::Failed,
-            None if matches!(self.end, End::CutOff | End::Stopped)
+            None if matches!(self.end, End::Truncated | End::Stopped)
                 || self.status.is_server_error() =>
             {
                 Disposition::Failed
@@ -186,8 +186,8 @@ mod tests {
 
     const DISPOSITIONS: [(u16, Option<Reason>, End, Disposition); 14] = [
         (200, None, End::Complete, Disposition::Fine),
-        (200, None, End::CallerLeft, Disposition::Fine),
-        (200, None, End::CutOff, Disposition::Failed),
+        (200, None, End::CallerDisconnected, Disposition::Fine),
+        (200, None, End::Truncated, Disposition::Failed),
         (200, None, End::Stopped, Disposition::Failed),
         (404, None, End::Complete, Disposition::Fine),
         (401, None, End::Complete, Disposition::Failed),
@@ -195,7 +195,7 @@ mod tests {
         (429, None, End::Complete, Disposition::Failed),
         (500, None, End::Complete, Disposition::Failed),
         (530, None, End::Complete, Disposition::Failed),
-        (499, None, End::CallerLeft, Disposition::Failed),
+        (499, None, End::CallerDisconnected, Disposition::Failed),
         (
             401,
             Some(Reason::CallerUnknown),

@@ -160,7 +160,7 @@ impl Acceptor {
     /// Counts the connection and closes it; without TLS, after a response.
     fn reject(&self, mut socket: Socket, tls: Option<&InboundTls>, failure: Failure) {
         self.proxy.shared.metrics.connections_refused.inc();
-        self.proxy.metrics.error(Reason::Overloaded);
+        self.proxy.metrics.count_error(Reason::Overloaded);
         if tls.is_some() {
             return;
         }
@@ -207,14 +207,14 @@ impl Acceptor {
                 .await
                     == http1::Ended::HeadStalled
                 {
-                    self.proxy.metrics.error(Reason::RequestTimeout);
+                    self.proxy.metrics.count_error(Reason::RequestTimeout);
                 }
             }
             CallerProtocol::Http2 => {
                 if Box::pin(http2::serve(stream, connection, &limits, handle)).await
                     == http2::Ended::Flooded
                 {
-                    self.proxy.metrics.error(Reason::Overloaded);
+                    self.proxy.metrics.count_error(Reason::Overloaded);
                 }
             }
         }

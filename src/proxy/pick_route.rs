@@ -26,7 +26,7 @@ pub fn pick_route<'s>(
     let (index, retired) = (admitted.route_match.route, admitted.route_match.retired);
     exchange.set_route(index, retired);
     if let Some(family) = retired {
-        snapshot.metrics.retired_address(family);
+        snapshot.metrics.count_retired_address(family);
     }
     let route = &snapshot.routes[index];
     let destination = admitted.customer.destination(route).ok_or_else(|| {

@@ -23,7 +23,7 @@ use super::prepare::UpstreamRequest;
 use crate::config::Live;
 use crate::error::Failure;
 use crate::exchange::Exchange;
-use crate::observe::metrics::Replay;
+use crate::observe::metrics::ReplayOutcome;
 use crate::state::Shared;
 use crate::state::{Customer, Destination, HeldToken, Route};
 use crate::upstream::body::ResponseBody;
@@ -148,16 +148,16 @@ impl SendContext<'_> {
             self.replay_accepted(customer, &resend.copy);
         }
         if resend.budget.wait_requested() && !may_request_wait(status) {
-            self.count_replay(Replay::Waited);
+            self.count_replay(ReplayOutcome::Waited);
         }
         resend.copy.release();
         sent.redirected_to = resend.redirect.and_then(|redirect| redirect.into_gateway());
         sent
     }
 
-    fn count_replay(&self, outcome: Replay) {
+    fn count_replay(&self, outcome: ReplayOutcome) {
         self.shared
             .metrics
-            .replayed(self.route.config.name(), outcome);
+            .count_replay(self.route.config.name(), outcome);
     }
 }

@@ -14,7 +14,7 @@ use crate::callers::caller_state::CallerState;
 use crate::callers::gateway_token::Signer;
 use crate::config::{self, Live, Mode};
 use crate::observe::metrics::{ANONYMOUS, NONE, RouteMetrics, WorkerMetrics};
-use crate::observe::recent::CallerUse;
+use crate::observe::recent::CallerActivity;
 use crate::upstream::origin::Origin;
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::{AuthorizationScheme, services};
@@ -42,9 +42,9 @@ pub struct Snapshot {
     pub metrics: WorkerMetrics,
     /// Metrics of requests without a route.
     pub unrouted: RouteMetrics,
-    unidentified_use: Arc<CallerUse>,
+    unidentified_use: Arc<CallerActivity>,
     /// In the order of the configuration.
-    callers_use: Vec<Arc<CallerUse>>,
+    callers_use: Vec<Arc<CallerActivity>>,
 }
 
 impl Snapshot {
@@ -92,7 +92,7 @@ impl Snapshot {
     }
 
     /// The recent use by the caller with this number, or by requests without a caller.
-    pub fn caller_use(&self, caller: Option<usize>) -> Option<&Arc<CallerUse>> {
+    pub fn caller_use(&self, caller: Option<usize>) -> Option<&Arc<CallerActivity>> {
         match caller {
             Some(number) => self.callers_use.get(number),
             None => Some(&self.unidentified_use),

@@ -12,7 +12,7 @@ use crate::admin::history::REACH;
 use crate::admin::times::Times;
 use crate::config::Mode;
 use crate::observe::metrics::{ANONYMOUS, Distribution, NONE, RouteTotals, Totals};
-use crate::observe::recent::{CallerSeen, RouteReasons};
+use crate::observe::recent::{CallerTotals, RouteReasons};
 use crate::state::published::Published;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -25,7 +25,7 @@ pub(super) struct Traffic {
     /// About five minutes ago.
     reach: (Duration, Arc<Totals>),
     reasons: Vec<RouteReasons>,
-    seen: BTreeMap<String, CallerSeen>,
+    seen: BTreeMap<String, CallerTotals>,
 }
 
 /// One route that was used, or is of the configuration.

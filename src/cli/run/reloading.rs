@@ -5,7 +5,7 @@ use std::future::pending;
 use crate::app::reload::{Candidate, ConfigWatcher};
 use crate::app::{App, NewConfig};
 use crate::config::{Changes, ConfigProblem, join_names};
-use crate::observe::metrics::Reload;
+use crate::observe::metrics::ReloadOutcome;
 
 /// Waits for the next changed configuration; forever without a file to watch.
 pub(super) async fn next(watch: &mut Option<ConfigWatcher>) -> Candidate {
@@ -40,13 +40,13 @@ pub(super) fn apply(app: &mut App, candidate: Candidate) {
             problems = problems.len(),
             "configuration not reloaded; the current one stays in effect"
         );
-        Reload::Refused
+        ReloadOutcome::Refused
     });
     let shared = app.shared();
     shared.metrics.reloads.ended(outcome, shared.clock.now());
 }
 
-fn take(app: &mut App, new: NewConfig) -> Result<Reload, Vec<ConfigProblem>> {
+fn take(app: &mut App, new: NewConfig) -> Result<ReloadOutcome, Vec<ConfigProblem>> {
     let (warnings, level) = (new.config.warnings.clone(), new.config.boot.log.level);
     let changes = app.reload(new).map_err(|error| {
         vec![ConfigProblem {
@@ -58,7 +58,7 @@ fn take(app: &mut App, new: NewConfig) -> Result<Reload, Vec<ConfigProblem>> {
     })?;
     if changes.unchanged {
         tracing::info!("configuration reloaded; nothing changed");
-        return Ok(Reload::Unchanged);
+        return Ok(ReloadOutcome::Unchanged);
     }
     // The reload itself is logged at the more verbose of the two levels.
     if level >= app.log_level() {
@@ -69,7 +69,7 @@ fn take(app: &mut App, new: NewConfig) -> Result<Reload, Vec<ConfigProblem>> {
     }
     log_changes(&changes);
     app.set_log_level(level);
-    Ok(Reload::Applied)
+    Ok(ReloadOutcome::Applied)
 }
 
 fn log_changes(changes: &Changes) {

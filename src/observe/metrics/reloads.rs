@@ -8,7 +8,7 @@ use super::{opts, registered};
 
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
+pub enum ReloadOutcome {
     /// Something changed, and is in force.
     Applied,
     /// Nothing is written otherwise than before. What files and names stand for was looked at anew.
@@ -17,7 +17,7 @@ pub enum Reload {
     Refused,
 }
 
-impl Reload {
+impl ReloadOutcome {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Refused];
 
@@ -42,7 +42,7 @@ impl Reloads {
     pub(super) fn register(registry: &Registry) -> Result<Self, Error> {
         let help = "Reloads of the configuration, by how they ended.";
         let outcomes = IntCounterVec::new(opts("config_reloads_total", help), &["outcome"])?;
-        for each in Reload::ALL {
+        for each in ReloadOutcome::ALL {
             outcomes.with_label_values(&[each.label()]);
         }
         let help =
@@ -68,11 +68,11 @@ impl Reloads {
     }
 
     /// Counts a reload.
-    pub fn ended(&self, outcome: Reload, now: SystemTime) {
+    pub fn ended(&self, outcome: ReloadOutcome, now: SystemTime) {
         self.outcomes.with_label_values(&[outcome.label()]).inc();
         match outcome {
-            Reload::Applied | Reload::Unchanged => self.loaded(now),
-            Reload::Refused => self.successful.set(0),
+            ReloadOutcome::Applied | ReloadOutcome::Unchanged => self.loaded(now),
+            ReloadOutcome::Refused => self.successful.set(0),
         }
     }
 }

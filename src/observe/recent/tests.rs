@@ -96,12 +96,12 @@ fn memory_is_bounded_and_success_drives_no_failure_out() {
         &Given::numbered(1).summary(404, Some(Reason::NoRoute)),
         None,
     );
-    for number in 2..EXCHANGES + 2 {
+    for number in 2..MAX_EXCHANGES + 2 {
         recent
             .worker(0)
             .record(&Given::numbered(number).summary(200, None), None);
     }
-    assert_eq!(recent.reach().0, EXCHANGES / 2);
+    assert_eq!(recent.reach().0, MAX_EXCHANGES / 2);
     assert!(
         recent.find("request-2", 1).is_empty(),
         "the oldest make room"
@@ -111,7 +111,7 @@ fn memory_is_bounded_and_success_drives_no_failure_out() {
         (recent.failures(10).len(), recent.refusals(10).len()),
         (1, 1)
     );
-    for number in 0..2 * FAILURES {
+    for number in 0..2 * MAX_FAILURES {
         recent.worker(0).record(
             &Given::numbered(number).summary(404, Some(Reason::NoRoute)),
             None,
@@ -119,7 +119,7 @@ fn memory_is_bounded_and_success_drives_no_failure_out() {
     }
     assert_eq!(
         (recent.failures(10).len(), recent.refusals(1000).len()),
-        (1, FAILURES / 2)
+        (1, MAX_FAILURES / 2)
     );
 }
 
@@ -146,11 +146,11 @@ fn texts_in_records_are_bounded() {
     let found = recent.find(&long[..128], 1);
     assert_eq!(
         (found[0].path.as_bytes().len(), found[0].detail.len()),
-        (128, LONGEST_DETAIL)
+        (128, MAX_DETAIL)
     );
     assert_eq!(
         (found[0].cause.len(), found[0].caller.as_bytes().len()),
-        (LONGEST_DETAIL, 64)
+        (MAX_DETAIL, 64)
     );
 }
 

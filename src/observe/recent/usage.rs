@@ -16,13 +16,13 @@ const MAX_ROUTES: usize = 512;
 
 /// What one worker has seen of one caller.
 #[derive(Debug, Default)]
-pub struct CallerUse {
+pub struct CallerActivity {
     /// When the last of its requests was over, in milliseconds from the start, and one; 0 for never.
     last: AtomicU64,
     refused: AtomicU64,
 }
 
-impl CallerUse {
+impl CallerActivity {
     /// Notes a request that was over so long after the start, and whether it was refused for the caller's own fault.
     pub(super) fn note(&self, since_start: Duration, refused: bool) {
         let milliseconds = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX - 1);

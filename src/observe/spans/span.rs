@@ -410,8 +410,8 @@ mod tests {
                 End::Complete,
                 Some("503"),
             ),
-            (Some(ok), None, End::CutOff, Some("cut_off")),
-            (None, None, End::CallerLeft, Some("caller_left")),
+            (Some(ok), None, End::Truncated, Some("cut_off")),
+            (None, None, End::CallerDisconnected, Some("caller_left")),
         ];
         for (response_status, reason, end, expected) in cases {
             let summary = ExchangeSummary {

@@ -6,7 +6,7 @@ use tracing::warn;
 use super::outgoing::ReplayCopy;
 use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
-use crate::observe::metrics::Replay;
+use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
 use crate::token::rejections::RefreshDecision;
 use crate::token::slot::ForcedRefresh;
@@ -44,8 +44,8 @@ impl SendContext<'_> {
                 unauthorized.response.into_body().discard().await;
                 return Next::Again(again);
             }
-            (_, _) if replays > 0 => Replay::RefusedAgain,
-            (Ok(()), None) => Replay::NotReplayable,
+            (_, _) if replays > 0 => ReplayOutcome::RefusedAgain,
+            (Ok(()), None) => ReplayOutcome::NotReplayable,
             (Err(outcome), _) => outcome,
         };
         self.count_replay(outcome);
@@ -61,7 +61,7 @@ impl SendContext<'_> {
         customer: &Customer,
         replayable: bool,
         exchange: &mut Exchange,
-    ) -> Result<(), Replay> {
+    ) -> Result<(), ReplayOutcome> {
         let generation = unauthorized.token.generation();
         if customer
             .usable_token(self.shared.clock.now())
@@ -86,14 +86,14 @@ impl SendContext<'_> {
                     "Citrix rejected a fresh token (401): the API client lacks the permission, or the site or \
                      customer id is wrong; forced refreshes suppressed for 60 s"
                 );
-                return Err(Replay::Suppressed);
+                return Err(ReplayOutcome::Suppressed);
             }
-            RefreshDecision::Suppressed => return Err(Replay::Suppressed),
+            RefreshDecision::Suppressed => return Err(ReplayOutcome::Suppressed),
         }
         match customer.token.report_rejected(generation) {
             ForcedRefresh::Replaced => Ok(()),
-            ForcedRefresh::Deferred(_) => Err(Replay::Deferred),
-            ForcedRefresh::InProgress if !replayable => Err(Replay::NotReplayable),
+            ForcedRefresh::Deferred(_) => Err(ReplayOutcome::Deferred),
+            ForcedRefresh::InProgress if !replayable => Err(ReplayOutcome::NotReplayable),
             ForcedRefresh::InProgress => {
                 self.wait_for_refresh(generation, customer, exchange).await
             }
@@ -107,7 +107,7 @@ impl SendContext<'_> {
         generation: u64,
         customer: &Customer,
         exchange: &mut Exchange,
-    ) -> Result<(), Replay> {
+    ) -> Result<(), ReplayOutcome> {
         let waiting = customer
             .token
             .waiting()
@@ -120,7 +120,7 @@ impl SendContext<'_> {
             .token
             .wait_newer(generation, self.shared.clock, timeout);
         let newer = exchange.count_wait(newer).await;
-        newer.map(drop).map_err(|_| Replay::RefreshFailed)
+        newer.map(drop).map_err(|_| ReplayOutcome::RefreshFailed)
     }
 
     /// Records that a replay was not rejected: the token was the only problem.
@@ -131,6 +131,6 @@ impl SendContext<'_> {
             self.route.config.name(),
             copy.path(),
         ));
-        self.count_replay(Replay::Accepted);
+        self.count_replay(ReplayOutcome::Accepted);
     }
 }

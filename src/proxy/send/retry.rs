@@ -12,7 +12,7 @@ use super::{Next, Resend, SendContext, Sent};
 use crate::exchange::Exchange;
 use crate::limit::gate::GateWait;
 use crate::limit::scope::Scope;
-use crate::observe::metrics::Replay;
+use crate::observe::metrics::ReplayOutcome;
 use crate::state::Customer;
 use crate::upstream::body::ResponseBody;
 use citrix_wire::retry_after;
@@ -110,10 +110,12 @@ impl SendContext<'_> {
             None
         };
         let outcome = match again {
-            None => Replay::NotReplayable,
-            Some(_) if budget.responses >= MAX_TRIES || wait > budget.left => Replay::WaitTooLong,
+            None => ReplayOutcome::NotReplayable,
+            Some(_) if budget.responses >= MAX_TRIES || wait > budget.left => {
+                ReplayOutcome::WaitTooLong
+            }
             Some(again) => match gates.acquire_wait(scope, until, self.live.limits.max_queued) {
-                None => Replay::TooManyWait,
+                None => ReplayOutcome::TooManyWait,
                 next => {
                     budget.next = next;
                     unavailable.response.into_body().discard().await;

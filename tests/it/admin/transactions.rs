@@ -1,6 +1,6 @@
 //! `/transactions/{id}`: a recent exchange by any of its ids.
 
-use citrix_auth_proxy::observe::recent::EXCHANGES;
+use citrix_auth_proxy::observe::recent::MAX_EXCHANGES;
 use serde_json::{Value, json};
 
 use super::ready;
@@ -143,7 +143,7 @@ async fn the_memory_of_exchanges_is_bounded() {
         .raw(get_with("/first", "Citrix-TransactionId: first\r\n"))
         .await;
     let mut wire = gateway.connect().await;
-    for _ in 0..EXCHANGES / TOGETHER {
+    for _ in 0..MAX_EXCHANGES / TOGETHER {
         wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(TOGETHER))
             .await;
         for _ in 0..TOGETHER {
@@ -156,7 +156,7 @@ async fn the_memory_of_exchanges_is_bounded() {
         told["detail"]
             .as_str()
             .unwrap()
-            .starts_with(&format!("none of the last {EXCHANGES} ")),
+            .starts_with(&format!("none of the last {MAX_EXCHANGES} ")),
         "{told}"
     );
 }

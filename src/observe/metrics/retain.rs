@@ -8,7 +8,7 @@ use super::{ANONYMOUS, Metrics, NONE};
 
 impl Metrics {
     /// Drops the series whose route, or whose caller, is none of these.
-    pub fn keep_only(&self, routes: &[&str], callers: &[&str]) {
+    pub fn retain_series(&self, routes: &[&str], callers: &[&str]) {
         let is_known = |label: &str, value: &str| match label {
             "route" => value == NONE || routes.contains(&value),
             "caller" => value == NONE || value == ANONYMOUS || callers.contains(&value),
@@ -60,9 +60,9 @@ mod tests {
             }
             route.duration().observe(1.0);
             route.queue().depth.inc();
-            metrics.replayed(name, crate::observe::metrics::Replay::Accepted);
+            metrics.count_replay(name, crate::observe::metrics::ReplayOutcome::Accepted);
         }
-        metrics.keep_only(&["/kept"], &["kept"]);
+        metrics.retain_series(&["/kept"], &["kept"]);
         let page = String::from_utf8(metrics.render().unwrap()).unwrap();
         assert!(!page.contains("gone"), "{page}");
         let counted = page
