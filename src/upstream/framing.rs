@@ -21,3 +21,54 @@ pub fn frame(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use http_body::Frame;
+
+    use super::*;
+
+    /// A body of unknown length.
+    struct Unsized;
+
+    impl Body for Unsized {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    fn framed(method: Method, body: &impl Body) -> (Option<String>, Option<String>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("999"));
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        frame(&method, &mut headers, body);
+        let text = |name| {
+            headers
+                .get(name)
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        (text(CONTENT_LENGTH), text(TRANSFER_ENCODING))
+    }
+
+    #[test]
+    fn rfc9112_6_framing_describes_the_body_that_is_sent() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(framed(Method::GET, &String::new()), (None, None));
+        assert_eq!(framed(Method::POST, &String::new()), (some("0"), None));
+        assert_eq!(framed(Method::PUT, &"abc".to_owned()), (some("3"), None));
+        assert_eq!(framed(Method::DELETE, &"abc".to_owned()), (some("3"), None));
+        assert_eq!(framed(Method::DELETE, &Unsized), (None, some("chunked")));
+        // hyper frames these itself.
+        assert_eq!(framed(Method::POST, &Unsized), (None, None));
+    }
+}
