@@ -158,7 +158,7 @@ async fn http2_drain_refuses_new_streams_and_serves_open_ones() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut sender = gateway.http2().await.ready().await.unwrap();
     let request = || http::Request::get("http://localhost/").body(()).unwrap();
-    let (answer, _) = sender.send_request(request(), true).unwrap();
+    let (response, _) = sender.send_request(request(), true).unwrap();
     let mut wire = upstream.connection().await;
     wire.request().await;
     let drain = tokio::spawn(gateway.into_app().drain(Duration::from_secs(10)));
@@ -170,6 +170,6 @@ async fn http2_drain_refuses_new_streams_and_serves_open_ones() {
     .await;
     assert!(sender.send_request(request(), true).is_err());
     wire.write(OK).await;
-    assert_eq!(soon(answer).await.unwrap().status(), 200);
+    assert_eq!(soon(response).await.unwrap().status(), 200);
     assert_eq!(soon(drain).await.unwrap().cut, 0);
 }
