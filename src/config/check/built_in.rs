@@ -163,7 +163,7 @@ fn apply_service(route: &mut Route, service: &Service) {
         quota,
         queue_timeout: QUEUE_TIMEOUT,
     });
-    let headers = service.adds.iter().map(|&(name, value)| {
+    let headers = service.default_headers.iter().map(|&(name, value)| {
         (
             HeaderName::from_static(name),
             HeaderValue::from_static(value),

@@ -1,9 +1,7 @@
-//! The services of Citrix Cloud as data: where each is, what it wants, what it allows (contract §3, §4), and by
-//! which path of the gateway it is reached (interface §4.3). `docs/services.md` is generated from
-//! here.
+//! Citrix Cloud's services as data: hosts, requirements and limits (contract §3, §4), and their paths at the gateway
+//! (interface §4.3). A test generates `docs/services.md` from it.
 //!
-//! No text of a caller ever becomes a part of a host: each name that a path may have leads to a host made here,
-//! ahead of any request.
+//! No text of a request becomes part of a host name: every permitted path segment maps to a host listed here.
 
 mod table;
 
@@ -15,90 +13,90 @@ mod tests;
 use super::clouds::Cloud;
 pub use table::SERVICES;
 
-/// One service, or what several have in common.
+/// A service, or the defaults of several.
 #[derive(Debug)]
 pub struct Service {
-    /// What Citrix calls it.
+    /// Citrix's name.
     pub name: &'static str,
-    /// Where it is.
+    /// Host and path, which also determine the path at the gateway.
     pub at: ServiceLocation,
-    /// Headers a request needs besides `Authorization`. The gateway adds `Citrix-CustomerId`,
-    /// `Citrix-InstanceId` and what is in [`Self::adds`]; others are the caller's to send.
-    pub needs: &'static [&'static str],
-    /// Headers of one fixed value, added when a caller sent none. Names in lower case.
-    pub adds: &'static [(&'static str, &'static str)],
-    /// How a list goes on: the field of an answer, the parameters of a query.
+    /// Required header fields besides `Authorization`. The gateway adds `Citrix-CustomerId`, `Citrix-InstanceId` and
+    /// [`Self::default_headers`]; the caller sends the others.
+    pub headers: &'static [&'static str],
+    /// Fields with a fixed value, added if the caller sent none. Names in lower case.
+    pub default_headers: &'static [(&'static str, &'static str)],
+    /// Response field and query parameters for the next page.
     pub paging: &'static str,
-    /// What Citrix allows, where it is known and the gateway can keep to it.
+    /// The limit that the gateway enforces for its callers.
     pub limit: ServiceLimit,
-    /// The same in words, with what the gateway cannot keep for its callers.
-    pub limits: &'static str,
-    /// The header in which it tells its transaction id.
+    /// Description of all limits, including those that the gateway does not enforce.
+    pub limit_note: &'static str,
+    /// Response field with the transaction id.
     pub transaction_id: &'static str,
-    /// Whether links in its JSON bodies are made to point at the gateway (contract §5).
+    /// Links in JSON bodies are rewritten (contract §5).
     pub rewrite_links: bool,
-    /// What else a user should know.
+    /// Further notes for users.
     pub note: &'static str,
 }
 
-/// Where a service is, which is also how it is reached.
+/// The host and path of a service.
 #[derive(Clone, Copy, Debug)]
 pub enum ServiceLocation {
-    /// On the API gateway, below this path; there by the same path at ours, and behind `/region/{region}`.
+    /// Below this path of the API gateway; the same path here, also below `/region/{region}`.
     Gateway(&'static str),
-    /// On a classic host, which begins with this name: `/classic/{name}`.
+    /// On the classic host with this first label; `/classic/{name}` here.
     Classic(&'static str),
-    /// On the host that a customer has for itself: `/direct/{customer}`.
+    /// On a customer's direct host; `/direct/{customer}` here.
     Direct,
-    /// On a host of its own: by this prefix, where the cloud is known to have it.
+    /// On a separate host; this prefix here, if the cloud is known to have the host.
     Host(&'static str, fn(Cloud) -> Option<&'static str>),
-    /// On a host that only its user knows: a `[[route]]` leads there.
+    /// On a host that the operator configures with a `[[route]]`.
     Elsewhere,
 }
 
-/// A limit of Citrix's.
+/// A limit that Citrix enforces per customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceLimit {
-    /// None known.
+    /// None documented.
     Unknown,
-    /// Requests at a time, for each customer.
+    /// Concurrent requests.
     AtOnce(usize),
-    /// Requests a second, for each customer.
+    /// Requests per second.
     PerSecond(u32),
 }
 
 impl Service {
-    /// Whether requests to it are treated in a way that needs a route, though the API gateway's would lead there.
+    /// Returns `true` if a service of the API gateway needs settings that the gateway's own route does not have.
     fn needs_own_route(&self) -> bool {
         self.limit != ServiceLimit::Unknown || self.rewrite_links
     }
 }
 
-/// A prefix that the gateway serves without being told to.
+/// A path prefix that is routed without configuration.
 #[derive(Debug)]
-pub struct BuiltIn {
-    /// Of the caller's path, any case.
+pub struct BuiltInPrefix {
+    /// Prefix of the caller's path, case-insensitive.
     pub prefix: String,
-    /// Where it leads. What is below the prefix is put behind it.
+    /// Upstream URL that replaces the prefix.
     pub url: String,
-    /// What is there.
+    /// The service at that URL.
     pub service: &'static Service,
 }
 
-/// The built-in prefixes that lead to hosts other than the API gateways: the classic hosts, each customer's own
-/// one, and those of single services. A customer whose id is no DNS label has no host of its own.
+/// Returns the built-in prefixes of hosts other than the API gateways: classic hosts, direct hosts of `customers`, and
+/// hosts of single services. A customer whose id is no DNS label has no direct host.
 pub fn built_in_prefixes<'c>(
     cloud: Cloud,
     customers: impl IntoIterator<Item = &'c str>,
-) -> Vec<BuiltIn> {
+) -> Vec<BuiltInPrefix> {
     let customers: Vec<&str> = customers
         .into_iter()
         .filter(|id| is_dns_label(id))
         .collect();
     let mut built_in = Vec::new();
     for service in SERVICES {
-        let mut lead = |prefix: String, url: String| {
-            built_in.push(BuiltIn {
+        let mut add = |prefix: String, url: String| {
+            built_in.push(BuiltInPrefix {
                 prefix,
                 url,
                 service,
@@ -107,7 +105,7 @@ pub fn built_in_prefixes<'c>(
         match service.at {
             ServiceLocation::Gateway(_) | ServiceLocation::Elsewhere => {}
             ServiceLocation::Classic(name) => {
-                lead(
+                add(
                     format!("{CLASSIC}/{name}"),
                     format!("https://{name}.{}", cloud.classic_domain()),
                 );
@@ -119,12 +117,12 @@ pub fn built_in_prefixes<'c>(
                         customer.to_ascii_lowercase(),
                         cloud.direct_domain()
                     );
-                    lead(format!("{DIRECT}/{customer}"), format!("https://{host}"));
+                    add(format!("{DIRECT}/{customer}"), format!("https://{host}"));
                 }
             }
             ServiceLocation::Host(prefix, url) => {
                 if let Some(url) = url(cloud) {
-                    lead(prefix.to_owned(), url.to_owned());
+                    add(prefix.to_owned(), url.to_owned());
                 }
             }
         }
@@ -132,7 +130,7 @@ pub fn built_in_prefixes<'c>(
     built_in
 }
 
-/// The services of an API gateway that need a route besides the gateway's own, with their paths there.
+/// Returns the services of an API gateway that need a route of their own, with their paths.
 pub fn with_own_route() -> impl Iterator<Item = (&'static str, &'static Service)> {
     SERVICES
         .iter()
@@ -143,7 +141,7 @@ pub fn with_own_route() -> impl Iterator<Item = (&'static str, &'static Service)
         })
 }
 
-/// The gateways of the regions, by their prefixes.
+/// Returns the prefixes and URLs of the regions' API gateways.
 pub fn region_prefixes(cloud: Cloud) -> impl Iterator<Item = (String, &'static str)> {
     cloud
         .regions()
@@ -151,8 +149,8 @@ pub fn region_prefixes(cloud: Cloud) -> impl Iterator<Item = (String, &'static s
         .map(|(name, region)| (format!("{REGION}/{name}"), region.api_url()))
 }
 
-/// Prefixes below which nothing is served but what has a route: another name there is a mistake, or somebody trying
-/// hosts. Those of services that the chosen cloud does not have are among them.
+/// Returns the prefixes below which only routed paths are forwarded: any other name is a mistake or an attempt to reach a
+/// host. They include services that the chosen cloud does not have.
 pub fn reserved_prefixes() -> impl Iterator<Item = &'static str> {
     let hosts = SERVICES.iter().filter_map(|service| match service.at {
         ServiceLocation::Host(prefix, _) => Some(prefix),
@@ -161,18 +159,18 @@ pub fn reserved_prefixes() -> impl Iterator<Item = &'static str> {
     [CLASSIC, DIRECT, REGION].into_iter().chain(hosts)
 }
 
-/// The prefix of the classic hosts.
+/// Prefix of the classic hosts.
 pub const CLASSIC: &str = "/classic";
-/// The prefix of the customers' own hosts.
+/// Prefix of the customers' direct hosts.
 pub const DIRECT: &str = "/direct";
-/// The prefix of the regions' gateways.
+/// Prefix of the regions' API gateways.
 pub const REGION: &str = "/region";
 
-/// Letters, digits and hyphens, 63 at most, no hyphen at either end (RFC 1123 section 2.1).
+/// Returns `true` for 1 to 63 letters, digits and inner hyphens (RFC 1123 section 2.1).
 fn is_dns_label(text: &str) -> bool {
-    const LONGEST: usize = 63;
+    const MAX_LENGTH: usize = 63;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    (1..=LONGEST).contains(&text.len())
+    (1..=MAX_LENGTH).contains(&text.len())
         && text.bytes().all(plain)
         && !text.starts_with('-')
         && !text.ends_with('-')

@@ -1,39 +1,42 @@
-//! `docs/services.md`, which a test holds to the table. `UPDATE_DOCS=1 cargo test services` writes it anew.
+//! Generates `docs/services.md` from the table: `UPDATE_DOCS=1 cargo test -p citrix-wire services`.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{BuiltIn, SERVICES, Service, ServiceLocation, built_in_prefixes, region_prefixes};
+use super::{
+    BuiltInPrefix, SERVICES, Service, ServiceLocation, built_in_prefixes, region_prefixes,
+};
 use crate::citrix::clouds::Cloud;
 
 const HEAD: &str = "\
 # Services
 
-<!-- Made from crates/citrix-wire/src/citrix/services/ by a test; UPDATE_DOCS=1 cargo test services writes it anew. -->
+<!-- Generated from crates/citrix-wire/src/citrix/services/ by UPDATE_DOCS=1 cargo test -p citrix-wire services -->
 
-What the gateway reaches without a `[[route]]`. Prefixes are compared by whole segments, in any letter case; the
-longest wins. A `[[route]]` of the same prefix replaces a built-in one. One that replaces `/` or `/region/{region}`
-takes the paths of that API gateway along: `/cvad/manage`, `/monitorodata` and the others marked with *.
+Services that the gateway reaches without a `[[route]]`. Prefixes match whole segments and are case-insensitive; the
+longest one wins. A `[[route]]` with the same prefix replaces a built-in one. A `[[route]]` for `/` or
+`/region/{region}` also replaces the built-in routes of that API gateway, such as `/cvad/manage` and `/monitorodata`
+(marked with *).
 
-Paths of the API gateway are the same here as there. Behind `/region/{region}/` they go to that region's API
-gateway. All other prefixes below are taken off. What lies below `/classic`, `/direct` or `/region`, or below the
-prefix of a service that the customer's cloud is not known to have, and has no route, is 404 `no_route`: no text of
-a request becomes part of a host name.
+Paths of the API gateway are forwarded unchanged. `/region/{region}/` forwards to that region's API gateway. All other
+prefixes below are stripped. A path below `/classic`, `/direct`, `/region` or the prefix of a service that the
+customer's cloud does not have is rejected with 404 `no_route` unless it has a route: no text of a request becomes part
+of a host name.
 
-Each path leads to the host that the cloud of the request's customer has for it, and the token is written as for that
-customer's API gateway (`authorization`).
+The host is that of the request customer's cloud. The form of the token is the one configured for that customer's API
+gateway (`authorization`).
 
-`Citrix-CustomerId` and, where a site is needed, `Citrix-InstanceId` are added by the gateway, as is `isCloud`.
-Other headers in the table are the tool's to send.
+The gateway adds `Citrix-CustomerId`, `Citrix-InstanceId` where a site is required, and `isCloud`. The caller sends the
+other headers in the tables.
 ";
 
 const RETIRED: &str = r#"
 ## Retired addresses
 
-They are translated, in any letter case, and the query stays as it is. Ids in the path become
-`Citrix-CustomerId` and `Citrix-InstanceId`. The access log has `retired` with the family, and
-`retired_addresses_total` counts them. A `[[route]]` for such a path wins over the translation; US Government, where
-DaaS is on the customers' own hosts only, needs one:
+The gateway translates retired addresses, which are case-insensitive, and keeps the query. Ids in the path become
+`Citrix-CustomerId` and `Citrix-InstanceId`. The access log names the family in `retired`, and
+`retired_addresses_total` counts the requests. A `[[route]]` for such a path takes precedence over the translation. US
+Government needs one, since it serves DaaS only on the direct hosts:
 
 ```toml
 [[route]]
@@ -42,7 +45,7 @@ upstream = "https://acme.xendesktop.us"
 strip_prefix = false
 ```
 
-| family | retired | today |
+| family | retired | present |
 |---|---|---|
 | `/Citrix/Monitor/OData` | `/Citrix/Monitor/OData/v4/Data/…` | `/monitorodata/…` |
 | `/citrix/orchestration/api` | `/citrix/orchestration/api/{customer}/{site}/…` | `/cvad/manage/…` |
@@ -54,23 +57,23 @@ strip_prefix = false
 "#;
 
 const CLASSIC_PATHS: &str = "\
-Their paths begin with the customer: `/classic/registry/acme/resourcelocations`. Those without a name are known to be
-there and no more. The login, `trust`, is not among them: it is the gateway's.
+Paths begin with the customer: `/classic/registry/acme/resourcelocations`. Of services listed by host name only, no more
+than the host is documented. The token service `trust` is not reachable: only the gateway logs in.
 
 ";
 
 fn document() -> String {
     let mut text = String::from(HEAD);
-    table(&mut text, "On the API gateway", "", |at| {
+    table(&mut text, "API gateway", "", |at| {
         matches!(at, ServiceLocation::Gateway(_))
     });
-    table(&mut text, "On hosts of their own", "", |at| {
+    table(&mut text, "Separate hosts", "", |at| {
         matches!(
             at,
             ServiceLocation::Host(..) | ServiceLocation::Direct | ServiceLocation::Elsewhere
         )
     });
-    table(&mut text, "On classic hosts", CLASSIC_PATHS, |at| {
+    table(&mut text, "Classic hosts", CLASSIC_PATHS, |at| {
         matches!(at, ServiceLocation::Classic(_))
     });
     hosts(&mut text);
@@ -78,21 +81,21 @@ fn document() -> String {
     text
 }
 
-fn table(text: &mut String, title: &str, intro: &str, belongs: impl Fn(&ServiceLocation) -> bool) {
+fn table(text: &mut String, title: &str, intro: &str, selects: impl Fn(&ServiceLocation) -> bool) {
     let _ = write!(
         text,
         "\n## {title}\n\n{intro}| service | path | headers | paging | limits | transaction id | notes |\n\
          |---|---|---|---|---|---|---|\n"
     );
-    for service in SERVICES.iter().filter(|service| belongs(&service.at)) {
+    for service in SERVICES.iter().filter(|service| selects(&service.at)) {
         let star = if service.needs_own_route() { " *" } else { "" };
         let headers: Vec<String> = service
-            .needs
+            .headers
             .iter()
             .map(|name| format!("`{name}`"))
             .collect();
         let links = if service.rewrite_links {
-            "links in bodies point here"
+            "links in bodies are rewritten"
         } else {
             ""
         };
@@ -108,9 +111,9 @@ fn table(text: &mut String, title: &str, intro: &str, belongs: impl Fn(&ServiceL
             path(service),
             headers.join(" "),
             service.paging,
-            service.limits,
+            service.limit_note,
             if id.is_empty() {
-                "none known".to_owned()
+                "undocumented".to_owned()
             } else {
                 format!("`{id}`")
             },
@@ -130,12 +133,12 @@ fn path(service: &Service) -> String {
 
 fn hosts(text: &mut String) {
     text.push_str(
-        "\n## Hosts by cloud\n\nPresets of `citrix.cloud`. `api_url`, `token_url` and `[[route]]` override them.\n",
+        "\n## Hosts by cloud\n\nPresets of `citrix.cloud`; `api_url`, `token_url` and `[[route]]` override them.\n",
     );
     for (name, cloud) in Cloud::ALL {
         let _ = write!(
             text,
-            "\n### {name}\n\n| path | leads to |\n|---|---|\n| `/` | `{}` |\n",
+            "\n### {name}\n\n| path | upstream |\n|---|---|\n| `/` | `{}` |\n",
             cloud.api_url()
         );
         for (prefix, url) in region_prefixes(cloud) {
@@ -151,7 +154,7 @@ fn hosts(text: &mut String) {
             "| `/direct/{{customer}}` | `https://{{customer}}.{}` |",
             cloud.direct_domain()
         );
-        for BuiltIn {
+        for BuiltInPrefix {
             prefix,
             url,
             service,
@@ -165,15 +168,15 @@ fn hosts(text: &mut String) {
 }
 
 #[test]
-fn docs_services_md_is_the_table() {
+fn services_document_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/services.md");
-    let fresh = document();
+    let generated = document();
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &fresh).unwrap();
+        std::fs::write(&path, &generated).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        written == fresh,
-        "docs/services.md is not what the table says; run UPDATE_DOCS=1 cargo test services"
+        written == generated,
+        "docs/services.md is outdated; run UPDATE_DOCS=1 cargo test -p citrix-wire services"
     );
 }

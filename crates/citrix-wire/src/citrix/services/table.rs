@@ -1,4 +1,4 @@
-//! The rows, in the order of contract §4.
+//! The table of services, in the order of contract §4.
 
 use super::{Service, ServiceLimit, ServiceLocation};
 use crate::citrix::clouds::Cloud;
@@ -10,28 +10,28 @@ const CITRIX_ID: &str = "Citrix-TransactionId";
 const CWS_ID: &str = "X-Cws-TransactionId";
 const CC_ID: &str = "CC-TransactionId";
 
-/// What most services of the API gateway have in common.
+/// Defaults of services of the API gateway.
 const ON_GATEWAY: Service = Service {
     name: "",
     at: ServiceLocation::Elsewhere,
-    needs: &[CUSTOMER],
-    adds: &[],
+    headers: &[CUSTOMER],
+    default_headers: &[],
     paging: "",
     limit: ServiceLimit::Unknown,
-    limits: "",
+    limit_note: "",
     transaction_id: CITRIX_ID,
     rewrite_links: false,
     note: "",
 };
 
-/// The path names the customer: `/classic/{name}/{customer}/…`.
+/// Defaults of services on classic hosts, whose path names the customer: `/classic/{name}/{customer}/…`.
 const ON_CLASSIC: Service = Service {
-    needs: &[],
+    headers: &[],
     transaction_id: CWS_ID,
     ..ON_GATEWAY
 };
 
-/// A classic host of which no more is known than that it is there.
+/// A classic host about which nothing else is documented.
 const fn classic(name: &'static str) -> Service {
     Service {
         name,
@@ -40,26 +40,26 @@ const fn classic(name: &'static str) -> Service {
     }
 }
 
-/// Every service with a public reference (contract §4).
+/// All services with a public reference (contract §4).
 pub static SERVICES: &[Service] = &[
     Service {
         name: "DaaS (CVAD)",
         at: ServiceLocation::Gateway("/cvad/manage"),
-        needs: &[CUSTOMER, INSTANCE],
-        paging: "`ContinuationToken`; `limit` (1000 at most), `continuationToken`",
-        limits: "429 without a number",
+        headers: &[CUSTOMER, INSTANCE],
+        paging: "`ContinuationToken`; `limit` (at most 1000), `continuationToken`",
+        limit_note: "429; no number documented",
         rewrite_links: true,
         note: "`/me`, `/Sites`, `/about` and `/ping` need no site id",
         ..ON_GATEWAY
     },
     Service {
-        name: "DaaS and old OData, direct",
+        name: "DaaS and retired OData, direct",
         at: ServiceLocation::Direct,
-        needs: &[CUSTOMER],
+        headers: &[CUSTOMER],
         paging: "as DaaS",
-        limits: "530: the site is frozen",
+        limit_note: "530 for a frozen site",
         rewrite_links: true,
-        note: "the customers of the configuration whose id is a DNS label",
+        note: "for configured customers whose id is a DNS label",
         ..ON_GATEWAY
     },
     Service {
@@ -67,7 +67,7 @@ pub static SERVICES: &[Service] = &[
         at: ServiceLocation::Gateway("/monitorodata"),
         paging: "`@odata.nextLink`; `$top`, `$skip`",
         limit: ServiceLimit::AtOnce(1),
-        limits: "one at a time per customer, else 429",
+        limit_note: "1 concurrent request per customer, else 429",
         transaction_id: "",
         rewrite_links: true,
         ..ON_GATEWAY
@@ -83,7 +83,7 @@ pub static SERVICES: &[Service] = &[
     Service {
         name: "System Log",
         at: ServiceLocation::Gateway("/systemlog"),
-        paging: "`ContinuationToken`; `Limit` (200 at most), `ContinuationToken`",
+        paging: "`ContinuationToken`; `Limit` (at most 200), `ContinuationToken`",
         transaction_id: CC_ID,
         ..ON_GATEWAY
     },
@@ -140,12 +140,12 @@ pub static SERVICES: &[Service] = &[
         at: ServiceLocation::Gateway("/accessSecurity"),
         paging: "`offset`, `limit`",
         limit: ServiceLimit::PerSecond(15),
-        limits: "1000 a minute; paced at 15 a second, as Citrix's own client is",
-        note: "307 when the customer is in another region",
+        limit_note: "1000 per minute; the gateway sends 15 per second, like Citrix's client",
+        note: "307 if the customer is in another region",
         ..ON_GATEWAY
     },
     Service {
-        name: "Resource locations, connectors' registry",
+        name: "Resource locations, connector registry",
         paging: "none",
         ..classic("registry")
     },
@@ -186,7 +186,7 @@ pub static SERVICES: &[Service] = &[
     Service {
         name: "Workspace Environment Management",
         at: ServiceLocation::Host("/wem", Cloud::wem_url),
-        limits: "429 from about 50 reads at once",
+        limit_note: "429 at about 50 concurrent reads",
         note: "`/wem/services/wem/…`",
         ..ON_GATEWAY
     },
@@ -195,7 +195,7 @@ pub static SERVICES: &[Service] = &[
         at: ServiceLocation::Host("/gac", |cloud| {
             cloud.if_commercial("https://wsaca.cloud.com")
         }),
-        note: "`/gac/aca/…`; some say that it wants `authorization = \"bearer\"`",
+        note: "`/gac/aca/…`; may require `authorization = \"bearer\"`",
         ..ON_GATEWAY
     },
     Service {
@@ -203,24 +203,24 @@ pub static SERVICES: &[Service] = &[
         at: ServiceLocation::Host("/sessionrecording", |cloud| {
             cloud.if_commercial("https://sessionrecording.apps.cloud.com")
         }),
-        needs: &[CUSTOMER, "SiteId", "ServerId"],
+        headers: &[CUSTOMER, "SiteId", "ServerId"],
         note: "`/sessionrecording/api/…`",
         ..ON_GATEWAY
     },
     Service {
         name: "NetScaler Console (ADM)",
         at: ServiceLocation::Host("/adm", |cloud| cloud.if_commercial("https://adm.cloud.com")),
-        needs: &["isCloud"],
-        adds: &[("iscloud", "true")],
+        headers: &["isCloud"],
+        default_headers: &[("iscloud", "true")],
         transaction_id: "",
-        note: "`/adm/massvc/{customer}/…`; style books want a session of their own",
+        note: "`/adm/massvc/{customer}/…`; StyleBooks require a separate session",
         ..ON_GATEWAY
     },
     Service {
         name: "App Layering",
         at: ServiceLocation::Host("/applayering", Cloud::app_layering_url),
         transaction_id: "",
-        note: "wants `Accept: application/json;version=preview`",
+        note: "requires `Accept: application/json;version=preview`",
         ..ON_GATEWAY
     },
     Service {
@@ -232,9 +232,9 @@ pub static SERVICES: &[Service] = &[
     },
     Service {
         name: "Endpoint Management reporting",
-        limits: "5 a minute per site; `Retry-After` is an RFC 3339 date",
+        limit_note: "5 per minute and site; `Retry-After` is an RFC 3339 date",
         transaction_id: "",
-        note: "`/api/endpoint-management/report/$search` on a host of the customer's",
+        note: "`/api/endpoint-management/report/$search` on the customer's host",
         ..ON_GATEWAY
     },
 ];

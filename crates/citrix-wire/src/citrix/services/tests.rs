@@ -1,4 +1,4 @@
-//! What is in the table, and where its prefixes lead.
+//! Contents of the table and URLs of its prefixes.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ fn urls(cloud: Cloud, customers: &[&str]) -> BTreeMap<String, String> {
         .into_iter()
         .map(|each| (each.prefix, each.url))
         .collect();
-    assert_eq!(urls.len(), count, "a prefix is there twice");
+    assert_eq!(urls.len(), count, "a prefix is repeated");
     urls
 }
 
 #[test]
-fn design_4_3_each_cloud_has_its_own_hosts() {
-    let leads = |cloud, prefix: &str| urls(cloud, &["Acme"]).remove(prefix);
+fn interface_4_3_each_cloud_has_its_hosts() {
+    let url = |cloud, prefix: &str| urls(cloud, &["Acme"]).remove(prefix);
     for (cloud, registry, direct, wem, gac) in [
         (
             Cloud::Commercial,
@@ -49,22 +49,22 @@ fn design_4_3_each_cloud_has_its_own_hosts() {
         ),
     ] {
         assert_eq!(
-            leads(cloud, "/classic/registry").as_deref(),
+            url(cloud, "/classic/registry").as_deref(),
             Some(registry),
             "{cloud:?}"
         );
         assert_eq!(
-            leads(cloud, "/direct/Acme").as_deref(),
+            url(cloud, "/direct/Acme").as_deref(),
             Some(direct),
             "{cloud:?}"
         );
-        assert_eq!(leads(cloud, "/wem").as_deref(), wem, "{cloud:?}");
-        assert_eq!(leads(cloud, "/gac").as_deref(), gac, "{cloud:?}");
+        assert_eq!(url(cloud, "/wem").as_deref(), wem, "{cloud:?}");
+        assert_eq!(url(cloud, "/gac").as_deref(), gac, "{cloud:?}");
     }
 }
 
 #[test]
-fn contract_4_every_classic_service_is_there_and_the_login_is_not() {
+fn contract_4_all_classic_services_except_trust_are_built_in() {
     let urls = urls(Cloud::Commercial, &[]);
     for name in [
         "registry",
@@ -91,7 +91,7 @@ fn contract_4_every_classic_service_is_there_and_the_login_is_not() {
             format!("https://{name}.citrixworkspacesapi.net")
         );
     }
-    // Logging in is the gateway's; a caller has no business there.
+    // Only the gateway logs in.
     assert!(!urls.contains_key("/classic/trust"));
     for prefix in [
         "/wem",
@@ -106,9 +106,9 @@ fn contract_4_every_classic_service_is_there_and_the_login_is_not() {
 }
 
 #[test]
-fn only_customers_whose_id_is_a_dns_label_have_a_host() {
+fn only_customers_whose_id_is_a_dns_label_have_a_direct_host() {
     let long = "a".repeat(64);
-    let odd = [
+    let invalid = [
         "", "a.b", "a_b", "-a", "a-", "a@b", "a:1", "evil.com", "a%2f", "ä", &long, "a b", "[::1]",
     ];
     let direct = |id: &str| {
@@ -116,7 +116,7 @@ fn only_customers_whose_id_is_a_dns_label_have_a_host() {
             .into_keys()
             .any(|key| key.starts_with("/direct"))
     };
-    for id in odd {
+    for id in invalid {
         assert!(!direct(id), "{id}");
     }
     for id in ["acme", "9hrh0kjmtf6j", "a-b", "A", &long[1..]] {
@@ -125,7 +125,7 @@ fn only_customers_whose_id_is_a_dns_label_have_a_host() {
 }
 
 #[test]
-fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
+fn contract_4_only_documented_services_have_limits_or_links() {
     let own: Vec<_> = with_own_route()
         .map(|(path, service)| (path, service.limit, service.rewrite_links))
         .collect();
@@ -138,9 +138,8 @@ fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
             ("/accessSecurity", ServiceLimit::PerSecond(15), false),
         ]
     );
-    // The same services on the customers' own hosts.
-    let elsewhere = built_in_prefixes(Cloud::Commercial, ["acme"]);
-    let with_links = elsewhere.iter().filter(|each| each.service.rewrite_links);
+    let other_hosts = built_in_prefixes(Cloud::Commercial, ["acme"]);
+    let with_links = other_hosts.iter().filter(|each| each.service.rewrite_links);
     assert_eq!(
         with_links.map(|each| &*each.prefix).collect::<Vec<_>>(),
         ["/direct/acme"]
@@ -148,7 +147,7 @@ fn contract_4_limits_and_links_are_those_of_the_services_that_have_them() {
 }
 
 #[test]
-fn regions_lead_to_gateways_that_take_the_clouds_tokens() {
+fn region_prefixes_are_those_that_share_tokens() {
     let of = |cloud| {
         region_prefixes(cloud)
             .map(|(prefix, url)| format!("{prefix} {url}"))
@@ -166,7 +165,7 @@ fn regions_lead_to_gateways_that_take_the_clouds_tokens() {
 }
 
 #[test]
-fn hosts_are_of_citrixs_domains_only() {
+fn all_hosts_are_in_domains_of_citrix() {
     const DOMAINS: [&str; 9] = [
         ".cloud.com",
         ".citrixworkspacesapi.net",
