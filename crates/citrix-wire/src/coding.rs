@@ -1,7 +1,6 @@
-//! Content codings (RFC 9110 section 8.4), undone and done again as a body streams by.
+//! Streaming decoders and encoders of content codings (RFC 9110 section 8.4).
 //!
-//! Both directions work on what is there: a decoder is asked for the next slice and says when it needs more, an encoder
-//! gives what it has whenever it is asked. So memory is bounded by the slice, whatever a body expands to.
+//! A decoder returns one slice at a time, so that memory is bounded however far a body expands.
 
 mod accepted;
 mod decoder;
@@ -19,27 +18,27 @@ pub use accepted::retain_decodable;
 pub use decoder::{Decoder, SLICE};
 pub use encoder::Encoder;
 
-/// A coding that can be undone and done again.
+/// A supported content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// `gzip` (RFC 1952), also under its old name `x-gzip`.
+    /// `gzip` (RFC 1952), or its alias `x-gzip`.
     Gzip,
-    /// `deflate`: zlib's format (RFC 1950), or without its frame (RFC 1951), as many servers have it.
+    /// `deflate`: the zlib format (RFC 1950), or a bare deflate stream (RFC 1951), which many servers send.
     Deflate,
     /// `br` (RFC 7932).
     Brotli,
 }
 
-/// A coding, or several on top of each other, that has to pass as it is.
+/// Another coding, or several; the body must be forwarded unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body has a Content-Encoding other than gzip, deflate or br")]
 pub struct UnsupportedCoding;
 
 impl Coding {
-    /// The coding of a body with these headers; `None` for a body without one.
+    /// Parses `Content-Encoding`; `None` without a coding.
     ///
     /// # Errors
-    /// When it is one that passes as it is.
+    /// If the coding is not supported.
     pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, UnsupportedCoding> {
         let mut fields = headers.get_all(CONTENT_ENCODING).iter();
         let (Some(field), None) = (fields.next(), fields.next()) else {
@@ -63,11 +62,12 @@ impl Coding {
         known.map(|(_, coding)| coding).ok_or(UnsupportedCoding)
     }
 
-    /// The format of a body that begins with this byte.
+    /// Returns the format of a body with this first byte.
     pub fn format(self, first: u8) -> Format {
         match self {
             Self::Gzip => Format::Gzip,
-            // A window size and the method 8; no deflate encoder begins with a stored block padded like that.
+            // RFC 1950 section 2.2: method 8 and a window size. As deflate it would be a stored block with padding that
+            // no encoder writes.
             Self::Deflate if first & 0x0f == 8 && first >> 4 <= 7 => Format::Zlib,
             Self::Deflate => Format::Deflate,
             Self::Brotli => Format::Brotli,
@@ -75,26 +75,26 @@ impl Coding {
     }
 }
 
-/// What the bytes of a coded body are.
+/// The format of an encoded body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// RFC 1952, of any number of members.
+    /// RFC 1952, with any number of members.
     Gzip,
     /// RFC 1950.
     Zlib,
-    /// RFC 1951 alone.
+    /// RFC 1951 without a zlib frame.
     Deflate,
     /// RFC 7932.
     Brotli,
 }
 
-/// A coded body that cannot be read to its end. The answer has to be cut off.
+/// An encoded body that cannot be decoded to its end. The response must be aborted.
 #[derive(Debug, thiserror::Error)]
 pub enum CodingError {
-    /// It broke off, or is not what its `Content-Encoding` says.
-    #[error("the body broke off, or is not in the coding that its head names")]
-    Broken(#[source] io::Error),
-    /// Something comes after its end.
-    #[error("there is something behind the end of the coded body")]
+    /// Truncated, or not in the format of its `Content-Encoding`.
+    #[error("the body is truncated or not in its Content-Encoding")]
+    Invalid(#[source] io::Error),
+    /// Data after the end of the encoded body.
+    #[error("data follows the end of the encoded body")]
     Trailing,
 }

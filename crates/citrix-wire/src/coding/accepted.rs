@@ -1,13 +1,12 @@
-//! In which codings a caller takes an answer (RFC 9110 section 12.5.3), where its body has to be read on the way.
+//! `Accept-Encoding` (RFC 9110 section 12.5.3) of requests whose response body is rewritten.
 
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
-/// Leaves of `Accept-Encoding` what [`Coding`](super::Coding) knows: an answer in another coding would keep its links.
-/// And of `gzip` and `br`, where both will do, `gzip` alone: to write `br` takes twice as long.
+/// Removes codings other than [`Coding`](super::Coding) from `Accept-Encoding`, since links in their bodies cannot be
+/// rewritten. Also removes `br` if `gzip` is acceptable: encoding `br` takes twice as long.
 ///
-/// A field with nothing to take out stays byte for byte, and so does a request without one: that nobody encodes
-/// unasked is how servers are.
+/// A field without such codings is unchanged. So is a request without the field, since servers do not encode then.
 pub fn retain_decodable(headers: &mut HeaderMap) {
     let fields = headers
         .get_all(ACCEPT_ENCODING)
@@ -15,33 +14,33 @@ pub fn retain_decodable(headers: &mut HeaderMap) {
         .filter_map(|field| field.to_str().ok());
     let all: Vec<_> = fields
         .flat_map(|field| field.split(','))
-        .filter_map(Choice::of)
+        .filter_map(Choice::parse)
         .collect();
     let names_gzip = all.iter().any(Choice::is_gzip);
-    let takes_gzip = all
+    let accepts_gzip = all
         .iter()
-        .any(|choice| !choice.refused && (choice.is_gzip() || choice.is("*") && !names_gzip));
-    let stays = |choice: &Choice<'_>| match choice {
+        .any(|choice| !choice.excluded && (choice.is_gzip() || choice.is("*") && !names_gzip));
+    let is_retained = |choice: &Choice<'_>| match choice {
         choice if choice.is_gzip() || choice.is("deflate") || choice.is("identity") => true,
-        choice if choice.is("br") => choice.refused || !takes_gzip,
-        choice => choice.is("*") && choice.refused,
+        choice if choice.is("br") => choice.excluded || !accepts_gzip,
+        choice => choice.is("*") && choice.excluded,
     };
-    if all.iter().all(stays) {
+    if all.iter().all(is_retained) {
         return;
     }
-    let mut left: Vec<String> = Vec::with_capacity(all.len());
+    let mut retained: Vec<String> = Vec::with_capacity(all.len());
     for choice in &all {
-        if stays(choice) {
-            left.push(choice.text.to_owned());
+        if is_retained(choice) {
+            retained.push(choice.text.to_owned());
         } else if choice.is("*") && !names_gzip {
-            left.push(choice.text.replacen('*', "gzip", 1));
+            retained.push(choice.text.replacen('*', "gzip", 1));
         }
     }
-    if left.is_empty() {
-        // Without a field any coding would do.
-        left.push("identity".to_owned());
+    if retained.is_empty() {
+        // Without the field, any coding is acceptable.
+        retained.push("identity".to_owned());
     }
-    if let Ok(value) = HeaderValue::from_str(&left.join(", ")) {
+    if let Ok(value) = HeaderValue::from_str(&retained.join(", ")) {
         headers.insert(ACCEPT_ENCODING, value);
     }
 }
@@ -50,13 +49,13 @@ pub fn retain_decodable(headers: &mut HeaderMap) {
 struct Choice<'a> {
     text: &'a str,
     name: &'a str,
-    /// Its weight is zero: the caller does not take it.
-    refused: bool,
+    /// Its weight is zero: not acceptable.
+    excluded: bool,
 }
 
 impl<'a> Choice<'a> {
-    /// `None` for an empty element, which says nothing.
-    fn of(element: &'a str) -> Option<Self> {
+    /// Parses an element; `None` if it is empty.
+    fn parse(element: &'a str) -> Option<Self> {
         let text = element.trim();
         let (name, weight) = text.split_once(';').unwrap_or((text, ""));
         let weight = weight
@@ -64,11 +63,11 @@ impl<'a> Choice<'a> {
             .trim_start_matches(['q', 'Q'])
             .trim_start()
             .strip_prefix('=');
-        let refused = weight.is_some_and(|weight| weight.trim().parse() == Ok(0.0_f32));
+        let excluded = weight.is_some_and(|weight| weight.trim().parse() == Ok(0.0_f32));
         (!text.is_empty()).then_some(Self {
             text,
             name: name.trim_end(),
-            refused,
+            excluded,
         })
     }
 
@@ -85,19 +84,19 @@ impl<'a> Choice<'a> {
 mod tests {
     use super::*;
 
-    fn check(given: &[&str], left: &[&str]) {
+    fn check(fields: &[&str], retained: &[&str]) {
         let mut headers = HeaderMap::new();
-        for field in given {
+        for field in fields {
             headers.append(ACCEPT_ENCODING, HeaderValue::from_str(field).unwrap());
         }
         retain_decodable(&mut headers);
-        let got: Vec<_> = headers.get_all(ACCEPT_ENCODING).iter().collect();
-        assert_eq!(got, left, "{given:?}");
+        let actual: Vec<_> = headers.get_all(ACCEPT_ENCODING).iter().collect();
+        assert_eq!(actual, retained, "{fields:?}");
     }
 
     #[test]
-    fn what_can_be_read_stays_as_it_came() {
-        for given in [
+    fn supported_codings_are_unchanged() {
+        for fields in [
             &[][..],
             &[""],
             &["gzip"],
@@ -110,12 +109,12 @@ mod tests {
             &["identity, *;q=0"],
             &["deflate,, "],
         ] {
-            check(given, given);
+            check(fields, fields);
         }
     }
 
     #[test]
-    fn br_goes_where_gzip_will_do() {
+    fn br_is_removed_if_gzip_is_acceptable() {
         check(&["gzip, deflate, br"], &["gzip, deflate"]);
         check(&["br;q=1.0, gzip;q=0.2"], &["gzip;q=0.2"]);
         check(&["br", "X-GZIP"], &["X-GZIP"]);
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_that_cannot_be_read_go() {
+    fn unsupported_codings_are_removed() {
         check(&["deflate, gzip, br, zstd"], &["deflate, gzip"]);
         check(&["zstd, br"], &["br"]);
         check(&["zstd"], &["identity"]);

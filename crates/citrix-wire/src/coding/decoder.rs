@@ -1,4 +1,4 @@
-//! Out of a coding.
+//! Incremental decoding.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, ErrorKind, Read};
@@ -8,22 +8,22 @@ use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 use super::{CodingError, Format};
 
-/// The most that comes out of a decoder at once, in bytes.
+/// Maximum length of a decoded slice in bytes.
 pub const SLICE: usize = 64 * 1024;
 
-/// How much of a `br` body its decoder reads ahead, in bytes.
+/// Input buffer of a `br` decoder in bytes.
 const BROTLI_INPUT: usize = 16 * 1024;
 
-/// A decoder: push a piece, pull until nothing comes, push the next.
+/// A streaming decoder: push a piece, pull until `None`, push the next.
 pub struct Decoder {
-    reader: Reader,
-    /// The room for the next slice, kept while there is nothing to put in.
-    room: Vec<u8>,
-    over: bool,
+    format: FormatDecoder,
+    /// Allocation for the next slice, kept while input is missing.
+    buffer: Vec<u8>,
+    ended: bool,
 }
 
-/// The libraries' decoders read from a [`Source`], which says `WouldBlock` when it is empty; they are made for that.
-enum Reader {
+/// A decoder that reads from a [`Source`] and can resume after `WouldBlock`.
+enum FormatDecoder {
     Gzip(MultiGzDecoder<Source>),
     Zlib(ZlibDecoder<Source>),
     Deflate(DeflateDecoder<Source>),
@@ -31,67 +31,67 @@ enum Reader {
 }
 
 impl Decoder {
-    /// One for a body.
+    /// Creates a decoder for one body.
     pub fn new(format: Format) -> Self {
         let source = Source::default();
-        let reader = match format {
-            Format::Gzip => Reader::Gzip(MultiGzDecoder::new(source)),
-            Format::Zlib => Reader::Zlib(ZlibDecoder::new(source)),
-            Format::Deflate => Reader::Deflate(DeflateDecoder::new(source)),
+        let format = match format {
+            Format::Gzip => FormatDecoder::Gzip(MultiGzDecoder::new(source)),
+            Format::Zlib => FormatDecoder::Zlib(ZlibDecoder::new(source)),
+            Format::Deflate => FormatDecoder::Deflate(DeflateDecoder::new(source)),
             Format::Brotli => {
-                Reader::Brotli(Box::new(brotli::Decompressor::new(source, BROTLI_INPUT)))
+                let decoder = brotli::Decompressor::new(source, BROTLI_INPUT);
+                FormatDecoder::Brotli(Box::new(decoder))
             }
         };
         Self {
-            reader,
-            room: Vec::new(),
-            over: false,
+            format,
+            buffer: Vec::new(),
+            ended: false,
         }
     }
 
-    /// Takes the next piece.
+    /// Appends a piece of the encoded body.
     pub fn push(&mut self, encoded: Bytes) {
-        self.reader.source().pieces.push_back(encoded);
+        self.format.source().pieces.push_back(encoded);
     }
 
-    /// Says that the last piece went in.
+    /// Marks the end of the encoded body.
     pub fn finish(&mut self) {
-        self.reader.source().ended = true;
+        self.format.source().ended = true;
     }
 
-    /// The next slice, at most [`SLICE`] bytes; `None` when it needs more, or all came out.
+    /// Returns the next slice of at most [`SLICE`] bytes; `None` if more input is needed or the body has ended.
     ///
     /// # Errors
-    /// When the body cannot be decoded to its end. Nothing more comes then.
+    /// If the body cannot be decoded. The decoder must not be used afterwards.
     pub fn pull(&mut self) -> Result<Option<Bytes>, CodingError> {
-        if !self.over {
-            let mut slice = std::mem::take(&mut self.room);
+        if !self.ended {
+            let mut slice = std::mem::take(&mut self.buffer);
             slice.resize(SLICE, 0);
-            match self.reader.read(&mut slice) {
+            match self.format.read(&mut slice) {
                 Ok(0) => self.end(&mut slice)?,
                 Ok(length) => {
                     slice.truncate(length);
                     return Ok(Some(Bytes::from(slice)));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.room = slice;
+                    self.buffer = slice;
                     return Ok(None);
                 }
-                Err(error) => return Err(CodingError::Broken(error)),
+                Err(error) => return Err(CodingError::Invalid(error)),
             }
         }
-        if self.reader.source().is_empty() {
+        if self.format.source().is_empty() {
             Ok(None)
         } else {
             Err(CodingError::Trailing)
         }
     }
 
-    /// The coding's own end was met. brotli's decoder may have read something behind it, and says so when it is asked
-    /// once more.
+    /// Handles the end of the format. brotli's decoder may have buffered trailing data, and reports it on another read.
     fn end(&mut self, slice: &mut [u8]) -> Result<(), CodingError> {
-        self.over = true;
-        match self.reader.read(slice) {
+        self.ended = true;
+        match self.format.read(slice) {
             Ok(0) => Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Ok(_) | Err(_) => Err(CodingError::Trailing),
@@ -99,27 +99,27 @@ impl Decoder {
     }
 }
 
-impl Reader {
+impl FormatDecoder {
     fn source(&mut self) -> &mut Source {
         match self {
-            Self::Gzip(reader) => reader.get_mut(),
-            Self::Zlib(reader) => reader.get_mut(),
-            Self::Deflate(reader) => reader.get_mut(),
-            Self::Brotli(reader) => reader.get_mut(),
+            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Zlib(decoder) => decoder.get_mut(),
+            Self::Deflate(decoder) => decoder.get_mut(),
+            Self::Brotli(decoder) => decoder.get_mut(),
         }
     }
 
     fn read(&mut self, slice: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Gzip(reader) => reader.read(slice),
-            Self::Zlib(reader) => reader.read(slice),
-            Self::Deflate(reader) => reader.read(slice),
-            Self::Brotli(reader) => reader.read(slice),
+            Self::Gzip(decoder) => decoder.read(slice),
+            Self::Zlib(decoder) => decoder.read(slice),
+            Self::Deflate(decoder) => decoder.read(slice),
+            Self::Brotli(decoder) => decoder.read(slice),
         }
     }
 }
 
-/// What went in and was not read yet.
+/// Pushed input that the decoder has not read. Returns `WouldBlock` when empty before the end.
 #[derive(Default)]
 struct Source {
     pieces: VecDeque<Bytes>,

@@ -1,4 +1,4 @@
-//! Into a coding.
+//! Incremental encoding.
 
 use std::io::{self, Write};
 
@@ -8,17 +8,18 @@ use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
 use super::Format;
 
-/// The link to the caller is short; time counts for more than size.
+/// Fastest level: the caller is near, so that time matters more than size.
 const DEFLATE_LEVEL: u32 = 1;
+/// Fastest useful quality, as for [`DEFLATE_LEVEL`].
 const BROTLI_QUALITY: u32 = 1;
-/// 256 KiB, in bits: enough for repetitive JSON, and the caller's decoder needs no more either.
+/// Binary logarithm of the window, 256 KiB: enough for repetitive JSON, and limits the memory of encoder and decoder.
 const BROTLI_WINDOW: u32 = 18;
 const BROTLI_BUFFER: usize = 16 * 1024;
 
-/// An encoder: write, flush, take what came out.
-pub struct Encoder(Writer);
+/// A streaming encoder: write, then flush or finish.
+pub struct Encoder(FormatEncoder);
 
-enum Writer {
+enum FormatEncoder {
     Gzip(GzEncoder<Vec<u8>>),
     Zlib(ZlibEncoder<Vec<u8>>),
     Deflate(DeflateEncoder<Vec<u8>>),
@@ -26,14 +27,14 @@ enum Writer {
 }
 
 impl Encoder {
-    /// One for a body.
+    /// Creates an encoder for one body.
     pub fn new(format: Format) -> Self {
         let level = Compression::new(DEFLATE_LEVEL);
         Self(match format {
-            Format::Gzip => Writer::Gzip(GzEncoder::new(Vec::new(), level)),
-            Format::Zlib => Writer::Zlib(ZlibEncoder::new(Vec::new(), level)),
-            Format::Deflate => Writer::Deflate(DeflateEncoder::new(Vec::new(), level)),
-            Format::Brotli => Writer::Brotli(Box::new(brotli::CompressorWriter::new(
+            Format::Gzip => FormatEncoder::Gzip(GzEncoder::new(Vec::new(), level)),
+            Format::Zlib => FormatEncoder::Zlib(ZlibEncoder::new(Vec::new(), level)),
+            Format::Deflate => FormatEncoder::Deflate(DeflateEncoder::new(Vec::new(), level)),
+            Format::Brotli => FormatEncoder::Brotli(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER,
                 BROTLI_QUALITY,
@@ -42,51 +43,51 @@ impl Encoder {
         })
     }
 
-    /// Takes a piece of the body.
+    /// Encodes a piece of the body.
     ///
     /// # Errors
-    /// When the library refuses; it has no known reason to.
+    /// If the library fails; no input is known to cause that.
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.writer().write_all(piece)
     }
 
-    /// Everything that went in so far, so that the receiver can decode it now.
+    /// Returns output with which the receiver can decode everything written so far.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As for [`Self::write`].
     pub fn flush(&mut self) -> io::Result<Bytes> {
         self.writer().flush()?;
         Ok(match &mut self.0 {
-            Writer::Gzip(writer) => take(writer.get_mut()),
-            Writer::Zlib(writer) => take(writer.get_mut()),
-            Writer::Deflate(writer) => take(writer.get_mut()),
-            Writer::Brotli(writer) => take(writer.get_mut()),
+            FormatEncoder::Gzip(encoder) => take(encoder.get_mut()),
+            FormatEncoder::Zlib(encoder) => take(encoder.get_mut()),
+            FormatEncoder::Deflate(encoder) => take(encoder.get_mut()),
+            FormatEncoder::Brotli(encoder) => take(encoder.get_mut()),
         })
     }
 
-    /// The rest, with the coding's end.
+    /// Returns the remaining output with the end of the format.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As for [`Self::write`].
     pub fn finish(self) -> io::Result<Bytes> {
         Ok(Bytes::from(match self.0 {
-            Writer::Gzip(writer) => writer.finish()?,
-            Writer::Zlib(writer) => writer.finish()?,
-            Writer::Deflate(writer) => writer.finish()?,
-            Writer::Brotli(writer) => writer.into_inner(),
+            FormatEncoder::Gzip(encoder) => encoder.finish()?,
+            FormatEncoder::Zlib(encoder) => encoder.finish()?,
+            FormatEncoder::Deflate(encoder) => encoder.finish()?,
+            FormatEncoder::Brotli(encoder) => encoder.into_inner(),
         }))
     }
 
     fn writer(&mut self) -> &mut dyn Write {
         match &mut self.0 {
-            Writer::Gzip(writer) => writer,
-            Writer::Zlib(writer) => writer,
-            Writer::Deflate(writer) => writer,
-            Writer::Brotli(writer) => writer,
+            FormatEncoder::Gzip(encoder) => encoder,
+            FormatEncoder::Zlib(encoder) => encoder,
+            FormatEncoder::Deflate(encoder) => encoder,
+            FormatEncoder::Brotli(encoder) => encoder,
         }
     }
 }
 
-fn take(written: &mut Vec<u8>) -> Bytes {
-    Bytes::from(std::mem::take(written))
+fn take(output: &mut Vec<u8>) -> Bytes {
+    Bytes::from(std::mem::take(output))
 }

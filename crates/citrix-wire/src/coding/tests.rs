@@ -34,7 +34,7 @@ fn decode(format: Format, encoded: &[u8], size: usize) -> Result<Vec<u8>, Coding
 }
 
 #[test]
-fn rfc9110_8_4_a_single_known_coding_is_recognised() {
+fn rfc9110_8_4_single_supported_coding_is_parsed() {
     let of = |fields: &[&'static str]| {
         let mut headers = HeaderMap::new();
         for field in fields {
@@ -60,7 +60,7 @@ fn rfc9110_8_4_a_single_known_coding_is_recognised() {
 }
 
 #[test]
-fn deflate_is_told_from_zlib_by_its_first_byte() {
+fn first_byte_distinguishes_zlib_from_deflate() {
     for body in [&b""[..], b"x", b"{\"Items\":[]}", &[0; 1000]] {
         assert_eq!(
             Coding::Deflate.format(encode(Format::Zlib, body)[0]),
@@ -75,7 +75,7 @@ fn deflate_is_told_from_zlib_by_its_first_byte() {
 }
 
 #[test]
-fn rfc1952_2_2_gzip_may_have_several_members() {
+fn rfc1952_2_2_several_gzip_members_are_decoded() {
     let members = [
         encode(Format::Gzip, b"one, "),
         encode(Format::Gzip, b""),
@@ -90,7 +90,7 @@ fn rfc1952_2_2_gzip_may_have_several_members() {
 }
 
 #[test]
-fn what_comes_after_the_end_is_an_error() {
+fn trailing_data_is_an_error() {
     for format in FORMATS {
         for trailing in [&b"x"[..], b"\0\0\0\0", b"trailing garbage"] {
             let encoded = [&encode(format, b"{\"Items\":[]}"), trailing].concat();
@@ -105,18 +105,18 @@ fn what_comes_after_the_end_is_an_error() {
 }
 
 #[test]
-fn a_checksum_that_does_not_fit_is_an_error() {
+fn wrong_checksum_is_an_error() {
     for format in [Format::Gzip, Format::Zlib] {
         let mut encoded = encode(format, b"{\"Items\":[]}");
-        let place = encoded.len() - if format == Format::Gzip { 5 } else { 1 };
-        encoded[place] ^= 1;
+        let checksum = encoded.len() - if format == Format::Gzip { 5 } else { 1 };
+        encoded[checksum] ^= 1;
         assert!(decode(format, &encoded, usize::MAX).is_err(), "{format:?}");
     }
 }
 
 proptest! {
     #[test]
-    fn what_goes_into_a_coding_comes_out_again(
+    fn encoded_body_decodes_to_itself(
         format in select(FORMATS.to_vec()),
         pieces in vec((vec(any::<u8>(), 0..50), 1usize..200), 0..20),
         size in 1usize..100,
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_decoded_or_refused(
+    fn any_bytes_are_decoded_without_panic(
         format in select(FORMATS.to_vec()),
         bytes in vec(any::<u8>(), 0..300),
         size in 1usize..100,

@@ -105,7 +105,7 @@ impl BodyRewriter {
         };
         self.json.finish();
         codec.encode(&mut self.json)?;
-        codec.encoder.finish().map_err(CodingError::Broken)
+        codec.encoder.finish().map_err(CodingError::Invalid)
     }
 }
 
@@ -115,7 +115,7 @@ impl Codec {
         while let Some(slice) = self.decoder.pull()? {
             json.push(&slice);
             if self.encode(json)? {
-                return self.encoder.flush().map(Some).map_err(CodingError::Broken);
+                return self.encoder.flush().map(Some).map_err(CodingError::Invalid);
             }
         }
         Ok(None)
@@ -125,7 +125,7 @@ impl Codec {
     fn encode(&mut self, json: &mut JsonRewriter) -> Result<bool, CodingError> {
         let mut any = false;
         while let Some(piece) = json.pull() {
-            self.encoder.write(&piece).map_err(CodingError::Broken)?;
+            self.encoder.write(&piece).map_err(CodingError::Invalid)?;
             any = true;
         }
         Ok(any)
