@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::run::on_a_runtime;
 use super::{CheckArgs, FAILURE, Format, SUCCESS, USAGE, eprint, print};
-use crate::cli::doctor::{self, Check, State};
+use crate::cli::doctor::{self, Check, CheckState};
 use crate::config::{self, Caller, Config, ConfigProblem, Route, RouteTarget};
 use crate::inbound::tls::server_config;
 use crate::system::clock::Clock;
@@ -124,7 +124,7 @@ fn print_json(report: &CheckReport) {
 fn online(config: &Config, on_check: &mut dyn FnMut(Check)) -> u8 {
     let mut code = SUCCESS;
     let mut record = |check: Check| {
-        if check.state == State::Failed {
+        if check.state == CheckState::Failed {
             code = FAILURE;
         }
         on_check(check);

@@ -1,11 +1,12 @@
-//! Is Citrix to be had from here, and with these credentials? `check --online` asks, and each answer is a [`Check`].
+//! `check --online`: connects and logs in as the gateway does; each step yields a [`Check`].
 //!
-//! One after the other, as the gateway would go: to each host a connection, step by step, then for each customer a login
-//! and a question. What an earlier failure makes senseless is told as skipped; all else is tried nevertheless.
+//! Each host is connected to step by step, then each customer logs in and requests its site. A step that depends on a
+//! failed one is reported as skipped; everything else is tried.
 
 mod certificate;
 mod check;
 mod connection;
+mod endpoint;
 mod login;
 mod site;
 
@@ -18,27 +19,27 @@ use crate::upstream::control_plane::ControlClient;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::tls::{self, Verifiers};
 
-pub use check::{Check, Kind, State};
-use connection::Place;
+pub use check::{Check, CheckKind, CheckState};
+use endpoint::Endpoint;
 
-/// What all examinations need, and what they found out about hosts.
+/// What the checks share.
 struct Doctor<'a> {
     live: &'a Live,
     dial_config: DialConfig,
     verifiers: Verifiers,
-    tell: &'a mut dyn FnMut(Check),
-    /// The hosts that were looked at, and the step at which each failed.
-    places: Vec<(Place, Option<Kind>)>,
+    report: &'a mut dyn FnMut(Check),
+    /// Endpoints already checked, each with the step that failed.
+    visited: Vec<(Endpoint, Option<CheckKind>)>,
 }
 
-/// Examines everything that `live` needs of the world, and tells each finding as it is made.
+/// Checks everything that `live` depends on and reports each finding as it is made.
 ///
 /// # Errors
-/// When the certificates to trust cannot be read.
+/// If the trusted root certificates cannot be read.
 pub async fn examine(
     live: &Live,
     clock: Clock,
-    tell: &mut dyn FnMut(Check),
+    report: &mut dyn FnMut(Check),
 ) -> Result<(), TlsError> {
     let dial_config = DialConfig::new(
         tls::upstream_config(&live.upstream)?,
@@ -52,42 +53,49 @@ pub async fn examine(
         live,
         dial_config,
         verifiers,
-        tell,
-        places: Vec::new(),
+        report,
+        visited: Vec::new(),
     };
     for credential in &live.credentials {
-        let endpoint = Place::of_uri(&credential.token_url);
-        let endpoint_fails = doctor.visit(endpoint).await;
-        let gateway_fails = doctor.visit(Some(Place::of(&credential.api.url))).await;
-        let token = login::examine(credential, endpoint_fails, &issuer, clock, doctor.tell).await;
-        site::examine(credential, &token, gateway_fails, &api, doctor.tell).await;
+        let token_endpoint = Endpoint::of_uri(&credential.token_url);
+        let token_endpoint_fails = doctor.visit(token_endpoint).await;
+        let gateway_fails = doctor.visit(Some(Endpoint::of(&credential.api.url))).await;
+        let token = login::examine(
+            credential,
+            token_endpoint_fails,
+            &issuer,
+            clock,
+            doctor.report,
+        )
+        .await;
+        site::examine(credential, &token, gateway_fails, &api, doctor.report).await;
     }
     for route in live.routes.iter().filter(|route| !route.built_in) {
         if let RouteTarget::Fixed(destination) = &route.target {
-            doctor.visit(Some(Place::of(&destination.url))).await;
+            doctor.visit(Some(Endpoint::of(&destination.url))).await;
         }
     }
     Ok(())
 }
 
 impl Doctor<'_> {
-    /// Tries to connect, unless that was tried before; the step that fails.
-    async fn visit(&mut self, place: Option<Place>) -> Option<Kind> {
-        let place = place?;
-        if let Some((_, outcome)) = self.places.iter().find(|(known, _)| *known == place) {
+    /// Connects to an endpoint once; returns the step that failed.
+    async fn visit(&mut self, endpoint: Option<Endpoint>) -> Option<CheckKind> {
+        let endpoint = endpoint?;
+        if let Some((_, outcome)) = self.visited.iter().find(|(known, _)| *known == endpoint) {
             return *outcome;
         }
         let upstream = &self.live.upstream;
         let outcome = connection::examine(
-            &place,
+            &endpoint,
             &self.dial_config,
             &self.verifiers,
             upstream,
-            self.tell,
+            self.report,
         )
         .await
         .err();
-        self.places.push((place, outcome));
+        self.visited.push((endpoint, outcome));
         outcome
     }
 }

@@ -192,13 +192,13 @@ async fn a_token_of_another_customer_is_found_out() {
     assert!(
         found
             .finding("customer", "failed")
-            .starts_with("the token is that of the customer acme")
+            .starts_with("the token belongs to customer acme")
     );
     // What Citrix answers then is what it answers in a wrong region, so it is not asked.
     assert!(
         found
             .finding("site", "skipped")
-            .starts_with("the token is another customer's"),
+            .starts_with("the token belongs to another customer"),
         "{found:?}"
     );
     assert_eq!(found.code(), 1);
@@ -270,7 +270,7 @@ async fn an_authority_that_nobody_vouches_for_is_named_with_the_file_to_put_it_i
     let found = Findings::with(&settings).await;
     let tls = found.finding("tls", "failed");
     assert!(
-        tls.contains("CN=Citrix Cloud emulator CA, whom nobody here vouches for"),
+        tls.contains("CN=Citrix Cloud emulator CA, which is not trusted"),
         "{tls}"
     );
     assert!(tls.contains(&format!("{file} (upstream.ca_file)")), "{tls}");
@@ -345,7 +345,7 @@ async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
     );
     let tls = found.finding("tls", "ok");
     assert!(
-        tls.contains("CN=Corporate Inspection CA, whom upstream.ca_file alone vouches for"),
+        tls.contains("CN=Corporate Inspection CA, trusted through upstream.ca_file only"),
         "{tls}"
     );
     // For the look at the host, the login and the question.
@@ -408,7 +408,7 @@ async fn a_wrong_region_is_told_in_both_of_its_shapes() {
     let found = Findings::with(&environment(&api.url(), &logins.url())).await;
     let region = found.finding("region", "warning");
     assert!(
-        region.contains("sends to api-eu.cloud.com") && region.contains("set cloud = \"eu\""),
+        region.contains("redirects to api-eu.cloud.com") && region.contains("set cloud = \"eu\""),
         "{region}"
     );
     found.finding("site", "skipped");
@@ -482,7 +482,7 @@ async fn a_wrong_configuration_is_an_object_as_well() {
 }
 
 #[tokio::test]
-async fn somebody_else_or_no_tls_at_all_behind_a_host_is_told() {
+async fn wrong_certificate_and_missing_tls_are_distinguished() {
     let corporate = Authority::new("Corporate CA");
     let files = Files::new(&corporate.issue("other.example", &["other.example"]));
     files.write("ca.pem", &corporate.pem());
@@ -519,7 +519,7 @@ async fn somebody_else_or_no_tls_at_all_behind_a_host_is_told() {
     for (behind, says) in [
         (
             format!("127.0.0.1:{port}"),
-            "the certificate, signed by CN=Corporate CA, is for another host | somebody else",
+            "the certificate, signed by CN=Corporate CA, is for another host | another server",
         ),
         (in_clear, "no handshake: "),
     ] {

@@ -31,7 +31,7 @@ const INVALID_CLIENT: &str = "Invalid client id or client secret.";
 
 /// Which of the two is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
+enum TrustEndpoint {
     Oauth2,
     Trust,
 }
@@ -39,7 +39,7 @@ enum Endpoint {
 /// `POST /cctrustoauth2/{root|customer}/tokens/clients`, a form.
 pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
     let state = call.state;
-    if let Some(response) = without_looking(&call, Endpoint::Oauth2).await {
+    if let Some(response) = without_looking(&call, TrustEndpoint::Oauth2).await {
         return response;
     }
     // The exact type; a charset is refused (contract §1.3).
@@ -70,7 +70,7 @@ pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
 /// `POST /{root|customer}/tokens/clients`, JSON.
 pub(super) async fn trust(mut call: Call<'_>) -> Response {
     let state = call.state;
-    if let Some(response) = without_looking(&call, Endpoint::Trust).await {
+    if let Some(response) = without_looking(&call, TrustEndpoint::Trust).await {
         return response;
     }
     if !is_json(&call.parts.headers) {
@@ -105,7 +105,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
 }
 
 /// The answer that needs no look at the body: wrong place, wrong method, a fault.
-async fn without_looking(call: &Call<'_>, endpoint: Endpoint) -> Option<Response> {
+async fn without_looking(call: &Call<'_>, endpoint: TrustEndpoint) -> Option<Response> {
     if !call.rest.is_empty() {
         return Some(answers::not_found());
     }
@@ -126,10 +126,10 @@ async fn without_looking(call: &Call<'_>, endpoint: Endpoint) -> Option<Response
 }
 
 /// The answer that a fault gives in place of every other.
-fn faulty(state: &State, fault: TokenFault, endpoint: Endpoint) -> Option<Response> {
+fn faulty(state: &State, fault: TokenFault, endpoint: TrustEndpoint) -> Option<Response> {
     let success = |body: &str| match endpoint {
-        Endpoint::Oauth2 => oauth2_success(body),
-        Endpoint::Trust => trust_success(body),
+        TrustEndpoint::Oauth2 => oauth2_success(body),
+        TrustEndpoint::Trust => trust_success(body),
     };
     let kind = "common/rateLimitExceeded";
     Some(match fault {
@@ -161,8 +161,8 @@ fn faulty(state: &State, fault: TokenFault, endpoint: Endpoint) -> Option<Respon
                 client_id,
             };
             let body = match endpoint {
-                Endpoint::Oauth2 => oauth2_body(state, &client),
-                Endpoint::Trust => trust_body(state, &client),
+                TrustEndpoint::Oauth2 => oauth2_body(state, &client),
+                TrustEndpoint::Trust => trust_body(state, &client),
             };
             success(&body[..body.len() / 2])
         }

@@ -1,4 +1,4 @@
-//! The TLS handshake, and who vouches for the server.
+//! The TLS handshake and the signer of the certificate.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,19 +11,19 @@ use tokio::time::{Instant, timeout};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-use super::check::{Check, Kind};
-use super::connection::{Place, innermost};
+use super::check::{Check, CheckKind};
+use super::endpoint::{Endpoint, innermost};
 use crate::config::UpstreamSettings;
 use crate::upstream::control_plane::sources;
 use crate::upstream::dial::{self, DialConfig};
 use crate::upstream::tls::Verifiers;
 
-/// The longest name that is printed of somebody who is perhaps a stranger, in characters.
-const LONGEST_NAME: usize = 200;
+/// Limit on a signer's name, in characters: the server may be anything.
+const MAX_SIGNER_CHARS: usize = 200;
 
-/// Shakes hands as the gateway does.
+/// Performs the handshake as the gateway does.
 pub(super) async fn examine(
-    place: &Place,
+    endpoint: &Endpoint,
     socket: TcpStream,
     name: &ServerName<'static>,
     dial_config: &DialConfig,
@@ -53,43 +53,43 @@ pub(super) async fn examine(
                 .alpn_protocol()
                 .map_or("http/1.1".into(), String::from_utf8_lossy)
                 .into_owned();
-            agreed(place, &version, &alpn, seen)
+            accepted(endpoint, &version, &alpn, seen)
         }
-        Ok(Err(error)) => refused(place, &error, seen, upstream),
+        Ok(Err(error)) => rejected(endpoint, &error, seen, upstream),
         Err(_) => {
             let detail = format!("no handshake within {}", humantime::format_duration(limit));
             Check::failed(
-                Kind::Tls,
-                place,
+                CheckKind::Tls,
+                endpoint,
                 detail,
-                "look for a firewall that lets no TLS through",
+                "look for a firewall that blocks TLS",
             )
         }
     };
     check.took(began.elapsed())
 }
 
-fn agreed(place: &Place, version: &str, alpn: &str, seen: Option<Seen>) -> Check {
-    let Seen { signer, by_system } = seen.unwrap_or_default();
+fn accepted(endpoint: &Endpoint, version: &str, alpn: &str, seen: Option<PresentedChain>) -> Check {
+    let PresentedChain { signer, by_system } = seen.unwrap_or_default();
     let (remark, trusted_by) = if by_system {
         ("", "system")
     } else {
         (
-            ", whom upstream.ca_file alone vouches for: a proxy that inspects TLS, or a test",
+            ", trusted through upstream.ca_file only: a TLS-inspecting proxy, or a test",
             "ca_file",
         )
     };
     let detail = format!("{version}, {alpn}, signed by {signer}{remark}");
-    let check = Check::ok(Kind::Tls, place, detail)
+    let check = Check::ok(CheckKind::Tls, endpoint, detail)
         .fact("version", version)
         .fact("alpn", alpn);
     check.fact("signer", signer).fact("trusted_by", trusted_by)
 }
 
-fn refused(
-    place: &Place,
+fn rejected(
+    endpoint: &Endpoint,
     error: &io::Error,
-    seen: Option<Seen>,
+    seen: Option<PresentedChain>,
     upstream: &UpstreamSettings,
 ) -> Check {
     let certificate = sources(error).find_map(|cause| match cause.downcast_ref::<Error>() {
@@ -100,14 +100,14 @@ fn refused(
     let (detail, advice) = match certificate {
         Some(CertificateError::UnknownIssuer) => {
             let file = upstream.ca_file.as_ref().map_or_else(
-                || "a file and name that in upstream.ca_file".to_owned(),
+                || "a file and set upstream.ca_file to it".to_owned(),
                 |file| format!("{} (upstream.ca_file)", file.display()),
             );
             (
-                format!("the certificate is signed by {signer}, whom nobody here vouches for"),
+                format!("the certificate is signed by {signer}, which is not trusted"),
                 format!(
-                    "if that is your company's proxy, which inspects TLS, put its root certificate (PEM) into {file}; \
-                     if not, somebody is in between"
+                    "if that is the root of your TLS-inspecting proxy, add it (PEM) to {file}; otherwise the connection is \
+                     intercepted"
                 ),
             )
         }
@@ -117,26 +117,25 @@ fn refused(
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. },
         ) => (
-            format!("the certificate, signed by {signer}, is not valid now"),
+            format!("the certificate, signed by {signer}, is expired or not yet valid"),
             "check this machine's clock first".to_owned(),
         ),
         Some(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => (
             format!("the certificate, signed by {signer}, is for another host"),
-            "somebody else answers there: check the host, the resolver and proxies on the way"
-                .to_owned(),
+            "another server responds: check the host name, the resolver and proxies".to_owned(),
         ),
         Some(wrong) => (
-            format!("the certificate, signed by {signer}, cannot be accepted: {wrong}"),
-            "look at who signed it".to_owned(),
+            format!("the certificate, signed by {signer}, is invalid: {wrong}"),
+            "check who signed it".to_owned(),
         ),
         None => (
             format!("no handshake: {}", innermost(error)),
-            "look for a proxy or firewall that lets neither TLS 1.2 nor 1.3 through".to_owned(),
+            "look for a proxy or firewall that blocks TLS 1.2 and 1.3".to_owned(),
         ),
     };
-    Check::failed(Kind::Tls, place, detail, advice).fact("signer", signer)
+    Check::failed(CheckKind::Tls, endpoint, detail, advice).fact("signer", signer)
 }
 
 fn version(version: Option<ProtocolVersion>) -> String {
@@ -147,20 +146,20 @@ fn version(version: Option<ProtocolVersion>) -> String {
     }
 }
 
-/// What a server showed.
+/// The certificate chain a server presented.
 #[derive(Debug, Default)]
-struct Seen {
-    /// Who signed the last certificate it sent: a root, or who is next to one.
+struct PresentedChain {
+    /// Issuer of the last certificate sent.
     signer: String,
-    /// Whether the system's roots alone vouch for it.
+    /// Whether the system's roots alone verify it.
     by_system: bool,
 }
 
-/// Looks on, and decides as the gateway's own verifier does.
+/// Records the chain and decides as the gateway's verifier does.
 #[derive(Debug)]
 struct Observer {
     verifiers: Verifiers,
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<Option<PresentedChain>>,
 }
 
 impl ServerCertVerifier for Observer {
@@ -175,7 +174,7 @@ impl ServerCertVerifier for Observer {
         let by = |verifier: &dyn ServerCertVerifier| {
             verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };
-        let seen = Seen {
+        let seen = PresentedChain {
             signer: signer(intermediates.last().unwrap_or(end_entity)),
             by_system: self
                 .verifiers
@@ -220,10 +219,10 @@ fn signer(certificate: &CertificateDer<'_>) -> String {
     let name: String = issuer
         .unwrap_or_default()
         .chars()
-        .take(LONGEST_NAME)
+        .take(MAX_SIGNER_CHARS)
         .collect();
     if name.is_empty() {
-        "somebody without a name".to_owned()
+        "an unnamed issuer".to_owned()
     } else {
         name
     }

@@ -6,33 +6,33 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What was looked at. The names are a contract (docs/doctor.md).
+/// Subject of a check. The names are a contract (docs/doctor.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A host's addresses, or those of the proxy on the way to it.
+pub enum CheckKind {
+    /// Addresses of a host, or of the egress proxy.
     Dns,
-    /// A connection to one of them.
+    /// TCP connection to one of the addresses.
     Tcp,
-    /// The way out: directly, or by a tunnel of the proxy.
+    /// Direct egress, or a tunnel of the egress proxy.
     Egress,
-    /// The handshake, and who vouches for the server.
+    /// TLS handshake and the signer of the certificate.
     Tls,
-    /// A login with one secret.
+    /// Login with one secret.
     Token,
-    /// Our clock against Citrix's.
+    /// Difference between this machine's clock and Citrix's.
     Skew,
-    /// Whose the token is.
+    /// Customer named by the token.
     Customer,
-    /// Whether this gateway is the one of the customer's region.
+    /// Region of the customer.
     Region,
-    /// The customer's site.
+    /// Site of the customer.
     Site,
 }
 
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 9] = [
+impl CheckKind {
+    #[cfg(test)]
+    const ALL: [Self; 9] = [
         Self::Dns,
         Self::Tcp,
         Self::Egress,
@@ -44,8 +44,7 @@ impl Kind {
         Self::Site,
     ];
 
-    /// The name.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Dns => "dns",
             Self::Tcp => "tcp",
@@ -60,23 +59,22 @@ impl Kind {
     }
 }
 
-/// How it was found.
+/// Outcome of a check. The names are a contract (docs/doctor.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
-    /// As it should be.
+pub enum CheckState {
+    /// Works as it should.
     Ok,
-    /// It works, and is not as it should be.
+    /// Works, but needs attention.
     Warning,
-    /// It does not work.
+    /// Does not work.
     Failed,
-    /// Not looked at.
+    /// Not checked.
     Skipped,
 }
 
-impl State {
-    /// The name.
-    pub const fn name(self) -> &'static str {
+impl CheckState {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Warning => "warning",
@@ -86,28 +84,28 @@ impl State {
     }
 }
 
-/// One finding. There is no secret in it.
+/// One finding. Contains no secret.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// What was looked at.
-    pub check: Kind,
-    /// Of what: `host:port`, a customer, or a customer's secret by the name of its key.
+    /// Subject.
+    pub check: CheckKind,
+    /// Object: `host:port`, a customer, or a customer's secret by the name of its key.
     pub of: String,
-    /// How it was found.
-    pub state: State,
-    /// What was found.
+    /// Outcome.
+    pub state: CheckState,
+    /// Finding, for people.
     pub detail: String,
-    /// What to do about it, where there is something.
+    /// What to do about it.
     pub advice: Option<String>,
-    /// How long it took, in milliseconds, where that tells something.
+    /// Duration in milliseconds.
     pub ms: Option<u64>,
-    /// The same for programs.
+    /// Finding, for programs.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub facts: Map<String, Value>,
 }
 
 impl Check {
-    fn new(check: Kind, of: &impl fmt::Display, state: State, detail: String) -> Self {
+    fn new(check: CheckKind, of: &impl fmt::Display, state: CheckState, detail: String) -> Self {
         Self {
             check,
             of: of.to_string(),
@@ -119,36 +117,40 @@ impl Check {
         }
     }
 
-    pub(super) fn ok(check: Kind, of: &impl fmt::Display, detail: impl Into<String>) -> Self {
-        Self::new(check, of, State::Ok, detail.into())
+    pub(super) fn ok(check: CheckKind, of: &impl fmt::Display, detail: impl Into<String>) -> Self {
+        Self::new(check, of, CheckState::Ok, detail.into())
     }
 
     pub(super) fn warning(
-        check: Kind,
+        check: CheckKind,
         of: &impl fmt::Display,
         detail: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
         Self {
             advice: Some(advice.into()),
-            ..Self::new(check, of, State::Warning, detail.into())
+            ..Self::new(check, of, CheckState::Warning, detail.into())
         }
     }
 
     pub(super) fn failed(
-        check: Kind,
+        check: CheckKind,
         of: &impl fmt::Display,
         detail: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
         Self {
             advice: Some(advice.into()),
-            ..Self::new(check, of, State::Failed, detail.into())
+            ..Self::new(check, of, CheckState::Failed, detail.into())
         }
     }
 
-    pub(super) fn skipped(check: Kind, of: &impl fmt::Display, why: impl Into<String>) -> Self {
-        Self::new(check, of, State::Skipped, why.into())
+    pub(super) fn skipped(
+        check: CheckKind,
+        of: &impl fmt::Display,
+        why: impl Into<String>,
+    ) -> Self {
+        Self::new(check, of, CheckState::Skipped, why.into())
     }
 
     pub(super) fn took(self, time: Duration) -> Self {
@@ -192,20 +194,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_a_line_and_an_object() {
-        let check = Check::failed(Kind::Tcp, &"h:1", "nobody answers", "look at firewalls")
+    fn finding_prints_as_a_line_and_serializes_as_an_object() {
+        let check = Check::failed(CheckKind::Tcp, &"h:1", "no response", "look at firewalls")
             .took(Duration::from_micros(12_900))
             .fact("address", "192.0.2.1:1");
         assert_eq!(
             check.to_string(),
-            "tcp        failed   h:1: nobody answers (12 ms); look at firewalls"
+            "tcp        failed   h:1: no response (12 ms); look at firewalls"
         );
         let object = json!({
-            "check": "tcp", "of": "h:1", "state": "failed", "detail": "nobody answers",
+            "check": "tcp", "of": "h:1", "state": "failed", "detail": "no response",
             "advice": "look at firewalls", "ms": 12, "facts": { "address": "192.0.2.1:1" },
         });
         assert_eq!(serde_json::to_value(check).unwrap(), object);
-        let check = Check::skipped(Kind::Site, &"acme", "no token");
+        let check = Check::skipped(CheckKind::Site, &"acme", "no token");
         assert_eq!(check.to_string(), "site       skipped  acme: no token");
         let object = json!({
             "check": "site", "of": "acme", "state": "skipped", "detail": "no token", "advice": null, "ms": null,
@@ -214,18 +216,23 @@ mod tests {
     }
 
     #[test]
-    fn names_in_lines_and_objects_are_the_same() {
-        for kind in Kind::ALL {
+    fn names_in_lines_and_objects_are_equal() {
+        for kind in CheckKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
         }
-        for state in [State::Ok, State::Warning, State::Failed, State::Skipped] {
+        for state in [
+            CheckState::Ok,
+            CheckState::Warning,
+            CheckState::Failed,
+            CheckState::Skipped,
+        ] {
             assert_eq!(serde_json::to_value(state).unwrap(), state.name());
         }
     }
     #[test]
-    fn the_documentation_has_every_kind() {
+    fn documentation_lists_every_kind() {
         let page = include_str!("../../../docs/doctor.md");
-        for kind in Kind::ALL {
+        for kind in CheckKind::ALL {
             assert!(
                 page.contains(&format!("\n| `{}` | ", kind.name())),
                 "{kind:?}"

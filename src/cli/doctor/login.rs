@@ -6,27 +6,27 @@ use http::HeaderValue;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use super::check::{Check, Kind, State};
+use super::check::{Check, CheckKind, CheckState};
 use crate::config::{Credential, SecretSource};
 use crate::system::clock::Clock;
 use crate::token::issuer::{HttpIssuer, IssuedToken, Issuer as _, LoginError, LoginRequest};
 use crate::token::response::customer_of;
 use crate::token::status::Skew;
 
-/// From how many seconds on clocks that differ are worth a warning.
-const MUCH: f64 = 30.0;
+/// Clock difference in seconds from which a warning is due.
+const MAX_SKEW_SECONDS: f64 = 30.0;
 
-/// Logs in with both secrets of a rotation: each shall work before the other is taken away. The token of the first that
-/// does.
+/// Logs in with both secrets of a rotation, as each must work before the other is removed. Returns the token of the
+/// first login that succeeds.
 ///
 /// # Errors
-/// Why there is no token to go on with.
+/// The reason why there is no token for the next step.
 pub(super) async fn examine(
     credential: &Credential,
-    endpoint_fails: Option<Kind>,
+    endpoint_fails: Option<CheckKind>,
     issuer: &HttpIssuer,
     clock: Clock,
-    tell: &mut dyn FnMut(Check),
+    report: &mut dyn FnMut(Check),
 ) -> Result<SecretString, &'static str> {
     let secrets = [
         ("client_secret", Some(&credential.client_secret)),
@@ -39,14 +39,14 @@ pub(super) async fn examine(
     {
         let of = format!("{}, {name}", credential.customer());
         if let Some(failed) = endpoint_fails {
-            tell(Check::skipped(
-                Kind::Token,
+            report(Check::skipped(
+                CheckKind::Token,
                 &of,
                 format!("{} failed at the token endpoint", failed.name()),
             ));
             continue;
         }
-        match log_in(&of, credential, secret, issuer, clock, tell).await {
+        match log_in(&of, credential, secret, issuer, clock, report).await {
             Some(Ok(issued)) => {
                 skew = skew.or(issued.skew);
                 token = token.or(Some(issued.grant.token));
@@ -55,32 +55,37 @@ pub(super) async fn examine(
             None => {}
         }
     }
-    tell(clocks(credential, skew));
-    let whose = customer(credential, token.as_ref());
-    // Of no use with another customer's id, and what Citrix would say then sounds like a wrong region.
-    let known = if whose.state == State::Failed {
-        Err("the token is another customer's")
+    report(clocks(credential, skew));
+    let ownership = customer(credential, token.as_ref());
+    // With another customer's id, Citrix responds as for a wrong region.
+    let known = if ownership.state == CheckState::Failed {
+        Err("the token belongs to another customer")
     } else {
         token.ok_or("no token")
     };
-    tell(whose);
+    report(ownership);
     known
 }
 
-/// `None`: nothing was asked.
+/// Logs in with one secret; `None` if the secret cannot be read.
 async fn log_in(
     of: &str,
     credential: &Credential,
     secret: &SecretSource,
     issuer: &HttpIssuer,
     clock: Clock,
-    tell: &mut dyn FnMut(Check),
+    report: &mut dyn FnMut(Check),
 ) -> Option<Result<IssuedToken, LoginError>> {
     let secret = match secret.read() {
         Ok(secret) => secret,
         Err(error) => {
-            let advice = "check that it exists and who may read it";
-            tell(Check::failed(Kind::Token, &of, error.to_string(), advice));
+            let advice = "check that it exists and is readable";
+            report(Check::failed(
+                CheckKind::Token,
+                &of,
+                error.to_string(),
+                advice,
+            ));
             return None;
         }
     };
@@ -97,12 +102,12 @@ async fn log_in(
             let expires = issued.grant.lifetime.expires_at(sent, issued.skew);
             let life = expires.duration_since(sent).unwrap_or_default();
             let detail = format!(
-                "Citrix gave a token for {}{}",
+                "token issued for {}{}",
                 humantime::format_duration(Duration::from_secs(life.as_secs())),
                 transaction(issued.transaction_id.as_ref())
             );
             let expires = humantime::format_rfc3339_seconds(expires).to_string();
-            let check = Check::ok(Kind::Token, &of, detail).fact("expires", expires);
+            let check = Check::ok(CheckKind::Token, &of, detail).fact("expires", expires);
             with_id(check, issued.transaction_id.as_ref())
         }
         Err(failure) => {
@@ -115,14 +120,14 @@ async fn log_in(
                 "no token{cause}{}",
                 transaction(failure.transaction_id.as_ref())
             );
-            let check = Check::failed(Kind::Token, &of, detail, failure.outcome.advice());
+            let check = Check::failed(CheckKind::Token, &of, detail, failure.outcome.advice());
             with_id(
                 check.fact("outcome", failure.outcome.label()),
                 failure.transaction_id.as_ref(),
             )
         }
     };
-    tell(check.took(began.elapsed()));
+    report(check.took(began.elapsed()));
     Some(outcome)
 }
 
@@ -146,7 +151,7 @@ fn with_id(check: Check, id: Option<&HeaderValue>) -> Check {
 fn clocks(credential: &Credential, skew: Option<Skew>) -> Check {
     let of = credential.customer();
     let Some(skew) = skew else {
-        return Check::skipped(Kind::Skew, &of, "no answer of Citrix's told its time");
+        return Check::skipped(CheckKind::Skew, &of, "no response from Citrix had a Date");
     };
     let seconds = (skew.seconds() * 10.0).round() / 10.0;
     let (amount, direction) = (
@@ -154,32 +159,35 @@ fn clocks(credential: &Credential, skew: Option<Skew>) -> Check {
         if seconds < 0.0 { "behind" } else { "ahead of" },
     );
     let detail = format!("this machine's clock is {amount} s {direction} Citrix's");
-    let check = if amount < MUCH {
-        Check::ok(Kind::Skew, &of, detail)
+    let check = if amount < MAX_SKEW_SECONDS {
+        Check::ok(CheckKind::Skew, &of, detail)
     } else {
         let advice =
-            "set it by NTP; tokens' lives are corrected by it, certificates and logs are not";
-        Check::warning(Kind::Skew, &of, detail, advice)
+            "synchronize it with NTP; token lifetimes are corrected, certificates and logs are not";
+        Check::warning(CheckKind::Skew, &of, detail, advice)
     };
     check.fact("seconds", seconds)
 }
 
-/// Whose the token is, by its own word; the signature is Citrix's to check.
+/// Compares the customer that the token names; its signature is not verified here.
 fn customer(credential: &Credential, token: Option<&SecretString>) -> Check {
     let of = credential.customer();
     let Some(token) = token else {
-        return Check::skipped(Kind::Customer, &of, "no token");
+        return Check::skipped(CheckKind::Customer, &of, "no token");
     };
     match customer_of(token) {
-        None => Check::skipped(Kind::Customer, &of, "the token does not say whose it is"),
-        Some(told) if told.eq_ignore_ascii_case(of) => {
-            Check::ok(Kind::Customer, &of, "the token is this customer's").fact("told", told)
-        }
-        Some(told) => {
-            let detail = format!("the token is that of the customer {told}");
+        None => Check::skipped(CheckKind::Customer, &of, "the token names no customer"),
+        Some(same) if same.eq_ignore_ascii_case(of) => Check::ok(
+            CheckKind::Customer,
+            &of,
+            "the token belongs to this customer",
+        )
+        .fact("told", same),
+        Some(other) => {
+            let detail = format!("the token belongs to customer {other}");
             let advice =
                 "set customer_id to that customer, or client_id and secret to a client of this one";
-            Check::failed(Kind::Customer, &of, detail, advice).fact("told", told)
+            Check::failed(CheckKind::Customer, &of, detail, advice).fact("told", other)
         }
     }
 }

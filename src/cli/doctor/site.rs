@@ -1,38 +1,38 @@
-//! One question to the customer's API gateway, which tells its region and its site.
+//! One request to the customer's API gateway, which shows its region and its site.
 
 use http::uri::Authority;
 use http::{Method, StatusCode, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use super::check::{Check, Kind, State};
+use super::check::{Check, CheckKind, CheckState};
 use crate::config::{Credential, InstanceId};
 use crate::site::api::{Api as _, ApiRequest, ApiResponse, HttpApi};
 use crate::site::response::{self, Sites};
 use citrix_wire::citrix::SITE_FROZEN;
 use citrix_wire::citrix::clouds::Cloud;
 
-/// What a gateway of the wrong region says in a 403 (contract §1.6).
+/// Text of a 403 from a gateway of the wrong region (contract §1.6).
 const WRONG_REGION: &str = "User is not authenticated for the specified resource";
-/// For whoever has nothing that has a site.
-const NO_DAAS: &str = "where the customer has no DaaS, set instance_id = \"\"";
+/// Advice for customers without a site.
+const NO_DAAS: &str = "if the customer has no DaaS, set instance_id = \"\"";
 
-/// Asks `GET /cvad/manage/me`, as the gateway does when a request first needs the site.
+/// Sends `GET /cvad/manage/me`, as the gateway does when a request first needs the site.
 pub(super) async fn examine(
     credential: &Credential,
     token: &Result<SecretString, &'static str>,
-    gateway_fails: Option<Kind>,
+    gateway_fails: Option<CheckKind>,
     api: &HttpApi,
-    tell: &mut dyn FnMut(Check),
+    report: &mut dyn FnMut(Check),
 ) {
     let of = credential.customer();
     let mut skip = |why: &str| {
-        for kind in [Kind::Region, Kind::Site] {
-            tell(Check::skipped(kind, &of, why));
+        for kind in [CheckKind::Region, CheckKind::Site] {
+            report(Check::skipped(kind, &of, why));
         }
     };
     if credential.instance_id == InstanceId::None {
-        return skip("instance_id = \"\": no site is asked for");
+        return skip("no site needed: instance_id = \"\"");
     }
     if let Some(failed) = gateway_fails {
         return skip(&format!("{} failed at the API gateway", failed.name()));
@@ -49,21 +49,21 @@ pub(super) async fn examine(
         Ok(reply) => {
             let region = region(credential, &reply).took(began.elapsed());
             let found = match region.state {
-                State::Ok => site(credential, &reply),
-                _ => Check::skipped(Kind::Site, &of, "asked in the wrong region"),
+                CheckState::Ok => site(credential, &reply),
+                _ => Check::skipped(CheckKind::Site, &of, "requested in the wrong region"),
             };
-            tell(region);
-            tell(found);
+            report(region);
+            report(found);
         }
         Err(error) => {
-            let detail = format!("no answer to GET /cvad/manage/me: {error}");
-            tell(Check::failed(
-                Kind::Region,
+            let detail = format!("no response to GET /cvad/manage/me: {error}");
+            report(Check::failed(
+                CheckKind::Region,
                 &of,
                 detail,
                 "try again; then look at Citrix Cloud's health page",
             ));
-            tell(Check::skipped(Kind::Site, &of, "region failed"));
+            report(Check::skipped(CheckKind::Site, &of, "region failed"));
         }
     }
 }
@@ -92,29 +92,29 @@ fn region(credential: &Credential, reply: &ApiResponse) -> Check {
             let host = to
                 .and_then(|to| to.parse::<Uri>().ok())
                 .and_then(|to| to.authority().cloned());
-            let place = host
+            let target = host
                 .as_ref()
-                .map_or("another place".to_owned(), ToString::to_string);
-            let detail = format!("{gateway} sends to {place}{}", told(reply));
+                .map_or("another host".to_owned(), ToString::to_string);
+            let detail = format!("{gateway} redirects to {target}{}", exchange_ids(reply));
             let advice = match host.as_ref().and_then(cloud_at) {
                 Some(cloud) => format!("the customer's data is there: set cloud = \"{cloud}\""),
                 None => "set cloud, or api_url, to the customer's region".to_owned(),
             };
-            Check::warning(Kind::Region, &of, detail, advice).fact("sends_to", place)
+            Check::warning(CheckKind::Region, &of, detail, advice).fact("sends_to", target)
         }
         StatusCode::FORBIDDEN if contains(&reply.body, WRONG_REGION) => Check::failed(
-            Kind::Region,
+            CheckKind::Region,
             &of,
             format!(
-                "{gateway} answers as a gateway of the wrong region does{}",
-                told(reply)
+                "{gateway} responds like a gateway of the wrong region{}",
+                exchange_ids(reply)
             ),
-            "set cloud to the customer's region; if it is right, check customer_id and the client's rights",
+            "set cloud to the customer's region; if it is correct, check customer_id and the client's permissions",
         ),
         _ => Check::ok(
-            Kind::Region,
+            CheckKind::Region,
             &of,
-            format!("{gateway} answers for the customer itself"),
+            format!("{gateway} serves this customer"),
         ),
     }
 }
@@ -123,7 +123,7 @@ fn contains(body: &[u8], text: &str) -> bool {
     String::from_utf8_lossy(body).contains(text)
 }
 
-/// The cloud whose API gateway is at `host`, by its name in a configuration.
+/// Returns the configuration name of the cloud whose API gateway is `host`.
 fn cloud_at(host: &Authority) -> Option<&'static str> {
     let is_it = |cloud: &Cloud| cloud.api_url().strip_prefix("https://") == Some(host.as_str());
     Cloud::ALL
@@ -136,9 +136,9 @@ fn site(credential: &Credential, reply: &ApiResponse) -> Check {
     let of = credential.customer();
     let failed = |what: &str, advice: &str| {
         Check::failed(
-            Kind::Site,
+            CheckKind::Site,
             &of,
-            format!("{what}{}", told(reply)),
+            format!("{what}{}", exchange_ids(reply)),
             format!("{advice}; {NO_DAAS}"),
         )
     };
@@ -146,32 +146,32 @@ fn site(credential: &Credential, reply: &ApiResponse) -> Check {
         StatusCode::OK => match response::parse(of, &reply.body) {
             Some(sites) => known(credential, &sites),
             None => failed(
-                "GET /cvad/manage/me answers in an unknown shape",
+                "GET /cvad/manage/me returned an unknown format",
                 "check api_url",
             ),
         },
         StatusCode::UNAUTHORIZED => failed(
-            "Citrix does not take the token",
+            "Citrix rejected the token",
             "check that customer_id is that of the API client, and that api_url and token_url are of one cloud",
         ),
         StatusCode::FORBIDDEN => failed(
-            "Citrix does not let the client see the site",
-            "give it a role in DaaS",
+            "the client may not read the site",
+            "assign the client a role in DaaS",
         ),
-        StatusCode::NOT_FOUND => failed("Citrix knows no DaaS here", "check api_url"),
+        StatusCode::NOT_FOUND => failed("no DaaS at this gateway", "check api_url"),
         status if status.as_u16() == SITE_FROZEN => Check::warning(
-            Kind::Site,
+            CheckKind::Site,
             &of,
-            format!("Citrix has put the site to sleep{}", told(reply)),
-            "the first request wakes it up, which takes some minutes",
+            format!("the site is frozen{}", exchange_ids(reply)),
+            "the first request activates it, which takes some minutes",
         ),
         status if status.is_server_error() => failed(
-            "Citrix fails",
+            "Citrix returned a server error",
             "try again; then look at Citrix Cloud's health page",
         ),
         _ => failed(
-            "Citrix does not tell the site",
-            "tell Citrix the transaction id",
+            "Citrix did not return the site",
+            "contact Citrix with the transaction id",
         ),
     }
 }
@@ -185,37 +185,36 @@ fn known(credential: &Credential, sites: &Sites) -> Check {
     };
     let listed = ids.join(", ");
     let check = match (&credential.instance_id, ids.len()) {
-        (_, 0) => Check::warning(Kind::Site, &of, "the customer has no site", NO_DAAS),
+        (_, 0) => Check::warning(CheckKind::Site, &of, "the customer has no site", NO_DAAS),
         (InstanceId::Fixed(id), _)
             if !ids
                 .iter()
                 .any(|each| id.as_bytes().eq_ignore_ascii_case(each.as_bytes())) =>
         {
-            let detail = format!("instance_id is none of the customer's sites: {listed}");
+            let detail = format!("instance_id is not among the customer's sites: {listed}");
             Check::failed(
-                Kind::Site,
+                CheckKind::Site,
                 &of,
                 detail,
                 "set instance_id to one of them, or \"auto\"",
             )
         }
         (InstanceId::Auto, 2..) => {
-            let advice =
-                "set instance_id to the one that is meant, or have callers send Citrix-InstanceId";
+            let advice = "set instance_id to one of them, or have callers send Citrix-InstanceId";
             Check::warning(
-                Kind::Site,
+                CheckKind::Site,
                 &of,
-                format!("the customer has several: {listed}"),
+                format!("the customer has several sites: {listed}"),
                 advice,
             )
         }
-        _ => Check::ok(Kind::Site, &of, listed),
+        _ => Check::ok(CheckKind::Site, &of, listed),
     };
     check.fact("sites", ids)
 }
 
-/// What the answer was, for whoever asks Citrix.
-fn told(reply: &ApiResponse) -> String {
+/// Status and transaction id, for a support case.
+fn exchange_ids(reply: &ApiResponse) -> String {
     let id = reply.transaction_id.to_str().unwrap_or_default();
     format!(" (status {}, transaction {id})", reply.status.as_u16())
 }
