@@ -354,7 +354,7 @@ async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
     let found = Findings::with(&with(variable, other.to_str().unwrap())).await;
     let tls = found.finding("tls", "failed");
     assert!(
-        tls.contains("CN=Corporate Inspection CA") && tls.contains("inspects TLS"),
+        tls.contains("CN=Corporate Inspection CA") && tls.contains("TLS-inspecting proxy"),
         "{tls}"
     );
     assert_eq!(found.code(), 1);
@@ -434,7 +434,7 @@ async fn sites_are_told_and_one_that_is_not_there_fails() {
     assert!(
         found
             .finding("site", "failed")
-            .starts_with("instance_id is none of"),
+            .starts_with("instance_id is not among"),
         "{found:?}"
     );
     let found = Findings::with(&but(cloud.settings(), &[(VARIABLE, "")])).await;
