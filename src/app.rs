@@ -1,4 +1,4 @@
-//! The composition root: a checked configuration becomes a running gateway, and another takes its place.
+//! The composition root: starts a gateway from a valid configuration, reloads it and stops it.
 
 mod control;
 pub mod reload;
@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 use crate::admin::{self, Admin};
 use crate::app::worker::{Worker, WorkerThread};
 use crate::callers::login::{LoginEndpoints, LoginEndpointsError};
-use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress};
+use crate::config::{BindAddress, Boot, Changes, Config, ConfigFingerprint, ListenAddress, Live};
 use crate::inbound::connection_count::ConnectionCount;
 use crate::inbound::listener::{self, BindError, BoundSocket};
 use crate::inbound::passed_sockets::{PassedSocketError, PassedSockets, Role};
@@ -44,53 +44,54 @@ use crate::upstream::origin::InvalidServerName;
 use crate::upstream::tls::UpstreamTls;
 use control::Control;
 
-/// Connections on their way from one worker to another.
-const HANDED_OVER: usize = 256;
-/// How long the end may wait for a collector to accept the last spans, and how long when it is overdue.
-const FLUSH: Duration = Duration::from_secs(3);
-const LATE_FLUSH: Duration = Duration::from_millis(300);
+/// Connections queued for another worker.
+const MAX_TRANSFERS: usize = 256;
+/// Timeout for exporting the last spans.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same when the drain exceeded its limit.
+const LATE_FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Why the gateway cannot start.
+/// Reasons why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address of `[listen]`.
+    /// Binding an address of `[listen]`.
     #[error(transparent)]
     Listen(#[from] BindError),
-    /// What a service manager passed.
+    /// A socket passed by a service manager.
     #[error(transparent)]
     Passed(#[from] PassedSocketError),
-    /// The address of `[admin]`.
-    #[error("cannot listen on {0} for the admin side (admin.address): {1}{hint}", hint = listener::hint(.1))]
+    /// Binding the address of `[admin]`.
+    #[error("cannot listen on {0} (admin.address): {1}{hint}", hint = listener::hint(.1))]
     Admin(SocketAddr, #[source] io::Error),
-    /// Certificates or roots.
+    /// A certificate, key or root file.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// An upstream no certificate can be for.
+    /// An upstream host that no certificate can name.
     #[error(transparent)]
     Upstream(#[from] InvalidServerName),
     /// The gateway's own token endpoints.
     #[error(transparent)]
     Logins(#[from] LoginEndpointsError),
-    /// A metric registered twice: a mistake of ours.
+    /// A metric that is registered twice, which is a bug.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
-    /// Threads or descriptors.
+    /// Out of threads or file descriptors.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
 }
 
-/// A configuration that may take the place of the one in force.
+/// A valid configuration for [`App::reload`].
 pub struct NewConfig {
-    /// Without a mistake in it.
+    /// The configuration.
     pub config: Config,
-    /// What it says of TLS towards Citrix, with the roots as they are now.
+    /// Its TLS configuration for upstreams, with the roots read at the same time.
     pub tls: UpstreamTls,
 }
 
-/// Why a configuration without mistakes cannot be used all the same.
+/// Reasons why a valid configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// An upstream no certificate can be for.
+    /// An upstream host that no certificate can name.
     #[error(transparent)]
     Upstream(#[from] InvalidServerName),
 }
@@ -107,37 +108,44 @@ pub struct App {
     upstream_tls: UpstreamTls,
     dial_config: DialConfig,
     log: Option<LogHandle>,
-    /// As it was last configured; an operator may have set another.
+    /// The configured level; an operator may have set another.
     log_level: LevelFilter,
-    /// The configuration's text at the start, and now.
+    /// Of the configuration at start, and of the present one.
     fingerprints: [ConfigFingerprint; 2],
     admin: JoinSet<()>,
-    /// Held so that a unix socket's file goes when the gateway does.
+    /// Kept so that the files of unix sockets are removed at the end.
     bound: Vec<BoundSocket>,
 }
 
-/// Where a gateway was bound: the real ports where 0 was asked for.
+/// The bound addresses, with the actual port in place of 0.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// For callers, and whether they speak TLS there.
+    /// The listeners for callers; `true` with TLS.
     pub listeners: Vec<(BindAddress, bool)>,
-    /// For operators.
+    /// The admin listener.
     pub admin: SocketAddr,
 }
 
-/// How a drain ended.
+/// The outcome of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections with work in flight that were cut off.
+    /// Connections that were closed with requests in flight.
     pub cut: usize,
 }
 
+/// Every bound socket.
+struct Sockets {
+    addresses: Addresses,
+    callers: Vec<BoundSocket>,
+    admin: TcpListener,
+}
+
 impl App {
-    /// Binds every socket, then starts workers, keepers and the admin side. Callers are served from here on,
-    /// also before there is a token.
+    /// Binds all sockets, then starts workers, token keepers and the admin listener. Requests are served from here
+    /// on, before the first token is available.
     ///
     /// # Errors
-    /// When a socket, a file or a thread cannot be had; nothing is left running then.
+    /// When a socket, file or thread is not available. No task is left running.
     pub async fn start(
         config: Config,
         clock: Clock,
@@ -146,15 +154,15 @@ impl App {
         Self::start_with(config, clock, log, PassedSockets::none()).await
     }
 
-    /// As [`App::start`], with the sockets that a service manager passed in the place of those it would bind.
+    /// As [`App::start`], with sockets passed by a service manager.
     ///
     /// # Errors
-    /// As [`App::start`], and when a socket fits nothing that is configured.
+    /// As [`App::start`], and when a socket matches no configured address.
     pub async fn start_with(
         config: Config,
         clock: Clock,
         log: Option<LogHandle>,
-        mut passed: PassedSockets,
+        passed: PassedSockets,
     ) -> Result<Self, StartError> {
         let Config {
             boot,
@@ -163,63 +171,37 @@ impl App {
             ..
         } = config;
         let log_level = boot.log.level;
-        let bound = bind(&boot, &mut passed)?;
-        let admin_listener = bind_admin(&boot, &mut passed)?;
-        passed.finish()?;
-        let addresses = addresses(&boot, &bound, &admin_listener)?;
+        let Sockets {
+            addresses,
+            callers: bound,
+            admin: admin_listener,
+        } = Sockets::bind(&boot, passed)?;
         let upstream_tls = UpstreamTls::new(&live.upstream)?;
         let dial_config = DialConfig::new(
             Arc::clone(&upstream_tls.config),
             live.upstream.egress.clone(),
         );
-
         let metrics = Metrics::new(boot.workers.get())?;
-        let login_endpoints = LoginEndpoints::new(metrics.registry())?;
-        let reloader = reloader(&boot, &metrics, clock)?;
+        let reloader = certificate_reloader(&boot, &metrics, clock)?;
         let inbound_tls = reloader.as_ref().map(CertificateReloader::tls);
         let client = SharedControlClient::from(control::client(&live, &dial_config));
         let mut control = Control::new(&metrics, client.clone(), clock)?;
-        let spans = Spans::start(&metrics, dial_config.tls(), clock)?;
-        let shared = Arc::new(Shared {
-            published: ArcSwap::from_pointee(Published::first(live, &dial_config)?),
-            metrics,
-            in_flight: Arc::default(),
-            batch_bytes: Arc::default(),
-            connections: ConnectionCount::new(boot.workers.get()),
-            heartbeats: Heartbeats::new(boot.workers.get()),
-            shortage: Shortage::default(),
-            rejections: Rejections::default(),
-            regions: Regions::default(),
-            gates: Gates::default(),
-            login_endpoints,
-            clock,
-            spans,
-        });
+        let shared = Arc::new(shared(&boot, live, &dial_config, metrics, clock)?);
         let lifecycle = Lifecycle::default();
         let workers =
             start_workers(&boot, &bound, &shared, inbound_tls.as_ref(), &lifecycle).await?;
-
-        control.follow(&shared.published.load());
+        control.apply(&shared.published.load());
         control.follow_egress(&dial_config);
         if let Some(reloader) = reloader {
             control.run(reloader);
         }
-        let answers = Admin::new(
+        let admin = Admin::new(
             Arc::clone(&shared),
             lifecycle.clone(),
             boot.admin,
             log.clone(),
         );
-        let mut admin = JoinSet::new();
-        let mut phases = lifecycle.watch();
-        admin.spawn(async move {
-            admin::serve(
-                admin_listener,
-                Arc::new(answers),
-                phases.reached(Phase::Stopping),
-            )
-            .await;
-        });
+        let admin = start_admin(admin, admin_listener, &lifecycle);
         shared.metrics.reloads.loaded(clock.now());
         Ok(Self {
             addresses,
@@ -239,11 +221,11 @@ impl App {
         })
     }
 
-    /// Puts another configuration in force, as far as it may change while the program runs. Requests in flight keep
-    /// the one they began with.
+    /// Applies the settings of another configuration that may change at run time. Requests in flight keep the
+    /// previous one.
     ///
     /// # Errors
-    /// When it cannot be used; nothing has changed then.
+    /// When the configuration cannot be used. The previous one stays in force.
     pub fn reload(&mut self, new: NewConfig) -> Result<Changes, ReloadError> {
         let NewConfig { config, tls } = new;
         let [at_start, now] = &self.fingerprints;
@@ -262,8 +244,8 @@ impl App {
             .succeed(config.live, &dial_config)?;
         self.client
             .replace(control::client(&published.live, &dial_config));
-        // Before anybody waits for its first token.
-        self.control.follow(&published);
+        // Before requests wait for the first token of a new customer.
+        self.control.apply(&published);
         let published = Arc::new(published);
         self.shared.published.store(Arc::clone(&published));
         let routes: Vec<&str> = published
@@ -287,13 +269,13 @@ impl App {
         Ok(changes)
     }
 
-    /// The level of the log as it was last configured.
+    /// The configured log level.
     pub fn log_level(&self) -> LevelFilter {
         self.log_level
     }
 
-    /// Has the log follow the configuration, unless that says what it said before: an operator may have set another
-    /// level since. Apart from [`App::reload`], so that a line about it can be written at the more talkative level.
+    /// Sets the log level if the configured one has changed; otherwise a level set by an operator remains. Separate from
+    /// [`App::reload`], so that the caller can log the reload at the more verbose level.
     pub fn set_log_level(&mut self, level: LevelFilter) {
         let before = std::mem::replace(&mut self.log_level, level);
         if let Some(log) = self.log.as_ref().filter(|_| level != before) {
@@ -301,75 +283,85 @@ impl App {
         }
     }
 
-    /// Where it listens.
+    /// The bound addresses.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// What workers share, for those who look in from outside.
+    /// The state shared by all workers.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// TLS towards callers, if it is spoken.
+    /// The TLS configuration for callers, if `[listen.tls]` is set.
     pub fn inbound_tls(&self) -> Option<&InboundTls> {
         self.inbound_tls.as_ref()
     }
 
-    /// The counts of callers' connections.
+    /// The number of connections of callers.
     pub fn connections(&self) -> &ConnectionCount {
         &self.shared.connections
     }
 
-    /// A handle that can cut a drain short.
+    /// The lifecycle, which can end a drain early.
     pub fn lifecycle(&self) -> Lifecycle {
         self.lifecycle.clone()
     }
 
-    /// Returns when a part of the gateway ended that never should: it panicked.
+    /// Waits until a part of the gateway has panicked, and describes it.
     pub async fn failed(&mut self) -> String {
         let workers = select_all(self.workers.iter_mut().map(|worker| &mut worker.done));
         tokio::select! {
             (_, index, _) = workers => format!("worker {index} ended"),
             error = self.control.failed() => {
-                format!(
-                    "a token keeper, a site agent, or who watches certificates or the egress proxy ended: {error}"
-                )
+                format!("a background task (token, site, certificate or egress proxy) ended: {error}")
             }
             _ = self.admin.join_next() => "the admin listener ended".to_owned(),
         }
     }
 
-    /// Takes no more connections, lets those in flight finish for `limit`, and ends everything. The admin side
-    /// answers until the end. Moving the lifecycle on to `Stopping` cuts it short.
+    /// Stops accepting connections, waits up to `limit` for requests in flight, and stops everything. The admin
+    /// listener responds until the end. Advancing the lifecycle to `Stopping` ends the drain early.
     pub async fn drain(self, limit: Duration) -> Drained {
         self.bound.iter().for_each(BoundSocket::stop_accepting);
         self.lifecycle.advance(Phase::Draining);
-        // The workers close theirs when nobody is left at the door. With ours open, the kernel would go on taking
-        // connections that nobody accepts.
+        // Workers close their handles once they have accepted what the kernel had queued. With this one open, the
+        // kernel would continue to queue connections.
         drop(self.bound);
         let finished = join_all(self.workers.into_iter().map(|worker| worker.done));
-        let out_of_patience = async {
+        let limit_exceeded = async {
             sleep(limit).await;
-            // Workers answer at once now; `finished` tells how many connections they cut.
+            // Workers close all connections, and `finished` returns their number.
             self.lifecycle.advance(Phase::Stopping);
             pending().await
         };
         let cut = tokio::select! {
-            // A worker that panicked cut nothing that could be counted.
+            // The connections of a worker that panicked cannot be counted.
             cuts = finished => cuts.into_iter().map(Result::unwrap_or_default).sum(),
-            () = out_of_patience => 0,
+            () = limit_exceeded => 0,
         };
-        // Whoever had to cut it short has no patience left.
-        let flush = if self.lifecycle.phase() < Phase::Stopping {
-            FLUSH
+        let flush_timeout = if self.lifecycle.phase() < Phase::Stopping {
+            FLUSH_TIMEOUT
         } else {
-            LATE_FLUSH
+            LATE_FLUSH_TIMEOUT
         };
         self.lifecycle.advance(Phase::Stopping);
-        self.shared.spans.flush(flush).await;
+        self.shared.spans.flush(flush_timeout).await;
         self.admin.join_all().await;
         Drained { cut }
+    }
+}
+
+impl Sockets {
+    fn bind(boot: &Boot, mut passed: PassedSockets) -> Result<Self, StartError> {
+        let callers = bind(boot, &mut passed)?;
+        let admin = bind_admin(boot, &mut passed)?;
+        passed.finish()?;
+        Ok(Self {
+            addresses: addresses(boot, &callers, &admin)?,
+            callers,
+            admin,
+        })
     }
 }
 
@@ -393,9 +385,9 @@ fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, St
     let address = boot.admin.address;
     let listener = match passed.take(Role::Admin, &BindAddress::Tcp(address))? {
         Some(BoundSocket::Tcp(listener) | BoundSocket::Passed(listener)) => Ok(listener),
-        // It fits by its name alone.
+        // Matched by its name.
         Some(BoundSocket::Unix { .. }) => Err(io::Error::other(
-            "the socket that was passed for it is none of TCP",
+            "the socket passed by the service manager is not a TCP socket",
         )),
         None => listener::bind_tcp(address),
     };
@@ -419,7 +411,40 @@ fn addresses(
     })
 }
 
-fn reloader(
+fn shared(
+    boot: &Boot,
+    live: Arc<Live>,
+    dial_config: &DialConfig,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+) -> Result<Shared, StartError> {
+    Ok(Shared {
+        published: ArcSwap::from_pointee(Published::first(live, dial_config)?),
+        in_flight: Arc::default(),
+        batch_bytes: Arc::default(),
+        connections: ConnectionCount::new(boot.workers.get()),
+        heartbeats: Heartbeats::new(boot.workers.get()),
+        shortage: Shortage::default(),
+        rejections: Rejections::default(),
+        regions: Regions::default(),
+        gates: Gates::default(),
+        login_endpoints: LoginEndpoints::new(metrics.registry())?,
+        clock,
+        spans: Spans::start(&metrics, dial_config.tls(), clock)?,
+        metrics,
+    })
+}
+
+fn start_admin(admin: Admin, listener: TcpListener, lifecycle: &Lifecycle) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let mut phases = lifecycle.watch();
+    tasks.spawn(async move {
+        admin::serve(listener, Arc::new(admin), phases.reached(Phase::Stopping)).await;
+    });
+    tasks
+}
+
+fn certificate_reloader(
     boot: &Boot,
     metrics: &Metrics,
     clock: Clock,
@@ -443,7 +468,7 @@ async fn start_workers(
     lifecycle: &Lifecycle,
 ) -> Result<Vec<WorkerThread>, StartError> {
     let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..boot.workers.get())
-        .map(|_| mpsc::channel(HANDED_OVER))
+        .map(|_| mpsc::channel(MAX_TRANSFERS))
         .unzip();
     let outboxes: Arc<[_]> = outboxes.into();
     let mut workers = Vec::with_capacity(boot.workers.get());

@@ -1,4 +1,4 @@
-//! The tasks of the control side: who keeps tokens, sites and certificates.
+//! The tasks of the control plane: token keepers, site agents, certificate reload, egress proxy.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -25,11 +25,11 @@ use crate::token::slot::TokenSlot;
 use crate::upstream::control_plane::{ControlClient, SharedControlClient};
 use crate::upstream::dial::DialConfig;
 
-/// All of them. They end with it.
+/// The running tasks, which end when this is dropped.
 pub(super) struct Control {
     tasks: JoinSet<Infallible>,
-    keepers: Vec<Keeping>,
-    agents: Vec<Asking>,
+    keepers: Vec<KeeperTask>,
+    agents: Vec<AgentTask>,
     token_metrics: TokenMetrics,
     client: SharedControlClient,
     clock: Clock,
@@ -38,27 +38,25 @@ pub(super) struct Control {
     read_failures: ReadFailures,
 }
 
-/// A keeper, and whose token it keeps.
-struct Keeping {
+struct KeeperTask {
     slot: Arc<TokenSlot>,
     customer: String,
-    orders: watch::Sender<KeeperSettings>,
+    settings: watch::Sender<KeeperSettings>,
     task: AbortHandle,
 }
 
-/// A site agent, and what it fills.
-struct Asking {
+struct AgentTask {
     site: Arc<site::slot::SiteSlot>,
     token: Arc<TokenSlot>,
-    patience: Duration,
+    request_timeout: Duration,
     task: AbortHandle,
 }
 
 impl Control {
-    /// No task yet.
+    /// Starts no task.
     ///
     /// # Errors
-    /// When the metrics are registered already.
+    /// When the metrics are already registered.
     pub(super) fn new(
         metrics: &Metrics,
         client: SharedControlClient,
@@ -79,109 +77,107 @@ impl Control {
         })
     }
 
-    /// Puts the reloader of certificates to work.
+    /// Starts the reload of certificates.
     pub(super) fn run(&mut self, reloader: CertificateReloader) {
         self.tasks.spawn(reloader.run());
     }
 
-    /// Watches how connections leave now, and no more how they did before.
+    /// Follows the egress proxy's URL of this configuration instead of the previous one.
     pub(super) fn follow_egress(&mut self, dial_config: &DialConfig) {
         if let Some(proxy) = dial_config.egress().proxy() {
-            tracing::info!(%proxy, "connections to Citrix leave through the egress proxy");
+            tracing::info!(%proxy, "connections to Citrix use the egress proxy");
         }
-        if let Some(before) = self.egress.replace(
-            self.tasks
-                .spawn(dial_config.clone().follow(self.read_failures.clone())),
-        ) {
-            before.abort();
+        let follow = dial_config.clone().follow(self.read_failures.clone());
+        if let Some(previous) = self.egress.replace(self.tasks.spawn(follow)) {
+            previous.abort();
         }
     }
 
-    /// Makes the tasks those of what is published: who is not needed any more ends, who is new begins, and who stays
-    /// hears of the settings.
-    pub(super) fn follow(&mut self, published: &Published) {
+    /// Starts and stops tasks so that they match the published customers. Those that remain get the new settings.
+    pub(super) fn apply(&mut self, published: &Published) {
         let live = &published.live;
-        self.share_cache(live.token_cache.as_ref());
+        self.update_cache(live.token_cache.as_ref());
         let cache = self.cache.as_ref().map(|(_, cache)| cache.clone());
         let mut keepers = std::mem::take(&mut self.keepers);
         let mut agents = std::mem::take(&mut self.agents);
         let mut new = Vec::new();
         for customer in &published.customers {
             let (credential, token, site) = (&customer.credential, &customer.token, &customer.site);
-            let orders = KeeperSettings::new(credential, live.token, cache.clone());
-            match take(&mut keepers, |keeping| Arc::ptr_eq(&keeping.slot, token)) {
-                Some(keeping) => {
-                    keeping.orders.send_replace(orders);
-                    self.keepers.push(keeping);
+            let settings = KeeperSettings::new(credential, live.token, cache.clone());
+            match take(&mut keepers, |keeper| Arc::ptr_eq(&keeper.slot, token)) {
+                Some(keeper) => {
+                    keeper.settings.send_replace(settings);
+                    self.keepers.push(keeper);
                 }
-                None => new.push((credential, token, orders)),
+                None => new.push((credential, token, settings)),
             }
-            let patience = live.token.request_timeout;
-            let is_it = |asking: &Asking| {
-                let same = Arc::ptr_eq(&asking.site, site) && Arc::ptr_eq(&asking.token, token);
-                same && asking.patience == patience
+            let timeout = live.token.request_timeout;
+            let is_same = |agent: &AgentTask| {
+                Arc::ptr_eq(&agent.site, site)
+                    && Arc::ptr_eq(&agent.token, token)
+                    && agent.request_timeout == timeout
             };
-            let asking = take(&mut agents, is_it);
-            let asking = asking.unwrap_or_else(|| self.ask(credential, site, token, patience));
-            self.agents.push(asking);
+            let agent = take(&mut agents, is_same)
+                .unwrap_or_else(|| self.start_agent(credential, site, token, timeout));
+            self.agents.push(agent);
         }
         for agent in agents {
             agent.task.abort();
         }
-        for keeping in keepers {
-            keeping.task.abort();
-            self.token_metrics.forget(&keeping.customer);
+        for keeper in keepers {
+            keeper.task.abort();
+            self.token_metrics.forget(&keeper.customer);
         }
-        // After the old ones were forgotten: a customer may have both.
-        for (credential, token, orders) in new {
-            let keeping = self.keep(credential, token, orders);
-            self.keepers.push(keeping);
+        // Afterwards, because a customer may have a stopped keeper and a new one.
+        for (credential, token, settings) in new {
+            let keeper = self.start_keeper(credential, token, settings);
+            self.keepers.push(keeper);
         }
     }
 
-    /// The same cache as long as its settings are the same.
-    fn share_cache(&mut self, settings: Option<&TokenCache>) {
+    /// Replaces the token cache if its settings have changed.
+    fn update_cache(&mut self, settings: Option<&TokenCache>) {
         if self.cache.as_ref().map(|(settings, _)| settings) != settings {
             self.cache = settings.map(|settings| (settings.clone(), Cache::new(settings)));
         }
     }
 
-    fn keep(
+    fn start_keeper(
         &mut self,
         credential: &Credential,
         slot: &Arc<TokenSlot>,
-        orders: KeeperSettings,
-    ) -> Keeping {
+        settings: KeeperSettings,
+    ) -> KeeperTask {
         let customer = credential.customer().to_owned();
         let (metrics, issuer) = (
             self.token_metrics.customer(&customer),
             HttpIssuer::over(self.client.clone(), self.clock),
         );
-        let (orders, obeyed) = watch::channel(orders);
+        let (settings, receiver) = watch::channel(settings);
         let keeper = Keeper::new(
             credential.clone(),
-            obeyed,
+            receiver,
             Arc::clone(slot),
             issuer,
             self.clock,
             metrics,
             &self.read_failures,
         );
-        Keeping {
+        KeeperTask {
             slot: Arc::clone(slot),
             customer,
-            orders,
+            settings,
             task: self.tasks.spawn(keeper.keep()),
         }
     }
 
-    fn ask(
+    fn start_agent(
         &mut self,
         credential: &Credential,
         site: &Arc<site::slot::SiteSlot>,
         token: &Arc<TokenSlot>,
-        patience: Duration,
-    ) -> Asking {
+        request_timeout: Duration,
+    ) -> AgentTask {
         let (site, token) = (Arc::clone(site), Arc::clone(token));
         let api = HttpApi(self.client.clone());
         let agent = Agent::new(
@@ -190,21 +186,21 @@ impl Control {
             Arc::clone(&token),
             api,
             self.clock,
-            patience,
+            request_timeout,
         );
-        Asking {
+        AgentTask {
             site,
             token,
-            patience,
+            request_timeout,
             task: self.tasks.spawn(agent.serve()),
         }
     }
 
-    /// Returns when a task ended that never should: it panicked.
+    /// Waits until a task has panicked.
     pub(super) async fn failed(&mut self) -> JoinError {
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
-                // Nobody needed it any more.
+                // Stopped by `apply` or `follow_egress`.
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => return error,
                 Ok(never) => match never {},
@@ -214,12 +210,12 @@ impl Control {
     }
 }
 
-fn take<T>(from: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> Option<T> {
-    let index = from.iter().position(is_it)?;
+fn take<T>(from: &mut Vec<T>, matches: impl Fn(&T) -> bool) -> Option<T> {
+    let index = from.iter().position(matches)?;
     Some(from.swap_remove(index))
 }
 
-/// The client of keepers and agents.
+/// Returns the client of keepers and agents.
 pub(super) fn client(live: &Live, dial_config: &DialConfig) -> ControlClient {
     ControlClient::new(dial_config.clone(), live.token.request_timeout)
 }
@@ -234,12 +230,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_told_to_go_has_not_failed_and_who_panics_has() {
+    async fn aborted_task_is_no_failure_and_panicked_task_is_one() {
         let mut control = control();
         control.tasks.spawn(pending()).abort();
-        control
-            .tasks
-            .spawn(async { panic!("as a mistake of ours would") });
+        control.tasks.spawn(async { panic!("a bug") });
         assert!(control.failed().await.is_panic());
         assert!(control.tasks.is_empty());
     }

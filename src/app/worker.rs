@@ -1,4 +1,4 @@
-//! A worker: one thread, one single-threaded runtime, its own connections on both sides.
+//! A worker: one thread with a single-threaded runtime, and its own connections to callers and upstreams.
 
 use std::io;
 use std::rc::Rc;
@@ -21,41 +21,38 @@ use crate::state::Shared;
 use crate::state::lifecycle::{Phase, PhaseWatch};
 use crate::upstream::pool::Pool;
 
-/// How often the pool of upstream connections is looked through.
-const TEND_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a drain looks whether the last connection is gone.
+/// Time between two evictions of idle upstream connections.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two checks of a drain for open connections.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
-/// How long a worker's end may wait for threads that resolve names.
-const SHUTDOWN: Duration = Duration::from_millis(100);
+/// Time to wait for blocking threads, such as name lookups, when a worker ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What a worker is given.
-pub struct Worker {
-    /// Its number.
-    pub index: usize,
-    /// What all workers share.
-    pub shared: Arc<Shared>,
-    /// Its handles of the listening sockets, and whether callers speak TLS there.
-    pub listeners: Vec<(ListenerHandle, Option<InboundTls>)>,
-    /// When to stop.
-    pub phases: PhaseWatch,
-    /// Connections that others hand over.
-    pub inbox: mpsc::Receiver<TransferredConnection>,
-    /// Where to hand connections to.
-    pub workers: Arc<[mpsc::Sender<TransferredConnection>]>,
+/// A worker before its start.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    /// The listening sockets, with TLS or without.
+    pub(super) listeners: Vec<(ListenerHandle, Option<InboundTls>)>,
+    pub(super) phases: PhaseWatch,
+    /// Connections from other workers.
+    pub(super) inbox: mpsc::Receiver<TransferredConnection>,
+    /// The inboxes of all workers.
+    pub(super) workers: Arc<[mpsc::Sender<TransferredConnection>]>,
 }
 
-/// A worker's thread, seen from outside.
-pub struct WorkerThread {
-    /// Resolves when the worker is done, with the number of connections it had to cut; fails when it panicked.
-    pub done: oneshot::Receiver<usize>,
+/// A running worker.
+pub(super) struct WorkerThread {
+    /// The number of connections that were closed with requests in flight; an error if the worker panicked.
+    pub(super) done: oneshot::Receiver<usize>,
 }
 
 impl Worker {
     /// Starts the worker's thread.
     ///
     /// # Errors
-    /// When the thread or its runtime cannot be made.
-    pub async fn start(self) -> io::Result<WorkerThread> {
+    /// When the thread or its runtime cannot be created.
+    pub(super) async fn start(self) -> io::Result<WorkerThread> {
         let (started, starting) = oneshot::channel();
         let (finished, done) = oneshot::channel();
         thread::Builder::new()
@@ -70,9 +67,9 @@ impl Worker {
                         let (index, shared) = (self.index, Arc::clone(&self.shared));
                         let cut = runtime.block_on(self.run());
                         shared.heartbeats.done(index);
-                        // Ends what is left, so that its records are written, but waits for no slow resolver.
-                        runtime.shutdown_timeout(SHUTDOWN);
-                        // Nobody listens any more when the program was told to leave at once.
+                        // Drops the remaining tasks, which writes their access log lines.
+                        runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+                        // The receiver is gone if a second signal ended the drain.
                         let _ = finished.send(cut);
                     }
                     Err(error) => drop(started.send(Err(error))),
@@ -80,11 +77,11 @@ impl Worker {
             })?;
         starting
             .await
-            .unwrap_or_else(|_| Err(io::Error::other("a worker ended as it began")))?;
+            .unwrap_or_else(|_| Err(io::Error::other("the worker ended during its start")))?;
         Ok(WorkerThread { done })
     }
 
-    /// Serves until the program stops; returns how many connections had to be cut.
+    /// Serves until the program stops. Returns the number of connections that were closed with requests in flight.
     async fn run(self) -> usize {
         let Self {
             index,
@@ -115,7 +112,7 @@ impl Worker {
                             .await;
                     });
                 }
-                Err(error) => tracing::error!(%error, "a worker cannot watch its listening socket"),
+                Err(error) => tracing::error!(%error, "failed to watch a listening socket"),
             }
         }
         tokio::task::spawn_local(async move {
@@ -132,18 +129,18 @@ impl Worker {
         ));
 
         phases.reached(Phase::Draining).await;
-        // Whoever the kernel let in is let in; then nobody is left at the door.
+        // Acceptors end once they have accepted what the kernel had queued.
         tasks.join_all().await;
         drain(&connections, &mut phases).await
     }
 }
 
-/// Lets connections finish; cuts those that are left when the program stops.
+/// Waits until all connections have closed, or closes them when the program stops.
 async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
     let all_gone = async {
         loop {
-            // First, so that requests that were sent before the drain arrive before their connections are told
-            // to finish; again each time, as some may still come in from another worker, or were about to ask.
+            // First, so that requests sent before the drain arrive before their connections are drained. Repeated,
+            // because other workers may transfer connections, and some were about to send a request.
             sleep(DRAIN_INTERVAL).await;
             if connections.is_empty() {
                 return;
@@ -161,7 +158,7 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
     }
 }
 
-/// Ends connections that waited too long, on both sides, and tells the gauges what is there.
+/// Closes connections of callers and upstreams at their deadlines, and updates the gauges.
 async fn housekeeping(
     worker: usize,
     connections: Rc<Connections>,
@@ -169,11 +166,11 @@ async fn housekeeping(
     proxy: Rc<Proxy>,
     metrics: WorkerMetrics,
 ) {
-    let mut evict_idle = interval(TEND_INTERVAL);
+    let mut evict_idle = interval(EVICTION_INTERVAL);
     evict_idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sweep = Instant::now();
     loop {
-        // Taken each time, so that a worker without requests follows a reload, too.
+        // Each time, so that a reload reaches a worker without requests.
         let snapshot = proxy.snapshot();
         let limits = &snapshot.live.limits;
         tokio::select! {
