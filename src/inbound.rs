@@ -1,4 +1,4 @@
-//! Connections of callers, below HTTP's meaning: sockets, TLS, which version of HTTP is spoken, timers, bodies.
+//! Connections of callers: listeners, TLS, HTTP versions, timeouts and request bodies.
 
 pub mod body;
 pub mod connection;

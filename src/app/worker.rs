@@ -145,7 +145,7 @@ async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
             if connections.is_empty() {
                 return;
             }
-            connections.finish_all();
+            connections.drain_all();
         }
     };
     tokio::select! {

@@ -1,4 +1,4 @@
-//! A caller's request body on its way to the upstream: streamed, counted, bounded in size and in idle time.
+//! Request bodies: streamed to the upstream, counted, and limited in size and idle time.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,17 +21,17 @@ use crate::error::{Failure, Reason};
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::framing_guard::FramingGuard;
 
-/// What went wrong with a request body on the caller's side.
+/// A failure of a request body that the caller caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
     /// Larger than `limits.max_body_bytes`.
-    #[error("the request body is larger than limits.max_body_bytes")]
+    #[error("request body exceeds limits.max_body_bytes")]
     TooLarge,
-    /// It fell `limits.body_idle_timeout` behind what a caller has to come up to.
-    #[error("the request body stalled for limits.body_idle_timeout")]
+    /// It fell `limits.body_idle_timeout` behind the minimum transfer rate.
+    #[error("request body stalled for limits.body_idle_timeout")]
     Stalled,
-    /// The caller went away or framed it wrongly.
-    #[error("the caller broke the request body off")]
+    /// The caller disconnected, reset the stream or sent invalid framing.
+    #[error("request body is truncated")]
     Broken,
 }
 
@@ -46,54 +46,53 @@ impl From<BodyFault> for Failure {
     }
 }
 
-/// What the rest of an exchange may know of a body that is somewhere in hyper's hands.
+/// The state of a body that hyper owns while it is sent.
 #[derive(Debug)]
 pub struct BodyProgress {
-    /// Why it ended early.
+    /// The reason why it ended early.
     pub fault: Cell<Option<BodyFault>>,
-    /// Bytes that came.
+    /// Bytes received.
     pub bytes: Cell<u64>,
-    /// When it last moved, or ended.
+    /// Time of the last frame or of the end.
     pub moved: Cell<Instant>,
-    /// How long the caller may keep us waiting for more; zero while it is not the caller who is waited for.
+    /// The longest possible wait for the next frame while the caller is waited for; zero at other times.
     pub caller_wait: Cell<Duration>,
-    /// Whether nothing more of it will be sent: it is through, broken, or given up.
+    /// `true` once no more of it will be sent: it is complete, failed or was dropped.
     pub ended: Cell<bool>,
-    /// What may have to be sent again.
+    /// The bytes received so far, for a replay.
     pub replay_buffer: RefCell<ReplayBuffer>,
 }
 
-/// A request body. Most requests have none, so what a body needs is boxed.
+/// A request body. Most requests have none, so the state is boxed.
 pub struct CallerBody(Option<Box<StreamedBody>>);
 
-/// A body that has bytes to come.
 struct StreamedBody {
     source: BodySource,
-    /// What was read ahead, when the caller had to be told to go on.
+    /// The first frame, if it was read ahead to make hyper send `100 Continue`.
     ahead: Option<Option<Result<Frame<Bytes>, BodyFault>>>,
     left: u64,
     idle: IdleTimer,
     progress: Rc<BodyProgress>,
-    /// Whose it is; of a body that is replay_buffer nobody's.
+    /// The caller's connection; `None` for a replayed body.
     connection: Option<Rc<Connection>>,
     waiting: Option<CallerWait>,
 }
 
 enum BodySource {
-    /// With the watch over its connection, to be told of what comes.
+    /// With the connection's framing guard, which follows what is read.
     Http1(Incoming, Rc<RefCell<FramingGuard>>),
     Http2(StreamBody),
-    /// ReplayBuffer from before.
-    Again(vec::IntoIter<Bytes>),
+    /// Buffered by an earlier attempt.
+    Buffered(vec::IntoIter<Bytes>),
 }
 
 impl CallerBody {
-    /// No body.
+    /// Returns an absent body.
     pub const fn empty() -> Self {
         Self(None)
     }
 
-    /// A body hyper reads.
+    /// Wraps a body that hyper reads.
     pub fn http1(
         body: Incoming,
         heads: &Rc<RefCell<FramingGuard>>,
@@ -105,7 +104,7 @@ impl CallerBody {
         Self::arriving(BodySource::Http1(body, Rc::clone(heads)), Some(connection))
     }
 
-    /// The body of an HTTP/2 stream.
+    /// Wraps the body of an HTTP/2 stream.
     pub fn http2(body: StreamBody, connection: &Rc<Connection>) -> Self {
         if body.is_end_stream() {
             return Self(None);
@@ -113,26 +112,26 @@ impl CallerBody {
         Self::arriving(BodySource::Http2(body), Some(connection))
     }
 
-    /// A body that was replay_buffer, once more.
+    /// Returns a body of buffered bytes.
     pub fn replayed(pieces: Vec<Bytes>) -> Self {
         if pieces.is_empty() {
             return Self(None);
         }
-        let mut body = Self::arriving(BodySource::Again(pieces.into_iter()), None);
-        // It passed its bounds the first time.
+        let mut body = Self::arriving(BodySource::Buffered(pieces.into_iter()), None);
+        // It was within its limits the first time.
         body.set_limits(u64::MAX, Duration::MAX);
         body
     }
 
-    /// A body that is at hand but not in its last form: [`CallerBody::fill`] says what it is each time it is sent.
+    /// Returns a buffered body whose content is set by [`CallerBody::set_content`] before each attempt.
     pub fn placeholder() -> Self {
         Self::replayed(vec![Bytes::new()])
     }
 
-    /// Says what a body that is at hand consists of. Its progress goes on.
+    /// Sets the content of a buffered body and keeps its progress.
     pub fn set_content(&mut self, pieces: Vec<Bytes>) {
         if let Some(arriving) = &mut self.0 {
-            arriving.source = BodySource::Again(pieces.into_iter());
+            arriving.source = BodySource::Buffered(pieces.into_iter());
         }
     }
 
@@ -156,7 +155,7 @@ impl CallerBody {
         })))
     }
 
-    /// Sets the bounds. To be called once, before anything is read.
+    /// Sets the limits. Must be called once, before the first read.
     pub fn set_limits(&mut self, max_bytes: u64, idle: Duration) {
         if let Some(arriving) = &mut self.0 {
             arriving.left = max_bytes;
@@ -164,8 +163,7 @@ impl CallerBody {
         }
     }
 
-    /// Keeps what comes, up to `limit` bytes in all, so that it can be sent again. To be called once, before
-    /// anything is read.
+    /// Buffers up to `limit` bytes for a replay. Must be called once, before the first read.
     pub fn buffer_for_replay(&mut self, limit: usize) {
         if let Some(arriving) = &self.0 {
             *arriving.progress.replay_buffer.borrow_mut() =
@@ -173,14 +171,14 @@ impl CallerBody {
         }
     }
 
-    /// How the body is getting on; `None` when there is none.
+    /// Returns the state of the body, or `None` without one.
     pub fn progress(&self) -> Option<Rc<BodyProgress>> {
         self.0
             .as_ref()
             .map(|arriving| Rc::clone(&arriving.progress))
     }
 
-    /// Asks for the first piece, which sends `100 Continue` where the caller waits for one.
+    /// Polls the first frame, which sends `100 Continue` if the caller expects it.
     pub fn read_ahead(&mut self, cx: &mut Context<'_>) {
         if let Some(arriving) = &mut self.0
             && arriving.ahead.is_none()
@@ -188,10 +186,10 @@ impl CallerBody {
         {
             arriving.ahead = Some(first);
         }
-        // Nobody waits for it yet.
+        // The upstream does not wait for it yet.
         if let Some(arriving) = &mut self.0 {
             arriving.idle.progress();
-            arriving.wait_is_over();
+            arriving.end_wait();
         }
     }
 }
@@ -230,7 +228,7 @@ impl StreamedBody {
                 polled.map_err(|_| BodyFault::Broken)
             }
             BodySource::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
-            BodySource::Again(pieces) => {
+            BodySource::Buffered(pieces) => {
                 Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece))))
             }
         };
@@ -246,13 +244,13 @@ impl StreamedBody {
                 Poll::Pending
             }
             Poll::Ready(frame) => {
-                self.wait_is_over();
+                self.end_wait();
                 Poll::Ready(self.account(frame))
             }
         }
     }
 
-    fn wait_is_over(&mut self) {
+    fn end_wait(&mut self) {
         self.waiting = None;
         self.progress.caller_wait.set(Duration::ZERO);
     }
@@ -284,12 +282,12 @@ impl StreamedBody {
         }))
     }
 
-    /// So many bytes came. Exchanges that share a connection share what it has to come up to.
+    /// Counts received bytes. The exchanges on a connection share the minimum transfer rate.
     fn moved(&mut self, bytes: u64) {
         let Some(connection) = &self.connection else {
             return;
         };
-        connection.moved(bytes);
+        connection.transferred(bytes);
         self.idle.moved(bytes.saturating_mul(connection.shares()));
     }
 
@@ -297,10 +295,10 @@ impl StreamedBody {
         let mut replay_buffer = self.progress.replay_buffer.borrow_mut();
         match frame.data_ref() {
             Some(data) => replay_buffer.push(data),
-            // Trailers are rare enough not to be worth keeping.
+            // Trailers are too rare to be worth buffering.
             None => replay_buffer.discard(),
         }
-        // Nobody asks for more when the length is known and has come.
+        // The body is not polled again when a known length has been received.
         if self.source_ended() {
             replay_buffer.complete();
         }
@@ -320,7 +318,7 @@ impl StreamedBody {
         match &self.source {
             BodySource::Http1(body, _) => body.is_end_stream(),
             BodySource::Http2(body) => body.is_end_stream(),
-            BodySource::Again(pieces) => pieces.len() == 0,
+            BodySource::Buffered(pieces) => pieces.len() == 0,
         }
     }
 
@@ -328,7 +326,7 @@ impl StreamedBody {
         let rest = match &self.source {
             BodySource::Http1(body, _) => body.size_hint(),
             BodySource::Http2(body) => body.size_hint(),
-            BodySource::Again(pieces) => SizeHint::with_exact(
+            BodySource::Buffered(pieces) => SizeHint::with_exact(
                 pieces
                     .as_slice()
                     .iter()
@@ -345,8 +343,7 @@ impl StreamedBody {
     }
 }
 
-/// A caller's trailers leave only under the rules for header fields, so that none smuggles in what a header
-/// could not say.
+/// Removes trailers that would not be forwarded as header fields.
 fn passable(mut trailers: HeaderMap) -> HeaderMap {
     citrix_wire::citrix::headers::retain_allowed_trailers(&mut trailers);
     trailers
@@ -382,7 +379,7 @@ impl Body for CallerBody {
     }
 }
 
-/// The hint with the bytes that were read ahead put back in.
+/// Adds `by` bytes to a size hint.
 fn larger(hint: &SizeHint, by: u64) -> SizeHint {
     let mut sum = SizeHint::new();
     sum.set_lower(hint.lower() + by);

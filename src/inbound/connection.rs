@@ -1,9 +1,8 @@
-//! The life of callers' connections: what each is waiting for, since when, and who ends it.
+//! The state of callers' connections: what each waits for, since when, and when it must end.
 //!
-//! A request moves its connection between phases by storing into cells. No timer is set on the way and no clock
-//! read: one task a worker looks at all connections now and then and orders those that waited too long to close. hyper's own
-//! header timer runs while a connection idles, too, and would close keep-alive connections after
-//! `header_read_timeout`; this one tells the two waits apart.
+//! A request changes its connection's phase by storing into cells; it sets no timer and reads no clock. One task per
+//! worker sweeps all connections and directs overdue ones to close. hyper's header timer also runs while a connection
+//! idles, and would close keep-alive connections after `header_read_timeout`; this module distinguishes the two waits.
 
 mod all;
 #[cfg(test)]
@@ -22,32 +21,32 @@ use crate::inbound::transfer_rate::RateDeficit;
 
 pub use all::{Connections, RegisteredConnection, sweep_interval};
 
-/// How long a connection idles before it is told to rest, where it may idle for four times as long. Who asks again
-/// sooner finds everything in place.
-const REST_AFTER: Duration = Duration::from_secs(2);
-/// How long a caller may keep an exchange waiting, and move nothing on the others, before it makes room when all places
-/// in flight are taken; a quarter of `limits.body_idle_timeout` if that is less.
-const STUCK_AFTER: Duration = Duration::from_secs(2);
-/// How long a caller that was let in may take to begin its first request when the program stops: a round trip, and some.
-pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// Idle time after which an HTTP/1 connection is parked, that is, releases its buffers; at most a quarter of
+/// `limits.keep_alive_timeout`.
+const PARK_AFTER: Duration = Duration::from_secs(2);
+/// Time without any transfer after which a caller that is waited for is stalled, and may be evicted at
+/// `limits.max_in_flight`; at most a quarter of `limits.body_idle_timeout`.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
+/// Time that a new connection has to begin its first request once the program drains: a round trip and a margin.
+pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a connection is told to do by those who watch over it.
+/// An instruction to the task of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Directive {
-    /// Finish what is under way and close.
+    /// Finish the requests in progress and close.
     Drain,
-    /// A request head stalled: say so (408) and close.
+    /// Respond 408, because a request head stalled, and close.
     HeadTimedOut,
-    /// Nothing happens: let go of what is not needed to wait.
+    /// Release buffers until the next request.
     Park,
-    /// Close at once.
+    /// Close immediately.
     Abort,
 }
 
-/// What a connection is waiting for.
+/// The event a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
-    /// The TLS handshake or HTTP/2's preface.
+    /// The end of the TLS handshake or the HTTP/2 preface.
     Opening,
     /// The first byte of a request.
     Idle,
@@ -55,42 +54,41 @@ enum ConnectionPhase {
     Head,
     /// The end of at least one exchange.
     Busy,
-    /// The last answer's way out of hyper's buffer; until then nothing else may be written.
+    /// The flush of the last response from hyper's buffer; nothing else may be written before.
     Flushing,
 }
 
-/// One connection, as its own task, its stream and its watcher see it.
+/// The state of one connection, shared by its task, its stream and the sweep.
 pub struct Connection {
     phase: Cell<ConnectionPhase>,
-    /// When the watcher first saw this phase; no clock is read on the way.
+    /// Time at which a sweep first saw this phase.
     since: Cell<Option<Instant>>,
     exchanges: Cell<usize>,
-    /// There was an exchange.
+    /// It has had an exchange.
     was_used: Cell<bool>,
     http2: Cell<bool>,
-    /// TLS is spoken.
     secure: Cell<bool>,
-    /// Boxed: few callers have one.
+    /// Boxed, because few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
-    /// Bytes the caller took since the watcher last looked.
+    /// Bytes written since the last sweep.
     written: Cell<u64>,
-    /// When the watcher last looked and found the caller not reading.
+    /// Time of the last sweep, if writes were blocked then.
     seen_blocked: Cell<Option<Instant>>,
     rate_deficit: Cell<RateDeficit>,
-    /// Exchanges that wait for the caller to send or to read.
+    /// Exchanges that wait for the caller to send or read.
     waits: Cell<usize>,
-    /// Bytes of bodies that moved, either way, since the watcher last looked.
-    moved: Cell<u64>,
-    /// When the watcher first saw that the caller is waited for and moves nothing.
-    stuck_since: Cell<Option<Instant>>,
-    /// Its worker's.
+    /// Body bytes transferred in either direction since the last sweep.
+    transferred: Cell<u64>,
+    /// Time of the first sweep since which the caller was waited for and transferred nothing.
+    stalled_since: Cell<Option<Instant>>,
+    /// All connections of the worker.
     all: Weak<Connections>,
-    /// Since its last exchange it was not told to rest; of HTTP/1 alone.
-    may_rest: Cell<bool>,
-    /// The program stops.
+    /// HTTP/1 only: not parked since the last exchange.
+    may_park: Cell<bool>,
+    /// Aborted because the program stops.
     stopped: Cell<bool>,
-    order: Cell<Option<Directive>>,
+    directive: Cell<Option<Directive>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -109,12 +107,12 @@ impl Connection {
             seen_blocked: Cell::new(None),
             rate_deficit: Cell::default(),
             waits: Cell::new(0),
-            moved: Cell::new(0),
-            stuck_since: Cell::new(None),
+            transferred: Cell::new(0),
+            stalled_since: Cell::new(None),
             all,
-            may_rest: Cell::new(false),
+            may_park: Cell::new(false),
             stopped: Cell::new(false),
-            order: Cell::new(None),
+            directive: Cell::new(None),
             waker: RefCell::new(None),
         }
     }
@@ -124,24 +122,24 @@ impl Connection {
         self.since.set(None);
     }
 
-    /// The handshake is done; the first request may come.
+    /// Records the end of the handshake.
     pub fn opened(&self) {
         self.enter(ConnectionPhase::Idle);
     }
 
-    /// TLS is spoken.
+    /// Records that the caller uses TLS.
     pub fn set_tls(&self) {
         self.secure.set(true);
     }
 
-    /// Whether TLS is spoken.
+    /// Returns `true` if the caller uses TLS.
     pub fn is_secure(&self) -> bool {
         self.secure.get()
     }
 
     /// The caller set_certificate a certificate, and it was verified.
     pub fn set_certificate(&self, certificate: CallerCertificate) {
-        // A connection has one handshake, so there is none yet.
+        // A connection has one handshake.
         self.certificate.get_or_init(|| Box::new(certificate));
     }
 
@@ -150,81 +148,82 @@ impl Connection {
         self.certificate.get().map(|certificate| &**certificate)
     }
 
-    /// HTTP/2 is spoken: bytes are frames (pings, settings), not the beginning of a head.
+    /// Records that the caller uses HTTP/2, where received bytes are not necessarily a request head.
     pub fn set_http2(&self) {
         self.http2.set(true);
     }
 
-    /// Bytes came from the caller.
+    /// Records received bytes.
     pub(super) fn bytes_arrived(&self) {
         if self.phase.get() == ConnectionPhase::Idle && !self.http2.get() {
             self.enter(ConnectionPhase::Head);
         }
     }
 
-    /// The caller does not read.
+    /// Records that a write would block.
     pub(super) fn write_blocked(&self) {
         self.write_blocked.set(true);
     }
 
-    /// The caller took so many bytes.
+    /// Records written bytes.
     pub(super) fn wrote(&self, bytes: usize) {
         self.write_blocked.set(false);
         self.written
             .set(self.written.get().saturating_add(bytes as u64));
     }
 
-    /// How many exchanges share it.
+    /// Returns the number of exchanges that share the connection, at least 1.
     pub(super) fn shares(&self) -> u64 {
         self.exchanges.get().max(1) as u64
     }
 
-    /// An exchange waits for the caller, as long as the guard lives.
+    /// Records that an exchange waits for the caller until the guard is dropped.
     pub(super) fn wait(self: &Rc<Self>) -> CallerWait {
         self.waits.set(self.waits.get() + 1);
         CallerWait(Rc::clone(self))
     }
 
-    /// So many bytes of a body moved.
-    pub(super) fn moved(&self, bytes: u64) {
-        self.moved.set(self.moved.get().saturating_add(bytes));
+    /// Records transferred body bytes.
+    pub(super) fn transferred(&self, bytes: u64) {
+        self.transferred
+            .set(self.transferred.get().saturating_add(bytes));
     }
 
-    /// Everything written so far is out.
+    /// Records a completed flush.
     pub(super) fn flushed(&self) {
         if self.phase.get() == ConnectionPhase::Flushing {
             self.enter(ConnectionPhase::Idle);
         }
     }
 
-    /// Whether the handshake is still under way.
+    /// Returns `true` during the handshake.
     pub fn is_opening(&self) -> bool {
         self.phase.get() == ConnectionPhase::Opening
     }
 
-    /// Whether nothing was asked since the last answer went out.
+    /// Returns `true` if no request has begun since the last response was flushed.
     pub(super) fn is_idle(&self) -> bool {
         self.phase.get() == ConnectionPhase::Idle
     }
 
-    /// Whether it is cut off because the program stops.
+    /// Returns `true` if the connection was aborted because the program stops.
     pub fn is_stopped(&self) -> bool {
         self.stopped.get()
     }
 
-    /// Whether a request is on its way in: its head has begun, or the connection is so new that its first is to be
-    /// expected. HTTP/2 has GOAWAY for both.
-    fn is_asking(&self, now: Instant) -> bool {
+    /// Returns `true` if a request is arriving: its head has begun, or the connection is so new that the first is
+    /// expected. HTTP/2 handles both by GOAWAY.
+    fn is_receiving_head(&self, now: Instant) -> bool {
         match self.phase.get() {
             ConnectionPhase::Head => true,
             ConnectionPhase::Idle if !self.http2.get() && !self.was_used.get() => {
-                waited(&self.since, now) < FIRST_REQUEST
+                waited(&self.since, now) < FIRST_REQUEST_TIMEOUT
             }
             _ => false,
         }
     }
 
-    /// Whether a request is being answered, or its answer is still on its way out.
+    /// Returns `true` if an exchange is in progress or its response is not flushed.
     fn is_busy(&self) -> bool {
         matches!(
             self.phase.get(),
@@ -232,29 +231,29 @@ impl Connection {
         )
     }
 
-    /// A request's head is complete.
+    /// Records a complete request head.
     pub fn exchange_began(&self) {
         self.exchanges.set(self.exchanges.get() + 1);
         self.was_used.set(true);
         self.phase.set(ConnectionPhase::Busy);
     }
 
-    /// An answer's last byte was handed to the connection, or the exchange was given up.
+    /// Records the end of an exchange: its response was written or abandoned.
     pub fn exchange_ended(&self) {
         let left = self.exchanges.get().saturating_sub(1);
         self.exchanges.set(left);
         if left == 0 {
-            // Of HTTP/2 nothing is written around the codec, so its flushes need not be watched.
+            // With HTTP/2 nothing bypasses the codec, so flushes do not matter.
             self.enter(if self.http2.get() {
                 ConnectionPhase::Idle
             } else {
                 ConnectionPhase::Flushing
             });
-            self.may_rest.set(!self.http2.get());
+            self.may_park.set(!self.http2.get());
         }
     }
 
-    /// The order that waits for this connection, if any; otherwise the task is woken when one comes.
+    /// Takes the pending directive, or registers the task to be woken by the next.
     pub fn poll_directive(&self, cx: &mut Context<'_>) -> Option<Directive> {
         let mut waker = self.waker.borrow_mut();
         if !waker
@@ -263,17 +262,17 @@ impl Connection {
         {
             *waker = Some(cx.waker().clone());
         }
-        self.order.take()
+        self.directive.take()
     }
 
-    fn give(&self, order: Directive) {
-        self.order.set(Some(order));
+    fn direct(&self, directive: Directive) {
+        self.directive.set(Some(directive));
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
 
-    /// How far the caller is behind with reading.
+    /// Returns how far the caller is behind the minimum transfer rate in reading.
     fn rate_deficit(&self, now: Instant) -> Duration {
         let mut rate_deficit = self.rate_deficit.get();
         let seen_blocked = self
@@ -287,29 +286,28 @@ impl Connection {
         rate_deficit.behind()
     }
 
-    /// Whether the caller has been waited for, for a while, and moved nothing on any of his exchanges.
-    fn is_stuck(&self, limits: &Limits, now: Instant) -> bool {
-        // Of HTTP/2 any frame is written, answers to pings as well.
+    /// Returns `true` if the caller is waited for and has transferred nothing on any exchange for a while.
+    fn is_stalled(&self, limits: &Limits, now: Instant) -> bool {
+        // With HTTP/2, written bytes may be acknowledgements of pings.
         let written = if self.http2.get() {
             0
         } else {
             self.written.get()
         };
         let is_waited_for = self.waits.get() > 0 || self.write_blocked.get();
-        if self.moved.take() > 0 || written > 0 || !is_waited_for {
-            self.stuck_since.set(None);
+        if self.transferred.take() > 0 || written > 0 || !is_waited_for {
+            self.stalled_since.set(None);
             return false;
         }
-        waited(&self.stuck_since, now) >= STUCK_AFTER.min(limits.body_idle_timeout / 4)
+        waited(&self.stalled_since, now) >= STALLED_AFTER.min(limits.body_idle_timeout / 4)
     }
 
-    /// Ends a connection of this worker whose caller is waited for and moves nothing, to make room; `false` when there
-    /// is none.
+    /// Aborts a stalled connection of this worker. Returns `false` if there is none.
     pub fn evict_stalled(&self) -> bool {
         self.all.upgrade().is_some_and(|all| all.evict_stalled())
     }
 
-    /// What has become due at `now`.
+    /// Returns the directive that is due at `now`.
     fn overdue(&self, limits: &Limits, now: Instant) -> Option<Directive> {
         if self.rate_deficit(now) >= limits.body_idle_timeout {
             return Some(Directive::Abort);
@@ -319,14 +317,14 @@ impl Connection {
             ConnectionPhase::Opening if waited >= limits.header_read_timeout => {
                 Some(Directive::Abort)
             }
-            // HTTP/2 asks the caller to agree; one that is gone never does.
+            // An HTTP/2 drain needs the client to close; one that has vanished never does.
             ConnectionPhase::Idle
                 if waited >= limits.keep_alive_timeout + limits.header_read_timeout =>
             {
                 Some(Directive::Abort)
             }
             ConnectionPhase::Idle if waited >= limits.keep_alive_timeout => Some(Directive::Drain),
-            ConnectionPhase::Idle if self.may_rest.get() && waited >= rest_after(limits) => {
+            ConnectionPhase::Idle if self.may_park.get() && waited >= park_after(limits) => {
                 Some(Directive::Park)
             }
             ConnectionPhase::Head if waited >= limits.header_read_timeout => {
@@ -337,7 +335,7 @@ impl Connection {
     }
 }
 
-/// How long it is since the watcher first looked. A deadline is therefore met late by up to one sweep, never
+/// Returns the time since the first sweep that called this. A deadline is therefore met up to one sweep late, never
 /// early.
 fn waited(since: &Cell<Option<Instant>>, now: Instant) -> Duration {
     let first = since.get().unwrap_or(now);
@@ -345,11 +343,11 @@ fn waited(since: &Cell<Option<Instant>>, now: Instant) -> Duration {
     now.saturating_duration_since(first)
 }
 
-fn rest_after(limits: &Limits) -> Duration {
-    REST_AFTER.min(limits.keep_alive_timeout / 4)
+fn park_after(limits: &Limits) -> Duration {
+    PARK_AFTER.min(limits.keep_alive_timeout / 4)
 }
 
-/// An exchange that waits for its caller.
+/// An exchange waits for the caller while this exists.
 pub(super) struct CallerWait(Rc<Connection>);
 
 impl Drop for CallerWait {

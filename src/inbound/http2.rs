@@ -286,7 +286,7 @@ async fn send_piece(
         }
         let piece = data.split_to(stream.capacity().min(data.len()));
         // Those who share a connection share what it has to come up to.
-        reader.connection.moved(piece.len() as u64);
+        reader.connection.transferred(piece.len() as u64);
         reader
             .idle
             .moved((piece.len() as u64).saturating_mul(reader.connection.shares()));

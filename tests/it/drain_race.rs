@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use citrix_auth_proxy::app::Drained;
-use citrix_auth_proxy::inbound::connection::FIRST_REQUEST;
+use citrix_auth_proxy::inbound::connection::FIRST_REQUEST_TIMEOUT;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -78,7 +78,7 @@ async fn first_request_during_drain(upstream: &Upstream) -> Option<bool> {
     let drain = draining(gateway).await;
     caller.write(GET).await;
     let received = soon(caller.rest()).await;
-    let in_time = start.elapsed() < FIRST_REQUEST;
+    let in_time = start.elapsed() < FIRST_REQUEST_TIMEOUT;
     assert_eq!(soon(drain).await.unwrap().cut, 0);
     let served = received.starts_with(b"HTTP/1.1 200 ");
     let responses = received.windows(9).filter(|bytes| bytes == b"HTTP/1.1 ");

@@ -1,4 +1,4 @@
-//! All connections of a worker, and the sweep that ends those that waited too long.
+//! The connections of a worker, and the sweep that closes overdue ones.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,20 +10,20 @@ use tokio::time::Instant;
 use super::{Connection, Directive};
 use crate::config::Limits;
 
-/// How many connections are told to rest in one sweep: a crowd that falls idle at once shall not hold up the others.
-const MAX_RESTS: usize = 500;
+/// Connections parked per sweep, so that many that fall idle at once do not delay the others.
+const MAX_PARKED: usize = 500;
 
 /// All connections of one worker.
 #[derive(Default)]
 pub struct Connections {
     all: RefCell<HashMap<u64, Rc<Connection>>>,
-    /// Those that were stuck at the last sweep.
-    stuck: RefCell<Vec<Weak<Connection>>>,
+    /// Those that were stalled at the last sweep.
+    stalled: RefCell<Vec<Weak<Connection>>>,
     next: Cell<u64>,
 }
 
 impl Connections {
-    /// Enters a new connection; it is taken out when the guard is dropped.
+    /// Adds a new connection until the guard is dropped.
     pub fn register(self: &Rc<Self>) -> RegisteredConnection {
         let id = self.next.get();
         self.next.set(id + 1);
@@ -36,17 +36,17 @@ impl Connections {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         self.all.borrow().len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` without connections.
     pub fn is_empty(&self) -> bool {
         self.all.borrow().is_empty()
     }
 
-    /// How many have a request in flight.
+    /// Returns the number of connections with a request in progress.
     pub fn busy(&self) -> usize {
         self.all
             .borrow()
@@ -55,56 +55,58 @@ impl Connections {
             .count()
     }
 
-    /// Tells every connection to finish what is under way and close, but those on which a request is on its way in: they
-    /// are told when it is there. To be called again and again.
-    pub fn finish_all(&self) {
+    /// Drains all connections on which no request is arriving. Called repeatedly, until those have been drained too.
+    pub fn drain_all(&self) {
         let now = Instant::now();
         let all = self.all.borrow();
-        for connection in all.values().filter(|connection| !connection.is_asking(now)) {
-            connection.give(Directive::Drain);
+        for connection in all
+            .values()
+            .filter(|connection| !connection.is_receiving_head(now))
+        {
+            connection.direct(Directive::Drain);
         }
     }
 
-    /// Tells every connection to close at once, as the program stops.
+    /// Closes all connections, because the program stops.
     pub fn abort_all(&self) {
         for connection in self.all.borrow().values() {
             connection.stopped.set(true);
-            connection.give(Directive::Abort);
+            connection.direct(Directive::Abort);
         }
     }
 
-    /// Ends the connections that waited too long.
+    /// Closes or parks overdue connections.
     pub fn sweep(&self, limits: &Limits) {
         let now = Instant::now();
-        let mut rests = 0;
-        let mut stuck = self.stuck.borrow_mut();
-        stuck.clear();
+        let mut parked = 0;
+        let mut stalled = self.stalled.borrow_mut();
+        stalled.clear();
         for connection in self.all.borrow().values() {
-            if connection.is_stuck(limits, now) {
-                stuck.push(Rc::downgrade(connection));
+            if connection.is_stalled(limits, now) {
+                stalled.push(Rc::downgrade(connection));
             }
             match connection.overdue(limits, now) {
-                Some(Directive::Park) if rests >= MAX_RESTS => {}
+                Some(Directive::Park) if parked >= MAX_PARKED => {}
                 Some(Directive::Park) => {
-                    rests += 1;
-                    connection.may_rest.set(false);
-                    connection.give(Directive::Park);
+                    parked += 1;
+                    connection.may_park.set(false);
+                    connection.direct(Directive::Park);
                 }
-                Some(order) => connection.give(order),
+                Some(directive) => connection.direct(directive),
                 None => {}
             }
         }
     }
 
-    /// Ends one that is stuck; `false` when none is.
+    /// Aborts a stalled connection. Returns `false` if there is none.
     pub(super) fn evict_stalled(&self) -> bool {
-        while let Some(stuck) = self.stuck.borrow_mut().pop() {
-            // It may have moved since.
-            let stuck = stuck
+        while let Some(stalled) = self.stalled.borrow_mut().pop() {
+            // It may have transferred bytes since the sweep.
+            let stalled = stalled
                 .upgrade()
-                .filter(|connection| connection.moved.get() == 0);
-            if let Some(connection) = stuck {
-                connection.give(Directive::Abort);
+                .filter(|connection| connection.transferred.get() == 0);
+            if let Some(connection) = stalled {
+                connection.direct(Directive::Abort);
                 return true;
             }
         }
@@ -112,7 +114,7 @@ impl Connections {
     }
 }
 
-/// How often [`Connections::sweep`] is due: often enough that a deadline is met within a tenth of it.
+/// Returns the time between two calls of [`Connections::sweep`]: a tenth of the shortest timeout.
 pub fn sweep_interval(limits: &Limits) -> Duration {
     let shortest = limits
         .header_read_timeout
@@ -121,7 +123,7 @@ pub fn sweep_interval(limits: &Limits) -> Duration {
     (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
-/// A connection that is on its worker's list.
+/// A connection in [`Connections`].
 pub struct RegisteredConnection {
     connection: Rc<Connection>,
     id: u64,
@@ -129,7 +131,7 @@ pub struct RegisteredConnection {
 }
 
 impl RegisteredConnection {
-    /// The connection.
+    /// The state of the connection.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.connection
     }

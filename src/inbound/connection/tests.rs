@@ -15,7 +15,7 @@ fn limits() -> Limits {
     }
 }
 
-/// What is due some seconds after the watcher first saw the connection as it is.
+/// Returns the directive that is due this many seconds after a sweep first saw the present state.
 async fn after(seconds: u64, connection: &Connection) -> Option<Directive> {
     connection.overdue(&limits(), Instant::now());
     tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -29,7 +29,7 @@ async fn each_phase_has_its_own_deadline() {
     assert_eq!(
         after(1, &connection).await,
         Some(Directive::Abort),
-        "a handshake that stalls"
+        "stalled handshake"
     );
 
     connection.opened();
@@ -40,36 +40,36 @@ async fn each_phase_has_its_own_deadline() {
     assert_eq!(
         after(1, &connection).await,
         Some(Directive::HeadTimedOut),
-        "the clock runs from the first byte"
+        "timed from the first byte"
     );
 
     connection.exchange_began();
     assert_eq!(
         after(100_000, &connection).await,
         None,
-        "the exchange has deadlines of its own"
+        "an exchange has its own timeouts"
     );
     connection.exchange_ended();
     connection.bytes_arrived();
     assert_eq!(
         after(599, &connection).await,
         None,
-        "bytes before the answer is out begin no head"
+        "bytes before the flush begin no head"
     );
     connection.flushed();
     assert_eq!(after(1, &connection).await, None);
     assert_eq!(after(1, &connection).await, Some(Directive::Park));
-    connection.may_rest.set(false);
-    assert_eq!(after(597, &connection).await, None, "once is enough");
+    connection.may_park.set(false);
+    assert_eq!(after(597, &connection).await, None, "already parked");
     assert_eq!(
         after(1, &connection).await,
         Some(Directive::Drain),
-        "idle for too long"
+        "keep-alive timeout"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_does_not_read_is_given_up() {
+async fn caller_below_the_minimum_read_rate_is_aborted() {
     let connection = Connection::new(Weak::new());
     connection.exchange_began();
     connection.write_blocked();
@@ -82,12 +82,12 @@ async fn a_caller_that_does_not_read_is_given_up() {
     assert_eq!(
         after(2, &connection).await,
         Some(Directive::Abort),
-        "a byte a minute is as good as nothing"
+        "one byte per minute"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_in_which_nothing_is_to_be_read_does_not_count() {
+async fn time_without_pending_writes_does_not_count() {
     let connection = Connection::new(Weak::new());
     connection.exchange_began();
     for _ in 0..100 {
@@ -99,7 +99,7 @@ async fn time_in_which_nothing_is_to_be_read_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_on_an_idle_http2_connection_start_no_head() {
+async fn bytes_on_an_idle_http2_connection_begin_no_head() {
     let connection = Connection::new(Weak::new());
     connection.opened();
     connection.set_http2();
@@ -108,28 +108,28 @@ async fn pings_on_an_idle_http2_connection_start_no_head() {
 }
 
 #[test]
-fn a_connection_leaves_the_list_when_it_ends() {
+fn dropped_connection_is_removed() {
     let connections = Rc::new(Connections::default());
-    let entered = tokio::runtime::Builder::new_current_thread()
+    let connection = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap()
         .block_on(async { connections.register() });
     assert_eq!(connections.len(), 1);
-    drop(entered);
+    drop(connection);
     assert!(connections.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_waited_for_and_moves_nothing_makes_room() {
+async fn stalled_connection_is_evicted() {
     let connections = Rc::new(Connections::default());
-    let (stuck, slow, idle) = (
+    let (stalled, slow, idle) = (
         connections.register(),
         connections.register(),
         connections.register(),
     );
-    stuck.connection().exchange_began();
-    let waiting = stuck.connection().wait();
+    stalled.connection().exchange_began();
+    let wait = stalled.connection().wait();
     slow.connection().exchange_began();
     for second in 0..4 {
         slow.connection().write_blocked();
@@ -139,39 +139,40 @@ async fn who_is_waited_for_and_moves_nothing_makes_room() {
         assert_eq!(connections.evict_stalled(), second > 1, "after {second} s");
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    let order = |entered: &RegisteredConnection| entered.connection().order.get();
+    let directive = |connection: &RegisteredConnection| connection.connection().directive.get();
     assert_eq!(
-        [&stuck, &slow, &idle].map(order),
+        [&stalled, &slow, &idle].map(directive),
         [Some(Directive::Abort), None, None]
     );
-    drop(waiting);
+    drop(wait);
     connections.sweep(&limits());
-    assert!(
-        !connections.evict_stalled(),
-        "nobody waits for him any more"
-    );
+    assert!(!connections.evict_stalled(), "no longer waited for");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_about_to_ask_is_not_told_to_finish() {
+async fn connection_with_an_arriving_request_is_not_drained() {
     let connections = Rc::new(Connections::default());
     let all = [(); 4].map(|()| connections.register());
-    let [fresh, half, used, http2] = all.each_ref().map(RegisteredConnection::connection);
-    for connection in [fresh, half, used, http2] {
+    let [new, partial, used, http2] = all.each_ref().map(RegisteredConnection::connection);
+    for connection in [new, partial, used, http2] {
         connection.opened();
     }
     used.exchange_began();
     used.exchange_ended();
     used.flushed();
-    half.bytes_arrived();
+    partial.bytes_arrived();
     http2.set_http2();
-    let told = || {
-        connections.finish_all();
-        [fresh, half, used, http2].map(|connection| connection.order.take().is_some())
+    let drained = || {
+        connections.drain_all();
+        [new, partial, used, http2].map(|connection| connection.directive.take().is_some())
     };
-    assert_eq!(told(), [false, false, true, true]);
-    tokio::time::advance(FIRST_REQUEST).await;
-    assert_eq!(told(), [true, false, true, true], "it took too long");
-    half.exchange_began();
-    assert_eq!(told(), [true, true, true, true]);
+    assert_eq!(drained(), [false, false, true, true]);
+    tokio::time::advance(FIRST_REQUEST_TIMEOUT).await;
+    assert_eq!(
+        drained(),
+        [true, false, true, true],
+        "FIRST_REQUEST_TIMEOUT"
+    );
+    partial.exchange_began();
+    assert_eq!(drained(), [true, true, true, true]);
 }
