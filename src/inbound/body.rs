@@ -288,7 +288,8 @@ impl StreamedBody {
             return;
         };
         connection.transferred(bytes);
-        self.idle.moved(bytes.saturating_mul(connection.shares()));
+        self.idle
+            .transferred(bytes.saturating_mul(connection.shares()));
     }
 
     fn keep(&self, frame: &Frame<Bytes>) {

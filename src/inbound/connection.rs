@@ -43,6 +43,17 @@ pub enum Directive {
     Abort,
 }
 
+/// The reason why the task of a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// It was closed by either side.
+    Closed,
+    /// With 408, because a request head stalled.
+    HeadTimedOut,
+    /// With `ENHANCE_YOUR_CALM`, because the caller exceeded a bound on resets, empty frames or CONTINUATION.
+    Flooded,
+}
+
 /// The event a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
@@ -137,13 +148,13 @@ impl Connection {
         self.secure.get()
     }
 
-    /// The caller set_certificate a certificate, and it was verified.
+    /// Records the verified client certificate.
     pub fn set_certificate(&self, certificate: CallerCertificate) {
         // A connection has one handshake.
         self.certificate.get_or_init(|| Box::new(certificate));
     }
 
-    /// The certificate the caller set_certificate, verified against `listen.tls.client_ca`.
+    /// The client certificate, verified against `listen.tls.client_ca`.
     pub fn certificate(&self) -> Option<&CallerCertificate> {
         self.certificate.get().map(|certificate| &**certificate)
     }
@@ -281,7 +292,7 @@ impl Connection {
         if let Some(before) = seen_blocked {
             rate_deficit.waited(now.saturating_duration_since(before));
         }
-        rate_deficit.moved(self.written.take());
+        rate_deficit.transferred(self.written.take());
         self.rate_deficit.set(rate_deficit);
         rate_deficit.behind()
     }

@@ -1,4 +1,4 @@
-//! How many connections there are: in all, of each worker, of each address.
+//! The number of connections: in total, per worker, and per address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -7,14 +7,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many more connections than the least busy worker one may have before it hands new ones over.
+/// Connections a worker may have more than the least busy one before it transfers new ones.
 const IMBALANCE: usize = 2;
-/// Parts of the counts by address, each with a lock of its own.
+/// Shards of the counts per address, each with its own lock.
 const SHARDS: usize = 16;
-/// What of an IPv6 address tells hosts apart: each has a network of that size to choose addresses from.
+/// Mask of the part of an IPv6 address that identifies a host, which has a whole /64 of addresses.
 const IPV6_NETWORK: u128 = !0 << 64;
 
-/// Connections of callers: all of them against the limit, and each worker's for balance.
+/// Counts connections of callers.
 #[derive(Debug)]
 pub struct ConnectionCount {
     total: AtomicUsize,
@@ -24,7 +24,7 @@ pub struct ConnectionCount {
 }
 
 impl ConnectionCount {
-    /// None yet, for `workers` workers.
+    /// Starts with no connection.
     pub fn new(workers: usize) -> Arc<Self> {
         let by_worker = std::iter::repeat_with(AtomicUsize::default)
             .take(workers)
@@ -37,7 +37,7 @@ impl ConnectionCount {
         })
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
@@ -48,12 +48,12 @@ impl ConnectionCount {
     }
 
     /// Counts an idle connection until the guard is dropped.
-    pub(super) fn enter_idle(&self) -> Idle<'_> {
+    pub(super) fn enter_idle(&self) -> IdleGuard<'_> {
         self.idle.fetch_add(1, Ordering::Relaxed);
-        Idle(&self.idle)
+        IdleGuard(&self.idle)
     }
 
-    /// Counts one, unless there are `limit` already.
+    /// Counts a connection, unless there are `limit` already.
     pub fn enter(self: &Arc<Self>, worker: usize, limit: usize) -> Option<Counted> {
         let counted = Counted {
             count: Arc::clone(self),
@@ -63,7 +63,7 @@ impl ConnectionCount {
         (self.total.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
     }
 
-    /// Counts one of this address, unless there are `limit` already. An IPv6 address stands for its /64.
+    /// Counts a connection from `address`, unless there are `limit` already. An IPv6 address counts as its /64.
     pub fn enter_from(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<CountedAddress> {
         let address = host(address);
         let mut counts = self.by_address.shard(&address);
@@ -78,7 +78,7 @@ impl ConnectionCount {
         })
     }
 
-    /// The worker a new connection should go to: `me`, unless another has clearly fewer.
+    /// Returns the worker that should serve a new connection: `me`, unless another has clearly fewer.
     pub fn least_busy(&self, me: usize) -> usize {
         let load = |worker: &AtomicUsize| worker.load(Ordering::Relaxed);
         let least = (0..self.by_worker.len())
@@ -92,7 +92,7 @@ impl ConnectionCount {
     }
 }
 
-/// One connection that counts.
+/// A counted connection.
 pub struct Counted {
     count: Arc<ConnectionCount>,
     worker: usize,
@@ -106,33 +106,33 @@ impl Drop for Counted {
 }
 
 /// An idle connection in [`ConnectionCount::idle`].
-pub(super) struct Idle<'a>(&'a AtomicUsize);
+pub(super) struct IdleGuard<'a>(&'a AtomicUsize);
 
-impl Drop for Idle<'_> {
+impl Drop for IdleGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Counts by address, of addresses that have a connection; so there are no more than connections.
+/// Counts of the addresses that have a connection.
 #[derive(Debug, Default)]
 struct ByAddress {
     shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
-    /// Keyed, so that nobody can choose addresses that meet in one shard.
+    /// Keyed, so that a client cannot choose addresses of one shard.
     hasher: RandomState,
 }
 
 impl ByAddress {
     fn shard(&self, address: &IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         let hash = self.hasher.hash_one(address).to_le_bytes();
-        // A panic elsewhere leaves the counts as they are, whole.
+        // A panic leaves no count half updated.
         self.shards[usize::from(hash[0]) % SHARDS]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One connection that counts for its address.
+/// A connection counted for its address.
 pub struct CountedAddress {
     count: Arc<ConnectionCount>,
     address: IpAddr,
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_its_share_and_no_more_and_gets_it_back() {
+    fn connections_per_address_are_limited_and_released() {
         let count = ConnectionCount::new(1);
         let enter = |address: &str| count.enter_from(address.parse().unwrap(), 2);
         let (first, second) = (enter("10.0.0.1"), enter("::ffff:10.0.0.1"));
@@ -176,12 +176,12 @@ mod tests {
         drop(first);
         assert!(enter("10.0.0.1").is_some());
         let (_a, _b) = (enter("2001:db8::1"), enter("2001:db8::2"));
-        assert!(enter("2001:db8:0:0:ffff::").is_none(), "of the same /64");
+        assert!(enter("2001:db8:0:0:ffff::").is_none(), "same /64");
         assert!(enter("2001:db8:0:1::").is_some());
     }
 
     #[test]
-    fn nothing_is_left_of_addresses_that_are_gone() {
+    fn closed_connections_leave_no_entry() {
         let count = ConnectionCount::new(1);
         for last in 0..=255 {
             drop(count.enter_from([10, 0, 0, last].into(), 1));

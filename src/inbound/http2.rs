@@ -17,34 +17,27 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::timeout;
 
 use super::body::CallerBody;
-use super::connection::{Connection, Directive};
+use super::connection::{Connection, ConnectionEnd, Directive};
 use super::stream::Stream;
 use crate::config::Limits;
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::hop_by_hop;
 
-/// What a stream may send before we took it; Envoy's advice for the edge is of this order.
+/// Request bytes of one stream that are buffered before they are read; of the order that Envoy recommends at the edge.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Requests at a time on one connection.
+/// Concurrent requests on one connection.
 const MAX_STREAMS: u32 = 100;
-/// What a stream holds back for a caller that does not read.
+/// Response bytes of one stream that are buffered for a caller that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How many more requests a connection may give up, or leave unread, than it lets be answered. A caller that has a
-/// hundred under way and leaves them all is well within it; one that asks and takes back at once, to make us work, is not.
-const MAX_GIVEN_UP: usize = 200;
-/// How long a caller that is sent away has to read why.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Abandoned requests minus completed ones after which the caller is disconnected. Abandoning all of `MAX_STREAMS` is
+/// permitted; requesting and resetting in a loop (rapid reset) is not.
+const MAX_ABANDONED: usize = 200;
+/// Time a caller has to read the GOAWAY that disconnects it.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// By itself, by an order, or for a mistake of the caller's.
-    Served,
-    /// It was at a bound: resets, frames without content, CONTINUATION (`ENHANCE_YOUR_CALM`).
-    Flooded,
-}
+type Server = h2::server::Connection<Stream, Bytes>;
 
 /// Serves one connection until it ends.
 pub async fn serve<H, F, B>(
@@ -52,13 +45,77 @@ pub async fn serve<H, F, B>(
     connection: Rc<Connection>,
     limits: &Limits,
     handle: H,
-) -> Ended
+) -> ConnectionEnd
 where
     H: Fn(Request<CallerBody>) -> F,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + 'static,
     B::Error: std::fmt::Display,
 {
+    let mut server = match open(stream, &connection, limits).await {
+        Some(Ok(server)) => server,
+        Some(Err(error)) => return end_of(&error),
+        None => return ConnectionEnd::Closed,
+    };
+    connection.opened();
+    let abandoned = Rc::new(Cell::new(0_usize));
+    loop {
+        let event = poll_fn(|cx| match server.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Ok(accepted)),
+            Poll::Pending => connection
+                .poll_directive(cx)
+                .map_or(Poll::Pending, |directive| Poll::Ready(Err(directive))),
+        });
+        match event.await {
+            Ok(None) => return ConnectionEnd::Closed,
+            Ok(Some(Err(error))) => return end_of(&error),
+            Ok(Some(Ok(_))) if abandoned.get() > MAX_ABANDONED => {
+                tracing::debug!("caller abandons its requests; connection closed");
+                server.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                // The caller may not read.
+                let _ = timeout(GOAWAY_TIMEOUT, poll_fn(|cx| server.poll_closed(cx))).await;
+                return ConnectionEnd::Flooded;
+            }
+            Ok(Some(Ok((request, respond)))) => {
+                let respond = Rc::new(RefCell::new(respond));
+                let (head, receive) = request.into_parts();
+                let body = StreamBody::new(receive, &head.headers, &respond);
+                let response = handle(Request::from_parts(
+                    head,
+                    CallerBody::http2(body, &connection),
+                ));
+                let writer = ResponseWriter {
+                    connection: Rc::clone(&connection),
+                    idle: IdleTimer::new(limits.body_idle_timeout),
+                };
+                let abandoned = Rc::clone(&abandoned);
+                tokio::task::spawn_local(async move {
+                    let exchanged = exchange(response, respond, writer).await;
+                    let before = abandoned.get();
+                    abandoned.set(if exchanged.is_ok() {
+                        before.saturating_sub(1)
+                    } else {
+                        before + 1
+                    });
+                });
+            }
+            Err(Directive::Drain | Directive::HeadTimedOut) => server.graceful_shutdown(),
+            // Settings and compression tables are needed as long as the connection.
+            Err(Directive::Park) => {}
+            Err(Directive::Abort) => {
+                server.abrupt_shutdown(Reason::CANCEL);
+                return ConnectionEnd::Closed;
+            }
+        }
+    }
+}
+
+/// Performs the HTTP/2 handshake. Returns `None` when the connection is directed to close.
+async fn open(
+    stream: Stream,
+    connection: &Connection,
+    limits: &Limits,
+) -> Option<Result<Server, h2::Error>> {
     let mut handshake = pin!(
         Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -68,104 +125,52 @@ where
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .handshake::<_, Bytes>(stream)
     );
-    let opened = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+    poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(server) => Poll::Ready(Some(server)),
         Poll::Pending => connection
             .poll_directive(cx)
             .map_or(Poll::Pending, |_| Poll::Ready(None)),
-    });
-    let mut server = match opened.await {
-        Some(Ok(server)) => server,
-        Some(Err(error)) => return ended_by(&error),
-        None => return Ended::Served,
-    };
-    connection.opened();
-    let given_up = Rc::new(Cell::new(0_usize));
-    loop {
-        let event = poll_fn(|cx| match server.poll_accept(cx) {
-            Poll::Ready(accepted) => Poll::Ready(Ok(accepted)),
-            Poll::Pending => connection
-                .poll_directive(cx)
-                .map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
-        });
-        match event.await {
-            Ok(None) => return Ended::Served,
-            Ok(Some(Err(error))) => return ended_by(&error),
-            Ok(Some(Ok(_))) if given_up.get() > MAX_GIVEN_UP => {
-                tracing::debug!("a caller gives up his requests as fast as he sends them");
-                server.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                // He may not read; there is nobody else to tell.
-                let _ = timeout(FAREWELL, poll_fn(|cx| server.poll_closed(cx))).await;
-                return Ended::Flooded;
-            }
-            Ok(Some(Ok((request, respond)))) => {
-                let respond = Rc::new(RefCell::new(respond));
-                let (head, receive) = request.into_parts();
-                let body = StreamBody::new(receive, &head.headers, &respond);
-                let answer = handle(Request::from_parts(
-                    head,
-                    CallerBody::http2(body, &connection),
-                ));
-                let given_up = Rc::clone(&given_up);
-                let reader = ResponseWriter {
-                    connection: Rc::clone(&connection),
-                    idle: IdleTimer::new(limits.body_idle_timeout),
-                };
-                tokio::task::spawn_local(async move {
-                    let answered = exchange(answer, respond, reader).await;
-                    let before = given_up.get();
-                    given_up.set(if answered.is_ok() {
-                        before.saturating_sub(1)
-                    } else {
-                        before + 1
-                    });
-                });
-            }
-            Err(Directive::Drain | Directive::HeadTimedOut) => server.graceful_shutdown(),
-            // Its settings and tables have to stay.
-            Err(Directive::Park) => {}
-            Err(Directive::Abort) => {
-                server.abrupt_shutdown(Reason::CANCEL);
-                return Ended::Served;
-            }
-        }
-    }
+    })
+    .await
 }
 
-fn ended_by(error: &h2::Error) -> Ended {
-    tracing::debug!(%error, "a caller's connection ended badly");
-    let flooded = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-    if flooded {
-        Ended::Flooded
+fn end_of(error: &h2::Error) -> ConnectionEnd {
+    tracing::debug!(%error, "connection of a caller failed");
+    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+        ConnectionEnd::Flooded
     } else {
-        Ended::Served
+        ConnectionEnd::Closed
     }
 }
 
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 
-/// How well a caller takes the answer of one stream.
+/// The writing side of one stream.
 struct ResponseWriter {
     connection: Rc<Connection>,
     idle: IdleTimer,
 }
 
-/// The caller reset a stream before it was answered in full, or did not read the answer.
-struct GivenUp;
+/// The caller reset the stream before the end of the response, or did not read it.
+struct Abandoned;
 
-/// Answers one stream; gives the exchange up when the caller resets it.
-async fn exchange<F, B>(answer: F, respond: Respond, reader: ResponseWriter) -> Result<(), GivenUp>
+/// Sends the response of one stream. Drops the exchange when the caller resets the stream.
+async fn exchange<F, B>(
+    response: F,
+    respond: Respond,
+    writer: ResponseWriter,
+) -> Result<(), Abandoned>
 where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
-    let mut answer = pin!(answer);
-    let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+    let mut response = pin!(response);
+    let response = poll_fn(|cx| match response.as_mut().poll(cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
     });
-    let response = answered.await.ok_or(GivenUp)?;
+    let response = response.await.ok_or(Abandoned)?;
     let (mut head, body) = response.into_parts();
     hop_by_hop::remove(&mut head.headers);
     if let Some(length) = body.size_hint().exact()
@@ -182,36 +187,36 @@ where
     match sent {
         Ok(_) if ended => {}
         Ok(mut stream) => {
-            if let Err(error) = send_body(body, &mut stream, reader).await {
-                tracing::debug!(%error, "an HTTP/2 answer was cut off");
+            if let Err(error) = send_body(body, &mut stream, writer).await {
+                tracing::debug!(%error, "HTTP/2 response aborted");
                 if matches!(error, ResponseAborted::Caller(_) | ResponseAborted::Stalled) {
-                    return Err(GivenUp);
+                    return Err(Abandoned);
                 }
             }
         }
         Err(error) => {
-            tracing::debug!(%error, "an HTTP/2 answer could not be sent");
-            return Err(GivenUp);
+            tracing::debug!(%error, "failed to send an HTTP/2 response");
+            return Err(Abandoned);
         }
     }
     Ok(())
 }
 
-/// Why the rest of an answer was not sent.
+/// The reason why the rest of a response was not sent.
 #[derive(Debug, thiserror::Error)]
 enum ResponseAborted {
-    #[error("the caller reset the stream or went away: {0}")]
+    #[error("stream reset or connection closed by the caller: {0}")]
     Caller(#[from] h2::Error),
-    #[error("the caller read nothing, or hardly anything, for limits.body_idle_timeout")]
+    #[error("caller below the minimum transfer rate for limits.body_idle_timeout")]
     Stalled,
-    #[error("the upstream broke off: {0}")]
+    #[error("response of the upstream truncated: {0}")]
     Upstream(String),
 }
 
 async fn send_body<B>(
     body: B,
     stream: &mut SendStream<Bytes>,
-    mut reader: ResponseWriter,
+    mut writer: ResponseWriter,
 ) -> Result<(), ResponseAborted>
 where
     B: Body<Data = Bytes>,
@@ -228,7 +233,7 @@ where
         let frame = match next.await? {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                // A cut-off answer must not look like a whole one (RFC 9113 section 8.1.1).
+                // A truncated response must not look complete (RFC 9113 section 8.1.1).
                 stream.send_reset(Reason::INTERNAL_ERROR);
                 return Err(ResponseAborted::Upstream(error.to_string()));
             }
@@ -237,7 +242,7 @@ where
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                send_piece(stream, data, last, &mut reader).await?;
+                send_data(stream, data, last, &mut writer).await?;
                 if last {
                     return Ok(());
                 }
@@ -251,21 +256,21 @@ where
     }
 }
 
-/// Sends one piece as the caller's window opens; one that stays shut, or opens by next to nothing, ends the stream.
-async fn send_piece(
+/// Sends data as the caller's window permits. A caller below the minimum transfer rate gets a reset stream.
+async fn send_data(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     last: bool,
-    reader: &mut ResponseWriter,
+    writer: &mut ResponseWriter,
 ) -> Result<(), ResponseAborted> {
     if data.is_empty() && last {
-        // An upstream may end its answer with an empty frame; it needs no window, but it is the end.
+        // An empty last frame needs no window.
         return Ok(stream.send_data(data, true)?);
     }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         if stream.capacity() == 0 {
-            let _waiting = reader.connection.wait();
+            let _wait = writer.connection.wait();
             let window = poll_fn(|cx| match stream.poll_capacity(cx) {
                 Poll::Ready(Some(changed)) => {
                     Poll::Ready(changed.map(drop).map_err(ResponseAborted::from))
@@ -273,34 +278,34 @@ async fn send_piece(
                 Poll::Ready(None) => {
                     Poll::Ready(Err(ResponseAborted::Caller(Reason::CANCEL.into())))
                 }
-                Poll::Pending => reader
+                Poll::Pending => writer
                     .idle
                     .poll_expired(cx)
                     .map(|()| Err(ResponseAborted::Stalled)),
             });
-            if let Err(cut_off) = window.await {
+            if let Err(aborted) = window.await {
                 stream.send_reset(Reason::CANCEL);
-                return Err(cut_off);
+                return Err(aborted);
             }
             continue;
         }
         let piece = data.split_to(stream.capacity().min(data.len()));
-        // Those who share a connection share what it has to come up to.
-        reader.connection.transferred(piece.len() as u64);
-        reader
+        // The exchanges on a connection share the minimum transfer rate.
+        writer.connection.transferred(piece.len() as u64);
+        writer
             .idle
-            .moved((piece.len() as u64).saturating_mul(reader.connection.shares()));
+            .transferred((piece.len() as u64).saturating_mul(writer.connection.shares()));
         stream.send_data(piece, last && data.is_empty())?;
     }
     Ok(())
 }
 
-/// A request body that arrives as DATA frames. The first poll tells a caller that waits for it to go on.
+/// A request body in DATA frames. The first poll sends `100 Continue` if the caller expects it.
 pub struct StreamBody {
     receive: RecvStream,
-    /// What `Content-Length` says is still to come (`h2` holds the caller to it).
+    /// Remaining bytes according to `Content-Length`, which `h2` enforces.
     announced: Option<u64>,
-    /// Where `100 Continue` goes, until it went.
+    /// The stream on which `100 Continue` is still to be sent.
     wants_continue: Option<Respond>,
     data_ended: bool,
 }
@@ -327,12 +332,12 @@ impl StreamBody {
             .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
-    fn tell_to_continue(&mut self) {
+    fn send_continue(&mut self) {
         if let Some(respond) = self.wants_continue.take() {
-            let mut go_on = Response::new(());
-            *go_on.status_mut() = StatusCode::CONTINUE;
-            // It fails when the stream is gone, which the next read tells as well.
-            let _ = respond.borrow_mut().send_informational(go_on);
+            let mut informational = Response::new(());
+            *informational.status_mut() = StatusCode::CONTINUE;
+            // A failure also fails the next read.
+            let _ = respond.borrow_mut().send_informational(informational);
         }
     }
 
@@ -340,7 +345,7 @@ impl StreamBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        self.tell_to_continue();
+        self.send_continue();
         if !self.data_ended {
             match ready!(self.receive.poll_data(cx)) {
                 Some(Ok(data)) => {

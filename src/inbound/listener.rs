@@ -1,4 +1,4 @@
-//! Sockets that callers connect to.
+//! Listening sockets.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,11 +14,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::stream::Socket;
 use crate::config::BindAddress;
 
-/// Connections the kernel holds until they are accepted; the kernel's own maximum caps it.
+/// Connections that the kernel queues, up to its own maximum.
 const BACKLOG: i32 = 4096;
 
-/// Drops TCP segments with SYN in their flags, the 14th byte of the header (RFC 9293 section 3.1); linux/filter.h has the
-/// codes.
+/// Drops TCP segments with SYN set in the flags, byte 14 of the header (RFC 9293 section 3.1). The codes are those of
+/// linux/filter.h.
 #[cfg(target_os = "linux")]
 const NO_SYN: [SockFilter; 4] = {
     const LOAD_BYTE: u16 = 0x30;
@@ -32,7 +32,7 @@ const NO_SYN: [SockFilter; 4] = {
     ]
 };
 
-/// Why an address cannot be listened on.
+/// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{hint}", hint = hint(source))]
 pub struct BindError {
@@ -40,12 +40,12 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// What may help who meets `error`.
+/// Returns a hint about the usual cause of `error`.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (is another instance running? `ss -ltnp` shows who listens)",
+        io::ErrorKind::AddrInUse => " (is another instance running? `ss -ltnp` shows its process)",
         io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
-        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has this address)",
         _ => "",
     }
 }
@@ -55,34 +55,34 @@ pub fn hint(error: &io::Error) -> &'static str {
 pub enum BoundSocket {
     /// TCP.
     Tcp(std::net::TcpListener),
-    /// TCP, from the service manager, which has the socket as well.
+    /// TCP, passed by the service manager, which keeps the socket open.
     Passed(std::net::TcpListener),
     /// A unix socket.
     Unix {
         /// The socket.
         listener: unix::UnixListener,
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// Its file, unless it is somebody else's.
+        /// Removes the file; `None` if the service manager created it.
         file: Option<SocketFile>,
     },
 }
 
-/// Removes the socket's file when the program ends.
+/// Removes the file of a unix socket when dropped.
 pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Another instance may have replaced it already.
+        // Another instance may have removed it.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl BoundSocket {
-    /// Binds an address; `unix_mode` are the permission bits of a unix socket's file.
+    /// Binds an address. `unix_mode` are the permissions of a unix socket's file.
     ///
     /// # Errors
-    /// When the address is taken, not ours, or not permitted.
+    /// When the address is in use, not available or not permitted.
     pub fn bind(address: &BindAddress, unix_mode: u32) -> Result<Self, BindError> {
         let bound = match address {
             BindAddress::Tcp(tcp) => bind_tcp(*tcp).map(Self::Tcp),
@@ -98,7 +98,7 @@ impl BoundSocket {
         })
     }
 
-    /// Where it is bound: the real port where 0 was asked for.
+    /// Returns the bound address, with the actual port in place of 0.
     pub fn address(&self) -> io::Result<BindAddress> {
         match self {
             Self::Tcp(listener) | Self::Passed(listener) => {
@@ -108,7 +108,7 @@ impl BoundSocket {
         }
     }
 
-    /// One more handle, for one more worker.
+    /// Returns a handle for a worker.
     ///
     /// # Errors
     /// When no file descriptor is left.
@@ -121,20 +121,20 @@ impl BoundSocket {
         }
     }
 
-    /// Has the kernel let nobody else in, before the socket is closed: closing resets whoever came after the last
-    /// `accept(2)`. Those who come now ask the kernel again after a second, and are refused then. Of a socket that stays
-    /// open elsewhere nothing is changed.
+    /// Makes the kernel drop new SYNs until the socket is closed. Closing resets connections that arrived after the last
+    /// `accept(2)`; clients whose SYN is dropped retry after a second and are refused then. A passed socket, which stays
+    /// open elsewhere, is not changed.
     pub fn stop_accepting(&self) {
         #[cfg(target_os = "linux")]
         if let Self::Tcp(listener) = self
             && let Err(error) = SockRef::from(listener).attach_filter(&NO_SYN)
         {
-            tracing::debug!(%error, "the kernel goes on letting callers in until the socket is closed");
+            tracing::debug!(%error, "failed to attach a socket filter; new connections are queued until the socket is closed");
         }
     }
 }
 
-/// A worker's share of a bound socket, on its way to the worker's thread.
+/// A handle of a bound socket that is not registered with a runtime yet.
 pub enum ListenerHandle {
     /// TCP.
     Tcp(std::net::TcpListener),
@@ -143,10 +143,10 @@ pub enum ListenerHandle {
 }
 
 impl ListenerHandle {
-    /// Registers it with the runtime of the thread.
+    /// Registers the socket with the current runtime.
     ///
     /// # Errors
-    /// When the runtime cannot watch it.
+    /// When the registration fails.
     pub fn listen(self) -> io::Result<Listener> {
         match self {
             Self::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
@@ -164,7 +164,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// The next connection and, for TCP, where it comes from.
+    /// Accepts a connection. Returns the peer's address for TCP.
     ///
     /// # Errors
     /// Those of `accept(2)`.
@@ -172,7 +172,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
-                // Without it, small answers wait for the caller's delayed ACK.
+                // Otherwise small responses wait for the caller's delayed ACK.
                 socket.set_nodelay(true)?;
                 Ok((Socket::Tcp(socket), Some(canonical(peer))))
             }
@@ -185,10 +185,10 @@ impl Listener {
 }
 
 impl Listener {
-    /// The next connection that the kernel has accepted already, whether or not the runtime has heard of it.
+    /// Accepts a connection that the kernel has queued, even if the runtime has not been notified of it.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none; else those of `accept(2)`.
+    /// `WouldBlock` if there is none, otherwise those of `accept(2)`.
     pub fn accept_queued(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
@@ -207,8 +207,7 @@ impl Listener {
     }
 }
 
-/// The address as IPv4 where it is one in IPv6's form, as a socket for both has them: networks and loopback are
-/// told by it.
+/// Converts an IPv4-mapped IPv6 address, as dual-stack sockets report, to IPv4 for comparisons.
 pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
     match peer.ip().to_canonical() {
         IpAddr::V4(address) => (address, peer.port()).into(),
@@ -219,14 +218,14 @@ pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
 /// Binds a TCP address.
 ///
 /// # Errors
-/// When the address is taken, not ours, or not permitted.
+/// When the address is in use, not available or not permitted.
 pub fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Lets a restart bind while old connections linger in TIME_WAIT.
+    // A restart can bind while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -236,19 +235,19 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<unix::UnixListener> {
     remove_stale(path)?;
-    // Under another name until it has its permissions: whoever may not come in must not be first.
-    let hidden = path.with_extension(format!("{}.new", std::process::id()));
-    remove_stale(&hidden)?;
-    let listener = unix::UnixListener::bind(&hidden)?;
+    // Under another name until its permissions are set.
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    remove_stale(&temporary)?;
+    let listener = unix::UnixListener::bind(&temporary)?;
     SockRef::from(&listener).listen(BACKLOG)?;
     listener.set_nonblocking(true)?;
-    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode))
-        .and_then(|()| std::fs::rename(&hidden, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&hidden)))?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(mode))
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
     Ok(listener)
 }
 
-/// A socket's file outlives its program; one that nobody answers on is taken away, anything else is left.
+/// Removes the socket file of a process that has ended, and no other file.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => match unix::UnixStream::connect(path) {
@@ -257,7 +256,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         },
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "a file that is no socket is in the way",
+            "the path exists and is not a socket",
         )),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -271,16 +270,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind_a_shut_door_those_who_were_in_are_found_and_nobody_else_gets_in() {
+    fn socket_that_stopped_accepting_keeps_its_queue_and_accepts_no_other_connection() {
         let bound =
             BoundSocket::bind(&BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), 0o660).unwrap();
         let BoundSocket::Tcp(listener) = &bound else {
-            unreachable!("it was bound to TCP")
+            unreachable!("bound to TCP")
         };
         let address = listener.local_addr().unwrap();
         let early = std::net::TcpStream::connect(address).unwrap();
         bound.stop_accepting();
-        // Loopback answers at once or never.
+        // Loopback responds at once or never.
         let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
         assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let (_, peer) = listener.accept().unwrap();

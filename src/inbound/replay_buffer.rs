@@ -1,64 +1,63 @@
-//! The beginning of a request body, kept until it is known that it need not be sent again.
+//! The beginning of a request body, buffered until a replay is no longer possible.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// Pieces that are kept at most: each is a handle, and they must not outweigh the bytes.
-const MAX_PIECES: usize = 256;
+/// Maximum number of chunks, whose handles must not outweigh their bytes.
+const MAX_CHUNKS: usize = 256;
 
-/// What was kept of a body: pieces that came, not copies of them. `limits.replay_buffer_bytes` bounds it.
+/// The chunks of a body, not copied. `limits.replay_buffer_bytes` limits their size.
 #[derive(Default)]
 pub struct ReplayBuffer {
-    pieces: Vec<Bytes>,
-    room: usize,
+    chunks: Vec<Bytes>,
+    capacity: usize,
     complete_body: bool,
 }
 
 impl ReplayBuffer {
-    /// Room for a body, unless it is known to be larger.
+    /// Returns a buffer of `limit` bytes, or of none if the body is known to be larger.
     pub(super) fn new(limit: usize, at_least: u64) -> Self {
-        let room = if at_least > limit as u64 { 0 } else { limit };
+        let capacity = if at_least > limit as u64 { 0 } else { limit };
         Self {
-            pieces: Vec::new(),
-            room,
+            chunks: Vec::new(),
+            capacity,
             complete_body: false,
         }
     }
 
-    /// Keeps a piece; a body that becomes too large is let go.
-    pub(super) fn push(&mut self, piece: &Bytes) {
-        match self.room.checked_sub(piece.len()) {
-            Some(room) if self.pieces.len() < MAX_PIECES => {
-                self.room = room;
-                self.pieces.push(piece.clone());
+    /// Adds a chunk, or discards all of a body that exceeds the limit.
+    pub(super) fn push(&mut self, chunk: &Bytes) {
+        match self.capacity.checked_sub(chunk.len()) {
+            Some(capacity) if self.chunks.len() < MAX_CHUNKS => {
+                self.capacity = capacity;
+                self.chunks.push(chunk.clone());
             }
             _ => self.discard(),
         }
     }
 
-    /// The body ended as it should.
+    /// Records the regular end of the body.
     pub(super) fn complete(&mut self) {
-        // Without room nothing was kept, or not all.
-        self.complete_body = self.room > 0 || !self.pieces.is_empty();
+        // Without capacity, nothing or not all was buffered.
+        self.complete_body = self.capacity > 0 || !self.chunks.is_empty();
     }
 
-    /// Lets go of everything; nothing more is kept.
+    /// Discards everything and buffers nothing more.
     pub fn discard(&mut self) {
         *self = Self::default();
     }
 
-    /// The body, if all of it is here.
+    /// Returns the body if all of it is buffered.
     pub fn complete_body(&self) -> Option<Vec<Bytes>> {
-        self.complete_body.then(|| self.pieces.clone())
+        self.complete_body.then(|| self.chunks.clone())
     }
 }
 
 impl fmt::Debug for ReplayBuffer {
-    /// Without the bytes: they are the caller's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplayBuffer")
-            .field("pieces", &self.pieces.len())
+            .field("chunks", &self.chunks.len())
             .field("complete_body", &self.complete_body)
             .finish()
     }
@@ -68,53 +67,53 @@ impl fmt::Debug for ReplayBuffer {
 mod tests {
     use super::*;
 
-    fn piece(length: usize) -> Bytes {
+    fn chunk(length: usize) -> Bytes {
         Bytes::from(vec![b'x'; length])
     }
 
     #[test]
-    fn a_body_that_fits_is_kept_whole() {
-        let mut kept = ReplayBuffer::new(10, 0);
-        kept.push(&piece(4));
-        kept.push(&piece(6));
-        assert_eq!(kept.complete_body(), None, "it has not ended");
-        kept.complete();
-        assert_eq!(kept.complete_body(), Some(vec![piece(4), piece(6)]));
+    fn body_within_the_limit_is_buffered() {
+        let mut buffer = ReplayBuffer::new(10, 0);
+        buffer.push(&chunk(4));
+        buffer.push(&chunk(6));
+        assert_eq!(buffer.complete_body(), None, "it has not ended");
+        buffer.complete();
+        assert_eq!(buffer.complete_body(), Some(vec![chunk(4), chunk(6)]));
     }
 
     #[test]
-    fn a_body_that_does_not_fit_is_let_go_of_at_once() {
-        let mut kept = ReplayBuffer::new(10, 0);
-        kept.push(&piece(4));
-        kept.push(&piece(7));
-        assert!(kept.pieces.is_empty());
-        kept.push(&piece(1));
-        kept.complete();
-        assert_eq!(kept.complete_body(), None);
+    fn body_beyond_the_limit_is_discarded_at_once() {
+        let mut buffer = ReplayBuffer::new(10, 0);
+        buffer.push(&chunk(4));
+        buffer.push(&chunk(7));
+        assert!(buffer.chunks.is_empty());
+        buffer.push(&chunk(1));
+        buffer.complete();
+        assert_eq!(buffer.complete_body(), None);
     }
 
     #[test]
-    fn of_a_body_that_is_said_to_be_too_large_nothing_is_kept() {
-        let mut kept = ReplayBuffer::new(10, 11);
-        kept.push(&piece(1));
-        kept.complete();
-        assert_eq!(kept.complete_body(), None);
+    fn body_with_a_larger_declared_length_is_not_buffered() {
+        let mut buffer = ReplayBuffer::new(10, 11);
+        buffer.push(&chunk(1));
+        buffer.complete();
+        assert_eq!(buffer.complete_body(), None);
     }
 
     #[test]
-    fn pieces_without_number_are_not_kept() {
-        let mut kept = ReplayBuffer::new(100_000, 0);
-        for _ in 0..=MAX_PIECES {
-            kept.push(&piece(1));
+    fn body_of_too_many_chunks_is_discarded() {
+        let mut buffer = ReplayBuffer::new(100_000, 0);
+        for _ in 0..=MAX_CHUNKS {
+            buffer.push(&chunk(1));
         }
-        kept.complete();
-        assert_eq!(kept.complete_body(), None);
+        buffer.complete();
+        assert_eq!(buffer.complete_body(), None);
     }
 
     #[test]
-    fn a_body_that_turned_out_empty_is_whole() {
-        let mut kept = ReplayBuffer::new(10, 0);
-        kept.complete();
-        assert_eq!(kept.complete_body(), Some(Vec::new()));
+    fn empty_body_is_complete() {
+        let mut buffer = ReplayBuffer::new(10, 0);
+        buffer.complete();
+        assert_eq!(buffer.complete_body(), Some(Vec::new()));
     }
 }

@@ -1,4 +1,4 @@
-//! Accepting fails for want of something, file descriptors mostly, and works again.
+//! Periods in which connections cannot be accepted, mostly for lack of file descriptors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,38 +6,39 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long nothing may fail before it is over. While file descriptors come and go one by one, accepting works and
-/// fails in turns.
-const CALM: Duration = Duration::from_secs(10);
+/// Time without a failure after which a shortage has ended. During a shortage, accepting fails and succeeds by turns as
+/// file descriptors become free.
+const RECOVERY_TIME: Duration = Duration::from_secs(10);
 
-/// Whether connections cannot be accepted, all workers together.
+/// The shortage of all workers together.
 #[derive(Debug, Default)]
 pub struct Shortage {
-    /// Looked at for each connection.
-    is_on: AtomicBool,
+    /// Read for each connection.
+    in_shortage: AtomicBool,
     last_failure: Mutex<Option<Instant>>,
 }
 
 impl Shortage {
-    /// Accepting failed; true when that is news.
+    /// Records a failure. Returns `true` if a shortage begins.
     pub fn failed(&self) -> bool {
         *self
             .last_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        !self.is_on.swap(true, Ordering::Relaxed)
+        !self.in_shortage.swap(true, Ordering::Relaxed)
     }
 
-    /// Accepting worked; true when that is news.
-    pub fn worked(&self) -> bool {
-        if !self.is_on.load(Ordering::Relaxed) {
+    /// Records a success. Returns `true` if a shortage ends.
+    pub fn succeeded(&self) -> bool {
+        if !self.in_shortage.load(Ordering::Relaxed) {
             return false;
         }
         let last = *self
             .last_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        last.is_none_or(|last| last.elapsed() >= CALM) && self.is_on.swap(false, Ordering::Relaxed)
+        last.is_none_or(|last| last.elapsed() >= RECOVERY_TIME)
+            && self.in_shortage.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -46,17 +47,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_shortage_is_news_when_it_begins_and_when_it_is_over() {
+    async fn beginning_and_end_of_a_shortage_are_reported_once() {
         let shortage = Shortage::default();
-        assert!(!shortage.worked());
+        assert!(!shortage.succeeded());
         assert!(shortage.failed());
         assert!(!shortage.failed());
-        assert!(!shortage.worked(), "it may fail again at once");
-        tokio::time::advance(CALM).await;
+        assert!(!shortage.succeeded(), "within RECOVERY_TIME");
+        tokio::time::advance(RECOVERY_TIME).await;
         assert!(!shortage.failed());
-        tokio::time::advance(CALM).await;
-        assert!(shortage.worked());
-        assert!(!shortage.worked());
+        tokio::time::advance(RECOVERY_TIME).await;
+        assert!(shortage.succeeded());
+        assert!(!shortage.succeeded());
         assert!(shortage.failed());
     }
 }

@@ -1,6 +1,4 @@
-//! One answer to what can be read in two ways: 400, and the connection is closed.
-//!
-//! What hyper refuses by itself never comes here. What it takes, and another server might read otherwise, does.
+//! Rejects ambiguous request heads, which hyper accepts but another server may read differently, with 400.
 
 use http::request::Parts;
 
@@ -8,33 +6,33 @@ use crate::error::{Failure, Reason};
 use citrix_wire::framing_guard::FramingError;
 use citrix_wire::lookalikes::is_lookalike;
 
-/// As many as hyper takes over HTTP/1. HTTP/2 bounds their size alone.
+/// Maximum number of header fields, which is hyper's for HTTP/1. HTTP/2 limits their size only.
 const MAX_FIELDS: usize = 100;
 
-/// Refuses a head that is ambiguous, or has too many fields.
+/// Rejects a head that is ambiguous or has too many fields.
 ///
 /// # Errors
 /// `bad_request` or `headers_too_large`.
 pub fn check(head: &Parts) -> Result<(), Failure> {
     let bad = |detail: String| Err(Failure::new(Reason::BadRequest, detail));
-    // Seen by who reads the connection; it is not to be seen in what hyper made of it.
+    // Found by the framing guard in the bytes; the parsed head does not show it.
     if let Some(fault) = head.extensions.get::<FramingError>() {
         return bad(fault.to_string());
     }
     if head.headers.len() > MAX_FIELDS {
-        let detail = format!("a request may have {MAX_FIELDS} header fields at most");
+        let detail = format!("request has more than {MAX_FIELDS} header fields");
         return Err(Failure::new(Reason::HeadersTooLarge, detail));
     }
     let uri = &head.uri;
-    // `http` takes no other sign that a target may not have, and in a query not this one either.
+    // The only character that `http` accepts in a path although RFC 3986 does not.
     if uri.path().contains('"') {
-        return bad("a quotation mark in the request target must be escaped (%22)".to_owned());
+        return bad("quotation mark in the request target; encode it as %22".to_owned());
     }
     if !matches!(uri.scheme_str(), None | Some("http" | "https")) {
-        return bad("the scheme of the request target is neither http nor https".to_owned());
+        return bad("scheme of the request target is neither http nor https".to_owned());
     }
     if let Some(name) = head.headers.keys().find(|name| is_lookalike(name.as_str())) {
-        return bad(format!("the header {name} may be taken for another one"));
+        return bad(format!("header {name} resembles another header"));
     }
     Ok(())
 }
@@ -45,37 +43,37 @@ mod tests {
 
     use super::*;
 
-    fn refused(request: http::request::Builder) -> Option<&'static str> {
+    fn rejection(request: http::request::Builder) -> Option<&'static str> {
         check(&request.body(()).unwrap().into_parts().0)
             .err()
             .map(|failure| failure.reason().as_str())
     }
 
     #[test]
-    fn a_head_that_can_be_read_in_two_ways_is_refused() {
+    fn ambiguous_head_is_rejected() {
         assert_eq!(
-            refused(Request::get("/a%22b?c='d'").header("x_custom", "1")),
+            rejection(Request::get("/a%22b?c='d'").header("x_custom", "1")),
             None
         );
-        assert_eq!(refused(Request::get("https://localhost/a")), None);
+        assert_eq!(rejection(Request::get("https://localhost/a")), None);
         for request in [
             Request::get("/a\"b"),
             Request::get("ftp://localhost/a"),
             Request::get("/").header("citrix_customerid", "other"),
             Request::get("/").extension(FramingError::RepeatedContentLength),
         ] {
-            assert_eq!(refused(request), Some("bad_request"));
+            assert_eq!(rejection(request), Some("bad_request"));
         }
     }
 
     #[test]
-    fn rfc6585_5_the_number_of_fields_is_bounded_in_http2_as_well() {
+    fn rfc6585_5_number_of_fields_is_limited() {
         let with = |count: usize| {
             (0..count).fold(Request::get("/"), |request, number| {
                 request.header(format!("x-{}", number / 2), "v")
             })
         };
-        assert_eq!(refused(with(MAX_FIELDS)), None);
-        assert_eq!(refused(with(MAX_FIELDS + 1)), Some("headers_too_large"));
+        assert_eq!(rejection(with(MAX_FIELDS)), None);
+        assert_eq!(rejection(with(MAX_FIELDS + 1)), Some("headers_too_large"));
     }
 }

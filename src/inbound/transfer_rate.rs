@@ -1,4 +1,4 @@
-//! A deadline that is moved often and seldom met.
+//! The minimum transfer rate of callers, and idle timeouts.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,86 +7,85 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Bytes a second that a caller has to come up to in the long run. Kestrel and IIS ask for as many by default, in both
-/// directions, so that no tool in use is slower; a place in flight costs who wants to waste it as much.
-const SLOWEST: u64 = 240;
-const NANOS_PER_BYTE: u64 = 1_000_000_000 / SLOWEST;
+/// The minimum transfer rate of a caller in bytes per second, in the long run. It is the default of Kestrel and IIS in
+/// both directions, so every tool in use reaches it.
+const MIN_RATE: u64 = 240;
+const NANOS_PER_BYTE: u64 = 1_000_000_000 / MIN_RATE;
 
-/// How far a caller is behind [`SLOWEST`]: waiting for him adds to it, bytes that moved take from it. Nothing is saved
-/// up by being fast.
+/// The time by which a caller is behind [`MIN_RATE`]: waits add to it, transferred bytes subtract from it. Fast transfers
+/// earn no credit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateDeficit(Duration);
 
 impl RateDeficit {
-    /// He was waited for.
+    /// Adds a wait for the caller.
     pub fn waited(&mut self, time: Duration) {
         self.0 = self.0.saturating_add(time);
     }
 
-    /// So many bytes moved.
-    pub fn moved(&mut self, bytes: u64) {
+    /// Subtracts transferred bytes.
+    pub fn transferred(&mut self, bytes: u64) {
         self.0 = self
             .0
             .saturating_sub(Duration::from_nanos(bytes.saturating_mul(NANOS_PER_BYTE)));
     }
 
-    /// How far he is behind.
+    /// Returns the deficit.
     pub const fn behind(self) -> Duration {
         self.0
     }
 }
 
-/// Ends a wait in which nothing happened for `limit`, or hardly anything for longer.
+/// A timeout for waits without progress, or with less than the minimum transfer rate.
 ///
-/// Progress costs two stores: the timer behind it is made at the first real wait and set again only when it
-/// fires early.
+/// Progress costs two stores: the timer is created by the first wait and reset only when it fires early.
 pub struct IdleTimer {
     limit: Duration,
-    /// From waits before this one.
-    rate_deficit: RateDeficit,
+    /// From previous waits.
+    deficit: RateDeficit,
     waiting_since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl IdleTimer {
-    /// A timer that has not started.
+    /// Returns a timer that has not started.
     pub const fn new(limit: Duration) -> Self {
         Self {
             limit,
-            rate_deficit: RateDeficit(Duration::ZERO),
+            deficit: RateDeficit(Duration::ZERO),
             waiting_since: None,
             sleep: None,
         }
     }
 
-    /// The longest wait.
+    /// The maximum wait.
     pub const fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Something happened, whatever it was: the next wait starts anew.
+    /// Records progress of any size: the next wait has the full limit.
     pub fn progress(&mut self) {
-        self.rate_deficit = RateDeficit::default();
+        self.deficit = RateDeficit::default();
         self.waiting_since = None;
     }
 
-    /// So many bytes moved. The next wait starts anew only if they make up for the last one.
-    pub fn moved(&mut self, bytes: u64) {
+    /// Records transferred bytes. The next wait has the full limit only if they make up for the last one.
+    pub fn transferred(&mut self, bytes: u64) {
         if let Some(since) = self.waiting_since.take() {
-            self.rate_deficit.waited(since.elapsed());
+            self.deficit.waited(since.elapsed());
         }
-        self.rate_deficit.moved(bytes);
+        self.deficit.transferred(bytes);
     }
 
-    /// To be polled while waiting; ready when this wait, and what is left of those before, has lasted for the limit.
+    /// Polled during a wait; ready when this wait plus the deficit of previous ones reaches the limit.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.limit.saturating_sub(self.rate_deficit.behind());
+        let deadline = since + self.limit.saturating_sub(self.deficit.behind());
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
-            // It fell further behind.
+            // The deficit has grown.
             sleep.as_mut().reset(deadline);
         }
         loop {
@@ -112,15 +111,15 @@ mod tests {
         for _ in 0..3 {
             let early =
                 tokio::time::timeout(Duration::from_secs(7), poll_fn(|cx| timer.poll_expired(cx)));
-            assert!(early.await.is_err(), "expired in spite of progress");
+            assert!(early.await.is_err(), "expired despite progress");
             timer.progress();
         }
         poll_fn(|cx| timer.poll_expired(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 31);
     }
 
-    /// How long a caller is borne with who moves so many bytes each so many seconds; up to an hour.
-    async fn borne(bytes: u64, every: u64) -> Duration {
+    /// Returns the time until a caller that transfers `bytes` every `every` seconds times out, up to an hour.
+    async fn time_to_expiry(bytes: u64, every: u64) -> Duration {
         let mut timer = IdleTimer::new(Duration::from_secs(60));
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(3600) {
@@ -131,17 +130,17 @@ mod tests {
             if wait.await.is_ok() {
                 break;
             }
-            timer.moved(bytes);
+            timer.transferred(bytes);
         }
         start.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_keeps_up_is_borne_with_and_who_trickles_is_not() {
+    async fn caller_below_the_minimum_rate_times_out() {
         let hour = Duration::from_secs(3600);
         for (bytes, every) in [(1000, 1), (240, 1), (14_400, 59), (1 << 20, 59)] {
             assert!(
-                borne(bytes, every).await >= hour,
+                time_to_expiry(bytes, every).await >= hour,
                 "{bytes} bytes each {every} s"
             );
         }
@@ -152,18 +151,18 @@ mod tests {
             (120, 1, 119),
             (12_000, 59, 110),
         ] {
-            let borne = borne(bytes, every).await.as_secs();
+            let expiry = time_to_expiry(bytes, every).await.as_secs();
             assert!(
-                borne.abs_diff(seconds) <= 1,
-                "{bytes} bytes each {every} s: {borne} s"
+                expiry.abs_diff(seconds) <= 1,
+                "{bytes} bytes each {every} s: {expiry} s"
             );
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_saved_up() {
+    async fn fast_transfer_earns_no_credit() {
         let mut timer = IdleTimer::new(Duration::from_secs(60));
-        timer.moved(u64::MAX);
+        timer.transferred(u64::MAX);
         let start = Instant::now();
         poll_fn(|cx| timer.poll_expired(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 60);

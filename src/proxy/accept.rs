@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use self::open::{OpenConnection, unless_ordered_to_close};
 use super::Proxy;
 use crate::error::{Failure, Reason};
-use crate::inbound::connection::{Connection, Connections};
+use crate::inbound::connection::{Connection, ConnectionEnd, Connections};
 use crate::inbound::listener::Listener;
 use crate::inbound::stream::{CallerProtocol, Socket};
 use crate::inbound::tls::InboundTls;
@@ -85,7 +85,7 @@ impl Acceptor {
         let shared = &self.proxy.shared;
         match accepted {
             Ok((socket, peer)) => {
-                if shared.shortage.worked() {
+                if shared.shortage.succeeded() {
                     tracing::info!("accepting connections again");
                 }
                 self.assign(socket, peer, tls.cloned());
@@ -205,14 +205,14 @@ impl Acceptor {
                     handle,
                 ))
                 .await
-                    == http1::Ended::HeadStalled
+                    == ConnectionEnd::HeadTimedOut
                 {
                     self.proxy.metrics.count_error(Reason::RequestTimeout);
                 }
             }
             CallerProtocol::Http2 => {
                 if Box::pin(http2::serve(stream, connection, &limits, handle)).await
-                    == http2::Ended::Flooded
+                    == ConnectionEnd::Flooded
                 {
                     self.proxy.metrics.count_error(Reason::Overloaded);
                 }
