@@ -103,7 +103,7 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let heads = stream.watch_heads();
+    let heads = stream.add_framing_guard();
     let service = service_fn(|mut request: Request<Incoming>| {
         // Before hyper reads on.
         if let Err(fault) = heads.borrow_mut().check_head(length_of(request.body())) {
@@ -186,7 +186,7 @@ fn close_after_bad_request<B>(mut response: Response<B>) -> Response<B> {
 /// Closing a socket with unread bytes resets the connection, and the reset may destroy the response before a caller
 /// that is still sending has read it (RFC 9112 section 9.6). hyper has shut down its side already.
 async fn linger(mut stream: Stream, connection: &Connection) {
-    stream.unwatch();
+    stream.remove_framing_guard();
     // Usually nothing is left, and no buffer is needed.
     let mut probe = [0; 1];
     if !matches!(stream.read(&mut probe).now_or_never(), Some(Ok(1))) {

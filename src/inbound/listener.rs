@@ -50,8 +50,8 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A bound socket, from which each worker gets a handle of its own. BoundSocket once, without `SO_REUSEPORT`: that
-/// would let a second instance take the same port unseen, and a handle closed early would lose its backlog.
+/// A bound socket, of which each worker gets a handle. It is bound once, without `SO_REUSEPORT`: a second instance could
+/// bind the same port unnoticed, and a handle that is closed early would lose its backlog.
 pub enum BoundSocket {
     /// TCP.
     Tcp(std::net::TcpListener),

@@ -1,7 +1,7 @@
-//! Sockets that a service manager opened before the program began (socket activation).
+//! Sockets that a service manager opened (socket activation).
 //!
-//! A socket is told what it is for by its name (`FileDescriptorName=` in systemd), or else by where it is bound. One
-//! that fits nothing is a mistake: it would take callers that nobody serves.
+//! A socket is assigned to a listener by its name (`FileDescriptorName=` in systemd), or else by its address. A socket
+//! without a listener is an error, because its connections would never be accepted.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use listenfd::ListenFd;
 use super::listener::BoundSocket;
 use crate::config::BindAddress;
 
-/// What a socket is for.
+/// The listener that a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// An address of `listen.address`.
@@ -27,7 +27,7 @@ pub enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::Proxy, Self::Tls, Self::Admin];
 
-    /// The name that says so.
+    /// The name of a socket for this listener.
     const fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
@@ -37,44 +37,44 @@ impl Role {
     }
 }
 
-/// Why a socket cannot be used.
+/// A socket that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PassedSocketError {
-    /// It is no listening socket.
-    #[error("cannot use socket {name} that the service manager passed: {source}")]
+    /// Not a listening socket.
+    #[error("cannot use socket {name}, passed by the service manager: {source}")]
     Unusable {
         /// Its name.
         name: String,
-        /// What the system says.
+        /// From the operating system.
         source: io::Error,
     },
-    /// It is for nothing.
+    /// Assigned to no listener.
     #[error(
-        "socket {name} that the service manager passed is bound to {address}, which the configuration does not have; \
-         name it proxy, tls or admin, or configure that address"
+        "socket {name}, passed by the service manager, is bound to {address}, which is not configured; \
+         name it proxy, tls or admin, or configure its address"
     )]
     Unknown {
         /// Its name.
         name: String,
-        /// Where it is bound.
+        /// Its address.
         address: BindAddress,
     },
-    /// More people could connect than the configuration was checked for.
+    /// Reachable from other machines, which the configuration was not checked for.
     #[error(
-        "socket {name} that the service manager passed is bound to {address}, which other machines reach, while the \
-         configuration says {configured}; configure the address it is bound to"
+        "socket {name}, passed by the service manager, is bound to {address}, which other machines can reach, instead \
+         of {configured}; configure the address it is bound to"
     )]
     Exposed {
         /// Its name.
         name: String,
         /// Where it is bound.
         address: BindAddress,
-        /// Where it should be.
+        /// The configured address.
         configured: BindAddress,
     },
 }
 
-/// Those that are not in use yet.
+/// The sockets that are not assigned yet.
 #[derive(Default)]
 pub struct PassedSockets(Vec<Passed>);
 
@@ -90,16 +90,16 @@ enum PassedListener {
 }
 
 impl PassedSockets {
-    /// None were passed.
+    /// Returns no sockets.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// What the environment tells (`LISTEN_FDS`, `LISTEN_FDNAMES`). It takes that out of the environment, so it must
-    /// be asked before there are threads.
+    /// Takes the sockets of `LISTEN_FDS` and `LISTEN_FDNAMES`. Removes these variables, so it must be called before
+    /// threads are started.
     ///
     /// # Errors
-    /// When one is no listening socket.
+    /// When one is not a listening socket.
     pub fn from_environment() -> Result<Self, PassedSocketError> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -118,17 +118,17 @@ impl PassedSockets {
         Ok(Self(passed.collect::<Result<_, _>>()?))
     }
 
-    /// The socket for `role`, configured to be at `address`, if one was passed.
+    /// Takes the socket for `role`, whose configured address is `address`.
     ///
     /// # Errors
-    /// When it can be reached from further away than configured.
+    /// When other machines can reach it, but not the configured address.
     pub fn take(
         &mut self,
         role: Role,
         address: &BindAddress,
     ) -> Result<Option<BoundSocket>, PassedSocketError> {
         let here = self.0.iter().position(|passed| {
-            passed.role().is_none_or(|its| its == role) && passed.is_at(address)
+            passed.role().is_none_or(|own| own == role) && passed.is_at(address)
         });
         let named = || self.0.iter().position(|passed| passed.role() == Some(role));
         let Some(index) = here.or_else(named) else {
@@ -146,7 +146,7 @@ impl PassedSockets {
                 configured: address.clone(),
             });
         }
-        tracing::info!(name, address = %bound_to, "the service manager passed this socket");
+        tracing::info!(name, address = %bound_to, "socket passed by the service manager");
         Ok(Some(match (socket, bound_to) {
             (PassedListener::Unix(listener), BindAddress::Unix(path)) => BoundSocket::Unix {
                 listener,
@@ -162,10 +162,10 @@ impl PassedSockets {
         }))
     }
 
-    /// To be asked when all that is configured has been served.
+    /// Checks that every socket was taken.
     ///
     /// # Errors
-    /// When one is left.
+    /// When one remains.
     pub fn finish(self) -> Result<(), PassedSocketError> {
         match self.0.into_iter().next() {
             None => Ok(()),
@@ -212,26 +212,26 @@ impl Passed {
         })
     }
 
-    /// What its name says that it is for.
+    /// Returns the role that its name states.
     fn role(&self) -> Option<Role> {
         Role::ALL.into_iter().find(|role| role.name() == self.name)
     }
 
     fn is_at(&self, configured: &BindAddress) -> bool {
         match (&self.address, configured) {
-            (BindAddress::Tcp(its), BindAddress::Tcp(configured)) => {
-                its == configured
-                    || (is_everywhere(its)
-                        && is_everywhere(configured)
-                        && its.port() == configured.port())
+            (BindAddress::Tcp(own), BindAddress::Tcp(configured)) => {
+                own == configured
+                    || (is_unspecified(own)
+                        && is_unspecified(configured)
+                        && own.port() == configured.port())
             }
-            (its, configured) => its == configured,
+            (own, configured) => own == configured,
         }
     }
 }
 
-/// systemd's `ListenStream=8080` is `[::]:8080`, which takes IPv4 as well.
-fn is_everywhere(address: &SocketAddr) -> bool {
+/// systemd's `ListenStream=8080` is `[::]:8080`, which accepts IPv4 too.
+fn is_unspecified(address: &SocketAddr) -> bool {
     address.ip().is_unspecified()
 }
 
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_known_by_its_name_or_by_its_address() {
+    fn socket_is_assigned_by_name_or_address() {
         let mut sockets = passed(&[
             ("admin", "127.0.0.1:1"),
             ("gateway.socket", "127.0.0.1:2"),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_every_address_in_whatever_form() {
+    fn unspecified_addresses_of_both_families_match() {
         let mut sockets = passed(&[("unknown", "[::]:8080")]);
         assert!(
             sockets
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_for_nothing_is_a_mistake() {
+    fn socket_without_listener_is_an_error() {
         let mut sockets = passed(&[("unknown", "127.0.0.1:1")]);
         assert!(
             sockets
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_let_in_whom_the_configuration_was_not_checked_for() {
+    fn socket_more_exposed_than_configured_is_rejected() {
         for (role, name) in [(Role::Proxy, "proxy"), (Role::Admin, "admin")] {
             let error = passed(&[(name, "[::]:1")])
                 .take(role, &tcp("127.0.0.1:1"))
@@ -351,7 +351,7 @@ mod tests {
                 .take(Role::Proxy, &tcp("0.0.0.0:1"))
                 .unwrap()
                 .is_some(),
-            "fewer may"
+            "less exposed"
         );
     }
 }

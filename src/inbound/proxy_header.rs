@@ -1,6 +1,6 @@
-//! PROXY protocol version 2: a load balancer tells whom it connects, ahead of everything else on the connection.
+//! PROXY protocol version 2: a load balancer sends the client's address before everything else on the connection.
 //!
-//! Version 1 is text without a length and easily mistaken for a request, so it is not read.
+//! Version 1 is not supported: it is text without a length, and easily mistaken for a request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,64 +10,65 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::listener::canonical;
 
-/// What a header begins with (section 2.2 of the specification).
+/// The first bytes of a header (section 2.2 of the specification).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, version and command, family, and the length of what follows.
-const FIXED: usize = 16;
-/// What a header may hold in all. Addresses take 36 bytes, or 216 for unix sockets; the rest is notes (TLVs), of which
-/// none is used here.
-const LONGEST: usize = 4096;
-/// Version 2, and the connection is the sender's own: a health check.
+/// Length of signature, version and command, family, and length field.
+const FIXED_BYTES: usize = 16;
+/// Maximum length of a header. Addresses take 36 bytes, or 216 for unix sockets; the rest is TLVs, which are ignored.
+const MAX_BYTES: usize = 4096;
+/// Version 2 and LOCAL: a connection of the load balancer itself, such as a health check.
 const LOCAL: u8 = 0x20;
-/// What version 1 begins with.
+/// The first bytes of version 1.
 const VERSION_1: &[u8] = b"PROXY ";
 
-/// Why no caller's address is known.
+/// A missing or invalid header.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyHeaderError {
     /// Reading failed.
-    #[error("reading the PROXY header failed: {0}")]
+    #[error("failed to read the PROXY header: {0}")]
     Io(#[from] io::Error),
-    /// The connection was closed before a byte came, as a health check of the port alone does.
-    #[error("closed before a PROXY header came")]
+    /// Closed before the first byte, as by a TCP health check.
+    #[error("closed before a PROXY header")]
     Nothing,
-    /// Something else began, most likely a request or a handshake.
-    #[error(
-        "no PROXY header, which a peer in listen.proxy_protocol must send; is it switched on there?"
-    )]
+    /// Other bytes, most likely a request or a TLS handshake.
+    #[error("no PROXY header from a peer in listen.proxy_protocol; enable it on the load balancer")]
     Missing,
     /// The text form.
-    #[error("a PROXY header of version 1; listen.proxy_protocol takes version 2 only")]
+    #[error("PROXY header of version 1; only version 2 is supported")]
     Version1,
-    /// More than fits.
-    #[error("a PROXY header of {0} bytes; at most {LONGEST} are read")]
+    /// Longer than the maximum.
+    #[error("PROXY header of {0} bytes; the maximum is {MAX_BYTES}")]
     TooLong(usize),
-    /// Not as the specification says.
-    #[error("the PROXY header is malformed")]
+    /// Not conforming to the specification.
+    #[error("malformed PROXY header")]
     Malformed,
-    /// A caller without an address of TCP: on a unix socket, of another protocol, or not known.
-    #[error("the PROXY header tells no address of TCP")]
+    /// No TCP address: a unix socket, another protocol, or unspecified.
+    #[error("PROXY header without a TCP address")]
     NoAddress,
 }
 
-/// Reads the header that `io` begins with, and not a byte beyond. `None` when the sender speaks for itself.
+/// Reads exactly the header. Returns `None` for a connection of the load balancer itself.
 ///
 /// # Errors
-/// When there is no header, or none that tells an address. What was read is lost then.
+/// When there is no valid header with a TCP address. The bytes read are lost then.
 pub async fn read(
     io: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
-    let mut header = [0; LONGEST];
-    read_fixed(io, &mut header[..FIXED]).await?;
-    let length = FIXED + usize::from(u16::from_be_bytes([header[FIXED - 2], header[FIXED - 1]]));
+    let mut header = [0; MAX_BYTES];
+    read_fixed(io, &mut header[..FIXED_BYTES]).await?;
+    let length = FIXED_BYTES
+        + usize::from(u16::from_be_bytes([
+            header[FIXED_BYTES - 2],
+            header[FIXED_BYTES - 1],
+        ]));
     let header = header
         .get_mut(..length)
         .ok_or(ProxyHeaderError::TooLong(length))?;
-    io.read_exact(&mut header[FIXED..]).await?;
+    io.read_exact(&mut header[FIXED_BYTES..]).await?;
     parse(header)
 }
 
-/// The part that every header has; what cannot become one is told at once, not after a timeout.
+/// Reads the fixed part. Fails at the first byte that differs, rather than after a timeout.
 async fn read_fixed(
     io: &mut (impl AsyncRead + Unpin),
     fixed: &mut [u8],
@@ -106,7 +107,7 @@ fn parse(header: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     };
     let (parsed, _) = ProxyHeader::parse(header, form).map_err(|_| ProxyHeaderError::Malformed)?;
     match parsed.proxied_address() {
-        Some(told) if told.protocol == Protocol::Stream => Ok(Some(canonical(told.source))),
+        Some(client) if client.protocol == Protocol::Stream => Ok(Some(canonical(client.source))),
         // Without an address the balancer's own would stand for the caller's, and with it whatever is allowed there.
         None if header[SIGNATURE.len()] == LOCAL => Ok(None),
         _ => Err(ProxyHeaderError::NoAddress),
@@ -132,15 +133,15 @@ mod tests {
         [&source.octets()[..], &[0; 16], &[0x30, 0x39, 1, 0xbb]].concat()
     }
 
-    /// What is told, and what is left for those who read on.
-    async fn told(bytes: &[u8]) -> (Result<Option<SocketAddr>, String>, Vec<u8>) {
+    /// Returns the result, and the bytes that follow the header.
+    async fn parsed(bytes: &[u8]) -> (Result<Option<SocketAddr>, String>, Vec<u8>) {
         let mut io = bytes;
-        let told = read(&mut io).await.map_err(|error| error.to_string());
-        (told, io.to_vec())
+        let parsed = read(&mut io).await.map_err(|error| error.to_string());
+        (parsed, io.to_vec())
     }
 
     #[tokio::test]
-    async fn a_header_tells_the_caller_and_what_follows_is_left() {
+    async fn header_yields_the_address_and_no_byte_more_is_read() {
         let noop = [IPV4, &[4, 0, 3, 1, 2, 3]].concat();
         for (header, caller) in [
             (header(0x21, 0x11, IPV4), Some("203.0.113.9:12345")),
@@ -157,7 +158,7 @@ mod tests {
             (header(0x20, 0x11, IPV4), None),
             (header(0x20, 0x31, &[0; 216]), None),
         ] {
-            let (found, rest) = told(&[&header[..], b"GET"].concat()).await;
+            let (found, rest) = parsed(&[&header[..], b"GET"].concat()).await;
             assert_eq!(
                 found,
                 Ok(caller.map(|caller| caller.parse().unwrap())),
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_header_of_a_tcp_connection_is_told_apart() {
+    async fn invalid_headers_are_distinguished() {
         let long = header(
             0x21,
             0x11,
@@ -189,13 +190,13 @@ mod tests {
             (header(0x21, 0x41, IPV4), "malformed"),
             (header(0x21, 0x11, &IPV4[..11]), "malformed"),
             (header(0x21, 0x21, IPV4), "malformed"),
-            (header(0x21, 0x00, &[]), "tells no address"),
-            (header(0x21, 0x12, IPV4), "tells no address"),
-            (header(0x21, 0x31, &[0; 216]), "tells no address"),
-            (long, "at most 4096"),
-            (header(0x21, 0x11, IPV4)[..20].to_vec(), "reading"),
+            (header(0x21, 0x00, &[]), "without a TCP address"),
+            (header(0x21, 0x12, IPV4), "without a TCP address"),
+            (header(0x21, 0x31, &[0; 216]), "without a TCP address"),
+            (long, "maximum is 4096"),
+            (header(0x21, 0x11, IPV4)[..20].to_vec(), "failed to read"),
         ] {
-            let (found, _) = told(&bytes).await;
+            let (found, _) = parsed(&bytes).await;
             assert!(
                 found.as_ref().is_err_and(|error| error.contains(why)),
                 "{why}: {found:?}"
@@ -205,11 +206,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(tail in proptest::collection::vec(any::<u8>(), 0..300), command: u8, family: u8) {
+        fn arbitrary_bytes_do_not_panic(tail in proptest::collection::vec(any::<u8>(), 0..300), command: u8, family: u8) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let _ = told(&tail).await;
-                let _ = told(&header(command, family, &tail)).await;
+                let _ = parsed(&tail).await;
+                let _ = parsed(&header(command, family, &tail)).await;
             });
         }
     }

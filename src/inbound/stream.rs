@@ -1,4 +1,4 @@
-//! The byte stream of a caller's connection, whatever carries it.
+//! The byte stream of a caller's connection.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,10 +14,10 @@ use tokio_rustls::server::TlsStream;
 use super::connection::Connection;
 use citrix_wire::framing_guard::FramingGuard;
 
-/// What every HTTP/2 connection begins with (RFC 9113 section 3.4).
+/// The client's HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A socket as it was accepted.
+/// An accepted socket.
 pub enum Socket {
     /// TCP.
     Tcp(TcpStream),
@@ -25,19 +25,19 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
-/// A socket that tells its [`Connection`] how well the caller reads: below TLS, so that what counts has left us.
+/// A socket that records written bytes in its [`Connection`]; below TLS, so that only sent bytes count.
 pub struct WatchedSocket {
     socket: Socket,
     connection: Rc<Connection>,
 }
 
 impl WatchedSocket {
-    /// A socket that was accepted.
+    /// Wraps an accepted socket.
     pub const fn new(socket: Socket, connection: Rc<Connection>) -> Self {
         Self { socket, connection }
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => self.connection.write_blocked(),
             Poll::Ready(written) => self.connection.wrote(*written.as_ref().unwrap_or(&0)),
@@ -46,30 +46,30 @@ impl WatchedSocket {
     }
 }
 
-/// A socket, with TLS on it or without.
+/// A socket with or without TLS.
 pub enum Transport {
-    /// In clear.
+    /// Without TLS.
     Plain(WatchedSocket),
-    /// Boxed: a TLS session is far larger than a socket.
+    /// Boxed, because a TLS session is far larger than a socket.
     Tls(Box<TlsStream<WatchedSocket>>),
 }
 
-/// The version of HTTP a caller speaks, known from ALPN or from his first bytes.
+/// The HTTP version of a caller, from ALPN or from the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerProtocol {
     /// HTTP/1.0 or HTTP/1.1.
     Http1,
-    /// HTTP/2, negotiated or with prior knowledge.
+    /// HTTP/2, by ALPN or prior knowledge.
     Http2,
 }
 
-/// A transport that tells its [`Connection`] when bytes come and when all are out, and that hands out first what was
-/// read to find out the version of HTTP.
+/// A transport that records reads and flushes in its [`Connection`], and returns first the bytes that were read to
+/// detect the HTTP version.
 pub struct Stream {
     transport: Transport,
-    /// Read, but still to be handed out: no more than one read gives.
-    held: BytesMut,
-    /// Of HTTP/1: has a look at what is handed out, and says how much of it may be.
+    /// Bytes read but not returned yet; at most one read.
+    pending: BytesMut,
+    /// HTTP/1 only: scans the returned bytes and limits how many are returned at once.
     heads: Option<Rc<RefCell<FramingGuard>>>,
     connection: Rc<Connection>,
 }
@@ -79,16 +79,16 @@ impl Stream {
     pub fn new(transport: Transport, connection: Rc<Connection>) -> Self {
         Self {
             transport,
-            held: BytesMut::new(),
+            pending: BytesMut::new(),
             heads: None,
             connection,
         }
     }
 
-    /// Reads until it is clear whether the caller speaks HTTP/2 with prior knowledge.
+    /// Reads until the bytes equal the HTTP/2 preface or differ from it. An early end of the stream counts as HTTP/1.
     ///
     /// # Errors
-    /// Those of reading. An end of the stream is HTTP/1's matter.
+    /// When reading fails.
     pub async fn detect_protocol(&mut self) -> io::Result<CallerProtocol> {
         let mut ahead = [0; PREFACE.len()];
         let mut length = 0;
@@ -97,7 +97,8 @@ impl Stream {
             if read > 0 {
                 self.connection.bytes_arrived();
             }
-            self.held.extend_from_slice(&ahead[length..length + read]);
+            self.pending
+                .extend_from_slice(&ahead[length..length + read]);
             length += read;
             if read == 0 || ahead[..length] != PREFACE[..length] {
                 return Ok(CallerProtocol::Http1);
@@ -106,45 +107,45 @@ impl Stream {
         Ok(CallerProtocol::Http2)
     }
 
-    /// Takes back what was handed out last and not looked at. No watch is kept any more.
+    /// Takes back bytes that hyper has read but not parsed, and removes the framing guard.
     pub(super) fn put_back(&mut self, unread: &[u8]) {
         self.heads = None;
         if !unread.is_empty() {
-            let behind = std::mem::replace(&mut self.held, BytesMut::from(unread));
-            self.held.extend_from_slice(&behind);
+            let behind = std::mem::replace(&mut self.pending, BytesMut::from(unread));
+            self.pending.extend_from_slice(&behind);
         }
     }
 
-    /// Waits until there is something to read, without a buffer; `false` at the end of the stream.
+    /// Waits for bytes without holding a buffer. Returns `false` at the end of the stream.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.held.is_empty() {
-            // Most heads fit, so that a request after a rest takes no more reads than others.
+        if self.pending.is_empty() {
+            // Most heads fit, so a request on a parked connection needs no additional read.
             let mut first = [0; 1024];
             let mut first = ReadBuf::new(&mut first);
             ready!(Pin::new(&mut self.transport).poll_read(cx, &mut first))?;
             if first.filled().is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            self.held.extend_from_slice(first.filled());
+            self.pending.extend_from_slice(first.filled());
         }
         self.connection.bytes_arrived();
         Poll::Ready(Ok(true))
     }
 
-    /// From now on the heads of requests are watched; to be asked about each that is read.
-    pub fn watch_heads(&mut self) -> Rc<RefCell<FramingGuard>> {
+    /// Adds a framing guard, and returns it.
+    pub fn add_framing_guard(&mut self) -> Rc<RefCell<FramingGuard>> {
         let heads = Rc::<RefCell<FramingGuard>>::default();
         self.heads = Some(Rc::clone(&heads));
         heads
     }
 
-    /// What comes is not handed to hyper any more.
-    pub fn unwatch(&mut self) {
+    /// Removes the framing guard.
+    pub fn remove_framing_guard(&mut self) {
         self.heads = None;
     }
 
-    /// How many of these bytes may be handed out now.
-    fn pass(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Returns the number of these bytes that may be returned now.
+    fn permitted(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.heads {
             Some(heads) => heads.borrow_mut().scan(bytes).map_err(io::Error::other),
             None => Ok(bytes.len()),
@@ -159,25 +160,26 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.held.is_empty() {
-            let passed = this.pass(&this.held[..this.held.len().min(buf.remaining())])?;
-            buf.put_slice(&this.held[..passed]);
-            this.held.advance(passed);
-            if this.held.is_empty() {
+        if !this.pending.is_empty() {
+            let permitted =
+                this.permitted(&this.pending[..this.pending.len().min(buf.remaining())])?;
+            buf.put_slice(&this.pending[..permitted]);
+            this.pending.advance(permitted);
+            if this.pending.is_empty() {
                 // An idle connection holds no buffer.
-                this.held = BytesMut::new();
+                this.pending = BytesMut::new();
             }
             this.connection.bytes_arrived();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.transport).poll_read(cx, buf);
-        let came = &buf.filled()[before..];
-        if !came.is_empty() {
+        let received = &buf.filled()[before..];
+        if !received.is_empty() {
             this.connection.bytes_arrived();
-            let passed = this.pass(came)?;
-            this.held.extend_from_slice(&came[passed..]);
-            buf.set_filled(before + passed);
+            let permitted = this.permitted(received)?;
+            this.pending.extend_from_slice(&received[permitted..]);
+            buf.set_filled(before + permitted);
         }
         polled
     }
@@ -200,7 +202,7 @@ impl AsyncWrite for WatchedSocket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, buf);
-        self.note(written)
+        self.record(written)
     }
 
     fn poll_write_vectored(
@@ -209,7 +211,7 @@ impl AsyncWrite for WatchedSocket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
-        self.note(written)
+        self.record(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -259,7 +261,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Passes the calls of tokio's traits on to the variants of an enum.
+/// Implements tokio's I/O traits for an enum by its variants.
 macro_rules! delegate {
     ($name:ident: $($variant:ident),+) => {
         impl AsyncRead for $name {

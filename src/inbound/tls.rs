@@ -1,4 +1,4 @@
-//! TLS towards callers: certificates of the gateway, reloaded when their files change, and certificates of callers.
+//! TLS for callers: the gateway's certificate, which is reloaded when its files change, and client certificates.
 
 mod caller;
 mod reload;

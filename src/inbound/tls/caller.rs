@@ -1,4 +1,4 @@
-//! Who a client certificate says it is.
+//! Client certificates.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,33 +8,32 @@ use x509_cert::der::{self, Decode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// What a caller's certificate says of him, once it was verified.
+/// The identity in a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerCertificate {
-    /// The subject as RFC 4514 writes it, most specific part first (`CN=splunk,OU=Ops,C=DE`); empty for a certificate
-    /// without one. Names of attributes are in capitals, characters beyond ASCII stand as they are, and control
-    /// characters are escaped.
+    /// The subject in the form of RFC 4514, most specific part first (`CN=splunk,OU=Ops,C=DE`), or empty. Attribute
+    /// names are in capitals, non-ASCII characters are unchanged, and control characters are escaped.
     pub subject: String,
-    /// The DNS names of its subjectAltName (RFC 5280 section 4.2.1.6), in small letters.
+    /// The DNS names of subjectAltName (RFC 5280 section 4.2.1.6) in lower case.
     pub dns_names: Vec<String>,
 }
 
-/// Why a certificate that was verified tells nothing.
+/// A verified certificate that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// It cannot be read.
-    #[error("the client certificate cannot be read: {0}")]
+    /// Rejected by the parser.
+    #[error("failed to parse the client certificate: {0}")]
     Malformed(#[from] der::Error),
-    /// It was valid when its session began, but is not any more.
-    #[error("the client certificate has expired since its TLS session began")]
+    /// It expired after its TLS session had begun.
+    #[error("client certificate has expired since its TLS session began")]
     Expired,
 }
 
 impl CallerCertificate {
-    /// Reads a leaf that rustls has verified.
+    /// Parses a leaf that rustls has verified.
     ///
     /// # Errors
-    /// When it cannot be read, or has expired: rustls does not look again when a session is resumed.
+    /// When it cannot be parsed or has expired, which rustls does not verify again for a resumed session.
     pub fn read(leaf: &CertificateDer<'_>, now: SystemTime) -> Result<Self, CertificateError> {
         let certificate = Certificate::from_der(leaf)?;
         let leaf = certificate.tbs_certificate();
@@ -55,7 +54,7 @@ impl CallerCertificate {
     }
 }
 
-/// When a certificate ends, since the beginning of Unix time.
+/// Returns the expiry in Unix time.
 fn validity_end(certificate: &Certificate) -> Duration {
     certificate
         .tbs_certificate()
@@ -64,7 +63,7 @@ fn validity_end(certificate: &Certificate) -> Duration {
         .to_unix_duration()
 }
 
-/// When our own certificate ends; `None` when only rustls can read it.
+/// Returns the expiry in Unix time, or `None` if only rustls can parse the certificate.
 pub(super) fn not_after(leaf: &CertificateDer<'_>) -> Option<Duration> {
     Certificate::from_der(leaf).ok().as_ref().map(validity_end)
 }
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc4514_2_the_subject_is_written_from_its_last_part_on_and_escaped() {
+    fn rfc4514_2_subject_begins_with_its_last_part_and_is_escaped() {
         let cases: &[(&[(DnType, &str)], &str)] = &[
             (&[], ""),
             (&[(DnType::CommonName, "splunk")], "CN=splunk"),
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc5280_4_2_1_6_dns_names_are_those_of_the_certificate_and_no_others() {
+    fn rfc5280_4_2_1_6_only_dns_names_are_returned() {
         let leaf = certificate(|params| {
             params
                 .distinguished_name
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expired_or_is_no_certificate_tells_nothing() {
+    fn expired_or_malformed_certificate_is_rejected() {
         let leaf = certificate(|params| params.not_after = rcgen::date_time_ymd(2030, 1, 1));
         let end = not_after(&leaf).unwrap();
         assert_eq!(end, Duration::from_secs(1_893_456_000));
