@@ -1,4 +1,4 @@
-//! TLS on both sides: rustls with aws-lc-rs, TLS 1.2 and 1.3.
+//! TLS for both sides: rustls with aws-lc-rs, TLS 1.2 and 1.3.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::server::VerifierBuilderError;
 
-/// ALPN's name of HTTP/2.
+/// The ALPN protocol id of HTTP/2.
 pub const ALPN_H2: &[u8] = b"h2";
-/// ALPN's name of HTTP/1.1.
+/// The ALPN protocol id of HTTP/1.1.
 pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 
-/// Why TLS cannot be set up.
+/// An invalid TLS configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file was not read.
@@ -32,45 +32,45 @@ pub enum TlsError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// From the PEM parser.
         source: PemError,
     },
-    /// A file without a certificate in it.
+    /// A file without a certificate.
     #[error("{path} contains no certificate; expected PEM blocks that begin with BEGIN CERTIFICATE", path = .0.display())]
     NoCertificate(PathBuf),
-    /// A file without a private key in it.
+    /// A file without a private key.
     #[error("{path} contains no private key; expected a PEM block that begins with BEGIN PRIVATE KEY", path = .0.display())]
     NoKey(PathBuf),
-    /// Certificate and key do not go together, or rustls does not take them.
+    /// A certificate and key that do not match or that rustls does not support.
     #[error("{certificate} and {key}: {source}", certificate = files.certificate.display(), key = files.key.display())]
     Pair {
-        /// The files; boxed, as they are long.
+        /// Boxed, because the paths are large.
         files: Box<CertificateFiles>,
-        /// What rustls says.
+        /// From rustls.
         source: rustls::Error,
     },
-    /// A root certificate that cannot be used.
-    #[error("{path}: a certificate in it cannot be a root: {source}", path = path.display())]
+    /// A certificate that cannot be a root.
+    #[error("{path}: invalid root certificate: {source}", path = path.display())]
     Root {
         /// The file.
         path: PathBuf,
-        /// What rustls says.
+        /// From rustls.
         source: rustls::Error,
     },
-    /// The authorities of client certificates.
+    /// Unusable authorities of client certificates.
     #[error("{path}: {source}", path = path.display())]
     Verifier {
         /// The file.
         path: PathBuf,
-        /// What rustls says.
+        /// From rustls.
         source: VerifierBuilderError,
     },
-    /// Nobody could be trusted.
+    /// No root at all.
     #[error(
         "no root certificate found: install the system's (ca-certificates) or set upstream.ca_file"
     )]
     NoRoots,
-    /// rustls refuses its own defaults; it never does.
+    /// From rustls; not expected with its default settings.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
 }
@@ -93,7 +93,7 @@ pub(crate) fn add_roots(
     Ok(())
 }
 
-/// The certificates in the text of the file at `path`.
+/// Parses the certificates in the content of the file at `path`.
 pub(crate) fn certificates(
     path: &Path,
     pem: &[u8],

@@ -1,4 +1,4 @@
-//! Connections to Citrix: dialling, pooling, one exchange on one of them. Each worker has its own.
+//! Connections to upstreams: dialling, pooling, exchanges. Each worker has its own.
 
 pub mod body;
 pub mod control_plane;
@@ -22,31 +22,31 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::error::Reason;
 use crate::inbound::body::{BodyProgress, CallerBody};
 
-/// Why one attempt on one connection got no response.
+/// An attempt without a response.
 #[derive(Debug)]
 pub enum AttemptError {
-    /// Not a byte of the request left: it can go out on another connection whatever it is.
+    /// No byte of the request was sent; it can be resent on another connection.
     Unsent {
-        /// The request, whole.
+        /// The unchanged request.
         request: Box<Request<CallerBody>>,
-        /// What hyper says.
+        /// From hyper.
         error: hyper::Error,
     },
-    /// The upstream said that it did not look at the request (HTTP/2's REFUSED_STREAM).
+    /// The upstream has not processed the request (HTTP/2 REFUSED_STREAM).
     Refused(hyper::Error),
-    /// The connection broke, or what came was not HTTP; the upstream may have acted on the request.
+    /// The connection failed or the response was invalid HTTP. The upstream may have processed the request.
     Broken(hyper::Error),
     /// No response head within `upstream.response_timeout`.
     TimedOut,
 }
 
 impl AttemptError {
-    /// Whether the connection, not the time, was lost.
+    /// Returns `true` if the connection was lost.
     pub fn is_connection_lost(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Broken(_))
     }
 
-    /// What a caller is told when there is no other attempt.
+    /// Returns the reason for the caller if there is no other attempt.
     pub fn reason(&self) -> Reason {
         match self {
             Self::TimedOut => Reason::UpstreamTimeout,
@@ -55,8 +55,8 @@ impl AttemptError {
     }
 }
 
-/// The deadline for a response's head. It runs from the request's end: an upload may take as long as it moves, and as
-/// long as its caller is caller_wait with, whose stalling is not the upstream's.
+/// The deadline of a response head. It counts from the last progress of the request body, and extends while the upload
+/// waits for the caller.
 pub struct ResponseDeadline {
     limit: Duration,
     began: Instant,
@@ -64,7 +64,7 @@ pub struct ResponseDeadline {
 }
 
 impl ResponseDeadline {
-    /// Runs from `began`, or from when `upload` last moved.
+    /// Counts from `began`, or from the last progress of `upload`.
     pub fn new(limit: Duration, began: Instant, upload: Option<Rc<BodyProgress>>) -> Self {
         Self {
             limit,
@@ -73,12 +73,11 @@ impl ResponseDeadline {
         }
     }
 
-    /// The request's body, if it has one.
     fn upload(&self) -> Option<Rc<BodyProgress>> {
         self.upload.clone()
     }
 
-    /// How long a response may take.
+    /// The configured timeout.
     pub fn limit(&self) -> Duration {
         self.limit
     }
@@ -87,10 +86,10 @@ impl ResponseDeadline {
         let Some(upload) = &self.upload else {
             return self.began + self.limit;
         };
-        upload.moved.get().max(self.began) + upload.caller_wait.get() + self.limit
+        upload.last_progress.get().max(self.began) + upload.caller_wait.get() + self.limit
     }
 
-    /// The output of `attempt`, or `TimedOut`.
+    /// Returns the output of `attempt`, or `TimedOut`.
     async fn bound<F, T>(&self, attempt: F) -> Result<T, AttemptError>
     where
         F: Future<Output = Result<T, AttemptError>>,
@@ -116,8 +115,8 @@ impl ResponseDeadline {
             if now >= deadline {
                 return Poll::Ready(());
             }
-            // It rang for an earlier exchange, or the upload has moved on since. Where the caller is waited for it may
-            // move on, and bring the deadline nearer, unnoticed.
+            // It was set for an earlier exchange, or the upload has progressed. While the caller is waited for, progress
+            // may bring the deadline nearer without a wake-up.
             sleep.as_mut().reset(deadline.min(now + self.limit));
         }
     }
@@ -131,8 +130,10 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// When an upstream that never answers is given up, if `caller` is what becomes of the upload.
-    async fn given_up<F: Future<Output = ()>>(caller: impl FnOnce(Rc<BodyProgress>) -> F) -> u64 {
+    /// Returns the seconds until a silent upstream times out while `caller` drives the upload.
+    async fn timed_out_after<F: Future<Output = ()>>(
+        caller: impl FnOnce(Rc<BodyProgress>) -> F,
+    ) -> u64 {
         let start = Instant::now();
         let upload = CallerBody::placeholder().progress().unwrap();
         let deadline = ResponseDeadline::new(LIMIT, start, Some(Rc::clone(&upload)));
@@ -154,28 +155,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_waited_for_from_the_end_of_the_request() {
-        assert_eq!(given_up(|_| async {}).await, 10);
-        let piece_after_three = |upload: Rc<BodyProgress>| async move {
+    async fn response_timeout_counts_from_the_end_of_the_request() {
+        assert_eq!(timed_out_after(|_| async {}).await, 10);
+        let frame_after_three = |upload: Rc<BodyProgress>| async move {
             seconds(3).await;
-            upload.moved.set(Instant::now());
+            upload.last_progress.set(Instant::now());
         };
-        assert_eq!(given_up(piece_after_three).await, 13);
+        assert_eq!(timed_out_after(frame_after_three).await, 13);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_is_waited_for_takes_nothing_of_the_upstreams_time() {
-        let back_after_fifteen = |upload: Rc<BodyProgress>| async move {
+    async fn wait_for_the_caller_does_not_count() {
+        let caller_resumes_after_fifteen = |upload: Rc<BodyProgress>| async move {
             upload.caller_wait.set(Duration::from_secs(60));
             seconds(15).await;
             upload.caller_wait.set(Duration::ZERO);
-            upload.moved.set(Instant::now());
+            upload.last_progress.set(Instant::now());
         };
-        assert_eq!(given_up(back_after_fifteen).await, 25);
-        // The body gives a caller up before; if nobody asks it any more this ends all the same.
-        let never_back = |upload: Rc<BodyProgress>| async move {
+        assert_eq!(timed_out_after(caller_resumes_after_fifteen).await, 25);
+        // Normally the body times out before.
+        let caller_never_resumes = |upload: Rc<BodyProgress>| async move {
             upload.caller_wait.set(Duration::from_secs(60))
         };
-        assert_eq!(given_up(never_back).await, 70);
+        assert_eq!(timed_out_after(caller_never_resumes).await, 70);
     }
 }

@@ -54,7 +54,7 @@ pub struct BodyProgress {
     /// Bytes received.
     pub bytes: Cell<u64>,
     /// Time of the last frame or of the end.
-    pub moved: Cell<Instant>,
+    pub last_progress: Cell<Instant>,
     /// The longest possible wait for the next frame while the caller is waited for; zero at other times.
     pub caller_wait: Cell<Duration>,
     /// `true` once no more of it will be sent: it is complete, failed or was dropped.
@@ -139,7 +139,7 @@ impl CallerBody {
         let progress = BodyProgress {
             fault: Cell::new(None),
             bytes: Cell::new(0),
-            moved: Cell::new(Instant::now()),
+            last_progress: Cell::new(Instant::now()),
             caller_wait: Cell::new(Duration::ZERO),
             ended: Cell::new(false),
             replay_buffer: RefCell::default(),
@@ -259,7 +259,7 @@ impl StreamedBody {
         &mut self,
         frame: Option<Result<Frame<Bytes>, BodyFault>>,
     ) -> Option<Result<Frame<Bytes>, BodyFault>> {
-        self.progress.moved.set(Instant::now());
+        self.progress.last_progress.set(Instant::now());
         let Some(frame) = frame else {
             self.progress.replay_buffer.borrow_mut().complete();
             return None;
@@ -271,7 +271,7 @@ impl StreamedBody {
         self.keep(&frame);
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.progress.bytes.set(self.progress.bytes.get() + length);
-        self.moved(length);
+        self.transferred(length);
         let Some(left) = self.left.checked_sub(length) else {
             return Some(Err(self.fail(BodyFault::TooLarge)));
         };
@@ -283,7 +283,7 @@ impl StreamedBody {
     }
 
     /// Counts received bytes. The exchanges on a connection share the minimum transfer rate.
-    fn moved(&mut self, bytes: u64) {
+    fn transferred(&mut self, bytes: u64) {
         let Some(connection) = &self.connection else {
             return;
         };

@@ -98,7 +98,7 @@ impl Relocation {
 
     fn applies_to(&self, old: OriginPath<'_>, now: Instant) -> bool {
         now < self.until
-            && old.origin.is_of(&self.from)
+            && old.origin.matches(&self.from)
             && path::covers(&self.from.base_path, old.path)
     }
 }

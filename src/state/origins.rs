@@ -40,11 +40,11 @@ impl Origins {
     }
 
     pub(super) fn of(&mut self, url: &UpstreamUrl) -> Result<Arc<Origin>, InvalidServerName> {
-        if let Some(known) = self.all.iter().find(|origin| origin.is_of(url)) {
+        if let Some(known) = self.all.iter().find(|origin| origin.matches(url)) {
             return Ok(Arc::clone(known));
         }
         let same = |origin: &&Arc<Origin>| {
-            origin.is_of(url) && origin.dial_config.same_as(&self.dial_config)
+            origin.matches(url) && origin.dial_config.same_as(&self.dial_config)
         };
         let origin = match self.before.iter().find(same) {
             Some(same) => Arc::clone(same),

@@ -1,4 +1,4 @@
-//! A response's body on its way to the caller.
+//! Response bodies from upstreams.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,47 +19,47 @@ use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::coding::CodingError;
 use citrix_wire::hop_by_hop;
 
-/// What of an answer that nobody wants is read so that its connection can be used again.
-const DISCARDED_BYTES: u64 = 64 * 1024;
-/// How long that may take.
-const DISCARD_TIME: Duration = Duration::from_millis(500);
+/// Maximum size of an unwanted response that is read so that its connection can be reused.
+const MAX_DISCARDED: u64 = 64 * 1024;
+/// Timeout for reading it.
+const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Pieces that are peeked at: an empty one has its price too.
-const PEEKED_FRAMES: usize = 64;
+/// Maximum number of frames that are peeked at, some of which may be empty.
+const MAX_PEEKED_FRAMES: usize = 64;
 
-/// Why a response ended before its end.
+/// A truncated response.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseBodyError {
-    /// The upstream broke off.
-    #[error("the upstream broke its answer off")]
+    /// The upstream closed the connection, reset the stream or sent invalid framing.
+    #[error("upstream truncated the response")]
     Broken(#[source] hyper::Error),
-    /// Nothing came for `upstream.idle_timeout`.
-    #[error("the upstream's answer stalled for upstream.idle_timeout ({})", humantime::format_duration(*.0))]
+    /// No data for `upstream.idle_timeout`.
+    #[error("response of the upstream stalled for {} (upstream.idle_timeout)", humantime::format_duration(*.0))]
     Stalled(Duration),
-    /// Its links cannot be rewritten for what its coding is like.
+    /// The content coding is invalid, so links cannot be rewritten.
     #[error(transparent)]
     Coding(CodingError),
 }
 
-/// A response's body. At its end it gives the connection back; dropped early it closes it (HTTP/1.1) or resets
-/// the stream (HTTP/2).
+/// A response body. At its end it returns the connection to the pool; dropped early, it closes the connection (HTTP/1.1)
+/// or resets the stream (HTTP/2).
 pub struct ResponseBody {
-    /// `None` once it was given up.
+    /// `None` once it has ended.
     inner: Option<Incoming>,
-    /// The connection that must be polled for more, when it is HTTP/1.1.
+    /// HTTP/1.1 only: the connection, which must be polled for data.
     connection: Option<Box<Http1>>,
-    /// The request's body, which may still be on its way when the response is whole.
+    /// The request body, which may be incomplete when the response is complete.
     upload: Option<Rc<BodyProgress>>,
-    /// What the response's length says is still to come.
-    announced: Option<u64>,
-    /// What was peeked at.
-    ahead: VecDeque<Result<Frame<Bytes>, ResponseBodyError>>,
-    home: Option<PoolHandle>,
+    /// Remaining bytes according to `Content-Length`.
+    remaining: Option<u64>,
+    /// Frames that were peeked at.
+    peeked: VecDeque<Result<Frame<Bytes>, ResponseBodyError>>,
+    pool: Option<PoolHandle>,
     idle: IdleTimer,
     idle_limit: Duration,
 }
 
-/// Where a connection goes back to. While it lives, the connection counts as active.
+/// The pool of a connection, which counts as active until this is dropped.
 pub(super) struct PoolHandle {
     pub(super) pool: Rc<Pool>,
     pub(super) origin: u64,
@@ -76,16 +76,16 @@ impl ResponseBody {
         inner: Incoming,
         connection: Option<Box<Http1>>,
         upload: Option<Rc<BodyProgress>>,
-        home: PoolHandle,
+        pool: PoolHandle,
     ) -> Self {
-        let idle_limit = home.pool.idle_timeout();
+        let idle_limit = pool.pool.idle_timeout();
         let mut body = Self {
-            announced: inner.size_hint().exact(),
+            remaining: inner.size_hint().exact(),
             inner: Some(inner),
-            ahead: VecDeque::new(),
+            peeked: VecDeque::new(),
             connection,
             upload,
-            home: Some(home),
+            pool: Some(pool),
             idle: IdleTimer::new(idle_limit),
             idle_limit,
         };
@@ -95,13 +95,13 @@ impl ResponseBody {
         body
     }
 
-    /// The body's beginning, up to `limit` bytes or what comes in `time`. It stays in the body, as does its framing.
-    /// Nothing is read of a body that is known to be longer.
+    /// Returns the beginning of the body: up to `limit` bytes that arrive within `time`. They remain in the body with
+    /// their framing. A body that is known to be longer is not read.
     pub async fn peek(&mut self, limit: usize, time: Duration) -> Vec<u8> {
         let mut seen = Vec::new();
         let look = async {
-            let short = self.announced.is_none_or(|left| left <= limit as u64);
-            while short && seen.len() < limit && self.ahead.len() < PEEKED_FRAMES {
+            let short = self.remaining.is_none_or(|left| left <= limit as u64);
+            while short && seen.len() < limit && self.peeked.len() < MAX_PEEKED_FRAMES {
                 let Some(next) = poll_fn(|cx| self.poll_next(cx)).await else {
                     return;
                 };
@@ -109,60 +109,60 @@ impl ResponseBody {
                 if let Some(data) = next.as_ref().ok().and_then(Frame::data_ref) {
                     seen.extend_from_slice(data);
                 }
-                self.ahead.push_back(next);
+                self.peeked.push_back(next);
                 if ended || self.source_ended() {
                     return;
                 }
             }
         };
-        // What did not come in time comes later.
+        // On a timeout the rest follows later.
         let _ = timeout(time, look).await;
         seen
     }
 
-    /// Reads what is left, so that the connection can be used again; what is much or slow is given up, and with
-    /// it the connection.
+    /// Reads the rest, so that the connection can be reused, or closes the connection if that takes too much or too
+    /// long.
     pub async fn discard(mut self) {
         let drain = async {
             let mut read = 0;
-            while read <= DISCARDED_BYTES && self.size_hint().lower() <= DISCARDED_BYTES {
+            while read <= MAX_DISCARDED && self.size_hint().lower() <= MAX_DISCARDED {
                 let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await else {
                     return;
                 };
                 read += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
         };
-        // Too late is given up as well.
-        let _ = timeout(DISCARD_TIME, drain).await;
+        // On a timeout the connection is dropped.
+        let _ = timeout(DISCARD_TIMEOUT, drain).await;
     }
 
-    /// Gives an HTTP/1.1 connection back, or lets go of an HTTP/2 stream.
+    /// Returns an HTTP/1.1 connection to the pool, or ends an HTTP/2 stream.
     fn release(&mut self) {
-        let Some(home) = self.home.take() else { return };
+        let Some(pool) = self.pool.take() else { return };
         match (self.connection.take(), self.inner.take()) {
             (Some(connection), _) => {
                 match self.upload.take().filter(|upload| !upload.ended.get()) {
-                    None => home.pool.return_idle(home.origin, connection),
+                    None => pool.pool.return_idle(pool.origin, connection),
                     Some(upload) => drop(tokio::task::spawn_local(finish_upload(
-                        connection, upload, home,
+                        connection, upload, pool,
                     ))),
                 }
             }
-            // All bytes came, but not yet the empty frame that ends the stream: to drop it now would reset it.
+            // All bytes have arrived, but not the empty frame that ends the stream; dropping it now would reset it.
             (None, Some(inner)) if !inner.is_end_stream() => {
                 drop(tokio::task::spawn_local(read_end(
                     inner,
                     self.idle_limit,
-                    home,
+                    pool,
                 )));
             }
             _ => {}
         }
     }
 
-    /// A length that has come in full is the end, whatever frames the upstream sends behind it.
+    /// Returns `true` at the end, which a fulfilled `Content-Length` is, whatever frames follow.
     fn source_ended(&self) -> bool {
-        self.announced == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.remaining == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn poll_inner(
@@ -183,10 +183,10 @@ impl ResponseBody {
     }
 }
 
-/// Sends the rest of an upload that was answered before its end, and gives the connection back then. The
-/// caller's body has its own deadline; an upstream that does not read gets as long as one that does not write.
-async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, home: PoolHandle) {
-    let mut idle = IdleTimer::new(home.pool.idle_timeout());
+/// Sends the rest of a request whose response is already complete, then returns the connection. The request body has its
+/// own timeout; an upstream that does not read is subject to `upstream.idle_timeout`.
+async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, pool: PoolHandle) {
+    let mut idle = IdleTimer::new(pool.pool.idle_timeout());
     let mut seen = upload.bytes.get();
     let usable = poll_fn(|cx| {
         connection.drive(cx);
@@ -204,16 +204,16 @@ async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, hom
         }
     });
     if usable.await {
-        home.pool.return_idle(home.origin, connection);
+        pool.pool.return_idle(pool.origin, connection);
     }
 }
 
-/// Waits for the end of an HTTP/2 stream whose bytes have all come.
-async fn read_end(mut inner: Incoming, limit: Duration, home: PoolHandle) {
+/// Waits for the end of an HTTP/2 stream whose bytes have all arrived.
+async fn read_end(mut inner: Incoming, limit: Duration, pool: PoolHandle) {
     let end = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx).map(drop));
-    // Too late or broken, it is reset after all; the caller has his answer.
+    // On a timeout or error the stream is reset. The caller has the response.
     let _ = timeout(limit, end).await;
-    drop(home);
+    drop(pool);
 }
 
 impl ResponseBody {
@@ -232,12 +232,12 @@ impl ResponseBody {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                (self.connection, self.home) = (None, None);
+                (self.connection, self.pool) = (None, None);
                 return Poll::Ready(Some(Err(ResponseBodyError::Broken(error))));
             }
             Some(Ok(frame)) => frame,
         };
-        if let (Some(left), Some(data)) = (&mut self.announced, frame.data_ref()) {
+        if let (Some(left), Some(data)) = (&mut self.remaining, frame.data_ref()) {
             *left = left.saturating_sub(data.len() as u64);
         }
         if self.source_ended() {
@@ -262,23 +262,23 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = self.get_mut();
-        match this.ahead.pop_front() {
+        match this.peeked.pop_front() {
             Some(peeked) => Poll::Ready(Some(peeked)),
             None => this.poll_next(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.source_ended()
+        self.peeked.is_empty() && self.source_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
         let peeked = self
-            .ahead
+            .peeked
             .iter()
             .filter_map(|next| next.as_ref().ok()?.data_ref());
         let peeked: u64 = peeked.map(|data| data.len() as u64).sum();
-        self.announced.map_or_else(SizeHint::default, |left| {
+        self.remaining.map_or_else(SizeHint::default, |left| {
             SizeHint::with_exact(left + peeked)
         })
     }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection to an upstream.
 //!
-//! It has no task of its own: whoever uses it polls it. That saves two wake-ups a request, and it means that
-//! nobody notices the end of an idle one, so that it is polled once before it is used again.
+//! It has no task: its user polls it, which saves two wake-ups per request. The end of an idle connection is therefore
+//! noticed only when it is polled once before reuse.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -17,30 +17,30 @@ use super::{AttemptError, ResponseDeadline};
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, UpstreamIo};
 
-/// hyper reads at most this much of a response ahead of who takes it.
+/// Bytes that hyper buffers of a response.
 const READ_BUFFER: usize = 128 * 1024;
 
 /// A connection that carries one exchange at a time.
 pub struct Http1 {
     sender: SendRequest<CallerBody>,
-    /// `None` once it ended. It must not outlive its end: hyper answers requests it never took by dropping them.
+    /// `None` once it has ended, because hyper then drops requests instead of returning them.
     connection: Option<Connection<TokioIo<UpstreamIo>, CallerBody>>,
-    /// Rings when a response is overdue. One exchange after the other uses it: setting a timer anew costs more
-    /// than to find, seldom, that it rang for an earlier one.
-    alarm: Option<Pin<Box<Sleep>>>,
-    /// When it was opened.
+    /// The response timeout, shared by consecutive exchanges: a rare expiry for an earlier exchange costs less than a reset
+    /// for each.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Time at which it was opened.
     pub born: Instant,
-    /// Whether it was lent before.
+    /// It has carried an exchange.
     pub(super) used: bool,
-    /// When housekeeping first saw it idle; no clock is read on the way.
+    /// Time at which an eviction first saw it idle.
     pub idle_since: Option<Instant>,
 }
 
 impl Http1 {
-    /// Makes an HTTP/1.1 connection of a byte stream.
+    /// Creates an HTTP/1.1 connection on a byte stream, which is first used by the first exchange.
     ///
     /// # Errors
-    /// None that hyper documents; the stream is only touched by the first exchange.
+    /// None that hyper documents.
     pub async fn open(io: UpstreamIo) -> Result<Box<Self>, ConnectError> {
         let (sender, connection) = Builder::new()
             .max_buf_size(READ_BUFFER)
@@ -51,14 +51,14 @@ impl Http1 {
         Ok(Box::new(Self {
             sender,
             connection: Some(connection),
-            alarm: None,
+            timer: None,
             born: now,
             used: false,
             idle_since: None,
         }))
     }
 
-    /// Lets hyper read and write. What it learns reaches the response and its body by channels.
+    /// Lets hyper read and write. Responses and bodies receive the result through channels.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection
             && Pin::new(connection).poll(cx).is_ready()
@@ -67,24 +67,24 @@ impl Http1 {
         }
     }
 
-    /// Whether an idle connection can take a request: it is polled, which finds that the upstream closed it or
-    /// sent bytes nobody asked for, or that an earlier upload is still under way.
+    /// Returns `true` if an idle connection can carry a request. Polls it, which detects a close, unsolicited bytes or an
+    /// unfinished upload.
     pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx);
         self.connection.is_some() && self.sender.is_ready()
     }
 
-    /// Whether it has ended.
+    /// Returns `true` if it has ended.
     pub(super) fn is_gone(&self) -> bool {
         self.connection.is_none()
     }
 
-    /// The same as `is_usable`, for housekeeping: nobody is woken later.
+    /// As `is_usable`, without registering a waker.
     pub(super) fn is_alive(&mut self) -> bool {
         self.is_usable(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// Sends a request and waits for the response's head.
+    /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         &mut self,
         request: Request<CallerBody>,
@@ -103,11 +103,11 @@ impl Http1 {
                     None => AttemptError::Broken(failed.into_error()),
                 })),
                 Poll::Pending => {
-                    let alarm = self
-                        .alarm
+                    let timer = self
+                        .timer
                         .get_or_insert_with(|| Box::pin(sleep_until(deadline.at())));
                     deadline
-                        .poll_passed(alarm.as_mut(), cx)
+                        .poll_passed(timer.as_mut(), cx)
                         .map(|()| Err(AttemptError::TimedOut))
                 }
             }

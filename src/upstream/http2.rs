@@ -1,4 +1,4 @@
-//! An HTTP/2 connection to an upstream: one a worker and origin, shared by all its requests.
+//! An HTTP/2 connection to an upstream: one per worker and origin, shared by all its requests.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -14,24 +14,24 @@ use super::AttemptError;
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, UpstreamIo};
 
-/// What one response may bring before its caller took it.
+/// Bytes of one response that are buffered for its caller.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// The same for all responses of a connection.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-/// Larger frames, fewer of them.
-const MAX_FRAME: u32 = 64 * 1024;
+/// Maximum frame size; larger than the default, for fewer frames.
+const MAX_FRAME_BYTES: u32 = 64 * 1024;
 
 /// A connection that carries many exchanges.
 #[derive(Clone)]
 pub struct Http2 {
     sender: SendRequest<CallerBody>,
-    /// Whether it was lent before.
+    /// It has carried an exchange.
     pub(super) used: Rc<Cell<bool>>,
-    /// When it was opened.
+    /// Time at which it was opened.
     pub born: Instant,
 }
 
-/// Runs hyper's tasks on the worker's own thread.
+/// Spawns hyper's tasks on the worker's thread.
 #[derive(Clone, Copy)]
 struct LocalExecutor;
 
@@ -42,22 +42,22 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 }
 
 impl Http2 {
-    /// Makes an HTTP/2 connection of a byte stream. Its task ends with the connection.
+    /// Creates an HTTP/2 connection on a byte stream. Its task ends with it.
     ///
     /// # Errors
-    /// When the upstream does not speak HTTP/2 after all.
+    /// When the handshake fails.
     pub async fn open(io: UpstreamIo) -> Result<Self, ConnectError> {
         let (sender, connection) = Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(MAX_FRAME)
+            .max_frame_size(MAX_FRAME_BYTES)
             .handshake(TokioIo::new(io))
             .await
             .map_err(ConnectError::Http)?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "an HTTP/2 connection to an upstream ended badly");
+                tracing::debug!(%error, "HTTP/2 connection to an upstream failed");
             }
         });
         Ok(Self {
@@ -67,12 +67,12 @@ impl Http2 {
         })
     }
 
-    /// Whether it can take another request.
+    /// Returns `true` if it can carry another request.
     pub(super) fn is_alive(&self) -> bool {
         !self.sender.is_closed()
     }
 
-    /// Sends a request and waits for the response's head.
+    /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         &mut self,
         request: Request<CallerBody>,
@@ -97,7 +97,7 @@ impl Http2 {
     }
 }
 
-/// RFC 9113 section 8.7: REFUSED_STREAM promises that the request was not processed.
+/// Returns `true` for REFUSED_STREAM: the request was not processed (RFC 9113 section 8.7).
 fn was_refused(error: &hyper::Error) -> bool {
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {

@@ -1,4 +1,4 @@
-//! Where an upstream is.
+//! Upstream origins.
 
 use citrix_wire::host;
 use http::HeaderValue;
@@ -8,36 +8,35 @@ use rustls::pki_types::ServerName;
 use crate::config::UpstreamUrl;
 use crate::upstream::dial::{DialConfig, DialTarget};
 
-/// One upstream host and port, and how it is reached: what a connection is good for.
+/// The scheme, host and port of an upstream, and how to dial it. Connections are pooled by origin.
 #[derive(Debug)]
 pub struct Origin {
-    /// Its name in the workers' pools. No other origin ever has it, also after a reload: a connection that comes back
-    /// late finds its own place or none.
+    /// Its id in the workers' pools, unique also across reloads.
     pub id: u64,
     /// `https`, or `http` for a loopback address.
     pub scheme: Scheme,
-    /// What stands in `:authority`.
+    /// The value of `:authority`.
     pub authority: Authority,
-    /// What stands in `Host`.
+    /// The value of `Host`.
     pub host: HeaderValue,
-    /// The port to connect to.
+    /// The port, explicit or the scheme's.
     pub port: u16,
-    /// The name the certificate must be for; `None` speaks in clear.
+    /// The name in the certificate; `None` without TLS.
     pub server_name: Option<ServerName<'static>>,
-    /// How new connections leave, and whom they trust.
+    /// TLS and the egress proxy of new connections.
     pub dial_config: DialConfig,
 }
 
-/// An upstream host that TLS cannot verify a certificate for.
+/// An upstream host that no certificate can name.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is not a host name that a certificate can be for")]
+#[error("{0} is not a host name that a certificate can contain")]
 pub struct InvalidServerName(Authority);
 
 impl Origin {
-    /// The origin of a URL.
+    /// Returns the origin of a URL.
     ///
     /// # Errors
-    /// When its host is none a certificate could be for.
+    /// When no certificate can name its host.
     pub fn new(
         id: u64,
         url: &UpstreamUrl,
@@ -61,12 +60,12 @@ impl Origin {
         })
     }
 
-    /// Whether connections to it serve `url` as well.
-    pub fn is_of(&self, url: &UpstreamUrl) -> bool {
+    /// Returns `true` if `url` has this origin.
+    pub fn matches(&self, url: &UpstreamUrl) -> bool {
         self.authority == url.authority && self.scheme == url.scheme
     }
 
-    /// Whether `uri` is one of its own: the same scheme, host and port, and no user in front.
+    /// Returns `true` if `uri` has this scheme, host and port, and no userinfo.
     pub fn is_at(&self, uri: &Uri) -> bool {
         let Some(authority) = uri
             .authority()
@@ -74,17 +73,17 @@ impl Origin {
         else {
             return false;
         };
-        let own = if self.scheme == Scheme::HTTPS {
+        let default = if self.scheme == Scheme::HTTPS {
             443
         } else {
             80
         };
         uri.scheme() == Some(&self.scheme)
             && authority.host().eq_ignore_ascii_case(self.authority.host())
-            && port(authority).unwrap_or(Some(own)) == Some(self.port)
+            && port(authority).unwrap_or(Some(default)) == Some(self.port)
     }
 
-    /// Whom connections are opened to.
+    /// Returns the target of new connections.
     pub fn dial_target(&self) -> DialTarget<'_> {
         DialTarget {
             host: host::strip_brackets(self.authority.host()),
@@ -94,7 +93,7 @@ impl Origin {
     }
 }
 
-/// The port that is written, if any; `Some(None)` when it is none.
+/// Returns the explicit port, or `Some(None)` if it is invalid.
 fn port(authority: &Authority) -> Option<Option<u16>> {
     let written = authority
         .as_str()
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_an_origins_own_by_scheme_host_and_port() {
+    fn url_matches_by_scheme_host_and_port() {
         let https = origin(Scheme::HTTPS, "api-eu.cloud.com");
         for (url, own) in [
             ("https://api-eu.cloud.com/x", true),

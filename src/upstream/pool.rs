@@ -1,4 +1,4 @@
-//! A worker's connections to its upstreams. No lock: a worker is one thread.
+//! The upstream connections of a worker. A worker is one thread, so there is no lock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,17 +23,17 @@ use crate::config::{Live, UpstreamSettings as Settings};
 use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, dial};
 
-/// Idle connections kept for one origin; more are closed when they come back.
+/// Maximum number of idle connections per origin; others are closed when they are returned.
 const MAX_IDLE: usize = 256;
-/// How often a lease looks again after somebody else's dial, before it gives up.
-const MAX_LOOKS: usize = 4;
+/// Number of shared dials a lease waits for before it dials its own connection.
+const MAX_SHARED_DIALS: usize = 4;
 
 /// The connections of one worker.
 pub struct Pool {
     live: RefCell<Arc<Live>>,
     origins: RefCell<BTreeMap<u64, OriginPool>>,
     active: Cell<usize>,
-    /// The time as housekeeping last told it; near enough for the age of connections.
+    /// Time of the last eviction, precise enough for the age of connections.
     now: Cell<Instant>,
 }
 
@@ -45,20 +45,20 @@ struct OriginPool {
     )]
     idle: Vec<Box<Http1>>,
     http2: Option<Http2>,
-    /// Whether the origin was last seen to choose HTTP/1.1: then every request that finds no idle connection
-    /// dials its own; otherwise one dials for all, as HTTP/2 needs but one.
+    /// The origin last chose HTTP/1.1. Then each request without an idle connection dials its own; otherwise one dials
+    /// for all, because HTTP/2 needs only one.
     chose_http1: bool,
     dialling: Option<WeakShared<SharedDial>>,
 }
 
 type SharedDial = Pin<Box<dyn Future<Output = Result<(), Arc<ConnectError>>>>>;
 
-/// A connection on loan for one exchange.
+/// A connection for one exchange.
 pub struct Lease {
     connection: PooledConnection,
-    /// Whether it has carried an exchange before: then the upstream may have closed it unseen.
+    /// It has carried an exchange before, so the upstream may have closed it unnoticed.
     pub reused: bool,
-    home: PoolHandle,
+    pool: PoolHandle,
 }
 
 enum PooledConnection {
@@ -67,9 +67,9 @@ enum PooledConnection {
 }
 
 impl PooledConnection {
-    /// Marks it as used; whether it was before. One that was dialled for several requests goes through the pool
-    /// like any other, and is new all the same.
-    fn use_again(&mut self) -> bool {
+    /// Marks the connection as used, and returns `true` if it was before. One that was dialled for several requests
+    /// comes out of the pool, but is new.
+    fn mark_used(&mut self) -> bool {
         match self {
             Self::Http1(connection) => std::mem::replace(&mut connection.used, true),
             Self::Http2(connection) => connection.used.replace(true),
@@ -78,7 +78,7 @@ impl PooledConnection {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// Returns an empty pool.
     pub fn new(live: Arc<Live>) -> Rc<Self> {
         Rc::new(Self {
             live: RefCell::new(live),
@@ -88,7 +88,7 @@ impl Pool {
         })
     }
 
-    /// Goes by other settings from now on.
+    /// Replaces the settings.
     pub fn configure(&self, live: Arc<Live>) {
         *self.live.borrow_mut() = live;
     }
@@ -101,12 +101,12 @@ impl Pool {
         f(self.origins.borrow_mut().entry(origin).or_default())
     }
 
-    /// A connection to `origin`: one at hand, else a new one.
+    /// Returns a connection to `origin`, pooled or new.
     ///
     /// # Errors
     /// When none can be opened.
     pub async fn lease(self: &Rc<Self>, origin: &Arc<Origin>) -> Result<Lease, Arc<ConnectError>> {
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_SHARED_DIALS {
             if let Some(lease) = self.reuse(origin).await {
                 return Ok(lease);
             }
@@ -115,11 +115,11 @@ impl Pool {
             }
             self.shared_dial(origin).await?;
         }
-        // Others were quicker each time.
+        // Other requests took the connection each time.
         self.dial(origin).await
     }
 
-    /// A new connection to `origin`, whatever is at hand.
+    /// Opens a connection to `origin`.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -130,18 +130,18 @@ impl Pool {
 
     fn lend(self: &Rc<Self>, mut connection: PooledConnection, origin: u64) -> Lease {
         self.active.set(self.active.get() + 1);
-        let reused = connection.use_again();
+        let reused = connection.mark_used();
         Lease {
             connection,
             reused,
-            home: PoolHandle {
+            pool: PoolHandle {
                 pool: Rc::clone(self),
                 origin,
             },
         }
     }
 
-    /// A connection to `origin` that is open already, young enough and still alive.
+    /// Returns a pooled connection to `origin` that is alive and below `upstream.max_connection_age`.
     pub async fn reuse(self: &Rc<Self>, origin: &Origin) -> Option<Lease> {
         let connection = self.open_connection(origin.id).await?;
         Some(self.lend(connection, origin.id))
@@ -149,8 +149,8 @@ impl Pool {
 
     async fn open_connection(&self, origin: u64) -> Option<PooledConnection> {
         let now = self.now.get();
-        let oldest = self.setting(|settings| settings.max_connection_age);
-        let too_old = |born: Instant| now.saturating_duration_since(born) >= oldest;
+        let max_age = self.setting(|settings| settings.max_connection_age);
+        let too_old = |born: Instant| now.saturating_duration_since(born) >= max_age;
         let http2 = self.with(origin, |pool| {
             pool.http2
                 .take_if(|connection| too_old(connection.born) || !connection.is_alive());
@@ -159,7 +159,7 @@ impl Pool {
         if let Some(connection) = http2 {
             return Some(PooledConnection::Http2(connection));
         }
-        // The youngest first: the others may then grow old enough to be closed.
+        // The youngest first, so that the others reach the age at which they are closed.
         while let Some(mut connection) = self.with(origin, |pool| pool.idle.pop()) {
             let usable = poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await;
             if usable && !too_old(connection.born) {
@@ -169,7 +169,7 @@ impl Pool {
         None
     }
 
-    /// Opens a connection; an HTTP/2 one is left in the pool for the others as well.
+    /// Opens a connection. One of HTTP/2 is added to the pool.
     async fn open(&self, origin: &Origin) -> Result<PooledConnection, Arc<ConnectError>> {
         let limit = self.setting(|settings| settings.connect_timeout);
         let (io, http2) = dial(origin.dial_target(), &origin.dial_config, limit).await?;
@@ -186,12 +186,12 @@ impl Pool {
         }
     }
 
-    /// Waits for the one dial that is under way, or begins it; what it opens is then at hand in the pool.
+    /// Returns the dial in progress, or starts one. Its connection is added to the pool.
     fn shared_dial(self: &Rc<Self>, origin: &Arc<Origin>) -> Shared<SharedDial> {
-        let under_way = self.with(origin.id, |pool| {
+        let in_progress = self.with(origin.id, |pool| {
             pool.dialling.as_ref().and_then(WeakShared::upgrade)
         });
-        under_way.unwrap_or_else(|| {
+        in_progress.unwrap_or_else(|| {
             let (this, target) = (Rc::clone(self), Arc::clone(origin));
             let dialling: SharedDial = Box::pin(async move {
                 if let PooledConnection::Http1(connection) = this.open(&target).await? {
@@ -222,8 +222,7 @@ impl Pool {
         });
     }
 
-    /// Closes idle connections that are too old, unused for too long, dead, or to an origin that is not `known` any
-    /// more. To be called now and then.
+    /// Closes idle connections that are too old, idle for too long, dead, or to an origin that is no longer `known`.
     pub fn evict_idle(&self, known: impl Fn(u64) -> bool) {
         let now = Instant::now();
         self.now.set(now);
@@ -238,7 +237,7 @@ impl Pool {
                     && now.duration_since(connection.born) < settings.max_connection_age
                     && connection.is_alive()
             });
-            // Requests under way keep their own handle; the connection closes after the last of them.
+            // Requests in progress have their own handle; the connection closes after the last of them.
             pool.http2.take_if(|connection| {
                 now.duration_since(connection.born) >= settings.max_connection_age
                     || !connection.is_alive()
@@ -246,25 +245,25 @@ impl Pool {
         }
     }
 
-    /// Connections in use and connections waiting, for the metrics.
+    /// Returns the numbers of active and of idle connections.
     pub fn counts(&self) -> (i64, i64) {
-        let waiting = |pool: &OriginPool| pool.idle.len() + usize::from(pool.http2.is_some());
-        let idle = self.origins.borrow().values().map(waiting).sum::<usize>();
+        let idle = |pool: &OriginPool| pool.idle.len() + usize::from(pool.http2.is_some());
+        let idle = self.origins.borrow().values().map(idle).sum::<usize>();
         let count = |number| i64::try_from(number).unwrap_or(i64::MAX);
         (count(self.active.get()), count(idle))
     }
 }
 
 impl Lease {
-    /// Whether the exchange will speak HTTP/2, which names the authority in the target.
+    /// Returns `true` for HTTP/2, where the target includes the authority.
     pub fn is_http2(&self) -> bool {
         matches!(self.connection, PooledConnection::Http2(_))
     }
 
-    /// One exchange: the response's head, and a body that brings the connection home.
+    /// Sends a request. The body of the response returns the connection to the pool.
     ///
     /// # Errors
-    /// When no response head came.
+    /// When there is no response head.
     pub async fn exchange(
         mut self,
         request: Request<CallerBody>,
@@ -276,23 +275,23 @@ impl Lease {
                 deadline.bound(connection.exchange(request)).await
             }
         };
-        if let (Err(AttemptError::TimedOut), PooledConnection::Http2(mine)) =
+        if let (Err(AttemptError::TimedOut), PooledConnection::Http2(own)) =
             (&outcome, &self.connection)
         {
-            // It may be dead without anybody knowing; the next request shall not find out the same way.
-            let is_mine = |pooled: &mut Http2| Rc::ptr_eq(&pooled.used, &mine.used);
-            self.home
+            // The connection may be dead, and the next request must not time out as well.
+            let is_own = |pooled: &mut Http2| Rc::ptr_eq(&pooled.used, &own.used);
+            self.pool
                 .pool
-                .with(self.home.origin, |pool| pool.http2.take_if(is_mine));
+                .with(self.pool.origin, |pool| pool.http2.take_if(is_own));
         }
         let response = outcome?;
         let Self {
-            connection, home, ..
+            connection, pool, ..
         } = self;
         let http1 = match connection {
             PooledConnection::Http1(connection) => Some(connection),
             PooledConnection::Http2(_) => None,
         };
-        Ok(response.map(|incoming| ResponseBody::new(incoming, http1, deadline.upload(), home)))
+        Ok(response.map(|incoming| ResponseBody::new(incoming, http1, deadline.upload(), pool)))
     }
 }

@@ -1,4 +1,4 @@
-//! TLS towards Citrix.
+//! TLS to upstreams.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,19 +10,16 @@ use crate::config::{Http2Mode, UpstreamSettings};
 use crate::system::files::{self, FileKind};
 use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, provider};
 
-/// What is trusted upstream: the system's roots and those of `ca_file`.
+/// Returns the system's roots and those of `ca_file`.
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
-        tracing::warn!(%error, "a system root certificate cannot be read");
+        tracing::warn!(%error, "failed to read a system root certificate");
     }
     let (_, unusable) = roots.add_parsable_certificates(system.certs);
     if unusable > 0 {
-        tracing::debug!(
-            unusable,
-            "system root certificates that rustls does not take"
-        );
+        tracing::debug!(unusable, "system root certificates ignored");
     }
     if let Some(path) = ca_file {
         let pem = files::read(path, FileKind::Configuration).map_err(|source| TlsError::File {
@@ -38,23 +35,23 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     }
 }
 
-/// Who decides whether an upstream's certificate is to be trusted.
+/// Certificate verifiers for diagnosis.
 #[derive(Clone, Debug)]
 pub struct Verifiers {
-    /// As connections to Citrix do: by the system's roots and those of `upstream.ca_file`.
+    /// With the system's roots and those of `upstream.ca_file`, as for connections.
     pub all: Arc<WebPkiServerVerifier>,
-    /// By the system's roots alone, if it has any.
+    /// With the system's roots only, if there are any.
     pub system: Option<Arc<WebPkiServerVerifier>>,
 }
 
-/// The verifiers of connections to Citrix, for whoever wants to look on.
+/// Returns the verifiers of connections to upstreams.
 ///
 /// # Errors
 /// As [`upstream_config`].
 pub fn verifiers(upstream: &UpstreamSettings) -> Result<Verifiers, TlsError> {
     let verifier = |roots| {
         let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
-        // The only thing it refuses is an empty set of roots.
+        // It fails only without roots.
         builder.build().map_err(|_| TlsError::NoRoots)
     };
     let system = roots(None).ok().map(verifier).transpose()?;
@@ -64,19 +61,19 @@ pub fn verifiers(upstream: &UpstreamSettings) -> Result<Verifiers, TlsError> {
     })
 }
 
-/// TLS towards Citrix, for data and tokens alike.
+/// The TLS configuration for upstreams, for requests and tokens alike.
 #[derive(Clone)]
 pub struct UpstreamTls {
-    /// What shakes hands.
+    /// For new connections.
     pub config: Arc<ClientConfig>,
     roots: Arc<RootCertStore>,
 }
 
 impl UpstreamTls {
-    /// Reads the roots. Blocks for as long as their files do.
+    /// Reads the roots. Blocks.
     ///
     /// # Errors
-    /// When `ca_file` cannot be used, or when nobody is trusted.
+    /// When `ca_file` is invalid, or there are no roots.
     pub fn new(upstream: &UpstreamSettings) -> Result<Self, TlsError> {
         let roots = Arc::new(roots(upstream.ca_file.as_deref())?);
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -93,18 +90,17 @@ impl UpstreamTls {
         })
     }
 
-    /// Whether both trust the same and offer the same, so that connections made with one are as good as those made
-    /// with the other.
+    /// Returns `true` if both have the same roots and ALPN protocols, so that connections can be kept.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.roots.roots == other.roots.roots
             && self.config.alpn_protocols == other.config.alpn_protocols
     }
 }
 
-/// The configuration for connections to Citrix, data and tokens alike.
+/// Returns the TLS configuration for upstreams.
 ///
 /// # Errors
-/// When `ca_file` cannot be used, or when nobody is trusted.
+/// As [`UpstreamTls::new`].
 pub fn upstream_config(upstream: &UpstreamSettings) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(UpstreamTls::new(upstream)?.config)
 }

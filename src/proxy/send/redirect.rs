@@ -63,7 +63,7 @@ impl<'a> SendContext<'a> {
         let gateway = self
             .gateways
             .iter()
-            .find(|gateway| gateway.is_of(&relocation.to))?;
+            .find(|gateway| gateway.matches(&relocation.to))?;
         let target = relocation.target(&outgoing.target).ok()?;
         let original = std::mem::replace(&mut outgoing.target, target);
         Some(Box::new(RegionRedirect {
