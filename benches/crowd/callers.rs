@@ -106,10 +106,10 @@ async fn used<T: Io>(mut io: T, kind: Kind) -> io::Result<(Box<dyn Any + Send>, 
                 let request = http::Request::get("http://localhost/")
                     .body(())
                     .map_err(io::Error::other)?;
-                let (answer, _) = client
+                let (response, _) = client
                     .send_request(request, true)
                     .map_err(io::Error::other)?;
-                let mut body = answer.await.map_err(io::Error::other)?.into_body();
+                let mut body = response.await.map_err(io::Error::other)?.into_body();
                 while let Some(piece) = body.data().await {
                     let length = piece.map_err(io::Error::other)?.len();
                     body.flow_control()
@@ -141,7 +141,7 @@ async fn drive<T>(mut driver: Driver, asked: impl Future<Output = T>) -> (Driver
     (driver, output)
 }
 
-/// Reads an answer with its head; its status.
+/// Reads a response with its head; its status.
 pub(crate) async fn whole_answer<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<u16> {
     let mut read = Vec::new();
     loop {
@@ -271,11 +271,11 @@ const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4096
 async fn trickle(address: SocketAddr, beginning: &[u8], rest: &[u8]) -> io::Result<()> {
     let mut socket = TcpStream::connect(address).await?;
     socket.write_all(beginning).await?;
-    let mut answer = [0; 1024];
+    let mut response = [0; 1024];
     for byte in rest.chunks(1) {
         socket.write_all(byte).await?;
         tokio::select! {
-            read = socket.read(&mut answer) => return read.map(drop),
+            read = socket.read(&mut response) => return read.map(drop),
             () = sleep(Duration::from_secs(1)) => {}
         }
     }

@@ -118,9 +118,9 @@ impl Gateway {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await?;
-        Ok(answer)
+        let mut response = String::new();
+        socket.read_to_string(&mut response).await?;
+        Ok(response)
     }
 
     /// TLS that trusts this gateway.

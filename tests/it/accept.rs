@@ -14,7 +14,7 @@ const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
 async fn rfc9110_15_5_9_a_head_that_stalls_is_told_so() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nheader_read_timeout = \"50ms\"")
         .start()
@@ -22,49 +22,49 @@ async fn rfc9110_15_5_9_a_head_that_stalls_is_told_so() {
     for beginning in ["G", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: "] {
         let mut caller = gateway.connect().await;
         caller.write(beginning).await;
-        let answer = caller.answer().await;
-        answer.problem(408, "request_timeout");
-        assert_eq!(answer.field("connection").as_deref(), Some("close"));
+        let response = caller.response().await;
+        response.problem(408, "request_timeout");
+        assert_eq!(response.field("connection").as_deref(), Some("close"));
         caller.closed().await;
     }
     // On a connection that has served a request, too.
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     caller.write("GET / HT").await;
-    caller.answer().await.problem(408, "request_timeout");
+    caller.response().await.problem(408, "request_timeout");
     caller.closed().await;
 }
 
 #[tokio::test]
 async fn the_clock_of_heads_does_not_run_between_requests() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nheader_read_timeout = \"50ms\"\nkeep_alive_timeout = \"10m\"")
         .start()
         .await;
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     let mut other = gateway.connect().await;
     other.write("G").await;
     // Once the other's head has timed out, ours would have as well.
-    assert_eq!(other.answer().await.status(), 408);
+    assert_eq!(other.response().await.status(), 408);
     caller.write(SIMPLE).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_without_a_word() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nkeep_alive_timeout = \"300ms\"")
         .start()
         .await;
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     caller.closed().await;
     // One that never said anything, too.
     gateway.connect().await.closed().await;
@@ -92,7 +92,7 @@ async fn rfc9110_15_5_9_a_body_that_stalls_is_told_so() {
         wire.head().await.field("content-length").as_deref(),
         Some("10")
     );
-    caller.answer().await.problem(408, "request_timeout");
+    caller.response().await.problem(408, "request_timeout");
     caller.closed().await;
     // The upstream sees the end of the connection, not of the request.
     assert_eq!(wire.rest().await, b"hello");
@@ -100,18 +100,18 @@ async fn rfc9110_15_5_9_a_body_that_stalls_is_told_so() {
 
 #[tokio::test]
 async fn one_connection_too_many_is_told_so_and_room_comes_back() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_connections = 1")
         .start()
         .await;
     let mut first = gateway.connect().await;
     first.write(SIMPLE).await;
-    assert_eq!(first.answer().await.status(), 200);
+    assert_eq!(first.response().await.status(), 200);
     let mut second = gateway.connect().await;
-    let answer = second.answer().await;
-    answer.problem(503, "overloaded");
-    assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
+    let response = second.response().await;
+    response.problem(503, "overloaded");
+    assert_eq!(response.field("retry-after").as_deref(), Some("1"));
     second.closed().await;
     drop(first);
     eventually("the place is free again", || async {
@@ -125,7 +125,7 @@ async fn one_connection_too_many_is_told_so_and_room_comes_back() {
 
 #[tokio::test]
 async fn rfc6585_5_a_head_that_is_too_large_is_refused() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_header_bytes = \"8KiB\"")
         .start()
@@ -139,14 +139,14 @@ async fn rfc6585_5_a_head_that_is_too_large_is_refused() {
     assert_eq!(gateway.raw(head(7000)).await.status(), 200);
     let mut caller = gateway.connect().await;
     caller.write(head(9000)).await;
-    assert_eq!(caller.answer().await.status(), 431);
+    assert_eq!(caller.response().await.status(), 431);
     upstream.request().await;
     upstream.got_nothing().await;
 }
 
 #[tokio::test]
 async fn what_is_no_http_is_refused_and_harms_nobody() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..],
@@ -176,7 +176,7 @@ async fn requests_in_a_row_are_answered_in_order() {
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE.repeat(3)).await;
     for expected in ["1", "2", "3"] {
-        assert_eq!(caller.answer().await.text(), expected);
+        assert_eq!(caller.response().await.text(), expected);
     }
     assert_eq!(upstream.connections(), 1);
 }
@@ -184,7 +184,7 @@ async fn requests_in_a_row_are_answered_in_order() {
 #[tokio::test]
 async fn connections_are_spread_over_the_workers() {
     const MANY: usize = 12;
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3")
         .start()
@@ -193,7 +193,7 @@ async fn connections_are_spread_over_the_workers() {
     for _ in 0..MANY {
         let mut caller = gateway.connect().await;
         caller.write(SIMPLE).await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
         callers.push(caller);
     }
     // Each worker has its own pool, and one caller after the other needs one connection of it.

@@ -18,7 +18,7 @@ const SECRET_SHA256: &str = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0
 const SECRET: &str = "CANARY-admin";
 
 async fn gateway() -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     (Gateway::in_front_of(&upstream).start().await, upstream)
 }
 
@@ -42,14 +42,18 @@ async fn livez_answers_whatever_the_cloud_does() {
 
 #[tokio::test]
 async fn readyz_says_what_is_missing_and_then_that_nothing_is() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
         .start()
         .await;
-    let answer = gateway.admin(get("/readyz")).await;
-    assert_eq!(answer.status(), 503);
-    assert!(answer.text().contains("customer acme"), "{}", answer.text());
+    let response = gateway.admin(get("/readyz")).await;
+    assert_eq!(response.status(), 503);
+    assert!(
+        response.text().contains("customer acme"),
+        "{}",
+        response.text()
+    );
     gateway.logins.refuse();
     eventually("the failed login is told", || async {
         gateway
@@ -83,9 +87,9 @@ async fn readyz_tells_each_customers_state_and_the_worst_first() {
         .start()
         .await;
     let lines = || async {
-        let answer = gateway.admin(get("/readyz")).await;
-        let lines: Vec<String> = answer.text().lines().map(str::to_owned).collect();
-        (answer.status(), lines)
+        let response = gateway.admin(get("/readyz")).await;
+        let lines: Vec<String> = response.text().lines().map(str::to_owned).collect();
+        (response.status(), lines)
     };
     eventually("two have a token", || async {
         lines()
@@ -138,13 +142,13 @@ async fn readyz_is_taken_away_first_when_draining() {
     let mut wire = upstream.connection().await;
     wire.request().await;
     gateway.app().lifecycle().advance(Phase::Draining);
-    let answer = gateway.admin(get("/readyz")).await;
-    assert_eq!(answer.status(), 503);
-    assert!(answer.text().contains("draining"), "{}", answer.text());
+    let response = gateway.admin(get("/readyz")).await;
+    assert_eq!(response.status(), 503);
+    assert!(response.text().contains("draining"), "{}", response.text());
     assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
     // What is in flight is finished.
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
 }
 
 #[tokio::test]
@@ -176,16 +180,22 @@ async fn a_foreign_name_or_page_is_kept_out_of_the_admin_side_too() {
     for path in ["/metrics", "/readyz", "/livez", "/"] {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
-        let answer = gateway.admin(request).await;
+        let response = gateway.admin(request).await;
         assert_eq!(
-            (answer.status(), answer.field("x-proxy-error").as_deref()),
+            (
+                response.status(),
+                response.field("x-proxy-error").as_deref()
+            ),
             (421, Some("foreign_host"))
         );
-        let answer = gateway
+        let response = gateway
             .admin(get_with(path, "Sec-Fetch-Site: cross-site\r\n"))
             .await;
         assert_eq!(
-            (answer.status(), answer.field("x-proxy-error").as_deref()),
+            (
+                response.status(),
+                response.field("x-proxy-error").as_deref()
+            ),
             (403, Some("caller_forbidden"))
         );
     }
@@ -202,7 +212,7 @@ async fn a_foreign_name_or_page_is_kept_out_of_the_admin_side_too() {
 
 #[tokio::test]
 async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
         .start()
@@ -211,10 +221,10 @@ async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(gateway.admin(get(path)).await.status(), 200, "{path}");
     }
-    let answer = gateway.admin(get("/status.json")).await;
-    assert_eq!(answer.status(), 401);
+    let response = gateway.admin(get("/status.json")).await;
+    assert_eq!(response.status(), 401);
     assert!(
-        answer
+        response
             .field("www-authenticate")
             .unwrap()
             .starts_with("Basic ")
@@ -256,14 +266,14 @@ async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
 async fn metrics_are_prometheus_text_of_the_documented_names() {
     let (gateway, _upstream) = gateway().await;
     gateway.raw(get("/")).await;
-    let answer = gateway.admin(get("/metrics")).await;
+    let response = gateway.admin(get("/metrics")).await;
     assert!(
-        answer
+        response
             .field("content-type")
             .unwrap()
             .starts_with("text/plain; version=0.0.4")
     );
-    let metrics = answer.text();
+    let metrics = response.text();
     for name in [
         "requests_total",
         "request_duration_seconds",

@@ -5,7 +5,7 @@ use http::Request;
 use crate::harness::{Gateway, OK, Upstream, get, get_with, soon};
 
 async fn gateway_and_upstream(toml: &str) -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     (
         Gateway::in_front_of(&upstream).with(toml).start().await,
         upstream,
@@ -25,8 +25,8 @@ async fn rfc9112_3_2_exactly_one_valid_host_is_needed() {
         "Host: localhost:http\r\n",
         "Host: local host\r\n",
     ] {
-        let answer = gateway.raw(format!("GET / HTTP/1.1\r\n{hosts}\r\n")).await;
-        answer.problem(400, "bad_request");
+        let response = gateway.raw(format!("GET / HTTP/1.1\r\n{hosts}\r\n")).await;
+        response.problem(400, "bad_request");
     }
     upstream.got_nothing().await;
 }
@@ -57,11 +57,11 @@ async fn rfc9110_7_4_a_foreign_name_is_misdirected() {
         ("127.0.0.1.nip.io", 421),
     ] {
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let answer = gateway.raw(request).await;
+        let response = gateway.raw(request).await;
         if status == 421 {
-            answer.problem(421, "foreign_host");
+            response.problem(421, "foreign_host");
         } else {
-            assert_eq!(answer.status(), 200, "{host}");
+            assert_eq!(response.status(), 200, "{host}");
             upstream.request().await;
         }
     }
@@ -79,9 +79,12 @@ async fn a_foreign_authority_over_http2_is_misdirected() {
     let mut http2 = gateway.http2().await;
     let request = Request::get("http://rebound.example/").body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    let answer = soon(response).await.unwrap();
+    let response = soon(response).await.unwrap();
     assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["x-proxy-error"]),
+        (
+            response.status().as_u16(),
+            &response.headers()["x-proxy-error"]
+        ),
         (421, &"foreign_host".parse().unwrap())
     );
     upstream.got_nothing().await;
@@ -111,15 +114,15 @@ async fn pages_of_other_sites_are_kept_out() {
         // Node's fetch sends it.
         ("Sec-Fetch-Mode: cors\r\n", true),
     ] {
-        let answer = gateway.raw(get_with("/", fields)).await;
+        let response = gateway.raw(get_with("/", fields)).await;
         if allowed {
-            assert_eq!(answer.status(), 200, "{fields}");
+            assert_eq!(response.status(), 200, "{fields}");
             upstream.request().await;
         } else {
-            answer.problem(403, "caller_forbidden");
+            response.problem(403, "caller_forbidden");
         }
         assert!(
-            !answer
+            !response
                 .names()
                 .iter()
                 .any(|name| name.starts_with("access-control")),
@@ -148,11 +151,11 @@ async fn a_customer_without_a_credential_is_forbidden() {
 async fn rfc9110_15_5_14_a_body_that_says_it_is_too_large_is_refused_unread() {
     let (gateway, upstream) = gateway_and_upstream("[limits]\nmax_body_bytes = 1000").await;
     let mut caller = gateway.connect().await;
-    // The answer comes though not a byte of the body is sent, nor asked for.
+    // The response comes though not a byte of the body is sent, nor asked for.
     caller
         .write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
         .await;
-    caller.answer().await.problem(413, "body_too_large");
+    caller.response().await.problem(413, "body_too_large");
     caller.closed().await;
     let allowed = format!(
         "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{}",
@@ -182,7 +185,7 @@ async fn rfc9110_15_5_14_a_body_that_grows_too_large_is_refused_on_the_way() {
     caller
         .write(format!("258\r\n{}\r\n", "x".repeat(600)))
         .await;
-    caller.answer().await.problem(413, "body_too_large");
+    caller.response().await.problem(413, "body_too_large");
     // The upstream must not take the part for the whole.
     assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"));
 }
@@ -191,14 +194,14 @@ async fn rfc9110_15_5_14_a_body_that_grows_too_large_is_refused_on_the_way() {
 async fn a_refusal_of_a_head_request_has_no_body() {
     let (gateway, _upstream) = gateway_and_upstream("").await;
     let request = "HEAD / HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n";
-    let (answer, rest) = gateway.raw_head(request).await;
-    assert_eq!((answer.status(), rest.len()), (421, 0));
+    let (response, rest) = gateway.raw_head(request).await;
+    assert_eq!((response.status(), rest.len()), (421, 0));
     assert_eq!(
-        answer.field("x-proxy-error").as_deref(),
+        response.field("x-proxy-error").as_deref(),
         Some("foreign_host")
     );
     assert!(
-        answer
+        response
             .field("content-length")
             .unwrap()
             .parse::<usize>()

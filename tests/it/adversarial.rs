@@ -51,7 +51,7 @@ pub struct Http2Upstream {
 }
 
 impl Http2Upstream {
-    /// Hands each request's answer to `told`.
+    /// Hands each request's response to `told`.
     pub async fn start(told: mpsc::UnboundedSender<SendResponse<Bytes>>) -> Self {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let ca = NamedTempFile::new().unwrap();
@@ -123,7 +123,7 @@ async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
     wire.head().await;
     wire.bytes(5).await;
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     // The rest of the upload and another request: answered, or the connection is closed.
     caller.write(format!("world{}", get("/second"))).await;
     let serve = |mut wire: crate::harness::Wire| async move {
@@ -149,7 +149,7 @@ async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
 
 #[tokio::test]
 async fn rfc9112_6_1_a_transfer_coding_that_nobody_here_knows_is_refused() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for codings in [
         "gzip, chunked",
@@ -167,23 +167,23 @@ async fn rfc9112_6_1_a_transfer_coding_that_nobody_here_knows_is_refused() {
 #[tokio::test]
 async fn rfc9112_6_3_an_answer_with_both_framings_comes_with_one() {
     let both = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
-    let upstream = Upstream::answering(both).await;
+    let upstream = Upstream::responding(both).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let answer = gateway.raw(get("/")).await;
-    assert!(!answer.has("content-length"), "{:?}", answer.names());
-    assert_eq!((answer.text().as_str(), answer.whole), ("hello", true));
+    let response = gateway.raw(get("/")).await;
+    assert!(!response.has("content-length"), "{:?}", response.names());
+    assert_eq!((response.text().as_str(), response.whole), ("hello", true));
 }
 
 #[tokio::test]
 async fn rfc9110_5_5_bytes_beyond_ascii_in_values_pass_both_ways() {
-    let answer = b"HTTP/1.1 200 OK\r\nX-Latin: caf\xe9\r\nContent-Length: 2\r\n\r\n{}".to_vec();
-    let upstream = Upstream::answering(answer).await;
+    let response = b"HTTP/1.1 200 OK\r\nX-Latin: caf\xe9\r\nContent-Length: 2\r\n\r\n{}".to_vec();
+    let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let request =
         b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Latin: caf\xe9\r\n\r\n";
-    let answer = gateway.raw(request).await;
+    let response = gateway.raw(request).await;
     let has = |head: &[u8]| head.windows(4).any(|window| window == b"caf\xe9");
-    assert!(has(&answer.head));
+    assert!(has(&response.head));
     assert!(has(&upstream.request().await.head));
 }
 
@@ -206,17 +206,17 @@ async fn an_http2_request_is_finished_while_draining_and_no_other_begun() {
     })
     .await;
     wire.write(OK).await;
-    let answer = soon(response).await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = soon(response).await.unwrap();
+    assert_eq!(response.status(), 200);
     assert_eq!(
-        soon(answer.into_body().data()).await.unwrap().unwrap(),
+        soon(response.into_body().data()).await.unwrap().unwrap(),
         "{}"
     );
 }
 
 #[tokio::test]
 async fn rfc6585_5_a_head_that_is_too_large_over_http2_is_refused() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_header_bytes = \"8KiB\"")
         .start()
@@ -248,9 +248,12 @@ async fn an_http2_body_that_grows_too_large_is_refused() {
     let mut wire = upstream.connection().await;
     wire.head().await;
     body.send_data(Bytes::from(vec![7; 600]), false).unwrap();
-    let answer = soon(response).await.unwrap();
+    let response = soon(response).await.unwrap();
     assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["x-proxy-error"]),
+        (
+            response.status().as_u16(),
+            &response.headers()["x-proxy-error"]
+        ),
         (413, &"body_too_large".parse().unwrap())
     );
 }
@@ -280,9 +283,9 @@ async fn an_http2_caller_that_resets_its_stream_gives_its_place_up() {
 async fn a_large_answer_reaches_a_slow_reader_whole() {
     const LENGTH: usize = 5_000_000;
     let body = vec![b'x'; LENGTH];
-    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
-    answer.extend(&body);
-    let upstream = Upstream::answering(answer).await;
+    let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
+    response.extend(&body);
+    let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut slow = gateway.connect().await;
     slow.write(get("/")).await;
@@ -332,7 +335,7 @@ async fn a_caller_that_does_not_read_is_given_up() {
 
 #[tokio::test]
 async fn heads_beyond_every_measure_are_refused() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_header_bytes = \"200KiB\"")
         .start()
@@ -382,18 +385,18 @@ async fn rfc9112_7_1_broken_chunks_never_make_a_whole_request() {
 
 #[tokio::test]
 async fn an_early_answer_to_a_long_upload_is_read_by_an_ordinary_client() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_body_bytes = 1000")
         .start()
         .await;
     for _ in 0..10 {
-        let answer = client()
+        let response = client()
             .post(gateway.url("/"))
             .body(vec![7_u8; 8_000_000])
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status(), 413);
+        assert_eq!(response.status(), 413);
     }
 }

@@ -88,7 +88,7 @@ fn large(bytes: usize) -> String {
 
 #[tokio::test]
 async fn contract_5_nested_tokens_are_ours_and_all_else_stays() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream).start().await;
     let digests =
         "Content-Digest: sha-256=:x:\r\nContent-MD5: x\r\nContent-Type: application/json\r\n";
@@ -107,7 +107,10 @@ async fn contract_5_nested_tokens_are_ours_and_all_else_stays() {
 
 #[tokio::test]
 async fn batches_are_known_on_every_way_to_cvad() {
-    let (api, other) = (Upstream::answering(OK).await, Upstream::answering(OK).await);
+    let (api, other) = (
+        Upstream::responding(OK).await,
+        Upstream::responding(OK).await,
+    );
     let route = |prefix: &str| {
         format!(
             "[[route]]\nprefix = \"{prefix}\"\nupstream = \"{}\"\n",
@@ -195,7 +198,7 @@ async fn a_replay_carries_the_new_token_inside_as_well() {
 
 #[tokio::test]
 async fn a_batch_is_sent_again_where_it_was_asked_to_wait_or_go() {
-    let other = Upstream::answering(OK).await;
+    let other = Upstream::responding(OK).await;
     let elsewhere = format!("{}/cvad/manage/$batch", other.url());
     let moved = format!(
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n"
@@ -236,13 +239,13 @@ async fn a_batch_on_a_connection_that_turns_out_dead_goes_out_on_another() {
         let mut wire = upstream.connection().await;
         left_with(&wire.request().await, 1);
         wire.write(OK).await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
     }
 }
 
 #[tokio::test]
 async fn a_caller_that_waits_is_told_to_send_its_batch() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream).start().await;
     let request = post_with("/cvad/manage/$batch", "Expect: 100-continue\r\n", &dummy());
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
@@ -250,13 +253,13 @@ async fn a_caller_that_waits_is_told_to_send_its_batch() {
     caller.write(format!("{head}\r\n\r\n")).await;
     assert_eq!(caller.head().await.status(), 100);
     caller.write(body).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     left_with(&upstream.request().await, 1);
 }
 
 #[tokio::test]
 async fn what_is_too_large_or_no_batch_is_refused_before_anything_leaves() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"50ms\"")
         .start()
@@ -319,7 +322,7 @@ async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
     refused.problem(503, "overloaded");
     assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     drop(others);
     eventually("the room is free", || async { batches.in_use() == 0 }).await;
 }
@@ -335,15 +338,15 @@ async fn items_answered(gateway: &Gateway, path: &str, urls: &[&str]) -> Vec<Val
     let request = client()
         .post(gateway.url(path))
         .header("content-type", "application/json; charset=utf-8");
-    let answer = request
+    let response = request
         .header("authorization", "Bearer dummy")
         .body(body)
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200);
-    let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-    answer["Items"].as_array().unwrap().clone()
+    assert_eq!(response.status(), 200);
+    let response: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+    response["Items"].as_array().unwrap().clone()
 }
 
 fn codes(items: &[Value]) -> Vec<u64> {
@@ -368,7 +371,7 @@ async fn at_citrix_every_item_is_authorized_also_after_a_revocation() {
         for _ in 0..3 {
             let items = items_answered(&gateway, "/cvad/manage/$batch", &urls).await;
             assert_eq!(codes(&items), [200, 200, 202], "{items:?}");
-            // The job is followed where the answer says it is.
+            // The job is followed where the response says it is.
             let location = &items[2]["Headers"][0];
             assert_eq!(location["Name"], "Location");
             let job = location["Value"].as_str().unwrap();
@@ -401,13 +404,13 @@ async fn a_batch_goes_through_from_http2_to_http2() {
                 .unwrap();
         }
         upload.send_data(Bytes::new(), true).unwrap();
-        let mut answer = soon(response).await.unwrap().into_body();
+        let mut response = soon(response).await.unwrap().into_body();
         let mut text = Vec::new();
-        while let Some(piece) = soon(answer.data()).await {
+        while let Some(piece) = soon(response.data()).await {
             text.extend(piece.unwrap());
         }
-        let answer: Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(answer["Items"][0]["Code"], 200, "{answer}");
+        let response: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(response["Items"][0]["Code"], 200, "{response}");
         cloud.emulator.revoke_all();
     }
     assert_eq!(cloud.emulator.stats().refused_batch_items, 0);
@@ -415,7 +418,7 @@ async fn a_batch_goes_through_from_http2_to_http2() {
 
 #[tokio::test]
 async fn a_batch_whose_caller_leaves_gives_its_room_back() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     let request = post("/cvad/manage/$batch", &dummy());

@@ -244,16 +244,16 @@ fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
 
 #[tokio::test]
 async fn nothing_that_a_page_of_another_site_sends_gets_through_the_gateway() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for path in ["/cvad/manage/me", "/cctrustoauth2/root/tokens/clients"] {
         for (name, request, page) in attacks(path) {
-            let answer = gateway.raw(request).await;
+            let response = gateway.raw(request).await;
             // A login is a POST, whoever asks.
             let refused = [(page.status, page.reason), (405, "bad_request")];
             let told = (
-                answer.status(),
-                answer.field("x-proxy-error").unwrap_or_default(),
+                response.status(),
+                response.field("x-proxy-error").unwrap_or_default(),
             );
             assert!(
                 refused.contains(&(told.0, told.1.as_str())),
@@ -261,7 +261,7 @@ async fn nothing_that_a_page_of_another_site_sends_gets_through_the_gateway() {
             );
             assert!(told.0 != 405 || path.ends_with("clients"), "{name}");
             assert!(
-                !answer
+                !response
                     .names()
                     .iter()
                     .any(|field| field.starts_with("access-control")),
@@ -276,7 +276,7 @@ async fn nothing_that_a_page_of_another_site_sends_gets_through_the_gateway() {
 
 #[tokio::test]
 async fn nothing_that_a_page_of_another_site_sends_gets_to_the_operators_side() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let open = Gateway::in_front_of(&upstream).start().await;
     // The browser may have the secret, and adds it by itself.
     let secret = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
@@ -298,10 +298,10 @@ async fn nothing_that_a_page_of_another_site_sends_gets_to_the_operators_side() 
                 (&open, request.clone()),
                 (&closed, request.replace("\r\nConnection: close\r\n", known)),
             ] {
-                let answer = gateway.admin(request).await;
-                assert_eq!(answer.status(), page.status, "{name}");
+                let response = gateway.admin(request).await;
+                assert_eq!(response.status(), page.status, "{name}");
                 assert_eq!(
-                    answer.field("x-proxy-error").as_deref(),
+                    response.field("x-proxy-error").as_deref(),
                     Some(page.reason),
                     "{name}"
                 );

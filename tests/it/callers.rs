@@ -26,15 +26,15 @@ fn basic(name: &str, secret: &str) -> String {
 }
 
 async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     (
         Gateway::in_front_of(&upstream).with(blocks).start().await,
         upstream,
     )
 }
 
-fn said(answer: &Message) -> String {
-    String::from_utf8_lossy(&answer.head).into_owned() + &String::from_utf8_lossy(&answer.body)
+fn said(response: &Message) -> String {
+    String::from_utf8_lossy(&response.head).into_owned() + &String::from_utf8_lossy(&response.body)
 }
 
 #[tokio::test]
@@ -51,8 +51,8 @@ async fn a_caller_is_let_in_by_its_secret_in_every_form_and_the_secret_stays_her
         format!("X-Api-Key: {A}\r\nAuthorization: CwsAuth Bearer=stale\r\n"),
         format!("{}X-Api-Key: {B}\r\n", basic("a", B)),
     ] {
-        let answer = gateway.raw(get_with("/", &field)).await;
-        assert_eq!(answer.status(), 200, "{field}");
+        let response = gateway.raw(get_with("/", &field)).await;
+        assert_eq!(response.status(), 200, "{field}");
         let sent = upstream.request().await;
         assert!(!said(&sent).contains("c4nary-secret"), "{}", said(&sent));
         assert!(
@@ -98,21 +98,21 @@ async fn rfc9110_15_5_2_a_stranger_is_asked_who_he_is_and_not_told_what_was_wron
         "Authorization: Basic !\r\n".to_owned(),
     ]
     .map(async |field| {
-        let answer = gateway.raw(get_with("/", &field)).await;
-        let problem = answer.problem(401, "caller_unknown");
+        let response = gateway.raw(get_with("/", &field)).await;
+        let problem = response.problem(401, "caller_unknown");
         assert!(
-            answer
+            response
                 .field("www-authenticate")
                 .unwrap()
                 .starts_with("Basic realm="),
             "{field}"
         );
         assert!(
-            !said(&answer).contains("c4nary"),
+            !said(&response).contains("c4nary"),
             "{field}: {}",
-            said(&answer)
+            said(&response)
         );
-        (answer.names(), problem["detail"].clone())
+        (response.names(), problem["detail"].clone())
     });
     let mut answers = join_all(strangers).await;
     // Not in the path either.
@@ -264,9 +264,9 @@ async fn headers_do_not_move_a_caller_into_a_network() {
         "X-Api-Key: elsewhere\r\n",
     ] {
         // There is no secret that would help.
-        let answer = gateway.raw(get_with("/", field)).await;
-        answer.problem(403, "caller_forbidden");
-        assert!(!answer.has("www-authenticate"), "{field}");
+        let response = gateway.raw(get_with("/", field)).await;
+        response.problem(403, "caller_forbidden");
+        assert!(!response.has("www-authenticate"), "{field}");
     }
     upstream.got_nothing().await;
 }
@@ -274,7 +274,7 @@ async fn headers_do_not_move_a_caller_into_a_network() {
 #[tokio::test]
 async fn a_unix_socket_is_in_no_network() {
     let folder = tempfile::tempdir().unwrap();
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let anywhere = "[[caller]]\nname = \"net\"\nnetworks = [\"0.0.0.0/0\", \"::/0\"]\n";
     let gateway = Gateway::in_front_of(&upstream)
         .with(&(anywhere.to_owned() + &block("a", A, "")))
@@ -307,10 +307,10 @@ async fn operators_are_served_by_the_names_that_are_ours_though_callers_may_use_
         ("localhost", 200),
         ("other.example", 421),
     ] {
-        let answer = gateway
+        let response = gateway
             .admin(get("/metrics").replace("localhost", host))
             .await;
-        assert_eq!(answer.status(), status, "{host}");
+        assert_eq!(response.status(), status, "{host}");
     }
 }
 
@@ -338,8 +338,8 @@ async fn over_http2_callers_are_told_apart_request_by_request() {
             status,
         )
     });
-    for (answer, status) in answers {
-        assert_eq!(soon(answer).await.unwrap().status(), status);
+    for (response, status) in answers {
+        assert_eq!(soon(response).await.unwrap().status(), status);
     }
     let metrics = gateway.metrics().await;
     for label in [
@@ -361,18 +361,18 @@ async fn a_refused_upload_is_not_read_and_leaves_the_connection_in_order() {
             "{head}Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
         ))
         .await;
-    caller.answer().await.problem(401, "caller_unknown");
+    caller.response().await.problem(401, "caller_unknown");
     let mut caller = gateway.connect().await;
     caller
         .write(format!("{head}Content-Length: 2\r\n\r\nhi"))
         .await;
-    caller.answer().await.problem(401, "caller_unknown");
+    caller.response().await.problem(401, "caller_unknown");
     caller
         .write(format!(
             "{head}X-Api-Key: {A}\r\nContent-Length: 2\r\n\r\nho"
         ))
         .await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     assert_eq!(upstream.request().await.body, b"ho");
     upstream.got_nothing().await;
 }

@@ -44,15 +44,15 @@ async fn emulated(options: Options) -> (Cloud, Gateway) {
     (cloud, gateway)
 }
 
-fn json_of(answer: &Message) -> Value {
-    let (mut text, coded) = (String::new(), answer.field("content-encoding"));
+fn json_of(response: &Message) -> Value {
+    let (mut text, coded) = (String::new(), response.field("content-encoding"));
     match coded.as_deref() {
-        Some("gzip") => flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text),
+        Some("gzip") => flate2::read::GzDecoder::new(&response.body[..]).read_to_string(&mut text),
         Some("deflate") => {
-            flate2::read::ZlibDecoder::new(&answer.body[..]).read_to_string(&mut text)
+            flate2::read::ZlibDecoder::new(&response.body[..]).read_to_string(&mut text)
         }
-        Some("br") => brotli::Decompressor::new(&answer.body[..], 4096).read_to_string(&mut text),
-        _ => (&answer.body[..]).read_to_string(&mut text),
+        Some("br") => brotli::Decompressor::new(&response.body[..], 4096).read_to_string(&mut text),
+        _ => (&response.body[..]).read_to_string(&mut text),
     }
     .unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
@@ -140,14 +140,14 @@ async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transa
         } else {
             get_with(path, fields)
         };
-        let answer = gateway.raw(&request).await;
-        assert_eq!(answer.status(), 200, "{path} {}", answer.text());
+        let response = gateway.raw(&request).await;
+        assert_eq!(response.status(), 200, "{path} {}", response.text());
         for name in ["x-cws-transactionid", "cc-transactionid"] {
-            assert_eq!(answer.has(name), told_in == Some(name), "{path} {name}");
+            assert_eq!(response.has(name), told_in == Some(name), "{path} {name}");
         }
         // Where Citrix told none, the gateway tells the one it sent.
         assert_eq!(
-            answer.has("citrix-transactionid"),
+            response.has("citrix-transactionid"),
             matches!(told_in, NEW | None),
             "{path}"
         );
@@ -169,9 +169,9 @@ async fn contract_4_changes_and_empty_answers_pass_with_their_status() {
         ("/accessSecurity/accessPolicies", 201),
         ("/cvad/manage/Machines/m/$reboot", 204),
     ] {
-        let answer = gateway.raw(post(path, "{}")).await;
+        let response = gateway.raw(post(path, "{}")).await;
         assert_eq!(
-            (answer.status(), answer.has("x-proxy-error")),
+            (response.status(), response.has("x-proxy-error")),
             (status, false),
             "{path}"
         );
@@ -197,26 +197,29 @@ async fn contract_4_a_report_beyond_the_rate_is_told_when_to_come_back() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     let report = post("/cem/api/endpoint-management/report/$search", "{}");
     for _ in 0..5 {
-        let answer = gateway.raw(&report).await;
-        assert_eq!(answer.status(), 200, "{}", answer.text());
-        assert_eq!(answer.field("citrix-ratelimit-limit").as_deref(), Some("5"));
+        let response = gateway.raw(&report).await;
+        assert_eq!(response.status(), 200, "{}", response.text());
+        assert_eq!(
+            response.field("citrix-ratelimit-limit").as_deref(),
+            Some("5")
+        );
     }
     // A minute is more than a request may wait: the date is handed on as it came.
-    let answer = gateway.raw(&report).await;
-    let date = answer.field("retry-after").unwrap();
+    let response = gateway.raw(&report).await;
+    let date = response.field("retry-after").unwrap();
     assert!(
-        answer.status() == 429 && date.contains('T') && date.ends_with('Z'),
+        response.status() == 429 && date.contains('T') && date.ends_with('Z'),
         "{date}"
     );
 }
 
 #[tokio::test]
 async fn contract_3_fields_of_both_directions_pass_as_they_are() {
-    let answer = "HTTP/1.1 200 OK\r\nServer: Citrix Systems, Inc.\r\nX-Content-Type-Options: nosniff\r\n\
+    let response = "HTTP/1.1 200 OK\r\nServer: Citrix Systems, Inc.\r\nX-Content-Type-Options: nosniff\r\n\
         odata-version: 4.0\r\nCitrix-RateLimit-Limit: 5\r\nCitrix-RateLimit-Remaining: 4\r\n\
         X-Cws-TransactionId: a\r\nCC-TransactionId: b\r\ncitrix-transactionid: c\r\nETag: \"1\"\r\n\
         Content-Length: 2\r\n\r\n{}";
-    let upstream = Upstream::answering(answer).await;
+    let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let fields = [
         "Citrix-InstanceId: 61603f15-cdf9-4c7f-99ff-91636601a795",
@@ -262,7 +265,7 @@ async fn contract_3_fields_of_both_directions_pass_as_they_are() {
                 "{path} {name}"
             );
         }
-        for field in answer
+        for field in response
             .split("\r\n")
             .skip(1)
             .take_while(|line| !line.is_empty())
@@ -302,9 +305,9 @@ async fn contract_3_what_accept_and_content_type_say_is_citrixs_to_judge() {
         ("text/plain", 415),
     ] {
         let request = post(search, "{}").replace("application/json; charset=utf-8", content_type);
-        let answer = gateway.raw(request).await;
+        let response = gateway.raw(request).await;
         assert_eq!(
-            (answer.status(), answer.has("x-proxy-error")),
+            (response.status(), response.has("x-proxy-error")),
             (status, false),
             "{content_type}"
         );
@@ -358,23 +361,23 @@ async fn contract_3_errors_of_citrix_pass_in_their_own_shapes() {
             "/errorcode",
         ),
     ] {
-        let answer = gateway.raw(&request).await;
+        let response = gateway.raw(&request).await;
         assert_eq!(
-            (answer.status(), answer.has("x-proxy-error")),
+            (response.status(), response.has("x-proxy-error")),
             (status, false),
             "{request}"
         );
         assert!(
-            answer
+            response
                 .field("content-type")
                 .unwrap()
                 .starts_with(content_type),
             "{request}"
         );
         assert!(
-            json_of(&answer).pointer(pointer).is_some(),
+            json_of(&response).pointer(pointer).is_some(),
             "{request}{}",
-            answer.text()
+            response.text()
         );
     }
 }
@@ -412,15 +415,19 @@ async fn contract_1_6_3_4_what_goes_wrong_at_citrix_is_told_as_citrix_tells_it()
             ..Options::default()
         })
         .await;
-        let answer = gateway.raw(get("/monitorodata/Machines")).await;
+        let response = gateway.raw(get("/monitorodata/Machines")).await;
         assert_eq!(
-            (answer.status(), answer.has("x-proxy-error")),
+            (response.status(), response.has("x-proxy-error")),
             (status, false),
             "{trouble}"
         );
-        assert!(answer.text().contains(told), "{trouble} {}", answer.text());
-        assert!(!answer.text().contains("localhost"), "{trouble}");
-        assert!(answer.has("citrix-transactionid"), "{trouble}");
+        assert!(
+            response.text().contains(told),
+            "{trouble} {}",
+            response.text()
+        );
+        assert!(!response.text().contains("localhost"), "{trouble}");
+        assert!(response.has("citrix-transactionid"), "{trouble}");
     }
 }
 
@@ -438,11 +445,11 @@ async fn contract_4_pages_lead_to_the_end_with_tokens_that_hold_every_awkward_by
         for coding in ["identity", "gzip", "deflate", "br"] {
             let (mut items, mut next) = (0, path.to_owned());
             loop {
-                let answer = gateway
+                let response = gateway
                     .raw(get_with(&next, &format!("Accept-Encoding: {coding}\r\n")))
                     .await;
-                assert_eq!(answer.status(), 200, "{next}");
-                let page = json_of(&answer);
+                assert_eq!(response.status(), 200, "{next}");
+                let page = json_of(&response);
                 items += page["Items"].as_array().unwrap().len();
                 let Some(token) = page["ContinuationToken"].as_str() else {
                     break;

@@ -17,7 +17,7 @@ impl Customer {
         Self {
             id,
             logins,
-            api: Upstream::answering(OK).await,
+            api: Upstream::responding(OK).await,
         }
     }
 
@@ -69,7 +69,7 @@ async fn is_ready(gateway: &Gateway) {
 async fn built_in_paths_lead_where_the_customers_cloud_has_them() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
-    let own = Upstream::answering(OK).await;
+    let own = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n",
         own.url()
@@ -245,7 +245,7 @@ async fn a_fixed_route_is_shared_and_still_gets_each_customers_token() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
     contoso.has_given_a_token().await;
-    let reports = Upstream::answering(OK).await;
+    let reports = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/reports'\nupstream = '{}/base'\n",
         reports.url()
@@ -334,7 +334,7 @@ async fn one_customers_dead_login_touches_no_other() {
 async fn one_customers_401_makes_no_other_log_in() {
     const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let acme = Customer::new("acme", Logins::given().await).await;
-    let api = Upstream::answering(UNAUTHORIZED).await;
+    let api = Upstream::responding(UNAUTHORIZED).await;
     let contoso = Customer {
         id: "contoso",
         logins: Logins::given().await,

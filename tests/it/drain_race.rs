@@ -16,7 +16,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// Drains twenty gateways with a new request on its way and returns how many of those got no response. A worker that has
 /// `served` requests is awake when the drain begins; any other is about to start.
 async fn unserved(workers: &str, served: usize) -> usize {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let mut unserved = 0;
     for _ in 0..20 {
         let gateway = Gateway::in_front_of(&upstream)
@@ -26,7 +26,7 @@ async fn unserved(workers: &str, served: usize) -> usize {
         for _ in 0..served {
             let mut earlier = gateway.connect().await;
             earlier.write(GET).await;
-            assert_eq!(earlier.answer().await.status(), 200);
+            assert_eq!(earlier.response().await.status(), 200);
         }
         let mut caller = gateway.connect().await;
         caller.write(GET).await;
@@ -88,7 +88,7 @@ async fn first_request_during_drain(upstream: &Upstream) -> Option<bool> {
 
 #[tokio::test]
 async fn connection_accepted_before_drain_may_send_one_request() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     // On a busy machine the attempts that come too late prove nothing and are repeated.
     let served = loop {
         if let Some(served) = first_request_during_drain(&upstream).await {
@@ -100,7 +100,7 @@ async fn connection_accepted_before_drain_may_send_one_request() {
 
 #[tokio::test]
 async fn silent_connection_does_not_delay_drain() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut silent = gateway.connect().await;
     let drain = draining(gateway).await;
@@ -131,7 +131,7 @@ async fn read_by_gateway([client, gateway]: [SocketAddr; 2]) {
 
 #[tokio::test]
 async fn partial_head_at_drain_is_read_to_its_end_and_served() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     for earlier in [0, 1] {
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let socket = TcpStream::connect(gateway.address()).await.unwrap();
@@ -139,14 +139,14 @@ async fn partial_head_at_drain_is_read_to_its_end_and_served() {
         let mut caller = Wire::new(socket);
         for _ in 0..earlier {
             caller.write(GET).await;
-            assert_eq!(caller.answer().await.status(), 200);
+            assert_eq!(caller.response().await.status(), 200);
         }
         let (one, other) = GET.split_at(20);
         caller.write(one).await;
         read_by_gateway(addresses).await;
         let drain = draining(gateway).await;
         caller.write(other).await;
-        assert_eq!(caller.answer().await.status(), 200, "after {earlier}");
+        assert_eq!(caller.response().await.status(), 200, "after {earlier}");
         caller.closed().await;
         assert_eq!(soon(drain).await.unwrap().cut, 0);
     }

@@ -11,9 +11,9 @@ const API: &str = "api.cloud.com:443";
 const PROXY_URL: &str = "CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL";
 
 async fn echoed(gateway: &Gateway) -> Value {
-    let answer = client().get(gateway.url("/echo")).send().await.unwrap();
-    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
-    serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    let response = client().get(gateway.url("/echo")).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
+    serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
 /// A gateway whose `/far` leads to a host that only `proxy` could find.
@@ -135,7 +135,7 @@ async fn when_it_is_down_it_is_named() {
 
 #[tokio::test]
 async fn what_it_answers_is_told_and_what_to_do() {
-    for (answer, told, advice) in [
+    for (response, told, advice) in [
         (
             "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic\r\n\r\n",
             "answered 407 to CONNECT",
@@ -162,7 +162,7 @@ async fn what_it_answers_is_told_and_what_to_do() {
             "is that of an HTTP proxy",
         ),
     ] {
-        let proxy = EgressProxy::saying(answer).await;
+        let proxy = EgressProxy::saying(response).await;
         let gateway = with_far(&proxy.url("user:c4nary@"), "").await;
         let detail = detail(&gateway).await;
         assert!(

@@ -69,15 +69,15 @@ impl Lab {
 
     async fn login(&self) -> String {
         let form = self.form(self.emulator.client_secret());
-        let answer = self
+        let response = self
             .client
             .post(self.emulator.token_url("root"))
             .form(&form)
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status(), 200);
-        json(answer).await["access_token"]
+        assert_eq!(response.status(), 200);
+        json(response).await["access_token"]
             .as_str()
             .unwrap()
             .to_owned()
@@ -105,27 +105,27 @@ impl Lab {
     }
 
     async fn get_json(&self, path: &str) -> Value {
-        let answer = self.get(path).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{path}");
-        json(answer).await
+        let response = self.get(path).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        json(response).await
     }
 
     /// Sends bytes on a connection of their own and reads until the emulator closes it.
     async fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.emulator.address()).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
     }
 }
 
-async fn json(answer: Response) -> Value {
-    serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+async fn json(response: Response) -> Value {
+    serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
-fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
-    answer
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response
         .headers()
         .get(name)
         .map(|value| value.to_str().unwrap())
@@ -147,8 +147,11 @@ async fn tls_is_trusted_by_its_own_ca_and_offers_both_protocols() {
     ] {
         for host in ["localhost", "127.0.0.1"] {
             let url = format!("https://{host}:{port}/_emulator/stats");
-            let answer = client(ca, alpn).get(url).send().await.unwrap();
-            assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
+            let response = client(ca, alpn).get(url).send().await.unwrap();
+            assert_eq!(
+                (response.status().as_u16(), response.version()),
+                (200, version)
+            );
         }
     }
     assert!(
@@ -181,9 +184,9 @@ async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
             "https://registry.citrixworkspacesapi.net/acme/resourcelocations",
             "https://eu-api.wem.cloud.com/services/wem/sites",
         ] {
-            let answer = get(url).await.unwrap();
+            let response = get(url).await.unwrap();
             assert_eq!(
-                (answer.status().as_u16(), answer.version()),
+                (response.status().as_u16(), response.version()),
                 (200, version),
                 "{url}"
             );
@@ -230,12 +233,12 @@ async fn tls_takes_the_users_own_certificate() {
     .unwrap();
     assert_eq!(emulator.ca_pem(), None);
     let url = format!("{}/_emulator/stats", emulator.base_url());
-    let answer = client(Some(&issued.cert.pem()), &["h2"])
+    let response = client(Some(&issued.cert.pem()), &["h2"])
         .get(url)
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
 
     let tls = Tls::Files {
         certificate,
@@ -259,12 +262,12 @@ async fn http2_works_by_prior_knowledge() {
         .tls_backend_preconfigured(tls_client(None, &[]))
         .build()
         .unwrap();
-    let answer = lab
+    let response = lab
         .dress(client.get(lab.url("/echo")))
         .send()
         .await
         .unwrap();
-    assert_eq!(json(answer).await["version"], "HTTP/2.0");
+    assert_eq!(json(response).await["version"], "HTTP/2.0");
 }
 
 #[tokio::test]
@@ -272,7 +275,7 @@ async fn stopping_closes_the_listener_and_every_connection() {
     let lab = lab().await;
     let address = lab.emulator.address();
     let mut idle = TcpStream::connect(address).await.unwrap();
-    // An answer shows that the connection has been accepted.
+    // A response shows that the connection has been accepted.
     idle.write_all(b"GET /_emulator/stats HTTP/1.1\r\nhost: emulator\r\n\r\n")
         .await
         .unwrap();
@@ -356,11 +359,11 @@ async fn echo_shows_the_request_but_never_a_token() {
         lab.token
     );
     let body = "x".repeat(1500);
-    let answer = lab
+    let response = lab
         .raw(&format!("{head}content-length: 1500\r\n\r\n{body}"))
         .await;
-    assert!(!answer.contains(&lab.token));
-    let echo: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert!(!response.contains(&lab.token));
+    let echo: Value = serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(
         (&echo["method"], &echo["path"]),
         (&"PATCH".into(), &path.into())
@@ -386,22 +389,22 @@ async fn echo_shows_the_request_but_never_a_token() {
 async fn bodies_stream_both_ways() {
     let lab = lab().await;
     let length = 1_000_003;
-    let answer = lab
+    let response = lab
         .post("/upload")
         .body(vec![7_u8; length])
         .send()
         .await
         .unwrap();
-    assert_eq!(json(answer).await["bytes"], length);
+    assert_eq!(json(response).await["bytes"], length);
 
     for (query, told) in [("", Some("1000003")), ("&chunked=1", None)] {
-        let answer = lab
+        let response = lab
             .get(&format!("/download?bytes={length}{query}"))
             .send()
             .await
             .unwrap();
-        assert_eq!(header(&answer, "content-length"), told);
-        let bytes = answer.bytes().await.unwrap();
+        assert_eq!(header(&response, "content-length"), told);
+        let bytes = response.bytes().await.unwrap();
         assert_eq!((bytes.len(), bytes[250], bytes[251]), (length, 250, 0));
         assert_eq!(bytes[..65536], bytes[65536..131_072]);
     }

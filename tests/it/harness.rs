@@ -136,21 +136,21 @@ impl Gateway {
         }
     }
 
-    /// Sends bytes on a connection of their own; the answer to them.
+    /// Sends bytes on a connection of their own; the response to them.
     pub async fn raw(&self, request: impl AsRef<[u8]>) -> Message {
         let mut wire = self.connect().await;
         wire.write(request).await;
-        wire.answer().await
+        wire.response().await
     }
 
-    /// The same, and everything that comes after the answer's head until the connection closes.
+    /// The same, and everything that comes after the response's head until the connection closes.
     pub async fn raw_head(&self, request: impl AsRef<[u8]>) -> (Message, Vec<u8>) {
         let mut wire = self.connect().await;
         wire.write(request).await;
         (wire.head().await, wire.rest().await)
     }
 
-    /// The admin listener's answer to `bytes`.
+    /// The admin listener's response to `bytes`.
     pub async fn admin(&self, request: impl AsRef<[u8]>) -> Message {
         let mut wire = Wire::new(
             TcpStream::connect(self.app.addresses().admin)
@@ -158,7 +158,7 @@ impl Gateway {
                 .unwrap(),
         );
         wire.write(request).await;
-        wire.answer().await
+        wire.response().await
     }
 
     /// The text of `/metrics`.

@@ -118,7 +118,7 @@ impl Bystander {
                 let mut wire =
                     crate::harness::Wire::new(TcpStream::connect(&address).await.unwrap());
                 wire.write(get("/bystander")).await;
-                assert_eq!(wire.answer().await.status(), 200);
+                assert_eq!(wire.response().await.status(), 200);
                 served += 1;
             }
             served
@@ -138,7 +138,7 @@ impl Bystander {
 }
 
 async fn gateway(limits: &str) -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&format!("[limits]\n{limits}"))
         .start()
@@ -203,7 +203,7 @@ async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
     to.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     let mut sent = 0;
     let farewell = loop {
-        // By the answer to the ping the stream was taken.
+        // By the response to the ping the stream was taken.
         let asked = [request(2 * sent + 1), frame(PING, 0, 0, &[0; 8])].concat();
         to.write_all(&asked).await.ok();
         sent += 1;
@@ -241,7 +241,7 @@ async fn a_caller_that_leaves_a_hundred_requests_is_borne_with() {
     drop(answers);
     let asked = http::Request::get(gateway.url("/")).body(()).unwrap();
     http2 = soon(http2.ready()).await.unwrap();
-    let (answer, _) = http2.send_request(asked, true).unwrap();
+    let (response, _) = http2.send_request(asked, true).unwrap();
     let serving = tokio::spawn(async move {
         loop {
             let mut wire = upstream.connection().await;
@@ -252,7 +252,7 @@ async fn a_caller_that_leaves_a_hundred_requests_is_borne_with() {
             });
         }
     });
-    assert_eq!(soon(answer).await.unwrap().status(), 200);
+    assert_eq!(soon(response).await.unwrap().status(), 200);
     serving.abort();
 }
 
@@ -362,10 +362,13 @@ async fn rfc6585_5_too_many_fields_are_refused() {
     let asked = (0..200).fold(http::Request::get(gateway.url("/")), |asked, number| {
         asked.header(format!("a{number}"), "b")
     });
-    let (answer, _) = http2.send_request(asked.body(()).unwrap(), true).unwrap();
-    let answer = soon(answer).await.unwrap();
+    let (response, _) = http2.send_request(asked.body(()).unwrap(), true).unwrap();
+    let response = soon(response).await.unwrap();
     assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["x-proxy-error"]),
+        (
+            response.status().as_u16(),
+            &response.headers()["x-proxy-error"]
+        ),
         (431, &"headers_too_large".parse().unwrap())
     );
     upstream.got_nothing().await;
@@ -384,7 +387,7 @@ async fn a_window_that_stays_shut_gives_its_place_back() {
         let reset = came
             .iter()
             .find(|(kind, ..)| *kind == RST_STREAM)
-            .expect("the answer is given up");
+            .expect("the response is given up");
         assert_eq!(code(&reset.2, 0), CANCEL);
         eventually("the place is free again", || async {
             gateway.raw(get("/")).await.status() == 200
@@ -395,11 +398,11 @@ async fn a_window_that_stays_shut_gives_its_place_back() {
 
 #[tokio::test]
 async fn a_window_that_opens_by_a_byte_now_and_then_gives_its_place_back() {
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{}",
         "x".repeat(10_000)
     );
-    let upstream = Upstream::answering(answer).await;
+    let upstream = Upstream::responding(response).await;
     let limits = "[limits]\nbody_idle_timeout = \"200ms\"\nmax_in_flight = 1";
     let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
     let (mut from, mut to) = TcpStream::connect(gateway.address())
@@ -457,12 +460,12 @@ async fn shut_windows(address: String) -> std::io::Result<()> {
 
 #[tokio::test]
 async fn who_keeps_places_waiting_makes_room_when_all_are_taken() {
-    // Too much for one piece: an answer holds its place until its last piece is on its way.
-    let answer = format!(
+    // Too much for one piece: a response holds its place until its last piece is on its way.
+    let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}",
         "x".repeat(300_000)
     );
-    let upstream = Upstream::answering(answer).await;
+    let upstream = Upstream::responding(response).await;
     let limits = "[limits]\nmax_in_flight = 50";
     let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
     let attackers: Vec<_> = (0..3)
@@ -538,8 +541,8 @@ async fn rfc9110_15_5_9_an_upload_that_stalls_is_told_so() {
     let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"").await;
     let mut http2 = gateway.http2().await;
     let asked = http::Request::post(gateway.url("/")).body(()).unwrap();
-    let (answer, _upload) = http2.send_request(asked, false).unwrap();
-    assert_eq!(soon(answer).await.unwrap().status(), 408);
+    let (response, _upload) = http2.send_request(asked, false).unwrap();
+    assert_eq!(soon(response).await.unwrap().status(), 408);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ fn page(host: &str) -> String {
     ) + &format!(r#""@odata.nextLink":"{host}/monitorodata/Machines?$skip=100&x=%2F"}}"#)
 }
 
-fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
+fn response(fields: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json; odata.metadata=minimal\r\n{fields}\
          Content-Length: {}\r\n\r\n",
@@ -43,7 +43,7 @@ fn gzipped(text: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_next_page_is_behind_the_gateway_too() {
-    let upstream = Upstream::reflecting(|own| answer("", page(own).as_bytes())).await;
+    let upstream = Upstream::reflecting(|own| response("", page(own).as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let here = gateway.url("");
     let got = gateway
@@ -66,7 +66,7 @@ async fn the_next_page_is_behind_the_gateway_too() {
 async fn a_compressed_page_is_rewritten_and_compressed_again() {
     let fields =
         "Content-Encoding: gzip\r\nETag: \"abc\"\r\nContent-MD5: x\r\nVary: Accept-Encoding\r\n";
-    let upstream = Upstream::reflecting(move |own| answer(fields, &gzipped(&page(own)))).await;
+    let upstream = Upstream::reflecting(move |own| response(fields, &gzipped(&page(own)))).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[listen]\npublic_url = \"https://gw.test/sub\"")
         .start();
@@ -103,7 +103,7 @@ async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_on
         {"Location":"https://registry.citrixworkspacesapi.net/acme/resourcelocations"},
         {"@odata.nextLink":"https://blob.example.net/x"},{"type":"https://errors-api.cloud.com/common/x"},
         {"@odata.nextLink":"https://api.cloud.com/monitorodata/Users"}]}"#;
-    let upstream = Upstream::answering(answer("", body.as_bytes())).await;
+    let upstream = Upstream::responding(response("", body.as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let got = gateway
         .raw(get("/cvad/manage/Jobs").replace("localhost", "localhost:81"))
@@ -132,7 +132,7 @@ async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_on
 #[tokio::test]
 async fn where_a_regions_gateway_is_asked_links_to_the_worldwide_one_come_back_as_well() {
     let body = r#"{"@odata.nextLink":"https://api.cloud.com/monitorodata/Users"}"#;
-    let upstream = Upstream::answering(answer("", body.as_bytes())).await;
+    let upstream = Upstream::responding(response("", body.as_bytes())).await;
     for (cloud, link) in [
         ("eu", "http://localhost/monitorodata/Users"),
         // Clouds of their own do not have it.
@@ -148,7 +148,7 @@ async fn where_a_regions_gateway_is_asked_links_to_the_worldwide_one_come_back_a
 
 #[tokio::test]
 async fn an_answer_is_asked_for_in_a_coding_that_can_be_read() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let given = "gzip, deflate, br, zstd";
     for (path, leaving) in [
@@ -202,7 +202,7 @@ async fn links_in_heads_are_rewritten_on_every_route() {
 #[tokio::test]
 async fn a_custom_route_rewrites_if_it_is_told_to_and_its_prefix_comes_back() {
     let upstream = Upstream::reflecting(|own| {
-        answer(
+        response(
             "",
             format!(r#"{{"Location":"{own}/base/x","ResultLocation":"/base/y"}}"#).as_bytes(),
         )
@@ -248,7 +248,7 @@ async fn a_rewritten_answer_that_breaks_off_is_broken_off_for_the_caller() {
         ("", half.clone().into_bytes()),
         ("Content-Encoding: gzip\r\n", gzipped(&half)),
     ] {
-        let mut cut = answer(fields, &body);
+        let mut cut = response(fields, &body);
         cut.truncate(cut.len() - 5);
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -258,7 +258,7 @@ async fn a_rewritten_answer_that_breaks_off_is_broken_off_for_the_caller() {
         wire.request().await;
         wire.write(cut).await;
         drop(wire);
-        assert!(!caller.answer().await.whole, "{fields}");
+        assert!(!caller.response().await.whole, "{fields}");
     }
 }
 
@@ -278,7 +278,7 @@ async fn a_head_request_is_told_of_the_body_that_get_would_bring() {
 
 #[tokio::test]
 async fn without_a_name_for_the_gateway_links_stay() {
-    let upstream = Upstream::reflecting(|own| answer("", page(own).as_bytes())).await;
+    let upstream = Upstream::reflecting(|own| response("", page(own).as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let got = gateway
         .raw("GET /monitorodata/Machines HTTP/1.0\r\n\r\n")

@@ -18,7 +18,7 @@ const JSON: &str = "/root/tokens/clients";
 const KEY: &str = "[login]\nsigning_key = \"c4nary-signing-key-of-32-bytes-or-more\"\n";
 
 async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     (
         Gateway::in_front_of(&upstream).with(blocks).start().await,
         upstream,
@@ -51,9 +51,9 @@ fn in_json(id: &str, secret: &str) -> String {
 
 /// The token of a caller that logs in by form.
 async fn token(gateway: &Gateway, id: &str, secret: &str) -> String {
-    let answer = gateway.raw(form(id, secret)).await;
-    assert_eq!(answer.status(), 200, "{}", answer.text());
-    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    let response = gateway.raw(form(id, secret)).await;
+    assert_eq!(response.status(), 200, "{}", response.text());
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
     body["access_token"].as_str().unwrap().to_owned()
 }
 
@@ -61,18 +61,18 @@ fn bearing(token: &str) -> String {
     get_with("/", &format!("Authorization: CwsAuth Bearer={token}\r\n"))
 }
 
-fn has_ids(answer: &Message) {
-    let id = answer.field("citrix-transactionid").unwrap();
-    assert_eq!(answer.field("x-cws-transactionid").unwrap(), id);
-    assert_eq!(answer.field("x-proxy-request-id").unwrap().len(), 36);
+fn has_ids(response: &Message) {
+    let id = response.field("citrix-transactionid").unwrap();
+    assert_eq!(response.field("x-cws-transactionid").unwrap(), id);
+    assert_eq!(response.field("x-proxy-request-id").unwrap().len(), 36);
 }
 
 #[tokio::test]
 async fn contract_1_1_the_form_endpoint_answers_byte_for_byte_as_that_of_citrix() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
-    let answer = gateway.raw(form("a", A)).await;
-    assert_eq!(answer.line(), "HTTP/1.1 200 OK");
-    let body = answer.text();
+    let response = gateway.raw(form("a", A)).await;
+    assert_eq!(response.line(), "HTTP/1.1 200 OK");
+    let body = response.text();
     let token = body.split('"').nth(7).unwrap();
     assert!(
         token.starts_with("eyJ") && token.split('.').count() == 3,
@@ -87,30 +87,30 @@ async fn contract_1_1_the_form_endpoint_answers_byte_for_byte_as_that_of_citrix(
         ("cache-control", "no-store"),
         ("pragma", "no-cache"),
     ] {
-        assert_eq!(answer.field(name).as_deref(), Some(value), "{name}");
+        assert_eq!(response.field(name).as_deref(), Some(value), "{name}");
     }
-    has_ids(&answer);
-    assert!(!answer.has("x-proxy-error") && !answer.has("access-control-allow-origin"));
+    has_ids(&response);
+    assert!(!response.has("x-proxy-error") && !response.has("access-control-allow-origin"));
 
-    let answer = gateway.raw(form("a", "wrong")).await;
-    assert_eq!(answer.line(), "HTTP/1.1 400 Invalid request");
+    let response = gateway.raw(form("a", "wrong")).await;
+    assert_eq!(response.line(), "HTTP/1.1 400 Invalid request");
     let expected =
         r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
-    assert_eq!(answer.text(), expected);
+    assert_eq!(response.text(), expected);
     assert_eq!(
-        answer.field("x-proxy-error").as_deref(),
+        response.field("x-proxy-error").as_deref(),
         Some("caller_unknown")
     );
-    has_ids(&answer);
+    has_ids(&response);
     upstream.got_nothing().await;
 }
 
 #[tokio::test]
 async fn contract_1_1_the_json_endpoint_answers_byte_for_byte_as_that_of_citrix() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
-    let answer = gateway.raw(in_json("a", A)).await;
-    assert_eq!(answer.status(), 200);
-    let body = answer.text();
+    let response = gateway.raw(in_json("a", A)).await;
+    assert_eq!(response.status(), 200);
+    let body = response.text();
     let token = body.split('"').nth(11).unwrap();
     let open_id_token = body.split('"').nth(15).unwrap();
     let expected = format!(
@@ -119,30 +119,30 @@ async fn contract_1_1_the_json_endpoint_answers_byte_for_byte_as_that_of_citrix(
     );
     assert_eq!(body, expected);
     assert_eq!(
-        answer.field("content-type").as_deref(),
+        response.field("content-type").as_deref(),
         Some("application/json; charset=utf-8")
     );
-    assert_eq!(answer.field("cache-control").as_deref(), Some("no-cache"));
-    has_ids(&answer);
+    assert_eq!(response.field("cache-control").as_deref(), Some("no-cache"));
+    has_ids(&response);
     assert_eq!(gateway.raw(bearing(token)).await.status(), 200);
     gateway
         .raw(bearing(open_id_token))
         .await
         .problem(401, "caller_unknown");
 
-    let answer = gateway.raw(in_json("a", "wrong")).await;
-    assert_eq!(answer.status(), 401);
+    let response = gateway.raw(in_json("a", "wrong")).await;
+    assert_eq!(response.status(), 401);
     assert_eq!(
-        answer.text(),
+        response.text(),
         r#"{"message":"Invalid client id or client secret."}"#
     );
     assert!(
-        answer
+        response
             .field("www-authenticate")
             .unwrap()
             .starts_with("Basic realm=")
     );
-    has_ids(&answer);
+    has_ids(&response);
     assert_eq!(upstream.requests_so_far().await.len(), 1);
 }
 
@@ -194,18 +194,18 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
             r#"{"message":"The requested resource does not support http method 'GET'."}"#,
         ),
     ] {
-        let answer = gateway.raw(&request).await;
+        let response = gateway.raw(&request).await;
         assert_eq!(
-            (answer.status(), answer.text().as_str()),
+            (response.status(), response.text().as_str()),
             (status, body),
             "{request}"
         );
         assert_eq!(
-            answer.field("x-proxy-error").as_deref(),
+            response.field("x-proxy-error").as_deref(),
             Some("bad_request"),
             "{request}"
         );
-        has_ids(&answer);
+        has_ids(&response);
     }
     assert_eq!(
         gateway
@@ -300,8 +300,8 @@ async fn tools_log_in_in_the_manner_they_have() {
         ),
         post(FORM, &format!("{urlencoded}{stale}"), in_form),
     ] {
-        let answer = gateway.raw(&request).await;
-        assert_eq!(answer.status(), 200, "{request}: {}", answer.text());
+        let response = gateway.raw(&request).await;
+        assert_eq!(response.status(), 200, "{request}: {}", response.text());
     }
     for request in [
         form("b", A),
@@ -323,13 +323,13 @@ async fn tools_log_in_in_the_manner_they_have() {
             grant,
         ),
     ] {
-        let answer = gateway.raw(&request).await;
+        let response = gateway.raw(&request).await;
         assert!(
-            answer
+            response
                 .text()
                 .contains("Invalid client id or client secret."),
             "{request}: {}",
-            answer.text()
+            response.text()
         );
     }
     gateway
@@ -354,7 +354,7 @@ async fn a_tool_that_waits_to_be_told_to_go_on_is_told() {
         .await;
     assert_eq!(tool.head().await.status(), 100);
     tool.write(body).await;
-    assert_eq!(tool.answer().await.status(), 200);
+    assert_eq!(tool.response().await.status(), 200);
 }
 
 #[tokio::test]
@@ -365,12 +365,12 @@ async fn over_http2_a_tool_logs_in_as_well() {
         let request = Request::post(format!("http://localhost{FORM}"))
             .header("content-type", "application/x-www-form-urlencoded")
             .header("expect", "100-continue");
-        let (answer, mut body) = http2
+        let (response, mut body) = http2
             .send_request(request.body(()).unwrap(), false)
             .unwrap();
         let fields = format!("grant_type=client_credentials&client_id=a&client_secret={secret}");
         body.send_data(fields.into(), true).unwrap();
-        assert_eq!(soon(answer).await.unwrap().status(), status);
+        assert_eq!(soon(response).await.unwrap().status(), status);
     }
 }
 
@@ -431,8 +431,8 @@ async fn without_callers_anybody_gets_a_token_but_a_page_of_another_site() {
         in_json("an-id", "a-secret"),
         form("", ""),
     ] {
-        let answer = gateway.raw(&request).await;
-        assert_eq!(answer.status(), 200, "{request}");
+        let response = gateway.raw(&request).await;
+        assert_eq!(response.status(), 200, "{request}");
     }
     let token = token(&gateway, "x", "y").await;
     assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
@@ -467,7 +467,7 @@ async fn a_login_whose_body_does_not_come_is_given_up() {
     let mut tool = gateway.connect().await;
     let request = form("a", A);
     tool.write(&request[..request.len() - 3]).await;
-    tool.answer().await.problem(408, "request_timeout");
+    tool.response().await.problem(408, "request_timeout");
 }
 
 #[tokio::test]
@@ -487,7 +487,7 @@ async fn the_gateways_own_tool_of_citrix_dialects_logs_in_here_as_at_citrix() {
             .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &front.url(""))
             .start()
             .await;
-        let answer = behind.raw(get_with("/cvad/manage/me", "")).await;
-        assert_eq!(answer.status(), 200, "{dialect}: {}", answer.text());
+        let response = behind.raw(get_with("/cvad/manage/me", "")).await;
+        assert_eq!(response.status(), 200, "{dialect}: {}", response.text());
     }
 }

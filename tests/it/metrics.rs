@@ -261,8 +261,8 @@ async fn a_count_is_there_when_the_last_byte_of_any_answer_is() {
         let request = http::Request::get(gateway.url("/chunked"))
             .body(())
             .unwrap();
-        let (answer, _) = http2.send_request(request, true).unwrap();
-        let mut body = answer.await.unwrap().into_body();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
         while let Some(piece) = body.data().await {
             piece.unwrap();
         }

@@ -2,10 +2,10 @@
 
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get};
 
-/// Two upstreams, told apart by what they answer: `api` for `/`, `reports` for what `routes` says.
-async fn answered_by(routes: &str, path: &str) -> (&'static str, Message) {
-    let api = Upstream::answering(OK).await;
-    let reports = Upstream::answering(OK).await;
+/// Two upstreams, told apart by their responses: `api` for `/`, `reports` for what `routes` says.
+async fn response_from(routes: &str, path: &str) -> (&'static str, Message) {
+    let api = Upstream::responding(OK).await;
+    let reports = Upstream::responding(OK).await;
     let toml = routes.replace("REPORTS", &reports.url());
     let gateway = Gateway::in_front_of(&api).with(&toml).start().await;
     assert_eq!(gateway.raw(get(path)).await.status(), 200, "{path}");
@@ -18,7 +18,7 @@ async fn answered_by(routes: &str, path: &str) -> (&'static str, Message) {
 
 async fn check(routes: &str, cases: &[(&str, &str, &str)]) {
     for (path, upstream, leaving) in cases {
-        let (by, request) = answered_by(routes, path).await;
+        let (by, request) = response_from(routes, path).await;
         assert_eq!(
             (by, request.line()),
             (*upstream, format!("GET {leaving} HTTP/1.1")),
@@ -109,13 +109,13 @@ async fn the_root_can_be_led_elsewhere() {
 async fn a_route_has_its_own_host_and_its_own_way_to_write_the_token() {
     let routes =
         "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS\"\nauthorization = \"bearer\"";
-    let (_, request) = answered_by(routes, "/reports/x").await;
+    let (_, request) = response_from(routes, "/reports/x").await;
     assert_eq!(
         request.field("authorization"),
         Some(format!("Bearer {TOKEN}1"))
     );
     assert!(request.field("host").unwrap().starts_with("127.0.0.1:"));
-    let (_, request) = answered_by(routes, "/x").await;
+    let (_, request) = response_from(routes, "/x").await;
     assert_eq!(
         request.field("authorization"),
         Some(format!("CwsAuth Bearer={TOKEN}1"))
@@ -124,7 +124,7 @@ async fn a_route_has_its_own_host_and_its_own_way_to_write_the_token() {
 
 #[tokio::test]
 async fn api_url_may_have_a_path_of_its_own() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let base = format!("{}/base/", upstream.url());
     let gateway = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &base)
@@ -136,7 +136,7 @@ async fn api_url_may_have_a_path_of_its_own() {
 
 #[tokio::test]
 async fn requests_are_counted_by_the_route_they_took() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let routes = format!(
         "[[route]]\nprefix = \"/reports\"\nupstream = \"{}\"",
         upstream.url()

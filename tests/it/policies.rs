@@ -67,7 +67,7 @@ async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
 
 #[tokio::test]
 async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &callers_of_the_table())
         .start()
         .await;
@@ -75,16 +75,16 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
     for (number, rule) in path_table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
         for (path, signs) in path_table::UNAMBIGUOUS {
-            let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
+            let response = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             let expected = signs.as_bytes()[number] == b'+';
             assert_eq!(arrived, expected, "{path} under {rule}");
             if !expected {
-                answer.problem(403, "caller_forbidden");
+                response.problem(403, "caller_forbidden");
             }
         }
         for (path, why) in path_table::AMBIGUOUS {
-            let answer = ask(&gateway, &name, &format!("GET {path}"), "").await;
+            let response = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             if path.contains('?') {
                 // On the wire that is a query.
@@ -92,7 +92,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
                 continue;
             }
             assert!(!arrived, "{path} under {rule}");
-            let status = answer.status();
+            let status = response.status();
             assert!(
                 if why.is_malformed() {
                     status == 400
@@ -139,7 +139,7 @@ async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
 
 #[tokio::test]
 async fn over_http2_spellings_are_judged_alike() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &callers_of_the_table())
         .start()
         .await;
@@ -164,8 +164,8 @@ async fn over_http2_spellings_are_judged_alike() {
                 .path_and_query(path)
                 .build();
             let request = Request::get(uri.unwrap()).header("x-api-key", format!("rule{number}"));
-            let (answer, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
-            let status = soon(answer).await.unwrap().status();
+            let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+            let status = soon(response).await.unwrap().status();
             let expected = signs.is_some_and(|signs| signs.as_bytes()[number] == b'+');
             assert_eq!(
                 is_inside(&upstream, rule, path).await,
@@ -184,7 +184,7 @@ async fn over_http2_spellings_are_judged_alike() {
 
 #[tokio::test]
 async fn without_rules_every_spelling_that_is_a_request_goes_on() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(
         &upstream,
         &(block("free", "") + &block("bound", "methods = ['GET']")),
@@ -198,8 +198,8 @@ async fn without_rules_every_spelling_that_is_a_request_goes_on() {
         "/monitorodata\\Applications",
         "/a%2Fb",
     ] {
-        let answer = ask(&gateway, "free", &format!("GET {path}"), "").await;
-        assert_eq!(answer.status(), 200, "{path}");
+        let response = ask(&gateway, "free", &format!("GET {path}"), "").await;
+        assert_eq!(response.status(), 200, "{path}");
         assert_eq!(
             upstream.request().await.line(),
             format!("GET {path} HTTP/1.1")
@@ -214,7 +214,7 @@ async fn without_rules_every_spelling_that_is_a_request_goes_on() {
 
 #[tokio::test]
 async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let rules = "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
     let gateway = in_front_of(&upstream, &block("a", rules)).start().await;
     for (line, fields, status, reason, told) in [
@@ -314,7 +314,7 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
 
 #[tokio::test]
 async fn design_4_3_rules_judge_the_address_of_today_with_its_prefix() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/reports'\nupstream = '{}/cvad/manage'\n",
         upstream.url()
@@ -359,16 +359,16 @@ async fn design_4_3_rules_judge_the_address_of_today_with_its_prefix() {
         ),
         ("reports", "/cvad/manage/Machines", None),
     ] {
-        let answer = ask(&gateway, name, &format!("GET {path}"), "").await;
+        let response = ask(&gateway, name, &format!("GET {path}"), "").await;
         match arrives {
             Some(target) => {
-                assert_eq!(answer.status(), 200, "{name} {path}");
+                assert_eq!(response.status(), 200, "{name} {path}");
                 assert_eq!(
                     upstream.request().await.line(),
                     format!("GET {target} HTTP/1.1")
                 );
             }
-            None => drop(answer.problem(403, "caller_forbidden")),
+            None => drop(response.problem(403, "caller_forbidden")),
         }
     }
     upstream.got_nothing().await;
@@ -376,7 +376,7 @@ async fn design_4_3_rules_judge_the_address_of_today_with_its_prefix() {
 
 #[tokio::test]
 async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let logins = crate::harness::Logins::given().await;
     let customer = |id: &str, more: &str| {
         format!(
@@ -462,8 +462,8 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
         waiting.push((caller, served));
     }
     for name in ["a", "b"] {
-        let answer = ask(&gateway, name, "GET /x", "").await;
-        let problem = answer.problem(503, "overloaded");
+        let response = ask(&gateway, name, "GET /x", "").await;
+        let problem = response.problem(503, "overloaded");
         assert!(
             problem["detail"]
                 .as_str()
@@ -471,7 +471,7 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
                 .contains("(max_concurrent)"),
             "{problem}"
         );
-        assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
+        assert_eq!(response.field("retry-after").as_deref(), Some("1"));
     }
     assert!(
         gateway
@@ -508,7 +508,7 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
 
 #[tokio::test]
 async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(
         &upstream,
         &(block("a", "max_per_second = 1") + &block("b", "")),
@@ -521,12 +521,12 @@ async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
     wire.write(request.repeat(5)).await;
     let mut refused = 0;
     for number in 0..5 {
-        let answer = wire.answer().await;
-        if answer.status() == 200 {
+        let response = wire.response().await;
+        if response.status() == 200 {
             continue;
         }
         assert!(number > 0, "the first comes in");
-        let problem = answer.problem(503, "overloaded");
+        let problem = response.problem(503, "overloaded");
         assert!(
             problem["detail"]
                 .as_str()
@@ -534,7 +534,7 @@ async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
                 .contains("(max_per_second)"),
             "{problem}"
         );
-        assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
+        assert_eq!(response.field("retry-after").as_deref(), Some("1"));
         refused += 1;
     }
     assert!(refused > 0);

@@ -11,10 +11,10 @@ async fn leaves(request: impl AsRef<[u8]>) -> Message {
 }
 
 async fn leaves_from(request: impl AsRef<[u8]>, toml: &str) -> Message {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).with(toml).start().await;
-    let answer = gateway.raw(request).await;
-    assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
+    let response = gateway.raw(request).await;
+    assert_eq!((response.status(), response.text().as_str()), (200, "{}"));
     let request = upstream.request().await;
     assert_eq!(request.field("host"), Some(upstream.host()));
     assert_eq!(
@@ -250,7 +250,7 @@ async fn rfc9110_8_6_an_empty_post_put_or_patch_leaves_with_a_length_of_zero() {
 
 #[tokio::test]
 async fn rfc9110_8_6_an_empty_post_over_http2_leaves_with_a_length_of_zero() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     for method in ["POST", "PUT", "PATCH"] {
@@ -269,7 +269,7 @@ async fn rfc9110_8_6_an_empty_post_over_http2_leaves_with_a_length_of_zero() {
 
 #[tokio::test]
 async fn rfc9113_8_2_3_cookies_in_pieces_leave_as_one_field() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     let request = Request::get(gateway.url("/"))
@@ -328,7 +328,7 @@ async fn rfc9110_6_5_1_only_harmless_trailers_leave() {
 
 #[tokio::test]
 async fn http2_bodies_leave_framed_as_they_were_announced() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     for (length, framing) in [(Some(5), "content-length"), (None, "transfer-encoding")] {

@@ -61,7 +61,7 @@ async fn one_at_a_time(upstream: Arc<Upstream>, busy: Arc<Mutex<HashMap<String, 
                 }
                 wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
                     .await;
-                // The answer takes a moment, body included.
+                // The response takes a moment, body included.
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 busy.lock().unwrap().insert(customer, false);
                 wire.write("}").await;
@@ -140,7 +140,7 @@ async fn a_turn_lasts_until_the_answer_was_read() {
         "GET /MonitorOData/Sessions HTTP/1.1"
     );
     wire.write(OK).await;
-    assert_eq!(second.answer().await.status(), 200);
+    assert_eq!(second.response().await.status(), 200);
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn two_callers_take_turns_however_much_one_of_them_asks_for() {
     }
     wire.write(OK).await;
     for mut caller in callers {
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
     }
 }
 
@@ -203,7 +203,7 @@ async fn who_leaves_the_queue_or_its_answer_holds_nobody_up() {
     let mut wire = upstream.connection().await;
     assert_eq!(wire.request().await.line(), "GET /monitorodata/3 HTTP/1.1");
     wire.write(OK).await;
-    assert_eq!(third.answer().await.status(), 200);
+    assert_eq!(third.response().await.status(), 200);
     assert_eq!(
         metric(
             &gateway,
@@ -229,8 +229,8 @@ async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
         } else {
             fastrand::u64(0..60)
         };
-        let answer = gateway.raw(get("/monitorodata/Machines"));
-        tokio::time::timeout(Duration::from_millis(patience), answer)
+        let response = gateway.raw(get("/monitorodata/Machines"));
+        tokio::time::timeout(Duration::from_millis(patience), response)
     };
     let answers = join_all((0..90).map(poll)).await;
     assert!(matches!(
@@ -242,7 +242,7 @@ async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
     let stayed = answers
         .iter()
         .step_by(3)
-        .map(|answer| answer.as_ref().unwrap().status());
+        .map(|response| response.as_ref().unwrap().status());
     assert!(stayed.into_iter().all(|status| matches!(status, 200 | 429)));
     waiting(&gateway, "/monitorodata", 0.0).await;
     eventually("all places are free", || async {
@@ -277,7 +277,7 @@ async fn a_queue_is_bounded_in_length_and_in_time_and_takes_up_no_place_in_fligh
             .contains("limits.max_queued")
     );
     assert_eq!(crowded.field("retry-after").as_deref(), Some("1"));
-    let late = second.answer().await;
+    let late = second.response().await;
     assert!(
         late.problem(503, "queue_timeout")["detail"]
             .as_str()
@@ -286,16 +286,16 @@ async fn a_queue_is_bounded_in_length_and_in_time_and_takes_up_no_place_in_fligh
     );
     assert_eq!(late.field("retry-after").as_deref(), Some("1"));
     wire.write(OK).await;
-    assert_eq!(first.answer().await.status(), 200);
+    assert_eq!(first.response().await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_paced_service_gets_a_seconds_worth_at_once_and_then_no_more_than_its_rate() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let began = Instant::now();
     let answers = join_all((0..20).map(|_| gateway.raw(get("/accessSecurity/x")))).await;
-    assert!(answers.iter().all(|answer| answer.status() == 200));
+    assert!(answers.iter().all(|response| response.status() == 200));
     // Five beyond the burst, at 15 a second; on a slow machine it is more.
     assert!(
         began.elapsed() >= Duration::from_millis(333),
@@ -318,7 +318,7 @@ async fn over_http2_a_turn_passes_on_as_well() {
     assert!(
         answers
             .into_iter()
-            .all(|answer| answer.unwrap().status() == 200)
+            .all(|response| response.unwrap().status() == 200)
     );
     assert_eq!(cloud.emulator.stats().monitor_rate_limited, 0);
 }
@@ -344,7 +344,7 @@ async fn one_request_too_many_is_told_when_to_come_back() {
             .contains("citrix_auth_proxy_in_flight_requests 1\n")
     );
 
-    // A place is taken until the answer's last byte.
+    // A place is taken until the response's last byte.
     wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
         .await;
     assert_eq!(first.head().await.status(), 200);
@@ -361,7 +361,7 @@ async fn one_request_too_many_is_told_when_to_come_back() {
     third.write(get("/")).await;
     wire.request().await;
     wire.write(OK).await;
-    assert_eq!(third.answer().await.status(), 200);
+    assert_eq!(third.response().await.status(), 200);
 }
 
 #[tokio::test]

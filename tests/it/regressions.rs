@@ -21,10 +21,10 @@ async fn a_408_is_never_written_into_the_middle_of_an_answer() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::scripted(|number| {
         let length = 144 * 1024 + number * 24 * 1024;
-        let mut answer =
+        let mut response =
             format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
-        answer.resize(answer.len() + length, b'x');
-        answer
+        response.resize(response.len() + length, b'x');
+        response
     })
     .await;
     let gateway = Gateway::in_front_of(&upstream)
@@ -58,14 +58,14 @@ async fn a_408_is_never_written_into_the_middle_of_an_answer() {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     for (at, mut caller) in callers.into_iter().enumerate() {
-        let answer = caller.answer().await;
-        assert!(answer.whole, "{at}: only {} bytes", answer.body.len());
-        let alien = answer.body.iter().position(|byte| *byte != b'x');
+        let response = caller.response().await;
+        assert!(response.whole, "{at}: only {} bytes", response.body.len());
+        let alien = response.body.iter().position(|byte| *byte != b'x');
         assert_eq!(
             alien,
             None,
             "{at}: {:?}",
-            alien.map(|from| String::from_utf8_lossy(&answer.body[from..]))
+            alien.map(|from| String::from_utf8_lossy(&response.body[from..]))
         );
     }
 }
@@ -90,7 +90,7 @@ async fn an_upload_that_is_answered_early_reaches_the_upstream_whole() {
         assert!(wire.bytes(PIECE).await == piece, "piece {number}");
         if number == 2 {
             wire.write(OK).await;
-            assert_eq!(caller.answer().await.status(), 200);
+            assert_eq!(caller.response().await.status(), 200);
         }
     }
     eventually("the connection is back in the pool", || async {
@@ -103,13 +103,13 @@ async fn an_upload_that_is_answered_early_reaches_the_upstream_whole() {
     caller.write(GET).await;
     assert_eq!(wire.request().await.line(), "GET / HTTP/1.1");
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test]
 async fn a_path_that_names_another_customer_is_refused() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for (path, field) in [
         ("/catalogservice/other/x", ""),
@@ -153,7 +153,7 @@ async fn silent_http2(gateway: &Gateway) -> Wire {
 
 #[tokio::test]
 async fn a_silent_http2_connection_without_a_request_is_not_counted_as_cut() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut silent = silent_http2(&gateway).await;
     let drained = soon(gateway.into_app().drain(Duration::from_millis(300))).await;
@@ -163,7 +163,7 @@ async fn a_silent_http2_connection_without_a_request_is_not_counted_as_cut() {
 
 #[tokio::test]
 async fn an_idle_http2_connection_that_answers_no_ping_is_closed() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nkeep_alive_timeout = \"200ms\"\nheader_read_timeout = \"200ms\"")
         .start()
@@ -176,9 +176,9 @@ async fn an_idle_http2_connection_that_answers_no_ping_is_closed() {
 
 #[tokio::test]
 async fn a_request_does_not_wait_for_a_login_that_comes_too_late_for_it() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let refusal = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
-    let logins = Upstream::answering(refusal).await;
+    let logins = Upstream::responding(refusal).await;
     let token_url = format!("{}/cctrustoauth2/acme/tokens/clients", logins.url());
     let gateway = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &token_url)
@@ -194,9 +194,9 @@ async fn a_request_does_not_wait_for_a_login_that_comes_too_late_for_it() {
     .await;
     for _ in 0..3 {
         let request = tokio::time::timeout(Duration::from_secs(10), gateway.raw(get("/")));
-        let answer = request.await.expect("an answer long before startup_wait");
-        answer.problem(503, "token_unavailable");
-        let retry_after: u64 = answer.field("retry-after").unwrap().parse().unwrap();
+        let response = request.await.expect("a response long before startup_wait");
+        response.problem(503, "token_unavailable");
+        let retry_after: u64 = response.field("retry-after").unwrap().parse().unwrap();
         assert!((31..=66).contains(&retry_after), "{retry_after}");
     }
     logins.request().await;
@@ -218,9 +218,9 @@ async fn a_get_that_goes_out_again_takes_a_new_connection_even_if_another_is_at_
         youngest.request().await;
         // The pool lends first what came back last.
         other.write(OK).await;
-        assert_eq!(first.answer().await.status(), 200);
+        assert_eq!(first.response().await.status(), 200);
         youngest.write(OK).await;
-        assert_eq!(second.answer().await.status(), 200);
+        assert_eq!(second.response().await.status(), 200);
 
         first.write(GET).await;
         let sent = youngest.request().await;
@@ -229,10 +229,10 @@ async fn a_get_that_goes_out_again_takes_a_new_connection_even_if_another_is_at_
         assert_eq!(new.request().await.head, sent.head);
         if new_one_breaks {
             drop(new);
-            first.answer().await.problem(502, "upstream_broken");
+            first.response().await.problem(502, "upstream_broken");
         } else {
             new.write(OK).await;
-            assert_eq!(first.answer().await.status(), 200);
+            assert_eq!(first.response().await.status(), 200);
         }
         // The other is as it was: nothing was sent on it until the gateway ends.
         soon(gateway.into_app().drain(Duration::from_secs(10))).await;
@@ -268,8 +268,8 @@ async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() 
         stream
             .send_data(Bytes::from_static(b"hello"), false)
             .unwrap();
-        let answer = caller.answer().await;
-        assert_eq!((answer.text().as_str(), answer.whole), ("hello", true));
+        let response = caller.response().await;
+        assert_eq!((response.text().as_str(), response.whole), ("hello", true));
         unended.push(stream);
     }
     let active = |count: usize| {
@@ -288,7 +288,7 @@ async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() 
 
 #[tokio::test]
 async fn a_customer_behind_a_prefix_that_is_stripped_is_refused_too() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = \"/citrix\"\nstrip_prefix = true\nupstream = \"{}\"",
         upstream.url()

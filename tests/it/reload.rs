@@ -33,13 +33,13 @@ async fn is_ready(gateway: &Gateway) {
 
 async fn kept(wire: &mut Wire) -> u16 {
     wire.write(KEPT).await;
-    wire.answer().await.status()
+    wire.response().await.status()
 }
 
 #[tokio::test]
 async fn customers_come_and_go_and_those_that_stay_keep_token_and_connections() {
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
-    let (new_upstream, new_logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (new_upstream, new_logins) = (Upstream::responding(OK).await, Logins::given().await);
     let acme = block("acme", "client", &logins, &upstream);
     let gone = block("gone", "client", &Logins::given().await, &upstream);
     let mut gateway = Gateway::for_customers(&format!("{acme}{gone}"))
@@ -80,7 +80,7 @@ async fn customers_come_and_go_and_those_that_stay_keep_token_and_connections() 
 
 #[tokio::test]
 async fn another_client_of_the_same_customer_logs_in() {
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let mut gateway = Gateway::for_customers(&block("acme", "client", &logins, &upstream))
         .set("SECRET", "s3cret")
         .start()
@@ -109,7 +109,7 @@ async fn another_client_of_the_same_customer_logs_in() {
 
 #[tokio::test]
 async fn another_secret_of_the_same_client_is_proven_while_the_old_token_is_used() {
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let citrix = |secret: &str| {
         block("acme", "client", &logins, &upstream)
             .replace("{ env = 'SECRET' }", &format!("'{secret}'"))
@@ -148,7 +148,7 @@ async fn a_request_in_flight_keeps_what_it_began_with() {
         .await;
     let mut wire = upstream.connection().await;
     wire.request().await;
-    let other = Upstream::answering(OK).await;
+    let other = Upstream::responding(OK).await;
     let changes = gateway.reload(&format!(
         "[[route]]\nprefix = '/new'\nupstream = '{}'",
         other.url()
@@ -159,18 +159,18 @@ async fn a_request_in_flight_keeps_what_it_began_with() {
     );
     assert_eq!(gateway.raw(get("/new/x")).await.status(), 200);
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     // The next request of the same connection begins with what is in force now.
     caller
         .write("GET /new/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     assert_eq!(other.connections(), 1);
 }
 
 #[tokio::test]
 async fn callers_count_at_once_also_on_open_connections() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream).start().await;
     let mut wire = gateway.connect().await;
     assert_eq!(kept(&mut wire).await, 200);
@@ -226,11 +226,11 @@ async fn who_waits_for_a_turn_goes_on_waiting_for_it() {
     eventually("the third waits, too", both).await;
     // One after the other, on the one connection.
     wire.write(OK).await;
-    assert_eq!(first.answer().await.status(), 200);
+    assert_eq!(first.response().await.status(), 200);
     for caller in [&mut second, &mut third] {
         wire.request().await;
         wire.write(OK).await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
     }
 }
 
@@ -257,7 +257,7 @@ async fn gateway_get(gateway: &Gateway) -> u16 {
 
 #[tokio::test]
 async fn keys_of_the_start_are_named_and_the_rest_is_applied() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream)
         .with("[log]\nformat = 'json'")
         .start()
@@ -270,13 +270,13 @@ async fn keys_of_the_start_are_named_and_the_rest_is_applied() {
             vec!["limits.max_body_bytes".to_owned()]
         )
     );
-    let answer = gateway.raw(get_with("/", "Content-Length: 7\r\n")).await;
-    answer.problem(413, "body_too_large");
+    let response = gateway.raw(get_with("/", "Content-Length: 7\r\n")).await;
+    response.problem(413, "body_too_large");
 }
 
 #[tokio::test]
 async fn a_hundred_reloads_leave_nothing_behind() {
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let blocks = |number: usize| {
         block("acme", "client", &logins, &upstream)
             + &block(&format!("customer-{number}"), "client", &logins, &upstream)

@@ -15,18 +15,24 @@ fn sent(request: &Message, number: usize) -> bool {
 
 /// An upstream to which the first token is dead.
 async fn after_a_revocation() -> Upstream {
-    let answer = |request: &Message| if sent(request, 1) { UNAUTHORIZED } else { OK };
-    Upstream::deciding(move |_, request| answer(request).into()).await
+    let response = |request: &Message| if sent(request, 1) { UNAUTHORIZED } else { OK };
+    Upstream::deciding(move |_, request| response(request).into()).await
 }
 
-fn is_theirs(answer: &Message) {
-    assert_eq!((answer.status(), answer.text().as_str()), (401, "theirs"));
-    assert_eq!(answer.field("www-authenticate").as_deref(), Some("CWSAuth"));
+fn is_theirs(response: &Message) {
     assert_eq!(
-        answer.field("x-cws-transactionid").as_deref(),
+        (response.status(), response.text().as_str()),
+        (401, "theirs")
+    );
+    assert_eq!(
+        response.field("www-authenticate").as_deref(),
+        Some("CWSAuth")
+    );
+    assert_eq!(
+        response.field("x-cws-transactionid").as_deref(),
         Some("citrix-401")
     );
-    assert!(!answer.has("x-proxy-error"));
+    assert!(!response.has("x-proxy-error"));
 }
 
 async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
@@ -135,7 +141,7 @@ async fn a_401_for_a_token_that_was_replaced_meanwhile_costs_no_login() {
     to_quick.write(UNAUTHORIZED).await;
     assert!(sent(&to_quick.request().await, 2));
     to_quick.write(OK).await;
-    assert_eq!(quick.answer().await.status(), 200);
+    assert_eq!(quick.response().await.status(), 200);
     to_slow.write(UNAUTHORIZED).await;
     // The youngest connection that is free is taken.
     let again = tokio::select! {
@@ -145,7 +151,7 @@ async fn a_401_for_a_token_that_was_replaced_meanwhile_costs_no_login() {
     assert!(sent(&again, 2));
     to_slow.write(OK).await;
     to_quick.write(OK).await;
-    assert_eq!(slow.answer().await.status(), 200);
+    assert_eq!(slow.response().await.status(), 200);
     assert_eq!(gateway.logins.count(), 2);
 }
 
@@ -154,13 +160,13 @@ async fn all_who_met_the_401_share_one_login() {
     let upstream = after_a_revocation().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let answers = join_all((0..50).map(|_| gateway.raw(get("/x")))).await;
-    assert!(answers.iter().all(|answer| answer.status() == 200));
+    assert!(answers.iter().all(|response| response.status() == 200));
     assert_eq!(gateway.logins.count(), 2);
 }
 
 #[tokio::test]
 async fn a_401_to_a_fresh_token_is_the_callers_and_asks_for_no_more_logins() {
-    let upstream = Upstream::answering(UNAUTHORIZED).await;
+    let upstream = Upstream::responding(UNAUTHORIZED).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"1ms\"")
         .start()
@@ -180,12 +186,12 @@ async fn a_401_to_a_fresh_token_is_the_callers_and_asks_for_no_more_logins() {
 
 #[tokio::test]
 async fn a_path_that_always_answers_401_takes_nothing_from_others() {
-    let answer = |request: &Message| match request.line() {
+    let response = |request: &Message| match request.line() {
         line if line.contains("/forbidden") => UNAUTHORIZED,
         _ if sent(request, 1) || sent(request, 2) => UNAUTHORIZED,
         _ => OK,
     };
-    let upstream = Upstream::deciding(move |_, request| answer(request).into()).await;
+    let upstream = Upstream::deciding(move |_, request| response(request).into()).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"1ms\"")
         .start()
@@ -200,7 +206,7 @@ async fn a_path_that_always_answers_401_takes_nothing_from_others() {
 
 #[tokio::test]
 async fn uploads_that_cannot_prove_a_token_fresh_ask_for_one_login_as_well() {
-    let upstream = Upstream::answering(UNAUTHORIZED).await;
+    let upstream = Upstream::responding(UNAUTHORIZED).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"1ms\"\n[limits]\nreplay_buffer_bytes = \"0B\"")
         .start()
@@ -266,17 +272,17 @@ async fn a_long_401_is_not_read_to_its_end() {
         "HTTP/1.1 401 Unauthorized\r\nContent-Length: 10000000\r\n\r\n{}",
         "x".repeat(1000)
     );
-    let answer = move |request: &Message| {
+    let response = move |request: &Message| {
         if sent(request, 1) {
             long.clone()
         } else {
             OK.to_owned()
         }
     };
-    let upstream = Upstream::deciding(move |_, request| answer(request).into()).await;
+    let upstream = Upstream::deciding(move |_, request| response(request).into()).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let answer = gateway.raw(get("/")).await;
-    assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
+    let response = gateway.raw(get("/")).await;
+    assert_eq!((response.status(), response.text().as_str()), (200, "{}"));
     assert_eq!(upstream.connections(), 2);
 }
 
@@ -313,9 +319,9 @@ async fn over_http2_the_replay_takes_the_same_connection() {
     };
     assert_eq!(ask("/echo").await.status(), 200);
     assert_eq!(ask("/_emulator/revoke").await.status(), 200);
-    let answer = ask("/echo").await;
-    assert_eq!(answer.status(), 200);
-    assert!(answer.text().await.unwrap().contains("again"));
+    let response = ask("/echo").await;
+    assert_eq!(response.status(), 200);
+    assert!(response.text().await.unwrap().contains("again"));
     assert_eq!(replays(&gateway, "accepted").await, 1);
 }
 
@@ -392,7 +398,7 @@ async fn a_login_that_hangs_takes_no_places_from_other_customers() {
     assert_eq!(gateway.raw(request("contoso")).await.status(), 200);
     acme.refuse();
     for caller in &mut waiting {
-        is_theirs(&caller.answer().await);
+        is_theirs(&caller.response().await);
     }
 }
 
@@ -413,7 +419,7 @@ async fn a_login_that_was_under_way_when_tokens_were_revoked_is_no_proof_against
     gateway.logins.hold_back();
     let refresh =
         "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
-    let (_, answer, ()) = tokio::join!(
+    let (_, response, ()) = tokio::join!(
         gateway.admin(refresh),
         async {
             gateway.logins.reach(2).await;
@@ -425,6 +431,6 @@ async fn a_login_that_was_under_way_when_tokens_were_revoked_is_no_proof_against
             gateway.logins.give();
         },
     );
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
     assert_eq!(gateway.logins.count(), 3);
 }

@@ -1,4 +1,4 @@
-//! What an answer whose links are rewritten is to HTTP: its framing, its end, its validators.
+//! What a response whose links are rewritten is to HTTP: its framing, its end, its validators.
 
 use std::io::Write as _;
 
@@ -44,9 +44,9 @@ async fn over_http2_a_rewritten_answer_ends_its_stream_and_leads_to_the_authorit
             .body(())
             .unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
-        let answer = soon(response).await.unwrap();
-        assert!(!answer.headers().contains_key("content-length"));
-        let (mut body, mut text) = (answer.into_body(), Vec::new());
+        let response = soon(response).await.unwrap();
+        assert!(!response.headers().contains_key("content-length"));
+        let (mut body, mut text) = (response.into_body(), Vec::new());
         while let Some(piece) = soon(body.data()).await {
             let piece: Bytes = piece.unwrap();
             body.flow_control().release_capacity(piece.len()).unwrap();
@@ -90,13 +90,13 @@ async fn rfc9112_7_1_chunks_and_trailers_of_the_upstream_make_a_whole_rewritten_
                     get_with("/monitorodata/Machines", fields).replace("Connection: close\r\n", ""),
                 )
                 .await;
-            let answer = caller.answer().await;
+            let response = caller.response().await;
             assert!(
-                answer.whole && answer.has("transfer-encoding"),
-                "{answer:?}"
+                response.whole && response.has("transfer-encoding"),
+                "{response:?}"
             );
             if coding.is_empty() {
-                assert_eq!(answer.text(), page("http://localhost"));
+                assert_eq!(response.text(), page("http://localhost"));
             }
         }
         assert_eq!(upstream.connections(), 1);
@@ -118,12 +118,12 @@ async fn rfc9110_6_4_1_answers_without_a_body_stay_without_one() {
         ),
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"),
     ] {
-        let upstream = Upstream::answering(format!("{head}{JSON}\r\n")).await;
+        let upstream = Upstream::responding(format!("{head}{JSON}\r\n")).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let request = get("/monitorodata/Machines").replace("GET", method);
-        let (answer, rest) = gateway.raw_head(&request).await;
+        let (response, rest) = gateway.raw_head(&request).await;
         assert_eq!(
-            (answer.line().as_str(), rest.as_slice()),
+            (response.line().as_str(), rest.as_slice()),
             (head.split("\r\n").next().unwrap(), &b""[..])
         );
         let mut http2 = gateway.http2().await;
@@ -131,8 +131,8 @@ async fn rfc9110_6_4_1_answers_without_a_body_stay_without_one() {
             .method(method)
             .uri(gateway.url("/monitorodata/Machines"));
         let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
-        let mut answer = soon(response).await.unwrap().into_body();
-        while let Some(piece) = soon(answer.data()).await {
+        let mut response = soon(response).await.unwrap().into_body();
+        while let Some(piece) = soon(response.data()).await {
             assert!(piece.unwrap().is_empty(), "{head}");
         }
         assert_eq!(upstream.connections(), 1, "{method} {head}");
@@ -161,7 +161,7 @@ async fn a_caller_that_leaves_a_rewritten_answer_gives_its_turn_up() {
         "GET /monitorodata/Users HTTP/1.1"
     );
     wire.write(OK).await;
-    assert_eq!(next.answer().await.text(), "{}");
+    assert_eq!(next.response().await.text(), "{}");
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ fn holds_none(said: &str) {
     }
 }
 
-fn said(answer: &Message) -> String {
-    String::from_utf8_lossy(&answer.head).into_owned() + &String::from_utf8_lossy(&answer.body)
+fn said(response: &Message) -> String {
+    String::from_utf8_lossy(&response.head).into_owned() + &String::from_utf8_lossy(&response.body)
 }
 
 #[tokio::test]
@@ -30,11 +30,11 @@ async fn answers_of_our_own_hold_no_secret() {
         ("Origin: https://evil.example\r\n", 403),
         ("Content-Length: 7\r\n", 413),
     ] {
-        let answer = gateway
+        let response = gateway
             .raw(get_with("/", &format!("{FIELDS}{fields}")))
             .await;
-        assert_eq!(answer.status(), status);
-        holds_none(&said(&answer));
+        assert_eq!(response.status(), status);
+        holds_none(&said(&response));
     }
     holds_none(&gateway.metrics().await);
 }
@@ -48,10 +48,10 @@ async fn a_failed_login_tells_no_secret() {
         .start()
         .await;
     eventually("the failed login is told", || async {
-        let answer = gateway.raw(get_with("/", FIELDS)).await;
-        answer.problem(503, "token_unavailable");
-        holds_none(&said(&answer));
-        answer.has("x-cws-transactionid")
+        let response = gateway.raw(get_with("/", FIELDS)).await;
+        response.problem(503, "token_unavailable");
+        holds_none(&said(&response));
+        response.has("x-cws-transactionid")
     })
     .await;
     for path in ["/readyz", "/metrics", "/livez", "/"] {
@@ -61,11 +61,11 @@ async fn a_failed_login_tells_no_secret() {
 
 #[tokio::test]
 async fn the_token_goes_upstream_and_nowhere_else() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let answer = gateway.raw(get_with("/", FIELDS)).await;
-    assert_eq!(answer.status(), 200);
-    holds_none(&said(&answer));
+    let response = gateway.raw(get_with("/", FIELDS)).await;
+    assert_eq!(response.status(), 200);
+    holds_none(&said(&response));
     for path in ["/readyz", "/metrics", "/livez", "/"] {
         holds_none(&said(&gateway.admin(get_with(path, FIELDS)).await));
     }
@@ -88,7 +88,7 @@ async fn the_token_goes_upstream_and_nowhere_else() {
 
 #[tokio::test]
 async fn a_debug_print_of_the_whole_configuration_holds_no_secret() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     holds_none(&format!(
         "{:?}",

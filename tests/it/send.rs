@@ -77,15 +77,16 @@ async fn what_is_no_http_from_upstream_is_broken() {
         wire.request().await;
         wire.write(garbage).await;
         drop(wire);
-        let problem = caller.answer().await.problem(502, "upstream_broken");
+        let problem = caller.response().await.problem(502, "upstream_broken");
         assert!(!problem.to_string().contains("SSH"), "{problem}");
     }
 }
 
 #[tokio::test]
 async fn an_upstream_that_switches_protocols_unasked_is_broken() {
-    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
-    let upstream = Upstream::answering(answer).await;
+    let response =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     gateway.raw(get("/")).await.problem(502, "upstream_broken");
 }
@@ -93,14 +94,14 @@ async fn an_upstream_that_switches_protocols_unasked_is_broken() {
 #[tokio::test]
 async fn rfc9110_15_2_interim_answers_of_the_upstream_are_passed_over() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
-    let upstream = Upstream::answering(format!("{interim}{OK}")).await;
+    let upstream = Upstream::responding(format!("{interim}{OK}")).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
 }
 
 #[tokio::test]
 async fn connections_to_the_upstream_are_reused() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for _ in 0..5 {
         assert_eq!(gateway.raw(get("/")).await.status(), 200);
@@ -111,7 +112,7 @@ async fn connections_to_the_upstream_are_reused() {
 #[tokio::test]
 async fn an_upstream_that_closes_after_its_answer_is_dialled_again() {
     let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
-    let upstream = Upstream::answering(close).await;
+    let upstream = Upstream::responding(close).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for _ in 0..3 {
         assert_eq!(gateway.raw(get("/")).await.status(), 200);
@@ -128,7 +129,7 @@ async fn rfc9110_9_2_2_a_get_on_a_reused_connection_that_breaks_goes_out_once_mo
     let mut caller = gateway.connect().await;
     for method in ["GET", "GET"] {
         caller.write(staying(method)).await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
     }
     let mut sent = Vec::new();
     for _ in 0..3 {
@@ -166,14 +167,14 @@ async fn a_connection_closed_while_idle_costs_nobody_an_answer() {
     let mut wire = upstream.connection().await;
     wire.request().await;
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     drop(wire);
     // Whether the gateway has seen the end or not, the request goes out on a connection that lives.
     caller.write(staying("POST")).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
 }
 
 #[tokio::test]
@@ -202,7 +203,7 @@ async fn an_upstream_that_does_not_answer_is_given_up() {
         caller.write(staying(method)).await;
         let mut wire = upstream.connection().await;
         wire.request().await;
-        let problem = caller.answer().await.problem(504, "upstream_timeout");
+        let problem = caller.response().await.problem(504, "upstream_timeout");
         assert!(
             problem["detail"].as_str().unwrap().contains("50ms"),
             "{problem}"
@@ -231,7 +232,7 @@ async fn a_deadline_for_the_answer_does_not_run_while_the_upload_moves() {
         assert_eq!(wire.bytes(1).await, b"x");
     }
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
 }
 
 #[tokio::test]
@@ -271,7 +272,7 @@ async fn a_handshake_that_stalls_is_given_up() {
 
 #[tokio::test]
 async fn a_connection_that_grew_too_old_is_replaced() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nmax_connection_age = \"50ms\"")
         .start()
@@ -310,7 +311,7 @@ async fn bodies_stream_in_both_directions() {
     wire.head().await;
     caller.write("5\r\nfirst\r\n").await;
     assert_eq!(wire.bytes(10).await, b"5\r\nfirst\r\n");
-    // The answer begins before the upload ends, and each piece passes before the next is sent.
+    // The response begins before the upload ends, and each piece passes before the next is sent.
     wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
         .await;
     assert_eq!(caller.head().await.status(), 200);

@@ -16,7 +16,10 @@ impl Fixture {
     }
 
     async fn start_with(toml: &str) -> Self {
-        let (api, other) = (Upstream::answering(OK).await, Upstream::answering(OK).await);
+        let (api, other) = (
+            Upstream::responding(OK).await,
+            Upstream::responding(OK).await,
+        );
         let url = other.url();
         let route = |prefix: &str| {
             format!("[[route]]\nprefix = \"{prefix}\"\nupstream = \"{url}{prefix}\"\n")
@@ -37,8 +40,8 @@ impl Fixture {
 
     /// What reached an upstream after a request that was answered.
     async fn reaches(&self, upstream: &Upstream, request: String) -> Message {
-        let answer = self.gateway.raw(&request).await;
-        assert_eq!(answer.status(), 200, "{request}{}", answer.text());
+        let response = self.gateway.raw(&request).await;
+        assert_eq!(response.status(), 200, "{request}{}", response.text());
         upstream.request().await
     }
 
@@ -145,7 +148,7 @@ async fn names_without_a_route_are_told_before_anything_else_is_made_of_them() {
 
 #[tokio::test]
 async fn a_cloud_without_a_service_says_so() {
-    let api = Upstream::answering(OK).await;
+    let api = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&api)
         .with("[citrix]\ncloud = \"gov\"")
         .start()
@@ -291,10 +294,10 @@ async fn tools_of_old_reach_todays_citrix_unchanged() {
         format!("/cvadapis/{site}/Machines?limit=1"),
         "/CvadApis/Me".to_owned(),
     ] {
-        let answer = gateway
+        let response = gateway
             .raw(get_with(&path, &format!("Customer: {customer}\r\n")))
             .await;
-        assert_eq!(answer.status(), 200, "{path} {}", answer.text());
+        assert_eq!(response.status(), 200, "{path} {}", response.text());
     }
     assert_eq!(cloud.emulator.stats().missing_instance_id, 0);
 }
@@ -322,7 +325,7 @@ async fn the_site_of_a_retired_address_and_of_a_header_must_be_one() {
 
 #[tokio::test]
 async fn a_configured_route_wins_over_the_translation() {
-    let own = Upstream::answering(OK).await;
+    let own = Upstream::responding(OK).await;
     let toml = format!(
         "[[route]]\nprefix = \"/citrix\"\nupstream = \"{}\"\nstrip_prefix = false",
         own.url()
@@ -498,8 +501,8 @@ async fn hosts_and_absolute_targets_choose_no_upstream() {
         ("x", 400),
         ("", 400),
     ] {
-        let answer = fixture.gateway.raw(get(target)).await;
-        assert_eq!(answer.status(), status, "{target}");
+        let response = fixture.gateway.raw(get(target)).await;
+        assert_eq!(response.status(), status, "{target}");
     }
     fixture.nothing_left().await;
 }

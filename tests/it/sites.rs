@@ -55,7 +55,7 @@ async fn the_site_is_asked_for_once_and_goes_with_every_request_that_wants_it() 
         .start()
         .await;
     let answers = join_all((0..20).map(|_| gateway.raw(get(MACHINES)))).await;
-    assert!(answers.iter().all(|answer| answer.status() == 200));
+    assert!(answers.iter().all(|response| response.status() == 200));
     let asked = citrix.request().await;
     assert!(asks_for_the_site(&asked), "{asked:?}");
     assert_eq!(
@@ -129,11 +129,14 @@ async fn several_sites_are_told_to_who_must_choose() {
 #[tokio::test]
 async fn a_site_that_cannot_be_found_is_left_to_citrix_to_complain_of() {
     const THEIRS: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ntheirs";
-    let citrix = Upstream::answering(THEIRS).await;
+    let citrix = Upstream::responding(THEIRS).await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     for _ in 0..3 {
-        let answer = gateway.raw(get(MACHINES)).await;
-        assert_eq!((answer.status(), answer.text().as_str()), (403, "theirs"));
+        let response = gateway.raw(get(MACHINES)).await;
+        assert_eq!(
+            (response.status(), response.text().as_str()),
+            (403, "theirs")
+        );
     }
     assert!(asks_for_the_site(&citrix.request().await));
     for _ in 0..3 {
@@ -197,10 +200,10 @@ async fn a_frozen_site_is_woken_up_once_while_callers_are_told_to_come_back() {
     let citrix = frozen().await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     for _ in 0..3 {
-        let answer = gateway.raw(get("/monitorodata/Machines")).await;
-        answer.problem(503, "site_frozen");
-        assert_eq!(answer.field("retry-after").as_deref(), Some("30"));
-        assert!(!answer.text().contains("theirs"));
+        let response = gateway.raw(get("/monitorodata/Machines")).await;
+        response.problem(503, "site_frozen");
+        assert_eq!(response.field("retry-after").as_deref(), Some("30"));
+        assert!(!response.text().contains("theirs"));
     }
     // Each was tried; between them came one activation.
     let mut requests = Vec::new();
@@ -271,8 +274,8 @@ async fn a_cloud_with_several_sites_and_one_without_any_are_told_apart() {
         })
         .await;
         let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
-        let answer = gateway.raw(get("/cvad/manage/Machines?limit=2")).await;
-        assert_eq!(answer.status(), status, "{}", answer.text());
+        let response = gateway.raw(get("/cvad/manage/Machines?limit=2")).await;
+        assert_eq!(response.status(), status, "{}", response.text());
     }
 }
 

@@ -1,4 +1,4 @@
-//! One answer to every ambiguity: 400, and the connection is closed. Nothing that a caller sends reaches the
+//! One response to every ambiguity: 400, and the connection is closed. Nothing that a caller sends reaches the
 //! upstream in two readings.
 
 mod corpus;
@@ -6,7 +6,7 @@ mod corpus;
 use std::collections::BTreeSet;
 
 use crate::harness::{Gateway, Message, OK, Upstream, soon};
-use crate::strict::corpus::{Answer, Case, Reaches};
+use crate::strict::corpus::{Case, Reaches, Response};
 
 /// What each request has that leaves, of those that may be there at all.
 const ALWAYS: [&str; 7] = [
@@ -21,7 +21,7 @@ const ALWAYS: [&str; 7] = [
 
 #[tokio::test]
 async fn each_ambiguous_request_has_one_answer_and_one_reading() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let plan = || Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = \"2MiB\"");
     let gateway = plan().start().await;
     let hasty = plan()
@@ -38,7 +38,7 @@ async fn each_ambiguous_request_has_one_answer_and_one_reading() {
     cases.sort_by_key(|case| case.reaches == Reaches::Unended);
     let mut wrong = Vec::new();
     for case in &cases {
-        let stalls = matches!(case.answer, Answer::Problem(408, _));
+        let stalls = matches!(case.response, Response::Problem(408, _));
         let gateway = if stalls { &hasty } else { &gateway };
         // Whole, and torn into pieces that arrive one by one.
         for pieces in [vec![&case.bytes[..]], torn(&case.bytes)] {
@@ -78,8 +78,8 @@ async fn observe(
         tokio::task::yield_now().await;
     }
     let mut answers = Vec::new();
-    while let Some(answer) = soon(caller.next_answer()).await {
-        answers.push(answer);
+    while let Some(response) = soon(caller.next_response()).await {
+        answers.push(response);
     }
     (answers, upstream.requests_so_far().await)
 }
@@ -87,15 +87,15 @@ async fn observe(
 fn judge(case: &Case, answers: &[Message], requests: &[Message]) -> Result<(), String> {
     let said: Vec<(u16, Option<String>)> = answers
         .iter()
-        .map(|answer| (answer.status(), answer.field("x-proxy-error")))
+        .map(|response| (response.status(), response.field("x-proxy-error")))
         .collect();
     let ours = |status, reason: &str| (status, Some(reason.to_owned()));
-    let expected = match case.answer {
-        Answer::Problem(status, reason) => vec![ours(status, reason)],
-        Answer::Bare(status) => vec![(status, None)],
-        Answer::Passed(count) => vec![(200, None); count],
-        Answer::PassedThen(status) => vec![(200, None), ours(status, "bad_request")],
-        Answer::PassedThenBare(status) => vec![(200, None), (status, None)],
+    let expected = match case.response {
+        Response::Problem(status, reason) => vec![ours(status, reason)],
+        Response::Bare(status) => vec![(status, None)],
+        Response::Passed(count) => vec![(200, None); count],
+        Response::PassedThen(status) => vec![(200, None), ours(status, "bad_request")],
+        Response::PassedThenBare(status) => vec![(200, None), (status, None)],
     };
     if said != expected {
         return Err(format!(
@@ -103,7 +103,7 @@ fn judge(case: &Case, answers: &[Message], requests: &[Message]) -> Result<(), S
             texts(requests)
         ));
     }
-    if let Answer::Problem(status, reason) = case.answer {
+    if let Response::Problem(status, reason) = case.response {
         answers[0].problem(status, reason);
     }
     match &case.reaches {

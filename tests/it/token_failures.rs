@@ -10,52 +10,61 @@ use crate::harness::{Gateway, OK, Upstream, eventually, get};
 
 const GRANT: &str = r#"{"access_token":"t","expires_in":"3600"}"#;
 
-fn answer(status: &str, fields: &str, body: &str) -> String {
+fn response(status: &str, fields: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{fields}\r\n{body}",
         body.len()
     )
 }
 
-/// An answer, and what it is called.
+/// A response, and what it is called.
 fn answers() -> Vec<(&'static str, String)> {
     let invalid =
         r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
     let stalled = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_token\":\"e";
     vec![
-        ("invalid_client", answer("400 Invalid request", "", invalid)),
-        ("unauthorized", answer("401 Unauthorized", "", "")),
-        ("http_4xx", answer("404 Not Found", "", "<html>")),
-        ("http_5xx", answer("500 Internal Server Error", "", "")),
+        (
+            "invalid_client",
+            response("400 Invalid request", "", invalid),
+        ),
+        ("unauthorized", response("401 Unauthorized", "", "")),
+        ("http_4xx", response("404 Not Found", "", "<html>")),
+        ("http_5xx", response("500 Internal Server Error", "", "")),
         (
             "http_5xx",
-            answer("503 Service Unavailable", "Retry-After: 1\r\n", GRANT),
+            response("503 Service Unavailable", "Retry-After: 1\r\n", GRANT),
         ),
         (
             "rate_limited",
-            answer("429 Too Many Requests", "Retry-After: 1\r\n", ""),
+            response("429 Too Many Requests", "Retry-After: 1\r\n", ""),
         ),
         (
             "redirect",
-            answer("302 Found", "Location: http://127.0.0.1:1/\r\n", ""),
+            response("302 Found", "Location: http://127.0.0.1:1/\r\n", ""),
         ),
-        ("unexpected_status", answer("201 Created", "", GRANT)),
+        ("unexpected_status", response("201 Created", "", GRANT)),
         (
             "not_json",
-            answer(
+            response(
                 "200 OK",
                 "Content-Type: text/html\r\n",
                 "<!DOCTYPE html><html></html>",
             ),
         ),
-        ("empty", answer("200 OK", "", "")),
-        ("truncated", answer("200 OK", "", r#"{"access_token":"ey"#)),
+        ("empty", response("200 OK", "", "")),
+        (
+            "truncated",
+            response("200 OK", "", r#"{"access_token":"ey"#),
+        ),
         ("timeout", stalled.to_owned()),
-        ("malformed", answer("200 OK", "", r#"{"access_token":17}"#)),
+        (
+            "malformed",
+            response("200 OK", "", r#"{"access_token":17}"#),
+        ),
         ("malformed", "SSH-2.0-OpenSSH_9.6\r\n\r\n".to_owned()),
         (
             "error_in_200",
-            answer(
+            response(
                 "200 OK",
                 "",
                 r#"{"error":"server_error","access_token":"t"}"#,
@@ -63,11 +72,11 @@ fn answers() -> Vec<(&'static str, String)> {
         ),
         (
             "too_large",
-            answer("200 OK", "", &" ".repeat(256 * 1024 + 1)),
+            response("200 OK", "", &" ".repeat(256 * 1024 + 1)),
         ),
         (
             "bad_token",
-            answer(
+            response(
                 "200 OK",
                 "",
                 r#"{"access_token":"a b","expires_in":"3600"}"#,
@@ -107,11 +116,11 @@ async fn fails_again(upstream: &Upstream, token_url: String, outcome: &str) {
 
 #[tokio::test]
 async fn every_answer_that_is_no_token_is_told_and_asked_for_again() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let endpoints = join_all(
         answers()
             .into_iter()
-            .map(|(_, answer)| Upstream::answering(answer)),
+            .map(|(_, response)| Upstream::responding(response)),
     )
     .await;
     let cases = zip(answers(), &endpoints).map(|((outcome, _), endpoint)| {
@@ -124,7 +133,7 @@ async fn every_answer_that_is_no_token_is_told_and_asked_for_again() {
 
 #[tokio::test]
 async fn every_way_of_no_answer_is_told_and_tried_again() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let (refusing, silent) = (Upstream::refusing(), Upstream::by_hand().await);
     let without_tls = Upstream::by_hand().await;
     let closing = Upstream::scripted(|_| Vec::new()).await;

@@ -4,7 +4,7 @@ use crate::harness::{Gateway, Logins, OK, REFUSED_ID, TOKEN, Upstream, eventuall
 
 #[tokio::test]
 async fn a_request_before_the_first_token_waits_for_it() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
         .start()
@@ -28,7 +28,7 @@ async fn a_request_before_the_first_token_waits_for_it() {
             .contains("citrix_auth_proxy_in_flight_requests 0\n")
     );
     gateway.logins.give();
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     assert_eq!(
         upstream.request().await.field("authorization"),
         Some(format!("CwsAuth Bearer={TOKEN}1"))
@@ -38,25 +38,32 @@ async fn a_request_before_the_first_token_waits_for_it() {
 
 #[tokio::test]
 async fn without_a_token_nothing_leaves_and_the_answer_is_never_401() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::refused().await)
         .with("[token]\nstartup_wait = \"50ms\"")
         .start()
         .await;
     let refused = || async {
-        let answer = gateway.raw(get("/")).await;
-        let problem = answer.problem(503, "token_unavailable");
-        assert!(answer.field("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
-        (answer, problem)
+        let response = gateway.raw(get("/")).await;
+        let problem = response.problem(503, "token_unavailable");
+        assert!(
+            response
+                .field("retry-after")
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+                >= 1
+        );
+        (response, problem)
     };
     eventually("the login has failed", || async {
         refused().await.0.has("x-cws-transactionid")
     })
     .await;
-    let (answer, problem) = refused().await;
+    let (response, problem) = refused().await;
     assert_eq!(
-        answer.field("x-cws-transactionid").as_deref(),
+        response.field("x-cws-transactionid").as_deref(),
         Some(REFUSED_ID)
     );
     assert!(
@@ -67,7 +74,7 @@ async fn without_a_token_nothing_leaves_and_the_answer_is_never_401() {
         "{problem}"
     );
     assert_ne!(
-        answer.field("citrix-transactionid").as_deref(),
+        response.field("citrix-transactionid").as_deref(),
         Some(REFUSED_ID)
     );
     assert_eq!(upstream.connections(), 0);
@@ -75,7 +82,7 @@ async fn without_a_token_nothing_leaves_and_the_answer_is_never_401() {
 
 #[tokio::test]
 async fn without_a_wait_a_request_before_the_first_token_is_answered_at_once() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
         .with("[token]\nstartup_wait = \"0s\"")
@@ -90,7 +97,7 @@ async fn without_a_wait_a_request_before_the_first_token_is_answered_at_once() {
 
 #[tokio::test]
 async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
         .with("[limits]\nmax_queued = 1")
@@ -117,12 +124,13 @@ async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
         "{problem}"
     );
     gateway.logins.give();
-    assert_eq!(first.answer().await.status(), 200);
+    assert_eq!(first.response().await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_403_asks_for_no_new_token() {
-    let upstream = Upstream::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    let upstream =
+        Upstream::responding("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for _ in 0..3 {
         assert_eq!(gateway.raw(get("/")).await.status(), 403);
@@ -132,7 +140,7 @@ async fn a_403_asks_for_no_new_token() {
 
 #[tokio::test]
 async fn a_restart_while_nobody_can_log_in_still_serves() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let plan = || {

@@ -12,18 +12,18 @@ const NAMES: [&str; 3] = [
 
 #[tokio::test]
 async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_told() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut seen = Vec::new();
     for _ in 0..2 {
-        let answer = gateway.raw(get("/")).await;
+        let response = gateway.raw(get("/")).await;
         let id = upstream
             .request()
             .await
             .field("citrix-transactionid")
             .unwrap();
         Uuid::parse_str(&id).unwrap();
-        assert_eq!(answer.field("citrix-transactionid"), Some(id.clone()));
+        assert_eq!(response.field("citrix-transactionid"), Some(id.clone()));
         assert!(!seen.contains(&id));
         seen.push(id);
     }
@@ -31,9 +31,9 @@ async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_tol
 
 #[tokio::test]
 async fn a_callers_id_leaves_and_comes_back_where_citrix_gives_none() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let answer = gateway
+    let response = gateway
         .raw(get_with("/", "Citrix-TransactionId: Theirs-1\r\n"))
         .await;
     assert_eq!(
@@ -45,14 +45,14 @@ async fn a_callers_id_leaves_and_comes_back_where_citrix_gives_none() {
         Some("Theirs-1")
     );
     assert_eq!(
-        answer.field("citrix-transactionid").as_deref(),
+        response.field("citrix-transactionid").as_deref(),
         Some("Theirs-1")
     );
 }
 
 #[tokio::test]
 async fn an_id_that_cannot_be_sent_on_is_replaced() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for fields in [
         "Citrix-TransactionId: a\r\nCitrix-TransactionId: b\r\n",
@@ -75,15 +75,15 @@ async fn every_id_of_citrix_passes_unchanged() {
             "Content-Type",
             &format!("{given}: of-{given}\r\nContent-Type"),
         );
-        let upstream = Upstream::answering(ok).await;
+        let upstream = Upstream::responding(ok).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
-        let answer = gateway
+        let response = gateway
             .raw(get_with("/", "Citrix-TransactionId: theirs\r\n"))
             .await;
         for name in NAMES {
             let expected = (name == given).then(|| format!("of-{given}"));
             assert_eq!(
-                answer.field(name),
+                response.field(name),
                 expected,
                 "{name} when {given} was given"
             );
@@ -95,13 +95,13 @@ async fn every_id_of_citrix_passes_unchanged() {
 async fn contract_3_an_empty_id_of_citrix_is_none() {
     for given in NAMES {
         let bad = format!("HTTP/1.1 502 Bad Gateway\r\n{given}:\r\nContent-Length: 0\r\n\r\n");
-        let upstream = Upstream::answering(bad).await;
+        let upstream = Upstream::responding(bad).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
-        let answer = gateway
+        let response = gateway
             .raw(get_with("/", "Citrix-TransactionId: theirs\r\n"))
             .await;
         assert_eq!(
-            answer.field("citrix-transactionid").as_deref(),
+            response.field("citrix-transactionid").as_deref(),
             Some("theirs"),
             "{given}"
         );
@@ -110,17 +110,17 @@ async fn contract_3_an_empty_id_of_citrix_is_none() {
 
 #[tokio::test]
 async fn every_answer_has_a_request_id_of_its_own() {
-    let upstream = Upstream::answering(
+    let upstream = Upstream::responding(
         OK.replace("Content-Type", "X-Proxy-Request-Id: forged\r\nContent-Type"),
     )
     .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut seen = Vec::new();
     for request in [get("/"), get("/"), get_with("/", "Origin: null\r\n")] {
-        let answer = gateway
+        let response = gateway
             .raw(get_with("/", "X-Proxy-Request-Id: forged\r\n"))
             .await;
-        assert_eq!(answer.fields("x-proxy-request-id").len(), 1);
+        assert_eq!(response.fields("x-proxy-request-id").len(), 1);
         let id = gateway
             .raw(request)
             .await

@@ -1,25 +1,25 @@
-//! Citrix's answer as the caller sees it (interface §4.2).
+//! Citrix's response as the caller sees it (interface §4.2).
 
 use http::Request;
 
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, soon};
 
-/// What a caller gets to see of `answer`.
-async fn seen(request: &str, answer: &str) -> (Message, Gateway) {
-    let upstream = Upstream::answering(answer).await;
+/// What a caller gets to see of `response`.
+async fn seen(request: &str, response: &str) -> (Message, Gateway) {
+    let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     (gateway.raw(request).await, gateway)
 }
 
 #[tokio::test]
 async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_come_back() {
-    let answer = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Private\r\nKeep-Alive: timeout=5\r\n\
+    let response = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Private\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Authenticate: Basic\r\nProxy-Connection: keep-alive\r\nTrailer: x\r\nUpgrade: h2c\r\n\
         X-Private: 1\r\nAlt-Svc: h3=\":443\"\r\nX-Kept: yes\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
         Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 2\r\n\r\n{}";
-    let (answer, _gateway) = seen("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", answer).await;
+    let (response, _gateway) = seen("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", response).await;
     assert_eq!(
-        answer.names(),
+        response.names(),
         [
             "citrix-transactionid",
             "content-length",
@@ -31,21 +31,21 @@ async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_come_back()
         ]
     );
     assert_eq!(
-        answer.field("date").as_deref(),
+        response.field("date").as_deref(),
         Some("Thu, 01 Jan 2026 00:00:00 GMT")
     );
-    assert_eq!(answer.fields("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(response.fields("set-cookie"), ["a=1", "b=2"]);
 }
 
 #[tokio::test]
 async fn an_echoed_token_does_not_come_back() {
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 200 OK\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nAuthorization: Bearer {TOKEN}1\r\n\
          X-Harmless: c4nary-token\r\nContent-Length: 2\r\n\r\n{{}}"
     );
-    let (answer, _gateway) = seen(&get("/"), &answer).await;
-    assert!(!String::from_utf8_lossy(&answer.head).contains(TOKEN));
-    assert!(answer.has("x-harmless"));
+    let (response, _gateway) = seen(&get("/"), &response).await;
+    assert!(!String::from_utf8_lossy(&response.head).contains(TOKEN));
+    assert!(response.has("x-harmless"));
 }
 
 #[tokio::test]
@@ -60,34 +60,34 @@ async fn status_and_body_pass_as_they_came() {
     ] {
         let body = r#"{"detail":"theirs"}"#;
         let length = body.len();
-        let answer = format!(
+        let response = format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        let (answer, _gateway) = seen(&get("/"), &answer).await;
-        assert_eq!(answer.status().to_string(), status[..3]);
-        assert_eq!(answer.text(), body);
-        // It is Citrix's answer, not ours.
-        assert!(!answer.has("x-proxy-error"));
+        let (response, _gateway) = seen(&get("/"), &response).await;
+        assert_eq!(response.status().to_string(), status[..3]);
+        assert_eq!(response.text(), body);
+        // It is Citrix's response, not ours.
+        assert!(!response.has("x-proxy-error"));
     }
 }
 
 #[tokio::test]
 async fn rfc9110_9_3_2_an_answer_to_head_keeps_its_length_and_has_no_body() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-Kept: yes\r\n\r\n";
-    let upstream = Upstream::answering(head).await;
+    let upstream = Upstream::responding(head).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let request = "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for _ in 0..2 {
-        let (answer, rest) = gateway.raw_head(request).await;
-        assert_eq!((answer.status(), rest.as_slice()), (200, &b""[..]));
-        assert_eq!(answer.field("content-length").as_deref(), Some("1234"));
+        let (response, rest) = gateway.raw_head(request).await;
+        assert_eq!((response.status(), rest.as_slice()), (200, &b""[..]));
+        assert_eq!(response.field("content-length").as_deref(), Some("1234"));
     }
     let mut http2 = gateway.http2().await;
     let request = Request::head(gateway.url("/")).body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    let answer = soon(response).await.unwrap();
-    assert_eq!(answer.headers()["content-length"], "1234");
-    assert!(soon(answer.into_body().data()).await.is_none());
+    let response = soon(response).await.unwrap();
+    assert_eq!(response.headers()["content-length"], "1234");
+    assert!(soon(response.into_body().data()).await.is_none());
     assert_eq!(upstream.request().await.line(), "HEAD / HTTP/1.1");
     assert_eq!(upstream.connections(), 1);
 }
@@ -98,11 +98,11 @@ async fn rfc9110_15_answers_that_have_no_body_have_none() {
         "HTTP/1.1 204 No Content\r\n\r\n",
         "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n",
     ] {
-        let (answer, gateway) = seen(&get("/"), head).await;
-        assert_eq!(answer.line(), head.split("\r\n").next().unwrap());
-        assert!(!answer.has("transfer-encoding"));
-        if answer.status() == 204 {
-            assert!(!answer.has("content-length"));
+        let (response, gateway) = seen(&get("/"), head).await;
+        assert_eq!(response.line(), head.split("\r\n").next().unwrap());
+        assert!(!response.has("transfer-encoding"));
+        if response.status() == 204 {
+            assert!(!response.has("content-length"));
         }
         let (_, rest) = gateway.raw_head(get("/")).await;
         assert_eq!(rest, b"", "{head}");
@@ -111,9 +111,10 @@ async fn rfc9110_15_answers_that_have_no_body_have_none() {
 
 #[tokio::test]
 async fn rfc9110_8_6_an_empty_answer_says_so() {
-    let (answer, _gateway) = seen(&get("/"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(answer.field("content-length").as_deref(), Some("0"));
-    assert!(answer.whole && answer.body.is_empty());
+    let (response, _gateway) =
+        seen(&get("/"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(response.field("content-length").as_deref(), Some("0"));
+    assert!(response.whole && response.body.is_empty());
 }
 
 #[tokio::test]
@@ -124,30 +125,30 @@ async fn rfc9112_7_1_http_1_0_gets_no_chunks() {
         "GET / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
     ] {
-        let (answer, _gateway) = seen(request, chunked).await;
-        assert!(!answer.has("transfer-encoding"), "{request}");
-        assert!(!answer.has("content-length"), "{request}");
-        assert_eq!(answer.text(), "onetwo");
+        let (response, _gateway) = seen(request, chunked).await;
+        assert!(!response.has("transfer-encoding"), "{request}");
+        assert!(!response.has("content-length"), "{request}");
+        assert_eq!(response.text(), "onetwo");
     }
 }
 
 #[tokio::test]
 async fn rfc9112_9_3_http_1_0_keeps_its_connection_only_when_it_asks_to() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller.write("GET / HTTP/1.0\r\n\r\n").await;
-    assert_eq!(caller.answer().await.text(), "{}");
+    assert_eq!(caller.response().await.text(), "{}");
     caller.closed().await;
     let mut caller = gateway.connect().await;
     for _ in 0..2 {
         caller
             .write("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
             .await;
-        let answer = caller.answer().await;
-        assert_eq!(answer.text(), "{}");
+        let response = caller.response().await;
+        assert_eq!(response.text(), "{}");
         assert_eq!(
-            answer
+            response
                 .field("connection")
                 .map(|text| text.to_ascii_lowercase())
                 .as_deref(),
@@ -160,27 +161,27 @@ async fn rfc9112_9_3_http_1_0_keeps_its_connection_only_when_it_asks_to() {
 
 #[tokio::test]
 async fn rfc9113_8_2_2_fields_of_http1_connections_do_not_reach_http2_callers() {
-    let answer = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
+    let response = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
         Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
-    let upstream = Upstream::answering(answer).await;
+    let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     let request = Request::get(gateway.url("/")).body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    let answer = soon(response).await.unwrap();
+    let response = soon(response).await.unwrap();
     for name in ["connection", "keep-alive", "transfer-encoding"] {
-        assert!(!answer.headers().contains_key(name), "{name}");
+        assert!(!response.headers().contains_key(name), "{name}");
     }
     assert_eq!(
-        soon(answer.into_body().data()).await.unwrap().unwrap(),
+        soon(response.into_body().data()).await.unwrap().unwrap(),
         "{}"
     );
 }
 
 #[tokio::test]
 async fn rfc9112_7_1_2_trailers_of_the_upstream_do_no_harm() {
-    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
+    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
         2\r\n{}\r\n0\r\nX-Sum: 1\r\n\r\n";
-    let (answer, _gateway) = seen(&get("/"), answer).await;
-    assert_eq!((answer.text().as_str(), answer.whole), ("{}", true));
+    let (response, _gateway) = seen(&get("/"), response).await;
+    assert_eq!((response.text().as_str(), response.whole), ("{}", true));
 }

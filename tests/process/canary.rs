@@ -122,12 +122,12 @@ impl Secrets {
 async fn ask(address: SocketAddr, request: &str) -> Message {
     let mut wire = Wire::new(soon(TcpStream::connect(address)).await.unwrap());
     wire.write(request).await;
-    wire.answer().await
+    wire.response().await
 }
 
 /// Head and body.
-fn said(answer: &Message) -> String {
-    String::from_utf8_lossy(&answer.head).into_owned() + &String::from_utf8_lossy(&answer.body)
+fn said(response: &Message) -> String {
+    String::from_utf8_lossy(&response.head).into_owned() + &String::from_utf8_lossy(&response.body)
 }
 
 /// A POST of secrets that ends its connection.
@@ -184,12 +184,12 @@ async fn look_at_the_admin_side(admin: SocketAddr) {
             "POST /tokens/acme/refresh",
             "POST /tokens/other/refresh",
         ] {
-            let answer = ask(
+            let response = ask(
                 admin,
                 &format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n"),
             )
             .await;
-            holds_none(&said(&answer));
+            holds_none(&said(&response));
         }
     }
 }
@@ -210,14 +210,14 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
     let unauthorized = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let echo =
         format!("HTTP/1.1 200 OK\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nContent-Length: 0\r\n\r\n");
-    let (good, refusing) = (Upstream::answering(OK).await, Upstream::refusing());
+    let (good, refusing) = (Upstream::responding(OK).await, Upstream::refusing());
     let (broken, nonsense) = (
-        Upstream::answering("").await,
-        Upstream::answering("c4nary nonsense\r\n\r\n").await,
+        Upstream::responding("").await,
+        Upstream::responding("c4nary nonsense\r\n\r\n").await,
     );
     let (echoing, denying) = (
-        Upstream::answering(echo).await,
-        Upstream::answering(unauthorized).await,
+        Upstream::responding(echo).await,
+        Upstream::responding(unauthorized).await,
     );
     let logins = Logins::given().await;
     let mut toml = String::from("[limits]\nmax_body_bytes = 100\nmax_header_bytes = \"8KiB\"\n");
@@ -260,9 +260,9 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
         (format!("GET * HTTP/1.1\r\n{FIELDS}\r\n"), 400),
         (format!("c4nary\r\n{FIELDS}\r\n"), 400),
     ] {
-        let answer = ask(gateway.address, &request).await;
-        assert_eq!(answer.status(), status, "{request}: {}", said(&answer));
-        holds_none(&said(&answer));
+        let response = ask(gateway.address, &request).await;
+        assert_eq!(response.status(), status, "{request}: {}", said(&response));
+        holds_none(&said(&response));
     }
     let http2 = cloud::client(None).http2_prior_knowledge().build().unwrap();
     for path in ["x", "refused", "broken"] {
@@ -273,7 +273,7 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
         let request = request
             .header("x-accesstoken", "c4nary-access")
             .header("cookie", "c4nary=c4nary");
-        let answer = soon(
+        let response = soon(
             request
                 .bearer_auth("c4nary-caller")
                 .body("c4nary-body")
@@ -281,8 +281,8 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
         )
         .await
         .unwrap();
-        let head = format!("{:?}", answer.headers());
-        holds_none(&(head + &answer.text().await.unwrap()));
+        let head = format!("{:?}", response.headers());
+        holds_none(&(head + &response.text().await.unwrap()));
     }
     look_at_the_admin_side(gateway.admin).await;
     let log = end(gateway.program).await;
@@ -301,9 +301,9 @@ async fn who_keeps_a_gateway_waiting_is_told_no_secret() {
         (post("/x", ""), 504, "upstream_timeout"),
         (half, 408, "request_timeout"),
     ] {
-        let answer = ask(gateway.address, &request).await;
-        answer.problem(status, reason);
-        holds_none(&said(&answer));
+        let response = ask(gateway.address, &request).await;
+        response.problem(status, reason);
+        holds_none(&said(&response));
     }
     end(gateway.program).await;
 }
@@ -361,11 +361,11 @@ async fn the_refusal_of_a_request_too_many_holds_no_secret() {
     );
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
     let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
-    let answer = ask(gateway.address, &post("/x", "")).await;
-    answer.problem(503, "overloaded");
-    holds_none(&said(&answer));
+    let response = ask(gateway.address, &post("/x", "")).await;
+    response.problem(503, "overloaded");
+    holds_none(&said(&response));
     wire.write(OK).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     end(gateway.program).await;
 }
 
@@ -378,7 +378,7 @@ fn ended_login(line: &str) -> bool {
     line.starts_with("citrix_auth_proxy_token_refreshes_total{") && !line.ends_with(" 0")
 }
 
-/// What a token endpoint may answer besides a token, each with what it was sent in it.
+/// What a token endpoint may return instead of a token, each with what it was sent in it.
 fn bad_answers() -> Vec<String> {
     let json = |status: &str, body: &str| {
         format!(
@@ -428,8 +428,8 @@ fn bad_answers() -> Vec<String> {
 #[tokio::test]
 async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers() {
     let nobody = Upstream::refusing();
-    let fails = async |answer: String| {
-        let endpoint = Upstream::answering(answer.clone()).await;
+    let fails = async |response: String| {
+        let endpoint = Upstream::responding(response.clone()).await;
         let toml = "[token]\nstartup_wait = \"0s\"\n";
         let secrets = Secrets::at(&nobody.url(), &format!("{}/login", endpoint.url()), toml);
         let mut gateway = Program::start(&secrets.run_arguments(), &[]);
@@ -446,7 +446,7 @@ async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers(
         let refused = ask(address, &post("/", "")).await;
         assert!(
             [502, 503].contains(&refused.status()),
-            "{answer}: {}",
+            "{response}: {}",
             said(&refused)
         );
         holds_none(&said(&refused));

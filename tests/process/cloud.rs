@@ -162,7 +162,7 @@ impl Load {
                 let mut statuses = BTreeMap::new();
                 while !*stop.borrow() {
                     wire.write(&request).await;
-                    *statuses.entry(wire.answer().await.status()).or_default() += 1;
+                    *statuses.entry(wire.response().await.status()).or_default() += 1;
                 }
                 statuses
             });

@@ -185,7 +185,7 @@ async fn check_says_who_may_come_in() {
 
 #[tokio::test]
 async fn healthcheck_tells_a_ready_gateway_from_others() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     let admin = gateway.admin.to_string();
     let ended = Program::run(&["healthcheck", "--admin", &admin], &[]).await;

@@ -73,12 +73,12 @@ async fn every_line_of_the_demo_that_begins_with_curl_works() {
     })
     .await;
     for line in &lines {
-        let answer = curl(line).await;
-        assert_eq!(answer.status(), 200, "{line}");
+        let response = curl(line).await;
+        assert_eq!(response.status(), 200, "{line}");
         if line.contains("--http2-prior-knowledge") {
-            assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+            assert_eq!(response.version(), reqwest::Version::HTTP_2);
         }
-        assert!(!answer.text().await.unwrap().is_empty(), "{line}");
+        assert!(!response.text().await.unwrap().is_empty(), "{line}");
     }
     demo.signal("INT");
     assert_eq!(demo.end().await.code, Some(0));
@@ -99,8 +99,8 @@ async fn a_gateway_starts_from_what_the_emulator_prints() {
         variables.extend(FREE_PORTS);
         let mut gateway = Program::start(&["run"], &variables);
         let (address, _) = addresses(&mut gateway).await;
-        let answer = asked(address, "/cvad/manage/me").await;
-        assert_eq!(answer.status(), 200, "{arguments:?}: {}", answer.text());
+        let response = asked(address, "/cvad/manage/me").await;
+        assert_eq!(response.status(), 200, "{arguments:?}: {}", response.text());
         for program in [gateway, emulator] {
             program.signal("TERM");
             assert_eq!(program.end().await.code, Some(0), "{arguments:?}");

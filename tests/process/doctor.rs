@@ -156,7 +156,7 @@ async fn both_secrets_of_a_rotation_are_tried_and_the_wrong_one_is_named() {
 async fn a_refused_login_comes_with_citrix_transaction_id_and_without_consequences_for_clocks() {
     let logins = Logins::refused().await;
     let url = logins.url();
-    let api = Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+    let api = Upstream::responding("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
     let found = Findings::with(&environment(&api.url(), &url)).await;
     let token = found.finding("token", "failed");
     assert!(
@@ -207,7 +207,7 @@ async fn a_token_of_another_customer_is_found_out() {
 #[tokio::test]
 async fn a_host_that_is_down_does_not_keep_others_from_being_looked_at() {
     let (down, logins) = (Upstream::refusing(), Logins::given().await);
-    let (url, alive) = (logins.url(), Upstream::answering("").await);
+    let (url, alive) = (logins.url(), Upstream::responding("").await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     let gone = "[[route]]\nprefix = \"/gone\"\nupstream = \"https://gone.invalid\"";
@@ -404,7 +404,7 @@ async fn a_wrong_region_is_told_in_both_of_its_shapes() {
     assert_eq!(found.code(), 1);
 
     let redirect = "HTTP/1.1 307 Moved\r\nLocation: https://api-eu.cloud.com/cvad/manage/me\r\nContent-Length: 0\r\n\r\n";
-    let (api, logins) = (Upstream::answering(redirect).await, Logins::given().await);
+    let (api, logins) = (Upstream::responding(redirect).await, Logins::given().await);
     let found = Findings::with(&environment(&api.url(), &logins.url())).await;
     let region = found.finding("region", "warning");
     assert!(

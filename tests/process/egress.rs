@@ -51,12 +51,12 @@ async fn a_request_that_it_does_not_let_out_is_logged_with_its_name_and_what_it_
     caller
         .write("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
-    let answer = caller.answer().await;
-    answer.problem(502, "upstream_connect");
+    let response = caller.response().await;
+    response.problem(502, "upstream_connect");
     gateway.program.signal("TERM");
     let ended = gateway.end().await;
     assert!(
-        !format!("{ended:?} {}", answer.text()).contains("c4nary"),
+        !format!("{ended:?} {}", response.text()).contains("c4nary"),
         "{ended:?}"
     );
     let log = ended.log();

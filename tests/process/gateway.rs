@@ -104,19 +104,19 @@ pub async fn addresses(program: &mut Program) -> (SocketAddr, SocketAddr) {
     )
 }
 
-/// The answer to a GET.
+/// The response to a GET.
 pub async fn asked(address: SocketAddr, path: &str) -> Message {
     let mut wire = Wire::new(soon(TcpStream::connect(address)).await.unwrap());
     wire.write(format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     ))
     .await;
-    wire.answer().await
+    wire.response().await
 }
 
 #[tokio::test]
 async fn a_gateway_starts_from_the_environment_alone_and_says_nothing_but_log_lines() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     assert_eq!(asked(gateway.address, "/x").await.text(), "{}");
     gateway.program.signal("TERM");

@@ -19,7 +19,7 @@ use testkit::wire::{eventually, soon};
 const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Sends one request after the other, each connection for three of them, until nobody lets it in; how many were
-/// answered. Panics at an answer that is not whole.
+/// answered. Panics at a response that is not whole.
 async fn insist(gateway: SocketAddr) -> usize {
     let mut answered = 0;
     while let Ok(mut socket) = TcpStream::connect(gateway).await {
@@ -27,24 +27,24 @@ async fn insist(gateway: SocketAddr) -> usize {
             if socket.write_all(KEPT).await.is_err() {
                 break;
             }
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"\r\n\r\n{}") {
-                match socket.read_buf(&mut answer).await {
+            let mut response = Vec::new();
+            while !response.ends_with(b"\r\n\r\n{}") {
+                match socket.read_buf(&mut response).await {
                     Ok(1..) => {}
                     ended => {
                         assert!(
-                            answer.is_empty(),
+                            response.is_empty(),
                             "cut off ({ended:?}): {}",
-                            String::from_utf8_lossy(&answer)
+                            String::from_utf8_lossy(&response)
                         );
                         break;
                     }
                 }
             }
-            if answer.is_empty() {
+            if response.is_empty() {
                 break;
             }
-            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+            assert!(response.starts_with(b"HTTP/1.1 200 "));
             answered += 1;
         }
     }
@@ -92,7 +92,7 @@ async fn twenty_stops_under_load_lose_no_request_that_was_let_in() {
 
 #[tokio::test]
 async fn before_a_drain_it_is_not_ready_and_still_accepts() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let delay = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_DELAY", "1s")];
     let mut gateway = Gateway::in_front_of(&upstream, &delay).await;
     gateway.program.signal("TERM");
@@ -174,7 +174,7 @@ async fn a_service_manager_is_told_and_its_watchdog_fed() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_nonblocking(true).unwrap();
     let manager = tokio::net::UnixDatagram::from_std(manager).unwrap();
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let variables = [
         ("NOTIFY_SOCKET", path.to_str().unwrap()),
         ("WATCHDOG_USEC", "300000"),
@@ -206,7 +206,7 @@ async fn a_service_manager_is_told_and_its_watchdog_fed() {
 
 #[tokio::test]
 async fn sockets_that_a_service_manager_passed_are_served() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let logins = Logins::given().await;
     let (api, token) = (upstream.url(), logins.url());
     let mut variables = environment(&api, &token);

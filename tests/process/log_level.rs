@@ -13,7 +13,7 @@ async fn ask(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Messa
         "{method} /log-level HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
     ))
     .await;
-    wire.answer().await
+    wire.response().await
 }
 
 async fn pass(gateway: &Gateway, path: &str) {
@@ -22,12 +22,12 @@ async fn pass(gateway: &Gateway, path: &str) {
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     ))
     .await;
-    assert_eq!(wire.answer().await.status(), 200);
+    assert_eq!(wire.response().await.status(), 200);
 }
 
 #[tokio::test]
 async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     assert_eq!(
         ask(&gateway, "GET", "", "").await.text(),

@@ -17,7 +17,7 @@ const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\
 
 #[tokio::test]
 async fn the_access_log_has_the_address_a_balancer_told() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let listed = [("CITRIX_AUTH_PROXY_LISTEN__PROXY_PROTOCOL", "127.0.0.0/8")];
     let gateway = Gateway::in_front_of(&upstream, &listed).await;
     let mut caller = gateway.connect().await;
@@ -25,7 +25,7 @@ async fn the_access_log_has_the_address_a_balancer_told() {
         .write(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\x01\x02\x03\x0a\0\0\x01\x30\x39\x1f\x90")
         .await;
     caller.write(FORWARDED).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     // Version 1 is said clearly, once.
     for _ in 0..3 {
         let mut caller = gateway.connect().await;
@@ -58,12 +58,12 @@ async fn the_access_log_has_whom_a_trusted_forwarder_named() {
         ("127.0.0.0/8", "192.0.2.43, [2001:db8::17]:4711".into()),
         ("10.0.0.0/8", Value::Null),
     ] {
-        let upstream = Upstream::answering(OK).await;
+        let upstream = Upstream::responding(OK).await;
         let peers = [("CITRIX_AUTH_PROXY_LISTEN__TRUSTED_FORWARDERS", trusted)];
         let gateway = Gateway::in_front_of(&upstream, &peers).await;
         let mut caller = gateway.connect().await;
         caller.write(FORWARDED).await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
         assert!(!upstream.request().await.has("forwarded"));
         gateway.program.signal("TERM");
         let log = gateway.end().await.log();
@@ -82,7 +82,7 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
     let files = Files::new(&ours.issue("gateway", &["localhost"]));
     let toml = files.toml_for_callers_of(&known, "required");
     let table = toml.lines().skip(1).collect::<Vec<_>>().join(", ");
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let settings = [
         ("CITRIX_AUTH_PROXY_LISTEN__TLS", &*format!("{{ {table} }}")),
         ("CITRIX_AUTH_PROXY_LOG__LEVEL", "debug"),
@@ -98,7 +98,7 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
     let mut wire = Wire::new(soon(stream).await.unwrap());
     wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await;
-    assert_eq!(wire.answer().await.status(), 200);
+    assert_eq!(wire.response().await.status(), 200);
     let line = gateway.program.logged("client certificate received").await;
     assert_eq!(line["subject"], "CN=splunk\\, the one");
     assert_eq!(line["dns_names"], "[\"splunk.example.net\"]");
@@ -106,7 +106,7 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
 
 #[tokio::test]
 async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_once() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
     let pid = gateway.program.id();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd"))

@@ -24,7 +24,7 @@ struct Scene {
 
 impl Scene {
     async fn start(more: &str) -> Self {
-        let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+        let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, customer("acme", &upstream, &logins) + more).unwrap();
@@ -147,14 +147,14 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
     let upload = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 7\r\n\r\n1234567";
     let mut caller = scene.gateway.connect().await;
     caller.write(upload).await;
-    assert_eq!(caller.answer().await.status(), 413, "none of it counts");
+    assert_eq!(caller.response().await.status(), 413, "none of it counts");
     assert_eq!(scene.metric("config_last_reload_successful").await, "0");
     scene
         .reload("[limits]\nmax_body_bytes = 7\n", "configuration reloaded")
         .await;
     let mut caller = scene.gateway.connect().await;
     caller.write(upload).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     assert_eq!(scene.metric("config_last_reload_successful").await, "1");
     assert_eq!(
         scene
@@ -184,7 +184,7 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
 
 #[tokio::test]
 async fn a_file_that_changes_is_seen_also_behind_a_symlink_that_is_swapped() {
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     // As Kubernetes mounts a ConfigMap: file → ..data/file, ..data → a folder of its own for each version.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -331,7 +331,7 @@ async fn a_level_of_the_log_counts_at_once_and_is_told_of_either_way() {
 
 #[tokio::test]
 async fn a_key_or_roots_in_files_are_followed_though_no_configuration_file_is_there() {
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, "k".repeat(32)).unwrap();

@@ -27,7 +27,7 @@ async fn gateway(config: &str) -> (Gateway, (Upstream, Logins, tempfile::TempDir
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
     std::fs::write(&file, config).unwrap();
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let (api, token) = (upstream.url(), logins.url());
     let mut variables = environment(&api, &token);
     variables.push(("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", ""));
@@ -45,7 +45,7 @@ async fn ask(gateway: &Gateway, name: &str, line: &str, body: &str) -> Message {
         "{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n{body}"
     ))
     .await;
-    wire.answer().await
+    wire.response().await
 }
 
 async fn suggest(
@@ -293,7 +293,7 @@ async fn what_an_observed_caller_does_becomes_a_block_to_paste() {
             let head = "HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: c4nary-o";
             wire.write(format!("GET /{letter}{other} {head}\r\n\r\n"))
                 .await;
-            assert_eq!(wire.answer().await.status(), 200);
+            assert_eq!(wire.response().await.status(), 200);
         }
     }
     let ended = suggest(&gateway, "o", &by_file, &[]).await;

@@ -9,14 +9,14 @@ use testkit::wire::eventually;
 #[tokio::test]
 async fn an_idle_gateway_stops_at_once_and_well() {
     for signal in ["TERM", "INT"] {
-        let upstream = Upstream::answering(OK).await;
+        let upstream = Upstream::responding(OK).await;
         let gateway = Gateway::in_front_of(&upstream, &[]).await;
         // Connections without a request under way hold nothing up: a new one, and one between two requests.
         let mut silent = gateway.connect().await;
         let mut kept = gateway.connect().await;
         kept.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await;
-        assert_eq!(kept.answer().await.status(), 200);
+        assert_eq!(kept.response().await.status(), 200);
         gateway.program.signal(signal);
         silent.closed().await;
         kept.closed().await;
@@ -40,8 +40,8 @@ async fn a_request_under_way_is_answered_before_the_gateway_stops() {
     assert_eq!(asked(gateway.admin, "/readyz").await.status(), 503);
     assert_eq!(asked(gateway.admin, "/livez").await.status(), 200);
     wire.write(OK).await;
-    let answer = caller.answer().await;
-    assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
+    let response = caller.response().await;
+    assert_eq!((response.status(), response.text().as_str()), (200, "{}"));
     caller.closed().await;
     assert_eq!(gateway.end().await.code, Some(0));
 }
@@ -74,7 +74,7 @@ async fn a_second_signal_cuts_off_what_is_in_flight_and_the_exit_code_names_it()
 
 #[tokio::test]
 async fn a_hangup_does_not_end_a_gateway_without_a_file() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
     gateway.program.signal("HUP");
     gateway

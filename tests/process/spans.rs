@@ -12,13 +12,13 @@ use testkit::wire::Message;
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// The answer to a request with these fields.
+/// The response to a request with these fields.
 async fn sent(gateway: &Gateway, fields: &str) -> Message {
     let mut wire = gateway.connect().await;
     let request =
         format!("GET /x?q=c4nary HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
     wire.write(request).await;
-    wire.answer().await
+    wire.response().await
 }
 
 /// The ids of traces in the access log, in order.
@@ -32,7 +32,7 @@ fn logged(ended: &Ended) -> Vec<Option<String>> {
 
 #[tokio::test]
 async fn without_an_exporter_a_trace_passes_byte_for_byte_and_a_valid_ones_id_is_logged() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     let later = "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-more";
     for (value, state) in [(PARENT, "a=1, b=2"), (later, ""), ("00-NONSENSE", "x")] {

@@ -11,7 +11,7 @@ const GET: &str = "GET /echo/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const POST: &str =
     "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\n{\"name\":\"x\"}";
 
-/// Every answer was a 200, and there were some.
+/// Every response was a 200, and there were some.
 fn all_well(answers: &BTreeMap<u16, u64>) {
     assert_eq!(
         answers.keys().copied().collect::<Vec<_>>(),
@@ -129,7 +129,7 @@ async fn a_gateway_that_stood_still_for_longer_than_its_token_lives_sends_no_dea
         for _ in 0..20 {
             let mut caller = gateway.connect().await;
             caller.write(GET).await;
-            assert_eq!(caller.answer().await.status(), 200);
+            assert_eq!(caller.response().await.status(), 200);
             callers.push(caller);
         }
         let logins = cloud.count("token_requests").await;
@@ -150,7 +150,7 @@ async fn a_gateway_that_stood_still_for_longer_than_its_token_lives_sends_no_dea
         assert_eq!(cloud.count("token_requests").await, logins, "http2 {http2}");
         gateway.program.signal("CONT");
         for caller in &mut callers {
-            assert_eq!(caller.answer().await.status(), 200, "http2 {http2}");
+            assert_eq!(caller.response().await.status(), 200, "http2 {http2}");
         }
         assert_eq!(cloud.count("expired_token").await, 0, "http2 {http2}");
     };

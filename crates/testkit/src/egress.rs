@@ -41,8 +41,8 @@ impl EgressProxy {
     }
 
     /// Every tunnel is answered like this.
-    pub async fn saying(answer: &str) -> Self {
-        Self::start(Mood::Say(answer.into())).await
+    pub async fn saying(response: &str) -> Self {
+        Self::start(Mood::Say(response.into())).await
     }
 
     pub async fn silent() -> Self {
@@ -125,7 +125,7 @@ async fn serve(socket: TcpStream, mood: Arc<Mutex<Mood>>, asked: Arc<Mutex<Vec<A
                 .await
                 .ok();
         }
-        Mood::Say(answer) => wire.write(answer).await,
+        Mood::Say(response) => wire.write(response).await,
         Mood::Silent => std::future::pending().await,
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::wire::{Message, Wire, soon};
 
-/// A small answer.
+/// A small response.
 pub const OK: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
@@ -26,9 +26,9 @@ pub struct Upstream {
 
 impl Upstream {
     /// Answers every request alike, byte for byte.
-    pub async fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        let answer = answer.into();
-        Self::scripted(move |_| answer.clone()).await
+    pub async fn responding(response: impl Into<Vec<u8>>) -> Self {
+        let response = response.into();
+        Self::scripted(move |_| response.clone()).await
     }
 
     /// Answers the n-th request, counted from 1, with the bytes that the script makes. No bytes: it closes.
@@ -55,12 +55,12 @@ impl Upstream {
             tokio::spawn(async move {
                 while let Some(request) = wire.next_request().await {
                     let number = count.fetch_add(1, Ordering::SeqCst) + 1;
-                    let answer = script(number, &request);
+                    let response = script(number, &request);
                     told.send(request).ok();
-                    if answer.is_empty() {
+                    if response.is_empty() {
                         return;
                     }
-                    wire.write(answer).await;
+                    wire.write(response).await;
                 }
             });
         });

@@ -168,7 +168,7 @@ impl Wire {
     }
 
     /// The next response to anything but HEAD.
-    pub async fn answer(&mut self) -> Message {
+    pub async fn response(&mut self) -> Message {
         let mut message = self.head().await;
         if !matches!(message.status(), 100..=199 | 204 | 304) {
             self.body(&mut message).await;
@@ -177,7 +177,7 @@ impl Wire {
     }
 
     /// The next response to anything but HEAD, or `None` when the other end closes instead.
-    pub async fn next_answer(&mut self) -> Option<Message> {
+    pub async fn next_response(&mut self) -> Option<Message> {
         let mut message = self.next_head().await?;
         self.body(&mut message).await;
         Some(message)
@@ -300,7 +300,7 @@ impl Message {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// The body of an answer of the gateway's own, after a look at what all of them have in common.
+    /// The body of a response of the gateway's own, after a look at what all of them have in common.
     pub fn problem(&self, status: u16, reason: &str) -> Value {
         let said =
             String::from_utf8_lossy(&self.head).into_owned() + &String::from_utf8_lossy(&self.body);

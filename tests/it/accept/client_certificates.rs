@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use crate::harness::pki::{Authority, Files, tls_client_of};
 use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get_with, soon};
 
-/// The status of an answer; 0 when the caller was turned away in the handshake.
+/// The status of a response; 0 when the caller was turned away in the handshake.
 async fn status(gateway: &Gateway, tls: &Arc<ClientConfig>) -> u16 {
     status_with(gateway, tls, "").await
 }
@@ -24,8 +24,8 @@ async fn status_with(gateway: &Gateway, tls: &Arc<ClientConfig>, fields: &str) -
     // In TLS 1.3 the caller learns of it when he reads.
     let mut wire = Wire::new(stream);
     wire.write(get_with("/", fields)).await;
-    let answer = String::from_utf8_lossy(&wire.rest().await).into_owned();
-    answer
+    let response = String::from_utf8_lossy(&wire.rest().await).into_owned();
+    response
         .split(' ')
         .nth(1)
         .map_or(0, |status| status.parse().unwrap())
@@ -44,7 +44,7 @@ impl Scene {
     async fn new(client_auth: &str) -> Self {
         let [ours, known, stranger] = ["ours", "known", "stranger"].map(Authority::new);
         let files = Files::new(&ours.issue("gateway", &["localhost"]));
-        let upstream = Upstream::answering(OK).await;
+        let upstream = Upstream::responding(OK).await;
         let toml = files.toml_for_callers_of(&known, client_auth);
         let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
         Self {
@@ -125,7 +125,7 @@ async fn authorities_that_change_are_followed_and_sessions_of_the_old_are_not_re
 async fn a_caller_may_be_known_by_its_certificate_and_a_page_in_its_browser_may_not() {
     let [ours, known] = ["ours", "known"].map(Authority::new);
     let files = Files::new(&ours.issue("gateway", &["localhost"]));
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     // The SHA-256 of "secret".
     let blocks = "[[caller]]\nname = \"subject\"\nclient_certificate = \"CN=splunk\"\n\
         [[caller]]\nname = \"both\"\nclient_certificate = \"both.example.net\"\n\

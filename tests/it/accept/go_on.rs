@@ -12,7 +12,7 @@ const EXPECTING: &str =
 
 #[tokio::test]
 async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for expecting in [
         EXPECTING.to_owned(),
@@ -22,7 +22,7 @@ async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
         caller.write(expecting).await;
         assert_eq!(caller.head().await.line(), "HTTP/1.1 100 Continue");
         caller.write("hello").await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
         let request = upstream.request().await;
         assert!(!request.has("expect"));
         assert_eq!(
@@ -37,7 +37,7 @@ async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
 
 #[tokio::test]
 async fn rfc9110_10_1_1_going_on_does_not_wait_for_a_token() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let logins = Logins::held_back().await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(logins)
@@ -48,24 +48,24 @@ async fn rfc9110_10_1_1_going_on_does_not_wait_for_a_token() {
     assert_eq!(caller.head().await.status(), 100);
     gateway.logins.give();
     caller.write("hello").await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
 }
 
 #[tokio::test]
 async fn rfc9110_10_1_1_a_refused_caller_is_not_told_to_go_on() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller
         .write(EXPECTING.replace("localhost", "rebound.example"))
         .await;
-    caller.answer().await.problem(421, "foreign_host");
+    caller.response().await.problem(421, "foreign_host");
     caller.closed().await;
 }
 
 #[tokio::test]
 async fn a_caller_that_does_not_wait_is_not_told_to_go_on() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let request = EXPECTING.replace("Expect: 100-continue\r\n", "");
     assert_eq!(gateway.raw(request + "hello").await.status(), 200);
@@ -76,7 +76,7 @@ async fn a_caller_that_does_not_wait_is_not_told_to_go_on() {
 
 #[tokio::test]
 async fn rfc9113_8_1_over_http2_a_caller_that_waits_is_told_to_go_on_as_well() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     let request = Request::post(gateway.url("/")).header("expect", "100-continue");

@@ -16,7 +16,7 @@ use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, soon, tls_cli
 async fn a_unix_socket_is_served_with_its_mode_and_taken_away_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.sock");
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .on_socket(&path)
         .with("[listen]\nunix_mode = \"0600\"")
@@ -35,7 +35,7 @@ async fn a_socket_file_that_nobody_listens_on_is_replaced() {
     let path = folder.path().join("gateway.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .on_socket(&path)
         .start()
@@ -91,20 +91,20 @@ async fn on_tls_with(upstream: &Upstream, more: &str) -> (Gateway, String) {
 
 #[tokio::test]
 async fn tls_speaks_http1_to_those_who_ask_for_it_or_for_nothing() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let (gateway, ca) = on_tls(&upstream).await;
     for (offered, chosen) in [(&["http/1.1"][..], Some("http/1.1")), (&[], None)] {
         let (mut caller, agreed) = gateway.connect_tls(&ca, offered).await;
         assert_eq!(agreed.as_deref(), chosen);
         caller.write(get("/")).await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
         assert!(upstream.request().await.has("authorization"));
     }
 }
 
 #[tokio::test]
 async fn tls_speaks_http2_to_those_who_offer_it() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let (gateway, ca) = on_tls(&upstream).await;
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls_client(
         Some(&ca),
@@ -127,7 +127,7 @@ async fn tls_speaks_http2_to_those_who_offer_it() {
 
 #[tokio::test]
 async fn plain_http_on_a_tls_listener_is_not_served() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let (gateway, _ca) = on_tls(&upstream).await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
@@ -137,7 +137,7 @@ async fn plain_http_on_a_tls_listener_is_not_served() {
 
 #[tokio::test]
 async fn a_handshake_that_stalls_is_given_up() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     // Long enough for a whole handshake on a busy machine.
     let (gateway, ca) = on_tls_with(&upstream, "[limits]\nheader_read_timeout = \"1s\"").await;
     let stalls = async |beginning: &str| {
@@ -148,14 +148,14 @@ async fn a_handshake_that_stalls_is_given_up() {
     tokio::join!(stalls(""), stalls("\x16\x03"));
     let (mut caller, _) = gateway.connect_tls(&ca, &[]).await;
     caller.write("GET / HT").await;
-    caller.answer().await.problem(408, "request_timeout");
+    caller.response().await.problem(408, "request_timeout");
 }
 
 #[tokio::test]
 async fn several_addresses_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.sock");
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let addresses = format!(
         "[listen]\naddress = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"unix:{}\"]",
         path.display()
@@ -177,6 +177,6 @@ async fn several_addresses_are_served() {
             }
         };
         wire.write(get("/")).await;
-        assert_eq!(wire.answer().await.status(), 200);
+        assert_eq!(wire.response().await.status(), 200);
     }
 }

@@ -43,7 +43,7 @@ fn from(address: &str) -> Vec<u8> {
 }
 
 async fn listed(more: &str) -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(LISTED)
         .with(more)
@@ -84,7 +84,7 @@ async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
             wire.write([*byte]).await;
         }
         wire.write(get("/")).await;
-        assert_eq!(wire.answer().await.status(), 200);
+        assert_eq!(wire.response().await.status(), 200);
     }
     errors(&gateway, 0).await;
 }
@@ -99,18 +99,18 @@ async fn a_balancer_on_this_machine_lends_nobody_its_loopback_address() {
         from("10.0.0.9"),
         header(0x21, 0x21, &elsewhere),
     ] {
-        let answer = gateway
+        let response = gateway
             .raw([&header[..], get("/").as_bytes()].concat())
             .await;
-        answer.problem(403, "caller_forbidden");
+        response.problem(403, "caller_forbidden");
     }
     upstream.got_nothing().await;
     let mapped: std::net::Ipv6Addr = "::ffff:127.0.0.1".parse().unwrap();
     let mapped = [&mapped.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
-    let answer = gateway
+    let response = gateway
         .raw([&header(0x21, 0x21, &mapped)[..], get("/").as_bytes()].concat())
         .await;
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_header_that_stalls_is_given_up() {
 
 #[tokio::test]
 async fn a_peer_that_is_not_listed_has_nothing_to_tell() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[listen]\nproxy_protocol = [\"192.0.2.0/24\"]")
         .start()
@@ -183,7 +183,7 @@ async fn the_header_comes_before_tls_and_before_http2() {
     let stream = TlsConnector::from(tls_client_of(&authority, None)).connect(name, socket);
     let mut wire = Wire::new(soon(stream).await.unwrap());
     wire.write(get("/")).await;
-    assert_eq!(wire.answer().await.status(), 200);
+    assert_eq!(wire.response().await.status(), 200);
 
     let (gateway, _upstream) = listed("").await;
     let mut socket = soon(TcpStream::connect(gateway.address())).await.unwrap();
@@ -209,14 +209,18 @@ async fn connections_are_limited_by_the_address_that_was_told() {
         let mut wire = gateway.connect().await;
         wire.write(from(address)).await;
         wire.write(SIMPLE).await;
-        let answer = wire.answer().await;
-        (answer, wire)
+        let response = wire.response().await;
+        (response, wire)
     };
-    let (answer, first) = connect("127.0.0.1").await;
-    assert_eq!(answer.status(), 200);
-    let (answer, mut refused) = connect("127.0.0.1").await;
-    answer.problem(503, "overloaded");
-    assert!(answer.text().contains("limits.max_connections_per_address"));
+    let (response, first) = connect("127.0.0.1").await;
+    assert_eq!(response.status(), 200);
+    let (response, mut refused) = connect("127.0.0.1").await;
+    response.problem(503, "overloaded");
+    assert!(
+        response
+            .text()
+            .contains("limits.max_connections_per_address")
+    );
     refused.closed().await;
     assert_eq!(connect("127.0.0.2").await.0.status(), 200);
     drop(first);

@@ -11,7 +11,7 @@ const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LIMITS: &str = "[limits]\nkeep_alive_timeout = \"2s\"";
 
 async fn gateway() -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).with(LIMITS).start().await;
     (gateway, upstream)
 }
@@ -26,7 +26,7 @@ async fn idle(gateway: &Gateway, count: usize) {
 async fn idle_connection(gateway: &Gateway) -> Wire {
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     idle(gateway, 1).await;
     caller
 }
@@ -42,7 +42,7 @@ async fn idle_connection_serves_further_requests() {
     for requests in [SIMPLE.to_owned(), SIMPLE.repeat(3), long] {
         caller.write(&requests).await;
         for _ in 0..requests.matches("HTTP/1.1").count() {
-            assert_eq!(caller.answer().await.status(), 200);
+            assert_eq!(caller.response().await.status(), 200);
         }
         idle(&gateway, 1).await;
     }
@@ -75,12 +75,12 @@ async fn idle_connection_rejects_malformed_requests() {
 
 #[tokio::test]
 async fn rfc9110_15_5_9_stalled_head_on_an_idle_connection_returns_408() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let limits = format!("{LIMITS}\nheader_read_timeout = \"100ms\"");
     let gateway = Gateway::in_front_of(&upstream).with(&limits).start().await;
     let mut caller = idle_connection(&gateway).await;
     caller.write("G").await;
-    caller.answer().await.problem(408, "request_timeout");
+    caller.response().await.problem(408, "request_timeout");
 }
 
 #[tokio::test]
@@ -108,14 +108,14 @@ async fn unread_body_is_not_parsed_as_a_request() {
         let mut wire = upstream.connection().await;
         wire.head().await;
         wire.write(OK).await;
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
         // The one worker sweeps both connections at once, and only the other one becomes idle.
         let mut other = gateway.connect().await;
         other.write(SIMPLE).await;
         let mut other_wire = upstream.connection().await;
         other_wire.head().await;
         other_wire.write(OK).await;
-        assert_eq!(other.answer().await.status(), 200);
+        assert_eq!(other.response().await.status(), 200);
         idle(&gateway, 1).await;
         caller.write(&smuggled).await;
         let received = caller.rest().await;
@@ -138,7 +138,7 @@ async fn unread_body_is_not_parsed_as_a_request() {
 async fn idle_tls_connection_serves_further_requests() {
     let authority = Authority::new("ca");
     let files = Files::new(&authority.issue("gateway", &["localhost"]));
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))
         .with(LIMITS)
@@ -148,7 +148,7 @@ async fn idle_tls_connection_serves_further_requests() {
     for requests in [1, 1, 3] {
         caller.write(SIMPLE.repeat(requests)).await;
         for _ in 0..requests {
-            assert_eq!(caller.answer().await.status(), 200);
+            assert_eq!(caller.response().await.status(), 200);
         }
         idle(&gateway, 1).await;
     }

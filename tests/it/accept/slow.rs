@@ -25,7 +25,7 @@ async fn rfc9110_15_5_9_a_body_that_trickles_is_told_so() {
         caller.write("x").await;
         sleep(PAUSE).await;
     }
-    caller.answer().await.problem(408, "request_timeout");
+    caller.response().await.problem(408, "request_timeout");
 }
 
 #[tokio::test]
@@ -37,18 +37,18 @@ async fn rfc9110_15_5_9_a_body_that_trickles_over_http2_is_told_so() {
         .await;
     let mut http2 = gateway.http2().await;
     let asked = Request::post(gateway.url("/")).body(()).unwrap();
-    let (answer, mut upload) = http2.send_request(asked, false).unwrap();
+    let (response, mut upload) = http2.send_request(asked, false).unwrap();
     let trickle = async {
         loop {
             upload.send_data(Bytes::from_static(b"x"), false).ok();
             sleep(PAUSE).await;
         }
     };
-    let answer = tokio::select! {
-        answer = soon(answer) => answer.unwrap(),
+    let response = tokio::select! {
+        response = soon(response) => response.unwrap(),
         () = trickle => unreachable!(),
     };
-    assert_eq!(answer.status(), 408);
+    assert_eq!(response.status(), 408);
     eventually("the place is free again", || async {
         gateway
             .metrics()
@@ -60,7 +60,7 @@ async fn rfc9110_15_5_9_a_body_that_trickles_over_http2_is_told_so() {
 
 #[tokio::test]
 async fn an_upload_on_a_slow_link_arrives() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"1s\"")
         .start()
@@ -72,13 +72,13 @@ async fn an_upload_on_a_slow_link_arrives() {
         caller.write([b'x'; 100]).await;
         sleep(PAUSE).await;
     }
-    assert_eq!(caller.answer().await.status(), 200);
+    assert_eq!(caller.response().await.status(), 200);
     assert_eq!(upstream.request().await.body.len(), 10_000);
 }
 
 #[tokio::test]
 async fn uploads_that_share_an_http2_connection_share_its_slowness() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"1s\"")
         .start()
@@ -98,7 +98,7 @@ async fn uploads_that_share_an_http2_connection_share_its_slowness() {
         }
         sleep(PAUSE * 5).await;
     }
-    for (answer, _) in uploads {
-        assert_eq!(soon(answer).await.unwrap().status(), 200);
+    for (response, _) in uploads {
+        assert_eq!(soon(response).await.unwrap().status(), 200);
     }
 }

@@ -46,7 +46,7 @@ fn localhost(authority: &Authority) -> Issued {
 async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
         .with(&files.toml(""))
@@ -69,13 +69,13 @@ async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() 
                 if number == 0 {
                     kept.write("GET /kept HTTP/1.1\r\nHost: localhost\r\n\r\n")
                         .await;
-                    assert_eq!(kept.answer().await.status(), 200);
+                    assert_eq!(kept.response().await.status(), 200);
                 } else {
                     let fresh = Arc::new(crate::harness::tls_client(Some(&authority), &[]));
                     let tls = if number == 1 { &fresh } else { &shared };
                     let mut wire = Wire::new(connect(&address, tls).await);
                     wire.write(get("/")).await;
-                    assert_eq!(wire.answer().await.status(), 200);
+                    assert_eq!(wire.response().await.status(), 200);
                 }
                 answered.fetch_add(1, Ordering::Relaxed);
             }
@@ -110,7 +110,7 @@ async fn a_folder_that_is_swapped_behind_a_symlink_is_seen() {
         std::fs::remove_file(files.path(name)).unwrap();
         symlink(format!("..data/{name}"), files.path(name)).unwrap();
     }
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))
         .start()
@@ -125,16 +125,16 @@ async fn a_folder_that_is_swapped_behind_a_symlink_is_seen() {
 async fn sessions_are_resumed_across_a_change() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))
         .start()
         .await;
     let tls = tls_client_of(&authority, None);
     let mut wire = Wire::new(connect(&gateway.address(), &tls).await);
-    // Tickets come with the answer.
+    // Tickets come with the response.
     wire.write(get("/")).await;
-    assert_eq!(wire.answer().await.status(), 200);
+    assert_eq!(wire.response().await.status(), 200);
     let next = localhost(&authority);
     files.replace(&next);
     takes(&gateway, &authority, &next).await;
@@ -149,7 +149,7 @@ async fn sessions_are_resumed_across_a_change() {
 async fn the_end_of_the_certificate_is_a_metric() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))
         .start()

@@ -8,7 +8,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 #[tokio::test]
 async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
     let page = gateway.admin(get("/")).await;

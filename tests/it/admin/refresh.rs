@@ -6,7 +6,7 @@ use super::{SECRET, SECRET_SHA256, ready};
 use crate::harness::{Gateway, Logins, Message, OK, REFUSED_ID, TOKEN, Upstream, get};
 
 async fn gateway(toml: &str) -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).with(toml).start().await;
     ready(&gateway).await;
     (gateway, upstream)
@@ -19,12 +19,12 @@ async fn refresh(gateway: &Gateway, customer: &str, fields: &str) -> Message {
     gateway.admin(head).await
 }
 
-fn told(answer: &Message) -> Value {
+fn told(response: &Message) -> Value {
     assert_eq!(
-        answer.field("content-type").as_deref(),
+        response.field("content-type").as_deref(),
         Some("application/json")
     );
-    let text = answer.text();
+    let text = response.text();
     assert!(!text.contains("c4nary"), "{text}");
     serde_json::from_str(&text).unwrap()
 }
@@ -32,9 +32,9 @@ fn told(answer: &Message) -> Value {
 #[tokio::test]
 async fn a_new_token_is_fetched_and_told_of_and_sent_from_then_on() {
     let (gateway, upstream) = gateway("").await;
-    let answer = refresh(&gateway, "ACME", "").await;
-    assert_eq!(answer.status(), 200);
-    let told = told(&answer);
+    let response = refresh(&gateway, "ACME", "").await;
+    assert_eq!(response.status(), 200);
+    let told = told(&response);
     assert_eq!(
         (&told["customer"], &told["result"]),
         (&"acme".into(), &"refreshed".into())
@@ -62,10 +62,18 @@ async fn a_new_token_is_fetched_and_told_of_and_sent_from_then_on() {
 async fn a_second_wish_within_the_interval_is_put_off() {
     let (gateway, _upstream) = gateway("").await;
     assert_eq!(refresh(&gateway, "acme", "").await.status(), 200);
-    let answer = refresh(&gateway, "acme", "").await;
-    assert_eq!(answer.status(), 429);
-    assert!((1..=10).contains(&answer.field("retry-after").unwrap().parse::<u64>().unwrap()));
-    let told = told(&answer);
+    let response = refresh(&gateway, "acme", "").await;
+    assert_eq!(response.status(), 429);
+    assert!(
+        (1..=10).contains(
+            &response
+                .field("retry-after")
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        )
+    );
+    let told = told(&response);
     assert_eq!(
         (&told["result"], &told["generation"]),
         (&"deferred".into(), &2.into())
@@ -77,10 +85,17 @@ async fn a_second_wish_within_the_interval_is_put_off() {
 async fn a_login_that_fails_is_told_with_its_outcome_and_advice() {
     let (gateway, _upstream) = gateway("").await;
     gateway.logins.refuse();
-    let answer = refresh(&gateway, "acme", "").await;
-    assert_eq!(answer.status(), 503);
-    assert!(answer.field("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
-    let told = told(&answer);
+    let response = refresh(&gateway, "acme", "").await;
+    assert_eq!(response.status(), 503);
+    assert!(
+        response
+            .field("retry-after")
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            >= 1
+    );
+    let told = told(&response);
     assert_eq!(
         (&told["result"], &told["outcome"]),
         (&"failed".into(), &"invalid_client".into())
@@ -101,17 +116,17 @@ async fn a_login_that_fails_is_told_with_its_outcome_and_advice() {
 
 #[tokio::test]
 async fn the_answer_waits_for_the_login() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
         .start()
         .await;
     gateway.logins.reach(1).await;
-    let (answer, ()) = tokio::join!(refresh(&gateway, "acme", ""), async {
+    let (response, ()) = tokio::join!(refresh(&gateway, "acme", ""), async {
         gateway.logins.give()
     });
     assert_eq!(
-        (answer.status(), &told(&answer)["state"]),
+        (response.status(), &told(&response)["state"]),
         (200, &"fresh".into())
     );
 }
@@ -154,9 +169,9 @@ async fn nobody_else_may_ask() {
 #[tokio::test]
 async fn a_get_changes_nothing() {
     let (gateway, _upstream) = gateway("").await;
-    let answer = gateway.admin(get("/tokens/acme/refresh")).await;
+    let response = gateway.admin(get("/tokens/acme/refresh")).await;
     assert_eq!(
-        (answer.status(), answer.field("allow").as_deref()),
+        (response.status(), response.field("allow").as_deref()),
         (405, Some("POST"))
     );
     assert_eq!(gateway.admin(get("/tokens/acme")).await.status(), 404);

@@ -13,13 +13,13 @@ use crate::harness::{
 const CALLER: &str = "[[caller]]\nname = 'splunk'\nsecret_sha256 = '107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2'";
 
 async fn status(gateway: &Gateway) -> Value {
-    let answer = gateway.admin(get("/status.json")).await;
+    let response = gateway.admin(get("/status.json")).await;
     assert_eq!(
-        (answer.status(), answer.field("content-type").as_deref()),
+        (response.status(), response.field("content-type").as_deref()),
         (200, Some("application/json"))
     );
-    assert_eq!(answer.field("cache-control").as_deref(), Some("no-store"));
-    let text = answer.text();
+    assert_eq!(response.field("cache-control").as_deref(), Some("no-store"));
+    let text = response.text();
     assert!(!text.contains("c4nary"), "{text}");
     serde_json::from_str(&text).unwrap()
 }
@@ -45,7 +45,7 @@ fn kinds(status: &Value) -> Vec<&str> {
 /// Every name of the shape, and whether it is there, is documented.
 #[tokio::test]
 async fn every_name_in_it_is_in_its_document() {
-    let upstream = Upstream::answering("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
+    let upstream = Upstream::responding("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
     ready(&gateway).await;
     let known = format!("X-Api-Key: {SECRET}\r\n");
@@ -97,7 +97,7 @@ async fn every_name_in_it_is_in_its_document() {
 
 #[tokio::test]
 async fn it_tells_of_the_program_the_token_and_the_traffic() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
     for _ in 0..3 {
@@ -156,7 +156,7 @@ async fn it_tells_of_the_program_the_token_and_the_traffic() {
 
 #[tokio::test]
 async fn a_token_that_is_not_there_is_told_with_the_login_that_failed() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::refused().await)
         .start()
@@ -217,7 +217,7 @@ async fn failures_and_refusals_are_told_apart_and_with_all_that_is_known() {
     let refused = gateway.raw(get("/systemlog?q=c4nary")).await;
     assert_eq!((failed.status(), refused.status()), (502, 401));
     let status = status(&gateway).await;
-    let id = |answer: &Message| json!(answer.field("x-proxy-request-id").unwrap());
+    let id = |response: &Message| json!(response.field("x-proxy-request-id").unwrap());
     let failure = &status["failures"][0];
     assert_eq!(
         (&failure["request_id"], &failure["reason"]),
@@ -278,7 +278,7 @@ async fn failures_and_refusals_are_told_apart_and_with_all_that_is_known() {
 
 #[tokio::test]
 async fn who_still_uses_retired_addresses_is_told() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
     for _ in 0..2 {
@@ -302,7 +302,7 @@ async fn who_still_uses_retired_addresses_is_told() {
 
 #[tokio::test]
 async fn it_is_for_those_who_know_the_secret_and_pages_of_the_gateway_itself() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
         .start()
@@ -325,23 +325,23 @@ async fn it_is_for_those_who_know_the_secret_and_pages_of_the_gateway_itself() {
 
 #[tokio::test]
 async fn looking_needs_get() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for path in ["/", "/page/page.css", "/status.json", "/transactions/x"] {
         let post = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
-        let answer = gateway.admin(post).await;
+        let response = gateway.admin(post).await;
         assert_eq!(
-            (answer.status(), answer.field("allow").as_deref()),
+            (response.status(), response.field("allow").as_deref()),
             (405, Some("GET, HEAD")),
             "{path}"
         );
     }
     let put = "PUT /log-level HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\ndebug";
-    let answer = gateway.admin(put).await;
+    let response = gateway.admin(put).await;
     assert_eq!(
-        answer.status(),
+        response.status(),
         404,
         "this process does not log by itself: {}",
-        answer.text()
+        response.text()
     );
 }

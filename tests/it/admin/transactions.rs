@@ -10,21 +10,21 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\nCitrix-TransactionId: given-1\r\nX-Cws-
                       CC-TransactionId: cc-1\r\nContent-Length: 2\r\n\r\n{}";
 
 async fn gateway() -> (Gateway, Upstream) {
-    let upstream = Upstream::answering(ANSWER).await;
+    let upstream = Upstream::responding(ANSWER).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
     (gateway, upstream)
 }
 
 async fn look(gateway: &Gateway, id: &str) -> (u16, Value) {
-    let answer = gateway.admin(get(&format!("/transactions/{id}"))).await;
+    let response = gateway.admin(get(&format!("/transactions/{id}"))).await;
     assert_eq!(
-        answer.field("content-type").as_deref(),
+        response.field("content-type").as_deref(),
         Some("application/json")
     );
     (
-        answer.status(),
-        serde_json::from_str(&answer.text()).unwrap(),
+        response.status(),
+        serde_json::from_str(&response.text()).unwrap(),
     )
 }
 
@@ -32,10 +32,10 @@ async fn look(gateway: &Gateway, id: &str) -> (u16, Value) {
 async fn an_exchange_is_found_by_each_of_its_ids() {
     let (gateway, _upstream) = gateway().await;
     let sent = "Citrix-TransactionId: Job/7\r\n";
-    let answer = gateway
+    let response = gateway
         .raw(get_with("/cvad/manage/me?secret=c4nary", sent))
         .await;
-    let request_id = answer.field("x-proxy-request-id").unwrap();
+    let request_id = response.field("x-proxy-request-id").unwrap();
     for id in [
         request_id.as_str(),
         "Job%2F7",
@@ -123,7 +123,7 @@ async fn what_is_not_there_is_a_404_that_says_how_far_memory_goes() {
 
 #[tokio::test]
 async fn an_exchange_without_an_access_log_is_found_as_well() {
-    let upstream = Upstream::answering(ANSWER).await;
+    let upstream = Upstream::responding(ANSWER).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[log]\naccess = false")
         .start()
@@ -147,7 +147,7 @@ async fn the_memory_of_exchanges_is_bounded() {
         wire.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(TOGETHER))
             .await;
         for _ in 0..TOGETHER {
-            assert_eq!(wire.answer().await.status(), 200);
+            assert_eq!(wire.response().await.status(), 200);
         }
     }
     let (status, told) = look(&gateway, "first").await;

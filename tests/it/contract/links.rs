@@ -175,13 +175,13 @@ async fn contract_5_a_nested_location_and_that_of_app_layering_come_back_too() {
             let location = started.field("location").unwrap();
             assert_eq!(started.status(), 202, "{}", started.text());
             let followed = here(&gateway, &location).to_owned();
-            let answer = gateway
+            let response = gateway
                 .raw(get_with(
                     &followed,
                     "Accept: application/json;version=preview\r\n",
                 ))
                 .await;
-            assert_eq!(answer.status(), 200, "{followed}");
+            assert_eq!(response.status(), 200, "{followed}");
         }
     }
 }
@@ -192,7 +192,7 @@ async fn contract_5_identifiers_and_what_tenants_wrote_stay() {
         "url":"https://api.cloud.com/hook","imgUrl":"https://api.cloud.com/i","Location ":"https://api.cloud.com/x",
         "Description":"see \"ResultLocation\":\"https://api.cloud.com/x\"","items":["https://api.cloud.com/y"],
         "@odata.context":"https://identifiers-api.cloud.com/x"}"#;
-    let upstream = Upstream::answering(format!(
+    let upstream = Upstream::responding(format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ))

@@ -5,18 +5,18 @@ use serde_json::{Value, json};
 
 use super::{Lab, json, lab, lab_with};
 
-/// Sends the items to a path; the items of the answer.
+/// Sends the items to a path; the items of the response.
 async fn batch(lab: &Lab, path: &str, items: &Value) -> Vec<Value> {
     let request = lab
         .post(path)
         .header("content-type", "application/json; charset=utf-8");
-    let answer = request
+    let response = request
         .body(json!({ "Items": items }).to_string())
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200);
-    json(answer).await["Items"].as_array().unwrap().clone()
+    assert_eq!(response.status(), 200);
+    json(response).await["Items"].as_array().unwrap().clone()
 }
 
 fn authorized(value: &str) -> Value {
@@ -66,14 +66,14 @@ async fn an_items_own_token_must_be_good() {
         ("client_id", "c"),
         ("client_secret", "s=="),
     ];
-    let answer = lab
+    let response = lab
         .client
         .post(lab.emulator.token_url("contoso"))
         .form(&form)
         .send()
         .await
         .unwrap();
-    let foreign = json(answer).await["access_token"]
+    let foreign = json(response).await["access_token"]
         .as_str()
         .unwrap()
         .to_owned();

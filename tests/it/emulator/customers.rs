@@ -34,15 +34,15 @@ impl Lab {
             ("client_id", client),
             ("client_secret", secret),
         ];
-        let answer = self
+        let response = self
             .client
             .post(self.emulator.token_url(customer))
             .form(&form)
             .send()
             .await
             .unwrap();
-        match answer.status().as_u16() {
-            200 => Ok(json(answer).await["access_token"]
+        match response.status().as_u16() {
+            200 => Ok(json(response).await["access_token"]
                 .as_str()
                 .unwrap()
                 .to_owned()),
@@ -128,9 +128,9 @@ async fn a_token_of_another_customer_is_refused_in_the_services_words() {
         ("/systemlog/records", 401, "invalid"),
         ("/monitorodata/Machines", 403, "Invalid Customer."),
     ] {
-        let answer = lab.get_as(&contoso, "acme", path).send().await.unwrap();
-        assert_eq!(answer.status(), status, "{path}");
-        assert!(answer.text().await.unwrap().contains(part), "{path}");
+        let response = lab.get_as(&contoso, "acme", path).send().await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert!(response.text().await.unwrap().contains(part), "{path}");
         let own = path.replace("/acme/", "/contoso/");
         assert_eq!(
             lab.status(lab.get_as(&contoso, "contoso", &own)).await,
@@ -204,8 +204,8 @@ async fn a_job_is_seen_by_the_client_that_started_it_alone() {
     let start = start
         .header("citrix-customerid", "contoso")
         .header("accept", "application/json");
-    let answer = start.send().await.unwrap();
-    let location = super::header(&answer, "location").unwrap().to_owned();
+    let response = start.send().await.unwrap();
+    let location = super::header(&response, "location").unwrap().to_owned();
     let path = location.strip_prefix(&lab.emulator.base_url()).unwrap();
     assert_eq!(lab.status(lab.get_as(&other, "contoso", path)).await, 404);
     assert_eq!(lab.status(lab.get_as(&one, "contoso", path)).await, 200);
@@ -216,13 +216,13 @@ async fn controls_are_about_one_customer_or_all() {
     let lab = two_customers().await;
     let contoso = lab.try_login("contoso", "second", "s==").await.unwrap();
     let control = async |path: &str| {
-        let answer = lab
+        let response = lab
             .client
             .post(lab.url(&format!("/_emulator/{path}")))
             .send()
             .await
             .unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+        (response.status().as_u16(), response.text().await.unwrap())
     };
     assert_eq!(
         control("revoke?customer=contoso").await,

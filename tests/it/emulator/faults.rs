@@ -12,7 +12,7 @@ fn befall(emulator: &Emulator, fault: &str) {
     emulator.add_fault(fault.parse().unwrap());
 }
 
-/// The answer to the next request, which a fault befalls.
+/// The response to the next request, which a fault befalls.
 async fn with_fault(lab: &Lab, fault: &str) -> Response {
     befall(&lab.emulator, &format!("/resourcelocations={fault}*1"));
     lab.get("/resourcelocations").send().await.unwrap()
@@ -26,10 +26,10 @@ async fn waits_are_hinted_in_every_shape() {
         (503, "common/serviceUnavailable"),
     ] {
         for shape in ["", "-date", "-rfc3339", "-body", "-silent"] {
-            let answer = with_fault(&lab, &format!("{status}{shape}:7")).await;
-            assert_eq!(answer.status(), status, "{shape}");
-            let hint = header(&answer, "retry-after").map(str::to_owned);
-            let body = answer.text().await.unwrap();
+            let response = with_fault(&lab, &format!("{status}{shape}:7")).await;
+            assert_eq!(response.status(), status, "{shape}");
+            let hint = header(&response, "retry-after").map(str::to_owned);
+            let body = response.text().await.unwrap();
             match (shape, hint.as_deref()) {
                 ("", Some(hint)) => assert_eq!(hint, "7"),
                 ("-date", Some(hint)) => assert!(httpdate::parse_http_date(hint).is_ok(), "{hint}"),
@@ -60,28 +60,28 @@ async fn waits_are_hinted_in_every_shape() {
 #[tokio::test]
 async fn the_gateway_fails_without_a_transaction_id() {
     let lab = lab().await;
-    let answer = with_fault(&lab, "502").await;
+    let response = with_fault(&lab, "502").await;
     assert_eq!(
         (
-            answer.status().as_u16(),
-            header(&answer, "citrix-transactionid")
+            response.status().as_u16(),
+            header(&response, "citrix-transactionid")
         ),
         (502, None)
     );
-    let answer = with_fault(&lab, "500").await;
+    let response = with_fault(&lab, "500").await;
     assert_eq!(
         (
-            answer.status().as_u16(),
-            json(answer).await["statusCode"].clone()
+            response.status().as_u16(),
+            json(response).await["statusCode"].clone()
         ),
         (500, json!(500))
     );
-    let answer = with_fault(&lab, "401").await;
-    assert_eq!(answer.status(), 401);
-    let answer = with_fault(&lab, "403-region").await;
+    let response = with_fault(&lab, "401").await;
+    assert_eq!(response.status(), 401);
+    let response = with_fault(&lab, "403-region").await;
     let detail = "User is not authenticated for the specified resource.";
     assert_eq!(
-        (answer.status().as_u16(), &json(answer).await["detail"]),
+        (response.status().as_u16(), &json(response).await["detail"]),
         (403, &json!(detail))
     );
 }
@@ -94,9 +94,9 @@ async fn an_answer_can_be_cut_off() {
         let request = lab
             .get("/monitorodata/Machines")
             .header("accept-encoding", coding);
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert!(answer.bytes().await.is_err(), "{coding}");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(response.bytes().await.is_err(), "{coding}");
     }
     assert_eq!(lab.status(lab.get("/monitorodata/Machines")).await, 200);
 }
@@ -164,15 +164,15 @@ async fn secure_private_access_redirects_to_the_customers_region() {
             region_redirect: Some(to),
             ..Faults::default()
         });
-        let answer = lab
+        let response = lab
             .get("/accessSecurity/sessionPolicy?limit=5")
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status(), 307);
+        assert_eq!(response.status(), 307);
         (
-            header(&answer, "location").unwrap().to_owned(),
-            json(answer).await,
+            header(&response, "location").unwrap().to_owned(),
+            json(response).await,
         )
     };
     let (location, _) = redirect(RegionRedirect::To(
@@ -222,12 +222,12 @@ async fn without_a_second_listener_the_other_region_is_another_path() {
         region_redirect: Some(RegionRedirect::Other),
         ..Faults::default()
     });
-    let answer = lab
+    let response = lab
         .get("/accessSecurity/applications")
         .send()
         .await
         .unwrap();
-    let location = header(&answer, "location").unwrap();
+    let location = header(&response, "location").unwrap();
     assert_eq!(
         location,
         lab.url("/feature-data_accesssecurity/applications")
@@ -265,11 +265,11 @@ async fn the_clouds_clock_can_be_wrong() {
         ..Options::default()
     })
     .await;
-    let answer = lab.get("/echo").send().await.unwrap();
-    let date = httpdate::parse_http_date(header(&answer, "date").unwrap()).unwrap();
+    let response = lab.get("/echo").send().await.unwrap();
+    let date = httpdate::parse_http_date(header(&response, "date").unwrap()).unwrap();
     assert!(date + Duration::from_secs(80_000) < now(), "{date:?}");
     // What the token says is by the same clock, yet it is good.
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
 }
 
 #[expect(

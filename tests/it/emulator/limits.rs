@@ -32,14 +32,14 @@ async fn monitor_works_on_one_query_of_each_customer() {
         ("client_id", "c"),
         ("client_secret", "s=="),
     ];
-    let answer = lab
+    let response = lab
         .client
         .post(lab.emulator.token_url("contoso"))
         .form(&form)
         .send()
         .await
         .unwrap();
-    let token = json(answer).await["access_token"]
+    let token = json(response).await["access_token"]
         .as_str()
         .unwrap()
         .to_owned();

@@ -66,13 +66,13 @@ async fn links_begin_with_the_host_that_was_called() {
         ..Links::default()
     })
     .await;
-    let answer = lab
+    let response = lab
         .get("/monitorodata/Machines")
         .header("host", "api-us.cloud.com")
         .send()
         .await
         .unwrap();
-    let link = json(answer).await["@odata.nextLink"].clone();
+    let link = json(response).await["@odata.nextLink"].clone();
     assert_eq!(
         link,
         "http://api-us.cloud.com/monitorodata/Machines?$skip=1000"
@@ -124,15 +124,15 @@ async fn bodies_come_in_the_coding_that_the_caller_accepts() {
         let request = lab
             .get("/monitorodata/Machines")
             .header("accept-encoding", coding);
-        let answer = request.send().await.unwrap();
+        let response = request.send().await.unwrap();
         assert_eq!(
             (
-                header(&answer, "content-encoding"),
-                header(&answer, "content-length")
+                header(&response, "content-encoding"),
+                header(&response, "content-length")
             ),
             (Some(coding), None)
         );
-        let (encoded, mut decoded) = (answer.bytes().await.unwrap(), String::new());
+        let (encoded, mut decoded) = (response.bytes().await.unwrap(), String::new());
         match coding {
             "gzip" => flate2::read::GzDecoder::new(&encoded[..]).read_to_string(&mut decoded),
             "br" => brotli::Decompressor::new(&encoded[..], 4096).read_to_string(&mut decoded),
@@ -145,7 +145,7 @@ async fn bodies_come_in_the_coding_that_the_caller_accepts() {
             "{coding}"
         );
     }
-    // The slot is free again after an encoded answer as well.
+    // The slot is free again after an encoded response as well.
     assert_eq!(lab.emulator.stats().monitor_rate_limited, 0);
 
     let lab = lab_with(Options {
@@ -153,13 +153,13 @@ async fn bodies_come_in_the_coding_that_the_caller_accepts() {
         ..Options::default()
     })
     .await;
-    let answer = lab
+    let response = lab
         .get("/monitorodata/Machines")
         .header("accept-encoding", "gzip")
         .send()
         .await
         .unwrap();
-    assert_eq!(header(&answer, "content-encoding"), None);
+    assert_eq!(header(&response, "content-encoding"), None);
 }
 
 #[tokio::test]
@@ -169,14 +169,17 @@ async fn a_page_of_machines_can_be_as_long_as_the_documented_one() {
         ..Options::default()
     })
     .await;
-    let answer = lab
+    let response = lab
         .get("/cvad/manage/Machines?limit=1000")
         .send()
         .await
         .unwrap();
-    let length: usize = header(&answer, "content-length").unwrap().parse().unwrap();
+    let length: usize = header(&response, "content-length")
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((7_200_000..7_400_000).contains(&length), "{length}");
-    let machine = &json(answer).await["Items"][999];
+    let machine = &json(response).await["Items"][999];
     assert!(
         machine["Description"]
             .as_str()

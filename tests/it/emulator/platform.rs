@@ -49,20 +49,20 @@ const READABLE: [(&str, Option<&str>); 21] = [
 async fn every_service_has_something_to_read() {
     let lab = lab().await;
     for (path, told_in) in READABLE {
-        let answer = lab.get(path).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{path}");
+        let response = lab.get(path).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
         for name in [
             "citrix-transactionid",
             "x-cws-transactionid",
             "cc-transactionid",
         ] {
             assert_eq!(
-                header(&answer, name).is_some(),
+                header(&response, name).is_some(),
                 told_in == Some(name),
                 "{path} {name}"
             );
         }
-        assert!(!json(answer).await.is_null(), "{path}");
+        assert!(!json(response).await.is_null(), "{path}");
         assert_eq!(
             lab.status(lab.client.get(lab.url(path))).await,
             401,
@@ -163,11 +163,11 @@ async fn some_services_want_headers_of_their_own() {
 async fn app_configuration_knows_versions() {
     let lab = lab().await;
     let path = "/aca/discovery/app/workspace/url/aHR0cHM6Ly9h";
-    let answer = lab.get(path).send().await.unwrap();
+    let response = lab.get(path).send().await.unwrap();
     assert_eq!(
         (
-            header(&answer, "etag"),
-            header(&answer, "x-content-type-options")
+            header(&response, "etag"),
+            header(&response, "x-content-type-options")
         ),
         (Some("\"1\""), Some("nosniff"))
     );

@@ -38,10 +38,10 @@ async fn each_service_tells_the_transaction_id_under_its_own_name() {
             if let Some(id) = callers {
                 request = request.header("Citrix-TransactionId", id);
             }
-            let answer = request.send().await.unwrap();
-            assert_eq!(answer.status(), 200, "{path}");
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 200, "{path}");
             for name in TRANSACTION_IDS {
-                let value = header(&answer, name);
+                let value = header(&response, name);
                 match callers {
                     _ if told_in != Some(name) => assert_eq!(value, None, "{path} {name}"),
                     Some(id) => assert_eq!(value, Some(id), "{path}"),
@@ -57,8 +57,8 @@ async fn each_service_tells_the_transaction_id_under_its_own_name() {
         no_transaction_ids: true,
         ..Faults::default()
     });
-    let answer = lab.get("/cvad/manage/me").send().await.unwrap();
-    assert_eq!(header(&answer, "citrix-transactionid"), None);
+    let response = lab.get("/cvad/manage/me").send().await.unwrap();
+    assert_eq!(header(&response, "citrix-transactionid"), None);
 }
 
 #[tokio::test]
@@ -96,15 +96,15 @@ async fn a_missing_or_bad_token_is_refused_in_the_services_words() {
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        let answer = request
+        let response = request
             .header("citrix-transactionid", GUID)
             .send()
             .await
             .unwrap();
-        assert_eq!(answer.status(), 401, "{path}");
+        assert_eq!(response.status(), 401, "{path}");
         (
-            header(&answer, "content-type").unwrap().to_owned(),
-            json(answer).await,
+            header(&response, "content-type").unwrap().to_owned(),
+            json(response).await,
         )
     };
     let bad = Some("CwsAuth Bearer=ey.ey.ey");
@@ -167,8 +167,8 @@ async fn customers_are_bound_to_the_token() {
         if let Some(customer) = customer {
             request = request.header("citrix-customerid", customer);
         }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
     };
     let (status, body) = ask("/cvad/manage/me", None).await;
     assert_eq!(status, 500);
@@ -209,10 +209,10 @@ async fn cvad_wants_exactly_json() {
         if let Some(accept) = accept {
             raw += &format!("accept: {accept}\r\n");
         }
-        let answer = lab.raw(&(raw + "\r\n")).await;
+        let response = lab.raw(&(raw + "\r\n")).await;
         assert!(
-            answer.starts_with("HTTP/1.1 406 ") && answer.contains("common/notAcceptable"),
-            "{answer}"
+            response.starts_with("HTTP/1.1 406 ") && response.contains("common/notAcceptable"),
+            "{response}"
         );
     }
     let untyped = lab.post("/cvad/manage/Machines").body("<xml/>");
@@ -240,8 +240,8 @@ async fn a_post_without_a_length_is_refused() {
         ("content-length: 0\r\n\r\n", "200"),
         ("transfer-encoding: chunked\r\n\r\n0\r\n\r\n", "200"),
     ] {
-        let answer = lab.raw(&format!("{head}{framing}")).await;
-        assert_eq!(answer.split(' ').nth(1), Some(status), "{framing:?}");
+        let response = lab.raw(&format!("{head}{framing}")).await;
+        assert_eq!(response.split(' ').nth(1), Some(status), "{framing:?}");
     }
 }
 
@@ -263,9 +263,9 @@ async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>,
             url.query_pairs_mut()
                 .append_pair("continuationToken", token);
         }
-        let answer = lab.dress(lab.client.get(url)).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let page = json(answer).await;
+        let response = lab.dress(lab.client.get(url)).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let page = json(response).await;
         ids.extend(
             page["Items"]
                 .as_array()
@@ -341,12 +341,15 @@ async fn an_async_job_runs_to_its_result() {
     let reboot = lab
         .post(&format!("{path}/$reboot?async=true"))
         .header("content-length", "0");
-    let answer = reboot.send().await.unwrap();
+    let response = reboot.send().await.unwrap();
     assert_eq!(
-        (answer.status().as_u16(), header(&answer, "content-length")),
+        (
+            response.status().as_u16(),
+            header(&response, "content-length")
+        ),
         (202, Some("0"))
     );
-    let location = header(&answer, "location").unwrap().to_owned();
+    let location = header(&response, "location").unwrap().to_owned();
     assert!(
         location.starts_with(&lab.url("/cvad/manage/Jobs/")),
         "{location}"
@@ -366,9 +369,9 @@ async fn an_async_job_runs_to_its_result() {
             (&json!(status), &result)
         );
     }
-    let answer = follow(&results).send().await.unwrap();
-    assert_eq!(answer.status(), 303);
-    assert_eq!(header(&answer, "location"), Some(&lab.url(&path)[..]));
+    let response = follow(&results).send().await.unwrap();
+    assert_eq!(response.status(), 303);
+    assert_eq!(header(&response, "location"), Some(&lab.url(&path)[..]));
     assert_eq!(lab.get_json(&path).await["Id"], machine);
     assert_eq!(
         lab.status(lab.get(&format!("/cvad/manage/Jobs/{GUID}")))
@@ -383,13 +386,13 @@ async fn monitor_pages_have_absolute_links() {
     let mut next = lab.url("/monitorodata/Machines?$filter=Name%20ne%20null");
     let (mut rows, mut links) = (0, Vec::new());
     loop {
-        let answer = lab.dress(lab.client.get(&next)).send().await.unwrap();
+        let response = lab.dress(lab.client.get(&next)).send().await.unwrap();
         assert_eq!(
-            header(&answer, "content-type"),
+            header(&response, "content-type"),
             Some("application/json; odata.metadata=minimal")
         );
-        assert_eq!(header(&answer, "odata-version"), Some("4.0"));
-        let page = json(answer).await;
+        assert_eq!(header(&response, "odata-version"), Some("4.0"));
+        let page = json(response).await;
         assert_eq!(
             page["@odata.context"],
             lab.url("/monitorodata/$metadata#Machines")
@@ -434,10 +437,10 @@ async fn monitor_errors_are_text() {
         ("/monitorodata/Nothing", 404),
         ("/monitorodata/Machines?$top=x", 400),
     ] {
-        let answer = lab.get(path).send().await.unwrap();
-        assert_eq!(answer.status(), status);
+        let response = lab.get(path).send().await.unwrap();
+        assert_eq!(response.status(), status);
         assert!(
-            header(&answer, "content-type")
+            header(&response, "content-type")
                 .unwrap()
                 .starts_with("text/plain")
         );
@@ -496,9 +499,9 @@ async fn monitor_is_free_again_when_its_answer_has_been_read() {
         let request = lab
             .get("/monitorodata/Machines")
             .header("accept-encoding", coding);
-        let answer = request.send().await.unwrap();
-        assert_eq!(header(&answer, "content-encoding"), Some(coding));
-        assert!(!answer.bytes().await.unwrap().is_empty());
+        let response = request.send().await.unwrap();
+        assert_eq!(header(&response, "content-encoding"), Some(coding));
+        assert!(!response.bytes().await.unwrap().is_empty());
     }
     assert_eq!(lab.emulator.stats().monitor_concurrency_peak, 1);
 }

@@ -12,14 +12,14 @@ use super::{Lab, header, json, lab, lab_with};
 /// What a login at the form endpoint answers: status and body.
 async fn form_login(lab: &Lab) -> (u16, String) {
     let form = lab.form(lab.emulator.client_secret());
-    let answer = lab
+    let response = lab
         .client
         .post(lab.emulator.token_url("acme"))
         .form(&form)
         .send()
         .await
         .unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
+    (response.status().as_u16(), response.text().await.unwrap())
 }
 
 /// What a login at the JSON endpoint answers.
@@ -40,14 +40,14 @@ fn credentials(lab: &Lab) -> String {
 async fn the_form_endpoint_answers_with_blanks_and_a_string() {
     let lab = lab().await;
     let form = lab.form(lab.emulator.client_secret());
-    let answer = lab
+    let response = lab
         .client
         .post(lab.emulator.token_url("acme"))
         .form(&form)
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
     for (name, value) in [
         ("cache-control", "no-store"),
         ("pragma", "no-cache"),
@@ -55,13 +55,13 @@ async fn the_form_endpoint_answers_with_blanks_and_a_string() {
         ("x-cc-localgeo", "US"),
         ("x-content-type-options", "nosniff"),
     ] {
-        assert_eq!(header(&answer, name), Some(value));
+        assert_eq!(header(&response, name), Some(value));
     }
     assert_eq!(
-        header(&answer, "x-cws-transactionid").map(str::len),
+        header(&response, "x-cws-transactionid").map(str::len),
         Some(36)
     );
-    let body = answer.text().await.unwrap();
+    let body = response.text().await.unwrap();
     let token = serde_json::from_str::<Value>(&body).unwrap()["access_token"]
         .as_str()
         .unwrap()
@@ -77,18 +77,18 @@ async fn the_json_endpoint_answers_with_a_number() {
     let lab = lab().await;
     let (id, secret) = (lab.emulator.client_id(), lab.emulator.client_secret());
     for keys in [["clientId", "clientSecret"], ["ClientId", "ClientSecret"]] {
-        let answer = json_login(&lab, json!({ keys[0]: id, keys[1]: secret }).to_string()).await;
-        assert_eq!(answer.status(), 200);
-        assert_eq!(header(&answer, "cache-control"), Some("no-cache"));
+        let response = json_login(&lab, json!({ keys[0]: id, keys[1]: secret }).to_string()).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(header(&response, "cache-control"), Some("no-cache"));
         assert_eq!(
-            header(&answer, "content-type"),
+            header(&response, "content-type"),
             Some("application/json; charset=utf-8")
         );
         assert_eq!(
-            header(&answer, "x-cws-transactionid").map(str::len),
+            header(&response, "x-cws-transactionid").map(str::len),
             Some(36)
         );
-        let body = answer.text().await.unwrap();
+        let body = response.text().await.unwrap();
         let prefix =
             "{\"principal\":\"emulator-client\",\"subject\":\"emulator-client\",\"token\":\"ey";
         assert!(body.starts_with(prefix), "{body}");
@@ -168,7 +168,7 @@ async fn tokens_expire_by_themselves() {
 async fn the_form_endpoint_refuses_a_wrong_client_in_its_own_words() {
     let lab = lab().await;
     let body = "grant_type=client_credentials&client_id=emulator-client&client_secret=wrong";
-    let answer = lab
+    let response = lab
         .raw(&format!(
             "POST /cctrustoauth2/root/tokens/clients HTTP/1.1\r\nhost: e\r\nconnection: close\r\n\
              content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
@@ -176,23 +176,23 @@ async fn the_form_endpoint_refuses_a_wrong_client_in_its_own_words() {
         ))
         .await;
     assert!(
-        answer.starts_with("HTTP/1.1 400 Invalid request\r\n"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 400 Invalid request\r\n"),
+        "{response}"
     );
     let expected = "{\"error\":\"invalid_client\",\"error_description\":\"Invalid client id or client secret.\"}";
-    assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, expected);
+    assert_eq!(response.split_once("\r\n\r\n").unwrap().1, expected);
 
     // The right secret at another customer's door.
     let form = lab.form(lab.emulator.client_secret());
-    let answer = lab
+    let response = lab
         .client
         .post(lab.emulator.token_url("contoso"))
         .form(&form)
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 400);
-    assert_eq!(json(answer).await["error"], "invalid_client");
+    assert_eq!(response.status(), 400);
+    assert_eq!(json(response).await["error"], "invalid_client");
 }
 
 #[tokio::test]
@@ -206,9 +206,9 @@ async fn the_form_endpoint_wants_its_exact_content_type() {
             .client
             .post(lab.emulator.token_url("root"))
             .header("content-type", content_type);
-        let answer = request.body(credentials(&lab)).send().await.unwrap();
-        assert_eq!(answer.status(), 400);
-        let text = answer.text().await.unwrap();
+        let response = request.body(credentials(&lab)).send().await.unwrap();
+        assert_eq!(response.status(), 400);
+        let text = response.text().await.unwrap();
         assert!(
             text.contains("Content-Type must be set to application/x-www-form-urlencoded"),
             "{text}"
@@ -224,10 +224,10 @@ async fn the_form_endpoint_wants_its_exact_content_type() {
 #[tokio::test]
 async fn the_json_endpoint_refuses_in_its_own_words() {
     let lab = lab().await;
-    let answer = json_login(&lab, "{\"clientId\":".to_owned()).await;
-    assert_eq!(answer.status(), 400);
+    let response = json_login(&lab, "{\"clientId\":".to_owned()).await;
+    assert_eq!(response.status(), 400);
     let expected = "{\"message\":\"The request is invalid.\",\"modelState\":{\"credentials\":[\"An error has occurred.\"]}}";
-    assert_eq!(answer.text().await.unwrap(), expected);
+    assert_eq!(response.text().await.unwrap(), expected);
 
     let wrong =
         json!({ "clientId": lab.emulator.client_id(), "clientSecret": "wrong" }).to_string();

@@ -58,7 +58,7 @@ async fn wrong_secrets_are_held_back_and_a_right_one_from_the_same_address_is_no
         "{answered} of 60 were answered before who knows the secret"
     );
     for wire in &mut waiting {
-        assert!(matches!(soon(wire.answer()).await.status(), 400 | 401));
+        assert!(matches!(soon(wire.response()).await.status(), 400 | 401));
     }
     assert_eq!(counted(&gateway, late).await, 60);
     assert_eq!(

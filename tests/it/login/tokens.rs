@@ -147,7 +147,7 @@ fn moved() -> SystemTime {
 
 #[tokio::test]
 async fn a_token_that_expired_asks_for_another_login() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let lifetime = block("a", A, "") + "[login]\ntoken_lifetime = \"10m\"";
     let gateway = Gateway::in_front_of(&upstream)
         .with(&lifetime)
@@ -172,10 +172,10 @@ async fn a_token_that_expired_asks_for_another_login() {
     AHEAD.store(590, Ordering::SeqCst);
     assert_eq!(gateway.raw(bearing(&first)).await.status(), 200);
     AHEAD.store(601, Ordering::SeqCst);
-    let answer = gateway.raw(bearing(&first)).await;
-    answer.problem(401, "caller_unknown");
+    let response = gateway.raw(bearing(&first)).await;
+    response.problem(401, "caller_unknown");
     assert!(
-        answer
+        response
             .field("www-authenticate")
             .unwrap()
             .starts_with("Basic realm=")

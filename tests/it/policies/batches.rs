@@ -32,7 +32,7 @@ const RULES: &str = "methods = ['GET', 'POST']\ncustomers = ['acme']\n\
 
 #[tokio::test]
 async fn items_inside_the_rules_go_on_with_our_tokens() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
     let headers = [
         field("Authorization", "Bearer x"),
@@ -89,8 +89,8 @@ async fn items_inside_the_rules_go_on_with_our_tokens() {
 async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told): (&str, &str)) {
     let body = batch(&[("GET", "Machines/1", ""), item]);
     let status = if reason == "bad_request" { 400 } else { 403 };
-    let answer = post(gateway, "a", "/cvad/manage/$batch", "", &body).await;
-    let detail = answer.problem(status, reason)["detail"]
+    let response = post(gateway, "a", "/cvad/manage/$batch", "", &body).await;
+    let detail = response.problem(status, reason)["detail"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -102,7 +102,7 @@ async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told)
 
 #[tokio::test]
 async fn what_an_item_asks_for_widens_nothing() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
     for (method, url, told) in [
         ("DELETE", "Machines/1", "(methods)"),
@@ -147,7 +147,7 @@ async fn what_an_item_asks_for_widens_nothing() {
 
 #[tokio::test]
 async fn what_an_items_header_fields_say_widens_nothing() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
     for name in ["Citrix-CustomerId", "customer"] {
         let named = field(name, "contoso");
@@ -174,7 +174,7 @@ async fn what_an_items_header_fields_say_widens_nothing() {
 
 #[tokio::test]
 async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let batch_route = format!(
         "[[route]]\nprefix = '/x/y'\nupstream = '{}/cvad/manage/$batch'\n",
         upstream.url()
@@ -245,7 +245,7 @@ async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
 
 #[tokio::test]
 async fn the_path_of_a_batch_needs_a_rule_as_well() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(
         &upstream,
         &block("a", "paths = ['/cvad/manage/Machines/**']"),
@@ -261,7 +261,7 @@ async fn the_path_of_a_batch_needs_a_rule_as_well() {
 
 #[tokio::test]
 async fn a_batch_whose_items_would_have_long_paths_is_not_judged() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n",
         upstream.url()

@@ -30,7 +30,7 @@ async fn start(upstream: &Upstream, rules: &str) -> Gateway {
 
 #[tokio::test]
 async fn a_customer_that_is_not_the_callers_is_answered_like_one_that_is_not_there() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = start(&upstream, "methods = ['GET']\npaths = ['/x/**']").await;
     let header = |id: &str, more: &str| format!("Citrix-CustomerId: {id}\r\n{more}");
     let too_large = "Content-Length: 99999999999\r\n";
@@ -54,11 +54,11 @@ async fn a_customer_that_is_not_the_callers_is_answered_like_one_that_is_not_the
         ]
     };
     for ((line, fields), (same, twin)) in ways("contoso").into_iter().zip(ways("fabrikam")) {
-        let told = |answer: Message| {
-            let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let told = |response: Message| {
+            let problem: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
             (
-                answer.status(),
-                answer.field("x-proxy-error"),
+                response.status(),
+                response.field("x-proxy-error"),
                 problem["detail"].clone(),
             )
         };
@@ -75,7 +75,7 @@ async fn a_customer_that_is_not_the_callers_is_answered_like_one_that_is_not_the
 
 #[tokio::test]
 async fn no_spelling_of_a_path_leaves_with_another_customer_in_it() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = start(&upstream, "").await;
     for path in [
         "/direct/acme/citrix/orchestration/api/contoso/site/Machines",

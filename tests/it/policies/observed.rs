@@ -14,12 +14,12 @@ async fn suggestion(gateway: &Gateway, name: &str) -> Message {
 }
 
 async fn block_of(gateway: &Gateway, name: &str) -> String {
-    let answer = suggestion(gateway, name).await;
+    let response = suggestion(gateway, name).await;
     assert_eq!(
-        (answer.status(), answer.field("content-type").as_deref()),
+        (response.status(), response.field("content-type").as_deref()),
         (200, Some("application/json"))
     );
-    let told: Value = serde_json::from_slice(&answer.body).unwrap();
+    let told: Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!(
         (told["caller"].as_str(), told["left_out"].as_u64()),
         (Some(name), Some(0))
@@ -39,7 +39,7 @@ async fn send(gateway: &Gateway, line: &str, body: &str) -> Message {
 
 #[tokio::test]
 async fn what_would_be_refused_goes_on_and_is_counted() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let rules = "methods = ['GET']\npaths = ['/a/**']\nmax_per_second = 100\nmode = 'observe'";
     let gateway = in_front_of(
         &upstream,
@@ -69,8 +69,8 @@ async fn what_would_be_refused_goes_on_and_is_counted() {
         ("POST /cvad/manage/$batch", item, 6),
         ("POST /monitorodata/$batch", "multipart", 8),
     ] {
-        let answer = send(&gateway, line, body).await;
-        assert_eq!(answer.status(), 200, "{line}");
+        let response = send(&gateway, line, body).await;
+        assert_eq!(response.status(), 200, "{line}");
         assert!(upstream.request().await.line().starts_with(line), "{line}");
         let metrics = gateway.metrics().await;
         assert!(
@@ -112,7 +112,7 @@ async fn limits_are_observed_as_well() {
 
 #[tokio::test]
 async fn what_was_suggested_allows_what_was_seen_and_no_more() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("o", "mode = 'observe'"))
         .start()
         .await;
@@ -161,7 +161,7 @@ async fn what_was_suggested_allows_what_was_seen_and_no_more() {
 
 #[tokio::test]
 async fn why_nothing_is_suggested_is_told() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let blocks = block("o", "mode = 'observe'") + &block("e", "");
     let gateway = in_front_of(&upstream, &blocks).start().await;
     assert_eq!(ask(&gateway, "e", "GET /x", "").await.status(), 200);
@@ -170,15 +170,19 @@ async fn why_nothing_is_suggested_is_told() {
         ("e", 409, "not observed"),
         ("o", 409, "nothing was seen"),
     ] {
-        let answer = suggestion(&gateway, name).await;
-        assert_eq!(answer.status(), status, "{name}");
-        assert!(answer.text().contains(told), "{name}: {}", answer.text());
+        let response = suggestion(&gateway, name).await;
+        assert_eq!(response.status(), status, "{name}");
+        assert!(
+            response.text().contains(told),
+            "{name}: {}",
+            response.text()
+        );
     }
-    let answer = gateway
+    let response = gateway
         .admin(get("/callers/o/suggestion").replacen("GET", "POST", 1))
         .await;
     assert_eq!(
-        (answer.status(), answer.field("allow").as_deref()),
+        (response.status(), response.field("allow").as_deref()),
         (405, Some("GET, HEAD"))
     );
     // A request of a customer that is none of ours tells nothing of the caller.
@@ -190,7 +194,7 @@ async fn why_nothing_is_suggested_is_told() {
 
 #[tokio::test]
 async fn what_was_seen_is_for_who_knows_the_admin_secret() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     let secret = hex::encode(digest(&SHA256, b"admin").as_ref());
     let blocks = block("o", "mode = 'observe'") + &format!("[admin]\nsecret_sha256 = {secret:?}\n");
     let gateway = in_front_of(&upstream, &blocks).start().await;

@@ -5,13 +5,13 @@ use serde_json::Value;
 use crate::harness::{Cloud, Gateway, client};
 
 async fn echoed(gateway: &Gateway) -> Value {
-    let answer = client()
+    let response = client()
         .get(gateway.url("/echo/a%2Fb?q=%27~+"))
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 200);
-    serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    assert_eq!(response.status(), 200);
+    serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -81,13 +81,13 @@ async fn bodies_pass_whole_over_http2() {
                     .all(|(at, byte)| usize::from(*byte) == at % 65536 % 251)
         );
     }
-    let answer = client()
+    let response = client()
         .post(gateway.url("/upload"))
         .body(vec![7_u8; LENGTH])
         .send()
         .await
         .unwrap();
-    let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    let told: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
     assert_eq!(told["bytes"], LENGTH);
 }
 
@@ -103,8 +103,8 @@ async fn an_upstream_with_a_strange_certificate_is_not_spoken_to() {
         .with(&stranger)
         .start()
         .await;
-    let answer = gateway.raw(crate::harness::get("/stranger")).await;
-    let problem = answer.problem(502, "upstream_connect");
+    let response = gateway.raw(crate::harness::get("/stranger")).await;
+    let problem = response.problem(502, "upstream_connect");
     assert!(
         problem["detail"]
             .as_str()

@@ -1,4 +1,4 @@
-//! A cut-off answer of Citrix's is a cut-off answer to the caller, never a clean end
+//! A cut-off response of Citrix's is a cut-off response to the caller, never a clean end
 //! (interface §4.2).
 
 use http::Request;
@@ -9,24 +9,24 @@ const WITH_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
 const WITHIN_A_CHUNK: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello";
 
-/// Answers the next request with `answer`; the upstream's end of the connection.
-async fn answer_with(upstream: &Upstream, answer: &str) -> Wire {
+/// Answers the next request with `response`; the upstream's end of the connection.
+async fn respond_with(upstream: &Upstream, response: &str) -> Wire {
     let mut wire = upstream.connection().await;
     wire.request().await;
-    wire.write(answer).await;
+    wire.write(response).await;
     wire
 }
 
 #[tokio::test]
 async fn rfc9112_8_an_answer_cut_off_upstream_is_cut_off_on_http1() {
-    for answer in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
+    for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
         caller
             .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await;
-        let wire = answer_with(&upstream, answer).await;
+        let wire = respond_with(&upstream, response).await;
         let head = caller.head().await;
         assert_eq!(head.status(), 200);
         let begun: &[u8] = if head.has("content-length") {
@@ -43,13 +43,13 @@ async fn rfc9112_8_an_answer_cut_off_upstream_is_cut_off_on_http1() {
 
 #[tokio::test]
 async fn rfc9113_8_1_1_an_answer_cut_off_upstream_is_a_reset_stream_on_http2() {
-    for answer in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
+    for partial in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut http2 = gateway.http2().await;
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
-        let wire = answer_with(&upstream, answer).await;
+        let wire = respond_with(&upstream, partial).await;
         let mut body = soon(response).await.unwrap().into_body();
         assert_eq!(soon(body.data()).await.unwrap().unwrap(), "hello");
         drop(wire);
@@ -57,12 +57,12 @@ async fn rfc9113_8_1_1_an_answer_cut_off_upstream_is_a_reset_stream_on_http2() {
         assert_eq!(
             end.unwrap_err().reason(),
             Some(h2::Reason::INTERNAL_ERROR),
-            "{answer}"
+            "{partial}"
         );
         // The connection lives on.
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
-        let _wire = answer_with(&upstream, crate::harness::OK).await;
+        let _wire = respond_with(&upstream, crate::harness::OK).await;
         assert_eq!(soon(response).await.unwrap().status(), 200);
     }
 }
@@ -73,18 +73,18 @@ async fn rfc9112_6_3_an_answer_without_framing_ends_with_its_connection() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
-    drop(answer_with(&upstream, "HTTP/1.1 200 OK\r\n\r\nhello").await);
-    let answer = caller.answer().await;
-    assert_eq!((answer.text().as_str(), answer.whole), ("hello", true));
+    drop(respond_with(&upstream, "HTTP/1.1 200 OK\r\n\r\nhello").await);
+    let response = caller.response().await;
+    assert_eq!((response.text().as_str(), response.whole), ("hello", true));
     assert_eq!(
-        answer.field("transfer-encoding").as_deref(),
+        response.field("transfer-encoding").as_deref(),
         Some("chunked")
     );
 }
 
 #[tokio::test]
 async fn an_answer_that_stalls_is_cut_off() {
-    for answer in [WITH_LENGTH, CHUNKED] {
+    for response in [WITH_LENGTH, CHUNKED] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream)
             .with("[upstream]\nidle_timeout = \"50ms\"")
@@ -92,9 +92,9 @@ async fn an_answer_that_stalls_is_cut_off() {
             .await;
         let mut caller = gateway.connect().await;
         caller.write(get("/")).await;
-        let mut wire = answer_with(&upstream, answer).await;
-        let answer = caller.answer().await;
-        assert_eq!((answer.text().as_str(), answer.whole), ("hello", false));
+        let mut wire = respond_with(&upstream, response).await;
+        let response = caller.response().await;
+        assert_eq!((response.text().as_str(), response.whole), ("hello", false));
         wire.closed().await;
         let metrics = gateway.metrics().await;
         assert!(
@@ -106,14 +106,14 @@ async fn an_answer_that_stalls_is_cut_off() {
 
 #[tokio::test]
 async fn rfc9112_8_an_answer_that_arrives_together_with_its_end_is_cut_off_as_well() {
-    for answer in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
+    for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
         caller
             .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await;
-        drop(answer_with(&upstream, answer).await);
+        drop(respond_with(&upstream, response).await);
         let said = String::from_utf8(caller.rest().await).unwrap();
         assert!(!said.ends_with("0\r\n\r\n"), "{said}");
         assert!(
@@ -125,7 +125,7 @@ async fn rfc9112_8_an_answer_that_arrives_together_with_its_end_is_cut_off_as_we
 
 #[tokio::test]
 async fn rfc9112_8_what_came_before_the_cut_reaches_the_caller() {
-    for answer in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
+    for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
@@ -133,10 +133,10 @@ async fn rfc9112_8_what_came_before_the_cut_reaches_the_caller() {
             .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await;
         // Head, part of the body and the end of the connection arrive together.
-        drop(answer_with(&upstream, answer).await);
-        let answer = caller.answer().await;
+        drop(respond_with(&upstream, response).await);
+        let response = caller.response().await;
         assert_eq!(
-            (answer.status(), answer.text().as_str(), answer.whole),
+            (response.status(), response.text().as_str(), response.whole),
             (200, "hello", false)
         );
         caller.closed().await;

@@ -57,7 +57,7 @@ fn post(path: &str, body: &str) -> String {
 
 #[tokio::test]
 async fn a_request_follows_to_another_region_and_later_ones_go_there_at_once() {
-    let eu = Upstream::answering(OK).await;
+    let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
     let paths = ["/sessionPolicy?a=+%23:~/=", "/other/1", "", "?q"];
@@ -110,7 +110,7 @@ async fn a_request_follows_to_another_region_and_later_ones_go_there_at_once() {
 
 #[tokio::test]
 async fn what_is_remembered_is_shown_to_operators() {
-    let eu = Upstream::answering(OK).await;
+    let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
     assert_eq!(regions(&gateway).await, json!([]));
@@ -134,7 +134,7 @@ async fn what_is_remembered_is_shown_to_operators() {
 
 #[tokio::test]
 async fn a_body_goes_along_if_it_was_kept_and_the_region_is_learnt_in_any_case() {
-    let eu = Upstream::answering(OK).await;
+    let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let route = format!(
         "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
@@ -180,9 +180,9 @@ async fn a_body_goes_along_if_it_was_kept_and_the_region_is_learnt_in_any_case()
 
 #[tokio::test]
 async fn nothing_else_is_followed() {
-    let stranger = Upstream::answering(OK).await;
-    let eu = Upstream::answering(OK).await;
-    for (answer, why) in [
+    let stranger = Upstream::responding(OK).await;
+    let eu = Upstream::responding(OK).await;
+    for (response, why) in [
         (to(&format!("{}/x", stranger.url())), "an unknown host"),
         (
             to(&format!("{}/x", eu.url().replace("http:", "https:"))),
@@ -219,12 +219,12 @@ async fn nothing_else_is_followed() {
             "another status",
         ),
     ] {
-        let status: u16 = answer[9..12].parse().unwrap();
-        let api = Upstream::answering(answer).await;
+        let status: u16 = response[9..12].parse().unwrap();
+        let api = Upstream::responding(response).await;
         let gateway = between(&api, &eu).await;
-        let answer = gateway.raw(get("/accessSecurity/x")).await;
+        let response = gateway.raw(get("/accessSecurity/x")).await;
         assert_eq!(
-            (answer.status(), answer.text().as_str()),
+            (response.status(), response.text().as_str()),
             (status, "moved!"),
             "{why}"
         );
@@ -246,10 +246,10 @@ async fn a_second_redirect_is_the_callers() {
         assert_eq!(wire.request().await.line(), "GET /b/x HTTP/1.1");
         wire.write(to(&back)).await;
     };
-    let (answer, ()) = futures_util::future::join(caller, citrix).await;
+    let (response, ()) = futures_util::future::join(caller, citrix).await;
     let here = "http://localhost/c/x".to_owned();
     assert_eq!(
-        (answer.status(), answer.field("location")),
+        (response.status(), response.field("location")),
         (307, Some(here))
     );
 }
@@ -258,14 +258,14 @@ async fn a_second_redirect_is_the_callers() {
 async fn a_link_without_a_host_leads_to_the_region_that_answered() {
     let created =
         "HTTP/1.1 201 Created\r\nLocation: /feature-data/policies/1\r\nContent-Length: 0\r\n\r\n";
-    let eu = Upstream::answering(created).await;
+    let eu = Upstream::responding(created).await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
     for _ in 0..2 {
-        let answer = gateway.raw(post("/accessSecurity/policies", "{}")).await;
+        let response = gateway.raw(post("/accessSecurity/policies", "{}")).await;
         let there = "/region/eu/feature-data/policies/1".to_owned();
         assert_eq!(
-            (answer.status(), answer.field("location")),
+            (response.status(), response.field("location")),
             (201, Some(there))
         );
         eu.request().await;
@@ -293,12 +293,15 @@ async fn a_circle_is_not_walked() {
 
 #[tokio::test]
 async fn a_404_of_citrix_passes_untouched() {
-    let api = Upstream::answering(NOT_FOUND).await;
+    let api = Upstream::responding(NOT_FOUND).await;
     let gateway = Gateway::in_front_of(&api).start().await;
-    let answer = gateway.raw(get("/accessSecurity/x")).await;
-    assert_eq!((answer.status(), answer.text().as_str()), (404, "theirs"));
-    assert_eq!(answer.field("x-from").as_deref(), Some("citrix"));
-    assert!(!answer.has("x-proxy-error"));
+    let response = gateway.raw(get("/accessSecurity/x")).await;
+    assert_eq!(
+        (response.status(), response.text().as_str()),
+        (404, "theirs")
+    );
+    assert_eq!(response.field("x-from").as_deref(), Some("citrix"));
+    assert!(!response.has("x-proxy-error"));
     api.request().await;
     api.got_nothing().await;
 }
@@ -349,8 +352,11 @@ async fn a_404_that_the_old_address_leads_to_as_well_is_believed_from_then_on() 
     api.request().await;
     eu.request().await;
     for round in 1..=3 {
-        let answer = gateway.raw(get("/accessSecurity/gone")).await;
-        assert_eq!((answer.status(), answer.text().as_str()), (404, "theirs"));
+        let response = gateway.raw(get("/accessSecurity/gone")).await;
+        assert_eq!(
+            (response.status(), response.text().as_str()),
+            (404, "theirs")
+        );
         eu.request().await;
         if round == 1 {
             api.request().await;
@@ -412,7 +418,7 @@ async fn a_401_of_the_other_region_is_replayed_there() {
 
 #[tokio::test]
 async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
-    let eu = Upstream::answering(OK).await;
+    let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let (acme, contoso) = (Logins::given().await, Logins::given().await);
     let block = |id: &str, api: &Upstream, logins: &Logins| {
@@ -450,7 +456,7 @@ async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
 
 #[tokio::test]
 async fn the_list_of_regions_asks_for_the_admin_secret() {
-    let api = Upstream::answering(OK).await;
+    let api = Upstream::responding(OK).await;
     let hash = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
     let gateway = Gateway::in_front_of(&api)
         .with(&format!("[admin]\nsecret_sha256 = '{hash}'"))
@@ -488,10 +494,10 @@ async fn the_emulators_other_region_is_found_over_tls() {
         .start()
         .await;
     for _ in 0..2 {
-        let answer = gateway
+        let response = gateway
             .raw(get("/accessSecurity/sessionPolicy?limit=1"))
             .await;
-        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(response.status(), 200, "{}", response.text());
     }
     let shown = regions(&gateway).await;
     assert!(

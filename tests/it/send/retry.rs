@@ -12,7 +12,7 @@ use crate::harness::{Cloud, Gateway, Message, OK, Upstream, client, eventually, 
 const ONE_SECOND: &str =
     "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ntheirs";
 
-/// An answer with a body in JSON.
+/// A response with a body in JSON.
 fn json(status: &str, fields: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\n{fields}\
@@ -22,11 +22,11 @@ fn json(status: &str, fields: &str, body: &str) -> String {
 }
 
 /// Says no to the first request and yes to the others.
-async fn busy_at_first(answer: impl Into<String>) -> Upstream {
-    let answer = answer.into();
+async fn busy_at_first(response: impl Into<String>) -> Upstream {
+    let response = response.into();
     Upstream::scripted(move |number| {
         if number == 1 {
-            answer.clone().into()
+            response.clone().into()
         } else {
             OK.into()
         }
@@ -72,15 +72,15 @@ fn essence(request: &Message) -> (String, Vec<(String, String)>, String) {
     (request.line(), fields.collect(), request.text())
 }
 
-/// The gateway's answer to `request`, which the upstream must have got twice, a second apart.
-async fn is_waited_out(answer: String, request: String) {
-    let said = answer.clone();
-    let upstream = busy_at_first(answer).await;
+/// The gateway's response to `request`, which the upstream must have got twice, a second apart.
+async fn is_waited_out(response: String, request: String) {
+    let said = response.clone();
+    let upstream = busy_at_first(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let began = Instant::now();
-    let answer = gateway.raw(request).await;
+    let response = gateway.raw(request).await;
     assert_eq!(
-        (answer.status(), answer.text().as_str()),
+        (response.status(), response.text().as_str()),
         (200, "{}"),
         "{said}"
     );
@@ -133,7 +133,7 @@ async fn contract_4_hints_of_every_shape_are_waited_out() {
             r#"{"parameters":{"retryDelay":1}}"#,
         ),
     ];
-    join_all(answers.map(|answer| is_waited_out(answer, get("/x?y=1")))).await;
+    join_all(answers.map(|response| is_waited_out(response, get("/x?y=1")))).await;
 }
 
 #[tokio::test]
@@ -144,30 +144,30 @@ async fn a_request_with_a_body_is_sent_again_whole() {
     join_all(requests.map(|request| is_waited_out(ONE_SECOND.to_owned(), request))).await;
 }
 
-/// Asserts that the caller gets an answer as it is, and that the upstream got one request.
-async fn is_handed_on(settings: &str, answer: &str, request: String, outcome: Option<&str>) {
-    let upstream = Upstream::answering(answer).await;
+/// Asserts that the caller gets a response as it is, and that the upstream got one request.
+async fn is_handed_on(settings: &str, response: &str, request: String, outcome: Option<&str>) {
+    let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).with(settings).start().await;
     let got = gateway.raw(request).await;
-    let (head, framed) = answer.split_once("\r\n\r\n").unwrap();
+    let (head, framed) = response.split_once("\r\n\r\n").unwrap();
     assert_eq!(got.line(), head.split("\r\n").next().unwrap());
     assert!(
         got.whole && got.framed == framed.as_bytes(),
-        "{answer}\n{got:?}"
+        "{response}\n{got:?}"
     );
     for name in ["retry-after", "content-type", "content-length"] {
         let theirs = head.split("\r\n").filter_map(|line| line.split_once(": "));
         let theirs = theirs
             .filter(|(each, _)| each.eq_ignore_ascii_case(name))
             .map(|(_, value)| value);
-        assert_eq!(got.fields(name), theirs.collect::<Vec<_>>(), "{answer}");
+        assert_eq!(got.fields(name), theirs.collect::<Vec<_>>(), "{response}");
     }
     assert!(!got.has("x-proxy-error"));
     upstream.request().await;
     upstream.got_nothing().await;
     for each in ["waited", "wait_too_long", "not_replayable"] {
         let count = f64::from(u8::from(outcome == Some(each)));
-        assert_eq!(replays(&gateway, each).await, count, "{each} {answer}");
+        assert_eq!(replays(&gateway, each).await, count, "{each} {response}");
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_wait_that_is_too_long_is_the_callers_and_the_answer_untouched() {
     );
     let chunked = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n\
         Transfer-Encoding: chunked\r\n\r\n20\r\n{\"parameters\":{\"retryDelay\":60}}\r\n0\r\n\r\n";
-    for (settings, answer) in [
+    for (settings, response) in [
         ("", json(many, "", r#"{"parameters":{"retryDelay":60}}"#)),
         ("", json(many, "Retry-After: 11\r\n", "{}")),
         ("", json(many, "Retry-After: 99999999999999999\r\n", "{}")),
@@ -199,7 +199,7 @@ async fn a_wait_that_is_too_long_is_the_callers_and_the_answer_untouched() {
             json("503 Service Unavailable", "Retry-After: 60\r\n", "{}"),
         ),
     ] {
-        is_handed_on(settings, &answer, get("/x"), Some("wait_too_long")).await;
+        is_handed_on(settings, &response, get("/x"), Some("wait_too_long")).await;
     }
 }
 
@@ -241,9 +241,9 @@ async fn an_answer_that_breaks_off_while_it_is_looked_at_is_broken_off_for_the_c
     )
     .await;
     drop(wire);
-    let answer = caller.answer().await;
+    let response = caller.response().await;
     assert_eq!(
-        (answer.status(), answer.text().as_str(), answer.whole),
+        (response.status(), response.text().as_str(), response.whole),
         (429, "{\"a", false)
     );
 }
@@ -283,7 +283,7 @@ async fn a_herd_waits_together_and_takes_up_no_place() {
     drop(herd.pop());
     waiting(&gateway, 18.0).await;
     for caller in &mut herd {
-        assert_eq!(caller.answer().await.status(), 200);
+        assert_eq!(caller.response().await.status(), 200);
     }
     for _ in 0..18 {
         assert!(upstream.request().await.line().contains("/systemlog/"));
@@ -296,12 +296,12 @@ async fn a_herd_waits_together_and_takes_up_no_place() {
 #[tokio::test]
 async fn who_cannot_wait_for_the_gate_gets_citrixs_own_answer() {
     let told = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n";
-    let upstream = Upstream::answering(told).await;
+    let upstream = Upstream::responding(told).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for _ in 0..3 {
-        let answer = gateway.raw(get("/x")).await;
+        let response = gateway.raw(get("/x")).await;
         assert_eq!(
-            (answer.status(), answer.field("retry-after").as_deref()),
+            (response.status(), response.field("retry-after").as_deref()),
             (429, Some("30"))
         );
         upstream.request().await;
@@ -311,7 +311,7 @@ async fn who_cannot_wait_for_the_gate_gets_citrixs_own_answer() {
 
 #[tokio::test]
 async fn no_more_wait_at_a_gate_than_may() {
-    let upstream = Upstream::answering(ONE_SECOND).await;
+    let upstream = Upstream::responding(ONE_SECOND).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_queued = 1\n[upstream]\nretry_budget = '1500ms'")
         .start()
@@ -322,7 +322,7 @@ async fn no_more_wait_at_a_gate_than_may() {
     let second = gateway.raw(get("/x")).await;
     assert_eq!((second.status(), second.text().as_str()), (429, "theirs"));
     assert_eq!(replays(&gateway, "too_many_wait").await, 1.0);
-    assert_eq!(first.answer().await.status(), 429);
+    assert_eq!(first.response().await.status(), 429);
 }
 
 #[tokio::test]
@@ -340,9 +340,9 @@ async fn a_place_in_flight_may_be_gone_after_the_wait() {
     waiting(&gateway, 1.0).await;
     second.write(get("/y")).await;
     wire.request().await;
-    first.answer().await.problem(503, "overloaded");
+    first.response().await.problem(503, "overloaded");
     wire.write(OK).await;
-    assert_eq!(second.answer().await.status(), 200);
+    assert_eq!(second.response().await.status(), 200);
 }
 
 #[tokio::test]
@@ -398,14 +398,14 @@ async fn over_http2_another_programs_query_is_waited_for() {
         .await;
         drop(others);
     };
-    let (answer, ()) = tokio::join!(poll, release);
-    assert_eq!(answer.unwrap().status(), 200);
+    let (response, ()) = tokio::join!(poll, release);
+    assert_eq!(response.unwrap().status(), 200);
     assert!(cloud.emulator.stats().monitor_rate_limited > 0);
 }
 
 #[tokio::test]
 async fn five_tries_are_enough() {
-    let upstream = Upstream::answering(
+    let upstream = Upstream::responding(
         "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
     )
     .await;

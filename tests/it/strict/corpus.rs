@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 /// What the caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// An answer of ours with this status and reason.
+pub enum Response {
+    /// A response of ours with this status and reason.
     Problem(u16, &'static str),
     /// hyper's: a status and nothing else.
     Bare(u16),
@@ -35,11 +35,11 @@ pub enum Reaches {
 pub struct Case {
     pub name: String,
     pub bytes: Vec<u8>,
-    pub answer: Answer,
+    pub response: Response,
     pub reaches: Reaches,
 }
 
-const BAD: Answer = Answer::Problem(400, "bad_request");
+const BAD: Response = Response::Problem(400, "bad_request");
 /// The rest of a head that ends its connection.
 const END: &str = "Host: localhost\r\nConnection: close\r\n\r\n";
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -47,13 +47,13 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection:
 fn case(
     name: impl Into<String>,
     bytes: impl Into<Vec<u8>>,
-    answer: Answer,
+    response: Response,
     reaches: Reaches,
 ) -> Case {
     Case {
         name: name.into(),
         bytes: bytes.into(),
-        answer,
+        response,
         reaches,
     }
 }
@@ -65,7 +65,7 @@ fn refused(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
 
 /// hyper refuses it, and nothing leaves.
 fn bare(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
-    case(name, bytes, Answer::Bare(400), Reaches::Nothing)
+    case(name, bytes, Response::Bare(400), Reaches::Nothing)
 }
 
 /// It leaves with this request line and body, and nothing beside the fields that every request has.
@@ -78,7 +78,7 @@ fn passes(
     case(
         name,
         bytes,
-        Answer::Passed(1),
+        Response::Passed(1),
         Reaches::Requests(vec![(line, body.into(), &[])]),
     )
 }
@@ -162,7 +162,7 @@ fn line_ends() -> Vec<Case> {
         case(
             "CR CR LF at the head's end",
             format!("{get}Host: localhost\r\n\r\r\n"),
-            Answer::Problem(408, "request_timeout"),
+            Response::Problem(408, "request_timeout"),
             Reaches::Nothing,
         ),
         passes(
@@ -188,7 +188,7 @@ fn line_ends() -> Vec<Case> {
         case(
             "empty lines without end",
             "\r\n".repeat(100_000),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         bare(
@@ -308,7 +308,7 @@ fn request_lines() -> Vec<Case> {
     cases.push(case(
         "a line that stalls",
         "GET / HT",
-        Answer::Problem(408, "request_timeout"),
+        Response::Problem(408, "request_timeout"),
         Reaches::Nothing,
     ));
     cases
@@ -408,7 +408,7 @@ fn hosts() -> Vec<Case> {
     cases.push(case(
         "Host: another name",
         format!("{get}Host: other\r\n\r\n"),
-        Answer::Problem(421, "foreign_host"),
+        Response::Problem(421, "foreign_host"),
         Reaches::Nothing,
     ));
     cases.push(passes(
@@ -471,49 +471,49 @@ fn bounds() -> Vec<Case> {
         case(
             "101 fields",
             with(many(99)),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         case(
             "ten thousand fields",
             with(many(10_000)),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         case(
             "a large field",
             with(format!("X: {}\r\n", "x".repeat(70_000))),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         case(
             "a megabyte of field",
             with(format!("X: {}\r\n", "x".repeat(1 << 20))),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         case(
             "a large name",
             with(format!("{}: x\r\n", "x".repeat(70_000))),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         case(
             "a megabyte of target",
             format!("GET /{} HTTP/1.1\r\n{END}", "x".repeat(1 << 20)),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         case(
             "a megabyte of method",
             format!("{} / HTTP/1.1\r\n{END}", "X".repeat(1 << 20)),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         case(
             "a megabyte without a line's end",
             "X".repeat(1 << 20),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
     ]
@@ -563,7 +563,7 @@ fn hop_by_hop() -> Vec<Case> {
     .into_iter()
     .map(|(name, fields, left)| {
         let reaches = Reaches::Requests(vec![("GET / HTTP/1.1", "".into(), left)]);
-        case(format!("hop by hop: {name}"), with(fields), Answer::Passed(1), reaches)
+        case(format!("hop by hop: {name}"), with(fields), Response::Passed(1), reaches)
     })
     .collect()
 }

@@ -120,8 +120,8 @@ async fn the_demo_prints_no_token_and_nothing_a_caller_sent() {
     }
     let address = address.unwrap();
     for path in ["/cvad/manage/me", "/echo", "/status/401", "/upload"] {
-        let answer = ask(address, &post(path, "")).await;
-        assert!(!said(&answer).contains("eyJ"), "{}", said(&answer));
+        let response = ask(address, &post(path, "")).await;
+        assert!(!said(&response).contains("eyJ"), "{}", said(&response));
     }
     demo.signal("INT");
     let ended = demo.end().await;

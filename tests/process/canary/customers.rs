@@ -9,7 +9,7 @@ use testkit::upstream::{OK, Upstream};
 #[tokio::test]
 async fn several_customers_keep_their_secrets_from_each_other_and_from_the_log() {
     let (good, bad) = (Logins::given().await, Logins::refused().await);
-    let api = Upstream::answering(OK).await;
+    let api = Upstream::responding(OK).await;
     let folder = tempfile::tempdir().unwrap();
     let mut toml = String::from("[log]\nlevel = \"trace\"\n[token]\nstartup_wait = \"0s\"\n");
     for (customer, logins) in [("acme", &good), ("contoso", &bad)] {
@@ -33,9 +33,13 @@ async fn several_customers_keep_their_secrets_from_each_other_and_from_the_log()
         "Citrix-CustomerId: fabrikam\r\n",
         "",
     ] {
-        let answer = ask(address, &post("/x", fields)).await;
-        assert!(answer.has("x-proxy-error"), "{fields}: {}", said(&answer));
-        holds_none(&said(&answer));
+        let response = ask(address, &post("/x", fields)).await;
+        assert!(
+            response.has("x-proxy-error"),
+            "{fields}: {}",
+            said(&response)
+        );
+        holds_none(&said(&response));
     }
     let two = format!(
         "GET /acme/serviceStates HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{FIELDS}\

@@ -43,7 +43,7 @@ fn without_operators(audit: Vec<[&str; 4]>) -> Vec<[&str; 4]> {
 
 #[tokio::test]
 async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_of_others() {
-    let (upstream, logins) = (Upstream::answering(OK).await, Logins::given().await);
+    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let hash = hex::encode(digest(&SHA256, SECRET.as_bytes()).as_ref());
     let key = "c4nary-signing-key-of-thirty-two-bytes";
     let toml = format!(
@@ -119,10 +119,14 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
             400,
         ),
     ] {
-        let answer = ask(gateway.address, &request).await;
-        assert_eq!(answer.status(), status, "{request}: {}", said(&answer));
-        holds_none(&said(&answer));
-        assert!(!said(&answer).contains(&token[..60]), "{}", said(&answer));
+        let response = ask(gateway.address, &request).await;
+        assert_eq!(response.status(), status, "{request}: {}", said(&response));
+        holds_none(&said(&response));
+        assert!(
+            !said(&response).contains(&token[..60]),
+            "{}",
+            said(&response)
+        );
     }
     look_at_the_admin_side(gateway.admin).await;
     let log = end(gateway.program).await;

@@ -29,7 +29,7 @@ pub const CLIENT: u64 = 3;
 
 /// One that accepts whatever comes.
 pub async fn collector() -> Upstream {
-    Upstream::answering(ACCEPTED).await
+    Upstream::responding(ACCEPTED).await
 }
 
 /// All spans that came so far, by when they began.

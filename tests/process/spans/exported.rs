@@ -32,9 +32,9 @@ fn about<'a>(span: &'a Span, name: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn a_callers_trace_goes_on_through_the_gateway_to_citrix() {
-    let (upstream, collector) = (Upstream::answering(OK).await, collector().await);
+    let (upstream, collector) = (Upstream::responding(OK).await, collector().await);
     let gateway = exporting(&upstream, &collector, &[]).await;
-    let answer = sent(
+    let response = sent(
         &gateway,
         &format!("traceparent: {PARENT}\r\ntracestate: a=1\r\n"),
     )
@@ -89,7 +89,7 @@ async fn a_callers_trace_goes_on_through_the_gateway_to_citrix() {
     );
     assert_eq!(
         about(server, "citrix.transaction_id"),
-        answer.field("citrix-transactionid").as_deref()
+        response.field("citrix-transactionid").as_deref()
     );
     assert_eq!(
         about(client, "url.full"),
@@ -99,7 +99,7 @@ async fn a_callers_trace_goes_on_through_the_gateway_to_citrix() {
 
 #[tokio::test]
 async fn a_trace_of_ours_is_not_told_to_citrix() {
-    let (upstream, collector) = (Upstream::answering(OK).await, collector().await);
+    let (upstream, collector) = (Upstream::responding(OK).await, collector().await);
     let gateway = exporting(&upstream, &collector, &[("OTEL_SERVICE_NAME", "citrix-eu")]).await;
     sent(&gateway, "").await;
     assert_eq!(told(&upstream.request().await), None);
@@ -116,7 +116,7 @@ async fn a_trace_of_ours_is_not_told_to_citrix() {
 
 #[tokio::test]
 async fn what_a_caller_does_not_record_passes_as_it_came() {
-    let (upstream, collector) = (Upstream::answering(OK).await, collector().await);
+    let (upstream, collector) = (Upstream::responding(OK).await, collector().await);
     let gateway = exporting(&upstream, &collector, &[]).await;
     let unsampled = PARENT.replace("-01", "-00");
     sent(&gateway, &format!("traceparent: {unsampled}\r\n")).await;
@@ -131,7 +131,7 @@ async fn what_a_caller_does_not_record_passes_as_it_came() {
 
 #[tokio::test]
 async fn the_sampler_is_the_environments() {
-    let (upstream, collector) = (Upstream::answering(OK).await, collector().await);
+    let (upstream, collector) = (Upstream::responding(OK).await, collector().await);
     let sampler = [
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0"),
@@ -153,8 +153,8 @@ async fn each_attempt_is_a_span_of_its_own() {
     let upstream = Upstream::scripted(|number| if number == 1 { REFUSED } else { OK }.into()).await;
     let collector = collector().await;
     let gateway = exporting(&upstream, &collector, &[]).await;
-    let answer = sent(&gateway, &format!("traceparent: {PARENT}\r\n")).await;
-    assert_eq!(answer.status(), 200);
+    let response = sent(&gateway, &format!("traceparent: {PARENT}\r\n")).await;
+    assert_eq!(response.status(), 200);
     let seen = [
         told(&upstream.request().await),
         told(&upstream.request().await),
@@ -199,7 +199,7 @@ async fn an_upstream_that_cannot_be_reached_is_a_failed_attempt() {
 
 #[tokio::test]
 async fn a_collector_that_is_not_there_delays_neither_requests_nor_the_end_for_long() {
-    let (upstream, collector) = (Upstream::answering(OK).await, Upstream::refusing());
+    let (upstream, collector) = (Upstream::responding(OK).await, Upstream::refusing());
     let quickly = [
         ("OTEL_BSP_SCHEDULE_DELAY", "10"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "50"),
@@ -233,7 +233,7 @@ async fn a_collector_that_is_not_there_delays_neither_requests_nor_the_end_for_l
 #[tokio::test]
 async fn spans_that_find_no_room_are_lost_and_counted() {
     // It takes a batch and never says that it did.
-    let (upstream, collector) = (Upstream::answering(OK).await, Upstream::by_hand().await);
+    let (upstream, collector) = (Upstream::responding(OK).await, Upstream::by_hand().await);
     let few = [
         ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2"),
@@ -256,7 +256,7 @@ async fn spans_that_find_no_room_are_lost_and_counted() {
 
 #[tokio::test]
 async fn what_is_wrong_with_the_settings_is_told_without_passwords_and_nothing_else_changes() {
-    let upstream = Upstream::answering(OK).await;
+    let upstream = Upstream::responding(OK).await;
     for (name, value, expected) in [
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",

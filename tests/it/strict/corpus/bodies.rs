@@ -1,6 +1,6 @@
 //! How long a body is, where it ends, and what comes with it.
 
-use super::{Answer, Case, END, Reaches, SMUGGLED, bare, case, passes, refused, unended};
+use super::{Case, END, Reaches, Response, SMUGGLED, bare, case, passes, refused, unended};
 
 /// All of them.
 pub(super) fn all() -> Vec<Case> {
@@ -61,13 +61,13 @@ fn lengths() -> Vec<Case> {
         case(
             "length: as large as can be",
             post("Content-Length: 9223372036854775807\r\n", "hello"),
-            Answer::Problem(413, "body_too_large"),
+            Response::Problem(413, "body_too_large"),
             Reaches::Nothing,
         ),
         case(
             "length: the number by which hyper means chunks",
             post("Content-Length: 18446744073709551615\r\n", ""),
-            Answer::Bare(431),
+            Response::Bare(431),
             Reaches::Nothing,
         ),
         passes(
@@ -85,7 +85,7 @@ fn lengths() -> Vec<Case> {
         case(
             "length: more than comes",
             post("Content-Length: 50\r\n", "hello"),
-            Answer::Problem(408, "request_timeout"),
+            Response::Problem(408, "request_timeout"),
             Reaches::Unended,
         ),
     ]);
@@ -272,7 +272,7 @@ fn odd_chunks() -> Vec<Case> {
         case(
             "chunks: an end that never comes",
             post("5\r\nhello\r\n"),
-            Answer::Problem(408, "request_timeout"),
+            Response::Problem(408, "request_timeout"),
             Reaches::Unended,
         ),
         case(
@@ -282,7 +282,7 @@ fn odd_chunks() -> Vec<Case> {
                 3 << 20,
                 "x".repeat(3 << 20)
             )),
-            Answer::Problem(413, "body_too_large"),
+            Response::Problem(413, "body_too_large"),
             Reaches::Unended,
         ),
     ]

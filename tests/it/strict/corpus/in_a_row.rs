@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Case, END, Reaches, bare, case, refused};
+use super::{Case, END, Reaches, Response, bare, case, refused};
 
 /// All of them.
 pub(super) fn all() -> Vec<Case> {
@@ -72,7 +72,7 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
         case(
             format!("behind {name}: {what}"),
             format!("{before}{between}{second}"),
-            Answer::Passed(2),
+            Response::Passed(2),
             reaches,
         )
     });
@@ -80,7 +80,7 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
         case(
             format!("behind {name}: {what}"),
             format!("{before}{bytes}"),
-            Answer::PassedThen(400),
+            Response::PassedThen(400),
             alone(),
         )
     });
@@ -90,7 +90,7 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
         .chain([case(
             format!("behind {name}: garbage"),
             garbage,
-            Answer::PassedThenBare(400),
+            Response::PassedThenBare(400),
             alone(),
         )])
         .collect()
