@@ -26,7 +26,7 @@ const CUSTOMERS: &str = "[\"acme\"]";
 
 /// The credentials that the gateway requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum AccessMode {
     /// Every caller has a secret or a certificate.
     Authenticated,
     /// Some caller is identified by its network alone.
@@ -35,7 +35,7 @@ pub(super) enum Access {
     Anonymous { remote: bool },
 }
 
-impl Access {
+impl AccessMode {
     pub(super) fn allows_remote_anonymous(self) -> bool {
         self == Self::Anonymous { remote: true }
     }
@@ -71,7 +71,7 @@ pub(super) fn check_access(
     callers: &[Caller],
     insecure: &RawInsecure,
     report: &mut Report<'_>,
-) -> Access {
+) -> AccessMode {
     let allow_anonymous = report.boolean(&insecure.allow_anonymous, false);
     // Invalid blocks still restrict access.
     let configured = !raw.is_empty() || report.is_excused("caller");
@@ -84,13 +84,13 @@ pub(super) fn check_access(
         });
     }
     if !configured {
-        Access::Anonymous {
+        AccessMode::Anonymous {
             remote: allow_anonymous,
         }
     } else if callers.iter().any(Caller::is_network_only) {
-        Access::ByNetwork
+        AccessMode::ByNetwork
     } else {
-        Access::Authenticated
+        AccessMode::Authenticated
     }
 }
 

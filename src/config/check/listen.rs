@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::caller::Access;
+use super::caller::AccessMode;
 use super::{Report, network, url};
 use crate::config::raw::{RawListen, RawTls};
 use crate::config::value::{Checked, Leaf, shown};
@@ -31,7 +31,7 @@ pub(super) struct CheckedListen {
 
 pub(super) fn check_listen(
     listen: &RawListen,
-    access: Access,
+    access: AccessMode,
     report: &mut Report<'_>,
 ) -> CheckedListen {
     let public_url = report.read(
@@ -59,7 +59,7 @@ pub(super) fn check_listen(
 /// Checks `address` and `tls.address`. With the latter, only that one uses TLS.
 fn check_addresses(
     listen: &RawListen,
-    access: Access,
+    access: AccessMode,
     report: &mut Report<'_>,
 ) -> Vec<ListenAddress> {
     let mut listeners = Vec::new();
@@ -104,11 +104,11 @@ fn add(
     leaf: &Leaf,
     listeners: &mut Vec<ListenAddress>,
     new: ListenAddress,
-    access: Access,
+    access: AccessMode,
     report: &mut Report<'_>,
 ) {
     if let BindAddress::Tcp(address) = &new.address
-        && access == (Access::Anonymous { remote: false })
+        && access == (AccessMode::Anonymous { remote: false })
         && !address.ip().to_canonical().is_loopback()
     {
         let problem = format!(
@@ -220,16 +220,16 @@ fn check_workers(leaf: &Leaf, report: &mut Report<'_>) -> NonZeroUsize {
 fn check_hosts(
     leaf: &Leaf,
     public_url: Option<&UpstreamUrl>,
-    access: Access,
+    access: AccessMode,
     report: &mut Report<'_>,
 ) -> AllowedHosts {
     const EXAMPLE: &str = "[\"citrix-gw.example.net\"]";
     if leaf.value.is_none() {
-        if access == Access::Authenticated {
+        if access == AccessMode::Authenticated {
             return AllowedHosts::Any;
         }
         // The first such caller changes the default.
-        if access == Access::ByNetwork && public_url.is_none() {
+        if access == AccessMode::ByNetwork && public_url.is_none() {
             report.warn(format!(
                 "{}: not set, and a [[caller]] has neither secret nor certificate, so requests for host names other \
                  than localhost and IP addresses are rejected (421); list the gateway's names here",
@@ -239,7 +239,7 @@ fn check_hosts(
     }
     let names = report.read(leaf, EXAMPLE, Leaf::texts).unwrap_or_default();
     if names == ["*"] {
-        if access != Access::Authenticated {
+        if access != AccessMode::Authenticated {
             report.warn(format!(
                 "{} = [\"*\"]: any Host is permitted although not all callers authenticate, so a web page can reach \
                  the gateway by a name of its own (DNS rebinding)",
