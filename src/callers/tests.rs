@@ -141,8 +141,8 @@ fn without_a_secret_certificate_ranks_before_narrowest_network() {
     let callers = Callers::new(vec![
         caller("all", None, &["10.0.0.0/8"], None),
         caller("some", None, &["10.1.0.0/16", "192.0.2.1/32"], None),
-        caller("shown", None, &[], Some("CN=shown")),
-        caller("both", None, &["10.1.0.0/16"], Some("CN=shown")),
+        caller("certificate", None, &[], Some("CN=tool")),
+        caller("both", None, &["10.1.0.0/16"], Some("CN=tool")),
         caller("secret", Some("s"), &[], None),
     ]);
     let old_token = "Authorization: CwsAuth Bearer=one-of-citrix";
@@ -151,9 +151,9 @@ fn without_a_secret_certificate_ranks_before_narrowest_network() {
         ("", "10.1.0.1", None, "some"),
         ("", "192.0.2.1", None, "some"),
         ("", "192.0.2.2", None, "NoCredentials"),
-        ("", "10.2.0.1", Some("CN=shown"), "shown"),
-        ("", "10.1.0.1", Some("CN=shown"), "both"),
-        ("", "on a Unix socket", Some("CN=shown"), "shown"),
+        ("", "10.2.0.1", Some("CN=tool"), "certificate"),
+        ("", "10.1.0.1", Some("CN=tool"), "both"),
+        ("", "on a Unix socket", Some("CN=tool"), "certificate"),
         ("", "10.2.0.1", Some("CN=other"), "all"),
         ("X-Api-Key: s", "10.2.0.1", None, "secret"),
         // Tools still send tokens that they once needed.

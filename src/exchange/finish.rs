@@ -115,8 +115,11 @@ impl Exchange {
         if self.snapshot.live.access_log {
             access_log::log(&summary);
         }
-        let caller_use = self.snapshot.caller_use(self.caller);
-        self.snapshot.metrics.recent.record(&summary, caller_use);
+        let caller_activity = self.snapshot.caller_activity(self.caller);
+        self.snapshot
+            .metrics
+            .recent
+            .record(&summary, caller_activity);
         if let Some(recording) = &self.recording {
             recording.close(&summary);
         }

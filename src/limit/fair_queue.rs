@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 /// The party that a queued request belongs to. Parties are served round robin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum QueueKey {
-    /// A configured caller, by its number.
+    /// A configured caller, by its index.
     Configured(usize),
     /// An anonymous client by its address; `None` on a Unix socket.
     Address(Option<IpAddr>),

@@ -72,7 +72,7 @@ impl Published {
     /// The state at start: no token, no known site.
     ///
     /// # Errors
-    /// When the host of an upstream is not a valid TLS server name.
+    /// If the host of an upstream is not a valid TLS server name.
     pub fn first(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, InvalidServerName> {
         Self::new(live, dial_config, None)
     }
@@ -83,7 +83,7 @@ impl Published {
     /// tokens are in [`super::Shared`] and outlive every configuration.)
     ///
     /// # Errors
-    /// When the host of an upstream is not a valid TLS server name.
+    /// If the host of an upstream is not a valid TLS server name.
     pub fn succeed(
         &self,
         live: Arc<Live>,

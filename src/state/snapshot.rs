@@ -42,9 +42,9 @@ pub struct Snapshot {
     pub metrics: WorkerMetrics,
     /// Metrics of requests without a route.
     pub unrouted: RouteMetrics,
-    unidentified_use: Arc<CallerActivity>,
+    anonymous_activity: Arc<CallerActivity>,
     /// In the order of the configuration.
-    callers_use: Vec<Arc<CallerActivity>>,
+    callers_activity: Vec<Arc<CallerActivity>>,
 }
 
 impl Snapshot {
@@ -75,8 +75,8 @@ impl Snapshot {
             callers: Callers::new(callers.collect()),
             signer: key.map(|key| Signer::new(key.expose_secret().as_bytes())),
             unrouted: metrics.route(NONE, NONE, &names),
-            unidentified_use: metrics.recent.caller(unidentified),
-            callers_use: names
+            anonymous_activity: metrics.recent.caller(unidentified),
+            callers_activity: names
                 .iter()
                 .map(|name| metrics.recent.caller(name))
                 .collect(),
@@ -91,11 +91,11 @@ impl Snapshot {
         self.prefixes.find(path).copied().flatten()
     }
 
-    /// The recent use by the caller with this number, or by requests without a caller.
-    pub fn caller_use(&self, caller: Option<usize>) -> Option<&Arc<CallerActivity>> {
+    /// The activity of the caller with this index, or of requests without a caller.
+    pub fn caller_activity(&self, caller: Option<usize>) -> Option<&Arc<CallerActivity>> {
         match caller {
-            Some(number) => self.callers_use.get(number),
-            None => Some(&self.unidentified_use),
+            Some(index) => self.callers_activity.get(index),
+            None => Some(&self.anonymous_activity),
         }
     }
 
@@ -104,9 +104,9 @@ impl Snapshot {
         customer.links(&self.routes)
     }
 
-    /// The caller with this number, and its state, which all workers share.
-    pub fn caller(&self, number: usize) -> Option<(&config::Caller, &CallerState)> {
-        let caller = self.published.callers.get(number)?;
+    /// The caller with this index, and its state, which all workers share.
+    pub fn caller(&self, index: usize) -> Option<(&config::Caller, &CallerState)> {
+        let caller = self.published.callers.get(index)?;
         Some((&caller.config, &caller.state))
     }
 
