@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
-use self::open::{OpenConnection, unless_ordered_to_close};
+use self::open::{OpenConnection, unless_directed_to_close};
 use super::Proxy;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, ConnectionEnd, Connections};
@@ -182,10 +182,10 @@ impl Acceptor {
         let opening = Box::pin(self.open(socket, peer, tls, connection));
         let Some(OpenConnection {
             stream,
-            spoken,
+            protocol,
             peer,
             counted: _counted,
-        }) = unless_ordered_to_close(connection, opening).await
+        }) = unless_directed_to_close(connection, opening).await
         else {
             return;
         };
@@ -195,7 +195,7 @@ impl Acceptor {
             let (proxy, connection) = (Rc::clone(&self.proxy), Rc::clone(&connection));
             move |request| Rc::clone(&proxy).serve(request, Rc::clone(&connection), peer)
         };
-        match spoken {
+        match protocol {
             CallerProtocol::Http1 => {
                 if Box::pin(http1::serve(
                     stream,

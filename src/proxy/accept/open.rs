@@ -20,7 +20,7 @@ use crate::tls::ALPN_H2;
 /// A connection that is ready for requests.
 pub(super) struct OpenConnection {
     pub(super) stream: Stream,
-    pub(super) spoken: CallerProtocol,
+    pub(super) protocol: CallerProtocol,
     /// The client: of the connection, or in the PROXY header.
     pub(super) peer: Option<SocketAddr>,
     pub(super) counted: Option<CountedAddress>,
@@ -60,13 +60,13 @@ impl Acceptor {
             Some(tls) => self.open_tls(socket, &tls, connection).await,
         };
         match opened {
-            Ok((stream, spoken)) => {
-                if spoken == CallerProtocol::Http2 {
+            Ok((stream, protocol)) => {
+                if protocol == CallerProtocol::Http2 {
                     connection.set_http2();
                 }
                 Some(OpenConnection {
                     stream,
-                    spoken,
+                    protocol,
                     peer,
                     counted,
                 })
@@ -102,12 +102,12 @@ impl Acceptor {
             ProxyHeaderError::Version1 => {
                 static ONCE: Once = Once::new();
                 ONCE.call_once(
-                    || tracing::warn!(%balancer, %error, "connections of a balancer closed"),
+                    || tracing::warn!(%balancer, %error, "PROXY version 1 header; connections of the balancer closed"),
                 );
             }
             _ => {}
         }
-        tracing::debug!(%balancer, %error, "connection of a balancer failed");
+        tracing::debug!(%balancer, %error, "connection closed; no valid PROXY header");
         None
     }
 
@@ -141,7 +141,7 @@ impl Acceptor {
             .accept(WatchedSocket::new(socket, Rc::clone(connection)))
             .await?;
         let (_, state) = session.get_ref();
-        let spoken = if state.alpn_protocol() == Some(ALPN_H2) {
+        let protocol = if state.alpn_protocol() == Some(ALPN_H2) {
             CallerProtocol::Http2
         } else {
             CallerProtocol::Http1
@@ -160,7 +160,7 @@ impl Acceptor {
         let stream = Stream::new(Transport::Tls(Box::new(session)), Rc::clone(connection));
         connection.set_tls();
         connection.opened();
-        Ok((stream, spoken))
+        Ok((stream, protocol))
     }
 }
 
@@ -171,12 +171,12 @@ async fn open_plain(
     connection.opened();
     let socket = WatchedSocket::new(socket, Rc::clone(connection));
     let mut stream = Stream::new(Transport::Plain(socket), Rc::clone(connection));
-    let spoken = stream.detect_protocol().await?;
-    Ok((stream, spoken))
+    let protocol = stream.detect_protocol().await?;
+    Ok((stream, protocol))
 }
 
-/// Returns the output of `opening`, or `None` once the connection is ordered to close.
-pub(super) async fn unless_ordered_to_close<T>(
+/// Returns the output of `opening`, or `None` once the connection is directed to close.
+pub(super) async fn unless_directed_to_close<T>(
     connection: &Connection,
     opening: impl Future<Output = Option<T>>,
 ) -> Option<T> {
