@@ -38,7 +38,7 @@ pub enum ProxyUrlError {
 }
 
 impl Egress {
-    /// Connects directly.
+    /// Returns an egress without a proxy.
     pub fn direct() -> Self {
         Self {
             rules: Arc::new(Matcher::builder().build()),
@@ -47,7 +47,7 @@ impl Egress {
         }
     }
 
-    /// Connects through the proxy at `url`, except to the hosts in `exceptions` (`NO_PROXY`): names with their
+    /// Returns an egress through the proxy at `url`, except to the hosts in `exceptions` (`NO_PROXY`): names with their
     /// subdomains, addresses, networks, or `*`, separated by commas.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ fn caller_has_a_name_and_credentials() {
     );
 }
 
-/// Blocks without a usable secret, name or network, each with the problem.
+/// Invalid blocks, each with the problem.
 const INVALID_BLOCKS: [(&str, &str); 11] = [
     (
         "name = 'a'",
