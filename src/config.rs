@@ -39,7 +39,7 @@ pub use live::{
     UpstreamSettings,
 };
 pub use report::ConfigProblem;
-pub use route::{Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint, UpstreamUrl};
+pub use route::{Quota, RouteLimit, RouteSettings, RouteTarget, UpstreamEndpoint, UpstreamUrl};
 pub use secret::{SecretError, SecretSource};
 
 /// A configuration without problems.

@@ -21,10 +21,10 @@ const MIN_OBJECT_NAMES: usize = 32;
 
 /// The observed requests of one caller, for all workers; at most about 150 KiB.
 #[derive(Debug, Default)]
-pub struct Observations(Mutex<Record>);
+pub struct Observations(Mutex<ObservedShapes>);
 
 #[derive(Debug, Default)]
-struct Record {
+struct ObservedShapes {
     requests: u64,
     /// Number of requests by method and pattern.
     shapes: BTreeMap<(String, String), u64>,
@@ -129,12 +129,12 @@ impl Observations {
         block
     }
 
-    fn lock(&self) -> MutexGuard<'_, Record> {
+    fn lock(&self) -> MutexGuard<'_, ObservedShapes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Record {
+impl ObservedShapes {
     fn keep(&mut self, method: &str, pattern: String, customer: &str) {
         let customer = customer.to_ascii_lowercase();
         let key = (method.to_owned(), pattern);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::run::on_a_runtime;
 use super::{CheckArgs, FAILURE, Format, SUCCESS, USAGE, eprint, print};
 use crate::cli::doctor::{self, Check, CheckState};
-use crate::config::{self, Caller, Config, ConfigProblem, Route, RouteTarget};
+use crate::config::{self, Caller, Config, ConfigProblem, RouteSettings, RouteTarget};
 use crate::inbound::tls::server_config;
 use crate::system::clock::Clock;
 use crate::upstream::tls::upstream_config;
@@ -168,7 +168,7 @@ fn summary(config: &Config) -> String {
             one.token_url
         );
     }
-    let shown = |route: &Route| !route.built_in || route.prefix.is_empty();
+    let shown = |route: &RouteSettings| !route.built_in || route.prefix.is_empty();
     for route in config.live.routes.iter().filter(|route| shown(route)) {
         if let RouteTarget::Fixed(destination) = &route.target {
             let _ = writeln!(text, "route      {} -> {}", route.name(), destination.url);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::{Caller, Credential, Egress, Route, SecretSource, UpstreamUrl};
+use super::{Caller, Credential, Egress, RouteSettings, SecretSource, UpstreamUrl};
 
 /// A set of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Live {
     /// The index of the customer of requests that name none.
     pub default_customer: Option<usize>,
     /// Configured routes and `/`, longest prefix first, then the other built-in routes.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: Vec<Arc<RouteSettings>>,
     /// Callers; without any, requests are anonymous.
     pub callers: Vec<Arc<Caller>>,
     /// Whether anonymous requests from other machines are permitted.

@@ -12,7 +12,7 @@ use citrix_wire::citrix::{AuthorizationScheme, services};
 
 /// The treatment of requests below one path prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct RouteSettings {
     /// The prefix with a leading and without a trailing slash; empty for `/`.
     pub prefix: String,
     /// Whether the prefix is compared case-insensitively: for built-in routes and their replacements.
@@ -72,7 +72,7 @@ pub enum Quota {
     PerSecond(NonZeroU32),
 }
 
-impl Route {
+impl RouteSettings {
     /// Returns a route with defaults for everything else.
     pub(crate) fn plain(prefix: String, target: RouteTarget) -> Self {
         Self {

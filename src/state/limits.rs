@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Quota, Route, RouteLimit};
+use crate::config::{Quota, RouteLimit, RouteSettings};
 use crate::limit::Limit;
 
 /// A limit as routes name it. Routes with the same name and quota share it.
@@ -41,7 +41,7 @@ impl LimitKey {
 }
 
 impl LimitKeys {
-    pub(super) fn of<'r>(routes: impl Iterator<Item = &'r Route>) -> Self {
+    pub(super) fn of<'r>(routes: impl Iterator<Item = &'r RouteSettings>) -> Self {
         let mut keys: Vec<LimitKey> = Vec::new();
         for key in routes.filter_map(|route| route.limit.as_ref().map(LimitKey::of)) {
             if !keys.contains(&key) {

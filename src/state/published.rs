@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::limits::{CustomerLimits, LimitKeys, LimitRef};
 use super::origins::{Origins, ResolvedUrl};
 use crate::callers::caller_state::CallerState;
-use crate::config::{Caller, Credential, Live, Route, RouteTarget};
+use crate::config::{Caller, Credential, Live, RouteSettings, RouteTarget};
 use crate::site::slot::SiteSlot;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
@@ -56,7 +56,7 @@ pub struct PublishedCaller {
 
 /// A route with its origins.
 pub(super) struct PublishedRoute {
-    pub(super) config: Arc<Route>,
+    pub(super) config: Arc<RouteSettings>,
     pub(super) target: PublishedTarget,
     pub(super) limit: Option<LimitRef>,
 }
@@ -192,7 +192,7 @@ impl PublishedCaller {
 
 impl PublishedRoute {
     fn new(
-        route: &Arc<Route>,
+        route: &Arc<RouteSettings>,
         keys: &LimitKeys,
         origins: &mut Origins,
     ) -> Result<Self, InvalidServerName> {

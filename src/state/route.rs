@@ -16,7 +16,7 @@ use citrix_wire::citrix::clouds::Cloud;
 /// A worker's view of a route.
 pub struct Route {
     /// The route's settings.
-    pub config: config::Route,
+    pub config: config::RouteSettings,
     /// Headers for requests that do not have them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) destinations: Destinations,
@@ -54,7 +54,7 @@ impl Route {
     ) -> Self {
         let headers = route.config.default_headers.iter();
         Self {
-            config: config::Route::clone(&route.config),
+            config: config::RouteSettings::clone(&route.config),
             default_headers: headers
                 .map(|(name, value)| (name.clone(), own_copy(value)))
                 .collect(),

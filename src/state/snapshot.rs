@@ -127,7 +127,9 @@ impl Snapshot {
 }
 
 /// The indices of routes by prefix. Below a reserved prefix only a longer one has a route.
-fn prefixes<'r>(routes: impl Iterator<Item = &'r config::Route>) -> PrefixTree<Option<usize>> {
+fn prefixes<'r>(
+    routes: impl Iterator<Item = &'r config::RouteSettings>,
+) -> PrefixTree<Option<usize>> {
     let mut tree = PrefixTree::default();
     for prefix in services::reserved_prefixes() {
         tree.insert(prefix, true, None);

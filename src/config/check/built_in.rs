@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{QUEUE_TIMEOUT, url};
 use crate::config::{
-    Credential, Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint, UpstreamUrl,
+    Credential, Quota, RouteLimit, RouteSettings, RouteTarget, UpstreamEndpoint, UpstreamUrl,
 };
 use citrix_wire::citrix::clouds::Cloud;
 use citrix_wire::citrix::services::{self, Service, ServiceLimit, ServiceLocation};
@@ -14,9 +14,9 @@ use citrix_wire::citrix::services::{self, Service, ServiceLimit, ServiceLocation
 /// The built-in routes, before `[[route]]` blocks replace some.
 pub(super) struct BuiltInRoutes {
     /// Routes to API gateways: the customers' own and those of the regions.
-    gateways: Vec<Route>,
+    gateways: Vec<RouteSettings>,
     /// Routes to other hosts.
-    others: Vec<Route>,
+    others: Vec<RouteSettings>,
 }
 
 impl BuiltInRoutes {
@@ -47,7 +47,7 @@ impl BuiltInRoutes {
     /// Returns `true` if `prefix` is built in or reserved for built-in routes.
     pub(super) fn has(&self, prefix: &str) -> bool {
         let is = |other: &str| other.eq_ignore_ascii_case(prefix);
-        let is_service_of = |gateway: &Route| {
+        let is_service_of = |gateway: &RouteSettings| {
             services::with_own_route().any(|(path, _)| is(&format!("{}{path}", gateway.prefix)))
         };
         self.gateways
@@ -60,7 +60,7 @@ impl BuiltInRoutes {
 
     /// Adds the built-in routes that `routes` does not replace. The services of a replaced gateway follow it to its
     /// new target.
-    pub(super) fn add_to(self, routes: &mut Vec<Route>) {
+    pub(super) fn add_to(self, routes: &mut Vec<RouteSettings>) {
         let mut built_in = self.others;
         for gateway in self.gateways {
             let replaced = routes
@@ -82,22 +82,22 @@ impl BuiltInRoutes {
     }
 }
 
-fn built_in(prefix: String, target: RouteTarget) -> Route {
-    Route {
+fn built_in(prefix: String, target: RouteTarget) -> RouteSettings {
+    RouteSettings {
         ignore_case: true,
         built_in: true,
-        ..Route::plain(prefix, target)
+        ..RouteSettings::plain(prefix, target)
     }
 }
 
 /// Adds `url` as the target of `prefix` for customers of `cloud`. Returns `None` if `url` is invalid, which a test of
 /// the table rules out.
 fn add_target<'r>(
-    routes: &'r mut Vec<Route>,
+    routes: &'r mut Vec<RouteSettings>,
     prefix: String,
     cloud: Cloud,
     url: &str,
-) -> Option<&'r mut Route> {
+) -> Option<&'r mut RouteSettings> {
     let url = url::upstream(url).ok()?;
     let known = routes
         .iter()
@@ -114,7 +114,7 @@ fn add_target<'r>(
 }
 
 /// Returns the route to a service of an API gateway.
-fn service_route(gateway: &Route, path: &'static str, service: &Service) -> Route {
+fn service_route(gateway: &RouteSettings, path: &'static str, service: &Service) -> RouteSettings {
     let extended = |url: &UpstreamUrl| {
         let base_path = if gateway.strip_prefix {
             format!("{}{path}", url.base_path)
@@ -139,7 +139,7 @@ fn service_route(gateway: &Route, path: &'static str, service: &Service) -> Rout
         }),
     };
     let prefix = format!("{}{path}", gateway.prefix);
-    let mut route = Route {
+    let mut route = RouteSettings {
         strip_prefix: gateway.strip_prefix,
         ..built_in(prefix, target)
     };
@@ -148,7 +148,7 @@ fn service_route(gateway: &Route, path: &'static str, service: &Service) -> Rout
 }
 
 /// Sets the limit, default header fields and link rewriting of `service`.
-fn apply_service(route: &mut Route, service: &Service) {
+fn apply_service(route: &mut RouteSettings, service: &Service) {
     let quota = match service.limit {
         ServiceLimit::Unknown => None,
         ServiceLimit::AtOnce(count) => NonZeroUsize::new(count).map(Quota::AtOnce),

@@ -1,11 +1,14 @@
 //! The known API gateways: the only permitted targets of a region redirect.
 
 use super::citrix::api_gateway;
-use crate::config::{Credential, Route, RouteTarget, UpstreamUrl};
+use crate::config::{Credential, RouteSettings, RouteTarget, UpstreamUrl};
 
 /// Returns the gateways of the customers' clouds, every `api_url`, and the upstreams of routes for `/region/{name}`,
 /// without paths.
-pub(super) fn known_gateways(credentials: &[Credential], routes: &[Route]) -> Vec<UpstreamUrl> {
+pub(super) fn known_gateways(
+    credentials: &[Credential],
+    routes: &[RouteSettings],
+) -> Vec<UpstreamUrl> {
     let mut known = Vec::new();
     let mut add = |url: &UpstreamUrl| {
         let url = UpstreamUrl {

@@ -9,7 +9,7 @@ use super::citrix::SCHEMES;
 use super::{COUNT, QUEUE_TIMEOUT, Report, TIMEOUT, url};
 use crate::config::raw::RawRoute;
 use crate::config::value::{Checked, Leaf};
-use crate::config::{Quota, Route, RouteLimit, RouteTarget, UpstreamEndpoint};
+use crate::config::{Quota, RouteLimit, RouteSettings, RouteTarget, UpstreamEndpoint};
 use citrix_wire::citrix::AuthorizationScheme;
 
 const PREFIX: &str = "\"/reports\"";
@@ -20,14 +20,14 @@ pub(super) fn check_routes(
     raw: &[RawRoute],
     built_in: BuiltInRoutes,
     report: &mut Report<'_>,
-) -> Vec<Route> {
-    let mut routes: Vec<Route> = Vec::new();
+) -> Vec<RouteSettings> {
+    let mut routes: Vec<RouteSettings> = Vec::new();
     for block in raw {
         let Some(mut route) = check_route(block, report) else {
             continue;
         };
         route.ignore_case = built_in.has(&route.prefix);
-        let is_same = |other: &Route| {
+        let is_same = |other: &RouteSettings| {
             other.prefix == route.prefix
                 || route.ignore_case && other.prefix.eq_ignore_ascii_case(&route.prefix)
         };
@@ -39,7 +39,7 @@ pub(super) fn check_routes(
         }
     }
     built_in.add_to(&mut routes);
-    let is_later = |route: &Route| route.built_in && !route.prefix.is_empty();
+    let is_later = |route: &RouteSettings| route.built_in && !route.prefix.is_empty();
     routes.sort_by_cached_key(|route| {
         (
             is_later(route),
@@ -50,7 +50,7 @@ pub(super) fn check_routes(
     routes
 }
 
-fn check_route(raw: &RawRoute, report: &mut Report<'_>) -> Option<Route> {
+fn check_route(raw: &RawRoute, report: &mut Report<'_>) -> Option<RouteSettings> {
     report.require(&raw.prefix, "the path prefix of the route", PREFIX);
     report.require(&raw.upstream, "the URL to forward to", UPSTREAM);
     let prefix = report.read(&raw.prefix, PREFIX, prefix);
@@ -71,8 +71,8 @@ fn check_route(raw: &RawRoute, report: &mut Report<'_>) -> Option<Route> {
         url: upstream?,
         authorization,
     };
-    let route = Route::plain(prefix, RouteTarget::Fixed(endpoint));
-    Some(Route {
+    let route = RouteSettings::plain(prefix, RouteTarget::Fixed(endpoint));
+    Some(RouteSettings {
         strip_prefix: strip_prefix && route.strip_prefix,
         limit,
         rewrite_links,

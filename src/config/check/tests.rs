@@ -17,8 +17,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::config::{
-    AllowedHosts, BindAddress, Http2Mode, InstanceId, Limits, LogFormat, Quota, Route, RouteLimit,
-    RouteTarget, TokenSettings, UpstreamEndpoint,
+    AllowedHosts, BindAddress, Http2Mode, InstanceId, Limits, LogFormat, Quota, RouteLimit,
+    RouteSettings, RouteTarget, TokenSettings, UpstreamEndpoint,
 };
 use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 
@@ -119,7 +119,7 @@ fn customer_and_route_defaults_are_those_documented() {
     assert_eq!(credential.token_dialect, TokenDialect::Oauth2);
     assert_eq!(credential.api.url.to_string(), "https://api.cloud.com");
     assert_eq!(credential.api.authorization, AuthorizationScheme::Cws);
-    let configured = |route: &&Arc<Route>| !route.built_in || route.prefix.is_empty();
+    let configured = |route: &&Arc<RouteSettings>| !route.built_in || route.prefix.is_empty();
     assert_eq!(live.routes.iter().filter(configured).count(), 1);
     assert_eq!(
         (live.routes[0].name(), live.routes[0].strip_prefix),

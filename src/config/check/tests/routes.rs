@@ -18,7 +18,7 @@ fn target_of(live: &Live, prefix: &str) -> Option<(String, bool)> {
     Some((url, route.strip_prefix))
 }
 
-fn route<'l>(live: &'l Live, prefix: &str) -> Option<&'l Route> {
+fn route<'l>(live: &'l Live, prefix: &str) -> Option<&'l RouteSettings> {
     live.routes
         .iter()
         .map(|route| &**route)
