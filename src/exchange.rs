@@ -70,8 +70,8 @@ pub struct Exchange {
     /// Number of times the request was sent.
     attempts: u32,
     response: ResponseRecord,
-    /// `true` once the audit log has the refusal.
-    refusal_audited: bool,
+    /// `true` once the audit log has the rejection.
+    rejection_audited: bool,
     closed: bool,
 }
 
@@ -157,7 +157,7 @@ impl Exchange {
                 cause: String::new(),
                 bytes: 0,
             },
-            refusal_audited: false,
+            rejection_audited: false,
             closed: false,
             snapshot,
         })

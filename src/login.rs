@@ -139,7 +139,7 @@ pub async fn log_in(
         Err(error) => error,
     };
     let (failure, in_citrix_format) = error.report(endpoint, &head.method, outcomes);
-    exchange.audit_refusal(&failure);
+    exchange.audit_rejection(&failure);
     delay_bad_secret(shared, &mut exchange).await;
     let Some(mut response) = in_citrix_format else {
         return exchange.failed(failure);

@@ -1,7 +1,7 @@
 //! The audit log: decisions about who may do what.
 //!
-//! One line for each refusal, each admitted request that may change something, each login, and each request that rules
-//! in `observe` mode would refuse. It holds no query, no header value except `Host`, and no name that an
+//! One line for each rejection, each admitted request that may change something, each login, and each request that rules
+//! in `observe` mode would reject. It holds no query, no header value except `Host`, and no name that an
 //! unauthenticated caller presented: that may be a secret in the wrong field.
 
 use http::Method;
@@ -21,14 +21,14 @@ enum AuditEvent<'a> {
     },
     /// At the gateway's own token endpoints.
     LoggedIn,
-    Refused(&'a Failure),
+    Rejected(&'a Failure),
 }
 
 impl Exchange {
-    /// Logs that the request is refused; the first call only.
-    pub fn audit_refusal(&mut self, failure: &Failure) {
-        if !std::mem::replace(&mut self.refusal_audited, true) {
-            self.audit(&AuditEvent::Refused(failure));
+    /// Logs the rejection of the request; only the first call has an effect.
+    pub fn audit_rejection(&mut self, failure: &Failure) {
+        if !std::mem::replace(&mut self.rejection_audited, true) {
+            self.audit(&AuditEvent::Rejected(failure));
         }
     }
 
@@ -61,7 +61,7 @@ impl Exchange {
                 ("would_deny", Some(customer), Some(failure))
             }
             AuditEvent::LoggedIn => ("logged_in", None, None),
-            AuditEvent::Refused(failure) => ("refused", None, Some(failure)),
+            AuditEvent::Rejected(failure) => ("refused", None, Some(failure)),
         };
         // The detail, if there is no cause that the response hides.
         let cause = failure.map(|failure| match failure.cause_chain() {

@@ -51,8 +51,8 @@ impl Exchange {
             failure.reason(),
             Reason::CallerForbidden | Reason::CustomerForbidden
         ) {
-            // Refusals by steps after `admit`; those of `admit` are in the audit log already.
-            self.audit_refusal(&failure);
+            // Rejections by steps after `admit`; those of `admit` are in the audit log already.
+            self.audit_rejection(&failure);
         }
         // No response of Citrix is read under the permit any more.
         self.permits.queue = None;

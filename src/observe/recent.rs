@@ -131,13 +131,13 @@ impl WorkerRecent {
         let disposition = summary.disposition();
         if let Some(caller) = caller {
             let since_start = summary.began.saturating_duration_since(self.start) + summary.total;
-            caller.note(since_start, disposition == Disposition::Refused);
+            caller.note(since_start, disposition == Disposition::Rejected);
         }
         let mut memory = self.memory();
         memory.all.slot().set(summary);
         match disposition {
             Disposition::Fine => {}
-            Disposition::Refused => memory.refused.slot().set(summary),
+            Disposition::Rejected => memory.refused.slot().set(summary),
             Disposition::Failed => memory.failed.slot().set(summary),
         }
         if let Some(reason) = summary.reason {

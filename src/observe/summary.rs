@@ -41,7 +41,7 @@ pub enum Disposition {
     /// Nothing to look at.
     Fine,
     /// Rejected by the gateway; the fault is the caller's.
-    Refused,
+    Rejected,
     /// Failed in the gateway, at Citrix, or between them.
     Failed,
 }
@@ -121,7 +121,7 @@ impl ExchangeSummary<'_> {
     /// permissions, rate limits) count as failures.
     pub fn disposition(&self) -> Disposition {
         match self.reason {
-            Some(reason) if reason.fault() == Fault::Caller => Disposition::Refused,
+            Some(reason) if reason.fault() == Fault::Caller => Disposition::Rejected,
             Some(_) => Disposition::Failed,
             None if matches!(self.end, End::Truncated | End::Stopped)
                 || self.status.is_server_error() =>
@@ -200,7 +200,7 @@ mod tests {
             401,
             Some(Reason::CallerUnknown),
             End::Complete,
-            Disposition::Refused,
+            Disposition::Rejected,
         ),
         (
             503,

@@ -60,7 +60,7 @@ pub fn admit<'s>(
             ..
         }) if policy.awaits_items() => {}
         Ok(admitted) => exchange.audit_admission(admitted.customer.name()),
-        Err(failure) => exchange.audit_refusal(failure),
+        Err(failure) => exchange.audit_rejection(failure),
     }
     admitted
 }

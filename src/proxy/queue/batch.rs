@@ -53,7 +53,7 @@ pub(super) async fn read_batch(
     if let Some(policy) = policy.filter(|policy| policy.awaits_items()) {
         match &read {
             Ok(()) => exchange.audit_admission(policy.customer()),
-            Err(failure) => exchange.audit_refusal(failure),
+            Err(failure) => exchange.audit_rejection(failure),
         }
     }
     read
