@@ -151,7 +151,7 @@ impl Control {
         let customer = credential.customer().to_owned();
         let (metrics, issuer) = (
             self.token_metrics.customer(&customer),
-            HttpIssuer::over(self.client.clone(), self.clock),
+            HttpIssuer::with_shared(self.client.clone(), self.clock),
         );
         let (settings, receiver) = watch::channel(settings);
         let keeper = Keeper::new(

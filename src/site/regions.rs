@@ -279,9 +279,9 @@ mod tests {
 
     #[test]
     fn target_keeps_everything_after_the_prefix_unchanged() {
-        let moved = relocation("/a/x", "/b/c/x").unwrap();
+        let relocated = relocation("/a/x", "/b/c/x").unwrap();
         assert_eq!(
-            (moved.from.to_string(), moved.to.to_string()),
+            (relocated.from.to_string(), relocated.to.to_string()),
             (
                 "https://api.cloud.com/a".to_owned(),
                 "https://api-eu.cloud.com/b/c".to_owned()
@@ -297,7 +297,9 @@ mod tests {
             ("/a?q", "/b/c?q"),
         ] {
             assert_eq!(
-                moved.target(&PathAndQuery::try_from(old).unwrap()).unwrap(),
+                relocated
+                    .target(&PathAndQuery::try_from(old).unwrap())
+                    .unwrap(),
                 new,
                 "{old}"
             );
@@ -317,10 +319,10 @@ mod tests {
         fn relocation_maps_its_own_path_to_the_redirect_target(
             old in "(/[ab]{0,2}){1,5}", new in "(/[ab]{0,2}){1,5}", query in "(\\?[ab/+%]{0,3})?"
         ) {
-            if let Some(moved) = relocation(&old, &new) {
+            if let Some(relocated) = relocation(&old, &new) {
                 let target = PathAndQuery::try_from(format!("{old}{query}")).unwrap();
-                prop_assert_eq!(moved.target(&target).unwrap().to_string(), format!("{new}{query}"));
-                prop_assert!(path::covers(&moved.from.base_path, &old));
+                prop_assert_eq!(relocated.target(&target).unwrap().to_string(), format!("{new}{query}"));
+                prop_assert!(path::covers(&relocated.from.base_path, &old));
             }
         }
     }

@@ -86,11 +86,11 @@ pub struct HttpIssuer {
 impl HttpIssuer {
     /// Returns an issuer with a client of its own.
     pub fn new(client: ControlClient, clock: Clock) -> Self {
-        Self::over(client.into(), clock)
+        Self::with_shared(client.into(), clock)
     }
 
     /// Returns an issuer with a shared client.
-    pub const fn over(client: SharedControlClient, clock: Clock) -> Self {
+    pub const fn with_shared(client: SharedControlClient, clock: Clock) -> Self {
         Self { client, clock }
     }
 }

@@ -1,5 +1,7 @@
 //! Reads of a credential's secrets.
 
+use std::error::Error as _;
+
 use secrecy::SecretString;
 
 use crate::config::{Credential, SecretSource};
@@ -62,7 +64,10 @@ fn read(source: &SecretSource, contents: &mut impl Iterator<Item = FileContent>)
         Some((path, content)) => SecretSource::from_content(path, content),
         None => source.read(),
     };
-    secret.map_err(|error| error.to_string())
+    secret.map_err(|error| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
 }
 
 /// Reads the secrets, and polls those that are files. A file that is not read in time counts as unreadable.
@@ -103,5 +108,25 @@ impl SecretReader {
             self.sources = sources;
         }
         differ
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn unreadable_file_has_a_cause_and_leaves_the_other_secret() {
+        let sources = SecretSources {
+            current: SecretSource::File("/no/such/secret".into()),
+            next: Some(SecretSource::Plain(SecretString::from("plain"))),
+        };
+        let failures = ReadFailures::register(&Registry::new()).unwrap();
+        let snapshot = SecretReader::new(sources, &failures).read().await;
+        let cause = snapshot.current.unwrap_err();
+        assert!(cause.contains("/no/such/secret: No such file"), "{cause}");
+        assert!(snapshot.next.unwrap().is_ok());
     }
 }

@@ -67,7 +67,7 @@ pub(super) struct SecretSelector {
     /// The configured secrets at the start, or at the last login.
     seen: SecretHashes,
     /// The last accepted secret.
-    proven: Option<SecretCandidate>,
+    last_accepted: Option<SecretCandidate>,
     /// The configured secrets when all of them were rejected or unreadable.
     rejected: Option<SecretHashes>,
     /// Consecutive logins in which Citrix rejected every secret tried.
@@ -82,7 +82,7 @@ impl SecretSelector {
                 current: None,
                 next: None,
             },
-            proven: None,
+            last_accepted: None,
             rejected: None,
             rejections: 0,
         }
@@ -103,8 +103,10 @@ impl SecretSelector {
         if !already_rejected {
             self.rejections = 0;
         }
-        if let Some(proven) = &self.proven
-            && candidates.iter().all(|other| other.hash != proven.hash)
+        if let Some(last_accepted) = &self.last_accepted
+            && candidates
+                .iter()
+                .all(|other| other.hash != last_accepted.hash)
         {
             let index = if already_rejected {
                 0
@@ -113,7 +115,7 @@ impl SecretSelector {
             };
             let remembered = SecretCandidate {
                 which: WhichSecret::Remembered,
-                ..proven.clone()
+                ..last_accepted.clone()
             };
             candidates.insert(index, remembered);
         }
@@ -176,16 +178,16 @@ impl SecretSelector {
             return;
         }
         let changed = self
-            .proven
+            .last_accepted
             .as_ref()
-            .is_some_and(|proven| proven.hash != candidate.hash);
+            .is_some_and(|last_accepted| last_accepted.hash != candidate.hash);
         if candidate.which != self.first || changed || self.rejected.is_some() {
             let secret = candidate.which.key();
             info!(customer, secret, "client secret accepted; trying it first");
         }
         self.first = candidate.which;
         self.rejected = None;
-        self.proven = Some(candidate);
+        self.last_accepted = Some(candidate);
     }
 
     /// Records that Citrix rejected every secret tried.
