@@ -62,7 +62,8 @@ impl Control {
         client: SharedControlClient,
         clock: Clock,
     ) -> Result<Self, prometheus::Error> {
-        let token_metrics = TokenMetrics::register(metrics.registry())?;
+        let token_metrics =
+            TokenMetrics::register(metrics.registry(), metrics.file_read_failures.clone())?;
         let (tasks, keepers, agents) = (JoinSet::new(), Vec::new(), Vec::new());
         Ok(Self {
             tasks,
@@ -161,7 +162,6 @@ impl Control {
             issuer,
             self.clock,
             metrics,
-            &self.read_failures,
         );
         KeeperTask {
             slot: Arc::clone(slot),

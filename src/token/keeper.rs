@@ -31,7 +31,6 @@ use super::slot::{Token, TokenSlot};
 use super::status::{FailedLogin, Skew};
 use crate::config::{self, Credential};
 use crate::system::clock::Clock;
-use crate::system::files::ReadFailures;
 
 pub use self::settings::KeeperSettings;
 
@@ -109,7 +108,6 @@ impl<I: Issuer> Keeper<I> {
         issuer: I,
         clock: Clock,
         metrics: CustomerMetrics,
-        read_failures: &ReadFailures,
     ) -> Self {
         let KeeperSettings {
             settings,
@@ -123,9 +121,9 @@ impl<I: Issuer> Keeper<I> {
             slot,
             issuer,
             clock,
+            reader: SecretReader::new(sources, &metrics.read_failures),
             metrics,
             secrets: SecretSelector::new(),
-            reader: SecretReader::new(sources, read_failures),
             new_settings,
             failures: Failures::default(),
             last_forced: None,

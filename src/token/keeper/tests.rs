@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::log::CapturedLog;
 use super::*;
 use crate::config::{InstanceId, SecretSource, UpstreamEndpoint, UpstreamUrl};
+use crate::system::files::ReadFailures;
 use crate::token::Cache;
 use crate::token::metrics::TokenMetrics;
 use crate::token::response::{Grant, Lifetime};
@@ -166,7 +167,10 @@ impl TestKeeper {
         script: impl FnMut(&LoginCall) -> Result<IssuedToken, LoginError> + Send + 'static,
     ) -> Self {
         let registry = Registry::new();
-        let metrics = TokenMetrics::register(&registry).unwrap().customer("acme");
+        let read_failures = ReadFailures::register(&registry).unwrap();
+        let metrics = TokenMetrics::register(&registry, read_failures)
+            .unwrap()
+            .customer("acme");
         let slot = Arc::new(TokenSlot::new());
         let calls = Arc::default();
         let issuer = ScriptedIssuer {
@@ -184,7 +188,6 @@ impl TestKeeper {
             issuer,
             clock,
             metrics,
-            &ReadFailures::register(&registry).unwrap(),
         );
         Self {
             slot,
