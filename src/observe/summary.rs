@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use crate::error::{Fault, Reason};
+use crate::error::{Reason, ResponsibleParty};
 use citrix_wire::trace_context::TraceId;
 
 /// The end of an exchange.
@@ -121,7 +121,9 @@ impl ExchangeSummary<'_> {
     /// permissions, rate limits) count as failures.
     pub fn disposition(&self) -> Disposition {
         match self.reason {
-            Some(reason) if reason.fault() == Fault::Caller => Disposition::Rejected,
+            Some(reason) if reason.responsible_party() == ResponsibleParty::Caller => {
+                Disposition::Rejected
+            }
             Some(_) => Disposition::Failed,
             None if matches!(self.end, End::Truncated | End::Stopped)
                 || self.status.is_server_error() =>

@@ -193,9 +193,9 @@ impl ResponseContext {
         Self {
             transaction_id: control_plane::transaction_id(&response.headers),
             date,
-            skew: date.map(|date| Skew::measure(date, sent, response.taken)),
+            skew: date.map(|date| Skew::measure(date, sent, response.elapsed)),
             sent,
-            round_trip: response.taken,
+            round_trip: response.elapsed,
         }
     }
 

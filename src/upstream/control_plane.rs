@@ -1,8 +1,7 @@
-//! The HTTP client of the control side: for the few requests that the program makes on its own account.
+//! The HTTP client of the control plane, for the gateway's own requests.
 //!
-//! It dials as the data path does, so that both go the same way and fail with the same words, and makes a connection
-//! for each request: the next one is most of an hour away, and a fresh connection follows DNS. It follows no
-//! redirect, which would carry a secret to a host that nobody configured.
+//! It dials as the data path does, and opens a connection per request: the next one is usually most of an hour away, and
+//! a new connection follows DNS. It follows no redirects, which could send a secret to a host that is not configured.
 
 use std::error::Error;
 use std::io;
@@ -29,51 +28,50 @@ use citrix_wire::citrix::headers::{
     CC_TRANSACTION_ID, CITRIX_TRANSACTION_ID, X_CWS_TRANSACTION_ID,
 };
 
-/// The largest answer that is read. A token answer is about 2 kB (contract §1.1).
+/// Maximum size of a response body in bytes. A token response has about 2 kB (contract §1.1).
 pub(crate) const MAX_RESPONSE_BYTES: usize = 256 * 1024;
 
-/// A transaction id is about 36 bytes; what is much longer is none, and does not belong into a log line.
+/// Maximum length of a transaction id, which normally has 36 bytes.
 const MAX_TRANSACTION_ID_BYTES: usize = 128;
 
-/// Makes requests of the program's own.
+/// Sends requests of the gateway itself.
 #[derive(Clone, Debug)]
 pub struct ControlClient {
     dial_config: DialConfig,
     timeout: Duration,
 }
 
-/// An answer: the head, and what came of the body.
+/// A response head, with the body or the failure to read it.
 #[derive(Debug)]
 pub struct ControlResponse {
-    /// The status.
+    /// The status code.
     pub status: StatusCode,
-    /// The headers.
+    /// The header fields.
     pub headers: HeaderMap,
-    /// The body, up to a bound. Its memory is wiped, for it may hold a token.
+    /// The body. It may contain a token, so its memory is wiped.
     pub body: Result<Zeroizing<Vec<u8>>, BodyReadError>,
-    /// From the request to the answer's head, connecting included.
-    pub taken: Duration,
+    /// Time from the start of the connection to the response head.
+    pub elapsed: Duration,
 }
 
-/// Why there is no answer.
+/// A request without a response head.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// There is no connection.
+    /// No connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The time was up.
-    #[error("no answer within {}", humantime::format_duration(*.0))]
+    /// The client's timeout.
+    #[error("no response within {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
-    /// The connection broke, or what came is not HTTP.
-    #[error("no answer")]
+    /// The connection failed, or the response is not HTTP.
+    #[error("no valid response")]
     Broken(#[source] hyper::Error),
-    /// Not a whole URL.
-    #[error("{0} is not a URL that can be asked")]
+    /// Not an absolute URL.
+    #[error("{0} is not an absolute URL")]
     BadUrl(Uri),
 }
 
-/// A client that everybody who has it shares, and that a reload may put another in the place of. A request takes the
-/// one of the moment.
+/// A client that is shared by tasks and replaced by a reload.
 #[derive(Clone, Debug)]
 pub struct SharedControlClient(Arc<ArcSwap<ControlClient>>);
 
@@ -84,30 +82,30 @@ impl From<ControlClient> for SharedControlClient {
 }
 
 impl SharedControlClient {
-    /// The client of the moment.
+    /// Returns the current client.
     pub fn get(&self) -> Arc<ControlClient> {
         self.0.load_full()
     }
 
-    /// Puts another in its place.
+    /// Replaces the client.
     pub fn replace(&self, client: ControlClient) {
         self.0.store(Arc::new(client));
     }
 }
 
-/// Why an answer's body was not read to its end.
+/// An incomplete response body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyReadError {
-    /// It is larger than any answer that is asked for here.
+    /// Larger than the maximum.
     TooLarge,
-    /// It broke off.
-    CutOff,
-    /// The time was up.
+    /// The connection failed.
+    Truncated,
+    /// The client's timeout.
     TimedOut,
 }
 
 impl ControlClient {
-    /// A client that leaves `way`, and gives a request `timeout`, connecting and the answer's body included.
+    /// Creates a client. `timeout` includes connecting and reading the body.
     pub fn new(dial_config: DialConfig, timeout: Duration) -> Self {
         Self {
             dial_config,
@@ -115,10 +113,10 @@ impl ControlClient {
         }
     }
 
-    /// Makes a request.
+    /// Sends a request.
     ///
     /// # Errors
-    /// When there is no head of an answer.
+    /// When there is no response head.
     pub async fn send(&self, request: Request<Bytes>) -> Result<ControlResponse, SendError> {
         let began = Instant::now();
         let deadline = began + self.timeout;
@@ -126,7 +124,7 @@ impl ControlClient {
         let response = response
             .await
             .map_err(|_| SendError::TimedOut(self.timeout))??;
-        let taken = began.elapsed();
+        let elapsed = began.elapsed();
         let (head, body) = response.into_parts();
         let body = timeout_at(deadline, read(body))
             .await
@@ -135,7 +133,7 @@ impl ControlClient {
             status: head.status,
             headers: head.headers,
             body,
-            taken,
+            elapsed,
         })
     }
 
@@ -178,15 +176,14 @@ impl ControlClient {
         Ok(dial(peer, &self.dial_config, self.timeout).await?)
     }
 
-    /// Runs a connection. hyper ends it when nobody holds it any more; the deadline is for a peer that does not let
-    /// it.
+    /// Runs a connection until it is no longer used. The timeout is for a peer that does not close it.
     fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
-        // Its error reaches the request.
+        // The request receives its error.
         tokio::spawn(timeout(2 * self.timeout, connection));
     }
 }
 
-/// As HTTP/1.1 writes it: the host in `Host`, the rest in the first line.
+/// Converts the target to origin form (RFC 9112 section 3.2.1), with the host in `Host`.
 fn in_origin_form(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
     let host = request
         .uri()
@@ -208,22 +205,22 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
     if body.size_hint().lower() > MAX_RESPONSE_BYTES as u64 {
         return Err(BodyReadError::TooLarge);
     }
-    // Room for a usual answer, so that growing leaves no unwiped copies behind.
+    // Capacity for a usual response, because growing leaves copies that are not wiped.
     let mut read = Zeroizing::new(Vec::with_capacity(16 * 1024));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| BodyReadError::CutOff)?;
-        let Some(piece) = frame.data_ref() else {
+        let frame = frame.map_err(|_| BodyReadError::Truncated)?;
+        let Some(data) = frame.data_ref() else {
             continue;
         };
-        if read.len() + piece.len() > MAX_RESPONSE_BYTES {
+        if read.len() + data.len() > MAX_RESPONSE_BYTES {
             return Err(BodyReadError::TooLarge);
         }
-        read.extend_from_slice(piece);
+        read.extend_from_slice(data);
     }
     Ok(read)
 }
 
-/// Citrix's name for an exchange. The token endpoints use the first of these (contract §1.1).
+/// Returns Citrix's transaction id. The token endpoints use the first of these headers (contract §1.1).
 pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
     [
         X_CWS_TRANSACTION_ID,
@@ -239,7 +236,7 @@ pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
     .cloned()
 }
 
-/// The error's sources, with what an `io::Error` wraps: its `source` passes that over.
+/// Returns an error and its sources, including the error that an `io::Error` wraps, which its `source` skips.
 pub fn sources<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -255,7 +252,7 @@ pub fn sources<'a>(
     )
 }
 
-/// What an operator is told of it: what the system or TLS says, and of a proxy who it is and what it answered.
+/// Returns the innermost source for the log, with the egress proxy if the error is its.
 pub fn root_cause(error: &SendError) -> String {
     let innermost = sources(error)
         .last()

@@ -1,6 +1,6 @@
-//! A new connection towards Citrix: name, TCP, the egress proxy's tunnel, TLS, within one deadline.
+//! New connections to upstreams: DNS, TCP, the egress proxy's tunnel and TLS within one deadline.
 //!
-//! Requests of callers, token requests and site agents all dial here, so that one decision is made for all.
+//! Requests of callers, token requests and site agents all dial here.
 
 pub mod egress;
 pub mod race;
@@ -28,21 +28,21 @@ use crate::tls::ALPN_H2;
 
 pub use egress::DialConfig;
 
-/// Read ahead of rustls, which itself asks for 4 KiB at a time: a quarter of the system calls on large answers.
+/// Buffer below rustls, which reads 4 KiB at a time: a quarter of the system calls for large responses.
 const TLS_READ_BUFFER: usize = 64 * 1024;
-/// Long calls cross NATs that forget quiet connections.
+/// TCP keep-alive time, since NATs forget connections that are silent during long calls.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A connection's bytes.
+/// The byte stream of a connection.
 pub enum UpstreamIo {
-    /// In clear, to a loopback address.
+    /// Without TLS, to a loopback address.
     Plain(TcpStream),
-    /// Boxed: a TLS session is far larger than a socket.
+    /// Boxed, because a TLS session is far larger than a socket.
     Tls(Box<TlsStream<BufReader<TcpStream>>>),
 }
 
 mod io_impl {
-    //! Kept apart so that the macro's imports do not spread.
+    //! Limits the imports of the macro.
     use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -54,94 +54,94 @@ mod io_impl {
     crate::inbound::stream::delegate!(UpstreamIo: Plain, Tls);
 }
 
-/// Who is to be connected to.
+/// The target of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct DialTarget<'a> {
-    /// A name or an address, an IPv6 one without brackets.
+    /// A name or an address; an IPv6 address without brackets.
     pub host: &'a str,
-    /// The port.
+    /// The TCP port.
     pub port: u16,
-    /// The name its certificate must be for; `None` speaks in clear.
+    /// The name in the certificate; `None` without TLS.
     pub server_name: Option<&'a ServerName<'static>>,
 }
 
-/// Why there is no connection.
+/// A failure to connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The name does not resolve.
-    #[error("the name cannot be resolved")]
+    #[error("DNS lookup failed")]
     Dns(#[source] io::Error),
-    /// Nobody answers at the address.
-    #[error("no TCP connection")]
+    /// Refused or unreachable.
+    #[error("TCP connection failed")]
     Tcp(#[source] io::Error),
-    /// The egress proxy is not there, or does not connect us.
+    /// The egress proxy is unreachable or rejects the tunnel.
     #[error(transparent)]
     Proxy(EgressProxyError),
     /// The handshake failed: certificate, protocol version, or a closed connection.
-    #[error("the TLS handshake failed")]
+    #[error("TLS handshake failed")]
     Tls(#[source] io::Error),
-    /// The upstream does not speak HTTP on it.
-    #[error("the HTTP handshake failed")]
+    /// The HTTP/2 handshake failed.
+    #[error("HTTP handshake failed")]
     Http(#[source] hyper::Error),
     /// `upstream.connect_timeout` passed.
-    #[error("no connection within upstream.connect_timeout ({})", humantime::format_duration(*.0))]
+    #[error("timed out after {} (upstream.connect_timeout)", humantime::format_duration(*.0))]
     Timeout(Duration),
 }
 
-/// What is wrong with which egress proxy.
+/// A failure of an egress proxy.
 #[derive(Debug)]
 pub struct EgressProxyError {
     /// `host:port`.
     pub proxy: String,
-    /// What is wrong with it.
+    /// The failure.
     pub fault: EgressProxyFault,
 }
 
 impl fmt::Display for EgressProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the egress proxy {} {}", self.proxy, self.fault)
+        write!(f, "egress proxy {}: {}", self.proxy, self.fault)
     }
 }
 
 impl Error for EgressProxyError {
-    /// What the fault comes from; the fault itself is in the text already.
+    /// The source of the fault, whose own text is part of `Display`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.fault.source()
     }
 }
 
-/// What is wrong with an egress proxy.
+/// The kind of failure of an egress proxy.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressProxyFault {
     /// Its name does not resolve.
-    #[error("cannot be reached: its name cannot be resolved")]
+    #[error("DNS lookup failed")]
     Dns(#[source] io::Error),
-    /// Nobody answers at its address.
-    #[error("cannot be reached: no TCP connection")]
+    /// Refused or unreachable.
+    #[error("TCP connection failed")]
     Tcp(#[source] io::Error),
-    /// It answered something else than 2xx.
-    #[error("answered {} to CONNECT", .0.as_u16())]
+    /// Its response is not 2xx.
+    #[error("CONNECT rejected with {}", .0.as_u16())]
     Refused(StatusCode),
-    /// It broke off, or what it answered is not HTTP, or too much of it.
-    #[error("did not answer CONNECT as a proxy does")]
+    /// It closed the connection, or its response is not HTTP or too large.
+    #[error("invalid response to CONNECT")]
     Broken(#[source] hyper::Error),
-    /// Bytes behind its answer, where those of the TLS server begin.
-    #[error("sent something behind its answer to CONNECT")]
-    Talkative,
-    /// It did not open a tunnel in time.
-    #[error("opened no connection within {}", humantime::format_duration(*.0))]
+    /// Bytes after its response, where only those of the TLS server may follow.
+    #[error("unexpected data after the response to CONNECT")]
+    UnexpectedData,
+    /// No tunnel in time.
+    #[error("no tunnel within {} (upstream.connect_timeout)", humantime::format_duration(*.0))]
     Timeout(Duration),
 }
 
 impl ConnectError {
-    /// What an operator should look at first.
+    /// Returns the first thing that an operator should check.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Dns(_) => "check the host in the configuration, and the resolver",
+            Self::Dns(_) => "check the configured host and the resolver",
             Self::Tcp(_) => "check routing, firewalls and the port",
             Self::Proxy(error) => error.fault.advice(),
-            Self::Tls(_) => "if a corporate proxy inspects TLS, name its root in upstream.ca_file",
-            Self::Http(_) => "check that the address is that of an HTTP server",
+            Self::Tls(_) => "if a corporate proxy inspects TLS, set upstream.ca_file to its root",
+            Self::Http(_) => "check that the address is an HTTP server",
             Self::Timeout(_) => {
                 "check firewalls that drop packets, or raise upstream.connect_timeout"
             }
@@ -150,51 +150,53 @@ impl ConnectError {
 }
 
 impl EgressProxyFault {
-    /// What an operator should look at first.
+    /// Returns the first thing that an operator should check.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Dns(_) => "check its host in upstream.proxy_url or HTTPS_PROXY, and the resolver",
+            Self::Dns(_) => "check the host in upstream.proxy_url or HTTPS_PROXY, and the resolver",
             Self::Tcp(_) => {
-                "check that it runs, its port in upstream.proxy_url or HTTPS_PROXY, and firewalls"
+                "check the proxy, its port in upstream.proxy_url or HTTPS_PROXY, and firewalls"
             }
             Self::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
-                "put the right user and password into upstream.proxy_url; of ways to log in it is shown Basic"
+                "set user and password in upstream.proxy_url; only Basic authentication is supported"
             }
-            Self::Refused(StatusCode::FORBIDDEN) => "have it allow CONNECT to this host and port",
+            Self::Refused(StatusCode::FORBIDDEN) => {
+                "permit CONNECT to this host and port on the proxy"
+            }
             Self::Refused(status) if status.is_server_error() => {
-                "it cannot reach the host itself: look into its log"
+                "the proxy cannot reach the host; see its log"
             }
-            Self::Refused(_) | Self::Broken(_) | Self::Talkative => {
-                "check that upstream.proxy_url or HTTPS_PROXY is that of an HTTP proxy"
+            Self::Refused(_) | Self::Broken(_) | Self::UnexpectedData => {
+                "check that upstream.proxy_url or HTTPS_PROXY is an HTTP proxy"
             }
             Self::Timeout(_) => {
-                "check its load and firewalls that drop packets, or raise upstream.connect_timeout"
+                "check the load of the proxy and firewalls that drop packets, or raise upstream.connect_timeout"
             }
         }
     }
 }
 
-/// Opens a connection `way`; true when ALPN chose HTTP/2.
+/// Opens a connection. Returns `true` if ALPN chose HTTP/2.
 ///
 /// # Errors
-/// When any of the steps fails, or all together take longer than `limit`.
+/// When a step fails, or all steps take longer than `limit`.
 pub async fn dial(
-    peer: DialTarget<'_>,
+    target: DialTarget<'_>,
     dial_config: &DialConfig,
     limit: Duration,
 ) -> Result<(UpstreamIo, bool), ConnectError> {
     let deadline = Instant::now() + limit;
-    let proxy = dial_config.egress().proxy_for(peer.host);
-    let socket = match timeout_at(deadline, reach(peer, proxy.as_ref())).await {
-        Ok(reached) => reached?,
-        Err(_) => return Err(too_late(proxy.as_ref(), limit)),
+    let proxy = dial_config.egress().proxy_for(target.host);
+    let socket = match timeout_at(deadline, open_tcp(target, proxy.as_ref())).await {
+        Ok(socket) => socket?,
+        Err(_) => return Err(timed_out(proxy.as_ref(), limit)),
     };
-    let Some(server_name) = peer.server_name else {
+    let Some(server_name) = target.server_name else {
         return Ok((UpstreamIo::Plain(socket), false));
     };
     let stream = timeout_at(
         deadline,
-        shake_hands(socket, server_name, dial_config.tls()),
+        tls_handshake(socket, server_name, dial_config.tls()),
     )
     .await
     .map_err(|_| ConnectError::Timeout(limit))?
@@ -203,27 +205,27 @@ pub async fn dial(
     Ok((UpstreamIo::Tls(Box::new(stream)), http2))
 }
 
-fn too_late(proxy: Option<&ConnectProxy>, limit: Duration) -> ConnectError {
+fn timed_out(proxy: Option<&ConnectProxy>, limit: Duration) -> ConnectError {
     match proxy {
-        Some(proxy) => of_proxy(proxy, EgressProxyFault::Timeout(limit)),
+        Some(proxy) => proxy_error(proxy, EgressProxyFault::Timeout(limit)),
         None => ConnectError::Timeout(limit),
     }
 }
 
-fn of_proxy(proxy: &ConnectProxy, fault: EgressProxyFault) -> ConnectError {
+fn proxy_error(proxy: &ConnectProxy, fault: EgressProxyFault) -> ConnectError {
     ConnectError::Proxy(EgressProxyError {
         proxy: proxy.to_string(),
         fault,
     })
 }
 
-/// A TCP connection to the peer, or one of the proxy's that leads there.
-async fn reach(
-    peer: DialTarget<'_>,
+/// Opens a TCP connection to the target, or a tunnel of the egress proxy.
+async fn open_tcp(
+    target: DialTarget<'_>,
     proxy: Option<&ConnectProxy>,
 ) -> Result<TcpStream, ConnectError> {
     let Some(proxy) = proxy else {
-        let addresses = resolve(peer.host, peer.port)
+        let addresses = resolve(target.host, target.port)
             .await
             .map_err(ConnectError::Dns)?;
         return connect(&addresses).await.map_err(ConnectError::Tcp);
@@ -233,33 +235,30 @@ async fn reach(
             .await
             .map_err(EgressProxyFault::Dns)?;
         let socket = connect(&addresses).await.map_err(EgressProxyFault::Tcp)?;
-        tunnel::open(socket, proxy, peer).await
+        tunnel::open(socket, proxy, target).await
     };
-    through.await.map_err(|fault| of_proxy(proxy, fault))
+    through.await.map_err(|fault| proxy_error(proxy, fault))
 }
 
-/// The addresses of a name, in the system's order of preference, asked for anew each time.
+/// Resolves a name, in the system's order of preference. Nothing is cached.
 ///
 /// # Errors
-/// When there are none.
+/// When there is no address.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let addresses: Vec<_> = lookup_host((host, port))
         .await?
         .take(race::MAX_ADDRESSES)
         .collect();
     if addresses.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        ));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no address"));
     }
     Ok(addresses)
 }
 
-/// A TCP connection to the quickest of these.
+/// Connects to the first of these addresses that accepts.
 ///
 /// # Errors
-/// The last error, when none answers.
+/// The last error, if none accepts.
 pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let socket = race::first(addresses, TcpStream::connect).await?;
     socket.set_nodelay(true)?;
@@ -270,11 +269,11 @@ pub async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// TLS on a connection.
+/// Performs the TLS handshake.
 ///
 /// # Errors
-/// When there is none to be agreed on, or the certificate is none to be trusted.
-pub async fn shake_hands(
+/// When it fails, for example because the certificate is not trusted.
+pub async fn tls_handshake(
     socket: TcpStream,
     server_name: &ServerName<'static>,
     tls: &Arc<ClientConfig>,

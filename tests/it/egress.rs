@@ -78,7 +78,7 @@ async fn an_exception_is_looked_for_without_it() {
         .await;
     let detail = detail(&gateway).await;
     assert!(
-        detail.contains("far.invalid: the name cannot be resolved"),
+        detail.contains("far.invalid: DNS lookup failed"),
         "{detail}"
     );
     assert!(!detail.contains("proxy"), "{detail}");
@@ -103,7 +103,7 @@ async fn when_it_is_down_it_is_named() {
     let gateway = with_far(&down.url(), "").await;
     let detail = detail(&gateway).await;
     let named = format!(
-        "no connection to far.invalid: the egress proxy {} cannot be reached",
+        "no connection to far.invalid: egress proxy {}: TCP connection failed",
         down.host()
     );
     assert!(
@@ -138,35 +138,35 @@ async fn what_it_answers_is_told_and_what_to_do() {
     for (response, told, advice) in [
         (
             "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic\r\n\r\n",
-            "answered 407 to CONNECT",
+            "CONNECT rejected with 407",
             "user and password",
         ),
         (
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-            "answered 403 to CONNECT",
-            "have it allow",
+            "CONNECT rejected with 403",
+            "permit CONNECT",
         ),
         (
             "HTTP/1.0 502 Bad Gateway\r\n\r\n<html>",
-            "answered 502 to CONNECT",
-            "it cannot reach the host",
+            "CONNECT rejected with 502",
+            "the proxy cannot reach the host",
         ),
         (
             "SSH-2.0-OpenSSH_9.6\r\n\r\n",
-            "did not answer CONNECT",
-            "is that of an HTTP proxy",
+            "invalid response to CONNECT",
+            "is an HTTP proxy",
         ),
         (
             "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-            "sent something behind",
-            "is that of an HTTP proxy",
+            "unexpected data after the response",
+            "is an HTTP proxy",
         ),
     ] {
         let proxy = EgressProxy::saying(response).await;
         let gateway = with_far(&proxy.url("user:c4nary@"), "").await;
         let detail = detail(&gateway).await;
         assert!(
-            detail.contains(&format!("the egress proxy {} {told}", proxy.place())),
+            detail.contains(&format!("egress proxy {}: {told}", proxy.place())),
             "{detail}"
         );
         assert!(
@@ -183,7 +183,7 @@ async fn one_that_does_not_answer_costs_the_connect_timeout_and_is_named() {
     let gateway = with_far(&proxy.url(""), "[upstream]\nconnect_timeout = \"100ms\"").await;
     let detail = detail(&gateway).await;
     let named = format!(
-        "the egress proxy {} opened no connection within 100ms",
+        "egress proxy {}: no tunnel within 100ms (upstream.connect_timeout)",
         proxy.place()
     );
     assert!(detail.contains(&named), "{detail}");

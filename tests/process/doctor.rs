@@ -372,7 +372,7 @@ async fn a_proxy_that_refuses_or_is_down_is_named() {
     let found = Findings::with(&[&login[..], &[("HTTPS_PROXY", &url)]].concat()).await;
     let egress = found.finding("egress", "failed");
     assert!(
-        egress.contains(&format!("{} answered 407 to CONNECT", refusing.place())),
+        egress.contains(&format!("{}: CONNECT rejected with 407", refusing.place())),
         "{egress}"
     );
     assert!(egress.contains("user and password"), "{egress}");

@@ -19,14 +19,11 @@ async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
     variables.extend(FREE_PORTS);
     let mut program = Program::start(&[], &variables);
     let leaves = program
-        .logged("connections to Citrix leave through the egress proxy")
+        .logged("connections to Citrix use the egress proxy")
         .await;
     assert_eq!(leaves["proxy"], down.host(), "{leaves}");
     let failed = program.logged("login failed").await;
-    let named = format!(
-        "the egress proxy {} cannot be reached: no TCP connection: ",
-        down.host()
-    );
+    let named = format!("egress proxy {}: TCP connection failed: ", down.host());
     assert!(
         failed["cause"].as_str().unwrap().starts_with(&named),
         "{failed}"
@@ -65,10 +62,7 @@ async fn a_request_that_it_does_not_let_out_is_logged_with_its_name_and_what_it_
         .find(|line| line["reason"] == "upstream_connect")
         .unwrap();
     // What we say, then what the system says, each once.
-    let named = format!(
-        "the egress proxy {} cannot be reached: no TCP connection",
-        down.host()
-    );
+    let named = format!("egress proxy {}: TCP connection failed", down.host());
     assert_eq!(
         line["cause"],
         format!("{named}: Connection refused (os error 111)"),

@@ -39,7 +39,7 @@ pub(super) async fn examine(
         .set_certificate_verifier(Arc::clone(&observer) as Arc<dyn ServerCertVerifier>);
     let began = Instant::now();
     let limit = upstream.connect_timeout;
-    let shaken = timeout(limit, dial::shake_hands(socket, name, &Arc::new(tls))).await;
+    let shaken = timeout(limit, dial::tls_handshake(socket, name, &Arc::new(tls))).await;
     let seen = observer
         .seen
         .lock()

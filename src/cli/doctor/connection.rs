@@ -212,7 +212,7 @@ async fn open_egress(
             Some(socket),
         ),
         Err(fault) => {
-            let detail = format!("the egress proxy {proxy} {fault}{}", cause(&fault));
+            let detail = format!("egress proxy {proxy}: {fault}{}", cause(&fault));
             (
                 Check::failed(CheckKind::Egress, endpoint, detail, fault.advice()),
                 None,

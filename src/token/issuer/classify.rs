@@ -17,7 +17,7 @@ pub(super) fn incomplete_body(error: BodyReadError) -> Outcome {
     match error {
         BodyReadError::TooLarge => Outcome::TooLarge,
         BodyReadError::TimedOut => Outcome::Timeout,
-        BodyReadError::CutOff => Outcome::Truncated,
+        BodyReadError::Truncated => Outcome::Truncated,
     }
 }
 

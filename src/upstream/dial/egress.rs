@@ -1,4 +1,4 @@
-//! How connections leave: through which proxy, and with which TLS.
+//! The dial configuration: TLS and the egress proxy.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,7 +14,7 @@ use secrecy::zeroize::Zeroizing;
 use crate::config::{Egress, SecretSource};
 use crate::system::files::{FileKind, Poller, ReadFailures};
 
-/// What every connection towards Citrix is opened with. Its clones are one.
+/// TLS and the egress proxy of new connections. Clones share the proxy, which may change.
 #[derive(Clone)]
 pub struct DialConfig {
     tls: Arc<ClientConfig>,
@@ -22,7 +22,7 @@ pub struct DialConfig {
 }
 
 impl DialConfig {
-    /// Trusts what `tls` trusts, and goes where `egress` says.
+    /// Creates a configuration.
     pub fn new(tls: Arc<ClientConfig>, egress: Egress) -> Self {
         Self {
             tls,
@@ -30,28 +30,28 @@ impl DialConfig {
         }
     }
 
-    /// Whether both are one: connections made by one are as good as those made by the other.
+    /// Returns `true` for clones of one configuration.
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.tls, &other.tls) && Arc::ptr_eq(&self.egress, &other.egress)
     }
 
-    /// Whether it goes where `egress` says, and would follow it as that does.
+    /// Returns `true` if the present proxy and its file are those of `egress`.
     pub fn matches(&self, egress: &Egress) -> bool {
-        let now = self.egress();
-        **now == *egress && now.file_source() == egress.file_source()
+        let current = self.egress();
+        **current == *egress && current.file_source() == egress.file_source()
     }
 
-    /// TLS with whom is connected to.
+    /// The TLS configuration.
     pub fn tls(&self) -> &Arc<ClientConfig> {
         &self.tls
     }
 
-    /// Through which proxy, as of now.
+    /// The present egress proxy.
     pub fn egress(&self) -> Guard<Arc<Egress>> {
         self.egress.load()
     }
 
-    /// One for tests that connect to nobody.
+    /// A configuration for tests that do not connect.
     #[cfg(test)]
     pub(crate) fn unreachable() -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -137,16 +137,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_proxys_url_in_a_file_is_followed_and_a_bad_one_changes_nothing() {
+    async fn url_in_a_file_is_followed_and_an_invalid_one_is_not_used() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "http://user:first@proxy:1\n").unwrap();
         let dial_config = dial_config("http://user:first@proxy:1", file.path());
         let mut tasks = JoinSet::new();
         let failures = ReadFailures::register(&Registry::new()).unwrap();
         tasks.spawn(dial_config.clone().follow(failures));
-        // Who dials has a clone of its own.
         let dialler = dial_config.clone();
-        for (content, place, shown) in [
+        for (content, address, authorization) in [
             (
                 "http://user:first@proxy:1\n",
                 "proxy:1",
@@ -170,7 +169,7 @@ mod tests {
             ),
         ] {
             fs::write(file.path(), content).unwrap();
-            // On this clock, time passes only when the reading is done.
+            // Time passes only while no file is read.
             sleep(READ_INTERVAL * 2).await;
             let egress = dialler.egress();
             let proxy = egress.proxy_for("api.cloud.com").unwrap();
@@ -179,7 +178,7 @@ mod tests {
                     proxy.to_string().as_str(),
                     proxy.authorization().unwrap().to_str().unwrap()
                 ),
-                (place, shown)
+                (address, authorization)
             );
             assert_eq!(egress.proxy_for("a.example"), None);
         }

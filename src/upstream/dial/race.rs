@@ -1,7 +1,7 @@
-//! Which of a name's addresses answers first (RFC 8305, "Happy Eyeballs").
+//! Connection attempts to the addresses of a name (RFC 8305, "Happy Eyeballs").
 //!
-//! Our own, since hyper-util's connector tries the addresses of one family one after the other, each with a part of
-//! the time, and does not tell a name that is not found from an address where nobody answers.
+//! hyper-util's connector is not used: it tries the addresses of one family in sequence, each with a share of the
+//! timeout, and does not distinguish failed lookups from failed connections.
 
 use std::future::Future;
 use std::io;
@@ -12,16 +12,16 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 
-/// Addresses of one name that are tried at most: what more there are would come too late anyway.
+/// Maximum number of addresses of a name; more could not be tried in time.
 pub const MAX_ADDRESSES: usize = 16;
-/// After how long the next address is tried as well (RFC 8305 section 5).
+/// Time after which the next address is tried as well (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The first connection that `connect` brings about. The next address is tried when one fails, or has not answered
-/// for 250 ms; the attempts that lose are dropped.
+/// Returns the first connection. The next address is tried when an attempt fails or has taken 250 ms; the other attempts
+/// are dropped.
 ///
 /// # Errors
-/// The last error, when none connects.
+/// The last error, if no attempt succeeds.
 pub async fn first<T, F>(
     addresses: &[SocketAddr],
     mut connect: impl FnMut(SocketAddr) -> F,
@@ -31,7 +31,7 @@ where
 {
     let mut waiting = interleaved(addresses).into_iter();
     let mut attempts = FuturesUnordered::new();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
     loop {
         if let Some(address) = waiting.next() {
             attempts.push(connect(address));
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// The families in turns, the first one's first, each in its own order (RFC 8305 section 4).
+/// Interleaves the address families, beginning with that of the first address (RFC 8305 section 4).
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (preferred, others): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses
@@ -79,7 +79,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// What becomes of an attempt.
+    /// The outcome of an attempt.
     #[derive(Clone, Copy)]
     enum ScriptedAttempt {
         Connects(u64),
@@ -88,7 +88,7 @@ mod tests {
     }
     use ScriptedAttempt::{Connects, Fails, Hangs};
 
-    /// Tries addresses that behave like this, in this order; the winner's number, when it won, and when each began.
+    /// Runs scripted attempts. Returns the winner's index, the duration in ms, and the start of each attempt.
     async fn race(script: &[ScriptedAttempt]) -> (io::Result<usize>, u128, Vec<u128>) {
         let began = Instant::now();
         let addresses: Vec<SocketAddr> = (0..script.len())
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns() {
+    fn address_families_are_interleaved() {
         let all = [&V6[..], &V4[..]].concat();
         let mixed = [V6[0], V4[0], V6[1], V4[1], V6[2]];
         assert_eq!(interleaved(&addresses(&all)), addresses(&mixed));
@@ -128,31 +128,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_answers_is_alone() {
+    async fn fast_address_is_the_only_attempt() {
         let (won, at, starts) = race(&[Connects(200), Connects(1)]).await;
         assert_eq!((won.unwrap(), at, starts), (0, 200, vec![0]));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_silent_costs_a_quarter_of_a_second() {
+    async fn silent_address_delays_by_250_ms() {
         let (won, at, starts) = race(&[Hangs, Hangs, Connects(10)]).await;
         assert_eq!((won.unwrap(), at, starts), (2, 510, vec![0, 250, 500]));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_refuses_costs_nothing() {
+    async fn refusing_address_does_not_delay() {
         let (won, at, starts) = race(&[Fails(5), Fails(5), Connects(5)]).await;
         assert_eq!((won.unwrap(), at, starts), (2, 15, vec![0, 5, 10]));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_one_may_still_win() {
+    async fn slow_address_can_win() {
         let (won, at, starts) = race(&[Connects(300), Hangs]).await;
         assert_eq!((won.unwrap(), at, starts), (0, 300, vec![0, 250]));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_all_fail_the_last_error_is_told() {
+    async fn last_error_is_returned_if_all_fail() {
         let (won, at, _) = race(&[Fails(600), Fails(1), Fails(1)]).await;
         assert_eq!((won.unwrap_err().to_string().as_str(), at), ("0", 600));
         let (won, ..) = race(&[]).await;

@@ -1,6 +1,6 @@
-//! A tunnel through the egress proxy (RFC 9110 section 9.3.6).
+//! Tunnels through the egress proxy (RFC 9110 section 9.3.6).
 //!
-//! hyper writes and reads the one exchange. hyper-util's `Tunnel` does the same, but does not tell the status.
+//! hyper performs the CONNECT exchange. hyper-util's `Tunnel` is not used, because it does not return the status.
 
 use bytes::Bytes;
 use citrix_wire::host;
@@ -15,32 +15,32 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{DialTarget, EgressProxyFault};
 use crate::config::ConnectProxy;
 
-/// How the program names itself.
+/// The `User-Agent` of the gateway's own requests.
 pub const PRODUCT: HeaderValue =
     HeaderValue::from_static(concat!("citrix-auth-proxy/", env!("CARGO_PKG_VERSION")));
 
-/// The longest head of an answer, in bytes. Those of proxies are a few hundred.
-const MAX_HEAD: usize = 16 * 1024;
+/// Maximum size of a response head in bytes. Usual ones have a few hundred.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// Asks for a connection to `peer` on one to `proxy`; the connection, on which `peer` is to be talked to now.
+/// Requests a tunnel to `target` on a connection to `proxy`, and returns that connection.
 ///
 /// # Errors
-/// When the proxy does not make one.
+/// When the proxy does not open the tunnel.
 pub async fn open<S>(
     socket: S,
     proxy: &ConnectProxy,
-    peer: DialTarget<'_>,
+    target: DialTarget<'_>,
 ) -> Result<S, EgressProxyFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = request(proxy, peer);
+    let request = request(proxy, target);
     let (mut sender, connection) = Builder::new()
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD_BYTES)
         .handshake(TokioIo::new(socket))
         .await
         .map_err(EgressProxyFault::Broken)?;
-    let answer = async {
+    let status = async {
         let response = sender
             .send_request(request)
             .await
@@ -52,33 +52,33 @@ where
             Err(EgressProxyFault::Refused(status))
         }
     };
-    // It ends when the answer says that the bytes behind it are not HTTP.
-    let handed_over = async {
+    // Ends after a response that switches the connection to a tunnel.
+    let tunnel = async {
         connection
             .without_shutdown()
             .await
             .map_err(EgressProxyFault::Broken)
     };
-    let ((), parts) = try_join(answer, handed_over).await?;
-    // Citrix's TLS speaks after us: it was somebody else.
+    let ((), parts) = try_join(status, tunnel).await?;
+    // A TLS server does not send first, so these bytes are the proxy's.
     if !parts.read_buf.is_empty() {
-        return Err(EgressProxyFault::Talkative);
+        return Err(EgressProxyFault::UnexpectedData);
     }
     Ok(parts.io.into_inner())
 }
 
-fn request(proxy: &ConnectProxy, peer: DialTarget<'_>) -> Request<Empty<Bytes>> {
-    let authority = format!("{}:{}", host::add_brackets(peer.host), peer.port);
+fn request(proxy: &ConnectProxy, target: DialTarget<'_>) -> Request<Empty<Bytes>> {
+    let authority = format!("{}:{}", host::add_brackets(target.host), target.port);
     let mut request = Request::new(Empty::new());
     *request.method_mut() = http::Method::CONNECT;
     let headers = request.headers_mut();
-    // Both were part of a URL, so neither fails.
+    // Host and port come from a URL, so neither conversion fails.
     if let Ok(host) = HeaderValue::from_str(&authority) {
         headers.insert(HOST, host);
     }
     headers.insert(USER_AGENT, PRODUCT);
-    if let Some(shown) = proxy.authorization() {
-        headers.insert(PROXY_AUTHORIZATION, shown.clone());
+    if let Some(authorization) = proxy.authorization() {
+        headers.insert(PROXY_AUTHORIZATION, authorization.clone());
     }
     if let Ok(target) = authority.parse() {
         *request.uri_mut() = target;
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::config::Egress;
 
-    const PEER: DialTarget<'static> = DialTarget {
+    const TARGET: DialTarget<'static> = DialTarget {
         host: "api.cloud.com",
         port: 443,
         server_name: None,
@@ -106,106 +106,103 @@ mod tests {
             .unwrap()
     }
 
-    /// A proxy that answers like this and then says nothing more; what it was asked.
-    async fn answering(
-        answer: &[u8],
-        peer: DialTarget<'_>,
+    /// Opens a tunnel through a proxy that sends `response`. Returns the result, the request and the proxy's side.
+    async fn open_with(
+        response: &[u8],
+        target: DialTarget<'_>,
     ) -> (Result<DuplexStream, EgressProxyFault>, String, DuplexStream) {
-        let (ours, mut theirs) = duplex(64 * 1024);
+        let (client, mut server) = duplex(64 * 1024);
         let serve = async {
-            let mut asked = Vec::new();
-            while !asked.ends_with(b"\r\n\r\n") {
-                asked.push(theirs.read_u8().await.unwrap());
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(server.read_u8().await.unwrap());
             }
-            theirs.write_all(answer).await.unwrap();
-            if answer.is_empty() {
-                theirs.shutdown().await.unwrap();
+            server.write_all(response).await.unwrap();
+            if response.is_empty() {
+                server.shutdown().await.unwrap();
             }
-            String::from_utf8(asked).unwrap()
+            String::from_utf8(request).unwrap()
         };
         let proxy = proxy();
-        let (opened, asked) = tokio::join!(open(ours, &proxy, peer), serve);
-        (opened, asked, theirs)
+        let (opened, request) = tokio::join!(open(client, &proxy, target), serve);
+        (opened, request, server)
     }
 
     #[tokio::test]
-    async fn a_tunnel_is_asked_for_by_name_with_the_proxys_password() {
-        let (opened, asked, mut theirs) =
-            answering(b"HTTP/1.1 200 Connection established\r\n\r\n", PEER).await;
-        let lines: Vec<&str> = asked.trim_end().split("\r\n").collect();
+    async fn connect_request_has_host_name_and_authorization() {
+        let (opened, request, mut server) =
+            open_with(b"HTTP/1.1 200 Connection established\r\n\r\n", TARGET).await;
+        let lines: Vec<&str> = request.trim_end().split("\r\n").collect();
         assert_eq!(lines[0], "CONNECT api.cloud.com:443 HTTP/1.1");
-        assert!(lines.contains(&"host: api.cloud.com:443"), "{asked}");
+        assert!(lines.contains(&"host: api.cloud.com:443"), "{request}");
         assert!(
             lines.contains(&"proxy-authorization: Basic dXNlcjpwQHNz"),
-            "{asked}"
+            "{request}"
         );
-        let mut ours = opened.unwrap();
-        theirs.write_all(b"hello").await.unwrap();
+        let mut client = opened.unwrap();
+        server.write_all(b"hello").await.unwrap();
         let mut read = [0; 5];
-        ours.read_exact(&mut read).await.unwrap();
-        ours.write_all(&read).await.unwrap();
-        theirs.read_exact(&mut read).await.unwrap();
+        client.read_exact(&mut read).await.unwrap();
+        client.write_all(&read).await.unwrap();
+        server.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"hello");
     }
 
     #[tokio::test]
-    async fn addresses_of_ipv6_are_in_brackets() {
-        let peer = DialTarget {
+    async fn ipv6_target_is_in_brackets() {
+        let target = DialTarget {
             host: "2001:db8::1",
-            ..PEER
+            ..TARGET
         };
-        let (opened, asked, _theirs) =
-            answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", peer).await;
+        let (opened, request, _theirs) =
+            open_with(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", target).await;
         assert!(
-            asked.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\n"),
-            "{asked}"
+            request.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\n"),
+            "{request}"
         );
-        // A length means nothing behind CONNECT.
+        // RFC 9110 section 9.3.6: the client ignores Content-Length.
         opened.unwrap();
     }
 
     #[tokio::test]
-    async fn what_the_proxy_says_is_told() {
-        for (answer, told) in [
+    async fn response_determines_the_fault() {
+        for (response, fault) in [
             (
                 "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 5\r\n\r\nhello",
-                "answered 407 to CONNECT",
+                "CONNECT rejected with 407",
             ),
             (
                 "HTTP/1.0 403 Forbidden\r\n\r\n<html>",
-                "answered 403 to CONNECT",
+                "CONNECT rejected with 403",
             ),
             (
                 "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 999\r\n\r\n",
-                "answered 502 to CONNECT",
+                "CONNECT rejected with 502",
             ),
             (
                 "HTTP/1.1 301 Moved\r\nLocation: http://login.example/\r\nContent-Length: 0\r\n\r\n",
-                "answered 301 to CONNECT",
+                "CONNECT rejected with 301",
             ),
-            ("", "did not answer CONNECT as a proxy does"),
-            (
-                "SSH-2.0-OpenSSH_9.6\r\n\r\n",
-                "did not answer CONNECT as a proxy does",
-            ),
+            ("", "invalid response to CONNECT"),
+            ("SSH-2.0-OpenSSH_9.6\r\n\r\n", "invalid response to CONNECT"),
             (
                 "HTTP/1.1 200 OK\r\n\r\nhello",
-                "sent something behind its answer to CONNECT",
+                "unexpected data after the response to CONNECT",
             ),
         ] {
-            let (opened, ..) = answering(answer.as_bytes(), PEER).await;
+            let (opened, ..) = open_with(response.as_bytes(), TARGET).await;
             assert_eq!(
-                opened.err().map(|fault| fault.to_string()).as_deref(),
-                Some(told),
-                "{answer}"
+                opened.err().map(|error| error.to_string()).as_deref(),
+                Some(fault),
+                "{response}"
             );
         }
     }
 
     #[tokio::test]
-    async fn a_head_without_end_is_not_read_to_it() {
+    async fn endless_response_head_is_rejected() {
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(40 * 1024));
-        let (opened, ..) = answering(endless.as_bytes(), PEER).await;
+        let (opened, ..) = open_with(endless.as_bytes(), TARGET).await;
         assert!(matches!(opened, Err(EgressProxyFault::Broken(_))));
     }
 }
