@@ -101,7 +101,7 @@ impl CallerBody {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::arriving(BodySource::Http1(body, Rc::clone(heads)), Some(connection))
+        Self::streaming(BodySource::Http1(body, Rc::clone(heads)), Some(connection))
     }
 
     /// Wraps the body of an HTTP/2 stream.
@@ -109,15 +109,15 @@ impl CallerBody {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::arriving(BodySource::Http2(body), Some(connection))
+        Self::streaming(BodySource::Http2(body), Some(connection))
     }
 
     /// Returns a body of buffered bytes.
-    pub fn replayed(pieces: Vec<Bytes>) -> Self {
-        if pieces.is_empty() {
+    pub fn replayed(chunks: Vec<Bytes>) -> Self {
+        if chunks.is_empty() {
             return Self(None);
         }
-        let mut body = Self::arriving(BodySource::Buffered(pieces.into_iter()), None);
+        let mut body = Self::streaming(BodySource::Buffered(chunks.into_iter()), None);
         // It was within its limits the first time.
         body.set_limits(u64::MAX, Duration::MAX);
         body
@@ -129,13 +129,13 @@ impl CallerBody {
     }
 
     /// Sets the content of a buffered body and keeps its progress.
-    pub fn set_content(&mut self, pieces: Vec<Bytes>) {
-        if let Some(arriving) = &mut self.0 {
-            arriving.source = BodySource::Buffered(pieces.into_iter());
+    pub fn set_content(&mut self, chunks: Vec<Bytes>) {
+        if let Some(streamed) = &mut self.0 {
+            streamed.source = BodySource::Buffered(chunks.into_iter());
         }
     }
 
-    fn arriving(source: BodySource, connection: Option<&Rc<Connection>>) -> Self {
+    fn streaming(source: BodySource, connection: Option<&Rc<Connection>>) -> Self {
         let progress = BodyProgress {
             fault: Cell::new(None),
             bytes: Cell::new(0),
@@ -157,17 +157,17 @@ impl CallerBody {
 
     /// Sets the limits. Must be called once, before the first read.
     pub fn set_limits(&mut self, max_bytes: u64, idle: Duration) {
-        if let Some(arriving) = &mut self.0 {
-            arriving.left = max_bytes;
-            arriving.idle = IdleTimer::new(idle);
+        if let Some(streamed) = &mut self.0 {
+            streamed.left = max_bytes;
+            streamed.idle = IdleTimer::new(idle);
         }
     }
 
     /// Buffers up to `limit` bytes for a replay. Must be called once, before the first read.
     pub fn buffer_for_replay(&mut self, limit: usize) {
-        if let Some(arriving) = &self.0 {
-            *arriving.progress.replay_buffer.borrow_mut() =
-                ReplayBuffer::new(limit, arriving.size_hint().lower());
+        if let Some(streamed) = &self.0 {
+            *streamed.progress.replay_buffer.borrow_mut() =
+                ReplayBuffer::new(limit, streamed.size_hint().lower());
         }
     }
 
@@ -175,21 +175,21 @@ impl CallerBody {
     pub fn progress(&self) -> Option<Rc<BodyProgress>> {
         self.0
             .as_ref()
-            .map(|arriving| Rc::clone(&arriving.progress))
+            .map(|streamed| Rc::clone(&streamed.progress))
     }
 
     /// Polls the first frame, which sends `100 Continue` if the caller expects it.
     pub fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        if let Some(arriving) = &mut self.0
-            && arriving.ahead.is_none()
-            && let Poll::Ready(first) = arriving.poll_source(cx)
+        if let Some(streamed) = &mut self.0
+            && streamed.ahead.is_none()
+            && let Poll::Ready(first) = streamed.poll_source(cx)
         {
-            arriving.ahead = Some(first);
+            streamed.ahead = Some(first);
         }
         // The upstream does not wait for it yet.
-        if let Some(arriving) = &mut self.0 {
-            arriving.idle.progress();
-            arriving.end_wait();
+        if let Some(streamed) = &mut self.0 {
+            streamed.idle.progress();
+            streamed.end_wait();
         }
     }
 }
@@ -228,8 +228,8 @@ impl StreamedBody {
                 polled.map_err(|_| BodyFault::Broken)
             }
             BodySource::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
-            BodySource::Buffered(pieces) => {
-                Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece))))
+            BodySource::Buffered(chunks) => {
+                Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk))))
             }
         };
         match polled {
@@ -319,7 +319,7 @@ impl StreamedBody {
         match &self.source {
             BodySource::Http1(body, _) => body.is_end_stream(),
             BodySource::Http2(body) => body.is_end_stream(),
-            BodySource::Buffered(pieces) => pieces.len() == 0,
+            BodySource::Buffered(chunks) => chunks.len() == 0,
         }
     }
 
@@ -327,11 +327,11 @@ impl StreamedBody {
         let rest = match &self.source {
             BodySource::Http1(body, _) => body.size_hint(),
             BodySource::Http2(body) => body.size_hint(),
-            BodySource::Buffered(pieces) => SizeHint::with_exact(
-                pieces
+            BodySource::Buffered(chunks) => SizeHint::with_exact(
+                chunks
                     .as_slice()
                     .iter()
-                    .map(|piece| piece.len() as u64)
+                    .map(|chunk| chunk.len() as u64)
                     .sum(),
             ),
         };
@@ -358,25 +358,25 @@ impl Body for CallerBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Some(arriving) = &mut self.get_mut().0 else {
+        let Some(streamed) = &mut self.get_mut().0 else {
             return Poll::Ready(None);
         };
-        match arriving.ahead.take() {
+        match streamed.ahead.take() {
             Some(first) => Poll::Ready(first),
-            None => arriving.poll_source(cx),
+            None => streamed.poll_source(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         self.0
             .as_ref()
-            .is_none_or(|arriving| arriving.is_end_stream())
+            .is_none_or(|streamed| streamed.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         self.0
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |arriving| arriving.size_hint())
+            .map_or_else(|| SizeHint::with_exact(0), |streamed| streamed.size_hint())
     }
 }
 

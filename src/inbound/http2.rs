@@ -289,13 +289,13 @@ async fn send_data(
             }
             continue;
         }
-        let piece = data.split_to(stream.capacity().min(data.len()));
+        let chunk = data.split_to(stream.capacity().min(data.len()));
         // The exchanges on a connection share the minimum transfer rate.
-        writer.connection.transferred(piece.len() as u64);
+        writer.connection.transferred(chunk.len() as u64);
         writer
             .idle
-            .transferred((piece.len() as u64).saturating_mul(writer.connection.shares()));
-        stream.send_data(piece, last && data.is_empty())?;
+            .transferred((chunk.len() as u64).saturating_mul(writer.connection.shares()));
+        stream.send_data(chunk, last && data.is_empty())?;
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ pub enum PassedSocketError {
     Exposed {
         /// Its name.
         name: String,
-        /// Where it is bound.
+        /// Its address.
         address: BindAddress,
         /// The configured address.
         configured: BindAddress,

@@ -4,6 +4,8 @@
 //! One encrypted file holds the tokens of all customers and is replaced atomically. No login depends on it: an unusable
 //! file is logged once, ignored and rewritten, and a lock that cannot be acquired is skipped. Disks, network volumes
 //! above all, can stall, so file operations run on one blocking thread at a time, with a timeout.
+//!
+//! `system::files::Poller` does not fit: the file is read on demand, written as well, and locked between replicas.
 
 mod files;
 mod sealed;

@@ -99,7 +99,7 @@ impl ResponseBody {
     /// their framing. A body that is known to be longer is not read.
     pub async fn peek(&mut self, limit: usize, time: Duration) -> Vec<u8> {
         let mut seen = Vec::new();
-        let look = async {
+        let peek = async {
             let short = self.remaining.is_none_or(|left| left <= limit as u64);
             while short && seen.len() < limit && self.peeked.len() < MAX_PEEKED_FRAMES {
                 let Some(next) = poll_fn(|cx| self.poll_next(cx)).await else {
@@ -116,7 +116,7 @@ impl ResponseBody {
             }
         };
         // On a timeout the rest follows later.
-        let _ = timeout(time, look).await;
+        let _ = timeout(time, peek).await;
         seen
     }
 
