@@ -44,13 +44,13 @@ async fn a_socket_file_that_nobody_listens_on_is_replaced() {
 }
 
 #[tokio::test]
-async fn what_somebody_listens_on_or_what_is_no_socket_is_left_alone() {
+async fn live_socket_or_other_file_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let (live, file) = (folder.path().join("live.sock"), folder.path().join("file"));
     let _listener = UnixListener::bind(&live).unwrap();
     std::fs::write(&file, "precious").unwrap();
     assert!(cannot_start_on(&live).await.contains("live.sock"));
-    assert!(cannot_start_on(&file).await.contains("no socket"));
+    assert!(cannot_start_on(&file).await.contains("not a socket"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
 }
 
