@@ -144,7 +144,7 @@ async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_o
     let said = |line: &&Value| {
         line["message"]
             .as_str()
-            .is_some_and(|message| message.starts_with("cannot accept"))
+            .is_some_and(|message| message.starts_with("failed to accept"))
     };
     assert_eq!(log.iter().filter(said).count(), 1, "{log:#?}");
 }
