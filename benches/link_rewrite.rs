@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use citrix_wire::coding::{Coding, Decoder};
+use citrix_wire::coding::{ContentCoding, ContentDecoder};
 use citrix_wire::link_rewrite::{BodyRewriter, LinkMap, LinkRewriter, LinkRoute};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -84,7 +84,7 @@ fn best(rounds: u32, mut run: impl FnMut() -> Fallible<usize>) -> Fallible<(Dura
     Ok(best)
 }
 
-fn rewrite(coding: Option<Coding>, pieces: &[Bytes]) -> Fallible<usize> {
+fn rewrite(coding: Option<ContentCoding>, pieces: &[Bytes]) -> Fallible<usize> {
     let upstream = "api.cloud.com";
     let routes = ["", "/monitorodata", "/cvad/manage"].map(|prefix| LinkRoute {
         prefix,
@@ -116,13 +116,13 @@ fn rewrite(coding: Option<Coding>, pieces: &[Bytes]) -> Fallible<usize> {
     }
 }
 
-fn decode(coding: Coding, pieces: &[Bytes]) -> Fallible<usize> {
+fn decode(coding: ContentCoding, pieces: &[Bytes]) -> Fallible<usize> {
     let first = pieces
         .first()
         .and_then(|piece| piece.first())
         .copied()
         .unwrap_or_default();
-    let mut decoder = Decoder::new(coding.format(first));
+    let mut decoder = ContentDecoder::new(coding.format(first));
     let mut out = 0;
     for piece in pieces {
         decoder.push(piece.clone());
@@ -169,7 +169,7 @@ fn pieces(body: &[u8]) -> Vec<Bytes> {
 }
 
 /// As servers encode: level 6 of zlib, quality 4 of brotli.
-fn encoded(page: &[u8]) -> Fallible<[(&'static str, Coding, Vec<u8>); 3]> {
+fn encoded(page: &[u8]) -> Fallible<[(&'static str, ContentCoding, Vec<u8>); 3]> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     gzip.write_all(page)?;
     let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
@@ -177,9 +177,9 @@ fn encoded(page: &[u8]) -> Fallible<[(&'static str, Coding, Vec<u8>); 3]> {
     let mut brotli = brotli::CompressorWriter::new(Vec::new(), CHUNK, 4, 22);
     brotli.write_all(page)?;
     Ok([
-        ("gzip", Coding::Gzip, gzip.finish()?),
-        ("deflate", Coding::Deflate, deflate.finish()?),
-        ("br", Coding::Brotli, brotli.into_inner()),
+        ("gzip", ContentCoding::Gzip, gzip.finish()?),
+        ("deflate", ContentCoding::Deflate, deflate.finish()?),
+        ("br", ContentCoding::Brotli, brotli.into_inner()),
     ])
 }
 

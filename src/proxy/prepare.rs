@@ -15,7 +15,7 @@ use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::Customer;
 use crate::upstream::framing::frame;
-use citrix_wire::citrix::batch::{Template, is_api_batch, is_batch};
+use citrix_wire::citrix::batch::{BatchTemplate, is_api_batch, is_batch};
 use citrix_wire::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path,
     is_gateway_only, needs_instance_id,
@@ -38,7 +38,7 @@ pub struct UpstreamRequest<'s> {
     /// `true` if the body is a batch, whose items contain tokens.
     pub(super) is_batch: bool,
     /// The batch, once it is read.
-    pub(super) batch: Option<Box<Template>>,
+    pub(super) batch: Option<Box<BatchTemplate>>,
     /// The caller's rules, if they apply to the body.
     pub(super) policy: Option<Policy<'s>>,
 }

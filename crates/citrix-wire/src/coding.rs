@@ -15,12 +15,12 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
 pub use accepted::retain_decodable;
-pub use decoder::{Decoder, SLICE};
-pub use encoder::Encoder;
+pub use decoder::{ContentDecoder, SLICE};
+pub use encoder::ContentEncoder;
 
 /// A supported content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
+pub enum ContentCoding {
     /// `gzip` (RFC 1952), or its alias `x-gzip`.
     Gzip,
     /// `deflate`: the zlib format (RFC 1950), or a bare deflate stream (RFC 1951), which many servers send.
@@ -34,7 +34,7 @@ pub enum Coding {
 #[error("the body has a Content-Encoding other than gzip, deflate or br")]
 pub struct UnsupportedCoding;
 
-impl Coding {
+impl ContentCoding {
     /// Parses `Content-Encoding`; `None` without a coding.
     ///
     /// # Errors
@@ -63,21 +63,21 @@ impl Coding {
     }
 
     /// Returns the format of a body with this first byte.
-    pub fn format(self, first: u8) -> Format {
+    pub fn format(self, first: u8) -> CodingFormat {
         match self {
-            Self::Gzip => Format::Gzip,
+            Self::Gzip => CodingFormat::Gzip,
             // RFC 1950 section 2.2: method 8 and a window size. As deflate it would be a stored block with padding that
             // no encoder writes.
-            Self::Deflate if first & 0x0f == 8 && first >> 4 <= 7 => Format::Zlib,
-            Self::Deflate => Format::Deflate,
-            Self::Brotli => Format::Brotli,
+            Self::Deflate if first & 0x0f == 8 && first >> 4 <= 7 => CodingFormat::Zlib,
+            Self::Deflate => CodingFormat::Deflate,
+            Self::Brotli => CodingFormat::Brotli,
         }
     }
 }
 
 /// The format of an encoded body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum CodingFormat {
     /// RFC 1952, with any number of members.
     Gzip,
     /// RFC 1950.

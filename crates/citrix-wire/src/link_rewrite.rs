@@ -1,19 +1,18 @@
-//! Links in answers, made to point at the gateway (interface §4.2, contract §5).
+//! Rewrites links in responses to point at the gateway (interface §4.2, contract §5).
 //!
-//! A tool that follows a link verbatim would leave the gateway, reach Citrix without a token, and get a 401: page 1
-//! works, page 2 fails. So a link to a host that the route table knows is rewritten so that the same table leads it
-//! back to where it pointed. Only the beginning of a link changes; path, query and fragment behind it keep their
-//! bytes.
+//! A tool that follows an unchanged link would bypass the gateway and receive 401 from Citrix: page 1 works, page 2 fails.
+//! A link to a host of the route table is rewritten such that the same table forwards it to where it pointed. Only the
+//! beginning of a link changes; the rest of its path, query and fragment keep their bytes.
 //!
 //! ```text
-//! map      which origins are known, and what to put in their place      LinkMap, LinkRewriter
-//! headers  Location, Content-Location, Link
-//! json     the fields of a JSON body that hold links, as it streams     JsonRewriter
-//!   search   finds the names of those fields, fast
-//!   pairs    the name/value pairs of a batch answer's `Headers`
-//!   text     a link inside a JSON string, with its escapes
-//!   output   what is ready, and what waits for a decision
-//! body     a body as it comes from the wire: coding out, JSON, coding in    BodyRewriter
+//! map        reversed route table                          LinkMap, LinkRewriter
+//! headers    Location, Content-Location, Link
+//! json       members with links in a streaming JSON body   JsonRewriter
+//!   search     finds the names of these members
+//!   pairs      name/value pairs in the Headers of a batch response
+//!   text       links in JSON strings with escapes
+//!   output     emitted and held-back pieces
+//! body       a body in its content coding                  BodyRewriter
 //! ```
 
 mod body;
@@ -33,19 +32,19 @@ pub use headers::{add_strong_tags, rewrite_headers, strip_content_metadata};
 pub use json::{JsonRewriter, MAX_LINK};
 pub use map::{LinkMap, LinkOutcome, LinkRewriter, LinkRoute, Splice};
 
-/// How many links were met, for a counter.
+/// Numbers of links, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounts {
-    /// They point at the gateway now.
+    /// Rewritten links.
     pub rewritten: u64,
-    /// They are whole URLs of a host, or of a path on it, that no route leads to. They stayed as they were.
+    /// URLs of a host or path to which no route forwards.
     pub unknown: u64,
 }
 
 impl LinkCounts {
-    /// Counts one verdict, and hands on what to change.
-    fn note(&mut self, verdict: LinkOutcome) -> Option<Splice> {
-        match verdict {
+    /// Counts a link and returns the change to it.
+    fn add(&mut self, outcome: LinkOutcome) -> Option<Splice> {
+        match outcome {
             LinkOutcome::Rewrite(splice) => {
                 self.rewritten += 1;
                 Some(splice)

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use citrix_wire::coding::Coding;
+use citrix_wire::coding::ContentCoding;
 use citrix_wire::link_rewrite::{
     BodyRewriter, JsonRewriter, LinkMap, LinkOutcome, LinkRewriter, LinkRoute,
 };
@@ -39,9 +39,9 @@ pub fn link_rewrite(input: &[u8]) {
         compare(text, &out);
     }
     match cut % 8 {
-        0 => decode(Coding::Gzip, body, size),
-        1 => decode(Coding::Deflate, body, size),
-        2 => decode(Coding::Brotli, body, size),
+        0 => decode(ContentCoding::Gzip, body, size),
+        1 => decode(ContentCoding::Deflate, body, size),
+        2 => decode(ContentCoding::Brotli, body, size),
         _ => {}
     }
 }
@@ -76,7 +76,7 @@ fn rewrite(links: LinkRewriter, body: &[u8], size: usize) -> Vec<u8> {
     out
 }
 
-fn decode(coding: Coding, body: &[u8], size: usize) {
+fn decode(coding: ContentCoding, body: &[u8], size: usize) {
     let mut rewriter = BodyRewriter::new(links(), Some(coding));
     for piece in body.chunks(size) {
         rewriter.push(Bytes::copy_from_slice(piece));

@@ -18,7 +18,7 @@ use crate::inbound::body::CallerBody;
 use crate::limit::permits::{Permit, PermitCounter};
 use crate::proxy::prepare::UpstreamRequest;
 use crate::state::Shared;
-use citrix_wire::citrix::batch::Batch;
+use citrix_wire::citrix::batch::BatchBody;
 use citrix_wire::link_rewrite::strip_content_metadata;
 
 /// Bytes of one batch. Items have a few hundred.
@@ -75,7 +75,7 @@ async fn read(
     let bytes = exchange
         .count_wait(read_whole(&mut request.body, &shared.batch_bytes))
         .await?;
-    let batch = Batch::parse(&bytes)
+    let batch = BatchBody::parse(&bytes)
         .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
     if let Some(policy) = &request.policy {
         policy.evaluate_items(batch.items(), exchange).await?;

@@ -12,7 +12,7 @@ use crate::inbound::body::{BodyProgress, CallerBody};
 use crate::state::{Destination, HeldToken};
 use crate::upstream::framing::frame;
 use citrix_wire::citrix::AuthorizationScheme;
-use citrix_wire::citrix::batch::Template;
+use citrix_wire::citrix::batch::BatchTemplate;
 
 /// A request to be sent once.
 pub(super) struct Outgoing {
@@ -28,12 +28,12 @@ pub(super) struct ReplayCopy {
     /// `None` for a request without a body.
     upload: Option<Rc<BodyProgress>>,
     /// The batch, if the body is one: it is rendered with each token.
-    batch: Option<Box<Template>>,
+    batch: Option<Box<BatchTemplate>>,
 }
 
 impl Outgoing {
     /// Returns the copy for sending it again. The body of a batch is rendered by [`ReplayCopy::authorize`].
-    pub(super) fn replay_copy(&self, batch: Option<Box<Template>>) -> ReplayCopy {
+    pub(super) fn replay_copy(&self, batch: Option<Box<BatchTemplate>>) -> ReplayCopy {
         ReplayCopy {
             head: self.without_body(),
             upload: self.body.progress(),

@@ -8,7 +8,7 @@ use crate::proxy::pick_route::Picked;
 use crate::state::{Customer, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
-use citrix_wire::coding::Coding;
+use citrix_wire::coding::ContentCoding;
 use citrix_wire::link_rewrite::{
     BodyRewriter, LinkRewriter, rewrite_headers, strip_content_metadata,
 };
@@ -53,7 +53,7 @@ impl LinkContext<'_> {
         let is_whole = response.status() != StatusCode::PARTIAL_CONTENT;
         let (true, Ok(coding)) = (
             in_body && is_whole,
-            Coding::from_headers(response.headers()),
+            ContentCoding::from_headers(response.headers()),
         ) else {
             return response.map(ForwardedBody::Unchanged);
         };

@@ -83,9 +83,9 @@ pub enum BatchError {
 }
 
 /// A parsed batch. No `Debug`: callers put credentials into batches.
-pub struct Batch {
+pub struct BatchBody {
     items: Vec<BatchItem>,
-    template: Template,
+    template: BatchTemplate,
 }
 
 /// The request that an item describes.
@@ -100,7 +100,7 @@ pub struct BatchItem {
     pub has_misleading_fields: bool,
 }
 
-impl Batch {
+impl BatchBody {
     /// Parses a body. Member names are case-insensitive and may contain JSON escapes.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl Batch {
         let (items, tokens) = parse::parse(body)?;
         Ok(Self {
             items,
-            template: Template {
+            template: BatchTemplate {
                 body: body.clone(),
                 tokens,
             },
@@ -122,7 +122,7 @@ impl Batch {
     }
 
     /// Returns the body with its tokens to be replaced.
-    pub fn into_template(self) -> Template {
+    pub fn into_template(self) -> BatchTemplate {
         self.template
     }
 }
@@ -136,13 +136,13 @@ struct NestedToken {
 }
 
 /// A body whose nested tokens are to be replaced.
-pub struct Template {
+pub struct BatchTemplate {
     body: Bytes,
     /// In ascending order.
     tokens: Vec<NestedToken>,
 }
 
-impl Template {
+impl BatchTemplate {
     /// Returns the body with nested values of `Authorization` replaced, each by the one for the scheme that the caller
     /// used. The new values are zeroized on drop; the rest is not copied.
     pub fn fill<'v>(

@@ -3,7 +3,7 @@
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
-/// Removes codings other than [`Coding`](super::Coding) from `Accept-Encoding`, since links in their bodies cannot be
+/// Removes codings other than [`ContentCoding`](super::ContentCoding) from `Accept-Encoding`, since links in their bodies cannot be
 /// rewritten. Also removes `br` if `gzip` is acceptable: encoding `br` takes twice as long.
 ///
 /// A field without such codings is unchanged. So is a request without the field, since servers do not encode then.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, ErrorKind, Read};
 use bytes::{Buf, Bytes};
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-use super::{CodingError, Format};
+use super::{CodingError, CodingFormat};
 
 /// Maximum length of a decoded slice in bytes.
 pub const SLICE: usize = 64 * 1024;
@@ -15,7 +15,7 @@ pub const SLICE: usize = 64 * 1024;
 const BROTLI_INPUT: usize = 16 * 1024;
 
 /// A streaming decoder: push a piece, pull until `None`, push the next.
-pub struct Decoder {
+pub struct ContentDecoder {
     format: FormatDecoder,
     /// Allocation for the next slice, kept while input is missing.
     buffer: Vec<u8>,
@@ -30,15 +30,15 @@ enum FormatDecoder {
     Brotli(Box<brotli::Decompressor<Source>>),
 }
 
-impl Decoder {
+impl ContentDecoder {
     /// Creates a decoder for one body.
-    pub fn new(format: Format) -> Self {
+    pub fn new(format: CodingFormat) -> Self {
         let source = Source::default();
         let format = match format {
-            Format::Gzip => FormatDecoder::Gzip(MultiGzDecoder::new(source)),
-            Format::Zlib => FormatDecoder::Zlib(ZlibDecoder::new(source)),
-            Format::Deflate => FormatDecoder::Deflate(DeflateDecoder::new(source)),
-            Format::Brotli => {
+            CodingFormat::Gzip => FormatDecoder::Gzip(MultiGzDecoder::new(source)),
+            CodingFormat::Zlib => FormatDecoder::Zlib(ZlibDecoder::new(source)),
+            CodingFormat::Deflate => FormatDecoder::Deflate(DeflateDecoder::new(source)),
+            CodingFormat::Brotli => {
                 let decoder = brotli::Decompressor::new(source, BROTLI_INPUT);
                 FormatDecoder::Brotli(Box::new(decoder))
             }

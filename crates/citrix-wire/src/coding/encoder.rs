@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-use super::Format;
+use super::CodingFormat;
 
 /// Fastest level: the caller is near, so that time matters more than size.
 const DEFLATE_LEVEL: u32 = 1;
@@ -17,7 +17,7 @@ const BROTLI_WINDOW: u32 = 18;
 const BROTLI_BUFFER: usize = 16 * 1024;
 
 /// A streaming encoder: write, then flush or finish.
-pub struct Encoder(FormatEncoder);
+pub struct ContentEncoder(FormatEncoder);
 
 enum FormatEncoder {
     Gzip(GzEncoder<Vec<u8>>),
@@ -26,15 +26,15 @@ enum FormatEncoder {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
 }
 
-impl Encoder {
+impl ContentEncoder {
     /// Creates an encoder for one body.
-    pub fn new(format: Format) -> Self {
+    pub fn new(format: CodingFormat) -> Self {
         let level = Compression::new(DEFLATE_LEVEL);
         Self(match format {
-            Format::Gzip => FormatEncoder::Gzip(GzEncoder::new(Vec::new(), level)),
-            Format::Zlib => FormatEncoder::Zlib(ZlibEncoder::new(Vec::new(), level)),
-            Format::Deflate => FormatEncoder::Deflate(DeflateEncoder::new(Vec::new(), level)),
-            Format::Brotli => FormatEncoder::Brotli(Box::new(brotli::CompressorWriter::new(
+            CodingFormat::Gzip => FormatEncoder::Gzip(GzEncoder::new(Vec::new(), level)),
+            CodingFormat::Zlib => FormatEncoder::Zlib(ZlibEncoder::new(Vec::new(), level)),
+            CodingFormat::Deflate => FormatEncoder::Deflate(DeflateEncoder::new(Vec::new(), level)),
+            CodingFormat::Brotli => FormatEncoder::Brotli(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER,
                 BROTLI_QUALITY,

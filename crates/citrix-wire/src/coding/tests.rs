@@ -6,18 +6,23 @@ use proptest::sample::select;
 
 use super::*;
 
-const FORMATS: [Format; 4] = [Format::Gzip, Format::Zlib, Format::Deflate, Format::Brotli];
+const FORMATS: [CodingFormat; 4] = [
+    CodingFormat::Gzip,
+    CodingFormat::Zlib,
+    CodingFormat::Deflate,
+    CodingFormat::Brotli,
+];
 
-fn encode(format: Format, body: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::new(format);
+fn encode(format: CodingFormat, body: &[u8]) -> Vec<u8> {
+    let mut encoder = ContentEncoder::new(format);
     encoder.write(body).unwrap();
     encoder.finish().unwrap().to_vec()
 }
 
-fn decode(format: Format, encoded: &[u8], size: usize) -> Result<Vec<u8>, CodingError> {
-    let mut decoder = Decoder::new(format);
+fn decode(format: CodingFormat, encoded: &[u8], size: usize) -> Result<Vec<u8>, CodingError> {
+    let mut decoder = ContentDecoder::new(format);
     let mut out = Vec::new();
-    let mut drain = |decoder: &mut Decoder| {
+    let mut drain = |decoder: &mut ContentDecoder| {
         while let Some(slice) = decoder.pull()? {
             assert!((1..=SLICE).contains(&slice.len()));
             out.extend_from_slice(&slice);
@@ -40,14 +45,14 @@ fn rfc9110_8_4_single_supported_coding_is_parsed() {
         for field in fields {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(field));
         }
-        Coding::from_headers(&headers)
+        ContentCoding::from_headers(&headers)
     };
     assert_eq!(of(&[]), Ok(None));
     assert_eq!(of(&["identity"]), Ok(None));
-    assert_eq!(of(&["gzip"]), Ok(Some(Coding::Gzip)));
-    assert_eq!(of(&[" X-GZip "]), Ok(Some(Coding::Gzip)));
-    assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
-    assert_eq!(of(&["BR"]), Ok(Some(Coding::Brotli)));
+    assert_eq!(of(&["gzip"]), Ok(Some(ContentCoding::Gzip)));
+    assert_eq!(of(&[" X-GZip "]), Ok(Some(ContentCoding::Gzip)));
+    assert_eq!(of(&["deflate"]), Ok(Some(ContentCoding::Deflate)));
+    assert_eq!(of(&["BR"]), Ok(Some(ContentCoding::Brotli)));
     for unknown in [
         &["zstd"][..],
         &["gzip, br"],
@@ -63,27 +68,27 @@ fn rfc9110_8_4_single_supported_coding_is_parsed() {
 fn first_byte_distinguishes_zlib_from_deflate() {
     for body in [&b""[..], b"x", b"{\"Items\":[]}", &[0; 1000]] {
         assert_eq!(
-            Coding::Deflate.format(encode(Format::Zlib, body)[0]),
-            Format::Zlib
+            ContentCoding::Deflate.format(encode(CodingFormat::Zlib, body)[0]),
+            CodingFormat::Zlib
         );
         assert_eq!(
-            Coding::Deflate.format(encode(Format::Deflate, body)[0]),
-            Format::Deflate
+            ContentCoding::Deflate.format(encode(CodingFormat::Deflate, body)[0]),
+            CodingFormat::Deflate
         );
     }
-    assert_eq!(Coding::Gzip.format(0x78), Format::Gzip);
+    assert_eq!(ContentCoding::Gzip.format(0x78), CodingFormat::Gzip);
 }
 
 #[test]
 fn rfc1952_2_2_several_gzip_members_are_decoded() {
     let members = [
-        encode(Format::Gzip, b"one, "),
-        encode(Format::Gzip, b""),
-        encode(Format::Gzip, b"two"),
+        encode(CodingFormat::Gzip, b"one, "),
+        encode(CodingFormat::Gzip, b""),
+        encode(CodingFormat::Gzip, b"two"),
     ];
     for size in [1, 5, usize::MAX] {
         assert_eq!(
-            decode(Format::Gzip, &members.concat(), size).unwrap(),
+            decode(CodingFormat::Gzip, &members.concat(), size).unwrap(),
             b"one, two"
         );
     }
@@ -106,9 +111,9 @@ fn trailing_data_is_an_error() {
 
 #[test]
 fn wrong_checksum_is_an_error() {
-    for format in [Format::Gzip, Format::Zlib] {
+    for format in [CodingFormat::Gzip, CodingFormat::Zlib] {
         let mut encoded = encode(format, b"{\"Items\":[]}");
-        let checksum = encoded.len() - if format == Format::Gzip { 5 } else { 1 };
+        let checksum = encoded.len() - if format == CodingFormat::Gzip { 5 } else { 1 };
         encoded[checksum] ^= 1;
         assert!(decode(format, &encoded, usize::MAX).is_err(), "{format:?}");
     }
@@ -122,7 +127,7 @@ proptest! {
         size in 1usize..100,
     ) {
         let body: Vec<u8> = pieces.iter().flat_map(|(piece, times)| piece.repeat(*times)).collect();
-        let mut encoder = Encoder::new(format);
+        let mut encoder = ContentEncoder::new(format);
         let mut encoded = Vec::new();
         for (piece, times) in &pieces {
             encoder.write(&piece.repeat(*times)).unwrap();

@@ -1,106 +1,106 @@
-//! A whole body: out of its coding, through the rewriter, into the coding again.
+//! Decodes a body, rewrites its links and encodes it again.
 
 use bytes::Bytes;
 
 use super::json::JsonRewriter;
 use super::{LinkCounts, LinkRewriter};
-use crate::coding::{Coding, CodingError, Decoder, Encoder};
+use crate::coding::{CodingError, ContentCoding, ContentDecoder, ContentEncoder};
 
-/// Rewrites the links of a JSON body as it comes from the wire. Push a piece, pull until nothing comes, push the next;
-/// at the end `finish`, and pull until nothing comes.
+/// Rewrites the links of a JSON body in its content coding. Push a piece, pull until `None`, push the next; at the end,
+/// finish and pull until `None`.
 ///
-/// - What went in can be read by the receiver as soon as it came out, but for what [`JsonRewriter`] holds back.
-/// - A pull does work for one slice of 64 KiB decoded at most, and memory is bounded likewise: what a body expands to
-///   costs its receiver, who has to take it, and not us.
-/// - After an error nothing comes any more, least of all an end of the coding: the receiver sees that it broke off.
+/// - Output is flushed: the receiver can decode everything pushed so far, except what [`JsonRewriter`] holds back.
+/// - A pull decodes at most one slice of 64 KiB, which bounds memory and time however far a body expands.
+/// - After an error no output follows, in particular no end of the coding: the receiver sees a truncated body.
 pub struct BodyRewriter {
     json: JsonRewriter,
-    wrap: Wrap,
+    state: CodecState,
 }
 
-enum Wrap {
-    /// No coding.
-    Plain,
-    /// The first byte tells the format.
-    Coded(Coding),
+enum CodecState {
+    /// No content coding.
+    Identity,
+    /// Before the first byte, which determines the format.
+    Pending(ContentCoding),
     Open(Box<Codec>),
-    /// All came out, or it broke.
+    /// After the end or an error.
     Closed,
 }
 
 struct Codec {
-    decoder: Decoder,
-    encoder: Encoder,
+    decoder: ContentDecoder,
+    encoder: ContentEncoder,
     ended: bool,
 }
 
 impl BodyRewriter {
-    /// One for a body in this coding.
-    pub fn new(links: LinkRewriter, coding: Option<Coding>) -> Self {
+    /// Creates a rewriter for one body in this coding.
+    pub fn new(links: LinkRewriter, coding: Option<ContentCoding>) -> Self {
         Self {
             json: JsonRewriter::new(links),
-            wrap: coding.map_or(Wrap::Plain, Wrap::Coded),
+            state: coding.map_or(CodecState::Identity, CodecState::Pending),
         }
     }
 
-    /// Takes the next piece. Pieces wait, so push one when nothing comes any more.
+    /// Appends a piece. Pieces are buffered, so pull until `None` first.
     pub fn push(&mut self, piece: Bytes) {
         let Some(first) = piece.first() else { return };
-        if let Wrap::Coded(coding) = self.wrap {
+        if let CodecState::Pending(coding) = self.state {
             let format = coding.format(*first);
-            let (decoder, encoder) = (Decoder::new(format), Encoder::new(format));
-            self.wrap = Wrap::Open(Box::new(Codec {
+            let (decoder, encoder) = (ContentDecoder::new(format), ContentEncoder::new(format));
+            self.state = CodecState::Open(Box::new(Codec {
                 decoder,
                 encoder,
                 ended: false,
             }));
         }
-        match &mut self.wrap {
-            Wrap::Plain => self.json.push(&piece),
-            Wrap::Open(codec) => codec.decoder.push(piece),
-            Wrap::Coded(_) | Wrap::Closed => {}
+        match &mut self.state {
+            CodecState::Identity => self.json.push(&piece),
+            CodecState::Open(codec) => codec.decoder.push(piece),
+            CodecState::Pending(_) | CodecState::Closed => {}
         }
     }
 
-    /// Says that the body is over.
+    /// Marks the end of the body.
     pub fn finish(&mut self) {
-        match &mut self.wrap {
-            Wrap::Plain => self.json.finish(),
-            Wrap::Open(codec) => {
+        match &mut self.state {
+            CodecState::Identity => self.json.finish(),
+            CodecState::Open(codec) => {
                 codec.decoder.finish();
                 codec.ended = true;
             }
-            Wrap::Coded(_) | Wrap::Closed => {}
+            CodecState::Pending(_) | CodecState::Closed => {}
         }
     }
 
-    /// What comes out next; `None` until the next piece has gone in or, after [`Self::finish`], for ever.
+    /// Returns the next piece of output; `None` until the next push or, after [`Self::finish`], at the end.
     ///
     /// # Errors
-    /// When a coded body cannot be read to its end. The answer has to be cut off.
+    /// If an encoded body cannot be decoded to its end. The response must be aborted.
     pub fn pull(&mut self) -> Result<Option<Bytes>, CodingError> {
-        match &mut self.wrap {
-            Wrap::Plain => Ok(self.json.pull()),
-            Wrap::Open(codec) => match codec.recode(&mut self.json) {
+        match &mut self.state {
+            CodecState::Identity => Ok(self.json.pull()),
+            CodecState::Open(codec) => match codec.recode(&mut self.json) {
                 Ok(Some(piece)) => Ok(Some(piece)),
                 Ok(None) if !codec.ended => Ok(None),
                 Ok(None) => self.close().map(Some),
                 Err(error) => {
-                    self.wrap = Wrap::Closed;
+                    self.state = CodecState::Closed;
                     Err(error)
                 }
             },
-            Wrap::Coded(_) | Wrap::Closed => Ok(None),
+            CodecState::Pending(_) | CodecState::Closed => Ok(None),
         }
     }
 
-    /// How many links there were so far.
+    /// Returns the number of links so far.
     pub fn counts(&self) -> LinkCounts {
         self.json.counts()
     }
 
     fn close(&mut self) -> Result<Bytes, CodingError> {
-        let Wrap::Open(mut codec) = std::mem::replace(&mut self.wrap, Wrap::Closed) else {
+        let CodecState::Open(mut codec) = std::mem::replace(&mut self.state, CodecState::Closed)
+        else {
             return Ok(Bytes::new());
         };
         self.json.finish();
@@ -110,7 +110,7 @@ impl BodyRewriter {
 }
 
 impl Codec {
-    /// The next slice that has something to show.
+    /// Returns the output for the next slice that yields any.
     fn recode(&mut self, json: &mut JsonRewriter) -> Result<Option<Bytes>, CodingError> {
         while let Some(slice) = self.decoder.pull()? {
             json.push(&slice);
@@ -121,7 +121,7 @@ impl Codec {
         Ok(None)
     }
 
-    /// Whether there was anything.
+    /// Encodes rewritten JSON; returns `true` if there was any.
     fn encode(&mut self, json: &mut JsonRewriter) -> Result<bool, CodingError> {
         let mut any = false;
         while let Some(piece) = json.pull() {

@@ -1,5 +1,5 @@
-//! Links in header fields: `Location` and `Content-Location` (RFC 9110 sections 10.2.2 and 8.7), `Link` (RFC 8288); and
-//! what else a head says that no longer holds when links in the body changed.
+//! Links in header fields: `Location`, `Content-Location` (RFC 9110 sections 10.2.2 and 8.7) and `Link` (RFC 8288); and
+//! fields that no longer hold for a body with rewritten links.
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, IF_MATCH, LINK, LOCATION,
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{LinkCounts, LinkRewriter};
 
-/// Rewrites the links in an answer's head. What is not a link, or no well-formed field, stays as it is.
+/// Rewrites links in the header fields of a response. Other or malformed fields are unchanged.
 pub fn rewrite_headers(links: &LinkRewriter, headers: &mut HeaderMap) -> LinkCounts {
     let mut counts = LinkCounts::default();
     rewrite_each(headers, &LOCATION, |value| url(links, value, &mut counts));
@@ -21,9 +21,8 @@ pub fn rewrite_headers(links: &LinkRewriter, headers: &mut HeaderMap) -> LinkCou
     counts
 }
 
-/// Takes out of an answer's head what is said about the bytes of its body, for one whose links are rewritten: its
-/// length, its digests (RFC 9530, and their forerunners), and that parts of it may be asked for. An `ETag` becomes a
-/// weak one (RFC 9110 section 8.8.1): the body means the same, but its bytes are others.
+/// Removes fields about the bytes of a body that is about to change: length, digests (RFC 9530 and predecessors) and
+/// range support. An `ETag` becomes weak (RFC 9110 section 8.8.1), since the body stays semantically equivalent.
 pub fn strip_content_metadata(headers: &mut HeaderMap) {
     for name in [CONTENT_LENGTH, ACCEPT_RANGES] {
         headers.remove(name);
@@ -36,9 +35,9 @@ pub fn strip_content_metadata(headers: &mut HeaderMap) {
     });
 }
 
-/// Adds to each weak tag in a request's `If-Match` the strong one it may have been before [`strip_content_metadata`]: a weak one
-/// matches nothing there (RFC 9110 section 13.1.1), so a change on condition would always fail. One that was weak at
-/// Citrix still stands beside it. What is no list of tags stays as it is.
+/// Adds, for each weak tag in a request's `If-Match`, the strong tag that [`strip_content_metadata`] may have weakened.
+/// Weak tags never match there (RFC 9110 section 13.1.1), so that conditional changes would always fail. The weak tag is
+/// kept, since it may be Citrix's own. A value that is no list of tags is unchanged.
 pub fn add_strong_tags(headers: &mut HeaderMap) {
     rewrite_each(headers, &IF_MATCH, |list| {
         let both = tags(list)?
@@ -48,7 +47,7 @@ pub fn add_strong_tags(headers: &mut HeaderMap) {
     });
 }
 
-/// The tags of a list (RFC 9110 section 8.8.3); there may be commas in them. `None` when it is no such list.
+/// Parses a list of entity tags (RFC 9110 section 8.8.3), which may contain commas.
 fn tags(list: &[u8]) -> Option<Vec<&[u8]>> {
     let (mut tags, mut rest) = (Vec::new(), list);
     while let Some(start) = rest
@@ -58,15 +57,14 @@ fn tags(list: &[u8]) -> Option<Vec<&[u8]>> {
         rest = &rest[start..];
         let quote = if rest.starts_with(b"W/") { 2 } else { 0 };
         let opaque = rest[quote..].strip_prefix(b"\"")?;
-        let (tag, behind) =
-            rest.split_at(quote + opaque.iter().position(|byte| *byte == b'"')? + 2);
+        let (tag, after) = rest.split_at(quote + opaque.iter().position(|byte| *byte == b'"')? + 2);
         tags.push(tag);
-        rest = behind;
+        rest = after;
     }
     Some(tags)
 }
 
-/// A name may come with several fields; their order stays.
+/// Rewrites all fields of a name in place.
 fn rewrite_each(
     headers: &mut HeaderMap,
     name: &HeaderName,
@@ -84,13 +82,14 @@ fn rewrite_each(
     }
 }
 
-/// A field that is one URL.
+/// Rewrites a field that is one URL.
 fn url(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
-    let splice = counts.note(links.rewrite(value))?;
+    let splice = counts.add(links.rewrite(value))?;
     Some([splice.insert.as_bytes(), &value[splice.remove..]].concat())
 }
 
-/// A list of `<URL>; parameter="…"`. Parameters stay, also an `anchor`: it says what the link is about.
+/// Rewrites the targets of a list of `<URL>; parameter="…"`. Parameters are unchanged, including `anchor`, the context of
+/// the link.
 fn link_field(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len());
     let (mut copied, mut at) = (0, 0);
@@ -103,7 +102,7 @@ fn link_field(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Op
                     break;
                 };
                 let end = at + length;
-                if let Some(splice) = counts.note(links.rewrite(&value[at..end])) {
+                if let Some(splice) = counts.add(links.rewrite(&value[at..end])) {
                     out.extend_from_slice(&value[copied..at]);
                     out.extend_from_slice(splice.insert.as_bytes());
                     copied = at + splice.remove;
@@ -117,7 +116,7 @@ fn link_field(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Op
     (copied > 0).then_some(out)
 }
 
-/// The place after the quote that closes a quoted string (RFC 9110 section 5.6.4) which began before `at`.
+/// Returns the offset after the closing quote of a quoted string (RFC 9110 section 5.6.4) that began before `at`.
 fn end_of_quoted(value: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = value.get(at) {
         match byte {

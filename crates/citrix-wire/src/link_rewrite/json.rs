@@ -1,317 +1,305 @@
-//! The links in a JSON body, rewritten as it streams by.
+//! Rewrites links in a streaming JSON body.
 
 use bytes::Bytes;
 
 use super::output::Output;
-use super::pairs::{Closed, Header, Pairs};
-use super::search::{Found, Search, Tail, Watched};
+use super::pairs::{ClosedBracket, HeaderPairs, PairHeader};
+use super::search::{NameKind, NameMatch, Search, Tail};
 use super::{LinkCounts, LinkRewriter, text};
 
-/// How long a link may be, in bytes of JSON; a longer one stays as it is. Also bounds what is held back of a `Headers`
-/// pair whose value comes before its name.
+/// Maximum length of a rewritten link, and of a buffered `Headers` pair whose value precedes its name, in bytes of JSON.
 pub const MAX_LINK: usize = 16 * 1024;
 
-/// Rewrites the links of a JSON body that comes in pieces.
+/// Rewrites the links of a JSON body that arrives in pieces.
 ///
-/// Links are the strings behind the names `@odata.nextLink`, `@odata.context`, `@odata.deltaLink` (also as annotations
-/// of a property), `ResultLocation` and `Location`, at any depth, and the `Value` of the objects directly in an array
-/// `Headers` whose `Name` is `Location`. (A `Headers` inside a `Headers` is not read like that.)
+/// Links are the string values of `@odata.nextLink`, `@odata.context`, `@odata.deltaLink` (also as annotations of a
+/// property), `ResultLocation` and `Location` at any depth, and the `Value` of objects directly in an array `Headers`
+/// whose `Name` is `Location`. A `Headers` array within another is not parsed as such.
 ///
-/// - What comes out is what went in but for the beginnings of known links, whether it is JSON or not.
-/// - It does not depend on how the body is cut into pieces.
-/// - All but links comes out as slices of what went in.
-/// - Nothing is held back but a link that has not ended, and a pair from its value on until its name comes: at most
-///   [`MAX_LINK`] bytes of each. The rest comes out as soon as it went in.
+/// - The output equals the input except for the beginning of known links, even if the input is not JSON.
+/// - The output does not depend on the boundaries of pieces.
+/// - Unchanged parts are slices of the input, not copies.
+/// - At most [`MAX_LINK`] bytes are held back: of an unfinished link, and of a pair from its value to its name.
 pub struct JsonRewriter {
     links: LinkRewriter,
     counts: LinkCounts,
-    place: Place,
-    /// Set inside an array `Headers`. Only there structure matters, and each string is looked at.
-    pairs: Option<Pairs>,
+    position: Position,
+    /// Present inside an array `Headers`. Only there every string and bracket is parsed.
+    pairs: Option<HeaderPairs>,
     output: Output,
 }
 
-/// Where in the text we are.
-enum Place {
-    /// Before a name. The tail is what was searched already, since the last name.
-    Search(Tail),
-    /// Behind a name, and its colon if `colon`.
-    Behind { watched: Watched, colon: bool },
+/// The position in the text.
+enum Position {
+    /// Before a name. The tail holds the end of the text searched since the last name.
+    Searching(Tail),
+    /// After a name and, if `colon`, its colon.
+    AfterName { name: NameKind, colon: bool },
     /// Inside a string.
-    Inside(Inside),
+    InString(OpenString),
 }
 
-struct Inside {
-    string: Text,
+struct OpenString {
+    role: StringRole,
     /// The last byte was a backslash that begins an escape.
     escaping: bool,
 }
 
-/// What a string is to us.
-enum Text {
-    /// A name in a pair, perhaps; its end is enough to tell.
-    Name(Tail),
-    /// A header's name.
+/// The meaning of a string.
+enum StringRole {
+    /// Possibly a member name in a pair; its tail identifies it.
+    MemberName(Tail),
+    /// The name of a header field.
     HeaderName(Tail),
-    /// A link, and what of it came in earlier pieces and is held back.
+    /// A link, with its held-back part.
     Link(Vec<u8>),
-    /// Perhaps a link: the value of a header whose name comes later.
+    /// The value of a header field whose name has not arrived, hence possibly a link.
     HeaderValue(Vec<u8>),
-    /// Nothing.
     Other,
 }
 
 impl JsonRewriter {
-    /// One for a body.
+    /// Creates a rewriter for one body.
     pub fn new(links: LinkRewriter) -> Self {
         Self {
             links,
             counts: LinkCounts::default(),
-            place: Place::Search(Tail::default()),
+            position: Position::Searching(Tail::default()),
             pairs: None,
             output: Output::default(),
         }
     }
 
-    /// Takes the next piece of the body.
-    pub fn push(&mut self, chunk: &Bytes) {
-        let mut pass = Pass {
-            search: Search::new(chunk),
-            chunk,
-            passed: 0,
+    /// Appends a piece of the body.
+    pub fn push(&mut self, text: &Bytes) {
+        let mut piece = Piece {
+            search: Search::new(text),
+            text,
+            emitted: 0,
         };
         let mut at = 0;
-        while at < chunk.len() {
-            at = match std::mem::replace(&mut self.place, Place::Search(Tail::default())) {
-                Place::Search(_) if self.pairs.is_some() => self.next_token(&mut pass, at),
-                Place::Search(tail) => self.next_name(&mut pass, at, tail),
-                Place::Behind { watched, colon } => self.behind(chunk, at, watched, colon),
-                Place::Inside(inside) => self.inside(&mut pass, at, inside),
+        while at < text.len() {
+            let start = Position::Searching(Tail::default());
+            at = match std::mem::replace(&mut self.position, start) {
+                Position::Searching(_) if self.pairs.is_some() => self.next_token(&mut piece, at),
+                Position::Searching(tail) => self.find_name(&mut piece, at, tail),
+                Position::AfterName { name, colon } => self.after_name(text, at, name, colon),
+                Position::InString(string) => self.in_string(&mut piece, at, string),
             };
         }
-        self.output.push(pass.until(chunk.len()));
+        self.output.push(piece.take(text.len()));
     }
 
-    /// Says that the body is over: what was held back is no link any more.
+    /// Marks the end of the body and releases held-back text unchanged.
     pub fn finish(&mut self) {
-        if let Place::Inside(Inside {
-            string: Text::Link(held) | Text::HeaderValue(held),
+        if let Position::InString(OpenString {
+            role: StringRole::Link(held) | StringRole::HeaderValue(held),
             ..
-        }) = &mut self.place
+        }) = &mut self.position
         {
             self.output.push(Bytes::from(std::mem::take(held)));
         }
         self.output.release();
     }
 
-    /// What comes out next; `None` until the next piece has gone in.
+    /// Returns the next piece of output; `None` until more input arrives.
     pub fn pull(&mut self) -> Option<Bytes> {
         self.output.pull()
     }
 
-    /// How many links there were so far.
+    /// Returns the number of links so far.
     pub fn counts(&self) -> LinkCounts {
         self.counts
     }
 
-    /// Outside an array `Headers`: on to the next name.
-    fn next_name(&mut self, pass: &mut Pass<'_>, at: usize, mut tail: Tail) -> usize {
-        let across = tail.name_across(pass.chunk);
-        let found = across.or_else(|| pass.search.next(at, tail.as_bytes().last().copied()));
-        if let Some(Found { watched, end }) = found {
-            self.place = Place::Behind {
-                watched,
-                colon: false,
-            };
+    /// Outside an array `Headers`: advances to the end of the next name.
+    fn find_name(&mut self, piece: &mut Piece<'_>, at: usize, mut tail: Tail) -> usize {
+        let across = tail.name_across(piece.text);
+        let found = across.or_else(|| piece.search.next(at, tail.as_bytes().last().copied()));
+        if let Some(NameMatch { name, end }) = found {
+            self.position = Position::AfterName { name, colon: false };
             return end;
         }
-        tail.push(&pass.chunk[at..]);
-        self.place = Place::Search(tail);
-        pass.chunk.len()
+        tail.push(&piece.text[at..]);
+        self.position = Position::Searching(tail);
+        piece.text.len()
     }
 
-    /// Inside an array `Headers`: on to the next string or bracket.
-    fn next_token(&mut self, pass: &mut Pass<'_>, at: usize) -> usize {
+    /// Inside an array `Headers`: advances past the next quote or bracket.
+    fn next_token(&mut self, piece: &mut Piece<'_>, at: usize) -> usize {
         let Some(pairs) = &mut self.pairs else {
             return at;
         };
-        let rest = &pass.chunk[at..];
+        let rest = &piece.text[at..];
         let Some(next) = rest
             .iter()
             .position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))
         else {
-            return pass.chunk.len();
+            return piece.text.len();
         };
         match rest[next] {
-            b'"' => self.place = Text::Name(Tail::default()).begins(),
+            b'"' => self.position = StringRole::MemberName(Tail::default()).begin(),
             bracket @ (b'{' | b'[') => pairs.open(bracket),
             _ => match pairs.close() {
-                Closed::Inner => {}
-                Closed::Element => self.output.release(),
-                Closed::Array => self.pairs = None,
+                ClosedBracket::Inner => {}
+                ClosedBracket::Element => self.output.release(),
+                ClosedBracket::Array => self.pairs = None,
             },
         }
         at + next + 1
     }
 
-    /// Behind a name: is there a colon and a value of the right kind?
-    fn behind(&mut self, chunk: &[u8], at: usize, watched: Watched, colon: bool) -> usize {
-        let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-        let Some(blanks) = chunk[at..].iter().position(|byte| !blank(byte)) else {
-            self.place = Place::Behind { watched, colon };
-            return chunk.len();
+    /// After a name: checks for a colon and a value of the expected type.
+    fn after_name(&mut self, text: &[u8], at: usize, name: NameKind, colon: bool) -> usize {
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        let Some(spaces) = text[at..].iter().position(|byte| !is_space(byte)) else {
+            self.position = Position::AfterName { name, colon };
+            return text.len();
         };
-        let next = at + blanks;
-        match (colon, chunk[next], watched) {
-            (false, b':', _) => {
-                self.place = Place::Behind {
-                    watched,
-                    colon: true,
-                }
-            }
-            (true, b'[', Watched::Headers) => self.pairs = Some(Pairs::default()),
-            (true, b'"', Watched::Link) => self.place = Text::Link(Vec::new()).begins(),
-            (true, b'"', Watched::PairName | Watched::PairValue) => {
-                self.place = self.of_pair(watched).begins()
+        let next = at + spaces;
+        match (colon, text[next], name) {
+            (false, b':', _) => self.position = Position::AfterName { name, colon: true },
+            (true, b'[', NameKind::Headers) => self.pairs = Some(HeaderPairs::default()),
+            (true, b'"', NameKind::Link) => self.position = StringRole::Link(Vec::new()).begin(),
+            (true, b'"', NameKind::PairName | NameKind::PairValue) => {
+                self.position = self.role_in_pair(name).begin()
             }
             _ => return next,
         }
         next + 1
     }
 
-    /// What a string in a pair is. The first `Name` counts, and so does the first `Value` before it.
-    fn of_pair(&mut self, watched: Watched) -> Text {
+    /// Returns the role of a value in a pair. Only the first `Name` counts, and only the first `Value` before it.
+    fn role_in_pair(&mut self, name: NameKind) -> StringRole {
         let Some(pairs) = &mut self.pairs else {
-            return Text::Other;
+            return StringRole::Other;
         };
-        match (watched, pairs.header()) {
-            (Watched::PairName, Header::Unknown) => Text::HeaderName(Tail::default()),
-            (Watched::PairValue, Header::Location) => Text::Link(Vec::new()),
-            (Watched::PairValue, Header::Unknown) if pairs.first_value() => {
-                Text::HeaderValue(Vec::new())
+        match (name, pairs.header()) {
+            (NameKind::PairName, PairHeader::Unknown) => StringRole::HeaderName(Tail::default()),
+            (NameKind::PairValue, PairHeader::Location) => StringRole::Link(Vec::new()),
+            (NameKind::PairValue, PairHeader::Unknown) if pairs.is_first_value() => {
+                StringRole::HeaderValue(Vec::new())
             }
-            _ => Text::Other,
+            _ => StringRole::Other,
         }
     }
 
-    /// Inside a string: on to its end.
-    fn inside(&mut self, pass: &mut Pass<'_>, at: usize, mut inside: Inside) -> usize {
-        let end = end_of_string(pass.chunk, at, &mut inside.escaping);
-        let stop = end.unwrap_or(pass.chunk.len());
-        let part = &pass.chunk[at..stop];
-        match &mut inside.string {
-            Text::Name(tail) | Text::HeaderName(tail) => tail.push(part),
-            Text::Link(held) | Text::HeaderValue(held) if held.len() + part.len() > MAX_LINK => {
+    /// Inside a string: advances past its end.
+    fn in_string(&mut self, piece: &mut Piece<'_>, at: usize, mut string: OpenString) -> usize {
+        let end = end_of_string(piece.text, at, &mut string.escaping);
+        let stop = end.unwrap_or(piece.text.len());
+        let part = &piece.text[at..stop];
+        match &mut string.role {
+            StringRole::MemberName(tail) | StringRole::HeaderName(tail) => tail.push(part),
+            StringRole::Link(held) | StringRole::HeaderValue(held)
+                if held.len() + part.len() > MAX_LINK =>
+            {
                 self.output.push(Bytes::from(std::mem::take(held)));
-                inside.string = Text::Other;
+                string.role = StringRole::Other;
             }
-            Text::Link(held) | Text::HeaderValue(held) => {
-                self.output.push(pass.until(at));
+            StringRole::Link(held) | StringRole::HeaderValue(held) => {
+                self.output.push(piece.take(at));
                 held.extend_from_slice(part);
-                pass.passed = stop;
+                piece.emitted = stop;
             }
-            Text::Other => {}
+            StringRole::Other => {}
         }
         if end.is_none() {
-            self.place = Place::Inside(inside);
+            self.position = Position::InString(string);
             return stop;
         }
-        self.ended(pass, stop, inside.string);
+        self.end_string(piece, stop, string.role);
         stop + 1
     }
 
-    /// A string ended at `end`.
-    fn ended(&mut self, pass: &mut Pass<'_>, end: usize, string: Text) {
-        match string {
-            Text::Name(tail) => {
+    /// Handles a string that ended at `end`.
+    fn end_string(&mut self, piece: &mut Piece<'_>, end: usize, role: StringRole) {
+        match role {
+            StringRole::MemberName(tail) => {
                 let in_pair = self.pairs.is_some_and(|pairs| pairs.is_pair());
-                let name = tail.as_bytes();
-                let watched = if in_pair {
-                    Watched::in_pair(name)
+                let name = if in_pair {
+                    NameKind::in_pair(tail.as_bytes())
                 } else {
-                    Watched::link(name)
+                    NameKind::link(tail.as_bytes())
                 };
-                if let Some(watched) = watched {
-                    self.place = Place::Behind {
-                        watched,
-                        colon: false,
-                    };
+                if let Some(name) = name {
+                    self.position = Position::AfterName { name, colon: false };
                 }
             }
-            Text::HeaderName(tail) => {
-                // Whether the value can still be held back must not depend on how the body is cut.
-                self.output.push(pass.until(end));
+            StringRole::HeaderName(tail) => {
+                // Emitted first, so that the limit of held-back text does not depend on the boundaries of pieces.
+                self.output.push(piece.take(end));
                 let header = self
                     .pairs
                     .as_mut()
-                    .map(|pairs| pairs.named(tail.as_bytes()));
-                if header != Some(Header::Location) {
+                    .map(|pairs| pairs.set_header(tail.as_bytes()));
+                if header != Some(PairHeader::Location) {
                     self.output.release();
                 } else if let Some(link) = self.output.held().cloned() {
                     let pieces = self.rewrite(link);
                     self.output.replace(pieces);
                 }
             }
-            Text::Link(link) => {
-                for piece in self.rewrite(Bytes::from(link)) {
-                    self.output.push(piece);
+            StringRole::Link(link) => {
+                for part in self.rewrite(Bytes::from(link)) {
+                    self.output.push(part);
                 }
             }
-            Text::HeaderValue(link) => self.output.hold(Bytes::from(link)),
-            Text::Other => {}
+            StringRole::HeaderValue(link) => self.output.hold(Bytes::from(link)),
+            StringRole::Other => {}
         }
     }
 
-    /// A link as it goes out, in two pieces: what is new and what is left.
+    /// Returns the new beginning of a link and its unchanged rest.
     fn rewrite(&mut self, mut link: Bytes) -> [Bytes; 2] {
-        match text::judge(&self.links, &link, &mut self.counts) {
+        match text::rewrite(&self.links, &link, &mut self.counts) {
             Some(splice) => [Bytes::from(splice.insert), link.split_off(splice.remove)],
             None => [Bytes::new(), link],
         }
     }
 }
 
-impl Text {
-    /// The place at its beginning.
-    fn begins(self) -> Place {
-        Place::Inside(Inside {
-            string: self,
+impl StringRole {
+    /// Returns the position at the beginning of a string with this role.
+    fn begin(self) -> Position {
+        Position::InString(OpenString {
+            role: self,
             escaping: false,
         })
     }
 }
 
-/// One piece of the body, on its way through.
-struct Pass<'c> {
-    chunk: &'c Bytes,
+/// The current piece of the body.
+struct Piece<'c> {
+    text: &'c Bytes,
     search: Search<'c>,
-    /// Up to here it has gone out or is held back.
-    passed: usize,
+    /// Length of the part that was emitted or is held back.
+    emitted: usize,
 }
 
-impl Pass<'_> {
-    /// What has not gone out yet, up to `end`.
-    fn until(&mut self, end: usize) -> Bytes {
-        self.chunk
-            .slice(std::mem::replace(&mut self.passed, end)..end)
+impl Piece<'_> {
+    /// Returns the part up to `end` that was not emitted.
+    fn take(&mut self, end: usize) -> Bytes {
+        self.text
+            .slice(std::mem::replace(&mut self.emitted, end)..end)
     }
 }
 
-/// Where the quote is that closes the string we are in, from `at` on.
-fn end_of_string(chunk: &[u8], mut at: usize, escaping: &mut bool) -> Option<usize> {
+/// Returns the offset of the quote that closes the current string, from `at` on.
+fn end_of_string(text: &[u8], mut at: usize, escaping: &mut bool) -> Option<usize> {
     if std::mem::take(escaping) {
         at += 1;
     }
-    while let Some(next) = chunk
+    while let Some(next) = text
         .get(at..)
         .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
     {
         at += next;
-        if chunk[at] == b'"' {
+        if text[at] == b'"' {
             return Some(at);
         }
         at += 2;
     }
-    *escaping = at > chunk.len();
+    *escaping = at > text.len();
     None
 }

@@ -1,4 +1,4 @@
-//! Which origins are known, and what leads back to them: the route table, read backwards.
+//! The route table in reverse: the path at the gateway for a URL of an upstream.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -6,104 +6,107 @@ use std::rc::Rc;
 use crate::host::Authority;
 use crate::path;
 
-/// Hosts whose URLs are names, not places: they stay as they are (interface §4.2, contract §5).
+/// Hosts whose URLs are identifiers and never rewritten (interface §4.2, contract §5).
 const IDENTIFIERS: [&str; 2] = ["errors-api.cloud.com", "identifiers-api.cloud.com"];
 
-/// A route, as far as links are concerned. A family of routes (`/classic/{service}`) is one of these for each
-/// name in it: the names are a closed set anyway, so that no caller can choose a host.
+/// The part of a route that matters for links. `/classic/{service}` becomes one route per service, since its names are a
+/// closed set.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkRoute<'a> {
-    /// The prefix at the gateway, without a slash at the end; the empty one covers everything.
+    /// Prefix at the gateway, without a trailing slash; the empty prefix covers everything.
     pub prefix: &'a str,
-    /// Whether the prefix is taken off on the way up.
+    /// The prefix is stripped from forwarded requests.
     pub strip_prefix: bool,
-    /// Host and, unless it is the scheme's own, port of the upstream.
+    /// Host of the upstream, with its port unless that is the scheme's default.
     pub upstream: &'a str,
-    /// The path that is put in front of the rest on the way up, without a slash at the end.
+    /// Path prepended to forwarded requests, without a trailing slash.
     pub base_path: &'a str,
 }
 
-/// Everything known about links, built once from the route table.
+/// The reversed route table.
 ///
-/// A link is rewritten only if the routes lead it back to where it pointed: one whose place at the gateway
-/// belongs to another route stays as it is and counts as unknown.
+/// A link is rewritten only if the routes forward the new URL to where the link pointed. A link whose new path belongs to
+/// another route is unchanged and counts as unknown.
 ///
-/// Origins are told apart by host and port. The scheme says nothing, and neither do the ports 80 and 443: a service
-/// behind a TLS terminator writes `http://` or `:443` as it happens to know itself.
+/// Origins are equal if host and port are. The scheme and the ports 80 and 443 are ignored: a service behind a TLS
+/// terminator may write `http://` or `:443`.
 #[derive(Debug, Default)]
 pub struct LinkMap {
-    origins: HashMap<Origin, usize>,
-    identifiers: Vec<Origin>,
-    /// The longest path first, as the most specific wins, then the shortest prefix: to the API host leads `/`,
-    /// though `/region/eu` may lead there, too.
-    targets: Vec<Target>,
+    origins: HashMap<LinkOrigin, usize>,
+    identifiers: Vec<LinkOrigin>,
+    /// Ordered by descending path length, so that the most specific wins, then by ascending prefix length: `/` is
+    /// preferred to `/region/eu` if both route to the API host.
+    targets: Vec<LinkTarget>,
 }
 
-/// Where a path of an upstream is found at the gateway.
+/// A path at an upstream and the corresponding prefix at the gateway.
 #[derive(Debug)]
-struct Target {
+struct LinkTarget {
     origin: usize,
-    /// The path at the upstream that `prefix` stands for.
+    /// Path at the upstream.
     path: String,
     prefix: String,
 }
 
-/// A host in lower case, and a port unless it is 80 or 443.
+/// A host in lower case, with its port unless that is 80 or 443.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Origin {
+struct LinkOrigin {
     host: String,
     port: Option<u16>,
 }
 
-/// A change to the beginning of a link.
+/// A replacement of the beginning of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {
-    /// How many bytes go.
+    /// Number of bytes to remove.
     pub remove: usize,
-    /// What comes in their place.
+    /// Text to insert in their place.
     pub insert: String,
 }
 
-/// What is to be done with a link.
+/// The treatment of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkOutcome {
-    /// It points where a route leads.
+    /// A route forwards to its URL.
     Rewrite(Splice),
-    /// It points where no route leads, and stays as it is.
+    /// No route forwards to its URL; unchanged.
     Unknown,
-    /// It is no URL of a host, or an identifier, or leads to the right place as it is.
+    /// No URL with a host, an identifier, or correct as it is; unchanged.
     NotALink,
 }
 
 impl LinkMap {
-    /// Reads the route table. `aliases` are further names of an upstream's host (each with the one in the table): a
-    /// link to the public name of the chosen cloud leads to `api_url`. Names that cannot be read are left out.
+    /// Reverses a route table. `aliases` map further host names to those in the table: links to the public host of the
+    /// cloud are treated like links to `api_url`. Invalid hosts are ignored.
     pub fn new<'a>(
         routes: impl IntoIterator<Item = LinkRoute<'a>>,
         aliases: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
-        let identifiers = IDENTIFIERS.into_iter().filter_map(Origin::parse).collect();
+        let identifiers = IDENTIFIERS
+            .into_iter()
+            .filter_map(LinkOrigin::parse)
+            .collect();
         let mut map = Self {
             identifiers,
             ..Self::default()
         };
         for route in routes {
-            let Some(origin) = Origin::parse(route.upstream) else {
+            let Some(origin) = LinkOrigin::parse(route.upstream) else {
                 continue;
             };
             let next = map.origins.len();
             let origin = *map.origins.entry(origin).or_insert(next);
             let kept = if route.strip_prefix { "" } else { route.prefix };
             let path = format!("{}{kept}", route.base_path);
-            map.targets.push(Target {
+            map.targets.push(LinkTarget {
                 origin,
                 path,
                 prefix: route.prefix.to_owned(),
             });
         }
         for (alias, known) in aliases {
-            let known = Origin::parse(known).and_then(|known| map.origins.get(&known).copied());
-            if let (Some(alias), Some(known)) = (Origin::parse(alias), known) {
+            let known = LinkOrigin::parse(known).and_then(|known| map.origins.get(&known).copied());
+            if let (Some(alias), Some(known)) = (LinkOrigin::parse(alias), known) {
                 map.origins.entry(alias).or_insert(known);
             }
         }
@@ -116,16 +119,16 @@ impl LinkMap {
         map
     }
 
-    /// The target that stands for `path` at an origin, and from which the routes lead back there.
-    fn target(&self, origin: usize, path: &str) -> Option<&Target> {
+    /// Returns the target for `path` at an origin whose new URL the routes forward back there.
+    fn target(&self, origin: usize, path: &str) -> Option<&LinkTarget> {
         self.targets
             .iter()
             .filter(|target| target.origin == origin && path::covers(&target.path, path))
             .find(|target| !self.is_shadowed(target, &path[target.path.len()..]))
     }
 
-    /// Whether a route with a longer prefix takes requests for `target.prefix` + `rest` somewhere else.
-    fn is_shadowed(&self, target: &Target, rest: &str) -> bool {
+    /// Returns `true` if a route with a longer prefix forwards `target.prefix` + `rest` elsewhere.
+    fn is_shadowed(&self, target: &LinkTarget, rest: &str) -> bool {
         let here = format!("{}{rest}", target.prefix);
         let there = format!("{}{rest}", target.path);
         self.targets
@@ -142,7 +145,7 @@ impl LinkMap {
     }
 }
 
-impl Origin {
+impl LinkOrigin {
     fn parse(text: &str) -> Option<Self> {
         let authority = Authority::parse(text).ok()?;
         let host = authority.host();
@@ -157,38 +160,41 @@ impl Origin {
     }
 }
 
-/// The links of one answer: what is known, where the caller reaches the gateway, and who answers.
+/// Rewrites the links of one response.
 #[derive(Clone, Debug)]
 pub struct LinkRewriter {
     map: Rc<LinkMap>,
+    /// URL of the gateway for this caller, without a trailing slash.
     base: String,
-    answering: Option<usize>,
+    /// Origin of the response.
+    sender: Option<usize>,
 }
 
 impl LinkRewriter {
-    /// `base` is the gateway as this caller sees it, such as `https://gw.example.net`: `public_url`, else scheme and
-    /// `Host` of the request, read as an authority so that it has neither quotes nor backslashes. `upstream` is host and port of who answers, for links that leave out the host.
+    /// Creates a rewriter. `base` is the gateway's URL for the caller, `https://gw.example.net`: `public_url`, or scheme
+    /// and `Host` of the request, a parsed authority without quotes or backslashes. `upstream` is host and port of the
+    /// response's sender, for links without a host.
     pub fn new(map: Rc<LinkMap>, base: &str, upstream: &str) -> Self {
-        let answering =
-            Origin::parse(upstream).and_then(|origin| map.origins.get(&origin).copied());
+        let sender =
+            LinkOrigin::parse(upstream).and_then(|origin| map.origins.get(&origin).copied());
         Self {
             map,
             base: base.trim_end_matches('/').to_owned(),
-            answering,
+            sender,
         }
     }
 
-    /// What is to be done with `link`, a URL without any escapes but its own.
+    /// Returns the treatment of `link`, a URL without JSON escapes.
     ///
-    /// A link that leaves out the host (`/jobs/1`) is one to who answers. It changes where the route's prefix was taken
-    /// off on the way up, and stays without a host. One that is relative to the request's path is right already.
+    /// A link without a host (`/jobs/1`) refers to the sender. It is rewritten if the route strips its prefix, and stays
+    /// without a host. A link relative to the request's path needs no change.
     pub fn rewrite(&self, link: &[u8]) -> LinkOutcome {
-        let Some(parts) = Parts::of(link) else {
+        let Some(parts) = UrlParts::parse(link) else {
             return LinkOutcome::NotALink;
         };
         let origin = match parts.authority {
             Some(authority) => {
-                let Some(origin) = Origin::parse(authority) else {
+                let Some(origin) = LinkOrigin::parse(authority) else {
                     return LinkOutcome::Unknown;
                 };
                 if self.map.identifiers.contains(&origin) {
@@ -196,7 +202,7 @@ impl LinkRewriter {
                 }
                 self.map.origins.get(&origin).copied()
             }
-            None => self.answering,
+            None => self.sender,
         };
         let target = origin.and_then(|origin| self.map.target(origin, parts.path));
         match (target, parts.authority) {
@@ -222,7 +228,7 @@ impl LinkRewriter {
         }
     }
 
-    /// The path of `base`, which is there when the gateway itself lies below a path of another proxy.
+    /// Returns the path of `base`, present if another proxy serves the gateway below a path.
     fn base_path(&self) -> &str {
         let after_scheme = self.base.find("://").map_or(0, |at| at + 3);
         self.base[after_scheme..]
@@ -231,17 +237,17 @@ impl LinkRewriter {
     }
 }
 
-/// A URL taken apart, as far as needed (RFC 3986 section 3).
-struct Parts<'a> {
+/// Authority and path of a URL (RFC 3986 section 3).
+struct UrlParts<'a> {
     /// `None` for a reference that begins with a single slash.
     authority: Option<&'a str>,
     path: &'a str,
     path_at: usize,
 }
 
-impl<'a> Parts<'a> {
-    /// `None` for what is neither an `http` or `https` URL, nor a reference that begins with a slash.
-    fn of(link: &'a [u8]) -> Option<Self> {
+impl<'a> UrlParts<'a> {
+    /// Splits an `http` or `https` URL, or a reference that begins with a slash; `None` for anything else.
+    fn parse(link: &'a [u8]) -> Option<Self> {
         let scheme = [&b"https:"[..], b"http:"].into_iter().find(|scheme| {
             link.get(..scheme.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
@@ -256,7 +262,7 @@ impl<'a> Parts<'a> {
         } else {
             return None;
         };
-        // A byte that is not ASCII is in no prefix: what comes before it decides.
+        // Prefixes are ASCII, so that the part before invalid UTF-8 suffices.
         let path = &link[path_at..end_of(link, path_at, b"?#")];
         let path = path.utf8_chunks().next().map_or("", |chunk| chunk.valid());
         Some(Self {
@@ -267,7 +273,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Where the first of `stops` is, from `start` on, else where the text ends.
+/// Returns the offset of the first of `stops` from `start` on, else the length of the text.
 fn end_of(text: &[u8], start: usize, stops: &[u8]) -> usize {
     text[start..]
         .iter()

@@ -1,4 +1,4 @@
-//! What goes out, in order, and what of it waits for a decision.
+//! Output in order, of which the end may wait for a decision.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::json::MAX_LINK;
 
-/// A queue whose end can be held back, from a string on that may turn out to be a link.
+/// A queue of pieces whose end can be held back, from a string on that may be a link.
 #[derive(Default)]
 pub(super) struct Output {
     ready: VecDeque<Bytes>,
@@ -15,7 +15,7 @@ pub(super) struct Output {
 
 struct Held {
     link: Bytes,
-    behind: Vec<Bytes>,
+    following: Vec<Bytes>,
     length: usize,
 }
 
@@ -29,37 +29,37 @@ impl Output {
             return;
         };
         held.length += piece.len();
-        held.behind.push(piece);
+        held.following.push(piece);
         if held.length > MAX_LINK {
             self.release();
         }
     }
 
-    /// Holds back `link` and what comes after it, up to [`MAX_LINK`] bytes in all.
+    /// Holds back `link` and the pieces after it, up to [`MAX_LINK`] bytes in total.
     pub(super) fn hold(&mut self, link: Bytes) {
         self.release();
         self.held = Some(Held {
             length: link.len(),
             link,
-            behind: Vec::new(),
+            following: Vec::new(),
         });
     }
 
-    /// The link that is held back.
+    /// Returns the link that is held back.
     pub(super) fn held(&self) -> Option<&Bytes> {
         self.held.as_ref().map(|held| &held.link)
     }
 
-    /// Lets go what is held back, with these pieces in the link's place.
+    /// Releases held-back pieces with `pieces` in place of the link.
     pub(super) fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>) {
         if let Some(held) = self.held.take() {
             self.ready
                 .extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
-            self.ready.extend(held.behind);
+            self.ready.extend(held.following);
         }
     }
 
-    /// Lets go what is held back, as it is.
+    /// Releases held-back pieces unchanged.
     pub(super) fn release(&mut self) {
         let link = self.held().cloned();
         self.replace(link);

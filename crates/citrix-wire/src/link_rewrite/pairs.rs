@@ -1,62 +1,60 @@
-//! The `Headers` of a nested answer in a batch: an array of objects with a `Name` and a `Value` (contract §5).
+//! The `Headers` of a batch response's item: an array of objects with `Name` and `Value` (contract §5).
 
-/// Where in such an array we are. It takes a depth and no stack, as what lies deeper than a pair does not matter.
+/// The position in such an array. A depth replaces a stack, since nothing below a pair matters.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pairs {
-    /// Brackets open inside the array.
+pub(super) struct HeaderPairs {
+    /// Open brackets inside the array.
     depth: u64,
     in_pair: bool,
-    value_came: bool,
-    header: Header,
+    has_value: bool,
+    header: PairHeader,
 }
 
-/// Which header a pair is about.
+/// The header field of a pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Header {
-    /// `Name` has not come yet.
+pub(super) enum PairHeader {
+    /// `Name` has not arrived.
     #[default]
     Unknown,
-    /// Its value is a link.
+    /// The value is a link.
     Location,
-    /// Its value is none of ours.
     Other,
 }
 
-/// What a closing bracket ends.
+/// The structure that a closing bracket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(super) enum ClosedBracket {
     /// Something inside a pair.
     Inner,
-    /// An element of the array, a pair as a rule.
+    /// An element of the array, usually a pair.
     Element,
     /// The array.
     Array,
 }
 
-impl Pairs {
-    /// Whether a string here may be the name of a field of a pair.
+impl HeaderPairs {
+    /// Returns `true` if a string may be a member name of a pair.
     pub(super) fn is_pair(&self) -> bool {
         self.in_pair && self.depth == 1
     }
 
-    pub(super) fn header(&self) -> Header {
+    pub(super) fn header(&self) -> PairHeader {
         self.header
     }
 
-    /// Takes the value of `Name`.
-    pub(super) fn named(&mut self, name: &[u8]) -> Header {
-        let location = name.eq_ignore_ascii_case(b"Location");
-        self.header = if location {
-            Header::Location
+    /// Sets and returns the header field for the value of `Name`.
+    pub(super) fn set_header(&mut self, name: &[u8]) -> PairHeader {
+        self.header = if name.eq_ignore_ascii_case(b"Location") {
+            PairHeader::Location
         } else {
-            Header::Other
+            PairHeader::Other
         };
         self.header
     }
 
-    /// Whether no `Value` came before this one.
-    pub(super) fn first_value(&mut self) -> bool {
-        !std::mem::replace(&mut self.value_came, true)
+    /// Returns `true` on the first call for a pair.
+    pub(super) fn is_first_value(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_value, true)
     }
 
     pub(super) fn open(&mut self, bracket: u8) {
@@ -69,15 +67,15 @@ impl Pairs {
         self.depth = self.depth.saturating_add(1);
     }
 
-    pub(super) fn close(&mut self) -> Closed {
+    pub(super) fn close(&mut self) -> ClosedBracket {
         match self.depth {
-            0 => return Closed::Array,
+            0 => return ClosedBracket::Array,
             depth => self.depth = depth - 1,
         }
         if self.depth == 0 {
-            Closed::Element
+            ClosedBracket::Element
         } else {
-            Closed::Inner
+            ClosedBracket::Inner
         }
     }
 }

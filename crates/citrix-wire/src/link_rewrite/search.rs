@@ -1,50 +1,49 @@
-//! Finds the names of fields that hold links, without reading the JSON around them.
+//! Finds the names of members that hold links without parsing the surrounding JSON.
 //!
-//! This is what makes rewriting cheaper than copying. A page of machines has a hundred strings in each kilobyte, and
-//! looking at every one takes ten times as long as a search for three words. It is exact all the same: in JSON, a quote
-//! before a letter opens a string unless a backslash stands before it, and only a name has a colon behind it. So a match
-//! of `"ResultLocation"` with a colon behind it is that name wherever it stands, and nothing inside a string can look
-//! like it. In what is not JSON it may find a name where a parser would have given up; what happens then is that
-//! a link next to it is rewritten.
+//! A page of machines has a hundred strings per kilobyte; parsing each takes ten times as long as searching three words.
+//! The search is exact: in JSON, a quote before a letter opens a string unless a backslash precedes it, and only a name
+//! is followed by a colon. `"ResultLocation"` followed by a colon is thus always that name, and nothing inside a string
+//! looks like it. In invalid JSON a name may be found where a parser would have failed; then the link after it is
+//! rewritten.
 //!
-//! Names are taken as every serializer writes them: without escapes.
+//! Names with escapes are not found; no serializer writes them.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-/// The longest name with its quotes and the byte before it.
+/// Length of the longest match: an annotation with its closing quote, or a property with both quotes and the byte before.
 pub(super) const REACH: usize = 17;
 
-/// What a name says about the value behind it.
+/// The kind of a member, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Watched {
-    /// A string that is a link.
+pub(super) enum NameKind {
+    /// The value is a link.
     Link,
-    /// The headers of a nested answer: an array of name/value pairs.
+    /// The value is an array of name/value pairs.
     Headers,
-    /// A string that is a header's name, in one of these pairs.
+    /// The value is the name of a pair's header field.
     PairName,
-    /// A string that is a header's value, in one of these pairs.
+    /// The value is the value of a pair's header field.
     PairValue,
 }
 
-/// A name that was found.
+/// The position of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) watched: Watched,
-    /// The place after its closing quote.
+pub(super) struct NameMatch {
+    pub(super) name: NameKind,
+    /// Offset after the closing quote.
     pub(super) end: usize,
 }
 
-/// The annotations that are links. What is annotated may stand in front: `Sessions@odata.nextLink`.
+/// Annotations that are links, possibly after the annotated property: `Sessions@odata.nextLink`.
 const ANNOTATIONS: [&[u8]; 3] = [b"@odata.nextLink", b"@odata.context", b"@odata.deltaLink"];
-/// The properties that are links.
+/// Properties that are links.
 const PROPERTIES: [&[u8]; 2] = [b"ResultLocation", b"Location"];
 
-impl Watched {
-    /// What the name of a field says, given whole or at least its last [`REACH`] bytes.
-    pub(super) fn of(name: &[u8]) -> Option<Self> {
+impl NameKind {
+    /// Returns the kind of a name, of which the last [`REACH`] bytes suffice.
+    pub(super) fn outside_headers(name: &[u8]) -> Option<Self> {
         if name == b"Headers" {
             Some(Self::Headers)
         } else {
@@ -52,7 +51,7 @@ impl Watched {
         }
     }
 
-    /// The same inside an array `Headers`: another one in there would be something else.
+    /// Like [`outside_headers`](Self::outside_headers), inside an array `Headers`, where a nested `Headers` is ignored.
     pub(super) fn link(name: &[u8]) -> Option<Self> {
         let is_link = PROPERTIES.contains(&name)
             || ANNOTATIONS
@@ -61,7 +60,7 @@ impl Watched {
         is_link.then_some(Self::Link)
     }
 
-    /// The same for a field of a pair.
+    /// Returns the kind of a pair's member.
     pub(super) fn in_pair(name: &[u8]) -> Option<Self> {
         match name {
             b"Name" => Some(Self::PairName),
@@ -71,7 +70,7 @@ impl Watched {
     }
 }
 
-/// Words of which each name has one, and where they stand in it.
+/// Words of which each name contains one.
 static WORDS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
     [
         Finder::new("@odata."),
@@ -80,11 +79,11 @@ static WORDS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
     ]
 });
 
-/// A search through one piece of text.
+/// A search in one piece of text.
 pub(super) struct Search<'t> {
     text: &'t [u8],
-    /// Where each word comes next; `usize::MAX` for nowhere. Remembered, so that a text full of one of them is
-    /// not searched for the others again and again.
+    /// Offset of the next occurrence of each word, or `usize::MAX`. Cached, so that many occurrences of one word do not
+    /// repeat the search for the others.
     upcoming: [usize; 3],
 }
 
@@ -100,9 +99,9 @@ impl<'t> Search<'t> {
         search
     }
 
-    /// The first name that lies wholly at or after `from`. `before` is the byte before `from`, where that belongs to
-    /// the same search.
-    pub(super) fn next(&mut self, from: usize, before: Option<u8>) -> Option<Found> {
+    /// Returns the first name that begins at or after `from`. `before` is the byte before `from`, if it belongs to the
+    /// same text.
+    pub(super) fn next(&mut self, from: usize, before: Option<u8>) -> Option<NameMatch> {
         for word in 0..WORDS.len() {
             if self.upcoming[word] < from {
                 self.advance(word, from);
@@ -120,7 +119,7 @@ impl<'t> Search<'t> {
             self.advance(word, at + 1);
             let found = match word {
                 0 => annotation(self.text, at),
-                _ => quoted(&self.text[from..], at - from, before).map(|found| Found {
+                _ => quoted(&self.text[from..], at - from, before).map(|found| NameMatch {
                     end: from + found.end,
                     ..found
                 }),
@@ -137,32 +136,29 @@ impl<'t> Search<'t> {
     }
 }
 
-/// The name that ends in the annotation at `at`.
-fn annotation(text: &[u8], at: usize) -> Option<Found> {
+/// Returns the name that ends with the annotation at `at`.
+fn annotation(text: &[u8], at: usize) -> Option<NameMatch> {
     let rest = &text[at..];
     let length = ANNOTATIONS
         .into_iter()
         .find(|name| rest.starts_with(name))?
         .len();
-    (rest.get(length) == Some(&b'"')).then_some(Found {
-        watched: Watched::Link,
+    (rest.get(length) == Some(&b'"')).then_some(NameMatch {
+        name: NameKind::Link,
         end: at + length + 1,
     })
 }
 
-/// The property whose last word begins at `at`.
-fn quoted(text: &[u8], at: usize, before: Option<u8>) -> Option<Found> {
+/// Returns the property whose last word begins at `at`.
+fn quoted(text: &[u8], at: usize, before: Option<u8>) -> Option<NameMatch> {
     let end = at + text[at..].iter().position(|byte| *byte == b'"')?;
     let start = text[..at].iter().rposition(|byte| *byte == b'"')? + 1;
-    let watched = Watched::of(&text[start..end])?;
+    let name = NameKind::outside_headers(&text[start..end])?;
     let before = text[..start - 1].last().copied().or(before);
-    (before != Some(b'\\')).then_some(Found {
-        watched,
-        end: end + 1,
-    })
+    (before != Some(b'\\')).then_some(NameMatch { name, end: end + 1 })
 }
 
-/// The last bytes of a text that comes in pieces, and the one before them.
+/// The last [`REACH`] bytes of a text that arrives in pieces, and the byte before them.
 #[derive(Default)]
 pub(super) struct Tail {
     bytes: [u8; REACH],
@@ -176,8 +172,8 @@ impl Tail {
     }
 
     pub(super) fn push(&mut self, text: &[u8]) {
-        let fresh = &text[text.len().saturating_sub(REACH)..];
-        let kept = self.length.min(REACH - fresh.len());
+        let end = &text[text.len().saturating_sub(REACH)..];
+        let kept = self.length.min(REACH - end.len());
         let dropped = self.length - kept;
         self.before = match text.len().checked_sub(REACH + 1) {
             Some(at) => Some(text[at]),
@@ -185,19 +181,19 @@ impl Tail {
             None => self.before,
         };
         self.bytes.copy_within(dropped..self.length, 0);
-        self.bytes[kept..kept + fresh.len()].copy_from_slice(fresh);
-        self.length = kept + fresh.len();
+        self.bytes[kept..kept + end.len()].copy_from_slice(end);
+        self.length = kept + end.len();
     }
 
-    /// The name that begins in here and ends in `text`, with its end in `text`.
-    pub(super) fn name_across(&self, text: &[u8]) -> Option<Found> {
+    /// Returns a name that begins in the tail and ends in `text`.
+    pub(super) fn name_across(&self, text: &[u8]) -> Option<NameMatch> {
         if self.length == 0 {
             return None;
         }
         let head = &text[..text.len().min(REACH)];
         let window = [self.as_bytes(), head].concat();
         let found = Search::new(&window).next(0, self.before)?;
-        Some(Found {
+        Some(NameMatch {
             end: found.end.checked_sub(self.length)?,
             ..found
         })

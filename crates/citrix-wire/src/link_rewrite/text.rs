@@ -1,20 +1,23 @@
-//! A link as the text of a JSON string (RFC 8259 section 7).
-
-use crate::hex;
+//! Links in JSON strings with escapes (RFC 8259 section 7).
 
 use super::{LinkCounts, LinkRewriter, Splice};
+use crate::hex;
 
-/// Stands for whatever is not ASCII: no host and no prefix has it.
+/// Placeholder for any character outside ASCII, which neither hosts nor prefixes contain.
 const NOT_ASCII: u8 = 0x80;
 
-/// What to change in a JSON string that is a link: bytes of its text, escapes included, and what comes in their place.
-/// Slashes come escaped where the original's are.
-pub(super) fn judge(links: &LinkRewriter, text: &[u8], counts: &mut LinkCounts) -> Option<Splice> {
+/// Returns the change to the text of a JSON string that is a link, in bytes of JSON. Inserted slashes are escaped if the
+/// removed ones are.
+pub(super) fn rewrite(
+    links: &LinkRewriter,
+    text: &[u8],
+    counts: &mut LinkCounts,
+) -> Option<Splice> {
     if memchr::memchr(b'\\', text).is_none() {
-        return counts.note(links.rewrite(text));
+        return counts.add(links.rewrite(text));
     }
     let plain: Vec<u8> = Characters { text, at: 0 }.collect();
-    let splice = counts.note(links.rewrite(&plain))?;
+    let splice = counts.add(links.rewrite(&plain))?;
     let mut characters = Characters { text, at: 0 };
     for _ in characters.by_ref().take(splice.remove) {}
     let remove = characters.at;
@@ -27,7 +30,7 @@ pub(super) fn judge(links: &LinkRewriter, text: &[u8], counts: &mut LinkCounts) 
     Some(Splice { remove, insert })
 }
 
-/// The characters of a JSON string's text, one byte for each that is ASCII.
+/// The characters of a JSON string's text; one byte for each ASCII character.
 struct Characters<'t> {
     text: &'t [u8],
     at: usize,
@@ -55,7 +58,7 @@ impl Iterator for Characters<'_> {
         };
         self.at += length;
         Some(match (length, byte) {
-            // The escapes of control characters, which no URL has, and those that do not exist.
+            // Invalid escapes, and those of control characters, which no URL contains.
             (2, escaped) if !matches!(escaped, b'/' | b'\\' | b'"') => NOT_ASCII,
             _ => byte,
         })

@@ -3,11 +3,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn parse(body: &str) -> Result<Batch, BatchError> {
-    Batch::parse(&Bytes::copy_from_slice(body.as_bytes()))
+fn parse(body: &str) -> Result<BatchBody, BatchError> {
+    BatchBody::parse(&Bytes::copy_from_slice(body.as_bytes()))
 }
 
-fn fill(batch: Batch, token: &str) -> String {
+fn fill(batch: BatchBody, token: &str) -> String {
     let [cws, bearer] = [AuthorizationScheme::Cws, AuthorizationScheme::Bearer]
         .map(|scheme| scheme.header_value(token).unwrap());
     let pieces = batch.into_template().fill(|scheme| match scheme {
@@ -252,11 +252,11 @@ fn invalid_json_or_utf8_is_rejected_with_its_position() {
         error("{\"Items\":[]}\n{}"),
         BatchError::NotJson { line: 2, column: 1 }
     );
-    let not_utf8 = Batch::parse(&Bytes::from_static(b"{\n \"\xff\":1}")).err();
+    let not_utf8 = BatchBody::parse(&Bytes::from_static(b"{\n \"\xff\":1}")).err();
     assert_eq!(not_utf8, Some(BatchError::NotJson { line: 2, column: 3 }));
     let utf16: Vec<u8> = r#"{"Items":[]}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(matches!(
-        Batch::parse(&utf16.into()).err(),
+        BatchBody::parse(&utf16.into()).err(),
         Some(BatchError::NotJson { .. })
     ));
 }
@@ -431,7 +431,7 @@ proptest! {
         "[\\[\\]{}\":,nul0-9ItemsName \\\\]{0,60}".prop_map(String::into_bytes),
     ]) {
         let body = Bytes::from(body);
-        if let Ok(batch) = Batch::parse(&body) {
+        if let Ok(batch) = BatchBody::parse(&body) {
             let value = HeaderValue::from_static("x");
             let filled = batch.into_template().fill(|_| &value).concat();
             let json = filled.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&filled);

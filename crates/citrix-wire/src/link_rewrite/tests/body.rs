@@ -2,34 +2,38 @@ use std::io::Read;
 
 use super::super::BodyRewriter;
 use super::*;
-use crate::coding::{Coding, CodingError, Encoder, Format, SLICE};
+use crate::coding::{CodingError, CodingFormat, ContentCoding, ContentEncoder, SLICE};
 
-const FORMATS: [(Coding, Format); 4] = [
-    (Coding::Gzip, Format::Gzip),
-    (Coding::Deflate, Format::Zlib),
-    (Coding::Deflate, Format::Deflate),
-    (Coding::Brotli, Format::Brotli),
+const FORMATS: [(ContentCoding, CodingFormat); 4] = [
+    (ContentCoding::Gzip, CodingFormat::Gzip),
+    (ContentCoding::Deflate, CodingFormat::Zlib),
+    (ContentCoding::Deflate, CodingFormat::Deflate),
+    (ContentCoding::Brotli, CodingFormat::Brotli),
 ];
 
-fn encode(format: Format, body: &[u8]) -> Bytes {
-    let mut encoder = Encoder::new(format);
+fn encode(format: CodingFormat, body: &[u8]) -> Bytes {
+    let mut encoder = ContentEncoder::new(format);
     encoder.write(body).unwrap();
     encoder.finish().unwrap()
 }
 
-fn decode(format: Format, mut body: &[u8]) -> Vec<u8> {
+fn decode(format: CodingFormat, mut body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match format {
-        Format::Gzip => flate2::bufread::MultiGzDecoder::new(body).read_to_end(&mut out),
-        Format::Zlib => flate2::bufread::ZlibDecoder::new(body).read_to_end(&mut out),
-        Format::Deflate => flate2::bufread::DeflateDecoder::new(body).read_to_end(&mut out),
-        Format::Brotli => brotli::Decompressor::new(&mut body, 4096).read_to_end(&mut out),
+        CodingFormat::Gzip => flate2::bufread::MultiGzDecoder::new(body).read_to_end(&mut out),
+        CodingFormat::Zlib => flate2::bufread::ZlibDecoder::new(body).read_to_end(&mut out),
+        CodingFormat::Deflate => flate2::bufread::DeflateDecoder::new(body).read_to_end(&mut out),
+        CodingFormat::Brotli => brotli::Decompressor::new(&mut body, 4096).read_to_end(&mut out),
     }
     .unwrap();
     out
 }
 
-fn rewrite(coding: Option<Coding>, body: &Bytes, size: usize) -> Result<Vec<u8>, CodingError> {
+fn rewrite(
+    coding: Option<ContentCoding>,
+    body: &Bytes,
+    size: usize,
+) -> Result<Vec<u8>, CodingError> {
     let mut rewriter = BodyRewriter::new(links(), coding);
     let mut out = Vec::new();
     for piece in body.chunks(size) {
@@ -72,7 +76,7 @@ fn links_are_rewritten_inside_every_coding() {
 #[test]
 fn what_went_in_can_be_read_before_the_rest_comes() {
     for (coding, format) in FORMATS {
-        let mut encoder = Encoder::new(format);
+        let mut encoder = ContentEncoder::new(format);
         let mut rewriter = BodyRewriter::new(links(), Some(coding));
         let mut out = Vec::new();
         for (piece, expected) in [
@@ -87,7 +91,7 @@ fn what_went_in_can_be_read_before_the_rest_comes() {
             while let Some(piece) = rewriter.pull().unwrap() {
                 out.extend_from_slice(&piece);
             }
-            let mut decoder = crate::coding::Decoder::new(format);
+            let mut decoder = crate::coding::ContentDecoder::new(format);
             decoder.push(Bytes::from(out.clone()));
             let mut text = Vec::new();
             while let Some(slice) = decoder.pull().unwrap() {
