@@ -67,7 +67,7 @@ pub struct BodyProgress {
 pub struct CallerBody(Option<Box<StreamedBody>>);
 
 struct StreamedBody {
-    source: BodySource,
+    source: CallerBodySource,
     /// The first frame, if it was read ahead to make hyper send `100 Continue`.
     ahead: Option<Option<Result<Frame<Bytes>, BodyFault>>>,
     left: u64,
@@ -78,7 +78,7 @@ struct StreamedBody {
     waiting: Option<CallerWait>,
 }
 
-enum BodySource {
+enum CallerBodySource {
     /// With the connection's framing guard, which follows what is read.
     Http1(Incoming, Rc<RefCell<FramingGuard>>),
     Http2(StreamBody),
@@ -101,7 +101,7 @@ impl CallerBody {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::streaming(BodySource::Http1(body, Rc::clone(heads)), Some(connection))
+        Self::streaming(CallerBodySource::Http1(body, Rc::clone(heads)), Some(connection))
     }
 
     /// Wraps the body of an HTTP/2 stream.
@@ -109,7 +109,7 @@ impl CallerBody {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::streaming(BodySource::Http2(body), Some(connection))
+        Self::streaming(CallerBodySource::Http2(body), Some(connection))
     }
 
     /// Returns a body of buffered bytes.
@@ -117,7 +117,7 @@ impl CallerBody {
         if chunks.is_empty() {
             return Self(None);
         }
-        let mut body = Self::streaming(BodySource::Buffered(chunks.into_iter()), None);
+        let mut body = Self::streaming(CallerBodySource::Buffered(chunks.into_iter()), None);
         // It was within its limits the first time.
         body.set_limits(u64::MAX, Duration::MAX);
         body
@@ -131,11 +131,11 @@ impl CallerBody {
     /// Sets the content of a buffered body and keeps its progress.
     pub fn set_content(&mut self, chunks: Vec<Bytes>) {
         if let Some(streamed) = &mut self.0 {
-            streamed.source = BodySource::Buffered(chunks.into_iter());
+            streamed.source = CallerBodySource::Buffered(chunks.into_iter());
         }
     }
 
-    fn streaming(source: BodySource, connection: Option<&Rc<Connection>>) -> Self {
+    fn streaming(source: CallerBodySource, connection: Option<&Rc<Connection>>) -> Self {
         let progress = BodyProgress {
             fault: Cell::new(None),
             bytes: Cell::new(0),
@@ -214,7 +214,7 @@ impl StreamedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let polled = match &mut self.source {
-            BodySource::Http1(body, heads) => {
+            CallerBodySource::Http1(body, heads) => {
                 let polled = Pin::new(body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
@@ -227,8 +227,8 @@ impl StreamedBody {
                 }
                 polled.map_err(|_| BodyFault::Broken)
             }
-            BodySource::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
-            BodySource::Buffered(chunks) => {
+            CallerBodySource::Http2(body) => body.poll_frame(cx).map_err(|_| BodyFault::Broken),
+            CallerBodySource::Buffered(chunks) => {
                 Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk))))
             }
         };
@@ -317,17 +317,17 @@ impl StreamedBody {
 
     fn source_ended(&self) -> bool {
         match &self.source {
-            BodySource::Http1(body, _) => body.is_end_stream(),
-            BodySource::Http2(body) => body.is_end_stream(),
-            BodySource::Buffered(chunks) => chunks.len() == 0,
+            CallerBodySource::Http1(body, _) => body.is_end_stream(),
+            CallerBodySource::Http2(body) => body.is_end_stream(),
+            CallerBodySource::Buffered(chunks) => chunks.len() == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = match &self.source {
-            BodySource::Http1(body, _) => body.size_hint(),
-            BodySource::Http2(body) => body.size_hint(),
-            BodySource::Buffered(chunks) => SizeHint::with_exact(
+            CallerBodySource::Http1(body, _) => body.size_hint(),
+            CallerBodySource::Http2(body) => body.size_hint(),
+            CallerBodySource::Buffered(chunks) => SizeHint::with_exact(
                 chunks
                     .as_slice()
                     .iter()

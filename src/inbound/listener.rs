@@ -147,23 +147,23 @@ impl ListenerHandle {
     ///
     /// # Errors
     /// When the registration fails.
-    pub fn listen(self) -> io::Result<Listener> {
+    pub fn listen(self) -> io::Result<CallerListener> {
         match self {
-            Self::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
-            Self::Unix(listener) => UnixListener::from_std(listener).map(Listener::Unix),
+            Self::Tcp(listener) => TcpListener::from_std(listener).map(CallerListener::Tcp),
+            Self::Unix(listener) => UnixListener::from_std(listener).map(CallerListener::Unix),
         }
     }
 }
 
 /// A listening socket of one worker.
-pub enum Listener {
+pub enum CallerListener {
     /// TCP.
     Tcp(TcpListener),
     /// A unix socket.
     Unix(UnixListener),
 }
 
-impl Listener {
+impl CallerListener {
     /// Accepts a connection. Returns the peer's address for TCP.
     ///
     /// # Errors
@@ -184,7 +184,7 @@ impl Listener {
     }
 }
 
-impl Listener {
+impl CallerListener {
     /// Accepts a connection that the kernel has queued, even if the runtime has not been notified of it.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use self::open::{OpenConnection, unless_directed_to_close};
 use super::Proxy;
 use crate::error::{Failure, Reason};
 use crate::inbound::connection::{Connection, ConnectionEnd, Connections};
-use crate::inbound::listener::Listener;
+use crate::inbound::listener::CallerListener;
 use crate::inbound::stream::{CallerProtocol, Socket};
 use crate::inbound::tls::InboundTls;
 use crate::inbound::{http1, http2};
@@ -56,7 +56,7 @@ impl Acceptor {
     /// Accepts until `stop`, then what is left in the kernel's queue: to their callers these are connected.
     pub async fn accept(
         self: Rc<Self>,
-        listener: Listener,
+        listener: CallerListener,
         tls: Option<InboundTls>,
         stop: impl Future<Output = ()>,
     ) {

@@ -6,13 +6,13 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
-struct Scene {
+struct PollerScene {
     folder: TempDir,
     registry: Registry,
     poller: Poller,
 }
 
-impl Scene {
+impl PollerScene {
     /// Polls the files `a` and `b`, which hold their names.
     fn new(kind: FileKind) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -69,7 +69,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn change_is_reported_once_after_two_equal_reads() {
-    let mut scene = Scene::new(FileKind::Certificate);
+    let mut scene = PollerScene::new(FileKind::Certificate);
     assert!(scene.next(10).await.is_none(), "nothing changed");
     scene.write("b", "half");
     assert!(scene.next(1).await.is_none(), "one read");
@@ -83,14 +83,14 @@ async fn change_is_reported_once_after_two_equal_reads() {
 
 #[tokio::test(start_paused = true)]
 async fn secret_is_reported_after_one_read() {
-    let mut scene = Scene::new(FileKind::ClientSecret);
+    let mut scene = PollerScene::new(FileKind::ClientSecret);
     scene.write("a", "new");
     assert_eq!(texts(scene.next(1).await.unwrap()), ["new", "b"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn request_reports_after_one_read_whether_or_not_content_changed() {
-    let mut scene = Scene::new(FileKind::Configuration);
+    let mut scene = PollerScene::new(FileKind::Configuration);
     scene.poller.trigger().request();
     let update = scene.next(0).await.unwrap();
     assert!(update.requested && !update.changed);
@@ -103,14 +103,14 @@ async fn request_reports_after_one_read_whether_or_not_content_changed() {
 
 #[tokio::test(start_paused = true)]
 async fn unread_file_is_reported_by_the_first_read() {
-    let mut scene = Scene::new(FileKind::EgressProxy);
+    let mut scene = PollerScene::new(FileKind::EgressProxy);
     scene.poller = Poller::unread(FileKind::EgressProxy, [scene.path("a")]);
     assert_eq!(texts(scene.next(1).await.unwrap()), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn poller_without_files_waits_for_requests() {
-    let mut scene = Scene::new(FileKind::Configuration);
+    let mut scene = PollerScene::new(FileKind::Configuration);
     scene.poller = Poller::new(FileKind::Configuration, Vec::new());
     assert!(scene.next(10).await.is_none());
     scene.poller.trigger().request();
@@ -119,7 +119,7 @@ async fn poller_without_files_waits_for_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_reads_are_counted_and_reported_as_changes() {
-    let mut scene = Scene::new(FileKind::Certificate);
+    let mut scene = PollerScene::new(FileKind::Certificate);
     fs::remove_file(scene.path("a")).unwrap();
     let update = scene.next(2).await.unwrap();
     assert!(!update.snapshot.is_complete());
@@ -131,7 +131,7 @@ async fn failed_reads_are_counted_and_reported_as_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn hung_volume_holds_one_thread_and_loses_no_request() {
-    let mut scene = Scene::new(FileKind::Configuration);
+    let mut scene = PollerScene::new(FileKind::Configuration);
     let start = Instant::now();
     let mut hung = BlockingCall::default();
     std::mem::swap(&mut scene.poller.call, &mut hung);
@@ -152,7 +152,7 @@ async fn hung_volume_holds_one_thread_and_loses_no_request() {
 
 #[tokio::test(start_paused = true)]
 async fn late_read_is_used() {
-    let mut scene = Scene::new(FileKind::ClientSecret);
+    let mut scene = PollerScene::new(FileKind::ClientSecret);
     scene.write("a", "late");
     let paths = scene.poller.paths();
     let late = async move {

@@ -11,7 +11,7 @@ use super::*;
 /// The longest time after which a change takes effect (interface §3.2).
 const SOON: Duration = Duration::from_secs(10);
 
-struct Scene {
+struct ReloadScene {
     folder: TempDir,
     expiry: Gauge,
     reloader: CertificateReloader,
@@ -30,7 +30,7 @@ fn beginning_of(year: i32) -> f64 {
     rcgen::date_time_ymd(year, 1, 1).unix_timestamp() as f64
 }
 
-impl Scene {
+impl ReloadScene {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -70,11 +70,11 @@ impl Scene {
 
 #[tokio::test(start_paused = true)]
 async fn change_takes_effect_within_10_seconds_and_half_a_change_does_not() {
-    let Scene {
+    let ReloadScene {
         folder,
         expiry,
         reloader,
-    } = Scene::new();
+    } = ReloadScene::new();
     let tls = reloader.tls();
     let mut tasks = JoinSet::new();
     tasks.spawn(reloader.run());
@@ -107,7 +107,7 @@ async fn change_takes_effect_within_10_seconds_and_half_a_change_does_not() {
 
 #[test]
 fn rejection_names_the_file_and_the_reason() {
-    let mut scene = Scene::new();
+    let mut scene = ReloadScene::new();
     let before = scene.reloader.tls.current.load_full();
     let (certificate, key) = issue(2101);
     scene.write("tls.crt", &certificate);
@@ -146,7 +146,7 @@ fn rejection_names_the_file_and_the_reason() {
 
 #[test]
 fn sessions_survive_a_new_certificate_but_not_a_new_authority() {
-    let mut scene = Scene::new();
+    let mut scene = ReloadScene::new();
     let mut load = |name: &str, text: &str| {
         std::fs::write(scene.folder.path().join(name), text).unwrap();
         let before = scene.reloader.tls.current.load_full();
