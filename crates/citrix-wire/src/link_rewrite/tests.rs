@@ -21,7 +21,8 @@ fn route<'a>(prefix: &'a str, upstream: &'a str, base_path: &'a str) -> LinkRout
     }
 }
 
-fn kept<'a>(prefix: &'a str, upstream: &'a str) -> LinkRoute<'a> {
+/// A route that does not strip its prefix.
+fn unstripped<'a>(prefix: &'a str, upstream: &'a str) -> LinkRoute<'a> {
     LinkRoute {
         prefix,
         strip_prefix: false,
@@ -30,14 +31,14 @@ fn kept<'a>(prefix: &'a str, upstream: &'a str) -> LinkRoute<'a> {
     }
 }
 
-/// A table like the built-in one, with `api_url` somewhere else and two routes of the operator's.
+/// A table like the built-in one, with an overridden `api_url` and three configured routes.
 fn table() -> Rc<LinkMap> {
     let api = "gateway.staging.example:8443";
     Rc::new(LinkMap::new(
         [
-            kept("", api),
-            kept("/monitorodata", api),
-            kept("/cvad/manage", api),
+            unstripped("", api),
+            unstripped("/monitorodata", api),
+            unstripped("/cvad/manage", api),
             route("/region/eu", "api-eu.cloud.com", ""),
             route("/classic/registry", "registry.citrixworkspacesapi.net", ""),
             route("/direct/acme", "acme.xendesktop.net", ""),
@@ -59,7 +60,7 @@ fn links() -> LinkRewriter {
     LinkRewriter::new(table(), BASE, "api.cloud.com")
 }
 
-/// What becomes of a body that comes in pieces of these sizes, again and again.
+/// Rewrites a body in pieces whose sizes cycle through `sizes`.
 fn rewrite_in_pieces(links: LinkRewriter, body: &[u8], sizes: &[usize]) -> (Vec<u8>, LinkCounts) {
     let mut rewriter = JsonRewriter::new(links);
     let mut out = Vec::new();

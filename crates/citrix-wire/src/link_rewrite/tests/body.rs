@@ -60,21 +60,24 @@ fn page(host: &str, rows: usize) -> String {
 
 #[test]
 fn links_are_rewritten_inside_every_coding() {
-    let (old, new) = (page("api.cloud.com", 500), page("gw.example.net", 500));
+    let (input, expected) = (page("api.cloud.com", 500), page("gw.example.net", 500));
     for size in [1, 7, 1000, usize::MAX] {
         assert_eq!(
-            rewrite(None, &Bytes::from(old.clone()), size).unwrap(),
-            new.as_bytes()
+            rewrite(None, &Bytes::from(input.clone()), size).unwrap(),
+            expected.as_bytes()
         );
         for (coding, format) in FORMATS {
-            let out = rewrite(Some(coding), &encode(format, old.as_bytes()), size).unwrap();
-            assert!(decode(format, &out) == new.as_bytes(), "{format:?} {size}");
+            let out = rewrite(Some(coding), &encode(format, input.as_bytes()), size).unwrap();
+            assert!(
+                decode(format, &out) == expected.as_bytes(),
+                "{format:?} {size}"
+            );
         }
     }
 }
 
 #[test]
-fn what_went_in_can_be_read_before_the_rest_comes() {
+fn flushed_output_is_decodable_before_the_end() {
     for (coding, format) in FORMATS {
         let mut encoder = ContentEncoder::new(format);
         let mut rewriter = BodyRewriter::new(links(), Some(coding));
@@ -103,7 +106,7 @@ fn what_went_in_can_be_read_before_the_rest_comes() {
 }
 
 #[test]
-fn a_body_that_broke_off_is_an_error_and_gets_no_end() {
+fn truncated_body_is_an_error_without_further_output() {
     let body = page("api.cloud.com", 20);
     for (coding, format) in FORMATS {
         let encoded = encode(format, body.as_bytes());
@@ -123,14 +126,14 @@ fn a_body_that_broke_off_is_an_error_and_gets_no_end() {
 }
 
 #[test]
-fn an_empty_body_stays_empty_in_any_coding() {
+fn empty_body_stays_empty_in_any_coding() {
     for (coding, _) in FORMATS {
         assert_eq!(rewrite(Some(coding), &Bytes::new(), 1).unwrap(), b"");
     }
 }
 
 #[test]
-fn a_pull_costs_no_more_than_a_slice_whatever_a_body_expands_to() {
+fn pull_decodes_at_most_one_slice() {
     let zeros = vec![b'0'; 64 * SLICE];
     for (coding, format) in FORMATS {
         let bomb = encode(format, &zeros);

@@ -5,7 +5,7 @@ use super::super::{add_strong_tags, rewrite_headers, strip_content_metadata};
 use super::*;
 
 #[test]
-fn location_and_content_location_come_back_to_the_gateway() {
+fn rfc9110_10_2_2_location_and_content_location_are_rewritten() {
     let mut headers = HeaderMap::new();
     headers.append(
         LOCATION,
@@ -41,7 +41,7 @@ fn location_and_content_location_come_back_to_the_gateway() {
 }
 
 #[test]
-fn rfc8288_each_target_of_link_is_rewritten_and_no_parameter() {
+fn rfc8288_3_link_targets_are_rewritten_and_parameters_unchanged() {
     let cases = [
         (
             r#"<https://api.cloud.com/x?page=2>; rel="next", </y>; rel=prev,<https://api-eu.cloud.com/z>"#,
@@ -76,7 +76,7 @@ fn rfc8288_each_target_of_link_is_rewritten_and_no_parameter() {
 }
 
 #[test]
-fn what_a_head_says_about_the_bytes_of_its_body_goes() {
+fn rfc9110_8_8_1_fields_about_body_bytes_are_removed_or_weakened() {
     let head = [
         ("content-length", "7230586"),
         ("accept-ranges", "bytes"),
@@ -100,14 +100,14 @@ fn what_a_head_says_about_the_bytes_of_its_body_goes() {
         strip_content_metadata(&mut headers);
         assert_eq!(headers[ETAG], weak);
     }
-    let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-    left.sort_unstable();
-    assert_eq!(left, ["content-encoding", "content-type", "etag"]);
+    let mut remaining: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+    remaining.sort_unstable();
+    assert_eq!(remaining, ["content-encoding", "content-type", "etag"]);
 }
 
 #[test]
-fn rfc9110_13_1_1_weak_tags_in_if_match_get_their_strong_ones_beside_them() {
-    for (given, leaving) in [
+fn rfc9110_13_1_1_strong_tags_are_added_to_weak_ones_in_if_match() {
+    for (value, expected) in [
         ("W/\"a\"", "\"a\", W/\"a\""),
         (
             "W/\"a,b\",\"c\" , W/\"\"",
@@ -116,7 +116,7 @@ fn rfc9110_13_1_1_weak_tags_in_if_match_get_their_strong_ones_beside_them() {
         ("\"a\"", "\"a\""),
         ("*", "*"),
         ("", ""),
-        // Not tags: what they mean is Citrix's to say.
+        // Malformed lists are left to Citrix.
         ("a", "a"),
         ("W/a", "W/a"),
         ("w/\"a\"", "w/\"a\""),
@@ -124,10 +124,10 @@ fn rfc9110_13_1_1_weak_tags_in_if_match_get_their_strong_ones_beside_them() {
         ("W/\"a\", b", "W/\"a\", b"),
     ] {
         let mut headers = HeaderMap::new();
-        headers.insert(IF_MATCH, HeaderValue::from_static(given));
-        headers.insert(IF_NONE_MATCH, HeaderValue::from_static(given));
+        headers.insert(IF_MATCH, HeaderValue::from_static(value));
+        headers.insert(IF_NONE_MATCH, HeaderValue::from_static(value));
         add_strong_tags(&mut headers);
-        assert_eq!(headers[IF_MATCH], leaving, "{given}");
-        assert_eq!(headers[IF_NONE_MATCH], given);
+        assert_eq!(headers[IF_MATCH], expected, "{value}");
+        assert_eq!(headers[IF_NONE_MATCH], value);
     }
 }

@@ -1,7 +1,7 @@
 use super::super::MAX_LINK;
 use super::*;
 
-/// The same for every way to cut the body in two, and byte by byte.
+/// Checks the output for every split of the body in two, and byte by byte.
 fn check(body: &str, expected: &str) {
     for cut in 1..=body.len().min(600) {
         let (out, _) = rewrite_in_pieces(links(), body.as_bytes(), &[cut, usize::MAX]);
@@ -11,12 +11,12 @@ fn check(body: &str, expected: &str) {
     assert_eq!(String::from_utf8_lossy(&out), expected, "byte by byte");
 }
 
-fn stays(body: &str) {
+fn check_unchanged(body: &str) {
     check(body, body);
 }
 
 #[test]
-fn contract_5_the_fields_that_hold_links_are_rewritten_at_any_depth() {
+fn contract_5_links_are_rewritten_at_any_depth() {
     for name in [
         "@odata.nextLink",
         "@odata.context",
@@ -39,7 +39,7 @@ fn contract_5_the_fields_that_hold_links_are_rewritten_at_any_depth() {
 }
 
 #[test]
-fn white_space_and_a_byte_order_mark_stay() {
+fn white_space_and_byte_order_mark_are_unchanged() {
     check(
         "\u{feff}\r\n{ \"@odata.nextLink\" \t:\n\n \"https://api.cloud.com/x\" }\n",
         "\u{feff}\r\n{ \"@odata.nextLink\" \t:\n\n \"https://gw.example.net/x\" }\n",
@@ -47,7 +47,7 @@ fn white_space_and_a_byte_order_mark_stay() {
 }
 
 #[test]
-fn escapes_are_read_and_slashes_written_as_they_were() {
+fn escaped_links_are_rewritten_with_slashes_escaped_alike() {
     let cases = [
         (
             r"https:\/\/api.cloud.com\/x\/y",
@@ -88,7 +88,7 @@ fn escapes_are_read_and_slashes_written_as_they_were() {
 }
 
 #[test]
-fn everything_else_stays() {
+fn other_members_and_invalid_json_are_unchanged() {
     for body in [
         r#"{"type":"https://errors-api.cloud.com/common/notFound","url":"https://api.cloud.com/"}"#,
         r#"{"@odata.context":"https://identifiers-api.cloud.com/x"}"#,
@@ -112,12 +112,12 @@ fn everything_else_stays() {
         "Access denied to query Monitor objects : Invalid Customer.",
         "<html>\"Location\"</html>",
     ] {
-        stays(body);
+        check_unchanged(body);
     }
 }
 
 #[test]
-fn a_name_that_ends_in_a_backslash_hides_no_name_behind_it() {
+fn name_after_an_escaped_backslash_is_found() {
     check(
         r#"{"a\\":"b\\","Location":"https://api.cloud.com/"}"#,
         r#"{"a\\":"b\\","Location":"https://gw.example.net/"}"#,
@@ -125,9 +125,9 @@ fn a_name_that_ends_in_a_backslash_hides_no_name_behind_it() {
 }
 
 #[test]
-fn contract_5_a_batch_answers_location_is_a_link_in_either_order() {
+fn contract_5_location_pair_of_a_batch_response_is_rewritten_in_either_order() {
     let value = |host: &str| format!(r#""Value":"{host}/cvad/manage/Jobs/1""#);
-    let (old, new) = (
+    let (input, expected) = (
         value("https://api.cloud.com"),
         value("https://gw.example.net"),
     );
@@ -152,12 +152,12 @@ fn contract_5_a_batch_answers_location_is_a_link_in_either_order() {
                 r#"{{"Items":[{{"Code":202,"Headers" : [ {before}{value}{after} ],"Body":"]"}}]}}"#
             )
         };
-        check(&body(&old), &body(&new));
+        check(&body(&input), &body(&expected));
     }
 }
 
 #[test]
-fn pairs_that_are_no_location_header_stay() {
+fn pairs_of_other_headers_are_unchanged() {
     for body in [
         r#"{"Headers":[{"Name":"Content-Location","Value":"https://api.cloud.com/"}]}"#,
         r#"{"Headers":[{"Value":"https://api.cloud.com/","Name":"Content-Location"}]}"#,
@@ -171,12 +171,12 @@ fn pairs_that_are_no_location_header_stay() {
         r#"{"Headers":[{"Value":"https://api.cloud.com/","Name":"Location"#,
         "]}]}\"Headers\":[]]]]}}}",
     ] {
-        stays(body);
+        check_unchanged(body);
     }
 }
 
 #[test]
-fn links_in_and_behind_headers_are_found_too() {
+fn links_inside_and_after_headers_are_rewritten() {
     check(
         r#"{"Headers":[{"ResultLocation":"https://api.cloud.com/1","x@odata.nextLink":"https://api.cloud.com/2"}],"Location":"https://api.cloud.com/3"}"#,
         r#"{"Headers":[{"ResultLocation":"https://gw.example.net/1","x@odata.nextLink":"https://gw.example.net/2"}],"Location":"https://gw.example.net/3"}"#,
@@ -184,7 +184,7 @@ fn links_in_and_behind_headers_are_found_too() {
 }
 
 #[test]
-fn a_link_is_rewritten_up_to_its_longest_length_however_it_is_cut() {
+fn link_beyond_the_maximum_length_is_unchanged() {
     for (length, host) in [
         (MAX_LINK, "gw.example.net"),
         (MAX_LINK + 1, "api.cloud.com"),
@@ -199,7 +199,7 @@ fn a_link_is_rewritten_up_to_its_longest_length_however_it_is_cut() {
 }
 
 #[test]
-fn a_value_waits_for_its_name_up_to_a_limit_however_it_is_cut() {
+fn value_beyond_the_maximum_distance_from_its_name_is_unchanged() {
     let between = |gap: usize| format!(r#"","x":"{}","Name":"Location"#, "x".repeat(gap));
     let fixed = "https://api.cloud.com/".len() + between(0).len();
     for (gap, host) in [
@@ -234,7 +234,7 @@ fn links_are_counted() {
 }
 
 #[test]
-fn what_did_not_change_is_not_copied() {
+fn unchanged_parts_are_slices_of_the_input() {
     let body = Bytes::from_static(br#"{"a":"b","Location":"https://api.cloud.com/x","c":["d"]}"#);
     let mut rewriter = JsonRewriter::new(links());
     rewriter.push(&body);
@@ -245,21 +245,15 @@ fn what_did_not_change_is_not_copied() {
 }
 
 #[test]
-fn nothing_is_held_back_but_a_link() {
+fn only_links_are_held_back() {
     let mut rewriter = JsonRewriter::new(links());
-    let mut come_out = |piece: &'static str| {
+    let mut output = |piece: &'static str| {
         rewriter.push(&Bytes::from_static(piece.as_bytes()));
         let out: Vec<u8> = std::iter::from_fn(|| rewriter.pull()).flatten().collect();
         String::from_utf8(out).unwrap()
     };
-    assert_eq!(
-        come_out(r#"{"a":"https://api.cl"#),
-        r#"{"a":"https://api.cl"#
-    );
-    assert_eq!(come_out(r#"oud.com/","Loca"#), r#"oud.com/","Loca"#);
-    assert_eq!(come_out(r#"tion":"https://api.cl"#), r#"tion":""#);
-    assert_eq!(
-        come_out(r#"oud.com/","x"#),
-        r#"https://gw.example.net/","x"#
-    );
+    assert_eq!(output(r#"{"a":"https://api.cl"#), r#"{"a":"https://api.cl"#);
+    assert_eq!(output(r#"oud.com/","Loca"#), r#"oud.com/","Loca"#);
+    assert_eq!(output(r#"tion":"https://api.cl"#), r#"tion":""#);
+    assert_eq!(output(r#"oud.com/","x"#), r#"https://gw.example.net/","x"#);
 }

@@ -1,5 +1,5 @@
-//! The rewriter against a reference that knows the whole document: a tree, written out twice, once as Citrix would
-//! send it and once as the caller should get it.
+//! Compares the rewriter with a reference that has the whole document: a tree written twice, as Citrix sends it and as
+//! the caller should receive it.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,14 +11,14 @@ use super::*;
 enum Json {
     /// A number, a literal, or a string without a known origin.
     Raw(String),
-    /// A string that has a known origin at its beginning.
+    /// A string that begins with an origin.
     Link {
-        origin: Origin,
+        origin: OriginPair,
         rest: String,
     },
     Array(Vec<Json>),
     Object(Vec<(String, Json)>),
-    /// `Headers`: elements are pairs or anything else.
+    /// `Headers`: an array of pairs and other elements.
     Headers(Vec<Json>),
     Pair {
         fields: Vec<(String, Json)>,
@@ -28,10 +28,10 @@ enum Json {
     },
 }
 
-/// As it is written in JSON, and as it should be.
-type Origin = (&'static str, &'static str);
+/// An origin in JSON and its replacement.
+type OriginPair = (&'static str, &'static str);
 
-const ORIGINS: [Origin; 9] = [
+const ORIGINS: [OriginPair; 9] = [
     ("https://api.cloud.com", "https://gw.example.net"),
     (r"https:\/\/api.cloud.com", r"https:\/\/gw.example.net"),
     ("HTTPS://API.cloud.COM:443", "https://gw.example.net"),
@@ -66,7 +66,7 @@ const LINK_NAMES: [&str; 5] = [
     "Location",
 ];
 
-/// Names like those above, but none of them; none is `Name` or `Value`, as pairs have these exactly once.
+/// Names similar to those of links. Neither `Name` nor `Value`, which pairs have exactly once.
 const OTHER_NAMES: [&str; 9] = [
     "Id",
     "odata.nextLink",
@@ -79,33 +79,37 @@ const OTHER_NAMES: [&str; 9] = [
     r##"\"Headers\":[{\"Name\":\"Location\""##,
 ];
 
-fn is_link(name: &str) -> bool {
+fn is_link_name(name: &str) -> bool {
     LINK_NAMES.contains(&name)
 }
 
 impl Json {
-    /// Writes it out, with the links changed if `new`; `here` says whether a link here is one.
-    fn write(&self, new: bool, here: bool, blank: &str, out: &mut String) {
+    /// Writes the value, with rewritten links if `rewritten`. `is_link` is `true` if a string at this position is a link.
+    fn write(&self, rewritten: bool, is_link: bool, space: &str, out: &mut String) {
         match self {
             Self::Raw(text) => out.push_str(text),
             Self::Link {
-                origin: (old, changed),
+                origin: (original, replacement),
                 rest,
             } => {
-                let origin = if new && here { changed } else { old };
+                let origin = if rewritten && is_link {
+                    replacement
+                } else {
+                    original
+                };
                 out.extend(["\"", *origin, rest, "\""]);
             }
             Self::Array(items) | Self::Headers(items) => {
                 out.push('[');
                 for (index, item) in items.iter().enumerate() {
-                    out.push_str(if index > 0 { "," } else { blank });
-                    item.write(new, false, blank, out);
+                    out.push_str(if index > 0 { "," } else { space });
+                    item.write(rewritten, false, space, out);
                 }
                 out.push(']');
             }
             Self::Object(fields) => {
                 out.push('{');
-                write_fields(fields, new, blank, out);
+                write_fields(fields, rewritten, space, out);
                 out.push('}');
             }
             Self::Pair {
@@ -117,16 +121,16 @@ impl Json {
                 let is_location = header.eq_ignore_ascii_case("location");
                 let mut name = String::new();
                 out.push('{');
-                name.extend(["\"Name\"", blank, ":", blank, "\"", header, "\""]);
+                name.extend(["\"Name\"", space, ":", space, "\"", header, "\""]);
                 if !value_first {
                     out.extend([&*name, ","]);
                 }
-                out.extend(["\"Value\"", blank, ":"]);
-                value.write(new, is_location, blank, out);
-                out.push_str(blank);
+                out.extend(["\"Value\"", space, ":"]);
+                value.write(rewritten, is_location, space, out);
+                out.push_str(space);
                 if !fields.is_empty() {
                     out.push(',');
-                    write_fields(fields, new, blank, out);
+                    write_fields(fields, rewritten, space, out);
                 }
                 if *value_first {
                     out.extend([",", &*name]);
@@ -137,7 +141,7 @@ impl Json {
     }
 }
 
-fn write_fields(fields: &[(String, Json)], new: bool, blank: &str, out: &mut String) {
+fn write_fields(fields: &[(String, Json)], rewritten: bool, space: &str, out: &mut String) {
     for (index, (name, value)) in fields.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
         let name = if matches!(value, Json::Headers(_)) {
@@ -145,8 +149,8 @@ fn write_fields(fields: &[(String, Json)], new: bool, blank: &str, out: &mut Str
         } else {
             name
         };
-        out.extend([comma, blank, "\"", name, "\"", blank, ":", blank]);
-        value.write(new, is_link(name), blank, out);
+        out.extend([comma, space, "\"", name, "\"", space, ":", space]);
+        value.write(rewritten, is_link_name(name), space, out);
     }
 }
 
@@ -198,7 +202,7 @@ fn json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// An array of pairs and others. There is no second one inside, which would not be read.
+/// An array of pairs and other elements, without a nested `Headers`, which is not parsed as such.
 fn headers(inner: impl Strategy<Value = Json> + Clone + 'static) -> impl Strategy<Value = Json> {
     let inner = inner.prop_filter("no Headers inside Headers", |json| !json.has_headers());
     let header = select(vec![
@@ -236,21 +240,21 @@ impl Json {
 
 proptest! {
     #[test]
-    fn however_a_document_is_cut_its_links_and_nothing_else_change(
+    fn only_links_of_a_document_change_for_any_pieces(
         json in json(),
-        blank in select(vec!["", " ", "\n\t "]),
+        space in select(vec!["", " ", "\n\t "]),
         sizes in vec(1usize..40, 1..12),
     ) {
-        let (mut old, mut new) = (String::new(), String::new());
-        json.write(false, false, blank, &mut old);
-        json.write(true, false, blank, &mut new);
-        serde_json::from_str::<serde_json::Value>(&old).expect("the reference writes JSON");
-        let (out, _) = rewrite_in_pieces(links(), old.as_bytes(), &sizes);
-        prop_assert_eq!(String::from_utf8_lossy(&out), new);
+        let (mut input, mut expected) = (String::new(), String::new());
+        json.write(false, false, space, &mut input);
+        json.write(true, false, space, &mut expected);
+        serde_json::from_str::<serde_json::Value>(&input).expect("the reference writes JSON");
+        let (out, _) = rewrite_in_pieces(links(), input.as_bytes(), &sizes);
+        prop_assert_eq!(String::from_utf8_lossy(&out), expected);
     }
 
     #[test]
-    fn however_any_bytes_are_cut_the_same_comes_out(
+    fn output_for_any_bytes_is_independent_of_pieces(
         words in vec(select(WORDS.to_vec()), 0..30),
         sizes in vec(1usize..20, 1..12),
     ) {
@@ -260,17 +264,17 @@ proptest! {
     }
 
     #[test]
-    fn without_a_known_origin_any_bytes_stay(
+    fn any_bytes_are_unchanged_with_an_empty_table(
         words in vec(select(WORDS.to_vec()), 0..30),
         sizes in vec(1usize..20, 1..12),
     ) {
         let bytes = words.concat();
-        let nobody = LinkRewriter::new(Rc::default(), BASE, "api.cloud.com");
-        prop_assert_eq!(rewrite_in_pieces(nobody, &bytes, &sizes).0, bytes);
+        let links = LinkRewriter::new(Rc::default(), BASE, "api.cloud.com");
+        prop_assert_eq!(rewrite_in_pieces(links, &bytes, &sizes).0, bytes);
     }
 }
 
-/// What broken JSON is made of.
+/// Parts of invalid JSON.
 const WORDS: [&[u8]; 24] = [
     b"\"",
     b"\\",
