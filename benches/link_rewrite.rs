@@ -1,8 +1,8 @@
-//! What rewriting the links of a page of machines costs, next to copying it three times through a channel.
+//! Cost of rewriting the links of a page of machines, compared with copying it three times through a channel.
 //!
-//! `cargo bench --bench link_rewrite`. The best of many rounds counts: what is slower was somebody else's work.
+//! `cargo bench --bench link_rewrite`. Reports the fastest of several rounds, which other processes disturb least.
 
-#![expect(clippy::print_stdout, reason = "a bench tells what it measured")]
+#![expect(clippy::print_stdout, reason = "a bench prints its results")]
 
 use std::error::Error;
 use std::io::Write;
@@ -17,12 +17,12 @@ use tokio::time::Instant;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// What one read of a connection gives.
+/// Bytes per read of a connection.
 const CHUNK: usize = 16 * 1024;
 const ROUNDS: u32 = 15;
 
 fn main() -> Fallible<()> {
-    // `cargo test --benches` runs it, too.
+    // `cargo test --benches` also runs this.
     let rounds = if std::env::args().any(|argument| argument == "--bench") {
         ROUNDS
     } else {
@@ -30,19 +30,19 @@ fn main() -> Fallible<()> {
     };
     let page = page()?;
     let size = page.len();
-    println!("a page of {size} bytes in pieces of {CHUNK}, the best of {rounds} rounds\n");
+    println!("page of {size} bytes in pieces of {CHUNK}, fastest of {rounds} rounds\n");
     println!("{:<44} {:>8} {:>8} {:>8}", "", "ms", "MB/s", "µs/KB");
 
     let plain = pieces(&page);
     report(
         "copied three times through a channel",
         size,
-        best(rounds, || copy_three_times(&plain))?,
+        fastest(rounds, || copy_three_times(&plain))?,
     );
     report(
         "links rewritten",
         size,
-        best(rounds, || rewrite(None, &plain))?,
+        fastest(rounds, || rewrite(None, &plain))?,
     );
     for (name, coding, encoded) in encoded(&page)? {
         println!("\n{name}: {} bytes", encoded.len());
@@ -50,38 +50,38 @@ fn main() -> Fallible<()> {
         report(
             &format!("{name}: decoded"),
             size,
-            best(rounds, || decode(coding, &encoded))?,
+            fastest(rounds, || decode(coding, &encoded))?,
         );
         report(
             &format!("{name}: decoded, rewritten, encoded"),
             size,
-            best(rounds, || rewrite(Some(coding), &encoded))?,
+            fastest(rounds, || rewrite(Some(coding), &encoded))?,
         );
     }
     Ok(())
 }
 
-fn report(what: &str, size: usize, (took, out): (Duration, usize)) {
+fn report(name: &str, size: usize, (elapsed, out): (Duration, usize)) {
     let (seconds, size) = (
-        took.as_secs_f64(),
+        elapsed.as_secs_f64(),
         f64::from(u32::try_from(size).unwrap_or(u32::MAX)),
     );
     let rate = size / seconds / 1e6;
-    let each = seconds * 1e6 / (size / 1024.0);
+    let per_kib = seconds * 1e6 / (size / 1024.0);
     println!(
-        "{what:<44} {:>8.2} {rate:>8.0} {each:>8.3}   {out} bytes out",
+        "{name:<44} {:>8.2} {rate:>8.0} {per_kib:>8.3}   {out} bytes out",
         seconds * 1e3
     );
 }
 
-fn best(rounds: u32, mut run: impl FnMut() -> Fallible<usize>) -> Fallible<(Duration, usize)> {
-    let mut best = (Duration::MAX, 0);
+fn fastest(rounds: u32, mut run: impl FnMut() -> Fallible<usize>) -> Fallible<(Duration, usize)> {
+    let mut fastest = (Duration::MAX, 0);
     for _ in 0..rounds {
         let start = Instant::now();
         let out = run()?;
-        best = best.min((start.elapsed(), out));
+        fastest = fastest.min((start.elapsed(), out));
     }
-    Ok(best)
+    Ok(fastest)
 }
 
 fn rewrite(coding: Option<ContentCoding>, pieces: &[Bytes]) -> Fallible<usize> {
@@ -137,7 +137,7 @@ fn copy_three_times(pieces: &[Bytes]) -> Fallible<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let pieces = pieces.to_vec();
     Ok(runtime.block_on(async move {
-        let (sender, mut from) = mpsc::channel(4);
+        let (sender, mut receiver) = mpsc::channel(4);
         tokio::spawn(async move {
             for piece in pieces {
                 if sender.send(Bytes::copy_from_slice(&piece)).await.is_err() {
@@ -147,9 +147,9 @@ fn copy_three_times(pieces: &[Bytes]) -> Fallible<usize> {
         });
         for _ in 0..2 {
             let (sender, next) = mpsc::channel(4);
-            let mut before = std::mem::replace(&mut from, next);
+            let mut previous = std::mem::replace(&mut receiver, next);
             tokio::spawn(async move {
-                while let Some(piece) = before.recv().await {
+                while let Some(piece) = previous.recv().await {
                     if sender.send(Bytes::copy_from_slice(&piece)).await.is_err() {
                         return;
                     }
@@ -157,7 +157,7 @@ fn copy_three_times(pieces: &[Bytes]) -> Fallible<usize> {
             });
         }
         let mut out = 0;
-        while let Some(piece) = from.recv().await {
+        while let Some(piece) = receiver.recv().await {
             out += std::hint::black_box(piece).len();
         }
         out
@@ -168,7 +168,7 @@ fn pieces(body: &[u8]) -> Vec<Bytes> {
     body.chunks(CHUNK).map(Bytes::copy_from_slice).collect()
 }
 
-/// As servers encode: level 6 of zlib, quality 4 of brotli.
+/// Returns the page in the codings of servers: level 6 of zlib, quality 4 of brotli.
 fn encoded(page: &[u8]) -> Fallible<[(&'static str, ContentCoding, Vec<u8>); 3]> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     gzip.write_all(page)?;
@@ -183,7 +183,7 @@ fn encoded(page: &[u8]) -> Fallible<[(&'static str, ContentCoding, Vec<u8>); 3]>
     ])
 }
 
-/// A page of 7 MB like those of `/cvad/manage/Machines?limit=1000` (contract §4, "Sizes").
+/// Returns a page of 7 MB like `/cvad/manage/Machines?limit=1000` (contract §4).
 fn page() -> Fallible<Vec<u8>> {
     let mut page = Vec::new();
     let start =
@@ -191,7 +191,7 @@ fn page() -> Fallible<Vec<u8>> {
     page.write_all(start.as_bytes())?;
     let mut number = 1_u64;
     while page.len() < 7_200_000 {
-        // Ids have to differ, or the codings have too easy a time.
+        // Distinct ids, so that the page does not compress unrealistically well.
         number = number
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);

@@ -1,5 +1,4 @@
-//! Properties that hold for any input. The fuzz targets check them on generated input, `tests/it/corpus.rs` on the
-//! kept corpus.
+//! Properties that hold for any input. Fuzz targets check them on generated input, `tests/it/corpus.rs` on the corpus.
 
 #![allow(clippy::expect_used, reason = "a violated property panics")]
 
@@ -26,8 +25,8 @@ use testkit::servers;
 /// 2026-01-01T00:00:00Z
 const NOW: Duration = Duration::from_secs(1_767_225_600);
 
-/// The body of a token answer: a grant can be sent and has a life to believe; anything else is told as one of
-/// the failures that a body can be.
+/// Checks a token response body: a granted token is a valid field value with a plausible lifetime; anything else is an
+/// [`Outcome`] that a body can have.
 pub fn token_response(body: &[u8]) {
     let sent = SystemTime::UNIX_EPOCH + NOW;
     let ahead = Skew::measure(sent - Duration::from_secs(300), sent, Duration::ZERO);
@@ -35,13 +34,13 @@ pub fn token_response(body: &[u8]) {
         match response::parse(dialect, body) {
             Ok(grant) => {
                 for skew in [None, Some(ahead)] {
-                    let dies = grant.lifetime.expires_at(sent, skew);
-                    let life = dies.duration_since(sent).unwrap_or_default();
-                    assert!(life <= MAX_LIFETIME);
-                    assert!(schedule::usable_lifetime(life) <= life);
+                    let expires_at = grant.lifetime.expires_at(sent, skew);
+                    let lifetime = expires_at.duration_since(sent).unwrap_or_default();
+                    assert!(lifetime <= MAX_LIFETIME);
+                    assert!(schedule::usable_lifetime(lifetime) <= lifetime);
                 }
-                let token =
-                    Token::new(1, &grant.token, sent).expect("a token that was taken can be sent");
+                let token = Token::new(1, &grant.token, sent)
+                    .expect("an accepted token is a valid field value");
                 for scheme in [AuthorizationScheme::Cws, AuthorizationScheme::Bearer] {
                     assert!(token.authorization(scheme).is_sensitive());
                 }
@@ -55,16 +54,16 @@ pub fn token_response(body: &[u8]) {
                 | Outcome::InvalidClient
                 | Outcome::BadToken,
             ) => {}
-            Err(other) => panic!("{other} is no failure of a body"),
+            Err(other) => panic!("{other} is no outcome of a body"),
         }
     }
-    // The same text as a refusal.
+    // Must not panic for any body of an error response.
     response::is_invalid_client(body);
 }
 
-/// The body of a login at the gateway: what is read of it is read again of JSON that says the same.
+/// Checks a token request body: credentials parsed from it are parsed again from equivalent JSON.
 pub fn login_request(body: &[u8]) {
-    let read = |dialect, content_type, body: &[u8]| {
+    let parse = |dialect, content_type, body: &[u8]| {
         request::parse(dialect, Some(&HeaderValue::from_static(content_type)), body)
     };
     let text = |credentials: Credentials| {
@@ -74,12 +73,12 @@ pub fn login_request(body: &[u8]) {
         (credentials.id.map(|id| id.to_string()), secret)
     };
     let json = "application/json; charset=utf-8";
-    let form = read(
+    let form = parse(
         TokenDialect::Oauth2,
         "application/x-www-form-urlencoded",
         body,
     );
-    for found in [form, read(TokenDialect::Trust, json, body)]
+    for found in [form, parse(TokenDialect::Trust, json, body)]
         .into_iter()
         .flatten()
     {
@@ -92,14 +91,14 @@ pub fn login_request(body: &[u8]) {
                 .map(|secret| ("clientSecret".to_owned(), secret.into())),
         );
         let same = serde_json::Value::Object(same).to_string();
-        let again =
-            read(TokenDialect::Trust, json, same.as_bytes()).expect("JSON that was made here");
-        assert_eq!(text(again), (id, secret));
+        let parsed_again =
+            parse(TokenDialect::Trust, json, same.as_bytes()).expect("JSON generated here");
+        assert_eq!(text(parsed_again), (id, secret));
     }
 }
 
-/// A 429: its first line is the value of `Retry-After`, the rest its body. Whatever is asked for, the pause that
-/// comes of it is at least a second and not much more than an hour.
+/// Checks a 429, whose first line is the value of `Retry-After` and the rest its body: the resulting backoff is at least
+/// one second and at most two hours.
 pub fn retry_after(input: &[u8]) {
     let (header, body) = match input.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&input[..end], &input[end + 1..]),
@@ -112,16 +111,16 @@ pub fn retry_after(input: &[u8]) {
     let wait = retry_after::from_response(&headers, body, SystemTime::UNIX_EPOCH + NOW);
     let failures = Failures::default().with(Outcome::RateLimited);
     for chance in [0.0, 1.0] {
-        let pause = failures.backoff(None, wait, chance);
-        assert!((Duration::from_secs(1)..=Duration::from_secs(2 * 3600)).contains(&pause));
+        let backoff = failures.backoff(None, wait, chance);
+        assert!((Duration::from_secs(1)..=Duration::from_secs(2 * 3600)).contains(&backoff));
         if let Some(wait) = wait.filter(|wait| *wait <= Duration::from_secs(3600)) {
-            assert!(pause >= wait);
+            assert!(backoff >= wait);
         }
     }
 }
 
-/// A pattern in the first line, a path in the rest: if the path is admitted, it is inside the pattern at servers of
-/// every kind.
+/// Checks a pattern in the first line against a path in the rest: an allowed path is within the pattern at every kind of
+/// server.
 pub fn path_rules(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
@@ -132,17 +131,17 @@ pub fn path_rules(input: &[u8]) {
     let Ok(paths) = PathRules::new([pattern]) else {
         return;
     };
-    // What the reference takes to try every way grows beyond all bounds.
+    // The reference backtracks exhaustively.
     if pattern.matches('*').count() > 4 || path.len() > 200 {
         return;
     }
     let rules = Rules::new(Vec::new(), paths, Vec::new());
-    // To a server that takes paths for forms, no path has the plus sign of a pattern.
+    // A server that form-decodes paths finds no plus sign in any.
     if rules.evaluate("GET", path, "acme") == Decision::Allowed && !pattern.contains('+') {
         assert_eq!(
             servers::first_outside(&[pattern], path),
             None,
-            "{path:?} is not inside {pattern:?}"
+            "{path:?} is not within {pattern:?}"
         );
     }
 }

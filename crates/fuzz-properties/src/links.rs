@@ -1,4 +1,4 @@
-//! Links in JSON bodies, against a reference that has the whole document before it and keeps a stack.
+//! Links in JSON bodies, compared with a reference that parses the whole document.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -9,17 +9,16 @@ use citrix_wire::link_rewrite::{
     BodyRewriter, JsonRewriter, LinkMap, LinkOutcome, LinkRewriter, LinkRoute,
 };
 
-/// Beyond this, a link can be too long to be one.
-const LONGEST: usize = 8 * 1024;
+/// Maximum length of a body, so that no link exceeds the rewriter's limit.
+const MAX_BODY: usize = 8 * 1024;
 
-/// A body, the first byte of which says how it is cut, and whether it is read as a coded one, too. However it is cut, the
-/// same comes out; of JSON only the links change; nothing changes where nothing is known; and a coded body ends or is
-/// refused.
+/// Checks a body. Its first byte selects the size of pieces and whether it is also decoded. The output is independent of
+/// the pieces; only links of JSON change; an empty table changes nothing; an encoded body ends or is rejected.
 pub fn link_rewrite(input: &[u8]) {
     let Some((cut, body)) = input.split_first() else {
         return;
     };
-    if body.len() > LONGEST {
+    if body.len() > MAX_BODY {
         return;
     }
     let size = usize::from(*cut) + 1;
@@ -27,7 +26,7 @@ pub fn link_rewrite(input: &[u8]) {
     assert_eq!(
         out,
         rewrite(links(), body, usize::MAX),
-        "it depends on how the body is cut"
+        "the output depends on the pieces"
     );
     assert_eq!(
         rewrite(LinkRewriter::new(Rc::default(), BASE, API), body, size),
@@ -86,7 +85,7 @@ fn decode(coding: ContentCoding, body: &[u8], size: usize) {
     while let Ok(Some(_)) = rewriter.pull() {}
 }
 
-/// Outside of links every byte is the same, and a link reads as it should.
+/// Asserts that all bytes outside links are unchanged and that links have their expected values.
 fn compare(text: &str, out: &[u8]) {
     let mut walk = Walk {
         text,
@@ -99,13 +98,17 @@ fn compare(text: &str, out: &[u8]) {
         let before = &text[copied..link.start];
         rest = rest
             .strip_prefix(before)
-            .expect("what is before a link stays");
+            .expect("the text before a link is unchanged");
         let end = end_of_string(rest);
         assert_eq!(plain(&rest[..end]), expected(&plain(&text[link.clone()])));
         rest = &rest[end..];
         copied = link.end;
     }
-    assert_eq!(rest, &text[copied..], "what is behind the last link stays");
+    assert_eq!(
+        rest,
+        &text[copied..],
+        "the text after the last link is unchanged"
+    );
 }
 
 fn plain(text: &str) -> String {
@@ -132,17 +135,17 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// What a value is in.
+/// The context of a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Within {
     Nothing,
     /// An element of `Headers`.
     Headers,
-    /// Something inside of an element of `Headers`.
+    /// Nested in an element of `Headers`.
     Element,
 }
 
-/// Reads a document that is known to be JSON, and notes where the links are.
+/// Parses valid JSON and collects the positions of links.
 struct Walk<'t> {
     text: &'t str,
     at: usize,
@@ -178,9 +181,9 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// An object in `Headers`: the first `Name` counts, and the first `Value` where no name came before.
+    /// Parses an object in `Headers`. Only the first `Name` counts, and only the first `Value` before it.
     fn pair(&mut self) {
-        let (mut header, mut waiting, mut value_came) = (None, None, false);
+        let (mut header, mut pending, mut has_value) = (None, None, false);
         let first = self.found.len();
         self.list(b'}', |walk| {
             let name = walk.name();
@@ -190,7 +193,7 @@ impl<'t> Walk<'t> {
                     if header.is_none() {
                         header = Some(walk.text[text].eq_ignore_ascii_case("location"));
                         walk.found
-                            .extend(waiting.take().filter(|_| header == Some(true)));
+                            .extend(pending.take().filter(|_| header == Some(true)));
                     }
                 }
                 ("Value", b'"') => {
@@ -198,7 +201,7 @@ impl<'t> Walk<'t> {
                     match header {
                         Some(true) => walk.found.push(text),
                         Some(false) => {}
-                        None if !std::mem::replace(&mut value_came, true) => waiting = Some(text),
+                        None if !std::mem::replace(&mut has_value, true) => pending = Some(text),
                         None => {}
                     }
                 }
@@ -234,7 +237,7 @@ impl<'t> Walk<'t> {
         start..end
     }
 
-    /// The next byte that is not white space.
+    /// Skips white space and returns the next byte.
     fn peek(&mut self) -> u8 {
         let bytes = self.text.as_bytes();
         while bytes[self.at].is_ascii_whitespace() {
