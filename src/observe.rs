@@ -1,4 +1,4 @@
-//! What operators see of the running gateway: metrics, recent exchanges, spans and logs.
+//! Metrics, recent exchanges, spans and logs.
 
 pub mod metrics;
 pub mod recent;

@@ -51,7 +51,7 @@ pub(super) fn answer(admin: &Admin) -> Answer {
     let traffic = Traffic::now(admin, &times);
     let (failures, refusals) = (
         metrics.recent.failures(MOST_EXCHANGES),
-        metrics.recent.refusals(MOST_EXCHANGES),
+        metrics.recent.rejections(MOST_EXCHANGES),
     );
     let mut status = Status {
         format: FORMAT,

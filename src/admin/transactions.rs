@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::times::Times;
 use super::{Admin, Answer, FORMAT, json};
 use crate::error::Reason;
-use crate::observe::recent::{Record, Text};
+use crate::observe::recent::{BoundedText, Record};
 
 /// Exchanges that are told of one id; only ids that callers choose can be of several.
 const MOST: usize = 20;
@@ -44,7 +44,7 @@ pub(super) fn answer(admin: &Admin, id: &str) -> Answer {
 }
 
 fn nothing(admin: &Admin, times: &Times) -> String {
-    let begin = match admin.shared.metrics.recent.reach() {
+    let begin = match admin.shared.metrics.recent.coverage() {
         (_, None) => "no exchange is over yet".to_owned(),
         (1, Some(since)) => {
             format!(
@@ -78,16 +78,16 @@ struct Found<'a> {
 pub(super) struct Exchange<'a> {
     /// When the request's head was complete.
     at: Option<String>,
-    request_id: Text<36>,
-    transaction_id: Text<128>,
-    citrix_transaction_id: Text<64>,
-    x_cws_transaction_id: Text<64>,
-    cc_transaction_id: Text<64>,
-    method: Text<16>,
-    path: Text<128>,
-    route: Text<64>,
-    caller: Text<64>,
-    customer: Text<64>,
+    request_id: BoundedText<36>,
+    transaction_id: BoundedText<128>,
+    citrix_transaction_id: BoundedText<64>,
+    x_cws_transaction_id: BoundedText<64>,
+    cc_transaction_id: BoundedText<64>,
+    method: BoundedText<16>,
+    path: BoundedText<128>,
+    route: BoundedText<64>,
+    caller: BoundedText<64>,
+    customer: BoundedText<64>,
     address: Option<IpAddr>,
     retired: Option<&'static str>,
     status: u16,

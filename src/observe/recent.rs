@@ -1,9 +1,8 @@
-//! What happened lately, for operators: the last exchanges, the last failures, who came and who uses what is retired.
+//! Recent exchanges for the admin listener: the last ones, the last failures and rejections, and the activity of callers.
 //!
-//! Each worker has its own memory behind a mutex of its own, which it holds while it writes one record; only
-//! somebody who looks in ever holds it besides. Records are written into slots that are used again, so a request
-//! allocates nothing for it. Failures have slots of their own, so that neither success nor a scanner at the door
-//! drives them out.
+//! Each worker has its own records behind its own mutex, which it holds while it writes one record; the only other
+//! holder is an admin request. Records are written to reused slots, so a request allocates nothing for them. Failures
+//! and rejections have separate slots, so that neither successes nor a port scan evict failures.
 
 mod ring;
 mod text;
@@ -20,41 +19,39 @@ use tokio::time::Instant;
 use crate::error::Reason;
 use crate::observe::summary::{Disposition, End, ExchangeSummary};
 use ring::Ring;
-use usage::{note_reason, note_retired};
+use usage::{count_reason, count_retired};
 
-pub use text::Text;
+pub use text::BoundedText;
 pub use usage::{CallerActivity, RetiredUse, RouteReasons};
 
-/// Exchanges that are remembered, over all workers.
+/// Number of exchanges recorded by all workers together.
 pub const MAX_EXCHANGES: usize = 4096;
-/// Failures that are remembered, over all workers; and as many refused requests.
+/// Number of failures recorded by all workers together, and of rejections.
 pub const MAX_FAILURES: usize = 256;
-/// However many workers there are, each remembers as many of both.
-const LEAST: usize = 32;
-/// The longest explanation that is kept, in bytes.
+/// Minimum of these numbers in one worker.
+const MIN_PER_WORKER: usize = 32;
+/// Maximum length of a recorded detail or cause, in bytes.
 const MAX_DETAIL: usize = 300;
 
-/// A closed exchange, remembered.
+/// Record of an exchange that has ended, with the values of its [`ExchangeSummary`].
 #[derive(Clone, Default)]
 pub struct Record {
-    /// When the request's head was complete; none in a slot that was never used.
-    pub began: Option<Instant>,
-    /// This and the following fields are those of [`ExchangeSummary`].
-    pub total: Duration,
+    /// `None` only in a slot that was never used.
+    pub(crate) began: Option<Instant>,
+    pub(crate) total: Duration,
     pub(crate) waited: Duration,
     pub(crate) upstream: Duration,
     pub(crate) gateway: Duration,
     pub(crate) attempts: u32,
-    /// `X-Proxy-Request-Id`.
-    pub request_id: Text<36>,
-    /// As it was sent; a caller's own may be as long as that.
-    pub transaction_id: Text<128>,
-    pub(crate) citrix_ids: [Text<64>; 3],
-    pub(crate) method: Text<16>,
-    pub(crate) path: Text<128>,
-    pub(crate) route: Text<64>,
-    pub(crate) caller: Text<64>,
-    pub(crate) customer: Text<64>,
+    pub(crate) request_id: BoundedText<36>,
+    /// The maximum is that of an id that a caller chose.
+    pub(crate) transaction_id: BoundedText<128>,
+    pub(crate) citrix_ids: [BoundedText<64>; 3],
+    pub(crate) method: BoundedText<16>,
+    pub(crate) path: BoundedText<128>,
+    pub(crate) route: BoundedText<64>,
+    pub(crate) caller: BoundedText<64>,
+    pub(crate) customer: BoundedText<64>,
     pub(crate) address: Option<IpAddr>,
     pub(crate) retired: Option<&'static str>,
     pub(crate) status: u16,
@@ -65,7 +62,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// Overwrites the record.
     fn set(&mut self, summary: &ExchangeSummary<'_>) {
         let request = &summary.request;
         self.began = Some(summary.began);
@@ -94,8 +90,8 @@ impl Record {
         self.end = summary.end;
     }
 
-    /// Whether one of its ids is this, letter case aside.
-    pub fn has_id(&self, id: &[u8]) -> bool {
+    /// Returns `true` if one of the ids equals `id`, case-insensitively.
+    fn has_id(&self, id: &[u8]) -> bool {
         let is = |own: &[u8]| own.eq_ignore_ascii_case(id);
         is(self.request_id.as_bytes())
             || is(self.transaction_id.as_bytes())
@@ -103,24 +99,24 @@ impl Record {
     }
 }
 
-fn set_bounded(own: &mut String, text: &str) {
-    own.clear();
-    own.push_str(&text[..text.floor_char_boundary(MAX_DETAIL)]);
+fn set_bounded(target: &mut String, text: &str) {
+    target.clear();
+    target.push_str(&text[..text.floor_char_boundary(MAX_DETAIL)]);
 }
 
-/// One worker's memory. Aligned so that no two workers write to one cache line.
+/// Records of one worker. Aligned so that no two workers write to one cache line.
 #[repr(align(128))]
 pub struct WorkerRecent {
     start: Instant,
-    memory: Mutex<Memory>,
-    /// Written without the mutex, by handles.
+    records: Mutex<Records>,
+    /// Written through handles, without the mutex.
     callers: Mutex<HashMap<String, Arc<CallerActivity>>>,
 }
 
-struct Memory {
+struct Records {
     all: Ring,
     failed: Ring,
-    refused: Ring,
+    rejected: Ring,
     reasons: Vec<RouteReasons>,
     retired: Vec<RetiredUse>,
 }
@@ -131,17 +127,17 @@ impl WorkerRecent {
         let disposition = summary.disposition();
         if let Some(caller) = caller {
             let since_start = summary.began.saturating_duration_since(self.start) + summary.total;
-            caller.note(since_start, disposition == Disposition::Rejected);
+            caller.record(since_start, disposition == Disposition::Rejected);
         }
-        let mut memory = self.memory();
-        memory.all.slot().set(summary);
+        let mut records = self.records();
+        records.all.slot().set(summary);
         match disposition {
-            Disposition::Fine => {}
-            Disposition::Rejected => memory.refused.slot().set(summary),
-            Disposition::Failed => memory.failed.slot().set(summary),
+            Disposition::Ok => {}
+            Disposition::Rejected => records.rejected.slot().set(summary),
+            Disposition::Failed => records.failed.slot().set(summary),
         }
         if let Some(reason) = summary.reason {
-            note_reason(&mut memory.reasons, summary.route, reason);
+            count_reason(&mut records.reasons, summary.route, reason);
         }
         if let Some(family) = summary.retired {
             let used = RetiredUse {
@@ -152,51 +148,50 @@ impl WorkerRecent {
                 count: 1,
                 last: summary.began,
             };
-            note_retired(&mut memory.retired, used, summary.is_named);
+            count_retired(&mut records.retired, used, summary.is_named);
         }
     }
 
-    /// The handle for requests of the caller with this name, to be had once for each configuration.
+    /// Returns the handle for requests of a caller. Called once for each configuration.
     pub fn caller(&self, name: &str) -> Arc<CallerActivity> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a reload left without a user is forgotten, so that the map is no larger than a configuration or two.
+        // Removes callers that a reload removed, so that the map has at most the callers of two configurations.
         callers.retain(|known, used| known == name || Arc::strong_count(used) > 1);
         Arc::clone(callers.entry(name.to_owned()).or_default())
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What has been seen of a caller, by all workers.
+/// Activity of a caller in all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallerTotals {
-    /// When its last request was over.
-    pub last: Option<Instant>,
-    /// Requests that the gateway refused for the caller's own fault.
-    pub refused: u64,
+    /// End of its last request.
+    pub(crate) last: Option<Instant>,
+    /// Requests that the gateway rejected for a fault of the caller.
+    pub(crate) rejected: u64,
 }
 
-/// The memory of all workers.
+/// Records of all workers.
 pub struct Recent {
     start: Instant,
     workers: Vec<Arc<WorkerRecent>>,
 }
 
 impl Recent {
-    /// Memory for `workers` workers.
-    pub fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         let workers = workers.max(1);
         let start = Instant::now();
-        let share = |all: usize| (all / workers).max(LEAST);
+        let share = |all: usize| (all / workers).max(MIN_PER_WORKER);
         let worker = |_| {
             Arc::new(WorkerRecent {
                 start,
-                memory: Mutex::new(Memory {
+                records: Mutex::new(Records {
                     all: Ring::new(share(MAX_EXCHANGES)),
                     failed: Ring::new(share(MAX_FAILURES)),
-                    refused: Ring::new(share(MAX_FAILURES)),
+                    rejected: Ring::new(share(MAX_FAILURES)),
                     reasons: Vec::new(),
                     retired: Vec::new(),
                 }),
@@ -209,23 +204,22 @@ impl Recent {
         }
     }
 
-    /// One worker's.
-    pub fn worker(&self, index: usize) -> Arc<WorkerRecent> {
+    pub(crate) fn worker(&self, index: usize) -> Arc<WorkerRecent> {
         Arc::clone(&self.workers[index % self.workers.len()])
     }
 
-    /// The exchanges that have this id, newest first, `limit` at most: an id that callers choose may be of many.
-    pub fn find(&self, id: &str, limit: usize) -> Vec<Record> {
+    /// Returns up to `limit` exchanges with this id, newest first. Several can share an id that a caller chose.
+    pub(crate) fn find(&self, id: &str, limit: usize) -> Vec<Record> {
         let mut found: Vec<Record> = Vec::new();
         for worker in &self.workers {
-            let memory = worker.memory();
-            let rings = [&memory.all, &memory.failed, &memory.refused];
+            let records = worker.records();
+            let rings = [&records.all, &records.failed, &records.rejected];
             for record in rings
                 .into_iter()
                 .flat_map(Ring::newest_first)
                 .filter(|one| one.has_id(id.as_bytes()))
             {
-                // A failure is in two rings.
+                // A failure or rejection is in two rings.
                 if found
                     .iter()
                     .all(|known| known.request_id.as_bytes() != record.request_id.as_bytes())
@@ -237,14 +231,14 @@ impl Recent {
         newest(found, limit)
     }
 
-    /// How many exchanges are remembered, and since when all of them are.
-    pub fn reach(&self) -> (usize, Option<Instant>) {
+    /// Returns the number of recorded exchanges, and the time since which the record is complete.
+    pub(crate) fn coverage(&self) -> (usize, Option<Instant>) {
         let (mut count, mut since) = (0, None);
         for worker in &self.workers {
-            let memory = worker.memory();
-            count += memory.all.len();
+            let records = worker.records();
+            count += records.all.len();
             since = since.max(
-                memory
+                records
                     .all
                     .newest_first()
                     .last()
@@ -254,29 +248,29 @@ impl Recent {
         (count, since)
     }
 
-    /// The last failures, newest first, `limit` at most.
-    pub fn failures(&self, limit: usize) -> Vec<Record> {
-        self.newest_of(limit, |memory| &memory.failed)
+    /// Returns up to `limit` failures, newest first.
+    pub(crate) fn failures(&self, limit: usize) -> Vec<Record> {
+        self.newest_of(limit, |records| &records.failed)
     }
 
-    /// The last requests that were refused for the caller's own fault, newest first, `limit` at most.
-    pub fn refusals(&self, limit: usize) -> Vec<Record> {
-        self.newest_of(limit, |memory| &memory.refused)
+    /// Returns up to `limit` requests that were rejected for a fault of the caller, newest first.
+    pub(crate) fn rejections(&self, limit: usize) -> Vec<Record> {
+        self.newest_of(limit, |records| &records.rejected)
     }
 
-    fn newest_of(&self, limit: usize, ring: impl Fn(&Memory) -> &Ring) -> Vec<Record> {
+    fn newest_of(&self, limit: usize, ring: impl Fn(&Records) -> &Ring) -> Vec<Record> {
         let mut found = Vec::new();
         for worker in &self.workers {
-            found.extend(ring(&worker.memory()).newest_first().take(limit).cloned());
+            found.extend(ring(&worker.records()).newest_first().take(limit).cloned());
         }
         newest(found, limit)
     }
 
-    /// How often the gateway answered itself, by route and reason.
-    pub fn reasons(&self) -> Vec<RouteReasons> {
+    /// Returns the numbers of responses that the gateway generated, by route and reason.
+    pub(crate) fn reasons(&self) -> Vec<RouteReasons> {
         let mut sum: Vec<RouteReasons> = Vec::new();
         for worker in &self.workers {
-            for one in &worker.memory().reasons {
+            for one in &worker.records().reasons {
                 match sum.iter_mut().find(|known| known.route == one.route) {
                     Some(known) => known.add(one),
                     None => sum.push(one.clone()),
@@ -286,21 +280,21 @@ impl Recent {
         sum
     }
 
-    /// Who uses retired addresses, the last one first. `is_named` tells configured callers.
-    pub fn retired(&self, is_named: impl Fn(&str) -> bool) -> Vec<RetiredUse> {
+    /// Returns the users of retired addresses, the most recent first. `is_named` returns `true` for configured callers.
+    pub(crate) fn retired(&self, is_named: impl Fn(&str) -> bool) -> Vec<RetiredUse> {
         let mut sum = Vec::new();
         for worker in &self.workers {
-            for one in &worker.memory().retired {
+            for one in &worker.records().retired {
                 let named = is_named(&one.caller);
-                note_retired(&mut sum, one.clone(), named);
+                count_retired(&mut sum, one.clone(), named);
             }
         }
         sum.sort_by_key(|one| std::cmp::Reverse(one.last));
         sum
     }
 
-    /// What was seen of callers, by name.
-    pub fn callers(&self) -> BTreeMap<String, CallerTotals> {
+    /// Returns the activity of callers, by name.
+    pub(crate) fn callers(&self) -> BTreeMap<String, CallerTotals> {
         let mut sum: BTreeMap<String, CallerTotals> = BTreeMap::new();
         for worker in &self.workers {
             let callers = worker
@@ -308,9 +302,9 @@ impl Recent {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             for (name, used) in &*callers {
-                let seen = sum.entry(name.clone()).or_default();
-                seen.last = seen.last.max(used.last().map(|last| self.start + last));
-                seen.refused += used.refused();
+                let total = sum.entry(name.clone()).or_default();
+                total.last = total.last.max(used.last().map(|last| self.start + last));
+                total.rejected += used.rejected();
             }
         }
         sum

@@ -1,7 +1,7 @@
-//! Spans: what a tracing system is told of exchanges. One for each, and one for each attempt to have it answered
-//! by Citrix; made of the record's timings when that is closed, and sent by a thread of its own.
+//! OpenTelemetry spans: one for each exchange, and one for each attempt to send its request to Citrix.
 //!
-//! Nothing is recorded unless the environment names an endpoint.
+//! Attempts are recorded only if the environment names a collector and the sampler selects the exchange. Spans are
+//! created when an exchange ends, and exported by a separate thread.
 
 mod client;
 mod export;
@@ -12,23 +12,22 @@ mod span;
 pub use self::export::Spans;
 pub use self::recording::Recording;
 
-/// Variables that ask for spans.
+/// Variables that enable the export.
 const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
-/// A variable of the process. An empty one counts as unset, as OpenTelemetry has it.
+/// Returns an environment variable. An empty one counts as unset, as OpenTelemetry specifies.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name)
         .ok()
         .filter(|value| !value.trim().is_empty())
 }
 
-/// Whether an endpoint is named, and no other variable says that nothing be exported.
-fn asked_for(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let is =
-        |name, value| variable(name).is_some_and(|said| said.trim().eq_ignore_ascii_case(value));
+/// Returns `true` if an endpoint is set and no variable disables the export.
+fn is_enabled(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is = |name, value| variable(name).is_some_and(|set| set.trim().eq_ignore_ascii_case(value));
     ENDPOINTS.iter().any(|name| variable(name).is_some())
         && !is("OTEL_SDK_DISABLED", "true")
         && !is("OTEL_TRACES_EXPORTER", "none")
@@ -39,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_asks_for_spans_unless_something_else_forbids_them() {
+    fn endpoint_enables_the_export_unless_another_variable_disables_it() {
         let cases: &[(&[(&str, &str)], bool)] = &[
             (&[], false),
             (
@@ -90,7 +89,7 @@ mod tests {
                     .find(|(known, _)| *known == name)
                     .map(|(_, value)| (*value).to_owned())
             };
-            assert_eq!(asked_for(variable), *expected, "{environment:?}");
+            assert_eq!(is_enabled(variable), *expected, "{environment:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The summary of a finished exchange. The access log, the recent exchanges and the spans are made from it.
+//! The summary of an exchange that has ended, from which its access log line, record and spans are made.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use crate::error::{Reason, ResponsibleParty};
 use citrix_wire::trace_context::TraceId;
 
-/// The end of an exchange.
+/// Cause of an exchange's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum End {
-    /// The last byte of the response was written.
+    /// The response was written completely.
     #[default]
     Complete,
     /// The caller disconnected or stopped reading.
@@ -35,26 +35,25 @@ impl End {
     }
 }
 
-/// The importance of an exchange to an operator.
+/// Classification of an exchange for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Nothing to look at.
-    Fine,
-    /// Rejected by the gateway; the fault is the caller's.
+    /// Of no interest.
+    Ok,
+    /// Rejected by the gateway for a fault of the caller.
     Rejected,
     /// Failed in the gateway, at Citrix, or between them.
     Failed,
 }
 
-/// Facts of a request that do not change once its caller is known. The audit log uses them before the exchange ends.
+/// The part of the summary that is known once the caller is. The audit log uses it before the exchange ends.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
     /// Name in metrics and logs: a configured one, `anonymous` or `none`.
     pub caller: &'a str,
     /// Address of the caller; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
-    /// Method of the request.
-    pub method: &'a Method,
+    pub(crate) method: &'a Method,
     /// Path without the query.
     pub path: &'a str,
     /// `X-Proxy-Request-Id`.
@@ -63,18 +62,17 @@ pub struct RequestFacts<'a> {
     pub transaction_id: &'a HeaderValue,
 }
 
-/// Facts of an exchange that has ended.
+/// Summary of an exchange that has ended.
 #[derive(Clone, Debug)]
 pub struct ExchangeSummary<'a> {
-    /// The request.
-    pub request: RequestFacts<'a>,
-    /// `true` for a configured caller.
+    pub(crate) request: RequestFacts<'a>,
+    /// The caller is a configured one.
     pub is_named: bool,
     /// Client address in a trusted peer's `Forwarded` field.
     pub forwarded_for: Option<&'a str>,
     /// HTTP version of the request.
     pub version: Version,
-    /// `true` if the request arrived over TLS.
+    /// The request arrived over TLS.
     pub secure: bool,
     /// Trace of the exchange: the caller's, else the recorded one.
     pub trace_id: Option<TraceId>,
@@ -94,13 +92,12 @@ pub struct ExchangeSummary<'a> {
     pub detail: &'a str,
     /// Chain of causes for the log; empty if there is none.
     pub cause: &'a str,
-    /// The way the exchange ended.
-    pub end: End,
+    pub(crate) end: End,
     /// Values in the response: `Citrix-TransactionId`, `X-Cws-TransactionId`, `CC-TransactionId`.
     pub citrix_ids: &'a [Option<HeaderValue>; 3],
-    /// Bytes of the request body.
+    /// Size of the request body.
     pub request_bytes: u64,
-    /// Bytes of the response body.
+    /// Size of the response body.
     pub response_bytes: u64,
     /// Time at which the request head was complete.
     pub began: Instant,
@@ -117,8 +114,8 @@ pub struct ExchangeSummary<'a> {
 }
 
 impl ExchangeSummary<'_> {
-    /// Classifies the exchange. Of Citrix's own 4xx responses only those that operators are asked about (credentials,
-    /// permissions, rate limits) count as failures.
+    /// Classifies the exchange. Of Citrix's 4xx responses only those about credentials, permissions and rate limits are
+    /// failures: operators may need to explain them.
     pub fn disposition(&self) -> Disposition {
         match self.reason {
             Some(reason) if reason.responsible_party() == ResponsibleParty::Caller => {
@@ -131,7 +128,7 @@ impl ExchangeSummary<'_> {
                 Disposition::Failed
             }
             None if matches!(self.status.as_u16(), 401 | 403 | 429 | 499) => Disposition::Failed,
-            None => Disposition::Fine,
+            None => Disposition::Ok,
         }
     }
 
@@ -187,11 +184,11 @@ mod tests {
     use super::*;
 
     const DISPOSITIONS: [(u16, Option<Reason>, End, Disposition); 14] = [
-        (200, None, End::Complete, Disposition::Fine),
-        (200, None, End::CallerDisconnected, Disposition::Fine),
+        (200, None, End::Complete, Disposition::Ok),
+        (200, None, End::CallerDisconnected, Disposition::Ok),
         (200, None, End::Truncated, Disposition::Failed),
         (200, None, End::Stopped, Disposition::Failed),
-        (404, None, End::Complete, Disposition::Fine),
+        (404, None, End::Complete, Disposition::Ok),
         (401, None, End::Complete, Disposition::Failed),
         (403, None, End::Complete, Disposition::Failed),
         (429, None, End::Complete, Disposition::Failed),
@@ -219,7 +216,7 @@ mod tests {
     ];
 
     #[test]
-    fn operator_failures_are_distinguished_from_caller_errors() {
+    fn disposition_follows_reason_end_and_status() {
         for (status, reason, end, disposition) in DISPOSITIONS {
             let summary = ExchangeSummary {
                 status: StatusCode::from_u16(status).unwrap(),

@@ -1,5 +1,4 @@
-//! Log lines: JSON or text, to stderr, by a thread of their own, so that a slow terminal or pipe never holds a
-//! worker up.
+//! The log: JSON or text on stderr, written by a separate thread so that a slow reader never blocks a worker.
 
 use std::fmt;
 use std::io;
@@ -17,14 +16,14 @@ use tracing_subscriber::{Layer, fmt as format};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Lines that may wait for the writer; more are dropped and counted.
-const WAITING_LINES: usize = 32 * 1024;
+/// Maximum number of lines queued for the writer; further ones are dropped and counted.
+const MAX_QUEUED_LINES: usize = 32 * 1024;
 
-/// Keeps the log going; dropped last, it writes what still waits.
+/// Owner of the log. Writes the queued lines when dropped.
 pub struct Telemetry {
     _writer: WorkerGuard,
     dropped: ErrorCounter,
-    levels: Levels,
+    levels: LogLevels,
 }
 
 impl fmt::Debug for Telemetry {
@@ -36,14 +35,14 @@ impl fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logging for the whole process.
+    /// Installs the log of the process.
     ///
     /// # Errors
-    /// When something else in the process logs already.
+    /// If the process already has one.
     pub fn start(log: LogSettings) -> Result<Self, TryInitError> {
-        // Lossy: when the writer cannot follow, lines are lost rather than requests delayed.
+        // Drops lines rather than delaying requests.
         let (writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(WAITING_LINES)
+            .buffered_lines_limit(MAX_QUEUED_LINES)
             .lossy(true)
             .thread_name("log-writer")
             .finish(io::stderr());
@@ -58,7 +57,7 @@ impl Telemetry {
                 .boxed(),
             LogFormat::Text => format::layer().with_ansi(false).with_writer(writer).boxed(),
         };
-        let levels = Levels::new(log.level);
+        let levels = LogLevels::new(log.level);
         tracing_subscriber::registry()
             .with(lines.with_filter(levels.clone()))
             .try_init()?;
@@ -69,7 +68,7 @@ impl Telemetry {
         })
     }
 
-    /// What the admin side may see and change.
+    /// Returns the part of the log that the admin listener reads and changes.
     pub fn handle(&self) -> LogHandle {
         LogHandle {
             dropped: self.dropped.clone(),
@@ -78,55 +77,55 @@ impl Telemetry {
     }
 }
 
-/// The process's log, for who looks after it.
+/// Number of dropped lines, and level of the log.
 #[derive(Clone)]
 pub struct LogHandle {
-    /// How many lines were lost because the writer could not follow.
-    pub dropped: ErrorCounter,
-    /// Which lines are written.
-    pub levels: Levels,
+    /// Lines dropped because the writer could not keep up.
+    pub(crate) dropped: ErrorCounter,
+    pub(crate) levels: LogLevels,
 }
 
-/// Which lines are written; it can be changed while the program runs. Each line that may be written asks for it, so
-/// it is read without a lock that workers would share.
+/// Filter of log lines, which can be changed at run time. Each line reads it, so it has no lock that workers share.
 #[derive(Clone, Debug)]
-pub struct Levels(Arc<ArcSwap<Chosen>>);
+pub struct LogLevels(Arc<ArcSwap<LevelTargets>>);
 
 #[derive(Debug)]
-struct Chosen {
+struct LevelTargets {
     level: LevelFilter,
     targets: Targets,
 }
 
-impl Chosen {
+impl LevelTargets {
+    /// Limits libraries to `INFO`, since at `TRACE` they log header values.
     fn new(level: LevelFilter) -> Self {
-        Self {
-            level,
-            targets: levels(level),
-        }
+        let targets = Targets::new()
+            .with_default(level.min(LevelFilter::INFO))
+            .with_target("citrix_auth_proxy", level)
+            .with_target("access", level)
+            .with_target("audit", level);
+        Self { level, targets }
     }
 }
 
-impl Levels {
-    /// Lines of this level and above.
-    pub fn new(level: LevelFilter) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Chosen::new(level))))
+impl LogLevels {
+    fn new(level: LevelFilter) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(LevelTargets::new(level))))
     }
 
-    /// The least severe level that is written.
+    /// Returns the least severe level that is written.
     pub fn level(&self) -> LevelFilter {
         self.0.load().level
     }
 
-    /// Changes it, from the next line on.
+    /// Sets the level for lines that follow.
     pub fn set(&self, level: LevelFilter) {
-        self.0.store(Arc::new(Chosen::new(level)));
-        // Who asked whether a line is written remembers the answer.
+        self.0.store(Arc::new(LevelTargets::new(level)));
+        // Call sites cache whether they are enabled.
         callsite::rebuild_interest_cache();
     }
 }
 
-impl<S> Filter<S> for Levels {
+impl<S> Filter<S> for LogLevels {
     fn enabled(&self, line: &Metadata<'_>, context: &Context<'_, S>) -> bool {
         Filter::enabled(&self.0.load().targets, line, context)
     }
@@ -140,15 +139,6 @@ impl<S> Filter<S> for Levels {
     }
 }
 
-/// The wanted level for the program; libraries are quieter, for at `trace` they print header values.
-fn levels(wanted: LevelFilter) -> Targets {
-    Targets::new()
-        .with_default(wanted.min(LevelFilter::INFO))
-        .with_target("citrix_auth_proxy", wanted)
-        .with_target("access", wanted)
-        .with_target("audit", wanted)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -156,9 +146,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Written {
+    impl io::Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -170,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn the_level_changes_while_the_program_runs_and_libraries_stay_quiet() {
-        let (written, levels) = (Written::default(), Levels::new(LevelFilter::INFO));
+    fn level_change_applies_to_following_lines_but_not_to_libraries() {
+        let (written, levels) = (LogBuffer::default(), LogLevels::new(LevelFilter::INFO));
         let writer = written.clone();
         let lines = format::layer()
             .with_ansi(false)
@@ -179,15 +169,15 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(lines.with_filter(levels.clone()));
         tracing::subscriber::with_default(subscriber, || {
             let log = |when: &str| {
-                tracing::debug!("ours {when}");
-                tracing::debug!(target: "hyper", "theirs {when}");
+                tracing::debug!("gateway {when}");
+                tracing::debug!(target: "hyper", "library {when}");
                 tracing::info!(target: "access", "access {when}");
             };
-            log("at first");
+            log("at info");
             levels.set(LevelFilter::DEBUG);
-            log("in detail");
+            log("at debug");
             levels.set(LevelFilter::WARN);
-            log("in silence");
+            log("at warn");
         });
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = text
@@ -195,12 +185,9 @@ mod tests {
             .filter_map(|line| line.split_once(": ").map(|(_, rest)| rest))
             .collect();
         assert_eq!(lines.len(), 3, "{text}");
-        for (line, told) in
-            lines
-                .iter()
-                .zip(["access at first", "ours in detail", "access in detail"])
-        {
-            assert!(line.ends_with(told), "{text}");
+        let expected = ["access at info", "gateway at debug", "access at debug"];
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.ends_with(expected), "{text}");
         }
         assert_eq!(levels.level(), LevelFilter::WARN);
     }

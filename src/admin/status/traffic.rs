@@ -182,7 +182,7 @@ impl Traffic {
             name: name.to_owned(),
             configured: mode.is_some(),
             requests: count(&self.now.callers, name),
-            refused: seen(name).refused,
+            refused: seen(name).rejected,
             mode,
             would_deny: count(&self.now.would_deny, name),
             last_seen_at: seen(name).last.map(|last| times.seconds(last)),

@@ -1,4 +1,4 @@
-//! What became of reloads of the configuration.
+//! Metrics of configuration reloads.
 
 use std::time::SystemTime;
 
@@ -6,23 +6,22 @@ use prometheus::{Error, Gauge, IntCounterVec, IntGauge, Registry};
 
 use super::{opts, registered};
 
-/// How a reload ended.
+/// Outcome of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// Something changed, and is in force.
+    /// A changed configuration is in force.
     Applied,
-    /// Nothing is written otherwise than before. What files and names stand for was looked at anew.
+    /// The configuration is the same. Certificates and roots were checked for changes.
     Unchanged,
-    /// It has mistakes; what was in force stays.
+    /// The configuration is invalid; the previous one stays in force.
     Refused,
 }
 
 impl ReloadOutcome {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Refused];
+    const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Refused];
 
-    /// The value of the label `outcome`.
-    pub const fn label(self) -> &'static str {
+    /// Returns the value of the label `outcome`.
+    const fn label(self) -> &'static str {
         match self {
             Self::Applied => "applied",
             Self::Unchanged => "unchanged",
@@ -31,7 +30,7 @@ impl ReloadOutcome {
     }
 }
 
-/// Reloads of the configuration, and whether the last one worked.
+/// Counter of reloads, and state of the last one.
 pub struct Reloads {
     outcomes: IntCounterVec,
     successful: IntGauge,
@@ -40,15 +39,14 @@ pub struct Reloads {
 
 impl Reloads {
     pub(super) fn register(registry: &Registry) -> Result<Self, Error> {
-        let help = "Reloads of the configuration, by how they ended.";
+        let help = "Reloads of the configuration, by outcome.";
         let outcomes = IntCounterVec::new(opts("config_reloads_total", help), &["outcome"])?;
         for each in ReloadOutcome::ALL {
             outcomes.with_label_values(&[each.label()]);
         }
-        let help =
-            "1 when the configuration as it was last read is in force, 0 when it was refused.";
+        let help = "1 if the configuration read last is in force, 0 if it was rejected.";
         let successful = IntGauge::with_opts(opts("config_last_reload_successful", help))?;
-        let help = "When the configuration in force was read, in Unix time.";
+        let help = "Time at which the configuration in force was read, in Unix time.";
         let loaded_at =
             Gauge::with_opts(opts("config_last_reload_success_timestamp_seconds", help))?;
         Ok(Self {
@@ -58,7 +56,7 @@ impl Reloads {
         })
     }
 
-    /// A configuration was read and is in force: at the start, or by a reload.
+    /// Records that the configuration read at `now` is in force.
     pub fn loaded(&self, now: SystemTime) {
         self.successful.set(1);
         let since = now

@@ -1,4 +1,5 @@
-//! Series of routes and callers that a reload took away: kept, they would grow in number with every reload.
+//! Removal of the series of routes and callers that a reload removed. Otherwise their number would grow with each
+//! reload.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,7 @@ use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use super::{ANONYMOUS, Metrics, NONE};
 
 impl Metrics {
-    /// Drops the series whose route, or whose caller, is none of these.
+    /// Removes the series whose route or caller is not in the lists.
     pub fn retain_series(&self, routes: &[&str], callers: &[&str]) {
         let is_known = |label: &str, value: &str| match label {
             "route" => value == NONE || routes.contains(&value),
@@ -16,18 +17,18 @@ impl Metrics {
         };
         retain(&self.replays, is_known);
         for worker in &self.workers {
-            retain(&worker.requests, is_known);
-            retain(&worker.request_duration, is_known);
-            retain(&worker.upstream_duration, is_known);
-            retain(&worker.queue_depth, is_known);
-            retain(&worker.queue_wait, is_known);
+            retain(&worker.routes.requests, is_known);
+            retain(&worker.routes.request_duration, is_known);
+            retain(&worker.routes.upstream_duration, is_known);
+            retain(&worker.routes.queue_depth, is_known);
+            retain(&worker.routes.queue_wait, is_known);
             retain(&worker.would_deny, is_known);
         }
     }
 }
 
-fn retain<B: MetricVecBuilder>(of: &MetricVec<B>, is_known: impl Fn(&str, &str) -> bool) {
-    let families = of.collect();
+fn retain<B: MetricVecBuilder>(vec: &MetricVec<B>, is_known: impl Fn(&str, &str) -> bool) {
+    let families = vec.collect();
     for metric in families.iter().flat_map(|family| family.get_metric()) {
         let labels: HashMap<&str, &str> = metric
             .get_label()
@@ -35,8 +36,8 @@ fn retain<B: MetricVecBuilder>(of: &MetricVec<B>, is_known: impl Fn(&str, &str) 
             .map(|label| (label.name(), label.value()))
             .collect();
         if !labels.iter().all(|(label, value)| is_known(label, value)) {
-            // An error means that it is gone already.
-            let _ = of.remove(&labels);
+            // Fails only if the series was removed meanwhile.
+            let _ = vec.remove(&labels);
         }
     }
 }
@@ -50,10 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_of_what_is_gone_go_and_others_stay() {
+    fn removed_route_or_caller_loses_its_series() {
         let metrics = Metrics::new(2).unwrap();
-        let callers: Rc<[String]> = Rc::from(["kept".to_owned(), "gone".to_owned()]);
-        for (number, name) in ["/kept", "/gone"].into_iter().enumerate() {
+        let callers: Rc<[String]> = Rc::from(["kept".to_owned(), "removed".to_owned()]);
+        for (number, name) in ["/kept", "/removed"].into_iter().enumerate() {
             let route = metrics.worker(number).route(name, ANONYMOUS, &callers);
             for caller in [None, Some(0), Some(1)] {
                 route.count(caller, &Method::GET, StatusCode::OK);
@@ -64,7 +65,7 @@ mod tests {
         }
         metrics.retain_series(&["/kept"], &["kept"]);
         let page = String::from_utf8(metrics.render().unwrap()).unwrap();
-        assert!(!page.contains("gone"), "{page}");
+        assert!(!page.contains("removed"), "{page}");
         let counted = page
             .lines()
             .filter(|line| line.starts_with("citrix_auth_proxy_requests_total"));

@@ -1,102 +1,151 @@
-//! A worker's handles of one route.
+//! Metrics with the label `route`: the families of one worker, and its handles for one route.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use http::{Method, StatusCode};
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 
-use super::WorkerMetrics;
+use super::opts;
+use super::summed::Shards;
 
-/// The values of the label `method`.
+/// Values of the label `method`.
 const METHODS: [&str; 10] = [
     "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "OTHER",
 ];
 
-/// A worker's handles of one route, each filled when first used: of the many built-in routes a gateway uses few, and
-/// a scrape shall not list the rest.
-pub struct RouteMetrics {
-    durations: [HistogramVec; 2],
-    duration: OnceCell<Histogram>,
-    upstream: OnceCell<Histogram>,
-    queue_vecs: (IntGaugeVec, HistogramVec),
-    queue: OnceCell<QueueMetrics>,
-    requests: IntCounterVec,
-    route: String,
-    nobody: &'static str,
-    callers: Rc<[String]>,
-    /// By caller, nobody in particular first.
-    by_caller: Box<[OnceCell<Counters>]>,
+/// Histogram buckets in seconds. Some Citrix calls take minutes.
+const EXCHANGE_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 100.0, 300.0,
+];
+
+/// Metric families of one worker with the label `route`.
+#[derive(Clone)]
+pub(super) struct RouteFamilies {
+    pub(super) requests: IntCounterVec,
+    pub(super) request_duration: HistogramVec,
+    pub(super) upstream_duration: HistogramVec,
+    pub(super) queue_depth: IntGaugeVec,
+    pub(super) queue_wait: HistogramVec,
 }
 
-/// One caller's counters: by method, and then the few statuses that came, each with its counter.
-type Counters = Box<[RefCell<Vec<(StatusCode, IntCounter)>>; METHODS.len()]>;
+impl RouteFamilies {
+    /// Returns one value for each worker.
+    pub(super) fn register(shards: &Shards<'_>) -> Result<Vec<Self>, Error> {
+        let histograms = |name: &str, help: &str| {
+            shards.register(|| {
+                let options = HistogramOpts::from(opts(name, help));
+                HistogramVec::new(options.buckets(EXCHANGE_BUCKETS.to_vec()), &["route"])
+            })
+        };
+        let requests = shards.counters(
+            "requests_total",
+            "Requests, counted when the response ends.",
+            &["route", "method", "code", "caller"],
+        )?;
+        let request_duration = histograms(
+            "request_duration_seconds",
+            "Time from the request head to the last byte of the response.",
+        )?;
+        let upstream_duration = histograms(
+            "upstream_duration_seconds",
+            "Time from sending a request to the head of Citrix's response.",
+        )?;
+        let help = "Requests that wait because of Citrix's limits.";
+        let queue_depth = shards.gauges("queue_depth", help, &["route"])?;
+        let queue_wait = histograms(
+            "queue_wait_seconds",
+            "Wait of each request that had to wait because of Citrix's limits.",
+        )?;
+        let workers = requests.into_iter().enumerate();
+        let workers = workers.map(|(worker, requests)| Self {
+            requests,
+            request_duration: request_duration[worker].clone(),
+            upstream_duration: upstream_duration[worker].clone(),
+            queue_depth: queue_depth[worker].clone(),
+            queue_wait: queue_wait[worker].clone(),
+        });
+        Ok(workers.collect())
+    }
+}
 
-/// A worker's handles of one route's waiting requests.
+/// Metrics of one route in one worker. Each handle is created at its first use: a gateway uses few of the built-in
+/// routes, and a scrape lists no others.
+pub struct RouteMetrics {
+    families: RouteFamilies,
+    duration: OnceCell<Histogram>,
+    upstream: OnceCell<Histogram>,
+    queue: OnceCell<QueueMetrics>,
+    route: String,
+    /// Value of the label `caller` for requests without a configured caller.
+    unnamed: &'static str,
+    callers: Rc<[String]>,
+    /// Requests without a configured caller first.
+    by_caller: Box<[OnceCell<CallerCounters>]>,
+}
+
+/// Counters of one caller: for each method the few statuses that occurred.
+type CallerCounters = Box<[RefCell<Vec<(StatusCode, IntCounter)>>; METHODS.len()]>;
+
+/// Metrics of one route's queue in one worker.
 #[derive(Clone)]
 pub struct QueueMetrics {
-    /// How many wait now.
-    pub depth: IntGauge,
-    /// How long they waited.
-    pub wait: Histogram,
+    pub(crate) depth: IntGauge,
+    pub(crate) wait: Histogram,
 }
 
 impl RouteMetrics {
     pub(super) fn new(
-        worker: &WorkerMetrics,
+        families: &RouteFamilies,
         route: &str,
-        nobody: &'static str,
+        unnamed: &'static str,
         callers: &Rc<[String]>,
     ) -> Self {
         Self {
-            durations: [
-                worker.request_duration.clone(),
-                worker.upstream_duration.clone(),
-            ],
+            families: families.clone(),
             duration: OnceCell::new(),
             upstream: OnceCell::new(),
-            queue_vecs: (worker.queue_depth.clone(), worker.queue_wait.clone()),
             queue: OnceCell::new(),
-            requests: worker.requests.clone(),
             route: route.to_owned(),
-            nobody,
+            unnamed,
             callers: Rc::clone(callers),
             by_caller: (0..=callers.len()).map(|_| OnceCell::new()).collect(),
         }
     }
 
-    /// What waits there.
-    pub fn queue(&self) -> &QueueMetrics {
-        self.queue.get_or_init(|| {
-            let (depth, wait) = &self.queue_vecs;
-            let route = [&self.route];
-            QueueMetrics {
-                depth: depth.with_label_values(&route),
-                wait: wait.with_label_values(&route),
-            }
+    pub(crate) fn queue(&self) -> &QueueMetrics {
+        self.queue.get_or_init(|| QueueMetrics {
+            depth: self.families.queue_depth.with_label_values(&[&self.route]),
+            wait: self.families.queue_wait.with_label_values(&[&self.route]),
         })
     }
 
-    /// Whole exchanges.
+    /// Returns the durations of whole exchanges.
     pub fn duration(&self) -> &Histogram {
-        self.duration
-            .get_or_init(|| self.durations[0].with_label_values(&[&self.route]))
+        self.duration.get_or_init(|| {
+            let family = &self.families.request_duration;
+            family.with_label_values(&[&self.route])
+        })
     }
 
-    /// Citrix's part of them.
+    /// Returns the durations from sending a request to the response head.
     pub fn upstream(&self) -> &Histogram {
-        self.upstream
-            .get_or_init(|| self.durations[1].with_label_values(&[&self.route]))
+        self.upstream.get_or_init(|| {
+            let family = &self.families.upstream_duration;
+            family.with_label_values(&[&self.route])
+        })
     }
 
-    /// The value of the label `caller`, also in the log.
+    /// Returns the name of a caller in metrics and logs.
     pub fn caller(&self, caller: Option<usize>) -> &str {
         caller
             .and_then(|number| self.callers.get(number))
-            .map_or(self.nobody, String::as_str)
+            .map_or(self.unnamed, String::as_str)
     }
 
-    /// Counts one answer to a request of a caller, by its place in the configuration.
+    /// Counts a response to a caller, which is given by its index in the configuration.
     pub fn count(&self, caller: Option<usize>, method: &Method, status: StatusCode) {
         let Some(counters) = self.by_caller.get(caller.map_or(0, |number| number + 1)) else {
             return;
@@ -105,7 +154,7 @@ impl RouteMetrics {
             .iter()
             .position(|name| *name == method.as_str())
             .unwrap_or(METHODS.len() - 1);
-        let mut by_status = counters.get_or_init(Counters::default)[index].borrow_mut();
+        let mut by_status = counters.get_or_init(CallerCounters::default)[index].borrow_mut();
         if let Some((_, counter)) = by_status.iter().find(|(known, _)| *known == status) {
             return counter.inc();
         }
@@ -115,7 +164,7 @@ impl RouteMetrics {
             status.as_str(),
             self.caller(caller),
         ];
-        let counter = self.requests.with_label_values(&labels);
+        let counter = self.families.requests.with_label_values(&labels);
         counter.inc();
         by_status.push((status, counter));
     }

@@ -1,28 +1,53 @@
-//! A metric that every worker counts for itself and that a scrape adds up.
+//! Metrics with one collector per worker. A scrape returns their sums.
 //!
-//! Counters that workers share would pass their cache line from core to core with every request.
+//! The cache line of a shared counter would move between cores with each request.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Metric, MetricFamily, MetricType};
-use prometheus::{Error, Registry};
+use prometheus::{Error, IntCounterVec, IntGaugeVec, Registry};
 
-/// One collector a worker; what they collect is added up by labels.
-pub(super) struct Summed<C>(Vec<C>);
+use super::opts;
 
-impl<C: Collector + Clone + 'static> Summed<C> {
-    /// Makes `count` alike collectors, registers their sum, and hands them out.
-    pub(super) fn register(
-        registry: &Registry,
-        count: usize,
-        make: impl Fn() -> Result<C, Error>,
+/// Registers metrics with one collector per worker.
+pub(super) struct Shards<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) workers: usize,
+}
+
+impl Shards<'_> {
+    /// Creates a collector for each worker, and registers their sum.
+    pub(super) fn register<C: Collector + Clone + 'static>(
+        &self,
+        create: impl Fn() -> Result<C, Error>,
     ) -> Result<Vec<C>, Error> {
-        let shards: Vec<C> = (0..count.max(1))
-            .map(|_| make())
+        let shards: Vec<C> = (0..self.workers.max(1))
+            .map(|_| create())
             .collect::<Result<_, _>>()?;
-        registry.register(Box::new(Self(shards.clone())))?;
+        self.registry.register(Box::new(Summed(shards.clone())))?;
         Ok(shards)
     }
+
+    pub(super) fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<Vec<IntCounterVec>, Error> {
+        self.register(|| IntCounterVec::new(opts(name, help), labels))
+    }
+
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<Vec<IntGaugeVec>, Error> {
+        self.register(|| IntGaugeVec::new(opts(name, help), labels))
+    }
 }
+
+/// Collects the sums of the workers' collectors, by labels.
+struct Summed<C>(Vec<C>);
 
 impl<C: Collector> Collector for Summed<C> {
     fn desc(&self) -> Vec<&Desc> {
@@ -68,12 +93,12 @@ fn add(kind: MetricType, into: &mut Metric, from: &Metric) {
             into.set_gauge(sum);
         }
         MetricType::HISTOGRAM => add_histogram(into, from),
-        // We have none of these, and they cannot be added up.
+        // Not used, and without a meaningful sum.
         MetricType::SUMMARY | MetricType::UNTYPED => {}
     }
 }
 
-/// The same metric has the same buckets in every worker.
+/// Adds bucket by bucket: a metric has the same buckets in every worker.
 fn add_histogram(into: &mut Metric, from: &Metric) {
     let from = from.get_histogram();
     let mut sum = into.get_histogram().clone();
@@ -96,23 +121,27 @@ fn add_histogram(into: &mut Metric, from: &Metric) {
 
 #[cfg(test)]
 mod tests {
-    use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder};
+    use prometheus::{Encoder, HistogramOpts, HistogramVec, Opts, TextEncoder};
 
     use super::*;
 
     #[test]
-    fn counts_of_workers_are_added_up_by_labels() {
+    fn scrape_returns_the_sums_of_workers_by_labels() {
         let registry = Registry::new();
-        let counters = Summed::register(&registry, 2, || {
-            IntCounterVec::new(Opts::new("c", "c"), &["l"])
-        })
-        .unwrap();
+        let shards = Shards {
+            registry: &registry,
+            workers: 2,
+        };
+        let counters = shards
+            .register(|| IntCounterVec::new(Opts::new("c", "c"), &["l"]))
+            .unwrap();
         counters[0].with_label_values(&["both"]).inc_by(2);
         counters[1].with_label_values(&["both"]).inc_by(3);
         counters[1].with_label_values(&["one"]).inc();
         let options = || HistogramOpts::new("h", "h").buckets(vec![1.0, 10.0]);
-        let histograms =
-            Summed::register(&registry, 2, || HistogramVec::new(options(), &["l"])).unwrap();
+        let histograms = shards
+            .register(|| HistogramVec::new(options(), &["l"]))
+            .unwrap();
         histograms[0].with_label_values(&["a"]).observe(0.5);
         histograms[1].with_label_values(&["a"]).observe(5.0);
         histograms[1].with_label_values(&["a"]).observe(50.0);
@@ -131,7 +160,7 @@ mod tests {
             "h_sum{l=\"a\"} 55.5",
             "h_count{l=\"a\"} 3",
         ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
+            assert!(text.contains(line), "{line} missing in\n{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What was counted so far, read back for the status page: over all workers, by route.
+//! Sums of the workers' counters for the status page.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,40 +9,38 @@ use prometheus::proto::MetricFamily;
 
 use super::{Metrics, WorkerMetrics};
 
-/// What was counted since the start.
+/// Counts since the start, by the names that labels use.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// By the names of routes in metrics.
-    pub routes: BTreeMap<String, RouteTotals>,
-    /// Requests by the names of callers in metrics.
-    pub callers: BTreeMap<String, u64>,
-    /// Requests of callers in observe mode that their rules would refuse, by their names.
-    pub would_deny: BTreeMap<String, u64>,
+    pub(crate) routes: BTreeMap<String, RouteTotals>,
+    /// Requests by caller.
+    pub(crate) callers: BTreeMap<String, u64>,
+    /// Requests that the rules of an observed caller would reject, by caller.
+    pub(crate) would_deny: BTreeMap<String, u64>,
 }
 
-/// What was counted of one route.
+/// Counts of one route since the start.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTotals {
-    /// By status.
-    pub codes: BTreeMap<String, u64>,
-    /// Whole exchanges.
-    pub duration: Distribution,
-    /// Citrix's part of them.
-    pub upstream: Distribution,
-    /// How long those waited that had to.
-    pub wait: Distribution,
-    /// How many wait now.
-    pub waiting: u64,
+    /// Requests by status.
+    pub(crate) codes: BTreeMap<String, u64>,
+    /// Durations of whole exchanges.
+    pub(crate) duration: Distribution,
+    /// Durations from sending a request to the response head.
+    pub(crate) upstream: Distribution,
+    /// Waits in the queue.
+    pub(crate) wait: Distribution,
+    /// Requests in the queue.
+    pub(crate) waiting: u64,
 }
 
 impl RouteTotals {
-    /// All requests.
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.codes.values().sum()
     }
 
-    /// Answers 5xx, whoever gave them.
-    pub fn server_errors(&self) -> u64 {
+    /// Returns the number of 5xx responses, from Citrix or the gateway.
+    pub(crate) fn server_errors(&self) -> u64 {
         self.codes
             .iter()
             .filter(|(code, _)| code.starts_with('5'))
@@ -51,21 +49,20 @@ impl RouteTotals {
     }
 }
 
-/// A histogram: how many values were up to each bound.
+/// Values of a histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
-    /// How many values.
-    pub count: u64,
-    /// Their sum, in seconds.
-    pub sum: f64,
-    /// Upper bounds in seconds and how many values are not above, both ascending; without the infinite one.
+    pub(crate) count: u64,
+    /// Sum in seconds.
+    sum: f64,
+    /// Finite upper bounds in seconds and cumulative counts, both ascending.
     buckets: Vec<(f64, u64)>,
 }
 
 impl Distribution {
-    /// What came since `earlier`, which is of the same histogram.
+    /// Returns the values that were added since `earlier`, a state of the same histogram.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
         if earlier.buckets.is_empty() {
             return self.clone();
         }
@@ -79,9 +76,9 @@ impl Distribution {
         }
     }
 
-    /// The value that a share of all (0 to 1) is not above, as exactly as the buckets tell: within one, values are
-    /// taken to be spread evenly, as Prometheus' `histogram_quantile` does. Beyond the last bound it is that bound.
-    pub fn quantile(&self, share: f64) -> Option<Duration> {
+    /// Returns an estimate of the quantile `share`, from 0 to 1, by linear interpolation within a bucket, as
+    /// `histogram_quantile` of Prometheus does. Returns the last bound for values above it.
+    pub(crate) fn quantile(&self, share: f64) -> Option<Duration> {
         if self.count == 0 {
             return None;
         }
@@ -118,8 +115,8 @@ impl Distribution {
 }
 
 impl Metrics {
-    /// What all workers counted so far.
-    pub fn totals(&self) -> Totals {
+    /// Returns the sums over all workers.
+    pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for worker in &self.workers {
             totals.add_worker(worker);
@@ -130,8 +127,7 @@ impl Metrics {
 
 impl Totals {
     fn add_worker(&mut self, worker: &WorkerMetrics) {
-        each(&worker.requests, |metric| {
-            // A count is a whole number, which the format holds as a float.
+        each(&worker.routes.requests, |metric| {
             let count = whole(metric.get_counter().get_value());
             let route = self.route(label(metric, "route"));
             *route
@@ -150,22 +146,22 @@ impl Totals {
                 .entry(label(metric, "caller").to_owned())
                 .or_default() += count;
         });
-        each(&worker.request_duration, |metric| {
+        each(&worker.routes.request_duration, |metric| {
             self.route(label(metric, "route"))
                 .duration
                 .add(metric.get_histogram());
         });
-        each(&worker.upstream_duration, |metric| {
+        each(&worker.routes.upstream_duration, |metric| {
             self.route(label(metric, "route"))
                 .upstream
                 .add(metric.get_histogram());
         });
-        each(&worker.queue_wait, |metric| {
+        each(&worker.routes.queue_wait, |metric| {
             self.route(label(metric, "route"))
                 .wait
                 .add(metric.get_histogram());
         });
-        each(&worker.queue_depth, |metric| {
+        each(&worker.routes.queue_depth, |metric| {
             self.route(label(metric, "route")).waiting += whole(metric.get_gauge().get_value());
         });
     }
@@ -175,12 +171,12 @@ impl Totals {
     }
 }
 
-fn each(collector: &impl Collector, mut with: impl FnMut(&proto::Metric)) {
+fn each(collector: &impl Collector, mut visit: impl FnMut(&proto::Metric)) {
     collector
         .collect()
         .iter()
         .flat_map(MetricFamily::get_metric)
-        .for_each(&mut with);
+        .for_each(&mut visit);
 }
 
 fn label<'m>(metric: &'m proto::Metric, name: &str) -> &'m str {
@@ -194,7 +190,7 @@ fn label<'m>(metric: &'m proto::Metric, name: &str) -> &'m str {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "casts from floats saturate, and counts are no fractions"
+    reason = "casts from floats saturate, and counts are whole numbers"
 )]
 fn whole(count: f64) -> u64 {
     count as u64
@@ -210,7 +206,7 @@ mod tests {
     use crate::observe::metrics::ANONYMOUS;
 
     #[test]
-    fn what_workers_counted_is_read_back_by_route_and_caller() {
+    fn totals_are_sums_over_workers_by_route_and_caller() {
         let metrics = Metrics::new(2).unwrap();
         let callers = Rc::from(["a".to_owned()]);
         for worker in 0..2 {
@@ -242,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_lie_in_their_buckets() {
+    fn quantile_is_interpolated_within_its_bucket() {
         let spread = distribution(&[0.05, 0.05, 0.5, 0.5, 0.5, 0.5, 5.0, 5.0, 50.0, 50.0]);
         for (share, seconds) in [
             (0.1, 0.05),
@@ -251,14 +247,14 @@ mod tests {
             (0.8, 10.0),
             (0.99, 10.0),
         ] {
-            let told = spread.quantile(share).unwrap().as_secs_f64();
-            assert!((told - seconds).abs() < 1e-6, "{share}: {told}");
+            let quantile = spread.quantile(share).unwrap().as_secs_f64();
+            assert!((quantile - seconds).abs() < 1e-6, "{share}: {quantile}");
         }
         assert_eq!(distribution(&[]).quantile(0.5), None);
     }
 
     #[test]
-    fn what_came_between_two_looks_is_their_difference() {
+    fn since_returns_the_difference_of_two_states() {
         let (earlier, now) = (
             distribution(&[0.05, 5.0]),
             distribution(&[0.05, 5.0, 0.5, 0.5]),

@@ -1,38 +1,38 @@
-//! The last so many records, each in a slot that is written over and over.
+//! A ring of reused records.
 
 use super::Record;
 
 pub(super) struct Ring {
     slots: Vec<Record>,
     capacity: usize,
-    /// The oldest, once all slots are in use.
-    next: usize,
+    /// Index of the oldest record, once all slots are in use.
+    oldest: usize,
 }
 
 impl Ring {
-    /// Its memory is touched as it fills.
+    /// Reserves memory, which is resident only once records are written to it.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             slots: Vec::with_capacity(capacity),
             capacity,
-            next: 0,
+            oldest: 0,
         }
     }
 
-    /// The slot to write over: a new one, then the oldest.
+    /// Returns the slot for the next record: a new one, or the oldest if the ring is full.
     pub(super) fn slot(&mut self) -> &mut Record {
         let at = if self.slots.len() < self.capacity {
             self.slots.push(Record::default());
             self.slots.len() - 1
         } else {
-            let following = (self.next + 1) % self.capacity;
-            std::mem::replace(&mut self.next, following)
+            let next = (self.oldest + 1) % self.capacity;
+            std::mem::replace(&mut self.oldest, next)
         };
         &mut self.slots[at]
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Record> {
-        let (newer, older) = self.slots.split_at(self.next);
+        let (newer, older) = self.slots.split_at(self.oldest);
         newer.iter().rev().chain(older.iter().rev())
     }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_ones_are_kept_and_told_newest_first() {
+    fn full_ring_overwrites_the_oldest_record() {
         let mut ring = Ring::new(3);
         let paths = |ring: &Ring| {
             ring.newest_first()

@@ -3,14 +3,14 @@ use http::StatusCode;
 use super::*;
 use crate::observe::summary::RequestFacts;
 
-struct Given {
+struct ExchangeValues {
     request_id: HeaderValue,
     sent: HeaderValue,
     citrix_ids: [Option<HeaderValue>; 3],
     began: Instant,
 }
 
-impl Given {
+impl ExchangeValues {
     fn numbered(number: usize) -> Self {
         let id = |name: &str| HeaderValue::from_str(&format!("{name}-{number}")).unwrap();
         Self {
@@ -40,12 +40,12 @@ impl Given {
 }
 
 #[test]
-fn an_exchange_is_found_by_each_of_its_ids_on_whatever_worker_in_whatever_case() {
+fn each_id_finds_its_exchange_case_insensitively() {
     let recent = Recent::new(2);
     for number in 0..10 {
         recent
             .worker(number)
-            .record(&Given::numbered(number).summary(200, None), None);
+            .record(&ExchangeValues::numbered(number).summary(200, None), None);
     }
     for id in [
         "request-7",
@@ -66,16 +66,16 @@ fn an_exchange_is_found_by_each_of_its_ids_on_whatever_worker_in_whatever_case()
 }
 
 #[test]
-fn an_id_of_many_exchanges_finds_the_newest_of_them_once_each() {
+fn id_of_many_exchanges_finds_the_newest() {
     let recent = Recent::new(2);
     for number in 0..10 {
-        let given = Given {
+        let values = ExchangeValues {
             sent: HeaderValue::from_static("job"),
-            ..Given::numbered(number)
+            ..ExchangeValues::numbered(number)
         };
         recent
             .worker(number)
-            .record(&given.summary(502, Some(Reason::UpstreamConnect)), None);
+            .record(&values.summary(502, Some(Reason::UpstreamConnect)), None);
     }
     let found: Vec<_> = recent
         .find("job", 3)
@@ -86,52 +86,52 @@ fn an_id_of_many_exchanges_finds_the_newest_of_them_once_each() {
 }
 
 #[test]
-fn memory_is_bounded_and_success_drives_no_failure_out() {
+fn successes_do_not_evict_failures() {
     let recent = Recent::new(2);
     recent.worker(0).record(
-        &Given::numbered(0).summary(502, Some(Reason::UpstreamConnect)),
+        &ExchangeValues::numbered(0).summary(502, Some(Reason::UpstreamConnect)),
         None,
     );
     recent.worker(0).record(
-        &Given::numbered(1).summary(404, Some(Reason::NoRoute)),
+        &ExchangeValues::numbered(1).summary(404, Some(Reason::NoRoute)),
         None,
     );
     for number in 2..MAX_EXCHANGES + 2 {
         recent
             .worker(0)
-            .record(&Given::numbered(number).summary(200, None), None);
+            .record(&ExchangeValues::numbered(number).summary(200, None), None);
     }
-    assert_eq!(recent.reach().0, MAX_EXCHANGES / 2);
+    assert_eq!(recent.coverage().0, MAX_EXCHANGES / 2);
     assert!(
         recent.find("request-2", 1).is_empty(),
-        "the oldest make room"
+        "the oldest is evicted"
     );
-    assert_eq!(recent.find("request-0", 1).len(), 1, "but failures stay");
+    assert_eq!(recent.find("request-0", 1).len(), 1, "failures are kept");
     assert_eq!(
-        (recent.failures(10).len(), recent.refusals(10).len()),
+        (recent.failures(10).len(), recent.rejections(10).len()),
         (1, 1)
     );
     for number in 0..2 * MAX_FAILURES {
         recent.worker(0).record(
-            &Given::numbered(number).summary(404, Some(Reason::NoRoute)),
+            &ExchangeValues::numbered(number).summary(404, Some(Reason::NoRoute)),
             None,
         );
     }
     assert_eq!(
-        (recent.failures(10).len(), recent.refusals(1000).len()),
+        (recent.failures(10).len(), recent.rejections(1000).len()),
         (1, MAX_FAILURES / 2)
     );
 }
 
 #[test]
-fn texts_in_records_are_bounded() {
+fn texts_in_records_are_truncated() {
     let recent = Recent::new(1);
     let long = "x".repeat(10_000);
-    let given = Given {
+    let values = ExchangeValues {
         sent: HeaderValue::from_str(&long[..128]).unwrap(),
-        ..Given::numbered(1)
+        ..ExchangeValues::numbered(1)
     };
-    let plain = given.summary(502, None);
+    let plain = values.summary(502, None);
     let summary = ExchangeSummary {
         request: RequestFacts {
             path: &long,
@@ -155,51 +155,51 @@ fn texts_in_records_are_bounded() {
 }
 
 #[test]
-fn a_slot_keeps_nothing_of_what_was_there_before() {
+fn reused_slot_keeps_no_earlier_value() {
     let mut record = Record::default();
-    let given = Given::numbered(1);
+    let values = ExchangeValues::numbered(1);
     let full = ExchangeSummary {
         detail: "d",
         cause: "c",
         retired: Some("/cvadapis"),
-        ..given.summary(502, None)
+        ..values.summary(502, None)
     };
     record.set(&full);
-    let bare = Given {
+    let bare = ExchangeValues {
         citrix_ids: [None, None, None],
-        ..Given::numbered(2)
+        ..ExchangeValues::numbered(2)
     };
     record.set(&bare.summary(200, None));
     assert!(record.detail.is_empty() && record.cause.is_empty() && record.retired.is_none());
-    assert!(record.citrix_ids.iter().all(Text::is_empty));
+    assert!(record.citrix_ids.iter().all(BoundedText::is_empty));
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_are_seen_last_where_they_were_seen_last() {
+async fn last_activity_is_the_latest_of_all_workers() {
     let recent = Recent::new(2);
     let [one, other] = [0, 1].map(|worker| recent.worker(worker).caller("splunk"));
     let begin = Instant::now();
     recent
         .worker(0)
-        .record(&Given::numbered(0).summary(200, None), Some(&one));
+        .record(&ExchangeValues::numbered(0).summary(200, None), Some(&one));
     tokio::time::advance(Duration::from_secs(60)).await;
     recent.worker(1).record(
-        &Given::numbered(0).summary(403, Some(Reason::CallerForbidden)),
+        &ExchangeValues::numbered(0).summary(403, Some(Reason::CallerForbidden)),
         Some(&other),
     );
-    let seen = recent.callers()["splunk"];
-    assert_eq!(seen.refused, 1);
+    let total = recent.callers()["splunk"];
+    assert_eq!(total.rejected, 1);
     assert_eq!(
-        seen.last,
+        total.last,
         Some(begin + Duration::from_secs(60) + Duration::from_millis(5))
     );
 }
 
 #[test]
-fn callers_of_a_configuration_that_is_gone_are_forgotten() {
+fn removed_caller_is_forgotten() {
     let recent = Recent::new(1);
     let kept = recent.worker(0).caller("kept");
-    drop(recent.worker(0).caller("gone"));
+    drop(recent.worker(0).caller("removed"));
     let again = recent.worker(0).caller("kept");
     assert!(Arc::ptr_eq(&kept, &again));
     assert_eq!(recent.callers().into_keys().collect::<Vec<_>>(), ["kept"]);

@@ -1,4 +1,4 @@
-//! Who came lately, what was refused by which route, and who still uses retired addresses.
+//! Counts by caller, by route and reason, and by user of a retired address.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,27 +8,26 @@ use tokio::time::Instant;
 
 use crate::error::Reason;
 
-/// Users of retired addresses that a worker remembers; a new one then takes the place of the one that was seen the
-/// longest ago.
+/// Users of retired addresses that a worker counts. A new one then evicts the least recent.
 const MAX_RETIRED: usize = 64;
-/// Routes whose reasons a worker counts. There are some sixty, and those of the configuration.
+/// Routes whose reasons a worker counts. About sixty are built in.
 const MAX_ROUTES: usize = 512;
 
-/// What one worker has seen of one caller.
+/// Activity of one caller in one worker.
 #[derive(Debug, Default)]
 pub struct CallerActivity {
-    /// When the last of its requests was over, in milliseconds from the start, and one; 0 for never.
+    /// End of the last request in milliseconds since the start, plus one; 0 before the first.
     last: AtomicU64,
-    refused: AtomicU64,
+    rejected: AtomicU64,
 }
 
 impl CallerActivity {
-    /// Notes a request that was over so long after the start, and whether it was refused for the caller's own fault.
-    pub(super) fn note(&self, since_start: Duration, refused: bool) {
+    /// Records a request by the time of its end. `rejected` means for a fault of the caller.
+    pub(super) fn record(&self, since_start: Duration, rejected: bool) {
         let milliseconds = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX - 1);
         self.last.store(milliseconds + 1, Ordering::Relaxed);
-        if refused {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if rejected {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -39,30 +38,26 @@ impl CallerActivity {
             .map(Duration::from_millis)
     }
 
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub(super) fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
     }
 }
 
-/// Somebody who still uses a retired address.
+/// Requests of one user to retired addresses of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetiredUse {
-    /// The family of the address.
-    pub family: &'static str,
-    /// The route it is translated to.
-    pub route: String,
-    /// The caller's name.
-    pub caller: String,
-    /// Where the caller came from; of a caller with a name, the last time.
-    pub address: Option<IpAddr>,
-    /// How often.
-    pub count: u64,
-    /// The last time.
-    pub last: Instant,
+    pub(crate) family: &'static str,
+    /// The route of the current address.
+    pub(crate) route: String,
+    pub(crate) caller: String,
+    /// Address of the last request.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) count: u64,
+    pub(crate) last: Instant,
 }
 
 impl RetiredUse {
-    /// Whether both are the same user's. Who has no name is known by the address.
+    /// Returns `true` if both are of one user. Unnamed callers are distinguished by their address.
     fn is_same(&self, other: &Self, named: bool) -> bool {
         self.family == other.family
             && self.route == other.route
@@ -71,8 +66,8 @@ impl RetiredUse {
     }
 }
 
-/// Adds `new` to what is known.
-pub(super) fn note_retired(known: &mut Vec<RetiredUse>, new: RetiredUse, named: bool) {
+/// Adds `new` to the user's requests.
+pub(super) fn count_retired(known: &mut Vec<RetiredUse>, new: RetiredUse, named: bool) {
     if let Some(same) = known.iter_mut().find(|known| known.is_same(&new, named)) {
         same.count += new.count;
         if new.last >= same.last {
@@ -88,18 +83,18 @@ pub(super) fn note_retired(known: &mut Vec<RetiredUse>, new: RetiredUse, named: 
     }
 }
 
-/// How often requests of one route were answered by the gateway itself, by the place of the reason in
-/// [`Reason::ALL`].
+/// Numbers of responses that the gateway generated for one route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteReasons {
-    /// The route's name in metrics.
-    pub route: String,
+    /// Name in metrics.
+    pub(crate) route: String,
+    /// In the order of [`Reason::ALL`].
     counts: [u64; Reason::ALL.len()],
 }
 
 impl RouteReasons {
-    /// The reasons there were.
-    pub fn counts(&self) -> impl Iterator<Item = (Reason, u64)> {
+    /// Returns the reasons that occurred.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (Reason, u64)> {
         Reason::ALL
             .into_iter()
             .zip(self.counts)
@@ -113,8 +108,8 @@ impl RouteReasons {
     }
 }
 
-/// Counts an answer of the gateway's own.
-pub(super) fn note_reason(known: &mut Vec<RouteReasons>, route: &str, reason: Reason) {
+/// Counts a response that the gateway generated.
+pub(super) fn count_reason(known: &mut Vec<RouteReasons>, route: &str, reason: Reason) {
     let index = match known.iter().position(|known| known.route == route) {
         Some(index) => index,
         None if known.len() < MAX_ROUTES => {
@@ -126,8 +121,8 @@ pub(super) fn note_reason(known: &mut Vec<RouteReasons>, route: &str, reason: Re
         }
         None => return,
     };
-    let place = Reason::ALL.iter().position(|&each| each == reason);
-    if let Some(count) = place.and_then(|place| known[index].counts.get_mut(place)) {
+    let position = Reason::ALL.iter().position(|&each| each == reason);
+    if let Some(count) = position.and_then(|position| known[index].counts.get_mut(position)) {
         *count += 1;
     }
 }
@@ -149,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_a_name_is_one_user_and_who_has_none_is_one_for_each_address() {
+    async fn unnamed_callers_are_distinguished_by_address() {
         let now = Instant::now();
         let mut known = Vec::new();
         for (caller, address, named) in [
@@ -159,21 +154,21 @@ mod tests {
             ("anonymous", [10, 0, 0, 2], false),
             ("anonymous", [10, 0, 0, 2], false),
         ] {
-            note_retired(&mut known, used(caller, address, now), named);
+            count_retired(&mut known, used(caller, address, now), named);
         }
-        let told: Vec<_> = known
+        let counts: Vec<_> = known
             .iter()
             .map(|one| (one.caller.as_str(), one.count))
             .collect();
-        assert_eq!(told, [("splunk", 2), ("anonymous", 1), ("anonymous", 2)]);
+        assert_eq!(counts, [("splunk", 2), ("anonymous", 1), ("anonymous", 2)]);
         assert_eq!(known[0].address, Some([10, 0, 0, 2].into()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn users_of_retired_addresses_are_bounded_and_the_one_longest_gone_makes_room() {
+    async fn new_user_of_a_retired_address_evicts_the_least_recent() {
         let mut known = Vec::new();
         for number in 0..=u8::try_from(MAX_RETIRED).unwrap() {
-            note_retired(
+            count_retired(
                 &mut known,
                 used("anonymous", [10, 0, 0, number], Instant::now()),
                 false,
@@ -191,9 +186,9 @@ mod tests {
     #[test]
     fn reasons_are_counted_by_route() {
         let mut known = Vec::new();
-        note_reason(&mut known, "/", Reason::Overloaded);
-        note_reason(&mut known, "/", Reason::Overloaded);
-        note_reason(&mut known, "none", Reason::NoRoute);
+        count_reason(&mut known, "/", Reason::Overloaded);
+        count_reason(&mut known, "/", Reason::Overloaded);
+        count_reason(&mut known, "none", Reason::NoRoute);
         let counts = |index: usize| known[index].counts().collect::<Vec<_>>();
         assert_eq!(
             (counts(0), counts(1)),

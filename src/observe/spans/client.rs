@@ -1,5 +1,5 @@
-//! How the exporter asks a collector: with the control side's own client, but never through the egress proxy, which
-//! leads to Citrix.
+//! The exporter's HTTP client: the client of the control plane, but without the egress proxy, which serves connections
+//! to Citrix.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,38 +13,35 @@ use crate::config::Egress;
 use crate::upstream::control_plane;
 use crate::upstream::dial::DialConfig;
 
-/// For one request. `OTEL_EXPORTER_OTLP_TIMEOUT` bounds all its repetitions together.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout for one request. `OTEL_EXPORTER_OTLP_TIMEOUT` limits a request and its retries together.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The HTTP client of the exporter.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct CollectorClient {
     http: control_plane::ControlClient,
     cause: Cause,
 }
 
-/// Why the last request failed, if it did: the exporter itself says no more than that it was the network.
+/// The cause of the last request's failure, shared with the exporter, whose errors do not contain it.
 #[derive(Clone, Default)]
 pub(super) struct Cause(Arc<Mutex<Option<String>>>);
 
-impl Client {
-    /// Trusts what `tls` trusts.
+impl CollectorClient {
     pub(super) fn new(tls: &Arc<ClientConfig>) -> Self {
         let dial_config = DialConfig::new(Arc::clone(tls), Egress::direct());
         Self {
-            http: control_plane::ControlClient::new(dial_config, TIMEOUT),
+            http: control_plane::ControlClient::new(dial_config, REQUEST_TIMEOUT),
             cause: Cause::default(),
         }
     }
 
-    /// Tells why its requests fail.
     pub(super) fn cause(&self) -> Cause {
         self.cause.clone()
     }
 }
 
 impl Cause {
-    /// Once for each request that failed.
+    /// Returns the cause, once for each failed request.
     pub(super) fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -60,7 +57,7 @@ impl fmt::Debug for Cause {
     }
 }
 
-impl HttpClient for Client {
+impl HttpClient for CollectorClient {
     fn send_bytes<'a, 'r>(
         &'a self,
         request: Request<Bytes>,
@@ -73,15 +70,15 @@ impl HttpClient for Client {
             let sent = self.http.send(request).await;
             self.cause
                 .set(sent.as_ref().err().map(control_plane::root_cause));
-            let answer = sent?;
-            // What a collector says besides its status is for people.
-            let body = answer
+            let received = sent?;
+            // The status decides; an unreadable body is ignored.
+            let body = received
                 .body
                 .map(|body| Bytes::copy_from_slice(&body))
                 .unwrap_or_default();
             let mut response = Response::new(body);
-            *response.status_mut() = answer.status;
-            *response.headers_mut() = answer.headers;
+            *response.status_mut() = received.status;
+            *response.headers_mut() = received.headers;
             Ok(response)
         })
     }

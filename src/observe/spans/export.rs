@@ -1,6 +1,6 @@
-//! Where spans go: into a bounded queue, and from there, a batch at a time, to a collector (OTLP over HTTP).
+//! Export of spans: a bounded queue, and a thread that sends batches to a collector (OTLP over HTTP).
 //!
-//! A thread with a runtime of its own sends them: neither a worker nor the control side waits for a collector.
+//! The thread has its own runtime, so that neither a worker nor the control plane waits for a collector.
 
 use std::sync::Arc;
 use std::thread;
@@ -17,169 +17,167 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::Recording;
-use super::client::{Cause, Client};
+use super::client::{Cause, CollectorClient};
 use super::sampler::{self, Sampler};
 use crate::observe::metrics::{Metrics, SpanCounters};
 use crate::observe::summary::ExchangeSummary;
 use crate::system::clock::Clock;
 use citrix_wire::trace_context::TraceParent;
 
-/// Where spans go, if anywhere.
+/// The export of spans, if it is enabled.
 #[derive(Clone, Default)]
-pub struct Spans(Option<Arc<Queue>>);
+pub struct Spans(Option<Arc<SpanQueue>>);
 
 /// The workers' end of the queue.
-struct Queue {
+struct SpanQueue {
     sampler: Sampler,
     clock: Clock,
     spans: mpsc::Sender<SpanData>,
-    /// A batch is together.
-    together: Arc<Notify>,
+    /// Notified when the queue holds a full batch.
+    batch_full: Arc<Notify>,
     batch: usize,
-    lost: IntCounter,
+    dropped: IntCounter,
     flushes: mpsc::Sender<oneshot::Sender<()>>,
 }
 
-/// The thread's end.
+/// The thread's end of the queue.
 struct Exporter {
-    to: SpanExporter,
+    otlp: SpanExporter,
     spans: mpsc::Receiver<SpanData>,
-    together: Arc<Notify>,
+    batch_full: Arc<Notify>,
     flushes: mpsc::Receiver<oneshot::Sender<()>>,
-    settings: Settings,
+    settings: BatchSettings,
     counts: SpanCounters,
-    /// Why the last request failed, if it did.
     cause: Cause,
-    /// The last batch did not arrive.
-    fails: bool,
+    /// The last batch failed.
+    is_failing: bool,
 }
 
-/// `OTEL_BSP_…`, with OpenTelemetry's defaults.
+/// Values of `OTEL_BSP_…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Settings {
-    /// Spans that may wait.
+struct BatchSettings {
+    /// Queue length in spans.
     queue: usize,
-    /// Spans in one request.
+    /// Maximum number of spans in one request.
     batch: usize,
-    /// How long a span waits for others.
+    /// Maximum time between two requests while spans are queued.
     delay: Duration,
 }
 
-/// Why no spans can be exported.
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+enum ExportError {
     #[error(transparent)]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    #[error(
-        "{0} holds a name or password; they go into OTEL_EXPORTER_OTLP_HEADERS, as authorization"
-    )]
-    Password(&'static str),
-    #[error("no thread for it: {0}")]
+    #[error("{0} contains credentials; use OTEL_EXPORTER_OTLP_HEADERS instead")]
+    Credentials(&'static str),
+    #[error("failed to start the export thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl Spans {
-    /// Exports spans, if the environment says where to. What is wrong with that is logged and changes nothing else:
-    /// the gateway works as well without.
+    /// Starts the export if the environment names a collector. Logs invalid variables, which never prevent the start
+    /// of the gateway.
     ///
     /// # Errors
-    /// When a metric is registered twice: a mistake of ours.
+    /// If a metric is already registered, which is a bug.
     pub fn start(
         metrics: &Metrics,
         tls: &Arc<ClientConfig>,
         clock: Clock,
     ) -> Result<Self, prometheus::Error> {
-        if !super::asked_for(super::variable) {
+        if !super::is_enabled(super::variable) {
             return Ok(Self::default());
         }
-        match Queue::start(metrics.spans()?, tls, clock) {
+        match SpanQueue::start(metrics.spans()?, tls, clock) {
             Ok(queue) => Ok(Self(Some(Arc::new(queue)))),
             Err(error) => {
-                let error = without_endpoints(error.to_string());
-                tracing::error!(error, "no spans are exported");
+                let error = redact_endpoints(error.to_string());
+                tracing::error!(
+                    error,
+                    "failed to start the export of spans; none are exported"
+                );
                 Ok(Self::default())
             }
         }
     }
 
-    /// Begins to record an exchange, if its spans are to be exported. `caller` is what its request said.
+    /// Starts to record an exchange if it is sampled. `caller` is the trace context of its request.
     pub fn record(&self, caller: Option<TraceParent>) -> Option<Box<Recording>> {
         let trace = self.0.as_ref()?.sampler.sample(caller)?;
         Some(Box::new(Recording::new(self.clone(), trace, caller)))
     }
 
-    /// Makes spans of what was recorded of an exchange. Never waits: what finds no room is lost, and counted.
+    /// Queues the spans of an exchange that has ended. Never waits: drops and counts spans if the queue is full.
     pub(super) fn export(&self, recording: &Recording, summary: &ExchangeSummary<'_>) {
         let Some(queue) = &self.0 else { return };
         for span in super::span::of(recording, summary, queue.clock.now()) {
             if queue.spans.try_send(span).is_err() {
-                queue.lost.inc();
+                queue.dropped.inc();
             }
         }
-        // Waking the thread for each of them would cost more than making it.
+        // Waking the thread costs more than creating a span.
         if queue.spans.max_capacity() - queue.spans.capacity() >= queue.batch {
-            queue.together.notify_one();
+            queue.batch_full.notify_one();
         }
     }
 
-    /// Sends what still waits, for so long at most.
+    /// Sends the queued spans, for at most `limit`.
     pub async fn flush(&self, limit: Duration) {
         let Some(queue) = &self.0 else { return };
         let (done, sent) = oneshot::channel();
         let flushed = async {
             if queue.flushes.send(done).await.is_ok() {
-                // An error says that the thread is gone, and with it what waited.
+                // Fails if the thread has ended, and its queue with it.
                 let _ = sent.await;
             }
         };
         if timeout(limit, flushed).await.is_err() {
-            tracing::warn!("spans are lost: the collector took too long to accept the last ones");
+            tracing::warn!("timed out flushing spans; the rest is lost");
         }
     }
 }
 
-impl Queue {
+impl SpanQueue {
     fn start(
         counts: SpanCounters,
         tls: &Arc<ClientConfig>,
         clock: Clock,
-    ) -> Result<Self, StartError> {
-        let password = |name: &&str| super::variable(name).is_some_and(|url| url.contains('@'));
-        if let Some(name) = super::ENDPOINTS.into_iter().find(password) {
-            return Err(StartError::Password(name));
+    ) -> Result<Self, ExportError> {
+        let has_credentials =
+            |name: &&str| super::variable(name).is_some_and(|url| url.contains('@'));
+        if let Some(name) = super::ENDPOINTS.into_iter().find(has_credentials) {
+            return Err(ExportError::Credentials(name));
         }
-        let client = Client::new(tls);
+        let client = CollectorClient::new(tls);
         let cause = client.cause();
-        let mut to = SpanExporter::builder()
+        let mut otlp = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
             .build()?;
-        to.set_resource(&resource());
+        otlp.set_resource(&resource());
         let name = super::variable("OTEL_TRACES_SAMPLER");
         let argument = super::variable("OTEL_TRACES_SAMPLER_ARG");
-        if let Some(problem) = sampler::problem(name.as_deref(), argument.as_deref()) {
-            tracing::warn!("{problem}");
-        }
-        tell_unheeded();
-        let settings = Settings::of(super::variable);
-        let (spans, waiting) = mpsc::channel(settings.queue);
-        let (flushes, asked) = mpsc::channel(1);
-        let together = Arc::new(Notify::new());
-        let lost = counts.lost.clone();
+        sampler::log_replaced(name.as_deref(), argument.as_deref());
+        log_unsupported();
+        let settings = BatchSettings::from_variables(super::variable);
+        let (spans, queued_spans) = mpsc::channel(settings.queue);
+        let (flushes, requested_flushes) = mpsc::channel(1);
+        let batch_full = Arc::new(Notify::new());
+        let dropped = counts.dropped.clone();
         let exporter = Exporter {
-            to,
-            spans: waiting,
-            together: Arc::clone(&together),
-            flushes: asked,
+            otlp,
+            spans: queued_spans,
+            batch_full: Arc::clone(&batch_full),
+            flushes: requested_flushes,
             settings,
             counts,
             cause,
-            fails: false,
+            is_failing: false,
         };
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        // It ends when nobody is left who could send, and at the program's end.
+        // Ends when all senders are dropped.
         thread::Builder::new()
             .name("span-exporter".to_owned())
             .spawn(move || runtime.block_on(exporter.run()))?;
@@ -187,9 +185,9 @@ impl Queue {
             sampler: Sampler::from_env(),
             clock,
             spans,
-            together,
+            batch_full,
             batch: settings.batch,
-            lost,
+            dropped,
             flushes,
         })
     }
@@ -200,15 +198,15 @@ impl Exporter {
         loop {
             let flush = tokio::select! {
                 () = sleep(self.settings.delay) => None,
-                () = self.together.notified() => None,
-                asked = self.flushes.recv() => match asked {
+                () = self.batch_full.notified() => None,
+                requested = self.flushes.recv() => match requested {
                     Some(done) => Some(done),
                     None => return,
                 },
             };
             self.send_all().await;
             if let Some(done) = flush {
-                // Nobody listens any more when the deadline has passed.
+                // Fails if the flush timed out.
                 let _ = done.send(());
             }
         }
@@ -227,18 +225,18 @@ impl Exporter {
                 return;
             }
             let count = batch.len() as u64;
-            match self.to.export(batch).await {
+            match self.otlp.export(batch).await {
                 Ok(()) => {
                     self.counts.exported.inc_by(count);
-                    if std::mem::take(&mut self.fails) {
-                        tracing::info!("spans are accepted by the collector again");
+                    if std::mem::take(&mut self.is_failing) {
+                        tracing::info!("export of spans recovered");
                     }
                 }
                 Err(error) => {
                     self.counts.failed.inc_by(count);
-                    if !std::mem::replace(&mut self.fails, true) {
+                    if !std::mem::replace(&mut self.is_failing, true) {
                         let cause = self.cause.take();
-                        tracing::warn!(%error, cause, "spans are lost: the collector does not accept them");
+                        tracing::warn!(%error, cause, "failed to export spans; they are lost");
                     }
                 }
             }
@@ -246,17 +244,21 @@ impl Exporter {
     }
 }
 
-impl Settings {
-    fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let number = |name: &str, default: usize, most: usize| {
+impl BatchSettings {
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let number = |name: &str, default: usize, max: usize| {
             let Some(value) = variable(name) else {
                 return default;
             };
             match value.trim().parse() {
-                Ok(number) if (1..=most).contains(&number) => number,
+                Ok(number) if (1..=max).contains(&number) => number,
                 _ => {
                     tracing::warn!(
-                        "{name}: {value} is no number from 1 to {most}; {default} is used"
+                        variable = name,
+                        value,
+                        max,
+                        default,
+                        "environment variable out of range; using the default"
                     );
                     default
                 }
@@ -273,8 +275,8 @@ impl Settings {
     }
 }
 
-/// Libraries quote an address that they cannot use, which may hold a password.
-fn without_endpoints(error: String) -> String {
+/// Replaces endpoints, which may contain a password, by the names of their variables.
+fn redact_endpoints(error: String) -> String {
     let known = super::ENDPOINTS
         .iter()
         .filter_map(|&name| Some((name, super::variable(name)?)));
@@ -283,33 +285,38 @@ fn without_endpoints(error: String) -> String {
     })
 }
 
-/// Tells of what is asked for and not heeded.
-fn tell_unheeded() {
-    for (what, only) in [("PROTOCOL", "http/protobuf"), ("COMPRESSION", "none")] {
+/// Logs variables with a value that is not supported.
+fn log_unsupported() {
+    for (setting, supported) in [("PROTOCOL", "http/protobuf"), ("COMPRESSION", "none")] {
         let names = [
-            format!("OTEL_EXPORTER_OTLP_TRACES_{what}"),
-            format!("OTEL_EXPORTER_OTLP_{what}"),
+            format!("OTEL_EXPORTER_OTLP_TRACES_{setting}"),
+            format!("OTEL_EXPORTER_OTLP_{setting}"),
         ];
-        let asked = names
+        let set = names
             .into_iter()
             .find_map(|name| Some((super::variable(&name)?, name)));
-        if let Some((value, name)) =
-            asked.filter(|(value, _)| !value.trim().eq_ignore_ascii_case(only))
+        if let Some((value, variable)) =
+            set.filter(|(value, _)| !value.trim().eq_ignore_ascii_case(supported))
         {
-            tracing::warn!("{name}: {value} is not built in; {only} is used");
+            tracing::warn!(
+                variable,
+                value,
+                default = supported,
+                "environment variable not supported; using the default"
+            );
         }
     }
 }
 
-/// Who sends the spans: what the environment says (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) and our version.
+/// Returns the resource of the environment (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) with the program's version.
 fn resource() -> Resource {
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    let named = Resource::builder().build();
-    let name = named.get(&"service.name".into());
-    // What the library makes up where nobody says anything begins so.
-    let ours = name.is_none_or(|name| name.as_str().starts_with("unknown_service"));
+    let from_env = Resource::builder().build();
+    let name = from_env.get(&"service.name".into());
+    // The SDK's name for an unnamed service.
+    let is_unnamed = name.is_none_or(|name| name.as_str().starts_with("unknown_service"));
     let builder = Resource::builder().with_attribute(version);
-    if ours {
+    if is_unnamed {
         builder.with_service_name("citrix-auth-proxy").build()
     } else {
         builder.build()

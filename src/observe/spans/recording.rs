@@ -1,4 +1,4 @@
-//! What is recorded of an exchange while it goes on.
+//! Ids and attempts of an exchange that is sampled.
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -8,18 +8,18 @@ use super::Spans;
 use crate::observe::summary::ExchangeSummary;
 use citrix_wire::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceId, TraceParent};
 
-/// An exchange whose spans will be exported: the ids they have, and the attempts so far.
+/// Ids and attempts of an exchange whose spans will be exported.
 pub struct Recording {
     spans: Spans,
     pub(super) trace: TraceId,
     pub(super) span: SpanId,
-    /// The span of the caller, if it named one.
+    /// The span of the caller, if its request has one.
     pub(super) parent: Option<SpanId>,
-    /// As many as the budgets for trying again allow.
+    /// Bounded by the budgets for retries and replays.
     pub(super) attempts: Vec<Attempt>,
 }
 
-/// One attempt to have a request answered, dialling included.
+/// One attempt to send a request, dialling included.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) span: SpanId,
@@ -27,45 +27,43 @@ pub(super) struct Attempt {
     pub(super) authority: Authority,
     pub(super) target: PathAndQuery,
     pub(super) began: Instant,
-    /// What came of it, and when; nothing when it was given up.
+    /// Time and outcome: a status or the reason of a failure. `None` if the attempt was cancelled.
     pub(super) end: Option<(Instant, Result<StatusCode, &'static str>)>,
 }
 
 impl Recording {
-    /// Of an exchange that belongs to a trace.
     pub(super) fn new(spans: Spans, trace: TraceId, caller: Option<TraceParent>) -> Self {
         Self {
             spans,
             trace,
-            span: fresh(),
+            span: random_span_id(),
             parent: caller.map(|caller| caller.span_id),
             attempts: Vec::new(),
         }
     }
 
-    /// The trace.
-    pub fn trace_id(&self) -> TraceId {
+    pub(crate) fn trace_id(&self) -> TraceId {
         self.trace
     }
 
-    /// Begins an attempt. Its span is put into `headers` as Citrix's parent if the caller has put its own there, and
-    /// only then. What was not valid is replaced, and what came with it dropped.
+    /// Begins an attempt. Replaces the caller's `traceparent` in `headers`, if there is one, by the attempt's span.
+    /// Removes the `tracestate` of an invalid `traceparent`.
     pub fn begin_attempt(
         &mut self,
         (scheme, authority): (&Scheme, &Authority),
         target: &PathAndQuery,
         headers: &mut HeaderMap,
     ) {
-        let span = fresh();
+        let span = random_span_id();
         if headers.contains_key(TRACEPARENT) {
-            let ours = TraceParent {
+            let parent = TraceParent {
                 trace_id: self.trace,
                 span_id: span,
                 sampled: true,
             };
-            // Digits and dashes are a legal value; without one nothing is said.
-            match HeaderValue::try_from(ours.to_string()) {
-                Ok(ours) => drop(headers.insert(TRACEPARENT, ours)),
+            // Hex digits and dashes are always a valid value.
+            match HeaderValue::try_from(parent.to_string()) {
+                Ok(parent) => drop(headers.insert(TRACEPARENT, parent)),
                 Err(_) => drop(headers.remove(TRACEPARENT)),
             }
             if self.parent.is_none() {
@@ -82,20 +80,20 @@ impl Recording {
         });
     }
 
-    /// Ends the attempt that goes on, with a status or the kind of failure.
+    /// Ends the current attempt with a status or the reason of a failure.
     pub fn end_attempt(&mut self, outcome: Result<StatusCode, &'static str>) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.end.get_or_insert((Instant::now(), outcome));
         }
     }
 
-    /// Makes spans of it. The last thing that is done with an exchange.
+    /// Exports the spans of the exchange, which has ended.
     pub fn close(&self, summary: &ExchangeSummary<'_>) {
         self.spans.export(self, summary);
     }
 }
 
-fn fresh() -> SpanId {
+fn random_span_id() -> SpanId {
     loop {
         if let Some(id) = SpanId::new(fastrand::u64(..)) {
             return id;
@@ -107,7 +105,7 @@ fn fresh() -> SpanId {
 mod tests {
     use super::*;
 
-    const THEIRS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn recording(headers: &HeaderMap) -> Recording {
         let caller = TraceParent::from_headers(headers);
@@ -129,30 +127,30 @@ mod tests {
     }
 
     #[test]
-    fn citrix_is_told_of_the_attempts_own_span_in_the_callers_trace() {
-        let mut headers = headers(&[("traceparent", THEIRS), ("tracestate", "a=1,b=2")]);
+    fn each_attempt_sends_its_own_span_in_the_trace_of_the_caller() {
+        let mut headers = headers(&[("traceparent", CALLER), ("tracestate", "a=1,b=2")]);
         let mut recording = recording(&headers);
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         for _ in 0..2 {
             attempt(&mut recording, &mut headers);
             recording.end_attempt(Err("upstream_broken"));
-            told.push(TraceParent::from_headers(&headers).unwrap());
+            sent.push(TraceParent::from_headers(&headers).unwrap());
         }
-        let theirs = TraceParent::parse(THEIRS.as_bytes()).unwrap();
-        for (told, attempt) in told.iter().zip(&recording.attempts) {
+        let caller = TraceParent::parse(CALLER.as_bytes()).unwrap();
+        for (sent, attempt) in sent.iter().zip(&recording.attempts) {
             assert_eq!(
-                (told.trace_id, told.span_id, told.sampled),
-                (theirs.trace_id, attempt.span, true)
+                (sent.trace_id, sent.span_id, sent.sampled),
+                (caller.trace_id, attempt.span, true)
             );
         }
-        assert_ne!(told[0].span_id, told[1].span_id);
-        assert_ne!(told[0].span_id, recording.span);
-        assert_eq!(recording.parent, Some(theirs.span_id));
+        assert_ne!(sent[0].span_id, sent[1].span_id);
+        assert_ne!(sent[0].span_id, recording.span);
+        assert_eq!(recording.parent, Some(caller.span_id));
         assert_eq!(headers["tracestate"], "a=1,b=2");
     }
 
     #[test]
-    fn nothing_is_told_where_the_caller_told_nothing() {
+    fn request_without_traceparent_is_sent_without_one() {
         let mut headers = headers(&[("accept", "*/*")]);
         let mut recording = recording(&headers);
         attempt(&mut recording, &mut headers);
@@ -160,26 +158,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_valid_is_replaced_and_its_state_dropped() {
-        for broken in [
+    fn invalid_traceparent_is_replaced_and_its_state_dropped() {
+        for invalid in [
             &[("traceparent", "00-XYZ"), ("tracestate", "a=1")][..],
             &[
-                ("traceparent", THEIRS),
-                ("traceparent", THEIRS),
+                ("traceparent", CALLER),
+                ("traceparent", CALLER),
                 ("tracestate", "a=1"),
             ],
         ] {
-            let mut headers = headers(broken);
+            let mut headers = headers(invalid);
             let mut recording = recording(&headers);
             attempt(&mut recording, &mut headers);
-            let told = TraceParent::from_headers(&headers).unwrap();
-            assert_eq!((told.trace_id, recording.parent), (recording.trace, None));
+            let sent = TraceParent::from_headers(&headers).unwrap();
+            assert_eq!((sent.trace_id, recording.parent), (recording.trace, None));
             assert!(!headers.contains_key("tracestate"));
         }
     }
 
     #[test]
-    fn an_attempt_ends_once() {
+    fn second_end_of_an_attempt_is_ignored() {
         let mut headers = HeaderMap::new();
         let mut recording = recording(&headers);
         attempt(&mut recording, &mut headers);

@@ -5,7 +5,7 @@ use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt, TraceFlags, T
 use opentelemetry::{Context, trace};
 use opentelemetry_sdk::trace::{Config, SamplingDecision, ShouldSample};
 
-/// Samplers that the SDK implements. It replaces any other name by `parentbased_always_on`.
+/// Samplers that the SDK implements.
 const SAMPLERS: [&str; 6] = [
     "always_on",
     "always_off",
@@ -41,21 +41,31 @@ impl Sampler {
     }
 }
 
-/// Returns what the SDK replaces without a log line of its own.
-pub(super) fn problem(name: Option<&str>, argument: Option<&str>) -> Option<String> {
+/// Logs values that the SDK replaces silently.
+pub(super) fn log_replaced(name: Option<&str>, argument: Option<&str>) {
+    if let Some((variable, value, default)) = replaced(name, argument) {
+        tracing::warn!(
+            variable,
+            value,
+            default,
+            "environment variable invalid; using the default"
+        );
+    }
+}
+
+/// Returns the variable that the SDK replaces, its value and the replacement.
+fn replaced<'a>(
+    name: Option<&'a str>,
+    argument: Option<&'a str>,
+) -> Option<(&'static str, &'a str, &'static str)> {
     let name = name?;
     if !SAMPLERS.contains(&name) {
-        return Some(format!(
-            "OTEL_TRACES_SAMPLER: unknown sampler {name}; using parentbased_always_on"
-        ));
+        return Some(("OTEL_TRACES_SAMPLER", name, "parentbased_always_on"));
     }
     let argument = argument.filter(|_| name.ends_with("traceidratio"))?;
     let ratio = argument.parse::<f64>();
-    (!ratio.is_ok_and(|ratio| (0.0..=1.0).contains(&ratio))).then(|| {
-        format!(
-            "OTEL_TRACES_SAMPLER_ARG: {argument} is not a number from 0 to 1; sampling all traces"
-        )
-    })
+    let is_valid = ratio.is_ok_and(|ratio| (0.0..=1.0).contains(&ratio));
+    (!is_valid).then_some(("OTEL_TRACES_SAMPLER_ARG", argument, "1.0"))
 }
 
 fn context(caller: TraceParent) -> Context {
@@ -152,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_sampler_or_ratio_is_a_problem() {
+    fn unknown_sampler_or_ratio_is_replaced() {
         let cases = [
             (None, None, false),
             (None, Some("half"), false),
@@ -163,8 +173,8 @@ mod tests {
             (Some("traceidratio"), Some("half"), true),
         ];
         for (name, argument, expected) in cases {
-            let problem = problem(name, argument);
-            assert_eq!(problem.is_some(), expected, "{name:?} {argument:?}");
+            let replaced = replaced(name, argument);
+            assert_eq!(replaced.is_some(), expected, "{name:?} {argument:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The spans of an exchange, by OpenTelemetry's semantic conventions ("HTTP spans"). No query, header or body is told.
+//! The spans of an exchange, by OpenTelemetry's semantic conventions for HTTP spans. They contain no query, header field
+//! or body.
 
 use std::time::SystemTime;
 
@@ -18,7 +19,8 @@ use crate::observe::metrics::NONE;
 use crate::observe::summary::{End, ExchangeSummary};
 use citrix_wire::trace_context;
 
-/// Ours (server), and those of the attempts (client), which are its children. `now` is the time of `summary.ended()`.
+/// Returns the server span of the exchange and its children, the client spans of the attempts. `now` is the time of
+/// `summary.ended()`.
 pub(super) fn of<'a>(
     recording: &'a Recording,
     summary: &'a ExchangeSummary<'_>,
@@ -43,7 +45,7 @@ pub(super) fn of<'a>(
         .iter()
         .enumerate()
         .map(move |(index, attempt)| {
-            // One that was given up ended as the whole exchange did.
+            // A cancelled attempt ended with the exchange.
             let ended = attempt.end.map_or(summary.ended(), |(ended, _)| ended);
             SpanData {
                 parent_span_id: id(recording.span),
@@ -98,7 +100,7 @@ fn id(id: trace_context::SpanId) -> SpanId {
     SpanId::from(id.get())
 }
 
-/// Method and route: a closed set, as names are to be.
+/// Returns method and route, since span names must be a closed set.
 fn name(summary: &ExchangeSummary<'_>) -> String {
     match route(summary) {
         Some(route) => format!("{} {route}", method(summary.request.method)),
@@ -106,7 +108,7 @@ fn name(summary: &ExchangeSummary<'_>) -> String {
     }
 }
 
-/// As span names have it, where what is no standard method is `HTTP`.
+/// Returns the method for span names: `HTTP` for a non-standard one.
 fn method(method: &Method) -> &str {
     if is_standard(method) {
         method.as_str()
@@ -173,12 +175,12 @@ fn about_exchange(summary: &ExchangeSummary<'_>) -> Vec<KeyValue> {
 }
 
 fn about_attempt(summary: &ExchangeSummary<'_>, attempt: &Attempt, index: usize) -> Vec<KeyValue> {
-    let own = if attempt.scheme == Scheme::HTTPS {
+    let default_port = if attempt.scheme == Scheme::HTTPS {
         443
     } else {
         80
     };
-    let port = attempt.authority.port_u16().unwrap_or(own);
+    let port = attempt.authority.port_u16().unwrap_or(default_port);
     let url = format!(
         "{}://{}{}",
         attempt.scheme,
@@ -231,7 +233,8 @@ fn reason(summary: &ExchangeSummary<'_>) -> Option<&'static str> {
     summary.reason.map(Reason::as_str)
 }
 
-/// To a client it is one. An attempt without an end was given up for the reason the exchange ended for.
+/// Returns the error type of a client span: a status of 400 or above is an error. A cancelled attempt failed for the
+/// reason of the exchange.
 fn failure_of_attempt<'a>(
     summary: &'a ExchangeSummary<'_>,
     attempt: &'a Attempt,
@@ -247,7 +250,7 @@ fn failure_of_attempt<'a>(
 }
 
 fn method_attribute(method: &Method) -> KeyValue {
-    // The caller's own word for it may be anything.
+    // Callers choose non-standard methods freely.
     let known = if is_standard(method) {
         method.as_str().to_owned()
     } else {
@@ -266,7 +269,7 @@ fn failure_attribute(failure: &str) -> KeyValue {
 
 fn status(failure: Option<&str>) -> Status {
     match failure {
-        // The attribute says what it is.
+        // `error.type` names the failure.
         Some(_) => Status::error(""),
         None => Status::Unset,
     }
@@ -300,7 +303,7 @@ mod tests {
     use crate::observe::summary::RequestFacts;
     use citrix_wire::trace_context::TraceParent;
 
-    const THEIRS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn summary(method: &Method) -> ExchangeSummary<'_> {
         let sample = ExchangeSummary::sample();
@@ -313,9 +316,9 @@ mod tests {
         }
     }
 
-    /// The recording of an exchange with attempts that ended so.
+    /// Returns the recording of an exchange whose attempts have these outcomes.
     fn recording(attempts: &[Option<Result<StatusCode, &'static str>>]) -> Recording {
-        let caller = TraceParent::parse(THEIRS.as_bytes()).unwrap();
+        let caller = TraceParent::parse(CALLER.as_bytes()).unwrap();
         let mut recording = Recording::new(Spans::default(), caller.trace_id, Some(caller));
         for end in attempts {
             let to = (&Scheme::HTTPS, &Authority::from_static("api.cloud.com"));
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_is_a_child_of_the_exchange_and_that_of_the_callers_span() {
+    async fn attempt_is_a_child_of_the_exchange_which_is_a_child_of_the_caller() {
         let recording = recording(&[Some(Ok(StatusCode::OK))]);
         let spans = spans(&recording, &summary(&Method::GET));
         let [server, client] = &spans[..] else {
@@ -386,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_where_it_is_one() {
+    fn server_span_is_an_error_on_5xx_or_interruption() {
         let ok = StatusCode::OK;
         // Response status, reason, end; expected error type.
         let cases = [
@@ -435,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn each_attempt_says_how_it_ended_and_one_that_was_given_up_why() {
+    fn client_span_has_the_outcome_of_its_attempt() {
         let recording = recording(&[
             Some(Err("upstream_broken")),
             Some(Ok(StatusCode::UNAUTHORIZED)),
@@ -448,7 +451,7 @@ mod tests {
             ..summary(&Method::GET)
         };
         let spans = spans(&recording, &summary);
-        let told = |name| {
+        let attributes = |name| {
             spans[1..]
                 .iter()
                 .map(|span| attribute(span, name))
@@ -461,19 +464,19 @@ mod tests {
             None,
             some("upstream_timeout"),
         ];
-        assert_eq!(told("error.type"), failures);
+        assert_eq!(attributes("error.type"), failures);
         assert_eq!(
-            told("http.response.status_code"),
+            attributes("http.response.status_code"),
             [None, some("401"), some("200"), None]
         );
         assert_eq!(
-            told("http.request.resend_count"),
+            attributes("http.request.resend_count"),
             [None, some("1"), some("2"), some("3")]
         );
     }
 
     #[test]
-    fn a_callers_own_method_becomes_no_name() {
+    fn non_standard_method_is_http_in_names_and_other_in_attributes() {
         let method = Method::from_bytes(b"BREW").unwrap();
         let summary = ExchangeSummary {
             route: NONE,
