@@ -1,15 +1,15 @@
-//! The admin listener: probes and metrics. It never proxies, and it runs on the control side, so that a scrape
-//! delays no request.
+//! The admin listener: probes, metrics, the status page and operator requests. It never proxies, and it runs on the
+//! control thread, so that a scrape delays no request.
 //!
-//! - `/livez`: the process answers. Never depends on Citrix: restarting us would not mend the cloud.
-//! - `/readyz`: 200 when every credential has a usable token and nothing is being drained; says how each is.
+//! - `/livez`: the process responds. Independent of Citrix, since a restart does not fix an outage there.
+//! - `/readyz`: state of every customer's token.
 //! - `/metrics`: Prometheus text.
-//! - `/regions`: which customers' requests go to another region than their routes say.
-//! - `/log-level`: which lines the log has; `PUT` changes it.
-//! - `/status.json`: how things are; `/` shows it as a page.
+//! - `/status.json`: state of the gateway; `/` shows it as a page.
 //! - `/transactions/{id}`: a recent exchange by any of its ids.
-//! - `/callers/{name}/suggestion`: rules that would allow what an observed caller does.
-//! - `POST /tokens/{customer}/refresh`: a new token now.
+//! - `/regions`: cached redirects to other regions.
+//! - `/log-level`: the log level; `PUT` changes it.
+//! - `/callers/{name}/suggestion`: rules that permit the requests of an observed caller.
+//! - `POST /tokens/{customer}/refresh`: requests a new token.
 
 mod audit;
 mod history;
@@ -52,63 +52,59 @@ use crate::observe::telemetry::LogHandle;
 use crate::state::Shared;
 use crate::state::lifecycle::Lifecycle;
 use crate::system::digest::Sha256;
-use audit::Asked;
+use audit::AuditedRequest;
 use citrix_wire::basic_auth::BasicCredentials;
 use citrix_wire::host;
 use history::History;
 
 pub use suggestion::Suggestion;
 
-/// Connections at a time; probes and scrapers need a handful.
+/// Concurrent connections. Probes and scrapers need a handful.
 const MAX_CONNECTIONS: usize = 64;
-/// For a request's head, and between requests.
+/// Timeout for a request head, which is also the idle timeout.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-const THERE_ARE: &str = "there are /, /livez, /readyz, /metrics, /status.json, /transactions/{id}, /regions, \
-                         /log-level, /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
-/// The number of the shape of `/status.json` and `/transactions/{id}`: it goes up when a name goes or changes its
-/// meaning, not when one is added.
+const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, /transactions/{id}, \
+                            /regions, /log-level, /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
+/// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or changes its meaning.
 const FORMAT: u32 = 1;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What the admin side answers from.
+/// State of the admin listener.
 pub struct Admin {
-    /// Snapshot, metrics, clock.
-    pub shared: Arc<Shared>,
-    /// The phase the program is in.
-    pub lifecycle: Lifecycle,
-    /// Who may see more than probes and metrics.
-    pub settings: config::AdminSettings,
-    /// The log; none when the process does not log by itself.
-    pub log: Option<LogHandle>,
+    shared: Arc<Shared>,
+    lifecycle: Lifecycle,
+    settings: config::AdminSettings,
+    /// `None` if the program that embeds the gateway owns the log.
+    log: Option<LogHandle>,
     started: Instant,
     history: History,
 }
 
-type Answer = Response<Full<Bytes>>;
+type FullResponse = Response<Full<Bytes>>;
 
-/// Serves until `stop`.
+/// Serves connections until `stop` completes.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
-    let mut notes = interval(history::INTERVAL);
-    notes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut samples = interval(history::INTERVAL);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => return,
-            _ = notes.tick() => {
-                admin.history.note(Instant::now(), admin.shared.metrics.totals());
+            _ = samples.tick() => {
+                admin.history.add(Instant::now(), admin.shared.metrics.totals());
                 continue;
             }
             accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let (Ok((socket, peer)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned())
+        let (Ok((socket, peer)), Ok(permit)) = (accepted, Arc::clone(&permits).try_acquire_owned())
         else {
-            // Out of descriptors or of places: a probe comes again.
+            // Out of file descriptors or at the limit. Probes are repeated.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -116,7 +112,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
         connections.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+                async move { Ok::<_, Infallible>(admin.respond(request, peer).await) }
             });
             let served = Builder::new()
                 .timer(TokioTimer::new())
@@ -124,15 +120,15 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: impl Future<O
                 .serve_connection(TokioIo::new(socket), service)
                 .await;
             if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended badly");
+                tracing::debug!(%error, "admin connection failed");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
 impl Admin {
-    /// The admin side of a program that begins now.
+    /// Creates the state at the start of the program.
     pub fn new(
         shared: Arc<Shared>,
         lifecycle: Lifecycle,
@@ -150,80 +146,84 @@ impl Admin {
         }
     }
 
-    /// Answers one request.
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        if let Err(failure) = self.guard(&request) {
-            let asked = Asked::of(&request, peer);
-            asked.refused(&failure);
-            return failed(failure, &asked.id);
+    async fn respond(&self, request: Request<Incoming>, peer: SocketAddr) -> FullResponse {
+        if let Err(failure) = self.check_browser(&request) {
+            let audited = AuditedRequest::new(&request, peer);
+            audited.log_rejected(&failure);
+            return failure
+                .into_response(&audited.transaction_id)
+                .map(Full::new);
         }
-        let probes = matches!(*request.method(), Method::GET | Method::HEAD);
-        let path = request.uri().path();
-        match path {
-            "/livez" | "/readyz" | "/metrics" if !probes => only("GET, HEAD"),
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path() {
+            "/livez" | "/readyz" | "/metrics" if !is_read => method_not_allowed("GET, HEAD"),
             "/livez" => text(StatusCode::OK, "alive\n"),
-            "/readyz" => readiness::answer(self),
+            "/readyz" => readiness::respond(self),
             "/metrics" => self.metrics(),
-            _ => self.answer_operator(request, peer).await,
+            _ => self.respond_to_operator(request, peer).await,
         }
     }
 
-    /// Answers what needs the secret, where there is one.
-    async fn answer_operator(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-        let asked = Asked::of(&request, peer);
-        if !self.knows(request.headers()) {
-            asked.unknown();
-            return ask_for_the_secret();
+    /// Responds to requests that require the admin secret, if one is configured.
+    async fn respond_to_operator(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> FullResponse {
+        let audited = AuditedRequest::new(&request, peer);
+        if !self.is_authenticated(request.headers()) {
+            audited.log_unauthenticated();
+            return unauthorized();
         }
-        asked.admitted();
-        let probes = matches!(*request.method(), Method::GET | Method::HEAD);
+        audited.log_admitted();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path();
         match path {
-            "/regions" if !probes => only("GET, HEAD"),
-            "/regions" => regions::answer(self),
-            "/log-level" => log_level::answer(self, request).await,
+            "/regions" if !is_read => method_not_allowed("GET, HEAD"),
+            "/regions" => regions::respond(self),
+            "/log-level" => log_level::respond(self, request).await,
             _ => match (refresh::customer_of(path), suggestion::caller_of(path)) {
                 (Some(customer), _) if request.method() == Method::POST => {
-                    refresh::answer(self, customer).await
+                    refresh::respond(self, customer).await
                 }
-                (Some(_), _) => only("POST"),
-                (None, Some(_)) if !probes => only("GET, HEAD"),
-                (None, Some(caller)) => suggestion::answer(self, caller),
-                (None, None) => self.look(path, probes),
+                (Some(_), _) => method_not_allowed("POST"),
+                (None, Some(_)) if !is_read => method_not_allowed("GET, HEAD"),
+                (None, Some(caller)) => suggestion::respond(self, caller),
+                (None, None) => self.status(path, is_read),
             },
         }
     }
 
-    /// The status page and what it is made of; `reads` if that is what the request wants.
-    fn look(&self, path: &str, reads: bool) -> Answer {
+    /// Returns the status page, its data, or an exchange.
+    fn status(&self, path: &str, is_read: bool) -> FullResponse {
         let id = transactions::id_of(path);
         let file = page::file(path);
         match path {
-            _ if !reads && (path == "/status.json" || id.is_some() || file.is_some()) => {
-                only("GET, HEAD")
+            _ if !is_read && (path == "/status.json" || id.is_some() || file.is_some()) => {
+                method_not_allowed("GET, HEAD")
             }
-            "/status.json" => status::answer(self),
+            "/status.json" => status::respond(self),
             _ => match (id, file) {
-                (Some(id), _) => transactions::answer(self, &id),
+                (Some(id), _) => transactions::respond(self, &id),
                 (None, Some(file)) => file,
-                (None, None) => text(StatusCode::NOT_FOUND, THERE_ARE),
+                (None, None) => text(StatusCode::NOT_FOUND, UNKNOWN_PATH),
             },
         }
     }
 
-    /// Keeps web pages out.
-    fn guard<B>(&self, request: &Request<B>) -> Result<(), Failure> {
+    /// Rejects requests of web pages.
+    fn check_browser<B>(&self, request: &Request<B>) -> Result<(), Failure> {
         let live = &self.shared.published.load().live;
         let authority = host::authority(request.version(), request.uri(), request.headers())
             .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
-        // `*` is for callers, who may have to show who they are; nobody does here.
-        let own_name = || {
+        // `*` applies to callers only: they authenticate, which the admin listener may not require.
+        let public_host = || {
             let url: Uri = live.public_url.as_ref()?.parse().ok()?;
             url.host().map(str::to_owned)
         };
-        let own = AllowedHosts::Only(own_name().into_iter().collect());
+        let public_only = AllowedHosts::Only(public_host().into_iter().collect());
         let hosts = if live.hosts == AllowedHosts::Any {
-            &own
+            &public_only
         } else {
             &live.hosts
         };
@@ -231,7 +231,7 @@ impl Admin {
         browser_guard::check_site(authority.as_ref(), request.headers())
     }
 
-    fn metrics(&self) -> Answer {
+    fn metrics(&self) -> FullResponse {
         let metrics = &self.shared.metrics;
         metrics
             .in_flight
@@ -246,36 +246,36 @@ impl Admin {
         }
         match metrics.render() {
             Ok(body) => {
-                let mut answer = Response::new(Full::from(body));
+                let mut response = Response::new(Full::from(body));
                 let prometheus_text =
                     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                answer.headers_mut().insert(CONTENT_TYPE, prometheus_text);
-                answer
+                response.headers_mut().insert(CONTENT_TYPE, prometheus_text);
+                response
             }
             Err(error) => {
-                tracing::error!(%error, "the metrics cannot be rendered");
+                tracing::error!(%error, "failed to render metrics");
                 text(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "the metrics cannot be rendered\n",
+                    "failed to render metrics\n",
                 )
             }
         }
     }
 
-    /// Whether the request shows the admin secret, where one is configured.
-    fn knows(&self, headers: &HeaderMap) -> bool {
+    /// Returns `true` if the request presents the admin secret, or none is configured.
+    fn is_authenticated(&self, headers: &HeaderMap) -> bool {
         let Some(expected) = &self.settings.secret_sha256 else {
             return true;
         };
-        let shown = headers
+        let presented = headers
             .get(X_API_KEY)
             .map(|key| key.as_bytes().to_vec())
             .or_else(|| basic_password(headers));
-        shown.is_some_and(|secret| Sha256::of(&secret).matches(expected))
+        presented.is_some_and(|secret| Sha256::of(&secret).matches(expected))
     }
 }
 
-/// The password of HTTP Basic (RFC 7617); the name is free.
+/// Returns the password of HTTP Basic credentials (RFC 7617). Any user name is accepted.
 fn basic_password(headers: &HeaderMap) -> Option<Vec<u8>> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = value.split_once(' ')?;
@@ -286,49 +286,45 @@ fn basic_password(headers: &HeaderMap) -> Option<Vec<u8>> {
     Some(credentials.password().to_vec())
 }
 
-fn ask_for_the_secret() -> Answer {
-    let mut answer = text(StatusCode::UNAUTHORIZED, "the admin secret is needed\n");
+fn unauthorized() -> FullResponse {
+    let mut response = text(StatusCode::UNAUTHORIZED, "the admin secret is required\n");
     let challenge =
         HeaderValue::from_static("Basic realm=\"citrix-auth-proxy admin\", charset=\"UTF-8\"");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    answer
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
 }
 
-fn only(methods: &'static str) -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("{methods} only\n"));
-    answer
+fn method_not_allowed(allowed: &'static str) -> FullResponse {
+    let body = format!("method not allowed; allowed: {allowed}\n");
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, body);
+    response
         .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(methods));
-    answer
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json(status: StatusCode, value: &impl Serialize) -> FullResponse {
     // Structs of strings and numbers always serialize.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
-    let mut answer = text(status, body);
-    answer
+    json_body(status, body)
+}
+
+fn json_body(status: StatusCode, body: Vec<u8>) -> FullResponse {
+    let mut response = text(status, body);
+    response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    response
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    answer
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-        .headers_mut()
-        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
-}
-
-fn failed(failure: Failure, id: &HeaderValue) -> Answer {
-    failure.into_response(id).map(Full::new)
+fn text(status: StatusCode, body: impl Into<Bytes>) -> FullResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let plain_text = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(CONTENT_TYPE, plain_text);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }

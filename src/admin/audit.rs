@@ -1,4 +1,4 @@
-//! Lines of the audit log for the operators' side: who is refused, and who may change something.
+//! Audit log of the admin listener: rejected requests, and admitted ones that may change something.
 
 use std::net::SocketAddr;
 
@@ -7,52 +7,43 @@ use http::{HeaderValue, Method, Request};
 use crate::error::{Failure, Reason};
 use citrix_wire::transaction_id;
 
-/// A request that may be told of; queries and header values are not in it.
-pub(super) struct Asked {
+/// The logged parts of a request: no query and no header value.
+pub(super) struct AuditedRequest {
     peer: SocketAddr,
     method: Method,
     path: String,
-    /// What the line has in common with an answer in the shape of the proxy's.
-    pub(super) id: HeaderValue,
+    /// Generated; also the `Citrix-TransactionId` of the response to a rejected request.
+    pub(super) transaction_id: HeaderValue,
 }
 
-impl Asked {
-    pub(super) fn of<B>(request: &Request<B>, peer: SocketAddr) -> Self {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+impl AuditedRequest {
+    pub(super) fn new<B>(request: &Request<B>, peer: SocketAddr) -> Self {
         Self {
             peer,
-            method,
-            path,
-            id: transaction_id::generate(),
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            transaction_id: transaction_id::generate(),
         }
     }
 
-    /// What is no request of an operator's, as far as can be seen.
-    pub(super) fn refused(&self, failure: &Failure) {
-        self.tell(
-            "refused",
-            "none",
-            Some((failure.reason(), failure.detail())),
-        );
+    pub(super) fn log_rejected(&self, failure: &Failure) {
+        let cause = (failure.reason(), failure.detail().as_ref());
+        self.log("refused", "none", Some(cause));
     }
 
-    /// The same for want of the secret.
-    pub(super) fn unknown(&self) {
-        self.tell(
-            "refused",
-            "none",
-            Some((Reason::CallerUnknown, "the admin secret was not shown")),
-        );
+    pub(super) fn log_unauthenticated(&self) {
+        let cause = (Reason::CallerUnknown, "admin secret missing or wrong");
+        self.log("refused", "none", Some(cause));
     }
 
-    /// Notes who was let in to what may change something.
-    pub(super) fn admitted(&self) {
+    /// Logs the request unless it only reads.
+    pub(super) fn log_admitted(&self) {
         if !matches!(self.method, Method::GET | Method::HEAD) {
-            self.tell("admitted", "operator", None);
+            self.log("admitted", "operator", None);
         }
     }
 
-    fn tell(&self, verdict: &str, caller: &str, why: Option<(Reason, &str)>) {
+    fn log(&self, verdict: &str, caller: &str, rejection: Option<(Reason, &str)>) {
         tracing::info!(
             target: "audit",
             verdict,
@@ -61,9 +52,9 @@ impl Asked {
             peer = %self.peer,
             method = self.method.as_str(),
             path = self.path,
-            reason = why.map(|(reason, _)| reason.as_str()),
-            cause = why.map(|(_, cause)| cause),
-            transaction_id = self.id.to_str().unwrap_or_default(),
+            reason = rejection.map(|(reason, _)| reason.as_str()),
+            cause = rejection.map(|(_, cause)| cause),
+            transaction_id = self.transaction_id.to_str().unwrap_or_default(),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `/log-level`: which lines the log has, seen and changed while the program runs.
+//! `/log-level`: returns and changes the log level.
 
 use std::time::Duration;
 
@@ -8,68 +8,69 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
-use super::{Admin, Answer, json, only, text};
+use super::{Admin, FullResponse, json, method_not_allowed, text};
+use crate::observe::telemetry::LogLevels;
 
-/// A level's name is shorter.
+/// Maximum body size in bytes; names of levels are shorter.
 const MAX_BODY: usize = 64;
-/// For the body to arrive.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// What is to be put.
-const USAGE: &str = "put one of off, error, warn, info, debug, trace\n";
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
-struct Told {
+struct LogLevelView {
     level: String,
 }
 
-/// Tells the level, or changes it until the program ends or it is changed again.
-pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Answer {
+/// Returns the level. `PUT` first changes it until the next change or the end of the program.
+pub(super) async fn respond(admin: &Admin, request: Request<Incoming>) -> FullResponse {
     let Some(log) = &admin.log else {
         return text(
             StatusCode::NOT_FOUND,
-            "this process does not write its log by itself\n",
+            "the log level of this process cannot be changed\n",
         );
     };
     match *request.method() {
         Method::GET | Method::HEAD => {}
-        Method::PUT => match wanted(request).await {
-            Some(level) => {
-                let before = log.levels.level();
-                let say = || tracing::warn!(%before, %level, "an operator changes the log level");
-                // At the more talkative of the two, so that the line is seen.
-                if level < before {
-                    say();
-                    log.levels.set(level);
-                } else {
-                    log.levels.set(level);
-                    say();
-                }
+        Method::PUT => match read_level(request).await {
+            Some(level) => change(&log.levels, level),
+            None => {
+                return text(
+                    StatusCode::BAD_REQUEST,
+                    "expected one of off, error, warn, info, debug, trace\n",
+                );
             }
-            None => return text(StatusCode::BAD_REQUEST, USAGE),
         },
-        _ => return only("GET, HEAD, PUT"),
+        _ => return method_not_allowed("GET, HEAD, PUT"),
     }
     json(
         StatusCode::OK,
-        &Told {
+        &LogLevelView {
             level: log.levels.level().to_string(),
         },
     )
 }
 
-/// The level that the body names.
-async fn wanted(request: Request<Incoming>) -> Option<LevelFilter> {
+/// Logs the change at the more verbose of the two levels, so that the line is written.
+fn change(levels: &LogLevels, level: LevelFilter) {
+    let before = levels.level();
+    if level >= before {
+        levels.set(level);
+    }
+    tracing::warn!(%before, %level, "log level changed by an operator");
+    levels.set(level);
+}
+
+async fn read_level(request: Request<Incoming>) -> Option<LevelFilter> {
     let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = tokio::time::timeout(PATIENCE, body)
+    let body = tokio::time::timeout(BODY_TIMEOUT, body)
         .await
         .ok()?
         .ok()?
         .to_bytes();
-    named(str::from_utf8(&body).ok()?)
+    parse_level(str::from_utf8(&body).ok()?)
 }
 
-/// `LevelFilter` would also read numbers and the empty text.
-fn named(text: &str) -> Option<LevelFilter> {
+/// Parses the name of a level. `LevelFilter` also accepts numbers and the empty text.
+fn parse_level(text: &str) -> Option<LevelFilter> {
     let text = text.trim().trim_matches('"');
     let is_word = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic());
     is_word.then(|| text.parse().ok())?
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_named_as_in_the_configuration() {
+    fn level_is_parsed_from_its_name_only() {
         for (text, level) in [
             ("debug", Some(LevelFilter::DEBUG)),
             ("off\n", Some(LevelFilter::OFF)),
@@ -91,7 +92,7 @@ mod tests {
             ("verbose", None),
             ("debug,hyper=trace", None),
         ] {
-            assert_eq!(named(text), level, "{text}");
+            assert_eq!(parse_level(text), level, "{text}");
         }
     }
 }

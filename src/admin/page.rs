@@ -1,4 +1,4 @@
-//! The status page: a few files that are compiled in and live on `/status.json` and `/transactions/{id}` alone.
+//! The files of the status page, which requests only `/status.json` and `/transactions/{id}`.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -7,17 +7,17 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
-use super::Answer;
+use super::FullResponse;
 
-/// Nothing but our own files and answers: no inline script or style, no frame, no form, no other host.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+/// Permits only this listener: no inline script or style, no frame, no form, no other host.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// Paths, and what is there.
+/// Path, content type and content of each file.
 const FILES: [(&str, &str, &str); 7] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page/page.css", CSS, include_str!("page/page.css")),
@@ -28,16 +28,17 @@ const FILES: [(&str, &str, &str); 7] = [
     ("/page/dom.js", JS, include_str!("page/dom.js")),
 ];
 
-/// The file at a path, if one is there.
-pub(super) fn file(path: &str) -> Option<Answer> {
-    let (_, kind, text) = FILES.iter().find(|(known, ..)| *known == path)?;
-    let mut answer = Response::new(Full::from(Bytes::from_static(text.as_bytes())));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+/// Returns the response for a file of the page.
+pub(super) fn file(path: &str) -> Option<FullResponse> {
+    let (_, content_type, text) = FILES.iter().find(|(known, ..)| *known == path)?;
+    let mut response = Response::new(Full::from(Bytes::from_static(text.as_bytes())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let policy = HeaderValue::from_static(CONTENT_POLICY);
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // A newer program has newer files.
+    // Another version of the program has other files.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(answer)
+    Some(response)
 }

@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use super::{Admin, Answer, text};
+use super::{Admin, FullResponse, text};
 use crate::state::lifecycle::Phase;
 use crate::token::slot::TokenSlot;
 use crate::token::status::{TokenState, TokenStatus};
 
 /// Responds with 200 if every customer has a usable token and the gateway is not draining, else with 503. Lists every
 /// customer's state, the worst first.
-pub(super) fn answer(admin: &Admin) -> Answer {
+pub(super) fn respond(admin: &Admin) -> FullResponse {
     let published = admin.shared.published.load();
     let now = admin.shared.clock.now();
     let mut customers: Vec<(TokenState, String)> = published

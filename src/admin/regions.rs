@@ -1,39 +1,34 @@
-//! `GET /regions`: the redirects to other regions that are remembered.
+//! `GET /regions`: the cached redirects to other regions.
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Admin, Answer, text};
+use super::times::rfc3339;
+use super::{Admin, FullResponse, json_body};
 
-/// A customer's requests below `from` go to `to`.
+/// A redirect of a customer's requests below `from`.
 #[derive(Serialize)]
-struct Shown {
+struct RedirectView {
     customer: String,
     from: String,
     to: String,
-    /// RFC 3339.
     until: String,
 }
 
-pub(super) fn answer(admin: &Admin) -> Answer {
+pub(super) fn respond(admin: &Admin) -> FullResponse {
     let (now, instant) = (admin.shared.clock.now(), Instant::now());
-    let moves = admin.shared.regions.list();
-    let shown = moves.iter().map(|moved| Shown {
-        customer: moved.customer.to_str().unwrap_or_default().to_owned(),
-        from: moved.from.to_string(),
-        to: moved.to.to_string(),
-        until: humantime::format_rfc3339_seconds(
-            now + moved.until.saturating_duration_since(instant),
-        )
-        .to_string(),
-    });
+    let redirects = admin.shared.regions.list();
+    let views: Vec<_> = redirects
+        .iter()
+        .map(|redirect| RedirectView {
+            customer: redirect.customer.to_str().unwrap_or_default().to_owned(),
+            from: redirect.from.to_string(),
+            to: redirect.to.to_string(),
+            until: rfc3339(now + redirect.until.saturating_duration_since(instant)),
+        })
+        .collect();
     // Strings always serialize.
-    let body = serde_json::to_vec_pretty(&shown.collect::<Vec<_>>()).unwrap_or_default();
-    let mut answer = text(StatusCode::OK, body);
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    let body = serde_json::to_vec_pretty(&views).unwrap_or_default();
+    json_body(StatusCode::OK, body)
 }

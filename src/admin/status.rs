@@ -1,5 +1,5 @@
-//! `GET /status.json`: how things are, for the status page and for scripts. `docs/admin.md` has its shape, which
-//! [`FORMAT`] numbers. Nothing of it is secret.
+//! `GET /status.json`: the state of the gateway, for the status page and for scripts. `docs/admin.md` documents the
+//! format; [`FORMAT`] is its version. It contains no secrets.
 
 mod alerts;
 mod tokens;
@@ -10,79 +10,79 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::times::Times;
-use super::transactions::Exchange;
-use super::{Admin, Answer, FORMAT, json};
+use super::transactions::ExchangeView;
+use super::{Admin, FORMAT, FullResponse, json};
 use crate::config::InstanceId;
 use crate::observe::metrics::commit;
 use crate::state::lifecycle::Phase;
 use crate::state::published::Published;
 use alerts::Alert;
-use tokens::Token;
-use traffic::{Caller, Load, Queue, Retired, Route, Traffic};
+use tokens::TokenView;
+use traffic::{CallerView, LoadView, QueueView, RetiredView, RouteView, Traffic};
 
-/// Failures, and refusals, that are told.
-const MOST_EXCHANGES: usize = 50;
+/// Maximum number of failures, and of rejections.
+const MAX_EXCHANGES: usize = 50;
 
 #[derive(Serialize)]
-struct Status<'a> {
+struct StatusDocument<'a> {
     format: u32,
     now: String,
-    /// Whether `/readyz` is 200.
+    /// `/readyz` returns 200.
     ready: bool,
     alerts: Vec<Alert>,
-    program: Program<'a>,
-    tokens: Vec<Token>,
-    customers: Vec<Customer<'a>>,
-    routes: Vec<Route<'a>>,
-    callers: Vec<Caller>,
-    queues: Vec<Queue<'a>>,
-    load: Load,
-    failures: Vec<Exchange<'a>>,
-    refusals: Vec<Exchange<'a>>,
-    retired: Vec<Retired>,
-    certificates: Vec<Certificate>,
+    program: ProgramView<'a>,
+    tokens: Vec<TokenView>,
+    customers: Vec<CustomerView<'a>>,
+    routes: Vec<RouteView<'a>>,
+    callers: Vec<CallerView>,
+    queues: Vec<QueueView<'a>>,
+    load: LoadView,
+    failures: Vec<ExchangeView<'a>>,
+    refusals: Vec<ExchangeView<'a>>,
+    retired: Vec<RetiredView>,
+    certificates: Vec<CertificateView>,
 }
 
-pub(super) fn answer(admin: &Admin) -> Answer {
+pub(super) fn respond(admin: &Admin) -> FullResponse {
     let published = admin.shared.published.load();
     let times = Times::now(&admin.shared);
     let phase = admin.lifecycle.phase();
     let metrics = &admin.shared.metrics;
     let traffic = Traffic::now(admin, &times);
-    let (failures, refusals) = (
-        metrics.recent.failures(MOST_EXCHANGES),
-        metrics.recent.rejections(MOST_EXCHANGES),
+    let (failures, rejections) = (
+        metrics.recent.failures(MAX_EXCHANGES),
+        metrics.recent.rejections(MAX_EXCHANGES),
     );
-    let mut status = Status {
+    let mut status = StatusDocument {
         format: FORMAT,
         now: times.precise(times.instant),
         ready: false,
         alerts: Vec::new(),
-        program: Program::new(admin, &published, &times, phase),
+        program: ProgramView::new(admin, &published, &times, phase),
         tokens: tokens::list(&published, &times),
         customers: customers(admin, &published, times.instant),
         routes: traffic.routes(&published),
         callers: traffic.callers(&published, &times),
         queues: traffic.queues(),
-        load: Load::now(admin, &published),
+        load: LoadView::now(admin, &published),
         failures: failures
             .iter()
-            .map(|record| Exchange::new(record, &times))
+            .map(|record| ExchangeView::new(record, &times))
             .collect(),
-        refusals: refusals
+        refusals: rejections
             .iter()
-            .map(|record| Exchange::new(record, &times))
+            .map(|record| ExchangeView::new(record, &times))
             .collect(),
         retired: traffic::retired(admin, &published, &times),
         certificates: certificates(admin, &times),
     };
-    status.ready = phase == Phase::Running && status.tokens.iter().all(Token::is_usable);
-    status.alerts = alerts::of(&status);
+    status.ready = phase == Phase::Running && status.tokens.iter().all(TokenView::is_usable);
+    status.alerts = alerts::alerts(&status);
     json(StatusCode::OK, &status)
 }
 
 #[derive(Serialize)]
-struct Program<'a> {
+struct ProgramView<'a> {
     name: &'static str,
     version: &'static str,
     commit: &'static str,
@@ -91,13 +91,13 @@ struct Program<'a> {
     uptime_s: u64,
     config_loaded_at: String,
     workers: usize,
-    /// Unless somebody else in the process writes the log.
+    /// `None` if the program that embeds the gateway owns the log.
     log_level: Option<String>,
     log_lines_lost: u64,
     public_url: Option<&'a str>,
 }
 
-impl<'a> Program<'a> {
+impl<'a> ProgramView<'a> {
     fn new(admin: &Admin, published: &'a Published, times: &Times, phase: Phase) -> Self {
         Self {
             name: env!("CARGO_PKG_NAME"),
@@ -126,23 +126,22 @@ impl<'a> Program<'a> {
     }
 }
 
-/// A customer as it is configured, and what was found out about it.
 #[derive(Serialize)]
-struct Customer<'a> {
+struct CustomerView<'a> {
     id: &'a str,
-    /// Meant when a request names none.
+    /// The customer of requests that name none.
     default: bool,
     cloud: &'static str,
     api: String,
     /// `auto`, `fixed` or `none`.
     instance_id_from: &'static str,
-    /// For `Citrix-InstanceId`, once it is known.
+    /// `Citrix-InstanceId`, once it is known.
     instance_id: Option<String>,
-    /// Services that are remembered to be in another region.
+    /// Cached redirects to another region.
     moves: usize,
 }
 
-fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<Customer<'a>> {
+fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<CustomerView<'a>> {
     let moves = admin.shared.regions.list();
     let customers = published.customers.iter().map(|customer| {
         let credential = &customer.credential;
@@ -155,7 +154,7 @@ fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<C
         let own = moves
             .iter()
             .filter(|moved| moved.customer == credential.customer_id && moved.until > now);
-        Customer {
+        CustomerView {
             id: credential.customer(),
             default: customer.is_default,
             cloud: credential.cloud.name(),
@@ -168,25 +167,25 @@ fn customers<'a>(admin: &Admin, published: &'a Published, now: Instant) -> Vec<C
     customers.collect()
 }
 
-/// What callers are shown by TLS listeners.
+/// Certificate of a TLS listener.
 #[derive(Serialize)]
-struct Certificate {
+struct CertificateView {
     of: &'static str,
     expires_at: String,
-    /// Less than 0 when it is over.
+    /// Negative if it has expired.
     expires_in_s: f64,
 }
 
-fn certificates(admin: &Admin, times: &Times) -> Vec<Certificate> {
+fn certificates(admin: &Admin, times: &Times) -> Vec<CertificateView> {
     let end = admin.shared.metrics.certificate_expires_at();
     let since_epoch = end.and_then(|end| std::time::Duration::try_from_secs_f64(end).ok());
     let end = since_epoch.and_then(|since| std::time::SystemTime::UNIX_EPOCH.checked_add(since));
-    let certificate = end.map(|end| Certificate {
+    let certificate = end.map(|end| CertificateView {
         of: "listen.tls",
         expires_at: super::times::rfc3339(end),
         expires_in_s: match end.duration_since(times.wall) {
             Ok(left) => left.as_secs_f64().round(),
-            Err(over) => -over.duration().as_secs_f64().round(),
+            Err(expired) => -expired.duration().as_secs_f64().round(),
         },
     });
     certificate.into_iter().collect()

@@ -1,27 +1,24 @@
-//! `GET /callers/{name}/suggestion`: rules that would allow what a caller was seen to do.
+//! `GET /callers/{name}/suggestion`: rules that permit the requests of an observed caller.
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Answer, text};
+use super::{Admin, FullResponse, json, text};
 use crate::config::Mode;
 
-/// What an operator is told; nothing of it is secret.
+/// Suggested rules. The response contains no secrets.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Suggestion {
-    /// The caller's name.
-    pub caller: String,
-    /// How many of its requests were seen, items of batches included.
-    pub requests: u64,
-    /// How many of them are not in the block, since there were too many kinds.
-    pub left_out: u64,
+    pub(crate) caller: String,
+    /// Observed requests, including items of batches.
+    pub(crate) requests: u64,
+    /// Requests that the block does not cover because the record was full.
+    pub(crate) left_out: u64,
     /// A `[[caller]]` block in TOML.
-    pub block: String,
+    pub(crate) block: String,
 }
 
-/// The caller in the path, if it is one of this endpoint's.
+/// Returns the caller if the path is one of this endpoint.
 pub(super) fn caller_of(path: &str) -> Option<&str> {
     let caller = path
         .strip_prefix("/callers/")?
@@ -29,19 +26,15 @@ pub(super) fn caller_of(path: &str) -> Option<&str> {
     (!caller.is_empty() && !caller.contains('/')).then_some(caller)
 }
 
-/// What was seen of the caller, as a block.
-pub(super) fn answer(admin: &Admin, name: &str) -> Answer {
+pub(super) fn respond(admin: &Admin, name: &str) -> FullResponse {
     let published = admin.shared.published.load();
     let mut callers = published.callers.iter();
     let Some(caller) = callers.find(|caller| caller.config.name == name) else {
-        return text(
-            StatusCode::NOT_FOUND,
-            "the gateway has no caller of this name\n",
-        );
+        return text(StatusCode::NOT_FOUND, "no caller of this name\n");
     };
     if caller.config.mode != Mode::Observe {
-        let what = "the caller is not observed; its block needs mode = \"observe\"\n";
-        return text(StatusCode::CONFLICT, what);
+        let problem = "the caller is not observed; set mode = \"observe\" in its block\n";
+        return text(StatusCode::CONFLICT, problem);
     }
     let observations = &caller.state.observations;
     let suggestion = Suggestion {
@@ -51,17 +44,10 @@ pub(super) fn answer(admin: &Admin, name: &str) -> Answer {
         block: observations.suggest(name),
     };
     if suggestion.requests == 0 {
-        let what = "nothing was seen of the caller yet; let it do what it has to do\n";
-        return text(StatusCode::CONFLICT, what);
+        let problem = "no requests observed yet; run the caller's usual requests first\n";
+        return text(StatusCode::CONFLICT, problem);
     }
-    // A struct of strings and numbers always serializes.
-    let mut body = serde_json::to_vec(&suggestion).unwrap_or_default();
-    body.push(b'\n');
-    let mut answer = text(StatusCode::OK, Bytes::from(body));
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    json(StatusCode::OK, &suggestion)
 }
 
 #[cfg(test)]
@@ -69,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_names_one_caller() {
+    fn path_names_one_caller() {
         for (path, caller) in [
             ("/callers/splunk/suggestion", Some("splunk")),
             ("/callers/a.b@c-1/suggestion", Some("a.b@c-1")),

@@ -1,4 +1,4 @@
-//! Moments as operators read them.
+//! Times in responses.
 
 use std::time::SystemTime;
 
@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::state::Shared;
 
-/// The present moment on both clocks. Moments are kept on the one that nobody sets, so those before a suspension of
-/// the machine are told too late.
+/// The current time on both clocks. Times are recorded on the monotonic clock, so those before a suspension of the
+/// machine are reported too late.
 pub(super) struct Times {
     pub(super) wall: SystemTime,
     pub(super) instant: Instant,
@@ -21,12 +21,12 @@ impl Times {
         }
     }
 
-    /// RFC 3339, to the second.
+    /// Formats a time as RFC 3339 in seconds.
     pub(super) fn seconds(&self, at: Instant) -> String {
         rfc3339(self.of(at))
     }
 
-    /// RFC 3339, to the millisecond.
+    /// Formats a time as RFC 3339 in milliseconds.
     pub(super) fn precise(&self, at: Instant) -> String {
         humantime::format_rfc3339_millis(self.of(at)).to_string()
     }
@@ -36,7 +36,7 @@ impl Times {
     }
 }
 
-/// RFC 3339, to the second.
+/// Formats a time as RFC 3339 in seconds.
 pub(super) fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }

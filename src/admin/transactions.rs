@@ -7,31 +7,31 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::times::Times;
-use super::{Admin, Answer, FORMAT, json};
+use super::{Admin, FORMAT, FullResponse, json};
 use crate::error::Reason;
 use crate::observe::recent::{BoundedText, Record};
 
-/// Exchanges that are told of one id; only ids that callers choose can be of several.
-const MOST: usize = 20;
+/// Maximum number of exchanges in a response. Several can share an id that a caller chose.
+const MAX_EXCHANGES: usize = 20;
 
-/// The id in the path, without its escapes.
+/// Returns the percent-decoded id of the path.
 pub(super) fn id_of(path: &str) -> Option<String> {
     let id = path.strip_prefix("/transactions/")?;
     (!id.is_empty()).then(|| percent::decode_lossy(id))
 }
 
-pub(super) fn answer(admin: &Admin, id: &str) -> Answer {
+pub(super) fn respond(admin: &Admin, id: &str) -> FullResponse {
     let recent = &admin.shared.metrics.recent;
     let times = Times::now(&admin.shared);
-    let records = recent.find(id, MOST);
-    let found = Found {
+    let records = recent.find(id, MAX_EXCHANGES);
+    let result = LookupResult {
         format: FORMAT,
         id,
         exchanges: records
             .iter()
-            .map(|record| Exchange::new(record, &times))
+            .map(|record| ExchangeView::new(record, &times))
             .collect(),
-        detail: records.is_empty().then(|| nothing(admin, &times)),
+        detail: records.is_empty().then(|| not_found(admin, &times)),
     };
     json(
         if records.is_empty() {
@@ -39,16 +39,16 @@ pub(super) fn answer(admin: &Admin, id: &str) -> Answer {
         } else {
             StatusCode::OK
         },
-        &found,
+        &result,
     )
 }
 
-fn nothing(admin: &Admin, times: &Times) -> String {
-    let begin = match admin.shared.metrics.recent.coverage() {
-        (_, None) => "no exchange is over yet".to_owned(),
+fn not_found(admin: &Admin, times: &Times) -> String {
+    let searched = match admin.shared.metrics.recent.coverage() {
+        (_, None) => "no exchange has ended yet".to_owned(),
         (1, Some(since)) => {
             format!(
-                "the one exchange that is remembered, of {}, has another id",
+                "the only recorded exchange, of {}, has another id",
                 times.precise(since)
             )
         }
@@ -60,23 +60,23 @@ fn nothing(admin: &Admin, times: &Times) -> String {
         }
     };
     format!(
-        "{begin}; an exchange is remembered once it is over, and what is older is in the access log"
+        "{searched}; an exchange is recorded when it ends, and older ones are in the access log"
     )
 }
 
 #[derive(Serialize)]
-struct Found<'a> {
+struct LookupResult<'a> {
     format: u32,
     id: &'a str,
-    exchanges: Vec<Exchange<'a>>,
+    exchanges: Vec<ExchangeView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
-/// An exchange that is over; names are those of the access log.
+/// An exchange that has ended, with the names of the access log.
 #[derive(Serialize)]
-pub(super) struct Exchange<'a> {
-    /// When the request's head was complete.
+pub(super) struct ExchangeView<'a> {
+    /// Time at which the request head was complete.
     at: Option<String>,
     request_id: BoundedText<36>,
     transaction_id: BoundedText<128>,
@@ -92,9 +92,8 @@ pub(super) struct Exchange<'a> {
     retired: Option<&'static str>,
     status: u16,
     reason: Option<&'static str>,
-    /// What the caller was told.
+    /// As returned to the caller.
     detail: Option<&'a str>,
-    /// What a library or the system said.
     cause: Option<&'a str>,
     end: &'static str,
     attempts: u32,
@@ -104,7 +103,7 @@ pub(super) struct Exchange<'a> {
     ours_ms: f64,
 }
 
-impl<'a> Exchange<'a> {
+impl<'a> ExchangeView<'a> {
     pub(super) fn new(record: &'a Record, times: &Times) -> Self {
         let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         let text = |text: &'a str| (!text.is_empty()).then_some(text);
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_names_one_id() {
+    fn path_names_one_id() {
         for (path, id) in [
             ("/transactions/abc-1", Some("abc-1")),
             ("/transactions/a%2Fb%3f%25", Some("a/b?%")),

@@ -86,7 +86,7 @@ async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
         ("/seen-before", 1),
         ("/unseen", 0),
         ("/seen-again", 1),
-        ("an operator changes the log level", 2),
+        ("log level changed by an operator", 2),
     ] {
         assert_eq!(log.matches(text).count(), times, "{text} in {log}");
     }

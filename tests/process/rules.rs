@@ -272,7 +272,7 @@ async fn what_an_observed_caller_does_becomes_a_block_to_paste() {
         ),
         ("nobody", &by_file, &[], 1, "no caller of this name"),
         ("e", &by_file, &[], 1, "is not observed"),
-        ("idle", &by_file, &[], 1, "nothing was seen"),
+        ("idle", &by_file, &[], 1, "no requests observed"),
         ("a b", &by_file, &[], 64, "is not a valid caller name"),
     ] {
         let ended = suggest(&gateway, name, more, variables).await;

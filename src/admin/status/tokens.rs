@@ -1,4 +1,4 @@
-//! The tokens, and what became of the last logins.
+//! Tokens and the last logins.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,50 +9,43 @@ use crate::admin::times::{Times, rfc3339};
 use crate::state::published::Published;
 use crate::token::status::{FailedLogin, TokenState, TokenStatus, WhichSecret};
 
-/// One customer's token.
+/// One customer's token, from its [`TokenStatus`].
 #[derive(Default, Serialize)]
-pub(super) struct Token {
+pub(super) struct TokenView {
     pub(super) customer: String,
-    /// `fresh`, `stale` or `unusable`, as in `/readyz`.
+    /// `fresh`, `stale` or `unusable`.
     pub(super) state: &'static str,
-    /// The newest token's number, counted from 1; 0 before the first.
     pub(super) generation: u64,
     pub(super) obtained_at: Option<String>,
-    /// Until when it is sent.
     pub(super) usable_until: Option<String>,
-    /// When it dies at Citrix.
     pub(super) expires_at: Option<String>,
-    /// How long it can still be sent.
+    /// Time to `usable_until`.
     pub(super) runway_s: u64,
-    /// How long it could be sent when it was new.
+    /// Time from `obtained_at` to `usable_until`.
     pub(super) usable_life_s: u64,
     pub(super) next_login_at: Option<String>,
     pub(super) next_login_in_s: u64,
     pub(super) login_in_progress: bool,
     pub(super) consecutive_failures: u32,
-    pub(super) last_failure: Option<Failure>,
-    /// The secret that the token was obtained with: `first`, `next`, `remembered` (the one that worked last; what is
-    /// configured does not); none for a token of the cache.
+    pub(super) last_failure: Option<FailedLoginView>,
+    /// Name of a [`WhichSecret`]; `None` for a token from the cache.
     pub(super) secret: Option<&'static str>,
-    /// A restart would have no secret that works.
     pub(super) on_old_secret: bool,
-    /// Our clock less Citrix's.
     pub(super) clock_skew_s: Option<f64>,
 }
 
-/// The last login that failed, also after others worked.
+/// The last failed login, even if later ones succeeded.
 #[derive(Serialize)]
-pub(super) struct Failure {
+pub(super) struct FailedLoginView {
     at: String,
     outcome: &'static str,
     pub(super) advice: &'static str,
     transaction_id: Option<String>,
-    /// Whether none has worked since.
+    /// No login has succeeded since.
     pub(super) lasts: bool,
 }
 
-impl Token {
-    /// One of which nothing else is known.
+impl TokenView {
     #[cfg(test)]
     pub(super) fn named(customer: &str) -> Self {
         Self {
@@ -70,8 +63,8 @@ impl Token {
     }
 }
 
-/// In the order of the configuration.
-pub(super) fn list(published: &Published, times: &Times) -> Vec<Token> {
+/// Returns the tokens in the order of the configuration.
+pub(super) fn list(published: &Published, times: &Times) -> Vec<TokenView> {
     let customers = published.customers.iter();
     customers
         .map(|customer| {
@@ -92,7 +85,7 @@ const fn name(state: TokenState) -> &'static str {
     }
 }
 
-fn token(customer: &str, status: &TokenStatus, times: &Times) -> Token {
+fn token(customer: &str, status: &TokenStatus, times: &Times) -> TokenView {
     let left = |until: Option<SystemTime>, from: Option<SystemTime>| {
         until
             .zip(from)
@@ -101,7 +94,7 @@ fn token(customer: &str, status: &TokenStatus, times: &Times) -> Token {
             .as_secs()
     };
     let wait = status.next_login_in();
-    Token {
+    TokenView {
         customer: customer.to_owned(),
         state: name(status.state(times.wall)),
         generation: status.generation,
@@ -117,7 +110,7 @@ fn token(customer: &str, status: &TokenStatus, times: &Times) -> Token {
         last_failure: status
             .last_failure
             .as_ref()
-            .map(|failed| Failure::of(failed, status)),
+            .map(|failed| FailedLoginView::new(failed, status)),
         secret: status.secret.map(WhichSecret::name),
         on_old_secret: status.on_old_secret,
         clock_skew_s: status
@@ -130,8 +123,8 @@ fn next_login_at(status: &TokenStatus, times: &Times, wait: Duration) -> Option<
     (!status.in_progress && status.next_attempt.is_some()).then(|| rfc3339(times.wall + wait))
 }
 
-impl Failure {
-    fn of(failed: &FailedLogin, status: &TokenStatus) -> Self {
+impl FailedLoginView {
+    fn new(failed: &FailedLogin, status: &TokenStatus) -> Self {
         let id = failed.transaction_id.as_ref();
         Self {
             at: rfc3339(failed.at),

@@ -1,4 +1,4 @@
-//! What came and how it went: routes, callers, queues, and how near the limits are.
+//! Routes, callers, queues, load, and users of retired addresses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::admin::history::REACH;
+use crate::admin::history::MAX_AGE;
 use crate::admin::times::Times;
 use crate::config::Mode;
 use crate::observe::metrics::{ANONYMOUS, Distribution, NONE, RouteTotals, Totals};
@@ -17,46 +17,43 @@ use crate::state::published::Published;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What was counted, now and some minutes ago.
+/// Current counts, and earlier ones with their exact age.
 pub(super) struct Traffic {
     now: Totals,
-    /// About a minute ago, and when exactly.
-    minute: (Duration, Arc<Totals>),
-    /// About five minutes ago.
-    reach: (Duration, Arc<Totals>),
+    minute_ago: (Duration, Arc<Totals>),
+    five_minutes_ago: (Duration, Arc<Totals>),
     reasons: Vec<RouteReasons>,
-    seen: BTreeMap<String, CallerTotals>,
+    callers: BTreeMap<String, CallerTotals>,
 }
 
-/// One route that was used, or is of the configuration.
+/// One route. Counts are since the start.
 #[derive(Serialize)]
-pub(super) struct Route<'a> {
+pub(super) struct RouteView<'a> {
     pub(super) name: &'a str,
     built_in: bool,
-    /// Since the start, as all that names no time.
     requests: u64,
-    /// A second.
+    /// Requests per second.
     rate_1m: f64,
     rate_5m: f64,
     codes: &'a BTreeMap<String, u64>,
-    /// Answers of the gateway's own.
+    /// Responses that the gateway generated.
     reasons: BTreeMap<&'static str, u64>,
-    pub(super) last_5m: Lately,
+    pub(super) last_5m: RecentTraffic,
 }
 
-/// The last five minutes, or a little more; less in a young program.
+/// Counts of the last five minutes, up to ten seconds more, or less after a recent start.
 #[derive(Serialize)]
-pub(super) struct Lately {
+pub(super) struct RecentTraffic {
     seconds: u64,
     pub(super) requests: u64,
     pub(super) server_errors: u64,
-    /// From the request's head to the answer's last byte.
+    /// From the request head to the last byte of the response.
     latency: Latency,
-    /// From sending to the head of Citrix's answer.
+    /// From sending the request to the head of Citrix's response.
     upstream: Latency,
 }
 
-/// Estimated from the metrics' buckets, as Prometheus does it; nothing without a request.
+/// Quantiles estimated from the buckets of a histogram; `None` without values.
 #[derive(Serialize)]
 struct Latency {
     p50_ms: Option<f64>,
@@ -79,28 +76,26 @@ fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e4).round() / 10.0
 }
 
-/// One caller.
 #[derive(Serialize)]
-pub(super) struct Caller {
+pub(super) struct CallerView {
     name: String,
-    /// Whether it is a configured one.
     configured: bool,
     requests: u64,
-    /// By the gateway, for the caller's own fault.
+    /// Requests rejected by the gateway for a fault of the caller.
     refused: u64,
-    /// `enforce` or `observe`, of a configured one.
+    /// `enforce` or `observe`, for a configured caller.
     mode: Option<&'static str>,
-    /// What its rules would have refused, had they been enforced.
+    /// Requests that its rules would have rejected.
     would_deny: u64,
     last_seen_at: Option<String>,
 }
 
-/// Requests that wait because of what Citrix allows a customer.
+/// Requests of one route that wait because of Citrix's limits.
 #[derive(Serialize)]
-pub(super) struct Queue<'a> {
+pub(super) struct QueueView<'a> {
     route: &'a str,
     waiting: u64,
-    /// In the last five minutes.
+    /// Requests in the last five minutes.
     waited: u64,
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
@@ -111,31 +106,31 @@ impl Traffic {
         let metrics = &admin.shared.metrics;
         Self {
             now: metrics.totals(),
-            minute: admin.history.before(times.instant, MINUTE),
-            reach: admin.history.before(times.instant, REACH),
+            minute_ago: admin.history.before(times.instant, MINUTE),
+            five_minutes_ago: admin.history.before(times.instant, MAX_AGE),
             reasons: metrics.recent.reasons(),
-            seen: metrics.recent.callers(),
+            callers: metrics.recent.callers(),
         }
     }
 
-    /// The busiest first.
-    pub(super) fn routes<'a>(&'a self, published: &Published) -> Vec<Route<'a>> {
+    /// Returns the routes, the busiest first.
+    pub(super) fn routes<'a>(&'a self, published: &Published) -> Vec<RouteView<'a>> {
         let configured = &published.live.routes;
-        let mut routes: Vec<Route<'_>> = self
+        let mut routes: Vec<RouteView<'_>> = self
             .now
             .routes
             .iter()
-            .map(|(name, now)| Route {
+            .map(|(name, now)| RouteView {
                 name,
                 built_in: !configured
                     .iter()
                     .any(|route| !route.built_in && route.name() == name),
                 requests: now.requests(),
-                rate_1m: rate(name, now, &self.minute),
-                rate_5m: rate(name, now, &self.reach),
+                rate_1m: rate(name, now, &self.minute_ago),
+                rate_5m: rate(name, now, &self.five_minutes_ago),
                 codes: &now.codes,
                 reasons: self.reasons_of(name),
-                last_5m: self.lately(name, now),
+                last_5m: self.recent(name, now),
             })
             .collect();
         routes.sort_by(|a, b| {
@@ -147,17 +142,18 @@ impl Traffic {
     }
 
     fn reasons_of(&self, route: &str) -> BTreeMap<&'static str, u64> {
-        let own = self.reasons.iter().filter(|one| one.route == route);
-        own.flat_map(RouteReasons::counts)
+        let of_route = self.reasons.iter().filter(|one| one.route == route);
+        of_route
+            .flat_map(RouteReasons::counts)
             .map(|(reason, count)| (reason.as_str(), count))
             .collect()
     }
 
-    fn lately(&self, name: &str, now: &RouteTotals) -> Lately {
-        let (since, then) = &self.reach;
-        let nothing = RouteTotals::default();
-        let then = then.routes.get(name).unwrap_or(&nothing);
-        Lately {
+    fn recent(&self, name: &str, now: &RouteTotals) -> RecentTraffic {
+        let (since, then) = &self.five_minutes_ago;
+        let zeros = RouteTotals::default();
+        let then = then.routes.get(name).unwrap_or(&zeros);
+        RecentTraffic {
             seconds: since.as_secs(),
             requests: now.requests().saturating_sub(then.requests()),
             server_errors: now.server_errors().saturating_sub(then.server_errors()),
@@ -166,44 +162,46 @@ impl Traffic {
         }
     }
 
-    /// The configured ones in their order, then those without a name that came.
-    pub(super) fn callers(&self, published: &Published, times: &Times) -> Vec<Caller> {
+    /// Returns the configured callers in their order, then unnamed ones that sent requests.
+    pub(super) fn callers(&self, published: &Published, times: &Times) -> Vec<CallerView> {
         let mode = |mode| match mode {
             Mode::Enforce => "enforce",
             Mode::Observe => "observe",
         };
         let configured = published.live.callers.iter();
         let configured = configured.map(|caller| (caller.name.as_str(), Some(mode(caller.mode))));
-        let others = [ANONYMOUS, NONE].map(|name| (name, None));
+        let unnamed = [ANONYMOUS, NONE].map(|name| (name, None));
         let count =
             |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or_default();
-        let seen = |name: &str| self.seen.get(name).copied().unwrap_or_default();
-        let callers = configured.chain(others).map(|(name, mode)| Caller {
+        let activity = |name: &str| self.callers.get(name).copied().unwrap_or_default();
+        let callers = configured.chain(unnamed).map(|(name, mode)| CallerView {
             name: name.to_owned(),
             configured: mode.is_some(),
             requests: count(&self.now.callers, name),
-            refused: seen(name).rejected,
+            refused: activity(name).rejected,
             mode,
             would_deny: count(&self.now.would_deny, name),
-            last_seen_at: seen(name).last.map(|last| times.seconds(last)),
+            last_seen_at: activity(name).last.map(|last| times.seconds(last)),
         });
         callers
             .filter(|caller| caller.configured || caller.requests > 0)
             .collect()
     }
 
-    pub(super) fn queues(&self) -> Vec<Queue<'_>> {
+    /// Returns the queues that were used.
+    pub(super) fn queues(&self) -> Vec<QueueView<'_>> {
         let used = self
             .now
             .routes
             .iter()
             .filter(|(_, route)| route.wait.count > 0 || route.waiting > 0);
         let queues = used.map(|(name, now)| {
-            let then = self.reach.1.routes.get(name).map(|then| &then.wait);
+            let (_, then) = &self.five_minutes_ago;
+            let then = then.routes.get(name).map(|then| &then.wait);
             let waits = then.map_or_else(|| now.wait.clone(), |then| now.wait.since(then));
             let quantile = |share| waits.quantile(share).map(milliseconds);
             let (p50_ms, p99_ms) = (quantile(0.5), quantile(0.99));
-            Queue {
+            QueueView {
                 route: name,
                 waiting: now.waiting,
                 waited: waits.count,
@@ -215,6 +213,7 @@ impl Traffic {
     }
 }
 
+/// Returns requests per second, rounded to a thousandth.
 fn rate(route: &str, now: &RouteTotals, (since, then): &(Duration, Arc<Totals>)) -> f64 {
     let before = then.routes.get(route).map_or(0, RouteTotals::requests);
     let new = u32::try_from(now.requests().saturating_sub(before)).unwrap_or(u32::MAX);
@@ -222,18 +221,18 @@ fn rate(route: &str, now: &RouteTotals, (since, then): &(Duration, Arc<Totals>))
     (f64::from(new) / seconds * 1000.0).round() / 1000.0
 }
 
-/// How many there are of what is limited.
+/// Use of the process-wide limits.
 #[derive(Serialize)]
-pub(super) struct Load {
+pub(super) struct LoadView {
     pub(super) in_flight: usize,
     pub(super) max_in_flight: usize,
     pub(super) connections: usize,
     pub(super) max_connections: usize,
-    /// Requests that may wait in one queue.
+    /// Limit of each queue.
     max_queued: usize,
 }
 
-impl Load {
+impl LoadView {
     pub(super) fn now(admin: &Admin, published: &Published) -> Self {
         let (shared, limits) = (&admin.shared, &published.live.limits);
         Self {
@@ -246,12 +245,12 @@ impl Load {
     }
 }
 
-/// Somebody who still uses a retired address.
+/// A user of a retired address.
 #[derive(Serialize)]
-pub(super) struct Retired {
-    /// The family of the address.
+pub(super) struct RetiredView {
+    /// Family of the address.
     retired: &'static str,
-    /// Where it leads today.
+    /// Route of the current address.
     route: String,
     caller: String,
     address: Option<IpAddr>,
@@ -259,15 +258,15 @@ pub(super) struct Retired {
     last_at: String,
 }
 
-/// The last one first.
-pub(super) fn retired(admin: &Admin, published: &Published, times: &Times) -> Vec<Retired> {
+/// Returns the users of retired addresses, the most recent first.
+pub(super) fn retired(admin: &Admin, published: &Published, times: &Times) -> Vec<RetiredView> {
     let callers = &published.live.callers;
     let used = admin
         .shared
         .metrics
         .recent
         .retired(|name| callers.iter().any(|caller| caller.name == name));
-    let used = used.into_iter().map(|one| Retired {
+    let used = used.into_iter().map(|one| RetiredView {
         retired: one.family,
         route: one.route,
         caller: one.caller,

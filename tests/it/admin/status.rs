@@ -186,7 +186,7 @@ async fn a_token_that_is_not_there_is_told_with_the_login_that_failed() {
     assert_eq!(alert["level"], json!("critical"));
     let text = alert["text"].as_str().unwrap();
     assert!(
-        text.starts_with("acme has no token that can be sent. The last login failed: "),
+        text.starts_with("acme: no usable token. The last login failed: "),
         "{text}"
     );
 

@@ -106,7 +106,7 @@ async fn what_is_not_there_is_a_404_that_says_how_far_memory_goes() {
     let detail = |told: &Value| told["detail"].as_str().unwrap().to_owned();
     assert_eq!((status, &told["exchanges"]), (404, &json!([])));
     assert!(
-        detail(&told).starts_with("no exchange is over yet"),
+        detail(&told).starts_with("no exchange has ended yet"),
         "{told}"
     );
     for _ in 0..2 {

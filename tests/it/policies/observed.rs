@@ -168,7 +168,7 @@ async fn why_nothing_is_suggested_is_told() {
     for (name, status, told) in [
         ("nobody", 404, "no caller of this name"),
         ("e", 409, "not observed"),
-        ("o", 409, "nothing was seen"),
+        ("o", 409, "no requests observed"),
     ] {
         let response = suggestion(&gateway, name).await;
         assert_eq!(response.status(), status, "{name}");
