@@ -80,7 +80,7 @@ impl fmt::Display for UnknownCaller<'_> {
 }
 
 impl Callers {
-    /// The callers of a configuration.
+    /// Creates the callers of a configuration.
     pub fn new(all: Vec<Caller>) -> Self {
         Self {
             any_secret: all.iter().any(|caller| caller.secret.is_some()),
@@ -142,13 +142,15 @@ impl Callers {
             match signer.verify(token, clock.now()) {
                 Verification::Foreign => {}
                 Verification::Expired => return Err(UnknownCaller::StaleToken),
-                Verification::Valid(claims) => return self.of_token(&claims, peer, signer),
+                Verification::Valid(claims) => {
+                    return self.identify_by_token(&claims, peer, signer);
+                }
             }
         }
         self.identify(presented, peer)
     }
 
-    fn of_token(
+    fn identify_by_token(
         &self,
         claims: &Claims,
         peer: PeerIdentity<'_>,
@@ -181,9 +183,9 @@ impl Callers {
         peer: PeerIdentity<'_>,
     ) -> Result<usize, UnknownCaller<'_>> {
         let hash = presented.secret().map(Sha256::of);
-        // 1 + the index of the caller with this secret, and 1 if the peer matches that caller.
+        // 1 + the index of the caller with this secret, 0 if there is none; and 1 if the peer matches that caller.
         let (mut found, mut found_matches) = (0, 0);
-        let mut by_peer: Option<(bool, u8, usize)> = None;
+        let mut by_peer: Option<((bool, u8), usize)> = None;
         for (index, caller) in self.all.iter().enumerate() {
             let network = peer.network_of(caller);
             let matches = network.is_some() && peer.has_certificate_of(caller);
@@ -195,10 +197,8 @@ impl Callers {
             } else if matches {
                 let rank = (caller.certificate.is_some(), network.unwrap_or(0));
                 // The first of equal rank wins.
-                if by_peer
-                    .is_none_or(|(certificate, narrowness, _)| rank > (certificate, narrowness))
-                {
-                    by_peer = Some((rank.0, rank.1, index));
+                if by_peer.is_none_or(|(best, _)| rank > best) {
+                    by_peer = Some((rank, index));
                 }
             }
         }
@@ -215,7 +215,7 @@ impl Callers {
             };
         }
         match by_peer {
-            Some((_, _, index)) if !presented.is_for_gateway() => Ok(index),
+            Some((_, index)) if !presented.is_for_gateway() => Ok(index),
             _ if matches!(presented, PresentedCredentials::Absent) => {
                 Err(UnknownCaller::NoCredentials)
             }

@@ -50,7 +50,7 @@ pub struct QueuedRequest<'l> {
 pub struct WaitTimeout;
 
 impl Limit {
-    /// An unused limit.
+    /// Creates an unused limit.
     pub fn new(quota: Quota) -> Self {
         match quota {
             Quota::AtOnce(count) => Self {

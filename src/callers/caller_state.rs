@@ -16,7 +16,7 @@ pub struct CallerState {
 }
 
 impl CallerState {
-    /// The state of a new caller.
+    /// Creates the state of a new caller.
     pub fn new(caller: &Caller) -> Self {
         Self {
             limits: CallerLimits::new(caller.max_concurrent, caller.max_per_second),
@@ -24,7 +24,7 @@ impl CallerState {
         }
     }
 
-    /// The state of the same caller under its next configuration. Its requests in flight still count, and its
+    /// Creates the state of the same caller under its next configuration. Its requests in flight still count, and its
     /// observations are kept as long as its mode is `observe`.
     pub fn succeed(&self, caller: &Caller) -> Self {
         Self {

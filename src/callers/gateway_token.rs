@@ -68,7 +68,7 @@ impl Claims {
 pub struct SigningError(#[from] jsonwebtoken::errors::Error);
 
 impl Signer {
-    /// A signer with a key of at least 32 bytes.
+    /// Creates a signer from a key of at least 32 bytes.
     pub fn new(key: &[u8]) -> Self {
         let mut validation = Validation::new(ALGORITHM);
         validation.set_issuer(&[ISSUER]);
@@ -84,7 +84,7 @@ impl Signer {
         }
     }
 
-    /// A signer with a random key.
+    /// Creates a signer with a random key.
     ///
     /// # Errors
     /// If the system has no randomness.
@@ -97,7 +97,7 @@ impl Signer {
     /// Issues a token for a caller, or for anonymous requests.
     ///
     /// # Errors
-    /// If the library fails to sign, for which no cause is known.
+    /// If `jsonwebtoken` fails to sign; no cause is known.
     pub fn issue(
         &self,
         caller: Option<&Caller>,

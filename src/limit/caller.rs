@@ -34,7 +34,7 @@ pub enum CallerLimitExceeded {
 }
 
 impl CallerLimits {
-    /// Unused limits; `None` is unlimited.
+    /// Creates unused limits; `None` is unlimited.
     pub fn new(max_concurrent: Option<NonZeroUsize>, max_per_second: Option<NonZeroU32>) -> Self {
         Self {
             max_concurrent,
@@ -43,7 +43,7 @@ impl CallerLimits {
         }
     }
 
-    /// New limits of the same caller. Its requests in flight count against them; an unchanged rate keeps its limiter.
+    /// Creates new limits of the same caller. Its requests in flight count; an unchanged rate keeps its limiter.
     #[must_use]
     pub fn changed_to(
         &self,

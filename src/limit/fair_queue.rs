@@ -18,7 +18,7 @@ pub enum QueueKey {
 }
 
 impl QueueKey {
-    /// The key of an anonymous client. An IPv4 address equals its IPv4-mapped form.
+    /// Returns the key of an anonymous client. An IPv4 address equals its IPv4-mapped form.
     pub fn at(address: Option<IpAddr>) -> Self {
         Self::Address(address.map(|address| address.to_canonical()))
     }

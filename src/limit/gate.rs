@@ -59,7 +59,7 @@ impl Gates {
         u64::try_from(instant.duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The scope of a request to `path` at the upstream.
+    /// Returns the scope of a request to `path` at the upstream.
     pub fn scope(&self, customer: &[u8], route: &str, path: &str) -> Scope {
         Scope::new(&self.state, customer, route, path)
     }

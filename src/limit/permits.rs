@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct PermitCounter(AtomicUsize);
 
 impl PermitCounter {
-    /// The number of permits in use.
+    /// Returns the number of permits in use.
     pub fn in_use(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

@@ -22,7 +22,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter that starts with a full burst.
+    /// Creates a limiter with a full burst.
     pub fn new(per_second: NonZeroU32) -> Self {
         let interval = NANOS_PER_SECOND / u64::from(per_second.get());
         let burst = interval * u64::from(per_second.get() - 1);
@@ -37,7 +37,7 @@ impl RateLimiter {
     /// Admits one request at `now`.
     ///
     /// # Errors
-    /// The time until a request can be admitted.
+    /// With the time until a request can be admitted.
     pub fn acquire(&self, now: Instant) -> Result<(), Duration> {
         // Overflows after 500 years.
         let now = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);

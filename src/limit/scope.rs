@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 pub struct Scope(pub(crate) u64);
 
 impl Scope {
-    /// The scope of a request to `path` at the upstream.
+    /// Returns the scope of a request to `path` at the upstream.
     pub fn new(state: &RandomState, customer: &[u8], route: &str, path: &str) -> Self {
         let segment = path.trim_start_matches('/').split('/').next();
         Self(state.hash_one((customer, route, segment)))

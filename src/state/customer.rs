@@ -65,13 +65,13 @@ impl Customer {
         }
     }
 
-    /// The customer's id as text.
+    /// Returns the customer's id as text.
     pub fn name(&self) -> &str {
         // The configuration admits visible ASCII only.
         self.id.to_str().unwrap_or_default()
     }
 
-    /// The value of `Citrix-InstanceId`, if it is configured or already known.
+    /// Returns the value of `Citrix-InstanceId`, if it is configured or already known.
     pub fn instance_id(&self) -> Option<&HeaderValue> {
         if self.instance_id.get().is_none() && self.looks_up_site {
             let found = self.site.known()?;
@@ -85,7 +85,7 @@ impl Customer {
         self.looks_up_site && self.site.known().is_none()
     }
 
-    /// The token, if it is usable at `now`; never an expired one.
+    /// Returns the token if it is usable at `now`; never an expired one.
     pub fn usable_token(&self, now: SystemTime) -> Option<Rc<HeldToken>> {
         let current = self.token.current();
         let mut held = self.held.borrow_mut();
@@ -101,7 +101,7 @@ impl Customer {
             .cloned()
     }
 
-    /// The upstream of the customer's requests on `route`; `None` if the customer's cloud has no host for it.
+    /// Returns the upstream of the customer's requests on `route`; `None` if the customer's cloud has no host for it.
     pub fn destination<'s>(&'s self, route: &'s Route) -> Option<&'s Destination> {
         match &route.destinations {
             Destinations::CustomerApi => Some(&self.api),
@@ -115,12 +115,12 @@ impl Customer {
         }
     }
 
-    /// The customer's limit on `route`, and the longest wait for it.
+    /// Returns the customer's limit on `route`, and the longest wait for it.
     pub fn limit(&self, route: &Route) -> Option<(&Limit, Duration)> {
         self.limits.get(route.limit?)
     }
 
-    /// The map that rewrites links in responses to the customer: the inverse of its routes.
+    /// Returns the map that rewrites links in responses to the customer: the inverse of its routes.
     pub(super) fn links(&self, routes: &[Route]) -> Rc<LinkMap> {
         let map = self.links.get_or_init(|| {
             let routes = routes.iter().filter_map(|route| {
@@ -152,7 +152,7 @@ impl HeldToken {
         }
     }
 
-    /// The value of `Authorization`.
+    /// Returns the value of `Authorization`.
     pub fn authorization(&self, scheme: AuthorizationScheme) -> &HeaderValue {
         match scheme {
             AuthorizationScheme::Cws => &self.cws,
@@ -160,7 +160,7 @@ impl HeldToken {
         }
     }
 
-    /// The token's generation, for [`TokenSlot::report_rejected`].
+    /// Returns the token's generation, for [`TokenSlot::report_rejected`].
     pub fn generation(&self) -> u64 {
         self.shared.generation()
     }

@@ -29,7 +29,7 @@ impl CustomerIndex {
         }
     }
 
-    /// The customer with this id, regardless of case.
+    /// Returns the customer with this id, regardless of case.
     pub fn get(&self, id: &[u8]) -> Option<&Customer> {
         let found = self
             .sorted
@@ -42,7 +42,7 @@ impl CustomerIndex {
         self.sorted.len() > 1
     }
 
-    /// The customer of requests that name none.
+    /// Returns the customer of requests that name none.
     pub fn default(&self) -> Option<&Customer> {
         self.sorted.get(self.default?)
     }

@@ -64,7 +64,7 @@ impl LimitKeys {
 }
 
 impl CustomerLimits {
-    /// The limits of a customer. Each that the customer had `before` is that one, with the requests that wait for it.
+    /// Creates the limits of a customer. One that it had `before` is kept, with the requests that wait for it.
     pub(super) fn new(keys: &LimitKeys, before: Option<&Self>) -> Self {
         let limit = |key: &LimitKey| {
             let same = before.and_then(|before| before.limits.get(before.keys.position(key)?));
@@ -76,7 +76,7 @@ impl CustomerLimits {
         }
     }
 
-    /// The limit that `limit_ref` names, and the longest wait for it.
+    /// Returns the limit that `limit_ref` names, and the longest wait for it.
     pub(super) fn get(&self, limit_ref: LimitRef) -> Option<(&Limit, Duration)> {
         Some((self.limits.get(limit_ref.index)?, limit_ref.queue_timeout))
     }

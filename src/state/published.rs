@@ -69,7 +69,7 @@ pub(super) enum PublishedTarget {
 }
 
 impl Published {
-    /// The state at start: no token, no known site.
+    /// Creates the state at start: no token, no known site.
     ///
     /// # Errors
     /// If the host of an upstream is not a valid TLS server name.
@@ -77,7 +77,7 @@ impl Published {
         Self::new(live, dial_config, None)
     }
 
-    /// The successor of this state under a new configuration. This is the one place where state passes from one
+    /// Creates the successor of this state under a new configuration. This is the one place where state passes from one
     /// configuration to the next: tokens, sites, limits with the requests that wait for them, the state of callers,
     /// and origins with their connections, each if what it belongs to is unchanged. (Regions, gates and rejected
     /// tokens are in [`super::Shared`] and outlive every configuration.)
@@ -99,16 +99,11 @@ impl Published {
     ) -> Result<Self, InvalidServerName> {
         let mut origins = Origins::after(before.map(|before| &before.origins), dial_config);
         let keys = LimitKeys::of(live.routes.iter().map(|route| &**route));
-        let customers = live
-            .credentials
-            .iter()
-            .enumerate()
-            .map(|(index, credential)| {
-                Ok(PublishedCustomer {
-                    is_default: live.default_customer == Some(index),
-                    ..PublishedCustomer::new(credential, before, &keys, &mut origins)?
-                })
-            });
+        let customers = live.credentials.iter().enumerate();
+        let customers = customers.map(|(index, credential)| {
+            let is_default = live.default_customer == Some(index);
+            PublishedCustomer::new(credential, is_default, before, &keys, &mut origins)
+        });
         let customers = customers.collect::<Result<_, _>>()?;
         let routes = live
             .routes
@@ -143,10 +138,10 @@ impl Published {
 }
 
 impl PublishedCustomer {
-    /// The customer of `credential`, with the token, the site and the limits that it had before as far as they are
-    /// still the same.
+    /// Creates the customer of `credential`. It keeps the token, the site and the limits that are still the same.
     fn new(
         credential: &Arc<Credential>,
+        is_default: bool,
         before: Option<&Published>,
         keys: &LimitKeys,
         origins: &mut Origins,
@@ -160,7 +155,7 @@ impl PublishedCustomer {
         let same_id = find(&|other| credential.customer_id == other.customer_id);
         Ok(Self {
             credential: Arc::clone(credential),
-            is_default: false,
+            is_default,
             token: same_token.map_or_else(
                 || Arc::new(TokenSlot::new()),
                 |customer| Arc::clone(&customer.token),

@@ -94,7 +94,7 @@ impl Destination {
         }
     }
 
-    /// The gateway at `origin`, with the scheme of this destination.
+    /// Returns the gateway at `origin`, with the scheme of this destination.
     pub fn moved_to(&self, origin: &Arc<Origin>) -> Self {
         Self {
             origin: Arc::clone(origin),
@@ -105,8 +105,7 @@ impl Destination {
     }
 }
 
-/// A copy with a reference count of its own: cloning a value that all workers share would pass its count from core
-/// to core.
+/// Returns a copy with a reference count of its own: clones of a shared value pass its count from core to core.
 pub(super) fn own_copy(value: &HeaderValue) -> HeaderValue {
     // The bytes of a header value are always valid; the fallback is never reached.
     let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());

@@ -86,12 +86,12 @@ impl Snapshot {
         })
     }
 
-    /// The index of the route with the longest prefix of `path`; `None` if the path belongs to no route.
+    /// Returns the index of the route with the longest prefix of `path`; `None` if the path belongs to no route.
     pub fn route_of(&self, path: &str) -> Option<usize> {
         self.prefixes.find(path).copied().flatten()
     }
 
-    /// The activity of the caller with this index, or of requests without a caller.
+    /// Returns the activity of the caller with this index, or of requests without a caller.
     pub fn caller_activity(&self, caller: Option<usize>) -> Option<&Arc<CallerActivity>> {
         match caller {
             Some(index) => self.callers_activity.get(index),
@@ -99,18 +99,18 @@ impl Snapshot {
         }
     }
 
-    /// The map that rewrites links in responses to `customer`.
+    /// Returns the map that rewrites links in responses to `customer`.
     pub fn links(&self, customer: &Customer) -> Rc<LinkMap> {
         customer.links(&self.routes)
     }
 
-    /// The caller with this index, and its state, which all workers share.
+    /// Returns the caller with this index, and its state, which all workers share.
     pub fn caller(&self, index: usize) -> Option<(&config::Caller, &CallerState)> {
         let caller = self.published.callers.get(index)?;
         Some((&caller.config, &caller.state))
     }
 
-    /// The API gateways that a redirect may name.
+    /// Returns the API gateways that a redirect may name.
     pub fn gateways(&self) -> &[Arc<Origin>] {
         &self.published.gateways
     }
@@ -126,7 +126,7 @@ impl Snapshot {
     }
 }
 
-/// The indices of routes by prefix. Below a reserved prefix only a longer one has a route.
+/// Indexes the routes by prefix. Below a reserved prefix only a longer one has a route.
 fn prefixes<'r>(
     routes: impl Iterator<Item = &'r config::RouteSettings>,
 ) -> PrefixTree<Option<usize>> {

@@ -16,7 +16,7 @@ pub struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Heartbeats of `workers` workers, all of which beat right now.
+    /// Creates the heartbeats of `workers` workers, all of which beat right now.
     pub fn new(workers: usize) -> Self {
         Self {
             began: Instant::now(),
