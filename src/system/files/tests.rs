@@ -42,7 +42,7 @@ impl PollerScene {
 
     /// The next update, if there is one after at most this many intervals. Time passes only while no file is read.
     async fn next(&mut self, intervals: u32) -> Option<Update> {
-        let limit = READ_INTERVAL * intervals + Duration::from_secs(1);
+        let limit = READ_INTERVAL * intervals + Duration::from_millis(500);
         timeout(limit, self.poller.next()).await.ok()
     }
 
