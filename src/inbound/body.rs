@@ -70,7 +70,7 @@ struct StreamedBody {
     source: CallerBodySource,
     /// The first frame, if it was read ahead to make hyper send `100 Continue`.
     ahead: Option<Option<Result<Frame<Bytes>, BodyFault>>>,
-    left: u64,
+    remaining: u64,
     idle: IdleTimer,
     progress: Rc<BodyProgress>,
     /// The caller's connection; `None` for a replayed body.
@@ -95,13 +95,16 @@ impl CallerBody {
     /// Wraps a body that hyper reads.
     pub fn http1(
         body: Incoming,
-        heads: &Rc<RefCell<FramingGuard>>,
+        guard: &Rc<RefCell<FramingGuard>>,
         connection: &Rc<Connection>,
     ) -> Self {
         if body.is_end_stream() {
             return Self(None);
         }
-        Self::streaming(CallerBodySource::Http1(body, Rc::clone(heads)), Some(connection))
+        Self::streaming(
+            CallerBodySource::Http1(body, Rc::clone(guard)),
+            Some(connection),
+        )
     }
 
     /// Wraps the body of an HTTP/2 stream.
@@ -147,7 +150,7 @@ impl CallerBody {
         Self(Some(Box::new(StreamedBody {
             source,
             ahead: None,
-            left: 0,
+            remaining: 0,
             idle: IdleTimer::new(Duration::ZERO),
             progress: Rc::new(progress),
             connection: connection.map(Rc::clone),
@@ -158,7 +161,7 @@ impl CallerBody {
     /// Sets the limits. Must be called once, before the first read.
     pub fn set_limits(&mut self, max_bytes: u64, idle: Duration) {
         if let Some(streamed) = &mut self.0 {
-            streamed.left = max_bytes;
+            streamed.remaining = max_bytes;
             streamed.idle = IdleTimer::new(idle);
         }
     }
@@ -214,15 +217,15 @@ impl StreamedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let polled = match &mut self.source {
-            CallerBodySource::Http1(body, heads) => {
+            CallerBodySource::Http1(body, guard) => {
                 let polled = Pin::new(body).poll_frame(cx);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
-                        heads
+                        guard
                             .borrow_mut()
                             .record_data(frame.data_ref().map_or(0, Bytes::len));
                     }
-                    Poll::Ready(None) => heads.borrow_mut().end_body(),
+                    Poll::Ready(None) => guard.borrow_mut().end_body(),
                     _ => {}
                 }
                 polled.map_err(|_| BodyFault::Broken)
@@ -272,10 +275,10 @@ impl StreamedBody {
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         self.progress.bytes.set(self.progress.bytes.get() + length);
         self.transferred(length);
-        let Some(left) = self.left.checked_sub(length) else {
+        let Some(remaining) = self.remaining.checked_sub(length) else {
             return Some(Err(self.fail(BodyFault::TooLarge)));
         };
-        self.left = left;
+        self.remaining = remaining;
         Some(Ok(match frame.into_trailers() {
             Ok(trailers) => Frame::trailers(passable(trailers)),
             Err(frame) => frame,

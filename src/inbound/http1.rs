@@ -103,15 +103,15 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let heads = stream.add_framing_guard();
+    let guard = stream.add_framing_guard();
     let service = service_fn(|mut request: Request<Incoming>| {
         // Before hyper reads on.
-        if let Err(fault) = heads.borrow_mut().check_head(length_of(request.body())) {
+        if let Err(fault) = guard.borrow_mut().check_head(length_of(request.body())) {
             request.extensions_mut().insert(fault);
         }
         // Boxed, because hyper would reserve space for it and move it.
         let response = Box::pin(handle(
-            request.map(|body| CallerBody::http1(body, &heads, connection)),
+            request.map(|body| CallerBody::http1(body, &guard, connection)),
         ));
         async { Ok::<_, Infallible>(close_after_bad_request(response.await)) }
     });
@@ -125,7 +125,7 @@ where
             Poll::Ready(ended) => Poll::Ready(Ok(ended)),
             Poll::Pending => connection
                 .poll_directive(cx)
-                .map_or(Poll::Pending, |order| Poll::Ready(Err(order))),
+                .map_or(Poll::Pending, |directive| Poll::Ready(Err(directive))),
         });
         match event.await {
             Ok(Ok(())) => {
@@ -142,7 +142,7 @@ where
                 return ServerExit::Ended(ConnectionEnd::Closed);
             }
             Err(Directive::Drain) => Pin::new(&mut server).graceful_shutdown(),
-            Err(Directive::Park) if connection.is_idle() && heads.borrow().is_body_complete() => {
+            Err(Directive::Park) if connection.is_idle() && guard.borrow().is_body_complete() => {
                 let parts = server.into_parts();
                 return ServerExit::Parked(parts.io.into_inner(), parts.read_buf);
             }

@@ -12,7 +12,7 @@ const MAX_CHUNKS: usize = 256;
 pub struct ReplayBuffer {
     chunks: Vec<Bytes>,
     capacity: usize,
-    complete_body: bool,
+    is_complete: bool,
 }
 
 impl ReplayBuffer {
@@ -22,7 +22,7 @@ impl ReplayBuffer {
         Self {
             chunks: Vec::new(),
             capacity,
-            complete_body: false,
+            is_complete: false,
         }
     }
 
@@ -40,7 +40,7 @@ impl ReplayBuffer {
     /// Records the regular end of the body.
     pub(super) fn complete(&mut self) {
         // Without capacity, nothing or not all was buffered.
-        self.complete_body = self.capacity > 0 || !self.chunks.is_empty();
+        self.is_complete = self.capacity > 0 || !self.chunks.is_empty();
     }
 
     /// Discards everything and buffers nothing more.
@@ -50,7 +50,7 @@ impl ReplayBuffer {
 
     /// Returns the body if all of it is buffered.
     pub fn complete_body(&self) -> Option<Vec<Bytes>> {
-        self.complete_body.then(|| self.chunks.clone())
+        self.is_complete.then(|| self.chunks.clone())
     }
 }
 
@@ -58,7 +58,7 @@ impl fmt::Debug for ReplayBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplayBuffer")
             .field("chunks", &self.chunks.len())
-            .field("complete_body", &self.complete_body)
+            .field("complete", &self.is_complete)
             .finish()
     }
 }

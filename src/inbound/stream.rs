@@ -70,7 +70,7 @@ pub struct Stream {
     /// Bytes read but not returned yet; at most one read.
     pending: BytesMut,
     /// HTTP/1 only: scans the returned bytes and limits how many are returned at once.
-    heads: Option<Rc<RefCell<FramingGuard>>>,
+    guard: Option<Rc<RefCell<FramingGuard>>>,
     connection: Rc<Connection>,
 }
 
@@ -80,7 +80,7 @@ impl Stream {
         Self {
             transport,
             pending: BytesMut::new(),
-            heads: None,
+            guard: None,
             connection,
         }
     }
@@ -109,7 +109,7 @@ impl Stream {
 
     /// Takes back bytes that hyper has read but not parsed, and removes the framing guard.
     pub(super) fn put_back(&mut self, unread: &[u8]) {
-        self.heads = None;
+        self.guard = None;
         if !unread.is_empty() {
             let behind = std::mem::replace(&mut self.pending, BytesMut::from(unread));
             self.pending.extend_from_slice(&behind);
@@ -119,7 +119,7 @@ impl Stream {
     /// Waits for bytes without holding a buffer. Returns `false` at the end of the stream.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.pending.is_empty() {
-            // Most heads fit, so a request on a parked connection needs no additional read.
+            // Most guard fit, so a request on a parked connection needs no additional read.
             let mut first = [0; 1024];
             let mut first = ReadBuf::new(&mut first);
             ready!(Pin::new(&mut self.transport).poll_read(cx, &mut first))?;
@@ -134,20 +134,20 @@ impl Stream {
 
     /// Adds a framing guard, and returns it.
     pub fn add_framing_guard(&mut self) -> Rc<RefCell<FramingGuard>> {
-        let heads = Rc::<RefCell<FramingGuard>>::default();
-        self.heads = Some(Rc::clone(&heads));
-        heads
+        let guard = Rc::<RefCell<FramingGuard>>::default();
+        self.guard = Some(Rc::clone(&guard));
+        guard
     }
 
     /// Removes the framing guard.
     pub fn remove_framing_guard(&mut self) {
-        self.heads = None;
+        self.guard = None;
     }
 
     /// Returns the number of these bytes that may be returned now.
     fn permitted(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.heads {
-            Some(heads) => heads.borrow_mut().scan(bytes).map_err(io::Error::other),
+        match &self.guard {
+            Some(guard) => guard.borrow_mut().scan(bytes).map_err(io::Error::other),
             None => Ok(bytes.len()),
         }
     }
