@@ -195,67 +195,72 @@ fn page() -> Fallible<Vec<u8>> {
         number = number
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let (a, b) = (number >> 32, number >> 16 & 0xffff);
-        write!(
-            page,
-            r#"{{"Id":"{a:08x}-{b:04x}-4a5b-9c8d-0123{a:08x}","Uid":{b},"Name":"CORP\\VDA{b:05}","#,
-        )?;
-        write!(
-            page,
-            r#""DnsName":"vda{b:05}.corp.example.net","AllocationType":"Random","AgentVersion":"#
-        )?;
-        write!(
-            page,
-            r#""2402.0.0.1","AssignedClientName":null,"AssignedUsers":[],"AssociatedUsers":["#
-        )?;
-        write!(
-            page,
-            r#"{{"SamName":"user{b}","Sid":"S-1-5-21-{a}-{b}","PrincipalName":null}}],"#
-        )?;
-        write!(
-            page,
-            r#""Capabilities":["CBP1_5","MultiSession"],"Created":"2024-05-06T07:08:09.123Z","#
-        )?;
-        write!(
-            page,
-            r#""DeliveryGroup":{{"Id":"{b:08x}","Uid":3,"Name":"Office Desktops"}},"#
-        )?;
-        write!(
-            page,
-            r#""DeliveryType":"DesktopsAndApps","FaultState":"None","FunctionalLevel":"L7_25","#
-        )?;
-        write!(
-            page,
-            r#""InMaintenanceMode":false,"IPAddress":"10.1.{}.{}","IsAssigned":true,"#,
-            b % 256,
-            a % 256
-        )?;
-        write!(
-            page,
-            r#""LastConnectionFailure":"None","LastDeregistrationReason":"AgentShutdown","#
-        )?;
-        write!(
-            page,
-            r#""MachineCatalog":{{"Id":"{a:08x}","Name":"Win11 Pool","Uid":9}},"#
-        )?;
-        write!(
-            page,
-            r#""OSType":"Windows 2022","PowerState":"On","ProvisioningType":"MCS","#
-        )?;
-        write!(
-            page,
-            r#""RegistrationState":"Registered","SessionCount":{},"SummaryState":"InUse","#,
-            b % 9
-        )?;
-        write!(
-            page,
-            r#""SupportedPowerActions":["TurnOn","Shutdown","Reset"],"Tags":[],"#
-        )?;
-        write!(page, r#""Zone":{{"Id":"1","Name":"Primary","Uid":1}}}},"#)?;
+        write_machine(&mut page, number)?;
     }
     write!(
         page,
         r#"{{}}],"@odata.nextLink":"https://api.cloud.com/monitorodata/Machines?$skip=1000"}}"#
     )?;
     Ok(page)
+}
+
+/// Appends a machine whose ids derive from `number`, and a comma.
+fn write_machine(page: &mut Vec<u8>, number: u64) -> std::io::Result<()> {
+    let (a, b) = (number >> 32, number >> 16 & 0xffff);
+    write!(
+        page,
+        r#"{{"Id":"{a:08x}-{b:04x}-4a5b-9c8d-0123{a:08x}","Uid":{b},"Name":"CORP\\VDA{b:05}","#,
+    )?;
+    write!(
+        page,
+        r#""DnsName":"vda{b:05}.corp.example.net","AllocationType":"Random","AgentVersion":"#
+    )?;
+    write!(
+        page,
+        r#""2402.0.0.1","AssignedClientName":null,"AssignedUsers":[],"AssociatedUsers":["#
+    )?;
+    write!(
+        page,
+        r#"{{"SamName":"user{b}","Sid":"S-1-5-21-{a}-{b}","PrincipalName":null}}],"#
+    )?;
+    write!(
+        page,
+        r#""Capabilities":["CBP1_5","MultiSession"],"Created":"2024-05-06T07:08:09.123Z","#
+    )?;
+    write!(
+        page,
+        r#""DeliveryGroup":{{"Id":"{b:08x}","Uid":3,"Name":"Office Desktops"}},"#
+    )?;
+    write!(
+        page,
+        r#""DeliveryType":"DesktopsAndApps","FaultState":"None","FunctionalLevel":"L7_25","#
+    )?;
+    write!(
+        page,
+        r#""InMaintenanceMode":false,"IPAddress":"10.1.{}.{}","IsAssigned":true,"#,
+        b % 256,
+        a % 256
+    )?;
+    write!(
+        page,
+        r#""LastConnectionFailure":"None","LastDeregistrationReason":"AgentShutdown","#
+    )?;
+    write!(
+        page,
+        r#""MachineCatalog":{{"Id":"{a:08x}","Name":"Win11 Pool","Uid":9}},"#
+    )?;
+    write!(
+        page,
+        r#""OSType":"Windows 2022","PowerState":"On","ProvisioningType":"MCS","#
+    )?;
+    write!(
+        page,
+        r#""RegistrationState":"Registered","SessionCount":{},"SummaryState":"InUse","#,
+        b % 9
+    )?;
+    write!(
+        page,
+        r#""SupportedPowerActions":["TurnOn","Shutdown","Reset"],"Tags":[],"#
+    )?;
+    write!(page, r#""Zone":{{"Id":"1","Name":"Primary","Uid":1}}}},"#)
 }

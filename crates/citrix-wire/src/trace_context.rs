@@ -30,7 +30,7 @@ pub struct TraceParent {
     pub trace_id: TraceId,
     /// The sender's span, parent of the receiver's.
     pub span_id: SpanId,
-    /// Whether the sender records its spans.
+    /// The sender records its spans.
     pub sampled: bool,
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::TokenDialect;
 use super::request::InvalidRequest;
 
-/// Description of a wrong id as well as a wrong secret.
+/// Description of a wrong id and of a wrong secret.
 const INVALID_CLIENT: &str = "Invalid client id or client secret.";
 /// Reason phrase of the OAuth 2.0 endpoint's 400 responses over HTTP/1.1 (contract §1.3).
 pub const BAD_REQUEST_PHRASE: &[u8] = b"Invalid request";
