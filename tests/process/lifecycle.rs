@@ -239,7 +239,7 @@ async fn a_passed_socket_that_is_for_nothing_is_a_failure() {
     assert!(
         ended
             .stderr
-            .contains("socket other that the service manager passed"),
+            .contains("socket other, passed by the service manager"),
         "{}",
         ended.stderr
     );
