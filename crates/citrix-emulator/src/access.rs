@@ -8,10 +8,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use serde_json::{Value, json};
 
-use super::answers::{self, Response};
+use super::responses::{self, Response};
 use super::state::State;
 use super::stats::count;
 use super::tenants::{Identity, Tenant};
+use super::token_status::TokenStatus;
 use citrix_wire::citrix::headers::CITRIX_CUSTOMER_ID;
 
 /// How a service treats every request of its own.
@@ -53,31 +54,6 @@ pub(super) enum Dialect {
     AccessSecurity,
 }
 
-/// What a request's `Authorization` is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Valid,
-    Missing,
-    Malformed,
-    Expired,
-    Revoked,
-    Unknown,
-}
-
-impl Standing {
-    /// For `/echo`, which must never give a token away.
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
 /// Whose token a request carries, or its refusal. `path_customer` is the customer in its path.
 pub(super) fn admit(
     state: &State,
@@ -88,7 +64,7 @@ pub(super) fn admit(
 ) -> Result<Identity, Box<Response>> {
     if lacks_length(parts) {
         let page = "<h2>Length Required</h2><hr><p>HTTP Error 411. The request must have a content length.</p>";
-        return Err(Box::new(answers::html(StatusCode::LENGTH_REQUIRED, page)));
+        return Err(Box::new(responses::html(StatusCode::LENGTH_REQUIRED, page)));
     }
     let access = match access.dialect {
         Dialect::SystemLog if state.system_log_forbids => Access {
@@ -97,19 +73,19 @@ pub(super) fn admit(
         },
         _ => access,
     };
-    let (standing, identity) = request_standing(state, &parts.headers, access.plain_bearer);
-    state.counters.standing(standing);
+    let (status, identity) = request_standing(state, &parts.headers, access.plain_bearer);
+    state.counters.status(status);
     let named = named_customer(state, parts, path_customer);
     if let Some(tenant) = named.or(identity.as_ref().map(|identity| &identity.tenant)) {
-        tenant.count_token(standing);
+        tenant.count_token(status);
     }
-    let Some(identity) = identity.filter(|_| standing == Standing::Valid) else {
-        return Err(Box::new(access.dialect.no_token(standing, transaction)));
+    let Some(identity) = identity.filter(|_| status == TokenStatus::Valid) else {
+        return Err(Box::new(access.dialect.no_token(status, transaction)));
     };
     if access.exact_accept && !accepts_exactly_json(&parts.headers) {
         let detail = "The requested media type is not acceptable.";
         let kind = "common/notAcceptable";
-        return Err(Box::new(answers::standard_error(
+        return Err(Box::new(responses::standard_error(
             StatusCode::NOT_ACCEPTABLE,
             kind,
             detail,
@@ -168,15 +144,15 @@ fn wrong_customer(
 }
 
 impl Dialect {
-    pub(super) fn no_token(self, standing: Standing, transaction: &str) -> Response {
-        let missing = standing == Standing::Missing;
+    pub(super) fn no_token(self, status: TokenStatus, transaction: &str) -> Response {
+        let missing = status == TokenStatus::Missing;
         let reason = if missing { "missing" } else { "invalid" };
         match self {
             Self::Standard | Self::SystemLog => unauthenticated(
                 "Missing or invalid authentication details.",
                 reason_list(reason),
             ),
-            Self::Cvad if missing => answers::cws_auth_exception("Missing Authorization Header"),
+            Self::Cvad if missing => responses::cws_auth_exception("Missing Authorization Header"),
             // Parameters are an object in Citrix's own example of this one.
             Self::Cvad => unauthenticated(
                 "Missing or invalid authentication details.",
@@ -186,7 +162,7 @@ impl Dialect {
                 // JSON under a text label, which is how Monitor writes it.
                 let message = format!("The bearer token is {reason}.");
                 let body = json!({ "error": { "code": "Unauthorized", "message": message } });
-                answers::text(StatusCode::UNAUTHORIZED, body.to_string())
+                responses::text(StatusCode::UNAUTHORIZED, body.to_string())
             }
             Self::AccessSecurity => unauthenticated(
                 "Validate Identity Error: <Invalid Bearer Token>",
@@ -199,9 +175,9 @@ impl Dialect {
         match self {
             Self::Standard | Self::SystemLog | Self::Monitor => self.forbidden(),
             Self::Cvad => {
-                answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+                responses::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
             }
-            Self::AccessSecurity => self.no_token(Standing::Malformed, transaction),
+            Self::AccessSecurity => self.no_token(TokenStatus::Malformed, transaction),
         }
     }
 
@@ -211,17 +187,17 @@ impl Dialect {
                 "Missing or invalid authentication details.",
                 reason_list("invalid"),
             ),
-            Self::Monitor => answers::text(
+            Self::Monitor => responses::text(
                 StatusCode::FORBIDDEN,
                 "Access denied to query Monitor objects : Invalid Customer.",
             ),
-            Self::Standard | Self::Cvad | Self::AccessSecurity => answers::not_authorized(),
+            Self::Standard | Self::Cvad | Self::AccessSecurity => responses::not_authorized(),
         }
     }
 }
 
 fn unauthenticated(detail: &str, parameters: Value) -> Response {
-    answers::standard_error(
+    responses::standard_error(
         StatusCode::UNAUTHORIZED,
         "common/authentication",
         detail,
@@ -253,12 +229,12 @@ fn request_standing(
     state: &State,
     headers: &HeaderMap,
     plain_bearer: bool,
-) -> (Standing, Option<Identity>) {
+) -> (TokenStatus, Option<Identity>) {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
-        (None, _) => (Standing::Missing, None),
+        (None, _) => (TokenStatus::Missing, None),
         (Some(field), None) => field_standing(state, field.as_bytes(), plain_bearer),
-        (Some(_), Some(_)) => (Standing::Malformed, None),
+        (Some(_), Some(_)) => (TokenStatus::Malformed, None),
     }
 }
 
@@ -267,13 +243,13 @@ pub(super) fn field_standing(
     state: &State,
     field: &[u8],
     plain_bearer: bool,
-) -> (Standing, Option<Identity>) {
+) -> (TokenStatus, Option<Identity>) {
     match std::str::from_utf8(field)
         .ok()
         .and_then(|text| bearer_token(text, plain_bearer))
     {
-        Some(token) => state.tokens.standing(token),
-        None => (Standing::Malformed, None),
+        Some(token) => state.tokens.status(token),
+        None => (TokenStatus::Malformed, None),
     }
 }
 

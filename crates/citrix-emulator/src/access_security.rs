@@ -5,35 +5,35 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::answers::{self, Response};
 use super::call::Call;
 use super::faults::RegionRedirect;
+use super::responses::{self, Response};
 use super::trust::is_json;
 
 /// The path under which a region serves what was redirected to it.
 const REGION_PATH: &str = "feature-data_accesssecurity";
 
 /// `/accessSecurity/…`: a list for who reads, an echo of success for who writes JSON.
-pub(super) fn answer(call: &Call<'_>) -> Response {
+pub(super) fn respond(call: &Call<'_>) -> Response {
     if let Err(wait) = call
         .tenant()
         .access_security
         .take(call.state.limits.access_security)
     {
-        return answers::apim_rate_limited(answers::whole_seconds(wait));
+        return responses::apim_rate_limited(responses::whole_seconds(wait));
     }
     if let Some(base) = elsewhere(call) {
         return redirect(call, &base);
     }
     match call.parts.method {
-        _ if call.is_get() => answers::ok(&json!({ "items": [], "total": 0 })),
-        Method::DELETE => answers::empty(StatusCode::NO_CONTENT),
-        _ if !is_json(&call.parts.headers) => answers::unsupported_media_type(),
-        Method::POST => answers::json(
+        _ if call.is_get() => responses::ok(&json!({ "items": [], "total": 0 })),
+        Method::DELETE => responses::empty(StatusCode::NO_CONTENT),
+        _ if !is_json(&call.parts.headers) => responses::unsupported_media_type(),
+        Method::POST => responses::json(
             StatusCode::CREATED,
             &json!({ "id": Uuid::new_v4().to_string() }),
         ),
-        _ => answers::empty(StatusCode::NO_CONTENT),
+        _ => responses::empty(StatusCode::NO_CONTENT),
     }
 }
 
@@ -74,11 +74,11 @@ fn redirect(call: &Call<'_>, base: &str) -> Response {
         { "name": "currentAPIMRegion", "value": "us" },
     ]);
     let detail = "The customer's data is in another region.";
-    let response = answers::standard_error(
+    let response = responses::standard_error(
         StatusCode::TEMPORARY_REDIRECT,
         "common/Redirect",
         detail,
         parameters,
     );
-    answers::with_text(response, LOCATION, &location)
+    responses::with_text(response, LOCATION, &location)
 }

@@ -3,8 +3,8 @@
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 
-use super::answers::{self, Response};
 use super::call::Call;
+use super::responses::{self, Response};
 
 /// One answer.
 pub(super) struct Canned {
@@ -240,13 +240,13 @@ pub(super) const ENDPOINT_MANAGEMENT: &[Canned] = &[
 ];
 
 /// The first that fits; else 405 where another method would do, and 404.
-pub(super) fn answer(call: &Call<'_>, answers: &[Canned]) -> Response {
+pub(super) fn respond(call: &Call<'_>, answers: &[Canned]) -> Response {
     let mut fitting = answers
         .iter()
         .filter(|canned| fits(&call.rest, canned.path))
         .peekable();
     if fitting.peek().is_none() {
-        return answers::not_found();
+        return responses::not_found();
     }
     let method = if call.is_get() {
         "GET"
@@ -254,14 +254,14 @@ pub(super) fn answer(call: &Call<'_>, answers: &[Canned]) -> Response {
         call.parts.method.as_str()
     };
     match fitting.find(|canned| canned.method == method) {
-        None => answers::method_not_allowed("GET"),
-        Some(canned) if canned.body.is_empty() => answers::empty(canned.status),
+        None => responses::method_not_allowed("GET"),
+        Some(canned) if canned.body.is_empty() => responses::empty(canned.status),
         Some(canned) => {
             // The line breaks are those of the source.
             let lines: Vec<_> = canned.body.lines().map(str::trim_start).collect();
             let body = lines.concat().replace("{customer}", call.tenant().id());
-            let response = answers::text(canned.status, body);
-            answers::with(
+            let response = responses::text(canned.status, body);
+            responses::with(
                 response,
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/json; charset=utf-8"),

@@ -7,10 +7,10 @@ use clap::ValueEnum as _;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::answers::{self, Response};
 use super::call::Call;
 use super::faults::{Faults, TokenFault};
 use super::query::decode;
+use super::responses::{self, Response};
 use super::tenants::Tenant;
 
 /// More than a test needs; those used up stay until all are deleted.
@@ -20,13 +20,13 @@ const MAX_PATH_FAULTS: usize = 100;
 ///
 /// `GET stats`; `POST revoke`, `POST expire`, `POST freeze` (`customer`, `thaws_in`), `POST expire-secret`
 /// (`customer`, `client`, `secret`); `GET`, `POST` and `DELETE faults`.
-pub(super) fn answer(call: &Call<'_>) -> Response {
+pub(super) fn respond(call: &Call<'_>) -> Response {
     let [action] = call.rest[..] else {
-        return answers::not_found();
+        return responses::not_found();
     };
     let state = call.state;
     let done = match (action, &call.parts.method) {
-        ("stats", _) if call.is_get() => return answers::json(StatusCode::OK, &state.stats()),
+        ("stats", _) if call.is_get() => return responses::json(StatusCode::OK, &state.stats()),
         ("faults", _) if call.is_get() => return faults(call),
         ("revoke", &Method::POST) => {
             concerned(call).map(|of| json!({ "revoked": state.tokens.revoke(of) }))
@@ -41,16 +41,16 @@ pub(super) fn answer(call: &Call<'_>) -> Response {
             state.set_faults(Faults::default());
             Ok(json!({}))
         }
-        ("stats", _) => return answers::method_not_allowed("GET, HEAD"),
-        ("faults", _) => return answers::method_not_allowed("GET, HEAD, POST, DELETE"),
+        ("stats", _) => return responses::method_not_allowed("GET, HEAD"),
+        ("faults", _) => return responses::method_not_allowed("GET, HEAD, POST, DELETE"),
         ("revoke" | "expire" | "freeze" | "expire-secret", _) => {
-            return answers::method_not_allowed("POST");
+            return responses::method_not_allowed("POST");
         }
-        _ => return answers::not_found(),
+        _ => return responses::not_found(),
     };
     match done {
-        Ok(done) => answers::ok(&done),
-        Err(complaint) => answers::text(StatusCode::BAD_REQUEST, complaint),
+        Ok(done) => responses::ok(&done),
+        Err(complaint) => responses::text(StatusCode::BAD_REQUEST, complaint),
     }
 }
 
@@ -112,7 +112,7 @@ fn faults(call: &Call<'_>) -> Response {
         .token
         .and_then(|fault| fault.to_possible_value())
         .map(|value| value.get_name().to_owned());
-    answers::ok(&json!({
+    responses::ok(&json!({
         "fault": faults.paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "token-fault": token,
         "latency": humantime::format_duration(faults.latency).to_string(),

@@ -9,9 +9,9 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::answers::{self, Response};
 use super::call::Call;
 use super::query::Query;
+use super::responses::{self, Response};
 use super::state::State;
 use super::stats::count;
 use super::tenants::Tenant;
@@ -52,7 +52,7 @@ impl<'a> Scope<'a> {
 }
 
 /// Anything below `/cvad/manage`, or below the site of a direct address.
-pub(super) async fn answer(mut call: Call<'_>) -> Response {
+pub(super) async fn respond(mut call: Call<'_>) -> Response {
     if call.tenant().is_frozen() {
         return frozen();
     }
@@ -66,15 +66,15 @@ pub(super) async fn answer(mut call: Call<'_>) -> Response {
         return refusal;
     }
     if !call.is_get() && has_body(&call.parts.headers) && !is_json(&call.parts.headers) {
-        return answers::unsupported_media_type();
+        return responses::unsupported_media_type();
     }
     // Mostly what is in it does not matter, but a body left unread would cost the caller the connection.
     let Ok(body) = Limited::new(&mut call.body, BODY_LIMIT).collect().await else {
-        return answers::error_data(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.");
+        return responses::error_data(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.");
     };
     let scope = Scope::of(&call);
     if first == "$batch" && call.is_post() {
-        return batch::answer(&scope, &body.to_bytes()).await;
+        return batch::respond(&scope, &body.to_bytes()).await;
     }
     let operation = Operation {
         method: &call.parts.method,
@@ -104,11 +104,11 @@ fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
     match (&first[..], &operation.path[..]) {
         ("me", [_]) => me(scope),
         (_, path) if !reads => change(scope, operation, path),
-        ("sites", [_]) => answers::ok(&json!({ "Items": sites(scope.tenant) })),
-        ("about", [_]) => answers::ok(&json!({ "AppVersion": "emulator" })),
+        ("sites", [_]) => responses::ok(&json!({ "Items": sites(scope.tenant) })),
+        ("about", [_]) => responses::ok(&json!({ "AppVersion": "emulator" })),
         ("tenants", [_]) => {
             let id = scope.tenant.id();
-            answers::ok(&json!({ "Items": [{ "Id": id, "Name": id }] }))
+            responses::ok(&json!({ "Items": [{ "Id": id, "Name": id }] }))
         }
         ("machines", [_]) => machines::page(scope.state, operation.query),
         ("machines", [_, id]) => machines::one(scope.state, id),
@@ -116,7 +116,7 @@ fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
         ("jobs", [_, id, results]) if results.eq_ignore_ascii_case("results") => {
             job_results(scope, id)
         }
-        _ => answers::error_data(
+        _ => responses::error_data(
             StatusCode::NOT_FOUND,
             "The requested object does not exist.",
         ),
@@ -125,7 +125,7 @@ fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
 
 fn frozen() -> Response {
     let status = StatusCode::from_u16(SITE_FROZEN).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    answers::error_data(status, "The site is frozen.")
+    responses::error_data(status, "The site is frozen.")
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
@@ -145,7 +145,7 @@ fn instance_refusal(call: &Call<'_>, first: &str) -> Option<Response> {
             .any(|own| own.as_bytes().eq_ignore_ascii_case(site))
     };
     match call.parts.headers.get(CITRIX_INSTANCE_ID) {
-        Some(site) if !known(site.as_bytes()) => Some(answers::error_data(
+        Some(site) if !known(site.as_bytes()) => Some(responses::error_data(
             StatusCode::BAD_REQUEST,
             "The site does not exist.",
         )),
@@ -160,7 +160,7 @@ fn instance_refusal(call: &Call<'_>, first: &str) -> Option<Response> {
 
 /// `GET me`: where every client learns the site id.
 fn me(scope: &Scope<'_>) -> Response {
-    answers::ok(&json!({
+    responses::ok(&json!({
         "UserId": scope.client_id,
         "DisplayName": format!("{} (emulator)", scope.client_id),
         "IsCspCustomer": false,
@@ -192,12 +192,12 @@ fn change(scope: &Scope<'_>, operation: &Operation<'_>, path: &[&str]) -> Respon
             .jobs
             .start(scope.client_id, kind.to_owned(), path[..action].join("/"));
         let location = format!("{}/Jobs/{id}", scope.link_base);
-        return answers::with_text(answers::empty(StatusCode::ACCEPTED), LOCATION, &location);
+        return responses::with_text(responses::empty(StatusCode::ACCEPTED), LOCATION, &location);
     }
     if kind.eq_ignore_ascii_case("$search") {
         return machines::found(scope.state);
     }
-    answers::empty(StatusCode::NO_CONTENT)
+    responses::empty(StatusCode::NO_CONTENT)
 }
 
 /// `GET Jobs/{id}`: a step further at each look.
@@ -210,7 +210,7 @@ fn job(scope: &Scope<'_>, id: &str) -> Response {
     };
     let (status, percent) = job.status();
     let results = format!("{}/Jobs/{}/results", scope.link_base, job.id);
-    answers::ok(&json!({
+    responses::ok(&json!({
         "Id": job.id.to_string(),
         "Type": job.kind,
         "Status": status,
@@ -228,12 +228,12 @@ fn job_results(scope: &Scope<'_>, id: &str) -> Response {
     {
         Some(job) if job.is_complete() => {
             let location = format!("{}/{}", scope.link_base, job.subject);
-            answers::with_text(answers::empty(StatusCode::SEE_OTHER), LOCATION, &location)
+            responses::with_text(responses::empty(StatusCode::SEE_OTHER), LOCATION, &location)
         }
         _ => no_job(),
     }
 }
 
 fn no_job() -> Response {
-    answers::error_data(StatusCode::NOT_FOUND, "The job does not exist.")
+    responses::error_data(StatusCode::NOT_FOUND, "The job does not exist.")
 }

@@ -15,7 +15,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Sleep, sleep};
 
-use super::answers::{Response, with};
+use super::responses::{Response, with};
 
 /// How much is encoded at a time, so that a large page leaves piece by piece.
 const PIECE: usize = 16 * 1024;
@@ -239,7 +239,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
-    use crate::answers;
+    use crate::responses;
 
     fn accepting(text: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(text))])
@@ -267,7 +267,7 @@ mod tests {
     async fn what_is_encoded_decodes_to_the_same() {
         let plain: String = (0..40_000).map(|number| format!("{number}/")).collect();
         for name in ["gzip", "br", "deflate"] {
-            let response = answers::text(http::StatusCode::OK, plain.clone());
+            let response = responses::text(http::StatusCode::OK, plain.clone());
             let response = encode(response, &accepting(name)).await;
             assert_eq!(response.headers()[CONTENT_ENCODING], name);
             let Ok(encoded) = response.into_body().collect().await;
@@ -285,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn escaped_slashes_mean_the_same() {
         let value = serde_json::json!({ "link": "https://h/a" });
-        let Ok(body) = escape_slashes(answers::ok(&value))
+        let Ok(body) = escape_slashes(responses::ok(&value))
             .await
             .into_body()
             .collect()

@@ -81,7 +81,7 @@ pub struct PathFault {
     /// The beginning of the path, in whole segments and any letter case; `/` is every path.
     pub path: String,
     /// What happens.
-    pub trouble: Trouble,
+    pub fault: Fault,
     /// The hint of those that give one, in seconds.
     pub seconds: u32,
     /// How many requests it befalls; all when none.
@@ -90,7 +90,7 @@ pub struct PathFault {
 
 /// What happens to a request instead of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Fault {
     /// 429, with a hint (contract §4).
     RateLimited(Hint),
     /// 503, with a hint.
@@ -122,8 +122,8 @@ pub enum Hint {
     None,
 }
 
-impl Trouble {
-    /// Every trouble under its name.
+impl Fault {
+    /// Every fault under its name.
     pub const ALL: [(&'static str, Self); 15] = [
         ("429", Self::RateLimited(Hint::Seconds)),
         ("429-date", Self::RateLimited(Hint::Date)),
@@ -151,7 +151,7 @@ impl std::error::Error for PathFaultError {}
 
 impl fmt::Display for PathFaultError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = Trouble::ALL.map(|(name, _)| name).join(", ");
+        let names = Fault::ALL.map(|(name, _)| name).join(", ");
         write!(
             formatter,
             "a fault is written PATH=TROUBLE[:SECONDS][*TIMES], with one of {names}"
@@ -172,14 +172,14 @@ impl FromStr for PathFault {
             Some((name, seconds)) => (name, seconds.parse().map_err(|_| PathFaultError)?),
             None => (rest, 1),
         };
-        let (_, trouble) = *Trouble::ALL
+        let (_, fault) = *Fault::ALL
             .iter()
             .find(|(known, _)| *known == name)
             .ok_or(PathFaultError)?;
         if path.starts_with('/') {
             Ok(Self {
                 path: path.to_owned(),
-                trouble,
+                fault,
                 seconds,
                 times,
             })
@@ -191,9 +191,9 @@ impl FromStr for PathFault {
 
 impl fmt::Display for PathFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Trouble::ALL
+        let name = Fault::ALL
             .iter()
-            .find(|(_, trouble)| *trouble == self.trouble)
+            .find(|(_, fault)| *fault == self.fault)
             .map_or("", |(name, _)| name);
         write!(formatter, "{}={name}:{}", self.path, self.seconds)?;
         self.times
@@ -202,7 +202,7 @@ impl fmt::Display for PathFault {
 }
 
 impl PathFault {
-    fn befalls(&self, path: &str) -> bool {
+    fn matches(&self, path: &str) -> bool {
         let mut segments = path.split('/').skip(1);
         let mut wanted = self.path.split('/').filter(|segment| !segment.is_empty());
         wanted.all(|wanted| {
@@ -215,11 +215,11 @@ impl PathFault {
 
 impl Faults {
     /// What befalls a request to `path`, if anything, and its hint in seconds. It is used up by one.
-    pub(super) fn befall(&mut self, path: &str) -> Option<(Trouble, u32)> {
-        let ready = |fault: &&mut PathFault| fault.times != Some(0) && fault.befalls(path);
+    pub(super) fn inject(&mut self, path: &str) -> Option<(Fault, u32)> {
+        let ready = |fault: &&mut PathFault| fault.times != Some(0) && fault.matches(path);
         let fault = self.paths.iter_mut().find(ready)?;
         fault.times = fault.times.map(|times| times - 1);
-        Some((fault.trouble, fault.seconds))
+        Some((fault.fault, fault.seconds))
     }
 }
 
@@ -255,18 +255,15 @@ mod tests {
             ..Faults::default()
         };
         assert_eq!(
-            faults.befall("/cvad/managed"),
-            Some((Trouble::Unauthorized, 1))
+            faults.inject("/cvad/managed"),
+            Some((Fault::Unauthorized, 1))
         );
-        assert_eq!(faults.befall("/echo"), None);
+        assert_eq!(faults.inject("/echo"), None);
         assert_eq!(
-            faults.befall("/CVAD/manage/me"),
-            Some((Trouble::BadGateway, 1))
+            faults.inject("/CVAD/manage/me"),
+            Some((Fault::BadGateway, 1))
         );
-        assert_eq!(
-            faults.befall("/cvad/manage"),
-            Some((Trouble::BadGateway, 1))
-        );
-        assert_eq!(faults.befall("/cvad/manage"), None);
+        assert_eq!(faults.inject("/cvad/manage"), Some((Fault::BadGateway, 1)));
+        assert_eq!(faults.inject("/cvad/manage"), None);
     }
 }

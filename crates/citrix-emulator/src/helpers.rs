@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::access::field_standing;
-use super::answers::{self, Response};
 use super::call::Call;
+use super::responses::{self, Response};
 use super::state::State;
 
 /// How much of a body `/echo` shows.
@@ -44,7 +44,7 @@ pub(super) async fn echo(mut call: Call<'_>) -> Response {
     let (length, shown, trailers) = read(&mut call.body).await;
     let uri = &call.parts.uri;
     let headers = |headers| show(call.state, headers);
-    answers::ok(&json!({
+    responses::ok(&json!({
         "method": call.parts.method.as_str(),
         "path": uri.path_and_query().map_or("", |path| path.as_str()),
         "authority": uri.authority().map(|authority| authority.as_str()),
@@ -93,21 +93,21 @@ pub(super) async fn upload(mut call: Call<'_>) -> Response {
         match frame {
             Ok(frame) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
             // Cut off: nobody is left to read an answer that says otherwise.
-            Err(_) => return answers::empty(StatusCode::BAD_REQUEST),
+            Err(_) => return responses::empty(StatusCode::BAD_REQUEST),
         }
     }
-    answers::ok(&json!({ "bytes": bytes }))
+    responses::ok(&json!({ "bytes": bytes }))
 }
 
 /// `?bytes=N`: that many, in pieces of 64 KiB; `&chunked=1`: without saying so in advance.
 pub(super) fn download(call: &Call<'_>) -> Response {
     let query = call.query();
     let Ok(Some(remaining)) = query.number("bytes") else {
-        return answers::text(StatusCode::BAD_REQUEST, "Say how many: ?bytes=N");
+        return responses::text(StatusCode::BAD_REQUEST, "Say how many: ?bytes=N");
     };
     let chunked = query.get("chunked").is_some_and(|value| value == "1");
-    let response = answers::respond(StatusCode::OK, Pieces { remaining, chunked }.boxed_unsync());
-    let response = answers::with(
+    let response = responses::respond(StatusCode::OK, Pieces { remaining, chunked }.boxed_unsync());
+    let response = responses::with(
         response,
         CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
@@ -115,7 +115,7 @@ pub(super) fn download(call: &Call<'_>) -> Response {
     if chunked {
         response
     } else {
-        answers::with(response, CONTENT_LENGTH, remaining)
+        responses::with(response, CONTENT_LENGTH, remaining)
     }
 }
 
@@ -126,16 +126,16 @@ pub(super) fn status(call: &Call<'_>) -> Response {
         _ => None,
     };
     match code.and_then(|code| StatusCode::from_u16(code).ok()) {
-        None => answers::text(
+        None => responses::text(
             StatusCode::BAD_REQUEST,
             "A status from 200 to 999: /status/503",
         ),
         Some(
             status
             @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED),
-        ) => answers::empty(status),
+        ) => responses::empty(status),
         Some(status) => {
-            answers::standard_error(status, "common/status", "As you asked.", json!([]))
+            responses::standard_error(status, "common/status", "As you asked.", json!([]))
         }
     }
 }

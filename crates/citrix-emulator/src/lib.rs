@@ -9,7 +9,6 @@
 
 mod access;
 mod access_security;
-mod answers;
 mod args;
 mod call;
 mod canned;
@@ -17,8 +16,10 @@ mod clock;
 mod control;
 mod customers;
 mod cvad;
+mod document_store;
 mod documents;
 mod encoding;
+mod fault_responses;
 mod faults;
 mod helpers;
 mod hosts;
@@ -29,6 +30,7 @@ mod options;
 mod platform;
 mod query;
 mod rate;
+mod responses;
 mod routes;
 mod serve;
 mod services;
@@ -36,8 +38,8 @@ mod state;
 mod stats;
 mod tenants;
 mod tls;
+mod token_status;
 mod tokens;
-mod trouble;
 mod trust;
 mod tunnel;
 
@@ -49,7 +51,7 @@ use std::time::Duration;
 
 pub use args::{EmulatorArgs, run};
 pub use customers::{Client, ClientSecret, Customer, CustomerError};
-pub use faults::{Faults, Hint, PathFault, PathFaultError, RegionRedirect, TokenFault, Trouble};
+pub use faults::{Fault, Faults, Hint, PathFault, PathFaultError, RegionRedirect, TokenFault};
 pub use options::{Limits, LinkBase, Links, Options, Tls};
 pub use rate::{Rate, RateError};
 pub use stats::{CustomerStats, ServiceStats, Stats, TokensSeen};

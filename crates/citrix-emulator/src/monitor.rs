@@ -5,9 +5,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::answers::{self, Response};
 use super::call::Call;
 use super::query::{Query, is_named};
+use super::responses::{self, Response};
 
 const ROWS: usize = 2500;
 const PAGE: usize = 1000;
@@ -23,7 +23,7 @@ const ENTITIES: [&str; 6] = [
 const ANALYTICS: [&str; 3] = ["sessions", "machines", "users"];
 
 /// `GET {Entity}?$top=…&$skip=…`.
-pub(super) async fn answer(call: &Call<'_>) -> Response {
+pub(super) async fn respond(call: &Call<'_>) -> Response {
     call.state.monitor_latency().await;
     page(call, &ENTITIES)
 }
@@ -35,7 +35,7 @@ pub(super) fn analytics(call: &Call<'_>) -> Response {
 
 fn page(call: &Call<'_>, entities: &[&str]) -> Response {
     if !call.is_get() {
-        return answers::text(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed.");
+        return responses::text(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed.");
     }
     let [entity] = call.rest[..] else {
         return no_resource();
@@ -50,7 +50,7 @@ fn page(call: &Call<'_>, entities: &[&str]) -> Response {
     let (Ok(top), Ok(skip)) = (query.number("$top"), query.number("$skip")) else {
         let error =
             json!({ "error": { "code": "BadRequest", "message": "The query is not valid." } });
-        return answers::text(StatusCode::BAD_REQUEST, error.to_string());
+        return responses::text(StatusCode::BAD_REQUEST, error.to_string());
     };
     let first = skip.unwrap_or(0).min(ROWS);
     // $top bounds the whole result, a page bounds one answer.
@@ -91,10 +91,10 @@ fn page(call: &Call<'_>, entities: &[&str]) -> Response {
 }
 
 fn odata(body: &Value) -> Response {
-    let response = answers::ok(body);
+    let response = responses::ok(body);
     let media = HeaderValue::from_static("application/json; odata.metadata=minimal");
-    let response = answers::with(response, CONTENT_TYPE, media);
-    answers::with(
+    let response = responses::with(response, CONTENT_TYPE, media);
+    responses::with(
         response,
         HeaderName::from_static("odata-version"),
         HeaderValue::from_static("4.0"),
@@ -102,7 +102,7 @@ fn odata(body: &Value) -> Response {
 }
 
 fn no_resource() -> Response {
-    answers::text(
+    responses::text(
         StatusCode::NOT_FOUND,
         "No HTTP resource was found that matches the request.",
     )
@@ -129,7 +129,7 @@ fn next_link(
 
 fn row(entity: &str, index: usize) -> Value {
     json!({
-        "Id": answers::synthetic_id(3, index),
+        "Id": responses::synthetic_id(3, index),
         "Name": format!("ACME\\{entity}-{index:04}"),
         "DnsName": format!("vda-{index:04}.acme.example"),
         "CurrentRegistrationState": 1,

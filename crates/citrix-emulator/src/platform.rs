@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::answers::{self, Response};
 use super::call::Call;
 use super::query::{continuation_offset, continuation_token};
+use super::responses::{self, Response};
 
 const RECORDS: usize = 430;
 const DEFAULT_LIMIT: usize = 50;
@@ -13,10 +13,10 @@ const MAX_LIMIT: usize = 200;
 /// `GET /systemlog/records?Limit=…&ContinuationToken=…`.
 pub(super) fn system_log(call: &Call<'_>) -> Response {
     if !call.is_get() {
-        return answers::method_not_allowed("GET, HEAD");
+        return responses::method_not_allowed("GET, HEAD");
     }
     if !matches!(call.rest[..], [records] if records.eq_ignore_ascii_case("records")) {
-        return answers::not_found();
+        return responses::not_found();
     }
     let query = call.query();
     let limit = match query.number("Limit") {
@@ -28,16 +28,16 @@ pub(super) fn system_log(call: &Call<'_>) -> Response {
         Some(token) => continuation_offset("records", &token),
     };
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return answers::invalid_argument("Limit");
+        return responses::invalid_argument("Limit");
     }
     let Some(start) = start else {
-        return answers::invalid_argument("ContinuationToken");
+        return responses::invalid_argument("ContinuationToken");
     };
     let end = start.saturating_add(limit).min(RECORDS);
     let items: Vec<_> = (start..end)
         .map(|index| record(call.tenant().id(), index))
         .collect();
-    answers::ok(&json!({
+    responses::ok(&json!({
         "Count": items.len(),
         "Items": items,
         "EstimatedTotalItems": RECORDS,
@@ -47,7 +47,7 @@ pub(super) fn system_log(call: &Call<'_>) -> Response {
 
 fn record(customer: &str, index: usize) -> Value {
     json!({
-        "RecordId": answers::synthetic_id(4, index),
+        "RecordId": responses::synthetic_id(4, index),
         "UtcTimestamp": format!("2025-01-15T{:02}:{:02}:00.0000000Z", index / 60 % 24, index % 60),
         "CustomerId": customer,
         "EventType": "delegatedadministration:administrator/update",
@@ -63,14 +63,14 @@ fn record(customer: &str, index: usize) -> Value {
 /// `GET resourcelocations[/{id}]`, on the API gateway and on the classic host.
 pub(super) fn resource_locations(call: &Call<'_>) -> Response {
     if !call.is_get() {
-        return answers::method_not_allowed("GET, HEAD");
+        return responses::method_not_allowed("GET, HEAD");
     }
     let locations = ["Datacenter Fürth", "Datacenter Ost", "Cloud West"]
         .iter()
         .enumerate();
     let mut locations = locations.map(|(index, name)| {
         json!({
-            "id": answers::synthetic_id(5, index),
+            "id": responses::synthetic_id(5, index),
             "name": name,
             "internalOnly": false,
             "readOnly": false,
@@ -78,11 +78,11 @@ pub(super) fn resource_locations(call: &Call<'_>) -> Response {
         })
     });
     match call.rest[..] {
-        [] | [""] => answers::ok(&json!({ "items": locations.collect::<Vec<_>>() })),
+        [] | [""] => responses::ok(&json!({ "items": locations.collect::<Vec<_>>() })),
         [id] => match locations.find(|location| location["id"] == id) {
-            Some(location) => answers::ok(&location),
-            None => answers::not_found(),
+            Some(location) => responses::ok(&location),
+            None => responses::not_found(),
         },
-        _ => answers::not_found(),
+        _ => responses::not_found(),
     }
 }

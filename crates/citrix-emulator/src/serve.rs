@@ -8,16 +8,16 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::access::{Access, admit};
-use super::answers::{self, Holding, Response, Untraced};
 use super::call::{Call, Origin};
-use super::faults::Trouble;
+use super::faults::Fault;
+use super::responses::{self, Holding, Response, Untraced};
 use super::routes::{Handler, Service, find};
 use super::state::State;
 use super::stats::count;
 use super::tenants::{InFlight, MonitorSlot};
 use super::{
-    access_security, canned, control, cvad, documents, encoding, helpers, monitor, platform,
-    services, trouble, trust,
+    access_security, canned, control, cvad, documents, encoding, fault_responses, helpers, monitor,
+    platform, services, trust,
 };
 use citrix_wire::citrix::headers::CITRIX_TRANSACTION_ID;
 
@@ -27,13 +27,13 @@ struct CutOff;
 
 /// An answer of a fault: no limit of the service's is behind its 429.
 #[derive(Clone, Copy)]
-struct Befallen;
+struct Injected;
 
 /// Answers any request.
 pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incoming>) -> Response {
     let (parts, body) = request.into_parts();
     let Some((service, customer, rest)) = find(host(&parts), parts.uri.path()) else {
-        return answers::not_found();
+        return responses::not_found();
     };
     let transaction = transaction_id(&parts);
     let call = Call {
@@ -62,7 +62,7 @@ pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incom
         response.headers_mut().insert(name, transaction);
     }
     if state.faults().clock_skew != 0 {
-        response = answers::with_text(response, DATE, &httpdate::fmt_http_date(state.now()));
+        response = responses::with_text(response, DATE, &httpdate::fmt_http_date(state.now()));
     }
     response
 }
@@ -90,12 +90,12 @@ async fn guarded(
     call.caller = Some(identity);
     let parts = call.parts;
     let mut response = if is_monitor && slot.is_none() {
-        answers::apim_rate_limited(1)
+        responses::apim_rate_limited(1)
     } else {
         troubled(service, call).await
     };
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
-        if response.extensions().get::<Befallen>().is_none() {
+        if response.extensions().get::<Injected>().is_none() {
             in_flight.rate_limited();
         }
         return response;
@@ -131,56 +131,56 @@ async fn troubled(service: &'static Service, call: Call<'_>) -> Response {
     let befalls = if matches!(service.handler, Handler::Control) {
         None
     } else {
-        state.befall(call.parts.uri.path())
+        state.inject(call.parts.uri.path())
     };
     if befalls.is_some() {
         count(&state.counters.faults_met);
     }
     match befalls {
-        None => answer(service.handler, call).await,
-        Some((Trouble::CutOff, _)) => {
-            let mut response = answer(service.handler, call).await;
+        None => respond(service.handler, call).await,
+        Some((Fault::CutOff, _)) => {
+            let mut response = respond(service.handler, call).await;
             response.extensions_mut().insert(CutOff);
             response
         }
-        Some((trouble, seconds)) => {
-            let mut response = trouble::answer(trouble, seconds, state.now());
-            response.extensions_mut().insert(Befallen);
+        Some((fault, seconds)) => {
+            let mut response = fault_responses::respond(fault, seconds, state.now());
+            response.extensions_mut().insert(Injected);
             response
         }
     }
 }
 
-async fn answer(handler: Handler, call: Call<'_>) -> Response {
+async fn respond(handler: Handler, call: Call<'_>) -> Response {
     match handler {
-        Handler::Control => return control::answer(&call),
+        Handler::Control => return control::respond(&call),
         Handler::Oauth2 => return trust::oauth2(call).await,
         Handler::Trust => return trust::trust(call).await,
         // It has a latency of its own.
-        Handler::Monitor => return monitor::answer(&call).await,
+        Handler::Monitor => return monitor::respond(&call).await,
         _ => call.state.latency().await,
     }
     match handler {
-        Handler::Cvad => cvad::answer(call).await,
+        Handler::Cvad => cvad::respond(call).await,
         Handler::CvadMe => cvad::me_alone(&call),
         Handler::Activation => services::activation(&call),
         Handler::SystemLog => platform::system_log(&call),
         Handler::ResourceLocations => platform::resource_locations(&call),
-        Handler::AccessSecurity => access_security::answer(&call),
-        Handler::AppConfiguration => documents::answer(call).await,
+        Handler::AccessSecurity => access_security::respond(&call),
+        Handler::AppConfiguration => documents::respond(call).await,
         Handler::Analytics => monitor::analytics(&call),
         Handler::SessionRecording => services::session_recording(&call),
         Handler::AppLayering => services::app_layering(&call),
         Handler::Adm => services::adm(&call),
         Handler::EndpointManagement => services::endpoint_management(&call),
-        Handler::Canned(answers) => canned::answer(&call, answers),
+        Handler::Canned(answers) => canned::respond(&call, answers),
         Handler::Retired => services::retired(&call),
         Handler::Echo => helpers::echo(call).await,
         Handler::Upload => helpers::upload(call).await,
         Handler::Download => helpers::download(&call),
         Handler::Status => helpers::status(&call),
         Handler::Control | Handler::Oauth2 | Handler::Trust | Handler::Monitor => {
-            answers::not_found()
+            responses::not_found()
         }
     }
 }

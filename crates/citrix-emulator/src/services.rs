@@ -4,27 +4,27 @@ use http::StatusCode;
 use http::header::{ACCEPT, HeaderName, LOCATION, RETRY_AFTER};
 use serde_json::json;
 
-use super::answers::{self, Response};
 use super::call::Call;
 use super::canned::{self, ADM, APP_LAYERING, ENDPOINT_MANAGEMENT, SESSION_RECORDING};
+use super::fault_responses::rfc3339;
+use super::responses::{self, Response};
 use super::stats::count;
-use super::trouble::rfc3339;
 
 /// `POST /resourceprovider/{customer}/site/activation?customerId={customer}`: 202 while the site thaws, 200 when
 /// it is awake.
 pub(super) fn activation(call: &Call<'_>) -> Response {
     if !call.rest.is_empty() {
-        return answers::not_found();
+        return responses::not_found();
     }
     if !call.is_post() {
-        return answers::method_not_allowed("POST");
+        return responses::method_not_allowed("POST");
     }
     let status = if call.tenant().activate() {
         StatusCode::ACCEPTED
     } else {
         StatusCode::OK
     };
-    answers::empty(status)
+    responses::empty(status)
 }
 
 /// `/api/site`, and `/api/recordings`, which wants to know of which site and server.
@@ -34,8 +34,8 @@ pub(super) fn session_recording(call: &Call<'_>) -> Response {
         .into_iter()
         .find(|name| !call.parts.headers.contains_key(*name));
     match missing {
-        Some(name) if of_a_site => answers::invalid_argument(name),
-        _ => canned::answer(call, SESSION_RECORDING),
+        Some(name) if of_a_site => responses::invalid_argument(name),
+        _ => canned::respond(call, SESSION_RECORDING),
     }
 }
 
@@ -51,13 +51,13 @@ pub(super) fn app_layering(call: &Call<'_>) -> Response {
     if !parameters.any(|parameter| parameter.eq_ignore_ascii_case("version=preview")) {
         let detail = "The requested version is not acceptable.";
         let kind = "common/notAcceptable";
-        return answers::standard_error(StatusCode::NOT_ACCEPTABLE, kind, detail, json!([]));
+        return responses::standard_error(StatusCode::NOT_ACCEPTABLE, kind, detail, json!([]));
     }
     if !call.is_get() && call.query().is_true("async") {
         let location = format!("{}/Tasks/1", call.link_base());
-        return answers::with_text(answers::empty(StatusCode::ACCEPTED), LOCATION, &location);
+        return responses::with_text(responses::empty(StatusCode::ACCEPTED), LOCATION, &location);
     }
-    canned::answer(call, APP_LAYERING)
+    canned::respond(call, APP_LAYERING)
 }
 
 /// NetScaler Console, which wants to be told that it is in the cloud.
@@ -68,11 +68,11 @@ pub(super) fn adm(call: &Call<'_>) -> Response {
         .get("isCloud")
         .is_some_and(|value| value == "true")
     {
-        return canned::answer(call, ADM);
+        return canned::respond(call, ADM);
     }
     let message =
         json!({ "errorcode": 1, "message": "The header isCloud is missing.", "severity": "ERROR" });
-    answers::json(StatusCode::BAD_REQUEST, &message)
+    responses::json(StatusCode::BAD_REQUEST, &message)
 }
 
 /// Endpoint Management reporting: five requests a minute, told in headers of its own, and a `Retry-After` that is
@@ -80,25 +80,25 @@ pub(super) fn adm(call: &Call<'_>) -> Response {
 pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
     let rate = call.state.limits.endpoint_management;
     let (response, remaining) = match call.tenant().endpoint_management.take(rate) {
-        Ok(remaining) => (canned::answer(call, ENDPOINT_MANAGEMENT), remaining),
+        Ok(remaining) => (canned::respond(call, ENDPOINT_MANAGEMENT), remaining),
         Err(wait) => {
             let kind = "common/rateLimitExceeded";
-            let response = answers::standard_error(
+            let response = responses::standard_error(
                 StatusCode::TOO_MANY_REQUESTS,
                 kind,
                 "Too many requests.",
                 json!([]),
             );
-            let date = rfc3339(call.state.now(), answers::whole_seconds(wait));
-            (answers::with_text(response, RETRY_AFTER, &date), 0)
+            let date = rfc3339(call.state.now(), responses::whole_seconds(wait));
+            (responses::with_text(response, RETRY_AFTER, &date), 0)
         }
     };
-    let response = answers::with(
+    let response = responses::with(
         response,
         HeaderName::from_static("citrix-ratelimit-limit"),
         rate.count,
     );
-    answers::with(
+    responses::with(
         response,
         HeaderName::from_static("citrix-ratelimit-remaining"),
         remaining,
@@ -108,7 +108,7 @@ pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
 /// An address that Citrix has retired. Citrix does not say what it answers there; a plain 410 is ours.
 pub(super) fn retired(call: &Call<'_>) -> Response {
     count(&call.state.counters.retired);
-    answers::text(
+    responses::text(
         StatusCode::GONE,
         "The API at this address has been retired.",
     )

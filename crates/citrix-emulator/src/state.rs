@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::documents::Documents;
-use super::faults::{Faults, TokenFault, Trouble};
+use super::document_store::Documents;
+use super::faults::{Fault, Faults, TokenFault};
 use super::jobs::Jobs;
 use super::options::{Limits, Links, Options};
 use super::rate::Meter;
@@ -90,8 +90,8 @@ impl State {
         self.faults().token
     }
 
-    pub(super) fn befall(&self, path: &str) -> Option<(Trouble, u32)> {
-        self.faults().befall(path)
+    pub(super) fn inject(&self, path: &str) -> Option<(Fault, u32)> {
+        self.faults().inject(path)
     }
 
     /// Whether services may tell a transaction id of their own (contract §4: bursts of 502 have none).

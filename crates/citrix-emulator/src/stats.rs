@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
-use super::access::Standing;
+use super::token_status::TokenStatus;
 
 /// What has happened since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -81,14 +81,14 @@ pub struct TokensSeen {
 }
 
 impl TokensSeen {
-    pub(super) fn of(&mut self, standing: Standing) -> &mut u64 {
-        match standing {
-            Standing::Valid => &mut self.valid,
-            Standing::Missing => &mut self.missing_token,
-            Standing::Malformed => &mut self.malformed_token,
-            Standing::Expired => &mut self.expired_token,
-            Standing::Revoked => &mut self.revoked_token,
-            Standing::Unknown => &mut self.unknown_token,
+    pub(super) fn of(&mut self, status: TokenStatus) -> &mut u64 {
+        match status {
+            TokenStatus::Valid => &mut self.valid,
+            TokenStatus::Missing => &mut self.missing_token,
+            TokenStatus::Malformed => &mut self.malformed_token,
+            TokenStatus::Expired => &mut self.expired_token,
+            TokenStatus::Revoked => &mut self.revoked_token,
+            TokenStatus::Unknown => &mut self.unknown_token,
         }
     }
 }
@@ -142,14 +142,14 @@ impl Counters {
         count(&self.connections);
     }
 
-    pub(super) fn standing(&self, standing: Standing) {
-        count(match standing {
-            Standing::Valid => &self.valid,
-            Standing::Missing => &self.missing_token,
-            Standing::Malformed => &self.malformed_token,
-            Standing::Expired => &self.expired_token,
-            Standing::Revoked => &self.revoked_token,
-            Standing::Unknown => &self.unknown_token,
+    pub(super) fn status(&self, status: TokenStatus) {
+        count(match status {
+            TokenStatus::Valid => &self.valid,
+            TokenStatus::Missing => &self.missing_token,
+            TokenStatus::Malformed => &self.malformed_token,
+            TokenStatus::Expired => &self.expired_token,
+            TokenStatus::Revoked => &self.revoked_token,
+            TokenStatus::Unknown => &self.unknown_token,
         });
     }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::access::Standing;
 use super::customers::{Client, Customer};
 use super::rate::Meter;
 use super::stats::{CustomerStats, ServiceStats};
+use super::token_status::TokenStatus;
 
 /// A customer at run time.
 pub(super) struct Tenant {
@@ -130,8 +130,8 @@ impl Tenant {
         lock(&self.stats)
     }
 
-    pub(super) fn count_token(&self, standing: Standing) {
-        *self.stats().tokens.of(standing) += 1;
+    pub(super) fn count_token(&self, status: TokenStatus) {
+        *self.stats().tokens.of(status) += 1;
     }
 
     fn service<T>(&self, name: &'static str, change: impl FnOnce(&mut ServiceStats) -> T) -> T {

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::access::Standing;
 use super::tenants::{Identity, Tenant};
+use super::token_status::TokenStatus;
 use crate::clock;
 
 /// How many tokens are remembered; the ones that expire first go first.
@@ -64,19 +64,19 @@ impl TokenStore {
     }
 
     /// What a token is worth now, and whose it is if it was ever issued.
-    pub(super) fn standing(&self, token: &str) -> (Standing, Option<Identity>) {
+    pub(super) fn status(&self, token: &str) -> (TokenStatus, Option<Identity>) {
         let issued = self.issued();
         let Some(issued) = issued.get(token) else {
-            return (Standing::Unknown, None);
+            return (TokenStatus::Unknown, None);
         };
-        let standing = if issued.revoked {
-            Standing::Revoked
+        let status = if issued.revoked {
+            TokenStatus::Revoked
         } else if issued.expires <= clock::now() {
-            Standing::Expired
+            TokenStatus::Expired
         } else {
-            Standing::Valid
+            TokenStatus::Valid
         };
-        (standing, Some(issued.to.clone()))
+        (status, Some(issued.to.clone()))
     }
 
     /// Revokes those of a customer, or all; how many were usable until then.
@@ -175,7 +175,7 @@ mod tests {
         for _ in 0..CAPACITY {
             issue();
         }
-        assert_eq!(store.standing(&first).0, Standing::Unknown);
+        assert_eq!(store.status(&first).0, TokenStatus::Unknown);
         assert_eq!(store.issued().len(), CAPACITY);
         assert_eq!(store.expire(None), CAPACITY);
         assert_eq!(store.revoke(None), 0);
@@ -187,7 +187,7 @@ mod tests {
         let (acme, contoso) = (identity("acme"), identity("contoso"));
         let [first, second] = [&acme, &contoso].map(|to| store.issue(to.clone(), clock::now()));
         assert_eq!(store.revoke(Some(&contoso.tenant)), 1);
-        assert_eq!(store.standing(&first).0, Standing::Valid);
-        assert_eq!(store.standing(&second).0, Standing::Revoked);
+        assert_eq!(store.status(&first).0, TokenStatus::Valid);
+        assert_eq!(store.status(&second).0, TokenStatus::Revoked);
     }
 }

@@ -15,10 +15,10 @@ use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::answers::{self, Response};
 use super::call::Call;
 use super::faults::TokenFault;
 use super::query::decode;
+use super::responses::{self, Response};
 use super::state::State;
 use super::stats::count;
 use super::tenants::{Identity, Tenant};
@@ -75,7 +75,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     }
     if !is_json(&call.parts.headers) {
         let message = "The request entity's media type is not supported for this resource.";
-        return answers::json(
+        return responses::json(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             &json!({ "message": message }),
         );
@@ -84,7 +84,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else {
         let state = json!({ "credentials": ["An error has occurred."] });
         let body = json!({ "message": "The request is invalid.", "modelState": state });
-        return answers::json(StatusCode::BAD_REQUEST, &body);
+        return responses::json(StatusCode::BAD_REQUEST, &body);
     };
     // Keys come in two spellings in Citrix's own samples (contract §1.1).
     let field = |name: &str| {
@@ -97,7 +97,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     match log_in(&call, field("clientId"), field("clientSecret")) {
         Some(client) => trust_success(&trust_body(state, &client)),
         // Not documented; assumed (contract §10, item 4).
-        None => answers::json(
+        None => responses::json(
             StatusCode::UNAUTHORIZED,
             &json!({ "message": INVALID_CLIENT }),
         ),
@@ -107,16 +107,16 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
 /// The answer that needs no look at the body: wrong place, wrong method, a fault.
 async fn without_looking(call: &Call<'_>, endpoint: TrustEndpoint) -> Option<Response> {
     if !call.rest.is_empty() {
-        return Some(answers::not_found());
+        return Some(responses::not_found());
     }
     if !call.is_post() {
-        return Some(answers::method_not_allowed("POST"));
+        return Some(responses::method_not_allowed("POST"));
     }
     count(&call.state.counters.token_requests);
     if let Some(rate) = call.state.limits.logins
         && let Err(wait) = call.state.logins.take(rate)
     {
-        return Some(answers::apim_rate_limited(answers::whole_seconds(wait)));
+        return Some(responses::apim_rate_limited(responses::whole_seconds(wait)));
     }
     let fault = call.state.token_fault()?;
     if fault == TokenFault::Slow {
@@ -133,17 +133,17 @@ fn faulty(state: &State, fault: TokenFault, endpoint: TrustEndpoint) -> Option<R
     };
     let kind = "common/rateLimitExceeded";
     Some(match fault {
-        TokenFault::RateLimited => answers::apim_rate_limited(1),
-        TokenFault::RateLimitedBody => answers::standard_error(
+        TokenFault::RateLimited => responses::apim_rate_limited(1),
+        TokenFault::RateLimitedBody => responses::standard_error(
             StatusCode::TOO_MANY_REQUESTS,
             kind,
             "Too many requests.",
             json!([{ "name": "retryDelay", "value": "1" }]),
         ),
         TokenFault::ServerError => {
-            answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+            responses::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
         }
-        TokenFault::Html => answers::html(
+        TokenFault::Html => responses::html(
             StatusCode::OK,
             "<!DOCTYPE html><html><body>Please sign in to the network.</body></html>",
         ),
@@ -233,7 +233,7 @@ fn issue(state: &State, client: &Identity) -> String {
 }
 
 fn oauth2_success(body: &str) -> Response {
-    let mut response = answers::text(StatusCode::OK, Bytes::copy_from_slice(body.as_bytes()));
+    let mut response = responses::text(StatusCode::OK, Bytes::copy_from_slice(body.as_bytes()));
     let headers = response.headers_mut();
     for (name, value) in [
         (CONTENT_TYPE, "application/json"),
@@ -249,7 +249,7 @@ fn oauth2_success(body: &str) -> Response {
 }
 
 fn trust_success(body: &str) -> Response {
-    let mut response = answers::text(StatusCode::OK, Bytes::copy_from_slice(body.as_bytes()));
+    let mut response = responses::text(StatusCode::OK, Bytes::copy_from_slice(body.as_bytes()));
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,

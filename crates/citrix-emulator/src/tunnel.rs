@@ -11,8 +11,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::answers::{self, Response};
 use super::hosts::is_citrix;
+use super::responses::{self, Response};
 use super::state::State;
 use super::stats::count;
 
@@ -20,7 +20,7 @@ use super::stats::count;
 pub(super) async fn opened(stream: TcpStream, state: &State) -> Option<Upgraded> {
     let tunnel = Arc::new(Mutex::new(None));
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request, &tunnel);
+        let response = respond(request, &tunnel);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -34,17 +34,17 @@ pub(super) async fn opened(stream: TcpStream, state: &State) -> Option<Upgraded>
     tunnel.await.ok()
 }
 
-fn answer(mut request: Request<Incoming>, tunnel: &Mutex<Option<OnUpgrade>>) -> Response {
+fn respond(mut request: Request<Incoming>, tunnel: &Mutex<Option<OnUpgrade>>) -> Response {
     if request.method() != Method::CONNECT {
-        return answers::text(
+        return responses::text(
             StatusCode::BAD_REQUEST,
             "This port speaks TLS, and CONNECT without it.",
         );
     }
     // Nothing else is ever connected to.
     if !request.uri().host().is_some_and(is_citrix) {
-        return answers::text(StatusCode::FORBIDDEN, "The host is none of Citrix's.");
+        return responses::text(StatusCode::FORBIDDEN, "The host is none of Citrix's.");
     }
     *tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(hyper::upgrade::on(&mut request));
-    answers::empty(StatusCode::OK)
+    responses::empty(StatusCode::OK)
 }

@@ -1,6 +1,6 @@
 //! The manual tells of every option, fault and counter.
 
-use citrix_emulator::{EmulatorArgs, TokenFault, Trouble};
+use citrix_emulator::{EmulatorArgs, Fault, TokenFault};
 use clap::{Args as _, ValueEnum as _};
 
 use super::{json, lab};
@@ -24,8 +24,8 @@ fn the_manual_names_every_option_and_fault() {
             name.get_name()
         );
     }
-    for (trouble, _) in Trouble::ALL {
-        assert!(MANUAL.contains(&format!("`{trouble}`")), "{trouble}");
+    for (fault, _) in Fault::ALL {
+        assert!(MANUAL.contains(&format!("`{fault}`")), "{fault}");
     }
 }
 

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::{Lab, header, json, lab, lab_with};
 
-fn befall(emulator: &Emulator, fault: &str) {
+fn inject(emulator: &Emulator, fault: &str) {
     emulator.add_fault(fault.parse().unwrap());
 }
 
 /// The response to the next request, which a fault befalls.
 async fn with_fault(lab: &Lab, fault: &str) -> Response {
-    befall(&lab.emulator, &format!("/resourcelocations={fault}*1"));
+    inject(&lab.emulator, &format!("/resourcelocations={fault}*1"));
     lab.get("/resourcelocations").send().await.unwrap()
 }
 
@@ -90,7 +90,7 @@ async fn the_gateway_fails_without_a_transaction_id() {
 async fn an_answer_can_be_cut_off() {
     let lab = lab().await;
     for coding in ["identity", "gzip"] {
-        befall(&lab.emulator, "/monitorodata=cut-off*1");
+        inject(&lab.emulator, "/monitorodata=cut-off*1");
         let request = lab
             .get("/monitorodata/Machines")
             .header("accept-encoding", coding);
@@ -104,7 +104,7 @@ async fn an_answer_can_be_cut_off() {
 #[tokio::test]
 async fn a_fault_befalls_logins_too_but_never_the_controls() {
     let lab = lab().await;
-    befall(&lab.emulator, "/=502");
+    inject(&lab.emulator, "/=502");
     assert_eq!(
         lab.status(lab.client.post(lab.emulator.token_url("root")))
             .await,
@@ -339,7 +339,7 @@ async fn faults_are_switched_over_http_too() {
             .await,
         405
     );
-    befall(&lab.emulator, "/monitorodata=429*1");
+    inject(&lab.emulator, "/monitorodata=429*1");
     lab.emulator.set_faults(Faults {
         token: Some(TokenFault::Empty),
         ..Faults::default()

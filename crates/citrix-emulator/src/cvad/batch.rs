@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Operation, Scope, operate};
-use crate::access::{Dialect, Standing, field_standing};
-use crate::answers::{self, Response};
+use crate::access::{Dialect, field_standing};
 use crate::query::Query;
+use crate::responses::{self, Response};
 use crate::stats::count;
+use crate::token_status::TokenStatus;
 
 const MAX_ITEMS: usize = 1000;
 
@@ -53,19 +54,19 @@ struct Done {
 }
 
 /// The answers of all items, in their order.
-pub(super) async fn answer(scope: &Scope<'_>, body: &[u8]) -> Response {
+pub(super) async fn respond(scope: &Scope<'_>, body: &[u8]) -> Response {
     let Ok(batch) = serde_json::from_slice::<Batch>(body) else {
-        return answers::error_data(StatusCode::BAD_REQUEST, "The batch is invalid.");
+        return responses::error_data(StatusCode::BAD_REQUEST, "The batch is invalid.");
     };
     if batch.items.len() > MAX_ITEMS {
-        return answers::error_data(StatusCode::BAD_REQUEST, "The batch has too many items.");
+        return responses::error_data(StatusCode::BAD_REQUEST, "The batch has too many items.");
     }
     let mut items = Vec::with_capacity(batch.items.len());
     for item in batch.items {
         let response = item_refusal(scope, &item).unwrap_or_else(|| perform(scope, &item));
         items.push(told(item.reference, response).await);
     }
-    answers::ok(&json!({ "TotalItems": items.len(), "Items": items }))
+    responses::ok(&json!({ "TotalItems": items.len(), "Items": items }))
 }
 
 /// An item's own `Authorization` counts for it, in the standard form too; an item without one goes by that of the
@@ -76,10 +77,10 @@ fn item_refusal(scope: &Scope<'_>, item: &Item) -> Option<Response> {
         .iter()
         .find(|field| field.name.eq_ignore_ascii_case("authorization"))?;
     let refused = match field_standing(scope.state, field.value.as_bytes(), true) {
-        (Standing::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, scope.tenant) => {
+        (TokenStatus::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, scope.tenant) => {
             return None;
         }
-        (standing, _) => standing,
+        (status, _) => status,
     };
     count(&scope.state.counters.refused_batch_items);
     Some(Dialect::Cvad.no_token(refused, ""))
@@ -87,7 +88,7 @@ fn item_refusal(scope: &Scope<'_>, item: &Item) -> Option<Response> {
 
 fn perform(scope: &Scope<'_>, item: &Item) -> Response {
     let Ok(method) = item.method.parse::<Method>() else {
-        return answers::error_data(StatusCode::METHOD_NOT_ALLOWED, "The method is unknown.");
+        return responses::error_data(StatusCode::METHOD_NOT_ALLOWED, "The method is unknown.");
     };
     let (path, query) = item
         .relative_url

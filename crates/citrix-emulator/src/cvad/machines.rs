@@ -3,8 +3,8 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::answers::{self, Response};
 use crate::query::{Query, continuation_offset, continuation_token};
+use crate::responses::{self, Response};
 use crate::state::State;
 
 const MACHINES: usize = 2345;
@@ -21,14 +21,14 @@ pub(super) fn page(state: &State, query: Query<'_>) -> Response {
         Err(_) => 0,
     };
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return answers::error_data(StatusCode::BAD_REQUEST, "The limit must be from 1 to 1000.");
+        return responses::error_data(StatusCode::BAD_REQUEST, "The limit must be from 1 to 1000.");
     }
     let start = match query.get("continuationToken") {
         None => Some(0),
         Some(token) => continuation_offset("machines", &token),
     };
     let Some(start) = start else {
-        return answers::error_data(
+        return responses::error_data(
             StatusCode::BAD_REQUEST,
             "The continuation token is invalid.",
         );
@@ -36,25 +36,25 @@ pub(super) fn page(state: &State, query: Query<'_>) -> Response {
     let end = start.saturating_add(limit).min(MACHINES);
     let items: Vec<_> = (start..end).map(|index| machine(state, index)).collect();
     let next = (end < MACHINES).then(|| continuation_token("machines", end));
-    answers::ok(&json!({ "Items": items, "ContinuationToken": next }))
+    responses::ok(&json!({ "Items": items, "ContinuationToken": next }))
 }
 
 /// `POST Machines/$search`, whatever is looked for.
 pub(super) fn found(state: &State) -> Response {
     let items: Vec<_> = (0..10).map(|index| machine(state, index)).collect();
-    answers::ok(&json!({ "Items": items, "ContinuationToken": null, "TotalItems": items.len() }))
+    responses::ok(&json!({ "Items": items, "ContinuationToken": null, "TotalItems": items.len() }))
 }
 
 /// `GET Machines/{id}`.
 pub(super) fn one(state: &State, id: &str) -> Response {
     match (0..MACHINES).find(|&index| machine_id(index).eq_ignore_ascii_case(id)) {
-        Some(index) => answers::ok(&machine(state, index)),
-        None => answers::error_data(StatusCode::NOT_FOUND, "The machine does not exist."),
+        Some(index) => responses::ok(&machine(state, index)),
+        None => responses::error_data(StatusCode::NOT_FOUND, "The machine does not exist."),
     }
 }
 
 fn machine_id(index: usize) -> String {
-    answers::synthetic_id(1, index)
+    responses::synthetic_id(1, index)
 }
 
 fn machine(state: &State, index: usize) -> Value {
@@ -66,7 +66,7 @@ fn machine(state: &State, index: usize) -> Value {
         "AgentVersion": "2402.0.0.0",
         "AllocationType": "Random",
         "AssociatedUsers": [],
-        "DeliveryGroup": { "Id": answers::synthetic_id(2, index % 7), "Name": format!("Group {}", index % 7) },
+        "DeliveryGroup": { "Id": responses::synthetic_id(2, index % 7), "Name": format!("Group {}", index % 7) },
         "FaultState": if index % 50 == 49 { "Unregistered" } else { "None" },
         "InMaintenanceMode": index % 20 == 19,
         "IPAddress": format!("10.0.{}.{}", index / 250, index % 250 + 1),

@@ -6,15 +6,16 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::json;
 
-use super::access::{Dialect, Standing};
-use super::answers::{self, Response, Untraced};
-use super::faults::{Hint, Trouble};
+use super::access::Dialect;
+use super::faults::{Fault, Hint};
+use super::responses::{self, Response, Untraced};
+use super::token_status::TokenStatus;
 
 /// What the caller gets instead; `now` is the time by the cloud's clock.
-pub(super) fn answer(trouble: Trouble, seconds: u32, now: SystemTime) -> Response {
-    match trouble {
-        Trouble::RateLimited(Hint::Seconds) => answers::apim_rate_limited(seconds.into()),
-        Trouble::RateLimited(Hint::Body) => {
+pub(super) fn respond(fault: Fault, seconds: u32, now: SystemTime) -> Response {
+    match fault {
+        Fault::RateLimited(Hint::Seconds) => responses::apim_rate_limited(seconds.into()),
+        Fault::RateLimited(Hint::Body) => {
             let detail = "Too many requests.";
             with_delay(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -23,13 +24,13 @@ pub(super) fn answer(trouble: Trouble, seconds: u32, now: SystemTime) -> Respons
                 Some(seconds),
             )
         }
-        Trouble::RateLimited(hint) => hinted(
-            answers::apim_too_many("Rate limit is exceeded."),
+        Fault::RateLimited(hint) => hinted(
+            responses::apim_too_many("Rate limit is exceeded."),
             hint,
             seconds,
             now,
         ),
-        Trouble::Unavailable(hint) => {
+        Fault::Unavailable(hint) => {
             let in_body = (hint == Hint::Body).then_some(seconds);
             let (kind, detail) = ("common/serviceUnavailable", "The service is not available.");
             hinted(
@@ -39,20 +40,20 @@ pub(super) fn answer(trouble: Trouble, seconds: u32, now: SystemTime) -> Respons
                 now,
             )
         }
-        Trouble::BadGateway => {
-            let mut response = answers::html(
+        Fault::BadGateway => {
+            let mut response = responses::html(
                 StatusCode::BAD_GATEWAY,
                 "<html><h1>502 Bad Gateway</h1></html>",
             );
             response.extensions_mut().insert(Untraced);
             response
         }
-        Trouble::ServerError => {
-            answers::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+        Fault::ServerError => {
+            responses::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
         }
-        Trouble::Unauthorized => Dialect::Standard.no_token(Standing::Unknown, ""),
+        Fault::Unauthorized => Dialect::Standard.no_token(TokenStatus::Unknown, ""),
         // A cut-off answer is made of the good one, before it comes here.
-        Trouble::WrongRegion | Trouble::CutOff => answers::not_authorized(),
+        Fault::WrongRegion | Fault::CutOff => responses::not_authorized(),
     }
 }
 
@@ -62,7 +63,7 @@ fn with_delay(status: StatusCode, kind: &str, detail: &str, seconds: Option<u32>
         Some(seconds) => json!([{ "name": "retryDelay", "value": seconds.to_string() }]),
         None => json!([]),
     };
-    answers::standard_error(status, kind, detail, parameters)
+    responses::standard_error(status, kind, detail, parameters)
 }
 
 fn hinted(response: Response, hint: Hint, seconds: u32, now: SystemTime) -> Response {
@@ -72,7 +73,7 @@ fn hinted(response: Response, hint: Hint, seconds: u32, now: SystemTime) -> Resp
         Hint::Rfc3339 => rfc3339(now, seconds.into()),
         Hint::Body | Hint::None => return response,
     };
-    answers::with_text(response, RETRY_AFTER, &text)
+    responses::with_text(response, RETRY_AFTER, &text)
 }
 
 /// So many seconds later, as the Endpoint Management reporting writes it.
