@@ -1,4 +1,5 @@
-//! Connections of callers: clocks, bounds, sockets, versions of HTTP (interface §3.1 `[listen]` and `[limits]`).
+//! Caller connections: timeouts, limits, sockets, HTTP versions (interface §3.1 `[listen]` and
+//! `[limits]`).
 
 mod client_certificates;
 mod go_on;
@@ -13,7 +14,7 @@ use crate::harness::{Gateway, OK, Upstream, eventually, get};
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
-async fn rfc9110_15_5_9_a_head_that_stalls_is_told_so() {
+async fn rfc9110_15_5_9_stalled_head_returns_408() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nheader_read_timeout = \"50ms\"")
@@ -27,7 +28,7 @@ async fn rfc9110_15_5_9_a_head_that_stalls_is_told_so() {
         assert_eq!(response.field("connection").as_deref(), Some("close"));
         caller.closed().await;
     }
-    // On a connection that has served a request, too.
+    // Also on a connection that has served a request.
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
     assert_eq!(caller.response().await.status(), 200);
@@ -37,7 +38,7 @@ async fn rfc9110_15_5_9_a_head_that_stalls_is_told_so() {
 }
 
 #[tokio::test]
-async fn the_clock_of_heads_does_not_run_between_requests() {
+async fn head_timeout_does_not_apply_between_requests() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nheader_read_timeout = \"50ms\"\nkeep_alive_timeout = \"10m\"")
@@ -48,7 +49,7 @@ async fn the_clock_of_heads_does_not_run_between_requests() {
     assert_eq!(caller.response().await.status(), 200);
     let mut other = gateway.connect().await;
     other.write("G").await;
-    // Once the other's head has timed out, ours would have as well.
+    // By the time the other head has timed out, this connection would have, too.
     assert_eq!(other.response().await.status(), 408);
     caller.write(SIMPLE).await;
     assert_eq!(caller.response().await.status(), 200);
@@ -56,7 +57,7 @@ async fn the_clock_of_heads_does_not_run_between_requests() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_without_a_word() {
+async fn idle_connection_is_closed_without_a_response() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nkeep_alive_timeout = \"300ms\"")
@@ -66,7 +67,7 @@ async fn an_idle_connection_is_closed_without_a_word() {
     caller.write(SIMPLE).await;
     assert_eq!(caller.response().await.status(), 200);
     caller.closed().await;
-    // One that never said anything, too.
+    // Also a connection that never sent a byte.
     gateway.connect().await.closed().await;
     let http2 = gateway.http2().await;
     eventually("the HTTP/2 connection closes", || {
@@ -77,7 +78,7 @@ async fn an_idle_connection_is_closed_without_a_word() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_5_9_a_body_that_stalls_is_told_so() {
+async fn rfc9110_15_5_9_stalled_body_returns_408() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"50ms\"")
@@ -94,12 +95,12 @@ async fn rfc9110_15_5_9_a_body_that_stalls_is_told_so() {
     );
     caller.response().await.problem(408, "request_timeout");
     caller.closed().await;
-    // The upstream sees the end of the connection, not of the request.
+    // The upstream sees the connection close before the request ends.
     assert_eq!(wire.rest().await, b"hello");
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_so_and_room_comes_back() {
+async fn connection_above_the_limit_returns_503_until_another_closes() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_connections = 1")
@@ -115,7 +116,7 @@ async fn one_connection_too_many_is_told_so_and_room_comes_back() {
     second.closed().await;
     drop(first);
     eventually("the place is free again", || async {
-        // A refused connection may be closed before it takes the request.
+        // A rejected connection may be closed before the request is written.
         let mut wire = gateway.connect().await;
         wire.write(get("/")).await;
         wire.rest().await.starts_with(b"HTTP/1.1 200 ")
@@ -124,7 +125,7 @@ async fn one_connection_too_many_is_told_so_and_room_comes_back() {
 }
 
 #[tokio::test]
-async fn rfc6585_5_a_head_that_is_too_large_is_refused() {
+async fn rfc6585_5_oversized_head_returns_431() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_header_bytes = \"8KiB\"")
@@ -145,7 +146,7 @@ async fn rfc6585_5_a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused_and_harms_nobody() {
+async fn malformed_http_is_rejected_and_other_callers_are_served() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for garbage in [
@@ -167,7 +168,7 @@ async fn what_is_no_http_is_refused_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn requests_in_a_row_are_answered_in_order() {
+async fn pipelined_requests_get_responses_in_order() {
     let upstream = Upstream::scripted(|number| {
         format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}").into_bytes()
     })
@@ -182,7 +183,7 @@ async fn requests_in_a_row_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn connections_are_spread_over_the_workers() {
+async fn connections_are_distributed_over_workers() {
     const MANY: usize = 12;
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
@@ -196,6 +197,6 @@ async fn connections_are_spread_over_the_workers() {
         assert_eq!(caller.response().await.status(), 200);
         callers.push(caller);
     }
-    // Each worker has its own pool, and one caller after the other needs one connection of it.
+    // Each worker has its own pool; sequential callers need one connection from each.
     assert_eq!(upstream.connections(), 3);
 }

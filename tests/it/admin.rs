@@ -13,7 +13,7 @@ use citrix_auth_proxy::state::lifecycle::Phase;
 
 use crate::harness::{Gateway, Logins, OK, Upstream, eventually, get, get_with};
 
-/// What `printf %s CANARY-admin | sha256sum` prints.
+/// The SHA-256 of `CANARY-admin`.
 const SECRET_SHA256: &str = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
 const SECRET: &str = "CANARY-admin";
 
@@ -30,7 +30,7 @@ async fn ready(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn livez_answers_whatever_the_cloud_does() {
+async fn livez_returns_200_whatever_the_upstream_state() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::refused().await)
@@ -41,7 +41,7 @@ async fn livez_answers_whatever_the_cloud_does() {
 }
 
 #[tokio::test]
-async fn readyz_says_what_is_missing_and_then_that_nothing_is() {
+async fn readyz_returns_503_until_the_first_token() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
@@ -68,7 +68,7 @@ async fn readyz_says_what_is_missing_and_then_that_nothing_is() {
 }
 
 #[tokio::test]
-async fn readyz_tells_each_customers_state_and_the_worst_first() {
+async fn readyz_lists_each_customer_with_the_worst_state_first() {
     let block = |id: &str, logins: &Logins| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'S' }}\n\
@@ -125,7 +125,7 @@ async fn readyz_tells_each_customers_state_and_the_worst_first() {
         "{told:?}"
     );
 
-    // A stale token is as good as a fresh one for those who send requests.
+    // A stale token is still valid for requests.
     dead.give();
     eventually("everybody has a token", || async { lines().await.0 == 200 }).await;
     let (_, told) = lines().await;
@@ -133,7 +133,7 @@ async fn readyz_tells_each_customers_state_and_the_worst_first() {
 }
 
 #[tokio::test]
-async fn readyz_is_taken_away_first_when_draining() {
+async fn drain_fails_readyz_before_requests_end() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
@@ -146,13 +146,13 @@ async fn readyz_is_taken_away_first_when_draining() {
     assert_eq!(response.status(), 503);
     assert!(response.text().contains("draining"), "{}", response.text());
     assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
-    // What is in flight is finished.
+    // Requests in flight are finished.
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
 }
 
 #[tokio::test]
-async fn probes_answer_get_and_head_and_nothing_is_proxied() {
+async fn probes_accept_get_and_head_only_and_forward_nothing() {
     let (gateway, upstream) = gateway().await;
     ready(&gateway).await;
     for path in ["/livez", "/readyz", "/metrics"] {
@@ -175,7 +175,7 @@ async fn probes_answer_get_and_head_and_nothing_is_proxied() {
 }
 
 #[tokio::test]
-async fn a_foreign_name_or_page_is_kept_out_of_the_admin_side_too() {
+async fn admin_request_with_foreign_host_or_origin_is_rejected() {
     let (gateway, _upstream) = gateway().await;
     for path in ["/metrics", "/readyz", "/livez", "/"] {
         let request =
@@ -203,7 +203,7 @@ async fn a_foreign_name_or_page_is_kept_out_of_the_admin_side_too() {
         gateway.admin("GET /livez HTTP/1.1\r\n\r\n").await.status(),
         400
     );
-    // Old load balancers probe without a name, which no web page can.
+    // Old load balancers probe without `Host`, which no web page can do.
     assert_eq!(
         gateway.admin("GET /livez HTTP/1.0\r\n\r\n").await.status(),
         200
@@ -211,7 +211,7 @@ async fn a_foreign_name_or_page_is_kept_out_of_the_admin_side_too() {
 }
 
 #[tokio::test]
-async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
+async fn admin_secret_is_required_except_for_probes_and_metrics() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
@@ -263,7 +263,7 @@ async fn the_admin_secret_is_asked_for_by_everything_but_probes_and_metrics() {
 }
 
 #[tokio::test]
-async fn metrics_are_prometheus_text_of_the_documented_names() {
+async fn metrics_are_prometheus_text_with_documented_names() {
     let (gateway, _upstream) = gateway().await;
     gateway.raw(get("/")).await;
     let response = gateway.admin(get("/metrics")).await;
@@ -303,7 +303,7 @@ async fn metrics_are_prometheus_text_of_the_documented_names() {
 }
 
 #[tokio::test]
-async fn a_count_is_there_when_the_answers_last_byte_is() {
+async fn request_is_counted_when_its_last_byte_arrives() {
     let (gateway, _upstream) = gateway().await;
     for count in 1..=20 {
         gateway.raw(get("/")).await;
@@ -315,7 +315,7 @@ async fn a_count_is_there_when_the_answers_last_byte_is() {
 }
 
 #[tokio::test]
-async fn labels_come_from_closed_sets() {
+async fn unknown_input_adds_no_label_values() {
     let (gateway, _upstream) = gateway().await;
     ready(&gateway).await;
     let series = |text: &str| -> BTreeSet<String> {
@@ -347,7 +347,7 @@ async fn labels_come_from_closed_sets() {
 }
 
 #[tokio::test]
-async fn answers_of_our_own_are_counted_by_reason() {
+async fn gateway_errors_are_counted_by_reason() {
     let (gateway, _upstream) = gateway().await;
     gateway
         .raw(get_with("/", "Citrix-CustomerId: other\r\n"))

@@ -1,4 +1,4 @@
-//! Who and what may come in (interface §4.1).
+//! Admission of requests (interface §4.1).
 
 use http::Request;
 
@@ -13,7 +13,7 @@ async fn gateway_and_upstream(toml: &str) -> (Gateway, Upstream) {
 }
 
 #[tokio::test]
-async fn rfc9112_3_2_exactly_one_valid_host_is_needed() {
+async fn rfc9112_3_2_missing_repeated_or_invalid_host_returns_400() {
     let (gateway, upstream) = gateway_and_upstream("").await;
     for hosts in [
         "",
@@ -32,7 +32,7 @@ async fn rfc9112_3_2_exactly_one_valid_host_is_needed() {
 }
 
 #[tokio::test]
-async fn rfc9110_9_3_6_connect_and_trace_and_asterisk_are_not_forwarded() {
+async fn rfc9110_9_3_6_connect_trace_and_asterisk_are_not_forwarded() {
     let (gateway, upstream) = gateway_and_upstream("").await;
     for line in ["CONNECT localhost:443", "TRACE /", "OPTIONS *"] {
         let request =
@@ -43,7 +43,7 @@ async fn rfc9110_9_3_6_connect_and_trace_and_asterisk_are_not_forwarded() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_4_a_foreign_name_is_misdirected() {
+async fn rfc9110_7_4_foreign_host_returns_421() {
     let (gateway, upstream) = gateway_and_upstream("[listen]\nhosts = [\"gw.example.net\"]").await;
     for (host, status) in [
         ("localhost:8080", 200),
@@ -65,7 +65,7 @@ async fn rfc9110_7_4_a_foreign_name_is_misdirected() {
             upstream.request().await;
         }
     }
-    // An absolute target names a host as well.
+    // An absolute target also names a host.
     gateway
         .raw(get("http://rebound.example/"))
         .await
@@ -74,7 +74,7 @@ async fn rfc9110_7_4_a_foreign_name_is_misdirected() {
 }
 
 #[tokio::test]
-async fn a_foreign_authority_over_http2_is_misdirected() {
+async fn http2_foreign_authority_returns_421() {
     let (gateway, upstream) = gateway_and_upstream("").await;
     let mut http2 = gateway.http2().await;
     let request = Request::get("http://rebound.example/").body(()).unwrap();
@@ -91,14 +91,14 @@ async fn a_foreign_authority_over_http2_is_misdirected() {
 }
 
 #[tokio::test]
-async fn any_name_is_answered_where_the_configuration_says_so() {
+async fn any_host_is_served_if_configured() {
     let (gateway, _upstream) = gateway_and_upstream("[listen]\nhosts = [\"*\"]").await;
     let request = "GET / HTTP/1.1\r\nHost: anything.example\r\nConnection: close\r\n\r\n";
     assert_eq!(gateway.raw(request).await.status(), 200);
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_are_kept_out() {
+async fn cross_site_requests_return_403() {
     let (gateway, upstream) = gateway_and_upstream("").await;
     for (fields, allowed) in [
         ("Sec-Fetch-Site: cross-site\r\n", false),
@@ -133,7 +133,7 @@ async fn pages_of_other_sites_are_kept_out() {
 }
 
 #[tokio::test]
-async fn a_customer_without_a_credential_is_forbidden() {
+async fn unconfigured_customer_returns_403() {
     let (gateway, upstream) = gateway_and_upstream("").await;
     for fields in [
         "Citrix-CustomerId: other\r\n",
@@ -148,10 +148,10 @@ async fn a_customer_without_a_credential_is_forbidden() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_5_14_a_body_that_says_it_is_too_large_is_refused_unread() {
+async fn rfc9110_15_5_14_content_length_above_the_limit_returns_413_unread() {
     let (gateway, upstream) = gateway_and_upstream("[limits]\nmax_body_bytes = 1000").await;
     let mut caller = gateway.connect().await;
-    // The response comes though not a byte of the body is sent, nor asked for.
+    // The response arrives before any byte of the body is sent or requested.
     caller
         .write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
         .await;
@@ -167,7 +167,7 @@ async fn rfc9110_15_5_14_a_body_that_says_it_is_too_large_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_5_14_a_body_that_grows_too_large_is_refused_on_the_way() {
+async fn rfc9110_15_5_14_chunked_body_above_the_limit_returns_413() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_body_bytes = 1000")
@@ -186,12 +186,12 @@ async fn rfc9110_15_5_14_a_body_that_grows_too_large_is_refused_on_the_way() {
         .write(format!("258\r\n{}\r\n", "x".repeat(600)))
         .await;
     caller.response().await.problem(413, "body_too_large");
-    // The upstream must not take the part for the whole.
+    // The upstream must not take the part for a complete request.
     assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"));
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_head_request_has_no_body() {
+async fn rejected_head_request_has_no_body() {
     let (gateway, _upstream) = gateway_and_upstream("").await;
     let request = "HEAD / HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n";
     let (response, rest) = gateway.raw_head(request).await;

@@ -1,4 +1,4 @@
-//! Callers and upstreams that behave badly, or just unusually.
+//! Callers and upstreams that misbehave or act unusually.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::harness::{Gateway, OK, Upstream, client, eventually, get, soon};
 
 #[tokio::test]
-async fn rfc9113_8_1_an_http2_answer_that_ends_with_an_empty_frame_ends_well() {
+async fn rfc9113_8_1_empty_final_data_frame_ends_the_response() {
     for pieces in [
         &["hello", ""][..],
         &["", "hello", "", ""],
@@ -43,7 +43,7 @@ async fn rfc9113_8_1_an_http2_answer_that_ends_with_an_empty_frame_ends_well() {
     }
 }
 
-/// An upstream on TLS and HTTP/2.
+/// An upstream with TLS and HTTP/2.
 pub struct Http2Upstream {
     pub url: String,
     pub ca: NamedTempFile,
@@ -51,7 +51,7 @@ pub struct Http2Upstream {
 }
 
 impl Http2Upstream {
-    /// Hands each request's response to `told`.
+    /// Sends the response handle of each request to `responses`.
     pub async fn start(told: mpsc::UnboundedSender<SendResponse<Bytes>>) -> Self {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let ca = NamedTempFile::new().unwrap();
@@ -93,7 +93,7 @@ impl Http2Upstream {
     }
 }
 
-/// One that answers with these pieces, the last of which ends the stream.
+/// An upstream that responds with these data frames; the last one ends the stream.
 async fn http2_upstream(pieces: &'static [&'static str]) -> Http2Upstream {
     let (told, mut answers) = mpsc::unbounded_channel::<SendResponse<Bytes>>();
     tokio::spawn(async move {
@@ -112,7 +112,7 @@ async fn http2_upstream(pieces: &'static [&'static str]) -> Http2Upstream {
 }
 
 #[tokio::test]
-async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
+async fn upstream_response_before_the_end_of_the_upload_blocks_no_request() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -124,10 +124,10 @@ async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
     wire.bytes(5).await;
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
-    // The rest of the upload and another request: answered, or the connection is closed.
+    // The rest of the upload and another request get a response, or the connection is closed.
     caller.write(format!("world{}", get("/second"))).await;
     let serve = |mut wire: crate::harness::Wire| async move {
-        // Perhaps with the rest of the upload in front.
+        // The rest of the upload may precede it.
         if wire
             .next_request()
             .await
@@ -148,7 +148,7 @@ async fn an_upstream_that_answers_before_the_upload_ends_hangs_nobody() {
 }
 
 #[tokio::test]
-async fn rfc9112_6_1_a_transfer_coding_that_nobody_here_knows_is_refused() {
+async fn rfc9112_6_1_unknown_transfer_coding_returns_400() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for codings in [
@@ -165,7 +165,7 @@ async fn rfc9112_6_1_a_transfer_coding_that_nobody_here_knows_is_refused() {
 }
 
 #[tokio::test]
-async fn rfc9112_6_3_an_answer_with_both_framings_comes_with_one() {
+async fn rfc9112_6_3_response_with_both_framings_is_forwarded_with_one() {
     let both = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let upstream = Upstream::responding(both).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -175,7 +175,7 @@ async fn rfc9112_6_3_an_answer_with_both_framings_comes_with_one() {
 }
 
 #[tokio::test]
-async fn rfc9110_5_5_bytes_beyond_ascii_in_values_pass_both_ways() {
+async fn rfc9110_5_5_obs_text_in_values_passes_unchanged() {
     let response = b"HTTP/1.1 200 OK\r\nX-Latin: caf\xe9\r\nContent-Length: 2\r\n\r\n{}".to_vec();
     let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -188,7 +188,7 @@ async fn rfc9110_5_5_bytes_beyond_ascii_in_values_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn an_http2_request_is_finished_while_draining_and_no_other_begun() {
+async fn http2_drain_finishes_open_requests_and_starts_no_other() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
@@ -215,7 +215,7 @@ async fn an_http2_request_is_finished_while_draining_and_no_other_begun() {
 }
 
 #[tokio::test]
-async fn rfc6585_5_a_head_that_is_too_large_over_http2_is_refused() {
+async fn rfc6585_5_oversized_http2_head_returns_431() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_header_bytes = \"8KiB\"")
@@ -235,7 +235,7 @@ async fn rfc6585_5_a_head_that_is_too_large_over_http2_is_refused() {
 }
 
 #[tokio::test]
-async fn an_http2_body_that_grows_too_large_is_refused() {
+async fn http2_body_above_the_limit_returns_413() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_body_bytes = 1000")
@@ -259,7 +259,7 @@ async fn an_http2_body_that_grows_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn an_http2_caller_that_resets_its_stream_gives_its_place_up() {
+async fn http2_stream_reset_releases_its_permit() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
@@ -280,7 +280,7 @@ async fn an_http2_caller_that_resets_its_stream_gives_its_place_up() {
 }
 
 #[tokio::test]
-async fn a_large_answer_reaches_a_slow_reader_whole() {
+async fn slow_reader_receives_a_large_response_whole() {
     const LENGTH: usize = 5_000_000;
     let body = vec![b'x'; LENGTH];
     let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
@@ -289,7 +289,7 @@ async fn a_large_answer_reaches_a_slow_reader_whole() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut slow = gateway.connect().await;
     slow.write(get("/")).await;
-    // Long after the buffers between are full, and others are served meanwhile.
+    // Long after the intermediate buffers are full; others are served meanwhile.
     assert_eq!(slow.head().await.status(), 200);
     for _ in 0..3 {
         assert_eq!(gateway.raw(get("/")).await.body.len(), LENGTH);
@@ -298,7 +298,7 @@ async fn a_large_answer_reaches_a_slow_reader_whole() {
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_read_is_given_up() {
+async fn caller_that_does_not_read_is_closed() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"200ms\"")
@@ -320,7 +320,7 @@ async fn a_caller_that_does_not_read_is_given_up() {
         wire.request().await;
         wire.write("HTTP/1.1 200 OK\r\nContent-Length: 30000000\r\n\r\n")
             .await;
-        // More than all buffers on the way hold; writing ends when the gateway gives up.
+        // More than all buffers hold; writing fails once the gateway closes.
         wire.write(vec![b'x'; 30_000_000]).await;
         wire.closed().await;
     }
@@ -334,7 +334,7 @@ async fn a_caller_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test]
-async fn heads_beyond_every_measure_are_refused() {
+async fn excessive_heads_are_rejected() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_header_bytes = \"200KiB\"")
@@ -358,7 +358,7 @@ async fn heads_beyond_every_measure_are_refused() {
 }
 
 #[tokio::test]
-async fn rfc9112_7_1_broken_chunks_never_make_a_whole_request() {
+async fn rfc9112_7_1_invalid_chunks_never_complete_a_request() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for broken in [
@@ -384,7 +384,7 @@ async fn rfc9112_7_1_broken_chunks_never_make_a_whole_request() {
 }
 
 #[tokio::test]
-async fn an_early_answer_to_a_long_upload_is_read_by_an_ordinary_client() {
+async fn early_response_to_a_long_upload_reaches_an_ordinary_client() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_body_bytes = 1000")

@@ -1,4 +1,5 @@
-//! The module table of ARCHITECTURE.md holds: a module of `src` uses only those below it, and no files form a cycle.
+//! The module table of ARCHITECTURE.md holds: a module of `src` uses only those below it, and no
+//! files form a cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -86,7 +87,7 @@ fn expand<'t>(rest: &'t str, prefix: &mut Vec<String>, paths: &mut Vec<Vec<Strin
             .find(|char: char| !char.is_alphanumeric() && char != '_')
             .unwrap_or(rest.len());
         if end == 0 {
-            // A glob or the end of what is a path.
+            // A glob or the end of a path.
             rest = rest.strip_prefix('*').unwrap_or(rest);
             paths.push(prefix.clone());
             break;
@@ -105,7 +106,7 @@ fn expand<'t>(rest: &'t str, prefix: &mut Vec<String>, paths: &mut Vec<Vec<Strin
     rest
 }
 
-/// The deepest file that a path leads into.
+/// The deepest file that a path resolves to.
 fn file_of<'s>(
     sources: &'s BTreeMap<Vec<String>, String>,
     path: &[String],
@@ -144,7 +145,8 @@ fn modules_use_only_modules_below_them() {
     assert!(upwards.is_empty(), "{upwards:#?}");
 }
 
-/// Which files each file uses, by `crate::` and `super::`. A file and its own submodules are one unit.
+/// Which files each file uses, by `crate::` and `super::`. A file and its own submodules are one
+/// unit.
 fn uses(sources: &BTreeMap<Vec<String>, String>) -> BTreeMap<&Vec<String>, BTreeSet<&Vec<String>>> {
     let mut uses: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for (file, text) in sources {
@@ -163,7 +165,8 @@ fn uses(sources: &BTreeMap<Vec<String>, String>) -> BTreeMap<&Vec<String>, BTree
     uses
 }
 
-/// The steps of the data path run in alphabetical order: a step may use the types of the steps before it.
+/// The steps of the data path run in alphabetical order: a step may use the types of the steps
+/// before it.
 #[test]
 fn steps_of_the_data_path_use_only_earlier_steps() {
     let sources = sources("src");

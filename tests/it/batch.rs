@@ -1,4 +1,4 @@
-//! `$batch`: the tokens that callers put into the items of a request are replaced by ours (contract §5).
+//! `$batch`: tokens in the items of a request are replaced (contract §5).
 
 use bytes::Bytes;
 use http::Request;
@@ -11,12 +11,12 @@ use crate::harness::{
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 const MIB: usize = 1024 * 1024;
 
-/// A gateway that need not ask for the site.
+/// A gateway with a configured site.
 fn in_front_of(upstream: &Upstream) -> Plan {
     Gateway::in_front_of(upstream).set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
 }
 
-/// Two items in a spelling of their own, with these tokens.
+/// Two items with unusual whitespace and case, with these tokens.
 fn batch(bearer: &str, cws: &str) -> String {
     format!(
         "{{ \"Items\":[\r\n{{\"Headers\":[{{\"Name\":\"authorization\",\"Value\":\"{bearer}\"}},\
@@ -26,12 +26,12 @@ fn batch(bearer: &str, cws: &str) -> String {
     )
 }
 
-/// As callers send it, with tokens of old.
+/// The batch as callers send it, with dummy tokens.
 fn dummy() -> String {
     batch("bearer an-old-token", "CWSAuth bearer= an-old-token")
 }
 
-/// As it is to leave with the gateway's n-th token.
+/// The batch as forwarded with the gateway's n-th token.
 fn with_token(number: usize) -> String {
     batch(
         &format!("Bearer {TOKEN}{number}"),
@@ -74,7 +74,7 @@ fn left_with(request: &Message, number: usize) {
     );
 }
 
-/// As many bytes of items that all name a token.
+/// `bytes` bytes of items that each contain a token.
 fn large(bytes: usize) -> String {
     let item =
         r#"{"RelativeUrl":"me","Headers":[{"Name":"Authorization","Value":"Bearer x"}],"Body":""#;
@@ -87,7 +87,7 @@ fn large(bytes: usize) -> String {
 }
 
 #[tokio::test]
-async fn contract_5_nested_tokens_are_ours_and_all_else_stays() {
+async fn contract_5_nested_tokens_are_replaced_and_the_rest_is_unchanged() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream).start().await;
     let digests =
@@ -106,7 +106,7 @@ async fn contract_5_nested_tokens_are_ours_and_all_else_stays() {
 }
 
 #[tokio::test]
-async fn batches_are_known_on_every_way_to_cvad() {
+async fn batches_are_recognized_on_every_cvad_address() {
     let (api, other) = (
         Upstream::responding(OK).await,
         Upstream::responding(OK).await,
@@ -169,7 +169,7 @@ async fn batches_are_known_on_every_way_to_cvad() {
 }
 
 #[tokio::test]
-async fn a_replay_carries_the_new_token_inside_as_well() {
+async fn replayed_batch_carries_the_new_token_in_its_items() {
     let refuses_the_first = |request: &Message| request.text().contains(&format!("{TOKEN}1"));
     let upstream = Upstream::deciding(move |_, request| {
         if refuses_the_first(request) {
@@ -179,7 +179,7 @@ async fn a_replay_carries_the_new_token_inside_as_well() {
         }
     })
     .await;
-    // Whatever room there is for other bodies.
+    // Whatever the replay buffer for other bodies is.
     let gateway = in_front_of(&upstream)
         .with("[limits]\nreplay_buffer_bytes = 0")
         .start()
@@ -197,7 +197,7 @@ async fn a_replay_carries_the_new_token_inside_as_well() {
 }
 
 #[tokio::test]
-async fn a_batch_is_sent_again_where_it_was_asked_to_wait_or_go() {
+async fn batch_is_resent_after_a_wait_or_a_region_redirect() {
     let other = Upstream::responding(OK).await;
     let elsewhere = format!("{}/cvad/manage/$batch", other.url());
     let moved = format!(
@@ -230,7 +230,7 @@ async fn a_batch_is_sent_again_where_it_was_asked_to_wait_or_go() {
 }
 
 #[tokio::test]
-async fn a_batch_on_a_connection_that_turns_out_dead_goes_out_on_another() {
+async fn batch_on_a_closed_pooled_connection_is_resent_on_another() {
     let upstream = Upstream::by_hand().await;
     let gateway = in_front_of(&upstream).start().await;
     for _ in 0..2 {
@@ -244,7 +244,7 @@ async fn a_batch_on_a_connection_that_turns_out_dead_goes_out_on_another() {
 }
 
 #[tokio::test]
-async fn a_caller_that_waits_is_told_to_send_its_batch() {
+async fn batch_with_expectation_gets_100() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream).start().await;
     let request = post_with("/cvad/manage/$batch", "Expect: 100-continue\r\n", &dummy());
@@ -258,7 +258,7 @@ async fn a_caller_that_waits_is_told_to_send_its_batch() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_no_batch_is_refused_before_anything_leaves() {
+async fn oversized_or_invalid_batch_is_rejected_before_forwarding() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"50ms\"")
@@ -302,7 +302,7 @@ async fn what_is_too_large_or_no_batch_is_refused_before_anything_leaves() {
 }
 
 #[tokio::test]
-async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
+async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
     let upstream = Upstream::by_hand().await;
     let gateway = in_front_of(&upstream).start().await;
     let (mut caller, body) = (gateway.connect().await, large(4 * MIB));
@@ -315,7 +315,7 @@ async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
     );
     let batches = &gateway.app().shared().batch_bytes;
     assert_eq!(batches.in_use(), 4 * MIB + 1);
-    // Others have taken the rest.
+    // Other batches hold the rest.
     let mut others = batches.acquire(64 * MIB).unwrap();
     assert!(others.grow(60 * MIB - 10, 64 * MIB));
     let refused = gateway.raw(post("/cvad/manage/$batch", &dummy())).await;
@@ -327,7 +327,7 @@ async fn the_largest_batch_passes_and_takes_up_room_until_it_is_answered() {
     eventually("the room is free", || async { batches.in_use() == 0 }).await;
 }
 
-/// What the cloud answers to items, all with a dummy for a token.
+/// The emulator's responses to items that all carry a dummy token.
 async fn items_answered(gateway: &Gateway, path: &str, urls: &[&str]) -> Vec<Value> {
     let item = |url: &&str| {
         let (method, url) = url.split_once(' ').unwrap();
@@ -357,7 +357,7 @@ fn codes(items: &[Value]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn at_citrix_every_item_is_authorized_also_after_a_revocation() {
+async fn every_item_is_authorized_also_after_a_revocation() {
     let cloud = Cloud::start().await;
     for http2 in ["auto", "never"] {
         let toml =
@@ -371,7 +371,7 @@ async fn at_citrix_every_item_is_authorized_also_after_a_revocation() {
         for _ in 0..3 {
             let items = items_answered(&gateway, "/cvad/manage/$batch", &urls).await;
             assert_eq!(codes(&items), [200, 200, 202], "{items:?}");
-            // The job is followed where the response says it is.
+            // The job is followed at the location of the response.
             let location = &items[2]["Headers"][0];
             assert_eq!(location["Name"], "Location");
             let job = location["Value"].as_str().unwrap();
@@ -385,7 +385,7 @@ async fn at_citrix_every_item_is_authorized_also_after_a_revocation() {
 }
 
 #[tokio::test]
-async fn a_batch_goes_through_from_http2_to_http2() {
+async fn batch_passes_from_http2_to_http2() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let mut http2 = gateway.http2().await;
@@ -417,7 +417,7 @@ async fn a_batch_goes_through_from_http2_to_http2() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_caller_leaves_gives_its_room_back() {
+async fn batch_of_a_disconnected_caller_releases_its_memory() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;

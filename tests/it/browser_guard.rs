@@ -1,13 +1,13 @@
-//! What a real browser sends for a page of another site, and what becomes of it (interface §4.1). The heads are those of
-//! Chromium 156, less what no guard could go by, with another page's origin and other ports.
+//! Requests that a real browser sends for a page of another site (interface §4.1). The heads are
+//! those of Chromium 156 without the fields that no guard could use, with other origins and ports.
 
 use crate::harness::{Gateway, OK, Upstream, get};
 
-/// The gateway's own authority, as the page names it, and the fields the browser adds.
+/// The gateway's authority as the page names it, and the fields that the browser adds.
 struct Page {
     host: &'static str,
     origin: &'static str,
-    /// Whether the browser says how the page is related to the gateway: it does where it takes the gateway's origin for
+    /// `true` if the browser sends `Sec-Fetch-Site`: only if it considers the gateway's origin
     /// trustworthy.
     tells_site: bool,
     status: u16,
@@ -15,16 +15,17 @@ struct Page {
 }
 
 const PAGES: [Page; 6] = [
-    // A page at another port of this machine, and one of the world.
+    // A page at another port of this machine, and a remote one.
     other_site("127.0.0.1:8080", "http://127.0.0.1:3000"),
     other_site("localhost:8080", "http://evil.example"),
-    // A name that was pointed at this machine after the page had come: to the browser all is of one origin.
+    // DNS rebinding: the name resolves to this machine after the page has loaded, so the browser
+    // sees one origin.
     rebound("evil.example:8080", "http://evil.example:8080"),
     rebound(
         "localhost.evil.example:8080",
         "http://localhost.evil.example:8080",
     ),
-    // Loopback by another spelling, of which the browser does not know that it is loopback.
+    // An alternative form of loopback that the browser does not recognize as loopback.
     rebound("0.0.0.0:8080", "http://evil.example"),
     rebound("[::ffff:7f00:1]:8080", "http://evil.example"),
 ];
@@ -49,7 +50,8 @@ const fn rebound(host: &'static str, origin: &'static str) -> Page {
     }
 }
 
-/// Ways of a page to send a request: method, whether `Origin` is sent, mode, destination, and fields besides.
+/// Kinds of requests that a page can send: method, whether `Origin` is sent, mode, destination,
+/// other fields.
 const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
     ("fetch", "GET", true, "cors", "empty", ""),
     ("fetch without cors", "GET", false, "no-cors", "empty", ""),
@@ -186,7 +188,7 @@ const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
         "empty",
         "Cache-Control: no-cache\r\n",
     ),
-    // Of a WebSocket the browser tells the origin alone.
+    // For a WebSocket the browser sends `Origin` only.
     (
         "WebSocket",
         "GET",
@@ -198,7 +200,7 @@ const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
     ),
 ];
 
-/// Each way of each page to send a request there.
+/// Every kind of request from every page to `path`.
 fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
     let mut attacks = Vec::new();
     for page in &PAGES {
@@ -226,7 +228,7 @@ fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
             attacks.push((format!("{way} to {}{path}", page.host), head + "\r\n", page));
         }
     }
-    // A form in a sandboxed frame has no origin that it could tell.
+    // A form in a sandboxed frame has the opaque origin `null`.
     for page in &PAGES {
         let site = if page.tells_site {
             "Sec-Fetch-Site: cross-site\r\n"
@@ -243,13 +245,13 @@ fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
 }
 
 #[tokio::test]
-async fn nothing_that_a_page_of_another_site_sends_gets_through_the_gateway() {
+async fn cross_site_page_reaches_no_upstream() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for path in ["/cvad/manage/me", "/cctrustoauth2/root/tokens/clients"] {
         for (name, request, page) in attacks(path) {
             let response = gateway.raw(request).await;
-            // A login is a POST, whoever asks.
+            // A login is always a POST.
             let refused = [(page.status, page.reason), (405, "bad_request")];
             let told = (
                 response.status(),
@@ -270,15 +272,15 @@ async fn nothing_that_a_page_of_another_site_sends_gets_through_the_gateway() {
         }
     }
     upstream.got_nothing().await;
-    // The machine's own address is one, and nobody's page.
+    // A literal loopback address belongs to no site.
     assert_eq!(gateway.raw(get("/cvad/manage/me")).await.status(), 200);
 }
 
 #[tokio::test]
-async fn nothing_that_a_page_of_another_site_sends_gets_to_the_operators_side() {
+async fn cross_site_page_reaches_no_admin_endpoint() {
     let upstream = Upstream::responding(OK).await;
     let open = Gateway::in_front_of(&upstream).start().await;
-    // The browser may have the secret, and adds it by itself.
+    // The browser may have the secret and add it by itself.
     let secret = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
     let closed = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_ADMIN__SECRET_SHA256", secret)

@@ -1,4 +1,4 @@
-//! Who is let in, as whom, and what those are told who are not (interface §3.1, §4.1).
+//! Authentication of callers and the responses to unauthenticated ones (interface §3.1, §4.1).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use crate::harness::{Gateway, Message, OK, Upstream, get, get_with, soon};
 const A: &str = "c4nary-secret-of-a";
 const B: &str = "c4nary-secret-of-b";
 
-/// A caller with a secret, and what else its block says.
+/// The block of a caller with a secret and `more` settings.
 pub fn block(name: &str, secret: &str, more: &str) -> String {
     let hash = hex::encode(digest(&SHA256, secret.as_bytes()).as_ref());
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{more}\n")
@@ -38,7 +38,7 @@ fn said(response: &Message) -> String {
 }
 
 #[tokio::test]
-async fn a_caller_is_let_in_by_its_secret_in_every_form_and_the_secret_stays_here() {
+async fn secret_in_every_form_authenticates_and_is_not_forwarded() {
     let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
     for field in [
         basic("a", A),
@@ -47,7 +47,7 @@ async fn a_caller_is_let_in_by_its_secret_in_every_form_and_the_secret_stays_her
         format!("authorization: bearer {A}\r\n"),
         format!("Authorization: CwsAuth Bearer={A}\r\n"),
         format!("Authorization: CWSAuth bearer= \"{A}\"\r\n"),
-        // A stale token beside the key is not looked at.
+        // A stale token next to the key is ignored.
         format!("X-Api-Key: {A}\r\nAuthorization: CwsAuth Bearer=stale\r\n"),
         format!("{}X-Api-Key: {B}\r\n", basic("a", B)),
     ] {
@@ -74,17 +74,17 @@ async fn a_caller_is_let_in_by_its_secret_in_every_form_and_the_secret_stays_her
 }
 
 #[tokio::test]
-async fn rfc9110_15_5_2_a_stranger_is_asked_who_he_is_and_not_told_what_was_wrong() {
+async fn rfc9110_15_5_2_unauthenticated_caller_gets_401_without_the_cause() {
     let elsewhere = "networks = [\"192.0.2.0/24\"]";
     let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, elsewhere))).await;
-    // At once: wrong secrets are answered late.
+    // Concurrently, because responses to bad secrets are delayed.
     let strangers = [
         String::new(),
         basic("a", "wrong"),
         basic("nobody", A),
         basic("", A),
         basic("a", ""),
-        // Right, but not from here.
+        // Valid, but from the wrong network.
         basic("b", B),
         format!("X-Api-Key: {B}\r\n"),
         format!("X-Api-Key: wrong\r\nAuthorization: Bearer {A}\r\n"),
@@ -115,7 +115,7 @@ async fn rfc9110_15_5_2_a_stranger_is_asked_who_he_is_and_not_told_what_was_wron
         (response.names(), problem["detail"].clone())
     });
     let mut answers = join_all(strangers).await;
-    // Not in the path either.
+    // Nor in the path.
     gateway
         .raw(get(&format!("/?x-api-key={A}&access_token={A}")))
         .await
@@ -136,7 +136,7 @@ async fn rfc9110_15_5_2_a_stranger_is_asked_who_he_is_and_not_told_what_was_wron
 }
 
 #[tokio::test]
-async fn two_fields_of_one_credential_are_refused_only_where_they_matter() {
+async fn repeated_credential_field_is_rejected_only_where_it_matters() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let (key, bearer) = (
         format!("X-Api-Key: {A}\r\n"),
@@ -167,7 +167,7 @@ async fn two_fields_of_one_credential_are_refused_only_where_they_matter() {
 }
 
 #[tokio::test]
-async fn a_stranger_learns_nothing_of_customers_routes_or_bounds() {
+async fn unauthenticated_caller_learns_no_customers_routes_or_limits() {
     let (gateway, upstream) =
         gateway_for(&(block("a", A, "") + "[limits]\nmax_body_bytes = 1")).await;
     for request in [
@@ -189,7 +189,7 @@ async fn a_stranger_learns_nothing_of_customers_routes_or_bounds() {
         .await
         .problem(403, "customer_forbidden");
     upstream.got_nothing().await;
-    // Who it was is known though no route was picked.
+    // The caller is known although no route was selected.
     let metrics = gateway.metrics().await;
     assert!(
         metrics.contains(r#"{caller="a",code="404",method="GET",route="none"} 1"#),
@@ -198,7 +198,7 @@ async fn a_stranger_learns_nothing_of_customers_routes_or_bounds() {
 }
 
 #[tokio::test]
-async fn a_caller_may_be_known_by_its_network_alone() {
+async fn network_alone_authenticates_a_caller() {
     let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\", \"::1\"]\n";
     let (gateway, upstream) = gateway_for(&(here.to_owned() + &block("a", A, ""))).await;
     for (field, caller) in [
@@ -222,7 +222,7 @@ async fn a_caller_may_be_known_by_its_network_alone() {
         let label = format!(r#"caller="{caller}",code="200""#);
         assert!(gateway.metrics().await.contains(&label), "{field}");
     }
-    // A key and a name are meant for this gateway.
+    // An API key and Basic credentials are meant for this gateway.
     for field in [
         "X-Api-Key: wrong\r\n",
         &basic("a", "wrong"),
@@ -233,7 +233,7 @@ async fn a_caller_may_be_known_by_its_network_alone() {
             .await
             .problem(401, "caller_unknown");
     }
-    // It shows nothing, and neither does a browser that a page of another site has connect.
+    // No credentials; a cross-site page sends none either.
     for field in [
         "Origin: https://evil.example\r\n",
         "Sec-Fetch-Site: cross-site\r\n",
@@ -252,7 +252,7 @@ async fn a_caller_may_be_known_by_its_network_alone() {
 }
 
 #[tokio::test]
-async fn headers_do_not_move_a_caller_into_a_network() {
+async fn forwarded_headers_do_not_change_the_network_of_a_caller() {
     let elsewhere = "[[caller]]\nname = \"elsewhere\"\nnetworks = [\"192.0.2.0/24\"]\n";
     let (gateway, upstream) = gateway_for(elsewhere).await;
     for field in [
@@ -263,7 +263,7 @@ async fn headers_do_not_move_a_caller_into_a_network() {
         "True-Client-IP: 192.0.2.1\r\n",
         "X-Api-Key: elsewhere\r\n",
     ] {
-        // There is no secret that would help.
+        // No secret is configured, so there is no challenge.
         let response = gateway.raw(get_with("/", field)).await;
         response.problem(403, "caller_forbidden");
         assert!(!response.has("www-authenticate"), "{field}");
@@ -272,7 +272,7 @@ async fn headers_do_not_move_a_caller_into_a_network() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_in_no_network() {
+async fn unix_socket_matches_no_network() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::responding(OK).await;
     let anywhere = "[[caller]]\nname = \"net\"\nnetworks = [\"0.0.0.0/0\", \"::/0\"]\n";
@@ -289,7 +289,7 @@ async fn a_unix_socket_is_in_no_network() {
 }
 
 #[tokio::test]
-async fn who_shows_a_secret_may_use_any_name_unless_names_are_configured() {
+async fn caller_with_a_secret_may_use_any_host_unless_hosts_are_configured() {
     let rebound = get_with("/", &basic("a", A)).replace("localhost", "gw.example.net:8443");
     let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
     assert_eq!(gateway.raw(&rebound).await.status(), 200);
@@ -299,7 +299,7 @@ async fn who_shows_a_secret_may_use_any_name_unless_names_are_configured() {
 }
 
 #[tokio::test]
-async fn operators_are_served_by_the_names_that_are_ours_though_callers_may_use_any() {
+async fn admin_listener_requires_own_host_though_callers_may_use_any() {
     let named = block("a", A, "") + "[listen]\npublic_url = \"https://gw.example.net/citrix\"";
     let (gateway, _upstream) = gateway_for(&named).await;
     for (host, status) in [
@@ -315,7 +315,7 @@ async fn operators_are_served_by_the_names_that_are_ours_though_callers_may_use_
 }
 
 #[tokio::test]
-async fn over_http2_callers_are_told_apart_request_by_request() {
+async fn http2_requests_are_authenticated_one_by_one() {
     let (gateway, _upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
     let mut http2 = gateway.http2().await;
     let secrets = [
@@ -352,7 +352,7 @@ async fn over_http2_callers_are_told_apart_request_by_request() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_is_not_read_and_leaves_the_connection_in_order() {
+async fn rejected_upload_is_unread_and_later_requests_are_served() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let mut caller = gateway.connect().await;
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\n";
@@ -378,7 +378,7 @@ async fn a_refused_upload_is_not_read_and_leaves_the_connection_in_order() {
 }
 
 #[tokio::test]
-async fn callers_at_one_address_take_turns_by_name() {
+async fn callers_at_one_address_queue_by_name() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&(block("a", A, "") + &block("b", B, "")))
@@ -414,7 +414,7 @@ async fn callers_at_one_address_take_turns_by_name() {
 }
 
 #[tokio::test]
-async fn a_debug_print_of_the_configuration_holds_no_hash() {
+async fn debug_output_of_the_configuration_contains_no_hash() {
     let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
     let printed = format!("{:?}", gateway.app().shared().published.load().live.callers);
     let hash = digest(&SHA256, A.as_bytes());

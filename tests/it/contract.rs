@@ -1,5 +1,5 @@
-//! Citrix's habits, row by row of the wire contract, as tools see them through the gateway: what they send is plain, and
-//! what they follow they follow verbatim.
+//! Each row of the wire contract as tools see it through the gateway. The tools send plain requests
+//! and follow links verbatim.
 
 mod links;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{Cloud, Gateway, Message, Upstream, get, get_with};
 
-/// Prefixes of hosts that are not the API gateway; here the emulator is all of them.
+/// Prefixes of hosts other than the API gateway; the emulator serves all of them.
 const HOSTS: [&str; 13] = [
     "/classic/registry",
     "/classic/core",
@@ -27,7 +27,7 @@ const HOSTS: [&str; 13] = [
     "/cem",
 ];
 
-/// A gateway in front of an emulator that stands for every host of Citrix's.
+/// A gateway in front of an emulator that serves every Citrix host.
 async fn gateway(cloud: &Cloud) -> Gateway {
     let base = cloud.emulator.base_url();
     let route = |prefix: &&str| format!("[[route]]\nprefix = '{prefix}'\nupstream = '{base}'\n");
@@ -71,7 +71,7 @@ const OLD: Option<&str> = Some("x-cws-transactionid");
 const CC: Option<&str> = Some("cc-transactionid");
 
 #[tokio::test]
-async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transaction_id() {
+async fn contract_3_4_every_service_responds_with_a_transaction_id() {
     let (cloud, gateway) = emulated(Options::default()).await;
     let direct = format!(
         "/direct/acme/citrix/orchestration/api/acme/{}/Machines?limit=1",
@@ -145,7 +145,7 @@ async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transa
         for name in ["x-cws-transactionid", "cc-transactionid"] {
             assert_eq!(response.has(name), told_in == Some(name), "{path} {name}");
         }
-        // Where Citrix told none, the gateway tells the one it sent.
+        // If Citrix returns none, the gateway returns the one it sent.
         assert_eq!(
             response.has("citrix-transactionid"),
             matches!(told_in, NEW | None),
@@ -157,7 +157,7 @@ async fn contract_3_4_every_service_answers_a_plain_request_and_tells_its_transa
 }
 
 #[tokio::test]
-async fn contract_4_changes_and_empty_answers_pass_with_their_status() {
+async fn contract_4_changes_and_empty_responses_pass_with_their_status() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     for (path, status) in [
         ("/notifications/", 200),
@@ -193,7 +193,7 @@ async fn contract_4_changes_and_empty_answers_pass_with_their_status() {
 }
 
 #[tokio::test]
-async fn contract_4_a_report_beyond_the_rate_is_told_when_to_come_back() {
+async fn contract_4_report_above_the_rate_returns_429_with_retry_after() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     let report = post("/cem/api/endpoint-management/report/$search", "{}");
     for _ in 0..5 {
@@ -204,7 +204,7 @@ async fn contract_4_a_report_beyond_the_rate_is_told_when_to_come_back() {
             Some("5")
         );
     }
-    // A minute is more than a request may wait: the date is handed on as it came.
+    // A minute exceeds the maximum wait: the date passes unchanged.
     let response = gateway.raw(&report).await;
     let date = response.field("retry-after").unwrap();
     assert!(
@@ -214,7 +214,7 @@ async fn contract_4_a_report_beyond_the_rate_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn contract_3_fields_of_both_directions_pass_as_they_are() {
+async fn contract_3_fields_of_both_directions_pass_unchanged() {
     let response = "HTTP/1.1 200 OK\r\nServer: Citrix Systems, Inc.\r\nX-Content-Type-Options: nosniff\r\n\
         odata-version: 4.0\r\nCitrix-RateLimit-Limit: 5\r\nCitrix-RateLimit-Remaining: 4\r\n\
         X-Cws-TransactionId: a\r\nCC-TransactionId: b\r\ncitrix-transactionid: c\r\nETag: \"1\"\r\n\
@@ -281,7 +281,7 @@ async fn contract_3_fields_of_both_directions_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn contract_3_what_accept_and_content_type_say_is_citrixs_to_judge() {
+async fn contract_3_accept_and_content_type_are_left_to_citrix() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     for (accept, status) in [
         ("", 200),
@@ -315,7 +315,7 @@ async fn contract_3_what_accept_and_content_type_say_is_citrixs_to_judge() {
 }
 
 #[tokio::test]
-async fn contract_3_errors_of_citrix_pass_in_their_own_shapes() {
+async fn contract_3_citrix_errors_pass_in_every_format() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     for (request, status, content_type, pointer) in [
         (
@@ -383,7 +383,7 @@ async fn contract_3_errors_of_citrix_pass_in_their_own_shapes() {
 }
 
 #[tokio::test]
-async fn contract_1_6_3_4_what_goes_wrong_at_citrix_is_told_as_citrix_tells_it() {
+async fn contract_1_6_3_4_citrix_failures_pass_unchanged() {
     for (trouble, status, told) in [
         ("500", 500, "activityId"),
         ("502", 502, ""),
@@ -432,7 +432,7 @@ async fn contract_1_6_3_4_what_goes_wrong_at_citrix_is_told_as_citrix_tells_it()
 }
 
 #[tokio::test]
-async fn contract_4_pages_lead_to_the_end_with_tokens_that_hold_every_awkward_byte() {
+async fn contract_4_pages_with_awkward_continuation_tokens_are_complete() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     for (path, parameter, count) in [
         (

@@ -1,4 +1,4 @@
-//! What the fuzz targets found worth keeping, put through the same functions (`fuzz/`, CONTRIBUTING.md).
+//! The corpus of the fuzz targets, replayed through the same properties (`fuzz/`, CONTRIBUTING.md).
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Several customers behind one gateway: each with its own login, token, API gateway, metrics and readiness, and
-//! none of them in another's way.
+//! Several customers behind one gateway: each has its own login, token, API gateway, metrics and
+//! readiness, and none affects another.
 
 use crate::harness::{
     Gateway, Logins, Message, OK, TOKEN, Upstream, client, eventually, get, get_with,
@@ -21,7 +21,7 @@ impl Customer {
         }
     }
 
-    /// Its tokens are numbered from 2 then, so that they are told from another's.
+    /// Uses up token 1, so that its tokens differ from those of another customer.
     async fn has_given_a_token(&self) {
         assert_eq!(
             client()
@@ -66,7 +66,7 @@ async fn is_ready(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn built_in_paths_lead_where_the_customers_cloud_has_them() {
+async fn built_in_routes_depend_on_the_customers_cloud() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
     let own = Upstream::responding(OK).await;
@@ -76,7 +76,7 @@ async fn built_in_paths_lead_where_the_customers_cloud_has_them() {
     );
     let gateway = gateway(&[acme.block(""), contoso.block("cloud = 'gov'"), route]).await;
     is_ready(&gateway).await;
-    // The other customer's cloud has them; this one's does not.
+    // The other customer's cloud has these services; this one's does not.
     for path in [
         "/wem/services/wem/x",
         "/region/eu/cvad/manage/me",
@@ -85,7 +85,7 @@ async fn built_in_paths_lead_where_the_customers_cloud_has_them() {
         let request = get_with(path, "Citrix-CustomerId: contoso\r\n");
         gateway.raw(request).await.problem(404, "no_route");
     }
-    // A customer's own host, and paths with a customer in them, choose the customer.
+    // A customer's own host and a customer in the path select the customer.
     assert_eq!(gateway.raw(get("/direct/acme/x")).await.status(), 200);
     assert_eq!(
         own.request().await.field("citrix-customerid").as_deref(),
@@ -116,7 +116,7 @@ async fn built_in_paths_lead_where_the_customers_cloud_has_them() {
 }
 
 #[tokio::test]
-async fn each_request_goes_to_its_customers_gateway_with_its_customers_token() {
+async fn each_request_uses_its_customers_api_gateway_and_token() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("Contoso", Logins::given().await).await;
     contoso.has_given_a_token().await;
@@ -136,13 +136,13 @@ async fn each_request_goes_to_its_customers_gateway_with_its_customers_token() {
             "{named}"
         );
         assert_eq!(request.field("host"), Some(customer.api.host()));
-        // As it is configured, whatever the caller wrote.
+        // In the configured case, whatever the caller sent.
         assert_eq!(
             request.field("citrix-customerid").as_deref(),
             Some(customer.id)
         );
     }
-    // The path names one as well as the header does.
+    // A customer in the path counts like one in the header.
     assert_eq!(
         gateway.raw(get("/catalogservice/contoso/x")).await.status(),
         200
@@ -155,7 +155,7 @@ async fn each_request_goes_to_its_customers_gateway_with_its_customers_token() {
 }
 
 #[tokio::test]
-async fn a_request_that_names_nobody_is_told_what_to_do() {
+async fn request_without_customer_returns_400_with_advice() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
     let gateway = gateway(&[acme.block(""), contoso.block("")]).await;
@@ -185,7 +185,7 @@ async fn a_request_that_names_nobody_is_told_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_old_header_names_a_customer_as_well() {
+async fn legacy_header_selects_a_customer() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
     let gateway = gateway(&[acme.block("default = true"), contoso.block("")]).await;
@@ -217,7 +217,7 @@ async fn the_old_header_names_a_customer_as_well() {
 }
 
 #[tokio::test]
-async fn a_foreign_name_in_the_old_header_matters_to_the_only_customer_on_old_addresses() {
+async fn foreign_legacy_header_is_rejected_on_retired_addresses_only() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let gateway = gateway(&[acme.block("")]).await;
     let of_another = "Customer: other\r\n";
@@ -227,7 +227,7 @@ async fn a_foreign_name_in_the_old_header_matters_to_the_only_customer_on_old_ad
 }
 
 #[tokio::test]
-async fn a_request_that_names_nobody_is_for_the_default() {
+async fn request_without_customer_uses_the_default() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
     let gateway = gateway(&[acme.block(""), contoso.block("default = true")]).await;
@@ -241,7 +241,7 @@ async fn a_request_that_names_nobody_is_for_the_default() {
 }
 
 #[tokio::test]
-async fn a_fixed_route_is_shared_and_still_gets_each_customers_token() {
+async fn fixed_route_uses_each_customers_token() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let contoso = Customer::new("contoso", Logins::given().await).await;
     contoso.has_given_a_token().await;
@@ -273,7 +273,7 @@ async fn a_fixed_route_is_shared_and_still_gets_each_customers_token() {
 }
 
 #[tokio::test]
-async fn one_customers_dead_login_touches_no_other() {
+async fn failing_login_of_one_customer_affects_no_other() {
     let acme = Customer::new("acme", Logins::given().await).await;
     let refused = Customer::new("refused", Logins::refused().await).await;
     let silent = Customer::new("silent", Logins::held_back().await).await;
@@ -331,7 +331,7 @@ async fn one_customers_dead_login_touches_no_other() {
 }
 
 #[tokio::test]
-async fn one_customers_401_makes_no_other_log_in() {
+async fn one_customers_401_triggers_no_login_of_another() {
     const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let acme = Customer::new("acme", Logins::given().await).await;
     let api = Upstream::responding(UNAUTHORIZED).await;

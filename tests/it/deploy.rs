@@ -1,4 +1,4 @@
-//! What is shipped for operators goes by names that exist.
+//! Alerts, dashboard and documents use names that exist.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ const RUNBOOKS: &str = include_str!("../../docs/runbooks.md");
 
 const PREFIX: &str = "citrix_auth_proxy_";
 
-/// Names of ours in a text, as they are written in `docs/metrics.md`.
+/// Metric names in a text, as `docs/metrics.md` writes them.
 fn names(text: &str) -> Vec<&str> {
     text.match_indices(PREFIX)
         .map(|(at, _)| {
@@ -30,7 +30,7 @@ fn names(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What follows a key at the beginning of a line, or of an item.
+/// Values of `key` at the beginning of a line or of a list item.
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     let lines = text
         .lines()
@@ -42,7 +42,7 @@ fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn alerts_and_dashboard_use_metrics_that_are_documented() {
+fn alerts_and_dashboard_use_documented_metrics() {
     for (file, text) in [("alerts", ALERTS), ("dashboard", DASHBOARD)] {
         let names = names(text);
         assert!(names.len() > 10, "{file}: {names:?}");
@@ -69,7 +69,7 @@ fn sources(folder: &Path) -> String {
 }
 
 #[test]
-fn documented_metrics_are_those_that_the_program_registers() {
+fn documented_metrics_match_registered_metrics() {
     let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let tables = METRICS.split("\n| metric |").skip(1);
     let rows = tables.flat_map(|table| table.split("\n\n").next().unwrap().lines().skip(2));
@@ -85,7 +85,7 @@ fn documented_metrics_are_those_that_the_program_registers() {
 }
 
 #[test]
-fn every_alert_has_a_severity_a_runbook_and_a_test() {
+fn every_alert_has_severity_runbook_and_test() {
     let alerts = values(ALERTS, "alert:");
     let severities = values(ALERTS, "severity:");
     let runbooks = values(ALERTS, "runbook_url:");
@@ -113,7 +113,7 @@ fn every_alert_has_a_severity_a_runbook_and_a_test() {
 }
 
 #[test]
-fn the_dashboards_panels_are_told_apart_and_do_not_overlap() {
+fn dashboard_panels_have_unique_ids_and_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let place =

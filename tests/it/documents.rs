@@ -1,4 +1,4 @@
-//! The documents lead where they say: links and their anchors, files that they name, configurations that they show.
+//! Links, anchors, named files and shown configurations of the documents are valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use citrix_auth_proxy::config;
 
-/// Where documents are, besides `docs/`.
+/// Folders with documents other than `docs/`.
 const AT_THE_TOP: [&str; 5] = [
     "README.md",
     "SECURITY.md",
@@ -14,7 +14,7 @@ const AT_THE_TOP: [&str; 5] = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ];
-/// Folders whose files documents name by their whole path.
+/// Folders whose files the documents name by their full path.
 const FOLDERS: [&str; 7] = [
     "benches/", "crates/", "deploy/", "docs/", "fuzz/", "src/", "tests/",
 ];
@@ -23,7 +23,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every document by its path from the repository's root.
+/// All documents by their paths from the repository root.
 fn documents() -> BTreeMap<PathBuf, String> {
     let mut paths: Vec<_> = AT_THE_TOP.iter().map(PathBuf::from).collect();
     let mut folders = vec![PathBuf::from("docs")];
@@ -44,7 +44,7 @@ fn documents() -> BTreeMap<PathBuf, String> {
         .collect()
 }
 
-/// A document taken apart: prose, and blocks of code with their languages.
+/// The prose of a document, and its code blocks with their languages.
 fn parts(text: &str) -> (String, Vec<(&str, String)>) {
     let (mut prose, mut blocks, mut within) = (String::new(), Vec::new(), false);
     for line in text.lines() {
@@ -69,7 +69,7 @@ fn parts(text: &str) -> (String, Vec<(&str, String)>) {
     (prose, blocks)
 }
 
-/// What is between `open` and `close`, as often as that comes.
+/// All texts between `open` and `close`.
 fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
     text.split(open)
         .skip(1)
@@ -78,7 +78,7 @@ fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
         .collect()
 }
 
-/// The anchors that GitHub gives a document's headings.
+/// The anchors that GitHub generates for the headings of a document.
 fn anchors(prose: &str) -> BTreeSet<String> {
     let headings = prose.lines().filter(|line| line.starts_with('#'));
     let anchor = |line: &str| -> String {
@@ -105,7 +105,7 @@ fn plain(path: &Path) -> PathBuf {
     })
 }
 
-/// A document's links within the repository: where they lead, and the anchor there.
+/// The links of a document within the repository: target and anchor.
 fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
     let leads = |link: &&str| !link.contains("://");
     let resolve = |link: &'a str| {
@@ -125,7 +125,7 @@ fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
 }
 
 #[test]
-fn links_and_their_anchors_lead_somewhere() {
+fn links_and_anchors_resolve() {
     let documents = documents();
     let mut dead = Vec::new();
     for (from, text) in &documents {
@@ -143,7 +143,7 @@ fn links_and_their_anchors_lead_somewhere() {
 }
 
 #[test]
-fn every_document_is_found_from_the_readme() {
+fn every_document_is_reachable_from_the_readme() {
     let documents = documents();
     let mut found = BTreeSet::new();
     let mut next = vec![PathBuf::from("README.md")];
@@ -160,7 +160,7 @@ fn every_document_is_found_from_the_readme() {
 }
 
 #[test]
-fn files_that_are_named_exist() {
+fn named_files_exist() {
     let is_path = |name: &&str| FOLDERS.iter().any(|folder| name.starts_with(folder));
     let is_one = |name: &&str| !name.contains([' ', '{', '*', '<']);
     let mut missing = Vec::new();
@@ -181,8 +181,8 @@ fn files_that_are_named_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// A configuration as it is shown, made one that can be checked here: what is left out (`…`) filled in, client secrets
-/// in place of their files, and a customer where the block is about something else.
+/// Problems of a shown configuration after completing it: omissions (`…`) filled in, client secrets
+/// instead of their files, and a customer if the block has none.
 fn problems_of(block: &str) -> Vec<String> {
     let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
     let with_secret = |line: &str| match line.split_once('=') {
@@ -212,7 +212,7 @@ fn problems_of(block: &str) -> Vec<String> {
         text
     };
     let problems = config::from_toml(&text, named).err().unwrap_or_default();
-    // Certificates that are shown are not there.
+    // The certificate files of the examples do not exist.
     let there = |problem: &String| !problem.contains("cannot read");
     problems
         .iter()
@@ -222,7 +222,7 @@ fn problems_of(block: &str) -> Vec<String> {
 }
 
 #[test]
-fn configurations_that_are_shown_are_right() {
+fn shown_configurations_are_valid() {
     let mut checked = 0;
     let mut wrong = Vec::new();
     for (from, text) in documents() {

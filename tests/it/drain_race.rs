@@ -13,8 +13,9 @@ use crate::harness::{Gateway, OK, Upstream, Wire, eventually, soon};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Drains twenty gateways with a new request on its way and returns how many of those got no response. A worker that has
-/// `served` requests is awake when the drain begins; any other is about to start.
+/// Drains twenty gateways with a new request on its way and returns how many of those got no
+/// response. A worker that has `served` requests is awake when the drain begins; any other is about
+/// to start.
 async fn unserved(workers: &str, served: usize) -> usize {
     let upstream = Upstream::responding(OK).await;
     let mut unserved = 0;
@@ -69,8 +70,8 @@ async fn draining(gateway: Gateway) -> JoinHandle<Drained> {
     drain
 }
 
-/// Sends the first request of a connection during a drain. Returns whether it was served; `None` if it was not, but came
-/// so late that the gateway may have closed the connection.
+/// Sends the first request of a connection during a drain. Returns whether it was served; `None` if
+/// it was not, but came so late that the gateway may have closed the connection.
 async fn first_request_during_drain(upstream: &Upstream) -> Option<bool> {
     let gateway = Gateway::in_front_of(upstream).start().await;
     let start = Instant::now();
@@ -108,11 +109,12 @@ async fn silent_connection_does_not_delay_drain() {
     assert_eq!(soon(drain).await.unwrap().cut, 0);
 }
 
-/// Waits until the gateway has read what was written to a connection: no byte is unacknowledged, and then none is in the
-/// receive queue of the gateway's socket.
+/// Waits until the gateway has read what was written to a connection: no byte is unacknowledged,
+/// and then none is in the receive queue of the gateway's socket.
 async fn read_by_gateway([client, gateway]: [SocketAddr; 2]) {
     let port = |address: SocketAddr| format!(":{:04X}", address.port());
-    // Columns of proc_pid_net(5): slot, local address, remote address, state, transmit queue:receive queue.
+    // Columns of proc_pid_net(5): slot, local address, remote address, state, transmit
+    // queue:receive queue.
     let queues = |local: SocketAddr, remote: SocketAddr| {
         let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
         let row = table

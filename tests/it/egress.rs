@@ -1,4 +1,4 @@
-//! The proxy on the way out: everything goes through it that shall, and what it says is told (interface §3.1).
+//! The egress proxy: which connections use it, and how its errors are reported (interface §3.1).
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ async fn echoed(gateway: &Gateway) -> Value {
     serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
-/// A gateway whose `/far` leads to a host that only `proxy` could find.
+/// A gateway whose route `/far` has a host that only `proxy` can resolve.
 async fn with_far(proxy_url: &str, more: &str) -> Gateway {
     Gateway::in_front_of(&Upstream::refusing())
         .set(PROXY_URL, proxy_url)
@@ -26,7 +26,7 @@ async fn with_far(proxy_url: &str, more: &str) -> Gateway {
         .await
 }
 
-/// What a caller is told of why there is no connection.
+/// The error detail of a failed connection.
 async fn detail(gateway: &Gateway) -> String {
     let problem = gateway
         .raw(get("/far"))
@@ -36,7 +36,7 @@ async fn detail(gateway: &Gateway) -> String {
 }
 
 #[tokio::test]
-async fn logins_requests_and_questions_of_our_own_go_through_it_with_its_password() {
+async fn logins_requests_and_site_lookups_use_the_proxy_with_its_password() {
     for (http2, version) in [("auto", "HTTP/2.0"), ("never", "HTTP/1.1")] {
         let cloud = Cloud::start().await;
         let proxy = EgressProxy::to(cloud.emulator.address()).await;
@@ -52,11 +52,11 @@ async fn logins_requests_and_questions_of_our_own_go_through_it_with_its_passwor
             .start()
             .await;
         assert_eq!(echoed(&gateway).await["version"], version);
-        // The login, and the connection for requests.
+        // The login and the connection for requests.
         assert_eq!(proxy.count(API), 2);
         let machines = gateway.raw(get("/cvad/manage/Machines")).await;
         assert_eq!(machines.status(), 200, "{}", machines.text());
-        // The site's, too; callers' requests share theirs.
+        // The site lookup, too; requests of callers share one connection.
         assert_eq!(proxy.count(API), 3);
         for asked in proxy.asked() {
             assert_eq!(
@@ -68,7 +68,7 @@ async fn logins_requests_and_questions_of_our_own_go_through_it_with_its_passwor
 }
 
 #[tokio::test]
-async fn an_exception_is_looked_for_without_it() {
+async fn no_proxy_host_is_resolved_directly() {
     let proxy = EgressProxy::silent().await;
     let gateway = Gateway::in_front_of(&Upstream::refusing())
         .set("HTTPS_PROXY", &proxy.url(""))
@@ -86,7 +86,7 @@ async fn an_exception_is_looked_for_without_it() {
 }
 
 #[tokio::test]
-async fn this_machine_is_not_behind_it() {
+async fn loopback_is_dialled_directly() {
     let proxy = EgressProxy::silent().await;
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud)
@@ -98,7 +98,7 @@ async fn this_machine_is_not_behind_it() {
 }
 
 #[tokio::test]
-async fn when_it_is_down_it_is_named() {
+async fn unreachable_proxy_is_named_in_the_detail() {
     let down = Upstream::refusing();
     let gateway = with_far(&down.url(), "").await;
     let detail = detail(&gateway).await;
@@ -111,7 +111,7 @@ async fn when_it_is_down_it_is_named() {
         "{detail}"
     );
 
-    // Logins fail as well.
+    // Logins fail, too.
     let cloud = Cloud::start().await;
     let proxy = EgressProxy::silent().await;
     let gateway = Gateway::behind(&proxy, &cloud)
@@ -134,7 +134,7 @@ async fn when_it_is_down_it_is_named() {
 }
 
 #[tokio::test]
-async fn what_it_answers_is_told_and_what_to_do() {
+async fn proxy_error_is_reported_with_advice() {
     for (response, told, advice) in [
         (
             "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic\r\n\r\n",
@@ -178,7 +178,7 @@ async fn what_it_answers_is_told_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_answer_costs_the_connect_timeout_and_is_named() {
+async fn silent_proxy_times_out_and_is_named() {
     let proxy = EgressProxy::silent().await;
     let gateway = with_far(&proxy.url(""), "[upstream]\nconnect_timeout = \"100ms\"").await;
     let detail = detail(&gateway).await;
@@ -190,8 +190,8 @@ async fn one_that_does_not_answer_costs_the_connect_timeout_and_is_named() {
 }
 
 #[tokio::test]
-async fn connections_are_made_anew_when_they_are_old_so_that_a_move_is_followed() {
-    // Who resolves Citrix's names here is the proxy; a resolver is asked as often, for every connection.
+async fn old_connections_are_redialled_to_follow_address_changes() {
+    // Here the proxy resolves names, once for each connection, as a resolver would.
     let follows = async |http2: &str| {
         let elsewhere = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let cloud = Cloud::with(Options {

@@ -1,4 +1,4 @@
-//! A gateway between a test's caller and a test's upstream, all on loopback, each on a port of its own.
+//! A gateway between a caller and an upstream of the test, each on its own loopback port.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -25,17 +25,18 @@ pub use testkit::pki;
 pub use testkit::upstream::{OK, Upstream};
 pub use testkit::wire::{Message, Wire, eventually, soon};
 
-/// The API client's secret of every gateway here.
+/// The secret of the API client of every gateway in these tests.
 pub const SECRET: &str = "c4nary-client-secret==";
 /// The site id that tests configure.
 pub const SITE: &str = "61603f15-cdf9-4c7f-99ff-91636601a795";
 
-/// A request that ends its connection, to `path`.
+/// A GET request with `Connection: close`.
 pub fn get(path: &str) -> String {
     get_with(path, "")
 }
 
-/// The same with more header lines, each with its line end. `Host` is that of an absolute target.
+/// Like [`get`] with more header lines, each with its line end. `Host` is that of an absolute
+/// target.
 pub fn get_with(target: &str, fields: &str) -> String {
     let host = target
         .split_once("://")
@@ -44,15 +45,14 @@ pub fn get_with(target: &str, fields: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n")
 }
 
-/// A running gateway.
 pub struct Gateway {
     app: App,
     settings: BTreeMap<String, String>,
-    /// Where its tokens come from, unless an emulator gives them.
+    /// The token endpoint, unless an emulator issues the tokens.
     pub logins: Logins,
 }
 
-/// What a gateway will be.
+/// The settings of a gateway before it starts.
 pub struct Plan {
     settings: BTreeMap<String, String>,
     toml: String,
@@ -84,7 +84,7 @@ impl Gateway {
         ])
     }
 
-    /// The same with Citrix's own names, which only `proxy` knows where to find.
+    /// A gateway that uses Citrix's real names, which only `proxy` can resolve.
     pub fn behind(proxy: &EgressProxy, cloud: &Cloud) -> Plan {
         let customer = cloud.emulator.customer_id();
         Self::in_front_of_cloud(cloud)
@@ -96,7 +96,7 @@ impl Gateway {
             .set("HTTPS_PROXY", &proxy.url(""))
     }
 
-    /// A gateway for the customers of `[[customer]]` blocks, which log in where their blocks say.
+    /// A gateway for the customers of `[[customer]]` blocks, each with its own token endpoint.
     pub fn for_customers(blocks: &str) -> Plan {
         let citrix = [
             "CITRIX_CUSTOMER_ID",
@@ -109,12 +109,12 @@ impl Gateway {
             .with(blocks)
     }
 
-    /// Where callers connect to.
+    /// The address for callers.
     pub fn address(&self) -> String {
         self.app.addresses().listeners[0].0.to_string()
     }
 
-    /// Where operators connect to.
+    /// The address of the admin listener.
     pub fn admin_address(&self) -> String {
         self.app.addresses().admin.to_string()
     }
@@ -123,12 +123,12 @@ impl Gateway {
         format!("http://{}{path}", self.address())
     }
 
-    /// A caller's connection.
+    /// Opens a caller connection.
     pub async fn connect(&self) -> Wire {
         match &self.app.addresses().listeners[0].0 {
             BindAddress::Tcp(address) => {
                 let socket = soon(TcpStream::connect(address)).await.unwrap();
-                // What is written leaves at once, whatever is under way.
+                // Small writes are sent at once.
                 socket.set_nodelay(true).unwrap();
                 Wire::new(socket)
             }
@@ -136,21 +136,21 @@ impl Gateway {
         }
     }
 
-    /// Sends bytes on a connection of their own; the response to them.
+    /// Sends `request` on a new connection and returns the response.
     pub async fn raw(&self, request: impl AsRef<[u8]>) -> Message {
         let mut wire = self.connect().await;
         wire.write(request).await;
         wire.response().await
     }
 
-    /// The same, and everything that comes after the response's head until the connection closes.
+    /// Like [`Gateway::raw`], and returns all bytes after the head until the connection closes.
     pub async fn raw_head(&self, request: impl AsRef<[u8]>) -> (Message, Vec<u8>) {
         let mut wire = self.connect().await;
         wire.write(request).await;
         (wire.head().await, wire.rest().await)
     }
 
-    /// The admin listener's response to `bytes`.
+    /// Sends `request` to the admin listener and returns the response.
     pub async fn admin(&self, request: impl AsRef<[u8]>) -> Message {
         let mut wire = Wire::new(
             TcpStream::connect(self.app.addresses().admin)
@@ -161,17 +161,17 @@ impl Gateway {
         wire.response().await
     }
 
-    /// The text of `/metrics`.
+    /// Returns the text of `/metrics`.
     pub async fn metrics(&self) -> String {
         self.admin(get("/metrics")).await.text()
     }
 
-    /// An HTTP/2 connection with prior knowledge.
+    /// Opens an HTTP/2 connection with prior knowledge.
     pub async fn http2(&self) -> SendRequest<Bytes> {
         http2_over(TcpStream::connect(self.address()).await.unwrap()).await
     }
 
-    /// A caller's connection with TLS, and what ALPN agreed on.
+    /// Opens a TLS connection; also returns the protocol selected by ALPN.
     pub async fn connect_tls(&self, ca: &str, alpn: &[&str]) -> (Wire, Option<String>) {
         let connector = TlsConnector::from(Arc::new(tls_client(Some(ca), alpn)));
         let socket = TcpStream::connect(self.address()).await.unwrap();
@@ -185,7 +185,7 @@ impl Gateway {
         (Wire::new(stream), agreed)
     }
 
-    /// Puts other TOML in force; the environment stays what it was.
+    /// Applies a new TOML configuration; the environment is unchanged.
     pub fn reload(&mut self, toml: &str) -> Changes {
         let config = config::from_toml(toml, self.settings.clone()).unwrap();
         let tls = UpstreamTls::new(&config.live.upstream).unwrap();
@@ -214,7 +214,7 @@ impl Plan {
             ("CITRIX_CLIENT_ID", "client"),
             ("CITRIX_CLIENT_SECRET", SECRET),
             ("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "127.0.0.1:0"),
-            // One worker has one pool, so that a test knows which connection comes next.
+            // One worker has one pool, so that tests know which connection is used next.
             ("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "1"),
             ("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", "127.0.0.1:0"),
         ] {
@@ -240,13 +240,13 @@ impl Plan {
         self
     }
 
-    /// Leaves a key that is set here to the TOML.
+    /// Removes a variable that the harness sets, so that the TOML decides.
     pub fn without(mut self, name: &str) -> Self {
         self.settings.remove(name);
         self
     }
 
-    /// Listens on a unix socket instead.
+    /// Listens on a unix socket.
     pub fn on_socket(self, path: &Path) -> Self {
         self.set(
             "CITRIX_AUTH_PROXY_LISTEN__ADDRESS",
@@ -254,13 +254,13 @@ impl Plan {
         )
     }
 
-    /// Logs in elsewhere than at an endpoint that always gives a token.
+    /// Replaces the default token endpoint, which issues a token for each login.
     pub fn logging_in_at(mut self, logins: Logins) -> Self {
         self.logins = Some(logins);
         self
     }
 
-    /// Goes by a clock that the test moves.
+    /// Replaces the clock by one that the test advances.
     pub fn by(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -271,7 +271,7 @@ impl Plan {
             Some(logins) => logins,
             None => Logins::given().await,
         };
-        // Blocks say it themselves.
+        // `[[customer]]` blocks set these themselves.
         if self.settings.contains_key("CITRIX_CUSTOMER_ID") {
             let token_url = "CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL".to_owned();
             self.settings
@@ -288,7 +288,7 @@ impl Plan {
     }
 }
 
-/// The emulator on TLS, with its CA in a file.
+/// The emulator with TLS and its CA in a file.
 pub struct Cloud {
     pub emulator: Emulator,
     ca: NamedTempFile,
@@ -311,13 +311,13 @@ impl Cloud {
         Self { emulator, ca }
     }
 
-    /// Where its CA is.
+    /// The path of the CA file.
     pub fn ca_file(&self) -> String {
         self.ca.path().display().to_string()
     }
 }
 
-/// HTTP/2 over a byte stream; its connection runs in the background.
+/// Starts HTTP/2 on a byte stream; the connection runs in the background.
 pub async fn http2_over(
     io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 ) -> SendRequest<Bytes> {
@@ -326,7 +326,7 @@ pub async fn http2_over(
     sender
 }
 
-/// TLS that trusts `ca` and nobody else.
+/// A TLS configuration that trusts only `ca`.
 pub fn tls_client(ca: Option<&str>, alpn: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = ca {
@@ -344,7 +344,7 @@ pub fn tls_client(ca: Option<&str>, alpn: &[&str]) -> ClientConfig {
     tls
 }
 
-/// A client for ordinary requests that follows nothing by itself.
+/// An HTTP client that follows no redirects.
 pub fn client() -> reqwest::Client {
     let builder = reqwest::Client::builder().tls_backend_preconfigured(tls_client(None, &[]));
     builder

@@ -1,4 +1,4 @@
-//! HTTP/2 used against the gateway, frame by frame, while somebody else is served throughout.
+//! HTTP/2 attacks, frame by frame, while another caller is served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// GET, http, /, and `:authority: localhost` in HPACK.
 const GET: &[u8] = b"\x82\x86\x84\x41\x09localhost";
-/// The same with POST.
+/// Like [`GET`], with POST.
 const POST: &[u8] = b"\x83\x86\x84\x41\x09localhost";
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -41,7 +41,7 @@ fn request(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, GET)
 }
 
-/// A frame that came: kind, stream, payload.
+/// A received frame: kind, stream, payload.
 type Came = (u8, u32, Vec<u8>);
 
 async fn next(from: &mut OwnedReadHalf) -> Option<Came> {
@@ -61,8 +61,8 @@ fn code(payload: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(payload[at..at + 4].try_into().unwrap())
 }
 
-/// Opens a connection with these settings and sends frames, whether or not they are taken; what came back until
-/// the gateway closed or `enough` came.
+/// Opens a connection with these settings and sends frames, even if writing fails. Returns the
+/// frames received until the gateway closed or one satisfied `enough`.
 async fn attack(
     gateway: &Gateway,
     settings: &[u8],
@@ -95,14 +95,14 @@ async fn attack(
     came
 }
 
-/// The code with which the gateway ended the connection.
+/// The error code of the gateway's GOAWAY.
 fn farewell(came: &[Came]) -> Option<u32> {
     came.iter()
         .find(|(kind, ..)| *kind == GOAWAY)
         .map(|(.., payload)| code(payload, 4))
 }
 
-/// Somebody who wants to be served meanwhile.
+/// A caller that must be served meanwhile.
 struct Bystander {
     enough: Arc<AtomicBool>,
     served: tokio::task::JoinHandle<usize>,
@@ -146,7 +146,7 @@ async fn gateway(limits: &str) -> (Gateway, Upstream) {
     (gateway, upstream)
 }
 
-/// Sends the frames, and expects this farewell while others are served.
+/// Asserts that the gateway responds to the frames with this GOAWAY code while others are served.
 async fn ends_with(frames: Vec<u8>, expected: u32) {
     let (gateway, _upstream) = gateway("").await;
     let bystander = Bystander::of(&gateway);
@@ -158,7 +158,7 @@ async fn ends_with(frames: Vec<u8>, expected: u32) {
     assert_eq!(counted, expected == ENHANCE_YOUR_CALM);
 }
 
-/// Sends the frames and a ping of its own, and expects that it is answered while others are served.
+/// Asserts that the gateway still acknowledges a PING after the frames while others are served.
 async fn is_borne(mut frames: Vec<u8>) {
     let (gateway, _upstream) = gateway("").await;
     let bystander = Bystander::of(&gateway);
@@ -172,7 +172,7 @@ async fn is_borne(mut frames: Vec<u8>) {
 }
 
 #[tokio::test]
-async fn cve_2023_44487_requests_that_are_reset_at_once_end_the_connection() {
+async fn cve_2023_44487_rapid_resets_close_the_connection() {
     let reset = |stream| {
         [
             request(stream),
@@ -190,8 +190,8 @@ async fn cve_2023_44487_requests_that_are_reset_at_once_end_the_connection() {
 }
 
 #[tokio::test]
-async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
-    // Nobody answers, so that each is on its way when it is reset.
+async fn sequential_resets_close_the_connection() {
+    // The upstream does not respond, so that each request is in progress when it is reset.
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let socket = TcpStream::connect(gateway.address()).await.unwrap();
@@ -203,7 +203,7 @@ async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
     to.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     let mut sent = 0;
     let farewell = loop {
-        // By the response to the ping the stream was taken.
+        // The PING ACK shows that the stream was accepted.
         let asked = [request(2 * sent + 1), frame(PING, 0, 0, &[0; 8])].concat();
         to.write_all(&asked).await.ok();
         sent += 1;
@@ -227,7 +227,7 @@ async fn requests_that_are_reset_one_by_one_end_the_connection_as_well() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_a_hundred_requests_is_borne_with() {
+async fn hundred_abandoned_requests_are_tolerated() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
@@ -257,7 +257,7 @@ async fn a_caller_that_leaves_a_hundred_requests_is_borne_with() {
 }
 
 #[tokio::test]
-async fn cve_2024_27316_continuations_without_end_end_the_connection() {
+async fn cve_2024_27316_endless_continuations_close_the_connection() {
     for size in [0, 1, 1000] {
         let piece = [&b"\x00\x01a\x7f\x00"[..], &[b'x'; 1000]].concat();
         let piece = frame(CONTINUATION, 0, 1, &piece[..size]);
@@ -272,17 +272,17 @@ async fn cve_2024_27316_continuations_without_end_end_the_connection() {
 }
 
 #[tokio::test]
-async fn frames_without_content_end_the_connection() {
+async fn empty_frames_close_the_connection() {
     let mut frames = frame(HEADERS, END_HEADERS, 1, POST);
     frames.extend(frame(DATA, 0, 1, b"").repeat(100_000));
     ends_with(frames, ENHANCE_YOUR_CALM).await;
 }
 
 #[tokio::test]
-async fn floods_that_cost_little_are_borne() {
+async fn cheap_floods_are_tolerated() {
     is_borne(frame(PING, 0, 0, b"12345678").repeat(50_000)).await;
     is_borne(frame(SETTINGS, 0, 0, &[]).repeat(50_000)).await;
-    // The initial window, to and fro.
+    // The initial window, changed repeatedly.
     let window = |size: u32| frame(SETTINGS, 0, 0, &[&[0, 4], &size.to_be_bytes()[..]].concat());
     is_borne([window(0), window(1 << 20)].concat().repeat(20_000)).await;
     is_borne(frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16]).repeat(50_000)).await;
@@ -290,7 +290,7 @@ async fn floods_that_cost_little_are_borne() {
 }
 
 #[tokio::test]
-async fn rfc9113_6_9_1_a_window_beyond_its_bound_ends_the_connection() {
+async fn rfc9113_6_9_1_window_overflow_closes_the_connection() {
     ends_with(
         frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2),
         FLOW_CONTROL_ERROR,
@@ -299,8 +299,8 @@ async fn rfc9113_6_9_1_a_window_beyond_its_bound_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn rfc9113_6_9_1_data_beyond_our_window_end_the_connection() {
-    // By hand: nobody takes it.
+async fn rfc9113_6_9_1_data_above_the_window_closes_the_connection() {
+    // The upstream does not read it.
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut frames = Vec::new();
@@ -314,7 +314,7 @@ async fn rfc9113_6_9_1_data_beyond_our_window_end_the_connection() {
 }
 
 #[tokio::test]
-async fn rfc9113_5_1_2_more_streams_than_allowed_are_refused() {
+async fn rfc9113_5_1_2_streams_above_the_limit_are_refused() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let frames = (0..150_u32)
@@ -323,7 +323,7 @@ async fn rfc9113_5_1_2_more_streams_than_allowed_are_refused() {
     let came = attack(&gateway, &[], frames, |(_, stream, _)| *stream == 299).await;
     let refused = came.iter().filter(|(kind, ..)| *kind == RST_STREAM).count();
     assert_eq!(refused, 50);
-    // And who goes on is sent away.
+    // Further streams end the connection.
     let frames = (0..5000_u32)
         .flat_map(|number| request(2 * number + 1))
         .collect();
@@ -332,10 +332,10 @@ async fn rfc9113_5_1_2_more_streams_than_allowed_are_refused() {
 }
 
 #[tokio::test]
-async fn a_small_block_that_stands_for_a_large_head_is_refused() {
+async fn hpack_bomb_is_rejected() {
     let (gateway, upstream) = gateway("").await;
     let bystander = Bystander::of(&gateway);
-    // A field of 4,000 bytes goes into the table; each further byte stands for all of it.
+    // A field of 4,000 bytes enters the table; each further byte refers to it.
     let value = [&[0x40, 1, b'a', 0x7f][..], &[0xa1, 0x1e], &[b'x'; 4000]].concat();
     let block = [GET, &value, &vec![0xbe; 10_000]].concat();
     let came = attack(
@@ -356,7 +356,7 @@ async fn a_small_block_that_stands_for_a_large_head_is_refused() {
 }
 
 #[tokio::test]
-async fn rfc6585_5_too_many_fields_are_refused() {
+async fn rfc6585_5_too_many_fields_return_431() {
     let (gateway, upstream) = gateway("").await;
     let mut http2 = gateway.http2().await;
     let asked = (0..200).fold(http::Request::get(gateway.url("/")), |asked, number| {
@@ -375,9 +375,9 @@ async fn rfc6585_5_too_many_fields_are_refused() {
 }
 
 #[tokio::test]
-async fn a_window_that_stays_shut_gives_its_place_back() {
+async fn closed_window_releases_its_permit() {
     let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"\nmax_in_flight = 1").await;
-    // No window at all, and one byte of it.
+    // A window of zero bytes and of one byte.
     for size in [0_u32, 1] {
         let settings = [&[0, 4], &size.to_be_bytes()[..]].concat();
         let came = attack(&gateway, &settings, request(1), |(kind, ..)| {
@@ -397,7 +397,7 @@ async fn a_window_that_stays_shut_gives_its_place_back() {
 }
 
 #[tokio::test]
-async fn a_window_that_opens_by_a_byte_now_and_then_gives_its_place_back() {
+async fn trickling_window_releases_its_permit() {
     let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{}",
         "x".repeat(10_000)
@@ -422,7 +422,7 @@ async fn a_window_that_opens_by_a_byte_now_and_then_gives_its_place_back() {
             .await
             .is_ok()
         {
-            // Well within the timeout, and ten times too slow.
+            // Within the idle timeout, but ten times below the minimum rate.
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
     });
@@ -442,7 +442,7 @@ async fn a_window_that_opens_by_a_byte_now_and_then_gives_its_place_back() {
     opening.abort();
 }
 
-/// Takes a hundred places with windows that stay shut, again and again.
+/// Repeatedly opens a hundred streams whose windows stay closed.
 async fn shut_windows(address: String) -> std::io::Result<()> {
     loop {
         let (mut from, mut to) = TcpStream::connect(&address).await?.into_split();
@@ -459,8 +459,8 @@ async fn shut_windows(address: String) -> std::io::Result<()> {
 }
 
 #[tokio::test]
-async fn who_keeps_places_waiting_makes_room_when_all_are_taken() {
-    // Too much for one piece: a response holds its place until its last piece is on its way.
+async fn stalled_responses_are_evicted_at_the_limit() {
+    // Too large for one frame: a response holds its permit until its last frame is sent.
     let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}",
         "x".repeat(300_000)
@@ -477,7 +477,7 @@ async fn who_keeps_places_waiting_makes_room_when_all_are_taken() {
     })
     .await;
     gateway.raw(get("/")).await.problem(503, "overloaded");
-    // Long before anybody is given up for not reading.
+    // Long before the write timeout.
     eventually("room is made", || async {
         gateway.raw(get("/")).await.status() == 200
     })
@@ -488,7 +488,7 @@ async fn who_keeps_places_waiting_makes_room_when_all_are_taken() {
 }
 
 #[tokio::test]
-async fn who_never_reads_is_sent_away_and_the_others_are_served() {
+async fn caller_that_never_reads_is_closed_and_others_are_served() {
     let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"\nmax_in_flight = 250").await;
     let attackers: Vec<_> = (0..4)
         .map(|_| {
@@ -507,7 +507,7 @@ async fn who_never_reads_is_sent_away_and_the_others_are_served() {
                 let mut stream = 201;
                 while let Some((kind, _, payload)) = next(&mut from).await {
                     match kind {
-                        // Each that is given up is followed by another.
+                        // Each closed connection is replaced by another.
                         RST_STREAM => {
                             to.write_all(&request(stream)).await.ok();
                             stream += 2;
@@ -537,7 +537,7 @@ async fn who_never_reads_is_sent_away_and_the_others_are_served() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_5_9_an_upload_that_stalls_is_told_so() {
+async fn rfc9110_15_5_9_stalled_http2_upload_returns_408() {
     let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"").await;
     let mut http2 = gateway.http2().await;
     let asked = http::Request::post(gateway.url("/")).body(()).unwrap();
@@ -546,7 +546,7 @@ async fn rfc9110_15_5_9_an_upload_that_stalls_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_preface_and_no_more_is_given_up() {
+async fn preface_without_frames_times_out() {
     let (gateway, _upstream) =
         gateway("header_read_timeout = \"100ms\"\nkeep_alive_timeout = \"100ms\"").await;
     for beginning in [
@@ -555,7 +555,7 @@ async fn a_preface_and_no_more_is_given_up() {
     ] {
         let mut caller = gateway.connect().await;
         caller.write(beginning).await;
-        // Closed, with a farewell or without.
+        // Closed with or without GOAWAY.
         caller.rest().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Links in answers lead back to the gateway (interface §4.2, contract §5).
+//! Links in responses are rewritten to the gateway (interface §4.2, contract §5).
 
 use std::io::{Read as _, Write as _};
 
@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 
 use crate::harness::{Gateway, OK, Upstream, get, get_with};
 
-/// A page of Monitor's, whose links lead to `host`.
+/// A Monitor page whose links point to `host`.
 fn page(host: &str) -> String {
     format!(
         r#"{{"@odata.context":"{host}/monitorodata/$metadata#Machines","value":[{{"Name":"{host}/x"}}],"#
@@ -42,7 +42,7 @@ fn gzipped(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_next_page_is_behind_the_gateway_too() {
+async fn next_link_is_rewritten() {
     let upstream = Upstream::reflecting(|own| response("", page(own).as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let here = gateway.url("");
@@ -56,14 +56,14 @@ async fn the_next_page_is_behind_the_gateway_too() {
     assert_eq!(got.text(), expected);
     assert!(!got.has("content-length"));
     assert_eq!(count(&gateway, "rewritten").await, "2");
-    // Where nothing is to be rewritten, bytes pass as they came.
+    // Without links to rewrite, the bytes pass unchanged.
     let got = gateway.raw(get("/other")).await;
     assert_eq!(got.text(), page(&upstream.url()));
     assert!(got.has("content-length"));
 }
 
 #[tokio::test]
-async fn a_compressed_page_is_rewritten_and_compressed_again() {
+async fn compressed_page_is_rewritten_and_recompressed() {
     let fields =
         "Content-Encoding: gzip\r\nETag: \"abc\"\r\nContent-MD5: x\r\nVary: Accept-Encoding\r\n";
     let upstream = Upstream::reflecting(move |own| response(fields, &gzipped(&page(own)))).await;
@@ -87,7 +87,7 @@ async fn a_compressed_page_is_rewritten_and_compressed_again() {
     assert!(text.contains(
         "\"@odata.nextLink\":\"https://gw.test/sub/monitorodata/Machines?$skip=100&x=%2F\""
     ));
-    // The name in it is one the gateway answers to.
+    // The rewritten host is one the gateway accepts.
     assert_eq!(
         gateway
             .raw(get("/x").replace("localhost", "gw.test"))
@@ -98,7 +98,7 @@ async fn a_compressed_page_is_rewritten_and_compressed_again() {
 }
 
 #[tokio::test]
-async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_ones_stay() {
+async fn links_to_routed_citrix_hosts_are_rewritten_and_unknown_ones_unchanged() {
     let body = r#"{"items":[{"ResultLocation":"https:\/\/API-EU.cloud.com\/cvad\/manage\/Jobs\/1"},
         {"Location":"https://registry.citrixworkspacesapi.net/acme/resourcelocations"},
         {"@odata.nextLink":"https://blob.example.net/x"},{"type":"https://errors-api.cloud.com/common/x"},
@@ -130,12 +130,12 @@ async fn links_to_other_hosts_of_citrix_come_back_by_their_routes_and_unknown_on
 }
 
 #[tokio::test]
-async fn where_a_regions_gateway_is_asked_links_to_the_worldwide_one_come_back_as_well() {
+async fn links_to_the_worldwide_host_are_rewritten_for_a_regional_api_url() {
     let body = r#"{"@odata.nextLink":"https://api.cloud.com/monitorodata/Users"}"#;
     let upstream = Upstream::responding(response("", body.as_bytes())).await;
     for (cloud, link) in [
         ("eu", "http://localhost/monitorodata/Users"),
-        // Clouds of their own do not have it.
+        // Separate clouds have no worldwide host.
         ("japan", "https://api.cloud.com/monitorodata/Users"),
     ] {
         let gateway = Gateway::in_front_of(&upstream)
@@ -147,14 +147,14 @@ async fn where_a_regions_gateway_is_asked_links_to_the_worldwide_one_come_back_a
 }
 
 #[tokio::test]
-async fn an_answer_is_asked_for_in_a_coding_that_can_be_read() {
+async fn accept_encoding_is_limited_to_supported_codings() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let given = "gzip, deflate, br, zstd";
     for (path, leaving) in [
         ("/monitorodata/Machines", "gzip, deflate"),
         ("/cvad/manage/Machines", "gzip, deflate"),
-        // Elsewhere nothing is read.
+        // Bodies of other services are not inspected.
         ("/systemlog/records", given),
     ] {
         let fields = format!("Citrix-InstanceId: x\r\nAccept-Encoding: {given}\r\n");
@@ -172,7 +172,7 @@ async fn an_answer_is_asked_for_in_a_coding_that_can_be_read() {
 }
 
 #[tokio::test]
-async fn links_in_heads_are_rewritten_on_every_route() {
+async fn links_in_header_fields_are_rewritten_on_every_route() {
     let upstream = Upstream::reflecting(|own| {
         format!(
             "HTTP/1.1 202 Accepted\r\nLocation: {own}/cvad/manage/Jobs/81c0\r\n\
@@ -200,7 +200,7 @@ async fn links_in_heads_are_rewritten_on_every_route() {
 }
 
 #[tokio::test]
-async fn a_custom_route_rewrites_if_it_is_told_to_and_its_prefix_comes_back() {
+async fn custom_route_with_rewrite_keeps_its_prefix_in_links() {
     let upstream = Upstream::reflecting(|own| {
         response(
             "",
@@ -223,7 +223,7 @@ async fn a_custom_route_rewrites_if_it_is_told_to_and_its_prefix_comes_back() {
 }
 
 #[tokio::test]
-async fn what_is_no_json_or_a_part_or_in_an_unknown_coding_passes_as_it_is() {
+async fn other_types_partial_content_and_unknown_codings_pass_unchanged() {
     for head in [
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain",
         "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/99\r\nContent-Type: application/json",
@@ -242,7 +242,7 @@ async fn what_is_no_json_or_a_part_or_in_an_unknown_coding_passes_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_rewritten_answer_that_breaks_off_is_broken_off_for_the_caller() {
+async fn truncated_rewritten_response_is_truncated_for_the_caller() {
     let half = page("https://api.cloud.com");
     for (fields, body) in [
         ("", half.clone().into_bytes()),
@@ -263,7 +263,7 @@ async fn a_rewritten_answer_that_breaks_off_is_broken_off_for_the_caller() {
 }
 
 #[tokio::test]
-async fn a_head_request_is_told_of_the_body_that_get_would_bring() {
+async fn head_response_describes_the_rewritten_body() {
     let upstream = Upstream::reflecting(|_| {
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n".to_vec()
     })
@@ -277,7 +277,7 @@ async fn a_head_request_is_told_of_the_body_that_get_would_bring() {
 }
 
 #[tokio::test]
-async fn without_a_name_for_the_gateway_links_stay() {
+async fn links_are_unchanged_without_a_gateway_host() {
     let upstream = Upstream::reflecting(|own| response("", page(own).as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let got = gateway

@@ -1,4 +1,4 @@
-//! The gateway's own token endpoints and the tokens they hand out (interface §4.5, contract §1).
+//! The gateway's token endpoints and the tokens they issue (interface §4.5, contract §1).
 
 mod guesses;
 mod tokens;
@@ -49,7 +49,7 @@ fn in_json(id: &str, secret: &str) -> String {
     post(JSON, "Content-Type: application/json\r\n", &body)
 }
 
-/// The token of a caller that logs in by form.
+/// Logs in by form and returns the token.
 async fn token(gateway: &Gateway, id: &str, secret: &str) -> String {
     let response = gateway.raw(form(id, secret)).await;
     assert_eq!(response.status(), 200, "{}", response.text());
@@ -68,7 +68,7 @@ fn has_ids(response: &Message) {
 }
 
 #[tokio::test]
-async fn contract_1_1_the_form_endpoint_answers_byte_for_byte_as_that_of_citrix() {
+async fn contract_1_1_form_endpoint_responds_byte_for_byte_like_citrix() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let response = gateway.raw(form("a", A)).await;
     assert_eq!(response.line(), "HTTP/1.1 200 OK");
@@ -106,7 +106,7 @@ async fn contract_1_1_the_form_endpoint_answers_byte_for_byte_as_that_of_citrix(
 }
 
 #[tokio::test]
-async fn contract_1_1_the_json_endpoint_answers_byte_for_byte_as_that_of_citrix() {
+async fn contract_1_1_json_endpoint_responds_byte_for_byte_like_citrix() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let response = gateway.raw(in_json("a", A)).await;
     assert_eq!(response.status(), 200);
@@ -147,7 +147,7 @@ async fn contract_1_1_the_json_endpoint_answers_byte_for_byte_as_that_of_citrix(
 }
 
 #[tokio::test]
-async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
+async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let (urlencoded, in_json) = (
         "Content-Type: application/x-www-form-urlencoded\r\n",
@@ -246,7 +246,7 @@ async fn contract_1_3_what_is_no_login_is_refused_in_citrixs_words() {
 }
 
 #[tokio::test]
-async fn tools_log_in_in_the_manner_they_have() {
+async fn credentials_in_body_or_basic_header_log_in() {
     let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
     let urlencoded = "Content-Type: application/x-www-form-urlencoded\r\n";
     let basic = format!(
@@ -310,7 +310,7 @@ async fn tools_log_in_in_the_manner_they_have() {
         form("A", A),
         in_json("b", A),
         post(FORM, urlencoded, "grant_type=client_credentials"),
-        // What stands in the body counts.
+        // Credentials in the body take precedence.
         post(
             FORM,
             &format!("{urlencoded}{basic}"),
@@ -345,7 +345,7 @@ async fn tools_log_in_in_the_manner_they_have() {
 }
 
 #[tokio::test]
-async fn a_tool_that_waits_to_be_told_to_go_on_is_told() {
+async fn login_with_expectation_gets_100() {
     let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
     let request = form("a", A);
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
@@ -358,7 +358,7 @@ async fn a_tool_that_waits_to_be_told_to_go_on_is_told() {
 }
 
 #[tokio::test]
-async fn over_http2_a_tool_logs_in_as_well() {
+async fn http2_login_returns_a_token() {
     let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
     let mut http2 = gateway.http2().await;
     for (secret, status) in [("c4nary-secret-of-a%3D%3D", 200), ("wrong", 400)] {
@@ -375,7 +375,7 @@ async fn over_http2_a_tool_logs_in_as_well() {
 }
 
 #[tokio::test]
-async fn a_caller_logs_in_from_where_it_may_come_only() {
+async fn login_from_outside_the_callers_network_is_rejected() {
     let elsewhere = block("b", B, "networks = [\"192.0.2.0/24\"]");
     let (gateway, upstream) =
         gateway_for(&(block("a", A, "networks = [\"127.0.0.0/8\"]") + &elsewhere)).await;
@@ -390,7 +390,7 @@ async fn a_caller_logs_in_from_where_it_may_come_only() {
 }
 
 #[tokio::test]
-async fn who_is_known_by_its_network_gets_a_token_whatever_its_tool_has_to_show() {
+async fn caller_known_by_network_gets_a_token_for_any_credentials() {
     let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\n";
     let (gateway, upstream) = gateway_for(&(here.to_owned() + &block("a", A, ""))).await;
     for (id, secret) in [
@@ -409,7 +409,7 @@ async fn who_is_known_by_its_network_gets_a_token_whatever_its_tool_has_to_show(
             .await
             .contains(r#"caller="here",code="200",method="GET""#)
     );
-    // A name with a secret stands for who knows it.
+    // The name of a caller with a secret requires that secret.
     assert_eq!(gateway.raw(form("a", "wrong")).await.status(), 400);
     token(&gateway, "a", A).await;
     assert!(
@@ -424,7 +424,7 @@ async fn who_is_known_by_its_network_gets_a_token_whatever_its_tool_has_to_show(
 }
 
 #[tokio::test]
-async fn without_callers_anybody_gets_a_token_but_a_page_of_another_site() {
+async fn login_without_configured_callers_rejects_only_cross_site_pages() {
     let (gateway, upstream) = gateway_for("").await;
     for request in [
         form("an-id", "a-secret"),
@@ -461,7 +461,7 @@ async fn without_callers_anybody_gets_a_token_but_a_page_of_another_site() {
 }
 
 #[tokio::test]
-async fn a_login_whose_body_does_not_come_is_given_up() {
+async fn login_with_a_stalled_body_times_out() {
     let blocks = block("a", A, "") + "[limits]\nbody_idle_timeout = \"200ms\"";
     let (gateway, _upstream) = gateway_for(&blocks).await;
     let mut tool = gateway.connect().await;
@@ -471,8 +471,8 @@ async fn a_login_whose_body_does_not_come_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_gateways_own_tool_of_citrix_dialects_logs_in_here_as_at_citrix() {
-    // A second gateway, whose keeper is a client of both endpoints.
+async fn token_keeper_of_another_gateway_logs_in() {
+    // A second gateway, whose token keeper uses both endpoints.
     let cloud = Cloud::start().await;
     let front = Gateway::in_front_of_cloud(&cloud)
         .with(&block("a", A, ""))

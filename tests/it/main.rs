@@ -1,4 +1,4 @@
-//! The integration tests, one binary: a module per step of the path.
+//! Integration tests in one binary: one module for each step of the data path.
 
 #![allow(
     unreachable_pub,

@@ -1,4 +1,4 @@
-//! What `/metrics` tells (interface §5): names, types, labels, and that it is well-formed after traffic of every kind.
+//! `/metrics` (interface §5): names, types, labels and syntax after traffic of every kind.
 
 mod exposition;
 mod lints;
@@ -11,7 +11,7 @@ use crate::harness::{Gateway, OK, Upstream, eventually, get, get_with};
 
 const PREFIX: &str = "citrix_auth_proxy_";
 
-/// What the design lists.
+/// The metrics of interface §5 with their labels.
 const DESIGN: &[(&str, Kind, &[&str])] = &[
     (
         "requests_total",
@@ -47,7 +47,7 @@ const DESIGN: &[(&str, Kind, &[&str])] = &[
     ("build_info", Kind::Gauge, &["version", "commit"]),
 ];
 
-/// Metrics that a gateway has only in some circumstances, which the traffic here does not make.
+/// Metrics that the traffic of these tests does not create.
 const SOMETIMES: &[&str] = &["spans_total"];
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
@@ -56,7 +56,7 @@ const BUSY: &str =
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
 const CUT: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nno chunk\r\n";
 
-/// A gateway after requests of every kind; what it keeps busy with is kept alive beside it.
+/// A gateway after requests of every kind, and the upstreams that must stay alive.
 async fn after_traffic() -> (Gateway, Upstream, Upstream) {
     let upstream =
         Upstream::deciding(
@@ -100,7 +100,7 @@ async fn after_traffic() -> (Gateway, Upstream, Upstream) {
         .raw(get_with("/x", "Citrix-CustomerId: other\r\n"))
         .await
         .problem(403, "customer_forbidden");
-    // One waits for another, and both leave unanswered.
+    // One waits for the other, and both callers disconnect.
     let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
     first.write(get("/held")).await;
     let mut wire = held.connection().await;
@@ -130,7 +130,7 @@ async fn exposition() -> Exposition {
 }
 
 #[tokio::test]
-async fn every_metric_of_the_design_is_there_with_exactly_its_labels() {
+async fn every_expected_metric_has_exactly_its_labels() {
     let told = exposition().await;
     for &(name, kind, labels) in DESIGN {
         let Some(family) = told.families.get(&format!("{PREFIX}{name}")) else {
@@ -163,7 +163,7 @@ async fn every_metric_of_the_design_is_there_with_exactly_its_labels() {
 }
 
 #[tokio::test]
-async fn the_document_lists_every_metric_with_its_type_and_labels() {
+async fn metrics_document_lists_every_metric_with_type_and_labels() {
     let told = exposition().await;
     let documented = documented();
     for (name, family) in &told.families {
@@ -193,7 +193,7 @@ async fn the_document_lists_every_metric_with_its_type_and_labels() {
     }
 }
 
-/// The rows of the tables of metrics: name, type and labels.
+/// The rows of the metric tables: name, type and labels.
 fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let mut found = BTreeMap::new();
     let mut in_table = false;
@@ -204,7 +204,7 @@ fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
             && in_table
             && name.starts_with('`')
         {
-            // What follows a colon are the values of a label.
+            // The text after a colon lists label values.
             let labels = labels.split(':').next().unwrap_or_default();
             let labels = labels
                 .split('`')
@@ -219,7 +219,7 @@ fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
 }
 
 #[tokio::test]
-async fn a_count_is_there_when_the_last_byte_of_any_answer_is() {
+async fn every_kind_of_response_is_counted_when_its_last_byte_arrives() {
     let upstream = Upstream::deciding(|_, request| {
         let kind = request.line().split(['/', ' ']).nth(2).unwrap().to_owned();
         if kind == "cut" {

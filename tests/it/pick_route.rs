@@ -1,8 +1,9 @@
-//! Which upstream a path leads to (interface §3.1 `[[route]]`).
+//! Route selection (interface §3.1 `[[route]]`).
 
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get};
 
-/// Two upstreams, told apart by their responses: `api` for `/`, `reports` for what `routes` says.
+/// Sends a request to a gateway with two upstreams, `api` for `/` and `reports` for `routes`, and
+/// returns the name of the one that responded.
 async fn response_from(routes: &str, path: &str) -> (&'static str, Message) {
     let api = Upstream::responding(OK).await;
     let reports = Upstream::responding(OK).await;
@@ -28,7 +29,7 @@ async fn check(routes: &str, cases: &[(&str, &str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_prefix_is_taken_off_and_the_upstreams_path_put_in_front() {
+async fn prefix_is_stripped_and_the_upstream_path_prepended() {
     let routes = "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS/api\"";
     check(
         routes,
@@ -49,7 +50,7 @@ async fn a_prefix_is_taken_off_and_the_upstreams_path_put_in_front() {
 }
 
 #[tokio::test]
-async fn a_prefix_covers_whole_segments_in_its_own_spelling_only() {
+async fn prefix_matches_whole_segments_exactly() {
     let routes = "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS\"";
     check(
         routes,
@@ -65,7 +66,7 @@ async fn a_prefix_covers_whole_segments_in_its_own_spelling_only() {
 }
 
 #[tokio::test]
-async fn a_prefix_that_is_not_taken_off_stays() {
+async fn prefix_is_kept_without_strip_prefix() {
     let routes =
         "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS/api\"\nstrip_prefix = false";
     check(
@@ -79,7 +80,7 @@ async fn a_prefix_that_is_not_taken_off_stays() {
 }
 
 #[tokio::test]
-async fn the_longest_prefix_wins_whatever_the_order() {
+async fn longest_prefix_wins_in_any_order() {
     let short = "[[route]]\nprefix = \"/a\"\nupstream = \"http://127.0.0.1:9\"\n";
     let long = "[[route]]\nprefix = \"/a/b\"\nupstream = \"REPORTS\"\n";
     for routes in [format!("{short}{long}"), format!("{long}{short}")] {
@@ -96,7 +97,7 @@ async fn the_longest_prefix_wins_whatever_the_order() {
 }
 
 #[tokio::test]
-async fn the_root_can_be_led_elsewhere() {
+async fn root_route_overrides_the_api_url() {
     let routes = "[[route]]\nprefix = \"/\"\nupstream = \"REPORTS/base\"";
     check(
         routes,
@@ -106,7 +107,7 @@ async fn the_root_can_be_led_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_route_has_its_own_host_and_its_own_way_to_write_the_token() {
+async fn route_sets_its_host_and_token_scheme() {
     let routes =
         "[[route]]\nprefix = \"/reports\"\nupstream = \"REPORTS\"\nauthorization = \"bearer\"";
     let (_, request) = response_from(routes, "/reports/x").await;
@@ -123,7 +124,7 @@ async fn a_route_has_its_own_host_and_its_own_way_to_write_the_token() {
 }
 
 #[tokio::test]
-async fn api_url_may_have_a_path_of_its_own() {
+async fn path_of_api_url_is_prepended() {
     let upstream = Upstream::responding(OK).await;
     let base = format!("{}/base/", upstream.url());
     let gateway = Gateway::in_front_of(&upstream)
@@ -135,7 +136,7 @@ async fn api_url_may_have_a_path_of_its_own() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_the_route_they_took() {
+async fn requests_are_counted_by_route() {
     let upstream = Upstream::responding(OK).await;
     let routes = format!(
         "[[route]]\nprefix = \"/reports\"\nupstream = \"{}\"",
@@ -152,6 +153,6 @@ async fn requests_are_counted_by_the_route_they_took() {
         );
         assert!(metrics.contains(&line), "{metrics}");
     }
-    // Both routes lead to one origin, so one connection does.
+    // Both routes have one origin and share one connection.
     assert_eq!(upstream.connections(), 1);
 }

@@ -1,4 +1,4 @@
-//! What callers may do, and how much of it (interface §3.1): methods, paths, customers and limits of their own, enforced
+//! Rules of callers (interface §3.1): methods, paths, customers and limits, enforced
 //! or observed.
 
 mod batches;
@@ -16,7 +16,7 @@ use crate::harness::{
 use testkit::path_table;
 use testkit::servers::first_outside;
 
-/// A caller whose secret is its name.
+/// The block of a caller whose secret is its name.
 fn block(name: &str, rules: &str) -> String {
     let hash = hex::encode(digest(&SHA256, name.as_bytes()).as_ref());
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{rules}\n")
@@ -26,7 +26,7 @@ fn key(name: &str) -> String {
     format!("X-Api-Key: {name}\r\n")
 }
 
-/// A gateway that need not ask for the site.
+/// A gateway with a configured site.
 fn in_front_of(upstream: &Upstream, blocks: &str) -> Plan {
     Gateway::in_front_of(upstream)
         .set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
@@ -49,7 +49,8 @@ fn callers_of_the_table() -> String {
     path_table::RULES.iter().enumerate().map(caller).collect()
 }
 
-/// Asserts that what came is inside the rule at every kind of server; whether something came.
+/// Asserts that a forwarded path is inside the rule for every kind of server. Returns `true` if one
+/// was forwarded.
 async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
     let came = upstream.requests_so_far().await;
     for request in &came {
@@ -66,7 +67,7 @@ async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
+async fn no_path_variant_reaches_what_a_rule_does_not_cover() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &callers_of_the_table())
         .start()
@@ -87,7 +88,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
             let response = ask(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = is_inside(&upstream, rule, path).await;
             if path.contains('?') {
-                // On the wire that is a query.
+                // On the wire this is a query.
                 assert_eq!(arrived, [0, 3, 5].contains(&number), "{path} under {rule}");
                 continue;
             }
@@ -111,7 +112,7 @@ async fn no_spelling_of_a_path_reaches_what_a_rule_does_not_cover() {
 }
 
 #[tokio::test]
-async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
+async fn emulator_receives_no_request_that_a_rule_does_not_cover() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud)
         .set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
@@ -138,7 +139,7 @@ async fn the_emulator_meets_no_request_that_a_rule_does_not_cover() {
 }
 
 #[tokio::test]
-async fn over_http2_spellings_are_judged_alike() {
+async fn http2_paths_are_evaluated_like_http1_paths() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &callers_of_the_table())
         .start()
@@ -150,7 +151,7 @@ async fn over_http2_spellings_are_judged_alike() {
     let unjudgeable = path_table::AMBIGUOUS.iter().map(|(path, _)| (*path, None));
     let mut sent = 0;
     for (path, signs) in judged.chain(unjudgeable) {
-        // What the client cannot write, queries, and fragments, which it drops.
+        // Paths the client cannot write, queries, and fragments, which it drops.
         if path.contains(['?', '#'])
             || !path.starts_with('/')
             || PathAndQuery::try_from(path).is_err()
@@ -183,7 +184,7 @@ async fn over_http2_spellings_are_judged_alike() {
 }
 
 #[tokio::test]
-async fn without_rules_every_spelling_that_is_a_request_goes_on() {
+async fn every_valid_path_is_forwarded_without_rules() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(
         &upstream,
@@ -204,7 +205,7 @@ async fn without_rules_every_spelling_that_is_a_request_goes_on() {
             upstream.request().await.line(),
             format!("GET {path} HTTP/1.1")
         );
-        // Any rule will do: such a path could hide a customer, or a batch.
+        // Any rule: such a path could hide a customer or a batch.
         ask(&gateway, "bound", &format!("GET {path}"), "")
             .await
             .problem(403, "caller_forbidden");
@@ -213,7 +214,7 @@ async fn without_rules_every_spelling_that_is_a_request_goes_on() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
+async fn rejection_names_the_rule_but_not_what_it_allows() {
     let upstream = Upstream::responding(OK).await;
     let rules = "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
     let gateway = in_front_of(&upstream, &block("a", rules)).start().await;
@@ -267,7 +268,7 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "customer_forbidden",
             "none that this caller may use",
         ),
-        // What is true without rules stays so.
+        // Rejections that need no rule are unchanged.
         (
             "TRACE /monitorodata",
             "",
@@ -276,7 +277,7 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
             "is not supported",
         ),
         ("GET /classic/none/acme/x", "", 404, "no_route", "no route"),
-        // Else it would tell which customers have a host here.
+        // Otherwise the response would reveal which customers have a host.
         (
             "GET /direct/contoso/x",
             "",
@@ -313,7 +314,7 @@ async fn a_refusal_says_which_rule_it_is_and_not_what_the_rule_allows() {
 }
 
 #[tokio::test]
-async fn design_4_3_rules_judge_the_address_of_today_with_its_prefix() {
+async fn interface_4_3_rules_evaluate_the_current_address_with_its_prefix() {
     let upstream = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/reports'\nupstream = '{}/cvad/manage'\n",
@@ -375,7 +376,7 @@ async fn design_4_3_rules_judge_the_address_of_today_with_its_prefix() {
 }
 
 #[tokio::test]
-async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
+async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
     let upstream = Upstream::responding(OK).await;
     let logins = crate::harness::Logins::given().await;
     let customer = |id: &str, more: &str| {
@@ -416,7 +417,7 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
     let mut told = Vec::new();
     for (name, path, fields) in [
         ("a", "/x", named("contoso")),
-        // There is no such customer.
+        // An unknown customer.
         ("a", "/x", named("fabrikam")),
         ("a", "/x", "Customer: contoso\r\n".to_owned()),
         ("a", "/catalogservice/contoso/x", String::new()),
@@ -425,7 +426,7 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
             "/citrix/orchestration/api/contoso/site/x",
             String::new(),
         ),
-        // The default.
+        // The default customer.
         ("c", "/x", String::new()),
         ("c", "/catalogservice/acme/x", String::new()),
     ] {
@@ -434,7 +435,7 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
             .problem(403, "customer_forbidden");
         told.push((problem["title"].clone(), problem["detail"].clone()));
     }
-    // Escapes hide no customer.
+    // Percent-encoding hides no customer.
     for path in ["/catalogservice/%63ontoso/x", "/%63atalogservice/contoso/x"] {
         ask(&gateway, "a", &format!("GET {path}"), "")
             .await
@@ -446,7 +447,7 @@ async fn a_caller_acts_for_its_customers_and_does_not_learn_of_others() {
 }
 
 #[tokio::test]
-async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
+async fn requests_above_the_callers_concurrency_return_503() {
     let upstream = Upstream::by_hand().await;
     let blocks = block("a", "max_concurrent = 2") + &block("b", "max_concurrent = 1");
     let gateway = in_front_of(&upstream, &blocks)
@@ -479,7 +480,7 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
             .await
             .contains(r#"errors_total{reason="overloaded"} 2"#)
     );
-    // Until the last byte was read.
+    // The permit is held until the last byte is read ...
     let (mut first, mut served) = waiting.remove(0);
     served
         .write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{")
@@ -490,7 +491,7 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
         .problem(503, "overloaded");
     served.write("}").await;
     first.rest().await;
-    // Or until the caller leaves.
+    // ... or until the caller disconnects.
     let (second, mut left) = waiting.remove(0);
     drop(second);
     left.rest().await;
@@ -507,7 +508,7 @@ async fn a_caller_has_as_many_requests_at_a_time_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
+async fn requests_above_the_callers_rate_return_503() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(
         &upstream,
@@ -517,7 +518,7 @@ async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
     .await;
     let mut wire = gateway.connect().await;
     let request = format!("GET /x HTTP/1.1\r\nHost: localhost\r\n{}\r\n", key("a"));
-    // All at once; it would take four seconds for all to be let in.
+    // Concurrently; admitting all would take four seconds.
     wire.write(request.repeat(5)).await;
     let mut refused = 0;
     for number in 0..5 {
@@ -543,7 +544,7 @@ async fn a_caller_sends_as_many_requests_a_second_as_it_may() {
         200,
         "somebody else"
     );
-    // What its rules refuse spends nothing.
+    // Requests rejected by a rule do not count against the rate.
     eventually("a second is over", || async {
         ask(&gateway, "a", "GET /x", "").await.status() == 200
     })

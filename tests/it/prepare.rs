@@ -1,11 +1,11 @@
-//! What leaves for Citrix, byte for byte (interface §4.1).
+//! The upstream request, byte for byte (interface §4.1).
 
 use bytes::Bytes;
 use http::Request;
 
 use crate::harness::{Gateway, Message, OK, SITE, TOKEN, Upstream, get, get_with, soon};
 
-/// What reaches the upstream when a caller sends `request`.
+/// Returns the upstream request for a caller's `request`.
 async fn leaves(request: impl AsRef<[u8]>) -> Message {
     leaves_from(request, "").await
 }
@@ -24,7 +24,7 @@ async fn leaves_from(request: impl AsRef<[u8]>, toml: &str) -> Message {
     request
 }
 
-/// What the gateway adds to every request.
+/// Fields that the gateway adds to every request.
 const ADDED: [&str; 5] = [
     "accept",
     "authorization",
@@ -40,7 +40,7 @@ fn names_with<'a>(more: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn a_bare_request_leaves_with_exactly_what_citrix_wants() {
+async fn bare_request_is_forwarded_with_the_required_fields_only() {
     let request = leaves(get("/cvad/manage/me")).await;
     assert_eq!(request.line(), "GET /cvad/manage/me HTTP/1.1");
     assert_eq!(request.names(), ADDED);
@@ -49,7 +49,7 @@ async fn a_bare_request_leaves_with_exactly_what_citrix_wants() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_leave() {
+async fn rfc9110_7_6_1_hop_by_hop_and_connection_nominated_fields_are_stripped() {
     let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close, X-One ,x-two,,\r\n\
         Connection: Upgrade, HTTP2-Settings, TE\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\nTE: trailers\r\n\
         Trailer: x-sum\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nKeep-Alive: timeout=5\r\n\
@@ -61,7 +61,7 @@ async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_leave() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_6_1_nominating_our_own_fields_does_not_take_them_away() {
+async fn rfc9110_7_6_1_nominated_gateway_fields_are_still_sent() {
     let nominated =
         "Connection: authorization, citrix-customerid, citrix-transactionid, host, accept\r\n";
     let request = leaves(get_with(
@@ -77,7 +77,7 @@ async fn rfc9110_7_6_1_nominating_our_own_fields_does_not_take_them_away() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_6_1_nominating_the_content_length_does_not_take_the_framing_away() {
+async fn rfc9110_7_6_1_nominated_content_length_keeps_the_framing() {
     let request = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close, content-length\r\n\
         Content-Length: 5\r\n\r\nhello";
     let request = leaves(request).await;
@@ -86,7 +86,7 @@ async fn rfc9110_7_6_1_nominating_the_content_length_does_not_take_the_framing_a
 }
 
 #[tokio::test]
-async fn what_admits_a_caller_what_a_proxy_adds_and_overrides_do_not_leave() {
+async fn credentials_proxy_fields_and_overrides_are_stripped() {
     let request = leaves(get_with(
         "/",
         "Authorization: Bearer stale\r\nAuthorization: Basic dHdv\r\nX-Api-Key: key\r\nCustomer: acme\r\n\
@@ -99,14 +99,14 @@ async fn what_admits_a_caller_what_a_proxy_adds_and_overrides_do_not_leave() {
 }
 
 #[tokio::test]
-async fn traceparent_leaves_only_when_the_caller_sent_one() {
+async fn traceparent_is_forwarded_only_if_the_caller_sent_one() {
     let field = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
     assert!(leaves(get_with("/", field)).await.has("traceparent"));
     assert!(!leaves(get("/")).await.has("traceparent"));
 }
 
 #[tokio::test]
-async fn rfc9110_12_5_1_accept_is_filled_in_only_where_anything_goes() {
+async fn rfc9110_12_5_1_accept_defaults_to_json_only_without_a_preference() {
     for (given, leaving) in [
         ("", &["application/json"][..]),
         ("Accept: */*\r\n", &["application/json"]),
@@ -126,7 +126,7 @@ async fn rfc9110_12_5_1_accept_is_filled_in_only_where_anything_goes() {
 }
 
 #[tokio::test]
-async fn the_customer_is_added_or_kept_in_our_spelling() {
+async fn customer_header_is_added_or_normalized() {
     for given in [
         "",
         "Citrix-Customerid: acme\r\n",
@@ -142,7 +142,7 @@ async fn the_customer_is_added_or_kept_in_our_spelling() {
 }
 
 #[tokio::test]
-async fn a_configured_site_goes_only_where_cvad_wants_it() {
+async fn configured_site_is_sent_to_cvad_only() {
     let fixed = format!("[citrix]\ninstance_id = \"{SITE}\"");
     for (path, wanted) in [
         ("/cvad/manage/Machines?limit=2", true),
@@ -163,7 +163,7 @@ async fn a_configured_site_goes_only_where_cvad_wants_it() {
         request.field("citrix-instanceid").as_deref(),
         Some("theirs")
     );
-    // A tool whose setting was left empty names no site.
+    // An empty site header counts as absent.
     for path in [
         "/cvad/manage/Machines".to_owned(),
         format!("/cvadapis/{SITE}/Machines"),
@@ -180,7 +180,7 @@ async fn a_configured_site_goes_only_where_cvad_wants_it() {
 }
 
 #[tokio::test]
-async fn path_and_query_leave_byte_for_byte() {
+async fn path_and_query_are_forwarded_unchanged() {
     for target in [
         "/",
         "/?",
@@ -197,7 +197,7 @@ async fn path_and_query_leave_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn rfc9112_3_2_2_an_absolute_target_leaves_as_a_path() {
+async fn rfc9112_3_2_2_absolute_target_is_forwarded_in_origin_form() {
     for (target, leaving) in [
         ("http://localhost:1/a?b", "/a?b"),
         ("http://127.0.0.1", "/"),
@@ -213,7 +213,7 @@ async fn rfc9112_3_2_2_an_absolute_target_leaves_as_a_path() {
 }
 
 #[tokio::test]
-async fn any_method_leaves_as_it_is() {
+async fn any_method_is_forwarded_unchanged() {
     for method in [
         "OPTIONS", "DELETE", "PATCH", "PROPFIND", "patch", "M-SEARCH",
     ] {
@@ -227,7 +227,7 @@ async fn any_method_leaves_as_it_is() {
 }
 
 #[tokio::test]
-async fn rfc9110_8_6_an_empty_post_put_or_patch_leaves_with_a_length_of_zero() {
+async fn rfc9110_8_6_empty_post_put_or_patch_is_sent_with_content_length_0() {
     for (method, fields, length) in [
         ("POST", "", Some("0")),
         ("PUT", "", Some("0")),
@@ -249,7 +249,7 @@ async fn rfc9110_8_6_an_empty_post_put_or_patch_leaves_with_a_length_of_zero() {
 }
 
 #[tokio::test]
-async fn rfc9110_8_6_an_empty_post_over_http2_leaves_with_a_length_of_zero() {
+async fn rfc9110_8_6_empty_http2_post_is_sent_with_content_length_0() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
@@ -268,7 +268,7 @@ async fn rfc9110_8_6_an_empty_post_over_http2_leaves_with_a_length_of_zero() {
 }
 
 #[tokio::test]
-async fn rfc9113_8_2_3_cookies_in_pieces_leave_as_one_field() {
+async fn rfc9113_8_2_3_cookie_crumbs_are_joined_into_one_field() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
@@ -283,7 +283,7 @@ async fn rfc9113_8_2_3_cookies_in_pieces_leave_as_one_field() {
 }
 
 #[tokio::test]
-async fn bodies_leave_framed_as_they_came() {
+async fn bodies_keep_their_framing() {
     for method in ["POST", "PUT", "GET", "DELETE", "OPTIONS"] {
         let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         let told = leaves(format!("{head}Content-Length: 5\r\n\r\nhello")).await;
@@ -308,7 +308,7 @@ async fn bodies_leave_framed_as_they_came() {
 }
 
 #[tokio::test]
-async fn rfc9110_6_5_1_only_harmless_trailers_leave() {
+async fn rfc9110_6_5_1_only_permitted_trailers_are_forwarded() {
     let request = leaves(
         "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTrailer: x-sum\r\n\
          Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nAuthorization: Bearer stale\r\n\
@@ -327,7 +327,7 @@ async fn rfc9110_6_5_1_only_harmless_trailers_leave() {
 }
 
 #[tokio::test]
-async fn http2_bodies_leave_framed_as_they_were_announced() {
+async fn http2_bodies_are_framed_by_their_content_length() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;

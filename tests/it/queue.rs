@@ -1,4 +1,4 @@
-//! What a request may have to wait for: a turn where Citrix lets few in, a place among the requests in flight
+//! Waiting requests: queue permits of services with limited concurrency, and in-flight permits
 //! (interface §3.1 `max_concurrent`, `queue_timeout`, `max_queued`, `max_in_flight`).
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use crate::harness::{
     Cloud, Gateway, Message, OK, Upstream, Wire, client, eventually, get, get_with,
 };
 
-/// The value of a series of the gateway's.
+/// The value of a metric series.
 async fn metric(gateway: &Gateway, series: &str) -> f64 {
     let series = format!("citrix_auth_proxy_{series} ");
     let text = gateway.metrics().await;
@@ -31,7 +31,7 @@ async fn waiting(gateway: &Gateway, route: &str, count: f64) {
     .await;
 }
 
-/// A caller's connection from another of this machine's addresses.
+/// Opens a caller connection from another loopback address.
 async fn connect_from(gateway: &Gateway, address: &str) -> Wire {
     let socket = TcpSocket::new_v4().unwrap();
     socket
@@ -45,7 +45,7 @@ async fn connect_from(gateway: &Gateway, address: &str) -> Wire {
     )
 }
 
-/// Answers each request of a customer, unless another of the same customer is being answered: then 429.
+/// Serves one request of each customer at a time and returns 429 to concurrent ones.
 async fn one_at_a_time(upstream: Arc<Upstream>, busy: Arc<Mutex<HashMap<String, bool>>>) {
     let mut connections = JoinSet::new();
     loop {
@@ -61,7 +61,7 @@ async fn one_at_a_time(upstream: Arc<Upstream>, busy: Arc<Mutex<HashMap<String, 
                 }
                 wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
                     .await;
-                // The response takes a moment, body included.
+                // Head and body take a moment.
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 busy.lock().unwrap().insert(customer, false);
                 wire.write("}").await;
@@ -71,7 +71,7 @@ async fn one_at_a_time(upstream: Arc<Upstream>, busy: Arc<Mutex<HashMap<String, 
 }
 
 #[tokio::test]
-async fn twenty_pollers_of_each_of_two_customers_see_forty_answers() {
+async fn twenty_pollers_of_each_of_two_customers_get_forty_responses() {
     let upstream = Arc::new(Upstream::by_hand().await);
     let logins = crate::harness::Logins::given().await;
     let block = |id: &str| {
@@ -115,7 +115,7 @@ async fn twenty_pollers_of_each_of_two_customers_see_forty_answers() {
 }
 
 #[tokio::test]
-async fn a_turn_lasts_until_the_answer_was_read() {
+async fn queue_permit_is_held_until_the_response_is_read() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
@@ -128,7 +128,7 @@ async fn a_turn_lasts_until_the_answer_was_read() {
     second.write(get("/MonitorOData/Sessions")).await;
     waiting(&gateway, "/monitorodata", 1.0).await;
     assert_eq!(upstream.connections(), 1);
-    // Other paths do not wait for it.
+    // Other paths are not queued.
     let mut other = gateway.connect().await;
     other.write(get("/cvad/manage/me")).await;
     let mut to_other = upstream.connection().await;
@@ -144,7 +144,7 @@ async fn a_turn_lasts_until_the_answer_was_read() {
 }
 
 #[tokio::test]
-async fn two_callers_take_turns_however_much_one_of_them_asks_for() {
+async fn two_callers_take_turns_whatever_their_request_counts() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut callers = Vec::new();
@@ -181,7 +181,7 @@ async fn two_callers_take_turns_however_much_one_of_them_asks_for() {
 }
 
 #[tokio::test]
-async fn who_leaves_the_queue_or_its_answer_holds_nobody_up() {
+async fn caller_that_leaves_queue_or_response_delays_no_other() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let ask = async |path: &str| {
@@ -215,7 +215,7 @@ async fn who_leaves_the_queue_or_its_answer_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
+async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
     let upstream = Arc::new(Upstream::by_hand().await);
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nretry_budget = \"0s\"")
@@ -238,7 +238,7 @@ async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
         200 | 429
     ));
     server.abort();
-    // Citrix goes on with what was given up, and may refuse what comes next.
+    // Citrix continues abandoned requests and may reject the next one.
     let stayed = answers
         .iter()
         .step_by(3)
@@ -252,7 +252,7 @@ async fn no_turn_is_lost_with_callers_that_leave_at_any_moment() {
 }
 
 #[tokio::test]
-async fn a_queue_is_bounded_in_length_and_in_time_and_takes_up_no_place_in_flight() {
+async fn queue_is_bounded_in_length_and_time_and_holds_no_in_flight_permit() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_queued = 1\nmax_in_flight = 2")
@@ -290,13 +290,13 @@ async fn a_queue_is_bounded_in_length_and_in_time_and_takes_up_no_place_in_fligh
 }
 
 #[tokio::test]
-async fn a_paced_service_gets_a_seconds_worth_at_once_and_then_no_more_than_its_rate() {
+async fn rate_limited_service_gets_one_burst_then_its_rate() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let began = Instant::now();
     let answers = join_all((0..20).map(|_| gateway.raw(get("/accessSecurity/x")))).await;
     assert!(answers.iter().all(|response| response.status() == 200));
-    // Five beyond the burst, at 15 a second; on a slow machine it is more.
+    // Five above the burst at 15 a second; longer on a slow machine.
     assert!(
         began.elapsed() >= Duration::from_millis(333),
         "{:?}",
@@ -305,7 +305,7 @@ async fn a_paced_service_gets_a_seconds_worth_at_once_and_then_no_more_than_its_
 }
 
 #[tokio::test]
-async fn over_http2_a_turn_passes_on_as_well() {
+async fn http2_queue_permit_passes_to_the_next_request() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let client = client();
@@ -324,7 +324,7 @@ async fn over_http2_a_turn_passes_on_as_well() {
 }
 
 #[tokio::test]
-async fn one_request_too_many_is_told_when_to_come_back() {
+async fn request_above_max_in_flight_returns_503_with_retry_after() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_in_flight = 1")
@@ -344,7 +344,7 @@ async fn one_request_too_many_is_told_when_to_come_back() {
             .contains("citrix_auth_proxy_in_flight_requests 1\n")
     );
 
-    // A place is taken until the response's last byte.
+    // The permit is held until the last byte of the response.
     wire.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
         .await;
     assert_eq!(first.head().await.status(), 200);
@@ -365,7 +365,7 @@ async fn one_request_too_many_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_gives_its_place_up_and_the_upstream_is_told() {
+async fn caller_disconnect_releases_the_permit_and_cancels_the_upstream_request() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_in_flight = 1")
@@ -392,7 +392,7 @@ async fn a_caller_that_leaves_gives_its_place_up_and_the_upstream_is_told() {
 }
 
 #[tokio::test]
-async fn an_unanswered_request_is_counted_in_flight() {
+async fn pending_request_is_counted_in_flight() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut callers = Vec::new();

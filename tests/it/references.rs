@@ -1,5 +1,5 @@
-//! References of comments and documents to the wire contract (`contract §1.1`) and to the external interface
-//! (`interface §4.1`) resolve.
+//! References of comments and documents to the wire contract (`contract §1.1`) and to the external
+//! interface (`interface §4.1`) resolve.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +51,8 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// Joins the lines of a file without comment markers and indentation, so that a line break splits no reference.
+/// Joins the lines of a file without comment markers and indentation, so that a line break splits
+/// no reference.
 fn joined(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let line = line.trim();

@@ -1,4 +1,4 @@
-//! What once went wrong, so that it does not again.
+//! Regression tests.
 
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
@@ -15,8 +15,9 @@ use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, get_with, soo
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
-async fn a_408_is_never_written_into_the_middle_of_an_answer() {
-    // The socket's buffer takes a part, the gateway's own the rest: some of these sizes end in between.
+async fn head_timeout_writes_no_408_into_a_response() {
+    // Part of the response fits into the socket buffer, the rest into the gateway's: some of these
+    // sizes end in between.
     const SIZES: usize = 14;
     let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::scripted(|number| {
@@ -50,8 +51,8 @@ async fn a_408_is_never_written_into_the_middle_of_an_answer() {
         },
     )
     .await;
-    // The gateway has no signal for what it does in its own time: it fills the buffers, and then the timeout of
-    // a head that stalls has to pass.
+    // No signal marks the moment: the gateway fills the buffers, and then the head timeout must
+    // pass.
     tokio::time::sleep(Duration::from_millis(100)).await;
     for caller in &mut callers {
         caller.write("G").await;
@@ -71,7 +72,7 @@ async fn a_408_is_never_written_into_the_middle_of_an_answer() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_answered_early_reaches_the_upstream_whole() {
+async fn upload_with_an_early_response_is_forwarded_whole() {
     const PIECE: usize = 64 * 1024;
     const PIECES: usize = 32;
     let upstream = Upstream::by_hand().await;
@@ -108,7 +109,7 @@ async fn an_upload_that_is_answered_early_reaches_the_upstream_whole() {
 }
 
 #[tokio::test]
-async fn a_path_that_names_another_customer_is_refused() {
+async fn path_with_another_customer_is_rejected() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for (path, field) in [
@@ -138,7 +139,7 @@ async fn a_path_that_names_another_customer_is_refused() {
     }
 }
 
-/// A connection that speaks HTTP/2 as far as its first frames and is silent from then on.
+/// An HTTP/2 connection that is silent after its first frames.
 async fn silent_http2(gateway: &Gateway) -> Wire {
     let mut wire = gateway.connect().await;
     wire.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
@@ -152,7 +153,7 @@ async fn silent_http2(gateway: &Gateway) -> Wire {
 }
 
 #[tokio::test]
-async fn a_silent_http2_connection_without_a_request_is_not_counted_as_cut() {
+async fn silent_http2_connection_without_a_request_is_not_counted_as_truncated() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut silent = silent_http2(&gateway).await;
@@ -162,7 +163,7 @@ async fn a_silent_http2_connection_without_a_request_is_not_counted_as_cut() {
 }
 
 #[tokio::test]
-async fn an_idle_http2_connection_that_answers_no_ping_is_closed() {
+async fn idle_http2_connection_without_ping_ack_is_closed() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nkeep_alive_timeout = \"200ms\"\nheader_read_timeout = \"200ms\"")
@@ -170,12 +171,12 @@ async fn an_idle_http2_connection_that_answers_no_ping_is_closed() {
         .await;
     let mut silent = silent_http2(&gateway).await;
     silent.rest().await;
-    // The gateway itself is still there: it was not its end that closed the connection.
+    // The gateway still serves: it did not close the connection by shutting down.
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_request_does_not_wait_for_a_login_that_comes_too_late_for_it() {
+async fn request_does_not_wait_for_a_login_after_its_deadline() {
     let upstream = Upstream::responding(OK).await;
     let refusal = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
     let logins = Upstream::responding(refusal).await;
@@ -205,7 +206,7 @@ async fn a_request_does_not_wait_for_a_login_that_comes_too_late_for_it() {
 }
 
 #[tokio::test]
-async fn a_get_that_goes_out_again_takes_a_new_connection_even_if_another_is_at_hand() {
+async fn resent_get_uses_a_new_connection_even_if_another_is_idle() {
     for new_one_breaks in [false, true] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -216,7 +217,7 @@ async fn a_get_that_goes_out_again_takes_a_new_connection_even_if_another_is_at_
         second.write(GET).await;
         let mut youngest = upstream.connection().await;
         youngest.request().await;
-        // The pool lends first what came back last.
+        // The pool uses the most recently returned connection first.
         other.write(OK).await;
         assert_eq!(first.response().await.status(), 200);
         youngest.write(OK).await;
@@ -234,7 +235,7 @@ async fn a_get_that_goes_out_again_takes_a_new_connection_even_if_another_is_at_
             new.write(OK).await;
             assert_eq!(first.response().await.status(), 200);
         }
-        // The other is as it was: nothing was sent on it until the gateway ends.
+        // Nothing was sent on the other connection.
         soon(gateway.into_app().drain(Duration::from_secs(10))).await;
         other.closed().await;
         assert_eq!(upstream.connections(), 3);
@@ -242,7 +243,7 @@ async fn a_get_that_goes_out_again_takes_a_new_connection_even_if_another_is_at_
 }
 
 #[tokio::test]
-async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() {
+async fn http2_response_that_ends_after_its_length_is_not_reset() {
     let (told, mut streams) = mpsc::unbounded_channel();
     let upstream = Http2Upstream::start(told).await;
     let gateway = Gateway::in_front_of(&Upstream::refusing())
@@ -255,7 +256,7 @@ async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() 
     for _ in 0..3 {
         caller.write(GET).await;
         let mut respond = soon(streams.recv()).await.unwrap();
-        // What the gateway had to say of the streams before it has come before this request.
+        // Frames about earlier streams precede this request.
         for earlier in &mut unended {
             let reset = poll_fn(|cx| Poll::Ready(earlier.poll_reset(cx))).await;
             assert!(reset.is_pending(), "{reset:?}");
@@ -277,7 +278,7 @@ async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() 
         let gateway = &gateway;
         async move { gateway.metrics().await.contains(&line) }
     };
-    // The callers have their answers, and the streams are still open.
+    // The callers have their responses, and the streams are still open.
     eventually("three streams are waited for", || active(3)).await;
     for mut stream in unended {
         stream.send_data(Bytes::new(), true).unwrap();
@@ -287,7 +288,7 @@ async fn an_http2_answer_whose_stream_ends_later_than_its_length_is_not_reset() 
 }
 
 #[tokio::test]
-async fn a_customer_behind_a_prefix_that_is_stripped_is_refused_too() {
+async fn foreign_customer_behind_a_stripped_prefix_is_rejected() {
     let upstream = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = \"/citrix\"\nstrip_prefix = true\nupstream = \"{}\"",

@@ -1,5 +1,5 @@
-//! Another configuration is put in force while the gateway runs (interface §3.2): what changes counts at once, and
-//! what does not change lives on. How a file is watched is in the process tests.
+//! Reload (interface §3.2): changes apply at once,
+//! and unchanged parts keep their state. The process tests cover file watching.
 
 use crate::callers::block as caller;
 use crate::harness::{
@@ -8,7 +8,7 @@ use crate::harness::{
 
 const KEPT: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A customer's block: its client, token endpoint and API gateway.
+/// A `[[customer]]` block with client, token endpoint and API gateway.
 fn block(id: &str, client: &str, logins: &Logins, api: &Upstream) -> String {
     format!(
         "[[customer]]\ncustomer_id = '{id}'\nclient_id = '{client}'\nclient_secret = {{ env = 'SECRET' }}\n\
@@ -37,7 +37,7 @@ async fn kept(wire: &mut Wire) -> u16 {
 }
 
 #[tokio::test]
-async fn customers_come_and_go_and_those_that_stay_keep_token_and_connections() {
+async fn reload_of_customers_keeps_token_and_connections_of_unchanged_ones() {
     let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let (new_upstream, new_logins) = (Upstream::responding(OK).await, Logins::given().await);
     let acme = block("acme", "client", &logins, &upstream);
@@ -62,7 +62,7 @@ async fn customers_come_and_go_and_those_that_stay_keep_token_and_connections() 
             vec!["customer gone".to_owned()]
         )
     );
-    // It waits for its first token, as at a start.
+    // The new customer waits for its first token, as at startup.
     assert_eq!(of(&gateway, "new").await.status(), 200);
     assert_eq!(new_logins.count(), 1);
     of(&gateway, "gone")
@@ -79,7 +79,7 @@ async fn customers_come_and_go_and_those_that_stay_keep_token_and_connections() 
 }
 
 #[tokio::test]
-async fn another_client_of_the_same_customer_logs_in() {
+async fn changed_client_id_logs_in_again() {
     let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let mut gateway = Gateway::for_customers(&block("acme", "client", &logins, &upstream))
         .set("SECRET", "s3cret")
@@ -108,7 +108,7 @@ async fn another_client_of_the_same_customer_logs_in() {
 }
 
 #[tokio::test]
-async fn another_secret_of_the_same_client_is_proven_while_the_old_token_is_used() {
+async fn changed_secret_is_verified_while_the_old_token_is_used() {
     let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let citrix = |secret: &str| {
         block("acme", "client", &logins, &upstream)
@@ -133,7 +133,7 @@ async fn another_secret_of_the_same_client_is_proven_while_the_old_token_is_used
 }
 
 #[tokio::test]
-async fn a_request_in_flight_keeps_what_it_began_with() {
+async fn request_in_progress_keeps_its_configuration() {
     let upstream = Upstream::by_hand().await;
     let mut gateway = Gateway::in_front_of(&upstream)
         .with(&format!(
@@ -160,7 +160,7 @@ async fn a_request_in_flight_keeps_what_it_began_with() {
     assert_eq!(gateway.raw(get("/new/x")).await.status(), 200);
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
-    // The next request of the same connection begins with what is in force now.
+    // The next request on the connection uses the new configuration.
     caller
         .write("GET /new/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
@@ -169,7 +169,7 @@ async fn a_request_in_flight_keeps_what_it_began_with() {
 }
 
 #[tokio::test]
-async fn callers_count_at_once_also_on_open_connections() {
+async fn changed_callers_apply_at_once_on_open_connections() {
     let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream).start().await;
     let mut wire = gateway.connect().await;
@@ -187,7 +187,7 @@ async fn callers_count_at_once_also_on_open_connections() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_turn_goes_on_waiting_for_it() {
+async fn queued_request_keeps_its_position_across_a_reload() {
     let upstream = Upstream::by_hand().await;
     let route = |limit: usize| {
         format!(
@@ -214,7 +214,7 @@ async fn who_waits_for_a_turn_goes_on_waiting_for_it() {
     };
     eventually("the second waits", waits).await;
     gateway.reload(&format!("{}[limits]\nmax_in_flight = 7\n", route(1)));
-    // One that begins now meets the same limit.
+    // A new request meets the same limit.
     let mut third = gateway.connect().await;
     third.write(request).await;
     let both = || async {
@@ -224,7 +224,7 @@ async fn who_waits_for_a_turn_goes_on_waiting_for_it() {
             .contains("queue_depth{route=\"/one\"} 2\n")
     };
     eventually("the third waits, too", both).await;
-    // One after the other, on the one connection.
+    // In order, on one connection.
     wire.write(OK).await;
     assert_eq!(first.response().await.status(), 200);
     for caller in [&mut second, &mut third] {
@@ -235,7 +235,7 @@ async fn who_waits_for_a_turn_goes_on_waiting_for_it() {
 }
 
 #[tokio::test]
-async fn other_roots_count_for_new_connections_and_old_ones_are_used_no_more() {
+async fn changed_trust_roots_apply_and_retire_old_connections() {
     let cloud = crate::harness::Cloud::start().await;
     let other = crate::harness::Cloud::start().await;
     let mut gateway = Gateway::in_front_of_cloud(&cloud)
@@ -256,7 +256,7 @@ async fn gateway_get(gateway: &Gateway) -> u16 {
 }
 
 #[tokio::test]
-async fn keys_of_the_start_are_named_and_the_rest_is_applied() {
+async fn restart_only_keys_are_reported_and_the_rest_is_applied() {
     let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream)
         .with("[log]\nformat = 'json'")
@@ -275,7 +275,7 @@ async fn keys_of_the_start_are_named_and_the_rest_is_applied() {
 }
 
 #[tokio::test]
-async fn a_hundred_reloads_leave_nothing_behind() {
+async fn hundred_reloads_leak_nothing() {
     let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
     let blocks = |number: usize| {
         block("acme", "client", &logins, &upstream)
@@ -295,7 +295,7 @@ async fn a_hundred_reloads_leave_nothing_behind() {
     assert_eq!(shared.published.load().live.credentials.len(), 2);
     let old = std::sync::Arc::downgrade(&shared.published.load_full());
     gateway.reload(&blocks(101));
-    // Also by workers to whom no request comes.
+    // Also by workers that receive no request.
     eventually("the configuration before is let go", || async {
         old.strong_count() == 0
     })
@@ -309,7 +309,7 @@ async fn a_hundred_reloads_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn another_way_out_counts_at_once_and_the_login_goes_on() {
+async fn changed_egress_proxy_applies_at_once_and_keeps_the_token() {
     let cloud = crate::harness::Cloud::start().await;
     let first = EgressProxy::to(cloud.emulator.address()).await;
     let second = EgressProxy::to(cloud.emulator.address()).await;

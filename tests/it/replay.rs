@@ -1,4 +1,5 @@
-//! What follows a 401 of Citrix (interface §4.4): one login for all who met it, and a replay where that is safe.
+//! A Citrix 401 (interface §4.4): one login for all requests that got it, and a replay if that is
+//! safe.
 
 use futures_util::future::join_all;
 
@@ -13,7 +14,7 @@ fn sent(request: &Message, number: usize) -> bool {
     request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}{number}"))
 }
 
-/// An upstream to which the first token is dead.
+/// An upstream that rejects the first token.
 async fn after_a_revocation() -> Upstream {
     let response = |request: &Message| if sent(request, 1) { UNAUTHORIZED } else { OK };
     Upstream::deciding(move |_, request| response(request).into()).await
@@ -43,7 +44,7 @@ async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
         .map_or(0, |count| count.parse().unwrap())
 }
 
-/// Returns once all requests that the upstream got wait for a login: then none is in flight.
+/// Returns once all requests that the upstream received wait for a login: then none is in flight.
 async fn waits_for_a_login(gateway: &Gateway) {
     eventually("nothing is in flight", || async {
         gateway
@@ -62,7 +63,7 @@ fn post(path: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_caller_never_sees_that_a_token_was_revoked() {
+async fn revoked_token_is_refreshed_and_the_request_replayed() {
     let upstream = after_a_revocation().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     assert_eq!(gateway.raw(get("/x?y=1")).await.status(), 200);
@@ -87,7 +88,7 @@ async fn a_caller_never_sees_that_a_token_was_revoked() {
 }
 
 #[tokio::test]
-async fn a_request_with_a_body_is_replayed_whole() {
+async fn request_body_is_replayed_whole() {
     let upstream = after_a_revocation().await;
     for request in [
         post("/x", "what the caller sent"),
@@ -106,7 +107,7 @@ async fn a_request_with_a_body_is_replayed_whole() {
 }
 
 #[tokio::test]
-async fn a_body_larger_than_the_buffer_is_not_replayed_but_the_login_is_made() {
+async fn body_above_the_replay_buffer_returns_401_and_refreshes_the_token() {
     let upstream = after_a_revocation().await;
     for (setting, body) in [("10B", "eleven byte"), ("0B", "x")] {
         let chunked = format!(
@@ -128,7 +129,7 @@ async fn a_body_larger_than_the_buffer_is_not_replayed_but_the_login_is_made() {
 }
 
 #[tokio::test]
-async fn a_401_for_a_token_that_was_replaced_meanwhile_costs_no_login() {
+async fn late_401_for_a_replaced_token_requests_no_login() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let (mut slow, mut quick) = (gateway.connect().await, gateway.connect().await);
@@ -143,7 +144,7 @@ async fn a_401_for_a_token_that_was_replaced_meanwhile_costs_no_login() {
     to_quick.write(OK).await;
     assert_eq!(quick.response().await.status(), 200);
     to_slow.write(UNAUTHORIZED).await;
-    // The youngest connection that is free is taken.
+    // The most recently used idle connection is taken.
     let again = tokio::select! {
         again = to_slow.request() => again,
         again = to_quick.request() => again,
@@ -156,7 +157,7 @@ async fn a_401_for_a_token_that_was_replaced_meanwhile_costs_no_login() {
 }
 
 #[tokio::test]
-async fn all_who_met_the_401_share_one_login() {
+async fn concurrent_401s_share_one_login() {
     let upstream = after_a_revocation().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let answers = join_all((0..50).map(|_| gateway.raw(get("/x")))).await;
@@ -165,7 +166,7 @@ async fn all_who_met_the_401_share_one_login() {
 }
 
 #[tokio::test]
-async fn a_401_to_a_fresh_token_is_the_callers_and_asks_for_no_more_logins() {
+async fn fresh_token_401_is_returned_without_another_login() {
     let upstream = Upstream::responding(UNAUTHORIZED).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"1ms\"")
@@ -185,7 +186,7 @@ async fn a_401_to_a_fresh_token_is_the_callers_and_asks_for_no_more_logins() {
 }
 
 #[tokio::test]
-async fn a_path_that_always_answers_401_takes_nothing_from_others() {
+async fn path_that_always_returns_401_affects_no_other() {
     let response = |request: &Message| match request.line() {
         line if line.contains("/forbidden") => UNAUTHORIZED,
         _ if sent(request, 1) || sent(request, 2) => UNAUTHORIZED,
@@ -205,7 +206,7 @@ async fn a_path_that_always_answers_401_takes_nothing_from_others() {
 }
 
 #[tokio::test]
-async fn uploads_that_cannot_prove_a_token_fresh_ask_for_one_login_as_well() {
+async fn upload_401s_with_an_unconfirmed_token_request_one_login() {
     let upstream = Upstream::responding(UNAUTHORIZED).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"1ms\"\n[limits]\nreplay_buffer_bytes = \"0B\"")
@@ -223,7 +224,7 @@ async fn uploads_that_cannot_prove_a_token_fresh_ask_for_one_login_as_well() {
 }
 
 #[tokio::test]
-async fn a_401_too_soon_after_another_is_handed_on_and_the_login_made_later() {
+async fn early_second_401_is_returned_and_the_login_deferred() {
     let dead = |request: &Message| sent(request, 1) || sent(request, 2);
     let upstream =
         Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into())
@@ -244,7 +245,7 @@ async fn a_401_too_soon_after_another_is_handed_on_and_the_login_made_later() {
 }
 
 #[tokio::test]
-async fn when_the_login_fails_the_401_is_handed_on_and_the_token_stays_in_use() {
+async fn failed_login_returns_the_401_and_keeps_the_token() {
     let upstream = Upstream::scripted(|number| {
         if number == 1 {
             UNAUTHORIZED.into()
@@ -267,7 +268,7 @@ async fn when_the_login_fails_the_401_is_handed_on_and_the_token_stays_in_use() 
 }
 
 #[tokio::test]
-async fn a_long_401_is_not_read_to_its_end() {
+async fn long_401_body_is_not_read_to_its_end() {
     let long = format!(
         "HTTP/1.1 401 Unauthorized\r\nContent-Length: 10000000\r\n\r\n{}",
         "x".repeat(1000)
@@ -287,8 +288,9 @@ async fn a_long_401_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn retries_and_replays_have_budgets_of_their_own() {
-    // The pooled connection breaks, the new one answers 401, and the replay's pooled connection breaks as well.
+async fn retries_and_replays_have_separate_budgets() {
+    // The pooled connection breaks, the new one returns 401, and the pooled connection of the
+    // replay breaks, too.
     let upstream = Upstream::scripted(|number| match number {
         2 | 4 => Vec::new(),
         3 => UNAUTHORIZED.into(),
@@ -305,7 +307,7 @@ async fn retries_and_replays_have_budgets_of_their_own() {
 }
 
 #[tokio::test]
-async fn over_http2_the_replay_takes_the_same_connection() {
+async fn http2_replay_uses_the_same_connection() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let client = client();
@@ -326,7 +328,7 @@ async fn over_http2_the_replay_takes_the_same_connection() {
 }
 
 #[tokio::test]
-async fn a_replay_whose_connection_breaks_is_answered_502() {
+async fn replay_on_a_broken_connection_returns_502() {
     let upstream = Upstream::scripted(|number| {
         if number == 2 {
             Vec::new()
@@ -343,7 +345,7 @@ async fn a_replay_whose_connection_breaks_is_answered_502() {
 }
 
 #[tokio::test]
-async fn a_body_that_turned_out_empty_is_replayed_with_its_length() {
+async fn empty_body_is_replayed_with_content_length_0() {
     let upstream = after_a_revocation().await;
     for (method, length) in [("POST", Some("0")), ("DELETE", None)] {
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -363,7 +365,7 @@ async fn a_body_that_turned_out_empty_is_replayed_with_its_length() {
 }
 
 #[tokio::test]
-async fn a_login_that_hangs_takes_no_places_from_other_customers() {
+async fn hanging_login_holds_no_permits_of_other_customers() {
     let of_acme = |request: &Message| request.field("citrix-customerid").as_deref() == Some("acme");
     let upstream = Upstream::deciding(move |_, request| {
         if of_acme(request) { UNAUTHORIZED } else { OK }.into()
@@ -403,7 +405,7 @@ async fn a_login_that_hangs_takes_no_places_from_other_customers() {
 }
 
 #[tokio::test]
-async fn a_login_that_was_under_way_when_tokens_were_revoked_is_no_proof_against_a_place() {
+async fn login_started_before_a_revocation_confirms_no_token() {
     let dead = |request: &Message| sent(request, 1) || sent(request, 2);
     let upstream =
         Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into())

@@ -1,4 +1,4 @@
-//! What a response whose links are rewritten is to HTTP: its framing, its end, its validators.
+//! HTTP properties of rewritten responses: framing, completeness, validators.
 
 use std::io::Write as _;
 
@@ -11,7 +11,7 @@ use crate::harness::{Gateway, OK, Upstream, get, get_with, soon};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// A page with a link to the next.
+/// A page with a link to the next page.
 fn page(host: &str) -> String {
     format!(r#"{{"value":[],"@odata.nextLink":"{host}/monitorodata/Machines?$skip=1"}}"#)
 }
@@ -27,7 +27,7 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn over_http2_a_rewritten_answer_ends_its_stream_and_leads_to_the_authority() {
+async fn http2_rewritten_response_ends_its_stream_and_links_to_the_authority() {
     let upstream = Upstream::reflecting(|own| {
         let body = page(own);
         format!(
@@ -61,7 +61,7 @@ async fn over_http2_a_rewritten_answer_ends_its_stream_and_leads_to_the_authorit
 }
 
 #[tokio::test]
-async fn rfc9112_7_1_chunks_and_trailers_of_the_upstream_make_a_whole_rewritten_answer() {
+async fn rfc9112_7_1_chunked_response_with_trailers_is_rewritten_whole() {
     for coding in ["", "Content-Encoding: gzip\r\n"] {
         let upstream = Upstream::reflecting(move |own| {
             let body = if coding.is_empty() {
@@ -104,7 +104,7 @@ async fn rfc9112_7_1_chunks_and_trailers_of_the_upstream_make_a_whole_rewritten_
 }
 
 #[tokio::test]
-async fn rfc9110_6_4_1_answers_without_a_body_stay_without_one() {
+async fn rfc9110_6_4_1_bodiless_responses_are_not_rewritten() {
     for (method, head) in [
         ("GET", "HTTP/1.1 204 No Content\r\n"),
         ("GET", "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n"),
@@ -140,7 +140,7 @@ async fn rfc9110_6_4_1_answers_without_a_body_stay_without_one() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_a_rewritten_answer_gives_its_turn_up() {
+async fn caller_that_abandons_a_rewritten_response_releases_its_queue_permit() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut leaving = gateway.connect().await;
@@ -165,7 +165,7 @@ async fn a_caller_that_leaves_a_rewritten_answer_gives_its_turn_up() {
 }
 
 #[tokio::test]
-async fn what_was_read_of_an_answer_can_be_seen_before_the_rest_comes() {
+async fn rewritten_part_is_forwarded_before_the_rest_arrives() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -186,7 +186,7 @@ async fn what_was_read_of_an_answer_can_be_seen_before_the_rest_comes() {
     .await;
     wire.write(std::mem::take(encoder.get_mut())).await;
     assert_eq!(caller.head().await.status(), 200);
-    // A chunk has a size, a line end, and at least the ten bytes of gzip's head.
+    // A chunk has a size, a line end and at least the ten bytes of the gzip header.
     assert!(!caller.bytes(16).await.is_empty());
     encoder.write_all(b"2]}").unwrap();
     wire.write(encoder.finish().unwrap()).await;
@@ -195,7 +195,7 @@ async fn what_was_read_of_an_answer_can_be_seen_before_the_rest_comes() {
 }
 
 #[tokio::test]
-async fn rfc9110_13_1_1_a_tag_that_became_weak_here_still_matches() {
+async fn rfc9110_13_1_1_weakened_entity_tag_still_matches() {
     let upstream = Upstream::deciding(|number, request| match number {
         1 => {
             format!("HTTP/1.1 200 OK\r\n{JSON}ETag: \"v1\"\r\nContent-Length: 2\r\n\r\n{{}}").into()

@@ -1,9 +1,9 @@
-//! No secret leaves but where it must: canaries in everything an outsider can read. The log and the command line
-//! of the real binary are looked at in the process tests.
+//! Secrets are not exposed: canaries in everything a client can read. The process tests cover the
+//! log and the command line of the binary.
 
 use crate::harness::{Gateway, Logins, Message, OK, SECRET, TOKEN, Upstream, eventually, get_with};
 
-/// Secrets that a caller may send along.
+/// Secrets that a caller may send.
 const FIELDS: &str = "Authorization: Bearer c4nary-caller\r\nX-Api-Key: c4nary-key\r\n\
     X-AdminCredential: c4nary-admin-credential\r\nCookie: session=c4nary-cookie\r\n";
 
@@ -18,7 +18,7 @@ fn said(response: &Message) -> String {
 }
 
 #[tokio::test]
-async fn answers_of_our_own_hold_no_secret() {
+async fn gateway_errors_expose_no_secret() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_body_bytes = 1")
@@ -40,7 +40,7 @@ async fn answers_of_our_own_hold_no_secret() {
 }
 
 #[tokio::test]
-async fn a_failed_login_tells_no_secret() {
+async fn failed_login_exposes_no_secret() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::refused().await)
@@ -60,7 +60,7 @@ async fn a_failed_login_tells_no_secret() {
 }
 
 #[tokio::test]
-async fn the_token_goes_upstream_and_nowhere_else() {
+async fn token_is_sent_upstream_only() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let response = gateway.raw(get_with("/", FIELDS)).await;
@@ -79,7 +79,7 @@ async fn the_token_goes_upstream_and_nowhere_else() {
         !head.contains(SECRET) && !head.contains("c4nary-caller") && !head.contains("c4nary-key"),
         "{head}"
     );
-    // Citrix wants this one, so it goes through.
+    // A Citrix field, so it is forwarded.
     assert_eq!(
         sent.field("x-admincredential").as_deref(),
         Some("c4nary-admin-credential")
@@ -87,7 +87,7 @@ async fn the_token_goes_upstream_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_debug_print_of_the_whole_configuration_holds_no_secret() {
+async fn debug_output_of_the_configuration_contains_no_secret() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     holds_none(&format!(

@@ -1,4 +1,4 @@
-//! The exchange with the upstream: its failures, its deadlines, its versions of HTTP
+//! The exchange with the upstream: failures, timeouts, HTTP versions
 //! (interface §4.2).
 
 mod cloud;
@@ -8,13 +8,13 @@ mod retry;
 
 use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
 
-/// A request that keeps its connection.
+/// A request on a persistent connection.
 fn staying(method: &str) -> String {
     format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 }
 
 #[tokio::test]
-async fn an_upstream_that_refuses_connections_is_named() {
+async fn refused_upstream_connection_returns_502_with_the_upstream() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let problem = gateway.raw(get("/")).await.problem(502, "upstream_connect");
@@ -28,7 +28,7 @@ async fn an_upstream_that_refuses_connections_is_named() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_told_apart() {
+async fn unresolvable_upstream_returns_502_with_its_own_reason() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream)
         .with("[[route]]\nprefix = \"/gone\"\nupstream = \"https://host.invalid\"")
@@ -45,7 +45,7 @@ async fn a_name_that_does_not_resolve_is_told_apart() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_closes_before_its_head_is_broken() {
+async fn upstream_close_before_the_head_returns_502() {
     let upstream = Upstream::scripted(|_| Vec::new()).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for method in ["GET", "POST", "DELETE"] {
@@ -55,13 +55,13 @@ async fn an_upstream_that_closes_before_its_head_is_broken() {
             .problem(502, "upstream_broken");
         upstream.request().await;
     }
-    // On a connection that was new nothing is tried twice.
+    // A request on a new connection is not resent.
     upstream.got_nothing().await;
     assert_eq!(upstream.connections(), 3);
 }
 
 #[tokio::test]
-async fn what_is_no_http_from_upstream_is_broken() {
+async fn malformed_upstream_response_returns_502() {
     for garbage in [
         "SSH-2.0-OpenSSH_9.6\r\n",
         "HTTP/1.1 2OO OK\r\n\r\n",
@@ -83,7 +83,7 @@ async fn what_is_no_http_from_upstream_is_broken() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_switches_protocols_unasked_is_broken() {
+async fn unrequested_101_from_upstream_returns_502() {
     let response =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
     let upstream = Upstream::responding(response).await;
@@ -92,7 +92,7 @@ async fn an_upstream_that_switches_protocols_unasked_is_broken() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_2_interim_answers_of_the_upstream_are_passed_over() {
+async fn rfc9110_15_2_upstream_interim_responses_are_ignored() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     let upstream = Upstream::responding(format!("{interim}{OK}")).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -100,7 +100,7 @@ async fn rfc9110_15_2_interim_answers_of_the_upstream_are_passed_over() {
 }
 
 #[tokio::test]
-async fn connections_to_the_upstream_are_reused() {
+async fn upstream_connections_are_reused() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for _ in 0..5 {
@@ -110,7 +110,7 @@ async fn connections_to_the_upstream_are_reused() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_closes_after_its_answer_is_dialled_again() {
+async fn upstream_close_after_a_response_is_followed_by_a_new_connection() {
     let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     let upstream = Upstream::responding(close).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -121,8 +121,8 @@ async fn an_upstream_that_closes_after_its_answer_is_dialled_again() {
 }
 
 #[tokio::test]
-async fn rfc9110_9_2_2_a_get_on_a_reused_connection_that_breaks_goes_out_once_more() {
-    // The second request meets the end of the connection after it was written.
+async fn rfc9110_9_2_2_get_on_a_broken_reused_connection_is_resent_once() {
+    // The connection closes after the second request is written.
     let upstream =
         Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -141,7 +141,7 @@ async fn rfc9110_9_2_2_a_get_on_a_reused_connection_that_breaks_goes_out_once_mo
 }
 
 #[tokio::test]
-async fn rfc9110_9_2_2_a_post_on_a_reused_connection_that_breaks_is_not_repeated() {
+async fn rfc9110_9_2_2_post_on_a_broken_reused_connection_is_not_resent() {
     for (method, body) in [("POST", ""), ("PATCH", ""), ("PUT", "x"), ("DELETE", "x")] {
         let upstream =
             Upstream::scripted(|number| if number == 2 { Vec::new() } else { OK.into() }).await;
@@ -159,7 +159,7 @@ async fn rfc9110_9_2_2_a_post_on_a_reused_connection_that_breaks_is_not_repeated
 }
 
 #[tokio::test]
-async fn a_connection_closed_while_idle_costs_nobody_an_answer() {
+async fn upstream_close_while_idle_fails_no_request() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -169,7 +169,7 @@ async fn a_connection_closed_while_idle_costs_nobody_an_answer() {
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
     drop(wire);
-    // Whether the gateway has seen the end or not, the request goes out on a connection that lives.
+    // Whether or not the gateway has noticed, the request is sent on an open connection.
     caller.write(staying("POST")).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
@@ -178,7 +178,7 @@ async fn a_connection_closed_while_idle_costs_nobody_an_answer() {
 }
 
 #[tokio::test]
-async fn bytes_that_nobody_asked_for_spoil_a_connection() {
+async fn unsolicited_bytes_retire_an_idle_connection() {
     let upstream = Upstream::scripted(|number| match number {
         1 => format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison").into(),
         _ => OK.into(),
@@ -192,7 +192,7 @@ async fn bytes_that_nobody_asked_for_spoil_a_connection() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_answer_is_given_up() {
+async fn silent_upstream_returns_504() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nresponse_timeout = \"50ms\"")
@@ -213,7 +213,7 @@ async fn an_upstream_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_deadline_for_the_answer_does_not_run_while_the_upload_moves() {
+async fn response_timeout_does_not_run_during_an_active_upload() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nresponse_timeout = \"1s\"")
@@ -226,7 +226,7 @@ async fn a_deadline_for_the_answer_does_not_run_while_the_upload_moves() {
     let mut wire = upstream.connection().await;
     wire.head().await;
     for _ in 0..8 {
-        // Eight pieces take longer than the deadline, no one pause does.
+        // Eight pieces take longer than the timeout, no single pause does.
         tokio::time::sleep(std::time::Duration::from_millis(150)).await;
         caller.write("x").await;
         assert_eq!(wire.bytes(1).await, b"x");
@@ -236,7 +236,7 @@ async fn a_deadline_for_the_answer_does_not_run_while_the_upload_moves() {
 }
 
 #[tokio::test]
-async fn a_caller_that_stalls_is_not_taken_for_an_upstream_that_does() {
+async fn stalled_caller_is_not_reported_as_a_stalled_upstream() {
     let upstream = Upstream::by_hand().await;
     let limits = "[upstream]\nresponse_timeout = \"50ms\"\n[limits]\nbody_idle_timeout = \"100ms\"";
     let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
@@ -245,8 +245,8 @@ async fn a_caller_that_stalls_is_not_taken_for_an_upstream_that_does() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_stalls_is_given_up() {
-    // It takes the connection and never says a word of TLS.
+async fn stalled_handshake_times_out() {
+    // The upstream accepts the connection and never starts the handshake.
     let silent = Upstream::by_hand().await;
     let route = format!(
         "[[route]]\nprefix = \"/tls\"\nupstream = \"https://{}\"",
@@ -271,7 +271,7 @@ async fn a_handshake_that_stalls_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_connection_that_grew_too_old_is_replaced() {
+async fn connection_above_its_maximum_age_is_replaced() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nmax_connection_age = \"50ms\"")
@@ -285,7 +285,7 @@ async fn a_connection_that_grew_too_old_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_amid_its_answer_ends_it_upstream_too() {
+async fn caller_disconnect_closes_the_upstream_response() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -300,7 +300,7 @@ async fn a_caller_that_leaves_amid_its_answer_ends_it_upstream_too() {
 }
 
 #[tokio::test]
-async fn bodies_stream_in_both_directions() {
+async fn bodies_are_streamed_in_both_directions() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -311,7 +311,7 @@ async fn bodies_stream_in_both_directions() {
     wire.head().await;
     caller.write("5\r\nfirst\r\n").await;
     assert_eq!(wire.bytes(10).await, b"5\r\nfirst\r\n");
-    // The response begins before the upload ends, and each piece passes before the next is sent.
+    // The response begins before the upload ends, and each piece arrives before the next is sent.
     wire.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
         .await;
     assert_eq!(caller.head().await.status(), 200);
@@ -323,7 +323,7 @@ async fn bodies_stream_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_caller_that_breaks_its_upload_off_leaves_no_whole_request_upstream() {
+async fn truncated_upload_never_completes_a_request_upstream() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for (framing, body) in [

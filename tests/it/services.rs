@@ -1,9 +1,10 @@
-//! Citrix's services behind one base URL: built-in routes, customers in paths, retired addresses (interface §4.1, §4.3).
+//! Citrix services behind one base URL: built-in routes, customers in paths, retired addresses
+//! (interface §4.1, §4.3).
 
 use crate::harness::{Cloud, Gateway, Message, OK, SITE, Upstream, get, get_with};
 
-/// A gateway whose API gateway is `api`, and which finds the classic registry, the customer's own host and a region at
-/// `other`, below a path for each.
+/// A gateway whose API gateway is `api`; the classic registry, the customer's own host and a region
+/// are at `other`, each below its own path.
 struct Fixture {
     api: Upstream,
     other: Upstream,
@@ -38,7 +39,7 @@ impl Fixture {
         }
     }
 
-    /// What reached an upstream after a request that was answered.
+    /// Returns the upstream request of a request that succeeds.
     async fn reaches(&self, upstream: &Upstream, request: String) -> Message {
         let response = self.gateway.raw(&request).await;
         assert_eq!(response.status(), 200, "{request}{}", response.text());
@@ -52,7 +53,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn design_4_3_prefixes_are_taken_off_where_they_stand_for_a_host() {
+async fn interface_4_3_prefixes_that_select_a_host_are_stripped() {
     let fixture = Fixture::start().await;
     for (path, leaving) in [
         (
@@ -97,7 +98,7 @@ async fn design_4_3_prefixes_are_taken_off_where_they_stand_for_a_host() {
 }
 
 #[tokio::test]
-async fn the_site_id_goes_where_the_path_that_leaves_wants_it() {
+async fn site_id_is_sent_by_the_forwarded_path() {
     let fixture = Fixture::start_with(&format!("[citrix]\ninstance_id = \"{SITE}\"")).await;
     for (path, upstream, wanted) in [
         ("/cvad/manage/Machines", &fixture.api, true),
@@ -120,7 +121,7 @@ async fn the_site_id_goes_where_the_path_that_leaves_wants_it() {
 }
 
 #[tokio::test]
-async fn names_without_a_route_are_told_before_anything_else_is_made_of_them() {
+async fn unrouted_service_is_reported_before_other_problems() {
     let fixture = Fixture::start().await;
     for path in [
         "/classic",
@@ -147,7 +148,7 @@ async fn names_without_a_route_are_told_before_anything_else_is_made_of_them() {
 }
 
 #[tokio::test]
-async fn a_cloud_without_a_service_says_so() {
+async fn service_absent_from_the_cloud_is_reported() {
     let api = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&api)
         .with("[citrix]\ncloud = \"gov\"")
@@ -164,7 +165,7 @@ async fn a_cloud_without_a_service_says_so() {
 }
 
 #[tokio::test]
-async fn design_4_1_a_customer_in_the_path_must_be_the_requests() {
+async fn interface_4_1_customer_in_the_path_must_match_the_request() {
     let fixture = Fixture::start().await;
     for path in [
         "/classic/registry/contoso/resourcelocations",
@@ -213,7 +214,7 @@ async fn design_4_1_a_customer_in_the_path_must_be_the_requests() {
 }
 
 #[tokio::test]
-async fn design_4_3_retired_addresses_keep_working_and_are_counted() {
+async fn interface_4_3_retired_addresses_are_translated_and_counted() {
     let fixture = Fixture::start().await;
     let site = |path: &str| path.replace("SITE", SITE);
     for (path, leaving, with_site) in [
@@ -277,12 +278,12 @@ async fn design_4_3_retired_addresses_keep_working_and_are_counted() {
             "{metrics}"
         );
     }
-    // What was never asked for is not listed.
+    // Unused addresses are not listed.
     assert!(!metrics.contains("route=\"/classic/core\""), "{metrics}");
 }
 
 #[tokio::test]
-async fn tools_of_old_reach_todays_citrix_unchanged() {
+async fn requests_of_old_tools_are_translated_to_current_addresses() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let (customer, site) = (cloud.emulator.customer_id(), cloud.emulator.site_id());
@@ -303,7 +304,7 @@ async fn tools_of_old_reach_todays_citrix_unchanged() {
 }
 
 #[tokio::test]
-async fn the_site_of_a_retired_address_and_of_a_header_must_be_one() {
+async fn conflicting_sites_of_retired_address_and_header_are_rejected() {
     let fixture = Fixture::start().await;
     let path = format!("/cvadapis/{SITE}/Machines");
     let same = get_with(
@@ -324,7 +325,7 @@ async fn the_site_of_a_retired_address_and_of_a_header_must_be_one() {
 }
 
 #[tokio::test]
-async fn a_configured_route_wins_over_the_translation() {
+async fn configured_route_overrides_the_translation() {
     let own = Upstream::responding(OK).await;
     let toml = format!(
         "[[route]]\nprefix = \"/citrix\"\nupstream = \"{}\"\nstrip_prefix = false",
@@ -341,7 +342,7 @@ async fn a_configured_route_wins_over_the_translation() {
     fixture.nothing_left().await;
 }
 
-/// Spellings that a careless gateway would make a host of.
+/// Names that a careless gateway would use as a host.
 const HOSTILE_PATHS: [&str; 44] = [
     "/classic/evil.com",
     "/classic/evil.com%2f",
@@ -390,7 +391,7 @@ const HOSTILE_PATHS: [&str; 44] = [
 ];
 
 #[tokio::test]
-async fn hostile_names_in_paths_reach_no_host_at_all() {
+async fn hostile_names_in_paths_select_no_host() {
     let fixture = Fixture::start_with("[listen]\nhosts = [\"*\"]").await;
     for path in HOSTILE_PATHS {
         fixture
@@ -403,7 +404,7 @@ async fn hostile_names_in_paths_reach_no_host_at_all() {
 }
 
 #[tokio::test]
-async fn hostile_spellings_elsewhere_in_a_path_stay_in_the_path() {
+async fn hostile_characters_in_a_path_remain_in_the_path() {
     let fixture = Fixture::start_with("[listen]\nhosts = [\"*\"]").await;
     for path in [
         "//evil.com/x",
@@ -429,7 +430,7 @@ async fn hostile_spellings_elsewhere_in_a_path_stay_in_the_path() {
             "{path}"
         );
     }
-    // Below a prefix that is right, what follows is a path of that host's.
+    // After a valid prefix, the rest is a path of that host.
     for (path, leaving) in [
         ("/direct/acme//evil.com/x", "/direct/acme//evil.com/x"),
         ("/direct/acme/@evil.com", "/direct/acme/@evil.com"),
@@ -444,7 +445,7 @@ async fn hostile_spellings_elsewhere_in_a_path_stay_in_the_path() {
 }
 
 #[tokio::test]
-async fn hosts_and_absolute_targets_choose_no_upstream() {
+async fn host_and_absolute_target_select_no_upstream() {
     let fixture = Fixture::start_with("[listen]\nhosts = [\"*\"]").await;
     for host in [
         "evil.com",

@@ -1,4 +1,4 @@
-//! A customer's site: found by the gateway where the service wants to know it, and woken up when it sleeps
+//! The site of a customer: looked up for services that require it, and activated if it is frozen
 //! (interface §3.1, §4.4).
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn asks_for_the_site(request: &Message) -> bool {
     request.line() == "GET /cvad/manage/me HTTP/1.1"
 }
 
-/// A Citrix that tells of these sites.
+/// An upstream that lists these sites.
 async fn with_sites(sites: &'static [&'static str]) -> Upstream {
     Upstream::deciding(move |_, request| {
         if asks_for_the_site(request) {
@@ -48,7 +48,7 @@ async fn with_sites(sites: &'static [&'static str]) -> Upstream {
 }
 
 #[tokio::test]
-async fn the_site_is_asked_for_once_and_goes_with_every_request_that_wants_it() {
+async fn site_is_looked_up_once_and_sent_with_each_cvad_request() {
     let citrix = with_sites(&[SITE]).await;
     let gateway = Gateway::in_front_of(&citrix)
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3")
@@ -74,7 +74,7 @@ async fn the_site_is_asked_for_once_and_goes_with_every_request_that_wants_it() 
 }
 
 #[tokio::test]
-async fn nobody_is_asked_where_the_site_is_not_wanted_or_known() {
+async fn site_lookup_is_skipped_if_unneeded_or_configured() {
     let citrix = with_sites(&[SITE]).await;
     let automatic = Gateway::in_front_of(&citrix).start().await;
     let none = Gateway::in_front_of(&citrix)
@@ -104,7 +104,7 @@ async fn nobody_is_asked_where_the_site_is_not_wanted_or_known() {
 }
 
 #[tokio::test]
-async fn several_sites_are_told_to_who_must_choose() {
+async fn several_sites_return_an_error_that_lists_them() {
     let citrix = with_sites(&["s-1", "s-2"]).await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     for _ in 0..3 {
@@ -127,7 +127,7 @@ async fn several_sites_are_told_to_who_must_choose() {
 }
 
 #[tokio::test]
-async fn a_site_that_cannot_be_found_is_left_to_citrix_to_complain_of() {
+async fn failed_site_lookup_forwards_the_request_without_a_site() {
     const THEIRS: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ntheirs";
     let citrix = Upstream::responding(THEIRS).await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
@@ -146,7 +146,7 @@ async fn a_site_that_cannot_be_found_is_left_to_citrix_to_complain_of() {
 }
 
 #[tokio::test]
-async fn the_site_is_found_with_a_new_token_when_the_first_was_revoked() {
+async fn site_lookup_with_a_revoked_token_is_repeated_with_a_new_one() {
     let citrix = Upstream::deciding(|_, request| {
         let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
         match (stale, asks_for_the_site(request)) {
@@ -169,7 +169,7 @@ async fn the_site_is_found_with_a_new_token_when_the_first_was_revoked() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_token_is_told_that_and_not_that_there_is_no_site() {
+async fn missing_token_is_reported_instead_of_a_missing_site() {
     let citrix = with_sites(&[SITE]).await;
     let gateway = Gateway::in_front_of(&citrix)
         .with("[token]\nstartup_wait = '10ms'")
@@ -183,7 +183,7 @@ async fn a_request_without_a_token_is_told_that_and_not_that_there_is_no_site() 
     citrix.got_nothing().await;
 }
 
-/// A Citrix whose site sleeps.
+/// An upstream whose site is frozen.
 async fn frozen() -> Upstream {
     Upstream::deciding(|_, request| {
         if request.line().starts_with("POST /resourceprovider/") {
@@ -196,7 +196,7 @@ async fn frozen() -> Upstream {
 }
 
 #[tokio::test]
-async fn a_frozen_site_is_woken_up_once_while_callers_are_told_to_come_back() {
+async fn frozen_site_is_activated_once_and_callers_get_503_with_retry_after() {
     let citrix = frozen().await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     for _ in 0..3 {
@@ -205,7 +205,7 @@ async fn a_frozen_site_is_woken_up_once_while_callers_are_told_to_come_back() {
         assert_eq!(response.field("retry-after").as_deref(), Some("30"));
         assert!(!response.text().contains("theirs"));
     }
-    // Each was tried; between them came one activation.
+    // Each was forwarded; one activation was sent between them.
     let mut requests = Vec::new();
     for _ in 0..4 {
         requests.push(citrix.request().await);
@@ -234,7 +234,7 @@ async fn a_frozen_site_is_woken_up_once_while_callers_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_site_that_is_frozen_when_it_is_asked_for_is_woken_up_too() {
+async fn frozen_site_at_lookup_is_activated() {
     let citrix = frozen().await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     gateway.raw(get(MACHINES)).await.problem(503, "site_frozen");
@@ -248,7 +248,7 @@ async fn a_site_that_is_frozen_when_it_is_asked_for_is_woken_up_too() {
 }
 
 #[tokio::test]
-async fn a_tool_that_knows_nothing_of_sites_reaches_a_cloud_that_wants_one() {
+async fn request_without_site_reaches_an_emulator_that_requires_one() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     assert_eq!(
@@ -262,7 +262,7 @@ async fn a_tool_that_knows_nothing_of_sites_reaches_a_cloud_that_wants_one() {
 }
 
 #[tokio::test]
-async fn a_cloud_with_several_sites_and_one_without_any_are_told_apart() {
+async fn several_sites_and_no_site_return_different_responses() {
     for (sites, status) in [(vec!["s-1", "s-2"], 400), (Vec::new(), 200)] {
         let customer = Customer {
             sites: sites.into_iter().map(str::to_owned).collect(),
@@ -280,7 +280,7 @@ async fn a_cloud_with_several_sites_and_one_without_any_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_frozen_cloud_thaws_because_somebody_called() {
+async fn request_activates_a_frozen_emulator_site() {
     let cloud = Cloud::start().await;
     cloud.emulator.freeze(Duration::from_millis(1));
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;

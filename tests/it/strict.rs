@@ -1,5 +1,5 @@
-//! One response to every ambiguity: 400, and the connection is closed. Nothing that a caller sends reaches the
-//! upstream in two readings.
+//! Ambiguous requests get 400 and the connection is closed. No bytes of a caller reach the
+//! upstream with two interpretations.
 
 mod corpus;
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::harness::{Gateway, Message, OK, Upstream, soon};
 use crate::strict::corpus::{Case, Reaches, Response};
 
-/// What each request has that leaves, of those that may be there at all.
+/// Fields of every forwarded request.
 const ALWAYS: [&str; 7] = [
     "accept",
     "authorization",
@@ -20,7 +20,7 @@ const ALWAYS: [&str; 7] = [
 ];
 
 #[tokio::test]
-async fn each_ambiguous_request_has_one_answer_and_one_reading() {
+async fn each_ambiguous_request_gets_one_response_and_one_interpretation() {
     let upstream = Upstream::responding(OK).await;
     let plan = || Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = \"2MiB\"");
     let gateway = plan().start().await;
@@ -34,13 +34,13 @@ async fn each_ambiguous_request_has_one_answer_and_one_reading() {
         "the corpus has shrunk to {}",
         cases.len()
     );
-    // Last, as the upstream sees their end in its own time.
+    // Last, because the upstream detects their end asynchronously.
     cases.sort_by_key(|case| case.reaches == Reaches::Unended);
     let mut wrong = Vec::new();
     for case in &cases {
         let stalls = matches!(case.response, Response::Problem(408, _));
         let gateway = if stalls { &hasty } else { &gateway };
-        // Whole, and torn into pieces that arrive one by one.
+        // In one write, and split into pieces that arrive one by one.
         for pieces in [vec![&case.bytes[..]], torn(&case.bytes)] {
             let (answers, requests) = observe(gateway, &upstream, &pieces).await;
             if let Err(what) = judge(case, &answers, &requests) {
@@ -57,7 +57,7 @@ async fn each_ambiguous_request_has_one_answer_and_one_reading() {
     );
 }
 
-/// A large request is not torn: it would only take long.
+/// Splits a request into single bytes, unless it is large: that would take long.
 fn torn(bytes: &[u8]) -> Vec<&[u8]> {
     if bytes.len() > 1000 {
         vec![bytes]
@@ -66,7 +66,7 @@ fn torn(bytes: &[u8]) -> Vec<&[u8]> {
     }
 }
 
-/// The answers until the connection closed, and what the upstream got.
+/// The responses until the connection closed, and the requests that the upstream got.
 async fn observe(
     gateway: &Gateway,
     upstream: &Upstream,
@@ -137,7 +137,7 @@ fn same(request: &Message, line: &str, body: &str, fields: &[&str]) -> Result<()
         .map(String::as_str)
         .filter(|name| !ALWAYS.contains(name))
         .collect();
-    // No name twice, one framing, and nothing in the trailers.
+    // No repeated name, one framing, no trailers.
     let single = names.len() == request.names().len();
     let framed_once = !(request.has("content-length") && request.has("transfer-encoding"));
     let no_trailers =

@@ -1,6 +1,6 @@
-//! Every way a login can fail, on the wire: each is told as what it is, and tried again. What the keeper does then,
-//! pause by pause, is a table with a clock of its own (`src/token/keeper/tests/failures.rs`). A name that does not
-//! resolve is tested with the issuer: only there can it be asked for without a resolver that others run.
+//! Every kind of failed login on the wire: each is reported by its outcome and retried. The backoff
+//! of the keeper is tested with a test clock (`src/token/keeper/tests/failures.rs`). A name that
+//! does not resolve is tested with the issuer, which needs no external resolver.
 
 use std::iter::zip;
 
@@ -17,7 +17,7 @@ fn response(status: &str, fields: &str, body: &str) -> String {
     )
 }
 
-/// A response, and what it is called.
+/// Token responses and their outcomes.
 fn answers() -> Vec<(&'static str, String)> {
     let invalid =
         r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
@@ -85,7 +85,8 @@ fn answers() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Waits until a second login failed in the same way. The pause between the two is a second of real time.
+/// Waits until a second login fails with the same outcome. The backoff between the two is a second
+/// of real time.
 async fn fails_again(upstream: &Upstream, token_url: String, outcome: &str) {
     let gateway = Gateway::in_front_of(upstream)
         .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &token_url)
@@ -115,7 +116,7 @@ async fn fails_again(upstream: &Upstream, token_url: String, outcome: &str) {
 }
 
 #[tokio::test]
-async fn every_answer_that_is_no_token_is_told_and_asked_for_again() {
+async fn every_failed_token_response_is_reported_and_retried() {
     let upstream = Upstream::responding(OK).await;
     let endpoints = join_all(
         answers()
@@ -132,7 +133,7 @@ async fn every_answer_that_is_no_token_is_told_and_asked_for_again() {
 }
 
 #[tokio::test]
-async fn every_way_of_no_answer_is_told_and_tried_again() {
+async fn every_connection_failure_is_reported_and_retried() {
     let upstream = Upstream::responding(OK).await;
     let (refusing, silent) = (Upstream::refusing(), Upstream::by_hand().await);
     let without_tls = Upstream::by_hand().await;

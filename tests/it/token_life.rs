@@ -1,9 +1,10 @@
-//! What callers notice of the token's life: waiting and failing (interface §4.2). What follows a 401: `replay`.
+//! Effects of the token state on callers: waits and failures (interface §4.2). For 401 see
+//! `replay`.
 
 use crate::harness::{Gateway, Logins, OK, REFUSED_ID, TOKEN, Upstream, eventually, get};
 
 #[tokio::test]
-async fn a_request_before_the_first_token_waits_for_it() {
+async fn request_before_the_first_token_waits() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
@@ -20,7 +21,7 @@ async fn a_request_before_the_first_token_waits_for_it() {
     };
     eventually("the request waits", || async { waiting() == 1 }).await;
     assert_eq!(upstream.connections(), 0);
-    // It takes up no place that another customer could use.
+    // It holds no permit that another customer could use.
     assert!(
         gateway
             .metrics()
@@ -37,7 +38,7 @@ async fn a_request_before_the_first_token_waits_for_it() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_leaves_and_the_answer_is_never_401() {
+async fn missing_token_forwards_nothing_and_never_returns_401() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::refused().await)
@@ -81,7 +82,7 @@ async fn without_a_token_nothing_leaves_and_the_answer_is_never_401() {
 }
 
 #[tokio::test]
-async fn without_a_wait_a_request_before_the_first_token_is_answered_at_once() {
+async fn zero_queue_timeout_before_the_first_token_returns_503_at_once() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
@@ -96,7 +97,7 @@ async fn without_a_wait_a_request_before_the_first_token_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
+async fn request_beyond_max_queued_for_a_token_returns_503_at_once() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
@@ -128,7 +129,7 @@ async fn who_finds_the_queue_for_a_token_full_is_told_so_at_once() {
 }
 
 #[tokio::test]
-async fn a_403_asks_for_no_new_token() {
+async fn citrix_403_requests_no_new_token() {
     let upstream =
         Upstream::responding("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -139,7 +140,7 @@ async fn a_403_asks_for_no_new_token() {
 }
 
 #[tokio::test]
-async fn a_restart_while_nobody_can_log_in_still_serves() {
+async fn restart_during_a_login_outage_serves_from_the_token_cache() {
     let upstream = Upstream::responding(OK).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");

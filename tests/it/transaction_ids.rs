@@ -1,4 +1,4 @@
-//! Ids by which one exchange is found again, at Citrix and here (interface §4.2).
+//! Ids that identify an exchange at Citrix and in the gateway (interface §4.2).
 
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ const NAMES: [&str; 3] = [
 ];
 
 #[tokio::test]
-async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_told() {
+async fn missing_id_is_generated_and_returned_to_the_caller() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut seen = Vec::new();
@@ -30,7 +30,7 @@ async fn a_request_without_an_id_leaves_with_a_fresh_one_which_the_caller_is_tol
 }
 
 #[tokio::test]
-async fn a_callers_id_leaves_and_comes_back_where_citrix_gives_none() {
+async fn callers_id_is_forwarded_and_returned_if_citrix_sends_none() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let response = gateway
@@ -51,7 +51,7 @@ async fn a_callers_id_leaves_and_comes_back_where_citrix_gives_none() {
 }
 
 #[tokio::test]
-async fn an_id_that_cannot_be_sent_on_is_replaced() {
+async fn invalid_id_is_replaced() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for fields in [
@@ -69,7 +69,7 @@ async fn an_id_that_cannot_be_sent_on_is_replaced() {
 }
 
 #[tokio::test]
-async fn every_id_of_citrix_passes_unchanged() {
+async fn every_citrix_id_passes_unchanged() {
     for given in NAMES {
         let ok = OK.replace(
             "Content-Type",
@@ -92,7 +92,7 @@ async fn every_id_of_citrix_passes_unchanged() {
 }
 
 #[tokio::test]
-async fn contract_3_an_empty_id_of_citrix_is_none() {
+async fn contract_3_empty_citrix_id_counts_as_absent() {
     for given in NAMES {
         let bad = format!("HTTP/1.1 502 Bad Gateway\r\n{given}:\r\nContent-Length: 0\r\n\r\n");
         let upstream = Upstream::responding(bad).await;
@@ -109,7 +109,7 @@ async fn contract_3_an_empty_id_of_citrix_is_none() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_of_its_own() {
+async fn every_response_has_its_own_request_id() {
     let upstream = Upstream::responding(
         OK.replace("Content-Type", "X-Proxy-Request-Id: forged\r\nContent-Type"),
     )
@@ -133,7 +133,7 @@ async fn every_answer_has_a_request_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_answer_of_ours_has_the_id_in_its_header_and_its_body() {
+async fn gateway_error_has_the_id_in_header_and_body() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let theirs = get_with("/", "Citrix-TransactionId: theirs-2\r\n");

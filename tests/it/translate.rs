@@ -1,10 +1,10 @@
-//! Citrix's response as the caller sees it (interface §4.2).
+//! The response as the caller sees it (interface §4.2).
 
 use http::Request;
 
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, soon};
 
-/// What a caller gets to see of `response`.
+/// Returns the caller's response to `request` for an upstream `response`.
 async fn seen(request: &str, response: &str) -> (Message, Gateway) {
     let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -12,7 +12,7 @@ async fn seen(request: &str, response: &str) -> (Message, Gateway) {
 }
 
 #[tokio::test]
-async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_come_back() {
+async fn rfc9110_7_6_1_hop_by_hop_and_nominated_response_fields_are_stripped() {
     let response = "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Private\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Authenticate: Basic\r\nProxy-Connection: keep-alive\r\nTrailer: x\r\nUpgrade: h2c\r\n\
         X-Private: 1\r\nAlt-Svc: h3=\":443\"\r\nX-Kept: yes\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
@@ -38,7 +38,7 @@ async fn rfc9110_7_6_1_hop_by_hop_fields_and_nominated_fields_do_not_come_back()
 }
 
 #[tokio::test]
-async fn an_echoed_token_does_not_come_back() {
+async fn echoed_token_is_stripped() {
     let response = format!(
         "HTTP/1.1 200 OK\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nAuthorization: Bearer {TOKEN}1\r\n\
          X-Harmless: c4nary-token\r\nContent-Length: 2\r\n\r\n{{}}"
@@ -49,7 +49,7 @@ async fn an_echoed_token_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn status_and_body_pass_as_they_came() {
+async fn status_and_body_pass_unchanged() {
     for status in [
         "201 Created",
         "404 Not Found",
@@ -66,13 +66,13 @@ async fn status_and_body_pass_as_they_came() {
         let (response, _gateway) = seen(&get("/"), &response).await;
         assert_eq!(response.status().to_string(), status[..3]);
         assert_eq!(response.text(), body);
-        // It is Citrix's response, not ours.
+        // A Citrix response, not a gateway error.
         assert!(!response.has("x-proxy-error"));
     }
 }
 
 #[tokio::test]
-async fn rfc9110_9_3_2_an_answer_to_head_keeps_its_length_and_has_no_body() {
+async fn rfc9110_9_3_2_head_response_keeps_its_length_and_has_no_body() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-Kept: yes\r\n\r\n";
     let upstream = Upstream::responding(head).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -93,7 +93,7 @@ async fn rfc9110_9_3_2_an_answer_to_head_keeps_its_length_and_has_no_body() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_answers_that_have_no_body_have_none() {
+async fn rfc9110_15_bodiless_responses_have_no_body() {
     for head in [
         "HTTP/1.1 204 No Content\r\n\r\n",
         "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n",
@@ -110,7 +110,7 @@ async fn rfc9110_15_answers_that_have_no_body_have_none() {
 }
 
 #[tokio::test]
-async fn rfc9110_8_6_an_empty_answer_says_so() {
+async fn rfc9110_8_6_empty_response_has_content_length_0() {
     let (response, _gateway) =
         seen(&get("/"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(response.field("content-length").as_deref(), Some("0"));
@@ -118,7 +118,7 @@ async fn rfc9110_8_6_an_empty_answer_says_so() {
 }
 
 #[tokio::test]
-async fn rfc9112_7_1_http_1_0_gets_no_chunks() {
+async fn rfc9112_7_1_http_1_0_response_is_not_chunked() {
     let chunked =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
     for request in [
@@ -133,7 +133,7 @@ async fn rfc9112_7_1_http_1_0_gets_no_chunks() {
 }
 
 #[tokio::test]
-async fn rfc9112_9_3_http_1_0_keeps_its_connection_only_when_it_asks_to() {
+async fn rfc9112_9_3_http_1_0_connection_persists_only_with_keep_alive() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -155,12 +155,12 @@ async fn rfc9112_9_3_http_1_0_keeps_its_connection_only_when_it_asks_to() {
             Some("keep-alive")
         );
     }
-    // The upstream is spoken to in 1.1 all the same.
+    // The upstream request still uses HTTP/1.1.
     assert_eq!(upstream.request().await.line(), "GET / HTTP/1.1");
 }
 
 #[tokio::test]
-async fn rfc9113_8_2_2_fields_of_http1_connections_do_not_reach_http2_callers() {
+async fn rfc9113_8_2_2_connection_fields_are_stripped_for_http2_callers() {
     let response = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
         Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
     let upstream = Upstream::responding(response).await;
@@ -179,7 +179,7 @@ async fn rfc9113_8_2_2_fields_of_http1_connections_do_not_reach_http2_callers() 
 }
 
 #[tokio::test]
-async fn rfc9112_7_1_2_trailers_of_the_upstream_do_no_harm() {
+async fn rfc9112_7_1_2_only_permitted_upstream_trailers_are_forwarded() {
     let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
         2\r\n{}\r\n0\r\nX-Sum: 1\r\n\r\n";
     let (response, _gateway) = seen(&get("/"), response).await;

@@ -1,4 +1,5 @@
-//! The justfile, `.ci/run` and the workflows run the same checks, and the workflows run pinned actions.
+//! The justfile, `.ci/run` and the workflows run the same checks, and the workflows run pinned
+//! actions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

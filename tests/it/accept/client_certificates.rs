@@ -1,4 +1,4 @@
-//! Certificates that callers show (interface §3.1 `listen.tls`).
+//! Client certificates (interface §3.1 `listen.tls`).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use crate::harness::pki::{Authority, Files, tls_client_of};
 use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get_with, soon};
 
-/// The status of a response; 0 when the caller was turned away in the handshake.
+/// The status of a response; 0 if the handshake failed.
 async fn status(gateway: &Gateway, tls: &Arc<ClientConfig>) -> u16 {
     status_with(gateway, tls, "").await
 }
@@ -21,7 +21,7 @@ async fn status_with(gateway: &Gateway, tls: &Arc<ClientConfig>, fields: &str) -
     let Ok(stream) = soon(TlsConnector::from(Arc::clone(tls)).connect(name, socket)).await else {
         return 0;
     };
-    // In TLS 1.3 the caller learns of it when he reads.
+    // In TLS 1.3 the client sees the alert on its first read.
     let mut wire = Wire::new(stream);
     wire.write(get_with("/", fields)).await;
     let response = String::from_utf8_lossy(&wire.rest().await).into_owned();
@@ -57,7 +57,7 @@ impl Scene {
         }
     }
 
-    /// A caller that `authority` has given a certificate.
+    /// The TLS configuration of a caller with a certificate issued by `authority`.
     fn caller_of(&self, authority: &Authority) -> Arc<ClientConfig> {
         tls_client_of(
             &self.ours,
@@ -67,7 +67,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn who_must_show_a_certificate_is_turned_away_without_one() {
+async fn required_client_certificate_missing_fails_the_handshake() {
     let scene = Scene::new("required").await;
     assert_eq!(
         status(&scene.gateway, &scene.caller_of(&scene.known)).await,
@@ -84,7 +84,7 @@ async fn who_must_show_a_certificate_is_turned_away_without_one() {
 }
 
 #[tokio::test]
-async fn who_may_show_a_certificate_is_served_without_one_but_not_with_a_wrong_one() {
+async fn optional_client_certificate_may_be_absent_but_not_untrusted() {
     let scene = Scene::new("optional").await;
     assert_eq!(
         status(&scene.gateway, &scene.caller_of(&scene.known)).await,
@@ -101,7 +101,7 @@ async fn who_may_show_a_certificate_is_served_without_one_but_not_with_a_wrong_o
 }
 
 #[tokio::test]
-async fn authorities_that_change_are_followed_and_sessions_of_the_old_are_not_resumed() {
+async fn changed_client_ca_applies_and_old_sessions_are_not_resumed() {
     let scene = Scene::new("required").await;
     let (before, after) = (
         scene.caller_of(&scene.known),
@@ -122,7 +122,7 @@ async fn authorities_that_change_are_followed_and_sessions_of_the_old_are_not_re
 }
 
 #[tokio::test]
-async fn a_caller_may_be_known_by_its_certificate_and_a_page_in_its_browser_may_not() {
+async fn client_certificate_authenticates_a_caller_but_no_cross_site_page() {
     let [ours, known] = ["ours", "known"].map(Authority::new);
     let files = Files::new(&ours.issue("gateway", &["localhost"]));
     let upstream = Upstream::responding(OK).await;

@@ -1,4 +1,4 @@
-//! `Expect: 100-continue` is answered by the gateway (RFC 9110 section 10.1.1, interface §4.1).
+//! `Expect: 100-continue` (RFC 9110 section 10.1.1, interface §4.1).
 
 use std::future::poll_fn;
 
@@ -11,7 +11,7 @@ const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
 #[tokio::test]
-async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
+async fn rfc9110_10_1_1_expectation_gets_100_before_the_body_is_sent() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for expecting in [
@@ -36,7 +36,7 @@ async fn rfc9110_10_1_1_a_caller_that_waits_is_told_to_go_on_before_it_sends() {
 }
 
 #[tokio::test]
-async fn rfc9110_10_1_1_going_on_does_not_wait_for_a_token() {
+async fn rfc9110_10_1_1_100_does_not_wait_for_a_token() {
     let upstream = Upstream::responding(OK).await;
     let logins = Logins::held_back().await;
     let gateway = Gateway::in_front_of(&upstream)
@@ -52,7 +52,7 @@ async fn rfc9110_10_1_1_going_on_does_not_wait_for_a_token() {
 }
 
 #[tokio::test]
-async fn rfc9110_10_1_1_a_refused_caller_is_not_told_to_go_on() {
+async fn rfc9110_10_1_1_rejected_request_gets_no_100() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -64,18 +64,18 @@ async fn rfc9110_10_1_1_a_refused_caller_is_not_told_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_wait_is_not_told_to_go_on() {
+async fn request_without_expectation_gets_no_100() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let request = EXPECTING.replace("Expect: 100-continue\r\n", "");
     assert_eq!(gateway.raw(request + "hello").await.status(), 200);
-    // HTTP/1.0 knows no interim answers.
+    // HTTP/1.0 has no interim responses.
     let old = EXPECTING.replace("HTTP/1.1", "HTTP/1.0");
     assert_eq!(gateway.raw(old + "hello").await.status(), 200);
 }
 
 #[tokio::test]
-async fn rfc9113_8_1_over_http2_a_caller_that_waits_is_told_to_go_on_as_well() {
+async fn rfc9113_8_1_http2_expectation_gets_100() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;

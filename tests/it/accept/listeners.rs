@@ -1,4 +1,4 @@
-//! The kinds of sockets and what is spoken on them.
+//! Listener sockets and their protocols.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -13,7 +13,7 @@ use http::Request;
 use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, soon, tls_client};
 
 #[tokio::test]
-async fn a_unix_socket_is_served_with_its_mode_and_taken_away_at_the_end() {
+async fn unix_socket_has_the_configured_mode_and_is_removed_at_shutdown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.sock");
     let upstream = Upstream::responding(OK).await;
@@ -30,7 +30,7 @@ async fn a_unix_socket_is_served_with_its_mode_and_taken_away_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_socket_file_that_nobody_listens_on_is_replaced() {
+async fn stale_socket_file_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.sock");
     drop(UnixListener::bind(&path).unwrap());
@@ -44,7 +44,7 @@ async fn a_socket_file_that_nobody_listens_on_is_replaced() {
 }
 
 #[tokio::test]
-async fn live_socket_or_other_file_is_not_replaced() {
+async fn live_socket_or_other_file_prevents_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (live, file) = (folder.path().join("live.sock"), folder.path().join("file"));
     let _listener = UnixListener::bind(&live).unwrap();
@@ -69,7 +69,7 @@ async fn cannot_start_on(path: &Path) -> String {
         .to_string()
 }
 
-/// A gateway on TLS, and the certificate that must be trusted.
+/// A gateway with TLS, and the CA certificate to trust.
 async fn on_tls(upstream: &Upstream) -> (Gateway, String) {
     on_tls_with(upstream, "").await
 }
@@ -90,7 +90,7 @@ async fn on_tls_with(upstream: &Upstream, more: &str) -> (Gateway, String) {
 }
 
 #[tokio::test]
-async fn tls_speaks_http1_to_those_who_ask_for_it_or_for_nothing() {
+async fn tls_without_alpn_or_with_http1_serves_http1() {
     let upstream = Upstream::responding(OK).await;
     let (gateway, ca) = on_tls(&upstream).await;
     for (offered, chosen) in [(&["http/1.1"][..], Some("http/1.1")), (&[], None)] {
@@ -103,7 +103,7 @@ async fn tls_speaks_http1_to_those_who_ask_for_it_or_for_nothing() {
 }
 
 #[tokio::test]
-async fn tls_speaks_http2_to_those_who_offer_it() {
+async fn tls_with_alpn_h2_serves_http2() {
     let upstream = Upstream::responding(OK).await;
     let (gateway, ca) = on_tls(&upstream).await;
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls_client(
@@ -126,7 +126,7 @@ async fn tls_speaks_http2_to_those_who_offer_it() {
 }
 
 #[tokio::test]
-async fn plain_http_on_a_tls_listener_is_not_served() {
+async fn plain_http_on_a_tls_listener_is_rejected() {
     let upstream = Upstream::responding(OK).await;
     let (gateway, _ca) = on_tls(&upstream).await;
     let mut caller = gateway.connect().await;
@@ -136,9 +136,9 @@ async fn plain_http_on_a_tls_listener_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_stalls_is_given_up() {
+async fn stalled_handshake_times_out() {
     let upstream = Upstream::responding(OK).await;
-    // Long enough for a whole handshake on a busy machine.
+    // Long enough for a complete handshake on a busy machine.
     let (gateway, ca) = on_tls_with(&upstream, "[limits]\nheader_read_timeout = \"1s\"").await;
     let stalls = async |beginning: &str| {
         let mut caller = gateway.connect().await;
@@ -152,7 +152,7 @@ async fn a_handshake_that_stalls_is_given_up() {
 }
 
 #[tokio::test]
-async fn several_addresses_are_served() {
+async fn each_listen_address_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.sock");
     let upstream = Upstream::responding(OK).await;

@@ -1,4 +1,5 @@
-//! PROXY protocol v2, byte for byte (interface §3.1 `proxy_protocol`, <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
+//! PROXY protocol v2, byte for byte (interface §3.1 `proxy_protocol`,
+//! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const LISTED: &str = "[listen]\nproxy_protocol = [\"127.0.0.0/8\"]\n";
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ERRORS: &str = "citrix_auth_proxy_proxy_protocol_errors_total";
 
-/// A header of version 2: command and family as they stand, then addresses and the rest.
+/// A version 2 header with the given command and family, followed by `rest`.
 fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [
@@ -28,7 +29,7 @@ fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// That of a caller on TCP over IPv4.
+/// The header of a caller on TCP over IPv4.
 fn from(address: &str) -> Vec<u8> {
     let address: Ipv4Addr = address.parse().unwrap();
     header(
@@ -58,7 +59,7 @@ async fn errors(gateway: &Gateway, count: usize) {
 }
 
 #[tokio::test]
-async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
+async fn trusted_peer_sets_the_caller_address() {
     let (gateway, _upstream) = listed("").await;
     let notes = [
         &[203, 0, 113, 9, 10, 0, 0, 1, 1, 1, 2, 2][..],
@@ -68,7 +69,7 @@ async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
     for header in [
         from("127.0.0.1"),
         header(0x21, 0x11, &[&[127, 0, 0, 1][..], &notes[4..]].concat()),
-        // A health check of the balancer's own.
+        // A health check of the load balancer (command LOCAL).
         header(0x20, 0x00, &[]),
     ] {
         assert_eq!(
@@ -78,7 +79,7 @@ async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
                 .status(),
             200
         );
-        // Each byte in a packet of its own.
+        // Each byte in a separate packet.
         let mut wire = gateway.connect().await;
         for byte in &header {
             wire.write([*byte]).await;
@@ -90,7 +91,7 @@ async fn a_listed_peer_tells_the_caller_ahead_of_the_request() {
 }
 
 #[tokio::test]
-async fn a_balancer_on_this_machine_lends_nobody_its_loopback_address() {
+async fn local_balancer_does_not_make_callers_loopback() {
     let (gateway, upstream) = listed("").await;
     let elsewhere: std::net::Ipv6Addr = "2001:db8::9".parse().unwrap();
     let elsewhere = [&elsewhere.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
@@ -114,7 +115,7 @@ async fn a_balancer_on_this_machine_lends_nobody_its_loopback_address() {
 }
 
 #[tokio::test]
-async fn a_listed_peer_that_sends_no_header_is_closed_without_a_word() {
+async fn trusted_peer_without_header_is_closed_without_a_response() {
     let (gateway, upstream) = listed("").await;
     let unix = header(0x21, 0x31, &[0; 216]);
     let wrong: &[&[u8]] = &[
@@ -125,7 +126,7 @@ async fn a_listed_peer_that_sends_no_header_is_closed_without_a_word() {
         &header(0x11, 0x11, &[0; 12]),
         &header(0x21, 0x11, &[0; 11]),
         &header(0x21, 0x11, &[0; 4081]),
-        // Callers without an address: the balancer's may not stand for theirs.
+        // Without a caller address, the balancer's address must not be used instead.
         &header(0x21, 0x00, &[]),
         &[&unix[..], SIMPLE.as_bytes()].concat(),
     ];
@@ -135,7 +136,7 @@ async fn a_listed_peer_that_sends_no_header_is_closed_without_a_word() {
         wire.closed().await;
         errors(&gateway, already + 1).await;
     }
-    // One that looks whether the port is open is none of them.
+    // A port probe is not counted as an error.
     drop(gateway.connect().await);
     gateway
         .raw([&from("127.0.0.1")[..], get("/").as_bytes()].concat())
@@ -146,7 +147,7 @@ async fn a_listed_peer_that_sends_no_header_is_closed_without_a_word() {
 }
 
 #[tokio::test]
-async fn a_header_that_stalls_is_given_up() {
+async fn stalled_proxy_header_times_out() {
     let (gateway, _upstream) = listed("[limits]\nheader_read_timeout = \"50ms\"").await;
     for beginning in [&[][..], b"\r\n\r\n", &from("127.0.0.1")[..20]] {
         let mut wire = gateway.connect().await;
@@ -157,7 +158,7 @@ async fn a_header_that_stalls_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_not_listed_has_nothing_to_tell() {
+async fn untrusted_peer_with_header_is_rejected() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[listen]\nproxy_protocol = [\"192.0.2.0/24\"]")
@@ -173,7 +174,7 @@ async fn a_peer_that_is_not_listed_has_nothing_to_tell() {
 }
 
 #[tokio::test]
-async fn the_header_comes_before_tls_and_before_http2() {
+async fn header_precedes_tls_and_http2() {
     let authority = Authority::new("authority");
     let files = Files::new(&authority.issue("gateway", &["localhost"]));
     let (gateway, _upstream) = listed(&files.toml("")).await;
@@ -195,7 +196,7 @@ async fn the_header_comes_before_tls_and_before_http2() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_no_header() {
+async fn pending_proxy_header_does_not_delay_drain() {
     let (gateway, _upstream) = listed("[limits]\nheader_read_timeout = \"300ms\"").await;
     let mut silent = gateway.connect().await;
     gateway.into_app().drain(Duration::from_secs(20)).await;
@@ -203,7 +204,7 @@ async fn a_drain_waits_for_no_header() {
 }
 
 #[tokio::test]
-async fn connections_are_limited_by_the_address_that_was_told() {
+async fn connection_limit_uses_the_address_of_the_header() {
     let (gateway, _upstream) = listed("[limits]\nmax_connections_per_address = 1").await;
     let connect = async |address: &str| {
         let mut wire = gateway.connect().await;
@@ -231,7 +232,7 @@ async fn connections_are_limited_by_the_address_that_was_told() {
 }
 
 #[tokio::test]
-async fn networks_of_callers_are_judged_by_the_address_that_is_told() {
+async fn caller_networks_match_the_address_of_the_header() {
     for (more, admitted, refused) in [
         (
             "[[caller]]\nname = \"far\"\nnetworks = [\"203.0.113.0/24\"]",

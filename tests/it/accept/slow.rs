@@ -1,4 +1,4 @@
-//! Callers that send next to nothing, and those that are merely slow.
+//! The minimum transfer rate: stalled callers and slow ones.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const POST: &str = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\n";
 
 #[tokio::test]
-async fn rfc9110_15_5_9_a_body_that_trickles_is_told_so() {
+async fn rfc9110_15_5_9_body_below_the_minimum_rate_returns_408() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"200ms\"")
@@ -20,7 +20,7 @@ async fn rfc9110_15_5_9_a_body_that_trickles_is_told_so() {
         .await;
     let mut caller = gateway.connect().await;
     caller.write(POST).await;
-    // Never idle for as long as the timeout; far longer than it in all.
+    // Never idle for the whole timeout, but far longer in total.
     for _ in 0..50 {
         caller.write("x").await;
         sleep(PAUSE).await;
@@ -29,7 +29,7 @@ async fn rfc9110_15_5_9_a_body_that_trickles_is_told_so() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_5_9_a_body_that_trickles_over_http2_is_told_so() {
+async fn rfc9110_15_5_9_http2_body_below_the_minimum_rate_returns_408() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"200ms\"")
@@ -59,13 +59,13 @@ async fn rfc9110_15_5_9_a_body_that_trickles_over_http2_is_told_so() {
 }
 
 #[tokio::test]
-async fn an_upload_on_a_slow_link_arrives() {
+async fn slow_upload_above_the_minimum_rate_is_forwarded() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"1s\"")
         .start()
         .await;
-    // Longer than the timeout in all.
+    // Longer than the timeout in total.
     let mut caller = gateway.connect().await;
     caller.write(POST).await;
     for _ in 0..100 {
@@ -77,7 +77,7 @@ async fn an_upload_on_a_slow_link_arrives() {
 }
 
 #[tokio::test]
-async fn uploads_that_share_an_http2_connection_share_its_slowness() {
+async fn http2_uploads_share_the_minimum_rate_of_their_connection() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"1s\"")
@@ -89,7 +89,7 @@ async fn uploads_that_share_an_http2_connection_share_its_slowness() {
         let asked = Request::post(gateway.url("/")).body(()).unwrap();
         uploads.push(http2.send_request(asked, false).unwrap());
     }
-    // Ten bytes a second each: too few for one alone, but there are fifty.
+    // Ten bytes a second each: too slow for one stream, enough for fifty.
     for sent in 1..=15 {
         for (_, upload) in &mut uploads {
             upload

@@ -1,4 +1,4 @@
-//! Certificates that change while the gateway runs (interface §3.2).
+//! Certificate reload (interface §3.2).
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ async fn connect(address: &str, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream>
         .unwrap()
 }
 
-/// The certificate that a new caller is shown.
+/// The certificate presented on a new connection.
 async fn shown(gateway: &Gateway, authority: &Authority) -> CertificateDer<'static> {
     let stream = connect(&gateway.address(), &tls_client_of(authority, None)).await;
     stream.get_ref().1.peer_certificates().unwrap()[0]
@@ -43,7 +43,7 @@ fn localhost(authority: &Authority) -> Issued {
 }
 
 #[tokio::test]
-async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() {
+async fn certificate_replaced_50_times_under_load_fails_no_request() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
     let upstream = Upstream::responding(OK).await;
@@ -60,7 +60,8 @@ async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() 
     for number in 0..4 {
         let (address, over, answered) =
             (gateway.address(), Arc::clone(&over), Arc::clone(&answered));
-        // Some resume their sessions, one shakes hands in full each time, and one keeps its connection.
+        // Some resume sessions, one performs a full handshake each time, and one keeps its
+        // connection.
         let shared = tls_client_of(&authority, None);
         let authority = authority.pem();
         callers.spawn(async move {
@@ -95,11 +96,12 @@ async fn the_certificate_is_replaced_50_times_under_load_and_no_request_fails() 
 }
 
 #[tokio::test]
-async fn a_folder_that_is_swapped_behind_a_symlink_is_seen() {
+async fn certificate_directory_swapped_behind_a_symlink_is_reloaded() {
     let authority = Authority::new("authority");
     let (old, new) = (localhost(&authority), localhost(&authority));
     let files = Files::new(&old);
-    // As a secret is mounted in Kubernetes: the files lead through a link to a folder that is exchanged whole.
+    // Like a mounted Kubernetes secret: the files resolve through a symlink to a directory that is
+    // swapped.
     for (folder, issued) in [("..1", &old), ("..2", &new)] {
         std::fs::create_dir(files.path(folder)).unwrap();
         files.write(&format!("{folder}/tls.crt"), &issued.certificate);
@@ -122,7 +124,7 @@ async fn a_folder_that_is_swapped_behind_a_symlink_is_seen() {
 }
 
 #[tokio::test]
-async fn sessions_are_resumed_across_a_change() {
+async fn tls_sessions_resume_after_a_certificate_change() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
     let upstream = Upstream::responding(OK).await;
@@ -132,7 +134,7 @@ async fn sessions_are_resumed_across_a_change() {
         .await;
     let tls = tls_client_of(&authority, None);
     let mut wire = Wire::new(connect(&gateway.address(), &tls).await);
-    // Tickets come with the response.
+    // Session tickets arrive with the response.
     wire.write(get("/")).await;
     assert_eq!(wire.response().await.status(), 200);
     let next = localhost(&authority);
@@ -146,7 +148,7 @@ async fn sessions_are_resumed_across_a_change() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_certificate_is_a_metric() {
+async fn certificate_expiry_is_a_metric() {
     let authority = Authority::new("authority");
     let files = Files::new(&localhost(&authority));
     let upstream = Upstream::responding(OK).await;

@@ -1,4 +1,4 @@
-//! The status page's files. How it looks and what it does is looked at with a browser (tests/page).
+//! The files of the status page. Appearance and behaviour are tested in a browser (tests/page).
 
 use super::ready;
 use crate::harness::{Gateway, OK, Upstream, get};
@@ -7,7 +7,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[tokio::test]
-async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
+async fn status_page_loads_only_own_files_under_a_strict_csp() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
@@ -49,7 +49,7 @@ async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
         ] {
             assert!(!text.contains(forbidden), "{forbidden} in {path}");
         }
-        // Names of namespaces are no addresses.
+        // XML namespace names are not addresses.
         let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
         assert!(
             !elsewhere.contains("http://") && !elsewhere.contains("https://"),
@@ -61,7 +61,7 @@ async fn the_page_and_all_it_asks_for_come_from_here_under_a_strict_policy() {
     assert!(seen.len() > 6, "{seen:?}");
 }
 
-/// What a page or a module asks for.
+/// The files that a page or a module loads.
 fn files(text: &str) -> impl Iterator<Item = String> {
     let pieces = text
         .split('"')

@@ -30,7 +30,7 @@ fn told(response: &Message) -> Value {
 }
 
 #[tokio::test]
-async fn a_new_token_is_fetched_and_told_of_and_sent_from_then_on() {
+async fn refresh_returns_the_new_token_state_and_requests_use_it() {
     let (gateway, upstream) = gateway("").await;
     let response = refresh(&gateway, "ACME", "").await;
     assert_eq!(response.status(), 200);
@@ -59,7 +59,7 @@ async fn a_new_token_is_fetched_and_told_of_and_sent_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_second_wish_within_the_interval_is_put_off() {
+async fn second_refresh_within_the_interval_is_deferred() {
     let (gateway, _upstream) = gateway("").await;
     assert_eq!(refresh(&gateway, "acme", "").await.status(), 200);
     let response = refresh(&gateway, "acme", "").await;
@@ -82,7 +82,7 @@ async fn a_second_wish_within_the_interval_is_put_off() {
 }
 
 #[tokio::test]
-async fn a_login_that_fails_is_told_with_its_outcome_and_advice() {
+async fn failed_refresh_returns_outcome_and_advice() {
     let (gateway, _upstream) = gateway("").await;
     gateway.logins.refuse();
     let response = refresh(&gateway, "acme", "").await;
@@ -115,7 +115,7 @@ async fn a_login_that_fails_is_told_with_its_outcome_and_advice() {
 }
 
 #[tokio::test]
-async fn the_answer_waits_for_the_login() {
+async fn refresh_responds_after_the_login() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::held_back().await)
@@ -132,7 +132,7 @@ async fn the_answer_waits_for_the_login() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_ask() {
+async fn refresh_without_admin_secret_is_rejected() {
     let (gateway, _upstream) =
         gateway(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\"")).await;
     for (customer, fields, status) in [
@@ -167,7 +167,7 @@ async fn nobody_else_may_ask() {
 }
 
 #[tokio::test]
-async fn a_get_changes_nothing() {
+async fn refresh_by_get_returns_405() {
     let (gateway, _upstream) = gateway("").await;
     let response = gateway.admin(get("/tokens/acme/refresh")).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! `/status.json`: its shape is a contract with scripts (docs/admin.md).
+//! `/status.json`: its format is a contract with scripts (docs/admin.md).
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::harness::{
     Gateway, Logins, Message, OK, REFUSED_ID, Upstream, eventually, get, get_with,
 };
 
-/// The SHA-256 of `CANARY-admin`, which is as good a secret for a caller.
+/// The SHA-256 of `CANARY-admin`, the secret of operator and caller.
 const CALLER: &str = "[[caller]]\nname = 'splunk'\nsecret_sha256 = '107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2'";
 
 async fn status(gateway: &Gateway) -> Value {
@@ -42,9 +42,8 @@ fn kinds(status: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Every name of the shape, and whether it is there, is documented.
 #[tokio::test]
-async fn every_name_in_it_is_in_its_document() {
+async fn every_status_field_is_documented() {
     let upstream = Upstream::responding("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
     ready(&gateway).await;
@@ -96,7 +95,7 @@ async fn every_name_in_it_is_in_its_document() {
 }
 
 #[tokio::test]
-async fn it_tells_of_the_program_the_token_and_the_traffic() {
+async fn status_reports_process_token_and_traffic() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
@@ -155,7 +154,7 @@ async fn it_tells_of_the_program_the_token_and_the_traffic() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_there_is_told_with_the_login_that_failed() {
+async fn missing_token_is_reported_with_the_failed_login() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(Logins::refused().await)
@@ -206,7 +205,7 @@ async fn a_token_that_is_not_there_is_told_with_the_login_that_failed() {
 }
 
 #[tokio::test]
-async fn failures_and_refusals_are_told_apart_and_with_all_that_is_known() {
+async fn failures_and_rejections_are_listed_separately_with_details() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
     ready(&gateway).await;
@@ -277,7 +276,7 @@ async fn failures_and_refusals_are_told_apart_and_with_all_that_is_known() {
 }
 
 #[tokio::test]
-async fn who_still_uses_retired_addresses_is_told() {
+async fn callers_of_retired_addresses_are_listed() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
@@ -301,7 +300,7 @@ async fn who_still_uses_retired_addresses_is_told() {
 }
 
 #[tokio::test]
-async fn it_is_for_those_who_know_the_secret_and_pages_of_the_gateway_itself() {
+async fn status_requires_admin_secret_and_same_origin() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
@@ -324,7 +323,7 @@ async fn it_is_for_those_who_know_the_secret_and_pages_of_the_gateway_itself() {
 }
 
 #[tokio::test]
-async fn looking_needs_get() {
+async fn status_by_other_methods_returns_405() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for path in ["/", "/page/page.css", "/status.json", "/transactions/x"] {

@@ -29,7 +29,7 @@ async fn look(gateway: &Gateway, id: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn an_exchange_is_found_by_each_of_its_ids() {
+async fn exchange_is_found_by_each_of_its_ids() {
     let (gateway, _upstream) = gateway().await;
     let sent = "Citrix-TransactionId: Job/7\r\n";
     let response = gateway
@@ -79,7 +79,7 @@ async fn an_exchange_is_found_by_each_of_its_ids() {
 }
 
 #[tokio::test]
-async fn an_id_that_callers_share_finds_all_of_them_newest_first() {
+async fn shared_id_finds_all_exchanges_newest_first() {
     let (gateway, _upstream) = gateway().await;
     for number in 1..=3 {
         gateway
@@ -100,7 +100,7 @@ async fn an_id_that_callers_share_finds_all_of_them_newest_first() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_404_that_says_how_far_memory_goes() {
+async fn unknown_id_returns_404_with_the_oldest_time_kept() {
     let (gateway, _upstream) = gateway().await;
     let (status, told) = look(&gateway, "never").await;
     let detail = |told: &Value| told["detail"].as_str().unwrap().to_owned();
@@ -122,7 +122,7 @@ async fn what_is_not_there_is_a_404_that_says_how_far_memory_goes() {
 }
 
 #[tokio::test]
-async fn an_exchange_without_an_access_log_is_found_as_well() {
+async fn exchange_without_access_log_is_found() {
     let upstream = Upstream::responding(ANSWER).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[log]\naccess = false")
@@ -135,8 +135,8 @@ async fn an_exchange_without_an_access_log_is_found_as_well() {
 }
 
 #[tokio::test]
-async fn the_memory_of_exchanges_is_bounded() {
-    // Pipelined, which takes less time.
+async fn recent_exchanges_are_bounded() {
+    // Pipelined to save time.
     const TOGETHER: usize = 64;
     let (gateway, _upstream) = gateway().await;
     gateway

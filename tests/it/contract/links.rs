@@ -1,4 +1,4 @@
-//! Links of Citrix's, each kind in each spelling (contract §5).
+//! Citrix links of every kind and format (contract §5).
 
 use citrix_emulator::{LinkBase, Links, Options};
 use serde_json::json;
@@ -6,14 +6,14 @@ use serde_json::json;
 use super::{emulated, json_of, post};
 use crate::harness::{Gateway, Upstream, get, get_with};
 
-/// The path of a link, which must lead to the gateway.
+/// The path of a link, which must point to the gateway.
 fn here<'l>(gateway: &Gateway, link: &'l str) -> &'l str {
     let path = link.strip_prefix("http://localhost");
     path.unwrap_or_else(|| panic!("{link} leads away from {}", gateway.address()))
 }
 
 #[tokio::test]
-async fn contract_4_5_analytics_have_links_to_the_next_page_as_well() {
+async fn contract_4_5_analytics_next_links_are_rewritten() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     let (mut rows, mut next) = (0, "/casodata/sessions?year=2025&month=01&day=15".to_owned());
     loop {
@@ -27,7 +27,7 @@ async fn contract_4_5_analytics_have_links_to_the_next_page_as_well() {
     assert_eq!(rows, 2500);
 }
 
-/// What links may look like.
+/// Every format of links.
 fn kinds_of_links() -> [Links; 4] {
     let of = |base, escaped| Links {
         base,
@@ -49,7 +49,7 @@ fn kinds_of_links() -> [Links; 4] {
 }
 
 #[tokio::test]
-async fn contract_5_next_links_are_followed_verbatim_to_the_end() {
+async fn contract_5_next_links_can_be_followed_verbatim_to_the_end() {
     for links in kinds_of_links() {
         let relative = links.relative;
         let (cloud, gateway) = emulated(Options {
@@ -96,7 +96,7 @@ async fn contract_5_next_links_are_followed_verbatim_to_the_end() {
 }
 
 #[tokio::test]
-async fn contract_5_a_job_is_followed_from_202_to_its_result() {
+async fn contract_5_job_location_leads_from_202_to_its_result() {
     for links in kinds_of_links() {
         let (_cloud, gateway) = emulated(Options {
             links,
@@ -140,7 +140,7 @@ async fn contract_5_a_job_is_followed_from_202_to_its_result() {
 }
 
 #[tokio::test]
-async fn contract_5_a_nested_location_and_that_of_app_layering_come_back_too() {
+async fn contract_5_nested_and_app_layering_locations_are_rewritten() {
     for links in kinds_of_links() {
         let (_cloud, gateway) = emulated(Options {
             links: links.clone(),
@@ -166,7 +166,7 @@ async fn contract_5_a_nested_location_and_that_of_app_layering_come_back_too() {
             .await;
         assert_eq!(json_of(&job)["Status"], "NotStarted");
 
-        // Its host is another than the API gateway's: under a foreign name the link is none of ours.
+        // Its host differs from the API gateway's, so a link with a foreign name is not rewritten.
         if links.base == LinkBase::Own {
             let path = "/applayering/services/Citrix.AppLayering/master/LayeringServices/OsLayers";
             let request = post(&format!("{path}?async=true"), "{}");
@@ -187,7 +187,7 @@ async fn contract_5_a_nested_location_and_that_of_app_layering_come_back_too() {
 }
 
 #[tokio::test]
-async fn contract_5_identifiers_and_what_tenants_wrote_stay() {
+async fn contract_5_identifiers_and_tenant_text_are_unchanged() {
     let body = r#"{"type":"https://errors-api.cloud.com/common/x","storeFrontUrl":"https://api.cloud.com/x",
         "url":"https://api.cloud.com/hook","imgUrl":"https://api.cloud.com/i","Location ":"https://api.cloud.com/x",
         "Description":"see \"ResultLocation\":\"https://api.cloud.com/x\"","items":["https://api.cloud.com/y"],

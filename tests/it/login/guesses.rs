@@ -1,9 +1,9 @@
-//! Who tries secrets is slowed and counted, who has one is not.
+//! Bad secrets are throttled and counted; valid ones are not.
 
 use super::*;
 use crate::harness::eventually;
 
-/// The value of a line of the metrics.
+/// The value of a metric.
 async fn counted(gateway: &Gateway, name: &str) -> u64 {
     let metrics = gateway.metrics().await;
     let line = metrics
@@ -14,11 +14,11 @@ async fn counted(gateway: &Gateway, name: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn wrong_secrets_are_held_back_and_a_right_one_from_the_same_address_is_not() {
+async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let late = r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#;
     let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode("a:wrong"));
-    // Wherever they are shown.
+    // In every place for credentials.
     let guesses = [
         form("a", "wrong"),
         in_json("a", "wrong"),
@@ -37,7 +37,7 @@ async fn wrong_secrets_are_held_back_and_a_right_one_from_the_same_address_is_no
         })
         .await;
     }
-    // The last of them wait for five seconds each; meanwhile who knows a secret comes and goes.
+    // The last of them wait five seconds each; meanwhile a valid secret is served.
     let token = token(&gateway, "a", A).await;
     assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
     assert_eq!(
@@ -81,7 +81,7 @@ async fn wrong_secrets_are_held_back_and_a_right_one_from_the_same_address_is_no
 }
 
 #[tokio::test]
-async fn who_shows_nothing_or_an_old_token_of_citrix_is_no_guesser() {
+async fn missing_credentials_and_citrix_tokens_are_not_throttled() {
     let (gateway, _upstream) = gateway_for(&block("a", A, "")).await;
     let old = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.AAAA";
     for fields in [
@@ -104,7 +104,7 @@ async fn who_shows_nothing_or_an_old_token_of_citrix_is_no_guesser() {
 }
 
 #[tokio::test]
-async fn where_nobody_has_a_secret_there_is_nothing_to_guess() {
+async fn bad_secrets_without_configured_secrets_are_not_throttled() {
     let (gateway, _upstream) =
         gateway_for("[[caller]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\n").await;
     gateway

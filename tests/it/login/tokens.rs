@@ -1,4 +1,4 @@
-//! What a gateway token is good for, and for how long.
+//! Scope and lifetime of gateway tokens.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use citrix_auth_proxy::system::clock::Clock;
 use super::*;
 
 #[tokio::test]
-async fn a_token_admits_its_caller_in_every_spelling_and_stays_here() {
+async fn gateway_token_in_every_form_authenticates_and_is_not_forwarded() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let token = token(&gateway, "a", A).await;
     for value in [
@@ -64,7 +64,7 @@ async fn a_token_admits_its_caller_in_every_spelling_and_stays_here() {
 }
 
 #[tokio::test]
-async fn tokens_outlive_a_restart_and_work_at_each_replica_that_shares_the_key() {
+async fn shared_key_keeps_tokens_valid_across_restarts_and_replicas() {
     let blocks = block("a", A, "") + KEY;
     let (first, _upstream) = gateway_for(&blocks).await;
     let shared = token(&first, "a", A).await;
@@ -77,7 +77,7 @@ async fn tokens_outlive_a_restart_and_work_at_each_replica_that_shares_the_key()
         .await
         .problem(401, "caller_unknown");
 
-    // Without a key, each process has its own.
+    // Without a configured key, each process generates its own.
     let (one, _upstream) = gateway_for(&block("a", A, "")).await;
     let (other, _upstream) = gateway_for(&block("a", A, "")).await;
     let own = token(&one, "a", A).await;
@@ -89,7 +89,7 @@ async fn tokens_outlive_a_restart_and_work_at_each_replica_that_shares_the_key()
 }
 
 #[tokio::test]
-async fn a_token_ends_with_the_secret_it_was_asked_for_with() {
+async fn removed_secret_invalidates_its_tokens() {
     let (before, _upstream) = gateway_for(&(block("a", A, "") + &block("b", B, "") + KEY)).await;
     let tokens = [token(&before, "a", A).await, token(&before, "b", B).await];
     for (blocks, statuses) in [
@@ -116,7 +116,7 @@ async fn a_token_ends_with_the_secret_it_was_asked_for_with() {
 }
 
 #[tokio::test]
-async fn a_token_of_nobody_is_worth_nothing_once_callers_are_configured() {
+async fn anonymous_token_is_invalid_once_callers_are_configured() {
     let (open, _upstream) = gateway_for(KEY).await;
     let token = token(&open, "a", A).await;
     let (closed, upstream) = gateway_for(&(block("a", A, "") + KEY)).await;
@@ -124,7 +124,7 @@ async fn a_token_of_nobody_is_worth_nothing_once_callers_are_configured() {
         .raw(bearing(&token))
         .await
         .problem(401, "caller_unknown");
-    // Not even where the network would do: it says that it is somebody else's.
+    // Not even if the network matches: the token names another caller.
     let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\n";
     let (known, upstream_of_known) = gateway_for(&(here.to_owned() + KEY)).await;
     known
@@ -146,7 +146,7 @@ fn moved() -> SystemTime {
 }
 
 #[tokio::test]
-async fn a_token_that_expired_asks_for_another_login() {
+async fn expired_token_returns_401_invalid_token() {
     let upstream = Upstream::responding(OK).await;
     let lifetime = block("a", A, "") + "[login]\ntoken_lifetime = \"10m\"";
     let gateway = Gateway::in_front_of(&upstream)
@@ -182,7 +182,7 @@ async fn a_token_that_expired_asks_for_another_login() {
     );
     let second = token(&gateway, "a", A).await;
     assert_eq!(gateway.raw(bearing(&second)).await.status(), 200);
-    // An old token is no guess.
+    // An expired token is not throttled.
     assert!(
         gateway
             .metrics()
@@ -192,7 +192,7 @@ async fn a_token_that_expired_asks_for_another_login() {
 }
 
 #[tokio::test]
-async fn rfc8725_3_1_what_was_made_to_look_like_a_token_admits_nobody() {
+async fn rfc8725_3_1_forged_tokens_are_rejected() {
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let token = token(&gateway, "a", A).await;
     let parts: Vec<&str> = token.split('.').collect();
@@ -239,7 +239,7 @@ async fn rfc8725_3_1_what_was_made_to_look_like_a_token_admits_nobody() {
 }
 
 #[tokio::test]
-async fn the_callers_rules_hold_for_its_token_and_not_for_its_login() {
+async fn caller_rules_apply_to_its_token_but_not_to_its_login() {
     let rules = "methods = [\"GET\"]\npaths = [\"/systemlog/**\"]";
     let (gateway, upstream) = gateway_for(&block("a", A, rules)).await;
     let token = token(&gateway, "a", A).await;
@@ -257,7 +257,7 @@ async fn the_callers_rules_hold_for_its_token_and_not_for_its_login() {
 }
 
 #[tokio::test]
-async fn a_reload_ends_tokens_with_their_key_or_secret_and_no_others() {
+async fn reload_invalidates_only_tokens_of_changed_keys_or_secrets() {
     let callers = block("a", A, "") + &block("b", B, "");
     let (mut gateway, _upstream) = gateway_for(&callers).await;
     let [of_a, of_b] = [token(&gateway, "a", A).await, token(&gateway, "b", B).await];
@@ -267,7 +267,7 @@ async fn a_reload_ends_tokens_with_their_key_or_secret_and_no_others() {
             gateway.raw(bearing(&of_b)).await.status(),
         ]
     };
-    // The key of the process stays what it is.
+    // The key of the process is unchanged.
     gateway.reload(&(callers.clone() + "[limits]\nmax_queued = 7"));
     assert_eq!(statuses(&gateway).await, [200, 200]);
     gateway.reload(&(block("a", "new", "") + &block("b", B, "")));

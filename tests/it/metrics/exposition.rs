@@ -1,10 +1,10 @@
-//! The text format 0.0.4 of Prometheus, read as strictly as tests want it.
+//! A strict parser of the Prometheus text format 0.0.4.
 
 use std::collections::BTreeMap;
 
-/// What a scrape gets.
+/// The metrics of one scrape.
 pub struct Exposition {
-    /// By name.
+    /// Metric families by name.
     pub families: BTreeMap<String, Family>,
 }
 
@@ -22,7 +22,7 @@ pub struct Family {
     pub series: Vec<Series>,
 }
 
-/// A line with a value. Histograms have several for each series.
+/// A sample line. A histogram has several for each series.
 pub struct Series {
     pub name: String,
     pub labels: BTreeMap<String, String>,
@@ -48,7 +48,7 @@ impl Kind {
 }
 
 impl Exposition {
-    /// Families have to come one after the other, each with its help and its type first.
+    /// Requires that families are contiguous and begin with HELP and TYPE.
     pub fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'), "the last line has no end");
         let mut families = BTreeMap::new();
@@ -100,7 +100,7 @@ impl Exposition {
 }
 
 impl Series {
-    /// Values of labels here hold no quotation marks.
+    /// Label values must not contain quotation marks.
     fn parse(line: &str) -> Self {
         let (series, value) = line
             .rsplit_once(' ')

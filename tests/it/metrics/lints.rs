@@ -1,4 +1,5 @@
-//! Naming rules of Prometheus for every metric. `just promtool` checks the rules of `promtool check metrics`.
+//! Prometheus naming rules for every metric. `just promtool` checks the rules of `promtool check
+//! metrics`.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use super::exposition::{Exposition, Family, Kind};
 use super::{PREFIX, after_traffic};
 
 #[tokio::test]
-async fn nothing_is_to_be_said_against_the_metrics_after_traffic_of_every_kind() {
+async fn metrics_after_traffic_follow_the_naming_rules() {
     let (gateway, ..) = after_traffic().await;
     let text = gateway.metrics().await;
     let told = Exposition::parse(&text);

@@ -1,4 +1,5 @@
-//! `$batch` under rules: each item is judged like a request of its own, or the batch is refused.
+//! `$batch` under rules: each item is evaluated like a request; a batch with an item that is not
+//! permitted is rejected.
 
 use super::*;
 
@@ -31,7 +32,7 @@ const RULES: &str = "methods = ['GET', 'POST']\ncustomers = ['acme']\n\
                      '/region/eu/cvad/manage/$batch', '/x/**']";
 
 #[tokio::test]
-async fn items_inside_the_rules_go_on_with_our_tokens() {
+async fn permitted_items_are_forwarded_with_gateway_tokens() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
     let headers = [
@@ -45,7 +46,7 @@ async fn items_inside_the_rules_go_on_with_our_tokens() {
         ("POST", "/Machines/1/$reboot", ""),
         ("GET", &format!("acme/{SITE}/Machines/2"), ""),
     ]);
-    // The last is judged with and without what the direct hosts have in front.
+    // The last is evaluated with and without the prefix of the direct hosts.
     post(&gateway, "a", "/cvad/manage/$batch", "", &body)
         .await
         .problem(403, "caller_forbidden");
@@ -76,7 +77,7 @@ async fn items_inside_the_rules_go_on_with_our_tokens() {
             body
         );
     }
-    // Without a body there is no item.
+    // A batch without a body has no items.
     assert_eq!(
         post(&gateway, "a", "/cvad/manage/$batch", "", "")
             .await
@@ -85,7 +86,7 @@ async fn items_inside_the_rules_go_on_with_our_tokens() {
     );
 }
 
-/// Asserts that a batch is refused for its second item.
+/// Asserts that a batch is rejected because of its second item.
 async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told): (&str, &str)) {
     let body = batch(&[("GET", "Machines/1", ""), item]);
     let status = if reason == "bad_request" { 400 } else { 403 };
@@ -101,7 +102,7 @@ async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told)
 }
 
 #[tokio::test]
-async fn what_an_item_asks_for_widens_nothing() {
+async fn item_url_or_method_outside_the_rules_rejects_the_batch() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
     for (method, url, told) in [
@@ -146,7 +147,7 @@ async fn what_an_item_asks_for_widens_nothing() {
 }
 
 #[tokio::test]
-async fn what_an_items_header_fields_say_widens_nothing() {
+async fn item_header_fields_outside_the_rules_reject_the_batch() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
     for name in ["Citrix-CustomerId", "customer"] {
@@ -159,7 +160,7 @@ async fn what_an_items_header_fields_say_widens_nothing() {
         ("X-HTTP-Method-Override", "DELETE"),
         ("X-Original-URL", "/x"),
         ("Host", "other"),
-        // Quoted, these are line ends in JSON.
+        // Escaped line ends in JSON.
         ("A", "b\r\nX-HTTP-Method: PUT"),
         ("A\r\nX-HTTP-Method", "PUT"),
     ] {
@@ -173,7 +174,7 @@ async fn what_an_items_header_fields_say_widens_nothing() {
 }
 
 #[tokio::test]
-async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
+async fn batch_with_unreadable_items_is_rejected() {
     let upstream = Upstream::responding(OK).await;
     let batch_route = format!(
         "[[route]]\nprefix = '/x/y'\nupstream = '{}/cvad/manage/$batch'\n",
@@ -185,7 +186,7 @@ async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
     let multipart =
         "--b\r\nContent-Type: application/http\r\n\r\nDELETE /x HTTP/1.1\r\n\r\n--b--\r\n";
     for (path, fields, body) in [
-        // OData's two kinds, of which the gateway reads neither.
+        // The two OData formats, neither of which the gateway reads.
         (
             "/monitorodata/$batch",
             "Content-Type: multipart/mixed; boundary=b\r\n",
@@ -200,7 +201,7 @@ async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
         ("/Citrix/Monitor/OData/v4/Data/$batch", "", &json),
         ("/x/$batch", "", &json),
         ("/cvad/manage/Machines/$batch", "", &json),
-        // The route makes a batch of it.
+        // The path becomes a batch path by the route.
         ("/x/y", "", &json),
         (
             "/cvad/manage/$batch",
@@ -244,7 +245,7 @@ async fn a_batch_of_which_nobody_can_tell_the_items_is_refused() {
 }
 
 #[tokio::test]
-async fn the_path_of_a_batch_needs_a_rule_as_well() {
+async fn batch_path_without_a_rule_is_rejected() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(
         &upstream,
@@ -260,7 +261,7 @@ async fn the_path_of_a_batch_needs_a_rule_as_well() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_items_would_have_long_paths_is_not_judged() {
+async fn batch_with_overlong_item_paths_is_rejected() {
     let upstream = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n",

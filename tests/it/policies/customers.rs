@@ -1,9 +1,10 @@
-//! Which customers there are is nothing that a caller of others finds out, and no spelling of a path reaches one.
+//! A caller cannot discover customers of others, and no path variant reaches one.
 
 use super::*;
 use crate::harness::Logins;
 
-/// A gateway for acme, the default, and contoso, both with a host of their own, whose caller `a` acts for acme alone.
+/// A gateway for acme (the default) and contoso, each with its own host, whose caller `a` acts for
+/// acme only.
 async fn start(upstream: &Upstream, rules: &str) -> Gateway {
     let logins = Logins::given().await;
     let customer = |id: &str, more: &str| {
@@ -29,7 +30,7 @@ async fn start(upstream: &Upstream, rules: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn a_customer_that_is_not_the_callers_is_answered_like_one_that_is_not_there() {
+async fn foreign_customer_gets_the_response_of_an_unknown_one() {
     let upstream = Upstream::responding(OK).await;
     let gateway = start(&upstream, "methods = ['GET']\npaths = ['/x/**']").await;
     let header = |id: &str, more: &str| format!("Citrix-CustomerId: {id}\r\n{more}");
@@ -74,14 +75,14 @@ async fn a_customer_that_is_not_the_callers_is_answered_like_one_that_is_not_the
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_path_leaves_with_another_customer_in_it() {
+async fn no_path_variant_is_forwarded_with_another_customer() {
     let upstream = Upstream::responding(OK).await;
     let gateway = start(&upstream, "").await;
     for path in [
         "/direct/acme/citrix/orchestration/api/contoso/site/Machines",
         "/direct/acme/citrix/orchestration/api/%63ontoso/site/Machines",
         "/direct/acme/citrix/%6Frchestration/api/contoso/site/Machines",
-        // Where the route leads, customers are in paths; the rules cannot know that.
+        // This upstream has customers in its paths; the rules cannot know that.
         "/api/catalogservice/contoso/x",
         "/api/%63atalogservice/contoso/x",
         "/api/catalogservice/%63ontoso/x",

@@ -1,4 +1,5 @@
-//! `mode = "observe"`: what would be refused is counted and let through, and what is seen becomes a block.
+//! `mode = "observe"`: violations are counted and forwarded, and observed requests become a
+//! suggested block.
 
 use serde_json::Value;
 
@@ -27,7 +28,7 @@ async fn block_of(gateway: &Gateway, name: &str) -> String {
     told["block"].as_str().unwrap().to_owned()
 }
 
-/// A request of the caller `o`.
+/// Sends a request of the caller `o`.
 async fn send(gateway: &Gateway, line: &str, body: &str) -> Message {
     let fields = format!("{}Content-Length: {}\r\n", key("o"), body.len());
     gateway
@@ -38,7 +39,7 @@ async fn send(gateway: &Gateway, line: &str, body: &str) -> Message {
 }
 
 #[tokio::test]
-async fn what_would_be_refused_goes_on_and_is_counted() {
+async fn observed_rejection_is_forwarded_and_counted() {
     let upstream = Upstream::responding(OK).await;
     let rules = "methods = ['GET']\npaths = ['/a/**']\nmax_per_second = 100\nmode = 'observe'";
     let gateway = in_front_of(
@@ -65,7 +66,7 @@ async fn what_would_be_refused_goes_on_and_is_counted() {
         ("DELETE /a", "", 2),
         ("GET /a//b", "", 3),
         ("GET /a/%zz", "", 4),
-        // The path, and the items once.
+        // Once for the path and once for the items.
         ("POST /cvad/manage/$batch", item, 6),
         ("POST /monitorodata/$batch", "multipart", 8),
     ] {
@@ -78,7 +79,7 @@ async fn what_would_be_refused_goes_on_and_is_counted() {
             "{line}: {metrics}"
         );
     }
-    // Somebody else's rules are as they were.
+    // Rules of other callers are still enforced.
     ask(&gateway, "e", "GET /b", "")
         .await
         .problem(403, "caller_forbidden");
@@ -86,7 +87,7 @@ async fn what_would_be_refused_goes_on_and_is_counted() {
 }
 
 #[tokio::test]
-async fn limits_are_observed_as_well() {
+async fn observed_limits_are_counted_but_not_enforced() {
     let upstream = Upstream::by_hand().await;
     let gateway = in_front_of(
         &upstream,
@@ -111,7 +112,7 @@ async fn limits_are_observed_as_well() {
 }
 
 #[tokio::test]
-async fn what_was_suggested_allows_what_was_seen_and_no_more() {
+async fn suggested_block_permits_observed_requests_only() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("o", "mode = 'observe'"))
         .start()
@@ -160,7 +161,7 @@ async fn what_was_suggested_allows_what_was_seen_and_no_more() {
 }
 
 #[tokio::test]
-async fn why_nothing_is_suggested_is_told() {
+async fn missing_suggestion_states_its_reason() {
     let upstream = Upstream::responding(OK).await;
     let blocks = block("o", "mode = 'observe'") + &block("e", "");
     let gateway = in_front_of(&upstream, &blocks).start().await;
@@ -185,7 +186,7 @@ async fn why_nothing_is_suggested_is_told() {
         (response.status(), response.field("allow").as_deref()),
         (405, Some("GET, HEAD"))
     );
-    // A request of a customer that is none of ours tells nothing of the caller.
+    // A request for an unconfigured customer is not recorded.
     ask(&gateway, "o", "GET /x", "Citrix-CustomerId: other\r\n")
         .await
         .problem(403, "customer_forbidden");
@@ -193,7 +194,7 @@ async fn why_nothing_is_suggested_is_told() {
 }
 
 #[tokio::test]
-async fn what_was_seen_is_for_who_knows_the_admin_secret() {
+async fn suggestion_requires_the_admin_secret() {
     let upstream = Upstream::responding(OK).await;
     let secret = hex::encode(digest(&SHA256, b"admin").as_ref());
     let blocks = block("o", "mode = 'observe'") + &format!("[admin]\nsecret_sha256 = {secret:?}\n");

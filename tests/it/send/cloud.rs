@@ -1,4 +1,4 @@
-//! Citrix on TLS, as the emulator plays it: HTTP/2 upstream, certificates.
+//! The emulator over TLS: upstream HTTP/2 and certificates.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ async fn echoed(gateway: &Gateway) -> Value {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_where_the_upstream_chooses_it() {
+async fn http2_is_used_if_the_upstream_selects_it() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let echo = echoed(&gateway).await;
@@ -35,7 +35,7 @@ async fn http2_is_spoken_where_the_upstream_chooses_it() {
 }
 
 #[tokio::test]
-async fn http2_is_not_offered_where_the_configuration_says_never() {
+async fn http2_is_not_offered_with_http2_never() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud)
         .with("[upstream]\nhttp2 = \"never\"")
@@ -45,10 +45,10 @@ async fn http2_is_not_offered_where_the_configuration_says_never() {
 }
 
 #[tokio::test]
-async fn over_http2_requests_share_one_connection() {
+async fn http2_requests_share_one_connection() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
-    // The login comes on a connection of its own, which is not kept.
+    // The login uses a separate connection, which is not kept.
     let before = {
         echoed(&gateway).await;
         cloud.emulator.stats().connections
@@ -59,7 +59,7 @@ async fn over_http2_requests_share_one_connection() {
 }
 
 #[tokio::test]
-async fn bodies_pass_whole_over_http2() {
+async fn bodies_pass_whole_over_upstream_http2() {
     const LENGTH: usize = 3_000_017;
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
@@ -92,7 +92,7 @@ async fn bodies_pass_whole_over_http2() {
 }
 
 #[tokio::test]
-async fn an_upstream_with_a_strange_certificate_is_not_spoken_to() {
+async fn untrusted_upstream_certificate_returns_502() {
     let cloud = Cloud::start().await;
     let trusted = Cloud::start().await;
     let stranger = format!(

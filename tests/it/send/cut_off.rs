@@ -1,4 +1,4 @@
-//! A cut-off response of Citrix's is a cut-off response to the caller, never a clean end
+//! A truncated Citrix response is truncated for the caller and never ends cleanly
 //! (interface §4.2).
 
 use http::Request;
@@ -9,7 +9,7 @@ const WITH_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
 const WITHIN_A_CHUNK: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello";
 
-/// Answers the next request with `response`; the upstream's end of the connection.
+/// Responds to the next request with `response` and returns the upstream's side of the connection.
 async fn respond_with(upstream: &Upstream, response: &str) -> Wire {
     let mut wire = upstream.connection().await;
     wire.request().await;
@@ -18,7 +18,7 @@ async fn respond_with(upstream: &Upstream, response: &str) -> Wire {
 }
 
 #[tokio::test]
-async fn rfc9112_8_an_answer_cut_off_upstream_is_cut_off_on_http1() {
+async fn rfc9112_8_truncated_upstream_response_is_truncated_on_http1() {
     for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -36,13 +36,13 @@ async fn rfc9112_8_an_answer_cut_off_upstream_is_cut_off_on_http1() {
         };
         assert_eq!(caller.bytes(begun.len()).await, begun);
         drop(wire);
-        // Neither the rest nor a last chunk.
+        // Neither the rest nor the last chunk.
         caller.closed().await;
     }
 }
 
 #[tokio::test]
-async fn rfc9113_8_1_1_an_answer_cut_off_upstream_is_a_reset_stream_on_http2() {
+async fn rfc9113_8_1_1_truncated_upstream_response_resets_the_http2_stream() {
     for partial in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -59,7 +59,7 @@ async fn rfc9113_8_1_1_an_answer_cut_off_upstream_is_a_reset_stream_on_http2() {
             Some(h2::Reason::INTERNAL_ERROR),
             "{partial}"
         );
-        // The connection lives on.
+        // The connection remains usable.
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
         let _wire = respond_with(&upstream, crate::harness::OK).await;
@@ -68,7 +68,7 @@ async fn rfc9113_8_1_1_an_answer_cut_off_upstream_is_a_reset_stream_on_http2() {
 }
 
 #[tokio::test]
-async fn rfc9112_6_3_an_answer_without_framing_ends_with_its_connection() {
+async fn rfc9112_6_3_unframed_response_ends_with_its_connection() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
@@ -83,7 +83,7 @@ async fn rfc9112_6_3_an_answer_without_framing_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_that_stalls_is_cut_off() {
+async fn stalled_response_is_truncated() {
     for response in [WITH_LENGTH, CHUNKED] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream)
@@ -105,7 +105,7 @@ async fn an_answer_that_stalls_is_cut_off() {
 }
 
 #[tokio::test]
-async fn rfc9112_8_an_answer_that_arrives_together_with_its_end_is_cut_off_as_well() {
+async fn rfc9112_8_truncated_response_in_one_packet_with_its_fin_is_truncated() {
     for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -124,7 +124,7 @@ async fn rfc9112_8_an_answer_that_arrives_together_with_its_end_is_cut_off_as_we
 }
 
 #[tokio::test]
-async fn rfc9112_8_what_came_before_the_cut_reaches_the_caller() {
+async fn rfc9112_8_bytes_before_a_truncation_reach_the_caller() {
     for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
         let upstream = Upstream::by_hand().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;

@@ -1,5 +1,5 @@
-//! A 307 of Citrix to another region, and what must not be followed (interface §4.4,
-//! contract §1.6).
+//! Redirects (307) of Citrix to another region, and redirects that must not be followed (interface
+//! §4.4, contract §1.6).
 
 use citrix_emulator::{Faults, Options, RegionRedirect};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn to(location: &str) -> String {
     )
 }
 
-/// The second segment of the path and what follows, query and all.
+/// The path from its second segment, with the query.
 fn rest(request: &Message) -> String {
     let line = request.line();
     let target = line.split(' ').nth(1).unwrap();
@@ -26,7 +26,7 @@ fn rest(request: &Message) -> String {
     rest.to_owned()
 }
 
-/// A gateway that leads everything below `/accessSecurity` to `/feature-data` of another.
+/// An upstream that redirects everything below `/accessSecurity` to `/feature-data` of `other`.
 async fn leading_to(other: &Upstream) -> Upstream {
     let base = other.url();
     Upstream::deciding(move |_, request| {
@@ -35,7 +35,7 @@ async fn leading_to(other: &Upstream) -> Upstream {
     .await
 }
 
-/// A proxy for which `other` is a region.
+/// A gateway for which `other` is a region.
 async fn between(api: &Upstream, other: &Upstream) -> Gateway {
     let route = format!(
         "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
@@ -56,7 +56,7 @@ fn post(path: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_follows_to_another_region_and_later_ones_go_there_at_once() {
+async fn region_redirect_is_followed_and_remembered() {
     let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
@@ -100,7 +100,7 @@ async fn a_request_follows_to_another_region_and_later_ones_go_there_at_once() {
         );
     }
     api.got_nothing().await;
-    // Another service is another matter.
+    // Another service is not affected.
     gateway.raw(get("/systemlog/records")).await;
     assert_eq!(
         api.request().await.line(),
@@ -109,7 +109,7 @@ async fn a_request_follows_to_another_region_and_later_ones_go_there_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_is_shown_to_operators() {
+async fn remembered_regions_are_listed_for_operators() {
     let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let gateway = between(&api, &eu).await;
@@ -133,7 +133,7 @@ async fn what_is_remembered_is_shown_to_operators() {
 }
 
 #[tokio::test]
-async fn a_body_goes_along_if_it_was_kept_and_the_region_is_learnt_in_any_case() {
+async fn buffered_body_follows_a_redirect_and_the_region_is_always_learnt() {
     let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let route = format!(
@@ -179,7 +179,7 @@ async fn a_body_goes_along_if_it_was_kept_and_the_region_is_learnt_in_any_case()
 }
 
 #[tokio::test]
-async fn nothing_else_is_followed() {
+async fn other_redirects_are_not_followed() {
     let stranger = Upstream::responding(OK).await;
     let eu = Upstream::responding(OK).await;
     for (response, why) in [
@@ -234,7 +234,7 @@ async fn nothing_else_is_followed() {
 }
 
 #[tokio::test]
-async fn a_second_redirect_is_the_callers() {
+async fn second_redirect_is_returned_to_the_caller() {
     let api = Upstream::by_hand().await;
     let (there, back) = (format!("{}/b/x", api.url()), format!("{}/c/x", api.url()));
     let gateway = Gateway::in_front_of(&api).start().await;
@@ -255,7 +255,7 @@ async fn a_second_redirect_is_the_callers() {
 }
 
 #[tokio::test]
-async fn a_link_without_a_host_leads_to_the_region_that_answered() {
+async fn relative_link_resolves_to_the_responding_region() {
     let created =
         "HTTP/1.1 201 Created\r\nLocation: /feature-data/policies/1\r\nContent-Length: 0\r\n\r\n";
     let eu = Upstream::responding(created).await;
@@ -278,7 +278,7 @@ async fn a_link_without_a_host_leads_to_the_region_that_answered() {
 }
 
 #[tokio::test]
-async fn a_circle_is_not_walked() {
+async fn redirect_loop_is_not_followed() {
     let api = Upstream::deciding(|_, request| {
         let host = request.field("host").unwrap();
         to(&format!("http://{host}/accessSecurity/x")).into()
@@ -292,7 +292,7 @@ async fn a_circle_is_not_walked() {
 }
 
 #[tokio::test]
-async fn a_404_of_citrix_passes_untouched() {
+async fn citrix_404_passes_unchanged() {
     let api = Upstream::responding(NOT_FOUND).await;
     let gateway = Gateway::in_front_of(&api).start().await;
     let response = gateway.raw(get("/accessSecurity/x")).await;
@@ -307,7 +307,7 @@ async fn a_404_of_citrix_passes_untouched() {
 }
 
 #[tokio::test]
-async fn a_404_where_a_conclusion_led_is_asked_about_at_the_old_address() {
+async fn remembered_region_404_is_verified_at_the_original_address() {
     let eu = Upstream::deciding(|_, request| {
         if request.line().contains("/known") {
             OK.into()
@@ -317,7 +317,7 @@ async fn a_404_where_a_conclusion_led_is_asked_about_at_the_old_address() {
     })
     .await;
     let base = eu.url();
-    // Only part of the service is in the other region.
+    // Only a part of the service is in the other region.
     let api = Upstream::deciding(move |_, request| {
         if request.line().contains("/here") {
             OK.into()
@@ -337,7 +337,7 @@ async fn a_404_where_a_conclusion_led_is_asked_about_at_the_old_address() {
 }
 
 #[tokio::test]
-async fn a_404_that_the_old_address_leads_to_as_well_is_believed_from_then_on() {
+async fn confirmed_404_of_a_region_is_not_verified_again() {
     let eu = Upstream::deciding(|_, request| {
         if request.line().contains("/known") {
             OK.into()
@@ -368,7 +368,7 @@ async fn a_404_that_the_old_address_leads_to_as_well_is_believed_from_then_on() 
 }
 
 #[tokio::test]
-async fn a_region_that_cannot_be_reached_is_forgotten() {
+async fn unreachable_region_is_forgotten() {
     let eu = Upstream::refusing();
     let base = eu.url();
     let api = Upstream::scripted(move |number| {
@@ -392,7 +392,7 @@ async fn a_region_that_cannot_be_reached_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_401_of_the_other_region_is_replayed_there() {
+async fn region_401_is_replayed_in_the_same_region() {
     let eu = Upstream::deciding(|_, request| {
         let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
         if stale {
@@ -417,7 +417,7 @@ async fn a_401_of_the_other_region_is_replayed_there() {
 }
 
 #[tokio::test]
-async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
+async fn regions_and_tokens_are_separate_for_each_customer() {
     let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
     let (acme, contoso) = (Logins::given().await, Logins::given().await);
@@ -429,7 +429,7 @@ async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
             logins.url()
         )
     };
-    // The gateway of one customer is a known one for the other.
+    // The API gateway of one customer is a known region of the other.
     let blocks = block("acme", &api, &acme) + &block("contoso", &eu, &contoso);
     let gateway = Gateway::for_customers(&blocks)
         .set("SECRET", "s3cret")
@@ -455,7 +455,7 @@ async fn each_customer_has_a_region_of_its_own_and_its_own_token_there() {
 }
 
 #[tokio::test]
-async fn the_list_of_regions_asks_for_the_admin_secret() {
+async fn region_list_requires_the_admin_secret() {
     let api = Upstream::responding(OK).await;
     let hash = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
     let gateway = Gateway::in_front_of(&api)
@@ -473,7 +473,7 @@ async fn the_list_of_regions_asks_for_the_admin_secret() {
 }
 
 #[tokio::test]
-async fn the_emulators_other_region_is_found_over_tls() {
+async fn emulated_region_redirect_is_followed_over_tls() {
     let faults = Faults {
         region_redirect: Some(RegionRedirect::Other),
         ..Faults::default()

@@ -1,5 +1,5 @@
-//! What follows a 429 or 503 of Citrix (interface §4.4): waits that callers do not see, one for all who would knock. A wait
-//! has a second at least, and so have these tests.
+//! Retries after a Citrix 429 or 503 (interface §4.4): waits that callers do not see, shared by all
+//! requests. A wait takes at least a second, and so do these tests.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ fn json(status: &str, fields: &str, body: &str) -> String {
     )
 }
 
-/// Says no to the first request and yes to the others.
+/// An upstream that rejects the first request with `response` and serves the others.
 async fn busy_at_first(response: impl Into<String>) -> Upstream {
     let response = response.into();
     Upstream::scripted(move |number| {
@@ -62,7 +62,7 @@ fn post(path: &str, body: &str) -> String {
     )
 }
 
-/// All of a request but its token and its framing: of a body that was kept the length is known.
+/// A request without its token and its framing, because the length of a buffered body is known.
 fn essence(request: &Message) -> (String, Vec<(String, String)>, String) {
     let aside = ["authorization", "content-length", "transfer-encoding"];
     let fields = request
@@ -72,7 +72,8 @@ fn essence(request: &Message) -> (String, Vec<(String, String)>, String) {
     (request.line(), fields.collect(), request.text())
 }
 
-/// The gateway's response to `request`, which the upstream must have got twice, a second apart.
+/// Asserts that the upstream gets `request` twice, a second apart, and the caller gets the second
+/// response.
 async fn is_waited_out(response: String, request: String) {
     let said = response.clone();
     let upstream = busy_at_first(response).await;
@@ -94,8 +95,8 @@ async fn is_waited_out(response: String, request: String) {
 }
 
 #[tokio::test]
-async fn contract_4_hints_of_every_shape_are_waited_out() {
-    // The answerer's clock, whatever ours says.
+async fn contract_4_retry_hints_of_every_format_are_waited_out() {
+    // Relative to the responder's clock, whatever the gateway's clock is.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
     let in_a_second = now + Duration::from_secs(1);
     let date = format!("Date: {}\r\n", httpdate::fmt_http_date(now));
@@ -137,14 +138,14 @@ async fn contract_4_hints_of_every_shape_are_waited_out() {
 }
 
 #[tokio::test]
-async fn a_request_with_a_body_is_sent_again_whole() {
+async fn retried_request_body_is_sent_whole() {
     let chunked = "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
          9\r\nwhat the \r\nb\r\ncaller sent\r\n0\r\n\r\n";
     let requests = [post("/x", "what the caller sent"), chunked.to_owned()];
     join_all(requests.map(|request| is_waited_out(ONE_SECOND.to_owned(), request))).await;
 }
 
-/// Asserts that the caller gets a response as it is, and that the upstream got one request.
+/// Asserts that the caller gets the response unchanged and the upstream got one request.
 async fn is_handed_on(settings: &str, response: &str, request: String, outcome: Option<&str>) {
     let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).with(settings).start().await;
@@ -172,7 +173,7 @@ async fn is_handed_on(settings: &str, response: &str, request: String, outcome: 
 }
 
 #[tokio::test]
-async fn a_wait_that_is_too_long_is_the_callers_and_the_answer_untouched() {
+async fn retry_after_above_the_limit_returns_the_response_unchanged() {
     let many = "429 Too Many Requests";
     let long = format!(
         r#"{{"fill":"{}","parameters":{{"retryDelay":1}}}}"#,
@@ -204,7 +205,7 @@ async fn a_wait_that_is_too_long_is_the_callers_and_the_answer_untouched() {
 }
 
 #[tokio::test]
-async fn what_may_not_go_out_twice_does_not() {
+async fn unsafe_requests_are_not_retried() {
     let unavailable = json("503 Service Unavailable", "Retry-After: 1\r\n", "{}");
     is_handed_on("", &unavailable, post("/x", "body"), Some("not_replayable")).await;
     is_handed_on(
@@ -226,7 +227,7 @@ async fn what_may_not_go_out_twice_does_not() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_while_it_is_looked_at_is_broken_off_for_the_caller() {
+async fn error_body_truncated_during_inspection_is_truncated_for_the_caller() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nretry_budget = '900ms'")
@@ -249,7 +250,7 @@ async fn an_answer_that_breaks_off_while_it_is_looked_at_is_broken_off_for_the_c
 }
 
 #[tokio::test]
-async fn a_herd_waits_together_and_takes_up_no_place() {
+async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
     let told = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
     let upstream = busy_at_first(told).await;
     let gateway = Gateway::in_front_of(&upstream)
@@ -263,7 +264,7 @@ async fn a_herd_waits_together_and_takes_up_no_place() {
     upstream.request().await;
     for number in 1..19 {
         let mut caller = gateway.connect().await;
-        // A body makes no difference to what was not sent yet.
+        // A body makes no difference for a request that was not sent yet.
         caller
             .write(if number == 1 {
                 post("/systemlog/1", "x")
@@ -275,11 +276,11 @@ async fn a_herd_waits_together_and_takes_up_no_place() {
     }
     waiting(&gateway, 19.0).await;
     assert_eq!(metric(&gateway, "in_flight_requests").await, 0.0);
-    // Another place is another matter.
+    // Another service is not affected.
     assert_eq!(gateway.raw(get("/licensing")).await.status(), 200);
     assert!(upstream.request().await.line().contains("/licensing"));
     upstream.got_nothing().await;
-    // Who leaves waits no more.
+    // A disconnected caller no longer waits.
     drop(herd.pop());
     waiting(&gateway, 18.0).await;
     for caller in &mut herd {
@@ -294,7 +295,7 @@ async fn a_herd_waits_together_and_takes_up_no_place() {
 }
 
 #[tokio::test]
-async fn who_cannot_wait_for_the_gate_gets_citrixs_own_answer() {
+async fn request_that_cannot_wait_gets_the_citrix_response() {
     let told = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n";
     let upstream = Upstream::responding(told).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -310,7 +311,7 @@ async fn who_cannot_wait_for_the_gate_gets_citrixs_own_answer() {
 }
 
 #[tokio::test]
-async fn no_more_wait_at_a_gate_than_may() {
+async fn waiters_above_the_gate_limit_get_the_original_response() {
     let upstream = Upstream::responding(ONE_SECOND).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_queued = 1\n[upstream]\nretry_budget = '1500ms'")
@@ -326,7 +327,7 @@ async fn no_more_wait_at_a_gate_than_may() {
 }
 
 #[tokio::test]
-async fn a_place_in_flight_may_be_gone_after_the_wait() {
+async fn wait_that_finds_no_permit_returns_503() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_in_flight = 1")
@@ -346,7 +347,7 @@ async fn a_place_in_flight_may_be_gone_after_the_wait() {
 }
 
 #[tokio::test]
-async fn waits_and_replays_have_budgets_of_their_own() {
+async fn waits_and_replays_have_separate_budgets() {
     let unauthorized = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let upstream = Upstream::scripted(move |number| match number {
         1 => ONE_SECOND.into(),
@@ -370,10 +371,10 @@ async fn waits_and_replays_have_budgets_of_their_own() {
 }
 
 #[tokio::test]
-async fn over_http2_another_programs_query_is_waited_for() {
+async fn http2_retry_waits_for_the_query_of_another_program() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
-    // The gateway itself lets one in at a time; another program asks past it.
+    // The gateway sends one query at a time; another program bypasses it.
     let other = Gateway::in_front_of_cloud(&cloud).start().await;
     let latency = Duration::from_secs(600);
     cloud.emulator.set_faults(Faults {
@@ -404,7 +405,7 @@ async fn over_http2_another_programs_query_is_waited_for() {
 }
 
 #[tokio::test]
-async fn five_tries_are_enough() {
+async fn retries_end_after_five_attempts() {
     let upstream = Upstream::responding(
         "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
     )

@@ -1,37 +1,37 @@
-//! Requests that are malformed, ambiguous or at a bound, byte for byte, and what must become of each.
+//! Malformed, ambiguous or extreme requests, byte for byte, with their expected outcome.
 
 mod bodies;
 mod in_a_row;
 
 use std::borrow::Cow;
 
-/// What the caller is told.
+/// The responses that the caller gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// A response of ours with this status and reason.
+    /// A gateway error with this status and reason.
     Problem(u16, &'static str),
-    /// hyper's: a status and nothing else.
+    /// An error of hyper: a status and nothing else.
     Bare(u16),
-    /// The upstream's, so many times.
+    /// This number of upstream responses.
     Passed(usize),
-    /// The upstream's, and then ours to what followed.
+    /// An upstream response, then a gateway error.
     PassedThen(u16),
-    /// The upstream's, and then hyper's.
+    /// An upstream response, then an error of hyper.
     PassedThenBare(u16),
 }
 
-/// What the upstream gets to see.
+/// The requests that the upstream gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaches {
     /// Not a byte.
     Nothing,
-    /// These requests: request line, body, and names of fields beyond those that each request has.
+    /// These requests: request line, body, and names of fields other than those of every request.
     Requests(Vec<(&'static str, Cow<'static, str>, &'static [&'static str])>),
-    /// A request that never ends, so that nobody can act on it; or nothing, when the end came before it was sent.
+    /// An incomplete request, or nothing if the connection closed first.
     Unended,
 }
 
-/// One of them. The connection is closed after each.
+/// One request. The connection is closed after each.
 pub struct Case {
     pub name: String,
     pub bytes: Vec<u8>,
@@ -40,7 +40,7 @@ pub struct Case {
 }
 
 const BAD: Response = Response::Problem(400, "bad_request");
-/// The rest of a head that ends its connection.
+/// The rest of a head with `Connection: close`.
 const END: &str = "Host: localhost\r\nConnection: close\r\n\r\n";
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -58,17 +58,17 @@ fn case(
     }
 }
 
-/// We refuse it, and nothing leaves.
+/// The gateway rejects it and forwards nothing.
 fn refused(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
     case(name, bytes, BAD, Reaches::Nothing)
 }
 
-/// hyper refuses it, and nothing leaves.
+/// hyper rejects it, and nothing is forwarded.
 fn bare(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
     case(name, bytes, Response::Bare(400), Reaches::Nothing)
 }
 
-/// It leaves with this request line and body, and nothing beside the fields that every request has.
+/// It is forwarded with this request line and body and the fields of every request only.
 fn passes(
     name: impl Into<String>,
     bytes: impl Into<Vec<u8>>,
@@ -83,12 +83,11 @@ fn passes(
     )
 }
 
-/// Its body is found out to be broken on the way.
+/// Its body turns out to be invalid while it is forwarded.
 fn unended(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
     case(name, bytes, BAD, Reaches::Unended)
 }
 
-/// All of them.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(line_ends());
@@ -158,7 +157,7 @@ fn line_ends() -> Vec<Case> {
             "bare CR in the target",
             format!("GET /a\rb HTTP/1.1\r\n{END}"),
         ),
-        // hyper waits for an end that it would take.
+        // hyper waits for a valid line end.
         case(
             "CR CR LF at the head's end",
             format!("{get}Host: localhost\r\n\r\r\n"),
@@ -304,7 +303,7 @@ fn request_lines() -> Vec<Case> {
             "",
         ),
     ];
-    // Half a request line, and no more: the head stalls.
+    // An incomplete request line: the head times out.
     cases.push(case(
         "a line that stalls",
         "GET / HT",
@@ -568,7 +567,7 @@ fn hop_by_hop() -> Vec<Case> {
     .collect()
 }
 
-/// Names that CGI and its heirs cannot tell from others.
+/// Names that CGI and its successors cannot distinguish from others.
 fn twins() -> Vec<Case> {
     [
         "Citrix_CustomerId",

@@ -1,8 +1,7 @@
-//! How long a body is, where it ends, and what comes with it.
+//! Body lengths, transfer codings, chunks and trailers.
 
 use super::{Case, END, Reaches, Response, SMUGGLED, bare, case, passes, refused, unended};
 
-/// All of them.
 pub(super) fn all() -> Vec<Case> {
     [
         lengths(),

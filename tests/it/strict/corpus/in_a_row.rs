@@ -1,10 +1,9 @@
-//! What comes behind a request on the same connection.
+//! Bytes after a request on the same connection.
 
 use std::borrow::Cow;
 
 use super::{Case, END, Reaches, Response, bare, case, refused};
 
-/// All of them.
 pub(super) fn all() -> Vec<Case> {
     let mut cases = behind_a_request();
     cases.push(refused(
@@ -42,7 +41,7 @@ fn request(line: &'static str, body: &'static str) -> Request {
     (line, Cow::Borrowed(body), &[])
 }
 
-/// What may stand behind a request that is in order.
+/// Cases with bytes after a valid request.
 fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
     let second = format!("GET /second HTTP/1.1\r\n{END}");
     let passed = [
