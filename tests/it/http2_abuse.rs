@@ -507,7 +507,7 @@ async fn caller_that_never_reads_is_closed_and_others_are_served() {
                 let mut stream = 201;
                 while let Some((kind, _, payload)) = next(&mut from).await {
                     match kind {
-                        // Each closed connection is replaced by another.
+                        // Each reset stream is replaced by another.
                         RST_STREAM => {
                             to.write_all(&request(stream)).await.ok();
                             stream += 2;
