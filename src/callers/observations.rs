@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use citrix_wire::policy::batch::item_paths;
 use citrix_wire::policy::path::{Ambiguous, evaluate};
-use citrix_wire::policy::{RULE_METHODS, shape};
+use citrix_wire::policy::{RULE_METHODS, fold};
 
 /// Maximum number of recorded shapes (method and path pattern) per caller. The first are kept: a tool repeats most of
 /// its requests.
@@ -63,7 +63,7 @@ impl Observations {
         // Before the lock is taken.
         let patterns: Vec<_> = paths
             .iter()
-            .map(|path| evaluate(path).map(|path| shape::fold(&path)))
+            .map(|path| evaluate(path).map(|path| fold::fold_ids(&path)))
             .collect();
         let mut record = self.lock();
         record.requests += 1;

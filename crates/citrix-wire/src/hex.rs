@@ -10,7 +10,7 @@ pub fn encode(bytes: &[u8]) -> String {
 }
 
 /// Returns the two lower-case digits of a byte.
-pub fn digits(byte: u8) -> [u8; 2] {
+pub(crate) fn digits(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)])
 }
@@ -29,12 +29,12 @@ pub fn decode<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Returns the byte of two case-insensitive digits.
-pub fn byte([high, low]: [u8; 2]) -> Option<u8> {
+pub(crate) fn byte([high, low]: [u8; 2]) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
 /// Returns the value of one case-insensitive digit.
-pub fn digit(digit: u8) -> Option<u8> {
+pub(crate) fn digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -3,7 +3,7 @@
 use crate::hex;
 
 /// Splits the first byte off, decoded if it is an escape. A `%` without two digits is returned as it is.
-pub fn split_first(text: &[u8]) -> Option<(u8, &[u8])> {
+pub(crate) fn split_first(text: &[u8]) -> Option<(u8, &[u8])> {
     if let [b'%', high, low, rest @ ..] = text
         && let Some(byte) = hex::byte([*high, *low])
     {

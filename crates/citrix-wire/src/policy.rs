@@ -4,9 +4,9 @@
 //! ways ([`path`]), so that a request within the rules stays within them wherever it arrives.
 
 pub mod batch;
+pub mod fold;
 pub mod path;
 pub mod pattern;
-pub mod shape;
 
 use http::Method;
 
