@@ -1,6 +1,8 @@
-//! Cost of rewriting the links of a page of machines, compared with copying it three times through a channel.
+//! Cost of rewriting the links of a page of machines, compared with copying it three times through
+//! a channel.
 //!
-//! `cargo bench --bench link_rewrite`. Reports the fastest of several rounds, which other processes disturb least.
+//! `cargo bench --bench link_rewrite`. Reports the fastest of several rounds, which other processes
+//! disturb least.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its results")]
 

@@ -20,8 +20,8 @@ impl BasicCredentials {
         }
     }
 
-    /// Decodes the part of `Authorization` after the scheme. Returns `None` unless it is padded base64 with a colon
-    /// in it.
+    /// Decodes the part of `Authorization` after the scheme. Returns `None` unless it is padded
+    /// base64 with a colon in it.
     pub fn decode(token: &[u8]) -> Option<Self> {
         let user_pass = Zeroizing::new(STANDARD.decode(token).ok()?);
         let colon = user_pass.iter().position(|&byte| byte == b':')?;

@@ -1,4 +1,5 @@
-//! Rules of Citrix Cloud: clouds, services, token endpoints, header fields, batches and retired addresses.
+//! Rules of Citrix Cloud: clouds, services, token endpoints, header fields, batches and retired
+//! addresses.
 
 pub mod batch;
 pub mod clouds;
@@ -32,7 +33,8 @@ pub enum AuthorizationScheme {
 }
 
 impl AuthorizationScheme {
-    /// Returns the field value for a token, marked sensitive so that it is neither printed nor indexed by HPACK.
+    /// Returns the field value for a token, marked sensitive so that it is neither printed nor
+    /// indexed by HPACK.
     ///
     /// # Errors
     /// If the token has a byte that a field value must not contain.

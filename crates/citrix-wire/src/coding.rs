@@ -23,7 +23,8 @@ pub use encoder::ContentEncoder;
 pub enum ContentCoding {
     /// `gzip` (RFC 1952), or its alias `x-gzip`.
     Gzip,
-    /// `deflate`: the zlib format (RFC 1950), or a bare deflate stream (RFC 1951), which many servers send.
+    /// `deflate`: the zlib format (RFC 1950), or a bare deflate stream (RFC 1951), which many
+    /// servers send.
     Deflate,
     /// `br` (RFC 7932).
     Brotli,
@@ -66,8 +67,8 @@ impl ContentCoding {
     pub fn format(self, first: u8) -> CodingFormat {
         match self {
             Self::Gzip => CodingFormat::Gzip,
-            // RFC 1950 section 2.2: method 8 and a window size. As deflate it would be a stored block with padding that
-            // no encoder writes.
+            // RFC 1950 section 2.2: method 8 and a window size. As deflate it would be a stored
+            // block with padding that no encoder writes.
             Self::Deflate if first & 0x0f == 8 && first >> 4 <= 7 => CodingFormat::Zlib,
             Self::Deflate => CodingFormat::Deflate,
             Self::Brotli => CodingFormat::Brotli,

@@ -2,7 +2,8 @@
 
 use crate::hex;
 
-/// Appends `text`, encoded as the URL standard prescribes ("application/x-www-form-urlencoded percent-encode set").
+/// Appends `text`, encoded as the URL standard prescribes ("application/x-www-form-urlencoded
+/// percent-encode set").
 pub fn encode(text: &str, body: &mut Vec<u8>) {
     for byte in text.bytes() {
         match byte {

@@ -11,8 +11,8 @@ const MAX_NODES: usize = 8;
 const MAX_NODE_LENGTH: usize = 64;
 const MAX_FIELD_LENGTH: usize = 4096;
 
-/// Returns the `for` nodes of all elements in order (`192.0.2.43, [2001:db8::17]:4711`); `None` without any, or if the
-/// syntax is not that of RFC 7239.
+/// Returns the `for` nodes of all elements in order (`192.0.2.43, [2001:db8::17]:4711`); `None`
+/// without any, or if the syntax is not that of RFC 7239.
 pub fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     let mut nodes = Vec::new();
     for value in headers.get_all(FORWARDED) {
@@ -46,8 +46,9 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// Returns a node (RFC 7239 section 6) without its quotes. Only characters of addresses and obfuscated identifiers are
-/// permitted, so that a node cannot forge log syntax; none of them needs a backslash.
+/// Returns a node (RFC 7239 section 6) without its quotes. Only characters of addresses and
+/// obfuscated identifiers are permitted, so that a node cannot forge log syntax; none of them needs
+/// a backslash.
 fn node(value: &str) -> Option<&str> {
     let bare = value
         .strip_prefix('"')

@@ -1,20 +1,23 @@
 //! Rejects request heads that hyper accepts but another HTTP implementation may frame differently.
 //!
-//! hyper accepts a bare LF as a line ending, repeated Content-Length fields with one value, and Content-Length beside
-//! Transfer-Encoding; it drops a fragment from the target. A proxy in front of the gateway may read the same bytes
-//! differently (RFC 9112 sections 2.2, 3.2 and 6.3), which enables request smuggling.
+//! hyper accepts a bare LF as a line ending, repeated Content-Length fields with one value, and
+//! Content-Length beside Transfer-Encoding; it drops a fragment from the target. A proxy in front
+//! of the gateway may read the same bytes differently (RFC 9112 sections 2.2, 3.2 and 6.3), which
+//! enables request smuggling.
 //!
-//! The guard does not parse framing a second time. It splits the stream into portions that end with an empty line
-//! (CR LF CR LF), passes hyper one portion at a time, and takes the length of each body from hyper. A head thus ends
-//! where a portion ends, and the findings of the last portion belong to the head that hyper parsed. A chunked body ends
-//! with an empty line too, hence at the end of a portion.
+//! The guard does not parse framing a second time. It splits the stream into portions that end with
+//! an empty line (CR LF CR LF), passes hyper one portion at a time, and takes the length of each
+//! body from hyper. A head thus ends where a portion ends, and the findings of the last portion
+//! belong to the head that hyper parsed. A chunked body ends with an empty line too, hence at the
+//! end of a portion.
 
 use memchr::memchr;
 
-/// Permitted empty lines before a request line; RFC 9112 section 2.2 asks servers to ignore at least one.
+/// Permitted empty lines before a request line; RFC 9112 section 2.2 asks servers to ignore at
+/// least one.
 const MAX_BLANK_LINES: u8 = 4;
-/// Permitted bytes of a chunked body beyond nine times its data: hyper's read-ahead, the next head and slack. A chunk of
-/// one byte takes six; a chunk size may have any number of leading zeros.
+/// Permitted bytes of a chunked body beyond nine times its data: hyper's read-ahead, the next head
+/// and slack. A chunk of one byte takes six; a chunk size may have any number of leading zeros.
 const MAX_FRAMING: u64 = 256 * 1024;
 const CONTENT_LENGTH: &[u8] = b"content-length:";
 
@@ -83,13 +86,14 @@ struct Portion {
     line_length: usize,
     /// The last byte was CR.
     after_cr: bool,
-    /// Length of the prefix of [`CONTENT_LENGTH`] that the line consists of so far; `None` for any other line.
+    /// Length of the prefix of [`CONTENT_LENGTH`] that the line consists of so far; `None` for any
+    /// other line.
     name_matched: Option<u8>,
 }
 
 impl FramingGuard {
-    /// Inspects bytes that are about to be passed to hyper and returns how many may be: at least one of a non-empty
-    /// slice. The rest must be scanned again.
+    /// Inspects bytes that are about to be passed to hyper and returns how many may be: at least
+    /// one of a non-empty slice. The rest must be scanned again.
     ///
     /// # Errors
     /// If the current chunked body consists almost only of framing.
@@ -124,7 +128,8 @@ impl FramingGuard {
         (self.unread, self.framing) = (0, None);
     }
 
-    /// Returns `true` if hyper has read the last request's body to its end, so that the next byte begins a request.
+    /// Returns `true` if hyper has read the last request's body to its end, so that the next byte
+    /// begins a request.
     pub fn is_body_complete(&self) -> bool {
         self.unread == 0 && self.framing.is_none()
     }
@@ -155,7 +160,8 @@ impl FramingGuard {
 }
 
 impl Portion {
-    /// Resets for the next portion. Findings among blank lines belong to the request that follows them.
+    /// Resets for the next portion. Findings among blank lines belong to the request that follows
+    /// them.
     fn restart(&mut self) {
         let (blank_lines, error) = if self.begun {
             (0, None)
@@ -187,8 +193,8 @@ impl Portion {
                 break;
             }
             if self.ended {
-                // The request will be rejected. hyper rescans its buffer with each portion, so that further blank
-                // portions would cost quadratic time.
+                // The request will be rejected. hyper rescans its buffer with each portion, so that
+                // further blank portions would cost quadratic time.
                 self.restart();
             }
         }

@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderName};
 
 /// Returns `true` if a field is hop-by-hop even when `Connection` does not name it.
 ///
-/// The list has the fields of RFC 9110, `Keep-Alive`, `Proxy-Connection`, `HTTP2-Settings` (Java's client offers
-/// an upgrade with every request) and the credentials for a proxy.
+/// The list has the fields of RFC 9110, `Keep-Alive`, `Proxy-Connection`, `HTTP2-Settings` (Java's
+/// client offers an upgrade with every request) and the credentials for a proxy.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),

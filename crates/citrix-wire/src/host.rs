@@ -71,13 +71,15 @@ impl<'a> Authority<'a> {
         self.host
     }
 
-    /// Returns `true` for an IP address or `localhost`, which DNS rebinding cannot point at the gateway.
+    /// Returns `true` for an IP address or `localhost`, which DNS rebinding cannot point at the
+    /// gateway.
     pub fn is_address_or_localhost(&self) -> bool {
         self.address().is_some() || self.host.eq_ignore_ascii_case("localhost")
     }
 
-    /// Returns `true` for `0.0.0.0`, `[::]` and IPv4-mapped IPv6 addresses. Browsers connect to loopback for them but do
-    /// not treat them as loopback: a GET from a page of another site then has no header that identifies it as such.
+    /// Returns `true` for `0.0.0.0`, `[::]` and IPv4-mapped IPv6 addresses. Browsers connect to
+    /// loopback for them but do not treat them as loopback: a GET from a page of another site then
+    /// has no header that identifies it as such.
     pub fn is_unspecified_or_mapped(&self) -> bool {
         self.address().is_some_and(|address| match address {
             IpAddr::V4(address) => address.is_unspecified(),
@@ -93,13 +95,15 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// Returns the address inside an IP literal's brackets (RFC 3986 section 3.2.2); `None` for any other host.
+/// Returns the address inside an IP literal's brackets (RFC 3986 section 3.2.2); `None` for any
+/// other host.
 pub fn ip_literal(host: &str) -> Option<&str> {
     host.strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
 }
 
-/// Returns the host as it is resolved and compared with a certificate: an IPv6 address without its brackets.
+/// Returns the host as it is resolved and compared with a certificate: an IPv6 address without its
+/// brackets.
 pub fn strip_brackets(host: &str) -> &str {
     ip_literal(host).unwrap_or(host)
 }
@@ -113,17 +117,18 @@ pub fn add_brackets(host: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns `true` for unreserved characters and sub-delims of RFC 3986, and the percent sign of escapes.
+/// Returns `true` for unreserved characters and sub-delims of RFC 3986, and the percent sign of
+/// escapes.
 fn is_reg_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
 
-/// Returns the authority of a request: that of an absolute target or `:authority`, else of `Host`. `None` for HTTP/1.0
-/// without either.
+/// Returns the authority of a request: that of an absolute target or `:authority`, else of `Host`.
+/// `None` for HTTP/1.0 without either.
 ///
 /// # Errors
-/// If `Host` is missing in HTTP/1.1, repeated, invalid, or differs from the target. RFC 9112 gives the target precedence,
-/// but a proxy in front of the gateway may have used the field.
+/// If `Host` is missing in HTTP/1.1, repeated, invalid, or differs from the target. RFC 9112 gives
+/// the target precedence, but a proxy in front of the gateway may have used the field.
 pub fn authority<'a>(
     version: Version,
     uri: &'a Uri,

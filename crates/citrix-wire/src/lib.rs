@@ -1,7 +1,7 @@
 //! HTTP and Citrix Cloud rules without I/O.
 //!
-//! All functions are pure: no sockets, no runtime, no clock. The modules at the root implement rules of HTTP,
-//! [`citrix`] those of Citrix Cloud; [`policy`] evaluates a caller's rules.
+//! All functions are pure: no sockets, no runtime, no clock. The modules at the root implement
+//! rules of HTTP, [`citrix`] those of Citrix Cloud; [`policy`] evaluates a caller's rules.
 
 pub mod basic_auth;
 pub mod citrix;

@@ -1,8 +1,9 @@
 //! Rewrites links in responses to point at the gateway (interface §4.2, contract §5).
 //!
-//! A tool that follows an unchanged link would bypass the gateway and receive 401 from Citrix: page 1 works, page 2 fails.
-//! A link to a host of the route table is rewritten such that the same table forwards it to where it pointed. Only the
-//! beginning of a link changes; the rest of its path, query and fragment keep their bytes.
+//! A tool that follows an unchanged link would bypass the gateway and receive 401 from Citrix: page
+//! 1 works, page 2 fails. A link to a host of the route table is rewritten such that the same table
+//! forwards it to where it pointed. Only the beginning of a link changes; the rest of its path,
+//! query and fragment keep their bytes.
 //!
 //! ```text
 //! map        reversed route table                          LinkMap, LinkRewriter

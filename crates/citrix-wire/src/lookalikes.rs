@@ -1,7 +1,7 @@
 //! Field names that a server may mistake for a security-relevant name.
 //!
-//! CGI and its descendants (WSGI, PHP, IIS server variables) map `-` and `_`, and some of them every other separator,
-//! to `_`. They read `citrix_customerid` as `Citrix-CustomerId`.
+//! CGI and its descendants (WSGI, PHP, IIS server variables) map `-` and `_`, and some of them
+//! every other separator, to `_`. They read `citrix_customerid` as `Citrix-CustomerId`.
 
 /// Names that authenticate, select a customer or frame a message, in lower case without separators.
 const GUARDED: [&str; 25] = [
@@ -34,7 +34,8 @@ const GUARDED: [&str; 25] = [
 /// Prefix of further guarded names.
 const GUARDED_PREFIX: &str = "xforwarded";
 
-/// Returns `true` if `name` is not a guarded name but equals one without separators: `x_api_key`, `authorization_`.
+/// Returns `true` if `name` is not a guarded name but equals one without separators: `x_api_key`,
+/// `authorization_`.
 pub fn is_lookalike(name: &str) -> bool {
     // Nearly every name consists of letters, digits and hyphens.
     if name

@@ -1,22 +1,24 @@
-//! Paths compared and joined byte for byte: Citrix's contain `$`, `%2F`, spaces and backslashes (contract §5), and must
-//! arrive unchanged.
+//! Paths compared and joined byte for byte: Citrix's contain `$`, `%2F`, spaces and backslashes
+//! (contract §5), and must arrive unchanged.
 
 use http::uri::{InvalidUri, PathAndQuery};
 
-/// Returns `true` if `path` lies at or below `prefix`, by whole segments: `/a` covers `/a`, `/a/` and `/a/b`, not
-/// `/ab`. The empty prefix covers everything.
+/// Returns `true` if `path` lies at or below `prefix`, by whole segments: `/a` covers `/a`, `/a/`
+/// and `/a/b`, not `/ab`. The empty prefix covers everything.
 pub fn covers(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Splits off the segment after a path's first slash. The segment may be empty; the rest is empty or begins with a slash.
+/// Splits off the segment after a path's first slash. The segment may be empty; the rest is empty
+/// or begins with a slash.
 pub fn first_segment(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix('/')?;
     Some(path.split_at(path.find('/').unwrap_or(path.len())))
 }
 
-/// Replaces `prefix` of `target` by `base`. The prefix must cover the target, possibly in another case.
+/// Replaces `prefix` of `target` by `base`. The prefix must cover the target, possibly in another
+/// case.
 ///
 /// # Errors
 /// If the result is no path, which a validated `base` and a parsed `target` exclude.

@@ -2,7 +2,8 @@
 
 use crate::hex;
 
-/// Splits the first byte off, decoded if it is an escape. A `%` without two digits is returned as it is.
+/// Splits the first byte off, decoded if it is an escape. A `%` without two digits is returned as
+/// it is.
 pub(crate) fn split_first(text: &[u8]) -> Option<(u8, &[u8])> {
     if let [b'%', high, low, rest @ ..] = text
         && let Some(byte) = hex::byte([*high, *low])

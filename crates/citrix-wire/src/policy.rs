@@ -1,7 +1,8 @@
 //! A caller's rules: permitted methods, paths and customers (interface §3.1).
 //!
-//! Rules only permit. A path is evaluated as every upstream may read it, and rejected if upstreams may read it in several
-//! ways ([`path`]), so that a request within the rules stays within them wherever it arrives.
+//! Rules only permit. A path is evaluated as every upstream may read it, and rejected if upstreams
+//! may read it in several ways ([`path`]), so that a request within the rules stays within them
+//! wherever it arrives.
 
 pub mod batch;
 pub mod fold;
@@ -14,8 +15,8 @@ use self::path::{Ambiguous, ParsedPath, evaluate};
 use self::pattern::PathRules;
 use crate::citrix::headers::customers_in_path;
 
-/// Methods that `methods` may contain: all that are forwarded (RFC 9110 section 9.3, RFC 5789), without extension
-/// methods, which Citrix does not use.
+/// Methods that `methods` may contain: all that are forwarded (RFC 9110 section 9.3, RFC 5789),
+/// without extension methods, which Citrix does not use.
 pub const RULE_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -69,16 +70,17 @@ impl Rules {
         }
     }
 
-    /// Returns `true` if everything is permitted. Paths are not evaluated then and are forwarded unchanged.
+    /// Returns `true` if everything is permitted. Paths are not evaluated then and are forwarded
+    /// unchanged.
     pub fn is_empty(&self) -> bool {
         self.methods.is_empty() && self.paths.is_empty() && self.customers.is_empty()
     }
 
     /// Evaluates a request with its path (without query) and customer.
     ///
-    /// `path` is the caller's, after the translation of a retired address and before a route's prefix is stripped
-    /// (interface §4.3). It must be unambiguous under any rule, even one for methods or customers alone, since it may name
-    /// a customer or a batch ([`batch::batch_base`]).
+    /// `path` is the caller's, after the translation of a retired address and before a route's
+    /// prefix is stripped (interface §4.3). It must be unambiguous under any rule, even one for
+    /// methods or customers alone, since it may name a customer or a batch ([`batch::batch_base`]).
     pub fn evaluate(&self, method: &str, path: &str, customer: &str) -> Decision {
         if self.is_empty() {
             return Decision::Allowed;

@@ -31,8 +31,8 @@ impl<T> Default for PrefixTree<T> {
 }
 
 impl<T> PrefixTree<T> {
-    /// Adds a prefix: empty, or segments that each begin with a slash. With `ignore_case`, ASCII letters of a path match
-    /// in either case.
+    /// Adds a prefix: empty, or segments that each begin with a slash. With `ignore_case`, ASCII
+    /// letters of a path match in either case.
     pub fn insert(&mut self, prefix: &str, ignore_case: bool, value: T) {
         let Some((segment, rest)) = first_segment(prefix) else {
             self.value = Some(value);
@@ -54,13 +54,14 @@ impl<T> PrefixTree<T> {
             .insert(rest, ignore_case, value);
     }
 
-    /// Returns the value of the longest prefix of `path`: `/a` is a prefix of `/a`, `/a/` and `/a/b`, not of `/ab`. Of
-    /// two equally long prefixes, the case-sensitive one wins.
+    /// Returns the value of the longest prefix of `path`: `/a` is a prefix of `/a`, `/a/` and
+    /// `/a/b`, not of `/ab`. Of two equally long prefixes, the case-sensitive one wins.
     pub fn find(&self, path: &str) -> Option<&T> {
         self.deepest(path, 0).map(|(_, value)| value)
     }
 
-    /// Returns the value with its number of segments. Recurses at most as deep as the longest prefix.
+    /// Returns the value with its number of segments. Recurses at most as deep as the longest
+    /// prefix.
     fn deepest(&self, path: &str, depth: usize) -> Option<(usize, &T)> {
         let mut best = self.value.as_ref().map(|value| (depth, value));
         let Some((segment, rest)) = first_segment(path) else {

@@ -1,7 +1,7 @@
 //! The wait that a 429 or 503 requests.
 //!
-//! Citrix sends it as `Retry-After` (seconds, an HTTP date or an RFC 3339 date) or only in a JSON body, as the parameter
-//! `retryDelay` or in a sentence of the API gateway (contract §4).
+//! Citrix sends it as `Retry-After` (seconds, an HTTP date or an RFC 3339 date) or only in a JSON
+//! body, as the parameter `retryDelay` or in a sentence of the API gateway (contract §4).
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,8 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use serde_json::Value;
 
-/// Returns the wait that a response requests. `now` is the sender's time, since a date is of its clock.
+/// Returns the wait that a response requests. `now` is the sender's time, since a date is of its
+/// clock.
 pub fn from_response(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
     from_header(headers, now).or_else(|| from_body(body))
 }

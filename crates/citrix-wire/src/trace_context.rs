@@ -11,7 +11,8 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Field with vendor-specific data; meaningless without [`TRACEPARENT`].
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Length of version, trace, span and flags with their dashes; later versions may append a dash and more.
+/// Length of version, trace, span and flags with their dashes; later versions may append a dash and
+/// more.
 const LENGTH: usize = 55;
 const SAMPLED: u8 = 1;
 

@@ -21,7 +21,8 @@ pub fn generate() -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("00000000-0000-4000-8000-000000000000"))
 }
 
-/// Returns the caller's `Citrix-TransactionId` if it is one field of 1 to 128 visible ASCII characters.
+/// Returns the caller's `Citrix-TransactionId` if it is one field of 1 to 128 visible ASCII
+/// characters.
 pub fn from_caller(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(CITRIX_TRANSACTION_ID).iter();
     let value = values.next()?;

@@ -1,4 +1,5 @@
-//! Properties that hold for any input. Fuzz targets check them on generated input, `tests/it/corpus.rs` on the corpus.
+//! Properties that hold for any input. Fuzz targets check them on generated input,
+//! `tests/it/corpus.rs` on the corpus.
 
 #![allow(clippy::expect_used, reason = "a violated property panics")]
 
@@ -25,8 +26,8 @@ use testkit::servers;
 /// 2026-01-01T00:00:00Z
 const NOW: Duration = Duration::from_secs(1_767_225_600);
 
-/// Checks a token response body: a granted token is a valid field value with a plausible lifetime; anything else is an
-/// [`Outcome`] that a body can have.
+/// Checks a token response body: a granted token is a valid field value with a plausible lifetime;
+/// anything else is an [`Outcome`] that a body can have.
 pub fn token_response(body: &[u8]) {
     let sent = SystemTime::UNIX_EPOCH + NOW;
     let ahead = Skew::measure(sent - Duration::from_secs(300), sent, Duration::ZERO);
@@ -97,8 +98,8 @@ pub fn login_request(body: &[u8]) {
     }
 }
 
-/// Checks a 429, whose first line is the value of `Retry-After` and the rest its body: the resulting backoff is at least
-/// one second and at most two hours.
+/// Checks a 429, whose first line is the value of `Retry-After` and the rest its body: the
+/// resulting backoff is at least one second and at most two hours.
 pub fn retry_after(input: &[u8]) {
     let (header, body) = match input.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&input[..end], &input[end + 1..]),
@@ -119,8 +120,8 @@ pub fn retry_after(input: &[u8]) {
     }
 }
 
-/// Checks a pattern in the first line against a path in the rest: an allowed path is within the pattern at every kind of
-/// server.
+/// Checks a pattern in the first line against a path in the rest: an allowed path is within the
+/// pattern at every kind of server.
 pub fn path_rules(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;

@@ -12,8 +12,9 @@ use citrix_wire::link_rewrite::{
 /// Maximum length of a body, so that no link exceeds the rewriter's limit.
 const MAX_BODY: usize = 8 * 1024;
 
-/// Checks a body. Its first byte selects the size of pieces and whether it is also decoded. The output is independent of
-/// the pieces; only links of JSON change; an empty table changes nothing; an encoded body ends or is rejected.
+/// Checks a body. Its first byte selects the size of pieces and whether it is also decoded. The
+/// output is independent of the pieces; only links of JSON change; an empty table changes nothing;
+/// an encoded body ends or is rejected.
 pub fn link_rewrite(input: &[u8]) {
     let Some((cut, body)) = input.split_first() else {
         return;
@@ -181,7 +182,8 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Parses an object in `Headers`. Only the first `Name` counts, and only the first `Value` before it.
+    /// Parses an object in `Headers`. Only the first `Name` counts, and only the first `Value`
+    /// before it.
     fn pair(&mut self) {
         let (mut header, mut pending, mut has_value) = (None, None, false);
         let first = self.found.len();

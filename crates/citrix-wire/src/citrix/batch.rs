@@ -1,12 +1,13 @@
-//! `$batch` requests of CVAD: several operations in one body, each with its own header fields (contract §5).
+//! `$batch` requests of CVAD: several operations in one body, each with its own header fields
+//! (contract §5).
 //!
 //! ```json
 //! {"Items": [{"Reference": "0", "Method": "POST", "RelativeUrl": "Machines/1/$reboot",
 //!             "Headers": [{"Name": "Authorization", "Value": "Bearer …"}], "Body": "…"}]}
 //! ```
 //!
-//! The values of nested `Authorization` fields are replaced by the gateway's token; all other bytes are kept. A body that
-//! parsers may read in several ways is rejected.
+//! The values of nested `Authorization` fields are replaced by the gateway's token; all other bytes
+//! are kept. A body that parsers may read in several ways is rejected.
 
 mod parse;
 
@@ -21,11 +22,12 @@ use secrecy::zeroize::Zeroizing;
 
 use super::{AuthorizationScheme, legacy};
 
-/// Maximum number of items. Citrix documents no limit; a token in each of these adds 20 MB to a small batch.
+/// Maximum number of items. Citrix documents no limit; a token in each of these adds 20 MB to a
+/// small batch.
 pub const MAX_ITEMS: usize = 10_000;
 
-/// Returns `true` if a path in the form in which Citrix receives it is that of a batch: below CVAD's management API or,
-/// on direct hosts, the orchestration API.
+/// Returns `true` if a path in the form in which Citrix receives it is that of a batch: below
+/// CVAD's management API or, on direct hosts, the orchestration API.
 pub fn is_batch(path: &str) -> bool {
     let operation = path
         .trim_end_matches('/')
@@ -41,8 +43,9 @@ pub fn is_batch(path: &str) -> bool {
             .any(|api| legacy::below(path, api).is_some())
 }
 
-/// Returns `true` if the path is that of a batch directly below the API, so that the base of its items is certain. On
-/// direct hosts a version, the customer and the site may precede `$batch`. No deeper batch of Citrix is documented.
+/// Returns `true` if the path is that of a batch directly below the API, so that the base of its
+/// items is certain. On direct hosts a version, the customer and the site may precede `$batch`. No
+/// deeper batch of Citrix is documented.
 pub fn is_api_batch(path: &str) -> bool {
     const MAX_SEGMENTS: [(&str, usize); 2] = [("/cvad/manage", 1), (legacy::ORCHESTRATION, 4)];
     let segments = |rest: &str| {
@@ -96,7 +99,8 @@ pub struct BatchItem {
     pub relative_url: String,
     /// Values of the item's customer fields.
     pub customers: Vec<String>,
-    /// Header fields of the item may change its method, path or host, have a lookalike name, or are malformed.
+    /// Header fields of the item may change its method, path or host, have a lookalike name, or are
+    /// malformed.
     pub has_misleading_fields: bool,
 }
 
@@ -143,8 +147,8 @@ pub struct BatchTemplate {
 }
 
 impl BatchTemplate {
-    /// Returns the body with nested values of `Authorization` replaced, each by the one for the scheme that the caller
-    /// used. The new values are zeroized on drop; the rest is not copied.
+    /// Returns the body with nested values of `Authorization` replaced, each by the one for the
+    /// scheme that the caller used. The new values are zeroized on drop; the rest is not copied.
     pub fn fill<'v>(
         &self,
         authorization: impl Fn(AuthorizationScheme) -> &'v HeaderValue,
@@ -166,7 +170,8 @@ impl BatchTemplate {
     }
 }
 
-/// Returns a field value as a JSON string. Its only possible control character is a tab (RFC 9110 section 5.5).
+/// Returns a field value as a JSON string. Its only possible control character is a tab (RFC 9110
+/// section 5.5).
 fn quoted(value: &HeaderValue) -> Zeroizing<Vec<u8>> {
     // Full capacity: reallocation would leave copies that are not zeroized.
     let mut json = Zeroizing::new(Vec::with_capacity(2 * value.len() + 2));

@@ -91,7 +91,8 @@ impl Cloud {
         }
     }
 
-    /// Returns the URL of a host that all commercial regions share; other clouds are not known to have it.
+    /// Returns the URL of a host that all commercial regions share; other clouds are not known to
+    /// have it.
     pub const fn if_commercial(self, url: &'static str) -> Option<&'static str> {
         match self {
             Self::Commercial | Self::Us | Self::Eu | Self::ApS => Some(url),
@@ -132,9 +133,9 @@ impl Cloud {
 
     /// Returns the default token URL of a customer.
     ///
-    /// `api_origin` is scheme, host and port of the API gateway in use, [`Self::api_url`] or an override: the OAuth2
-    /// endpoint is on the same host, so that credentials for a staging gateway never reach production. The trust service
-    /// has a separate host and uses the customer `root`.
+    /// `api_origin` is scheme, host and port of the API gateway in use, [`Self::api_url`] or an
+    /// override: the OAuth2 endpoint is on the same host, so that credentials for a staging gateway
+    /// never reach production. The trust service has a separate host and uses the customer `root`.
     pub fn token_url(self, api_origin: &str, customer_id: &str, dialect: TokenDialect) -> String {
         match (dialect, self) {
             (TokenDialect::Oauth2, _) => {

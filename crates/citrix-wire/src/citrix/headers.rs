@@ -27,8 +27,8 @@ pub const TRANSACTION_IDS: [HeaderName; 3] = [
     CC_TRANSACTION_ID,
 ];
 
-/// Returns `true` if a caller's field is not forwarded to Citrix (interface §4.1): credentials for the gateway, fields
-/// that proxies add, and those with which frameworks override method or path.
+/// Returns `true` if a caller's field is not forwarded to Citrix (interface §4.1): credentials for
+/// the gateway, fields that proxies add, and those with which frameworks override method or path.
 pub fn is_gateway_only(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -46,8 +46,9 @@ pub fn is_gateway_only(name: &HeaderName) -> bool {
     ) || name.as_str().starts_with("x-forwarded-")
 }
 
-/// Removes trailer fields that would not be forwarded as header fields, that the gateway sets itself, or that are not
-/// permitted in trailers: hop-by-hop, framing, routing and content fields (RFC 9110 section 6.5.1).
+/// Removes trailer fields that would not be forwarded as header fields, that the gateway sets
+/// itself, or that are not permitted in trailers: hop-by-hop, framing, routing and content fields
+/// (RFC 9110 section 6.5.1).
 pub fn retain_allowed_trailers(trailers: &mut HeaderMap) {
     let set_by_gateway = [
         CITRIX_CUSTOMER_ID,
@@ -73,8 +74,8 @@ pub fn retain_allowed_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Returns the customer that a caller's path names, for services with the customer in the path (interface §4.1,
-/// contract §4). Prefixes of the gateway are resolved.
+/// Returns the customer that a caller's path names, for services with the customer in the path
+/// (interface §4.1, contract §4). Prefixes of the gateway are resolved.
 pub fn customer_in_path(path: &str) -> Option<&str> {
     let (service, rest) = first_segment(path)?;
     let is = |name: &str| service.eq_ignore_ascii_case(name);
@@ -92,7 +93,8 @@ pub fn customer_in_path(path: &str) -> Option<&str> {
     }
 }
 
-/// Returns all customers that a caller's path names: that of a direct host, and that of a service on it.
+/// Returns all customers that a caller's path names: that of a direct host, and that of a service
+/// on it.
 pub fn customers_in_path(path: &str) -> impl Iterator<Item = &str> {
     let of_service = first_segment(path)
         .filter(|(service, _)| service.eq_ignore_ascii_case("direct"))
@@ -124,8 +126,8 @@ fn customer(path: &str) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-/// Returns `true` if the service of a path requires `Citrix-InstanceId`: CVAD's management API, except the operations
-/// that look up a site (contract §3).
+/// Returns `true` if the service of a path requires `Citrix-InstanceId`: CVAD's management API,
+/// except the operations that look up a site (contract §3).
 pub fn needs_instance_id(path: &str) -> bool {
     const CVAD: &str = "/cvad/manage/";
     match path.split_at_checked(CVAD.len()) {

@@ -31,8 +31,9 @@ pub struct TranslatedTarget<'t> {
     pub family: &'static str,
 }
 
-/// Translates a retired address, ignoring case; `None` for any other. An address whose ids have escapes or other
-/// characters that differ between path and header field is not translated: Citrix rejects it.
+/// Translates a retired address, ignoring case; `None` for any other. An address whose ids have
+/// escapes or other characters that differ between path and header field is not translated: Citrix
+/// rejects it.
 pub fn translate(target: &PathAndQuery) -> Option<TranslatedTarget<'_>> {
     let path = target.path();
     let (today, rest, ids, family) =
@@ -129,7 +130,8 @@ fn first(path: &str) -> Option<(&str, &str)> {
     first_segment(path).filter(|(segment, _)| !segment.is_empty())
 }
 
-/// Returns a segment that is the same in a path and a field value: unreserved characters of RFC 3986, no dot segment.
+/// Returns a segment that is the same in a path and a field value: unreserved characters of
+/// RFC 3986, no dot segment.
 fn id(segment: &str) -> Option<&str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     (segment.bytes().all(plain) && !matches!(segment, "." | "..")).then_some(segment)

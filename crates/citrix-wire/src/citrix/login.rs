@@ -1,4 +1,5 @@
-//! The server side of Citrix's token endpoints (contract §1), for the gateway's own (interface §4.5).
+//! The server side of Citrix's token endpoints (contract §1), for the gateway's own
+//! (interface §4.5).
 
 pub mod request;
 pub mod response;
@@ -6,11 +7,11 @@ pub mod response;
 use super::TokenDialect;
 use crate::percent;
 
-/// Returns the kind of token endpoint that a path addresses: any path that ends with `/{customer}/tokens/clients`,
-/// [`TokenDialect::Oauth2`] if `/cctrustoauth2` precedes it.
+/// Returns the kind of token endpoint that a path addresses: any path that ends with
+/// `/{customer}/tokens/clients`, [`TokenDialect::Oauth2`] if `/cctrustoauth2` precedes it.
 ///
-/// Case, escapes and a trailing slash are ignored, so that no request that a Citrix server may treat as a login is
-/// forwarded.
+/// Case, escapes and a trailing slash are ignored, so that no request that a Citrix server may
+/// treat as a login is forwarded.
 pub fn token_endpoint(path: &str) -> Option<TokenDialect> {
     let mut segments = path.strip_suffix('/').unwrap_or(path).rsplit('/');
     let matches = is(segments.next()?, "clients") && is(segments.next()?, "tokens");

@@ -1,7 +1,8 @@
-//! Citrix Cloud's services as data: hosts, requirements and limits (contract §3, §4), and their paths at the gateway
-//! (interface §4.3). A test generates `docs/services.md` from it.
+//! Citrix Cloud's services as data: hosts, requirements and limits (contract §3, §4), and their
+//! paths at the gateway (interface §4.3). A test generates `docs/services.md` from it.
 //!
-//! No text of a request becomes part of a host name: every permitted path segment maps to a host listed here.
+//! No text of a request becomes part of a host name: every permitted path segment maps to a host
+//! listed here.
 
 mod table;
 
@@ -20,8 +21,8 @@ pub struct Service {
     pub name: &'static str,
     /// Host and path, which also determine the path at the gateway.
     pub at: ServiceLocation,
-    /// Required header fields besides `Authorization`. The gateway adds `Citrix-CustomerId`, `Citrix-InstanceId` and
-    /// [`Self::default_headers`]; the caller sends the others.
+    /// Required header fields besides `Authorization`. The gateway adds `Citrix-CustomerId`,
+    /// `Citrix-InstanceId` and [`Self::default_headers`]; the caller sends the others.
     pub headers: &'static [&'static str],
     /// Fields with a fixed value, added if the caller sent none. Names in lower case.
     pub default_headers: &'static [(&'static str, &'static str)],
@@ -66,7 +67,8 @@ pub enum ServiceLimit {
 }
 
 impl Service {
-    /// Returns `true` if a service of the API gateway needs settings that the gateway's own route does not have.
+    /// Returns `true` if a service of the API gateway needs settings that the gateway's own route
+    /// does not have.
     fn needs_own_route(&self) -> bool {
         self.limit != ServiceLimit::Unknown || self.rewrite_links
     }
@@ -83,8 +85,9 @@ pub struct BuiltInPrefix {
     pub service: &'static Service,
 }
 
-/// Returns the built-in prefixes of hosts other than the API gateways: classic hosts, direct hosts of `customers`, and
-/// hosts of single services. A customer whose id is no DNS label has no direct host.
+/// Returns the built-in prefixes of hosts other than the API gateways: classic hosts, direct hosts
+/// of `customers`, and hosts of single services. A customer whose id is no DNS label has no direct
+/// host.
 pub fn built_in_prefixes<'c>(
     cloud: Cloud,
     customers: impl IntoIterator<Item = &'c str>,
@@ -149,8 +152,8 @@ pub fn region_prefixes(cloud: Cloud) -> impl Iterator<Item = (String, &'static s
         .map(|(name, region)| (format!("{REGION}/{name}"), region.api_url()))
 }
 
-/// Returns the prefixes below which only routed paths are forwarded: any other name is a mistake or an attempt to reach a
-/// host. They include services that the chosen cloud does not have.
+/// Returns the prefixes below which only routed paths are forwarded: any other name is a mistake or
+/// an attempt to reach a host. They include services that the chosen cloud does not have.
 pub fn reserved_prefixes() -> impl Iterator<Item = &'static str> {
     let hosts = SERVICES.iter().filter_map(|service| match service.at {
         ServiceLocation::Host(prefix, _) => Some(prefix),

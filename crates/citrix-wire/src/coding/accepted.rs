@@ -3,10 +3,12 @@
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
-/// Removes codings other than [`ContentCoding`](super::ContentCoding) from `Accept-Encoding`, since links in their bodies cannot be
-/// rewritten. Also removes `br` if `gzip` is acceptable: encoding `br` takes twice as long.
+/// Removes codings other than [`ContentCoding`](super::ContentCoding) from `Accept-Encoding`, since
+/// links in their bodies cannot be rewritten. Also removes `br` if `gzip` is acceptable: encoding
+/// `br` takes twice as long.
 ///
-/// A field without such codings is unchanged. So is a request without the field, since servers do not encode then.
+/// A field without such codings is unchanged. So is a request without the field, since servers do
+/// not encode then.
 pub fn retain_decodable(headers: &mut HeaderMap) {
     let fields = headers
         .get_all(ACCEPT_ENCODING)

@@ -60,7 +60,8 @@ impl ContentDecoder {
         self.format.source().ended = true;
     }
 
-    /// Returns the next slice of at most [`SLICE`] bytes; `None` if more input is needed or the body has ended.
+    /// Returns the next slice of at most [`SLICE`] bytes; `None` if more input is needed or the
+    /// body has ended.
     ///
     /// # Errors
     /// If the body cannot be decoded. The decoder must not be used afterwards.
@@ -88,7 +89,8 @@ impl ContentDecoder {
         }
     }
 
-    /// Handles the end of the format. brotli's decoder may have buffered trailing data, and reports it on another read.
+    /// Handles the end of the format. brotli's decoder may have buffered trailing data, and reports
+    /// it on another read.
     fn end(&mut self, slice: &mut [u8]) -> Result<(), CodingError> {
         self.ended = true;
         match self.format.read(slice) {

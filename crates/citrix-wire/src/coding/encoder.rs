@@ -12,7 +12,8 @@ use super::CodingFormat;
 const DEFLATE_LEVEL: u32 = 1;
 /// Fastest useful quality, as for [`DEFLATE_LEVEL`].
 const BROTLI_QUALITY: u32 = 1;
-/// Binary logarithm of the window, 256 KiB: enough for repetitive JSON, and limits the memory of encoder and decoder.
+/// Binary logarithm of the window, 256 KiB: enough for repetitive JSON, and limits the memory of
+/// encoder and decoder.
 const BROTLI_WINDOW: u32 = 18;
 const BROTLI_BUFFER: usize = 16 * 1024;
 

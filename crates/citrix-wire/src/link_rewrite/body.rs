@@ -6,12 +6,15 @@ use super::json::JsonRewriter;
 use super::{LinkCounts, LinkRewriter};
 use crate::coding::{CodingError, ContentCoding, ContentDecoder, ContentEncoder};
 
-/// Rewrites the links of a JSON body in its content coding. Push a piece, pull until `None`, push the next; at the end,
-/// finish and pull until `None`.
+/// Rewrites the links of a JSON body in its content coding. Push a piece, pull until `None`, push
+/// the next; at the end, finish and pull until `None`.
 ///
-/// - Output is flushed: the receiver can decode everything pushed so far, except what [`JsonRewriter`] holds back.
-/// - A pull decodes at most one slice of 64 KiB, which bounds memory and time however far a body expands.
-/// - After an error no output follows, in particular no end of the coding: the receiver sees a truncated body.
+/// - Output is flushed: the receiver can decode everything pushed so far, except what
+///   [`JsonRewriter`] holds back.
+/// - A pull decodes at most one slice of 64 KiB, which bounds memory and time however far a body
+///   expands.
+/// - After an error no output follows, in particular no end of the coding: the receiver sees a
+///   truncated body.
 pub struct BodyRewriter {
     json: JsonRewriter,
     state: CodecState,
@@ -73,7 +76,8 @@ impl BodyRewriter {
         }
     }
 
-    /// Returns the next piece of output; `None` until the next push or, after [`Self::finish`], at the end.
+    /// Returns the next piece of output; `None` until the next push or, after [`Self::finish`], at
+    /// the end.
     ///
     /// # Errors
     /// If an encoded body cannot be decoded to its end. The response must be aborted.

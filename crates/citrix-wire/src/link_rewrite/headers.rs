@@ -1,5 +1,5 @@
-//! Links in header fields: `Location`, `Content-Location` (RFC 9110 sections 10.2.2 and 8.7) and `Link` (RFC 8288); and
-//! fields that no longer hold for a body with rewritten links.
+//! Links in header fields: `Location`, `Content-Location` (RFC 9110 sections 10.2.2 and 8.7) and
+//! `Link` (RFC 8288); and fields that no longer hold for a body with rewritten links.
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_LOCATION, ETAG, IF_MATCH, LINK, LOCATION,
@@ -21,8 +21,9 @@ pub fn rewrite_headers(links: &LinkRewriter, headers: &mut HeaderMap) -> LinkCou
     counts
 }
 
-/// Removes fields about the bytes of a body that is about to change: length, digests (RFC 9530 and predecessors) and
-/// range support. An `ETag` becomes weak (RFC 9110 section 8.8.1), since the body stays semantically equivalent.
+/// Removes fields about the bytes of a body that is about to change: length, digests (RFC 9530 and
+/// predecessors) and range support. An `ETag` becomes weak (RFC 9110 section 8.8.1), since the body
+/// stays semantically equivalent.
 pub fn strip_content_metadata(headers: &mut HeaderMap) {
     for name in [CONTENT_LENGTH, ACCEPT_RANGES] {
         headers.remove(name);
@@ -35,9 +36,10 @@ pub fn strip_content_metadata(headers: &mut HeaderMap) {
     });
 }
 
-/// Adds, for each weak tag in a request's `If-Match`, the strong tag that [`strip_content_metadata`] may have weakened.
-/// Weak tags never match there (RFC 9110 section 13.1.1), so that conditional changes would always fail. The weak tag is
-/// kept, since it may be Citrix's own. A value that is no list of tags is unchanged.
+/// Adds, for each weak tag in a request's `If-Match`, the strong tag that
+/// [`strip_content_metadata`] may have weakened. Weak tags never match there (RFC 9110
+/// section 13.1.1), so that conditional changes would always fail. The weak tag is kept, since it
+/// may be Citrix's own. A value that is no list of tags is unchanged.
 pub fn add_strong_tags(headers: &mut HeaderMap) {
     rewrite_each(headers, &IF_MATCH, |list| {
         let both = tags(list)?
@@ -88,8 +90,8 @@ fn url(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Option<Ve
     Some([splice.insert.as_bytes(), &value[splice.remove..]].concat())
 }
 
-/// Rewrites the targets of a list of `<URL>; parameter="…"`. Parameters are unchanged, including `anchor`, the context of
-/// the link.
+/// Rewrites the targets of a list of `<URL>; parameter="…"`. Parameters are unchanged, including
+/// `anchor`, the context of the link.
 fn link_field(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len());
     let (mut copied, mut at) = (0, 0);
@@ -116,7 +118,8 @@ fn link_field(links: &LinkRewriter, value: &[u8], counts: &mut LinkCounts) -> Op
     (copied > 0).then_some(out)
 }
 
-/// Returns the offset after the closing quote of a quoted string (RFC 9110 section 5.6.4) that began before `at`.
+/// Returns the offset after the closing quote of a quoted string (RFC 9110 section 5.6.4) that
+/// began before `at`.
 fn end_of_quoted(value: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = value.get(at) {
         match byte {

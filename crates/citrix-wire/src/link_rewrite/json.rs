@@ -7,19 +7,23 @@ use super::pairs::{ClosedBracket, HeaderPairs, PairHeader};
 use super::search::{NameKind, NameMatch, Search, Tail};
 use super::{LinkCounts, LinkRewriter, text};
 
-/// Maximum length of a rewritten link, and of a buffered `Headers` pair whose value precedes its name, in bytes of JSON.
+/// Maximum length of a rewritten link, and of a buffered `Headers` pair whose value precedes its
+/// name, in bytes of JSON.
 pub const MAX_LINK: usize = 16 * 1024;
 
 /// Rewrites the links of a JSON body that arrives in pieces.
 ///
-/// Links are the string values of `@odata.nextLink`, `@odata.context`, `@odata.deltaLink` (also as annotations of a
-/// property), `ResultLocation` and `Location` at any depth, and the `Value` of objects directly in an array `Headers`
-/// whose `Name` is `Location`. A `Headers` array within another is not parsed as such.
+/// Links are the string values of `@odata.nextLink`, `@odata.context`, `@odata.deltaLink` (also as
+/// annotations of a property), `ResultLocation` and `Location` at any depth, and the `Value` of
+/// objects directly in an array `Headers` whose `Name` is `Location`. A `Headers` array within
+/// another is not parsed as such.
 ///
-/// - The output equals the input except for the beginning of known links, even if the input is not JSON.
+/// - The output equals the input except for the beginning of known links, even if the input is not
+///   JSON.
 /// - The output does not depend on the boundaries of pieces.
 /// - Unchanged parts are slices of the input, not copies.
-/// - At most [`MAX_LINK`] bytes are held back: of an unfinished link, and of a pair from its value to its name.
+/// - At most [`MAX_LINK`] bytes are held back: of an unfinished link, and of a pair from its value
+///   to its name.
 pub struct JsonRewriter {
     links: LinkRewriter,
     counts: LinkCounts,
@@ -169,7 +173,8 @@ impl JsonRewriter {
         next + 1
     }
 
-    /// Returns the role of a value in a pair. Only the first `Name` counts, and only the first `Value` before it.
+    /// Returns the role of a value in a pair. Only the first `Name` counts, and only the first
+    /// `Value` before it.
     fn role_in_pair(&mut self, name: NameKind) -> StringRole {
         let Some(pairs) = &mut self.pairs else {
             return StringRole::Other;
@@ -227,7 +232,8 @@ impl JsonRewriter {
                 }
             }
             StringRole::HeaderName(tail) => {
-                // Emitted first, so that the limit of held-back text does not depend on the boundaries of pieces.
+                // Emitted first, so that the limit of held-back text does not depend on the
+                // boundaries of pieces.
                 self.output.push(piece.take(end));
                 let header = self
                     .pairs

@@ -9,8 +9,8 @@ use crate::path;
 /// Hosts whose URLs are identifiers and never rewritten (interface §4.2, contract §5).
 const IDENTIFIERS: [&str; 2] = ["errors-api.cloud.com", "identifiers-api.cloud.com"];
 
-/// The part of a route that matters for links. `/classic/{service}` becomes one route per service, since its names are a
-/// closed set.
+/// The part of a route that matters for links. `/classic/{service}` becomes one route per service,
+/// since its names are a closed set.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkRoute<'a> {
     /// Prefix at the gateway, without a trailing slash; the empty prefix covers everything.
@@ -25,17 +25,17 @@ pub struct LinkRoute<'a> {
 
 /// The reversed route table.
 ///
-/// A link is rewritten only if the routes forward the new URL to where the link pointed. A link whose new path belongs to
-/// another route is unchanged and counts as unknown.
+/// A link is rewritten only if the routes forward the new URL to where the link pointed. A link
+/// whose new path belongs to another route is unchanged and counts as unknown.
 ///
-/// Origins are equal if host and port are. The scheme and the ports 80 and 443 are ignored: a service behind a TLS
-/// terminator may write `http://` or `:443`.
+/// Origins are equal if host and port are. The scheme and the ports 80 and 443 are ignored: a
+/// service behind a TLS terminator may write `http://` or `:443`.
 #[derive(Debug, Default)]
 pub struct LinkMap {
     origins: HashMap<LinkOrigin, usize>,
     identifiers: Vec<LinkOrigin>,
-    /// Ordered by descending path length, so that the most specific wins, then by ascending prefix length: `/` is
-    /// preferred to `/region/eu` if both route to the API host.
+    /// Ordered by descending path length, so that the most specific wins, then by ascending prefix
+    /// length: `/` is preferred to `/region/eu` if both route to the API host.
     targets: Vec<LinkTarget>,
 }
 
@@ -76,8 +76,8 @@ pub enum LinkOutcome {
 }
 
 impl LinkMap {
-    /// Reverses a route table. `aliases` map further host names to those in the table: links to the public host of the
-    /// cloud are treated like links to `api_url`. Invalid hosts are ignored.
+    /// Reverses a route table. `aliases` map further host names to those in the table: links to the
+    /// public host of the cloud are treated like links to `api_url`. Invalid hosts are ignored.
     pub fn new<'a>(
         routes: impl IntoIterator<Item = LinkRoute<'a>>,
         aliases: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -171,9 +171,9 @@ pub struct LinkRewriter {
 }
 
 impl LinkRewriter {
-    /// Creates a rewriter. `base` is the gateway's URL for the caller, `https://gw.example.net`: `public_url`, or scheme
-    /// and `Host` of the request, a parsed authority without quotes or backslashes. `upstream` is host and port of the
-    /// response's sender, for links without a host.
+    /// Creates a rewriter. `base` is the gateway's URL for the caller, `https://gw.example.net`:
+    /// `public_url`, or scheme and `Host` of the request, a parsed authority without quotes or
+    /// backslashes. `upstream` is host and port of the response's sender, for links without a host.
     pub fn new(map: Rc<LinkMap>, base: &str, upstream: &str) -> Self {
         let sender =
             LinkOrigin::parse(upstream).and_then(|origin| map.origins.get(&origin).copied());
@@ -186,8 +186,8 @@ impl LinkRewriter {
 
     /// Returns the treatment of `link`, a URL without JSON escapes.
     ///
-    /// A link without a host (`/jobs/1`) refers to the sender. It is rewritten if the route strips its prefix, and stays
-    /// without a host. A link relative to the request's path needs no change.
+    /// A link without a host (`/jobs/1`) refers to the sender. It is rewritten if the route strips
+    /// its prefix, and stays without a host. A link relative to the request's path needs no change.
     pub fn rewrite(&self, link: &[u8]) -> LinkOutcome {
         let Some(parts) = UrlParts::parse(link) else {
             return LinkOutcome::NotALink;
@@ -246,7 +246,8 @@ struct UrlParts<'a> {
 }
 
 impl<'a> UrlParts<'a> {
-    /// Splits an `http` or `https` URL, or a reference that begins with a slash; `None` for anything else.
+    /// Splits an `http` or `https` URL, or a reference that begins with a slash; `None` for
+    /// anything else.
     fn parse(link: &'a [u8]) -> Option<Self> {
         let scheme = [&b"https:"[..], b"http:"].into_iter().find(|scheme| {
             link.get(..scheme.len())

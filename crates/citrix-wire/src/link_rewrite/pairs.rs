@@ -1,4 +1,5 @@
-//! The `Headers` of a batch response's item: an array of objects with `Name` and `Value` (contract §5).
+//! The `Headers` of a batch response's item: an array of objects with `Name` and `Value`
+//! (contract §5).
 
 /// The position in such an array. A depth replaces a stack, since nothing below a pair matters.
 #[derive(Clone, Copy, Debug, Default)]

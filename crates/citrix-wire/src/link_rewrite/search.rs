@@ -1,9 +1,10 @@
 //! Finds the names of members that hold links without parsing the surrounding JSON.
 //!
-//! A page of machines has a hundred strings per kilobyte; parsing each takes ten times as long as searching three words.
-//! The search is exact: in JSON, a quote before a letter opens a string unless a backslash precedes it, and only a name
-//! is followed by a colon. `"ResultLocation"` followed by a colon is thus always that name, and nothing inside a string
-//! looks like it. In invalid JSON a name may be found where a parser would have failed; then the link after it is
+//! A page of machines has a hundred strings per kilobyte; parsing each takes ten times as long as
+//! searching three words. The search is exact: in JSON, a quote before a letter opens a string
+//! unless a backslash precedes it, and only a name is followed by a colon. `"ResultLocation"`
+//! followed by a colon is thus always that name, and nothing inside a string looks like it. In
+//! invalid JSON a name may be found where a parser would have failed; then the link after it is
 //! rewritten.
 //!
 //! Names with escapes are not found; no serializer writes them.
@@ -12,7 +13,8 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-/// Length of the longest match: an annotation with its closing quote, or a property with both quotes and the byte before.
+/// Length of the longest match: an annotation with its closing quote, or a property with both
+/// quotes and the byte before.
 pub(super) const REACH: usize = 17;
 
 /// The kind of a member, by its name.
@@ -51,7 +53,8 @@ impl NameKind {
         }
     }
 
-    /// Like [`outside_headers`](Self::outside_headers), inside an array `Headers`, where a nested `Headers` is ignored.
+    /// Like [`outside_headers`](Self::outside_headers), inside an array `Headers`, where a nested
+    /// `Headers` is ignored.
     pub(super) fn link(name: &[u8]) -> Option<Self> {
         let is_link = PROPERTIES.contains(&name)
             || ANNOTATIONS
@@ -82,8 +85,8 @@ static WORDS: LazyLock<[Finder<'static>; 3]> = LazyLock::new(|| {
 /// A search in one piece of text.
 pub(super) struct Search<'t> {
     text: &'t [u8],
-    /// Offset of the next occurrence of each word, or `usize::MAX`. Cached, so that many occurrences of one word do not
-    /// repeat the search for the others.
+    /// Offset of the next occurrence of each word, or `usize::MAX`. Cached, so that many
+    /// occurrences of one word do not repeat the search for the others.
     upcoming: [usize; 3],
 }
 
@@ -99,8 +102,8 @@ impl<'t> Search<'t> {
         search
     }
 
-    /// Returns the first name that begins at or after `from`. `before` is the byte before `from`, if it belongs to the
-    /// same text.
+    /// Returns the first name that begins at or after `from`. `before` is the byte before `from`,
+    /// if it belongs to the same text.
     pub(super) fn next(&mut self, from: usize, before: Option<u8>) -> Option<NameMatch> {
         for word in 0..WORDS.len() {
             if self.upcoming[word] < from {

@@ -6,8 +6,8 @@ use crate::hex;
 /// Placeholder for any character outside ASCII, which neither hosts nor prefixes contain.
 const NOT_ASCII: u8 = 0x80;
 
-/// Returns the change to the text of a JSON string that is a link, in bytes of JSON. Inserted slashes are escaped if the
-/// removed ones are.
+/// Returns the change to the text of a JSON string that is a link, in bytes of JSON. Inserted
+/// slashes are escaped if the removed ones are.
 pub(super) fn rewrite(
     links: &LinkRewriter,
     text: &[u8],

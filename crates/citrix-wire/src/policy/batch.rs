@@ -7,11 +7,13 @@ use super::{Decision, Rules};
 use crate::citrix::headers::customer_in_service_path;
 use crate::citrix::legacy;
 
-/// Maximum length of a batch's base in bytes, since it is prepended to each item. Citrix's have about a hundred.
+/// Maximum length of a batch's base in bytes, since it is prepended to each item. Citrix's have
+/// about a hundred.
 pub const MAX_BASE_LENGTH: usize = 512;
 
-/// Returns the path that the items of a batch are relative to: `/cvad/manage` for `/cvad/manage/$batch`,
-/// case-insensitive, with or without escapes. `None` if the path is not that of a batch, or ambiguous.
+/// Returns the path that the items of a batch are relative to: `/cvad/manage` for
+/// `/cvad/manage/$batch`, case-insensitive, with or without escapes. `None` if the path is not that
+/// of a batch, or ambiguous.
 pub fn batch_base(path: &str) -> Option<&str> {
     if !is_batch(&evaluate(path).ok()?) {
         return None;
@@ -21,8 +23,8 @@ pub fn batch_base(path: &str) -> Option<&str> {
     path.rfind('/').map(|end| &path[..end])
 }
 
-/// Evaluates items, each a method and a relative URL, and returns the first decision other than `Allowed`. `base` is
-/// that of [`batch_base`].
+/// Evaluates items, each a method and a relative URL, and returns the first decision other than
+/// `Allowed`. `base` is that of [`batch_base`].
 pub fn evaluate_items<'i>(
     rules: &Rules,
     base: &str,
@@ -52,9 +54,9 @@ fn evaluate_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &
         .unwrap_or(Decision::Allowed)
 }
 
-/// Returns the paths that an item's URL may resolve to: below the base, also without the leading customer and site that
-/// the direct hosts use (contract §5); with these in place of the base's own; from the root, if it begins like the base;
-/// and the translation of a retired address.
+/// Returns the paths that an item's URL may resolve to: below the base, also without the leading
+/// customer and site that the direct hosts use (contract §5); with these in place of the base's
+/// own; from the root, if it begins like the base; and the translation of a retired address.
 ///
 /// # Errors
 /// If the URL may be absolute, name another customer or be a batch.

@@ -38,7 +38,8 @@ fn fold_segment(segment: &str) -> String {
     }
 }
 
-/// Returns `true` for a word of an API, such as `$search`, `v4` or `resourceLocations`, as opposed to an id.
+/// Returns `true` for a word of an API, such as `$search`, `v4` or `resourceLocations`, as opposed
+/// to an id.
 fn is_name(segment: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~$".contains(&byte);
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();

@@ -1,9 +1,10 @@
 //! Rejects paths that upstreams may read in several ways.
 //!
-//! Rules of gateways were bypassed by paths that the server behind them read differently: dot segments, empty segments,
-//! parameters, backslashes, double escapes, invalid UTF-8. [`evaluate`] accepts only paths in which every kind of server
-//! finds the same segments. One difference remains, and rules must match both readings: whether a server decodes an
-//! escape such as `%24` ([`ParsedPath::decoded`], [`ParsedPath::written`]).
+//! Rules of gateways were bypassed by paths that the server behind them read differently: dot
+//! segments, empty segments, parameters, backslashes, double escapes, invalid UTF-8. [`evaluate`]
+//! accepts only paths in which every kind of server finds the same segments. One difference
+//! remains, and rules must match both readings: whether a server decodes an escape such as `%24`
+//! ([`ParsedPath::decoded`], [`ParsedPath::written`]).
 
 use std::borrow::Cow;
 
@@ -11,7 +12,8 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::hex;
 
-/// Maximum length of a path in bytes, which bounds the cost of its evaluation: Kestrel's limit for a request line.
+/// Maximum length of a path in bytes, which bounds the cost of its evaluation: Kestrel's limit for
+/// a request line.
 const MAX_LENGTH: usize = 8192;
 
 /// A path in which all upstreams find the same segments.
@@ -59,10 +61,12 @@ pub enum Ambiguous {
     /// `//`
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// `.`, `..`, or a segment of only dots, spaces and plus signs, which some servers reduce to one of them or drop.
+    /// `.`, `..`, or a segment of only dots, spaces and plus signs, which some servers reduce to
+    /// one of them or drop.
     #[error("the path has a segment of only dots, spaces or plus signs")]
     DotSegment,
-    /// A leading or trailing space or a trailing dot, which Windows drops; plus signs may follow it.
+    /// A leading or trailing space or a trailing dot, which Windows drops; plus signs may follow
+    /// it.
     #[error("a segment of the path begins or ends with a space, or ends with a dot")]
     SegmentEdge,
     /// A character outside ASCII that is neither a letter nor a digit, or that NFKC changes.
@@ -111,8 +115,9 @@ impl ParsedPath<'_> {
         &self.decoded
     }
 
-    /// Returns the path as read by a server that keeps needless escapes, those of characters permitted in a path
-    /// (RFC 3986, `pchar`). Other escapes have no alternative form and are decoded here as well.
+    /// Returns the path as read by a server that keeps needless escapes, those of characters
+    /// permitted in a path (RFC 3986, `pchar`). Other escapes have no alternative form and are
+    /// decoded here as well.
     pub fn written(&self) -> &str {
         &self.written
     }
@@ -157,8 +162,8 @@ pub(super) fn check_segment(segment: &str) -> Result<(), Ambiguous> {
     if segment.trim_matches(droppable).is_empty() {
         return Err(Ambiguous::DotSegment);
     }
-    // Servers map some characters to ASCII in different ways, such as a full-width slash to a slash. Letters and digits
-    // that NFKC keeps cannot become a delimiter.
+    // Servers map some characters to ASCII in different ways, such as a full-width slash to a
+    // slash. Letters and digits that NFKC keeps cannot become a delimiter.
     let plain = |c: char| c.is_ascii() || c.is_alphanumeric();
     let normalized = || ComposingNormalizerBorrowed::new_nfkc().is_normalized(segment);
     if !segment.chars().all(plain) || !(segment.is_ascii() || normalized()) {

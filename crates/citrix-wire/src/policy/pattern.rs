@@ -1,7 +1,8 @@
 //! Path patterns: `*` within a segment, `**` for any number of segments (interface §3.1).
 //!
-//! Glob crates do not fit: their `*` matches an empty segment, their `/a/**` does not cover `/a`, and `?`, brackets,
-//! braces and backslashes are special. Patterns match unambiguous paths ([`super::path`]), which have no empty segment.
+//! Glob crates do not fit: their `*` matches an empty segment, their `/a/**` does not cover `/a`,
+//! and `?`, brackets, braces and backslashes are special. Patterns match unambiguous paths
+//! ([`super::path`]), which have no empty segment.
 
 use super::path::{Ambiguous, check_segment, segments};
 
@@ -19,7 +20,8 @@ pub enum InvalidPattern {
     /// No leading slash.
     #[error("it does not begin with a slash")]
     NotAbsolute,
-    /// A character that no unambiguous path contains, or that is special in other pattern languages.
+    /// A character that no unambiguous path contains, or that is special in other pattern
+    /// languages.
     #[error(
         "it contains {0:?}; only * and ** are wildcards, and all other characters are unescaped"
     )]
@@ -44,8 +46,8 @@ enum Segment {
 }
 
 impl PathRules {
-    /// Parses patterns. `/a/*` covers `/a/b`; `/a/**` covers `/a` and everything below it. Trailing slashes of patterns
-    /// and paths are ignored.
+    /// Parses patterns. `/a/*` covers `/a/b`; `/a/**` covers `/a` and everything below it. Trailing
+    /// slashes of patterns and paths are ignored.
     ///
     /// # Errors
     /// The first invalid pattern, with its index.
@@ -57,7 +59,8 @@ impl PathRules {
             rules
                 .patterns
                 .push(Pattern::new(text).map_err(|error| (index, error))?);
-            // The lower case of some letters is invalid; mismatches of their patterns are not reported as such.
+            // The lower case of some letters is invalid; mismatches of their patterns are not
+            // reported as such.
             rules.lower_case.extend(Pattern::new(&text.to_lowercase()));
         }
         Ok(rules)
@@ -97,7 +100,8 @@ impl Pattern {
             .map(Self)
     }
 
-    /// Backtracks only to the last `**`, so that the number of steps is at most the product of the lengths.
+    /// Backtracks only to the last `**`, so that the number of steps is at most the product of the
+    /// lengths.
     fn covers(&self, path: &str) -> bool {
         let (mut pattern, mut path) = (self.0.as_slice(), segments(path));
         let mut after_across = None;
@@ -118,7 +122,8 @@ impl Pattern {
                 None if path.clone().next().is_none() => return true,
                 None => {}
             }
-            // Extends the last `**` by one segment. Extending an earlier one would not help: this one can match the same.
+            // Extends the last `**` by one segment. Extending an earlier one would not help: this
+            // one can match the same.
             let Some((rest, from)) = &mut after_across else {
                 return false;
             };

@@ -2,7 +2,8 @@
 
 use testkit::servers::SERVERS;
 
-/// Paths that leave `/open` at the named server: known bypasses of rules that compare paths as sent.
+/// Paths that leave `/open` at the named server: known bypasses of rules that compare paths as
+/// sent.
 const BYPASSES: [(&str, &str); 12] = [
     ("decode twice", "/open/%252e%252e/closed"),
     ("nginx", "/open/%2e%2e//closed"),

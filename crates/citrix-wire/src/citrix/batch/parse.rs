@@ -107,7 +107,8 @@ fn parse_item(item: &RawValue) -> serde_json::Result<(BatchItem, Option<Authoriz
 }
 
 impl BatchItem {
-    /// Evaluates a header field other than `Authorization`; `value` is `None` if it is not a string.
+    /// Evaluates a header field other than `Authorization`; `value` is `None` if it is not a
+    /// string.
     fn add_field(&mut self, name: &str, value: Option<&str>) {
         let field = HeaderName::from_bytes(name.as_bytes()).ok();
         let value = value.filter(|value| HeaderValue::from_bytes(value.as_bytes()).is_ok());
@@ -124,7 +125,8 @@ impl BatchItem {
     }
 }
 
-/// Returns the scheme of a caller's token (contract §2); `Bearer`, the documented one of nested fields, for any other.
+/// Returns the scheme of a caller's token (contract §2); `Bearer`, the documented one of nested
+/// fields, for any other.
 fn scheme(value: &str) -> AuthorizationScheme {
     match value.trim_start().get(..7) {
         Some(start) if start.eq_ignore_ascii_case("cwsauth") => AuthorizationScheme::Cws,
@@ -142,8 +144,8 @@ fn string(value: &RawValue) -> serde_json::Result<String> {
     serde_json::from_str(value.get())
 }
 
-/// Returns the members of an object with these case-insensitive names; `null` counts as absent. A repeated name is an
-/// error, since some parsers use the first and others the last.
+/// Returns the members of an object with these case-insensitive names; `null` counts as absent. A
+/// repeated name is an error, since some parsers use the first and others the last.
 fn members<'b, const N: usize>(
     json: &'b str,
     names: [&'static str; N],
@@ -203,7 +205,8 @@ impl<'de, const N: usize> Visitor<'de> for Members<N> {
     }
 }
 
-/// Returns `true` if Unicode case folding maps a name to this one: the long s to S, the dotless i to I.
+/// Returns `true` if Unicode case folding maps a name to this one: the long s to S, the dotless i
+/// to I.
 fn folds_to(name: &str, wanted: &str) -> bool {
     [name.to_uppercase(), name.to_lowercase()]
         .iter()

@@ -54,8 +54,8 @@ pub fn parse(
     }
 }
 
-/// Returns `true` for this media type with UTF-8 or no charset. Citrix's form endpoint rejects any parameter; the gateway
-/// accepts an explicit UTF-8.
+/// Returns `true` for this media type with UTF-8 or no charset. Citrix's form endpoint rejects any
+/// parameter; the gateway accepts an explicit UTF-8.
 fn is_of(value: &HeaderValue, media_type: &str) -> bool {
     let mut parts = value.to_str().unwrap_or_default().split(';').map(str::trim);
     parts

@@ -1,5 +1,5 @@
-//! Responses of token endpoints, byte for byte like Citrix's (contract §1.1, §1.3): official clients require one lifetime
-//! to be a string and the other a number.
+//! Responses of token endpoints, byte for byte like Citrix's (contract §1.1, §1.3): official
+//! clients require one lifetime to be a string and the other a number.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, X_CONTENT_TYPE_OPTIONS};
@@ -58,7 +58,8 @@ pub fn token(dialect: TokenDialect, token: &str, principal: &str, seconds: u64) 
     }
 }
 
-/// Returns the response to a wrong id or secret. The trust endpoint's is not documented; 401 is assumed (contract §1.3).
+/// Returns the response to a wrong id or secret. The trust endpoint's is not documented; 401 is
+/// assumed (contract §1.3).
 pub fn invalid_client(dialect: TokenDialect) -> Response<Bytes> {
     match dialect {
         TokenDialect::Oauth2 => oauth2_error("invalid_client", INVALID_CLIENT),
@@ -107,7 +108,8 @@ fn oauth2_error(error: &str, description: &str) -> Response<Bytes> {
 }
 
 fn oauth2(status: StatusCode, body: String) -> Response<Bytes> {
-    // Without Citrix's `Access-Control-Expose-Headers`: pages of other origins must not read the response.
+    // Without Citrix's `Access-Control-Expose-Headers`: pages of other origins must not read the
+    // response.
     let fields = [
         (CONTENT_TYPE, "application/json"),
         (CACHE_CONTROL, "no-store"),

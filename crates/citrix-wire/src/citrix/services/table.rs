@@ -24,7 +24,8 @@ const ON_GATEWAY: Service = Service {
     note: "",
 };
 
-/// Defaults of services on classic hosts, whose path names the customer: `/classic/{name}/{customer}/…`.
+/// Defaults of services on classic hosts, whose path names the customer:
+/// `/classic/{name}/{customer}/…`.
 const ON_CLASSIC: Service = Service {
     headers: &[],
     transaction_id: CWS_ID,

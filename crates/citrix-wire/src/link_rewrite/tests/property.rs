@@ -1,5 +1,5 @@
-//! Compares the rewriter with a reference that has the whole document: a tree written twice, as Citrix sends it and as
-//! the caller should receive it.
+//! Compares the rewriter with a reference that has the whole document: a tree written twice, as
+//! Citrix sends it and as the caller should receive it.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -84,7 +84,8 @@ fn is_link_name(name: &str) -> bool {
 }
 
 impl Json {
-    /// Writes the value, with rewritten links if `rewritten`. `is_link` is `true` if a string at this position is a link.
+    /// Writes the value, with rewritten links if `rewritten`. `is_link` is `true` if a string at
+    /// this position is a link.
     fn write(&self, rewritten: bool, is_link: bool, space: &str, out: &mut String) {
         match self {
             Self::Raw(text) => out.push_str(text),
