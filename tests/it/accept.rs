@@ -2,10 +2,10 @@
 //! `[limits]`).
 
 mod client_certificates;
-mod go_on;
+mod expect_continue;
+mod idle;
 mod listeners;
 mod proxy_protocol;
-mod rest;
 mod slow;
 mod tls_reload;
 
@@ -115,7 +115,7 @@ async fn connection_above_the_limit_returns_503_until_another_closes() {
     assert_eq!(response.field("retry-after").as_deref(), Some("1"));
     second.closed().await;
     drop(first);
-    eventually("the place is free again", || async {
+    eventually("a permit is free", || async {
         // A rejected connection may be closed before the request is written.
         let mut wire = gateway.connect().await;
         wire.write(get("/")).await;
@@ -159,8 +159,8 @@ async fn malformed_http_is_rejected_and_other_callers_are_served() {
     ] {
         let mut caller = gateway.connect().await;
         caller.write(garbage).await;
-        let said = caller.rest().await;
-        assert!(!said.starts_with(b"HTTP/1.1 2"), "{garbage:?}");
+        let response = caller.rest().await;
+        assert!(!response.starts_with(b"HTTP/1.1 2"), "{garbage:?}");
     }
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
     upstream.request().await;

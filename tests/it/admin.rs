@@ -55,7 +55,7 @@ async fn readyz_returns_503_until_the_first_token() {
         response.text()
     );
     gateway.logins.refuse();
-    eventually("the failed login is told", || async {
+    eventually("the failed login is reported", || async {
         gateway
             .admin(get("/readyz"))
             .await
@@ -86,13 +86,13 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
         .set("S", "s3cret")
         .start()
         .await;
-    let lines = || async {
+    let readyz = || async {
         let response = gateway.admin(get("/readyz")).await;
         let lines: Vec<String> = response.text().lines().map(str::to_owned).collect();
         (response.status(), lines)
     };
     eventually("two have a token", || async {
-        lines()
+        readyz()
             .await
             .1
             .iter()
@@ -106,30 +106,33 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
         "POST /tokens/stale/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(gateway.admin(refresh).await.status(), 503);
 
-    let (status, told) = lines().await;
-    assert_eq!((status, told.len()), (503, 3), "{told:?}");
+    let (status, lines) = readyz().await;
+    assert_eq!((status, lines.len()), (503, 3), "{lines:?}");
     assert!(
-        told[0].starts_with("customer dead: unusable: the last login failed (invalid_client: "),
-        "{told:?}"
+        lines[0].starts_with("customer dead: unusable: the last login failed (invalid_client: "),
+        "{lines:?}"
     );
     assert!(
-        told[1].starts_with("customer stale: stale but valid: the last login failed (invalid_c"),
-        "{told:?}"
+        lines[1].starts_with("customer stale: stale but valid: the last login failed (invalid_c"),
+        "{lines:?}"
     );
     assert!(
-        told[1].contains("the current token is usable for "),
-        "{told:?}"
+        lines[1].contains("the current token is usable for "),
+        "{lines:?}"
     );
     assert!(
-        told[2].starts_with("customer fine: fresh; next login in "),
-        "{told:?}"
+        lines[2].starts_with("customer fine: fresh; next login in "),
+        "{lines:?}"
     );
 
     // A stale token is still valid for requests.
     dead.give();
-    eventually("everybody has a token", || async { lines().await.0 == 200 }).await;
-    let (_, told) = lines().await;
-    assert_eq!((told[0].as_str(), told.len()), ("ready", 4), "{told:?}");
+    eventually("every customer has a token", || async {
+        readyz().await.0 == 200
+    })
+    .await;
+    let (_, lines) = readyz().await;
+    assert_eq!((lines[0].as_str(), lines.len()), ("ready", 4), "{lines:?}");
 }
 
 #[tokio::test]

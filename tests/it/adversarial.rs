@@ -51,8 +51,8 @@ pub struct Http2Upstream {
 }
 
 impl Http2Upstream {
-    /// Sends the response handle of each request to `responses`.
-    pub async fn start(told: mpsc::UnboundedSender<SendResponse<Bytes>>) -> Self {
+    /// Sends the response handle of each request to `responders`.
+    pub async fn start(responders: mpsc::UnboundedSender<SendResponse<Bytes>>) -> Self {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let ca = NamedTempFile::new().unwrap();
         std::fs::write(ca.path(), issued.cert.pem()).unwrap();
@@ -76,11 +76,12 @@ impl Http2Upstream {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
-                let (stream, told) = (acceptor.accept(socket).await.unwrap(), told.clone());
+                let (stream, responders) =
+                    (acceptor.accept(socket).await.unwrap(), responders.clone());
                 let mut connection = h2::server::handshake(stream).await.unwrap();
                 tokio::spawn(async move {
                     while let Some(Ok((_, respond))) = connection.accept().await {
-                        told.send(respond).ok();
+                        responders.send(respond).ok();
                     }
                 });
             }
@@ -95,9 +96,9 @@ impl Http2Upstream {
 
 /// An upstream that responds with these data frames; the last one ends the stream.
 async fn http2_upstream(pieces: &'static [&'static str]) -> Http2Upstream {
-    let (told, mut answers) = mpsc::unbounded_channel::<SendResponse<Bytes>>();
+    let (sender, mut receiver) = mpsc::unbounded_channel::<SendResponse<Bytes>>();
     tokio::spawn(async move {
-        while let Some(mut respond) = answers.recv().await {
+        while let Some(mut respond) = receiver.recv().await {
             let mut stream = respond
                 .send_response(http::Response::new(()), false)
                 .unwrap();
@@ -108,7 +109,7 @@ async fn http2_upstream(pieces: &'static [&'static str]) -> Http2Upstream {
             }
         }
     });
-    Http2Upstream::start(told).await
+    Http2Upstream::start(sender).await
 }
 
 #[tokio::test]
@@ -200,7 +201,7 @@ async fn http2_drain_finishes_open_requests_and_starts_no_other() {
         .app()
         .lifecycle()
         .advance(citrix_auth_proxy::state::lifecycle::Phase::Draining);
-    eventually("the caller is told to go away", || {
+    eventually("the caller gets GOAWAY", || {
         let http2 = http2.clone();
         async move { http2.ready().await.is_err() }
     })
@@ -270,7 +271,7 @@ async fn http2_stream_reset_releases_its_permit() {
     stream.send_reset(h2::Reason::CANCEL);
     drop(response);
     wire.closed().await;
-    eventually("the place is free again", || async {
+    eventually("a permit is free", || async {
         gateway
             .metrics()
             .await
@@ -324,7 +325,7 @@ async fn caller_that_does_not_read_is_closed() {
         wire.write(vec![b'x'; 30_000_000]).await;
         wire.closed().await;
     }
-    eventually("the places are free again", || async {
+    eventually("all permits are free", || async {
         gateway
             .metrics()
             .await

@@ -61,7 +61,7 @@ fn chunked(path: &str, body: &str) -> String {
 }
 
 #[track_caller]
-fn left_with(request: &Message, number: usize) {
+fn assert_token(request: &Message, number: usize) {
     assert_eq!(request.text(), with_token(number));
     assert_eq!(
         request.field("content-length"),
@@ -98,10 +98,13 @@ async fn contract_5_nested_tokens_are_replaced_and_the_rest_is_unchanged() {
         chunked("/cvad/manage/$batch?async=true", &dummy()),
     ] {
         assert_eq!(gateway.raw(request).await.status(), 200);
-        let left = upstream.request().await;
-        assert_eq!(left.line(), "POST /cvad/manage/$batch?async=true HTTP/1.1");
-        left_with(&left, 1);
-        assert!(!left.has("content-digest") && !left.has("content-md5"));
+        let forwarded = upstream.request().await;
+        assert_eq!(
+            forwarded.line(),
+            "POST /cvad/manage/$batch?async=true HTTP/1.1"
+        );
+        assert_token(&forwarded, 1);
+        assert!(!forwarded.has("content-digest") && !forwarded.has("content-md5"));
     }
 }
 
@@ -119,7 +122,7 @@ async fn batches_are_recognized_on_every_cvad_address() {
     };
     let routes: String = ["/direct/acme", "/region/eu"].map(route).concat();
     let gateway = in_front_of(&api).with(&routes).start().await;
-    for (path, upstream, leaving) in [
+    for (path, upstream, forwarded_path) in [
         ("/cvad/manage/%24Batch", &api, "/cvad/manage/%24Batch"),
         ("/cvadapis/$batch", &api, "/cvad/manage/$batch"),
         (
@@ -143,9 +146,9 @@ async fn batches_are_recognized_on_every_cvad_address() {
             200,
             "{path}"
         );
-        let left = upstream.request().await;
-        assert_eq!(left.line(), format!("POST {leaving} HTTP/1.1"));
-        left_with(&left, 1);
+        let forwarded = upstream.request().await;
+        assert_eq!(forwarded.line(), format!("POST {forwarded_path} HTTP/1.1"));
+        assert_token(&forwarded, 1);
     }
     for path in ["/cvad/manage/Machines", "/monitorodata/$batch", "/x/$batch"] {
         for body in [&*dummy(), "no JSON"] {
@@ -170,9 +173,9 @@ async fn batches_are_recognized_on_every_cvad_address() {
 
 #[tokio::test]
 async fn replayed_batch_carries_the_new_token_in_its_items() {
-    let refuses_the_first = |request: &Message| request.text().contains(&format!("{TOKEN}1"));
+    let has_first_token = |request: &Message| request.text().contains(&format!("{TOKEN}1"));
     let upstream = Upstream::deciding(move |_, request| {
-        if refuses_the_first(request) {
+        if has_first_token(request) {
             UNAUTHORIZED.into()
         } else {
             OK.into()
@@ -191,8 +194,8 @@ async fn replayed_batch_carries_the_new_token_in_its_items() {
             .status(),
         200
     );
-    left_with(&upstream.request().await, 1);
-    left_with(&upstream.request().await, 2);
+    assert_token(&upstream.request().await, 1);
+    assert_token(&upstream.request().await, 2);
     upstream.got_nothing().await;
 }
 
@@ -224,9 +227,9 @@ async fn batch_is_resent_after_a_wait_or_a_region_redirect() {
             .status(),
         200
     );
-    left_with(&upstream.request().await, 1);
-    left_with(&upstream.request().await, 1);
-    left_with(&other.request().await, 1);
+    assert_token(&upstream.request().await, 1);
+    assert_token(&upstream.request().await, 1);
+    assert_token(&other.request().await, 1);
 }
 
 #[tokio::test]
@@ -237,7 +240,7 @@ async fn batch_on_a_closed_pooled_connection_is_resent_on_another() {
         let mut caller = gateway.connect().await;
         caller.write(post("/cvad/manage/$batch", &dummy())).await;
         let mut wire = upstream.connection().await;
-        left_with(&wire.request().await, 1);
+        assert_token(&wire.request().await, 1);
         wire.write(OK).await;
         assert_eq!(caller.response().await.status(), 200);
     }
@@ -254,7 +257,7 @@ async fn batch_with_expectation_gets_100() {
     assert_eq!(caller.head().await.status(), 100);
     caller.write(body).await;
     assert_eq!(caller.response().await.status(), 200);
-    left_with(&upstream.request().await, 1);
+    assert_token(&upstream.request().await, 1);
 }
 
 #[tokio::test]
@@ -308,10 +311,10 @@ async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
     let (mut caller, body) = (gateway.connect().await, large(4 * MIB));
     caller.write(post("/cvad/manage/$batch", &body)).await;
     let mut wire = upstream.connection().await;
-    let left = soon(wire.request()).await;
+    let forwarded = soon(wire.request()).await;
     assert!(
-        left.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")),
-        "it changed on the way"
+        forwarded.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")),
+        "the batch was changed"
     );
     let batches = &gateway.app().shared().batch_bytes;
     assert_eq!(batches.in_use(), 4 * MIB + 1);
@@ -324,11 +327,11 @@ async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
     drop(others);
-    eventually("the room is free", || async { batches.in_use() == 0 }).await;
+    eventually("the memory is released", || async { batches.in_use() == 0 }).await;
 }
 
 /// The emulator's responses to items that all carry a dummy token.
-async fn items_answered(gateway: &Gateway, path: &str, urls: &[&str]) -> Vec<Value> {
+async fn item_responses(gateway: &Gateway, path: &str, urls: &[&str]) -> Vec<Value> {
     let item = |url: &&str| {
         let (method, url) = url.split_once(' ').unwrap();
         let dummy = json!([{ "Name": "Authorization", "Value": "Bearer dummy" }]);
@@ -369,7 +372,7 @@ async fn every_item_is_authorized_also_after_a_revocation() {
             "POST Machines/m/$reboot?async=true",
         ];
         for _ in 0..3 {
-            let items = items_answered(&gateway, "/cvad/manage/$batch", &urls).await;
+            let items = item_responses(&gateway, "/cvad/manage/$batch", &urls).await;
             assert_eq!(codes(&items), [200, 200, 202], "{items:?}");
             // The job is followed at the location of the response.
             let location = &items[2]["Headers"][0];
@@ -429,6 +432,6 @@ async fn batch_of_a_disconnected_caller_releases_its_memory() {
     })
     .await;
     drop(caller);
-    eventually("it is given up", || async { batches.in_use() == 0 }).await;
+    eventually("the batch is dropped", || async { batches.in_use() == 0 }).await;
     upstream.got_nothing().await;
 }

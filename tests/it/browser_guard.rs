@@ -204,7 +204,7 @@ const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
 fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
     let mut attacks = Vec::new();
     for page in &PAGES {
-        for (way, method, tells_origin, mode, dest, fields) in WAYS {
+        for (kind, method, tells_origin, mode, dest, fields) in WAYS {
             let mut head = format!(
                 "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}",
                 page.host
@@ -225,7 +225,11 @@ fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
             if *method == "POST" {
                 head += "Content-Length: 0\r\n";
             }
-            attacks.push((format!("{way} to {}{path}", page.host), head + "\r\n", page));
+            attacks.push((
+                format!("{kind} to {}{path}", page.host),
+                head + "\r\n",
+                page,
+            ));
         }
     }
     // A form in a sandboxed frame has the opaque origin `null`.
@@ -253,15 +257,15 @@ async fn cross_site_page_reaches_no_upstream() {
             let response = gateway.raw(request).await;
             // A login is always a POST.
             let refused = [(page.status, page.reason), (405, "bad_request")];
-            let told = (
+            let outcome = (
                 response.status(),
                 response.field("x-proxy-error").unwrap_or_default(),
             );
             assert!(
-                refused.contains(&(told.0, told.1.as_str())),
-                "{name}: {told:?}"
+                refused.contains(&(outcome.0, outcome.1.as_str())),
+                "{name}: {outcome:?}"
             );
-            assert!(told.0 != 405 || path.ends_with("clients"), "{name}");
+            assert!(outcome.0 != 405 || path.ends_with("clients"), "{name}");
             assert!(
                 !response
                     .names()

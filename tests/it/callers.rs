@@ -33,7 +33,7 @@ async fn gateway_for(blocks: &str) -> (Gateway, Upstream) {
     )
 }
 
-fn said(response: &Message) -> String {
+fn full_text(response: &Message) -> String {
     String::from_utf8_lossy(&response.head).into_owned() + &String::from_utf8_lossy(&response.body)
 }
 
@@ -54,7 +54,11 @@ async fn secret_in_every_form_authenticates_and_is_not_forwarded() {
         let response = gateway.raw(get_with("/", &field)).await;
         assert_eq!(response.status(), 200, "{field}");
         let sent = upstream.request().await;
-        assert!(!said(&sent).contains("c4nary-secret"), "{}", said(&sent));
+        assert!(
+            !full_text(&sent).contains("c4nary-secret"),
+            "{}",
+            full_text(&sent)
+        );
         assert!(
             sent.field("authorization")
                 .unwrap()
@@ -108,20 +112,20 @@ async fn rfc9110_15_5_2_unauthenticated_caller_gets_401_without_the_cause() {
             "{field}"
         );
         assert!(
-            !said(&response).contains("c4nary"),
+            !full_text(&response).contains("c4nary"),
             "{field}: {}",
-            said(&response)
+            full_text(&response)
         );
         (response.names(), problem["detail"].clone())
     });
-    let mut answers = join_all(strangers).await;
+    let mut responses = join_all(strangers).await;
     // Nor in the path.
     gateway
         .raw(get(&format!("/?x-api-key={A}&access_token={A}")))
         .await
         .problem(401, "caller_unknown");
-    answers.dedup();
-    assert_eq!(answers.len(), 1, "{answers:?}");
+    responses.dedup();
+    assert_eq!(responses.len(), 1, "{responses:?}");
     upstream.got_nothing().await;
     let metrics = gateway.metrics().await;
     assert!(
@@ -163,7 +167,7 @@ async fn repeated_credential_field_is_rejected_only_where_it_matters() {
             .status(),
         200
     );
-    assert!(!said(&upstream.request().await).contains("c4nary-secret"));
+    assert!(!full_text(&upstream.request().await).contains("c4nary-secret"));
 }
 
 #[tokio::test]
@@ -325,7 +329,7 @@ async fn http2_requests_are_authenticated_one_by_one() {
         (Some("wrong"), 401),
         (Some(A), 200),
     ];
-    let answers = secrets.map(|(secret, status)| {
+    let responses = secrets.map(|(secret, status)| {
         let mut request = Request::get("http://localhost/");
         if let Some(secret) = secret {
             request = request.header("x-api-key", secret);
@@ -338,7 +342,7 @@ async fn http2_requests_are_authenticated_one_by_one() {
             status,
         )
     });
-    for (response, status) in answers {
+    for (response, status) in responses {
         assert_eq!(soon(response).await.unwrap().status(), status);
     }
     let metrics = gateway.metrics().await;

@@ -77,7 +77,7 @@ async fn contract_3_4_every_service_responds_with_a_transaction_id() {
         "/direct/acme/citrix/orchestration/api/acme/{}/Machines?limit=1",
         cloud.emulator.site_id()
     );
-    for (path, fields, told_in) in [
+    for (path, fields, id_in) in [
         ("/cvad/manage/me", "", NEW),
         ("/cvad/manage/Machines?limit=1", "", NEW),
         ("/cvad/manage/Machines/$search", "", NEW),
@@ -143,12 +143,12 @@ async fn contract_3_4_every_service_responds_with_a_transaction_id() {
         let response = gateway.raw(&request).await;
         assert_eq!(response.status(), 200, "{path} {}", response.text());
         for name in ["x-cws-transactionid", "cc-transactionid"] {
-            assert_eq!(response.has(name), told_in == Some(name), "{path} {name}");
+            assert_eq!(response.has(name), id_in == Some(name), "{path} {name}");
         }
         // If Citrix returns none, the gateway returns the one it sent.
         assert_eq!(
             response.has("citrix-transactionid"),
-            matches!(told_in, NEW | None),
+            matches!(id_in, NEW | None),
             "{path}"
         );
     }
@@ -256,11 +256,11 @@ async fn contract_3_fields_of_both_directions_pass_unchanged() {
         "/monitorodata/Machines",
     ] {
         let got = gateway.raw(get_with(path, &lines)).await;
-        let left = upstream.request().await;
+        let forwarded = upstream.request().await;
         for field in fields {
             let (name, value) = field.split_once(": ").unwrap();
             assert_eq!(
-                left.field(&name.to_ascii_lowercase()).as_deref(),
+                forwarded.field(&name.to_ascii_lowercase()).as_deref(),
                 Some(value),
                 "{path} {name}"
             );
@@ -384,7 +384,7 @@ async fn contract_3_citrix_errors_pass_in_every_format() {
 
 #[tokio::test]
 async fn contract_1_6_3_4_citrix_failures_pass_unchanged() {
-    for (trouble, status, told) in [
+    for (name, status, text) in [
         ("500", 500, "activityId"),
         ("502", 502, ""),
         (
@@ -405,7 +405,7 @@ async fn contract_1_6_3_4_citrix_failures_pass_unchanged() {
             "https://errors-api.cloud.com/common/serviceUnavailable",
         ),
     ] {
-        let fault = format!("/monitorodata={trouble}").parse().unwrap();
+        let fault = format!("/monitorodata={name}").parse().unwrap();
         let faults = Faults {
             paths: vec![fault],
             ..Faults::default()
@@ -419,15 +419,11 @@ async fn contract_1_6_3_4_citrix_failures_pass_unchanged() {
         assert_eq!(
             (response.status(), response.has("x-proxy-error")),
             (status, false),
-            "{trouble}"
+            "{name}"
         );
-        assert!(
-            response.text().contains(told),
-            "{trouble} {}",
-            response.text()
-        );
-        assert!(!response.text().contains("localhost"), "{trouble}");
-        assert!(response.has("citrix-transactionid"), "{trouble}");
+        assert!(response.text().contains(text), "{name} {}", response.text());
+        assert!(!response.text().contains("localhost"), "{name}");
+        assert!(response.has("citrix-transactionid"), "{name}");
     }
 }
 

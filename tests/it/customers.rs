@@ -52,14 +52,14 @@ async fn gateway(blocks: &[String]) -> Gateway {
         .await
 }
 
-async fn of(gateway: &Gateway, customer: &str) -> Message {
+async fn request_as(gateway: &Gateway, customer: &str) -> Message {
     gateway
         .raw(get_with("/", &format!("Citrix-CustomerId: {customer}\r\n")))
         .await
 }
 
-async fn is_ready(gateway: &Gateway) {
-    eventually("everybody has a token", || async {
+async fn wait_until_ready(gateway: &Gateway) {
+    eventually("every customer has a token", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
@@ -75,7 +75,7 @@ async fn built_in_routes_depend_on_the_customers_cloud() {
         own.url()
     );
     let gateway = gateway(&[acme.block(""), contoso.block("cloud = 'gov'"), route]).await;
-    is_ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     // The other customer's cloud has these services; this one's does not.
     for path in [
         "/wem/services/wem/x",
@@ -121,14 +121,14 @@ async fn each_request_uses_its_customers_api_gateway_and_token() {
     let contoso = Customer::new("Contoso", Logins::given().await).await;
     contoso.has_given_a_token().await;
     let gateway = gateway(&[acme.block(""), contoso.block("authorization = 'bearer'")]).await;
-    is_ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     for (named, customer, authorization) in [
         ("acme", &acme, format!("CwsAuth Bearer={TOKEN}1")),
         ("CONTOSO", &contoso, format!("Bearer {TOKEN}2")),
         ("contoso", &contoso, format!("Bearer {TOKEN}2")),
         ("ACME", &acme, format!("CwsAuth Bearer={TOKEN}1")),
     ] {
-        assert_eq!(of(&gateway, named).await.status(), 200, "{named}");
+        assert_eq!(request_as(&gateway, named).await.status(), 200, "{named}");
         let request = customer.api.request().await;
         assert_eq!(
             request.field("authorization"),
@@ -165,7 +165,7 @@ async fn request_without_customer_returns_400_with_advice() {
         detail.contains("Citrix-CustomerId") && detail.contains("default = true"),
         "{detail}"
     );
-    of(&gateway, "initech")
+    request_as(&gateway, "initech")
         .await
         .problem(403, "customer_forbidden");
     let both = "Citrix-CustomerId: acme\r\nCitrix-CustomerId: contoso\r\n";
@@ -251,7 +251,7 @@ async fn fixed_route_uses_each_customers_token() {
         reports.url()
     );
     let gateway = gateway(&[acme.block(""), contoso.block(""), route]).await;
-    is_ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     for (customer, token) in [("acme", 1), ("contoso", 2)] {
         let fields = format!("Citrix-CustomerId: {customer}\r\n");
         assert_eq!(
@@ -291,17 +291,17 @@ async fn failing_login_of_one_customer_affects_no_other() {
     refused.logins.reach(1).await;
     silent.logins.reach(1).await;
 
-    let answers = (0..10).map(|_| async {
+    let responses = (0..10).map(|_| async {
         let (acme, refused, silent) = tokio::join!(
-            of(&gateway, "acme"),
-            of(&gateway, "refused"),
-            of(&gateway, "silent")
+            request_as(&gateway, "acme"),
+            request_as(&gateway, "refused"),
+            request_as(&gateway, "silent")
         );
         assert_eq!(acme.status(), 200);
         refused.problem(503, "token_unavailable");
         silent.problem(503, "token_unavailable");
     });
-    futures_util::future::join_all(answers).await;
+    futures_util::future::join_all(responses).await;
     refused.api.got_nothing().await;
     silent.api.got_nothing().await;
 
@@ -341,9 +341,9 @@ async fn one_customers_401_triggers_no_login_of_another() {
         api,
     };
     let gateway = gateway(&[acme.block(""), contoso.block("")]).await;
-    is_ready(&gateway).await;
-    assert_eq!(of(&gateway, "contoso").await.status(), 401);
+    wait_until_ready(&gateway).await;
+    assert_eq!(request_as(&gateway, "contoso").await.status(), 401);
     contoso.logins.reach(2).await;
-    assert_eq!(of(&gateway, "acme").await.status(), 200);
+    assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     assert_eq!(acme.logins.count(), 1);
 }

@@ -135,7 +135,7 @@ async fn unreachable_proxy_is_named_in_the_detail() {
 
 #[tokio::test]
 async fn proxy_error_is_reported_with_advice() {
-    for (response, told, advice) in [
+    for (response, error, advice) in [
         (
             "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic\r\n\r\n",
             "CONNECT rejected with 407",
@@ -166,7 +166,7 @@ async fn proxy_error_is_reported_with_advice() {
         let gateway = with_far(&proxy.url("user:c4nary@"), "").await;
         let detail = detail(&gateway).await;
         assert!(
-            detail.contains(&format!("egress proxy {}: {told}", proxy.place())),
+            detail.contains(&format!("egress proxy {}: {error}", proxy.place())),
             "{detail}"
         );
         assert!(
@@ -213,7 +213,7 @@ async fn old_connections_are_redialled_to_follow_address_changes() {
                 .unwrap(),
         );
         let before = proxy.count(API);
-        eventually("requests go to the new place", || async {
+        eventually("requests reach the new address", || async {
             echoed(&gateway).await;
             proxy.count(API) > before
         })

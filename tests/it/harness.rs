@@ -261,7 +261,7 @@ impl Plan {
     }
 
     /// Replaces the clock by one that the test advances.
-    pub fn by(mut self, clock: Clock) -> Self {
+    pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }

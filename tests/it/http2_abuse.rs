@@ -42,9 +42,9 @@ fn request(stream: u32) -> Vec<u8> {
 }
 
 /// A received frame: kind, stream, payload.
-type Came = (u8, u32, Vec<u8>);
+type Received = (u8, u32, Vec<u8>);
 
-async fn next(from: &mut OwnedReadHalf) -> Option<Came> {
+async fn next(from: &mut OwnedReadHalf) -> Option<Received> {
     let mut head = [0; 9];
     from.read_exact(&mut head).await.ok()?;
     let mut payload =
@@ -67,8 +67,8 @@ async fn attack(
     gateway: &Gateway,
     settings: &[u8],
     frames: Vec<u8>,
-    enough: impl Fn(&Came) -> bool,
-) -> Vec<Came> {
+    enough: impl Fn(&Received) -> bool,
+) -> Vec<Received> {
     let (mut from, mut to) = TcpStream::connect(gateway.address())
         .await
         .unwrap()
@@ -83,21 +83,22 @@ async fn attack(
         to.write_all(&frames).await.ok();
         to
     });
-    let mut came = Vec::new();
+    let mut received = Vec::new();
     while let Some(frame) = soon(next(&mut from)).await {
         let last = enough(&frame);
-        came.push(frame);
+        received.push(frame);
         if last {
             break;
         }
     }
     drop(soon(sending).await);
-    came
+    received
 }
 
 /// The error code of the gateway's GOAWAY.
-fn farewell(came: &[Came]) -> Option<u32> {
-    came.iter()
+fn goaway_code(received: &[Received]) -> Option<u32> {
+    received
+        .iter()
         .find(|(kind, ..)| *kind == GOAWAY)
         .map(|(.., payload)| code(payload, 4))
 }
@@ -126,14 +127,9 @@ impl Bystander {
         Self { enough, served }
     }
 
-    async fn was_served(self) {
+    async fn assert_served(self) {
         self.enough.store(true, Ordering::Relaxed);
-        assert!(
-            soon(self.served)
-                .await
-                .expect("each request is answered with 200")
-                > 0
-        );
+        assert!(soon(self.served).await.expect("each request gets 200") > 0);
     }
 }
 
@@ -147,28 +143,28 @@ async fn gateway(limits: &str) -> (Gateway, Upstream) {
 }
 
 /// Asserts that the gateway responds to the frames with this GOAWAY code while others are served.
-async fn ends_with(frames: Vec<u8>, expected: u32) {
+async fn assert_closed_with(frames: Vec<u8>, expected: u32) {
     let (gateway, _upstream) = gateway("").await;
     let bystander = Bystander::of(&gateway);
-    let came = attack(&gateway, &[], frames, |_| false).await;
-    assert_eq!(farewell(&came), Some(expected));
-    bystander.was_served().await;
+    let received = attack(&gateway, &[], frames, |_| false).await;
+    assert_eq!(goaway_code(&received), Some(expected));
+    bystander.assert_served().await;
     let overloaded = "citrix_auth_proxy_errors_total{reason=\"overloaded\"} 1\n";
     let counted = gateway.metrics().await.contains(overloaded);
     assert_eq!(counted, expected == ENHANCE_YOUR_CALM);
 }
 
 /// Asserts that the gateway still acknowledges a PING after the frames while others are served.
-async fn is_borne(mut frames: Vec<u8>) {
+async fn assert_tolerated(mut frames: Vec<u8>) {
     let (gateway, _upstream) = gateway("").await;
     let bystander = Bystander::of(&gateway);
     frames.extend(frame(PING, 0, 0, b"the last"));
-    let came = attack(&gateway, &[], frames, |(kind, _, payload)| {
+    let received = attack(&gateway, &[], frames, |(kind, _, payload)| {
         *kind == PING && payload == b"the last"
     })
     .await;
-    assert_eq!(farewell(&came), None);
-    bystander.was_served().await;
+    assert_eq!(goaway_code(&received), None);
+    bystander.assert_served().await;
 }
 
 #[tokio::test]
@@ -180,7 +176,7 @@ async fn cve_2023_44487_rapid_resets_close_the_connection() {
         ]
         .concat()
     };
-    ends_with(
+    assert_closed_with(
         (0..10_000)
             .flat_map(|number| reset(2 * number + 1))
             .collect(),
@@ -202,27 +198,25 @@ async fn sequential_resets_close_the_connection() {
         .unwrap();
     to.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     let mut sent = 0;
-    let farewell = loop {
+    let goaway = loop {
         // The PING ACK shows that the stream was accepted.
-        let asked = [request(2 * sent + 1), frame(PING, 0, 0, &[0; 8])].concat();
-        to.write_all(&asked).await.ok();
+        let frames = [request(2 * sent + 1), frame(PING, 0, 0, &[0; 8])].concat();
+        to.write_all(&frames).await.ok();
         sent += 1;
-        let came = loop {
-            let came = soon(next(&mut from))
-                .await
-                .expect("a farewell before the end");
-            if matches!(came.0, PING | GOAWAY) {
-                break came;
+        let received = loop {
+            let received = soon(next(&mut from)).await.expect("GOAWAY before the end");
+            if matches!(received.0, PING | GOAWAY) {
+                break received;
             }
         };
-        if came.0 == GOAWAY {
-            break came.2;
+        if received.0 == GOAWAY {
+            break received.2;
         }
         to.write_all(&frame(RST_STREAM, 0, 2 * sent - 1, &CANCEL.to_be_bytes()))
             .await
             .ok();
     };
-    assert_eq!(code(&farewell, 4), ENHANCE_YOUR_CALM);
+    assert_eq!(code(&goaway, 4), ENHANCE_YOUR_CALM);
     assert!((200..300).contains(&sent), "after {sent}");
 }
 
@@ -231,17 +225,17 @@ async fn hundred_abandoned_requests_are_tolerated() {
     let upstream = Upstream::by_hand().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for _ in 0..100 {
         http2 = soon(http2.ready()).await.unwrap();
-        let asked = http::Request::get(gateway.url("/")).body(()).unwrap();
-        answers.push(http2.send_request(asked, true).unwrap().0);
+        let request = http::Request::get(gateway.url("/")).body(()).unwrap();
+        responses.push(http2.send_request(request, true).unwrap().0);
     }
     drop(upstream.connection().await);
-    drop(answers);
-    let asked = http::Request::get(gateway.url("/")).body(()).unwrap();
+    drop(responses);
+    let request = http::Request::get(gateway.url("/")).body(()).unwrap();
     http2 = soon(http2.ready()).await.unwrap();
-    let (response, _) = http2.send_request(asked, true).unwrap();
+    let (response, _) = http2.send_request(request, true).unwrap();
     let serving = tokio::spawn(async move {
         loop {
             let mut wire = upstream.connection().await;
@@ -265,9 +259,9 @@ async fn cve_2024_27316_endless_continuations_close_the_connection() {
         frames.extend(piece.repeat(20_000));
         let (gateway, _upstream) = gateway("").await;
         let bystander = Bystander::of(&gateway);
-        let came = attack(&gateway, &[], frames, |_| false).await;
-        assert!(farewell(&came).is_some(), "{size} {came:?}");
-        bystander.was_served().await;
+        let received = attack(&gateway, &[], frames, |_| false).await;
+        assert!(goaway_code(&received).is_some(), "{size} {received:?}");
+        bystander.assert_served().await;
     }
 }
 
@@ -275,23 +269,23 @@ async fn cve_2024_27316_endless_continuations_close_the_connection() {
 async fn empty_frames_close_the_connection() {
     let mut frames = frame(HEADERS, END_HEADERS, 1, POST);
     frames.extend(frame(DATA, 0, 1, b"").repeat(100_000));
-    ends_with(frames, ENHANCE_YOUR_CALM).await;
+    assert_closed_with(frames, ENHANCE_YOUR_CALM).await;
 }
 
 #[tokio::test]
 async fn cheap_floods_are_tolerated() {
-    is_borne(frame(PING, 0, 0, b"12345678").repeat(50_000)).await;
-    is_borne(frame(SETTINGS, 0, 0, &[]).repeat(50_000)).await;
+    assert_tolerated(frame(PING, 0, 0, b"12345678").repeat(50_000)).await;
+    assert_tolerated(frame(SETTINGS, 0, 0, &[]).repeat(50_000)).await;
     // The initial window, changed repeatedly.
     let window = |size: u32| frame(SETTINGS, 0, 0, &[&[0, 4], &size.to_be_bytes()[..]].concat());
-    is_borne([window(0), window(1 << 20)].concat().repeat(20_000)).await;
-    is_borne(frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16]).repeat(50_000)).await;
-    is_borne(frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).repeat(50_000)).await;
+    assert_tolerated([window(0), window(1 << 20)].concat().repeat(20_000)).await;
+    assert_tolerated(frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16]).repeat(50_000)).await;
+    assert_tolerated(frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).repeat(50_000)).await;
 }
 
 #[tokio::test]
 async fn rfc9113_6_9_1_window_overflow_closes_the_connection() {
-    ends_with(
+    assert_closed_with(
         frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(2),
         FLOW_CONTROL_ERROR,
     )
@@ -309,8 +303,8 @@ async fn rfc9113_6_9_1_data_above_the_window_closes_the_connection() {
         frames.extend(frame(HEADERS, END_HEADERS, stream, POST));
         frames.extend(frame(DATA, 0, stream, &[b'x'; 16 * 1024]).repeat(8));
     }
-    let came = attack(&gateway, &[], frames, |_| false).await;
-    assert_eq!(farewell(&came), Some(FLOW_CONTROL_ERROR));
+    let received = attack(&gateway, &[], frames, |_| false).await;
+    assert_eq!(goaway_code(&received), Some(FLOW_CONTROL_ERROR));
 }
 
 #[tokio::test]
@@ -320,15 +314,18 @@ async fn rfc9113_5_1_2_streams_above_the_limit_are_refused() {
     let frames = (0..150_u32)
         .flat_map(|number| request(2 * number + 1))
         .collect();
-    let came = attack(&gateway, &[], frames, |(_, stream, _)| *stream == 299).await;
-    let refused = came.iter().filter(|(kind, ..)| *kind == RST_STREAM).count();
+    let received = attack(&gateway, &[], frames, |(_, stream, _)| *stream == 299).await;
+    let refused = received
+        .iter()
+        .filter(|(kind, ..)| *kind == RST_STREAM)
+        .count();
     assert_eq!(refused, 50);
     // Further streams end the connection.
     let frames = (0..5000_u32)
         .flat_map(|number| request(2 * number + 1))
         .collect();
-    let came = attack(&gateway, &[], frames, |_| false).await;
-    assert_eq!(farewell(&came), Some(ENHANCE_YOUR_CALM));
+    let received = attack(&gateway, &[], frames, |_| false).await;
+    assert_eq!(goaway_code(&received), Some(ENHANCE_YOUR_CALM));
 }
 
 #[tokio::test]
@@ -338,15 +335,15 @@ async fn hpack_bomb_is_rejected() {
     // A field of 4,000 bytes enters the table; each further byte refers to it.
     let value = [&[0x40, 1, b'a', 0x7f][..], &[0xa1, 0x1e], &[b'x'; 4000]].concat();
     let block = [GET, &value, &vec![0xbe; 10_000]].concat();
-    let came = attack(
+    let received = attack(
         &gateway,
         &[],
         frame(HEADERS, END_STREAM | END_HEADERS, 1, &block),
         |(kind, ..)| matches!(*kind, HEADERS | RST_STREAM | GOAWAY),
     )
     .await;
-    assert!(!came.is_empty());
-    bystander.was_served().await;
+    assert!(!received.is_empty());
+    bystander.assert_served().await;
     let requests = upstream.requests_so_far().await;
     assert!(
         requests
@@ -359,10 +356,10 @@ async fn hpack_bomb_is_rejected() {
 async fn rfc6585_5_too_many_fields_return_431() {
     let (gateway, upstream) = gateway("").await;
     let mut http2 = gateway.http2().await;
-    let asked = (0..200).fold(http::Request::get(gateway.url("/")), |asked, number| {
-        asked.header(format!("a{number}"), "b")
+    let request = (0..200).fold(http::Request::get(gateway.url("/")), |builder, number| {
+        builder.header(format!("a{number}"), "b")
     });
-    let (response, _) = http2.send_request(asked.body(()).unwrap(), true).unwrap();
+    let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
     let response = soon(response).await.unwrap();
     assert_eq!(
         (
@@ -380,16 +377,16 @@ async fn closed_window_releases_its_permit() {
     // A window of zero bytes and of one byte.
     for size in [0_u32, 1] {
         let settings = [&[0, 4], &size.to_be_bytes()[..]].concat();
-        let came = attack(&gateway, &settings, request(1), |(kind, ..)| {
+        let received = attack(&gateway, &settings, request(1), |(kind, ..)| {
             *kind == RST_STREAM
         })
         .await;
-        let reset = came
+        let reset = received
             .iter()
             .find(|(kind, ..)| *kind == RST_STREAM)
-            .expect("the response is given up");
+            .expect("a reset of the stalled response");
         assert_eq!(code(&reset.2, 0), CANCEL);
-        eventually("the place is free again", || async {
+        eventually("a permit is free", || async {
             gateway.raw(get("/")).await.status() == 200
         })
         .await;
@@ -428,14 +425,14 @@ async fn trickling_window_releases_its_permit() {
     });
     let reset = async {
         loop {
-            let came = next(&mut from).await.expect("a reset before the end");
-            if let (RST_STREAM, 1, payload) = came {
+            let received = next(&mut from).await.expect("a reset before the end");
+            if let (RST_STREAM, 1, payload) = received {
                 return code(&payload, 0);
             }
         }
     };
     assert_eq!(soon(reset).await, CANCEL);
-    eventually("the place is free again", || async {
+    eventually("a permit is free", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
@@ -443,7 +440,7 @@ async fn trickling_window_releases_its_permit() {
 }
 
 /// Repeatedly opens a hundred streams whose windows stay closed.
-async fn shut_windows(address: String) -> std::io::Result<()> {
+async fn open_stalled_streams(address: String) -> std::io::Result<()> {
     loop {
         let (mut from, mut to) = TcpStream::connect(&address).await?.into_split();
         to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
@@ -469,16 +466,16 @@ async fn stalled_responses_are_evicted_at_the_limit() {
     let limits = "[limits]\nmax_in_flight = 50";
     let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
     let attackers: Vec<_> = (0..3)
-        .map(|_| tokio::spawn(shut_windows(gateway.address())))
+        .map(|_| tokio::spawn(open_stalled_streams(gateway.address())))
         .collect();
-    let taken = "citrix_auth_proxy_in_flight_requests 50\n";
-    eventually("all places are taken", || async {
-        gateway.metrics().await.contains(taken)
+    let all_in_use = "citrix_auth_proxy_in_flight_requests 50\n";
+    eventually("all permits are in use", || async {
+        gateway.metrics().await.contains(all_in_use)
     })
     .await;
     gateway.raw(get("/")).await.problem(503, "overloaded");
     // Long before the write timeout.
-    eventually("room is made", || async {
+    eventually("a stalled request is evicted", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
@@ -516,18 +513,18 @@ async fn caller_that_never_reads_is_closed_and_others_are_served() {
                         _ => {}
                     }
                 }
-                panic!("no farewell");
+                panic!("no GOAWAY");
             })
         })
         .collect();
     for attacker in attackers {
         assert_eq!(soon(attacker).await.unwrap(), ENHANCE_YOUR_CALM);
     }
-    eventually("everybody is served", || async {
+    eventually("a further request is served", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
-    eventually("all places are free", || async {
+    eventually("all permits are free", || async {
         gateway
             .metrics()
             .await
@@ -540,8 +537,8 @@ async fn caller_that_never_reads_is_closed_and_others_are_served() {
 async fn rfc9110_15_5_9_stalled_http2_upload_returns_408() {
     let (gateway, _upstream) = gateway("body_idle_timeout = \"100ms\"").await;
     let mut http2 = gateway.http2().await;
-    let asked = http::Request::post(gateway.url("/")).body(()).unwrap();
-    let (response, _upload) = http2.send_request(asked, false).unwrap();
+    let request = http::Request::post(gateway.url("/")).body(()).unwrap();
+    let (response, _upload) = http2.send_request(request, false).unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 408);
 }
 

@@ -150,14 +150,14 @@ async fn links_to_the_worldwide_host_are_rewritten_for_a_regional_api_url() {
 async fn accept_encoding_is_limited_to_supported_codings() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let given = "gzip, deflate, br, zstd";
+    let accepted = "gzip, deflate, br, zstd";
     for (path, leaving) in [
         ("/monitorodata/Machines", "gzip, deflate"),
         ("/cvad/manage/Machines", "gzip, deflate"),
         // Bodies of other services are not inspected.
-        ("/systemlog/records", given),
+        ("/systemlog/records", accepted),
     ] {
-        let fields = format!("Citrix-InstanceId: x\r\nAccept-Encoding: {given}\r\n");
+        let fields = format!("Citrix-InstanceId: x\r\nAccept-Encoding: {accepted}\r\n");
         gateway.raw(get_with(path, &fields)).await;
         assert_eq!(
             upstream.request().await.field("accept-encoding").as_deref(),

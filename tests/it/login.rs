@@ -1,6 +1,6 @@
 //! The gateway's token endpoints and the tokens they issue (interface §4.5, contract §1).
 
-mod guesses;
+mod throttle;
 mod tokens;
 
 use base64::Engine as _;

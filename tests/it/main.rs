@@ -2,7 +2,7 @@
 
 #![allow(
     unreachable_pub,
-    reason = "a test binary exports nothing; `pub` tells a helper's users from its insides"
+    reason = "a test binary exports nothing; `pub` marks the interface of a helper"
 )]
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +46,7 @@ mod services;
 mod sites;
 mod strict;
 mod token_failures;
-mod token_life;
+mod token_waits;
 mod transaction_ids;
 mod translate;
 mod workflows;

@@ -12,7 +12,7 @@ use crate::harness::{Gateway, OK, Upstream, eventually, get, get_with};
 const PREFIX: &str = "citrix_auth_proxy_";
 
 /// The metrics of interface §5 with their labels.
-const DESIGN: &[(&str, Kind, &[&str])] = &[
+const EXPECTED: &[(&str, Kind, &[&str])] = &[
     (
         "requests_total",
         Kind::Counter,
@@ -48,7 +48,7 @@ const DESIGN: &[(&str, Kind, &[&str])] = &[
 ];
 
 /// Metrics that the traffic of these tests does not create.
-const SOMETIMES: &[&str] = &["spans_total"];
+const CONDITIONAL: &[&str] = &["spans_total"];
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 const BUSY: &str =
@@ -120,7 +120,7 @@ async fn after_traffic() -> (Gateway, Upstream, Upstream) {
             .await
             .contains("queue_wait_seconds_count{route=\"/held\"} 1\n")
     };
-    eventually("nobody waits", idle).await;
+    eventually("no request waits", idle).await;
     (gateway, upstream, held)
 }
 
@@ -131,10 +131,10 @@ async fn exposition() -> Exposition {
 
 #[tokio::test]
 async fn every_expected_metric_has_exactly_its_labels() {
-    let told = exposition().await;
-    for &(name, kind, labels) in DESIGN {
-        let Some(family) = told.families.get(&format!("{PREFIX}{name}")) else {
-            assert!(SOMETIMES.contains(&name), "{name} is not there");
+    let exposition = exposition().await;
+    for &(name, kind, labels) in EXPECTED {
+        let Some(family) = exposition.families.get(&format!("{PREFIX}{name}")) else {
+            assert!(CONDITIONAL.contains(&name), "{name} is missing");
             continue;
         };
         assert_eq!(family.kind, kind, "{name}");
@@ -156,7 +156,7 @@ async fn every_expected_metric_has_exactly_its_labels() {
         "start_time_seconds",
     ] {
         assert!(
-            told.families.contains_key(&format!("process_{name}")),
+            exposition.families.contains_key(&format!("process_{name}")),
             "{name}"
         );
     }
@@ -164,9 +164,9 @@ async fn every_expected_metric_has_exactly_its_labels() {
 
 #[tokio::test]
 async fn metrics_document_lists_every_metric_with_type_and_labels() {
-    let told = exposition().await;
+    let exposition = exposition().await;
     let documented = documented();
-    for (name, family) in &told.families {
+    for (name, family) in &exposition.families {
         let Some(name) = name.strip_prefix(PREFIX) else {
             continue;
         };
@@ -185,10 +185,10 @@ async fn metrics_document_lists_every_metric_with_type_and_labels() {
         );
     }
     for name in documented.keys() {
-        let there = told.families.contains_key(&format!("{PREFIX}{name}"));
+        let exposed = exposition.families.contains_key(&format!("{PREFIX}{name}"));
         assert!(
-            there || SOMETIMES.contains(&name.as_str()),
-            "docs/metrics.md has {name}, the gateway has not"
+            exposed || CONDITIONAL.contains(&name.as_str()),
+            "docs/metrics.md lists {name}, but the gateway does not expose it"
         );
     }
 }
@@ -234,8 +234,8 @@ async fn every_kind_of_response_is_counted_when_its_last_byte_arrives() {
     let upstream = upstream.await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let count = async |code: &str, method: &str| -> u64 {
-        let told = Exposition::parse(&gateway.metrics().await);
-        let series = &told.families[&format!("{PREFIX}requests_total")].series;
+        let exposition = Exposition::parse(&gateway.metrics().await);
+        let series = &exposition.families[&format!("{PREFIX}requests_total")].series;
         let wanted = |labels: &BTreeMap<String, String>| {
             labels["code"] == code && labels["method"] == method
         };

@@ -2,8 +2,8 @@
 
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get};
 
-/// Sends a request to a gateway with two upstreams, `api` for `/` and `reports` for `routes`, and
-/// returns the name of the one that responded.
+/// Requests `path` from a gateway with two upstreams, `api` for `/` and `reports` for `routes`.
+/// Returns the name of the one that responded, and the request it got.
 async fn response_from(routes: &str, path: &str) -> (&'static str, Message) {
     let api = Upstream::responding(OK).await;
     let reports = Upstream::responding(OK).await;

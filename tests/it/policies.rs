@@ -51,9 +51,9 @@ fn callers_of_the_table() -> String {
 
 /// Asserts that a forwarded path is inside the rule for every kind of server. Returns `true` if one
 /// was forwarded.
-async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
-    let came = upstream.requests_so_far().await;
-    for request in &came {
+async fn arrives_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
+    let arrived = upstream.requests_so_far().await;
+    for request in &arrived {
         let line = request.line();
         let target = line.split(' ').nth(1).unwrap();
         let path = target.split('?').next().unwrap();
@@ -63,7 +63,7 @@ async fn is_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
             "{sent} arrived as {target} under {rule}"
         );
     }
-    !came.is_empty()
+    !arrived.is_empty()
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn no_path_variant_reaches_what_a_rule_does_not_cover() {
         let name = format!("rule{number}");
         for (path, signs) in path_table::UNAMBIGUOUS {
             let response = ask(&gateway, &name, &format!("GET {path}"), "").await;
-            let arrived = is_inside(&upstream, rule, path).await;
+            let arrived = arrives_inside(&upstream, rule, path).await;
             let expected = signs.as_bytes()[number] == b'+';
             assert_eq!(arrived, expected, "{path} under {rule}");
             if !expected {
@@ -86,7 +86,7 @@ async fn no_path_variant_reaches_what_a_rule_does_not_cover() {
         }
         for (path, why) in path_table::AMBIGUOUS {
             let response = ask(&gateway, &name, &format!("GET {path}"), "").await;
-            let arrived = is_inside(&upstream, rule, path).await;
+            let arrived = arrives_inside(&upstream, rule, path).await;
             if path.contains('?') {
                 // On the wire this is a query.
                 assert_eq!(arrived, [0, 3, 5].contains(&number), "{path} under {rule}");
@@ -130,9 +130,9 @@ async fn emulator_receives_no_request_that_a_rule_does_not_cover() {
             .filter(|(path, _)| !path.contains('?'));
         for (path, expected) in covered.chain(others.map(|(path, _)| (*path, false))) {
             ask(&gateway, &name, &format!("GET {path}"), "").await;
-            let came = cloud.emulator.stats().requests - admitted;
-            assert!(came <= u64::from(expected), "{path} under {rule}");
-            admitted += came;
+            let arrived = cloud.emulator.stats().requests - admitted;
+            assert!(arrived <= u64::from(expected), "{path} under {rule}");
+            admitted += arrived;
         }
     }
     assert!(admitted > 100, "{admitted}");
@@ -145,12 +145,12 @@ async fn http2_paths_are_evaluated_like_http1_paths() {
         .start()
         .await;
     let mut http2 = gateway.http2().await;
-    let judged = path_table::UNAMBIGUOUS
+    let unambiguous = path_table::UNAMBIGUOUS
         .iter()
         .map(|(path, signs)| (*path, Some(*signs)));
-    let unjudgeable = path_table::AMBIGUOUS.iter().map(|(path, _)| (*path, None));
+    let ambiguous = path_table::AMBIGUOUS.iter().map(|(path, _)| (*path, None));
     let mut sent = 0;
-    for (path, signs) in judged.chain(unjudgeable) {
+    for (path, signs) in unambiguous.chain(ambiguous) {
         // Paths the client cannot write, queries, and fragments, which it drops.
         if path.contains(['?', '#'])
             || !path.starts_with('/')
@@ -169,7 +169,7 @@ async fn http2_paths_are_evaluated_like_http1_paths() {
             let status = soon(response).await.unwrap().status();
             let expected = signs.is_some_and(|signs| signs.as_bytes()[number] == b'+');
             assert_eq!(
-                is_inside(&upstream, rule, path).await,
+                arrives_inside(&upstream, rule, path).await,
                 expected,
                 "{path} under {rule}"
             );
@@ -218,7 +218,7 @@ async fn rejection_names_the_rule_but_not_what_it_allows() {
     let upstream = Upstream::responding(OK).await;
     let rules = "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
     let gateway = in_front_of(&upstream, &block("a", rules)).start().await;
-    for (line, fields, status, reason, told) in [
+    for (line, fields, status, reason, cause) in [
         (
             "POST /monitorodata",
             "Content-Length: 0\r\n",
@@ -298,7 +298,7 @@ async fn rejection_names_the_rule_but_not_what_it_allows() {
             .problem(status, reason);
         let detail = problem["detail"].as_str().unwrap();
         assert!(
-            detail.contains(told) && !detail.contains("s3cret"),
+            detail.contains(cause) && !detail.contains("s3cret"),
             "{line}: {detail}"
         );
     }
@@ -414,7 +414,7 @@ async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
         );
         upstream.request().await;
     }
-    let mut told = Vec::new();
+    let mut problems = Vec::new();
     for (name, path, fields) in [
         ("a", "/x", named("contoso")),
         // An unknown customer.
@@ -433,7 +433,7 @@ async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
         let problem = ask(&gateway, name, &format!("GET {path}"), &fields)
             .await
             .problem(403, "customer_forbidden");
-        told.push((problem["title"].clone(), problem["detail"].clone()));
+        problems.push((problem["title"].clone(), problem["detail"].clone()));
     }
     // Percent-encoding hides no customer.
     for path in ["/catalogservice/%63ontoso/x", "/%63atalogservice/contoso/x"] {
@@ -441,8 +441,8 @@ async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
             .await
             .problem(403, "customer_forbidden");
     }
-    told.dedup();
-    assert_eq!(told.len(), 1, "{told:?}");
+    problems.dedup();
+    assert_eq!(problems.len(), 1, "{problems:?}");
     upstream.got_nothing().await;
 }
 
@@ -526,7 +526,7 @@ async fn requests_above_the_callers_rate_return_503() {
         if response.status() == 200 {
             continue;
         }
-        assert!(number > 0, "the first comes in");
+        assert!(number > 0, "the first request is admitted");
         let problem = response.problem(503, "overloaded");
         assert!(
             problem["detail"]
@@ -542,7 +542,7 @@ async fn requests_above_the_callers_rate_return_503() {
     assert_eq!(
         ask(&gateway, "b", "GET /x", "").await.status(),
         200,
-        "somebody else"
+        "another caller"
     );
     // Requests rejected by a rule do not count against the rate.
     eventually("a second is over", || async {

@@ -6,11 +6,11 @@ use http::Request;
 use crate::harness::{Gateway, Message, OK, SITE, TOKEN, Upstream, get, get_with, soon};
 
 /// Returns the upstream request for a caller's `request`.
-async fn leaves(request: impl AsRef<[u8]>) -> Message {
-    leaves_from(request, "").await
+async fn forwarded(request: impl AsRef<[u8]>) -> Message {
+    forwarded_by(request, "").await
 }
 
-async fn leaves_from(request: impl AsRef<[u8]>, toml: &str) -> Message {
+async fn forwarded_by(request: impl AsRef<[u8]>, toml: &str) -> Message {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).with(toml).start().await;
     let response = gateway.raw(request).await;
@@ -41,7 +41,7 @@ fn names_with<'a>(more: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn bare_request_is_forwarded_with_the_required_fields_only() {
-    let request = leaves(get("/cvad/manage/me")).await;
+    let request = forwarded(get("/cvad/manage/me")).await;
     assert_eq!(request.line(), "GET /cvad/manage/me HTTP/1.1");
     assert_eq!(request.names(), ADDED);
     assert_eq!(request.field("accept").as_deref(), Some("application/json"));
@@ -55,7 +55,7 @@ async fn rfc9110_7_6_1_hop_by_hop_and_connection_nominated_fields_are_stripped()
         Trailer: x-sum\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nUser-Agent: Java\r\n\r\n";
     assert_eq!(
-        leaves(request).await.names(),
+        forwarded(request).await.names(),
         names_with(["user-agent", "x-three"])
     );
 }
@@ -64,7 +64,7 @@ async fn rfc9110_7_6_1_hop_by_hop_and_connection_nominated_fields_are_stripped()
 async fn rfc9110_7_6_1_nominated_gateway_fields_are_still_sent() {
     let nominated =
         "Connection: authorization, citrix-customerid, citrix-transactionid, host, accept\r\n";
-    let request = leaves(get_with(
+    let request = forwarded(get_with(
         "/",
         &format!("{nominated}Citrix-TransactionId: theirs\r\n"),
     ))
@@ -80,14 +80,14 @@ async fn rfc9110_7_6_1_nominated_gateway_fields_are_still_sent() {
 async fn rfc9110_7_6_1_nominated_content_length_keeps_the_framing() {
     let request = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close, content-length\r\n\
         Content-Length: 5\r\n\r\nhello";
-    let request = leaves(request).await;
+    let request = forwarded(request).await;
     assert_eq!(request.field("content-length").as_deref(), Some("5"));
     assert_eq!(request.text(), "hello");
 }
 
 #[tokio::test]
 async fn credentials_proxy_fields_and_overrides_are_stripped() {
-    let request = leaves(get_with(
+    let request = forwarded(get_with(
         "/",
         "Authorization: Bearer stale\r\nAuthorization: Basic dHdv\r\nX-Api-Key: key\r\nCustomer: acme\r\n\
          X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Anything: x\r\nForwarded: for=10.0.0.1\r\nVia: 1.1 other\r\n\
@@ -101,13 +101,13 @@ async fn credentials_proxy_fields_and_overrides_are_stripped() {
 #[tokio::test]
 async fn traceparent_is_forwarded_only_if_the_caller_sent_one() {
     let field = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
-    assert!(leaves(get_with("/", field)).await.has("traceparent"));
-    assert!(!leaves(get("/")).await.has("traceparent"));
+    assert!(forwarded(get_with("/", field)).await.has("traceparent"));
+    assert!(!forwarded(get("/")).await.has("traceparent"));
 }
 
 #[tokio::test]
 async fn rfc9110_12_5_1_accept_defaults_to_json_only_without_a_preference() {
-    for (given, leaving) in [
+    for (given, expected) in [
         ("", &["application/json"][..]),
         ("Accept: */*\r\n", &["application/json"]),
         ("Accept: text/csv\r\n", &["text/csv"]),
@@ -118,8 +118,8 @@ async fn rfc9110_12_5_1_accept_defaults_to_json_only_without_a_preference() {
         ("Accept: text/csv\r\nAccept: */*\r\n", &["text/csv", "*/*"]),
     ] {
         assert_eq!(
-            leaves(get_with("/", given)).await.fields("accept"),
-            leaving,
+            forwarded(get_with("/", given)).await.fields("accept"),
+            expected,
             "{given}"
         );
     }
@@ -132,7 +132,7 @@ async fn customer_header_is_added_or_normalized() {
         "Citrix-Customerid: acme\r\n",
         "CITRIX-CUSTOMERID: ACME\r\n",
     ] {
-        let request = leaves(get_with("/", given)).await;
+        let request = forwarded(get_with("/", given)).await;
         assert_eq!(
             request.field("citrix-customerid").as_deref(),
             Some("acme"),
@@ -153,12 +153,12 @@ async fn configured_site_is_sent_to_cvad_only() {
         ("/systemlog/records", false),
         ("/cvad/managed", false),
     ] {
-        let request = leaves_from(get(path), &fixed).await;
+        let request = forwarded_by(get(path), &fixed).await;
         let site = wanted.then(|| SITE.to_owned());
         assert_eq!(request.field("citrix-instanceid"), site, "{path}");
     }
     let theirs = get_with("/cvad/manage/Machines", "Citrix-InstanceId: theirs\r\n");
-    let request = leaves_from(theirs, &fixed).await;
+    let request = forwarded_by(theirs, &fixed).await;
     assert_eq!(
         request.field("citrix-instanceid").as_deref(),
         Some("theirs")
@@ -168,14 +168,14 @@ async fn configured_site_is_sent_to_cvad_only() {
         "/cvad/manage/Machines".to_owned(),
         format!("/cvadapis/{SITE}/Machines"),
     ] {
-        let request = leaves_from(get_with(&path, "Citrix-InstanceId:\r\n"), &fixed).await;
+        let request = forwarded_by(get_with(&path, "Citrix-InstanceId:\r\n"), &fixed).await;
         assert_eq!(
             request.field("citrix-instanceid").as_deref(),
             Some(SITE),
             "{path}"
         );
     }
-    let none = leaves_from(get("/cvad/manage/Machines"), "[citrix]\ninstance_id = \"\"").await;
+    let none = forwarded_by(get("/cvad/manage/Machines"), "[citrix]\ninstance_id = \"\"").await;
     assert!(!none.has("citrix-instanceid"));
 }
 
@@ -190,7 +190,7 @@ async fn path_and_query_are_forwarded_unchanged() {
         "/records?continuationToken=v1+%C3%A9%2B%2FNjA%3D&limit=60",
         "/emoji/☃?snow=☃",
     ] {
-        let request = leaves(get(target)).await;
+        let request = forwarded(get(target)).await;
         let line = format!("GET {target} HTTP/1.1");
         assert_eq!(request.line(), line);
     }
@@ -198,15 +198,15 @@ async fn path_and_query_are_forwarded_unchanged() {
 
 #[tokio::test]
 async fn rfc9112_3_2_2_absolute_target_is_forwarded_in_origin_form() {
-    for (target, leaving) in [
+    for (target, expected) in [
         ("http://localhost:1/a?b", "/a?b"),
         ("http://127.0.0.1", "/"),
         ("http://127.0.0.1?q", "/?q"),
         ("HTTPS://LocalHost/x", "/x"),
     ] {
         assert_eq!(
-            leaves(get(target)).await.line(),
-            format!("GET {leaving} HTTP/1.1"),
+            forwarded(get(target)).await.line(),
+            format!("GET {expected} HTTP/1.1"),
             "{target}"
         );
     }
@@ -220,7 +220,7 @@ async fn any_method_is_forwarded_unchanged() {
         let request =
             format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert_eq!(
-            leaves(request).await.line(),
+            forwarded(request).await.line(),
             format!("{method} /x HTTP/1.1")
         );
     }
@@ -238,7 +238,7 @@ async fn rfc9110_8_6_empty_post_put_or_patch_is_sent_with_content_length_0() {
     ] {
         let request =
             format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
-        let request = leaves(request).await;
+        let request = forwarded(request).await;
         assert_eq!(
             request.field("content-length").as_deref(),
             length,
@@ -286,17 +286,17 @@ async fn rfc9113_8_2_3_cookie_crumbs_are_joined_into_one_field() {
 async fn bodies_keep_their_framing() {
     for method in ["POST", "PUT", "GET", "DELETE", "OPTIONS"] {
         let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
-        let told = leaves(format!("{head}Content-Length: 5\r\n\r\nhello")).await;
+        let request = forwarded(format!("{head}Content-Length: 5\r\n\r\nhello")).await;
         assert_eq!(
-            told.field("content-length").as_deref(),
+            request.field("content-length").as_deref(),
             Some("5"),
             "{method}"
         );
-        assert!(!told.has("transfer-encoding"), "{method}");
-        assert_eq!(told.text(), "hello");
+        assert!(!request.has("transfer-encoding"), "{method}");
+        assert_eq!(request.text(), "hello");
 
         let chunks = "4;ext=1\r\nhell\r\n1\r\no\r\n0\r\n\r\n";
-        let chunked = leaves(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}")).await;
+        let chunked = forwarded(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}")).await;
         assert_eq!(
             chunked.field("transfer-encoding").as_deref(),
             Some("chunked"),
@@ -309,7 +309,7 @@ async fn bodies_keep_their_framing() {
 
 #[tokio::test]
 async fn rfc9110_6_5_1_only_permitted_trailers_are_forwarded() {
-    let request = leaves(
+    let request = forwarded(
         "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTrailer: x-sum\r\n\
          Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nAuthorization: Bearer stale\r\n\
          Citrix-CustomerId: other\r\nX-Forwarded-For: 10.0.0.1\r\nConnection: x\r\nHost: other\r\n\r\n",

@@ -100,9 +100,9 @@ async fn twenty_pollers_of_each_of_two_customers_get_forty_responses() {
             &format!("Citrix-CustomerId: {customer}\r\n"),
         ))
     };
-    let answers = join_all((0..40).map(poll)).await;
+    let responses = join_all((0..40).map(poll)).await;
     server.abort();
-    let statuses: Vec<u16> = answers.iter().map(Message::status).collect();
+    let statuses: Vec<u16> = responses.iter().map(Message::status).collect();
     assert_eq!(statuses, [200; 40]);
     let waited = metric(
         &gateway,
@@ -232,20 +232,20 @@ async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
         let response = gateway.raw(get("/monitorodata/Machines"));
         tokio::time::timeout(Duration::from_millis(patience), response)
     };
-    let answers = join_all((0..90).map(poll)).await;
+    let responses = join_all((0..90).map(poll)).await;
     assert!(matches!(
         gateway.raw(get("/monitorodata/Machines")).await.status(),
         200 | 429
     ));
     server.abort();
     // Citrix continues abandoned requests and may reject the next one.
-    let stayed = answers
+    let stayed = responses
         .iter()
         .step_by(3)
         .map(|response| response.as_ref().unwrap().status());
     assert!(stayed.into_iter().all(|status| matches!(status, 200 | 429)));
     waiting(&gateway, "/monitorodata", 0.0).await;
-    eventually("all places are free", || async {
+    eventually("all permits are free", || async {
         metric(&gateway, "in_flight_requests").await == 0.0
     })
     .await;
@@ -294,8 +294,8 @@ async fn rate_limited_service_gets_one_burst_then_its_rate() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let began = Instant::now();
-    let answers = join_all((0..20).map(|_| gateway.raw(get("/accessSecurity/x")))).await;
-    assert!(answers.iter().all(|response| response.status() == 200));
+    let responses = join_all((0..20).map(|_| gateway.raw(get("/accessSecurity/x")))).await;
+    assert!(responses.iter().all(|response| response.status() == 200));
     // Five above the burst at 15 a second; longer on a slow machine.
     assert!(
         began.elapsed() >= Duration::from_millis(333),
@@ -314,9 +314,9 @@ async fn http2_queue_permit_passes_to_the_next_request() {
             .get(gateway.url("/monitorodata/Machines?$top=1"))
             .send()
     };
-    let answers = join_all((0..10).map(|_| poll())).await;
+    let responses = join_all((0..10).map(|_| poll())).await;
     assert!(
-        answers
+        responses
             .into_iter()
             .all(|response| response.unwrap().status() == 200)
     );
@@ -377,7 +377,7 @@ async fn caller_disconnect_releases_the_permit_and_cancels_the_upstream_request(
     wire.request().await;
     drop(caller);
     wire.closed().await;
-    eventually("the place is free again", || async {
+    eventually("a permit is free", || async {
         gateway
             .metrics()
             .await

@@ -41,7 +41,7 @@ async fn head_timeout_writes_no_408_into_a_response() {
         callers.push(caller);
     }
     eventually(
-        "the gateway is done with some answers that nobody has read",
+        "the gateway has finished some responses that no caller has read",
         || async {
             let metrics = gateway.metrics().await;
             let waiting = |some: usize| {
@@ -244,8 +244,8 @@ async fn resent_get_uses_a_new_connection_even_if_another_is_idle() {
 
 #[tokio::test]
 async fn http2_response_that_ends_after_its_length_is_not_reset() {
-    let (told, mut streams) = mpsc::unbounded_channel();
-    let upstream = Http2Upstream::start(told).await;
+    let (sender, mut streams) = mpsc::unbounded_channel();
+    let upstream = Http2Upstream::start(sender).await;
     let gateway = Gateway::in_front_of(&Upstream::refusing())
         .set("CITRIX_AUTH_PROXY_CITRIX__API_URL", &upstream.url)
         .with(&format!("[upstream]\nca_file = {:?}", upstream.ca.path()))
@@ -279,11 +279,11 @@ async fn http2_response_that_ends_after_its_length_is_not_reset() {
         async move { gateway.metrics().await.contains(&line) }
     };
     // The callers have their responses, and the streams are still open.
-    eventually("three streams are waited for", || active(3)).await;
+    eventually("three streams are waiting", || active(3)).await;
     for mut stream in unended {
         stream.send_data(Bytes::new(), true).unwrap();
     }
-    eventually("all three streams are over", || active(0)).await;
+    eventually("all three streams have ended", || active(0)).await;
     assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
 }
 

@@ -18,20 +18,20 @@ fn block(id: &str, client: &str, logins: &Logins, api: &Upstream) -> String {
     )
 }
 
-async fn of(gateway: &Gateway, customer: &str) -> Message {
+async fn request_as(gateway: &Gateway, customer: &str) -> Message {
     gateway
         .raw(get_with("/", &format!("Citrix-CustomerId: {customer}\r\n")))
         .await
 }
 
-async fn is_ready(gateway: &Gateway) {
-    eventually("everybody has a token", || async {
+async fn wait_until_ready(gateway: &Gateway) {
+    eventually("every customer has a token", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
 }
 
-async fn kept(wire: &mut Wire) -> u16 {
+async fn status_on(wire: &mut Wire) -> u16 {
     wire.write(KEPT).await;
     wire.response().await.status()
 }
@@ -46,9 +46,9 @@ async fn reload_of_customers_keeps_token_and_connections_of_unchanged_ones() {
         .set("SECRET", "s3cret")
         .start()
         .await;
-    is_ready(&gateway).await;
-    assert_eq!(of(&gateway, "acme").await.status(), 200);
-    assert_eq!(of(&gateway, "gone").await.status(), 200);
+    wait_until_ready(&gateway).await;
+    assert_eq!(request_as(&gateway, "acme").await.status(), 200);
+    assert_eq!(request_as(&gateway, "gone").await.status(), 200);
     assert_eq!(upstream.connections(), 1);
 
     let changes = gateway.reload(&format!(
@@ -63,12 +63,12 @@ async fn reload_of_customers_keeps_token_and_connections_of_unchanged_ones() {
         )
     );
     // The new customer waits for its first token, as at startup.
-    assert_eq!(of(&gateway, "new").await.status(), 200);
+    assert_eq!(request_as(&gateway, "new").await.status(), 200);
     assert_eq!(new_logins.count(), 1);
-    of(&gateway, "gone")
+    request_as(&gateway, "gone")
         .await
         .problem(403, "customer_forbidden");
-    assert_eq!(of(&gateway, "acme").await.status(), 200);
+    assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     assert_eq!((logins.count(), upstream.connections()), (1, 1));
     let metrics = gateway.metrics().await;
     assert!(
@@ -85,11 +85,11 @@ async fn changed_client_id_logs_in_again() {
         .set("SECRET", "s3cret")
         .start()
         .await;
-    assert_eq!(of(&gateway, "acme").await.status(), 200);
+    assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     for (client, token) in [("other", 2), ("other", 2), ("client", 3)] {
         gateway.reload(&block("acme", client, &logins, &upstream));
         upstream.requests_so_far().await;
-        assert_eq!(of(&gateway, "acme").await.status(), 200);
+        assert_eq!(request_as(&gateway, "acme").await.status(), 200);
         let sent = upstream.request().await.field("authorization");
         assert_eq!(
             sent,
@@ -115,14 +115,14 @@ async fn changed_secret_is_verified_while_the_old_token_is_used() {
             .replace("{ env = 'SECRET' }", &format!("'{secret}'"))
     };
     let mut gateway = Gateway::for_customers(&citrix("one")).start().await;
-    assert_eq!(of(&gateway, "acme").await.status(), 200);
+    assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     logins.hold_back();
     gateway.reload(&citrix("two"));
     logins.reach(2).await;
-    assert_eq!(of(&gateway, "acme").await.status(), 200);
+    assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     logins.give();
-    eventually("the token of the new secret is used", || async {
-        of(&gateway, "acme").await;
+    eventually("a token of the new secret is used", || async {
+        request_as(&gateway, "acme").await;
         upstream.requests_so_far().await.iter().any(|request| {
             request
                 .field("authorization")
@@ -173,9 +173,9 @@ async fn changed_callers_apply_at_once_on_open_connections() {
     let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream).start().await;
     let mut wire = gateway.connect().await;
-    assert_eq!(kept(&mut wire).await, 200);
+    assert_eq!(status_on(&mut wire).await, 200);
     gateway.reload(&caller("splunk", "one", ""));
-    assert_eq!(kept(&mut wire).await, 401);
+    assert_eq!(status_on(&mut wire).await, 401);
     let shown = |secret: &str| get_with("/", &format!("X-Api-Key: {secret}\r\n"));
     assert_eq!(gateway.raw(shown("one")).await.status(), 200);
     let changes = gateway.reload(&caller("splunk", "two", ""));
@@ -183,7 +183,7 @@ async fn changed_callers_apply_at_once_on_open_connections() {
     assert_eq!(gateway.raw(shown("one")).await.status(), 401);
     assert_eq!(gateway.raw(shown("two")).await.status(), 200);
     gateway.reload("");
-    assert_eq!(kept(&mut wire).await, 200);
+    assert_eq!(status_on(&mut wire).await, 200);
 }
 
 #[tokio::test]
@@ -286,17 +286,17 @@ async fn hundred_reloads_leak_nothing() {
         .set("SECRET", "s3cret")
         .start()
         .await;
-    is_ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     for number in 1..=100 {
         gateway.reload(&blocks(number));
-        assert_eq!(of(&gateway, "acme").await.status(), 200);
+        assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     }
     let shared = gateway.app().shared();
     assert_eq!(shared.published.load().live.credentials.len(), 2);
     let old = std::sync::Arc::downgrade(&shared.published.load_full());
     gateway.reload(&blocks(101));
     // Also by workers that receive no request.
-    eventually("the configuration before is let go", || async {
+    eventually("the previous configuration is dropped", || async {
         old.strong_count() == 0
     })
     .await;
@@ -326,7 +326,7 @@ async fn changed_egress_proxy_applies_at_once_and_keeps_the_token() {
     assert_eq!((first.asked().len(), second.asked().len()), (2, 0));
     assert!(gateway.reload(&through(&first)).unchanged);
     assert_eq!(gateway_get(&gateway).await, 200);
-    assert_eq!(first.asked().len(), 2, "the same way");
+    assert_eq!(first.asked().len(), 2, "the same proxy");
     gateway.reload(&through(&second));
     assert_eq!(gateway_get(&gateway).await, 200);
     assert_eq!((first.asked().len(), second.asked().len()), (2, 1));

@@ -10,17 +10,23 @@ use crate::harness::{
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
     X-Cws-TransactionId: citrix-401\r\nContent-Length: 6\r\n\r\ntheirs";
 
-fn sent(request: &Message, number: usize) -> bool {
+fn has_token(request: &Message, number: usize) -> bool {
     request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}{number}"))
 }
 
 /// An upstream that rejects the first token.
 async fn after_a_revocation() -> Upstream {
-    let response = |request: &Message| if sent(request, 1) { UNAUTHORIZED } else { OK };
+    let response = |request: &Message| {
+        if has_token(request, 1) {
+            UNAUTHORIZED
+        } else {
+            OK
+        }
+    };
     Upstream::deciding(move |_, request| response(request).into()).await
 }
 
-fn is_theirs(response: &Message) {
+fn assert_upstream_401(response: &Message) {
     assert_eq!(
         (response.status(), response.text().as_str()),
         (401, "theirs")
@@ -45,7 +51,7 @@ async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
 }
 
 /// Returns once all requests that the upstream received wait for a login: then none is in flight.
-async fn waits_for_a_login(gateway: &Gateway) {
+async fn all_wait_for_a_login(gateway: &Gateway) {
     eventually("nothing is in flight", || async {
         gateway
             .metrics()
@@ -69,7 +75,7 @@ async fn revoked_token_is_refreshed_and_the_request_replayed() {
     assert_eq!(gateway.raw(get("/x?y=1")).await.status(), 200);
     assert_eq!(gateway.logins.count(), 2);
     let (first, second) = (upstream.request().await, upstream.request().await);
-    assert!(sent(&first, 1) && sent(&second, 2));
+    assert!(has_token(&first, 1) && has_token(&second, 2));
     let without = |message: &Message| {
         let fields = message
             .all_fields()
@@ -99,7 +105,7 @@ async fn request_body_is_replayed_whole() {
         let gateway = Gateway::in_front_of(&upstream).start().await;
         assert_eq!(gateway.raw(request).await.status(), 200);
         let (first, second) = (upstream.request().await, upstream.request().await);
-        assert!(sent(&first, 1) && sent(&second, 2));
+        assert!(has_token(&first, 1) && has_token(&second, 2));
         assert_eq!((first.line(), first.text()), (second.line(), second.text()));
         assert_eq!(second.text(), "what the caller sent");
         upstream.got_nothing().await;
@@ -119,9 +125,9 @@ async fn body_above_the_replay_buffer_returns_401_and_refreshes_the_token() {
                 .with(&format!("[limits]\nreplay_buffer_bytes = \"{setting}\""))
                 .start()
                 .await;
-            is_theirs(&gateway.raw(request).await);
+            assert_upstream_401(&gateway.raw(request).await);
             gateway.logins.reach(2).await;
-            assert!(sent(&upstream.request().await, 1));
+            assert!(has_token(&upstream.request().await, 1));
             upstream.got_nothing().await;
             assert_eq!(replays(&gateway, "not_replayable").await, 1);
         }
@@ -135,12 +141,12 @@ async fn late_401_for_a_replaced_token_requests_no_login() {
     let (mut slow, mut quick) = (gateway.connect().await, gateway.connect().await);
     slow.write(get("/slow")).await;
     let mut to_slow = upstream.connection().await;
-    assert!(sent(&to_slow.request().await, 1));
+    assert!(has_token(&to_slow.request().await, 1));
     quick.write(get("/quick")).await;
     let mut to_quick = upstream.connection().await;
     to_quick.request().await;
     to_quick.write(UNAUTHORIZED).await;
-    assert!(sent(&to_quick.request().await, 2));
+    assert!(has_token(&to_quick.request().await, 2));
     to_quick.write(OK).await;
     assert_eq!(quick.response().await.status(), 200);
     to_slow.write(UNAUTHORIZED).await;
@@ -149,7 +155,7 @@ async fn late_401_for_a_replaced_token_requests_no_login() {
         again = to_slow.request() => again,
         again = to_quick.request() => again,
     };
-    assert!(sent(&again, 2));
+    assert!(has_token(&again, 2));
     to_slow.write(OK).await;
     to_quick.write(OK).await;
     assert_eq!(slow.response().await.status(), 200);
@@ -160,8 +166,8 @@ async fn late_401_for_a_replaced_token_requests_no_login() {
 async fn concurrent_401s_share_one_login() {
     let upstream = after_a_revocation().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let answers = join_all((0..50).map(|_| gateway.raw(get("/x")))).await;
-    assert!(answers.iter().all(|response| response.status() == 200));
+    let responses = join_all((0..50).map(|_| gateway.raw(get("/x")))).await;
+    assert!(responses.iter().all(|response| response.status() == 200));
     assert_eq!(gateway.logins.count(), 2);
 }
 
@@ -172,13 +178,13 @@ async fn fresh_token_401_is_returned_without_another_login() {
         .with("[token]\nmin_forced_interval = \"1ms\"")
         .start()
         .await;
-    is_theirs(&gateway.raw(get("/forbidden/1")).await);
+    assert_upstream_401(&gateway.raw(get("/forbidden/1")).await);
     for request in [get("/forbidden/2"), post("/forbidden/3", "x")] {
-        is_theirs(&gateway.raw(request).await);
+        assert_upstream_401(&gateway.raw(request).await);
     }
     assert_eq!(gateway.logins.count(), 2);
     for number in [1, 2, 2, 2] {
-        assert!(sent(&upstream.request().await, number));
+        assert!(has_token(&upstream.request().await, number));
     }
     upstream.got_nothing().await;
     assert_eq!(replays(&gateway, "refused_again").await, 1);
@@ -189,7 +195,7 @@ async fn fresh_token_401_is_returned_without_another_login() {
 async fn path_that_always_returns_401_affects_no_other() {
     let response = |request: &Message| match request.line() {
         line if line.contains("/forbidden") => UNAUTHORIZED,
-        _ if sent(request, 1) || sent(request, 2) => UNAUTHORIZED,
+        _ if has_token(request, 1) || has_token(request, 2) => UNAUTHORIZED,
         _ => OK,
     };
     let upstream = Upstream::deciding(move |_, request| response(request).into()).await;
@@ -197,11 +203,11 @@ async fn path_that_always_returns_401_affects_no_other() {
         .with("[token]\nmin_forced_interval = \"1ms\"")
         .start()
         .await;
-    is_theirs(&gateway.raw(get("/forbidden")).await);
+    assert_upstream_401(&gateway.raw(get("/forbidden")).await);
     assert_eq!(gateway.logins.count(), 2);
     assert_eq!(gateway.raw(get("/works")).await.status(), 200);
     assert_eq!(gateway.logins.count(), 3);
-    is_theirs(&gateway.raw(get("/forbidden")).await);
+    assert_upstream_401(&gateway.raw(get("/forbidden")).await);
     assert_eq!(gateway.logins.count(), 3);
 }
 
@@ -212,29 +218,30 @@ async fn upload_401s_with_an_unconfirmed_token_request_one_login() {
         .with("[token]\nmin_forced_interval = \"1ms\"\n[limits]\nreplay_buffer_bytes = \"0B\"")
         .start()
         .await;
-    is_theirs(&gateway.raw(post("/upload", "x")).await);
+    assert_upstream_401(&gateway.raw(post("/upload", "x")).await);
     gateway.logins.reach(2).await;
     eventually("the second token is sent", || async {
-        is_theirs(&gateway.raw(post("/upload", "x")).await);
-        sent(&upstream.request().await, 2)
+        assert_upstream_401(&gateway.raw(post("/upload", "x")).await);
+        has_token(&upstream.request().await, 2)
     })
     .await;
-    is_theirs(&gateway.raw(post("/upload", "x")).await);
+    assert_upstream_401(&gateway.raw(post("/upload", "x")).await);
     assert_eq!(gateway.logins.count(), 2);
 }
 
 #[tokio::test]
 async fn early_second_401_is_returned_and_the_login_deferred() {
-    let dead = |request: &Message| sent(request, 1) || sent(request, 2);
-    let upstream =
-        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into())
-            .await;
+    let revoked = |request: &Message| has_token(request, 1) || has_token(request, 2);
+    let upstream = Upstream::deciding(move |_, request| {
+        if revoked(request) { UNAUTHORIZED } else { OK }.into()
+    })
+    .await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"2s\"")
         .start()
         .await;
-    is_theirs(&gateway.raw(get("/one")).await);
-    is_theirs(&gateway.raw(get("/two")).await);
+    assert_upstream_401(&gateway.raw(get("/one")).await);
+    assert_upstream_401(&gateway.raw(get("/two")).await);
     assert_eq!(replays(&gateway, "deferred").await, 1);
     assert_eq!(gateway.logins.count(), 2);
     gateway.logins.reach(3).await;
@@ -255,12 +262,12 @@ async fn failed_login_returns_the_401_and_keeps_the_token() {
     })
     .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    eventually("the first token is there", || async {
+    eventually("the first token is available", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
     gateway.logins.refuse();
-    is_theirs(&gateway.raw(get("/")).await);
+    assert_upstream_401(&gateway.raw(get("/")).await);
     assert_eq!(gateway.logins.count(), 2);
     assert_eq!(replays(&gateway, "refresh_failed").await, 1);
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
@@ -274,7 +281,7 @@ async fn long_401_body_is_not_read_to_its_end() {
         "x".repeat(1000)
     );
     let response = move |request: &Message| {
-        if sent(request, 1) {
+        if has_token(request, 1) {
             long.clone()
         } else {
             OK.to_owned()
@@ -301,7 +308,7 @@ async fn retries_and_replays_have_separate_budgets() {
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
     for number in [1, 1, 1, 2, 2] {
-        assert!(sent(&upstream.request().await, number));
+        assert!(has_token(&upstream.request().await, number));
     }
     upstream.got_nothing().await;
 }
@@ -354,7 +361,7 @@ async fn empty_body_is_replayed_with_content_length_0() {
         );
         assert_eq!(gateway.raw(head + "0\r\n\r\n").await.status(), 200);
         let (first, second) = (upstream.request().await, upstream.request().await);
-        assert!(sent(&first, 1) && sent(&second, 2));
+        assert!(has_token(&first, 1) && has_token(&second, 2));
         assert_eq!(
             second.field("content-length").as_deref(),
             length,
@@ -396,25 +403,26 @@ async fn hanging_login_holds_no_permits_of_other_customers() {
         caller.write(request("acme")).await;
         upstream.request().await;
     }
-    waits_for_a_login(&gateway).await;
+    all_wait_for_a_login(&gateway).await;
     assert_eq!(gateway.raw(request("contoso")).await.status(), 200);
     acme.refuse();
     for caller in &mut waiting {
-        is_theirs(&caller.response().await);
+        assert_upstream_401(&caller.response().await);
     }
 }
 
 #[tokio::test]
 async fn login_started_before_a_revocation_confirms_no_token() {
-    let dead = |request: &Message| sent(request, 1) || sent(request, 2);
-    let upstream =
-        Upstream::deciding(move |_, request| if dead(request) { UNAUTHORIZED } else { OK }.into())
-            .await;
+    let revoked = |request: &Message| has_token(request, 1) || has_token(request, 2);
+    let upstream = Upstream::deciding(move |_, request| {
+        if revoked(request) { UNAUTHORIZED } else { OK }.into()
+    })
+    .await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"1ms\"")
         .start()
         .await;
-    eventually("the first token is there", || async {
+    eventually("the first token is available", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
@@ -428,8 +436,8 @@ async fn login_started_before_a_revocation_confirms_no_token() {
             gateway.raw(get("/")).await
         },
         async {
-            assert!(sent(&upstream.request().await, 1));
-            waits_for_a_login(&gateway).await;
+            assert!(has_token(&upstream.request().await, 1));
+            all_wait_for_a_login(&gateway).await;
             gateway.logins.give();
         },
     );

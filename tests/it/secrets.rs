@@ -7,13 +7,13 @@ use crate::harness::{Gateway, Logins, Message, OK, SECRET, TOKEN, Upstream, even
 const FIELDS: &str = "Authorization: Bearer c4nary-caller\r\nX-Api-Key: c4nary-key\r\n\
     X-AdminCredential: c4nary-admin-credential\r\nCookie: session=c4nary-cookie\r\n";
 
-fn holds_none(said: &str) {
+fn holds_none(text: &str) {
     for secret in ["c4nary", "4nary-client", SECRET, TOKEN] {
-        assert!(!said.contains(secret), "{secret} in {said}");
+        assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
 
-fn said(response: &Message) -> String {
+fn full_text(response: &Message) -> String {
     String::from_utf8_lossy(&response.head).into_owned() + &String::from_utf8_lossy(&response.body)
 }
 
@@ -34,7 +34,7 @@ async fn gateway_errors_expose_no_secret() {
             .raw(get_with("/", &format!("{FIELDS}{fields}")))
             .await;
         assert_eq!(response.status(), status);
-        holds_none(&said(&response));
+        holds_none(&full_text(&response));
     }
     holds_none(&gateway.metrics().await);
 }
@@ -47,15 +47,15 @@ async fn failed_login_exposes_no_secret() {
         .with("[token]\nstartup_wait = \"20ms\"")
         .start()
         .await;
-    eventually("the failed login is told", || async {
+    eventually("the failed login is reported", || async {
         let response = gateway.raw(get_with("/", FIELDS)).await;
         response.problem(503, "token_unavailable");
-        holds_none(&said(&response));
+        holds_none(&full_text(&response));
         response.has("x-cws-transactionid")
     })
     .await;
     for path in ["/readyz", "/metrics", "/livez", "/"] {
-        holds_none(&said(&gateway.admin(get_with(path, FIELDS)).await));
+        holds_none(&full_text(&gateway.admin(get_with(path, FIELDS)).await));
     }
 }
 
@@ -65,9 +65,9 @@ async fn token_is_sent_upstream_only() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let response = gateway.raw(get_with("/", FIELDS)).await;
     assert_eq!(response.status(), 200);
-    holds_none(&said(&response));
+    holds_none(&full_text(&response));
     for path in ["/readyz", "/metrics", "/livez", "/"] {
-        holds_none(&said(&gateway.admin(get_with(path, FIELDS)).await));
+        holds_none(&full_text(&gateway.admin(get_with(path, FIELDS)).await));
     }
     let sent = upstream.request().await;
     assert_eq!(

@@ -2,9 +2,9 @@
 //! (interface §4.2).
 
 mod cloud;
-mod cut_off;
 mod regions;
 mod retry;
+mod truncation;
 
 use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
 

@@ -54,8 +54,8 @@ async fn site_is_looked_up_once_and_sent_with_each_cvad_request() {
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3")
         .start()
         .await;
-    let answers = join_all((0..20).map(|_| gateway.raw(get(MACHINES)))).await;
-    assert!(answers.iter().all(|response| response.status() == 200));
+    let responses = join_all((0..20).map(|_| gateway.raw(get(MACHINES)))).await;
+    assert!(responses.iter().all(|response| response.status() == 200));
     let asked = citrix.request().await;
     assert!(asks_for_the_site(&asked), "{asked:?}");
     assert_eq!(
@@ -291,7 +291,7 @@ async fn request_activates_a_frozen_emulator_site() {
         ))
     };
     machines().await.problem(503, "site_frozen");
-    eventually("the site is awake", || async {
+    eventually("the site is active", || async {
         machines().await.status() == 200
     })
     .await;

@@ -41,9 +41,9 @@ async fn each_ambiguous_request_gets_one_response_and_one_interpretation() {
         let stalls = matches!(case.response, Response::Problem(408, _));
         let gateway = if stalls { &hasty } else { &gateway };
         // In one write, and split into pieces that arrive one by one.
-        for pieces in [vec![&case.bytes[..]], torn(&case.bytes)] {
-            let (answers, requests) = observe(gateway, &upstream, &pieces).await;
-            if let Err(what) = judge(case, &answers, &requests) {
+        for pieces in [vec![&case.bytes[..]], split(&case.bytes)] {
+            let (responses, requests) = observe(gateway, &upstream, &pieces).await;
+            if let Err(what) = check(case, &responses, &requests) {
                 wrong.push(format!("{} ({} pieces): {what}", case.name, pieces.len()));
             }
         }
@@ -57,8 +57,8 @@ async fn each_ambiguous_request_gets_one_response_and_one_interpretation() {
     );
 }
 
-/// Splits a request into single bytes, unless it is large: that would take long.
-fn torn(bytes: &[u8]) -> Vec<&[u8]> {
+/// Splits a request into pieces of seven bytes. A large one stays whole to save time.
+fn split(bytes: &[u8]) -> Vec<&[u8]> {
     if bytes.len() > 1000 {
         vec![bytes]
     } else {
@@ -77,34 +77,34 @@ async fn observe(
         caller.write(piece).await;
         tokio::task::yield_now().await;
     }
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     while let Some(response) = soon(caller.next_response()).await {
-        answers.push(response);
+        responses.push(response);
     }
-    (answers, upstream.requests_so_far().await)
+    (responses, upstream.requests_so_far().await)
 }
 
-fn judge(case: &Case, answers: &[Message], requests: &[Message]) -> Result<(), String> {
-    let said: Vec<(u16, Option<String>)> = answers
+fn check(case: &Case, responses: &[Message], requests: &[Message]) -> Result<(), String> {
+    let actual: Vec<(u16, Option<String>)> = responses
         .iter()
         .map(|response| (response.status(), response.field("x-proxy-error")))
         .collect();
-    let ours = |status, reason: &str| (status, Some(reason.to_owned()));
+    let problem = |status, reason: &str| (status, Some(reason.to_owned()));
     let expected = match case.response {
-        Response::Problem(status, reason) => vec![ours(status, reason)],
+        Response::Problem(status, reason) => vec![problem(status, reason)],
         Response::Bare(status) => vec![(status, None)],
         Response::Passed(count) => vec![(200, None); count],
-        Response::PassedThen(status) => vec![(200, None), ours(status, "bad_request")],
+        Response::PassedThen(status) => vec![(200, None), problem(status, "bad_request")],
         Response::PassedThenBare(status) => vec![(200, None), (status, None)],
     };
-    if said != expected {
+    if actual != expected {
         return Err(format!(
-            "answered {said:?} instead of {expected:?}, upstream got {:?}",
+            "responded {actual:?} instead of {expected:?}, upstream got {:?}",
             texts(requests)
         ));
     }
     if let Response::Problem(status, reason) = case.response {
-        answers[0].problem(status, reason);
+        responses[0].problem(status, reason);
     }
     match &case.reaches {
         Reaches::Nothing if requests.is_empty() => Ok(()),

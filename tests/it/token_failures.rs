@@ -18,7 +18,7 @@ fn response(status: &str, fields: &str, body: &str) -> String {
 }
 
 /// Token responses and their outcomes.
-fn answers() -> Vec<(&'static str, String)> {
+fn responses() -> Vec<(&'static str, String)> {
     let invalid =
         r#"{"error":"invalid_client","error_description":"Invalid client id or client secret."}"#;
     let stalled = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_token\":\"e";
@@ -119,12 +119,12 @@ async fn fails_again(upstream: &Upstream, token_url: String, outcome: &str) {
 async fn every_failed_token_response_is_reported_and_retried() {
     let upstream = Upstream::responding(OK).await;
     let endpoints = join_all(
-        answers()
+        responses()
             .into_iter()
             .map(|(_, response)| Upstream::responding(response)),
     )
     .await;
-    let cases = zip(answers(), &endpoints).map(|((outcome, _), endpoint)| {
+    let cases = zip(responses(), &endpoints).map(|((outcome, _), endpoint)| {
         let (upstream, url) = (&upstream, endpoint.url());
         async move { fails_again(upstream, url, outcome).await }
     });

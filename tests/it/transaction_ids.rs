@@ -70,10 +70,10 @@ async fn invalid_id_is_replaced() {
 
 #[tokio::test]
 async fn every_citrix_id_passes_unchanged() {
-    for given in NAMES {
+    for citrix_name in NAMES {
         let ok = OK.replace(
             "Content-Type",
-            &format!("{given}: of-{given}\r\nContent-Type"),
+            &format!("{citrix_name}: of-{citrix_name}\r\nContent-Type"),
         );
         let upstream = Upstream::responding(ok).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -81,20 +81,17 @@ async fn every_citrix_id_passes_unchanged() {
             .raw(get_with("/", "Citrix-TransactionId: theirs\r\n"))
             .await;
         for name in NAMES {
-            let expected = (name == given).then(|| format!("of-{given}"));
-            assert_eq!(
-                response.field(name),
-                expected,
-                "{name} when {given} was given"
-            );
+            let expected = (name == citrix_name).then(|| format!("of-{citrix_name}"));
+            assert_eq!(response.field(name), expected, "{name} with {citrix_name}");
         }
     }
 }
 
 #[tokio::test]
 async fn contract_3_empty_citrix_id_counts_as_absent() {
-    for given in NAMES {
-        let bad = format!("HTTP/1.1 502 Bad Gateway\r\n{given}:\r\nContent-Length: 0\r\n\r\n");
+    for citrix_name in NAMES {
+        let bad =
+            format!("HTTP/1.1 502 Bad Gateway\r\n{citrix_name}:\r\nContent-Length: 0\r\n\r\n");
         let upstream = Upstream::responding(bad).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let response = gateway
@@ -103,7 +100,7 @@ async fn contract_3_empty_citrix_id_counts_as_absent() {
         assert_eq!(
             response.field("citrix-transactionid").as_deref(),
             Some("theirs"),
-            "{given}"
+            "{citrix_name}"
         );
     }
 }
@@ -136,8 +133,8 @@ async fn every_response_has_its_own_request_id() {
 async fn gateway_error_has_the_id_in_header_and_body() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let theirs = get_with("/", "Citrix-TransactionId: theirs-2\r\n");
-    let problem = gateway.raw(theirs).await.problem(502, "upstream_connect");
+    let with_id = get_with("/", "Citrix-TransactionId: theirs-2\r\n");
+    let problem = gateway.raw(with_id).await.problem(502, "upstream_connect");
     assert_eq!(problem["parameters"][0]["value"], "theirs-2");
     let problem = gateway.raw(get("/")).await.problem(502, "upstream_connect");
     Uuid::parse_str(problem["parameters"][0]["value"].as_str().unwrap()).unwrap();

@@ -138,7 +138,7 @@ async fn client_certificate_authenticates_a_caller_but_no_cross_site_page() {
         of("x", &["both.example.net"]),
         of("other", &["other.example.net"]),
     );
-    let nobody = tls_client_of(&ours, None);
+    let without_certificate = tls_client_of(&ours, None);
     let (key, page) = ("X-Api-Key: secret\r\n", "Origin: https://evil.example\r\n");
     for (tls, fields, expected) in [
         (&splunk, "", 200),
@@ -150,8 +150,8 @@ async fn client_certificate_authenticates_a_caller_but_no_cross_site_page() {
         (&both, "", 401),
         (&other, "", 401),
         (&other, key, 401),
-        (&nobody, "", 401),
-        (&nobody, key, 401),
+        (&without_certificate, "", 401),
+        (&without_certificate, key, 401),
     ] {
         assert_eq!(
             status_with(&gateway, tls, fields).await,

@@ -225,7 +225,7 @@ async fn connection_limit_uses_the_address_of_the_header() {
     refused.closed().await;
     assert_eq!(connect("127.0.0.2").await.0.status(), 200);
     drop(first);
-    eventually("the place is free again", || async {
+    eventually("a permit is free", || async {
         connect("127.0.0.1").await.0.status() == 200
     })
     .await;

@@ -49,7 +49,7 @@ async fn rfc9110_15_5_9_http2_body_below_the_minimum_rate_returns_408() {
         () = trickle => unreachable!(),
     };
     assert_eq!(response.status(), 408);
-    eventually("the place is free again", || async {
+    eventually("a permit is free", || async {
         gateway
             .metrics()
             .await

@@ -22,18 +22,21 @@ async fn connect(address: &str, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream>
 }
 
 /// The certificate presented on a new connection.
-async fn shown(gateway: &Gateway, authority: &Authority) -> CertificateDer<'static> {
+async fn presented_certificate(
+    gateway: &Gateway,
+    authority: &Authority,
+) -> CertificateDer<'static> {
     let stream = connect(&gateway.address(), &tls_client_of(authority, None)).await;
     stream.get_ref().1.peer_certificates().unwrap()[0]
         .clone()
         .into_owned()
 }
 
-async fn takes(gateway: &Gateway, authority: &Authority, issued: &Issued) {
+async fn wait_until_presented(gateway: &Gateway, authority: &Authority, issued: &Issued) {
     gateway.app().inbound_tls().unwrap().request_read();
     let expected = issued.der();
-    eventually("the new certificate is shown", || async {
-        shown(gateway, authority).await == expected
+    eventually("the new certificate is presented", || async {
+        presented_certificate(gateway, authority).await == expected
     })
     .await;
 }
@@ -52,21 +55,24 @@ async fn certificate_replaced_50_times_under_load_fails_no_request() {
         .with(&files.toml(""))
         .start()
         .await;
-    let (over, answered) = (
+    let (finished, served) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
     );
     let mut callers = tokio::task::JoinSet::new();
     for number in 0..4 {
-        let (address, over, answered) =
-            (gateway.address(), Arc::clone(&over), Arc::clone(&answered));
+        let (address, finished, served) = (
+            gateway.address(),
+            Arc::clone(&finished),
+            Arc::clone(&served),
+        );
         // Some resume sessions, one performs a full handshake each time, and one keeps its
         // connection.
         let shared = tls_client_of(&authority, None);
         let authority = authority.pem();
         callers.spawn(async move {
             let mut kept = Wire::new(connect(&address, &shared).await);
-            while !over.load(Ordering::Relaxed) {
+            while !finished.load(Ordering::Relaxed) {
                 if number == 0 {
                     kept.write("GET /kept HTTP/1.1\r\nHost: localhost\r\n\r\n")
                         .await;
@@ -78,21 +84,21 @@ async fn certificate_replaced_50_times_under_load_fails_no_request() {
                     wire.write(get("/")).await;
                     assert_eq!(wire.response().await.status(), 200);
                 }
-                answered.fetch_add(1, Ordering::Relaxed);
+                served.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
     for _ in 0..50 {
         let next = localhost(&authority);
         files.replace(&next);
-        takes(&gateway, &authority, &next).await;
+        wait_until_presented(&gateway, &authority, &next).await;
     }
-    over.store(true, Ordering::Relaxed);
+    finished.store(true, Ordering::Relaxed);
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
-    let answered = answered.load(Ordering::Relaxed);
-    assert!(answered > 50, "{answered} requests are no load");
+    let served = served.load(Ordering::Relaxed);
+    assert!(served > 50, "{served} requests are too few");
 }
 
 #[tokio::test]
@@ -117,10 +123,10 @@ async fn certificate_directory_swapped_behind_a_symlink_is_reloaded() {
         .with(&files.toml(""))
         .start()
         .await;
-    assert_eq!(shown(&gateway, &authority).await, old.der());
+    assert_eq!(presented_certificate(&gateway, &authority).await, old.der());
     symlink("..2", files.path("..data_tmp")).unwrap();
     std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
-    takes(&gateway, &authority, &new).await;
+    wait_until_presented(&gateway, &authority, &new).await;
 }
 
 #[tokio::test]
@@ -139,7 +145,7 @@ async fn tls_sessions_resume_after_a_certificate_change() {
     assert_eq!(wire.response().await.status(), 200);
     let next = localhost(&authority);
     files.replace(&next);
-    takes(&gateway, &authority, &next).await;
+    wait_until_presented(&gateway, &authority, &next).await;
     let stream = connect(&gateway.address(), &tls).await;
     assert_eq!(
         stream.get_ref().1.handshake_kind(),

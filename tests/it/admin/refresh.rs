@@ -19,7 +19,7 @@ async fn refresh(gateway: &Gateway, customer: &str, fields: &str) -> Message {
     gateway.admin(head).await
 }
 
-fn told(response: &Message) -> Value {
+fn json(response: &Message) -> Value {
     assert_eq!(
         response.field("content-type").as_deref(),
         Some("application/json")
@@ -34,22 +34,22 @@ async fn refresh_returns_the_new_token_state_and_requests_use_it() {
     let (gateway, upstream) = gateway("").await;
     let response = refresh(&gateway, "ACME", "").await;
     assert_eq!(response.status(), 200);
-    let told = told(&response);
+    let body = json(&response);
     assert_eq!(
-        (&told["customer"], &told["result"]),
+        (&body["customer"], &body["result"]),
         (&"acme".into(), &"refreshed".into())
     );
     assert_eq!(
-        (&told["state"], &told["generation"]),
+        (&body["state"], &body["generation"]),
         (&"fresh".into(), &2.into())
     );
     assert!(
-        (3500..=3600).contains(&told["expires_in_s"].as_u64().unwrap()),
-        "{told}"
+        (3500..=3600).contains(&body["expires_in_s"].as_u64().unwrap()),
+        "{body}"
     );
     assert!(
-        (2000..3600).contains(&told["next_login_in_s"].as_u64().unwrap()),
-        "{told}"
+        (2000..3600).contains(&body["next_login_in_s"].as_u64().unwrap()),
+        "{body}"
     );
     gateway.raw(get("/")).await;
     assert_eq!(
@@ -73,9 +73,9 @@ async fn second_refresh_within_the_interval_is_deferred() {
                 .unwrap()
         )
     );
-    let told = told(&response);
+    let body = json(&response);
     assert_eq!(
-        (&told["result"], &told["generation"]),
+        (&body["result"], &body["generation"]),
         (&"deferred".into(), &2.into())
     );
     assert_eq!(gateway.logins.count(), 2);
@@ -95,21 +95,21 @@ async fn failed_refresh_returns_outcome_and_advice() {
             .unwrap()
             >= 1
     );
-    let told = told(&response);
+    let body = json(&response);
     assert_eq!(
-        (&told["result"], &told["outcome"]),
+        (&body["result"], &body["outcome"]),
         (&"failed".into(), &"invalid_client".into())
     );
     assert!(
-        told["detail"]
+        body["detail"]
             .as_str()
             .unwrap()
             .contains("the id or secret is wrong"),
-        "{told}"
+        "{body}"
     );
-    assert_eq!(told["transaction_id"], REFUSED_ID);
+    assert_eq!(body["transaction_id"], REFUSED_ID);
     assert_eq!(
-        (&told["state"], &told["generation"]),
+        (&body["state"], &body["generation"]),
         (&"stale but valid".into(), &1.into())
     );
 }
@@ -126,7 +126,7 @@ async fn refresh_responds_after_the_login() {
         gateway.logins.give()
     });
     assert_eq!(
-        (response.status(), &told(&response)["state"]),
+        (response.status(), &json(&response)["state"]),
         (200, &"fresh".into())
     );
 }

@@ -160,14 +160,14 @@ async fn missing_token_is_reported_with_the_failed_login() {
         .logging_in_at(Logins::refused().await)
         .start()
         .await;
-    eventually("the failed login is told", || async {
+    eventually("the failed login is reported", || async {
         status(&gateway).await["tokens"][0]["last_failure"].is_object()
     })
     .await;
-    let told = status(&gateway).await;
-    let token = &told["tokens"][0];
+    let body = status(&gateway).await;
+    let token = &body["tokens"][0];
     assert_eq!(
-        (&told["ready"], &token["state"], &token["generation"]),
+        (&body["ready"], &token["state"], &token["generation"]),
         (&json!(false), &json!("unusable"), &json!(0))
     );
     assert!(
@@ -180,8 +180,8 @@ async fn missing_token_is_reported_with_the_failed_login() {
         (&json!("invalid_client"), &json!(true))
     );
     assert_eq!(failure["transaction_id"], json!(REFUSED_ID));
-    assert_eq!(kinds(&told), ["token_unusable"]);
-    let alert = &told["alerts"][0];
+    assert_eq!(kinds(&body), ["token_unusable"]);
+    let alert = &body["alerts"][0];
     assert_eq!(alert["level"], json!("critical"));
     let text = alert["text"].as_str().unwrap();
     assert!(
@@ -190,7 +190,7 @@ async fn missing_token_is_reported_with_the_failed_login() {
     );
 
     gateway.logins.give();
-    eventually("the token is told", || async {
+    eventually("the token is reported", || async {
         status(&gateway).await["ready"] == json!(true)
     })
     .await;
@@ -315,8 +315,8 @@ async fn status_requires_admin_secret_and_same_origin() {
     ] {
         assert_eq!(gateway.admin(get(path)).await.status(), 401, "{path}");
         let known = format!("X-Api-Key: {SECRET}\r\n");
-        let ours = get_with(path, &format!("{known}Sec-Fetch-Site: same-origin\r\n"));
-        assert_ne!(gateway.admin(ours).await.status(), 401, "{path}");
+        let same_origin = get_with(path, &format!("{known}Sec-Fetch-Site: same-origin\r\n"));
+        assert_ne!(gateway.admin(same_origin).await.status(), 401, "{path}");
         let foreign = get_with(path, &format!("{known}Sec-Fetch-Site: cross-site\r\n"));
         assert_eq!(gateway.admin(foreign).await.status(), 403, "{path}");
     }

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use super::ready;
 use crate::harness::{Gateway, Upstream, get, get_with};
 
-const ANSWER: &str = "HTTP/1.1 200 OK\r\nCitrix-TransactionId: given-1\r\nX-Cws-TransactionId: cws-1\r\n\
+const RESPONSE: &str = "HTTP/1.1 200 OK\r\nCitrix-TransactionId: given-1\r\nX-Cws-TransactionId: cws-1\r\n\
                       CC-TransactionId: cc-1\r\nContent-Length: 2\r\n\r\n{}";
 
 async fn gateway() -> (Gateway, Upstream) {
-    let upstream = Upstream::responding(ANSWER).await;
+    let upstream = Upstream::responding(RESPONSE).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
     (gateway, upstream)
@@ -102,28 +102,28 @@ async fn shared_id_finds_all_exchanges_newest_first() {
 #[tokio::test]
 async fn unknown_id_returns_404_with_the_oldest_time_kept() {
     let (gateway, _upstream) = gateway().await;
-    let (status, told) = look(&gateway, "never").await;
-    let detail = |told: &Value| told["detail"].as_str().unwrap().to_owned();
-    assert_eq!((status, &told["exchanges"]), (404, &json!([])));
+    let (status, body) = look(&gateway, "never").await;
+    let detail = |body: &Value| body["detail"].as_str().unwrap().to_owned();
+    assert_eq!((status, &body["exchanges"]), (404, &json!([])));
     assert!(
-        detail(&told).starts_with("no exchange has ended yet"),
-        "{told}"
+        detail(&body).starts_with("no exchange has ended yet"),
+        "{body}"
     );
     for _ in 0..2 {
         gateway.raw(get("/")).await;
     }
-    let (status, told) = look(&gateway, "never").await;
+    let (status, body) = look(&gateway, "never").await;
     assert_eq!(status, 404);
     assert!(
-        detail(&told).starts_with("none of the last 2 exchanges, since 20"),
-        "{told}"
+        detail(&body).starts_with("none of the last 2 exchanges, since 20"),
+        "{body}"
     );
     assert_eq!(gateway.admin(get("/transactions/")).await.status(), 404);
 }
 
 #[tokio::test]
 async fn exchange_without_access_log_is_found() {
-    let upstream = Upstream::responding(ANSWER).await;
+    let upstream = Upstream::responding(RESPONSE).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[log]\naccess = false")
         .start()
@@ -150,13 +150,13 @@ async fn recent_exchanges_are_bounded() {
             assert_eq!(wire.response().await.status(), 200);
         }
     }
-    let (status, told) = look(&gateway, "first").await;
+    let (status, body) = look(&gateway, "first").await;
     assert_eq!(status, 404);
     assert!(
-        told["detail"]
+        body["detail"]
             .as_str()
             .unwrap()
             .starts_with(&format!("none of the last {MAX_EXCHANGES} ")),
-        "{told}"
+        "{body}"
     );
 }

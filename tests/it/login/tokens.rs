@@ -151,7 +151,7 @@ async fn expired_token_returns_401_invalid_token() {
     let lifetime = block("a", A, "") + "[login]\ntoken_lifetime = \"10m\"";
     let gateway = Gateway::in_front_of(&upstream)
         .with(&lifetime)
-        .by(Clock::custom(moved))
+        .with_clock(Clock::custom(moved))
         .start()
         .await;
     assert!(

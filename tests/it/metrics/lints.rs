@@ -10,9 +10,9 @@ use super::{PREFIX, after_traffic};
 async fn metrics_after_traffic_follow_the_naming_rules() {
     let (gateway, ..) = after_traffic().await;
     let text = gateway.metrics().await;
-    let told = Exposition::parse(&text);
+    let exposition = Exposition::parse(&text);
     let mut all = BTreeSet::new();
-    for (name, family) in &told.families {
+    for (name, family) in &exposition.families {
         assert!(
             name.starts_with(PREFIX) || name.starts_with("process_"),
             "{name}"

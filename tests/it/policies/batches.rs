@@ -71,9 +71,9 @@ async fn permitted_items_are_forwarded_with_gateway_tokens() {
             .status(),
             200
         );
-        let left = upstream.request().await.text();
+        let forwarded = upstream.request().await.text();
         assert_eq!(
-            left.replace(&format!("Bearer {}1", crate::harness::TOKEN), "Bearer x"),
+            forwarded.replace(&format!("Bearer {}1", crate::harness::TOKEN), "Bearer x"),
             body
         );
     }
@@ -87,7 +87,7 @@ async fn permitted_items_are_forwarded_with_gateway_tokens() {
 }
 
 /// Asserts that a batch is rejected because of its second item.
-async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told): (&str, &str)) {
+async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, cause): (&str, &str)) {
     let body = batch(&[("GET", "Machines/1", ""), item]);
     let status = if reason == "bad_request" { 400 } else { 403 };
     let response = post(gateway, "a", "/cvad/manage/$batch", "", &body).await;
@@ -96,7 +96,7 @@ async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told)
         .unwrap()
         .to_owned();
     assert!(
-        detail.starts_with("item 1 of the batch, ") && detail.contains(told),
+        detail.starts_with("item 1 of the batch, ") && detail.contains(cause),
         "{item:?}: {detail}"
     );
 }
@@ -105,7 +105,7 @@ async fn refused_for(gateway: &Gateway, item: (&str, &str, &str), (reason, told)
 async fn item_url_or_method_outside_the_rules_rejects_the_batch() {
     let upstream = Upstream::responding(OK).await;
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
-    for (method, url, told) in [
+    for (method, url, cause) in [
         ("DELETE", "Machines/1", "(methods)"),
         ("post ", "Machines/1", "(methods)"),
         ("GET", "Administrators", "(paths)"),
@@ -129,7 +129,7 @@ async fn item_url_or_method_outside_the_rules_rejects_the_batch() {
         ("POST", "$batch", "is a batch"),
         ("POST", "Machines/%24batch", "is a batch"),
     ] {
-        refused_for(&gateway, (method, url, ""), ("caller_forbidden", told)).await;
+        refused_for(&gateway, (method, url, ""), ("caller_forbidden", cause)).await;
     }
     refused_for(
         &gateway,
@@ -152,8 +152,8 @@ async fn item_header_fields_outside_the_rules_reject_the_batch() {
     let gateway = in_front_of(&upstream, &block("a", RULES)).start().await;
     for name in ["Citrix-CustomerId", "customer"] {
         let named = field(name, "contoso");
-        let told = ("customer_forbidden", "none that this caller may use");
-        refused_for(&gateway, ("GET", "Machines", &named), told).await;
+        let cause = ("customer_forbidden", "none that this caller may use");
+        refused_for(&gateway, ("GET", "Machines", &named), cause).await;
     }
     for (name, value) in [
         ("citrix_customerid", "contoso"),
@@ -164,11 +164,11 @@ async fn item_header_fields_outside_the_rules_reject_the_batch() {
         ("A", "b\r\nX-HTTP-Method: PUT"),
         ("A\r\nX-HTTP-Method", "PUT"),
     ] {
-        let told = (
+        let cause = (
             "caller_forbidden",
             "a header field that may change its method, path or customer",
         );
-        refused_for(&gateway, ("POST", "Machines", &field(name, value)), told).await;
+        refused_for(&gateway, ("POST", "Machines", &field(name, value)), cause).await;
     }
     upstream.got_nothing().await;
 }

@@ -35,7 +35,7 @@ async fn foreign_customer_gets_the_response_of_an_unknown_one() {
     let gateway = start(&upstream, "methods = ['GET']\npaths = ['/x/**']").await;
     let header = |id: &str, more: &str| format!("Citrix-CustomerId: {id}\r\n{more}");
     let too_large = "Content-Length: 99999999999\r\n";
-    let ways = |id: &str| {
+    let requests = |id: &str| {
         [
             ("GET /x".to_owned(), header(id, "")),
             ("DELETE /x".to_owned(), header(id, "")),
@@ -54,8 +54,10 @@ async fn foreign_customer_gets_the_response_of_an_unknown_one() {
             ),
         ]
     };
-    for ((line, fields), (same, twin)) in ways("contoso").into_iter().zip(ways("fabrikam")) {
-        let told = |response: Message| {
+    for ((line, fields), (same, same_fields)) in
+        requests("contoso").into_iter().zip(requests("fabrikam"))
+    {
+        let summary = |response: Message| {
             let problem: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
             (
                 response.status(),
@@ -63,13 +65,13 @@ async fn foreign_customer_gets_the_response_of_an_unknown_one() {
                 problem["detail"].clone(),
             )
         };
-        let there = told(ask(&gateway, "a", &line, &fields).await);
+        let foreign = summary(ask(&gateway, "a", &line, &fields).await);
         assert_eq!(
-            there,
-            told(ask(&gateway, "a", &same, &twin).await),
+            foreign,
+            summary(ask(&gateway, "a", &same, &same_fields).await),
             "{line} {fields}"
         );
-        assert!([403, 413].contains(&there.0), "{line}: {there:?}");
+        assert!([403, 413].contains(&foreign.0), "{line}: {foreign:?}");
     }
     upstream.got_nothing().await;
 }

@@ -20,12 +20,12 @@ async fn block_of(gateway: &Gateway, name: &str) -> String {
         (response.status(), response.field("content-type").as_deref()),
         (200, Some("application/json"))
     );
-    let told: Value = serde_json::from_slice(&response.body).unwrap();
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!(
-        (told["caller"].as_str(), told["left_out"].as_u64()),
+        (body["caller"].as_str(), body["left_out"].as_u64()),
         (Some(name), Some(0))
     );
-    told["block"].as_str().unwrap().to_owned()
+    body["block"].as_str().unwrap().to_owned()
 }
 
 /// Sends a request of the caller `o`.
@@ -49,7 +49,7 @@ async fn observed_rejection_is_forwarded_and_counted() {
     .start()
     .await;
     let zero = format!("{METRIC}{{caller=\"o\"}} 0\n");
-    eventually("the count is there", || async {
+    eventually("the request is counted", || async {
         gateway.metrics().await.contains(&zero)
     })
     .await;
@@ -118,7 +118,7 @@ async fn suggested_block_permits_observed_requests_only() {
         .start()
         .await;
     let batch = r#"{"Items":[{"RelativeUrl":"Catalogs/7a1f2b3c-0000","Method":"PATCH"},{"RelativeUrl":"me"}]}"#;
-    let seen = [
+    let observed = [
         (
             "GET /cvad/manage/Machines/5f1a2b3c-1111-4222-8333-444455556666",
             "",
@@ -126,7 +126,7 @@ async fn suggested_block_permits_observed_requests_only() {
         ("GET /monitorodata/Machines?$top=1", ""),
         ("POST /cvad/manage/$batch", batch),
     ];
-    for (line, body) in seen {
+    for (line, body) in observed {
         assert_eq!(send(&gateway, line, body).await.status(), 200);
     }
     let suggested = block_of(&gateway, "o").await;
@@ -142,7 +142,7 @@ async fn suggested_block_permits_observed_requests_only() {
     let (_, rules) = suggested.split_once("name = \"o\"\n").unwrap();
     let enforced = rules.replace("mode = \"observe\"", "mode = \"enforce\"");
     let gateway = in_front_of(&upstream, &block("o", &enforced)).start().await;
-    for (line, body) in seen {
+    for (line, body) in observed {
         assert_eq!(
             send(&gateway, line, body).await.status(),
             200,
@@ -166,7 +166,7 @@ async fn missing_suggestion_states_its_reason() {
     let blocks = block("o", "mode = 'observe'") + &block("e", "");
     let gateway = in_front_of(&upstream, &blocks).start().await;
     assert_eq!(ask(&gateway, "e", "GET /x", "").await.status(), 200);
-    for (name, status, told) in [
+    for (name, status, cause) in [
         ("nobody", 404, "no caller of this name"),
         ("e", 409, "not observed"),
         ("o", 409, "no requests observed"),
@@ -174,7 +174,7 @@ async fn missing_suggestion_states_its_reason() {
         let response = suggestion(&gateway, name).await;
         assert_eq!(response.status(), status, "{name}");
         assert!(
-            response.text().contains(told),
+            response.text().contains(cause),
             "{name}: {}",
             response.text()
         );

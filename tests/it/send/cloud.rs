@@ -53,8 +53,8 @@ async fn http2_requests_share_one_connection() {
         echoed(&gateway).await;
         cloud.emulator.stats().connections
     };
-    let answers = futures_util::future::join_all((0..8).map(|_| echoed(&gateway))).await;
-    assert_eq!(answers.len(), 8);
+    let responses = futures_util::future::join_all((0..8).map(|_| echoed(&gateway))).await;
+    assert_eq!(responses.len(), 8);
     assert_eq!(cloud.emulator.stats().connections, before);
 }
 
@@ -87,8 +87,8 @@ async fn bodies_pass_whole_over_upstream_http2() {
         .send()
         .await
         .unwrap();
-    let told: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
-    assert_eq!(told["bytes"], LENGTH);
+    let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+    assert_eq!(body["bytes"], LENGTH);
 }
 
 #[tokio::test]

@@ -63,19 +63,19 @@ fn post(path: &str, body: &str) -> String {
 }
 
 /// A request without its token and its framing, because the length of a buffered body is known.
-fn essence(request: &Message) -> (String, Vec<(String, String)>, String) {
-    let aside = ["authorization", "content-length", "transfer-encoding"];
+fn without_token_and_framing(request: &Message) -> (String, Vec<(String, String)>, String) {
+    let excluded = ["authorization", "content-length", "transfer-encoding"];
     let fields = request
         .all_fields()
         .into_iter()
-        .filter(|(name, _)| !aside.contains(&name.as_str()));
+        .filter(|(name, _)| !excluded.contains(&name.as_str()));
     (request.line(), fields.collect(), request.text())
 }
 
 /// Asserts that the upstream gets `request` twice, a second apart, and the caller gets the second
 /// response.
-async fn is_waited_out(response: String, request: String) {
-    let said = response.clone();
+async fn assert_waited_out(response: String, request: String) {
+    let description = response.clone();
     let upstream = busy_at_first(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let began = Instant::now();
@@ -83,14 +83,17 @@ async fn is_waited_out(response: String, request: String) {
     assert_eq!(
         (response.status(), response.text().as_str()),
         (200, "{}"),
-        "{said}"
+        "{description}"
     );
-    assert!(began.elapsed() >= Duration::from_secs(1), "{said}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "{description}");
     let (first, second) = (upstream.request().await, upstream.request().await);
-    assert_eq!(essence(&first), essence(&second));
+    assert_eq!(
+        without_token_and_framing(&first),
+        without_token_and_framing(&second)
+    );
     upstream.got_nothing().await;
-    assert_eq!(upstream.connections(), 1, "{said}");
-    assert_eq!(replays(&gateway, "waited").await, 1.0, "{said}");
+    assert_eq!(upstream.connections(), 1, "{description}");
+    assert_eq!(replays(&gateway, "waited").await, 1.0, "{description}");
     assert!(metric(&gateway, "queue_wait_seconds_sum{route=\"/\"}").await >= 1.0);
 }
 
@@ -109,7 +112,7 @@ async fn contract_4_retry_hints_of_every_format_are_waited_out() {
         humantime::format_rfc3339_seconds(in_a_second)
     );
     let many = "429 Too Many Requests";
-    let answers = [
+    let responses = [
         ONE_SECOND.to_owned(),
         json(many, "Retry-After: 0\r\n", "{}"),
         json(many, &http_date, "{}"),
@@ -134,7 +137,7 @@ async fn contract_4_retry_hints_of_every_format_are_waited_out() {
             r#"{"parameters":{"retryDelay":1}}"#,
         ),
     ];
-    join_all(answers.map(|response| is_waited_out(response, get("/x?y=1")))).await;
+    join_all(responses.map(|response| assert_waited_out(response, get("/x?y=1")))).await;
 }
 
 #[tokio::test]
@@ -142,11 +145,16 @@ async fn retried_request_body_is_sent_whole() {
     let chunked = "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
          9\r\nwhat the \r\nb\r\ncaller sent\r\n0\r\n\r\n";
     let requests = [post("/x", "what the caller sent"), chunked.to_owned()];
-    join_all(requests.map(|request| is_waited_out(ONE_SECOND.to_owned(), request))).await;
+    join_all(requests.map(|request| assert_waited_out(ONE_SECOND.to_owned(), request))).await;
 }
 
 /// Asserts that the caller gets the response unchanged and the upstream got one request.
-async fn is_handed_on(settings: &str, response: &str, request: String, outcome: Option<&str>) {
+async fn assert_returned_unchanged(
+    settings: &str,
+    response: &str,
+    request: String,
+    outcome: Option<&str>,
+) {
     let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).with(settings).start().await;
     let got = gateway.raw(request).await;
@@ -157,11 +165,11 @@ async fn is_handed_on(settings: &str, response: &str, request: String, outcome: 
         "{response}\n{got:?}"
     );
     for name in ["retry-after", "content-type", "content-length"] {
-        let theirs = head.split("\r\n").filter_map(|line| line.split_once(": "));
-        let theirs = theirs
+        let expected = head.split("\r\n").filter_map(|line| line.split_once(": "));
+        let expected = expected
             .filter(|(each, _)| each.eq_ignore_ascii_case(name))
             .map(|(_, value)| value);
-        assert_eq!(got.fields(name), theirs.collect::<Vec<_>>(), "{response}");
+        assert_eq!(got.fields(name), expected.collect::<Vec<_>>(), "{response}");
     }
     assert!(!got.has("x-proxy-error"));
     upstream.request().await;
@@ -200,15 +208,15 @@ async fn retry_after_above_the_limit_returns_the_response_unchanged() {
             json("503 Service Unavailable", "Retry-After: 60\r\n", "{}"),
         ),
     ] {
-        is_handed_on(settings, &response, get("/x"), Some("wait_too_long")).await;
+        assert_returned_unchanged(settings, &response, get("/x"), Some("wait_too_long")).await;
     }
 }
 
 #[tokio::test]
 async fn unsafe_requests_are_not_retried() {
     let unavailable = json("503 Service Unavailable", "Retry-After: 1\r\n", "{}");
-    is_handed_on("", &unavailable, post("/x", "body"), Some("not_replayable")).await;
-    is_handed_on(
+    assert_returned_unchanged("", &unavailable, post("/x", "body"), Some("not_replayable")).await;
+    assert_returned_unchanged(
         "",
         &json("503 Service Unavailable", "", "{}"),
         get("/x"),
@@ -216,8 +224,8 @@ async fn unsafe_requests_are_not_retried() {
     )
     .await;
     let kept = "[limits]\nreplay_buffer_bytes = '3B'";
-    is_handed_on(kept, ONE_SECOND, post("/x", "body"), Some("not_replayable")).await;
-    is_handed_on(
+    assert_returned_unchanged(kept, ONE_SECOND, post("/x", "body"), Some("not_replayable")).await;
+    assert_returned_unchanged(
         "[upstream]\nretry_budget = '0s'",
         ONE_SECOND,
         get("/x"),
@@ -251,8 +259,8 @@ async fn error_body_truncated_during_inspection_is_truncated_for_the_caller() {
 
 #[tokio::test]
 async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
-    let told = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
-    let upstream = busy_at_first(told).await;
+    let limited = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
+    let upstream = busy_at_first(limited).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_in_flight = 19")
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
@@ -296,8 +304,8 @@ async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
 
 #[tokio::test]
 async fn request_that_cannot_wait_gets_the_citrix_response() {
-    let told = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n";
-    let upstream = Upstream::responding(told).await;
+    let limited = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n";
+    let upstream = Upstream::responding(limited).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for _ in 0..3 {
         let response = gateway.raw(get("/x")).await;
@@ -383,7 +391,7 @@ async fn http2_retry_waits_for_the_query_of_another_program() {
     });
     let mut others = other.connect().await;
     others.write(get("/monitorodata/Machines")).await;
-    eventually("it is asked", || async {
+    eventually("the upstream gets the request", || async {
         cloud.emulator.stats().monitor_in_flight == 1
     })
     .await;

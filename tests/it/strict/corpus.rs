@@ -1,7 +1,7 @@
 //! Malformed, ambiguous or extreme requests, byte for byte, with their expected outcome.
 
 mod bodies;
-mod in_a_row;
+mod pipelined;
 
 use std::borrow::Cow;
 
@@ -59,7 +59,7 @@ fn case(
 }
 
 /// The gateway rejects it and forwards nothing.
-fn refused(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
+fn rejected(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
     case(name, bytes, BAD, Reaches::Nothing)
 }
 
@@ -97,9 +97,9 @@ pub fn all() -> Vec<Case> {
     cases.extend(fields());
     cases.extend(bounds());
     cases.extend(hop_by_hop());
-    cases.extend(twins());
+    cases.extend(lookalikes());
     cases.extend(bodies::all());
-    cases.extend(in_a_row::all());
+    cases.extend(pipelined::all());
     cases
 }
 
@@ -107,33 +107,33 @@ pub fn all() -> Vec<Case> {
 fn line_ends() -> Vec<Case> {
     let get = "GET / HTTP/1.1\r\n";
     vec![
-        refused(
+        rejected(
             "bare LF after the request line",
             format!("GET / HTTP/1.1\n{END}"),
         ),
-        refused(
+        rejected(
             "bare LF after a field",
             "GET / HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n",
         ),
-        refused(
+        rejected(
             "bare LF after every line",
             "GET / HTTP/1.1\nHost: localhost\n\n",
         ),
-        refused(
+        rejected(
             "CR LF LF at the head's end",
             "GET / HTTP/1.1\r\nHost: localhost\r\n\n",
         ),
-        refused(
+        rejected(
             "LF CR LF at the head's end",
             "GET / HTTP/1.1\r\nHost: localhost\n\r\n",
         ),
-        refused("LF in front of the request", format!("\n{get}{END}")),
-        refused(
-            "a field hidden behind a bare LF",
+        rejected("LF before the request", format!("\n{get}{END}")),
+        rejected(
+            "a field hidden after a bare LF",
             format!("{get}X: y\nCitrix-CustomerId: other\r\n{END}"),
         ),
-        refused(
-            "a request hidden behind a head that ends with LF LF",
+        rejected(
+            "a request hidden after a head that ends with LF LF",
             format!(
                 "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\n\n{SMUGGLED}",
                 SMUGGLED.len()
@@ -144,15 +144,12 @@ fn line_ends() -> Vec<Case> {
             format!("GET / HTTP/1.1\r{END}"),
         ),
         bare("bare CR in a value", format!("{get}X: a\rb\r\n{END}")),
-        bare(
-            "bare CR in front of a name",
-            format!("{get}\rX: a\r\n{END}"),
-        ),
+        bare("bare CR before a name", format!("{get}\rX: a\r\n{END}")),
         bare(
             "bare CR at the end of a value",
             format!("{get}X: a\r\r\n{END}"),
         ),
-        bare("bare CR in front of the request", format!("\r{get}{END}")),
+        bare("bare CR before the request", format!("\r{get}{END}")),
         bare(
             "bare CR in the target",
             format!("GET /a\rb HTTP/1.1\r\n{END}"),
@@ -165,23 +162,23 @@ fn line_ends() -> Vec<Case> {
             Reaches::Nothing,
         ),
         passes(
-            "one empty line in front",
+            "one leading empty line",
             format!("\r\n{get}{END}"),
             "GET / HTTP/1.1",
             "",
         ),
         passes(
-            "two empty lines in front",
+            "two leading empty lines",
             format!("\r\n\r\n{get}{END}"),
             "GET / HTTP/1.1",
             "",
         ),
-        refused(
-            "five empty lines in front",
+        rejected(
+            "five leading empty lines",
             format!("{}{get}{END}", "\r\n".repeat(5)),
         ),
-        refused(
-            "a thousand empty lines in front",
+        rejected(
+            "a thousand leading empty lines",
             format!("{}{get}{END}", "\r\n".repeat(1000)),
         ),
         case(
@@ -191,7 +188,7 @@ fn line_ends() -> Vec<Case> {
             Reaches::Nothing,
         ),
         bare(
-            "obsolete folding with a blank",
+            "obsolete folding with a space",
             format!("{get}X: a\r\n b\r\n{END}"),
         ),
         bare(
@@ -221,7 +218,7 @@ fn line_ends() -> Vec<Case> {
 fn request_lines() -> Vec<Case> {
     let mut cases = vec![
         bare("HTTP/0.9", "GET /\r\n\r\n"),
-        bare("HTTP/0.9 with a blank", "GET / \r\n\r\n"),
+        bare("HTTP/0.9 with a space", "GET / \r\n\r\n"),
         bare("HTTP/0.9 in words", format!("GET / HTTP/0.9\r\n{END}")),
         bare("HTTP/1.2", format!("GET / HTTP/1.2\r\n{END}")),
         bare("HTTP/2.0", format!("GET / HTTP/2.0\r\n{END}")),
@@ -232,41 +229,41 @@ fn request_lines() -> Vec<Case> {
             format!("GET / http/1.1\r\n{END}"),
         ),
         bare(
-            "a version with blanks",
+            "a version with spaces",
             format!("GET / HTTP / 1.1\r\n{END}"),
         ),
         bare(
-            "something behind the version",
+            "something after the version",
             format!("GET / HTTP/1.1 x\r\n{END}"),
         ),
         bare(
-            "a blank behind the version",
+            "a space after the version",
             format!("GET / HTTP/1.1 \r\n{END}"),
         ),
         bare("no target", format!("GET HTTP/1.1\r\n{END}")),
         bare("no method", format!(" / HTTP/1.1\r\n{END}")),
         bare(
-            "two blanks in front of the target",
+            "two spaces before the target",
             format!("GET  / HTTP/1.1\r\n{END}"),
         ),
         bare(
-            "two blanks behind the target",
+            "two spaces after the target",
             format!("GET /  HTTP/1.1\r\n{END}"),
         ),
         bare(
-            "a tab in front of the target",
+            "a tab before the target",
             format!("GET\t/ HTTP/1.1\r\n{END}"),
         ),
         bare(
-            "a tab behind the target",
+            "a tab after the target",
             format!("GET /\tHTTP/1.1\r\n{END}"),
         ),
         bare(
-            "a form feed for a blank",
+            "a form feed for a space",
             format!("GET /\x0cHTTP/1.1\r\n{END}"),
         ),
         bare(
-            "a blank in front of the method",
+            "a space before the method",
             format!(" GET / HTTP/1.1\r\n{END}"),
         ),
         bare("a method with a colon", format!("GET: / HTTP/1.1\r\n{END}")),
@@ -287,15 +284,15 @@ fn request_lines() -> Vec<Case> {
             "a PROXY line",
             format!("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / HTTP/1.1\r\n{END}"),
         ),
-        refused(
+        rejected(
             "CONNECT",
             "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n",
         ),
-        refused(
+        rejected(
             "CONNECT with a path",
             format!("CONNECT /x HTTP/1.1\r\n{END}"),
         ),
-        refused("TRACE", format!("TRACE / HTTP/1.1\r\n{END}")),
+        rejected("TRACE", format!("TRACE / HTTP/1.1\r\n{END}")),
         passes(
             "connect in small letters is another method",
             format!("trace / HTTP/1.1\r\n{END}"),
@@ -317,7 +314,7 @@ fn request_lines() -> Vec<Case> {
 fn targets() -> Vec<Case> {
     let refused_targets = [
         ("a fragment", "/a#b"),
-        ("a fragment behind a query", "/a?b#c"),
+        ("a fragment after a query", "/a?b#c"),
         ("nothing but a fragment", "/#"),
         ("a fragment with a path in it", "/allowed#/../forbidden"),
         ("a raw quotation mark", "/a\"b"),
@@ -334,7 +331,7 @@ fn targets() -> Vec<Case> {
         ("an absolute target of another scheme", "ftp://localhost/"),
     ];
     let bare_targets = [
-        ("a blank", "/a b"),
+        ("a space", "/a b"),
         ("NUL", "/a\0b"),
         ("a control character", "/a\x01b"),
         ("DEL", "/a\x7fb"),
@@ -349,7 +346,7 @@ fn targets() -> Vec<Case> {
     let request = |target: &str| format!("GET {target} HTTP/1.1\r\n{END}");
     let mut cases: Vec<Case> = refused_targets
         .iter()
-        .map(|(name, target)| refused(format!("target: {name}"), request(target)))
+        .map(|(name, target)| rejected(format!("target: {name}"), request(target)))
         .chain(
             bare_targets
                 .iter()
@@ -370,7 +367,7 @@ fn targets() -> Vec<Case> {
         ("http://LOCALHOST:80", "GET / HTTP/1.1"),
     ] {
         cases.push(passes(
-            format!("target: {target} leaves as it is"),
+            format!("target: {target} is unchanged"),
             request(target),
             line,
             "",
@@ -394,7 +391,7 @@ fn hosts() -> Vec<Case> {
         ("a port that is none", "Host: localhost:http\r\n"),
         ("a port too large", "Host: localhost:65536\r\n"),
         ("two ports", "Host: localhost:80:80\r\n"),
-        ("a blank", "Host: local host\r\n"),
+        ("a space", "Host: local host\r\n"),
         ("a backslash", "Host: localhost\\x\r\n"),
         ("a fragment", "Host: localhost#x\r\n"),
         ("half an address", "Host: [::1\r\n"),
@@ -402,7 +399,7 @@ fn hosts() -> Vec<Case> {
         ("bytes beyond ASCII", "Host: localh\u{f6}st\r\n"),
     ]
     .iter()
-    .map(|(name, hosts)| refused(format!("Host: {name}"), format!("{get}{hosts}\r\n")))
+    .map(|(name, hosts)| rejected(format!("Host: {name}"), format!("{get}{hosts}\r\n")))
     .collect();
     cases.push(case(
         "Host: another name",
@@ -416,7 +413,7 @@ fn hosts() -> Vec<Case> {
         "GET / HTTP/1.1",
         "",
     ));
-    cases.push(refused(
+    cases.push(rejected(
         "HTTP/1.0 with two",
         "GET / HTTP/1.0\r\nHost: localhost\r\nHost: other\r\n\r\n",
     ));
@@ -427,25 +424,22 @@ fn hosts() -> Vec<Case> {
 fn fields() -> Vec<Case> {
     let with = |line: &str| format!("GET / HTTP/1.1\r\n{line}\r\n{END}");
     [
-        ("a blank in front of the colon", "X : a"),
-        ("a tab in front of the colon", "X\t: a"),
+        ("a space before the colon", "X : a"),
+        ("a tab before the colon", "X\t: a"),
+        ("a space before the colon of a length", "Content-Length : 5"),
         (
-            "a blank in front of the colon of a length",
-            "Content-Length : 5",
-        ),
-        (
-            "a blank in front of the colon of a coding",
+            "a space before the colon of a coding",
             "Transfer-Encoding : chunked",
         ),
         ("no colon", "X"),
         ("no name", ": a"),
-        ("a blank in a name", "X Y: a"),
+        ("a space in a name", "X Y: a"),
         ("NUL in a name", "X\0Y: a"),
         ("NUL in a value", "X: a\0b"),
         ("a control character in a value", "X: a\x01b"),
         ("DEL in a value", "X: a\x7fb"),
         (
-            "a vertical tab in front of a coding",
+            "a vertical tab before a coding",
             "Transfer-Encoding:\x0bchunked",
         ),
         ("brackets in a name", "X(Y): a"),
@@ -568,7 +562,7 @@ fn hop_by_hop() -> Vec<Case> {
 }
 
 /// Names that CGI and its successors cannot distinguish from others.
-fn twins() -> Vec<Case> {
+fn lookalikes() -> Vec<Case> {
     [
         "Citrix_CustomerId",
         "citrix_customerid",
@@ -586,8 +580,8 @@ fn twins() -> Vec<Case> {
     ]
     .iter()
     .map(|name| {
-        refused(
-            format!("twin: {name}"),
+        rejected(
+            format!("lookalike: {name}"),
             format!("GET / HTTP/1.1\r\n{name}: other\r\n{END}"),
         )
     })

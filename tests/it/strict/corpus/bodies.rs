@@ -1,6 +1,6 @@
 //! Body lengths, transfer codings, chunks and trailers.
 
-use super::{Case, END, Reaches, Response, SMUGGLED, bare, case, passes, refused, unended};
+use super::{Case, END, Reaches, Response, SMUGGLED, bare, case, passes, rejected, unended};
 
 pub(super) fn all() -> Vec<Case> {
     [
@@ -27,7 +27,7 @@ fn lengths() -> Vec<Case> {
         ("fraction", "Content-Length: 5.0\r\n"),
         ("list of two that agree", "Content-Length: 5, 5\r\n"),
         ("list of two that differ", "Content-Length: 5, 6\r\n"),
-        ("digits with a blank between", "Content-Length: 5 5\r\n"),
+        ("digits with a space between", "Content-Length: 5 5\r\n"),
         ("digits beyond ASCII", "Content-Length: \u{0665}\r\n"),
         (
             "more than 64 bits",
@@ -42,15 +42,15 @@ fn lengths() -> Vec<Case> {
     .map(|(name, lengths)| bare(format!("length: {name}"), post(lengths, "hello")))
     .collect();
     cases.extend([
-        refused(
+        rejected(
             "length: two that agree",
             post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
         ),
-        refused(
+        rejected(
             "length: 5 and 05",
             post("Content-Length: 5\r\nContent-Length: 05\r\n", "hello"),
         ),
-        refused(
+        rejected(
             "length: two, in other letters",
             post(
                 "Content-Length: 5\r\nX: y\r\ncONTENT-lENGTH: 5\r\n",
@@ -70,7 +70,7 @@ fn lengths() -> Vec<Case> {
             Reaches::Nothing,
         ),
         passes(
-            "length: zeros in front",
+            "length: leading zeros",
             post("Content-Length: 0005\r\n", "hello"),
             "POST / HTTP/1.1",
             "hello",
@@ -82,7 +82,7 @@ fn lengths() -> Vec<Case> {
             "hello",
         ),
         case(
-            "length: more than comes",
+            "length: more than arrives",
             post("Content-Length: 50\r\n", "hello"),
             Response::Problem(408, "request_timeout"),
             Reaches::Unended,
@@ -142,7 +142,7 @@ fn codings() -> Vec<Case> {
         ),
     ]
     .iter()
-    .map(|(name, fields)| refused(format!("coding: {name}"), post(fields)))
+    .map(|(name, fields)| rejected(format!("coding: {name}"), post(fields)))
     .collect();
     cases.extend(
         [
@@ -181,8 +181,8 @@ fn codings() -> Vec<Case> {
             format!("POST / HTTP/1.0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n{END}0\r\n\r\n"),
         ),
         passes("coding: in capitals", post("Transfer-Encoding: CHUNKED\r\n"), "POST / HTTP/1.1", "hello"),
-        refused(
-            "both framings, and a request behind the shorter reading",
+        rejected(
+            "both framings, and a request after the shorter reading",
             format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}", SMUGGLED.len() + 5),
         ),
     ]);
@@ -198,7 +198,7 @@ fn broken_chunks() -> Vec<Case> {
         ("a size below nothing", "-5\r\nhello\r\n0\r\n\r\n"),
         ("a size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
         ("a size with plus", "+5\r\nhello\r\n0\r\n\r\n"),
-        ("a blank in front of a size", " 5\r\nhello\r\n0\r\n\r\n"),
+        ("a space before a size", " 5\r\nhello\r\n0\r\n\r\n"),
         (
             "a size of more than 64 bits",
             "10000000000000005\r\nhello\r\n0\r\n\r\n",
@@ -227,7 +227,7 @@ fn broken_chunks() -> Vec<Case> {
             )),
         ),
         unended(
-            "chunks: a megabyte of zeros in front",
+            "chunks: a megabyte of leading zeros",
             post(&format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(1 << 20))),
         ),
     ]);
@@ -239,7 +239,7 @@ fn odd_chunks() -> Vec<Case> {
     let post = |body: &str| format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{END}{body}");
     vec![
         passes(
-            "chunks: some zeros in front",
+            "chunks: a few leading zeros",
             post("0005\r\nhello\r\n000\r\n\r\n"),
             "POST / HTTP/1.1",
             "hello",
@@ -269,13 +269,13 @@ fn odd_chunks() -> Vec<Case> {
             "hello",
         ),
         case(
-            "chunks: an end that never comes",
+            "chunks: no last chunk",
             post("5\r\nhello\r\n"),
             Response::Problem(408, "request_timeout"),
             Reaches::Unended,
         ),
         case(
-            "chunks: more than may come",
+            "chunks: above the limit",
             post(&format!(
                 "{:x}\r\n{}\r\n0\r\n\r\n",
                 3 << 20,
@@ -304,7 +304,7 @@ fn trailers() -> Vec<Case> {
             "POST / HTTP/1.1",
             "hello",
         ),
-        unended("trailers: a blank in front of the colon", post("X : a\r\n")),
+        unended("trailers: a space before the colon", post("X : a\r\n")),
         unended("trailers: no colon", post("X\r\n")),
         unended("trailers: NUL", post("X: a\0b\r\n")),
         unended("trailers: obsolete folding", post("X: a\r\n b\r\n")),

@@ -2,22 +2,22 @@
 
 use std::borrow::Cow;
 
-use super::{Case, END, Reaches, Response, bare, case, refused};
+use super::{Case, END, Reaches, Response, bare, case, rejected};
 
 pub(super) fn all() -> Vec<Case> {
-    let mut cases = behind_a_request();
-    cases.push(refused(
-        "nothing is read behind what is refused",
+    let mut cases = after_a_request();
+    cases.push(rejected(
+        "nothing is read after a rejected request",
         format!("GET /#x HTTP/1.1\r\nHost: localhost\r\n\r\nGET /second HTTP/1.1\r\n{END}"),
     ));
     cases.push(bare(
-        "nothing is read behind what hyper refuses",
+        "nothing is read after a request that hyper rejects",
         format!("GET / HTTP/9\r\nHost: localhost\r\n\r\nGET /second HTTP/1.1\r\n{END}"),
     ));
     cases
 }
 
-fn behind_a_request() -> Vec<Case> {
+fn after_a_request() -> Vec<Case> {
     let get = "GET /first HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let hello = "POST /first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
     let chunked = "POST /first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
@@ -31,7 +31,7 @@ fn behind_a_request() -> Vec<Case> {
         ("chunks", chunked, posted),
     ]
     .into_iter()
-    .flat_map(|(name, before, reaches)| behind(name, before, &reaches))
+    .flat_map(|(name, before, reaches)| after(name, before, &reaches))
     .collect()
 }
 
@@ -42,7 +42,7 @@ fn request(line: &'static str, body: &'static str) -> Request {
 }
 
 /// Cases with bytes after a valid request.
-fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
+fn after(name: &str, before: &str, first: &Request) -> Vec<Case> {
     let second = format!("GET /second HTTP/1.1\r\n{END}");
     let passed = [
         ("a request", String::new(), "GET /second HTTP/1.1"),
@@ -51,9 +51,9 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
             "\r\n".to_owned(),
             "GET /second HTTP/1.1",
         ),
-        ("a byte too many", "X".to_owned(), "XGET /second HTTP/1.1"),
+        ("an extra byte", "X".to_owned(), "XGET /second HTTP/1.1"),
     ];
-    let refused = [
+    let rejected = [
         ("bare LF", format!("GET / HTTP/1.1\n{END}")),
         ("a fragment", format!("GET /#x HTTP/1.1\r\n{END}")),
         (
@@ -69,15 +69,15 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
     let passed = passed.into_iter().map(|(what, between, line)| {
         let reaches = Reaches::Requests(vec![first.clone(), request(line, "")]);
         case(
-            format!("behind {name}: {what}"),
+            format!("after {name}: {what}"),
             format!("{before}{between}{second}"),
             Response::Passed(2),
             reaches,
         )
     });
-    let refused = refused.into_iter().map(|(what, bytes)| {
+    let rejected = rejected.into_iter().map(|(what, bytes)| {
         case(
-            format!("behind {name}: {what}"),
+            format!("after {name}: {what}"),
             format!("{before}{bytes}"),
             Response::PassedThen(400),
             alone(),
@@ -85,9 +85,9 @@ fn behind(name: &str, before: &str, first: &Request) -> Vec<Case> {
     });
     let garbage = format!("{before}garbage\r\n\r\n");
     passed
-        .chain(refused)
+        .chain(rejected)
         .chain([case(
-            format!("behind {name}: garbage"),
+            format!("after {name}: garbage"),
             garbage,
             Response::PassedThenBare(400),
             alone(),

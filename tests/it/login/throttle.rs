@@ -1,10 +1,10 @@
-//! Bad secrets are throttled and counted; valid ones are not.
+//! Bad secrets are throttled and counter; valid ones are not.
 
 use super::*;
 use crate::harness::eventually;
 
 /// The value of a metric.
-async fn counted(gateway: &Gateway, name: &str) -> u64 {
+async fn counter(gateway: &Gateway, name: &str) -> u64 {
     let metrics = gateway.metrics().await;
     let line = metrics
         .lines()
@@ -19,7 +19,7 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
     let late = r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#;
     let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode("a:wrong"));
     // In every place for credentials.
-    let guesses = [
+    let attempts = [
         form("a", "wrong"),
         in_json("a", "wrong"),
         form("nobody", A),
@@ -28,12 +28,12 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
         get_with("/", "Authorization: Bearer wrong\r\n"),
     ];
     let mut waiting = Vec::new();
-    for (number, guess) in guesses.iter().cycle().take(60).enumerate() {
+    for (number, attempt) in attempts.iter().cycle().take(60).enumerate() {
         let mut wire = gateway.connect().await;
-        wire.write(guess).await;
+        wire.write(attempt).await;
         waiting.push(wire);
-        eventually("it is counted", || async {
-            counted(&gateway, late).await > number as u64
+        eventually("the bad secret is counter", || async {
+            counter(&gateway, late).await > number as u64
         })
         .await;
     }
@@ -48,21 +48,21 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
         200
     );
     let access = gateway.metrics().await;
-    let answered: u64 = access
+    let responded: u64 = access
         .lines()
         .filter(|line| line.contains(r#"requests_total{caller="none""#))
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .sum();
     assert!(
-        answered < 60,
-        "{answered} of 60 were answered before who knows the secret"
+        responded < 60,
+        "{responded} of 60 had a response before the valid secret"
     );
     for wire in &mut waiting {
         assert!(matches!(soon(wire.response()).await.status(), 400 | 401));
     }
-    assert_eq!(counted(&gateway, late).await, 60);
+    assert_eq!(counter(&gateway, late).await, 60);
     assert_eq!(
-        counted(
+        counter(
             &gateway,
             r#"citrix_auth_proxy_wrong_secrets_total{answered="at_once"}"#
         )
@@ -70,7 +70,7 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
         0
     );
     assert_eq!(
-        counted(
+        counter(
             &gateway,
             r#"citrix_auth_proxy_logins_total{outcome="invalid_client"}"#
         )
@@ -94,7 +94,7 @@ async fn missing_credentials_and_citrix_tokens_are_not_throttled() {
             .problem(401, "caller_unknown");
     }
     assert_eq!(
-        counted(
+        counter(
             &gateway,
             r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#
         )
@@ -113,7 +113,7 @@ async fn bad_secrets_without_configured_secrets_are_not_throttled() {
         .problem(403, "caller_forbidden");
     assert_eq!(gateway.raw(form("a", "wrong")).await.status(), 400);
     assert_eq!(
-        counted(
+        counter(
             &gateway,
             r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#
         )
