@@ -1,5 +1,5 @@
-//! The admin listener: probes, metrics, the status page and operator requests. It never proxies, and it runs on the
-//! control thread, so that a scrape delays no request.
+//! The admin listener: probes, metrics, the status page and operator requests. It never proxies, and it runs in the
+//! control plane, so that a scrape delays no request.
 //!
 //! - `/livez`: the process responds. Independent of Citrix, since a restart does not fix an outage there.
 //! - `/readyz`: state of every customer's token.
@@ -33,7 +33,7 @@ use bytes::Bytes;
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -46,6 +46,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::callers::browser_guard;
+use crate::callers::credentials::X_API_KEY;
 use crate::config::{self, AllowedHosts};
 use crate::error::{Failure, Reason};
 use crate::observe::telemetry::LogHandle;
@@ -68,8 +69,6 @@ const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metric
                             /regions, /log-level, /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
 /// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or changes its meaning.
 const FORMAT: u32 = 1;
-
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// State of the admin listener.
 pub struct Admin {
@@ -154,9 +153,10 @@ impl Admin {
                 .into_response(&audited.transaction_id)
                 .map(Full::new);
         }
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
-            "/livez" | "/readyz" | "/metrics" if !is_read => method_not_allowed("GET, HEAD"),
+            "/livez" | "/readyz" | "/metrics" if !is_read(&request) => {
+                method_not_allowed("GET, HEAD")
+            }
             "/livez" => text(StatusCode::OK, "alive\n"),
             "/readyz" => readiness::respond(self),
             "/metrics" => self.metrics(),
@@ -176,38 +176,24 @@ impl Admin {
             return unauthorized();
         }
         audited.log_admitted();
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let path = request.uri().path();
-        match path {
-            "/regions" if !is_read => method_not_allowed("GET, HEAD"),
-            "/regions" => regions::respond(self),
-            "/log-level" => log_level::respond(self, request).await,
-            _ => match (refresh::customer_of(path), suggestion::caller_of(path)) {
-                (Some(customer), _) if request.method() == Method::POST => {
-                    refresh::respond(self, customer).await
-                }
-                (Some(_), _) => method_not_allowed("POST"),
-                (None, Some(_)) if !is_read => method_not_allowed("GET, HEAD"),
-                (None, Some(caller)) => suggestion::respond(self, caller),
-                (None, None) => self.status(path, is_read),
-            },
+        if path == "/log-level" {
+            return log_level::respond(self, request).await;
         }
-    }
-
-    /// Returns the status page, its data, or an exchange.
-    fn status(&self, path: &str, is_read: bool) -> FullResponse {
-        let id = transactions::id_of(path);
-        let file = page::file(path);
-        match path {
-            _ if !is_read && (path == "/status.json" || id.is_some() || file.is_some()) => {
-                method_not_allowed("GET, HEAD")
-            }
-            "/status.json" => status::respond(self),
-            _ => match (id, file) {
-                (Some(id), _) => transactions::respond(self, &id),
-                (None, Some(file)) => file,
-                (None, None) => text(StatusCode::NOT_FOUND, UNKNOWN_PATH),
-            },
+        if let Some(customer) = refresh::customer_of(path) {
+            return match *request.method() {
+                Method::POST => refresh::respond(self, customer).await,
+                _ => method_not_allowed("POST"),
+            };
+        }
+        match ReadOnly::at(path) {
+            None => text(StatusCode::NOT_FOUND, UNKNOWN_PATH),
+            Some(_) if !is_read(&request) => method_not_allowed("GET, HEAD"),
+            Some(ReadOnly::Regions) => regions::respond(self),
+            Some(ReadOnly::Status) => status::respond(self),
+            Some(ReadOnly::Suggestion(caller)) => suggestion::respond(self, caller),
+            Some(ReadOnly::Transaction(id)) => transactions::respond(self, &id),
+            Some(ReadOnly::File(file)) => file,
         }
     }
 
@@ -273,6 +259,35 @@ impl Admin {
             .or_else(|| basic_password(headers));
         presented.is_some_and(|secret| Sha256::of(&secret).matches(expected))
     }
+}
+
+/// A resource for operators that supports only GET and HEAD.
+enum ReadOnly<'a> {
+    Regions,
+    Status,
+    /// By the caller's name.
+    Suggestion(&'a str),
+    /// By one of its ids.
+    Transaction(String),
+    /// A file of the status page.
+    File(FullResponse),
+}
+
+impl<'a> ReadOnly<'a> {
+    fn at(path: &'a str) -> Option<Self> {
+        match path {
+            "/regions" => Some(Self::Regions),
+            "/status.json" => Some(Self::Status),
+            _ => suggestion::caller_of(path)
+                .map(Self::Suggestion)
+                .or_else(|| transactions::id_of(path).map(Self::Transaction))
+                .or_else(|| page::file(path).map(Self::File)),
+        }
+    }
+}
+
+fn is_read<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// Returns the password of HTTP Basic credentials (RFC 7617). Any user name is accepted.

@@ -1,4 +1,7 @@
 //! Prometheus metrics. Handles are resolved before the request path; label values come from closed sets.
+//!
+//! [`Metrics`] has the metrics of the process, [`WorkerMetrics`] those that each worker counts, and [`RouteMetrics`]
+//! those of one route in a worker.
 
 mod reloads;
 mod retain;

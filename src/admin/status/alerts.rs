@@ -123,7 +123,7 @@ fn tokens(tokens: &[TokenView], add: &mut impl FnMut(AlertLevel, &'static str, S
     report(
         AlertLevel::Warning,
         "secret_rejected",
-        "no configured secret works; after a restart there would be no token",
+        "no configured secret works; a restart would lose the one in use",
         &|token| token.on_old_secret,
     );
     report(
