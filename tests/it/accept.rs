@@ -9,7 +9,7 @@ mod proxy_protocol;
 mod slow;
 mod tls_reload;
 
-use crate::harness::{Gateway, OK, Upstream, eventually, get};
+use crate::harness::{Gateway, OK, Upstream, get, wait_until};
 
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -70,7 +70,7 @@ async fn idle_connection_is_closed_without_a_response() {
     // Also a connection that never sent a byte.
     gateway.connect().await.closed().await;
     let http2 = gateway.http2().await;
-    eventually("the HTTP/2 connection closes", || {
+    wait_until("the HTTP/2 connection closes", || {
         let http2 = http2.clone();
         async move { http2.ready().await.is_err() }
     })
@@ -79,7 +79,7 @@ async fn idle_connection_is_closed_without_a_response() {
 
 #[tokio::test]
 async fn rfc9110_15_5_9_stalled_body_returns_408() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"50ms\"")
         .start()
@@ -115,7 +115,7 @@ async fn connection_above_the_limit_returns_503_until_another_closes() {
     assert_eq!(response.field("retry-after").as_deref(), Some("1"));
     second.closed().await;
     drop(first);
-    eventually("a permit is free", || async {
+    wait_until("a permit is free", || async {
         // A rejected connection may be closed before the request is written.
         let mut wire = gateway.connect().await;
         wire.write(get("/")).await;
@@ -142,7 +142,7 @@ async fn rfc6585_5_oversized_head_returns_431() {
     caller.write(head(9000)).await;
     assert_eq!(caller.response().await.status(), 431);
     upstream.request().await;
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn malformed_http_is_rejected_and_other_callers_are_served() {
     }
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
     upstream.request().await;
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]

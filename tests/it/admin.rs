@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use citrix_auth_proxy::state::lifecycle::Phase;
 
-use crate::harness::{Gateway, Logins, OK, Upstream, eventually, get, get_with};
+use crate::harness::{Gateway, OK, TokenEndpoint, Upstream, get, get_with, wait_until};
 
 /// The SHA-256 of `CANARY-admin`.
 const SECRET_SHA256: &str = "107b4a7857be75269640d3541c2ec7eb2f44d648e7b741017e0752e9387756c2";
@@ -23,7 +23,7 @@ async fn gateway() -> (Gateway, Upstream) {
 }
 
 async fn ready(gateway: &Gateway) {
-    eventually("the gateway is ready", || async {
+    wait_until("the gateway is ready", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
@@ -33,10 +33,10 @@ async fn ready(gateway: &Gateway) {
 async fn livez_returns_200_whatever_the_upstream_state() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::refused().await)
+        .logging_in_at(TokenEndpoint::rejecting().await)
         .start()
         .await;
-    gateway.logins.reach(1).await;
+    gateway.logins.wait_for_logins(1).await;
     assert_eq!(gateway.admin(get("/livez")).await.status(), 200);
 }
 
@@ -44,7 +44,7 @@ async fn livez_returns_200_whatever_the_upstream_state() {
 async fn readyz_returns_503_until_the_first_token() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::held_back().await)
+        .logging_in_at(TokenEndpoint::stalling().await)
         .start()
         .await;
     let response = gateway.admin(get("/readyz")).await;
@@ -54,8 +54,8 @@ async fn readyz_returns_503_until_the_first_token() {
         "{}",
         response.text()
     );
-    gateway.logins.refuse();
-    eventually("the failed login is reported", || async {
+    gateway.logins.reject();
+    wait_until("the failed login is reported", || async {
         gateway
             .admin(get("/readyz"))
             .await
@@ -63,13 +63,13 @@ async fn readyz_returns_503_until_the_first_token() {
             .contains("invalid_client")
     })
     .await;
-    gateway.logins.give();
+    gateway.logins.grant();
     ready(&gateway).await;
 }
 
 #[tokio::test]
 async fn readyz_lists_each_customer_with_the_worst_state_first() {
-    let block = |id: &str, logins: &Logins| {
+    let block = |id: &str, logins: &TokenEndpoint| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'S' }}\n\
              token_url = '{}'\n",
@@ -77,9 +77,9 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
         )
     };
     let (fine, stale, dead) = (
-        Logins::given().await,
-        Logins::given().await,
-        Logins::refused().await,
+        TokenEndpoint::granting().await,
+        TokenEndpoint::granting().await,
+        TokenEndpoint::rejecting().await,
     );
     let blocks = block("fine", &fine) + &block("stale", &stale) + &block("dead", &dead);
     let gateway = Gateway::for_customers(&blocks)
@@ -91,7 +91,7 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
         let lines: Vec<String> = response.text().lines().map(str::to_owned).collect();
         (response.status(), lines)
     };
-    eventually("two have a token", || async {
+    wait_until("two have a token", || async {
         readyz()
             .await
             .1
@@ -101,7 +101,7 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
             == 2
     })
     .await;
-    stale.refuse();
+    stale.reject();
     let refresh =
         "POST /tokens/stale/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(gateway.admin(refresh).await.status(), 503);
@@ -126,8 +126,8 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
     );
 
     // A stale token is still valid for requests.
-    dead.give();
-    eventually("every customer has a token", || async {
+    dead.grant();
+    wait_until("every customer has a token", || async {
         readyz().await.0 == 200
     })
     .await;
@@ -137,7 +137,7 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
 
 #[tokio::test]
 async fn drain_fails_readyz_before_requests_end() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     ready(&gateway).await;
     let mut caller = gateway.connect().await;

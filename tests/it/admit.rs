@@ -2,7 +2,7 @@
 
 use http::Request;
 
-use crate::harness::{Gateway, OK, Upstream, get, get_with, soon};
+use crate::harness::{Gateway, OK, Upstream, get, get_with, within_timeout};
 
 async fn gateway_and_upstream(toml: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::responding(OK).await;
@@ -28,7 +28,7 @@ async fn rfc9112_3_2_missing_repeated_or_invalid_host_returns_400() {
         let response = gateway.raw(format!("GET / HTTP/1.1\r\n{hosts}\r\n")).await;
         response.problem(400, "bad_request");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn rfc9110_9_3_6_connect_trace_and_asterisk_are_not_forwarded() {
             format!("{line} HTTP/1.1\r\nHost: localhost:443\r\nConnection: close\r\n\r\n");
         gateway.raw(request).await.problem(400, "bad_request");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn rfc9110_7_4_foreign_host_returns_421() {
         .raw(get("http://rebound.example/"))
         .await
         .problem(421, "foreign_host");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn http2_foreign_authority_returns_421() {
     let mut http2 = gateway.http2().await;
     let request = Request::get("http://rebound.example/").body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    let response = soon(response).await.unwrap();
+    let response = within_timeout(response).await.unwrap();
     assert_eq!(
         (
             response.status().as_u16(),
@@ -87,7 +87,7 @@ async fn http2_foreign_authority_returns_421() {
         ),
         (421, &"foreign_host".parse().unwrap())
     );
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn cross_site_requests_return_403() {
             "{fields}"
         );
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn unconfigured_customer_returns_403() {
             .await
             .problem(403, "customer_forbidden");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -163,12 +163,12 @@ async fn rfc9110_15_5_14_content_length_above_the_limit_returns_413_unread() {
     );
     assert_eq!(gateway.raw(allowed).await.status(), 200);
     assert_eq!(upstream.request().await.body.len(), 1000);
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn rfc9110_15_5_14_chunked_body_above_the_limit_returns_413() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_body_bytes = 1000")
         .start()

@@ -9,7 +9,7 @@ use http::Request;
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
-use crate::harness::{Gateway, OK, Upstream, client, eventually, get, soon};
+use crate::harness::{Gateway, OK, Upstream, client, get, wait_until, within_timeout};
 
 #[tokio::test]
 async fn rfc9113_8_1_empty_final_data_frame_ends_the_response() {
@@ -34,9 +34,9 @@ async fn rfc9113_8_1_empty_final_data_frame_ends_the_response() {
         let mut http2 = gateway.http2().await;
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
-        let mut body = soon(response).await.unwrap().into_body();
+        let mut body = within_timeout(response).await.unwrap().into_body();
         let mut text = Vec::new();
-        while let Some(piece) = soon(body.data()).await {
+        while let Some(piece) = within_timeout(body.data()).await {
             text.extend(piece.unwrap_or_else(|error| panic!("{pieces:?}: {error}")));
         }
         assert_eq!(text, pieces.concat().as_bytes(), "{pieces:?} to HTTP/2");
@@ -114,7 +114,7 @@ async fn http2_upstream(pieces: &'static [&'static str]) -> Http2Upstream {
 
 #[tokio::test]
 async fn upstream_response_before_the_end_of_the_upload_blocks_no_request() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller
@@ -162,7 +162,7 @@ async fn rfc9112_6_1_unknown_transfer_coding_returns_400() {
         );
         gateway.raw(request).await.problem(400, "bad_request");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -172,7 +172,10 @@ async fn rfc9112_6_3_response_with_both_framings_is_forwarded_with_one() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let response = gateway.raw(get("/")).await;
     assert!(!response.has("content-length"), "{:?}", response.names());
-    assert_eq!((response.text().as_str(), response.whole), ("hello", true));
+    assert_eq!(
+        (response.text().as_str(), response.complete),
+        ("hello", true)
+    );
 }
 
 #[tokio::test]
@@ -190,7 +193,7 @@ async fn rfc9110_5_5_obs_text_in_values_passes_unchanged() {
 
 #[tokio::test]
 async fn http2_drain_finishes_open_requests_and_starts_no_other() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     let request = |path: &str| Request::get(gateway.url(path)).body(()).unwrap();
@@ -201,16 +204,19 @@ async fn http2_drain_finishes_open_requests_and_starts_no_other() {
         .app()
         .lifecycle()
         .advance(citrix_auth_proxy::state::lifecycle::Phase::Draining);
-    eventually("the caller gets GOAWAY", || {
+    wait_until("the caller gets GOAWAY", || {
         let http2 = http2.clone();
         async move { http2.ready().await.is_err() }
     })
     .await;
     wire.write(OK).await;
-    let response = soon(response).await.unwrap();
+    let response = within_timeout(response).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(
-        soon(response.into_body().data()).await.unwrap().unwrap(),
+        within_timeout(response.into_body().data())
+            .await
+            .unwrap()
+            .unwrap(),
         "{}"
     );
 }
@@ -229,15 +235,15 @@ async fn rfc6585_5_oversized_http2_head_returns_431() {
         .body(())
         .unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    assert_eq!(soon(response).await.unwrap().status(), 431);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 431);
     let request = Request::get(gateway.url("/")).body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    assert_eq!(soon(response).await.unwrap().status(), 200);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
 async fn http2_body_above_the_limit_returns_413() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_body_bytes = 1000")
         .start()
@@ -249,7 +255,7 @@ async fn http2_body_above_the_limit_returns_413() {
     let mut wire = upstream.connection().await;
     wire.head().await;
     body.send_data(Bytes::from(vec![7; 600]), false).unwrap();
-    let response = soon(response).await.unwrap();
+    let response = within_timeout(response).await.unwrap();
     assert_eq!(
         (
             response.status().as_u16(),
@@ -261,7 +267,7 @@ async fn http2_body_above_the_limit_returns_413() {
 
 #[tokio::test]
 async fn http2_stream_reset_releases_its_permit() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     let request = Request::get(gateway.url("/")).body(()).unwrap();
@@ -271,7 +277,7 @@ async fn http2_stream_reset_releases_its_permit() {
     stream.send_reset(h2::Reason::CANCEL);
     drop(response);
     wire.closed().await;
-    eventually("a permit is free", || async {
+    wait_until("a permit is free", || async {
         gateway
             .metrics()
             .await
@@ -300,7 +306,7 @@ async fn slow_reader_receives_a_large_response_whole() {
 
 #[tokio::test]
 async fn caller_that_does_not_read_is_closed() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"200ms\"")
         .start()
@@ -325,7 +331,7 @@ async fn caller_that_does_not_read_is_closed() {
         wire.write(vec![b'x'; 30_000_000]).await;
         wire.closed().await;
     }
-    eventually("all permits are free", || async {
+    wait_until("all permits are free", || async {
         gateway
             .metrics()
             .await
@@ -355,12 +361,12 @@ async fn excessive_heads_are_rejected() {
     ] {
         assert_eq!(gateway.raw(request).await.status(), status);
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn rfc9112_7_1_invalid_chunks_never_complete_a_request() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for broken in [
         "5\r\nhelloX",

@@ -5,7 +5,7 @@ use http::Request;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Cloud, Gateway, Message, OK, Plan, SITE, TOKEN, Upstream, client, eventually, soon,
+    Cloud, Gateway, Message, OK, Plan, SITE, TOKEN, Upstream, client, wait_until, within_timeout,
 };
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
@@ -174,7 +174,7 @@ async fn batches_are_recognized_on_every_cvad_address() {
 #[tokio::test]
 async fn replayed_batch_carries_the_new_token_in_its_items() {
     let has_first_token = |request: &Message| request.text().contains(&format!("{TOKEN}1"));
-    let upstream = Upstream::deciding(move |_, request| {
+    let upstream = Upstream::scripted_by_request(move |_, request| {
         if has_first_token(request) {
             UNAUTHORIZED.into()
         } else {
@@ -196,7 +196,7 @@ async fn replayed_batch_carries_the_new_token_in_its_items() {
     );
     assert_token(&upstream.request().await, 1);
     assert_token(&upstream.request().await, 2);
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn batch_is_resent_after_a_wait_or_a_region_redirect() {
 
 #[tokio::test]
 async fn batch_on_a_closed_pooled_connection_is_resent_on_another() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = in_front_of(&upstream).start().await;
     for _ in 0..2 {
         let mut caller = gateway.connect().await;
@@ -300,18 +300,18 @@ async fn oversized_or_invalid_batch_is_rejected_before_forwarding() {
         .raw(&half[..half.len() - 9])
         .await
         .problem(408, "request_timeout");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(gateway.app().shared().batch_bytes.in_use(), 0);
 }
 
 #[tokio::test]
 async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = in_front_of(&upstream).start().await;
     let (mut caller, body) = (gateway.connect().await, large(4 * MIB));
     caller.write(post("/cvad/manage/$batch", &body)).await;
     let mut wire = upstream.connection().await;
-    let forwarded = soon(wire.request()).await;
+    let forwarded = within_timeout(wire.request()).await;
     assert!(
         forwarded.text() == body.replace("Bearer x", &format!("Bearer {TOKEN}1")),
         "the batch was changed"
@@ -327,7 +327,7 @@ async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
     drop(others);
-    eventually("the memory is released", || async { batches.in_use() == 0 }).await;
+    wait_until("the memory is released", || async { batches.in_use() == 0 }).await;
 }
 
 /// The emulator's responses to items that all carry a dummy token.
@@ -407,9 +407,9 @@ async fn batch_passes_from_http2_to_http2() {
                 .unwrap();
         }
         upload.send_data(Bytes::new(), true).unwrap();
-        let mut response = soon(response).await.unwrap().into_body();
+        let mut response = within_timeout(response).await.unwrap().into_body();
         let mut text = Vec::new();
-        while let Some(piece) = soon(response.data()).await {
+        while let Some(piece) = within_timeout(response.data()).await {
             text.extend(piece.unwrap());
         }
         let response: Value = serde_json::from_slice(&text).unwrap();
@@ -427,11 +427,11 @@ async fn batch_of_a_disconnected_caller_releases_its_memory() {
     let request = post("/cvad/manage/$batch", &dummy());
     caller.write(&request[..request.len() - 1]).await;
     let batches = &gateway.app().shared().batch_bytes;
-    eventually("the batch is being read", || async {
+    wait_until("the batch is being read", || async {
         batches.in_use() > 100
     })
     .await;
     drop(caller);
-    eventually("the batch is dropped", || async { batches.in_use() == 0 }).await;
-    upstream.got_nothing().await;
+    wait_until("the batch is dropped", || async { batches.in_use() == 0 }).await;
+    upstream.assert_no_more_requests().await;
 }

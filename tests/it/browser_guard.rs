@@ -275,7 +275,7 @@ async fn cross_site_page_reaches_no_upstream() {
             );
         }
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     // A literal loopback address belongs to no site.
     assert_eq!(gateway.raw(get("/cvad/manage/me")).await.status(), 200);
 }

@@ -7,7 +7,7 @@ use citrix_wire::hex;
 use futures_util::future::join_all;
 use http::Request;
 
-use crate::harness::{Gateway, Message, OK, Upstream, get, get_with, soon};
+use crate::harness::{Gateway, Message, OK, Upstream, get, get_with, within_timeout};
 
 const A: &str = "c4nary-secret-of-a";
 const B: &str = "c4nary-secret-of-b";
@@ -126,7 +126,7 @@ async fn rfc9110_15_5_2_unauthenticated_caller_gets_401_without_the_cause() {
         .problem(401, "caller_unknown");
     responses.dedup();
     assert_eq!(responses.len(), 1, "{responses:?}");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     let metrics = gateway.metrics().await;
     assert!(
         metrics.contains(r#"{caller="none",code="401",method="GET",route="none"} 17"#),
@@ -158,7 +158,7 @@ async fn repeated_credential_field_is_rejected_only_where_it_matters() {
             .await
             .problem(400, "bad_request");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 
     let (open, upstream) = gateway_for("").await;
     assert_eq!(
@@ -192,7 +192,7 @@ async fn unauthenticated_caller_learns_no_customers_routes_or_limits() {
         .raw(get_with("/", &other))
         .await
         .problem(403, "customer_forbidden");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     // The caller is known although no route was selected.
     let metrics = gateway.metrics().await;
     assert!(
@@ -252,7 +252,7 @@ async fn network_alone_authenticates_a_caller() {
     }
     let rebound = get("/").replace("localhost", "rebound.example");
     gateway.raw(rebound).await.problem(421, "foreign_host");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -272,7 +272,7 @@ async fn forwarded_headers_do_not_change_the_network_of_a_caller() {
         response.problem(403, "caller_forbidden");
         assert!(!response.has("www-authenticate"), "{field}");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -343,7 +343,7 @@ async fn http2_requests_are_authenticated_one_by_one() {
         )
     });
     for (response, status) in responses {
-        assert_eq!(soon(response).await.unwrap().status(), status);
+        assert_eq!(within_timeout(response).await.unwrap().status(), status);
     }
     let metrics = gateway.metrics().await;
     for label in [
@@ -378,12 +378,12 @@ async fn rejected_upload_is_unread_and_later_requests_are_served() {
         .await;
     assert_eq!(caller.response().await.status(), 200);
     assert_eq!(upstream.request().await.body, b"ho");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn callers_at_one_address_queue_by_name() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&(block("a", A, "") + &block("b", B, "")))
         .start()
@@ -406,7 +406,7 @@ async fn callers_at_one_address_queue_by_name() {
             "queue_depth{{route=\"/monitorodata\"}} {}",
             waiting.len() - 1
         );
-        crate::harness::eventually("it waits", || async {
+        crate::harness::wait_until("it waits", || async {
             gateway.metrics().await.contains(&depth)
         })
         .await;

@@ -2,18 +2,18 @@
 //! readiness, and none affects another.
 
 use crate::harness::{
-    Gateway, Logins, Message, OK, TOKEN, Upstream, client, eventually, get, get_with,
+    Gateway, Message, OK, TOKEN, TokenEndpoint, Upstream, client, get, get_with, wait_until,
 };
 
 /// A customer, its token endpoint and its API gateway.
 struct Customer {
     id: &'static str,
-    logins: Logins,
+    logins: TokenEndpoint,
     api: Upstream,
 }
 
 impl Customer {
-    async fn new(id: &'static str, logins: Logins) -> Self {
+    async fn new(id: &'static str, logins: TokenEndpoint) -> Self {
         Self {
             id,
             logins,
@@ -59,7 +59,7 @@ async fn request_as(gateway: &Gateway, customer: &str) -> Message {
 }
 
 async fn wait_until_ready(gateway: &Gateway) {
-    eventually("every customer has a token", || async {
+    wait_until("every customer has a token", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
@@ -67,8 +67,8 @@ async fn wait_until_ready(gateway: &Gateway) {
 
 #[tokio::test]
 async fn built_in_routes_depend_on_the_customers_cloud() {
-    let acme = Customer::new("acme", Logins::given().await).await;
-    let contoso = Customer::new("contoso", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
     let own = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n",
@@ -112,13 +112,13 @@ async fn built_in_routes_depend_on_the_customers_cloud() {
         .raw(get("/classic/registry/fabrikam/x"))
         .await
         .problem(403, "customer_forbidden");
-    acme.api.got_nothing().await;
+    acme.api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn each_request_uses_its_customers_api_gateway_and_token() {
-    let acme = Customer::new("acme", Logins::given().await).await;
-    let contoso = Customer::new("Contoso", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let contoso = Customer::new("Contoso", TokenEndpoint::granting().await).await;
     contoso.has_given_a_token().await;
     let gateway = gateway(&[acme.block(""), contoso.block("authorization = 'bearer'")]).await;
     wait_until_ready(&gateway).await;
@@ -151,13 +151,13 @@ async fn each_request_uses_its_customers_api_gateway_and_token() {
         contoso.api.request().await.line(),
         "GET /catalogservice/contoso/x HTTP/1.1"
     );
-    acme.api.got_nothing().await;
+    acme.api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn request_without_customer_returns_400_with_advice() {
-    let acme = Customer::new("acme", Logins::given().await).await;
-    let contoso = Customer::new("contoso", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
     let gateway = gateway(&[acme.block(""), contoso.block("")]).await;
     let problem = gateway.raw(get("/")).await.problem(400, "bad_request");
     let detail = problem["detail"].as_str().unwrap();
@@ -180,14 +180,14 @@ async fn request_without_customer_returns_400_with_advice() {
         ))
         .await;
     other.problem(403, "customer_forbidden");
-    acme.api.got_nothing().await;
-    contoso.api.got_nothing().await;
+    acme.api.assert_no_more_requests().await;
+    contoso.api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn legacy_header_selects_a_customer() {
-    let acme = Customer::new("acme", Logins::given().await).await;
-    let contoso = Customer::new("contoso", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
     let gateway = gateway(&[acme.block("default = true"), contoso.block("")]).await;
     for path in ["/x", "/Citrix/Monitor/OData/v4/Data/Machines"] {
         assert_eq!(
@@ -213,12 +213,12 @@ async fn legacy_header_selects_a_customer() {
                 .problem(403, "customer_forbidden");
         }
     }
-    acme.api.got_nothing().await;
+    acme.api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn foreign_legacy_header_is_rejected_on_retired_addresses_only() {
-    let acme = Customer::new("acme", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
     let gateway = gateway(&[acme.block("")]).await;
     let of_another = "Customer: other\r\n";
     assert_eq!(gateway.raw(get_with("/x", of_another)).await.status(), 200);
@@ -228,8 +228,8 @@ async fn foreign_legacy_header_is_rejected_on_retired_addresses_only() {
 
 #[tokio::test]
 async fn request_without_customer_uses_the_default() {
-    let acme = Customer::new("acme", Logins::given().await).await;
-    let contoso = Customer::new("contoso", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
     let gateway = gateway(&[acme.block(""), contoso.block("default = true")]).await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
     let request = contoso.api.request().await;
@@ -237,13 +237,13 @@ async fn request_without_customer_uses_the_default() {
         request.field("citrix-customerid").as_deref(),
         Some("contoso")
     );
-    acme.api.got_nothing().await;
+    acme.api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn fixed_route_uses_each_customers_token() {
-    let acme = Customer::new("acme", Logins::given().await).await;
-    let contoso = Customer::new("contoso", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
     contoso.has_given_a_token().await;
     let reports = Upstream::responding(OK).await;
     let route = format!(
@@ -274,9 +274,9 @@ async fn fixed_route_uses_each_customers_token() {
 
 #[tokio::test]
 async fn failing_login_of_one_customer_affects_no_other() {
-    let acme = Customer::new("acme", Logins::given().await).await;
-    let refused = Customer::new("refused", Logins::refused().await).await;
-    let silent = Customer::new("silent", Logins::held_back().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let refused = Customer::new("refused", TokenEndpoint::rejecting().await).await;
+    let silent = Customer::new("silent", TokenEndpoint::stalling().await).await;
     let blocks = [
         acme.block("default = true"),
         refused.block(""),
@@ -284,12 +284,12 @@ async fn failing_login_of_one_customer_affects_no_other() {
     ];
     let token = "[token]\nstartup_wait = '50ms'\n".to_owned();
     let gateway = gateway(&[blocks.concat(), token]).await;
-    eventually("acme has a token", || async {
+    wait_until("acme has a token", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
-    refused.logins.reach(1).await;
-    silent.logins.reach(1).await;
+    refused.logins.wait_for_logins(1).await;
+    silent.logins.wait_for_logins(1).await;
 
     let responses = (0..10).map(|_| async {
         let (acme, refused, silent) = tokio::join!(
@@ -302,8 +302,8 @@ async fn failing_login_of_one_customer_affects_no_other() {
         silent.problem(503, "token_unavailable");
     });
     futures_util::future::join_all(responses).await;
-    refused.api.got_nothing().await;
-    silent.api.got_nothing().await;
+    refused.api.assert_no_more_requests().await;
+    silent.api.assert_no_more_requests().await;
 
     let metrics = gateway.metrics().await;
     for line in [
@@ -333,17 +333,17 @@ async fn failing_login_of_one_customer_affects_no_other() {
 #[tokio::test]
 async fn one_customers_401_triggers_no_login_of_another() {
     const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
-    let acme = Customer::new("acme", Logins::given().await).await;
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
     let api = Upstream::responding(UNAUTHORIZED).await;
     let contoso = Customer {
         id: "contoso",
-        logins: Logins::given().await,
+        logins: TokenEndpoint::granting().await,
         api,
     };
     let gateway = gateway(&[acme.block(""), contoso.block("")]).await;
     wait_until_ready(&gateway).await;
     assert_eq!(request_as(&gateway, "contoso").await.status(), 401);
-    contoso.logins.reach(2).await;
+    contoso.logins.wait_for_logins(2).await;
     assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     assert_eq!(acme.logins.count(), 1);
 }

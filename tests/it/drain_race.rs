@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::harness::{Gateway, OK, Upstream, Wire, eventually, soon};
+use crate::harness::{Gateway, OK, Upstream, Wire, wait_until, within_timeout};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -32,7 +32,8 @@ async fn unserved(workers: &str, served: usize) -> usize {
         let mut caller = gateway.connect().await;
         caller.write(GET).await;
         let drain = gateway.into_app().drain(Duration::from_secs(10));
-        let (received, drained) = soon(async { tokio::join!(caller.rest(), drain) }).await;
+        let (received, drained) =
+            within_timeout(async { tokio::join!(caller.rest(), drain) }).await;
         assert_eq!(drained.cut, 0);
         unserved += usize::from(!received.starts_with(b"HTTP/1.1 200 "));
     }
@@ -64,7 +65,7 @@ async fn draining(gateway: Gateway) -> JoinHandle<Drained> {
     let address = gateway.address();
     let drain = tokio::spawn(gateway.into_app().drain(Duration::from_secs(10)));
     let refused = || async { TcpStream::connect(&address).await.is_err() };
-    eventually("connections are refused", refused).await;
+    wait_until("connections are refused", refused).await;
     // Connections are ordered to finish every 10 ms.
     tokio::time::sleep(Duration::from_millis(50)).await;
     drain
@@ -78,9 +79,9 @@ async fn first_request_during_drain(upstream: &Upstream) -> Option<bool> {
     let mut caller = gateway.connect().await;
     let drain = draining(gateway).await;
     caller.write(GET).await;
-    let received = soon(caller.rest()).await;
+    let received = within_timeout(caller.rest()).await;
     let in_time = start.elapsed() < FIRST_REQUEST_TIMEOUT;
-    assert_eq!(soon(drain).await.unwrap().cut, 0);
+    assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
     let served = received.starts_with(b"HTTP/1.1 200 ");
     let responses = received.windows(9).filter(|bytes| bytes == b"HTTP/1.1 ");
     assert_eq!(responses.count(), usize::from(served));
@@ -106,7 +107,7 @@ async fn silent_connection_does_not_delay_drain() {
     let mut silent = gateway.connect().await;
     let drain = draining(gateway).await;
     silent.closed().await;
-    assert_eq!(soon(drain).await.unwrap().cut, 0);
+    assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
 }
 
 /// Waits until the gateway has read what was written to a connection: no byte is unacknowledged,
@@ -126,9 +127,9 @@ async fn read_by_gateway([client, gateway]: [SocketAddr; 2]) {
         [transmit, receive].map(|bytes| u32::from_str_radix(bytes, 16).unwrap())
     };
     let acknowledged = async || queues(client, gateway)[0] == 0;
-    eventually("all bytes are acknowledged", acknowledged).await;
+    wait_until("all bytes are acknowledged", acknowledged).await;
     let read = async || queues(gateway, client)[1] == 0;
-    eventually("all bytes are read", read).await;
+    wait_until("all bytes are read", read).await;
 }
 
 #[tokio::test]
@@ -150,13 +151,13 @@ async fn partial_head_at_drain_is_read_to_its_end_and_served() {
         caller.write(other).await;
         assert_eq!(caller.response().await.status(), 200, "after {earlier}");
         caller.closed().await;
-        assert_eq!(soon(drain).await.unwrap().cut, 0);
+        assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
     }
 }
 
 #[tokio::test]
 async fn http2_drain_refuses_new_streams_and_serves_open_ones() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut sender = gateway.http2().await.ready().await.unwrap();
     let request = || http::Request::get("http://localhost/").body(()).unwrap();
@@ -165,13 +166,13 @@ async fn http2_drain_refuses_new_streams_and_serves_open_ones() {
     wire.request().await;
     let drain = tokio::spawn(gateway.into_app().drain(Duration::from_secs(10)));
     let mut sender = sender;
-    eventually("no more streams are opened", || {
+    wait_until("no more streams are opened", || {
         let next = sender.clone();
         async move { next.ready().await.is_err() }
     })
     .await;
     assert!(sender.send_request(request(), true).is_err());
     wire.write(OK).await;
-    assert_eq!(soon(response).await.unwrap().status(), 200);
-    assert_eq!(soon(drain).await.unwrap().cut, 0);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
+    assert_eq!(within_timeout(drain).await.unwrap().cut, 0);
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use citrix_emulator::Options;
 use serde_json::Value;
 
-use crate::harness::{Cloud, EgressProxy, Gateway, Upstream, client, eventually, get};
+use crate::harness::{Cloud, EgressProxy, Gateway, Upstream, client, get, wait_until};
 
 const API: &str = "api.cloud.com:443";
 const PROXY_URL: &str = "CITRIX_AUTH_PROXY_UPSTREAM__PROXY_URL";
@@ -39,7 +39,7 @@ async fn detail(gateway: &Gateway) -> String {
 async fn logins_requests_and_site_lookups_use_the_proxy_with_its_password() {
     for (http2, version) in [("auto", "HTTP/2.0"), ("never", "HTTP/1.1")] {
         let cloud = Cloud::start().await;
-        let proxy = EgressProxy::to(cloud.emulator.address()).await;
+        let proxy = EgressProxy::tunnelling_to(cloud.emulator.address()).await;
         let secret = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(secret.path(), proxy.url("user:p%40ss@") + "\n").unwrap();
         let gateway = Gateway::behind(&proxy, &cloud)
@@ -53,14 +53,17 @@ async fn logins_requests_and_site_lookups_use_the_proxy_with_its_password() {
             .await;
         assert_eq!(echoed(&gateway).await["version"], version);
         // The login and the connection for requests.
-        assert_eq!(proxy.count(API), 2);
+        assert_eq!(proxy.tunnel_count(API), 2);
         let machines = gateway.raw(get("/cvad/manage/Machines")).await;
         assert_eq!(machines.status(), 200, "{}", machines.text());
         // The site lookup, too; requests of callers share one connection.
-        assert_eq!(proxy.count(API), 3);
-        for asked in proxy.asked() {
+        assert_eq!(proxy.tunnel_count(API), 3);
+        for request in proxy.requests() {
             assert_eq!(
-                (asked.target.as_str(), asked.shown.as_deref()),
+                (
+                    request.target.as_str(),
+                    request.proxy_authorization.as_deref()
+                ),
                 (API, Some("Basic dXNlcjpwQHNz"))
             );
         }
@@ -82,7 +85,7 @@ async fn no_proxy_host_is_resolved_directly() {
         "{detail}"
     );
     assert!(!detail.contains("proxy"), "{detail}");
-    assert_eq!(proxy.asked(), []);
+    assert_eq!(proxy.requests(), []);
 }
 
 #[tokio::test]
@@ -94,7 +97,7 @@ async fn loopback_is_dialled_directly() {
         .start()
         .await;
     echoed(&gateway).await;
-    assert_eq!(proxy.asked(), []);
+    assert_eq!(proxy.requests(), []);
 }
 
 #[tokio::test]
@@ -118,7 +121,7 @@ async fn unreachable_proxy_is_named_in_the_detail() {
         .set(PROXY_URL, &down.url())
         .start()
         .await;
-    eventually("a login failed", || async {
+    wait_until("a login failed", || async {
         gateway
             .metrics()
             .await
@@ -162,18 +165,18 @@ async fn proxy_error_is_reported_with_advice() {
             "is an HTTP proxy",
         ),
     ] {
-        let proxy = EgressProxy::saying(response).await;
+        let proxy = EgressProxy::responding(response).await;
         let gateway = with_far(&proxy.url("user:c4nary@"), "").await;
         let detail = detail(&gateway).await;
         assert!(
-            detail.contains(&format!("egress proxy {}: {error}", proxy.place())),
+            detail.contains(&format!("egress proxy {}: {error}", proxy.address())),
             "{detail}"
         );
         assert!(
             detail.contains(advice) && !detail.contains("c4nary"),
             "{detail}"
         );
-        assert_eq!(proxy.asked()[0].target, "far.invalid:443");
+        assert_eq!(proxy.requests()[0].target, "far.invalid:443");
     }
 }
 
@@ -184,7 +187,7 @@ async fn silent_proxy_times_out_and_is_named() {
     let detail = detail(&gateway).await;
     let named = format!(
         "egress proxy {}: no tunnel within 100ms (upstream.connect_timeout)",
-        proxy.place()
+        proxy.address()
     );
     assert!(detail.contains(&named), "{detail}");
 }
@@ -199,7 +202,7 @@ async fn old_connections_are_redialled_to_follow_address_changes() {
             ..Options::default()
         })
         .await;
-        let proxy = EgressProxy::to(cloud.emulator.address()).await;
+        let proxy = EgressProxy::tunnelling_to(cloud.emulator.address()).await;
         let gateway = Gateway::behind(&proxy, &cloud)
             .set("CITRIX_AUTH_PROXY_UPSTREAM__HTTP2", http2)
             .set("CITRIX_AUTH_PROXY_UPSTREAM__MAX_CONNECTION_AGE", "1s")
@@ -207,15 +210,15 @@ async fn old_connections_are_redialled_to_follow_address_changes() {
             .await;
         echoed(&gateway).await;
         let url = cloud.emulator.region_url().unwrap();
-        proxy.lead_to(
+        proxy.tunnel_to(
             url.replace("https://localhost", "127.0.0.1")
                 .parse()
                 .unwrap(),
         );
-        let before = proxy.count(API);
-        eventually("requests reach the new address", || async {
+        let before = proxy.tunnel_count(API);
+        wait_until("requests reach the new address", || async {
             echoed(&gateway).await;
-            proxy.count(API) > before
+            proxy.tunnel_count(API) > before
         })
         .await;
     };

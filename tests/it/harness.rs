@@ -20,10 +20,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 pub use testkit::egress::EgressProxy;
-pub use testkit::logins::{Logins, REFUSED_ID, TOKEN};
 pub use testkit::pki;
+pub use testkit::token_endpoint::{REJECTED_TRANSACTION_ID, TOKEN, TokenEndpoint};
 pub use testkit::upstream::{OK, Upstream};
-pub use testkit::wire::{Message, Wire, eventually, soon};
+pub use testkit::wire::{Message, Wire, wait_until, within_timeout};
 
 /// The secret of the API client of every gateway in these tests.
 pub const SECRET: &str = "c4nary-client-secret==";
@@ -49,14 +49,14 @@ pub struct Gateway {
     app: App,
     settings: BTreeMap<String, String>,
     /// The token endpoint, unless an emulator issues the tokens.
-    pub logins: Logins,
+    pub logins: TokenEndpoint,
 }
 
 /// The settings of a gateway before it starts.
 pub struct Plan {
     settings: BTreeMap<String, String>,
     toml: String,
-    logins: Option<Logins>,
+    logins: Option<TokenEndpoint>,
     clock: Clock,
 }
 
@@ -127,12 +127,14 @@ impl Gateway {
     pub async fn connect(&self) -> Wire {
         match &self.app.addresses().listeners[0].0 {
             BindAddress::Tcp(address) => {
-                let socket = soon(TcpStream::connect(address)).await.unwrap();
+                let socket = within_timeout(TcpStream::connect(address)).await.unwrap();
                 // Small writes are sent at once.
                 socket.set_nodelay(true).unwrap();
                 Wire::new(socket)
             }
-            BindAddress::Unix(path) => Wire::new(soon(UnixStream::connect(path)).await.unwrap()),
+            BindAddress::Unix(path) => {
+                Wire::new(within_timeout(UnixStream::connect(path)).await.unwrap())
+            }
         }
     }
 
@@ -176,7 +178,9 @@ impl Gateway {
         let connector = TlsConnector::from(Arc::new(tls_client(Some(ca), alpn)));
         let socket = TcpStream::connect(self.address()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = soon(connector.connect(name, socket)).await.unwrap();
+        let stream = within_timeout(connector.connect(name, socket))
+            .await
+            .unwrap();
         let agreed = stream
             .get_ref()
             .1
@@ -255,7 +259,7 @@ impl Plan {
     }
 
     /// Replaces the default token endpoint, which issues a token for each login.
-    pub fn logging_in_at(mut self, logins: Logins) -> Self {
+    pub fn logging_in_at(mut self, logins: TokenEndpoint) -> Self {
         self.logins = Some(logins);
         self
     }
@@ -269,7 +273,7 @@ impl Plan {
     pub async fn start(mut self) -> Gateway {
         let logins = match self.logins {
             Some(logins) => logins,
-            None => Logins::given().await,
+            None => TokenEndpoint::granting().await,
         };
         // `[[customer]]` blocks set these themselves.
         if self.settings.contains_key("CITRIX_CUSTOMER_ID") {
@@ -321,7 +325,7 @@ impl Cloud {
 pub async fn http2_over(
     io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 ) -> SendRequest<Bytes> {
-    let (sender, connection) = soon(h2::client::handshake(io)).await.unwrap();
+    let (sender, connection) = within_timeout(h2::client::handshake(io)).await.unwrap();
     tokio::spawn(connection);
     sender
 }

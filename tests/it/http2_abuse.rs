@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
-use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
+use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -84,14 +84,14 @@ async fn attack(
         to
     });
     let mut received = Vec::new();
-    while let Some(frame) = soon(next(&mut from)).await {
+    while let Some(frame) = within_timeout(next(&mut from)).await {
         let last = enough(&frame);
         received.push(frame);
         if last {
             break;
         }
     }
-    drop(soon(sending).await);
+    drop(within_timeout(sending).await);
     received
 }
 
@@ -129,7 +129,12 @@ impl Bystander {
 
     async fn assert_served(self) {
         self.enough.store(true, Ordering::Relaxed);
-        assert!(soon(self.served).await.expect("each request gets 200") > 0);
+        assert!(
+            within_timeout(self.served)
+                .await
+                .expect("each request gets 200")
+                > 0
+        );
     }
 }
 
@@ -188,7 +193,7 @@ async fn cve_2023_44487_rapid_resets_close_the_connection() {
 #[tokio::test]
 async fn sequential_resets_close_the_connection() {
     // The upstream does not respond, so that each request is in progress when it is reset.
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let socket = TcpStream::connect(gateway.address()).await.unwrap();
     socket.set_nodelay(true).unwrap();
@@ -204,7 +209,9 @@ async fn sequential_resets_close_the_connection() {
         to.write_all(&frames).await.ok();
         sent += 1;
         let received = loop {
-            let received = soon(next(&mut from)).await.expect("GOAWAY before the end");
+            let received = within_timeout(next(&mut from))
+                .await
+                .expect("GOAWAY before the end");
             if matches!(received.0, PING | GOAWAY) {
                 break received;
             }
@@ -222,19 +229,19 @@ async fn sequential_resets_close_the_connection() {
 
 #[tokio::test]
 async fn hundred_abandoned_requests_are_tolerated() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut http2 = gateway.http2().await;
     let mut responses = Vec::new();
     for _ in 0..100 {
-        http2 = soon(http2.ready()).await.unwrap();
+        http2 = within_timeout(http2.ready()).await.unwrap();
         let request = http::Request::get(gateway.url("/")).body(()).unwrap();
         responses.push(http2.send_request(request, true).unwrap().0);
     }
     drop(upstream.connection().await);
     drop(responses);
     let request = http::Request::get(gateway.url("/")).body(()).unwrap();
-    http2 = soon(http2.ready()).await.unwrap();
+    http2 = within_timeout(http2.ready()).await.unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
     let serving = tokio::spawn(async move {
         loop {
@@ -246,7 +253,7 @@ async fn hundred_abandoned_requests_are_tolerated() {
             });
         }
     });
-    assert_eq!(soon(response).await.unwrap().status(), 200);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
     serving.abort();
 }
 
@@ -295,7 +302,7 @@ async fn rfc9113_6_9_1_window_overflow_closes_the_connection() {
 #[tokio::test]
 async fn rfc9113_6_9_1_data_above_the_window_closes_the_connection() {
     // The upstream does not read it.
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut frames = Vec::new();
     // More than the connection's window.
@@ -309,7 +316,7 @@ async fn rfc9113_6_9_1_data_above_the_window_closes_the_connection() {
 
 #[tokio::test]
 async fn rfc9113_5_1_2_streams_above_the_limit_are_refused() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let frames = (0..150_u32)
         .flat_map(|number| request(2 * number + 1))
@@ -344,7 +351,7 @@ async fn hpack_bomb_is_rejected() {
     .await;
     assert!(!received.is_empty());
     bystander.assert_served().await;
-    let requests = upstream.requests_so_far().await;
+    let requests = upstream.take_requests().await;
     assert!(
         requests
             .iter()
@@ -360,7 +367,7 @@ async fn rfc6585_5_too_many_fields_return_431() {
         builder.header(format!("a{number}"), "b")
     });
     let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
-    let response = soon(response).await.unwrap();
+    let response = within_timeout(response).await.unwrap();
     assert_eq!(
         (
             response.status().as_u16(),
@@ -368,7 +375,7 @@ async fn rfc6585_5_too_many_fields_return_431() {
         ),
         (431, &"headers_too_large".parse().unwrap())
     );
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -386,7 +393,7 @@ async fn closed_window_releases_its_permit() {
             .find(|(kind, ..)| *kind == RST_STREAM)
             .expect("a reset of the stalled response");
         assert_eq!(code(&reset.2, 0), CANCEL);
-        eventually("a permit is free", || async {
+        wait_until("a permit is free", || async {
             gateway.raw(get("/")).await.status() == 200
         })
         .await;
@@ -431,8 +438,8 @@ async fn trickling_window_releases_its_permit() {
             }
         }
     };
-    assert_eq!(soon(reset).await, CANCEL);
-    eventually("a permit is free", || async {
+    assert_eq!(within_timeout(reset).await, CANCEL);
+    wait_until("a permit is free", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
@@ -469,13 +476,13 @@ async fn stalled_responses_are_evicted_at_the_limit() {
         .map(|_| tokio::spawn(open_stalled_streams(gateway.address())))
         .collect();
     let all_in_use = "citrix_auth_proxy_in_flight_requests 50\n";
-    eventually("all permits are in use", || async {
+    wait_until("all permits are in use", || async {
         gateway.metrics().await.contains(all_in_use)
     })
     .await;
     gateway.raw(get("/")).await.problem(503, "overloaded");
     // Long before the write timeout.
-    eventually("a stalled request is evicted", || async {
+    wait_until("a stalled request is evicted", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
@@ -518,13 +525,13 @@ async fn caller_that_never_reads_is_closed_and_others_are_served() {
         })
         .collect();
     for attacker in attackers {
-        assert_eq!(soon(attacker).await.unwrap(), ENHANCE_YOUR_CALM);
+        assert_eq!(within_timeout(attacker).await.unwrap(), ENHANCE_YOUR_CALM);
     }
-    eventually("a further request is served", || async {
+    wait_until("a further request is served", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
-    eventually("all permits are free", || async {
+    wait_until("all permits are free", || async {
         gateway
             .metrics()
             .await
@@ -539,7 +546,7 @@ async fn rfc9110_15_5_9_stalled_http2_upload_returns_408() {
     let mut http2 = gateway.http2().await;
     let request = http::Request::post(gateway.url("/")).body(()).unwrap();
     let (response, _upload) = http2.send_request(request, false).unwrap();
-    assert_eq!(soon(response).await.unwrap().status(), 408);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 408);
 }
 
 #[tokio::test]

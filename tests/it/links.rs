@@ -250,7 +250,7 @@ async fn truncated_rewritten_response_is_truncated_for_the_caller() {
     ] {
         let mut cut = response(fields, &body);
         cut.truncate(cut.len() - 5);
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
         caller.write(get("/monitorodata/Machines")).await;
@@ -258,7 +258,7 @@ async fn truncated_rewritten_response_is_truncated_for_the_caller() {
         wire.request().await;
         wire.write(cut).await;
         drop(wire);
-        assert!(!caller.response().await.whole, "{fields}");
+        assert!(!caller.response().await.complete, "{fields}");
     }
 }
 

@@ -9,7 +9,7 @@ use http::Request;
 use serde_json::{Value, json};
 
 use crate::callers::block;
-use crate::harness::{Cloud, Gateway, Message, OK, Upstream, get_with, soon};
+use crate::harness::{Cloud, Gateway, Message, OK, Upstream, get_with, within_timeout};
 
 const A: &str = "c4nary-secret-of-a==";
 const B: &str = "c4nary-secret-of-b";
@@ -102,7 +102,7 @@ async fn contract_1_1_form_endpoint_responds_byte_for_byte_like_citrix() {
         Some("caller_unknown")
     );
     has_ids(&response);
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn contract_1_1_json_endpoint_responds_byte_for_byte_like_citrix() {
             .starts_with("Basic realm=")
     );
     has_ids(&response);
-    assert_eq!(upstream.requests_so_far().await.len(), 1);
+    assert_eq!(upstream.take_requests().await.len(), 1);
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
         gateway.raw(post(FORM, urlencoded, &long)).await.status(),
         400
     );
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     let metrics = gateway.metrics().await;
     for line in [
         r#"logins_total{outcome="malformed"} 11"#,
@@ -336,7 +336,7 @@ async fn credentials_in_body_or_basic_header_log_in() {
         .raw(post(FORM, &format!("{basic}{basic}{urlencoded}"), grant))
         .await
         .problem(400, "bad_request");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     let metrics = gateway.metrics().await;
     assert!(
         metrics.contains(r#"requests_total{caller="a",code="200",method="POST",route="none"} 12"#),
@@ -370,7 +370,7 @@ async fn http2_login_returns_a_token() {
             .unwrap();
         let fields = format!("grant_type=client_credentials&client_id=a&client_secret={secret}");
         body.send_data(fields.into(), true).unwrap();
-        assert_eq!(soon(response).await.unwrap().status(), status);
+        assert_eq!(within_timeout(response).await.unwrap().status(), status);
     }
 }
 
@@ -386,7 +386,7 @@ async fn login_from_outside_the_callers_network_is_rejected() {
     );
     assert_eq!((wrong.status(), wrong.text()), (400, misplaced.text()));
     assert_eq!(wrong.names(), misplaced.names());
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -420,7 +420,7 @@ async fn caller_known_by_network_gets_a_token_for_any_credentials() {
     );
     let page = form("x", "y").replace("Accept:", "Origin: https://evil.example\r\nAccept:");
     gateway.raw(page).await.problem(403, "caller_forbidden");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -457,7 +457,7 @@ async fn login_without_configured_callers_rejects_only_cross_site_pages() {
         .raw(login.replace("Accept:", "x_api_key: 1\r\nAccept:"))
         .await
         .problem(400, "bad_request");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ mod lints;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::exposition::{Exposition, Kind};
-use crate::harness::pki::{Authority, Files};
-use crate::harness::{Gateway, OK, Upstream, eventually, get, get_with};
+use crate::harness::pki::{TestCa, TlsFiles};
+use crate::harness::{Gateway, OK, Upstream, get, get_with, wait_until};
 
 const PREFIX: &str = "citrix_auth_proxy_";
 
@@ -58,20 +58,19 @@ const CUT: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r
 
 /// A gateway after requests of every kind, and the upstreams that must stay alive.
 async fn after_traffic() -> (Gateway, Upstream, Upstream) {
-    let upstream =
-        Upstream::deciding(
-            |number, request| match request.line().split(' ').nth(1).unwrap() {
-                "/refused" if number == 1 => UNAUTHORIZED.into(),
-                "/busy" => BUSY.into(),
-                "/chunked" => CHUNKED.into(),
-                "/broken" => Vec::new(),
-                _ => OK.into(),
-            },
-        )
-        .await;
-    let held = Upstream::by_hand().await;
-    let authority = Authority::new("authority");
-    let files = Files::new(&authority.issue("localhost", &["localhost"]));
+    let upstream = Upstream::scripted_by_request(|number, request| {
+        match request.line().split(' ').nth(1).unwrap() {
+            "/refused" if number == 1 => UNAUTHORIZED.into(),
+            "/busy" => BUSY.into(),
+            "/chunked" => CHUNKED.into(),
+            "/broken" => Vec::new(),
+            _ => OK.into(),
+        }
+    })
+    .await;
+    let held = Upstream::manual().await;
+    let authority = TestCa::new("authority");
+    let files = TlsFiles::new(&authority.issue("localhost", &["localhost"]));
     let route = format!(
         "[[route]]\nprefix = \"/held\"\nupstream = \"{}\"\nmax_concurrent = 1",
         held.url()
@@ -112,7 +111,7 @@ async fn after_traffic() -> (Gateway, Upstream, Upstream) {
             .await
             .contains("queue_depth{route=\"/held\"} 1\n")
     };
-    eventually("the second waits", waits).await;
+    wait_until("the second waits", waits).await;
     drop((second, first));
     let idle = || async {
         gateway
@@ -120,7 +119,7 @@ async fn after_traffic() -> (Gateway, Upstream, Upstream) {
             .await
             .contains("queue_wait_seconds_count{route=\"/held\"} 1\n")
     };
-    eventually("no request waits", idle).await;
+    wait_until("no request waits", idle).await;
     (gateway, upstream, held)
 }
 
@@ -220,7 +219,7 @@ fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
 
 #[tokio::test]
 async fn every_kind_of_response_is_counted_when_its_last_byte_arrives() {
-    let upstream = Upstream::deciding(|_, request| {
+    let upstream = Upstream::scripted_by_request(|_, request| {
         let kind = request.line().split(['/', ' ']).nth(2).unwrap().to_owned();
         if kind == "cut" {
             CUT

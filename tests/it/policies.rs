@@ -11,7 +11,7 @@ use http::Request;
 use http::uri::PathAndQuery;
 
 use crate::harness::{
-    Cloud, Gateway, Message, OK, Plan, SITE, Upstream, eventually, get_with, soon,
+    Cloud, Gateway, Message, OK, Plan, SITE, Upstream, get_with, wait_until, within_timeout,
 };
 use testkit::path_table;
 use testkit::servers::first_outside;
@@ -52,7 +52,7 @@ fn callers_of_the_table() -> String {
 /// Asserts that a forwarded path is inside the rule for every kind of server. Returns `true` if one
 /// was forwarded.
 async fn arrives_inside(upstream: &Upstream, rule: &str, sent: &str) -> bool {
-    let arrived = upstream.requests_so_far().await;
+    let arrived = upstream.take_requests().await;
     for request in &arrived {
         let line = request.line();
         let target = line.split(' ').nth(1).unwrap();
@@ -166,7 +166,7 @@ async fn http2_paths_are_evaluated_like_http1_paths() {
                 .build();
             let request = Request::get(uri.unwrap()).header("x-api-key", format!("rule{number}"));
             let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
-            let status = soon(response).await.unwrap().status();
+            let status = within_timeout(response).await.unwrap().status();
             let expected = signs.is_some_and(|signs| signs.as_bytes()[number] == b'+');
             assert_eq!(
                 arrives_inside(&upstream, rule, path).await,
@@ -210,7 +210,7 @@ async fn every_valid_path_is_forwarded_without_rules() {
             .await
             .problem(403, "caller_forbidden");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn rejection_names_the_rule_but_not_what_it_allows() {
             "{line}: {detail}"
         );
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     for line in [
         "GET /monitorodata/Machines?$filter=a/../b",
         "OPTIONS /s3cret",
@@ -372,13 +372,13 @@ async fn interface_4_3_rules_evaluate_the_current_address_with_its_prefix() {
             None => drop(response.problem(403, "caller_forbidden")),
         }
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
     let upstream = Upstream::responding(OK).await;
-    let logins = crate::harness::Logins::given().await;
+    let logins = crate::harness::TokenEndpoint::granting().await;
     let customer = |id: &str, more: &str| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
@@ -443,12 +443,12 @@ async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
     }
     problems.dedup();
     assert_eq!(problems.len(), 1, "{problems:?}");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn requests_above_the_callers_concurrency_return_503() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let blocks = block("a", "max_concurrent = 2") + &block("b", "max_concurrent = 1");
     let gateway = in_front_of(&upstream, &blocks)
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
@@ -545,7 +545,7 @@ async fn requests_above_the_callers_rate_return_503() {
         "another caller"
     );
     // Requests rejected by a rule do not count against the rate.
-    eventually("a second is over", || async {
+    wait_until("a second is over", || async {
         ask(&gateway, "a", "GET /x", "").await.status() == 200
     })
     .await;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
-use crate::harness::{Gateway, Message, OK, SITE, TOKEN, Upstream, get, get_with, soon};
+use crate::harness::{Gateway, Message, OK, SITE, TOKEN, Upstream, get, get_with, within_timeout};
 
 /// Returns the upstream request for a caller's `request`.
 async fn forwarded(request: impl AsRef<[u8]>) -> Message {
@@ -260,7 +260,7 @@ async fn rfc9110_8_6_empty_http2_post_is_sent_with_content_length_0() {
             .body(())
             .unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
-        assert_eq!(soon(response).await.unwrap().status(), 200);
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
         let request = upstream.request().await;
         assert_eq!(request.line(), format!("{method} /x HTTP/1.1"));
         assert_eq!(request.field("content-length").as_deref(), Some("0"));
@@ -276,7 +276,7 @@ async fn rfc9113_8_2_3_cookie_crumbs_are_joined_into_one_field() {
         .header("cookie", "a=1")
         .header("cookie", "b=2; c=3");
     let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
-    soon(response).await.unwrap();
+    within_timeout(response).await.unwrap();
     let request = upstream.request().await;
     assert_eq!(request.field("cookie").as_deref(), Some("a=1; b=2; c=3"));
     assert_eq!(request.names(), names_with(["cookie"]));
@@ -340,7 +340,7 @@ async fn http2_bodies_are_framed_by_their_content_length() {
             .send_request(request.body(()).unwrap(), false)
             .unwrap();
         body.send_data(Bytes::from_static(b"hello"), true).unwrap();
-        assert_eq!(soon(response).await.unwrap().status(), 200);
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
         let request = upstream.request().await;
         assert!(request.has(framing), "{:?}", request.names());
         assert_eq!(request.text(), "hello");

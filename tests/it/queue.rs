@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Cloud, Gateway, Message, OK, Upstream, Wire, client, eventually, get, get_with,
+    Cloud, Gateway, Message, OK, Upstream, Wire, client, get, get_with, wait_until,
 };
 
 /// The value of a metric series.
@@ -25,7 +25,7 @@ async fn metric(gateway: &Gateway, series: &str) -> f64 {
 
 async fn waiting(gateway: &Gateway, route: &str, count: f64) {
     let series = format!("queue_depth{{route=\"{route}\"}}");
-    eventually("they wait", || async {
+    wait_until("they wait", || async {
         metric(gateway, &series).await == count
     })
     .await;
@@ -72,8 +72,8 @@ async fn one_at_a_time(upstream: Arc<Upstream>, busy: Arc<Mutex<HashMap<String, 
 
 #[tokio::test]
 async fn twenty_pollers_of_each_of_two_customers_get_forty_responses() {
-    let upstream = Arc::new(Upstream::by_hand().await);
-    let logins = crate::harness::Logins::given().await;
+    let upstream = Arc::new(Upstream::manual().await);
+    let logins = crate::harness::TokenEndpoint::granting().await;
     let block = |id: &str| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
@@ -116,7 +116,7 @@ async fn twenty_pollers_of_each_of_two_customers_get_forty_responses() {
 
 #[tokio::test]
 async fn queue_permit_is_held_until_the_response_is_read() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
     first.write(get("/monitorodata/Machines")).await;
@@ -145,7 +145,7 @@ async fn queue_permit_is_held_until_the_response_is_read() {
 
 #[tokio::test]
 async fn two_callers_take_turns_whatever_their_request_counts() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut callers = Vec::new();
     let ask = async |address: &str, path: &str| {
@@ -182,7 +182,7 @@ async fn two_callers_take_turns_whatever_their_request_counts() {
 
 #[tokio::test]
 async fn caller_that_leaves_queue_or_response_delays_no_other() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let ask = async |path: &str| {
         let mut caller = gateway.connect().await;
@@ -216,7 +216,7 @@ async fn caller_that_leaves_queue_or_response_delays_no_other() {
 
 #[tokio::test]
 async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
-    let upstream = Arc::new(Upstream::by_hand().await);
+    let upstream = Arc::new(Upstream::manual().await);
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nretry_budget = \"0s\"")
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
@@ -245,7 +245,7 @@ async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
         .map(|response| response.as_ref().unwrap().status());
     assert!(stayed.into_iter().all(|status| matches!(status, 200 | 429)));
     waiting(&gateway, "/monitorodata", 0.0).await;
-    eventually("all permits are free", || async {
+    wait_until("all permits are free", || async {
         metric(&gateway, "in_flight_requests").await == 0.0
     })
     .await;
@@ -253,7 +253,7 @@ async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
 
 #[tokio::test]
 async fn queue_is_bounded_in_length_and_time_and_holds_no_in_flight_permit() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_queued = 1\nmax_in_flight = 2")
         .with(&format!(
@@ -325,7 +325,7 @@ async fn http2_queue_permit_passes_to_the_next_request() {
 
 #[tokio::test]
 async fn request_above_max_in_flight_returns_503_with_retry_after() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_in_flight = 1")
         .start()
@@ -366,7 +366,7 @@ async fn request_above_max_in_flight_returns_503_with_retry_after() {
 
 #[tokio::test]
 async fn caller_disconnect_releases_the_permit_and_cancels_the_upstream_request() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_in_flight = 1")
         .start()
@@ -377,7 +377,7 @@ async fn caller_disconnect_releases_the_permit_and_cancels_the_upstream_request(
     wire.request().await;
     drop(caller);
     wire.closed().await;
-    eventually("a permit is free", || async {
+    wait_until("a permit is free", || async {
         gateway
             .metrics()
             .await
@@ -393,7 +393,7 @@ async fn caller_disconnect_releases_the_permit_and_cancels_the_upstream_request(
 
 #[tokio::test]
 async fn pending_request_is_counted_in_flight() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut callers = Vec::new();
     let mut wires = Vec::new();

@@ -10,7 +10,7 @@ use h2::SendStream;
 use tokio::sync::mpsc;
 
 use crate::adversarial::Http2Upstream;
-use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, get_with, soon};
+use crate::harness::{Gateway, OK, Upstream, Wire, get, get_with, wait_until, within_timeout};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -40,7 +40,7 @@ async fn head_timeout_writes_no_408_into_a_response() {
         upstream.request().await;
         callers.push(caller);
     }
-    eventually(
+    wait_until(
         "the gateway has finished some responses that no caller has read",
         || async {
             let metrics = gateway.metrics().await;
@@ -60,7 +60,11 @@ async fn head_timeout_writes_no_408_into_a_response() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     for (at, mut caller) in callers.into_iter().enumerate() {
         let response = caller.response().await;
-        assert!(response.whole, "{at}: only {} bytes", response.body.len());
+        assert!(
+            response.complete,
+            "{at}: only {} bytes",
+            response.body.len()
+        );
         let alien = response.body.iter().position(|byte| *byte != b'x');
         assert_eq!(
             alien,
@@ -75,7 +79,7 @@ async fn head_timeout_writes_no_408_into_a_response() {
 async fn upload_with_an_early_response_is_forwarded_whole() {
     const PIECE: usize = 64 * 1024;
     const PIECES: usize = 32;
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     let head = format!(
@@ -94,7 +98,7 @@ async fn upload_with_an_early_response_is_forwarded_whole() {
             assert_eq!(caller.response().await.status(), 200);
         }
     }
-    eventually("the connection is back in the pool", || async {
+    wait_until("the connection is back in the pool", || async {
         let metrics = gateway.metrics().await;
         metrics
             .lines()
@@ -126,7 +130,7 @@ async fn path_with_another_customer_is_rejected() {
             .await
             .problem(403, "customer_forbidden");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     for path in [
         "/catalogservice/acme/x",
         "/resourceprovider/ACME/site/activation",
@@ -157,7 +161,7 @@ async fn silent_http2_connection_without_a_request_is_not_counted_as_truncated()
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut silent = silent_http2(&gateway).await;
-    let drained = soon(gateway.into_app().drain(Duration::from_millis(300))).await;
+    let drained = within_timeout(gateway.into_app().drain(Duration::from_millis(300))).await;
     assert_eq!(drained.cut, 0);
     silent.rest().await;
 }
@@ -186,7 +190,7 @@ async fn request_does_not_wait_for_a_login_after_its_deadline() {
         .with("[token]\nstartup_wait = \"30s\"")
         .start()
         .await;
-    eventually("the login has failed", || async {
+    wait_until("the login has failed", || async {
         let metrics = gateway.metrics().await;
         metrics
             .lines()
@@ -201,14 +205,14 @@ async fn request_does_not_wait_for_a_login_after_its_deadline() {
         assert!((31..=66).contains(&retry_after), "{retry_after}");
     }
     logins.request().await;
-    logins.got_nothing().await;
+    logins.assert_no_more_requests().await;
     assert_eq!(upstream.connections(), 0);
 }
 
 #[tokio::test]
 async fn resent_get_uses_a_new_connection_even_if_another_is_idle() {
     for new_one_breaks in [false, true] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
         first.write(GET).await;
@@ -236,7 +240,7 @@ async fn resent_get_uses_a_new_connection_even_if_another_is_idle() {
             assert_eq!(first.response().await.status(), 200);
         }
         // Nothing was sent on the other connection.
-        soon(gateway.into_app().drain(Duration::from_secs(10))).await;
+        within_timeout(gateway.into_app().drain(Duration::from_secs(10))).await;
         other.closed().await;
         assert_eq!(upstream.connections(), 3);
     }
@@ -255,7 +259,7 @@ async fn http2_response_that_ends_after_its_length_is_not_reset() {
     let mut unended: Vec<SendStream<Bytes>> = Vec::new();
     for _ in 0..3 {
         caller.write(GET).await;
-        let mut respond = soon(streams.recv()).await.unwrap();
+        let mut respond = within_timeout(streams.recv()).await.unwrap();
         // Frames about earlier streams precede this request.
         for earlier in &mut unended {
             let reset = poll_fn(|cx| Poll::Ready(earlier.poll_reset(cx))).await;
@@ -270,7 +274,10 @@ async fn http2_response_that_ends_after_its_length_is_not_reset() {
             .send_data(Bytes::from_static(b"hello"), false)
             .unwrap();
         let response = caller.response().await;
-        assert_eq!((response.text().as_str(), response.whole), ("hello", true));
+        assert_eq!(
+            (response.text().as_str(), response.complete),
+            ("hello", true)
+        );
         unended.push(stream);
     }
     let active = |count: usize| {
@@ -279,11 +286,11 @@ async fn http2_response_that_ends_after_its_length_is_not_reset() {
         async move { gateway.metrics().await.contains(&line) }
     };
     // The callers have their responses, and the streams are still open.
-    eventually("three streams are waiting", || active(3)).await;
+    wait_until("three streams are waiting", || active(3)).await;
     for mut stream in unended {
         stream.send_data(Bytes::new(), true).unwrap();
     }
-    eventually("all three streams have ended", || active(0)).await;
+    wait_until("all three streams have ended", || active(0)).await;
     assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
 }
 
@@ -302,5 +309,5 @@ async fn foreign_customer_behind_a_stripped_prefix_is_rejected() {
         .raw(get("/citrix/catalogservice/other/x"))
         .await
         .problem(403, "customer_forbidden");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }

@@ -3,13 +3,14 @@
 
 use crate::callers::block as caller;
 use crate::harness::{
-    EgressProxy, Gateway, Logins, Message, OK, TOKEN, Upstream, Wire, eventually, get, get_with,
+    EgressProxy, Gateway, Message, OK, TOKEN, TokenEndpoint, Upstream, Wire, get, get_with,
+    wait_until,
 };
 
 const KEPT: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// A `[[customer]]` block with client, token endpoint and API gateway.
-fn block(id: &str, client: &str, logins: &Logins, api: &Upstream) -> String {
+fn block(id: &str, client: &str, logins: &TokenEndpoint, api: &Upstream) -> String {
     format!(
         "[[customer]]\ncustomer_id = '{id}'\nclient_id = '{client}'\nclient_secret = {{ env = 'SECRET' }}\n\
          api_url = '{}'\ntoken_url = '{}'\n",
@@ -25,7 +26,7 @@ async fn request_as(gateway: &Gateway, customer: &str) -> Message {
 }
 
 async fn wait_until_ready(gateway: &Gateway) {
-    eventually("every customer has a token", || async {
+    wait_until("every customer has a token", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
@@ -38,10 +39,21 @@ async fn status_on(wire: &mut Wire) -> u16 {
 
 #[tokio::test]
 async fn reload_of_customers_keeps_token_and_connections_of_unchanged_ones() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
-    let (new_upstream, new_logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
+    let (new_upstream, new_logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let acme = block("acme", "client", &logins, &upstream);
-    let gone = block("gone", "client", &Logins::given().await, &upstream);
+    let gone = block(
+        "gone",
+        "client",
+        &TokenEndpoint::granting().await,
+        &upstream,
+    );
     let mut gateway = Gateway::for_customers(&format!("{acme}{gone}"))
         .set("SECRET", "s3cret")
         .start()
@@ -80,7 +92,10 @@ async fn reload_of_customers_keeps_token_and_connections_of_unchanged_ones() {
 
 #[tokio::test]
 async fn changed_client_id_logs_in_again() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let mut gateway = Gateway::for_customers(&block("acme", "client", &logins, &upstream))
         .set("SECRET", "s3cret")
         .start()
@@ -88,7 +103,7 @@ async fn changed_client_id_logs_in_again() {
     assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     for (client, token) in [("other", 2), ("other", 2), ("client", 3)] {
         gateway.reload(&block("acme", client, &logins, &upstream));
-        upstream.requests_so_far().await;
+        upstream.take_requests().await;
         assert_eq!(request_as(&gateway, "acme").await.status(), 200);
         let sent = upstream.request().await.field("authorization");
         assert_eq!(
@@ -109,21 +124,24 @@ async fn changed_client_id_logs_in_again() {
 
 #[tokio::test]
 async fn changed_secret_is_verified_while_the_old_token_is_used() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let citrix = |secret: &str| {
         block("acme", "client", &logins, &upstream)
             .replace("{ env = 'SECRET' }", &format!("'{secret}'"))
     };
     let mut gateway = Gateway::for_customers(&citrix("one")).start().await;
     assert_eq!(request_as(&gateway, "acme").await.status(), 200);
-    logins.hold_back();
+    logins.stall();
     gateway.reload(&citrix("two"));
-    logins.reach(2).await;
+    logins.wait_for_logins(2).await;
     assert_eq!(request_as(&gateway, "acme").await.status(), 200);
-    logins.give();
-    eventually("a token of the new secret is used", || async {
+    logins.grant();
+    wait_until("a token of the new secret is used", || async {
         request_as(&gateway, "acme").await;
-        upstream.requests_so_far().await.iter().any(|request| {
+        upstream.take_requests().await.iter().any(|request| {
             request
                 .field("authorization")
                 .is_some_and(|token| token.ends_with(&format!("{TOKEN}2")))
@@ -134,7 +152,7 @@ async fn changed_secret_is_verified_while_the_old_token_is_used() {
 
 #[tokio::test]
 async fn request_in_progress_keeps_its_configuration() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let mut gateway = Gateway::in_front_of(&upstream)
         .with(&format!(
             "[[route]]\nprefix = '/old'\nupstream = '{}'",
@@ -188,7 +206,7 @@ async fn changed_callers_apply_at_once_on_open_connections() {
 
 #[tokio::test]
 async fn queued_request_keeps_its_position_across_a_reload() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let route = |limit: usize| {
         format!(
             "[[route]]\nprefix = '/one'\nupstream = '{}'\nmax_concurrent = {limit}\n",
@@ -212,7 +230,7 @@ async fn queued_request_keeps_its_position_across_a_reload() {
             .await
             .contains("queue_depth{route=\"/one\"} 1\n")
     };
-    eventually("the second waits", waits).await;
+    wait_until("the second waits", waits).await;
     gateway.reload(&format!("{}[limits]\nmax_in_flight = 7\n", route(1)));
     // A new request meets the same limit.
     let mut third = gateway.connect().await;
@@ -223,7 +241,7 @@ async fn queued_request_keeps_its_position_across_a_reload() {
             .await
             .contains("queue_depth{route=\"/one\"} 2\n")
     };
-    eventually("the third waits, too", both).await;
+    wait_until("the third waits, too", both).await;
     // In order, on one connection.
     wire.write(OK).await;
     assert_eq!(first.response().await.status(), 200);
@@ -276,7 +294,10 @@ async fn restart_only_keys_are_reported_and_the_rest_is_applied() {
 
 #[tokio::test]
 async fn hundred_reloads_leak_nothing() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let blocks = |number: usize| {
         block("acme", "client", &logins, &upstream)
             + &block(&format!("customer-{number}"), "client", &logins, &upstream)
@@ -296,7 +317,7 @@ async fn hundred_reloads_leak_nothing() {
     let old = std::sync::Arc::downgrade(&shared.published.load_full());
     gateway.reload(&blocks(101));
     // Also by workers that receive no request.
-    eventually("the previous configuration is dropped", || async {
+    wait_until("the previous configuration is dropped", || async {
         old.strong_count() == 0
     })
     .await;
@@ -311,8 +332,8 @@ async fn hundred_reloads_leak_nothing() {
 #[tokio::test]
 async fn changed_egress_proxy_applies_at_once_and_keeps_the_token() {
     let cloud = crate::harness::Cloud::start().await;
-    let first = EgressProxy::to(cloud.emulator.address()).await;
-    let second = EgressProxy::to(cloud.emulator.address()).await;
+    let first = EgressProxy::tunnelling_to(cloud.emulator.address()).await;
+    let second = EgressProxy::tunnelling_to(cloud.emulator.address()).await;
     let through = |proxy: &EgressProxy| format!("[upstream]\nproxy_url = '{}'\n", proxy.url(""));
     let mut gateway = Gateway::behind(&first, &cloud)
         .without("HTTPS_PROXY")
@@ -323,11 +344,11 @@ async fn changed_egress_proxy_applies_at_once_and_keeps_the_token() {
         assert_eq!(gateway_get(&gateway).await, 200);
     }
     // The login, and one connection for both requests.
-    assert_eq!((first.asked().len(), second.asked().len()), (2, 0));
+    assert_eq!((first.requests().len(), second.requests().len()), (2, 0));
     assert!(gateway.reload(&through(&first)).unchanged);
     assert_eq!(gateway_get(&gateway).await, 200);
-    assert_eq!(first.asked().len(), 2, "the same proxy");
+    assert_eq!(first.requests().len(), 2, "the same proxy");
     gateway.reload(&through(&second));
     assert_eq!(gateway_get(&gateway).await, 200);
-    assert_eq!((first.asked().len(), second.asked().len()), (2, 1));
+    assert_eq!((first.requests().len(), second.requests().len()), (2, 1));
 }

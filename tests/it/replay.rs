@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 
 use crate::harness::{
-    Cloud, Gateway, Logins, Message, OK, TOKEN, Upstream, client, eventually, get, get_with,
+    Cloud, Gateway, Message, OK, TOKEN, TokenEndpoint, Upstream, client, get, get_with, wait_until,
 };
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
@@ -23,7 +23,7 @@ async fn after_a_revocation() -> Upstream {
             OK
         }
     };
-    Upstream::deciding(move |_, request| response(request).into()).await
+    Upstream::scripted_by_request(move |_, request| response(request).into()).await
 }
 
 fn assert_upstream_401(response: &Message) {
@@ -52,7 +52,7 @@ async fn replays(gateway: &Gateway, outcome: &str) -> u64 {
 
 /// Returns once all requests that the upstream received wait for a login: then none is in flight.
 async fn all_wait_for_a_login(gateway: &Gateway) {
-    eventually("nothing is in flight", || async {
+    wait_until("nothing is in flight", || async {
         gateway
             .metrics()
             .await
@@ -84,7 +84,7 @@ async fn revoked_token_is_refreshed_and_the_request_replayed() {
         (message.line(), fields.collect::<Vec<_>>())
     };
     assert_eq!(without(&first), without(&second));
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(
         upstream.connections(),
         1,
@@ -108,7 +108,7 @@ async fn request_body_is_replayed_whole() {
         assert!(has_token(&first, 1) && has_token(&second, 2));
         assert_eq!((first.line(), first.text()), (second.line(), second.text()));
         assert_eq!(second.text(), "what the caller sent");
-        upstream.got_nothing().await;
+        upstream.assert_no_more_requests().await;
     }
 }
 
@@ -126,9 +126,9 @@ async fn body_above_the_replay_buffer_returns_401_and_refreshes_the_token() {
                 .start()
                 .await;
             assert_upstream_401(&gateway.raw(request).await);
-            gateway.logins.reach(2).await;
+            gateway.logins.wait_for_logins(2).await;
             assert!(has_token(&upstream.request().await, 1));
-            upstream.got_nothing().await;
+            upstream.assert_no_more_requests().await;
             assert_eq!(replays(&gateway, "not_replayable").await, 1);
         }
     }
@@ -136,7 +136,7 @@ async fn body_above_the_replay_buffer_returns_401_and_refreshes_the_token() {
 
 #[tokio::test]
 async fn late_401_for_a_replaced_token_requests_no_login() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let (mut slow, mut quick) = (gateway.connect().await, gateway.connect().await);
     slow.write(get("/slow")).await;
@@ -186,7 +186,7 @@ async fn fresh_token_401_is_returned_without_another_login() {
     for number in [1, 2, 2, 2] {
         assert!(has_token(&upstream.request().await, number));
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(replays(&gateway, "refused_again").await, 1);
     assert_eq!(replays(&gateway, "suppressed").await, 2);
 }
@@ -198,7 +198,7 @@ async fn path_that_always_returns_401_affects_no_other() {
         _ if has_token(request, 1) || has_token(request, 2) => UNAUTHORIZED,
         _ => OK,
     };
-    let upstream = Upstream::deciding(move |_, request| response(request).into()).await;
+    let upstream = Upstream::scripted_by_request(move |_, request| response(request).into()).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[token]\nmin_forced_interval = \"1ms\"")
         .start()
@@ -219,8 +219,8 @@ async fn upload_401s_with_an_unconfirmed_token_request_one_login() {
         .start()
         .await;
     assert_upstream_401(&gateway.raw(post("/upload", "x")).await);
-    gateway.logins.reach(2).await;
-    eventually("the second token is sent", || async {
+    gateway.logins.wait_for_logins(2).await;
+    wait_until("the second token is sent", || async {
         assert_upstream_401(&gateway.raw(post("/upload", "x")).await);
         has_token(&upstream.request().await, 2)
     })
@@ -232,7 +232,7 @@ async fn upload_401s_with_an_unconfirmed_token_request_one_login() {
 #[tokio::test]
 async fn early_second_401_is_returned_and_the_login_deferred() {
     let revoked = |request: &Message| has_token(request, 1) || has_token(request, 2);
-    let upstream = Upstream::deciding(move |_, request| {
+    let upstream = Upstream::scripted_by_request(move |_, request| {
         if revoked(request) { UNAUTHORIZED } else { OK }.into()
     })
     .await;
@@ -244,8 +244,8 @@ async fn early_second_401_is_returned_and_the_login_deferred() {
     assert_upstream_401(&gateway.raw(get("/two")).await);
     assert_eq!(replays(&gateway, "deferred").await, 1);
     assert_eq!(gateway.logins.count(), 2);
-    gateway.logins.reach(3).await;
-    eventually("the third token is used", || async {
+    gateway.logins.wait_for_logins(3).await;
+    wait_until("the third token is used", || async {
         gateway.raw(get("/two")).await.status() == 200
     })
     .await;
@@ -262,11 +262,11 @@ async fn failed_login_returns_the_401_and_keeps_the_token() {
     })
     .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    eventually("the first token is available", || async {
+    wait_until("the first token is available", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
-    gateway.logins.refuse();
+    gateway.logins.reject();
     assert_upstream_401(&gateway.raw(get("/")).await);
     assert_eq!(gateway.logins.count(), 2);
     assert_eq!(replays(&gateway, "refresh_failed").await, 1);
@@ -287,7 +287,7 @@ async fn long_401_body_is_not_read_to_its_end() {
             OK.to_owned()
         }
     };
-    let upstream = Upstream::deciding(move |_, request| response(request).into()).await;
+    let upstream = Upstream::scripted_by_request(move |_, request| response(request).into()).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let response = gateway.raw(get("/")).await;
     assert_eq!((response.status(), response.text().as_str()), (200, "{}"));
@@ -310,7 +310,7 @@ async fn retries_and_replays_have_separate_budgets() {
     for number in [1, 1, 1, 2, 2] {
         assert!(has_token(&upstream.request().await, number));
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -374,12 +374,15 @@ async fn empty_body_is_replayed_with_content_length_0() {
 #[tokio::test]
 async fn hanging_login_holds_no_permits_of_other_customers() {
     let of_acme = |request: &Message| request.field("citrix-customerid").as_deref() == Some("acme");
-    let upstream = Upstream::deciding(move |_, request| {
+    let upstream = Upstream::scripted_by_request(move |_, request| {
         if of_acme(request) { UNAUTHORIZED } else { OK }.into()
     })
     .await;
-    let (acme, contoso) = (Logins::given().await, Logins::given().await);
-    let block = |id, logins: &Logins| {
+    let (acme, contoso) = (
+        TokenEndpoint::granting().await,
+        TokenEndpoint::granting().await,
+    );
+    let block = |id, logins: &TokenEndpoint| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'client'\nclient_secret = {{ env = 'SECRET' }}\n\
              api_url = '{}'\ntoken_url = '{}'\n",
@@ -392,11 +395,11 @@ async fn hanging_login_holds_no_permits_of_other_customers() {
         .set("SECRET", "s3cret")
         .start()
         .await;
-    eventually("both have tokens", || async {
+    wait_until("both have tokens", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
-    acme.hold_back();
+    acme.stall();
     let request = |id: &str| get_with("/", &format!("Citrix-CustomerId: {id}\r\n"));
     let mut waiting = [gateway.connect().await, gateway.connect().await];
     for caller in &mut waiting {
@@ -405,7 +408,7 @@ async fn hanging_login_holds_no_permits_of_other_customers() {
     }
     all_wait_for_a_login(&gateway).await;
     assert_eq!(gateway.raw(request("contoso")).await.status(), 200);
-    acme.refuse();
+    acme.reject();
     for caller in &mut waiting {
         assert_upstream_401(&caller.response().await);
     }
@@ -414,7 +417,7 @@ async fn hanging_login_holds_no_permits_of_other_customers() {
 #[tokio::test]
 async fn login_started_before_a_revocation_confirms_no_token() {
     let revoked = |request: &Message| has_token(request, 1) || has_token(request, 2);
-    let upstream = Upstream::deciding(move |_, request| {
+    let upstream = Upstream::scripted_by_request(move |_, request| {
         if revoked(request) { UNAUTHORIZED } else { OK }.into()
     })
     .await;
@@ -422,23 +425,23 @@ async fn login_started_before_a_revocation_confirms_no_token() {
         .with("[token]\nmin_forced_interval = \"1ms\"")
         .start()
         .await;
-    eventually("the first token is available", || async {
+    wait_until("the first token is available", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
     .await;
-    gateway.logins.hold_back();
+    gateway.logins.stall();
     let refresh =
         "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     let (_, response, ()) = tokio::join!(
         gateway.admin(refresh),
         async {
-            gateway.logins.reach(2).await;
+            gateway.logins.wait_for_logins(2).await;
             gateway.raw(get("/")).await
         },
         async {
             assert!(has_token(&upstream.request().await, 1));
             all_wait_for_a_login(&gateway).await;
-            gateway.logins.give();
+            gateway.logins.grant();
         },
     );
     assert_eq!(response.status(), 200);

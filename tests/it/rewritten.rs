@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Request;
 
-use crate::harness::{Gateway, OK, Upstream, get, get_with, soon};
+use crate::harness::{Gateway, OK, Upstream, get, get_with, within_timeout};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -44,10 +44,10 @@ async fn http2_rewritten_response_ends_its_stream_and_links_to_the_authority() {
             .body(())
             .unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
-        let response = soon(response).await.unwrap();
+        let response = within_timeout(response).await.unwrap();
         assert!(!response.headers().contains_key("content-length"));
         let (mut body, mut text) = (response.into_body(), Vec::new());
-        while let Some(piece) = soon(body.data()).await {
+        while let Some(piece) = within_timeout(body.data()).await {
             let piece: Bytes = piece.unwrap();
             body.flow_control().release_capacity(piece.len()).unwrap();
             text.extend(piece);
@@ -92,7 +92,7 @@ async fn rfc9112_7_1_chunked_response_with_trailers_is_rewritten_whole() {
                 .await;
             let response = caller.response().await;
             assert!(
-                response.whole && response.has("transfer-encoding"),
+                response.complete && response.has("transfer-encoding"),
                 "{response:?}"
             );
             if coding.is_empty() {
@@ -131,8 +131,8 @@ async fn rfc9110_6_4_1_bodiless_responses_are_not_rewritten() {
             .method(method)
             .uri(gateway.url("/monitorodata/Machines"));
         let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
-        let mut response = soon(response).await.unwrap().into_body();
-        while let Some(piece) = soon(response.data()).await {
+        let mut response = within_timeout(response).await.unwrap().into_body();
+        while let Some(piece) = within_timeout(response.data()).await {
             assert!(piece.unwrap().is_empty(), "{head}");
         }
         assert_eq!(upstream.connections(), 1, "{method} {head}");
@@ -141,7 +141,7 @@ async fn rfc9110_6_4_1_bodiless_responses_are_not_rewritten() {
 
 #[tokio::test]
 async fn caller_that_abandons_a_rewritten_response_releases_its_queue_permit() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut leaving = gateway.connect().await;
     leaving.write(get("/monitorodata/Machines")).await;
@@ -166,7 +166,7 @@ async fn caller_that_abandons_a_rewritten_response_releases_its_queue_permit() {
 
 #[tokio::test]
 async fn rewritten_part_is_forwarded_before_the_rest_arrives() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller
@@ -196,7 +196,7 @@ async fn rewritten_part_is_forwarded_before_the_rest_arrives() {
 
 #[tokio::test]
 async fn rfc9110_13_1_1_weakened_entity_tag_still_matches() {
-    let upstream = Upstream::deciding(|number, request| match number {
+    let upstream = Upstream::scripted_by_request(|number, request| match number {
         1 => {
             format!("HTTP/1.1 200 OK\r\n{JSON}ETag: \"v1\"\r\nContent-Length: 2\r\n\r\n{{}}").into()
         }

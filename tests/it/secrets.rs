@@ -1,7 +1,9 @@
 //! Secrets are not exposed: canaries in everything a client can read. The process tests cover the
 //! log and the command line of the binary.
 
-use crate::harness::{Gateway, Logins, Message, OK, SECRET, TOKEN, Upstream, eventually, get_with};
+use crate::harness::{
+    Gateway, Message, OK, SECRET, TOKEN, TokenEndpoint, Upstream, get_with, wait_until,
+};
 
 /// Secrets that a caller may send.
 const FIELDS: &str = "Authorization: Bearer c4nary-caller\r\nX-Api-Key: c4nary-key\r\n\
@@ -43,11 +45,11 @@ async fn gateway_errors_expose_no_secret() {
 async fn failed_login_exposes_no_secret() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::refused().await)
+        .logging_in_at(TokenEndpoint::rejecting().await)
         .with("[token]\nstartup_wait = \"20ms\"")
         .start()
         .await;
-    eventually("the failed login is reported", || async {
+    wait_until("the failed login is reported", || async {
         let response = gateway.raw(get_with("/", FIELDS)).await;
         response.problem(503, "token_unavailable");
         holds_none(&full_text(&response));

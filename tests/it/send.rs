@@ -6,7 +6,7 @@ mod regions;
 mod retry;
 mod truncation;
 
-use crate::harness::{Gateway, OK, Upstream, eventually, get, soon};
+use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
 
 /// A request on a persistent connection.
 fn staying(method: &str) -> String {
@@ -56,7 +56,7 @@ async fn upstream_close_before_the_head_returns_502() {
         upstream.request().await;
     }
     // A request on a new connection is not resent.
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(upstream.connections(), 3);
 }
 
@@ -69,7 +69,7 @@ async fn malformed_upstream_response_returns_502() {
         "HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Len",
     ] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
         caller.write(get("/")).await;
@@ -136,7 +136,7 @@ async fn rfc9110_9_2_2_get_on_a_broken_reused_connection_is_resent_once() {
         sent.push(upstream.request().await);
     }
     assert_eq!(sent[1].head, sent[2].head);
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(upstream.connections(), 2);
 }
 
@@ -154,13 +154,13 @@ async fn rfc9110_9_2_2_post_on_a_broken_reused_connection_is_not_resent() {
         gateway.raw(request).await.problem(502, "upstream_broken");
         upstream.request().await;
         upstream.request().await;
-        upstream.got_nothing().await;
+        upstream.assert_no_more_requests().await;
     }
 }
 
 #[tokio::test]
 async fn upstream_close_while_idle_fails_no_request() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller.write(staying("POST")).await;
@@ -193,7 +193,7 @@ async fn unsolicited_bytes_retire_an_idle_connection() {
 
 #[tokio::test]
 async fn silent_upstream_returns_504() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nresponse_timeout = \"50ms\"")
         .start()
@@ -214,7 +214,7 @@ async fn silent_upstream_returns_504() {
 
 #[tokio::test]
 async fn response_timeout_does_not_run_during_an_active_upload() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nresponse_timeout = \"1s\"")
         .start()
@@ -237,7 +237,7 @@ async fn response_timeout_does_not_run_during_an_active_upload() {
 
 #[tokio::test]
 async fn stalled_caller_is_not_reported_as_a_stalled_upstream() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let limits = "[upstream]\nresponse_timeout = \"50ms\"\n[limits]\nbody_idle_timeout = \"100ms\"";
     let gateway = Gateway::in_front_of(&upstream).with(limits).start().await;
     let half = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nhalf";
@@ -247,7 +247,7 @@ async fn stalled_caller_is_not_reported_as_a_stalled_upstream() {
 #[tokio::test]
 async fn stalled_handshake_times_out() {
     // The upstream accepts the connection and never starts the handshake.
-    let silent = Upstream::by_hand().await;
+    let silent = Upstream::manual().await;
     let route = format!(
         "[[route]]\nprefix = \"/tls\"\nupstream = \"https://{}\"",
         silent.host()
@@ -277,7 +277,7 @@ async fn connection_above_its_maximum_age_is_replaced() {
         .with("[upstream]\nmax_connection_age = \"50ms\"")
         .start()
         .await;
-    eventually("a second connection is dialled", || async {
+    wait_until("a second connection is dialled", || async {
         assert_eq!(gateway.raw(get("/")).await.status(), 200);
         upstream.connections() >= 2
     })
@@ -286,7 +286,7 @@ async fn connection_above_its_maximum_age_is_replaced() {
 
 #[tokio::test]
 async fn caller_disconnect_closes_the_upstream_response() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
@@ -301,7 +301,7 @@ async fn caller_disconnect_closes_the_upstream_response() {
 
 #[tokio::test]
 async fn bodies_are_streamed_in_both_directions() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller
@@ -324,7 +324,7 @@ async fn bodies_are_streamed_in_both_directions() {
 
 #[tokio::test]
 async fn truncated_upload_never_completes_a_request_upstream() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for (framing, body) in [
         ("Content-Length: 10", "hello"),
@@ -340,6 +340,6 @@ async fn truncated_upload_never_completes_a_request_upstream() {
         wire.head().await;
         assert_eq!(wire.bytes(body.len()).await, body.as_bytes());
         drop(caller);
-        soon(wire.closed()).await;
+        within_timeout(wire.closed()).await;
     }
 }

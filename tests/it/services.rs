@@ -47,8 +47,8 @@ impl Fixture {
     }
 
     async fn nothing_left(&self) {
-        self.api.got_nothing().await;
-        self.other.got_nothing().await;
+        self.api.assert_no_more_requests().await;
+        self.other.assert_no_more_requests().await;
     }
 }
 
@@ -161,7 +161,7 @@ async fn service_absent_from_the_cloud_is_reported() {
     ] {
         gateway.raw(get(path)).await.problem(404, "no_route");
     }
-    api.got_nothing().await;
+    api.assert_no_more_requests().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use citrix_emulator::{Customer, Options};
 use futures_util::future::join_all;
 
 use crate::harness::{
-    Cloud, Gateway, Logins, Message, OK, SITE, TOKEN, Upstream, eventually, get, get_with,
+    Cloud, Gateway, Message, OK, SITE, TOKEN, TokenEndpoint, Upstream, get, get_with, wait_until,
 };
 
 const MACHINES: &str = "/cvad/manage/Machines?limit=2&t=+%23~";
@@ -37,7 +37,7 @@ fn asks_for_the_site(request: &Message) -> bool {
 
 /// An upstream that lists these sites.
 async fn with_sites(sites: &'static [&'static str]) -> Upstream {
-    Upstream::deciding(move |_, request| {
+    Upstream::scripted_by_request(move |_, request| {
         if asks_for_the_site(request) {
             me(sites)
         } else {
@@ -70,7 +70,7 @@ async fn site_is_looked_up_once_and_sent_with_each_cvad_request() {
         assert_eq!(request.line(), format!("GET {MACHINES} HTTP/1.1"));
         assert_eq!(request.field("citrix-instanceid").as_deref(), Some(SITE));
     }
-    citrix.got_nothing().await;
+    citrix.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn site_lookup_is_skipped_if_unneeded_or_configured() {
             "{request}"
         );
     }
-    citrix.got_nothing().await;
+    citrix.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn several_sites_return_an_error_that_lists_them() {
         }
     }
     assert!(asks_for_the_site(&citrix.request().await));
-    citrix.got_nothing().await;
+    citrix.assert_no_more_requests().await;
     assert_eq!(
         gateway
             .raw(get_with(MACHINES, "Citrix-InstanceId: s-2\r\n"))
@@ -142,12 +142,12 @@ async fn failed_site_lookup_forwards_the_request_without_a_site() {
     for _ in 0..3 {
         assert!(!citrix.request().await.has("citrix-instanceid"));
     }
-    citrix.got_nothing().await;
+    citrix.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn site_lookup_with_a_revoked_token_is_repeated_with_a_new_one() {
-    let citrix = Upstream::deciding(|_, request| {
+    let citrix = Upstream::scripted_by_request(|_, request| {
         let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
         match (stale, asks_for_the_site(request)) {
             (true, _) => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into(),
@@ -173,19 +173,19 @@ async fn missing_token_is_reported_instead_of_a_missing_site() {
     let citrix = with_sites(&[SITE]).await;
     let gateway = Gateway::in_front_of(&citrix)
         .with("[token]\nstartup_wait = '10ms'")
-        .logging_in_at(Logins::refused().await)
+        .logging_in_at(TokenEndpoint::rejecting().await)
         .start()
         .await;
     gateway
         .raw(get(MACHINES))
         .await
         .problem(503, "token_unavailable");
-    citrix.got_nothing().await;
+    citrix.assert_no_more_requests().await;
 }
 
 /// An upstream whose site is frozen.
 async fn frozen() -> Upstream {
-    Upstream::deciding(|_, request| {
+    Upstream::scripted_by_request(|_, request| {
         if request.line().starts_with("POST /resourceprovider/") {
             "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".into()
         } else {
@@ -210,7 +210,7 @@ async fn frozen_site_is_activated_once_and_callers_get_503_with_retry_after() {
     for _ in 0..4 {
         requests.push(citrix.request().await);
     }
-    citrix.got_nothing().await;
+    citrix.assert_no_more_requests().await;
     let (activations, tried): (Vec<_>, Vec<_>) = requests
         .iter()
         .partition(|request| request.line().starts_with("POST"));
@@ -291,7 +291,7 @@ async fn request_activates_a_frozen_emulator_site() {
         ))
     };
     machines().await.problem(503, "site_frozen");
-    eventually("the site is active", || async {
+    wait_until("the site is active", || async {
         machines().await.status() == 200
     })
     .await;

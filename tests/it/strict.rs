@@ -5,7 +5,7 @@ mod corpus;
 
 use std::collections::BTreeSet;
 
-use crate::harness::{Gateway, Message, OK, Upstream, soon};
+use crate::harness::{Gateway, Message, OK, Upstream, within_timeout};
 use crate::strict::corpus::{Case, Reaches, Response};
 
 /// Fields of every forwarded request.
@@ -78,10 +78,10 @@ async fn observe(
         tokio::task::yield_now().await;
     }
     let mut responses = Vec::new();
-    while let Some(response) = soon(caller.next_response()).await {
+    while let Some(response) = within_timeout(caller.next_response()).await {
         responses.push(response);
     }
-    (responses, upstream.requests_so_far().await)
+    (responses, upstream.take_requests().await)
 }
 
 fn check(case: &Case, responses: &[Message], requests: &[Message]) -> Result<(), String> {
@@ -108,7 +108,7 @@ fn check(case: &Case, responses: &[Message], requests: &[Message]) -> Result<(),
     }
     match &case.reaches {
         Reaches::Nothing if requests.is_empty() => Ok(()),
-        Reaches::Unended if requests.iter().all(|request| !request.whole) => Ok(()),
+        Reaches::Unended if requests.iter().all(|request| !request.complete) => Ok(()),
         Reaches::Requests(expected) if requests.len() == expected.len() => requests
             .iter()
             .zip(expected)
@@ -144,7 +144,7 @@ fn same(request: &Message, line: &str, body: &str, fields: &[&str]) -> Result<()
         !request.has("transfer-encoding") || request.framed.ends_with(b"\r\n0\r\n\r\n");
     let fine = request.line() == line
         && request.text() == body
-        && request.whole
+        && request.complete
         && extra == fields
         && single
         && framed_once

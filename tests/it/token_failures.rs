@@ -6,7 +6,7 @@ use std::iter::zip;
 
 use futures_util::future::join_all;
 
-use crate::harness::{Gateway, OK, Upstream, eventually, get};
+use crate::harness::{Gateway, OK, Upstream, get, wait_until};
 
 const GRANT: &str = r#"{"access_token":"t","expires_in":"3600"}"#;
 
@@ -96,7 +96,7 @@ async fn fails_again(upstream: &Upstream, token_url: String, outcome: &str) {
     let series = format!(
         "citrix_auth_proxy_token_refreshes_total{{customer=\"acme\",outcome=\"{outcome}\"}} "
     );
-    eventually(
+    wait_until(
         &format!("a second login ends with {outcome} ({token_url})"),
         || async {
             let page = gateway.metrics().await;
@@ -135,8 +135,8 @@ async fn every_failed_token_response_is_reported_and_retried() {
 #[tokio::test]
 async fn every_connection_failure_is_reported_and_retried() {
     let upstream = Upstream::responding(OK).await;
-    let (refusing, silent) = (Upstream::refusing(), Upstream::by_hand().await);
-    let without_tls = Upstream::by_hand().await;
+    let (refusing, silent) = (Upstream::refusing(), Upstream::manual().await);
+    let without_tls = Upstream::manual().await;
     let closing = Upstream::scripted(|_| Vec::new()).await;
     tokio::join!(
         fails_again(&upstream, refusing.url(), "refused"),

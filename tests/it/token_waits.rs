@@ -1,16 +1,18 @@
 //! Effects of the token state on callers: waits and failures (interface §4.2). For 401 see
 //! `replay`.
 
-use crate::harness::{Gateway, Logins, OK, REFUSED_ID, TOKEN, Upstream, eventually, get};
+use crate::harness::{
+    Gateway, OK, REJECTED_TRANSACTION_ID, TOKEN, TokenEndpoint, Upstream, get, wait_until,
+};
 
 #[tokio::test]
 async fn request_before_the_first_token_waits() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::held_back().await)
+        .logging_in_at(TokenEndpoint::stalling().await)
         .start()
         .await;
-    gateway.logins.reach(1).await;
+    gateway.logins.wait_for_logins(1).await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
     let waiting = || {
@@ -19,7 +21,7 @@ async fn request_before_the_first_token_waits() {
             .waiting()
             .in_use()
     };
-    eventually("the request waits", || async { waiting() == 1 }).await;
+    wait_until("the request waits", || async { waiting() == 1 }).await;
     assert_eq!(upstream.connections(), 0);
     // It holds no permit that another customer could use.
     assert!(
@@ -28,7 +30,7 @@ async fn request_before_the_first_token_waits() {
             .await
             .contains("citrix_auth_proxy_in_flight_requests 0\n")
     );
-    gateway.logins.give();
+    gateway.logins.grant();
     assert_eq!(caller.response().await.status(), 200);
     assert_eq!(
         upstream.request().await.field("authorization"),
@@ -41,7 +43,7 @@ async fn request_before_the_first_token_waits() {
 async fn missing_token_forwards_nothing_and_never_returns_401() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::refused().await)
+        .logging_in_at(TokenEndpoint::rejecting().await)
         .with("[token]\nstartup_wait = \"50ms\"")
         .start()
         .await;
@@ -58,14 +60,14 @@ async fn missing_token_forwards_nothing_and_never_returns_401() {
         );
         (response, problem)
     };
-    eventually("the login has failed", || async {
+    wait_until("the login has failed", || async {
         refused().await.0.has("x-cws-transactionid")
     })
     .await;
     let (response, problem) = refused().await;
     assert_eq!(
         response.field("x-cws-transactionid").as_deref(),
-        Some(REFUSED_ID)
+        Some(REJECTED_TRANSACTION_ID)
     );
     assert!(
         problem["detail"]
@@ -76,7 +78,7 @@ async fn missing_token_forwards_nothing_and_never_returns_401() {
     );
     assert_ne!(
         response.field("citrix-transactionid").as_deref(),
-        Some(REFUSED_ID)
+        Some(REJECTED_TRANSACTION_ID)
     );
     assert_eq!(upstream.connections(), 0);
 }
@@ -85,7 +87,7 @@ async fn missing_token_forwards_nothing_and_never_returns_401() {
 async fn zero_queue_timeout_before_the_first_token_returns_503_at_once() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::held_back().await)
+        .logging_in_at(TokenEndpoint::stalling().await)
         .with("[token]\nstartup_wait = \"0s\"")
         .start()
         .await;
@@ -100,7 +102,7 @@ async fn zero_queue_timeout_before_the_first_token_returns_503_at_once() {
 async fn request_beyond_max_queued_for_a_token_returns_503_at_once() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::held_back().await)
+        .logging_in_at(TokenEndpoint::stalling().await)
         .with("[limits]\nmax_queued = 1")
         .start()
         .await;
@@ -112,7 +114,7 @@ async fn request_beyond_max_queued_for_a_token_returns_503_at_once() {
             .waiting()
             .in_use()
     };
-    eventually("the first waits", || async { waiting() == 1 }).await;
+    wait_until("the first waits", || async { waiting() == 1 }).await;
     let problem = gateway
         .raw(get("/"))
         .await
@@ -124,7 +126,7 @@ async fn request_beyond_max_queued_for_a_token_returns_503_at_once() {
             .contains("limits.max_queued"),
         "{problem}"
     );
-    gateway.logins.give();
+    gateway.logins.grant();
     assert_eq!(first.response().await.status(), 200);
 }
 
@@ -159,10 +161,10 @@ async fn restart_during_a_login_outage_serves_from_the_token_cache() {
     let logins = {
         let gateway = plan().start().await;
         assert_eq!(gateway.raw(get("/")).await.status(), 200);
-        eventually("the token is in the file", || async { file.exists() }).await;
+        wait_until("the token is in the file", || async { file.exists() }).await;
         gateway.logins
     };
-    logins.refuse();
+    logins.reject();
     upstream.request().await;
     let gateway = plan().logging_in_at(logins).start().await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);

@@ -2,7 +2,7 @@
 
 use http::Request;
 
-use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, soon};
+use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, within_timeout};
 
 /// Returns the caller's response to `request` for an upstream `response`.
 async fn forwarded(request: &str, response: &str) -> (Message, Gateway) {
@@ -86,9 +86,9 @@ async fn rfc9110_9_3_2_head_response_keeps_its_length_and_has_no_body() {
     let mut http2 = gateway.http2().await;
     let request = Request::head(gateway.url("/")).body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    let response = soon(response).await.unwrap();
+    let response = within_timeout(response).await.unwrap();
     assert_eq!(response.headers()["content-length"], "1234");
-    assert!(soon(response.into_body().data()).await.is_none());
+    assert!(within_timeout(response.into_body().data()).await.is_none());
     assert_eq!(upstream.request().await.line(), "HEAD / HTTP/1.1");
     assert_eq!(upstream.connections(), 1);
 }
@@ -115,7 +115,7 @@ async fn rfc9110_8_6_empty_response_has_content_length_0() {
     let (response, _gateway) =
         forwarded(&get("/"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(response.field("content-length").as_deref(), Some("0"));
-    assert!(response.whole && response.body.is_empty());
+    assert!(response.complete && response.body.is_empty());
 }
 
 #[tokio::test]
@@ -169,12 +169,15 @@ async fn rfc9113_8_2_2_connection_fields_are_stripped_for_http2_callers() {
     let mut http2 = gateway.http2().await;
     let request = Request::get(gateway.url("/")).body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    let response = soon(response).await.unwrap();
+    let response = within_timeout(response).await.unwrap();
     for name in ["connection", "keep-alive", "transfer-encoding"] {
         assert!(!response.headers().contains_key(name), "{name}");
     }
     assert_eq!(
-        soon(response.into_body().data()).await.unwrap().unwrap(),
+        within_timeout(response.into_body().data())
+            .await
+            .unwrap()
+            .unwrap(),
         "{}"
     );
 }
@@ -184,5 +187,5 @@ async fn rfc9112_7_1_2_only_permitted_upstream_trailers_are_forwarded() {
     let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
         2\r\n{}\r\n0\r\nX-Sum: 1\r\n\r\n";
     let (response, _gateway) = forwarded(&get("/"), response).await;
-    assert_eq!((response.text().as_str(), response.whole), ("{}", true));
+    assert_eq!((response.text().as_str(), response.complete), ("{}", true));
 }

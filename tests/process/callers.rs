@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::gateway::{Gateway, environment};
 use crate::program::{Ended, Program};
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::{Message, Wire};
 
@@ -59,7 +59,10 @@ async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
         format!("{block}\n{net}[listen]\naddress = \"0.0.0.0:0\"\n"),
     )
     .unwrap();
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let (api, token) = (upstream.url(), logins.url());
     let mut variables = environment(&api, &token);
     variables.retain(|(name, _)| *name != "CITRIX_AUTH_PROXY_LISTEN__ADDRESS");
@@ -170,7 +173,10 @@ async fn a_name_that_no_caller_may_have_is_a_mistake_on_the_command_line() {
 
 #[tokio::test]
 async fn on_an_address_of_other_machines_it_starts_only_if_it_is_said_who_may_come_in() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let (api, token) = (upstream.url(), logins.url());
     let mut variables = environment(&api, &token);
     variables.retain(|(name, _)| *name != "CITRIX_AUTH_PROXY_LISTEN__ADDRESS");

@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 use crate::cloud::{self, Cloud};
 use crate::gateway::Gateway;
 use crate::program::Program;
-use testkit::logins::{Logins, TOKEN};
+use testkit::token_endpoint::{TOKEN, TokenEndpoint};
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{Message, Wire, eventually, soon};
+use testkit::wire::{Message, Wire, wait_until, within_timeout};
 
 /// What every secret here begins with.
 const CANARY: &str = "c4nary";
@@ -120,7 +120,7 @@ impl Secrets {
 }
 
 async fn ask(address: SocketAddr, request: &str) -> Message {
-    let mut wire = Wire::new(soon(TcpStream::connect(address)).await.unwrap());
+    let mut wire = Wire::new(within_timeout(TcpStream::connect(address)).await.unwrap());
     wire.write(request).await;
     wire.response().await
 }
@@ -219,7 +219,7 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
         Upstream::responding(echo).await,
         Upstream::responding(unauthorized).await,
     );
-    let logins = Logins::given().await;
+    let logins = TokenEndpoint::granting().await;
     let mut toml = String::from("[limits]\nmax_body_bytes = 100\nmax_header_bytes = \"8KiB\"\n");
     for (prefix, upstream) in [
         ("/refused", &refusing),
@@ -273,7 +273,7 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
         let request = request
             .header("x-accesstoken", "c4nary-access")
             .header("cookie", "c4nary=c4nary");
-        let response = soon(
+        let response = within_timeout(
             request
                 .bearer_auth("c4nary-caller")
                 .body("c4nary-body")
@@ -292,7 +292,7 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
 
 #[tokio::test]
 async fn who_keeps_a_gateway_waiting_is_told_no_secret() {
-    let (silent, logins) = (Upstream::by_hand().await, Logins::given().await);
+    let (silent, logins) = (Upstream::manual().await, TokenEndpoint::granting().await);
     let toml = "[upstream]\nresponse_timeout = \"50ms\"\n[limits]\nbody_idle_timeout = \"100ms\"\n";
     let secrets = Secrets::at(&silent.url(), &logins.url(), toml);
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
@@ -339,7 +339,7 @@ async fn the_log_of_a_gateway_that_speaks_http2_to_the_cloud_holds_no_token() {
     cloud.revoke().await;
     ask(gateway.address, &batch()).await;
     ask(gateway.address, &post("/echo/x", "")).await;
-    eventually("a good token is there", || async {
+    wait_until("a good token is there", || async {
         ask(gateway.address, &post("/upload", "")).await.status() == 200
     })
     .await;
@@ -353,7 +353,7 @@ async fn the_log_of_a_gateway_that_speaks_http2_to_the_cloud_holds_no_token() {
 
 #[tokio::test]
 async fn the_refusal_of_a_request_too_many_holds_no_secret() {
-    let (upstream, logins) = (Upstream::by_hand().await, Logins::given().await);
+    let (upstream, logins) = (Upstream::manual().await, TokenEndpoint::granting().await);
     let secrets = Secrets::at(
         &upstream.url(),
         &logins.url(),
@@ -435,7 +435,7 @@ async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers(
         let mut gateway = Program::start(&secrets.run_arguments(), &[]);
         let (address, admin) = crate::gateway::addresses(&mut gateway).await;
         // A lifetime that is missing or nonsense is made up for, so not each of them fails.
-        eventually("the login is over", || async {
+        wait_until("the login is over", || async {
             ask(admin, &get("/metrics"))
                 .await
                 .text()
@@ -465,7 +465,7 @@ async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers(
 
 #[tokio::test]
 async fn a_login_that_fails_is_logged_with_all_that_may_be_told() {
-    let (nobody, logins) = (Upstream::refusing(), Logins::refused().await);
+    let (nobody, logins) = (Upstream::refusing(), TokenEndpoint::rejecting().await);
     let secrets = Secrets::at(&nobody.url(), &logins.url(), "");
     let mut gateway = Program::start(&secrets.run_arguments(), &[]);
     let line = gateway.logged("login failed").await;
@@ -473,6 +473,9 @@ async fn a_login_that_fails_is_logged_with_all_that_may_be_told() {
         (&line["level"], &line["outcome"]),
         (&"ERROR".into(), &"invalid_client".into())
     );
-    assert_eq!(line["transaction_id"], testkit::logins::REFUSED_ID);
+    assert_eq!(
+        line["transaction_id"],
+        testkit::token_endpoint::REJECTED_TRANSACTION_ID
+    );
     end(gateway).await;
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::gateway::Gateway;
 use crate::program::Program;
-use testkit::wire::{Wire, soon};
+use testkit::wire::{Wire, within_timeout};
 
 /// A running emulator.
 pub struct Cloud {
@@ -91,8 +91,8 @@ impl Cloud {
         let request = self
             .client
             .request(method.parse().unwrap(), format!("{url}/_emulator/{what}"));
-        soon(
-            soon(request.send())
+        within_timeout(
+            within_timeout(request.send())
                 .await
                 .unwrap()
                 .error_for_status()
@@ -158,7 +158,8 @@ impl Load {
         for _ in 0..callers {
             let (stop, request) = (self.stop.subscribe(), request.to_owned());
             self.callers.spawn(async move {
-                let mut wire = Wire::new(soon(TcpStream::connect(gateway)).await.unwrap());
+                let mut wire =
+                    Wire::new(within_timeout(TcpStream::connect(gateway)).await.unwrap());
                 let mut statuses = BTreeMap::new();
                 while !*stop.borrow() {
                     wire.write(&request).await;
@@ -173,7 +174,7 @@ impl Load {
     pub async fn end(mut self) -> BTreeMap<u16, u64> {
         self.stop.send_replace(true);
         let mut statuses = BTreeMap::new();
-        while let Some(of_one) = soon(self.callers.join_next()).await {
+        while let Some(of_one) = within_timeout(self.callers.join_next()).await {
             for (status, count) in of_one.unwrap() {
                 *statuses.entry(status).or_default() += count;
             }

@@ -2,7 +2,7 @@
 
 use crate::gateway::{Gateway, environment};
 use crate::program::Program;
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn healthcheck_tells_a_ready_gateway_from_others() {
 
 #[tokio::test]
 async fn healthcheck_says_what_a_gateway_that_is_not_ready_lacks() {
-    let logins = Logins::refused().await;
+    let logins = TokenEndpoint::rejecting().await;
     let url = logins.url();
     let mut program = Program::start(&[], &environment("http://127.0.0.1:9", &url));
     let (_, admin) = crate::gateway::addresses(&mut program).await;

@@ -9,7 +9,7 @@ use reqwest::{Method, Response};
 use crate::cloud;
 use crate::gateway::{FREE_PORTS, addresses, asked};
 use crate::program::Program;
-use testkit::wire::eventually;
+use testkit::wire::wait_until;
 
 /// The words of a command line as a shell would split this one: blanks, and single quotes around some words.
 fn words(line: &str) -> Vec<String> {
@@ -68,7 +68,7 @@ async fn every_line_of_the_demo_that_begins_with_curl_works() {
         .collect();
     assert!(lines.len() >= 5, "{lines:#?}");
     let ready = lines.iter().find(|line| line.ends_with("/readyz")).unwrap();
-    eventually("the demo is ready", || async {
+    wait_until("the demo is ready", || async {
         curl(ready).await.status() == 200
     })
     .await;

@@ -7,8 +7,8 @@ use crate::cloud::{Cloud, printed_settings};
 use crate::gateway::environment;
 use crate::program::{Ended, Program};
 use testkit::egress::EgressProxy;
-use testkit::logins::{Logins, REFUSED_ID};
-use testkit::pki::{Authority, Files};
+use testkit::pki::{TestCa, TlsFiles};
+use testkit::token_endpoint::{REJECTED_TRANSACTION_ID, TokenEndpoint};
 use testkit::upstream::Upstream;
 use testkit::wire::Wire;
 
@@ -154,13 +154,13 @@ async fn both_secrets_of_a_rotation_are_tried_and_the_wrong_one_is_named() {
 
 #[tokio::test]
 async fn a_refused_login_comes_with_citrix_transaction_id_and_without_consequences_for_clocks() {
-    let logins = Logins::refused().await;
+    let logins = TokenEndpoint::rejecting().await;
     let url = logins.url();
     let api = Upstream::responding("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
     let found = Findings::with(&environment(&api.url(), &url)).await;
     let token = found.finding("token", "failed");
     assert!(
-        token.contains(REFUSED_ID) && token.contains("400"),
+        token.contains(REJECTED_TRANSACTION_ID) && token.contains("400"),
         "{token}"
     );
     found.finding("tls", "skipped");
@@ -171,7 +171,7 @@ async fn a_refused_login_comes_with_citrix_transaction_id_and_without_consequenc
         );
     }
     assert_eq!((found.code(), logins.count()), (1, 1));
-    api.got_nothing().await;
+    api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn a_token_of_another_customer_is_found_out() {
 
 #[tokio::test]
 async fn a_host_that_is_down_does_not_keep_others_from_being_looked_at() {
-    let (down, logins) = (Upstream::refusing(), Logins::given().await);
+    let (down, logins) = (Upstream::refusing(), TokenEndpoint::granting().await);
     let (url, alive) = (logins.url(), Upstream::responding("").await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
@@ -263,7 +263,7 @@ async fn an_authority_that_nobody_vouches_for_is_named_with_the_file_to_put_it_i
     let mut settings = cloud.settings();
     settings.retain(|(name, _)| *name != "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE");
     let other = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(other.path(), Authority::new("Another CA").pem()).unwrap();
+    std::fs::write(other.path(), TestCa::new("Another CA").pem()).unwrap();
     let file = other.path().to_str().unwrap();
     // Of an empty environment, so that there are roots at all.
     settings.push(("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", file));
@@ -283,8 +283,8 @@ async fn an_authority_that_nobody_vouches_for_is_named_with_the_file_to_put_it_i
 }
 
 /// Citrix's own names behind a proxy that inspects TLS: the emulator, with a certificate that the company signed.
-async fn inspected(corporate: &Authority) -> (Program, Files, EgressProxy, Vec<(String, String)>) {
-    let files = Files::new(&corporate.issue("api.cloud.com", &["api.cloud.com"]));
+async fn inspected(corporate: &TestCa) -> (Program, TlsFiles, EgressProxy, Vec<(String, String)>) {
+    let files = TlsFiles::new(&corporate.issue("api.cloud.com", &["api.cloud.com"]));
     let (certificate, key) = (files.path("tls.crt"), files.path("tls.key"));
     let arguments = [
         "emulator",
@@ -302,7 +302,7 @@ async fn inspected(corporate: &Authority) -> (Program, Files, EgressProxy, Vec<(
         .1
         .clone();
     let port = at.rsplit_once(':').unwrap().1.parse().unwrap();
-    let proxy = EgressProxy::to(([127, 0, 0, 1], port).into()).await;
+    let proxy = EgressProxy::tunnelling_to(([127, 0, 0, 1], port).into()).await;
     settings.retain(|(name, _)| !name.starts_with("CITRIX_AUTH_PROXY_"));
     settings.push(("HTTPS_PROXY".to_owned(), proxy.url("user:c4nary@")));
     (emulator, files, proxy, settings)
@@ -317,10 +317,10 @@ fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
 
 #[tokio::test]
 async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
-    let corporate = Authority::new("Corporate Inspection CA");
+    let corporate = TestCa::new("Corporate Inspection CA");
     let (_emulator, files, proxy, settings) = inspected(&corporate).await;
     files.write("ca.pem", &corporate.pem());
-    files.write("other.pem", &Authority::new("Another CA").pem());
+    files.write("other.pem", &TestCa::new("Another CA").pem());
     let (ours, other) = (files.path("ca.pem"), files.path("other.pem"));
     let with = |file: &'static str, path| {
         let mut variables = borrowed(&settings);
@@ -339,7 +339,7 @@ async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
     assert!(
         egress.starts_with(&format!(
             "the egress proxy {} opened a tunnel",
-            proxy.place()
+            proxy.address()
         )),
         "{egress}"
     );
@@ -349,7 +349,7 @@ async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
         "{tls}"
     );
     // For the look at the host, the login and the question.
-    assert_eq!(proxy.count("api.cloud.com:443"), 3);
+    assert_eq!(proxy.tunnel_count("api.cloud.com:443"), 3);
 
     let found = Findings::with(&with(variable, other.to_str().unwrap())).await;
     let tls = found.finding("tls", "failed");
@@ -362,7 +362,7 @@ async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
 
 #[tokio::test]
 async fn a_proxy_that_refuses_or_is_down_is_named() {
-    let refusing = EgressProxy::saying("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").await;
+    let refusing = EgressProxy::responding("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").await;
     let login = [
         ("CITRIX_CUSTOMER_ID", "acme"),
         ("CITRIX_CLIENT_ID", "c"),
@@ -372,7 +372,10 @@ async fn a_proxy_that_refuses_or_is_down_is_named() {
     let found = Findings::with(&[&login[..], &[("HTTPS_PROXY", &url)]].concat()).await;
     let egress = found.finding("egress", "failed");
     assert!(
-        egress.contains(&format!("{}: CONNECT rejected with 407", refusing.place())),
+        egress.contains(&format!(
+            "{}: CONNECT rejected with 407",
+            refusing.address()
+        )),
         "{egress}"
     );
     assert!(egress.contains("user and password"), "{egress}");
@@ -404,7 +407,10 @@ async fn a_wrong_region_is_told_in_both_of_its_shapes() {
     assert_eq!(found.code(), 1);
 
     let redirect = "HTTP/1.1 307 Moved\r\nLocation: https://api-eu.cloud.com/cvad/manage/me\r\nContent-Length: 0\r\n\r\n";
-    let (api, logins) = (Upstream::responding(redirect).await, Logins::given().await);
+    let (api, logins) = (
+        Upstream::responding(redirect).await,
+        TokenEndpoint::granting().await,
+    );
     let found = Findings::with(&environment(&api.url(), &logins.url())).await;
     let region = found.finding("region", "warning");
     assert!(
@@ -483,8 +489,8 @@ async fn a_wrong_configuration_is_an_object_as_well() {
 
 #[tokio::test]
 async fn wrong_certificate_and_missing_tls_are_distinguished() {
-    let corporate = Authority::new("Corporate CA");
-    let files = Files::new(&corporate.issue("other.example", &["other.example"]));
+    let corporate = TestCa::new("Corporate CA");
+    let files = TlsFiles::new(&corporate.issue("other.example", &["other.example"]));
     files.write("ca.pem", &corporate.pem());
     let (certificate, key, ca) = (
         files.path("tls.crt"),
@@ -523,7 +529,7 @@ async fn wrong_certificate_and_missing_tls_are_distinguished() {
         ),
         (in_clear, "no handshake: "),
     ] {
-        let proxy = EgressProxy::to(behind.parse().unwrap()).await;
+        let proxy = EgressProxy::tunnelling_to(behind.parse().unwrap()).await;
         let url = proxy.url("");
         let found = Findings::with(&[
             ("CITRIX_CUSTOMER_ID", "acme"),

@@ -2,7 +2,7 @@
 
 use crate::gateway::{FREE_PORTS, Gateway, SECRET, environment};
 use crate::program::Program;
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::Upstream;
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
 
 #[tokio::test]
 async fn a_request_that_it_does_not_let_out_is_logged_with_its_name_and_what_it_answered() {
-    let (down, logins) = (Upstream::refusing(), Logins::given().await);
+    let (down, logins) = (Upstream::refusing(), TokenEndpoint::granting().await);
     let (proxy, url) = (
         down.url().replace("http://", "http://user:c4nary@"),
         logins.url(),

@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::program::{Ended, Program};
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{Message, Wire, eventually, soon};
+use testkit::wire::{Message, Wire, wait_until, within_timeout};
 
 /// The API client's secret.
 pub const SECRET: &str = "c4nary-client-secret==";
@@ -25,12 +25,12 @@ pub struct Gateway {
     pub program: Program,
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    _logins: Option<Logins>,
+    _logins: Option<TokenEndpoint>,
 }
 
 impl Gateway {
     pub async fn in_front_of(upstream: &Upstream, more: &[(&str, &str)]) -> Self {
-        let logins = Logins::given().await;
+        let logins = TokenEndpoint::granting().await;
         let (api, token) = (upstream.url(), logins.url());
         let mut variables = environment(&api, &token);
         variables.extend(more);
@@ -55,7 +55,11 @@ impl Gateway {
     }
 
     pub async fn connect(&self) -> Wire {
-        Wire::new(soon(TcpStream::connect(self.address)).await.unwrap())
+        Wire::new(
+            within_timeout(TcpStream::connect(self.address))
+                .await
+                .unwrap(),
+        )
     }
 
     /// A caller whose request is under way, and the upstream's end of it.
@@ -70,7 +74,7 @@ impl Gateway {
     }
 
     pub async fn ready(&self) {
-        eventually("the gateway is ready", || async {
+        wait_until("the gateway is ready", || async {
             asked(self.admin, "/readyz").await.status() == 200
         })
         .await;
@@ -106,7 +110,7 @@ pub async fn addresses(program: &mut Program) -> (SocketAddr, SocketAddr) {
 
 /// The response to a GET.
 pub async fn asked(address: SocketAddr, path: &str) -> Message {
-    let mut wire = Wire::new(soon(TcpStream::connect(address)).await.unwrap());
+    let mut wire = Wire::new(within_timeout(TcpStream::connect(address)).await.unwrap());
     wire.write(format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     ))

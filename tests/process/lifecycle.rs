@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::gateway::{Gateway, asked, environment};
 use crate::program::Program;
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{eventually, soon};
+use testkit::wire::{wait_until, within_timeout};
 
 const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -67,12 +67,12 @@ async fn stops_under_load(rounds: usize) {
         for _ in 0..20 {
             callers.spawn(insist(gateway.address));
         }
-        eventually("all are at work", || async {
+        wait_until("all are at work", || async {
             asked.load(Ordering::SeqCst) >= 200
         })
         .await;
         gateway.program.signal("TERM");
-        let answered: usize = soon(callers.join_all()).await.into_iter().sum();
+        let answered: usize = within_timeout(callers.join_all()).await.into_iter().sum();
         assert_eq!(gateway.end().await.code, Some(0));
         assert_eq!(asked.load(Ordering::SeqCst), answered);
     }
@@ -106,7 +106,7 @@ async fn before_a_drain_it_is_not_ready_and_still_accepts() {
 #[tokio::test]
 async fn a_second_signal_ends_the_delay_too() {
     for (in_flight, code) in [(false, 0), (true, 143)] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let delay = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_DELAY", "1h")];
         let mut gateway = Gateway::in_front_of(&upstream, &delay).await;
         let under_way = if in_flight {
@@ -124,7 +124,7 @@ async fn a_second_signal_ends_the_delay_too() {
 
 #[tokio::test]
 async fn what_a_stop_cuts_off_is_logged_as_that() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let patience = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_TIMEOUT", "50ms")];
     let gateway = Gateway::in_front_of(&upstream, &patience).await;
     let (mut unanswered, _wire) = gateway.request_under_way(&upstream).await;
@@ -163,7 +163,7 @@ async fn what_a_stop_cuts_off_is_logged_as_that() {
 /// The next message to the service manager.
 async fn told(manager: &tokio::net::UnixDatagram) -> String {
     let mut message = vec![0; 1024];
-    let length = soon(manager.recv(&mut message)).await.unwrap();
+    let length = within_timeout(manager.recv(&mut message)).await.unwrap();
     String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
@@ -207,7 +207,7 @@ async fn a_service_manager_is_told_and_its_watchdog_fed() {
 #[tokio::test]
 async fn sockets_that_a_service_manager_passed_are_served() {
     let upstream = Upstream::responding(OK).await;
-    let logins = Logins::given().await;
+    let logins = TokenEndpoint::granting().await;
     let (api, token) = (upstream.url(), logins.url());
     let mut variables = environment(&api, &token);
     variables.extend([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "proxy")]);
@@ -217,14 +217,14 @@ async fn sockets_that_a_service_manager_passed_are_served() {
     let mut program = Program::start_with_socket(&socket, &["run"], &variables);
     let line = program.logged("listening for callers").await;
     assert_eq!(line["address"], address.to_string());
-    eventually("it has a token", || async {
+    wait_until("it has a token", || async {
         asked(address, "/").await.status() == 200
     })
     .await;
     program.signal("TERM");
     assert_eq!(program.end().await.code, Some(0));
     // The service manager has it still: callers wait for the next instance instead of being refused.
-    assert!(soon(TcpStream::connect(address)).await.is_ok());
+    assert!(within_timeout(TcpStream::connect(address)).await.is_ok());
 }
 
 #[tokio::test]

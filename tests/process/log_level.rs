@@ -4,10 +4,14 @@ use tokio::net::TcpStream;
 
 use crate::gateway::Gateway;
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{Message, Wire, soon};
+use testkit::wire::{Message, Wire, within_timeout};
 
 async fn ask(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Message {
-    let mut wire = Wire::new(soon(TcpStream::connect(gateway.admin)).await.unwrap());
+    let mut wire = Wire::new(
+        within_timeout(TcpStream::connect(gateway.admin))
+            .await
+            .unwrap(),
+    );
     let length = body.len();
     wire.write(format!(
         "{method} /log-level HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n{body}"

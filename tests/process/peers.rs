@@ -8,9 +8,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::gateway::{Gateway, asked};
-use testkit::pki::{Authority, Files, tls_client_of};
+use testkit::pki::{TestCa, TlsFiles, tls_client_config};
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{Wire, eventually, soon};
+use testkit::wire::{Wire, wait_until, within_timeout};
 
 const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                          Forwarded: for=192.0.2.43;proto=https, for=\"[2001:db8::17]:4711\"\r\n\r\n";
@@ -78,9 +78,9 @@ async fn the_access_log_has_whom_a_trusted_forwarder_named() {
 
 #[tokio::test]
 async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
-    let [ours, known] = ["ours", "known"].map(Authority::new);
-    let files = Files::new(&ours.issue("gateway", &["localhost"]));
-    let toml = files.toml_for_callers_of(&known, "required");
+    let [ours, known] = ["ours", "known"].map(TestCa::new);
+    let files = TlsFiles::new(&ours.issue("gateway", &["localhost"]));
+    let toml = files.toml_with_client_ca(&known, "required");
     let table = toml.lines().skip(1).collect::<Vec<_>>().join(", ");
     let upstream = Upstream::responding(OK).await;
     let settings = [
@@ -88,14 +88,16 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
         ("CITRIX_AUTH_PROXY_LOG__LEVEL", "debug"),
     ];
     let mut gateway = Gateway::in_front_of(&upstream, &settings).await;
-    let tls = tls_client_of(
+    let tls = tls_client_config(
         &ours,
         Some(&known.issue("splunk, the one", &["Splunk.example.net"])),
     );
-    let socket = soon(TcpStream::connect(gateway.address)).await.unwrap();
+    let socket = within_timeout(TcpStream::connect(gateway.address))
+        .await
+        .unwrap();
     let stream =
         TlsConnector::from(tls).connect(ServerName::try_from("localhost").unwrap(), socket);
-    let mut wire = Wire::new(soon(stream).await.unwrap());
+    let mut wire = Wire::new(within_timeout(stream).await.unwrap());
     wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!(wire.response().await.status(), 200);
@@ -125,11 +127,15 @@ async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_o
     limit(open + 4);
     let mut callers = Vec::new();
     for _ in 0..20 {
-        callers.push(soon(TcpStream::connect(gateway.address)).await.unwrap());
+        callers.push(
+            within_timeout(TcpStream::connect(gateway.address))
+                .await
+                .unwrap(),
+        );
     }
     gateway.program.logged("failed to accept connections").await;
     drop(callers);
-    eventually("callers are served again", || async {
+    wait_until("callers are served again", || async {
         let mut wire = gateway.connect().await;
         wire.write("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .await;

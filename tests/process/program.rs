@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use testkit::wire::soon;
+use testkit::wire::within_timeout;
 
 /// A process that is killed when a test gives up on it.
 pub struct Program {
@@ -85,7 +85,7 @@ impl Program {
 
     /// The next line on stdout.
     pub async fn line(&mut self) -> String {
-        soon(self.stdout.as_mut().unwrap().lines.recv())
+        within_timeout(self.stdout.as_mut().unwrap().lines.recv())
             .await
             .expect("a line on stdout")
     }
@@ -94,7 +94,7 @@ impl Program {
     pub async fn logged(&mut self, message: &str) -> Value {
         let lines = &mut self.stderr.as_mut().unwrap().lines;
         let mut before = Vec::new();
-        while let Some(line) = soon(lines.recv()).await {
+        while let Some(line) = within_timeout(lines.recv()).await {
             let parsed: Value =
                 serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
             if parsed["message"]
@@ -132,7 +132,7 @@ impl Program {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let code = soon(exit).await.code();
+        let code = within_timeout(exit).await.code();
         let all = |output: Option<Output>| output.unwrap().reader.join().unwrap();
         Ended {
             code,

@@ -11,20 +11,23 @@ use tempfile::TempDir;
 use crate::cloud::Load;
 use crate::gateway::{FREE_PORTS, Gateway, asked, environment};
 use crate::program::Program;
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
 /// A gateway whose customers and settings are in a file.
 struct Scene {
     gateway: Gateway,
     upstream: Upstream,
-    logins: Logins,
+    logins: TokenEndpoint,
     folder: TempDir,
 }
 
 impl Scene {
     async fn start(more: &str) -> Self {
-        let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+        let (upstream, logins) = (
+            Upstream::responding(OK).await,
+            TokenEndpoint::granting().await,
+        );
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, customer("acme", &upstream, &logins) + more).unwrap();
@@ -68,7 +71,7 @@ impl Scene {
     }
 }
 
-fn customer(id: &str, upstream: &Upstream, logins: &Logins) -> String {
+fn customer(id: &str, upstream: &Upstream, logins: &TokenEndpoint) -> String {
     format!(
         "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'client'\nclient_secret = {{ env = 'SECRET' }}\n\
          api_url = '{}'\ntoken_url = '{}'\ndefault = {}\n",
@@ -184,7 +187,10 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
 
 #[tokio::test]
 async fn a_file_that_changes_is_seen_also_behind_a_symlink_that_is_swapped() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     // As Kubernetes mounts a ConfigMap: file → ..data/file, ..data → a folder of its own for each version.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -331,7 +337,10 @@ async fn a_level_of_the_log_counts_at_once_and_is_told_of_either_way() {
 
 #[tokio::test]
 async fn a_key_or_roots_in_files_are_followed_though_no_configuration_file_is_there() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, "k".repeat(32)).unwrap();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::gateway::{Gateway, environment};
 use crate::program::{Ended, Program};
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::Message;
 
@@ -23,11 +23,14 @@ fn block(name: &str, rules: &str) -> String {
 }
 
 /// A gateway of this configuration; its files and servers go when it does.
-async fn gateway(config: &str) -> (Gateway, (Upstream, Logins, tempfile::TempDir)) {
+async fn gateway(config: &str) -> (Gateway, (Upstream, TokenEndpoint, tempfile::TempDir)) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
     std::fs::write(&file, config).unwrap();
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let (api, token) = (upstream.url(), logins.url());
     let mut variables = environment(&api, &token);
     variables.push(("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", ""));

@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 
 use crate::gateway::{Gateway, asked};
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::eventually;
+use testkit::wire::wait_until;
 
 #[tokio::test]
 async fn an_idle_gateway_stops_at_once_and_well() {
@@ -28,12 +28,12 @@ async fn an_idle_gateway_stops_at_once_and_well() {
 
 #[tokio::test]
 async fn a_request_under_way_is_answered_before_the_gateway_stops() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
     let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
     gateway.program.signal("TERM");
     gateway.program.logged("draining").await;
-    eventually("nobody is let in any more", || async {
+    wait_until("nobody is let in any more", || async {
         TcpStream::connect(gateway.address).await.is_err()
     })
     .await;
@@ -48,7 +48,7 @@ async fn a_request_under_way_is_answered_before_the_gateway_stops() {
 
 #[tokio::test]
 async fn a_drain_that_takes_too_long_is_cut_off_with_exit_code_2() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let patience = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_TIMEOUT", "50ms")];
     let gateway = Gateway::in_front_of(&upstream, &patience).await;
     let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
@@ -61,7 +61,7 @@ async fn a_drain_that_takes_too_long_is_cut_off_with_exit_code_2() {
 #[tokio::test]
 async fn a_second_signal_cuts_off_what_is_in_flight_and_the_exit_code_names_it() {
     for (second, code) in [("TERM", 143), ("INT", 130)] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
         let (mut caller, _wire) = gateway.request_under_way(&upstream).await;
         gateway.program.signal("TERM");
@@ -88,9 +88,9 @@ async fn a_hangup_does_not_end_a_gateway_without_a_file() {
 
 #[tokio::test]
 async fn a_signal_while_the_login_hangs_stops_the_gateway_too() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     // A token endpoint that takes connections and says nothing.
-    let silent = Upstream::by_hand().await;
+    let silent = Upstream::manual().await;
     let (api, token) = (upstream.url(), format!("{}/token", silent.url()));
     let variables = crate::gateway::environment(&api, &token);
     let mut program = crate::program::Program::start(&["run"], &variables);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cloud::{Cloud, Load};
-use testkit::wire::eventually;
+use testkit::wire::wait_until;
 
 const GET: &str = "GET /echo/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const POST: &str =
@@ -38,7 +38,7 @@ async fn tokens_that_live_three_seconds_roll_over_under_load_and_no_caller_notic
     let began = tokio::time::Instant::now();
     let mut load = Load::start(gateway.address, 20, GET);
     load.add(gateway.address, 5, POST);
-    eventually("three rollovers", || async {
+    wait_until("three rollovers", || async {
         cloud.count("tokens_issued").await >= 4
     })
     .await;
@@ -65,13 +65,13 @@ async fn a_revocation_under_200_callers_costs_one_login_and_no_caller_notices() 
             .await;
         let mut load = Load::start(gateway.address, 150, GET);
         load.add(gateway.address, 50, POST);
-        eventually("all are at work", || async {
+        wait_until("all are at work", || async {
             cloud.count("valid").await >= 400
         })
         .await;
         cloud.revoke().await;
         let before = cloud.count("valid").await;
-        eventually("work goes on", || async {
+        wait_until("work goes on", || async {
             cloud.count("valid").await >= before + 400
         })
         .await;
@@ -135,7 +135,7 @@ async fn a_gateway_that_stood_still_for_longer_than_its_token_lives_sends_no_dea
         let logins = cloud.count("token_requests").await;
         // With nothing under way: a request that was being written at that moment would be written to its end.
         gateway.program.signal("STOP");
-        eventually("all of its threads stand still", || async {
+        wait_until("all of its threads stand still", || async {
             stands_still(gateway.program.id())
         })
         .await;

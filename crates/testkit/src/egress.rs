@@ -1,4 +1,4 @@
-//! A proxy on the way out, which opens tunnels to where a test says, whatever host it is asked for.
+//! A scripted egress proxy: every tunnel ends at an address that the test sets, whatever its target.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,95 +7,97 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::wire::Wire;
 
-/// What every tunnel is asked for with.
+/// A CONNECT request that the proxy received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ConnectRequest {
     /// `host:port`.
     pub target: String,
-    /// `Proxy-Authorization`.
-    pub shown: Option<String>,
+    pub proxy_authorization: Option<String>,
 }
 
-/// How requests for tunnels are answered.
+/// Reaction to CONNECT requests.
 #[derive(Clone)]
-enum Mood {
-    /// With a tunnel to this address.
-    Lead(SocketAddr),
-    /// With these bytes.
-    Say(Vec<u8>),
-    /// Not at all.
+enum EgressMode {
+    /// Opens a tunnel to this address.
+    Tunnel(SocketAddr),
+    /// Sends these bytes and closes the connection.
+    Respond(Vec<u8>),
     Silent,
 }
 
 /// A running proxy.
 pub struct EgressProxy {
     address: SocketAddr,
-    mood: Arc<Mutex<Mood>>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    mode: Arc<Mutex<EgressMode>>,
+    requests: Arc<Mutex<Vec<ConnectRequest>>>,
 }
 
 impl EgressProxy {
-    /// Every tunnel leads to `address`.
-    pub async fn to(address: SocketAddr) -> Self {
-        Self::start(Mood::Lead(address)).await
+    pub async fn tunnelling_to(address: SocketAddr) -> Self {
+        Self::start(EgressMode::Tunnel(address)).await
     }
 
-    /// Every tunnel is answered like this.
-    pub async fn saying(response: &str) -> Self {
-        Self::start(Mood::Say(response.into())).await
+    /// Responds to every CONNECT request with these bytes.
+    pub async fn responding(response: &str) -> Self {
+        Self::start(EgressMode::Respond(response.into())).await
     }
 
+    /// Never responds.
     pub async fn silent() -> Self {
-        Self::start(Mood::Silent).await
+        Self::start(EgressMode::Silent).await
     }
 
-    async fn start(mood: Mood) -> Self {
+    async fn start(mode: EgressMode) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (mood, asked) = (Arc::new(Mutex::new(mood)), Arc::default());
+        let (mode, requests) = (Arc::new(Mutex::new(mode)), Arc::default());
         let proxy = Self {
             address,
-            mood: Arc::clone(&mood),
-            asked: Arc::clone(&asked),
+            mode: Arc::clone(&mode),
+            requests: Arc::clone(&requests),
         };
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, Arc::clone(&mood), Arc::clone(&asked)));
+                tokio::spawn(serve(socket, Arc::clone(&mode), Arc::clone(&requests)));
             }
         });
         proxy
     }
 
-    /// From now on tunnels lead there.
-    pub fn lead_to(&self, address: SocketAddr) {
-        *self.mood.lock().unwrap() = Mood::Lead(address);
+    /// Opens later tunnels to `address`.
+    pub fn tunnel_to(&self, address: SocketAddr) {
+        *self.mode.lock().unwrap() = EgressMode::Tunnel(address);
     }
 
-    /// `host:port`.
-    pub fn place(&self) -> String {
+    /// Returns `host:port`.
+    pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Its URL, with what it is shown.
+    /// Returns the proxy's URL; `userinfo` is empty or ends with `@`.
     pub fn url(&self, userinfo: &str) -> String {
         format!("http://{userinfo}{}", self.address)
     }
 
-    /// What it was asked so far, in order.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the requests so far, in order of arrival.
+    pub fn requests(&self) -> Vec<ConnectRequest> {
+        self.requests.lock().unwrap().clone()
     }
 
-    /// How many tunnels to `target` it was asked for so far.
-    pub fn count(&self, target: &str) -> usize {
-        self.asked()
+    /// Returns the number of requests for tunnels to `target` so far.
+    pub fn tunnel_count(&self, target: &str) -> usize {
+        self.requests()
             .iter()
-            .filter(|asked| asked.target == target)
+            .filter(|request| request.target == target)
             .count()
     }
 }
 
-async fn serve(socket: TcpStream, mood: Arc<Mutex<Mood>>, asked: Arc<Mutex<Vec<Asked>>>) {
+async fn serve(
+    socket: TcpStream,
+    mode: Arc<Mutex<EgressMode>>,
+    requests: Arc<Mutex<Vec<ConnectRequest>>>,
+) {
     let mut wire = Wire::new(socket);
     let Some(request) = wire.next_request().await else {
         return;
@@ -108,24 +110,24 @@ async fn serve(socket: TcpStream, mood: Arc<Mutex<Mood>>, asked: Arc<Mutex<Vec<A
         .unwrap_or_else(|| panic!("no CONNECT: {line}"))
         .to_owned();
     assert_eq!(request.field("host").as_deref(), Some(target.as_str()));
-    asked.lock().unwrap().push(Asked {
+    requests.lock().unwrap().push(ConnectRequest {
         target,
-        shown: request.field("proxy-authorization"),
+        proxy_authorization: request.field("proxy-authorization"),
     });
-    let mood = mood.lock().unwrap().clone();
-    match mood {
-        Mood::Lead(address) => {
+    let mode = mode.lock().unwrap().clone();
+    match mode {
+        EgressMode::Tunnel(address) => {
             wire.write("HTTP/1.1 200 Connection established\r\nProxy-Agent: test\r\n\r\n")
                 .await;
             let Ok(mut upstream) = TcpStream::connect(address).await else {
                 return;
             };
-            // Whoever closes first ends it.
+            // Ends when either side closes.
             tokio::io::copy_bidirectional(&mut wire.into_io(), &mut upstream)
                 .await
                 .ok();
         }
-        Mood::Say(response) => wire.write(response).await,
-        Mood::Silent => std::future::pending().await,
+        EgressMode::Respond(response) => wire.write(response).await,
+        EgressMode::Silent => std::future::pending().await,
     }
 }

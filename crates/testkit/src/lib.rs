@@ -8,9 +8,9 @@
 )]
 
 pub mod egress;
-pub mod logins;
 pub mod path_table;
 pub mod pki;
 pub mod servers;
+pub mod token_endpoint;
 pub mod upstream;
 pub mod wire;

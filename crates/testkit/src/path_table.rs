@@ -1,9 +1,9 @@
-//! Spellings of paths, and what six rules say to them. The tests of the whole gateway send them, so this is read there
-//! as well (`tests/it/policies.rs`).
+//! Paths with the expected decision of six rules. Used by the unit tests of the policy and, through the whole gateway, by
+//! `tests/it/policies.rs`.
 
 use citrix_wire::policy::path::Ambiguous;
 
-/// Each alone is all that a caller may do.
+/// Path patterns, each evaluated as the only rule of a caller.
 pub const RULES: [&str; 6] = [
     "/cvad/manage/Machines",
     "/cvad/manage/Machines/*",
@@ -13,8 +13,8 @@ pub const RULES: [&str; 6] = [
     "/**",
 ];
 
-/// Those that can be judged, with a sign for each rule: `+` inside, `-` outside, `c` inside but for the letter case, `e`
-/// inside in one reading of the escapes.
+/// Unambiguous paths with one character for each of [`RULES`]: `+` match, `-` no match, `c` match only without regard to
+/// case, `e` match only after decoding unnecessary escapes.
 pub const UNAMBIGUOUS: &[(&str, &str)] = &[
     ("/", "-----+"),
     ("/cvad", "-----+"),
@@ -30,14 +30,14 @@ pub const UNAMBIGUOUS: &[(&str, &str)] = &[
     ("/cvad/manage/Machines/$search", "-+++-+"),
     ("/cvad/manage/Machines/$search/", "-+++-+"),
     ("/cvad/manage/Machines/$searches", "-+-+-+"),
-    // Letter case: Citrix's own routes may not care.
+    // Case: Citrix's routes may be case-insensitive.
     ("/cvad/manage/machines", "c--+-+"),
     ("/cvad/manage/MACHINES/1", "-c-+-+"),
     ("/cvad/manage/Machines/$SEARCH", "-+c+-+"),
     ("/Cvad/Manage/Machines", "c--c-+"),
     ("/CVAD/manage/x", "---c-+"),
     ("/cvad/manage/Machines/\u{25}24Search", "-+c+-+"),
-    // Escapes that are not needed: a server that compares before it decodes sees another path.
+    // Unnecessary escapes: a server that compares before it decodes sees another path.
     ("/cvad/manage/%4Dachines", "e--+-+"),
     ("/cvad/manage/%4dachines/1", "-e-+-+"),
     ("/cvad/manage/%6dachines", "c--+-+"),
@@ -49,7 +49,7 @@ pub const UNAMBIGUOUS: &[(&str, &str)] = &[
     ("/cvad/manage/Machines/%2A", "-+-+-+"),
     ("/cvad/manage/Machines/*", "-+-+-+"),
     ("/cvad/manage/Machines/%2a%2a", "-+-+-+"),
-    // Escapes that are: their one spelling.
+    // Necessary escapes.
     ("/monitorodata/Sales%20B%C3%BCro", "----++"),
     ("/monitorodata/Sales%20B%c3%bcro", "----++"),
     ("/monitorodata/x/y/Sales%20B%C3%BCro", "----++"),
@@ -59,7 +59,7 @@ pub const UNAMBIGUOUS: &[(&str, &str)] = &[
     ("/monitorodata/Sales%20Buro", "-----+"),
     ("/cvad/manage/Machines/DOM%7CVM", "-+-+-+"),
     ("/cvad/manage/Machines/%E6%97%A5%E6%9C%AC", "-+-+-+"),
-    // A query without its `?`, and other signs that only look like something.
+    // A query without `?`, and delimiters without a meaning here.
     ("/cvad/manage/Machines&limit=5", "---+-+"),
     ("/cvad/manage/Machines=", "---+-+"),
     ("/cvad/manage/Machines:443", "---+-+"),
@@ -71,7 +71,7 @@ pub const UNAMBIGUOUS: &[(&str, &str)] = &[
     ("/cvad/manage/~", "---+-+"),
 ];
 
-/// Those that cannot; under no rule do they come in.
+/// Ambiguous paths, which every rule rejects.
 pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
     ("", Ambiguous::NotAbsolute),
     ("*", Ambiguous::NotAbsolute),
@@ -149,7 +149,7 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
         Ambiguous::Parameters,
     ),
     ("/cvad/manage/Machines/;", Ambiguous::Parameters),
-    // Backslashes; the first is what a tool in use sends (contract §5).
+    // Backslashes; a tool in use sends the first (contract §5).
     ("/monitorodata\\Applications", Ambiguous::Backslash),
     (
         "/cvad/manage/Machines\\..\\Administrators",
@@ -164,7 +164,7 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
     ("/cvad/manage/Machines%7F", Ambiguous::Control),
     ("/cvad/manage/Machines\t", Ambiguous::Control),
     ("/cvad/manage/Machines\u{7f}", Ambiguous::Control),
-    // Escapes of escapes.
+    // Double encoding.
     (
         "/cvad/manage/Machines/%252e%252e/x",
         Ambiguous::DoubleEncoding,
@@ -175,7 +175,7 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
     ),
     ("/cvad/manage/Machines/%25", Ambiguous::DoubleEncoding),
     ("/cvad/manage/Machines/%25%32%65", Ambiguous::DoubleEncoding),
-    // Escapes that are none.
+    // Invalid escapes.
     ("/cvad/manage/Machines/%", Ambiguous::InvalidEscape),
     ("/cvad/manage/Machines/%2", Ambiguous::InvalidEscape),
     ("/cvad/manage/Machines/%zz", Ambiguous::InvalidEscape),
@@ -185,14 +185,14 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
         Ambiguous::InvalidEscape,
     ),
     ("/cvad/manage/Machines/%%32%65", Ambiguous::InvalidEscape),
-    // Bytes that are no text: overlong slashes and dots, Latin-1, surrogates.
+    // Invalid UTF-8: overlong slashes and dots, Latin-1, surrogates.
     ("/cvad/manage/Machines/..%c0%afx", Ambiguous::NotUtf8),
     ("/cvad/manage/Machines/%c0%ae%c0%ae/x", Ambiguous::NotUtf8),
     ("/cvad/manage/Machines/%e0%80%afx", Ambiguous::NotUtf8),
     ("/monitorodata/Sales%20B%FCro", Ambiguous::NotUtf8),
     ("/cvad/manage/Machines/%ED%A0%80", Ambiguous::NotUtf8),
-    // Characters that some servers take for others: wide slash, wide dots, one dot leader, wide letters, the Kelvin
-    // sign, a letter and its accent apart, a zero-width space, the next-line control.
+    // Characters that some servers map to others: fullwidth solidus, fullwidth full stops, one dot leader, fullwidth
+    // letter, Kelvin sign, combining diaeresis, zero-width space, next-line control.
     (
         "/cvad/manage/Machines/..%EF%BC%8Fx",
         Ambiguous::ConfusableCharacter,
@@ -222,7 +222,7 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
         "/cvad/manage/Machines/%C2%85",
         Ambiguous::ConfusableCharacter,
     ),
-    // What must be escaped; a query or fragment is never part of what is judged.
+    // Characters that must be escaped; query and fragment are never part of the path.
     ("/cvad/manage/Machines?limit=5", Ambiguous::Unescaped),
     ("/cvad/manage/Machines#x", Ambiguous::Unescaped),
     ("/cvad/manage/Mach ines", Ambiguous::Unescaped),

@@ -1,4 +1,4 @@
-//! Certificates of a test's own making.
+//! A certificate authority for tests, and files and TLS clients that use it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
-/// Who issues certificates.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// A root authority.
+pub struct TestCa(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.
-pub struct Issued {
+pub struct TestCertificate {
     pub certificate: String,
     pub key: String,
 }
 
-impl Authority {
+impl TestCa {
     pub fn new(name: &str) -> Self {
         let mut params = params(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -29,18 +29,18 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A fresh certificate with this common name and these DNS names.
-    pub fn issue(&self, name: &str, dns_names: &[&str]) -> Issued {
+    /// Issues a certificate with a new key.
+    pub fn issue(&self, name: &str, dns_names: &[&str]) -> TestCertificate {
         let key = KeyPair::generate().unwrap();
         let certificate = params(name, dns_names).signed_by(&key, &self.0).unwrap();
-        Issued {
+        TestCertificate {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
         }
     }
 }
 
-impl Issued {
+impl TestCertificate {
     pub fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
@@ -56,11 +56,11 @@ fn params(name: &str, dns_names: &[&str]) -> CertificateParams {
     params
 }
 
-/// The files of a listener that speaks TLS.
-pub struct Files(TempDir);
+/// A temporary directory with the certificate and key files of a TLS listener.
+pub struct TlsFiles(TempDir);
 
-impl Files {
-    pub fn new(issued: &Issued) -> Self {
+impl TlsFiles {
+    pub fn new(issued: &TestCertificate) -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         files.replace(issued);
         files
@@ -70,8 +70,8 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// Writes certificate and key anew, one after the other.
-    pub fn replace(&self, issued: &Issued) {
+    /// Overwrites the key, then the certificate.
+    pub fn replace(&self, issued: &TestCertificate) {
         self.write("tls.key", &issued.key);
         self.write("tls.crt", &issued.certificate);
     }
@@ -80,14 +80,14 @@ impl Files {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    /// `listen.tls`, with more keys.
+    /// Returns a `[listen.tls]` section with the lines of `more` appended.
     pub fn toml(&self, more: &str) -> String {
         let (certificate, key) = (self.path("tls.crt"), self.path("tls.key"));
         format!("[listen.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{more}")
     }
 
-    /// The same, and only callers whom `authority` knows have a certificate to show.
-    pub fn toml_for_callers_of(&self, authority: &Authority, client_auth: &str) -> String {
+    /// Returns a `[listen.tls]` section that verifies client certificates against `authority`.
+    pub fn toml_with_client_ca(&self, authority: &TestCa, client_auth: &str) -> String {
         self.write("client-ca.pem", &authority.pem());
         let ca = self.path("client-ca.pem");
         self.toml(&format!(
@@ -96,8 +96,8 @@ impl Files {
     }
 }
 
-/// TLS that trusts `ca`, and shows `own` where it is asked for it.
-pub fn tls_client_of(ca: &Authority, own: Option<&Issued>) -> Arc<ClientConfig> {
+/// Returns a client configuration that trusts `ca` and presents `own` on request.
+pub fn tls_client_config(ca: &TestCa, own: Option<&TestCertificate>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())

@@ -1,68 +1,68 @@
-//! How servers of several kinds read a path, and whether that is inside a caller's rules. Unit tests of the policy
-//! use it as well, so it knows nothing but the standard library.
+//! Models of the ways in which web servers parse a path, and a reference matcher for path rules. Property tests compare
+//! the policy with them, so this module is independent of the code under test.
 
-/// A server: the segments that it finds in a path, and whether letter case counts to it.
-pub struct Server {
+/// A model of how one kind of server splits a path into segments.
+pub struct ServerModel {
     pub name: &'static str,
     pub segments: fn(&str) -> Vec<String>,
-    pub any_case: bool,
+    pub case_insensitive: bool,
 }
 
-pub const SERVERS: [Server; 9] = [
-    // Compares what came, after the escapes that every client has to write.
-    Server {
+pub const SERVERS: [ServerModel; 9] = [
+    // Compares the raw path; decodes only escapes of characters that a path cannot contain.
+    ServerModel {
         name: "as written",
         segments: |path| split(&decode_needed(path)),
-        any_case: false,
+        case_insensitive: false,
     },
-    Server {
+    ServerModel {
         name: "decode once",
         segments: |path| split(&text(decode(path.as_bytes()))),
-        any_case: false,
+        case_insensitive: false,
     },
-    Server {
+    ServerModel {
         name: "decode twice",
         segments: |path| resolve(&text(decode(&decode(path.as_bytes())))),
-        any_case: false,
+        case_insensitive: false,
     },
-    // Merges slashes, resolves dots, ends at a NUL.
-    Server {
+    // Merges slashes, resolves dot segments, truncates at NUL.
+    ServerModel {
         name: "nginx",
         segments: |path| resolve(&until(&text(decode(path.as_bytes())), &['\0'])),
-        any_case: false,
+        case_insensitive: false,
     },
-    // `path.Clean` of what was decoded.
-    Server {
+    // `path.Clean` after decoding.
+    ServerModel {
         name: "Go",
         segments: |path| resolve(&text(decode(path.as_bytes()))),
-        any_case: false,
+        case_insensitive: false,
     },
-    // Parameters off, then decoded, then resolved.
-    Server {
+    // Strips parameters, decodes, then resolves dot segments.
+    ServerModel {
         name: "Tomcat",
         segments: |path| resolve(&text(decode(without_parameters(path).as_bytes()))),
-        any_case: false,
+        case_insensitive: false,
     },
-    Server {
+    ServerModel {
         name: "ASP.NET",
         segments: windows,
-        any_case: true,
+        case_insensitive: true,
     },
-    // Decodes anew until nothing changes, and maps to ASCII what looks like it.
-    Server {
+    // Decodes until nothing changes and maps lookalike characters to ASCII.
+    ServerModel {
         name: "IIS with best fit",
         segments: best_fit,
-        any_case: true,
+        case_insensitive: true,
     },
-    // Takes it for a form's value, and looks for a query in it.
-    Server {
+    // Decodes like a form value and cuts off a query.
+    ServerModel {
         name: "form",
         segments: |path| windows(&until(&path.replace('+', " "), &['?', '#'])),
-        any_case: true,
+        case_insensitive: true,
     },
 ];
 
-/// The segments between slashes; one at the end does not count.
+/// Splits at slashes, ignoring one leading and one trailing slash.
 pub fn split(path: &str) -> Vec<String> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -73,7 +73,7 @@ pub fn split(path: &str) -> Vec<String> {
     }
 }
 
-/// Without empty and dot segments.
+/// Splits at slashes; drops empty segments and resolves dot segments.
 fn resolve(path: &str) -> Vec<String> {
     let mut segments: Vec<String> = Vec::new();
     for segment in path.split('/') {
@@ -136,7 +136,7 @@ fn until(path: &str, ends: &[char]) -> String {
     path.split(ends).next().unwrap().to_owned()
 }
 
-/// What is no escape stays.
+/// Decodes percent escapes; leaves invalid ones unchanged.
 fn decode(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut rest = path;
@@ -155,7 +155,7 @@ fn decode(path: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// As lenient decoders have it: an overlong form is the character it would be.
+/// Converts to text like a lenient decoder: overlong two-byte forms become the ASCII character they encode.
 fn text(bytes: Vec<u8>) -> String {
     let mut plain = Vec::new();
     let mut rest = bytes.as_slice();
@@ -174,7 +174,7 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-/// Escapes of what may stand in a path itself are left.
+/// Decodes only escapes of characters that a path cannot contain unescaped.
 fn decode_needed(path: &str) -> String {
     let needed = |escape: &str| match decode(escape.as_bytes())[..] {
         [byte] => !(byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)),
@@ -199,11 +199,11 @@ fn decode_needed(path: &str) -> String {
     text(bytes)
 }
 
-/// The first server at which a path is outside all of the patterns, with what it reads.
+/// Returns the first server that finds a path outside all patterns, with the segments it reads.
 pub fn first_outside(patterns: &[&str], path: &str) -> Option<(&'static str, Vec<String>)> {
     SERVERS.iter().find_map(|server| {
         let fold = |text: &str| {
-            if server.any_case {
+            if server.case_insensitive {
                 text.to_lowercase()
             } else {
                 text.to_owned()
@@ -220,7 +220,7 @@ pub fn first_outside(patterns: &[&str], path: &str) -> Option<(&'static str, Vec
     })
 }
 
-/// Whether a pattern covers segments, tried in every way. An independent reading of what patterns mean.
+/// Returns `true` if a pattern covers segments. Tries every possibility: slow, but obviously correct.
 pub fn inside(pattern: &[String], segments: &[String]) -> bool {
     match (pattern.split_first(), segments.split_first()) {
         (None, None) => true,

@@ -1,4 +1,4 @@
-//! An upstream whose every byte a test decides.
+//! A scripted upstream: the test determines every byte of its responses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::wire::{Message, Wire, soon};
+use crate::wire::{Message, Wire, within_timeout};
 
 /// A small response.
 pub const OK: &str =
@@ -19,44 +19,44 @@ pub struct Upstream {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Mutex<mpsc::UnboundedReceiver<Message>>,
-    by_hand: Mutex<mpsc::UnboundedReceiver<Wire>>,
-    /// Bound but deaf, so that nobody else gets the port.
-    _deaf: Option<Socket>,
+    wires: Mutex<mpsc::UnboundedReceiver<Wire>>,
+    /// Bound but not listening: reserves the port while connections to it are refused.
+    _reserved_port: Option<Socket>,
 }
 
 impl Upstream {
-    /// Answers every request alike, byte for byte.
+    /// Responds to every request with the same bytes.
     pub async fn responding(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
         Self::scripted(move |_| response.clone()).await
     }
 
-    /// Answers the n-th request, counted from 1, with the bytes that the script makes. No bytes: it closes.
+    /// Responds to request `n`, counted from 1, with the bytes of `script(n)`; closes the connection if there are none.
     pub async fn scripted(script: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::deciding(move |number, _| script(number)).await
+        Self::scripted_by_request(move |number, _| script(number)).await
     }
 
-    /// Answers every request with what the script makes of its own URL.
+    /// Responds with the bytes of `script`, which receives the upstream's own URL.
     pub async fn reflecting(script: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::deciding(move |_, request| {
+        Self::scripted_by_request(move |_, request| {
             script(&format!("http://{}", request.field("host").unwrap()))
         })
         .await
     }
 
-    /// The same, with a look at the request.
-    pub async fn deciding(
+    /// Like [`Upstream::scripted`], but `script` also receives the request.
+    pub async fn scripted_by_request(
         script: impl Fn(usize, &Message) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        let (told, requests) = mpsc::unbounded_channel();
+        let (sender, requests) = mpsc::unbounded_channel();
         let (script, count) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
         let upstream = Self::listening(requests, move |mut wire| {
-            let (script, count, told) = (Arc::clone(&script), Arc::clone(&count), told.clone());
+            let (script, count, sender) = (Arc::clone(&script), Arc::clone(&count), sender.clone());
             tokio::spawn(async move {
                 while let Some(request) = wire.next_request().await {
                     let number = count.fetch_add(1, Ordering::SeqCst) + 1;
                     let response = script(number, &request);
-                    told.send(request).ok();
+                    sender.send(request).ok();
                     if response.is_empty() {
                         return;
                     }
@@ -67,14 +67,14 @@ impl Upstream {
         upstream.await
     }
 
-    /// Hands each connection to the test.
-    pub async fn by_hand() -> Self {
-        let (told, by_hand) = mpsc::unbounded_channel();
+    /// Leaves each connection to the test; see [`Upstream::connection`].
+    pub async fn manual() -> Self {
+        let (sender, wires) = mpsc::unbounded_channel();
         let mut upstream = Self::listening(mpsc::unbounded_channel().1, move |wire| {
-            told.send(wire).ok();
+            sender.send(wire).ok();
         })
         .await;
-        upstream.by_hand = Mutex::new(by_hand);
+        upstream.wires = Mutex::new(wires);
         upstream
     }
 
@@ -93,17 +93,17 @@ impl Upstream {
                 serve(Wire::new(socket));
             }
         });
-        let by_hand = Mutex::new(mpsc::unbounded_channel().1);
+        let wires = Mutex::new(mpsc::unbounded_channel().1);
         Self {
             address,
             connections,
             requests: Mutex::new(requests),
-            by_hand,
-            _deaf: None,
+            wires,
+            _reserved_port: None,
         }
     }
 
-    /// An address at which connections are refused.
+    /// Reserves an address at which connections are refused.
     pub fn refusing() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket
@@ -114,8 +114,8 @@ impl Upstream {
             address,
             connections: Arc::default(),
             requests: Mutex::new(mpsc::unbounded_channel().1),
-            by_hand: Mutex::new(mpsc::unbounded_channel().1),
-            _deaf: Some(socket),
+            wires: Mutex::new(mpsc::unbounded_channel().1),
+            _reserved_port: Some(socket),
         }
     }
 
@@ -123,39 +123,39 @@ impl Upstream {
         format!("http://{}", self.address)
     }
 
-    /// What stands in `Host`.
+    /// Returns `host:port`, the value of the `Host` field in requests to it.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// How many connections came so far.
+    /// Returns the number of connections accepted so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The next request that was answered.
+    /// Returns the next request that a script responded to.
     pub async fn request(&self) -> Message {
-        soon(self.requests.lock().await.recv())
+        within_timeout(self.requests.lock().await.recv())
             .await
-            .expect("an upstream that answers by itself")
+            .expect("a scripted upstream")
     }
 
-    /// The requests that came so far and were not looked at.
-    pub async fn requests_so_far(&self) -> Vec<Message> {
+    /// Returns the requests so far that [`Upstream::request`] has not returned.
+    pub async fn take_requests(&self) -> Vec<Message> {
         let mut requests = self.requests.lock().await;
         std::iter::from_fn(|| requests.try_recv().ok()).collect()
     }
 
-    /// Asserts that no request came but those that were looked at.
-    pub async fn got_nothing(&self) {
-        let got = self.requests.lock().await.try_recv();
-        assert!(got.is_err(), "{got:?}");
+    /// Asserts that no request arrived other than those already returned.
+    pub async fn assert_no_more_requests(&self) {
+        let request = self.requests.lock().await.try_recv();
+        assert!(request.is_err(), "{request:?}");
     }
 
-    /// The next connection, for the test to serve.
+    /// Returns the next connection of a manual upstream.
     pub async fn connection(&self) -> Wire {
-        soon(self.by_hand.lock().await.recv())
+        within_timeout(self.wires.lock().await.recv())
             .await
-            .expect("an upstream served by hand")
+            .expect("a manual upstream")
     }
 }

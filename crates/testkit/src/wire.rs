@@ -1,4 +1,4 @@
-//! HTTP/1 byte for byte, from either end of a connection.
+//! A raw HTTP/1 connection, usable as client or server.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,49 +6,49 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Longer than anything here takes on the slowest machine; only what hangs meets it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of one wait, far above what any takes on a slow machine.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The output of `what`, which must come.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what)
+/// Returns the output of `future`; panics after [`WAIT_TIMEOUT`].
+pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(WAIT_TIMEOUT, future)
         .await
-        .expect("what the test waits for never came")
+        .expect("timed out")
 }
 
-/// Tries again and again until it holds: for what another thread does in its own time.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let until = async {
-        while !holds().await {
-            // There is no signal to wait for; the pause only spares the processor.
+/// Polls `condition` until it holds; panics with `what` after [`WAIT_TIMEOUT`]. For state of another thread or process
+/// that sends no signal.
+pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let holds = async {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, until)
+    tokio::time::timeout(WAIT_TIMEOUT, holds)
         .await
-        .unwrap_or_else(|_| panic!("never came true: {what}"));
+        .unwrap_or_else(|_| panic!("timed out waiting until {what}"));
 }
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// A connection that a test reads and writes by hand.
+/// A connection that a test reads and writes.
 pub struct Wire {
     io: Box<dyn Io>,
     read: Vec<u8>,
 }
 
-/// A request or a response as it came over the wire.
+/// A request or a response as received.
 #[derive(Debug)]
 pub struct Message {
-    /// The head, with the empty line.
+    /// Start line, fields and the empty line.
     pub head: Vec<u8>,
     /// The body without its framing.
     pub body: Vec<u8>,
     /// The body with its framing.
     pub framed: Vec<u8>,
-    /// Whether the body ended as its framing says it ends.
-    pub whole: bool,
+    /// `false` if the connection closed before the end of the body.
+    pub complete: bool,
 }
 
 impl Wire {
@@ -59,29 +59,28 @@ impl Wire {
         }
     }
 
-    /// The connection itself; nothing may have been read ahead.
+    /// Returns the connection; panics if bytes were read ahead.
     pub fn into_io(self) -> impl AsyncRead + AsyncWrite + Unpin {
         assert!(
             self.read.is_empty(),
-            "already here: {:?}",
+            "bytes read ahead: {:?}",
             String::from_utf8_lossy(&self.read)
         );
         self.io
     }
 
-    /// Writes and flushes; the other end may be gone already.
+    /// Writes and flushes; ignores a peer that has closed the connection.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let written = async {
             self.io.write_all(bytes.as_ref()).await.ok();
             self.io.flush().await.ok();
         };
-        soon(written).await;
+        within_timeout(written).await;
     }
 
-    /// Whether there was more to read.
+    /// Reads once; returns `false` at the end of the connection, including a reset.
     async fn more(&mut self) -> bool {
-        // A reset ends a connection as well.
-        soon(self.io.read_buf(&mut self.read))
+        within_timeout(self.io.read_buf(&mut self.read))
             .await
             .unwrap_or_default()
             > 0
@@ -92,7 +91,7 @@ impl Wire {
         self.read.drain(..length).collect()
     }
 
-    /// Exactly the next `length` bytes.
+    /// Returns the next `length` bytes; panics if the connection closes before.
     pub async fn bytes(&mut self, length: usize) -> Vec<u8> {
         while self.read.len() < length {
             assert!(
@@ -104,23 +103,23 @@ impl Wire {
         self.take(length)
     }
 
-    /// Everything until the other end closes.
+    /// Returns everything until the peer closes the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
         self.take(usize::MAX)
     }
 
-    /// Returns once the other end closed; nothing more may come before.
+    /// Waits until the peer closes the connection; panics if more bytes arrive.
     pub async fn closed(&mut self) {
         let rest = self.rest().await;
         assert!(
             rest.is_empty(),
-            "instead of closing: {:?}",
+            "bytes before the close: {:?}",
             String::from_utf8_lossy(&rest)
         );
     }
 
-    /// Everything up to and including `end`; `None` when the other end closes before.
+    /// Returns everything up to and including `end`, or `None` if the peer closes before.
     async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self
@@ -136,11 +135,11 @@ impl Wire {
         }
     }
 
-    /// The head of the next message.
+    /// Returns the head of the next message; panics if the peer closes before.
     pub async fn head(&mut self) -> Message {
         self.next_head()
             .await
-            .unwrap_or_else(|| panic!("closed before a head; {:?} came", self.read))
+            .unwrap_or_else(|| panic!("closed before a head, after {:?}", self.read))
     }
 
     async fn next_head(&mut self) -> Option<Message> {
@@ -149,11 +148,11 @@ impl Wire {
             head,
             body: Vec::new(),
             framed: Vec::new(),
-            whole: true,
+            complete: true,
         })
     }
 
-    /// The next request, or `None` when the other end closes instead.
+    /// Returns the next request, or `None` if the peer closes the connection.
     pub async fn next_request(&mut self) -> Option<Message> {
         let mut message = self.next_head().await?;
         if message.has("transfer-encoding") || message.has("content-length") {
@@ -162,12 +161,12 @@ impl Wire {
         Some(message)
     }
 
-    /// The next request.
+    /// Returns the next request; panics if the peer closes the connection.
     pub async fn request(&mut self) -> Message {
         self.next_request().await.expect("closed before a request")
     }
 
-    /// The next response to anything but HEAD.
+    /// Returns the next response; not for HEAD requests.
     pub async fn response(&mut self) -> Message {
         let mut message = self.head().await;
         if !matches!(message.status(), 100..=199 | 204 | 304) {
@@ -176,7 +175,7 @@ impl Wire {
         message
     }
 
-    /// The next response to anything but HEAD, or `None` when the other end closes instead.
+    /// Returns the next response, or `None` if the peer closes the connection; not for HEAD requests.
     pub async fn next_response(&mut self) -> Option<Message> {
         let mut message = self.next_head().await?;
         self.body(&mut message).await;
@@ -185,12 +184,12 @@ impl Wire {
 
     async fn body(&mut self, message: &mut Message) {
         if message.has("transfer-encoding") {
-            message.whole = self.chunks(message).await.is_some();
+            message.complete = self.chunks(message).await.is_some();
         } else if let Some(length) = message.field("content-length") {
             let length: usize = length.parse().unwrap();
             while self.read.len() < length && self.more().await {}
             message.body = self.take(length);
-            message.whole = message.body.len() == length;
+            message.complete = message.body.len() == length;
             message.framed.clone_from(&message.body);
         } else {
             message.body = self.rest().await;
@@ -198,7 +197,7 @@ impl Wire {
         }
     }
 
-    /// Reads chunks to the last one and its trailers; `None` when they break off.
+    /// Reads all chunks and the trailers; returns `None` if they are truncated.
     async fn chunks(&mut self, message: &mut Message) -> Option<()> {
         loop {
             let line = self.until(b"\r\n").await?;
@@ -241,17 +240,16 @@ impl Message {
             .collect()
     }
 
-    /// The request line or the status line.
+    /// Returns the request line or the status line.
     pub fn line(&self) -> String {
         self.lines().remove(0)
     }
 
-    /// The status of a response.
     pub fn status(&self) -> u16 {
         self.line().split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// Names in lower case and values, in order.
+    /// Returns names in lower case and values, in order.
     pub fn all_fields(&self) -> Vec<(String, String)> {
         let field = |line: &String| {
             let (name, value) = line.split_once(':').unwrap();
@@ -260,7 +258,7 @@ impl Message {
         self.lines().iter().skip(1).map(field).collect()
     }
 
-    /// The names of the fields, sorted.
+    /// Returns the field names, sorted, with duplicates.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self
             .all_fields()
@@ -271,7 +269,7 @@ impl Message {
         names
     }
 
-    /// All values of a field.
+    /// Returns all values of a field.
     pub fn fields(&self, name: &str) -> Vec<String> {
         self.all_fields()
             .into_iter()
@@ -280,44 +278,42 @@ impl Message {
             .collect()
     }
 
-    /// The value of a field that is there once at most.
+    /// Returns the value of a field; panics if the field occurs more than once.
     pub fn field(&self, name: &str) -> Option<String> {
         let mut values = self.fields(name);
         assert!(
             values.len() <= 1,
-            "{name} is there more than once: {values:?}"
+            "{name} occurs more than once: {values:?}"
         );
         values.pop()
     }
 
-    /// Whether a field is there.
     pub fn has(&self, name: &str) -> bool {
         !self.fields(name).is_empty()
     }
 
-    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// The body of a response of the gateway's own, after a look at what all of them have in common.
+    /// Returns the problem document; asserts everything that all error responses of the gateway have in common.
     pub fn problem(&self, status: u16, reason: &str) -> Value {
-        let said =
+        let message =
             String::from_utf8_lossy(&self.head).into_owned() + &String::from_utf8_lossy(&self.body);
         assert_eq!(
             (self.status(), self.field("x-proxy-error").as_deref()),
             (status, Some(reason)),
-            "{said}"
+            "{message}"
         );
         assert_eq!(
             self.field("content-type").as_deref(),
             Some("application/problem+json"),
-            "{said}"
+            "{message}"
         );
         assert_eq!(
             self.field("x-proxy-request-id").map(|id| id.len()),
             Some(36),
-            "{said}"
+            "{message}"
         );
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(problem["type"], format!("urn:citrix-auth-proxy:{reason}"));

@@ -7,8 +7,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::pki::{Authority, Files, tls_client_of};
-use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get_with, soon};
+use crate::harness::pki::{TestCa, TlsFiles, tls_client_config};
+use crate::harness::{Gateway, OK, Upstream, Wire, get_with, wait_until, within_timeout};
 
 /// The status of a response; 0 if the handshake failed.
 async fn status(gateway: &Gateway, tls: &Arc<ClientConfig>) -> u16 {
@@ -16,9 +16,13 @@ async fn status(gateway: &Gateway, tls: &Arc<ClientConfig>) -> u16 {
 }
 
 async fn status_with(gateway: &Gateway, tls: &Arc<ClientConfig>, fields: &str) -> u16 {
-    let socket = soon(TcpStream::connect(gateway.address())).await.unwrap();
+    let socket = within_timeout(TcpStream::connect(gateway.address()))
+        .await
+        .unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let Ok(stream) = soon(TlsConnector::from(Arc::clone(tls)).connect(name, socket)).await else {
+    let Ok(stream) =
+        within_timeout(TlsConnector::from(Arc::clone(tls)).connect(name, socket)).await
+    else {
         return 0;
     };
     // In TLS 1.3 the client sees the alert on its first read.
@@ -32,20 +36,20 @@ async fn status_with(gateway: &Gateway, tls: &Arc<ClientConfig>, fields: &str) -
 }
 
 struct Scene {
-    ours: Authority,
-    known: Authority,
-    stranger: Authority,
-    files: Files,
+    ours: TestCa,
+    known: TestCa,
+    stranger: TestCa,
+    files: TlsFiles,
     _upstream: Upstream,
     gateway: Gateway,
 }
 
 impl Scene {
     async fn new(client_auth: &str) -> Self {
-        let [ours, known, stranger] = ["ours", "known", "stranger"].map(Authority::new);
-        let files = Files::new(&ours.issue("gateway", &["localhost"]));
+        let [ours, known, stranger] = ["ours", "known", "stranger"].map(TestCa::new);
+        let files = TlsFiles::new(&ours.issue("gateway", &["localhost"]));
         let upstream = Upstream::responding(OK).await;
-        let toml = files.toml_for_callers_of(&known, client_auth);
+        let toml = files.toml_with_client_ca(&known, client_auth);
         let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
         Self {
             ours,
@@ -58,8 +62,8 @@ impl Scene {
     }
 
     /// The TLS configuration of a caller with a certificate issued by `authority`.
-    fn caller_of(&self, authority: &Authority) -> Arc<ClientConfig> {
-        tls_client_of(
+    fn caller_of(&self, authority: &TestCa) -> Arc<ClientConfig> {
+        tls_client_config(
             &self.ours,
             Some(&authority.issue("splunk", &["splunk.example.net"])),
         )
@@ -74,7 +78,7 @@ async fn required_client_certificate_missing_fails_the_handshake() {
         200
     );
     assert_eq!(
-        status(&scene.gateway, &tls_client_of(&scene.ours, None)).await,
+        status(&scene.gateway, &tls_client_config(&scene.ours, None)).await,
         0
     );
     assert_eq!(
@@ -91,7 +95,7 @@ async fn optional_client_certificate_may_be_absent_but_not_untrusted() {
         200
     );
     assert_eq!(
-        status(&scene.gateway, &tls_client_of(&scene.ours, None)).await,
+        status(&scene.gateway, &tls_client_config(&scene.ours, None)).await,
         200
     );
     assert_eq!(
@@ -110,7 +114,7 @@ async fn changed_client_ca_applies_and_old_sessions_are_not_resumed() {
     assert_eq!(status(&scene.gateway, &before).await, 200);
     scene.files.write("client-ca.pem", &scene.stranger.pem());
     scene.gateway.app().inbound_tls().unwrap().request_read();
-    eventually("the new authority is trusted", || async {
+    wait_until("the new authority is trusted", || async {
         status(&scene.gateway, &after).await == 200
     })
     .await;
@@ -123,22 +127,22 @@ async fn changed_client_ca_applies_and_old_sessions_are_not_resumed() {
 
 #[tokio::test]
 async fn client_certificate_authenticates_a_caller_but_no_cross_site_page() {
-    let [ours, known] = ["ours", "known"].map(Authority::new);
-    let files = Files::new(&ours.issue("gateway", &["localhost"]));
+    let [ours, known] = ["ours", "known"].map(TestCa::new);
+    let files = TlsFiles::new(&ours.issue("gateway", &["localhost"]));
     let upstream = Upstream::responding(OK).await;
     // The SHA-256 of "secret".
     let blocks = "[[caller]]\nname = \"subject\"\nclient_certificate = \"CN=splunk\"\n\
         [[caller]]\nname = \"both\"\nclient_certificate = \"both.example.net\"\n\
         secret_sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n";
-    let toml = blocks.to_owned() + &files.toml_for_callers_of(&known, "optional");
+    let toml = blocks.to_owned() + &files.toml_with_client_ca(&known, "optional");
     let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
-    let of = |name: &str, dns: &[&str]| tls_client_of(&ours, Some(&known.issue(name, dns)));
+    let of = |name: &str, dns: &[&str]| tls_client_config(&ours, Some(&known.issue(name, dns)));
     let (splunk, both, other) = (
         of("splunk", &[]),
         of("x", &["both.example.net"]),
         of("other", &["other.example.net"]),
     );
-    let without_certificate = tls_client_of(&ours, None);
+    let without_certificate = tls_client_config(&ours, None);
     let (key, page) = ("X-Api-Key: secret\r\n", "Origin: https://evil.example\r\n");
     for (tls, fields, expected) in [
         (&splunk, "", 200),

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use http::Request;
 
-use crate::harness::{Gateway, Logins, OK, Upstream, soon};
+use crate::harness::{Gateway, OK, TokenEndpoint, Upstream, within_timeout};
 
 const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
@@ -38,7 +38,7 @@ async fn rfc9110_10_1_1_expectation_gets_100_before_the_body_is_sent() {
 #[tokio::test]
 async fn rfc9110_10_1_1_100_does_not_wait_for_a_token() {
     let upstream = Upstream::responding(OK).await;
-    let logins = Logins::held_back().await;
+    let logins = TokenEndpoint::stalling().await;
     let gateway = Gateway::in_front_of(&upstream)
         .logging_in_at(logins)
         .start()
@@ -46,7 +46,7 @@ async fn rfc9110_10_1_1_100_does_not_wait_for_a_token() {
     let mut caller = gateway.connect().await;
     caller.write(EXPECTING).await;
     assert_eq!(caller.head().await.status(), 100);
-    gateway.logins.give();
+    gateway.logins.grant();
     caller.write("hello").await;
     assert_eq!(caller.response().await.status(), 200);
 }
@@ -83,13 +83,13 @@ async fn rfc9113_8_1_http2_expectation_gets_100() {
     let (mut response, mut body) = http2
         .send_request(request.body(()).unwrap(), false)
         .unwrap();
-    let interim = soon(poll_fn(|cx| response.poll_informational(cx)))
+    let interim = within_timeout(poll_fn(|cx| response.poll_informational(cx)))
         .await
         .unwrap()
         .unwrap();
     assert_eq!(interim.status(), 100);
     body.send_data(Bytes::from_static(b"hello"), true).unwrap();
-    assert_eq!(soon(response).await.unwrap().status(), 200);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
     let request = upstream.request().await;
     assert!(!request.has("expect"));
     assert_eq!(request.text(), "hello");

@@ -3,8 +3,8 @@
 use citrix_auth_proxy::state::lifecycle::Phase;
 use futures_util::future::join_all;
 
-use crate::harness::pki::{Authority, Files};
-use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get};
+use crate::harness::pki::{TestCa, TlsFiles};
+use crate::harness::{Gateway, OK, Upstream, Wire, get, wait_until};
 
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// Connections release their buffers after a quarter of the timeout.
@@ -19,7 +19,7 @@ async fn gateway() -> (Gateway, Upstream) {
 /// Waits until `count` connections are idle without buffers.
 async fn idle(gateway: &Gateway, count: usize) {
     let reached = async || gateway.app().connections().idle() == count;
-    eventually("connections are idle", reached).await;
+    wait_until("connections are idle", reached).await;
 }
 
 /// A connection that has served a request and is idle.
@@ -91,7 +91,7 @@ async fn unread_body_is_not_parsed_as_a_request() {
         ("Transfer-Encoding: chunked".to_owned(), "5\r\nhello\r\n"),
     ];
     join_all(framings.map(async |(framing, beginning)| {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream)
             .with(&format!("{LIMITS}\nheader_read_timeout = \"1s\""))
             .with("[upstream]\npool_idle_timeout = \"1s\"")
@@ -136,8 +136,8 @@ async fn unread_body_is_not_parsed_as_a_request() {
 
 #[tokio::test]
 async fn idle_tls_connection_serves_further_requests() {
-    let authority = Authority::new("ca");
-    let files = Files::new(&authority.issue("gateway", &["localhost"]));
+    let authority = TestCa::new("ca");
+    let files = TlsFiles::new(&authority.issue("gateway", &["localhost"]));
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))

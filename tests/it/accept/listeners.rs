@@ -10,7 +10,7 @@ use citrix_auth_proxy::config::{self, BindAddress};
 use citrix_auth_proxy::system::clock::Clock;
 use http::Request;
 
-use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, soon, tls_client};
+use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, tls_client, within_timeout};
 
 #[tokio::test]
 async fn unix_socket_has_the_configured_mode_and_is_removed_at_shutdown() {
@@ -114,14 +114,16 @@ async fn tls_with_alpn_h2_serves_http2() {
         .await
         .unwrap();
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let stream = soon(connector.connect(name, socket)).await.unwrap();
+    let stream = within_timeout(connector.connect(name, socket))
+        .await
+        .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let mut http2 = http2_over(stream).await;
     let request = Request::get("https://localhost/over-http2")
         .body(())
         .unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    assert_eq!(soon(response).await.unwrap().status(), 200);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
     assert_eq!(upstream.request().await.line(), "GET /over-http2 HTTP/1.1");
 }
 
@@ -132,7 +134,7 @@ async fn plain_http_on_a_tls_listener_is_rejected() {
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
     assert!(!caller.rest().await.starts_with(b"HTTP/1.1 2"));
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]

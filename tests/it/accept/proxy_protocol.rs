@@ -10,8 +10,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::pki::{Authority, Files, tls_client_of};
-use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, http2_over, soon};
+use crate::harness::pki::{TestCa, TlsFiles, tls_client_config};
+use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, wait_until, within_timeout};
 
 const LISTED: &str = "[listen]\nproxy_protocol = [\"127.0.0.0/8\"]\n";
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -55,7 +55,7 @@ async fn listed(more: &str) -> (Gateway, Upstream) {
 
 async fn errors(gateway: &Gateway, count: usize) {
     let line = format!("{ERRORS} {count}\n");
-    eventually(&line, || async { gateway.metrics().await.contains(&line) }).await;
+    wait_until(&line, || async { gateway.metrics().await.contains(&line) }).await;
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn local_balancer_does_not_make_callers_loopback() {
             .await;
         response.problem(403, "caller_forbidden");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     let mapped: std::net::Ipv6Addr = "::ffff:127.0.0.1".parse().unwrap();
     let mapped = [&mapped.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
     let response = gateway
@@ -143,7 +143,7 @@ async fn trusted_peer_without_header_is_closed_without_a_response() {
         .await;
     errors(&gateway, wrong.len()).await;
     upstream.request().await;
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -168,31 +168,35 @@ async fn untrusted_peer_with_header_is_rejected() {
     wire.write([&from("127.0.0.1")[..], get("/").as_bytes()].concat())
         .await;
     assert!(wire.rest().await.starts_with(b"HTTP/1.1 400 "));
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     errors(&gateway, 0).await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
 }
 
 #[tokio::test]
 async fn header_precedes_tls_and_http2() {
-    let authority = Authority::new("authority");
-    let files = Files::new(&authority.issue("gateway", &["localhost"]));
+    let authority = TestCa::new("authority");
+    let files = TlsFiles::new(&authority.issue("gateway", &["localhost"]));
     let (gateway, _upstream) = listed(&files.toml("")).await;
-    let mut socket = soon(TcpStream::connect(gateway.address())).await.unwrap();
+    let mut socket = within_timeout(TcpStream::connect(gateway.address()))
+        .await
+        .unwrap();
     socket.write_all(&from("127.0.0.1")).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(tls_client_of(&authority, None)).connect(name, socket);
-    let mut wire = Wire::new(soon(stream).await.unwrap());
+    let stream = TlsConnector::from(tls_client_config(&authority, None)).connect(name, socket);
+    let mut wire = Wire::new(within_timeout(stream).await.unwrap());
     wire.write(get("/")).await;
     assert_eq!(wire.response().await.status(), 200);
 
     let (gateway, _upstream) = listed("").await;
-    let mut socket = soon(TcpStream::connect(gateway.address())).await.unwrap();
+    let mut socket = within_timeout(TcpStream::connect(gateway.address()))
+        .await
+        .unwrap();
     socket.write_all(&from("127.0.0.1")).await.unwrap();
     let mut http2 = http2_over(socket).await;
     let request = Request::get("http://localhost/").body(()).unwrap();
     let (response, _) = http2.send_request(request, true).unwrap();
-    assert_eq!(soon(response).await.unwrap().status(), 200);
+    assert_eq!(within_timeout(response).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -225,7 +229,7 @@ async fn connection_limit_uses_the_address_of_the_header() {
     refused.closed().await;
     assert_eq!(connect("127.0.0.2").await.0.status(), 200);
     drop(first);
-    eventually("a permit is free", || async {
+    wait_until("a permit is free", || async {
         connect("127.0.0.1").await.0.status() == 200
     })
     .await;

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::Request;
 use tokio::time::sleep;
 
-use crate::harness::{Gateway, OK, Upstream, eventually, soon};
+use crate::harness::{Gateway, OK, Upstream, wait_until, within_timeout};
 
 const PAUSE: Duration = Duration::from_millis(20);
 const POST: &str = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\n";
 
 #[tokio::test]
 async fn rfc9110_15_5_9_body_below_the_minimum_rate_returns_408() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"200ms\"")
         .start()
@@ -30,7 +30,7 @@ async fn rfc9110_15_5_9_body_below_the_minimum_rate_returns_408() {
 
 #[tokio::test]
 async fn rfc9110_15_5_9_http2_body_below_the_minimum_rate_returns_408() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nbody_idle_timeout = \"200ms\"")
         .start()
@@ -45,11 +45,11 @@ async fn rfc9110_15_5_9_http2_body_below_the_minimum_rate_returns_408() {
         }
     };
     let response = tokio::select! {
-        response = soon(response) => response.unwrap(),
+        response = within_timeout(response) => response.unwrap(),
         () = trickle => unreachable!(),
     };
     assert_eq!(response.status(), 408);
-    eventually("a permit is free", || async {
+    wait_until("a permit is free", || async {
         gateway
             .metrics()
             .await
@@ -99,6 +99,6 @@ async fn http2_uploads_share_the_minimum_rate_of_their_connection() {
         sleep(PAUSE * 5).await;
     }
     for (response, _) in uploads {
-        assert_eq!(soon(response).await.unwrap().status(), 200);
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
     }
 }

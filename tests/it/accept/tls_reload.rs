@@ -10,45 +10,42 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::pki::{Authority, Files, Issued, tls_client_of};
-use crate::harness::{Gateway, OK, Upstream, Wire, eventually, get, soon};
+use crate::harness::pki::{TestCa, TestCertificate, TlsFiles, tls_client_config};
+use crate::harness::{Gateway, OK, Upstream, Wire, get, wait_until, within_timeout};
 
 async fn connect(address: &str, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
-    let socket = soon(TcpStream::connect(address)).await.unwrap();
+    let socket = within_timeout(TcpStream::connect(address)).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    soon(TlsConnector::from(Arc::clone(tls)).connect(name, socket))
+    within_timeout(TlsConnector::from(Arc::clone(tls)).connect(name, socket))
         .await
         .unwrap()
 }
 
 /// The certificate presented on a new connection.
-async fn presented_certificate(
-    gateway: &Gateway,
-    authority: &Authority,
-) -> CertificateDer<'static> {
-    let stream = connect(&gateway.address(), &tls_client_of(authority, None)).await;
+async fn presented_certificate(gateway: &Gateway, authority: &TestCa) -> CertificateDer<'static> {
+    let stream = connect(&gateway.address(), &tls_client_config(authority, None)).await;
     stream.get_ref().1.peer_certificates().unwrap()[0]
         .clone()
         .into_owned()
 }
 
-async fn wait_until_presented(gateway: &Gateway, authority: &Authority, issued: &Issued) {
+async fn wait_until_presented(gateway: &Gateway, authority: &TestCa, issued: &TestCertificate) {
     gateway.app().inbound_tls().unwrap().request_read();
     let expected = issued.der();
-    eventually("the new certificate is presented", || async {
+    wait_until("the new certificate is presented", || async {
         presented_certificate(gateway, authority).await == expected
     })
     .await;
 }
 
-fn localhost(authority: &Authority) -> Issued {
+fn localhost(authority: &TestCa) -> TestCertificate {
     authority.issue("gateway", &["localhost"])
 }
 
 #[tokio::test]
 async fn certificate_replaced_50_times_under_load_fails_no_request() {
-    let authority = Authority::new("authority");
-    let files = Files::new(&localhost(&authority));
+    let authority = TestCa::new("authority");
+    let files = TlsFiles::new(&localhost(&authority));
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
@@ -68,7 +65,7 @@ async fn certificate_replaced_50_times_under_load_fails_no_request() {
         );
         // Some resume sessions, one performs a full handshake each time, and one keeps its
         // connection.
-        let shared = tls_client_of(&authority, None);
+        let shared = tls_client_config(&authority, None);
         let authority = authority.pem();
         callers.spawn(async move {
             let mut kept = Wire::new(connect(&address, &shared).await);
@@ -103,9 +100,9 @@ async fn certificate_replaced_50_times_under_load_fails_no_request() {
 
 #[tokio::test]
 async fn certificate_directory_swapped_behind_a_symlink_is_reloaded() {
-    let authority = Authority::new("authority");
+    let authority = TestCa::new("authority");
     let (old, new) = (localhost(&authority), localhost(&authority));
-    let files = Files::new(&old);
+    let files = TlsFiles::new(&old);
     // Like a mounted Kubernetes secret: the files resolve through a symlink to a directory that is
     // swapped.
     for (folder, issued) in [("..1", &old), ("..2", &new)] {
@@ -131,14 +128,14 @@ async fn certificate_directory_swapped_behind_a_symlink_is_reloaded() {
 
 #[tokio::test]
 async fn tls_sessions_resume_after_a_certificate_change() {
-    let authority = Authority::new("authority");
-    let files = Files::new(&localhost(&authority));
+    let authority = TestCa::new("authority");
+    let files = TlsFiles::new(&localhost(&authority));
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))
         .start()
         .await;
-    let tls = tls_client_of(&authority, None);
+    let tls = tls_client_config(&authority, None);
     let mut wire = Wire::new(connect(&gateway.address(), &tls).await);
     // Session tickets arrive with the response.
     wire.write(get("/")).await;
@@ -155,8 +152,8 @@ async fn tls_sessions_resume_after_a_certificate_change() {
 
 #[tokio::test]
 async fn certificate_expiry_is_a_metric() {
-    let authority = Authority::new("authority");
-    let files = Files::new(&localhost(&authority));
+    let authority = TestCa::new("authority");
+    let files = TlsFiles::new(&localhost(&authority));
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .with(&files.toml(""))

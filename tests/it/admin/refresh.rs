@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::{SECRET, SECRET_SHA256, ready};
-use crate::harness::{Gateway, Logins, Message, OK, REFUSED_ID, TOKEN, Upstream, get};
+use crate::harness::{
+    Gateway, Message, OK, REJECTED_TRANSACTION_ID, TOKEN, TokenEndpoint, Upstream, get,
+};
 
 async fn gateway(toml: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::responding(OK).await;
@@ -84,7 +86,7 @@ async fn second_refresh_within_the_interval_is_deferred() {
 #[tokio::test]
 async fn failed_refresh_returns_outcome_and_advice() {
     let (gateway, _upstream) = gateway("").await;
-    gateway.logins.refuse();
+    gateway.logins.reject();
     let response = refresh(&gateway, "acme", "").await;
     assert_eq!(response.status(), 503);
     assert!(
@@ -107,7 +109,7 @@ async fn failed_refresh_returns_outcome_and_advice() {
             .contains("the id or secret is wrong"),
         "{body}"
     );
-    assert_eq!(body["transaction_id"], REFUSED_ID);
+    assert_eq!(body["transaction_id"], REJECTED_TRANSACTION_ID);
     assert_eq!(
         (&body["state"], &body["generation"]),
         (&"stale but valid".into(), &1.into())
@@ -118,12 +120,12 @@ async fn failed_refresh_returns_outcome_and_advice() {
 async fn refresh_responds_after_the_login() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::held_back().await)
+        .logging_in_at(TokenEndpoint::stalling().await)
         .start()
         .await;
-    gateway.logins.reach(1).await;
+    gateway.logins.wait_for_logins(1).await;
     let (response, ()) = tokio::join!(refresh(&gateway, "acme", ""), async {
-        gateway.logins.give()
+        gateway.logins.grant()
     });
     assert_eq!(
         (response.status(), &json(&response)["state"]),

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{SECRET, SECRET_SHA256, ready};
 use crate::harness::{
-    Gateway, Logins, Message, OK, REFUSED_ID, Upstream, eventually, get, get_with,
+    Gateway, Message, OK, REJECTED_TRANSACTION_ID, TokenEndpoint, Upstream, get, get_with,
+    wait_until,
 };
 
 /// The SHA-256 of `CANARY-admin`, the secret of operator and caller.
@@ -51,7 +52,7 @@ async fn every_status_field_is_documented() {
     gateway.raw(get_with("/cvadapis/me", &known)).await;
     gateway.raw(get_with("/monitorodata/x", &known)).await;
     gateway.raw(get("/")).await;
-    gateway.logins.refuse();
+    gateway.logins.reject();
     let refresh =
         "POST /tokens/acme/refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     gateway.admin(refresh).await;
@@ -157,10 +158,10 @@ async fn status_reports_process_token_and_traffic() {
 async fn missing_token_is_reported_with_the_failed_login() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .logging_in_at(Logins::refused().await)
+        .logging_in_at(TokenEndpoint::rejecting().await)
         .start()
         .await;
-    eventually("the failed login is reported", || async {
+    wait_until("the failed login is reported", || async {
         status(&gateway).await["tokens"][0]["last_failure"].is_object()
     })
     .await;
@@ -179,7 +180,7 @@ async fn missing_token_is_reported_with_the_failed_login() {
         (&failure["outcome"], &failure["lasts"]),
         (&json!("invalid_client"), &json!(true))
     );
-    assert_eq!(failure["transaction_id"], json!(REFUSED_ID));
+    assert_eq!(failure["transaction_id"], json!(REJECTED_TRANSACTION_ID));
     assert_eq!(kinds(&body), ["token_unusable"]);
     let alert = &body["alerts"][0];
     assert_eq!(alert["level"], json!("critical"));
@@ -189,8 +190,8 @@ async fn missing_token_is_reported_with_the_failed_login() {
         "{text}"
     );
 
-    gateway.logins.give();
-    eventually("the token is reported", || async {
+    gateway.logins.grant();
+    wait_until("the token is reported", || async {
         status(&gateway).await["ready"] == json!(true)
     })
     .await;

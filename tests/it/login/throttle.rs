@@ -1,7 +1,7 @@
 //! Bad secrets are throttled and counter; valid ones are not.
 
 use super::*;
-use crate::harness::eventually;
+use crate::harness::wait_until;
 
 /// The value of a metric.
 async fn counter(gateway: &Gateway, name: &str) -> u64 {
@@ -32,7 +32,7 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
         let mut wire = gateway.connect().await;
         wire.write(attempt).await;
         waiting.push(wire);
-        eventually("the bad secret is counter", || async {
+        wait_until("the bad secret is counter", || async {
             counter(&gateway, late).await > number as u64
         })
         .await;
@@ -58,7 +58,10 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
         "{responded} of 60 had a response before the valid secret"
     );
     for wire in &mut waiting {
-        assert!(matches!(soon(wire.response()).await.status(), 400 | 401));
+        assert!(matches!(
+            within_timeout(wire.response()).await.status(),
+            400 | 401
+        ));
     }
     assert_eq!(counter(&gateway, late).await, 60);
     assert_eq!(
@@ -77,7 +80,7 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
         .await,
         30
     );
-    assert_eq!(upstream.requests_so_far().await.len(), 2);
+    assert_eq!(upstream.take_requests().await.len(), 2);
 }
 
 #[tokio::test]

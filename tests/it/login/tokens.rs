@@ -60,7 +60,7 @@ async fn gateway_token_in_every_form_authenticates_and_is_not_forwarded() {
         .raw(get_with("/", &twice))
         .await
         .problem(400, "bad_request");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -131,8 +131,8 @@ async fn anonymous_token_is_invalid_once_callers_are_configured() {
         .raw(bearing(&token))
         .await
         .problem(401, "caller_unknown");
-    upstream.got_nothing().await;
-    upstream_of_known.got_nothing().await;
+    upstream.assert_no_more_requests().await;
+    upstream_of_known.assert_no_more_requests().await;
 }
 
 static AHEAD: AtomicU64 = AtomicU64::new(0);
@@ -235,7 +235,7 @@ async fn rfc8725_3_1_forged_tokens_are_rejected() {
             .problem(401, "caller_unknown");
     }
     assert_eq!(gateway.raw(bearing(&token)).await.status(), 200);
-    assert_eq!(upstream.requests_so_far().await.len(), 1);
+    assert_eq!(upstream.take_requests().await.len(), 1);
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn caller_rules_apply_to_its_token_but_not_to_its_login() {
         .raw(to("/systemlog/records").replace("GET", "DELETE"))
         .await
         .problem(403, "caller_forbidden");
-    assert_eq!(upstream.requests_so_far().await.len(), 1);
+    assert_eq!(upstream.take_requests().await.len(), 1);
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ async fn item_url_or_method_outside_the_rules_rejects_the_batch() {
         ("bad_request", "a control character"),
     )
     .await;
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn item_header_fields_outside_the_rules_reject_the_batch() {
         );
         refused_for(&gateway, ("POST", "Machines", &field(name, value)), cause).await;
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn batch_with_unreadable_items_is_rejected() {
             .await
             .problem(400, "bad_request");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn batch_path_without_a_rule_is_rejected() {
     post(&gateway, "a", "/cvad/manage/$batch", "", &body)
         .await
         .problem(403, "caller_forbidden");
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]

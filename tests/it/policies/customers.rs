@@ -1,12 +1,12 @@
 //! A caller cannot discover customers of others, and no path variant reaches one.
 
 use super::*;
-use crate::harness::Logins;
+use crate::harness::TokenEndpoint;
 
 /// A gateway for acme (the default) and contoso, each with its own host, whose caller `a` acts for
 /// acme only.
 async fn start(upstream: &Upstream, rules: &str) -> Gateway {
-    let logins = Logins::given().await;
+    let logins = TokenEndpoint::granting().await;
     let customer = |id: &str, more: &str| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
@@ -73,7 +73,7 @@ async fn foreign_customer_gets_the_response_of_an_unknown_one() {
         );
         assert!([403, 413].contains(&foreign.0), "{line}: {foreign:?}");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn no_path_variant_is_forwarded_with_another_customer() {
             .await
             .problem(403, "customer_forbidden");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     for path in [
         "/api/catalogservice/acme/x%20y",
         "/direct/acme/citrix/orchestration/api/%61cme/site/x",

@@ -49,7 +49,7 @@ async fn observed_rejection_is_forwarded_and_counted() {
     .start()
     .await;
     let zero = format!("{METRIC}{{caller=\"o\"}} 0\n");
-    eventually("the request is counted", || async {
+    wait_until("the request is counted", || async {
         gateway.metrics().await.contains(&zero)
     })
     .await;
@@ -88,7 +88,7 @@ async fn observed_rejection_is_forwarded_and_counted() {
 
 #[tokio::test]
 async fn observed_limits_are_counted_but_not_enforced() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = in_front_of(
         &upstream,
         &block("o", "max_concurrent = 1\nmode = 'observe'"),

@@ -4,7 +4,7 @@
 use citrix_emulator::{Faults, Options, RegionRedirect};
 use serde_json::{Value, json};
 
-use crate::harness::{Cloud, Gateway, Logins, Message, OK, TOKEN, Upstream, get, get_with};
+use crate::harness::{Cloud, Gateway, Message, OK, TOKEN, TokenEndpoint, Upstream, get, get_with};
 
 const NOT_FOUND: &str =
     "HTTP/1.1 404 Not Found\r\nX-From: citrix\r\nContent-Length: 6\r\n\r\ntheirs";
@@ -29,7 +29,7 @@ fn rest(request: &Message) -> String {
 /// An upstream that redirects everything below `/accessSecurity` to `/feature-data` of `other`.
 async fn leading_to(other: &Upstream) -> Upstream {
     let base = other.url();
-    Upstream::deciding(move |_, request| {
+    Upstream::scripted_by_request(move |_, request| {
         to(&format!("{base}/feature-data{}", rest(request))).into()
     })
     .await
@@ -99,7 +99,7 @@ async fn region_redirect_is_followed_and_remembered() {
             format!("GET /feature-data{path} HTTP/1.1")
         );
     }
-    api.got_nothing().await;
+    api.assert_no_more_requests().await;
     // Another service is not affected.
     gateway.raw(get("/systemlog/records")).await;
     assert_eq!(
@@ -235,7 +235,7 @@ async fn other_redirects_are_not_followed() {
 
 #[tokio::test]
 async fn second_redirect_is_returned_to_the_caller() {
-    let api = Upstream::by_hand().await;
+    let api = Upstream::manual().await;
     let (there, back) = (format!("{}/b/x", api.url()), format!("{}/c/x", api.url()));
     let gateway = Gateway::in_front_of(&api).start().await;
     let caller = async { gateway.raw(get("/a/x")).await };
@@ -279,7 +279,7 @@ async fn relative_link_resolves_to_the_responding_region() {
 
 #[tokio::test]
 async fn redirect_loop_is_not_followed() {
-    let api = Upstream::deciding(|_, request| {
+    let api = Upstream::scripted_by_request(|_, request| {
         let host = request.field("host").unwrap();
         to(&format!("http://{host}/accessSecurity/x")).into()
     })
@@ -287,7 +287,7 @@ async fn redirect_loop_is_not_followed() {
     let gateway = Gateway::in_front_of(&api).start().await;
     assert_eq!(gateway.raw(get("/accessSecurity/x?y")).await.status(), 307);
     api.request().await;
-    api.got_nothing().await;
+    api.assert_no_more_requests().await;
     assert_eq!(regions(&gateway).await, json!([]));
 }
 
@@ -303,12 +303,12 @@ async fn citrix_404_passes_unchanged() {
     assert_eq!(response.field("x-from").as_deref(), Some("citrix"));
     assert!(!response.has("x-proxy-error"));
     api.request().await;
-    api.got_nothing().await;
+    api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
 async fn remembered_region_404_is_verified_at_the_original_address() {
-    let eu = Upstream::deciding(|_, request| {
+    let eu = Upstream::scripted_by_request(|_, request| {
         if request.line().contains("/known") {
             OK.into()
         } else {
@@ -318,7 +318,7 @@ async fn remembered_region_404_is_verified_at_the_original_address() {
     .await;
     let base = eu.url();
     // Only a part of the service is in the other region.
-    let api = Upstream::deciding(move |_, request| {
+    let api = Upstream::scripted_by_request(move |_, request| {
         if request.line().contains("/here") {
             OK.into()
         } else {
@@ -338,7 +338,7 @@ async fn remembered_region_404_is_verified_at_the_original_address() {
 
 #[tokio::test]
 async fn confirmed_404_of_a_region_is_not_verified_again() {
-    let eu = Upstream::deciding(|_, request| {
+    let eu = Upstream::scripted_by_request(|_, request| {
         if request.line().contains("/known") {
             OK.into()
         } else {
@@ -362,8 +362,8 @@ async fn confirmed_404_of_a_region_is_not_verified_again() {
             api.request().await;
             eu.request().await;
         }
-        api.got_nothing().await;
-        eu.got_nothing().await;
+        api.assert_no_more_requests().await;
+        eu.assert_no_more_requests().await;
     }
 }
 
@@ -393,7 +393,7 @@ async fn unreachable_region_is_forgotten() {
 
 #[tokio::test]
 async fn region_401_is_replayed_in_the_same_region() {
-    let eu = Upstream::deciding(|_, request| {
+    let eu = Upstream::scripted_by_request(|_, request| {
         let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
         if stale {
             "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into()
@@ -420,8 +420,11 @@ async fn region_401_is_replayed_in_the_same_region() {
 async fn regions_and_tokens_are_separate_for_each_customer() {
     let eu = Upstream::responding(OK).await;
     let api = leading_to(&eu).await;
-    let (acme, contoso) = (Logins::given().await, Logins::given().await);
-    let block = |id: &str, api: &Upstream, logins: &Logins| {
+    let (acme, contoso) = (
+        TokenEndpoint::granting().await,
+        TokenEndpoint::granting().await,
+    );
+    let block = |id: &str, api: &Upstream, logins: &TokenEndpoint| {
         format!(
             "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'SECRET' }}\n\
              api_url = '{}'\ntoken_url = '{}'\n",

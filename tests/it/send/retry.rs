@@ -7,7 +7,7 @@ use citrix_emulator::Faults;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::harness::{Cloud, Gateway, Message, OK, Upstream, client, eventually, get};
+use crate::harness::{Cloud, Gateway, Message, OK, Upstream, client, get, wait_until};
 
 const ONE_SECOND: &str =
     "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ntheirs";
@@ -52,7 +52,7 @@ async fn replays(gateway: &Gateway, outcome: &str) -> f64 {
 
 async fn waiting(gateway: &Gateway, count: f64) {
     let depth = || async { metric(gateway, "queue_depth{route=\"/\"}").await == count };
-    eventually("they wait", depth).await;
+    wait_until("they wait", depth).await;
 }
 
 fn post(path: &str, body: &str) -> String {
@@ -91,7 +91,7 @@ async fn assert_waited_out(response: String, request: String) {
         without_token_and_framing(&first),
         without_token_and_framing(&second)
     );
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(upstream.connections(), 1, "{description}");
     assert_eq!(replays(&gateway, "waited").await, 1.0, "{description}");
     assert!(metric(&gateway, "queue_wait_seconds_sum{route=\"/\"}").await >= 1.0);
@@ -161,7 +161,7 @@ async fn assert_returned_unchanged(
     let (head, framed) = response.split_once("\r\n\r\n").unwrap();
     assert_eq!(got.line(), head.split("\r\n").next().unwrap());
     assert!(
-        got.whole && got.framed == framed.as_bytes(),
+        got.complete && got.framed == framed.as_bytes(),
         "{response}\n{got:?}"
     );
     for name in ["retry-after", "content-type", "content-length"] {
@@ -173,7 +173,7 @@ async fn assert_returned_unchanged(
     }
     assert!(!got.has("x-proxy-error"));
     upstream.request().await;
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     for each in ["waited", "wait_too_long", "not_replayable"] {
         let count = f64::from(u8::from(outcome == Some(each)));
         assert_eq!(replays(&gateway, each).await, count, "{each} {response}");
@@ -236,7 +236,7 @@ async fn unsafe_requests_are_not_retried() {
 
 #[tokio::test]
 async fn error_body_truncated_during_inspection_is_truncated_for_the_caller() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[upstream]\nretry_budget = '900ms'")
         .start()
@@ -252,7 +252,11 @@ async fn error_body_truncated_during_inspection_is_truncated_for_the_caller() {
     drop(wire);
     let response = caller.response().await;
     assert_eq!(
-        (response.status(), response.text().as_str(), response.whole),
+        (
+            response.status(),
+            response.text().as_str(),
+            response.complete
+        ),
         (429, "{\"a", false)
     );
 }
@@ -287,7 +291,7 @@ async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
     // Another service is not affected.
     assert_eq!(gateway.raw(get("/licensing")).await.status(), 200);
     assert!(upstream.request().await.line().contains("/licensing"));
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     // A disconnected caller no longer waits.
     drop(herd.pop());
     waiting(&gateway, 18.0).await;
@@ -297,7 +301,7 @@ async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
     for _ in 0..18 {
         assert!(upstream.request().await.line().contains("/systemlog/"));
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     waiting(&gateway, 0.0).await;
     assert_eq!(replays(&gateway, "waited").await, 1.0);
 }
@@ -315,7 +319,7 @@ async fn request_that_cannot_wait_gets_the_citrix_response() {
         );
         upstream.request().await;
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
 }
 
 #[tokio::test]
@@ -336,7 +340,7 @@ async fn waiters_above_the_gate_limit_get_the_original_response() {
 
 #[tokio::test]
 async fn wait_that_finds_no_permit_returns_503() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream)
         .with("[limits]\nmax_in_flight = 1")
         .start()
@@ -368,7 +372,7 @@ async fn waits_and_replays_have_separate_budgets() {
     for _ in 0..3 {
         assert_eq!(upstream.request().await.text(), "body");
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(
         (
             replays(&gateway, "accepted").await,
@@ -391,7 +395,7 @@ async fn http2_retry_waits_for_the_query_of_another_program() {
     });
     let mut others = other.connect().await;
     others.write(get("/monitorodata/Machines")).await;
-    eventually("the upstream gets the request", || async {
+    wait_until("the upstream gets the request", || async {
         cloud.emulator.stats().monitor_in_flight == 1
     })
     .await;
@@ -401,7 +405,7 @@ async fn http2_retry_waits_for_the_query_of_another_program() {
         .send();
     let release = async {
         let series = "queue_depth{route=\"/monitorodata\"}";
-        eventually("it waits", || async {
+        wait_until("it waits", || async {
             metric(&gateway, series).await == 1.0
         })
         .await;
@@ -423,6 +427,6 @@ async fn retries_end_after_five_attempts() {
     for _ in 0..5 {
         upstream.request().await;
     }
-    upstream.got_nothing().await;
+    upstream.assert_no_more_requests().await;
     assert_eq!(replays(&gateway, "wait_too_long").await, 1.0);
 }

@@ -3,7 +3,7 @@
 
 use http::Request;
 
-use crate::harness::{Gateway, Upstream, Wire, get, soon};
+use crate::harness::{Gateway, Upstream, Wire, get, within_timeout};
 
 const WITH_LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
@@ -20,7 +20,7 @@ async fn respond_with(upstream: &Upstream, response: &str) -> Wire {
 #[tokio::test]
 async fn rfc9112_8_truncated_upstream_response_is_truncated_on_http1() {
     for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
         caller
@@ -44,16 +44,16 @@ async fn rfc9112_8_truncated_upstream_response_is_truncated_on_http1() {
 #[tokio::test]
 async fn rfc9113_8_1_1_truncated_upstream_response_resets_the_http2_stream() {
     for partial in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut http2 = gateway.http2().await;
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
         let wire = respond_with(&upstream, partial).await;
-        let mut body = soon(response).await.unwrap().into_body();
-        assert_eq!(soon(body.data()).await.unwrap().unwrap(), "hello");
+        let mut body = within_timeout(response).await.unwrap().into_body();
+        assert_eq!(within_timeout(body.data()).await.unwrap().unwrap(), "hello");
         drop(wire);
-        let end = soon(body.data()).await.expect("no clean end");
+        let end = within_timeout(body.data()).await.expect("no clean end");
         assert_eq!(
             end.unwrap_err().reason(),
             Some(h2::Reason::INTERNAL_ERROR),
@@ -63,19 +63,22 @@ async fn rfc9113_8_1_1_truncated_upstream_response_resets_the_http2_stream() {
         let request = Request::get(gateway.url("/")).body(()).unwrap();
         let (response, _) = http2.send_request(request, true).unwrap();
         let _wire = respond_with(&upstream, crate::harness::OK).await;
-        assert_eq!(soon(response).await.unwrap().status(), 200);
+        assert_eq!(within_timeout(response).await.unwrap().status(), 200);
     }
 }
 
 #[tokio::test]
 async fn rfc9112_6_3_unframed_response_ends_with_its_connection() {
-    let upstream = Upstream::by_hand().await;
+    let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
     drop(respond_with(&upstream, "HTTP/1.1 200 OK\r\n\r\nhello").await);
     let response = caller.response().await;
-    assert_eq!((response.text().as_str(), response.whole), ("hello", true));
+    assert_eq!(
+        (response.text().as_str(), response.complete),
+        ("hello", true)
+    );
     assert_eq!(
         response.field("transfer-encoding").as_deref(),
         Some("chunked")
@@ -85,7 +88,7 @@ async fn rfc9112_6_3_unframed_response_ends_with_its_connection() {
 #[tokio::test]
 async fn stalled_response_is_truncated() {
     for response in [WITH_LENGTH, CHUNKED] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream)
             .with("[upstream]\nidle_timeout = \"50ms\"")
             .start()
@@ -94,7 +97,10 @@ async fn stalled_response_is_truncated() {
         caller.write(get("/")).await;
         let mut wire = respond_with(&upstream, response).await;
         let response = caller.response().await;
-        assert_eq!((response.text().as_str(), response.whole), ("hello", false));
+        assert_eq!(
+            (response.text().as_str(), response.complete),
+            ("hello", false)
+        );
         wire.closed().await;
         let metrics = gateway.metrics().await;
         assert!(
@@ -107,7 +113,7 @@ async fn stalled_response_is_truncated() {
 #[tokio::test]
 async fn rfc9112_8_truncated_response_in_one_packet_with_its_fin_is_truncated() {
     for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
         caller
@@ -126,7 +132,7 @@ async fn rfc9112_8_truncated_response_in_one_packet_with_its_fin_is_truncated() 
 #[tokio::test]
 async fn rfc9112_8_bytes_before_a_truncation_reach_the_caller() {
     for response in [WITH_LENGTH, CHUNKED, WITHIN_A_CHUNK] {
-        let upstream = Upstream::by_hand().await;
+        let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let mut caller = gateway.connect().await;
         caller
@@ -136,7 +142,11 @@ async fn rfc9112_8_bytes_before_a_truncation_reach_the_caller() {
         drop(respond_with(&upstream, response).await);
         let response = caller.response().await;
         assert_eq!(
-            (response.status(), response.text().as_str(), response.whole),
+            (
+                response.status(),
+                response.text().as_str(),
+                response.complete
+            ),
             (200, "hello", false)
         );
         caller.closed().await;

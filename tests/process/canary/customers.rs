@@ -3,12 +3,15 @@
 use super::{FIELDS, ask, end, holds_none, look_at_the_admin_side, post, said};
 use crate::gateway::{FREE_PORTS, addresses};
 use crate::program::Program;
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
 #[tokio::test]
 async fn several_customers_keep_their_secrets_from_each_other_and_from_the_log() {
-    let (good, bad) = (Logins::given().await, Logins::refused().await);
+    let (good, bad) = (
+        TokenEndpoint::granting().await,
+        TokenEndpoint::rejecting().await,
+    );
     let api = Upstream::responding(OK).await;
     let folder = tempfile::tempdir().unwrap();
     let mut toml = String::from("[log]\nlevel = \"trace\"\n[token]\nstartup_wait = \"0s\"\n");
@@ -26,8 +29,8 @@ async fn several_customers_keep_their_secrets_from_each_other_and_from_the_log()
     std::fs::write(&config, toml).unwrap();
     let mut gateway = Program::start(&["run", "--config", config.to_str().unwrap()], &FREE_PORTS);
     let (address, admin) = addresses(&mut gateway).await;
-    good.reach(1).await;
-    bad.reach(1).await;
+    good.wait_for_logins(1).await;
+    bad.wait_for_logins(1).await;
     for fields in [
         "Citrix-CustomerId: contoso\r\n",
         "Citrix-CustomerId: fabrikam\r\n",

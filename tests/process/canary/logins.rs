@@ -6,7 +6,7 @@ use super::{CANARY, Secrets, ask, end, holds_none, look_at_the_admin_side, said}
 use crate::gateway::Gateway;
 use aws_lc_rs::digest::{SHA256, digest};
 use citrix_wire::hex;
-use testkit::logins::Logins;
+use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
 const SECRET: &str = "c4nary-caller-secret";
@@ -43,7 +43,10 @@ fn without_operators(audit: Vec<[&str; 4]>) -> Vec<[&str; 4]> {
 
 #[tokio::test]
 async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_of_others() {
-    let (upstream, logins) = (Upstream::responding(OK).await, Logins::given().await);
+    let (upstream, logins) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
     let hash = hex::encode(digest(&SHA256, SECRET.as_bytes()).as_ref());
     let key = "c4nary-signing-key-of-thirty-two-bytes";
     let toml = format!(

@@ -35,7 +35,7 @@ pub async fn collector() -> Upstream {
 /// All spans that came so far, by when they began.
 pub async fn spans(collector: &Upstream) -> Vec<Span> {
     let mut spans = Vec::new();
-    for request in collector.requests_so_far().await {
+    for request in collector.take_requests().await {
         assert!(request.head.starts_with(b"POST /v1/traces HTTP/1.1\r\n"));
         assert_eq!(
             request.field("content-type").as_deref(),

@@ -8,7 +8,7 @@ use super::collector::{CLIENT, SERVER, Span, collector, spans};
 use super::{PARENT, TRACE, logged, sent};
 use crate::gateway::{Gateway, asked};
 use testkit::upstream::{OK, Upstream};
-use testkit::wire::{Message, eventually};
+use testkit::wire::{Message, wait_until};
 
 const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 
@@ -206,7 +206,7 @@ async fn a_collector_that_is_not_there_delays_neither_requests_nor_the_end_for_l
     ];
     let gateway = exporting(&upstream, &collector, &quickly).await;
     assert_eq!(sent(&gateway, "").await.status(), 200);
-    eventually("the spans are given up", || async {
+    wait_until("the spans are given up", || async {
         let metrics = asked(gateway.admin, "/metrics").await.text();
         metrics.contains(r#"citrix_auth_proxy_spans_total{outcome="failed"} 2"#)
     })
@@ -233,7 +233,7 @@ async fn a_collector_that_is_not_there_delays_neither_requests_nor_the_end_for_l
 #[tokio::test]
 async fn spans_that_find_no_room_are_lost_and_counted() {
     // It takes a batch and never says that it did.
-    let (upstream, collector) = (Upstream::responding(OK).await, Upstream::by_hand().await);
+    let (upstream, collector) = (Upstream::responding(OK).await, Upstream::manual().await);
     let few = [
         ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2"),
