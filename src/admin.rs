@@ -1,7 +1,8 @@
-//! The admin listener: probes, metrics, the status page and operator requests. It never proxies, and it runs in the
-//! control plane, so that a scrape delays no request.
+//! The admin listener: probes, metrics, the status page and operator requests. It never proxies,
+//! and it runs in the control plane, so that a scrape delays no request.
 //!
-//! - `/livez`: the process responds. Independent of Citrix, since a restart does not fix an outage there.
+//! - `/livez`: the process responds. Independent of Citrix, since a restart does not fix an outage
+//!   there.
 //! - `/readyz`: state of every customer's token.
 //! - `/metrics`: Prometheus text.
 //! - `/status.json`: state of the gateway; `/` shows it as a page.
@@ -65,9 +66,11 @@ const MAX_CONNECTIONS: usize = 64;
 /// Timeout for a request head, which is also the idle timeout.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, /transactions/{id}, \
-                            /regions, /log-level, /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
-/// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or changes its meaning.
+const UNKNOWN_PATH: &str = "unknown path; available: /, /livez, /readyz, /metrics, /status.json, \
+                            /transactions/{id}, /regions, /log-level, \
+                            /callers/{name}/suggestion and POST /tokens/{customer}/refresh\n";
+/// Version of `/status.json` and `/transactions/{id}`. Incremented when a name is removed or
+/// changes its meaning.
 const FORMAT: u32 = 1;
 
 /// State of the admin listener.

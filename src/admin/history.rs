@@ -32,7 +32,8 @@ impl History {
         samples.push_back((now, Arc::new(totals)));
     }
 
-    /// Returns the newest sample that is at least `age` old, else the oldest one, with its exact age.
+    /// Returns the newest sample that is at least `age` old, else the oldest one, with its exact
+    /// age.
     pub(super) fn before(&self, now: Instant, age: Duration) -> (Duration, Arc<Totals>) {
         let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |at: Instant| now.saturating_duration_since(at);

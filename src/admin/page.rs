@@ -10,8 +10,9 @@ use hyper::body::Bytes;
 use super::FullResponse;
 
 /// Permits only this listener: no inline script or style, no frame, no form, no other host.
-const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                              connect-src 'self'; img-src 'self' data:; base-uri 'none'; \
+                              form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";

@@ -9,8 +9,8 @@ use crate::state::lifecycle::Phase;
 use crate::token::slot::TokenSlot;
 use crate::token::status::{TokenState, TokenStatus};
 
-/// Responds with 200 if every customer has a usable token and the gateway is not draining, else with 503. Lists every
-/// customer's state, the worst first.
+/// Responds with 200 if every customer has a usable token and the gateway is not draining, else
+/// with 503. Lists every customer's state, the worst first.
 pub(super) fn respond(admin: &Admin) -> FullResponse {
     let published = admin.shared.published.load();
     let now = admin.shared.clock.now();
@@ -45,7 +45,8 @@ pub(super) fn respond(admin: &Admin) -> FullResponse {
     text(status, lines.join("\n") + "\n")
 }
 
-/// Returns one customer's state and its line, for example `customer acme: fresh; next login in 2655 s`.
+/// Returns one customer's state and its line, for example
+/// `customer acme: fresh; next login in 2655 s`.
 fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (TokenState, String) {
     let status = slot.status();
     let state = status.state(now);

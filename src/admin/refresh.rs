@@ -21,15 +21,16 @@ pub(super) fn customer_of(path: &str) -> Option<&str> {
     (!customer.is_empty() && !customer.contains('/')).then_some(customer)
 }
 
-/// Requests a login from the customer's token keeper and waits for its outcome. The login continues if the client
-/// disconnects.
+/// Requests a login from the customer's token keeper and waits for its outcome. The login continues
+/// if the client disconnects.
 pub(super) async fn respond(admin: &Admin, customer: &str) -> FullResponse {
     let Some((customer, slot, timeout)) = find(admin, customer) else {
         return text(StatusCode::NOT_FOUND, "no customer with this id\n");
     };
     let before = slot.status().generation;
     if let Err(wait) = slot.request_login() {
-        let detail = "the last forced login is too recent, or the backoff after a failed login has not ended";
+        let detail = "the last forced login is too recent, or the backoff after a failed login \
+                      has not ended";
         let result = RefreshResult {
             detail,
             ..RefreshResult::new(&customer, "deferred", &slot.status(), admin)

@@ -1,5 +1,5 @@
-//! `GET /status.json`: the state of the gateway, for the status page and for scripts. `docs/admin.md` documents the
-//! format; [`FORMAT`] is its version. It contains no secrets.
+//! `GET /status.json`: the state of the gateway, for the status page and for scripts.
+//! `docs/admin.md` documents the format; [`FORMAT`] is its version. It contains no secrets.
 
 mod alerts;
 mod tokens;

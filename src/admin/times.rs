@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::state::Shared;
 
-/// The current time on both clocks. Times are recorded on the monotonic clock, so those before a suspension of the
-/// machine are reported too late.
+/// The current time on both clocks. Times are recorded on the monotonic clock, so those before a
+/// suspension of the machine are reported too late.
 pub(super) struct Times {
     pub(super) wall: SystemTime,
     pub(super) instant: Instant,

@@ -1,7 +1,8 @@
-//! Prometheus metrics. Handles are resolved before the request path; label values come from closed sets.
+//! Prometheus metrics. Handles are resolved before the request path; label values come from closed
+//! sets.
 //!
-//! [`Metrics`] has the metrics of the process, [`WorkerMetrics`] those that each worker counts, and [`RouteMetrics`]
-//! those of one route in a worker.
+//! [`Metrics`] has the metrics of the process, [`WorkerMetrics`] those that each worker counts, and
+//! [`RouteMetrics`] those of one route in a worker.
 
 mod reloads;
 mod retain;
@@ -40,7 +41,8 @@ pub enum ReplayOutcome {
     Accepted,
     /// Replayed; the response was 401 again.
     RefusedAgain,
-    /// Not sent again: the body exceeds the replay buffer, or the response was 503 and the request is not idempotent.
+    /// Not sent again: the body exceeds the replay buffer, or the response was 503 and the request
+    /// is not idempotent.
     NotReplayable,
     /// Not sent again: a fresh token was rejected there less than a minute ago.
     Suppressed,
@@ -50,7 +52,8 @@ pub enum ReplayOutcome {
     RefreshFailed,
     /// Retried after the wait that Citrix requested; the response was another one.
     Waited,
-    /// Not retried: the wait exceeds the rest of `upstream.retry_budget`, or there were too many waits.
+    /// Not retried: the wait exceeds the rest of `upstream.retry_budget`, or there were too many
+    /// waits.
     WaitTooLong,
     /// Not retried: `limits.max_queued` requests wait already.
     TooManyWait,
@@ -150,7 +153,8 @@ impl Metrics {
             .inc();
     }
 
-    /// Registers the expiry of the certificate for callers. Not registered without one: 0 would look expired.
+    /// Registers the expiry of the certificate for callers. Not registered without one: 0 would
+    /// look expired.
     ///
     /// # Errors
     /// If it is already registered.
@@ -163,7 +167,8 @@ impl Metrics {
         Ok(self.certificate_expiry.get_or_init(|| gauge).clone())
     }
 
-    /// Returns the expiry of the certificate for callers in Unix time, if there is one and its expiry is known.
+    /// Returns the expiry of the certificate for callers in Unix time, if there is one and its
+    /// expiry is known.
     pub fn certificate_expires_at(&self) -> Option<f64> {
         self.certificate_expiry
             .get()

@@ -1,8 +1,10 @@
-//! Recent exchanges for the admin listener: the last ones, the last failures and rejections, and the activity of callers.
+//! Recent exchanges for the admin listener: the last ones, the last failures and rejections, and
+//! the activity of callers.
 //!
-//! Each worker has its own records behind its own mutex, which it holds while it writes one record; the only other
-//! holder is an admin request. Records are written to reused slots, so a request allocates nothing for them. Failures
-//! and rejections have separate slots, so that neither successes nor a port scan evict failures.
+//! Each worker has its own records behind its own mutex, which it holds while it writes one record;
+//! the only other holder is an admin request. Records are written to reused slots, so a request
+//! allocates nothing for them. Failures and rejections have separate slots, so that neither
+//! successes nor a port scan evict failures.
 
 mod ring;
 mod text;
@@ -155,7 +157,8 @@ impl WorkerRecent {
     /// Returns the handle for requests of a caller. Called once for each configuration.
     pub fn caller(&self, name: &str) -> Arc<CallerActivity> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Removes callers that a reload removed, so that the map has at most the callers of two configurations.
+        // Removes callers that a reload removed, so that the map has at most the callers of two
+        // configurations.
         callers.retain(|known, used| known == name || Arc::strong_count(used) > 1);
         Arc::clone(callers.entry(name.to_owned()).or_default())
     }
@@ -208,7 +211,8 @@ impl Recent {
         Arc::clone(&self.workers[index % self.workers.len()])
     }
 
-    /// Returns up to `limit` exchanges with this id, newest first. Several can share an id that a caller chose.
+    /// Returns up to `limit` exchanges with this id, newest first. Several can share an id that a
+    /// caller chose.
     pub(crate) fn find(&self, id: &str, limit: usize) -> Vec<Record> {
         let mut found: Vec<Record> = Vec::new();
         for worker in &self.workers {
@@ -280,7 +284,8 @@ impl Recent {
         sum
     }
 
-    /// Returns the users of retired addresses, the most recent first. `is_named` returns `true` for configured callers.
+    /// Returns the users of retired addresses, the most recent first. `is_named` returns `true` for
+    /// configured callers.
     pub(crate) fn retired(&self, is_named: impl Fn(&str) -> bool) -> Vec<RetiredUse> {
         let mut sum = Vec::new();
         for worker in &self.workers {

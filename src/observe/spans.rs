@@ -1,7 +1,8 @@
-//! OpenTelemetry spans: one for each exchange, and one for each attempt to send its request to Citrix.
+//! OpenTelemetry spans: one for each exchange, and one for each attempt to send its request to
+//! Citrix.
 //!
-//! Attempts are recorded only if the environment names a collector and the sampler selects the exchange. Spans are
-//! created when an exchange ends, and exported by a separate thread.
+//! Attempts are recorded only if the environment names a collector and the sampler selects the
+//! exchange. Spans are created when an exchange ends, and exported by a separate thread.
 
 mod client;
 mod export;

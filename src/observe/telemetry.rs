@@ -1,4 +1,5 @@
-//! The log: JSON or text on stderr, written by a separate thread so that a slow reader never blocks a worker.
+//! The log: JSON or text on stderr, written by a separate thread so that a slow reader never blocks
+//! a worker.
 
 use std::fmt;
 use std::io;
@@ -85,7 +86,8 @@ pub struct LogHandle {
     pub(crate) levels: LogLevels,
 }
 
-/// Filter of log lines, which can be changed at run time. Each line reads it, so it has no lock that workers share.
+/// Filter of log lines, which can be changed at run time. Each line reads it, so it has no lock
+/// that workers share.
 #[derive(Clone, Debug)]
 pub struct LogLevels(Arc<ArcSwap<LevelTargets>>);
 

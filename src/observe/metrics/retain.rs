@@ -1,5 +1,5 @@
-//! Removal of the series of routes and callers that a reload removed. Otherwise their number would grow with each
-//! reload.
+//! Removal of the series of routes and callers that a reload removed. Otherwise their number would
+//! grow with each reload.
 
 use std::collections::HashMap;
 

@@ -71,8 +71,8 @@ impl RouteFamilies {
     }
 }
 
-/// Metrics of one route in one worker. Each handle is created at its first use: a gateway uses few of the built-in
-/// routes, and a scrape lists no others.
+/// Metrics of one route in one worker. Each handle is created at its first use: a gateway uses few
+/// of the built-in routes, and a scrape lists no others.
 pub struct RouteMetrics {
     families: RouteFamilies,
     duration: OnceCell<Histogram>,

@@ -76,8 +76,9 @@ impl Distribution {
         }
     }
 
-    /// Returns an estimate of the quantile `share`, from 0 to 1, by linear interpolation within a bucket, as
-    /// `histogram_quantile` of Prometheus does. Returns the last bound for values above it.
+    /// Returns an estimate of the quantile `share`, from 0 to 1, by linear interpolation within a
+    /// bucket, as `histogram_quantile` of Prometheus does. Returns the last bound for values above
+    /// it.
     pub(crate) fn quantile(&self, share: f64) -> Option<Duration> {
         if self.count == 0 {
             return None;

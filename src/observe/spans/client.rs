@@ -1,5 +1,5 @@
-//! The exporter's HTTP client: the client of the control plane, but without the egress proxy, which serves connections
-//! to Citrix.
+//! The exporter's HTTP client: the client of the control plane, but without the egress proxy, which
+//! serves connections to Citrix.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,8 @@ pub(super) struct CollectorClient {
     cause: Cause,
 }
 
-/// The cause of the last request's failure, shared with the exporter, whose errors do not contain it.
+/// The cause of the last request's failure, shared with the exporter, whose errors do not contain
+/// it.
 #[derive(Clone, Default)]
 pub(super) struct Cause(Arc<Mutex<Option<String>>>);
 

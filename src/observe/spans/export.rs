@@ -1,6 +1,8 @@
-//! Export of spans: a bounded queue, and a thread that sends batches to a collector (OTLP over HTTP).
+//! Export of spans: a bounded queue, and a thread that sends batches to a collector (OTLP over
+//! HTTP).
 //!
-//! The thread has its own runtime, so that neither a worker nor the control plane waits for a collector.
+//! The thread has its own runtime, so that neither a worker nor the control plane waits for a
+//! collector.
 
 use std::sync::Arc;
 use std::thread;
@@ -75,8 +77,8 @@ enum ExportError {
 }
 
 impl Spans {
-    /// Starts the export if the environment names a collector. Logs invalid variables, which never prevent the start
-    /// of the gateway.
+    /// Starts the export if the environment names a collector. Logs invalid variables, which never
+    /// prevent the start of the gateway.
     ///
     /// # Errors
     /// If a metric is already registered, which is a bug.
@@ -107,7 +109,8 @@ impl Spans {
         Some(Box::new(Recording::new(self.clone(), trace, caller)))
     }
 
-    /// Queues the spans of an exchange that has ended. Never waits: drops and counts spans if the queue is full.
+    /// Queues the spans of an exchange that has ended. Never waits: drops and counts spans if the
+    /// queue is full.
     pub(super) fn export(&self, recording: &Recording, summary: &ExchangeSummary<'_>) {
         let Some(queue) = &self.0 else { return };
         for span in super::span::of(recording, summary, queue.clock.now()) {
@@ -308,7 +311,8 @@ fn log_unsupported() {
     }
 }
 
-/// Returns the resource of the environment (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) with the program's version.
+/// Returns the resource of the environment (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) with
+/// the program's version.
 fn resource() -> Resource {
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let from_env = Resource::builder().build();

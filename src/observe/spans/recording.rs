@@ -46,8 +46,8 @@ impl Recording {
         self.trace
     }
 
-    /// Begins an attempt. Replaces the caller's `traceparent` in `headers`, if there is one, by the attempt's span.
-    /// Removes the `tracestate` of an invalid `traceparent`.
+    /// Begins an attempt. Replaces the caller's `traceparent` in `headers`, if there is one, by the
+    /// attempt's span. Removes the `tracestate` of an invalid `traceparent`.
     pub fn begin_attempt(
         &mut self,
         (scheme, authority): (&Scheme, &Authority),

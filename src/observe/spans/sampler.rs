@@ -15,7 +15,8 @@ const SAMPLERS: [&str; 6] = [
     "parentbased_traceidratio",
 ];
 
-/// Decides by the caller's sampled flag or by the trace id, so that all services with one ratio sample the same traces.
+/// Decides by the caller's sampled flag or by the trace id, so that all services with one ratio
+/// sample the same traces.
 #[derive(Debug)]
 pub(super) struct Sampler(Box<dyn ShouldSample>);
 

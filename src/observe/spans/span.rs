@@ -1,5 +1,5 @@
-//! The spans of an exchange, by OpenTelemetry's semantic conventions for HTTP spans. They contain no query, header field
-//! or body.
+//! The spans of an exchange, by OpenTelemetry's semantic conventions for HTTP spans. They contain
+//! no query, header field or body.
 
 use std::time::SystemTime;
 
@@ -19,8 +19,8 @@ use crate::observe::metrics::NONE;
 use crate::observe::summary::{End, ExchangeSummary};
 use citrix_wire::trace_context;
 
-/// Returns the server span of the exchange and its children, the client spans of the attempts. `now` is the time of
-/// `summary.ended()`.
+/// Returns the server span of the exchange and its children, the client spans of the attempts.
+/// `now` is the time of `summary.ended()`.
 pub(super) fn of<'a>(
     recording: &'a Recording,
     summary: &'a ExchangeSummary<'_>,
@@ -215,7 +215,8 @@ fn route<'a>(summary: &ExchangeSummary<'a>) -> Option<&'a str> {
     (summary.route != NONE).then_some(summary.route)
 }
 
-/// Returns the error type of the server span: by the conventions only 5xx and interrupted responses are errors.
+/// Returns the error type of the server span: by the conventions only 5xx and interrupted responses
+/// are errors.
 fn failure_of_exchange<'a>(summary: &'a ExchangeSummary<'_>) -> Option<&'a str> {
     let status = summary
         .response_status
@@ -233,8 +234,8 @@ fn reason(summary: &ExchangeSummary<'_>) -> Option<&'static str> {
     summary.reason.map(Reason::as_str)
 }
 
-/// Returns the error type of a client span: a status of 400 or above is an error. A cancelled attempt failed for the
-/// reason of the exchange.
+/// Returns the error type of a client span: a status of 400 or above is an error. A cancelled
+/// attempt failed for the reason of the exchange.
 fn failure_of_attempt<'a>(
     summary: &'a ExchangeSummary<'_>,
     attempt: &'a Attempt,
