@@ -1,4 +1,4 @@
-//! Regression tests.
+//! Regression tests that span several modules.
 
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
@@ -65,12 +65,12 @@ async fn head_timeout_writes_no_408_into_a_response() {
             "{at}: only {} bytes",
             response.body.len()
         );
-        let alien = response.body.iter().position(|byte| *byte != b'x');
+        let unexpected = response.body.iter().position(|byte| *byte != b'x');
         assert_eq!(
-            alien,
+            unexpected,
             None,
             "{at}: {:?}",
-            alien.map(|from| String::from_utf8_lossy(&response.body[from..]))
+            unexpected.map(|from| String::from_utf8_lossy(&response.body[from..]))
         );
     }
 }
@@ -182,8 +182,9 @@ async fn idle_http2_connection_without_ping_ack_is_closed() {
 #[tokio::test]
 async fn request_does_not_wait_for_a_login_after_its_deadline() {
     let upstream = Upstream::responding(OK).await;
-    let refusal = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
-    let logins = Upstream::responding(refusal).await;
+    let rate_limited =
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
+    let logins = Upstream::responding(rate_limited).await;
     let token_url = format!("{}/cctrustoauth2/acme/tokens/clients", logins.url());
     let gateway = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &token_url)

@@ -48,19 +48,19 @@ async fn reload_of_customers_keeps_token_and_connections_of_unchanged_ones() {
         TokenEndpoint::granting().await,
     );
     let acme = block("acme", "client", &logins, &upstream);
-    let gone = block(
-        "gone",
+    let removed = block(
+        "removed",
         "client",
         &TokenEndpoint::granting().await,
         &upstream,
     );
-    let mut gateway = Gateway::for_customers(&format!("{acme}{gone}"))
+    let mut gateway = Gateway::for_customers(&format!("{acme}{removed}"))
         .set("SECRET", "s3cret")
         .start()
         .await;
     wait_until_ready(&gateway).await;
     assert_eq!(request_as(&gateway, "acme").await.status(), 200);
-    assert_eq!(request_as(&gateway, "gone").await.status(), 200);
+    assert_eq!(request_as(&gateway, "removed").await.status(), 200);
     assert_eq!(upstream.connections(), 1);
 
     let changes = gateway.reload(&format!(
@@ -71,23 +71,29 @@ async fn reload_of_customers_keeps_token_and_connections_of_unchanged_ones() {
         (changes.added, changes.removed),
         (
             vec!["customer new".to_owned()],
-            vec!["customer gone".to_owned()]
+            vec!["customer removed".to_owned()]
         )
     );
     // The new customer waits for its first token, as at startup.
     assert_eq!(request_as(&gateway, "new").await.status(), 200);
     assert_eq!(new_logins.count(), 1);
-    request_as(&gateway, "gone")
+    request_as(&gateway, "removed")
         .await
         .problem(403, "customer_forbidden");
     assert_eq!(request_as(&gateway, "acme").await.status(), 200);
     assert_eq!((logins.count(), upstream.connections()), (1, 1));
     let metrics = gateway.metrics().await;
     assert!(
-        !metrics.contains("customer=\"gone\"") && metrics.contains("customer=\"new\""),
+        !metrics.contains("customer=\"removed\"") && metrics.contains("customer=\"new\""),
         "{metrics}"
     );
-    assert!(!gateway.admin(get("/readyz")).await.text().contains("gone"));
+    assert!(
+        !gateway
+            .admin(get("/readyz"))
+            .await
+            .text()
+            .contains("removed")
+    );
 }
 
 #[tokio::test]
@@ -113,11 +119,11 @@ async fn changed_client_id_logs_in_again() {
         );
     }
     let metrics = gateway.metrics().await;
-    let own = metrics
+    let generations = metrics
         .lines()
         .filter(|line| line.starts_with("citrix_auth_proxy_token_generation"));
     assert_eq!(
-        own.collect::<Vec<_>>(),
+        generations.collect::<Vec<_>>(),
         ["citrix_auth_proxy_token_generation{customer=\"acme\"} 1"]
     );
 }
@@ -194,12 +200,12 @@ async fn changed_callers_apply_at_once_on_open_connections() {
     assert_eq!(status_on(&mut wire).await, 200);
     gateway.reload(&caller("splunk", "one", ""));
     assert_eq!(status_on(&mut wire).await, 401);
-    let shown = |secret: &str| get_with("/", &format!("X-Api-Key: {secret}\r\n"));
-    assert_eq!(gateway.raw(shown("one")).await.status(), 200);
+    let with_key = |secret: &str| get_with("/", &format!("X-Api-Key: {secret}\r\n"));
+    assert_eq!(gateway.raw(with_key("one")).await.status(), 200);
     let changes = gateway.reload(&caller("splunk", "two", ""));
     assert_eq!(changes.changed, ["caller splunk"]);
-    assert_eq!(gateway.raw(shown("one")).await.status(), 401);
-    assert_eq!(gateway.raw(shown("two")).await.status(), 200);
+    assert_eq!(gateway.raw(with_key("one")).await.status(), 401);
+    assert_eq!(gateway.raw(with_key("two")).await.status(), 200);
     gateway.reload("");
     assert_eq!(status_on(&mut wire).await, 200);
 }

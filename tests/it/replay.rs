@@ -8,7 +8,7 @@ use crate::harness::{
 };
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: CWSAuth\r\n\
-    X-Cws-TransactionId: citrix-401\r\nContent-Length: 6\r\n\r\ntheirs";
+    X-Cws-TransactionId: citrix-401\r\nContent-Length: 6\r\n\r\ncitrix";
 
 fn has_token(request: &Message, number: usize) -> bool {
     request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}{number}"))
@@ -29,7 +29,7 @@ async fn after_a_revocation() -> Upstream {
 fn assert_upstream_401(response: &Message) {
     assert_eq!(
         (response.status(), response.text().as_str()),
-        (401, "theirs")
+        (401, "citrix")
     );
     assert_eq!(
         response.field("www-authenticate").as_deref(),
@@ -88,7 +88,7 @@ async fn revoked_token_is_refreshed_and_the_request_replayed() {
     assert_eq!(
         upstream.connections(),
         1,
-        "the body of the 401 was read to its end"
+        "the body of the 401 was not read to its end"
     );
     assert_eq!(replays(&gateway, "accepted").await, 1);
 }
@@ -97,9 +97,9 @@ async fn revoked_token_is_refreshed_and_the_request_replayed() {
 async fn request_body_is_replayed_whole() {
     let upstream = after_a_revocation().await;
     for request in [
-        post("/x", "what the caller sent"),
+        post("/x", "request body"),
         "PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
-         9\r\nwhat the \r\nb\r\ncaller sent\r\n0\r\n\r\n"
+         8\r\nrequest \r\n4\r\nbody\r\n0\r\n\r\n"
             .to_owned(),
     ] {
         let gateway = Gateway::in_front_of(&upstream).start().await;
@@ -107,7 +107,7 @@ async fn request_body_is_replayed_whole() {
         let (first, second) = (upstream.request().await, upstream.request().await);
         assert!(has_token(&first, 1) && has_token(&second, 2));
         assert_eq!((first.line(), first.text()), (second.line(), second.text()));
-        assert_eq!(second.text(), "what the caller sent");
+        assert_eq!(second.text(), "request body");
         upstream.assert_no_more_requests().await;
     }
 }
@@ -151,11 +151,11 @@ async fn late_401_for_a_replaced_token_requests_no_login() {
     assert_eq!(quick.response().await.status(), 200);
     to_slow.write(UNAUTHORIZED).await;
     // The most recently used idle connection is taken.
-    let again = tokio::select! {
-        again = to_slow.request() => again,
-        again = to_quick.request() => again,
+    let replayed = tokio::select! {
+        replayed = to_slow.request() => replayed,
+        replayed = to_quick.request() => replayed,
     };
-    assert!(has_token(&again, 2));
+    assert!(has_token(&replayed, 2));
     to_slow.write(OK).await;
     to_quick.write(OK).await;
     assert_eq!(slow.response().await.status(), 200);
@@ -318,19 +318,19 @@ async fn http2_replay_uses_the_same_connection() {
     let cloud = Cloud::start().await;
     let gateway = Gateway::in_front_of_cloud(&cloud).start().await;
     let client = client();
-    let ask = async |path| {
+    let send = async |path| {
         client
             .post(gateway.url(path))
-            .body("again")
+            .body("replayed")
             .send()
             .await
             .unwrap()
     };
-    assert_eq!(ask("/echo").await.status(), 200);
-    assert_eq!(ask("/_emulator/revoke").await.status(), 200);
-    let response = ask("/echo").await;
+    assert_eq!(send("/echo").await.status(), 200);
+    assert_eq!(send("/_emulator/revoke").await.status(), 200);
+    let response = send("/echo").await;
     assert_eq!(response.status(), 200);
-    assert!(response.text().await.unwrap().contains("again"));
+    assert!(response.text().await.unwrap().contains("replayed"));
     assert_eq!(replays(&gateway, "accepted").await, 1);
 }
 
@@ -373,9 +373,9 @@ async fn empty_body_is_replayed_with_content_length_0() {
 
 #[tokio::test]
 async fn hanging_login_holds_no_permits_of_other_customers() {
-    let of_acme = |request: &Message| request.field("citrix-customerid").as_deref() == Some("acme");
+    let is_acme = |request: &Message| request.field("citrix-customerid").as_deref() == Some("acme");
     let upstream = Upstream::scripted_by_request(move |_, request| {
-        if of_acme(request) { UNAUTHORIZED } else { OK }.into()
+        if is_acme(request) { UNAUTHORIZED } else { OK }.into()
     })
     .await;
     let (acme, contoso) = (

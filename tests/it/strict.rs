@@ -22,9 +22,9 @@ const ALWAYS: [&str; 7] = [
 #[tokio::test]
 async fn each_ambiguous_request_gets_one_response_and_one_interpretation() {
     let upstream = Upstream::responding(OK).await;
-    let plan = || Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = \"2MiB\"");
-    let gateway = plan().start().await;
-    let hasty = plan()
+    let configured = || Gateway::in_front_of(&upstream).with("[limits]\nmax_body_bytes = \"2MiB\"");
+    let gateway = configured().start().await;
+    let short_timeouts = configured()
         .with("header_read_timeout = \"100ms\"\nbody_idle_timeout = \"100ms\"")
         .start()
         .await;
@@ -36,24 +36,28 @@ async fn each_ambiguous_request_gets_one_response_and_one_interpretation() {
     );
     // Last, because the upstream detects their end asynchronously.
     cases.sort_by_key(|case| case.reaches == Reaches::Unended);
-    let mut wrong = Vec::new();
+    let mut failures = Vec::new();
     for case in &cases {
         let stalls = matches!(case.response, Response::Problem(408, _));
-        let gateway = if stalls { &hasty } else { &gateway };
+        let gateway = if stalls { &short_timeouts } else { &gateway };
         // In one write, and split into pieces that arrive one by one.
         for pieces in [vec![&case.bytes[..]], split(&case.bytes)] {
             let (responses, requests) = observe(gateway, &upstream, &pieces).await;
-            if let Err(what) = check(case, &responses, &requests) {
-                wrong.push(format!("{} ({} pieces): {what}", case.name, pieces.len()));
+            if let Err(failure) = check(case, &responses, &requests) {
+                failures.push(format!(
+                    "{} ({} pieces): {failure}",
+                    case.name,
+                    pieces.len()
+                ));
             }
         }
     }
     assert!(
-        wrong.is_empty(),
-        "{} wrong of {}:\n{}",
-        wrong.len(),
+        failures.is_empty(),
+        "{} of {} checks failed:\n{}",
+        failures.len(),
         2 * cases.len(),
-        wrong.join("\n")
+        failures.join("\n")
     );
 }
 
@@ -142,7 +146,7 @@ fn same(request: &Message, line: &str, body: &str, fields: &[&str]) -> Result<()
     let framed_once = !(request.has("content-length") && request.has("transfer-encoding"));
     let no_trailers =
         !request.has("transfer-encoding") || request.framed.ends_with(b"\r\n0\r\n\r\n");
-    let fine = request.line() == line
+    let valid = request.line() == line
         && request.text() == body
         && request.complete
         && extra == fields
@@ -151,7 +155,7 @@ fn same(request: &Message, line: &str, body: &str, fields: &[&str]) -> Result<()
         && no_trailers
         && request.field("citrix-customerid").as_deref() == Some("acme");
     let got = texts(std::slice::from_ref(request));
-    if fine {
+    if valid {
         Ok(())
     } else {
         Err(format!(

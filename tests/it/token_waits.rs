@@ -21,7 +21,7 @@ async fn request_before_the_first_token_waits() {
             .waiting()
             .in_use()
     };
-    wait_until("the request waits", || async { waiting() == 1 }).await;
+    wait_until("the request waits for a token", || async { waiting() == 1 }).await;
     assert_eq!(upstream.connections(), 0);
     // It holds no permit that another customer could use.
     assert!(
@@ -47,7 +47,7 @@ async fn missing_token_forwards_nothing_and_never_returns_401() {
         .with("[token]\nstartup_wait = \"50ms\"")
         .start()
         .await;
-    let refused = || async {
+    let send = || async {
         let response = gateway.raw(get("/")).await;
         let problem = response.problem(503, "token_unavailable");
         assert!(
@@ -60,11 +60,11 @@ async fn missing_token_forwards_nothing_and_never_returns_401() {
         );
         (response, problem)
     };
-    wait_until("the login has failed", || async {
-        refused().await.0.has("x-cws-transactionid")
+    wait_until("a login has failed", || async {
+        send().await.0.has("x-cws-transactionid")
     })
     .await;
-    let (response, problem) = refused().await;
+    let (response, problem) = send().await;
     assert_eq!(
         response.field("x-cws-transactionid").as_deref(),
         Some(REJECTED_TRANSACTION_ID)
@@ -114,7 +114,10 @@ async fn request_beyond_max_queued_for_a_token_returns_503_at_once() {
             .waiting()
             .in_use()
     };
-    wait_until("the first waits", || async { waiting() == 1 }).await;
+    wait_until("the first request waits for a token", || async {
+        waiting() == 1
+    })
+    .await;
     let problem = gateway
         .raw(get("/"))
         .await
@@ -146,7 +149,7 @@ async fn restart_during_a_login_outage_serves_from_the_token_cache() {
     let upstream = Upstream::responding(OK).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let plan = || {
+    let configured = || {
         Gateway::in_front_of(&upstream)
             .with("[token]\nstartup_wait = \"10s\"")
             .set(
@@ -159,14 +162,14 @@ async fn restart_during_a_login_outage_serves_from_the_token_cache() {
             )
     };
     let logins = {
-        let gateway = plan().start().await;
+        let gateway = configured().start().await;
         assert_eq!(gateway.raw(get("/")).await.status(), 200);
-        wait_until("the token is in the file", || async { file.exists() }).await;
+        wait_until("the token cache is written", || async { file.exists() }).await;
         gateway.logins
     };
     logins.reject();
     upstream.request().await;
-    let gateway = plan().logging_in_at(logins).start().await;
+    let gateway = configured().logging_in_at(logins).start().await;
     assert_eq!(gateway.raw(get("/")).await.status(), 200);
     assert_eq!(
         upstream.request().await.field("authorization"),

@@ -14,7 +14,7 @@ const NAMES: [&str; 3] = [
 async fn missing_id_is_generated_and_returned_to_the_caller() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let mut seen = Vec::new();
+    let mut ids = Vec::new();
     for _ in 0..2 {
         let response = gateway.raw(get("/")).await;
         let id = upstream
@@ -24,8 +24,8 @@ async fn missing_id_is_generated_and_returned_to_the_caller() {
             .unwrap();
         Uuid::parse_str(&id).unwrap();
         assert_eq!(response.field("citrix-transactionid"), Some(id.clone()));
-        assert!(!seen.contains(&id));
-        seen.push(id);
+        assert!(!ids.contains(&id));
+        ids.push(id);
     }
 }
 
@@ -34,7 +34,7 @@ async fn callers_id_is_forwarded_and_returned_if_citrix_sends_none() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let response = gateway
-        .raw(get_with("/", "Citrix-TransactionId: Theirs-1\r\n"))
+        .raw(get_with("/", "Citrix-TransactionId: Caller-1\r\n"))
         .await;
     assert_eq!(
         upstream
@@ -42,11 +42,11 @@ async fn callers_id_is_forwarded_and_returned_if_citrix_sends_none() {
             .await
             .field("citrix-transactionid")
             .as_deref(),
-        Some("Theirs-1")
+        Some("Caller-1")
     );
     assert_eq!(
         response.field("citrix-transactionid").as_deref(),
-        Some("Theirs-1")
+        Some("Caller-1")
     );
 }
 
@@ -78,7 +78,7 @@ async fn every_citrix_id_passes_unchanged() {
         let upstream = Upstream::responding(ok).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let response = gateway
-            .raw(get_with("/", "Citrix-TransactionId: theirs\r\n"))
+            .raw(get_with("/", "Citrix-TransactionId: caller\r\n"))
             .await;
         for name in NAMES {
             let expected = (name == citrix_name).then(|| format!("of-{citrix_name}"));
@@ -95,11 +95,11 @@ async fn contract_3_empty_citrix_id_counts_as_absent() {
         let upstream = Upstream::responding(bad).await;
         let gateway = Gateway::in_front_of(&upstream).start().await;
         let response = gateway
-            .raw(get_with("/", "Citrix-TransactionId: theirs\r\n"))
+            .raw(get_with("/", "Citrix-TransactionId: caller\r\n"))
             .await;
         assert_eq!(
             response.field("citrix-transactionid").as_deref(),
-            Some("theirs"),
+            Some("caller"),
             "{citrix_name}"
         );
     }
@@ -112,7 +112,7 @@ async fn every_response_has_its_own_request_id() {
     )
     .await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let mut seen = Vec::new();
+    let mut ids = Vec::new();
     for request in [get("/"), get("/"), get_with("/", "Origin: null\r\n")] {
         let response = gateway
             .raw(get_with("/", "X-Proxy-Request-Id: forged\r\n"))
@@ -124,8 +124,8 @@ async fn every_response_has_its_own_request_id() {
             .field("x-proxy-request-id")
             .unwrap();
         Uuid::parse_str(&id).unwrap();
-        assert!(!seen.contains(&id));
-        seen.push(id);
+        assert!(!ids.contains(&id));
+        ids.push(id);
     }
 }
 
@@ -133,9 +133,9 @@ async fn every_response_has_its_own_request_id() {
 async fn gateway_error_has_the_id_in_header_and_body() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let with_id = get_with("/", "Citrix-TransactionId: theirs-2\r\n");
-    let problem = gateway.raw(with_id).await.problem(502, "upstream_connect");
-    assert_eq!(problem["parameters"][0]["value"], "theirs-2");
+    let request = get_with("/", "Citrix-TransactionId: caller-2\r\n");
+    let problem = gateway.raw(request).await.problem(502, "upstream_connect");
+    assert_eq!(problem["parameters"][0]["value"], "caller-2");
     let problem = gateway.raw(get("/")).await.problem(502, "upstream_connect");
     Uuid::parse_str(problem["parameters"][0]["value"].as_str().unwrap()).unwrap();
 }

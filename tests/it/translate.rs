@@ -5,7 +5,7 @@ use http::Request;
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get, within_timeout};
 
 /// Returns the caller's response to `request` for an upstream `response`.
-async fn forwarded(request: &str, response: &str) -> (Message, Gateway) {
+async fn response_to(request: &str, response: &str) -> (Message, Gateway) {
     let upstream = Upstream::responding(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     (gateway.raw(request).await, gateway)
@@ -18,7 +18,7 @@ async fn rfc9110_7_6_1_hop_by_hop_and_nominated_response_fields_are_stripped() {
         X-Private: 1\r\nAlt-Svc: h3=\":443\"\r\nX-Kept: yes\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
         Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 2\r\n\r\n{}";
     let (response, _gateway) =
-        forwarded("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", response).await;
+        response_to("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", response).await;
     assert_eq!(
         response.names(),
         [
@@ -44,7 +44,7 @@ async fn echoed_token_is_stripped() {
         "HTTP/1.1 200 OK\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nAuthorization: Bearer {TOKEN}1\r\n\
          X-Harmless: c4nary-token\r\nContent-Length: 2\r\n\r\n{{}}"
     );
-    let (response, _gateway) = forwarded(&get("/"), &response).await;
+    let (response, _gateway) = response_to(&get("/"), &response).await;
     assert!(!String::from_utf8_lossy(&response.head).contains(TOKEN));
     assert!(response.has("x-harmless"));
 }
@@ -59,12 +59,12 @@ async fn status_and_body_pass_unchanged() {
         "500 Oops",
         "599 Odd",
     ] {
-        let body = r#"{"detail":"theirs"}"#;
+        let body = r#"{"detail":"from Citrix"}"#;
         let length = body.len();
         let response = format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        let (response, _gateway) = forwarded(&get("/"), &response).await;
+        let (response, _gateway) = response_to(&get("/"), &response).await;
         assert_eq!(response.status().to_string(), status[..3]);
         assert_eq!(response.text(), body);
         // A Citrix response, not a gateway error.
@@ -99,7 +99,7 @@ async fn rfc9110_15_bodiless_responses_have_no_body() {
         "HTTP/1.1 204 No Content\r\n\r\n",
         "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n",
     ] {
-        let (response, gateway) = forwarded(&get("/"), head).await;
+        let (response, gateway) = response_to(&get("/"), head).await;
         assert_eq!(response.line(), head.split("\r\n").next().unwrap());
         assert!(!response.has("transfer-encoding"));
         if response.status() == 204 {
@@ -113,7 +113,7 @@ async fn rfc9110_15_bodiless_responses_have_no_body() {
 #[tokio::test]
 async fn rfc9110_8_6_empty_response_has_content_length_0() {
     let (response, _gateway) =
-        forwarded(&get("/"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        response_to(&get("/"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(response.field("content-length").as_deref(), Some("0"));
     assert!(response.complete && response.body.is_empty());
 }
@@ -126,7 +126,7 @@ async fn rfc9112_7_1_http_1_0_response_is_not_chunked() {
         "GET / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
     ] {
-        let (response, _gateway) = forwarded(request, chunked).await;
+        let (response, _gateway) = response_to(request, chunked).await;
         assert!(!response.has("transfer-encoding"), "{request}");
         assert!(!response.has("content-length"), "{request}");
         assert_eq!(response.text(), "onetwo");
@@ -186,6 +186,6 @@ async fn rfc9113_8_2_2_connection_fields_are_stripped_for_http2_callers() {
 async fn rfc9112_7_1_2_only_permitted_upstream_trailers_are_forwarded() {
     let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
         2\r\n{}\r\n0\r\nX-Sum: 1\r\n\r\n";
-    let (response, _gateway) = forwarded(&get("/"), response).await;
+    let (response, _gateway) = response_to(&get("/"), response).await;
     assert_eq!((response.text().as_str(), response.complete), ("{}", true));
 }

@@ -54,7 +54,7 @@ async fn foreign_customer_gets_the_response_of_an_unknown_one() {
             ),
         ]
     };
-    for ((line, fields), (same, same_fields)) in
+    for ((line, fields), (unknown_line, unknown_fields)) in
         requests("contoso").into_iter().zip(requests("fabrikam"))
     {
         let summary = |response: Message| {
@@ -68,7 +68,7 @@ async fn foreign_customer_gets_the_response_of_an_unknown_one() {
         let foreign = summary(ask(&gateway, "a", &line, &fields).await);
         assert_eq!(
             foreign,
-            summary(ask(&gateway, "a", &same, &same_fields).await),
+            summary(ask(&gateway, "a", &unknown_line, &unknown_fields).await),
             "{line} {fields}"
         );
         assert!([403, 413].contains(&foreign.0), "{line}: {foreign:?}");

@@ -29,12 +29,12 @@ async fn rfc9112_8_truncated_upstream_response_is_truncated_on_http1() {
         let wire = respond_with(&upstream, response).await;
         let head = caller.head().await;
         assert_eq!(head.status(), 200);
-        let begun: &[u8] = if head.has("content-length") {
+        let start: &[u8] = if head.has("content-length") {
             b"hello"
         } else {
             b"5\r\nhello\r\n"
         };
-        assert_eq!(caller.bytes(begun.len()).await, begun);
+        assert_eq!(caller.bytes(start.len()).await, start);
         drop(wire);
         // Neither the rest nor the last chunk.
         caller.closed().await;
@@ -120,11 +120,11 @@ async fn rfc9112_8_truncated_response_in_one_packet_with_its_fin_is_truncated() 
             .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await;
         drop(respond_with(&upstream, response).await);
-        let said = String::from_utf8(caller.rest().await).unwrap();
-        assert!(!said.ends_with("0\r\n\r\n"), "{said}");
+        let received = String::from_utf8(caller.rest().await).unwrap();
+        assert!(!received.ends_with("0\r\n\r\n"), "{received}");
         assert!(
-            said.is_empty() || said.starts_with("HTTP/1.1 200 "),
-            "{said}"
+            received.is_empty() || received.starts_with("HTTP/1.1 200 "),
+            "{received}"
         );
     }
 }

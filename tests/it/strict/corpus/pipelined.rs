@@ -66,18 +66,18 @@ fn after(name: &str, before: &str, first: &Request) -> Vec<Case> {
         ),
     ];
     let alone = || Reaches::Requests(vec![first.clone()]);
-    let passed = passed.into_iter().map(|(what, between, line)| {
+    let passed = passed.into_iter().map(|(next, between, line)| {
         let reaches = Reaches::Requests(vec![first.clone(), request(line, "")]);
         case(
-            format!("after {name}: {what}"),
+            format!("after {name}: {next}"),
             format!("{before}{between}{second}"),
             Response::Passed(2),
             reaches,
         )
     });
-    let rejected = rejected.into_iter().map(|(what, bytes)| {
+    let rejected = rejected.into_iter().map(|(next, bytes)| {
         case(
-            format!("after {name}: {what}"),
+            format!("after {name}: {next}"),
             format!("{before}{bytes}"),
             Response::PassedThen(400),
             alone(),
