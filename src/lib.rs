@@ -3,17 +3,17 @@
 //! A request takes seven steps, each a file in `proxy/`, in alphabetical order:
 //!
 //! ```text
-//! accept      a connection comes in, TLS or not, HTTP/1 or HTTP/2            inbound/
-//! admit       whose request is it, may it come in, for which customer?         callers
-//! pick_route  which upstream does its path lead to?                          snapshot
-//! prepare     what leaves: our headers in, the caller's connection's out     wire/, citrix/
-//! queue       a turn where Citrix lets few in, a place among those in flight    limit/
-//! send        the token goes in, the request out, on a pooled connection     token/slot, upstream/
-//! translate   the answer as the caller may see it                            exchange
+//! accept      accepts a connection and detects its protocol        inbound
+//! admit       authenticates the caller, evaluates its rules        callers
+//! pick_route  finds the upstream for the path                      state
+//! prepare     builds the upstream request                          citrix_wire
+//! queue       waits for a token, a site id and permits             limit, token, site
+//! send        adds the token and sends on a pooled connection      upstream
+//! translate   rewrites the response for the caller                 exchange
 //! ```
 //!
-//! Off the path, one task a credential keeps the token fresh ([`token`]), the admin listener answers probes and
-//! scrapes ([`admin`]), and [`app`] puts it all together. ARCHITECTURE.md tells the rest.
+//! Off the path, one task per credential keeps the token fresh ([`token`]), the admin listener serves probes and
+//! scrapes ([`admin`]), and [`app`] starts and stops everything. ARCHITECTURE.md has the rest.
 
 pub mod admin;
 pub mod app;
