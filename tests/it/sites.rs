@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use citrix_emulator::{Customer, Options};
+use citrix_emulator::{EmulatedCustomer, Options};
 use futures_util::future::join_all;
 
 use crate::harness::{
@@ -264,9 +264,9 @@ async fn request_without_site_reaches_an_emulator_that_requires_one() {
 #[tokio::test]
 async fn several_sites_and_no_site_return_different_responses() {
     for (sites, status) in [(vec!["s-1", "s-2"], 400), (Vec::new(), 200)] {
-        let customer = Customer {
+        let customer = EmulatedCustomer {
             sites: sites.into_iter().map(str::to_owned).collect(),
-            ..Customer::default()
+            ..EmulatedCustomer::default()
         };
         let cloud = Cloud::with(Options {
             customer,

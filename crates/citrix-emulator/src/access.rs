@@ -73,7 +73,7 @@ pub(super) fn admit(
         },
         _ => access,
     };
-    let (status, identity) = request_standing(state, &parts.headers, access.plain_bearer);
+    let (status, identity) = request_token_status(state, &parts.headers, access.plain_bearer);
     state.counters.status(status);
     let named = named_customer(state, parts, path_customer);
     if let Some(tenant) = named.or(identity.as_ref().map(|identity| &identity.tenant)) {
@@ -129,7 +129,7 @@ fn wrong_customer(
     path_customer: Option<&str>,
     transaction: &str,
 ) -> Option<Response> {
-    let ours = |name: &[u8]| tenant.is_called(name);
+    let ours = |name: &[u8]| tenant.has_id(name);
     let mut named = headers.get_all(CITRIX_CUSTOMER_ID).iter();
     match (access.customer, path_customer, named.next()) {
         (CustomerIn::Path, Some(customer), _) if !ours(customer.as_bytes()) => {
@@ -189,7 +189,7 @@ impl Dialect {
             ),
             Self::Monitor => responses::text(
                 StatusCode::FORBIDDEN,
-                "Access denied to query Monitor objects : Invalid Customer.",
+                "Access denied to query Monitor objects : Invalid EmulatedCustomer.",
             ),
             Self::Standard | Self::Cvad | Self::AccessSecurity => responses::not_authorized(),
         }
@@ -225,7 +225,7 @@ fn accepts_exactly_json(headers: &HeaderMap) -> bool {
         && accepts.next().is_none()
 }
 
-fn request_standing(
+fn request_token_status(
     state: &State,
     headers: &HeaderMap,
     plain_bearer: bool,
@@ -233,13 +233,13 @@ fn request_standing(
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
         (None, _) => (TokenStatus::Missing, None),
-        (Some(field), None) => field_standing(state, field.as_bytes(), plain_bearer),
+        (Some(field), None) => field_token_status(state, field.as_bytes(), plain_bearer),
         (Some(_), Some(_)) => (TokenStatus::Malformed, None),
     }
 }
 
 /// What one field's value is worth, and whose token it is if it was ever issued.
-pub(super) fn field_standing(
+pub(super) fn field_token_status(
     state: &State,
     field: &[u8],
     plain_bearer: bool,

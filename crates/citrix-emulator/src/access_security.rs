@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::call::Call;
-use super::faults::RegionRedirect;
+use super::faults::RedirectTarget;
 use super::responses::{self, Response};
 use super::trust::is_json;
 
@@ -18,11 +18,11 @@ pub(super) fn respond(call: &Call<'_>) -> Response {
     if let Err(wait) = call
         .tenant()
         .access_security
-        .take(call.state.limits.access_security)
+        .acquire(call.state.limits.access_security)
     {
         return responses::apim_rate_limited(responses::whole_seconds(wait));
     }
-    if let Some(base) = elsewhere(call) {
+    if let Some(base) = redirect_base(call) {
         return redirect(call, &base);
     }
     match call.parts.method {
@@ -38,7 +38,7 @@ pub(super) fn respond(call: &Call<'_>) -> Response {
 }
 
 /// Where the customer's data is, unless it is here. The other region, and the path it serves, are never left.
-fn elsewhere(call: &Call<'_>) -> Option<String> {
+fn redirect_base(call: &Call<'_>) -> Option<String> {
     let is_region_path = call
         .prefix()
         .trim_start_matches('/')
@@ -49,8 +49,8 @@ fn elsewhere(call: &Call<'_>) -> Option<String> {
     let state = call.state;
     let redirect = state.faults().region_redirect.clone()?;
     Some(match redirect {
-        RegionRedirect::To(base) => base,
-        RegionRedirect::Other => {
+        RedirectTarget::To(base) => base,
+        RedirectTarget::Other => {
             format!(
                 "{}/{REGION_PATH}",
                 state.region_url.as_ref().unwrap_or(&state.base_url)

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Client, ClientSecret, Customer, Emulator, EmulatorError, Faults, Limits, LinkBase, Links,
-    Options, PathFault, Rate, RegionRedirect, Tls, TokenFault, start,
+    Client, ClientSecret, EmulatedCustomer, Emulator, EmulatorError, Faults, LinkBase, Links,
+    Options, PathFault, Rate, RedirectTarget, ServiceLimits, Tls, TokenFault, start,
 };
 
 /// Runs the built-in Citrix Cloud emulator alone.
@@ -55,7 +55,7 @@ pub struct EmulatorArgs {
         value_name = "CUSTOMER",
         help = "A further customer: ID[,site=GUID...][,client=ID[,secret=SECRET[@TIME]...]...]"
     )]
-    pub customer: Vec<Customer>,
+    pub customer: Vec<EmulatedCustomer>,
     /// How long a token lives
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub token_lifetime: Duration,
@@ -104,7 +104,7 @@ pub struct EmulatorArgs {
     pub fault: Vec<PathFault>,
     /// Redirect Secure Private Access to another region: other (--region-listen), or a URL
     #[arg(long, value_name = "URL")]
-    pub region_redirect: Option<RegionRedirect>,
+    pub region_redirect: Option<RedirectTarget>,
     /// Freeze the sites; once activated they take that long to thaw
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub frozen: Option<Duration>,
@@ -138,7 +138,7 @@ impl EmulatorArgs {
             customer: self.first_customer(),
             more_customers: self.customer.clone(),
             token_lifetime: self.token_lifetime,
-            limits: Limits {
+            limits: ServiceLimits {
                 logins: self.login_rate,
                 access_security: self.access_security_rate,
                 endpoint_management: self.endpoint_management_rate,
@@ -163,14 +163,14 @@ impl EmulatorArgs {
         }
     }
 
-    fn first_customer(&self) -> Customer {
+    fn first_customer(&self) -> EmulatedCustomer {
         let mut client = Client::new(&self.client_id);
         if !self.client_secret.is_empty() {
             client.secrets.clone_from(&self.client_secret);
         }
-        let mut customer = Customer {
+        let mut customer = EmulatedCustomer {
             clients: vec![client],
-            ..Customer::new(&self.customer_id)
+            ..EmulatedCustomer::new(&self.customer_id)
         };
         if !self.site_id.is_empty() {
             customer.sites.clone_from(&self.site_id);
@@ -392,7 +392,7 @@ mod tests {
             (options.faults.paths.len(), options.faults.clock_skew),
             (2, -300)
         );
-        assert_eq!(options.faults.region_redirect, Some(RegionRedirect::Other));
+        assert_eq!(options.faults.region_redirect, Some(RedirectTarget::Other));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::tenants::{Identity, Tenant};
 
 /// The listener that a request came to.
 #[derive(Clone)]
-pub(super) struct Origin {
+pub(super) struct ListenerOrigin {
     /// Its scheme, address and port as callers reach it.
     pub(super) url: Arc<str>,
     /// Whether it plays the other region.
@@ -24,7 +24,7 @@ pub(super) struct Origin {
 /// A request on its way to the one who answers it.
 pub(super) struct Call<'a> {
     pub(super) state: &'a State,
-    pub(super) origin: &'a Origin,
+    pub(super) origin: &'a ListenerOrigin,
     pub(super) parts: &'a Parts,
     /// The customer in the path.
     pub(super) customer: Option<&'a str>,

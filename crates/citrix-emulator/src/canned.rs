@@ -239,13 +239,13 @@ pub(super) const ENDPOINT_MANAGEMENT: &[Canned] = &[
     get("$search", r#"{"items":[],"totalCount":0,"batchSize":500}"#),
 ];
 
-/// The first that fits; else 405 where another method would do, and 404.
-pub(super) fn respond(call: &Call<'_>, answers: &[Canned]) -> Response {
-    let mut fitting = answers
+/// The first that matches_path; else 405 where another method would do, and 404.
+pub(super) fn respond(call: &Call<'_>, list: &[Canned]) -> Response {
+    let mut matching = list
         .iter()
-        .filter(|canned| fits(&call.rest, canned.path))
+        .filter(|canned| matches_path(&call.rest, canned.path))
         .peekable();
-    if fitting.peek().is_none() {
+    if matching.peek().is_none() {
         return responses::not_found();
     }
     let method = if call.is_get() {
@@ -253,7 +253,7 @@ pub(super) fn respond(call: &Call<'_>, answers: &[Canned]) -> Response {
     } else {
         call.parts.method.as_str()
     };
-    match fitting.find(|canned| canned.method == method) {
+    match matching.find(|canned| canned.method == method) {
         None => responses::method_not_allowed("GET"),
         Some(canned) if canned.body.is_empty() => responses::empty(canned.status),
         Some(canned) => {
@@ -270,7 +270,7 @@ pub(super) fn respond(call: &Call<'_>, answers: &[Canned]) -> Response {
     }
 }
 
-fn fits(rest: &[&str], path: &str) -> bool {
+fn matches_path(rest: &[&str], path: &str) -> bool {
     // A slash at the end makes no difference.
     let rest = rest.strip_suffix(&[""]).unwrap_or(rest);
     let wanted: Vec<_> = path
@@ -289,8 +289,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_answer_is_json() {
-        for answers in [
+    fn canned_body_is_json() {
+        for list in [
             PING,
             ADMINISTRATORS,
             LICENSING,
@@ -309,7 +309,7 @@ mod tests {
             ADM,
             ENDPOINT_MANAGEMENT,
         ] {
-            for canned in answers.iter().filter(|canned| !canned.body.is_empty()) {
+            for canned in list.iter().filter(|canned| !canned.body.is_empty()) {
                 let parsed = serde_json::from_str::<serde_json::Value>(canned.body);
                 assert!(parsed.is_ok(), "{} {}", canned.path, canned.body);
             }
@@ -318,7 +318,11 @@ mod tests {
 
     #[test]
     fn a_star_is_one_segment() {
-        assert!(fits(&[], "") && fits(&[""], "") && fits(&["tasks", "7"], "tasks/*"));
-        assert!(!fits(&["tasks"], "tasks/*") && !fits(&["a", "b"], "*"));
+        assert!(
+            matches_path(&[], "")
+                && matches_path(&[""], "")
+                && matches_path(&["tasks", "7"], "tasks/*")
+        );
+        assert!(!matches_path(&["tasks"], "tasks/*") && !matches_path(&["a", "b"], "*"));
     }
 }

@@ -29,10 +29,10 @@ pub(super) fn respond(call: &Call<'_>) -> Response {
         ("stats", _) if call.is_get() => return responses::json(StatusCode::OK, &state.stats()),
         ("faults", _) if call.is_get() => return faults(call),
         ("revoke", &Method::POST) => {
-            concerned(call).map(|of| json!({ "revoked": state.tokens.revoke(of) }))
+            named_tenant(call).map(|of| json!({ "revoked": state.tokens.revoke(of) }))
         }
         ("expire", &Method::POST) => {
-            concerned(call).map(|of| json!({ "expired": state.tokens.expire(of) }))
+            named_tenant(call).map(|of| json!({ "expired": state.tokens.expire(of) }))
         }
         ("freeze", &Method::POST) => freeze(call),
         ("expire-secret", &Method::POST) => expire_secret(call),
@@ -50,14 +50,14 @@ pub(super) fn respond(call: &Call<'_>) -> Response {
     };
     match done {
         Ok(done) => responses::ok(&done),
-        Err(complaint) => responses::text(StatusCode::BAD_REQUEST, complaint),
+        Err(message) => responses::text(StatusCode::BAD_REQUEST, message),
     }
 }
 
-type Done = Result<serde_json::Value, String>;
+type ActionResult = Result<serde_json::Value, String>;
 
 /// The customer that is named, or none for all.
-fn concerned<'a>(call: &Call<'a>) -> Result<Option<&'a Tenant>, String> {
+fn named_tenant<'a>(call: &Call<'a>) -> Result<Option<&'a Tenant>, String> {
     let Some(id) = call.query().get("customer") else {
         return Ok(None);
     };
@@ -67,19 +67,19 @@ fn concerned<'a>(call: &Call<'a>) -> Result<Option<&'a Tenant>, String> {
         .ok_or_else(|| "There is no such customer.".to_owned())
 }
 
-fn freeze(call: &Call<'_>) -> Done {
+fn freeze(call: &Call<'_>) -> ActionResult {
     let thaws_in = duration(call, "thaws_in")?.unwrap_or_default();
-    let concerned = concerned(call)?;
+    let named_tenant = named_tenant(call)?;
     let tenants = call
         .state
         .tenants()
-        .filter(|tenant| concerned.is_none_or(|of| std::ptr::eq(&***tenant, of)));
+        .filter(|tenant| named_tenant.is_none_or(|of| std::ptr::eq(&***tenant, of)));
     Ok(json!({ "frozen": tenants.map(|tenant| tenant.freeze(thaws_in)).count() }))
 }
 
 /// The first secret of the first client, unless others are named.
-fn expire_secret(call: &Call<'_>) -> Done {
-    let tenant = concerned(call)?.unwrap_or(call.state.first());
+fn expire_secret(call: &Call<'_>) -> ActionResult {
+    let tenant = named_tenant(call)?.unwrap_or(call.state.first());
     let first = tenant
         .customer
         .clients
@@ -124,7 +124,7 @@ fn faults(call: &Call<'_>) -> Response {
 }
 
 /// Every parameter is an option of the command line; `fault` adds one to those there are.
-fn change_faults(call: &Call<'_>) -> Done {
+fn change_faults(call: &Call<'_>) -> ActionResult {
     let query = call.query();
     let mut faults = call.state.faults().clone();
     for pair in query.pairs() {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// A customer of the cloud. Not `Debug`, as its clients are not.
 #[derive(Clone)]
-pub struct Customer {
+pub struct EmulatedCustomer {
     /// Its id, compared without regard to letter case.
     pub id: String,
     /// The ids of its CVAD sites; none for a customer without DaaS.
@@ -36,7 +36,7 @@ pub struct ClientSecret {
     pub lifetime: Option<Duration>,
 }
 
-impl Customer {
+impl EmulatedCustomer {
     /// A customer with one site and one client, `{id}-client`, with one random secret.
     pub fn new(id: &str) -> Self {
         let client = Client::new(&format!("{id}-client"));
@@ -48,7 +48,7 @@ impl Customer {
     }
 }
 
-impl Default for Customer {
+impl Default for EmulatedCustomer {
     /// `acme` with the client `emulator-client`.
     fn default() -> Self {
         Self {
@@ -109,10 +109,10 @@ impl FromStr for ClientSecret {
     }
 }
 
-impl FromStr for Customer {
+impl FromStr for EmulatedCustomer {
     type Err = CustomerError;
 
-    /// `ID[,site=GUID…][,client=ID[,secret=SECRET…]…]`. What is left out is as in [`Customer::new`]; a secret
+    /// `ID[,site=GUID…][,client=ID[,secret=SECRET…]…]`. What is left out is as in [`EmulatedCustomer::new`]; a secret
     /// belongs to the client before it.
     fn from_str(text: &str) -> Result<Self, CustomerError> {
         let mut parts = text.split(',');
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_customer_is_described_in_one_line() {
         let line = "contoso,site=s1,site=s2,client=a,secret=x==,secret=y==@90s,client=b";
-        let customer: Customer = line.parse().ok().unwrap();
+        let customer: EmulatedCustomer = line.parse().ok().unwrap();
         assert_eq!(
             (&customer.id[..], &customer.sites[..]),
             ("contoso", &["s1".to_owned(), "s2".to_owned()][..])
@@ -196,22 +196,25 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_made_up() {
-        let customer: Customer = "contoso".parse().ok().unwrap();
+        let customer: EmulatedCustomer = "contoso".parse().ok().unwrap();
         assert_eq!((customer.sites.len(), customer.clients.len()), (1, 1));
         assert_eq!(customer.clients[0].id, "contoso-client");
-        let customer: Customer = "contoso,secret=p@ss".parse().ok().unwrap();
+        let customer: EmulatedCustomer = "contoso,secret=p@ss".parse().ok().unwrap();
         assert_eq!(customer.clients[0].secrets[0].value, "p@ss");
     }
 
     #[test]
     fn nonsense_is_refused_without_showing_it() {
-        assert_eq!("".parse::<Customer>().err(), Some(CustomerError::NoId));
         assert_eq!(
-            "id=contoso".parse::<Customer>().err(),
+            "".parse::<EmulatedCustomer>().err(),
             Some(CustomerError::NoId)
         );
         assert_eq!(
-            "contoso,s3cret==".parse::<Customer>().err(),
+            "id=contoso".parse::<EmulatedCustomer>().err(),
+            Some(CustomerError::NoId)
+        );
+        assert_eq!(
+            "contoso,s3cret==".parse::<EmulatedCustomer>().err(),
             Some(CustomerError::Part(2))
         );
     }

@@ -24,7 +24,7 @@ const BODY_LIMIT: usize = 16 * 1024 * 1024;
 const SITE_FROZEN: u16 = 530;
 
 /// The caller of an operation, alone or in a batch.
-struct Scope<'a> {
+struct OperationContext<'a> {
     state: &'a State,
     tenant: &'a Tenant,
     client_id: &'a str,
@@ -40,7 +40,7 @@ struct Operation<'a> {
     query: Query<'a>,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> OperationContext<'a> {
     fn of(call: &'a Call<'_>) -> Self {
         Self {
             state: call.state,
@@ -62,7 +62,7 @@ pub(super) async fn respond(mut call: Call<'_>) -> Response {
         .copied()
         .unwrap_or_default()
         .to_ascii_lowercase();
-    if let Some(refusal) = instance_refusal(&call, &first) {
+    if let Some(refusal) = check_instance(&call, &first) {
         return refusal;
     }
     if !call.is_get() && has_body(&call.parts.headers) && !is_json(&call.parts.headers) {
@@ -72,28 +72,28 @@ pub(super) async fn respond(mut call: Call<'_>) -> Response {
     let Ok(body) = Limited::new(&mut call.body, BODY_LIMIT).collect().await else {
         return responses::error_data(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.");
     };
-    let scope = Scope::of(&call);
+    let context = OperationContext::of(&call);
     if first == "$batch" && call.is_post() {
-        return batch::respond(&scope, &body.to_bytes()).await;
+        return batch::respond(&context, &body.to_bytes()).await;
     }
     let operation = Operation {
         method: &call.parts.method,
         path: call.rest.clone(),
         query: call.query(),
     };
-    operate(&scope, &operation)
+    operate(&context, &operation)
 }
 
 /// `GET me` on the direct hosts, where it is not below a site; a frozen site shows there too, as clients poll it.
-pub(super) fn me_alone(call: &Call<'_>) -> Response {
+pub(super) fn me_on_direct_host(call: &Call<'_>) -> Response {
     if call.tenant().is_frozen() {
         frozen()
     } else {
-        me(&Scope::of(call))
+        me(&OperationContext::of(call))
     }
 }
 
-fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
+fn operate(context: &OperationContext<'_>, operation: &Operation<'_>) -> Response {
     let first = operation
         .path
         .first()
@@ -102,19 +102,19 @@ fn operate(scope: &Scope<'_>, operation: &Operation<'_>) -> Response {
         .to_ascii_lowercase();
     let reads = [Method::GET, Method::HEAD].contains(operation.method);
     match (&first[..], &operation.path[..]) {
-        ("me", [_]) => me(scope),
-        (_, path) if !reads => change(scope, operation, path),
-        ("sites", [_]) => responses::ok(&json!({ "Items": sites(scope.tenant) })),
+        ("me", [_]) => me(context),
+        (_, path) if !reads => change(context, operation, path),
+        ("sites", [_]) => responses::ok(&json!({ "Items": sites(context.tenant) })),
         ("about", [_]) => responses::ok(&json!({ "AppVersion": "emulator" })),
         ("tenants", [_]) => {
-            let id = scope.tenant.id();
+            let id = context.tenant.id();
             responses::ok(&json!({ "Items": [{ "Id": id, "Name": id }] }))
         }
-        ("machines", [_]) => machines::page(scope.state, operation.query),
-        ("machines", [_, id]) => machines::one(scope.state, id),
-        ("jobs", [_, id]) => job(scope, id),
+        ("machines", [_]) => machines::page(context.state, operation.query),
+        ("machines", [_, id]) => machines::one(context.state, id),
+        ("jobs", [_, id]) => job(context, id),
         ("jobs", [_, id, results]) if results.eq_ignore_ascii_case("results") => {
-            job_results(scope, id)
+            job_results(context, id)
         }
         _ => responses::error_data(
             StatusCode::NOT_FOUND,
@@ -137,7 +137,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 
 /// All but a few operations are about a site. A wrong one is refused; a missing one is counted and forgiven, as
 /// what the real service then does is not documented.
-fn instance_refusal(call: &Call<'_>, first: &str) -> Option<Response> {
+fn check_instance(call: &Call<'_>, first: &str) -> Option<Response> {
     let sites = &call.tenant().customer.sites;
     let known = |site: &[u8]| {
         sites
@@ -159,15 +159,15 @@ fn instance_refusal(call: &Call<'_>, first: &str) -> Option<Response> {
 }
 
 /// `GET me`: where every client learns the site id.
-fn me(scope: &Scope<'_>) -> Response {
+fn me(context: &OperationContext<'_>) -> Response {
     responses::ok(&json!({
-        "UserId": scope.client_id,
-        "DisplayName": format!("{} (emulator)", scope.client_id),
+        "UserId": context.client_id,
+        "DisplayName": format!("{} (emulator)", context.client_id),
         "IsCspCustomer": false,
         "Customers": [{
-            "Id": scope.tenant.id(),
-            "Name": scope.tenant.id(),
-            "Sites": sites(scope.tenant),
+            "Id": context.tenant.id(),
+            "Name": context.tenant.id(),
+            "Sites": sites(context.tenant),
         }],
     }))
 }
@@ -180,36 +180,37 @@ fn sites(tenant: &Tenant) -> Value {
 }
 
 /// With `?async=true` it starts a job; `$search` finds; the rest is done at once.
-fn change(scope: &Scope<'_>, operation: &Operation<'_>, path: &[&str]) -> Response {
+fn change(context: &OperationContext<'_>, operation: &Operation<'_>, path: &[&str]) -> Response {
     let kind = path.last().copied().unwrap_or_default();
     if operation.query.is_true("async") {
         let action = path
             .iter()
             .position(|segment| segment.starts_with('$'))
             .unwrap_or(path.len());
-        let id = scope
-            .state
-            .jobs
-            .start(scope.client_id, kind.to_owned(), path[..action].join("/"));
-        let location = format!("{}/Jobs/{id}", scope.link_base);
+        let id =
+            context
+                .state
+                .jobs
+                .start(context.client_id, kind.to_owned(), path[..action].join("/"));
+        let location = format!("{}/Jobs/{id}", context.link_base);
         return responses::with_text(responses::empty(StatusCode::ACCEPTED), LOCATION, &location);
     }
     if kind.eq_ignore_ascii_case("$search") {
-        return machines::found(scope.state);
+        return machines::found(context.state);
     }
     responses::empty(StatusCode::NO_CONTENT)
 }
 
 /// `GET Jobs/{id}`: a step further at each look.
-fn job(scope: &Scope<'_>, id: &str) -> Response {
+fn job(context: &OperationContext<'_>, id: &str) -> Response {
     let Some(job) = Uuid::try_parse(id)
         .ok()
-        .and_then(|id| scope.state.jobs.poll(scope.client_id, id))
+        .and_then(|id| context.state.jobs.poll(context.client_id, id))
     else {
         return no_job();
     };
     let (status, percent) = job.status();
-    let results = format!("{}/Jobs/{}/results", scope.link_base, job.id);
+    let results = format!("{}/Jobs/{}/results", context.link_base, job.id);
     responses::ok(&json!({
         "Id": job.id.to_string(),
         "Type": job.kind,
@@ -221,13 +222,13 @@ fn job(scope: &Scope<'_>, id: &str) -> Response {
 }
 
 /// `GET Jobs/{id}/results`: results are not kept, so it sends the caller to the object.
-fn job_results(scope: &Scope<'_>, id: &str) -> Response {
+fn job_results(context: &OperationContext<'_>, id: &str) -> Response {
     match Uuid::try_parse(id)
         .ok()
-        .and_then(|id| scope.state.jobs.get(scope.client_id, id))
+        .and_then(|id| context.state.jobs.get(context.client_id, id))
     {
         Some(job) if job.is_complete() => {
-            let location = format!("{}/{}", scope.link_base, job.subject);
+            let location = format!("{}/{}", context.link_base, job.subject);
             responses::with_text(responses::empty(StatusCode::SEE_OTHER), LOCATION, &location)
         }
         _ => no_job(),

@@ -17,12 +17,12 @@ use tokio::time::{Sleep, sleep};
 
 use super::responses::{Response, with};
 
-/// How much is encoded at a time, so that a large page leaves piece by piece.
-const PIECE: usize = 16 * 1024;
-/// How long a connection lives after its last piece: the server writes nothing of an answer that fails at once.
-const CUT_OFF_PAUSE: Duration = Duration::from_millis(50);
+/// How much is encoded at a time, so that a large page leaves chunk by chunk.
+const CHUNK_LENGTH: usize = 16 * 1024;
+/// How long a connection lives after its last chunk: the server writes nothing of an answer that fails at once.
+const TRUNCATION_DELAY: Duration = Duration::from_millis(50);
 /// Below it a coding makes an answer longer.
-const WORTHWHILE: usize = 256;
+const MIN_ENCODED_LENGTH: usize = 256;
 
 /// The content codings that services answer in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +73,11 @@ pub(super) async fn encode(response: Response, accepts: &HeaderMap) -> Response 
         return response;
     };
     let (parts, body) = response.into_parts();
-    let Ok(whole) = body.collect().await;
-    let whole = whole.to_bytes();
-    let mut response = Response::from_parts(parts, Full::new(whole.clone()).boxed_unsync());
-    if whole.len() >= WORTHWHILE {
-        *response.body_mut() = Encoded::new(whole, coding).boxed_unsync();
+    let Ok(content) = body.collect().await;
+    let content = content.to_bytes();
+    let mut response = Response::from_parts(parts, Full::new(content.clone()).boxed_unsync());
+    if content.len() >= MIN_ENCODED_LENGTH {
+        *response.body_mut() = Encoded::new(content, coding).boxed_unsync();
         response.headers_mut().remove(CONTENT_LENGTH);
         response = with(response, CONTENT_ENCODING, HeaderValue::from_static(name));
     }
@@ -91,10 +91,10 @@ pub(super) async fn escape_slashes(response: Response) -> Response {
         return response;
     }
     let (parts, body) = response.into_parts();
-    let Ok(whole) = body.collect().await;
-    let whole = whole.to_bytes();
+    let Ok(content) = body.collect().await;
+    let content = content.to_bytes();
     // In JSON a slash is always inside a string.
-    let escaped: Vec<u8> = whole
+    let escaped: Vec<u8> = content
         .iter()
         .flat_map(|byte| {
             if *byte == b'/' {
@@ -109,31 +109,31 @@ pub(super) async fn escape_slashes(response: Response) -> Response {
 }
 
 /// The same answer, which says how long it is and ends in the middle.
-pub(super) async fn cut_off(response: Response) -> Response {
+pub(super) async fn truncate(response: Response) -> Response {
     let (parts, body) = response.into_parts();
-    let Ok(whole) = body.collect().await;
-    let whole = whole.to_bytes();
-    let half = CutOff {
-        half: whole.slice(..whole.len() / 2),
-        pause: None,
+    let Ok(content) = body.collect().await;
+    let content = content.to_bytes();
+    let half = TruncatedBody {
+        half: content.slice(..content.len() / 2),
+        delay: None,
     };
     // At least one byte is missing, even of an empty answer.
-    let told = whole.len().max(1);
+    let announced = content.len().max(1);
     with(
         Response::from_parts(parts, half.boxed_unsync()),
         CONTENT_LENGTH,
-        told,
+        announced,
     )
 }
 
-/// One piece, and no word on the length, so that the header may lie.
-struct CutOff {
+/// One chunk, and no word on the length, so that the header may lie.
+struct TruncatedBody {
     half: Bytes,
     /// Until the end; begins when the half is handed over.
-    pause: Option<Pin<Box<Sleep>>>,
+    delay: Option<Pin<Box<Sleep>>>,
 }
 
-impl Body for CutOff {
+impl Body for TruncatedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -141,10 +141,10 @@ impl Body for CutOff {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.pause {
-            Some(pause) => pause.as_mut().poll(context).map(|()| None),
+        match &mut self.delay {
+            Some(delay) => delay.as_mut().poll(context).map(|()| None),
             None => {
-                self.pause = Some(Box::pin(sleep(CUT_OFF_PAUSE)));
+                self.delay = Some(Box::pin(sleep(TRUNCATION_DELAY)));
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.half)))))
             }
         }
@@ -165,12 +165,12 @@ enum Encoder {
 }
 
 impl Encoder {
-    fn write(&mut self, piece: &[u8]) -> Vec<u8> {
+    fn write(&mut self, chunk: &[u8]) -> Vec<u8> {
         // Writing to memory does not fail.
         let (_, out) = match self {
-            Self::Gzip(encoder) => (encoder.write_all(piece), encoder.get_mut()),
-            Self::Brotli(encoder) => (encoder.write_all(piece), encoder.get_mut()),
-            Self::Deflate(encoder) => (encoder.write_all(piece), encoder.get_mut()),
+            Self::Gzip(encoder) => (encoder.write_all(chunk), encoder.get_mut()),
+            Self::Brotli(encoder) => (encoder.write_all(chunk), encoder.get_mut()),
+            Self::Deflate(encoder) => (encoder.write_all(chunk), encoder.get_mut()),
         };
         std::mem::take(out)
     }
@@ -191,7 +191,7 @@ impl Encoded {
             Coding::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), fast)),
             Coding::Brotli => Encoder::Brotli(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
-                PIECE,
+                CHUNK_LENGTH,
                 1,
                 20,
             ))),
@@ -216,9 +216,9 @@ impl Body for Encoded {
             let out = if self.plain.is_empty() {
                 encoder.finish()
             } else {
-                let length = self.plain.len().min(PIECE);
-                let piece = self.plain.split_to(length);
-                let out = encoder.write(&piece);
+                let length = self.plain.len().min(CHUNK_LENGTH);
+                let chunk = self.plain.split_to(length);
+                let out = encoder.write(&chunk);
                 self.encoder = Some(encoder);
                 out
             };
@@ -274,7 +274,8 @@ mod tests {
             let (encoded, mut decoded) = (encoded.to_bytes(), String::new());
             match name {
                 "gzip" => flate2::read::GzDecoder::new(&encoded[..]).read_to_string(&mut decoded),
-                "br" => brotli::Decompressor::new(&encoded[..], PIECE).read_to_string(&mut decoded),
+                "br" => brotli::Decompressor::new(&encoded[..], CHUNK_LENGTH)
+                    .read_to_string(&mut decoded),
                 _ => flate2::read::ZlibDecoder::new(&encoded[..]).read_to_string(&mut decoded),
             }
             .unwrap();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::access::Dialect;
 use super::faults::{Fault, Hint};
-use super::responses::{self, Response, Untraced};
+use super::responses::{self, Response, WithoutTransactionId};
 use super::token_status::TokenStatus;
 
 /// What the caller gets instead; `now` is the time by the cloud's clock.
@@ -45,7 +45,7 @@ pub(super) fn respond(fault: Fault, seconds: u32, now: SystemTime) -> Response {
                 StatusCode::BAD_GATEWAY,
                 "<html><h1>502 Bad Gateway</h1></html>",
             );
-            response.extensions_mut().insert(Untraced);
+            response.extensions_mut().insert(WithoutTransactionId);
             response
         }
         Fault::ServerError => {
@@ -53,7 +53,7 @@ pub(super) fn respond(fault: Fault, seconds: u32, now: SystemTime) -> Response {
         }
         Fault::Unauthorized => Dialect::Standard.no_token(TokenStatus::Unknown, ""),
         // A cut-off answer is made of the good one, before it comes here.
-        Fault::WrongRegion | Fault::CutOff => responses::not_authorized(),
+        Fault::WrongRegion | Fault::Truncated => responses::not_authorized(),
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Faults {
     /// What befalls some paths. The first that matches and is not used up is the one.
     pub paths: Vec<PathFault>,
     /// Where Secure Private Access sends everybody, as if the customer's data were in another region.
-    pub region_redirect: Option<RegionRedirect>,
+    pub region_redirect: Option<RedirectTarget>,
     /// By how many seconds the cloud's clock is ahead, in `Date` and in tokens.
     pub clock_skew: i64,
 }
@@ -54,14 +54,14 @@ pub enum TokenFault {
 
 /// Where a region redirect leads (contract §1.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegionRedirect {
+pub enum RedirectTarget {
     /// To the second listener, or to the same one when there is none.
     Other,
     /// To this base URL; the rest of the path is put behind it.
     To(String),
 }
 
-impl FromStr for RegionRedirect {
+impl FromStr for RedirectTarget {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -104,7 +104,7 @@ pub enum Fault {
     /// 403 in the words that a wrong region gets (contract §1.6).
     WrongRegion,
     /// The good answer, cut off in the middle of its body.
-    CutOff,
+    Truncated,
 }
 
 /// How an answer says when to come back.
@@ -139,7 +139,7 @@ impl Fault {
         ("500", Self::ServerError),
         ("401", Self::Unauthorized),
         ("403-region", Self::WrongRegion),
-        ("cut-off", Self::CutOff),
+        ("cut-off", Self::Truncated),
     ];
 }
 

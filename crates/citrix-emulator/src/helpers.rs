@@ -12,36 +12,36 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::access::field_standing;
+use super::access::field_token_status;
 use super::call::Call;
 use super::responses::{self, Response};
 use super::state::State;
 
 /// How much of a body `/echo` shows.
-const SHOWN: usize = 1024;
+const MAX_ECHOED_BODY: usize = 1024;
 
-const PIECE_LENGTH: usize = 64 * 1024;
+const CHUNK_LENGTH: usize = 64 * 1024;
 /// What `/download` repeats.
-static PIECE: [u8; PIECE_LENGTH] = piece();
+static CHUNK: [u8; CHUNK_LENGTH] = chunk();
 
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the remainder is below 251"
 )]
-const fn piece() -> [u8; PIECE_LENGTH] {
-    let mut piece = [0; PIECE_LENGTH];
+const fn chunk() -> [u8; CHUNK_LENGTH] {
+    let mut chunk = [0; CHUNK_LENGTH];
     let mut index = 0;
-    while index < PIECE_LENGTH {
+    while index < CHUNK_LENGTH {
         // A prime period, so that a shifted or repeated read shows.
-        piece[index] = (index % 251) as u8;
+        chunk[index] = (index % 251) as u8;
         index += 1;
     }
-    piece
+    chunk
 }
 
 /// The request as it arrived, without its tokens.
 pub(super) async fn echo(mut call: Call<'_>) -> Response {
-    let (length, shown, trailers) = read(&mut call.body).await;
+    let (length, beginning, trailers) = read(&mut call.body).await;
     let uri = &call.parts.uri;
     let headers = |headers| show(call.state, headers);
     responses::ok(&json!({
@@ -52,7 +52,7 @@ pub(super) async fn echo(mut call: Call<'_>) -> Response {
         "headers": headers(&call.parts.headers),
         "trailers": headers(&trailers),
         "body_length": length,
-        "body": String::from_utf8_lossy(&shown),
+        "body": String::from_utf8_lossy(&beginning),
     }))
 }
 
@@ -61,7 +61,7 @@ fn show(state: &State, headers: &HeaderMap) -> Value {
         if [AUTHORIZATION, PROXY_AUTHORIZATION].contains(name) {
             json!([
                 name.as_str(),
-                field_standing(state, value.as_bytes(), true).0.label()
+                field_token_status(state, value.as_bytes(), true).0.label()
             ])
         } else {
             json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])
@@ -72,18 +72,18 @@ fn show(state: &State, headers: &HeaderMap) -> Value {
 
 /// Length, beginning and trailers of a body.
 async fn read(body: &mut Incoming) -> (u64, Vec<u8>, HeaderMap) {
-    let (mut length, mut shown, mut trailers) = (0, Vec::new(), HeaderMap::new());
+    let (mut length, mut beginning, mut trailers) = (0, Vec::new(), HeaderMap::new());
     while let Some(Ok(frame)) = body.frame().await {
         match frame.into_data() {
             Ok(data) => {
                 length += data.len() as u64;
-                let room = SHOWN - shown.len();
-                shown.extend_from_slice(&data[..data.len().min(room)]);
+                let room = MAX_ECHOED_BODY - beginning.len();
+                beginning.extend_from_slice(&data[..data.len().min(room)]);
             }
             Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
-    (length, shown, trailers)
+    (length, beginning, trailers)
 }
 
 /// Counts a body of any size.
@@ -106,7 +106,10 @@ pub(super) fn download(call: &Call<'_>) -> Response {
         return responses::text(StatusCode::BAD_REQUEST, "Say how many: ?bytes=N");
     };
     let chunked = query.get("chunked").is_some_and(|value| value == "1");
-    let response = responses::respond(StatusCode::OK, Pieces { remaining, chunked }.boxed_unsync());
+    let response = responses::respond(
+        StatusCode::OK,
+        RepeatedBody { remaining, chunked }.boxed_unsync(),
+    );
     let response = responses::with(
         response,
         CONTENT_TYPE,
@@ -141,12 +144,12 @@ pub(super) fn status(call: &Call<'_>) -> Response {
 }
 
 /// A body of repeated pieces.
-struct Pieces {
+struct RepeatedBody {
     remaining: u64,
     chunked: bool,
 }
 
-impl Body for Pieces {
+impl Body for RepeatedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -158,9 +161,9 @@ impl Body for Pieces {
             return Poll::Ready(None);
         }
         let length =
-            usize::try_from(self.remaining).map_or(PIECE_LENGTH, |left| left.min(PIECE_LENGTH));
+            usize::try_from(self.remaining).map_or(CHUNK_LENGTH, |left| left.min(CHUNK_LENGTH));
         self.remaining -= length as u64;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE[..length])))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CHUNK[..length])))))
     }
 
     fn is_end_stream(&self) -> bool {

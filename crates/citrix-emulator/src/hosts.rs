@@ -45,7 +45,7 @@ pub(super) const ADM: Hosts = Hosts::Of(&["adm.cloud.com", "*.adm.cloud.com"]);
 pub(super) const ENDPOINT_MANAGEMENT: Hosts = Hosts::Of(&["*.xm.cloud.com"]);
 
 /// What a fresh certificate is good for besides this machine.
-pub(super) const CERTIFIED: [&str; 14] = [
+pub(super) const CERTIFICATE_NAMES: [&str; 14] = [
     "*.cloud.com",
     "*.adm.cloud.com",
     "*.apps.cloud.com",
@@ -80,13 +80,13 @@ impl Hosts {
     pub(super) fn serve(self, host: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Of(names) => !is_citrix(host) || names.iter().any(|name| is_like(host, name)),
-            Self::Only(names) => names.iter().any(|name| is_like(host, name)),
+            Self::Of(names) => !is_citrix(host) || names.iter().any(|name| matches(host, name)),
+            Self::Only(names) => names.iter().any(|name| matches(host, name)),
         }
     }
 }
 
-fn is_like(host: &str, pattern: &str) -> bool {
+fn matches(host: &str, pattern: &str) -> bool {
     let host = host.to_ascii_lowercase();
     match pattern.split_once('*') {
         None => host == pattern,

@@ -50,13 +50,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use args::{EmulatorArgs, run};
-pub use customers::{Client, ClientSecret, Customer, CustomerError};
-pub use faults::{Fault, Faults, Hint, PathFault, PathFaultError, RegionRedirect, TokenFault};
-pub use options::{Limits, LinkBase, Links, Options, Tls};
+pub use customers::{Client, ClientSecret, CustomerError, EmulatedCustomer};
+pub use faults::{Fault, Faults, Hint, PathFault, PathFaultError, RedirectTarget, TokenFault};
+pub use options::{LinkBase, Links, Options, ServiceLimits, Tls};
 pub use rate::{Rate, RateError};
 pub use stats::{CustomerStats, ServiceStats, Stats, TokensSeen};
 
-use call::Origin;
+use call::ListenerOrigin;
 use listener::Listener;
 use state::State;
 
@@ -114,7 +114,7 @@ pub struct Emulator {
 /// When an address is taken, or a certificate cannot be read or made.
 pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
     let (acceptor, ca_pem) = match tls::server(&options.tls)? {
-        Some(tls::Server { acceptor, ca_pem }) => (Some(acceptor), ca_pem),
+        Some(tls::TlsServer { acceptor, ca_pem }) => (Some(acceptor), ca_pem),
         None => (None, None),
     };
     let bound = listener::bind(options.listen).await?;
@@ -129,13 +129,13 @@ pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
         .map(|bound| listener::base_url(bound.address, acceptor.is_some()));
     let state = Arc::new(State::new(options, url.clone(), region_url.clone()));
     let region = region.zip(region_url).map(|(bound, url)| {
-        let origin = Origin {
+        let origin = ListenerOrigin {
             url: url.into(),
             other_region: true,
         };
         bound.serve(acceptor.clone(), Arc::clone(&state), origin)
     });
-    let origin = Origin {
+    let origin = ListenerOrigin {
         url: url.into(),
         other_region: false,
     };
@@ -184,7 +184,7 @@ impl Emulator {
     }
 
     /// Every customer, that of [`Options::customer`] first.
-    pub fn customers(&self) -> impl Iterator<Item = &Customer> {
+    pub fn customers(&self) -> impl Iterator<Item = &EmulatedCustomer> {
         self.state.tenants().map(|tenant| &tenant.customer)
     }
 

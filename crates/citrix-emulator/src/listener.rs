@@ -14,12 +14,12 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::call::Origin;
+use super::call::ListenerOrigin;
 use super::state::State;
 use super::{EmulatorError, serve, tunnel};
 
 /// How long to leave the listener alone when accepting failed, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The first byte of a TLS connection (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -63,7 +63,7 @@ impl Bound {
         self,
         tls: Option<TlsAcceptor>,
         state: Arc<State>,
-        origin: Origin,
+        origin: ListenerOrigin,
     ) -> Listener {
         let (stop, stopped) = oneshot::channel();
         let accepting = tokio::spawn(accept(self.socket, tls, state, origin, stopped));
@@ -85,7 +85,7 @@ async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     state: Arc<State>,
-    origin: Origin,
+    origin: ListenerOrigin,
     mut stopped: oneshot::Receiver<Infallible>,
 ) {
     let mut connections = JoinSet::new();
@@ -98,7 +98,7 @@ async fn accept(
                     state.counters.connection();
                     connections.spawn(connection(stream, tls.clone(), Arc::clone(&state), origin.clone()));
                 }
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(_) => tokio::time::sleep(ACCEPT_RETRY_DELAY).await,
             },
         }
     }
@@ -110,41 +110,41 @@ async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     state: Arc<State>,
-    origin: Origin,
+    origin: ListenerOrigin,
 ) {
     // Without it, the small last piece of an answer would wait for an acknowledgement.
     stream.set_nodelay(true).ok();
     let Some(acceptor) = tls else {
-        return services(stream, state, origin).await;
+        return serve_http(stream, state, origin).await;
     };
-    if begins_with_tls(&stream).await {
-        secured(stream, &acceptor, state, origin).await;
-    } else if let Some(tunnel) = tunnel::opened(stream, &state).await {
-        secured(TokioIo::new(tunnel), &acceptor, state, origin).await;
+    if starts_with_tls(&stream).await {
+        serve_tls(stream, &acceptor, state, origin).await;
+    } else if let Some(tunnel) = tunnel::accept(stream, &state).await {
+        serve_tls(TokioIo::new(tunnel), &acceptor, state, origin).await;
     }
 }
 
-async fn secured(
+async fn serve_tls(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     acceptor: &TlsAcceptor,
     state: Arc<State>,
-    origin: Origin,
+    origin: ListenerOrigin,
 ) {
     // A failed handshake is the caller's affair.
     if let Ok(stream) = acceptor.accept(io).await {
-        services(stream, state, origin).await;
+        serve_http(stream, state, origin).await;
     }
 }
 
-async fn begins_with_tls(stream: &TcpStream) -> bool {
+async fn starts_with_tls(stream: &TcpStream) -> bool {
     let mut first = [0];
     stream.peek(&mut first).await.is_ok() && first == [TLS_HANDSHAKE]
 }
 
-async fn services(
+async fn serve_http(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     state: Arc<State>,
-    origin: Origin,
+    origin: ListenerOrigin,
 ) {
     let service = service_fn(move |request| {
         let (state, origin) = (Arc::clone(&state), origin.clone());

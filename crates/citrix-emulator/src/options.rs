@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::customers::Customer;
+use super::customers::EmulatedCustomer;
 use super::faults::Faults;
 use super::rate::Rate;
 
@@ -19,13 +19,13 @@ pub struct Options {
     /// Whether to speak TLS, and with which certificate.
     pub tls: Tls,
     /// The customer that `demo` and most tests use.
-    pub customer: Customer,
+    pub customer: EmulatedCustomer,
     /// Customers besides.
-    pub more_customers: Vec<Customer>,
+    pub more_customers: Vec<EmulatedCustomer>,
     /// How long a token lives.
     pub token_lifetime: Duration,
     /// How fast services let themselves be asked.
-    pub limits: Limits,
+    pub limits: ServiceLimits,
     /// Whether the system log refuses a wrong customer with 403, as one guide says, or 401, as another shows
     /// (contract §3, "401 responses").
     pub system_log_forbids: bool,
@@ -46,10 +46,10 @@ impl Default for Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             region_listen: None,
             tls: Tls::Off,
-            customer: Customer::default(),
+            customer: EmulatedCustomer::default(),
             more_customers: Vec::new(),
             token_lifetime: Duration::from_secs(3600),
-            limits: Limits::default(),
+            limits: ServiceLimits::default(),
             system_log_forbids: false,
             links: Links::default(),
             machine_bytes: 0,
@@ -78,7 +78,7 @@ pub enum Tls {
 
 /// The published limits (contract §4, "Limits"), and one that is known to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServiceLimits {
     /// Logins in all. That there is a limit is known, its value is not (contract §1.3); none unless asked for.
     pub logins: Option<Rate>,
     /// Secure Private Access, for each customer.
@@ -87,7 +87,7 @@ pub struct Limits {
     pub endpoint_management: Rate,
 }
 
-impl Default for Limits {
+impl Default for ServiceLimits {
     fn default() -> Self {
         let minute = Duration::from_secs(60);
         Self {

@@ -47,7 +47,7 @@ struct Window {
 
 impl Meter {
     /// Uses one. When the window is used up: how long it still lasts.
-    pub(super) fn take(&self, rate: Rate) -> Result<u32, Duration> {
+    pub(super) fn acquire(&self, rate: Rate) -> Result<u32, Duration> {
         let now = Instant::now();
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let open = window.filter(|window| window.ends > now);
@@ -74,11 +74,11 @@ mod tests {
     async fn a_window_is_used_up_and_opens_again() {
         let rate: Rate = "2/10s".parse().unwrap();
         let meter = Meter::default();
-        assert_eq!((meter.take(rate), meter.take(rate)), (Ok(1), Ok(0)));
+        assert_eq!((meter.acquire(rate), meter.acquire(rate)), (Ok(1), Ok(0)));
         tokio::time::advance(Duration::from_secs(4)).await;
-        assert_eq!(meter.take(rate), Err(Duration::from_secs(6)));
+        assert_eq!(meter.acquire(rate), Err(Duration::from_secs(6)));
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert_eq!(meter.take(rate), Ok(1));
+        assert_eq!(meter.acquire(rate), Ok(1));
     }
 
     #[test]

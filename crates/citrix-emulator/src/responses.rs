@@ -222,7 +222,7 @@ pub(super) fn invalid_argument(name: &str) -> Response {
 
 /// An answer of the API gateway that carries no transaction id (contract §3).
 #[derive(Clone, Copy)]
-pub(super) struct Untraced;
+pub(super) struct WithoutTransactionId;
 
 /// The id of a made-up object: the same at every start, and not to be mistaken for a random one.
 pub(super) fn synthetic_id(collection: u16, index: usize) -> String {
@@ -257,12 +257,12 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
 ///
 /// Until then and not until the body is dropped: over HTTP/2 the caller may have the end of the stream, and
 /// send its next request, before the server gets round to dropping the body.
-pub(super) struct Holding<T> {
+pub(super) struct HoldingBody<T> {
     body: Body,
     held: Option<T>,
 }
 
-impl<T> Holding<T> {
+impl<T> HoldingBody<T> {
     /// Holds it until the body's end; not at all when there is no body.
     pub(super) fn new(body: Body, held: T) -> Self {
         let held = Some(held).filter(|_| !http_body::Body::is_end_stream(&body));
@@ -270,7 +270,7 @@ impl<T> Holding<T> {
     }
 }
 
-impl<T: Unpin> http_body::Body for Holding<T> {
+impl<T: Unpin> http_body::Body for HoldingBody<T> {
     type Data = Bytes;
     type Error = Infallible;
 

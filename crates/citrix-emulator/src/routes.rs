@@ -11,7 +11,7 @@ use citrix_wire::citrix::headers::{
 };
 
 /// One row of the table.
-pub(super) struct Service {
+pub(super) struct ServiceRoute {
     /// Its name in the counters.
     pub(super) name: &'static str,
     hosts: Hosts,
@@ -104,7 +104,7 @@ const CC: Option<HeaderName> = Some(CC_TRANSACTION_ID);
 
 /// The first row that matches is the one.
 #[rustfmt::skip]
-static SERVICES: [Service; 43] = [
+static SERVICES: [ServiceRoute; 43] = [
     row("emulator", Hosts::Any, "/_emulator", Handler::Control, None, None),
     row("token", hosts::API, "/cctrustoauth2/{customer}/tokens/clients", Handler::Oauth2, OLD, None),
     row("trust", hosts::TRUST, "/{customer}/tokens/clients", Handler::Trust, OLD, None),
@@ -160,8 +160,8 @@ const fn row(
     handler: Handler,
     transaction: Option<HeaderName>,
     access: Option<Access>,
-) -> Service {
-    Service {
+) -> ServiceRoute {
+    ServiceRoute {
         name,
         hosts,
         pattern,
@@ -171,7 +171,7 @@ const fn row(
     }
 }
 
-pub(super) type Found<'a> = (&'static Service, Option<&'a str>, Vec<&'a str>);
+pub(super) type Found<'a> = (&'static ServiceRoute, Option<&'a str>, Vec<&'a str>);
 
 /// The service of a path, the customer in it, and the segments behind.
 pub(super) fn find<'a>(host: &str, path: &'a str) -> Option<Found<'a>> {

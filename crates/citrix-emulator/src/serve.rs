@@ -8,10 +8,10 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::access::{Access, admit};
-use super::call::{Call, Origin};
+use super::call::{Call, ListenerOrigin};
 use super::faults::Fault;
-use super::responses::{self, Holding, Response, Untraced};
-use super::routes::{Handler, Service, find};
+use super::responses::{self, HoldingBody, Response, WithoutTransactionId};
+use super::routes::{Handler, ServiceRoute, find};
 use super::state::State;
 use super::stats::count;
 use super::tenants::{InFlight, MonitorSlot};
@@ -23,14 +23,18 @@ use citrix_wire::citrix::headers::CITRIX_TRANSACTION_ID;
 
 /// An answer that is to end in the middle, once it is in its final coding.
 #[derive(Clone, Copy)]
-struct CutOff;
+struct Truncate;
 
 /// An answer of a fault: no limit of the service's is behind its 429.
 #[derive(Clone, Copy)]
 struct Injected;
 
 /// Answers any request.
-pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incoming>) -> Response {
+pub(super) async fn serve(
+    state: &State,
+    origin: &ListenerOrigin,
+    request: Request<Incoming>,
+) -> Response {
     let (parts, body) = request.into_parts();
     let Some((service, customer, rest)) = find(host(&parts), parts.uri.path()) else {
         return responses::not_found();
@@ -47,7 +51,7 @@ pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incom
     };
     let mut response = match service.access {
         Some(access) => {
-            guarded(
+            serve_admitted(
                 service,
                 access,
                 call,
@@ -55,9 +59,13 @@ pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incom
             )
             .await
         }
-        None => finished(troubled(service, call).await).await,
+        None => truncate_if_marked(respond_or_inject(service, call).await).await,
     };
-    let traced = response.extensions().get::<Untraced>().is_none() && state.tells_transaction_ids();
+    let traced = response
+        .extensions()
+        .get::<WithoutTransactionId>()
+        .is_none()
+        && state.sends_transaction_ids();
     if let Some(name) = service.transaction.clone().filter(|_| traced) {
         response.headers_mut().insert(name, transaction);
     }
@@ -68,8 +76,8 @@ pub(super) async fn serve(state: &State, origin: &Origin, request: Request<Incom
 }
 
 /// A service that wants to know who asks.
-async fn guarded(
-    service: &'static Service,
+async fn serve_admitted(
+    service: &'static ServiceRoute,
     access: Access,
     mut call: Call<'_>,
     transaction: &str,
@@ -92,7 +100,7 @@ async fn guarded(
     let mut response = if is_monitor && slot.is_none() {
         responses::apim_rate_limited(1)
     } else {
-        troubled(service, call).await
+        respond_or_inject(service, call).await
     };
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         if response.extensions().get::<Injected>().is_none() {
@@ -111,36 +119,36 @@ async fn guarded(
             response = encoding::encode(response, &parts.headers).await;
         }
     }
-    finished(response)
+    truncate_if_marked(response)
         .await
-        .map(|body| Holding::new(body, (in_flight, slot)).boxed_unsync())
+        .map(|body| HoldingBody::new(body, (in_flight, slot)).boxed_unsync())
 }
 
 /// The answer as it leaves, cut off if that is its fault.
-async fn finished(response: Response) -> Response {
-    if response.extensions().get::<CutOff>().is_some() {
-        encoding::cut_off(response).await
+async fn truncate_if_marked(response: Response) -> Response {
+    if response.extensions().get::<Truncate>().is_some() {
+        encoding::truncate(response).await
     } else {
         response
     }
 }
 
-/// The service's answer, unless a fault of its path befalls the request.
-async fn troubled(service: &'static Service, call: Call<'_>) -> Response {
+/// The service's answer, unless a fault of its path fault the request.
+async fn respond_or_inject(service: &'static ServiceRoute, call: Call<'_>) -> Response {
     let state = call.state;
-    let befalls = if matches!(service.handler, Handler::Control) {
+    let fault = if matches!(service.handler, Handler::Control) {
         None
     } else {
         state.inject(call.parts.uri.path())
     };
-    if befalls.is_some() {
+    if fault.is_some() {
         count(&state.counters.faults_met);
     }
-    match befalls {
+    match fault {
         None => respond(service.handler, call).await,
-        Some((Fault::CutOff, _)) => {
+        Some((Fault::Truncated, _)) => {
             let mut response = respond(service.handler, call).await;
-            response.extensions_mut().insert(CutOff);
+            response.extensions_mut().insert(Truncate);
             response
         }
         Some((fault, seconds)) => {
@@ -162,7 +170,7 @@ async fn respond(handler: Handler, call: Call<'_>) -> Response {
     }
     match handler {
         Handler::Cvad => cvad::respond(call).await,
-        Handler::CvadMe => cvad::me_alone(&call),
+        Handler::CvadMe => cvad::me_on_direct_host(&call),
         Handler::Activation => services::activation(&call),
         Handler::SystemLog => platform::system_log(&call),
         Handler::ResourceLocations => platform::resource_locations(&call),
@@ -173,7 +181,7 @@ async fn respond(handler: Handler, call: Call<'_>) -> Response {
         Handler::AppLayering => services::app_layering(&call),
         Handler::Adm => services::adm(&call),
         Handler::EndpointManagement => services::endpoint_management(&call),
-        Handler::Canned(answers) => canned::respond(&call, answers),
+        Handler::Canned(list) => canned::respond(&call, list),
         Handler::Retired => services::retired(&call),
         Handler::Echo => helpers::echo(call).await,
         Handler::Upload => helpers::upload(call).await,

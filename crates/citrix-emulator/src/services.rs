@@ -79,7 +79,7 @@ pub(super) fn adm(call: &Call<'_>) -> Response {
 /// an RFC 3339 date (contract §4).
 pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
     let rate = call.state.limits.endpoint_management;
-    let (response, remaining) = match call.tenant().endpoint_management.take(rate) {
+    let (response, remaining) = match call.tenant().endpoint_management.acquire(rate) {
         Ok(remaining) => (canned::respond(call, ENDPOINT_MANAGEMENT), remaining),
         Err(wait) => {
             let kind = "common/rateLimitExceeded";

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::document_store::Documents;
 use super::faults::{Fault, Faults, TokenFault};
 use super::jobs::Jobs;
-use super::options::{Limits, Links, Options};
+use super::options::{Links, Options, ServiceLimits};
 use super::rate::Meter;
 use super::stats::{Counters, Stats};
 use super::tenants::Tenant;
@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) jobs: Jobs,
     pub(super) documents: Documents,
     pub(super) logins: Meter,
-    pub(super) limits: Limits,
+    pub(super) limits: ServiceLimits,
     pub(super) system_log_forbids: bool,
     pub(super) links: Links,
     pub(super) machine_bytes: usize,
@@ -67,7 +67,7 @@ impl State {
 
     /// The customer called `id`, in any letter case.
     pub(super) fn tenant(&self, id: &[u8]) -> Option<&Arc<Tenant>> {
-        self.tenants().find(|tenant| tenant.is_called(id))
+        self.tenants().find(|tenant| tenant.has_id(id))
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -95,7 +95,7 @@ impl State {
     }
 
     /// Whether services may tell a transaction id of their own (contract §4: bursts of 502 have none).
-    pub(super) fn tells_transaction_ids(&self) -> bool {
+    pub(super) fn sends_transaction_ids(&self) -> bool {
         !self.faults().no_transaction_ids
     }
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::customers::{Client, Customer};
+use super::customers::{Client, EmulatedCustomer};
 use super::rate::Meter;
 use super::stats::{CustomerStats, ServiceStats};
 use super::token_status::TokenStatus;
 
 /// A customer at run time.
 pub(super) struct Tenant {
-    pub(super) customer: Customer,
+    pub(super) customer: EmulatedCustomer,
     /// By client and secret, when each secret expires.
     expiries: Mutex<Vec<Vec<Option<Instant>>>>,
     site: Mutex<SiteState>,
@@ -41,7 +41,7 @@ enum SiteState {
 }
 
 impl Tenant {
-    pub(super) fn new(customer: Customer) -> Self {
+    pub(super) fn new(customer: EmulatedCustomer) -> Self {
         let now = Instant::now();
         let expiries = |client: &Client| {
             client
@@ -65,12 +65,12 @@ impl Tenant {
         &self.customer.id
     }
 
-    pub(super) fn is_called(&self, id: &[u8]) -> bool {
+    pub(super) fn has_id(&self, id: &[u8]) -> bool {
         self.customer.id.as_bytes().eq_ignore_ascii_case(id)
     }
 
     /// Whether the client may log in with that secret now.
-    pub(super) fn takes(&self, client_id: &str, secret: &str) -> bool {
+    pub(super) fn accepts_secret(&self, client_id: &str, secret: &str) -> bool {
         let now = Instant::now();
         let expiries = lock(&self.expiries);
         let client = self
@@ -101,7 +101,7 @@ impl Tenant {
             .is_some()
     }
 
-    /// Freezes the site; once activated it takes `thaws_in` to thaw.
+    /// Freezes the site; once activated it accepts_secret `thaws_in` to thaw.
     pub(super) fn freeze(&self, thaws_in: Duration) {
         *lock(&self.site) = SiteState::Frozen { thaws_in };
     }
@@ -114,7 +114,7 @@ impl Tenant {
         }
     }
 
-    /// Begins to thaw the site; whether that takes time.
+    /// Begins to thaw the site; whether that accepts_secret time.
     pub(super) fn activate(&self) -> bool {
         let mut site = lock(&self.site);
         if let SiteState::Frozen { thaws_in } = *site {

@@ -14,23 +14,23 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::EmulatorError;
-use super::hosts::CERTIFIED;
+use super::hosts::CERTIFICATE_NAMES;
 use super::options::Tls;
 use crate::clock;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a TLS listener needs, and the CA that its callers need.
-pub(super) struct Server {
+pub(super) struct TlsServer {
     pub(super) acceptor: TlsAcceptor,
     pub(super) ca_pem: Option<String>,
 }
 
 /// The server side of `tls`; none when it is off.
-pub(super) fn server(tls: &Tls) -> Result<Option<Server>, EmulatorError> {
+pub(super) fn server(tls: &Tls) -> Result<Option<TlsServer>, EmulatorError> {
     let (chain, key, ca_pem) = match tls {
         Tls::Off => return Ok(None),
-        Tls::SelfSigned => fresh()?,
+        Tls::SelfSigned => generate()?,
         Tls::Files { certificate, key } => (
             read(certificate, |path| {
                 CertificateDer::pem_file_iter(path)?.collect()
@@ -45,7 +45,7 @@ pub(super) fn server(tls: &Tls) -> Result<Option<Server>, EmulatorError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(Server {
+    Ok(Some(TlsServer {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         ca_pem,
     }))
@@ -58,21 +58,24 @@ fn read<T>(path: &Path, parse: impl Fn(&Path) -> Result<T, PemError>) -> Result<
     })
 }
 
-type Fresh = (
+type GeneratedCertificate = (
     Vec<CertificateDer<'static>>,
     PrivateKeyDer<'static>,
     Option<String>,
 );
 
 /// A CA that lives for a year and one leaf of it; the CA's key is forgotten here.
-fn fresh() -> Result<Fresh, rcgen::Error> {
+fn generate() -> Result<GeneratedCertificate, rcgen::Error> {
     let mut ca = params("Citrix Cloud emulator CA", Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
 
     let here = ["localhost", "127.0.0.1", "::1"].iter();
-    let names = here.chain(&CERTIFIED).map(ToString::to_string).collect();
+    let names = here
+        .chain(&CERTIFICATE_NAMES)
+        .map(ToString::to_string)
+        .collect();
     let mut leaf = params("Citrix Cloud emulator", names)?;
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

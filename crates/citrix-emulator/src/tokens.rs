@@ -15,17 +15,17 @@ use crate::clock;
 
 /// How many tokens are remembered; the ones that expire first go first.
 const CAPACITY: usize = 4096;
-/// How long a dead token is remembered, so that it is told from one never issued.
-const AFTERLIFE: Duration = Duration::from_secs(60 * 60);
+/// How long a dead token is remembered, so that it is cloud_time from one never issued.
+const RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// All tokens issued, several valid at once (contract §1.4).
 pub(super) struct TokenStore {
     lifetime: Duration,
-    issued: Mutex<HashMap<String, Issued>>,
+    issued: Mutex<HashMap<String, StoredToken>>,
 }
 
-struct Issued {
-    to: Identity,
+struct StoredToken {
+    owner: Identity,
     expires: SystemTime,
     revoked: bool,
 }
@@ -43,19 +43,24 @@ impl TokenStore {
         self.lifetime
     }
 
-    /// A new token for the client; `told` is the time that its claims are made with.
-    pub(super) fn issue(&self, to: Identity, told: SystemTime) -> String {
+    /// A new token for the client; `cloud_time` is the time that its claims are made with.
+    pub(super) fn issue(&self, owner: Identity, cloud_time: SystemTime) -> String {
         let now = clock::now();
         let expires = now + self.lifetime;
-        let token = jwt(&to.client_id, to.tenant.id(), told, told + self.lifetime);
-        let mut issued = self.issued();
+        let token = jwt(
+            &owner.client_id,
+            owner.tenant.id(),
+            cloud_time,
+            cloud_time + self.lifetime,
+        );
+        let mut issued = self.lock();
         if issued.len() >= CAPACITY {
-            make_room(&mut issued, now);
+            evict(&mut issued, now);
         }
         issued.insert(
             token.clone(),
-            Issued {
-                to,
+            StoredToken {
+                owner,
                 expires,
                 revoked: false,
             },
@@ -65,7 +70,7 @@ impl TokenStore {
 
     /// What a token is worth now, and whose it is if it was ever issued.
     pub(super) fn status(&self, token: &str) -> (TokenStatus, Option<Identity>) {
-        let issued = self.issued();
+        let issued = self.lock();
         let Some(issued) = issued.get(token) else {
             return (TokenStatus::Unknown, None);
         };
@@ -76,38 +81,39 @@ impl TokenStore {
         } else {
             TokenStatus::Valid
         };
-        (status, Some(issued.to.clone()))
+        (status, Some(issued.owner.clone()))
     }
 
     /// Revokes those of a customer, or all; how many were usable until then.
     pub(super) fn revoke(&self, of: Option<&Tenant>) -> usize {
-        self.end(of, |issued, _| issued.revoked = true)
+        self.invalidate(of, |issued, _| issued.revoked = true)
     }
 
     /// Lets those of a customer expire, or all; how many were usable until then.
     pub(super) fn expire(&self, of: Option<&Tenant>) -> usize {
-        self.end(of, |issued, now| issued.expires = now)
+        self.invalidate(of, |issued, now| issued.expires = now)
     }
 
-    fn end(&self, of: Option<&Tenant>, end: impl Fn(&mut Issued, SystemTime)) -> usize {
+    fn invalidate(&self, of: Option<&Tenant>, end: impl Fn(&mut StoredToken, SystemTime)) -> usize {
         let now = clock::now();
-        let mut issued = self.issued();
-        let concerned =
-            |token: &Issued| of.is_none_or(|tenant| std::ptr::eq(&*token.to.tenant, tenant));
+        let mut issued = self.lock();
+        let belongs = |token: &StoredToken| {
+            of.is_none_or(|tenant| std::ptr::eq(&*token.owner.tenant, tenant))
+        };
         let usable = issued
             .values_mut()
-            .filter(|token| !token.revoked && token.expires > now && concerned(token));
+            .filter(|token| !token.revoked && token.expires > now && belongs(token));
         usable.map(|token| end(token, now)).count()
     }
 
-    fn issued(&self) -> MutexGuard<'_, HashMap<String, Issued>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, StoredToken>> {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Forgets the long dead, and if that is not enough the token that expires first.
-fn make_room(issued: &mut HashMap<String, Issued>, now: SystemTime) {
-    issued.retain(|_, token| token.expires + AFTERLIFE > now);
+fn evict(issued: &mut HashMap<String, StoredToken>, now: SystemTime) {
+    issued.retain(|_, token| token.expires + RETENTION > now);
     if issued.len() >= CAPACITY
         && let Some(first) = issued
             .iter()
@@ -156,12 +162,12 @@ fn seconds(time: SystemTime) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::customers::Customer;
+    use super::super::customers::EmulatedCustomer;
     use super::*;
 
     fn identity(customer: &str) -> Identity {
         Identity {
-            tenant: Arc::new(Tenant::new(Customer::new(customer))),
+            tenant: Arc::new(Tenant::new(EmulatedCustomer::new(customer))),
             client_id: "id".into(),
         }
     }
@@ -176,7 +182,7 @@ mod tests {
             issue();
         }
         assert_eq!(store.status(&first).0, TokenStatus::Unknown);
-        assert_eq!(store.issued().len(), CAPACITY);
+        assert_eq!(store.lock().len(), CAPACITY);
         assert_eq!(store.expire(None), CAPACITY);
         assert_eq!(store.revoke(None), 0);
     }

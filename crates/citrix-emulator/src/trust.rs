@@ -26,10 +26,10 @@ use super::tenants::{Identity, Tenant};
 /// More than any credentials.
 const BODY_LIMIT: usize = 64 * 1024;
 /// Longer than the fifteen seconds that a caller should give a token request.
-const SLOW: Duration = Duration::from_secs(20);
+const SLOW_DELAY: Duration = Duration::from_secs(20);
 const INVALID_CLIENT: &str = "Invalid client id or client secret.";
 
-/// Which of the two is asked.
+/// Which of the two is path_customer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TrustEndpoint {
     Oauth2,
@@ -39,7 +39,7 @@ enum TrustEndpoint {
 /// `POST /cctrustoauth2/{root|customer}/tokens/clients`, a form.
 pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
     let state = call.state;
-    if let Some(response) = without_looking(&call, TrustEndpoint::Oauth2).await {
+    if let Some(response) = respond_without_body(&call, TrustEndpoint::Oauth2).await {
         return response;
     }
     // The exact type; a charset is refused (contract §1.3).
@@ -70,7 +70,7 @@ pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
 /// `POST /{root|customer}/tokens/clients`, JSON.
 pub(super) async fn trust(mut call: Call<'_>) -> Response {
     let state = call.state;
-    if let Some(response) = without_looking(&call, TrustEndpoint::Trust).await {
+    if let Some(response) = respond_without_body(&call, TrustEndpoint::Trust).await {
         return response;
     }
     if !is_json(&call.parts.headers) {
@@ -105,7 +105,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
 }
 
 /// The answer that needs no look at the body: wrong place, wrong method, a fault.
-async fn without_looking(call: &Call<'_>, endpoint: TrustEndpoint) -> Option<Response> {
+async fn respond_without_body(call: &Call<'_>, endpoint: TrustEndpoint) -> Option<Response> {
     if !call.rest.is_empty() {
         return Some(responses::not_found());
     }
@@ -114,19 +114,19 @@ async fn without_looking(call: &Call<'_>, endpoint: TrustEndpoint) -> Option<Res
     }
     count(&call.state.counters.token_requests);
     if let Some(rate) = call.state.limits.logins
-        && let Err(wait) = call.state.logins.take(rate)
+        && let Err(wait) = call.state.logins.acquire(rate)
     {
         return Some(responses::apim_rate_limited(responses::whole_seconds(wait)));
     }
     let fault = call.state.token_fault()?;
     if fault == TokenFault::Slow {
-        tokio::time::sleep(SLOW).await;
+        tokio::time::sleep(SLOW_DELAY).await;
     }
-    faulty(call.state, fault, endpoint)
+    faulty_response(call.state, fault, endpoint)
 }
 
 /// The answer that a fault gives in place of every other.
-fn faulty(state: &State, fault: TokenFault, endpoint: TrustEndpoint) -> Option<Response> {
+fn faulty_response(state: &State, fault: TokenFault, endpoint: TrustEndpoint) -> Option<Response> {
     let success = |body: &str| match endpoint {
         TrustEndpoint::Oauth2 => oauth2_success(body),
         TrustEndpoint::Trust => trust_success(body),
@@ -195,7 +195,7 @@ fn oauth2_body(state: &State, client: &Identity) -> String {
 /// In the order of Citrix's sample.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct TrustToken<'a> {
+struct TrustTokenBody<'a> {
     principal: &'a str,
     subject: &'a str,
     token: String,
@@ -215,7 +215,7 @@ fn trust_body(state: &State, client: &Identity) -> String {
     let token = issue(state, client);
     // An id token is for the caller to read; no service takes it.
     let open_id_token = token.split('.').take(2).collect::<Vec<_>>().join(".") + ".aWQ";
-    let body = TrustToken {
+    let body = TrustTokenBody {
         principal: &client.client_id,
         subject: &client.client_id,
         token,
@@ -276,14 +276,15 @@ fn oauth2_error(error: &str, description: &str) -> Response {
 /// The client whose credentials these are, if the customer in the path is its own or `root`. What a foreign
 /// customer gets is not documented; assumed to be what wrong credentials get.
 fn log_in(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> Option<Identity> {
-    let (asked, id, secret) = (call.customer?, id?, secret.unwrap_or_default());
+    let (path_customer, id, secret) = (call.customer?, id?, secret.unwrap_or_default());
     let has_client =
         |tenant: &&Arc<Tenant>| tenant.customer.clients.iter().any(|client| client.id == id);
     let tenant = call.state.tenants().find(has_client)?;
     tenant.stats().token_requests += 1;
-    let at_home = asked.eq_ignore_ascii_case("root") || tenant.is_called(asked.as_bytes());
+    let own_customer =
+        path_customer.eq_ignore_ascii_case("root") || tenant.has_id(path_customer.as_bytes());
     let tenant = Arc::clone(tenant);
-    (at_home && tenant.takes(id, secret)).then(|| Identity {
+    (own_customer && tenant.accepts_secret(id, secret)).then(|| Identity {
         tenant,
         client_id: id.into(),
     })

@@ -16,8 +16,8 @@ use super::responses::{self, Response};
 use super::state::State;
 use super::stats::count;
 
-/// Serves a plain connection to a port that speaks TLS until a tunnel is opened, if one is.
-pub(super) async fn opened(stream: TcpStream, state: &State) -> Option<Upgraded> {
+/// Serves a plain connection to a port that speaks TLS until a tunnel is accept, if one is.
+pub(super) async fn accept(stream: TcpStream, state: &State) -> Option<Upgraded> {
     let tunnel = Arc::new(Mutex::new(None));
     let service = service_fn(|request: Request<Incoming>| {
         let response = respond(request, &tunnel);

@@ -1,6 +1,6 @@
 //! `$batch`: several operations in one request (contract §5).
 
-use citrix_emulator::{Customer, Options};
+use citrix_emulator::{EmulatedCustomer, Options};
 use serde_json::{Value, json};
 
 use super::{Lab, json, lab, lab_with};
@@ -55,7 +55,7 @@ async fn every_item_has_an_answer_of_its_own() {
 
 #[tokio::test]
 async fn an_items_own_token_must_be_good() {
-    let contoso: Customer = "contoso,client=c,secret=s==".parse().ok().unwrap();
+    let contoso: EmulatedCustomer = "contoso,client=c,secret=s==".parse().ok().unwrap();
     let lab = lab_with(Options {
         more_customers: vec![contoso],
         ..Options::default()

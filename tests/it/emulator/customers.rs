@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use citrix_emulator::{Customer, Options};
+use citrix_emulator::{EmulatedCustomer, Options};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ async fn two_customers() -> Lab {
     .await
 }
 
-fn parse(text: &str) -> Customer {
+fn parse(text: &str) -> EmulatedCustomer {
     text.parse().ok().unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use citrix_emulator::{Emulator, Faults, Options, RegionRedirect, TokenFault};
+use citrix_emulator::{Emulator, Faults, Options, RedirectTarget, TokenFault};
 use reqwest::{Response, Url};
 use serde_json::{Value, json};
 
@@ -175,7 +175,7 @@ async fn secure_private_access_redirects_to_the_customers_region() {
             json(response).await,
         )
     };
-    let (location, _) = redirect(RegionRedirect::To(
+    let (location, _) = redirect(RedirectTarget::To(
         "https://api-eu.cloud.com/feature-data_accesssecurity".to_owned(),
     ))
     .await;
@@ -184,7 +184,7 @@ async fn secure_private_access_redirects_to_the_customers_region() {
         "https://api-eu.cloud.com/feature-data_accesssecurity/sessionPolicy?limit=5"
     );
 
-    let (location, body) = redirect(RegionRedirect::Other).await;
+    let (location, body) = redirect(RedirectTarget::Other).await;
     assert_eq!(
         location,
         format!("{region}/feature-data_accesssecurity/sessionPolicy?limit=5")
@@ -219,7 +219,7 @@ async fn secure_private_access_redirects_to_the_customers_region() {
 async fn without_a_second_listener_the_other_region_is_another_path() {
     let lab = lab().await;
     lab.emulator.set_faults(Faults {
-        region_redirect: Some(RegionRedirect::Other),
+        region_redirect: Some(RedirectTarget::Other),
         ..Faults::default()
     });
     let response = lab

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use citrix_emulator::{Customer, Faults, Limits, Options, Rate};
+use citrix_emulator::{EmulatedCustomer, Faults, Options, Rate, ServiceLimits};
 use serde_json::json;
 
 use super::{Lab, header, json, lab_with};
 
-async fn limited(limits: Limits) -> Lab {
+async fn limited(limits: ServiceLimits) -> Lab {
     lab_with(Options {
         limits,
         ..Options::default()
@@ -21,7 +21,7 @@ fn rate(text: &str) -> Rate {
 
 #[tokio::test]
 async fn monitor_works_on_one_query_of_each_customer() {
-    let contoso: Customer = "contoso,client=c,secret=s==".parse().ok().unwrap();
+    let contoso: EmulatedCustomer = "contoso,client=c,secret=s==".parse().ok().unwrap();
     let lab = lab_with(Options {
         more_customers: vec![contoso],
         ..Options::default()
@@ -85,9 +85,9 @@ async fn monitor_works_on_one_query_of_each_customer() {
 
 #[tokio::test(start_paused = true)]
 async fn secure_private_access_counts_requests_in_a_window() {
-    let lab = limited(Limits {
+    let lab = limited(ServiceLimits {
         access_security: rate("2/10s"),
-        ..Limits::default()
+        ..ServiceLimits::default()
     })
     .await;
     let ask = || lab.get("/accessSecurity/applications").send();
@@ -113,9 +113,9 @@ async fn secure_private_access_counts_requests_in_a_window() {
 
 #[tokio::test]
 async fn endpoint_management_tells_its_rate_and_a_date() {
-    let lab = limited(Limits {
+    let lab = limited(ServiceLimits {
         endpoint_management: rate("1/1m"),
-        ..Limits::default()
+        ..ServiceLimits::default()
     })
     .await;
     let ask = || {
@@ -141,9 +141,9 @@ async fn endpoint_management_tells_its_rate_and_a_date() {
 
 #[tokio::test(start_paused = true)]
 async fn logins_can_be_limited() {
-    let lab = limited(Limits {
+    let lab = limited(ServiceLimits {
         logins: Some(rate("2/1m")),
-        ..Limits::default()
+        ..ServiceLimits::default()
     })
     .await;
     lab.login().await;

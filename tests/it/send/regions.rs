@@ -1,7 +1,7 @@
 //! Redirects (307) of Citrix to another region, and redirects that must not be followed (interface
 //! §4.4, contract §1.6).
 
-use citrix_emulator::{Faults, Options, RegionRedirect};
+use citrix_emulator::{Faults, Options, RedirectTarget};
 use serde_json::{Value, json};
 
 use crate::harness::{Cloud, Gateway, Message, OK, TOKEN, TokenEndpoint, Upstream, get, get_with};
@@ -478,7 +478,7 @@ async fn region_list_requires_the_admin_secret() {
 #[tokio::test]
 async fn emulated_region_redirect_is_followed_over_tls() {
     let faults = Faults {
-        region_redirect: Some(RegionRedirect::Other),
+        region_redirect: Some(RedirectTarget::Other),
         ..Faults::default()
     };
     let region_listen = Some("127.0.0.1:0".parse().unwrap());

@@ -5,8 +5,8 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Operation, Scope, operate};
-use crate::access::{Dialect, field_standing};
+use super::{Operation, OperationContext, operate};
+use crate::access::{Dialect, field_token_status};
 use crate::query::Query;
 use crate::responses::{self, Response};
 use crate::stats::count;
@@ -46,7 +46,7 @@ struct Field {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Done {
+struct ItemResult {
     reference: Option<String>,
     code: u16,
     headers: Vec<Field>,
@@ -54,7 +54,7 @@ struct Done {
 }
 
 /// The answers of all items, in their order.
-pub(super) async fn respond(scope: &Scope<'_>, body: &[u8]) -> Response {
+pub(super) async fn respond(context: &OperationContext<'_>, body: &[u8]) -> Response {
     let Ok(batch) = serde_json::from_slice::<Batch>(body) else {
         return responses::error_data(StatusCode::BAD_REQUEST, "The batch is invalid.");
     };
@@ -63,30 +63,31 @@ pub(super) async fn respond(scope: &Scope<'_>, body: &[u8]) -> Response {
     }
     let mut items = Vec::with_capacity(batch.items.len());
     for item in batch.items {
-        let response = item_refusal(scope, &item).unwrap_or_else(|| perform(scope, &item));
-        items.push(told(item.reference, response).await);
+        let response =
+            check_authorization(context, &item).unwrap_or_else(|| perform(context, &item));
+        items.push(item_result(item.reference, response).await);
     }
     responses::ok(&json!({ "TotalItems": items.len(), "Items": items }))
 }
 
 /// An item's own `Authorization` counts for it, in the standard form too; an item without one goes by that of the
 /// whole request.
-fn item_refusal(scope: &Scope<'_>, item: &Item) -> Option<Response> {
+fn check_authorization(context: &OperationContext<'_>, item: &Item) -> Option<Response> {
     let field = item
         .headers
         .iter()
         .find(|field| field.name.eq_ignore_ascii_case("authorization"))?;
-    let refused = match field_standing(scope.state, field.value.as_bytes(), true) {
-        (TokenStatus::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, scope.tenant) => {
+    let refused = match field_token_status(context.state, field.value.as_bytes(), true) {
+        (TokenStatus::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, context.tenant) => {
             return None;
         }
         (status, _) => status,
     };
-    count(&scope.state.counters.refused_batch_items);
+    count(&context.state.counters.refused_batch_items);
     Some(Dialect::Cvad.no_token(refused, ""))
 }
 
-fn perform(scope: &Scope<'_>, item: &Item) -> Response {
+fn perform(context: &OperationContext<'_>, item: &Item) -> Response {
     let Ok(method) = item.method.parse::<Method>() else {
         return responses::error_data(StatusCode::METHOD_NOT_ALLOWED, "The method is unknown.");
     };
@@ -96,8 +97,8 @@ fn perform(scope: &Scope<'_>, item: &Item) -> Response {
         .unwrap_or((&item.relative_url, ""));
     let mut path: Vec<_> = path.trim_start_matches('/').split('/').collect();
     if let [customer, site, ..] = path[..]
-        && scope.tenant.is_called(customer.as_bytes())
-        && scope
+        && context.tenant.has_id(customer.as_bytes())
+        && context
             .tenant
             .customer
             .sites
@@ -107,7 +108,7 @@ fn perform(scope: &Scope<'_>, item: &Item) -> Response {
         path.drain(..2);
     }
     operate(
-        scope,
+        context,
         &Operation {
             method: &method,
             path,
@@ -116,11 +117,11 @@ fn perform(scope: &Scope<'_>, item: &Item) -> Response {
     )
 }
 
-async fn told(reference: Option<String>, response: Response) -> Done {
+async fn item_result(reference: Option<String>, response: Response) -> ItemResult {
     let (parts, body) = response.into_parts();
     let Ok(body) = body.collect().await;
     let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-    Done {
+    ItemResult {
         reference,
         code: parts.status.as_u16(),
         headers: fields(&parts.headers),
