@@ -1,5 +1,5 @@
-//! Who may use a service: length, token, `Accept`, customer, in that order, each refused in the words of the
-//! service that is asked (contract §2, §3 and §7).
+//! Access checks in the order length, token, `Accept`, customer. A request that fails one is rejected in the error format
+//! of the service (contract §2, §3 and §7).
 
 use std::sync::Arc;
 
@@ -15,46 +15,44 @@ use super::tenants::{Identity, Tenant};
 use super::token_status::TokenStatus;
 use citrix_wire::citrix::headers::CITRIX_CUSTOMER_ID;
 
-/// How a service treats every request of its own.
+/// Requirements of a service for its requests.
 #[derive(Clone, Copy)]
 pub(super) struct Access {
-    /// `Bearer <t>` will do as well.
+    /// `Bearer <token>` is accepted in addition to `CwsAuth`.
     pub(super) plain_bearer: bool,
     /// `Accept` must be exactly `application/json`.
     pub(super) exact_accept: bool,
-    /// Where the customer is told.
     pub(super) customer: CustomerIn,
-    /// In which words it refuses.
     pub(super) dialect: Dialect,
 }
 
-/// Where a service expects the customer.
+/// The part of a request that names the customer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum CustomerIn {
-    /// In `Citrix-CustomerId`.
+    /// `Citrix-CustomerId`.
     Header,
-    /// In the path.
     Path,
-    /// Nowhere; but a wrong `Citrix-CustomerId` is refused.
+    /// None required, but a wrong `Citrix-CustomerId` is rejected.
     Optional,
 }
 
-/// The families of refusals.
+/// A family of error formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// The standard error body.
     Standard,
-    /// The same, but a wrong customer is a 401, as one guide shows (contract §3, "401 responses").
+    /// Like `Standard`, but a wrong customer is a 401, as one guide shows (contract §3, "401 responses").
     SystemLog,
-    /// CVAD's three.
+    /// The three formats of CVAD.
     Cvad,
     /// Plain text.
     Monitor,
-    /// The standard error body with the transaction id in it.
+    /// The standard error body with the transaction id as parameter.
     AccessSecurity,
 }
 
-/// Whose token a request carries, or its refusal. `path_customer` is the customer in its path.
+/// Returns the owner of a request's token, or the response that rejects the request. `path_customer` is the customer in
+/// its path.
 pub(super) fn admit(
     state: &State,
     access: Access,
@@ -92,7 +90,7 @@ pub(super) fn admit(
             json!([]),
         )));
     }
-    if let Some(refusal) = wrong_customer(
+    if let Some(rejection) = wrong_customer(
         &identity.tenant,
         access,
         &parts.headers,
@@ -104,12 +102,12 @@ pub(super) fn admit(
             count(&state.counters.foreign_token);
             foreign.stats().tokens.foreign_token += 1;
         }
-        return Err(Box::new(refusal));
+        return Err(Box::new(rejection));
     }
     Ok(identity)
 }
 
-/// The customer that a request names, if there is such a one.
+/// Returns the existing customer that a request names.
 fn named_customer<'a>(
     state: &'a State,
     parts: &Parts,
@@ -129,14 +127,14 @@ fn wrong_customer(
     path_customer: Option<&str>,
     transaction: &str,
 ) -> Option<Response> {
-    let ours = |name: &[u8]| tenant.has_id(name);
+    let is_owner = |name: &[u8]| tenant.has_id(name);
     let mut named = headers.get_all(CITRIX_CUSTOMER_ID).iter();
     match (access.customer, path_customer, named.next()) {
-        (CustomerIn::Path, Some(customer), _) if !ours(customer.as_bytes()) => {
+        (CustomerIn::Path, Some(customer), _) if !is_owner(customer.as_bytes()) => {
             Some(access.dialect.forbidden())
         }
         (CustomerIn::Header, _, None) => Some(access.dialect.no_customer(transaction)),
-        (_, _, Some(customer)) if !ours(customer.as_bytes()) || named.next().is_some() => {
+        (_, _, Some(customer)) if !is_owner(customer.as_bytes()) || named.next().is_some() => {
             Some(access.dialect.forbidden())
         }
         _ => None,
@@ -153,13 +151,13 @@ impl Dialect {
                 reason_list(reason),
             ),
             Self::Cvad if missing => responses::cws_auth_exception("Missing Authorization Header"),
-            // Parameters are an object in Citrix's own example of this one.
+            // In Citrix's example of this error, `parameters` is an object.
             Self::Cvad => unauthenticated(
                 "Missing or invalid authentication details.",
                 json!({ "reason": reason }),
             ),
             Self::Monitor => {
-                // JSON under a text label, which is how Monitor writes it.
+                // Monitor sends JSON as `text/plain`.
                 let message = format!("The bearer token is {reason}.");
                 let body = json!({ "error": { "code": "Unauthorized", "message": message } });
                 responses::text(StatusCode::UNAUTHORIZED, body.to_string())
@@ -209,7 +207,7 @@ fn reason_list(reason: &str) -> Value {
     json!([{ "name": "reason", "value": reason }])
 }
 
-/// HTTP/1.1 without a length is refused by the web server, before any service sees it.
+/// Returns `true` for an HTTP/1.1 request that the web server in front of the services rejects for its missing length.
 fn lacks_length(parts: &Parts) -> bool {
     parts.version <= Version::HTTP_11
         && [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method)
@@ -238,7 +236,7 @@ fn request_token_status(
     }
 }
 
-/// What one field's value is worth, and whose token it is if it was ever issued.
+/// Returns the status of the token in a field value, and its owner if it was ever issued.
 pub(super) fn field_token_status(
     state: &State,
     field: &[u8],
@@ -253,7 +251,7 @@ pub(super) fn field_token_status(
     }
 }
 
-/// The token of `(?i)cwsauth\s+bearer=\s*"?tok"?` or, where that will do, of `(?i)bearer\s+tok` (contract §8).
+/// Parses the token of `(?i)cwsauth\s+bearer=\s*"?tok"?` or, if `plain_bearer`, of `(?i)bearer\s+tok` (contract §8).
 fn bearer_token(text: &str, plain_bearer: bool) -> Option<&str> {
     let (scheme, rest) = text.trim().split_once([' ', '\t'])?;
     let rest = rest.trim_start();
@@ -284,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_seen_on_the_wire_is_read() {
+    fn known_authorization_forms_are_parsed() {
         for text in [
             "CwsAuth Bearer=t.o-k_n",
             "CWSAuth bearer=t.o-k_n",
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_malformed() {
+    fn other_authorization_forms_are_malformed() {
         for text in [
             "",
             "t",

@@ -1,4 +1,4 @@
-//! Secure Private Access: a rate, and redirects to the region of the customer's data (contract §1.6 and §4).
+//! Secure Private Access: a rate limit, and redirects to the region of the customer's data (contract §1.6 and §4).
 
 use http::header::LOCATION;
 use http::{Method, StatusCode};
@@ -10,10 +10,10 @@ use super::faults::RedirectTarget;
 use super::responses::{self, Response};
 use super::trust::is_json;
 
-/// The path under which a region serves what was redirected to it.
+/// First path segment of redirected requests in the other region.
 const REGION_PATH: &str = "feature-data_accesssecurity";
 
-/// `/accessSecurity/…`: a list for who reads, an echo of success for who writes JSON.
+/// Responds to `/accessSecurity/…`: GET returns an empty list, changes with JSON succeed without an effect.
 pub(super) fn respond(call: &Call<'_>) -> Response {
     if let Err(wait) = call
         .tenant()
@@ -37,7 +37,8 @@ pub(super) fn respond(call: &Call<'_>) -> Response {
     }
 }
 
-/// Where the customer's data is, unless it is here. The other region, and the path it serves, are never left.
+/// Returns the base URL to redirect to, or `None` if the data is in this region. The other region never redirects, nor
+/// does [`REGION_PATH`].
 fn redirect_base(call: &Call<'_>) -> Option<String> {
     let is_region_path = call
         .prefix()
@@ -59,7 +60,7 @@ fn redirect_base(call: &Call<'_>) -> Option<String> {
     })
 }
 
-/// 307 to another host and another path.
+/// Returns 307 with another host and another first path segment.
 fn redirect(call: &Call<'_>, base: &str) -> Response {
     let query = call
         .parts

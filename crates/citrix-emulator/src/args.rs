@@ -11,19 +11,19 @@ use super::{
     Options, PathFault, Rate, RedirectTarget, ServiceLimits, Tls, TokenFault, start,
 };
 
-/// Runs the built-in Citrix Cloud emulator alone.
+/// Runs the built-in Citrix Cloud emulator without the gateway.
 #[derive(Clone, clap::Args)]
 pub struct EmulatorArgs {
-    /// Where to listen; port 0 takes a free one, which is printed
+    /// Address to listen on; port 0 selects an ephemeral port, which is printed
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))]
     pub listen: SocketAddr,
-    /// Speak TLS with a fresh certificate for localhost, 127.0.0.1 and ::1
+    /// Serve TLS with a generated certificate for localhost, 127.0.0.1 and ::1
     #[arg(long)]
     pub tls: bool,
-    /// Write the fresh certificate's CA there, as PEM
+    /// File to write the CA of the generated certificate to, as PEM
     #[arg(long, value_name = "FILE", requires = "tls")]
     pub ca_out: Option<PathBuf>,
-    /// Speak TLS with this certificate chain (PEM)
+    /// Serve TLS with this certificate chain (PEM)
     #[arg(
         long,
         value_name = "FILE",
@@ -31,84 +31,84 @@ pub struct EmulatorArgs {
         conflicts_with = "tls"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// The key of --tls-cert (PEM)
+    /// Key of --tls-cert (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Listen there too, as the API gateway of another region
+    /// Address of a second listener, which emulates the API gateway of another region
     #[arg(long, value_name = "ADDR")]
     pub region_listen: Option<SocketAddr>,
-    /// The first customer
+    /// Id of the first customer
     #[arg(long, value_name = "ID", default_value = "acme")]
     pub customer_id: String,
-    /// Its API client's id
+    /// Id of the first customer's API client
     #[arg(long, value_name = "ID", default_value = "emulator-client")]
     pub client_id: String,
-    /// A secret of that client, with @TIME behind it one that expires [default: a random one]
+    /// Secret of that client; the suffix @TIME makes it expire [default: random]
     #[arg(long, value_name = "SECRET")]
     pub client_secret: Vec<ClientSecret>,
-    /// A site's id, a GUID [default: a random one]
+    /// Site id of the first customer [default: random]
     #[arg(long, value_name = "GUID")]
     pub site_id: Vec<String>,
-    /// Further customers
+    /// Additional customers
     #[arg(
         long,
         value_name = "CUSTOMER",
-        help = "A further customer: ID[,site=GUID...][,client=ID[,secret=SECRET[@TIME]...]...]"
+        help = "Additional customer: ID[,site=GUID...][,client=ID[,secret=SECRET[@TIME]...]...]"
     )]
     pub customer: Vec<EmulatedCustomer>,
-    /// How long a token lives
+    /// Token lifetime
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub token_lifetime: Duration,
-    /// How many logins there may be, such as 10/1m [default: no limit]
+    /// Rate limit of logins, for example 10/1m [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub login_rate: Option<Rate>,
-    /// How often a customer may ask Secure Private Access
+    /// Rate limit of Secure Private Access, per customer
     #[arg(long, value_name = "RATE", default_value = "1000/1m")]
     pub access_security_rate: Rate,
-    /// How often a customer may ask for Endpoint Management reports
+    /// Rate limit of Endpoint Management reports, per customer
     #[arg(long, value_name = "RATE", default_value = "5/1m")]
     pub endpoint_management_rate: Rate,
-    /// Let the system log refuse a wrong customer with 403 instead of 401
+    /// Reject a wrong customer in the system log with 403 instead of 401
     #[arg(long)]
     pub system_log_forbids: bool,
-    /// What absolute links begin with: own, called (the Host of the request), or an origin
+    /// Origin of absolute links: own, called (the Host of the request), or a URL
     #[arg(long, value_name = "BASE", default_value = "own")]
     pub link_base: LinkBase,
-    /// Make Monitor's links relative
+    /// Send relative links in Monitor
     #[arg(long)]
     pub relative_links: bool,
     /// Write every / in JSON as \/
     #[arg(long)]
     pub escaped_slashes: bool,
-    /// How long a machine is at least; 7230 makes pages of 7 MB
+    /// Minimum size of a machine; 7230 results in pages of 7 MB
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub machine_bytes: usize,
-    /// Compress no answer
+    /// Never compress responses
     #[arg(long)]
     pub no_compression: bool,
-    /// How long services take to answer
+    /// Latency of every service
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub latency: Duration,
-    /// How long Monitor takes besides
+    /// Additional latency of Monitor
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub monitor_latency: Duration,
-    /// How the token endpoints misbehave
+    /// Fault of the token endpoints
     #[arg(long, value_name = "FAULT", value_enum)]
     pub token_fault: Option<TokenFault>,
-    /// What befalls paths
+    /// Faults of paths
     #[arg(
         long,
         value_name = "FAULT",
-        help = "What befalls a path: PATH=TROUBLE[:SECONDS][*TIMES], such as /monitorodata=429-date:5*3"
+        help = "Fault of a path: PATH=FAULT[:SECONDS][*TIMES], for example /monitorodata=429-date:5*3"
     )]
     pub fault: Vec<PathFault>,
     /// Redirect Secure Private Access to another region: other (--region-listen), or a URL
     #[arg(long, value_name = "URL")]
     pub region_redirect: Option<RedirectTarget>,
-    /// Freeze the sites; once activated they take that long to thaw
+    /// Freeze the sites; each becomes active this long after its activation
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub frozen: Option<Duration>,
-    /// How many seconds the cloud's clock is ahead
+    /// Seconds by which the cloud's clock is ahead
     #[arg(
         long,
         value_name = "SECONDS",
@@ -179,18 +179,18 @@ impl EmulatorArgs {
     }
 }
 
-/// Starts the emulator, says on stdout where it is and how to log in, and serves until SIGINT or SIGTERM.
+/// Starts the emulator, prints its addresses and credentials to stdout, and serves until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When it cannot start, or cannot write its CA or its report.
+/// Fails if the emulator cannot start, or if its CA or its report cannot be written.
 pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
-    // Before the report: whoever has read it may send a signal.
+    // Before the report, since a reader of the report may send a signal at once.
     let signal = end_signal()?;
     let emulator = start(args.options()).await?;
     if let Some(thaws_in) = args.frozen {
         emulator.freeze(thaws_in);
     }
-    // Absolute, as the gateway may run elsewhere.
+    // Absolute, since the gateway may run in another directory.
     let ca_out = args.ca_out.map(std::path::absolute).transpose()?;
     if let (Some(path), Some(pem)) = (&ca_out, emulator.ca_pem()) {
         let cannot_write = |source| EmulatorError::WriteCa {
@@ -207,7 +207,7 @@ pub async fn run(args: EmulatorArgs) -> Result<(), EmulatorError> {
     Ok(())
 }
 
-/// An environment file for the gateway, with everything else in comments.
+/// Returns an environment file for the gateway; everything else is in comments.
 fn report(emulator: &Emulator, ca: Option<&Path>) -> String {
     let address = emulator.address();
     let (customer, client, secret) = (
@@ -260,7 +260,7 @@ fn report(emulator: &Emulator, ca: Option<&Path>) -> String {
     )
 }
 
-/// A line for each customer that the environment does not tell.
+/// Returns one line per client of the additional customers.
 fn other_customers(emulator: &Emulator) -> String {
     let mut lines = String::new();
     for customer in emulator.customers().skip(1) {
@@ -280,7 +280,7 @@ fn other_customers(emulator: &Emulator) -> String {
     lines
 }
 
-/// Resolves at the first SIGINT or SIGTERM; both are caught from the call on.
+/// Registers handlers for SIGINT and SIGTERM; the future resolves at the first signal.
 #[cfg(unix)]
 fn end_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -294,11 +294,11 @@ fn end_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Resolves at Ctrl-C.
+/// Returns a future that resolves at Ctrl-C.
 #[cfg(not(unix))]
 fn end_signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
-        // Without a handler there is nothing to wait for, so it ends at once.
+        // Without a handler the emulator stops at once.
         tokio::signal::ctrl_c().await.ok();
     })
 }
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn options_come_from_the_command_line() {
+    fn command_line_sets_options() {
         let line = "emulator --tls --token-lifetime 5s --token-fault error-in-200 --latency 20ms --client-secret x==";
         let options = parse(line).unwrap().options();
         assert!(matches!(options.tls, Tls::SelfSigned));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn without_options_it_is_the_default() {
+    fn empty_command_line_sets_default_options() {
         let options = parse("emulator").unwrap().options();
         let default = Options::default();
         assert_eq!(options.limits, default.limits);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn customers_limits_links_and_faults_come_from_the_command_line() {
+    fn command_line_sets_customers_limits_links_and_faults() {
         let line = "emulator --customer contoso,secret=y== --customer fabrikam --client-secret a --client-secret b@1h \
                     --site-id s1 --site-id s2 --login-rate 3/10s --link-base https://api-eu.cloud.com \
                     --fault /cvad=502*2 --fault /=429-body --region-redirect other --clock-skew -300";
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_options_that_make_no_sense_together_are_refused() {
+    fn conflicting_tls_options_are_rejected() {
         for line in [
             "emulator --ca-out ca.pem",
             "emulator --tls-cert c.pem",
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_report_is_an_environment_file() {
+    async fn report_is_an_environment_file() {
         let emulator = start(Options::default()).await.unwrap();
         let report = report(&emulator, Some(Path::new("/ca.pem")));
         let lines: Vec<_> = report

@@ -1,4 +1,4 @@
-//! A request on its way to the service that answers it.
+//! A request with its context, as services receive it.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use super::query::Query;
 use super::state::State;
 use super::tenants::{Identity, Tenant};
 
-/// The listener that a request came to.
+/// The listener that received a request.
 #[derive(Clone)]
 pub(super) struct ListenerOrigin {
-    /// Its scheme, address and port as callers reach it.
+    /// Base URL as clients reach it.
     pub(super) url: Arc<str>,
-    /// Whether it plays the other region.
+    /// `true` for the listener of the other region.
     pub(super) other_region: bool,
 }
 
-/// A request on its way to the one who answers it.
+/// A request for a service.
 pub(super) struct Call<'a> {
     pub(super) state: &'a State,
     pub(super) origin: &'a ListenerOrigin,
     pub(super) parts: &'a Parts,
     /// The customer in the path.
     pub(super) customer: Option<&'a str>,
-    /// The path's segments behind the service's own, as they came.
+    /// Raw path segments after the service's own.
     pub(super) rest: Vec<&'a str>,
-    /// Whose token it carries, where the service asks for one.
+    /// Owner of the token; `None` for services without access checks.
     pub(super) caller: Option<Identity>,
     pub(super) body: Incoming,
 }
@@ -40,19 +40,19 @@ impl<'a> Call<'a> {
         Query::new(&self.parts.uri)
     }
 
-    /// The customer of the token; of the services that ask for none, the first there is.
+    /// Returns the customer of the token, or the first customer for services without access checks.
     pub(super) fn tenant(&self) -> &Arc<Tenant> {
         self.caller
             .as_ref()
             .map_or(self.state.first(), |caller| &caller.tenant)
     }
 
-    /// The client that the token was issued to.
+    /// Returns the client that the token was issued to.
     pub(super) fn client_id(&self) -> &str {
         self.caller.as_ref().map_or("", |caller| &caller.client_id)
     }
 
-    /// Whether it only reads.
+    /// Returns `true` for GET and HEAD.
     pub(super) fn is_get(&self) -> bool {
         [Method::GET, Method::HEAD].contains(&self.parts.method)
     }
@@ -61,7 +61,7 @@ impl<'a> Call<'a> {
         self.parts.method == Method::POST
     }
 
-    /// The service's own part of the path, as the caller wrote it; links keep to it.
+    /// Returns the service's own part of the path in the case of the request, which links preserve.
     pub(super) fn prefix(&self) -> &'a str {
         let path = self.parts.uri.path();
         let behind: usize = self.rest.iter().map(|segment| segment.len() + 1).sum();
@@ -69,7 +69,7 @@ impl<'a> Call<'a> {
             .unwrap_or(path)
     }
 
-    /// What absolute links into this service begin with, without a slash at the end.
+    /// Returns the base URL of absolute links into this service, without a trailing slash.
     pub(super) fn link_base(&self) -> String {
         let origin = match &self.state.links.base {
             LinkBase::Own => self.origin.url.to_string(),

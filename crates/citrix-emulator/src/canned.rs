@@ -1,4 +1,4 @@
-//! Services that a small fixed answer stands for (contract §4). Their shapes are Citrix's, their data is made up.
+//! Services with fixed responses (contract §4). The formats are Citrix's, the data is invented.
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -6,13 +6,13 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use super::call::Call;
 use super::responses::{self, Response};
 
-/// One answer.
+/// A fixed response to one method and path.
 pub(super) struct Canned {
     method: &'static str,
-    /// What is behind the service's own path; `*` is any one segment, and the empty one is the service itself.
+    /// Path below the service; `*` matches one segment, and the empty path is the service itself.
     path: &'static str,
     status: StatusCode,
-    /// JSON, in which `{customer}` is the token's customer. None without it.
+    /// JSON, in which `{customer}` is replaced by the token's customer; empty for no body.
     body: &'static str,
 }
 
@@ -59,7 +59,7 @@ pub(super) const ADMINISTRATORS: &[Canned] = &[
         r#"{"userId":"c1700010-0000-4000-8000-000000000001","email":"admin@acme.example",
         "displayName":"Ada Admin","accessType":"Full","providerType":"CitrixSts","type":"AdministratorUser"}"#,
     ),
-    // RFC 7807 on administrators (contract §3, shape e).
+    // An RFC 7807 problem (contract §3, shape e).
     Canned {
         method: "GET",
         path: "*",
@@ -71,7 +71,7 @@ pub(super) const ADMINISTRATORS: &[Canned] = &[
     change("DELETE", "*"),
 ];
 
-/// Nothing is in use, so usage is 204; an edition that does not exist is refused in the service's own shape.
+/// No license is in use, so historical usage is 204. An unknown edition is rejected in the service's own format.
 pub(super) const LICENSING: &[Canned] = &[
     Canned {
         method: "GET",
@@ -104,7 +104,7 @@ pub(super) const NOTIFICATIONS: &[Canned] = &[
     change("DELETE", "*"),
 ];
 
-/// A bare array, unlike its classic twin.
+/// A bare array, unlike [`EDGE_SERVERS`] on the classic host.
 pub(super) const CONNECTORS: &[Canned] = &[get(
     "",
     r#"[{"id":"c1700012-0000-4000-8000-000000000001","fqdn":"cc1.acme.example","status":"Healthy",
@@ -117,7 +117,7 @@ pub(super) const EDGE_SERVERS: &[Canned] = &[get(
     "location":"c1700005-0000-4000-8000-000000000000","connectorType":"Windows"}]}"#,
 )];
 
-/// What the customer is entitled to.
+/// Entitlements of the customer.
 pub(super) const SERVICE_STATES: &[Canned] = &[get(
     "",
     r#"{"items":[{"serviceName":"xendesktop","state":"Production","type":"Production"},
@@ -138,7 +138,7 @@ pub(super) const AUTH_DOMAINS: &[Canned] = &[get(
 
 pub(super) const SUBSCRIPTIONS: &[Canned] = &[
     get("", r#"{"items":[]}"#),
-    // The webhook's own url is the tenant's data, not a link into the cloud (contract §5).
+    // The webhook's `url` is the customer's data, not a link into the cloud (contract §5).
     post(
         "",
         StatusCode::OK,
@@ -257,7 +257,7 @@ pub(super) fn respond(call: &Call<'_>, list: &[Canned]) -> Response {
         None => responses::method_not_allowed("GET"),
         Some(canned) if canned.body.is_empty() => responses::empty(canned.status),
         Some(canned) => {
-            // The line breaks are those of the source.
+            // Removes the line breaks of the source code.
             let lines: Vec<_> = canned.body.lines().map(str::trim_start).collect();
             let body = lines.concat().replace("{customer}", call.tenant().id());
             let response = responses::text(canned.status, body);
@@ -271,7 +271,7 @@ pub(super) fn respond(call: &Call<'_>, list: &[Canned]) -> Response {
 }
 
 fn matches_path(rest: &[&str], path: &str) -> bool {
-    // A slash at the end makes no difference.
+    // Ignores one trailing slash.
     let rest = rest.strip_suffix(&[""]).unwrap_or(rest);
     let wanted: Vec<_> = path
         .split('/')
@@ -289,8 +289,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canned_body_is_json() {
-        for list in [
+    fn canned_bodies_are_json() {
+        for service in [
             PING,
             ADMINISTRATORS,
             LICENSING,
@@ -309,7 +309,7 @@ mod tests {
             ADM,
             ENDPOINT_MANAGEMENT,
         ] {
-            for canned in list.iter().filter(|canned| !canned.body.is_empty()) {
+            for canned in service.iter().filter(|canned| !canned.body.is_empty()) {
                 let parsed = serde_json::from_str::<serde_json::Value>(canned.body);
                 assert!(parsed.is_ok(), "{} {}", canned.path, canned.body);
             }
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_one_segment() {
+    fn star_matches_one_segment() {
         assert!(
             matches_path(&[], "")
                 && matches_path(&[""], "")

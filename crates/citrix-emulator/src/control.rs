@@ -1,4 +1,4 @@
-//! `/_emulator`: what a test may see and do, without a token.
+//! `/_emulator`: counters, tokens and faults for tests, without authentication.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::query::decode;
 use super::responses::{self, Response};
 use super::tenants::Tenant;
 
-/// More than a test needs; those used up stay until all are deleted.
+/// Maximum number of path faults, including used-up ones, which remain until all are deleted.
 const MAX_PATH_FAULTS: usize = 100;
 
-/// The paths below `/_emulator`, with what they take as parameters:
+/// Responds to the paths below `/_emulator` (parameters in parentheses):
 ///
 /// `GET stats`; `POST revoke`, `POST expire`, `POST freeze` (`customer`, `thaws_in`), `POST expire-secret`
 /// (`customer`, `client`, `secret`); `GET`, `POST` and `DELETE faults`.
@@ -56,7 +56,7 @@ pub(super) fn respond(call: &Call<'_>) -> Response {
 
 type ActionResult = Result<serde_json::Value, String>;
 
-/// The customer that is named, or none for all.
+/// Returns the customer in the query, or `None` for all customers.
 fn named_tenant<'a>(call: &Call<'a>) -> Result<Option<&'a Tenant>, String> {
     let Some(id) = call.query().get("customer") else {
         return Ok(None);
@@ -77,7 +77,7 @@ fn freeze(call: &Call<'_>) -> ActionResult {
     Ok(json!({ "frozen": tenants.map(|tenant| tenant.freeze(thaws_in)).count() }))
 }
 
-/// The first secret of the first client, unless others are named.
+/// Expires a secret; by default the first secret of the first client.
 fn expire_secret(call: &Call<'_>) -> ActionResult {
     let tenant = named_tenant(call)?.unwrap_or(call.state.first());
     let first = tenant
@@ -105,7 +105,7 @@ fn duration(call: &Call<'_>, name: &str) -> Result<Option<Duration>, String> {
     call.query().get(name).map(parse).transpose()
 }
 
-/// The faults in the words of the command line.
+/// Returns the faults, named like the options of the command line.
 fn faults(call: &Call<'_>) -> Response {
     let faults = call.state.faults().clone();
     let token = faults
@@ -123,7 +123,7 @@ fn faults(call: &Call<'_>) -> Response {
     }))
 }
 
-/// Every parameter is an option of the command line; `fault` adds one to those there are.
+/// Applies parameters named like the options of the command line; `fault` adds to the existing faults.
 fn change_faults(call: &Call<'_>) -> ActionResult {
     let query = call.query();
     let mut faults = call.state.faults().clone();

@@ -1,4 +1,4 @@
-//! Who may log in, and for whom (contract §1.5 and §7).
+//! Emulated customers, their API clients and secrets (contract §1.5 and §7).
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,37 +7,37 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
-/// A customer of the cloud. Not `Debug`, as its clients are not.
+/// A customer of the cloud. Not `Debug`: it holds secrets.
 #[derive(Clone)]
 pub struct EmulatedCustomer {
-    /// Its id, compared without regard to letter case.
+    /// Id, case-insensitive.
     pub id: String,
-    /// The ids of its CVAD sites; none for a customer without DaaS.
+    /// Ids of the CVAD sites; empty for a customer without DaaS.
     pub sites: Vec<String>,
-    /// Its API clients.
+    /// API clients.
     pub clients: Vec<Client>,
 }
 
-/// An API client: an identity of its own within its customer. Not `Debug`: it holds secrets.
+/// An API client of a customer. Not `Debug`: it holds secrets.
 #[derive(Clone)]
 pub struct Client {
-    /// Its id, unique in the cloud.
+    /// Id, unique in the cloud.
     pub id: String,
-    /// The secrets it may log in with; several are active while they are rotated.
+    /// Valid secrets; several during a rotation.
     pub secrets: Vec<ClientSecret>,
 }
 
-/// A secret of an API client. Not `Debug`.
+/// A secret of an API client. Not `Debug`: it holds the value.
 #[derive(Clone)]
 pub struct ClientSecret {
-    /// What the client sends.
+    /// The `client_secret` of a login.
     pub value: String,
-    /// How long after the emulator's start it expires; never when none.
+    /// Time from the emulator's start to the expiry; `None` for no expiry.
     pub lifetime: Option<Duration>,
 }
 
 impl EmulatedCustomer {
-    /// A customer with one site and one client, `{id}-client`, with one random secret.
+    /// Returns a customer with one random site and one client, `{id}-client`, with a random secret.
     pub fn new(id: &str) -> Self {
         let client = Client::new(&format!("{id}-client"));
         Self {
@@ -49,7 +49,7 @@ impl EmulatedCustomer {
 }
 
 impl Default for EmulatedCustomer {
-    /// `acme` with the client `emulator-client`.
+    /// Returns `acme` with the client `emulator-client`.
     fn default() -> Self {
         Self {
             clients: vec![Client::new("emulator-client")],
@@ -59,7 +59,7 @@ impl Default for EmulatedCustomer {
 }
 
 impl Client {
-    /// A client with one random secret.
+    /// Returns a client with one random secret.
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -69,8 +69,8 @@ impl Client {
 }
 
 impl ClientSecret {
-    /// Real secrets end in `==`, which trips callers that forget to url-encode the form (contract §1.1); sixteen
-    /// bytes of base64 do too.
+    /// Returns 16 random bytes in base64. Like real secrets, the value ends in `==`, which exposes clients that do not
+    /// URL-encode the form (contract §1.1).
     pub fn random() -> Self {
         Self {
             value: STANDARD.encode(Uuid::new_v4().as_bytes()),
@@ -79,21 +79,21 @@ impl ClientSecret {
     }
 }
 
-/// Why a description of a customer or a secret cannot be used.
+/// A syntax error in the description of a customer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CustomerError {
-    /// It has no id.
+    /// The id is missing.
     #[error("a customer begins with its id, as in contoso,client=contoso-client,secret=…")]
     NoId,
-    /// A part that is not understood. The part is not shown: it could be a secret.
-    #[error("part {0} is none of site=…, client=… and secret=…")]
+    /// An unknown part, by its position from 1. Its text is omitted: it could be a secret.
+    #[error("part {0} is not site=…, client=… or secret=…")]
     Part(usize),
 }
 
 impl FromStr for ClientSecret {
     type Err = std::convert::Infallible;
 
-    /// `SECRET`, or `SECRET@TIME` for one that expires.
+    /// Parses `SECRET`, or `SECRET@TIME` for a secret that expires.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let timed = text.rsplit_once('@').and_then(|(value, lifetime)| {
             let lifetime = humantime::parse_duration(lifetime).ok()?;
@@ -112,7 +112,7 @@ impl FromStr for ClientSecret {
 impl FromStr for EmulatedCustomer {
     type Err = CustomerError;
 
-    /// `ID[,site=GUID…][,client=ID[,secret=SECRET…]…]`. What is left out is as in [`EmulatedCustomer::new`]; a secret
+    /// Parses `ID[,site=GUID…][,client=ID[,secret=SECRET…]…]`. Omitted parts are as in [`EmulatedCustomer::new`]; a secret
     /// belongs to the client before it.
     fn from_str(text: &str) -> Result<Self, CustomerError> {
         let mut parts = text.split(',');
@@ -149,12 +149,12 @@ impl FromStr for EmulatedCustomer {
                 _ => return Err(CustomerError::Part(number + 2)),
             }
         }
-        let made_up = Self::new(id);
+        let defaults = Self::new(id);
         if customer.sites.is_empty() {
-            customer.sites = made_up.sites;
+            customer.sites = defaults.sites;
         }
         if customer.clients.is_empty() {
-            customer.clients = made_up.clients;
+            customer.clients = defaults.clients;
         }
         for client in customer
             .clients
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_customer_is_described_in_one_line() {
+    fn full_description_is_parsed() {
         let line = "contoso,site=s1,site=s2,client=a,secret=x==,secret=y==@90s,client=b";
         let customer: EmulatedCustomer = line.parse().ok().unwrap();
         assert_eq!(
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_made_up() {
+    fn omitted_parts_have_defaults() {
         let customer: EmulatedCustomer = "contoso".parse().ok().unwrap();
         assert_eq!((customer.sites.len(), customer.clients.len()), (1, 1));
         assert_eq!(customer.clients[0].id, "contoso-client");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_without_showing_it() {
+    fn invalid_description_is_rejected_without_its_text() {
         assert_eq!(
             "".parse::<EmulatedCustomer>().err(),
             Some(CustomerError::NoId)

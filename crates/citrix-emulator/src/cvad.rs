@@ -62,8 +62,8 @@ pub(super) async fn respond(mut call: Call<'_>) -> Response {
         .copied()
         .unwrap_or_default()
         .to_ascii_lowercase();
-    if let Some(refusal) = check_instance(&call, &first) {
-        return refusal;
+    if let Some(rejection) = check_instance(&call, &first) {
+        return rejection;
     }
     if !call.is_get() && has_body(&call.parts.headers) && !is_json(&call.parts.headers) {
         return responses::unsupported_media_type();

@@ -1,11 +1,11 @@
-//! A small Citrix Cloud: two token endpoints, the services with their quirks and limits (contract §8).
+//! A small Citrix Cloud: two token endpoints and the services with their quirks and limits (contract §8).
 //!
-//! For `demo`, for users' own CI and for our tests. It is a test double: whoever reaches its address may read
-//! its counters and revoke its tokens.
+//! It serves `demo`, users' CI and the tests of this repository. It is a test double: every client that reaches its
+//! address can read its counters and revoke its tokens.
 //!
-//! A request's way, in `serve`: `routes` finds the service in a table, `access` judges token and customer, a fault
-//! may befall it, the service answers, and the answer gets the transaction id under the name which that service
-//! uses.
+//! `serve` processes a request: `routes` finds the service in a table, `access` verifies token and customer, a fault
+//! may replace the response, the service responds, and the response gets the transaction id in the field that this
+//! service uses.
 
 mod access;
 mod access_security;
@@ -60,15 +60,15 @@ use call::ListenerOrigin;
 use listener::Listener;
 use state::State;
 
-/// Why the emulator could not start or tell about itself.
+/// A failure to start the emulator or to print its report.
 #[derive(Debug, thiserror::Error)]
 pub enum EmulatorError {
-    /// The address cannot be had.
+    /// The address is in use or not local.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A certificate or key file cannot be read or parsed.
@@ -76,13 +76,13 @@ pub enum EmulatorError {
     ReadPem {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: rustls::pki_types::pem::Error,
     },
-    /// The fresh certificates could not be made.
-    #[error("cannot make a certificate")]
+    /// The certificates of [`Tls::SelfSigned`] could not be generated.
+    #[error("cannot generate a certificate")]
     MakeCertificate(#[from] rcgen::Error),
-    /// Certificate and key do not make a TLS server.
+    /// The certificate does not match the key, or a format is unsupported.
     #[error("cannot set up TLS")]
     SetUpTls(#[from] rustls::Error),
     /// The CA certificate could not be written.
@@ -90,28 +90,28 @@ pub enum EmulatorError {
     WriteCa {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Standard output or the signal handlers failed.
-    #[error("cannot report or wait for a signal")]
+    #[error("cannot write the report or wait for a signal")]
     Io(#[from] io::Error),
 }
 
-/// A running emulator. Dropping it stops it too, only without waiting for it.
+/// A running emulator. Dropping it stops it without waiting; [`Emulator::stop`] waits.
 pub struct Emulator {
     address: SocketAddr,
     ca_pem: Option<String>,
     state: Arc<State>,
     listener: Listener,
-    /// The other region's.
+    /// The listener of the other region.
     region: Option<Listener>,
 }
 
-/// Binds, starts serving on the current tokio runtime and returns at once.
+/// Binds the listeners and serves them in tasks on the current tokio runtime.
 ///
 /// # Errors
-/// When an address is taken, or a certificate cannot be read or made.
+/// Fails if an address is in use, or if a certificate cannot be read or generated.
 pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
     let (acceptor, ca_pem) = match tls::server(&options.tls)? {
         Some(tls::TlsServer { acceptor, ca_pem }) => (Some(acceptor), ca_pem),
@@ -150,22 +150,22 @@ pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
 }
 
 impl Emulator {
-    /// The address it listens on, with the real port.
+    /// Returns the bound address, with the actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `https://localhost:PORT`, or `http://ADDRESS:PORT` without TLS; no slash at the end.
+    /// Returns `https://localhost:PORT`, or `http://ADDRESS:PORT` without TLS; no trailing slash.
     pub fn base_url(&self) -> String {
         self.state.base_url.clone()
     }
 
-    /// The same of the other region's listener.
+    /// Returns the base URL of the other region's listener.
     pub fn region_url(&self) -> Option<String> {
         self.state.region_url.clone()
     }
 
-    /// The form endpoint for a customer id or `root`.
+    /// Returns the URL of the form token endpoint for a customer id or `root`.
     pub fn token_url(&self, customer: &str) -> String {
         format!(
             "{}/cctrustoauth2/{customer}/tokens/clients",
@@ -173,27 +173,27 @@ impl Emulator {
         )
     }
 
-    /// The legacy JSON endpoint.
+    /// Returns the URL of the legacy JSON token endpoint.
     pub fn trust_url(&self) -> String {
         format!("{}/root/tokens/clients", self.state.base_url)
     }
 
-    /// The CA that [`Tls::SelfSigned`] made.
+    /// Returns the CA certificate that [`Tls::SelfSigned`] generated.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// Every customer, that of [`Options::customer`] first.
+    /// Iterates over all customers; [`Options::customer`] is the first.
     pub fn customers(&self) -> impl Iterator<Item = &EmulatedCustomer> {
         self.state.tenants().map(|tenant| &tenant.customer)
     }
 
-    /// The first customer.
+    /// Returns the id of the first customer.
     pub fn customer_id(&self) -> &str {
         self.state.first().id()
     }
 
-    /// The first customer's first site; empty when it has none.
+    /// Returns the first site of the first customer, or an empty string.
     pub fn site_id(&self) -> &str {
         self.state
             .first()
@@ -203,12 +203,12 @@ impl Emulator {
             .map_or("", |site| site)
     }
 
-    /// The id of the first customer's first API client.
+    /// Returns the id of the first customer's first API client.
     pub fn client_id(&self) -> &str {
         self.client().map_or("", |client| &client.id)
     }
 
-    /// Its first secret.
+    /// Returns the first secret of that client.
     pub fn client_secret(&self) -> &str {
         self.client()
             .and_then(|client| client.secrets.first())
@@ -219,46 +219,46 @@ impl Emulator {
         self.state.first().customer.clients.first()
     }
 
-    /// What has happened so far.
+    /// Returns the counters.
     pub fn stats(&self) -> Stats {
         self.state.stats()
     }
 
-    /// Revokes every token issued so far; later ones are good.
+    /// Revokes every token issued so far.
     pub fn revoke_all(&self) {
         self.state.tokens.revoke(None);
     }
 
-    /// Lets every token issued so far expire now.
+    /// Expires every token issued so far.
     pub fn expire_all(&self) {
         self.state.tokens.expire(None);
     }
 
-    /// Lets a secret of an API client expire now, by its position; whether there is such a one.
+    /// Expires the secret of an API client at position `index`. Returns `true` if it exists.
     pub fn expire_secret(&self, client_id: &str, index: usize) -> bool {
         self.state
             .tenants()
             .any(|tenant| tenant.expire_secret(client_id, index))
     }
 
-    /// Freezes every customer's site; once activated, each takes `thaws_in` to thaw.
+    /// Freezes every customer's site; each becomes active `thaws_in` after its activation.
     pub fn freeze(&self, thaws_in: Duration) {
         self.state
             .tenants()
             .for_each(|tenant| tenant.freeze(thaws_in));
     }
 
-    /// Replaces what goes wrong on purpose, from the next request on.
+    /// Replaces all injected faults, starting with the next request.
     pub fn set_faults(&self, faults: Faults) {
         self.state.set_faults(faults);
     }
 
-    /// Lets something befall a path, besides the faults there are.
+    /// Adds a fault of a path to the existing faults.
     pub fn add_fault(&self, fault: PathFault) {
         self.state.faults().paths.push(fault);
     }
 
-    /// Closes the listeners and every connection, and returns when that is done.
+    /// Closes the listeners and all connections, and waits until that is done.
     pub async fn stop(self) {
         self.listener.stop().await;
         if let Some(region) = self.region {

@@ -1,4 +1,4 @@
-//! What to emulate.
+//! Options of the emulator.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,34 +9,34 @@ use super::customers::EmulatedCustomer;
 use super::faults::Faults;
 use super::rate::Rate;
 
-/// What to emulate. Not `Debug`: it holds secrets.
+/// Options of [`start`](crate::start). Not `Debug`: it holds secrets.
 #[derive(Clone)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 selects an ephemeral port.
     pub listen: SocketAddr,
-    /// Where to listen as the gateway of another region, over the same state.
+    /// Address of a second listener, which emulates the API gateway of another region with the same state.
     pub region_listen: Option<SocketAddr>,
-    /// Whether to speak TLS, and with which certificate.
+    /// TLS of both listeners.
     pub tls: Tls,
     /// The customer that `demo` and most tests use.
     pub customer: EmulatedCustomer,
-    /// Customers besides.
+    /// Additional customers.
     pub more_customers: Vec<EmulatedCustomer>,
-    /// How long a token lives.
+    /// Lifetime of a token.
     pub token_lifetime: Duration,
-    /// How fast services let themselves be asked.
+    /// Rate limits of the services.
     pub limits: ServiceLimits,
-    /// Whether the system log refuses a wrong customer with 403, as one guide says, or 401, as another shows
+    /// The system log rejects a wrong customer with 403, as one guide states, instead of 401, as another shows
     /// (contract §3, "401 responses").
     pub system_log_forbids: bool,
-    /// What links in answers look like.
+    /// Format of links in responses.
     pub links: Links,
-    /// How long a machine of `GET /cvad/manage/Machines` is at least, in bytes: 7230 makes the page of 1000 as
-    /// long as the documented one (contract §4, "Sizes").
+    /// Minimum size in bytes of a machine of `GET /cvad/manage/Machines`: with 7230 a page of 1000 has the documented
+    /// size (contract §4, "Sizes").
     pub machine_bytes: usize,
-    /// Whether answers are compressed for callers that accept it.
+    /// Responses are compressed for clients that accept it.
     pub compress: bool,
-    /// What goes wrong on purpose.
+    /// Injected faults.
     pub faults: Faults,
 }
 
@@ -59,31 +59,32 @@ impl Default for Options {
     }
 }
 
-/// Whether and how the emulator speaks TLS.
+/// TLS of the emulator's listeners.
 #[derive(Clone, Debug, Default)]
 pub enum Tls {
-    /// Plain HTTP, with HTTP/2 by prior knowledge.
+    /// Cleartext HTTP/1.1, and HTTP/2 with prior knowledge.
     #[default]
     Off,
-    /// A fresh CA and a leaf of it for `localhost`, `127.0.0.1`, `::1` and the names of Citrix's hosts.
+    /// A generated certificate for `localhost`, `127.0.0.1`, `::1` and the names of Citrix's hosts, issued by a generated
+    /// CA.
     SelfSigned,
-    /// The user's own certificate.
+    /// A certificate of the operator.
     Files {
-        /// The chain, leaf first, as PEM.
+        /// Chain, leaf first, as PEM.
         certificate: PathBuf,
-        /// Its key, as PEM.
+        /// Key of the leaf, as PEM.
         key: PathBuf,
     },
 }
 
-/// The published limits (contract §4, "Limits"), and one that is known to exist.
+/// Rate limits of the services (contract §4, "Limits").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceLimits {
-    /// Logins in all. That there is a limit is known, its value is not (contract §1.3); none unless asked for.
+    /// Limit of all logins together, off by default: Citrix has a limit but publishes no number (contract §1.3).
     pub logins: Option<Rate>,
-    /// Secure Private Access, for each customer.
+    /// Limit of Secure Private Access per customer.
     pub access_security: Rate,
-    /// Endpoint Management reporting, for each customer.
+    /// Limit of Endpoint Management reporting per customer.
     pub endpoint_management: Rate,
 }
 
@@ -104,26 +105,26 @@ impl Default for ServiceLimits {
     }
 }
 
-/// What links in answers look like (contract §5).
+/// Format of links in responses (contract §5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links {
-    /// What they begin with.
+    /// Origin of absolute links.
     pub base: LinkBase,
-    /// Monitor's are relative to the service.
+    /// Links of Monitor are relative to the service.
     pub relative: bool,
-    /// Every `/` in JSON is written `\/`.
+    /// Every `/` in JSON is written as `\/`.
     pub escaped: bool,
 }
 
-/// What absolute links begin with.
+/// Origin of absolute links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkBase {
-    /// The emulator's own origin.
+    /// The emulator's origin.
     #[default]
     Own,
-    /// The host that the request was sent to.
+    /// The host in the request.
     Called,
-    /// An origin, such as `https://api-eu.cloud.com`.
+    /// A fixed origin, for example `https://api-eu.cloud.com`.
     Origin(String),
 }
 
@@ -137,7 +138,7 @@ impl FromStr for LinkBase {
             _ if text.starts_with("https://") || text.starts_with("http://") => {
                 Ok(Self::Origin(text.trim_end_matches('/').to_owned()))
             }
-            _ => Err("own, called, or an origin such as https://api-eu.cloud.com"),
+            _ => Err("expected own, called, or an origin such as https://api-eu.cloud.com"),
         }
     }
 }

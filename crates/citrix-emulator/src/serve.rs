@@ -86,7 +86,7 @@ async fn serve_admitted(
     count(&state.counters.requests);
     let identity = match admit(state, access, call.parts, call.customer, transaction) {
         Ok(identity) => identity,
-        Err(refusal) => return *refusal,
+        Err(rejection) => return *rejection,
     };
     let in_flight = InFlight::enter(&identity.tenant, service.name);
     let is_monitor = matches!(service.handler, Handler::Monitor);
