@@ -1,10 +1,10 @@
-//! What it costs to find out whose request it is, and whether the time tells anything of the secrets.
+//! Cost of identifying the caller of a request, and whether its timing depends on the secret.
 //!
-//! `cargo bench --bench callers`. Two kinds of requests are timed in random order, and Welch's t is computed over the
-//! faster nine tenths of each; beyond 4.5 or so the kinds could be told apart. A secret that fits as a whole is told from
-//! one that does not by some 3 ns, which is the branch to what is then said; how far one fits, or whose it is, is not.
+//! `cargo bench --bench callers`. Times two kinds of requests in random order and computes Welch's t over the faster
+//! nine tenths of each; above about 4.5 an observer could distinguish the kinds. A matching secret and a wrong one
+//! differ by about 3 ns, the branch to the response. Neither the length of a partial match nor its caller matters.
 
-#![expect(clippy::print_stdout, reason = "a bench tells what it measured")]
+#![expect(clippy::print_stdout, reason = "a bench prints its results")]
 
 use std::error::Error;
 use std::hint::black_box;
@@ -25,10 +25,31 @@ use tokio::time::Instant;
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 const SAMPLES: usize = 400_000;
-const HERE: [u8; 4] = [10, 1, 2, 3];
+/// Address of the client, within the networks of the last caller only.
+const CLIENT_ADDRESS: [u8; 4] = [10, 1, 2, 3];
+
+/// Description and the two secrets to compare, with 20 callers.
+const COMPARISONS: [(&str, &str, &str); 4] = [
+    ("two wrong secrets", "secret 98", "secret 99"),
+    (
+        "a wrong secret and the first caller's, from another network",
+        "secret 98",
+        "secret 10",
+    ),
+    (
+        "a wrong secret and that of the last but one, from another network",
+        "secret 98",
+        "secret 28",
+    ),
+    (
+        "a wrong secret and that of the admitted caller",
+        "secret 98",
+        "secret 29",
+    ),
+];
 
 fn main() -> Fallible<()> {
-    // `cargo test --benches` runs it, too.
+    // `cargo test --benches` also runs this.
     let samples = if std::env::args().any(|argument| argument == "--bench") {
         SAMPLES
     } else {
@@ -36,55 +57,38 @@ fn main() -> Fallible<()> {
     };
     for count in [1, 10, 1000] {
         let callers = callers(count)?;
-        let nobody = shown("nobody's secret");
-        let began = Instant::now();
+        let unknown = headers("an unknown secret");
+        let start = Instant::now();
         for _ in 0..samples / 10 {
-            black_box(identify(&callers, &nobody)).ok();
+            black_box(identify(&callers, &unknown)).ok();
         }
-        let each = began.elapsed().as_secs_f64() * 1e9 / (samples / 10) as f64;
-        println!("{count:>5} callers: {each:.0} ns a request");
+        let each = start.elapsed().as_secs_f64() * 1e9 / (samples / 10) as f64;
+        println!("{count:>5} callers: {each:.0} ns per request");
     }
     let signer = Signer::random()?;
-    let callers_of_tokens = callers(1)?;
-    let caller = callers_of_tokens.get(0).ok_or("a caller")?;
+    let token_callers = callers(1)?;
+    let caller = token_callers.get(0).ok_or("a caller")?;
     let token = signer.issue(Some(caller), Clock::SYSTEM.now(), Duration::from_hours(1))?;
-    let bearing = HeaderMap::from_iter([(
+    let token_headers = HeaderMap::from_iter([(
         AUTHORIZATION,
         HeaderValue::from_str(&format!("Bearer {}", *token))?,
     )]);
-    let began = Instant::now();
+    let start = Instant::now();
     for _ in 0..samples / 10 {
-        let shown = PresentedCredentials::read(&bearing)?;
-        black_box(callers_of_tokens.admit(&shown, here(), &signer, Clock::SYSTEM)).ok();
+        let credentials = PresentedCredentials::read(&token_headers)?;
+        black_box(token_callers.admit(&credentials, peer(), &signer, Clock::SYSTEM)).ok();
     }
-    let each = began.elapsed().as_secs_f64() * 1e9 / (samples / 10) as f64;
-    println!("a gateway token: {each:.0} ns a request");
+    let each = start.elapsed().as_secs_f64() * 1e9 / (samples / 10) as f64;
+    println!("a gateway token: {each:.0} ns per request");
     let callers = callers(20)?;
-    for (what, one, other) in [
-        ("one wrong secret or another", "secret 98", "secret 99"),
-        (
-            "a wrong secret or the first caller's, from elsewhere",
-            "secret 98",
-            "secret 10",
-        ),
-        (
-            "a wrong secret or the last caller's, from elsewhere",
-            "secret 98",
-            "secret 28",
-        ),
-        (
-            "a wrong secret or the right one of who comes from here",
-            "secret 98",
-            "secret 29",
-        ),
-    ] {
+    for (description, one, other) in COMPARISONS {
         let (difference, t) = compare(&callers, [one, other], samples);
-        println!("{difference:>6.2} ns, t = {t:>6.2}: {what}");
+        println!("{difference:>6.2} ns, t = {t:>6.2}: {description}");
     }
     Ok(())
 }
 
-/// Callers with secrets, all but the last of them from elsewhere.
+/// Returns callers with secrets, of which only the last permits [`CLIENT_ADDRESS`].
 fn callers(count: usize) -> Fallible<Callers> {
     let caller = |number: usize| -> Fallible<Caller> {
         let network = if number + 1 == count {
@@ -108,32 +112,32 @@ fn callers(count: usize) -> Fallible<Callers> {
     ))
 }
 
-fn shown(secret: &str) -> HeaderMap {
+fn headers(secret: &str) -> HeaderMap {
     let value = HeaderValue::from_str(secret).unwrap_or(HeaderValue::from_static(""));
     HeaderMap::from_iter([(X_API_KEY, value)])
 }
 
 fn identify(callers: &Callers, headers: &HeaderMap) -> Result<usize, ()> {
-    let shown = PresentedCredentials::read(headers).map_err(drop)?;
-    callers.identify(&shown, here()).map_err(drop)
+    let credentials = PresentedCredentials::read(headers).map_err(drop)?;
+    callers.identify(&credentials, peer()).map_err(drop)
 }
 
-fn here() -> PeerIdentity<'static> {
+fn peer() -> PeerIdentity<'static> {
     PeerIdentity {
-        address: Some(IpAddr::from(HERE)),
+        address: Some(IpAddr::from(CLIENT_ADDRESS)),
         certificate: None,
     }
 }
 
-/// How much longer the first of two secrets takes, and Welch's t of that.
+/// Returns how many nanoseconds longer the first secret takes than the second, and Welch's t of the difference.
 fn compare(callers: &Callers, secrets: [&str; 2], samples: usize) -> (f64, f64) {
-    let requests = secrets.map(shown);
+    let requests = secrets.map(headers);
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..samples {
         let which = usize::from(fastrand::bool());
-        let began = Instant::now();
+        let start = Instant::now();
         black_box(identify(callers, black_box(&requests[which]))).ok();
-        times[which].push(began.elapsed().as_secs_f64() * 1e9);
+        times[which].push(start.elapsed().as_secs_f64() * 1e9);
     }
     let [(mean_a, error_a), (mean_b, error_b)] = times.map(|mut times| {
         times.sort_by(f64::total_cmp);

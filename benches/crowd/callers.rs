@@ -1,4 +1,4 @@
-//! Callers of every kind: idle, slow, and one that only wants to be served.
+//! Callers of the `crowd` benchmark: idle, slow, and one that measures its latency.
 
 use std::any::Any;
 use std::fmt;
@@ -21,15 +21,15 @@ use crate::gateway::Gateway;
 
 const GET: &[u8] =
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: crowd\r\nAccept: application/json\r\n\r\n";
-/// Connections that are opened at a time.
-const AT_ONCE: usize = 100;
-/// Between a bystander's requests.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Connections opened concurrently.
+const OPEN_BATCH: usize = 100;
+/// Interval between the requests of a bystander.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A kind of connection.
+/// Protocol and state of an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Nothing was asked on it yet.
+pub(crate) enum IdleKind {
+    /// No request yet.
     Fresh,
     Http1,
     Http1Tls,
@@ -40,17 +40,21 @@ pub(crate) enum Kind {
 trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
-/// Connections that idle as long as this is held; on each one request was answered, unless they are fresh.
-pub(crate) struct Idle {
+/// Idle connections, closed when dropped. Each has completed one request unless it is [`IdleKind::Fresh`].
+pub(crate) struct IdleConnections {
     _connections: Vec<Box<dyn Any + Send>>,
-    _driven: JoinSet<()>,
+    _drivers: JoinSet<()>,
 }
 
-/// Opens so many connections.
-pub(crate) async fn idle(gateway: &Gateway, kind: Kind, count: usize) -> Fallible<Idle> {
+/// Opens `count` connections.
+pub(crate) async fn open_idle(
+    gateway: &Gateway,
+    kind: IdleKind,
+    count: usize,
+) -> Fallible<IdleConnections> {
     let tls = match kind {
-        Kind::Http1Tls => Some(TlsConnector::from(gateway.tls("http/1.1")?)),
-        Kind::Http2Tls => Some(TlsConnector::from(gateway.tls("h2")?)),
+        IdleKind::Http1Tls => Some(TlsConnector::from(gateway.tls_client("http/1.1")?)),
+        IdleKind::Http2Tls => Some(TlsConnector::from(gateway.tls_client("h2")?)),
         _ => None,
     };
     let address = if tls.is_some() {
@@ -58,18 +62,18 @@ pub(crate) async fn idle(gateway: &Gateway, kind: Kind, count: usize) -> Fallibl
     } else {
         gateway.address
     };
-    let (mut connections, mut driven) = (Vec::new(), JoinSet::new());
+    let (mut connections, mut drivers) = (Vec::new(), JoinSet::new());
     while connections.len() < count {
         let mut opening = JoinSet::new();
-        for _ in 0..AT_ONCE.min(count - connections.len()) {
+        for _ in 0..OPEN_BATCH.min(count - connections.len()) {
             let tls = tls.clone();
             opening.spawn(async move {
                 let socket = TcpStream::connect(address).await?;
                 match tls {
-                    None => used(socket, kind).await,
+                    None => complete_request(socket, kind).await,
                     Some(tls) => {
                         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-                        used(tls.connect(name, socket).await?, kind).await
+                        complete_request(tls.connect(name, socket).await?, kind).await
                     }
                 }
             });
@@ -78,31 +82,34 @@ pub(crate) async fn idle(gateway: &Gateway, kind: Kind, count: usize) -> Fallibl
             let (connection, driver) = opened??;
             connections.push(connection);
             if let Some(driver) = driver {
-                driven.spawn(driver);
+                drivers.spawn(driver);
             }
         }
     }
-    Ok(Idle {
+    Ok(IdleConnections {
         _connections: connections,
-        _driven: driven,
+        _drivers: drivers,
     })
 }
 
 type Driver = futures_util::future::BoxFuture<'static, ()>;
 
-/// What holds the connection open, after its request.
-async fn used<T: Io>(mut io: T, kind: Kind) -> io::Result<(Box<dyn Any + Send>, Option<Driver>)> {
+/// Completes the request of `kind` and returns the values that keep the connection open.
+async fn complete_request<T: Io>(
+    mut io: T,
+    kind: IdleKind,
+) -> io::Result<(Box<dyn Any + Send>, Option<Driver>)> {
     match kind {
-        Kind::Fresh => {}
-        Kind::Http1 | Kind::Http1Tls => {
+        IdleKind::Fresh => {}
+        IdleKind::Http1 | IdleKind::Http1Tls => {
             io.write_all(GET).await?;
-            whole_answer(&mut io).await?;
+            read_response(&mut io).await?;
         }
-        Kind::Http2 | Kind::Http2Tls => {
+        IdleKind::Http2 | IdleKind::Http2Tls => {
             let (client, connection) = h2::client::handshake(io).await.map_err(io::Error::other)?;
             let driver: Driver = Box::pin(async { drop(connection.await) });
             let mut client = client;
-            let asked = async {
+            let exchange = async {
                 let request = http::Request::get("http://localhost/")
                     .body(())
                     .map_err(io::Error::other)?;
@@ -110,16 +117,16 @@ async fn used<T: Io>(mut io: T, kind: Kind) -> io::Result<(Box<dyn Any + Send>, 
                     .send_request(request, true)
                     .map_err(io::Error::other)?;
                 let mut body = response.await.map_err(io::Error::other)?.into_body();
-                while let Some(piece) = body.data().await {
-                    let length = piece.map_err(io::Error::other)?.len();
+                while let Some(chunk) = body.data().await {
+                    let length = chunk.map_err(io::Error::other)?.len();
                     body.flow_control()
                         .release_capacity(length)
                         .map_err(io::Error::other)?;
                 }
                 io::Result::Ok(())
             };
-            let (driver, asked) = drive(driver, asked).await;
-            asked?;
+            let (driver, result) = drive(driver, exchange).await;
+            result?;
             return Ok((
                 Box::new(client) as Box<h2::client::SendRequest<Bytes>>,
                 Some(driver),
@@ -129,20 +136,20 @@ async fn used<T: Io>(mut io: T, kind: Kind) -> io::Result<(Box<dyn Any + Send>, 
     Ok((Box::new(io), None))
 }
 
-/// The output of `asked`, with the connection polled beside it.
-async fn drive<T>(mut driver: Driver, asked: impl Future<Output = T>) -> (Driver, T) {
-    let mut asked = Box::pin(asked);
+/// Returns the output of `exchange`, polling the connection with it.
+async fn drive<T>(mut driver: Driver, exchange: impl Future<Output = T>) -> (Driver, T) {
+    let mut exchange = Box::pin(exchange);
     let output = std::future::poll_fn(|cx| {
-        // Its end shows in what was asked.
+        // `exchange` fails if the connection ends.
         let _ = driver.as_mut().poll(cx);
-        asked.as_mut().poll(cx)
+        exchange.as_mut().poll(cx)
     });
     let output = output.await;
     (driver, output)
 }
 
-/// Reads a response with its head; its status.
-pub(crate) async fn whole_answer<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<u16> {
+/// Reads a whole response and returns its status.
+pub(crate) async fn read_response<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<u16> {
     let mut read = Vec::new();
     loop {
         if io.read_buf(&mut read).await? == 0 {
@@ -166,51 +173,51 @@ pub(crate) async fn whole_answer<T: AsyncRead + Unpin>(io: &mut T) -> io::Result
     }
 }
 
-/// What a bystander met.
-pub(crate) struct Served {
+/// Latencies of a bystander's requests.
+pub(crate) struct Latencies {
     times: Vec<Duration>,
     failed: usize,
 }
 
-/// Asks again and again, half of the time on a new connection.
-pub(crate) async fn bystander(address: SocketAddr, time: Duration) -> Fallible<Served> {
+/// Sends requests one after the other for `time`, half of them on a new connection.
+pub(crate) async fn bystander(address: SocketAddr, time: Duration) -> Fallible<Latencies> {
     let (mut times, mut failed, mut kept) = (Vec::new(), 0, None);
     let end = Instant::now() + time;
     while Instant::now() < end {
-        let began = Instant::now();
-        let asked = async {
+        let start = Instant::now();
+        let exchange = async {
             let mut socket = match kept.take() {
                 Some(socket) => socket,
                 None => TcpStream::connect(address).await?,
             };
             socket.write_all(GET).await?;
-            let status = whole_answer(&mut socket).await?;
+            let status = read_response(&mut socket).await?;
             io::Result::Ok((socket, status))
         };
-        match asked.await {
+        match exchange.await {
             Ok((socket, 200)) => {
-                times.push(began.elapsed());
+                times.push(start.elapsed());
                 kept = (times.len() % 2 == 1).then_some(socket);
             }
             _ => failed += 1,
         }
-        sleep(PAUSE).await;
+        sleep(REQUEST_INTERVAL).await;
     }
     times.sort();
-    Ok(Served { times, failed })
+    Ok(Latencies { times, failed })
 }
 
-impl fmt::Display for Served {
+impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let milliseconds = |part: usize| {
-            let at = (self.times.len() * part / 1000).min(self.times.len().saturating_sub(1));
+        let milliseconds = |per_mille: usize| {
+            let at = (self.times.len() * per_mille / 1000).min(self.times.len().saturating_sub(1));
             self.times
                 .get(at)
                 .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
         };
         write!(
             f,
-            "p50 {:.2} ms, p99 {:.2} ms, longest {:.1} ms; {} served, {} failed",
+            "p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms; {} succeeded, {} failed",
             milliseconds(500),
             milliseconds(990),
             milliseconds(1000),
@@ -220,14 +227,14 @@ impl fmt::Display for Served {
     }
 }
 
-/// Slow callers: each comes back when it is sent away.
-pub(crate) struct Slow {
+/// Slow callers, each of which reconnects when the gateway ends its connection.
+pub(crate) struct SlowCallers {
     ended: [Arc<AtomicUsize>; 3],
     _callers: JoinSet<()>,
 }
 
-impl Slow {
-    /// So many that send their heads a byte a second, that send their bodies so, and that read so.
+impl SlowCallers {
+    /// Starts callers that send a head, send a body or read a response at one byte per second: `counts` in this order.
     pub(crate) fn start(address: SocketAddr, counts: [usize; 3]) -> Self {
         let ended = std::array::from_fn(|_| Arc::<AtomicUsize>::default());
         let mut callers = JoinSet::new();
@@ -235,13 +242,13 @@ impl Slow {
             for number in 0..count {
                 let ended = Arc::clone(&ended[which]);
                 callers.spawn(async move {
-                    // Spread, so that they do not all act at once.
+                    // Spreads the callers over the second.
                     sleep(Duration::from_millis((number % 1000) as u64)).await;
                     loop {
                         let _ = match which {
-                            0 => trickle(address, b"", GET).await,
-                            1 => trickle(address, POST, &[b'x'; 4096]).await,
-                            _ => sip(address).await,
+                            0 => send_slowly(address, b"", GET).await,
+                            1 => send_slowly(address, POST, &[b'x'; 4096]).await,
+                            _ => read_slowly(address).await,
                         };
                         ended.fetch_add(1, Ordering::Relaxed);
                         sleep(Duration::from_secs(1)).await;
@@ -255,22 +262,24 @@ impl Slow {
         }
     }
 
-    /// How many were sent away so far.
-    pub(crate) fn ended(&self) -> String {
+    /// Summarizes the connections that the gateway has ended.
+    pub(crate) fn summary(&self) -> String {
         let [heads, bodies, readers] = self
             .ended
             .each_ref()
             .map(|count| count.load(Ordering::Relaxed));
-        format!("{heads} heads, {bodies} bodies and {readers} readers were ended")
+        format!(
+            "connections ended: {heads} sending heads, {bodies} sending bodies, {readers} reading"
+        )
     }
 }
 
 const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4096\r\n\r\n";
 
-/// Sends a beginning at once and the rest a byte a second, until the gateway closes.
-async fn trickle(address: SocketAddr, beginning: &[u8], rest: &[u8]) -> io::Result<()> {
+/// Sends `prefix` at once and `rest` at one byte per second, until the gateway closes the connection.
+async fn send_slowly(address: SocketAddr, prefix: &[u8], rest: &[u8]) -> io::Result<()> {
     let mut socket = TcpStream::connect(address).await?;
-    socket.write_all(beginning).await?;
+    socket.write_all(prefix).await?;
     let mut response = [0; 1024];
     for byte in rest.chunks(1) {
         socket.write_all(byte).await?;
@@ -282,8 +291,8 @@ async fn trickle(address: SocketAddr, beginning: &[u8], rest: &[u8]) -> io::Resu
     Ok(())
 }
 
-/// Asks for much and reads a byte a second, until the gateway closes.
-async fn sip(address: SocketAddr) -> io::Result<()> {
+/// Requests a large response and reads one byte per second, until the gateway closes the connection.
+async fn read_slowly(address: SocketAddr) -> io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
     let mut socket = socket.connect(address).await?;
@@ -293,7 +302,7 @@ async fn sip(address: SocketAddr) -> io::Result<()> {
     let mut byte = [0; 1];
     loop {
         sleep(Duration::from_secs(1)).await;
-        // A reset shows at once, an end behind what the kernel holds.
+        // A reset is seen at once; an orderly close only after the bytes in the kernel's buffer.
         if socket.read(&mut byte).await? == 0 {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The gateway as a process of its own.
+//! The gateway in a separate process.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::{Fallible, upstream};
 
-/// A running gateway with an upstream behind it; killed when dropped.
+/// A running gateway with its upstream; killed when dropped.
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -29,8 +29,8 @@ impl Gateway {
         Self::start_with("").await
     }
 
-    /// One with more TOML.
-    pub(crate) async fn start_with(more: &str) -> Fallible<Self> {
+    /// Starts a gateway with `extra_toml` appended to its configuration.
+    pub(crate) async fn start_with(extra_toml: &str) -> Fallible<Self> {
         let upstream = format!("http://{}", upstream::start().await?);
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
         let folder = tempfile::tempdir()?;
@@ -47,7 +47,7 @@ impl Gateway {
              [listen]\naddress = '127.0.0.1:0'\nworkers = 2\n\
              tls = {{ address = '127.0.0.1:0', certificate = '{}', key = '{}' }}\n\
              [admin]\naddress = '127.0.0.1:0'\n\
-             [limits]\nmax_connections = 20000\n[log]\naccess = false\n{more}",
+             [limits]\nmax_connections = 20000\n[log]\naccess = false\n{extra_toml}",
             certificate.display(),
             key.display(),
         );
@@ -63,7 +63,7 @@ impl Gateway {
         let mut lines = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
         let mut addresses = Vec::new();
         while addresses.len() < 3 {
-            let line = lines.next().ok_or("the gateway ended")??;
+            let line = lines.next().ok_or("the gateway exited")??;
             let line: serde_json::Value = serde_json::from_str(&line)?;
             if line["message"]
                 .as_str()
@@ -72,7 +72,7 @@ impl Gateway {
                 addresses.push(line["address"].as_str().unwrap_or_default().parse()?);
             }
         }
-        // Nobody reads on, but somebody has to hold the pipe.
+        // Drains the pipe: a full one would block the gateway.
         std::thread::spawn(move || lines.for_each(drop));
         let gateway = Self {
             child,
@@ -83,7 +83,7 @@ impl Gateway {
             _folder: folder,
         };
         while !gateway
-            .operators_see("/readyz")
+            .get_admin("/readyz")
             .await?
             .starts_with("HTTP/1.1 200")
         {
@@ -92,7 +92,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Memory that is there now, in bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn resident(&self) -> Fallible<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status
@@ -103,9 +103,9 @@ impl Gateway {
         Ok(kibibytes * 1024)
     }
 
-    /// How many requests are in flight.
+    /// Returns the value of the metric `in_flight_requests`.
     pub(crate) async fn in_flight(&self) -> Fallible<String> {
-        let metrics = self.operators_see("/metrics").await?;
+        let metrics = self.get_admin("/metrics").await?;
         let value = |line: &str| {
             line.strip_prefix("citrix_auth_proxy_in_flight_requests ")
                 .map(str::to_owned)
@@ -113,7 +113,7 @@ impl Gateway {
         Ok(metrics.lines().find_map(value).ok_or("no such metric")?)
     }
 
-    async fn operators_see(&self, path: &str) -> Fallible<String> {
+    async fn get_admin(&self, path: &str) -> Fallible<String> {
         let mut socket = TcpStream::connect(self.admin).await?;
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -123,8 +123,8 @@ impl Gateway {
         Ok(response)
     }
 
-    /// TLS that trusts this gateway.
-    pub(crate) fn tls(&self, alpn: &str) -> Fallible<Arc<ClientConfig>> {
+    /// Returns a TLS client configuration that trusts this gateway.
+    pub(crate) fn tls_client(&self, alpn: &str) -> Fallible<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -139,7 +139,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It fails when the program has ended, which is fine.
+        // Fails if the process has exited, which is harmless.
         self.child.kill().ok();
         self.child.wait().ok();
     }

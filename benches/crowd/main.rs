@@ -1,10 +1,10 @@
-//! What callers notice of each other and of secrets: memory of idle connections, what slow callers take from the
-//! others, and whether the time of a refusal tells anything.
+//! Effects of callers on each other: memory of idle connections, latency among slow callers, and timing of rejected
+//! secrets.
 //!
 //! `ulimit -n 20000; cargo bench --bench crowd` measures the release binary, or the one that `GATEWAY` names, in a
-//! process of its own. `-- memory`, `-- slow` and `-- secrets` measure one of the three.
+//! separate process. `-- memory`, `-- slow` or `-- secrets` selects one of the three.
 
-#![expect(clippy::print_stdout, reason = "a bench tells what it measured")]
+#![expect(clippy::print_stdout, reason = "a bench prints its results")]
 
 mod callers;
 mod gateway;
@@ -14,49 +14,49 @@ mod upstream;
 use std::error::Error;
 use std::time::Duration;
 
-use callers::{Kind, Slow};
+use callers::{IdleKind, SlowCallers};
 use gateway::Gateway;
 use tokio::time::sleep;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// How long connections are idle before memory is read: longer than whatever is done after some seconds.
-const SETTLED: Duration = Duration::from_secs(25);
-/// How long the bystander asks, with a crowd or without: longer than a slow caller is borne with.
-const ASKED_FOR: Duration = Duration::from_secs(75);
+/// Idle time before memory is read: longer than the housekeeping intervals of the gateway.
+const SETTLE_TIME: Duration = Duration::from_secs(25);
+/// Time for which the bystander sends requests: longer than the gateway waits for a slow caller.
+const BYSTANDER_TIME: Duration = Duration::from_secs(75);
 
-/// How large a measurement is.
+/// Scale of the measurements.
 #[derive(Clone, Copy)]
 struct Size {
     idle: usize,
     slow: usize,
-    refused: usize,
-    settled: Duration,
-    asked_for: Duration,
+    rejections: usize,
+    settle_time: Duration,
+    bystander_time: Duration,
 }
 
 fn main() -> Fallible<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let wants = |what: &str| {
+    let selected = |name: &str| {
         let named = |argument: &String| matches!(argument.as_str(), "memory" | "slow" | "secrets");
-        arguments.iter().any(|argument| argument == what) || !arguments.iter().any(named)
+        arguments.iter().any(|argument| argument == name) || !arguments.iter().any(named)
     };
-    // `cargo test --benches` runs it, too.
+    // `cargo test --benches` also runs this.
     let size = if arguments.iter().any(|argument| argument == "--bench") {
         Size {
             idle: 10_000,
             slow: 2_000,
-            refused: 300_000,
-            settled: SETTLED,
-            asked_for: ASKED_FOR,
+            rejections: 300_000,
+            settle_time: SETTLE_TIME,
+            bystander_time: BYSTANDER_TIME,
         }
     } else {
         Size {
             idle: 20,
             slow: 6,
-            refused: 100,
-            settled: Duration::ZERO,
-            asked_for: Duration::from_millis(200),
+            rejections: 100,
+            settle_time: Duration::ZERO,
+            bystander_time: Duration::from_millis(200),
         }
     };
     tokio::runtime::Builder::new_multi_thread()
@@ -64,74 +64,79 @@ fn main() -> Fallible<()> {
         .enable_all()
         .build()?
         .block_on(async {
-            if wants("memory") {
+            if selected("memory") {
                 memory(size).await?;
             }
-            if wants("slow") {
+            if selected("slow") {
                 slow(size).await?;
             }
-            if wants("secrets") {
-                secrets::compare(size.refused).await?;
+            if selected("secrets") {
+                secrets::compare(size.rejections).await?;
             }
             Ok(())
         })
 }
 
-/// Memory of a connection that idles, for each kind of connection.
+/// Measures the memory of an idle connection, for each kind of connection.
 async fn memory(size: Size) -> Fallible<()> {
     for kind in [
-        Kind::Fresh,
-        Kind::Http1,
-        Kind::Http1Tls,
-        Kind::Http2,
-        Kind::Http2Tls,
+        IdleKind::Fresh,
+        IdleKind::Http1,
+        IdleKind::Http1Tls,
+        IdleKind::Http2,
+        IdleKind::Http2Tls,
     ] {
         let gateway = Gateway::start().await?;
-        // What is allocated once is there before the first look.
-        drop(callers::idle(&gateway, kind, (size.idle / 100).max(1)).await?);
-        sleep(size.settled).await;
+        // Triggers one-time allocations before the first measurement.
+        drop(callers::open_idle(&gateway, kind, (size.idle / 100).max(1)).await?);
+        sleep(size.settle_time).await;
         let before = gateway.resident()?;
-        let crowd = callers::idle(&gateway, kind, size.idle).await?;
-        let busy = gateway.resident()?;
-        sleep(size.settled).await;
-        // The allocator gives memory back as it is used.
-        callers::bystander(gateway.address, size.settled / 10).await?;
+        let crowd = callers::open_idle(&gateway, kind, size.idle).await?;
+        let unsettled = gateway.resident()?;
+        sleep(size.settle_time).await;
+        // The allocator returns memory to the system while requests allocate.
+        callers::bystander(gateway.address, size.settle_time / 10).await?;
         let after = gateway.resident()?;
         let each = |bytes: u64| (bytes.saturating_sub(before)) as f64 / 1024.0 / size.idle as f64;
         println!(
-            "{kind:?}: {before} bytes before, {after} after: {:.1} KiB for each of {} idle connections; {:.1} at once",
+            "{kind:?}: {before} bytes before, {after} after: {:.1} KiB for each of {} idle connections; \
+             {:.1} before they settled",
             each(after),
             size.idle,
-            each(busy),
+            each(unsettled),
         );
         drop(crowd);
     }
     Ok(())
 }
 
-/// Latency of a bystander without a crowd, among idle connections, and among slow callers as well.
+/// Measures the latency of a bystander alone, with idle connections, and with slow callers in addition.
 async fn slow(size: Size) -> Fallible<()> {
     let gateway = Gateway::start().await?;
-    callers::bystander(gateway.address, Duration::from_secs(1).min(size.asked_for)).await?;
+    callers::bystander(
+        gateway.address,
+        Duration::from_secs(1).min(size.bystander_time),
+    )
+    .await?;
     println!(
         "alone: {}",
-        callers::bystander(gateway.address, size.asked_for / 5).await?
+        callers::bystander(gateway.address, size.bystander_time / 5).await?
     );
-    let crowd = callers::idle(&gateway, Kind::Http1, size.idle).await?;
+    let crowd = callers::open_idle(&gateway, IdleKind::Http1, size.idle).await?;
     println!(
         "with {} idle: {}",
         size.idle,
-        callers::bystander(gateway.address, size.asked_for / 5).await?
+        callers::bystander(gateway.address, size.bystander_time / 5).await?
     );
-    // Half of them stay at the door. The others take places in flight, of which there are 1,024.
-    let slow = Slow::start(
+    // Half of them never complete a head. The others are in flight, up to the limit of 1,024.
+    let slow = SlowCallers::start(
         gateway.address,
         [size.slow / 2, size.slow / 4, size.slow / 4],
     );
-    sleep(size.settled / 2).await;
-    let among = callers::bystander(gateway.address, size.asked_for).await?;
-    println!("with {} slow ones besides: {among}", size.slow);
-    println!("  of the slow ones: {}", slow.ended());
+    sleep(size.settle_time / 2).await;
+    let among = callers::bystander(gateway.address, size.bystander_time).await?;
+    println!("with {} slow callers in addition: {among}", size.slow);
+    println!("  slow callers: {}", slow.summary());
     println!("  {} in flight", gateway.in_flight().await?);
     drop(crowd);
     Ok(())

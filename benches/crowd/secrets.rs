@@ -1,4 +1,4 @@
-//! Whether the time of a refusal, measured by who is refused, tells anything of a secret.
+//! Timing of rejections as their caller measures it: it must not depend on the secret.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,41 +12,42 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::Fallible;
-use crate::callers::whole_answer;
+use crate::callers::read_response;
 use crate::gateway::Gateway;
 
-/// Who is configured: one from here, and one whose secret is right but who comes from elsewhere.
-const HERE: (&str, &str) = ("here-1", "0123456789abcdef0123456789abcdef0123456789A");
-const ELSEWHERE: (&str, &str) = ("else-1", "fedcba9876543210fedcba9876543210fedcba9876B");
-/// What is shown: all of one length, and all refused with 401.
-const SHOWN: [(&str, &str, &str); 5] = [
+/// Name and secret of a caller whose networks include the loopback address.
+const LOCAL: (&str, &str) = ("here-1", "0123456789abcdef0123456789abcdef0123456789A");
+/// Name and secret of a caller whose networks exclude it.
+const REMOTE: (&str, &str) = ("else-1", "fedcba9876543210fedcba9876543210fedcba9876B");
+/// Description, name and secret of the credentials sent: all of one length, all rejected with 401.
+const CREDENTIALS: [(&str, &str, &str); 5] = [
     (
         "wrong",
-        HERE.0,
+        LOCAL.0,
         "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
     ),
     (
-        "wrong, once more",
-        HERE.0,
+        "wrong in another way",
+        LOCAL.0,
         "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy",
     ),
     (
-        "right but for the last character",
-        HERE.0,
+        "right except for its last character",
+        LOCAL.0,
         "0123456789abcdef0123456789abcdef0123456789z",
     ),
     (
         "wrong, of an unknown name",
-        "nobody",
+        "absent",
         "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
     ),
-    ("right, from elsewhere", ELSEWHERE.0, ELSEWHERE.1),
+    ("right, from another network", REMOTE.0, REMOTE.1),
 ];
 
-/// Asks so often in random order, on one connection, and compares each kind with the first.
+/// Sends `requests` requests in random order on one connection and compares the time of each kind with the first.
 pub(crate) async fn compare(requests: usize) -> Fallible<()> {
     let mut toml = String::new();
-    for ((name, secret), network) in [(HERE, "127.0.0.0/8"), (ELSEWHERE, "192.0.2.0/24")] {
+    for ((name, secret), network) in [(LOCAL, "127.0.0.0/8"), (REMOTE, "192.0.2.0/24")] {
         let hash = digest(&SHA256, secret.as_bytes());
         let hash = hex::encode(hash.as_ref());
         write!(
@@ -55,7 +56,7 @@ pub(crate) async fn compare(requests: usize) -> Fallible<()> {
         )?;
     }
     let gateway = Gateway::start_with(&toml).await?;
-    let asked = SHOWN.map(|(_, name, secret)| {
+    let heads = CREDENTIALS.map(|(_, name, secret)| {
         let credentials = BASE64_STANDARD.encode(format!("{name}:{secret}"));
         format!("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {credentials}\r\n\r\n")
     });
@@ -63,35 +64,35 @@ pub(crate) async fn compare(requests: usize) -> Fallible<()> {
     let mut socket = TcpStream::connect(gateway.address).await?;
     socket.set_nodelay(true)?;
     for _ in 0..requests {
-        let which = fastrand::usize(..SHOWN.len());
-        let began = Instant::now();
-        socket.write_all(asked[which].as_bytes()).await?;
-        let status = whole_answer(&mut socket).await?;
+        let which = fastrand::usize(..CREDENTIALS.len());
+        let start = Instant::now();
+        socket.write_all(heads[which].as_bytes()).await?;
+        let status = read_response(&mut socket).await?;
         times
             .entry(which)
             .or_default()
-            .push(began.elapsed().as_secs_f64() * 1e9);
+            .push(start.elapsed().as_secs_f64() * 1e9);
         if status != 401 {
-            return Err(format!("{status} for a secret that is {}", SHOWN[which].0).into());
+            return Err(format!("{status} for a secret that is {}", CREDENTIALS[which].0).into());
         }
     }
     let (mean, error) = summary(times.remove(&0).unwrap_or_default());
     println!(
-        "a secret that is wrong: refused in {:.1} µs; compared with that",
+        "wrong secret: rejected in {:.1} µs; differences from that:",
         mean / 1e3
     );
-    for (which, (what, ..)) in SHOWN.iter().enumerate().skip(1) {
+    for (which, (description, ..)) in CREDENTIALS.iter().enumerate().skip(1) {
         let (other_mean, other_error) = summary(times.remove(&which).unwrap_or_default());
         let difference = other_mean - mean;
         println!(
-            "{difference:>7.0} ns, t = {:>5.2}: {what}",
+            "{difference:>7.0} ns, t = {:>5.2}: {description}",
             difference / (error + other_error).sqrt()
         );
     }
     Ok(())
 }
 
-/// Mean of the faster nine tenths, and the square of its standard error.
+/// Returns the mean of the faster nine tenths and the square of its standard error.
 fn summary(mut times: Vec<f64>) -> (f64, f64) {
     times.sort_by(f64::total_cmp);
     times.truncate((times.len() * 9 / 10).max(2));

@@ -1,4 +1,4 @@
-//! What is behind the gateway: a token for who asks, 8 MiB at `/large`, 1 KiB everywhere else.
+//! Upstream of the `crowd` benchmark: responds with a token at `/token`, 8 MiB at `/large` and 1 KiB elsewhere.
 
 use std::io;
 use std::net::SocketAddr;
