@@ -1,19 +1,19 @@
-//! Secrets for callers from the command line to the door, and what the log tells of both sides of it.
+//! Caller secrets from `caller new` to the access and audit logs.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use citrix_wire::hex;
 use serde_json::Value;
 
 use crate::gateway::{Gateway, environment};
-use crate::program::{Ended, Program};
+use crate::program::{Exit, Program};
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::{Message, Wire};
 
-/// The secret and the block that `caller new` printed.
-fn secret_and_block(ended: &Ended) -> (String, String) {
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let (before, block) = ended.stdout.split_once("[[caller]]").unwrap();
+/// Returns the secret and the block that `caller new` printed.
+fn secret_and_block(exit: &Exit) -> (String, String) {
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
+    let (before, block) = exit.stdout.split_once("[[caller]]").unwrap();
     // 256 bits in base64.
     let secret: Vec<&str> = before
         .lines()
@@ -23,7 +23,7 @@ fn secret_and_block(ended: &Ended) -> (String, String) {
     (secret[0].to_owned(), format!("[[caller]]{block}"))
 }
 
-async fn ask(gateway: &Gateway, line: &str, fields: &str) -> Message {
+async fn send(gateway: &Gateway, line: &str, fields: &str) -> Message {
     let mut wire: Wire = gateway.connect().await;
     let id = "Citrix-TransactionId: 5c1e5d3b-0000-4000-8000-00000000000a\r\n";
     wire.write(format!(
@@ -33,40 +33,29 @@ async fn ask(gateway: &Gateway, line: &str, fields: &str) -> Message {
     wire.response().await
 }
 
-fn of<'l>(log: &'l [Value], target: &str) -> Vec<&'l Value> {
+fn of_target<'l>(log: &'l [Value], target: &str) -> Vec<&'l Value> {
     log.iter().filter(|line| line["target"] == target).collect()
 }
 
-#[tokio::test]
-async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
-    let ended = Program::run(&["caller", "new", "splunk"], &[]).await;
-    let (secret, block) = secret_and_block(&ended);
-    let hash = hex::encode(digest(&SHA256, secret.as_bytes()).as_ref());
-    assert_eq!(
-        block.trim_end(),
-        format!("[[caller]]\nname = \"splunk\"\nsecret_sha256 = \"{hash}\"")
-    );
-    assert_ne!(
-        Program::run(&["caller", "new", "splunk"], &[]).await.stdout,
-        ended.stdout
-    );
-
+/// Starts a gateway on all addresses with `callers`. The second value owns its servers and files.
+async fn start(callers: &str) -> (Gateway, (Upstream, TokenEndpoint, tempfile::TempDir)) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("gateway.toml");
-    let net = "[[caller]]\nname = \"net\"\nnetworks = [\"192.0.2.0/24\"]\n";
-    std::fs::write(
-        &config,
-        format!("{block}\n{net}[listen]\naddress = \"0.0.0.0:0\"\n"),
-    )
-    .unwrap();
-    let (upstream, logins) = (
+    let toml = format!("{callers}[listen]\naddress = \"0.0.0.0:0\"\n");
+    std::fs::write(&config, toml).unwrap();
+    let (upstream, token_endpoint) = (
         Upstream::responding(OK).await,
         TokenEndpoint::granting().await,
     );
-    let (api, token) = (upstream.url(), logins.url());
+    let (api, token) = (upstream.url(), token_endpoint.url());
     let mut variables = environment(&api, &token);
     variables.retain(|(name, _)| *name != "CITRIX_AUTH_PROXY_LISTEN__ADDRESS");
     let gateway = Gateway::start(&["run", "--config", config.to_str().unwrap()], &variables).await;
+    (gateway, (upstream, token_endpoint, folder))
+}
+
+/// Sends requests with and without the secret of splunk and checks their statuses.
+async fn send_requests(gateway: &Gateway, secret: &str) {
     let key = format!("X-Api-Key: {secret}\r\n");
     for (line, fields, status) in [
         ("GET /read?q=c4nary", key.as_str(), 200),
@@ -85,24 +74,61 @@ async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
             403,
         ),
     ] {
-        assert_eq!(
-            ask(&gateway, line, fields).await.status(),
-            status,
-            "{line} {fields}"
-        );
+        let response = send(gateway, line, fields).await;
+        assert_eq!(response.status(), status, "{line} {fields}");
     }
+}
+
+/// The audit lines of [`send_requests`]: verdict, caller, method, path, customer, reason.
+const AUDIT: [[&str; 6]; 6] = [
+    ["admitted", "splunk", "DELETE", "/gone", "acme", ""],
+    ["admitted", "splunk", "POST", "/made", "acme", ""],
+    ["refused", "none", "PATCH", "/changed", "", "caller_unknown"],
+    ["refused", "none", "GET", "/read", "", "caller_unknown"],
+    ["refused", "none", "GET", "/read", "", "caller_unknown"],
+    [
+        "refused",
+        "splunk",
+        "PUT",
+        "/other",
+        "",
+        "customer_forbidden",
+    ],
+];
+
+/// The callers in the access log lines of [`send_requests`].
+const ACCESS: [&str; 7] = [
+    "splunk", "splunk", "splunk", "none", "none", "none", "splunk",
+];
+
+fn text<'l>(line: &'l Value, key: &str) -> &'l str {
+    line[key].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn new_secret_admits_its_caller_and_the_audit_log_names_it() {
+    let exit = Program::run(&["caller", "new", "splunk"], &[]).await;
+    let (secret, block) = secret_and_block(&exit);
+    let hash = hex::encode(digest(&SHA256, secret.as_bytes()).as_ref());
+    assert_eq!(
+        block.trim_end(),
+        format!("[[caller]]\nname = \"splunk\"\nsecret_sha256 = \"{hash}\"")
+    );
+    assert_ne!(
+        Program::run(&["caller", "new", "splunk"], &[]).await.stdout,
+        exit.stdout
+    );
+
+    let net = "[[caller]]\nname = \"net\"\nnetworks = [\"192.0.2.0/24\"]\n";
+    let (gateway, _servers) = start(&format!("{block}\n{net}")).await;
+    send_requests(&gateway, &secret).await;
     gateway.program.signal("TERM");
-    let ended = gateway.end().await;
+    let exit = gateway.wait().await;
     for secret in [secret.as_str(), &hash, "c4nary", "YzRuYXJ5"] {
-        assert!(
-            !ended.stderr.contains(secret),
-            "{secret} in {}",
-            ended.stderr
-        );
+        assert!(!exit.stderr.contains(secret), "{secret} in {}", exit.stderr);
     }
-    let log = ended.log();
-    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
-    let told: Vec<[String; 6]> = of(&log, "audit")
+    let log = exit.log();
+    let audit: Vec<[&str; 6]> = of_target(&log, "audit")
         .into_iter()
         .map(|line| {
             assert!(
@@ -116,51 +142,25 @@ async fn a_new_secret_lets_in_and_the_audit_tells_who_changed_what() {
             ["verdict", "caller", "method", "path", "customer", "reason"].map(|key| text(line, key))
         })
         .collect();
-    let told: Vec<[&str; 6]> = told
-        .iter()
-        .map(|line| line.each_ref().map(String::as_str))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            ["admitted", "splunk", "DELETE", "/gone", "acme", ""],
-            ["admitted", "splunk", "POST", "/made", "acme", ""],
-            ["refused", "none", "PATCH", "/changed", "", "caller_unknown"],
-            ["refused", "none", "GET", "/read", "", "caller_unknown"],
-            ["refused", "none", "GET", "/read", "", "caller_unknown"],
-            [
-                "refused",
-                "splunk",
-                "PUT",
-                "/other",
-                "",
-                "customer_forbidden"
-            ],
-        ]
-    );
-    let access: Vec<_> = of(&log, "access")
+    assert_eq!(audit, AUDIT);
+    let access: Vec<_> = of_target(&log, "access")
         .into_iter()
         .map(|line| text(line, "caller"))
         .collect();
-    assert_eq!(
-        access,
-        [
-            "splunk", "splunk", "splunk", "none", "none", "none", "splunk"
-        ]
-    );
+    assert_eq!(access, ACCESS);
 }
 
 #[tokio::test]
-async fn a_name_that_no_caller_may_have_is_a_mistake_on_the_command_line() {
+async fn invalid_caller_name_exits_with_64() {
     for name in ["", "a b", "a:b", "anonymous", "none", "\"]"] {
-        let ended = Program::run(&["caller", "new", name], &[]).await;
+        let exit = Program::run(&["caller", "new", name], &[]).await;
         assert_eq!(
-            (ended.code, ended.stdout.as_str()),
+            (exit.code, exit.stdout.as_str()),
             (Some(64), ""),
             "{name}: {}",
-            ended.stderr
+            exit.stderr
         );
-        assert!(!ended.stderr.is_empty());
+        assert!(!exit.stderr.is_empty());
     }
     for arguments in [&["caller"][..], &["caller", "new"], &["caller", "old", "a"]] {
         assert_eq!(
@@ -172,37 +172,37 @@ async fn a_name_that_no_caller_may_have_is_a_mistake_on_the_command_line() {
 }
 
 #[tokio::test]
-async fn on_an_address_of_other_machines_it_starts_only_if_it_is_said_who_may_come_in() {
-    let (upstream, logins) = (
+async fn non_loopback_address_requires_callers_or_allow_anonymous() {
+    let (upstream, token_endpoint) = (
         Upstream::responding(OK).await,
         TokenEndpoint::granting().await,
     );
-    let (api, token) = (upstream.url(), logins.url());
+    let (api, token) = (upstream.url(), token_endpoint.url());
     let mut variables = environment(&api, &token);
     variables.retain(|(name, _)| *name != "CITRIX_AUTH_PROXY_LISTEN__ADDRESS");
     variables.push(("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "0.0.0.0:0"));
-    let ended = Program::run(&["run"], &variables).await;
-    assert_eq!(ended.code, Some(64));
-    let told = ended.log()[0]["problem"].as_str().unwrap().to_owned();
+    let exit = Program::run(&["run"], &variables).await;
+    assert_eq!(exit.code, Some(64));
+    let problem = exit.log()[0]["problem"].as_str().unwrap().to_owned();
     assert!(
-        told.contains("is not a loopback address") && told.contains("[[caller]]"),
-        "{told}"
+        problem.contains("is not a loopback address") && problem.contains("[[caller]]"),
+        "{problem}"
     );
 
     variables.push(("CITRIX_AUTH_PROXY_INSECURE__ALLOW_ANONYMOUS", "true"));
     let gateway = Gateway::start(&["run"], &variables).await;
-    assert_eq!(ask(&gateway, "DELETE /x", "").await.status(), 200);
+    assert_eq!(send(&gateway, "DELETE /x", "").await.status(), 200);
     gateway.program.signal("TERM");
-    let log = gateway.end().await.log();
-    let warned = |line: &&Value| {
+    let log = gateway.wait().await.log();
+    let is_warning = |line: &&Value| {
         line["level"] == "WARN"
             && line["message"]
                 .as_str()
                 .unwrap()
                 .contains("allow_anonymous")
     };
-    assert_eq!(log.iter().filter(warned).count(), 1, "{log:#?}");
-    assert_eq!(of(&log, "access")[0]["caller"], "anonymous");
-    // Who it was cannot be told.
-    assert!(of(&log, "audit").is_empty(), "{log:#?}");
+    assert_eq!(log.iter().filter(is_warning).count(), 1, "{log:#?}");
+    assert_eq!(of_target(&log, "access")[0]["caller"], "anonymous");
+    // Anonymous requests have no caller to audit.
+    assert!(of_target(&log, "audit").is_empty(), "{log:#?}");
 }

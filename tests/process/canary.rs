@@ -1,5 +1,4 @@
-//! Canaries: what must not be told is planted wherever it may stand, and then everything an outsider can read of
-//! the real binary at its most talkative is searched for it.
+//! Canaries: secrets placed in every possible input must not appear in any output of the binary at log level `trace`.
 
 mod commands;
 mod customers;
@@ -24,11 +23,11 @@ use testkit::token_endpoint::{TOKEN, TokenEndpoint};
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::{Message, Wire, wait_until, within_timeout};
 
-/// What every secret here begins with.
+/// Prefix of every secret in these tests.
 const CANARY: &str = "c4nary";
 const ADMIN_SECRET: &str = "c4nary-admin-secret";
 
-/// What a caller may send along, all of it to be redacted (contract §3).
+/// Request fields with secrets, all of which must be redacted (contract §3).
 const FIELDS: &str = "Authorization: CwsAuth Bearer=c4nary-caller\r\nX-Api-Key: c4nary-key\r\n\
     X-AdminCredential: Basic YzRuYXJ5OmM0bmFyeQ==\r\nX-AccessToken: Bearer c4nary-access\r\n\
     X-AZURE-ACCESS-TOKEN: c4nary-azure\r\nX-AZURE-GRAPH-ACCESS-TOKEN: c4nary-graph\r\n\
@@ -36,23 +35,23 @@ const FIELDS: &str = "Authorization: CwsAuth Bearer=c4nary-caller\r\nX-Api-Key: 
     X-AZURE-APP-CLIENT-SECRET: c4nary-app-secret\r\nCookie: session=c4nary-cookie\r\n\
     Proxy-Authorization: Basic YzRuYXJ5OmM0bmFyeQ==\r\n";
 
-/// The canary in every spelling that it could be found in.
-fn spellings() -> Vec<String> {
+/// Returns the canary in plain text, hex, decimal bytes and base64, and the hash of the admin secret.
+fn encodings() -> Vec<String> {
     let bytes = CANARY.as_bytes();
     let numbers = format!("{bytes:?}");
-    let mut spellings = vec![
+    let mut encodings = vec![
         CANARY.to_owned(),
         hex::encode(bytes),
         numbers.trim_matches(['[', ']']).to_owned(),
     ];
-    // In base64 it depends on what stands before; only digits without a bit of a neighbour are the canary's own.
-    for before in 0..3 {
-        let encoded = STANDARD.encode([&vec![0; before], bytes].concat());
-        let (first, end) = ((before * 8).div_ceil(6), (before + bytes.len()) * 8 / 6);
-        spellings.push(encoded[first..end].to_owned());
+    // Base64 depends on the offset within a group of three bytes; digits shared with neighbouring bytes are cut off.
+    for offset in 0..3 {
+        let encoded = STANDARD.encode([&vec![0; offset], bytes].concat());
+        let (first, end) = ((offset * 8).div_ceil(6), (offset + bytes.len()) * 8 / 6);
+        encodings.push(encoded[first..end].to_owned());
     }
-    spellings.push(hash_of_the_admin_secret());
-    spellings
+    encodings.push(hash_of_the_admin_secret());
+    encodings
 }
 
 fn hash_of_the_admin_secret() -> String {
@@ -60,26 +59,26 @@ fn hash_of_the_admin_secret() -> String {
 }
 
 #[track_caller]
-fn holds_none(said: &str) {
-    let said = said.to_ascii_lowercase();
-    for spelling in spellings() {
+fn assert_no_secret(output: &str) {
+    let output = output.to_ascii_lowercase();
+    for encoding in encodings() {
         assert!(
-            !said.contains(&spelling.to_ascii_lowercase()),
-            "{spelling} in {said}"
+            !output.contains(&encoding.to_ascii_lowercase()),
+            "{encoding} in {output}"
         );
     }
-    assert!(!said.contains("panicked"), "{said}");
+    assert!(!output.contains("panicked"), "{output}");
 }
 
-/// Two client secrets in files, and a configuration that names them.
+/// A configuration with two client secrets in files.
 struct Secrets {
     folder: TempDir,
     config: PathBuf,
 }
 
 impl Secrets {
-    /// `citrix` is what else stands in that table, `toml` what comes after it.
-    fn planted(citrix: &str, toml: &str) -> Self {
+    /// Writes the files, with `citrix` in the table of this name and `toml` at the end.
+    fn with(citrix: &str, toml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("secret"), "c4nary-first-secret==\n").unwrap();
@@ -101,9 +100,9 @@ impl Secrets {
         Self { folder, config }
     }
 
-    /// The same for a cloud that is told by URLs.
+    /// Writes the files for a cloud at these URLs.
     fn at(api: &str, token: &str, toml: &str) -> Self {
-        Self::planted(&format!("api_url = {api:?}\ntoken_url = {token:?}"), toml)
+        Self::with(&format!("api_url = {api:?}\ntoken_url = {token:?}"), toml)
     }
 
     fn run_arguments(&self) -> [&str; 3] {
@@ -119,18 +118,18 @@ impl Secrets {
     }
 }
 
-async fn ask(address: SocketAddr, request: &str) -> Message {
+async fn send(address: SocketAddr, request: &str) -> Message {
     let mut wire = Wire::new(within_timeout(TcpStream::connect(address)).await.unwrap());
     wire.write(request).await;
     wire.response().await
 }
 
-/// Head and body.
-fn said(response: &Message) -> String {
+/// Returns head and body.
+fn full_text(response: &Message) -> String {
     String::from_utf8_lossy(&response.head).into_owned() + &String::from_utf8_lossy(&response.body)
 }
 
-/// A POST of secrets that ends its connection.
+/// Returns a POST request with secrets and `Connection: close`.
 fn post(path: &str, fields: &str) -> String {
     format!(
         "POST {path}?key=c4nary-query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{FIELDS}{fields}\
@@ -138,7 +137,7 @@ fn post(path: &str, fields: &str) -> String {
     )
 }
 
-/// A batch with a token of old inside.
+/// Returns a batch request with a token in an item.
 fn batch() -> String {
     let body = r#"{"Items":[{"RelativeUrl":"c4nary","Headers":[{"Name":"Authorization","Value":"c4nary"}]}]}"#;
     let request = post("/cvad/manage/$batch", "Citrix-InstanceId: s\r\n");
@@ -150,8 +149,8 @@ fn batch() -> String {
         .replace("c4nary-body", body)
 }
 
-/// Everything that the admin listener answers to anybody, to those who know the secret and to those who do not.
-async fn look_at_the_admin_side(admin: SocketAddr) {
+/// Sends requests with and without the admin secret to each endpoint of the admin listener and checks the responses.
+async fn check_admin_listener(admin: SocketAddr) {
     let known = format!("X-Api-Key: {ADMIN_SECRET}\r\n");
     let basic = format!(
         "Authorization: Basic {}\r\n",
@@ -184,64 +183,50 @@ async fn look_at_the_admin_side(admin: SocketAddr) {
             "POST /tokens/acme/refresh",
             "POST /tokens/other/refresh",
         ] {
-            let response = ask(
+            let response = send(
                 admin,
                 &format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n"),
             )
             .await;
-            holds_none(&said(&response));
+            assert_no_secret(&full_text(&response));
         }
     }
 }
 
-/// Ends a gateway; its log and its command line must hold nothing.
-async fn end(gateway: Program) -> Vec<serde_json::Value> {
+/// Stops a gateway and returns its log. Neither the log nor the command line may contain a secret.
+async fn stop(gateway: Program) -> Vec<serde_json::Value> {
     let command_line = std::fs::read(format!("/proc/{}/cmdline", gateway.id())).unwrap_or_default();
-    holds_none(&String::from_utf8_lossy(&command_line));
+    assert_no_secret(&String::from_utf8_lossy(&command_line));
     gateway.signal("TERM");
-    let ended = gateway.end().await;
-    assert_eq!(ended.code, Some(0));
-    holds_none(&ended.stderr);
-    ended.log()
+    let exit = gateway.wait().await;
+    assert_eq!(exit.code, Some(0));
+    assert_no_secret(&exit.stderr);
+    exit.log()
 }
 
-#[tokio::test]
-async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
+/// Starts upstreams that are closed, close, send nonsense, echo the token and reject it, by the prefix of their routes.
+async fn faulty_upstreams() -> [(&'static str, Upstream); 5] {
     let unauthorized = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let echo =
         format!("HTTP/1.1 200 OK\r\nX-Echo: CwsAuth Bearer={TOKEN}1\r\nContent-Length: 0\r\n\r\n");
-    let (good, refusing) = (Upstream::responding(OK).await, Upstream::refusing());
-    let (broken, nonsense) = (
-        Upstream::responding("").await,
-        Upstream::responding("c4nary nonsense\r\n\r\n").await,
-    );
-    let (echoing, denying) = (
-        Upstream::responding(echo).await,
-        Upstream::responding(unauthorized).await,
-    );
-    let logins = TokenEndpoint::granting().await;
-    let mut toml = String::from("[limits]\nmax_body_bytes = 100\nmax_header_bytes = \"8KiB\"\n");
-    for (prefix, upstream) in [
-        ("/refused", &refusing),
-        ("/broken", &broken),
-        ("/nonsense", &nonsense),
-        ("/echo", &echoing),
-        ("/denied", &denying),
-    ] {
-        writeln!(
-            toml,
-            "[[route]]\nprefix = {prefix:?}\nupstream = {:?}",
-            upstream.url()
-        )
-        .unwrap();
-    }
-    let secrets = Secrets::at(&good.url(), &logins.url(), &toml);
-    let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
+    [
+        ("/refused", Upstream::refusing()),
+        ("/broken", Upstream::responding("").await),
+        (
+            "/nonsense",
+            Upstream::responding("c4nary nonsense\r\n\r\n").await,
+        ),
+        ("/echo", Upstream::responding(echo).await),
+        ("/denied", Upstream::responding(unauthorized).await),
+    ]
+}
 
+/// Returns requests that are forwarded, fail or are rejected, and their statuses.
+fn requests() -> Vec<(String, u16)> {
     let long = format!("X-Long: {}\r\n", "c4nary-long".repeat(1000));
     let too_large = post("/x", "").replace("Content-Length: 11", "Content-Length: 101");
     let foreign = post("/x", "").replace("Host: localhost", "Host: foreign.example");
-    for (request, status) in [
+    vec![
         (post("/x", ""), 200),
         (batch(), 200),
         (post("/cvad/manage/$batch", ""), 400),
@@ -259,57 +244,76 @@ async fn answers_logs_and_metrics_of_a_busy_gateway_hold_no_secret() {
         (foreign, 421),
         (format!("GET * HTTP/1.1\r\n{FIELDS}\r\n"), 400),
         (format!("c4nary\r\n{FIELDS}\r\n"), 400),
-    ] {
-        let response = ask(gateway.address, &request).await;
-        assert_eq!(response.status(), status, "{request}: {}", said(&response));
-        holds_none(&said(&response));
-    }
+    ]
+}
+
+/// Sends secrets over HTTP/2 and checks the responses.
+async fn check_http2(gateway: SocketAddr) {
     let http2 = cloud::client(None).http2_prior_knowledge().build().unwrap();
     for path in ["x", "refused", "broken"] {
-        let request = http2.post(format!(
-            "http://{}/{path}?key=c4nary-query",
-            gateway.address
-        ));
-        let request = request
+        let request = http2
+            .post(format!("http://{gateway}/{path}?key=c4nary-query"))
             .header("x-accesstoken", "c4nary-access")
-            .header("cookie", "c4nary=c4nary");
-        let response = within_timeout(
-            request
-                .bearer_auth("c4nary-caller")
-                .body("c4nary-body")
-                .send(),
-        )
-        .await
-        .unwrap();
+            .header("cookie", "c4nary=c4nary")
+            .bearer_auth("c4nary-caller")
+            .body("c4nary-body");
+        let response = within_timeout(request.send()).await.unwrap();
         let head = format!("{:?}", response.headers());
-        holds_none(&(head + &response.text().await.unwrap()));
+        assert_no_secret(&(head + &response.text().await.unwrap()));
     }
-    look_at_the_admin_side(gateway.admin).await;
-    let log = end(gateway.program).await;
-    let told = log.iter().filter(|line| line["target"] == "access").count();
-    assert!(told >= 13, "only {told} exchanges are in {log:#?}");
 }
 
 #[tokio::test]
-async fn who_keeps_a_gateway_waiting_is_told_no_secret() {
-    let (silent, logins) = (Upstream::manual().await, TokenEndpoint::granting().await);
+async fn responses_logs_and_metrics_disclose_no_secret() {
+    let (upstream, token_endpoint) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
+    let mut toml = String::from("[limits]\nmax_body_bytes = 100\nmax_header_bytes = \"8KiB\"\n");
+    let faulty = faulty_upstreams().await;
+    for (prefix, upstream) in &faulty {
+        let url = upstream.url();
+        writeln!(toml, "[[route]]\nprefix = {prefix:?}\nupstream = {url:?}").unwrap();
+    }
+    let secrets = Secrets::at(&upstream.url(), &token_endpoint.url(), &toml);
+    let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
+    for (request, status) in requests() {
+        let response = send(gateway.address, &request).await;
+        assert_eq!(
+            response.status(),
+            status,
+            "{request}: {}",
+            full_text(&response)
+        );
+        assert_no_secret(&full_text(&response));
+    }
+    check_http2(gateway.address).await;
+    check_admin_listener(gateway.admin).await;
+    let log = stop(gateway.program).await;
+    let exchanges = log.iter().filter(|line| line["target"] == "access").count();
+    assert!(exchanges >= 13, "only {exchanges} exchanges in {log:#?}");
+}
+
+#[tokio::test]
+async fn timeouts_disclose_no_secret() {
+    let (silent, token_endpoint) = (Upstream::manual().await, TokenEndpoint::granting().await);
     let toml = "[upstream]\nresponse_timeout = \"50ms\"\n[limits]\nbody_idle_timeout = \"100ms\"\n";
-    let secrets = Secrets::at(&silent.url(), &logins.url(), toml);
+    let secrets = Secrets::at(&silent.url(), &token_endpoint.url(), toml);
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
     let half = post("/x", "").replace("Content-Length: 11", "Content-Length: 99");
     for (request, status, reason) in [
         (post("/x", ""), 504, "upstream_timeout"),
         (half, 408, "request_timeout"),
     ] {
-        let response = ask(gateway.address, &request).await;
+        let response = send(gateway.address, &request).await;
         response.problem(status, reason);
-        holds_none(&said(&response));
+        assert_no_secret(&full_text(&response));
     }
-    end(gateway.program).await;
+    stop(gateway.program).await;
 }
 
 #[tokio::test]
-async fn the_log_of_a_gateway_that_speaks_http2_to_the_cloud_holds_no_token() {
+async fn http2_to_the_cloud_logs_no_token() {
     let cloud = Cloud::start(&[
         "--client-secret",
         "c4nary-first-secret==",
@@ -326,60 +330,60 @@ async fn the_log_of_a_gateway_that_speaks_http2_to_the_cloud_holds_no_token() {
         cloud.setting("__API_URL"),
         cloud.setting("__TOKEN_URL")
     );
-    let secrets = Secrets::planted(&citrix, &toml);
+    let secrets = Secrets::with(&citrix, &toml);
     let config = std::fs::read_to_string(&secrets.config)
         .unwrap()
         .replace("\"client\"", "\"emulator-client\"");
     std::fs::write(&secrets.config, config).unwrap();
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
     for path in ["/echo/x", "/status/401", "/status/503"] {
-        ask(gateway.address, &post(path, "")).await;
+        send(gateway.address, &post(path, "")).await;
     }
-    ask(gateway.address, &batch()).await;
+    send(gateway.address, &batch()).await;
     cloud.revoke().await;
-    ask(gateway.address, &batch()).await;
-    ask(gateway.address, &post("/echo/x", "")).await;
-    wait_until("a good token is there", || async {
-        ask(gateway.address, &post("/upload", "")).await.status() == 200
+    send(gateway.address, &batch()).await;
+    send(gateway.address, &post("/echo/x", "")).await;
+    wait_until("a valid token is in use", || async {
+        send(gateway.address, &post("/upload", "")).await.status() == 200
     })
     .await;
     assert!(cloud.count("revoked_token").await > 0);
-    look_at_the_admin_side(gateway.admin).await;
-    let log = end(gateway.program).await;
+    check_admin_listener(gateway.admin).await;
+    let log = stop(gateway.program).await;
     let log = format!("{log:?}");
-    // What each of the emulator's tokens begins with: `{"` in base64.
+    // Prefix of the emulator's tokens: `{"` in base64.
     assert!(!log.contains("eyJ"), "{log}");
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_request_too_many_holds_no_secret() {
-    let (upstream, logins) = (Upstream::manual().await, TokenEndpoint::granting().await);
+async fn overload_discloses_no_secret() {
+    let (upstream, token_endpoint) = (Upstream::manual().await, TokenEndpoint::granting().await);
     let secrets = Secrets::at(
         &upstream.url(),
-        &logins.url(),
+        &token_endpoint.url(),
         "[limits]\nmax_in_flight = 1\n",
     );
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
-    let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
-    let response = ask(gateway.address, &post("/x", "")).await;
+    let (mut caller, mut wire) = gateway.request_in_progress(&upstream).await;
+    let response = send(gateway.address, &post("/x", "")).await;
     response.problem(503, "overloaded");
-    holds_none(&said(&response));
+    assert_no_secret(&full_text(&response));
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
-    end(gateway.program).await;
+    stop(gateway.program).await;
 }
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
-/// Whether a metric's line counts a login, however it ended.
+/// Returns `true` if a line of /metrics counts a completed login, with any outcome.
 fn ended_login(line: &str) -> bool {
     line.starts_with("citrix_auth_proxy_token_refreshes_total{") && !line.ends_with(" 0")
 }
 
-/// What a token endpoint may return instead of a token, each with what it was sent in it.
-fn bad_answers() -> Vec<String> {
+/// Returns responses of a token endpoint without a valid token, each of which contains the secret sent to it.
+fn bad_responses() -> Vec<String> {
     let json = |status: &str, body: &str| {
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -426,47 +430,51 @@ fn bad_answers() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_login_that_fails_tells_no_secret_whatever_the_token_endpoint_answers() {
-    let nobody = Upstream::refusing();
+async fn failed_login_discloses_no_secret_of_the_response() {
+    let closed_port = Upstream::refusing();
     let fails = async |response: String| {
         let endpoint = Upstream::responding(response.clone()).await;
         let toml = "[token]\nstartup_wait = \"0s\"\n";
-        let secrets = Secrets::at(&nobody.url(), &format!("{}/login", endpoint.url()), toml);
+        let secrets = Secrets::at(
+            &closed_port.url(),
+            &format!("{}/login", endpoint.url()),
+            toml,
+        );
         let mut gateway = Program::start(&secrets.run_arguments(), &[]);
         let (address, admin) = crate::gateway::addresses(&mut gateway).await;
-        // A lifetime that is missing or nonsense is made up for, so not each of them fails.
-        wait_until("the login is over", || async {
-            ask(admin, &get("/metrics"))
+        // A missing or invalid lifetime has a default, so some of these logins succeed.
+        wait_until("the login is complete", || async {
+            send(admin, &get("/metrics"))
                 .await
                 .text()
                 .lines()
                 .any(ended_login)
         })
         .await;
-        let refused = ask(address, &post("/", "")).await;
+        let response_to_caller = send(address, &post("/", "")).await;
         assert!(
-            [502, 503].contains(&refused.status()),
+            [502, 503].contains(&response_to_caller.status()),
             "{response}: {}",
-            said(&refused)
+            full_text(&response_to_caller)
         );
-        holds_none(&said(&refused));
+        assert_no_secret(&full_text(&response_to_caller));
         for path in ["/readyz", "/metrics", "/status.json"] {
-            holds_none(&said(&ask(admin, &get(path)).await));
+            assert_no_secret(&full_text(&send(admin, &get(path)).await));
         }
         let health = Program::run(&["healthcheck", "--admin", &admin.to_string()], &[]).await;
-        holds_none(&format!("{health:?}"));
-        end(gateway).await;
+        assert_no_secret(&format!("{health:?}"));
+        stop(gateway).await;
 
         let check = Program::run(&["check", "--online", "--config", secrets.config()], &[]).await;
-        holds_none(&format!("{check:?}"));
+        assert_no_secret(&format!("{check:?}"));
     };
-    join_all(bad_answers().into_iter().map(fails)).await;
+    join_all(bad_responses().into_iter().map(fails)).await;
 }
 
 #[tokio::test]
-async fn a_login_that_fails_is_logged_with_all_that_may_be_told() {
-    let (nobody, logins) = (Upstream::refusing(), TokenEndpoint::rejecting().await);
-    let secrets = Secrets::at(&nobody.url(), &logins.url(), "");
+async fn failed_login_logs_outcome_and_transaction_id() {
+    let (closed_port, token_endpoint) = (Upstream::refusing(), TokenEndpoint::rejecting().await);
+    let secrets = Secrets::at(&closed_port.url(), &token_endpoint.url(), "");
     let mut gateway = Program::start(&secrets.run_arguments(), &[]);
     let line = gateway.logged("login failed").await;
     assert_eq!(
@@ -477,5 +485,5 @@ async fn a_login_that_fails_is_logged_with_all_that_may_be_told() {
         line["transaction_id"],
         testkit::token_endpoint::REJECTED_TRANSACTION_ID
     );
-    end(gateway).await;
+    stop(gateway).await;
 }

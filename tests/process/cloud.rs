@@ -1,4 +1,4 @@
-//! The emulated Citrix Cloud as a process of its own, and callers that keep a gateway in front of it busy.
+//! The Citrix Cloud emulator in a separate process, and callers that load a gateway.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,12 +21,12 @@ pub struct Cloud {
     settings: Vec<(String, String)>,
     client: reqwest::Client,
     _emulator: Program,
-    /// Where its CA is.
+    /// Contains the CA file.
     _folder: TempDir,
 }
 
 impl Cloud {
-    /// One that speaks TLS, and so HTTP/2 with whoever offers it.
+    /// Starts an emulator with TLS, and therefore with HTTP/2 for clients that offer it in ALPN.
     pub async fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("ca.pem");
@@ -46,51 +46,52 @@ impl Cloud {
         }
     }
 
-    /// What a gateway in front of it needs.
+    /// Returns the environment variables of a gateway for this cloud.
     pub fn settings(&self) -> Vec<(&str, &str)> {
         let mut settings: Vec<_> = self
             .settings
             .iter()
             .map(|(k, v)| (k.as_str(), v.as_str()))
             .collect();
-        settings.extend(crate::gateway::FREE_PORTS);
+        settings.extend(crate::gateway::EPHEMERAL_PORTS);
         settings
     }
 
-    /// One of them, by the end of its name.
-    pub fn setting(&self, name: &str) -> &str {
+    /// Returns the value of the variable whose name ends with `suffix`.
+    pub fn setting(&self, suffix: &str) -> &str {
         self.settings
             .iter()
-            .find(|(each, _)| each.ends_with(name))
+            .find(|(name, _)| name.ends_with(suffix))
             .map(|(_, value)| value.as_str())
             .unwrap()
     }
 
-    /// A gateway in front of it that has its first token.
+    /// Starts a gateway for this cloud and waits until it is ready.
     pub async fn gateway(&self, more: &[(&str, &str)]) -> Gateway {
         let mut settings = self.settings();
         settings.extend(more);
         Gateway::start(&[], &settings).await
     }
 
-    /// A counter of `/_emulator/stats`.
+    /// Returns a counter of `/_emulator/stats`.
     pub async fn count(&self, counter: &str) -> u64 {
-        let stats: Value = serde_json::from_str(&self.ask("GET", "stats").await).unwrap();
+        let stats: Value = serde_json::from_str(&self.send("GET", "stats").await).unwrap();
         stats[counter]
             .as_u64()
             .unwrap_or_else(|| panic!("no {counter} in {stats}"))
     }
 
-    /// `POST /_emulator/revoke`: no token issued so far is good any more.
+    /// Invalidates all tokens issued so far (`POST /_emulator/revoke`).
     pub async fn revoke(&self) {
-        self.ask("POST", "revoke").await;
+        self.send("POST", "revoke").await;
     }
 
-    async fn ask(&self, method: &str, what: &str) -> String {
+    async fn send(&self, method: &str, endpoint: &str) -> String {
         let url = self.setting("__API_URL");
-        let request = self
-            .client
-            .request(method.parse().unwrap(), format!("{url}/_emulator/{what}"));
+        let request = self.client.request(
+            method.parse().unwrap(),
+            format!("{url}/_emulator/{endpoint}"),
+        );
         within_timeout(
             within_timeout(request.send())
                 .await
@@ -104,7 +105,7 @@ impl Cloud {
     }
 }
 
-/// The environment file that an emulator prints when it has started.
+/// Returns the environment variables that an emulator prints at start.
 pub async fn printed_settings(emulator: &mut Program) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     loop {
@@ -118,7 +119,7 @@ pub async fn printed_settings(emulator: &mut Program) -> Vec<(String, String)> {
     }
 }
 
-/// A client that trusts `ca` (PEM) and nobody else.
+/// Returns the builder of a client that trusts only `ca` (PEM).
 pub fn client(ca: Option<&[u8]>) -> reqwest::ClientBuilder {
     let mut roots = rustls::RootCertStore::empty();
     if let Some(ca) = ca {
@@ -137,14 +138,14 @@ pub fn client(ca: Option<&[u8]>) -> reqwest::ClientBuilder {
         .no_proxy()
 }
 
-/// Callers, each with a connection of its own, that send one request after the other until they are told to stop.
+/// Callers that send requests, each on its own connection, until [`Load::stop`].
 pub struct Load {
     callers: JoinSet<BTreeMap<u16, u64>>,
     stop: watch::Sender<bool>,
 }
 
 impl Load {
-    /// That many of them, all sending the same bytes.
+    /// Starts `callers` callers that all send `request`.
     pub fn start(gateway: SocketAddr, callers: usize, request: &str) -> Self {
         let mut load = Self {
             callers: JoinSet::new(),
@@ -170,12 +171,12 @@ impl Load {
         }
     }
 
-    /// Lets them finish; how often each status was answered.
-    pub async fn end(mut self) -> BTreeMap<u16, u64> {
+    /// Completes the requests in progress and returns the number of responses by status.
+    pub async fn stop(mut self) -> BTreeMap<u16, u64> {
         self.stop.send_replace(true);
         let mut statuses = BTreeMap::new();
-        while let Some(of_one) = within_timeout(self.callers.join_next()).await {
-            for (status, count) in of_one.unwrap() {
+        while let Some(counts) = within_timeout(self.callers.join_next()).await {
+            for (status, count) in counts.unwrap() {
                 *statuses.entry(status).or_default() += count;
             }
         }

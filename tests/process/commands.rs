@@ -1,4 +1,4 @@
-//! The commands that do something and end.
+//! The commands that run to completion: `help`, `check`, `healthcheck`, `completions`.
 
 use crate::gateway::{Gateway, environment};
 use crate::program::Program;
@@ -6,7 +6,7 @@ use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
 #[tokio::test]
-async fn help_and_version_go_to_stdout_and_are_no_failure() {
+async fn help_and_version_print_to_stdout_and_exit_with_0() {
     let version = format!("citrix-auth-proxy {}\n", env!("CARGO_PKG_VERSION"));
     for (arguments, expected) in [
         (&["--version"][..], version.as_str()),
@@ -15,16 +15,16 @@ async fn help_and_version_go_to_stdout_and_are_no_failure() {
         (&["run", "--help"], "--config"),
         (&["check", "--help"], "--online"),
     ] {
-        let ended = Program::run(arguments, &[]).await;
+        let exit = Program::run(arguments, &[]).await;
         assert_eq!(
-            (ended.code, ended.stderr.as_str()),
+            (exit.code, exit.stderr.as_str()),
             (Some(0), ""),
             "{arguments:?}"
         );
         assert!(
-            ended.stdout.contains(expected),
+            exit.stdout.contains(expected),
             "{arguments:?}: {}",
-            ended.stdout
+            exit.stdout
         );
     }
     let help = Program::run(&["--help"], &[]).await.stdout;
@@ -45,7 +45,7 @@ async fn help_and_version_go_to_stdout_and_are_no_failure() {
 }
 
 #[tokio::test]
-async fn a_mistake_on_the_command_line_is_64() {
+async fn invalid_command_line_exits_with_64() {
     for arguments in [
         &["--no-such-flag"][..],
         &["run", "--no-such-flag"],
@@ -57,20 +57,20 @@ async fn a_mistake_on_the_command_line_is_64() {
         &["demo", "--listen", "nonsense"],
         &["check", "extra"],
     ] {
-        let ended = Program::run(arguments, &[]).await;
+        let exit = Program::run(arguments, &[]).await;
         assert_eq!(
-            (ended.code, ended.stdout.as_str()),
+            (exit.code, exit.stdout.as_str()),
             (Some(64), ""),
             "{arguments:?}: {}",
-            ended.stderr
+            exit.stderr
         );
-        assert_ne!(ended.stderr, "", "{arguments:?}");
+        assert_ne!(exit.stderr, "", "{arguments:?}");
     }
 }
 
 #[tokio::test]
-async fn check_reports_every_problem_at_once() {
-    let ended = Program::run(
+async fn check_of_an_invalid_configuration_prints_every_problem_and_exits_with_64() {
+    let exit = Program::run(
         &[
             "check",
             "--config",
@@ -79,7 +79,7 @@ async fn check_reports_every_problem_at_once() {
         &[],
     )
     .await;
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""));
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(64), ""));
     for expected in [
         "custmer_id",
         "customer_id",
@@ -90,25 +90,25 @@ async fn check_reports_every_problem_at_once() {
         "upstream.connect_timeout",
     ] {
         assert!(
-            ended.stderr.contains(expected),
+            exit.stderr.contains(expected),
             "{expected} in {}",
-            ended.stderr
+            exit.stderr
         );
     }
-    let told = ended.stderr.lines().last().unwrap();
+    let last = exit.stderr.lines().last().unwrap();
     assert_eq!(
-        told,
-        format!("{} problems found", ended.stderr.lines().count() - 1),
+        last,
+        format!("{} problems found", exit.stderr.lines().count() - 1),
         "{}",
-        ended.stderr
+        exit.stderr
     );
 }
 
 #[tokio::test]
-async fn check_says_what_the_configuration_means() {
+async fn check_of_a_valid_configuration_prints_its_meaning() {
     let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
-    let ended = Program::run(&["check"], &variables).await;
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let exit = Program::run(&["check"], &variables).await;
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
     for expected in [
         "acme",
         "http://127.0.0.1:9/token",
@@ -116,26 +116,26 @@ async fn check_says_what_the_configuration_means() {
         "admits     every client that can connect\n",
     ] {
         assert!(
-            ended.stdout.contains(expected),
+            exit.stdout.contains(expected),
             "{expected} in {}",
-            ended.stdout
+            exit.stdout
         );
     }
-    assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
+    assert!(!exit.stdout.contains("c4nary"), "{}", exit.stdout);
 }
 
 #[tokio::test]
-async fn check_says_where_each_customer_logs_in_and_goes() {
+async fn check_prints_token_endpoint_and_routes_of_each_customer() {
     let secrets = [
         ("CONTOSO_SECRET", "c4nary-1"),
         ("FABRIKAM_SECRET", "c4nary-2"),
     ];
-    let ended = Program::run(
+    let exit = Program::run(
         &["check", "--config", "tests/fixtures/config/customers.toml"],
         &secrets,
     )
     .await;
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
     for line in [
         "customer   contoso logs in at https://api.cloud.com/cctrustoauth2/contoso/tokens/clients",
         "customer   fabrikam logs in at https://api.citrixcloud.jp/cctrustoauth2/fabrikam/tokens/clients \
@@ -144,16 +144,16 @@ async fn check_says_where_each_customer_logs_in_and_goes() {
         "route      / of fabrikam -> https://api.citrixcloud.jp",
     ] {
         assert!(
-            ended.stdout.lines().any(|told| told == line),
+            exit.stdout.lines().any(|printed| printed == line),
             "{line} in {}",
-            ended.stdout
+            exit.stdout
         );
     }
-    assert!(!ended.stdout.contains("c4nary"), "{}", ended.stdout);
+    assert!(!exit.stdout.contains("c4nary"), "{}", exit.stdout);
 }
 
 #[tokio::test]
-async fn check_says_who_may_come_in() {
+async fn check_prints_the_conditions_that_admit_each_caller() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("gateway.toml");
     let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
@@ -164,69 +164,65 @@ async fn check_says_who_may_come_in() {
     );
     std::fs::write(&config, blocks).unwrap();
     let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
-    let ended = Program::run(&["check", "--config", config.to_str().unwrap()], &variables).await;
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let exit = Program::run(&["check", "--config", config.to_str().unwrap()], &variables).await;
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
     for line in [
         "admits     a, by its secret, from 10.0.0.0/8 or ::1/128",
         "admits     b, from 192.0.2.1/32",
     ] {
         assert!(
-            ended.stdout.lines().any(|told| told == line),
+            exit.stdout.lines().any(|printed| printed == line),
             "{line} in {}",
-            ended.stdout
+            exit.stdout
         );
     }
     assert!(
-        !ended.stdout.contains(hash) && !ended.stdout.contains("whoever"),
+        !exit.stdout.contains(hash) && !exit.stdout.contains("every client that can connect"),
         "{}",
-        ended.stdout
+        exit.stdout
     );
 }
 
 #[tokio::test]
-async fn healthcheck_tells_a_ready_gateway_from_others() {
+async fn healthcheck_exits_with_0_only_for_a_ready_gateway() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     let admin = gateway.admin.to_string();
-    let ended = Program::run(&["healthcheck", "--admin", &admin], &[]).await;
+    let exit = Program::run(&["healthcheck", "--admin", &admin], &[]).await;
     assert_eq!(
-        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (exit.code, exit.stdout.as_str(), exit.stderr.as_str()),
         (Some(0), "", "")
     );
-    let ended = Program::run(
+    let exit = Program::run(
         &["healthcheck"],
         &[("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", &admin)],
     )
     .await;
-    assert_eq!(ended.code, Some(0));
+    assert_eq!(exit.code, Some(0));
 
-    let nobody = Upstream::refusing().host();
-    let ended = Program::run(&["healthcheck", "--admin", &nobody], &[]).await;
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains(&nobody), "{}", ended.stderr);
+    let closed_port = Upstream::refusing().host();
+    let exit = Program::run(&["healthcheck", "--admin", &closed_port], &[]).await;
+    assert_eq!(exit.code, Some(1));
+    assert!(exit.stderr.contains(&closed_port), "{}", exit.stderr);
 }
 
 #[tokio::test]
-async fn healthcheck_says_what_a_gateway_that_is_not_ready_lacks() {
-    let logins = TokenEndpoint::rejecting().await;
-    let url = logins.url();
+async fn healthcheck_prints_the_unmet_conditions_of_an_unready_gateway() {
+    let token_endpoint = TokenEndpoint::rejecting().await;
+    let url = token_endpoint.url();
     let mut program = Program::start(&[], &environment("http://127.0.0.1:9", &url));
     let (_, admin) = crate::gateway::addresses(&mut program).await;
     program.logged("login failed").await;
-    let ended = Program::run(&["healthcheck", "--admin", &admin.to_string()], &[]).await;
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("customer acme"), "{}", ended.stderr);
+    let exit = Program::run(&["healthcheck", "--admin", &admin.to_string()], &[]).await;
+    assert_eq!(exit.code, Some(1));
+    assert!(exit.stderr.contains("customer acme"), "{}", exit.stderr);
 }
 
 #[tokio::test]
-async fn completions_are_printed_for_every_shell() {
+async fn each_shell_has_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let ended = Program::run(&["completions", shell], &[]).await;
-        assert_eq!(
-            (ended.code, ended.stderr.as_str()),
-            (Some(0), ""),
-            "{shell}"
-        );
-        assert!(ended.stdout.contains("healthcheck"), "{shell}");
+        let exit = Program::run(&["completions", shell], &[]).await;
+        assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(exit.stdout.contains("healthcheck"), "{shell}");
     }
 }

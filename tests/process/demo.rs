@@ -1,4 +1,4 @@
-//! `demo` and `emulator`: what they print must work as it stands.
+//! `demo` and `emulator`: their output works when pasted.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use reqwest::{Method, Response};
 
 use crate::cloud;
-use crate::gateway::{FREE_PORTS, addresses, asked};
+use crate::gateway::{EPHEMERAL_PORTS, addresses, get};
 use crate::program::Program;
 use testkit::wire::wait_until;
 
-/// The words of a command line as a shell would split this one: blanks, and single quotes around some words.
+/// Splits a command line at spaces, except within single quotes, as a shell does.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -25,7 +25,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Does what a line that begins with `curl` asks for.
+/// Sends the request of a `curl` command line.
 async fn curl(line: &str) -> Response {
     let mut client = cloud::client(None).timeout(Duration::from_secs(20));
     let (mut fields, mut url) = (Vec::new(), None);
@@ -35,7 +35,7 @@ async fn curl(line: &str) -> Response {
             "-i" | "-s" => {}
             "-H" => fields.push(words.next().unwrap()),
             "--http2-prior-knowledge" => client = client.http2_prior_knowledge(),
-            _ if word.starts_with('-') => panic!("what does {word} mean in {line}?"),
+            _ if word.starts_with('-') => panic!("unsupported option {word} in {line}"),
             _ => assert!(url.replace(word).is_none(), "two URLs in {line}"),
         }
     }
@@ -52,7 +52,7 @@ async fn curl(line: &str) -> Response {
 }
 
 #[tokio::test]
-async fn every_line_of_the_demo_that_begins_with_curl_works() {
+async fn curl_commands_of_the_demo_succeed() {
     let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &[]);
     let mut lines = Vec::new();
     loop {
@@ -81,11 +81,11 @@ async fn every_line_of_the_demo_that_begins_with_curl_works() {
         assert!(!response.text().await.unwrap().is_empty(), "{line}");
     }
     demo.signal("INT");
-    assert_eq!(demo.end().await.code, Some(0));
+    assert_eq!(demo.wait().await.code, Some(0));
 }
 
 #[tokio::test]
-async fn a_gateway_starts_from_what_the_emulator_prints() {
+async fn settings_printed_by_the_emulator_start_a_gateway() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     let with_tls = ["emulator", "--tls", "--ca-out", ca.to_str().unwrap()];
@@ -96,20 +96,20 @@ async fn a_gateway_starts_from_what_the_emulator_prints() {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        variables.extend(FREE_PORTS);
+        variables.extend(EPHEMERAL_PORTS);
         let mut gateway = Program::start(&["run"], &variables);
         let (address, _) = addresses(&mut gateway).await;
-        let response = asked(address, "/cvad/manage/me").await;
+        let response = get(address, "/cvad/manage/me").await;
         assert_eq!(response.status(), 200, "{arguments:?}: {}", response.text());
         for program in [gateway, emulator] {
             program.signal("TERM");
-            assert_eq!(program.end().await.code, Some(0), "{arguments:?}");
+            assert_eq!(program.wait().await.code, Some(0), "{arguments:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn demo_keeps_its_ca_file_in_a_private_folder_and_removes_it_at_exit() {
+async fn demo_ca_file_is_in_a_private_folder_until_exit() {
     for signal in ["INT", "TERM"] {
         let temporary = tempfile::tempdir().unwrap();
         let variables = [("TMPDIR", temporary.path().to_str().unwrap())];
@@ -125,7 +125,7 @@ async fn demo_keeps_its_ca_file_in_a_private_folder_and_removes_it_at_exit() {
         let ca = fs::read_to_string(folder.path().join("ca.pem")).unwrap();
         assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"), "{ca}");
         demo.signal(signal);
-        assert_eq!(demo.end().await.code, Some(0));
+        assert_eq!(demo.wait().await.code, Some(0));
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
     }
 }

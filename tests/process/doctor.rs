@@ -1,41 +1,41 @@
-//! `check --online`: what is in the way is named, and what to do; what is not is looked at all the same.
+//! `check --online`: each failure is reported with advice and does not prevent independent checks.
 
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::cloud::{Cloud, printed_settings};
 use crate::gateway::environment;
-use crate::program::{Ended, Program};
+use crate::program::{Exit, Program};
 use testkit::egress::EgressProxy;
 use testkit::pki::{TestCa, TlsFiles};
 use testkit::token_endpoint::{REJECTED_TRANSACTION_ID, TokenEndpoint};
 use testkit::upstream::Upstream;
 use testkit::wire::Wire;
 
-/// What `check --online --format json` found.
+/// Results of `check --online --format json`.
 #[derive(Debug)]
 struct Findings {
-    ended: Ended,
+    exit: Exit,
     checks: Vec<Value>,
 }
 
 impl Findings {
-    async fn with(variables: &[(&str, &str)]) -> Self {
-        Self::of(&[], variables).await
+    async fn of(variables: &[(&str, &str)]) -> Self {
+        Self::with_arguments(&[], variables).await
     }
 
-    async fn of(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    async fn with_arguments(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let arguments = [&["check", "--online", "--format", "json"], arguments].concat();
-        let ended = Program::run(&arguments, variables).await;
-        let told: Value =
-            serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
-        assert_eq!(told["ok"], ended.code == Some(0), "{told}");
-        assert!(!format!("{ended:?}").contains("c4nary"), "{ended:?}");
-        let checks = told["checks"].as_array().unwrap().clone();
-        Self { ended, checks }
+        let exit = Program::run(&arguments, variables).await;
+        let report: Value =
+            serde_json::from_str(&exit.stdout).unwrap_or_else(|_| panic!("{exit:?}"));
+        assert_eq!(report["ok"], exit.code == Some(0), "{report}");
+        assert!(!format!("{exit:?}").contains("c4nary"), "{exit:?}");
+        let checks = report["checks"].as_array().unwrap().clone();
+        Self { exit, checks }
     }
 
-    /// Names of checks and states, in order.
+    /// Returns the kind and state of each check, in order.
     fn states(&self) -> Vec<(&str, &str)> {
         self.checks
             .iter()
@@ -48,7 +48,7 @@ impl Findings {
             .collect()
     }
 
-    /// The first finding of a kind, which has to be in this state; its words.
+    /// Returns detail and advice of the first check of `kind`, which must be in `state`.
     #[track_caller]
     fn finding(&self, kind: &str, state: &str) -> String {
         let found = self.checks.iter().find(|check| check["check"] == kind);
@@ -62,12 +62,12 @@ impl Findings {
     }
 
     fn code(&self) -> i32 {
-        self.ended.code.unwrap()
+        self.exit.code.unwrap()
     }
 }
 
-/// `variables`, some of them changed.
-fn but<'a>(
+/// Returns `variables` with those of `more` added or replaced.
+fn with<'a>(
     mut variables: Vec<(&'a str, &'a str)>,
     more: &[(&'a str, &'a str)],
 ) -> Vec<(&'a str, &'a str)> {
@@ -76,7 +76,7 @@ fn but<'a>(
     variables
 }
 
-const ALL_WELL: [(&str, &str); 9] = [
+const ALL_OK: [(&str, &str); 9] = [
     ("dns", "ok"),
     ("tcp", "ok"),
     ("egress", "ok"),
@@ -89,10 +89,10 @@ const ALL_WELL: [(&str, &str); 9] = [
 ];
 
 #[tokio::test]
-async fn when_all_is_well_each_step_is_a_line_and_an_object() {
+async fn success_prints_a_line_and_an_object_per_check() {
     let cloud = Cloud::start(&[]).await;
-    let found = Findings::with(&cloud.settings()).await;
-    assert_eq!((found.states(), found.code()), (ALL_WELL.to_vec(), 0));
+    let found = Findings::of(&cloud.settings()).await;
+    assert_eq!((found.states(), found.code()), (ALL_OK.to_vec(), 0));
     let [dns, tcp, .., site] = &found.checks[..] else {
         panic!("{found:?}")
     };
@@ -107,57 +107,57 @@ async fn when_all_is_well_each_step_is_a_line_and_an_object() {
         "{site}"
     );
 
-    let ended = Program::run(&["check", "--online"], &cloud.settings()).await;
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let lines: Vec<(&str, &str)> = ended
+    let exit = Program::run(&["check", "--online"], &cloud.settings()).await;
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
+    let lines: Vec<(&str, &str)> = exit
         .stdout
         .lines()
         .filter_map(|line| Some((line.get(..11)?.trim(), line.get(11..20)?.trim())))
-        .filter(|line| ALL_WELL.contains(line))
+        .filter(|line| ALL_OK.contains(line))
         .collect();
-    assert_eq!(lines, ALL_WELL, "{}", ended.stdout);
+    assert_eq!(lines, ALL_OK, "{}", exit.stdout);
 }
 
 #[tokio::test]
-async fn both_secrets_of_a_rotation_are_tried_and_the_wrong_one_is_named() {
+async fn rotation_tries_both_secrets_and_names_the_wrong_one() {
     let cloud = Cloud::start(&[]).await;
-    let settings = but(
+    let settings = with(
         cloud.settings(),
         &[("CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECRET_NEXT", "c4nary")],
     );
-    let found = Findings::with(&settings).await;
-    let of: Vec<_> = found
+    let found = Findings::of(&settings).await;
+    let tokens: Vec<_> = found
         .checks
         .iter()
         .filter(|check| check["check"] == "token")
         .collect();
     assert_eq!(
-        (&of[0]["of"], &of[0]["state"]),
+        (&tokens[0]["of"], &tokens[0]["state"]),
         (&"acme, client_secret".into(), &"ok".into())
     );
     assert_eq!(
-        (&of[1]["of"], &of[1]["state"]),
+        (&tokens[1]["of"], &tokens[1]["state"]),
         (&"acme, client_secret_next".into(), &"failed".into())
     );
     assert!(
-        of[1]["advice"]
+        tokens[1]["advice"]
             .as_str()
             .unwrap()
             .contains("the id or secret is wrong"),
         "{}",
-        of[1]
+        tokens[1]
     );
-    // The token of the other is good for the rest.
+    // The other checks use the token of the valid secret.
     found.finding("site", "ok");
     assert_eq!(found.code(), 1);
 }
 
 #[tokio::test]
-async fn a_refused_login_comes_with_citrix_transaction_id_and_without_consequences_for_clocks() {
-    let logins = TokenEndpoint::rejecting().await;
-    let url = logins.url();
+async fn rejected_login_reports_the_transaction_id_and_skips_dependent_checks() {
+    let token_endpoint = TokenEndpoint::rejecting().await;
+    let url = token_endpoint.url();
     let api = Upstream::responding("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
-    let found = Findings::with(&environment(&api.url(), &url)).await;
+    let found = Findings::of(&environment(&api.url(), &url)).await;
     let token = found.finding("token", "failed");
     assert!(
         token.contains(REJECTED_TRANSACTION_ID) && token.contains("400"),
@@ -170,31 +170,35 @@ async fn a_refused_login_comes_with_citrix_transaction_id_and_without_consequenc
             "{found:?}"
         );
     }
-    assert_eq!((found.code(), logins.count()), (1, 1));
+    assert_eq!((found.code(), token_endpoint.count()), (1, 1));
     api.assert_no_more_requests().await;
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_is_a_warning() {
-    for (skew, says) in [("90", "s behind Citrix's"), ("-90", "s ahead of Citrix's")] {
+async fn clock_skew_is_a_warning() {
+    for (skew, expected) in [("90", "s behind Citrix's"), ("-90", "s ahead of Citrix's")] {
         let cloud = Cloud::start(&["--clock-skew", skew]).await;
-        let found = Findings::with(&cloud.settings()).await;
+        let found = Findings::of(&cloud.settings()).await;
         let skew = found.finding("skew", "warning");
-        assert!(skew.contains(says) && skew.contains("NTP"), "{skew}");
+        assert!(skew.contains(expected) && skew.contains("NTP"), "{skew}");
         assert_eq!(found.code(), 0);
     }
 }
 
 #[tokio::test]
-async fn a_token_of_another_customer_is_found_out() {
+async fn token_of_another_customer_fails_and_skips_the_site() {
     let cloud = Cloud::start(&[]).await;
-    let found = Findings::with(&but(cloud.settings(), &[("CITRIX_CUSTOMER_ID", "contoso")])).await;
+    let found = Findings::of(&with(
+        cloud.settings(),
+        &[("CITRIX_CUSTOMER_ID", "contoso")],
+    ))
+    .await;
     assert!(
         found
             .finding("customer", "failed")
             .starts_with("the token belongs to customer acme")
     );
-    // What Citrix answers then is what it answers in a wrong region, so it is not asked.
+    // Citrix would respond as in a wrong region, so the site check is skipped.
     assert!(
         found
             .finding("site", "skipped")
@@ -205,30 +209,30 @@ async fn a_token_of_another_customer_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_down_does_not_keep_others_from_being_looked_at() {
-    let (down, logins) = (Upstream::refusing(), TokenEndpoint::granting().await);
-    let (url, alive) = (logins.url(), Upstream::responding("").await);
+async fn unreachable_host_does_not_prevent_checks_of_other_hosts() {
+    let (down, token_endpoint) = (Upstream::refusing(), TokenEndpoint::granting().await);
+    let (url, reachable) = (token_endpoint.url(), Upstream::responding("").await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     let gone = "[[route]]\nprefix = \"/gone\"\nupstream = \"https://gone.invalid\"";
     let here = format!(
         "[[route]]\nprefix = \"/here\"\nupstream = \"{}\"",
-        alive.url()
+        reachable.url()
     );
     std::fs::write(&file, format!("{gone}\n{here}\n")).unwrap();
     let arguments = ["--config", file.to_str().unwrap()];
-    let found = Findings::of(&arguments, &environment(&down.url(), &url)).await;
-    let of = |place: &str| -> Vec<(&str, &str)> {
+    let found = Findings::with_arguments(&arguments, &environment(&down.url(), &url)).await;
+    let states_of = |host: &str| -> Vec<(&str, &str)> {
         let states = found.states();
-        let places = found.checks.iter().zip(states);
-        places
-            .filter(|(check, _)| check["of"] == place)
+        let checks = found.checks.iter().zip(states);
+        checks
+            .filter(|(check, _)| check["of"] == host)
             .map(|(_, state)| state)
             .collect()
     };
     let skipped = ("tls", "skipped");
     assert_eq!(
-        of(&down.host()),
+        states_of(&down.host()),
         [
             ("dns", "ok"),
             ("tcp", "failed"),
@@ -236,15 +240,15 @@ async fn a_host_that_is_down_does_not_keep_others_from_being_looked_at() {
             skipped
         ]
     );
-    let nowhere = [
+    let unresolved = [
         ("dns", "failed"),
         ("tcp", "skipped"),
         ("egress", "skipped"),
         skipped,
     ];
-    assert_eq!(of("gone.invalid:443"), nowhere);
+    assert_eq!(states_of("gone.invalid:443"), unresolved);
     assert_eq!(
-        of(&alive.host()),
+        states_of(&reachable.host()),
         [("dns", "ok"), ("tcp", "ok"), ("egress", "ok"), skipped]
     );
     found.finding("token", "ok");
@@ -258,16 +262,16 @@ async fn a_host_that_is_down_does_not_keep_others_from_being_looked_at() {
 }
 
 #[tokio::test]
-async fn an_authority_that_nobody_vouches_for_is_named_with_the_file_to_put_it_into() {
+async fn untrusted_authority_is_named_with_the_ca_file_to_extend() {
     let cloud = Cloud::start(&[]).await;
     let mut settings = cloud.settings();
     settings.retain(|(name, _)| *name != "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE");
     let other = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(other.path(), TestCa::new("Another CA").pem()).unwrap();
     let file = other.path().to_str().unwrap();
-    // Of an empty environment, so that there are roots at all.
+    // The environment is empty, so these are the only roots.
     settings.push(("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", file));
-    let found = Findings::with(&settings).await;
+    let found = Findings::of(&settings).await;
     let tls = found.finding("tls", "failed");
     assert!(
         tls.contains("CN=Citrix Cloud emulator CA, which is not trusted"),
@@ -282,8 +286,10 @@ async fn an_authority_that_nobody_vouches_for_is_named_with_the_file_to_put_it_i
     assert_eq!(found.code(), 1);
 }
 
-/// Citrix's own names behind a proxy that inspects TLS: the emulator, with a certificate that the company signed.
-async fn inspected(corporate: &TestCa) -> (Program, TlsFiles, EgressProxy, Vec<(String, String)>) {
+/// Starts an emulator behind a TLS-inspecting proxy: its certificate for api.cloud.com is signed by `corporate`.
+async fn behind_inspecting_proxy(
+    corporate: &TestCa,
+) -> (Program, TlsFiles, EgressProxy, Vec<(String, String)>) {
     let files = TlsFiles::new(&corporate.issue("api.cloud.com", &["api.cloud.com"]));
     let (certificate, key) = (files.path("tls.crt"), files.path("tls.key"));
     let arguments = [
@@ -295,13 +301,13 @@ async fn inspected(corporate: &TestCa) -> (Program, TlsFiles, EgressProxy, Vec<(
     ];
     let mut emulator = Program::start(&arguments, &[]);
     let mut settings = printed_settings(&mut emulator).await;
-    let at = settings
+    let api_url = settings
         .iter()
         .find(|(name, _)| name.ends_with("__API_URL"))
         .unwrap()
         .1
         .clone();
-    let port = at.rsplit_once(':').unwrap().1.parse().unwrap();
+    let port = api_url.rsplit_once(':').unwrap().1.parse().unwrap();
     let proxy = EgressProxy::tunnelling_to(([127, 0, 0, 1], port).into()).await;
     settings.retain(|(name, _)| !name.starts_with("CITRIX_AUTH_PROXY_"));
     settings.push(("HTTPS_PROXY".to_owned(), proxy.url("user:c4nary@")));
@@ -316,23 +322,22 @@ fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
-async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
+async fn tls_inspecting_proxy_is_named_whether_trusted_or_not() {
     let corporate = TestCa::new("Corporate Inspection CA");
-    let (_emulator, files, proxy, settings) = inspected(&corporate).await;
+    let (_emulator, files, proxy, settings) = behind_inspecting_proxy(&corporate).await;
     files.write("ca.pem", &corporate.pem());
     files.write("other.pem", &TestCa::new("Another CA").pem());
-    let (ours, other) = (files.path("ca.pem"), files.path("other.pem"));
-    let with = |file: &'static str, path| {
+    let (corporate_file, other_file) = (files.path("ca.pem"), files.path("other.pem"));
+    let with_file = |path| {
         let mut variables = borrowed(&settings);
-        variables.push((file, path));
+        variables.push(("CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE", path));
         variables
     };
-    let variable = "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE";
 
-    let found = Findings::with(&with(variable, ours.to_str().unwrap())).await;
+    let found = Findings::of(&with_file(corporate_file.to_str().unwrap())).await;
     assert_eq!(
         (found.states(), found.code()),
-        (ALL_WELL.to_vec(), 0),
+        (ALL_OK.to_vec(), 0),
         "{found:#?}"
     );
     let egress = found.finding("egress", "ok");
@@ -348,10 +353,10 @@ async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
         tls.contains("CN=Corporate Inspection CA, trusted through upstream.ca_file only"),
         "{tls}"
     );
-    // For the look at the host, the login and the question.
+    // One tunnel each for the TLS check, the login and the site lookup.
     assert_eq!(proxy.tunnel_count("api.cloud.com:443"), 3);
 
-    let found = Findings::with(&with(variable, other.to_str().unwrap())).await;
+    let found = Findings::of(&with_file(other_file.to_str().unwrap())).await;
     let tls = found.finding("tls", "failed");
     assert!(
         tls.contains("CN=Corporate Inspection CA") && tls.contains("TLS-inspecting proxy"),
@@ -361,20 +366,20 @@ async fn a_proxy_that_inspects_tls_is_named_whether_it_is_trusted_or_not() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_or_is_down_is_named() {
-    let refusing = EgressProxy::responding("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").await;
+async fn rejecting_or_unreachable_proxy_is_named() {
+    let rejecting = EgressProxy::responding("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n").await;
     let login = [
         ("CITRIX_CUSTOMER_ID", "acme"),
         ("CITRIX_CLIENT_ID", "c"),
         ("CITRIX_CLIENT_SECRET", "c4nary"),
     ];
-    let url = refusing.url("user:c4nary@");
-    let found = Findings::with(&[&login[..], &[("HTTPS_PROXY", &url)]].concat()).await;
+    let url = rejecting.url("user:c4nary@");
+    let found = Findings::of(&[&login[..], &[("HTTPS_PROXY", &url)]].concat()).await;
     let egress = found.finding("egress", "failed");
     assert!(
         egress.contains(&format!(
             "{}: CONNECT rejected with 407",
-            refusing.address()
+            rejecting.address()
         )),
         "{egress}"
     );
@@ -383,7 +388,7 @@ async fn a_proxy_that_refuses_or_is_down_is_named() {
 
     let down = Upstream::refusing();
     let url = down.url();
-    let found = Findings::with(&[&login[..], &[("HTTPS_PROXY", &url)]].concat()).await;
+    let found = Findings::of(&[&login[..], &[("HTTPS_PROXY", &url)]].concat()).await;
     let tcp = found.finding("tcp", "failed");
     assert!(
         tcp.starts_with(&format!(
@@ -395,9 +400,9 @@ async fn a_proxy_that_refuses_or_is_down_is_named() {
 }
 
 #[tokio::test]
-async fn a_wrong_region_is_told_in_both_of_its_shapes() {
+async fn wrong_region_is_reported_for_403_and_307() {
     let cloud = Cloud::start(&["--fault", "/cvad/manage=403-region"]).await;
-    let found = Findings::with(&cloud.settings()).await;
+    let found = Findings::of(&cloud.settings()).await;
     assert!(
         found
             .finding("region", "failed")
@@ -407,11 +412,11 @@ async fn a_wrong_region_is_told_in_both_of_its_shapes() {
     assert_eq!(found.code(), 1);
 
     let redirect = "HTTP/1.1 307 Moved\r\nLocation: https://api-eu.cloud.com/cvad/manage/me\r\nContent-Length: 0\r\n\r\n";
-    let (api, logins) = (
+    let (api, token_endpoint) = (
         Upstream::responding(redirect).await,
         TokenEndpoint::granting().await,
     );
-    let found = Findings::with(&environment(&api.url(), &logins.url())).await;
+    let found = Findings::of(&environment(&api.url(), &token_endpoint.url())).await;
     let region = found.finding("region", "warning");
     assert!(
         region.contains("redirects to api-eu.cloud.com") && region.contains("set cloud = \"eu\""),
@@ -422,35 +427,35 @@ async fn a_wrong_region_is_told_in_both_of_its_shapes() {
 }
 
 #[tokio::test]
-async fn sites_are_told_and_one_that_is_not_there_fails() {
+async fn sites_are_listed_and_an_unknown_instance_id_fails() {
     const ONE: &str = "61603f15-cdf9-4c7f-99ff-91636601a795";
     const OTHER: &str = "71603f15-cdf9-4c7f-99ff-91636601a795";
     const VARIABLE: &str = "CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID";
     let cloud = Cloud::start(&["--site-id", ONE, "--site-id", OTHER]).await;
-    let found = Findings::with(&cloud.settings()).await;
+    let found = Findings::of(&cloud.settings()).await;
     let site = found.finding("site", "warning");
     assert!(
         site.contains(ONE) && site.contains(OTHER) && site.contains("instance_id"),
         "{site}"
     );
-    let found = Findings::with(&but(cloud.settings(), &[(VARIABLE, OTHER)])).await;
+    let found = Findings::of(&with(cloud.settings(), &[(VARIABLE, OTHER)])).await;
     found.finding("site", "ok");
-    let nobodys = "81603f15-cdf9-4c7f-99ff-91636601a795";
-    let found = Findings::with(&but(cloud.settings(), &[(VARIABLE, nobodys)])).await;
+    let unknown = "81603f15-cdf9-4c7f-99ff-91636601a795";
+    let found = Findings::of(&with(cloud.settings(), &[(VARIABLE, unknown)])).await;
     assert!(
         found
             .finding("site", "failed")
             .starts_with("instance_id is not among"),
         "{found:?}"
     );
-    let found = Findings::with(&but(cloud.settings(), &[(VARIABLE, "")])).await;
+    let found = Findings::of(&with(cloud.settings(), &[(VARIABLE, "")])).await;
     found.finding("site", "skipped");
     assert_eq!(found.code(), 0);
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_an_object_as_well() {
-    let ended = Program::run(
+async fn invalid_configuration_is_reported_as_json() {
+    let exit = Program::run(
         &[
             "check",
             "--online",
@@ -462,15 +467,15 @@ async fn a_wrong_configuration_is_an_object_as_well() {
         &[],
     )
     .await;
-    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let report: Value = serde_json::from_str(&exit.stdout).unwrap();
     assert_eq!(
-        (ended.code, ended.stderr.as_str(), &told["ok"]),
+        (exit.code, exit.stderr.as_str(), &report["ok"]),
         (Some(64), "", &Value::Bool(false))
     );
     assert_eq!(
         (
-            told["problems"].as_array().map(Vec::len),
-            told["checks"].as_array().map(Vec::len)
+            report["problems"].as_array().map(Vec::len),
+            report["checks"].as_array().map(Vec::len)
         ),
         (Some(6), Some(0))
     );
@@ -479,10 +484,10 @@ async fn a_wrong_configuration_is_an_object_as_well() {
         ("CITRIX_CLIENT_ID", "c"),
         ("CITRIX_CLIENT_SECRET", "s"),
     ];
-    let ended = Program::run(&["check", "--format", "json"], &login).await;
-    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let exit = Program::run(&["check", "--format", "json"], &login).await;
+    let report: Value = serde_json::from_str(&exit.stdout).unwrap();
     assert_eq!(
-        (ended.code, &told["ok"], &told["problems"]),
+        (exit.code, &report["ok"], &report["problems"]),
         (Some(0), &Value::Bool(true), &Value::Array(vec![]))
     );
 }
@@ -506,14 +511,14 @@ async fn wrong_certificate_and_missing_tls_are_distinguished() {
     ];
     let mut emulator = Program::start(&arguments, &[]);
     let settings = printed_settings(&mut emulator).await;
-    let at = &settings
+    let api_url = &settings
         .iter()
         .find(|(name, _)| name.ends_with("__API_URL"))
         .unwrap()
         .1;
-    let port: u16 = at.rsplit_once(':').unwrap().1.parse().unwrap();
+    let port: u16 = api_url.rsplit_once(':').unwrap().1.parse().unwrap();
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let in_clear = plain.local_addr().unwrap().to_string();
+    let plaintext = plain.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((socket, _)) = plain.accept().await {
             let mut wire = Wire::new(socket);
@@ -522,16 +527,16 @@ async fn wrong_certificate_and_missing_tls_are_distinguished() {
             wire.rest().await;
         }
     });
-    for (behind, says) in [
+    for (target, expected) in [
         (
             format!("127.0.0.1:{port}"),
             "the certificate, signed by CN=Corporate CA, is for another host | another server",
         ),
-        (in_clear, "no handshake: "),
+        (plaintext, "no handshake: "),
     ] {
-        let proxy = EgressProxy::tunnelling_to(behind.parse().unwrap()).await;
+        let proxy = EgressProxy::tunnelling_to(target.parse().unwrap()).await;
         let url = proxy.url("");
-        let found = Findings::with(&[
+        let found = Findings::of(&[
             ("CITRIX_CUSTOMER_ID", "acme"),
             ("CITRIX_CLIENT_ID", "client"),
             ("CITRIX_CLIENT_SECRET", "c4nary"),
@@ -540,7 +545,7 @@ async fn wrong_certificate_and_missing_tls_are_distinguished() {
         ])
         .await;
         let tls = found.finding("tls", "failed");
-        assert!(tls.starts_with(says), "{tls}");
+        assert!(tls.starts_with(expected), "{tls}");
         assert_eq!(found.code(), 1);
     }
 }

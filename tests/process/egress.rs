@@ -1,12 +1,12 @@
-//! The egress proxy of the environment, in the log of the real program.
+//! Log messages of the egress proxy of the environment.
 
-use crate::gateway::{FREE_PORTS, Gateway, SECRET, environment};
+use crate::gateway::{EPHEMERAL_PORTS, Gateway, SECRET, environment};
 use crate::program::Program;
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::Upstream;
 
 #[tokio::test]
-async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
+async fn unreachable_proxy_is_logged_without_its_password() {
     let down = Upstream::refusing();
     let url = down.url().replace("http://", "http://user:c4nary@");
     let mut variables = vec![
@@ -16,30 +16,30 @@ async fn a_proxy_that_is_down_is_named_in_the_log_and_its_password_is_not() {
         ("HTTPS_PROXY", &url),
         ("NO_PROXY", "10.0.0.0/8"),
     ];
-    variables.extend(FREE_PORTS);
+    variables.extend(EPHEMERAL_PORTS);
     let mut program = Program::start(&[], &variables);
-    let leaves = program
+    let line = program
         .logged("connections to Citrix use the egress proxy")
         .await;
-    assert_eq!(leaves["proxy"], down.host(), "{leaves}");
+    assert_eq!(line["proxy"], down.host(), "{line}");
     let failed = program.logged("login failed").await;
-    let named = format!("egress proxy {}: TCP connection failed: ", down.host());
+    let expected = format!("egress proxy {}: TCP connection failed: ", down.host());
     assert!(
-        failed["cause"].as_str().unwrap().starts_with(&named),
+        failed["cause"].as_str().unwrap().starts_with(&expected),
         "{failed}"
     );
     assert_eq!(failed["outcome"], "egress_proxy");
     program.signal("TERM");
-    let ended = program.end().await;
-    assert!(!format!("{ended:?}").contains("c4nary"), "{ended:?}");
+    let exit = program.wait().await;
+    assert!(!format!("{exit:?}").contains("c4nary"), "{exit:?}");
 }
 
 #[tokio::test]
-async fn a_request_that_it_does_not_let_out_is_logged_with_its_name_and_what_it_answered() {
-    let (down, logins) = (Upstream::refusing(), TokenEndpoint::granting().await);
+async fn failed_request_logs_the_proxy_and_the_cause() {
+    let (down, token_endpoint) = (Upstream::refusing(), TokenEndpoint::granting().await);
     let (proxy, url) = (
         down.url().replace("http://", "http://user:c4nary@"),
-        logins.url(),
+        token_endpoint.url(),
     );
     let mut variables = environment("https://api.invalid", &url);
     variables.push(("HTTPS_PROXY", &proxy));
@@ -51,21 +51,21 @@ async fn a_request_that_it_does_not_let_out_is_logged_with_its_name_and_what_it_
     let response = caller.response().await;
     response.problem(502, "upstream_connect");
     gateway.program.signal("TERM");
-    let ended = gateway.end().await;
+    let exit = gateway.wait().await;
     assert!(
-        !format!("{ended:?} {}", response.text()).contains("c4nary"),
-        "{ended:?}"
+        !format!("{exit:?} {}", response.text()).contains("c4nary"),
+        "{exit:?}"
     );
-    let log = ended.log();
+    let log = exit.log();
     let line = log
         .iter()
         .find(|line| line["reason"] == "upstream_connect")
         .unwrap();
-    // What we say, then what the system says, each once.
-    let named = format!("egress proxy {}: TCP connection failed", down.host());
+    // The failing hop, then the error of the system, each once.
+    let expected = format!("egress proxy {}: TCP connection failed", down.host());
     assert_eq!(
         line["cause"],
-        format!("{named}: Connection refused (os error 111)"),
+        format!("{expected}: Connection refused (os error 111)"),
         "{line}"
     );
 }

@@ -1,46 +1,47 @@
-//! The gateway as a process of its own.
+//! The gateway in a separate process, and tests of its start.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::program::{Ended, Program};
+use crate::program::{Exit, Program};
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::{Message, Wire, wait_until, within_timeout};
 
-/// The API client's secret.
+/// Client secret of [`environment`].
 pub const SECRET: &str = "c4nary-client-secret==";
 
-/// Where each gateway here listens, and on how many threads.
-pub const FREE_PORTS: [(&str, &str); 3] = [
+/// Settings for ephemeral ports and two workers.
+pub const EPHEMERAL_PORTS: [(&str, &str); 3] = [
     ("CITRIX_AUTH_PROXY_LISTEN__ADDRESS", "127.0.0.1:0"),
     ("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2"),
     ("CITRIX_AUTH_PROXY_ADMIN__ADDRESS", "127.0.0.1:0"),
 ];
 
-/// A running gateway that is configured by its environment alone.
+/// A running gateway.
 pub struct Gateway {
     pub program: Program,
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    _logins: Option<TokenEndpoint>,
+    _token_endpoint: Option<TokenEndpoint>,
 }
 
 impl Gateway {
+    /// Starts a gateway with its own token endpoint, configured by the environment alone.
     pub async fn in_front_of(upstream: &Upstream, more: &[(&str, &str)]) -> Self {
-        let logins = TokenEndpoint::granting().await;
-        let (api, token) = (upstream.url(), logins.url());
+        let token_endpoint = TokenEndpoint::granting().await;
+        let (api, token) = (upstream.url(), token_endpoint.url());
         let mut variables = environment(&api, &token);
         variables.extend(more);
         Self {
-            _logins: Some(logins),
+            _token_endpoint: Some(token_endpoint),
             ..Self::start(&[], &variables).await
         }
     }
 
-    /// One that has its first token.
+    /// Starts a gateway and waits until it is ready.
     pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut program = Program::start(arguments, variables);
         let (address, admin) = addresses(&mut program).await;
@@ -48,7 +49,7 @@ impl Gateway {
             program,
             address,
             admin,
-            _logins: None,
+            _token_endpoint: None,
         };
         gateway.ready().await;
         gateway
@@ -62,8 +63,8 @@ impl Gateway {
         )
     }
 
-    /// A caller whose request is under way, and the upstream's end of it.
-    pub async fn request_under_way(&self, upstream: &Upstream) -> (Wire, Wire) {
+    /// Returns the connections of a caller and of the upstream with a request in progress.
+    pub async fn request_in_progress(&self, upstream: &Upstream) -> (Wire, Wire) {
         let mut caller = self.connect().await;
         caller
             .write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -75,17 +76,18 @@ impl Gateway {
 
     pub async fn ready(&self) {
         wait_until("the gateway is ready", || async {
-            asked(self.admin, "/readyz").await.status() == 200
+            get(self.admin, "/readyz").await.status() == 200
         })
         .await;
     }
 
-    pub async fn end(self) -> Ended {
-        self.program.end().await
+    /// Waits until the process exits.
+    pub async fn wait(self) -> Exit {
+        self.program.wait().await
     }
 }
 
-/// What a gateway needs, all of it from the environment.
+/// Returns the environment variables that a gateway requires.
 pub fn environment<'a>(api_url: &'a str, token_url: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut variables = vec![
         ("CITRIX_CUSTOMER_ID", "acme"),
@@ -94,11 +96,11 @@ pub fn environment<'a>(api_url: &'a str, token_url: &'a str) -> Vec<(&'a str, &'
         ("CITRIX_AUTH_PROXY_CITRIX__API_URL", api_url),
         ("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", token_url),
     ];
-    variables.extend(FREE_PORTS);
+    variables.extend(EPHEMERAL_PORTS);
     variables
 }
 
-/// Where a gateway that was just started says that it listens.
+/// Returns the addresses for callers and operators that a starting gateway logs.
 pub async fn addresses(program: &mut Program) -> (SocketAddr, SocketAddr) {
     let address = |line: Value| line["address"].as_str().unwrap().parse().unwrap();
     let callers = address(program.logged("listening for callers").await);
@@ -108,8 +110,8 @@ pub async fn addresses(program: &mut Program) -> (SocketAddr, SocketAddr) {
     )
 }
 
-/// The response to a GET.
-pub async fn asked(address: SocketAddr, path: &str) -> Message {
+/// Returns the response to a GET request.
+pub async fn get(address: SocketAddr, path: &str) -> Message {
     let mut wire = Wire::new(within_timeout(TcpStream::connect(address)).await.unwrap());
     wire.write(format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -119,14 +121,14 @@ pub async fn asked(address: SocketAddr, path: &str) -> Message {
 }
 
 #[tokio::test]
-async fn a_gateway_starts_from_the_environment_alone_and_says_nothing_but_log_lines() {
+async fn environment_alone_starts_the_gateway_and_stderr_has_only_log_lines() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
-    assert_eq!(asked(gateway.address, "/x").await.text(), "{}");
+    assert_eq!(get(gateway.address, "/x").await.text(), "{}");
     gateway.program.signal("TERM");
-    let ended = gateway.end().await;
-    assert_eq!(ended.code, Some(0));
-    let log = ended.log();
+    let exit = gateway.wait().await;
+    assert_eq!(exit.code, Some(0));
+    let log = exit.log();
     let access = log
         .iter()
         .find(|line| line["target"] == "access")
@@ -138,14 +140,14 @@ async fn a_gateway_starts_from_the_environment_alone_and_says_nothing_but_log_li
 }
 
 #[tokio::test]
-async fn a_configuration_that_is_wrong_is_logged_line_by_line() {
-    let ended = Program::run(
+async fn invalid_configuration_logs_each_problem_and_exits_with_64() {
+    let exit = Program::run(
         &["--config", "tests/fixtures/config/five-mistakes.toml"],
         &[],
     )
     .await;
-    assert_eq!(ended.code, Some(64));
-    let log = ended.log();
+    assert_eq!(exit.code, Some(64));
+    let log = exit.log();
     for expected in [
         "custmer_id",
         "client_secret",
@@ -162,14 +164,14 @@ async fn a_configuration_that_is_wrong_is_logged_line_by_line() {
         );
     }
     for arguments in [&["run", "--config", "/no/such/file.toml"][..], &[]] {
-        let ended = Program::run(arguments, &[]).await;
-        assert_eq!(ended.code, Some(64));
-        assert!(!ended.log().is_empty());
+        let exit = Program::run(arguments, &[]).await;
+        assert_eq!(exit.code, Some(64));
+        assert!(!exit.log().is_empty());
     }
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_a_failure() {
+async fn address_in_use_exits_with_1() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for name in [
@@ -178,26 +180,26 @@ async fn an_address_in_use_is_a_failure() {
     ] {
         let mut variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
         variables.push((name, &address));
-        let ended = Program::run(&["run"], &variables).await;
-        assert_eq!(ended.code, Some(1), "{name}");
-        assert!(ended.stderr.contains(&address), "{}", ended.stderr);
-        ended.log();
+        let exit = Program::run(&["run"], &variables).await;
+        assert_eq!(exit.code, Some(1), "{name}");
+        assert!(exit.stderr.contains(&address), "{}", exit.stderr);
+        exit.log();
     }
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_read_is_a_problem_of_the_configuration() {
+async fn unreadable_certificate_exits_with_64() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
     let tls = "[listen]\ntls = { certificate = \"/no/such.crt\", key = \"/no/such.key\" }\n";
     std::fs::write(&file, tls).unwrap();
     let variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
-    let ended = Program::run(&["--config", file.to_str().unwrap()], &variables).await;
-    assert_eq!(ended.code, Some(64));
+    let exit = Program::run(&["--config", file.to_str().unwrap()], &variables).await;
+    assert_eq!(exit.code, Some(64));
     assert!(
-        ended.stderr.contains("/no/such.crt") && ended.stderr.contains("/no/such.key"),
+        exit.stderr.contains("/no/such.crt") && exit.stderr.contains("/no/such.key"),
         "{}",
-        ended.stderr
+        exit.stderr
     );
-    ended.log();
+    exit.log();
 }

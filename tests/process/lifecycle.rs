@@ -1,5 +1,4 @@
-//! How the program begins and ends with others around it: load, a balancer, a service manager (interface §3.1
-//! `[lifecycle]`).
+//! Start and stop under load, behind a load balancer and under a service manager (interface §3.1 `[lifecycle]`).
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
@@ -10,31 +9,32 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::gateway::{Gateway, asked, environment};
+use crate::gateway::{Gateway, environment, get};
 use crate::program::Program;
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::{wait_until, within_timeout};
 
-const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const KEEP_ALIVE_GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Sends one request after the other, each connection for three of them, until nobody lets it in; how many were
-/// answered. Panics at a response that is not whole.
-async fn insist(gateway: SocketAddr) -> usize {
-    let mut answered = 0;
+/// Sends requests, three per connection, until the gateway refuses connections. Returns the number of responses.
+///
+/// Panics at a truncated response.
+async fn send_until_refused(gateway: SocketAddr) -> usize {
+    let mut responses = 0;
     while let Ok(mut socket) = TcpStream::connect(gateway).await {
         for _ in 0..3 {
-            if socket.write_all(KEPT).await.is_err() {
+            if socket.write_all(KEEP_ALIVE_GET).await.is_err() {
                 break;
             }
             let mut response = Vec::new();
             while !response.ends_with(b"\r\n\r\n{}") {
                 match socket.read_buf(&mut response).await {
                     Ok(1..) => {}
-                    ended => {
+                    read => {
                         assert!(
                             response.is_empty(),
-                            "cut off ({ended:?}): {}",
+                            "truncated ({read:?}): {}",
                             String::from_utf8_lossy(&response)
                         );
                         break;
@@ -45,17 +45,17 @@ async fn insist(gateway: SocketAddr) -> usize {
                 break;
             }
             assert!(response.starts_with(b"HTTP/1.1 200 "));
-            answered += 1;
+            responses += 1;
         }
     }
-    answered
+    responses
 }
 
-/// Stops gateways under load: each ends well, and what reached the upstream reached the caller.
+/// Stops gateways under load. Each must exit with 0, and each request that reached the upstream must get its response.
 async fn stops_under_load(rounds: usize) {
     for _ in 0..rounds {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requests);
         let upstream = Upstream::scripted(move |_| {
             count.fetch_add(1, Ordering::SeqCst);
             OK.into()
@@ -65,94 +65,97 @@ async fn stops_under_load(rounds: usize) {
             Gateway::in_front_of(&upstream, &[("CITRIX_AUTH_PROXY_LOG__ACCESS", "false")]).await;
         let mut callers = JoinSet::new();
         for _ in 0..20 {
-            callers.spawn(insist(gateway.address));
+            callers.spawn(send_until_refused(gateway.address));
         }
-        wait_until("all are at work", || async {
-            asked.load(Ordering::SeqCst) >= 200
+        wait_until("all callers send requests", || async {
+            requests.load(Ordering::SeqCst) >= 200
         })
         .await;
         gateway.program.signal("TERM");
-        let answered: usize = within_timeout(callers.join_all()).await.into_iter().sum();
-        assert_eq!(gateway.end().await.code, Some(0));
-        assert_eq!(asked.load(Ordering::SeqCst), answered);
+        let responses: usize = within_timeout(callers.join_all()).await.into_iter().sum();
+        assert_eq!(gateway.wait().await.code, Some(0));
+        assert_eq!(requests.load(Ordering::SeqCst), responses);
     }
 }
 
 #[tokio::test]
-async fn a_stop_under_load_loses_no_request_that_was_let_in() {
+async fn stop_under_load_completes_every_forwarded_request() {
     stops_under_load(3).await;
 }
 
 /// `cargo test --test process -- --ignored twenty_stops`
 #[tokio::test]
 #[ignore = "takes half a minute"]
-async fn twenty_stops_under_load_lose_no_request_that_was_let_in() {
+async fn twenty_stops_under_load_complete_every_forwarded_request() {
     stops_under_load(20).await;
 }
 
 #[tokio::test]
-async fn before_a_drain_it_is_not_ready_and_still_accepts() {
+async fn drain_delay_is_unready_and_still_accepts() {
     let upstream = Upstream::responding(OK).await;
     let delay = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_DELAY", "1s")];
     let mut gateway = Gateway::in_front_of(&upstream, &delay).await;
     gateway.program.signal("TERM");
     gateway.program.logged("not ready; still accepting").await;
-    assert_eq!(asked(gateway.admin, "/readyz").await.status(), 503);
-    assert_eq!(asked(gateway.address, "/").await.status(), 200);
+    assert_eq!(get(gateway.admin, "/readyz").await.status(), 503);
+    assert_eq!(get(gateway.address, "/").await.status(), 200);
     gateway.program.logged("draining").await;
-    assert_eq!(gateway.end().await.code, Some(0));
+    assert_eq!(gateway.wait().await.code, Some(0));
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_delay_too() {
+async fn second_signal_ends_the_drain_delay() {
     for (in_flight, code) in [(false, 0), (true, 143)] {
         let upstream = Upstream::manual().await;
         let delay = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_DELAY", "1h")];
         let mut gateway = Gateway::in_front_of(&upstream, &delay).await;
-        let under_way = if in_flight {
-            Some(gateway.request_under_way(&upstream).await)
+        let connections = if in_flight {
+            Some(gateway.request_in_progress(&upstream).await)
         } else {
             None
         };
         gateway.program.signal("TERM");
         gateway.program.logged("not ready; still accepting").await;
         gateway.program.signal("TERM");
-        assert_eq!(gateway.end().await.code, Some(code));
-        drop(under_way);
+        assert_eq!(gateway.wait().await.code, Some(code));
+        drop(connections);
     }
 }
 
 #[tokio::test]
-async fn what_a_stop_cuts_off_is_logged_as_that() {
+async fn requests_ended_by_a_stop_are_logged_as_stopped() {
     let upstream = Upstream::manual().await;
-    let patience = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_TIMEOUT", "50ms")];
-    let gateway = Gateway::in_front_of(&upstream, &patience).await;
-    let (mut unanswered, _wire) = gateway.request_under_way(&upstream).await;
-    let mut half = gateway.connect().await;
-    half.write(KEPT).await;
+    let settings = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_TIMEOUT", "50ms")];
+    let gateway = Gateway::in_front_of(&upstream, &settings).await;
+    let (mut waiting, _wire) = gateway.request_in_progress(&upstream).await;
+    let mut receiving = gateway.connect().await;
+    receiving.write(KEEP_ALIVE_GET).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
     wire.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234")
         .await;
-    half.head().await;
+    receiving.head().await;
     gateway.program.signal("TERM");
-    unanswered.closed().await;
-    half.rest().await;
-    let ended = gateway.end().await;
-    assert_eq!(ended.code, Some(2));
-    let log = ended.log();
-    let cut: Vec<_> = log
+    waiting.closed().await;
+    receiving.rest().await;
+    let exit = gateway.wait().await;
+    assert_eq!(exit.code, Some(2));
+    let log = exit.log();
+    let access: Vec<_> = log
         .iter()
         .filter(|line| line["target"] == "access")
         .collect();
-    assert_eq!(cut.len(), 2, "{log:#?}");
-    assert!(cut.iter().all(|line| line["end"] == "stopped"), "{cut:#?}");
+    assert_eq!(access.len(), 2, "{log:#?}");
+    assert!(
+        access.iter().all(|line| line["end"] == "stopped"),
+        "{access:#?}"
+    );
     let upstream = |line: &&serde_json::Value| line["upstream_ms"].as_f64().unwrap();
     assert!(
-        cut.iter().all(|line| upstream(line) > 0.0),
-        "Citrix was waited for: {cut:#?}"
+        access.iter().all(|line| upstream(line) > 0.0),
+        "upstream_ms covers the wait for Citrix: {access:#?}"
     );
-    let mut statuses: Vec<_> = cut
+    let mut statuses: Vec<_> = access
         .iter()
         .map(|line| line["status"].as_u64().unwrap())
         .collect();
@@ -160,15 +163,15 @@ async fn what_a_stop_cuts_off_is_logged_as_that() {
     assert_eq!(statuses, [200, 503]);
 }
 
-/// The next message to the service manager.
-async fn told(manager: &tokio::net::UnixDatagram) -> String {
+/// Returns the next message to the service manager.
+async fn notification(manager: &tokio::net::UnixDatagram) -> String {
     let mut message = vec![0; 1024];
     let length = within_timeout(manager.recv(&mut message)).await.unwrap();
     String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
 #[tokio::test]
-async fn a_service_manager_is_told_and_its_watchdog_fed() {
+async fn service_manager_receives_state_changes_and_watchdog_pings() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
@@ -180,13 +183,13 @@ async fn a_service_manager_is_told_and_its_watchdog_fed() {
         ("WATCHDOG_USEC", "300000"),
     ];
     let gateway = Gateway::in_front_of(&upstream, &variables).await;
-    assert_eq!(told(&manager).await, "READY=1\n");
+    assert_eq!(notification(&manager).await, "READY=1\n");
     for _ in 0..3 {
-        assert_eq!(told(&manager).await, "WATCHDOG=1\n");
+        assert_eq!(notification(&manager).await, "WATCHDOG=1\n");
     }
     let next = || async {
         loop {
-            let message = told(&manager).await;
+            let message = notification(&manager).await;
             if message != "WATCHDOG=1\n" {
                 return message;
             }
@@ -201,46 +204,45 @@ async fn a_service_manager_is_told_and_its_watchdog_fed() {
     assert_eq!(next().await, "READY=1\n");
     gateway.program.signal("TERM");
     assert_eq!(next().await, "STOPPING=1\n");
-    assert_eq!(gateway.end().await.code, Some(0));
+    assert_eq!(gateway.wait().await.code, Some(0));
 }
 
 #[tokio::test]
-async fn sockets_that_a_service_manager_passed_are_served() {
+async fn socket_of_a_service_manager_accepts_callers() {
     let upstream = Upstream::responding(OK).await;
-    let logins = TokenEndpoint::granting().await;
-    let (api, token) = (upstream.url(), logins.url());
+    let token_endpoint = TokenEndpoint::granting().await;
+    let (api, token) = (upstream.url(), token_endpoint.url());
     let mut variables = environment(&api, &token);
     variables.extend([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "proxy")]);
-    // Bound, but not to the address of the configuration: it goes by its name.
+    // The socket is matched by its name, not by its address.
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let mut program = Program::start_with_socket(&socket, &["run"], &variables);
     let line = program.logged("listening for callers").await;
     assert_eq!(line["address"], address.to_string());
-    wait_until("it has a token", || async {
-        asked(address, "/").await.status() == 200
+    wait_until("the gateway has a token", || async {
+        get(address, "/").await.status() == 200
     })
     .await;
     program.signal("TERM");
-    assert_eq!(program.end().await.code, Some(0));
-    // The service manager has it still: callers wait for the next instance instead of being refused.
+    assert_eq!(program.wait().await.code, Some(0));
+    // The service manager keeps the socket, so callers wait for the next instance instead of being refused.
     assert!(within_timeout(TcpStream::connect(address)).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_passed_socket_that_is_for_nothing_is_a_failure() {
+async fn socket_of_an_unknown_name_exits_with_1() {
     let mut variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
     variables.extend([("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "other")]);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let ended = Program::start_with_socket(&socket, &["run"], &variables)
-        .end()
+    let exit = Program::start_with_socket(&socket, &["run"], &variables)
+        .wait()
         .await;
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(exit.code, Some(1));
     assert!(
-        ended
-            .stderr
+        exit.stderr
             .contains("socket other, passed by the service manager"),
         "{}",
-        ended.stderr
+        exit.stderr
     );
 }

@@ -1,4 +1,4 @@
-//! The log's level, changed while the program runs.
+//! Changes of the log level at run time.
 
 use tokio::net::TcpStream;
 
@@ -6,7 +6,7 @@ use crate::gateway::Gateway;
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::{Message, Wire, within_timeout};
 
-async fn ask(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Message {
+async fn log_level(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Message {
     let mut wire = Wire::new(
         within_timeout(TcpStream::connect(gateway.admin))
             .await
@@ -20,7 +20,7 @@ async fn ask(gateway: &Gateway, method: &str, fields: &str, body: &str) -> Messa
     wire.response().await
 }
 
-async fn pass(gateway: &Gateway, path: &str) {
+async fn forward(gateway: &Gateway, path: &str) {
     let mut wire = gateway.connect().await;
     wire.write(format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -30,19 +30,19 @@ async fn pass(gateway: &Gateway, path: &str) {
 }
 
 #[tokio::test]
-async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
+async fn operator_changes_the_log_level_and_cross_site_pages_cannot() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     assert_eq!(
-        ask(&gateway, "GET", "", "").await.text(),
+        log_level(&gateway, "GET", "", "").await.text(),
         "{\"level\":\"info\"}\n"
     );
-    pass(&gateway, "/seen-before").await;
+    forward(&gateway, "/seen-before").await;
     assert_eq!(
-        ask(&gateway, "PUT", "", "warn\n").await.text(),
+        log_level(&gateway, "PUT", "", "warn\n").await.text(),
         "{\"level\":\"warn\"}\n"
     );
-    pass(&gateway, "/unseen").await;
+    forward(&gateway, "/unseen").await;
     for (fields, body, status) in [
         ("", "loud", 400),
         ("", "", 400),
@@ -51,21 +51,24 @@ async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
         ("Origin: http://evil.example\r\n", "info", 403),
     ] {
         assert_eq!(
-            ask(&gateway, "PUT", fields, body).await.status(),
+            log_level(&gateway, "PUT", fields, body).await.status(),
             status,
             "{fields}{body}"
         );
     }
-    assert_eq!(ask(&gateway, "POST", "", "info").await.status(), 405);
+    assert_eq!(log_level(&gateway, "POST", "", "info").await.status(), 405);
     assert_eq!(
-        ask(&gateway, "GET", "", "").await.text(),
+        log_level(&gateway, "GET", "", "").await.text(),
         "{\"level\":\"warn\"}\n"
     );
-    assert_eq!(ask(&gateway, "PUT", "", "\"info\"").await.status(), 200);
-    pass(&gateway, "/seen-again").await;
+    assert_eq!(
+        log_level(&gateway, "PUT", "", "\"info\"").await.status(),
+        200
+    );
+    forward(&gateway, "/seen-again").await;
     gateway.program.signal("TERM");
-    let ended = gateway.program.end().await;
-    let audit: Vec<[String; 4]> = ended
+    let exit = gateway.program.wait().await;
+    let audit: Vec<[String; 4]> = exit
         .log()
         .iter()
         .filter(|line| line["listener"] == "admin")
@@ -82,10 +85,10 @@ async fn an_operator_changes_what_is_logged_and_nobody_elses_page_does() {
                 .map(|key| line[key].as_str().unwrap_or_default().to_owned())
         })
         .collect();
-    // Below the level that was set nothing is told, so neither are those that a page tried meanwhile.
+    // The level `warn` suppresses audit lines, including those of the rejected cross-site requests.
     let expected = ["admitted", "operator", "PUT", ""].map(str::to_owned);
     assert_eq!(audit, [expected]);
-    let log = ended.stderr;
+    let log = exit.stderr;
     for (text, times) in [
         ("/seen-before", 1),
         ("/unseen", 0),

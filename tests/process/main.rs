@@ -1,13 +1,13 @@
-//! The real binary: exit codes, signals, what goes to stdout and stderr, the environment.
+//! Tests of the real binary: exit codes, signals, stdout and stderr, environment variables.
 
 #![allow(
     unreachable_pub,
-    reason = "a test binary exports nothing; `pub` tells a helper's users from its insides"
+    reason = "a test binary exports nothing; `pub` marks what other modules of the tests use"
 )]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on panics, in its helpers as well"
+    reason = "a test that cannot continue panics, also in its helpers"
 )]
 
 mod callers;

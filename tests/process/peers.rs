@@ -1,4 +1,4 @@
-//! What the log says of peers, and what becomes of those for whom no file descriptor is left.
+//! Peers in the log, and accepting connections without free file descriptors.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::gateway::{Gateway, asked};
+use crate::gateway::{Gateway, get};
 use testkit::pki::{TestCa, TlsFiles, tls_client_config};
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::{Wire, wait_until, within_timeout};
@@ -16,17 +16,17 @@ const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\
                          Forwarded: for=192.0.2.43;proto=https, for=\"[2001:db8::17]:4711\"\r\n\r\n";
 
 #[tokio::test]
-async fn the_access_log_has_the_address_a_balancer_told() {
+async fn proxy_protocol_address_is_logged_as_the_peer() {
     let upstream = Upstream::responding(OK).await;
-    let listed = [("CITRIX_AUTH_PROXY_LISTEN__PROXY_PROTOCOL", "127.0.0.0/8")];
-    let gateway = Gateway::in_front_of(&upstream, &listed).await;
+    let settings = [("CITRIX_AUTH_PROXY_LISTEN__PROXY_PROTOCOL", "127.0.0.0/8")];
+    let gateway = Gateway::in_front_of(&upstream, &settings).await;
     let mut caller = gateway.connect().await;
     caller
         .write(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\x01\x02\x03\x0a\0\0\x01\x30\x39\x1f\x90")
         .await;
     caller.write(FORWARDED).await;
     assert_eq!(caller.response().await.status(), 200);
-    // Version 1 is said clearly, once.
+    // An unsupported version is logged once.
     for _ in 0..3 {
         let mut caller = gateway.connect().await;
         caller
@@ -35,7 +35,7 @@ async fn the_access_log_has_the_address_a_balancer_told() {
         caller.closed().await;
     }
     gateway.program.signal("TERM");
-    let log = gateway.end().await.log();
+    let log = gateway.wait().await.log();
     let access = log
         .iter()
         .find(|line| line["target"] == "access")
@@ -44,29 +44,29 @@ async fn the_access_log_has_the_address_a_balancer_told() {
         (&access["peer"], &access["forwarded_for"]),
         (&"127.1.2.3:12345".into(), &Value::Null)
     );
-    let said = |line: &&Value| {
+    let is_error = |line: &&Value| {
         line["error"]
             .as_str()
             .is_some_and(|text| text.contains("version 1"))
     };
-    assert_eq!(log.iter().filter(said).count(), 1, "{log:#?}");
+    assert_eq!(log.iter().filter(is_error).count(), 1, "{log:#?}");
 }
 
 #[tokio::test]
-async fn the_access_log_has_whom_a_trusted_forwarder_named() {
+async fn only_a_trusted_forwarder_sets_forwarded_for_in_the_access_log() {
     for (trusted, named) in [
         ("127.0.0.0/8", "192.0.2.43, [2001:db8::17]:4711".into()),
         ("10.0.0.0/8", Value::Null),
     ] {
         let upstream = Upstream::responding(OK).await;
-        let peers = [("CITRIX_AUTH_PROXY_LISTEN__TRUSTED_FORWARDERS", trusted)];
-        let gateway = Gateway::in_front_of(&upstream, &peers).await;
+        let settings = [("CITRIX_AUTH_PROXY_LISTEN__TRUSTED_FORWARDERS", trusted)];
+        let gateway = Gateway::in_front_of(&upstream, &settings).await;
         let mut caller = gateway.connect().await;
         caller.write(FORWARDED).await;
         assert_eq!(caller.response().await.status(), 200);
         assert!(!upstream.request().await.has("forwarded"));
         gateway.program.signal("TERM");
-        let log = gateway.end().await.log();
+        let log = gateway.wait().await.log();
         let access = log
             .iter()
             .find(|line| line["target"] == "access")
@@ -77,10 +77,10 @@ async fn the_access_log_has_whom_a_trusted_forwarder_named() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
-    let [ours, known] = ["ours", "known"].map(TestCa::new);
-    let files = TlsFiles::new(&ours.issue("gateway", &["localhost"]));
-    let toml = files.toml_with_client_ca(&known, "required");
+async fn client_certificate_is_logged_in_the_form_of_the_configuration() {
+    let [server_ca, client_ca] = ["server", "client"].map(TestCa::new);
+    let files = TlsFiles::new(&server_ca.issue("gateway", &["localhost"]));
+    let toml = files.toml_with_client_ca(&client_ca, "required");
     let table = toml.lines().skip(1).collect::<Vec<_>>().join(", ");
     let upstream = Upstream::responding(OK).await;
     let settings = [
@@ -89,8 +89,8 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
     ];
     let mut gateway = Gateway::in_front_of(&upstream, &settings).await;
     let tls = tls_client_config(
-        &ours,
-        Some(&known.issue("splunk, the one", &["Splunk.example.net"])),
+        &server_ca,
+        Some(&client_ca.issue("splunk, the one", &["Splunk.example.net"])),
     );
     let socket = within_timeout(TcpStream::connect(gateway.address))
         .await
@@ -107,7 +107,7 @@ async fn a_client_certificate_is_told_as_it_is_to_be_configured() {
 }
 
 #[tokio::test]
-async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_once() {
+async fn exhausted_file_descriptors_pause_accepting_and_are_logged_once() {
     let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
     let pid = gateway.program.id();
@@ -143,14 +143,14 @@ async fn without_file_descriptors_accepting_pauses_and_recovers_and_it_is_said_o
     })
     .await;
     limit(open + 100);
-    let metrics = asked(gateway.admin, "/metrics").await.text();
+    let metrics = get(gateway.admin, "/metrics").await.text();
     assert!(!metrics.contains("accept_errors_total 0\n"), "{metrics}");
     gateway.program.signal("TERM");
-    let log = gateway.end().await.log();
-    let said = |line: &&Value| {
+    let log = gateway.wait().await.log();
+    let is_error = |line: &&Value| {
         line["message"]
             .as_str()
             .is_some_and(|message| message.starts_with("failed to accept"))
     };
-    assert_eq!(log.iter().filter(said).count(), 1, "{log:#?}");
+    assert_eq!(log.iter().filter(is_error).count(), 1, "{log:#?}");
 }

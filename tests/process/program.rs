@@ -1,4 +1,4 @@
-//! A run of the binary.
+//! The binary as a child process.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::TcpListener;
@@ -12,43 +12,43 @@ use tokio::sync::mpsc;
 
 use testkit::wire::within_timeout;
 
-/// A process that is killed when a test gives up on it.
+/// A running process, killed when dropped.
 pub struct Program {
     child: Child,
-    stdout: Option<Output>,
-    stderr: Option<Output>,
+    stdout: Option<Pipe>,
+    stderr: Option<Pipe>,
 }
 
-/// A pipe, read by a thread of its own so that the program never waits for the test.
-struct Output {
+/// A pipe, read by its own thread so that the program never blocks on the test.
+struct Pipe {
     reader: JoinHandle<String>,
     lines: mpsc::UnboundedReceiver<String>,
 }
 
-/// How a program ended.
+/// Exit code and complete output of a program.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Exit {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Program {
-    /// Starts the binary with these arguments and nothing in its environment but `variables`.
+    /// Starts the binary with `variables` as its whole environment.
     pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_citrix-auth-proxy"));
         command.args(arguments).stdin(Stdio::null());
         Self::spawn(command, variables)
     }
 
-    /// The same, with a socket as its third file, as a service manager passes one.
+    /// Starts the binary with `socket` as file descriptor 3, as a service manager passes it.
     pub fn start_with_socket(
         socket: &TcpListener,
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
         let mut command = Command::new("/bin/sh");
-        // As its input to the shell, which has its process id and hands it on with the socket.
+        // The shell receives the socket as its stdin; `exec` keeps the process id for LISTEN_PID.
         command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0"]);
         command
             .arg(env!("CARGO_BIN_EXE_citrix-auth-proxy"))
@@ -65,8 +65,8 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = Some(Output::of(child.stdout.take().unwrap()));
-        let stderr = Some(Output::of(child.stderr.take().unwrap()));
+        let stdout = Some(Pipe::read(child.stdout.take().unwrap()));
+        let stderr = Some(Pipe::read(child.stderr.take().unwrap()));
         Self {
             child,
             stdout,
@@ -74,29 +74,29 @@ impl Program {
         }
     }
 
-    /// Runs to the end.
-    pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
-        Self::start(arguments, variables).end().await
+    /// Runs the binary until it exits.
+    pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Exit {
+        Self::start(arguments, variables).wait().await
     }
 
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The next line on stdout.
+    /// Returns the next line of stdout.
     pub async fn line(&mut self) -> String {
         within_timeout(self.stdout.as_mut().unwrap().lines.recv())
             .await
             .expect("a line on stdout")
     }
 
-    /// The next log line whose message begins so; those before are skipped.
+    /// Returns the next log line whose message starts with `message`, skipping the lines before it.
     pub async fn logged(&mut self, message: &str) -> Value {
         let lines = &mut self.stderr.as_mut().unwrap().lines;
-        let mut before = Vec::new();
+        let mut skipped = Vec::new();
         while let Some(line) = within_timeout(lines.recv()).await {
             let parsed: Value =
-                serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+                serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
             if parsed["message"]
                 .as_str()
                 .unwrap_or_default()
@@ -104,12 +104,12 @@ impl Program {
             {
                 return parsed;
             }
-            before.push(line);
+            skipped.push(line);
         }
-        panic!("never logged: {message}; but {before:#?}");
+        panic!("never logged: {message}; log: {skipped:#?}");
     }
 
-    /// Sends a signal by its name (`TERM`).
+    /// Sends a signal by its name, for example `TERM`.
     pub fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.child.id());
         assert!(
@@ -121,20 +121,20 @@ impl Program {
         );
     }
 
-    /// Waits for the end.
-    pub async fn end(mut self) -> Ended {
-        let exit = async {
+    /// Waits until the process exits.
+    pub async fn wait(mut self) -> Exit {
+        let status = async {
             loop {
                 if let Some(status) = self.child.try_wait().unwrap() {
                     return status;
                 }
-                // Waiting would block the runtime; the pause only spares the processor.
+                // `Child::wait` would block the runtime.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let code = within_timeout(exit).await.code();
-        let all = |output: Option<Output>| output.unwrap().reader.join().unwrap();
-        Ended {
+        let code = within_timeout(status).await.code();
+        let all = |pipe: Option<Pipe>| pipe.unwrap().reader.join().unwrap();
+        Exit {
             code,
             stdout: all(self.stdout.take()),
             stderr: all(self.stderr.take()),
@@ -144,22 +144,22 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It fails when the program has ended, which is fine.
+        // Fails if the process has exited, which is harmless.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-impl Output {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
-        let (told, lines) = mpsc::unbounded_channel();
+impl Pipe {
+    fn read(pipe: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::unbounded_channel();
         let reader = std::thread::spawn(move || {
             let mut all = String::new();
             for line in BufReader::new(pipe).lines() {
                 let line = line.unwrap();
                 all += &line;
                 all.push('\n');
-                told.send(line).ok();
+                sender.send(line).ok();
             }
             all
         });
@@ -167,13 +167,13 @@ impl Output {
     }
 }
 
-impl Ended {
-    /// The log, when stderr holds nothing else and stdout nothing at all.
+impl Exit {
+    /// Returns the lines of stderr, all of which must be log lines; stdout must be empty.
     pub fn log(&self) -> Vec<Value> {
         assert_eq!(self.stdout, "");
         let parse = |line: &str| -> Value {
             let line: Value =
-                serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+                serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
             assert!(
                 line["timestamp"].is_string() && line["level"].is_string(),
                 "{line}"

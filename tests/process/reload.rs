@@ -1,5 +1,5 @@
-//! The configuration is read again: by SIGHUP, and when its file changes (interface §3.2). What a new one changes is in
-//! the integration tests.
+//! Reloads of the configuration by SIGHUP and by file changes (interface §3.2). The integration tests cover the effect
+//! of each key.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
@@ -9,40 +9,40 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cloud::Load;
-use crate::gateway::{FREE_PORTS, Gateway, asked, environment};
+use crate::gateway::{EPHEMERAL_PORTS, Gateway, environment, get};
 use crate::program::Program;
 use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
-/// A gateway whose customers and settings are in a file.
+/// A gateway with a configuration file, and its servers.
 struct Scene {
     gateway: Gateway,
     upstream: Upstream,
-    logins: TokenEndpoint,
+    token_endpoint: TokenEndpoint,
     folder: TempDir,
 }
 
 impl Scene {
     async fn start(more: &str) -> Self {
-        let (upstream, logins) = (
+        let (upstream, token_endpoint) = (
             Upstream::responding(OK).await,
             TokenEndpoint::granting().await,
         );
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
-        std::fs::write(&file, customer("acme", &upstream, &logins) + more).unwrap();
+        std::fs::write(&file, customer("acme", &upstream, &token_endpoint) + more).unwrap();
         let gateway = Self::gateway(&file).await;
         Self {
             gateway,
             upstream,
-            logins,
+            token_endpoint,
             folder,
         }
     }
 
     async fn gateway(file: &Path) -> Gateway {
         let mut variables = vec![("SECRET", "c4nary-secret")];
-        variables.extend(FREE_PORTS);
+        variables.extend(EPHEMERAL_PORTS);
         Gateway::start(&["--config", file.to_str().unwrap()], &variables).await
     }
 
@@ -50,20 +50,20 @@ impl Scene {
         self.folder.path().join("gateway.toml")
     }
 
-    /// What the file is to hold: acme and more.
+    /// Writes the customer acme and `more` to the file.
     fn write(&self, more: &str) {
         std::fs::write(
             self.file(),
-            customer("acme", &self.upstream, &self.logins) + more,
+            customer("acme", &self.upstream, &self.token_endpoint) + more,
         )
         .unwrap();
     }
 
-    /// The file as it is to be, a SIGHUP, and the line that says what came of it.
-    async fn reload(&mut self, more: &str, told: &str) -> Value {
+    /// Writes the file, sends SIGHUP and returns the next log line that starts with `message`.
+    async fn reload(&mut self, more: &str, message: &str) -> Value {
         self.write(more);
         self.gateway.program.signal("HUP");
-        self.gateway.program.logged(told).await
+        self.gateway.program.logged(message).await
     }
 
     async fn metric(&self, series: &str) -> String {
@@ -71,18 +71,18 @@ impl Scene {
     }
 }
 
-fn customer(id: &str, upstream: &Upstream, logins: &TokenEndpoint) -> String {
+fn customer(id: &str, upstream: &Upstream, token_endpoint: &TokenEndpoint) -> String {
     format!(
         "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'client'\nclient_secret = {{ env = 'SECRET' }}\n\
          api_url = '{}'\ntoken_url = '{}'\ndefault = {}\n",
         upstream.url(),
-        logins.url(),
+        token_endpoint.url(),
         id == "acme",
     )
 }
 
 async fn metric(gateway: &Gateway, series: &str) -> String {
-    let page = asked(gateway.admin, "/metrics").await.text();
+    let page = get(gateway.admin, "/metrics").await.text();
     let prefix = format!("citrix_auth_proxy_{series} ");
     page.lines()
         .find_map(|line| line.strip_prefix(&prefix))
@@ -91,9 +91,9 @@ async fn metric(gateway: &Gateway, series: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
+async fn sighup_reloads_the_configuration_and_logs_the_changed_keys() {
     let mut scene = Scene::start("").await;
-    let contoso = customer("contoso", &scene.upstream, &scene.logins);
+    let contoso = customer("contoso", &scene.upstream, &scene.token_endpoint);
     let more = format!("{contoso}[limits]\nmax_in_flight = 7\n[log]\nformat = 'json'\n");
     let line = scene.reload(&more, "configuration reloaded").await;
     assert_eq!(
@@ -107,25 +107,25 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
         .await;
     assert_eq!(line["keys"], "log.format");
     assert_eq!(
-        asked(scene.gateway.address, "/catalogservice/contoso/x")
+        get(scene.gateway.address, "/catalogservice/contoso/x")
             .await
             .status(),
         200
     );
-    // Both of them once.
-    assert_eq!(scene.logins.count(), 2);
+    // One login per customer.
+    assert_eq!(scene.token_endpoint.count(), 2);
     scene
         .reload(&more, "configuration reloaded; nothing changed")
         .await;
     let line = scene.reload("", "configuration reloaded").await;
     assert_eq!(line["removed"], "customer contoso");
     assert_eq!(
-        asked(scene.gateway.address, "/catalogservice/contoso/x")
+        get(scene.gateway.address, "/catalogservice/contoso/x")
             .await
             .status(),
         403
     );
-    assert_eq!(scene.logins.count(), 2);
+    assert_eq!(scene.token_endpoint.count(), 2);
     for (outcome, count) in [("applied", "2"), ("unchanged", "1"), ("refused", "0")] {
         assert_eq!(
             scene
@@ -135,22 +135,26 @@ async fn a_hangup_has_the_configuration_read_and_the_log_tells_what_changed() {
         );
     }
     scene.gateway.program.signal("TERM");
-    let ended = scene.gateway.end().await;
-    assert_eq!(ended.code, Some(0));
-    assert!(!ended.stderr.contains("c4nary"));
+    let exit = scene.gateway.wait().await;
+    assert_eq!(exit.code, Some(0));
+    assert!(!exit.stderr.contains("c4nary"));
 }
 
 #[tokio::test]
-async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it() {
+async fn invalid_configuration_is_rejected_as_a_whole_with_all_problems() {
     let mut scene = Scene::start("[limits]\nmax_body_bytes = 5\n").await;
     let broken = "[limits]\nmax_body_bytes = 5000\nmax_in_flight = 'many'\n[token]\nrefresh_at = 7\n[listenn]\n";
     let line = scene.reload(broken, "configuration not reloaded").await;
     assert_eq!(line["problems"], 3);
-    assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
+    assert_eq!(get(scene.gateway.address, "/").await.status(), 200);
     let upload = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 7\r\n\r\n1234567";
     let mut caller = scene.gateway.connect().await;
     caller.write(upload).await;
-    assert_eq!(caller.response().await.status(), 413, "none of it counts");
+    assert_eq!(
+        caller.response().await.status(),
+        413,
+        "no part of the rejected configuration applies"
+    );
     assert_eq!(scene.metric("config_last_reload_successful").await, "0");
     scene
         .reload("[limits]\nmax_body_bytes = 7\n", "configuration reloaded")
@@ -173,30 +177,30 @@ async fn a_broken_configuration_is_refused_whole_with_all_that_is_wrong_with_it(
         .logged("configuration not reloaded")
         .await;
     scene.gateway.program.signal("TERM");
-    let ended = scene.gateway.end().await;
-    assert_eq!(ended.code, Some(0));
-    for wrong in ["max_in_flight", "refresh_at", "listenn", "cannot read"] {
-        let told = |line: &Value| {
+    let exit = scene.gateway.wait().await;
+    assert_eq!(exit.code, Some(0));
+    for expected in ["max_in_flight", "refresh_at", "listenn", "cannot read"] {
+        let names_it = |line: &Value| {
             line["problem"]
                 .as_str()
-                .is_some_and(|problem| problem.contains(wrong))
+                .is_some_and(|problem| problem.contains(expected))
         };
-        assert!(ended.log().iter().any(told), "{wrong}");
+        assert!(exit.log().iter().any(names_it), "{expected}");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_changes_is_seen_also_behind_a_symlink_that_is_swapped() {
-    let (upstream, logins) = (
+async fn replaced_symlink_to_the_file_triggers_a_reload() {
+    let (upstream, token_endpoint) = (
         Upstream::responding(OK).await,
         TokenEndpoint::granting().await,
     );
-    // As Kubernetes mounts a ConfigMap: file → ..data/file, ..data → a folder of its own for each version.
+    // The layout of a Kubernetes ConfigMap: file → ..data/file, ..data → one folder per version.
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let version = |name: &str, more: &str| {
         std::fs::create_dir(at(name)).unwrap();
-        let text = customer("acme", &upstream, &logins) + more;
+        let text = customer("acme", &upstream, &token_endpoint) + more;
         std::fs::write(at(name).join("gateway.toml"), text).unwrap();
         symlink(name, at("..new")).unwrap();
         std::fs::rename(at("..new"), at("..data")).unwrap();
@@ -207,10 +211,10 @@ async fn a_file_that_changes_is_seen_also_behind_a_symlink_that_is_swapped() {
     version("..2", "[limits]\nmax_in_flight = 7\n");
     let line = gateway.program.logged("configuration reloaded").await;
     assert_eq!(line["keys"], "limits.max_in_flight");
-    assert_eq!(logins.count(), 1);
+    assert_eq!(token_endpoint.count(), 1);
 }
 
-/// What a process holds in memory, in KiB.
+/// Returns the resident memory of a process in KiB.
 fn resident(program: &Program) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let line = status
@@ -220,7 +224,7 @@ fn resident(program: &Program) -> u64 {
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
-/// Reloads valid and broken configurations in turn under load; the memory every fifty reloads.
+/// Alternates valid and invalid reloads under load. Returns the resident memory after every 50 reloads.
 async fn reloads_under_load(count: usize) -> Vec<u64> {
     let quiet = "[log]\naccess = false\n";
     let mut scene = Scene::start(quiet).await;
@@ -234,7 +238,7 @@ async fn reloads_under_load(count: usize) -> Vec<u64> {
         let mut more = customer(
             &format!("customer-{number}"),
             &scene.upstream,
-            &scene.logins,
+            &scene.token_endpoint,
         );
         let port = number + 1;
         writeln!(
@@ -261,8 +265,8 @@ async fn reloads_under_load(count: usize) -> Vec<u64> {
             series.push(resident(&scene.gateway.program));
         }
     }
-    let answers = load.end().await;
-    assert!(answers[&200] > 0 && answers.len() == 1, "{answers:?}");
+    let responses = load.stop().await;
+    assert!(responses[&200] > 0 && responses.len() == 1, "{responses:?}");
     let half = (count / 2).to_string();
     assert_eq!(
         scene
@@ -276,12 +280,12 @@ async fn reloads_under_load(count: usize) -> Vec<u64> {
             .await,
         half
     );
-    let customers = asked(scene.gateway.admin, "/metrics").await.text();
+    let customers = get(scene.gateway.admin, "/metrics").await.text();
     let customers = customers
         .lines()
         .filter(|line| line.contains("token_generation{"))
         .count();
-    assert_eq!(customers, 2, "series of customers that are gone");
+    assert_eq!(customers, 2, "series of removed customers");
     series
 }
 
@@ -293,7 +297,7 @@ async fn reloads_under_load_fail_no_request() {
 /// `cargo test --test process -- --ignored five_hundred --nocapture`
 #[tokio::test]
 #[ignore = "takes a minute or more"]
-async fn five_hundred_reloads_under_load_fail_no_request_and_keep_no_memory() {
+async fn five_hundred_reloads_under_load_fail_no_request_and_leak_no_memory() {
     let series = reloads_under_load(500).await;
     eprintln!("VmRSS in KiB after each 50 reloads: {series:?}");
     let (early, late) = (series[2], series[series.len() - 1]);
@@ -301,7 +305,7 @@ async fn five_hundred_reloads_under_load_fail_no_request_and_keep_no_memory() {
 }
 
 #[tokio::test]
-async fn a_file_changes_nothing_of_what_the_environment_says() {
+async fn reload_does_not_override_the_environment() {
     let mut scene = Scene::start("").await;
     scene
         .reload(
@@ -309,52 +313,52 @@ async fn a_file_changes_nothing_of_what_the_environment_says() {
             "configuration reloaded; nothing changed",
         )
         .await;
-    assert_eq!(asked(scene.gateway.address, "/").await.status(), 200);
+    assert_eq!(get(scene.gateway.address, "/").await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_level_of_the_log_counts_at_once_and_is_told_of_either_way() {
+async fn log_level_change_applies_at_once_and_is_logged_at_any_level() {
     let mut scene = Scene::start("").await;
     let line = scene
         .reload("[log]\nlevel = 'error'\n", "configuration reloaded")
         .await;
     assert_eq!(line["keys"], "log.level");
-    assert_eq!(asked(scene.gateway.address, "/quiet").await.status(), 200);
+    assert_eq!(get(scene.gateway.address, "/quiet").await.status(), 200);
     let line = scene
         .reload("[log]\nlevel = 'info'\n", "configuration reloaded")
         .await;
     assert_eq!(line["keys"], "log.level");
-    assert_eq!(asked(scene.gateway.address, "/told").await.status(), 200);
+    assert_eq!(get(scene.gateway.address, "/logged").await.status(), 200);
     scene.gateway.program.signal("TERM");
-    let log = scene.gateway.end().await.log();
+    let log = scene.gateway.wait().await.log();
     let paths: Vec<_> = log
         .iter()
         .filter(|line| line["target"] == "access")
         .map(|line| &line["path"])
         .collect();
-    assert_eq!(paths, ["/told"]);
+    assert_eq!(paths, ["/logged"]);
 }
 
 #[tokio::test]
-async fn a_key_or_roots_in_files_are_followed_though_no_configuration_file_is_there() {
-    let (upstream, logins) = (
+async fn changed_key_file_triggers_a_reload_without_a_configuration_file() {
+    let (upstream, token_endpoint) = (
         Upstream::responding(OK).await,
         TokenEndpoint::granting().await,
     );
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
     std::fs::write(&key, "k".repeat(32)).unwrap();
-    let (api, token) = (upstream.url(), logins.url());
-    let named = format!("{{ file = '{}' }}", key.display());
+    let (api, token) = (upstream.url(), token_endpoint.url());
+    let setting = format!("{{ file = '{}' }}", key.display());
     let mut variables = environment(&api, &token);
-    variables.push(("CITRIX_AUTH_PROXY_LOGIN__SIGNING_KEY", &named));
+    variables.push(("CITRIX_AUTH_PROXY_LOGIN__SIGNING_KEY", &setting));
     let mut gateway = Gateway::start(&["run"], &variables).await;
     std::fs::write(&key, "c4nary".repeat(6)).unwrap();
     let line = gateway.program.logged("configuration reloaded").await;
     assert_eq!(line["keys"], "login.signing_key");
     std::fs::write(&key, "short").unwrap();
     gateway.program.logged("configuration not reloaded").await;
-    assert_eq!(asked(gateway.address, "/").await.status(), 200);
+    assert_eq!(get(gateway.address, "/").await.status(), 200);
     gateway.program.signal("TERM");
-    assert!(!gateway.end().await.stderr.contains("c4nary"));
+    assert!(!gateway.wait().await.stderr.contains("c4nary"));
 }

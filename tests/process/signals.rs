@@ -1,17 +1,17 @@
-//! Signals and the exit codes they lead to (interface §2).
+//! Signals and their exit codes (interface §2).
 
 use tokio::net::TcpStream;
 
-use crate::gateway::{Gateway, asked};
+use crate::gateway::{Gateway, get};
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::wait_until;
 
 #[tokio::test]
-async fn an_idle_gateway_stops_at_once_and_well() {
+async fn signal_without_requests_in_progress_exits_with_0() {
     for signal in ["TERM", "INT"] {
         let upstream = Upstream::responding(OK).await;
         let gateway = Gateway::in_front_of(&upstream, &[]).await;
-        // Connections without a request under way hold nothing up: a new one, and one between two requests.
+        // Neither a new connection nor one between two requests delays the drain.
         let mut silent = gateway.connect().await;
         let mut kept = gateway.connect().await;
         kept.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -20,60 +20,60 @@ async fn an_idle_gateway_stops_at_once_and_well() {
         gateway.program.signal(signal);
         silent.closed().await;
         kept.closed().await;
-        let ended = gateway.end().await;
-        assert_eq!(ended.code, Some(0), "{signal}");
-        ended.log();
+        let exit = gateway.wait().await;
+        assert_eq!(exit.code, Some(0), "{signal}");
+        exit.log();
     }
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_the_gateway_stops() {
+async fn request_in_progress_completes_during_the_drain() {
     let upstream = Upstream::manual().await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
-    let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
+    let (mut caller, mut wire) = gateway.request_in_progress(&upstream).await;
     gateway.program.signal("TERM");
     gateway.program.logged("draining").await;
-    wait_until("nobody is let in any more", || async {
+    wait_until("the listener is closed", || async {
         TcpStream::connect(gateway.address).await.is_err()
     })
     .await;
-    assert_eq!(asked(gateway.admin, "/readyz").await.status(), 503);
-    assert_eq!(asked(gateway.admin, "/livez").await.status(), 200);
+    assert_eq!(get(gateway.admin, "/readyz").await.status(), 503);
+    assert_eq!(get(gateway.admin, "/livez").await.status(), 200);
     wire.write(OK).await;
     let response = caller.response().await;
     assert_eq!((response.status(), response.text().as_str()), (200, "{}"));
     caller.closed().await;
-    assert_eq!(gateway.end().await.code, Some(0));
+    assert_eq!(gateway.wait().await.code, Some(0));
 }
 
 #[tokio::test]
-async fn a_drain_that_takes_too_long_is_cut_off_with_exit_code_2() {
+async fn drain_timeout_closes_connections_and_exits_with_2() {
     let upstream = Upstream::manual().await;
-    let patience = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_TIMEOUT", "50ms")];
-    let gateway = Gateway::in_front_of(&upstream, &patience).await;
-    let (mut caller, mut wire) = gateway.request_under_way(&upstream).await;
+    let settings = [("CITRIX_AUTH_PROXY_LIFECYCLE__DRAIN_TIMEOUT", "50ms")];
+    let gateway = Gateway::in_front_of(&upstream, &settings).await;
+    let (mut caller, mut wire) = gateway.request_in_progress(&upstream).await;
     gateway.program.signal("TERM");
     caller.closed().await;
     wire.closed().await;
-    assert_eq!(gateway.end().await.code, Some(2));
+    assert_eq!(gateway.wait().await.code, Some(2));
 }
 
 #[tokio::test]
-async fn a_second_signal_cuts_off_what_is_in_flight_and_the_exit_code_names_it() {
+async fn second_signal_closes_connections_and_exits_with_128_plus_signal() {
     for (second, code) in [("TERM", 143), ("INT", 130)] {
         let upstream = Upstream::manual().await;
         let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
-        let (mut caller, _wire) = gateway.request_under_way(&upstream).await;
+        let (mut caller, _wire) = gateway.request_in_progress(&upstream).await;
         gateway.program.signal("TERM");
         gateway.program.logged("draining").await;
         gateway.program.signal(second);
         caller.closed().await;
-        assert_eq!(gateway.end().await.code, Some(code), "{second}");
+        assert_eq!(gateway.wait().await.code, Some(code), "{second}");
     }
 }
 
 #[tokio::test]
-async fn a_hangup_does_not_end_a_gateway_without_a_file() {
+async fn sighup_without_a_configuration_file_changes_nothing() {
     let upstream = Upstream::responding(OK).await;
     let mut gateway = Gateway::in_front_of(&upstream, &[]).await;
     gateway.program.signal("HUP");
@@ -81,21 +81,21 @@ async fn a_hangup_does_not_end_a_gateway_without_a_file() {
         .program
         .logged("configuration reloaded; nothing changed")
         .await;
-    assert_eq!(asked(gateway.address, "/").await.status(), 200);
+    assert_eq!(get(gateway.address, "/").await.status(), 200);
     gateway.program.signal("TERM");
-    assert_eq!(gateway.end().await.code, Some(0));
+    assert_eq!(gateway.wait().await.code, Some(0));
 }
 
 #[tokio::test]
-async fn a_signal_while_the_login_hangs_stops_the_gateway_too() {
+async fn sigterm_during_a_pending_login_exits_with_0() {
     let upstream = Upstream::manual().await;
-    // A token endpoint that takes connections and says nothing.
-    let silent = Upstream::manual().await;
-    let (api, token) = (upstream.url(), format!("{}/token", silent.url()));
+    // Accepts connections but never responds.
+    let token_endpoint = Upstream::manual().await;
+    let (api, token) = (upstream.url(), format!("{}/token", token_endpoint.url()));
     let variables = crate::gateway::environment(&api, &token);
     let mut program = crate::program::Program::start(&["run"], &variables);
     crate::gateway::addresses(&mut program).await;
-    let _login = silent.connection().await;
+    let _login = token_endpoint.connection().await;
     program.signal("TERM");
-    assert_eq!(program.end().await.code, Some(0));
+    assert_eq!(program.wait().await.code, Some(0));
 }

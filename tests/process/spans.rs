@@ -1,19 +1,20 @@
-//! Traces: what is forwarded to Citrix, what the access log has, and what a collector receives.
+//! Trace context forwarded to Citrix, trace ids in the access log, and spans received by a collector.
 
 mod collector;
 mod exported;
 
 use crate::gateway::Gateway;
-use crate::program::Ended;
+use crate::program::Exit;
 use testkit::upstream::{OK, Upstream};
 use testkit::wire::Message;
 
-/// What a caller says of its trace.
+/// Trace id of [`PARENT`].
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+/// A sampled `traceparent` of a caller.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// The response to a request with these fields.
-async fn sent(gateway: &Gateway, fields: &str) -> Message {
+/// Sends a request with `fields` and returns the response.
+async fn send(gateway: &Gateway, fields: &str) -> Message {
     let mut wire = gateway.connect().await;
     let request =
         format!("GET /x?q=c4nary HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
@@ -21,9 +22,9 @@ async fn sent(gateway: &Gateway, fields: &str) -> Message {
     wire.response().await
 }
 
-/// The ids of traces in the access log, in order.
-fn logged(ended: &Ended) -> Vec<Option<String>> {
-    let log = ended.log();
+/// Returns the trace ids in the access log, in order.
+fn logged_trace_ids(exit: &Exit) -> Vec<Option<String>> {
+    let log = exit.log();
     let lines = log.iter().filter(|line| line["target"] == "access");
     lines
         .map(|line| line["trace_id"].as_str().map(str::to_owned))
@@ -31,12 +32,12 @@ fn logged(ended: &Ended) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn without_an_exporter_a_trace_passes_byte_for_byte_and_a_valid_ones_id_is_logged() {
+async fn without_an_exporter_trace_context_passes_unchanged_and_a_valid_id_is_logged() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream, &[]).await;
     let later = "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-more";
     for (value, state) in [(PARENT, "a=1, b=2"), (later, ""), ("00-NONSENSE", "x")] {
-        sent(
+        send(
             &gateway,
             &format!("traceparent: {value}\r\ntracestate: {state}\r\n"),
         )
@@ -45,10 +46,13 @@ async fn without_an_exporter_a_trace_passes_byte_for_byte_and_a_valid_ones_id_is
         assert_eq!(request.field("traceparent").as_deref(), Some(value));
         assert_eq!(request.field("tracestate").as_deref(), Some(state));
     }
-    sent(&gateway, "").await;
+    send(&gateway, "").await;
     let request = upstream.request().await;
     assert!(!request.has("traceparent") && !request.has("tracestate"));
     gateway.program.signal("TERM");
     let id = || Some(TRACE.to_owned());
-    assert_eq!(logged(&gateway.end().await), [id(), id(), None, None]);
+    assert_eq!(
+        logged_trace_ids(&gateway.wait().await),
+        [id(), id(), None, None]
+    );
 }

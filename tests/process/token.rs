@@ -1,5 +1,5 @@
-//! What callers notice while tokens expire, are revoked, or the gateway sleeps: nothing. Each figure is the
-//! emulator's own count, from `/_emulator/stats`.
+//! Callers receive no errors while tokens expire, are revoked, or the gateway is suspended. All counts are from the
+//! emulator's `/_emulator/stats`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +11,18 @@ const GET: &str = "GET /echo/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const POST: &str =
     "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\n{\"name\":\"x\"}";
 
-/// Every response was a 200, and there were some.
-fn all_well(answers: &BTreeMap<u16, u64>) {
+/// Asserts that there are responses and that all have status 200.
+#[track_caller]
+fn assert_only_200(responses: &BTreeMap<u16, u64>) {
     assert_eq!(
-        answers.keys().copied().collect::<Vec<_>>(),
+        responses.keys().copied().collect::<Vec<_>>(),
         [200],
-        "{answers:?}"
+        "{responses:?}"
     );
 }
 
-/// Whether each thread of a process is stopped (`man 5 proc_pid_stat`).
-fn stands_still(process: u32) -> bool {
+/// Returns `true` if all threads of a process are stopped (proc_pid_stat(5)).
+fn is_stopped(process: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     threads
         .map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap())
@@ -32,32 +33,32 @@ fn stands_still(process: u32) -> bool {
 }
 
 #[tokio::test]
-async fn tokens_that_live_three_seconds_roll_over_under_load_and_no_caller_notices() {
+async fn refreshes_of_3s_tokens_under_load_cause_no_errors() {
     let cloud = Cloud::start(&["--token-lifetime", "3s"]).await;
     let gateway = cloud.gateway(&[]).await;
-    let began = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let mut load = Load::start(gateway.address, 20, GET);
     load.add(gateway.address, 5, POST);
-    wait_until("three rollovers", || async {
+    wait_until("three refreshes", || async {
         cloud.count("tokens_issued").await >= 4
     })
     .await;
-    let answers = load.end().await;
-    all_well(&answers);
+    let responses = load.stop().await;
+    assert_only_200(&responses);
     assert_eq!(cloud.count("expired_token").await, 0);
-    assert_eq!(cloud.count("valid").await, answers[&200]);
-    // One is due after 1.8 s at the earliest; the first was there before the load.
-    let most = 2 + began.elapsed().as_millis() / 1800;
+    assert_eq!(cloud.count("valid").await, responses[&200]);
+    // A refresh is due after 1.8 s at the earliest; the first login precedes the load.
+    let max_logins = 2 + start.elapsed().as_millis() / 1800;
     let logins = cloud.count("token_requests").await;
     assert!(
-        u128::from(logins) <= most,
+        u128::from(logins) <= max_logins,
         "{logins} logins in {:?}",
-        began.elapsed()
+        start.elapsed()
     );
 }
 
 #[tokio::test]
-async fn a_revocation_under_200_callers_costs_one_login_and_no_caller_notices() {
+async fn revocation_under_200_callers_causes_one_login_and_no_errors() {
     for http2 in ["auto", "never"] {
         let cloud = Cloud::start(&[]).await;
         let gateway = cloud
@@ -65,38 +66,35 @@ async fn a_revocation_under_200_callers_costs_one_login_and_no_caller_notices() 
             .await;
         let mut load = Load::start(gateway.address, 150, GET);
         load.add(gateway.address, 50, POST);
-        wait_until("all are at work", || async {
+        wait_until("all callers send requests", || async {
             cloud.count("valid").await >= 400
         })
         .await;
         cloud.revoke().await;
         let before = cloud.count("valid").await;
-        wait_until("work goes on", || async {
+        wait_until("requests continue", || async {
             cloud.count("valid").await >= before + 400
         })
         .await;
-        let answers = load.end().await;
-        let refused = cloud.count("revoked_token").await;
-        all_well(&answers);
-        assert!(
-            refused > 0,
-            "the revocation came at a moment without requests"
-        );
+        let responses = load.stop().await;
+        let rejected = cloud.count("revoked_token").await;
+        assert_only_200(&responses);
+        assert!(rejected > 0, "no request was in progress at the revocation");
         assert_eq!(
             cloud.count("valid").await,
-            answers[&200],
-            "http2 {http2}: each is answered once"
+            responses[&200],
+            "http2 {http2}: each request reaches Citrix with a valid token once"
         );
         assert_eq!(
             cloud.count("token_requests").await,
             2,
-            "http2 {http2}: {refused} were refused"
+            "http2 {http2}: {rejected} requests were rejected"
         );
     }
 }
 
 #[tokio::test]
-async fn a_path_that_always_answers_401_forces_one_login_and_no_storm() {
+async fn path_with_only_401_responses_forces_one_login() {
     let cloud = Cloud::start(&[]).await;
     let gateway = cloud
         .gateway(&[("CITRIX_AUTH_PROXY_TOKEN__MIN_FORCED_INTERVAL", "500ms")])
@@ -107,20 +105,20 @@ async fn a_path_that_always_answers_401_forces_one_login_and_no_storm() {
         "GET /status/401 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     );
     load.add(gateway.address, 4, GET);
-    // As long as it takes to force several logins, if only the interval held them off.
+    // Long enough for several forced logins if only the interval limited them.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let answers = load.end().await;
+    let responses = load.stop().await;
     assert_eq!(
-        answers.keys().copied().collect::<Vec<_>>(),
+        responses.keys().copied().collect::<Vec<_>>(),
         [200, 401],
-        "{answers:?}"
+        "{responses:?}"
     );
     assert_eq!(cloud.count("token_requests").await, 2);
 }
 
 #[tokio::test]
-async fn a_gateway_that_stood_still_for_longer_than_its_token_lives_sends_no_dead_one() {
-    let still = |http2| async move {
+async fn suspension_beyond_the_token_lifetime_sends_no_expired_token() {
+    let suspend = |http2| async move {
         let cloud = Cloud::start(&["--token-lifetime", "3s"]).await;
         let gateway = cloud
             .gateway(&[("CITRIX_AUTH_PROXY_UPSTREAM__HTTP2", http2)])
@@ -133,10 +131,10 @@ async fn a_gateway_that_stood_still_for_longer_than_its_token_lives_sends_no_dea
             callers.push(caller);
         }
         let logins = cloud.count("token_requests").await;
-        // With nothing under way: a request that was being written at that moment would be written to its end.
+        // No request is in progress here: a partly written one would be completed with the expired token.
         gateway.program.signal("STOP");
-        wait_until("all of its threads stand still", || async {
-            stands_still(gateway.program.id())
+        wait_until("all threads are stopped", || async {
+            is_stopped(gateway.program.id())
         })
         .await;
         for _ in 0..20 {
@@ -145,7 +143,7 @@ async fn a_gateway_that_stood_still_for_longer_than_its_token_lives_sends_no_dea
         for caller in &mut callers {
             caller.write(GET).await;
         }
-        // What is waited for is the end of the token's life.
+        // Outlasts the token.
         tokio::time::sleep(Duration::from_millis(3500)).await;
         assert_eq!(cloud.count("token_requests").await, logins, "http2 {http2}");
         gateway.program.signal("CONT");
@@ -154,5 +152,5 @@ async fn a_gateway_that_stood_still_for_longer_than_its_token_lives_sends_no_dea
         }
         assert_eq!(cloud.count("expired_token").await, 0, "http2 {http2}");
     };
-    tokio::join!(still("auto"), still("never"));
+    tokio::join!(suspend("auto"), suspend("never"));
 }

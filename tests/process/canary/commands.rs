@@ -1,35 +1,35 @@
-//! What the commands say, on both of their outputs, when something is wrong.
+//! Output of commands with an invalid configuration or environment.
 
-use super::{Secrets, ask, holds_none, post, said};
+use super::{Secrets, assert_no_secret, full_text, post, send};
 use crate::gateway::environment;
 use crate::program::Program;
 
 #[tokio::test]
-async fn what_is_wrong_with_a_configuration_is_told_without_a_secret() {
+async fn invalid_configuration_discloses_no_secret() {
     let secrets = Secrets::at("http://127.0.0.1:9", "http://127.0.0.1:9/login", "");
-    let right = std::fs::read_to_string(&secrets.config).unwrap();
-    let line = right
+    let valid = std::fs::read_to_string(&secrets.config).unwrap();
+    let client_secret = valid
         .lines()
         .find(|line| line.starts_with("client_secret "))
         .unwrap();
-    let token_url = right
+    let token_url = valid
         .lines()
         .find(|line| line.starts_with("token_url "))
         .unwrap();
-    for (instead_of, wrong) in [
-        (line, "client_secret = \"c4nary"),
-        (line, "client_secret = c4nary"),
-        (line, "client_secret c4nary"),
-        (line, "client_secret = [\"c4nary\"]"),
-        (line, "client_secret = { fil = \"c4nary\" }"),
-        (line, "client_secret = { file = \"/run/c4nary\" }"),
-        (line, "client_secret = { env = \"c4nary\" }"),
-        (line, "client_secert = \"c4nary\""),
+    for (original, invalid) in [
+        (client_secret, "client_secret = \"c4nary"),
+        (client_secret, "client_secret = c4nary"),
+        (client_secret, "client_secret c4nary"),
+        (client_secret, "client_secret = [\"c4nary\"]"),
+        (client_secret, "client_secret = { fil = \"c4nary\" }"),
+        (client_secret, "client_secret = { file = \"/run/c4nary\" }"),
+        (client_secret, "client_secret = { env = \"c4nary\" }"),
+        (client_secret, "client_secert = \"c4nary\""),
         (
-            line,
+            client_secret,
             "client_secret = \"c4nary\"\nclient_secret = \"c4nary\"",
         ),
-        (line, "client_secret = \"c4nary\"\nno_such_key = 1"),
+        (client_secret, "client_secret = \"c4nary\"\nno_such_key = 1"),
         (
             token_url,
             "token_url = \"https://x:c4nary@trust.example/login\"",
@@ -43,14 +43,14 @@ async fn what_is_wrong_with_a_configuration_is_told_without_a_secret() {
             "token_url = \"https://trust.example/login#c4nary\"",
         ),
     ] {
-        std::fs::write(&secrets.config, right.replace(instead_of, wrong)).unwrap();
+        std::fs::write(&secrets.config, valid.replace(original, invalid)).unwrap();
         for command in ["check", "run"] {
-            let ended = Program::run(&[command, "--config", secrets.config()], &[]).await;
-            assert_eq!(ended.code, Some(64), "{command}, {wrong}: {ended:?}");
-            holds_none(&format!("{ended:?}"));
+            let exit = Program::run(&[command, "--config", secrets.config()], &[]).await;
+            assert_eq!(exit.code, Some(64), "{command}, {invalid}: {exit:?}");
+            assert_no_secret(&format!("{exit:?}"));
         }
     }
-    std::fs::write(&secrets.config, &right).unwrap();
+    std::fs::write(&secrets.config, &valid).unwrap();
     for (name, content) in [
         ("secret", "c4nary\0c4nary"),
         ("next", "c4nary\nc4nary"),
@@ -59,13 +59,13 @@ async fn what_is_wrong_with_a_configuration_is_told_without_a_secret() {
         std::fs::write(secrets.folder().join(name), content).unwrap();
         for arguments in [&["check"][..], &["check", "--online"]] {
             let arguments = [arguments, &["--config", secrets.config()]].concat();
-            holds_none(&format!("{:?}", Program::run(&arguments, &[]).await));
+            assert_no_secret(&format!("{:?}", Program::run(&arguments, &[]).await));
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_environment_is_told_without_a_secret() {
+async fn invalid_environment_discloses_no_secret() {
     for (name, value) in [
         ("CITRIX_AUTH_PROXY_CITRIX__CLIENT_SECERT", "c4nary"),
         (
@@ -92,21 +92,21 @@ async fn what_is_wrong_with_the_environment_is_told_without_a_secret() {
             &["healthcheck", "--admin", "127.0.0.1:1"],
         ] {
             let mut variables = environment("http://127.0.0.1:9", "http://127.0.0.1:9/token");
-            variables.retain(|(known, _)| *known != name);
+            variables.retain(|(other, _)| *other != name);
             variables.push((name, value));
-            holds_none(&format!("{:?}", Program::run(arguments, &variables).await));
+            assert_no_secret(&format!("{:?}", Program::run(arguments, &variables).await));
         }
     }
     for arguments in [
         &["run", "--client-secret=c4nary"][..],
         &["check", "--client-secret=c4nary"],
     ] {
-        holds_none(&Program::run(arguments, &[]).await.stderr);
+        assert_no_secret(&Program::run(arguments, &[]).await.stderr);
     }
 }
 
 #[tokio::test]
-async fn the_demo_prints_no_token_and_nothing_a_caller_sent() {
+async fn demo_prints_neither_tokens_nor_request_content() {
     let mut demo = Program::start(&["demo", "--listen", "127.0.0.1:0"], &[]);
     let mut address = None;
     loop {
@@ -120,13 +120,17 @@ async fn the_demo_prints_no_token_and_nothing_a_caller_sent() {
     }
     let address = address.unwrap();
     for path in ["/cvad/manage/me", "/echo", "/status/401", "/upload"] {
-        let response = ask(address, &post(path, "")).await;
-        assert!(!said(&response).contains("eyJ"), "{}", said(&response));
+        let response = send(address, &post(path, "")).await;
+        assert!(
+            !full_text(&response).contains("eyJ"),
+            "{}",
+            full_text(&response)
+        );
     }
     demo.signal("INT");
-    let ended = demo.end().await;
-    assert_eq!(ended.code, Some(0));
-    let told = format!("{ended:?}");
-    holds_none(&told);
-    assert!(!told.contains("eyJ"), "{told}");
+    let exit = demo.wait().await;
+    assert_eq!(exit.code, Some(0));
+    let output = format!("{exit:?}");
+    assert_no_secret(&output);
+    assert!(!output.contains("eyJ"), "{output}");
 }

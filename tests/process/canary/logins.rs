@@ -1,8 +1,8 @@
-//! Logins at the gateway itself: neither what is shown there nor what is handed out may be told.
+//! Logins at the gateway: neither the credentials sent nor the tokens issued may be disclosed.
 
 use serde_json::Value;
 
-use super::{CANARY, Secrets, ask, end, holds_none, look_at_the_admin_side, said};
+use super::{CANARY, Secrets, assert_no_secret, check_admin_listener, full_text, send, stop};
 use crate::gateway::Gateway;
 use aws_lc_rs::digest::{SHA256, digest};
 use citrix_wire::hex;
@@ -10,17 +10,22 @@ use testkit::token_endpoint::TokenEndpoint;
 use testkit::upstream::{OK, Upstream};
 
 const SECRET: &str = "c4nary-caller-secret";
-const FORM: &str = "/cctrustoauth2/c4nary-customer/tokens/clients";
+const SIGNING_KEY: &str = "c4nary-signing-key-of-thirty-two-bytes";
+const OAUTH2: &str = "/cctrustoauth2/root/tokens/clients";
+const TRUST: &str = "/root/tokens/clients";
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
 
-fn post(path: &str, fields: &str, body: &str) -> String {
+/// Returns a login request; `content_type` may contain further fields.
+fn post(path: &str, content_type: &str, body: &str) -> String {
     format!(
         "POST {path}?secret=c4nary-query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         Content-Type: {fields}\r\nContent-Length: {}\r\n\r\n{body}",
+         Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
 
-/// The lines of the callers' side; those of the operators' have been looked at.
+/// Checks the lines of the admin listener and returns the others.
 fn without_operators(audit: Vec<[&str; 4]>) -> Vec<[&str; 4]> {
     let (operators, callers): (Vec<_>, Vec<_>) = audit
         .into_iter()
@@ -41,102 +46,115 @@ fn without_operators(audit: Vec<[&str; 4]>) -> Vec<[&str; 4]> {
     callers
 }
 
-#[tokio::test]
-async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_of_others() {
-    let (upstream, logins) = (
-        Upstream::responding(OK).await,
-        TokenEndpoint::granting().await,
-    );
-    let hash = hex::encode(digest(&SHA256, SECRET.as_bytes()).as_ref());
-    let key = "c4nary-signing-key-of-thirty-two-bytes";
+fn secret_hash() -> String {
+    hex::encode(digest(&SHA256, SECRET.as_bytes()).as_ref())
+}
+
+/// Starts a gateway with the caller `splunk` and a signing key in a file.
+async fn start(upstream: &Upstream, token_endpoint: &TokenEndpoint) -> (Gateway, Secrets) {
+    let hash = secret_hash();
     let toml = format!(
         "[login]\nsigning_key = {{ file = \"{{key}}\" }}\n[[caller]]\nname = \"splunk\"\nsecret_sha256 = {hash:?}\n"
     );
-    let secrets = Secrets::at(&upstream.url(), &logins.url(), &toml);
+    let secrets = Secrets::at(&upstream.url(), &token_endpoint.url(), &toml);
     let file = secrets.folder().join("key");
-    std::fs::write(&file, key).unwrap();
+    std::fs::write(&file, SIGNING_KEY).unwrap();
     let text = std::fs::read_to_string(&secrets.config)
         .unwrap()
         .replace("{key}", file.to_str().unwrap());
     std::fs::write(&secrets.config, text).unwrap();
     let gateway = Gateway::start(&secrets.run_arguments(), &[]).await;
+    (gateway, secrets)
+}
 
-    let (form, json) = ("application/x-www-form-urlencoded", "application/json");
-    let good = format!("grant_type=client_credentials&client_id=splunk&client_secret={SECRET}");
-    let path = FORM.replace("c4nary-customer", "root");
-    let granted = ask(gateway.address, &post(&path, form, &good)).await;
-    assert_eq!(granted.status(), 200, "{}", said(&granted));
-    let body: Value = serde_json::from_slice(&granted.body).unwrap();
-    let token = body["access_token"].as_str().unwrap().to_owned();
-    holds_none(&said(&granted));
-    let bearing = |token: &str| {
-        format!(
-            "GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: CwsAuth Bearer={token}\r\n\r\n"
-        )
-    };
-    for (request, status) in [
-        (bearing(&token), 200),
-        (bearing(&format!("{token}x")), 401),
-        (bearing(&token[..token.len() - 5]), 401),
+fn login_form() -> String {
+    format!("grant_type=client_credentials&client_id=splunk&client_secret={SECRET}")
+}
+
+/// Logs in and returns the gateway token.
+async fn gateway_token(gateway: &Gateway) -> String {
+    let response = send(gateway.address, &post(OAUTH2, FORM, &login_form())).await;
+    assert_eq!(response.status(), 200, "{}", full_text(&response));
+    assert_no_secret(&full_text(&response));
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    body["access_token"].as_str().unwrap().to_owned()
+}
+
+fn with_token(token: &str) -> String {
+    format!(
+        "GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: CwsAuth Bearer={token}\r\n\r\n"
+    )
+}
+
+/// Returns requests with `token` and modified tokens, and their statuses.
+fn token_requests(token: &str) -> Vec<(String, u16)> {
+    vec![
+        (with_token(token), 200),
+        (with_token(&format!("{token}x")), 401),
+        (with_token(&token[..token.len() - 5]), 401),
+    ]
+}
+
+/// Returns login requests that fail, and their statuses.
+fn failing_logins() -> Vec<(String, u16)> {
+    let form = login_form();
+    let unknown = form.replace("splunk", "c4nary-name");
+    let wrong = form.replace("caller-secret", "wrong-secret");
+    let with_key = format!("{FORM}; boundary=c4nary\r\nX-Api-Key: c4nary-key");
+    let json = r#"{"clientId":"c4nary","clientSecret":"c4nary"}"#;
+    let truncated = r#"{"clientId":"c4nary","clientSecret":c4nary"#;
+    let large = "c4nary".repeat(4000);
+    vec![
+        (post(OAUTH2, FORM, &unknown), 400),
+        (post(OAUTH2, FORM, &wrong), 400),
+        (post(OAUTH2, FORM, "c4nary=c4nary"), 400),
+        (post(OAUTH2, &with_key, &form), 400),
+        (post(OAUTH2, "c4nary/c4nary", &form), 400),
+        (post(TRUST, JSON, json), 401),
+        (post(TRUST, JSON, truncated), 400),
+        (post(TRUST, JSON, &large), 413),
         (
-            post(&path, form, &good.replace("splunk", "c4nary-name")),
+            post(TRUST, JSON, "{}").replace("Host: localhost", "Host: c4nary.example/"),
             400,
         ),
-        (
-            post(&path, form, &good.replace("caller-secret", "wrong-secret")),
-            400,
-        ),
-        (post(&path, form, "c4nary=c4nary"), 400),
-        (
-            post(
-                &path,
-                &format!("{form}; boundary=c4nary\r\nX-Api-Key: c4nary-key"),
-                &good,
-            ),
-            400,
-        ),
-        (post(&path, "c4nary/c4nary", &good), 400),
-        (
-            post(
-                "/root/tokens/clients",
-                json,
-                r#"{"clientId":"c4nary","clientSecret":"c4nary"}"#,
-            ),
-            401,
-        ),
-        (
-            post(
-                "/root/tokens/clients",
-                json,
-                r#"{"clientId":"c4nary","clientSecret":c4nary"#,
-            ),
-            400,
-        ),
-        (
-            post("/root/tokens/clients", json, &"c4nary".repeat(4000)),
-            413,
-        ),
-        (
-            post("/root/tokens/clients", json, "{}")
-                .replace("Host: localhost", "Host: c4nary.example/"),
-            400,
-        ),
-    ] {
-        let response = ask(gateway.address, &request).await;
-        assert_eq!(response.status(), status, "{request}: {}", said(&response));
-        holds_none(&said(&response));
-        assert!(
-            !said(&response).contains(&token[..60]),
-            "{}",
-            said(&response)
-        );
+    ]
+}
+
+/// The audit lines of the login and of [`failing_logins`]: verdict, caller, path, reason.
+const AUDIT: [[&str; 4]; 10] = [
+    ["logged_in", "splunk", OAUTH2, ""],
+    ["refused", "none", OAUTH2, "caller_unknown"],
+    ["refused", "none", OAUTH2, "caller_unknown"],
+    ["refused", "none", OAUTH2, "bad_request"],
+    ["refused", "none", OAUTH2, "caller_unknown"],
+    ["refused", "none", OAUTH2, "bad_request"],
+    ["refused", "none", TRUST, "caller_unknown"],
+    ["refused", "none", TRUST, "bad_request"],
+    ["refused", "none", TRUST, "body_too_large"],
+    ["refused", "none", TRUST, "bad_request"],
+];
+
+#[tokio::test]
+async fn logins_disclose_neither_secrets_nor_gateway_tokens() {
+    let (upstream, token_endpoint) = (
+        Upstream::responding(OK).await,
+        TokenEndpoint::granting().await,
+    );
+    let (gateway, _secrets) = start(&upstream, &token_endpoint).await;
+    let token = gateway_token(&gateway).await;
+    for (request, status) in [token_requests(&token), failing_logins()].concat() {
+        let response = send(gateway.address, &request).await;
+        let text = full_text(&response);
+        assert_eq!(response.status(), status, "{request}: {text}");
+        assert_no_secret(&text);
+        assert!(!text.contains(&token[..60]), "{text}");
     }
-    look_at_the_admin_side(gateway.admin).await;
-    let log = end(gateway.program).await;
+    check_admin_listener(gateway.admin).await;
+    let log = stop(gateway.program).await;
     let text = format!("{log:?}");
-    // What a token begins with, and the hash.
+    // `eyJ` is the prefix of every token.
     assert!(
-        !text.contains("eyJ") && !text.contains(&hash) && !text.contains(CANARY),
+        !text.contains("eyJ") && !text.contains(&secret_hash()) && !text.contains(CANARY),
         "{text}"
     );
     let audit: Vec<[&str; 4]> = log
@@ -147,21 +165,5 @@ async fn neither_secrets_nor_gateway_tokens_are_in_logs_metrics_or_the_answers_o
                 .map(|key| line[key].as_str().unwrap_or_default())
         })
         .collect();
-    let callers = without_operators(audit);
-    let (oauth2, trust) = (path.as_str(), "/root/tokens/clients");
-    assert_eq!(
-        callers,
-        [
-            ["logged_in", "splunk", oauth2, ""],
-            ["refused", "none", oauth2, "caller_unknown"],
-            ["refused", "none", oauth2, "caller_unknown"],
-            ["refused", "none", oauth2, "bad_request"],
-            ["refused", "none", oauth2, "caller_unknown"],
-            ["refused", "none", oauth2, "bad_request"],
-            ["refused", "none", trust, "caller_unknown"],
-            ["refused", "none", trust, "bad_request"],
-            ["refused", "none", trust, "body_too_large"],
-            ["refused", "none", trust, "bad_request"],
-        ]
-    );
+    assert_eq!(without_operators(audit), AUDIT);
 }

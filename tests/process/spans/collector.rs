@@ -1,4 +1,4 @@
-//! A collector of spans: OTLP over HTTP (opentelemetry-proto, `collector/trace/v1`), as much of it as tests look at.
+//! A span collector: the subset of OTLP over HTTP that the tests need (opentelemetry-proto, `collector/trace/v1`).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use testkit::upstream::Upstream;
 const ACCEPTED: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
 
-/// What a span says.
+/// A decoded span.
 #[derive(Debug)]
 pub struct Span {
     pub trace: String,
@@ -16,23 +16,24 @@ pub struct Span {
     pub parent: String,
     pub name: String,
     pub attributes: BTreeMap<String, String>,
-    /// Who sent it.
+    /// Attributes of the sender.
     pub resource: BTreeMap<String, String>,
     pub kind: u64,
-    pub began: u64,
-    pub ended: u64,
+    /// Unix time in nanoseconds.
+    pub start: u64,
+    pub end: u64,
     pub failed: bool,
 }
 
 pub const SERVER: u64 = 2;
 pub const CLIENT: u64 = 3;
 
-/// One that accepts whatever comes.
+/// Starts a collector that accepts every request.
 pub async fn collector() -> Upstream {
     Upstream::responding(ACCEPTED).await
 }
 
-/// All spans that came so far, by when they began.
+/// Returns the spans received so far, ordered by start.
 pub async fn spans(collector: &Upstream) -> Vec<Span> {
     let mut spans = Vec::new();
     for request in collector.take_requests().await {
@@ -45,21 +46,21 @@ pub async fn spans(collector: &Upstream) -> Vec<Span> {
             !String::from_utf8_lossy(&request.body).contains("c4nary"),
             "{request:?}"
         );
-        for of_resource in bytes(&request.body, 1) {
-            let resource = bytes(of_resource, 1)
+        for resource_spans in bytes(&request.body, 1) {
+            let resource = bytes(resource_spans, 1)
                 .first()
-                .map(|it| attributes(it, 1))
+                .map(|resource| attributes(resource, 1))
                 .unwrap_or_default();
-            for of_scope in bytes(of_resource, 2) {
+            for scope_spans in bytes(resource_spans, 2) {
                 spans.extend(
-                    bytes(of_scope, 2)
+                    bytes(scope_spans, 2)
                         .into_iter()
                         .map(|span| read(span, resource.clone())),
                 );
             }
         }
     }
-    spans.sort_by_key(|span| (span.began, span.kind));
+    spans.sort_by_key(|span| (span.start, span.kind));
     spans
 }
 
@@ -78,8 +79,8 @@ fn read(span: &[u8], resource: BTreeMap<String, String>) -> Span {
         attributes: attributes(span, 9),
         resource,
         kind: number(6),
-        began: number(7),
-        ended: number(8),
+        start: number(7),
+        end: number(8),
         failed: status == [2],
     }
 }
@@ -97,8 +98,8 @@ fn attributes(message: &[u8], number: u64) -> BTreeMap<String, String> {
     bytes(message, number).into_iter().map(pair).collect()
 }
 
-/// A field of a message of protobuf.
-enum Field<'a> {
+/// A field of a protobuf message.
+enum ProtobufField<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
@@ -109,7 +110,7 @@ fn bytes(message: &[u8], wanted: u64) -> Vec<&[u8]> {
         .filter(|(number, _)| *number == wanted);
     found
         .filter_map(|(_, field)| {
-            if let Field::Bytes(bytes) = field {
+            if let ProtobufField::Bytes(bytes) = field {
                 Some(bytes)
             } else {
                 None
@@ -124,7 +125,7 @@ fn numbers(message: &[u8], wanted: u64) -> Vec<u64> {
         .filter(|(number, _)| *number == wanted);
     found
         .filter_map(|(_, field)| {
-            if let Field::Number(number) = field {
+            if let ProtobufField::Number(number) = field {
                 Some(number)
             } else {
                 None
@@ -133,23 +134,23 @@ fn numbers(message: &[u8], wanted: u64) -> Vec<u64> {
         .collect()
 }
 
-fn fields(mut message: &[u8]) -> Vec<(u64, Field<'_>)> {
+fn fields(mut message: &[u8]) -> Vec<(u64, ProtobufField<'_>)> {
     let mut fields = Vec::new();
     while !message.is_empty() {
         let key = varint(&mut message);
         let field = match key & 7 {
-            0 => Field::Number(varint(&mut message)),
-            1 => Field::Number(u64::from_le_bytes(
+            0 => ProtobufField::Number(varint(&mut message)),
+            1 => ProtobufField::Number(u64::from_le_bytes(
                 take(&mut message, 8).try_into().unwrap(),
             )),
             2 => {
                 let length = usize::try_from(varint(&mut message)).unwrap();
-                Field::Bytes(take(&mut message, length))
+                ProtobufField::Bytes(take(&mut message, length))
             }
-            5 => {
-                Field::Number(u32::from_le_bytes(take(&mut message, 4).try_into().unwrap()).into())
-            }
-            other => panic!("no type of a field: {other}"),
+            5 => ProtobufField::Number(
+                u32::from_le_bytes(take(&mut message, 4).try_into().unwrap()).into(),
+            ),
+            other => panic!("unknown wire type: {other}"),
         };
         fields.push((key >> 3, field));
     }
@@ -165,7 +166,7 @@ fn varint(message: &mut &[u8]) -> u64 {
             return number;
         }
     }
-    panic!("no number");
+    panic!("varint too long");
 }
 
 fn take<'a>(message: &mut &'a [u8], length: usize) -> &'a [u8] {
