@@ -3,7 +3,8 @@
 //! | module | content |
 //! |---|---|
 //! | [`Boot`], [`Live`] | the result: settings read at start only, and settings that a reload replaces |
-//! | `environment`, `raw`, `value` | input: variables, the file as written, single values |
+//! | `environment`, `overrides` | input: variables, which override the file |
+//! | `raw`, `key`, `value`, `defaults` | input: the file as written, the paths of its keys, single values and their defaults |
 //! | `check` | the only way from input to a [`Config`]; one function per section |
 //! | `report` | problems and warnings, collected so that one run reports all of them |
 //! | `changes` | the keys and blocks that a reload changes |
@@ -13,9 +14,12 @@ mod caller;
 mod changes;
 mod check;
 mod credential;
+mod defaults;
 mod egress;
 mod environment;
+mod key;
 mod live;
+mod overrides;
 mod raw;
 mod report;
 mod route;

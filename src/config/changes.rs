@@ -5,6 +5,7 @@ use std::fmt;
 
 use toml::{Table, Value};
 
+use super::key::{below, is_at_or_below};
 use super::raw;
 use crate::system::digest::{Sha256, Sha256Builder};
 use crate::system::files::FileDigest;
@@ -80,7 +81,7 @@ impl ConfigFingerprint {
         match value {
             Value::Table(table) if !leaves.contains(&path) => {
                 for (key, value) in table {
-                    self.add(raw::below(&path, key), value, leaves);
+                    self.add(below(&path, key), value, leaves);
                 }
             }
             value => drop(self.keys.insert(path, hash(value))),
@@ -149,7 +150,7 @@ pub fn join_names(names: &[String]) -> Option<String> {
 }
 
 fn is_boot_key(path: &str) -> bool {
-    BOOT_KEYS.iter().any(|key| raw::is_at_or_below(path, key))
+    BOOT_KEYS.iter().any(|key| is_at_or_below(path, key))
 }
 
 /// Returns the names whose values differ, or that only one side has.

@@ -32,7 +32,8 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::environment::{self, Environment};
+use super::environment::Environment;
+use super::overrides::apply_overrides;
 use super::raw::{self, FromValue as _, RawConfig};
 use super::report::{ConfigProblem, Report};
 use super::{Boot, Config, ConfigFingerprint, Live};
@@ -102,7 +103,7 @@ pub fn from_toml(
     let mut table = raw::parse(text).map_err(|problem| vec![problem])?;
     let environment = Environment::new(env);
     let mut report = Report::new(&environment);
-    environment::overlay(&mut table, &mut report);
+    apply_overrides(&mut table, &mut report);
     let fingerprint = ConfigFingerprint::of(&table);
     let raw = RawConfig::read(Some(Value::Table(table)), "", &mut report);
     let config = check_config(raw, &mut report);

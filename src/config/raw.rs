@@ -3,12 +3,16 @@
 //! A derive would stop at the first problem. So tables are read from TOML values by a macro: each key keeps its value
 //! as written ([`Leaf`]), and unknown keys are reported. [`super::check`] validates the values.
 
+mod unknown;
+
 use serde::Deserialize as _;
 use toml::de::{DeTable, Deserializer};
 use toml::{Table, Value};
 
+use super::key::below;
 use super::report::{ConfigProblem, Report};
 use super::value::{self, Leaf};
+use unknown::report_unknown;
 
 /// Parses the text of a configuration file.
 ///
@@ -109,7 +113,8 @@ macro_rules! table {
                         report,
                     ),)*
                 };
-                report.unknown(table.into_iter().map(|(key, _)| key), path, &[$(stringify!($key)),*]);
+                let unknown = table.into_iter().map(|(key, _)| key);
+                report_unknown(unknown, path, &[$(stringify!($key)),*], report);
                 read
             }
 
@@ -333,21 +338,6 @@ pub(super) fn leaves() -> Vec<String> {
     let mut found = Vec::new();
     RawConfig::leaves("", &mut found);
     found
-}
-
-/// Returns the path of `key` in the table at `path`.
-pub(super) fn below(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
-}
-
-/// Returns `true` if `path` is `table` or a key below it.
-pub(super) fn is_at_or_below(path: &str, table: &str) -> bool {
-    path.strip_prefix(table)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Returns the table at `path`. A value of another type is reported without the value, which may be a secret.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::environment::Environment;
-use super::raw::{self, below, is_at_or_below};
+use super::key::is_at_or_below;
 use super::value::Leaf;
 use crate::system::files::{FileDigest, FileKind};
 
@@ -49,10 +49,6 @@ impl fmt::Display for ConfigProblem {
         Ok(())
     }
 }
-
-/// Likely names for keys of a customer's table, with the key they mean.
-const CUSTOMER_ALIASES: [(&str, &str); 2] =
-    [("customer", "customer_id"), ("secret", "client_secret")];
 
 /// The findings so far.
 pub(super) struct Report<'e> {
@@ -166,70 +162,5 @@ impl<'e> Report<'e> {
             .or_else(|| first(&|set| is_at_or_below(set, path)))
             .or_else(|| first(&|set| is_at_or_below(path, set)))
             .map(String::as_str)
-    }
-
-    /// Reports `keys` as unknown in the table at `path`, which has the keys `known`.
-    pub(super) fn unknown(
-        &mut self,
-        keys: impl Iterator<Item = String>,
-        path: &str,
-        known: &[&str],
-    ) {
-        for key in keys {
-            let problem = match suggestion(&key, path, known) {
-                Some(meant) => {
-                    self.excuse(&meant);
-                    let shown = meant.strip_prefix(&format!("{path}.")).unwrap_or(&meant);
-                    format!("unknown key; did you mean {shown}?")
-                }
-                None => "unknown key".to_owned(),
-            };
-            self.add(&below(path, &shown_key(&key)), problem);
-        }
-    }
-}
-
-/// Returns the path of the key that was probably meant: an alias, a similar key of the same table, or the same key of
-/// another table.
-fn suggestion(key: &str, path: &str, known: &[&str]) -> Option<String> {
-    let alias = CUSTOMER_ALIASES
-        .iter()
-        .find(|(alias, _)| *alias == key && is_customer_table(path));
-    if let Some((_, meant)) = alias {
-        return Some(below(path, meant));
-    }
-    let lower = key.to_ascii_lowercase();
-    let similar = known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(&lower, known), known))
-        .filter(|(distance, known)| *distance <= (known.len() / 3).clamp(1, 3))
-        .min();
-    if let Some((_, known)) = similar {
-        return Some(below(path, known));
-    }
-    raw::leaves()
-        .into_iter()
-        .find(|leaf| leaf.rsplit('.').next() == Some(&lower))
-}
-
-/// Returns `true` for `[citrix]` and `[[customer]]` blocks.
-fn is_customer_table(path: &str) -> bool {
-    path == "citrix" || path.starts_with("customer[")
-}
-
-/// Quotes a key unless it is a bare key, and truncates it.
-fn shown_key(key: &str) -> String {
-    const MAX_CHARS: usize = 64;
-    let bare = !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if key.chars().count() > MAX_CHARS {
-        let start: String = key.chars().take(MAX_CHARS).collect();
-        format!("{start:?}…")
-    } else if bare {
-        key.to_owned()
-    } else {
-        format!("{key:?}")
     }
 }
