@@ -11,6 +11,7 @@ pub mod proxy_header;
 pub mod replay_buffer;
 pub mod shortage;
 pub mod stream;
+mod stream_body;
 pub mod strict;
 pub mod tls;
 pub mod transfer_rate;

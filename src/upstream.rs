@@ -3,6 +3,7 @@
 pub mod body;
 pub mod control_plane;
 pub mod dial;
+mod exchange;
 pub mod framing;
 pub mod http1;
 pub mod http2;

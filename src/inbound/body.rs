@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::connection::{CallerWait, Connection};
-use super::http2::StreamBody;
 use super::replay_buffer::ReplayBuffer;
+use super::stream_body::StreamBody;
 use crate::error::{Failure, Reason};
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::framing_guard::FramingGuard;

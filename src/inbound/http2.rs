@@ -6,19 +6,20 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Builder, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
+use h2::server::Builder;
+use h2::{Reason, SendStream};
+use http::{Request, Response, header};
+use http_body::Body;
 use tokio::time::timeout;
 
 use super::body::CallerBody;
 use super::connection::{Connection, ConnectionEnd, Directive};
 use super::stream::Stream;
+use super::stream_body::{Respond, StreamBody};
 use crate::config::Limits;
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::hop_by_hop;
@@ -142,8 +143,6 @@ fn end_of(error: &h2::Error) -> ConnectionEnd {
         ConnectionEnd::Closed
     }
 }
-
-type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 
 /// The writing side of one stream.
 struct ResponseWriter {
@@ -298,68 +297,4 @@ async fn send_data(
         stream.send_data(chunk, last && data.is_empty())?;
     }
     Ok(())
-}
-
-/// A request body in DATA frames. The first poll sends `100 Continue` if the caller expects it.
-pub struct StreamBody {
-    receive: RecvStream,
-    /// Remaining bytes according to `Content-Length`, which `h2` enforces.
-    announced: Option<u64>,
-    /// The stream on which `100 Continue` is still to be sent.
-    wants_continue: Option<Respond>,
-    data_ended: bool,
-}
-
-impl StreamBody {
-    fn new(receive: RecvStream, headers: &HeaderMap, respond: &Respond) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let expects =
-            text(header::EXPECT).is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
-        Self {
-            receive,
-            announced: text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
-            wants_continue: expects.then(|| Rc::clone(respond)),
-            data_ended: false,
-        }
-    }
-
-    pub(super) fn is_end_stream(&self) -> bool {
-        self.receive.is_end_stream()
-    }
-
-    pub(super) fn size_hint(&self) -> SizeHint {
-        self.announced
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-
-    fn send_continue(&mut self) {
-        if let Some(respond) = self.wants_continue.take() {
-            let mut informational = Response::new(());
-            *informational.status_mut() = StatusCode::CONTINUE;
-            // A failure also fails the next read.
-            let _ = respond.borrow_mut().send_informational(informational);
-        }
-    }
-
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        self.send_continue();
-        if !self.data_ended {
-            match ready!(self.receive.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    self.receive.flow_control().release_capacity(data.len())?;
-                    if let Some(left) = &mut self.announced {
-                        *left = left.saturating_sub(data.len() as u64);
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.data_ended = true,
-            }
-        }
-        let trailers = ready!(self.receive.poll_trailers(cx))?;
-        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
-    }
 }

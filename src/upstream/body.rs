@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::http1::Http1;
-use super::pool::Pool;
+use super::pool::PoolHandle;
 use crate::inbound::body::BodyProgress;
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::coding::CodingError;
@@ -57,18 +57,6 @@ pub struct ResponseBody {
     pool: Option<PoolHandle>,
     idle: IdleTimer,
     idle_limit: Duration,
-}
-
-/// The pool of a connection, which counts as active until this is dropped.
-pub(super) struct PoolHandle {
-    pub(super) pool: Rc<Pool>,
-    pub(super) origin: u64,
-}
-
-impl Drop for PoolHandle {
-    fn drop(&mut self) {
-        self.pool.ended();
-    }
 }
 
 impl ResponseBody {

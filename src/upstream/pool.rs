@@ -11,16 +11,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Shared, WeakShared};
-use http::{Request, Response};
 use tokio::time::Instant;
 
-use super::body::{PoolHandle, ResponseBody};
 use super::http1::Http1;
 use super::http2::Http2;
 use super::origin::Origin;
-use super::{AttemptError, ResponseDeadline};
 use crate::config::{Live, UpstreamSettings as Settings};
-use crate::inbound::body::CallerBody;
 use crate::upstream::dial::{ConnectError, dial};
 
 /// Maximum number of idle connections per origin; others are closed when they are returned.
@@ -55,13 +51,13 @@ type SharedDial = Pin<Box<dyn Future<Output = Result<(), Arc<ConnectError>>>>>;
 
 /// A connection for one exchange.
 pub struct Lease {
-    connection: PooledConnection,
+    pub(super) connection: PooledConnection,
     /// It has carried an exchange before, so the upstream may have closed it unnoticed.
     pub reused: bool,
-    pool: PoolHandle,
+    pub(super) pool: PoolHandle,
 }
 
-enum PooledConnection {
+pub(super) enum PooledConnection {
     Http1(Box<Http1>),
     Http2(Http2),
 }
@@ -74,6 +70,18 @@ impl PooledConnection {
             Self::Http1(connection) => std::mem::replace(&mut connection.used, true),
             Self::Http2(connection) => connection.used.replace(true),
         }
+    }
+}
+
+/// The pool of a connection, which counts as active until this is dropped.
+pub(super) struct PoolHandle {
+    pub(super) pool: Rc<Pool>,
+    pub(super) origin: u64,
+}
+
+impl Drop for PoolHandle {
+    fn drop(&mut self) {
+        self.pool.ended();
     }
 }
 
@@ -209,7 +217,7 @@ impl Pool {
         self.setting(|settings| settings.idle_timeout)
     }
 
-    pub(super) fn ended(&self) {
+    fn ended(&self) {
         self.active.set(self.active.get() - 1);
     }
 
@@ -220,6 +228,12 @@ impl Pool {
                 pool.idle.push(connection);
             }
         });
+    }
+
+    /// Removes `connection` unless another has replaced it.
+    pub(super) fn remove_http2(&self, origin: u64, connection: &Http2) {
+        let is_same = |pooled: &mut Http2| Rc::ptr_eq(&pooled.used, &connection.used);
+        self.with(origin, |pool| pool.http2.take_if(is_same));
     }
 
     /// Closes idle connections that are too old, idle for too long, dead, or to an origin that is no longer `known`.
@@ -258,40 +272,5 @@ impl Lease {
     /// Returns `true` for HTTP/2, where the target includes the authority.
     pub fn is_http2(&self) -> bool {
         matches!(self.connection, PooledConnection::Http2(_))
-    }
-
-    /// Sends a request. The body of the response returns the connection to the pool.
-    ///
-    /// # Errors
-    /// When there is no response head.
-    pub async fn exchange(
-        mut self,
-        request: Request<CallerBody>,
-        deadline: &ResponseDeadline,
-    ) -> Result<Response<ResponseBody>, AttemptError> {
-        let outcome = match &mut self.connection {
-            PooledConnection::Http1(connection) => connection.exchange(request, deadline).await,
-            PooledConnection::Http2(connection) => {
-                deadline.bound(connection.exchange(request)).await
-            }
-        };
-        if let (Err(AttemptError::TimedOut), PooledConnection::Http2(own)) =
-            (&outcome, &self.connection)
-        {
-            // The connection may be dead, and the next request must not time out as well.
-            let is_own = |pooled: &mut Http2| Rc::ptr_eq(&pooled.used, &own.used);
-            self.pool
-                .pool
-                .with(self.pool.origin, |pool| pool.http2.take_if(is_own));
-        }
-        let response = outcome?;
-        let Self {
-            connection, pool, ..
-        } = self;
-        let http1 = match connection {
-            PooledConnection::Http1(connection) => Some(connection),
-            PooledConnection::Http2(_) => None,
-        };
-        Ok(response.map(|incoming| ResponseBody::new(incoming, http1, deadline.upload(), pool)))
     }
 }
