@@ -16,9 +16,10 @@ use crate::inbound::body::CallerBody;
 use crate::state::Customer;
 use crate::upstream::framing::frame;
 use citrix_wire::citrix::batch::{BatchTemplate, is_api_batch, is_batch};
+use citrix_wire::citrix::cvad::needs_instance_id;
 use citrix_wire::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path,
-    is_gateway_only, needs_instance_id,
+    is_gateway_only,
 };
 use citrix_wire::policy::path::{ParsedPath, evaluate};
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod clouds;
+pub mod cvad;
 pub mod headers;
 pub mod legacy;
 pub mod login;

@@ -30,8 +30,12 @@ mod tests;
 
 pub use body::BodyRewriter;
 pub use headers::{add_strong_tags, rewrite_headers, strip_content_metadata};
-pub use json::{JsonRewriter, MAX_LINK};
+pub use json::JsonRewriter;
 pub use map::{LinkMap, LinkOutcome, LinkRewriter, LinkRoute, Splice};
+
+/// Maximum length of a rewritten link, and of a buffered `Headers` pair whose value precedes its
+/// name, in bytes of JSON.
+pub const MAX_LINK: usize = 16 * 1024;
 
 /// Numbers of links, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 
 use http::uri::PathAndQuery;
 
-use super::headers::is_without_site;
+use super::cvad::is_without_site;
 use crate::path::first_segment;
 
 /// Families of retired addresses, as in metrics and logs.

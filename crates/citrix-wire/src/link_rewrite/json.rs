@@ -5,11 +5,7 @@ use bytes::Bytes;
 use super::output::Output;
 use super::pairs::{ClosedBracket, HeaderPairs, PairHeader};
 use super::search::{NameKind, NameMatch, Search, Tail};
-use super::{LinkCounts, LinkRewriter, text};
-
-/// Maximum length of a rewritten link, and of a buffered `Headers` pair whose value precedes its
-/// name, in bytes of JSON.
-pub const MAX_LINK: usize = 16 * 1024;
+use super::{LinkCounts, LinkRewriter, MAX_LINK, text};
 
 /// Rewrites the links of a JSON body that arrives in pieces.
 ///

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::json::MAX_LINK;
+use super::MAX_LINK;
 
 /// A queue of pieces whose end can be held back, from a string on that may be a link.
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use toml::Table;
 
 use super::*;
+use crate::config::key::below;
 use crate::config::raw;
 
 const EXAMPLE: &str = include_str!("../../../../config.toml.example");
@@ -52,7 +53,7 @@ fn uncommented() -> String {
 
 fn paths(table: &Table, known: &BTreeSet<String>, path: &str, found: &mut BTreeSet<String>) {
     for (key, value) in table {
-        let at = raw::below(path, key);
+        let at = below(path, key);
         match value {
             Value::Table(table) if !known.contains(&at) => paths(table, known, &at, found),
             Value::Array(blocks) if !known.contains(&at) => {
