@@ -187,7 +187,7 @@ impl Dialect {
             ),
             Self::Monitor => responses::text(
                 StatusCode::FORBIDDEN,
-                "Access denied to query Monitor objects : Invalid EmulatedCustomer.",
+                "Access denied to query Monitor objects : Invalid Customer.",
             ),
             Self::Standard | Self::Cvad | Self::AccessSecurity => responses::not_authorized(),
         }
