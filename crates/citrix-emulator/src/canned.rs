@@ -239,7 +239,7 @@ pub(super) const ENDPOINT_MANAGEMENT: &[Canned] = &[
     get("$search", r#"{"items":[],"totalCount":0,"batchSize":500}"#),
 ];
 
-/// The first that matches_path; else 405 where another method would do, and 404.
+/// Returns the first matching response, 405 if only other methods match, or 404.
 pub(super) fn respond(call: &Call<'_>, list: &[Canned]) -> Response {
     let mut matching = list
         .iter()

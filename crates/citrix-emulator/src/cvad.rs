@@ -1,4 +1,4 @@
-//! CVAD (DaaS): who am I, machines by the page, async jobs, batches (contract §4 and §5).
+//! CVAD (DaaS): `me`, pages of machines, async jobs, batches (contract §4 and §5).
 
 mod batch;
 mod machines;
@@ -18,24 +18,24 @@ use super::tenants::Tenant;
 use super::trust::is_json;
 use citrix_wire::citrix::headers::CITRIX_INSTANCE_ID;
 
-/// More than any batch of a test; a longer body of another operation is cut off unread.
+/// Maximum request body in bytes, above any batch of a test.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
-/// What a frozen site answers, of no standard (contract §4).
+/// Non-standard status of a frozen site (contract §4).
 const SITE_FROZEN: u16 = 530;
 
-/// The caller of an operation, alone or in a batch.
+/// The context of an operation, alone or in a batch.
 struct OperationContext<'a> {
     state: &'a State,
     tenant: &'a Tenant,
     client_id: &'a str,
-    /// What links to other operations begin with.
+    /// Base URL of links to other operations.
     link_base: String,
 }
 
 /// One operation, as a request or as an item of a batch.
 struct Operation<'a> {
     method: &'a Method,
-    /// The path's segments below the site.
+    /// Path segments below the site.
     path: Vec<&'a str>,
     query: Query<'a>,
 }
@@ -51,7 +51,7 @@ impl<'a> OperationContext<'a> {
     }
 }
 
-/// Anything below `/cvad/manage`, or below the site of a direct address.
+/// Responds to everything below `/cvad/manage`, or below the site on a direct host.
 pub(super) async fn respond(mut call: Call<'_>) -> Response {
     if call.tenant().is_frozen() {
         return frozen();
@@ -68,7 +68,7 @@ pub(super) async fn respond(mut call: Call<'_>) -> Response {
     if !call.is_get() && has_body(&call.parts.headers) && !is_json(&call.parts.headers) {
         return responses::unsupported_media_type();
     }
-    // Mostly what is in it does not matter, but a body left unread would cost the caller the connection.
+    // Reads the body even where it does not matter: an unread body would close the client's connection.
     let Ok(body) = Limited::new(&mut call.body, BODY_LIMIT).collect().await else {
         return responses::error_data(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.");
     };
@@ -84,7 +84,7 @@ pub(super) async fn respond(mut call: Call<'_>) -> Response {
     operate(&context, &operation)
 }
 
-/// `GET me` on the direct hosts, where it is not below a site; a frozen site shows there too, as clients poll it.
+/// Responds to `GET me` on the direct hosts, where it is not below a site. Clients poll it while a site is frozen.
 pub(super) fn me_on_direct_host(call: &Call<'_>) -> Response {
     if call.tenant().is_frozen() {
         frozen()
@@ -135,8 +135,8 @@ fn has_body(headers: &HeaderMap) -> bool {
             .is_some_and(|length| length != "0")
 }
 
-/// All but a few operations are about a site. A wrong one is refused; a missing one is counted and forgiven, as
-/// what the real service then does is not documented.
+/// Rejects an unknown `Citrix-InstanceId`. A missing one is only counted, since the response of the real service is not
+/// documented.
 fn check_instance(call: &Call<'_>, first: &str) -> Option<Response> {
     let sites = &call.tenant().customer.sites;
     let known = |site: &[u8]| {
@@ -149,7 +149,7 @@ fn check_instance(call: &Call<'_>, first: &str) -> Option<Response> {
             StatusCode::BAD_REQUEST,
             "The site does not exist.",
         )),
-        // On the direct hosts the site is in the path.
+        // The path contains the site on the direct hosts.
         None if call.customer.is_none() && !matches!(first, "me" | "sites" | "about") => {
             count(&call.state.counters.missing_instance_id);
             None
@@ -158,7 +158,7 @@ fn check_instance(call: &Call<'_>, first: &str) -> Option<Response> {
     }
 }
 
-/// `GET me`: where every client learns the site id.
+/// Responds to `GET me`, from which clients get the site id.
 fn me(context: &OperationContext<'_>) -> Response {
     responses::ok(&json!({
         "UserId": context.client_id,
@@ -179,7 +179,7 @@ fn sites(tenant: &Tenant) -> Value {
         .collect()
 }
 
-/// With `?async=true` it starts a job; `$search` finds; the rest is done at once.
+/// Starts a job with `?async=true`, responds to `$search`, and does nothing for any other change.
 fn change(context: &OperationContext<'_>, operation: &Operation<'_>, path: &[&str]) -> Response {
     let kind = path.last().copied().unwrap_or_default();
     if operation.query.is_true("async") {
@@ -201,7 +201,7 @@ fn change(context: &OperationContext<'_>, operation: &Operation<'_>, path: &[&st
     responses::empty(StatusCode::NO_CONTENT)
 }
 
-/// `GET Jobs/{id}`: a step further at each look.
+/// Responds to `GET Jobs/{id}`; the job advances with each request.
 fn job(context: &OperationContext<'_>, id: &str) -> Response {
     let Some(job) = Uuid::try_parse(id)
         .ok()
@@ -221,7 +221,7 @@ fn job(context: &OperationContext<'_>, id: &str) -> Response {
     }))
 }
 
-/// `GET Jobs/{id}/results`: results are not kept, so it sends the caller to the object.
+/// Responds to `GET Jobs/{id}/results` with a redirect to the object, since results are not stored.
 fn job_results(context: &OperationContext<'_>, id: &str) -> Response {
     match Uuid::try_parse(id)
         .ok()

@@ -1,5 +1,5 @@
-//! Global App Configuration: documents with an `ETag` (contract §3 and §4). It is one of the few services that take
-//! the standard scheme (contract §2).
+//! Global App Configuration: documents with an `ETag` (contract §3 and §4). It is one of the few services that accept
+//! `Bearer` (contract §2).
 
 use http::header::{CONTENT_TYPE, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderValue, Method, StatusCode};
@@ -12,7 +12,7 @@ use super::trust::is_json;
 
 const DOCUMENT_LIMIT: usize = 64 * 1024;
 
-/// `GET` or `PUT` of any path below `/aca`, one document for each customer and path.
+/// Responds to any path below `/aca`: one document per customer and path.
 pub(super) async fn respond(call: Call<'_>) -> Response {
     let key = format!("{}/{}", call.tenant().id(), call.rest.join("/"));
     let field = |name: HeaderName| {

@@ -1,4 +1,4 @@
-//! How bodies go out: with escaped slashes, in a content coding, or cut off in the middle.
+//! Transformations of response bodies: escaped slashes, content codings, truncation.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -17,19 +17,19 @@ use tokio::time::{Sleep, sleep};
 
 use super::responses::{Response, with};
 
-/// How much is encoded at a time, so that a large page leaves chunk by chunk.
+/// Plain bytes encoded per frame.
 const CHUNK_LENGTH: usize = 16 * 1024;
-/// How long a connection lives after its last chunk: the server writes nothing of an answer that fails at once.
+/// Delay before a truncated body ends: hyper writes nothing of a response whose body fails at once.
 const TRUNCATION_DELAY: Duration = Duration::from_millis(50);
-/// Below it a coding makes an answer longer.
+/// Minimum content length in bytes for a content coding, which would lengthen shorter content.
 const MIN_ENCODED_LENGTH: usize = 256;
 
-/// The content codings that services answer in.
+/// A supported content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
     Gzip,
     Brotli,
-    /// The zlib format, as the name means (RFC 9110 section 8.4.1.2).
+    /// The zlib format (RFC 9110 section 8.4.1.2).
     Deflate,
 }
 
@@ -40,7 +40,7 @@ impl Coding {
         ("deflate", Self::Deflate),
     ];
 
-    /// The coding that a caller likes best; of those it likes equally, the one it names first.
+    /// Returns the coding with the highest quality value, the first of equal ones.
     fn accepted(headers: &HeaderMap) -> Option<(&'static str, Self)> {
         let fields = headers
             .get_all(ACCEPT_ENCODING)
@@ -67,7 +67,7 @@ impl Coding {
     }
 }
 
-/// The same answer in the coding that its caller accepts, if any.
+/// Applies the content coding that the client prefers, if any.
 pub(super) async fn encode(response: Response, accepts: &HeaderMap) -> Response {
     let Some((name, coding)) = Coding::accepted(accepts) else {
         return response;
@@ -84,7 +84,7 @@ pub(super) async fn encode(response: Response, accepts: &HeaderMap) -> Response 
     with(response, VARY, HeaderValue::from_static("Accept-Encoding"))
 }
 
-/// The same JSON with every slash written `\/`, as some serializers do; what is no JSON stays.
+/// Writes every slash in JSON as `\/`, as some serializers do; leaves other content unchanged.
 pub(super) async fn escape_slashes(response: Response) -> Response {
     let content_type = response.headers().get(CONTENT_TYPE);
     if content_type.is_none_or(|value| !value.as_bytes().starts_with(b"application/json")) {
@@ -93,7 +93,7 @@ pub(super) async fn escape_slashes(response: Response) -> Response {
     let (parts, body) = response.into_parts();
     let Ok(content) = body.collect().await;
     let content = content.to_bytes();
-    // In JSON a slash is always inside a string.
+    // A slash in JSON is always inside a string.
     let escaped: Vec<u8> = content
         .iter()
         .flat_map(|byte| {
@@ -108,7 +108,7 @@ pub(super) async fn escape_slashes(response: Response) -> Response {
     Response::from_parts(parts, Full::new(Bytes::from(escaped)).boxed_unsync())
 }
 
-/// The same answer, which says how long it is and ends in the middle.
+/// Keeps the content length but ends the body in the middle.
 pub(super) async fn truncate(response: Response) -> Response {
     let (parts, body) = response.into_parts();
     let Ok(content) = body.collect().await;
@@ -117,7 +117,7 @@ pub(super) async fn truncate(response: Response) -> Response {
         half: content.slice(..content.len() / 2),
         delay: None,
     };
-    // At least one byte is missing, even of an empty answer.
+    // At least one byte is missing, even from empty content.
     let announced = content.len().max(1);
     with(
         Response::from_parts(parts, half.boxed_unsync()),
@@ -126,10 +126,10 @@ pub(super) async fn truncate(response: Response) -> Response {
     )
 }
 
-/// One chunk, and no word on the length, so that the header may lie.
+/// One frame, then the end after a delay. It gives no size hint, so that the server does not check `Content-Length`.
 struct TruncatedBody {
     half: Bytes,
-    /// Until the end; begins when the half is handed over.
+    /// Delay before the end; starts with the frame.
     delay: Option<Pin<Box<Sleep>>>,
 }
 
@@ -151,10 +151,10 @@ impl Body for TruncatedBody {
     }
 }
 
-/// A body encoded while it is sent.
+/// A body that is encoded while it is sent.
 struct Encoded {
     plain: Bytes,
-    /// None once it has been finished.
+    /// `None` after the end.
     encoder: Option<Encoder>,
 }
 
@@ -166,7 +166,7 @@ enum Encoder {
 
 impl Encoder {
     fn write(&mut self, chunk: &[u8]) -> Vec<u8> {
-        // Writing to memory does not fail.
+        // Writing to a `Vec` cannot fail.
         let (_, out) = match self {
             Self::Gzip(encoder) => (encoder.write_all(chunk), encoder.get_mut()),
             Self::Brotli(encoder) => (encoder.write_all(chunk), encoder.get_mut()),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coding_that_the_caller_likes_best_is_taken() {
+    fn accept_encoding_selects_highest_quality() {
         for (text, name) in [
             ("gzip, deflate, br", Some("gzip")),
             ("gzip;q=0.5, BR;q=0.9", Some("br")),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_encoded_decodes_to_the_same() {
+    async fn encoded_body_decodes_to_original() {
         let plain: String = (0..40_000).map(|number| format!("{number}/")).collect();
         for name in ["gzip", "br", "deflate"] {
             let response = responses::text(http::StatusCode::OK, plain.clone());
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn escaped_slashes_mean_the_same() {
+    async fn escaped_slashes_keep_the_json_value() {
         let value = serde_json::json!({ "link": "https://h/a" });
         let Ok(body) = escape_slashes(responses::ok(&value))
             .await

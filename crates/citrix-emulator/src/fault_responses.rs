@@ -1,4 +1,4 @@
-//! The answers of faults that befall a path, in all shapes in which Citrix says when to come back (contract §4).
+//! Responses of path faults, with retry delays in all formats that Citrix uses (contract §4).
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use super::faults::{Fault, Hint};
 use super::responses::{self, Response, WithoutTransactionId};
 use super::token_status::TokenStatus;
 
-/// What the caller gets instead; `now` is the time by the cloud's clock.
+/// Returns the response that a fault injects; `now` is the time of the cloud's clock.
 pub(super) fn respond(fault: Fault, seconds: u32, now: SystemTime) -> Response {
     match fault {
         Fault::RateLimited(Hint::Seconds) => responses::apim_rate_limited(seconds.into()),
@@ -52,12 +52,12 @@ pub(super) fn respond(fault: Fault, seconds: u32, now: SystemTime) -> Response {
             responses::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
         }
         Fault::Unauthorized => Dialect::Standard.no_token(TokenStatus::Unknown, ""),
-        // A cut-off answer is made of the good one, before it comes here.
+        // `serve` handles `Truncated`.
         Fault::WrongRegion | Fault::Truncated => responses::not_authorized(),
     }
 }
 
-/// The standard error, with the delay among its parameters.
+/// Returns the standard error with `retryDelay` among its parameters.
 fn with_delay(status: StatusCode, kind: &str, detail: &str, seconds: Option<u32>) -> Response {
     let parameters = match seconds {
         Some(seconds) => json!([{ "name": "retryDelay", "value": seconds.to_string() }]),
@@ -76,7 +76,7 @@ fn hinted(response: Response, hint: Hint, seconds: u32, now: SystemTime) -> Resp
     responses::with_text(response, RETRY_AFTER, &text)
 }
 
-/// So many seconds later, as the Endpoint Management reporting writes it.
+/// Formats the time `seconds` after `now` like Endpoint Management reporting.
 pub(super) fn rfc3339(now: SystemTime, seconds: u64) -> String {
     humantime::format_rfc3339_seconds(later(now, seconds)).to_string()
 }

@@ -1,50 +1,49 @@
-//! What goes wrong on purpose.
+//! Faults that the emulator injects.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Faults, each off by default.
+/// Injected faults, off by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// How the token endpoints misbehave.
+    /// Fault of the token endpoints.
     pub token: Option<TokenFault>,
-    /// How long every service takes before it answers an admitted request. Monitor takes it with its only slot
-    /// occupied, so that a second request meets the limit.
+    /// Latency of every service. Monitor's only slot is in use meanwhile, so that a second request exceeds its limit.
     pub latency: Duration,
-    /// The same for Monitor alone, on top.
+    /// Additional latency of Monitor.
     pub monitor_latency: Duration,
-    /// No answer carries a transaction id.
+    /// Responses have no transaction id.
     pub no_transaction_ids: bool,
-    /// What befalls some paths. The first that matches and is not used up is the one.
+    /// Faults of paths; the first that matches and is not used up applies.
     pub paths: Vec<PathFault>,
-    /// Where Secure Private Access sends everybody, as if the customer's data were in another region.
+    /// Redirect of all Secure Private Access requests, as if the customer's data were in another region.
     pub region_redirect: Option<RedirectTarget>,
-    /// By how many seconds the cloud's clock is ahead, in `Date` and in tokens.
+    /// Seconds by which the cloud's clock is ahead, in `Date` and in tokens.
     pub clock_skew: i64,
 }
 
-/// What the token endpoints do instead of (or besides) issuing a good token (contract §1.3, §8).
+/// A fault of the token endpoints (contract §1.3, §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TokenFault {
-    /// 429 with `Retry-After: 1`, as the API gateway writes it.
+    /// 429 of the API gateway with `Retry-After: 1`.
     RateLimited,
-    /// 429 whose hint is only the body's `retryDelay`.
+    /// 429 with the delay only in the body, as `retryDelay`.
     RateLimitedBody,
-    /// 500 from the API gateway.
+    /// 500 of the API gateway.
     ServerError,
-    /// 200 with a web page, as a captive portal gives.
+    /// 200 with a web page, like a captive portal.
     Html,
-    /// 200 with nothing in it.
+    /// 200 with an empty body.
     Empty,
     /// 200 with JSON that ends in the middle of the token.
     Truncated,
-    /// 200 with `error` and `error_description` in it.
+    /// 200 with `error` and `error_description`.
     #[value(name = "error-in-200")]
     ErrorIn200,
-    /// A good answer, twenty seconds late.
+    /// The token after 20 seconds.
     Slow,
-    /// The lifetime in the other type: a number from the form endpoint, a string from the JSON one.
+    /// A lifetime of the wrong type: a number from the form endpoint, a string from the JSON endpoint.
     ExpiresInNumber,
     /// No lifetime.
     ExpiresInMissing,
@@ -52,12 +51,12 @@ pub enum TokenFault {
     ExpiresInZero,
 }
 
-/// Where a region redirect leads (contract §1.6).
+/// The target of region redirects (contract §1.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedirectTarget {
-    /// To the second listener, or to the same one when there is none.
+    /// The listener of the other region, or the same listener if there is none.
     Other,
-    /// To this base URL; the rest of the path is put behind it.
+    /// A base URL, to which the rest of the path is appended.
     To(String),
 }
 
@@ -75,55 +74,55 @@ impl FromStr for RedirectTarget {
     }
 }
 
-/// What befalls the requests to a path; written `PATH=TROUBLE[:SECONDS][*TIMES]`.
+/// A fault of the requests below a path, written `PATH=FAULT[:SECONDS][*TIMES]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathFault {
-    /// The beginning of the path, in whole segments and any letter case; `/` is every path.
+    /// First segments of the path, case-insensitive; `/` matches every path.
     pub path: String,
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
-    /// The hint of those that give one, in seconds.
+    /// Retry delay in seconds, for faults with a hint.
     pub seconds: u32,
-    /// How many requests it befalls; all when none.
+    /// Number of affected requests; `None` for all.
     pub times: Option<u32>,
 }
 
-/// What happens to a request instead of its answer.
+/// A fault that replaces a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// 429, with a hint (contract §4).
+    /// 429 (contract §4).
     RateLimited(Hint),
-    /// 503, with a hint.
+    /// 503.
     Unavailable(Hint),
-    /// 502 of the API gateway, without a transaction id.
+    /// 502 without a transaction id.
     BadGateway,
     /// 500 of the API gateway.
     ServerError,
-    /// 401, though the token is good.
+    /// 401, although the token is valid.
     Unauthorized,
-    /// 403 in the words that a wrong region gets (contract §1.6).
+    /// 403 with the error of a wrong region (contract §1.6).
     WrongRegion,
-    /// The good answer, cut off in the middle of its body.
+    /// The service's response, truncated in the middle of the body.
     Truncated,
 }
 
-/// How an answer says when to come back.
+/// The format of a retry delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// `Retry-After` in seconds.
     Seconds,
     /// `Retry-After` as an HTTP date.
     Date,
-    /// `Retry-After` as an RFC 3339 date, which HTTP does not know.
+    /// `Retry-After` as an RFC 3339 date, which RFC 9110 does not permit.
     Rfc3339,
-    /// `retryDelay` in the body alone.
+    /// `retryDelay` in the body only.
     Body,
-    /// Not at all.
+    /// No delay.
     None,
 }
 
 impl Fault {
-    /// Every fault under its name.
+    /// All faults with their names.
     pub const ALL: [(&'static str, Self); 15] = [
         ("429", Self::RateLimited(Hint::Seconds)),
         ("429-date", Self::RateLimited(Hint::Date)),
@@ -143,7 +142,7 @@ impl Fault {
     ];
 }
 
-/// The text is not `PATH=TROUBLE[:SECONDS][*TIMES]`.
+/// The text is not `PATH=FAULT[:SECONDS][*TIMES]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathFaultError;
 
@@ -154,7 +153,7 @@ impl fmt::Display for PathFaultError {
         let names = Fault::ALL.map(|(name, _)| name).join(", ");
         write!(
             formatter,
-            "a fault is written PATH=TROUBLE[:SECONDS][*TIMES], with one of {names}"
+            "a fault is written PATH=FAULT[:SECONDS][*TIMES], with one of {names}"
         )
     }
 }
@@ -214,7 +213,7 @@ impl PathFault {
 }
 
 impl Faults {
-    /// What befalls a request to `path`, if anything, and its hint in seconds. It is used up by one.
+    /// Returns the fault of a request to `path`, with its delay in seconds, and counts it as used once.
     pub(super) fn inject(&mut self, path: &str) -> Option<(Fault, u32)> {
         let ready = |fault: &&mut PathFault| fault.times != Some(0) && fault.matches(path);
         let fault = self.paths.iter_mut().find(ready)?;
@@ -228,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_fault_is_written_in_one_word() {
+    fn path_fault_round_trips_through_text() {
         for (text, seconds, times) in [
             ("/monitorodata=429-date:5*3", 5, Some(3)),
             ("/=502", 1, None),
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_fault_befalls_so_many_requests_below_its_path() {
+    fn path_fault_affects_limited_number_of_requests_below_its_path() {
         let paths = vec![
             "/cvad/manage=502*2".parse().unwrap(),
             "/cvad=401*1".parse().unwrap(),

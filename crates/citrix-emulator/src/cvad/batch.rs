@@ -1,4 +1,4 @@
-//! `POST $batch`: several operations in one request, each with headers of its own (contract §5).
+//! `POST $batch`: several operations in one request, each with its own header fields (contract §5).
 
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
@@ -26,13 +26,13 @@ struct Item {
     reference: Option<String>,
     #[serde(default = "default_method")]
     method: String,
-    /// Bare on the API gateway, with customer and site in front on the direct hosts.
+    /// Relative to the site; on the direct hosts prefixed with customer and site.
     relative_url: String,
     #[serde(default)]
     headers: Vec<Field>,
 }
 
-/// That of Citrix's own SDK.
+/// Returns the default of Citrix's SDK.
 fn default_method() -> String {
     "GET".to_owned()
 }
@@ -53,7 +53,7 @@ struct ItemResult {
     body: String,
 }
 
-/// The answers of all items, in their order.
+/// Returns the responses to all items, in their order.
 pub(super) async fn respond(context: &OperationContext<'_>, body: &[u8]) -> Response {
     let Ok(batch) = serde_json::from_slice::<Batch>(body) else {
         return responses::error_data(StatusCode::BAD_REQUEST, "The batch is invalid.");
@@ -70,21 +70,21 @@ pub(super) async fn respond(context: &OperationContext<'_>, body: &[u8]) -> Resp
     responses::ok(&json!({ "TotalItems": items.len(), "Items": items }))
 }
 
-/// An item's own `Authorization` counts for it, in the standard form too; an item without one goes by that of the
-/// whole request.
+/// Rejects an item whose own `Authorization`, `CwsAuth` or `Bearer`, is not valid for the customer. An item without one
+/// uses that of the batch.
 fn check_authorization(context: &OperationContext<'_>, item: &Item) -> Option<Response> {
     let field = item
         .headers
         .iter()
         .find(|field| field.name.eq_ignore_ascii_case("authorization"))?;
-    let refused = match field_token_status(context.state, field.value.as_bytes(), true) {
+    let status = match field_token_status(context.state, field.value.as_bytes(), true) {
         (TokenStatus::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, context.tenant) => {
             return None;
         }
         (status, _) => status,
     };
     count(&context.state.counters.refused_batch_items);
-    Some(Dialect::Cvad.no_token(refused, ""))
+    Some(Dialect::Cvad.no_token(status, ""))
 }
 
 fn perform(context: &OperationContext<'_>, item: &Item) -> Response {
@@ -129,7 +129,7 @@ async fn item_result(reference: Option<String>, response: Response) -> ItemResul
     }
 }
 
-/// The header fields in the spelling of Citrix's samples.
+/// Returns the fields that Citrix's samples show, with the samples' names.
 fn fields(headers: &HeaderMap) -> Vec<Field> {
     let known = [("location", "Location"), ("content-type", "Content-Type")];
     let field = |(key, name): (&str, &str)| {

@@ -1,4 +1,4 @@
-//! Machines, as many as wanted and as long as wanted.
+//! Pages of machines, with a configurable minimum size per machine.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ use crate::state::State;
 const MACHINES: usize = 2345;
 const DEFAULT_LIMIT: usize = 250;
 const MAX_LIMIT: usize = 1000;
-/// What a machine is filled up with. The link in it is the customer's own text: who rewrites links leaves it.
+/// Text that fills a machine up. It is the customer's data, so a proxy must not rewrite the link in it.
 const FILLING: &str =
-    "A note that somebody left, see https://api.cloud.com/cvad/manage/Machines for more. ";
+    "A note that an admin left, see https://api.cloud.com/cvad/manage/Machines for more. ";
 
-/// `GET Machines?limit=…&continuationToken=…`.
+/// Responds to `GET Machines?limit=…&continuationToken=…`.
 pub(super) fn page(state: &State, query: Query<'_>) -> Response {
     let limit = match query.number("limit") {
         Ok(limit) => limit.unwrap_or(DEFAULT_LIMIT),
@@ -39,13 +39,13 @@ pub(super) fn page(state: &State, query: Query<'_>) -> Response {
     responses::ok(&json!({ "Items": items, "ContinuationToken": next }))
 }
 
-/// `POST Machines/$search`, whatever is looked for.
+/// Responds to `POST Machines/$search` with the same machines for every search.
 pub(super) fn found(state: &State) -> Response {
     let items: Vec<_> = (0..10).map(|index| machine(state, index)).collect();
     responses::ok(&json!({ "Items": items, "ContinuationToken": null, "TotalItems": items.len() }))
 }
 
-/// `GET Machines/{id}`.
+/// Responds to `GET Machines/{id}`.
 pub(super) fn one(state: &State, id: &str) -> Response {
     match (0..MACHINES).find(|&index| machine_id(index).eq_ignore_ascii_case(id)) {
         Some(index) => responses::ok(&machine(state, index)),
