@@ -1,4 +1,4 @@
-//! `/echo`, `/upload`, `/download`, `/status`: nothing of Citrix's, but what tests of a proxy need.
+//! `/echo`, `/upload`, `/download`, `/status`: paths for tests of proxies, which Citrix does not have.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,11 +17,11 @@ use super::call::Call;
 use super::responses::{self, Response};
 use super::state::State;
 
-/// How much of a body `/echo` shows.
+/// Maximum number of body bytes that `/echo` returns.
 const MAX_ECHOED_BODY: usize = 1024;
 
 const CHUNK_LENGTH: usize = 64 * 1024;
-/// What `/download` repeats.
+/// Content that `/download` repeats.
 static CHUNK: [u8; CHUNK_LENGTH] = chunk();
 
 #[expect(
@@ -32,14 +32,14 @@ const fn chunk() -> [u8; CHUNK_LENGTH] {
     let mut chunk = [0; CHUNK_LENGTH];
     let mut index = 0;
     while index < CHUNK_LENGTH {
-        // A prime period, so that a shifted or repeated read shows.
+        // The period is prime, so that a test notices shifted or repeated chunks.
         chunk[index] = (index % 251) as u8;
         index += 1;
     }
     chunk
 }
 
-/// The request as it arrived, without its tokens.
+/// Returns the request as it arrived, with each token replaced by its status.
 pub(super) async fn echo(mut call: Call<'_>) -> Response {
     let (length, beginning, trailers) = read(&mut call.body).await;
     let uri = &call.parts.uri;
@@ -70,7 +70,7 @@ fn show(state: &State, headers: &HeaderMap) -> Value {
     headers.iter().map(show).collect()
 }
 
-/// Length, beginning and trailers of a body.
+/// Returns length, beginning and trailers of a body.
 async fn read(body: &mut Incoming) -> (u64, Vec<u8>, HeaderMap) {
     let (mut length, mut beginning, mut trailers) = (0, Vec::new(), HeaderMap::new());
     while let Some(Ok(frame)) = body.frame().await {
@@ -86,20 +86,20 @@ async fn read(body: &mut Incoming) -> (u64, Vec<u8>, HeaderMap) {
     (length, beginning, trailers)
 }
 
-/// Counts a body of any size.
+/// Reads a body of any size and returns its length.
 pub(super) async fn upload(mut call: Call<'_>) -> Response {
     let mut bytes = 0;
     while let Some(frame) = call.body.frame().await {
         match frame {
             Ok(frame) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-            // Cut off: nobody is left to read an answer that says otherwise.
+            // Truncated: the client cannot receive the response anyway.
             Err(_) => return responses::empty(StatusCode::BAD_REQUEST),
         }
     }
     responses::ok(&json!({ "bytes": bytes }))
 }
 
-/// `?bytes=N`: that many, in pieces of 64 KiB; `&chunked=1`: without saying so in advance.
+/// Returns `?bytes=N` bytes in chunks of 64 KiB; without `Content-Length` if `chunked=1`.
 pub(super) fn download(call: &Call<'_>) -> Response {
     let query = call.query();
     let Ok(Some(remaining)) = query.number("bytes") else {
@@ -122,7 +122,7 @@ pub(super) fn download(call: &Call<'_>) -> Response {
     }
 }
 
-/// `/status/{code}`: an answer with that status; one that can have a body has the standard one.
+/// Responds to `/status/{code}` with that status, and with the standard error body where the status permits content.
 pub(super) fn status(call: &Call<'_>) -> Response {
     let code = match call.rest[..] {
         [code] => code.parse().ok().filter(|code| *code >= 200),
@@ -143,7 +143,7 @@ pub(super) fn status(call: &Call<'_>) -> Response {
     }
 }
 
-/// A body of repeated pieces.
+/// A body that repeats [`CHUNK`].
 struct RepeatedBody {
     remaining: u64,
     chunked: bool,

@@ -1,14 +1,14 @@
-//! The names of Citrix's hosts, as far as they tell services apart (contract §1.6 and §4).
+//! Names of Citrix's hosts that identify services (contract §1.6 and §4).
 
-/// On which hosts a service lives. Patterns have at most one `*`. Under a name that is none of Citrix's, such as
-/// `localhost`, the path alone decides.
+/// The hosts of a service. Patterns have at most one `*`. Under other names than Citrix's, such as `localhost`, only the
+/// path selects the service.
 #[derive(Clone, Copy)]
 pub(super) enum Hosts {
-    /// On every one.
+    /// All hosts.
     Any,
-    /// On these, of Citrix's.
+    /// These hosts, and all that are not Citrix's.
     Of(&'static [&'static str]),
-    /// On these and nowhere else: its paths would hide others.
+    /// Only these hosts, since the paths would hide those of other services.
     Only(&'static [&'static str]),
 }
 
@@ -44,7 +44,7 @@ pub(super) const APP_LAYERING: Hosts = Hosts::Of(&["*.workstreams.cloud.com"]);
 pub(super) const ADM: Hosts = Hosts::Of(&["adm.cloud.com", "*.adm.cloud.com"]);
 pub(super) const ENDPOINT_MANAGEMENT: Hosts = Hosts::Of(&["*.xm.cloud.com"]);
 
-/// What a fresh certificate is good for besides this machine.
+/// DNS names of the generated certificate, in addition to `localhost`.
 pub(super) const CERTIFICATE_NAMES: [&str; 14] = [
     "*.cloud.com",
     "*.adm.cloud.com",
@@ -62,7 +62,7 @@ pub(super) const CERTIFICATE_NAMES: [&str; 14] = [
     "*.xendesktop.us",
 ];
 
-/// Whether a name, without its port, is one of Citrix's.
+/// Returns `true` if a name without port is one of Citrix's.
 pub(super) fn is_citrix(host: &str) -> bool {
     let domains = [
         ".cloud.com",
@@ -76,7 +76,7 @@ pub(super) fn is_citrix(host: &str) -> bool {
 }
 
 impl Hosts {
-    /// Whether the service may be meant by a request to `host`, a name without its port.
+    /// Returns `true` if requests to `host`, a name without port, can address the service.
     pub(super) fn serve(self, host: &str) -> bool {
         match self {
             Self::Any => true,
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn citrix_names_tell_services_apart_and_others_do_not() {
+    fn citrix_names_select_services_and_other_names_do_not() {
         for (hosts, host, serves) in [
             (API, "API.cloud.com", true),
             (API, "registry.citrixworkspacesapi.net", false),

@@ -1,11 +1,11 @@
-//! The async jobs of CVAD (contract §4, "Timing").
+//! Async jobs of CVAD (contract §4, "Timing").
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-/// How many jobs are remembered; the oldest goes first. (The real service forgets by age.)
+/// Maximum number of jobs; the oldest is dropped. (The real service drops jobs by age.)
 const CAPACITY: usize = 1000;
 
 /// The jobs started so far.
@@ -15,11 +15,11 @@ pub(super) struct Jobs(Mutex<VecDeque<Job>>);
 #[derive(Clone)]
 pub(super) struct Job {
     pub(super) id: Uuid,
-    /// What the job does, such as `$reboot`.
+    /// Action, such as `$reboot`.
     pub(super) kind: String,
-    /// The path below the service of the object that it works on.
+    /// Path of the changed object, relative to the service.
     pub(super) subject: String,
-    /// The client that started it, who alone may see it (contract §4, "Timing").
+    /// The client that started the job, and the only one that can see it (contract §4, "Timing").
     owner: Arc<str>,
     polls: u32,
 }
@@ -41,7 +41,7 @@ impl Jobs {
         id
     }
 
-    /// The job, one step further than at the last look: tests then need no waiting.
+    /// Advances the job by one step and returns it: tests need not wait.
     pub(super) fn poll(&self, owner: &str, id: Uuid) -> Option<Job> {
         let mut jobs = self.jobs();
         let job = jobs
@@ -51,7 +51,7 @@ impl Jobs {
         Some(job.clone())
     }
 
-    /// The job as the last poll left it.
+    /// Returns the job without advancing it.
     pub(super) fn get(&self, owner: &str, id: Uuid) -> Option<Job> {
         self.jobs()
             .iter()
@@ -65,7 +65,7 @@ impl Jobs {
 }
 
 impl Job {
-    /// Its status, and how many percent are done.
+    /// Returns the status and the progress in percent.
     pub(super) fn status(&self) -> (&'static str, u8) {
         match self.polls {
             0 | 1 => ("NotStarted", 0),

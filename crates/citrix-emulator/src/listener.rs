@@ -1,4 +1,4 @@
-//! Listeners, each with its accept loop and its connections.
+//! Listeners with their accept loops and connections.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,21 +18,21 @@ use super::call::ListenerOrigin;
 use super::state::State;
 use super::{EmulatorError, serve, tunnel};
 
-/// How long to leave the listener alone when accepting failed, most likely for want of file descriptors.
+/// Delay after an accept error, most likely exhausted file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// The first byte of a TLS connection (RFC 8446 section 5.1).
+/// First byte of a TLS connection (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// A socket that listens, and that nobody accepts from yet.
+/// A listening socket without an accept loop.
 pub(super) struct Bound {
     socket: TcpListener,
     pub(super) address: SocketAddr,
 }
 
-/// A listener at work; dropping it ends it too.
+/// A listener with an accept loop. Dropping it ends the loop.
 pub(super) struct Listener {
-    /// Never sent on: the accept loop ends when this is dropped.
+    /// Ends the accept loop when dropped; nothing is ever sent.
     stop: oneshot::Sender<Infallible>,
     accepting: JoinHandle<()>,
 }
@@ -44,7 +44,7 @@ pub(super) async fn bind(address: SocketAddr) -> Result<Bound, EmulatorError> {
     Ok(Bound { socket, address })
 }
 
-/// The origin as callers reach it: over TLS by name, as certificates for addresses are rare.
+/// Returns the base URL for clients: with TLS by name, since certificates for addresses are rare.
 pub(super) fn base_url(address: SocketAddr, tls: bool) -> String {
     let port = address.port();
     if tls {
@@ -72,10 +72,10 @@ impl Bound {
 }
 
 impl Listener {
-    /// Closes the socket and every connection, and returns when that is done.
+    /// Closes the socket and all connections, and waits until that is done.
     pub(super) async fn stop(self) {
         drop(self.stop);
-        // A panic in there was reported where it happened.
+        // The panic hook has reported a panic of the task.
         self.accepting.await.ok();
     }
 }
@@ -112,7 +112,7 @@ async fn connection(
     state: Arc<State>,
     origin: ListenerOrigin,
 ) {
-    // Without it, the small last piece of an answer would wait for an acknowledgement.
+    // Otherwise the small last segment of a response waits for an acknowledgement.
     stream.set_nodelay(true).ok();
     let Some(acceptor) = tls else {
         return serve_http(stream, state, origin).await;
@@ -130,7 +130,7 @@ async fn serve_tls(
     state: Arc<State>,
     origin: ListenerOrigin,
 ) {
-    // A failed handshake is the caller's affair.
+    // The client sees a failed handshake.
     if let Ok(stream) = acceptor.accept(io).await {
         serve_http(stream, state, origin).await;
     }
@@ -151,7 +151,7 @@ async fn serve_http(
         async move { Ok::<_, Infallible>(serve::serve(&state, &origin, request).await) }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
-    // A connection that breaks is the caller's affair too.
+    // The client sees a broken connection.
     builder
         .serve_connection(TokioIo::new(io), service)
         .await

@@ -1,5 +1,4 @@
-//! Monitor OData: links to the next page, errors as text (contract §3 and §4); and the analytics that are read in the
-//! same way.
+//! Monitor OData: links to the next page, errors as text (contract §3 and §4). Analytics have the same format.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -11,7 +10,7 @@ use super::responses::{self, Response};
 
 const ROWS: usize = 2500;
 const PAGE: usize = 1000;
-/// Whole collections: `Machines`, and a few more that are made of the same rows.
+/// Collections, all with the same rows.
 const ENTITIES: [&str; 6] = [
     "Machines",
     "Sessions",
@@ -22,13 +21,13 @@ const ENTITIES: [&str; 6] = [
 ];
 const ANALYTICS: [&str; 3] = ["sessions", "machines", "users"];
 
-/// `GET {Entity}?$top=…&$skip=…`.
+/// Responds to `GET {Entity}?$top=…&$skip=…`.
 pub(super) async fn respond(call: &Call<'_>) -> Response {
     call.state.monitor_latency().await;
     page(call, &ENTITIES)
 }
 
-/// `GET /casodata/{sessions|machines|users}`, of an hour if one is named.
+/// Responds to `GET /casodata/{sessions|machines|users}`.
 pub(super) fn analytics(call: &Call<'_>) -> Response {
     page(call, &ANALYTICS)
 }
@@ -53,11 +52,11 @@ fn page(call: &Call<'_>, entities: &[&str]) -> Response {
         return responses::text(StatusCode::BAD_REQUEST, error.to_string());
     };
     let first = skip.unwrap_or(0).min(ROWS);
-    // $top bounds the whole result, a page bounds one answer.
+    // `$top` limits the whole result, `PAGE` one response.
     let wanted = top.unwrap_or(ROWS).min(ROWS - first);
     let rows = wanted.min(PAGE);
 
-    // Relative links are relative to the service, which the context tells (OData JSON 4.01, section 4.6).
+    // Relative links are relative to the service, the base of the context URL (OData JSON 4.01, section 4.6).
     let base = if call.state.links.relative {
         String::new()
     } else {
@@ -108,7 +107,7 @@ fn no_resource() -> Response {
     )
 }
 
-/// The rest of the result: the same query with `$top` and `$skip` moved on.
+/// Returns a link to the rest of the result: the same query with new `$top` and `$skip`.
 fn next_link(
     base: &str,
     entity: &str,
@@ -116,10 +115,10 @@ fn next_link(
     top: Option<usize>,
     skip: usize,
 ) -> String {
-    let moved = |pair: &&str| is_named(pair, "$top") || is_named(pair, "$skip");
+    let is_paging = |pair: &&str| is_named(pair, "$top") || is_named(pair, "$skip");
     let mut pairs: Vec<_> = query
         .pairs()
-        .filter(|pair| !moved(pair))
+        .filter(|pair| !is_paging(pair))
         .map(str::to_owned)
         .collect();
     pairs.extend(top.map(|top| format!("$top={top}")));

@@ -1,4 +1,4 @@
-//! Platform services: system log and resource locations (contract §4).
+//! The platform services system log and resource locations (contract §4).
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ const RECORDS: usize = 430;
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 
-/// `GET /systemlog/records?Limit=…&ContinuationToken=…`.
+/// Responds to `GET /systemlog/records?Limit=…&ContinuationToken=…`.
 pub(super) fn system_log(call: &Call<'_>) -> Response {
     if !call.is_get() {
         return responses::method_not_allowed("GET, HEAD");
@@ -60,7 +60,7 @@ fn record(customer: &str, index: usize) -> Value {
     })
 }
 
-/// `GET resourcelocations[/{id}]`, on the API gateway and on the classic host.
+/// Responds to `GET resourcelocations[/{id}]` on the API gateway and on the classic host.
 pub(super) fn resource_locations(call: &Call<'_>) -> Response {
     if !call.is_get() {
         return responses::method_not_allowed("GET, HEAD");

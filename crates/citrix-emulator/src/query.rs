@@ -1,8 +1,8 @@
-//! Reading a query string, and the continuation tokens that travel in it.
+//! Query strings, and the continuation tokens in them.
 
 use citrix_wire::percent;
 
-/// A query string as it came.
+/// A raw query string.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
 
@@ -11,17 +11,17 @@ impl<'a> Query<'a> {
         Self(uri.query().unwrap_or_default())
     }
 
-    /// Of a path that is written down instead of asked for.
+    /// Wraps the query of a path in a body.
     pub(super) fn of(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// The raw pairs, `name=value` or `name`, without empty ones.
+    /// Iterates over the raw pairs, `name=value` or `name`, without empty ones.
     pub(super) fn pairs(self) -> impl Iterator<Item = &'a str> {
         self.0.split('&').filter(|pair| !pair.is_empty())
     }
 
-    /// The decoded value of the first parameter called `name`, in any letter case.
+    /// Returns the decoded value of the first parameter `name`, case-insensitive.
     pub(super) fn get(self, name: &str) -> Option<String> {
         self.pairs().find(|pair| is_named(pair, name)).map(|pair| {
             let (_, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -29,36 +29,36 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// Whether the parameter says `true`, in any letter case.
+    /// Returns `true` if the parameter is `true`, case-insensitive.
     pub(super) fn is_true(self, name: &str) -> bool {
         self.get(name)
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// The parameter as a number: `Ok(None)` when absent, `Err` when it is not one.
+    /// Parses the parameter as a number; returns `Ok(None)` if it is absent.
     pub(super) fn number<T: std::str::FromStr>(self, name: &str) -> Result<Option<T>, T::Err> {
         self.get(name).map(|value| value.parse()).transpose()
     }
 }
 
-/// Whether a raw pair is the parameter called `name`.
+/// Returns `true` if a raw pair is the parameter `name`.
 pub(super) fn is_named(pair: &str, name: &str) -> bool {
     let raw = pair.split_once('=').map_or(pair, |(raw, _)| raw);
     decode(raw).eq_ignore_ascii_case(name)
 }
 
-/// Undoes form encoding: `+` is a blank, `%XX` a byte; what is no escape stays as it is.
+/// Decodes form encoding: `+` is a space, `%XX` a byte; invalid escapes remain unchanged.
 pub(super) fn decode(text: &str) -> String {
     percent::decode_lossy(&text.replace('+', " "))
 }
 
-/// A token in the shape of the production ones: every character that a careless proxy decodes, encodes or cuts
-/// at (contract §4: `+ # : ~ / =`).
+/// Returns a token in the production format, with every character that a careless proxy decodes, encodes or truncates at
+/// (contract §4: `+ # : ~ / =`).
 pub(super) fn continuation_token(collection: &str, offset: usize) -> String {
     format!("+RID:~{collection}/AJVtAA==#RT:1#TRC:{offset}#FPC:AgH/f+8=")
 }
 
-/// The offset inside a token of ours; none when a single byte of it has changed on the way.
+/// Returns the offset in a token of [`continuation_token`], or `None` if a byte of it has changed.
 pub(super) fn continuation_offset(collection: &str, token: &str) -> Option<usize> {
     let (_, from_offset) = token.split_once("#TRC:")?;
     let offset = from_offset.split_once('#')?.0.parse().ok()?;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decoding_is_that_of_forms() {
+    fn form_encoding_is_decoded() {
         for (raw, text) in [
             ("a%2Bb+c", "a+b c"),
             ("%2f%3D%23", "/=#"),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_continuation_token_must_come_back_unchanged() {
+    fn changed_continuation_token_is_rejected() {
         let token = continuation_token("machines", 250);
         assert!("+#:~/=".chars().all(|awkward| token.contains(awkward)));
         assert_eq!(continuation_offset("machines", &token), Some(250));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_found_in_any_letter_case_and_escaped() {
+    fn parameter_names_match_case_insensitive_and_escaped() {
         let uri: http::Uri = "/x?&%24Top=5&LIMIT=7&flag".parse().unwrap();
         let query = Query::new(&uri);
         assert_eq!(query.number("$top"), Ok(Some(5)));

@@ -1,4 +1,4 @@
-//! Rates that services keep to, in windows of a fixed length.
+//! Rate limits with fixed windows.
 
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many requests in so long a time, written `1000/1m`.
+/// A number of requests per time, written `1000/1m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// Maximum number of requests in a window.
     pub count: u32,
-    /// In which time.
+    /// Length of a window; not zero.
     pub per: Duration,
 }
 
 /// The text is not `COUNT/TIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a rate is written as 1000/1m")]
+#[error("a rate is written COUNT/TIME, for example 1000/1m")]
 pub struct RateError;
 
 impl FromStr for Rate {
@@ -35,7 +35,7 @@ impl FromStr for Rate {
     }
 }
 
-/// What has been used of a rate.
+/// The current window of a rate limit.
 #[derive(Default)]
 pub(super) struct Meter(Mutex<Option<Window>>);
 
@@ -46,7 +46,10 @@ struct Window {
 }
 
 impl Meter {
-    /// Uses one. When the window is used up: how long it still lasts.
+    /// Counts one request and returns the number that remains in the window.
+    ///
+    /// # Errors
+    /// Returns the time until the window ends if it is used up.
     pub(super) fn acquire(&self, rate: Rate) -> Result<u32, Duration> {
         let now = Instant::now();
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_window_is_used_up_and_opens_again() {
+    async fn exhausted_window_rejects_until_it_ends() {
         let rate: Rate = "2/10s".parse().unwrap();
         let meter = Meter::default();
         assert_eq!((meter.acquire(rate), meter.acquire(rate)), (Ok(1), Ok(0)));
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_count_and_a_time() {
+    fn invalid_rate_is_rejected() {
         for text in ["", "5", "x/1m", "5/", "5/0s"] {
             assert_eq!(text.parse::<Rate>(), Err(RateError), "{text}");
         }

@@ -1,4 +1,4 @@
-//! Bodies, and the shapes in which Citrix says no (contract §3, "Error bodies").
+//! Response bodies, and the error formats of Citrix (contract §3, "Error bodies").
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,47 +15,43 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Any answer's body.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
-/// Any answer.
 pub(super) type Response = http::Response<Body>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// A status and nothing else; says `content-length: 0` where a body could be.
+/// Returns a response without content; `content-length` is 0 where the status permits content.
 pub(super) fn empty(status: StatusCode) -> Response {
     respond(status, Empty::new().boxed_unsync())
 }
 
-/// Any body.
 pub(super) fn respond(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response
 }
 
-/// JSON. Shapes whose order of keys is known are structs, the others `json!` (which sorts them).
+/// Returns a JSON response. Formats with a known order of keys are structs, the others `json!` (which sorts keys).
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => full(status, JSON, bytes),
-        // Maps with odd keys are the only cause, and we have none.
+        // Only maps with non-string keys fail, and there are none.
         Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
-/// JSON with status 200.
+/// Returns 200 with JSON.
 pub(super) fn ok(value: &Value) -> Response {
     json(StatusCode::OK, value)
 }
 
-/// Plain text, as Monitor OData writes its errors.
+/// Returns plain text, the error format of Monitor OData.
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
     full(status, TEXT, text)
 }
 
-/// A web page.
 pub(super) fn html(status: StatusCode, page: &'static str) -> Response {
     full(status, HTML, page)
 }
@@ -65,7 +61,7 @@ fn full(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) 
     with(response, CONTENT_TYPE, content_type)
 }
 
-/// The same answer with one more header.
+/// Sets a header field.
 pub(super) fn with(
     mut response: Response,
     name: HeaderName,
@@ -75,7 +71,7 @@ pub(super) fn with(
     response
 }
 
-/// The same answer with a header whose value is made at run time; left out should it not be a legal one.
+/// Sets a header field; leaves the response unchanged if the value is invalid.
 pub(super) fn with_text(response: Response, name: HeaderName, value: &str) -> Response {
     match HeaderValue::from_str(value) {
         Ok(value) => with(response, name, value),
@@ -91,7 +87,7 @@ struct StandardError<'a> {
     parameters: Value,
 }
 
-/// The standard error body; `kind` is `{service|common}/{name}`.
+/// Returns the standard error; `kind` is `{service|common}/{name}`.
 pub(super) fn standard_error(
     status: StatusCode,
     kind: &str,
@@ -109,7 +105,7 @@ pub(super) fn standard_error(
     )
 }
 
-/// CVAD's classic error body, shape (b).
+/// Returns CVAD's classic 401, shape (b).
 pub(super) fn cws_auth_exception(message: &str) -> Response {
     let body = serde_json::json!({ "Error": { "Message": message, "Type": "CWSAuthException" } });
     json(StatusCode::UNAUTHORIZED, &body)
@@ -125,7 +121,7 @@ struct ErrorData<'a> {
     error_details: Option<&'a str>,
 }
 
-/// CVAD's own error body.
+/// Returns CVAD's own error.
 pub(super) fn error_data(status: StatusCode, message: &str) -> Response {
     let error_type = status.canonical_reason().unwrap_or_default();
     json(
@@ -149,7 +145,7 @@ struct ApimError<'a> {
     activity_id: Option<String>,
 }
 
-/// What the API gateway in front of the services says when it breaks.
+/// Returns an error of the API gateway.
 pub(super) fn apim_error(status: StatusCode, message: &str) -> Response {
     let activity_id = Some(Uuid::new_v4().to_string());
     json(
@@ -162,13 +158,13 @@ pub(super) fn apim_error(status: StatusCode, message: &str) -> Response {
     )
 }
 
-/// What it says to one who is too fast.
+/// Returns 429 of the API gateway with `Retry-After`.
 pub(super) fn apim_rate_limited(seconds: u64) -> Response {
     let message = format!("Rate limit is exceeded. Try again in {seconds} seconds.");
     with(apim_too_many(&message), RETRY_AFTER, seconds)
 }
 
-/// 429 of the API gateway, without a hint of its own.
+/// Returns 429 of the API gateway without `Retry-After`.
 pub(super) fn apim_too_many(message: &str) -> Response {
     json(
         StatusCode::TOO_MANY_REQUESTS,
@@ -180,12 +176,12 @@ pub(super) fn apim_too_many(message: &str) -> Response {
     )
 }
 
-/// How a refused caller learns when to come back: whole seconds, at least one.
+/// Rounds up to whole seconds for `Retry-After`.
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// 403 for a customer or a region that is not the token's.
+/// Returns 403 for a customer or a region that is not the token's.
 pub(super) fn not_authorized() -> Response {
     let detail = "User is not authenticated for the specified resource.";
     standard_error(
@@ -196,7 +192,7 @@ pub(super) fn not_authorized() -> Response {
     )
 }
 
-/// 415 with the type that would do.
+/// Returns 415 with the supported type.
 pub(super) fn unsupported_media_type() -> Response {
     let detail = "The content type must be application/json; charset=utf-8.";
     let kind = "common/unsupportedMediaType";
@@ -208,7 +204,7 @@ pub(super) fn unsupported_media_type() -> Response {
     )
 }
 
-/// 400 that names the argument.
+/// Returns 400 that names the argument.
 pub(super) fn invalid_argument(name: &str) -> Response {
     let parameters = serde_json::json!([{ "name": "argument", "value": name }]);
     let detail = "An argument of the request is invalid.";
@@ -220,16 +216,16 @@ pub(super) fn invalid_argument(name: &str) -> Response {
     )
 }
 
-/// An answer of the API gateway that carries no transaction id (contract §3).
+/// Response extension: the API gateway sends no transaction id (contract §3).
 #[derive(Clone, Copy)]
 pub(super) struct WithoutTransactionId;
 
-/// The id of a made-up object: the same at every start, and not to be mistaken for a random one.
+/// Returns the id of an invented object: the same at every start, and distinguishable from a random one.
 pub(super) fn synthetic_id(collection: u16, index: usize) -> String {
     format!("c170{collection:04x}-0000-4000-8000-{index:012x}")
 }
 
-/// 404 in the standard shape.
+/// Returns the standard 404.
 pub(super) fn not_found() -> Response {
     let detail = "The requested resource was not found.";
     standard_error(
@@ -240,7 +236,7 @@ pub(super) fn not_found() -> Response {
     )
 }
 
-/// 405 with the methods that would do.
+/// Returns the standard 405 with the permitted methods.
 pub(super) fn method_not_allowed(allow: &'static str) -> Response {
     let detail = "The method is not allowed for the requested resource.";
     let kind = "common/methodNotAllowed";
@@ -253,17 +249,17 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
     with(response, ALLOW, HeaderValue::from_static(allow))
 }
 
-/// A body that holds something (a slot, a permit) until its last frame is handed over.
+/// A body that holds a value (a slot, a permit) until its last frame is returned.
 ///
-/// Until then and not until the body is dropped: over HTTP/2 the caller may have the end of the stream, and
-/// send its next request, before the server gets round to dropping the body.
+/// Not until it is dropped: over HTTP/2 a client can receive the end of the stream and send its next request before the
+/// server drops the body.
 pub(super) struct HoldingBody<T> {
     body: Body,
     held: Option<T>,
 }
 
 impl<T> HoldingBody<T> {
-    /// Holds it until the body's end; not at all when there is no body.
+    /// Drops `held` at the end of the body; at once if the body is empty.
     pub(super) fn new(body: Body, held: T) -> Self {
         let held = Some(held).filter(|_| !http_body::Body::is_end_stream(&body));
         Self { body, held }

@@ -1,4 +1,4 @@
-//! Which service a host and path belong to.
+//! The table of services by host and path.
 
 use http::HeaderName;
 
@@ -12,19 +12,19 @@ use citrix_wire::citrix::headers::{
 
 /// One row of the table.
 pub(super) struct ServiceRoute {
-    /// Its name in the counters.
+    /// Name in the counters.
     pub(super) name: &'static str,
     hosts: Hosts,
-    /// The first segments of its paths, in any letter case; `{customer}` and `{any}` match every segment.
+    /// First segments of the paths, case-insensitive; `{customer}` and `{any}` match every segment.
     pattern: &'static str,
     pub(super) handler: Handler,
-    /// The header in which it tells the transaction id, if it does (contract §3).
+    /// Response field for the transaction id, if the service sends one (contract §3).
     pub(super) transaction: Option<HeaderName>,
-    /// Who may use it; anybody when none.
+    /// Access checks, if any.
     pub(super) access: Option<Access>,
 }
 
-/// Who answers.
+/// The function that responds.
 #[derive(Clone, Copy)]
 pub(super) enum Handler {
     Control,
@@ -43,7 +43,7 @@ pub(super) enum Handler {
     AppLayering,
     Adm,
     EndpointManagement,
-    /// Small fixed answers.
+    /// Fixed responses.
     Canned(&'static [Canned]),
     /// An address that Citrix has retired.
     Retired,
@@ -53,7 +53,7 @@ pub(super) enum Handler {
     Status,
 }
 
-/// The services of the API gateway that are content with the customer header and the standard errors.
+/// Services of the API gateway that require the customer header and send standard errors.
 const STANDARD: Access = Access {
     plain_bearer: false,
     exact_accept: false,
@@ -87,12 +87,12 @@ const APP_CONFIGURATION: Access = Access {
     plain_bearer: true,
     ..STANDARD
 };
-/// The customer is in the path.
+/// Services with the customer in the path.
 const CLASSIC: Access = Access {
     customer: CustomerIn::Path,
     ..STANDARD
 };
-/// Ours: a token is wanted, a customer is not.
+/// The emulator's own paths: a token is required, a customer is not.
 const HELPER: Access = Access {
     customer: CustomerIn::Optional,
     ..STANDARD
@@ -102,7 +102,7 @@ const NEW: Option<HeaderName> = Some(CITRIX_TRANSACTION_ID);
 const OLD: Option<HeaderName> = Some(X_CWS_TRANSACTION_ID);
 const CC: Option<HeaderName> = Some(CC_TRANSACTION_ID);
 
-/// The first row that matches is the one.
+/// All services; the first row that matches applies.
 #[rustfmt::skip]
 static SERVICES: [ServiceRoute; 43] = [
     row("emulator", Hosts::Any, "/_emulator", Handler::Control, None, None),
@@ -173,7 +173,7 @@ const fn row(
 
 pub(super) type Found<'a> = (&'static ServiceRoute, Option<&'a str>, Vec<&'a str>);
 
-/// The service of a path, the customer in it, and the segments behind.
+/// Returns the service of a path, the customer in the path, and the remaining segments.
 pub(super) fn find<'a>(host: &str, path: &'a str) -> Option<Found<'a>> {
     SERVICES
         .iter()
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_find_their_service() {
+    fn path_selects_service() {
         for (path, pattern, customer, rest) in [
             (
                 "/cvad/manage/Machines",
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn under_a_name_of_citrix_a_path_is_looked_for_on_that_host_only() {
+    fn citrix_host_name_restricts_services() {
         for (host, path, service) in [
             ("api.cloud.com", "/acme/resourcelocations", None),
             (

@@ -1,4 +1,4 @@
-//! What all services have in common: a request's way to its service, and the answer's way back.
+//! Request processing that all services share.
 
 use http::header::{DATE, HOST};
 use http::request::Parts;
@@ -21,15 +21,15 @@ use super::{
 };
 use citrix_wire::citrix::headers::CITRIX_TRANSACTION_ID;
 
-/// An answer that is to end in the middle, once it is in its final coding.
+/// Response extension: the body is truncated after the content coding.
 #[derive(Clone, Copy)]
 struct Truncate;
 
-/// An answer of a fault: no limit of the service's is behind its 429.
+/// Response extension of faults: a 429 does not count as the service's limit.
 #[derive(Clone, Copy)]
 struct Injected;
 
-/// Answers any request.
+/// Responds to any request.
 pub(super) async fn serve(
     state: &State,
     origin: &ListenerOrigin,
@@ -75,7 +75,7 @@ pub(super) async fn serve(
     response
 }
 
-/// A service that wants to know who asks.
+/// Responds to a request for a service with access checks.
 async fn serve_admitted(
     service: &'static ServiceRoute,
     access: Access,
@@ -124,7 +124,7 @@ async fn serve_admitted(
         .map(|body| HoldingBody::new(body, (in_flight, slot)).boxed_unsync())
 }
 
-/// The answer as it leaves, cut off if that is its fault.
+/// Truncates the body of a response that is marked with [`Truncate`].
 async fn truncate_if_marked(response: Response) -> Response {
     if response.extensions().get::<Truncate>().is_some() {
         encoding::truncate(response).await
@@ -133,7 +133,7 @@ async fn truncate_if_marked(response: Response) -> Response {
     }
 }
 
-/// The service's answer, unless a fault of its path fault the request.
+/// Returns the response of the service, or of a fault of the path.
 async fn respond_or_inject(service: &'static ServiceRoute, call: Call<'_>) -> Response {
     let state = call.state;
     let fault = if matches!(service.handler, Handler::Control) {
@@ -164,7 +164,7 @@ async fn respond(handler: Handler, call: Call<'_>) -> Response {
         Handler::Control => return control::respond(&call),
         Handler::Oauth2 => return trust::oauth2(call).await,
         Handler::Trust => return trust::trust(call).await,
-        // It has a latency of its own.
+        // Monitor has its own latency.
         Handler::Monitor => return monitor::respond(&call).await,
         _ => call.state.latency().await,
     }
@@ -193,7 +193,7 @@ async fn respond(handler: Handler, call: Call<'_>) -> Response {
     }
 }
 
-/// The host that a request is sent to, without its port.
+/// Returns the host of a request without its port.
 fn host(parts: &Parts) -> &str {
     let in_header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = parts
@@ -205,7 +205,7 @@ fn host(parts: &Parts) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-/// The caller's transaction id, else a new one (contract §3).
+/// Returns the transaction id of the request, or a new one (contract §3).
 fn transaction_id(parts: &Parts) -> HeaderValue {
     let callers = parts
         .headers

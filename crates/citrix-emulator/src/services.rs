@@ -1,4 +1,4 @@
-//! Services with one habit of their own in front of a small answer, and the addresses that are no more.
+//! Services that check one detail before a canned response, and retired addresses.
 
 use http::StatusCode;
 use http::header::{ACCEPT, HeaderName, LOCATION, RETRY_AFTER};
@@ -10,8 +10,8 @@ use super::fault_responses::rfc3339;
 use super::responses::{self, Response};
 use super::stats::count;
 
-/// `POST /resourceprovider/{customer}/site/activation?customerId={customer}`: 202 while the site thaws, 200 when
-/// it is awake.
+/// Responds to `POST /resourceprovider/{customer}/site/activation?customerId={customer}`: 202 while the site thaws, 200
+/// if it is active.
 pub(super) fn activation(call: &Call<'_>) -> Response {
     if !call.rest.is_empty() {
         return responses::not_found();
@@ -27,19 +27,19 @@ pub(super) fn activation(call: &Call<'_>) -> Response {
     responses::empty(status)
 }
 
-/// `/api/site`, and `/api/recordings`, which wants to know of which site and server.
+/// Responds to `/api/site`, and to `/api/recordings`, which requires `SiteId` and `ServerId`.
 pub(super) fn session_recording(call: &Call<'_>) -> Response {
-    let of_a_site = call.prefix().to_ascii_lowercase().ends_with("recordings");
+    let is_recordings = call.prefix().to_ascii_lowercase().ends_with("recordings");
     let missing = ["SiteId", "ServerId"]
         .into_iter()
         .find(|name| !call.parts.headers.contains_key(*name));
     match missing {
-        Some(name) if of_a_site => responses::invalid_argument(name),
+        Some(name) if is_recordings => responses::invalid_argument(name),
         _ => canned::respond(call, SESSION_RECORDING),
     }
 }
 
-/// App Layering, in its preview version only; with `?async=true` a task.
+/// Responds as App Layering: preview version only; a task with `?async=true`.
 pub(super) fn app_layering(call: &Call<'_>) -> Response {
     let accept = call
         .parts
@@ -60,7 +60,7 @@ pub(super) fn app_layering(call: &Call<'_>) -> Response {
     canned::respond(call, APP_LAYERING)
 }
 
-/// NetScaler Console, which wants to be told that it is in the cloud.
+/// Responds as NetScaler Console, which requires `isCloud: true`.
 pub(super) fn adm(call: &Call<'_>) -> Response {
     if call
         .parts
@@ -75,8 +75,8 @@ pub(super) fn adm(call: &Call<'_>) -> Response {
     responses::json(StatusCode::BAD_REQUEST, &message)
 }
 
-/// Endpoint Management reporting: five requests a minute, told in headers of its own, and a `Retry-After` that is
-/// an RFC 3339 date (contract §4).
+/// Responds as Endpoint Management reporting: the rate limit is in its own header fields, and `Retry-After` is an RFC
+/// 3339 date (contract §4).
 pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
     let rate = call.state.limits.endpoint_management;
     let (response, remaining) = match call.tenant().endpoint_management.acquire(rate) {
@@ -105,7 +105,7 @@ pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
     )
 }
 
-/// An address that Citrix has retired. Citrix does not say what it answers there; a plain 410 is ours.
+/// Returns 410 for a retired address. Citrix does not document its response.
 pub(super) fn retired(call: &Call<'_>) -> Response {
     count(&call.state.counters.retired);
     responses::text(

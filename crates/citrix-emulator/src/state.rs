@@ -1,4 +1,4 @@
-//! What the emulator knows while it runs.
+//! State of a running emulator.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,11 +13,11 @@ use super::tenants::Tenant;
 use super::tokens::TokenStore;
 use crate::clock;
 
-/// Everything the services share.
+/// State that all services share.
 pub(super) struct State {
-    /// The emulator's own origin.
+    /// Base URL of the emulator.
     pub(super) base_url: String,
-    /// The origin of the other region, if it is played.
+    /// Base URL of the other region, if it has a listener.
     pub(super) region_url: Option<String>,
     first: Arc<Tenant>,
     more: Vec<Arc<Tenant>>,
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// The customer that there always is.
+    /// Returns the first customer, which always exists.
     pub(super) fn first(&self) -> &Arc<Tenant> {
         &self.first
     }
@@ -65,7 +65,7 @@ impl State {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    /// The customer called `id`, in any letter case.
+    /// Returns the customer with this id, case-insensitive.
     pub(super) fn tenant(&self, id: &[u8]) -> Option<&Arc<Tenant>> {
         self.tenants().find(|tenant| tenant.has_id(id))
     }
@@ -81,7 +81,7 @@ impl State {
         *self.faults() = faults;
     }
 
-    /// Looks at the faults, or changes them.
+    /// Locks the faults.
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,12 +94,12 @@ impl State {
         self.faults().inject(path)
     }
 
-    /// Whether services may tell a transaction id of their own (contract §4: bursts of 502 have none).
+    /// Returns `true` if responses have a transaction id (contract §4: bursts of 502 have none).
     pub(super) fn sends_transaction_ids(&self) -> bool {
         !self.faults().no_transaction_ids
     }
 
-    /// The time by the cloud's clock.
+    /// Returns the time of the cloud's clock.
     pub(super) fn now(&self) -> SystemTime {
         let skew = self.faults().clock_skew;
         let distance = Duration::from_secs(skew.unsigned_abs());
@@ -112,13 +112,13 @@ impl State {
         skewed.unwrap_or(now)
     }
 
-    /// Waits as long as the latency fault says.
+    /// Waits for the injected latency.
     pub(super) async fn latency(&self) {
         let latency = self.faults().latency;
         wait(latency).await;
     }
 
-    /// The same, and as long as the one for Monitor says.
+    /// Waits for the injected latency and the additional one of Monitor.
     pub(super) async fn monitor_latency(&self) {
         let latency = {
             let faults = self.faults();

@@ -1,4 +1,4 @@
-//! Counters for tests and for the curious.
+//! Counters for tests.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,76 +7,76 @@ use serde::Serialize;
 
 use super::token_status::TokenStatus;
 
-/// What has happened since the start.
+/// Counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections accepted.
     pub connections: u64,
-    /// Tunnels opened to Citrix's hosts, which all are the emulator.
+    /// Tunnels opened to Citrix's hosts, all served by the emulator.
     pub tunnels: u64,
-    /// Requests to the services; those to the token endpoints and to `/_emulator` are not counted.
+    /// Requests to services, without those to the token endpoints and `/_emulator`.
     pub requests: u64,
     /// Requests to the token endpoints.
     pub token_requests: u64,
-    /// Tokens handed out.
+    /// Issued tokens.
     pub tokens_issued: u64,
-    /// Requests by what their token was worth. A foreign one is valid as well.
+    /// Requests by the status of their token. A foreign token also counts as valid.
     #[serde(flatten)]
     pub tokens: TokensSeen,
-    /// Requests with a usable token, but no customer or another one.
+    /// Requests with a valid token, but without a customer or with another one.
     pub refused_customer: u64,
-    /// CVAD requests without `Citrix-InstanceId` where Citrix documents one (contract §3); they are answered.
+    /// CVAD requests without `Citrix-InstanceId` where Citrix documents one (contract §3); they are not rejected.
     pub missing_instance_id: u64,
-    /// Requests to addresses that were retired (contract §3 and §4).
+    /// Requests to retired addresses (contract §3 and §4).
     pub retired: u64,
-    /// Items of `$batch` requests whose own `Authorization` was no good.
+    /// Items of `$batch` requests rejected for their own `Authorization`.
     pub refused_batch_items: u64,
     /// Requests that met a fault of their path.
     pub faults_met: u64,
-    /// Requests that Monitor OData refused because it was busy with another.
+    /// Requests that Monitor OData rejected because another was in progress.
     pub monitor_rate_limited: u64,
-    /// Monitor OData requests being answered now.
+    /// Monitor OData requests in progress.
     pub monitor_in_flight: u64,
-    /// The most Monitor OData requests of one customer that ever met, those refused included.
+    /// Maximum number of concurrent Monitor OData requests of one customer, rejected ones included.
     pub monitor_concurrency_peak: u64,
-    /// The same by customer.
+    /// Counters by customer.
     pub customers: BTreeMap<String, CustomerStats>,
 }
 
-/// What has happened to one customer.
+/// Counters of one customer since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CustomerStats {
-    /// Logins of its clients, good or not.
+    /// Logins of its clients, successful or not.
     pub token_requests: u64,
-    /// Tokens handed out to its clients.
+    /// Tokens issued to its clients.
     pub tokens_issued: u64,
-    /// The tokens of requests that named the customer, or named none with a token of its.
+    /// Tokens of requests that named the customer, or had its token and named no customer.
     pub tokens: TokensSeen,
-    /// Requests to wake its site.
+    /// Requests to activate its site.
     pub site_activations: u64,
-    /// The requests that were admitted, by service.
+    /// Admitted requests, by service.
     pub services: BTreeMap<&'static str, ServiceStats>,
 }
 
-/// Requests by what their token was worth.
+/// Requests by the status of their token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TokensSeen {
-    /// Usable ones.
+    /// Valid token.
     pub valid: u64,
     /// No `Authorization`.
     pub missing_token: u64,
-    /// `Authorization` not of the form that the service reads.
+    /// `Authorization` in a form that the service does not accept.
     pub malformed_token: u64,
-    /// Past their time.
+    /// Expired token.
     pub expired_token: u64,
-    /// Revoked ones.
+    /// Revoked token.
     pub revoked_token: u64,
-    /// Never issued, or so long ago that it is forgotten.
+    /// Token that was never issued, or no longer stored.
     pub unknown_token: u64,
-    /// Usable ones, of another customer than the one asked for.
+    /// Valid token of another customer than the requested one.
     pub foreign_token: u64,
 }
 
@@ -93,21 +93,21 @@ impl TokensSeen {
     }
 }
 
-/// What a service was asked for one customer.
+/// Counters of one service for one customer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ServiceStats {
-    /// Requests admitted.
+    /// Admitted requests.
     pub requests: u64,
-    /// Those that were answered 429.
+    /// Requests rejected with 429.
     pub rate_limited: u64,
-    /// Those being answered now.
+    /// Requests in progress.
     pub in_flight: u64,
-    /// The most that ever met, those refused included.
+    /// Maximum number of concurrent requests, rejected ones included.
     pub concurrency_peak: u64,
 }
 
-/// The live side of what [`Stats`] tells of no customer in particular.
+/// Atomic counters for the fields of [`Stats`] that are not per customer.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
@@ -129,12 +129,11 @@ pub(super) struct Counters {
     pub(super) faults_met: AtomicU64,
 }
 
-/// Adds one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
 
-/// The service whose limit is one query at a time.
+/// Name of Monitor OData in the counters.
 pub(super) const MONITOR: &str = "monitor";
 
 impl Counters {

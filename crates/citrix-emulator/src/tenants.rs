@@ -1,4 +1,4 @@
-//! The customers as they live: their clients' secrets, their site, what their services have been asked.
+//! State of the customers: expiry of secrets, site, rate limits and counters.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,27 +12,27 @@ use super::rate::Meter;
 use super::stats::{CustomerStats, ServiceStats};
 use super::token_status::TokenStatus;
 
-/// A customer at run time.
+/// A customer with its state.
 pub(super) struct Tenant {
     pub(super) customer: EmulatedCustomer,
-    /// By client and secret, when each secret expires.
+    /// Expiry of each secret, by position of client and secret.
     expiries: Mutex<Vec<Vec<Option<Instant>>>>,
     site: Mutex<SiteState>,
-    /// Whether Monitor works on a query of this customer's.
+    /// `true` while Monitor processes a query of the customer.
     monitor_busy: AtomicBool,
     pub(super) access_security: Meter,
     pub(super) endpoint_management: Meter,
     stats: Mutex<CustomerStats>,
 }
 
-/// Who a token was issued to.
+/// The owner of a token.
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) tenant: Arc<Tenant>,
     pub(super) client_id: Arc<str>,
 }
 
-/// Sites that nobody uses are frozen, and thaw when asked (contract §4, "530").
+/// State of a site: Citrix freezes unused sites, which thaw after an activation (contract §4, "530").
 #[derive(Clone, Copy)]
 enum SiteState {
     Awake,
@@ -69,7 +69,7 @@ impl Tenant {
         self.customer.id.as_bytes().eq_ignore_ascii_case(id)
     }
 
-    /// Whether the client may log in with that secret now.
+    /// Returns `true` if the secret is valid for the client.
     pub(super) fn accepts_secret(&self, client_id: &str, secret: &str) -> bool {
         let now = Instant::now();
         let expiries = lock(&self.expiries);
@@ -87,7 +87,7 @@ impl Tenant {
         })
     }
 
-    /// Lets a client's secret expire now; whether there is such a one.
+    /// Expires a client's secret. Returns `true` if it exists.
     pub(super) fn expire_secret(&self, client_id: &str, index: usize) -> bool {
         let mut expiries = lock(&self.expiries);
         let position = self
@@ -101,7 +101,7 @@ impl Tenant {
             .is_some()
     }
 
-    /// Freezes the site; once activated it accepts_secret `thaws_in` to thaw.
+    /// Freezes the site; it becomes active `thaws_in` after its activation.
     pub(super) fn freeze(&self, thaws_in: Duration) {
         *lock(&self.site) = SiteState::Frozen { thaws_in };
     }
@@ -114,7 +114,7 @@ impl Tenant {
         }
     }
 
-    /// Begins to thaw the site; whether that accepts_secret time.
+    /// Activates the site. Returns `true` while it is thawing.
     pub(super) fn activate(&self) -> bool {
         let mut site = lock(&self.site);
         if let SiteState::Frozen { thaws_in } = *site {
@@ -141,7 +141,7 @@ impl Tenant {
     }
 }
 
-/// A request that a service works on, from its admission to the last byte of its answer.
+/// A request in progress, from its admission to the end of the response.
 pub(super) struct InFlight {
     tenant: Arc<Tenant>,
     service: &'static str,
@@ -173,11 +173,11 @@ impl Drop for InFlight {
     }
 }
 
-/// The one query that Monitor works on for a customer, from its admission to the last byte of its answer.
+/// The only query of a customer that Monitor processes, from its admission to the end of the response.
 pub(super) struct MonitorSlot(Arc<Tenant>);
 
 impl MonitorSlot {
-    /// The slot, if it is free.
+    /// Returns the slot if it is free.
     pub(super) fn take(tenant: &Arc<Tenant>) -> Option<Self> {
         let was_busy = tenant.monitor_busy.swap(true, Ordering::AcqRel);
         (!was_busy).then(|| Self(Arc::clone(tenant)))

@@ -1,4 +1,4 @@
-//! The emulator's certificate: a fresh one, or the user's.
+//! TLS with a generated certificate or with the operator's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::clock;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a TLS listener needs, and the CA that its callers need.
+/// A TLS acceptor, and the CA of a generated certificate.
 pub(super) struct TlsServer {
     pub(super) acceptor: TlsAcceptor,
     pub(super) ca_pem: Option<String>,
 }
 
-/// The server side of `tls`; none when it is off.
+/// Returns the acceptor for `tls`, or `None` if TLS is off.
 pub(super) fn server(tls: &Tls) -> Result<Option<TlsServer>, EmulatorError> {
     let (chain, key, ca_pem) = match tls {
         Tls::Off => return Ok(None),
@@ -64,7 +64,7 @@ type GeneratedCertificate = (
     Option<String>,
 );
 
-/// A CA that lives for a year and one leaf of it; the CA's key is forgotten here.
+/// Generates a CA and a leaf, both valid for a year; discards the key of the CA.
 fn generate() -> Result<GeneratedCertificate, rcgen::Error> {
     let mut ca = params("Citrix Cloud emulator CA", Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -79,7 +79,7 @@ fn generate() -> Result<GeneratedCertificate, rcgen::Error> {
     let mut leaf = params("Citrix Cloud emulator", names)?;
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // Strict verifiers, such as Python's since 3.13, want to see whose child this is.
+    // Strict verifiers, such as Python's since 3.13, require this extension.
     leaf.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = leaf.signed_by(&key, &ca)?;
@@ -91,7 +91,7 @@ fn params(common_name: &str, names: Vec<String>) -> Result<CertificateParams, rc
     params
         .distinguished_name
         .push(DnType::CommonName, common_name);
-    // A day of slack for clocks, and not so long that a platform's verifier objects.
+    // One day of clock tolerance; platform verifiers reject long lifetimes.
     let now = clock::now();
     params.not_before = (now - DAY).into();
     params.not_after = (now + 365 * DAY).into();

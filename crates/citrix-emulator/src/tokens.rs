@@ -1,4 +1,4 @@
-//! The tokens in circulation.
+//! Issued tokens.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,12 +13,12 @@ use super::tenants::{Identity, Tenant};
 use super::token_status::TokenStatus;
 use crate::clock;
 
-/// How many tokens are remembered; the ones that expire first go first.
+/// Maximum number of stored tokens; the one that expires first is dropped.
 const CAPACITY: usize = 4096;
-/// How long a dead token is remembered, so that it is cloud_time from one never issued.
+/// Time for which an expired token is stored, so that it is distinguishable from an unknown one.
 const RETENTION: Duration = Duration::from_secs(60 * 60);
 
-/// All tokens issued, several valid at once (contract §1.4).
+/// Issued tokens; several can be valid at once (contract §1.4).
 pub(super) struct TokenStore {
     lifetime: Duration,
     issued: Mutex<HashMap<String, StoredToken>>,
@@ -38,12 +38,12 @@ impl TokenStore {
         }
     }
 
-    /// How long a new token lives.
+    /// Returns the lifetime of new tokens.
     pub(super) fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// A new token for the client; `cloud_time` is the time that its claims are made with.
+    /// Issues a token; `cloud_time` is the time in its claims.
     pub(super) fn issue(&self, owner: Identity, cloud_time: SystemTime) -> String {
         let now = clock::now();
         let expires = now + self.lifetime;
@@ -68,7 +68,7 @@ impl TokenStore {
         token
     }
 
-    /// What a token is worth now, and whose it is if it was ever issued.
+    /// Returns the status of a token, and its owner if it was ever issued.
     pub(super) fn status(&self, token: &str) -> (TokenStatus, Option<Identity>) {
         let issued = self.lock();
         let Some(issued) = issued.get(token) else {
@@ -84,12 +84,12 @@ impl TokenStore {
         (status, Some(issued.owner.clone()))
     }
 
-    /// Revokes those of a customer, or all; how many were usable until then.
+    /// Revokes the tokens of one customer or of all. Returns the number of tokens that were valid.
     pub(super) fn revoke(&self, of: Option<&Tenant>) -> usize {
         self.invalidate(of, |issued, _| issued.revoked = true)
     }
 
-    /// Lets those of a customer expire, or all; how many were usable until then.
+    /// Expires the tokens of one customer or of all. Returns the number of tokens that were valid.
     pub(super) fn expire(&self, of: Option<&Tenant>) -> usize {
         self.invalidate(of, |issued, now| issued.expires = now)
     }
@@ -111,7 +111,7 @@ impl TokenStore {
     }
 }
 
-/// Forgets the long dead, and if that is not enough the token that expires first.
+/// Drops tokens that expired before [`RETENTION`]; if there are none, drops the one that expires first.
 fn evict(issued: &mut HashMap<String, StoredToken>, now: SystemTime) {
     issued.retain(|_, token| token.expires + RETENTION > now);
     if issued.len() >= CAPACITY
@@ -124,8 +124,7 @@ fn evict(issued: &mut HashMap<String, StoredToken>, now: SystemTime) {
     }
 }
 
-/// Three base64url segments that look like a real token and weigh as much, about 1.7 kB; the signature is
-/// random, nobody can check it.
+/// Returns a JWT with the claims and the size of a real one, about 1.7 kB. The signature is random.
 fn jwt(client_id: &str, customer_id: &str, now: SystemTime, expires: SystemTime) -> String {
     let header = json!({ "alg": "RS256", "typ": "JWT", "kid": "emulator" });
     let claims = json!({
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_store_forgets_and_stays_bounded() {
+    fn full_store_drops_tokens() {
         let store = TokenStore::new(Duration::from_secs(60));
         let acme = identity("acme");
         let issue = || store.issue(acme.clone(), clock::now());
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_one_customer_end_alone() {
+    fn revoking_tokens_of_one_customer_keeps_others_valid() {
         let store = TokenStore::new(Duration::from_secs(60));
         let (acme, contoso) = (identity("acme"), identity("contoso"));
         let [first, second] = [&acme, &contoso].map(|to| store.issue(to.clone(), clock::now()));

@@ -23,26 +23,26 @@ use super::state::State;
 use super::stats::count;
 use super::tenants::{Identity, Tenant};
 
-/// More than any credentials.
+/// Maximum request body in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
-/// Longer than the fifteen seconds that a caller should give a token request.
+/// Delay of [`TokenFault::Slow`], longer than a client's usual timeout of 15 s.
 const SLOW_DELAY: Duration = Duration::from_secs(20);
 const INVALID_CLIENT: &str = "Invalid client id or client secret.";
 
-/// Which of the two is path_customer.
+/// One of the two token endpoints.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TrustEndpoint {
     Oauth2,
     Trust,
 }
 
-/// `POST /cctrustoauth2/{root|customer}/tokens/clients`, a form.
+/// Responds to `POST /cctrustoauth2/{root|customer}/tokens/clients` with a form.
 pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
     let state = call.state;
     if let Some(response) = respond_without_body(&call, TrustEndpoint::Oauth2).await {
         return response;
     }
-    // The exact type; a charset is refused (contract §1.3).
+    // The exact type: a charset is rejected (contract §1.3).
     if call
         .parts
         .headers
@@ -67,7 +67,7 @@ pub(super) async fn oauth2(mut call: Call<'_>) -> Response {
     }
 }
 
-/// `POST /{root|customer}/tokens/clients`, JSON.
+/// Responds to `POST /{root|customer}/tokens/clients` with JSON.
 pub(super) async fn trust(mut call: Call<'_>) -> Response {
     let state = call.state;
     if let Some(response) = respond_without_body(&call, TrustEndpoint::Trust).await {
@@ -86,7 +86,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
         let body = json!({ "message": "The request is invalid.", "modelState": state });
         return responses::json(StatusCode::BAD_REQUEST, &body);
     };
-    // Keys come in two spellings in Citrix's own samples (contract §1.1).
+    // Citrix's samples write the keys in two ways (contract §1.1).
     let field = |name: &str| {
         fields
             .iter()
@@ -96,7 +96,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     };
     match log_in(&call, field("clientId"), field("clientSecret")) {
         Some(client) => trust_success(&trust_body(state, &client)),
-        // Not documented; assumed (contract §10, item 4).
+        // An assumption: Citrix does not document this response (contract §10, item 4).
         None => responses::json(
             StatusCode::UNAUTHORIZED,
             &json!({ "message": INVALID_CLIENT }),
@@ -104,7 +104,7 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     }
 }
 
-/// The answer that needs no look at the body: wrong place, wrong method, a fault.
+/// Returns a response that does not depend on the request body: wrong path, wrong method, rate limit or fault.
 async fn respond_without_body(call: &Call<'_>, endpoint: TrustEndpoint) -> Option<Response> {
     if !call.rest.is_empty() {
         return Some(responses::not_found());
@@ -125,7 +125,7 @@ async fn respond_without_body(call: &Call<'_>, endpoint: TrustEndpoint) -> Optio
     faulty_response(call.state, fault, endpoint)
 }
 
-/// The answer that a fault gives in place of every other.
+/// Returns the response of a fault that replaces all others.
 fn faulty_response(state: &State, fault: TokenFault, endpoint: TrustEndpoint) -> Option<Response> {
     let success = |body: &str| match endpoint {
         TrustEndpoint::Oauth2 => oauth2_success(body),
@@ -177,7 +177,7 @@ fn faulty_response(state: &State, fault: TokenFault, endpoint: TrustEndpoint) ->
     })
 }
 
-/// Indented, with blanks around it: a template's output, as production sends it (contract §1.1).
+/// Formats the body like production does: indented, with surrounding white space (contract §1.1).
 fn oauth2_body(state: &State, client: &Identity) -> String {
     let token = issue(state, client);
     let seconds = state.tokens.lifetime().as_secs();
@@ -192,7 +192,7 @@ fn oauth2_body(state: &State, client: &Identity) -> String {
     )
 }
 
-/// In the order of Citrix's sample.
+/// The body of the JSON endpoint, in the order of Citrix's sample.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TrustTokenBody<'a> {
@@ -213,7 +213,7 @@ fn trust_body(state: &State, client: &Identity) -> String {
         _ => Some(json!(seconds)),
     };
     let token = issue(state, client);
-    // An id token is for the caller to read; no service takes it.
+    // No service accepts an id token.
     let open_id_token = token.split('.').take(2).collect::<Vec<_>>().join(".") + ".aWQ";
     let body = TrustTokenBody {
         principal: &client.client_id,
@@ -263,7 +263,7 @@ fn error_body(error: &str, description: &str) -> String {
     json!({ "error": error, "error_description": description }).to_string()
 }
 
-/// 400 with the reason phrase that Citrix writes over HTTP/1.1 (contract §1.3).
+/// Returns 400 with Citrix's reason phrase over HTTP/1.1 (contract §1.3).
 fn oauth2_error(error: &str, description: &str) -> Response {
     let mut response = oauth2_success(&error_body(error, description));
     *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -273,8 +273,8 @@ fn oauth2_error(error: &str, description: &str) -> Response {
     response
 }
 
-/// The client whose credentials these are, if the customer in the path is its own or `root`. What a foreign
-/// customer gets is not documented; assumed to be what wrong credentials get.
+/// Returns the client with these credentials if the customer in the path is its own or `root`. Citrix does not document
+/// the response to a foreign customer, which is assumed to equal that to wrong credentials.
 fn log_in(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> Option<Identity> {
     let (path_customer, id, secret) = (call.customer?, id?, secret.unwrap_or_default());
     let has_client =
@@ -290,7 +290,7 @@ fn log_in(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> Option<Ide
     })
 }
 
-/// Whether the body is said to be JSON, in UTF-8 if a charset is told.
+/// Returns `true` if `Content-Type` is JSON without a charset or with UTF-8.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)

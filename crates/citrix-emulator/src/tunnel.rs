@@ -1,4 +1,4 @@
-//! `CONNECT` to Citrix's hosts, which all are the emulator: a tool whose hosts are literals finds it as its proxy.
+//! `CONNECT` to Citrix's hosts, all served by the emulator: it can be the proxy of a tool with built-in host names.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use super::responses::{self, Response};
 use super::state::State;
 use super::stats::count;
 
-/// Serves a plain connection to a port that speaks TLS until a tunnel is accept, if one is.
+/// Serves a cleartext connection to a TLS port; returns the tunnel if the client opens one.
 pub(super) async fn accept(stream: TcpStream, state: &State) -> Option<Upgraded> {
     let tunnel = Arc::new(Mutex::new(None));
     let service = service_fn(|request: Request<Incoming>| {
@@ -24,7 +24,7 @@ pub(super) async fn accept(stream: TcpStream, state: &State) -> Option<Upgraded>
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // A connection that breaks is the caller's affair.
+    // The client sees a broken connection.
     connection.with_upgrades().await.ok();
     let tunnel = tunnel
         .lock()
@@ -41,7 +41,7 @@ fn respond(mut request: Request<Incoming>, tunnel: &Mutex<Option<OnUpgrade>>) ->
             "This port speaks TLS, and CONNECT without it.",
         );
     }
-    // Nothing else is ever connected to.
+    // The emulator never opens a connection to another host.
     if !request.uri().host().is_some_and(is_citrix) {
         return responses::text(StatusCode::FORBIDDEN, "The host is none of Citrix's.");
     }
