@@ -184,14 +184,14 @@ async fn pipelined_requests_get_responses_in_order() {
 
 #[tokio::test]
 async fn connections_are_distributed_over_workers() {
-    const MANY: usize = 12;
+    const CALLERS: usize = 12;
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "3")
         .start()
         .await;
     let mut callers = Vec::new();
-    for _ in 0..MANY {
+    for _ in 0..CALLERS {
         let mut caller = gateway.connect().await;
         caller.write(SIMPLE).await;
         assert_eq!(caller.response().await.status(), 200);

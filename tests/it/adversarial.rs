@@ -138,18 +138,18 @@ async fn upstream_response_before_the_end_of_the_upload_blocks_no_request() {
         }
     };
     tokio::spawn(serve(wire));
-    let said = tokio::select! {
-        said = caller.rest() => said,
+    let rest = tokio::select! {
+        rest = caller.rest() => rest,
         () = async { loop { serve(upstream.connection().await).await } } => unreachable!(),
     };
     assert!(
-        said.is_empty() || said.starts_with(b"HTTP/1.1 200 "),
-        "{said:?}"
+        rest.is_empty() || rest.starts_with(b"HTTP/1.1 200 "),
+        "{rest:?}"
     );
 }
 
 #[tokio::test]
-async fn rfc9112_6_1_unknown_transfer_coding_returns_400() {
+async fn rfc9112_6_1_unsupported_transfer_coding_returns_400() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     for codings in [
@@ -312,15 +312,15 @@ async fn caller_that_does_not_read_is_closed() {
         .start()
         .await;
     let mut http2 = gateway.http2().await;
-    for speaks_http2 in [false, true] {
-        let _response = if speaks_http2 {
+    for over_http2 in [false, true] {
+        let _response = if over_http2 {
             let request = Request::get(gateway.url("/")).body(()).unwrap();
             Some(http2.send_request(request, true).unwrap())
         } else {
             None
         };
         let mut caller = gateway.connect().await;
-        if !speaks_http2 {
+        if !over_http2 {
             caller.write(get("/")).await;
         }
         let mut wire = upstream.connection().await;
@@ -385,8 +385,8 @@ async fn rfc9112_7_1_invalid_chunks_never_complete_a_request() {
             .write(format!("1\r\nx\r\n{broken}\r\n0\r\n\r\n"))
             .await;
         assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"), "{broken:?}");
-        let said = caller.rest().await;
-        assert!(!said.starts_with(b"HTTP/1.1 2"), "{broken:?}");
+        let rest = caller.rest().await;
+        assert!(!rest.starts_with(b"HTTP/1.1 2"), "{broken:?}");
     }
 }
 

@@ -321,9 +321,9 @@ async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
     // Other batches hold the rest.
     let mut others = batches.acquire(64 * MIB).unwrap();
     assert!(others.grow(60 * MIB - 10, 64 * MIB));
-    let refused = gateway.raw(post("/cvad/manage/$batch", &dummy())).await;
-    refused.problem(503, "overloaded");
-    assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
+    let rejected = gateway.raw(post("/cvad/manage/$batch", &dummy())).await;
+    rejected.problem(503, "overloaded");
+    assert_eq!(rejected.field("retry-after").as_deref(), Some("1"));
     wire.write(OK).await;
     assert_eq!(caller.response().await.status(), 200);
     drop(others);
@@ -384,7 +384,7 @@ async fn every_item_is_authorized_also_after_a_revocation() {
             cloud.emulator.revoke_all();
         }
     }
-    assert_eq!(cloud.emulator.stats().refused_batch_items, 0);
+    assert_eq!(cloud.emulator.stats().rejected_batch_items, 0);
 }
 
 #[tokio::test]
@@ -416,7 +416,7 @@ async fn batch_passes_from_http2_to_http2() {
         assert_eq!(response["Items"][0]["Code"], 200, "{response}");
         cloud.emulator.revoke_all();
     }
-    assert_eq!(cloud.emulator.stats().refused_batch_items, 0);
+    assert_eq!(cloud.emulator.stats().rejected_batch_items, 0);
 }
 
 #[tokio::test]

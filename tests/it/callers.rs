@@ -82,10 +82,10 @@ async fn rfc9110_15_5_2_unauthenticated_caller_gets_401_without_the_cause() {
     let elsewhere = "networks = [\"192.0.2.0/24\"]";
     let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, elsewhere))).await;
     // Concurrently, because responses to bad secrets are delayed.
-    let strangers = [
+    let attempts = [
         String::new(),
         basic("a", "wrong"),
-        basic("nobody", A),
+        basic("unknown", A),
         basic("", A),
         basic("a", ""),
         // Valid, but from the wrong network.
@@ -118,7 +118,7 @@ async fn rfc9110_15_5_2_unauthenticated_caller_gets_401_without_the_cause() {
         );
         (response.names(), problem["detail"].clone())
     });
-    let mut responses = join_all(strangers).await;
+    let mut responses = join_all(attempts).await;
     // Nor in the path.
     gateway
         .raw(get(&format!("/?x-api-key={A}&access_token={A}")))
@@ -406,7 +406,7 @@ async fn callers_at_one_address_queue_by_name() {
             "queue_depth{{route=\"/monitorodata\"}} {}",
             waiting.len() - 1
         );
-        crate::harness::wait_until("it waits", || async {
+        crate::harness::wait_until("the request waits", || async {
             gateway.metrics().await.contains(&depth)
         })
         .await;

@@ -70,6 +70,65 @@ const NEW: Option<&str> = Some("citrix-transactionid");
 const OLD: Option<&str> = Some("x-cws-transactionid");
 const CC: Option<&str> = Some("cc-transactionid");
 
+/// One request to each service: path, fields, and the response field with the transaction id.
+const SERVICES: &[(&str, &str, Option<&str>)] = &[
+    ("/cvad/manage/me", "", NEW),
+    ("/cvad/manage/Machines?limit=1", "", NEW),
+    ("/cvad/manage/Machines/$search", "", NEW),
+    ("/direct/acme/citrix/orchestration/api/me", "", NEW),
+    ("/direct/acme/citrix/orchestration/api/ping/status", "", NEW),
+    ("/monitorodata/Machines?$top=1", "", None),
+    (
+        "/casodata/sessions?year=2025&month=01&day=15&hour=08",
+        "",
+        None,
+    ),
+    ("/systemlog/records?Limit=1", "", CC),
+    ("/notifications/", "", OLD),
+    ("/classic/notifications/acme/notifications/items", "", OLD),
+    ("/resourcelocations", "", NEW),
+    ("/classic/registry/acme/resourcelocations", "", OLD),
+    ("/classic/core/acme/serviceStates", "", OLD),
+    (
+        "/classic/agenthub/acme/edgeservers?connectorType=All",
+        "",
+        OLD,
+    ),
+    ("/connectors", "", NEW),
+    ("/administrators/", "", NEW),
+    ("/administrators/invitations", "", NEW),
+    ("/classic/cws/acme/identityProviders", "", OLD),
+    ("/classic/cws/acme/AuthDomains", "", OLD),
+    ("/classic/webhooks/acme/subscriptions", "", OLD),
+    (
+        "/licensing/license/enterprise/cloud/cvad/ud/current",
+        "",
+        CC,
+    ),
+    ("/catalogservice/acme/site/images", "", NEW),
+    ("/quickcreateservice/acme/accounts", "", NEW),
+    ("/quickcreateservice/acme/tasks/7", "", NEW),
+    ("/accessSecurity/applications", "", NEW),
+    ("/wem/services/wem/sites", "", NEW),
+    ("/gac/aca/settings", "", NEW),
+    ("/sessionrecording/api/site", "", NEW),
+    (
+        "/sessionrecording/api/recordings",
+        "SiteId: s\r\nServerId: 1\r\n",
+        NEW,
+    ),
+    (
+        "/adm/massvc/acme/nitro/v2/config/stylebooks",
+        "isCloud: true\r\n",
+        NEW,
+    ),
+    (
+        "/applayering/services/Citrix.AppLayering/master/LayeringServices/OsLayers",
+        "Accept: application/json;version=preview\r\n",
+        NEW,
+    ),
+];
+
 #[tokio::test]
 async fn contract_3_4_every_service_responds_with_a_transaction_id() {
     let (cloud, gateway) = emulated(Options::default()).await;
@@ -77,64 +136,8 @@ async fn contract_3_4_every_service_responds_with_a_transaction_id() {
         "/direct/acme/citrix/orchestration/api/acme/{}/Machines?limit=1",
         cloud.emulator.site_id()
     );
-    for (path, fields, id_in) in [
-        ("/cvad/manage/me", "", NEW),
-        ("/cvad/manage/Machines?limit=1", "", NEW),
-        ("/cvad/manage/Machines/$search", "", NEW),
-        (&direct, "", NEW),
-        ("/direct/acme/citrix/orchestration/api/me", "", NEW),
-        ("/direct/acme/citrix/orchestration/api/ping/status", "", NEW),
-        ("/monitorodata/Machines?$top=1", "", None),
-        (
-            "/casodata/sessions?year=2025&month=01&day=15&hour=08",
-            "",
-            None,
-        ),
-        ("/systemlog/records?Limit=1", "", CC),
-        ("/notifications/", "", OLD),
-        ("/classic/notifications/acme/notifications/items", "", OLD),
-        ("/resourcelocations", "", NEW),
-        ("/classic/registry/acme/resourcelocations", "", OLD),
-        ("/classic/core/acme/serviceStates", "", OLD),
-        (
-            "/classic/agenthub/acme/edgeservers?connectorType=All",
-            "",
-            OLD,
-        ),
-        ("/connectors", "", NEW),
-        ("/administrators/", "", NEW),
-        ("/administrators/invitations", "", NEW),
-        ("/classic/cws/acme/identityProviders", "", OLD),
-        ("/classic/cws/acme/AuthDomains", "", OLD),
-        ("/classic/webhooks/acme/subscriptions", "", OLD),
-        (
-            "/licensing/license/enterprise/cloud/cvad/ud/current",
-            "",
-            CC,
-        ),
-        ("/catalogservice/acme/site/images", "", NEW),
-        ("/quickcreateservice/acme/accounts", "", NEW),
-        ("/quickcreateservice/acme/tasks/7", "", NEW),
-        ("/accessSecurity/applications", "", NEW),
-        ("/wem/services/wem/sites", "", NEW),
-        ("/gac/aca/settings", "", NEW),
-        ("/sessionrecording/api/site", "", NEW),
-        (
-            "/sessionrecording/api/recordings",
-            "SiteId: s\r\nServerId: 1\r\n",
-            NEW,
-        ),
-        (
-            "/adm/massvc/acme/nitro/v2/config/stylebooks",
-            "isCloud: true\r\n",
-            NEW,
-        ),
-        (
-            "/applayering/services/Citrix.AppLayering/master/LayeringServices/OsLayers",
-            "Accept: application/json;version=preview\r\n",
-            NEW,
-        ),
-    ] {
+    let direct = [(direct.as_str(), "", NEW)];
+    for (path, fields, id_in) in SERVICES.iter().copied().chain(direct) {
         let request = if path.ends_with("$search") {
             post(path, "{}")
         } else {
@@ -319,7 +322,7 @@ async fn contract_3_citrix_errors_pass_in_every_format() {
     let (_cloud, gateway) = emulated(Options::default()).await;
     for (request, status, content_type, pointer) in [
         (
-            get("/administrators/nobody"),
+            get("/administrators/unknown"),
             404,
             "application/json",
             "/traceId",

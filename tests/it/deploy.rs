@@ -116,14 +116,14 @@ fn every_alert_has_severity_runbook_and_test() {
 fn dashboard_panels_have_unique_ids_and_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    let place =
+    let position =
         |panel: &Value| ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
     for (index, panel) in panels.iter().enumerate() {
-        let ([x, y, w, h], title) = (place(panel), &panel["title"]);
+        let ([x, y, w, h], title) = (position(panel), &panel["title"]);
         assert!(x + w <= 24, "{title}");
         for other in &panels[index + 1..] {
             assert_ne!(panel["id"], other["id"], "{title}");
-            let [ox, oy, ow, oh] = place(other);
+            let [ox, oy, ow, oh] = position(other);
             let apart = x + w <= ox || ox + ow <= x || y + h <= oy || oy + oh <= y;
             assert!(apart, "{title} and {}", other["title"]);
         }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use citrix_auth_proxy::config;
 
-/// Folders with documents other than `docs/`.
+/// Documents outside `docs/`.
 const AT_THE_TOP: [&str; 5] = [
     "README.md",
     "SECURITY.md",
@@ -65,7 +65,7 @@ fn parts(text: &str) -> (String, Vec<(&str, String)>) {
             }
         }
     }
-    assert!(!within, "a block of code has no end");
+    assert!(!within, "unterminated code block");
     (prose, blocks)
 }
 
@@ -107,7 +107,7 @@ fn plain(path: &Path) -> PathBuf {
 
 /// The links of a document within the repository: target and anchor.
 fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
-    let leads = |link: &&str| !link.contains("://");
+    let is_local = |link: &&str| !link.contains("://");
     let resolve = |link: &'a str| {
         let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
         let path = if path.is_empty() {
@@ -119,7 +119,7 @@ fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
     };
     between(prose, "](", ')')
         .into_iter()
-        .filter(leads)
+        .filter(is_local)
         .map(resolve)
         .collect()
 }
@@ -127,19 +127,19 @@ fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
 #[test]
 fn links_and_anchors_resolve() {
     let documents = documents();
-    let mut dead = Vec::new();
+    let mut broken = Vec::new();
     for (from, text) in &documents {
         let (prose, _) = parts(text);
         for (path, anchor) in links(from, &prose) {
-            let there = documents.get(&path).map(|text| anchors(&parts(text).0));
+            let target = documents.get(&path).map(|text| anchors(&parts(text).0));
             let anchored =
-                anchor.is_empty() || there.is_some_and(|anchors| anchors.contains(anchor));
+                anchor.is_empty() || target.is_some_and(|anchors| anchors.contains(anchor));
             if !root().join(&path).exists() || !anchored {
-                dead.push(format!("{}: {}#{anchor}", from.display(), path.display()));
+                broken.push(format!("{}: {}#{anchor}", from.display(), path.display()));
             }
         }
     }
-    assert!(dead.is_empty(), "{dead:#?}");
+    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[test]
@@ -152,11 +152,11 @@ fn every_document_is_reachable_from_the_readme() {
             next.extend(links(&path, &parts(text).0).into_iter().map(|(to, _)| to));
         }
     }
-    let lost: Vec<_> = documents
+    let unreachable: Vec<_> = documents
         .keys()
         .filter(|path| !found.contains(*path))
         .collect();
-    assert!(lost.is_empty(), "{lost:?}");
+    assert!(unreachable.is_empty(), "{unreachable:?}");
 }
 
 #[test]
@@ -195,29 +195,29 @@ fn problems_of(block: &str) -> Vec<String> {
         .first()
         .map_or("acme", |customer| customer)
         .to_owned();
-    let of_whom = [
+    let customer_keys = [
         "CITRIX_CUSTOMER_ID",
         "CITRIX_CLIENT_ID",
         "CITRIX_CLIENT_SECRET",
     ];
     let has_customer = text.contains("[citrix]") || text.contains("[[customer]]");
-    let named = of_whom
+    let named = customer_keys
         .iter()
         .filter(|_| !has_customer)
         .map(|name| ((*name).to_owned(), customer.clone()));
-    let listens_beyond = text.contains("0.0.0.0") && !text.contains("[[caller]]");
-    let text = if listens_beyond {
+    let is_public = text.contains("0.0.0.0") && !text.contains("[[caller]]");
+    let text = if is_public {
         format!("{text}\n[insecure]\nallow_anonymous = true\n")
     } else {
         text
     };
     let problems = config::from_toml(&text, named).err().unwrap_or_default();
     // The certificate files of the examples do not exist.
-    let there = |problem: &String| !problem.contains("cannot read");
+    let unrelated_to_files = |problem: &String| !problem.contains("cannot read");
     problems
         .iter()
         .map(ToString::to_string)
-        .filter(there)
+        .filter(unrelated_to_files)
         .collect()
 }
 

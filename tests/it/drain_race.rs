@@ -1,4 +1,4 @@
-//! A drain that begins while a request is on its way: each accepted connection is served.
+//! A drain that begins while a request is in transit: each accepted connection is served.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::harness::{Gateway, OK, Upstream, Wire, wait_until, within_timeout};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Drains twenty gateways with a new request on its way and returns how many of those got no
+/// Drains twenty gateways with a new request in transit and returns how many of those got no
 /// response. A worker that has `served` requests is awake when the drain begins; any other is about
 /// to start.
 async fn unserved(workers: &str, served: usize) -> usize {

@@ -151,7 +151,7 @@ async fn accept_encoding_is_limited_to_supported_codings() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let accepted = "gzip, deflate, br, zstd";
-    for (path, leaving) in [
+    for (path, forwarded_as) in [
         ("/monitorodata/Machines", "gzip, deflate"),
         ("/cvad/manage/Machines", "gzip, deflate"),
         // Bodies of other services are not inspected.
@@ -161,7 +161,7 @@ async fn accept_encoding_is_limited_to_supported_codings() {
         gateway.raw(get_with(path, &fields)).await;
         assert_eq!(
             upstream.request().await.field("accept-encoding").as_deref(),
-            Some(leaving),
+            Some(forwarded_as),
             "{path}"
         );
         gateway

@@ -146,45 +146,43 @@ async fn contract_1_1_json_endpoint_responds_byte_for_byte_like_citrix() {
     assert_eq!(upstream.take_requests().await.len(), 1);
 }
 
-#[tokio::test]
-async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
-    let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
-    let (urlencoded, in_json) = (
-        "Content-Type: application/x-www-form-urlencoded\r\n",
-        "Content-Type: application/json\r\n",
-    );
-    let wrong_type = r#"{"error":"invalid_request","error_description":"Content-Type must be set to application/x-www-form-urlencoded"}"#;
-    let invalid = r#"{"message":"The request is invalid.","modelState":{"credentials":["An error has occurred."]}}"#;
-    for (request, status, body) in [
-        (post(FORM, "", ""), 400, wrong_type),
-        (post(FORM, in_json, "{}"), 400, wrong_type),
+const URLENCODED: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+const JSON_TYPE: &str = "Content-Type: application/json\r\n";
+const WRONG_TYPE: &str = r#"{"error":"invalid_request","error_description":"Content-Type must be set to application/x-www-form-urlencoded"}"#;
+const INVALID: &str = r#"{"message":"The request is invalid.","modelState":{"credentials":["An error has occurred."]}}"#;
+
+/// Invalid logins with the status and body that Citrix returns.
+fn invalid_logins() -> Vec<(String, u16, &'static str)> {
+    vec![
+        (post(FORM, "", ""), 400, WRONG_TYPE),
+        (post(FORM, JSON_TYPE, "{}"), 400, WRONG_TYPE),
         (
-            post(FORM, urlencoded, "client_id=a"),
+            post(FORM, URLENCODED, "client_id=a"),
             400,
             r#"{"error":"unsupported_grant_type","error_description":"The grant type must be client_credentials."}"#,
         ),
         (
             post(
                 FORM,
-                urlencoded,
+                URLENCODED,
                 "grant_type=client_credentials&client_id=a&client_id=b",
             ),
             400,
             r#"{"error":"invalid_request","error_description":"A parameter is repeated."}"#,
         ),
         (
-            post(FORM, &format!("{urlencoded}{urlencoded}"), "x"),
+            post(FORM, &format!("{URLENCODED}{URLENCODED}"), "x"),
             400,
-            wrong_type,
+            WRONG_TYPE,
         ),
-        (post(JSON, in_json, "clientId"), 400, invalid),
+        (post(JSON, JSON_TYPE, "clientId"), 400, INVALID),
         (
-            post(JSON, in_json, r#"{"clientId":"a","clientId":"a"}"#),
+            post(JSON, JSON_TYPE, r#"{"clientId":"a","clientId":"a"}"#),
             400,
-            invalid,
+            INVALID,
         ),
         (
-            post(JSON, urlencoded, "client_id=a"),
+            post(JSON, URLENCODED, "client_id=a"),
             415,
             r#"{"message":"The request entity's media type is not supported for this resource."}"#,
         ),
@@ -193,7 +191,13 @@ async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
             405,
             r#"{"message":"The requested resource does not support http method 'GET'."}"#,
         ),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
+    let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
+    for (request, status, body) in invalid_logins() {
         let response = gateway.raw(&request).await;
         assert_eq!(
             (response.status(), response.text().as_str()),
@@ -220,7 +224,7 @@ async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
         .await;
     assert_eq!((head.status(), rest.len()), (405, 0));
     gateway
-        .raw(post(FORM, urlencoded, &"x".repeat(16 * 1024 + 1)))
+        .raw(post(FORM, URLENCODED, &"x".repeat(16 * 1024 + 1)))
         .await
         .problem(413, "body_too_large");
     let long = format!(
@@ -228,7 +232,7 @@ async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
         "s".repeat(16_000)
     );
     assert_eq!(
-        gateway.raw(post(FORM, urlencoded, &long)).await.status(),
+        gateway.raw(post(FORM, URLENCODED, &long)).await.status(),
         400
     );
     upstream.assert_no_more_requests().await;
@@ -245,84 +249,98 @@ async fn contract_1_3_invalid_login_is_rejected_with_the_citrix_body() {
     }
 }
 
-#[tokio::test]
-async fn credentials_in_body_or_basic_header_log_in() {
-    let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
-    let urlencoded = "Content-Type: application/x-www-form-urlencoded\r\n";
-    let basic = format!(
-        "Authorization: Basic {}\r\n",
-        STANDARD.encode(format!("a:{A}"))
-    );
-    let stale = "Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n";
-    let grant = "grant_type=client_credentials";
-    let in_form =
-        "client_secret=c4nary-secret-of-a%3d%3d&client_id=a&grant_type=client_credentials";
-    let upper = r#"{"ClientSecret":"c4nary-secret-of-a==","ClientId":"a"}"#;
-    for request in [
+const GRANT: &str = "grant_type=client_credentials";
+const IN_FORM: &str =
+    "client_secret=c4nary-secret-of-a%3d%3d&client_id=a&grant_type=client_credentials";
+
+fn basic_of_a() -> String {
+    let pair = STANDARD.encode(format!("a:{A}"));
+    format!("Authorization: Basic {pair}\r\n")
+}
+
+/// Logins of the caller `a` in every form.
+fn valid_logins() -> Vec<String> {
+    const STALE: &str = "Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n";
+    const UPPER: &str = r#"{"ClientSecret":"c4nary-secret-of-a==","ClientId":"a"}"#;
+    let basic = basic_of_a();
+    vec![
         form("a", A),
         in_json("a", A),
-        post(FORM, urlencoded, in_form),
+        post(FORM, URLENCODED, IN_FORM),
         post(
             FORM,
-            &urlencoded.replace("\r\n", ";charset=utf-8\r\n"),
-            in_form,
+            &URLENCODED.replace("\r\n", ";charset=utf-8\r\n"),
+            IN_FORM,
         ),
         post(
             "/base/cctrustoauth2/acme/tokens/clients?x=y",
-            urlencoded,
-            in_form,
+            URLENCODED,
+            IN_FORM,
         ),
         post(
             "/region/eu/CCTRUSTOAUTH2/ACME/TOKENS/CLIENTS/",
-            urlencoded,
-            in_form,
+            URLENCODED,
+            IN_FORM,
         ),
         post(
             "http://localhost/cctrustoauth2/root/tokens/clients",
-            urlencoded,
-            in_form,
+            URLENCODED,
+            IN_FORM,
         ),
         post(
             "/classic/trust/root/tokens/clients",
             "Content-Type: application/json; charset=utf-8\r\n",
-            upper,
+            UPPER,
         ),
-        post(FORM, &format!("{urlencoded}{basic}"), grant),
+        post(FORM, &format!("{URLENCODED}{basic}"), GRANT),
         post(
             FORM,
-            &format!("{urlencoded}{basic}"),
-            &format!("client_id=a&{grant}"),
+            &format!("{URLENCODED}{basic}"),
+            &format!("client_id=a&{GRANT}"),
         ),
         post(
             FORM,
-            &format!("{urlencoded}X-Api-Key: {A}\r\n{stale}"),
+            &format!("{URLENCODED}X-Api-Key: {A}\r\n{STALE}"),
             "grant_type=client_credentials&client_id=x&client_secret=y",
         ),
-        post(FORM, &format!("{urlencoded}{stale}"), in_form),
-    ] {
-        let response = gateway.raw(&request).await;
-        assert_eq!(response.status(), 200, "{request}: {}", response.text());
-    }
-    for request in [
+        post(FORM, &format!("{URLENCODED}{STALE}"), IN_FORM),
+    ]
+}
+
+/// Logins with missing or bad credentials.
+fn rejected_logins() -> Vec<String> {
+    let basic = basic_of_a();
+    vec![
         form("b", A),
         form("", A),
         form("a", ""),
         form("A", A),
         in_json("b", A),
-        post(FORM, urlencoded, "grant_type=client_credentials"),
+        post(FORM, URLENCODED, "grant_type=client_credentials"),
         // Credentials in the body take precedence.
         post(
             FORM,
-            &format!("{urlencoded}{basic}"),
-            &format!("client_id=a&client_secret=x&{grant}"),
+            &format!("{URLENCODED}{basic}"),
+            &format!("client_id=a&client_secret=x&{GRANT}"),
         ),
-        post(FORM, &format!("{urlencoded}X-Api-Key: wrong\r\n"), in_form),
+        post(FORM, &format!("{URLENCODED}X-Api-Key: wrong\r\n"), IN_FORM),
         post(
             FORM,
-            &format!("{urlencoded}Authorization: Bearer {A}\r\n"),
-            grant,
+            &format!("{URLENCODED}Authorization: Bearer {A}\r\n"),
+            GRANT,
         ),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn credentials_in_body_or_basic_header_log_in() {
+    let (gateway, upstream) = gateway_for(&(block("a", A, "") + &block("b", B, ""))).await;
+    let basic = basic_of_a();
+    for request in valid_logins() {
+        let response = gateway.raw(&request).await;
+        assert_eq!(response.status(), 200, "{request}: {}", response.text());
+    }
+    for request in rejected_logins() {
         let response = gateway.raw(&request).await;
         assert!(
             response
@@ -333,7 +351,7 @@ async fn credentials_in_body_or_basic_header_log_in() {
         );
     }
     gateway
-        .raw(post(FORM, &format!("{basic}{basic}{urlencoded}"), grant))
+        .raw(post(FORM, &format!("{basic}{basic}{URLENCODED}"), GRANT))
         .await
         .problem(400, "bad_request");
     upstream.assert_no_more_requests().await;

@@ -89,7 +89,7 @@ async fn after_traffic() -> (Gateway, Upstream, Upstream) {
         ("/chunked", 200),
         ("/broken", 502),
         ("/Citrix/Monitor/OData/v4/Data/Machines", 200),
-        ("/classic/nobody/x", 404),
+        ("/classic/unknown/x", 404),
         ("http://foreign.example/", 421),
     ] {
         assert_eq!(gateway.raw(get(path)).await.status(), status, "{path}");

@@ -18,11 +18,11 @@ async fn response_from(routes: &str, path: &str) -> (&'static str, Message) {
 }
 
 async fn check(routes: &str, cases: &[(&str, &str, &str)]) {
-    for (path, upstream, leaving) in cases {
+    for (path, upstream, forwarded_as) in cases {
         let (by, request) = response_from(routes, path).await;
         assert_eq!(
             (by, request.line()),
-            (*upstream, format!("GET {leaving} HTTP/1.1")),
+            (*upstream, format!("GET {forwarded_as} HTTP/1.1")),
             "{path}"
         );
     }

@@ -213,86 +213,89 @@ async fn every_valid_path_is_forwarded_without_rules() {
     upstream.assert_no_more_requests().await;
 }
 
+/// Rejected requests: request line, fields, status, reason, and a part of the detail.
+const REJECTIONS: &[(&str, &str, u16, &str, &str)] = &[
+    (
+        "POST /monitorodata",
+        "Content-Length: 0\r\n",
+        403,
+        "caller_forbidden",
+        "may not use this method (methods)",
+    ),
+    (
+        "HEAD2 /monitorodata",
+        "",
+        403,
+        "caller_forbidden",
+        "may not use this method (methods)",
+    ),
+    (
+        "GET /cvad/manage/me",
+        "",
+        403,
+        "caller_forbidden",
+        "may not use this path (paths)",
+    ),
+    (
+        "GET /MonitorOData/x",
+        "",
+        403,
+        "caller_forbidden",
+        "differs from the caller's paths in case",
+    ),
+    (
+        "GET /monitorodata/%78/../y",
+        "",
+        403,
+        "caller_forbidden",
+        "a segment of only dots",
+    ),
+    (
+        "GET /monitorodata/%zz",
+        "",
+        400,
+        "bad_request",
+        "an invalid percent escape",
+    ),
+    (
+        "GET /monitorodata",
+        "Citrix-CustomerId: contoso\r\n",
+        403,
+        "customer_forbidden",
+        "none that this caller may use",
+    ),
+    // Rejections that need no rule are unchanged.
+    (
+        "TRACE /monitorodata",
+        "",
+        400,
+        "bad_request",
+        "is not supported",
+    ),
+    ("GET /classic/none/acme/x", "", 404, "no_route", "no route"),
+    // Otherwise the response would reveal which customers have a host.
+    (
+        "GET /direct/contoso/x",
+        "",
+        403,
+        "customer_forbidden",
+        "no credential",
+    ),
+    (
+        "GET /classic/registry/contoso/x",
+        "",
+        403,
+        "customer_forbidden",
+        "no credential",
+    ),
+];
+
 #[tokio::test]
 async fn rejection_names_the_rule_but_not_what_it_allows() {
     let upstream = Upstream::responding(OK).await;
     let rules = "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
     let gateway = in_front_of(&upstream, &block("a", rules)).start().await;
-    for (line, fields, status, reason, cause) in [
-        (
-            "POST /monitorodata",
-            "Content-Length: 0\r\n",
-            403,
-            "caller_forbidden",
-            "may not use this method (methods)",
-        ),
-        (
-            "HEAD2 /monitorodata",
-            "",
-            403,
-            "caller_forbidden",
-            "may not use this method (methods)",
-        ),
-        (
-            "GET /cvad/manage/me",
-            "",
-            403,
-            "caller_forbidden",
-            "may not use this path (paths)",
-        ),
-        (
-            "GET /MonitorOData/x",
-            "",
-            403,
-            "caller_forbidden",
-            "differs from the caller's paths in case",
-        ),
-        (
-            "GET /monitorodata/%78/../y",
-            "",
-            403,
-            "caller_forbidden",
-            "a segment of only dots",
-        ),
-        (
-            "GET /monitorodata/%zz",
-            "",
-            400,
-            "bad_request",
-            "an invalid percent escape",
-        ),
-        (
-            "GET /monitorodata",
-            "Citrix-CustomerId: contoso\r\n",
-            403,
-            "customer_forbidden",
-            "none that this caller may use",
-        ),
-        // Rejections that need no rule are unchanged.
-        (
-            "TRACE /monitorodata",
-            "",
-            400,
-            "bad_request",
-            "is not supported",
-        ),
-        ("GET /classic/none/acme/x", "", 404, "no_route", "no route"),
-        // Otherwise the response would reveal which customers have a host.
-        (
-            "GET /direct/contoso/x",
-            "",
-            403,
-            "customer_forbidden",
-            "no credential",
-        ),
-        (
-            "GET /classic/registry/contoso/x",
-            "",
-            403,
-            "customer_forbidden",
-            "no credential",
-        ),
-    ] {
+    for &(line, fields, status, reason, cause) in REJECTIONS {
         let problem = ask(&gateway, "a", line, fields)
             .await
             .problem(status, reason);

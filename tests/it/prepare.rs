@@ -157,8 +157,8 @@ async fn configured_site_is_sent_to_cvad_only() {
         let site = wanted.then(|| SITE.to_owned());
         assert_eq!(request.field("citrix-instanceid"), site, "{path}");
     }
-    let theirs = get_with("/cvad/manage/Machines", "Citrix-InstanceId: theirs\r\n");
-    let request = forwarded_by(theirs, &fixed).await;
+    let own_site = get_with("/cvad/manage/Machines", "Citrix-InstanceId: theirs\r\n");
+    let request = forwarded_by(own_site, &fixed).await;
     assert_eq!(
         request.field("citrix-instanceid").as_deref(),
         Some("theirs")

@@ -25,7 +25,7 @@ async fn metric(gateway: &Gateway, series: &str) -> f64 {
 
 async fn waiting(gateway: &Gateway, route: &str, count: f64) {
     let series = format!("queue_depth{{route=\"{route}\"}}");
-    wait_until("they wait", || async {
+    wait_until("the requests wait", || async {
         metric(gateway, &series).await == count
     })
     .await;
@@ -224,13 +224,13 @@ async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
         .await;
     let server = tokio::spawn(one_at_a_time(Arc::clone(&upstream), Arc::default()));
     let poll = |number: u64| {
-        let patience = if number.is_multiple_of(3) {
+        let timeout = if number.is_multiple_of(3) {
             60_000
         } else {
             fastrand::u64(0..60)
         };
         let response = gateway.raw(get("/monitorodata/Machines"));
-        tokio::time::timeout(Duration::from_millis(patience), response)
+        tokio::time::timeout(Duration::from_millis(timeout), response)
     };
     let responses = join_all((0..90).map(poll)).await;
     assert!(matches!(
@@ -269,14 +269,14 @@ async fn queue_is_bounded_in_length_and_time_and_holds_no_in_flight_permit() {
     second.write(get("/slow")).await;
     waiting(&gateway, "/slow", 1.0).await;
     assert_eq!(metric(&gateway, "in_flight_requests").await, 1.0);
-    let crowded = gateway.raw(get("/slow")).await;
+    let above_limit = gateway.raw(get("/slow")).await;
     assert!(
-        crowded.problem(503, "overloaded")["detail"]
+        above_limit.problem(503, "overloaded")["detail"]
             .as_str()
             .unwrap()
             .contains("limits.max_queued")
     );
-    assert_eq!(crowded.field("retry-after").as_deref(), Some("1"));
+    assert_eq!(above_limit.field("retry-after").as_deref(), Some("1"));
     let late = second.response().await;
     assert!(
         late.problem(503, "queue_timeout")["detail"]
@@ -334,9 +334,9 @@ async fn request_above_max_in_flight_returns_503_with_retry_after() {
     first.write(get("/slow")).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
-    let refused = gateway.raw(get("/")).await;
-    refused.problem(503, "overloaded");
-    assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
+    let rejected = gateway.raw(get("/")).await;
+    rejected.problem(503, "overloaded");
+    assert_eq!(rejected.field("retry-after").as_deref(), Some("1"));
     assert!(
         gateway
             .metrics()

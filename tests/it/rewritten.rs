@@ -143,18 +143,18 @@ async fn rfc9110_6_4_1_bodiless_responses_are_not_rewritten() {
 async fn caller_that_abandons_a_rewritten_response_releases_its_queue_permit() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let mut leaving = gateway.connect().await;
-    leaving.write(get("/monitorodata/Machines")).await;
+    let mut caller = gateway.connect().await;
+    caller.write(get("/monitorodata/Machines")).await;
     let mut wire = upstream.connection().await;
     wire.request().await;
     wire.write(format!(
         "HTTP/1.1 200 OK\r\n{JSON}Content-Length: 1000\r\n\r\n{{\"value\":["
     ))
     .await;
-    assert_eq!(leaving.head().await.status(), 200);
+    assert_eq!(caller.head().await.status(), 200);
     let mut next = gateway.connect().await;
     next.write(get("/monitorodata/Users")).await;
-    drop(leaving);
+    drop(caller);
     let mut wire = upstream.connection().await;
     assert_eq!(
         wire.request().await.line(),

@@ -9,7 +9,7 @@ use crate::harness::{
 const FIELDS: &str = "Authorization: Bearer c4nary-caller\r\nX-Api-Key: c4nary-key\r\n\
     X-AdminCredential: c4nary-admin-credential\r\nCookie: session=c4nary-cookie\r\n";
 
-fn holds_none(text: &str) {
+fn assert_no_secret(text: &str) {
     for secret in ["c4nary", "4nary-client", SECRET, TOKEN] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
@@ -36,9 +36,9 @@ async fn gateway_errors_expose_no_secret() {
             .raw(get_with("/", &format!("{FIELDS}{fields}")))
             .await;
         assert_eq!(response.status(), status);
-        holds_none(&full_text(&response));
+        assert_no_secret(&full_text(&response));
     }
-    holds_none(&gateway.metrics().await);
+    assert_no_secret(&gateway.metrics().await);
 }
 
 #[tokio::test]
@@ -52,12 +52,12 @@ async fn failed_login_exposes_no_secret() {
     wait_until("the failed login is reported", || async {
         let response = gateway.raw(get_with("/", FIELDS)).await;
         response.problem(503, "token_unavailable");
-        holds_none(&full_text(&response));
+        assert_no_secret(&full_text(&response));
         response.has("x-cws-transactionid")
     })
     .await;
     for path in ["/readyz", "/metrics", "/livez", "/"] {
-        holds_none(&full_text(&gateway.admin(get_with(path, FIELDS)).await));
+        assert_no_secret(&full_text(&gateway.admin(get_with(path, FIELDS)).await));
     }
 }
 
@@ -67,9 +67,9 @@ async fn token_is_sent_upstream_only() {
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let response = gateway.raw(get_with("/", FIELDS)).await;
     assert_eq!(response.status(), 200);
-    holds_none(&full_text(&response));
+    assert_no_secret(&full_text(&response));
     for path in ["/readyz", "/metrics", "/livez", "/"] {
-        holds_none(&full_text(&gateway.admin(get_with(path, FIELDS)).await));
+        assert_no_secret(&full_text(&gateway.admin(get_with(path, FIELDS)).await));
     }
     let sent = upstream.request().await;
     assert_eq!(
@@ -92,7 +92,7 @@ async fn token_is_sent_upstream_only() {
 async fn debug_output_of_the_configuration_contains_no_secret() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    holds_none(&format!(
+    assert_no_secret(&format!(
         "{:?}",
         gateway.app().shared().published.load().live
     ));

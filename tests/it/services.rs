@@ -40,13 +40,13 @@ impl Fixture {
     }
 
     /// Returns the upstream request of a request that succeeds.
-    async fn reaches(&self, upstream: &Upstream, request: String) -> Message {
+    async fn forwarded_to(&self, upstream: &Upstream, request: String) -> Message {
         let response = self.gateway.raw(&request).await;
         assert_eq!(response.status(), 200, "{request}{}", response.text());
         upstream.request().await
     }
 
-    async fn nothing_left(&self) {
+    async fn nothing_forwarded(&self) {
         self.api.assert_no_more_requests().await;
         self.other.assert_no_more_requests().await;
     }
@@ -55,7 +55,7 @@ impl Fixture {
 #[tokio::test]
 async fn interface_4_3_prefixes_that_select_a_host_are_stripped() {
     let fixture = Fixture::start().await;
-    for (path, leaving) in [
+    for (path, expected) in [
         (
             "/classic/registry/acme/resourcelocations?x=%27",
             "/classic/registry/acme/resourcelocations?x=%27",
@@ -80,8 +80,8 @@ async fn interface_4_3_prefixes_that_select_a_host_are_stripped() {
             "/region/eu/monitorodata/Machines",
         ),
     ] {
-        let request = fixture.reaches(&fixture.other, get(path)).await;
-        assert_eq!(request.line(), format!("GET {leaving} HTTP/1.1"), "{path}");
+        let request = fixture.forwarded_to(&fixture.other, get(path)).await;
+        assert_eq!(request.line(), format!("GET {expected} HTTP/1.1"), "{path}");
     }
     for path in [
         "/monitorodata/Machines",
@@ -91,10 +91,10 @@ async fn interface_4_3_prefixes_that_select_a_host_are_stripped() {
         "/accessSecurity/x",
         "/x",
     ] {
-        let request = fixture.reaches(&fixture.api, get(path)).await;
+        let request = fixture.forwarded_to(&fixture.api, get(path)).await;
         assert_eq!(request.line(), format!("GET {path} HTTP/1.1"));
     }
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn site_id_is_sent_by_the_forwarded_path() {
             false,
         ),
     ] {
-        let request = fixture.reaches(upstream, get(path)).await;
+        let request = fixture.forwarded_to(upstream, get(path)).await;
         assert_eq!(
             request.field("citrix-instanceid").as_deref(),
             wanted.then_some(SITE),
@@ -144,7 +144,7 @@ async fn unrouted_service_is_reported_before_other_problems() {
             .await
             .problem(404, "no_route");
     }
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
 }
 
 #[tokio::test]
@@ -198,13 +198,13 @@ async fn interface_4_1_customer_in_the_path_must_match_the_request() {
             .await
             .problem(403, "customer_forbidden");
     }
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
     for path in [
         "/classic/registry/ACME/x",
         "/classic/registry/swagger/docs/v1",
         "/region/eu/catalogservice/acme/x",
     ] {
-        let request = fixture.reaches(&fixture.other, get(path)).await;
+        let request = fixture.forwarded_to(&fixture.other, get(path)).await;
         assert_eq!(
             request.field("citrix-customerid").as_deref(),
             Some("acme"),
@@ -217,7 +217,7 @@ async fn interface_4_1_customer_in_the_path_must_match_the_request() {
 async fn interface_4_3_retired_addresses_are_translated_and_counted() {
     let fixture = Fixture::start().await;
     let site = |path: &str| path.replace("SITE", SITE);
-    for (path, leaving, with_site) in [
+    for (path, expected, with_site) in [
         (
             "/Citrix/Monitor/OData/v4/Data/Machines?$top=1&$filter=a%20eq+b",
             "/monitorodata/Machines?$top=1&$filter=a%20eq+b",
@@ -247,9 +247,9 @@ async fn interface_4_3_retired_addresses_are_translated_and_counted() {
         ("/CvadApis/me", "/cvad/manage/me", false),
     ] {
         let request = fixture
-            .reaches(&fixture.api, get_with(&site(path), "Customer: acme\r\n"))
+            .forwarded_to(&fixture.api, get_with(&site(path), "Customer: acme\r\n"))
             .await;
-        assert_eq!(request.line(), format!("GET {leaving} HTTP/1.1"), "{path}");
+        assert_eq!(request.line(), format!("GET {expected} HTTP/1.1"), "{path}");
         assert_eq!(
             request.field("citrix-customerid").as_deref(),
             Some("acme"),
@@ -311,7 +311,7 @@ async fn conflicting_sites_of_retired_address_and_header_are_rejected() {
         &path,
         &format!("Citrix-InstanceId: {}\r\n", SITE.to_uppercase()),
     );
-    fixture.reaches(&fixture.api, same).await;
+    fixture.forwarded_to(&fixture.api, same).await;
     let other = get_with(
         &path,
         "Citrix-InstanceId: 00000000-0000-0000-0000-000000000000\r\n",
@@ -321,7 +321,7 @@ async fn conflicting_sites_of_retired_address_and_header_are_rejected() {
         .raw(other)
         .await
         .problem(403, "customer_forbidden");
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
 }
 
 #[tokio::test]
@@ -333,13 +333,13 @@ async fn configured_route_overrides_the_translation() {
     );
     let fixture = Fixture::start_with(&toml).await;
     let request = fixture
-        .reaches(&own, get("/citrix/orchestration/api/acme/s/x"))
+        .forwarded_to(&own, get("/citrix/orchestration/api/acme/s/x"))
         .await;
     assert_eq!(
         request.line(),
         "GET /citrix/orchestration/api/acme/s/x HTTP/1.1"
     );
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
 }
 
 /// Names that a careless gateway would use as a host.
@@ -400,7 +400,7 @@ async fn hostile_names_in_paths_select_no_host() {
             .await
             .problem(404, "no_route");
     }
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
 }
 
 #[tokio::test]
@@ -423,7 +423,7 @@ async fn hostile_characters_in_a_path_remain_in_the_path() {
         "/regional/evil.com",
         "/directory/evil.com",
     ] {
-        let request = fixture.reaches(&fixture.api, get(path)).await;
+        let request = fixture.forwarded_to(&fixture.api, get(path)).await;
         assert_eq!(request.line(), format!("GET {path} HTTP/1.1"));
         assert!(
             request.field("host").unwrap().starts_with("127.0.0.1:"),
@@ -431,17 +431,17 @@ async fn hostile_characters_in_a_path_remain_in_the_path() {
         );
     }
     // After a valid prefix, the rest is a path of that host.
-    for (path, leaving) in [
+    for (path, expected) in [
         ("/direct/acme//evil.com/x", "/direct/acme//evil.com/x"),
         ("/direct/acme/@evil.com", "/direct/acme/@evil.com"),
         ("/region/eu/http://evil.com", "/region/eu/http://evil.com"),
         ("/direct/acme/../evil.com", "/direct/acme/../evil.com"),
         ("/direct/acme?@evil.com", "/direct/acme/?@evil.com"),
     ] {
-        let request = fixture.reaches(&fixture.other, get(path)).await;
-        assert_eq!(request.line(), format!("GET {leaving} HTTP/1.1"), "{path}");
+        let request = fixture.forwarded_to(&fixture.other, get(path)).await;
+        assert_eq!(request.line(), format!("GET {expected} HTTP/1.1"), "{path}");
     }
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
 }
 
 #[tokio::test]
@@ -460,13 +460,13 @@ async fn host_and_absolute_target_select_no_upstream() {
         "%65vil.com",
     ] {
         let request = format!("GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let request = fixture.reaches(&fixture.api, request).await;
+        let request = fixture.forwarded_to(&fixture.api, request).await;
         assert!(
             request.field("host").unwrap().starts_with("127.0.0.1:"),
             "{host}"
         );
     }
-    for (target, leaving) in [
+    for (target, expected) in [
         ("http://evil.com/x", "/x"),
         ("https://evil.com:443/x", "/x"),
         ("http://evil.com", "/"),
@@ -475,10 +475,10 @@ async fn host_and_absolute_target_select_no_upstream() {
         ("http://[::1]:1/x", "/x"),
         ("http://evil.com//registry/x", "//registry/x"),
     ] {
-        let request = fixture.reaches(&fixture.api, get(target)).await;
+        let request = fixture.forwarded_to(&fixture.api, get(target)).await;
         assert_eq!(
             request.line(),
-            format!("GET {leaving} HTTP/1.1"),
+            format!("GET {expected} HTTP/1.1"),
             "{target}"
         );
         assert!(
@@ -505,5 +505,5 @@ async fn host_and_absolute_target_select_no_upstream() {
         let response = fixture.gateway.raw(get(target)).await;
         assert_eq!(response.status(), status, "{target}");
     }
-    fixture.nothing_left().await;
+    fixture.nothing_forwarded().await;
 }

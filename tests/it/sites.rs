@@ -31,14 +31,14 @@ fn me(sites: &[&str]) -> Vec<u8> {
     ))
 }
 
-fn asks_for_the_site(request: &Message) -> bool {
+fn is_site_lookup(request: &Message) -> bool {
     request.line() == "GET /cvad/manage/me HTTP/1.1"
 }
 
 /// An upstream that lists these sites.
 async fn with_sites(sites: &'static [&'static str]) -> Upstream {
     Upstream::scripted_by_request(move |_, request| {
-        if asks_for_the_site(request) {
+        if is_site_lookup(request) {
             me(sites)
         } else {
             OK.into()
@@ -56,15 +56,15 @@ async fn site_is_looked_up_once_and_sent_with_each_cvad_request() {
         .await;
     let responses = join_all((0..20).map(|_| gateway.raw(get(MACHINES)))).await;
     assert!(responses.iter().all(|response| response.status() == 200));
-    let asked = citrix.request().await;
-    assert!(asks_for_the_site(&asked), "{asked:?}");
+    let lookup = citrix.request().await;
+    assert!(is_site_lookup(&lookup), "{lookup:?}");
     assert_eq!(
-        asked.field("authorization"),
+        lookup.field("authorization"),
         Some(format!("CwsAuth Bearer={TOKEN}1"))
     );
-    assert_eq!(asked.field("citrix-customerid").as_deref(), Some("acme"));
-    assert_eq!(asked.field("accept").as_deref(), Some("application/json"));
-    assert!(asked.has("citrix-transactionid") && !asked.has("citrix-instanceid"));
+    assert_eq!(lookup.field("citrix-customerid").as_deref(), Some("acme"));
+    assert_eq!(lookup.field("accept").as_deref(), Some("application/json"));
+    assert!(lookup.has("citrix-transactionid") && !lookup.has("citrix-instanceid"));
     for _ in 0..20 {
         let request = citrix.request().await;
         assert_eq!(request.line(), format!("GET {MACHINES} HTTP/1.1"));
@@ -114,7 +114,7 @@ async fn several_sites_return_an_error_that_lists_them() {
             assert!(detail.contains(part), "{detail}");
         }
     }
-    assert!(asks_for_the_site(&citrix.request().await));
+    assert!(is_site_lookup(&citrix.request().await));
     citrix.assert_no_more_requests().await;
     assert_eq!(
         gateway
@@ -128,8 +128,8 @@ async fn several_sites_return_an_error_that_lists_them() {
 
 #[tokio::test]
 async fn failed_site_lookup_forwards_the_request_without_a_site() {
-    const THEIRS: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ntheirs";
-    let citrix = Upstream::responding(THEIRS).await;
+    const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ntheirs";
+    let citrix = Upstream::responding(FORBIDDEN).await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     for _ in 0..3 {
         let response = gateway.raw(get(MACHINES)).await;
@@ -138,7 +138,7 @@ async fn failed_site_lookup_forwards_the_request_without_a_site() {
             (403, "theirs")
         );
     }
-    assert!(asks_for_the_site(&citrix.request().await));
+    assert!(is_site_lookup(&citrix.request().await));
     for _ in 0..3 {
         assert!(!citrix.request().await.has("citrix-instanceid"));
     }
@@ -149,7 +149,7 @@ async fn failed_site_lookup_forwards_the_request_without_a_site() {
 async fn site_lookup_with_a_revoked_token_is_repeated_with_a_new_one() {
     let citrix = Upstream::scripted_by_request(|_, request| {
         let stale = request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}1"));
-        match (stale, asks_for_the_site(request)) {
+        match (stale, is_site_lookup(request)) {
             (true, _) => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into(),
             (false, true) => me(&[SITE]),
             (false, false) => OK.into(),
@@ -159,9 +159,7 @@ async fn site_lookup_with_a_revoked_token_is_repeated_with_a_new_one() {
     let gateway = Gateway::in_front_of(&citrix).start().await;
     assert_eq!(gateway.raw(get(MACHINES)).await.status(), 200);
     assert_eq!(gateway.logins.count(), 2);
-    assert!(
-        asks_for_the_site(&citrix.request().await) && asks_for_the_site(&citrix.request().await)
-    );
+    assert!(is_site_lookup(&citrix.request().await) && is_site_lookup(&citrix.request().await));
     assert_eq!(
         citrix.request().await.field("citrix-instanceid").as_deref(),
         Some(SITE)

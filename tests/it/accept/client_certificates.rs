@@ -35,26 +35,27 @@ async fn status_with(gateway: &Gateway, tls: &Arc<ClientConfig>, fields: &str) -
         .map_or(0, |status| status.parse().unwrap())
 }
 
-struct Scene {
-    ours: TestCa,
-    known: TestCa,
-    stranger: TestCa,
+struct Setup {
+    server_ca: TestCa,
+    client_ca: TestCa,
+    other_ca: TestCa,
     files: TlsFiles,
     _upstream: Upstream,
     gateway: Gateway,
 }
 
-impl Scene {
+impl Setup {
     async fn new(client_auth: &str) -> Self {
-        let [ours, known, stranger] = ["ours", "known", "stranger"].map(TestCa::new);
-        let files = TlsFiles::new(&ours.issue("gateway", &["localhost"]));
+        let [server_ca, client_ca, other_ca] =
+            ["server_ca", "client_ca", "other_ca"].map(TestCa::new);
+        let files = TlsFiles::new(&server_ca.issue("gateway", &["localhost"]));
         let upstream = Upstream::responding(OK).await;
-        let toml = files.toml_with_client_ca(&known, client_auth);
+        let toml = files.toml_with_client_ca(&client_ca, client_auth);
         let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
         Self {
-            ours,
-            known,
-            stranger,
+            server_ca,
+            client_ca,
+            other_ca,
             files,
             _upstream: upstream,
             gateway,
@@ -64,7 +65,7 @@ impl Scene {
     /// The TLS configuration of a caller with a certificate issued by `authority`.
     fn caller_of(&self, authority: &TestCa) -> Arc<ClientConfig> {
         tls_client_config(
-            &self.ours,
+            &self.server_ca,
             Some(&authority.issue("splunk", &["splunk.example.net"])),
         )
     }
@@ -72,77 +73,78 @@ impl Scene {
 
 #[tokio::test]
 async fn required_client_certificate_missing_fails_the_handshake() {
-    let scene = Scene::new("required").await;
+    let setup = Setup::new("required").await;
     assert_eq!(
-        status(&scene.gateway, &scene.caller_of(&scene.known)).await,
+        status(&setup.gateway, &setup.caller_of(&setup.client_ca)).await,
         200
     );
     assert_eq!(
-        status(&scene.gateway, &tls_client_config(&scene.ours, None)).await,
+        status(&setup.gateway, &tls_client_config(&setup.server_ca, None)).await,
         0
     );
     assert_eq!(
-        status(&scene.gateway, &scene.caller_of(&scene.stranger)).await,
+        status(&setup.gateway, &setup.caller_of(&setup.other_ca)).await,
         0
     );
 }
 
 #[tokio::test]
 async fn optional_client_certificate_may_be_absent_but_not_untrusted() {
-    let scene = Scene::new("optional").await;
+    let setup = Setup::new("optional").await;
     assert_eq!(
-        status(&scene.gateway, &scene.caller_of(&scene.known)).await,
+        status(&setup.gateway, &setup.caller_of(&setup.client_ca)).await,
         200
     );
     assert_eq!(
-        status(&scene.gateway, &tls_client_config(&scene.ours, None)).await,
+        status(&setup.gateway, &tls_client_config(&setup.server_ca, None)).await,
         200
     );
     assert_eq!(
-        status(&scene.gateway, &scene.caller_of(&scene.stranger)).await,
+        status(&setup.gateway, &setup.caller_of(&setup.other_ca)).await,
         0
     );
 }
 
 #[tokio::test]
 async fn changed_client_ca_applies_and_old_sessions_are_not_resumed() {
-    let scene = Scene::new("required").await;
+    let setup = Setup::new("required").await;
     let (before, after) = (
-        scene.caller_of(&scene.known),
-        scene.caller_of(&scene.stranger),
+        setup.caller_of(&setup.client_ca),
+        setup.caller_of(&setup.other_ca),
     );
-    assert_eq!(status(&scene.gateway, &before).await, 200);
-    scene.files.write("client-ca.pem", &scene.stranger.pem());
-    scene.gateway.app().inbound_tls().unwrap().request_read();
+    assert_eq!(status(&setup.gateway, &before).await, 200);
+    setup.files.write("client-ca.pem", &setup.other_ca.pem());
+    setup.gateway.app().inbound_tls().unwrap().request_read();
     wait_until("the new authority is trusted", || async {
-        status(&scene.gateway, &after).await == 200
+        status(&setup.gateway, &after).await == 200
     })
     .await;
     assert_eq!(
-        status(&scene.gateway, &before).await,
+        status(&setup.gateway, &before).await,
         0,
-        "though it has a ticket"
+        "despite its session ticket"
     );
 }
 
 #[tokio::test]
 async fn client_certificate_authenticates_a_caller_but_no_cross_site_page() {
-    let [ours, known] = ["ours", "known"].map(TestCa::new);
-    let files = TlsFiles::new(&ours.issue("gateway", &["localhost"]));
+    let [server_ca, client_ca] = ["server_ca", "client_ca"].map(TestCa::new);
+    let files = TlsFiles::new(&server_ca.issue("gateway", &["localhost"]));
     let upstream = Upstream::responding(OK).await;
     // The SHA-256 of "secret".
     let blocks = "[[caller]]\nname = \"subject\"\nclient_certificate = \"CN=splunk\"\n\
         [[caller]]\nname = \"both\"\nclient_certificate = \"both.example.net\"\n\
         secret_sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n";
-    let toml = blocks.to_owned() + &files.toml_with_client_ca(&known, "optional");
+    let toml = blocks.to_owned() + &files.toml_with_client_ca(&client_ca, "optional");
     let gateway = Gateway::in_front_of(&upstream).with(&toml).start().await;
-    let of = |name: &str, dns: &[&str]| tls_client_config(&ours, Some(&known.issue(name, dns)));
+    let of =
+        |name: &str, dns: &[&str]| tls_client_config(&server_ca, Some(&client_ca.issue(name, dns)));
     let (splunk, both, other) = (
         of("splunk", &[]),
         of("x", &["both.example.net"]),
         of("other", &["other.example.net"]),
     );
-    let without_certificate = tls_client_config(&ours, None);
+    let without_certificate = tls_client_config(&server_ca, None);
     let (key, page) = ("X-Api-Key: secret\r\n", "Origin: https://evil.example\r\n");
     for (tls, fields, expected) in [
         (&splunk, "", 200),

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use crate::harness::pki::{TestCa, TlsFiles, tls_client_config};
 use crate::harness::{Gateway, OK, Upstream, Wire, get, http2_over, wait_until, within_timeout};
 
-const LISTED: &str = "[listen]\nproxy_protocol = [\"127.0.0.0/8\"]\n";
+const TRUSTED: &str = "[listen]\nproxy_protocol = [\"127.0.0.0/8\"]\n";
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ERRORS: &str = "citrix_auth_proxy_proxy_protocol_errors_total";
 
@@ -43,10 +43,10 @@ fn from(address: &str) -> Vec<u8> {
     )
 }
 
-async fn listed(more: &str) -> (Gateway, Upstream) {
+async fn trusting_loopback(more: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream)
-        .with(LISTED)
+        .with(TRUSTED)
         .with(more)
         .start()
         .await;
@@ -60,15 +60,15 @@ async fn errors(gateway: &Gateway, count: usize) {
 
 #[tokio::test]
 async fn trusted_peer_sets_the_caller_address() {
-    let (gateway, _upstream) = listed("").await;
-    let notes = [
+    let (gateway, _upstream) = trusting_loopback("").await;
+    let tail = [
         &[203, 0, 113, 9, 10, 0, 0, 1, 1, 1, 2, 2][..],
         &[0x04, 0, 2, 9, 9],
     ]
     .concat();
     for header in [
         from("127.0.0.1"),
-        header(0x21, 0x11, &[&[127, 0, 0, 1][..], &notes[4..]].concat()),
+        header(0x21, 0x11, &[&[127, 0, 0, 1][..], &tail[4..]].concat()),
         // A health check of the load balancer (command LOCAL).
         header(0x20, 0x00, &[]),
     ] {
@@ -92,7 +92,7 @@ async fn trusted_peer_sets_the_caller_address() {
 
 #[tokio::test]
 async fn local_balancer_does_not_make_callers_loopback() {
-    let (gateway, upstream) = listed("").await;
+    let (gateway, upstream) = trusting_loopback("").await;
     let elsewhere: std::net::Ipv6Addr = "2001:db8::9".parse().unwrap();
     let elsewhere = [&elsewhere.octets()[..], &[0; 16], &[1, 1, 2, 2]].concat();
     for header in [
@@ -116,7 +116,7 @@ async fn local_balancer_does_not_make_callers_loopback() {
 
 #[tokio::test]
 async fn trusted_peer_without_header_is_closed_without_a_response() {
-    let (gateway, upstream) = listed("").await;
+    let (gateway, upstream) = trusting_loopback("").await;
     let unix = header(0x21, 0x31, &[0; 216]);
     let wrong: &[&[u8]] = &[
         SIMPLE.as_bytes(),
@@ -148,7 +148,7 @@ async fn trusted_peer_without_header_is_closed_without_a_response() {
 
 #[tokio::test]
 async fn stalled_proxy_header_times_out() {
-    let (gateway, _upstream) = listed("[limits]\nheader_read_timeout = \"50ms\"").await;
+    let (gateway, _upstream) = trusting_loopback("[limits]\nheader_read_timeout = \"50ms\"").await;
     for beginning in [&[][..], b"\r\n\r\n", &from("127.0.0.1")[..20]] {
         let mut wire = gateway.connect().await;
         wire.write(beginning).await;
@@ -177,7 +177,7 @@ async fn untrusted_peer_with_header_is_rejected() {
 async fn header_precedes_tls_and_http2() {
     let authority = TestCa::new("authority");
     let files = TlsFiles::new(&authority.issue("gateway", &["localhost"]));
-    let (gateway, _upstream) = listed(&files.toml("")).await;
+    let (gateway, _upstream) = trusting_loopback(&files.toml("")).await;
     let mut socket = within_timeout(TcpStream::connect(gateway.address()))
         .await
         .unwrap();
@@ -188,7 +188,7 @@ async fn header_precedes_tls_and_http2() {
     wire.write(get("/")).await;
     assert_eq!(wire.response().await.status(), 200);
 
-    let (gateway, _upstream) = listed("").await;
+    let (gateway, _upstream) = trusting_loopback("").await;
     let mut socket = within_timeout(TcpStream::connect(gateway.address()))
         .await
         .unwrap();
@@ -201,7 +201,7 @@ async fn header_precedes_tls_and_http2() {
 
 #[tokio::test]
 async fn pending_proxy_header_does_not_delay_drain() {
-    let (gateway, _upstream) = listed("[limits]\nheader_read_timeout = \"300ms\"").await;
+    let (gateway, _upstream) = trusting_loopback("[limits]\nheader_read_timeout = \"300ms\"").await;
     let mut silent = gateway.connect().await;
     gateway.into_app().drain(Duration::from_secs(20)).await;
     silent.closed().await;
@@ -209,7 +209,7 @@ async fn pending_proxy_header_does_not_delay_drain() {
 
 #[tokio::test]
 async fn connection_limit_uses_the_address_of_the_header() {
-    let (gateway, _upstream) = listed("[limits]\nmax_connections_per_address = 1").await;
+    let (gateway, _upstream) = trusting_loopback("[limits]\nmax_connections_per_address = 1").await;
     let connect = async |address: &str| {
         let mut wire = gateway.connect().await;
         wire.write(from(address)).await;
@@ -251,7 +251,7 @@ async fn caller_networks_match_the_address_of_the_header() {
         ("", "127.0.0.1", Some("203.0.113.9")),
         ("[insecure]\nallow_anonymous = true", "203.0.113.9", None),
     ] {
-        let (gateway, _upstream) = listed(more).await;
+        let (gateway, _upstream) = trusting_loopback(more).await;
         let admitted = [&from(admitted)[..], get("/").as_bytes()].concat();
         assert_eq!(gateway.raw(admitted).await.status(), 200, "{more}");
         if let Some(refused) = refused {

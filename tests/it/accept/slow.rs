@@ -36,8 +36,8 @@ async fn rfc9110_15_5_9_http2_body_below_the_minimum_rate_returns_408() {
         .start()
         .await;
     let mut http2 = gateway.http2().await;
-    let asked = Request::post(gateway.url("/")).body(()).unwrap();
-    let (response, mut upload) = http2.send_request(asked, false).unwrap();
+    let request = Request::post(gateway.url("/")).body(()).unwrap();
+    let (response, mut upload) = http2.send_request(request, false).unwrap();
     let trickle = async {
         loop {
             upload.send_data(Bytes::from_static(b"x"), false).ok();
@@ -86,8 +86,8 @@ async fn http2_uploads_share_the_minimum_rate_of_their_connection() {
     let mut http2 = gateway.http2().await;
     let mut uploads = Vec::new();
     for _ in 0..50 {
-        let asked = Request::post(gateway.url("/")).body(()).unwrap();
-        uploads.push(http2.send_request(asked, false).unwrap());
+        let request = Request::post(gateway.url("/")).body(()).unwrap();
+        uploads.push(http2.send_request(request, false).unwrap());
     }
     // Ten bytes a second each: too slow for one stream, enough for fifty.
     for sent in 1..=15 {

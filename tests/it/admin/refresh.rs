@@ -139,7 +139,7 @@ async fn refresh_without_admin_secret_is_rejected() {
         gateway(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\"")).await;
     for (customer, fields, status) in [
         ("acme", String::new(), 401),
-        ("nobody", String::new(), 401),
+        ("unknown", String::new(), 401),
         ("acme", "X-Api-Key: wrong\r\n".to_owned(), 401),
         (
             "acme",
@@ -151,7 +151,7 @@ async fn refresh_without_admin_secret_is_rejected() {
             format!("X-Api-Key: {SECRET}\r\nSec-Fetch-Site: cross-site\r\n"),
             403,
         ),
-        ("nobody", format!("X-Api-Key: {SECRET}\r\n"), 404),
+        ("unknown", format!("X-Api-Key: {SECRET}\r\n"), 404),
     ] {
         assert_eq!(
             refresh(&gateway, customer, &fields).await.status(),

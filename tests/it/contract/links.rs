@@ -9,7 +9,7 @@ use crate::harness::{Gateway, Upstream, get, get_with};
 /// The path of a link, which must point to the gateway.
 fn here<'l>(gateway: &Gateway, link: &'l str) -> &'l str {
     let path = link.strip_prefix("http://localhost");
-    path.unwrap_or_else(|| panic!("{link} leads away from {}", gateway.address()))
+    path.unwrap_or_else(|| panic!("{link} does not point to {}", gateway.address()))
 }
 
 #[tokio::test]

@@ -18,11 +18,11 @@ async fn bad_secrets_are_delayed_and_a_valid_one_from_the_same_address_is_not() 
     let (gateway, upstream) = gateway_for(&block("a", A, "")).await;
     let late = r#"citrix_auth_proxy_wrong_secrets_total{answered="late"}"#;
     let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode("a:wrong"));
-    // In every place for credentials.
+    // In every form of credentials.
     let attempts = [
         form("a", "wrong"),
         in_json("a", "wrong"),
-        form("nobody", A),
+        form("unknown", A),
         get_with("/", &basic),
         get_with("/", "X-Api-Key: wrong\r\n"),
         get_with("/", "Authorization: Bearer wrong\r\n"),

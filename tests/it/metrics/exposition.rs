@@ -43,14 +43,14 @@ impl Kind {
         known
             .into_iter()
             .find(|kind| kind.name() == name)
-            .unwrap_or_else(|| panic!("a type: {name}"))
+            .unwrap_or_else(|| panic!("invalid type: {name}"))
     }
 }
 
 impl Exposition {
     /// Requires that families are contiguous and begin with HELP and TYPE.
     pub fn parse(text: &str) -> Self {
-        assert!(text.ends_with('\n'), "the last line has no end");
+        assert!(text.ends_with('\n'), "the last line has no line feed");
         let mut families = BTreeMap::new();
         let mut helps = BTreeMap::new();
         let mut current = String::new();
@@ -60,7 +60,7 @@ impl Exposition {
                     .split_once(' ')
                     .unwrap_or_else(|| panic!("no help: {line}"));
                 let twice = helps.insert(name.to_owned(), help.to_owned());
-                assert!(twice.is_none(), "twice: {line}");
+                assert!(twice.is_none(), "repeated family: {line}");
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = kind.split_once(' ').unwrap();
                 let help = helps
@@ -74,7 +74,7 @@ impl Exposition {
                 };
                 assert!(
                     families.insert(name.to_owned(), family).is_none(),
-                    "twice: {line}"
+                    "repeated family: {line}"
                 );
                 name.clone_into(&mut current);
             } else {
@@ -85,13 +85,16 @@ impl Exposition {
                 let rest = series
                     .name
                     .strip_prefix(&current)
-                    .unwrap_or_else(|| panic!("in {current}: {line}"));
+                    .unwrap_or_else(|| panic!("unexpected line in {current}: {line}"));
                 let parts: &[&str] = if family.kind == Kind::Histogram {
                     &["_bucket", "_sum", "_count"]
                 } else {
                     &[""]
                 };
-                assert!(parts.contains(&rest), "in {current}: {line}");
+                assert!(
+                    parts.contains(&rest),
+                    "unexpected line in {current}: {line}"
+                );
                 family.series.push(series);
             }
         }
@@ -115,7 +118,7 @@ impl Series {
             let label = label.trim_start_matches(',').strip_suffix('=').unwrap();
             assert!(
                 read.insert(label.to_owned(), value.to_owned()).is_none(),
-                "a label twice: {line}"
+                "repeated label: {line}"
             );
         }
         Self {

@@ -49,7 +49,7 @@ async fn observed_rejection_is_forwarded_and_counted() {
     .start()
     .await;
     let zero = format!("{METRIC}{{caller=\"o\"}} 0\n");
-    wait_until("the request is counted", || async {
+    wait_until("the metric is exposed", || async {
         gateway.metrics().await.contains(&zero)
     })
     .await;
@@ -167,7 +167,7 @@ async fn missing_suggestion_states_its_reason() {
     let gateway = in_front_of(&upstream, &blocks).start().await;
     assert_eq!(ask(&gateway, "e", "GET /x", "").await.status(), 200);
     for (name, status, cause) in [
-        ("nobody", 404, "no caller of this name"),
+        ("unknown", 404, "no caller of this name"),
         ("e", 409, "not observed"),
         ("o", 409, "no requests observed"),
     ] {

@@ -95,15 +95,15 @@ async fn bodies_pass_whole_over_upstream_http2() {
 async fn untrusted_upstream_certificate_returns_502() {
     let cloud = Cloud::start().await;
     let trusted = Cloud::start().await;
-    let stranger = format!(
-        "[[route]]\nprefix = \"/stranger\"\nupstream = {:?}",
+    let untrusted = format!(
+        "[[route]]\nprefix = \"/untrusted\"\nupstream = {:?}",
         cloud.emulator.base_url()
     );
     let gateway = Gateway::in_front_of_cloud(&trusted)
-        .with(&stranger)
+        .with(&untrusted)
         .start()
         .await;
-    let response = gateway.raw(crate::harness::get("/stranger")).await;
+    let response = gateway.raw(crate::harness::get("/untrusted")).await;
     let problem = response.problem(502, "upstream_connect");
     assert!(
         problem["detail"]

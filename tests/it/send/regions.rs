@@ -180,10 +180,10 @@ async fn buffered_body_follows_a_redirect_and_the_region_is_always_learnt() {
 
 #[tokio::test]
 async fn other_redirects_are_not_followed() {
-    let stranger = Upstream::responding(OK).await;
+    let unknown_host = Upstream::responding(OK).await;
     let eu = Upstream::responding(OK).await;
     for (response, why) in [
-        (to(&format!("{}/x", stranger.url())), "an unknown host"),
+        (to(&format!("{}/x", unknown_host.url())), "an unknown host"),
         (
             to(&format!("{}/x", eu.url().replace("http:", "https:"))),
             "another scheme",
@@ -230,7 +230,7 @@ async fn other_redirects_are_not_followed() {
         );
         assert_eq!(regions(&gateway).await, json!([]), "{why}");
     }
-    assert_eq!((eu.connections(), stranger.connections()), (0, 0));
+    assert_eq!((eu.connections(), unknown_host.connections()), (0, 0));
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn remembered_region_404_is_verified_at_the_original_address() {
     assert_eq!(
         regions(&gateway).await,
         json!([]),
-        "what was concluded was wrong"
+        "the remembered region was wrong"
     );
 }
 

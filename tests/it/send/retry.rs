@@ -52,7 +52,7 @@ async fn replays(gateway: &Gateway, outcome: &str) -> f64 {
 
 async fn waiting(gateway: &Gateway, count: f64) {
     let depth = || async { metric(gateway, "queue_depth{route=\"/\"}").await == count };
-    wait_until("they wait", depth).await;
+    wait_until("the requests wait", depth).await;
 }
 
 fn post(path: &str, body: &str) -> String {
@@ -405,7 +405,7 @@ async fn http2_retry_waits_for_the_query_of_another_program() {
         .send();
     let release = async {
         let series = "queue_depth{route=\"/monitorodata\"}";
-        wait_until("it waits", || async {
+        wait_until("the request waits", || async {
             metric(&gateway, series).await == 1.0
         })
         .await;

@@ -15,35 +15,38 @@ pub(super) fn all() -> Vec<Case> {
     .collect()
 }
 
+/// Invalid `Content-Length` fields.
+const INVALID_LENGTHS: &[(&str, &str)] = &[
+    ("words", "Content-Length: five\r\n"),
+    ("empty", "Content-Length:\r\n"),
+    ("plus", "Content-Length: +5\r\n"),
+    ("minus", "Content-Length: -5\r\n"),
+    ("hexadecimal", "Content-Length: 0x5\r\n"),
+    ("fraction", "Content-Length: 5.0\r\n"),
+    ("list of two equal", "Content-Length: 5, 5\r\n"),
+    ("list of two different", "Content-Length: 5, 6\r\n"),
+    ("digits with a space between", "Content-Length: 5 5\r\n"),
+    ("non-ASCII digits", "Content-Length: \u{0665}\r\n"),
+    (
+        "more than 64 bits",
+        "Content-Length: 18446744073709551621\r\n",
+    ),
+    (
+        "two different",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+    ),
+];
+
 /// RFC 9112 section 6.2.
 fn lengths() -> Vec<Case> {
     let post = |lengths: &str, body: &str| format!("POST / HTTP/1.1\r\n{lengths}{END}{body}");
-    let mut cases: Vec<Case> = [
-        ("words", "Content-Length: five\r\n"),
-        ("empty", "Content-Length:\r\n"),
-        ("plus", "Content-Length: +5\r\n"),
-        ("minus", "Content-Length: -5\r\n"),
-        ("hexadecimal", "Content-Length: 0x5\r\n"),
-        ("fraction", "Content-Length: 5.0\r\n"),
-        ("list of two that agree", "Content-Length: 5, 5\r\n"),
-        ("list of two that differ", "Content-Length: 5, 6\r\n"),
-        ("digits with a space between", "Content-Length: 5 5\r\n"),
-        ("digits beyond ASCII", "Content-Length: \u{0665}\r\n"),
-        (
-            "more than 64 bits",
-            "Content-Length: 18446744073709551621\r\n",
-        ),
-        (
-            "two that differ",
-            "Content-Length: 5\r\nContent-Length: 6\r\n",
-        ),
-    ]
-    .iter()
-    .map(|(name, lengths)| bare(format!("length: {name}"), post(lengths, "hello")))
-    .collect();
+    let mut cases: Vec<Case> = INVALID_LENGTHS
+        .iter()
+        .map(|(name, lengths)| bare(format!("length: {name}"), post(lengths, "hello")))
+        .collect();
     cases.extend([
         rejected(
-            "length: two that agree",
+            "length: two equal",
             post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
         ),
         rejected(
@@ -51,20 +54,20 @@ fn lengths() -> Vec<Case> {
             post("Content-Length: 5\r\nContent-Length: 05\r\n", "hello"),
         ),
         rejected(
-            "length: two, in other letters",
+            "length: two in different case",
             post(
                 "Content-Length: 5\r\nX: y\r\ncONTENT-lENGTH: 5\r\n",
                 "hello",
             ),
         ),
         case(
-            "length: as large as can be",
+            "length: maximum",
             post("Content-Length: 9223372036854775807\r\n", "hello"),
             Response::Problem(413, "body_too_large"),
             Reaches::Nothing,
         ),
         case(
-            "length: the number by which hyper means chunks",
+            "length: the value that hyper uses for chunked",
             post("Content-Length: 18446744073709551615\r\n", ""),
             Response::Bare(431),
             Reaches::Nothing,
@@ -91,88 +94,94 @@ fn lengths() -> Vec<Case> {
     cases
 }
 
+/// Ambiguous fields with a final `chunked`.
+const CODINGS_WITH_CHUNKED: &[(&str, &str)] = &[
+    (
+        "gzip before chunked",
+        "Transfer-Encoding: gzip, chunked\r\n",
+    ),
+    (
+        "identity before chunked",
+        "Transfer-Encoding: identity, chunked\r\n",
+    ),
+    (
+        "chunked twice in one",
+        "Transfer-Encoding: chunked, chunked\r\n",
+    ),
+    (
+        "chunked twice",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    (
+        "something before chunked",
+        "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    (
+        "an empty one before chunked",
+        "Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    ("an empty member", "Transfer-Encoding: , chunked\r\n"),
+    (
+        "with a length",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ),
+    (
+        "with a length before it",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    (
+        "with an invalid length",
+        "Transfer-Encoding: chunked\r\nContent-Length: x\r\n",
+    ),
+    (
+        "with two lengths",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
+    ),
+    (
+        "with a length of zero",
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+    ),
+];
+
+/// `Transfer-Encoding` fields whose final coding is not `chunked`.
+const CODINGS_WITHOUT_CHUNKED: &[(&str, &str)] = &[
+    ("gzip", "Transfer-Encoding: gzip\r\n"),
+    ("identity", "Transfer-Encoding: identity\r\n"),
+    ("empty", "Transfer-Encoding:\r\n"),
+    (
+        "chunked before gzip",
+        "Transfer-Encoding: chunked, gzip\r\n",
+    ),
+    (
+        "chunked before identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+    ),
+    ("nearly chunked", "Transfer-Encoding: xchunked\r\n"),
+    (
+        "chunked with a parameter",
+        "Transfer-Encoding: chunked;q=1\r\n",
+    ),
+    (
+        "chunked in quotation marks",
+        "Transfer-Encoding: \"chunked\"\r\n",
+    ),
+    (
+        "chunked and an empty member",
+        "Transfer-Encoding: chunked,\r\n",
+    ),
+];
+
 /// RFC 9112 sections 6.1 and 6.3.
 fn codings() -> Vec<Case> {
     let post = |fields: &str| format!("POST / HTTP/1.1\r\n{fields}{END}5\r\nhello\r\n0\r\n\r\n");
-    let mut cases: Vec<Case> = [
-        (
-            "gzip before chunked",
-            "Transfer-Encoding: gzip, chunked\r\n",
-        ),
-        (
-            "identity before chunked",
-            "Transfer-Encoding: identity, chunked\r\n",
-        ),
-        (
-            "chunked twice in one",
-            "Transfer-Encoding: chunked, chunked\r\n",
-        ),
-        (
-            "chunked twice",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-        ),
-        (
-            "something before chunked",
-            "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n",
-        ),
-        (
-            "an empty one before chunked",
-            "Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
-        ),
-        ("an empty member", "Transfer-Encoding: , chunked\r\n"),
-        (
-            "with a length",
-            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-        ),
-        (
-            "with a length before it",
-            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-        ),
-        (
-            "with a length that is none",
-            "Transfer-Encoding: chunked\r\nContent-Length: x\r\n",
-        ),
-        (
-            "with two lengths",
-            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
-        ),
-        (
-            "with a length of nothing",
-            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
-        ),
-    ]
-    .iter()
-    .map(|(name, fields)| rejected(format!("coding: {name}"), post(fields)))
-    .collect();
-    cases.extend(
-        [
-            ("gzip", "Transfer-Encoding: gzip\r\n"),
-            ("identity", "Transfer-Encoding: identity\r\n"),
-            ("empty", "Transfer-Encoding:\r\n"),
-            (
-                "chunked before gzip",
-                "Transfer-Encoding: chunked, gzip\r\n",
-            ),
-            (
-                "chunked before identity",
-                "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-            ),
-            ("nearly chunked", "Transfer-Encoding: xchunked\r\n"),
-            (
-                "chunked with a parameter",
-                "Transfer-Encoding: chunked;q=1\r\n",
-            ),
-            (
-                "chunked in quotation marks",
-                "Transfer-Encoding: \"chunked\"\r\n",
-            ),
-            (
-                "chunked and an empty member",
-                "Transfer-Encoding: chunked,\r\n",
-            ),
-        ]
+    let mut cases: Vec<Case> = CODINGS_WITH_CHUNKED
         .iter()
-        .map(|(name, fields)| bare(format!("coding: {name}"), post(fields))),
+        .map(|(name, fields)| rejected(format!("coding: {name}"), post(fields)))
+        .collect();
+    cases.extend(
+        CODINGS_WITHOUT_CHUNKED
+            .iter()
+            .map(|(name, fields)| bare(format!("coding: {name}"), post(fields))),
     );
     cases.extend([
         bare("coding: of HTTP/1.0", format!("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n{END}0\r\n\r\n")),
@@ -180,7 +189,7 @@ fn codings() -> Vec<Case> {
             "coding: of HTTP/1.0 with a length",
             format!("POST / HTTP/1.0\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n{END}0\r\n\r\n"),
         ),
-        passes("coding: in capitals", post("Transfer-Encoding: CHUNKED\r\n"), "POST / HTTP/1.1", "hello"),
+        passes("coding: upper case", post("Transfer-Encoding: CHUNKED\r\n"), "POST / HTTP/1.1", "hello"),
         rejected(
             "both framings, and a request after the shorter reading",
             format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}", SMUGGLED.len() + 5),
@@ -194,8 +203,8 @@ fn broken_chunks() -> Vec<Case> {
     let post = |body: &str| format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{END}{body}");
     let mut cases: Vec<Case> = [
         ("no size", "\r\nhello\r\n0\r\n\r\n"),
-        ("a size in words", "five\r\nhello\r\n0\r\n\r\n"),
-        ("a size below nothing", "-5\r\nhello\r\n0\r\n\r\n"),
+        ("a non-numeric size", "five\r\nhello\r\n0\r\n\r\n"),
+        ("a negative size", "-5\r\nhello\r\n0\r\n\r\n"),
         ("a size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
         ("a size with plus", "+5\r\nhello\r\n0\r\n\r\n"),
         ("a space before a size", " 5\r\nhello\r\n0\r\n\r\n"),
@@ -220,7 +229,7 @@ fn broken_chunks() -> Vec<Case> {
             post(&format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(1 << 20))),
         ),
         unended(
-            "chunks: a little extension on many",
+            "chunks: small extensions on many",
             post(&format!(
                 "{}0\r\n\r\n",
                 format!("1;{}\r\nx\r\n", "e".repeat(400)).repeat(100)
@@ -263,7 +272,7 @@ fn odd_chunks() -> Vec<Case> {
             "\r\n\r\n\r\n\r\n",
         ),
         passes(
-            "chunks: an LF and a request where trailers would be",
+            "chunks: an LF and a request instead of trailers",
             post(&format!("5\r\nhello\r\n0\r\n\n{SMUGGLED}")),
             "POST / HTTP/1.1",
             "hello",
@@ -310,11 +319,11 @@ fn trailers() -> Vec<Case> {
         unended("trailers: obsolete folding", post("X: a\r\n b\r\n")),
         unended("trailers: bare CR", post("X: a\rb\r\n")),
         unended(
-            "trailers: a megabyte in one",
+            "trailers: a megabyte in one field",
             post(&format!("X: {}\r\n", "x".repeat(1 << 20))),
         ),
         unended(
-            "trailers: a megabyte in many",
+            "trailers: a megabyte in many fields",
             post(&"X: abcdefghijklmnop\r\n".repeat(50_000)),
         ),
         unended("trailers: two hundred", post(&"X: a\r\n".repeat(200))),
