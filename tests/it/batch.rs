@@ -384,7 +384,7 @@ async fn every_item_is_authorized_also_after_a_revocation() {
             cloud.emulator.revoke_all();
         }
     }
-    assert_eq!(cloud.emulator.stats().rejected_batch_items, 0);
+    assert_eq!(cloud.emulator.stats().refused_batch_items, 0);
 }
 
 #[tokio::test]
@@ -416,7 +416,7 @@ async fn batch_passes_from_http2_to_http2() {
         assert_eq!(response["Items"][0]["Code"], 200, "{response}");
         cloud.emulator.revoke_all();
     }
-    assert_eq!(cloud.emulator.stats().rejected_batch_items, 0);
+    assert_eq!(cloud.emulator.stats().refused_batch_items, 0);
 }
 
 #[tokio::test]
