@@ -22,7 +22,7 @@ async fn gateway() -> (Gateway, Upstream) {
     (Gateway::in_front_of(&upstream).start().await, upstream)
 }
 
-async fn ready(gateway: &Gateway) {
+async fn wait_until_ready(gateway: &Gateway) {
     wait_until("the gateway is ready", || async {
         gateway.admin(get("/readyz")).await.status() == 200
     })
@@ -64,7 +64,7 @@ async fn readyz_returns_503_until_the_first_token() {
     })
     .await;
     gateway.logins.grant();
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
 }
 
 #[tokio::test]
@@ -76,12 +76,12 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
             logins.url()
         )
     };
-    let (fine, stale, dead) = (
+    let (healthy, stale, failed) = (
         TokenEndpoint::granting().await,
         TokenEndpoint::granting().await,
         TokenEndpoint::rejecting().await,
     );
-    let blocks = block("fine", &fine) + &block("stale", &stale) + &block("dead", &dead);
+    let blocks = block("healthy", &healthy) + &block("stale", &stale) + &block("failed", &failed);
     let gateway = Gateway::for_customers(&blocks)
         .set("S", "s3cret")
         .start()
@@ -91,7 +91,7 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
         let lines: Vec<String> = response.text().lines().map(str::to_owned).collect();
         (response.status(), lines)
     };
-    wait_until("two have a token", || async {
+    wait_until("two customers have a token", || async {
         readyz()
             .await
             .1
@@ -109,7 +109,7 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
     let (status, lines) = readyz().await;
     assert_eq!((status, lines.len()), (503, 3), "{lines:?}");
     assert!(
-        lines[0].starts_with("customer dead: unusable: the last login failed (invalid_client: "),
+        lines[0].starts_with("customer failed: unusable: the last login failed (invalid_client: "),
         "{lines:?}"
     );
     assert!(
@@ -121,12 +121,12 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
         "{lines:?}"
     );
     assert!(
-        lines[2].starts_with("customer fine: fresh; next login in "),
+        lines[2].starts_with("customer healthy: fresh; next login in "),
         "{lines:?}"
     );
 
     // A stale token is still valid for requests.
-    dead.grant();
+    failed.grant();
     wait_until("every customer has a token", || async {
         readyz().await.0 == 200
     })
@@ -139,7 +139,7 @@ async fn readyz_lists_each_customer_with_the_worst_state_first() {
 async fn drain_fails_readyz_before_requests_end() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
     let mut wire = upstream.connection().await;
@@ -157,7 +157,7 @@ async fn drain_fails_readyz_before_requests_end() {
 #[tokio::test]
 async fn probes_accept_get_and_head_only_and_forward_nothing() {
     let (gateway, upstream) = gateway().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut wire = crate::harness::Wire::new(
@@ -220,7 +220,7 @@ async fn admin_secret_is_required_except_for_probes_and_metrics() {
         .with(&format!("[admin]\nsecret_sha256 = \"{SECRET_SHA256}\""))
         .start()
         .await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(gateway.admin(get(path)).await.status(), 200, "{path}");
     }
@@ -301,7 +301,7 @@ async fn metrics_are_prometheus_text_with_documented_names() {
     }
     assert!(
         metrics.contains("process_resident_memory_bytes"),
-        "the process collector"
+        "metrics of the process collector"
     );
 }
 
@@ -320,26 +320,28 @@ async fn request_is_counted_when_its_last_byte_arrives() {
 #[tokio::test]
 async fn unknown_input_adds_no_label_values() {
     let (gateway, _upstream) = gateway().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     let series = |text: &str| -> BTreeSet<String> {
         text.lines()
             .filter(|line| !line.starts_with('#') && !line.contains("_bucket{"))
             .filter_map(|line| line.rsplit_once(' ').map(|(name, _)| name.to_owned()))
             .collect()
     };
-    let odd = |method: &str, number: usize| {
+    let request = |method: &str, number: usize| {
         format!(
             "{method} /c4nary-path-{number}?c4nary-query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              User-Agent: c4nary-agent-{number}\r\nReferer: http://c4nary.example/\r\n\
              Citrix-TransactionId: c4nary-id-{number}\r\n\r\n"
         )
     };
-    gateway.raw(odd("BREW", 0)).await;
-    gateway.raw(odd("GET", 0)).await;
+    gateway.raw(request("BREW", 0)).await;
+    gateway.raw(request("GET", 0)).await;
     let before = series(&gateway.metrics().await);
     for number in 1..20 {
-        gateway.raw(odd(&format!("BREW-{number}"), number)).await;
-        gateway.raw(odd("GET", number)).await;
+        gateway
+            .raw(request(&format!("BREW-{number}"), number))
+            .await;
+        gateway.raw(request("GET", number)).await;
     }
     let metrics = gateway.metrics().await;
     assert_eq!(series(&metrics), before);

@@ -9,7 +9,7 @@ struct Page {
     origin: &'static str,
     /// `true` if the browser sends `Sec-Fetch-Site`: only if it considers the gateway's origin
     /// trustworthy.
-    tells_site: bool,
+    sends_site: bool,
     status: u16,
     reason: &'static str,
 }
@@ -34,7 +34,7 @@ const fn other_site(host: &'static str, origin: &'static str) -> Page {
     Page {
         host,
         origin,
-        tells_site: true,
+        sends_site: true,
         status: 403,
         reason: "caller_forbidden",
     }
@@ -44,15 +44,15 @@ const fn rebound(host: &'static str, origin: &'static str) -> Page {
     Page {
         host,
         origin,
-        tells_site: false,
+        sends_site: false,
         status: 421,
         reason: "foreign_host",
     }
 }
 
-/// Kinds of requests that a page can send: method, whether `Origin` is sent, mode, destination,
-/// other fields.
-const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
+/// Requests that a page can send: kind, method, whether `Origin` is sent, mode, destination, other
+/// fields.
+const REQUEST_KINDS: &[(&str, &str, bool, &str, &str, &str)] = &[
     ("fetch", "GET", true, "cors", "empty", ""),
     ("fetch without cors", "GET", false, "no-cors", "empty", ""),
     (
@@ -204,15 +204,15 @@ const WAYS: &[(&str, &str, bool, &str, &str, &str)] = &[
 fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
     let mut attacks = Vec::new();
     for page in &PAGES {
-        for (kind, method, tells_origin, mode, dest, fields) in WAYS {
+        for (kind, method, sends_origin, mode, dest, fields) in REQUEST_KINDS {
             let mut head = format!(
                 "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}",
                 page.host
             );
-            if *tells_origin {
+            if *sends_origin {
                 head += &format!("Origin: {}\r\n", page.origin);
             }
-            if page.tells_site && !mode.is_empty() {
+            if page.sends_site && !mode.is_empty() {
                 let site = if page.origin.contains("evil") {
                     "cross-site"
                 } else {
@@ -234,7 +234,7 @@ fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
     }
     // A form in a sandboxed frame has the opaque origin `null`.
     for page in &PAGES {
-        let site = if page.tells_site {
+        let site = if page.sends_site {
             "Sec-Fetch-Site: cross-site\r\n"
         } else {
             ""
@@ -256,13 +256,13 @@ async fn cross_site_page_reaches_no_upstream() {
         for (name, request, page) in attacks(path) {
             let response = gateway.raw(request).await;
             // A login is always a POST.
-            let refused = [(page.status, page.reason), (405, "bad_request")];
+            let expected = [(page.status, page.reason), (405, "bad_request")];
             let outcome = (
                 response.status(),
                 response.field("x-proxy-error").unwrap_or_default(),
             );
             assert!(
-                refused.contains(&(outcome.0, outcome.1.as_str())),
+                expected.contains(&(outcome.0, outcome.1.as_str())),
                 "{name}: {outcome:?}"
             );
             assert!(outcome.0 != 405 || path.ends_with("clients"), "{name}");
@@ -290,7 +290,7 @@ async fn cross_site_page_reaches_no_admin_endpoint() {
         .set("CITRIX_AUTH_PROXY_ADMIN__SECRET_SHA256", secret)
         .start()
         .await;
-    let known = "\r\nAuthorization: Basic OkNBTkFSWS1hZG1pbg==\r\nConnection: close\r\n";
+    let with_secret = "\r\nAuthorization: Basic OkNBTkFSWS1hZG1pbg==\r\nConnection: close\r\n";
     for path in [
         "/",
         "/status.json",
@@ -302,7 +302,10 @@ async fn cross_site_page_reaches_no_admin_endpoint() {
         for (name, request, page) in attacks(path) {
             for (gateway, request) in [
                 (&open, request.clone()),
-                (&closed, request.replace("\r\nConnection: close\r\n", known)),
+                (
+                    &closed,
+                    request.replace("\r\nConnection: close\r\n", with_secret),
+                ),
             ] {
                 let response = gateway.admin(request).await;
                 assert_eq!(response.status(), page.status, "{name}");

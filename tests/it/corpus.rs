@@ -12,30 +12,30 @@ fn replay(target: &str, property: fn(&[u8])) {
         property(&fs::read(entry.unwrap().path()).unwrap());
         count += 1;
     }
-    assert!(count > 10, "{target} has a corpus of {count}");
+    assert!(count > 10, "{target}: only {count} corpus entries");
 }
 
 #[test]
-fn token_response() {
+fn token_response_corpus_satisfies_its_property() {
     replay("token_response", fuzz_properties::token_response);
 }
 
 #[test]
-fn retry_after() {
+fn retry_after_corpus_satisfies_its_property() {
     replay("retry_after", fuzz_properties::retry_after);
 }
 
 #[test]
-fn link_rewrite() {
+fn link_rewrite_corpus_satisfies_its_property() {
     replay("link_rewrite", fuzz_properties::link_rewrite);
 }
 
 #[test]
-fn login_request() {
+fn login_request_corpus_satisfies_its_property() {
     replay("login_request", fuzz_properties::login_request);
 }
 
 #[test]
-fn path_rules() {
+fn path_rules_corpus_satisfies_its_property() {
     replay("path_rules", fuzz_properties::path_rules);
 }

@@ -21,8 +21,8 @@ impl Customer {
         }
     }
 
-    /// Uses up token 1, so that its tokens differ from those of another customer.
-    async fn has_given_a_token(&self) {
+    /// Uses up token 1, so that its tokens differ from those of the other customer.
+    async fn use_up_a_token(&self) {
         assert_eq!(
             client()
                 .post(self.logins.url())
@@ -69,10 +69,10 @@ async fn wait_until_ready(gateway: &Gateway) {
 async fn built_in_routes_depend_on_the_customers_cloud() {
     let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
     let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
-    let own = Upstream::responding(OK).await;
+    let direct = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/direct/acme'\nupstream = '{}'\n",
-        own.url()
+        direct.url()
     );
     let gateway = gateway(&[acme.block(""), contoso.block("cloud = 'gov'"), route]).await;
     wait_until_ready(&gateway).await;
@@ -88,7 +88,7 @@ async fn built_in_routes_depend_on_the_customers_cloud() {
     // A customer's own host and a customer in the path select the customer.
     assert_eq!(gateway.raw(get("/direct/acme/x")).await.status(), 200);
     assert_eq!(
-        own.request().await.field("citrix-customerid").as_deref(),
+        direct.request().await.field("citrix-customerid").as_deref(),
         Some("acme")
     );
     assert_eq!(
@@ -119,7 +119,7 @@ async fn built_in_routes_depend_on_the_customers_cloud() {
 async fn each_request_uses_its_customers_api_gateway_and_token() {
     let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
     let contoso = Customer::new("Contoso", TokenEndpoint::granting().await).await;
-    contoso.has_given_a_token().await;
+    contoso.use_up_a_token().await;
     let gateway = gateway(&[acme.block(""), contoso.block("authorization = 'bearer'")]).await;
     wait_until_ready(&gateway).await;
     for (named, customer, authorization) in [
@@ -220,10 +220,13 @@ async fn legacy_header_selects_a_customer() {
 async fn foreign_legacy_header_is_rejected_on_retired_addresses_only() {
     let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
     let gateway = gateway(&[acme.block("")]).await;
-    let of_another = "Customer: other\r\n";
-    assert_eq!(gateway.raw(get_with("/x", of_another)).await.status(), 200);
-    let old = get_with("/Citrix/Monitor/OData/v4/Data/Machines", of_another);
-    gateway.raw(old).await.problem(403, "customer_forbidden");
+    let foreign = "Customer: other\r\n";
+    assert_eq!(gateway.raw(get_with("/x", foreign)).await.status(), 200);
+    let retired = get_with("/Citrix/Monitor/OData/v4/Data/Machines", foreign);
+    gateway
+        .raw(retired)
+        .await
+        .problem(403, "customer_forbidden");
 }
 
 #[tokio::test]
@@ -244,7 +247,7 @@ async fn request_without_customer_uses_the_default() {
 async fn fixed_route_uses_each_customers_token() {
     let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
     let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
-    contoso.has_given_a_token().await;
+    contoso.use_up_a_token().await;
     let reports = Upstream::responding(OK).await;
     let route = format!(
         "[[route]]\nprefix = '/reports'\nupstream = '{}/base'\n",
@@ -275,11 +278,11 @@ async fn fixed_route_uses_each_customers_token() {
 #[tokio::test]
 async fn failing_login_of_one_customer_affects_no_other() {
     let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
-    let refused = Customer::new("refused", TokenEndpoint::rejecting().await).await;
+    let rejected = Customer::new("rejected", TokenEndpoint::rejecting().await).await;
     let silent = Customer::new("silent", TokenEndpoint::stalling().await).await;
     let blocks = [
         acme.block("default = true"),
-        refused.block(""),
+        rejected.block(""),
         silent.block(""),
     ];
     let token = "[token]\nstartup_wait = '50ms'\n".to_owned();
@@ -288,21 +291,21 @@ async fn failing_login_of_one_customer_affects_no_other() {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
-    refused.logins.wait_for_logins(1).await;
+    rejected.logins.wait_for_logins(1).await;
     silent.logins.wait_for_logins(1).await;
 
     let responses = (0..10).map(|_| async {
-        let (acme, refused, silent) = tokio::join!(
+        let (acme, rejected, silent) = tokio::join!(
             request_as(&gateway, "acme"),
-            request_as(&gateway, "refused"),
+            request_as(&gateway, "rejected"),
             request_as(&gateway, "silent")
         );
         assert_eq!(acme.status(), 200);
-        refused.problem(503, "token_unavailable");
+        rejected.problem(503, "token_unavailable");
         silent.problem(503, "token_unavailable");
     });
     futures_util::future::join_all(responses).await;
-    refused.api.assert_no_more_requests().await;
+    rejected.api.assert_no_more_requests().await;
     silent.api.assert_no_more_requests().await;
 
     let metrics = gateway.metrics().await;
@@ -311,9 +314,9 @@ async fn failing_login_of_one_customer_affects_no_other() {
         "token_refreshes_total{customer=\"acme\",outcome=\"invalid_client\"} 0",
         "token_generation{customer=\"acme\"} 1",
         "token_consecutive_failures{customer=\"acme\"} 0",
-        "token_refreshes_total{customer=\"refused\",outcome=\"ok\"} 0",
-        "token_generation{customer=\"refused\"} 0",
-        "token_expiry_timestamp_seconds{customer=\"refused\"} 0",
+        "token_refreshes_total{customer=\"rejected\",outcome=\"ok\"} 0",
+        "token_generation{customer=\"rejected\"} 0",
+        "token_expiry_timestamp_seconds{customer=\"rejected\"} 0",
         "token_generation{customer=\"silent\"} 0",
         "token_consecutive_failures{customer=\"silent\"} 0",
     ] {
@@ -323,7 +326,7 @@ async fn failing_login_of_one_customer_affects_no_other() {
         );
     }
     assert!(
-        !metrics.contains("token_consecutive_failures{customer=\"refused\"} 0\n"),
+        !metrics.contains("token_consecutive_failures{customer=\"rejected\"} 0\n"),
         "{metrics}"
     );
     let readiness = gateway.admin(get("/readyz")).await;

@@ -17,7 +17,7 @@ async fn echoed(gateway: &Gateway) -> Value {
 }
 
 /// A gateway whose route `/far` has a host that only `proxy` can resolve.
-async fn with_far(proxy_url: &str, more: &str) -> Gateway {
+async fn gateway_to_far(proxy_url: &str, more: &str) -> Gateway {
     Gateway::in_front_of(&Upstream::refusing())
         .set(PROXY_URL, proxy_url)
         .with("[[route]]\nprefix = \"/far\"\nupstream = \"https://far.invalid\"")
@@ -102,15 +102,15 @@ async fn loopback_is_dialled_directly() {
 
 #[tokio::test]
 async fn unreachable_proxy_is_named_in_the_detail() {
-    let down = Upstream::refusing();
-    let gateway = with_far(&down.url(), "").await;
+    let unreachable = Upstream::refusing();
+    let gateway = gateway_to_far(&unreachable.url(), "").await;
     let detail = detail(&gateway).await;
-    let named = format!(
+    let expected = format!(
         "no connection to far.invalid: egress proxy {}: TCP connection failed",
-        down.host()
+        unreachable.host()
     );
     assert!(
-        detail.starts_with(&named) && detail.contains("upstream.proxy_url"),
+        detail.starts_with(&expected) && detail.contains("upstream.proxy_url"),
         "{detail}"
     );
 
@@ -118,10 +118,10 @@ async fn unreachable_proxy_is_named_in_the_detail() {
     let cloud = Cloud::start().await;
     let proxy = EgressProxy::silent().await;
     let gateway = Gateway::behind(&proxy, &cloud)
-        .set(PROXY_URL, &down.url())
+        .set(PROXY_URL, &unreachable.url())
         .start()
         .await;
-    wait_until("a login failed", || async {
+    wait_until("a login has failed", || async {
         gateway
             .metrics()
             .await
@@ -166,7 +166,7 @@ async fn proxy_error_is_reported_with_advice() {
         ),
     ] {
         let proxy = EgressProxy::responding(response).await;
-        let gateway = with_far(&proxy.url("user:c4nary@"), "").await;
+        let gateway = gateway_to_far(&proxy.url("user:c4nary@"), "").await;
         let detail = detail(&gateway).await;
         assert!(
             detail.contains(&format!("egress proxy {}: {error}", proxy.address())),
@@ -183,22 +183,22 @@ async fn proxy_error_is_reported_with_advice() {
 #[tokio::test]
 async fn silent_proxy_times_out_and_is_named() {
     let proxy = EgressProxy::silent().await;
-    let gateway = with_far(&proxy.url(""), "[upstream]\nconnect_timeout = \"100ms\"").await;
+    let gateway = gateway_to_far(&proxy.url(""), "[upstream]\nconnect_timeout = \"100ms\"").await;
     let detail = detail(&gateway).await;
-    let named = format!(
+    let expected = format!(
         "egress proxy {}: no tunnel within 100ms (upstream.connect_timeout)",
         proxy.address()
     );
-    assert!(detail.contains(&named), "{detail}");
+    assert!(detail.contains(&expected), "{detail}");
 }
 
 #[tokio::test]
 async fn old_connections_are_redialled_to_follow_address_changes() {
     // Here the proxy resolves names, once for each connection, as a resolver would.
-    let follows = async |http2: &str| {
-        let elsewhere = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let redials = async |http2: &str| {
+        let any_port = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let cloud = Cloud::with(Options {
-            region_listen: elsewhere,
+            region_listen: any_port,
             ..Options::default()
         })
         .await;
@@ -222,5 +222,5 @@ async fn old_connections_are_redialled_to_follow_address_changes() {
         })
         .await;
     };
-    tokio::join!(follows("auto"), follows("never"));
+    tokio::join!(redials("auto"), redials("never"));
 }

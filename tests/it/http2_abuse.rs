@@ -110,7 +110,7 @@ struct Bystander {
 }
 
 impl Bystander {
-    fn of(gateway: &Gateway) -> Self {
+    fn start(gateway: &Gateway) -> Self {
         let (address, enough) = (gateway.address(), Arc::new(AtomicBool::new(false)));
         let done = Arc::clone(&enough);
         let served = tokio::spawn(async move {
@@ -150,7 +150,7 @@ async fn gateway(limits: &str) -> (Gateway, Upstream) {
 /// Asserts that the gateway responds to the frames with this GOAWAY code while others are served.
 async fn assert_closed_with(frames: Vec<u8>, expected: u32) {
     let (gateway, _upstream) = gateway("").await;
-    let bystander = Bystander::of(&gateway);
+    let bystander = Bystander::start(&gateway);
     let received = attack(&gateway, &[], frames, |_| false).await;
     assert_eq!(goaway_code(&received), Some(expected));
     bystander.assert_served().await;
@@ -162,7 +162,7 @@ async fn assert_closed_with(frames: Vec<u8>, expected: u32) {
 /// Asserts that the gateway still acknowledges a PING after the frames while others are served.
 async fn assert_tolerated(mut frames: Vec<u8>) {
     let (gateway, _upstream) = gateway("").await;
-    let bystander = Bystander::of(&gateway);
+    let bystander = Bystander::start(&gateway);
     frames.extend(frame(PING, 0, 0, b"the last"));
     let received = attack(&gateway, &[], frames, |(kind, _, payload)| {
         *kind == PING && payload == b"the last"
@@ -224,7 +224,7 @@ async fn sequential_resets_close_the_connection() {
             .ok();
     };
     assert_eq!(code(&goaway, 4), ENHANCE_YOUR_CALM);
-    assert!((200..300).contains(&sent), "after {sent}");
+    assert!((200..300).contains(&sent), "after {sent} requests");
 }
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn cve_2024_27316_endless_continuations_close_the_connection() {
         let mut frames = frame(HEADERS, END_STREAM, 1, GET);
         frames.extend(piece.repeat(20_000));
         let (gateway, _upstream) = gateway("").await;
-        let bystander = Bystander::of(&gateway);
+        let bystander = Bystander::start(&gateway);
         let received = attack(&gateway, &[], frames, |_| false).await;
         assert!(goaway_code(&received).is_some(), "{size} {received:?}");
         bystander.assert_served().await;
@@ -338,7 +338,7 @@ async fn rfc9113_5_1_2_streams_above_the_limit_are_refused() {
 #[tokio::test]
 async fn hpack_bomb_is_rejected() {
     let (gateway, upstream) = gateway("").await;
-    let bystander = Bystander::of(&gateway);
+    let bystander = Bystander::start(&gateway);
     // A field of 4,000 bytes enters the table; each further byte refers to it.
     let value = [&[0x40, 1, b'a', 0x7f][..], &[0xa1, 0x1e], &[b'x'; 4000]].concat();
     let block = [GET, &value, &vec![0xbe; 10_000]].concat();
@@ -393,7 +393,7 @@ async fn closed_window_releases_its_permit() {
             .find(|(kind, ..)| *kind == RST_STREAM)
             .expect("a reset of the stalled response");
         assert_eq!(code(&reset.2, 0), CANCEL);
-        wait_until("a permit is free", || async {
+        wait_until("a permit is released", || async {
             gateway.raw(get("/")).await.status() == 200
         })
         .await;
@@ -439,7 +439,7 @@ async fn trickling_window_releases_its_permit() {
         }
     };
     assert_eq!(within_timeout(reset).await, CANCEL);
-    wait_until("a permit is free", || async {
+    wait_until("a permit is released", || async {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
@@ -531,7 +531,7 @@ async fn caller_that_never_reads_is_closed_and_others_are_served() {
         gateway.raw(get("/")).await.status() == 200
     })
     .await;
-    wait_until("all permits are free", || async {
+    wait_until("all permits are released", || async {
         gateway
             .metrics()
             .await
@@ -553,12 +553,12 @@ async fn rfc9110_15_5_9_stalled_http2_upload_returns_408() {
 async fn preface_without_frames_times_out() {
     let (gateway, _upstream) =
         gateway("header_read_timeout = \"100ms\"\nkeep_alive_timeout = \"100ms\"").await;
-    for beginning in [
+    for start in [
         &b"PRI * HTTP/2.0\r\n\r\nSM\r\n"[..],
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
         let mut caller = gateway.connect().await;
-        caller.write(beginning).await;
+        caller.write(start).await;
         // Closed with or without GOAWAY.
         caller.rest().await;
     }

@@ -7,7 +7,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test that cannot go on panics, in its helpers as well"
+    reason = "a test that cannot continue panics, also in helpers"
 )]
 
 mod accept;

@@ -17,7 +17,7 @@ async fn gateway() -> (Gateway, Upstream) {
 }
 
 /// Waits until `count` connections are idle without buffers.
-async fn idle(gateway: &Gateway, count: usize) {
+async fn wait_until_idle(gateway: &Gateway, count: usize) {
     let reached = async || gateway.app().connections().idle() == count;
     wait_until("connections are idle", reached).await;
 }
@@ -27,7 +27,7 @@ async fn idle_connection(gateway: &Gateway) -> Wire {
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;
     assert_eq!(caller.response().await.status(), 200);
-    idle(gateway, 1).await;
+    wait_until_idle(gateway, 1).await;
     caller
 }
 
@@ -44,7 +44,7 @@ async fn idle_connection_serves_further_requests() {
         for _ in 0..requests.matches("HTTP/1.1").count() {
             assert_eq!(caller.response().await.status(), 200);
         }
-        idle(&gateway, 1).await;
+        wait_until_idle(&gateway, 1).await;
     }
     caller.closed().await;
 }
@@ -69,7 +69,7 @@ async fn idle_connection_rejects_malformed_requests() {
             received.is_empty() || received.starts_with(&format!("HTTP/1.1 {status} ")),
             "{bad:?}: {received}"
         );
-        idle(&gateway, 0).await;
+        wait_until_idle(&gateway, 0).await;
     }
 }
 
@@ -90,7 +90,7 @@ async fn unread_body_is_not_parsed_as_a_request() {
         (format!("Content-Length: {}", 5 + smuggled.len()), "hello"),
         ("Transfer-Encoding: chunked".to_owned(), "5\r\nhello\r\n"),
     ];
-    join_all(framings.map(async |(framing, beginning)| {
+    join_all(framings.map(async |(framing, start)| {
         let upstream = Upstream::manual().await;
         let gateway = Gateway::in_front_of(&upstream)
             .with(&format!("{LIMITS}\nheader_read_timeout = \"1s\""))
@@ -104,19 +104,19 @@ async fn unread_body_is_not_parsed_as_a_request() {
                 "POST / HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"
             ))
             .await;
-        caller.write(beginning).await;
+        caller.write(start).await;
         let mut wire = upstream.connection().await;
         wire.head().await;
         wire.write(OK).await;
         assert_eq!(caller.response().await.status(), 200);
-        // The one worker sweeps both connections at once, and only the other one becomes idle.
+        // The single worker sweeps both connections at once, and only the other one becomes idle.
         let mut other = gateway.connect().await;
         other.write(SIMPLE).await;
         let mut other_wire = upstream.connection().await;
         other_wire.head().await;
         other_wire.write(OK).await;
         assert_eq!(other.response().await.status(), 200);
-        idle(&gateway, 1).await;
+        wait_until_idle(&gateway, 1).await;
         caller.write(&smuggled).await;
         let received = caller.rest().await;
         assert!(
@@ -150,7 +150,7 @@ async fn idle_tls_connection_serves_further_requests() {
         for _ in 0..requests {
             assert_eq!(caller.response().await.status(), 200);
         }
-        idle(&gateway, 1).await;
+        wait_until_idle(&gateway, 1).await;
     }
 }
 

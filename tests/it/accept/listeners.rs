@@ -48,13 +48,13 @@ async fn live_socket_or_other_file_prevents_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (live, file) = (folder.path().join("live.sock"), folder.path().join("file"));
     let _listener = UnixListener::bind(&live).unwrap();
-    std::fs::write(&file, "precious").unwrap();
-    assert!(cannot_start_on(&live).await.contains("live.sock"));
-    assert!(cannot_start_on(&file).await.contains("not a socket"));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    std::fs::write(&file, "content").unwrap();
+    assert!(start_error(&live).await.contains("live.sock"));
+    assert!(start_error(&file).await.contains("not a socket"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "content");
 }
 
-async fn cannot_start_on(path: &Path) -> String {
+async fn start_error(path: &Path) -> String {
     let text = format!(
         "[citrix]\ncustomer_id = \"acme\"\nclient_id = \"id\"\napi_url = \"http://127.0.0.1:9\"\n\
          [listen]\naddress = \"unix:{}\"\n[admin]\naddress = \"127.0.0.1:0\"\n",
@@ -70,11 +70,11 @@ async fn cannot_start_on(path: &Path) -> String {
 }
 
 /// A gateway with TLS, and the CA certificate to trust.
-async fn on_tls(upstream: &Upstream) -> (Gateway, String) {
-    on_tls_with(upstream, "").await
+async fn tls_gateway(upstream: &Upstream) -> (Gateway, String) {
+    tls_gateway_with(upstream, "").await
 }
 
-async fn on_tls_with(upstream: &Upstream, more: &str) -> (Gateway, String) {
+async fn tls_gateway_with(upstream: &Upstream, more: &str) -> (Gateway, String) {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
@@ -92,10 +92,10 @@ async fn on_tls_with(upstream: &Upstream, more: &str) -> (Gateway, String) {
 #[tokio::test]
 async fn tls_without_alpn_or_with_http1_serves_http1() {
     let upstream = Upstream::responding(OK).await;
-    let (gateway, ca) = on_tls(&upstream).await;
-    for (offered, chosen) in [(&["http/1.1"][..], Some("http/1.1")), (&[], None)] {
-        let (mut caller, agreed) = gateway.connect_tls(&ca, offered).await;
-        assert_eq!(agreed.as_deref(), chosen);
+    let (gateway, ca) = tls_gateway(&upstream).await;
+    for (offered, expected) in [(&["http/1.1"][..], Some("http/1.1")), (&[], None)] {
+        let (mut caller, selected) = gateway.connect_tls(&ca, offered).await;
+        assert_eq!(selected.as_deref(), expected);
         caller.write(get("/")).await;
         assert_eq!(caller.response().await.status(), 200);
         assert!(upstream.request().await.has("authorization"));
@@ -105,7 +105,7 @@ async fn tls_without_alpn_or_with_http1_serves_http1() {
 #[tokio::test]
 async fn tls_with_alpn_h2_serves_http2() {
     let upstream = Upstream::responding(OK).await;
-    let (gateway, ca) = on_tls(&upstream).await;
+    let (gateway, ca) = tls_gateway(&upstream).await;
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls_client(
         Some(&ca),
         &["http/1.1", "h2"],
@@ -130,7 +130,7 @@ async fn tls_with_alpn_h2_serves_http2() {
 #[tokio::test]
 async fn plain_http_on_a_tls_listener_is_rejected() {
     let upstream = Upstream::responding(OK).await;
-    let (gateway, _ca) = on_tls(&upstream).await;
+    let (gateway, _ca) = tls_gateway(&upstream).await;
     let mut caller = gateway.connect().await;
     caller.write(get("/")).await;
     assert!(!caller.rest().await.starts_with(b"HTTP/1.1 2"));
@@ -141,7 +141,7 @@ async fn plain_http_on_a_tls_listener_is_rejected() {
 async fn stalled_handshake_times_out() {
     let upstream = Upstream::responding(OK).await;
     // Long enough for a complete handshake on a busy machine.
-    let (gateway, ca) = on_tls_with(&upstream, "[limits]\nheader_read_timeout = \"1s\"").await;
+    let (gateway, ca) = tls_gateway_with(&upstream, "[limits]\nheader_read_timeout = \"1s\"").await;
     let stalls = async |beginning: &str| {
         let mut caller = gateway.connect().await;
         caller.write(beginning).await;

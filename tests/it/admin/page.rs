@@ -1,6 +1,6 @@
 //! The files of the status page. Appearance and behaviour are tested in a browser (tests/page).
 
-use super::ready;
+use super::wait_until_ready;
 use crate::harness::{Gateway, OK, Upstream, get};
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -10,15 +10,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 async fn status_page_loads_only_own_files_under_a_strict_csp() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     let page = gateway.admin(get("/")).await;
     assert_eq!(
         (page.status(), page.field("content-type").as_deref()),
         (200, Some("text/html; charset=utf-8"))
     );
-    let mut wanted = vec!["/".to_owned()];
-    let mut seen: Vec<String> = Vec::new();
-    while let Some(path) = wanted.pop() {
+    let mut pending = vec!["/".to_owned()];
+    let mut loaded: Vec<String> = Vec::new();
+    while let Some(path) = pending.pop() {
         let file = gateway.admin(get(&path)).await;
         assert_eq!(file.status(), 200, "{path}");
         assert_eq!(
@@ -50,24 +50,24 @@ async fn status_page_loads_only_own_files_under_a_strict_csp() {
             assert!(!text.contains(forbidden), "{forbidden} in {path}");
         }
         // XML namespace names are not addresses.
-        let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
+        let without_namespaces = text.replace("http://www.w3.org/2000/svg", "");
         assert!(
-            !elsewhere.contains("http://") && !elsewhere.contains("https://"),
+            !without_namespaces.contains("http://") && !without_namespaces.contains("https://"),
             "{path}"
         );
-        wanted.extend(files(&text).filter(|file| !seen.contains(file)));
-        seen.push(path);
+        pending.extend(files(&text).filter(|file| !loaded.contains(file)));
+        loaded.push(path);
     }
-    assert!(seen.len() > 6, "{seen:?}");
+    assert!(loaded.len() > 6, "{loaded:?}");
 }
 
-/// The files that a page or a module loads.
+/// Returns the paths of the scripts and styles that a page or module loads.
 fn files(text: &str) -> impl Iterator<Item = String> {
-    let pieces = text
+    let paths = text
         .split('"')
-        .filter(|piece| piece.ends_with(".js") || piece.ends_with(".css"));
-    pieces.map(|piece| match piece.strip_prefix("./") {
+        .filter(|path| path.ends_with(".js") || path.ends_with(".css"));
+    paths.map(|path| match path.strip_prefix("./") {
         Some(name) => format!("/page/{name}"),
-        None => piece.to_owned(),
+        None => path.to_owned(),
     })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{SECRET, SECRET_SHA256, ready};
+use super::{SECRET, SECRET_SHA256, wait_until_ready};
 use crate::harness::{
     Gateway, Message, OK, REJECTED_TRANSACTION_ID, TOKEN, TokenEndpoint, Upstream, get,
 };
@@ -10,7 +10,7 @@ use crate::harness::{
 async fn gateway(toml: &str) -> (Gateway, Upstream) {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).with(toml).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     (gateway, upstream)
 }
 

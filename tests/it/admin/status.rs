@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{SECRET, SECRET_SHA256, ready};
+use super::{SECRET, SECRET_SHA256, wait_until_ready};
 use crate::harness::{
     Gateway, Message, OK, REJECTED_TRANSACTION_ID, TokenEndpoint, Upstream, get, get_with,
     wait_until,
@@ -47,7 +47,7 @@ fn kinds(status: &Value) -> Vec<&str> {
 async fn every_status_field_is_documented() {
     let upstream = Upstream::responding("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
     let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     let known = format!("X-Api-Key: {SECRET}\r\n");
     gateway.raw(get_with("/cvadapis/me", &known)).await;
     gateway.raw(get_with("/monitorodata/x", &known)).await;
@@ -76,7 +76,7 @@ async fn every_status_field_is_documented() {
     }
     assert!(
         undocumented.is_empty(),
-        "docs/admin.md does not have {undocumented:?}"
+        "missing in docs/admin.md: {undocumented:?}"
     );
     for part in [
         "tokens",
@@ -90,7 +90,7 @@ async fn every_status_field_is_documented() {
     ] {
         assert!(
             !status[part].as_array().unwrap().is_empty(),
-            "{part} in {status:#}"
+            "{part} is empty in {status:#}"
         );
     }
 }
@@ -99,7 +99,7 @@ async fn every_status_field_is_documented() {
 async fn status_reports_process_token_and_traffic() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     for _ in 0..3 {
         gateway.raw(get("/cvad/manage/me")).await;
     }
@@ -209,13 +209,13 @@ async fn missing_token_is_reported_with_the_failed_login() {
 async fn failures_and_rejections_are_listed_separately_with_details() {
     let upstream = Upstream::refusing();
     let gateway = Gateway::in_front_of(&upstream).with(CALLER).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     let known = format!("X-Api-Key: {SECRET}\r\n");
     let failed = gateway
         .raw(get_with("/cvad/manage/me?q=c4nary", &known))
         .await;
-    let refused = gateway.raw(get("/systemlog?q=c4nary")).await;
-    assert_eq!((failed.status(), refused.status()), (502, 401));
+    let rejected = gateway.raw(get("/systemlog?q=c4nary")).await;
+    assert_eq!((failed.status(), rejected.status()), (502, 401));
     let status = status(&gateway).await;
     let id = |response: &Message| json!(response.field("x-proxy-request-id").unwrap());
     let failure = &status["failures"][0];
@@ -241,7 +241,7 @@ async fn failures_and_rejections_are_listed_separately_with_details() {
     let refusal = &status["refusals"][0];
     assert_eq!(
         (&refusal["request_id"], &refusal["reason"]),
-        (&id(&refused), &json!("caller_unknown"))
+        (&id(&rejected), &json!("caller_unknown"))
     );
     assert_eq!(
         (
@@ -268,7 +268,7 @@ async fn failures_and_rejections_are_listed_separately_with_details() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| (&one["name"], &one["refused"]))
+        .map(|caller| (&caller["name"], &caller["refused"]))
         .collect();
     assert_eq!(
         callers,
@@ -280,23 +280,23 @@ async fn failures_and_rejections_are_listed_separately_with_details() {
 async fn callers_of_retired_addresses_are_listed() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     for _ in 0..2 {
         gateway
             .raw(get("/Citrix/Monitor/OData/v4/Data/Machines"))
             .await;
     }
     let status = status(&gateway).await;
-    let used = &status["retired"][0];
+    let entry = &status["retired"][0];
     assert_eq!(
-        (&used["retired"], &used["route"]),
+        (&entry["retired"], &entry["route"]),
         (&json!("/Citrix/Monitor/OData"), &json!("/monitorodata"))
     );
     assert_eq!(
-        (&used["caller"], &used["address"]),
+        (&entry["caller"], &entry["address"]),
         (&json!("anonymous"), &json!("127.0.0.1"))
     );
-    assert_eq!(used["count"], json!(2));
+    assert_eq!(entry["count"], json!(2));
     assert_eq!(kinds(&status), ["retired_addresses"]);
 }
 
@@ -341,7 +341,7 @@ async fn status_by_other_methods_returns_405() {
     assert_eq!(
         response.status(),
         404,
-        "this process does not log by itself: {}",
+        "the test process has no log level: {}",
         response.text()
     );
 }

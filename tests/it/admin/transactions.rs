@@ -3,20 +3,20 @@
 use citrix_auth_proxy::observe::recent::MAX_EXCHANGES;
 use serde_json::{Value, json};
 
-use super::ready;
+use super::wait_until_ready;
 use crate::harness::{Gateway, Upstream, get, get_with};
 
-const RESPONSE: &str = "HTTP/1.1 200 OK\r\nCitrix-TransactionId: given-1\r\nX-Cws-TransactionId: cws-1\r\n\
+const RESPONSE: &str = "HTTP/1.1 200 OK\r\nCitrix-TransactionId: citrix-1\r\nX-Cws-TransactionId: cws-1\r\n\
                       CC-TransactionId: cc-1\r\nContent-Length: 2\r\n\r\n{}";
 
 async fn gateway() -> (Gateway, Upstream) {
     let upstream = Upstream::responding(RESPONSE).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     (gateway, upstream)
 }
 
-async fn look(gateway: &Gateway, id: &str) -> (u16, Value) {
+async fn look_up(gateway: &Gateway, id: &str) -> (u16, Value) {
     let response = gateway.admin(get(&format!("/transactions/{id}"))).await;
     assert_eq!(
         response.field("content-type").as_deref(),
@@ -40,21 +40,21 @@ async fn exchange_is_found_by_each_of_its_ids() {
         request_id.as_str(),
         "Job%2F7",
         "job/7",
-        "given-1",
+        "citrix-1",
         "cws-1",
         "CC-1",
     ] {
-        let (status, found) = look(&gateway, id).await;
+        let (status, found) = look_up(&gateway, id).await;
         assert_eq!((status, &found["format"]), (200, &json!(1)), "{id}");
         let exchanges = found["exchanges"].as_array().unwrap();
         assert_eq!(exchanges.len(), 1, "{id}");
         assert_eq!(exchanges[0]["request_id"], json!(request_id), "{id}");
     }
-    let (_, found) = look(&gateway, &request_id).await;
+    let (_, found) = look_up(&gateway, &request_id).await;
     let exchange = &found["exchanges"][0];
     for (name, value) in [
         ("transaction_id", json!("Job/7")),
-        ("citrix_transaction_id", json!("given-1")),
+        ("citrix_transaction_id", json!("citrix-1")),
         ("x_cws_transaction_id", json!("cws-1")),
         ("cc_transaction_id", json!("cc-1")),
         ("method", json!("GET")),
@@ -89,20 +89,20 @@ async fn shared_id_finds_all_exchanges_newest_first() {
             ))
             .await;
     }
-    let (_, found) = look(&gateway, "job").await;
+    let (_, found) = look_up(&gateway, "job").await;
     let paths: Vec<_> = found["exchanges"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| &one["path"])
+        .map(|exchange| &exchange["path"])
         .collect();
     assert_eq!(paths, ["/3", "/2", "/1"]);
 }
 
 #[tokio::test]
-async fn unknown_id_returns_404_with_the_oldest_time_kept() {
+async fn unknown_id_returns_404_with_the_oldest_recorded_time() {
     let (gateway, _upstream) = gateway().await;
-    let (status, body) = look(&gateway, "never").await;
+    let (status, body) = look_up(&gateway, "never").await;
     let detail = |body: &Value| body["detail"].as_str().unwrap().to_owned();
     assert_eq!((status, &body["exchanges"]), (404, &json!([])));
     assert!(
@@ -112,7 +112,7 @@ async fn unknown_id_returns_404_with_the_oldest_time_kept() {
     for _ in 0..2 {
         gateway.raw(get("/")).await;
     }
-    let (status, body) = look(&gateway, "never").await;
+    let (status, body) = look_up(&gateway, "never").await;
     assert_eq!(status, 404);
     assert!(
         detail(&body).starts_with("none of the last 2 exchanges, since 20"),
@@ -128,9 +128,9 @@ async fn exchange_without_access_log_is_found() {
         .with("[log]\naccess = false")
         .start()
         .await;
-    ready(&gateway).await;
+    wait_until_ready(&gateway).await;
     gateway.raw(get("/cvad/manage/me")).await;
-    let (_, found) = look(&gateway, "cws-1").await;
+    let (_, found) = look_up(&gateway, "cws-1").await;
     assert_eq!(found["exchanges"][0]["path"], json!("/cvad/manage/me"));
 }
 
@@ -150,7 +150,7 @@ async fn recent_exchanges_are_bounded() {
             assert_eq!(wire.response().await.status(), 200);
         }
     }
-    let (status, body) = look(&gateway, "first").await;
+    let (status, body) = look_up(&gateway, "first").await;
     assert_eq!(status, 404);
     assert!(
         body["detail"]

@@ -80,10 +80,10 @@ async fn shared_key_keeps_tokens_valid_across_restarts_and_replicas() {
     // Without a configured key, each process generates its own.
     let (one, _upstream) = gateway_for(&block("a", A, "")).await;
     let (other, _upstream) = gateway_for(&block("a", A, "")).await;
-    let own = token(&one, "a", A).await;
-    assert_eq!(one.raw(bearing(&own)).await.status(), 200);
+    let local_token = token(&one, "a", A).await;
+    assert_eq!(one.raw(bearing(&local_token)).await.status(), 200);
     other
-        .raw(bearing(&own))
+        .raw(bearing(&local_token))
         .await
         .problem(401, "caller_unknown");
 }
@@ -125,24 +125,24 @@ async fn anonymous_token_is_invalid_once_callers_are_configured() {
         .await
         .problem(401, "caller_unknown");
     // Not even if the network matches: the token names another caller.
-    let here = "[[caller]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\n";
-    let (known, upstream_of_known) = gateway_for(&(here.to_owned() + KEY)).await;
-    known
+    let by_network = "[[caller]]\nname = \"network\"\nnetworks = [\"127.0.0.0/8\"]\n";
+    let (named, upstream_of_named) = gateway_for(&(by_network.to_owned() + KEY)).await;
+    named
         .raw(bearing(&token))
         .await
         .problem(401, "caller_unknown");
     upstream.assert_no_more_requests().await;
-    upstream_of_known.assert_no_more_requests().await;
+    upstream_of_named.assert_no_more_requests().await;
 }
 
-static AHEAD: AtomicU64 = AtomicU64::new(0);
+static ADVANCE_SECONDS: AtomicU64 = AtomicU64::new(0);
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a clock of the test's own begins at the machine's time"
+    reason = "the clock of the test starts at the system time"
 )]
-fn moved() -> SystemTime {
-    SystemTime::now() + Duration::from_secs(AHEAD.load(Ordering::SeqCst))
+fn advanced_clock() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(ADVANCE_SECONDS.load(Ordering::SeqCst))
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn expired_token_returns_401_invalid_token() {
     let lifetime = block("a", A, "") + "[login]\ntoken_lifetime = \"10m\"";
     let gateway = Gateway::in_front_of(&upstream)
         .with(&lifetime)
-        .with_clock(Clock::custom(moved))
+        .with_clock(Clock::custom(advanced_clock))
         .start()
         .await;
     assert!(
@@ -169,9 +169,9 @@ async fn expired_token_returns_401_invalid_token() {
             .contains("\"expiresIn\":600}")
     );
     let first = token(&gateway, "a", A).await;
-    AHEAD.store(590, Ordering::SeqCst);
+    ADVANCE_SECONDS.store(590, Ordering::SeqCst);
     assert_eq!(gateway.raw(bearing(&first)).await.status(), 200);
-    AHEAD.store(601, Ordering::SeqCst);
+    ADVANCE_SECONDS.store(601, Ordering::SeqCst);
     let response = gateway.raw(bearing(&first)).await;
     response.problem(401, "caller_unknown");
     assert!(
@@ -260,11 +260,11 @@ async fn caller_rules_apply_to_its_token_but_not_to_its_login() {
 async fn reload_invalidates_only_tokens_of_changed_keys_or_secrets() {
     let callers = block("a", A, "") + &block("b", B, "");
     let (mut gateway, _upstream) = gateway_for(&callers).await;
-    let [of_a, of_b] = [token(&gateway, "a", A).await, token(&gateway, "b", B).await];
+    let [token_a, token_b] = [token(&gateway, "a", A).await, token(&gateway, "b", B).await];
     let statuses = async |gateway: &Gateway| {
         [
-            gateway.raw(bearing(&of_a)).await.status(),
-            gateway.raw(bearing(&of_b)).await.status(),
+            gateway.raw(bearing(&token_a)).await.status(),
+            gateway.raw(bearing(&token_b)).await.status(),
         ]
     };
     // The key of the process is unchanged.

@@ -23,7 +23,7 @@ async fn metrics_after_traffic_follow_the_naming_rules() {
             assert!(!value.is_nan(), "{}", series.name);
             assert!(
                 all.insert((series.name.clone(), series.labels.clone())),
-                "twice: {}",
+                "duplicate series: {}",
                 series.name
             );
         }
@@ -32,13 +32,13 @@ async fn metrics_after_traffic_follow_the_naming_rules() {
 
 fn lint(name: &str, family: &Family) {
     let Family { kind, help, series } = family;
-    let plain = |name: &str| {
+    let is_valid_name = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_lowercase())
             && name
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
-    assert!(plain(name) && !name.contains("__"), "{name}");
+    assert!(is_valid_name(name) && !name.contains("__"), "{name}");
     assert!(help.len() > 10 && help.ends_with('.'), "{name}: {help}");
     assert!(!series.is_empty(), "{name}");
     assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
@@ -57,19 +57,16 @@ fn lint(name: &str, family: &Family) {
         ];
         assert!(
             !other_units.contains(&word),
-            "{name}: seconds, bytes and ratios"
+            "{name}: unit is not seconds, bytes or a ratio"
         );
         let types = ["counter", "gauge", "histogram", "summary"];
-        assert!(
-            !types.contains(&word),
-            "{name}: a type is no part of a name"
-        );
+        assert!(!types.contains(&word), "{name}: contains a metric type");
     }
     if *kind == Kind::Histogram {
         assert!(name.ends_with("_seconds"), "{name}");
     }
     for label in series.iter().flat_map(|series| series.labels.keys()) {
-        assert!(plain(label), "{name}: {label}");
+        assert!(is_valid_name(label), "{name}: {label}");
         assert!(
             *kind == Kind::Histogram || (label != "le" && label != "quantile"),
             "{name}: {label}"
