@@ -1,4 +1,4 @@
-//! The emulator itself: what the other tests lean on.
+//! Tests of the emulator itself.
 
 mod batch;
 mod customers;
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::tls_client;
 
-/// A client that trusts `ca` and nobody else.
+/// Returns a client that trusts only `ca`.
 fn client(ca: Option<&str>, alpn: &[&str]) -> Client {
     Client::builder()
         .tls_backend_preconfigured(tls_client(ca, alpn))
@@ -83,16 +83,16 @@ impl Lab {
             .to_owned()
     }
 
-    /// A GET with everything that any service wants.
+    /// Returns a GET with all fields that any service requires.
     fn get(&self, path: &str) -> RequestBuilder {
-        self.dress(self.client.get(self.url(path)))
+        self.authorize(self.client.get(self.url(path)))
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
-        self.dress(self.client.post(self.url(path)))
+        self.authorize(self.client.post(self.url(path)))
     }
 
-    fn dress(&self, request: RequestBuilder) -> RequestBuilder {
+    fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
         request
             .header("authorization", format!("CwsAuth Bearer={}", self.token))
             .header("citrix-customerid", self.emulator.customer_id())
@@ -110,7 +110,7 @@ impl Lab {
         json(response).await
     }
 
-    /// Sends bytes on a connection of their own and reads until the emulator closes it.
+    /// Sends bytes on a new connection and reads until the emulator closes it.
     async fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.emulator.address()).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -132,7 +132,7 @@ fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn tls_is_trusted_by_its_own_ca_and_offers_both_protocols() {
+async fn generated_certificate_verifies_and_offers_both_protocols() {
     let lab = lab_with(Options {
         tls: Tls::SelfSigned,
         ..Options::default()
@@ -165,7 +165,7 @@ async fn tls_is_trusted_by_its_own_ca_and_offers_both_protocols() {
 }
 
 #[tokio::test]
-async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
+async fn connect_to_citrix_hosts_reaches_emulated_services() {
     let lab = lab_with(Options {
         tls: Tls::SelfSigned,
         ..Options::default()
@@ -178,7 +178,7 @@ async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
             .proxy(reqwest::Proxy::all(&proxy).unwrap())
             .build()
             .unwrap();
-        let get = |url| lab.dress(client.get(url)).send();
+        let get = |url| lab.authorize(client.get(url)).send();
         for url in [
             "https://api.cloud.com/cvad/manage/me",
             "https://registry.citrixworkspacesapi.net/acme/resourcelocations",
@@ -199,7 +199,7 @@ async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
             404
         );
         assert!(get("https://example.net/").await.is_err());
-        // Without TLS it is a proxy for tunnels and nothing else.
+        // Without TLS it is only a proxy for tunnels.
         assert_eq!(
             get("http://api.cloud.com/cvad/manage/me")
                 .await
@@ -212,7 +212,7 @@ async fn citrix_hosts_are_reached_through_it_as_a_proxy() {
 }
 
 #[tokio::test]
-async fn tls_takes_the_users_own_certificate() {
+async fn tls_files_are_used_and_missing_key_is_an_error() {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let (certificate, key) = (
@@ -244,18 +244,18 @@ async fn tls_takes_the_users_own_certificate() {
         certificate,
         key: directory.path().join("absent.pem"),
     };
-    let refused = start(Options {
+    let result = start(Options {
         tls,
         ..Options::default()
     })
     .await;
     assert!(
-        matches!(refused, Err(EmulatorError::ReadPem { path, .. }) if path.ends_with("absent.pem"))
+        matches!(result, Err(EmulatorError::ReadPem { path, .. }) if path.ends_with("absent.pem"))
     );
 }
 
 #[tokio::test]
-async fn http2_works_by_prior_knowledge() {
+async fn http2_prior_knowledge_is_served() {
     let lab = lab().await;
     let client = Client::builder().no_proxy().http2_prior_knowledge();
     let client = client
@@ -263,7 +263,7 @@ async fn http2_works_by_prior_knowledge() {
         .build()
         .unwrap();
     let response = lab
-        .dress(client.get(lab.url("/echo")))
+        .authorize(client.get(lab.url("/echo")))
         .send()
         .await
         .unwrap();
@@ -271,11 +271,11 @@ async fn http2_works_by_prior_knowledge() {
 }
 
 #[tokio::test]
-async fn stopping_closes_the_listener_and_every_connection() {
+async fn stop_closes_listener_and_connections() {
     let lab = lab().await;
     let address = lab.emulator.address();
     let mut idle = TcpStream::connect(address).await.unwrap();
-    // A response shows that the connection has been accepted.
+    // The response proves that the connection was accepted.
     idle.write_all(b"GET /_emulator/stats HTTP/1.1\r\nhost: emulator\r\n\r\n")
         .await
         .unwrap();
@@ -287,7 +287,7 @@ async fn stopping_closes_the_listener_and_every_connection() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_an_error_that_names_it() {
+async fn address_in_use_returns_error_with_address() {
     let lab = lab().await;
     let listen = lab.emulator.address();
     let error = start(Options {
@@ -301,7 +301,7 @@ async fn an_address_in_use_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn the_control_paths_need_no_token() {
+async fn control_paths_need_no_token() {
     let lab = lab().await;
     lab.get_json("/echo").await;
     let post = |path| lab.client.post(lab.url(path)).send();
@@ -315,7 +315,7 @@ async fn the_control_paths_need_no_token() {
         json(post("/_emulator/revoke").await.unwrap()).await["revoked"],
         1
     );
-    // Without a length, as curl posts.
+    // Without `Content-Length`, like curl.
     let raw = "POST /_emulator/revoke HTTP/1.1\r\nhost: e\r\nconnection: close\r\n\r\n";
     assert!(lab.raw(raw).await.starts_with("HTTP/1.1 200 OK\r\n"));
 
@@ -350,7 +350,7 @@ async fn the_control_paths_need_no_token() {
 }
 
 #[tokio::test]
-async fn echo_shows_the_request_but_never_a_token() {
+async fn echo_returns_request_without_tokens() {
     let lab = lab().await;
     let path = "/echo/a%2fB/./c//$x?q=%7E+%20'&continuationToken=%2BRID%3A~x%23RT%3A1";
     let head = format!(
@@ -386,7 +386,7 @@ async fn echo_shows_the_request_but_never_a_token() {
 }
 
 #[tokio::test]
-async fn bodies_stream_both_ways() {
+async fn bodies_stream_in_both_directions() {
     let lab = lab().await;
     let length = 1_000_003;
     let response = lab
@@ -397,13 +397,13 @@ async fn bodies_stream_both_ways() {
         .unwrap();
     assert_eq!(json(response).await["bytes"], length);
 
-    for (query, told) in [("", Some("1000003")), ("&chunked=1", None)] {
+    for (query, content_length) in [("", Some("1000003")), ("&chunked=1", None)] {
         let response = lab
             .get(&format!("/download?bytes={length}{query}"))
             .send()
             .await
             .unwrap();
-        assert_eq!(header(&response, "content-length"), told);
+        assert_eq!(header(&response, "content-length"), content_length);
         let bytes = response.bytes().await.unwrap();
         assert_eq!((bytes.len(), bytes[250], bytes[251]), (length, 250, 0));
         assert_eq!(bytes[..65536], bytes[65536..131_072]);
@@ -417,7 +417,7 @@ async fn bodies_stream_both_ways() {
 }
 
 #[tokio::test]
-async fn any_status_can_be_had() {
+async fn status_path_returns_requested_status() {
     let lab = lab().await;
     for status in [200, 204, 304, 418, 429, 503, 530] {
         assert_eq!(
@@ -432,7 +432,7 @@ async fn any_status_can_be_had() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn latency_is_taken_before_the_answer() {
+async fn latency_fault_delays_response() {
     let lab = lab().await;
     let latency = Duration::from_millis(300);
     lab.emulator.set_faults(Faults {

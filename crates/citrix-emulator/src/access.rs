@@ -1,5 +1,5 @@
-//! Access checks in the order length, token, `Accept`, customer. A request that fails one is rejected in the error format
-//! of the service (contract §2, §3 and §7).
+//! Access checks in the order length, token, `Accept`, customer. A request that fails one is
+//! rejected in the error format of the service (contract §2, §3 and §7).
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(super) enum CustomerIn {
 pub(super) enum Dialect {
     /// The standard error body.
     Standard,
-    /// Like `Standard`, but a wrong customer is a 401, as one guide shows (contract §3, "401 responses").
+    /// Like `Standard`, but a wrong customer is a 401 (contract §3, "401 responses").
     SystemLog,
     /// The three formats of CVAD.
     Cvad,
@@ -51,8 +51,8 @@ pub(super) enum Dialect {
     AccessSecurity,
 }
 
-/// Returns the owner of a request's token, or the response that rejects the request. `path_customer` is the customer in
-/// its path.
+/// Returns the owner of a request's token, or the response that rejects the request.
+/// `path_customer` is the customer in its path.
 pub(super) fn admit(
     state: &State,
     access: Access,
@@ -207,7 +207,8 @@ fn reason_list(reason: &str) -> Value {
     json!([{ "name": "reason", "value": reason }])
 }
 
-/// Returns `true` for an HTTP/1.1 request that the web server in front of the services rejects for its missing length.
+/// Returns `true` for an HTTP/1.1 request that the web server in front of the services rejects for
+/// its missing length.
 fn lacks_length(parts: &Parts) -> bool {
     parts.version <= Version::HTTP_11
         && [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method)
@@ -251,7 +252,8 @@ pub(super) fn field_token_status(
     }
 }
 
-/// Parses the token of `(?i)cwsauth\s+bearer=\s*"?tok"?` or, if `plain_bearer`, of `(?i)bearer\s+tok` (contract §8).
+/// Parses the token of `(?i)cwsauth\s+bearer=\s*"?tok"?` or, if `plain_bearer`, of
+/// `(?i)bearer\s+tok` (contract §8).
 fn bearer_token(text: &str, plain_bearer: bool) -> Option<&str> {
     let (scheme, rest) = text.trim().split_once([' ', '\t'])?;
     let rest = rest.trim_start();

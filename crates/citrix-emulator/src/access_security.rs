@@ -1,4 +1,5 @@
-//! Secure Private Access: a rate limit, and redirects to the region of the customer's data (contract §1.6 and §4).
+//! Secure Private Access: a rate limit, and redirects to the region of the customer's data
+//! (contract §1.6 and §4).
 
 use http::header::LOCATION;
 use http::{Method, StatusCode};
@@ -13,7 +14,8 @@ use super::trust::is_json;
 /// First path segment of redirected requests in the other region.
 const REGION_PATH: &str = "feature-data_accesssecurity";
 
-/// Responds to `/accessSecurity/…`: GET returns an empty list, changes with JSON succeed without an effect.
+/// Responds to `/accessSecurity/…`: GET returns an empty list, changes with JSON succeed without an
+/// effect.
 pub(super) fn respond(call: &Call<'_>) -> Response {
     if let Err(wait) = call
         .tenant()
@@ -37,8 +39,8 @@ pub(super) fn respond(call: &Call<'_>) -> Response {
     }
 }
 
-/// Returns the base URL to redirect to, or `None` if the data is in this region. The other region never redirects, nor
-/// does [`REGION_PATH`].
+/// Returns the base URL to redirect to, or `None` if the data is in this region. The other region
+/// never redirects, nor does [`REGION_PATH`].
 fn redirect_base(call: &Call<'_>) -> Option<String> {
     let is_region_path = call
         .prefix()

@@ -179,7 +179,8 @@ impl EmulatorArgs {
     }
 }
 
-/// Starts the emulator, prints its addresses and credentials to stdout, and serves until SIGINT or SIGTERM.
+/// Starts the emulator, prints its addresses and credentials to stdout, and serves until SIGINT or
+/// SIGTERM.
 ///
 /// # Errors
 /// Fails if the emulator cannot start, or if its CA or its report cannot be written.

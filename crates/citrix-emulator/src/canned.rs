@@ -71,7 +71,8 @@ pub(super) const ADMINISTRATORS: &[Canned] = &[
     change("DELETE", "*"),
 ];
 
-/// No license is in use, so historical usage is 204. An unknown edition is rejected in the service's own format.
+/// No license is in use, so historical usage is 204. An unknown edition is rejected in the
+/// service's own format.
 pub(super) const LICENSING: &[Canned] = &[
     Canned {
         method: "GET",

@@ -18,8 +18,8 @@ const MAX_PATH_FAULTS: usize = 100;
 
 /// Responds to the paths below `/_emulator` (parameters in parentheses):
 ///
-/// `GET stats`; `POST revoke`, `POST expire`, `POST freeze` (`customer`, `thaws_in`), `POST expire-secret`
-/// (`customer`, `client`, `secret`); `GET`, `POST` and `DELETE faults`.
+/// `GET stats`; `POST revoke`, `POST expire`, `POST freeze` (`customer`, `thaws_in`),
+/// `POST expire-secret` (`customer`, `client`, `secret`); `GET`, `POST` and `DELETE faults`.
 pub(super) fn respond(call: &Call<'_>) -> Response {
     let [action] = call.rest[..] else {
         return responses::not_found();
@@ -123,7 +123,8 @@ fn faults(call: &Call<'_>) -> Response {
     }))
 }
 
-/// Applies parameters named like the options of the command line; `fault` adds to the existing faults.
+/// Applies parameters named like the options of the command line; `fault` adds to the existing
+/// faults.
 fn change_faults(call: &Call<'_>) -> ActionResult {
     let query = call.query();
     let mut faults = call.state.faults().clone();

@@ -69,8 +69,8 @@ impl Client {
 }
 
 impl ClientSecret {
-    /// Returns 16 random bytes in base64. Like real secrets, the value ends in `==`, which exposes clients that do not
-    /// URL-encode the form (contract §1.1).
+    /// Returns 16 random bytes in base64. Like real secrets, the value ends in `==`, which exposes
+    /// clients that do not URL-encode the form (contract §1.1).
     pub fn random() -> Self {
         Self {
             value: STANDARD.encode(Uuid::new_v4().as_bytes()),
@@ -112,8 +112,8 @@ impl FromStr for ClientSecret {
 impl FromStr for EmulatedCustomer {
     type Err = CustomerError;
 
-    /// Parses `ID[,site=GUID…][,client=ID[,secret=SECRET…]…]`. Omitted parts are as in [`EmulatedCustomer::new`]; a secret
-    /// belongs to the client before it.
+    /// Parses `ID[,site=GUID…][,client=ID[,secret=SECRET…]…]`. Omitted parts are as in
+    /// [`EmulatedCustomer::new`]; a secret belongs to the client before it.
     fn from_str(text: &str) -> Result<Self, CustomerError> {
         let mut parts = text.split(',');
         let id = parts

@@ -68,7 +68,8 @@ pub(super) async fn respond(mut call: Call<'_>) -> Response {
     if !call.is_get() && has_body(&call.parts.headers) && !is_json(&call.parts.headers) {
         return responses::unsupported_media_type();
     }
-    // Reads the body even where it does not matter: an unread body would close the client's connection.
+    // Reads the body even where it does not matter: an unread body would close the client's
+    // connection.
     let Ok(body) = Limited::new(&mut call.body, BODY_LIMIT).collect().await else {
         return responses::error_data(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.");
     };
@@ -84,7 +85,8 @@ pub(super) async fn respond(mut call: Call<'_>) -> Response {
     operate(&context, &operation)
 }
 
-/// Responds to `GET me` on the direct hosts, where it is not below a site. Clients poll it while a site is frozen.
+/// Responds to `GET me` on the direct hosts, where it is not below a site. Clients poll it while a
+/// site is frozen.
 pub(super) fn me_on_direct_host(call: &Call<'_>) -> Response {
     if call.tenant().is_frozen() {
         frozen()
@@ -135,8 +137,8 @@ fn has_body(headers: &HeaderMap) -> bool {
             .is_some_and(|length| length != "0")
 }
 
-/// Rejects an unknown `Citrix-InstanceId`. A missing one is only counted, since the response of the real service is not
-/// documented.
+/// Rejects an unknown `Citrix-InstanceId`. A missing one is only counted, since the response of the
+/// real service is not documented.
 fn check_instance(call: &Call<'_>, first: &str) -> Option<Response> {
     let sites = &call.tenant().customer.sites;
     let known = |site: &[u8]| {

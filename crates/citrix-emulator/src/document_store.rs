@@ -26,7 +26,8 @@ impl Documents {
         present(&self.lock(), key)
     }
 
-    /// Stores new content if `known` is `*`, absent, or the current version; returns 409 otherwise, and 507 at capacity.
+    /// Stores new content if `known` is `*`, absent, or the current version; returns 409 otherwise,
+    /// and 507 at capacity.
     pub(super) fn put(
         &self,
         key: &str,

@@ -1,5 +1,5 @@
-//! Global App Configuration: documents with an `ETag` (contract §3 and §4). It is one of the few services that accept
-//! `Bearer` (contract §2).
+//! Global App Configuration: documents with an `ETag` (contract §3 and §4). It is one of the few
+//! services that accept `Bearer` (contract §2).
 
 use http::header::{CONTENT_TYPE, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderValue, Method, StatusCode};

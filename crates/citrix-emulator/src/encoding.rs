@@ -126,7 +126,8 @@ pub(super) async fn truncate(response: Response) -> Response {
     )
 }
 
-/// One frame, then the end after a delay. It gives no size hint, so that the server does not check `Content-Length`.
+/// One frame, then the end after a delay. It gives no size hint, so that the server does not check
+/// `Content-Length`.
 struct TruncatedBody {
     half: Bytes,
     /// Delay before the end; starts with the frame.

@@ -9,7 +9,8 @@ use std::time::Duration;
 pub struct Faults {
     /// Fault of the token endpoints.
     pub token: Option<TokenFault>,
-    /// Latency of every service. Monitor's only slot is in use meanwhile, so that a second request exceeds its limit.
+    /// Latency of every service. Monitor's only slot is in use meanwhile, so that a second request
+    /// exceeds its limit.
     pub latency: Duration,
     /// Additional latency of Monitor.
     pub monitor_latency: Duration,
@@ -17,7 +18,8 @@ pub struct Faults {
     pub no_transaction_ids: bool,
     /// Faults of paths; the first that matches and is not used up applies.
     pub paths: Vec<PathFault>,
-    /// Redirect of all Secure Private Access requests, as if the customer's data were in another region.
+    /// Redirect of all Secure Private Access requests, as if the customer's data were in another
+    /// region.
     pub region_redirect: Option<RedirectTarget>,
     /// Seconds by which the cloud's clock is ahead, in `Date` and in tokens.
     pub clock_skew: i64,
@@ -43,7 +45,8 @@ pub enum TokenFault {
     ErrorIn200,
     /// The token after 20 seconds.
     Slow,
-    /// A lifetime of the wrong type: a number from the form endpoint, a string from the JSON endpoint.
+    /// A lifetime of the wrong type: a number from the form endpoint, a string from the JSON
+    /// endpoint.
     ExpiresInNumber,
     /// No lifetime.
     ExpiresInMissing,
@@ -213,7 +216,8 @@ impl PathFault {
 }
 
 impl Faults {
-    /// Returns the fault of a request to `path`, with its delay in seconds, and counts it as used once.
+    /// Returns the fault of a request to `path`, with its delay in seconds, and counts it as used
+    /// once.
     pub(super) fn inject(&mut self, path: &str) -> Option<(Fault, u32)> {
         let ready = |fault: &&mut PathFault| fault.times != Some(0) && fault.matches(path);
         let fault = self.paths.iter_mut().find(ready)?;

@@ -1,4 +1,5 @@
-//! `/echo`, `/upload`, `/download`, `/status`: paths for tests of proxies, which Citrix does not have.
+//! `/echo`, `/upload`, `/download`, `/status`: paths for tests of proxies, which Citrix does not
+//! have.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -122,7 +123,8 @@ pub(super) fn download(call: &Call<'_>) -> Response {
     }
 }
 
-/// Responds to `/status/{code}` with that status, and with the standard error body where the status permits content.
+/// Responds to `/status/{code}` with that status, and with the standard error body where the status
+/// permits content.
 pub(super) fn status(call: &Call<'_>) -> Response {
     let code = match call.rest[..] {
         [code] => code.parse().ok().filter(|code| *code >= 200),

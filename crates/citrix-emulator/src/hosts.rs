@@ -1,7 +1,7 @@
 //! Names of Citrix's hosts that identify services (contract §1.6 and §4).
 
-/// The hosts of a service. Patterns have at most one `*`. Under other names than Citrix's, such as `localhost`, only the
-/// path selects the service.
+/// The hosts of a service. Patterns have at most one `*`. Under other names than Citrix's, such as
+/// `localhost`, only the path selects the service.
 #[derive(Clone, Copy)]
 pub(super) enum Hosts {
     /// All hosts.

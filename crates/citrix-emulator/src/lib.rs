@@ -1,11 +1,12 @@
-//! A small Citrix Cloud: two token endpoints and the services with their quirks and limits (contract §8).
+//! A small Citrix Cloud: two token endpoints and the services with their quirks and limits
+//! (contract §8).
 //!
-//! It serves `demo`, users' CI and the tests of this repository. It is a test double: every client that reaches its
-//! address can read its counters and revoke its tokens.
+//! It serves `demo`, users' CI and the tests of this repository. It is a test double: every client
+//! that reaches its address can read its counters and revoke its tokens.
 //!
-//! `serve` processes a request: `routes` finds the service in a table, `access` verifies token and customer, a fault
-//! may replace the response, the service responds, and the response gets the transaction id in the field that this
-//! service uses.
+//! `serve` processes a request: `routes` finds the service in a table, `access` verifies token and
+//! customer, a fault may replace the response, the service responds, and the response gets the
+//! transaction id in the field that this service uses.
 
 mod access;
 mod access_security;

@@ -1,4 +1,5 @@
-//! Monitor OData: links to the next page, errors as text (contract §3 and §4). Analytics have the same format.
+//! Monitor OData: links to the next page, errors as text (contract §3 and §4). Analytics have the
+//! same format.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -56,7 +57,8 @@ fn page(call: &Call<'_>, entities: &[&str]) -> Response {
     let wanted = top.unwrap_or(ROWS).min(ROWS - first);
     let rows = wanted.min(PAGE);
 
-    // Relative links are relative to the service, the base of the context URL (OData JSON 4.01, section 4.6).
+    // Relative links are relative to the service, the base of the context URL (OData JSON 4.01,
+    // section 4.6).
     let base = if call.state.links.relative {
         String::new()
     } else {

@@ -14,7 +14,8 @@ use super::rate::Rate;
 pub struct Options {
     /// Address to listen on; port 0 selects an ephemeral port.
     pub listen: SocketAddr,
-    /// Address of a second listener, which emulates the API gateway of another region with the same state.
+    /// Address of a second listener, which emulates the API gateway of another region with the same
+    /// state.
     pub region_listen: Option<SocketAddr>,
     /// TLS of both listeners.
     pub tls: Tls,
@@ -26,13 +27,13 @@ pub struct Options {
     pub token_lifetime: Duration,
     /// Rate limits of the services.
     pub limits: ServiceLimits,
-    /// The system log rejects a wrong customer with 403, as one guide states, instead of 401, as another shows
-    /// (contract §3, "401 responses").
+    /// The system log rejects a wrong customer with 403, as one guide states, instead of 401, as
+    /// another shows (contract §3, "401 responses").
     pub system_log_forbids: bool,
     /// Format of links in responses.
     pub links: Links,
-    /// Minimum size in bytes of a machine of `GET /cvad/manage/Machines`: with 7230 a page of 1000 has the documented
-    /// size (contract §4, "Sizes").
+    /// Minimum size in bytes of a machine of `GET /cvad/manage/Machines`: with 7230 a page of 1000
+    /// has the documented size (contract §4, "Sizes").
     pub machine_bytes: usize,
     /// Responses are compressed for clients that accept it.
     pub compress: bool,
@@ -65,8 +66,8 @@ pub enum Tls {
     /// Cleartext HTTP/1.1, and HTTP/2 with prior knowledge.
     #[default]
     Off,
-    /// A generated certificate for `localhost`, `127.0.0.1`, `::1` and the names of Citrix's hosts, issued by a generated
-    /// CA.
+    /// A generated certificate for `localhost`, `127.0.0.1`, `::1` and the names of Citrix's hosts,
+    /// issued by a generated CA.
     SelfSigned,
     /// A certificate of the operator.
     Files {
@@ -80,7 +81,8 @@ pub enum Tls {
 /// Rate limits of the services (contract §4, "Limits").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceLimits {
-    /// Limit of all logins together, off by default: Citrix has a limit but publishes no number (contract §1.3).
+    /// Limit of all logins together, off by default: Citrix has a limit but publishes no number
+    /// (contract §1.3).
     pub logins: Option<Rate>,
     /// Limit of Secure Private Access per customer.
     pub access_security: Rate,

@@ -52,8 +52,8 @@ pub(super) fn decode(text: &str) -> String {
     percent::decode_lossy(&text.replace('+', " "))
 }
 
-/// Returns a token in the production format, with every character that a careless proxy decodes, encodes or truncates at
-/// (contract §4: `+ # : ~ / =`).
+/// Returns a token in the production format, with every character that a careless proxy decodes,
+/// encodes or truncates at (contract §4: `+ # : ~ / =`).
 pub(super) fn continuation_token(collection: &str, offset: usize) -> String {
     format!("+RID:~{collection}/AJVtAA==#RT:1#TRC:{offset}#FPC:AgH/f+8=")
 }

@@ -33,7 +33,8 @@ pub(super) fn respond(status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// Returns a JSON response. Formats with a known order of keys are structs, the others `json!` (which sorts keys).
+/// Returns a JSON response. Formats with a known order of keys are structs, the others `json!`
+/// (which sorts keys).
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => full(status, JSON, bytes),
@@ -220,7 +221,8 @@ pub(super) fn invalid_argument(name: &str) -> Response {
 #[derive(Clone, Copy)]
 pub(super) struct WithoutTransactionId;
 
-/// Returns the id of an invented object: the same at every start, and distinguishable from a random one.
+/// Returns the id of an invented object: the same at every start, and distinguishable from a random
+/// one.
 pub(super) fn synthetic_id(collection: u16, index: usize) -> String {
     format!("c170{collection:04x}-0000-4000-8000-{index:012x}")
 }
@@ -251,8 +253,8 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response {
 
 /// A body that holds a value (a slot, a permit) until its last frame is returned.
 ///
-/// Not until it is dropped: over HTTP/2 a client can receive the end of the stream and send its next request before the
-/// server drops the body.
+/// Not until it is dropped: over HTTP/2 a client can receive the end of the stream and send its
+/// next request before the server drops the body.
 pub(super) struct HoldingBody<T> {
     body: Body,
     held: Option<T>,

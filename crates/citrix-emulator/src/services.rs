@@ -10,8 +10,8 @@ use super::fault_responses::rfc3339;
 use super::responses::{self, Response};
 use super::stats::count;
 
-/// Responds to `POST /resourceprovider/{customer}/site/activation?customerId={customer}`: 202 while the site thaws, 200
-/// if it is active.
+/// Responds to `POST /resourceprovider/{customer}/site/activation?customerId={customer}`: 202 while
+/// the site thaws, 200 if it is active.
 pub(super) fn activation(call: &Call<'_>) -> Response {
     if !call.rest.is_empty() {
         return responses::not_found();
@@ -75,8 +75,8 @@ pub(super) fn adm(call: &Call<'_>) -> Response {
     responses::json(StatusCode::BAD_REQUEST, &message)
 }
 
-/// Responds as Endpoint Management reporting: the rate limit is in its own header fields, and `Retry-After` is an RFC
-/// 3339 date (contract §4).
+/// Responds as Endpoint Management reporting: the rate limit is in its own header fields, and
+/// `Retry-After` is an RFC 3339 date (contract §4).
 pub(super) fn endpoint_management(call: &Call<'_>) -> Response {
     let rate = call.state.limits.endpoint_management;
     let (response, remaining) = match call.tenant().endpoint_management.acquire(rate) {

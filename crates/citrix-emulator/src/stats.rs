@@ -26,7 +26,8 @@ pub struct Stats {
     pub tokens: TokensSeen,
     /// Requests with a valid token, but without a customer or with another one.
     pub refused_customer: u64,
-    /// CVAD requests without `Citrix-InstanceId` where Citrix documents one (contract §3); they are not rejected.
+    /// CVAD requests without `Citrix-InstanceId` where Citrix documents one (contract §3); they are
+    /// not rejected.
     pub missing_instance_id: u64,
     /// Requests to retired addresses (contract §3 and §4).
     pub retired: u64,

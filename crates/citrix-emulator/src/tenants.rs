@@ -32,7 +32,8 @@ pub(super) struct Identity {
     pub(super) client_id: Arc<str>,
 }
 
-/// State of a site: Citrix freezes unused sites, which thaw after an activation (contract §4, "530").
+/// State of a site: Citrix freezes unused sites, which thaw after an activation (contract §4,
+/// "530").
 #[derive(Clone, Copy)]
 enum SiteState {
     Awake,
@@ -173,7 +174,8 @@ impl Drop for InFlight {
     }
 }
 
-/// The only query of a customer that Monitor processes, from its admission to the end of the response.
+/// The only query of a customer that Monitor processes, from its admission to the end of the
+/// response.
 pub(super) struct MonitorSlot(Arc<Tenant>);
 
 impl MonitorSlot {

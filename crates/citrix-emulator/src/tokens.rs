@@ -111,7 +111,8 @@ impl TokenStore {
     }
 }
 
-/// Drops tokens that expired before [`RETENTION`]; if there are none, drops the one that expires first.
+/// Drops tokens that expired before [`RETENTION`]; if there are none, drops the one that expires
+/// first.
 fn evict(issued: &mut HashMap<String, StoredToken>, now: SystemTime) {
     issued.retain(|_, token| token.expires + RETENTION > now);
     if issued.len() >= CAPACITY

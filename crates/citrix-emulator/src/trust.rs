@@ -104,7 +104,8 @@ pub(super) async fn trust(mut call: Call<'_>) -> Response {
     }
 }
 
-/// Returns a response that does not depend on the request body: wrong path, wrong method, rate limit or fault.
+/// Returns a response that does not depend on the request body: wrong path, wrong method, rate
+/// limit or fault.
 async fn respond_without_body(call: &Call<'_>, endpoint: TrustEndpoint) -> Option<Response> {
     if !call.rest.is_empty() {
         return Some(responses::not_found());
@@ -273,8 +274,9 @@ fn oauth2_error(error: &str, description: &str) -> Response {
     response
 }
 
-/// Returns the client with these credentials if the customer in the path is its own or `root`. Citrix does not document
-/// the response to a foreign customer, which is assumed to equal that to wrong credentials.
+/// Returns the client with these credentials if the customer in the path is its own or `root`.
+/// Citrix does not document the response to a foreign customer, which is assumed to equal that to
+/// wrong credentials.
 fn log_in(call: &Call<'_>, id: Option<&str>, secret: Option<&str>) -> Option<Identity> {
     let (path_customer, id, secret) = (call.customer?, id?, secret.unwrap_or_default());
     let has_client =

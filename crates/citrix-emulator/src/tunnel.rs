@@ -1,4 +1,5 @@
-//! `CONNECT` to Citrix's hosts, all served by the emulator: it can be the proxy of a tool with built-in host names.
+//! `CONNECT` to Citrix's hosts, all served by the emulator: it can be the proxy of a tool with
+//! built-in host names.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

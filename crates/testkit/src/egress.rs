@@ -1,4 +1,5 @@
-//! A scripted egress proxy: every tunnel ends at an address that the test sets, whatever its target.
+//! A scripted egress proxy: every tunnel ends at an address that the test sets, whatever its
+//! target.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! Paths with the expected decision of six rules. Used by the unit tests of the policy and, through the whole gateway, by
-//! `tests/it/policies.rs`.
+//! Paths with the expected decision of six rules. Used by the unit tests of the policy and, through
+//! the whole gateway, by `tests/it/policies.rs`.
 
 use citrix_wire::policy::path::Ambiguous;
 
@@ -13,8 +13,8 @@ pub const RULES: [&str; 6] = [
     "/**",
 ];
 
-/// Unambiguous paths with one character for each of [`RULES`]: `+` match, `-` no match, `c` match only without regard to
-/// case, `e` match only after decoding unnecessary escapes.
+/// Unambiguous paths with one character for each of [`RULES`]: `+` match, `-` no match, `c` match
+/// only without regard to case, `e` match only after decoding unnecessary escapes.
 pub const UNAMBIGUOUS: &[(&str, &str)] = &[
     ("/", "-----+"),
     ("/cvad", "-----+"),
@@ -191,8 +191,9 @@ pub const AMBIGUOUS: &[(&str, Ambiguous)] = &[
     ("/cvad/manage/Machines/%e0%80%afx", Ambiguous::NotUtf8),
     ("/monitorodata/Sales%20B%FCro", Ambiguous::NotUtf8),
     ("/cvad/manage/Machines/%ED%A0%80", Ambiguous::NotUtf8),
-    // Characters that some servers map to others: fullwidth solidus, fullwidth full stops, one dot leader, fullwidth
-    // letter, Kelvin sign, combining diaeresis, zero-width space, next-line control.
+    // Characters that some servers map to others: fullwidth solidus, fullwidth full stops, one dot
+    // leader, fullwidth letter, Kelvin sign, combining diaeresis, zero-width space, next-line
+    // control.
     (
         "/cvad/manage/Machines/..%EF%BC%8Fx",
         Ambiguous::ConfusableCharacter,

@@ -1,5 +1,6 @@
-//! Models of the ways in which web servers parse a path, and a reference matcher for path rules. Property tests compare
-//! the policy with them, so this module is independent of the code under test.
+//! Models of the ways in which web servers parse a path, and a reference matcher for path rules.
+//! Property tests compare the policy with them, so this module is independent of the code under
+//! test.
 
 /// A model of how one kind of server splits a path into segments.
 pub struct ServerModel {
@@ -155,7 +156,8 @@ fn decode(path: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Converts to text like a lenient decoder: overlong two-byte forms become the ASCII character they encode.
+/// Converts to text like a lenient decoder: overlong two-byte forms become the ASCII character they
+/// encode.
 fn text(bytes: Vec<u8>) -> String {
     let mut plain = Vec::new();
     let mut rest = bytes.as_slice();
@@ -220,7 +222,8 @@ pub fn first_outside(patterns: &[&str], path: &str) -> Option<(&'static str, Vec
     })
 }
 
-/// Returns `true` if a pattern covers segments. Tries every possibility: slow, but obviously correct.
+/// Returns `true` if a pattern covers segments. Tries every possibility: slow, but obviously
+/// correct.
 pub fn inside(pattern: &[String], segments: &[String]) -> bool {
     match (pattern.split_first(), segments.split_first()) {
         (None, None) => true,

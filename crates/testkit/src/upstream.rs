@@ -31,7 +31,8 @@ impl Upstream {
         Self::scripted(move |_| response.clone()).await
     }
 
-    /// Responds to request `n`, counted from 1, with the bytes of `script(n)`; closes the connection if there are none.
+    /// Responds to request `n`, counted from 1, with the bytes of `script(n)`; closes the
+    /// connection if there are none.
     pub async fn scripted(script: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::scripted_by_request(move |number, _| script(number)).await
     }

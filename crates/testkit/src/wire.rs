@@ -16,8 +16,8 @@ pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
         .expect("timed out")
 }
 
-/// Polls `condition` until it holds; panics with `what` after [`WAIT_TIMEOUT`]. For state of another thread or process
-/// that sends no signal.
+/// Polls `condition` until it holds; panics with `what` after [`WAIT_TIMEOUT`]. For state of
+/// another thread or process that sends no signal.
 pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let holds = async {
         while !condition().await {
@@ -175,7 +175,8 @@ impl Wire {
         message
     }
 
-    /// Returns the next response, or `None` if the peer closes the connection; not for HEAD requests.
+    /// Returns the next response, or `None` if the peer closes the connection; not for HEAD
+    /// requests.
     pub async fn next_response(&mut self) -> Option<Message> {
         let mut message = self.next_head().await?;
         self.body(&mut message).await;
@@ -296,7 +297,8 @@ impl Message {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// Returns the problem document; asserts everything that all error responses of the gateway have in common.
+    /// Returns the problem document; asserts everything that all error responses of the gateway
+    /// have in common.
     pub fn problem(&self, status: u16, reason: &str) -> Value {
         let message =
             String::from_utf8_lossy(&self.head).into_owned() + &String::from_utf8_lossy(&self.body);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Lab, json, lab, lab_with};
 
-/// Sends the items to a path; the items of the response.
+/// Sends a batch and returns the items of the response.
 async fn batch(lab: &Lab, path: &str, items: &Value) -> Vec<Value> {
     let request = lab
         .post(path)
@@ -24,15 +24,15 @@ fn authorized(value: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_item_has_an_answer_of_its_own() {
+async fn batch_returns_one_response_per_item() {
     let lab = lab().await;
     let items = json!([
         { "Reference": "0", "Method": "GET", "RelativeUrl": "Machines?limit=2" },
         { "Reference": "1", "Method": "POST", "RelativeUrl": "/Machines/m/$reboot?async=true", "Headers": [] },
         { "Reference": "2", "Method": "GET", "RelativeUrl": "Nothing" },
     ]);
-    let answers = batch(&lab, "/cvad/manage/$batch", &items).await;
-    let codes: Vec<_> = answers
+    let responses = batch(&lab, "/cvad/manage/$batch", &items).await;
+    let codes: Vec<_> = responses
         .iter()
         .map(|item| (item["Reference"].as_str().unwrap(), &item["Code"]))
         .collect();
@@ -40,9 +40,9 @@ async fn every_item_has_an_answer_of_its_own() {
         codes,
         [("0", &json!(200)), ("1", &json!(202)), ("2", &json!(404))]
     );
-    let machines: Value = serde_json::from_str(answers[0]["Body"].as_str().unwrap()).unwrap();
+    let machines: Value = serde_json::from_str(responses[0]["Body"].as_str().unwrap()).unwrap();
     assert_eq!(machines["Items"].as_array().unwrap().len(), 2);
-    let location = &answers[1]["Headers"][0];
+    let location = &responses[1]["Headers"][0];
     assert_eq!(location["Name"], "Location");
     let job = location["Value"]
         .as_str()
@@ -54,7 +54,7 @@ async fn every_item_has_an_answer_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_items_own_token_must_be_good() {
+async fn invalid_token_of_item_returns_401_for_item() {
     let contoso: EmulatedCustomer = "contoso,client=c,secret=s==".parse().ok().unwrap();
     let lab = lab_with(Options {
         more_customers: vec![contoso],
@@ -85,8 +85,8 @@ async fn an_items_own_token_must_be_good() {
         me(authorized("Bearer a-dummy")),
         me(authorized(&format!("Bearer {foreign}"))),
     ]);
-    let answers = batch(&lab, "/cvad/manage/$batch", &items).await;
-    let codes: Vec<_> = answers
+    let responses = batch(&lab, "/cvad/manage/$batch", &items).await;
+    let codes: Vec<_> = responses
         .iter()
         .map(|item| item["Code"].as_u64().unwrap())
         .collect();
@@ -95,24 +95,24 @@ async fn an_items_own_token_must_be_good() {
 }
 
 #[tokio::test]
-async fn on_the_direct_hosts_items_name_customer_and_site() {
+async fn direct_host_items_include_customer_and_site() {
     let lab = lab().await;
     let site = format!("acme/{}", lab.emulator.site_id());
     let path = format!("/citrix/orchestration/api/{site}/$batch");
     let url = format!("{site}/Machines/m/$reboot?async=true");
-    let answers = batch(
+    let responses = batch(
         &lab,
         &path,
         &json!([{ "Method": "POST", "RelativeUrl": url }]),
     )
     .await;
-    let location = answers[0]["Headers"][0]["Value"].as_str().unwrap();
+    let location = responses[0]["Headers"][0]["Value"].as_str().unwrap();
     let jobs = lab.url(&format!("/citrix/orchestration/api/{site}/Jobs/"));
     assert!(location.starts_with(&jobs), "{location}");
 }
 
 #[tokio::test]
-async fn a_batch_that_is_none_is_refused() {
+async fn invalid_batch_returns_400() {
     let lab = lab().await;
     for (content_type, body, status) in [
         ("application/json", "{", 400),

@@ -11,7 +11,7 @@ use super::{Lab, json, lab_with};
 const CONTOSO: &str =
     "contoso,site=c-site,client=contoso-client,secret=old==,secret=new==,client=second,secret=s==";
 
-/// The first customer, with two sites, and another with two clients.
+/// Starts an emulator with two customers: one has two sites, the other two clients.
 async fn two_customers() -> Lab {
     let acme = "acme,site=first,site=second,client=emulator-client,secret=a==";
     let more_customers = vec![parse(CONTOSO)];
@@ -50,7 +50,7 @@ impl Lab {
         }
     }
 
-    /// A GET with that token for that customer.
+    /// Returns a GET with a token and a customer.
     fn get_as(&self, token: &str, customer: &str, path: &str) -> RequestBuilder {
         let request = self
             .client
@@ -63,7 +63,7 @@ impl Lab {
 }
 
 #[tokio::test]
-async fn a_client_logs_in_for_its_own_customer_only() {
+async fn client_logs_in_only_for_its_own_customer() {
     let lab = two_customers().await;
     for (customer, client, secret, expected) in [
         ("contoso", "contoso-client", "old==", None),
@@ -72,7 +72,7 @@ async fn a_client_logs_in_for_its_own_customer_only() {
         ("root", "second", "s==", None),
         ("acme", "second", "s==", Some(400)),
         ("contoso", "second", "old==", Some(400)),
-        ("contoso", "nobody", "old==", Some(400)),
+        ("contoso", "unknown", "old==", Some(400)),
     ] {
         let refused = lab.try_login(customer, client, secret).await.err();
         assert_eq!(refused, expected, "{customer} {client} {secret}");
@@ -89,7 +89,7 @@ async fn a_client_logs_in_for_its_own_customer_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_secret_expires_by_itself() {
+async fn secrets_expire_independently() {
     let contoso = parse("contoso,secret=old==@90s,secret=new==");
     let lab = lab_with(Options {
         more_customers: vec![contoso],
@@ -111,14 +111,14 @@ async fn each_secret_expires_by_itself() {
             .await
             .is_ok()
     );
-    // Tokens that an expired secret has bought live on.
+    // Tokens issued for an expired secret remain valid.
     assert!(lab.emulator.expire_secret(lab.emulator.client_id(), 0));
     assert_eq!(lab.status(lab.get("/echo")).await, 200);
     assert!(!lab.emulator.expire_secret(lab.emulator.client_id(), 1));
 }
 
 #[tokio::test]
-async fn a_token_of_another_customer_is_refused_in_the_services_words() {
+async fn foreign_token_is_rejected_in_error_format_of_service() {
     let lab = two_customers().await;
     let contoso = lab.try_login("contoso", "second", "s==").await.unwrap();
     for (path, status, part) in [
@@ -148,7 +148,7 @@ async fn a_token_of_another_customer_is_refused_in_the_services_words() {
 }
 
 #[tokio::test]
-async fn the_system_log_refuses_a_wrong_customer_either_way() {
+async fn system_log_rejects_wrong_customer_with_401_or_403() {
     for (system_log_forbids, status) in [(false, 401), (true, 403)] {
         let lab = lab_with(Options {
             system_log_forbids,
@@ -161,7 +161,7 @@ async fn the_system_log_refuses_a_wrong_customer_either_way() {
 }
 
 #[tokio::test]
-async fn me_names_every_site_of_the_tokens_customer() {
+async fn me_lists_all_sites_of_token_customer() {
     let lab = two_customers().await;
     let sites = |me: &Value| -> Vec<String> {
         let sites = me["Customers"][0]["Sites"].as_array().unwrap();
@@ -190,7 +190,7 @@ async fn me_names_every_site_of_the_tokens_customer() {
 }
 
 #[tokio::test]
-async fn a_job_is_seen_by_the_client_that_started_it_alone() {
+async fn job_is_visible_only_to_its_client() {
     let lab = two_customers().await;
     let [one, other] = [("contoso-client", "new=="), ("second", "s==")];
     let one = lab.try_login("contoso", one.0, one.1).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_job_is_seen_by_the_client_that_started_it_alone() {
 }
 
 #[tokio::test]
-async fn controls_are_about_one_customer_or_all() {
+async fn control_actions_apply_to_one_customer_or_all() {
     let lab = two_customers().await;
     let contoso = lab.try_login("contoso", "second", "s==").await.unwrap();
     let control = async |path: &str| {
@@ -234,7 +234,7 @@ async fn controls_are_about_one_customer_or_all() {
         401
     );
     assert_eq!(lab.status(lab.get("/resourcelocations")).await, 200);
-    assert_eq!(control("expire?customer=nobody").await.0, 400);
+    assert_eq!(control("expire?customer=unknown").await.0, 400);
 
     let expire = "expire-secret?customer=contoso&client=contoso-client&secret=0";
     assert_eq!(control(expire).await.0, 200);

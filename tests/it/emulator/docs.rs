@@ -1,4 +1,4 @@
-//! The manual tells of every option, fault and counter.
+//! The manual documents every option, fault and counter.
 
 use citrix_emulator::{EmulatorArgs, Fault, TokenFault};
 use clap::{Args as _, ValueEnum as _};
@@ -8,7 +8,7 @@ use super::{json, lab};
 const MANUAL: &str = include_str!("../../../docs/emulator.md");
 
 #[test]
-fn the_manual_names_every_option_and_fault() {
+fn manual_names_every_option_and_fault() {
     let command = EmulatorArgs::augment_args(clap::Command::new("emulator"));
     for option in command
         .get_arguments()
@@ -30,7 +30,7 @@ fn the_manual_names_every_option_and_fault() {
 }
 
 #[tokio::test]
-async fn the_manual_names_every_counter() {
+async fn manual_names_every_counter() {
     let lab = lab().await;
     lab.get_json("/monitorodata/Machines").await;
     let stats = json(

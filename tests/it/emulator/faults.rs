@@ -12,25 +12,25 @@ fn inject(emulator: &Emulator, fault: &str) {
     emulator.add_fault(fault.parse().unwrap());
 }
 
-/// The response to the next request, which a fault befalls.
+/// Injects a fault into one request and returns the response.
 async fn with_fault(lab: &Lab, fault: &str) -> Response {
     inject(&lab.emulator, &format!("/resourcelocations={fault}*1"));
     lab.get("/resourcelocations").send().await.unwrap()
 }
 
 #[tokio::test]
-async fn waits_are_hinted_in_every_shape() {
+async fn retry_delay_has_every_format() {
     let lab = lab().await;
     for (status, silent_body) in [
         (429, "Rate limit is exceeded."),
         (503, "common/serviceUnavailable"),
     ] {
-        for shape in ["", "-date", "-rfc3339", "-body", "-silent"] {
-            let response = with_fault(&lab, &format!("{status}{shape}:7")).await;
-            assert_eq!(response.status(), status, "{shape}");
+        for format in ["", "-date", "-rfc3339", "-body", "-silent"] {
+            let response = with_fault(&lab, &format!("{status}{format}:7")).await;
+            assert_eq!(response.status(), status, "{format}");
             let hint = header(&response, "retry-after").map(str::to_owned);
             let body = response.text().await.unwrap();
-            match (shape, hint.as_deref()) {
+            match (format, hint.as_deref()) {
                 ("", Some(hint)) => assert_eq!(hint, "7"),
                 ("-date", Some(hint)) => assert!(httpdate::parse_http_date(hint).is_ok(), "{hint}"),
                 ("-rfc3339", Some(hint)) => {
@@ -43,14 +43,14 @@ async fn waits_are_hinted_in_every_shape() {
                 ("-silent", None) => {
                     assert!(body.contains(silent_body) && !body.contains('7'), "{body}")
                 }
-                _ => panic!("{status}{shape}: {hint:?}"),
+                _ => panic!("{status}{format}: {hint:?}"),
             }
         }
     }
     assert_eq!(lab.status(lab.get("/resourcelocations")).await, 200);
     let stats = lab.emulator.stats();
     assert_eq!(stats.faults_met, 10);
-    // They are no limit's.
+    // Faults do not count as limits.
     assert_eq!(
         stats.customers["acme"].services["resource-locations"].rate_limited,
         0
@@ -58,7 +58,7 @@ async fn waits_are_hinted_in_every_shape() {
 }
 
 #[tokio::test]
-async fn the_gateway_fails_without_a_transaction_id() {
+async fn bad_gateway_has_no_transaction_id() {
     let lab = lab().await;
     let response = with_fault(&lab, "502").await;
     assert_eq!(
@@ -87,7 +87,7 @@ async fn the_gateway_fails_without_a_transaction_id() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_cut_off() {
+async fn cut_off_fault_truncates_body() {
     let lab = lab().await;
     for coding in ["identity", "gzip"] {
         inject(&lab.emulator, "/monitorodata=cut-off*1");
@@ -102,7 +102,7 @@ async fn an_answer_can_be_cut_off() {
 }
 
 #[tokio::test]
-async fn a_fault_befalls_logins_too_but_never_the_controls() {
+async fn path_fault_affects_logins_but_not_control_paths() {
     let lab = lab().await;
     inject(&lab.emulator, "/=502");
     assert_eq!(
@@ -115,7 +115,7 @@ async fn a_fault_befalls_logins_too_but_never_the_controls() {
             .await,
         200
     );
-    // Who has no token learns that first.
+    // A missing token takes precedence over the fault.
     assert_eq!(
         lab.status(lab.client.get(lab.url("/resourcelocations")))
             .await,
@@ -124,7 +124,7 @@ async fn a_fault_befalls_logins_too_but_never_the_controls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_site_thaws_some_time_after_its_activation() {
+async fn frozen_site_thaws_after_activation() {
     let lab = lab().await;
     lab.emulator.freeze(Duration::from_secs(60));
     let paths = [
@@ -151,7 +151,7 @@ async fn a_frozen_site_thaws_some_time_after_its_activation() {
 }
 
 #[tokio::test]
-async fn secure_private_access_redirects_to_the_customers_region() {
+async fn region_redirect_targets_second_listener() {
     let region_listen = Some("127.0.0.1:0".parse().unwrap());
     let lab = lab_with(Options {
         region_listen,
@@ -204,11 +204,11 @@ async fn secure_private_access_redirects_to_the_customers_region() {
             "currentAPIMRegion"
         ]
     );
-    // There the same token is good, under both paths.
+    // The other region accepts the same token, under both paths.
     for path in ["feature-data_accesssecurity", "accessSecurity"] {
         let url = format!("{region}/{path}/sessionPolicy?limit=5");
         assert_eq!(
-            lab.status(lab.dress(lab.client.get(url))).await,
+            lab.status(lab.authorize(lab.client.get(url))).await,
             200,
             "{path}"
         );
@@ -216,7 +216,7 @@ async fn secure_private_access_redirects_to_the_customers_region() {
 }
 
 #[tokio::test]
-async fn without_a_second_listener_the_other_region_is_another_path() {
+async fn region_redirect_without_second_listener_targets_another_path() {
     let lab = lab().await;
     lab.emulator.set_faults(Faults {
         region_redirect: Some(RedirectTarget::Other),
@@ -232,11 +232,14 @@ async fn without_a_second_listener_the_other_region_is_another_path() {
         location,
         lab.url("/feature-data_accesssecurity/applications")
     );
-    assert_eq!(lab.status(lab.dress(lab.client.get(location))).await, 200);
+    assert_eq!(
+        lab.status(lab.authorize(lab.client.get(location))).await,
+        200
+    );
 }
 
 #[tokio::test]
-async fn retired_addresses_are_gone_whatever_they_carry() {
+async fn retired_address_returns_410() {
     let lab = lab().await;
     let paths = [
         "/Citrix/Monitor/OData/v4/Data/Machines",
@@ -256,7 +259,7 @@ async fn retired_addresses_are_gone_whatever_they_carry() {
 }
 
 #[tokio::test]
-async fn the_clouds_clock_can_be_wrong() {
+async fn clock_skew_changes_date_and_token_claims() {
     let lab = lab_with(Options {
         faults: Faults {
             clock_skew: -86_400,
@@ -268,7 +271,7 @@ async fn the_clouds_clock_can_be_wrong() {
     let response = lab.get("/echo").send().await.unwrap();
     let date = httpdate::parse_http_date(header(&response, "date").unwrap()).unwrap();
     assert!(date + Duration::from_secs(80_000) < now(), "{date:?}");
-    // What the token says is by the same clock, yet it is good.
+    // The claims follow the same clock, and the token is valid.
     assert_eq!(response.status(), 200);
 }
 
@@ -281,7 +284,7 @@ fn now() -> SystemTime {
 }
 
 #[tokio::test]
-async fn faults_are_switched_over_http_too() {
+async fn control_path_changes_faults() {
     let lab = lab().await;
     let url = lab.url("/_emulator/faults");
     let post = async |query: &[(&str, &str)]| {

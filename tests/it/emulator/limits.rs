@@ -1,4 +1,4 @@
-//! The limits that services keep to (contract §4).
+//! Limits of the services (contract §4).
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn rate(text: &str) -> Rate {
 }
 
 #[tokio::test]
-async fn monitor_works_on_one_query_of_each_customer() {
+async fn monitor_processes_one_query_per_customer() {
     let contoso: EmulatedCustomer = "contoso,client=c,secret=s==".parse().ok().unwrap();
     let lab = lab_with(Options {
         more_customers: vec![contoso],
@@ -44,7 +44,7 @@ async fn monitor_works_on_one_query_of_each_customer() {
         .unwrap()
         .to_owned();
 
-    // Longer than the test: acme's query stays until its caller gives up.
+    // Longer than the test: the query of acme runs until its client cancels it.
     let monitor_latency = Duration::from_secs(600);
     lab.emulator.set_faults(Faults {
         monitor_latency,
@@ -84,7 +84,7 @@ async fn monitor_works_on_one_query_of_each_customer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn secure_private_access_counts_requests_in_a_window() {
+async fn secure_private_access_limits_requests_per_window() {
     let lab = limited(ServiceLimits {
         access_security: rate("2/10s"),
         ..ServiceLimits::default()
@@ -112,7 +112,7 @@ async fn secure_private_access_counts_requests_in_a_window() {
 }
 
 #[tokio::test]
-async fn endpoint_management_tells_its_rate_and_a_date() {
+async fn endpoint_management_returns_rate_and_rfc3339_date() {
     let lab = limited(ServiceLimits {
         endpoint_management: rate("1/1m"),
         ..ServiceLimits::default()
@@ -140,7 +140,7 @@ async fn endpoint_management_tells_its_rate_and_a_date() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn logins_can_be_limited() {
+async fn login_rate_limits_logins() {
     let lab = limited(ServiceLimits {
         logins: Some(rate("2/1m")),
         ..ServiceLimits::default()

@@ -1,4 +1,4 @@
-//! What links and bodies look like on the wire (contract §5).
+//! Links and bodies on the wire (contract §5).
 
 use std::io::Read as _;
 
@@ -15,7 +15,7 @@ async fn linking(links: Links) -> Lab {
     .await
 }
 
-/// The `Location` of a fresh job.
+/// Starts a job and returns its `Location`.
 async fn job(lab: &Lab) -> String {
     let start = lab
         .post("/cvad/manage/Machines/m/$reboot?async=true")
@@ -26,7 +26,7 @@ async fn job(lab: &Lab) -> String {
 }
 
 #[tokio::test]
-async fn links_begin_with_any_origin() {
+async fn link_base_origin_begins_links() {
     let europe = "https://api-eu.cloud.com";
     let lab = linking(Links {
         base: LinkBase::Origin(europe.to_owned()),
@@ -60,7 +60,7 @@ async fn links_begin_with_any_origin() {
 }
 
 #[tokio::test]
-async fn links_begin_with_the_host_that_was_called() {
+async fn link_base_called_uses_request_host() {
     let lab = linking(Links {
         base: LinkBase::Called,
         ..Links::default()
@@ -80,7 +80,7 @@ async fn links_begin_with_the_host_that_was_called() {
 }
 
 #[tokio::test]
-async fn monitors_links_can_be_relative() {
+async fn relative_links_option_applies_to_monitor() {
     let lab = linking(Links {
         relative: true,
         ..Links::default()
@@ -93,7 +93,7 @@ async fn monitors_links_can_be_relative() {
 }
 
 #[tokio::test]
-async fn slashes_can_be_escaped() {
+async fn escaped_slashes_option_escapes_json() {
     let lab = linking(Links {
         escaped: true,
         ..Links::default()
@@ -117,7 +117,7 @@ async fn slashes_can_be_escaped() {
 }
 
 #[tokio::test]
-async fn bodies_come_in_the_coding_that_the_caller_accepts() {
+async fn accept_encoding_selects_content_coding() {
     let lab = lab().await;
     let plain = lab.get_json("/monitorodata/Machines").await;
     for coding in ["gzip", "br", "deflate"] {
@@ -145,7 +145,7 @@ async fn bodies_come_in_the_coding_that_the_caller_accepts() {
             "{coding}"
         );
     }
-    // The slot is free again after an encoded response as well.
+    // An encoded response also releases the slot.
     assert_eq!(lab.emulator.stats().monitor_rate_limited, 0);
 
     let lab = lab_with(Options {
@@ -163,7 +163,7 @@ async fn bodies_come_in_the_coding_that_the_caller_accepts() {
 }
 
 #[tokio::test]
-async fn a_page_of_machines_can_be_as_long_as_the_documented_one() {
+async fn machine_bytes_sets_size_of_page() {
     let lab = lab_with(Options {
         machine_bytes: 7230,
         ..Options::default()

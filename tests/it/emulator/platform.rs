@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{header, json, lab};
 
-/// Service, and the header that tells its transaction id.
+/// Paths, and the field with the transaction id.
 const READABLE: [(&str, Option<&str>); 21] = [
     ("/administrators/", Some("citrix-transactionid")),
     ("/administrators/invitations", Some("citrix-transactionid")),
@@ -46,9 +46,9 @@ const READABLE: [(&str, Option<&str>); 21] = [
 ];
 
 #[tokio::test]
-async fn every_service_has_something_to_read() {
+async fn every_service_responds_to_get() {
     let lab = lab().await;
-    for (path, told_in) in READABLE {
+    for (path, id_field) in READABLE {
         let response = lab.get(path).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         for name in [
@@ -58,7 +58,7 @@ async fn every_service_has_something_to_read() {
         ] {
             assert_eq!(
                 header(&response, name).is_some(),
-                told_in == Some(name),
+                id_field == Some(name),
                 "{path} {name}"
             );
         }
@@ -72,7 +72,7 @@ async fn every_service_has_something_to_read() {
 }
 
 #[tokio::test]
-async fn what_services_say_to_other_requests() {
+async fn other_requests_return_documented_status() {
     let lab = lab().await;
     let history = "/licensing/license/enterprise/cloud/cvad/ud/historicalusage";
     for (method, path, status) in [
@@ -82,7 +82,7 @@ async fn what_services_say_to_other_requests() {
             "/licensing/license/enterprise/cloud/xyz/ud/current",
             400,
         ),
-        (Method::GET, "/administrators/nobody", 404),
+        (Method::GET, "/administrators/unknown", 404),
         (Method::POST, "/notifications/", 200),
         (Method::POST, "/acme/subscriptions", 200),
         (Method::POST, "/catalogservice/acme/site/images", 202),
@@ -94,7 +94,7 @@ async fn what_services_say_to_other_requests() {
         (Method::GET, "/licensing/nothing", 404),
         (Method::GET, "/quickcreateservice/contoso/accounts", 403),
     ] {
-        let request = lab.dress(lab.client.request(method.clone(), lab.url(path)));
+        let request = lab.authorize(lab.client.request(method.clone(), lab.url(path)));
         let request = if method == Method::POST {
             request.header("content-length", "0")
         } else {
@@ -102,7 +102,7 @@ async fn what_services_say_to_other_requests() {
         };
         assert_eq!(lab.status(request).await, status, "{method} {path}");
     }
-    let problem = json(lab.get("/administrators/nobody").send().await.unwrap()).await;
+    let problem = json(lab.get("/administrators/unknown").send().await.unwrap()).await;
     assert_eq!(
         (&problem["title"], &problem["status"]),
         (&json!("Not Found"), &json!(404))
@@ -121,7 +121,7 @@ async fn what_services_say_to_other_requests() {
 }
 
 #[tokio::test]
-async fn some_services_want_headers_of_their_own() {
+async fn missing_service_header_is_rejected() {
     let lab = lab().await;
     let recordings = || lab.get("/api/recordings");
     assert_eq!(lab.status(recordings().header("siteid", "s")).await, 400);
@@ -160,7 +160,7 @@ async fn some_services_want_headers_of_their_own() {
 }
 
 #[tokio::test]
-async fn app_configuration_knows_versions() {
+async fn app_configuration_etag_detects_conflict() {
     let lab = lab().await;
     let path = "/aca/discovery/app/workspace/url/aHR0cHM6Ly9h";
     let response = lab.get(path).send().await.unwrap();
@@ -179,7 +179,7 @@ async fn app_configuration_knows_versions() {
 
     let put = |known: &str, content_type: &str| {
         let request = lab
-            .dress(lab.client.put(lab.url(path)))
+            .authorize(lab.client.put(lab.url(path)))
             .header("content-type", content_type);
         request.header("if-match", known).body("{\"items\":[1]}")
     };
@@ -202,7 +202,7 @@ async fn app_configuration_knows_versions() {
 }
 
 #[tokio::test]
-async fn under_a_name_of_citrix_a_host_has_its_own_services_only() {
+async fn citrix_host_serves_only_its_own_services() {
     let lab = lab().await;
     for (host, path, status) in [
         (

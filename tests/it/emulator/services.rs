@@ -1,4 +1,4 @@
-//! The services: refusals, pages, jobs, transaction ids (contract §3, §4, §5 and §7).
+//! Services: rejections, pages, jobs, transaction ids (contract §3, §4, §5 and §7).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Lab, header, json, lab};
 
 const GUID: &str = "0c9e8a3a-6a52-4f0e-9a3d-3d0a5b1f7e11";
 
-/// One of each service, with the header that tells its transaction id.
+/// One path per service, and the field with the transaction id.
 const SERVICES: [(&str, Option<&str>); 9] = [
     ("/cvad/manage/me", Some("citrix-transactionid")),
     ("/citrix/orchestration/api/me", Some("citrix-transactionid")),
@@ -30,9 +30,9 @@ const TRANSACTION_IDS: [&str; 3] = [
 ];
 
 #[tokio::test]
-async fn each_service_tells_the_transaction_id_under_its_own_name() {
+async fn each_service_uses_its_own_transaction_id_field() {
     let lab = lab().await;
-    for (path, told_in) in SERVICES {
+    for (path, id_field) in SERVICES {
         for callers in [Some(GUID), None] {
             let mut request = lab.get(path);
             if let Some(id) = callers {
@@ -43,7 +43,7 @@ async fn each_service_tells_the_transaction_id_under_its_own_name() {
             for name in TRANSACTION_IDS {
                 let value = header(&response, name);
                 match callers {
-                    _ if told_in != Some(name) => assert_eq!(value, None, "{path} {name}"),
+                    _ if id_field != Some(name) => assert_eq!(value, None, "{path} {name}"),
                     Some(id) => assert_eq!(value, Some(id), "{path}"),
                     None => assert!(
                         value.is_some_and(|id| id.len() == 36 && id != GUID),
@@ -62,7 +62,7 @@ async fn each_service_tells_the_transaction_id_under_its_own_name() {
 }
 
 #[tokio::test]
-async fn only_some_services_take_the_standard_scheme() {
+async fn bearer_scheme_is_accepted_only_by_some_services() {
     let lab = lab().await;
     for (path, _) in SERVICES {
         let scheme = |value: String| lab.client.get(lab.url(path)).header("authorization", value);
@@ -85,7 +85,7 @@ async fn only_some_services_take_the_standard_scheme() {
 }
 
 #[tokio::test]
-async fn a_missing_or_bad_token_is_refused_in_the_services_words() {
+async fn missing_or_invalid_token_is_rejected_in_error_format_of_service() {
     let lab = lab().await;
     let authentication = "https://errors-api.cloud.com/common/authentication";
     let ask = async |path: &str, authorization: Option<&str>| {
@@ -146,7 +146,7 @@ async fn a_missing_or_bad_token_is_refused_in_the_services_words() {
 }
 
 #[tokio::test]
-async fn two_authorization_fields_are_worth_nothing() {
+async fn duplicate_authorization_is_malformed() {
     let lab = lab().await;
     let twice = lab
         .get("/echo")
@@ -156,7 +156,7 @@ async fn two_authorization_fields_are_worth_nothing() {
 }
 
 #[tokio::test]
-async fn customers_are_bound_to_the_token() {
+async fn customer_must_match_token() {
     let lab = lab().await;
     let ask = async |path: &str, customer: Option<&str>| {
         let mut request = lab
@@ -198,7 +198,7 @@ async fn customers_are_bound_to_the_token() {
 }
 
 #[tokio::test]
-async fn cvad_wants_exactly_json() {
+async fn cvad_rejects_other_types_than_json() {
     let lab = lab().await;
     for accept in [Some("*/*"), Some("application/json; charset=utf-8"), None] {
         let mut raw = format!(
@@ -229,7 +229,7 @@ async fn cvad_wants_exactly_json() {
 }
 
 #[tokio::test]
-async fn a_post_without_a_length_is_refused() {
+async fn post_without_length_returns_411() {
     let lab = lab().await;
     let head = format!(
         "POST /echo HTTP/1.1\r\nhost: e\r\nconnection: close\r\nauthorization: CwsAuth Bearer={}\r\n",
@@ -246,14 +246,14 @@ async fn a_post_without_a_length_is_refused() {
 }
 
 #[tokio::test]
-async fn me_names_the_customer_and_the_site() {
+async fn me_returns_customer_and_site() {
     let lab = lab().await;
     let me = lab.get_json("/cvad/manage/Me").await;
     assert_eq!(me["Customers"][0]["Id"], "acme");
     assert_eq!(me["Customers"][0]["Sites"][0]["Id"], lab.emulator.site_id());
 }
 
-/// Follows continuation tokens to the end; ids of all items, and the number of pages.
+/// Follows continuation tokens to the end; returns the ids of all items and the number of pages.
 async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>, usize) {
     let (mut ids, mut pages, mut token) = (Vec::new(), 0, None::<String>);
     loop {
@@ -263,7 +263,7 @@ async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>,
             url.query_pairs_mut()
                 .append_pair("continuationToken", token);
         }
-        let response = lab.dress(lab.client.get(url)).send().await.unwrap();
+        let response = lab.authorize(lab.client.get(url)).send().await.unwrap();
         assert_eq!(response.status(), 200);
         let page = json(response).await;
         ids.extend(
@@ -283,7 +283,7 @@ async fn read_all(lab: &Lab, path: &str, limit: &str, id: &str) -> (Vec<String>,
 }
 
 #[tokio::test]
-async fn pages_of_machines_and_records_lead_to_the_end() {
+async fn continuation_tokens_reach_all_machines_and_records() {
     let lab = lab().await;
     for (path, limit, id, total, expected_pages) in [
         ("/cvad/manage/Machines", "1000", "Id", 2345, 3),
@@ -304,7 +304,7 @@ async fn pages_of_machines_and_records_lead_to_the_end() {
 }
 
 #[tokio::test]
-async fn spoilt_continuation_tokens_and_limits_are_refused() {
+async fn invalid_continuation_token_or_limit_returns_400() {
     let lab = lab().await;
     let token = lab.get_json("/systemlog/records").await["ContinuationToken"]
         .as_str()
@@ -314,7 +314,7 @@ async fn spoilt_continuation_tokens_and_limits_are_refused() {
         "+#:~/=".chars().all(|awkward| token.contains(awkward)),
         "{token}"
     );
-    // Cut at the first '#', and with its plus sign taken for a blank.
+    // Truncated at the first `#`, and with `+` decoded as a space.
     for spoilt in [
         token.split('#').next().unwrap().to_owned(),
         token.replace('#', "%23"),
@@ -334,7 +334,7 @@ async fn spoilt_continuation_tokens_and_limits_are_refused() {
 }
 
 #[tokio::test]
-async fn an_async_job_runs_to_its_result() {
+async fn async_job_completes_with_result() {
     let lab = lab().await;
     let machine = lab.get_json("/cvad/manage/Machines?limit=1").await["Items"][0]["Id"].clone();
     let path = format!("/cvad/manage/Machines/{}", machine.as_str().unwrap());
@@ -356,7 +356,7 @@ async fn an_async_job_runs_to_its_result() {
     );
 
     let results = format!("{location}/results");
-    let follow = |url: &str| lab.dress(lab.client.get(url));
+    let follow = |url: &str| lab.authorize(lab.client.get(url));
     assert_eq!(lab.status(follow(&results)).await, 404);
     for (status, result) in [
         ("NotStarted", Value::Null),
@@ -381,12 +381,12 @@ async fn an_async_job_runs_to_its_result() {
 }
 
 #[tokio::test]
-async fn monitor_pages_have_absolute_links() {
+async fn monitor_next_links_are_absolute() {
     let lab = lab().await;
     let mut next = lab.url("/monitorodata/Machines?$filter=Name%20ne%20null");
     let (mut rows, mut links) = (0, Vec::new());
     loop {
-        let response = lab.dress(lab.client.get(&next)).send().await.unwrap();
+        let response = lab.authorize(lab.client.get(&next)).send().await.unwrap();
         assert_eq!(
             header(&response, "content-type"),
             Some("application/json; odata.metadata=minimal")
@@ -448,9 +448,9 @@ async fn monitor_errors_are_text() {
 }
 
 #[tokio::test]
-async fn monitor_answers_one_query_at_a_time() {
+async fn second_monitor_query_returns_429() {
     let lab = lab().await;
-    // Longer than the test: the first query stays until its caller gives up.
+    // Longer than the test: the first query runs until its client cancels it.
     let latency = Duration::from_secs(600);
     lab.emulator.set_faults(Faults {
         latency,
@@ -484,7 +484,7 @@ async fn monitor_answers_one_query_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn monitor_is_free_again_when_its_answer_has_been_read() {
+async fn monitor_slot_is_released_at_end_of_body() {
     let lab = super::lab_with(Options {
         tls: Tls::SelfSigned,
         ..Options::default()
@@ -507,7 +507,7 @@ async fn monitor_is_free_again_when_its_answer_has_been_read() {
 }
 
 #[tokio::test]
-async fn platform_services_list_their_items() {
+async fn platform_services_list_items() {
     let lab = lab().await;
     for path in [
         "/resourcelocations",

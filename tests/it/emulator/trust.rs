@@ -1,4 +1,4 @@
-//! The token endpoints, to the byte (contract §1).
+//! Token endpoints, byte for byte (contract §1).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Lab, header, json, lab, lab_with};
 
-/// What a login at the form endpoint answers: status and body.
+/// Logs in at the form endpoint; returns status and body.
 async fn form_login(lab: &Lab) -> (u16, String) {
     let form = lab.form(lab.emulator.client_secret());
     let response = lab
@@ -22,7 +22,7 @@ async fn form_login(lab: &Lab) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-/// What a login at the JSON endpoint answers.
+/// Posts a body to the JSON endpoint.
 async fn json_login(lab: &Lab, body: String) -> reqwest::Response {
     let request = lab
         .client
@@ -37,7 +37,7 @@ fn credentials(lab: &Lab) -> String {
 }
 
 #[tokio::test]
-async fn the_form_endpoint_answers_with_blanks_and_a_string() {
+async fn form_endpoint_returns_indented_json_with_string_lifetime() {
     let lab = lab().await;
     let form = lab.form(lab.emulator.client_secret());
     let response = lab
@@ -73,7 +73,7 @@ async fn the_form_endpoint_answers_with_blanks_and_a_string() {
 }
 
 #[tokio::test]
-async fn the_json_endpoint_answers_with_a_number() {
+async fn json_endpoint_returns_number_lifetime() {
     let lab = lab().await;
     let (id, secret) = (lab.emulator.client_id(), lab.emulator.client_secret());
     for keys in [["clientId", "clientSecret"], ["ClientId", "ClientSecret"]] {
@@ -100,7 +100,7 @@ async fn the_json_endpoint_answers_with_a_number() {
 }
 
 #[tokio::test]
-async fn tokens_look_like_jwts_and_several_live_at_once() {
+async fn tokens_are_jwts_and_several_are_valid_at_once() {
     let lifetime = Duration::from_secs(77);
     let lab = lab_with(Options {
         token_lifetime: lifetime,
@@ -132,7 +132,7 @@ async fn tokens_look_like_jwts_and_several_live_at_once() {
 }
 
 #[tokio::test]
-async fn tokens_can_be_expired_and_revoked() {
+async fn expire_and_revoke_invalidate_tokens() {
     let mut lab = lab().await;
     lab.emulator.expire_all();
     assert_eq!(lab.status(lab.get("/echo")).await, 401);
@@ -153,8 +153,8 @@ async fn tokens_can_be_expired_and_revoked() {
 }
 
 #[tokio::test]
-async fn tokens_expire_by_themselves() {
-    // A lifetime of nothing spares the test a wait.
+async fn token_expires_after_lifetime() {
+    // With a lifetime of zero the test need not wait.
     let lab = lab_with(Options {
         token_lifetime: Duration::ZERO,
         ..Options::default()
@@ -165,7 +165,7 @@ async fn tokens_expire_by_themselves() {
 }
 
 #[tokio::test]
-async fn the_form_endpoint_refuses_a_wrong_client_in_its_own_words() {
+async fn form_endpoint_rejects_wrong_client_with_oauth2_error() {
     let lab = lab().await;
     let body = "grant_type=client_credentials&client_id=emulator-client&client_secret=wrong";
     let response = lab
@@ -182,7 +182,7 @@ async fn the_form_endpoint_refuses_a_wrong_client_in_its_own_words() {
     let expected = "{\"error\":\"invalid_client\",\"error_description\":\"Invalid client id or client secret.\"}";
     assert_eq!(response.split_once("\r\n\r\n").unwrap().1, expected);
 
-    // The right secret at another customer's door.
+    // The right secret at the path of another customer.
     let form = lab.form(lab.emulator.client_secret());
     let response = lab
         .client
@@ -196,7 +196,7 @@ async fn the_form_endpoint_refuses_a_wrong_client_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn the_form_endpoint_wants_its_exact_content_type() {
+async fn form_endpoint_rejects_other_content_type() {
     let lab = lab().await;
     for content_type in [
         "application/x-www-form-urlencoded; charset=utf-8",
@@ -222,7 +222,7 @@ async fn the_form_endpoint_wants_its_exact_content_type() {
 }
 
 #[tokio::test]
-async fn the_json_endpoint_refuses_in_its_own_words() {
+async fn json_endpoint_rejects_in_its_error_format() {
     let lab = lab().await;
     let response = json_login(&lab, "{\"clientId\":".to_owned()).await;
     assert_eq!(response.status(), 400);
@@ -240,7 +240,7 @@ async fn the_json_endpoint_refuses_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn faults_spoil_the_answer() {
+async fn token_fault_changes_response() {
     let lab = lab().await;
     let fault = |token| {
         lab.emulator.set_faults(Faults {
@@ -296,7 +296,7 @@ async fn faults_spoil_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_is_slower_than_a_caller_should_wait() {
+async fn slow_fault_exceeds_client_timeout() {
     let lab = lab().await;
     lab.emulator.set_faults(Faults {
         token: Some(TokenFault::Slow),

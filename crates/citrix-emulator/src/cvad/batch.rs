@@ -70,8 +70,8 @@ pub(super) async fn respond(context: &OperationContext<'_>, body: &[u8]) -> Resp
     responses::ok(&json!({ "TotalItems": items.len(), "Items": items }))
 }
 
-/// Rejects an item whose own `Authorization`, `CwsAuth` or `Bearer`, is not valid for the customer. An item without one
-/// uses that of the batch.
+/// Rejects an item whose own `Authorization`, `CwsAuth` or `Bearer`, is not valid for the customer.
+/// An item without one uses that of the batch.
 fn check_authorization(context: &OperationContext<'_>, item: &Item) -> Option<Response> {
     let field = item
         .headers

@@ -10,7 +10,8 @@ use crate::state::State;
 const MACHINES: usize = 2345;
 const DEFAULT_LIMIT: usize = 250;
 const MAX_LIMIT: usize = 1000;
-/// Text that fills a machine up. It is the customer's data, so a proxy must not rewrite the link in it.
+/// Text that fills a machine up. It is the customer's data, so a proxy must not rewrite the link in
+/// it.
 const FILLING: &str =
     "A note that an admin left, see https://api.cloud.com/cvad/manage/Machines for more. ";
 
