@@ -3,7 +3,7 @@
 //! A token names its caller and its expiry, and is bound to the caller's current secret. Networks and certificate of
 //! the caller are checked at each use, as with a secret.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
@@ -15,6 +15,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Caller;
+use crate::system::clock::since_epoch;
 
 const ALGORITHM: Algorithm = Algorithm::HS256;
 const ISSUER: &str = "citrix-auth-proxy";
@@ -153,13 +154,13 @@ pub fn looks_like_jwt(credential: &[u8]) -> bool {
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    since_epoch(time).as_secs()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! Expiry times are wall-clock times: the monotonic clock stops while a machine is suspended, but a token expires.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A source of wall-clock time.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,12 @@ impl Clock {
     pub fn now(self) -> SystemTime {
         (self.0)()
     }
+}
+
+/// Returns the Unix time of `time`, or zero before the epoch.
+pub fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 #[expect(

@@ -24,6 +24,7 @@ use self::files::CacheFiles;
 use self::sealed::CacheEntry;
 use super::response::MAX_LIFETIME;
 use crate::config::{Credential, SecretError, TokenCache};
+use crate::system::clock::since_epoch;
 use crate::system::digest::{Sha256, Sha256Builder};
 
 /// Timeout of one file operation.
@@ -109,10 +110,6 @@ impl Cache {
 
     /// Stores a credential's token in the file, in place of its previous one.
     pub(super) async fn store(&self, id: CredentialId, cached: CachedToken, now: SystemTime) {
-        let since_epoch = |at: SystemTime| {
-            at.duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default()
-        };
         let entry = CacheEntry {
             id: id.name(),
             token: cached.token,

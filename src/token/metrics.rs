@@ -9,6 +9,7 @@ use prometheus::{
 
 use super::outcome::Outcome;
 use super::status::Skew;
+use crate::system::clock::since_epoch;
 use crate::system::files::ReadFailures;
 
 /// The metric families, one set per process.
@@ -179,9 +180,7 @@ impl CustomerMetrics {
 }
 
 fn unix(at: SystemTime) -> f64 {
-    at.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
+    since_epoch(at).as_secs_f64()
 }
 
 #[cfg(test)]

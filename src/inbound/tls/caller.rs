@@ -1,12 +1,14 @@
 //! Client certificates.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::{self, Decode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::system::clock::since_epoch;
 
 /// The identity in a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +39,7 @@ impl CallerCertificate {
     pub fn read(leaf: &CertificateDer<'_>, now: SystemTime) -> Result<Self, CertificateError> {
         let certificate = Certificate::from_der(leaf)?;
         let leaf = certificate.tbs_certificate();
-        if validity_end(&certificate) < now.duration_since(UNIX_EPOCH).unwrap_or_default() {
+        if validity_end(&certificate) < since_epoch(now) {
             return Err(CertificateError::Expired);
         }
         let names = leaf
@@ -70,6 +72,8 @@ pub(super) fn not_after(leaf: &CertificateDer<'_>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
 
     use super::*;

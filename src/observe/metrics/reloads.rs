@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use prometheus::{Error, Gauge, IntCounterVec, IntGauge, Registry};
 
 use super::{opts, registered};
+use crate::system::clock::since_epoch;
 
 /// Outcome of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +60,7 @@ impl Reloads {
     /// Records that the configuration read at `now` is in force.
     pub fn loaded(&self, now: SystemTime) {
         self.successful.set(1);
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        self.loaded_at.set(since.as_secs_f64());
+        self.loaded_at.set(since_epoch(now).as_secs_f64());
     }
 
     /// Counts a reload.
