@@ -30,9 +30,8 @@ impl<'r> PresentedCredentials<'r> {
     /// # Errors
     /// If `X-Api-Key` or `Authorization` occurs twice.
     pub fn read(headers: &'r HeaderMap) -> Result<Self, DuplicateField> {
-        let key = single(headers, &X_API_KEY).ok_or(DuplicateField("X-Api-Key"))?;
-        let authorization =
-            single(headers, &AUTHORIZATION).ok_or(DuplicateField("Authorization"))?;
+        let key = single(headers, &X_API_KEY, "X-Api-Key")?;
+        let authorization = single(headers, &AUTHORIZATION, "Authorization")?;
         Ok(match (key, authorization) {
             (Some(key), _) => Self::ApiKey(key.as_bytes().trim_ascii()),
             (None, Some(value)) => Self::in_authorization(value.as_bytes()),
@@ -75,11 +74,18 @@ impl<'r> PresentedCredentials<'r> {
     }
 }
 
-/// Returns the field of this name, if any; `None` if it occurs twice.
-fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Option<&'h HeaderValue>> {
+/// Returns the field `name`, if any. `shown` is its name in messages.
+fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    shown: &'static str,
+) -> Result<Option<&'h HeaderValue>, DuplicateField> {
     let mut fields = headers.get_all(name).iter();
     let first = fields.next();
-    fields.next().is_none().then_some(first)
+    match fields.next() {
+        None => Ok(first),
+        Some(_) => Err(DuplicateField(shown)),
+    }
 }
 
 /// Returns the part after the scheme, which is case-insensitive, and its spaces.

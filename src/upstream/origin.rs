@@ -1,5 +1,7 @@
 //! Upstream origins.
 
+use std::num::ParseIntError;
+
 use citrix_wire::host;
 use http::HeaderValue;
 use http::uri::{Authority, Scheme, Uri};
@@ -80,7 +82,7 @@ impl Origin {
         };
         uri.scheme() == Some(&self.scheme)
             && authority.host().eq_ignore_ascii_case(self.authority.host())
-            && port(authority).unwrap_or(Some(default)) == Some(self.port)
+            && port(authority).is_ok_and(|port| port.unwrap_or(default) == self.port)
     }
 
     /// Returns the target of new connections.
@@ -93,13 +95,13 @@ impl Origin {
     }
 }
 
-/// Returns the explicit port, or `Some(None)` if it is invalid.
-fn port(authority: &Authority) -> Option<Option<u16>> {
+/// Returns the explicit port, if any.
+fn port(authority: &Authority) -> Result<Option<u16>, ParseIntError> {
     let written = authority
         .as_str()
-        .get(authority.host().len()..)?
-        .strip_prefix(':')?;
-    Some(written.parse().ok())
+        .get(authority.host().len()..)
+        .and_then(|rest| rest.strip_prefix(':'));
+    written.map(str::parse).transpose()
 }
 
 #[cfg(test)]

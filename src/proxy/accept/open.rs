@@ -46,7 +46,7 @@ impl Acceptor {
         tls: Option<InboundTls>,
         connection: &Rc<Connection>,
     ) -> Option<OpenConnection> {
-        let peer = self.resolve_peer(&mut socket, peer).await?;
+        let peer = self.resolve_peer(&mut socket, peer).await.ok()?;
         let limits = self.proxy.shared.published.load().live.limits;
         let counted = match self.count_address(peer, &limits) {
             Ok(counted) => counted,
@@ -78,21 +78,23 @@ impl Acceptor {
         }
     }
 
-    /// Returns the client: the peer, or the address in the PROXY header of a peer in `listen.proxy_protocol`. The outer
-    /// `None` is a missing or invalid header.
+    /// Returns the client: the peer, or the address in the PROXY header of a peer in `listen.proxy_protocol`.
+    ///
+    /// # Errors
+    /// A missing or invalid header, which is logged and counted.
     async fn resolve_peer(
         &self,
         socket: &mut Socket,
         peer: Option<SocketAddr>,
-    ) -> Option<Option<SocketAddr>> {
+    ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
         let Some(balancer) = peer.filter(|peer| self.must_send_header(peer)) else {
-            return Some(peer);
+            return Ok(peer);
         };
         let mut guard = HeaderGuard(Some(self));
         let error = match Box::pin(proxy_header::read(socket)).await {
             Ok(client) => {
                 guard.0 = None;
-                return Some(client.or(peer));
+                return Ok(client.or(peer));
             }
             Err(error) => error,
         };
@@ -108,7 +110,7 @@ impl Acceptor {
             _ => {}
         }
         tracing::debug!(%balancer, %error, "connection closed; no valid PROXY header");
-        None
+        Err(error)
     }
 
     fn must_send_header(&self, peer: &SocketAddr) -> bool {
