@@ -195,14 +195,8 @@ fn check_again(
         Err(error) => Err(io::Error::other(error)),
     });
     let config = check(path, content)?;
-    let tls = UpstreamTls::new(&config.live.upstream).map_err(|error| {
-        vec![ConfigProblem {
-            key: "upstream".to_owned(),
-            variable: None,
-            problem: error.to_string(),
-            example: None,
-        }]
-    })?;
+    let tls = UpstreamTls::new(&config.live.upstream)
+        .map_err(|error| vec![ConfigProblem::new("upstream", error.to_string())])?;
     Ok(NewConfig { config, tls })
 }
 

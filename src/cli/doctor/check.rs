@@ -127,10 +127,7 @@ impl Check {
         detail: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self {
-            advice: Some(advice.into()),
-            ..Self::new(check, of, CheckState::Warning, detail.into())
-        }
+        Self::new(check, of, CheckState::Warning, detail.into()).with_advice(advice)
     }
 
     pub(super) fn failed(
@@ -139,10 +136,7 @@ impl Check {
         detail: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self {
-            advice: Some(advice.into()),
-            ..Self::new(check, of, CheckState::Failed, detail.into())
-        }
+        Self::new(check, of, CheckState::Failed, detail.into()).with_advice(advice)
     }
 
     pub(super) fn skipped(
@@ -151,6 +145,13 @@ impl Check {
         why: impl Into<String>,
     ) -> Self {
         Self::new(check, of, CheckState::Skipped, why.into())
+    }
+
+    fn with_advice(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: Some(advice.into()),
+            ..self
+        }
     }
 
     pub(super) fn took(self, time: Duration) -> Self {

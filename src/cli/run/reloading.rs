@@ -48,14 +48,9 @@ pub(super) fn apply(app: &mut App, candidate: Candidate) {
 
 fn take(app: &mut App, new: NewConfig) -> Result<ReloadOutcome, Vec<ConfigProblem>> {
     let (warnings, level) = (new.config.warnings.clone(), new.config.boot.log.level);
-    let changes = app.reload(new).map_err(|error| {
-        vec![ConfigProblem {
-            key: "upstream".to_owned(),
-            variable: None,
-            problem: error.to_string(),
-            example: None,
-        }]
-    })?;
+    let changes = app
+        .reload(new)
+        .map_err(|error| vec![ConfigProblem::new("upstream", error.to_string())])?;
     if changes.unchanged {
         tracing::info!("configuration reloaded; nothing changed");
         return Ok(ReloadOutcome::Unchanged);

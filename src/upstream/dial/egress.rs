@@ -54,13 +54,18 @@ impl DialConfig {
     /// A configuration for tests that do not connect.
     #[cfg(test)]
     pub(crate) fn unreachable() -> Self {
+        Self::without_roots(Egress::direct())
+    }
+
+    #[cfg(test)]
+    fn without_roots(egress: Egress) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        Self::new(Arc::new(tls), Egress::direct())
+        Self::new(Arc::new(tls), egress)
     }
 
     /// Follows the proxy's URL if it is in a file. An invalid URL is logged once and not used.
@@ -123,17 +128,8 @@ mod tests {
     use crate::system::files::READ_INTERVAL;
 
     fn dial_config(url: &str, file: &Path) -> DialConfig {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
         let source = SecretSource::File(file.to_owned());
-        DialConfig::new(
-            Arc::new(tls),
-            Egress::through(url, Some(source), "a.example").unwrap(),
-        )
+        DialConfig::without_roots(Egress::through(url, Some(source), "a.example").unwrap())
     }
 
     #[tokio::test(start_paused = true)]
