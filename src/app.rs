@@ -241,7 +241,7 @@ impl App {
             .shared
             .published
             .load()
-            .succeed(config.live, &dial_config)?;
+            .successor(config.live, &dial_config)?;
         self.client
             .replace(control::client(&published.live, &dial_config));
         // Before requests wait for the first token of a new customer.
@@ -419,7 +419,7 @@ fn shared(
     clock: Clock,
 ) -> Result<Shared, StartError> {
     Ok(Shared {
-        published: ArcSwap::from_pointee(Published::first(live, dial_config)?),
+        published: ArcSwap::from_pointee(Published::initial(live, dial_config)?),
         in_flight: Arc::default(),
         batch_bytes: Arc::default(),
         connections: ConnectionCount::new(boot.workers.get()),

@@ -26,7 +26,7 @@ impl CallerState {
 
     /// Creates the state of the same caller under its next configuration. Its requests in flight still count, and its
     /// observations are kept as long as its mode is `observe`.
-    pub fn succeed(&self, caller: &Caller) -> Self {
+    pub fn successor(&self, caller: &Caller) -> Self {
         Self {
             limits: self
                 .limits
@@ -67,7 +67,7 @@ mod tests {
         let first = CallerState::new(&caller(2, 2, Mode::Observe));
         let _permit = first.limits.acquire(now).unwrap();
         first.observations.record("GET", "/seen", "acme");
-        let second = first.succeed(&caller(3, 2, Mode::Observe));
+        let second = first.successor(&caller(3, 2, Mode::Observe));
         let _other = second.limits.acquire(now).unwrap();
         assert!(
             second.limits.acquire(now).is_err(),
@@ -75,7 +75,7 @@ mod tests {
         );
         assert_eq!(second.observations.requests(), 1);
         // Another rate starts with a full burst; the two requests in flight still count.
-        let third = second.succeed(&caller(3, 5, Mode::Enforce));
+        let third = second.successor(&caller(3, 5, Mode::Enforce));
         let _last = third.limits.acquire(now).unwrap();
         assert!(third.limits.acquire(now).is_err());
         assert_eq!(

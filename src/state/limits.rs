@@ -109,7 +109,7 @@ mod tests {
         }
         let config = config::from_toml(&text, [("S".to_owned(), "s".to_owned())]).unwrap();
         let published =
-            Arc::new(Published::first(config.live, &DialConfig::unreachable()).unwrap());
+            Arc::new(Published::initial(config.live, &DialConfig::unreachable()).unwrap());
         let metrics = Metrics::new(2).unwrap();
         let workers: [Rc<Snapshot>; 2] =
             [0, 1].map(|worker| Snapshot::new(Arc::clone(&published), metrics.worker(worker)));

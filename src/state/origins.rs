@@ -6,12 +6,12 @@ use crate::config::UpstreamUrl;
 use crate::upstream::dial::DialConfig;
 use crate::upstream::origin::{InvalidServerName, Origin};
 
-/// The origins of one configuration. One that the configuration before had keeps its id, and with it its pooled
-/// connections, as long as it is dialed the same way.
+/// The origins of one configuration. An origin of the previous configuration keeps its id, and with
+/// it its pooled connections, as long as it is dialed the same way.
 pub(super) struct Origins {
     all: Vec<Arc<Origin>>,
-    /// Those of the configuration before, until [`Self::forget_before`].
-    before: Vec<Arc<Origin>>,
+    /// Those of the previous configuration, until [`Self::drop_previous`].
+    previous: Vec<Arc<Origin>>,
     next_id: u64,
     dial_config: DialConfig,
 }
@@ -23,11 +23,14 @@ pub(super) struct ResolvedUrl {
 }
 
 impl Origins {
-    pub(super) fn after(before: Option<&Self>, dial_config: &DialConfig) -> Self {
+    /// Creates an empty set that takes unchanged origins, and the next id, from `previous`.
+    pub(super) fn new(previous: Option<&Self>, dial_config: &DialConfig) -> Self {
         Self {
             all: Vec::new(),
-            before: before.map(|before| before.all.clone()).unwrap_or_default(),
-            next_id: before.map_or(0, |before| before.next_id),
+            previous: previous
+                .map(|previous| previous.all.clone())
+                .unwrap_or_default(),
+            next_id: previous.map_or(0, |previous| previous.next_id),
             dial_config: dial_config.clone(),
         }
     }
@@ -46,7 +49,7 @@ impl Origins {
         let same = |origin: &&Arc<Origin>| {
             origin.matches(url) && origin.dial_config.same_as(&self.dial_config)
         };
-        let origin = match self.before.iter().find(same) {
+        let origin = match self.previous.iter().find(same) {
             Some(same) => Arc::clone(same),
             None => {
                 let new = Origin::new(self.next_id, url, &self.dial_config)?;
@@ -58,8 +61,9 @@ impl Origins {
         Ok(origin)
     }
 
-    pub(super) fn forget_before(&mut self) {
-        self.before = Vec::new();
+    /// Releases the origins that this configuration does not use.
+    pub(super) fn drop_previous(&mut self) {
+        self.previous = Vec::new();
     }
 
     /// Returns `true` if an origin has this id.

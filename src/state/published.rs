@@ -1,4 +1,5 @@
-//! The state that is published for all workers, and its succession from one configuration to the next.
+//! The state that is published for all workers, and its transfer from one configuration to the
+//! next.
 
 use std::sync::Arc;
 
@@ -23,12 +24,12 @@ pub struct Published {
     pub customers: Vec<PublishedCustomer>,
     /// One per caller, in the order of the configuration.
     pub callers: Vec<PublishedCaller>,
-    /// In the order of the configuration.
+    /// One per route, in the order of [`Live::routes`].
     pub(super) routes: Vec<PublishedRoute>,
-    /// The API gateways that a redirect may name.
+    /// Origins of [`Live::gateways`], in that order.
     pub(super) gateways: Vec<Arc<Origin>>,
     origins: Origins,
-    /// Time of publication.
+    /// Time of creation, shortly before publication.
     pub loaded_at: Instant,
 }
 
@@ -36,11 +37,11 @@ pub struct Published {
 pub struct PublishedCustomer {
     /// The customer's settings.
     pub credential: Arc<Credential>,
-    /// Whether requests that name no customer are this one's.
+    /// Requests that name no customer are for this one.
     pub is_default: bool,
     /// The customer's token.
     pub token: Arc<TokenSlot>,
-    /// The customer's site.
+    /// The observed state of the customer's site.
     pub site: Arc<SiteSlot>,
     pub(super) api: ResolvedUrl,
     pub(super) limits: CustomerLimits,
@@ -50,7 +51,7 @@ pub struct PublishedCustomer {
 pub struct PublishedCaller {
     /// The caller's settings.
     pub config: Arc<Caller>,
-    /// The use of the caller's limits, and its observed requests.
+    /// The caller's limits with their use, and its requests while its mode is `observe`.
     pub state: CallerState,
 }
 
@@ -73,18 +74,19 @@ impl Published {
     ///
     /// # Errors
     /// If the host of an upstream is not a valid TLS server name.
-    pub fn first(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, InvalidServerName> {
+    pub fn initial(live: Arc<Live>, dial_config: &DialConfig) -> Result<Self, InvalidServerName> {
         Self::new(live, dial_config, None)
     }
 
-    /// Creates the successor of this state under a new configuration. This is the one place where state passes from one
-    /// configuration to the next: tokens, sites, limits with the requests that wait for them, the state of callers,
-    /// and origins with their connections, each if what it belongs to is unchanged. (Regions, gates and rejected
-    /// tokens are in [`super::Shared`] and outlive every configuration.)
+    /// Creates the successor of this state under a new configuration. State passes from one
+    /// configuration to the next only here: tokens, sites, limits with the requests that wait for
+    /// them, the state of callers, and origins with their connections. Each passes only to the same
+    /// customer, caller, limit or origin. Regions, gates and rejected tokens are in
+    /// [`super::Shared`] and outlive every configuration.
     ///
     /// # Errors
     /// If the host of an upstream is not a valid TLS server name.
-    pub fn succeed(
+    pub fn successor(
         &self,
         live: Arc<Live>,
         dial_config: &DialConfig,
@@ -95,14 +97,14 @@ impl Published {
     fn new(
         live: Arc<Live>,
         dial_config: &DialConfig,
-        before: Option<&Self>,
+        previous: Option<&Self>,
     ) -> Result<Self, InvalidServerName> {
-        let mut origins = Origins::after(before.map(|before| &before.origins), dial_config);
+        let mut origins = Origins::new(previous.map(|previous| &previous.origins), dial_config);
         let keys = LimitKeys::of(live.routes.iter().map(|route| &**route));
         let customers = live.credentials.iter().enumerate();
         let customers = customers.map(|(index, credential)| {
             let is_default = live.default_customer == Some(index);
-            PublishedCustomer::new(credential, is_default, before, &keys, &mut origins)
+            PublishedCustomer::new(credential, is_default, previous, &keys, &mut origins)
         });
         let customers = customers.collect::<Result<_, _>>()?;
         let routes = live
@@ -115,11 +117,11 @@ impl Published {
             .iter()
             .map(|url| origins.of(url))
             .collect::<Result<_, _>>()?;
-        origins.forget_before();
+        origins.drop_previous();
         let callers = live
             .callers
             .iter()
-            .map(|caller| PublishedCaller::new(caller, before));
+            .map(|caller| PublishedCaller::new(caller, previous));
         Ok(Self {
             customers,
             callers: callers.collect(),
@@ -138,17 +140,18 @@ impl Published {
 }
 
 impl PublishedCustomer {
-    /// Creates the customer of `credential`. It keeps the token, the site and the limits that are still the same.
+    /// Creates the customer of `credential`. Keeps the token, the site and the limits of
+    /// `previous`, each if the settings that determine it are unchanged.
     fn new(
         credential: &Arc<Credential>,
         is_default: bool,
-        before: Option<&Published>,
+        previous: Option<&Published>,
         keys: &LimitKeys,
         origins: &mut Origins,
     ) -> Result<Self, InvalidServerName> {
         let find = |is_same: &dyn Fn(&Credential) -> bool| {
-            let mut before = before?.customers.iter();
-            before.find(|customer| is_same(&customer.credential))
+            let mut customers = previous?.customers.iter();
+            customers.find(|customer| is_same(&customer.credential))
         };
         let same_token = find(&|other| credential.shares_token_with(other));
         let same_site = find(&|other| credential.shares_site_with(other));
@@ -170,15 +173,15 @@ impl PublishedCustomer {
 }
 
 impl PublishedCaller {
-    fn new(caller: &Arc<Caller>, before: Option<&Published>) -> Self {
-        let same = before.and_then(|before| {
-            let mut callers = before.callers.iter();
+    fn new(caller: &Arc<Caller>, previous: Option<&Published>) -> Self {
+        let same = previous.and_then(|previous| {
+            let mut callers = previous.callers.iter();
             callers.find(|other| other.config.name == caller.name)
         });
         Self {
             config: Arc::clone(caller),
             state: match same {
-                Some(same) => same.state.succeed(caller),
+                Some(same) => same.state.successor(caller),
                 None => CallerState::new(caller),
             },
         }
@@ -231,9 +234,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn caller_at_another_position_keeps_its_state() {
         let (now, dial_config) = (Instant::now(), DialConfig::unreachable());
-        let first = Published::first(live(&[("a", 2), ("b", 2)]), &dial_config).unwrap();
+        let first = Published::initial(live(&[("a", 2), ("b", 2)]), &dial_config).unwrap();
         let _permit = first.callers[0].state.limits.acquire(now).unwrap();
-        let second = first.succeed(live(&[("c", 1), ("a", 2)]), &dial_config);
+        let second = first.successor(live(&[("c", 1), ("a", 2)]), &dial_config);
         let [c, a] = &second.unwrap().callers[..] else {
             panic!("two callers");
         };
