@@ -2,8 +2,9 @@
 //!
 //! `accept → admit → pick_route → prepare → queue → send → translate`
 //!
-//! Each step passes a value to the next one and calls no other step. [`Proxy::serve`] runs them. Requests to the
-//! gateway's own token endpoints are handled by [`login`] instead.
+//! `accept` reads requests from connections and calls [`Proxy::serve`], which runs the other steps.
+//! Each of them passes a value to the next one and calls no other step. Requests to the gateway's
+//! own token endpoints skip the steps and are handled by [`login`].
 
 pub mod accept;
 pub mod admit;
@@ -51,12 +52,12 @@ impl Proxy {
         })
     }
 
-    /// Returns the worker's view of the published state. Idle workers call it regularly, so that replaced state is
-    /// dropped.
+    /// Returns the worker's view of the published state. If that was replaced, creates a new view
+    /// and configures the pool. Idle workers call it regularly, so that replaced state is dropped.
     pub fn snapshot(&self) -> Rc<Snapshot> {
         let published = self.shared.published.load();
         let mut snapshot = self.snapshot.borrow_mut();
-        if !snapshot.is_of(&published) {
+        if !snapshot.is_view_of(&published) {
             *snapshot = Snapshot::new(Arc::clone(&published), self.metrics.clone());
             self.pool.configure(Arc::clone(&snapshot.live));
         }
@@ -64,8 +65,8 @@ impl Proxy {
     }
 
     /// Records a heartbeat of the worker.
-    pub fn beat(&self, worker: usize) {
-        self.shared.heartbeats.beat(worker);
+    pub fn record_heartbeat(&self, worker: usize) {
+        self.shared.heartbeats.record(worker);
     }
 
     /// Returns the response to a request: Citrix's, or a generated one.
@@ -84,6 +85,7 @@ impl Proxy {
             &request,
         );
         if let Some(endpoint) = citrix::login::token_endpoint(request.uri().path()) {
+            // Boxed: rare.
             return Box::pin(login::log_in(
                 endpoint,
                 request,
@@ -93,7 +95,7 @@ impl Proxy {
             ))
             .await;
         }
-        match self.exchange(&snapshot, request, &mut exchange).await {
+        match self.run_steps(&snapshot, request, &mut exchange).await {
             Ok(response) => exchange.forwarded(response),
             Err(failure) => {
                 login::delay_bad_secret(&self.shared, &mut exchange).await;
@@ -102,8 +104,8 @@ impl Proxy {
         }
     }
 
-    /// Runs the steps from `admit` to `translate`.
-    async fn exchange(
+    /// Runs the steps from `admit` to `translate`. The first failure skips the rest.
+    async fn run_steps(
         &self,
         snapshot: &Snapshot,
         request: Request<CallerBody>,

@@ -179,7 +179,7 @@ async fn housekeeping(
                 sweep = Instant::now() + sweep_interval(limits);
             }
             _ = evict_idle.tick() => {
-                proxy.beat(worker);
+                proxy.record_heartbeat(worker);
                 pool.evict_idle(|origin| snapshot.has_origin(origin));
                 let (active, idle) = pool.counts();
                 metrics.upstream_active.set(active);

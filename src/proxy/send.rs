@@ -1,8 +1,9 @@
 //! Step 6: sends the request and waits for the response head.
 //!
-//! An attempt that fails on the connection is repeated by `attempts`. A response may ask for another attempt: a 401
-//! (`replay`, with a new token), a 429 or 503 (`retry`, after a wait), a 307 (`redirect`, to another region). Each has
-//! its own budget. Everything else is returned to the caller.
+//! `attempts` repeats an attempt whose connection failed. Three kinds of response make `send` send
+//! the request again, each within a limit of its own: a 401 (`replay`, with a new token), a 429 or
+//! 503 (`retry`, after a wait) and a 307 (`redirect`, to another region). The response of a frozen
+//! site becomes a failure (`frozen`); every other response is for the caller.
 
 mod attempts;
 mod frozen;
@@ -31,7 +32,7 @@ use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
 use citrix_wire::citrix::SITE_FROZEN;
 
-/// A response, and the request it belongs to.
+/// A response, and how its request was sent.
 pub struct Sent {
     pub(super) response: Response<ResponseBody>,
     /// The token the request was sent with.
@@ -46,7 +47,7 @@ pub struct SendContext<'a> {
     pub route: &'a Route,
     /// The upstream.
     pub destination: &'a Destination,
-    /// Gateways to which a redirect is followed.
+    /// API gateways of Citrix to which a redirect is followed.
     pub gateways: &'a [Arc<Origin>],
     /// Connections of this worker.
     pub pool: &'a Rc<Pool>,
@@ -56,17 +57,18 @@ pub struct SendContext<'a> {
     pub live: &'a Live,
 }
 
-/// The decision that follows a response.
+/// Next action after a response.
 enum Next {
-    /// Send again.
+    /// Send this request.
     Again(Outgoing),
     /// Return the response to the caller.
     Done(Sent),
 }
 
-/// State of a request over all times it is sent.
+/// State of a request that outlasts one response.
 struct Resend {
     copy: ReplayCopy,
+    /// The redirect in effect: known from an earlier request, or from a response to this one.
     redirect: Option<Box<RegionRedirect>>,
     /// Replays after a 401.
     replays: u32,
@@ -74,11 +76,11 @@ struct Resend {
 }
 
 impl SendContext<'_> {
-    /// Sends a request until a response is one for the caller.
+    /// Sends a request, repeatedly if responses demand it, and returns the response for the caller.
     ///
     /// # Errors
-    /// No token, connection or response; a fault of the caller's body; no in-flight permit after a wait; a frozen
-    /// site.
+    /// If there is no token, connection or response, if the caller's body fails, if there is no
+    /// in-flight permit after a wait, or if the site is frozen.
     pub async fn send(
         &self,
         request: UpstreamRequest<'_>,
@@ -91,8 +93,10 @@ impl SendContext<'_> {
             headers: request.headers,
             body: request.body,
         };
+        // Before the copy, since it changes the target.
+        let redirect = self.known_redirect(&mut outgoing, customer);
         let mut resend = Resend {
-            redirect: self.known_redirect(&mut outgoing, customer),
+            redirect,
             copy: outgoing.replay_copy(request.batch),
             replays: 0,
             budget: RetryBudget::new(self.live.upstream.retry_budget),
@@ -102,7 +106,7 @@ impl SendContext<'_> {
                 Box::pin(self.wait(&mut resend, customer, exchange)).await;
             }
             if !exchange.holds_in_flight_permit() {
-                // The permit was released for a wait.
+                // `wait` or `replay` released the permit.
                 let limit = self.live.limits.max_in_flight;
                 exchange
                     .acquire_in_flight_permit(&self.shared.in_flight, limit)
@@ -116,7 +120,8 @@ impl SendContext<'_> {
             exchange.end_upstream_time();
             let sent =
                 sent.inspect_err(|failure| self.redirect_failed(&resend.redirect, failure))?;
-            // Boxed: nearly every request ends here.
+            // The branches before the last are rare and boxed, so that they do not enlarge the
+            // future.
             let next = match sent.response.status() {
                 StatusCode::UNAUTHORIZED => {
                     Box::pin(self.replay(sent, &mut resend, customer, exchange)).await
@@ -141,7 +146,7 @@ impl SendContext<'_> {
         Ok(sent)
     }
 
-    /// Counts what the replays and waits achieved, and releases the replay copy.
+    /// Counts the outcomes of replays and waits, and releases the replay copy.
     fn finish(&self, mut sent: Sent, resend: Resend, customer: &Customer) -> Sent {
         let status = sent.response.status();
         if resend.replays > 0 && status != StatusCode::UNAUTHORIZED {

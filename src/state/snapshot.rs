@@ -121,7 +121,7 @@ impl Snapshot {
     }
 
     /// Returns `true` if this is a view of `published`.
-    pub fn is_of(&self, published: &Arc<Published>) -> bool {
+    pub fn is_view_of(&self, published: &Arc<Published>) -> bool {
         Arc::ptr_eq(&self.published, published)
     }
 }

@@ -35,7 +35,7 @@ impl Heartbeats {
     }
 
     /// Records a heartbeat of `worker`.
-    pub fn beat(&self, worker: usize) {
+    pub fn record(&self, worker: usize) {
         self.set(worker, self.now());
     }
 
@@ -64,7 +64,7 @@ mod tests {
         let (beats, limit) = (Heartbeats::new(2), Duration::from_secs(3));
         tokio::time::advance(limit).await;
         assert_eq!(beats.missing(limit), None);
-        beats.beat(0);
+        beats.record(0);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(beats.missing(limit), Some(1));
         beats.done(1);
