@@ -167,7 +167,7 @@ impl Control {
             slot: Arc::clone(slot),
             customer,
             settings,
-            task: self.tasks.spawn(keeper.keep()),
+            task: self.tasks.spawn(keeper.run()),
         }
     }
 

@@ -60,13 +60,14 @@ pub struct Keeper<I> {
 /// Trigger of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoginReason {
-    /// The schedule. A sibling's token is accepted instead.
+    /// The schedule. A token that a sibling (another process with the same cache) obtained replaces
+    /// the login.
     Scheduled,
     /// Citrix rejected the current token.
     Rejected,
     /// An operator requested it.
     Requested,
-    /// A new secret, which only a login can prove.
+    /// The secret changed, and only a login verifies it.
     NewSecret,
 }
 
@@ -77,7 +78,9 @@ struct NewToken {
     /// The token's text, for the cache.
     text: SecretString,
     obtained_at: SystemTime,
+    /// The time of the scheduled refresh.
     due: Deadline,
+    /// The end of the usable lifetime, earlier than `expires_at`.
     usable: Deadline,
     expires_at: SystemTime,
     /// The secret of the login; `None` if the token is from the cache.
@@ -100,7 +103,8 @@ struct LoginSchedule {
 }
 
 impl<I: Issuer> Keeper<I> {
-    /// Returns a keeper that publishes to `slot` and follows `new_settings`. It is idle until [`Keeper::keep`] is polled.
+    /// Returns a keeper that publishes to `slot` and follows `new_settings`. It is idle until
+    /// [`Keeper::run`] is polled.
     pub fn new(
         credential: Credential,
         mut new_settings: watch::Receiver<KeeperSettings>,
@@ -135,7 +139,7 @@ impl<I: Issuer> Keeper<I> {
     /// backoff; a valid token stays published.
     ///
     /// Dropping the future stops the keeper; another one may continue with the same slot.
-    pub async fn keep(mut self) -> Infallible {
+    pub async fn run(mut self) -> Infallible {
         let snapshot = self.reader.read().await;
         self.secrets.set_baseline(&snapshot);
         let mut schedule = match self.publish_cached().await {
@@ -148,6 +152,8 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
+    /// Logs in or, for a scheduled login, publishes the token that a sibling cached meanwhile.
+    /// Returns the deadlines of the next login.
     async fn attempt(&mut self, reason: LoginReason) -> LoginSchedule {
         let requested = self.slot.begin_login();
         let reason = match reason {
@@ -230,7 +236,7 @@ impl<I: Issuer> Keeper<I> {
             self.metrics.set_skew(skew);
             self.slot.update(|status| status.skew = Some(skew));
         }
-        let result = issued.and_then(|issued| self.examine(issued, sent));
+        let result = issued.and_then(|issued| self.validate(issued, sent));
         let outcome = result
             .as_ref()
             .map_or_else(|error| error.outcome, |_| Outcome::Ok);
@@ -238,8 +244,9 @@ impl<I: Issuer> Keeper<I> {
         result
     }
 
-    /// Converts an issued token, unless it has expired or is invalid in a header.
-    fn examine(
+    /// Rejects a token that has expired or is not a valid field value, and computes the deadlines
+    /// of any other.
+    fn validate(
         &self,
         issued: IssuedToken,
         sent: Deadline,
@@ -360,7 +367,8 @@ impl<I: Issuer> Keeper<I> {
         })
     }
 
-    /// Sleeps until a login is due or a secret changes. Applies new settings meanwhile.
+    /// Sleeps until a login is due or a secret changes. Applies new settings meanwhile. Returns
+    /// `Scheduled` for a forced login also; `attempt` determines its reason.
     async fn sleep_until_due(&mut self, schedule: &LoginSchedule) -> LoginReason {
         loop {
             self.expire();
@@ -393,7 +401,8 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Withdraws a token whose lifetime has elapsed although a clock set back shows otherwise.
+    /// Withdraws a token whose usable lifetime has elapsed on the monotonic clock only: the wall
+    /// clock was set back.
     fn expire(&self) {
         let elapsed = self
             .usable_until

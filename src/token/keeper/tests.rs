@@ -195,7 +195,7 @@ impl TestKeeper {
             registry,
             calls,
             settings_sender,
-            task: tokio::spawn(keeper.keep()),
+            task: tokio::spawn(keeper.run()),
         }
     }
 
