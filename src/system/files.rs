@@ -1,8 +1,8 @@
 //! Files that change while the program runs: configuration, certificates, client secrets, the egress proxy's URL.
 //!
-//! They are polled: volumes that a platform mounts are replaced by a symbolic link far above the file, and network
-//! volumes report no changes at all. A [`Poller`] reads its files together on one blocking thread, so a volume that
-//! hangs holds one thread and delays nothing else.
+//! They are polled: volumes that a platform mounts are replaced through a symbolic link in a parent
+//! directory, and network volumes report no changes at all. A [`Poller`] reads its files together
+//! on one blocking thread, so a volume that hangs holds one thread and delays nothing else.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -20,7 +20,8 @@ use tokio::time::{Instant, timeout_at};
 use super::blocking::{BlockingCall, Unfinished};
 use super::digest::{Sha256, Sha256Builder};
 
-/// Time between two reads of a file. A change that needs two reads takes effect within 10 s (interface §3.2).
+/// Time between two reads of a file. A change that needs two reads takes effect within 10 s
+/// (interface §3.2): two intervals and two [`READ_TIMEOUT`]s.
 pub const READ_INTERVAL: Duration = Duration::from_secs(3);
 /// Deadline of one read of all files of a [`Poller`].
 pub const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ impl FileKind {
         Self::EgressProxy,
     ];
 
-    /// The value of the label `kind`.
+    /// Returns the value of the label `kind`.
     const fn label(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
@@ -56,18 +57,18 @@ impl FileKind {
         }
     }
 
-    /// The maximum size in bytes.
+    /// Returns the maximum size in bytes, far above any valid file of the kind.
     pub const fn max_bytes(self) -> usize {
         match self {
             Self::Configuration => 16 << 20,
-            // All public roots together are a quarter of it.
+            // Four times the size of all public roots together.
             Self::Certificate => 1 << 20,
             Self::ClientSecret | Self::EgressProxy => 64 << 10,
         }
     }
 
-    /// A change takes effect when two consecutive reads agree, so that neither a half-written file nor a certificate
-    /// without its key is used.
+    /// Returns `true` if a change takes effect only when two consecutive reads agree, so that
+    /// neither a half-written file nor a certificate without its key is used.
     const fn needs_two_reads(self) -> bool {
         matches!(self, Self::Configuration | Self::Certificate)
     }
@@ -76,7 +77,7 @@ impl FileKind {
 /// The reason why a file has no content.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// From the operating system.
+    /// An error of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// A directory, pipe, socket or device. Opening a pipe would block until another process writes to it.
@@ -90,7 +91,7 @@ pub enum ReadError {
     TimedOut,
 }
 
-/// The bytes of a file, wiped when dropped.
+/// The bytes of a file, wiped when dropped, or the reason why there are none.
 pub type FileContent = Result<Zeroizing<Vec<u8>>, ReadError>;
 
 /// Reads a regular file. Blocks.
@@ -99,13 +100,13 @@ pub type FileContent = Result<Zeroizing<Vec<u8>>, ReadError>;
 /// See [`ReadError`].
 pub fn read(path: &Path, kind: FileKind) -> FileContent {
     let max = kind.max_bytes();
-    // Checked before the file is opened.
+    // Before `open`, which would block on a pipe.
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(ReadError::NotRegular);
     }
     let length = usize::try_from(metadata.len()).map_or(max, |length| length.min(max));
-    // The whole capacity at once: growing would leave copies of a secret behind.
+    // The whole capacity at once, since growing would leave copies of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
     File::open(path)?
         .take(max as u64 + 1)
@@ -151,7 +152,7 @@ impl FileDigest {
         }
     }
 
-    /// The file.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -202,12 +203,12 @@ impl FileSnapshot {
         }
     }
 
-    /// The digests of all files.
+    /// Returns the digests of all files.
     pub fn digests(&self) -> &[FileDigest] {
         &self.digests
     }
 
-    /// The contents of all files.
+    /// Returns the contents of all files.
     pub fn into_contents(self) -> Vec<FileContent> {
         self.contents
     }
@@ -237,7 +238,7 @@ impl ReadFailures {
     /// Registers the counters, all at 0.
     ///
     /// # Errors
-    /// When the registry has a metric of this name.
+    /// If the registry has a metric of this name.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = Opts::new(
             "citrix_auth_proxy_file_read_failures_total",
@@ -267,18 +268,19 @@ impl ReadTrigger {
 #[derive(Debug)]
 pub struct Poller {
     kind: FileKind,
-    /// What [`Poller::next`] reported last.
+    /// The digests that the poller started with or [`Poller::next`] reported last.
     reported: Vec<FileDigest>,
-    /// A change that was read once.
+    /// A change that was read once and awaits a second read.
     pending: Option<Vec<FileDigest>>,
     call: BlockingCall<FileSnapshot>,
     /// The index of the file that the call is reading.
     position: Arc<AtomicUsize>,
     trigger: ReadTrigger,
+    /// A request that no read has served yet.
     requested: bool,
     /// `false` if files are read on request only.
     polls: bool,
-    /// `None` without files to poll.
+    /// `None` if files are read on request only, or there are none.
     next_read: Option<Instant>,
     /// The error of the last read of each file, and whether it was logged.
     errors: Vec<Option<(String, bool)>>,
@@ -286,7 +288,7 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Polls the files of `known`, and reports when they no longer have that content.
+    /// Creates a poller of the files of `known`. It reports when they no longer have that content.
     pub fn new(kind: FileKind, known: Vec<FileDigest>) -> Self {
         let mut poller = Self {
             kind,
@@ -305,8 +307,10 @@ impl Poller {
         poller
     }
 
-    /// Polls `paths`, whose content is unknown: the first read is reported.
+    /// Creates a poller of `paths`, whose content is unknown: the first read is reported.
     pub fn unread(kind: FileKind, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        // Differs from the digest of any content or error, which starts with a part that names the
+        // case.
         let unread = |path| FileDigest {
             path,
             digest: Sha256::of(&[]),
@@ -331,7 +335,7 @@ impl Poller {
         (self.polls, self.next_read) = (false, None);
     }
 
-    /// Polls the files of `known` instead.
+    /// Replaces the files and their content to compare with by those of `known`.
     pub fn follow(&mut self, known: Vec<FileDigest>) {
         let same_paths = known
             .iter()
@@ -346,12 +350,13 @@ impl Poller {
         (self.reported, self.pending) = (known, None);
     }
 
-    /// The trigger of this poller.
+    /// Returns a trigger of this poller.
     pub fn trigger(&self) -> ReadTrigger {
         self.trigger.clone()
     }
 
-    /// Waits for the next change or request. Dropping the future loses nothing.
+    /// Waits for the next change or request. Cancel safe: a read in progress and a request are
+    /// kept.
     pub async fn next(&mut self) -> Update {
         loop {
             if !self.call.is_pending() {
@@ -365,8 +370,9 @@ impl Poller {
         }
     }
 
-    /// Reads the files now, or waits for a read in progress. A file that could not be read in time has
-    /// [`ReadError::TimedOut`]. The next change is reported relative to the previous update all the same.
+    /// Reads the files now, or waits for a read in progress. A file that could not be read in time
+    /// has [`ReadError::TimedOut`]. The result is no update: [`Poller::next`] still reports a
+    /// change from the previous one.
     pub async fn read(&mut self) -> FileSnapshot {
         match self.try_read().await {
             Ok(snapshot) => snapshot,
@@ -379,9 +385,10 @@ impl Poller {
     }
 
     async fn wait_until_due(&mut self) {
-        let unmet = self.requested.then(|| Instant::now() + READ_INTERVAL);
+        // Without polling, a request whose read timed out is repeated after an interval.
+        let repeat_at = self.requested.then(|| Instant::now() + READ_INTERVAL);
         let requested = self.trigger.0.notified();
-        self.requested |= match self.next_read.or(unmet) {
+        self.requested |= match self.next_read.or(repeat_at) {
             Some(due) => timeout_at(due, requested).await.is_ok(),
             None => {
                 requested.await;
@@ -411,8 +418,9 @@ impl Poller {
         read
     }
 
-    /// Counts a failed read, and logs it once: when two consecutive reads failed alike, since a file that is being
-    /// replaced may be absent for a moment.
+    /// Counts a failed read, and logs it once: when two consecutive reads failed with the same
+    /// error, since a file that is being replaced may be absent for a moment. Requested reads and
+    /// timeouts are logged at once.
     fn record(&mut self, index: usize, error: Option<&ReadError>) {
         let (Some(last), Some(file)) = (self.errors.get_mut(index), self.reported.get(index))
         else {
@@ -442,6 +450,7 @@ impl Poller {
         *last = Some((text, logged || log));
     }
 
+    /// Returns the update to report: a confirmed change, or the result of a requested read.
     fn evaluate(&mut self, snapshot: FileSnapshot) -> Option<Update> {
         let found = &snapshot.digests;
         let requested = std::mem::take(&mut self.requested);
