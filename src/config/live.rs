@@ -29,7 +29,8 @@ impl Networks {
 /// Settings that each request takes from one snapshot.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// One per customer, in the order of the file; at least one. Customer ids differ in more than case.
+    /// One per customer, in the order of the file; at least one. Customer ids are unique, ignoring
+    /// case.
     pub credentials: Vec<Arc<Credential>>,
     /// The index of the customer of requests that name none.
     pub default_customer: Option<usize>,
@@ -42,23 +43,23 @@ pub struct Live {
     /// Known API gateways, the only permitted targets of a region redirect: those of the customers' clouds, every
     /// `api_url`, and the upstreams of routes for `/region/{name}`.
     pub gateways: Vec<UpstreamUrl>,
-    /// Host names that requests may use, beside IP literals and `localhost`.
+    /// Host names that requests may use besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
-    /// Peers that must send a PROXY protocol v2 header.
+    /// Peers whose connections must start with a PROXY protocol v2 header.
     pub proxy_protocol: Networks,
     /// Peers whose `Forwarded` field is logged.
     pub trusted_forwarders: Networks,
     /// The base of rewritten links, without a trailing slash; `None`: scheme and host of the request.
     pub public_url: Option<String>,
-    /// `[upstream]`.
+    /// `[upstream]`: connections and requests to Citrix.
     pub upstream: UpstreamSettings,
-    /// `[token]`.
+    /// `[token]`: Citrix tokens.
     pub token: TokenSettings,
     /// The file that keeps tokens across restarts.
     pub token_cache: Option<TokenCache>,
-    /// `[limits]`.
+    /// `[limits]`: connections and requests of callers.
     pub limits: Limits,
-    /// `[login]`.
+    /// `[login]`: gateway tokens, which callers obtain.
     pub login: LoginSettings,
     /// Whether each exchange is logged.
     pub access_log: bool,
@@ -140,7 +141,7 @@ pub struct TokenCache {
     pub key: SecretSource,
 }
 
-/// `[limits]`. Counts apply to all workers together.
+/// `[limits]`: maxima and timeouts. Counts apply to all workers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections from callers.
@@ -149,7 +150,8 @@ pub struct Limits {
     pub max_connections_per_address: usize,
     /// Requests in flight, without those in a queue.
     pub max_in_flight: usize,
-    /// Requests in one queue: for a customer's token, for a limit of Citrix, or for the end of a 429.
+    /// Requests in one queue: for a customer's token, for a limit of Citrix, or for the wait that a
+    /// 429 or 503 requested.
     pub max_queued: usize,
     /// Timeout for a request head, from its first byte, and for a TLS handshake.
     pub header_read_timeout: Duration,
@@ -157,10 +159,10 @@ pub struct Limits {
     pub body_idle_timeout: Duration,
     /// Timeout between requests on a connection.
     pub keep_alive_timeout: Duration,
-    /// Size of a request head.
+    /// Size of a request head in bytes.
     pub max_header_bytes: usize,
-    /// Size of a request body.
+    /// Size of a request body in bytes.
     pub max_body_bytes: u64,
-    /// Size of the part of a request body that is kept for a replay.
+    /// Bytes of one request body that are kept for a replay.
     pub replay_buffer_bytes: usize,
 }

@@ -7,7 +7,8 @@ use http::HeaderValue;
 use crate::error::Reason;
 use crate::observe::summary::ExchangeSummary;
 
-/// Writes the line of an exchange. The field names are a contract.
+/// Writes the line of an exchange. It contains no query, credentials or body. The field names are a
+/// contract, also where the code uses other terms.
 pub(super) fn log(summary: &ExchangeSummary<'_>) {
     let request = &summary.request;
     let [citrix_id, cws_id, cc_id] = summary.citrix_ids;

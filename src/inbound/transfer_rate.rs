@@ -1,4 +1,4 @@
-//! The minimum transfer rate of callers, and idle timeouts.
+//! The minimum transfer rate of callers, and idle timeouts of callers and upstreams.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The minimum transfer rate of a caller in bytes per second, in the long run. It is the default of Kestrel and IIS in
-/// both directions, so every tool in use reaches it.
+/// The minimum sustained transfer rate of a caller in bytes per second. It is the default of
+/// Kestrel and IIS in both directions, so clients in use reach it.
 const MIN_RATE: u64 = 240;
 const NANOS_PER_BYTE: u64 = 1_000_000_000 / MIN_RATE;
 
@@ -30,7 +30,7 @@ impl RateDeficit {
             .saturating_sub(Duration::from_nanos(bytes.saturating_mul(NANOS_PER_BYTE)));
     }
 
-    /// Returns the deficit.
+    /// Returns the time by which the caller is behind.
     pub const fn behind(self) -> Duration {
         self.0
     }
@@ -38,7 +38,8 @@ impl RateDeficit {
 
 /// A timeout for waits without progress, or with less than the minimum transfer rate.
 ///
-/// Progress costs two stores: the timer is created by the first wait and reset only when it fires early.
+/// Progress costs two stores: the timer is created by the first wait, and reset only when it fires
+/// early or the deficit has grown.
 pub struct IdleTimer {
     limit: Duration,
     /// From previous waits.
@@ -58,7 +59,7 @@ impl IdleTimer {
         }
     }
 
-    /// The maximum wait.
+    /// Returns the maximum wait.
     pub const fn limit(&self) -> Duration {
         self.limit
     }
@@ -69,7 +70,8 @@ impl IdleTimer {
         self.waiting_since = None;
     }
 
-    /// Records transferred bytes. The next wait has the full limit only if they make up for the last one.
+    /// Records transferred bytes. The next wait has the full limit only if they make up for all
+    /// previous ones.
     pub fn transferred(&mut self, bytes: u64) {
         if let Some(since) = self.waiting_since.take() {
             self.deficit.waited(since.elapsed());
@@ -77,7 +79,8 @@ impl IdleTimer {
         self.deficit.transferred(bytes);
     }
 
-    /// Polled during a wait; ready when this wait plus the deficit of previous ones reaches the limit.
+    /// Starts a wait unless one has started. Completes when this wait plus the deficit of previous
+    /// ones reaches the limit.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let deadline = since + self.limit.saturating_sub(self.deficit.behind());

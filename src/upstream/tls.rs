@@ -10,7 +10,10 @@ use crate::config::{Http2Mode, UpstreamSettings};
 use crate::system::files::{self, FileKind};
 use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, provider};
 
-/// Returns the system's roots and those of `ca_file`.
+/// Returns the system's roots and those of `ca_file`. Blocks.
+///
+/// # Errors
+/// If `ca_file` is invalid, or there are no roots. Unreadable system roots are only logged.
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
@@ -35,7 +38,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     }
 }
 
-/// Certificate verifiers for diagnosis.
+/// Verifiers of upstream certificates, for diagnosis.
 #[derive(Clone, Debug)]
 pub struct Verifiers {
     /// With the system's roots and those of `upstream.ca_file`, as for connections.
@@ -44,14 +47,14 @@ pub struct Verifiers {
     pub system: Option<Arc<WebPkiServerVerifier>>,
 }
 
-/// Returns the verifiers of connections to upstreams.
+/// Returns the verifiers of upstream certificates. Blocks.
 ///
 /// # Errors
-/// As [`upstream_config`].
+/// As [`UpstreamTls::new`].
 pub fn verifiers(upstream: &UpstreamSettings) -> Result<Verifiers, TlsError> {
     let verifier = |roots| {
         let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
-        // It fails only without roots.
+        // Fails only without roots.
         builder.build().map_err(|_| TlsError::NoRoots)
     };
     let system = roots(None).ok().map(verifier).transpose()?;
@@ -61,19 +64,20 @@ pub fn verifiers(upstream: &UpstreamSettings) -> Result<Verifiers, TlsError> {
     })
 }
 
-/// The TLS configuration for upstreams, for requests and tokens alike.
+/// The TLS client configuration for upstreams: API gateways and token endpoints.
 #[derive(Clone)]
 pub struct UpstreamTls {
-    /// For new connections.
+    /// The configuration of new connections.
     pub config: Arc<ClientConfig>,
+    /// The roots of `config`, which does not expose them.
     roots: Arc<RootCertStore>,
 }
 
 impl UpstreamTls {
-    /// Reads the roots. Blocks.
+    /// Creates the configuration. Blocks, since it reads the roots.
     ///
     /// # Errors
-    /// When `ca_file` is invalid, or there are no roots.
+    /// If `ca_file` is invalid, or there are no roots.
     pub fn new(upstream: &UpstreamSettings) -> Result<Self, TlsError> {
         let roots = Arc::new(roots(upstream.ca_file.as_deref())?);
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -97,7 +101,7 @@ impl UpstreamTls {
     }
 }
 
-/// Returns the TLS configuration for upstreams.
+/// Returns the TLS configuration for upstreams. Blocks.
 ///
 /// # Errors
 /// As [`UpstreamTls::new`].

@@ -1,4 +1,4 @@
-//! `Forwarded` (RFC 7239): the clients that other proxies claim to forward for.
+//! `Forwarded` (RFC 7239): the clients for which proxies in front claim to forward.
 //!
 //! For logs only: any client can send this field, and each proxy knows only its predecessor.
 
@@ -9,10 +9,12 @@ use http::header::FORWARDED;
 const MAX_NODES: usize = 8;
 /// Maximum length of a node; an IPv6 address with brackets and port has 47 characters.
 const MAX_NODE_LENGTH: usize = 64;
+/// Maximum length of a field line.
 const MAX_FIELD_LENGTH: usize = 4096;
 
 /// Returns the `for` nodes of all elements in order (`192.0.2.43, [2001:db8::17]:4711`); `None`
-/// without any, or if the syntax is not that of RFC 7239.
+/// without any, if a node is invalid or a quote unbalanced, or a field line too long. Skips
+/// anything else that does not match RFC 7239.
 pub fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     let mut nodes = Vec::new();
     for value in headers.get_all(FORWARDED) {
@@ -35,7 +37,8 @@ pub fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     (!nodes.is_empty()).then(|| nodes[first..].join(", "))
 }
 
-/// Splits at separators outside quotes. `None` if a quote stays open.
+/// Splits at separators outside quotes; a backslash does not escape a quote. `None` if a quote is
+/// not closed.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let mut quoted = false;
     let parts = text.split(|c| {
