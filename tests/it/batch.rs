@@ -279,7 +279,7 @@ async fn oversized_or_invalid_batch_is_rejected_before_forwarding() {
             "{problem}"
         );
     }
-    for (request, said) in [
+    for (request, cause) in [
         (
             post_with(path, "Content-Encoding: gzip\r\n", &dummy()),
             "Content-Encoding",
@@ -291,7 +291,7 @@ async fn oversized_or_invalid_batch_is_rejected_before_forwarding() {
     ] {
         let problem = gateway.raw(request).await.problem(400, "bad_request");
         assert!(
-            problem["detail"].as_str().unwrap().contains(said),
+            problem["detail"].as_str().unwrap().contains(cause),
             "{problem}"
         );
     }

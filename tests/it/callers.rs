@@ -1,4 +1,4 @@
-//! Authentication of callers and the responses to unauthenticated ones (interface §3.1, §4.1).
+//! Authentication of callers, and responses to unauthenticated requests (interface §3.1, §4.1).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -208,7 +208,7 @@ async fn network_alone_authenticates_a_caller() {
     for (field, caller) in [
         (String::new(), "here"),
         (
-            "Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n".to_owned(),
+            "Authorization: CwsAuth Bearer=an-old-citrix-token\r\n".to_owned(),
             "here",
         ),
         (
@@ -388,7 +388,7 @@ async fn callers_at_one_address_queue_by_name() {
         .with(&(block("a", A, "") + &block("b", B, "")))
         .start()
         .await;
-    let ask = async |secret: &str, path: &str| {
+    let send = async |secret: &str, path: &str| {
         let mut wire = gateway.connect().await;
         wire.write(get_with(
             &format!("/monitorodata/{path}"),
@@ -397,11 +397,11 @@ async fn callers_at_one_address_queue_by_name() {
         .await;
         wire
     };
-    let mut waiting = vec![ask(A, "a1").await];
+    let mut waiting = vec![send(A, "a1").await];
     let mut served = upstream.connection().await;
     assert!(served.request().await.line().contains("/a1 "));
     for (secret, path) in [(A, "a2"), (A, "a3"), (B, "b1")] {
-        waiting.push(ask(secret, path).await);
+        waiting.push(send(secret, path).await);
         let depth = format!(
             "queue_depth{{route=\"/monitorodata\"}} {}",
             waiting.len() - 1

@@ -1,4 +1,4 @@
-//! Links, anchors, named files and shown configurations of the documents are valid.
+//! Links, anchors, file names and configuration examples of the documents are valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -181,8 +181,8 @@ fn named_files_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Problems of a shown configuration after completing it: omissions (`…`) filled in, client secrets
-/// instead of their files, and a customer if the block has none.
+/// Returns the problems of a configuration example. Before parsing, `…` is replaced by a hash and
+/// each client secret by a plain one, and a customer is added if the example has none.
 fn problems_of(block: &str) -> Vec<String> {
     let hash = "4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2";
     let with_secret = |line: &str| match line.split_once('=') {
@@ -222,7 +222,7 @@ fn problems_of(block: &str) -> Vec<String> {
 }
 
 #[test]
-fn shown_configurations_are_valid() {
+fn configuration_examples_are_valid() {
     let mut checked = 0;
     let mut wrong = Vec::new();
     for (from, text) in documents() {

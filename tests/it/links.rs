@@ -45,12 +45,12 @@ fn gzipped(text: &str) -> Vec<u8> {
 async fn next_link_is_rewritten() {
     let upstream = Upstream::reflecting(|own| response("", page(own).as_bytes())).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let here = gateway.url("");
+    let base = gateway.url("");
     let got = gateway
         .raw(get("/monitorodata/Machines").replace("localhost", &gateway.address()))
         .await;
-    let expected = page(&here).replace(
-        &format!("\"{here}/x\""),
+    let expected = page(&base).replace(
+        &format!("\"{base}/x\""),
         &format!("\"{}/x\"", upstream.url()),
     );
     assert_eq!(got.text(), expected);
@@ -151,7 +151,7 @@ async fn accept_encoding_is_limited_to_supported_codings() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let accepted = "gzip, deflate, br, zstd";
-    for (path, forwarded_as) in [
+    for (path, expected) in [
         ("/monitorodata/Machines", "gzip, deflate"),
         ("/cvad/manage/Machines", "gzip, deflate"),
         // Bodies of other services are not inspected.
@@ -161,7 +161,7 @@ async fn accept_encoding_is_limited_to_supported_codings() {
         gateway.raw(get_with(path, &fields)).await;
         assert_eq!(
             upstream.request().await.field("accept-encoding").as_deref(),
-            Some(forwarded_as),
+            Some(expected),
             "{path}"
         );
         gateway

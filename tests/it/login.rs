@@ -260,7 +260,7 @@ fn basic_of_a() -> String {
 
 /// Logins of the caller `a` in every form.
 fn valid_logins() -> Vec<String> {
-    const STALE: &str = "Authorization: CwsAuth Bearer=an-old-one-of-citrix\r\n";
+    const STALE: &str = "Authorization: CwsAuth Bearer=an-old-citrix-token\r\n";
     const UPPER: &str = r#"{"ClientSecret":"c4nary-secret-of-a==","ClientId":"a"}"#;
     let basic = basic_of_a();
     vec![

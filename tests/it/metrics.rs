@@ -235,12 +235,12 @@ async fn every_kind_of_response_is_counted_when_its_last_byte_arrives() {
     let count = async |code: &str, method: &str| -> u64 {
         let exposition = Exposition::parse(&gateway.metrics().await);
         let series = &exposition.families[&format!("{PREFIX}requests_total")].series;
-        let wanted = |labels: &BTreeMap<String, String>| {
+        let matches_labels = |labels: &BTreeMap<String, String>| {
             labels["code"] == code && labels["method"] == method
         };
         series
             .iter()
-            .filter(|series| wanted(&series.labels))
+            .filter(|series| matches_labels(&series.labels))
             .map(|series| series.value.parse::<u64>().unwrap())
             .sum()
     };

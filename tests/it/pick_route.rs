@@ -3,7 +3,7 @@
 use crate::harness::{Gateway, Message, OK, TOKEN, Upstream, get};
 
 /// Requests `path` from a gateway with two upstreams, `api` for `/` and `reports` for `routes`.
-/// Returns the name of the one that responded, and the request it got.
+/// Returns the name of the one that responded, and the request that it received.
 async fn response_from(routes: &str, path: &str) -> (&'static str, Message) {
     let api = Upstream::responding(OK).await;
     let reports = Upstream::responding(OK).await;
@@ -18,11 +18,11 @@ async fn response_from(routes: &str, path: &str) -> (&'static str, Message) {
 }
 
 async fn check(routes: &str, cases: &[(&str, &str, &str)]) {
-    for (path, upstream, forwarded_as) in cases {
+    for (path, upstream, expected) in cases {
         let (by, request) = response_from(routes, path).await;
         assert_eq!(
             (by, request.line()),
-            (*upstream, format!("GET {forwarded_as} HTTP/1.1")),
+            (*upstream, format!("GET {expected} HTTP/1.1")),
             "{path}"
         );
     }

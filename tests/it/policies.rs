@@ -33,7 +33,7 @@ fn in_front_of(upstream: &Upstream, blocks: &str) -> Plan {
         .with(blocks)
 }
 
-async fn ask(gateway: &Gateway, name: &str, line: &str, fields: &str) -> Message {
+async fn send_as(gateway: &Gateway, name: &str, line: &str, fields: &str) -> Message {
     let end = "Connection: close\r\n";
     gateway
         .raw(format!(
@@ -76,7 +76,7 @@ async fn no_path_variant_reaches_what_a_rule_does_not_cover() {
     for (number, rule) in path_table::RULES.iter().enumerate() {
         let name = format!("rule{number}");
         for (path, signs) in path_table::UNAMBIGUOUS {
-            let response = ask(&gateway, &name, &format!("GET {path}"), "").await;
+            let response = send_as(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = arrives_inside(&upstream, rule, path).await;
             let expected = signs.as_bytes()[number] == b'+';
             assert_eq!(arrived, expected, "{path} under {rule}");
@@ -84,8 +84,8 @@ async fn no_path_variant_reaches_what_a_rule_does_not_cover() {
                 response.problem(403, "caller_forbidden");
             }
         }
-        for (path, why) in path_table::AMBIGUOUS {
-            let response = ask(&gateway, &name, &format!("GET {path}"), "").await;
+        for (path, ambiguity) in path_table::AMBIGUOUS {
+            let response = send_as(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = arrives_inside(&upstream, rule, path).await;
             if path.contains('?') {
                 // On the wire this is a query.
@@ -95,7 +95,7 @@ async fn no_path_variant_reaches_what_a_rule_does_not_cover() {
             assert!(!arrived, "{path} under {rule}");
             let status = response.status();
             assert!(
-                if why.is_malformed() {
+                if ambiguity.is_malformed() {
                     status == 400
                 } else {
                     status == 403
@@ -129,7 +129,7 @@ async fn emulator_receives_no_request_that_a_rule_does_not_cover() {
             .iter()
             .filter(|(path, _)| !path.contains('?'));
         for (path, expected) in covered.chain(others.map(|(path, _)| (*path, false))) {
-            ask(&gateway, &name, &format!("GET {path}"), "").await;
+            send_as(&gateway, &name, &format!("GET {path}"), "").await;
             let arrived = cloud.emulator.stats().requests - admitted;
             assert!(arrived <= u64::from(expected), "{path} under {rule}");
             admitted += arrived;
@@ -199,14 +199,14 @@ async fn every_valid_path_is_forwarded_without_rules() {
         "/monitorodata\\Applications",
         "/a%2Fb",
     ] {
-        let response = ask(&gateway, "free", &format!("GET {path}"), "").await;
+        let response = send_as(&gateway, "free", &format!("GET {path}"), "").await;
         assert_eq!(response.status(), 200, "{path}");
         assert_eq!(
             upstream.request().await.line(),
             format!("GET {path} HTTP/1.1")
         );
         // Any rule: such a path could hide a customer or a batch.
-        ask(&gateway, "bound", &format!("GET {path}"), "")
+        send_as(&gateway, "bound", &format!("GET {path}"), "")
             .await
             .problem(403, "caller_forbidden");
     }
@@ -296,7 +296,7 @@ async fn rejection_names_the_rule_but_not_what_it_allows() {
     let rules = "methods = ['GET', 'OPTIONS']\npaths = ['/s3cret/**', '/monitorodata/**']\ncustomers = ['acme']";
     let gateway = in_front_of(&upstream, &block("a", rules)).start().await;
     for &(line, fields, status, reason, cause) in REJECTIONS {
-        let problem = ask(&gateway, "a", line, fields)
+        let problem = send_as(&gateway, "a", line, fields)
             .await
             .problem(status, reason);
         let detail = problem["detail"].as_str().unwrap();
@@ -311,7 +311,11 @@ async fn rejection_names_the_rule_but_not_what_it_allows() {
         "OPTIONS /s3cret",
         "GET /monitorodata",
     ] {
-        assert_eq!(ask(&gateway, "a", line, "").await.status(), 200, "{line}");
+        assert_eq!(
+            send_as(&gateway, "a", line, "").await.status(),
+            200,
+            "{line}"
+        );
         assert!(upstream.request().await.line().starts_with(line));
     }
 }
@@ -363,7 +367,7 @@ async fn interface_4_3_rules_evaluate_the_current_address_with_its_prefix() {
         ),
         ("reports", "/cvad/manage/Machines", None),
     ] {
-        let response = ask(&gateway, name, &format!("GET {path}"), "").await;
+        let response = send_as(&gateway, name, &format!("GET {path}"), "").await;
         match arrives {
             Some(target) => {
                 assert_eq!(response.status(), 200, "{name} {path}");
@@ -409,7 +413,7 @@ async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
         ("all", "/x", named("contoso")),
     ] {
         assert_eq!(
-            ask(&gateway, name, &format!("GET {path}"), &fields)
+            send_as(&gateway, name, &format!("GET {path}"), &fields)
                 .await
                 .status(),
             200,
@@ -433,14 +437,14 @@ async fn caller_acts_for_its_customers_only_and_learns_of_no_other() {
         ("c", "/x", String::new()),
         ("c", "/catalogservice/acme/x", String::new()),
     ] {
-        let problem = ask(&gateway, name, &format!("GET {path}"), &fields)
+        let problem = send_as(&gateway, name, &format!("GET {path}"), &fields)
             .await
             .problem(403, "customer_forbidden");
         problems.push((problem["title"].clone(), problem["detail"].clone()));
     }
     // Percent-encoding hides no customer.
     for path in ["/catalogservice/%63ontoso/x", "/%63atalogservice/contoso/x"] {
-        ask(&gateway, "a", &format!("GET {path}"), "")
+        send_as(&gateway, "a", &format!("GET {path}"), "")
             .await
             .problem(403, "customer_forbidden");
     }
@@ -466,7 +470,7 @@ async fn requests_above_the_callers_concurrency_return_503() {
         waiting.push((caller, served));
     }
     for name in ["a", "b"] {
-        let response = ask(&gateway, name, "GET /x", "").await;
+        let response = send_as(&gateway, name, "GET /x", "").await;
         let problem = response.problem(503, "overloaded");
         assert!(
             problem["detail"]
@@ -489,7 +493,7 @@ async fn requests_above_the_callers_concurrency_return_503() {
         .write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{")
         .await;
     assert_eq!(first.head().await.status(), 200);
-    ask(&gateway, "a", "GET /x", "")
+    send_as(&gateway, "a", "GET /x", "")
         .await
         .problem(503, "overloaded");
     served.write("}").await;
@@ -505,7 +509,7 @@ async fn requests_above_the_callers_concurrency_return_503() {
         served.request().await;
         waiting.push((caller, served));
     }
-    ask(&gateway, "a", "GET /x", "")
+    send_as(&gateway, "a", "GET /x", "")
         .await
         .problem(503, "overloaded");
 }
@@ -543,13 +547,13 @@ async fn requests_above_the_callers_rate_return_503() {
     }
     assert!(refused > 0);
     assert_eq!(
-        ask(&gateway, "b", "GET /x", "").await.status(),
+        send_as(&gateway, "b", "GET /x", "").await.status(),
         200,
         "another caller"
     );
     // Requests rejected by a rule do not count against the rate.
     wait_until("a second is over", || async {
-        ask(&gateway, "a", "GET /x", "").await.status() == 200
+        send_as(&gateway, "a", "GET /x", "").await.status() == 200
     })
     .await;
 }

@@ -66,13 +66,13 @@ async fn rfc9110_7_6_1_nominated_gateway_fields_are_still_sent() {
         "Connection: authorization, citrix-customerid, citrix-transactionid, host, accept\r\n";
     let request = forwarded(get_with(
         "/",
-        &format!("{nominated}Citrix-TransactionId: theirs\r\n"),
+        &format!("{nominated}Citrix-TransactionId: caller\r\n"),
     ))
     .await;
     assert_eq!(request.names(), ADDED);
     assert_eq!(
         request.field("citrix-transactionid").as_deref(),
-        Some("theirs")
+        Some("caller")
     );
 }
 
@@ -107,7 +107,7 @@ async fn traceparent_is_forwarded_only_if_the_caller_sent_one() {
 
 #[tokio::test]
 async fn rfc9110_12_5_1_accept_defaults_to_json_only_without_a_preference() {
-    for (given, expected) in [
+    for (fields, expected) in [
         ("", &["application/json"][..]),
         ("Accept: */*\r\n", &["application/json"]),
         ("Accept: text/csv\r\n", &["text/csv"]),
@@ -118,25 +118,25 @@ async fn rfc9110_12_5_1_accept_defaults_to_json_only_without_a_preference() {
         ("Accept: text/csv\r\nAccept: */*\r\n", &["text/csv", "*/*"]),
     ] {
         assert_eq!(
-            forwarded(get_with("/", given)).await.fields("accept"),
+            forwarded(get_with("/", fields)).await.fields("accept"),
             expected,
-            "{given}"
+            "{fields}"
         );
     }
 }
 
 #[tokio::test]
 async fn customer_header_is_added_or_normalized() {
-    for given in [
+    for fields in [
         "",
         "Citrix-Customerid: acme\r\n",
         "CITRIX-CUSTOMERID: ACME\r\n",
     ] {
-        let request = forwarded(get_with("/", given)).await;
+        let request = forwarded(get_with("/", fields)).await;
         assert_eq!(
             request.field("citrix-customerid").as_deref(),
             Some("acme"),
-            "{given}"
+            "{fields}"
         );
     }
 }
@@ -144,7 +144,7 @@ async fn customer_header_is_added_or_normalized() {
 #[tokio::test]
 async fn configured_site_is_sent_to_cvad_only() {
     let fixed = format!("[citrix]\ninstance_id = \"{SITE}\"");
-    for (path, wanted) in [
+    for (path, has_site) in [
         ("/cvad/manage/Machines?limit=2", true),
         ("/cvad/manage/$batch?async=true", true),
         ("/cvad/manage/me", false),
@@ -154,14 +154,14 @@ async fn configured_site_is_sent_to_cvad_only() {
         ("/cvad/managed", false),
     ] {
         let request = forwarded_by(get(path), &fixed).await;
-        let site = wanted.then(|| SITE.to_owned());
+        let site = has_site.then(|| SITE.to_owned());
         assert_eq!(request.field("citrix-instanceid"), site, "{path}");
     }
-    let own_site = get_with("/cvad/manage/Machines", "Citrix-InstanceId: theirs\r\n");
-    let request = forwarded_by(own_site, &fixed).await;
+    let with_site = get_with("/cvad/manage/Machines", "Citrix-InstanceId: caller\r\n");
+    let request = forwarded_by(with_site, &fixed).await;
     assert_eq!(
         request.field("citrix-instanceid").as_deref(),
-        Some("theirs")
+        Some("caller")
     );
     // An empty site header counts as absent.
     for path in [

@@ -148,23 +148,24 @@ async fn two_callers_take_turns_whatever_their_request_counts() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
     let mut callers = Vec::new();
-    let ask = async |address: &str, path: &str| {
+    let send = async |address: &str, path: &str| {
         let mut caller = connect_from(&gateway, address).await;
         caller.write(get(path)).await;
         caller
     };
-    callers.push(ask("127.0.0.1", "/monitorodata/first").await);
+    callers.push(send("127.0.0.1", "/monitorodata/first").await);
     let mut wire = upstream.connection().await;
     assert_eq!(
         wire.request().await.line(),
         "GET /monitorodata/first HTTP/1.1"
     );
-    let many = ["a1", "a2", "a3"].map(|name| ("127.0.0.1", name));
+    let first_caller = ["a1", "a2", "a3"].map(|name| ("127.0.0.1", name));
     for (count, (address, name)) in (1_u8..).zip(
-        many.into_iter()
+        first_caller
+            .into_iter()
             .chain([("127.0.0.2", "b1"), ("127.0.0.2", "b2")]),
     ) {
-        callers.push(ask(address, &format!("/monitorodata/{name}")).await);
+        callers.push(send(address, &format!("/monitorodata/{name}")).await);
         waiting(&gateway, "/monitorodata", f64::from(count)).await;
     }
     for name in ["a1", "b1", "a2", "b2", "a3"] {
@@ -184,17 +185,17 @@ async fn two_callers_take_turns_whatever_their_request_counts() {
 async fn caller_that_leaves_queue_or_response_delays_no_other() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let ask = async |path: &str| {
+    let send = async |path: &str| {
         let mut caller = gateway.connect().await;
         caller.write(get(path)).await;
         caller
     };
-    let first = ask("/monitorodata/1").await;
+    let first = send("/monitorodata/1").await;
     let mut wire = upstream.connection().await;
     wire.request().await;
-    let second = ask("/monitorodata/2").await;
+    let second = send("/monitorodata/2").await;
     waiting(&gateway, "/monitorodata", 1.0).await;
-    let mut third = ask("/monitorodata/3").await;
+    let mut third = send("/monitorodata/3").await;
     waiting(&gateway, "/monitorodata", 2.0).await;
     drop(second);
     waiting(&gateway, "/monitorodata", 1.0).await;
@@ -239,11 +240,15 @@ async fn callers_that_disconnect_at_any_moment_leak_no_queue_permit() {
     ));
     server.abort();
     // Citrix continues abandoned requests and may reject the next one.
-    let stayed = responses
+    let completed = responses
         .iter()
         .step_by(3)
         .map(|response| response.as_ref().unwrap().status());
-    assert!(stayed.into_iter().all(|status| matches!(status, 200 | 429)));
+    assert!(
+        completed
+            .into_iter()
+            .all(|status| matches!(status, 200 | 429))
+    );
     waiting(&gateway, "/monitorodata", 0.0).await;
     wait_until("all permits are free", || async {
         metric(&gateway, "in_flight_requests").await == 0.0
@@ -277,14 +282,14 @@ async fn queue_is_bounded_in_length_and_time_and_holds_no_in_flight_permit() {
             .contains("limits.max_queued")
     );
     assert_eq!(above_limit.field("retry-after").as_deref(), Some("1"));
-    let late = second.response().await;
+    let timed_out = second.response().await;
     assert!(
-        late.problem(503, "queue_timeout")["detail"]
+        timed_out.problem(503, "queue_timeout")["detail"]
             .as_str()
             .unwrap()
             .contains("300ms")
     );
-    assert_eq!(late.field("retry-after").as_deref(), Some("1"));
+    assert_eq!(timed_out.field("retry-after").as_deref(), Some("1"));
     wire.write(OK).await;
     assert_eq!(first.response().await.status(), 200);
 }
@@ -293,14 +298,14 @@ async fn queue_is_bounded_in_length_and_time_and_holds_no_in_flight_permit() {
 async fn rate_limited_service_gets_one_burst_then_its_rate() {
     let upstream = Upstream::responding(OK).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let began = Instant::now();
+    let start = Instant::now();
     let responses = join_all((0..20).map(|_| gateway.raw(get("/accessSecurity/x")))).await;
     assert!(responses.iter().all(|response| response.status() == 200));
     // Five above the burst at 15 a second; longer on a slow machine.
     assert!(
-        began.elapsed() >= Duration::from_millis(333),
+        start.elapsed() >= Duration::from_millis(333),
         "{:?}",
-        began.elapsed()
+        start.elapsed()
     );
 }
 

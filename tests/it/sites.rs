@@ -85,11 +85,11 @@ async fn site_lookup_is_skipped_if_unneeded_or_configured() {
         .with(&format!("[citrix]\ninstance_id = '{SITE}'"))
         .start()
         .await;
-    let own = get_with(MACHINES, "Citrix-InstanceId: theirs\r\n");
+    let with_site = get_with(MACHINES, "Citrix-InstanceId: caller\r\n");
     for (gateway, request, sent) in [
         (&automatic, get("/systemlog/records"), None),
         (&automatic, get("/cvad/manage/Sites"), None),
-        (&automatic, own, Some("theirs")),
+        (&automatic, with_site, Some("caller")),
         (&none, get(MACHINES), None),
         (&fixed, get(MACHINES), Some(SITE)),
     ] {
@@ -128,14 +128,14 @@ async fn several_sites_return_an_error_that_lists_them() {
 
 #[tokio::test]
 async fn failed_site_lookup_forwards_the_request_without_a_site() {
-    const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ntheirs";
+    const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nmarker";
     let citrix = Upstream::responding(FORBIDDEN).await;
     let gateway = Gateway::in_front_of(&citrix).start().await;
     for _ in 0..3 {
         let response = gateway.raw(get(MACHINES)).await;
         assert_eq!(
             (response.status(), response.text().as_str()),
-            (403, "theirs")
+            (403, "marker")
         );
     }
     assert!(is_site_lookup(&citrix.request().await));
@@ -187,7 +187,7 @@ async fn frozen() -> Upstream {
         if request.line().starts_with("POST /resourceprovider/") {
             "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".into()
         } else {
-            "HTTP/1.1 530 Site Frozen\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ntheirs".into()
+            "HTTP/1.1 530 Site Frozen\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\nmarker".into()
         }
     })
     .await
@@ -201,9 +201,9 @@ async fn frozen_site_is_activated_once_and_callers_get_503_with_retry_after() {
         let response = gateway.raw(get("/monitorodata/Machines")).await;
         response.problem(503, "site_frozen");
         assert_eq!(response.field("retry-after").as_deref(), Some("30"));
-        assert!(!response.text().contains("theirs"));
+        assert!(!response.text().contains("marker"));
     }
-    // Each was forwarded; one activation was sent between them.
+    // Each request was forwarded, with one activation among them.
     let mut requests = Vec::new();
     for _ in 0..4 {
         requests.push(citrix.request().await);
@@ -240,9 +240,12 @@ async fn frozen_site_at_lookup_is_activated() {
         citrix.request().await.line(),
         "GET /cvad/manage/me HTTP/1.1"
     );
-    let (one, two) = (citrix.request().await.line(), citrix.request().await.line());
+    let (first, second) = (citrix.request().await.line(), citrix.request().await.line());
     let activation = "POST /resourceprovider/acme/site/activation?customerId=acme HTTP/1.1";
-    assert!(one == activation || two == activation, "{one}, {two}");
+    assert!(
+        first == activation || second == activation,
+        "{first}, {second}"
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::{emulated, json_of, post};
 use crate::harness::{Gateway, Upstream, get, get_with};
 
 /// The path of a link, which must point to the gateway.
-fn here<'l>(gateway: &Gateway, link: &'l str) -> &'l str {
+fn local_target<'l>(gateway: &Gateway, link: &'l str) -> &'l str {
     let path = link.strip_prefix("http://localhost");
     path.unwrap_or_else(|| panic!("{link} does not point to {}", gateway.address()))
 }
@@ -22,7 +22,7 @@ async fn contract_4_5_analytics_next_links_are_rewritten() {
         let Some(link) = page["@odata.nextLink"].as_str() else {
             break;
         };
-        here(&gateway, link).clone_into(&mut next);
+        local_target(&gateway, link).clone_into(&mut next);
     }
     assert_eq!(rows, 2500);
 }
@@ -84,7 +84,7 @@ async fn contract_5_next_links_can_be_followed_verbatim_to_the_end() {
                             next.split('?').next().unwrap().rsplit_once('/').unwrap().0
                         )
                     } else {
-                        here(&gateway, link).to_owned()
+                        local_target(&gateway, link).to_owned()
                     };
                 }
                 assert_eq!(rows, 2500, "{start} {coding}");
@@ -124,15 +124,15 @@ async fn contract_5_job_location_leads_from_202_to_its_result() {
             let fields = format!("Accept-Encoding: {coding}\r\n");
             let job = json_of(
                 &gateway
-                    .raw(get_with(here(&gateway, &location), &fields))
+                    .raw(get_with(local_target(&gateway, &location), &fields))
                     .await,
             );
             assert_eq!(job["Status"], status);
             if let Some(results) = job["ResultLocation"].as_str() {
-                let see = gateway.raw(get(here(&gateway, results))).await;
-                assert_eq!(see.status(), 303);
-                let object = see.field("location").unwrap();
-                assert_eq!(here(&gateway, &object), machine);
+                let result = gateway.raw(get(local_target(&gateway, results))).await;
+                assert_eq!(result.status(), 303);
+                let object = result.field("location").unwrap();
+                assert_eq!(local_target(&gateway, &object), machine);
                 assert_eq!(gateway.raw(get(&machine)).await.status(), 200);
             }
         }
@@ -162,7 +162,10 @@ async fn contract_5_nested_and_app_layering_locations_are_rewritten() {
             .find(|header| header["Name"] == "Location")
             .unwrap();
         let job = gateway
-            .raw(get(here(&gateway, location["Value"].as_str().unwrap())))
+            .raw(get(local_target(
+                &gateway,
+                location["Value"].as_str().unwrap(),
+            )))
             .await;
         assert_eq!(json_of(&job)["Status"], "NotStarted");
 
@@ -174,7 +177,7 @@ async fn contract_5_nested_and_app_layering_locations_are_rewritten() {
             let started = gateway.raw(request.replace("Content-Type", accept)).await;
             let location = started.field("location").unwrap();
             assert_eq!(started.status(), 202, "{}", started.text());
-            let followed = here(&gateway, &location).to_owned();
+            let followed = local_target(&gateway, &location).to_owned();
             let response = gateway
                 .raw(get_with(
                     &followed,

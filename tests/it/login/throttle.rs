@@ -1,4 +1,4 @@
-//! Bad secrets are throttled and counter; valid ones are not.
+//! Bad secrets are throttled and counted; valid ones are not.
 
 use super::*;
 use crate::harness::wait_until;

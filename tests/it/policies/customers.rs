@@ -1,4 +1,4 @@
-//! A caller cannot discover customers of others, and no path variant reaches one.
+//! A caller cannot discover customers of other callers, and no path variant reaches one.
 
 use super::*;
 use crate::harness::TokenEndpoint;
@@ -65,10 +65,10 @@ async fn foreign_customer_gets_the_response_of_an_unknown_one() {
                 problem["detail"].clone(),
             )
         };
-        let foreign = summary(ask(&gateway, "a", &line, &fields).await);
+        let foreign = summary(send_as(&gateway, "a", &line, &fields).await);
         assert_eq!(
             foreign,
-            summary(ask(&gateway, "a", &unknown_line, &unknown_fields).await),
+            summary(send_as(&gateway, "a", &unknown_line, &unknown_fields).await),
             "{line} {fields}"
         );
         assert!([403, 413].contains(&foreign.0), "{line}: {foreign:?}");
@@ -84,13 +84,13 @@ async fn no_path_variant_is_forwarded_with_another_customer() {
         "/direct/acme/citrix/orchestration/api/contoso/site/Machines",
         "/direct/acme/citrix/orchestration/api/%63ontoso/site/Machines",
         "/direct/acme/citrix/%6Frchestration/api/contoso/site/Machines",
-        // This upstream has customers in its paths; the rules cannot know that.
+        // The upstream has customers in its paths, which the rules cannot detect.
         "/api/catalogservice/contoso/x",
         "/api/%63atalogservice/contoso/x",
         "/api/catalogservice/%63ontoso/x",
         "/api/citrix/orchestration/api/%63ontoso/site/x",
     ] {
-        ask(&gateway, "a", &format!("GET {path}"), "")
+        send_as(&gateway, "a", &format!("GET {path}"), "")
             .await
             .problem(403, "customer_forbidden");
     }
@@ -100,7 +100,7 @@ async fn no_path_variant_is_forwarded_with_another_customer() {
         "/direct/acme/citrix/orchestration/api/%61cme/site/x",
     ] {
         assert_eq!(
-            ask(&gateway, "a", &format!("GET {path}"), "")
+            send_as(&gateway, "a", &format!("GET {path}"), "")
                 .await
                 .status(),
             200,

@@ -80,7 +80,7 @@ async fn observed_rejection_is_forwarded_and_counted() {
         );
     }
     // Rules of other callers are still enforced.
-    ask(&gateway, "e", "GET /b", "")
+    send_as(&gateway, "e", "GET /b", "")
         .await
         .problem(403, "caller_forbidden");
     assert!(!gateway.metrics().await.contains("overloaded\"} 1"));
@@ -165,7 +165,7 @@ async fn missing_suggestion_states_its_reason() {
     let upstream = Upstream::responding(OK).await;
     let blocks = block("o", "mode = 'observe'") + &block("e", "");
     let gateway = in_front_of(&upstream, &blocks).start().await;
-    assert_eq!(ask(&gateway, "e", "GET /x", "").await.status(), 200);
+    assert_eq!(send_as(&gateway, "e", "GET /x", "").await.status(), 200);
     for (name, status, cause) in [
         ("unknown", 404, "no caller of this name"),
         ("e", 409, "not observed"),
@@ -187,7 +187,7 @@ async fn missing_suggestion_states_its_reason() {
         (405, Some("GET, HEAD"))
     );
     // A request for an unconfigured customer is not recorded.
-    ask(&gateway, "o", "GET /x", "Citrix-CustomerId: other\r\n")
+    send_as(&gateway, "o", "GET /x", "Citrix-CustomerId: other\r\n")
         .await
         .problem(403, "customer_forbidden");
     assert_eq!(suggestion(&gateway, "o").await.status(), 409);
@@ -199,8 +199,8 @@ async fn suggestion_requires_the_admin_secret() {
     let secret = hex::encode(digest(&SHA256, b"admin").as_ref());
     let blocks = block("o", "mode = 'observe'") + &format!("[admin]\nsecret_sha256 = {secret:?}\n");
     let gateway = in_front_of(&upstream, &blocks).start().await;
-    ask(&gateway, "o", "GET /x", "").await;
+    send_as(&gateway, "o", "GET /x", "").await;
     assert_eq!(suggestion(&gateway, "o").await.status(), 401);
-    let shown = get_with("/callers/o/suggestion", "X-Api-Key: admin\r\n");
-    assert_eq!(gateway.admin(shown).await.status(), 200);
+    let with_secret = get_with("/callers/o/suggestion", "X-Api-Key: admin\r\n");
+    assert_eq!(gateway.admin(with_secret).await.status(), 200);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Cloud, Gateway, Message, OK, TOKEN, TokenEndpoint, Upstream, get, get_with};
 
 const NOT_FOUND: &str =
-    "HTTP/1.1 404 Not Found\r\nX-From: citrix\r\nContent-Length: 6\r\n\r\ntheirs";
+    "HTTP/1.1 404 Not Found\r\nX-From: citrix\r\nContent-Length: 6\r\n\r\ncitrix";
 
 fn to(location: &str) -> String {
     format!(
@@ -115,8 +115,8 @@ async fn remembered_regions_are_listed_for_operators() {
     let gateway = between(&api, &eu).await;
     assert_eq!(regions(&gateway).await, json!([]));
     gateway.raw(get("/accessSecurity/sessionPolicy")).await;
-    let mut shown = regions(&gateway).await;
-    let until = shown[0]["until"].take();
+    let mut listed = regions(&gateway).await;
+    let until = listed[0]["until"].take();
     assert!(
         until.as_str().is_some_and(|until| until.ends_with('Z')),
         "{until}"
@@ -127,7 +127,7 @@ async fn remembered_regions_are_listed_for_operators() {
         "to": format!("{}/feature-data", eu.url()),
         "until": null,
     }]);
-    assert_eq!(shown, expected);
+    assert_eq!(listed, expected);
     let post = "POST /regions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(gateway.admin(post).await.status(), 405);
 }
@@ -152,8 +152,8 @@ async fn buffered_body_follows_a_redirect_and_the_region_is_always_learnt() {
         (too_large.status(), too_large.text().as_str()),
         (307, "moved!")
     );
-    let there = "http://localhost/region/eu/feature-data/large";
-    assert_eq!(too_large.field("location").as_deref(), Some(there));
+    let expected = "http://localhost/region/eu/feature-data/large";
+    assert_eq!(too_large.field("location").as_deref(), Some(expected));
     assert_eq!(
         gateway
             .raw(post("/accessSecurity/large", "eleven byte"))
@@ -182,7 +182,7 @@ async fn buffered_body_follows_a_redirect_and_the_region_is_always_learnt() {
 async fn other_redirects_are_not_followed() {
     let unknown_host = Upstream::responding(OK).await;
     let eu = Upstream::responding(OK).await;
-    for (response, why) in [
+    for (response, case) in [
         (to(&format!("{}/x", unknown_host.url())), "an unknown host"),
         (
             to(&format!("{}/x", eu.url().replace("http:", "https:"))),
@@ -200,11 +200,11 @@ async fn other_redirects_are_not_followed() {
         ),
         (
             to(&format!("{0}/x\r\nLocation: {0}/y", eu.url())),
-            "two of them",
+            "two locations",
         ),
         (
             to(&format!("{}/x", eu.url())).replace("Location:", "X:"),
-            "none",
+            "no location",
         ),
         (
             to(&format!("{}/x", eu.url())).replace("307", "308"),
@@ -226,9 +226,9 @@ async fn other_redirects_are_not_followed() {
         assert_eq!(
             (response.status(), response.text().as_str()),
             (status, "moved!"),
-            "{why}"
+            "{case}"
         );
-        assert_eq!(regions(&gateway).await, json!([]), "{why}");
+        assert_eq!(regions(&gateway).await, json!([]), "{case}");
     }
     assert_eq!((eu.connections(), unknown_host.connections()), (0, 0));
 }
@@ -236,21 +236,21 @@ async fn other_redirects_are_not_followed() {
 #[tokio::test]
 async fn second_redirect_is_returned_to_the_caller() {
     let api = Upstream::manual().await;
-    let (there, back) = (format!("{}/b/x", api.url()), format!("{}/c/x", api.url()));
+    let (first, second) = (format!("{}/b/x", api.url()), format!("{}/c/x", api.url()));
     let gateway = Gateway::in_front_of(&api).start().await;
     let caller = async { gateway.raw(get("/a/x")).await };
     let citrix = async {
         let mut wire = api.connection().await;
         wire.request().await;
-        wire.write(to(&there)).await;
+        wire.write(to(&first)).await;
         assert_eq!(wire.request().await.line(), "GET /b/x HTTP/1.1");
-        wire.write(to(&back)).await;
+        wire.write(to(&second)).await;
     };
     let (response, ()) = futures_util::future::join(caller, citrix).await;
-    let here = "http://localhost/c/x".to_owned();
+    let expected = "http://localhost/c/x".to_owned();
     assert_eq!(
         (response.status(), response.field("location")),
-        (307, Some(here))
+        (307, Some(expected))
     );
 }
 
@@ -263,10 +263,10 @@ async fn relative_link_resolves_to_the_responding_region() {
     let gateway = between(&api, &eu).await;
     for _ in 0..2 {
         let response = gateway.raw(post("/accessSecurity/policies", "{}")).await;
-        let there = "/region/eu/feature-data/policies/1".to_owned();
+        let expected = "/region/eu/feature-data/policies/1".to_owned();
         assert_eq!(
             (response.status(), response.field("location")),
-            (201, Some(there))
+            (201, Some(expected))
         );
         eu.request().await;
     }
@@ -298,7 +298,7 @@ async fn citrix_404_passes_unchanged() {
     let response = gateway.raw(get("/accessSecurity/x")).await;
     assert_eq!(
         (response.status(), response.text().as_str()),
-        (404, "theirs")
+        (404, "citrix")
     );
     assert_eq!(response.field("x-from").as_deref(), Some("citrix"));
     assert!(!response.has("x-proxy-error"));
@@ -355,7 +355,7 @@ async fn confirmed_404_of_a_region_is_not_verified_again() {
         let response = gateway.raw(get("/accessSecurity/gone")).await;
         assert_eq!(
             (response.status(), response.text().as_str()),
-            (404, "theirs")
+            (404, "citrix")
         );
         eu.request().await;
         if round == 1 {
@@ -450,9 +450,9 @@ async fn regions_and_tokens_are_separate_for_each_customer() {
     assert_eq!(moved.field("citrix-customerid").as_deref(), Some("acme"));
     assert_eq!(gateway.raw(of("contoso")).await.status(), 200);
     assert_eq!(eu.request().await.line(), "GET /accessSecurity/x HTTP/1.1");
-    let shown = regions(&gateway).await;
+    let listed = regions(&gateway).await;
     assert_eq!(
-        (shown.as_array().unwrap().len(), &shown[0]["customer"]),
+        (listed.as_array().unwrap().len(), &listed[0]["customer"]),
         (1, &json!("acme"))
     );
 }
@@ -502,12 +502,12 @@ async fn emulated_region_redirect_is_followed_over_tls() {
             .await;
         assert_eq!(response.status(), 200, "{}", response.text());
     }
-    let shown = regions(&gateway).await;
+    let listed = regions(&gateway).await;
     assert!(
-        shown[0]["from"]
+        listed[0]["from"]
             .as_str()
             .unwrap()
             .ends_with("/accessSecurity"),
-        "{shown}"
+        "{listed}"
     );
 }

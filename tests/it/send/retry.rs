@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::harness::{Cloud, Gateway, Message, OK, Upstream, client, get, wait_until};
 
 const ONE_SECOND: &str =
-    "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ntheirs";
+    "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ncitrix";
 
 /// A response with a body in JSON.
 fn json(status: &str, fields: &str, body: &str) -> String {
@@ -78,14 +78,14 @@ async fn assert_waited_out(response: String, request: String) {
     let description = response.clone();
     let upstream = busy_at_first(response).await;
     let gateway = Gateway::in_front_of(&upstream).start().await;
-    let began = Instant::now();
+    let start = Instant::now();
     let response = gateway.raw(request).await;
     assert_eq!(
         (response.status(), response.text().as_str()),
         (200, "{}"),
         "{description}"
     );
-    assert!(began.elapsed() >= Duration::from_secs(1), "{description}");
+    assert!(start.elapsed() >= Duration::from_secs(1), "{description}");
     let (first, second) = (upstream.request().await, upstream.request().await);
     assert_eq!(
         without_token_and_framing(&first),
@@ -111,26 +111,26 @@ async fn contract_4_retry_hints_of_every_format_are_waited_out() {
         "{date}Retry-After: {}\r\n",
         humantime::format_rfc3339_seconds(in_a_second)
     );
-    let many = "429 Too Many Requests";
+    let status = "429 Too Many Requests";
     let responses = [
         ONE_SECOND.to_owned(),
-        json(many, "Retry-After: 0\r\n", "{}"),
-        json(many, &http_date, "{}"),
-        json(many, &rfc_3339, "{}"),
+        json(status, "Retry-After: 0\r\n", "{}"),
+        json(status, &http_date, "{}"),
+        json(status, &rfc_3339, "{}"),
         json(
-            many,
+            status,
             "",
             r#"{"type":"x","parameters":[{"name":"retryDelay","value":"1"}]}"#,
         ),
         json(
-            many,
+            status,
             "",
             r#"{"statusCode":429,"message":"Rate limit is exceeded. Try again in 1 seconds."}"#,
         ),
-        json(many, "", r#"{"parameters":{"retryDelay":1}}"#)
+        json(status, "", r#"{"parameters":{"retryDelay":1}}"#)
             .replace("application/json", "text/plain"),
         // No hint at all.
-        json(many, "", "{}"),
+        json(status, "", "{}"),
         json(
             "503 Service Unavailable",
             "",
@@ -182,7 +182,7 @@ async fn assert_returned_unchanged(
 
 #[tokio::test]
 async fn retry_after_above_the_limit_returns_the_response_unchanged() {
-    let many = "429 Too Many Requests";
+    let status = "429 Too Many Requests";
     let long = format!(
         r#"{{"fill":"{}","parameters":{{"retryDelay":1}}}}"#,
         "x".repeat(40_000)
@@ -190,18 +190,21 @@ async fn retry_after_above_the_limit_returns_the_response_unchanged() {
     let chunked = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n\
         Transfer-Encoding: chunked\r\n\r\n20\r\n{\"parameters\":{\"retryDelay\":60}}\r\n0\r\n\r\n";
     for (settings, response) in [
-        ("", json(many, "", r#"{"parameters":{"retryDelay":60}}"#)),
-        ("", json(many, "Retry-After: 11\r\n", "{}")),
-        ("", json(many, "Retry-After: 99999999999999999\r\n", "{}")),
+        ("", json(status, "", r#"{"parameters":{"retryDelay":60}}"#)),
+        ("", json(status, "Retry-After: 11\r\n", "{}")),
+        ("", json(status, "Retry-After: 99999999999999999\r\n", "{}")),
         ("", chunked.to_owned()),
         (
             "[upstream]\nretry_budget = '900ms'",
-            json(many, "Retry-After: 0\r\n", "{}"),
+            json(status, "Retry-After: 0\r\n", "{}"),
         ),
-        ("[upstream]\nretry_budget = '900ms'", json(many, "", &long)),
         (
             "[upstream]\nretry_budget = '900ms'",
-            json(many, "Content-Encoding: gzip\r\n", "not gzip"),
+            json(status, "", &long),
+        ),
+        (
+            "[upstream]\nretry_budget = '900ms'",
+            json(status, "Content-Encoding: gzip\r\n", "not gzip"),
         ),
         (
             "",
@@ -270,8 +273,8 @@ async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
         .set("CITRIX_AUTH_PROXY_LISTEN__WORKERS", "2")
         .start()
         .await;
-    let mut herd = vec![gateway.connect().await];
-    herd[0].write(get("/systemlog/0")).await;
+    let mut callers = vec![gateway.connect().await];
+    callers[0].write(get("/systemlog/0")).await;
     waiting(&gateway, 1.0).await;
     upstream.request().await;
     for number in 1..19 {
@@ -284,7 +287,7 @@ async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
                 get("/systemlog/x")
             })
             .await;
-        herd.push(caller);
+        callers.push(caller);
     }
     waiting(&gateway, 19.0).await;
     assert_eq!(metric(&gateway, "in_flight_requests").await, 0.0);
@@ -293,9 +296,9 @@ async fn concurrent_waits_share_one_gate_and_hold_no_permit() {
     assert!(upstream.request().await.line().contains("/licensing"));
     upstream.assert_no_more_requests().await;
     // A disconnected caller no longer waits.
-    drop(herd.pop());
+    drop(callers.pop());
     waiting(&gateway, 18.0).await;
-    for caller in &mut herd {
+    for caller in &mut callers {
         assert_eq!(caller.response().await.status(), 200);
     }
     for _ in 0..18 {
@@ -333,7 +336,7 @@ async fn waiters_above_the_gate_limit_get_the_original_response() {
     first.write(get("/x")).await;
     waiting(&gateway, 1.0).await;
     let second = gateway.raw(get("/x")).await;
-    assert_eq!((second.status(), second.text().as_str()), (429, "theirs"));
+    assert_eq!((second.status(), second.text().as_str()), (429, "citrix"));
     assert_eq!(replays(&gateway, "too_many_wait").await, 1.0);
     assert_eq!(first.response().await.status(), 429);
 }

@@ -5,7 +5,7 @@ mod pipelined;
 
 use std::borrow::Cow;
 
-/// The responses that the caller gets.
+/// The responses that the caller receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response {
     /// A gateway error with this status and reason.
@@ -20,7 +20,7 @@ pub enum Response {
     PassedThenBare(u16),
 }
 
-/// The requests that the upstream gets.
+/// The requests that the upstream receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaches {
     /// Not a byte.
@@ -417,7 +417,7 @@ fn hosts() -> Vec<Case> {
         ("none", ""),
         ("two equal", "Host: localhost\r\nHost: localhost\r\n"),
         ("two different", "Host: localhost\r\nHost: other\r\n"),
-        ("two in one", "Host: localhost, other\r\n"),
+        ("two names in one", "Host: localhost, other\r\n"),
         ("empty", "Host:\r\n"),
         ("a user", "Host: user@localhost\r\n"),
         ("a path", "Host: localhost/x\r\n"),
@@ -568,7 +568,7 @@ fn hop_by_hop() -> Vec<Case> {
             "Connection: Authorization, Citrix-CustomerId, Host, Content-Length\r\n",
             &[],
         ),
-        ("Connection names itself", "Connection: Connection\r\n", &[]),
+        ("Connection nominates itself", "Connection: Connection\r\n", &[]),
         ("Keep-Alive and Proxy-Connection", "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n", &[]),
         (
             "credentials of several kinds",

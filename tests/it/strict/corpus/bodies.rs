@@ -105,7 +105,7 @@ const CODINGS_WITH_CHUNKED: &[(&str, &str)] = &[
         "Transfer-Encoding: identity, chunked\r\n",
     ),
     (
-        "chunked twice in one",
+        "chunked twice in one field",
         "Transfer-Encoding: chunked, chunked\r\n",
     ),
     (
@@ -117,7 +117,7 @@ const CODINGS_WITH_CHUNKED: &[(&str, &str)] = &[
         "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n",
     ),
     (
-        "an empty one before chunked",
+        "an empty field before chunked",
         "Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
     ),
     ("an empty member", "Transfer-Encoding: , chunked\r\n"),
@@ -229,7 +229,7 @@ fn broken_chunks() -> Vec<Case> {
             post(&format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(1 << 20))),
         ),
         unended(
-            "chunks: small extensions on many",
+            "chunks: small extensions on many chunks",
             post(&format!(
                 "{}0\r\n\r\n",
                 format!("1;{}\r\nx\r\n", "e".repeat(400)).repeat(100)
