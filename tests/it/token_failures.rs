@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use crate::harness::{Gateway, OK, Upstream, get, wait_until};
 
-const TOKEN_RESPONSE: &str = r#"{"access_token":"t","expires_in":"3600"}"#;
+const TOKEN: &str = r#"{"access_token":"t","expires_in":"3600"}"#;
 
 fn response(status: &str, fields: &str, body: &str) -> String {
     format!(
@@ -32,11 +32,7 @@ fn responses() -> Vec<(&'static str, String)> {
         ("http_5xx", response("500 Internal Server Error", "", "")),
         (
             "http_5xx",
-            response(
-                "503 Service Unavailable",
-                "Retry-After: 1\r\n",
-                TOKEN_RESPONSE,
-            ),
+            response("503 Service Unavailable", "Retry-After: 1\r\n", TOKEN),
         ),
         (
             "rate_limited",
@@ -46,10 +42,7 @@ fn responses() -> Vec<(&'static str, String)> {
             "redirect",
             response("302 Found", "Location: http://127.0.0.1:1/\r\n", ""),
         ),
-        (
-            "unexpected_status",
-            response("201 Created", "", TOKEN_RESPONSE),
-        ),
+        ("unexpected_status", response("201 Created", "", TOKEN)),
         (
             "not_json",
             response(
