@@ -22,7 +22,7 @@ use crate::upstream::tls::{self, Verifiers};
 pub use check::{Check, CheckKind, CheckState};
 use endpoint::Endpoint;
 
-/// What the checks share.
+/// State shared by the checks.
 struct Doctor<'a> {
     live: &'a Live,
     dial_config: DialConfig,

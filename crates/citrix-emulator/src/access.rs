@@ -8,11 +8,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use serde_json::{Value, json};
 
+use super::bearer_status::BearerStatus;
 use super::responses::{self, Response};
 use super::state::State;
 use super::stats::count;
 use super::tenants::{Identity, Tenant};
-use super::token_status::TokenStatus;
 use citrix_wire::citrix::headers::CITRIX_CUSTOMER_ID;
 
 /// Requirements of a service for its requests.
@@ -77,7 +77,7 @@ pub(super) fn admit(
     if let Some(tenant) = named.or(identity.as_ref().map(|identity| &identity.tenant)) {
         tenant.count_token(status);
     }
-    let Some(identity) = identity.filter(|_| status == TokenStatus::Valid) else {
+    let Some(identity) = identity.filter(|_| status == BearerStatus::Valid) else {
         return Err(Box::new(access.dialect.no_token(status, transaction)));
     };
     if access.exact_accept && !accepts_exactly_json(&parts.headers) {
@@ -142,8 +142,8 @@ fn wrong_customer(
 }
 
 impl Dialect {
-    pub(super) fn no_token(self, status: TokenStatus, transaction: &str) -> Response {
-        let missing = status == TokenStatus::Missing;
+    pub(super) fn no_token(self, status: BearerStatus, transaction: &str) -> Response {
+        let missing = status == BearerStatus::Missing;
         let reason = if missing { "missing" } else { "invalid" };
         match self {
             Self::Standard | Self::SystemLog => unauthenticated(
@@ -175,7 +175,7 @@ impl Dialect {
             Self::Cvad => {
                 responses::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
             }
-            Self::AccessSecurity => self.no_token(TokenStatus::Malformed, transaction),
+            Self::AccessSecurity => self.no_token(BearerStatus::Malformed, transaction),
         }
     }
 
@@ -228,12 +228,12 @@ fn request_token_status(
     state: &State,
     headers: &HeaderMap,
     plain_bearer: bool,
-) -> (TokenStatus, Option<Identity>) {
+) -> (BearerStatus, Option<Identity>) {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
-        (None, _) => (TokenStatus::Missing, None),
+        (None, _) => (BearerStatus::Missing, None),
         (Some(field), None) => field_token_status(state, field.as_bytes(), plain_bearer),
-        (Some(_), Some(_)) => (TokenStatus::Malformed, None),
+        (Some(_), Some(_)) => (BearerStatus::Malformed, None),
     }
 }
 
@@ -242,13 +242,13 @@ pub(super) fn field_token_status(
     state: &State,
     field: &[u8],
     plain_bearer: bool,
-) -> (TokenStatus, Option<Identity>) {
+) -> (BearerStatus, Option<Identity>) {
     match std::str::from_utf8(field)
         .ok()
         .and_then(|text| bearer_token(text, plain_bearer))
     {
         Some(token) => state.tokens.status(token),
-        None => (TokenStatus::Malformed, None),
+        None => (BearerStatus::Malformed, None),
     }
 }
 

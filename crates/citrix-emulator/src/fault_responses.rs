@@ -7,9 +7,9 @@ use http::header::RETRY_AFTER;
 use serde_json::json;
 
 use super::access::Dialect;
+use super::bearer_status::BearerStatus;
 use super::faults::{Fault, Hint};
 use super::responses::{self, Response, WithoutTransactionId};
-use super::token_status::TokenStatus;
 
 /// Returns the response that a fault injects; `now` is the time of the cloud's clock.
 pub(super) fn respond(fault: Fault, seconds: u32, now: SystemTime) -> Response {
@@ -51,7 +51,7 @@ pub(super) fn respond(fault: Fault, seconds: u32, now: SystemTime) -> Response {
         Fault::ServerError => {
             responses::apim_error(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
         }
-        Fault::Unauthorized => Dialect::Standard.no_token(TokenStatus::Unknown, ""),
+        Fault::Unauthorized => Dialect::Standard.no_token(BearerStatus::Unknown, ""),
         // `serve` handles `Truncated`.
         Fault::WrongRegion | Fault::Truncated => responses::not_authorized(),
     }

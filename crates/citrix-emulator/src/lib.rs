@@ -11,6 +11,7 @@
 mod access;
 mod access_security;
 mod args;
+mod bearer_status;
 mod call;
 mod canned;
 mod clock;
@@ -39,7 +40,6 @@ mod state;
 mod stats;
 mod tenants;
 mod tls;
-mod token_status;
 mod tokens;
 mod trust;
 mod tunnel;

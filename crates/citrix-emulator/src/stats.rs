@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
-use super::token_status::TokenStatus;
+use super::bearer_status::BearerStatus;
 
 /// Counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -82,14 +82,14 @@ pub struct TokensSeen {
 }
 
 impl TokensSeen {
-    pub(super) fn of(&mut self, status: TokenStatus) -> &mut u64 {
+    pub(super) fn of(&mut self, status: BearerStatus) -> &mut u64 {
         match status {
-            TokenStatus::Valid => &mut self.valid,
-            TokenStatus::Missing => &mut self.missing_token,
-            TokenStatus::Malformed => &mut self.malformed_token,
-            TokenStatus::Expired => &mut self.expired_token,
-            TokenStatus::Revoked => &mut self.revoked_token,
-            TokenStatus::Unknown => &mut self.unknown_token,
+            BearerStatus::Valid => &mut self.valid,
+            BearerStatus::Missing => &mut self.missing_token,
+            BearerStatus::Malformed => &mut self.malformed_token,
+            BearerStatus::Expired => &mut self.expired_token,
+            BearerStatus::Revoked => &mut self.revoked_token,
+            BearerStatus::Unknown => &mut self.unknown_token,
         }
     }
 }
@@ -142,14 +142,14 @@ impl Counters {
         count(&self.connections);
     }
 
-    pub(super) fn status(&self, status: TokenStatus) {
+    pub(super) fn status(&self, status: BearerStatus) {
         count(match status {
-            TokenStatus::Valid => &self.valid,
-            TokenStatus::Missing => &self.missing_token,
-            TokenStatus::Malformed => &self.malformed_token,
-            TokenStatus::Expired => &self.expired_token,
-            TokenStatus::Revoked => &self.revoked_token,
-            TokenStatus::Unknown => &self.unknown_token,
+            BearerStatus::Valid => &self.valid,
+            BearerStatus::Missing => &self.missing_token,
+            BearerStatus::Malformed => &self.malformed_token,
+            BearerStatus::Expired => &self.expired_token,
+            BearerStatus::Revoked => &self.revoked_token,
+            BearerStatus::Unknown => &self.unknown_token,
         });
     }
 

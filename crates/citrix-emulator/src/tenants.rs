@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::bearer_status::BearerStatus;
 use super::customers::{Client, EmulatedCustomer};
 use super::rate::Meter;
 use super::stats::{CustomerStats, ServiceStats};
-use super::token_status::TokenStatus;
 
 /// A customer with its state.
 pub(super) struct Tenant {
@@ -131,7 +131,7 @@ impl Tenant {
         lock(&self.stats)
     }
 
-    pub(super) fn count_token(&self, status: TokenStatus) {
+    pub(super) fn count_token(&self, status: BearerStatus) {
         *self.stats().tokens.of(status) += 1;
     }
 

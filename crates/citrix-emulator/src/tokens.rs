@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::bearer_status::BearerStatus;
 use super::tenants::{Identity, Tenant};
-use super::token_status::TokenStatus;
 use crate::clock;
 
 /// Maximum number of stored tokens; the one that expires first is dropped.
@@ -69,17 +69,17 @@ impl TokenStore {
     }
 
     /// Returns the status of a token, and its owner if it was ever issued.
-    pub(super) fn status(&self, token: &str) -> (TokenStatus, Option<Identity>) {
+    pub(super) fn status(&self, token: &str) -> (BearerStatus, Option<Identity>) {
         let issued = self.lock();
         let Some(issued) = issued.get(token) else {
-            return (TokenStatus::Unknown, None);
+            return (BearerStatus::Unknown, None);
         };
         let status = if issued.revoked {
-            TokenStatus::Revoked
+            BearerStatus::Revoked
         } else if issued.expires <= clock::now() {
-            TokenStatus::Expired
+            BearerStatus::Expired
         } else {
-            TokenStatus::Valid
+            BearerStatus::Valid
         };
         (status, Some(issued.owner.clone()))
     }
@@ -181,7 +181,7 @@ mod tests {
         for _ in 0..CAPACITY {
             issue();
         }
-        assert_eq!(store.status(&first).0, TokenStatus::Unknown);
+        assert_eq!(store.status(&first).0, BearerStatus::Unknown);
         assert_eq!(store.lock().len(), CAPACITY);
         assert_eq!(store.expire(None), CAPACITY);
         assert_eq!(store.revoke(None), 0);
@@ -193,7 +193,7 @@ mod tests {
         let (acme, contoso) = (identity("acme"), identity("contoso"));
         let [first, second] = [&acme, &contoso].map(|to| store.issue(to.clone(), clock::now()));
         assert_eq!(store.revoke(Some(&contoso.tenant)), 1);
-        assert_eq!(store.status(&first).0, TokenStatus::Valid);
-        assert_eq!(store.status(&second).0, TokenStatus::Revoked);
+        assert_eq!(store.status(&first).0, BearerStatus::Valid);
+        assert_eq!(store.status(&second).0, BearerStatus::Revoked);
     }
 }

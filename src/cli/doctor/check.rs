@@ -95,7 +95,7 @@ pub struct Check {
     pub state: CheckState,
     /// Finding, for people.
     pub detail: String,
-    /// What to do about it.
+    /// Advice for the operator.
     pub advice: Option<String>,
     /// Duration in milliseconds.
     pub ms: Option<u64>,

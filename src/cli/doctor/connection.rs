@@ -134,7 +134,7 @@ async fn look_up(
         }
         Err(_) => {
             report(failed(format!(
-                "no answer within {}",
+                "no response within {}",
                 humantime::format_duration(limit)
             )));
             None

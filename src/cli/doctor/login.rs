@@ -1,4 +1,4 @@
-//! A login with each secret, and what its answer tells of clocks and customers.
+//! Logs in with each secret, and compares clock and customer with the response.
 
 use std::time::Duration;
 

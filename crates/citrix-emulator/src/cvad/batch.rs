@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::{Operation, OperationContext, operate};
 use crate::access::{Dialect, field_token_status};
+use crate::bearer_status::BearerStatus;
 use crate::query::Query;
 use crate::responses::{self, Response};
 use crate::stats::count;
-use crate::token_status::TokenStatus;
 
 const MAX_ITEMS: usize = 1000;
 
@@ -78,7 +78,9 @@ fn check_authorization(context: &OperationContext<'_>, item: &Item) -> Option<Re
         .iter()
         .find(|field| field.name.eq_ignore_ascii_case("authorization"))?;
     let status = match field_token_status(context.state, field.value.as_bytes(), true) {
-        (TokenStatus::Valid, Some(identity)) if std::ptr::eq(&*identity.tenant, context.tenant) => {
+        (BearerStatus::Valid, Some(identity))
+            if std::ptr::eq(&*identity.tenant, context.tenant) =>
+        {
             return None;
         }
         (status, _) => status,

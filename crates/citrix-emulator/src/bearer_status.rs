@@ -2,7 +2,7 @@
 
 /// Status of the token in a request's `Authorization`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TokenStatus {
+pub(super) enum BearerStatus {
     Valid,
     Missing,
     Malformed,
@@ -11,7 +11,7 @@ pub(super) enum TokenStatus {
     Unknown,
 }
 
-impl TokenStatus {
+impl BearerStatus {
     /// Returns the name that `/echo` prints instead of the token.
     pub(super) fn label(self) -> &'static str {
         match self {
