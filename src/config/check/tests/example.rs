@@ -85,7 +85,7 @@ fn example_has_every_key() {
     let unknown: Vec<_> = found.difference(&known).collect();
     assert!(
         missing.is_empty() && unknown.is_empty(),
-        "missing: {missing:?}, unknown: {unknown:?}"
+        "config.toml.example lacks {missing:?} and has unknown keys {unknown:?}"
     );
 }
 
