@@ -85,7 +85,7 @@ pub struct CheckArgs {
 /// Output format of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Lines for people
+    /// Plain text
     Text,
     /// One JSON object
     Json,
@@ -94,7 +94,7 @@ pub enum Format {
 /// Arguments of `demo`.
 #[derive(clap::Args)]
 pub struct DemoArgs {
-    /// Address of the gateway
+    /// Address of the gateway; port 0 selects an ephemeral port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: String,
 }
