@@ -203,7 +203,7 @@ async fn drain(
 fn log_stop(drained: Drained, second: Option<Stop>) -> u8 {
     match (drained.cut, second) {
         (0, _) => {
-            tracing::info!("stopped; nothing was in flight");
+            tracing::info!("stopped; no requests in flight");
             SUCCESS
         }
         (cut, Some(signal)) => {

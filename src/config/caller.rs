@@ -96,7 +96,9 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
     if name.is_empty() || name.len() > MAX_LENGTH || !name.bytes().all(allowed) {
-        return Err("is not a valid caller name: use 1 to 64 ASCII letters, digits and - _ . @");
+        return Err(
+            "is not a valid caller name; expected 1 to 64 ASCII letters, digits and - _ . @",
+        );
     }
     Ok(())
 }
