@@ -46,7 +46,7 @@ impl Lab {
                 .as_str()
                 .unwrap()
                 .to_owned()),
-            refused => Err(refused),
+            status => Err(status),
         }
     }
 
