@@ -32,8 +32,7 @@ pub(super) struct Identity {
     pub(super) client_id: Arc<str>,
 }
 
-/// State of a site: Citrix freezes unused sites, which thaw after an activation (contract §4,
-/// "530").
+/// State of a site: Citrix freezes unused sites; an activation thaws them (contract §4, "530").
 #[derive(Clone, Copy)]
 enum SiteState {
     Awake,

@@ -4,7 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a failing test panics, in its helpers as well"
+    reason = "helpers panic to fail a test"
 )]
 
 pub mod egress;
