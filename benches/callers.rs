@@ -1,8 +1,9 @@
 //! Cost of identifying the caller of a request, and whether its timing depends on the secret.
 //!
-//! `cargo bench --bench callers`. Times two kinds of requests in random order and computes Welch's t over the faster
-//! nine tenths of each; above about 4.5 an observer could distinguish the kinds. A matching secret and a wrong one
-//! differ by about 3 ns, the branch to the response. Neither the length of a partial match nor its caller matters.
+//! `cargo bench --bench callers`. Times two kinds of requests in random order and computes Welch's
+//! t over the faster nine tenths of each; above about 4.5 an observer could distinguish the kinds.
+//! A matching secret and a wrong one differ by about 3 ns, the branch to the response. Neither the
+//! length of a partial match nor its caller matters.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its results")]
 
@@ -129,7 +130,8 @@ fn peer() -> PeerIdentity<'static> {
     }
 }
 
-/// Returns how many nanoseconds longer the first secret takes than the second, and Welch's t of the difference.
+/// Returns how many nanoseconds longer the first secret takes than the second, and Welch's t of the
+/// difference.
 fn compare(callers: &Callers, secrets: [&str; 2], samples: usize) -> (f64, f64) {
     let requests = secrets.map(headers);
     let mut times = [Vec::new(), Vec::new()];

@@ -141,8 +141,8 @@ struct Sockets {
 }
 
 impl App {
-    /// Binds all sockets, then starts workers, token keepers and the admin listener. Requests are served from here
-    /// on, before the first token is available.
+    /// Binds all sockets, then starts workers, token keepers and the admin listener. Requests are
+    /// served from here on, before the first token is available.
     ///
     /// # Errors
     /// When a socket, file or thread is not available. No task is left running.
@@ -221,8 +221,8 @@ impl App {
         })
     }
 
-    /// Applies the settings of another configuration that may change at run time. Requests in flight keep the
-    /// previous one.
+    /// Applies the settings of another configuration that may change at run time. Requests in
+    /// flight keep the previous one.
     ///
     /// # Errors
     /// When the configuration cannot be used. The previous one stays in force.
@@ -274,8 +274,9 @@ impl App {
         self.log_level
     }
 
-    /// Sets the log level if the configured one has changed; otherwise a level set by an operator remains. Separate from
-    /// [`App::reload`], so that the caller can log the reload at the more verbose level.
+    /// Sets the log level if the configured one has changed; otherwise a level set by an operator
+    /// remains. Separate from [`App::reload`], so that the caller can log the reload at the more
+    /// verbose level.
     pub fn set_log_level(&mut self, level: LevelFilter) {
         let before = std::mem::replace(&mut self.log_level, level);
         if let Some(log) = self.log.as_ref().filter(|_| level != before) {
@@ -320,13 +321,14 @@ impl App {
         }
     }
 
-    /// Stops accepting connections, waits up to `limit` for requests in flight, and stops everything. The admin
-    /// listener responds until the end. Advancing the lifecycle to `Stopping` ends the drain early.
+    /// Stops accepting connections, waits up to `limit` for requests in flight, and stops
+    /// everything. The admin listener responds until the end. Advancing the lifecycle to `Stopping`
+    /// ends the drain early.
     pub async fn drain(self, limit: Duration) -> Drained {
         self.bound.iter().for_each(BoundSocket::stop_accepting);
         self.lifecycle.advance(Phase::Draining);
-        // Workers close their handles once they have accepted what the kernel had queued. With this one open, the
-        // kernel would continue to queue connections.
+        // Workers close their handles once they have accepted what the kernel had queued. With this
+        // one open, the kernel would continue to queue connections.
         drop(self.bound);
         let finished = join_all(self.workers.into_iter().map(|worker| worker.done));
         let limit_exceeded = async {

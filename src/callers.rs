@@ -1,8 +1,9 @@
 //! Identifies the caller of a request by its credentials and its peer (interface §3.1, §4.1).
 //!
-//! The hash of the presented secret is compared with that of every caller, each in constant time, without stopping at
-//! a match. A map would be faster with a thousand callers, but its timing would reveal how many leading bits of a hash
-//! that the client knows match a configured one; for a weak secret that is enough to guess it.
+//! The hash of the presented secret is compared with that of every caller, each in constant time,
+//! without stopping at a match. A map would be faster with a thousand callers, but its timing would
+//! reveal how many leading bits of a hash that the client knows match a configured one; for a weak
+//! secret that is enough to guess it.
 
 pub mod browser_guard;
 pub mod caller_state;
@@ -98,8 +99,8 @@ impl Callers {
         self.any_secret
     }
 
-    /// Returns `true` if a rejected request may have tried to guess a secret. A JWT is none: it is an old token of
-    /// the gateway or of Citrix.
+    /// Returns `true` if a rejected request may have tried to guess a secret. A JWT is none: it is
+    /// an old token of the gateway or of Citrix.
     pub fn is_bad_secret(
         &self,
         unknown: UnknownCaller<'_>,
@@ -172,8 +173,9 @@ impl Callers {
 
     /// Returns the index of the caller that the credentials and the peer identify.
     ///
-    /// A secret identifies its caller. Without one it is a caller without a secret whose certificate and networks match
-    /// the peer: one with a certificate before one without, then the one with the narrowest network.
+    /// A secret identifies its caller. Without one it is a caller without a secret whose
+    /// certificate and networks match the peer: one with a certificate before one without, then the
+    /// one with the narrowest network.
     ///
     /// # Errors
     /// If no caller matches.
@@ -183,14 +185,16 @@ impl Callers {
         peer: PeerIdentity<'_>,
     ) -> Result<usize, UnknownCaller<'_>> {
         let hash = presented.secret().map(Sha256::of);
-        // 1 + the index of the caller with this secret, 0 if there is none; and 1 if the peer matches that caller.
+        // 1 + the index of the caller with this secret, 0 if there is none; and 1 if the peer
+        // matches that caller.
         let (mut found, mut found_matches) = (0, 0);
         let mut by_peer: Option<((bool, u8), usize)> = None;
         for (index, caller) in self.all.iter().enumerate() {
             let network = peer.network_of(caller);
             let matches = network.is_some() && peer.has_certificate_of(caller);
             if let Some(expected) = &caller.secret {
-                // Arithmetic instead of a branch: the time of a rarely taken branch reveals the match.
+                // Arithmetic instead of a branch: the time of a rarely taken branch reveals the
+                // match.
                 let equal = usize::from(hash.as_ref().is_some_and(|hash| expected.matches(hash)));
                 found |= equal * (index + 1);
                 found_matches |= equal * usize::from(matches);
@@ -225,8 +229,8 @@ impl Callers {
 }
 
 impl PeerIdentity<'_> {
-    /// Returns the prefix length of the narrowest of the caller's networks that contains the address; 0 if the caller
-    /// has no networks, `None` if none contains it.
+    /// Returns the prefix length of the narrowest of the caller's networks that contains the
+    /// address; 0 if the caller has no networks, `None` if none contains it.
     fn network_of(&self, caller: &Caller) -> Option<u8> {
         if caller.networks.is_empty() {
             return Some(0);

@@ -150,7 +150,8 @@ impl Cli {
     /// Parses the command line.
     ///
     /// # Errors
-    /// The exit code, once the message is printed: 64 for an invalid command line, 0 for `--help` and `--version`.
+    /// The exit code, once the message is printed: 64 for an invalid command line, 0 for `--help`
+    /// and `--version`.
     pub fn from_argv() -> Result<Self, ExitCode> {
         Self::try_parse().map_err(|error| {
             // A closed terminal leaves no place to report an error.

@@ -1,7 +1,7 @@
 //! The record of one exchange: a request and its response.
 //!
-//! It begins when the request head is complete and is closed exactly once: when the response body ends or is dropped.
-//! The steps of the path write into it; at the end it becomes an
+//! It begins when the request head is complete and is closed exactly once: when the response body
+//! ends or is dropped. The steps of the path write into it; at the end it becomes an
 //! [`ExchangeSummary`](crate::observe::summary::ExchangeSummary).
 
 mod access_log;
@@ -176,8 +176,8 @@ impl Exchange {
         self.peer.map(|peer| peer.ip())
     }
 
-    /// Returns `true` if the request comes from this machine: a loopback address, also one in a PROXY header, or a
-    /// unix socket.
+    /// Returns `true` if the request comes from this machine: a loopback address, also one in a
+    /// PROXY header, or a unix socket.
     pub fn is_local(&self) -> bool {
         self.peer.is_none_or(|peer| peer.ip().is_loopback())
     }
@@ -202,7 +202,8 @@ impl Exchange {
         self.caller = caller;
     }
 
-    /// Returns `true` if the request presented a wrong secret, so that its response must be delayed.
+    /// Returns `true` if the request presented a wrong secret, so that its response must be
+    /// delayed.
     pub fn has_bad_secret(&self) -> bool {
         self.bad_secret
     }
@@ -259,7 +260,8 @@ impl Exchange {
     }
 }
 
-/// Returns the client that a trusted peer names in `Forwarded`. For the log only: no decision depends on it.
+/// Returns the client that a trusted peer names in `Forwarded`. For the log only: no decision
+/// depends on it.
 fn forwarded_for(live: &Live, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<String> {
     let trusted =
         live.access_log && peer.is_some_and(|peer| live.trusted_forwarders.contains(peer.ip()));

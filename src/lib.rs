@@ -12,8 +12,9 @@
 //! translate   rewrites the response for the caller                 exchange
 //! ```
 //!
-//! Off the path, one task per credential keeps the token fresh ([`token`]), the admin listener serves probes and
-//! scrapes ([`admin`]), and [`app`] starts and stops everything. ARCHITECTURE.md has the rest.
+//! Off the path, one task per credential keeps the token fresh ([`token`]), the admin listener
+//! serves probes and scrapes ([`admin`]), and [`app`] starts and stops everything. ARCHITECTURE.md
+//! has the rest.
 
 pub mod admin;
 pub mod app;

@@ -1,5 +1,5 @@
-//! Limits that all workers share: those of Citrix per customer, with a fair queue instead of a 429, and those of
-//! callers.
+//! Limits that all workers share: those of Citrix per customer, with a fair queue instead of a 429,
+//! and those of callers.
 
 pub mod caller;
 mod fair_queue;
@@ -23,9 +23,9 @@ pub use self::fair_queue::{QueueFull, QueueKey, QueuePermit};
 #[derive(Debug)]
 pub struct Limit {
     queue: Arc<FairQueue>,
-    /// Without a rate limiter, a queue permit is held until the response ends. With one, the single permit is held by
-    /// the request that waits for the limiter, so that waiting is fair and bounded, and no admission is lost when a
-    /// caller disconnects.
+    /// Without a rate limiter, a queue permit is held until the response ends. With one, the single
+    /// permit is held by the request that waits for the limiter, so that waiting is fair and
+    /// bounded, and no admission is lost when a caller disconnects.
     rate: Option<RateLimiter>,
 }
 
@@ -84,7 +84,8 @@ impl Limit {
 }
 
 impl QueuedRequest<'_> {
-    /// Waits until the request is admitted. The permit, if any, must be held until the response ends.
+    /// Waits until the request is admitted. The permit, if any, must be held until the response
+    /// ends.
     ///
     /// # Errors
     /// If the request is not admitted by `deadline`; at once if the rate cannot admit it by then.

@@ -1,8 +1,10 @@
-//! The gateway's own token endpoints, for tools that insist on a login (interface §4.5). A login is never forwarded.
+//! The gateway's own token endpoints, for tools that insist on a login (interface §4.5). A login is
+//! never forwarded.
 //!
-//! Credentials count as in any other request. A caller identified by its network or certificate alone gets a token
-//! whatever id and secret its tool sends, just as its requests are served whatever old token they carry. A login under
-//! the name of a caller with a secret requires that secret.
+//! Credentials count as in any other request. A caller identified by its network or certificate
+//! alone gets a token whatever id and secret its tool sends, just as its requests are served
+//! whatever old token they carry. A login under the name of a caller with a secret requires that
+//! secret.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -81,7 +83,8 @@ impl From<SigningError> for LoginRejection {
 }
 
 impl LoginRejection {
-    /// Counts the error. Returns the failure for the log, and the response if it has Citrix's format.
+    /// Counts the error. Returns the failure for the log, and the response if it has Citrix's
+    /// format.
     fn report(
         self,
         endpoint: TokenDialect,

@@ -1,4 +1,5 @@
-//! The state that requests look up: published once for all workers, and resolved by each worker for itself.
+//! The state that requests look up: published once for all workers, and resolved by each worker for
+//! itself.
 
 pub mod addressing;
 mod customer;

@@ -1,8 +1,9 @@
 //! Tokens: login at Citrix, refresh, publication to the data path.
 //!
-//! One [`Keeper`] per credential runs on the control runtime and never returns. It requests a token from an [`Issuer`],
-//! publishes it in a [`TokenSlot`], and sleeps until the deadline that [`schedule`] computes or until a 401 from Citrix
-//! forces a refresh. A request only reads the slot, so a slow token endpoint never delays it.
+//! One [`Keeper`] per credential runs on the control runtime and never returns. It requests a token
+//! from an [`Issuer`], publishes it in a [`TokenSlot`], and sleeps until the deadline that
+//! [`schedule`] computes or until a 401 from Citrix forces a refresh. A request only reads the
+//! slot, so a slow token endpoint never delays it.
 //!
 //! ```text
 //! issuer (control_plane) ─ response (pure) ─> keeper ─ schedule (pure) ─> slot <─ requests, readiness, status page

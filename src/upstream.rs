@@ -35,7 +35,8 @@ pub enum AttemptError {
     },
     /// The upstream has not processed the request (HTTP/2 REFUSED_STREAM).
     Refused(hyper::Error),
-    /// The connection failed or the response was invalid HTTP. The upstream may have processed the request.
+    /// The connection failed or the response was invalid HTTP. The upstream may have processed the
+    /// request.
     Broken(hyper::Error),
     /// No response head within `upstream.response_timeout`.
     TimedOut,
@@ -56,8 +57,8 @@ impl AttemptError {
     }
 }
 
-/// The deadline of a response head. It counts from the last progress of the request body, and extends while the upload
-/// waits for the caller.
+/// The deadline of a response head. It counts from the last progress of the request body, and
+/// extends while the upload waits for the caller.
 pub struct ResponseDeadline {
     limit: Duration,
     began: Instant,
@@ -116,8 +117,8 @@ impl ResponseDeadline {
             if now >= deadline {
                 return Poll::Ready(());
             }
-            // It was set for an earlier exchange, or the upload has progressed. While the caller is waited for, progress
-            // may bring the deadline nearer without a wake-up.
+            // It was set for an earlier exchange, or the upload has progressed. While the caller is
+            // waited for, progress may bring the deadline nearer without a wake-up.
             sleep.as_mut().reset(deadline.min(now + self.limit));
         }
     }

@@ -40,7 +40,8 @@ pub(crate) enum IdleKind {
 trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
-/// Idle connections, closed when dropped. Each has completed one request unless it is [`IdleKind::Fresh`].
+/// Idle connections, closed when dropped. Each has completed one request unless it is
+/// [`IdleKind::Fresh`].
 pub(crate) struct IdleConnections {
     _connections: Vec<Box<dyn Any + Send>>,
     _drivers: JoinSet<()>,
@@ -234,7 +235,8 @@ pub(crate) struct SlowCallers {
 }
 
 impl SlowCallers {
-    /// Starts callers that send a head, send a body or read a response at one byte per second: `counts` in this order.
+    /// Starts callers that send a head, send a body or read a response at one byte per second:
+    /// `counts` in this order.
     pub(crate) fn start(address: SocketAddr, counts: [usize; 3]) -> Self {
         let ended = std::array::from_fn(|_| Arc::<AtomicUsize>::default());
         let mut callers = JoinSet::new();
@@ -276,7 +278,8 @@ impl SlowCallers {
 
 const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4096\r\n\r\n";
 
-/// Sends `prefix` at once and `rest` at one byte per second, until the gateway closes the connection.
+/// Sends `prefix` at once and `rest` at one byte per second, until the gateway closes the
+/// connection.
 async fn send_slowly(address: SocketAddr, prefix: &[u8], rest: &[u8]) -> io::Result<()> {
     let mut socket = TcpStream::connect(address).await?;
     socket.write_all(prefix).await?;
@@ -291,7 +294,8 @@ async fn send_slowly(address: SocketAddr, prefix: &[u8], rest: &[u8]) -> io::Res
     Ok(())
 }
 
-/// Requests a large response and reads one byte per second, until the gateway closes the connection.
+/// Requests a large response and reads one byte per second, until the gateway closes the
+/// connection.
 async fn read_slowly(address: SocketAddr) -> io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;

@@ -1,8 +1,9 @@
-//! Effects of callers on each other: memory of idle connections, latency among slow callers, and timing of rejected
-//! secrets.
+//! Effects of callers on each other: memory of idle connections, latency among slow callers, and
+//! timing of rejected secrets.
 //!
-//! `ulimit -n 20000; cargo bench --bench crowd` measures the release binary, or the one that `GATEWAY` names, in a
-//! separate process. `-- memory`, `-- slow` or `-- secrets` selects one of the three.
+//! `ulimit -n 20000; cargo bench --bench crowd` measures the release binary, or the one that
+//! `GATEWAY` names, in a separate process. `-- memory`, `-- slow` or `-- secrets` selects one of
+//! the three.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its results")]
 
@@ -110,7 +111,8 @@ async fn memory(size: Size) -> Fallible<()> {
     Ok(())
 }
 
-/// Measures the latency of a bystander alone, with idle connections, and with slow callers in addition.
+/// Measures the latency of a bystander alone, with idle connections, and with slow callers in
+/// addition.
 async fn slow(size: Size) -> Fallible<()> {
     let gateway = Gateway::start().await?;
     callers::bystander(

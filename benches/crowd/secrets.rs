@@ -44,7 +44,8 @@ const CREDENTIALS: [(&str, &str, &str); 5] = [
     ("right, from another network", REMOTE.0, REMOTE.1),
 ];
 
-/// Sends `requests` requests in random order on one connection and compares the time of each kind with the first.
+/// Sends `requests` requests in random order on one connection and compares the time of each kind
+/// with the first.
 pub(crate) async fn compare(requests: usize) -> Fallible<()> {
     let mut toml = String::new();
     for ((name, secret), network) in [(LOCAL, "127.0.0.0/8"), (REMOTE, "192.0.2.0/24")] {

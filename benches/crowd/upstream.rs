@@ -1,4 +1,5 @@
-//! Upstream of the `crowd` benchmark: responds with a token at `/token`, 8 MiB at `/large` and 1 KiB elsewhere.
+//! Upstream of the `crowd` benchmark: responds with a token at `/token`, 8 MiB at `/large` and 1
+//! KiB elsewhere.
 
 use std::io;
 use std::net::SocketAddr;

@@ -94,7 +94,8 @@ impl Control {
         }
     }
 
-    /// Starts and stops tasks so that they match the published customers. Those that remain get the new settings.
+    /// Starts and stops tasks so that they match the published customers. Those that remain get the
+    /// new settings.
     pub(super) fn apply(&mut self, published: &Published) {
         let live = &published.live;
         self.update_cache(live.token_cache.as_ref());

@@ -1,7 +1,7 @@
 //! Reloads of the configuration: when its file or a file that it includes changes, and on request.
 //!
-//! Reading and checking run on a blocking thread. The previous configuration stays in force until the check has
-//! succeeded.
+//! Reading and checking run on a blocking thread. The previous configuration stays in force until
+//! the check has succeeded.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -139,7 +139,8 @@ impl ConfigWatcher {
         }
     }
 
-    /// Waits for a change, for a request, or until a rejected configuration is due for another check.
+    /// Waits for a change, for a request, or until a rejected configuration is due for another
+    /// check.
     async fn next_update(&mut self) -> Update {
         loop {
             let Some(rejected) = &mut self.rejected else {
@@ -225,7 +226,8 @@ mod tests {
         (file, watcher)
     }
 
-    /// Returns the number of problems of the next candidate, and the wait for it. Time passes only while no file is read.
+    /// Returns the number of problems of the next candidate, and the wait for it. Time passes only
+    /// while no file is read.
     async fn next(watcher: &mut ConfigWatcher) -> (Option<usize>, Duration) {
         let began = Instant::now();
         let problems = match watcher.next().await {

@@ -1,4 +1,5 @@
-//! A worker: one thread with a single-threaded runtime, and its own connections to callers and upstreams.
+//! A worker: one thread with a single-threaded runtime, and its own connections to callers and
+//! upstreams.
 
 use std::io;
 use std::rc::Rc;
@@ -43,7 +44,8 @@ pub(super) struct Worker {
 
 /// A running worker.
 pub(super) struct WorkerThread {
-    /// The number of connections that were closed with requests in flight; an error if the worker panicked.
+    /// The number of connections that were closed with requests in flight; an error if the worker
+    /// panicked.
     pub(super) done: oneshot::Receiver<usize>,
 }
 
@@ -81,7 +83,8 @@ impl Worker {
         Ok(WorkerThread { done })
     }
 
-    /// Serves until the program stops. Returns the number of connections that were closed with requests in flight.
+    /// Serves until the program stops. Returns the number of connections that were closed with
+    /// requests in flight.
     async fn run(self) -> usize {
         let Self {
             index,
@@ -139,8 +142,9 @@ impl Worker {
 async fn drain(connections: &Connections, phases: &mut PhaseWatch) -> usize {
     let all_gone = async {
         loop {
-            // First, so that requests sent before the drain arrive before their connections are drained. Repeated,
-            // because other workers may transfer connections, and some were about to send a request.
+            // First, so that requests sent before the drain arrive before their connections are
+            // drained. Repeated, because other workers may transfer connections, and some were
+            // about to send a request.
             sleep(DRAIN_INTERVAL).await;
             if connections.is_empty() {
                 return;

@@ -1,8 +1,8 @@
-//! Rejects requests that web pages send through a browser (interface §4.1): where requests are anonymous, where a
-//! caller has no secret, and always on the admin listener.
+//! Rejects requests that web pages send through a browser (interface §4.1): where requests are
+//! anonymous, where a caller has no secret, and always on the admin listener.
 //!
-//! A page in a browser on this network can send requests to the gateway under a name of its own that resolves to the
-//! gateway's address (DNS rebinding), or cross-site.
+//! A page in a browser on this network can send requests to the gateway under a name of its own
+//! that resolves to the gateway's address (DNS rebinding), or cross-site.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName};
@@ -14,8 +14,8 @@ use citrix_wire::host::Authority;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Rejects a host name that is neither local nor in `listen.hosts`. A request without an authority is HTTP/1.0, which
-/// no browser sends.
+/// Rejects a host name that is neither local nor in `listen.hosts`. A request without an authority
+/// is HTTP/1.0, which no browser sends.
 ///
 /// # Errors
 /// `foreign_host`.
@@ -67,9 +67,9 @@ fn is_origin_of(origin: &[u8], own: &Authority<'_>) -> bool {
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(own.as_str().as_bytes()))
 }
 
-/// Admits an anonymous request if `permitted`, except for a browser's cross-site request. `permitted` is `true` for a
-/// peer on this machine, or with `insecure.allow_anonymous`: a load balancer on this machine must not lend its
-/// loopback address to its clients.
+/// Admits an anonymous request if `permitted`, except for a browser's cross-site request.
+/// `permitted` is `true` for a peer on this machine, or with `insecure.allow_anonymous`: a load
+/// balancer on this machine must not lend its loopback address to its clients.
 ///
 /// # Errors
 /// `caller_forbidden`.
@@ -86,8 +86,8 @@ pub fn admit_anonymous(
     check_site(authority, headers)
 }
 
-/// Rejects a browser's cross-site request where the caller at `index` has no secret: a browser connects and presents
-/// a certificate on its own.
+/// Rejects a browser's cross-site request where the caller at `index` has no secret: a browser
+/// connects and presents a certificate on its own.
 ///
 /// # Errors
 /// `caller_forbidden`.

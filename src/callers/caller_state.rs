@@ -24,8 +24,8 @@ impl CallerState {
         }
     }
 
-    /// Creates the state of the same caller under its next configuration. Its requests in flight still count, and its
-    /// observations are kept as long as its mode is `observe`.
+    /// Creates the state of the same caller under its next configuration. Its requests in flight
+    /// still count, and its observations are kept as long as its mode is `observe`.
     pub fn successor(&self, caller: &Caller) -> Self {
         Self {
             limits: self

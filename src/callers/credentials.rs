@@ -1,4 +1,5 @@
-//! The credentials of a request: `X-Api-Key`, or `Authorization` in every form that Citrix's tools send (contract §2).
+//! The credentials of a request: `X-Api-Key`, or `Authorization` in every form that Citrix's tools
+//! send (contract §2).
 
 use citrix_wire::basic_auth::BasicCredentials;
 use http::header::AUTHORIZATION;
@@ -67,8 +68,8 @@ impl<'r> PresentedCredentials<'r> {
         }
     }
 
-    /// Returns `true` if the credentials can only be meant for the gateway. A bearer token may be an old one of Citrix
-    /// that a tool still sends.
+    /// Returns `true` if the credentials can only be meant for the gateway. A bearer token may be
+    /// an old one of Citrix that a tool still sends.
     pub fn is_for_gateway(&self) -> bool {
         matches!(self, Self::ApiKey(_) | Self::Basic(_))
     }

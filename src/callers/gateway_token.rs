@@ -1,7 +1,8 @@
-//! Gateway tokens (interface §4.5): issued by the gateway's own token endpoints, accepted as a caller's credentials.
+//! Gateway tokens (interface §4.5): issued by the gateway's own token endpoints, accepted as a
+//! caller's credentials.
 //!
-//! A token names its caller and its expiry, and is bound to the caller's current secret. Networks and certificate of
-//! the caller are checked at each use, as with a secret.
+//! A token names its caller and its expiry, and is bound to the caller's current secret. Networks
+//! and certificate of the caller are checked at each use, as with a secret.
 
 use std::time::{Duration, SystemTime};
 

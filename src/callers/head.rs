@@ -26,8 +26,8 @@ pub fn check_head<'h>(live: &Live, head: &'h Parts) -> Result<Option<Authority<'
     Ok(authority)
 }
 
-/// Rejects transfer codings other than `chunked`: hyper decodes only the chunks, and `Transfer-Encoding` is a
-/// hop-by-hop field that is not forwarded (RFC 9112 section 6.1).
+/// Rejects transfer codings other than `chunked`: hyper decodes only the chunks, and
+/// `Transfer-Encoding` is a hop-by-hop field that is not forwarded (RFC 9112 section 6.1).
 ///
 /// # Errors
 /// `bad_request`.

@@ -8,15 +8,16 @@ use citrix_wire::policy::batch::item_paths;
 use citrix_wire::policy::path::{Ambiguous, evaluate};
 use citrix_wire::policy::{RULE_METHODS, fold};
 
-/// Maximum number of recorded shapes (method and path pattern) per caller. The first are kept: a tool repeats most of
-/// its requests.
+/// Maximum number of recorded shapes (method and path pattern) per caller. The first are kept: a
+/// tool repeats most of its requests.
 const MAX_SHAPES: usize = 256;
 const MAX_CUSTOMERS: usize = 64;
 /// Maximum length of a customer id; known ones are much shorter.
 const MAX_CUSTOMER_LENGTH: usize = 64;
 const MAX_PATTERN_LENGTH: usize = 512;
-/// Number of names in one segment of otherwise equal patterns from which they are taken for object names and become
-/// `*`. Fewer may be collections, and one allowed collection implies nothing about another.
+/// Number of names in one segment of otherwise equal patterns from which they are taken for object
+/// names and become `*`. Fewer may be collections, and one allowed collection implies nothing about
+/// another.
 const MIN_OBJECT_NAMES: usize = 32;
 
 /// The observed requests of one caller, for all workers; at most about 150 KiB.
@@ -30,8 +31,8 @@ struct ObservedShapes {
     shapes: BTreeMap<(String, String), u64>,
     customers: BTreeSet<String>,
     ambiguous: BTreeMap<Ambiguous, u64>,
-    /// Number of requests that were not recorded: too many shapes or customers, a value too long, or a method that no
-    /// rule can name.
+    /// Number of requests that were not recorded: too many shapes or customers, a value too long,
+    /// or a method that no rule can name.
     overflow: u64,
 }
 
@@ -41,7 +42,8 @@ impl Observations {
         self.record_each(method, &[path], customer);
     }
 
-    /// Records the shape of an item of a batch, for each path that its URL may mean ([`item_paths`]).
+    /// Records the shape of an item of a batch, for each path that its URL may mean
+    /// ([`item_paths`]).
     pub fn record_item(&self, base: &str, method: &str, url: &str, customer: &str) {
         match item_paths(base, customer, url) {
             Ok(paths) => {
@@ -85,8 +87,8 @@ impl Observations {
         self.lock().overflow
     }
 
-    /// Returns a `[[caller]]` block that allows the observed requests. It replaces the caller's block except for
-    /// secret, networks, certificate and limits.
+    /// Returns a `[[caller]]` block that allows the observed requests. It replaces the caller's
+    /// block except for secret, networks, certificate and limits.
     pub fn suggest(&self, caller: &str) -> String {
         let record = self.lock();
         let plural = if record.requests == 1 { "" } else { "s" };
@@ -153,8 +155,9 @@ impl ObservedShapes {
     }
 }
 
-/// Replaces a segment by `*` where [`MIN_OBJECT_NAMES`] otherwise equal patterns differ in it, from the last segment
-/// on: names of objects are at the end. Returns the number of names that a generalized pattern stands for, else 0.
+/// Replaces a segment by `*` where [`MIN_OBJECT_NAMES`] otherwise equal patterns differ in it, from
+/// the last segment on: names of objects are at the end. Returns the number of names that a
+/// generalized pattern stands for, else 0.
 fn generalize(recorded: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     let mut patterns: BTreeMap<String, usize> = recorded.map(|pattern| (pattern, 0)).collect();
     let depth = patterns

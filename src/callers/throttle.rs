@@ -1,5 +1,6 @@
-//! Delays responses to bad secrets, by address. A request with a valid secret is never delayed, whatever else arrives
-//! from its address: the throttle applies only once a secret is known to be bad.
+//! Delays responses to bad secrets, by address. A request with a valid secret is never delayed,
+//! whatever else arrives from its address: the throttle applies only once a secret is known to be
+//! bad.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -13,10 +14,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::limit::permits::PermitCounter;
 
-/// Number of counters. Addresses that share one delay each other's bad secrets, which is harmless: memory is constant
-/// and nothing has to be evicted.
+/// Number of counters. Addresses that share one delay each other's bad secrets, which is harmless:
+/// memory is constant and nothing has to be evicted.
 const COUNTERS: u64 = 8192;
-/// Maximum number of delayed responses. One more is sent at once: to hold it would cost more than it deters.
+/// Maximum number of delayed responses. One more is sent at once: to hold it would cost more than
+/// it deters.
 const MAX_DELAYED: usize = 1024;
 /// Delay after the first bad secret; the n-th is delayed n² times as long, the tenth by a second.
 const STEP: Duration = Duration::from_millis(10);
@@ -57,7 +59,8 @@ impl AuthThrottle {
         })
     }
 
-    /// Counts a bad secret from `address` (`None` on a Unix socket) and returns when the response may be sent.
+    /// Counts a bad secret from `address` (`None` on a Unix socket) and returns when the response
+    /// may be sent.
     pub async fn delay(&self, address: Option<IpAddr>) {
         let delay = self.count(address);
         let Some(_permit) = self.delayed.acquire(MAX_DELAYED) else {

@@ -70,7 +70,8 @@ async fn send(
     path: &str,
     secret: Option<&HeaderValue>,
 ) -> Result<AdminResponse, reqwest::Error> {
-    // reqwest with TLS requires a default provider, although this is plain HTTP. A second call changes nothing.
+    // reqwest with TLS requires a default provider, although this is plain HTTP. A second call
+    // changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // No proxy, no redirects: the secret is for this listener only.
     let client = Client::builder()

@@ -24,7 +24,8 @@ struct CheckReport {
     checks: Vec<Check>,
 }
 
-/// Prints every problem of the configuration at once, then a summary and the findings of `--online`.
+/// Prints every problem of the configuration at once, then a summary and the findings of
+/// `--online`.
 pub fn check(args: &CheckArgs) -> ExitCode {
     let config = match config::load(args.config.as_deref(), config::process_environment()) {
         Ok(config) => config,

@@ -107,7 +107,8 @@ impl PrivateFolder {
     /// Creates a folder with a random name.
     ///
     /// # Errors
-    /// If the folder cannot be created, or something has its name already, a symbolic link included.
+    /// If the folder cannot be created, or something has its name already, a symbolic link
+    /// included.
     fn new_in(parent: &Path) -> io::Result<Self> {
         Self::create(parent.join(format!("citrix-auth-proxy-demo-{}", Uuid::new_v4())))
     }

@@ -1,7 +1,7 @@
 //! `check --online`: connects and logs in as the gateway does; each step yields a [`Check`].
 //!
-//! Each host is connected to step by step, then each customer logs in and requests its site. A step that depends on a
-//! failed one is reported as skipped; everything else is tried.
+//! Each host is connected to step by step, then each customer logs in and requests its site. A step
+//! that depends on a failed one is reported as skipped; everything else is tried.
 
 mod certificate;
 mod check;

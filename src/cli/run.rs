@@ -59,7 +59,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-/// Runs `main` on a single-threaded runtime, the control plane's. Workers have threads and runtimes of their own.
+/// Runs `main` on a single-threaded runtime, the control plane's. Workers have threads and runtimes
+/// of their own.
 pub(super) fn on_a_runtime(main: impl Future<Output = u8>) -> u8 {
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use crate::system::digest::Sha256;
 use citrix_wire::policy::Rules;
 
-/// A `[[caller]]`. At least one of `secret`, `networks` and `certificate` is set, and all that are set must match.
+/// A `[[caller]]`. At least one of `secret`, `networks` and `certificate` is set, and all that are
+/// set must match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The name in metrics, logs and HTTP Basic.
@@ -63,8 +64,8 @@ impl CertificateName {
         }
     }
 
-    /// Splits a subject in the notation of RFC 4514 into attributes, with surrounding spaces removed and attribute
-    /// types in upper case.
+    /// Splits a subject in the notation of RFC 4514 into attributes, with surrounding spaces
+    /// removed and attribute types in upper case.
     pub fn subject_parts(subject: &str) -> Vec<String> {
         let mut escaped = false;
         let separates = |c: char| {

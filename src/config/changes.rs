@@ -28,7 +28,8 @@ const BLOCKS: [(&str, &str); 3] = [
 /// The number of names in a list; further ones are counted.
 const MAX_NAMES: usize = 20;
 
-/// Hashes of all keys and blocks that the file and the environment set. Values may be secrets, so they are not kept.
+/// Hashes of all keys and blocks that the file and the environment set. Values may be secrets, so
+/// they are not kept.
 #[derive(Clone, Default)]
 pub struct ConfigFingerprint {
     keys: BTreeMap<String, Sha256>,
@@ -171,7 +172,8 @@ fn hash(value: &Value) -> Sha256 {
     builder.finish()
 }
 
-/// Hashes types and lengths too, so that different values never have the same input. A table iterates in key order.
+/// Hashes types and lengths too, so that different values never have the same input. A table
+/// iterates in key order.
 fn update(builder: &mut Sha256Builder, value: &Value) {
     let mut text = |kind: u8, text: &str| {
         builder.bytes(&[kind]);

@@ -1,7 +1,7 @@
 //! Validation: from what is written to a [`Config`].
 //!
-//! Each section has a `check_*` function. It reports every problem and goes on with the default, so that one run
-//! reports all of them.
+//! Each section has a `check_*` function. It reports every problem and goes on with the default, so
+//! that one run reports all of them.
 
 mod admin;
 mod built_in;
@@ -61,8 +61,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 const COUNT: RangeInclusive<usize> = 1..=MAX_COUNT;
 const MAX_COUNT: usize = u32::MAX as usize;
 
-/// Reads a configuration from `file`, if any, and the environment, which overrides it. Reads every secret and file
-/// that it names once, so that missing ones are reported.
+/// Reads a configuration from `file`, if any, and the environment, which overrides it. Reads every
+/// secret and file that it names once, so that missing ones are reported.
 ///
 /// # Errors
 /// The syntax error of the file, or all other problems; at least one.

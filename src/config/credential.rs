@@ -35,8 +35,8 @@ impl Credential {
         self.customer_id.to_str().unwrap_or_default()
     }
 
-    /// Returns `true` if a token of `other` is valid for this credential: same customer, client and endpoint. The
-    /// secret may differ.
+    /// Returns `true` if a token of `other` is valid for this credential: same customer, client and
+    /// endpoint. The secret may differ.
     pub fn shares_token_with(&self, other: &Self) -> bool {
         self.customer_id == other.customer_id
             && self.client_id == other.client_id

@@ -47,8 +47,8 @@ impl Egress {
         }
     }
 
-    /// Returns an egress through the proxy at `url`, except to the hosts in `exceptions` (`NO_PROXY`): names with their
-    /// subdomains, addresses, networks, or `*`, separated by commas.
+    /// Returns an egress through the proxy at `url`, except to the hosts in `exceptions`
+    /// (`NO_PROXY`): names with their subdomains, addresses, networks, or `*`, separated by commas.
     ///
     /// # Errors
     /// If `url` is not a valid `http` URL of a proxy.
@@ -88,8 +88,8 @@ impl Egress {
             .filter(|source| source.path().is_some())
     }
 
-    /// Returns the proxy for connections to `host` (IPv6 without brackets), or `None` for a direct connection, which
-    /// loopback hosts always get.
+    /// Returns the proxy for connections to `host` (IPv6 without brackets), or `None` for a direct
+    /// connection, which loopback hosts always get.
     pub fn proxy_for(&self, host: &str) -> Option<ConnectProxy> {
         if is_loopback(host) {
             return None;
@@ -207,8 +207,8 @@ fn normalize_url(url: &str) -> Result<String, ProxyUrlError> {
     }
 }
 
-/// Converts `NO_PROXY` to the notation of the matcher: commas instead of spaces, `.example.com` instead of
-/// `*.example.com`.
+/// Converts `NO_PROXY` to the notation of the matcher: commas instead of spaces, `.example.com`
+/// instead of `*.example.com`.
 fn normalize_exceptions(exceptions: &str) -> String {
     let entries = exceptions
         .split([',', ' ', '\t'])

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Returns the environment of this process for [`super::load`], without variables that are not UTF-8.
+/// Returns the environment of this process for [`super::load`], without variables that are not
+/// UTF-8.
 pub fn process_environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -40,8 +40,8 @@ pub struct Live {
     pub callers: Vec<Arc<Caller>>,
     /// Whether anonymous requests from other machines are permitted.
     pub allow_anonymous: bool,
-    /// Known API gateways, the only permitted targets of a region redirect: those of the customers' clouds, every
-    /// `api_url`, and the upstreams of routes for `/region/{name}`.
+    /// Known API gateways, the only permitted targets of a region redirect: those of the customers'
+    /// clouds, every `api_url`, and the upstreams of routes for `/region/{name}`.
     pub gateways: Vec<UpstreamUrl>,
     /// Host names that requests may use besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
@@ -49,7 +49,8 @@ pub struct Live {
     pub proxy_protocol: Networks,
     /// Peers whose `Forwarded` field is logged.
     pub trusted_forwarders: Networks,
-    /// The base of rewritten links, without a trailing slash; `None`: scheme and host of the request.
+    /// The base of rewritten links, without a trailing slash; `None`: scheme and host of the
+    /// request.
     pub public_url: Option<String>,
     /// `[upstream]`: connections and requests to Citrix.
     pub upstream: UpstreamSettings,

@@ -8,7 +8,8 @@ use super::report::Report;
 /// The prefix of all variables but [`SHORT`].
 const PREFIX: &str = "CITRIX_AUTH_PROXY_";
 
-/// Variables with short names (those of Citrix's Terraform provider, and the cloud), for keys of `[citrix]`.
+/// Variables with short names (those of Citrix's Terraform provider, and the cloud), for keys of
+/// `[citrix]`.
 const SHORT: [(&str, &str); 4] = [
     ("CITRIX_CUSTOMER_ID", "customer_id"),
     ("CITRIX_CLIENT_ID", "client_id"),
@@ -19,7 +20,8 @@ const SHORT: [(&str, &str); 4] = [
 /// Arrays of tables, which only the file can contain.
 const BLOCKS: [&str; 3] = ["customer", "route", "caller"];
 
-/// Keys whose value may be a table or a string: a variable replaces the value in the file as a whole.
+/// Keys whose value may be a table or a string: a variable replaces the value in the file as a
+/// whole.
 const SECRETS: [&str; 5] = [
     "client_secret",
     "client_secret_next",
@@ -28,7 +30,8 @@ const SECRETS: [&str; 5] = [
     "signing_key",
 ];
 
-/// Overrides `table` with the variables. All values become strings, parsed later as the type of their key.
+/// Overrides `table` with the variables. All values become strings, parsed later as the type of
+/// their key.
 pub(super) fn apply_overrides(table: &mut Table, report: &mut Report<'_>) {
     let environment = report.environment;
     for (variable, key) in SHORT {
@@ -58,8 +61,8 @@ pub(super) fn apply_overrides(table: &mut Table, report: &mut Report<'_>) {
     }
 }
 
-/// Returns `true` for the variables that Kubernetes sets in every pod for a Service named `citrix-auth-proxy`:
-/// `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT_8080_TCP_ADDR` and so on.
+/// Returns `true` for the variables that Kubernetes sets in every pod for a Service named
+/// `citrix-auth-proxy`: `…_SERVICE_HOST`, `…_SERVICE_PORT_HTTP`, `…_PORT_8080_TCP_ADDR` and so on.
 fn is_service_link(name: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_port = |words: &[&str]| match words {

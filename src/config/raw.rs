@@ -1,7 +1,8 @@
 //! The configuration as written: all keys that exist, with values of any type.
 //!
-//! A derive would stop at the first problem. So tables are read from TOML values by a macro: each key keeps its value
-//! as written ([`Leaf`]), and unknown keys are reported. [`super::check`] validates the values.
+//! A derive would stop at the first problem. So tables are read from TOML values by a macro: each
+//! key keeps its value as written ([`Leaf`]), and unknown keys are reported. [`super::check`]
+//! validates the values.
 
 mod unknown;
 
@@ -340,7 +341,8 @@ pub(super) fn leaves() -> Vec<String> {
     found
 }
 
-/// Returns the table at `path`. A value of another type is reported without the value, which may be a secret.
+/// Returns the table at `path`. A value of another type is reported without the value, which may be
+/// a secret.
 fn table_of(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Table {
     let table = match value {
         None => Some(Table::new()),

@@ -86,8 +86,8 @@ impl<'e> Report<'e> {
         }
     }
 
-    /// Hashes a file whose content becomes part of the configuration. Called before the file is read, so that no
-    /// later change is missed.
+    /// Hashes a file whose content becomes part of the configuration. Called before the file is
+    /// read, so that no later change is missed.
     pub(super) fn add_file(&mut self, leaf: &Leaf, path: &Path) {
         let digest = FileDigest::of(path, FileKind::Configuration);
         self.files.insert(leaf.path.clone(), digest);
@@ -119,8 +119,8 @@ impl<'e> Report<'e> {
         self.problems.push(ConfigProblem::new(name, problem));
     }
 
-    /// Reports a required key that is not set, unless another problem explains it. `purpose` names what is missing,
-    /// or the reason why it is required.
+    /// Reports a required key that is not set, unless another problem explains it. `purpose` names
+    /// what is missing, or the reason why it is required.
     pub(super) fn require(&mut self, leaf: &Leaf, purpose: &str, example: &str) {
         if leaf.value.is_none() && !self.is_excused(&leaf.path) {
             self.invalid(leaf, format!("missing: {purpose}"), example);
@@ -149,7 +149,8 @@ impl<'e> Report<'e> {
         self.variables.insert(path, variable.to_owned());
     }
 
-    /// Returns the variable that sets the key at `path`, a key below it, or a table that contains it.
+    /// Returns the variable that sets the key at `path`, a key below it, or a table that contains
+    /// it.
     pub(super) fn variable(&self, path: &str) -> Option<&str> {
         let exact = self.variables.get(path);
         let first = |matches: &dyn Fn(&str) -> bool| {

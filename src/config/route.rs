@@ -15,7 +15,8 @@ use citrix_wire::citrix::{AuthorizationScheme, services};
 pub struct RouteSettings {
     /// The prefix with a leading and without a trailing slash; empty for `/`.
     pub prefix: String,
-    /// Whether the prefix is compared case-insensitively: for built-in routes and their replacements.
+    /// Whether the prefix is compared case-insensitively: for built-in routes and their
+    /// replacements.
     pub ignore_case: bool,
     /// Whether the prefix is stripped before forwarding.
     pub strip_prefix: bool,
@@ -36,8 +37,8 @@ pub struct RouteSettings {
 pub enum RouteTarget {
     /// The API gateway of the request's customer: [`Credential::api`](super::Credential::api).
     CustomerApi,
-    /// The host that the cloud of the request's customer has for the service, if any. The authorization scheme is
-    /// that of the customer's API gateway.
+    /// The host that the cloud of the request's customer has for the service, if any. The
+    /// authorization scheme is that of the customer's API gateway.
     ByCloud(Vec<(Cloud, UpstreamUrl)>),
     /// One upstream for all customers.
     Fixed(UpstreamEndpoint),
@@ -55,7 +56,8 @@ pub struct UpstreamEndpoint {
 /// Citrix's limit per customer. Excess requests queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteLimit {
-    /// Routes with the same name share the limit, such as one service behind several regional gateways.
+    /// Routes with the same name share the limit, such as one service behind several regional
+    /// gateways.
     pub shared_as: String,
     /// The permitted rate or concurrency.
     pub quota: Quota,
@@ -87,8 +89,8 @@ impl RouteSettings {
         }
     }
 
-    /// Returns the name in metrics and logs: the prefix, or `/` if it is empty. All built-in routes to customers' own
-    /// hosts share one name, which bounds the number of series.
+    /// Returns the name in metrics and logs: the prefix, or `/` if it is empty. All built-in routes
+    /// to customers' own hosts share one name, which bounds the number of series.
     pub fn name(&self) -> &str {
         match self.prefix.as_str() {
             "" => "/",

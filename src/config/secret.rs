@@ -29,7 +29,8 @@ pub enum SecretSource {
 }
 
 impl SecretSource {
-    /// Reads the secret, and strips trailing line ends and a leading byte order mark. Blocks if it reads a file.
+    /// Reads the secret, and strips trailing line ends and a leading byte order mark. Blocks if it
+    /// reads a file.
     ///
     /// # Errors
     /// If the secret cannot be read, or is empty, too long or not UTF-8.

@@ -1,6 +1,7 @@
 //! Single values: as written, and parsed.
 //!
-//! A variable holds text, which is parsed as the type of its key. A value in the file must have the right type.
+//! A variable holds text, which is parsed as the type of its key. A value in the file must have the
+//! right type.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -148,8 +149,8 @@ fn parse_value(text: &str) -> Option<Value> {
         .remove("value")
 }
 
-/// Parses a list in a variable: a TOML array, or items separated by commas. A bracket alone does not make an array:
-/// IPv6 addresses begin with one.
+/// Parses a list in a variable: a TOML array, or items separated by commas. A bracket alone does
+/// not make an array: IPv6 addresses begin with one.
 fn list_in_variable(text: &str) -> Vec<String> {
     let array = match parse_value(text) {
         Some(Value::Array(list)) => strings(&list),

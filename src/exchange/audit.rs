@@ -1,8 +1,9 @@
 //! The audit log: decisions about who may do what.
 //!
-//! One line for each rejection, each admitted request that may change something, each login, and each request that rules
-//! in `observe` mode would reject. It holds no query, no header value except `Host`, and no name that an
-//! unauthenticated caller presented: that may be a secret in the wrong field.
+//! One line for each rejection, each admitted request that may change something, each login, and
+//! each request that rules in `observe` mode would reject. It holds no query, no header value
+//! except `Host`, and no name that an unauthenticated caller presented: that may be a secret in the
+//! wrong field.
 
 use http::Method;
 

@@ -16,7 +16,8 @@ use crate::observe::summary::{End, ExchangeSummary};
 use citrix_wire::citrix::headers::{CITRIX_TRANSACTION_ID, TRANSACTION_IDS};
 use citrix_wire::transaction_id::X_PROXY_REQUEST_ID;
 
-/// Status in logs and metrics of an exchange whose caller disconnected before the response, as in nginx.
+/// Status in logs and metrics of an exchange whose caller disconnected before the response, as in
+/// nginx.
 const CALLER_LEFT: u16 = 499;
 
 impl Exchange {
@@ -69,7 +70,8 @@ impl Exchange {
         self.snapshot.metrics.count_error(failure.reason());
     }
 
-    /// Completes the head of a response that the gateway generated, and attaches the record to its body.
+    /// Completes the head of a response that the gateway generated, and attaches the record to its
+    /// body.
     pub fn generated(
         mut self: Box<Self>,
         mut response: Response<Bytes>,
@@ -102,7 +104,8 @@ impl Exchange {
             .saturating_sub(self.timings.waited)
     }
 
-    /// Counts, logs and records the exchange, and releases its permits. Only the first call has an effect.
+    /// Counts, logs and records the exchange, and releases its permits. Only the first call has an
+    /// effect.
     pub(super) fn close(&mut self, end: End) {
         if std::mem::replace(&mut self.closed, true) {
             return;

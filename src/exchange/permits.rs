@@ -42,7 +42,8 @@ impl Exchange {
         self.permits.in_flight = None;
     }
 
-    /// Acquires a permit of `limits.max_in_flight`. At the limit, the exchange of a stalled caller is evicted.
+    /// Acquires a permit of `limits.max_in_flight`. At the limit, the exchange of a stalled caller
+    /// is evicted.
     ///
     /// # Errors
     /// `overloaded` if all permits are in use and no caller is stalled.

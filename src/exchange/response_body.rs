@@ -35,7 +35,8 @@ impl CallerResponseBody {
         body
     }
 
-    /// Closes the record before the last byte is returned: a scrape after the response sees its counts.
+    /// Closes the record before the last byte is returned: a scrape after the response sees its
+    /// counts.
     fn close_at_end(&mut self) {
         if self.is_end_stream() {
             self.exchange.close(End::Complete);
@@ -58,8 +59,8 @@ impl Body for CallerResponseBody {
             BodySource::Failed(error) => error.take().map(Err),
         };
         if let (BodySource::Citrix(_), Some(Err(_))) = (&this.source, &polled) {
-            // hyper discards unflushed data when a body fails. Return `Pending` once, so that it flushes the data
-            // before the error.
+            // hyper discards unflushed data when a body fails. Return `Pending` once, so that it
+            // flushes the data before the error.
             this.source = BodySource::Failed(polled.and_then(Result::err));
             cx.waker().wake_by_ref();
             return Poll::Pending;

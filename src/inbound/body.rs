@@ -55,7 +55,8 @@ pub struct BodyProgress {
     pub bytes: Cell<u64>,
     /// Time of the last frame or of the end.
     pub last_progress: Cell<Instant>,
-    /// The longest possible wait for the next frame while the caller is waited for; zero at other times.
+    /// The longest possible wait for the next frame while the caller is waited for; zero at other
+    /// times.
     pub caller_wait: Cell<Duration>,
     /// `true` once no more of it will be sent: it is complete, failed or was dropped.
     pub ended: Cell<bool>,
@@ -126,7 +127,8 @@ impl CallerBody {
         body
     }
 
-    /// Returns a buffered body whose content is set by [`CallerBody::set_content`] before each attempt.
+    /// Returns a buffered body whose content is set by [`CallerBody::set_content`] before each
+    /// attempt.
     pub fn placeholder() -> Self {
         Self::replayed(vec![Bytes::new()])
     }

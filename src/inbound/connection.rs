@@ -1,8 +1,9 @@
 //! The state of callers' connections: what each waits for, since when, and when it must end.
 //!
-//! A request changes its connection's phase by storing into cells; it sets no timer and reads no clock. One task per
-//! worker sweeps all connections and directs overdue ones to close. hyper's header timer also runs while a connection
-//! idles, and would close keep-alive connections after `header_read_timeout`; this module distinguishes the two waits.
+//! A request changes its connection's phase by storing into cells; it sets no timer and reads no
+//! clock. One task per worker sweeps all connections and directs overdue ones to close. hyper's
+//! header timer also runs while a connection idles, and would close keep-alive connections after
+//! `header_read_timeout`; this module distinguishes the two waits.
 
 mod all;
 #[cfg(test)]
@@ -21,13 +22,14 @@ use crate::inbound::transfer_rate::RateDeficit;
 
 pub use all::{Connections, RegisteredConnection, sweep_interval};
 
-/// Idle time after which an HTTP/1 connection is parked, that is, releases its buffers; at most a quarter of
-/// `limits.keep_alive_timeout`.
+/// Idle time after which an HTTP/1 connection is parked, that is, releases its buffers; at most a
+/// quarter of `limits.keep_alive_timeout`.
 const PARK_AFTER: Duration = Duration::from_secs(2);
-/// Time without any transfer after which a caller that is waited for is stalled, and may be evicted at
-/// `limits.max_in_flight`; at most a quarter of `limits.body_idle_timeout`.
+/// Time without any transfer after which a caller that is waited for is stalled, and may be evicted
+/// at `limits.max_in_flight`; at most a quarter of `limits.body_idle_timeout`.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
-/// Time that a new connection has to begin its first request once the program drains: a round trip and a margin.
+/// Time that a new connection has to begin its first request once the program drains: a round trip
+/// and a margin.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An instruction to the task of a connection.
@@ -50,7 +52,8 @@ pub enum ConnectionEnd {
     Closed,
     /// With 408, because a request head stalled.
     HeadTimedOut,
-    /// With `ENHANCE_YOUR_CALM`, because the caller exceeded a bound on resets, empty frames or CONTINUATION.
+    /// With `ENHANCE_YOUR_CALM`, because the caller exceeded a bound on resets, empty frames or
+    /// CONTINUATION.
     Flooded,
 }
 
@@ -159,7 +162,8 @@ impl Connection {
         self.certificate.get().map(|certificate| &**certificate)
     }
 
-    /// Records that the caller uses HTTP/2, where received bytes are not necessarily a request head.
+    /// Records that the caller uses HTTP/2, where received bytes are not necessarily a request
+    /// head.
     pub fn set_http2(&self) {
         self.http2.set(true);
     }
@@ -222,8 +226,8 @@ impl Connection {
         self.stopped.get()
     }
 
-    /// Returns `true` if a request is arriving: its head has begun, or the connection is so new that the first is
-    /// expected. HTTP/2 handles both by GOAWAY.
+    /// Returns `true` if a request is arriving: its head has begun, or the connection is so new
+    /// that the first is expected. HTTP/2 handles both by GOAWAY.
     fn is_receiving_head(&self, now: Instant) -> bool {
         match self.phase.get() {
             ConnectionPhase::Head => true,
@@ -297,7 +301,8 @@ impl Connection {
         rate_deficit.behind()
     }
 
-    /// Returns `true` if the caller is waited for and has transferred nothing on any exchange for a while.
+    /// Returns `true` if the caller is waited for and has transferred nothing on any exchange for a
+    /// while.
     fn is_stalled(&self, limits: &Limits, now: Instant) -> bool {
         // With HTTP/2, written bytes may be acknowledgements of pings.
         let written = if self.http2.get() {
@@ -346,8 +351,8 @@ impl Connection {
     }
 }
 
-/// Returns the time since the first sweep that called this. A deadline is therefore met up to one sweep late, never
-/// early.
+/// Returns the time since the first sweep that called this. A deadline is therefore met up to one
+/// sweep late, never early.
 fn waited(since: &Cell<Option<Instant>>, now: Instant) -> Duration {
     let first = since.get().unwrap_or(now);
     since.set(Some(first));

@@ -63,7 +63,8 @@ impl ConnectionCount {
         (self.total.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
     }
 
-    /// Counts a connection from `address`, unless there are `limit` already. An IPv6 address counts as its /64.
+    /// Counts a connection from `address`, unless there are `limit` already. An IPv6 address counts
+    /// as its /64.
     pub fn enter_from(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<CountedAddress> {
         let address = host(address);
         let mut counts = self.by_address.shard(&address);
@@ -78,7 +79,8 @@ impl ConnectionCount {
         })
     }
 
-    /// Returns the worker that should serve a new connection: `me`, unless another has clearly fewer.
+    /// Returns the worker that should serve a new connection: `me`, unless another has clearly
+    /// fewer.
     pub fn least_busy(&self, me: usize) -> usize {
         let load = |worker: &AtomicUsize| worker.load(Ordering::Relaxed);
         let least = (0..self.by_worker.len())

@@ -43,7 +43,8 @@ enum ServerExit {
 
 /// Serves one connection until it ends.
 ///
-/// An idle connection is parked: hyper's server is dropped with its buffers and recreated for the next request.
+/// An idle connection is parked: hyper's server is dropped with its buffers and recreated for the
+/// next request.
 pub async fn serve<H, F, B>(
     mut stream: Stream,
     connection: Rc<Connection>,
@@ -169,7 +170,8 @@ fn length_of(body: &Incoming) -> BodyLength {
         .map_or(BodyLength::Chunked, BodyLength::Bytes)
 }
 
-/// Closes the connection after a 400 of the gateway: what follows may be the rest of that request rather than the next.
+/// Closes the connection after a 400 of the gateway: what follows may be the rest of that request
+/// rather than the next.
 fn close_after_bad_request<B>(mut response: Response<B>) -> Response<B> {
     if response.status() == StatusCode::BAD_REQUEST
         && response.headers().contains_key(X_PROXY_ERROR)
@@ -183,8 +185,9 @@ fn close_after_bad_request<B>(mut response: Response<B>) -> Response<B> {
 
 /// Reads on for a while after a response that was sent before the end of the request.
 ///
-/// Closing a socket with unread bytes resets the connection, and the reset may destroy the response before a caller
-/// that is still sending has read it (RFC 9112 section 9.6). hyper has shut down its side already.
+/// Closing a socket with unread bytes resets the connection, and the reset may destroy the response
+/// before a caller that is still sending has read it (RFC 9112 section 9.6). hyper has shut down
+/// its side already.
 async fn linger(mut stream: Stream, connection: &Connection) {
     stream.remove_framing_guard();
     // Usually nothing is left, and no buffer is needed.

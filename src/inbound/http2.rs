@@ -1,6 +1,7 @@
 //! HTTP/2 from callers, on the `h2` crate itself.
 //!
-//! hyper's HTTP/2 server cannot send `100 Continue`, and Java's client waits for one until it gives up.
+//! hyper's HTTP/2 server cannot send `100 Continue`, and Java's client waits for one until it gives
+//! up.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -24,7 +25,8 @@ use crate::config::Limits;
 use crate::inbound::transfer_rate::IdleTimer;
 use citrix_wire::hop_by_hop;
 
-/// Request bytes of one stream that are buffered before they are read; of the order that Envoy recommends at the edge.
+/// Request bytes of one stream that are buffered before they are read; of the order that Envoy
+/// recommends at the edge.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -32,8 +34,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const MAX_STREAMS: u32 = 100;
 /// Response bytes of one stream that are buffered for a caller that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Abandoned requests minus completed ones after which the caller is disconnected. Abandoning all of `MAX_STREAMS` is
-/// permitted; requesting and resetting in a loop (rapid reset) is not.
+/// Abandoned requests minus completed ones after which the caller is disconnected. Abandoning all
+/// of `MAX_STREAMS` is permitted; requesting and resetting in a loop (rapid reset) is not.
 const MAX_ABANDONED: usize = 200;
 /// Time a caller has to read the GOAWAY that disconnects it.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -255,7 +257,8 @@ where
     }
 }
 
-/// Sends data as the caller's window permits. A caller below the minimum transfer rate gets a reset stream.
+/// Sends data as the caller's window permits. A caller below the minimum transfer rate gets a reset
+/// stream.
 async fn send_data(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,

@@ -17,8 +17,8 @@ use crate::config::BindAddress;
 /// Connections that the kernel queues, up to its own maximum.
 const BACKLOG: i32 = 4096;
 
-/// Drops TCP segments with SYN set in the flags, byte 14 of the header (RFC 9293 section 3.1). The codes are those of
-/// linux/filter.h.
+/// Drops TCP segments with SYN set in the flags, byte 14 of the header (RFC 9293 section 3.1). The
+/// codes are those of linux/filter.h.
 #[cfg(target_os = "linux")]
 const NO_SYN: [SockFilter; 4] = {
     const LOAD_BYTE: u16 = 0x30;
@@ -50,8 +50,9 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A bound socket, of which each worker gets a handle. It is bound once, without `SO_REUSEPORT`: a second instance could
-/// bind the same port unnoticed, and a handle that is closed early would lose its backlog.
+/// A bound socket, of which each worker gets a handle. It is bound once, without `SO_REUSEPORT`: a
+/// second instance could bind the same port unnoticed, and a handle that is closed early would lose
+/// its backlog.
 pub enum BoundSocket {
     /// TCP.
     Tcp(std::net::TcpListener),
@@ -121,9 +122,9 @@ impl BoundSocket {
         }
     }
 
-    /// Makes the kernel drop new SYNs until the socket is closed. Closing resets connections that arrived after the last
-    /// `accept(2)`; clients whose SYN is dropped retry after a second and are refused then. A passed socket, which stays
-    /// open elsewhere, is not changed.
+    /// Makes the kernel drop new SYNs until the socket is closed. Closing resets connections that
+    /// arrived after the last `accept(2)`; clients whose SYN is dropped retry after a second and
+    /// are refused then. A passed socket, which stays open elsewhere, is not changed.
     pub fn stop_accepting(&self) {
         #[cfg(target_os = "linux")]
         if let Self::Tcp(listener) = self
@@ -185,7 +186,8 @@ impl CallerListener {
 }
 
 impl CallerListener {
-    /// Accepts a connection that the kernel has queued, even if the runtime has not been notified of it.
+    /// Accepts a connection that the kernel has queued, even if the runtime has not been notified
+    /// of it.
     ///
     /// # Errors
     /// `WouldBlock` if there is none, otherwise those of `accept(2)`.

@@ -1,7 +1,8 @@
 //! Sockets that a service manager opened (socket activation).
 //!
-//! A socket is assigned to a listener by its name (`FileDescriptorName=` in systemd), or else by its address. A socket
-//! without a listener is an error, because its connections would never be accepted.
+//! A socket is assigned to a listener by its name (`FileDescriptorName=` in systemd), or else by
+//! its address. A socket without a listener is an error, because its connections would never be
+//! accepted.
 
 use std::fmt;
 use std::io;
@@ -95,8 +96,8 @@ impl PassedSockets {
         Self::default()
     }
 
-    /// Takes the sockets of `LISTEN_FDS` and `LISTEN_FDNAMES`. Removes these variables, so it must be called before
-    /// threads are started.
+    /// Takes the sockets of `LISTEN_FDS` and `LISTEN_FDNAMES`. Removes these variables, so it must
+    /// be called before threads are started.
     ///
     /// # Errors
     /// When one is not a listening socket.

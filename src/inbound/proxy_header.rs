@@ -1,4 +1,5 @@
-//! PROXY protocol version 2: a load balancer sends the client's address before everything else on the connection.
+//! PROXY protocol version 2: a load balancer sends the client's address before everything else on
+//! the connection.
 //!
 //! Version 1 is not supported: it is text without a length, and easily mistaken for a request.
 
@@ -14,7 +15,8 @@ use super::listener::canonical;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Length of signature, version and command, family, and length field.
 const FIXED_BYTES: usize = 16;
-/// Maximum length of a header. Addresses take 36 bytes, or 216 for unix sockets; the rest is TLVs, which are ignored.
+/// Maximum length of a header. Addresses take 36 bytes, or 216 for unix sockets; the rest is TLVs,
+/// which are ignored.
 const MAX_BYTES: usize = 4096;
 /// Version 2 and LOCAL: a connection of the load balancer itself, such as a health check.
 const LOCAL: u8 = 0x20;
@@ -108,7 +110,8 @@ fn parse(header: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let (parsed, _) = ProxyHeader::parse(header, form).map_err(|_| ProxyHeaderError::Malformed)?;
     match parsed.proxied_address() {
         Some(client) if client.protocol == Protocol::Stream => Ok(Some(canonical(client.source))),
-        // Without an address the balancer's own would stand for the caller's, and with it whatever is allowed there.
+        // Without an address the balancer's own would stand for the caller's, and with it whatever
+        // is allowed there.
         None if header[SIGNATURE.len()] == LOCAL => Ok(None),
         _ => Err(ProxyHeaderError::NoAddress),
     }

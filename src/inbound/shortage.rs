@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time without a failure after which a shortage has ended. During a shortage, accepting fails and succeeds by turns as
-/// file descriptors become free.
+/// Time without a failure after which a shortage has ended. During a shortage, accepting fails and
+/// succeeds by turns as file descriptors become free.
 const RECOVERY_TIME: Duration = Duration::from_secs(10);
 
 /// The shortage of all workers together.

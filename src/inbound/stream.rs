@@ -25,7 +25,8 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
-/// A socket that records written bytes in its [`Connection`]; below TLS, so that only sent bytes count.
+/// A socket that records written bytes in its [`Connection`]; below TLS, so that only sent bytes
+/// count.
 pub struct WatchedSocket {
     socket: Socket,
     connection: Rc<Connection>,
@@ -63,8 +64,8 @@ pub enum CallerProtocol {
     Http2,
 }
 
-/// A transport that records reads and flushes in its [`Connection`], and returns first the bytes that were read to
-/// detect the HTTP version.
+/// A transport that records reads and flushes in its [`Connection`], and returns first the bytes
+/// that were read to detect the HTTP version.
 pub struct Stream {
     transport: Transport,
     /// Bytes read but not returned yet; at most one read.
@@ -85,7 +86,8 @@ impl Stream {
         }
     }
 
-    /// Reads until the bytes equal the HTTP/2 preface or differ from it. An early end of the stream counts as HTTP/1.
+    /// Reads until the bytes equal the HTTP/2 preface or differ from it. An early end of the stream
+    /// counts as HTTP/1.
     ///
     /// # Errors
     /// When reading fails.

@@ -1,4 +1,5 @@
-//! Rejects ambiguous request heads, which hyper accepts but another server may read differently, with 400.
+//! Rejects ambiguous request heads, which hyper accepts but another server may read differently,
+//! with 400.
 
 use http::request::Parts;
 

@@ -1,4 +1,5 @@
-//! TLS for callers: the gateway's certificate, which is reloaded when its files change, and client certificates.
+//! TLS for callers: the gateway's certificate, which is reloaded when its files change, and client
+//! certificates.
 
 mod caller;
 mod reload;

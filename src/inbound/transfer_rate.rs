@@ -12,8 +12,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const MIN_RATE: u64 = 240;
 const NANOS_PER_BYTE: u64 = 1_000_000_000 / MIN_RATE;
 
-/// The time by which a caller is behind [`MIN_RATE`]: waits add to it, transferred bytes subtract from it. Fast transfers
-/// earn no credit.
+/// The time by which a caller is behind [`MIN_RATE`]: waits add to it, transferred bytes subtract
+/// from it. Fast transfers earn no credit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateDeficit(Duration);
 
@@ -121,7 +121,8 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 31);
     }
 
-    /// Returns the time until a caller that transfers `bytes` every `every` seconds times out, up to an hour.
+    /// Returns the time until a caller that transfers `bytes` every `every` seconds times out, up
+    /// to an hour.
     async fn time_to_expiry(bytes: u64, every: u64) -> Duration {
         let mut timer = IdleTimer::new(Duration::from_secs(60));
         let start = Instant::now();

@@ -1,4 +1,5 @@
-//! A caller's own limits, `max_concurrent` and `max_per_second`, for all workers and without a lock.
+//! A caller's own limits, `max_concurrent` and `max_per_second`, for all workers and without a
+//! lock.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
@@ -43,7 +44,8 @@ impl CallerLimits {
         }
     }
 
-    /// Creates new limits of the same caller. Its requests in flight count; an unchanged rate keeps its limiter.
+    /// Creates new limits of the same caller. Its requests in flight count; an unchanged rate keeps
+    /// its limiter.
     #[must_use]
     pub fn changed_to(
         &self,
@@ -62,12 +64,14 @@ impl CallerLimits {
         }
     }
 
-    /// Admits a request. The permit, if `max_concurrent` is set, must be held until its response ends.
+    /// Admits a request. The permit, if `max_concurrent` is set, must be held until its response
+    /// ends.
     ///
     /// # Errors
     /// If a limit is reached.
     pub fn acquire(&self, now: Instant) -> Result<Option<Permit>, CallerLimitExceeded> {
-        // The permit first: it can be released again, a request that the rate admitted cannot be taken back.
+        // The permit first: it can be released again, a request that the rate admitted cannot be
+        // taken back.
         let permit = match self.max_concurrent {
             Some(limit) => Some(
                 self.permits

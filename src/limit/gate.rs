@@ -1,5 +1,5 @@
-//! Gates that hold requests back after a response from Citrix requested a wait (429, 503): all requests of a scope wait
-//! for the same moment.
+//! Gates that hold requests back after a response from Citrix requested a wait (429, 503): all
+//! requests of a scope wait for the same moment.
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::scope::Scope;
 use crate::limit::permits::{Permit, PermitCounter};
 
-/// Maximum number of closed gates. Beyond it the gate that opens first is dropped: its requests are sent, and Citrix
-/// rejects them again.
+/// Maximum number of closed gates. Beyond it the gate that opens first is dropped: its requests are
+/// sent, and Citrix rejects them again.
 const MAX_GATES: usize = 1024;
 
 /// The closed gates of all workers. The lock is taken only while one is closed.
@@ -99,7 +99,8 @@ impl Gates {
             .filter(|opens| *opens > Instant::now())
     }
 
-    /// Acquires a permit to wait at a gate until `until`; `None` if `max_queued` requests wait there.
+    /// Acquires a permit to wait at a gate until `until`; `None` if `max_queued` requests wait
+    /// there.
     pub fn acquire_wait(
         &self,
         scope: Scope,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The number of permits in use. The limit is an argument of each operation: a reload may change it.
+/// The number of permits in use. The limit is an argument of each operation: a reload may change
+/// it.
 #[derive(Debug, Default)]
 pub struct PermitCounter(AtomicUsize);
 
@@ -32,7 +33,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Acquires `more` permits. Returns `false`, and changes nothing, if more than `limit` would be in use.
+    /// Acquires `more` permits. Returns `false`, and changes nothing, if more than `limit` would be
+    /// in use.
     pub fn grow(&mut self, more: usize, limit: usize) -> bool {
         let in_use = self.counter.0.fetch_add(more, Ordering::Relaxed);
         if in_use.saturating_add(more) > limit {

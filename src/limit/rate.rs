@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// A rate limiter for all workers, without a lock: the generic cell rate algorithm with a burst of one second's
-/// requests.
+/// A rate limiter for all workers, without a lock: the generic cell rate algorithm with a burst of
+/// one second's requests.
 #[derive(Debug)]
 pub struct RateLimiter {
     /// Nanoseconds between requests at the rate.

@@ -1,4 +1,5 @@
-//! The requests that one rejection by Citrix applies to: those of a customer, a route and the first path segment.
+//! The requests that one rejection by Citrix applies to: those of a customer, a route and the first
+//! path segment.
 
 use std::hash::{BuildHasher, RandomState};
 

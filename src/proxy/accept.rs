@@ -53,7 +53,8 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until `stop`, then what is left in the kernel's queue: to their callers these are connected.
+    /// Accepts until `stop`, then what is left in the kernel's queue: to their callers these are
+    /// connected.
     pub async fn accept(
         self: Rc<Self>,
         listener: CallerListener,
@@ -165,7 +166,8 @@ impl Acceptor {
             return;
         }
         tokio::task::spawn_local(async move {
-            // One write fits the buffer of a fresh socket. An error means that the client has disconnected.
+            // One write fits the buffer of a fresh socket. An error means that the client has
+            // disconnected.
             let write = http1::write_failure(&mut socket, failure);
             let _ = tokio::time::timeout(REJECTION_TIMEOUT, write).await;
         });
@@ -178,7 +180,8 @@ impl Acceptor {
         tls: Option<InboundTls>,
         connection: &Rc<Connection>,
     ) {
-        // Each stage is boxed, so that an idle connection reserves no memory for a handshake or the other version.
+        // Each stage is boxed, so that an idle connection reserves no memory for a handshake or the
+        // other version.
         let opening = Box::pin(self.open(socket, peer, tls, connection));
         let Some(OpenConnection {
             stream,

@@ -1,7 +1,7 @@
 //! Step 2: decides from the request head whether the request is admitted.
 //!
-//! Checks host, caller, customer, the caller's rules and limits, and the declared size. The decision goes to the audit
-//! log. Nothing is read, queued or sent before it.
+//! Checks host, caller, customer, the caller's rules and limits, and the declared size. The
+//! decision goes to the audit log. Nothing is read, queued or sent before it.
 
 mod caller;
 mod customer;
@@ -123,7 +123,8 @@ fn target(head: &Parts) -> Result<PathAndQuery, Failure> {
     let not_a_path = || Failure::new(Reason::BadRequest, "the request target is not a path");
     match head.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => Ok(target.clone()),
-        // An absolute target may have no path, an origin-form one always has (RFC 9112 section 3.2.1).
+        // An absolute target may have no path, an origin-form one always has (RFC 9112
+        // section 3.2.1).
         query if head.uri.scheme().is_some() => {
             let query = query.map_or("", PathAndQuery::as_str);
             PathAndQuery::try_from(format!("/{query}"))

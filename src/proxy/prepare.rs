@@ -1,7 +1,8 @@
 //! Step 4: turns the admitted request into the one that is sent, except for the token.
 //!
-//! Only this step creates an [`UpstreamRequest`], so no request is sent to which its rules were not applied: target
-//! rebased, hop-by-hop fields and the caller's credentials removed, Citrix's fields added, body reframed.
+//! Only this step creates an [`UpstreamRequest`], so no request is sent to which its rules were not
+//! applied: target rebased, hop-by-hop fields and the caller's credentials removed, Citrix's fields
+//! added, body reframed.
 
 use http::header::{ACCEPT, COOKIE};
 use http::uri::PathAndQuery;
@@ -47,8 +48,8 @@ pub struct UpstreamRequest<'s> {
 /// Prepares an admitted request.
 ///
 /// # Errors
-/// `bad_request` if the rebased path is invalid, `customer_forbidden` if it names another customer, or the rejection
-/// of a batch whose items cannot be evaluated.
+/// `bad_request` if the rebased path is invalid, `customer_forbidden` if it names another customer,
+/// or the rejection of a batch whose items cannot be evaluated.
 pub fn prepare<'s>(
     admitted: Admitted<'s>,
     picked: &Picked<'_>,
@@ -113,7 +114,8 @@ pub fn prepare<'s>(
     })
 }
 
-/// Rejects a path that names another customer: a route's base path may add a segment that the caller's path had not.
+/// Rejects a path that names another customer: a route's base path may add a segment that the
+/// caller's path had not.
 fn reject_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failure> {
     // Decoded, so that escapes hide no customer. An ambiguous path is read as written.
     let parsed = if path.contains('%') {
@@ -130,7 +132,8 @@ fn reject_other_customer(customer: &HeaderValue, path: &str) -> Result<(), Failu
     }
 }
 
-/// Adds customer, site and transaction id. Returns `true` if the site is required and not known yet.
+/// Adds customer, site and transaction id. Returns `true` if the site is required and not known
+/// yet.
 fn add_citrix_fields(
     headers: &mut HeaderMap,
     customer: &Customer,
@@ -143,8 +146,8 @@ fn add_citrix_fields(
     needs_site
 }
 
-/// Adds `Citrix-InstanceId` if the service behind one of `paths` requires it: the caller's value, else the configured
-/// or discovered one. Returns `true` if the site is still to be discovered.
+/// Adds `Citrix-InstanceId` if the service behind one of `paths` requires it: the caller's value,
+/// else the configured or discovered one. Returns `true` if the site is still to be discovered.
 fn add_site(headers: &mut HeaderMap, customer: &Customer, paths: [&str; 2]) -> bool {
     // An empty value is treated as absent: a setting left empty.
     let named = headers

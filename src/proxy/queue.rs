@@ -1,8 +1,8 @@
 //! Step 5: waits for everything a request needs before it is sent.
 //!
-//! In this order: the body of a batch, a token, the customer's site, a permit of the route's queue, a permit of
-//! `limits.max_in_flight`. A customer without a token therefore holds no queue permit, and a request that waits holds
-//! no in-flight permit.
+//! In this order: the body of a batch, a token, the customer's site, a permit of the route's queue,
+//! a permit of `limits.max_in_flight`. A customer without a token therefore holds no queue permit,
+//! and a request that waits holds no in-flight permit.
 
 mod batch;
 mod site;
@@ -24,8 +24,8 @@ use crate::state::Shared;
 /// Waits until `request` may be sent. A caller that waits for `100 Continue` is sent it first.
 ///
 /// # Errors
-/// A batch that cannot be read or is rejected; `token_unavailable`; `bad_request` if the customer has several sites;
-/// `overloaded` or `queue_timeout` at a limit.
+/// A batch that cannot be read or is rejected; `token_unavailable`; `bad_request` if the customer
+/// has several sites; `overloaded` or `queue_timeout` at a limit.
 pub async fn queue(
     request: &mut UpstreamRequest<'_>,
     route: &Route,

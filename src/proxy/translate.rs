@@ -1,6 +1,7 @@
 //! Step 7: turns Citrix's response into the one for the caller.
 //!
-//! Hop-by-hop fields and `Alt-Svc` are removed, links are rewritten; everything else is forwarded unchanged.
+//! Hop-by-hop fields and `Alt-Svc` are removed, links are rewritten; everything else is forwarded
+//! unchanged.
 
 mod links;
 
@@ -18,7 +19,8 @@ pub use self::links::LinkContext;
 /// Translates a response head and wraps the body.
 ///
 /// # Errors
-/// `upstream_broken` for a final response with a 1xx status, such as 101, or a transfer coding other than chunked.
+/// `upstream_broken` for a final response with a 1xx status, such as 101, or a transfer coding
+/// other than chunked.
 pub fn translate(sent: Sent, links: &LinkContext<'_>) -> Result<Response<ForwardedBody>, Failure> {
     let Sent {
         mut response,

@@ -21,7 +21,8 @@ use citrix_wire::form;
 /// Minimum time between two activation requests (interface §4.4).
 const ACTIVATION_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The site agent of one customer. It sends requests on demand only, so an unused customer costs nothing.
+/// The site agent of one customer. It sends requests on demand only, so an unused customer costs
+/// nothing.
 #[derive(Debug)]
 pub struct Agent<A> {
     customer_id: HeaderValue,
@@ -39,8 +40,8 @@ pub struct Agent<A> {
 }
 
 impl<A: Api> Agent<A> {
-    /// Returns an agent that publishes to `site`. It is idle until [`Agent::serve`] is polled. `token_timeout` bounds the
-    /// wait for a token.
+    /// Returns an agent that publishes to `site`. It is idle until [`Agent::serve`] is polled.
+    /// `token_timeout` bounds the wait for a token.
     pub fn new(
         credential: &Credential,
         site: Arc<SiteSlot>,
@@ -169,8 +170,8 @@ impl<A: Api> Agent<A> {
             .map_err(|error: InvalidUri| error.to_string())
     }
 
-    /// Sends a request, and replays it after a 401 if a newer token can be obtained. Consecutive 401s force no login,
-    /// because a permission problem must not cost a login per request.
+    /// Sends a request, and replays it after a 401 if a newer token can be obtained. Consecutive
+    /// 401s force no login, because a permission problem must not cost a login per request.
     async fn call(&mut self, method: Method, url: Uri) -> Result<ApiResponse, String> {
         let token = self
             .token

@@ -1,7 +1,9 @@
-//! Redirects of customers to other regions, remembered for an hour so that later requests go there directly.
+//! Redirects of customers to other regions, remembered for an hour so that later requests go there
+//! directly.
 //!
-//! A 307 names the new address of one path (contract §1.6). The common suffix of both paths, in whole segments, is
-//! assumed to be unchanged, which leaves a mapping from an old prefix to a new base (interface §4.4).
+//! A 307 names the new address of one path (contract §1.6). The common suffix of both paths, in
+//! whole segments, is assumed to be unchanged, which leaves a mapping from an old prefix to a new
+//! base (interface §4.4).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,10 +52,11 @@ pub struct OriginPath<'a> {
 }
 
 impl Relocation {
-    /// Derives the mapping from a redirect from `old` to `new`. The first `fixed` bytes of the old path (the base path of
-    /// its gateway) and the service's segment after them always belong to the prefix, because a redirect of one service
-    /// does not apply to others. Returns `None` without a common suffix, for a redirect to the same address, and if the
-    /// prefix or base is longer than [`MAX_PREFIX_LEN`].
+    /// Derives the mapping from a redirect from `old` to `new`. The first `fixed` bytes of the old
+    /// path (the base path of its gateway) and the service's segment after them always belong to
+    /// the prefix, because a redirect of one service does not apply to others. Returns `None`
+    /// without a common suffix, for a redirect to the same address, and if the prefix or base is
+    /// longer than [`MAX_PREFIX_LEN`].
     pub(crate) fn from_redirect(
         customer: &HeaderValue,
         old: OriginPath<'_>,
@@ -79,7 +82,8 @@ impl Relocation {
         self.from == other.from && self.to == other.to
     }
 
-    /// Returns the new target for an old one below the prefix. Everything after the prefix is unchanged.
+    /// Returns the new target for an old one below the prefix. Everything after the prefix is
+    /// unchanged.
     ///
     /// # Errors
     /// If the result is not a valid path, which cannot happen for two valid paths.
@@ -177,8 +181,8 @@ fn url(origin: &Origin, base_path: &str) -> UpstreamUrl {
     }
 }
 
-/// Returns both paths without their common suffix of whole segments. The first `fixed` bytes of `old` and the segment
-/// after them are always retained.
+/// Returns both paths without their common suffix of whole segments. The first `fixed` bytes of
+/// `old` and the segment after them are always retained.
 fn split_common_suffix<'a>(old: &'a str, new: &'a str, fixed: usize) -> (&'a str, &'a str) {
     let service = old.get(fixed + 1..).unwrap_or_default();
     let min_len = (fixed + 1 + service.find('/').unwrap_or(service.len())).min(old.len());

@@ -36,8 +36,8 @@ struct MeSite {
     id: String,
 }
 
-/// Returns the sites of `customer` in a response body, or of all customers if none has that id. Returns `None` if the
-/// body has another format.
+/// Returns the sites of `customer` in a response body, or of all customers if none has that id.
+/// Returns `None` if the body has another format.
 pub fn parse(customer: &str, body: &[u8]) -> Option<Sites> {
     let mut customers = serde_json::from_slice::<Me>(body).ok()?.customers?;
     let matches = |listed: &MeCustomer| {

@@ -101,12 +101,14 @@ impl SiteSlot {
         }
     }
 
-    /// Waits until the site is reported as frozen; returns at once if that happened since the last call.
+    /// Waits until the site is reported as frozen; returns at once if that happened since the last
+    /// call.
     pub(super) async fn reported_frozen(&self) {
         self.frozen.notified().await;
     }
 
-    /// Publishes the result of a lookup. An id is final; any other result holds for [`RETRY_INTERVAL`].
+    /// Publishes the result of a lookup. An id is final; any other result holds for
+    /// [`RETRY_INTERVAL`].
     pub(super) fn publish(&self, site: Site) {
         let several = match site {
             Site::Known(id) => {

@@ -21,10 +21,12 @@ pub struct RouteMatch {
 impl Snapshot {
     /// Returns the route with the longest prefix of the target's path.
     ///
-    /// A retired address is translated first, unless a `[[route]]` matches it; the ids in it become header fields.
+    /// A retired address is translated first, unless a `[[route]]` matches it; the ids in it become
+    /// header fields.
     ///
     /// # Errors
-    /// `no_route` if no prefix matches, `customer_forbidden` if a retired address and a header name two sites.
+    /// `no_route` if no prefix matches, `customer_forbidden` if a retired address and a header name
+    /// two sites.
     pub fn match_route(
         &self,
         target: PathAndQuery,

@@ -101,7 +101,8 @@ impl Customer {
             .cloned()
     }
 
-    /// Returns the upstream of the customer's requests on `route`; `None` if the customer's cloud has no host for it.
+    /// Returns the upstream of the customer's requests on `route`; `None` if the customer's cloud
+    /// has no host for it.
     pub fn destination<'s>(&'s self, route: &'s Route) -> Option<&'s Destination> {
         match &route.destinations {
             Destinations::CustomerApi => Some(&self.api),

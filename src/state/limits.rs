@@ -64,7 +64,8 @@ impl LimitKeys {
 }
 
 impl CustomerLimits {
-    /// Creates the limits of a customer. One that it had `before` is kept, with the requests that wait for it.
+    /// Creates the limits of a customer. One that it had `before` is kept, with the requests that
+    /// wait for it.
     pub(super) fn new(keys: &LimitKeys, before: Option<&Self>) -> Self {
         let limit = |key: &LimitKey| {
             let same = before.and_then(|before| before.limits.get(before.keys.position(key)?));

@@ -16,7 +16,8 @@ use crate::upstream::origin::{InvalidServerName, Origin};
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
 
-/// The live configuration with the state of its customers, callers and routes. A reload publishes its successor.
+/// The live configuration with the state of its customers, callers and routes. A reload publishes
+/// its successor.
 pub struct Published {
     /// The live settings.
     pub live: Arc<Live>,

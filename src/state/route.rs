@@ -105,7 +105,8 @@ impl Destination {
     }
 }
 
-/// Returns a copy with a reference count of its own: clones of a shared value pass its count from core to core.
+/// Returns a copy with a reference count of its own: clones of a shared value pass its count from
+/// core to core.
 pub(super) fn own_copy(value: &HeaderValue) -> HeaderValue {
     // The bytes of a header value are always valid; the fallback is never reached.
     let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());

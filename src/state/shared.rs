@@ -17,8 +17,8 @@ use crate::site::regions::Regions;
 use crate::system::clock::Clock;
 use crate::token::rejections::Rejections;
 
-/// The state that all workers share. The data path uses atomics and [`Published`]; locks are taken only in the fair
-/// queue of a limited customer and after a 401 or 429.
+/// The state that all workers share. The data path uses atomics and [`Published`]; locks are taken
+/// only in the fair queue of a limited customer and after a 401 or 429.
 pub struct Shared {
     /// The published state; a reload replaces it.
     pub published: ArcSwap<Published>,

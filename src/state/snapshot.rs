@@ -21,9 +21,9 @@ use citrix_wire::citrix::{AuthorizationScheme, services};
 use citrix_wire::link_rewrite::LinkMap;
 use citrix_wire::prefix_tree::PrefixTree;
 
-/// A worker's view of the published state. A request holds one until it ends, whatever is reloaded meanwhile. Header
-/// values are the worker's own copies: cloning one that all workers share would pass its reference count from core to
-/// core.
+/// A worker's view of the published state. A request holds one until it ends, whatever is reloaded
+/// meanwhile. Header values are the worker's own copies: cloning one that all workers share would
+/// pass its reference count from core to core.
 pub struct Snapshot {
     pub(super) published: Arc<Published>,
     /// The live settings.
@@ -86,7 +86,8 @@ impl Snapshot {
         })
     }
 
-    /// Returns the index of the route with the longest prefix of `path`; `None` if the path belongs to no route.
+    /// Returns the index of the route with the longest prefix of `path`; `None` if the path belongs
+    /// to no route.
     pub fn route_of(&self, path: &str) -> Option<usize> {
         self.prefixes.find(path).copied().flatten()
     }

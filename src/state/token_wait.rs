@@ -10,8 +10,8 @@ impl Customer {
     /// Waits up to `token.startup_wait` for a usable token.
     ///
     /// # Errors
-    /// `token_unavailable` if there is none in time; at once if the next login is later than that, or if
-    /// `limits.max_queued` requests of the customer wait already.
+    /// `token_unavailable` if there is none in time; at once if the next login is later than that,
+    /// or if `limits.max_queued` requests of the customer wait already.
     pub async fn wait_for_token(&self, live: &Live, clock: Clock) -> Result<(), Failure> {
         let (slot, timeout) = (&self.token, live.token.startup_wait);
         let status = slot.status();

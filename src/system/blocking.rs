@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-/// A call on a blocking thread, or none. A call that hangs occupies this one thread: no other call starts before it
-/// has returned.
+/// A call on a blocking thread, or none. A call that hangs occupies this one thread: no other call
+/// starts before it has returned.
 #[derive(Debug)]
 pub struct BlockingCall<T> {
     thread: Option<JoinHandle<T>>,
@@ -42,12 +42,12 @@ impl<T: Send + 'static> BlockingCall<T> {
         self.thread.is_some() && !self.overdue
     }
 
-    /// Returns the result of the call in progress, or else of `call`, which it starts. Dropping the future does not
-    /// cancel the call; the next `run` returns its result.
+    /// Returns the result of the call in progress, or else of `call`, which it starts. Dropping the
+    /// future does not cancel the call; the next `run` returns its result.
     ///
     /// # Errors
-    /// When the call takes longer than `limit`. Further calls of `run` then return without a wait until the thread
-    /// has finished.
+    /// When the call takes longer than `limit`. Further calls of `run` then return without a wait
+    /// until the thread has finished.
     pub async fn run(
         &mut self,
         limit: Duration,

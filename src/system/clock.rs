@@ -1,6 +1,7 @@
 //! A wall clock that tests replace.
 //!
-//! Expiry times are wall-clock times: the monotonic clock stops while a machine is suspended, but a token expires.
+//! Expiry times are wall-clock times: the monotonic clock stops while a machine is suspended, but a
+//! token expires.
 
 use std::time::{Duration, SystemTime};
 

@@ -6,7 +6,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use citrix_wire::hex;
 
-/// A SHA-256 digest. `Debug` does not show it, because a weak secret can be guessed from its digest.
+/// A SHA-256 digest. `Debug` does not show it, because a weak secret can be guessed from its
+/// digest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sha256([u8; 32]);
 

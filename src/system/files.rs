@@ -1,4 +1,5 @@
-//! Files that change while the program runs: configuration, certificates, client secrets, the egress proxy's URL.
+//! Files that change while the program runs: configuration, certificates, client secrets, the
+//! egress proxy's URL.
 //!
 //! They are polled: volumes that a platform mounts are replaced through a symbolic link in a parent
 //! directory, and network volumes report no changes at all. A [`Poller`] reads its files together
@@ -80,7 +81,8 @@ pub enum ReadError {
     /// An error of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// A directory, pipe, socket or device. Opening a pipe would block until another process writes to it.
+    /// A directory, pipe, socket or device. Opening a pipe would block until another process writes
+    /// to it.
     #[error("not a regular file")]
     NotRegular,
     /// Larger than this many bytes.

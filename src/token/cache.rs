@@ -1,11 +1,13 @@
-//! Token cache on disk (`token.cache_file`), off by default. A restart during an outage of the token endpoint still has
-//! a token, and replicas on one volume share a login.
+//! Token cache on disk (`token.cache_file`), off by default. A restart during an outage of the
+//! token endpoint still has a token, and replicas on one volume share a login.
 //!
-//! One encrypted file holds the tokens of all customers and is replaced atomically. No login depends on it: an unusable
-//! file is logged once, ignored and rewritten, and a lock that cannot be acquired is skipped. Disks, network volumes
-//! above all, can stall, so file operations run on one blocking thread at a time, with a timeout.
+//! One encrypted file holds the tokens of all customers and is replaced atomically. No login
+//! depends on it: an unusable file is logged once, ignored and rewritten, and a lock that cannot be
+//! acquired is skipped. Disks, network volumes above all, can stall, so file operations run on one
+//! blocking thread at a time, with a timeout.
 //!
-//! `system::files::Poller` does not fit: the file is read on demand, written as well, and locked between replicas.
+//! `system::files::Poller` does not fit: the file is read on demand, written as well, and locked
+//! between replicas.
 
 mod files;
 mod sealed;
@@ -33,12 +35,12 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval between attempts to acquire the login lock.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum lead of a sibling's clock over the local one. A token obtained further in the future would appear to be
-/// valid for longer than it is.
+/// Maximum lead of a sibling's clock over the local one. A token obtained further in the future
+/// would appear to be valid for longer than it is.
 const MAX_CLOCK_LEAD: Duration = Duration::from_secs(5);
 
-/// Key of a credential in the cache: a hash of its customer, client id and token URL, so that a changed credential does
-/// not find the old token.
+/// Key of a credential in the cache: a hash of its customer, client id and token URL, so that a
+/// changed credential does not find the old token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CredentialId(Sha256);
 
@@ -122,8 +124,8 @@ impl Cache {
         self.log_error(stored);
     }
 
-    /// Acquires the login lock of a credential, or gives up after [`LOCK_TIMEOUT`]. Either way the caller loads the token
-    /// again before it logs in.
+    /// Acquires the login lock of a credential, or gives up after [`LOCK_TIMEOUT`]. Either way the
+    /// caller loads the token again before it logs in.
     pub(super) async fn login_lock(&self, id: CredentialId) -> LoginLock {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
@@ -144,7 +146,8 @@ impl Cache {
         work: impl FnOnce(&CacheFiles) -> Result<T, CacheError> + Send + 'static,
     ) -> Result<T, CacheError> {
         let work = async {
-            // The semaphore is never closed, and a panic ends the process; the errors are unreachable.
+            // The semaphore is never closed, and a panic ends the process; the errors are
+            // unreachable.
             let permit = Arc::clone(&self.disk)
                 .acquire_owned()
                 .await

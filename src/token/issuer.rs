@@ -50,7 +50,8 @@ pub struct LoginError {
     pub(crate) retry_after: Option<Duration>,
     /// Clock skew, if the response had a `Date`.
     pub(crate) skew: Option<Skew>,
-    /// Status, or error of the operating system or TLS, for the log. Never part of the response body.
+    /// Status, or error of the operating system or TLS, for the log. Never part of the response
+    /// body.
     pub(crate) cause: Option<String>,
 }
 
@@ -125,8 +126,8 @@ struct TrustRequest<'a> {
 }
 
 fn trust_body(client_id: &str, client_secret: &str) -> Result<Zeroizing<Vec<u8>>, LoginError> {
-    // Allocated at its maximum size, because a reallocation would leave a copy behind: JSON escapes a byte in six bytes
-    // at most.
+    // Allocated at its maximum size, because a reallocation would leave a copy behind: JSON escapes
+    // a byte in six bytes at most.
     let mut body = Zeroizing::new(Vec::with_capacity(
         6 * (client_id.len() + client_secret.len()) + 64,
     ));

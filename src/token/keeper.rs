@@ -34,7 +34,8 @@ use crate::system::clock::Clock;
 
 pub use self::settings::KeeperSettings;
 
-/// Maximum sleep. Timers do not advance while the machine is suspended, so the wall clock is checked this often.
+/// Maximum sleep. Timers do not advance while the machine is suspended, so the wall clock is
+/// checked this often.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// The task that logs in for one credential.
@@ -135,8 +136,8 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Logs in and publishes the token whenever a login is due. Every failure is logged, counted and followed by a
-    /// backoff; a valid token stays published.
+    /// Logs in and publishes the token whenever a login is due. Every failure is logged, counted
+    /// and followed by a backoff; a valid token stays published.
     ///
     /// Dropping the future stops the keeper; another one may continue with the same slot.
     pub async fn run(mut self) -> Infallible {

@@ -1,4 +1,5 @@
-//! Outcomes of token requests: the closed set behind the metric label, the log field and the advice.
+//! Outcomes of token requests: the closed set behind the metric label, the log field and the
+//! advice.
 
 use std::fmt;
 

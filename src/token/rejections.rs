@@ -1,5 +1,5 @@
-//! Routes and paths whose requests Citrix rejects with 401 although the token is fresh. Such an authorization problem must
-//! not cause a login per request.
+//! Routes and paths whose requests Citrix rejects with 401 although the token is fresh. Such an
+//! authorization problem must not cause a login per request.
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -16,7 +16,8 @@ const SUPPRESSION: Duration = Duration::from_secs(60);
 /// `token.min_forced_interval`.
 const MAX_SCOPES: usize = 1024;
 
-/// Recent 401 responses per scope, shared by all workers. Only a request that received a 401 locks it.
+/// Recent 401 responses per scope, shared by all workers. Only a request that received a 401 locks
+/// it.
 #[derive(Default)]
 pub struct Rejections {
     state: RandomState,
@@ -36,7 +37,8 @@ pub enum RefreshDecision {
 
 #[derive(Clone, Copy)]
 struct Rejected {
-    /// The newest token that was rejected or may have been revoked when the scope triggered a login.
+    /// The newest token that was rejected or may have been revoked when the scope triggered a
+    /// login.
     generation: u64,
     /// A newer token was rejected as well.
     suppressed: bool,
@@ -49,9 +51,10 @@ impl Rejections {
         Scope::new(&self.state, customer, route, path)
     }
 
-    /// Decides whether the rejection of token `generation` may trigger a login. It may not once a token newer than one
-    /// that this scope triggered a login for is rejected, because then the token is not the problem. Generations up to
-    /// `last_suspect` may have been revoked together and prove nothing.
+    /// Decides whether the rejection of token `generation` may trigger a login. It may not once a
+    /// token newer than one that this scope triggered a login for is rejected, because then the
+    /// token is not the problem. Generations up to `last_suspect` may have been revoked together
+    /// and prove nothing.
     pub fn may_refresh(
         &self,
         scope: Scope,

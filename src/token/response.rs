@@ -1,7 +1,7 @@
 //! Parser for token responses (contract §1.1). Pure.
 //!
-//! Both dialects are parsed leniently, because real responses deviate from the documented format: numbers as strings,
-//! other letter case, whitespace around the JSON, no lifetime.
+//! Both dialects are parsed leniently, because real responses deviate from the documented format:
+//! numbers as strings, other letter case, whitespace around the JSON, no lifetime.
 
 mod jwt;
 
@@ -19,7 +19,8 @@ use citrix_wire::citrix::TokenDialect;
 
 /// Lifetime of a token whose response states none, as Citrix documents it (contract §1.2).
 pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
-/// Longest plausible lifetime of a token; a response that states more is treated as one that states none.
+/// Longest plausible lifetime of a token; a response that states more is treated as one that states
+/// none.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Content of a successful token response.
@@ -45,7 +46,8 @@ pub enum Lifetime {
 }
 
 impl Lifetime {
-    /// Returns the local time at which the token expires, for a login request sent at `sent`. May be in the past.
+    /// Returns the local time at which the token expires, for a login request sent at `sent`. May
+    /// be in the past.
     ///
     /// A time of Citrix's clock is corrected by the skew, if known.
     pub fn expires_at(self, sent: SystemTime, skew: Option<Skew>) -> SystemTime {
@@ -67,7 +69,8 @@ impl Lifetime {
 ///
 /// # Errors
 /// [`Outcome::Empty`], [`Outcome::NotJson`], [`Outcome::Truncated`], [`Outcome::Malformed`],
-/// [`Outcome::ErrorIn200`], [`Outcome::InvalidClient`] for that `error` code, and [`Outcome::BadToken`].
+/// [`Outcome::ErrorIn200`], [`Outcome::InvalidClient`] for that `error` code, and
+/// [`Outcome::BadToken`].
 pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
     let body = body
         .strip_prefix(b"\xef\xbb\xbf")
@@ -127,7 +130,8 @@ pub(crate) fn customer_of(token: &SecretString) -> Option<String> {
 /// The `error` code for a wrong id or secret.
 const INVALID_CLIENT: &str = "invalid_client";
 
-/// Returns `true` if the body of an error response is `{"error":"invalid_client", …}` (contract §1.3).
+/// Returns `true` if the body of an error response is `{"error":"invalid_client", …}`
+/// (contract §1.3).
 pub fn is_invalid_client(body: &[u8]) -> bool {
     serde_json::from_slice::<ResponseFields>(body.trim_ascii())
         .is_ok_and(|fields| fields.error.as_deref() == Some(INVALID_CLIENT))
@@ -139,7 +143,8 @@ fn plausible(seconds: f64) -> Option<Duration> {
     (!lifetime.is_zero() && lifetime <= MAX_LIFETIME).then_some(lifetime)
 }
 
-/// The relevant fields of a token response. The token is moved directly into memory that is wiped on drop.
+/// The relevant fields of a token response. The token is moved directly into memory that is wiped
+/// on drop.
 #[derive(Default)]
 struct ResponseFields {
     access_token: Option<SecretString>,
@@ -193,8 +198,8 @@ fn lifetime(value: &Value) -> Option<Duration> {
     }
 }
 
-/// Returns the error code. Citrix's own client treats the empty string as no error; a value that is not a string is an
-/// error with an empty code.
+/// Returns the error code. Citrix's own client treats the empty string as no error; a value that is
+/// not a string is an error with an empty code.
 fn error_code(value: Value) -> Option<String> {
     match value {
         Value::Null | Value::Bool(false) => None,

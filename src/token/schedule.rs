@@ -1,4 +1,5 @@
-//! Schedule of logins: refresh time and backoff. Pure: the caller supplies times and random numbers.
+//! Schedule of logins: refresh time and backoff. Pure: the caller supplies times and random
+//! numbers.
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub fn usable_lifetime(lifetime: Duration) -> Duration {
     lifetime - MAX_MARGIN.min(lifetime / 10)
 }
 
-/// Returns the time from one login to the scheduled next: `refresh_at` of the usable lifetime, minus up to 10 % by
-/// `random` (0 to 1), at least a second.
+/// Returns the time from one login to the scheduled next: `refresh_at` of the usable lifetime,
+/// minus up to 10 % by `random` (0 to 1), at least a second.
 pub fn refresh_after(lifetime: Duration, refresh_at: f64, random: f64) -> Duration {
     let planned = usable_lifetime(lifetime).mul_f64(refresh_at.clamp(0.0, 1.0));
     let jitter = planned.mul_f64(REFRESH_JITTER * random.clamp(0.0, 1.0));
@@ -59,9 +60,10 @@ impl Failures {
 
     /// Returns the wait before the next login.
     ///
-    /// `usable_for` is the remaining lifetime of a usable token: it permits a longer backoff, which ends with the token
-    /// at the latest. `retry_after` is the wait that the response requested: a 429's is respected up to an hour, a 503's
-    /// up to 90 s, never shortened and slightly lengthened by jitter.
+    /// `usable_for` is the remaining lifetime of a usable token: it permits a longer backoff, which
+    /// ends with the token at the latest. `retry_after` is the wait that the response requested: a
+    /// 429's is respected up to an hour, a 503's up to 90 s, never shortened and slightly
+    /// lengthened by jitter.
     pub fn backoff(
         self,
         usable_for: Option<Duration>,
@@ -104,8 +106,8 @@ impl Failures {
     }
 }
 
-/// Returns `min`, doubled with each failure after the first, ±20 %. `max` includes the jitter, which keeps its full
-/// width there.
+/// Returns `min`, doubled with each failure after the first, ±20 %. `max` includes the jitter,
+/// which keeps its full width there.
 fn exponential(min: Duration, max: Duration, failures: u32, random: f64) -> Duration {
     // 2^16 s exceeds every maximum.
     let doublings = failures.saturating_sub(1).min(16);

@@ -1,7 +1,7 @@
 //! The current token of one credential, shared between its keeper and the data path.
 //!
-//! A request reads it with one atomic load. Waiting for a token, reporting a 401 to the keeper and explaining why there
-//! is no token happen off this fast path.
+//! A request reads it with one atomic load. Waiting for a token, reporting a 401 to the keeper and
+//! explaining why there is no token happen off this fast path.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,8 @@ use crate::limit::permits::PermitCounter;
 use crate::system::clock::Clock;
 use citrix_wire::citrix::AuthorizationScheme;
 
-/// A token as prebuilt `Authorization` values, marked sensitive so that they are neither printed nor indexed by HPACK.
+/// A token as prebuilt `Authorization` values, marked sensitive so that they are neither printed
+/// nor indexed by HPACK.
 #[derive(Debug)]
 pub struct Token {
     generation: u64,
@@ -68,7 +69,8 @@ impl Token {
         value.len() >= token.len() && value.windows(token.len()).any(|part| part == token)
     }
 
-    /// Returns the end of the period in which the token is sent, shortly before it expires at Citrix.
+    /// Returns the end of the period in which the token is sent, shortly before it expires at
+    /// Citrix.
     pub const fn usable_until(&self) -> SystemTime {
         self.usable_until
     }
@@ -100,8 +102,8 @@ pub enum ForcedRefresh {
     Replaced,
     /// A login is in progress or about to start; [`TokenSlot::wait_newer`] waits for it.
     InProgress,
-    /// A login follows after this time, because of `token.min_forced_interval` or the backoff after a failed login. The
-    /// 401 is passed to the caller.
+    /// A login follows after this time, because of `token.min_forced_interval` or the backoff after
+    /// a failed login. The 401 is passed to the caller.
     Deferred(Duration),
 }
 
@@ -156,8 +158,8 @@ impl TokenSlot {
         self.status.borrow().clone()
     }
 
-    /// Waits up to `timeout` for a usable token. A failed login does not end the wait, because the next one may still
-    /// succeed in time.
+    /// Waits up to `timeout` for a usable token. A failed login does not end the wait, because the
+    /// next one may still succeed in time.
     ///
     /// # Errors
     /// If no token is usable within `timeout`.
@@ -174,8 +176,8 @@ impl TokenSlot {
             .await
     }
 
-    /// Waits up to `timeout` for a token newer than `generation`, after [`TokenSlot::report_rejected`] or
-    /// [`TokenSlot::request_login`].
+    /// Waits up to `timeout` for a token newer than `generation`, after
+    /// [`TokenSlot::report_rejected`] or [`TokenSlot::request_login`].
     ///
     /// # Errors
     /// As soon as the login fails, or if it takes longer than `timeout`.
@@ -221,7 +223,8 @@ impl TokenSlot {
         }
     }
 
-    /// Reports that Citrix rejected this generation with 401. However many requests report it, one login follows.
+    /// Reports that Citrix rejected this generation with 401. However many requests report it, one
+    /// login follows.
     pub fn report_rejected(&self, generation: u64) -> ForcedRefresh {
         let newest = self.generation();
         if newest > generation {
@@ -229,7 +232,8 @@ impl TokenSlot {
         }
         // A generation that was never issued must not reject future tokens.
         let generation = generation.min(newest);
-        // Evaluated before the keeper is woken, which may finish the login before this thread continues.
+        // Evaluated before the keeper is woken, which may finish the login before this thread
+        // continues.
         let deferred = {
             let status = self.status.borrow();
             if status.in_progress {
@@ -249,9 +253,9 @@ impl TokenSlot {
         }
     }
 
-    /// Returns the newest generation that may have been revoked together with `generation`. To be called before
-    /// [`TokenSlot::report_rejected`]: a login in progress may have started before tokens were revoked, so that the token
-    /// it obtains is invalid as well.
+    /// Returns the newest generation that may have been revoked together with `generation`. To be
+    /// called before [`TokenSlot::report_rejected`]: a login in progress may have started before
+    /// tokens were revoked, so that the token it obtains is invalid as well.
     pub fn last_suspect(&self, generation: u64) -> u64 {
         let status = self.status.borrow();
         if status.in_progress && !status.started_after_rejection {
@@ -261,11 +265,12 @@ impl TokenSlot {
         }
     }
 
-    /// Requests a login for an operator, whatever the state of the token. A login in progress counts.
+    /// Requests a login for an operator, whatever the state of the token. A login in progress
+    /// counts.
     ///
     /// # Errors
-    /// Rejects the request with the remaining wait within `token.min_forced_interval` and during the backoff after a
-    /// failed login.
+    /// Rejects the request with the remaining wait within `token.min_forced_interval` and during
+    /// the backoff after a failed login.
     pub fn request_login(&self) -> Result<(), Duration> {
         let mut result = Ok(());
         self.status.send_if_modified(|status| {
@@ -333,7 +338,8 @@ impl TokenSlot {
         requested
     }
 
-    /// Waits until a login is wanted before the scheduled one; returns at once if that happened since the last call.
+    /// Waits until a login is wanted before the scheduled one; returns at once if that happened
+    /// since the last call.
     pub(super) async fn login_wanted(&self) {
         self.login_wanted.notified().await;
     }
@@ -348,8 +354,8 @@ impl TokenSlot {
         self.status.send_modify(change);
     }
 
-    /// Marks the current token as expired, for a clock that was set back: `usable_until` is in the future again, but the
-    /// lifetime has elapsed.
+    /// Marks the current token as expired, for a clock that was set back: `usable_until` is in the
+    /// future again, but the lifetime has elapsed.
     pub(super) fn expire(&self, now: SystemTime) {
         if let Some(token) = self.token.load_full() {
             self.token.store(Some(Arc::new(Token {
@@ -363,7 +369,8 @@ impl TokenSlot {
     }
 }
 
-/// Returns the time until a 401 or an operator may trigger a login; `None` if they may do so already.
+/// Returns the time until a 401 or an operator may trigger a login; `None` if they may do so
+/// already.
 fn deferral(status: &TokenStatus) -> Option<Duration> {
     let left = status
         .forced_not_before?

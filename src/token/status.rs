@@ -1,4 +1,5 @@
-//! Status of a credential's token, for readiness, metrics, the status page and responses to callers.
+//! Status of a credential's token, for readiness, metrics, the status page and responses to
+//! callers.
 
 use std::time::{Duration, SystemTime};
 
@@ -117,8 +118,9 @@ pub struct TokenStatus {
     pub consecutive_failures: u32,
     /// The last failed login, kept after later successes.
     pub last_failure: Option<FailedLogin>,
-    /// The newest token was not obtained with a configured secret, because those were rejected or unreadable, but with
-    /// the last accepted one or by a sibling. A restart would have no valid secret.
+    /// The newest token was not obtained with a configured secret, because those were rejected or
+    /// unreadable, but with the last accepted one or by a sibling. A restart would have no valid
+    /// secret.
     pub on_old_secret: bool,
     /// The secret that obtained the newest token; `None` for a token from the cache.
     pub secret: Option<WhichSecret>,

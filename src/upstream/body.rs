@@ -41,8 +41,8 @@ pub enum ResponseBodyError {
     Coding(CodingError),
 }
 
-/// A response body. At its end it returns the connection to the pool; dropped early, it closes the connection (HTTP/1.1)
-/// or resets the stream (HTTP/2).
+/// A response body. At its end it returns the connection to the pool; dropped early, it closes the
+/// connection (HTTP/1.1) or resets the stream (HTTP/2).
 pub struct ResponseBody {
     /// `None` once it has ended.
     inner: Option<Incoming>,
@@ -83,8 +83,8 @@ impl ResponseBody {
         body
     }
 
-    /// Returns the beginning of the body: up to `limit` bytes that arrive within `time`. They remain in the body with
-    /// their framing. A body that is known to be longer is not read.
+    /// Returns the beginning of the body: up to `limit` bytes that arrive within `time`. They
+    /// remain in the body with their framing. A body that is known to be longer is not read.
     pub async fn peek(&mut self, limit: usize, time: Duration) -> Vec<u8> {
         let mut seen = Vec::new();
         let peek = async {
@@ -108,8 +108,8 @@ impl ResponseBody {
         seen
     }
 
-    /// Reads the rest, so that the connection can be reused, or closes the connection if that takes too much or too
-    /// long.
+    /// Reads the rest, so that the connection can be reused, or closes the connection if that takes
+    /// too much or too long.
     pub async fn discard(mut self) {
         let drain = async {
             let mut read = 0;
@@ -136,7 +136,8 @@ impl ResponseBody {
                     ))),
                 }
             }
-            // All bytes have arrived, but not the empty frame that ends the stream; dropping it now would reset it.
+            // All bytes have arrived, but not the empty frame that ends the stream; dropping it now
+            // would reset it.
             (None, Some(inner)) if !inner.is_end_stream() => {
                 drop(tokio::task::spawn_local(read_end(
                     inner,
@@ -171,8 +172,9 @@ impl ResponseBody {
     }
 }
 
-/// Sends the rest of a request whose response is already complete, then returns the connection. The request body has its
-/// own timeout; an upstream that does not read is subject to `upstream.idle_timeout`.
+/// Sends the rest of a request whose response is already complete, then returns the connection. The
+/// request body has its own timeout; an upstream that does not read is subject to
+/// `upstream.idle_timeout`.
 async fn finish_upload(mut connection: Box<Http1>, upload: Rc<BodyProgress>, pool: PoolHandle) {
     let mut idle = IdleTimer::new(pool.pool.idle_timeout());
     let mut seen = upload.bytes.get();

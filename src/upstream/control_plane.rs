@@ -1,7 +1,8 @@
 //! The HTTP client of the control plane, for the gateway's own requests.
 //!
-//! It dials as the data path does, and opens a connection per request: the next one is usually most of an hour away, and
-//! a new connection follows DNS. It follows no redirects, which could send a secret to a host that is not configured.
+//! It dials as the data path does, and opens a connection per request: the next one is usually most
+//! of an hour away, and a new connection follows DNS. It follows no redirects, which could send a
+//! secret to a host that is not configured.
 
 use std::error::Error;
 use std::io;
@@ -176,7 +177,8 @@ impl ControlClient {
         Ok(dial(peer, &self.dial_config, self.timeout).await?)
     }
 
-    /// Runs a connection until it is no longer used. The timeout is for a peer that does not close it.
+    /// Runs a connection until it is no longer used. The timeout is for a peer that does not close
+    /// it.
     fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
         // The request receives its error.
         tokio::spawn(timeout(2 * self.timeout, connection));
@@ -220,7 +222,8 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
     Ok(read)
 }
 
-/// Returns Citrix's transaction id. The token endpoints use the first of these headers (contract §1.1).
+/// Returns Citrix's transaction id. The token endpoints use the first of these headers
+/// (contract §1.1).
 pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
     [
         X_CWS_TRANSACTION_ID,
@@ -236,7 +239,8 @@ pub fn transaction_id(headers: &HeaderMap) -> Option<HeaderValue> {
     .cloned()
 }
 
-/// Returns an error and its sources, including the error that an `io::Error` wraps, which its `source` skips.
+/// Returns an error and its sources, including the error that an `io::Error` wraps, which its
+/// `source` skips.
 pub fn sources<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -28,7 +28,8 @@ use crate::tls::ALPN_H2;
 
 pub use egress::DialConfig;
 
-/// Buffer below rustls, which reads 4 KiB at a time: a quarter of the system calls for large responses.
+/// Buffer below rustls, which reads 4 KiB at a time: a quarter of the system calls for large
+/// responses.
 const TLS_READ_BUFFER: usize = 64 * 1024;
 /// TCP keep-alive time, since NATs forget connections that are silent during long calls.
 const KEEPALIVE: Duration = Duration::from_secs(60);

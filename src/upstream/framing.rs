@@ -4,7 +4,8 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body;
 
-/// Replaces the caller's framing fields with those of the body as it is sent. To be called again if the body changes.
+/// Replaces the caller's framing fields with those of the body as it is sent. To be called again if
+/// the body changes.
 pub fn frame(method: &Method, headers: &mut HeaderMap, body: &impl Body) {
     headers.remove(CONTENT_LENGTH);
     headers.remove(TRANSFER_ENCODING);

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection to an upstream.
 //!
-//! It has no task: its user polls it, which saves two wake-ups per request. The end of an idle connection is therefore
-//! noticed only when it is polled once before reuse.
+//! It has no task: its user polls it, which saves two wake-ups per request. The end of an idle
+//! connection is therefore noticed only when it is polled once before reuse.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -25,8 +25,8 @@ pub struct Http1 {
     sender: SendRequest<CallerBody>,
     /// `None` once it has ended, because hyper then drops requests instead of returning them.
     connection: Option<Connection<TokioIo<UpstreamIo>, CallerBody>>,
-    /// The response timeout, shared by consecutive exchanges: a rare expiry for an earlier exchange costs less than a reset
-    /// for each.
+    /// The response timeout, shared by consecutive exchanges: a rare expiry for an earlier exchange
+    /// costs less than a reset for each.
     timer: Option<Pin<Box<Sleep>>>,
     /// Time at which it was opened.
     pub born: Instant,
@@ -67,8 +67,8 @@ impl Http1 {
         }
     }
 
-    /// Returns `true` if an idle connection can carry a request. Polls it, which detects a close, unsolicited bytes or an
-    /// unfinished upload.
+    /// Returns `true` if an idle connection can carry a request. Polls it, which detects a close,
+    /// unsolicited bytes or an unfinished upload.
     pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx);
         self.connection.is_some() && self.sender.is_ready()

@@ -41,8 +41,8 @@ struct OriginPool {
     )]
     idle: Vec<Box<Http1>>,
     http2: Option<Http2>,
-    /// The origin last chose HTTP/1.1. Then each request without an idle connection dials its own; otherwise one dials
-    /// for all, because HTTP/2 needs only one.
+    /// The origin last chose HTTP/1.1. Then each request without an idle connection dials its own;
+    /// otherwise one dials for all, because HTTP/2 needs only one.
     chose_http1: bool,
     dialling: Option<WeakShared<SharedDial>>,
 }
@@ -63,8 +63,8 @@ pub(super) enum PooledConnection {
 }
 
 impl PooledConnection {
-    /// Marks the connection as used, and returns `true` if it was before. One that was dialled for several requests
-    /// comes out of the pool, but is new.
+    /// Marks the connection as used, and returns `true` if it was before. One that was dialled for
+    /// several requests comes out of the pool, but is new.
     fn mark_used(&mut self) -> bool {
         match self {
             Self::Http1(connection) => std::mem::replace(&mut connection.used, true),
@@ -149,7 +149,8 @@ impl Pool {
         }
     }
 
-    /// Returns a pooled connection to `origin` that is alive and below `upstream.max_connection_age`.
+    /// Returns a pooled connection to `origin` that is alive and below
+    /// `upstream.max_connection_age`.
     pub async fn reuse(self: &Rc<Self>, origin: &Origin) -> Option<Lease> {
         let connection = self.open_connection(origin.id).await?;
         Some(self.lend(connection, origin.id))
@@ -236,7 +237,8 @@ impl Pool {
         self.with(origin, |pool| pool.http2.take_if(is_same));
     }
 
-    /// Closes idle connections that are too old, idle for too long, dead, or to an origin that is no longer `known`.
+    /// Closes idle connections that are too old, idle for too long, dead, or to an origin that is
+    /// no longer `known`.
     pub fn evict_idle(&self, known: impl Fn(u64) -> bool) {
         let now = Instant::now();
         self.now.set(now);
@@ -251,7 +253,8 @@ impl Pool {
                     && now.duration_since(connection.born) < settings.max_connection_age
                     && connection.is_alive()
             });
-            // Requests in progress have their own handle; the connection closes after the last of them.
+            // Requests in progress have their own handle; the connection closes after the last of
+            // them.
             pool.http2.take_if(|connection| {
                 now.duration_since(connection.born) >= settings.max_connection_age
                     || !connection.is_alive()

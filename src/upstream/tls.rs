@@ -94,7 +94,8 @@ impl UpstreamTls {
         })
     }
 
-    /// Returns `true` if both have the same roots and ALPN protocols, so that connections can be kept.
+    /// Returns `true` if both have the same roots and ALPN protocols, so that connections can be
+    /// kept.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.roots.roots == other.roots.roots
             && self.config.alpn_protocols == other.config.alpn_protocols

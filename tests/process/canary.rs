@@ -1,4 +1,5 @@
-//! Canaries: secrets placed in every possible input must not appear in any output of the binary at log level `trace`.
+//! Canaries: secrets placed in every possible input must not appear in any output of the binary at
+//! log level `trace`.
 
 mod commands;
 mod customers;
@@ -35,7 +36,8 @@ const FIELDS: &str = "Authorization: CwsAuth Bearer=c4nary-caller\r\nX-Api-Key: 
     X-AZURE-APP-CLIENT-SECRET: c4nary-app-secret\r\nCookie: session=c4nary-cookie\r\n\
     Proxy-Authorization: Basic YzRuYXJ5OmM0bmFyeQ==\r\n";
 
-/// Returns the canary in plain text, hex, decimal bytes and base64, and the hash of the admin secret.
+/// Returns the canary in plain text, hex, decimal bytes and base64, and the hash of the admin
+/// secret.
 fn encodings() -> Vec<String> {
     let bytes = CANARY.as_bytes();
     let numbers = format!("{bytes:?}");
@@ -44,7 +46,8 @@ fn encodings() -> Vec<String> {
         hex::encode(bytes),
         numbers.trim_matches(['[', ']']).to_owned(),
     ];
-    // Base64 depends on the offset within a group of three bytes; digits shared with neighbouring bytes are cut off.
+    // Base64 depends on the offset within a group of three bytes; digits shared with neighbouring
+    // bytes are cut off.
     for offset in 0..3 {
         let encoded = STANDARD.encode([&vec![0; offset], bytes].concat());
         let (first, end) = ((offset * 8).div_ceil(6), (offset + bytes.len()) * 8 / 6);
@@ -149,7 +152,8 @@ fn batch() -> String {
         .replace("c4nary-body", body)
 }
 
-/// Sends requests with and without the admin secret to each endpoint of the admin listener and checks the responses.
+/// Sends requests with and without the admin secret to each endpoint of the admin listener and
+/// checks the responses.
 async fn check_admin_listener(admin: SocketAddr) {
     let known = format!("X-Api-Key: {ADMIN_SECRET}\r\n");
     let basic = format!(
@@ -204,7 +208,8 @@ async fn stop(gateway: Program) -> Vec<serde_json::Value> {
     exit.log()
 }
 
-/// Starts upstreams that are closed, close, send nonsense, echo the token and reject it, by the prefix of their routes.
+/// Starts upstreams that are closed, close, send nonsense, echo the token and reject it, by the
+/// prefix of their routes.
 async fn faulty_upstreams() -> [(&'static str, Upstream); 5] {
     let unauthorized = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let echo =
@@ -382,7 +387,8 @@ fn ended_login(line: &str) -> bool {
     line.starts_with("citrix_auth_proxy_token_refreshes_total{") && !line.ends_with(" 0")
 }
 
-/// Returns responses of a token endpoint without a valid token, each of which contains the secret sent to it.
+/// Returns responses of a token endpoint without a valid token, each of which contains the secret
+/// sent to it.
 fn bad_responses() -> Vec<String> {
     let json = |status: &str, body: &str| {
         format!(

@@ -286,7 +286,8 @@ async fn untrusted_authority_is_named_with_the_ca_file_to_extend() {
     assert_eq!(found.code(), 1);
 }
 
-/// Starts an emulator behind a TLS-inspecting proxy: its certificate for api.cloud.com is signed by `corporate`.
+/// Starts an emulator behind a TLS-inspecting proxy: its certificate for api.cloud.com is signed by
+/// `corporate`.
 async fn behind_inspecting_proxy(
     corporate: &TestCa,
 ) -> (Program, TlsFiles, EgressProxy, Vec<(String, String)>) {

@@ -1,4 +1,5 @@
-//! Start and stop under load, behind a load balancer and under a service manager (interface §3.1 `[lifecycle]`).
+//! Start and stop under load, behind a load balancer and under a service manager (interface §3.1
+//! `[lifecycle]`).
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
@@ -17,7 +18,8 @@ use testkit::wire::{wait_until, within_timeout};
 
 const KEEP_ALIVE_GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Sends requests, three per connection, until the gateway refuses connections. Returns the number of responses.
+/// Sends requests, three per connection, until the gateway refuses connections. Returns the number
+/// of responses.
 ///
 /// Panics at a truncated response.
 async fn send_until_refused(gateway: SocketAddr) -> usize {
@@ -51,7 +53,8 @@ async fn send_until_refused(gateway: SocketAddr) -> usize {
     responses
 }
 
-/// Stops gateways under load. Each must exit with 0, and each request that reached the upstream must get its response.
+/// Stops gateways under load. Each must exit with 0, and each request that reached the upstream
+/// must get its response.
 async fn stops_under_load(rounds: usize) {
     for _ in 0..rounds {
         let requests = Arc::new(AtomicUsize::new(0));
@@ -226,7 +229,8 @@ async fn socket_of_a_service_manager_accepts_callers() {
     .await;
     program.signal("TERM");
     assert_eq!(program.wait().await.code, Some(0));
-    // The service manager keeps the socket, so callers wait for the next instance instead of being refused.
+    // The service manager keeps the socket, so callers wait for the next instance instead of being
+    // refused.
     assert!(within_timeout(TcpStream::connect(address)).await.is_ok());
 }
 

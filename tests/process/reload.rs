@@ -1,5 +1,5 @@
-//! Reloads of the configuration by SIGHUP and by file changes (interface §3.2). The integration tests cover the effect
-//! of each key.
+//! Reloads of the configuration by SIGHUP and by file changes (interface §3.2). The integration
+//! tests cover the effect of each key.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
@@ -224,7 +224,8 @@ fn resident(program: &Program) -> u64 {
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
-/// Alternates valid and invalid reloads under load. Returns the resident memory after every 50 reloads.
+/// Alternates valid and invalid reloads under load. Returns the resident memory after every 50
+/// reloads.
 async fn reloads_under_load(count: usize) -> Vec<u64> {
     let quiet = "[log]\naccess = false\n";
     let mut scene = Scene::start(quiet).await;

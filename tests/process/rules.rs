@@ -67,7 +67,8 @@ const RULES: &str =
 const DELETE_ITEM: &str = r#"{"Items":[{"Method":"DELETE","RelativeUrl":"c4nary"}]}"#;
 const PATCH_ITEM: &str = r#"{"Items":[{"Method":"PATCH","RelativeUrl":"c4nary"}]}"#;
 
-/// Caller, request line, body and status. The callers `e` (enforce) and `o` (observe) have [`RULES`].
+/// Caller, request line, body and status. The callers `e` (enforce) and `o` (observe) have
+/// [`RULES`].
 const REQUESTS: [(&str, &str, &str, u16); 10] = [
     ("e", "GET /cvad/manage/x?c4nary", "", 200),
     ("e", "DELETE /cvad/manage/x", "", 200),
@@ -142,8 +143,8 @@ async fn rule_violations_are_audited_as_refused_or_would_deny() {
     assert_eq!(audit, AUDIT);
 }
 
-/// Starts a gateway with an admin secret and the callers `o` and `idle` (observe) and `e` (enforce), and sends
-/// requests of `o`.
+/// Starts a gateway with an admin secret and the callers `o` and `idle` (observe) and `e`
+/// (enforce), and sends requests of `o`.
 async fn observing_gateway() -> (Gateway, Servers) {
     let callers =
         block("o", "mode = 'observe'") + &block("e", "") + &block("idle", "mode = 'observe'");

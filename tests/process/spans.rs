@@ -1,4 +1,5 @@
-//! Trace context forwarded to Citrix, trace ids in the access log, and spans received by a collector.
+//! Trace context forwarded to Citrix, trace ids in the access log, and spans received by a
+//! collector.
 
 mod collector;
 mod exported;

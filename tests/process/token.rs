@@ -1,5 +1,5 @@
-//! Callers receive no errors while tokens expire, are revoked, or the gateway is suspended. All counts are from the
-//! emulator's `/_emulator/stats`.
+//! Callers receive no errors while tokens expire, are revoked, or the gateway is suspended. All
+//! counts are from the emulator's `/_emulator/stats`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -131,7 +131,8 @@ async fn suspension_beyond_the_token_lifetime_sends_no_expired_token() {
             callers.push(caller);
         }
         let logins = cloud.count("token_requests").await;
-        // No request is in progress here: a partly written one would be completed with the expired token.
+        // No request is in progress here: a partly written one would be completed with the expired
+        // token.
         gateway.program.signal("STOP");
         wait_until("all threads are stopped", || async {
             is_stopped(gateway.program.id())

@@ -16,8 +16,8 @@ use crate::token::status::Skew;
 /// Clock difference in seconds from which a warning is due.
 const MAX_SKEW_SECONDS: f64 = 30.0;
 
-/// Logs in with both secrets of a rotation, as each must work before the other is removed. Returns the token of the
-/// first login that succeeds.
+/// Logs in with both secrets of a rotation, as each must work before the other is removed. Returns
+/// the token of the first login that succeeds.
 ///
 /// # Errors
 /// The reason why there is no token for the next step.

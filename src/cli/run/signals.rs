@@ -60,7 +60,8 @@ impl Signals {
         }
     }
 
-    /// Waits for the next signal that stops the program. SIGHUP is ignored: a stopping program reloads nothing.
+    /// Waits for the next signal that stops the program. SIGHUP is ignored: a stopping program
+    /// reloads nothing.
     pub(super) async fn stop(&mut self) -> Stop {
         loop {
             if let Signal::Stop(stop) = self.next().await {

@@ -9,7 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::state::Shared;
 
-/// Minimum time without a heartbeat before a worker counts as unresponsive. Heartbeats are one second apart.
+/// Minimum time without a heartbeat before a worker counts as unresponsive. Heartbeats are one
+/// second apart.
 const MIN_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Reports that requests are served.
@@ -36,8 +37,8 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Pings the service manager's watchdog while every worker sends heartbeats. It runs on the control plane, so a ping
-/// also shows that this one is responsive. Ends when dropped.
+/// Pings the service manager's watchdog while every worker sends heartbeats. It runs on the control
+/// plane, so a ping also shows that this one is responsive. Ends when dropped.
 pub(super) struct Watchdog(Option<JoinHandle<()>>);
 
 impl Watchdog {

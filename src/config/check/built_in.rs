@@ -58,8 +58,8 @@ impl BuiltInRoutes {
             || services::reserved_prefixes().any(is)
     }
 
-    /// Adds the built-in routes that `routes` does not replace. The services of a replaced gateway follow it to its
-    /// new target.
+    /// Adds the built-in routes that `routes` does not replace. The services of a replaced gateway
+    /// follow it to its new target.
     pub(super) fn add_to(self, routes: &mut Vec<RouteSettings>) {
         let mut built_in = self.others;
         for gateway in self.gateways {
@@ -90,8 +90,8 @@ fn built_in(prefix: String, target: RouteTarget) -> RouteSettings {
     }
 }
 
-/// Adds `url` as the target of `prefix` for customers of `cloud`. Returns `None` if `url` is invalid, which a test of
-/// the table rules out.
+/// Adds `url` as the target of `prefix` for customers of `cloud`. Returns `None` if `url` is
+/// invalid, which a test of the table rules out.
 fn add_target<'r>(
     routes: &'r mut Vec<RouteSettings>,
     prefix: String,

@@ -12,8 +12,8 @@ use crate::system::digest::Sha256;
 use citrix_wire::policy::pattern::PathRules;
 use citrix_wire::policy::{RULE_METHODS, Rules};
 
-/// The maximum number of callers. Each has its own series in the metrics, and its secret is compared with that of each
-/// request.
+/// The maximum number of callers. Each has its own series in the metrics, and its secret is
+/// compared with that of each request.
 const MAX_CALLERS: usize = 1000;
 
 const NAME: &str = "\"splunk\"";
@@ -153,7 +153,8 @@ pub(super) fn check_client_certificates(
     }
 }
 
-/// Reports a caller with the name or credentials of an earlier one. `before` has the index of each block.
+/// Reports a caller with the name or credentials of an earlier one. `before` has the index of each
+/// block.
 fn reject_duplicate(
     block: &RawCaller,
     caller: &Caller,

@@ -40,7 +40,8 @@ impl CustomerTable {
         }
     }
 
-    /// Returns the name of a secret in `$CREDENTIALS_DIRECTORY`: that of a block ends in the customer id.
+    /// Returns the name of a secret in `$CREDENTIALS_DIRECTORY`: that of a block ends in the
+    /// customer id.
     fn credential_name(self, key: &str, customer_id: Option<&HeaderValue>) -> Option<String> {
         match self {
             Self::Citrix => Some(key.to_owned()),

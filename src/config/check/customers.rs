@@ -9,8 +9,8 @@ use crate::config::Credential;
 use crate::config::raw::{FromValue as _, RawCitrix, RawCustomer};
 use crate::config::value::Leaf;
 
-/// The maximum number of customers. Each has a task, a connection during logins, and some thirty series in the
-/// metrics.
+/// The maximum number of customers. Each has a task, a connection during logins, and some thirty
+/// series in the metrics.
 const MAX_CUSTOMERS: usize = 1000;
 
 /// All customers, in the order of the file.
@@ -80,7 +80,8 @@ fn check_blocks(blocks: Vec<RawCustomer>, report: &mut Report<'_>) -> Option<Cus
     })
 }
 
-/// Reports a customer id that differs from an earlier one in case at most: requests may use any case.
+/// Reports a customer id that differs from an earlier one in case at most: requests may use any
+/// case.
 fn reject_duplicate(
     customer_id: &Leaf,
     index: usize,

@@ -3,8 +3,8 @@
 use super::citrix::api_gateway;
 use crate::config::{Credential, RouteSettings, RouteTarget, UpstreamUrl};
 
-/// Returns the gateways of the customers' clouds, every `api_url`, and the upstreams of routes for `/region/{name}`,
-/// without paths.
+/// Returns the gateways of the customers' clouds, every `api_url`, and the upstreams of routes for
+/// `/region/{name}`, without paths.
 pub(super) fn known_gateways(
     credentials: &[Credential],
     routes: &[RouteSettings],

@@ -99,7 +99,8 @@ fn check_addresses(
     listeners
 }
 
-/// Adds a listener, and reports a duplicate or one that would expose the API client to other machines.
+/// Adds a listener, and reports a duplicate or one that would expose the API client to other
+/// machines.
 fn add(
     leaf: &Leaf,
     listeners: &mut Vec<ListenAddress>,
@@ -138,8 +139,8 @@ fn bind_address(text: &str) -> Checked<BindAddress> {
     tcp_address(text).map(BindAddress::Tcp)
 }
 
-/// Parses `host:port`. The host is an IP address or `localhost`: what another name resolves to may change, and with it
-/// the clients that can connect.
+/// Parses `host:port`. The host is an IP address or `localhost`: what another name resolves to may
+/// change, and with it the clients that can connect.
 pub(super) fn tcp_address(text: &str) -> Checked<SocketAddr> {
     let literal = match text.strip_prefix("localhost:") {
         Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
@@ -215,8 +216,8 @@ fn check_workers(leaf: &Leaf, report: &mut Report<'_>) -> NonZeroUsize {
     NonZeroUsize::new(report.integer(leaf, 0, 0..=MAX_WORKERS)).unwrap_or_else(cores)
 }
 
-/// Returns `hosts` and the host of `public_url`. The default permits any name if all callers authenticate: then a web
-/// page that reaches the gateway through DNS rebinding lacks credentials.
+/// Returns `hosts` and the host of `public_url`. The default permits any name if all callers
+/// authenticate: then a web page that reaches the gateway through DNS rebinding lacks credentials.
 fn check_hosts(
     leaf: &Leaf,
     public_url: Option<&UpstreamUrl>,

@@ -15,7 +15,8 @@ use citrix_wire::citrix::AuthorizationScheme;
 const PREFIX: &str = "\"/reports\"";
 const UPSTREAM: &str = "\"https://reports.example.cloud.com/api\"";
 
-/// Returns the configured routes and `/`, longest prefix first, then the built-in routes that they do not replace.
+/// Returns the configured routes and `/`, longest prefix first, then the built-in routes that they
+/// do not replace.
 pub(super) fn check_routes(
     raw: &[RawRoute],
     built_in: BuiltInRoutes,

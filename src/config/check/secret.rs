@@ -17,8 +17,8 @@ pub(super) const EXAMPLE: &str = "{ file = \"/run/secrets/citrix-client-secret\"
 /// The minimum length in bytes of a key for HMAC-SHA256 (RFC 7518 section 3.2) or AES-256.
 const MIN_KEY_BYTES: usize = 32;
 
-/// Returns the source of the secret: the value of `leaf`, else the credential `name` of the service manager. Reads the
-/// secret once.
+/// Returns the source of the secret: the value of `leaf`, else the credential `name` of the service
+/// manager. Reads the secret once.
 pub(super) fn check_secret(
     leaf: &Leaf,
     name: Option<&str>,
@@ -126,7 +126,8 @@ fn from_table(table: &Table, report: &Report<'_>) -> Result<SecretSource, String
     }
 }
 
-/// Describes why a secret cannot be read. The path of a missing file is not quoted: it may be a misplaced secret.
+/// Describes why a secret cannot be read. The path of a missing file is not quoted: it may be a
+/// misplaced secret.
 pub(super) fn read_problem(source: &SecretSource, error: &SecretError) -> String {
     let exists = match error {
         SecretError::Unreadable { source, .. } => source.kind() == ErrorKind::PermissionDenied,

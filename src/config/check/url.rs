@@ -98,7 +98,8 @@ fn is_valid_host(host: &str) -> bool {
     }
 }
 
-/// Returns `true` for `localhost` and loopback addresses. Names are not resolved: the result could change.
+/// Returns `true` for `localhost` and loopback addresses. Names are not resolved: the result could
+/// change.
 fn is_loopback(host: &str) -> bool {
     let address: Result<IpAddr, _> = host::strip_brackets(host).parse();
     address.map_or_else(

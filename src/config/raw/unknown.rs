@@ -28,8 +28,8 @@ pub(super) fn report_unknown(
     }
 }
 
-/// Returns the path of the key that was probably meant: an alias, a similar key of the same table, or the same key of
-/// another table.
+/// Returns the path of the key that was probably meant: an alias, a similar key of the same table,
+/// or the same key of another table.
 fn suggestion(key: &str, path: &str, known: &[&str]) -> Option<String> {
     let alias = CUSTOMER_ALIASES
         .iter()

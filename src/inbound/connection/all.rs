@@ -55,7 +55,8 @@ impl Connections {
             .count()
     }
 
-    /// Drains all connections on which no request is arriving. Called repeatedly, until those have been drained too.
+    /// Drains all connections on which no request is arriving. Called repeatedly, until those have
+    /// been drained too.
     pub fn drain_all(&self) {
         let now = Instant::now();
         let all = self.all.borrow();

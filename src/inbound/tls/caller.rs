@@ -13,8 +13,9 @@ use crate::system::clock::since_epoch;
 /// The identity in a verified client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerCertificate {
-    /// The subject in the form of RFC 4514, most specific part first (`CN=splunk,OU=Ops,C=DE`), or empty. Attribute
-    /// names are in capitals, non-ASCII characters are unchanged, and control characters are escaped.
+    /// The subject in the form of RFC 4514, most specific part first (`CN=splunk,OU=Ops,C=DE`), or
+    /// empty. Attribute names are in capitals, non-ASCII characters are unchanged, and control
+    /// characters are escaped.
     pub subject: String,
     /// The DNS names of subjectAltName (RFC 5280 section 4.2.1.6) in lower case.
     pub dns_names: Vec<String>,
@@ -35,7 +36,8 @@ impl CallerCertificate {
     /// Parses a leaf that rustls has verified.
     ///
     /// # Errors
-    /// When it cannot be parsed or has expired, which rustls does not verify again for a resumed session.
+    /// When it cannot be parsed or has expired, which rustls does not verify again for a resumed
+    /// session.
     pub fn read(leaf: &CertificateDer<'_>, now: SystemTime) -> Result<Self, CertificateError> {
         let certificate = Certificate::from_der(leaf)?;
         let leaf = certificate.tbs_certificate();

@@ -29,7 +29,8 @@ use crate::tls::{ALPN_H2, ALPN_HTTP1, TlsError, add_roots, certificates, provide
 /// Sessions kept for resumption without tickets.
 const MAX_SESSIONS: usize = 256;
 
-/// The TLS configuration for callers. A handshake uses the one in force when it begins; open connections keep theirs.
+/// The TLS configuration for callers. A handshake uses the one in force when it begins; open
+/// connections keep theirs.
 #[derive(Clone)]
 pub struct InboundTls {
     current: Arc<ArcSwap<ServerConfig>>,
@@ -121,7 +122,8 @@ impl CertificateReloader {
     /// Returns the expiry of the new certificate as RFC 3339.
     fn load(&mut self, snapshot: FileSnapshot) -> Result<Option<String>, TlsError> {
         let client_ca = client_ca(snapshot.digests());
-        // A resumed session is not verified again, so sessions must not survive a change of the authorities.
+        // A resumed session is not verified again, so sessions must not survive a change of the
+        // authorities.
         let sessions = if client_ca == self.client_ca {
             self.sessions.clone()
         } else {
@@ -174,7 +176,8 @@ fn client_ca(digests: &[FileDigest]) -> Option<FileDigest> {
     digests.get(2).cloned()
 }
 
-/// State for session resumption, so that a client that opens a connection per request avoids full handshakes.
+/// State for session resumption, so that a client that opens a connection per request avoids full
+/// handshakes.
 #[derive(Clone)]
 struct Sessions {
     ticketer: Arc<dyn ProducesTickets>,

@@ -116,7 +116,8 @@ async fn permit_of_a_dropped_waiter_passes_to_the_next() {
     let permit = acquire(&queue, 1);
     let [first, second, third] = [1, 2, 3].map(|number| enqueue(&queue, number));
     drop(permit);
-    // The permit was sent to the first, which is dropped before it receives; the second is gone by then.
+    // The permit was sent to the first, which is dropped before it receives; the second is gone by
+    // then.
     drop(second);
     drop(first);
     let permit = third.wait(Instant::now() + LONG).await;

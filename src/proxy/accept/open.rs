@@ -1,4 +1,5 @@
-//! Opens an accepted connection: PROXY header, connections per address, TLS handshake, HTTP version.
+//! Opens an accepted connection: PROXY header, connections per address, TLS handshake, HTTP
+//! version.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -78,7 +79,8 @@ impl Acceptor {
         }
     }
 
-    /// Returns the client: the peer, or the address in the PROXY header of a peer in `listen.proxy_protocol`.
+    /// Returns the client: the peer, or the address in the PROXY header of a peer in
+    /// `listen.proxy_protocol`.
     ///
     /// # Errors
     /// A missing or invalid header, which is logged and counted.
@@ -185,7 +187,8 @@ pub(super) async fn unless_directed_to_close<T>(
     let mut opening = std::pin::pin!(opening);
     poll_fn(|cx| match opening.as_mut().poll(cx) {
         Poll::Ready(opened) => Poll::Ready(opened),
-        // A drain lets a handshake finish, because a request follows it. The handshake has its own deadline.
+        // A drain lets a handshake finish, because a request follows it. The handshake has its own
+        // deadline.
         Poll::Pending => match connection.poll_directive(cx) {
             Some(Directive::Drain) if connection.is_opening() => Poll::Pending,
             Some(_) => Poll::Ready(None),

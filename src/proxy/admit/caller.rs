@@ -11,8 +11,8 @@ use crate::state::Shared;
 use crate::state::Snapshot;
 use citrix_wire::host::Authority;
 
-/// Authenticates the caller and returns its index in the configuration. In anonymous mode it returns `None` and
-/// ignores credentials.
+/// Authenticates the caller and returns its index in the configuration. In anonymous mode it
+/// returns `None` and ignores credentials.
 ///
 /// # Errors
 /// `caller_unknown`, `caller_forbidden`, or `bad_request` for a repeated credential field.
@@ -43,8 +43,8 @@ pub(super) fn pick_caller(
     Ok(Some(index))
 }
 
-/// Returns one failure for every cause, so that a response does not confirm a secret presented from the wrong
-/// network.
+/// Returns one failure for every cause, so that a response does not confirm a secret presented from
+/// the wrong network.
 fn unknown_caller(callers: &Callers, unknown: UnknownCaller<'_>) -> Failure {
     // A stale gateway token can be replaced by a login, even if no caller has a secret.
     let failure = if callers.have_secrets() || unknown == UnknownCaller::StaleToken {

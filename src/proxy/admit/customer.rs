@@ -8,18 +8,19 @@ use crate::state::addressing::RouteMatch;
 use crate::state::{Customer, Snapshot};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CUSTOMER, customers_in_path};
 
-/// Returns the customer that `Citrix-CustomerId`, the old `Customer` field or the path names, else the default one.
+/// Returns the customer that `Citrix-CustomerId`, the old `Customer` field or the path names, else
+/// the default one.
 ///
 /// # Errors
-/// `bad_request` if none is named and there is no default, `customer_forbidden` if two are named or there is no
-/// credential for the one that is.
+/// `bad_request` if none is named and there is no default, `customer_forbidden` if two are named or
+/// there is no credential for the one that is.
 pub(super) fn pick_customer<'s>(
     snapshot: &'s Snapshot,
     headers: &HeaderMap,
     route_match: &RouteMatch,
 ) -> Result<&'s Customer, Failure> {
-    // Current services ignore `Customer`. With one customer, a different id in it is ignored here too, unless the
-    // address is retired.
+    // Current services ignore `Customer`. With one customer, a different id in it is ignored here
+    // too, unless the address is retired.
     let counts = |id: &&[u8]| {
         route_match.retired.is_some()
             || snapshot.customers.has_several()

@@ -15,16 +15,17 @@ use citrix_wire::policy::batch::{MAX_BASE_LENGTH, batch_base, evaluate_items};
 use citrix_wire::policy::path::Ambiguous;
 use citrix_wire::policy::{Decision, Restriction};
 
-/// Detail for a customer without a credential and for one the caller may not use. It is the same for both, so that a
-/// caller cannot find out which customers exist.
+/// Detail for a customer without a credential and for one the caller may not use. It is the same
+/// for both, so that a caller cannot find out which customers exist.
 pub(super) const UNKNOWN_CUSTOMER: &str =
     "no credential for the named customer, or none that this caller may use";
 
 /// Batch items evaluated before the worker runs other tasks.
 const ITEMS_PER_YIELD: usize = 100;
 
-/// Rejects a path that names a customer the caller may not act for. It precedes the routing, because `/direct` has a
-/// route for a configured customer only, and 404 would show that there is none.
+/// Rejects a path that names a customer the caller may not act for. It precedes the routing,
+/// because `/direct` has a route for a configured customer only, and 404 would show that there is
+/// none.
 ///
 /// # Errors
 /// `customer_forbidden`.
@@ -54,11 +55,12 @@ pub(in crate::proxy) struct Policy<'s> {
     base: Option<Box<str>>,
 }
 
-/// Evaluates method, path and customer of a request, and acquires permits of the caller's limits. Returns the policy
-/// that applies to the body, if any.
+/// Evaluates method, path and customer of a request, and acquires permits of the caller's limits.
+/// Returns the policy that applies to the body, if any.
 ///
 /// # Errors
-/// If the rules reject the request or a limit is reached; in `mode = "observe"` both are only logged and counted.
+/// If the rules reject the request or a limit is reached; in `mode = "observe"` both are only
+/// logged and counted.
 pub(super) fn evaluate<'s>(
     snapshot: &'s Snapshot,
     method: &Method,
@@ -101,8 +103,8 @@ impl Policy<'_> {
         self.customer
     }
 
-    /// Checks, for a request with a body, that the items can be evaluated if the forwarded path is that of a batch.
-    /// `is_api_batch` is `true` if the body is read and parsed.
+    /// Checks, for a request with a body, that the items can be evaluated if the forwarded path is
+    /// that of a batch. `is_api_batch` is `true` if the body is read and parsed.
     ///
     /// # Errors
     /// If it is a batch whose items cannot be evaluated.

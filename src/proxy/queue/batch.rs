@@ -1,7 +1,7 @@
 //! Reads the body of a `$batch` request, whose items contain tokens (contract §5).
 //!
-//! The body is read whole, so that the gateway's token can replace the caller's in each item. It is held until the
-//! response head, because every attempt may use another token.
+//! The body is read whole, so that the gateway's token can replace the caller's in each item. It is
+//! held until the response head, because every attempt may use another token.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -41,8 +41,9 @@ impl AsRef<[u8]> for HeldBatch {
 /// Reads a batch and evaluates its items like requests of their own.
 ///
 /// # Errors
-/// `bad_request` if it is malformed, encoded or truncated; `body_too_large`; `request_timeout` if it stalls;
-/// `overloaded` if too many bytes are held; the rejection of an item by the caller's rules.
+/// `bad_request` if it is malformed, encoded or truncated; `body_too_large`; `request_timeout` if
+/// it stalls; `overloaded` if too many bytes are held; the rejection of an item by the caller's
+/// rules.
 pub(super) async fn read_batch(
     request: &mut UpstreamRequest<'_>,
     shared: &Shared,
@@ -101,7 +102,8 @@ fn reject_encoded(headers: &HeaderMap) -> Result<(), Failure> {
     Err(Failure::new(Reason::BadRequest, detail))
 }
 
-/// Returns `true` if no other charset than UTF-8 is declared: in UTF-7 the same bytes are other items.
+/// Returns `true` if no other charset than UTF-8 is declared: in UTF-7 the same bytes are other
+/// items.
 fn is_utf8(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     types.next().is_none_or(declares_only_utf8) && types.next().is_none()

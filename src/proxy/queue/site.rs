@@ -10,7 +10,8 @@ use crate::site::slot::Site;
 use crate::state::Customer;
 use citrix_wire::citrix::headers::CITRIX_INSTANCE_ID;
 
-/// Maximum wait of a request for the lookup. It is then sent without an id: Citrix's response states the problem.
+/// Maximum wait of a request for the lookup. It is then sent without an id: Citrix's response
+/// states the problem.
 const SITE_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sites named in an error detail.
 const MAX_NAMED_SITES: usize = 10;
@@ -18,7 +19,8 @@ const MAX_NAMED_SITES: usize = 10;
 /// Waits for the customer's site and adds `Citrix-InstanceId`.
 ///
 /// # Errors
-/// `bad_request` if the customer has several sites, `overloaded` if `limits.max_queued` requests wait already.
+/// `bad_request` if the customer has several sites, `overloaded` if `limits.max_queued` requests
+/// wait already.
 pub(super) async fn find_site(
     request: &mut UpstreamRequest<'_>,
     live: &Live,

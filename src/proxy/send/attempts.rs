@@ -16,7 +16,8 @@ use crate::upstream::dial::ConnectError;
 use crate::upstream::pool::Lease;
 use crate::upstream::{AttemptError, ResponseDeadline};
 
-/// Attempts for one response. Each after the first uses a new connection; more would only repeat what one has shown.
+/// Attempts for one response. Each after the first uses a new connection; more would only repeat
+/// what one has shown.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// The reason that there is no response.
@@ -28,9 +29,10 @@ enum NoResponse {
 impl SendContext<'_> {
     /// Sends until there is a response head or another attempt is not safe.
     ///
-    /// The upstream may close a pooled connection while a request is written to it. A request of which nothing was
-    /// written is sent again whatever it is; else a copy is sent if the method is idempotent and there is no body
-    /// (RFC 9110 section 9.2.2). A failure of a new connection is final.
+    /// The upstream may close a pooled connection while a request is written to it. A request of
+    /// which nothing was written is sent again whatever it is; else a copy is sent if the method is
+    /// idempotent and there is no body (RFC 9110 section 9.2.2). A failure of a new connection is
+    /// final.
     pub(super) async fn attempts(
         &self,
         mut outgoing: Outgoing,
@@ -91,7 +93,8 @@ impl SendContext<'_> {
         Err(error.into_failure(self.destination, upload.as_deref(), &deadline))
     }
 
-    /// Leases a connection. Pooled connections become stale together, so only the first attempt uses one.
+    /// Leases a connection. Pooled connections become stale together, so only the first attempt
+    /// uses one.
     async fn lease(&self, first: bool) -> Result<Lease, Arc<ConnectError>> {
         let origin = &self.destination.origin;
         // Boxed: dialling is rare and its future large.

@@ -6,11 +6,12 @@ use super::Sent;
 use crate::error::{Failure, Reason};
 use crate::state::Customer;
 
-/// `Retry-After` for a frozen site. Citrix's own client polls every 30 s, for up to 20 minutes (contract §4).
+/// `Retry-After` for a frozen site. Citrix's own client polls every 30 s, for up to 20 minutes
+/// (contract §4).
 const FROZEN_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// Requests the activation of the customer's site and returns the failure for the caller. The 530 is not remembered:
-/// the next request is tried.
+/// Requests the activation of the customer's site and returns the failure for the caller. The 530
+/// is not remembered: the next request is tried.
 pub(super) async fn request_activation(sent: Sent, customer: &Customer) -> Failure {
     customer.site.report_frozen();
     sent.response.into_body().discard().await;

@@ -32,7 +32,8 @@ pub(super) struct ReplayCopy {
 }
 
 impl Outgoing {
-    /// Returns the copy for sending it again. The body of a batch is rendered by [`ReplayCopy::authorize`].
+    /// Returns the copy for sending it again. The body of a batch is rendered by
+    /// [`ReplayCopy::authorize`].
     pub(super) fn replay_copy(&self, batch: Option<Box<BatchTemplate>>) -> ReplayCopy {
         ReplayCopy {
             head: self.without_body(),
@@ -41,7 +42,8 @@ impl Outgoing {
         }
     }
 
-    /// Returns `true` if it may be sent twice: an idempotent method and no body (RFC 9110 section 9.2.2).
+    /// Returns `true` if it may be sent twice: an idempotent method and no body (RFC 9110
+    /// section 9.2.2).
     pub(super) fn is_repeatable(&self) -> bool {
         self.method.is_idempotent() && self.body.is_end_stream()
     }
@@ -78,7 +80,8 @@ impl Outgoing {
         self.into_request(Version::HTTP_11, Uri::from)
     }
 
-    /// Converts it for HTTP/2: scheme and authority in the target, no `Host`, no `Transfer-Encoding`.
+    /// Converts it for HTTP/2: scheme and authority in the target, no `Host`, no
+    /// `Transfer-Encoding`.
     pub(super) fn into_http2(mut self, to: &Destination) -> Request<CallerBody> {
         self.headers.remove(HOST);
         self.headers.remove(TRANSFER_ENCODING);

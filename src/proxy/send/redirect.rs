@@ -90,7 +90,8 @@ impl<'a> SendContext<'a> {
         }
     }
 
-    /// Forgets the applied relocation if its gateway cannot be reached: the next request uses the route's upstream.
+    /// Forgets the applied relocation if its gateway cannot be reached: the next request uses the
+    /// route's upstream.
     pub(super) fn redirect_failed(
         &self,
         redirect: &Option<Box<RegionRedirect>>,
@@ -105,8 +106,8 @@ impl<'a> SendContext<'a> {
         }
     }
 
-    /// Returns the request with the target of a 307, or with its original target after a 404. The relocation is
-    /// learnt even if the request cannot be sent again.
+    /// Returns the request with the target of a 307, or with its original target after a 404. The
+    /// relocation is learnt even if the request cannot be sent again.
     pub(super) async fn redirect(
         &self,
         sent: Sent,
@@ -126,8 +127,8 @@ impl<'a> SendContext<'a> {
         Next::Again(Outgoing { target, ..again })
     }
 
-    /// Returns the target of a 307. `None` if it is not followed: an unknown host, another customer, a second 307, or
-    /// a redirect to the same URL.
+    /// Returns the target of a 307. `None` if it is not followed: an unknown host, another
+    /// customer, a second 307, or a redirect to the same URL.
     fn follow(
         &self,
         sent: &Sent,
@@ -194,8 +195,8 @@ impl<'a> SendContext<'a> {
         self.shared.regions.insert(relocation);
     }
 
-    /// Returns the original target after a 404 under an unconfirmed relocation, which was derived from another path and
-    /// may be wrong for this one.
+    /// Returns the original target after a 404 under an unconfirmed relocation, which was derived
+    /// from another path and may be wrong for this one.
     fn revert(&self, redirect: &mut Option<Box<RegionRedirect>>) -> Option<PathAndQuery> {
         let redirect = redirect.as_mut()?;
         let relocation = redirect
@@ -236,7 +237,8 @@ fn location(sent: &Sent) -> Option<Uri> {
     (location.authority().is_some() && path.as_str().starts_with('/')).then_some(location)
 }
 
-/// Returns the path of `location` with the request's own query, byte for byte: paging tokens must not change.
+/// Returns the path of `location` with the request's own query, byte for byte: paging tokens must
+/// not change.
 fn with_query(location: &Uri, original: &PathAndQuery) -> Result<PathAndQuery, InvalidUri> {
     match original.query().or_else(|| location.query()) {
         Some(query) => PathAndQuery::try_from(format!("{}?{query}", location.path())),

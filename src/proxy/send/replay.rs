@@ -11,7 +11,8 @@ use crate::state::Customer;
 use crate::token::rejections::RefreshDecision;
 use crate::token::slot::ForcedRefresh;
 
-/// Replays of one request. One follows a forced refresh; others only if tokens are replaced meanwhile.
+/// Replays of one request. One follows a forced refresh; others only if tokens are replaced
+/// meanwhile.
 const MAX_REPLAYS: u32 = 3;
 
 impl SendContext<'_> {
@@ -52,8 +53,8 @@ impl SendContext<'_> {
         Next::Done(unauthorized)
     }
 
-    /// Ensures that there is a newer token than the rejected one. Forces a refresh if necessary, and waits for it only
-    /// if the request is replayable.
+    /// Ensures that there is a newer token than the rejected one. Forces a refresh if necessary,
+    /// and waits for it only if the request is replayable.
     async fn newer_token(
         &self,
         unauthorized: &Sent,
@@ -100,8 +101,9 @@ impl SendContext<'_> {
         }
     }
 
-    /// Waits for the token that replaces `generation`. The in-flight permit is released meanwhile, if fewer than
-    /// `limits.max_queued` requests wait for this customer's token: a slow login does not exhaust the permits.
+    /// Waits for the token that replaces `generation`. The in-flight permit is released meanwhile,
+    /// if fewer than `limits.max_queued` requests wait for this customer's token: a slow login does
+    /// not exhaust the permits.
     async fn wait_for_refresh(
         &self,
         generation: u64,

@@ -1,5 +1,5 @@
-//! After a 429 or 503: a retry after the wait that the response requests, or the response for the caller
-//! (interface §4.4).
+//! After a 429 or 503: a retry after the wait that the response requests, or the response for the
+//! caller (interface §4.4).
 
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ pub(super) fn may_request_wait(status: StatusCode) -> bool {
 }
 
 impl SendContext<'_> {
-    /// Returns the request for a retry, if the requested wait is within its budget; [`SendContext::wait`] makes it.
-    /// Either way the gate closes for other requests.
+    /// Returns the request for a retry, if the requested wait is within its budget;
+    /// [`SendContext::wait`] makes it. Either way the gate closes for other requests.
     pub(super) async fn retry(
         &self,
         unavailable: Sent,
@@ -127,8 +127,9 @@ impl SendContext<'_> {
         Next::Done(unavailable)
     }
 
-    /// Waits as long as a response requested, and then while the gate is closed, within the budget; after that the
-    /// request is sent anyway. The in-flight permit is released for the wait, the queue permit is kept.
+    /// Waits as long as a response requested, and then while the gate is closed, within the budget;
+    /// after that the request is sent anyway. The in-flight permit is released for the wait, the
+    /// queue permit is kept.
     pub(super) async fn wait(
         &self,
         resend: &mut Resend,

@@ -28,7 +28,8 @@ pub struct LinkContext<'s> {
 }
 
 impl LinkContext<'_> {
-    /// Rewrites the links of a response. `redirected_to` is the origin that responded, if not the route's.
+    /// Rewrites the links of a response. `redirected_to` is the origin that responded, if not the
+    /// route's.
     pub(super) fn rewrite(
         &self,
         mut response: Response<ResponseBody>,
@@ -83,7 +84,8 @@ impl LinkContext<'_> {
     }
 }
 
-/// Returns `true` for `application/json` and for types with the suffix `+json` (RFC 6839 section 3.1).
+/// Returns `true` for `application/json` and for types with the suffix `+json` (RFC 6839
+/// section 3.1).
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return false;

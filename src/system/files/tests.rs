@@ -40,7 +40,8 @@ impl PollerScene {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// The next update, if there is one after at most this many intervals. Time passes only while no file is read.
+    /// The next update, if there is one after at most this many intervals. Time passes only while
+    /// no file is read.
     async fn next(&mut self, intervals: u32) -> Option<Update> {
         let limit = READ_INTERVAL * intervals + Duration::from_millis(500);
         timeout(limit, self.poller.next()).await.ok()

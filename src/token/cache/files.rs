@@ -25,17 +25,19 @@ const WRITE_LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Maximum number of attempts to acquire the write lock.
 const MAX_WRITE_LOCK_ATTEMPTS: u32 = 25;
 
-/// The cache file, its key and what is known of its content. The key is read for each operation, so that a rotated key
-/// takes effect.
+/// The cache file, its key and what is known of its content. The key is read for each operation, so
+/// that a rotated key takes effect.
 pub(super) struct CacheFiles {
     path: PathBuf,
     key: SecretSource,
     contents: Mutex<Contents>,
-    /// Entries to write, at most one per credential: keepers that log in at the same time share one write.
+    /// Entries to write, at most one per credential: keepers that log in at the same time share one
+    /// write.
     queued: Mutex<Vec<CacheEntry>>,
 }
 
-/// Decrypted content of the file when it was last read, so that it is decrypted once and not once per customer.
+/// Decrypted content of the file when it was last read, so that it is decrypted once and not once
+/// per customer.
 #[derive(Default)]
 struct Contents {
     stamp: Option<Stamp>,
@@ -91,7 +93,8 @@ impl CacheFiles {
         queued.push(entry);
     }
 
-    /// Writes the queued entries, unless a concurrent write already did, and removes those that expired before `now`.
+    /// Writes the queued entries, unless a concurrent write already did, and removes those that
+    /// expired before `now`.
     ///
     /// The file is replaced atomically, so that a reader sees either version in full.
     pub(super) fn write_queued(&self, now: Duration) -> Result<(), CacheError> {
@@ -172,8 +175,8 @@ impl CacheFiles {
         Ok(Some((stamp, sealed::open(&mut bytes, &self.key()?)?)))
     }
 
-    /// Acquires the login lock of a credential; `None` while another process holds it. The operating system releases the
-    /// lock of a process that ends.
+    /// Acquires the login lock of a credential; `None` while another process holds it. The
+    /// operating system releases the lock of a process that ends.
     pub(super) fn try_login_lock(&self, id: &str) -> Result<Option<File>, CacheError> {
         let short = id.get(..16).unwrap_or(id);
         try_lock(&self.sibling_path(&format!(".{short}.lock")))
@@ -227,8 +230,8 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<Stamp> {
     Ok(Stamp::of(&file.metadata()?))
 }
 
-/// Tries to lock a file. Lock files are never deleted: a process about to lock a deleted file would acquire a second
-/// lock.
+/// Tries to lock a file. Lock files are never deleted: a process about to lock a deleted file would
+/// acquire a second lock.
 fn try_lock(path: &Path) -> Result<Option<File>, CacheError> {
     let file = OpenOptions::new()
         .write(true)

@@ -1,8 +1,9 @@
 //! Format and encryption of the cache file. Pure.
 //!
-//! The file consists of eight bytes for the format and its version, a nonce, and an AES-256-GCM ciphertext with its tag;
-//! the first eight bytes are its associated data. The key is derived from `token.cache_key` by HKDF-SHA256. Each write
-//! uses a random nonce, which is safe for 2^32 writes per key: more than a hundred years at one per second.
+//! The file consists of eight bytes for the format and its version, a nonce, and an AES-256-GCM
+//! ciphertext with its tag; the first eight bytes are its associated data. The key is derived from
+//! `token.cache_key` by HKDF-SHA256. Each write uses a random nonce, which is safe for 2^32 writes
+//! per key: more than a hundred years at one per second.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -37,7 +38,8 @@ pub(super) struct CacheEntry {
 struct StoredEntry<'a> {
     #[serde(borrow, rename = "of")]
     id: Cow<'a, str>,
-    // Borrowed from the buffer, which is wiped. Owned only if it contains a quote or backslash, which no JWT does.
+    // Borrowed from the buffer, which is wiped. Owned only if it contains a quote or backslash,
+    // which no JWT does.
     #[serde(borrow)]
     token: Cow<'a, str>,
     obtained_ms: u64,
@@ -59,8 +61,8 @@ pub(super) fn seal(
             expires_ms: millis(entry.expires_at),
         })
         .collect();
-    // Allocated at its maximum size, because a reallocation would leave a copy behind: a token is visible ASCII, which
-    // JSON escapes in two bytes at most.
+    // Allocated at its maximum size, because a reallocation would leave a copy behind: a token is
+    // visible ASCII, which JSON escapes in two bytes at most.
     let capacity: usize = entries
         .iter()
         .map(|entry| 2 * entry.token.expose_secret().len() + 256)

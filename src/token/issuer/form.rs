@@ -8,8 +8,8 @@ use citrix_wire::form::encode;
 pub(super) fn body(client_id: &str, client_secret: &str) -> Zeroizing<Vec<u8>> {
     const START: &[u8] = b"grant_type=client_credentials&client_id=";
     const MIDDLE: &[u8] = b"&client_secret=";
-    // Allocated at its maximum size, because a reallocation would leave a copy behind: a byte is encoded in three bytes
-    // at most.
+    // Allocated at its maximum size, because a reallocation would leave a copy behind: a byte is
+    // encoded in three bytes at most.
     let capacity = START.len() + MIDDLE.len() + 3 * (client_id.len() + client_secret.len());
     let mut body = Zeroizing::new(Vec::with_capacity(capacity));
     body.extend_from_slice(START);

@@ -27,8 +27,8 @@ impl CacheHandle {
 }
 
 impl<I: Issuer> Keeper<I> {
-    /// Waits until no sibling is logging in. Returns `None` without a cache, and for a login that a sibling's token cannot
-    /// replace.
+    /// Waits until no sibling is logging in. Returns `None` without a cache, and for a login that a
+    /// sibling's token cannot replace.
     pub(super) async fn login_lock(&self, reason: LoginReason) -> Option<LoginLock> {
         let handle = self
             .cache
@@ -37,7 +37,8 @@ impl<I: Issuer> Keeper<I> {
         Some(handle.cache.login_lock(handle.id).await)
     }
 
-    /// Publishes the cached token if it is newer than the current one and not due for refresh itself.
+    /// Publishes the cached token if it is newer than the current one and not due for refresh
+    /// itself.
     pub(super) async fn publish_cached(&mut self) -> Option<LoginSchedule> {
         let handle = self.cache.as_ref()?;
         let now = self.clock.now();

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::system::clock::Clock;
 
-/// An instant on both clocks, reached as soon as either clock reaches it: the wall clock advances while the machine is
-/// suspended, and the monotonic clock cannot be set back.
+/// An instant on both clocks, reached as soon as either clock reaches it: the wall clock advances
+/// while the machine is suspended, and the monotonic clock cannot be set back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     pub(super) wall: SystemTime,

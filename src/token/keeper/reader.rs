@@ -70,7 +70,8 @@ fn read(source: &SecretSource, contents: &mut impl Iterator<Item = FileContent>)
     })
 }
 
-/// Reads the secrets, and polls those that are files. A file that is not read in time counts as unreadable.
+/// Reads the secrets, and polls those that are files. A file that is not read in time counts as
+/// unreadable.
 #[derive(Debug)]
 pub(super) struct SecretReader {
     sources: SecretSources,

@@ -1,4 +1,5 @@
-//! Selection among a credential's secrets during a rotation, including the last accepted one (contract §1.5).
+//! Selection among a credential's secrets during a rotation, including the last accepted one
+//! (contract §1.5).
 
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
@@ -90,10 +91,11 @@ impl SecretSelector {
 
     /// Selects the secrets to try from those just read for a login.
     ///
-    /// A changed secret comes first, so that it is proven while the last accepted one is still available. That one
-    /// follows the configured secrets, or precedes them once all of them were rejected. After Citrix rejected every
-    /// secret, each login tries one of them in turn until something changes: an invalid secret is not tried too often,
-    /// and one that becomes valid later is found.
+    /// A changed secret comes first, so that it is proven while the last accepted one is still
+    /// available. That one follows the configured secrets, or precedes them once all of them were
+    /// rejected. After Citrix rejected every secret, each login tries one of them in turn until
+    /// something changes: an invalid secret is not tried too often, and one that becomes valid
+    /// later is found.
     pub(super) fn select(&mut self, snapshot: SecretSnapshot) -> Selection {
         let hashes = SecretHashes::of(&snapshot);
         let (mut candidates, problem) = self.readable(snapshot);
@@ -128,7 +130,8 @@ impl SecretSelector {
         }
     }
 
-    /// Returns the distinct readable secrets, the preferred one first, and the cause of an unreadable one.
+    /// Returns the distinct readable secrets, the preferred one first, and the cause of an
+    /// unreadable one.
     fn readable(&self, snapshot: SecretSnapshot) -> (Vec<SecretCandidate>, Option<String>) {
         let mut problem = None;
         let mut candidates: Vec<SecretCandidate> = Vec::with_capacity(3);
@@ -201,8 +204,8 @@ impl SecretSelector {
         self.rejected.is_some()
     }
 
-    /// Returns `true` if a secret differs from the start or the last login. A removed secret is not a change, because its
-    /// file may be about to be rewritten.
+    /// Returns `true` if a secret differs from the start or the last login. A removed secret is not
+    /// a change, because its file may be about to be rewritten.
     pub(super) fn have_changed(&self, snapshot: &SecretSnapshot) -> bool {
         let now = SecretHashes::of(snapshot);
         [WhichSecret::Current, WhichSecret::Next]

@@ -42,7 +42,8 @@ impl<I: Issuer> Keeper<I> {
         }
     }
 
-    /// Applies the newest settings. Returns `true` if the secrets have new sources and must be read.
+    /// Applies the newest settings. Returns `true` if the secrets have new sources and must be
+    /// read.
     pub(super) fn apply_settings(&mut self) -> bool {
         let KeeperSettings {
             settings,

@@ -28,12 +28,14 @@ use citrix_wire::citrix::{AuthorizationScheme, TokenDialect};
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
 thread_local! {
-    /// The runtime's time at the start, and the offset in seconds by which a test set the wall clock.
+    /// The runtime's time at the start, and the offset in seconds by which a test set the wall
+    /// clock.
     static STARTED: Cell<Option<Instant>> = const { Cell::new(None) };
     static SET_BY: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Returns a wall clock that follows the runtime's time. Each test has a thread and thus a clock of its own.
+/// Returns a wall clock that follows the runtime's time. Each test has a thread and thus a clock of
+/// its own.
 fn clock() -> Clock {
     STARTED.set(Some(Instant::now()));
     SET_BY.set(0);

@@ -1,4 +1,5 @@
-//! Unverified claims of a JWT. Citrix verifies the signature; here the claims only schedule the next login.
+//! Unverified claims of a JWT. Citrix verifies the signature; here the claims only schedule the
+//! next login.
 
 use std::time::{Duration, SystemTime};
 

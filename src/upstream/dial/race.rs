@@ -1,7 +1,7 @@
 //! Connection attempts to the addresses of a name (RFC 8305, "Happy Eyeballs").
 //!
-//! hyper-util's connector is not used: it tries the addresses of one family in sequence, each with a share of the
-//! timeout, and does not distinguish failed lookups from failed connections.
+//! hyper-util's connector is not used: it tries the addresses of one family in sequence, each with
+//! a share of the timeout, and does not distinguish failed lookups from failed connections.
 
 use std::future::Future;
 use std::io;
@@ -17,8 +17,8 @@ pub const MAX_ADDRESSES: usize = 16;
 /// Time after which the next address is tried as well (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Returns the first connection. The next address is tried when an attempt fails or has taken 250 ms; the other attempts
-/// are dropped.
+/// Returns the first connection. The next address is tried when an attempt fails or has taken 250
+/// ms; the other attempts are dropped.
 ///
 /// # Errors
 /// The last error, if no attempt succeeds.
@@ -88,7 +88,8 @@ mod tests {
     }
     use ScriptedAttempt::{Connects, Fails, Hangs};
 
-    /// Runs scripted attempts. Returns the winner's index, the duration in ms, and the start of each attempt.
+    /// Runs scripted attempts. Returns the winner's index, the duration in ms, and the start of
+    /// each attempt.
     async fn race(script: &[ScriptedAttempt]) -> (io::Result<usize>, u128, Vec<u128>) {
         let began = Instant::now();
         let addresses: Vec<SocketAddr> = (0..script.len())

@@ -1,6 +1,7 @@
 //! Tunnels through the egress proxy (RFC 9110 section 9.3.6).
 //!
-//! hyper performs the CONNECT exchange. hyper-util's `Tunnel` is not used, because it does not return the status.
+//! hyper performs the CONNECT exchange. hyper-util's `Tunnel` is not used, because it does not
+//! return the status.
 
 use bytes::Bytes;
 use citrix_wire::host;
@@ -106,7 +107,8 @@ mod tests {
             .unwrap()
     }
 
-    /// Opens a tunnel through a proxy that sends `response`. Returns the result, the request and the proxy's side.
+    /// Opens a tunnel through a proxy that sends `response`. Returns the result, the request and
+    /// the proxy's side.
     async fn open_with(
         response: &[u8],
         target: DialTarget<'_>,

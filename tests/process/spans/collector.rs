@@ -1,4 +1,5 @@
-//! A span collector: the subset of OTLP over HTTP that the tests need (opentelemetry-proto, `collector/trace/v1`).
+//! A span collector: the subset of OTLP over HTTP that the tests need (opentelemetry-proto,
+//! `collector/trace/v1`).
 
 use std::collections::BTreeMap;
 

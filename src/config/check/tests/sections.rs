@@ -191,7 +191,8 @@ impl TlsFiles {
         }
     }
 
-    /// Returns a configuration with the keys `tls`, in which `CERT` and `KEY` are replaced by the files.
+    /// Returns a configuration with the keys `tls`, in which `CERT` and `KEY` are replaced by the
+    /// files.
     fn listen(&self, tls: &str) -> String {
         let tls = tls
             .replace("CERT", &format!("certificate = '{}'", self.certificate))

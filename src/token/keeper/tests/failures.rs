@@ -1,5 +1,5 @@
-//! The keeper's reaction to each outcome. The mapping of responses to outcomes is tested with the issuer
-//! (`issuer/tests.rs`) and the parser (`response/tests.rs`).
+//! The keeper's reaction to each outcome. The mapping of responses to outcomes is tested with the
+//! issuer (`issuer/tests.rs`) and the parser (`response/tests.rs`).
 
 use super::*;
 use crate::token::TokenState;
@@ -92,7 +92,8 @@ fn fail(outcome: Outcome, retry_after: Option<u64>) -> Result<IssuedToken, Login
 }
 
 impl Row {
-    /// Returns the number of failing logins: three attempts, the first of which may try both secrets.
+    /// Returns the number of failing logins: three attempts, the first of which may try both
+    /// secrets.
     const fn failing(&self) -> usize {
         2 + self.secrets_tried
     }

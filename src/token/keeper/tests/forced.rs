@@ -143,7 +143,8 @@ async fn rejection_during_a_long_backoff_shortens_it() {
 
 #[tokio::test(start_paused = true)]
 async fn interval_holds_when_a_scheduled_login_fails_within_it() {
-    // Lifetime of 4 s: the 401 at 1 s forces a login at once, and the scheduled one 3 s later fails.
+    // Lifetime of 4 s: the 401 at 1 s forces a login at once, and the scheduled one 3 s later
+    // fails.
     let keeper = TestKeeper::start(|call| {
         if call.number == 3 {
             login_error(Outcome::Timeout)

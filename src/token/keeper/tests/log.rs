@@ -45,9 +45,10 @@ impl CapturedLog {
             .with_writer(lines.clone())
             .finish();
         let guard = tracing::subscriber::set_default(subscriber);
-        // With a single subscriber, tracing caches the interest of the current thread's subscriber in a callsite for all
-        // threads, so a concurrent test without a subscriber would disable callsites for good. With two subscribers it
-        // asks all of them, and the rebuild discards earlier results.
+        // With a single subscriber, tracing caches the interest of the current thread's subscriber
+        // in a callsite for all threads, so a concurrent test without a subscriber would disable
+        // callsites for good. With two subscribers it asks all of them, and the rebuild discards
+        // earlier results.
         let second = Dispatch::new(NoSubscriber::new());
         tracing::callsite::rebuild_interest_cache();
         Self {

@@ -103,7 +103,8 @@ async fn failed_request_returns_at_once_and_the_token_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn request_during_a_long_backoff_waits_for_the_short_one() {
-    // With a usable token the backoff grows to a minute; a request waits for at most the 15 s that apply without one.
+    // With a usable token the backoff grows to a minute; a request waits for at most the 15 s that
+    // apply without one.
     let keeper = TestKeeper::start(|call| match call.number {
         1 => granted(3600),
         2..=9 => login_error(Outcome::Http5xx),
