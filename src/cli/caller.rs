@@ -29,7 +29,7 @@ pub fn caller(command: &CallerCommand) -> ExitCode {
 pub(super) fn name(text: &str) -> Result<String, String> {
     check_name(text)
         .map(|()| text.to_owned())
-        .map_err(|rule| format!("it {rule}"))
+        .map_err(|rule| rule.trim_start_matches("is ").to_owned())
 }
 
 /// Generates a secret and prints it once, with the block that admits its caller.

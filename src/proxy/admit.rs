@@ -150,7 +150,7 @@ fn reject_too_large(live: &Live, headers: &HeaderMap) -> Result<(), Failure> {
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let limit = live.limits.max_body_bytes;
     if declared.is_some_and(|length| length > limit) {
-        let detail = format!("the request body exceeds {limit} bytes (limits.max_body_bytes)");
+        let detail = format!("request body exceeds {limit} bytes (limits.max_body_bytes)");
         return Err(Failure::new(Reason::BodyTooLarge, detail));
     }
     Ok(())

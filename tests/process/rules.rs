@@ -223,7 +223,7 @@ async fn suggest_without_secret_or_observations_prints_the_reason() {
         ("absent", &by_file, &[], 1, "no caller of this name"),
         ("e", &by_file, &[], 1, "is not observed"),
         ("idle", &by_file, &[], 1, "no requests observed"),
-        ("a b", &by_file, &[], 64, "is not a valid caller name"),
+        ("a b", &by_file, &[], 64, ": not a valid caller name"),
     ] {
         let exit = suggest(&gateway, name, more, variables).await;
         assert_eq!(
