@@ -269,7 +269,7 @@ impl App {
         Ok(changes)
     }
 
-    /// The configured log level.
+    /// Returns the configured log level.
     pub fn log_level(&self) -> LevelFilter {
         self.log_level
     }
@@ -284,27 +284,27 @@ impl App {
         }
     }
 
-    /// The bound addresses.
+    /// Returns the bound addresses.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// The state shared by all workers.
+    /// Returns the state shared by all workers.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// The TLS configuration for callers, if `[listen.tls]` is set.
+    /// Returns the TLS configuration for callers, if `[listen.tls]` is set.
     pub fn inbound_tls(&self) -> Option<&InboundTls> {
         self.inbound_tls.as_ref()
     }
 
-    /// The number of connections of callers.
+    /// Returns the number of connections of callers.
     pub fn connections(&self) -> &ConnectionCount {
         &self.shared.connections
     }
 
-    /// The lifecycle, which can end a drain early.
+    /// Returns the lifecycle, which can end a drain early.
     pub fn lifecycle(&self) -> Lifecycle {
         self.lifecycle.clone()
     }

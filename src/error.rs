@@ -93,7 +93,7 @@ impl Reason {
         Self::UpstreamTimeout,
     ];
 
-    /// The name in headers, logs and labels.
+    /// Returns the name in headers, logs and labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
@@ -115,7 +115,7 @@ impl Reason {
         }
     }
 
-    /// The status of the response.
+    /// Returns the status of the response.
     pub const fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
@@ -134,7 +134,7 @@ impl Reason {
         }
     }
 
-    /// The party responsible for the failure.
+    /// Returns the party responsible for the failure.
     pub const fn responsible_party(self) -> ResponsibleParty {
         match self {
             Self::BadRequest
@@ -230,12 +230,12 @@ impl Failure {
         self
     }
 
-    /// The reason.
+    /// Returns the reason.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The detail for the caller.
+    /// Returns the detail for the caller.
     pub fn detail(&self) -> &Cow<'static, str> {
         &self.detail
     }

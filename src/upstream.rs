@@ -79,7 +79,7 @@ impl ResponseDeadline {
         self.upload.clone()
     }
 
-    /// The configured timeout.
+    /// Returns the configured timeout.
     pub fn limit(&self) -> Duration {
         self.limit
     }

@@ -179,14 +179,14 @@ impl ConfigWatcher {
     }
 }
 
-/// The configuration file and the files that it includes, as they were read.
+/// Returns the configuration file and the files that it includes, as they were read.
 fn digests(file: Option<FileDigest>, config: &Config) -> Vec<FileDigest> {
     file.into_iter()
         .chain(config.fingerprint.files().cloned())
         .collect()
 }
 
-/// Blocks.
+/// Checks the configuration and reads the roots for upstreams. Blocks.
 fn check_again(
     path: Option<&Path>,
     content: Option<FileContent>,

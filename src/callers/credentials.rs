@@ -127,7 +127,7 @@ mod tests {
             .collect()
     }
 
-    /// The kind, the name and the secret.
+    /// Returns the kind, the name and the secret.
     fn read(fields: &[(&str, &str)]) -> (&'static str, Option<String>, Option<String>) {
         let headers = headers(fields);
         let presented = PresentedCredentials::read(&headers).unwrap();

@@ -48,7 +48,7 @@ fn basic(pair: &str) -> String {
     )
 }
 
-/// The caller's name, or the `Debug` form of the rejection.
+/// Returns the caller's name, or the `Debug` form of the rejection.
 fn identify(callers: &Callers, field: &str, address: &str, subject: Option<&str>) -> String {
     let certificate = subject.map(|subject| CallerCertificate {
         subject: subject.to_owned(),

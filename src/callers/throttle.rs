@@ -119,7 +119,7 @@ mod tests {
         AuthThrottle::new(&Registry::new()).unwrap()
     }
 
-    /// The delay of one bad secret in milliseconds.
+    /// Returns the delay of one bad secret in milliseconds.
     async fn delay(throttle: &AuthThrottle) -> u128 {
         let began = Instant::now();
         throttle.delay(ADDRESS).await;

@@ -157,7 +157,7 @@ impl Connection {
         self.certificate.get_or_init(|| Box::new(certificate));
     }
 
-    /// The client certificate, verified against `listen.tls.client_ca`.
+    /// Returns the client certificate, verified against `listen.tls.client_ca`.
     pub fn certificate(&self) -> Option<&CallerCertificate> {
         self.certificate.get().map(|certificate| &**certificate)
     }

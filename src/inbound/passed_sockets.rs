@@ -28,7 +28,7 @@ pub enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::Proxy, Self::Tls, Self::Admin];
 
-    /// The name of a socket for this listener.
+    /// Returns the name of a socket for this listener.
     const fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",

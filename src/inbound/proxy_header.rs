@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A header of this command, family and protocol, with what follows.
+    /// Returns a header of this command, family and protocol, with what follows.
     fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
         [&SIGNATURE[..], &[command, family], &length, rest].concat()

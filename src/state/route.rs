@@ -46,7 +46,8 @@ pub struct Destination {
 }
 
 impl Route {
-    /// `is_used` is `true` for a cloud and scheme that a customer has.
+    /// Returns a worker's view of a route. `is_used` is `true` for a cloud and scheme that a
+    /// customer has.
     pub(super) fn new(
         route: &PublishedRoute,
         is_used: impl Fn(Cloud, AuthorizationScheme) -> bool,

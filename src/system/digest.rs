@@ -27,7 +27,7 @@ impl Sha256 {
         hex::encode(&self.0)
     }
 
-    /// The bytes of the digest.
+    /// Returns the bytes of the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

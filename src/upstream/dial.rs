@@ -105,7 +105,7 @@ impl fmt::Display for EgressProxyError {
 }
 
 impl Error for EgressProxyError {
-    /// The source of the fault, whose own text is part of `Display`.
+    /// Returns the source of the fault, whose own text is part of `Display`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.fault.source()
     }

@@ -94,7 +94,7 @@ impl Http2Upstream {
     }
 }
 
-/// An upstream that responds with these data frames; the last one ends the stream.
+/// Returns an upstream that responds with these data frames; the last one ends the stream.
 async fn http2_upstream(pieces: &'static [&'static str]) -> Http2Upstream {
     let (sender, mut receiver) = mpsc::unbounded_channel::<SendResponse<Bytes>>();
     tokio::spawn(async move {

@@ -27,7 +27,7 @@ fn module_table() -> Vec<String> {
         .collect()
 }
 
-/// The code of each file below `folder` without tests and comments, by its module path.
+/// Returns the code of each file below `folder` without tests and comments, by its module path.
 fn sources(folder: &str) -> BTreeMap<Vec<String>, String> {
     let top = root().join(folder);
     let mut sources = BTreeMap::new();
@@ -60,7 +60,8 @@ fn code(text: &str) -> String {
     text.lines().filter(is_code).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths that `text` names behind `crate::`; a list in braces counts as one path for each item.
+/// Returns the paths that `text` names behind `crate::`; a list in braces counts as one path for
+/// each item.
 fn paths_from_the_crate(text: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     for rest in text.split("crate::").skip(1) {
@@ -106,7 +107,7 @@ fn expand<'t>(rest: &'t str, prefix: &mut Vec<String>, paths: &mut Vec<Vec<Strin
     rest
 }
 
-/// The deepest file that a path resolves to.
+/// Returns the deepest file that a path resolves to.
 fn file_of<'s>(
     sources: &'s BTreeMap<Vec<String>, String>,
     path: &[String],

@@ -11,12 +11,12 @@ use crate::harness::{
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 const MIB: usize = 1024 * 1024;
 
-/// A gateway with a configured site.
+/// Returns a gateway with a configured site.
 fn in_front_of(upstream: &Upstream) -> Plan {
     Gateway::in_front_of(upstream).set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
 }
 
-/// Two items with unusual whitespace and case, with these tokens.
+/// Returns two items with unusual whitespace and case, with these tokens.
 fn batch(bearer: &str, cws: &str) -> String {
     format!(
         "{{ \"Items\":[\r\n{{\"Headers\":[{{\"Name\":\"authorization\",\"Value\":\"{bearer}\"}},\
@@ -26,12 +26,12 @@ fn batch(bearer: &str, cws: &str) -> String {
     )
 }
 
-/// The batch as callers send it, with dummy tokens.
+/// Returns the batch as callers send it, with dummy tokens.
 fn dummy() -> String {
     batch("bearer an-old-token", "CWSAuth bearer= an-old-token")
 }
 
-/// The batch as forwarded with the gateway's n-th token.
+/// Returns the batch as forwarded with the gateway's n-th token.
 fn with_token(number: usize) -> String {
     batch(
         &format!("Bearer {TOKEN}{number}"),
@@ -330,7 +330,7 @@ async fn largest_batch_passes_and_holds_its_memory_until_the_response() {
     wait_until("the memory is released", || async { batches.in_use() == 0 }).await;
 }
 
-/// The emulator's responses to items that all carry a dummy token.
+/// Returns the emulator's responses to items that all carry a dummy token.
 async fn item_responses(gateway: &Gateway, path: &str, urls: &[&str]) -> Vec<Value> {
     let item = |url: &&str| {
         let (method, url) = url.split_once(' ').unwrap();

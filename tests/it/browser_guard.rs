@@ -200,7 +200,7 @@ const REQUEST_KINDS: &[(&str, &str, bool, &str, &str, &str)] = &[
     ),
 ];
 
-/// Every kind of request from every page to `path`.
+/// Returns every kind of request from every page to `path`.
 fn attacks(path: &str) -> Vec<(String, String, &'static Page)> {
     let mut attacks = Vec::new();
     for page in &PAGES {

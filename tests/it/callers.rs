@@ -12,7 +12,7 @@ use crate::harness::{Gateway, Message, OK, Upstream, get, get_with, within_timeo
 const A: &str = "c4nary-secret-of-a";
 const B: &str = "c4nary-secret-of-b";
 
-/// The block of a caller with a secret and `more` settings.
+/// Returns the block of a caller with a secret and `more` settings.
 pub fn block(name: &str, secret: &str, more: &str) -> String {
     let hash = hex::encode(digest(&SHA256, secret.as_bytes()).as_ref());
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{more}\n")

@@ -27,7 +27,7 @@ const HOSTS: [&str; 13] = [
     "/cem",
 ];
 
-/// A gateway in front of an emulator that serves every Citrix host.
+/// Returns a gateway in front of an emulator that serves every Citrix host.
 async fn gateway(cloud: &Cloud) -> Gateway {
     let base = cloud.emulator.base_url();
     let route = |prefix: &&str| format!("[[route]]\nprefix = '{prefix}'\nupstream = '{base}'\n");

@@ -55,7 +55,7 @@ fn alerts_and_dashboard_use_documented_metrics() {
     }
 }
 
-/// The text of all sources below a folder.
+/// Returns the text of all sources below a folder.
 fn sources(folder: &Path) -> String {
     let entries = fs::read_dir(folder)
         .unwrap()

@@ -23,7 +23,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All documents by their paths from the repository root.
+/// Returns all documents by their paths from the repository root.
 fn documents() -> BTreeMap<PathBuf, String> {
     let mut paths: Vec<_> = AT_THE_TOP.iter().map(PathBuf::from).collect();
     let mut folders = vec![PathBuf::from("docs")];
@@ -44,7 +44,7 @@ fn documents() -> BTreeMap<PathBuf, String> {
         .collect()
 }
 
-/// The prose of a document, and its code blocks with their languages.
+/// Returns the prose of a document, and its code blocks with their languages.
 fn parts(text: &str) -> (String, Vec<(&str, String)>) {
     let (mut prose, mut blocks, mut within) = (String::new(), Vec::new(), false);
     for line in text.lines() {
@@ -69,7 +69,7 @@ fn parts(text: &str) -> (String, Vec<(&str, String)>) {
     (prose, blocks)
 }
 
-/// All texts between `open` and `close`.
+/// Returns all texts between `open` and `close`.
 fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
     text.split(open)
         .skip(1)
@@ -78,7 +78,7 @@ fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<&'a str> {
         .collect()
 }
 
-/// The anchors that GitHub generates for the headings of a document.
+/// Returns the anchors that GitHub generates for the headings of a document.
 fn anchors(prose: &str) -> BTreeSet<String> {
     let headings = prose.lines().filter(|line| line.starts_with('#'));
     let anchor = |line: &str| -> String {
@@ -93,7 +93,7 @@ fn anchors(prose: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// A path without `.` and `..`.
+/// Returns a path without `.` and `..`.
 fn plain(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut plain, part| {
         match part {
@@ -105,7 +105,7 @@ fn plain(path: &Path) -> PathBuf {
     })
 }
 
-/// The links of a document within the repository: target and anchor.
+/// Returns the links of a document within the repository: target and anchor.
 fn links<'a>(from: &Path, prose: &'a str) -> Vec<(PathBuf, &'a str)> {
     let is_local = |link: &&str| !link.contains("://");
     let resolve = |link: &'a str| {

@@ -16,7 +16,7 @@ async fn echoed(gateway: &Gateway) -> Value {
     serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
-/// A gateway whose route `/far` has a host that only `proxy` can resolve.
+/// Returns a gateway whose route `/far` has a host that only `proxy` can resolve.
 async fn gateway_to_far(proxy_url: &str, more: &str) -> Gateway {
     Gateway::in_front_of(&Upstream::refusing())
         .set(PROXY_URL, proxy_url)
@@ -26,7 +26,7 @@ async fn gateway_to_far(proxy_url: &str, more: &str) -> Gateway {
         .await
 }
 
-/// The error detail of a failed connection.
+/// Returns the error detail of a failed connection.
 async fn detail(gateway: &Gateway) -> String {
     let problem = gateway
         .raw(get("/far"))

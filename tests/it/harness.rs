@@ -30,7 +30,7 @@ pub const SECRET: &str = "c4nary-client-secret==";
 /// The site id that tests configure.
 pub const SITE: &str = "61603f15-cdf9-4c7f-99ff-91636601a795";
 
-/// A GET request with `Connection: close`.
+/// Returns a GET request with `Connection: close`.
 pub fn get(path: &str) -> String {
     get_with(path, "")
 }
@@ -61,12 +61,12 @@ pub struct Plan {
 }
 
 impl Gateway {
-    /// A gateway whose `api_url` is that of `upstream`.
+    /// Returns a gateway whose `api_url` is that of `upstream`.
     pub fn in_front_of(upstream: &Upstream) -> Plan {
         Plan::new([("CITRIX_AUTH_PROXY_CITRIX__API_URL", upstream.url())])
     }
 
-    /// A gateway for the emulator's customer.
+    /// Returns a gateway for the emulator's customer.
     pub fn in_front_of_cloud(cloud: &Cloud) -> Plan {
         let emulator = &cloud.emulator;
         Plan::new([
@@ -84,7 +84,7 @@ impl Gateway {
         ])
     }
 
-    /// A gateway that uses Citrix's real names, which only `proxy` can resolve.
+    /// Returns a gateway that uses Citrix's real names, which only `proxy` can resolve.
     pub fn behind(proxy: &EgressProxy, cloud: &Cloud) -> Plan {
         let customer = cloud.emulator.customer_id();
         Self::in_front_of_cloud(cloud)
@@ -96,7 +96,8 @@ impl Gateway {
             .set("HTTPS_PROXY", &proxy.url(""))
     }
 
-    /// A gateway for the customers of `[[customer]]` blocks, each with its own token endpoint.
+    /// Returns a gateway for the customers of `[[customer]]` blocks, each with its own token
+    /// endpoint.
     pub fn for_customers(blocks: &str) -> Plan {
         let citrix = [
             "CITRIX_CUSTOMER_ID",
@@ -109,12 +110,12 @@ impl Gateway {
             .with(blocks)
     }
 
-    /// The address for callers.
+    /// Returns the address for callers.
     pub fn address(&self) -> String {
         self.app.addresses().listeners[0].0.to_string()
     }
 
-    /// The address of the admin listener.
+    /// Returns the address of the admin listener.
     pub fn admin_address(&self) -> String {
         self.app.addresses().admin.to_string()
     }
@@ -315,7 +316,7 @@ impl Cloud {
         Self { emulator, ca }
     }
 
-    /// The path of the CA file.
+    /// Returns the path of the CA file.
     pub fn ca_file(&self) -> String {
         self.ca.path().display().to_string()
     }
@@ -330,7 +331,7 @@ pub async fn http2_over(
     sender
 }
 
-/// A TLS configuration that trusts only `ca`.
+/// Returns a TLS configuration that trusts only `ca`.
 pub fn tls_client(ca: Option<&str>, alpn: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = ca {
@@ -348,7 +349,7 @@ pub fn tls_client(ca: Option<&str>, alpn: &[&str]) -> ClientConfig {
     tls
 }
 
-/// An HTTP client that follows no redirects.
+/// Returns an HTTP client that follows no redirects.
 pub fn client() -> reqwest::Client {
     let builder = reqwest::Client::builder().tls_backend_preconfigured(tls_client(None, &[]));
     builder

@@ -95,7 +95,7 @@ async fn attack(
     received
 }
 
-/// The error code of the gateway's GOAWAY.
+/// Returns the error code of the gateway's GOAWAY.
 fn goaway_code(received: &[Received]) -> Option<u32> {
     received
         .iter()

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 
 use crate::harness::{Gateway, OK, Upstream, get, get_with};
 
-/// A Monitor page whose links point to `host`.
+/// Returns a Monitor page whose links point to `host`.
 fn page(host: &str) -> String {
     format!(
         r#"{{"@odata.context":"{host}/monitorodata/$metadata#Machines","value":[{{"Name":"{host}/x"}}],"#

@@ -32,7 +32,7 @@ fn post(path: &str, fields: &str, body: &str) -> String {
     )
 }
 
-/// A login by form.
+/// Returns a login by form.
 fn form(id: &str, secret: &str) -> String {
     let secret = secret.replace('+', "%2B").replace('=', "%3D");
     let body = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
@@ -43,7 +43,7 @@ fn form(id: &str, secret: &str) -> String {
     )
 }
 
-/// A login in JSON.
+/// Returns a login in JSON.
 fn in_json(id: &str, secret: &str) -> String {
     let body = json!({ "clientId": id, "clientSecret": secret }).to_string();
     post(JSON, "Content-Type: application/json\r\n", &body)

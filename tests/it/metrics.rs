@@ -56,7 +56,7 @@ const BUSY: &str =
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
 const CUT: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nno chunk\r\n";
 
-/// A gateway after requests of every kind, and the upstreams that must stay alive.
+/// Returns a gateway after requests of every kind, and the upstreams that must stay alive.
 async fn after_traffic() -> (Gateway, Upstream, Upstream) {
     let upstream = Upstream::scripted_by_request(|number, request| {
         match request.line().split(' ').nth(1).unwrap() {
@@ -192,7 +192,7 @@ async fn metrics_document_lists_every_metric_with_type_and_labels() {
     }
 }
 
-/// The rows of the metric tables: name, type and labels.
+/// Returns the rows of the metric tables: name, type and labels.
 fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let mut found = BTreeMap::new();
     let mut in_table = false;

@@ -16,7 +16,7 @@ use crate::harness::{
 use testkit::path_table;
 use testkit::servers::first_outside;
 
-/// The block of a caller whose secret is its name.
+/// Returns the block of a caller whose secret is its name.
 fn block(name: &str, rules: &str) -> String {
     let hash = hex::encode(digest(&SHA256, name.as_bytes()).as_ref());
     format!("[[caller]]\nname = {name:?}\nsecret_sha256 = {hash:?}\n{rules}\n")
@@ -26,7 +26,7 @@ fn key(name: &str) -> String {
     format!("X-Api-Key: {name}\r\n")
 }
 
-/// A gateway with a configured site.
+/// Returns a gateway with a configured site.
 fn in_front_of(upstream: &Upstream, blocks: &str) -> Plan {
     Gateway::in_front_of(upstream)
         .set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
@@ -43,7 +43,7 @@ async fn send_as(gateway: &Gateway, name: &str, line: &str, fields: &str) -> Mes
         .await
 }
 
-/// One caller for each rule of the table.
+/// Returns one caller for each rule of the table.
 fn callers_of_the_table() -> String {
     let caller = |(number, rule)| block(&format!("rule{number}"), &format!("paths = [{rule:?}]"));
     path_table::RULES.iter().enumerate().map(caller).collect()

@@ -14,7 +14,7 @@ use crate::harness::{
     Cloud, Gateway, Message, OK, Upstream, Wire, client, get, get_with, wait_until,
 };
 
-/// The value of a metric series.
+/// Returns the value of a metric series.
 async fn metric(gateway: &Gateway, series: &str) -> f64 {
     let series = format!("citrix_auth_proxy_{series} ");
     let text = gateway.metrics().await;

@@ -92,7 +92,7 @@ fn after<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The sections of a reference: `3`, `4` and `5` for `§3, §4 and §5`.
+/// Returns the sections of a reference: `3`, `4` and `5` for `§3, §4 and §5`.
 fn cited(mut text: &str) -> Vec<&str> {
     let mut cited = Vec::new();
     while let Some(rest) = text.strip_prefix('§') {

@@ -143,7 +143,7 @@ async fn path_with_another_customer_is_rejected() {
     }
 }
 
-/// An HTTP/2 connection that is silent after its first frames.
+/// Returns an HTTP/2 connection that is silent after its first frames.
 async fn silent_http2(gateway: &Gateway) -> Wire {
     let mut wire = gateway.connect().await;
     wire.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;

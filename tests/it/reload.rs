@@ -9,7 +9,7 @@ use crate::harness::{
 
 const KEPT: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A `[[customer]]` block with client, token endpoint and API gateway.
+/// Returns a `[[customer]]` block with client, token endpoint and API gateway.
 fn block(id: &str, client: &str, logins: &TokenEndpoint, api: &Upstream) -> String {
     format!(
         "[[customer]]\ncustomer_id = '{id}'\nclient_id = '{client}'\nclient_secret = {{ env = 'SECRET' }}\n\

@@ -14,7 +14,7 @@ fn has_token(request: &Message, number: usize) -> bool {
     request.field("authorization") == Some(format!("CwsAuth Bearer={TOKEN}{number}"))
 }
 
-/// An upstream that rejects the first token.
+/// Returns an upstream that rejects the first token.
 async fn after_a_revocation() -> Upstream {
     let response = |request: &Message| {
         if has_token(request, 1) {

@@ -11,7 +11,7 @@ use crate::harness::{Gateway, OK, Upstream, get, get_with, within_timeout};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// A page with a link to the next page.
+/// Returns a page with a link to the next page.
 fn page(host: &str) -> String {
     format!(r#"{{"value":[],"@odata.nextLink":"{host}/monitorodata/Machines?$skip=1"}}"#)
 }

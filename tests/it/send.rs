@@ -8,7 +8,7 @@ mod truncation;
 
 use crate::harness::{Gateway, OK, Upstream, get, wait_until, within_timeout};
 
-/// A request on a persistent connection.
+/// Returns a request on a persistent connection.
 fn staying(method: &str) -> String {
     format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 }

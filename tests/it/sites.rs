@@ -35,7 +35,7 @@ fn is_site_lookup(request: &Message) -> bool {
     request.line() == "GET /cvad/manage/me HTTP/1.1"
 }
 
-/// An upstream that lists these sites.
+/// Returns an upstream that lists these sites.
 async fn with_sites(sites: &'static [&'static str]) -> Upstream {
     Upstream::scripted_by_request(move |_, request| {
         if is_site_lookup(request) {
@@ -181,7 +181,7 @@ async fn missing_token_is_reported_instead_of_a_missing_site() {
     citrix.assert_no_more_requests().await;
 }
 
-/// An upstream whose site is frozen.
+/// Returns an upstream whose site is frozen.
 async fn frozen() -> Upstream {
     Upstream::scripted_by_request(|_, request| {
         if request.line().starts_with("POST /resourceprovider/") {

@@ -70,7 +70,7 @@ fn split(bytes: &[u8]) -> Vec<&[u8]> {
     }
 }
 
-/// The responses until the connection closed, and the requests that the upstream got.
+/// Returns the responses until the connection closed, and the requests that the upstream got.
 async fn observe(
     gateway: &Gateway,
     upstream: &Upstream,

@@ -14,7 +14,7 @@ struct Recipe<'a> {
     commands: Vec<&'a str>,
 }
 
-/// The recipes of the justfile, without the parameters of their commands.
+/// Returns the recipes of the justfile, without the parameters of their commands.
 fn recipes() -> BTreeMap<&'static str, Recipe<'static>> {
     let mut recipes = BTreeMap::new();
     let mut current = None;

@@ -132,7 +132,7 @@ pub struct RegisteredConnection {
 }
 
 impl RegisteredConnection {
-    /// The state of the connection.
+    /// Returns the state of the connection.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.connection
     }

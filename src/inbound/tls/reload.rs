@@ -93,7 +93,7 @@ impl CertificateReloader {
         Ok(this)
     }
 
-    /// The configuration that is kept up to date.
+    /// Returns the configuration that is kept up to date.
     pub fn tls(&self) -> InboundTls {
         self.tls.clone()
     }
@@ -160,7 +160,7 @@ pub fn server_config(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsE
     Ok(Arc::new(loaded.config))
 }
 
-/// Certificate, key and, if configured, client authorities. Blocks.
+/// Reads certificate, key and, if configured, client authorities. Blocks.
 fn read(files: &CertificateFiles) -> FileSnapshot {
     let mut paths = vec![files.certificate.clone(), files.key.clone()];
     paths.extend(

@@ -32,7 +32,7 @@ fn enqueue(queue: &Arc<FairQueue>, number: u8) -> Waiter {
     }
 }
 
-/// The numbers of permits in use and of queued requests.
+/// Returns the numbers of permits in use and of queued requests.
 fn counts(queue: &FairQueue) -> (usize, usize) {
     let state = queue.lock();
     assert_eq!(

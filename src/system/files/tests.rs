@@ -40,14 +40,14 @@ impl PollerScene {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// The next update, if there is one after at most this many intervals. Time passes only while
-    /// no file is read.
+    /// Returns the next update, if there is one after at most this many intervals. Time passes only
+    /// while no file is read.
     async fn next(&mut self, intervals: u32) -> Option<Update> {
         let limit = READ_INTERVAL * intervals + Duration::from_millis(500);
         timeout(limit, self.poller.next()).await.ok()
     }
 
-    /// All counted failures.
+    /// Returns all counted failures.
     fn failures(&self) -> f64 {
         let families = self.registry.gather();
         let counters = families[0].get_metric().iter();

@@ -41,17 +41,17 @@ impl DialConfig {
         **current == *egress && current.file_source() == egress.file_source()
     }
 
-    /// The TLS configuration.
+    /// Returns the TLS configuration.
     pub fn tls(&self) -> &Arc<ClientConfig> {
         &self.tls
     }
 
-    /// The present egress proxy.
+    /// Returns the present egress proxy.
     pub fn egress(&self) -> Guard<Arc<Egress>> {
         self.egress.load()
     }
 
-    /// A configuration for tests that do not connect.
+    /// Returns a configuration for tests that do not connect.
     #[cfg(test)]
     pub(crate) fn unreachable() -> Self {
         Self::without_roots(Egress::direct())

@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use crate::harness::pki::{TestCa, TlsFiles, tls_client_config};
 use crate::harness::{Gateway, OK, Upstream, Wire, get_with, wait_until, within_timeout};
 
-/// The status of a response; 0 if the handshake failed.
+/// Returns the status of a response; 0 if the handshake failed.
 async fn status(gateway: &Gateway, tls: &Arc<ClientConfig>) -> u16 {
     status_with(gateway, tls, "").await
 }
@@ -62,7 +62,7 @@ impl Setup {
         }
     }
 
-    /// The TLS configuration of a caller with a certificate issued by `authority`.
+    /// Returns the TLS configuration of a caller with a certificate issued by `authority`.
     fn caller_of(&self, authority: &TestCa) -> Arc<ClientConfig> {
         tls_client_config(
             &self.server_ca,

@@ -22,7 +22,7 @@ async fn wait_until_idle(gateway: &Gateway, count: usize) {
     wait_until("connections are idle", reached).await;
 }
 
-/// A connection that has served a request and is idle.
+/// Returns a connection that has served a request and is idle.
 async fn idle_connection(gateway: &Gateway) -> Wire {
     let mut caller = gateway.connect().await;
     caller.write(SIMPLE).await;

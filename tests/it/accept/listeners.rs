@@ -69,7 +69,7 @@ async fn start_error(path: &Path) -> String {
         .to_string()
 }
 
-/// A gateway with TLS, and the CA certificate to trust.
+/// Returns a gateway with TLS, and the CA certificate to trust.
 async fn tls_gateway(upstream: &Upstream) -> (Gateway, String) {
     tls_gateway_with(upstream, "").await
 }

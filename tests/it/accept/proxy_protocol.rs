@@ -17,7 +17,7 @@ const TRUSTED: &str = "[listen]\nproxy_protocol = [\"127.0.0.0/8\"]\n";
 const SIMPLE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ERRORS: &str = "citrix_auth_proxy_proxy_protocol_errors_total";
 
-/// A version 2 header with the given command and family, followed by `rest`.
+/// Returns a version 2 header with the given command and family, followed by `rest`.
 fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [
@@ -29,7 +29,7 @@ fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// The header of a caller on TCP over IPv4.
+/// Returns the header of a caller on TCP over IPv4.
 fn from(address: &str) -> Vec<u8> {
     let address: Ipv4Addr = address.parse().unwrap();
     header(

@@ -21,7 +21,7 @@ async fn connect(address: &str, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream>
         .unwrap()
 }
 
-/// The certificate presented on a new connection.
+/// Returns the certificate presented on a new connection.
 async fn presented_certificate(gateway: &Gateway, authority: &TestCa) -> CertificateDer<'static> {
     let stream = connect(&gateway.address(), &tls_client_config(authority, None)).await;
     stream.get_ref().1.peer_certificates().unwrap()[0]

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{emulated, json_of, post};
 use crate::harness::{Gateway, Upstream, get, get_with};
 
-/// The path of a link, which must point to the gateway.
+/// Returns the path of a link, which must point to the gateway.
 fn local_target<'l>(gateway: &Gateway, link: &'l str) -> &'l str {
     let path = link.strip_prefix("http://localhost");
     path.unwrap_or_else(|| panic!("{link} does not point to {}", gateway.address()))
@@ -27,7 +27,7 @@ async fn contract_4_5_analytics_next_links_are_rewritten() {
     assert_eq!(rows, 2500);
 }
 
-/// Every format of links.
+/// Returns every format of links.
 fn kinds_of_links() -> [Links; 4] {
     let of = |base, escaped| Links {
         base,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::harness::wait_until;
 
-/// The value of a metric.
+/// Returns the value of a metric.
 async fn counter(gateway: &Gateway, name: &str) -> u64 {
     let metrics = gateway.metrics().await;
     let line = metrics

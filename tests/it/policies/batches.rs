@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// A batch of items, each with a method, a URL and header fields in JSON.
+/// Returns a batch of items, each with a method, a URL and header fields in JSON.
 fn batch(items: &[(&str, &str, &str)]) -> String {
     let item = |(method, url, headers): &(&str, &str, &str)| {
         format!("{{\"Method\":{method:?},\"RelativeUrl\":{url:?},\"Headers\":[{headers}]}}")

@@ -3,8 +3,8 @@
 use super::*;
 use crate::harness::TokenEndpoint;
 
-/// A gateway for acme (the default) and contoso, each with its own host, whose caller `a` acts for
-/// acme only.
+/// Returns a gateway for acme (the default) and contoso, each with its own host, whose caller `a`
+/// acts for acme only.
 async fn start(upstream: &Upstream, rules: &str) -> Gateway {
     let logins = TokenEndpoint::granting().await;
     let customer = |id: &str, more: &str| {

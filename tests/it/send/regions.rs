@@ -15,7 +15,7 @@ fn to(location: &str) -> String {
     )
 }
 
-/// The path from its second segment, with the query.
+/// Returns the path from its second segment, with the query.
 fn rest(request: &Message) -> String {
     let line = request.line();
     let target = line.split(' ').nth(1).unwrap();
@@ -26,7 +26,8 @@ fn rest(request: &Message) -> String {
     rest.to_owned()
 }
 
-/// An upstream that redirects everything below `/accessSecurity` to `/feature-data` of `other`.
+/// Returns an upstream that redirects everything below `/accessSecurity` to `/feature-data` of
+/// `other`.
 async fn leading_to(other: &Upstream) -> Upstream {
     let base = other.url();
     Upstream::scripted_by_request(move |_, request| {
@@ -35,7 +36,7 @@ async fn leading_to(other: &Upstream) -> Upstream {
     .await
 }
 
-/// A gateway for which `other` is a region.
+/// Returns a gateway for which `other` is a region.
 async fn between(api: &Upstream, other: &Upstream) -> Gateway {
     let route = format!(
         "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",

@@ -12,7 +12,7 @@ use crate::harness::{Cloud, Gateway, Message, OK, Upstream, client, get, wait_un
 const ONE_SECOND: &str =
     "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ncitrix";
 
-/// A response with a body in JSON.
+/// Returns a response with a body in JSON.
 fn json(status: &str, fields: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\n{fields}\
@@ -21,7 +21,7 @@ fn json(status: &str, fields: &str, body: &str) -> String {
     )
 }
 
-/// An upstream that rejects the first request with `response` and serves the others.
+/// Returns an upstream that rejects the first request with `response` and serves the others.
 async fn busy_at_first(response: impl Into<String>) -> Upstream {
     let response = response.into();
     Upstream::scripted(move |number| {
@@ -62,7 +62,8 @@ fn post(path: &str, body: &str) -> String {
     )
 }
 
-/// A request without its token and its framing, because the length of a buffered body is known.
+/// Returns a request without its token and its framing, because the length of a buffered body is
+/// known.
 fn without_token_and_framing(request: &Message) -> (String, Vec<(String, String)>, String) {
     let excluded = ["authorization", "content-length", "transfer-encoding"];
     let fields = request

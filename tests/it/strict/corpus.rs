@@ -58,17 +58,18 @@ fn case(
     }
 }
 
-/// The gateway rejects it and forwards nothing.
+/// Returns a case that the gateway rejects, forwarding nothing.
 fn rejected(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
     case(name, bytes, BAD, Reaches::Nothing)
 }
 
-/// hyper rejects it, and nothing is forwarded.
+/// Returns a case that hyper rejects, so that nothing is forwarded.
 fn bare(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
     case(name, bytes, Response::Bare(400), Reaches::Nothing)
 }
 
-/// It is forwarded with this request line and body and the fields of every request only.
+/// Returns a case that is forwarded with this request line and body and the fields of every
+/// request only.
 fn passes(
     name: impl Into<String>,
     bytes: impl Into<Vec<u8>>,
@@ -83,7 +84,7 @@ fn passes(
     )
 }
 
-/// Its body turns out to be invalid while it is forwarded.
+/// Returns a case whose body proves invalid while it is forwarded.
 fn unended(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Case {
     case(name, bytes, BAD, Reaches::Unended)
 }

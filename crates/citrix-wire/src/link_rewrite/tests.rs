@@ -21,7 +21,7 @@ fn route<'a>(prefix: &'a str, upstream: &'a str, base_path: &'a str) -> LinkRout
     }
 }
 
-/// A route that does not strip its prefix.
+/// Returns a route that does not strip its prefix.
 fn unstripped<'a>(prefix: &'a str, upstream: &'a str) -> LinkRoute<'a> {
     LinkRoute {
         prefix,
@@ -31,7 +31,7 @@ fn unstripped<'a>(prefix: &'a str, upstream: &'a str) -> LinkRoute<'a> {
     }
 }
 
-/// A table like the built-in one, with an overridden `api_url` and three configured routes.
+/// Returns a table like the built-in one, with an overridden `api_url` and three configured routes.
 fn table() -> Rc<LinkMap> {
     let api = "gateway.staging.example:8443";
     Rc::new(LinkMap::new(

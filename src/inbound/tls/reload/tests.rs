@@ -17,7 +17,7 @@ struct ReloadScene {
     reloader: CertificateReloader,
 }
 
-/// A new certificate that expires at the beginning of `year`, and its key.
+/// Returns a new certificate that expires at the beginning of `year`, and its key.
 fn issue(year: i32) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -25,7 +25,7 @@ fn issue(year: i32) -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-/// The beginning of a year in Unix time.
+/// Returns the beginning of a year in Unix time.
 fn beginning_of(year: i32) -> f64 {
     rcgen::date_time_ymd(year, 1, 1).unix_timestamp() as f64
 }
@@ -61,7 +61,7 @@ impl ReloadScene {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
-    /// The reason why the present files cannot be used.
+    /// Returns the reason why the present files cannot be used.
     fn rejection(&mut self) -> String {
         let snapshot = read(&self.reloader.files);
         self.reloader.load(snapshot).unwrap_err().to_string()

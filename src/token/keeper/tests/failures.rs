@@ -28,7 +28,8 @@ const fn row(outcome: Outcome) -> Row {
     }
 }
 
-/// All outcomes of a request except success. Unreadable secrets send no request (see `rotation`).
+/// Returns all outcomes of a request except success. Unreadable secrets send no request (see
+/// `rotation`).
 fn table() -> Vec<Row> {
     let mut rows = vec![
         Row {

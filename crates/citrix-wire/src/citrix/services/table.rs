@@ -32,7 +32,7 @@ const ON_CLASSIC: Service = Service {
     ..ON_GATEWAY
 };
 
-/// A classic host about which nothing else is documented.
+/// Returns a classic host about which nothing else is documented.
 const fn classic(name: &'static str) -> Service {
     Service {
         name,

@@ -203,7 +203,8 @@ fn json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// An array of pairs and other elements, without a nested `Headers`, which is not parsed as such.
+/// Returns an array of pairs and other elements, without a nested `Headers`, which is not parsed as
+/// such.
 fn headers(inner: impl Strategy<Value = Json> + Clone + 'static) -> impl Strategy<Value = Json> {
     let inner = inner.prop_filter("no Headers inside Headers", |json| !json.has_headers());
     let header = select(vec![
