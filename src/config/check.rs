@@ -1,7 +1,7 @@
 //! Validation: from what is written to a [`Config`].
 //!
-//! Each section has a `check_*` function. It reports every problem and goes on with the default, so
-//! that one run reports all of them.
+//! Each section has a `check_*` function. It reports every problem and continues with the default,
+//! so that one run reports all of them.
 
 mod admin;
 mod built_in;
@@ -50,7 +50,7 @@ use route::check_routes;
 use token::{check_token, check_token_cache};
 use upstream::check_upstream;
 
-/// The range of a timeout: zero would always fail, and more than a day is none.
+/// The range of a timeout: zero would always expire, and more than a day is a mistake.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=DAY;
 /// The range of a wait, which may be zero.
 const WAIT: RangeInclusive<Duration> = Duration::ZERO..=DAY;

@@ -38,7 +38,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, column)
 }
 
-/// Something that can be read from the value of a key.
+/// A type that can be read from the value of a key.
 pub(super) trait FromValue: Sized {
     /// Reads the value at `path`, if any.
     fn read(value: Option<Value>, path: &str, report: &mut Report<'_>) -> Self;

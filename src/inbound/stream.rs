@@ -121,7 +121,7 @@ impl Stream {
     /// Waits for bytes without holding a buffer. Returns `false` at the end of the stream.
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.pending.is_empty() {
-            // Most guard fit, so a request on a parked connection needs no additional read.
+            // Most heads fit, so a request on a parked connection needs no additional read.
             let mut first = [0; 1024];
             let mut first = ReadBuf::new(&mut first);
             ready!(Pin::new(&mut self.transport).poll_read(cx, &mut first))?;

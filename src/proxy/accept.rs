@@ -53,8 +53,8 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until `stop`, then what is left in the kernel's queue: to their callers these are
-    /// connected.
+    /// Accepts until `stop`, then what is left in the kernel's queue: for their callers those
+    /// connections are established.
     pub async fn accept(
         self: Rc<Self>,
         listener: CallerListener,

@@ -20,7 +20,7 @@ pub(super) fn ready() {
 
 /// Reports that the configuration is about to change, until [`ready`] is called.
 pub(super) fn reloading() {
-    // `Type=notify-reload` takes a message without a time for an old one.
+    // With `Type=notify-reload`, a message without a time counts as outdated.
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, now]);
     }
@@ -38,7 +38,7 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// Pings the service manager's watchdog while every worker sends heartbeats. It runs on the control
-/// plane, so a ping also shows that this one is responsive. Ends when dropped.
+/// plane, so a ping also shows that the control plane is responsive. Ends when dropped.
 pub(super) struct Watchdog(Option<JoinHandle<()>>);
 
 impl Watchdog {

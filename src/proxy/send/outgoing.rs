@@ -57,7 +57,7 @@ impl Outgoing {
         }
     }
 
-    /// Returns the request that hyper handed back unsent.
+    /// Returns the request that hyper returned unsent.
     pub(super) fn from_unsent(request: Request<CallerBody>) -> Self {
         let (head, body) = request.into_parts();
         // Both versions build the URI with a path.

@@ -16,7 +16,7 @@ pub struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Creates the heartbeats of `workers` workers, all of which beat right now.
+    /// Creates the heartbeats of `workers` workers, each recorded now.
     pub fn new(workers: usize) -> Self {
         Self {
             began: Instant::now(),
