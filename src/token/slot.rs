@@ -322,7 +322,7 @@ impl TokenSlot {
         generation > 0 && self.rejected.load(Ordering::Acquire) >= generation
     }
 
-    /// Returns `true` if a 401 or an operator wants a login before the scheduled one.
+    /// Returns `true` if a 401 or an operator requires a login before the scheduled one.
     pub(super) fn wants_login(&self) -> bool {
         self.is_rejected() || self.status.borrow().login_requested
     }
@@ -338,7 +338,7 @@ impl TokenSlot {
         requested
     }
 
-    /// Waits until a login is wanted before the scheduled one; returns at once if that happened
+    /// Waits until a login is required before the scheduled one; returns at once if that happened
     /// since the last call.
     pub(super) async fn login_wanted(&self) {
         self.login_wanted.notified().await;
