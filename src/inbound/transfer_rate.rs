@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const MIN_RATE: u64 = 240;
 const NANOS_PER_BYTE: u64 = 1_000_000_000 / MIN_RATE;
 
-/// The time by which a caller is behind [`MIN_RATE`]: waits add to it, transferred bytes subtract
+/// The time by which a caller is behind `MIN_RATE`: waits add to it, transferred bytes subtract
 /// from it. Fast transfers earn no credit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateDeficit(Duration);

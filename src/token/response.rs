@@ -41,7 +41,7 @@ pub enum Lifetime {
     FromRequest(Duration),
     /// Expiry on Citrix's clock, from `exp` in the token.
     Until(SystemTime),
-    /// Not stated; [`DEFAULT_LIFETIME`] applies.
+    /// Not stated; `DEFAULT_LIFETIME` applies.
     Assumed,
 }
 

@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Timeout of one wait, far above what any takes on a slow machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Returns the output of `future`; panics after [`WAIT_TIMEOUT`].
+/// Returns the output of `future`; panics after `WAIT_TIMEOUT`.
 pub async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(WAIT_TIMEOUT, future)
         .await
         .expect("timed out")
 }
 
-/// Polls `condition` until it holds; panics with `what` after [`WAIT_TIMEOUT`]. For state of
+/// Polls `condition` until it holds; panics with `what` after `WAIT_TIMEOUT`. For state of
 /// another thread or process that sends no signal.
 pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let holds = async {
