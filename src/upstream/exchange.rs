@@ -26,7 +26,7 @@ impl Lease {
         if let (Err(AttemptError::TimedOut), PooledConnection::Http2(own)) =
             (&outcome, &self.connection)
         {
-            // The connection may be dead, and the next request must not time out as well.
+            // The connection may be broken, and the next request must not time out as well.
             self.pool.pool.remove_http2(self.pool.origin, own);
         }
         let response = outcome?;

@@ -237,7 +237,7 @@ impl Pool {
         self.with(origin, |pool| pool.http2.take_if(is_same));
     }
 
-    /// Closes idle connections that are too old, idle for too long, dead, or to an origin that is
+    /// Closes idle connections that are too old, idle for too long, closed, or to an origin that is
     /// no longer `known`.
     pub fn evict_idle(&self, known: impl Fn(u64) -> bool) {
         let now = Instant::now();
