@@ -369,18 +369,21 @@ impl Sockets {
 
 fn bind(boot: &Boot, passed: &mut PassedSockets) -> Result<Vec<BoundSocket>, StartError> {
     let some_plain = boot.listeners.iter().any(|listener| !listener.tls);
-    let bind = |listener: &ListenAddress| {
-        let role = if listener.tls && some_plain {
+    let role = |listener: &ListenAddress| {
+        if listener.tls && some_plain {
             Role::Tls
         } else {
             Role::Proxy
-        };
-        match passed.take(role, &listener.address)? {
-            Some(passed) => Ok(passed),
-            None => Ok(BoundSocket::bind(&listener.address, boot.unix_mode)?),
         }
     };
-    boot.listeners.iter().map(bind).collect()
+    let mut bound = Vec::with_capacity(boot.listeners.len());
+    for listener in &boot.listeners {
+        bound.push(match passed.take(role(listener), &listener.address)? {
+            Some(passed) => passed,
+            None => BoundSocket::bind(&listener.address, boot.unix_mode)?,
+        });
+    }
+    Ok(bound)
 }
 
 fn bind_admin(boot: &Boot, passed: &mut PassedSockets) -> Result<TcpListener, StartError> {

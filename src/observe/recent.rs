@@ -124,6 +124,22 @@ struct Records {
 }
 
 impl WorkerRecent {
+    /// Creates the records of one of `workers` workers.
+    fn new(start: Instant, workers: usize) -> Self {
+        let share = |all: usize| (all / workers).max(MIN_PER_WORKER);
+        Self {
+            start,
+            records: Mutex::new(Records {
+                all: Ring::new(share(MAX_EXCHANGES)),
+                failed: Ring::new(share(MAX_FAILURES)),
+                rejected: Ring::new(share(MAX_FAILURES)),
+                reasons: Vec::new(),
+                retired: Vec::new(),
+            }),
+            callers: Mutex::default(),
+        }
+    }
+
     /// Records a finished exchange.
     pub fn record(&self, summary: &ExchangeSummary<'_>, caller: Option<&Arc<CallerActivity>>) {
         let disposition = summary.disposition();
@@ -187,20 +203,7 @@ impl Recent {
     pub(crate) fn new(workers: usize) -> Self {
         let workers = workers.max(1);
         let start = Instant::now();
-        let share = |all: usize| (all / workers).max(MIN_PER_WORKER);
-        let worker = |_| {
-            Arc::new(WorkerRecent {
-                start,
-                records: Mutex::new(Records {
-                    all: Ring::new(share(MAX_EXCHANGES)),
-                    failed: Ring::new(share(MAX_FAILURES)),
-                    rejected: Ring::new(share(MAX_FAILURES)),
-                    reasons: Vec::new(),
-                    retired: Vec::new(),
-                }),
-                callers: Mutex::default(),
-            })
-        };
+        let worker = |_| Arc::new(WorkerRecent::new(start, workers));
         Self {
             start,
             workers: (0..workers).map(worker).collect(),

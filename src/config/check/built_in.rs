@@ -113,17 +113,20 @@ fn add_target<'r>(
     Some(route)
 }
 
+fn with_path(url: &UpstreamUrl, path: &str) -> UpstreamUrl {
+    UpstreamUrl {
+        base_path: format!("{}{path}", url.base_path),
+        ..url.clone()
+    }
+}
+
 /// Returns the route to a service of an API gateway.
 fn service_route(gateway: &RouteSettings, path: &'static str, service: &Service) -> RouteSettings {
-    let extended = |url: &UpstreamUrl| {
-        let base_path = if gateway.strip_prefix {
-            format!("{}{path}", url.base_path)
+    let extended = |url| {
+        if gateway.strip_prefix {
+            with_path(url, path)
         } else {
-            url.base_path.clone()
-        };
-        UpstreamUrl {
-            base_path,
-            ..url.clone()
+            url.clone()
         }
     };
     let target = match &gateway.target {

@@ -249,24 +249,7 @@ impl Exporter {
 
 impl BatchSettings {
     fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let number = |name: &str, default: usize, max: usize| {
-            let Some(value) = variable(name) else {
-                return default;
-            };
-            match value.trim().parse() {
-                Ok(number) if (1..=max).contains(&number) => number,
-                _ => {
-                    tracing::warn!(
-                        variable = name,
-                        value,
-                        max,
-                        default,
-                        "environment variable out of range; using the default"
-                    );
-                    default
-                }
-            }
-        };
+        let number = |name, default, max| number_in(name, variable(name), default, max);
         let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 1 << 20);
         let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1 << 16).min(queue);
         let delay = number("OTEL_BSP_SCHEDULE_DELAY", 5000, 3_600_000);
@@ -274,6 +257,26 @@ impl BatchSettings {
             queue,
             batch,
             delay: Duration::from_millis(delay as u64),
+        }
+    }
+}
+
+/// Parses the value of the variable `name`; an invalid value is logged and the default used.
+fn number_in(name: &str, value: Option<String>, default: usize, max: usize) -> usize {
+    let Some(value) = value else {
+        return default;
+    };
+    match value.trim().parse() {
+        Ok(number) if (1..=max).contains(&number) => number,
+        _ => {
+            tracing::warn!(
+                variable = name,
+                value,
+                max,
+                default,
+                "environment variable out of range; using the default"
+            );
+            default
         }
     }
 }
