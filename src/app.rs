@@ -154,7 +154,7 @@ impl App {
         Self::start_with(config, clock, log, PassedSockets::none()).await
     }
 
-    /// As [`App::start`], with sockets passed by a service manager.
+    /// Starts a gateway like [`App::start`], with sockets passed by a service manager.
     ///
     /// # Errors
     /// As [`App::start`], and when a socket matches no configured address.

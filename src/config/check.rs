@@ -76,7 +76,7 @@ pub fn load(
     from_bytes(path, std::fs::read(path), env)
 }
 
-/// As [`load`], with the result of reading the file at `path`.
+/// Reads a configuration like [`load`], from the result of reading the file at `path`.
 ///
 /// # Errors
 /// As [`load`].
@@ -92,7 +92,7 @@ pub fn from_bytes(
     from_toml(&text, env)
 }
 
-/// As [`load`], with the text of the file.
+/// Reads a configuration like [`load`], from the text of the file.
 ///
 /// # Errors
 /// As [`load`].

@@ -79,7 +79,7 @@ impl Http1 {
         self.connection.is_none()
     }
 
-    /// As `is_usable`, without registering a waker.
+    /// Returns `true` if it is usable, like `is_usable`, without registering a waker.
     pub(super) fn is_alive(&mut self) -> bool {
         self.is_usable(&mut Context::from_waker(Waker::noop()))
     }

@@ -38,7 +38,8 @@ pub fn from_body(body: &[u8]) -> Option<Duration> {
     from_parameters(body.get("parameters")).or_else(|| from_message(body.get("message")?.as_str()?))
 }
 
-/// `parameters` is a list of objects with name and value, or sometimes one object.
+/// Returns the wait in `parameters`: a list of objects with name and value, or sometimes one
+/// object.
 fn from_parameters(parameters: Option<&Value>) -> Option<Duration> {
     let delay = match parameters? {
         Value::Array(list) => list
@@ -62,7 +63,7 @@ fn from_parameters(parameters: Option<&Value>) -> Option<Duration> {
     }
 }
 
-/// "Rate limit is exceeded. Try again in 42 seconds."
+/// Returns the wait in a message such as "Rate limit is exceeded. Try again in 42 seconds."
 fn from_message(message: &str) -> Option<Duration> {
     let (_, rest) = message.split_once("Try again in ")?;
     let (number, unit) = rest.split_once(' ')?;

@@ -168,7 +168,7 @@ impl Check {
 }
 
 impl fmt::Display for Check {
-    /// One line.
+    /// Writes one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
