@@ -11,7 +11,7 @@ use crate::harness::{
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
 const MIB: usize = 1024 * 1024;
 
-/// Returns a gateway with a configured site.
+/// Returns the plan of a gateway with a configured site.
 fn in_front_of(upstream: &Upstream) -> Plan {
     Gateway::in_front_of(upstream).set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
 }

@@ -61,12 +61,12 @@ pub struct Plan {
 }
 
 impl Gateway {
-    /// Returns a gateway whose `api_url` is that of `upstream`.
+    /// Returns the plan of a gateway whose `api_url` is that of `upstream`.
     pub fn in_front_of(upstream: &Upstream) -> Plan {
         Plan::new([("CITRIX_AUTH_PROXY_CITRIX__API_URL", upstream.url())])
     }
 
-    /// Returns a gateway for the emulator's customer.
+    /// Returns the plan of a gateway for the emulator's customer.
     pub fn in_front_of_cloud(cloud: &Cloud) -> Plan {
         let emulator = &cloud.emulator;
         Plan::new([
@@ -84,7 +84,7 @@ impl Gateway {
         ])
     }
 
-    /// Returns a gateway that uses Citrix's real names, which only `proxy` can resolve.
+    /// Returns the plan of a gateway that uses Citrix's real names, which only `proxy` can resolve.
     pub fn behind(proxy: &EgressProxy, cloud: &Cloud) -> Plan {
         let customer = cloud.emulator.customer_id();
         Self::in_front_of_cloud(cloud)
@@ -96,8 +96,8 @@ impl Gateway {
             .set("HTTPS_PROXY", &proxy.url(""))
     }
 
-    /// Returns a gateway for the customers of `[[customer]]` blocks, each with its own token
-    /// endpoint.
+    /// Returns the plan of a gateway for the customers of `[[customer]]` blocks, each with its own
+    /// token endpoint.
     pub fn for_customers(blocks: &str) -> Plan {
         let citrix = [
             "CITRIX_CUSTOMER_ID",

@@ -26,7 +26,7 @@ fn key(name: &str) -> String {
     format!("X-Api-Key: {name}\r\n")
 }
 
-/// Returns a gateway with a configured site.
+/// Returns the plan of a gateway with a configured site.
 fn in_front_of(upstream: &Upstream, blocks: &str) -> Plan {
     Gateway::in_front_of(upstream)
         .set("CITRIX_AUTH_PROXY_CITRIX__INSTANCE_ID", SITE)
