@@ -82,7 +82,6 @@ pub enum StartError {
 
 /// A valid configuration for [`App::reload`].
 pub struct NewConfig {
-    /// The configuration.
     pub config: Config,
     /// Its TLS configuration for upstreams, with the roots read at the same time.
     pub tls: UpstreamTls,
@@ -96,7 +95,6 @@ pub enum ReloadError {
     Upstream(#[from] InvalidServerName),
 }
 
-/// A running gateway.
 pub struct App {
     addresses: Addresses,
     lifecycle: Lifecycle,
@@ -122,7 +120,6 @@ pub struct App {
 pub struct Addresses {
     /// The listeners for callers; `true` with TLS.
     pub listeners: Vec<(BindAddress, bool)>,
-    /// The admin listener.
     pub admin: SocketAddr,
 }
 
@@ -133,7 +130,6 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Every bound socket.
 struct Sockets {
     addresses: Addresses,
     callers: Vec<BoundSocket>,

@@ -40,7 +40,6 @@ pub struct Cli {
     run: RunArgs,
 }
 
-/// Subcommands.
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Run the gateway (the default command)

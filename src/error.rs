@@ -49,7 +49,6 @@ pub enum Reason {
     /// The upstream closed the connection or sent invalid HTTP before the response head was
     /// complete.
     UpstreamBroken,
-    /// No usable token.
     TokenUnavailable,
     /// Citrix has frozen the site (530).
     SiteFrozen,
@@ -64,7 +63,6 @@ pub enum Reason {
 /// The party responsible for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponsibleParty {
-    /// The caller.
     Caller,
     /// Citrix, or the network to it.
     Upstream,
@@ -230,7 +228,6 @@ impl Failure {
         self
     }
 
-    /// Returns the reason.
     pub fn reason(&self) -> Reason {
         self.reason
     }

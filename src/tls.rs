@@ -21,16 +21,10 @@ pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 pub enum TlsError {
     /// The file was not read.
     #[error("{path}: {source}", path = path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: ReadError,
-    },
+    File { path: PathBuf, source: ReadError },
     /// The file is not PEM.
     #[error("{path}: {source}", path = path.display())]
     Pem {
-        /// The file.
         path: PathBuf,
         /// From the PEM parser.
         source: PemError,
@@ -46,23 +40,18 @@ pub enum TlsError {
     Pair {
         /// Boxed, because the paths are large.
         files: Box<CertificateFiles>,
-        /// From rustls.
         source: rustls::Error,
     },
     /// A certificate that cannot be a root.
     #[error("{path}: invalid root certificate: {source}", path = path.display())]
     Root {
-        /// The file.
         path: PathBuf,
-        /// From rustls.
         source: rustls::Error,
     },
     /// Unusable authorities of client certificates.
     #[error("{path}: {source}", path = path.display())]
     Verifier {
-        /// The file.
         path: PathBuf,
-        /// From rustls.
         source: VerifierBuilderError,
     },
     /// No root at all.

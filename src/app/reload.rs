@@ -23,7 +23,6 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of a reload.
 pub enum Candidate {
-    /// A valid configuration.
     Valid(Box<NewConfig>),
     /// The problems of an invalid one.
     Rejected(Vec<ConfigProblem>),

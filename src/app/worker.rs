@@ -42,7 +42,6 @@ pub(super) struct Worker {
     pub(super) workers: Arc<[mpsc::Sender<TransferredConnection>]>,
 }
 
-/// A running worker.
 pub(super) struct WorkerThread {
     /// The number of connections that were closed with requests in flight; an error if the worker
     /// panicked.

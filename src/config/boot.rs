@@ -36,7 +36,6 @@ pub struct ListenAddress {
 /// The address of a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
-    /// TCP.
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),

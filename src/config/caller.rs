@@ -17,7 +17,6 @@ pub struct Caller {
     pub secret: Option<Sha256>,
     /// The networks it may connect from; empty: any.
     pub networks: Vec<IpNet>,
-    /// Its client certificate.
     pub certificate: Option<CertificateName>,
     /// The methods, paths and customers it may use.
     pub rules: Rules,
@@ -50,7 +49,6 @@ pub enum Mode {
 pub enum CertificateName {
     /// The whole subject, attribute by attribute (`CN=splunk`).
     Subject(Vec<String>),
-    /// A DNS name.
     Dns(String),
 }
 

@@ -97,9 +97,7 @@ pub struct Changes {
     pub keys: Vec<String>,
     /// New blocks, such as `customer contoso`.
     pub added: Vec<String>,
-    /// Removed blocks.
     pub removed: Vec<String>,
-    /// Changed blocks.
     pub changed: Vec<String>,
     /// [`BOOT_KEYS`] whose value differs from that at start.
     pub restart_required: Vec<String>,

@@ -23,7 +23,6 @@ pub struct Credential {
     pub client_secret_next: Option<SecretSource>,
     /// The site id for `Citrix-InstanceId`.
     pub instance_id: InstanceId,
-    /// The token endpoint.
     pub token_url: Uri,
     /// The format of token requests.
     pub token_dialect: TokenDialect,

@@ -139,7 +139,6 @@ impl ConnectProxy {
         host::strip_brackets(self.0.uri().host().unwrap_or_default())
     }
 
-    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.0.uri().port_u16().unwrap_or(80)
     }

@@ -82,7 +82,6 @@ pub struct LoginSettings {
 /// Host names that requests may use (the browser guard of interface §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedHosts {
-    /// Any name.
     Any,
     /// These names in lower case and without port, IP literals and `localhost`.
     Only(Vec<String>),

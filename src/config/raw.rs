@@ -127,7 +127,6 @@ macro_rules! table {
 }
 
 table! {
-    /// The whole file.
     RawConfig {
         citrix: Option<RawCitrix>,
         customer: Vec<RawCustomer>,

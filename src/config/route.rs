@@ -20,7 +20,6 @@ pub struct RouteSettings {
     pub ignore_case: bool,
     /// Whether the prefix is stripped before forwarding.
     pub strip_prefix: bool,
-    /// The upstream.
     pub target: RouteTarget,
     /// Whether the route is built in and not replaced by a `[[route]]`.
     pub built_in: bool,
@@ -47,7 +46,6 @@ pub enum RouteTarget {
 /// An upstream with its authorization scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamEndpoint {
-    /// The base URL.
     pub url: UpstreamUrl,
     /// The scheme of the `Authorization` field.
     pub authorization: AuthorizationScheme,

@@ -18,12 +18,7 @@ pub enum SecretSource {
     /// A file in the service manager's `$CREDENTIALS_DIRECTORY`; read for each use.
     Credential(PathBuf),
     /// An environment variable, with its value at the time the configuration was read.
-    Environment {
-        /// The variable's name.
-        name: String,
-        /// The variable's value.
-        value: SecretString,
-    },
+    Environment { name: String, value: SecretString },
     /// A string in the configuration.
     Plain(SecretString),
 }
@@ -115,7 +110,6 @@ pub enum SecretError {
     /// The file cannot be opened or read.
     #[error("cannot read {}", .path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// The error of the system.
         source: io::Error,

@@ -168,7 +168,6 @@ impl Connection {
         self.http2.set(true);
     }
 
-    /// Records received bytes.
     pub(super) fn bytes_arrived(&self) {
         if self.phase.get() == ConnectionPhase::Idle && !self.http2.get() {
             self.enter(ConnectionPhase::Head);
@@ -180,7 +179,6 @@ impl Connection {
         self.write_blocked.set(true);
     }
 
-    /// Records written bytes.
     pub(super) fn wrote(&self, bytes: usize) {
         self.write_blocked.set(false);
         self.written

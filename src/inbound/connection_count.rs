@@ -94,7 +94,6 @@ impl ConnectionCount {
     }
 }
 
-/// A counted connection.
 pub struct Counted {
     count: Arc<ConnectionCount>,
     worker: usize,

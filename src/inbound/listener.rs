@@ -54,15 +54,11 @@ pub fn hint(error: &io::Error) -> &'static str {
 /// second instance could bind the same port unnoticed, and a handle that is closed early would lose
 /// its backlog.
 pub enum BoundSocket {
-    /// TCP.
     Tcp(std::net::TcpListener),
     /// TCP, passed by the service manager, which keeps the socket open.
     Passed(std::net::TcpListener),
-    /// A unix socket.
     Unix {
-        /// The socket.
         listener: unix::UnixListener,
-        /// Its path.
         path: PathBuf,
         /// Removes the file; `None` if the service manager created it.
         file: Option<SocketFile>,
@@ -137,9 +133,7 @@ impl BoundSocket {
 
 /// A handle of a bound socket that is not registered with a runtime yet.
 pub enum ListenerHandle {
-    /// TCP.
     Tcp(std::net::TcpListener),
-    /// A unix socket.
     Unix(unix::UnixListener),
 }
 
@@ -158,9 +152,7 @@ impl ListenerHandle {
 
 /// A listening socket of one worker.
 pub enum CallerListener {
-    /// TCP.
     Tcp(TcpListener),
-    /// A unix socket.
     Unix(UnixListener),
 }
 

@@ -44,7 +44,6 @@ pub enum PassedSocketError {
     /// Not a listening socket.
     #[error("cannot use socket {name}, passed by the service manager: {source}")]
     Unusable {
-        /// Its name.
         name: String,
         /// From the operating system.
         source: io::Error,
@@ -54,23 +53,15 @@ pub enum PassedSocketError {
         "socket {name}, passed by the service manager, is bound to {address}, which is not configured; \
          name it proxy, tls or admin, or configure its address"
     )]
-    Unknown {
-        /// Its name.
-        name: String,
-        /// Its address.
-        address: BindAddress,
-    },
+    Unknown { name: String, address: BindAddress },
     /// Reachable from other machines, which the configuration was not checked for.
     #[error(
         "socket {name}, passed by the service manager, is bound to {address}, which other machines can reach, instead \
          of {configured}; configure the address it is bound to"
     )]
     Exposed {
-        /// Its name.
         name: String,
-        /// Its address.
         address: BindAddress,
-        /// The configured address.
         configured: BindAddress,
     },
 }
@@ -91,7 +82,6 @@ enum PassedListener {
 }
 
 impl PassedSockets {
-    /// Returns no sockets.
     pub fn none() -> Self {
         Self::default()
     }

@@ -17,11 +17,8 @@ use citrix_wire::framing_guard::FramingGuard;
 /// The client's HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// An accepted socket.
 pub enum Socket {
-    /// TCP.
     Tcp(TcpStream),
-    /// A unix socket.
     Unix(UnixStream),
 }
 
@@ -49,7 +46,6 @@ impl WatchedSocket {
 
 /// A socket with or without TLS.
 pub enum Transport {
-    /// Without TLS.
     Plain(WatchedSocket),
     /// Boxed, because a TLS session is far larger than a socket.
     Tls(Box<TlsStream<WatchedSocket>>),
@@ -76,7 +72,6 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Wraps a transport.
     pub fn new(transport: Transport, connection: Rc<Connection>) -> Self {
         Self {
             transport,

@@ -44,7 +44,6 @@ enum DetachedSocket {
 pub struct Acceptor {
     /// The data path of the worker.
     pub proxy: Rc<Proxy>,
-    /// The worker's connections.
     pub connections: Rc<Connections>,
     /// Index of the worker.
     pub worker: usize,

@@ -8,7 +8,6 @@ use crate::state::{Destination, Route, Snapshot};
 /// The route of a request, and the upstream it leads to.
 #[derive(Clone, Copy)]
 pub struct Picked<'s> {
-    /// The matched route.
     pub route: &'s Route,
     /// The upstream; it may depend on the customer.
     pub destination: &'s Destination,

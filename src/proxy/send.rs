@@ -43,9 +43,7 @@ pub struct Sent {
 
 /// Dependencies of sending one request.
 pub struct SendContext<'a> {
-    /// The matched route.
     pub route: &'a Route,
-    /// The upstream.
     pub destination: &'a Destination,
     /// API gateways of Citrix to which a redirect is followed.
     pub gateways: &'a [Arc<Origin>],
@@ -53,13 +51,11 @@ pub struct SendContext<'a> {
     pub pool: &'a Rc<Pool>,
     /// State shared by the workers.
     pub shared: &'a Shared,
-    /// The configuration.
     pub live: &'a Live,
 }
 
 /// Next action after a response.
 enum Next {
-    /// Send this request.
     Again(Outgoing),
     /// Return the response to the caller.
     Done(Sent),

@@ -20,7 +20,6 @@ pub struct ApiRequest {
     pub(crate) customer_id: HeaderValue,
 }
 
-/// Citrix's response.
 #[derive(Clone, Debug)]
 pub struct ApiResponse {
     pub(crate) status: StatusCode,

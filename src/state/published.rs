@@ -19,7 +19,6 @@ use citrix_wire::citrix::clouds::Cloud;
 /// The live configuration with the state of its customers, callers and routes. A reload publishes
 /// its successor.
 pub struct Published {
-    /// The live settings.
     pub live: Arc<Live>,
     /// One per customer, in the order of the configuration.
     pub customers: Vec<PublishedCustomer>,
@@ -36,11 +35,9 @@ pub struct Published {
 
 /// A customer with its state.
 pub struct PublishedCustomer {
-    /// The customer's settings.
     pub credential: Arc<Credential>,
     /// Requests that name no customer are for this one.
     pub is_default: bool,
-    /// The customer's token.
     pub token: Arc<TokenSlot>,
     /// The observed state of the customer's site.
     pub site: Arc<SiteSlot>,
@@ -50,7 +47,6 @@ pub struct PublishedCustomer {
 
 /// A caller with its state.
 pub struct PublishedCaller {
-    /// The caller's settings.
     pub config: Arc<Caller>,
     /// The caller's limits with their use, and its requests while its mode is `observe`.
     pub state: CallerState,

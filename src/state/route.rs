@@ -15,13 +15,11 @@ use citrix_wire::citrix::clouds::Cloud;
 
 /// A worker's view of a route.
 pub struct Route {
-    /// The route's settings.
     pub config: config::RouteSettings,
     /// Headers for requests that do not have them.
     pub default_headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) destinations: Destinations,
     pub(super) limit: Option<LimitRef>,
-    /// The route's metrics.
     pub metrics: RouteMetrics,
 }
 
@@ -35,7 +33,6 @@ pub(super) enum Destinations {
 
 /// An upstream as requests address it.
 pub struct Destination {
-    /// The upstream's origin.
     pub origin: Arc<Origin>,
     /// The value of `Host`.
     pub host: HeaderValue,

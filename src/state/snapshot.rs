@@ -26,7 +26,6 @@ use citrix_wire::prefix_tree::PrefixTree;
 /// pass its reference count from core to core.
 pub struct Snapshot {
     pub(super) published: Arc<Published>,
-    /// The live settings.
     pub live: Arc<Live>,
     /// In the order of the configuration.
     pub routes: Vec<Route>,
@@ -34,11 +33,9 @@ pub struct Snapshot {
     prefixes: PrefixTree<Option<usize>>,
     /// The customers that have a credential.
     pub customers: CustomerIndex,
-    /// The configured callers.
     pub callers: Callers,
     /// The signer of gateway tokens, if `login.signing_key` is set.
     pub signer: Option<Signer>,
-    /// The worker's metrics.
     pub metrics: WorkerMetrics,
     /// Metrics of requests without a route.
     pub unrouted: RouteMetrics,

@@ -71,7 +71,6 @@ impl Sha256Builder {
         self.bytes(part);
     }
 
-    /// Returns the digest.
     pub fn finish(self) -> Sha256 {
         Sha256::from_aws(self.0.finish())
     }

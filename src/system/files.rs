@@ -154,7 +154,6 @@ impl FileDigest {
         }
     }
 
-    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -224,7 +223,6 @@ impl FileSnapshot {
 /// A read that [`Poller::next`] reports.
 #[derive(Debug)]
 pub struct Update {
-    /// All files.
     pub snapshot: FileSnapshot,
     /// The content differs from that of the previous update.
     pub changed: bool,

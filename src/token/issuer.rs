@@ -40,7 +40,6 @@ pub struct IssuedToken {
     pub(crate) skew: Option<Skew>,
 }
 
-/// A failed login.
 #[derive(Debug)]
 pub struct LoginError {
     pub(crate) outcome: Outcome,

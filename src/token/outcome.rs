@@ -8,13 +8,10 @@ use http::StatusCode;
 /// Outcome of one token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Token issued.
     Ok,
-    /// TCP connection refused.
     Refused,
     /// DNS lookup of the endpoint failed.
     Dns,
-    /// TLS handshake failed.
     Tls,
     /// No complete response within `token.request_timeout`.
     Timeout,
@@ -40,7 +37,6 @@ pub enum Outcome {
     NotJson,
     /// 200 without a body.
     Empty,
-    /// Truncated response.
     Truncated,
     /// HTTP or JSON that is not a token response.
     Malformed,

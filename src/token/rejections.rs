@@ -31,7 +31,6 @@ pub enum RefreshDecision {
     Allowed,
     /// The scope rejected a fresh token; suppression starts with this 401.
     NewlySuppressed,
-    /// Suppression is active.
     Suppressed,
 }
 

@@ -39,7 +39,6 @@ pub fn refresh_after(lifetime: Duration, refresh_at: f64, random: f64) -> Durati
 /// Failed logins since the last success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// Number of failures.
     pub consecutive: u32,
     /// Number of trailing failures by a rate limit; 0 after any other failure.
     pub rate_limited: u32,

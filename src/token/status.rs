@@ -50,7 +50,6 @@ pub enum TokenState {
     Fresh,
     /// Usable, but its refresh fails or is late, or would fail after a restart.
     Stale,
-    /// No usable token.
     Unusable,
 }
 

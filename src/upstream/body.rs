@@ -27,7 +27,6 @@ const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 /// Maximum number of frames that are peeked at, some of which may be empty.
 const MAX_PEEKED_FRAMES: usize = 64;
 
-/// A truncated response.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseBodyError {
     /// The upstream closed the connection, reset the stream or sent invalid framing.

@@ -45,9 +45,7 @@ pub struct ControlClient {
 /// A response head, with the body or the failure to read it.
 #[derive(Debug)]
 pub struct ControlResponse {
-    /// The status code.
     pub status: StatusCode,
-    /// The header fields.
     pub headers: HeaderMap,
     /// The body. It may contain a token, so its memory is wiped.
     pub body: Result<Zeroizing<Vec<u8>>, BodyReadError>,
@@ -88,7 +86,6 @@ impl SharedControlClient {
         self.0.load_full()
     }
 
-    /// Replaces the client.
     pub fn replace(&self, client: ControlClient) {
         self.0.store(Arc::new(client));
     }

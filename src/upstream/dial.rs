@@ -60,7 +60,6 @@ mod io_impl {
 pub struct DialTarget<'a> {
     /// A name or an address; an IPv6 address without brackets.
     pub host: &'a str,
-    /// The TCP port.
     pub port: u16,
     /// The name in the certificate; `None` without TLS.
     pub server_name: Option<&'a ServerName<'static>>,
@@ -94,7 +93,6 @@ pub enum ConnectError {
 pub struct EgressProxyError {
     /// `host:port`.
     pub proxy: String,
-    /// The failure.
     pub fault: EgressProxyFault,
 }
 

@@ -96,7 +96,6 @@ impl Pool {
         })
     }
 
-    /// Replaces the settings.
     pub fn configure(&self, live: Arc<Live>) {
         *self.live.borrow_mut() = live;
     }

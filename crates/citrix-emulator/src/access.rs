@@ -45,7 +45,6 @@ pub(super) enum Dialect {
     SystemLog,
     /// The three formats of CVAD.
     Cvad,
-    /// Plain text.
     Monitor,
     /// The standard error body with the transaction id as parameter.
     AccessSecurity,

@@ -14,7 +14,6 @@ pub struct EmulatedCustomer {
     pub id: String,
     /// Ids of the CVAD sites; empty for a customer without DaaS.
     pub sites: Vec<String>,
-    /// API clients.
     pub clients: Vec<Client>,
 }
 

@@ -82,7 +82,6 @@ impl FromStr for RedirectTarget {
 pub struct PathFault {
     /// First segments of the path, case-insensitive; `/` matches every path.
     pub path: String,
-    /// The fault.
     pub fault: Fault,
     /// Retry delay in seconds, for faults with a hint.
     pub seconds: u32,
@@ -120,7 +119,6 @@ pub enum Hint {
     Rfc3339,
     /// `retryDelay` in the body only.
     Body,
-    /// No delay.
     None,
 }
 

@@ -4,7 +4,6 @@
 /// `localhost`, only the path selects the service.
 #[derive(Clone, Copy)]
 pub(super) enum Hosts {
-    /// All hosts.
     Any,
     /// These hosts, and all that are not Citrix's.
     Of(&'static [&'static str]),

@@ -67,7 +67,6 @@ pub enum EmulatorError {
     /// The address is in use or not local.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The configured address.
         address: SocketAddr,
         /// The error of the operating system.
         source: io::Error,
@@ -75,9 +74,7 @@ pub enum EmulatorError {
     /// A certificate or key file cannot be read or parsed.
     #[error("cannot read {path}")]
     ReadPem {
-        /// The file.
         path: PathBuf,
-        /// The cause.
         source: rustls::pki_types::pem::Error,
     },
     /// The certificates of [`Tls::SelfSigned`] could not be generated.
@@ -89,7 +86,6 @@ pub enum EmulatorError {
     /// The CA certificate could not be written.
     #[error("cannot write {path}")]
     WriteCa {
-        /// The file.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -220,7 +216,6 @@ impl Emulator {
         self.state.first().customer.clients.first()
     }
 
-    /// Returns the counters.
     pub fn stats(&self) -> Stats {
         self.state.stats()
     }

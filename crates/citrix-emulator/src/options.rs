@@ -21,7 +21,6 @@ pub struct Options {
     pub tls: Tls,
     /// The customer that `demo` and most tests use.
     pub customer: EmulatedCustomer,
-    /// Additional customers.
     pub more_customers: Vec<EmulatedCustomer>,
     /// Lifetime of a token.
     pub token_lifetime: Duration,
@@ -37,7 +36,6 @@ pub struct Options {
     pub machine_bytes: usize,
     /// Responses are compressed for clients that accept it.
     pub compress: bool,
-    /// Injected faults.
     pub faults: Faults,
 }
 
@@ -121,7 +119,6 @@ pub struct Links {
 /// Origin of absolute links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkBase {
-    /// The emulator's origin.
     #[default]
     Own,
     /// The host in the request.

@@ -43,7 +43,6 @@ pub(super) enum Handler {
     AppLayering,
     Adm,
     EndpointManagement,
-    /// Fixed responses.
     Canned(&'static [Canned]),
     /// An address that Citrix has retired.
     Retired,

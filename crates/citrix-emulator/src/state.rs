@@ -81,7 +81,6 @@ impl State {
         *self.faults() = faults;
     }
 
-    /// Locks the faults.
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }

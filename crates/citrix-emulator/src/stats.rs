@@ -11,7 +11,6 @@ use super::bearer_status::BearerStatus;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Connections accepted.
     pub connections: u64,
     /// Tunnels opened to Citrix's hosts, all served by the emulator.
     pub tunnels: u64,
@@ -19,7 +18,6 @@ pub struct Stats {
     pub requests: u64,
     /// Requests to the token endpoints.
     pub token_requests: u64,
-    /// Issued tokens.
     pub tokens_issued: u64,
     /// Requests by the status of their token. A foreign token also counts as valid.
     #[serde(flatten)]
@@ -41,7 +39,6 @@ pub struct Stats {
     pub monitor_in_flight: u64,
     /// Maximum number of concurrent Monitor OData requests of one customer, rejected ones included.
     pub monitor_concurrency_peak: u64,
-    /// Counters by customer.
     pub customers: BTreeMap<String, CustomerStats>,
 }
 
@@ -65,15 +62,12 @@ pub struct CustomerStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TokensSeen {
-    /// Valid token.
     pub valid: u64,
     /// No `Authorization`.
     pub missing_token: u64,
     /// `Authorization` in a form that the service does not accept.
     pub malformed_token: u64,
-    /// Expired token.
     pub expired_token: u64,
-    /// Revoked token.
     pub revoked_token: u64,
     /// Token that was never issued, or no longer stored.
     pub unknown_token: u64,
@@ -102,7 +96,6 @@ pub struct ServiceStats {
     pub requests: u64,
     /// Requests rejected with 429.
     pub rate_limited: u64,
-    /// Requests in progress.
     pub in_flight: u64,
     /// Maximum number of concurrent requests, rejected ones included.
     pub concurrency_peak: u64,

@@ -51,7 +51,6 @@ pub struct ExcessiveFraming;
 pub enum BodyLength {
     /// Content-Length, or 0 without a body.
     Bytes(u64),
-    /// Transfer-Encoding: chunked.
     Chunked,
 }
 

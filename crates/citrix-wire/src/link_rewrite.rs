@@ -40,7 +40,6 @@ pub const MAX_LINK: usize = 16 * 1024;
 /// Numbers of links, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounts {
-    /// Rewritten links.
     pub rewritten: u64,
     /// URLs of a host or path to which no route forwards.
     pub unknown: u64,

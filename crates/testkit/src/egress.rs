@@ -26,7 +26,6 @@ enum EgressMode {
     Silent,
 }
 
-/// A running proxy.
 pub struct EgressProxy {
     address: SocketAddr,
     mode: Arc<Mutex<EgressMode>>,

@@ -1,6 +1,5 @@
 //! Building blocks for tests: scripted upstreams, raw clients, certificates and reference models.
 
-#![allow(missing_docs, reason = "used by tests only")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

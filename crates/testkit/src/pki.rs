@@ -9,7 +9,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
-/// A root authority.
 pub struct TestCa(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.

@@ -67,9 +67,7 @@ pub enum CheckState {
     Ok,
     /// Works, but needs attention.
     Warning,
-    /// Does not work.
     Failed,
-    /// Not checked.
     Skipped,
 }
 

@@ -11,7 +11,6 @@ pub(in crate::cli) struct Signals {
     hangup: unix::Signal,
 }
 
-/// A received signal.
 #[derive(Clone, Copy)]
 pub(super) enum Signal {
     Stop(Stop),

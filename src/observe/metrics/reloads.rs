@@ -63,7 +63,6 @@ impl Reloads {
         self.loaded_at.set(since_epoch(now).as_secs_f64());
     }
 
-    /// Counts a reload.
     pub fn ended(&self, outcome: ReloadOutcome, now: SystemTime) {
         self.outcomes.with_label_values(&[outcome.label()]).inc();
         match outcome {

@@ -13,7 +13,6 @@ use super::{Metrics, WorkerMetrics};
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     pub(crate) routes: BTreeMap<String, RouteTotals>,
-    /// Requests by caller.
     pub(crate) callers: BTreeMap<String, u64>,
     /// Requests that the rules of an observed caller would reject, by caller.
     pub(crate) would_deny: BTreeMap<String, u64>,
@@ -22,7 +21,6 @@ pub struct Totals {
 /// Counts of one route since the start.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTotals {
-    /// Requests by status.
     pub(crate) codes: BTreeMap<String, u64>,
     /// Durations of whole exchanges.
     pub(crate) duration: Distribution,

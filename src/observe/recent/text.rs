@@ -12,7 +12,6 @@ pub struct BoundedText<const N: usize> {
 }
 
 impl<const N: usize> BoundedText<N> {
-    /// Replaces the text.
     pub(crate) fn set(&mut self, text: &[u8]) {
         let length = u8::try_from(text.len().min(N)).unwrap_or(u8::MAX);
         let end = usize::from(length).min(N);

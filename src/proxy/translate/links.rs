@@ -15,7 +15,6 @@ use citrix_wire::link_rewrite::{
 
 /// Facts of a request on which the links in its response depend.
 pub struct LinkContext<'s> {
-    /// The routes.
     pub snapshot: &'s Snapshot,
     /// The customer; its hosts are known hosts.
     pub customer: &'s Customer,

@@ -129,7 +129,6 @@ fn login_error(outcome: Outcome) -> Result<IssuedToken, LoginError> {
     })
 }
 
-/// A running keeper.
 struct TestKeeper {
     slot: Arc<TokenSlot>,
     clock: Clock,

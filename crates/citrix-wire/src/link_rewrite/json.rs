@@ -34,8 +34,10 @@ enum Position {
     /// Before a name. The tail holds the end of the text searched since the last name.
     Searching(Tail),
     /// After a name and, if `colon`, its colon.
-    AfterName { name: NameKind, colon: bool },
-    /// Inside a string.
+    AfterName {
+        name: NameKind,
+        colon: bool,
+    },
     InString(OpenString),
 }
 

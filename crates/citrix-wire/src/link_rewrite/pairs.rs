@@ -29,7 +29,6 @@ pub(super) enum ClosedBracket {
     Inner,
     /// An element of the array, usually a pair.
     Element,
-    /// The array.
     Array,
 }
 

@@ -83,7 +83,6 @@ fn path() -> impl Strategy<Value = String> {
     vec(select(&PIECES[..]), 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
-/// Unambiguous paths.
 fn plain_path() -> impl Strategy<Value = String> {
     let segments = [
         "a",
