@@ -52,7 +52,7 @@ pub struct Exchange {
     /// The caller's `traceparent`.
     trace: Option<TraceParent>,
     /// Present if spans of this exchange are exported.
-    recording: Option<Box<Recording>>,
+    recording: Option<(Spans, Box<Recording>)>,
     ids: ExchangeIds,
     /// Index of the caller in the configuration, once authenticated; never set in anonymous mode.
     caller: Option<usize>,
@@ -117,7 +117,9 @@ impl Exchange {
     ) -> Box<Self> {
         connection.exchange_began();
         let trace = TraceParent::from_headers(request.headers());
-        let recording = spans.record(trace);
+        let recording = spans
+            .record(trace)
+            .map(|recording| (spans.clone(), recording));
         // One id for both if the caller sent none: a search for either finds the exchange.
         let request_id = transaction_id::generate();
         Box::new(Self {

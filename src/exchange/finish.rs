@@ -123,8 +123,8 @@ impl Exchange {
             .metrics
             .recent
             .record(&summary, caller_activity);
-        if let Some(recording) = &self.recording {
-            recording.close(&summary);
+        if let Some((spans, recording)) = &self.recording {
+            spans.export(recording, &summary);
         }
         self.permits = Permits::default();
         self.connection.exchange_ended();

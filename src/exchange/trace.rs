@@ -14,13 +14,13 @@ impl Exchange {
         let recorded = self
             .recording
             .as_ref()
-            .map(|recording| recording.trace_id());
+            .map(|(_, recording)| recording.trace_id());
         recorded.or(self.trace.map(|caller| caller.trace_id))
     }
 
     /// Begins an attempt. Replaces `traceparent` in `headers` if the attempt has a span of its own.
     pub fn begin_attempt(&mut self, to: &Origin, target: &PathAndQuery, headers: &mut HeaderMap) {
-        if let Some(recording) = &mut self.recording {
+        if let Some((_, recording)) = &mut self.recording {
             recording.begin_attempt((&to.scheme, &to.authority), target, headers);
         }
     }
@@ -32,7 +32,7 @@ impl Exchange {
 
     /// Ends the attempt with the status of its response, or with the reason there is none.
     pub fn end_attempt(&mut self, outcome: Result<StatusCode, Reason>) {
-        if let Some(recording) = &mut self.recording {
+        if let Some((_, recording)) = &mut self.recording {
             recording.end_attempt(outcome.map_err(Reason::as_str));
         }
     }

@@ -106,12 +106,12 @@ impl Spans {
     /// Starts to record an exchange if it is sampled. `caller` is the trace context of its request.
     pub fn record(&self, caller: Option<TraceParent>) -> Option<Box<Recording>> {
         let trace = self.0.as_ref()?.sampler.sample(caller)?;
-        Some(Box::new(Recording::new(self.clone(), trace, caller)))
+        Some(Box::new(Recording::new(trace, caller)))
     }
 
     /// Queues the spans of an exchange that has ended. Never waits: drops and counts spans if the
     /// queue is full.
-    pub(super) fn export(&self, recording: &Recording, summary: &ExchangeSummary<'_>) {
+    pub(crate) fn export(&self, recording: &Recording, summary: &ExchangeSummary<'_>) {
         let Some(queue) = &self.0 else { return };
         for span in super::span::of(recording, summary, queue.clock.now()) {
             if queue.spans.try_send(span).is_err() {

@@ -4,13 +4,10 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::Spans;
-use crate::observe::summary::ExchangeSummary;
 use citrix_wire::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceId, TraceParent};
 
 /// Ids and attempts of an exchange whose spans will be exported.
 pub struct Recording {
-    spans: Spans,
     pub(super) trace: TraceId,
     pub(super) span: SpanId,
     /// The span of the caller, if its request has one.
@@ -32,9 +29,8 @@ pub(super) struct Attempt {
 }
 
 impl Recording {
-    pub(super) fn new(spans: Spans, trace: TraceId, caller: Option<TraceParent>) -> Self {
+    pub(super) fn new(trace: TraceId, caller: Option<TraceParent>) -> Self {
         Self {
-            spans,
             trace,
             span: random_span_id(),
             parent: caller.map(|caller| caller.span_id),
@@ -86,11 +82,6 @@ impl Recording {
             attempt.end.get_or_insert((Instant::now(), outcome));
         }
     }
-
-    /// Exports the spans of the exchange, which has ended.
-    pub fn close(&self, summary: &ExchangeSummary<'_>) {
-        self.spans.export(self, summary);
-    }
 }
 
 fn random_span_id() -> SpanId {
@@ -110,7 +101,7 @@ mod tests {
     fn recording(headers: &HeaderMap) -> Recording {
         let caller = TraceParent::from_headers(headers);
         let trace = caller.map_or(TraceId::new(1).unwrap(), |caller| caller.trace_id);
-        Recording::new(Spans::default(), trace, caller)
+        Recording::new(trace, caller)
     }
 
     fn attempt(recording: &mut Recording, headers: &mut HeaderMap) {

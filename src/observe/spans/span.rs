@@ -300,7 +300,6 @@ mod tests {
     use http::uri::{Authority, PathAndQuery};
 
     use super::*;
-    use crate::observe::spans::Spans;
     use crate::observe::summary::RequestFacts;
     use citrix_wire::trace_context::TraceParent;
 
@@ -320,7 +319,7 @@ mod tests {
     /// Returns the recording of an exchange whose attempts have these outcomes.
     fn recording(attempts: &[Option<Result<StatusCode, &'static str>>]) -> Recording {
         let caller = TraceParent::parse(CALLER.as_bytes()).unwrap();
-        let mut recording = Recording::new(Spans::default(), caller.trace_id, Some(caller));
+        let mut recording = Recording::new(caller.trace_id, Some(caller));
         for end in attempts {
             let to = (&Scheme::HTTPS, &Authority::from_static("api.cloud.com"));
             let target = PathAndQuery::from_static("/cvad/manage/me?secret=CANARY");
