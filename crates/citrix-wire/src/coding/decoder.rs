@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use bytes::{Buf, Bytes};
-use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
 use super::{CodingError, CodingFormat};
 
@@ -24,7 +24,10 @@ pub struct ContentDecoder {
 
 /// A decoder that reads from a [`Source`] and can resume after `WouldBlock`.
 enum FormatDecoder {
-    Gzip(MultiGzDecoder<Source>),
+    /// One member; the next needs another decoder.
+    Gzip(GzDecoder<Source>),
+    /// Zeros after the last gzip member.
+    Padding(Source),
     Zlib(ZlibDecoder<Source>),
     Deflate(DeflateDecoder<Source>),
     Brotli(Box<brotli::Decompressor<Source>>),
@@ -35,7 +38,7 @@ impl ContentDecoder {
     pub fn new(format: CodingFormat) -> Self {
         let source = Source::default();
         let format = match format {
-            CodingFormat::Gzip => FormatDecoder::Gzip(MultiGzDecoder::new(source)),
+            CodingFormat::Gzip => FormatDecoder::Gzip(GzDecoder::new(source)),
             CodingFormat::Zlib => FormatDecoder::Zlib(ZlibDecoder::new(source)),
             CodingFormat::Deflate => FormatDecoder::Deflate(DeflateDecoder::new(source)),
             CodingFormat::Brotli => {
@@ -105,6 +108,7 @@ impl FormatDecoder {
     fn source(&mut self) -> &mut Source {
         match self {
             Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Padding(source) => source,
             Self::Zlib(decoder) => decoder.get_mut(),
             Self::Deflate(decoder) => decoder.get_mut(),
             Self::Brotli(decoder) => decoder.get_mut(),
@@ -113,11 +117,32 @@ impl FormatDecoder {
 
     fn read(&mut self, slice: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Gzip(decoder) => decoder.read(slice),
+            Self::Gzip(decoder) => match decoder.read(slice)? {
+                0 => self.read_after_member(slice),
+                length => Ok(length),
+            },
+            Self::Padding(source) => source.skip_zeros().map(|()| 0),
             Self::Zlib(decoder) => decoder.read(slice),
             Self::Deflate(decoder) => decoder.read(slice),
             Self::Brotli(decoder) => decoder.read(slice),
         }
+    }
+}
+
+impl FormatDecoder {
+    /// Continues after a gzip member: with the next one (RFC 1952 section 2.2), or with zeros up to
+    /// the end, which some servers add and gzip(1) and browsers ignore.
+    fn read_after_member(&mut self, slice: &mut [u8]) -> io::Result<usize> {
+        let Some(&next) = self.source().fill_buf()?.first() else {
+            return Ok(0);
+        };
+        let source = std::mem::take(self.source());
+        *self = if next == 0 {
+            Self::Padding(source)
+        } else {
+            Self::Gzip(GzDecoder::new(source))
+        };
+        self.read(slice)
     }
 }
 
@@ -131,6 +156,18 @@ struct Source {
 impl Source {
     fn is_empty(&self) -> bool {
         self.pieces.iter().all(Bytes::is_empty)
+    }
+
+    /// Consumes zeros up to the end, or up to another byte, which remains.
+    fn skip_zeros(&mut self) -> io::Result<()> {
+        loop {
+            let piece = self.fill_buf()?;
+            let zeros = piece.iter().take_while(|&&byte| byte == 0).count();
+            if zeros == 0 {
+                return Ok(());
+            }
+            self.consume(zeros);
+        }
     }
 }
 

@@ -97,7 +97,10 @@ fn rfc1952_2_2_several_gzip_members_are_decoded() {
 #[test]
 fn trailing_data_is_an_error() {
     for format in FORMATS {
-        for trailing in [&b"x"[..], b"\0\0\0\0", b"trailing garbage"] {
+        for trailing in [&b"x"[..], b"\0\0\0\0", b"\0\0x", b"trailing garbage"] {
+            if format == CodingFormat::Gzip && trailing == b"\0\0\0\0" {
+                continue;
+            }
             let encoded = [&encode(format, b"{\"Items\":[]}"), trailing].concat();
             for size in [1, 7, usize::MAX] {
                 assert!(
@@ -106,6 +109,19 @@ fn trailing_data_is_an_error() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn zeros_after_the_last_gzip_member_are_ignored() {
+    let member = encode(CodingFormat::Gzip, b"{\"Items\":[]}");
+    let encoded = [&member[..], &member, &[0; 512]].concat();
+    for size in [1, 7, 100, usize::MAX] {
+        assert_eq!(
+            decode(CodingFormat::Gzip, &encoded, size).unwrap(),
+            b"{\"Items\":[]}{\"Items\":[]}",
+            "{size}"
+        );
     }
 }
 

@@ -30,6 +30,23 @@ enum CodecState {
     Closed,
 }
 
+impl CodecState {
+    /// Returns the state for a body that begins with this byte. One that is not in its `gzip`
+    /// coding, but plain, stays plain: clients that cope with it directly still do.
+    fn for_body(coding: ContentCoding, first: u8) -> Self {
+        const GZIP_ID1: u8 = 0x1f;
+        if coding == ContentCoding::Gzip && first != GZIP_ID1 {
+            return Self::Identity;
+        }
+        let format = coding.format(first);
+        Self::Open(Box::new(Codec {
+            decoder: ContentDecoder::new(format),
+            encoder: ContentEncoder::new(format),
+            ended: false,
+        }))
+    }
+}
+
 struct Codec {
     decoder: ContentDecoder,
     encoder: ContentEncoder,
@@ -49,13 +66,7 @@ impl BodyRewriter {
     pub fn push(&mut self, piece: Bytes) {
         let Some(first) = piece.first() else { return };
         if let CodecState::Pending(coding) = self.state {
-            let format = coding.format(*first);
-            let (decoder, encoder) = (ContentDecoder::new(format), ContentEncoder::new(format));
-            self.state = CodecState::Open(Box::new(Codec {
-                decoder,
-                encoder,
-                ended: false,
-            }));
+            self.state = CodecState::for_body(coding, *first);
         }
         match &mut self.state {
             CodecState::Identity => self.json.push(&piece),

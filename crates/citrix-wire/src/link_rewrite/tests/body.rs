@@ -133,6 +133,15 @@ fn empty_body_stays_empty_in_any_coding() {
 }
 
 #[test]
+fn plain_body_that_claims_gzip_stays_plain_with_its_links_rewritten() {
+    let (input, expected) = (page("api.cloud.com", 3), page("gw.example.net", 3));
+    for size in [1, usize::MAX] {
+        let out = rewrite(Some(ContentCoding::Gzip), &Bytes::from(input.clone()), size).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
+#[test]
 fn pull_decodes_at_most_one_slice() {
     let zeros = vec![b'0'; 64 * SLICE];
     for (coding, format) in FORMATS {
