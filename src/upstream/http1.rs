@@ -6,8 +6,9 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -19,6 +20,11 @@ use crate::upstream::dial::{ConnectError, UpstreamIo};
 
 /// Bytes that hyper buffers of a response.
 const READ_BUFFER: usize = 128 * 1024;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// Time before the announced close at which a connection is no longer used: a request sent just
+/// before would cross the close on its way.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// A connection that carries one exchange at a time.
 pub struct Http1 {
@@ -34,6 +40,10 @@ pub struct Http1 {
     pub(super) used: bool,
     /// Time at which an eviction first saw it idle.
     pub idle_since: Option<Instant>,
+    /// Idle time after which the upstream closes it, if the last response announced one.
+    keep_alive: Option<Duration>,
+    /// End of that time, less a margin.
+    idle_until: Option<Instant>,
 }
 
 impl Http1 {
@@ -55,7 +65,22 @@ impl Http1 {
             born: now,
             used: false,
             idle_since: None,
+            keep_alive: None,
+            idle_until: None,
         }))
+    }
+
+    /// Starts the idle time, which ends at the latest when the upstream closes the connection.
+    pub(super) fn begin_idle(&mut self) {
+        self.idle_since = None;
+        self.idle_until = self
+            .keep_alive
+            .map(|timeout| Instant::now() + timeout.saturating_sub(KEEP_ALIVE_MARGIN));
+    }
+
+    /// Returns `true` if the upstream has announced to close the idle connection about now.
+    pub(super) fn is_about_to_close(&self) -> bool {
+        self.idle_until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Lets hyper read and write. Responses and bodies receive the result through channels.
@@ -94,7 +119,10 @@ impl Http1 {
         poll_fn(|cx| {
             self.drive(cx);
             match response.as_mut().poll(cx) {
-                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                Poll::Ready(Ok(response)) => {
+                    self.keep_alive = announced_timeout(response.headers());
+                    Poll::Ready(Ok(response))
+                }
                 Poll::Ready(Err(mut failed)) => Poll::Ready(Err(match failed.take_message() {
                     Some(request) => AttemptError::Unsent {
                         request: Box::new(request),
@@ -113,5 +141,44 @@ impl Http1 {
             }
         })
         .await
+    }
+}
+
+/// Returns the `timeout` of `Keep-Alive`, after which the upstream closes an idle connection.
+fn announced_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    let timeout = value.split(',').find_map(|parameter| {
+        let (name, seconds) = parameter.split_once('=')?;
+        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
+        is_timeout.then(|| seconds.trim().trim_matches('"').parse().ok())?
+    })?;
+    Some(Duration::from_secs(timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn keep_alive_timeout_is_parsed_in_every_form() {
+        for (value, expected) in [
+            ("timeout=5", Some(5)),
+            ("timeout=5, max=100", Some(5)),
+            ("max=100, Timeout = 5", Some(5)),
+            ("timeout=\"5\"", Some(5)),
+            ("timeout=0", Some(0)),
+            ("max=100", None),
+            ("timeout=-1", None),
+            ("timeout=soon", None),
+            ("5", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(KEEP_ALIVE, HeaderValue::from_static(value))]);
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(announced_timeout(&headers), expected, "{value}");
+        }
+        assert_eq!(announced_timeout(&HeaderMap::new()), None);
     }
 }

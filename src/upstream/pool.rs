@@ -170,7 +170,7 @@ impl Pool {
         // The youngest first, so that the others reach the age at which they are closed.
         while let Some(mut connection) = self.with(origin, |pool| pool.idle.pop()) {
             let usable = poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await;
-            if usable && !too_old(connection.born) {
+            if usable && !too_old(connection.born) && !connection.is_about_to_close() {
                 return Some(PooledConnection::Http1(connection));
             }
         }
@@ -222,7 +222,7 @@ impl Pool {
     }
 
     pub(super) fn return_idle(&self, origin: u64, mut connection: Box<Http1>) {
-        connection.idle_since = None;
+        connection.begin_idle();
         self.with(origin, |pool| {
             if pool.idle.len() < MAX_IDLE {
                 pool.idle.push(connection);
@@ -250,6 +250,7 @@ impl Pool {
                 now.duration_since(*connection.idle_since.get_or_insert(now))
                     < settings.pool_idle_timeout
                     && now.duration_since(connection.born) < settings.max_connection_age
+                    && !connection.is_about_to_close()
                     && connection.is_alive()
             });
             // Requests in progress have their own handle; the connection closes after the last of

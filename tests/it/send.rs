@@ -110,6 +110,21 @@ async fn upstream_connections_are_reused() {
 }
 
 #[tokio::test]
+async fn connection_that_the_upstream_is_about_to_close_is_not_reused() {
+    // A POST on it would cross the close on its way, and could not be repeated.
+    for (hint, connections) in [("timeout=1", 3), ("timeout=60, max=100", 1)] {
+        let response =
+            format!("HTTP/1.1 200 OK\r\nKeep-Alive: {hint}\r\nContent-Length: 2\r\n\r\n{{}}");
+        let upstream = Upstream::responding(response).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        for _ in 0..3 {
+            assert_eq!(gateway.raw(get("/")).await.status(), 200);
+        }
+        assert_eq!(upstream.connections(), connections, "{hint}");
+    }
+}
+
+#[tokio::test]
 async fn upstream_close_after_a_response_is_followed_by_a_new_connection() {
     let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     let upstream = Upstream::responding(close).await;
