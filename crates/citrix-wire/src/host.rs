@@ -8,7 +8,8 @@ use http::{HeaderMap, Uri, Version, header};
 /// Why a request has no usable host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// HTTP/1.1 without `Host`.
+    /// HTTP/1.1 without `Host`, or HTTP/2 without `:authority` and `Host` (RFC 9113
+    /// section 8.3.1).
     #[error("the request has no Host field")]
     Missing,
     /// More than one `Host`.
@@ -143,7 +144,7 @@ pub fn authority<'a>(
         Some(value) => Some(Authority::parse(
             value.to_str().map_err(|_| HostError::Invalid)?,
         )?),
-        None if uri.authority().is_none() && version == Version::HTTP_11 => {
+        None if uri.authority().is_none() && version >= Version::HTTP_11 => {
             return Err(HostError::Missing);
         }
         None => None,
@@ -197,7 +198,7 @@ mod tests {
         Result<Option<&'static str>, HostError>,
     );
 
-    const CASES: [Case; 28] = [
+    const CASES: [Case; 30] = [
         (
             Version::HTTP_11,
             "/",
@@ -300,6 +301,8 @@ mod tests {
             Err(HostError::Repeated),
         ),
         (Version::HTTP_10, "/", &[], Ok(None)),
+        (Version::HTTP_2, "/", &[], Err(HostError::Missing)),
+        (Version::HTTP_2, "/", &["real"], Ok(Some("real"))),
         (Version::HTTP_2, "http://real/x", &[], Ok(Some("real"))),
     ];
 
