@@ -88,8 +88,19 @@ pub fn from_bytes(
     let unreadable =
         |problem: String| vec![ConfigProblem::new(path.display().to_string(), problem)];
     let bytes = read.map_err(|error| unreadable(format!("cannot read the file: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable("not valid UTF-8".to_owned()))?;
+    let text = String::from_utf8(bytes).map_err(|error| unreadable(not_utf8(error.as_bytes())))?;
     from_toml(&text, env)
+}
+
+/// Describes text that is not UTF-8. Windows PowerShell's `>` and `Out-File` write UTF-16.
+fn not_utf8(bytes: &[u8]) -> String {
+    let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let encoding = if utf16 {
+        "is UTF-16, not UTF-8; in PowerShell, write it with Set-Content -Encoding utf8"
+    } else {
+        "not valid UTF-8"
+    };
+    encoding.to_owned()
 }
 
 /// Reads a configuration like [`load`], from the text of the file.

@@ -513,6 +513,12 @@ fn unreadable_file_is_reported() {
         printed(&load().unwrap_err()),
         format!("{place}: not valid UTF-8\n")
     );
+    for utf16 in [&b"\xff\xfe[\0"[..], b"\xfe\xff\0["] {
+        std::fs::write(&path, utf16).unwrap();
+        assert!(
+            printed(&load().unwrap_err()).starts_with(&format!("{place}: is UTF-16, not UTF-8;"))
+        );
+    }
     std::fs::write(&path, "\u{feff}[listen]\r\naddress = 'unix:/s'\r\n").unwrap();
     assert_eq!(
         load().unwrap().boot.listeners[0].address,
