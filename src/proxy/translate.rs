@@ -1,26 +1,26 @@
 //! Step 7: turns Citrix's response into the one for the caller.
 //!
-//! Hop-by-hop fields and `Alt-Svc` are removed, links are rewritten; everything else is forwarded
-//! unchanged.
+//! The gateway's own version and one `Content-Length` replace the upstream's, hop-by-hop fields and
+//! `Alt-Svc` are removed, links are rewritten; everything else is forwarded unchanged.
 
 mod links;
 
-use http::header::{ALT_SVC, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Response};
+use http::header::ALT_SVC;
+use http::{HeaderMap, HeaderName, Response, Version};
 
 use super::send::Sent;
 use crate::error::{Failure, Reason};
 use crate::exchange::body::ForwardedBody;
 use crate::state::HeldToken;
-use citrix_wire::hop_by_hop;
+use citrix_wire::{hop_by_hop, response_framing};
 
 pub use self::links::LinkContext;
 
 /// Translates a response head and wraps the body.
 ///
 /// # Errors
-/// `upstream_broken` for a final response with a 1xx status, such as 101, or a transfer coding
-/// other than chunked.
+/// `upstream_broken` for a final response with a 1xx status, such as 101, or for framing that cannot
+/// be forwarded.
 pub fn translate(sent: Sent, links: &LinkContext<'_>) -> Result<Response<ForwardedBody>, Failure> {
     let Sent {
         mut response,
@@ -34,16 +34,12 @@ pub fn translate(sent: Sent, links: &LinkContext<'_>) -> Result<Response<Forward
         );
         return Err(Failure::new(Reason::UpstreamBroken, detail));
     }
+    // The version is of one connection (RFC 9110 section 6.2). With the upstream's, hyper would
+    // delimit the body of an HTTP/1.0 response by the close.
+    *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
-    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
-        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            // hyper decodes chunked only; the field that names another coding is not forwarded.
-            let detail = "the upstream's response has a transfer coding other than chunked";
-            return Err(Failure::new(Reason::UpstreamBroken, detail));
-        }
-        // Transfer-Encoding overrides Content-Length (RFC 9112 section 6.3).
-        headers.remove(CONTENT_LENGTH);
-    }
+    response_framing::normalize(headers)
+        .map_err(|fault| Failure::new(Reason::UpstreamBroken, fault.to_string()))?;
     hop_by_hop::remove(headers);
     // It would direct the caller past the gateway.
     headers.remove(ALT_SVC);

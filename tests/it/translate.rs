@@ -118,6 +118,103 @@ async fn rfc9110_8_6_empty_response_has_content_length_0() {
     assert!(response.complete && response.body.is_empty());
 }
 
+const REWRITTEN: &str = "/monitorodata/Machines";
+
+#[tokio::test]
+async fn rfc9110_8_6_equal_content_lengths_become_one() {
+    for fields in [
+        "Content-Length: 2, 2",
+        "Content-Length: 2\r\nContent-Length: 2",
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}\r\n\r\n");
+        let upstream = Upstream::scripted_by_request(move |_, request| {
+            let body = if request.line().starts_with("HEAD") {
+                ""
+            } else {
+                "{}"
+            };
+            (head.clone() + body).into_bytes()
+        })
+        .await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let plain = gateway.raw(get("/")).await;
+        assert_eq!(
+            plain.field("content-length").as_deref(),
+            Some("2"),
+            "{fields}"
+        );
+        assert_eq!(plain.text(), "{}");
+        let rewritten = gateway.raw(get(REWRITTEN)).await;
+        assert_eq!(rewritten.text(), "{}");
+        assert!(!rewritten.has("content-length"), "{fields}");
+        let (head, _) = gateway.raw_head(get("/").replace("GET", "HEAD")).await;
+        assert_eq!(
+            head.field("content-length").as_deref(),
+            Some("2"),
+            "{fields}"
+        );
+        let mut http2 = gateway.http2().await;
+        let request = Request::get(gateway.url("/")).body(()).unwrap();
+        let (response, _) = http2.send_request(request, true).unwrap();
+        let response = within_timeout(response).await.unwrap();
+        let lengths = response.headers().get_all("content-length");
+        assert_eq!(lengths.iter().collect::<Vec<_>>(), ["2"], "{fields}");
+        assert_eq!(
+            within_timeout(response.into_body().data())
+                .await
+                .unwrap()
+                .unwrap(),
+            "{}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn rfc9112_6_3_contradicting_content_lengths_return_502() {
+    for fields in [
+        "Content-Length: 2, 3",
+        "Content-Length: 2\r\nContent-Length: 3",
+        "Content-Length: +2",
+    ] {
+        for status in ["200 OK", "204 No Content"] {
+            let response = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{fields}\r\n\r\n{{}}"
+            );
+            let upstream = Upstream::responding(response).await;
+            let gateway = Gateway::in_front_of(&upstream).start().await;
+            for path in ["/", REWRITTEN] {
+                gateway.raw(get(path)).await.problem(502, "upstream_broken");
+                let (head, _) = gateway.raw_head(get(path).replace("GET", "HEAD")).await;
+                assert_eq!(head.status(), 502, "{fields}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_6_2_status_line_has_the_gateways_version() {
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        for framing in ["Content-Length: 2\r\n", ""] {
+            let head =
+                format!("{version} 200 OK\r\nContent-Type: application/json\r\n{framing}\r\n");
+            let upstream = Upstream::manual().await;
+            let gateway = Gateway::in_front_of(&upstream).start().await;
+            for path in ["/", REWRITTEN] {
+                let mut caller = gateway.connect().await;
+                caller.write(get(path)).await;
+                let mut wire = upstream.connection().await;
+                wire.request().await;
+                wire.write(format!("{head}{{}}")).await;
+                drop(wire);
+                let response = caller.response().await;
+                assert_eq!(response.line(), "HTTP/1.1 200 OK", "{head}");
+                assert!(response.has("content-length") || response.has("transfer-encoding"));
+                assert_eq!((response.text().as_str(), response.complete), ("{}", true));
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn rfc9112_7_1_http_1_0_response_is_not_chunked() {
     let chunked =

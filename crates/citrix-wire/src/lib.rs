@@ -18,6 +18,7 @@ pub mod path;
 pub mod percent;
 pub mod policy;
 pub mod prefix_tree;
+pub mod response_framing;
 pub mod retry_after;
 pub mod trace_context;
 pub mod transaction_id;
