@@ -68,6 +68,10 @@ impl Body for CallerResponseBody {
             Some(Ok(frame)) => {
                 this.exchange.response.bytes +=
                     frame.data_ref().map_or(0, |data| data.len() as u64);
+                // Trailers are the last frame; the body is not polled after them.
+                if frame.is_trailers() {
+                    this.exchange.close(End::Complete);
+                }
                 this.close_at_end();
             }
             Some(Err(error)) => {

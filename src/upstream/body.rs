@@ -32,6 +32,9 @@ pub enum ResponseBodyError {
     /// The upstream closed the connection, reset the stream or sent invalid framing.
     #[error("upstream truncated the response")]
     Broken(#[source] hyper::Error),
+    /// The data ended before `Content-Length`, or without END_STREAM.
+    #[error("upstream ended the response before its end")]
+    Incomplete,
     /// No data for `upstream.idle_timeout`.
     #[error("response of the upstream stalled for {} (upstream.idle_timeout)", humantime::format_duration(*.0))]
     Stalled(Duration),
@@ -40,8 +43,13 @@ pub enum ResponseBodyError {
     Coding(CodingError),
 }
 
-/// A response body. At its end it returns the connection to the pool; dropped early, it closes the
-/// connection (HTTP/1.1) or resets the stream (HTTP/2).
+/// A response body, and the only place that determines whether a response is complete. At its end it
+/// returns the connection to the pool; dropped early, it closes the connection (HTTP/1.1) or resets
+/// the stream (HTTP/2).
+///
+/// A response is complete when `Content-Length` is met; without one, at the last chunk, END_STREAM
+/// or, where only the close delimits, an orderly close: FIN, over TLS after close_notify. Every other
+/// end is an error.
 pub struct ResponseBody {
     /// `None` once it has ended.
     inner: Option<Incoming>,
@@ -59,15 +67,22 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
+    /// `has_content` is `false` if none follows the head whatever its fields say: for HEAD, 204 and
+    /// 304.
     pub(super) fn new(
         inner: Incoming,
+        has_content: bool,
         connection: Option<Box<Http1>>,
         upload: Option<Rc<BodyProgress>>,
         pool: PoolHandle,
     ) -> Self {
         let idle_limit = pool.pool.idle_timeout();
         let mut body = Self {
-            remaining: inner.size_hint().exact(),
+            remaining: if has_content {
+                inner.size_hint().exact()
+            } else {
+                Some(0)
+            },
             inner: Some(inner),
             peeked: VecDeque::new(),
             connection,
@@ -153,6 +168,14 @@ impl ResponseBody {
         self.remaining == Some(0) || self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
+    /// Returns `true` if the body is complete after its last frame. hyper ends an HTTP/2 body without
+    /// an error at RST_STREAM and GOAWAY with NO_ERROR, which complete nothing (RFC 9113 section 8.1).
+    fn ended_complete(&self) -> bool {
+        let is_http2 = self.connection.is_none();
+        self.remaining.is_none_or(|left| left == 0)
+            && (!is_http2 || self.inner.as_ref().is_none_or(Incoming::is_end_stream))
+    }
+
     fn poll_inner(
         &mut self,
         cx: &mut Context<'_>,
@@ -206,6 +229,15 @@ async fn read_end(mut inner: Incoming, limit: Duration, pool: PoolHandle) {
 }
 
 impl ResponseBody {
+    /// Closes an HTTP/1.1 connection. The stream of HTTP/2 is reset when `self` is dropped.
+    fn fail(
+        &mut self,
+        error: ResponseBodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        (self.connection, self.pool) = (None, None);
+        Poll::Ready(Some(Err(error)))
+    }
+
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -216,20 +248,19 @@ impl ResponseBody {
         };
         self.idle.progress();
         let frame = match frame {
-            None => {
+            None if self.ended_complete() => {
                 self.release();
                 return Poll::Ready(None);
             }
-            Some(Err(error)) => {
-                (self.connection, self.pool) = (None, None);
-                return Poll::Ready(Some(Err(ResponseBodyError::Broken(error))));
-            }
+            None => return self.fail(ResponseBodyError::Incomplete),
+            Some(Err(error)) => return self.fail(ResponseBodyError::Broken(error)),
             Some(Ok(frame)) => frame,
         };
         if let (Some(left), Some(data)) = (&mut self.remaining, frame.data_ref()) {
             *left = left.saturating_sub(data.len() as u64);
         }
-        if self.source_ended() {
+        // Trailers are the last frame.
+        if self.source_ended() || frame.is_trailers() {
             self.release();
         }
         Poll::Ready(Some(Ok(match frame.into_trailers() {

@@ -1,11 +1,12 @@
 //! One exchange on a leased connection.
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 
 use super::body::ResponseBody;
 use super::pool::{Lease, PooledConnection};
 use super::{AttemptError, ResponseDeadline};
 use crate::inbound::body::CallerBody;
+use citrix_wire::response_framing::may_have_content;
 
 impl Lease {
     /// Sends a request. The body of the response returns the connection to the pool.
@@ -17,6 +18,7 @@ impl Lease {
         request: Request<CallerBody>,
         deadline: &ResponseDeadline,
     ) -> Result<Response<ResponseBody>, AttemptError> {
+        let is_head = request.method() == Method::HEAD;
         let outcome = match &mut self.connection {
             PooledConnection::Http1(connection) => connection.exchange(request, deadline).await,
             PooledConnection::Http2(connection) => {
@@ -37,6 +39,8 @@ impl Lease {
             PooledConnection::Http1(connection) => Some(connection),
             PooledConnection::Http2(_) => None,
         };
-        Ok(response.map(|incoming| ResponseBody::new(incoming, http1, deadline.upload(), pool)))
+        let has_content = !is_head && may_have_content(response.status());
+        let upload = deadline.upload();
+        Ok(response.map(|incoming| ResponseBody::new(incoming, has_content, http1, upload, pool)))
     }
 }
