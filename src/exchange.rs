@@ -115,7 +115,7 @@ impl Exchange {
         peer: Option<SocketAddr>,
         request: &http::Request<B>,
     ) -> Box<Self> {
-        connection.exchange_began();
+        connection.exchange_began(request.version());
         let trace = TraceParent::from_headers(request.headers());
         let recording = spans
             .record(trace)

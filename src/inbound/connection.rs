@@ -14,6 +14,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use http::Version;
 use tokio::time::Instant;
 
 use crate::config::Limits;
@@ -82,6 +83,8 @@ pub struct Connection {
     was_used: Cell<bool>,
     http2: Cell<bool>,
     secure: Cell<bool>,
+    /// The last request used HTTP/1.0, so that the close may delimit its response.
+    http10: Cell<bool>,
     /// Boxed, because few callers have one.
     certificate: OnceCell<Box<CallerCertificate>>,
     write_blocked: Cell<bool>,
@@ -115,6 +118,7 @@ impl Connection {
             was_used: Cell::new(false),
             http2: Cell::new(false),
             secure: Cell::new(false),
+            http10: Cell::new(false),
             certificate: OnceCell::new(),
             write_blocked: Cell::new(false),
             written: Cell::new(0),
@@ -244,8 +248,15 @@ impl Connection {
         )
     }
 
+    /// Returns `true` if an orderly close would end an unfinished response cleanly: HTTP/1.0 has no
+    /// last chunk.
+    pub(super) fn must_reset(&self) -> bool {
+        self.http10.get() && self.is_busy()
+    }
+
     /// Records a complete request head.
-    pub fn exchange_began(&self) {
+    pub fn exchange_began(&self, version: Version) {
+        self.http10.set(version == Version::HTTP_10);
         self.exchanges.set(self.exchanges.get() + 1);
         self.was_used.set(true);
         self.phase.set(ConnectionPhase::Busy);

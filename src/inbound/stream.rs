@@ -5,8 +5,10 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -23,7 +25,8 @@ pub enum Socket {
 }
 
 /// A socket that records written bytes in its [`Connection`]; below TLS, so that only sent bytes
-/// count.
+/// count. Dropped within a response that only the close delimits, it resets the connection, so that
+/// the caller does not take the response for complete.
 pub struct WatchedSocket {
     socket: Socket,
     connection: Rc<Connection>,
@@ -41,6 +44,18 @@ impl WatchedSocket {
             Poll::Ready(written) => self.connection.wrote(*written.as_ref().unwrap_or(&0)),
         }
         written
+    }
+}
+
+impl Drop for WatchedSocket {
+    fn drop(&mut self) {
+        // A Unix socket cannot be reset.
+        if let Socket::Tcp(socket) = &self.socket
+            && self.connection.must_reset()
+        {
+            // Fails only if the connection has ended.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 

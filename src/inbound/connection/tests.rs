@@ -43,7 +43,7 @@ async fn each_phase_has_its_own_deadline() {
         "timed from the first byte"
     );
 
-    connection.exchange_began();
+    connection.exchange_began(Version::HTTP_11);
     assert_eq!(
         after(100_000, &connection).await,
         None,
@@ -71,7 +71,7 @@ async fn each_phase_has_its_own_deadline() {
 #[tokio::test(start_paused = true)]
 async fn caller_below_the_minimum_read_rate_is_aborted() {
     let connection = Connection::new(Weak::new());
-    connection.exchange_began();
+    connection.exchange_began(Version::HTTP_11);
     connection.write_blocked();
     assert_eq!(after(59, &connection).await, None);
     connection.wrote(60 * 240);
@@ -89,7 +89,7 @@ async fn caller_below_the_minimum_read_rate_is_aborted() {
 #[tokio::test(start_paused = true)]
 async fn time_without_pending_writes_does_not_count() {
     let connection = Connection::new(Weak::new());
-    connection.exchange_began();
+    connection.exchange_began(Version::HTTP_11);
     for _ in 0..100 {
         connection.write_blocked();
         assert_eq!(after(5, &connection).await, None);
@@ -128,9 +128,9 @@ async fn stalled_connection_is_evicted() {
         connections.register(),
         connections.register(),
     );
-    stalled.connection().exchange_began();
+    stalled.connection().exchange_began(Version::HTTP_11);
     let wait = stalled.connection().wait();
-    slow.connection().exchange_began();
+    slow.connection().exchange_began(Version::HTTP_11);
     for second in 0..4 {
         slow.connection().write_blocked();
         slow.connection().wrote(1);
@@ -157,7 +157,7 @@ async fn connection_with_an_arriving_request_is_not_drained() {
     for connection in [new, partial, used, http2] {
         connection.opened();
     }
-    used.exchange_began();
+    used.exchange_began(Version::HTTP_11);
     used.exchange_ended();
     used.flushed();
     partial.bytes_arrived();
@@ -173,6 +173,6 @@ async fn connection_with_an_arriving_request_is_not_drained() {
         [true, false, true, true],
         "FIRST_REQUEST_TIMEOUT"
     );
-    partial.exchange_began();
+    partial.exchange_began(Version::HTTP_11);
     assert_eq!(drained(), [true, true, true, true]);
 }
