@@ -140,6 +140,66 @@ async fn rfc9110_6_4_1_bodiless_responses_are_not_rewritten() {
 }
 
 #[tokio::test]
+async fn rfc9110_6_4_1_response_without_content_keeps_its_head() {
+    const FIELDS: &str = "Content-Encoding: gzip\r\nETag: \"x\"\r\nContent-Digest: sha-256=:x:\r\n";
+    for (method, status, length) in [
+        ("GET", "200 OK", Some("0")),
+        ("POST", "202 Accepted", Some("0")),
+        ("HEAD", "200 OK", Some("99")),
+        ("HEAD", "200 OK", None),
+        ("GET", "204 No Content", None),
+        ("GET", "304 Not Modified", None),
+    ] {
+        let framing = length.map(|length| format!("Content-Length: {length}\r\n"));
+        let framing = framing.unwrap_or_default();
+        let head = format!("HTTP/1.1 {status}\r\n{JSON}{FIELDS}{framing}\r\n");
+        let upstream = Upstream::responding(head.clone()).await;
+        let gateway = Gateway::in_front_of(&upstream).start().await;
+        let request = get("/monitorodata/Machines").replace("GET", method);
+        for version in ["1.1", "1.0"] {
+            let request = request.replace("HTTP/1.1", &format!("HTTP/{version}"));
+            let (response, rest) = gateway.raw_head(request).await;
+            let case = format!("{method} {head} to HTTP/{version}");
+            assert_eq!(rest, b"", "{case}");
+            assert_eq!(
+                response.field("content-length").as_deref(),
+                length,
+                "{case}"
+            );
+            assert!(!response.has("transfer-encoding"), "{case}");
+            assert_eq!(
+                response.field("content-encoding").as_deref(),
+                Some("gzip"),
+                "{case}"
+            );
+            assert_eq!(response.field("etag").as_deref(), Some("\"x\""), "{case}");
+            assert!(response.has("content-digest"), "{case}");
+        }
+        let mut http2 = gateway.http2().await;
+        let request = Request::builder()
+            .method(method)
+            .uri(gateway.url("/monitorodata/Machines"));
+        let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+        let response = within_timeout(response).await.unwrap();
+        let field = |name| {
+            response
+                .headers()
+                .get(name)
+                .map(|value| value.to_str().unwrap())
+        };
+        assert_eq!(field("content-length"), length, "{head}");
+        assert_eq!(
+            (field("content-encoding"), field("etag")),
+            (Some("gzip"), Some("\"x\""))
+        );
+        assert!(
+            within_timeout(response.into_body().data()).await.is_none(),
+            "{head}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn caller_that_abandons_a_rewritten_response_releases_its_queue_permit() {
     let upstream = Upstream::manual().await;
     let gateway = Gateway::in_front_of(&upstream).start().await;

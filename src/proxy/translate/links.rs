@@ -2,6 +2,7 @@
 
 use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
 
 use crate::exchange::body::{ForwardedBody, RewrittenBody};
 use crate::proxy::pick_route::Picked;
@@ -49,15 +50,16 @@ impl LinkContext<'_> {
                 .links
                 .add(rewrite_headers(&rewriter, headers));
         }
-        // Part of a body is not JSON, and a body in an unknown coding cannot be read.
+        // Part of a body is not JSON, and a body in an unknown coding cannot be read. Without content
+        // there is nothing to rewrite, and the fields remain true.
         let is_whole = response.status() != StatusCode::PARTIAL_CONTENT;
+        let has_content = !response.body().is_end_stream();
         let (true, Ok(coding)) = (
-            in_body && is_whole,
+            in_body && is_whole && has_content,
             ContentCoding::from_headers(response.headers()),
         ) else {
             return response.map(ForwardedBody::Unchanged);
         };
-        // Also for HEAD: the fields describe the body that GET returns.
         strip_content_metadata(response.headers_mut());
         let counters = self.snapshot.metrics.links.clone();
         response.map(|body| {
