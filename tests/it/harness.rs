@@ -63,7 +63,12 @@ pub struct Plan {
 impl Gateway {
     /// Returns the plan of a gateway whose `api_url` is that of `upstream`.
     pub fn in_front_of(upstream: &Upstream) -> Plan {
-        Plan::new([("CITRIX_AUTH_PROXY_CITRIX__API_URL", upstream.url())])
+        Self::with_api_url(&upstream.url())
+    }
+
+    /// Returns the plan of a gateway with this `api_url`.
+    pub fn with_api_url(url: &str) -> Plan {
+        Plan::new([("CITRIX_AUTH_PROXY_CITRIX__API_URL", url.to_owned())])
     }
 
     /// Returns the plan of a gateway for the emulator's customer.

@@ -26,6 +26,7 @@ mod documents;
 mod drain_race;
 mod egress;
 mod emulator;
+mod endings;
 mod harness;
 mod http2_abuse;
 mod links;

@@ -357,4 +357,15 @@ async fn truncated_upload_never_completes_a_request_upstream() {
         drop(caller);
         within_timeout(wire.closed()).await;
     }
+    for reason in [h2::Reason::NO_ERROR, h2::Reason::CANCEL] {
+        let mut http2 = gateway.http2().await;
+        let request = http::Request::post(gateway.url("/")).body(()).unwrap();
+        let (_response, mut body) = http2.send_request(request, false).unwrap();
+        body.send_data("hello".into(), false).unwrap();
+        let mut wire = upstream.connection().await;
+        wire.head().await;
+        assert_eq!(wire.bytes(10).await, b"5\r\nhello\r\n");
+        body.send_reset(reason);
+        within_timeout(wire.closed()).await;
+    }
 }
