@@ -14,7 +14,7 @@ use bytes::Bytes;
 use citrix_wire::host;
 use http::header::{HOST, USER_AGENT};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -124,7 +124,7 @@ impl ControlClient {
             .map_err(|_| SendError::TimedOut(self.timeout))??;
         let elapsed = began.elapsed();
         let (head, body) = response.into_parts();
-        let body = timeout_at(deadline, read(body))
+        let body = timeout_at(deadline, read(body, head.version))
             .await
             .unwrap_or(Err(BodyReadError::TimedOut));
         Ok(ControlResponse {
@@ -200,7 +200,7 @@ fn in_origin_form(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
     request
 }
 
-async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
+async fn read(mut body: Incoming, version: Version) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
     if body.size_hint().lower() > MAX_RESPONSE_BYTES as u64 {
         return Err(BodyReadError::TooLarge);
     }
@@ -215,6 +215,10 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
             return Err(BodyReadError::TooLarge);
         }
         read.extend_from_slice(data);
+    }
+    // hyper ends an HTTP/2 body without an error at RST_STREAM and GOAWAY with NO_ERROR.
+    if version == Version::HTTP_2 && !body.is_end_stream() {
+        return Err(BodyReadError::Truncated);
     }
     Ok(read)
 }

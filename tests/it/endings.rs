@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use self::caller::{Caller, Received};
 use self::upstream::{EndingUpstream, Protocol, Script, Transport};
 use crate::harness::pki::{TestCa, TlsFiles};
-use crate::harness::{Gateway, Upstream, get, within_timeout};
+use crate::harness::{Gateway, Upstream, get, wait_until, within_timeout};
 
 /// A JSON document without links, so that a link-rewriting route does not change it.
 const BODY: &str = r#"{"value":[{"Id":1,"Name":"one"},{"Id":2,"Name":"two"}]}"#;
@@ -289,6 +289,33 @@ async fn rfc9110_6_1_response_is_complete_for_the_caller_only_if_it_was_for_the_
         wrong.join("\n")
     );
     assert_eq!(cells, 1080);
+}
+
+#[tokio::test]
+async fn rfc9113_8_1_token_response_reset_with_no_error_is_truncated() {
+    let ca = TestCa::new("authority");
+    let issued = ca.issue("localhost", &["localhost"]);
+    let files = TlsFiles::new(&issued);
+    files.write("ca.pem", &ca.pem());
+    let tokens = EndingUpstream::start(Protocol::Http2, Transport::Tls, &issued).await;
+    tokens.play(Script {
+        framing: Framing::Stream,
+        sent: Sent::NoEndStream,
+        end: End::Reset(Reason::NO_ERROR),
+    });
+    let gateway = Gateway::with_api_url(&tokens.url)
+        .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &tokens.url)
+        .set(
+            "CITRIX_AUTH_PROXY_UPSTREAM__CA_FILE",
+            &files.path("ca.pem").display().to_string(),
+        )
+        .start()
+        .await;
+    wait_until("the login has failed", || async {
+        let metrics = gateway.metrics().await;
+        metrics.contains(r#"token_refreshes_total{customer="acme",outcome="truncated"} 1"#)
+    })
+    .await;
 }
 
 #[tokio::test]
