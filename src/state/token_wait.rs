@@ -10,20 +10,13 @@ impl Customer {
     /// Waits up to `token.startup_wait` for a usable token.
     ///
     /// # Errors
-    /// `token_unavailable` if there is none in time; at once if the next login is later than that,
-    /// or if `limits.max_queued` requests of the customer wait already.
+    /// `token_unavailable` if there is none in time; at once if the last login was rejected, if the
+    /// next is due later than that, or if `limits.max_queued` requests of the customer wait already.
     pub async fn wait_for_token(&self, live: &Live, clock: Clock) -> Result<(), Failure> {
         let (slot, timeout) = (&self.token, live.token.startup_wait);
-        let status = slot.status();
-        let unavailable = slot.unavailable();
-        if status.consecutive_failures > 0
-            && !status.in_progress
-            && unavailable.retry_after > timeout
-        {
-            return Err(token_unavailable(unavailable));
-        }
         let limit = live.limits.max_queued;
         let Some(_permit) = slot.waiting().acquire(limit) else {
+            let unavailable = slot.unavailable();
             let reason = format!(
                 "{}; {limit} requests wait for it (limits.max_queued)",
                 unavailable.reason

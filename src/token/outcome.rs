@@ -188,6 +188,25 @@ impl Outcome {
         matches!(self, Self::InvalidClient | Self::Unauthorized)
     }
 
+    /// Returns `true` if another login will most likely fail alike: Citrix responded without a
+    /// token, or no secret could be read. Failures of the network or the service are none.
+    pub const fn is_rejection(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidClient
+                | Self::Unauthorized
+                | Self::Http4xx
+                | Self::Redirect
+                | Self::UnexpectedStatus
+                | Self::Malformed
+                | Self::ErrorIn200
+                | Self::TooLarge
+                | Self::BadToken
+                | Self::Expired
+                | Self::SecretUnreadable
+        )
+    }
+
     /// Returns the outcome for a status other than 200.
     pub fn of_status(status: StatusCode) -> Self {
         match status {

@@ -158,11 +158,11 @@ impl TokenSlot {
         self.status.borrow().clone()
     }
 
-    /// Waits up to `timeout` for a usable token. A failed login does not end the wait, because the
-    /// next one may still succeed in time.
+    /// Waits up to `timeout` for a usable token, as long as a login may provide one in time:
+    /// [`TokenStatus::may_recover_within`].
     ///
     /// # Errors
-    /// If no token is usable within `timeout`.
+    /// If no token is usable within `timeout`; at once if no login may provide one.
     pub async fn wait_usable(
         &self,
         clock: Clock,
@@ -172,7 +172,11 @@ impl TokenSlot {
         if let Some(token) = self.usable(clock.now()) {
             return Ok(token);
         }
-        self.wait(timeout, || self.usable(clock.now()), |_| false)
+        let end = Instant::now() + timeout;
+        let hopeless = |status: &TokenStatus| {
+            !status.may_recover_within(end.saturating_duration_since(Instant::now()))
+        };
+        self.wait(timeout, || self.usable(clock.now()), hopeless)
             .await
     }
 

@@ -155,6 +155,17 @@ impl TokenStatus {
         })
     }
 
+    /// Returns `true` if a login may provide a token within `wait`: the first one, one in progress,
+    /// or one that is due by then. After a rejected login only one in progress may, because
+    /// another with the same credentials fails alike.
+    pub fn may_recover_within(&self, wait: Duration) -> bool {
+        match self.current_failure() {
+            None => true,
+            Some(_) if self.in_progress => true,
+            Some(failure) => !failure.outcome.is_rejection() && self.next_login_in() <= wait,
+        }
+    }
+
     /// Returns the last failed login if no login succeeded since.
     pub fn current_failure(&self) -> Option<&FailedLogin> {
         self.last_failure

@@ -1,8 +1,10 @@
 //! Effects of the token state on callers: waits and failures (interface §4.2). For 401 see
 //! `replay`.
 
+use std::sync::Arc;
+
 use crate::harness::{
-    Gateway, OK, REJECTED_TRANSACTION_ID, TOKEN, TokenEndpoint, Upstream, get, wait_until,
+    Gateway, OK, REJECTED_TRANSACTION_ID, TOKEN, TokenEndpoint, Upstream, get, get_with, wait_until,
 };
 
 #[tokio::test]
@@ -81,6 +83,118 @@ async fn missing_token_forwards_nothing_and_never_returns_401() {
         Some(REJECTED_TRANSACTION_ID)
     );
     assert_eq!(upstream.connections(), 0);
+}
+
+/// A wait that no test lives to see the end of.
+const ENDLESS_WAIT: &str = "[token]\nstartup_wait = \"1h\"";
+
+async fn wait_for_failed_login(gateway: &Gateway) {
+    wait_until("a login has failed", || async {
+        let response = gateway.admin(get("/readyz")).await;
+        response.text().contains("the last login failed")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rejected_login_returns_503_without_a_wait_until_another_succeeds() {
+    let upstream = Upstream::responding(OK).await;
+    let gateway = Gateway::in_front_of(&upstream)
+        .logging_in_at(TokenEndpoint::rejecting().await)
+        .with(ENDLESS_WAIT)
+        .start()
+        .await;
+    wait_for_failed_login(&gateway).await;
+    for _ in 0..3 {
+        let response = gateway.raw(get("/")).await;
+        response.problem(503, "token_unavailable");
+        let retry_after = response.field("retry-after").unwrap();
+        assert!((1..=15).contains(&retry_after.parse::<u64>().unwrap()));
+        assert!(response.has("x-cws-transactionid"));
+    }
+    assert_eq!(upstream.connections(), 0);
+    gateway.logins.grant();
+    wait_until("a login succeeds", || async {
+        gateway.raw(get("/")).await.status() == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refusing_token_endpoint_is_waited_for_while_a_login_is_due_in_time() {
+    let (upstream, logins) = (Upstream::responding(OK).await, Upstream::refusing());
+    for (startup_wait, expected) in [("1h", None), ("0s", Some(503))] {
+        let gateway = Gateway::in_front_of(&upstream)
+            .set("CITRIX_AUTH_PROXY_CITRIX__TOKEN_URL", &logins.url())
+            .with(&format!("[token]\nstartup_wait = \"{startup_wait}\""))
+            .start()
+            .await;
+        wait_for_failed_login(&gateway).await;
+        let mut caller = gateway.connect().await;
+        caller.write(get("/")).await;
+        let slot = Arc::clone(&gateway.app().shared().published.load().customers[0].token);
+        match expected {
+            Some(status) => assert_eq!(caller.response().await.status(), status),
+            None => {
+                wait_until("the request waits for a token", || async {
+                    slot.waiting().in_use() == 1
+                })
+                .await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn customer_without_a_token_delays_no_other() {
+    let upstream = Upstream::responding(OK).await;
+    let (granting, rejecting) = (
+        TokenEndpoint::granting().await,
+        TokenEndpoint::rejecting().await,
+    );
+    let block = |id: &str, logins: &TokenEndpoint| {
+        format!(
+            "[[customer]]\ncustomer_id = '{id}'\nclient_id = 'c'\nclient_secret = {{ env = 'S' }}\n\
+             api_url = '{}'\ntoken_url = '{}'\n",
+            upstream.url(),
+            logins.url()
+        )
+    };
+    let blocks = block("acme", &granting) + &block("contoso", &rejecting);
+    let gateway = Gateway::for_customers(&format!("{ENDLESS_WAIT}\n{blocks}"))
+        .set("S", "s3cret")
+        .start()
+        .await;
+    wait_for_failed_login(&gateway).await;
+    let send = |customer: &str| {
+        let request = get_with("/", &format!("Citrix-CustomerId: {customer}\r\n"));
+        let gateway = &gateway;
+        async move { gateway.raw(request).await.status() }
+    };
+    assert_eq!(send("contoso").await, 503);
+    assert_eq!(send("acme").await, 200);
+}
+
+#[tokio::test]
+async fn own_token_endpoint_waits_for_no_token_of_citrix() {
+    let upstream = Upstream::responding(OK).await;
+    for logins in [
+        TokenEndpoint::rejecting().await,
+        TokenEndpoint::stalling().await,
+    ] {
+        let gateway = Gateway::in_front_of(&upstream)
+            .logging_in_at(logins)
+            .with(ENDLESS_WAIT)
+            .start()
+            .await;
+        let body = "grant_type=client_credentials&client_id=any&client_secret=any";
+        let login = format!(
+            "POST /cctrustoauth2/root/tokens/clients HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(gateway.raw(login).await.status(), 200);
+    }
 }
 
 #[tokio::test]

@@ -23,11 +23,16 @@ fn put(slot: &TokenSlot, generation: u64, usable_until: u64) {
 }
 
 fn fail(slot: &TokenSlot, pause: f64) {
+    fail_with(slot, pause, Outcome::Http5xx);
+}
+
+fn fail_with(slot: &TokenSlot, pause: f64, outcome: Outcome) {
     slot.update(|status| {
+        status.in_progress = false;
         status.consecutive_failures += 1;
         status.due = Some(Instant::now() + Duration::from_secs_f64(pause));
         status.last_failure = Some(FailedLogin {
-            outcome: Outcome::Http5xx,
+            outcome,
             transaction_id: Some(HeaderValue::from_static("id-1")),
             at: CLOCK.now(),
         });
@@ -110,16 +115,67 @@ async fn wait_timeout_returns_time_until_the_next_login() {
     put(&slot, 1, 50);
     fail(&slot, 12.0);
     let unavailable = slot.wait_usable(CLOCK, WAIT).await.unwrap_err();
-    assert!(
-        (6.9..=7.0).contains(&unavailable.retry_after.as_secs_f64()),
-        "{:?}",
-        unavailable.retry_after
-    );
+    assert_eq!(unavailable.retry_after.as_secs_f64(), 12.0);
     assert_eq!(unavailable.transaction_id.unwrap(), "id-1");
     assert_eq!(
         unavailable.reason,
         "no usable token: the last login failed (http_5xx)"
     );
+}
+
+/// Waits for a token and returns the milliseconds until the wait ended without one.
+async fn waited(slot: &TokenSlot) -> u128 {
+    let before = Instant::now();
+    assert!(slot.wait_usable(CLOCK, WAIT).await.is_err());
+    before.elapsed().as_millis()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_login_ends_the_wait_at_once() {
+    for outcome in Outcome::ALL.into_iter().filter(|it| it.is_rejection()) {
+        let slot = TokenSlot::new();
+        fail_with(&slot, 2.0, outcome);
+        assert_eq!(waited(&slot).await, 0, "{outcome}");
+        let retry_after = slot.unavailable().retry_after;
+        assert_eq!(retry_after, Duration::from_secs(2), "{outcome}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn login_after_a_rejected_one_is_waited_for_until_it_fails() {
+    let slot = Arc::new(TokenSlot::new());
+    fail_with(&slot, 0.0, Outcome::InvalidClient);
+    slot.begin_login();
+    let keeper = {
+        let slot = Arc::clone(&slot);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            fail_with(&slot, 4.0, Outcome::InvalidClient);
+        })
+    };
+    assert_eq!(waited(&slot).await, 2000);
+    keeper.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn network_failure_is_waited_out_only_if_the_next_login_is_due_in_time() {
+    for (next_login, expected) in [(4.0, 5000..5010), (5.0, 5000..5010), (6.0, 0..1)] {
+        let slot = TokenSlot::new();
+        fail_with(&slot, next_login, Outcome::Refused);
+        assert!(expected.contains(&waited(&slot).await), "{next_login}");
+    }
+    // The wait ends once a failure shows that the next login is too late.
+    let slot = Arc::new(TokenSlot::new());
+    fail_with(&slot, 2.0, Outcome::Timeout);
+    let keeper = {
+        let slot = Arc::clone(&slot);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            fail_with(&slot, 4.0, Outcome::Timeout);
+        })
+    };
+    assert_eq!(waited(&slot).await, 2000);
+    keeper.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
