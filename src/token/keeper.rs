@@ -1,6 +1,7 @@
 //! The task that keeps one credential's token fresh.
 
 mod cached;
+mod customer;
 mod deadline;
 mod log;
 mod reader;
@@ -292,6 +293,7 @@ impl<I: Issuer> Keeper<I> {
     }
 
     fn publish(&mut self, new: NewToken) -> LoginSchedule {
+        let other_customer = self.other_customer(&new);
         let NewToken {
             token,
             obtained_at,
@@ -318,6 +320,7 @@ impl<I: Issuer> Keeper<I> {
             status.in_progress = false;
             status.consecutive_failures = 0;
             status.on_old_secret = on_old_secret;
+            status.other_customer = other_customer;
             status.secret = secret;
             status.due = Some(due.instant);
             status.forced_not_before = Some(due_if_forced.instant);

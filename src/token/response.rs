@@ -122,9 +122,26 @@ pub fn parse(dialect: TokenDialect, body: &[u8]) -> Result<Grant, Outcome> {
     })
 }
 
+/// The action to take if a token names another customer than the configured one.
+pub(crate) const OTHER_CUSTOMER_ADVICE: &str =
+    "set customer_id to that customer, or client_id and secret to a client of this one";
+
+/// The customer that a token names, compared with the configured one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NamedCustomer {
+    /// None, or it is not a valid id.
+    None,
+    Configured(String),
+    Other(String),
+}
+
 /// Returns the customer that a token names. The signature is not verified.
-pub(crate) fn customer_of(token: &SecretString) -> Option<String> {
-    jwt::customer(token.expose_secret())
+pub(crate) fn named_customer(token: &SecretString, configured: &str) -> NamedCustomer {
+    match jwt::customer(token.expose_secret()) {
+        None => NamedCustomer::None,
+        Some(same) if same.eq_ignore_ascii_case(configured) => NamedCustomer::Configured(same),
+        Some(other) => NamedCustomer::Other(other),
+    }
 }
 
 /// The `error` code for a wrong id or secret.

@@ -1,6 +1,7 @@
 //! Status of a credential's token, for readiness, metrics, the status page and responses to
 //! callers.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
@@ -121,6 +122,8 @@ pub struct TokenStatus {
     /// unreadable, but with the last accepted one or by a sibling. A restart would have no valid
     /// secret.
     pub on_old_secret: bool,
+    /// The customer that the newest token names, if it is not the configured one.
+    pub other_customer: Option<Arc<str>>,
     /// The secret that obtained the newest token; `None` for a token from the cache.
     pub secret: Option<WhichSecret>,
     /// The clock skew, once a response revealed it.

@@ -10,7 +10,7 @@ use super::check::{Check, CheckKind, CheckState};
 use crate::config::{Credential, SecretSource};
 use crate::system::clock::Clock;
 use crate::token::issuer::{HttpIssuer, IssuedToken, Issuer as _, LoginError, LoginRequest};
-use crate::token::response::customer_of;
+use crate::token::response::{NamedCustomer, OTHER_CUSTOMER_ADVICE, named_customer};
 use crate::token::status::Skew;
 
 /// Clock difference in seconds from which a warning is due.
@@ -175,19 +175,20 @@ fn customer(credential: &Credential, token: Option<&SecretString>) -> Check {
     let Some(token) = token else {
         return Check::skipped(CheckKind::Customer, &of, "no token");
     };
-    match customer_of(token) {
-        None => Check::skipped(CheckKind::Customer, &of, "the token names no customer"),
-        Some(same) if same.eq_ignore_ascii_case(of) => Check::ok(
+    match named_customer(token, of) {
+        NamedCustomer::None => {
+            Check::skipped(CheckKind::Customer, &of, "the token names no customer")
+        }
+        NamedCustomer::Configured(same) => Check::ok(
             CheckKind::Customer,
             &of,
             "the token belongs to this customer",
         )
         .fact("told", same),
-        Some(other) => {
+        NamedCustomer::Other(other) => {
             let detail = format!("the token belongs to customer {other}");
-            let advice =
-                "set customer_id to that customer, or client_id and secret to a client of this one";
-            Check::failed(CheckKind::Customer, &of, detail, advice).fact("told", other)
+            Check::failed(CheckKind::Customer, &of, detail, OTHER_CUSTOMER_ADVICE)
+                .fact("told", other)
         }
     }
 }

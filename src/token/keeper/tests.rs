@@ -1,6 +1,7 @@
 //! The keeper against a scripted issuer, on a paused clock.
 
 mod cache;
+mod customer;
 mod failures;
 mod forced;
 mod log;
