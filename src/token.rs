@@ -11,6 +11,7 @@
 //!                                         └─> cache (disk, off by default)
 //! ```
 
+pub mod acceptance;
 pub mod cache;
 pub mod issuer;
 pub mod keeper;

@@ -1,38 +1,55 @@
-//! `/readyz`: the state of every customer's token.
+//! `/readyz`: the state of every customer's token, and whether Citrix accepts it.
 
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
+use super::times::rfc3339;
 use super::{Admin, FullResponse, text};
 use crate::state::lifecycle::Phase;
+use crate::token::acceptance::{REJECTION_ADVICE, Rejection};
+use crate::token::response::OTHER_CUSTOMER_ADVICE;
 use crate::token::slot::TokenSlot;
 use crate::token::status::{TokenState, TokenStatus};
 
+/// Condition of a customer, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Condition {
+    Unusable,
+    /// Citrix rejects all requests although there is a token.
+    Rejected,
+    /// The token belongs to another customer.
+    OtherCustomer,
+    Stale,
+    Fresh,
+}
+
 /// Responds with 200 if every customer has a usable token and the gateway is not draining, else
 /// with 503. Lists every customer's state, the worst first.
+///
+/// A customer that Citrix rejects is listed, but is no reason for 503. Without requests it could
+/// never become ready again, since only their success ends the rejection; other customers would
+/// lose the gateway; and callers get Citrix's own response with its transaction id.
 pub(super) fn respond(admin: &Admin) -> FullResponse {
     let published = admin.shared.published.load();
     let now = admin.shared.clock.now();
-    let mut customers: Vec<(TokenState, String)> = published
+    let mut customers: Vec<(Condition, String)> = published
         .customers
         .iter()
         .map(|customer| line(customer.credential.customer(), &customer.token, now))
         .collect();
     // A stable sort, so that customers of one state stay in the order of the configuration.
-    customers.sort_by_key(|(state, _)| match state {
-        TokenState::Unusable => 0,
-        TokenState::Stale => 1,
-        TokenState::Fresh => 2,
-    });
+    customers.sort_by_key(|(condition, _)| *condition);
     let draining = admin.lifecycle.phase() != Phase::Running;
-    let ready = !draining
-        && customers
-            .iter()
-            .all(|(state, _)| *state != TokenState::Unusable);
+    let count = |condition| {
+        let matching = customers.iter().filter(|(of, _)| *of == condition);
+        matching.count()
+    };
+    let ready = !draining && count(Condition::Unusable) == 0;
     let mut lines = Vec::with_capacity(customers.len() + 1);
     if ready {
-        lines.push("ready".to_owned());
+        let (rejected, foreign) = (count(Condition::Rejected), count(Condition::OtherCustomer));
+        lines.push(headline(rejected, foreign, customers.len()));
     } else if draining {
         lines.push("the gateway is draining".to_owned());
     }
@@ -45,46 +62,120 @@ pub(super) fn respond(admin: &Admin) -> FullResponse {
     text(status, lines.join("\n") + "\n")
 }
 
-/// Returns one customer's state and its line, for example
+fn headline(rejected: usize, foreign: usize, customers: usize) -> String {
+    match (rejected, foreign) {
+        (0, 0) => "ready".to_owned(),
+        (0, foreign) => {
+            format!(
+                "ready, but {foreign} of {customers} customers have the token of another customer"
+            )
+        }
+        (rejected, _) => {
+            format!("ready, but Citrix rejects all requests of {rejected} of {customers} customers")
+        }
+    }
+}
+
+/// Returns one customer's condition and its line, for example
 /// `customer acme: fresh; next login in 2655 s`.
-fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (TokenState, String) {
-    let status = slot.status();
-    let state = status.state(now);
-    let cause = cause(state, &status, now)
+fn line(customer: &str, slot: &TokenSlot, now: SystemTime) -> (Condition, String) {
+    let state = CustomerState {
+        status: slot.status(),
+        rejection: slot.acceptance().rejection(),
+        token_rejected: slot.is_rejected(),
+    };
+    let condition = state.condition(now);
+    let name = state.name(condition, now);
+    let cause = state
+        .cause(condition, now)
         .map(|cause| format!(": {cause}"))
         .unwrap_or_default();
+    let next = next_login(&state.status);
     (
-        state,
-        format!(
-            "customer {customer}: {}{cause}; {}",
-            state.name(),
-            next_login(&status)
-        ),
+        condition,
+        format!("customer {customer}: {name}{cause}; {next}"),
     )
 }
 
-fn cause(state: TokenState, status: &TokenStatus, now: SystemTime) -> Option<String> {
-    let failure = status.current_failure().map(|failure| {
-        let (outcome, advice) = (failure.outcome, failure.outcome.advice());
-        format!("the last login failed ({outcome}: {advice})")
-    });
-    match state {
-        TokenState::Fresh => None,
-        TokenState::Stale => {
-            let left = status
-                .usable_until
-                .and_then(|until| until.duration_since(now).ok());
-            let left = whole_seconds(left.unwrap_or_default());
-            let cause = failure.unwrap_or_else(|| "the refresh is overdue".to_owned());
-            Some(format!(
-                "{cause}, and the current token is usable for {left} s"
-            ))
+/// The facts that a customer's line states.
+struct CustomerState {
+    status: TokenStatus,
+    rejection: Option<Rejection>,
+    /// Citrix returned 401 for the newest token.
+    token_rejected: bool,
+}
+
+impl CustomerState {
+    fn condition(&self, now: SystemTime) -> Condition {
+        match self.status.state(now) {
+            TokenState::Unusable => Condition::Unusable,
+            _ if self.rejection.is_some() => Condition::Rejected,
+            _ if self.status.other_customer.is_some() => Condition::OtherCustomer,
+            TokenState::Stale => Condition::Stale,
+            TokenState::Fresh => Condition::Fresh,
         }
-        TokenState::Unusable if status.generation == 0 => {
-            Some(failure.unwrap_or_else(|| "no token yet".to_owned()))
-        }
-        TokenState::Unusable => Some(failure.unwrap_or_else(|| "the token has expired".to_owned())),
     }
+
+    fn name(&self, condition: Condition, now: SystemTime) -> &'static str {
+        match condition {
+            Condition::Rejected => "rejected",
+            Condition::Stale if self.token_rejected => "stale",
+            _ => self.status.state(now).name(),
+        }
+    }
+
+    fn cause(&self, condition: Condition, now: SystemTime) -> Option<String> {
+        let (status, failure) = (&self.status, self.login_failure());
+        let causes = match condition {
+            Condition::Fresh => return None,
+            Condition::Rejected => [self.rejection.as_ref().map(rejection), failure],
+            Condition::OtherCustomer => [failure, None],
+            Condition::Stale => [Some(self.stale_cause(failure, now)), None],
+            Condition::Unusable => {
+                let cause = failure.unwrap_or_else(|| match status.generation {
+                    0 => "no token yet".to_owned(),
+                    _ => "the token has expired".to_owned(),
+                });
+                [Some(cause), None]
+            }
+        };
+        let other = status
+            .other_customer
+            .as_ref()
+            .map(|other| format!("the token belongs to customer {other}; {OTHER_CUSTOMER_ADVICE}"));
+        let causes: Vec<String> = causes.into_iter().chain([other]).flatten().collect();
+        Some(causes.join("; "))
+    }
+
+    fn stale_cause(&self, failure: Option<String>, now: SystemTime) -> String {
+        let cause = failure.unwrap_or_else(|| match self.status.on_old_secret {
+            true => "no configured secret works".to_owned(),
+            false => "the refresh is overdue".to_owned(),
+        });
+        if self.token_rejected {
+            return format!("{cause}, and Citrix rejected the current token (401)");
+        }
+        let until = self.status.usable_until;
+        let left = until.and_then(|until| until.duration_since(now).ok());
+        let left = whole_seconds(left.unwrap_or_default());
+        format!("{cause}, and the current token is usable for {left} s")
+    }
+
+    fn login_failure(&self) -> Option<String> {
+        let outcome = self.status.current_failure()?.outcome;
+        let advice = outcome.advice();
+        Some(format!("the last login failed ({outcome}: {advice})"))
+    }
+}
+
+fn rejection(rejection: &Rejection) -> String {
+    format!(
+        "Citrix has returned {} to all {} requests since {}, the last at {}; {REJECTION_ADVICE}",
+        rejection.code.as_u16(),
+        rejection.requests,
+        rfc3339(rejection.since),
+        rfc3339(rejection.last),
+    )
 }
 
 fn next_login(status: &TokenStatus) -> String {
@@ -129,10 +220,41 @@ mod tests {
         (status.consecutive_failures, status.last_failure) = (2, Some(failed));
     }
 
+    fn state(status: TokenStatus) -> CustomerState {
+        CustomerState {
+            status,
+            rejection: None,
+            token_rejected: false,
+        }
+    }
+
+    fn rejected(state: CustomerState) -> CustomerState {
+        let rejection = Rejection {
+            since: at(1),
+            last: at(9),
+            requests: 12,
+            code: StatusCode::FORBIDDEN,
+        };
+        CustomerState {
+            rejection: Some(rejection),
+            ..state
+        }
+    }
+
+    const FAILED: &str = "the last login failed (empty: the token endpoint returned 200 without a body; \
+                          report the transaction id to Citrix)";
+
+    fn check(state: &CustomerState, expected: (Condition, &str, Option<String>)) {
+        let condition = state.condition(at(10));
+        let (name, cause) = (
+            state.name(condition, at(10)),
+            state.cause(condition, at(10)),
+        );
+        assert_eq!((condition, name, cause), expected, "{:?}", state.status);
+    }
+
     #[test]
-    fn each_state_has_its_cause() {
-        let advice = Outcome::Empty.advice();
-        let failed = format!("the last login failed (empty: {advice})");
+    fn each_token_state_has_its_cause() {
         let left = "the current token is usable for 10 s";
         let both = |status: &mut TokenStatus, until| {
             fail(status);
@@ -142,37 +264,108 @@ mod tests {
             issued(status, 20);
             status.next_attempt = Some(at(5));
         };
-        for (status, state, reason) in [
-            (status(|status| issued(status, 20)), TokenState::Fresh, None),
+        let old_secret = |status: &mut TokenStatus| {
+            issued(status, 20);
+            status.on_old_secret = true;
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let stale = |cause| {
+            let name = "stale but valid";
+            (Condition::Stale, name, Some(format!("{cause}, and {left}")))
+        };
+        let unusable = |cause| (Condition::Unusable, "unusable", text(cause));
+        for (status, expected) in [
             (
-                status(|status| both(status, 20)),
-                TokenState::Stale,
-                Some(format!("{failed}, and {left}")),
+                status(|status| issued(status, 20)),
+                (Condition::Fresh, "fresh", None),
             ),
-            (
-                status(late),
-                TokenState::Stale,
-                Some(format!("the refresh is overdue, and {left}")),
-            ),
-            (
-                status(|_| ()),
-                TokenState::Unusable,
-                Some("no token yet".to_owned()),
-            ),
-            (status(fail), TokenState::Unusable, Some(failed.clone())),
+            (status(|status| both(status, 20)), stale(FAILED)),
+            (status(late), stale("the refresh is overdue")),
+            (status(old_secret), stale("no configured secret works")),
+            (status(|_| ()), unusable("no token yet")),
+            (status(fail), unusable(FAILED)),
             (
                 status(|status| issued(status, 10)),
-                TokenState::Unusable,
-                Some("the token has expired".to_owned()),
+                unusable("the token has expired"),
+            ),
+            (status(|status| both(status, 10)), unusable(FAILED)),
+        ] {
+            check(&state(status), expected);
+        }
+    }
+
+    #[test]
+    fn rejected_customer_is_never_called_valid() {
+        let fresh = || status(|status| issued(status, 20));
+        let failing = || {
+            status(|status| {
+                fail(status);
+                issued(status, 20);
+            })
+        };
+        let cause = format!(
+            "Citrix has returned 403 to all 12 requests since 1970-01-01T00:00:01Z, \
+             the last at 1970-01-01T00:00:09Z; {REJECTION_ADVICE}"
+        );
+        let expected = (Condition::Rejected, "rejected", Some(cause.clone()));
+        check(&rejected(state(fresh())), expected);
+        let both = Some(format!("{cause}; {FAILED}"));
+        check(
+            &rejected(state(failing())),
+            (Condition::Rejected, "rejected", both),
+        );
+        let token_rejected = CustomerState {
+            token_rejected: true,
+            ..state(failing())
+        };
+        let cause = format!("{FAILED}, and Citrix rejected the current token (401)");
+        check(&token_rejected, (Condition::Stale, "stale", Some(cause)));
+        // Without a token, no request is sent.
+        check(
+            &rejected(state(status(fail))),
+            (Condition::Unusable, "unusable", Some(FAILED.to_owned())),
+        );
+    }
+
+    #[test]
+    fn token_of_another_customer_is_reported_in_every_state() {
+        let foreign = |until| {
+            status(|status| {
+                issued(status, until);
+                status.other_customer = Some("other".into());
+            })
+        };
+        let cause = format!("the token belongs to customer other; {OTHER_CUSTOMER_ADVICE}");
+        let expected = (Condition::OtherCustomer, "fresh", Some(cause.clone()));
+        check(&state(foreign(20)), expected);
+        let (condition, name) = (Condition::Rejected, "rejected");
+        let state = rejected(state(foreign(20)));
+        assert_eq!(state.condition(at(10)), condition);
+        assert_eq!(state.name(condition, at(10)), name);
+        assert!(state.cause(condition, at(10)).unwrap().ends_with(&cause));
+    }
+
+    #[test]
+    fn headline_states_rejections_before_other_problems() {
+        for (rejected, foreign, expected) in [
+            (0, 0, "ready"),
+            (
+                0,
+                1,
+                "ready, but 1 of 3 customers have the token of another customer",
             ),
             (
-                status(|status| both(status, 10)),
-                TokenState::Unusable,
-                Some(failed),
+                1,
+                0,
+                "ready, but Citrix rejects all requests of 1 of 3 customers",
+            ),
+            (
+                2,
+                1,
+                "ready, but Citrix rejects all requests of 2 of 3 customers",
             ),
         ] {
-            assert_eq!(status.state(at(10)), state, "{status:?}");
-            assert_eq!(cause(state, &status, at(10)), reason, "{status:?}");
+            assert_eq!(headline(rejected, foreign, 3), expected);
         }
     }
 }

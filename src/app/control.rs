@@ -155,6 +155,8 @@ impl Control {
             self.token_metrics.customer(&customer),
             HttpIssuer::with_shared(self.client.clone(), self.clock),
         );
+        slot.acceptance()
+            .set_metrics(self.token_metrics.rejections(&customer));
         let (settings, receiver) = watch::channel(settings);
         let keeper = Keeper::new(
             credential.clone(),

@@ -5,6 +5,7 @@
 //! 503 (`retry`, after a wait) and a 307 (`redirect`, to another region). The response of a frozen
 //! site becomes a failure (`frozen`); every other response is for the caller.
 
+mod acceptance;
 mod attempts;
 mod frozen;
 mod outgoing;
@@ -135,6 +136,7 @@ impl SendContext<'_> {
                 Next::Done(sent) => break sent,
             }
         };
+        self.record_acceptance(&sent, &resend.copy, customer, exchange);
         let sent = self.finish(sent, resend, customer);
         if sent.response.status().as_u16() == SITE_FROZEN {
             return Err(Box::pin(frozen::request_activation(sent, customer)).await);

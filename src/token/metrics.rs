@@ -1,5 +1,7 @@
 //! Metrics of tokens and logins (interface §5).
 
+mod rejections;
+
 use std::time::{Duration, SystemTime};
 
 use prometheus::{
@@ -7,10 +9,13 @@ use prometheus::{
     Opts, Registry,
 };
 
+use self::rejections::RejectionFamilies;
 use super::outcome::Outcome;
 use super::status::Skew;
 use crate::system::clock::since_epoch;
 use crate::system::files::ReadFailures;
+
+pub use self::rejections::RejectionMetrics;
 
 /// The metric families, one set per process.
 #[derive(Clone, Debug)]
@@ -22,6 +27,7 @@ pub struct TokenMetrics {
     consecutive_failures: IntGaugeVec,
     generation: IntGaugeVec,
     clock_skew: GaugeVec,
+    rejections: RejectionFamilies,
     read_failures: ReadFailures,
 }
 
@@ -85,6 +91,7 @@ impl TokenMetrics {
                 ),
                 customer,
             )?,
+            rejections: RejectionFamilies::register(registry)?,
             read_failures,
         };
         registry.register(Box::new(metrics.expiry.clone()))?;
@@ -118,6 +125,11 @@ impl TokenMetrics {
         }
     }
 
+    /// Returns one customer's handles for rejected requests and creates their series, at 0.
+    pub fn rejections(&self, customer: &str) -> RejectionMetrics {
+        self.rejections.customer(customer)
+    }
+
     /// Removes the series of a customer that a reload removed, so that its alerts stop.
     pub fn forget(&self, customer: &str) {
         let label = &[customer];
@@ -127,6 +139,7 @@ impl TokenMetrics {
         let _ = self.consecutive_failures.remove_label_values(label);
         let _ = self.generation.remove_label_values(label);
         let _ = self.clock_skew.remove_label_values(label);
+        self.rejections.forget(customer);
         for outcome in Outcome::ALL {
             let _ = self
                 .refreshes
@@ -205,6 +218,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = register(&registry).unwrap();
         let _acme = metrics.customer("acme");
+        let _rejections = metrics.rejections("acme");
         let page = text(&registry);
         for outcome in Outcome::ALL {
             let line = format!(
@@ -226,6 +240,14 @@ mod tests {
                 )),
                 "{name}"
             );
+        }
+        for series in [
+            "rejections_total{code=\"401\",customer=\"acme\"}",
+            "rejections_total{code=\"403\",customer=\"acme\"}",
+            "rejected_since_timestamp_seconds{customer=\"acme\"}",
+        ] {
+            let line = format!("citrix_auth_proxy_upstream_{series} 0\n");
+            assert!(page.contains(&line), "{line} in {page}");
         }
         assert!(page.contains("citrix_auth_proxy_token_refresh_duration_seconds_count 0\n"));
         metrics.forget("acme");

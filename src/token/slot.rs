@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::acceptance::Acceptance;
 use super::outcome::Outcome;
 use super::status::TokenStatus;
 use crate::limit::permits::PermitCounter;
@@ -118,6 +119,7 @@ pub struct TokenSlot {
     /// Notified on a rejected token and on a login that an operator requests.
     login_wanted: Notify,
     waiting: Arc<PermitCounter>,
+    acceptance: Acceptance,
 }
 
 impl TokenSlot {
@@ -151,6 +153,11 @@ impl TokenSlot {
     /// Returns the permits of the requests that wait for this credential's token.
     pub const fn waiting(&self) -> &Arc<PermitCounter> {
         &self.waiting
+    }
+
+    /// Returns whether Citrix accepts requests with this credential's tokens.
+    pub const fn acceptance(&self) -> &Acceptance {
+        &self.acceptance
     }
 
     /// Returns a snapshot of the status.
@@ -313,15 +320,15 @@ impl TokenSlot {
     }
 
     /// Returns the number of the newest token; 0 before the first.
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.token
             .load()
             .as_ref()
             .map_or(0, |token| token.generation)
     }
 
-    /// Returns `true` if Citrix rejected the newest token.
-    pub(super) fn is_rejected(&self) -> bool {
+    /// Returns `true` if Citrix rejected the newest token with 401.
+    pub(crate) fn is_rejected(&self) -> bool {
         let generation = self.generation();
         generation > 0 && self.rejected.load(Ordering::Acquire) >= generation
     }

@@ -38,6 +38,7 @@ mod prepare;
 mod queue;
 mod references;
 mod regressions;
+mod rejected_customers;
 mod reload;
 mod replay;
 mod rewritten;

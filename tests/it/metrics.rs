@@ -43,6 +43,16 @@ const EXPECTED: &[(&str, Kind, &[&str])] = &[
     ),
     ("token_refresh_duration_seconds", Kind::Histogram, &[]),
     ("token_consecutive_failures", Kind::Gauge, &["customer"]),
+    (
+        "upstream_rejections_total",
+        Kind::Counter,
+        &["customer", "code"],
+    ),
+    (
+        "upstream_rejected_since_timestamp_seconds",
+        Kind::Gauge,
+        &["customer"],
+    ),
     ("config_reloads_total", Kind::Counter, &["outcome"]),
     ("build_info", Kind::Gauge, &["version", "commit"]),
 ];

@@ -8,14 +8,23 @@ const STATES = { fresh: "fresh", stale: "stale but valid", unusable: "unusable" 
 const SECRETS = { first: "client_secret", next: "client_secret_next", remembered: "the last working secret" };
 const FEW = 12;
 
+/** Returns whether Citrix rejects the requests of a customer that has a token. */
+function isRejected(token) {
+  const isRevoked = token.token_rejected && token.consecutive_failures > 0;
+  return token.state !== "unusable" && (token.rejection !== null || isRevoked);
+}
+
 /** Returns the headline and its level. The text changes only with the state, since screen readers announce it. */
 export function headline(status) {
   const worst = status.alerts[0]?.level ?? "good";
   if (status.program.phase !== "running") return [`The gateway is ${status.program.phase}`, "warning"];
+  const [all, rejected] = [status.tokens.length, status.tokens.filter(isRejected).length];
   if (!status.ready) {
     const without = status.tokens.filter((token) => token.state === "unusable").length;
-    return [`Not ready: ${without} of ${status.tokens.length} customers without a token`, "critical"];
+    const more = rejected > 0 ? `, Citrix rejects ${rejected} more` : "";
+    return [`Not ready: ${without} of ${all} customers without a token${more}`, "critical"];
   }
+  if (rejected > 0) return [all === 1 ? "Citrix rejects the customer" : `Citrix rejects ${rejected} of ${all} customers`, "critical"];
   const number = (level) => status.alerts.filter((alert) => alert.level === level).length;
   const [critical, warnings] = [number("critical"), number("warning")];
   if (critical + warnings === 0) return ["Ready, no problems", worst];
@@ -53,12 +62,15 @@ function token(one, now) {
   const plan = nextLogin(one);
   const mark = one.login_in_progress || one.runway_s === 0 ? null : (one.runway_s - one.next_login_in_s) / lifetime;
   const failure = one.last_failure;
+  const [kind, state] = isRejected(one) ? ["bad", "rejected by Citrix"] : [KINDS[one.state], STATES[one.state]];
   return el("li", { class: "card", "data-key": one.customer },
     el("div", { class: "top" },
       el("h3", {}, one.customer),
-      el("span", { class: `badge ${KINDS[one.state]}` }, STATES[one.state])),
-    bar(KINDS[one.state], one.runway_s / lifetime, mark > 0 ? mark : null, `Remaining token lifetime of ${one.customer}`, `${left}, ${plan}`),
+      el("span", { class: `badge ${kind}` }, state)),
+    bar(kind, one.runway_s / lifetime, mark > 0 ? mark : null, `Remaining token lifetime of ${one.customer}`, `${left}, ${plan}`),
     el("p", { class: "number" }, `${left} · ${plan}`),
+    rejection(one, now),
+    one.other_customer && el("p", { class: "warn" }, `The token belongs to customer ${one.other_customer}`),
     one.consecutive_failures > 0 && el("p", { class: one.state === "unusable" ? "bad" : "warn" },
       `${one.consecutive_failures} failed ${one.consecutive_failures === 1 ? "login" : "logins"} in a row`),
     failure && failure.lasts && el("p", {}, el("b", {}, failure.outcome), ` – ${failure.advice}, `, moment(failure.at, now)),
@@ -72,10 +84,20 @@ function token(one, now) {
     ].filter(Boolean).join(" · ")));
 }
 
+function rejection(token, now) {
+  if (token.state === "unusable") return null;
+  if (token.rejection !== null) {
+    const { code, requests, since } = token.rejection;
+    return el("p", { class: "bad" }, `Citrix has returned ${code} to all ${count(requests)} requests since `, moment(since, now));
+  }
+  return isRejected(token) && el("p", { class: "bad" }, "Citrix rejected the current token (401)");
+}
+
 /** Sorted by state, the worst first, then by customer. */
 export function tokens(status, all) {
-  const order = { unusable: 0, stale: 1, fresh: 2 };
-  const sorted = [...status.tokens].sort((a, b) => order[a.state] - order[b.state] || a.customer.localeCompare(b.customer));
+  const order = { unusable: 0, stale: 3, fresh: 4 };
+  const rank = (token) => isRejected(token) ? 1 : token.other_customer && order[token.state] > 0 ? 2 : order[token.state];
+  const sorted = [...status.tokens].sort((a, b) => rank(a) - rank(b) || a.customer.localeCompare(b.customer));
   const shown = all ? sorted : sorted.slice(0, FEW);
   return [
     el("ul", { class: "cards tokens" }, ...shown.map((one) => token(one, status.now))),

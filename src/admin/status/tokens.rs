@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::admin::readiness::whole_seconds;
 use crate::admin::times::{Times, rfc3339};
 use crate::state::published::Published;
+use crate::token::acceptance::Rejection;
 use crate::token::status::{FailedLogin, TokenState, TokenStatus, WhichSecret};
 
 /// One customer's token, from its [`TokenStatus`].
@@ -31,7 +32,23 @@ pub(super) struct TokenView {
     /// Name of a [`WhichSecret`]; `None` for a token from the cache.
     pub(super) secret: Option<&'static str>,
     pub(super) on_old_secret: bool,
+    /// Citrix returned 401 for the newest token.
+    pub(super) token_rejected: bool,
+    /// The customer that the token names, if it is another.
+    pub(super) other_customer: Option<String>,
+    /// Present while Citrix rejects all requests.
+    pub(super) rejection: Option<RejectionView>,
     pub(super) clock_skew_s: Option<f64>,
+}
+
+/// The requests that Citrix rejected since the last success.
+#[derive(Serialize)]
+pub(super) struct RejectionView {
+    pub(super) since: String,
+    last_at: String,
+    pub(super) requests: u64,
+    /// Status of the last, 401 or 403.
+    pub(super) code: u16,
 }
 
 /// The last failed login, even if later ones succeeded.
@@ -67,8 +84,14 @@ impl TokenView {
 pub(super) fn list(published: &Published, times: &Times) -> Vec<TokenView> {
     let customers = published.customers.iter();
     customers
-        .map(|customer| {
-            token(
+        .map(|customer| TokenView {
+            token_rejected: customer.token.is_rejected(),
+            rejection: customer
+                .token
+                .acceptance()
+                .rejection()
+                .map(|rejection| RejectionView::new(&rejection)),
+            ..token(
                 customer.credential.customer(),
                 &customer.token.status(),
                 times,
@@ -113,6 +136,9 @@ fn token(customer: &str, status: &TokenStatus, times: &Times) -> TokenView {
             .map(|failed| FailedLoginView::new(failed, status)),
         secret: status.secret.map(WhichSecret::name),
         on_old_secret: status.on_old_secret,
+        other_customer: status.other_customer.as_deref().map(str::to_owned),
+        token_rejected: false,
+        rejection: None,
         clock_skew_s: status
             .skew
             .map(|skew| (skew.seconds() * 10.0).round() / 10.0),
@@ -121,6 +147,27 @@ fn token(customer: &str, status: &TokenStatus, times: &Times) -> TokenView {
 
 fn next_login_at(status: &TokenStatus, times: &Times, wait: Duration) -> Option<String> {
     (!status.in_progress && status.next_attempt.is_some()).then(|| rfc3339(times.wall + wait))
+}
+
+impl RejectionView {
+    #[cfg(test)]
+    pub(super) fn example() -> Self {
+        Self {
+            since: "1970-01-01T00:00:01Z".to_owned(),
+            last_at: "1970-01-01T00:00:09Z".to_owned(),
+            requests: 12,
+            code: 403,
+        }
+    }
+
+    fn new(rejection: &Rejection) -> Self {
+        Self {
+            since: rfc3339(rejection.since),
+            last_at: rfc3339(rejection.last),
+            requests: rejection.requests,
+            code: rejection.code.as_u16(),
+        }
+    }
 }
 
 impl FailedLoginView {

@@ -70,13 +70,9 @@ impl SendContext<'_> {
         {
             return Ok(());
         }
-        let rejections = &self.shared.rejections;
-        let scope = rejections.scope(
-            customer.id.as_bytes(),
-            self.route.config.name(),
-            copy.path(),
-        );
+        let scope = self.rejection_scope(copy, customer);
         let last_suspect = customer.token.last_suspect(generation);
+        let rejections = &self.shared.rejections;
         match rejections.may_refresh(scope, generation, last_suspect, Instant::now()) {
             RefreshDecision::Allowed => {}
             RefreshDecision::NewlySuppressed => {
@@ -127,12 +123,8 @@ impl SendContext<'_> {
 
     /// Records that a replay was not rejected: the token was the only problem.
     pub(super) fn replay_accepted(&self, customer: &Customer, copy: &ReplayCopy) {
-        let rejections = &self.shared.rejections;
-        rejections.accepted(rejections.scope(
-            customer.id.as_bytes(),
-            self.route.config.name(),
-            copy.path(),
-        ));
+        let scope = self.rejection_scope(copy, customer);
+        self.shared.rejections.accepted(scope);
         self.count_replay(ReplayOutcome::Accepted);
     }
 }
