@@ -16,6 +16,7 @@ use crate::exchange::Exchange;
 use crate::inbound::body::CallerBody;
 use crate::state::Customer;
 use crate::upstream::framing::frame;
+use citrix_wire::citrix::accept::wants_json;
 use citrix_wire::citrix::batch::{BatchTemplate, is_api_batch, is_batch};
 use citrix_wire::citrix::cvad::needs_instance_id;
 use citrix_wire::citrix::headers::{
@@ -86,7 +87,9 @@ pub fn prepare<'s>(
     hop_by_hop::remove_with(&mut headers, is_gateway_only);
     let needs_site = add_citrix_fields(&mut headers, customer, paths, exchange);
     join_cookies(&mut headers);
-    accept_json(&mut headers);
+    if wants_json(&headers, paths) {
+        headers.insert(ACCEPT, JSON);
+    }
     if picked.route.config.rewrite_links {
         coding::retain_decodable(&mut headers);
         link_rewrite::add_strong_tags(&mut headers);
@@ -175,18 +178,5 @@ fn join_cookies(headers: &mut HeaderMap) {
         if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
             headers.insert(COOKIE, joined);
         }
-    }
-}
-
-/// Requests JSON if the caller accepts anything: Citrix returns 406 to `*/*`.
-fn accept_json(headers: &mut HeaderMap) {
-    let mut values = headers.get_all(ACCEPT).iter();
-    let anything = match (values.next(), values.next()) {
-        (None, _) => true,
-        (Some(only), None) => only.as_bytes().trim_ascii() == b"*/*",
-        _ => false,
-    };
-    if anything {
-        headers.insert(ACCEPT, JSON);
     }
 }

@@ -291,7 +291,8 @@ async fn contract_3_accept_and_content_type_are_left_to_citrix() {
         ("Accept: */*\r\n", 200),
         ("Accept: application/json\r\n", 200),
         ("Accept: text/html\r\n", 406),
-        ("Accept: application/json, */*\r\n", 406),
+        ("Accept: application/json, text/plain, */*\r\n", 200),
+        ("Accept: application/json;version=preview, */*\r\n", 406),
     ] {
         for path in ["/cvad/manage/me", "/accessSecurity/applications"] {
             assert_eq!(

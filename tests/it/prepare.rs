@@ -106,21 +106,46 @@ async fn traceparent_is_forwarded_only_if_the_caller_sent_one() {
 }
 
 #[tokio::test]
-async fn rfc9110_12_5_1_accept_defaults_to_json_only_without_a_preference() {
-    for (fields, expected) in [
-        ("", &["application/json"][..]),
-        ("Accept: */*\r\n", &["application/json"]),
-        ("Accept: text/csv\r\n", &["text/csv"]),
+async fn rfc9110_12_5_1_accept_becomes_json_where_citrix_requires_it() {
+    let json = &["application/json"][..];
+    let axios = "Accept: application/json, text/plain, */*\r\n";
+    for (path, fields, expected) in [
+        ("/", "", json),
+        ("/", "Accept: */*\r\n", json),
+        ("/", "Accept: text/csv\r\n", &["text/csv"]),
+        ("/", axios, &["application/json, text/plain, */*"]),
         (
-            "Accept: application/json, text/plain, */*\r\n",
-            &["application/json, text/plain, */*"],
+            "/",
+            "Accept: text/csv\r\nAccept: */*\r\n",
+            &["text/csv", "*/*"],
         ),
-        ("Accept: text/csv\r\nAccept: */*\r\n", &["text/csv", "*/*"]),
+        ("/cvad/manage/me", axios, json),
+        (
+            "/cvad/manage/me",
+            "Accept: text/csv\r\nAccept: */*\r\n",
+            json,
+        ),
+        ("/cvadapis/me", "Accept: */*;q=0.8\r\n", json),
+        ("/accessSecurity/x", axios, json),
+        (
+            "/accessSecurity/x",
+            "Accept: */*, application/json;q=0\r\n",
+            &["*/*, application/json;q=0"],
+        ),
+        (
+            "/cvad/manage/me",
+            "Accept: application/json;version=preview, */*\r\n",
+            &["application/json;version=preview, */*"],
+        ),
+        ("/monitorodata/$metadata", "", &[]),
+        ("/monitorodata/$metadata?x", "Accept: */*\r\n", &["*/*"]),
+        ("/Citrix/Monitor/OData/v4/Data/Machines/$count", "", &[]),
+        ("/monitorodata/Machines(1)/Name/$value", "", &[]),
     ] {
         assert_eq!(
-            forwarded(get_with("/", fields)).await.fields("accept"),
+            forwarded(get_with(path, fields)).await.fields("accept"),
             expected,
-            "{fields}"
+            "{path} {fields}"
         );
     }
 }

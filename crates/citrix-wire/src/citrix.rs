@@ -1,6 +1,7 @@
 //! Rules of Citrix Cloud: clouds, services, token endpoints, header fields, batches and retired
 //! addresses.
 
+pub mod accept;
 pub mod batch;
 pub mod clouds;
 pub mod cvad;
