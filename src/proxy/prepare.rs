@@ -21,7 +21,7 @@ use citrix_wire::citrix::batch::{BatchTemplate, is_api_batch, is_batch};
 use citrix_wire::citrix::cvad::needs_instance_id;
 use citrix_wire::citrix::headers::{
     CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, CITRIX_TRANSACTION_ID, customer_in_service_path,
-    is_gateway_only,
+    is_gateway_only, remove_empty,
 };
 use citrix_wire::policy::path::{ParsedPath, evaluate};
 use citrix_wire::{coding, hop_by_hop, link_rewrite, path};
@@ -152,11 +152,7 @@ fn add_citrix_fields(
 /// Adds `Citrix-InstanceId` if the service behind one of `paths` requires it: the caller's value,
 /// else the configured or discovered one. Returns `true` if the site is still to be discovered.
 fn add_site(headers: &mut HeaderMap, customer: &Customer, paths: [&str; 2]) -> bool {
-    // An empty value is treated as absent: a setting left empty.
-    let named = headers
-        .get(CITRIX_INSTANCE_ID)
-        .is_some_and(|site| !site.is_empty());
-    if named || !paths.into_iter().any(needs_instance_id) {
+    if remove_empty(headers, &CITRIX_INSTANCE_ID) || !paths.into_iter().any(needs_instance_id) {
         return false;
     }
     if let Some(site) = customer.instance_id() {

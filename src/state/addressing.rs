@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::snapshot::Snapshot;
 use crate::error::{Failure, Reason};
-use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID};
-use citrix_wire::citrix::legacy;
+use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, is_empty};
+use citrix_wire::citrix::{legacy, services};
 
 /// A target and the route that it matches.
 pub struct RouteMatch {
@@ -63,6 +63,20 @@ impl Snapshot {
     }
 
     fn require_route(&self, path: &str) -> Result<usize, Failure> {
+    /// Splits the region off the path of a regional gateway or host, if the rest is a path of the
+    /// same service (interface §4.3): rules for one apply to the other. A `[[route]]` may lead the
+    /// rest to another upstream; then they do not.
+    pub fn split_region<'p>(&self, path: &'p str) -> Option<(&'p str, &'p str)> {
+        let (region, rest) = services::split_region(path)?;
+        let [here, there] =
+            [path, rest].map(|path| Some(&self.routes[self.route_of(path)?].config));
+        let (here, there) = (here?, there?);
+        let service = here.prefix.get(region.len()..)?;
+        let is_same = service.eq_ignore_ascii_case(&there.prefix)
+            || service.is_empty() && there.target == RouteTarget::CustomerApi;
+        is_same.then_some((region, rest))
+    }
+
         self.route_of(path)
             .ok_or_else(|| Failure::new(Reason::NoRoute, "no route matches the path"))
     }
@@ -70,7 +84,7 @@ impl Snapshot {
 
 fn set_site(headers: &mut HeaderMap, site: &str) -> Result<(), Failure> {
     let agrees = |value: &HeaderValue| {
-        value.is_empty() || value.as_bytes().eq_ignore_ascii_case(site.as_bytes())
+        is_empty(value) || value.as_bytes().eq_ignore_ascii_case(site.as_bytes())
     };
     if !headers.get_all(CITRIX_INSTANCE_ID).iter().all(agrees) {
         return Err(Failure::new(

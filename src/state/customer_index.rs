@@ -37,11 +37,6 @@ impl CustomerIndex {
         self.sorted.get(found.ok()?)
     }
 
-    /// Returns `true` if there is more than one customer.
-    pub fn has_several(&self) -> bool {
-        self.sorted.len() > 1
-    }
-
     /// Returns the customer of requests that name none.
     pub fn default(&self) -> Option<&Customer> {
         self.sorted.get(self.default?)

@@ -217,16 +217,50 @@ async fn legacy_header_selects_a_customer() {
 }
 
 #[tokio::test]
-async fn foreign_legacy_header_is_rejected_on_retired_addresses_only() {
+async fn single_customer_rejects_foreign_names_in_either_header() {
     let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
     let gateway = gateway(&[acme.block("")]).await;
-    let foreign = "Customer: other\r\n";
-    assert_eq!(gateway.raw(get_with("/x", foreign)).await.status(), 200);
-    let retired = get_with("/Citrix/Monitor/OData/v4/Data/Machines", foreign);
-    gateway
-        .raw(retired)
-        .await
-        .problem(403, "customer_forbidden");
+    for path in ["/x", "/Citrix/Monitor/OData/v4/Data/Machines"] {
+        for fields in [
+            "Customer: other\r\n",
+            "Citrix-CustomerId: other\r\n",
+            "Customer: other\r\nCitrix-CustomerId: acme\r\n",
+            "Customer: acme\r\nCitrix-CustomerId: other\r\n",
+            "Customer: acme\r\nCustomer: other\r\n",
+            "Customer: acme, acme\r\n",
+        ] {
+            let response = gateway.raw(get_with(path, fields)).await;
+            response.problem(403, "customer_forbidden");
+        }
+        for fields in [
+            "Customer: ACME\r\n",
+            "Customer:\r\n",
+            "Customer: acme\r\nCustomer: Acme\r\nCitrix-CustomerId:\r\n",
+        ] {
+            let response = gateway.raw(get_with(path, fields)).await;
+            assert_eq!(response.status(), 200, "{path} {fields}");
+            let request = acme.api.request().await;
+            assert_eq!(request.fields("citrix-customerid"), ["acme"]);
+            assert!(!request.has("customer"));
+        }
+    }
+    acme.api.assert_no_more_requests().await;
+}
+
+#[tokio::test]
+async fn empty_customer_headers_select_the_default() {
+    let acme = Customer::new("acme", TokenEndpoint::granting().await).await;
+    let contoso = Customer::new("contoso", TokenEndpoint::granting().await).await;
+    let gateway = gateway(&[acme.block("default = true"), contoso.block("")]).await;
+    for (fields, customer) in [
+        ("Citrix-CustomerId:\r\n", &acme),
+        ("Customer:\r\n", &acme),
+        ("Customer:\r\nCitrix-CustomerId: contoso\r\n", &contoso),
+        ("Customer: contoso\r\nCitrix-CustomerId:\r\n", &contoso),
+    ] {
+        assert_eq!(gateway.raw(get_with("/x", fields)).await.status(), 200);
+        customer.api.request().await;
+    }
 }
 
 #[tokio::test]

@@ -156,6 +156,11 @@ async fn customer_header_is_added_or_normalized() {
         "",
         "Citrix-Customerid: acme\r\n",
         "CITRIX-CUSTOMERID: ACME\r\n",
+        "Citrix-CustomerId:\r\n",
+        "Citrix-CustomerId: \r\nCitrix-CustomerId: acme\r\n",
+        "Customer: Acme\r\n",
+        "Customer:\r\nCitrix-CustomerId:\r\n",
+        "Customer:\r\nCitrix-CustomerId: acme\r\n",
     ] {
         let request = forwarded(get_with("/", fields)).await;
         assert_eq!(
@@ -200,8 +205,21 @@ async fn configured_site_is_sent_to_cvad_only() {
             "{path}"
         );
     }
-    let none = forwarded_by(get("/cvad/manage/Machines"), "[citrix]\ninstance_id = \"\"").await;
-    assert!(!none.has("citrix-instanceid"));
+    let with_empty = "Citrix-InstanceId:\r\nCitrix-InstanceId: caller\r\n";
+    for (path, fields, expected) in [
+        ("/cvad/manage/Machines", "", None),
+        ("/cvad/manage/Machines", "Citrix-InstanceId:\r\n", None),
+        ("/systemlog/records", "Citrix-InstanceId:\r\n", None),
+        ("/cvad/manage/Machines", with_empty, Some("caller")),
+    ] {
+        let request = forwarded_by(get_with(path, fields), "[citrix]\ninstance_id = \"\"").await;
+        let sites: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(
+            request.fields("citrix-instanceid"),
+            sites,
+            "{path} {fields}"
+        );
+    }
 }
 
 #[tokio::test]

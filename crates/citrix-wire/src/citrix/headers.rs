@@ -1,6 +1,6 @@
 //! Header fields of Citrix Cloud (contract §3).
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::legacy;
 use crate::hop_by_hop;
@@ -44,6 +44,29 @@ pub fn is_gateway_only(name: &HeaderName) -> bool {
             | "x-original-url"
             | "x-rewrite-url"
     ) || name.as_str().starts_with("x-forwarded-")
+}
+
+/// Returns `true` for a value that counts as absent: a setting left empty (interface §4.1).
+pub fn is_empty(value: &HeaderValue) -> bool {
+    value.as_bytes().trim_ascii().is_empty()
+}
+
+/// Removes the empty fields of a name. Returns `true` if another one is left.
+pub fn remove_empty(headers: &mut HeaderMap, name: &HeaderName) -> bool {
+    let fields = headers.get_all(name);
+    if !fields.iter().any(is_empty) {
+        return fields.iter().next().is_some();
+    }
+    let named: Vec<HeaderValue> = fields
+        .iter()
+        .filter(|value| !is_empty(value))
+        .cloned()
+        .collect();
+    headers.remove(name);
+    for value in &named {
+        headers.append(name.clone(), value.clone());
+    }
+    !named.is_empty()
 }
 
 /// Removes trailer fields that would not be forwarded as header fields, that the gateway sets
@@ -129,6 +152,30 @@ fn customer(path: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_fields_are_removed_and_others_kept_in_order() {
+        for (values, expected) in [
+            (&[][..], &[][..]),
+            (&[""], &[]),
+            (&["", "\t "], &[]),
+            (&["a"], &["a"]),
+            (&["", "a"], &["a"]),
+            (&["a", "", "b"], &["a", "b"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for &value in values {
+                headers.append(CITRIX_INSTANCE_ID, HeaderValue::from_static(value));
+            }
+            let is_named = remove_empty(&mut headers, &CITRIX_INSTANCE_ID);
+            let left: Vec<_> = headers.get_all(CITRIX_INSTANCE_ID).iter().collect();
+            assert_eq!(
+                (left.as_slice() == expected, is_named),
+                (true, !expected.is_empty()),
+                "{values:?}"
+            );
+        }
+    }
 
     #[test]
     fn contract_4_customer_is_found_in_paths_of_services_with_one() {

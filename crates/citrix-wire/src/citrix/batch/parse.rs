@@ -114,7 +114,10 @@ impl BatchItem {
         let value = value.filter(|value| HeaderValue::from_bytes(value.as_bytes()).is_ok());
         match field.zip(value) {
             Some((field, value)) if field == CITRIX_CUSTOMER_ID || field == CUSTOMER => {
-                self.customers.push(value.trim().to_owned());
+                let named = value.trim();
+                // An empty one counts as absent.
+                self.customers
+                    .extend((!named.is_empty()).then(|| named.to_owned()));
             }
             Some((field, _)) => {
                 self.has_misleading_fields |=

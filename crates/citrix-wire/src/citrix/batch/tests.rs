@@ -191,7 +191,7 @@ fn header_fields_of_an_item_are_evaluated() {
         ),
         (
             r#"[{"Name":" CUSTOMER","Value":"b"},{"Name":"Citrix-CustomerId","Value":"a"},{"Name":"Citrix-CustomerId","Value":""}]"#,
-            &["b", "a", ""],
+            &["b", "a"],
             false,
         ),
         (
