@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 use super::Callers;
 use crate::config::{AllowedHosts, Caller};
 use crate::error::{Failure, Reason};
-use citrix_wire::host::Authority;
+use citrix_wire::host::{Authority, strip_root};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -24,7 +24,10 @@ pub fn check_host(hosts: &AllowedHosts, authority: Option<&Authority<'_>>) -> Re
         return Ok(());
     };
     let name = authority.host();
-    if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+    if names
+        .iter()
+        .any(|known| strip_root(known).eq_ignore_ascii_case(name))
+    {
         return Ok(());
     }
     let detail = if authority.is_unspecified_or_mapped() {
@@ -61,10 +64,14 @@ pub fn check_site(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> Res
 
 /// Returns `true` if a serialized origin (RFC 6454) is that of the request's authority.
 fn is_origin_of(origin: &[u8], own: &Authority<'_>) -> bool {
-    let authority = origin
-        .strip_prefix(b"http://")
-        .or_else(|| origin.strip_prefix(b"https://"));
-    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(own.as_str().as_bytes()))
+    let Some((scheme, authority)) = str::from_utf8(origin)
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+    else {
+        return false;
+    };
+    matches!(scheme, "http" | "https")
+        && Authority::parse(authority).is_ok_and(|origin| origin.is_same(own, scheme))
 }
 
 /// Admits an anonymous request if `permitted`, except for a browser's cross-site request.
@@ -125,7 +132,10 @@ mod tests {
 
     #[test]
     fn foreign_hosts_and_cross_site_requests_are_rejected() {
-        let only = AllowedHosts::Only(vec!["gw.example.net".to_owned()]);
+        let only = AllowedHosts::Only(vec![
+            "gw.example.net".to_owned(),
+            "dot.example.net.".to_owned(),
+        ]);
         let (foreign, forbidden) = (Some("foreign_host"), Some("caller_forbidden"));
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
         let cases: &[Case<'_>] = &[
@@ -133,6 +143,11 @@ mod tests {
             ("[::1]:8080", &[], None),
             ("localhost", &[], None),
             ("GW.example.net:8443", &[], None),
+            ("gw.example.net.", &[], None),
+            ("gw.example.net.:8443", &[], None),
+            ("dot.example.net", &[], None),
+            ("dot.example.net.", &[], None),
+            ("gw.example.net..", &[], foreign),
             ("", &[], None),
             ("rebound.evil.example", &[], foreign),
             ("gw.example.net.evil.example", &[], foreign),
@@ -150,6 +165,21 @@ mod tests {
             (
                 "localhost:8080",
                 &[("origin", "http://localhost:3000")],
+                forbidden,
+            ),
+            (
+                "gw.example.net.:8080",
+                &[("origin", "http://gw.example.net:8080")],
+                None,
+            ),
+            (
+                "gw.example.net",
+                &[("origin", "https://gw.example.net.")],
+                None,
+            ),
+            (
+                "gw.example.net.:8080",
+                &[("origin", "http://gw.example.net.")],
                 forbidden,
             ),
             ("localhost:8080", &[("origin", "null")], forbidden),

@@ -1,7 +1,9 @@
 //! Requests that a real browser sends for a page of another site (interface §4.1). The heads are
 //! those of Chromium 156 without the fields that no guard could use, with other origins and ports.
 
-use crate::harness::{Gateway, OK, Upstream, get};
+use http::Request;
+
+use crate::harness::{Gateway, OK, Upstream, get, within_timeout};
 
 /// The gateway's authority as the page names it, and the fields that the browser adds.
 struct Page {
@@ -320,4 +322,62 @@ async fn cross_site_page_reaches_no_admin_endpoint() {
     for gateway in [&open, &closed] {
         assert_eq!(gateway.logins.count(), 1);
     }
+}
+
+#[tokio::test]
+async fn rfc3986_3_2_2_host_name_with_a_trailing_dot_is_the_same_name() {
+    let upstream = Upstream::responding(OK).await;
+    let listen = "[listen]\nhosts = ['gw.example.net', 'dot.example.net.']\n\
+                  public_url = 'https://public.example.net.'";
+    let gateway = Gateway::in_front_of(&upstream).with(listen).start().await;
+    for (host, fields, status) in [
+        ("gw.example.net", "", 200),
+        ("gw.example.net.", "", 200),
+        ("GW.example.net.:8080", "", 200),
+        ("dot.example.net", "", 200),
+        ("dot.example.net.", "", 200),
+        ("public.example.net", "", 200),
+        ("public.example.net.:443", "", 200),
+        ("localhost.", "", 200),
+        ("gw.example.net..", "", 421),
+        ("gw.example.net.evil.example.", "", 421),
+        ("gw.example.net.", "Origin: http://gw.example.net\r\n", 200),
+        ("gw.example.net", "Origin: https://gw.example.net.\r\n", 200),
+        (
+            "gw.example.net.:8080",
+            "Origin: http://gw.example.net:8080\r\n",
+            200,
+        ),
+        (
+            "gw.example.net.:8080",
+            "Origin: http://gw.example.net.\r\n",
+            403,
+        ),
+        ("gw.example.net.", "Origin: http://evil.example.\r\n", 403),
+    ] {
+        let head = format!("Host: {host}\r\nConnection: close\r\n{fields}\r\n");
+        for target in ["/x".to_owned(), format!("http://{host}/x")] {
+            let response = gateway
+                .raw(format!("GET {target} HTTP/1.1\r\n{head}"))
+                .await;
+            assert_eq!(response.status(), status, "{target} {head}");
+        }
+        let admin = gateway
+            .admin(format!("GET /status.json HTTP/1.1\r\n{head}"))
+            .await;
+        assert_eq!(admin.status(), status, "{head}");
+        let mut request = Request::get(format!("http://{host}/x"));
+        if let Some(origin) = fields.trim().strip_prefix("Origin: ") {
+            request = request.header("origin", origin);
+        }
+        let mut http2 = gateway.http2().await;
+        let (response, _) = http2.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(
+            within_timeout(response).await.unwrap().status(),
+            status,
+            "{host}"
+        );
+    }
+    let both = "GET http://gw.example.net./x HTTP/1.1\r\nHost: gw.example.net\r\nConnection: close\r\n\r\n";
+    assert_eq!(gateway.raw(both).await.status(), 200);
 }

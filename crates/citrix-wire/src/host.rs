@@ -24,10 +24,12 @@ pub enum HostError {
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 section 7.2), borrowed from the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Authority<'a> {
     text: &'a str,
+    /// Without the dot of the root.
     host: &'a str,
+    port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
@@ -47,16 +49,17 @@ impl<'a> Authority<'a> {
                 (host, &text[host.len()..])
             }
         };
-        let port_ok = match port.strip_prefix(':') {
-            None => port.is_empty(),
-            Some("") => true,
-            Some(digits) => {
-                digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => None,
+            Some("") => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(digits.parse().map_err(|_| HostError::Invalid)?)
             }
+            _ => return Err(HostError::Invalid),
         };
-        let name_ok = host.starts_with('[') || (!host.is_empty() && host.bytes().all(is_reg_name));
-        if name_ok && port_ok {
-            Ok(Self { text, host })
+        let host = strip_root(host);
+        if host.starts_with('[') || (!host.is_empty() && host.bytes().all(is_reg_name)) {
+            Ok(Self { text, host, port })
         } else {
             Err(HostError::Invalid)
         }
@@ -67,9 +70,22 @@ impl<'a> Authority<'a> {
         self.text
     }
 
-    /// Returns the host; an IPv6 address in brackets.
+    /// Returns the host; an IPv6 address in brackets, a name without the dot of the root.
     pub fn host(&self) -> &'a str {
         self.host
+    }
+
+    /// Returns the port, if there is one.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Returns `true` if host and port are the same, ignoring case, the dot of the root and the
+    /// default port of a URL's scheme.
+    pub fn is_same(&self, other: &Self, scheme: &str) -> bool {
+        let default = if scheme == "https" { 443 } else { 80 };
+        self.host.eq_ignore_ascii_case(other.host)
+            && self.port.unwrap_or(default) == other.port.unwrap_or(default)
     }
 
     /// Returns `true` for an IP address or `localhost`, which DNS rebinding cannot point at the
@@ -94,6 +110,12 @@ impl<'a> Authority<'a> {
             None => self.host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         }
     }
+}
+
+/// Returns a host without the dot of the root: `a.example.` names the same host as `a.example`
+/// (RFC 3986 section 3.2.2).
+pub fn strip_root(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// Returns the address inside an IP literal's brackets (RFC 3986 section 3.2.2); `None` for any
@@ -153,29 +175,16 @@ pub fn authority<'a>(
         Some(authority) => {
             let from_target = Authority::parse(authority.as_str())?;
             match from_field {
-                Some(field) if !is_same(uri, field, from_target) => Err(HostError::Mismatch),
+                Some(field)
+                    if !field.is_same(&from_target, uri.scheme_str().unwrap_or_default()) =>
+                {
+                    Err(HostError::Mismatch)
+                }
                 _ => Ok(Some(from_target)),
             }
         }
         None => Ok(from_field),
     }
-}
-
-/// Returns `true` if two authorities are equal, ignoring case and the scheme's default port.
-fn is_same(uri: &Uri, one: Authority<'_>, other: Authority<'_>) -> bool {
-    let default_port = if uri.scheme_str() == Some("https") {
-        ":443"
-    } else {
-        ":80"
-    };
-    let normalize = |authority: Authority<'_>| {
-        let text = authority.as_str();
-        text.strip_suffix(default_port)
-            .or_else(|| text.strip_suffix(':'))
-            .unwrap_or(text)
-            .to_ascii_lowercase()
-    };
-    normalize(one) == normalize(other)
 }
 
 #[cfg(test)]
@@ -198,7 +207,7 @@ mod tests {
         Result<Option<&'static str>, HostError>,
     );
 
-    const CASES: [Case; 30] = [
+    const CASES: [Case; 34] = [
         (
             Version::HTTP_11,
             "/",
@@ -208,6 +217,20 @@ mod tests {
         (Version::HTTP_11, "/", &["[::1]:80"], Ok(Some("[::1]:80"))),
         (Version::HTTP_11, "/", &["my_host."], Ok(Some("my_host."))),
         (Version::HTTP_11, "/", &["host:"], Ok(Some("host:"))),
+        (
+            Version::HTTP_11,
+            "http://real./x",
+            &["REAL"],
+            Ok(Some("real.")),
+        ),
+        (
+            Version::HTTP_2,
+            "https://real/x",
+            &["real.:443"],
+            Ok(Some("real")),
+        ),
+        (Version::HTTP_11, "/", &["."], Err(HostError::Invalid)),
+        (Version::HTTP_11, "/", &["[::1]."], Err(HostError::Invalid)),
         (Version::HTTP_11, "/", &[], Err(HostError::Missing)),
         (Version::HTTP_11, "/", &["a", "a"], Err(HostError::Repeated)),
         (Version::HTTP_11, "/", &["a b"], Err(HostError::Invalid)),
@@ -318,6 +341,31 @@ mod tests {
     }
 
     #[test]
+    fn rfc3986_3_2_2_dot_of_the_root_and_default_port_make_no_difference() {
+        let is_same = |one, other, scheme| {
+            let [one, other] = [one, other].map(|text| Authority::parse(text).unwrap());
+            one.is_same(&other, scheme) && other.is_same(&one, scheme)
+        };
+        for (one, other, scheme) in [
+            ("gw.example.net", "GW.example.net.", "https"),
+            ("gw.example.net.:8443", "gw.example.net:8443", "https"),
+            ("gw.example.net.", "gw.example.net:443", "https"),
+            ("gw.example.net.:80", "gw.example.net:", "http"),
+            ("[::1]:80", "[::1]", "http"),
+        ] {
+            assert!(is_same(one, other, scheme), "{one} {other}");
+        }
+        for (one, other, scheme) in [
+            ("gw.example.net", "gw.example.net..", "https"),
+            ("gw.example.net.", "gw.example.net:80", "https"),
+            ("gw.example.net:8080", "gw.example.net.:8081", "http"),
+            ("gw.example.net", "gw.example.ne", "http"),
+        ] {
+            assert!(!is_same(one, other, scheme), "{one} {other}");
+        }
+    }
+
+    #[test]
     fn only_addresses_and_localhost_are_safe_from_rebinding() {
         let is = |text| Authority::parse(text).unwrap().is_address_or_localhost();
         for host in [
@@ -327,6 +375,8 @@ mod tests {
             "[::1]:8080",
             "localhost",
             "LOCALHOST:80",
+            "localhost.",
+            "127.0.0.1.:80",
         ] {
             assert!(is(host), "{host}");
         }
@@ -346,6 +396,7 @@ mod tests {
         let is = |text| Authority::parse(text).unwrap().is_unspecified_or_mapped();
         for host in [
             "0.0.0.0",
+            "0.0.0.0.",
             "0.0.0.0:80",
             "[::]",
             "[::]:80",

@@ -12,6 +12,7 @@ use crate::config::{
     AllowedHosts, BindAddress, CertificateFiles, ClientCertificates, ListenAddress, Networks,
     UpstreamUrl,
 };
+use citrix_wire::host::strip_root;
 
 /// The maximum length of a unix socket path (`sun_path` without the terminating zero).
 const MAX_SOCKET_PATH: usize = 107;
@@ -261,6 +262,7 @@ fn check_hosts(
     AllowedHosts::Only(names.chain(public_name).collect())
 }
 
+/// Returns `true` for a host name, with or without the dot of the root.
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
@@ -268,5 +270,5 @@ fn is_host_name(name: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    name.split('.').all(is_label)
+    strip_root(name).split('.').all(is_label)
 }

@@ -148,14 +148,9 @@ impl LinkMap {
 impl LinkOrigin {
     fn parse(text: &str) -> Option<Self> {
         let authority = Authority::parse(text).ok()?;
-        let host = authority.host();
-        let port = text[host.len()..]
-            .strip_prefix(':')
-            .and_then(|port| port.parse().ok());
-        let port = port.filter(|port| !matches!(port, 80 | 443));
         Some(Self {
-            host: host.to_ascii_lowercase(),
-            port,
+            host: authority.host().to_ascii_lowercase(),
+            port: authority.port().filter(|port| !matches!(port, 80 | 443)),
         })
     }
 }

@@ -32,6 +32,8 @@ fn known_link_is_rewritten_to_the_most_specific_route() {
         ("http://api.cloud.com:443/x", gw("/x")),
         ("http://api.cloud.com:80/x", gw("/x")),
         ("https://api.cloud.com:/x", gw("/x")),
+        ("https://api.cloud.com./x", gw("/x")),
+        ("https://API-EU.cloud.com.:443/x", gw("/region/eu/x")),
         ("//api.cloud.com/x", gw("/x")),
         ("https://gateway.staging.example:8443/x", gw("/x")),
         (
