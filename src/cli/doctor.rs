@@ -69,6 +69,7 @@ pub async fn examine(
         )
         .await;
         site::examine(credential, &token, gateway_fails, &api, doctor.report).await;
+        site::warn_of_us_hosts(credential).map(&mut *doctor.report);
     }
     for route in live.routes.iter().filter(|route| !route.built_in) {
         if let RouteTarget::Fixed(destination) = &route.target {

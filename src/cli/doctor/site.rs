@@ -14,6 +14,8 @@ use citrix_wire::citrix::clouds::Cloud;
 
 /// Text of a 403 from a gateway of the wrong region (contract §1.6).
 const WRONG_REGION: &str = "User is not authenticated for the specified resource";
+/// Routes of the worldwide cloud that do not follow the customer's region.
+const US_HOSTS: &str = "/wem and /applayering lead to hosts in the United States";
 /// Advice for customers without a site.
 const NO_DAAS: &str = "if the customer has no DaaS, set instance_id = \"\"";
 
@@ -97,6 +99,9 @@ fn region(credential: &Credential, reply: &ApiResponse) -> Check {
                 .map_or("another host".to_owned(), ToString::to_string);
             let detail = format!("{gateway} redirects to {target}{}", exchange_ids(reply));
             let advice = match host.as_ref().and_then(cloud_at) {
+                Some(cloud) if credential.cloud == Cloud::Commercial => format!(
+                    "the customer's data is there: set cloud = \"{cloud}\"; until then {US_HOSTS}"
+                ),
                 Some(cloud) => format!("the customer's data is there: set cloud = \"{cloud}\""),
                 None => "set cloud, or api_url, to the customer's region".to_owned(),
             };
@@ -117,6 +122,22 @@ fn region(credential: &Credential, reply: &ApiResponse) -> Check {
             format!("{gateway} serves this customer"),
         ),
     }
+}
+
+/// Warns of the services whose hosts differ by region: the worldwide API gateway finds a customer's
+/// region, their hosts do not.
+pub(super) fn warn_of_us_hosts(credential: &Credential) -> Option<Check> {
+    let url = credential.api.url.to_string();
+    if credential.cloud != Cloud::Commercial || url != Cloud::Commercial.api_url() {
+        return None;
+    }
+    Some(Check::warning(
+        CheckKind::Region,
+        &credential.customer(),
+        format!("{US_HOSTS} with cloud = \"commercial\""),
+        "for a customer in another region set cloud to it, or use /region/eu/wem and the like; for one in the United \
+         States set cloud = \"us\"",
+    ))
 }
 
 fn contains(body: &[u8], text: &str) -> bool {

@@ -49,7 +49,8 @@ pub enum ServiceLocation {
     Classic(&'static str),
     /// On a customer's direct host; `/direct/{customer}` here.
     Direct,
-    /// On a separate host; this prefix here, if the cloud is known to have the host.
+    /// On a separate host; this prefix here, if the cloud is known to have the host, and below
+    /// `/region/{region}` if the regions have different ones.
     Host(&'static str, fn(Cloud) -> Option<&'static str>),
     /// On a host that the operator configures with a `[[route]]`.
     Elsewhere,
@@ -128,12 +129,28 @@ pub fn built_in_prefixes<'c>(
                     add(prefix.to_owned(), url.to_owned());
                 }
             }
+                for (name, url) in regional_hosts(cloud, url) {
+                    add(format!("{REGION}/{name}{prefix}"), url.to_owned());
+                }
         }
     }
     built_in
 }
 
 /// Returns the services of an API gateway that need a route of their own, with their paths.
+/// Returns the hosts of a service in the regions of a cloud; none if all regions share one.
+fn regional_hosts(
+    cloud: Cloud,
+    url: fn(Cloud) -> Option<&'static str>,
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let hosts = move || {
+        let regions = cloud.regions().iter();
+        regions.filter_map(move |(name, region)| Some((*name, url(*region)?)))
+    };
+    let is_shared = hosts().is_sorted_by(|(_, one), (_, other)| one == other);
+    hosts().filter(move |_| !is_shared)
+}
+
 pub fn with_own_route() -> impl Iterator<Item = (&'static str, &'static Service)> {
     SERVICES
         .iter()

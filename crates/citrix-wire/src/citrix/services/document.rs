@@ -18,8 +18,9 @@ longest one wins. A `[[route]]` with the same prefix replaces a built-in one. A 
 `/region/{region}` also replaces the built-in routes of that API gateway, such as `/cvad/manage` and `/monitorodata`
 (marked with *).
 
-Paths of the API gateway are forwarded unchanged. `/region/{region}/` forwards to that region's API gateway. All other
-prefixes below are stripped. A path below `/classic`, `/direct`, `/region` or the prefix of a service that the
+Paths of the API gateway are forwarded unchanged. `/region/{region}/` forwards to that region's API gateway,
+and `/region/{region}/wem/` and the like to the host that a service has in that region. All other prefixes below are
+stripped. A path below `/classic`, `/direct`, `/region` or the prefix of a service that the
 customer's cloud does not have is rejected with 404 `no_route` unless it has a route: no text of a request becomes part
 of a host name.
 

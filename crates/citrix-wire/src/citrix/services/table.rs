@@ -188,7 +188,7 @@ pub static SERVICES: &[Service] = &[
         name: "Workspace Environment Management",
         at: ServiceLocation::Host("/wem", Cloud::wem_url),
         limit_note: "429 at about 50 concurrent reads",
-        note: "`/wem/services/wem/…`",
+        note: "`/wem/services/wem/…`; US host with `cloud = \"commercial\"`",
         ..ON_GATEWAY
     },
     Service {
@@ -221,7 +221,7 @@ pub static SERVICES: &[Service] = &[
         name: "App Layering",
         at: ServiceLocation::Host("/applayering", Cloud::app_layering_url),
         transaction_id: "",
-        note: "requires `Accept: application/json;version=preview`",
+        note: "requires `Accept: application/json;version=preview`; US host with `cloud = \"commercial\"`",
         ..ON_GATEWAY
     },
     Service {

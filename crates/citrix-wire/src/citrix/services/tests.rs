@@ -64,6 +64,34 @@ fn interface_4_3_each_cloud_has_its_hosts() {
 }
 
 #[test]
+fn contract_4_regional_hosts_are_below_their_region() {
+    let expected = [
+        ("/region/us/wem", "https://api.wem.cloud.com"),
+        ("/region/eu/wem", "https://eu-api.wem.cloud.com"),
+        ("/region/ap-s/wem", "https://aps-api.wem.cloud.com"),
+        ("/region/us/applayering", "https://us.workstreams.cloud.com"),
+        ("/region/eu/applayering", "https://eu.workstreams.cloud.com"),
+        (
+            "/region/ap-s/applayering",
+            "https://ap-s.workstreams.cloud.com",
+        ),
+    ];
+    let expected: BTreeMap<_, _> = expected
+        .map(|(prefix, url)| (prefix.to_owned(), url.to_owned()))
+        .into();
+    for (name, cloud) in Cloud::ALL {
+        let mut found = urls(cloud, &["acme"]);
+        found.retain(|prefix, _| prefix.starts_with(REGION));
+        let is_expected = if cloud.regions().is_empty() {
+            found.is_empty()
+        } else {
+            found == expected
+        };
+        assert!(is_expected, "{name} {found:?}");
+    }
+}
+
+#[test]
 fn contract_4_all_classic_services_except_trust_are_built_in() {
     let urls = urls(Cloud::Commercial, &[]);
     for name in [
