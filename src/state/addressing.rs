@@ -4,6 +4,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 
 use super::snapshot::Snapshot;
+use crate::config::RouteTarget;
 use crate::error::{Failure, Reason};
 use citrix_wire::citrix::headers::{CITRIX_CUSTOMER_ID, CITRIX_INSTANCE_ID, is_empty};
 use citrix_wire::citrix::{legacy, services};
@@ -62,7 +63,6 @@ impl Snapshot {
         })
     }
 
-    fn require_route(&self, path: &str) -> Result<usize, Failure> {
     /// Splits the region off the path of a regional gateway or host, if the rest is a path of the
     /// same service (interface §4.3): rules for one apply to the other. A `[[route]]` may lead the
     /// rest to another upstream; then they do not.
@@ -77,6 +77,7 @@ impl Snapshot {
         is_same.then_some((region, rest))
     }
 
+    fn require_route(&self, path: &str) -> Result<usize, Failure> {
         self.route_of(path)
             .ok_or_else(|| Failure::new(Reason::NoRoute, "no route matches the path"))
     }

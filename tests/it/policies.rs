@@ -4,6 +4,7 @@
 mod batches;
 mod customers;
 mod observed;
+mod regions;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use citrix_wire::hex;
@@ -357,7 +358,7 @@ async fn interface_4_3_rules_evaluate_the_current_address_with_its_prefix() {
             None,
         ),
         ("daas", "/reports/Machines/1", None),
-        ("daas", "/region/eu/cvad/manage/Machines", None),
+        ("daas", "/region/eu/cvad/manage/Catalogs", None),
         ("old", odata, None),
         ("old", &daas, None),
         (

@@ -95,6 +95,25 @@ impl Rules {
         }
     }
 
+    /// Evaluates a request whose path has several forms, of which any may be within the rules.
+    /// Returns `Allowed`, or the decision on the first form.
+    pub fn evaluate_any<'p>(
+        &self,
+        method: &str,
+        paths: impl IntoIterator<Item = &'p str>,
+        customer: &str,
+    ) -> Decision {
+        let mut first = None;
+        for path in paths {
+            let decision = self.evaluate(method, path, customer);
+            if decision == Decision::Allowed {
+                return decision;
+            }
+            first.get_or_insert(decision);
+        }
+        first.unwrap_or(Decision::Denied(Restriction::Paths))
+    }
+
     fn evaluate_parsed(&self, method: &str, path: &ParsedPath<'_>, customer: &str) -> Decision {
         if !self.customers.is_empty() && !self.allows_customers(path, customer) {
             return Decision::Denied(Restriction::Customers);

@@ -51,8 +51,15 @@ pub(in crate::proxy) struct Policy<'s> {
     caller: &'s Caller,
     usage: &'s CallerState,
     customer: &'s str,
-    /// Base of the relative URLs in a batch, if the path names a batch.
-    base: Option<Box<str>>,
+    /// The base of the relative URLs, if the path names a batch.
+    base: Option<BatchBase>,
+}
+
+/// The path of a batch, to which the URLs of its items are relative.
+struct BatchBase {
+    path: Box<str>,
+    /// Length of the region at its beginning; 0 without one.
+    region_len: usize,
 }
 
 /// Evaluates method, path and customer of a request, and acquires permits of the caller's limits.
@@ -81,18 +88,44 @@ pub(super) fn evaluate<'s>(
     if policy.observes() {
         usage.observations.record(method.as_str(), path, customer);
     }
-    let decision = caller.rules.evaluate(method.as_str(), path, customer);
+    let region = snapshot.split_region(path).map_or("", |(region, _)| region);
+    let decision = policy.evaluate_path(snapshot, method, path);
     policy.apply(decision, "", exchange)?;
     policy.acquire_permits(exchange)?;
     if caller.rules.is_empty() && !policy.observes() {
         return Ok(None);
     }
     // A batch without a body has no items.
-    policy.base = batch_base(path).filter(|_| has_body).map(Box::from);
+    policy.base = batch_base(path).filter(|_| has_body).map(|base| BatchBase {
+        path: base.into(),
+        region_len: region.len(),
+    });
     Ok(Some(policy))
 }
 
 impl Policy<'_> {
+    /// Evaluates a path at the gateway. That of a region is evaluated without and with it, so that a
+    /// link to a region is permitted where its page was (interface §4.3).
+    fn evaluate_path(&self, snapshot: &Snapshot, method: &Method, path: &str) -> Decision {
+        let rules = &self.caller.rules;
+        if rules.is_empty() {
+            return Decision::Allowed;
+        }
+        let behind = snapshot.split_region(path).map(|(_, rest)| rest);
+        let forms = behind.into_iter().chain([path]);
+        rules.evaluate_any(method.as_str(), forms, self.customer)
+    }
+
+    /// Returns `true` if the request may also be sent to `path`, to which it is redirected.
+    pub(in crate::proxy) fn permits(
+        &self,
+        snapshot: &Snapshot,
+        method: &Method,
+        path: &str,
+    ) -> bool {
+        self.observes() || self.evaluate_path(snapshot, method, path) == Decision::Allowed
+    }
+
     /// Returns `true` for a batch whose items are not evaluated yet.
     pub(in crate::proxy) fn awaits_items(&self) -> bool {
         self.base.is_some()
@@ -118,7 +151,7 @@ impl Policy<'_> {
             && self
                 .base
                 .as_ref()
-                .is_none_or(|base| base.len() <= MAX_BASE_LENGTH);
+                .is_none_or(|base| base.path.len() <= MAX_BASE_LENGTH);
         // A route may turn a path that is not a batch into one that is.
         let is_batch = is_api_batch || self.base.is_some() || batch_base(forwarded_path).is_some();
         if !is_batch || (readable && self.base.is_some()) {
@@ -160,7 +193,7 @@ impl Policy<'_> {
         items: &[BatchItem],
         exchange: &Exchange,
     ) -> Result<(), Failure> {
-        let Some(base) = self.base.as_deref() else {
+        let Some(base) = &self.base else {
             return Ok(());
         };
         let mut rejected = false;
@@ -170,7 +203,7 @@ impl Policy<'_> {
             }
             if self.observes() {
                 self.usage.observations.record_item(
-                    base,
+                    &base.path,
                     &item.method,
                     &item.relative_url,
                     self.customer,
@@ -190,7 +223,7 @@ impl Policy<'_> {
         Ok(())
     }
 
-    fn evaluate_item(&self, base: &str, item: &BatchItem) -> Decision {
+    fn evaluate_item(&self, base: &BatchBase, item: &BatchItem) -> Decision {
         let rules = &self.caller.rules;
         if rules.is_empty() {
             return Decision::Allowed;
@@ -202,8 +235,10 @@ impl Policy<'_> {
         if item.has_misleading_fields {
             return Decision::Ambiguous(Ambiguous::MisleadingField);
         }
+        let (region, base) = base.path.split_at(base.region_len);
         evaluate_items(
             rules,
+            region,
             base,
             self.customer,
             [(&*item.method, &*item.relative_url)],

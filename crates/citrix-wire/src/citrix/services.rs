@@ -12,6 +12,7 @@ mod document;
 mod tests;
 
 use super::clouds::Cloud;
+use crate::path::first_segment;
 pub use table::SERVICES;
 
 /// A service, or the defaults of several.
@@ -128,16 +129,15 @@ pub fn built_in_prefixes<'c>(
                 if let Some(url) = url(cloud) {
                     add(prefix.to_owned(), url.to_owned());
                 }
-            }
                 for (name, url) in regional_hosts(cloud, url) {
                     add(format!("{REGION}/{name}{prefix}"), url.to_owned());
                 }
+            }
         }
     }
     built_in
 }
 
-/// Returns the services of an API gateway that need a route of their own, with their paths.
 /// Returns the hosts of a service in the regions of a cloud; none if all regions share one.
 fn regional_hosts(
     cloud: Cloud,
@@ -151,6 +151,7 @@ fn regional_hosts(
     hosts().filter(move |_| !is_shared)
 }
 
+/// Returns the services of an API gateway that need a route of their own, with their paths.
 pub fn with_own_route() -> impl Iterator<Item = (&'static str, &'static Service)> {
     SERVICES
         .iter()
@@ -167,6 +168,15 @@ pub fn region_prefixes(cloud: Cloud) -> impl Iterator<Item = (String, &'static s
         .regions()
         .iter()
         .map(|(name, region)| (format!("{REGION}/{name}"), region.api_url()))
+}
+
+/// Splits `/region/{region}` off a path. The rest is a path of the API gateway, or that of a service
+/// with a host in the region; it begins with a slash.
+pub fn split_region(path: &str) -> Option<(&str, &str)> {
+    let below = path.strip_prefix(REGION)?;
+    let (name, rest) = first_segment(below)?;
+    let region = &path[..REGION.len() + 1 + name.len()];
+    (!name.is_empty()).then_some((region, if rest.is_empty() { "/" } else { rest }))
 }
 
 /// Returns the prefixes below which only routed paths are forwarded: any other name is a mistake or

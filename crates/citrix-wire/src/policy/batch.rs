@@ -24,22 +24,31 @@ pub fn batch_base(path: &str) -> Option<&str> {
 }
 
 /// Evaluates items, each a method and a relative URL, and returns the first decision other than
-/// `Allowed`. `base` is that of [`batch_base`].
+/// `Allowed`. `base` is that of [`batch_base`], without `region`, which may precede it: each path of
+/// an item is evaluated without and with it (interface §4.3).
 pub fn evaluate_items<'i>(
     rules: &Rules,
+    region: &str,
     base: &str,
     customer: &str,
     items: impl IntoIterator<Item = (&'i str, &'i str)>,
 ) -> Decision {
     items
         .into_iter()
-        .map(|(method, url)| evaluate_item(rules, base, customer, method, url))
+        .map(|(method, url)| evaluate_item(rules, region, base, customer, method, url))
         .find(|decision| *decision != Decision::Allowed)
         .unwrap_or(Decision::Allowed)
 }
 
 /// Allows an item only if every path that the upstream may resolve it to is allowed.
-fn evaluate_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &str) -> Decision {
+fn evaluate_item(
+    rules: &Rules,
+    region: &str,
+    base: &str,
+    customer: &str,
+    method: &str,
+    url: &str,
+) -> Decision {
     if rules.is_empty() {
         return Decision::Allowed;
     }
@@ -49,7 +58,11 @@ fn evaluate_item(rules: &Rules, base: &str, customer: &str, method: &str, url: &
     };
     paths
         .iter()
-        .map(|path| rules.evaluate(method, path, customer))
+        .map(|path| {
+            let regional = (!region.is_empty()).then(|| format!("{region}{path}"));
+            let forms = [&**path].into_iter().chain(regional.as_deref());
+            rules.evaluate_any(method, forms, customer)
+        })
         .find(|decision| *decision != Decision::Allowed)
         .unwrap_or(Decision::Allowed)
 }

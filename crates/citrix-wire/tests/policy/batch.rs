@@ -22,6 +22,7 @@ fn rules(methods: &[&str], paths: &[&str]) -> Rules {
 fn decision(rules: &Rules, method: &str, url: &str) -> Decision {
     evaluate_items(
         rules,
+        "",
         "/cvad/manage",
         "acme",
         [("GET", "/Machines"), (method, url)],
@@ -169,7 +170,7 @@ fn item_is_evaluated_at_every_path_it_may_resolve_to() {
             "{url}"
         );
         assert_eq!(
-            evaluate_items(&machines, "/cvad/manage", "acme", [("GET", &*url)])
+            evaluate_items(&machines, "", "/cvad/manage", "acme", [("GET", &*url)])
                 == Decision::Allowed,
             narrow,
             "{url}"
@@ -189,20 +190,20 @@ fn contract_5_item_on_a_direct_host_may_name_customer_and_site() {
             ("%61cme/s2/Machines", false),
             ("contoso/s1/Machines", false),
         ] {
-            let decision = evaluate_items(&one_site, &base, "acme", [("GET", url)]);
+            let decision = evaluate_items(&one_site, "", &base, "acme", [("GET", url)]);
             assert_eq!(decision == Decision::Allowed, expected, "{base} {url}");
         }
     }
     let own = Rules::new(Vec::new(), PathRules::default(), vec!["acme".into()]);
     for base in [api.to_owned(), format!("{api}/acme/s1")] {
         assert_eq!(
-            evaluate_items(&own, &base, "acme", [("GET", "acme/s2/x")]),
+            evaluate_items(&own, "", &base, "acme", [("GET", "acme/s2/x")]),
             Decision::Allowed
         );
         for url in ["contoso/s1/x", "%63ontoso/s1/x"] {
             let other = Decision::Denied(Restriction::Customers);
             assert_eq!(
-                evaluate_items(&own, &base, "acme", [("GET", url)]),
+                evaluate_items(&own, "", &base, "acme", [("GET", url)]),
                 other,
                 "{base} {url}"
             );
@@ -233,7 +234,30 @@ fn every_item_is_allowed_without_rules() {
         Decision::Allowed
     );
     assert_eq!(
-        evaluate_items(&rules(&["GET"], &[]), "/cvad/manage", "acme", []),
+        evaluate_items(&rules(&["GET"], &[]), "", "/cvad/manage", "acme", []),
         Decision::Allowed
     );
+}
+
+#[test]
+fn interface_4_3_item_of_a_regional_batch_is_evaluated_without_and_with_its_region() {
+    for (rule, url, expected) in [
+        ("/cvad/manage/Machines/**", "Machines/1", true),
+        ("/cvad/manage/Machines/**", "/Machines/1", true),
+        ("/region/eu/cvad/manage/Machines/**", "Machines/1", true),
+        ("/region/us/cvad/manage/Machines/**", "Machines/1", false),
+        ("/cvad/manage/Machines/**", "Applications", false),
+        ("/region/eu/cvad/manage/Machines/**", "Applications", false),
+        // Read from the root, it is another operation.
+        (
+            "/cvad/manage/*/manage/Machines",
+            "cvad/manage/Machines",
+            false,
+        ),
+    ] {
+        let rules = rules(&[], &[rule]);
+        let items = [("GET", url)];
+        let decision = evaluate_items(&rules, "/region/eu", "/cvad/manage", "acme", items);
+        assert_eq!(decision == Decision::Allowed, expected, "{rule} {url}");
+    }
 }

@@ -193,6 +193,27 @@ fn region_prefixes_are_those_that_share_tokens() {
 }
 
 #[test]
+fn region_is_split_off_a_path() {
+    for (path, expected) in [
+        (
+            "/region/eu/monitorodata/x",
+            Some(("/region/eu", "/monitorodata/x")),
+        ),
+        ("/region/eu//x", Some(("/region/eu", "//x"))),
+        ("/region/eu/", Some(("/region/eu", "/"))),
+        ("/region/eu", Some(("/region/eu", "/"))),
+        ("/region/", None),
+        ("/region", None),
+        ("/region//x", None),
+        ("/regional/eu/x", None),
+        ("/Region/eu/x", None),
+        ("/x/region/eu/y", None),
+    ] {
+        assert_eq!(split_region(path), expected, "{path}");
+    }
+}
+
+#[test]
 fn all_hosts_are_in_domains_of_citrix() {
     const DOMAINS: [&str; 9] = [
         ".cloud.com",
