@@ -39,8 +39,8 @@ pub use credential::{Credential, InstanceId};
 pub use egress::{ConnectProxy, Egress, ProxyUrlError};
 pub use environment::process_environment;
 pub use live::{
-    AllowedHosts, Http2Mode, Limits, Live, LoginSettings, Networks, TokenCache, TokenSettings,
-    UpstreamSettings,
+    AllowedHosts, Http2Mode, KnownGateway, Limits, Live, LoginSettings, Networks, TokenCache,
+    TokenSettings, UpstreamSettings,
 };
 pub use report::ConfigProblem;
 pub use route::{Quota, RouteLimit, RouteSettings, RouteTarget, UpstreamEndpoint, UpstreamUrl};

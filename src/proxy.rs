@@ -132,7 +132,7 @@ impl Proxy {
         let context = send::SendContext {
             route: picked.route,
             destination: picked.destination,
-            gateways: snapshot.gateways(),
+            snapshot,
             pool: &self.pool,
             shared: &self.shared,
             live: &snapshot.live,

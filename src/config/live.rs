@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use citrix_wire::citrix::clouds::Cloud;
+
 use super::{Caller, Credential, Egress, RouteSettings, SecretSource, UpstreamUrl};
 
 /// A set of networks.
@@ -40,9 +42,9 @@ pub struct Live {
     pub callers: Vec<Arc<Caller>>,
     /// Whether anonymous requests from other machines are permitted.
     pub allow_anonymous: bool,
-    /// Known API gateways, the only permitted targets of a region redirect: those of the customers'
-    /// clouds, every `api_url`, and the upstreams of routes for `/region/{name}`.
-    pub gateways: Vec<UpstreamUrl>,
+    /// Known API gateways, besides `api_url` the only permitted targets of a region redirect: those
+    /// of the customers' clouds, and the upstreams of routes for `/region/{name}`.
+    pub gateways: Vec<KnownGateway>,
     /// Host names that requests may use besides IP literals and `localhost`.
     pub hosts: AllowedHosts,
     /// Peers whose connections must start with a PROXY protocol v2 header.
@@ -77,6 +79,14 @@ pub struct LoginSettings {
     pub signing_key: Option<SecretString>,
     /// The lifetime of a gateway token, at least one second.
     pub token_lifetime: Duration,
+}
+
+/// An API gateway to which requests may be redirected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownGateway {
+    /// The cloud whose customers it serves; `None` for all customers.
+    pub cloud: Option<Cloud>,
+    pub url: UpstreamUrl,
 }
 
 /// Host names that requests may use (the browser guard of interface §4.1).

@@ -26,8 +26,7 @@ use crate::config::Live;
 use crate::error::Failure;
 use crate::exchange::Exchange;
 use crate::observe::metrics::ReplayOutcome;
-use crate::state::Shared;
-use crate::state::{Customer, Destination, HeldToken, Route};
+use crate::state::{Customer, Destination, HeldToken, Route, Shared, Snapshot};
 use crate::upstream::body::ResponseBody;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
@@ -46,8 +45,7 @@ pub struct Sent {
 pub struct SendContext<'a> {
     pub route: &'a Route,
     pub destination: &'a Destination,
-    /// API gateways of Citrix to which a redirect is followed.
-    pub gateways: &'a [Arc<Origin>],
+    pub snapshot: &'a Snapshot,
     /// Connections of this worker.
     pub pool: &'a Rc<Pool>,
     /// State shared by the workers.
@@ -91,7 +89,7 @@ impl SendContext<'_> {
             body: request.body,
         };
         // Before the copy, since it changes the target.
-        let redirect = self.known_redirect(&mut outgoing, customer);
+        let redirect = self.known_redirect(&mut outgoing, customer, request.policy.as_ref());
         let mut resend = Resend {
             redirect,
             copy: outgoing.replay_copy(request.batch),
@@ -127,7 +125,8 @@ impl SendContext<'_> {
                     Box::pin(self.retry(sent, &mut resend, customer, exchange)).await
                 }
                 status if may_redirect(status, &resend.redirect) => {
-                    Box::pin(self.redirect(sent, &mut resend, customer)).await
+                    let policy = request.policy.as_ref();
+                    Box::pin(self.redirect(sent, &mut resend, customer, policy)).await
                 }
                 _ => Next::Done(sent),
             };

@@ -116,6 +116,15 @@ impl Customer {
         }
     }
 
+    pub(super) fn cloud(&self) -> Cloud {
+        self.cloud
+    }
+
+    /// Returns the customer's API gateway.
+    pub(super) fn api(&self) -> &Destination {
+        &self.api
+    }
+
     /// Returns the customer's limit on `route`, and the longest wait for it.
     pub fn limit(&self, route: &Route) -> Option<(&Limit, Duration)> {
         self.limits.get(route.limit?)

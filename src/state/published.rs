@@ -12,7 +12,7 @@ use crate::config::{Caller, Credential, Live, RouteSettings, RouteTarget};
 use crate::site::slot::SiteSlot;
 use crate::token::slot::TokenSlot;
 use crate::upstream::dial::DialConfig;
-use crate::upstream::origin::{InvalidServerName, Origin};
+use crate::upstream::origin::InvalidServerName;
 use citrix_wire::citrix::AuthorizationScheme;
 use citrix_wire::citrix::clouds::Cloud;
 
@@ -26,8 +26,8 @@ pub struct Published {
     pub callers: Vec<PublishedCaller>,
     /// One per route, in the order of [`Live::routes`].
     pub(super) routes: Vec<PublishedRoute>,
-    /// Origins of [`Live::gateways`], in that order.
-    pub(super) gateways: Vec<Arc<Origin>>,
+    /// [`Live::gateways`] with their origins.
+    pub(super) gateways: Vec<(Option<Cloud>, ResolvedUrl)>,
     origins: Origins,
     /// Time of creation, shortly before publication.
     pub loaded_at: Instant,
@@ -112,7 +112,7 @@ impl Published {
         let gateways = live
             .gateways
             .iter()
-            .map(|url| origins.of(url))
+            .map(|gateway| Ok((gateway.cloud, origins.resolve(&gateway.url)?)))
             .collect::<Result<_, _>>()?;
         origins.drop_previous();
         let callers = live

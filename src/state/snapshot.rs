@@ -108,9 +108,19 @@ impl Snapshot {
         Some((&caller.config, &caller.state))
     }
 
-    /// Returns the API gateways that a redirect may name.
-    pub fn gateways(&self) -> &[Arc<Origin>] {
-        &self.published.gateways
+    /// Returns the API gateways to which requests of `customer` may be redirected, each with its
+    /// base path: `api_url`, those of the customer's cloud, and those of `/region` routes.
+    pub fn gateways<'s>(
+        &'s self,
+        customer: &'s Customer,
+    ) -> impl Iterator<Item = (&'s Arc<Origin>, &'s str)> {
+        let known = self.published.gateways.iter();
+        let known = known.filter(|(cloud, _)| cloud.is_none_or(|cloud| cloud == customer.cloud()));
+        let known = known.map(|(_, url)| (&url.origin, url.base_path.as_str()));
+        let api = customer.api();
+        [(&api.origin, api.base_path.as_str())]
+            .into_iter()
+            .chain(known)
     }
 
     /// Returns `true` if new requests may be sent to the origin with this id.

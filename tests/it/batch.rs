@@ -5,7 +5,8 @@ use http::Request;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Cloud, Gateway, Message, OK, Plan, SITE, TOKEN, Upstream, client, wait_until, within_timeout,
+    Cloud, Gateway, Message, OK, Plan, SITE, TOKEN, Upstream, client, get, wait_until,
+    within_timeout,
 };
 
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
@@ -200,18 +201,24 @@ async fn replayed_batch_carries_the_new_token_in_its_items() {
 }
 
 #[tokio::test]
-async fn batch_is_resent_after_a_wait_or_a_region_redirect() {
+async fn batch_is_resent_after_a_wait_and_follows_no_redirect() {
     let other = Upstream::responding(OK).await;
-    let elsewhere = format!("{}/cvad/manage/$batch", other.url());
-    let moved = format!(
-        "HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n"
-    );
+    let moved = |path: &str| {
+        format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: {}/cvad/manage/{path}\r\n\
+             Content-Length: 0\r\n\r\n",
+            other.url()
+        )
+    };
+    let (moved_batch, moved_path) = (moved("$batch"), moved("Machines"));
     let wait = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
-    let upstream = Upstream::scripted(move |number| {
+    let upstream = Upstream::scripted_by_request(move |number, request| {
         if number == 1 {
             wait.into()
+        } else if request.line().contains("$batch") {
+            moved_batch.clone().into()
         } else {
-            moved.clone().into()
+            moved_path.clone().into()
         }
     });
     let upstream = upstream.await;
@@ -220,16 +227,21 @@ async fn batch_is_resent_after_a_wait_or_a_region_redirect() {
         other.url()
     );
     let gateway = in_front_of(&upstream).with(&route).start().await;
+    let batch = || gateway.raw(post("/cvad/manage/$batch", &dummy()));
+    let response = batch().await;
+    let location = response.field("location");
     assert_eq!(
-        gateway
-            .raw(post("/cvad/manage/$batch", &dummy()))
-            .await
-            .status(),
-        200
+        (response.status(), location.as_deref()),
+        (307, Some("http://localhost/region/eu/cvad/manage/$batch"))
     );
     assert_token(&upstream.request().await, 1);
     assert_token(&upstream.request().await, 1);
-    assert_token(&other.request().await, 1);
+    // Nor a remembered one.
+    let machines = get("/cvad/manage/Machines");
+    assert_eq!(gateway.raw(machines).await.status(), 200);
+    other.request().await;
+    assert_eq!(batch().await.status(), 307);
+    other.assert_no_more_requests().await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ pub mod cvad;
 pub mod headers;
 pub mod legacy;
 pub mod login;
+pub mod redirect;
 pub mod services;
 
 use http::HeaderValue;

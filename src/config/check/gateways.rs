@@ -1,35 +1,35 @@
 //! The known API gateways: the only permitted targets of a region redirect.
 
 use super::citrix::api_gateway;
-use crate::config::{Credential, RouteSettings, RouteTarget, UpstreamUrl};
+use crate::config::{Credential, KnownGateway, RouteSettings, RouteTarget, UpstreamUrl};
+use citrix_wire::citrix::clouds::Cloud;
 
-/// Returns the gateways of the customers' clouds, every `api_url`, and the upstreams of routes for
-/// `/region/{name}`, without paths.
+/// Returns the gateways of the customers' clouds, and the upstreams of routes for `/region/{name}`.
 pub(super) fn known_gateways(
     credentials: &[Credential],
     routes: &[RouteSettings],
-) -> Vec<UpstreamUrl> {
+) -> Vec<KnownGateway> {
     let mut known = Vec::new();
-    let mut add = |url: &UpstreamUrl| {
-        let url = UpstreamUrl {
-            base_path: String::new(),
-            ..url.clone()
-        };
-        if !known.contains(&url) {
-            known.push(url);
+    let mut add = |cloud: Option<Cloud>, url: UpstreamUrl| {
+        let gateway = KnownGateway { cloud, url };
+        if !known.contains(&gateway) {
+            known.push(gateway);
         }
     };
     for credential in credentials {
-        add(&credential.api.url);
         for cloud in credential.cloud.gateways() {
-            add(&api_gateway(*cloud));
+            add(Some(credential.cloud), api_gateway(*cloud));
         }
     }
     for route in routes.iter().filter(|route| is_region(&route.prefix)) {
         match &route.target {
             RouteTarget::CustomerApi => {}
-            RouteTarget::ByCloud(urls) => urls.iter().for_each(|(_, url)| add(url)),
-            RouteTarget::Fixed(endpoint) => add(&endpoint.url),
+            RouteTarget::ByCloud(urls) => {
+                for (cloud, url) in urls {
+                    add(Some(*cloud), url.clone());
+                }
+            }
+            RouteTarget::Fixed(endpoint) => add(None, endpoint.url.clone()),
         }
     }
     known
@@ -51,7 +51,8 @@ mod tests {
     fn gateways(toml: &str) -> Vec<String> {
         let env = [("SECRET".to_owned(), "s".to_owned())];
         let live = from_toml(toml, env).unwrap().live;
-        live.gateways.iter().map(ToString::to_string).collect()
+        let gateways = live.gateways.iter();
+        gateways.map(|gateway| gateway.url.to_string()).collect()
     }
 
     const CLIENT: &str =
@@ -76,16 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn api_url_and_region_routes_are_known() {
+    fn upstreams_of_region_routes_are_known() {
         let table = format!(
             "[citrix]\ncloud = 'gov'\napi_url = 'https://h/base'\n{CLIENT}\n\
              [[route]]\nprefix = '/region/eu'\nupstream = 'https://eu/x'\n\
              [[route]]\nprefix = '/region/eu/more'\nupstream = 'https://more'\n\
              [[route]]\nprefix = '/reports'\nupstream = 'https://reports'\n"
         );
-        assert_eq!(
-            gateways(&table),
-            ["https://h", "https://api.cloud.us", "https://eu"]
-        );
+        assert_eq!(gateways(&table), ["https://api.cloud.us", "https://eu/x"]);
     }
 }

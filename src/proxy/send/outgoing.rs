@@ -153,6 +153,10 @@ impl ReplayCopy {
         self.head.method.is_idempotent()
     }
 
+    pub(super) fn method(&self) -> &Method {
+        &self.head.method
+    }
+
     pub(super) fn path(&self) -> &str {
         self.head.target.path()
     }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use http::header::LOCATION;
 use http::uri::{InvalidUri, PathAndQuery};
-use http::{HeaderValue, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 use tracing::info;
 
 use super::outgoing::Outgoing;
 use super::{Next, Resend, SendContext, Sent};
 use crate::error::{Failure, Reason};
+use crate::proxy::admit::Policy;
 use crate::site::regions::{OriginPath, Relocation};
 use crate::state::{Customer, Destination};
 use crate::upstream::origin::Origin;
-use citrix_wire::citrix::headers::customer_in_service_path;
+use citrix_wire::citrix::redirect::may_replace;
 
 /// The redirect of a request to the gateway of another region.
 pub(super) struct RegionRedirect {
@@ -53,18 +54,22 @@ impl<'a> SendContext<'a> {
         &self,
         outgoing: &mut Outgoing,
         customer: &Customer,
+        policy: Option<&Policy<'_>>,
     ) -> Option<Box<RegionRedirect>> {
         let old = OriginPath {
             origin: &self.destination.origin,
             path: outgoing.target.path(),
         };
         let relocation = self.shared.regions.find(&customer.id, old)?;
-        // A reload may have removed the gateway.
-        let gateway = self
-            .gateways
-            .iter()
-            .find(|gateway| gateway.matches(&relocation.to))?;
         let target = relocation.target(&outgoing.target).ok()?;
+        // A reload may have removed the gateway, and another caller may have other rules.
+        let gateway =
+            self.gateway_for(outgoing.target.path(), target.path(), customer, |gateway| {
+                gateway.matches(&relocation.to)
+            })?;
+        if !self.is_permitted(policy, &outgoing.method, gateway, target.path(), customer) {
+            return None;
+        }
         let original = std::mem::replace(&mut outgoing.target, target);
         Some(Box::new(RegionRedirect {
             destination: Some(self.destination.moved_to(gateway)),
@@ -113,9 +118,10 @@ impl<'a> SendContext<'a> {
         sent: Sent,
         resend: &mut Resend,
         customer: &Customer,
+        policy: Option<&Policy<'_>>,
     ) -> Next {
         let target = if sent.response.status() == StatusCode::TEMPORARY_REDIRECT {
-            self.follow(&sent, resend, customer)
+            self.follow(&sent, resend, customer, policy)
         } else {
             self.revert(&mut resend.redirect)
         };
@@ -127,33 +133,38 @@ impl<'a> SendContext<'a> {
         Next::Again(Outgoing { target, ..again })
     }
 
-    /// Returns the target of a 307. `None` if it is not followed: an unknown host, another
-    /// customer, a second 307, or a redirect to the same URL.
+    /// Returns the target of a 307. `None` if it is not followed: the same or an unknown gateway,
+    /// another path behind the service, a login, a batch, another customer, a target outside the
+    /// caller's rules, or a second 307.
     fn follow(
         &self,
         sent: &Sent,
         resend: &mut Resend,
         customer: &Customer,
+        policy: Option<&Policy<'_>>,
     ) -> Option<PathAndQuery> {
         let location = location(sent)?;
-        let gateway = self
-            .gateways
-            .iter()
-            .find(|gateway| gateway.is_at(&location))?;
         let path = location.path();
-        let id = customer.id.as_bytes();
-        if customer_in_service_path(path)
-            .is_some_and(|named| !id.eq_ignore_ascii_case(named.as_bytes()))
+        let original = match &resend.redirect {
+            Some(redirect) => redirect.original.clone(),
+            None => resend.copy.target().clone(),
+        };
+        let gateway = self.gateway_for(original.path(), path, customer, |gateway| {
+            gateway.is_at(&location)
+        })?;
+        let current = &self.with_redirect(&resend.redirect).destination.origin;
+        // The route's own gateway, if another one responded: the data was moved back.
+        let is_back = Arc::ptr_eq(gateway, &self.destination.origin);
+        if Arc::ptr_eq(gateway, current)
+            || is_back && path != original.path()
+            || !self.is_permitted(policy, resend.copy.method(), gateway, path, customer)
         {
             return None;
         }
-        let current = &self.with_redirect(&resend.redirect).destination.origin;
-        if Arc::ptr_eq(current, gateway) && path == resend.copy.path() {
-            return None;
-        }
+        let target = with_query(&location, &original).ok()?;
         let redirect = resend
             .redirect
-            .get_or_insert_with(|| Box::new(RegionRedirect::new(resend.copy.target().clone())));
+            .get_or_insert_with(|| Box::new(RegionRedirect::new(original)));
         let is_first = !std::mem::replace(&mut redirect.followed, true);
         if let Some(outdated) = redirect.applied.take() {
             self.shared.regions.remove(&outdated);
@@ -161,10 +172,44 @@ impl<'a> SendContext<'a> {
         if !is_first {
             return None;
         }
-        let target = with_query(&location, &redirect.original).ok()?;
-        self.learn(redirect, customer, gateway, path);
+        if !is_back {
+            self.learn(redirect, customer, gateway, path);
+        }
         redirect.destination = Some(self.destination.moved_to(gateway));
         Some(target)
+    }
+
+    /// Returns the gateway that `is_meant`, if `new` is the same resource there as `old` at the
+    /// route's upstream.
+    fn gateway_for<'b>(
+        &'b self,
+        old: &str,
+        new: &str,
+        customer: &'b Customer,
+        is_meant: impl Fn(&Origin) -> bool,
+    ) -> Option<&'b Arc<Origin>> {
+        let old = (old, &*self.destination.base_path);
+        let mut gateways = self.snapshot.gateways(customer);
+        let found = gateways.find(|(origin, base)| {
+            is_meant(origin) && may_replace(old, (new, base), customer.name())
+        });
+        found.map(|(origin, _)| origin)
+    }
+
+    /// Returns `true` if the caller's rules permit `path` of a gateway.
+    fn is_permitted(
+        &self,
+        policy: Option<&Policy<'_>>,
+        method: &Method,
+        gateway: &Origin,
+        path: &str,
+        customer: &Customer,
+    ) -> bool {
+        policy.is_none_or(|policy| {
+            let links = self.snapshot.links(customer);
+            let here = links.path_at_gateway(gateway.authority.as_str(), path);
+            policy.permits(self.snapshot, method, here.as_deref().unwrap_or(path))
+        })
     }
 
     fn learn(&self, redirect: &RegionRedirect, customer: &Customer, gateway: &Origin, path: &str) {

@@ -184,39 +184,51 @@ async fn other_redirects_are_not_followed() {
     let unknown_host = Upstream::responding(OK).await;
     let eu = Upstream::responding(OK).await;
     for (response, case) in [
-        (to(&format!("{}/x", unknown_host.url())), "an unknown host"),
         (
-            to(&format!("{}/x", eu.url().replace("http:", "https:"))),
+            to(&format!("{}/feature-data/x", unknown_host.url())),
+            "an unknown host",
+        ),
+        (
+            to(&format!(
+                "{}/feature-data/x",
+                eu.url().replace("http:", "https:")
+            )),
             "another scheme",
         ),
         (
-            to(&format!("{}/x", eu.url().replace("http://", "http://me@"))),
+            to(&format!(
+                "{}/feature-data/x",
+                eu.url().replace("http://", "http://me@")
+            )),
             "a user name",
         ),
         (to("/feature-data/x"), "no host"),
-        (to(&format!("//{}/x", eu.host())), "no scheme"),
+        (to(&format!("//{}/feature-data/x", eu.host())), "no scheme"),
         (
             to(&format!("{}/catalogservice/contoso/x", eu.url())),
             "another customer",
         ),
         (
-            to(&format!("{0}/x\r\nLocation: {0}/y", eu.url())),
+            to(&format!(
+                "{0}/feature-data/x\r\nLocation: {0}/other/x",
+                eu.url()
+            )),
             "two locations",
         ),
         (
-            to(&format!("{}/x", eu.url())).replace("Location:", "X:"),
+            to(&format!("{}/feature-data/x", eu.url())).replace("Location:", "X:"),
             "no location",
         ),
         (
-            to(&format!("{}/x", eu.url())).replace("307", "308"),
+            to(&format!("{}/feature-data/x", eu.url())).replace("307", "308"),
             "another status",
         ),
         (
-            to(&format!("{}/x", eu.url())).replace("307", "302"),
+            to(&format!("{}/feature-data/x", eu.url())).replace("307", "302"),
             "another status",
         ),
         (
-            to(&format!("{}/x", eu.url())).replace("307", "303"),
+            to(&format!("{}/feature-data/x", eu.url())).replace("307", "303"),
             "another status",
         ),
     ] {
@@ -236,23 +248,120 @@ async fn other_redirects_are_not_followed() {
 
 #[tokio::test]
 async fn second_redirect_is_returned_to_the_caller() {
-    let api = Upstream::manual().await;
-    let (first, second) = (format!("{}/b/x", api.url()), format!("{}/c/x", api.url()));
-    let gateway = Gateway::in_front_of(&api).start().await;
-    let caller = async { gateway.raw(get("/a/x")).await };
-    let citrix = async {
-        let mut wire = api.connection().await;
-        wire.request().await;
-        wire.write(to(&first)).await;
-        assert_eq!(wire.request().await.line(), "GET /b/x HTTP/1.1");
-        wire.write(to(&second)).await;
-    };
-    let (response, ()) = futures_util::future::join(caller, citrix).await;
-    let expected = "http://localhost/c/x".to_owned();
+    let us = Upstream::responding(OK).await;
+    let base = us.url();
+    let eu = Upstream::scripted(move |_| to(&format!("{base}/feature-us/x")).into()).await;
+    let api = leading_to(&eu).await;
+    let route = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{}'\n\
+         [[route]]\nprefix = '/region/us'\nupstream = '{}'",
+        eu.url(),
+        us.url()
+    );
+    let gateway = Gateway::in_front_of(&api).with(&route).start().await;
+    let response = gateway.raw(get("/accessSecurity/x")).await;
+    let expected = "http://localhost/region/us/feature-us/x".to_owned();
     assert_eq!(
         (response.status(), response.field("location")),
         (307, Some(expected))
     );
+    us.assert_no_more_requests().await;
+}
+
+#[tokio::test]
+async fn redirect_on_the_same_gateway_is_returned_with_its_location_rewritten() {
+    for (path, location) in [
+        ("/accessSecurity/x", "/feature-data/x"),
+        ("/accessSecurity/x", "/accessSecurity/x/"),
+        ("/monitorodata/x", "/other/x?y"),
+        ("/monitorodata/x", "/acme/tokens/clients"),
+        ("/cvad/manage/me", "/cvad/manage/$batch"),
+    ] {
+        let api = Upstream::reflecting(move |url| to(&format!("{url}{location}")).into()).await;
+        let gateway = Gateway::in_front_of(&api).start().await;
+        for request in [get(path), post(path, "body")] {
+            let response = gateway.raw(request).await;
+            assert_eq!(
+                (response.status(), response.field("location")),
+                (307, Some(format!("http://localhost{location}"))),
+                "{path}"
+            );
+            api.request().await;
+        }
+        api.assert_no_more_requests().await;
+        assert_eq!(regions(&gateway).await, json!([]));
+    }
+    // The request's upstream is that of its region.
+    let eu = Upstream::reflecting(|url| to(&format!("{url}/feature-data/x")).into()).await;
+    let api = Upstream::responding(OK).await;
+    let gateway = between(&api, &eu).await;
+    let response = gateway.raw(get("/region/eu/accessSecurity/x")).await;
+    let expected = "http://localhost/region/eu/feature-data/x".to_owned();
+    assert_eq!(
+        (response.status(), response.field("location")),
+        (307, Some(expected))
+    );
+    eu.request().await;
+    eu.assert_no_more_requests().await;
+    assert_eq!(regions(&gateway).await, json!([]));
+}
+
+#[tokio::test]
+async fn redirect_to_another_path_login_or_batch_is_not_followed() {
+    let eu = Upstream::responding(OK).await;
+    for (path, target) in [
+        ("/accessSecurity/x", "/feature-data/y"),
+        ("/accessSecurity/x", "/feature-data/v2/x"),
+        ("/accessSecurity/x", "/x"),
+        ("/accessSecurity/x", "/cctrustoauth2/acme/tokens/clients"),
+        ("/cctrustoauth2/tokens", "/cctrustoauth2/tokens"),
+        ("/x/tokens%2Fclients", "/x/tokens%2Fclients"),
+        ("/cvad/manage/me", "/cvad/manage/$batch"),
+        ("/monitorodata/$batch", "/monitorodata/$batch"),
+        ("/x/%24batch", "/y/%24batch"),
+    ] {
+        let api = Upstream::responding(to(&format!("{}{target}", eu.url()))).await;
+        let gateway = between(&api, &eu).await;
+        let response = gateway.raw(get(path)).await;
+        assert_eq!(
+            (response.status(), response.field("location")),
+            (307, Some(format!("http://localhost/region/eu{target}"))),
+            "{path} {target}"
+        );
+        assert_eq!(regions(&gateway).await, json!([]), "{path}");
+    }
+    eu.assert_no_more_requests().await;
+}
+
+#[tokio::test]
+async fn moved_back_data_is_requested_at_the_first_gateway_again() {
+    let api = Upstream::manual().await;
+    let (base, first) = (api.url(), std::sync::atomic::AtomicBool::new(true));
+    let eu = Upstream::scripted(move |_| {
+        if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            OK.into()
+        } else {
+            to(&format!("{base}/accessSecurity/x")).into()
+        }
+    })
+    .await;
+    let gateway = between(&api, &eu).await;
+    let there = to(&format!("{}/feature-data/x", eu.url()));
+    let citrix = async {
+        let mut wire = api.connection().await;
+        wire.request().await;
+        wire.write(there).await;
+        wire.request().await;
+        wire.write(OK).await;
+    };
+    let caller = async {
+        for _ in 0..2 {
+            let response = gateway.raw(get("/accessSecurity/x")).await;
+            assert_eq!(response.status(), 200, "{}", response.text());
+        }
+    };
+    futures_util::future::join(citrix, caller).await;
+    assert_eq!(regions(&gateway).await, json!([]));
 }
 
 #[tokio::test]
@@ -433,9 +542,22 @@ async fn regions_and_tokens_are_separate_for_each_customer() {
             logins.url()
         )
     };
-    // The API gateway of one customer is a known region of the other.
     let blocks = block("acme", &api, &acme) + &block("contoso", &eu, &contoso);
-    let gateway = Gateway::for_customers(&blocks)
+    let route = format!(
+        "[[route]]\nprefix = '/region/eu'\nupstream = '{}'",
+        eu.url()
+    );
+    // The API gateway of another customer is not followed to, unless it is a region.
+    for (route, status) in [("", 307), (&*route, 200)] {
+        let gateway = Gateway::for_customers(&(blocks.clone() + route))
+            .set("SECRET", "s3cret")
+            .start()
+            .await;
+        let request = get_with("/accessSecurity/x", "Citrix-CustomerId: acme\r\n");
+        assert_eq!(gateway.raw(request).await.status(), status, "{route}");
+    }
+    eu.request().await;
+    let gateway = Gateway::for_customers(&(blocks + &route))
         .set("SECRET", "s3cret")
         .start()
         .await;

@@ -119,6 +119,13 @@ impl LinkMap {
         map
     }
 
+    /// Returns the path at the gateway of `path` at an upstream, if a route leads there.
+    pub fn path_at_gateway(&self, upstream: &str, path: &str) -> Option<String> {
+        let origin = self.origins.get(&LinkOrigin::parse(upstream)?)?;
+        let target = self.target(*origin, path)?;
+        Some(format!("{}{}", target.prefix, &path[target.path.len()..]))
+    }
+
     /// Returns the target for `path` at an origin whose new URL the routes forward back there.
     fn target(&self, origin: usize, path: &str) -> Option<&LinkTarget> {
         self.targets

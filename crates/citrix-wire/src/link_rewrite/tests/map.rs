@@ -71,6 +71,25 @@ fn known_link_is_rewritten_to_the_most_specific_route() {
 }
 
 #[test]
+fn path_at_the_gateway_is_that_of_a_rewritten_link() {
+    let map = table();
+    for (upstream, path, expected) in [
+        ("api.cloud.com", "/x", Some("/x")),
+        (
+            "api-eu.cloud.com",
+            "/monitorodata/x",
+            Some("/region/eu/monitorodata/x"),
+        ),
+        ("reports.example.cloud.com", "/api/x", Some("/reports/x")),
+        ("reports.example.cloud.com", "/x", None),
+        ("other.example", "/x", None),
+    ] {
+        let found = map.path_at_gateway(upstream, path);
+        assert_eq!(found.as_deref(), expected, "{upstream}{path}");
+    }
+}
+
+#[test]
 fn url_without_route_is_unknown() {
     for link in [
         "https://other.example/x",
