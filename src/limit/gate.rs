@@ -22,6 +22,8 @@ pub struct Gates {
     /// Time at which the last gate opens, in milliseconds since `began`; 0 if none was ever closed.
     last_opens: AtomicU64,
     closed: Mutex<HashMap<Scope, Gate>>,
+    /// Requests that wait although their gate is open.
+    waiting: Arc<PermitCounter>,
 }
 
 #[derive(Clone)]
@@ -45,6 +47,7 @@ impl Default for Gates {
             began,
             last_opens: AtomicU64::new(0),
             closed: Mutex::default(),
+            waiting: Arc::default(),
         }
     }
 }
@@ -100,18 +103,17 @@ impl Gates {
     }
 
     /// Acquires a permit to wait at a gate until `until`; `None` if `max_queued` requests wait
-    /// there.
+    /// there, or if it is open, at all open gates.
     pub fn acquire_wait(
         &self,
         scope: Scope,
         until: Instant,
         max_queued: usize,
     ) -> Option<GateWait> {
-        let waiting = self
-            .lock()
-            .get(&scope)
-            .map(|gate| Arc::clone(&gate.waiting))
-            .unwrap_or_default();
+        let waiting = self.lock().get(&scope).map_or_else(
+            || Arc::clone(&self.waiting),
+            |gate| Arc::clone(&gate.waiting),
+        );
         Some(GateWait {
             until,
             _permit: waiting.acquire(max_queued)?,
@@ -161,6 +163,16 @@ mod tests {
         assert!(gates.acquire_wait(OTHER, until, 1).is_some());
         drop(first);
         assert!(gates.acquire_wait(ONE, until, 1).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_at_open_gates_are_limited_together() {
+        let gates = Gates::default();
+        let until = Instant::now() + seconds(1);
+        let first = gates.acquire_wait(ONE, until, 1);
+        assert!(first.is_some() && gates.acquire_wait(OTHER, until, 1).is_none());
+        drop(first);
+        assert!(gates.acquire_wait(OTHER, until, 1).is_some());
     }
 
     #[tokio::test(start_paused = true)]

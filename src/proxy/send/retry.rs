@@ -1,10 +1,10 @@
-//! After a 429 or 503: a retry after the wait that the response requests, or the response for the
-//! caller (interface §4.4).
+//! After a 429, 502, 503 or 504: a retry after a wait, or the response for the caller (interface
+//! §4.4). A hint of a 429 or 503 states the wait; without one, a GET or HEAD is retried once.
 
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::outgoing::ReplayCopy;
@@ -32,6 +32,8 @@ const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct RetryBudget {
     left: Duration,
     responses: u32,
+    /// `true` once a failure without a hint was retried.
+    failure_retried: bool,
     /// The wait before the next attempt.
     next: Option<GateWait>,
 }
@@ -41,6 +43,7 @@ impl RetryBudget {
         Self {
             left: budget,
             responses: 0,
+            failure_retried: false,
             next: None,
         }
     }
@@ -50,17 +53,23 @@ impl RetryBudget {
         self.next.is_some()
     }
 
-    /// Returns `true` if a response requested a wait.
+    /// Returns `true` if the request waits, or waited, because of a response.
     pub(super) const fn wait_requested(&self) -> bool {
-        self.responses > 0
+        self.responses > 0 || self.failure_retried
     }
 }
 
-/// Returns `true` for the statuses that may request a wait.
+/// Returns `true` for the statuses after which a request may be retried.
 pub(super) fn may_request_wait(status: StatusCode) -> bool {
+    is_temporary_failure(status) || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// Returns `true` for the statuses of a failure behind Citrix's gateway that may have passed with
+/// the next request.
+fn is_temporary_failure(status: StatusCode) -> bool {
     matches!(
         status,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
     )
 }
 
@@ -88,16 +97,21 @@ impl SendContext<'_> {
         customer: &Customer,
     ) -> Next {
         let limits = &self.live.upstream;
-        let budget = &mut resend.budget;
+        let status = unavailable.response.status();
         if limits.retry_budget.is_zero() {
             return Next::Done(unavailable);
         }
-        let too_many = unavailable.response.status() == StatusCode::TOO_MANY_REQUESTS;
-        let wait = match self.hint(&mut unavailable.response).await {
+        let too_many = status == StatusCode::TOO_MANY_REQUESTS;
+        let hint = if too_many || status == StatusCode::SERVICE_UNAVAILABLE {
+            self.hint(&mut unavailable.response).await
+        } else {
+            None
+        };
+        let budget = &mut resend.budget;
+        let wait = match hint {
             Some(hint) => hint.max(MIN_WAIT),
             None if too_many => MIN_WAIT * 2_u32.pow(budget.responses.min(MAX_TRIES)),
-            // Without a hint the outage may be long, and the request may have been processed.
-            None => return Next::Done(unavailable),
+            None => return self.retry_failure(unavailable, resend, customer).await,
         };
         budget.responses += 1;
         let gates = &self.shared.gates;
@@ -125,6 +139,37 @@ impl SendContext<'_> {
         };
         self.count_replay(outcome);
         Next::Done(unavailable)
+    }
+
+    /// Returns the request for the one retry of a GET or HEAD that failed without a hint. The gate
+    /// stays open: the failure may be that of this request alone. Another method may have been
+    /// processed.
+    async fn retry_failure(&self, failed: Sent, resend: &mut Resend, customer: &Customer) -> Next {
+        let is_safe = matches!(*resend.copy.method(), Method::GET | Method::HEAD);
+        let budget = &mut resend.budget;
+        if !is_safe || budget.failure_retried {
+            return Next::Done(failed);
+        }
+        budget.failure_retried = true;
+        let until = Instant::now() + MIN_WAIT;
+        let outcome = match resend.copy.outgoing() {
+            None => ReplayOutcome::NotReplayable,
+            Some(_) if MIN_WAIT > budget.left => ReplayOutcome::WaitTooLong,
+            Some(again) => {
+                let scope = self.gate_scope(customer, &resend.copy);
+                let gates = &self.shared.gates;
+                match gates.acquire_wait(scope, until, self.live.limits.max_queued) {
+                    None => ReplayOutcome::TooManyWait,
+                    next => {
+                        budget.next = next;
+                        failed.response.into_body().discard().await;
+                        return Next::Again(again);
+                    }
+                }
+            }
+        };
+        self.count_replay(outcome);
+        Next::Done(failed)
     }
 
     /// Waits as long as a response requested, and then while the gate is closed, within the budget;

@@ -9,6 +9,13 @@ use tokio::time::Instant;
 
 use crate::harness::{Cloud, Gateway, Message, OK, Upstream, client, get, wait_until};
 
+/// Failures after which a GET or HEAD is retried once, even without a hint.
+const FAILURES: [&str; 3] = [
+    "502 Bad Gateway",
+    "503 Service Unavailable",
+    "504 Gateway Timeout",
+];
+
 const ONE_SECOND: &str =
     "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 6\r\n\r\ncitrix";
 
@@ -132,6 +139,9 @@ async fn contract_4_retry_hints_of_every_format_are_waited_out() {
             .replace("application/json", "text/plain"),
         // No hint at all.
         json(status, "", "{}"),
+        json("502 Bad Gateway", "", "{}"),
+        json("503 Service Unavailable", "", "{}"),
+        json("504 Gateway Timeout", "Retry-After: 60\r\n", "{}"),
         json(
             "503 Service Unavailable",
             "",
@@ -220,13 +230,18 @@ async fn retry_after_above_the_limit_returns_the_response_unchanged() {
 async fn unsafe_requests_are_not_retried() {
     let unavailable = json("503 Service Unavailable", "Retry-After: 1\r\n", "{}");
     assert_returned_unchanged("", &unavailable, post("/x", "body"), Some("not_replayable")).await;
-    assert_returned_unchanged(
-        "",
-        &json("503 Service Unavailable", "", "{}"),
-        get("/x"),
-        None,
-    )
-    .await;
+    for status in FAILURES {
+        let failed = json(status, "", "{}");
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+            let request = post("/x", "").replacen("POST", method, 1);
+            assert_returned_unchanged("", &failed, request, None).await;
+        }
+        for budget in ["0s", "900ms"] {
+            let outcome = (budget != "0s").then_some("wait_too_long");
+            let settings = format!("[upstream]\nretry_budget = '{budget}'");
+            assert_returned_unchanged(&settings, &failed, get("/x"), outcome).await;
+        }
+    }
     let kept = "[limits]\nreplay_buffer_bytes = '3B'";
     assert_returned_unchanged(kept, ONE_SECOND, post("/x", "body"), Some("not_replayable")).await;
     assert_returned_unchanged(
@@ -236,6 +251,49 @@ async fn unsafe_requests_are_not_retried() {
         None,
     )
     .await;
+}
+
+#[tokio::test]
+async fn failure_of_a_get_or_head_is_retried_once_on_every_route() {
+    let requests = FAILURES.map(|status| async move {
+        for (method, path) in [("GET", "/monitorodata/x"), ("HEAD", "/accessSecurity/x")] {
+            let body = if method == "HEAD" { "" } else { "{}" };
+            let length = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+            let failed = format!("HTTP/1.1 {status}\r\n{length}{body}");
+            let upstream = Upstream::responding(failed).await;
+            let gateway = Gateway::in_front_of(&upstream).start().await;
+            let start = Instant::now();
+            let mut wire = gateway.connect().await;
+            wire.write(get(path).replacen("GET", method, 1)).await;
+            let head = wire.head().await;
+            assert_eq!(head.line(), format!("HTTP/1.1 {status}"), "{method}");
+            assert!(start.elapsed() >= Duration::from_secs(1), "{method}");
+            let (first, second) = (upstream.request().await, upstream.request().await);
+            assert_eq!(first.all_fields(), second.all_fields());
+            upstream.assert_no_more_requests().await;
+        }
+    });
+    join_all(requests).await;
+}
+
+#[tokio::test]
+async fn failure_of_one_request_holds_back_no_other() {
+    let upstream = Upstream::scripted_by_request(|_, request| {
+        if request.line().contains("/x/bad") {
+            json("502 Bad Gateway", "", "{}").into()
+        } else {
+            OK.into()
+        }
+    })
+    .await;
+    let gateway = Gateway::in_front_of(&upstream).start().await;
+    let mut failing = gateway.connect().await;
+    failing.write(get("/x/bad")).await;
+    upstream.request().await;
+    waiting(&gateway, 1.0).await;
+    assert_eq!(gateway.raw(get("/x/good")).await.status(), 200);
+    waiting(&gateway, 1.0).await;
+    assert_eq!(failing.response().await.status(), 502);
 }
 
 #[tokio::test]
